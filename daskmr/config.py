@@ -1,0 +1,169 @@
+"""The settings of one run: packaged defaults in ``dask.config``, options on top, one frozen value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import dask.config
+import yaml
+from dask.utils import parse_bytes, parse_timedelta
+
+from daskmr.errors import InputError
+
+__all__ = ["Config", "load_config"]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """One run's settings.
+
+    Attributes
+    ----------
+    num_mappers : int or None
+        Worker processes; ``None`` is one a core.
+    num_reducers : int or None
+        Reduce tasks; ``None`` follows the size of the data.
+    work_dir : str
+        Folder for what is temporary.
+    memory_limit : int or "auto"
+        Bytes a worker process may use; 0 is no limit.
+    partition_bytes, spill_bytes : int
+        Plan settings, in bytes.
+    combine_size : int
+        Values a key collects before ``combine`` is called.
+    max_bad_records : int, float or None
+        A count, or a share of the records between 0.0 and 1.0.
+    bad_records_saved : int
+        Raw bytes of bad records that are kept.
+    file_timeout : float or None
+        Seconds that one file may take.
+    schema : str or None
+        Path of the layout's schema.
+    """
+
+    num_mappers: int | None
+    num_reducers: int | None
+    work_dir: str
+    memory_limit: int | str
+    partition_bytes: int
+    spill_bytes: int
+    combine_size: int
+    max_bad_records: int | float | None
+    bad_records_saved: int
+    skip_corrupt_files: bool
+    allow_empty: bool
+    file_timeout: float | None
+    schema: str | None
+
+
+def _packaged_defaults() -> dict[str, Any]:
+    text = resources.files("daskmr").joinpath("daskmr.yaml").read_text(encoding="utf-8")
+    defaults: dict[str, Any] = yaml.safe_load(text)
+    return defaults
+
+
+def load_config(**options: Any) -> Config:
+    """Read ``daskmr:`` from ``dask.config``, with `options` on top.
+
+    Parameters
+    ----------
+    **options
+        Fields of `Config`; ``None`` means "not given".
+
+    Raises
+    ------
+    InputError
+        For a value that is not of its form, naming the setting, or an option that is not one.
+    """
+    dask.config.update_defaults(_packaged_defaults())
+    unknown = options.keys() - Config.__dataclass_fields__.keys()
+    if unknown:
+        raise InputError(f"Unknown option {sorted(unknown)[0]!r}; there are {', '.join(Config.__dataclass_fields__)}.")
+    values = {}
+    for field in Config.__dataclass_fields__:
+        name = field.replace("_", "-")
+        given = options.get(field)
+        value = dask.config.get(f"daskmr.{name}") if given is None else given
+        try:
+            values[field] = _PARSERS[field](value)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InputError(f"The setting {name} cannot be {value!r}: {error}.") from None
+    return Config(**values)
+
+
+def _optional(parse: Any) -> Any:
+    return lambda value: None if value is None else parse(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) and not hasattr(value, "__fspath__"):
+        raise ValueError("it must be a path")
+    return str(value)
+
+
+def _positive(value: Any) -> int:
+    if isinstance(value, bool) or int(value) != float(value) or int(value) < 1:
+        raise ValueError("it must be a whole number of at least 1")
+    return int(value)
+
+
+def _bytes(value: Any) -> int:
+    try:
+        count = int(parse_bytes(value))
+    except ValueError:
+        raise ValueError('it must be a size such as "64 MiB" or "2GB"') from None
+    if count < 1:
+        raise ValueError("it must be at least one byte")
+    return count
+
+
+def _memory_limit(value: Any) -> int | str:
+    if value == "auto":
+        return "auto"
+    return 0 if value in (0, "0", "none") else _bytes(value)
+
+
+def _share_or_count(value: Any) -> int | float:
+    """``7`` is a count and ``"0.5%"`` a share, here 0.005."""
+    text = str(value).strip()
+    if text.endswith("%"):
+        share = float(text[:-1]) / 100
+        if not 0 <= share <= 1:
+            raise ValueError("a share lies between 0% and 100%")
+        return share
+    count = int(text)
+    if count < 0:
+        raise ValueError("it must be a count such as 100 or a share such as 0.1%")
+    return count
+
+
+def _seconds(value: Any) -> float:
+    seconds = float(parse_timedelta(value))
+    if not seconds > 0:
+        raise ValueError("it must be longer than 0 seconds")
+    return seconds
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("it must be true or false")
+    return value
+
+
+_PARSERS: dict[str, Any] = {
+    "num_mappers": _optional(_positive),
+    "num_reducers": _optional(_positive),
+    "work_dir": _text,
+    "memory_limit": _memory_limit,
+    "partition_bytes": _bytes,
+    "spill_bytes": _bytes,
+    "combine_size": _positive,
+    "max_bad_records": _optional(_share_or_count),
+    "bad_records_saved": _bytes,
+    "skip_corrupt_files": _flag,
+    "allow_empty": _flag,
+    "file_timeout": _optional(_seconds),
+    "schema": _optional(_text),
+}

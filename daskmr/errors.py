@@ -1,0 +1,65 @@
+"""Failures that are meant: each says what, where and what to do, and carries its exit code."""
+
+from __future__ import annotations
+
+__all__ = ["DaskMRError", "InputError", "Interrupted", "JobError", "NothingMatchedError", "TaskFailed"]
+
+
+class DaskMRError(Exception):
+    """A failure with a message for the user; base of all that daskmr raises on purpose.
+
+    Attributes
+    ----------
+    exit_code : int
+        What the command line exits with.
+    details : str
+        The traceback of the user's own code, or ``""``; shown under the message.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, details: str = "") -> None:
+        super().__init__(message)
+        self.details = details
+
+
+class JobError(DaskMRError):
+    """The job started and failed: exit code 1, and no output."""
+
+
+class InputError(DaskMRError):
+    """Bad usage or input that was found before any work: exit code 2."""
+
+    exit_code = 2
+
+
+class NothingMatchedError(DaskMRError):
+    """The filter matched no file: exit code 3."""
+
+    exit_code = 3
+
+
+class Interrupted(BaseException):
+    """A signal asked the job to stop; not an ``Exception``, so that no handler swallows it."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+        self.exit_code = 128 + signum
+
+
+class TaskFailed(Exception):
+    """What a task raises on a worker: capped strings only, so it always pickles and stays small.
+
+    Parameters
+    ----------
+    message : str
+        One paragraph for the user: what, where, what to do.
+    details : str
+        The traceback of the user's own code, or ``""``.
+    """
+
+    def __init__(self, message: str, details: str = "") -> None:
+        super().__init__(message, details)
+        self.message = message
+        self.details = details
