@@ -37,6 +37,8 @@ class Config:
         A count, or a share of the records between 0.0 and 1.0.
     bad_records_saved : int
         Raw bytes of bad records that are kept.
+    max_record_bytes : int
+        Length beyond which a line is a bad record.
     file_timeout : float or None
         Seconds that one file may take.
     schema : str or None
@@ -52,6 +54,7 @@ class Config:
     combine_size: int
     max_bad_records: int | float | None
     bad_records_saved: int
+    max_record_bytes: int
     skip_corrupt_files: bool
     allow_empty: bool
     file_timeout: float | None
@@ -80,7 +83,9 @@ def load_config(**options: Any) -> Config:
     dask.config.update_defaults(_packaged_defaults())
     unknown = options.keys() - Config.__dataclass_fields__.keys()
     if unknown:
-        raise InputError(f"Unknown option {sorted(unknown)[0]!r}; there are {', '.join(Config.__dataclass_fields__)}.")
+        raise InputError(
+            f"Unknown option {sorted(unknown)[0]!r}; there are {', '.join(Config.__dataclass_fields__)}."
+        )
     values = {}
     for field in Config.__dataclass_fields__:
         name = field.replace("_", "-")
@@ -162,6 +167,7 @@ _PARSERS: dict[str, Any] = {
     "combine_size": _positive,
     "max_bad_records": _optional(_share_or_count),
     "bad_records_saved": _bytes,
+    "max_record_bytes": _bytes,
     "skip_corrupt_files": _flag,
     "allow_empty": _flag,
     "file_timeout": _optional(_seconds),

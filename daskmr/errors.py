@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["DaskMRError", "InputError", "Interrupted", "JobError", "NothingMatchedError", "TaskFailed"]
+__all__ = [
+    "DaskMRError",
+    "InputError",
+    "Interrupted",
+    "JobError",
+    "NothingMatchedError",
+    "TaskFailed",
+]
 
 
 class DaskMRError(Exception):

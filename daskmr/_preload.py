@@ -1,0 +1,91 @@
+"""What a worker needs, imported once in the process that all workers are forked from.
+
+Multiprocessing's forkserver imports this module before it serves; see `daskmr.cluster.prewarm`,
+which hands over what it needs to know in one environment variable. Imported anywhere else it
+does nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import importlib.machinery
+import json
+import os
+import signal
+import sys
+import traceback
+from typing import Any
+
+__all__ = ["ENVIRONMENT", "FAILED", "MODULES"]
+
+ENVIRONMENT = "DASKMR_FORKSERVER"
+
+MODULES = (
+    "distributed",
+    "distributed.nanny",
+    "distributed.worker",
+    "dask.bag",
+    "cytoolz",
+    "isal.igzip",
+    "daskmr.mapper",
+    "daskmr.reducer",
+)
+
+# Module name to traceback: forkserver itself passes over what cannot be imported.
+FAILED: dict[str, str] = {}
+
+_PR_SET_PDEATHSIG = 1
+
+
+def _prepare(handed_over: dict[str, Any]) -> None:
+    if handed_over["parent"] and sys.platform == "linux":
+        _die_with_parent(handed_over["parent"])
+    for name in MODULES:
+        try:
+            importlib.import_module(name)
+        except Exception:
+            FAILED[name] = traceback.format_exc()
+    _pose_as_main(handed_over["main_path"], handed_over["main_name"])
+    _restore_environment(handed_over["environment"])
+
+
+def _die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process with `parent`, and every worker with this process.
+
+    A worker that holds the GIL could not notice by itself that it has been left alone.
+    """
+    libc = ctypes.CDLL(None)
+
+    def follow() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    follow()
+    os.register_at_fork(after_in_child=follow)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _pose_as_main(path: str | None, name: str | None) -> None:
+    """Look like the parent's ``__main__``, so that a worker does not run that script again.
+
+    Nothing is missed: cloudpickle sends what is defined in ``__main__`` by value. So a script
+    that calls daskmr without ``if __name__ == "__main__":`` works as well.
+    """
+    main = sys.modules["__main__"]
+    if path is not None:
+        main.__file__ = path
+    if name is not None:
+        main.__spec__ = importlib.machinery.ModuleSpec(name, None)
+
+
+def _restore_environment(original: dict[str, str | None]) -> None:
+    for name, value in original.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+if ENVIRONMENT in os.environ:
+    _prepare(json.loads(os.environ.pop(ENVIRONMENT)))

@@ -1,0 +1,220 @@
+"""The command line: options, exit codes, and nothing heavy before it is needed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any, NoReturn
+
+import click
+
+from daskmr._version import __version__
+from daskmr.errors import DaskMRError, Interrupted
+
+__all__ = ["main"]
+
+_EPILOG = (
+    "Exit codes: 0 done, 1 the job failed, 2 bad usage or input, 3 the filter matched nothing, "
+    "130, 143, 129 interrupted."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
+@click.version_option(__version__, prog_name="daskmr")
+def main() -> None:
+    """MapReduce for Python people, on Dask."""
+
+
+@main.command(epilog=_EPILOG)
+@click.argument("script", type=click.Path())
+@click.option("-d", "--data-dir", required=True, metavar="DIR", help="Where the input files lie.")
+@click.option("-f", "--input-filter", metavar="FILE", help="JSON filter; all files without it.")
+@click.option(
+    "-o",
+    "--output",
+    default="-",
+    show_default="standard output",
+    metavar="FILE",
+    help="The output; .gz, .bz2, .xz and .zst are compressed.",
+)
+@click.option(
+    "-m",
+    "--num-mappers",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Worker processes.  [default: one a core]",
+)
+@click.option(
+    "-r",
+    "--num-reducers",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Reduce tasks.  [default: by the size of the data]",
+)
+@click.option(
+    "-w",
+    "--work-dir",
+    metavar="DIR",
+    help="Where temporary files go; created when missing.  [default: .daskmr]",
+)
+@click.option(
+    "--memory-limit",
+    metavar="SIZE",
+    help='Memory of a worker process, as "2GB"; 0 is no limit.  [default: an equal share]',
+)
+@click.option("--schema", metavar="FILE", help="JSON schema of the layout.")
+@click.option("--inline", is_flag=True, help="No cluster: run in this process, for breakpoint().")
+@click.option(
+    "--max-bad-records",
+    metavar="N|N%",
+    help="Fail beyond so many bad records; 0 is strict.  [default: no limit]",
+)
+@click.option(
+    "--skip-corrupt-files",
+    is_flag=True,
+    default=None,
+    help="Leave out whole what cannot be decompressed, instead of failing.",
+)
+@click.option(
+    "--allow-empty",
+    is_flag=True,
+    default=None,
+    help="Write an empty output when the filter matches nothing.",
+)
+@click.option(
+    "--file-timeout",
+    metavar="TIME",
+    help='Fail when mapping one file takes longer, as "10 min".  [default: no limit]',
+)
+@click.option("-l", "--local-only", is_flag=True, help="Touch no network; local data never does.")
+@click.option(
+    "-X",
+    "--delete-data",
+    is_flag=True,
+    help="Delete the input files that were mapped whole, once the output is in place.",
+)
+@click.option("-p", "--profile", is_flag=True, help="Write OUTPUT.pstats, merged over all tasks.")
+@click.option("-v", "--verbose", is_flag=True, help="Show the whole traceback of a failure.")
+@click.option("-q", "--quiet", is_flag=True, help="No summary.")
+def run(script: str, output: str, inline: bool, verbose: bool, quiet: bool, **options: Any) -> None:
+    """Run the job SCRIPT over the files below --data-dir that --input-filter allows.
+
+    SCRIPT defines map(key, dims, value, context) and, as it needs, reduce(key, values, context),
+    combine(key, values, context) and setup_reduce(context).
+    """
+    from daskmr.cluster import prewarm, signals
+
+    with _standard_output(reserved=True) as stdout:
+        with _exit_codes(verbose), signals():
+            prewarm(processes=not inline)  # first, so that it imports while this process does
+            _run(script, output, inline, quiet, stdout, options)
+        _leave(0)
+
+
+def _run(
+    script: str, output: str, inline: bool, quiet: bool, stdout: IO[bytes], options: dict[str, Any]
+) -> None:
+    from daskmr.mapreduce import mapreduce
+    from daskmr.report import summarise
+
+    options.pop("local_only")
+    result = mapreduce(script, output=output, inline=inline, stdout=stdout, **options)
+    stdout.flush()
+    if options["profile"]:
+        click.echo(f"profile  {_write_profile(result, output)}", err=True)
+    if not quiet:
+        click.echo(summarise(result), err=True)
+
+
+def _write_profile(result: Any, output: str) -> str:
+    import marshal
+
+    path = f"{'daskmr' if output == '-' else output}.pstats"
+    with open(path, "wb") as file:
+        marshal.dump(result.profile, file)
+    return path
+
+
+@main.command("sample-data", epilog=_EPILOG)
+@click.argument("directory", type=click.Path())
+@click.option("--size", default="20MB", show_default=True, help="Bytes to write, uncompressed.")
+@click.option("--seed", default=0, show_default=True, help="Another seed gives other documents.")
+@click.option(
+    "--ext",
+    default="gz",
+    show_default=True,
+    help="Formats of the files in turn, of gz, xz, lzma, bz2, zst, log.",
+)
+@click.option("--bad-lines", default=0.0, show_default=True, help="Share of lines that are bad.")
+def sample_data(directory: str, size: str, seed: int, ext: str, bad_lines: float) -> None:
+    """Write made-up telemetry documents to DIRECTORY, in the layout.
+
+    The same seed gives the same documents on every machine.
+    """
+    with _exit_codes(verbose=False):
+        from dask.utils import parse_bytes
+
+        from daskmr.report import format_bytes
+        from daskmr.sample import write_sample
+
+        try:
+            count = int(parse_bytes(size))
+        except ValueError:
+            raise click.BadParameter(f'{size!r} is not a size such as "20MB".') from None
+        summary = write_sample(directory, count, seed, tuple(ext.split(",")), bad_lines)
+        click.echo(
+            f"{summary.records:,} documents in {summary.files:,} files below {directory}: "
+            f"{format_bytes(summary.bytes)}, {format_bytes(summary.compressed_bytes)} on disk",
+            err=True,
+        )
+
+
+@contextmanager
+def _standard_output(reserved: bool) -> Iterator[IO[bytes]]:
+    """Keep standard output for the result: what a script prints goes to standard error.
+
+    At the level of descriptors, so that it holds in worker processes and C code too.
+    """
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.set_inheritable(kept, False)
+    os.dup2(2, 1)
+    with os.fdopen(kept, "wb") as stdout:
+        yield stdout
+
+
+@contextmanager
+def _exit_codes(verbose: bool) -> Iterator[None]:
+    """End the process with the documented code and one clear paragraph."""
+    try:
+        yield
+    except DaskMRError as error:
+        if verbose:
+            import traceback
+
+            traceback.print_exc()
+        _fail(str(error), error.details, error.exit_code)
+    except Interrupted as error:
+        _fail("Interrupted; nothing was written.", "", error.exit_code)
+    except KeyboardInterrupt:
+        _fail("Interrupted; nothing was written.", "", 130)
+    except BrokenPipeError:
+        _fail("Standard output was closed before the result was written whole.", "", 1)
+
+
+def _fail(message: str, details: str, code: int) -> NoReturn:
+    text = f"daskmr: {message}\n" if not details else f"{details.rstrip()}\n\ndaskmr: {message}\n"
+    sys.stderr.write(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """Exit at once: threads that a script started must not hold the process up."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            code = code or 1
+    os._exit(code)

@@ -1,0 +1,725 @@
+"""Where a job runs: a LocalCluster over this machine's cores, somebody's client, or this process.
+
+`prewarm` starts the process that workers are forked from while this one still imports;
+`connect` gives a `Session`, which runs Dask collections and can be interrupted at any time;
+`signals` turns SIGINT, SIGTERM and SIGHUP into an orderly end that cannot hang.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from multiprocessing import spawn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from daskmr.errors import InputError, Interrupted, JobError, TaskFailed
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from daskmr.config import Config
+
+__all__ = ["Session", "WorkerDied", "connect", "on_hard_exit", "prewarm", "signals"]
+
+logger = logging.getLogger(__name__)
+
+_HOST = "127.0.0.1"
+_POLL_SECONDS = 0.2
+_DASHBOARD_AFTER_SECONDS = 3.0
+_CLOSE_SECONDS = 3.0
+_HARD_EXIT_SECONDS = 4.0
+
+# Read when a process or a library starts, so they must stand before the forkserver does.
+_WORKER_ENVIRONMENT = {
+    "DASK_LOGGING__DISTRIBUTED": "critical",
+    "MALLOC_TRIM_THRESHOLD_": "65536",
+    "MKL_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+
+
+# --- the process that workers are forked from ---------------------------------------------------
+
+
+def prewarm(processes: bool = True) -> None:
+    """Start the process that workers will be forked from; it imports what they need meanwhile.
+
+    Call it first of all: then its imports run beside those of this process, and a worker later
+    takes a tenth of a second. To call it twice costs nothing. Where there is no forkserver
+    (Windows), or it fails, nothing happens, and workers are spawned.
+
+    Parameters
+    ----------
+    processes : bool
+        False when the job will run in this process: then nothing is started.
+    """
+    if not processes or not _has_forkserver():
+        return
+    from multiprocessing import forkserver, resource_tracker
+
+    try:
+        multiprocessing.set_forkserver_preload(["daskmr._preload"])
+        # First by itself: its start unblocks the signals that are blocked below.
+        resource_tracker.ensure_running()
+        with _environment(_forkserver_environment()), _sigint_blocked():
+            forkserver.ensure_running()
+    except OSError as error:
+        logger.warning("No forkserver (%s); workers will take longer to start.", error)
+
+
+def _has_forkserver() -> bool:
+    return "forkserver" in multiprocessing.get_all_start_methods()
+
+
+def _forkserver_environment() -> dict[str, str]:
+    """Environment of the forkserver; `daskmr._preload` undoes it once it has imported."""
+    wanted = {name: os.environ.get(name, value) for name, value in _WORKER_ENVIRONMENT.items()}
+    wanted["PYTHONPATH"] = _python_path()
+    main = spawn.get_preparation_data("worker")
+    handed_over = {
+        # The kernel ties a child to the thread that started it, and only this one stays.
+        "parent": os.getpid() if threading.current_thread() is threading.main_thread() else None,
+        "main_path": main.get("init_main_from_path"),
+        "main_name": main.get("init_main_from_name"),
+        "environment": {name: os.environ.get(name) for name in wanted},
+    }
+    return wanted | {"DASKMR_FORKSERVER": json.dumps(handed_over)}
+
+
+def _python_path() -> str:
+    """PYTHONPATH with which the forkserver finds this package, also where it is not installed."""
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    here = str(Path(__file__).resolve().parent.parent)
+    if here not in paths and not here.endswith(("site-packages", "dist-packages")):
+        paths.append(here)
+    return os.pathsep.join(paths)
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        _set_environment(before)
+
+
+def _set_environment(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+@contextmanager
+def _sigint_blocked() -> Iterator[None]:
+    """A child started here never sees Ctrl-C, which a terminal sends to all processes alike."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+# --- a session ----------------------------------------------------------------------------------
+
+
+class WorkerDied(JobError):
+    """A task was tried until Dask gave up, and each time its worker process died.
+
+    Attributes
+    ----------
+    partition : int or None
+        Second part of the task's key. It is the index of a partition of the plan only for
+        keys of the mapping phase: look at `key`.
+    key : object
+        The task's key.
+    last_worker : str
+        Address of the worker that died last.
+    """
+
+    def __init__(self, key: Any, last_worker: str, attempts: int) -> None:
+        numbered = isinstance(key, tuple) and len(key) > 1 and isinstance(key[1], int)
+        self.partition: int | None = key[1] if numbered else None
+        self.key = key
+        self.last_worker = last_worker
+        super().__init__(
+            f"The worker process died {attempts} times while it ran the task {key!r}. "
+            "Either its code ended the process, or it was killed for using too much memory: "
+            "try a higher --memory-limit, fewer mappers or smaller partitions."
+        )
+
+
+@contextmanager
+def connect(
+    config: Config,
+    n_partitions: int,
+    *,
+    client: Client | None = None,
+    inline: bool = False,
+    run_dir: str | os.PathLike[str],
+) -> Iterator[Session]:
+    """Open a session on a LocalCluster, on `client`, or inline; close it on the way out.
+
+    Parameters
+    ----------
+    config : Config
+        Of which ``num_mappers`` and ``memory_limit`` are used here.
+    n_partitions : int
+        Partitions of the plan: a LocalCluster gets no more workers than that.
+    client : distributed.Client, optional
+        A synchronous client, used as it is and left open.
+    inline : bool
+        Run in this process, without a cluster.
+    run_dir : path
+        An existing folder for the scratch files of the workers.
+
+    Raises
+    ------
+    InputError
+        For more mappers than make sense, or a client that is asynchronous or closed.
+    JobError
+        When the cluster cannot be started.
+    """
+    if inline:
+        yield Session(None, 1)
+    elif client is not None:
+        with _checked(client):
+            yield Session(client, max(1, len(client.nthreads())))
+    else:
+        with _local(config, _count_workers(config, n_partitions), Path(run_dir)) as session:
+            yield session
+
+
+class Session:
+    """A place to run Dask collections.
+
+    Attributes
+    ----------
+    client : distributed.Client or None
+        ``None`` when the session is inline.
+    workers : int
+        Worker processes.
+    """
+
+    def __init__(
+        self, client: Client | None, workers: int, cluster: _LocalWorkers | None = None
+    ) -> None:
+        self.client = client
+        self.workers = workers
+        self._cluster = cluster
+        self._hooks: list[Callable[[], object]] = []
+        self._opened = time.monotonic()
+
+    @property
+    def dashboard_link(self) -> str | None:
+        """Address of Dask's dashboard; ``None`` while there is none."""
+        if self._cluster is not None:
+            return self._cluster.dashboard_link
+        return None if self.client is None else self.client.dashboard_link
+
+    def watch(self, hook: Callable[[], object]) -> None:
+        """Have `hook` called five times a second, in this thread, while `compute` waits.
+
+        What it raises ends the computation. An inline session does not call it.
+        """
+        self._hooks.append(hook)
+
+    def attach_dashboard(self) -> None:
+        """Add Dask's dashboard to a LocalCluster that runs, in the background.
+
+        `compute` does so by itself when a session is 3 seconds old. Without effect elsewhere.
+        """
+        if self._cluster is not None:
+            self._cluster.attach_dashboard()
+
+    def compute(self, collection: Any) -> Any:
+        """Run a Bag or Delayed to its result.
+
+        Raises
+        ------
+        WorkerDied
+            When the worker of a task died each time that the task was tried.
+        JobError
+            When a task failed as tasks of this package do, or the cluster is gone.
+        """
+        try:
+            if self.client is None:
+                return collection.compute(scheduler="sync")
+            return self._compute_remotely(self.client, collection)
+        except Exception as error:
+            failure = _job_error(error)
+            if failure is None:
+                raise
+            cause = None if isinstance(error, TaskFailed) else error
+        # Outside of the handler: a chain of remote tracebacks is of no use to anybody.
+        raise failure from cause
+
+    def _compute_remotely(self, client: Client, collection: Any) -> Any:
+        future = client.compute(collection)
+        try:
+            self._wait(client, future)
+            return future.result()
+        except BaseException:
+            self._cancel(client, future)
+            raise
+
+    def _wait(self, client: Client, future: Any) -> None:
+        done = threading.Event()
+        future.add_done_callback(lambda _: done.set())
+        guard = _Guard(client)
+        while not done.wait(_POLL_SECONDS):
+            for hook in self._hooks:
+                hook()
+            guard.check()
+            if self._cluster is not None:
+                self._cluster.check()
+                if time.monotonic() - self._opened > _DASHBOARD_AFTER_SECONDS:
+                    self.attach_dashboard()
+
+    def _cancel(self, client: Client, future: Any) -> None:
+        if self._cluster is not None:
+            return  # its workers are killed in a moment
+        with suppress(Exception):
+            # Waited for only shortly: the scheduler may be what has failed.
+            _in_loop_of(client, client.cancel([future], asynchronous=True)).result(0.2)
+
+
+def _in_loop_of(client: Client, coroutine: Any) -> Any:
+    import asyncio  # deferred: `prewarm` is the first thing that is called, and must be quick
+
+    return asyncio.run_coroutine_threadsafe(coroutine, client.loop.asyncio_loop)
+
+
+def _job_error(error: Exception) -> JobError | None:
+    """What `error` of Dask means for the job; ``None`` for an error that is none of Dask's."""
+    if isinstance(error, TaskFailed):
+        return JobError(error.message, details=error.details)
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import KilledWorker
+    from distributed.client import FutureCancelledError
+    from distributed.comm import CommClosedError
+    from distributed.scheduler import NoValidWorkerError, NoWorkerError
+
+    if isinstance(error, KilledWorker):
+        last_worker = getattr(error.last_worker, "address", str(error.last_worker))
+        return WorkerDied(error.task, last_worker, error.allowed_failures + 1)
+    if isinstance(error, NoWorkerError | NoValidWorkerError):
+        return JobError("All workers are gone, so the job cannot go on. Start it again.")
+    if isinstance(error, FutureCancelledError | CommClosedError):
+        return JobError(
+            "The connection to the Dask scheduler is lost, or somebody cancelled the job "
+            f"there: {error}. Look at the scheduler's log, and start the job again."
+        )
+    if isinstance(error, RuntimeError) and "deserialization" in str(error):
+        return JobError(
+            "The Dask scheduler or a worker could not load the job "
+            f"({error.__cause__ or error}). It needs the same daskmr and Python as this machine."
+        )
+    return None
+
+
+class _Guard:
+    """Sees what no future tells: that no worker is left, or that all have stopped taking tasks."""
+
+    _INTERVAL = 5.0
+    _PATIENCE = 45.0
+    _PATIENCE_AT_FIRST = 300.0  # an adaptive cluster may take minutes to bring its first worker
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._asking: Any = None
+        self._asked = self._well = time.monotonic()
+        self._patience = self._PATIENCE_AT_FIRST
+
+    def check(self) -> None:
+        now = time.monotonic()
+        if self._asking is not None and self._asking.done():
+            asking, self._asking = self._asking, None
+            if asking.exception() is None:  # else the future of the job fails by itself
+                self._judge(list(asking.result()["workers"].values()), now)
+        if self._asking is None and now - self._asked >= self._INTERVAL:
+            self._asked = now
+            identity = self._client.scheduler.identity(n_workers=-1)
+            self._asking = _in_loop_of(self._client, identity)
+
+    def _judge(self, workers: list[dict[str, Any]], now: float) -> None:
+        if any(not _is_stuck(worker) for worker in workers):
+            self._well, self._patience = now, self._PATIENCE
+        elif now - self._well > self._patience:
+            raise JobError(_describe_stuck(workers))
+
+
+def _is_stuck(worker: dict[str, Any]) -> bool:
+    executing = worker["metrics"].get("task_counts", {}).get("executing", 0)
+    return bool(worker["status"] == "paused" and not executing)
+
+
+def _describe_stuck(workers: list[dict[str, Any]]) -> str:
+    if not workers:
+        return "All workers are gone, so the job cannot go on. Start workers and the job again."
+    used = max(worker["metrics"].get("memory", 0) for worker in workers)
+    limit = max(worker["memory_limit"] or 0 for worker in workers)
+    return (
+        f"All {len(workers)} workers are paused and none of them goes on: the fullest uses "
+        f"{used >> 20} MiB of its {limit >> 20} MiB of memory{_free_disk(workers[0])}. "
+        "Give the workers more memory or disk, or make partitions smaller."
+    )
+
+
+def _free_disk(worker: dict[str, Any]) -> str:
+    try:
+        free = shutil.disk_usage(worker["local_directory"]).free
+    except OSError:  # the folder of a worker on another machine
+        return ""
+    return f", and {free >> 20} MiB of disk are free for spilling"
+
+
+@contextmanager
+def _checked(client: Client) -> Iterator[None]:
+    if client.asynchronous:
+        raise InputError("The client is asynchronous; daskmr needs Client(asynchronous=False).")
+    if client.status != "running":
+        raise InputError(f"The client is not connected: its status is {client.status!r}.")
+    yield
+
+
+# --- the local cluster --------------------------------------------------------------------------
+
+
+def _count_workers(config: Config, n_partitions: int) -> int:
+    from dask.system import CPU_COUNT
+
+    most = max(64, 8 * CPU_COUNT)
+    if config.num_mappers is not None and config.num_mappers > most:
+        raise InputError(
+            f"{config.num_mappers} mappers are too many for this machine: it has {CPU_COUNT} "
+            f"cores, and at most {most} mappers are allowed. Give --num-mappers a smaller number."
+        )
+    return max(1, min(config.num_mappers or CPU_COUNT, n_partitions))
+
+
+@contextmanager
+def _local(config: Config, workers: int, run_dir: Path) -> Iterator[Session]:
+    import dask
+
+    _refuse_inside_worker_start()
+    prewarm()
+    with ExitStack() as stack:
+        # Both for the whole session: a worker that dies is started anew under these settings.
+        stack.enter_context(dask.config.set(_settings(run_dir)))
+        stack.enter_context(_nanny_environment_undone())
+        cluster = _LocalWorkers(workers, _memory_limit(config, workers), run_dir)
+        stack.callback(shutil.rmtree, run_dir / "dask-scratch-space", ignore_errors=True)
+        try:
+            yield Session(cluster.start(), workers, cluster)
+        finally:
+            cluster.stop()
+
+
+def _refuse_inside_worker_start() -> None:
+    try:
+        spawn.get_preparation_data("worker")
+    except RuntimeError:
+        raise InputError(
+            "The script that calls daskmr is being loaded by a worker process that it started. "
+            'Put the call under `if __name__ == "__main__":`.'
+        ) from None
+
+
+def _memory_limit(config: Config, workers: int) -> int:
+    from distributed.system import MEMORY_LIMIT
+
+    limit = config.memory_limit
+    return MEMORY_LIMIT // workers if isinstance(limit, str) else limit
+
+
+def _settings(run_dir: Path) -> dict[str, Any]:
+    import dask
+
+    environ = dask.config.get("distributed.nanny.pre-spawn-environ", default={})
+    return {
+        "temporary-directory": str(run_dir),
+        # At 1.1 the neighbour of a task that kills its worker is blamed now and then.
+        "distributed.scheduler.worker-saturation": 1.0,
+        "distributed.scheduler.allowed-failures": 3,
+        "distributed.scheduler.no-workers-timeout": "30s",
+        # A map function that holds the GIL keeps its worker from reporting.
+        "distributed.scheduler.worker-ttl": None,
+        "distributed.scheduler.http.routes": [],
+        "distributed.worker.http.routes": [],
+        "distributed.worker.multiprocessing-method": "forkserver" if _has_forkserver() else "spawn",
+        # A worker that pauses may never go on; one that is killed is an error with a name.
+        "distributed.worker.memory.pause": False,
+        "distributed.nanny.pre-spawn-environ": {"PYTHONHASHSEED": "random", **environ},
+        # The default gives up a worker that dies twice in a row.
+        "distributed.deploy.lost-worker-timeout": "1h",
+        "distributed.diagnostics.nvml": False,
+        "distributed.admin.large-graph-warning-threshold": "1GB",
+    }
+
+
+@contextmanager
+def _nanny_environment_undone() -> Iterator[None]:
+    """Restore what Dask sets in this process for the sake of its workers."""
+    import dask
+
+    names = [*dask.config.get("distributed.nanny.pre-spawn-environ"), "__DASK_PARENT_PID"]
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        _set_environment(before)
+
+
+class _LocalWorkers:
+    """A LocalCluster that starts without waiting for its workers, and ends by killing them."""
+
+    def __init__(self, workers: int, memory_limit: int, run_dir: Path) -> None:
+        self._workers = workers
+        self._memory_limit = memory_limit
+        self._run_dir = run_dir
+        self._nannies: list[Any] = []
+        self._cluster: Any = None
+        self._client: Any = None
+        self._dashboard: threading.Thread | None = None
+        self.dashboard_link: str | None = None
+
+    def start(self) -> Client:
+        """Workers come up behind the scheduler, which keeps tasks until there are some."""
+        import distributed
+        import distributed.utils
+
+        # Else Dask imports pandas and others here, to have its own list of modules preloaded.
+        distributed.utils._forkserver_preload_set = True
+        try:
+            self._cluster = distributed.LocalCluster(
+                n_workers=0,
+                threads_per_worker=1,
+                processes=True,
+                worker_class=self._make_nanny,
+                memory_limit=self._memory_limit,
+                local_directory=str(self._run_dir),
+                host=_HOST,
+                dashboard_address=f"{_HOST}:0",
+                scheduler_kwargs={"dashboard": False},
+                silence_logs=logging.CRITICAL,
+            )
+            self._cluster.scale(self._workers)
+            self._client = distributed.Client(self._cluster, set_as_default=False)
+        except (OSError, RuntimeError) as error:
+            raise JobError(f"The local cluster could not be started: {error}.") from error
+        return self._client
+
+    def _make_nanny(self, *args: Any, **kwargs: Any) -> Any:
+        from distributed import Nanny
+
+        nanny = Nanny(*args, **kwargs)
+        self._nannies.append(nanny)
+        return nanny
+
+    def check(self) -> None:
+        """Raise `JobError` when no worker process could be started."""
+        ended = [nanny for nanny in self._nannies if nanny.status.name in ("closed", "failed")]
+        if self._nannies and len(ended) == len(self._nannies):
+            raise JobError(
+                "The worker processes could not be started, or ended at once. If the calling "
+                'script has no `if __name__ == "__main__":`, put the call under it.'
+            )
+
+    def attach_dashboard(self) -> None:
+        if self._dashboard is None:
+            self._dashboard = threading.Thread(target=self._import_dashboard, daemon=True)
+            self._dashboard.start()
+
+    def _import_dashboard(self) -> None:
+        # In a thread of its own: bokeh takes a second, and the scheduler must not stand still.
+        try:
+            import distributed.dashboard.scheduler  # noqa: F401
+
+            self._cluster.loop.add_callback(self._mount_dashboard)
+        except Exception as error:
+            logger.warning("The dashboard could not be started: %s", error)
+
+    async def _mount_dashboard(self) -> None:
+        from distributed.dashboard.scheduler import connect as mount
+        from distributed.http import get_handlers
+
+        scheduler = self._cluster.scheduler
+        try:
+            modules = ["distributed.http.scheduler.info", "distributed.http.statics"]
+            routes = get_handlers(server=scheduler, modules=modules)
+            scheduler.http_application.add_handlers(".*$", routes)
+            mount(scheduler.http_application, scheduler.http_server, scheduler, prefix="/")
+            self.dashboard_link = self._cluster.dashboard_link
+        except Exception as error:
+            logger.warning("The dashboard could not be started: %s", error)
+
+    def stop(self) -> None:
+        """Kill the workers, whatever they do, and close the rest.
+
+        Nothing of theirs is needed any more: results are here or in files.
+        """
+        closed = threading.Event()
+        # A worker that is just being started gets its process id only later, so in a loop; in
+        # a thread, so that neither a hanging close nor a signal in the middle of it matters.
+        killer = threading.Thread(target=self._kill_until, args=(closed,), daemon=True)
+        try:
+            self._kill()
+            killer.start()
+            self._close()
+        finally:
+            self._kill()
+            closed.set()
+
+    def _close(self) -> None:
+        for part in (self._client, self._cluster):
+            if part is not None:
+                try:
+                    part.close(timeout=_CLOSE_SECONDS)
+                except Exception as error:
+                    logger.info("While closing: %s", error)
+
+    def _kill_until(self, closed: threading.Event) -> None:
+        while not closed.wait(0.02):
+            self._kill()
+
+    def _kill(self) -> None:
+        for nanny in list(self._nannies):
+            if nanny.status.name in ("init", "starting", "running"):
+                nanny.close_gracefully()  # which keeps it from starting another worker
+            if nanny.pid:
+                _kill_tree(nanny.pid)
+
+
+def _kill_tree(pid: int) -> None:
+    import psutil
+
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for victim in (*process.children(recursive=True), process):
+            with suppress(psutil.Error):
+                victim.kill()
+
+
+# --- signals ------------------------------------------------------------------------------------
+
+_hard_exit_callbacks: list[Callable[[], object]] = []
+
+
+def on_hard_exit(callback: Callable[[], object]) -> Callable[[], None]:
+    """Register what must happen even when the process has to be ended the hard way.
+
+    Parameters
+    ----------
+    callback : callable
+        Quick and idempotent; called in another thread, maybe during the ordinary clean-up.
+
+    Returns
+    -------
+    callable
+        Takes the registration back.
+
+    Examples
+    --------
+    >>> forget = on_hard_exit(lambda: print("removing temporary files"))
+    >>> forget()
+    """
+    _hard_exit_callbacks.append(callback)
+
+    def forget() -> None:
+        with suppress(ValueError):
+            _hard_exit_callbacks.remove(callback)
+
+    return forget
+
+
+@contextmanager
+def signals() -> Iterator[None]:
+    """Have SIGINT, SIGTERM and SIGHUP raise `Interrupted`, once, in the main thread.
+
+    Further signals are ignored, so that they do not disturb the clean-up. If 4 seconds after
+    the first one the process is still there, whatever it does, its child processes are killed,
+    the callbacks of `on_hard_exit` run, and the process exits. So leave the process after an
+    `Interrupted`: this last resort stays armed. A signal that is ignored at the start
+    (``nohup``) stays ignored.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    import psutil  # noqa: F401  # here, as the last resort must not import anything
+
+    caught = [s for s in _stop_signals() if signal.getsignal(s) is not signal.SIG_IGN]
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    # The watchdog hears of a signal from C code: also when the main thread cannot run Python.
+    threading.Thread(target=_watchdog, args=(read_end, caught), daemon=True).start()
+    before_fd = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    seen: list[int] = []
+    handle = _raise_once(seen)
+    before = {s: signal.signal(s, handle) for s in caught}
+    try:
+        yield
+    finally:
+        if not seen:
+            for s, handler in before.items():
+                signal.signal(s, handler)
+            signal.set_wakeup_fd(before_fd)
+            os.close(write_end)
+
+
+def _stop_signals() -> list[signal.Signals]:
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    return [getattr(signal, name) for name in names if hasattr(signal, name)]
+
+
+def _raise_once(seen: list[int]) -> Callable[[int, Any], None]:
+    def handle(signum: int, frame: Any) -> None:
+        if not seen:
+            seen.append(signum)
+            raise Interrupted(signum)
+
+    return handle
+
+
+def _watchdog(read_end: int, caught: list[signal.Signals]) -> None:
+    while True:
+        received = os.read(read_end, 1)
+        if not received:
+            os.close(read_end)
+            return  # all went well, and the other end is closed
+        if received[0] in caught:
+            time.sleep(_HARD_EXIT_SECONDS)
+            _hard_exit(received[0])
+
+
+def _hard_exit(signum: int) -> None:
+    _kill_children()
+    for callback in list(_hard_exit_callbacks):
+        with suppress(Exception):
+            callback()
+    _kill_children()  # what was started meanwhile
+    os._exit(128 + signum)
+
+
+def _kill_children() -> None:
+    import psutil
+
+    with suppress(psutil.Error):
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                child.kill()

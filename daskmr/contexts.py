@@ -1,0 +1,240 @@
+"""What the user's functions write to.
+
+``write`` is called once a pair, so each context makes it a closure over its own list: no attribute
+is looked up on the way. What it is given is taken as it is then; values that can change are copied.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import decimal
+import fractions
+import pickle
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from daskmr.keys import canonical
+
+__all__ = [
+    "CombineContext",
+    "ItemContext",
+    "MapContext",
+    "TextContext",
+    "UnpicklableValueError",
+    "snapshot",
+]
+
+_ATOMS = frozenset(
+    (
+        str,
+        int,
+        float,
+        bool,
+        type(None),
+        bytes,
+        complex,
+        datetime.date,
+        datetime.datetime,
+        datetime.time,
+        datetime.timedelta,
+        decimal.Decimal,
+        fractions.Fraction,
+        uuid.UUID,
+    )
+)
+
+
+class UnpicklableValueError(TypeError):
+    """A value that cannot travel between processes."""
+
+
+def snapshot(value: Any) -> Any:
+    """Return `value` as it is now: itself when it cannot change, a copy otherwise.
+
+    Raises
+    ------
+    UnpicklableValueError
+        When the value can neither be kept nor be copied by pickle.
+
+    Examples
+    --------
+    >>> row = ["a", 1]
+    >>> kept = snapshot(row)
+    >>> row.clear(); kept
+    ['a', 1]
+    """
+    kind = type(value)
+    if kind in _ATOMS:
+        return value
+    if (kind is tuple or kind is list) and _ATOMS.issuperset(map(type, value)):
+        return value if kind is tuple else value[:]
+    try:
+        return pickle.loads(pickle.dumps(value, 5))
+    except Exception as error:
+        reason = f"{type(error).__name__}: {str(error)[:200]}"
+    raise UnpicklableValueError(
+        f"A value of type {kind.__name__} cannot be written, as it cannot be pickled ({reason}). "
+        "Write plain data instead: numbers, text, lists, dicts."
+    )
+
+
+class MapContext:
+    """What `map` writes to when the job reduces: pairs, in the order in which they were written."""
+
+    __slots__ = ("pairs", "write")
+
+    pairs: list[tuple[Any, Any]]
+    write: Callable[[Any, Any], None]
+
+    def __init__(self) -> None:
+        pairs: list[tuple[Any, Any]] = []
+        append = pairs.append
+        atoms = _ATOMS
+
+        def write(key: Any, value: Any) -> None:
+            if type(key) is not str:
+                key = canonical(key)
+            if type(value) not in atoms:
+                value = snapshot(value)
+            append((key, value))
+
+        self.pairs = pairs
+        self.write = write
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("writeline", "writecsv"):
+            raise AttributeError(
+                f"context.{name} writes to the output, so it belongs in reduce (or in the map of a "
+                "job without reduce). In this map use context.write(key, value)."
+            )
+        raise AttributeError(f"the map context has no attribute {name!r}; it has write(key, value)")
+
+
+class CombineContext:
+    """What `combine` writes to: one value under the key that it was given, or nothing.
+
+    Examples
+    --------
+    >>> context = CombineContext("k")
+    >>> context.write("k", 3)
+    >>> context.written
+    [3]
+    """
+
+    __slots__ = ("key", "written")
+
+    def __init__(self, key: Any) -> None:
+        self.key = key
+        self.written: list[Any] = []
+
+    def write(self, key: Any, value: Any) -> None:
+        """Replace the values that were combined by `value`."""
+        if type(key) is not str:
+            key = canonical(key)
+        if key is not self.key and key != self.key:
+            raise CombineError(
+                f"combine was given the key {self.key!r} and wrote under another, {key!r}; "
+                "it may write one value under its own key only."
+            )
+        if self.written:
+            raise CombineError(
+                f"combine wrote twice under the key {key!r}; it may write one value, which stands "
+                "for all that it was given."
+            )
+        self.written.append(snapshot(value))
+
+
+class CombineError(TypeError):
+    """`combine` wrote what would lose or misplace data."""
+
+
+class _Separated:
+    """Separators that `setup_reduce` may set, and checking them."""
+
+    field_separator = "\t"
+    record_separator = "\n"
+
+    def check_separators(self) -> None:
+        """Raise TypeError where `setup_reduce` set a separator that is not text."""
+        for name in ("field_separator", "record_separator"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(
+                    f"context.{name} was set to {getattr(self, name)!r}; it must be a str."
+                )
+
+
+class TextContext(_Separated):
+    """What `reduce` writes to, and `map` in a job without reduce: the lines of the output.
+
+    Attributes
+    ----------
+    field_separator, record_separator : str
+        A tab and a newline, until `setup_reduce` sets others.
+
+    Examples
+    --------
+    >>> context = TextContext()
+    >>> context.write("a", 1)
+    >>> context.writeline("b")
+    >>> context.writecsv([1, "x,y"])
+    >>> context.written
+    ['a\\t1\\n', 'b\\n', '1,"x,y"\\r\\n']
+    """
+
+    def __init__(self) -> None:
+        self.written: list[str] = []
+        self._append = self.written.append
+        self._csv = csv.writer(_Sink(self._append))
+
+    def write(self, key: Any, value: Any) -> None:
+        """Write `key`, the field separator, `value` and the record separator."""
+        self._append(f"{key!s}{self.field_separator}{value!s}{self.record_separator}")
+
+    def writeline(self, text: Any) -> None:
+        """Write `text` and the record separator."""
+        self._append(f"{text!s}{self.record_separator}")
+
+    def writecsv(self, values: Any) -> None:
+        """Write a row in the default dialect of Python's ``csv``: commas and ``\\r\\n``."""
+        self._csv.writerow(values)
+
+
+class ItemContext(_Separated):
+    """What `reduce` writes to when there is no output file: pairs, and lines as ``str``.
+
+    Examples
+    --------
+    >>> context = ItemContext()
+    >>> context.write("a", 1)
+    >>> context.writecsv([1, 2])
+    >>> context.written
+    [('a', 1), '1,2']
+    """
+
+    def __init__(self) -> None:
+        self.written: list[Any] = []
+        self._csv = csv.writer(_Sink(self._append_line))
+
+    def _append_line(self, line: str) -> None:
+        self.written.append(line.removesuffix("\r\n"))
+
+    def write(self, key: Any, value: Any) -> None:
+        """Yield the pair `key`, `value` as it is now."""
+        self.written.append((snapshot(key), snapshot(value)))
+
+    def writeline(self, text: Any) -> None:
+        """Yield `text` as a line."""
+        self.written.append(str(text))
+
+    def writecsv(self, values: Any) -> None:
+        """Yield a row in the default dialect of Python's ``csv``, without its line end."""
+        self._csv.writerow(values)
+
+
+class _Sink:
+    """The file that ``csv.writer`` believes it writes to."""
+
+    def __init__(self, write: Callable[[str], Any]) -> None:
+        self.write = write

@@ -1,0 +1,110 @@
+"""Turning what a user's function raised into one message of plain, capped strings."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from daskmr.errors import DaskMRError, Interrupted, TaskFailed
+from daskmr.job import Job, describe_exception, format_user_traceback, user_location
+
+__all__ = ["guarded", "is_interruption", "shortened", "user_failure"]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def shortened(value: Any, limit: int = 120) -> str:
+    """Return the ``repr`` of `value`, cut to `limit` characters; never raises.
+
+    >>> shortened("x" * 200, 10)
+    "'xxxxxx..."
+    """
+    if isinstance(value, str | bytes) and len(value) > limit:
+        value = value[:limit]
+        return repr(value)[: limit - 3] + "..."
+    try:
+        text = repr(value)
+    except Exception as error:
+        return f"<a {type(value).__name__} whose repr raises {type(error).__name__}>"
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Tell a real Ctrl-C or signal from an exception of that type raised by the user's code.
+
+    Signals reach the main thread only; Dask's workers run tasks in another.
+    """
+    return (
+        isinstance(error, KeyboardInterrupt | Interrupted)
+        and threading.current_thread() is threading.main_thread()
+    )
+
+
+def user_failure(job: Job, function: str, where: str, error: BaseException) -> TaskFailed:
+    """Say which of the user's functions failed, where, and over what.
+
+    Parameters
+    ----------
+    job : Job
+        Knows which frames of the traceback are the user's.
+    function : str
+        ``"map"``, ``"combine"``, ``"reduce"`` or ``"setup_reduce"``.
+    where : str
+        The record or the key, as ``"at FILE, line 7"``.
+    error : BaseException
+        What was raised.
+    """
+    location = user_location(job, error)
+    place = f" ({location})" if location else ""
+    message = f"{function} failed {where}: {describe_exception(error)}{place}."
+    if isinstance(error, SystemExit):
+        message += f" Return from {function} instead of leaving the program."
+    elif isinstance(error, MemoryError):
+        message += (
+            " It ran out of memory: raise --memory-limit, or run fewer workers (--num-mappers), "
+            "or hold less at once."
+        )
+    return TaskFailed(message, format_user_traceback(job, error))
+
+
+def guarded(function: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Let only `TaskFailed` out of a task.
+
+    Anything else may not pickle, may hold all of the data, or may hang the client; so it is
+    described in strings, and raised when the ``except`` block is left and nothing refers to it.
+    """
+
+    @functools.wraps(function)
+    def task(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            return function(*args, **kwargs)
+        except TaskFailed as error:
+            failure = TaskFailed(error.message, error.details)
+        except DaskMRError as error:
+            failure = TaskFailed(str(error), error.details)
+        except MemoryError:
+            failure = TaskFailed(
+                "A worker ran out of memory. Raise --memory-limit, or run fewer workers "
+                "(--num-mappers)."
+            )
+        except BaseException as error:
+            if is_interruption(error):
+                raise
+            failure = _internal(error)
+        raise failure
+
+    return task
+
+
+def _internal(error: BaseException) -> TaskFailed:
+    import traceback
+
+    details = "".join(traceback.format_exception(error, limit=-12))[-8000:]
+    return TaskFailed(
+        f"daskmr itself failed: {describe_exception(error)}. This is a defect of daskmr; "
+        "please report it with the lines below.",
+        details,
+    )

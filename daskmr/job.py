@@ -1,0 +1,1065 @@
+"""The user's script: load it, check it, ship it to workers as source, and show its failures without ours."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import hashlib
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import inspect
+import linecache
+import os
+import re
+import sys
+import textwrap
+import threading
+import traceback
+import types
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from daskmr.errors import InputError, Interrupted
+
+__all__ = ["Job", "describe_exception", "format_user_traceback", "load_job", "user_location"]
+
+Function = Callable[..., Any]
+Loaded = tuple[Mapping[str, Any], str]
+
+
+class _Functions(NamedTuple):
+    map: Function
+    combine: Function | None
+    reduce: Function | None
+    setup_reduce: Function | None
+
+
+_ARGUMENTS = {
+    "map": ("key", "dims", "value", "context"),
+    "combine": ("key", "values", "context"),
+    "reduce": ("key", "values", "context"),
+    "setup_reduce": ("context",),
+}
+
+# What the worker process itself runs on: a file beside the script never takes its place.
+_RESERVED = sys.stdlib_module_names | {
+    "__main__", "bokeh", "botocore", "aiobotocore", "click", "cloudpickle", "cytoolz", "dask",
+    "daskmr", "distributed", "fsspec", "isal", "jinja2", "locket", "msgpack", "packaging",
+    "partd", "psutil", "rich", "s3fs", "sortedcontainers", "tblib", "toolz", "tornado", "urllib3",
+    "yaml", "zict", "zstandard",
+}  # fmt: skip
+
+_JOBS_KEPT = 32
+_MESSAGE_LIMIT = 2_000
+_TRACEBACK_LIMIT = 8_000
+_DESCRIPTION_LIMIT = 300
+_FRAMES_SHOWN = 2_000
+_CHAIN_SHOWN = 10
+
+
+# ---------------------------------------------------------------------------------------------
+# The job
+
+
+class Job:
+    """The four functions of a job, whole with what they need to run in another process.
+
+    Made of functions that are defined on the spot, or by `load_job` of a script. Pickling ships a
+    script as source text and functions on the spot by value; either is loaded when a function is
+    first asked for, once a process.
+
+    Parameters
+    ----------
+    map : callable
+        ``map(key, dims, value, context)``
+    combine, reduce : callable, optional
+        ``combine(key, values, context)`` and ``reduce(key, values, context)``
+    setup_reduce : callable, optional
+        ``setup_reduce(context)``
+
+    Raises
+    ------
+    InputError
+        For what is not callable, is a generator or ``async``, or takes other arguments; and, when
+        pickled, for functions that refer to what can't leave this process.
+
+    Examples
+    --------
+    >>> job = Job(map=lambda key, dims, value, context: context.write(dims[0], 1))
+    >>> job.name, job.path, job.reduce
+    ('job', None, None)
+    """
+
+    def __init__(
+        self,
+        map: Function,
+        combine: Function | None = None,
+        reduce: Function | None = None,
+        setup_reduce: Function | None = None,
+    ) -> None:
+        functions = _Functions(map, combine, reduce, setup_reduce)
+        self._functions: _Functions | None = _check(functions._asdict(), "The job")
+        self._source: _Script | _OnTheSpot = _OnTheSpot(functions)
+
+    @classmethod
+    def _of(cls, source: _Script | _OnTheSpot) -> Job:
+        job = cls.__new__(cls)
+        job._functions = None
+        job._source = source
+        return job
+
+    @property
+    def map(self) -> Function:
+        """The user's ``map``."""
+        return self._loaded().map
+
+    @property
+    def combine(self) -> Function | None:
+        """The user's ``combine``."""
+        return self._loaded().combine
+
+    @property
+    def reduce(self) -> Function | None:
+        """The user's ``reduce``."""
+        return self._loaded().reduce
+
+    @property
+    def setup_reduce(self) -> Function | None:
+        """The user's ``setup_reduce``."""
+        return self._loaded().setup_reduce
+
+    @property
+    def name(self) -> str:
+        """The script's name without its extension, or ``"job"``."""
+        return self._source.name
+
+    @property
+    def path(self) -> str | None:
+        """The script's absolute path; ``None`` for functions defined on the spot."""
+        return self._source.path
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hex, of the contents of all that is shipped."""
+        return self._source.digest
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """Source text by file name, relative to the script's folder (as compiled, on the spot)."""
+        return self._source.files
+
+    def is_user_file(self, filename: str) -> bool:
+        """Whether a traceback's `filename` is of the user's code."""
+        return filename in self._source.texts
+
+    @contextmanager
+    def activate(self) -> Iterator[None]:
+        """Run the user's code, and unpickle the user's values, inside of this.
+
+        Meanwhile the job's modules are importable under their names; afterwards ``sys.modules`` is
+        as it was. One job is active in a process at a time: another thread waits. Leave in the
+        reverse order of entering.
+        """
+        with _activated(self._source):
+            self._loaded()
+            yield
+
+    def _loaded(self) -> _Functions:
+        functions = self._functions
+        if functions is None:
+            with _activated(self._source):
+                functions = self._functions = self._functions or _load(self)
+        return functions
+
+    def __reduce__(self) -> tuple[Callable[..., Job], tuple[Any, ...]]:
+        return self._source.ship()
+
+    def __repr__(self) -> str:
+        return f"<Job {self.path or self.name}>"
+
+
+def load_job(source: str | os.PathLike[str] | types.ModuleType | Job) -> Job:
+    """Load a job script and check it before any work.
+
+    Parameters
+    ----------
+    source : path, module or Job
+        A script's path; a module, whose file is taken as the script unless it is part of a package
+        or installed; a `Job`, which is returned as it is.
+
+    Raises
+    ------
+    InputError
+        When the script can't be read or run, or its functions are not as a job needs them.
+    """
+    if isinstance(source, Job):
+        return source
+    if isinstance(source, types.ModuleType):
+        return _load_module(source)
+    try:
+        given = os.fsdecode(source)
+    except TypeError:
+        raise InputError(
+            f"A job is the path of a script, a module, or a daskmr.Job of functions, not {_short_repr(source)}."
+        ) from None
+    return _load_script(given)
+
+
+def _load_module(module: types.ModuleType) -> Job:
+    """A top-level module is as good as its file; of others the functions are taken."""
+    filename = getattr(module, "__file__", None) or ""
+    in_package = "." in module.__name__ or hasattr(module, "__path__")
+    is_script = filename.endswith(".py") and os.path.isfile(filename)
+    if (
+        module.__name__ != "__main__"
+        and is_script
+        and not in_package
+        and not _is_installed(filename)
+    ):
+        return _load_script(filename)
+    functions = _check(vars(module), f"The module {module.__name__!r}")
+    return Job(*functions)
+
+
+def _load_script(given: str) -> Job:
+    # The real path: beside a link's target is where its imports are, as for `python link.py`.
+    path = os.path.realpath(_check_path(given))
+    text = _read_source(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they come once more, when the script is compiled to run
+        tree = _parse(text, path)
+        files, imports_script = _collect(path, text, tree)
+    job = Job._of(_Script(Path(given).stem, path, _digest(files), files, imports_script))
+    with _JOBS_LOCK:
+        _JOBS.pop((path, job.digest), None)  # a new load runs the script anew
+    job._loaded()
+    return _memoised((path, job.digest), lambda: job)
+
+
+# ---------------------------------------------------------------------------------------------
+# One process: which jobs it knows, and which one is active
+
+_JOBS: dict[tuple[str | None, str], Job] = {}
+# Not _ACTIVATION: unpickling happens in Dask's event loop, which must not wait for user code.
+_JOBS_LOCK = threading.Lock()
+_ACTIVATION = threading.RLock()
+_active: _Script | _OnTheSpot | None = None
+
+
+def _memoised(key: tuple[str | None, str], make: Callable[[], Job]) -> Job:
+    with _JOBS_LOCK:
+        job = _JOBS.pop(key, None) or make()
+        _JOBS[key] = job  # last in order: what was used longest ago is dropped first
+        while len(_JOBS) > _JOBS_KEPT:
+            del _JOBS[next(iter(_JOBS))]
+    return job
+
+
+def _restore_script(
+    name: str, path: str, digest: str, files: dict[str, str], imports_script: bool
+) -> Job:
+    return _memoised(
+        (path, digest), lambda: Job._of(_Script(name, path, digest, files, imports_script))
+    )
+
+
+def _restore_functions(blob: bytes, digest: str, files: dict[str, str]) -> Job:
+    return _memoised((None, digest), lambda: Job._of(_OnTheSpot(blob=blob, files=files)))
+
+
+@contextmanager
+def _activated(source: _Script | _OnTheSpot) -> Iterator[None]:
+    with _ACTIVATION:
+        before = _active
+        if before is source:
+            yield
+            return
+        _switch(before, source)
+        try:
+            yield
+        finally:
+            _switch(source, before)
+
+
+def _switch(leaving: _Script | _OnTheSpot | None, entering: _Script | _OnTheSpot | None) -> None:
+    global _active
+    if leaving is not None:
+        leaving.leave()
+    if entering is not None:
+        entering.enter()
+    _active = entering
+
+
+# ---------------------------------------------------------------------------------------------
+# Where the functions come from
+
+
+class _OnTheSpot:
+    """Functions of a notebook, of ``__main__``, lambdas, closures: shipped by value.
+
+    They are pickled anew every time, since what they refer to may have changed meanwhile.
+    """
+
+    name = "job"
+    path = None
+
+    def __init__(
+        self,
+        functions: _Functions | None = None,
+        blob: bytes = b"",
+        files: dict[str, str] | None = None,
+    ) -> None:
+        self.functions = functions
+        self._blob = blob
+        self.files = _files_of(functions) if functions is not None else files or {}
+        self.texts = self.files
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self._pickled()).hexdigest()
+
+    def load(self) -> Loaded:
+        import cloudpickle
+
+        if self.functions is None:
+            self.functions = _Functions(*cloudpickle.loads(self._blob))
+        return self.functions._asdict(), "The job"
+
+    def ship(self) -> tuple[Callable[..., Job], tuple[Any, ...]]:
+        blob = self._pickled()
+        return _restore_functions, (blob, hashlib.sha256(blob).hexdigest(), self.files)
+
+    def _pickled(self) -> bytes:
+        import cloudpickle
+
+        if self.functions is None:
+            return self._blob
+        try:
+            return bytes(cloudpickle.dumps(tuple(self.functions), protocol=5))
+        except Exception as exc:
+            reason = describe_exception(exc)
+        raise InputError(
+            f"The job's functions cannot be sent to worker processes ({reason}). Open files, locks, "
+            "connections and the like inside the functions, instead of referring to them from there."
+        )
+
+    def enter(self) -> None:
+        """Nothing of theirs has a name in ``sys.modules``."""
+
+    leave = enter
+
+
+class _Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
+    """A script and its siblings as text; finder and loader of the modules made of it.
+
+    Siblings go by the names they are imported under. The script's own module is named after the
+    contents, so that what it defines pickles under a name that no other script has.
+    """
+
+    def __init__(
+        self, name: str, path: str, digest: str, files: dict[str, str], imports_script: bool
+    ) -> None:
+        self.name, self.path, self.digest, self.files = name, path, digest, files
+        self._imports_script = imports_script
+        directory, script = os.path.split(path)
+        self.texts = {os.path.join(directory, file): text for file, text in files.items()}
+        self.module_name = re.sub(r"\W|^(?=\d)", "_", f"{name}_{digest[:12]}")
+        self._filenames = {
+            _module_of(file): os.path.join(directory, file) for file in files if file != script
+        }
+        self._filenames[self.module_name] = path
+        self._folders = {
+            parent: os.path.join(directory, *parent.split("."))
+            for module in self._filenames
+            for parent in _prefixes(module)
+            if parent not in self._filenames
+        }
+        # A sibling that imports the script gets the script's module, not a second copy of it.
+        self._alias = script.removesuffix(".py") if imports_script else None
+        self._tops = {module.partition(".")[0] for module in self._filenames} | {
+            self._alias or self.module_name
+        }
+        self._modules: dict[str, types.ModuleType] = {}
+        self._hidden: dict[str, types.ModuleType] = {}
+        self._size = 0
+
+    def load(self) -> Loaded:
+        _remember_lines(self.texts)
+        return vars(importlib.import_module(self.module_name)), self.path
+
+    def ship(self) -> tuple[Callable[..., Job], tuple[Any, ...]]:
+        return _restore_script, (
+            self.name,
+            self.path,
+            self.digest,
+            self.files,
+            self._imports_script,
+        )
+
+    def enter(self) -> None:
+        if any(top in sys.modules for top in self._tops):
+            self._hidden = self._take()
+        sys.modules.update(self._modules)
+        sys.meta_path.insert(0, self)
+        self._size = len(sys.modules)
+
+    def leave(self) -> None:
+        with suppress(ValueError):
+            sys.meta_path.remove(self)
+        # A look through all of sys.modules costs more than the rest together, so only after imports.
+        if len(sys.modules) != self._size:
+            self._modules = self._take()
+        for name in self._modules:
+            sys.modules.pop(name, None)
+        sys.modules.update(self._hidden)
+        self._hidden = {}
+
+    def _take(self) -> dict[str, types.ModuleType]:
+        names = [name for name in list(sys.modules) if name.partition(".")[0] in self._tops]
+        return {name: sys.modules.pop(name) for name in names}
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname in self._filenames:
+            return importlib.util.spec_from_loader(fullname, self)
+        if fullname in self._folders:
+            spec = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
+            spec.submodule_search_locations = [self._folders[fullname]]
+            return spec
+        return None
+
+    def get_filename(self, fullname: str) -> str:
+        try:
+            return self._filenames[fullname]
+        except KeyError:
+            raise ImportError(f"not a module of {self.path}", name=fullname) from None
+
+    def get_source(self, fullname: str) -> str:
+        return self.texts[self.get_filename(fullname)]
+
+    def is_package(self, fullname: str) -> bool:
+        return (
+            fullname != self.module_name
+            and os.path.basename(self.get_filename(fullname)) == "__init__.py"
+        )
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        if self._alias is None or module.__name__ != self.module_name:
+            super().exec_module(module)
+            return
+        sys.modules[self._alias] = module
+        try:
+            super().exec_module(module)
+        except BaseException:
+            sys.modules.pop(self._alias, None)
+            raise
+
+
+def _module_of(file: str) -> str:
+    """
+    >>> _module_of("geo/__init__.py"), _module_of("geo/cells.py")
+    ('geo', 'geo.cells')
+    """
+    return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def _prefixes(dotted: str) -> list[str]:
+    """
+    >>> _prefixes("a.b.c")
+    ['a', 'a.b', 'a.b.c']
+    """
+    parts = dotted.split(".")
+    return [".".join(parts[: end + 1]) for end in range(len(parts))]
+
+
+def _digest(files: Mapping[str, str]) -> str:
+    sha = hashlib.sha256()
+    for file, text in sorted(files.items()):
+        for part in (os.fsencode(file), text.encode("utf-8", "surrogatepass")):
+            sha.update(len(part).to_bytes(8, "big") + part)
+    return sha.hexdigest()
+
+
+def _files_of(functions: _Functions) -> dict[str, str]:
+    seen: set[int] = set()
+    names = {
+        name
+        for function in functions
+        if function is not None
+        for name in _code_files(function, seen)
+    }
+    return {name: "".join(linecache.getlines(name)) for name in sorted(names)}
+
+
+def _code_files(function: Any, seen: set[int]) -> Iterator[str]:
+    """Files of a function and of the functions it refers to in its module: a notebook has one a cell."""
+    while isinstance(function, partial):
+        function = function.func
+    with suppress(ValueError):
+        function = inspect.unwrap(function)
+    function = getattr(function, "__func__", function)
+    if not isinstance(function, types.FunctionType):
+        function = inspect.getattr_static(type(function), "__call__", None)
+    if not isinstance(function, types.FunctionType) or id(function) in seen:
+        return
+    seen.add(id(function))
+    yield function.__code__.co_filename
+    for other in (
+        inspect.getclosurevars(function).globals.values()
+        if function.__module__ == "__main__"
+        else ()
+    ):
+        if getattr(other, "__module__", None) == "__main__":
+            yield from _code_files(other, seen)
+
+
+# ---------------------------------------------------------------------------------------------
+# The files of a script
+
+
+def _check_path(given: str) -> str:
+    if os.path.isfile(given):
+        if given.endswith(".ipynb"):
+            raise InputError(
+                f"{given} is a notebook: save it as a .py script, or pass its functions to daskmr.Job."
+            )
+        return given
+    if os.path.isdir(given):
+        raise InputError(
+            f"The job script {given} is a directory: give the path of the .py file in it."
+        )
+    if os.path.exists(given):
+        raise InputError(f"The job script {given} is not a regular file.")
+    hint = f" Did you mean {given}.py?" if os.path.isfile(f"{given}.py") else ""
+    where = "" if os.path.isabs(given) else f" (looked for in {os.getcwd()})"
+    raise InputError(f"There is no job script {given}{where}.{hint}")
+
+
+def _read_source(path: str) -> str:
+    """Decode as Python does: UTF-8 with or without a mark, or as a coding line says."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
+    try:
+        return importlib.util.decode_source(data)
+    except (SyntaxError, UnicodeDecodeError) as error:
+        failure = _decoding_failure(path, data, error)
+    raise failure
+
+
+def _decoding_failure(
+    path: str, data: bytes, error: SyntaxError | UnicodeDecodeError
+) -> InputError:
+    if isinstance(error, SyntaxError) and "unknown" not in error.msg:
+        try:
+            data.decode()  # of the first two lines, where a coding line may be, Python tells no place
+        except UnicodeDecodeError as place:
+            error = place
+    if isinstance(error, SyntaxError):
+        return InputError(f"{path} cannot be read as Python: {error.msg}. Save the file as UTF-8.")
+    line = data.count(b"\n", 0, error.start) + 1
+    return InputError(
+        f"{path}, line {line}: not {error.encoding} text (byte 0x{error.object[error.start]:02x}). Save the "
+        'file as UTF-8, or name its encoding in the first line, as in "# -*- coding: latin-1 -*-".'
+    )
+
+
+def _parse(text: str, path: str) -> ast.Module:
+    try:
+        return ast.parse(text, path)
+    except SyntaxError as error:
+        failure = _syntax_failure(error, path)
+    except (ValueError, RecursionError, MemoryError) as error:
+        failure = InputError(f"{path} cannot be compiled as Python: {describe_exception(error)}.")
+    raise failure
+
+
+def _collect(path: str, text: str, tree: ast.Module) -> tuple[dict[str, str], bool]:
+    """The script and, transitively, the files that it imports from beside it.
+
+    Returns
+    -------
+    files : dict
+        Source text by file name, relative to the script's folder.
+    imports_script : bool
+        Whether a sibling imports the script.
+    """
+    directory, script = os.path.split(path)
+    files, imports_script = {script: text}, False
+    own = set(_imports(tree, ""))
+    queue = [(script, own)]
+    while queue:
+        importer, names = queue.pop()
+        for file in _siblings(directory, names):
+            if file == script:
+                # A script that imports its own name means the library that it is named after.
+                imports_script |= importer != script and _module_of(script) not in own
+            elif file not in files:
+                files[file] = _read_source(os.path.join(directory, file))
+                queue.append((file, _imports_of(files[file], file)))
+    return dict(sorted(files.items())), imports_script
+
+
+def _imports_of(text: str, file: str) -> set[str]:
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return set()  # if it is really imported, that fails and says why
+    module = _module_of(file)
+    return set(
+        _imports(tree, module if file.endswith("/__init__.py") else module.rpartition(".")[0])
+    )
+
+
+def _imports(tree: ast.Module, package: str) -> Iterator[str]:
+    """Dotted names that a module of `package` may import, wherever in the file."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(node.module or "", node.level, package)
+            names = [f"{base}.{alias.name}" for alias in node.names if base]
+        elif isinstance(node, ast.Call):
+            names = _named_import(node)
+        else:
+            continue
+        for name in names:
+            yield from _prefixes(name.removesuffix(".*"))
+
+
+def _absolute(module: str, level: int, package: str) -> str:
+    """
+    >>> _absolute("cells", 2, "geo.grid")
+    'geo.cells'
+    """
+    if not level:
+        return module
+    parents = package.split(".")[: len(package.split(".")) - level + 1] if package else []
+    return ".".join(filter(None, [*parents, module])) if parents else ""
+
+
+def _named_import(call: ast.Call) -> list[str]:
+    """``import_module("geo.cells")`` and ``__import__("geo")``."""
+    function = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    if function not in ("import_module", "__import__") or not call.args:
+        return []
+    name = getattr(call.args[0], "value", None)
+    valid = isinstance(name, str) and all(part.isidentifier() for part in name.split("."))
+    return [str(name)] if valid else []
+
+
+def _siblings(directory: str, names: set[str]) -> Iterator[str]:
+    for name in sorted(names):
+        file = _find(directory, name)
+        if file is not None:
+            yield file
+            if file.endswith("/__init__.py"):
+                yield from _package_files(directory, os.path.dirname(file))
+
+
+def _find(directory: str, dotted: str) -> str | None:
+    """The file beside the script that Python would import as `dotted`, if there is one."""
+    top, _, rest = dotted.partition(".")
+    if top in _RESERVED or _is_installed(os.path.join(directory, top)):
+        return None
+    base = dotted.replace(".", "/")
+    for file in (f"{base}/__init__.py", f"{base}.py"):
+        if os.path.isfile(os.path.join(directory, file)):
+            return None if rest and _is_elsewhere(directory, top) else file
+    return None
+
+
+def _is_elsewhere(directory: str, top: str) -> bool:
+    """Whether a folder without ``__init__.py`` gives way to a library of its name, as in Python."""
+    if os.path.isfile(os.path.join(directory, top, "__init__.py")):
+        return False
+    spec = importlib.machinery.PathFinder.find_spec(top)
+    return spec is not None and spec.origin is not None
+
+
+def _is_installed(filename: str) -> bool:
+    return os.path.basename(os.path.dirname(filename)) in ("site-packages", "dist-packages")
+
+
+def _package_files(directory: str, package: str) -> Iterator[str]:
+    """All modules of a package, also those it imports in ways that can't be seen."""
+    with os.scandir(os.path.join(directory, package)) as entries:
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        file = f"{package}/{entry.name}"
+        stem, extension = os.path.splitext(entry.name)
+        if (
+            extension == ".py"
+            and stem.isidentifier()
+            and entry.is_file()
+            and _is_readable(entry.path)
+        ):
+            yield file
+        elif entry.name.isidentifier() and os.path.isfile(os.path.join(entry.path, "__init__.py")):
+            yield f"{file}/__init__.py"
+            yield from _package_files(directory, file)
+
+
+def _is_readable(path: str) -> bool:
+    """A file of a package that can't be read matters only when it is imported."""
+    try:
+        _read_source(path)
+    except InputError:
+        return False
+    return True
+
+
+# ---------------------------------------------------------------------------------------------
+# Checks
+
+
+def _load(job: Job) -> _Functions:
+    try:
+        namespace, where = job._source.load()
+    except (KeyboardInterrupt, Interrupted):
+        raise
+    except BaseException as exc:
+        failure = _load_failure(job, exc)
+    else:
+        return _check(namespace, where)
+    raise failure  # outside of the handler: it must not hold on to the user's exception
+
+
+def _load_failure(job: Job, exc: BaseException) -> InputError:
+    where = f"{job.path or 'The job'} ({user_location(job, exc) or 'before its first line'})"
+    if isinstance(exc, SyntaxError) and job.is_user_file(exc.filename or ""):
+        return _syntax_failure(exc, exc.filename or "")
+    if isinstance(exc, ModuleNotFoundError) and exc.name:
+        return InputError(f"{where}: {_missing_module(job, exc.name)}")
+    details = format_user_traceback(job, exc)
+    if isinstance(exc, SystemExit):
+        return InputError(
+            f"{where}: the script calls sys.exit while it is loaded, so its functions cannot be used. "
+            'Move what it does as a program under `if __name__ == "__main__":`.',
+            details,
+        )
+    return InputError(
+        f"{where}: the script fails while it is loaded: {describe_exception(exc)}", details
+    )
+
+
+_RENAMED = {
+    "ConfigParser": "configparser", "cPickle": "pickle", "cStringIO": "io", "StringIO": "io",
+    "HTMLParser": "html.parser", "httplib": "http.client", "Queue": "queue",
+    "__builtin__": "builtins", "anydbm": "dbm", "urllib2": "urllib.request",
+    "urlparse": "urllib.parse", "sets": "the builtin set", "imp": "importlib",
+}  # fmt: skip
+
+
+def _missing_module(job: Job, name: str) -> str:
+    top = name.partition(".")[0]
+    if top in _RENAMED:
+        return f"there is no module {name!r} in this Python; what it had is in {_RENAMED[top]} now."
+    if f"{top}.py" in job.files or f"{top}/__init__.py" in job.files:
+        return f"there is no module {name!r} beside the script, though there is {top!r}."
+    return (
+        f"the module {name!r} is missing. Install the package that has it (often `pip install {top}`) in the "
+        "environment of every worker as well as here, or put the file beside the script."
+    )
+
+
+class _Python2(NamedTuple):
+    message: str
+    """Pattern that the compiler's message has."""
+    before: str
+    """Pattern of the line up to the error."""
+    after: str
+    """Pattern of the line from the error on."""
+    advice: str
+
+
+_PYTHON2 = (
+    _Python2(r"call to 'print'", "", "", "`print` is a function now: write `print(...)`"),
+    _Python2(r"call to 'exec'", "", "", "`exec` is a function now: write `exec(...)`"),
+    _Python2(r"", r"^\s*except\b", r".*,\s*\w+\s*:", "write `except X as e:` for `except X, e:`"),
+    _Python2(r"", r"^\s*raise\b", r".*,", "write `raise X(message)` for `raise X, message`"),
+    _Python2(r"leading zeros", "", "", "octal numbers are written `0o777` for `0777`"),
+    _Python2(
+        r"invalid \w+ literal", "", r".{0,2}[lL]\b", "leave out the `L` of `10L`: every int is long"
+    ),
+    _Python2(
+        r"parameters cannot be parenthesized", "", "", "take one parameter, and unpack it inside"
+    ),
+    _Python2(r"invalid syntax", "", r"`", "write `repr(x)` for backticks"),
+    _Python2(r"invalid syntax", "", r"<>", "write `!=` for `<>`"),
+    _Python2(r"invalid syntax", r"\b[uU][rR]$", r"['\"]", 'write `r"..."` for `ur"..."`'),
+    _Python2(r"invalid syntax", "", r"[uU][rR]['\"]", 'write `r"..."` for `ur"..."`'),
+    _Python2(r"inconsistent use of tabs", "", "", "indent with spaces only"),
+)
+
+
+def _python2_advice(error: SyntaxError, line: str) -> str:
+    column = max((error.offset or 1) - 1, 0)
+    for known in _PYTHON2:
+        if (
+            re.search(known.message, error.msg)
+            and re.search(known.before, line[:column] or line[: column + 1])
+            and re.match(known.after, line[column:])
+        ):
+            return f" This looks like Python 2: {known.advice}."
+    return ""
+
+
+def _syntax_failure(error: SyntaxError, path: str) -> InputError:
+    advice = _python2_advice(error, error.text or "")
+    excerpt = "".join(f"\n    {line}" for line in _excerpt(error))
+    return InputError(
+        f"{path}, line {error.lineno}: the syntax is not Python 3's: {error.msg}.{advice}{excerpt}"
+    )
+
+
+def _excerpt(error: SyntaxError) -> list[str]:
+    """The line of a syntax error, and a caret under the place."""
+    line = (error.text or "").rstrip()
+    code = line.lstrip()
+    if not code:
+        return []
+    column = max((error.offset or 1) - 1 - (len(line) - len(code)), 0)
+    start = max(column - 80, 0)
+    code = code[start : start + 160]
+    return [code, re.sub(r"[^\t]", " ", code[: column - start]) + "^"]
+
+
+def _check(namespace: Mapping[str, Any], where: str) -> _Functions:
+    if namespace.get("map") is None:
+        raise InputError(_no_map(namespace, where))
+    functions = _Functions(**{name: namespace.get(name) for name in _ARGUMENTS})  # type: ignore[arg-type]
+    for name, function in functions._asdict().items():
+        if function is not None:
+            _check_function(name, function, where)
+    return functions
+
+
+def _no_map(namespace: Mapping[str, Any], where: str) -> str:
+    names = {
+        name.lower(): name
+        for name, value in namespace.items()
+        if callable(value) and name[:2] != "__"
+    }
+    like = [name for name in names if "map" in name] or difflib.get_close_matches("map", names)
+    hint = f" Should `{names[like[0]]}` be named `map`?" if like else ""
+    return (
+        f"{where} does not define `map`.{hint} A job defines `def map(key, dims, value, context):`, and may define "
+        "`combine(key, values, context)`, `reduce(key, values, context)` and `setup_reduce(context)`."
+    )
+
+
+def _check_function(name: str, function: Any, where: str) -> None:
+    wanted = f"def {name}({', '.join(_ARGUMENTS[name])}):"
+    if not callable(function):
+        raise InputError(
+            f"{where}: `{name}` is {_short_repr(function)}, not a function like `{wanted}`."
+        )
+    line = getattr(getattr(function, "__code__", None), "co_firstlineno", None)
+    place = f"{where}, line {line}" if line and os.path.isabs(where) else where
+    if _returns_at_once(function) or _returns_at_once(
+        inspect.getattr_static(type(function), "__call__", None)
+    ):
+        raise InputError(
+            f"{place}: `{name}` is a generator or async function, so calling it would do nothing. "
+            f"Make it a plain `{wanted}`, and for `yield` call `context.write(...)`."
+        )
+    problem = _binding_problem(function, len(_ARGUMENTS[name]))
+    if problem:
+        raise InputError(
+            f"{place}: `{name}` cannot be called with {len(_ARGUMENTS[name])} positional arguments ({problem}). "
+            f"Define it as `{wanted}`."
+        )
+
+
+def _returns_at_once(function: Any) -> bool:
+    """Whether a call makes a generator or coroutine, and runs nothing of the body."""
+    return (
+        inspect.isgeneratorfunction(function)
+        or inspect.iscoroutinefunction(function)
+        or inspect.isasyncgenfunction(function)
+    )
+
+
+def _binding_problem(function: Function, count: int) -> str:
+    try:
+        # What a decorator's wrapper takes is what counts, not what it wraps.
+        signature = inspect.signature(function, follow_wrapped=False)
+    except (ValueError, TypeError):
+        return ""  # a builtin that does not tell
+    try:
+        signature.bind(*range(count))
+    except TypeError as error:
+        return f"{error}; it takes {len(signature.parameters)}"
+    return ""
+
+
+def _short_repr(value: object) -> str:
+    try:
+        return _cut(repr(value), 80)
+    except Exception:
+        return f"a {type(value).__name__}"
+
+
+# ---------------------------------------------------------------------------------------------
+# Failures of the user's code
+
+_OWN_FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
+_CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
+_CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n\n"
+_CONTROLS = {
+    code: f"\\x{code:02x}" for code in [*range(32), *range(127, 160)] if chr(code) not in "\n\t"
+}
+
+
+def format_user_traceback(job: Job, exc: BaseException) -> str:
+    """Python's traceback of `exc`, from the user's first frame on and without daskmr's own.
+
+    Parameters
+    ----------
+    job : Job
+        Whose files are the user's.
+    exc : BaseException
+        With its causes; a text of any size, or none that can be had.
+
+    Returns
+    -------
+    str
+        At most 8,000 characters, of a longer one the beginning and the end.
+    """
+    _remember_lines(job._source.texts)
+    text = "".join(link + _format_one(job, each) for link, each in _chain(exc))
+    return _cut(text, _TRACEBACK_LIMIT, " ... ({:,} characters left out) ...\n")
+
+
+def describe_exception(exc: BaseException) -> str:
+    """Type and text of an exception in one line of at most 300 characters; never raises.
+
+    >>> describe_exception(ValueError("not a number:\\n'x'"))
+    "ValueError: not a number: 'x'"
+    >>> describe_exception(KeyError())
+    'KeyError'
+    """
+    message = " ".join(_message(exc, _MESSAGE_LIMIT).split())
+    name = type(exc).__name__
+    return _cut(f"{name}: {message}" if message else name, _DESCRIPTION_LIMIT)
+
+
+def user_location(job: Job, exc: BaseException) -> str | None:
+    """Where in the user's code `exc` arose, as ``"job.py, line 12, in map"``; ``None``: not there."""
+    place = None
+    for frame, line in traceback.walk_tb(exc.__traceback__):
+        if job.is_user_file(frame.f_code.co_filename):
+            place = (frame.f_code, line)
+    if place is None:
+        return None
+    code, line = place
+    function = "" if code.co_name == "<module>" else f", in {code.co_name}"
+    return f"{_shown_name(job, code.co_filename)}, line {line}{function}"
+
+
+def _shown_name(job: Job, filename: str) -> str:
+    folder = os.path.join(os.path.dirname(job.path), "") if job.path else ""
+    return (
+        filename[len(folder) :]
+        if folder and filename.startswith(folder)
+        else os.path.basename(filename)
+    )
+
+
+def _chain(exc: BaseException) -> list[tuple[str, BaseException]]:
+    """An exception and those that led to it, oldest first, each with the words that join it on."""
+    links: list[tuple[str, BaseException]] = []
+    seen: set[int] = set()
+    following: BaseException | None = exc
+    while following is not None and id(following) not in seen and len(links) < _CHAIN_SHOWN:
+        current = following
+        seen.add(id(current))
+        hidden = current.__suppress_context__
+        following = current.__cause__ or (None if hidden else current.__context__)
+        joint = _CAUSE if current.__cause__ is not None else _CONTEXT
+        links.append(
+            (joint if following is not None and id(following) not in seen else "", current)
+        )
+    oldest = links.pop()[1]
+    return [("", oldest), *reversed(links)]
+
+
+def _format_one(job: Job, exc: BaseException) -> str:
+    frames = list(traceback.extract_tb(exc.__traceback__, limit=-_FRAMES_SHOWN))
+    first = next((i for i, frame in enumerate(frames) if job.is_user_file(frame.filename)), 0)
+    shown = [frame for frame in frames[first:] if not _is_machinery(frame.filename)]
+    head = ["Traceback (most recent call last):\n"] if shown else []
+    tail = f"{_type_name(job, exc)}{_after_colon(exc)}\n"
+    return "".join(
+        [*head, *traceback.StackSummary.from_list(shown).format(), tail, *_members(job, exc)]
+    )
+
+
+def _is_machinery(filename: str) -> bool:
+    return filename.startswith((_OWN_FOLDER, "<frozen importlib"))
+
+
+def _type_name(job: Job, exc: BaseException) -> str:
+    kind = type(exc)
+    ours = isinstance(job._source, _Script) and kind.__module__ == job._source.module_name
+    plain = ours or kind.__module__ in ("builtins", "__main__")
+    return kind.__qualname__ if plain else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _after_colon(exc: BaseException) -> str:
+    message = _message(exc, _MESSAGE_LIMIT)
+    excerpt = _excerpt(exc) if isinstance(exc, SyntaxError) else []
+    notes = getattr(exc, "__notes__", None)
+    notes = (
+        [_cut(note, _MESSAGE_LIMIT) for note in notes if isinstance(note, str)]
+        if isinstance(notes, list)
+        else []
+    )
+    lines = [f": {message}" if message else "", *(f"    {line}" for line in excerpt), *notes]
+    return _cut("\n".join(lines), _MESSAGE_LIMIT + 50)
+
+
+def _members(job: Job, exc: BaseException) -> list[str]:
+    """The exceptions of an exception group."""
+    members = exc.exceptions[:3] if isinstance(exc, BaseExceptionGroup) else ()
+    return [textwrap.indent(_format_one(job, member), "  | ") for member in members]
+
+
+def _message(exc: BaseException, limit: int) -> str:
+    try:
+        text = _cut(str(exc), limit)
+    except (Exception, SystemExit, GeneratorExit) as error:
+        return f"(its text cannot be shown: __str__ raised {type(error).__name__})"
+    # Lone surrogates and control characters would break what shows or sends the text.
+    return _cut(text.encode("utf-8", "backslashreplace").decode().translate(_CONTROLS), limit)
+
+
+def _cut(text: str, limit: int, gap: str = " ... ({:,} characters left out) ... ") -> str:
+    """Keep the beginning and the end.
+
+    >>> _cut("a" * 50 + "z" * 50, 50)
+    'aaaa ... (94 characters left out) ... zz'
+    """
+    if len(text) <= limit:
+        return text
+    room = max(limit - len(gap) - 8, 0)
+    head, tail = room - room // 3, room // 3
+    return text[:head] + gap.format(len(text) - head - tail) + text[len(text) - tail :]
+
+
+def _remember_lines(texts: Mapping[str, str]) -> None:
+    """Let tracebacks show the lines that run, where the file is absent or has changed since."""
+    for filename, text in texts.items():
+        lines = [line + "\n" for line in text.removesuffix("\n").split("\n")]
+        linecache.checkcache(filename)
+        if text and linecache.getlines(filename) != lines:
+            linecache.cache[filename] = (len(text), None, lines, filename)

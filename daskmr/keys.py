@@ -1,0 +1,143 @@
+"""One identity, one hash and one order for all keys, the same in every process.
+
+Keys that are equal in Python are one key (``1``, ``1.0`` and ``True``), and NaN is one key too.
+Nothing here depends on ``PYTHONHASHSEED``: ``hash()`` is asked of numbers only, which it does not
+salt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import nan
+from typing import Any, TypeAlias
+from zlib import crc32
+
+__all__ = [
+    "Key",
+    "UnsupportedKeyError",
+    "bucket_of",
+    "canonical",
+    "canonical_all",
+    "sort_key",
+    "sorted_keys",
+]
+
+Key: TypeAlias = bool | int | float | str | bytes | tuple["Key", ...] | None
+
+_NAN = nan  # the one object that stands for every NaN, since dicts look for identity first
+_PLAIN = frozenset((str, int, bool, bytes, type(None)))  # no NaN can hide in these
+_COMPARABLE = (frozenset((str,)), frozenset((bytes,)), frozenset((int,)), frozenset((int, bool)))
+
+
+class UnsupportedKeyError(TypeError):
+    """A key of a type that has no place in the order of keys."""
+
+
+def canonical(key: Any) -> Key:
+    """Return `key` with every NaN in it replaced by one and the same object.
+
+    Raises
+    ------
+    UnsupportedKeyError
+        When the key is not None, bool, int, float, str, bytes or a tuple of those.
+
+    Examples
+    --------
+    >>> canonical(("a", 1))
+    ('a', 1)
+    >>> canonical(float("nan")) is canonical(float("nan"))
+    True
+    """
+    kind = type(key)
+    if kind in _PLAIN:
+        return key  # type: ignore[no-any-return]
+    if kind is float:
+        return key if key == key else _NAN
+    if kind is tuple:
+        return tuple(map(canonical, key))
+    raise UnsupportedKeyError(
+        f"A key can be None, bool, int, float, str, bytes or a tuple of those, not "
+        f"{kind.__name__}: {_shortened(key)}.{_advice(key)}"
+    )
+
+
+def _shortened(key: Any) -> str:
+    text = repr(key)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _advice(key: Any) -> str:
+    if isinstance(key, set | frozenset):
+        return " Write tuple(sorted(key)) instead: a set has no order of its own."
+    if isinstance(key, list):
+        return " Write tuple(key) instead."
+    if isinstance(key, dict):
+        return " Write tuple(sorted(key.items())) instead."
+    for plain in (str, bytes, int, float):
+        if isinstance(key, plain):
+            return f" Write {plain.__name__}(key) instead."
+    return " Write str(key), or a tuple of its fields, instead."
+
+
+def canonical_all(keys: list[Any]) -> list[Key]:
+    """Make keys that came out of a pickle canonical again; free of cost where no NaN can hide.
+
+    >>> canonical_all(["a", "b"])
+    ['a', 'b']
+    """
+    return keys if _PLAIN.issuperset(map(type, keys)) else list(map(canonical, keys))
+
+
+def sort_key(key: Key) -> tuple[Any, ...]:
+    """Return what `key` is ordered by: None, numbers (NaN last), text, bytes, tuples.
+
+    >>> sorted(["b", None, (1, "x"), 2, b"z", True, float("-inf"), (1,)], key=sort_key)
+    [None, -inf, True, 2, 'b', b'z', (1,), (1, 'x')]
+    """
+    if isinstance(key, str):
+        return (2, key)
+    if key is None:
+        return (0,)
+    if isinstance(key, bytes):
+        return (3, key)
+    if isinstance(key, tuple):
+        return (4, tuple(map(sort_key, key)))
+    return (1, 0, key) if key == key else (1, 1)
+
+
+def sorted_keys(keys: Iterable[Key]) -> list[Any]:
+    """Sort keys by `sort_key`, comparing them directly where their types allow it.
+
+    >>> sorted_keys({"b": 1, "a": 2})
+    ['a', 'b']
+    """
+    keys = list(keys)
+    if set(map(type, keys)) in _COMPARABLE or not keys:
+        keys.sort()
+    else:
+        keys.sort(key=sort_key)
+    return keys
+
+
+def bucket_of(key: Key, buckets: int) -> int:
+    """Return the bucket, from 0 to `buckets` - 1, that `key` belongs to in every process.
+
+    >>> bucket_of(1, 8) == bucket_of(1.0, 8) == bucket_of(True, 8)
+    True
+    """
+    return _stable_hash(key) % buckets
+
+
+def _stable_hash(key: Key) -> int:
+    if isinstance(key, str):
+        return crc32(key.encode("utf-8", "surrogatepass"))
+    if isinstance(key, bytes):
+        return crc32(key, 1)
+    if isinstance(key, tuple):
+        digest = len(key)
+        for element in key:
+            digest = crc32(_stable_hash(element).to_bytes(4, "little"), digest)
+        return digest
+    if key is None or key != key:
+        return 2 if key is None else 3
+    return crc32(hash(key).to_bytes(8, "little", signed=True), 4)

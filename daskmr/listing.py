@@ -1,0 +1,426 @@
+"""Which files a job reads: a walk of the data level by level, pruned by the filter."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NoReturn
+
+from daskmr.errors import InputError
+from daskmr.schema import Dimension, Layout, Schema
+
+__all__ = ["EXTENSIONS", "Gathering", "InputFile", "Listing", "Seen", "list_files"]
+
+EXTENSIONS = frozenset({"gz", "lzma", "xz", "bz2", "zst", "log", "txt", "json", "jsonl", "tsv"})
+"""What a file's name may end in, in any case, without the dot."""
+
+_SKIPPED_NAMED = 1000
+_VALUES_NAMED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """One file to read.
+
+    Parameters
+    ----------
+    path : str
+        Relative to the data dir, with "/" between its parts; odd bytes are surrogate escapes.
+    size : int
+        In bytes, as it lies there.
+    dims : tuple of str
+        The values of its dimensions, in layout order.
+    """
+
+    path: str
+    size: int
+    dims: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a walk met of one dimension, below what the dimensions before it allow.
+
+    Parameters
+    ----------
+    dimension : Dimension
+    candidates, allowed : int
+        Directories, or files, met at this level, and those of them that the filter allows.
+    values : tuple of str
+        Existing values in order: all of them, or the first and last few.
+    distinct : int
+        How many values there are.
+    """
+
+    dimension: Dimension
+    candidates: int
+    allowed: int
+    values: tuple[str, ...]
+    distinct: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The input of a job.
+
+    Parameters
+    ----------
+    root : str
+        Where the data is; the paths are relative to it.
+    files : tuple of InputFile
+        What the filter allows, in the order of the paths as bytes.
+    skipped : tuple of str
+        What is not in the layout: the first thousand, in the order of the paths as bytes.
+        Directories end in "/"; nothing below them is named.
+    skipped_count : int
+        How many of those there are in all.
+    seen : tuple of Seen
+        One for each dimension, to explain an empty listing.
+    layout : Layout
+        The layout that the files follow.
+    """
+
+    root: str
+    files: tuple[InputFile, ...]
+    skipped: tuple[str, ...]
+    skipped_count: int
+    seen: tuple[Seen, ...]
+    layout: Layout
+
+    def explain_nothing(self) -> str:
+        """Say why there is no file: the dimension that excluded the last candidates.
+
+        Examples
+        --------
+        >>> from daskmr.schema import load_schema
+        >>> Listing("/data", (), (), 0, (), load_schema().layout).explain_nothing()[:44]
+        'The data directory /data holds no file in th'
+        """
+        # A deeper dimension meets only what all before it allow, so the deepest that excluded
+        # something is the one without which there might have been a file.
+        for position in reversed(range(len(self.seen))):
+            seen = self.seen[position]
+            if seen.allowed < seen.candidates:
+                return self._explain_excluded(position, seen)
+        skipped = f" {self._describe_skipped()}" if self.skipped_count else ""
+        return (
+            f"The data directory {self.root} holds no file in the layout {self.layout.template} "
+            f"with a known extension ({', '.join(sorted(EXTENSIONS))}).{skipped} "
+            "Check the data directory and the schema of the layout."
+        )
+
+    def _explain_excluded(self, position: int, seen: Seen) -> str:
+        label, name = seen.dimension.field_name, self.layout.field_names[position]
+        label = label if label == name else f"{label}, in the layout {name}"
+        barren = ", where no file in the layout was found" if seen.allowed else ""
+        return (
+            f"No file below {self.root} matches the filter: dimension {position + 1} ({label}) "
+            f"allows {seen.dimension.describe()}{barren}; {_describe_values(seen)}. "
+            "Correct the filter, or the data directory."
+        )
+
+    def _describe_skipped(self) -> str:
+        shown = ", ".join(map(repr, self.skipped[:3]))
+        more = ", ..." if self.skipped_count > 3 else ""
+        return f"Not in the layout: {self.skipped_count} ({shown}{more})."
+
+
+def _describe_values(seen: Seen) -> str:
+    shown = [repr(value) for value in seen.values]
+    if len(seen.values) < seen.distinct:
+        shown.insert((len(shown) + 1) // 2, "...")
+    count = f" ({seen.distinct} values)" if len(seen.values) < seen.distinct else ""
+    return f"existing there: {', '.join(shown)}{count}"
+
+
+def list_files(data_dir: str | os.PathLike[str], schema: Schema) -> Listing:
+    """List the files below a local directory that a filter allows.
+
+    Directories that the filter excludes are never opened. Symbolic links are followed, yet no
+    file is listed twice.
+
+    Parameters
+    ----------
+    data_dir : path
+        The data directory; it may be relative, or a link itself.
+    schema : Schema
+        The layout and the filter.
+
+    Raises
+    ------
+    InputError
+        If the data directory, or what the filter allows below it, can't be read.
+
+    Examples
+    --------
+    >>> from daskmr.schema import load_schema
+    >>> list_files("/no/such/place", load_schema())
+    Traceback (most recent call last):
+        ...
+    daskmr.errors.InputError: The data directory /no/such/place does not exist; check the path.
+    """
+    root = _check_root(data_dir)
+    gathering = Gathering(schema)
+    real = os.path.realpath(root)
+    level = [_Directory("", (), (real,), False)]
+    for position in range(schema.layout.directories):
+        level = [child for above in level for child in _descend(root, above, position, gathering)]
+    aliases: list[_Alias] = []
+    for directory in level:
+        _collect(root, directory, gathering, aliases)
+    if aliases:
+        gathering.files.extend(_without_doubles(gathering.files, aliases, real))
+    return gathering.listing(root)
+
+
+class _Sieve:
+    """One dimension at work: it judges each value once, and keeps one string for it."""
+
+    __slots__ = ("allowed", "candidates", "dimension", "verdicts")
+
+    def __init__(self, dimension: Dimension) -> None:
+        self.dimension = dimension
+        self.verdicts: dict[str, str | None] = {}
+        self.candidates = 0
+        self.allowed = 0
+
+    def pick(self, value: str) -> str | None:
+        """The one string for `value`, or ``None`` when it is excluded."""
+        self.candidates += 1
+        try:
+            kept = self.verdicts[value]
+        except KeyError:
+            kept = self.verdicts[value] = value if self.dimension.allows(value) else None
+        self.allowed += kept is not None
+        return kept
+
+    def seen(self) -> Seen:
+        values = sorted(self.verdicts)
+        half = _VALUES_NAMED // 2
+        named = values if len(values) <= _VALUES_NAMED else [*values[:half], *values[-half:]]
+        return Seen(self.dimension, self.candidates, self.allowed, tuple(named), len(values))
+
+
+class Gathering:
+    """What a walk has met so far, wherever the data is.
+
+    Parameters
+    ----------
+    schema : Schema
+        The layout and the filter that decide.
+
+    Attributes
+    ----------
+    files : list of InputFile
+        What the walk has selected, in any order.
+    skipped_count : int
+        How much of what it met is not in the layout.
+
+    Examples
+    --------
+    >>> from daskmr.schema import load_schema
+    >>> schema = load_schema({"dimensions": [{"field_name": "reason", "allowed_values": "idle"}]})
+    >>> gathering = Gathering(schema)
+    >>> gathering.pick(0, "saved_session") is None
+    True
+    >>> gathering.pick_file(("idle", "Firefox", "beta", "24.0"), "1.2.gz", "idle/.../1.2.gz")
+    ('idle', 'Firefox', 'beta', '24.0', '1', '2')
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        self.files: list[InputFile] = []
+        self.skipped_count = 0
+        self._schema = schema
+        self._sieves = tuple(_Sieve(dimension) for dimension in schema.dimensions)
+        self._skipped: list[str] = []
+
+    def pick(self, position: int, value: str) -> str | None:
+        """The string to keep for a `value` that the filter allows, else ``None``."""
+        return self._sieves[position].pick(value)
+
+    def pick_file(self, dims: tuple[str, ...], name: str, path: str) -> tuple[str, ...] | None:
+        """All dimensions of a file in a directory of `dims`; ``None`` if it isn't selected.
+
+        A file that is not in the layout is skipped under its `path`.
+        """
+        parts = None if _hidden(name) else self._schema.parse_name(name)
+        if parts is None or name.rpartition(".")[2].lower() not in EXTENSIONS:
+            self.skip(path)
+            return None
+        first = self._sieves[-2].pick(parts[0])
+        if first is None:
+            return None
+        second = self._sieves[-1].pick(parts[1])
+        return None if second is None else (*dims, first, second)
+
+    def skip(self, path: str) -> None:
+        """Note what is not in the layout; a directory's path ends in "/"."""
+        self.skipped_count += 1
+        self._skipped.append(path)
+        if len(self._skipped) >= 10 * _SKIPPED_NAMED:
+            self._skipped = self._first_skipped()
+
+    def _first_skipped(self) -> list[str]:
+        return sorted(self._skipped, key=os.fsencode)[:_SKIPPED_NAMED]
+
+    def listing(self, root: str) -> Listing:
+        """All of it, in order."""
+        return Listing(
+            root=root,
+            files=tuple(sorted(self.files, key=lambda file: os.fsencode(file.path))),
+            skipped=tuple(self._first_skipped()),
+            skipped_count=self.skipped_count,
+            seen=tuple(sieve.seen() for sieve in self._sieves),
+            layout=self._schema.layout,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Directory:
+    """A directory to open: its path below the root, with "/" at the end, or ""."""
+
+    path: str
+    dims: tuple[str, ...]
+    reals: tuple[str, ...]  # real paths from the root down to it
+    linked: bool  # a link leads to it
+
+
+@dataclass(frozen=True, slots=True)
+class _Alias:
+    """A file that a link leads to."""
+
+    file: InputFile
+    real: str
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".")
+
+
+def _check_root(data_dir: str | os.PathLike[str]) -> str:
+    given = os.fsdecode(data_dir)
+    if not given:
+        raise InputError("The path of the data directory is empty; give a directory.")
+    root = os.path.abspath(given)
+    try:
+        if stat.S_ISDIR(os.stat(root).st_mode):
+            return root
+    except FileNotFoundError:
+        raise InputError(f"The data directory {root} does not exist; check the path.") from None
+    except (OSError, ValueError) as error:
+        _fail("data directory", root, error)
+    raise InputError(f"The data directory {root} is not a directory; give the one above the files.")
+
+
+def _descend(
+    root: str, directory: _Directory, position: int, gathering: Gathering
+) -> Iterator[_Directory]:
+    """The directories in `directory` that the filter allows."""
+    for entry in _entries(root, directory, gathering):
+        path = directory.path + entry.name
+        if _format_of(entry, stat.S_IFDIR) != stat.S_IFDIR:
+            gathering.skip(path)
+        elif _hidden(entry.name):
+            gathering.skip(path + "/")
+        elif (value := gathering.pick(position, entry.name)) is not None:
+            child = _open(directory, entry, value)
+            if child is None:
+                gathering.skip(path + "/")
+            else:
+                yield child
+
+
+def _open(directory: _Directory, entry: os.DirEntry[str], value: str) -> _Directory | None:
+    """The directory at `entry`, or ``None`` if it leads back to one above it."""
+    real, linked = _real_path(directory, entry)
+    if linked and real in directory.reals:
+        return None
+    return _Directory(
+        f"{directory.path}{entry.name}/", (*directory.dims, value), (*directory.reals, real), linked
+    )
+
+
+def _collect(root: str, directory: _Directory, gathering: Gathering, aliases: list[_Alias]) -> None:
+    """Select the files in `directory`; those behind links go to `aliases`."""
+    shared: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for entry in _entries(root, directory, gathering):
+        path = directory.path + entry.name
+        form = _format_of(entry, stat.S_IFREG)
+        if form != stat.S_IFREG:
+            gathering.skip(path + "/" if form == stat.S_IFDIR else path)
+            continue
+        dims = gathering.pick_file(directory.dims, entry.name, path)
+        if dims is None:
+            continue
+        file = InputFile(path, _size(entry), shared.setdefault(dims, dims))
+        if directory.linked or entry.is_symlink():
+            aliases.append(_Alias(file, _real_path(directory, entry)[0]))
+        else:
+            gathering.files.append(file)
+
+
+def _without_doubles(
+    plain: list[InputFile], aliases: list[_Alias], real_root: str
+) -> list[InputFile]:
+    """One of the names of each file that no plain path names: the smallest as bytes."""
+    reals = {alias.real for alias in aliases}
+    known = {real for file in plain if (real := os.path.join(real_root, file.path)) in reals}
+    chosen: dict[str, InputFile] = {}
+    for alias in sorted(aliases, key=lambda alias: os.fsencode(alias.file.path)):
+        if alias.real not in known:
+            chosen.setdefault(alias.real, alias.file)
+    return list(chosen.values())
+
+
+def _entries(root: str, directory: _Directory, gathering: Gathering) -> Iterator[os.DirEntry[str]]:
+    """What `directory` holds; an empty one is skipped, unless it is the root."""
+    path = os.path.join(root, directory.path)
+    empty = True
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                empty = False
+                yield entry
+    except OSError as error:
+        _fail("directory" if directory.path else "data directory", path, error)
+    if empty and directory.path:
+        gathering.skip(directory.path)
+
+
+def _format_of(entry: os.DirEntry[str], expected: int) -> int:
+    """Directory, regular file, or 0 for anything else (a dangling link, a device).
+
+    A link whose target can't be looked at counts as what is `expected` there, so that it is an
+    error where the filter allows it, and only there.
+    """
+    try:
+        if entry.is_dir():
+            return stat.S_IFDIR
+        return stat.S_IFREG if entry.is_file() else 0
+    except OSError as error:
+        return 0 if error.errno in (errno.ELOOP, errno.ENOTDIR) else expected
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat().st_size
+    except OSError as error:
+        _fail("file", entry.path, error)
+
+
+def _real_path(directory: _Directory, entry: os.DirEntry[str]) -> tuple[str, bool]:
+    """The path of `entry` without links, and whether there was one."""
+    if entry.is_symlink():
+        return os.path.realpath(entry.path), True
+    return os.path.join(directory.reals[-1], entry.name), directory.linked
+
+
+def _fail(what: str, path: str, error: OSError | ValueError) -> NoReturn:
+    reason = getattr(error, "strerror", None) or error
+    remedy = "give another" if what == "data directory" else "exclude it by the filter"
+    raise InputError(
+        f"The {what} {path} cannot be read: {reason}; correct it, or {remedy}."
+    ) from None

@@ -1,0 +1,511 @@
+"""The story: list, plan, map, merge, reduce, write.
+
+A filter and a data dir become a list of files; the list becomes a plan of partitions; the plan
+becomes a Dask Bag with one element a partition; each is mapped and folded into a Run for every
+bucket; ``foldby`` merges the Runs; each bucket is reduced in key order into a part; the parts are
+merged into one output.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import weakref
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import IO, TYPE_CHECKING, Any
+
+import dask.bag as db
+from dask.delayed import delayed
+
+from daskmr.cluster import Session, WorkerDied, connect, on_hard_exit
+from daskmr.config import Config, load_config
+from daskmr.errors import InputError, JobError, NothingMatchedError
+from daskmr.job import Job, load_job
+from daskmr.listing import Listing, list_files
+from daskmr.mapper import TALLY, MapTask, explain_timeout, map_partition, read_mark
+from daskmr.output import OutputFile, merge_parts, write_bad_records
+from daskmr.partition import Partition, estimate_bytes, plan_partitions
+from daskmr.parts import Part
+from daskmr.reducer import Merge, Reduced, ReduceTask, reduce_buckets
+from daskmr.runs import Spilling
+from daskmr.schema import load_schema
+from daskmr.tally import BadRecord, Profile, Span, Tally, merge_profiles
+from daskmr.workdir import RunDir
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["Result", "mapreduce"]
+
+_BUCKET_BYTES = 16 << 20  # estimated input bytes that one bucket is for
+_MOST_BUCKETS = 1024
+_MOST_REDUCERS = 64
+_SPLIT_EVERY = 8
+_WORKER_BASE = 150_000_000  # bytes that a worker takes before it holds any data
+
+
+@dataclass(slots=True, weakref_slot=True)
+class Result:
+    """What a job did, and, where it had no output file, what it reduced to.
+
+    Iterating gives what `reduce` wrote in key order (for a map-only job, in input order):
+    ``(key, value)`` pairs for ``write``, lines as ``str`` for ``writeline`` and ``writecsv``.
+
+    Attributes
+    ----------
+    output : str or None
+        The output file.
+    files, bytes, records : int
+        What was mapped: files, their size as stored, lines.
+    bad_records : int
+        Lines that were left out; `bad_reasons` and `bad_files` count them by reason and by file.
+    saved_bad_records : tuple of BadRecord
+        The first of them; written to `bad_records_path` beside an output file.
+    skipped : tuple of str
+        Paths that are not in the layout (the first thousand of `skipped_count`).
+    corrupt : tuple of (str, str)
+        Files that were left out whole, and why.
+    keys, lines : int
+        Keys reduced, and what was written for them.
+    output_bytes : int
+        Size of the output file.
+    spilled : int
+        Bytes written to segments while mapping.
+    timings : dict of str to float
+        Seconds by phase: list, start, map, merge, reduce, write, total.
+    deleted : int
+        Input files that were deleted.
+    """
+
+    output: str | None
+    files: int
+    bytes: int
+    records: int
+    bad_records: int
+    bad_reasons: Mapping[str, int]
+    bad_files: Mapping[str, int]
+    saved_bad_records: tuple[BadRecord, ...]
+    bad_records_path: str | None
+    skipped: tuple[str, ...]
+    skipped_count: int
+    corrupt: tuple[tuple[str, str], ...]
+    keys: int
+    lines: int
+    output_bytes: int
+    spilled: int
+    timings: dict[str, float]
+    deleted: int = 0
+    profile: Profile | None = field(default=None, repr=False)
+    _parts: tuple[Part, ...] = field(default=(), repr=False)
+    _job: Job | None = field(default=None, repr=False)
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.output is not None or self._job is None:
+            raise TypeError(
+                f"This job wrote its result to {self.output}; read it there, or leave output out "
+                "to iterate over the result."
+            )
+        return _items(self._job, self._parts)
+
+
+def mapreduce(
+    job: Any,
+    *,
+    data_dir: str | os.PathLike[str],
+    input_filter: Any = None,
+    output: str | os.PathLike[str] | None = None,
+    client: Client | None = None,
+    inline: bool = False,
+    delete_data: bool = False,
+    profile: bool = False,
+    stdout: IO[bytes] | None = None,
+    **options: Any,
+) -> Result:
+    """Run a job over the files of a data dir that a filter allows.
+
+    Parameters
+    ----------
+    job : str, path, module or Job
+        The user's functions: a script, a module, or ``Job(map=..., reduce=...)``.
+    data_dir : path
+        Where the files lie, in the layout.
+    input_filter : path or dict, optional
+        Which files to read; all of them without.
+    output : path, optional
+        The file to write; ``"-"`` is standard output. Without it, iterate over the result.
+    client : distributed.Client, optional
+        A cluster to use and leave as it was; without it, one is started over this machine's cores.
+    inline : bool
+        Run everything in this process, one partition after the other, so that ``breakpoint()``
+        works.
+    delete_data : bool
+        Delete the input files that were mapped whole, once the output is in place.
+    profile : bool
+        Collect a profile of all tasks in ``Result.profile``.
+    stdout : binary file, optional
+        What ``"-"`` means.
+    **options
+        Any setting under ``daskmr:`` in Dask's configuration, as ``num_mappers=4``.
+
+    Returns
+    -------
+    Result
+        Counts and timings; without `output`, the reduced pairs too.
+
+    Raises
+    ------
+    InputError
+        For a mistake that is found before any work.
+    NothingMatchedError
+        When the filter allows no file.
+    JobError
+        When the job fails; there is no output, and an earlier one is as it was.
+
+    Examples
+    --------
+    >>> def map(key, dims, value, context):
+    ...     context.write(dims[2], 1)
+    >>> def reduce(key, values, context):
+    ...     context.write(key, sum(values))
+    >>> job = Job(map=map, reduce=reduce)
+    >>> for channel, count in mapreduce(job, data_dir="sample"):  # doctest: +SKIP
+    ...     print(channel, count)
+    """
+    started = time.time()
+    config = load_config(**options)
+    _check(config, client, inline)
+    job = load_job(job)
+    schema = load_schema(input_filter, config.schema)
+    run_dir = RunDir.create(config.work_dir)
+    target: OutputFile | None = None
+    keep = False
+    forget = [on_hard_exit(run_dir.remove)]
+    try:
+        if output is not None:
+            target = OutputFile(os.fspath(output), run_dir.run_id, stdout)
+            forget.append(on_hard_exit(target.discard))
+        listing = list_files(data_dir, schema)
+        if not listing.files and not config.allow_empty:
+            raise NothingMatchedError(listing.explain_nothing())
+        run = _Run(job, config, listing, run_dir, target is None, profile, client, inline, started)
+        outcome = run.execute()
+        _check_bad_records(outcome.tally, config)
+        result = _write(outcome, run, target)
+        keep = target is None
+    finally:
+        if target is not None:
+            target.discard()
+        if not keep:
+            run_dir.remove()
+        for undo in forget:
+            undo()
+    if keep:
+        weakref.finalize(result, run_dir.remove)
+    if delete_data:
+        result.deleted = _delete_input(listing, outcome.tally)
+    result.timings["total"] = time.time() - started
+    return result
+
+
+def _check(config: Config, client: Any, inline: bool) -> None:
+    if inline and client is not None:
+        raise InputError(
+            "A job runs either inline or on a client's cluster: leave one of them out."
+        )
+    limit = config.memory_limit
+    needed = 3 * config.spill_bytes + _WORKER_BASE
+    if isinstance(limit, int) and 0 < limit < needed and not inline and client is None:
+        raise InputError(
+            f"A memory limit of {limit:,} bytes is too small for spill-bytes {config.spill_bytes:,}: "
+            f"a worker needs at least {needed:,}. Raise --memory-limit, or lower daskmr.spill-bytes "
+            "in the configuration."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What came back from the workers."""
+
+    parts: tuple[Part, ...]
+    tally: Tally
+    keys: int
+    reducing: Span | None
+    profile: Profile | None
+
+
+@dataclass(slots=True)
+class _Run:
+    """One job on its way."""
+
+    job: Job
+    config: Config
+    listing: Listing
+    run_dir: RunDir
+    items: bool
+    profile: bool
+    client: Any
+    inline: bool
+    started: float
+    timings: dict[str, float] = field(default_factory=dict)
+
+    def execute(self) -> _Outcome:
+        """Map, merge and reduce; what it costs is in `timings`."""
+        plan = self._plan()
+        self.timings["list"] = time.time() - self.started
+        bag = self._bag(plan)
+        before = time.time()
+        with connect(
+            self.config,
+            len(plan),
+            client=self.client,
+            inline=self.inline or not self.listing.files,
+            run_dir=self.run_dir.path,
+        ) as session:
+            self.timings["start"] = time.time() - before
+            return self._outcome(self._compute(session, bag, plan))
+
+    def _plan(self) -> list[Partition]:
+        files = self.listing.files
+        if not files:
+            return [Partition(0, (), 0)]  # nothing to read, and yet `setup_reduce` may write
+        return plan_partitions(files, self.config.partition_bytes)
+
+    def _bag(self, plan: list[Partition]) -> Any:
+        """Build the graph: one task a partition, a tree of merges, one task a reducer."""
+        config, job = self.config, self.job
+        buckets, reducers = self._buckets()
+        map_task = MapTask(
+            job=job,
+            root=self.listing.root,
+            run_dir=self.run_dir.path,
+            spilling=Spilling(
+                os.path.join(self.run_dir.path, "segments"),
+                config.spill_bytes,
+                buckets,
+                len(plan),
+            ),
+            combine_size=config.combine_size,
+            items=self.items,
+            skip_corrupt=config.skip_corrupt_files,
+            max_bad=config.max_bad_records if type(config.max_bad_records) is int else None,
+            save_limit=config.bad_records_saved,
+            profile=self.profile,
+            max_record_bytes=config.max_record_bytes,
+            part_bytes=_part_bytes(config, len(plan)),
+            file_timeout=config.file_timeout,
+        )
+        # One key of the graph holds what all tasks share; unique, since clients of one scheduler
+        # share keys of one name.
+        shared = delayed(map_task, name=f"map-task-{self.run_dir.run_id}", traverse=False)
+        runs = db.from_sequence(plan, partition_size=1).map(map_partition, task=shared).flatten()
+        if job.reduce is None:
+            return runs
+        merge = Merge(job)
+        folded = runs.foldby(itemgetter(0), merge, combine=merge, split_every=_SPLIT_EVERY)
+        reduce_task = ReduceTask(
+            job=job,
+            run_dir=self.run_dir.path,
+            budget=config.spill_bytes,
+            items=self.items,
+            profile=self.profile,
+            part_bytes=_part_bytes(config, buckets),
+        )
+        shared = delayed(reduce_task, name=f"reduce-task-{self.run_dir.run_id}", traverse=False)
+        if reducers > 1:
+            folded = folded.repartition(npartitions=reducers)
+        return folded.map_partitions(reduce_buckets, task=shared)
+
+    def _buckets(self) -> tuple[int, int]:
+        """Choose the number of buckets and of reducers; neither changes the result."""
+        wanted = self.config.num_reducers
+        by_size = 1 + estimate_bytes(self.listing.files) // _BUCKET_BYTES
+        buckets = max(wanted or 1, min(by_size, _MOST_BUCKETS))
+        return buckets, min(wanted or _MOST_REDUCERS, buckets)
+
+    def _compute(self, session: Session, bag: Any, plan: list[Partition]) -> list[Any]:
+        if self.config.file_timeout is not None:
+            session.watch(lambda: self._check_timeout(len(plan)))
+        try:
+            results = list(session.compute(bag))
+        except WorkerDied as error:
+            failure = error
+        else:
+            return results
+        raise JobError(_explain_death(failure, self.run_dir.path, self.listing.root, plan))
+
+    def _check_timeout(self, partitions: int) -> None:
+        """Fail when a living mapper has been reading one file for too long."""
+        seconds = self.config.file_timeout
+        assert seconds is not None
+        for index in range(partitions):
+            mark = read_mark(self.run_dir.path, index)
+            if mark is not None and time.time() - mark.since > seconds and _is_alive(mark.pid):
+                raise JobError(explain_timeout(os.path.join(self.listing.root, mark.path), seconds))
+
+    def _outcome(self, results: list[Any]) -> _Outcome:
+        if self.job.reduce is None:
+            parts = tuple(part for bucket, part in results if bucket != TALLY)
+            tally = sum((t for bucket, t in results if bucket == TALLY), Tally())
+            return _Outcome(parts, tally, 0, None, tally.profile)
+        reduced: list[Reduced] = results
+        tally = sum((r.tally for r in reduced), Tally())
+        profile = tally.profile
+        for r in reduced:
+            profile = merge_profiles(profile, r.profile)
+        spans = [r.reducing for r in reduced]
+        return _Outcome(
+            tuple(part for r in reduced for part in r.parts),
+            tally,
+            sum(r.keys for r in reduced),
+            Span(min(s.start for s in spans), max(s.end for s in spans)),
+            profile,
+        )
+
+
+def _is_alive(pid: int) -> bool:
+    """Tell a mapper at work from the mark of one that died and will be tried again."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _part_bytes(config: Config, parts: int) -> int:
+    """Return what a part may hold in memory, so that all of them stay below ``spill-bytes``."""
+    return max(4096, config.spill_bytes // parts)
+
+
+def _explain_death(died: WorkerDied, run_dir: str, root: str, plan: list[Partition]) -> str:
+    """Name the file that was read when the worker died, from the mark that the mapper left."""
+    advice = (
+        "Nothing was written. It may have run out of memory (raise --memory-limit, or use fewer "
+        "--num-mappers), or the script or a library it uses ended the process. Run that file alone "
+        "with --inline to see."
+    )
+    index = died.partition
+    mark = read_mark(run_dir, index) if index is not None and index < len(plan) else None
+    if mark is not None:
+        path = os.path.join(root, mark.path)
+        return f"A worker process died each time it mapped {path}. {advice}"
+    return f"Worker processes died each time they ran one task of the job ({died}). {advice}"
+
+
+def _check_bad_records(tally: Tally, config: Config) -> None:
+    limit = config.max_bad_records
+    if limit is None:
+        return
+    allowed = limit if type(limit) is int else limit * tally.records
+    if tally.bad_records > allowed:
+        share = f" ({100 * limit:g}% of them)" if type(limit) is float else ""
+        first = tally.saved[0] if tally.saved else None
+        where = (
+            f" The first: {first.file}, line {first.line}: {first.detail or first.reason}."
+            if first
+            else ""
+        )
+        raise JobError(
+            f"{tally.bad_records:,} of {tally.records:,} records are bad, and --max-bad-records "
+            f"allows {int(allowed):,}{share}.{where} Nothing was written."
+        )
+
+
+def _write(outcome: _Outcome, run: _Run, target: OutputFile | None) -> Result:
+    tally = outcome.tally
+    before = time.time()
+    bad_path = None
+    if target is not None:
+        bad_path = _write_output(outcome, run, target)
+    timings = run.timings
+    _time_phases(timings, outcome)
+    timings["write"] = time.time() - before
+    return Result(
+        output=target.name if target is not None else None,
+        files=tally.files,
+        bytes=tally.bytes,
+        records=tally.records,
+        bad_records=tally.bad_records,
+        bad_reasons=dict(sorted(tally.bad.items(), key=lambda item: (-item[1], item[0]))),
+        bad_files=tally.bad_files,
+        saved_bad_records=tally.saved,
+        bad_records_path=bad_path,
+        skipped=run.listing.skipped,
+        skipped_count=run.listing.skipped_count,
+        corrupt=tally.corrupt,
+        keys=outcome.keys,
+        lines=sum(part.lines for part in outcome.parts),
+        output_bytes=target.bytes if target is not None else 0,
+        spilled=tally.spilled,
+        timings=timings,
+        profile=outcome.profile,
+        _parts=outcome.parts if target is None else (),
+        _job=run.job if target is None else None,
+    )
+
+
+def _time_phases(timings: dict[str, float], outcome: _Outcome) -> None:
+    mapping, reducing = outcome.tally.mapping, outcome.reducing
+    if mapping is not None:
+        timings["map"] = mapping.end - mapping.start
+        if reducing is not None:
+            timings["merge"] = max(0.0, reducing.start - mapping.end)
+            timings["reduce"] = reducing.end - reducing.start
+
+
+def _write_output(outcome: _Outcome, run: _Run, target: OutputFile) -> str | None:
+    """Write the output and the bad records, and put both in place; an old one goes in one step."""
+    if outcome.parts:
+        target.write("".join(outcome.parts[0].header))
+    for written in merge_parts(outcome.parts):
+        target.write("".join(written))
+    target.close()
+    bad_path = f"{target.name}.bad.jsonl"
+    if target.temporary is None:  # a stream: there is nothing to stand beside
+        bad_path = os.path.join(run.config.work_dir, f"{run.job.name}.bad.jsonl")
+    saved = outcome.tally.saved
+    bad = write_bad_records(bad_path, run.run_dir.run_id, saved) if saved else None
+    try:
+        # A stale list of bad records never stands beside a new output.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(bad_path)
+        target.commit()
+        if bad is not None:
+            bad.commit()
+    finally:
+        if bad is not None:
+            bad.discard()
+    return bad_path if bad is not None else None
+
+
+def _items(job: Job, parts: tuple[Part, ...]) -> Iterator[Any]:
+    if parts:
+        yield from parts[0].header
+    batches = merge_parts(parts)
+    grouped = job.reduce is not None
+    while True:
+        with job.activate():  # the values may be of classes that the script defines
+            batch = next(batches, None)
+        if batch is None:
+            return
+        for written in batch:
+            if grouped:
+                yield from written
+            else:
+                yield written
+
+
+def _delete_input(listing: Listing, tally: Tally) -> int:
+    """Delete the input files that were mapped whole; none whose bad records would be lost."""
+    kept = {path for path, _ in tally.corrupt} | tally.unsaved_files
+    count = 0
+    for file in listing.files:
+        if file.path not in kept:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(listing.root, file.path))
+                count += 1
+    return count

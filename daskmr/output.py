@@ -1,0 +1,293 @@
+"""The one output: parts merged in key order, encoded, compressed, and put in place whole or not at all."""
+
+from __future__ import annotations
+
+import base64
+import bz2
+import codecs
+import contextlib
+import json
+import lzma
+import os
+import stat
+import sys
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
+from typing import IO, Any, Protocol
+
+from daskmr.errors import InputError
+from daskmr.parts import Block, Part, comparable, read_blocks
+from daskmr.tally import BadRecord
+from daskmr.workdir import disk_error
+
+__all__ = ["OutputFile", "encode", "merge_parts", "write_bad_records"]
+
+_SURROGATES = "daskmr.surrogates"
+
+
+def _restore_surrogates(error: UnicodeError) -> tuple[bytes, int]:
+    """Encode what UTF-8 does not: a byte that was kept by surrogateescape, a lone surrogate."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    data = bytearray()
+    for character in error.object[error.start : error.end]:
+        code = ord(character)
+        if 0xDC80 <= code <= 0xDCFF:
+            data.append(code - 0xDC00)
+        else:
+            data += character.encode("utf-8", "surrogatepass")
+    return bytes(data), error.end
+
+
+codecs.register_error(_SURROGATES, _restore_surrogates)
+
+
+def encode(text: str) -> bytes:
+    r"""Encode as UTF-8; bytes that were not UTF-8 in the input come out as they were.
+
+    >>> encode("\udcff\u00e9")
+    b'\xff\xc3\xa9'
+    >>> encode("\ud800")
+    b'\xed\xa0\x80'
+    """
+    return text.encode("utf-8", _SURROGATES)
+
+
+def merge_parts(parts: Sequence[Part]) -> Iterator[list[Any]]:
+    """Give what all `parts` wrote, in key order (map-only: in the order of the parts), in batches.
+
+    Parameters
+    ----------
+    parts : sequence of Part
+        Each sorted by key; no key is in two of them.
+    """
+    if len(parts) == 1 or not any(part.kinds for part in parts):
+        for part in parts:
+            for _, written in read_blocks(part, direct=True):
+                yield written
+        return
+    direct = comparable(list(parts))
+    yield from _merge_sorted([read_blocks(part, direct) for part in parts])
+
+
+def _merge_sorted(streams: Iterable[Iterator[Block]]) -> Iterator[list[Any]]:
+    """Merge streams of sorted blocks by what is certain: all up to the smallest last key in sight.
+
+    Sorting a few sorted pieces at once is far quicker than comparing the heads of all streams for
+    each key, since `list.sort` finds and merges the pieces in C.
+    """
+    cursors = [cursor for cursor in map(_Cursor, streams) if cursor.keys]
+    while cursors:
+        bound = min(cursor.keys[-1] for cursor in cursors)
+        pieces = [piece for cursor in cursors if (piece := cursor.take(bound))[0]]
+        if len(pieces) == 1:
+            yield pieces[0][1]
+        else:
+            pairs = [pair for keys, written in pieces for pair in zip(keys, written, strict=True)]
+            pairs.sort(key=itemgetter(0))
+            yield [written for _, written in pairs]
+        cursors = [cursor for cursor in cursors if cursor.keys]
+
+
+class _Cursor:
+    """Where one stream of blocks stands."""
+
+    def __init__(self, blocks: Iterator[Block]) -> None:
+        self._blocks = blocks
+        self.keys: list[Any] = []
+        self._written: list[Any] = []
+        self._next()
+
+    def _next(self) -> None:
+        keys, self._written = next(self._blocks, ([], []))
+        self.keys = keys or []
+
+    def take(self, bound: Any) -> tuple[list[Any], list[Any]]:
+        """Take the keys up to `bound` out of the current block, with what they wrote."""
+        keys, written = self.keys, self._written
+        if keys[-1] <= bound:
+            self._next()
+            return keys, written
+        count = bisect_right(keys, bound)
+        self.keys, self._written = keys[count:], written[count:]
+        return keys[:count], written[:count]
+
+
+class _Compressor(Protocol):
+    """The part of a file that writing needs."""
+
+    def write(self, data: bytes, /) -> Any: ...
+    def close(self) -> Any: ...
+
+
+def _compressor(name: str, raw: IO[bytes]) -> _Compressor | None:
+    """Wrap `raw` as the ending of `name` says; nothing in the stream depends on the time or name."""
+    ending = os.path.splitext(name)[1].lower()
+    if ending == ".gz":
+        from isal import igzip
+
+        file: _Compressor = igzip.IGzipFile(  # type: ignore[no-untyped-call]
+            filename="", mode="wb", fileobj=raw, mtime=0
+        )
+        return file
+    if ending == ".bz2":
+        return bz2.BZ2File(raw, "wb")
+    if ending == ".xz":
+        return lzma.LZMAFile(raw, "wb")
+    if ending == ".zst":
+        import zstandard
+
+        return zstandard.ZstdCompressor(level=3, write_checksum=True).stream_writer(
+            raw, closefd=False
+        )
+    return None
+
+
+class OutputFile:
+    """The output: a temporary file beside the target that replaces it at the very end.
+
+    Parameters
+    ----------
+    target : str
+        Path of the output; ``"-"`` is standard output. A link is followed; what is not a regular
+        file (a pipe, ``/dev/null``) is written straight.
+    run_id : str
+        Makes the temporary name unique.
+    stdout : file, optional
+        Where ``"-"`` goes, binary.
+
+    Raises
+    ------
+    InputError
+        When the folder is missing or cannot be written, or the target is a folder.
+    """
+
+    def __init__(self, target: str, run_id: str, stdout: IO[bytes] | None = None) -> None:
+        self.name = target
+        self.path = os.path.realpath(target) if target != "-" else target
+        self.temporary: str | None = None
+        self.bytes = 0
+        self._escape = False
+        if target == "-":
+            self._file = stdout or sys.stdout.buffer
+            self._escape = self._file.isatty()
+        else:
+            self._file = self._open(run_id)
+        self._compressor = _compressor(target, self._file)
+
+    def _open(self, run_id: str) -> IO[bytes]:
+        folder, name = os.path.split(self.path)
+        advice = "Name another one with --output."
+        try:
+            mode = os.stat(self.path).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            mode = stat.S_IFREG
+        if stat.S_ISDIR(mode):
+            raise InputError(f"The output {self.name!r} is a directory. {advice}")
+        if not os.path.isdir(folder):
+            raise InputError(f"The output's directory {folder!r} does not exist. Make it first.")
+        if not stat.S_ISREG(mode):
+            return open(self.path, "wb")
+        temporary = os.path.join(folder, f".{name[:200]}.{run_id}.tmp")
+        try:
+            file = open(temporary, "xb")  # noqa: SIM115 - closed by `commit` or `discard`
+        except OSError as error:
+            raise InputError(
+                f"The output cannot be written to {folder!r} ({error.strerror}). {advice}"
+            ) from None
+        self.temporary = temporary
+        return file
+
+    def write(self, text: str) -> None:
+        """Append `text`.
+
+        Raises
+        ------
+        JobError
+            When the disk is full or fails, with the path and the free space.
+        """
+        data = encode(text)
+        if self._escape:  # a lone surrogate would garble a terminal
+            data = text.encode("utf-8", "backslashreplace")
+        try:
+            (self._compressor or self._file).write(data)
+        except OSError as error:
+            failure = error
+        else:
+            return
+        raise disk_error(failure, self.temporary or self.path, "the output")
+
+    def close(self) -> None:
+        """Bring all that was written to the disk; nothing is in place yet."""
+        try:
+            if self._compressor is not None:
+                self._compressor.close()
+            self._file.flush()
+            if self.temporary is not None:
+                os.fsync(self._file.fileno())
+                self.bytes = os.fstat(self._file.fileno()).st_size
+            if self.name != "-":
+                self._file.close()
+        except OSError as error:
+            failure = error
+        else:
+            return
+        raise disk_error(failure, self.temporary or self.path, "the output")
+
+    def commit(self) -> None:
+        """Put the output in place of an earlier one, in one step."""
+        if self.temporary is None:
+            return
+        try:
+            os.replace(self.temporary, self.path)
+        except OSError as error:
+            failure = error
+        else:
+            self.temporary = None
+            _sync_folder(os.path.dirname(self.path))
+            return
+        raise disk_error(failure, self.path, "the output")
+
+    def discard(self) -> None:
+        """Remove what was written, where it was not committed."""
+        if self.temporary is None:
+            return
+        with contextlib.suppress(OSError):
+            self._file.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.temporary)
+        self.temporary = None
+
+
+def _sync_folder(folder: str) -> None:
+    """Make a rename last through a power cut; some file systems cannot, and lose nothing else."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def write_bad_records(path: str, run_id: str, records: Sequence[BadRecord]) -> OutputFile:
+    """Write bad records as JSON lines, ready to be committed.
+
+    Each line holds ``file``, ``line``, ``reason``, ``detail`` and ``raw`` (the bytes, in base64).
+    """
+    file = OutputFile(path, run_id)
+    try:
+        for record in records:
+            line = {
+                "file": record.file,
+                "line": record.line,
+                "reason": record.reason,
+                "detail": record.detail,
+                "raw": base64.b64encode(record.raw).decode("ascii"),
+            }
+            file.write(json.dumps(line) + "\n")
+        file.close()
+    except BaseException:
+        file.discard()
+        raise
+    return file

@@ -1,0 +1,134 @@
+"""Cut the list of input files into partitions; pure, and a matter of sizes and order alone.
+
+Nothing here looks at workers, memory or time: the plan decides how partial results meet, so that
+the same input must always give the same plan.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from daskmr.listing import InputFile
+
+__all__ = ["PARTITION_BYTES", "Partition", "estimate_bytes", "plan_partitions"]
+
+PARTITION_BYTES = 16 << 20
+# More than the cores of a workstation, so that the load balances; few enough for the scheduler.
+MIN_PARTITIONS = 32
+MAX_PARTITIONS = 4096
+
+# What a byte of a file holds of data, as found in logs of JSON.
+_EXPANSION = {".gz": 8, ".bz2": 10, ".xz": 12, ".lzma": 12, ".zst": 12}
+_GZIP = _EXPANSION[".gz"]
+# What it costs to open a file, in bytes of gzip.
+_OPENING_BYTES = 16 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """What one map task reads.
+
+    Attributes
+    ----------
+    index : int
+        Its place in the plan, from 0.
+    files : tuple of InputFile
+        At least one; the files of all partitions, one after the other, are the input in order.
+    bytes : int
+        What it weighs: bytes of gzip that are as much work, the opening of files included.
+    """
+
+    index: int
+    files: tuple[InputFile, ...]
+    bytes: int
+
+
+def estimate_bytes(files: Sequence[InputFile]) -> int:
+    """Estimate how many bytes of data `files` hold, uncompressed.
+
+    Parameters
+    ----------
+    files : sequence of InputFile
+        Only their names' extensions and their sizes count.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace as File
+    >>> estimate_bytes([File(path="a.gz", size=1000), File(path="b.log", size=500)])
+    8500
+    """
+    return sum(file.size * _expansion(file.path) for file in files)
+
+
+def plan_partitions(
+    files: Sequence[InputFile], partition_bytes: int = PARTITION_BYTES
+) -> list[Partition]:
+    """Cut `files` into contiguous partitions of about the same weight.
+
+    There is one partition for every `partition_bytes`, but at least 32 and at most 4,096, and
+    never more than files. No file is split. None weighs more than an equal share and the largest
+    file together.
+
+    Parameters
+    ----------
+    files : sequence of InputFile
+        In input order.
+    partition_bytes : int
+        Bytes of gzip, or as much work in another form, that a partition aims at.
+
+    Returns
+    -------
+    list of Partition
+        None of them empty; no partitions for no files.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace as File
+    >>> files = [File(path=f"{i}.gz", size=1000 * i) for i in range(64)]
+    >>> plan = plan_partitions(files)
+    >>> len(plan), [file.path for file in plan[1].files]
+    (32, ['6.gz', '7.gz', '8.gz', '9.gz'])
+    """
+    totals = [0, *accumulate(_weight(file) for file in files)]
+    ends = _cut(totals, _number_of_partitions(len(files), totals[-1], partition_bytes * _GZIP))
+    starts = [0, *ends]
+    return [
+        Partition(index, tuple(files[start:end]), (totals[end] - totals[start]) // _GZIP)
+        for index, (start, end) in enumerate(zip(starts, ends, strict=False))
+    ]
+
+
+def _expansion(path: str) -> int:
+    return _EXPANSION.get(path[path.rfind(".") :].lower(), 1)
+
+
+def _weight(file: InputFile) -> int:
+    """Estimated bytes of data: whole numbers, so that sums are exact."""
+    return file.size * _expansion(file.path) + _OPENING_BYTES * _GZIP
+
+
+def _number_of_partitions(files: int, weight: int, weight_each: int) -> int:
+    wanted = -(-weight // weight_each)
+    return min(files, max(MIN_PARTITIONS, min(MAX_PARTITIONS, wanted)))
+
+
+def _cut(totals: list[int], count: int) -> list[int]:
+    """Where each of `count` partitions ends, given the running totals of the weights.
+
+    Each takes files until it reaches an equal share of what is left. So it exceeds that share by
+    less than one file, and the shares that are left only get smaller.
+    """
+    files = len(totals) - 1
+    ends: list[int] = []
+    start = 0
+    for left in range(count, 0, -1):
+        share = -(-(totals[files] - totals[start]) // left)
+        reached = bisect_left(totals, totals[start] + share, start + 1)
+        start = min(reached, files - (left - 1))  # one file at least for each that follows
+        ends.append(start)
+    return ends

@@ -1,0 +1,186 @@
+"""A bucket's Run through the user's `reduce`, in key order; and merging Runs before that."""
+
+from __future__ import annotations
+
+import cProfile
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import reduce as fold_left
+from operator import add
+from typing import Any
+
+from daskmr.calls import combiner_of, set_up
+from daskmr.contexts import ItemContext, TextContext
+from daskmr.failures import guarded, is_interruption, shortened, user_failure
+from daskmr.job import Job
+from daskmr.parts import Part, PartWriter
+from daskmr.runs import Run, merge_runs, read_groups
+from daskmr.tally import Profile, Span, Tally
+
+__all__ = ["Merge", "ReduceTask", "Reduced", "reduce_buckets"]
+
+_BLOCK_KEYS = 4096
+_BLOCK_CHARACTERS = 1 << 19
+
+
+@dataclass(frozen=True, slots=True)
+class ReduceTask:
+    """What a reducer needs to know beside its buckets; the same for all.
+
+    Attributes
+    ----------
+    job : Job
+        The user's functions.
+    run_dir : str
+        The run's folder.
+    budget : int
+        Estimated bytes that may be held (``spill-bytes``).
+    items : bool
+        The result is iterated over, so pairs are given rather than text.
+    profile : bool
+        Collect a profile.
+    part_bytes : int
+        Bytes of output that travel in memory, a bucket.
+    """
+
+    job: Job
+    run_dir: str
+    budget: int
+    items: bool
+    profile: bool
+    part_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reduced:
+    """What one reduce task gives.
+
+    Attributes
+    ----------
+    parts : tuple of Part
+        One a bucket, each sorted by key.
+    keys : int
+        Number of keys.
+    tally : Tally
+        What was counted while mapping; complete in one of the tasks, empty in the others.
+    reducing : Span
+        When the task ran.
+    profile : dict or None
+        Its profile.
+    """
+
+    parts: tuple[Part, ...]
+    keys: int
+    tally: Tally
+    reducing: Span
+    profile: Profile | None
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """The binary operator of ``foldby``: merges ``(bucket, Run)`` or ``(bucket, Tally)`` pairs."""
+
+    job: Job
+
+    def __call__(self, first: tuple[int, Any], second: tuple[int, Any]) -> tuple[int, Any]:
+        """Merge `second` into a copy of `first`, which stands before it in input order."""
+        return _merge(self.job, first, second)
+
+
+@guarded
+def _merge(job: Job, first: tuple[int, Any], second: tuple[int, Any]) -> tuple[int, Any]:
+    bucket, content = first
+    if isinstance(content, Tally):
+        return bucket, content + second[1]
+    combiner = combiner_of(job)
+    if combiner is None:
+        return bucket, merge_runs(content, second[1], None)
+    with job.activate():
+        return bucket, merge_runs(content, second[1], combiner)
+
+
+@guarded
+def reduce_buckets(
+    pairs: Iterable[tuple[int, tuple[int, Run | Tally]]], *, task: ReduceTask
+) -> list[Reduced]:
+    """Reduce the buckets that ``foldby`` gave to one reducer, one after the other.
+
+    Raises
+    ------
+    TaskFailed
+        With strings only, whatever went wrong.
+    """
+    started = time.time()
+    contents = [content for _, (_, content) in pairs]
+    tally = fold_left(add, (c for c in contents if isinstance(c, Tally)), Tally())
+    profiler = cProfile.Profile() if task.profile else None
+    with task.job.activate():
+        if profiler is not None:
+            profiler.enable()
+        try:
+            reducer = _Reducer(task)
+            parts = tuple(reducer.reduce(c) for c in contents if isinstance(c, Run))
+        finally:
+            if profiler is not None:
+                profiler.disable()
+    profile = None
+    if profiler is not None:
+        profiler.create_stats()
+        profile = profiler.stats
+    return [Reduced(parts, reducer.keys, tally, Span(started, time.time()), profile)]
+
+
+class _Reducer:
+    """One reducer: `setup_reduce` once, then its buckets."""
+
+    def __init__(self, task: ReduceTask) -> None:
+        self.task = task
+        self.context = ItemContext() if task.items else TextContext()
+        self.header = set_up(task.job, self.context)
+        self.keys = 0
+
+    def reduce(self, run: Run) -> Part:
+        part = PartWriter(
+            os.path.join(self.task.run_dir, "parts"), self.task.part_bytes, self.header
+        )
+        try:
+            self._reduce_into(part, run)
+            return part.finish()
+        except BaseException:
+            part.discard()
+            raise
+
+    def _reduce_into(self, part: PartWriter, run: Run) -> None:
+        task, context = self.task, self.context
+        user_reduce, written = task.job.reduce, context.written
+        assert user_reduce is not None
+        folder = os.path.join(task.run_dir, "segments")
+        key: Any = None
+        keys: list[Any] = []
+        outputs: list[Any] = []
+        characters = lines = 0
+        failure: BaseException | None = None
+        for key, values in read_groups(run, combiner_of(task.job), task.budget, folder):
+            self.keys += 1
+            try:
+                user_reduce(key, values, context)
+            except BaseException as error:
+                if is_interruption(error):
+                    raise
+                failure = error
+                break
+            if written:
+                lines += len(written)
+                output = written[:] if task.items else "".join(written)
+                written.clear()
+                keys.append(key)
+                outputs.append(output)
+                characters += len(output)
+                if characters > _BLOCK_CHARACTERS or len(keys) >= _BLOCK_KEYS:
+                    part.add(keys, outputs, lines)
+                    keys, outputs, characters, lines = [], [], 0, 0
+        if failure is not None:
+            raise user_failure(task.job, "reduce", f"for the key {shortened(key)}", failure)
+        part.add(keys, outputs, lines)

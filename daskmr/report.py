@@ -1,0 +1,95 @@
+"""What a person sees of a job: the summary, on standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from daskmr.mapreduce import Result
+
+__all__ = ["format_bytes", "summarise"]
+
+_NAMED = 10  # files that are named before "and N more"
+
+
+def format_bytes(count: float) -> str:
+    """Write a number of bytes for people.
+
+    >>> format_bytes(999), format_bytes(1_500_000)
+    ('999 B', '1.5 MB')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def summarise(result: Result) -> str:
+    """Return the summary of a job: what was read, what was left out, where the result is.
+
+    What was left out stands last, where it is seen.
+    """
+    lines = [
+        f"read     {result.records:,} records in {result.files:,} files, "
+        f"{format_bytes(result.bytes)} as stored",
+        f"wrote    {_describe_output(result)}",
+        f"time     {_describe_timings(result.timings)}",
+    ]
+    if result.spilled:
+        lines.append(f"spilled  {format_bytes(result.spilled)} to the work dir, since removed")
+    if result.deleted:
+        lines.append(f"deleted  {result.deleted:,} input files")
+    lines += _left_out(result)
+    return "\n".join(lines)
+
+
+def _describe_output(result: Result) -> str:
+    where = "standard output" if result.output == "-" else result.output
+    size = f", {format_bytes(result.output_bytes)}" if result.output_bytes else ""
+    keys = f" for {result.keys:,} keys" if result.keys else ""
+    return f"{result.lines:,} lines{keys} to {where}{size}"
+
+
+def _describe_timings(timings: dict[str, float]) -> str:
+    phases = ", ".join(
+        f"{name} {seconds:.1f}" for name, seconds in timings.items() if name != "total"
+    )
+    return f"{timings['total']:.1f} s ({phases})"
+
+
+def _left_out(result: Result) -> list[str]:
+    lines = []
+    if result.skipped_count:
+        lines.append(f"not in the layout, skipped: {result.skipped_count:,} files or directories")
+        lines += _named(result.skipped, result.skipped_count)
+    if result.corrupt:
+        lines.append(f"corrupt, left out whole: {len(result.corrupt):,} files")
+        lines += _named((reason for _, reason in result.corrupt), len(result.corrupt))
+    share = f"{100 * result.bad_records / max(1, result.records):.3g}%"
+    lines.append(
+        f"bad records: {result.bad_records:,}" + (f" ({share})" if result.bad_records else "")
+    )
+    for reason, count in result.bad_reasons.items():
+        lines.append(f"  {count:,} x {reason}")
+    if result.bad_records:
+        worst = sorted(result.bad_files.items(), key=lambda item: (-item[1], item[0]))
+        lines += _named((f"{count:,} in {path}" for path, count in worst), len(worst))
+        lines.append(_saved(result))
+    return lines
+
+
+def _saved(result: Result) -> str:
+    saved = len(result.saved_bad_records)
+    if result.bad_records_path is None:
+        return "  none of them was saved: they are larger than bad-records-saved allows"
+    some = "all" if saved == result.bad_records else f"the first {saved:,}"
+    return f"  {some} saved in {result.bad_records_path}"
+
+
+def _named(texts: Iterable[str], count: int) -> list[str]:
+    shown = [f"  {text}" for text, _ in zip(texts, range(_NAMED), strict=False)]
+    if count > len(shown):
+        shown.append(f"  and {count - len(shown):,} more")
+    return [line.encode("utf-8", "backslashreplace").decode("utf-8") for line in shown]

@@ -1,0 +1,615 @@
+"""Folded pairs: collecting them in a mapper, carrying them in Runs, and reading them group by group.
+
+A mapper folds what `map` emits into one dict (`Fold`). While that is small, each bucket's share of
+it travels as a pickled frame; beyond ``spill-bytes`` it is written to a segment file, sorted by key
+and cut into frames, and only references travel (`Run`). Merging two Runs unites frames with the
+user's `combine` and concatenates references. `read_groups` then gives a bucket's groups in key
+order: from a dict when they are small, by merging sorted streams when they are not. So no step
+needs memory in proportion to the data.
+
+Whatever changes how `combine` groups values is decided on counts and estimated bytes over all
+buckets together, so the result does not depend on the number of buckets.
+"""
+
+from __future__ import annotations
+
+import heapq
+import pickle
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain, islice
+from operator import itemgetter
+from typing import Any, overload
+
+from daskmr.contexts import CombineContext
+from daskmr.keys import bucket_of, canonical_all, sort_key, sorted_keys
+from daskmr.segments import Extent, SegmentWriter, read_frames
+
+__all__ = [
+    "Combiner",
+    "Fold",
+    "Run",
+    "SpilledValues",
+    "Spilling",
+    "estimate_size",
+    "merge_runs",
+    "read_groups",
+]
+
+_KEY_COST = 200  # bytes that a dict's slot, a list and its first slot take beside the key itself
+_VALUE_COST = 8  # a slot in a list
+_SMALLEST_ALLOWANCE = 64 << 10
+_FRAME = 256 << 10  # estimated bytes in one frame of a segment
+_FAN_IN = 64  # streams that are merged at once; each holds one frame
+_UNITE_EVERY = 8  # adjacent frames that are united with `combine`
+
+Groups = dict[Any, list[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Spilling:
+    """When and where a mapper spills.
+
+    Attributes
+    ----------
+    folder : str
+        Where segments go.
+    budget : int
+        Estimated bytes that a fold may hold (``spill-bytes``).
+    buckets : int
+        Number of buckets.
+    partitions : int
+        Number of partitions of the plan; together their Runs in memory stay below `budget`.
+    """
+
+    folder: str
+    budget: int
+    buckets: int
+    partitions: int
+
+    @property
+    def allowance(self) -> int:
+        """Estimated bytes that one partition's Runs may hold in memory."""
+        return max(min(_SMALLEST_ALLOWANCE, self.budget), self.budget // self.partitions)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One bucket's folded pairs, in input order: frames in memory and references to segments.
+
+    Every partition gives one for every bucket, empty ones included, so that the same neighbours
+    meet in every bucket.
+    """
+
+    chunks: tuple[bytes | Extent, ...]
+
+    def __sizeof__(self) -> int:  # what Dask counts
+        return 100 + sum(len(c) if isinstance(c, bytes) else 100 for c in self.chunks)
+
+
+class Combiner:
+    """Calls the user's `combine` as the contract says: one value, under the same key, or none.
+
+    Parameters
+    ----------
+    combine : callable
+        The user's ``combine(key, values, context)``.
+    on_error : callable
+        Called as ``on_error(exception, key)`` outside of the ``except`` block; has to raise.
+    """
+
+    def __init__(
+        self,
+        combine: Callable[[Any, list[Any], Any], Any],
+        on_error: Callable[[BaseException, Any], Any],
+    ) -> None:
+        self.combine = combine
+        self.on_error = on_error
+
+    def __call__(self, key: Any, values: list[Any]) -> list[Any]:
+        """Return the list that replaces `values`: one combined value, or `values` as they are."""
+        context = CombineContext(key)
+        try:
+            self.combine(key, values, context)
+        except BaseException as error:
+            failure = error
+        else:
+            return context.written or values
+        return self.on_error(failure, key)  # type: ignore[no-any-return]
+
+
+def estimate_size(value: Any) -> int:
+    """Estimate the memory of `value` in bytes, from its type and length alone.
+
+    ``sys.getsizeof`` depends on what was done to an object before, which would make the plan of
+    a spill depend on it too.
+
+    >>> estimate_size("x" * 100)
+    150
+    """
+    kind = type(value)
+    if kind is str:
+        return 50 + (len(value) if value.isascii() else 2 * len(value))
+    if kind is int or kind is float or kind is bool or value is None:
+        return 30
+    if kind is bytes:
+        return 33 + len(value)
+    if kind is tuple or kind is list or kind is set or kind is frozenset:
+        return 64 + _estimate_elements(value) + 8 * len(value)
+    if kind is dict:
+        return 64 + _estimate_elements(value) + _estimate_elements(value.values()) + 24 * len(value)
+    try:
+        return 64 + 2 * len(pickle.dumps(value, 5))
+    except Exception:  # it was pickled once when it was written; only an estimate is lost
+        return 1000
+
+
+def _estimate_elements(elements: Any) -> int:
+    count = len(elements)
+    if count <= 64:
+        return sum(map(estimate_size, elements))
+    return sum(map(estimate_size, islice(elements, 64))) * count // 64
+
+
+class Fold:
+    """The pairs of one partition, grouped by key in the order in which they came.
+
+    Parameters
+    ----------
+    spilling : Spilling
+        Budget and place.
+    combiner : Combiner or None
+        Asked when a key has collected `combine_size` values.
+    combine_size : int
+        See ``daskmr.combine-size``.
+    """
+
+    def __init__(self, spilling: Spilling, combiner: Combiner | None, combine_size: int) -> None:
+        self.groups: defaultdict[Any, list[Any]] = defaultdict(list)
+        self._spilling = spilling
+        self._combiner = combiner
+        self._combine_size = combine_size
+        self._refused: dict[Any, int] = {}
+        self._arrived = 0  # estimated bytes since the last count
+        self._key_size = self._value_size = 0.0  # running estimates for one key, one value
+        self._grown = 0.0  # estimate for one value, combined ones among them
+        self._writer: SegmentWriter | None = None
+        self.spilled = 0  # bytes written to segments
+        self._extents: list[list[Extent]] = [[] for _ in range(spilling.buckets)]
+
+    def add(self, pairs: list[tuple[Any, Any]]) -> None:
+        """Fold `pairs` and empty the list; spill when the budget is used up."""
+        if not pairs:
+            return
+        if self._combiner is None:
+            groups = self.groups
+            for key, value in pairs:
+                groups[key].append(value)
+        else:
+            self._add_combining(pairs, self._combiner)
+        self._count_arrivals(pairs)
+        pairs.clear()
+        if self._arrived > self._spilling.budget // 4 and self.held() > self._spilling.budget:
+            self._spill()
+
+    def _add_combining(self, pairs: list[tuple[Any, Any]], combiner: Combiner) -> None:
+        groups, size = self.groups, self._combine_size
+        for key, value in pairs:
+            group = groups[key]
+            group.append(value)
+            if len(group) >= size and len(group) >= self._refused.get(key, 0):
+                combined = groups[key] = combiner(key, group)
+                if combined is group:
+                    self._refused[key] = len(group) + size
+                elif self._refused:
+                    self._refused.pop(key, None)
+
+    def _count_arrivals(self, pairs: list[tuple[Any, Any]]) -> None:
+        sample = pairs[:: max(1, len(pairs) // 64)]
+        keys = sum(estimate_size(key) for key, _ in sample) / len(sample)
+        values = sum(estimate_size(value) for _, value in sample) / len(sample)
+        # A slow average: a spill follows the data, yet one odd batch does not decide it.
+        weight = 0.25 if self._value_size else 1.0
+        self._key_size += weight * (keys - self._key_size)
+        self._value_size += weight * (values - self._value_size)
+        self._arrived += int(len(pairs) * (keys + values + _VALUE_COST))
+
+    def held(self) -> int:
+        """Estimate the bytes that the fold holds now."""
+        self._arrived = 0
+        groups = self.groups
+        step = max(1, len(groups) // 256)
+        sample = [group[-1] for group in islice(groups.values(), 0, None, step) if group]
+        grown = sum(map(estimate_size, sample)) / len(sample) if sample else 0.0
+        values = sum(map(len, groups.values()))
+        self._grown = max(self._value_size, grown)
+        return int(
+            len(groups) * (self._key_size + _KEY_COST) + values * (self._grown + _VALUE_COST)
+        )
+
+    def _spill(self) -> None:
+        if self._writer is None:
+            self._writer = SegmentWriter(self._spilling.folder)
+        buckets = self._spilling.buckets
+        key_cost, value_cost = self._key_size + _KEY_COST, self._grown + _VALUE_COST
+        groups = self.groups
+        for bucket, keys in enumerate(_keys_by_bucket(groups, buckets)):
+            keys = sorted_keys(keys)
+            extent = self._writer.write(_sorted_frames(keys, groups, key_cost, value_cost))
+            self._extents[bucket].append(extent)
+            self.spilled += extent.length
+        self.groups = defaultdict(list)
+        self._refused.clear()
+
+    def finish(self) -> list[Run]:
+        """Give one Run a bucket: all in memory while small, all in segments otherwise."""
+        spilling = self._spilling
+        held = self.held()
+        if self._writer is not None or held > spilling.allowance:
+            if self.groups:
+                self._spill()
+            if self._writer is not None:
+                self._writer.close()
+            return [Run(tuple(extents)) for extents in self._extents]
+        groups = self.groups
+        return [
+            Run((_pack(keys, [groups[key] for key in keys]),) if keys else (b"",))
+            for keys in _keys_by_bucket(groups, spilling.buckets)
+        ]
+
+    def discard(self) -> None:
+        """Remove what was spilled: this attempt failed."""
+        if self._writer is not None:
+            self._writer.remove()
+
+
+def _keys_by_bucket(groups: Groups, buckets: int) -> list[list[Any]]:
+    if buckets == 1:
+        return [list(groups)]
+    keys: list[list[Any]] = [[] for _ in range(buckets)]
+    for key in groups:
+        keys[bucket_of(key, buckets)].append(key)
+    return keys
+
+
+def _pack(keys: list[Any], lists: Sequence[list[Any]]) -> bytes:
+    """Pickle groups as columns: flat lists take half the time of many small ones."""
+    counts = list(map(len, lists))
+    lengths = None if max(counts) == 1 else counts
+    return pickle.dumps((keys, lengths, list(chain.from_iterable(lists))), 5)
+
+
+def _unpack(frame: bytes) -> tuple[list[Any], list[int] | None, list[Any]]:
+    keys, counts, values = pickle.loads(frame)
+    return canonical_all(keys), counts, values
+
+
+def _lists(frame: bytes) -> Iterator[tuple[Any, list[Any]]]:
+    keys, counts, values = _unpack(frame)
+    if counts is None:
+        return zip(keys, ([value] for value in values), strict=True)
+    source = iter(values)
+    return ((k, list(islice(source, n))) for k, n in zip(keys, counts, strict=True))
+
+
+def _load_into(groups: defaultdict[Any, list[Any]], frame: bytes) -> None:
+    keys, counts, values = _unpack(frame)
+    if counts is None:
+        for key, value in zip(keys, values, strict=True):
+            groups[key].append(value)
+        return
+    start = 0
+    for key, count in zip(keys, counts, strict=True):
+        groups[key].extend(values[start : start + count])
+        start += count
+
+
+def _sorted_frames(
+    keys: list[Any], groups: Groups, key_cost: float, value_cost: float
+) -> Iterator[tuple[bytes, int]]:
+    """Cut sorted groups into frames of some `_FRAME` bytes; a long group gets frames of its own."""
+    held: list[Any] = []
+    lists: list[list[Any]] = []
+    size = 0.0
+    longest = max(1, int(_FRAME / value_cost))
+    for key in keys:
+        values = groups[key]
+        cost = key_cost + len(values) * value_cost
+        if held and size + cost > _FRAME:
+            yield _pack(held, lists), int(size)
+            held, lists, size = [], [], 0.0
+        if len(values) > longest:
+            for start in range(0, len(values), longest):
+                piece = values[start : start + longest]
+                yield _pack([key], [piece]), int(key_cost + len(piece) * value_cost)
+            continue
+        held.append(key)
+        lists.append(values)
+        size += cost
+    if held:
+        yield _pack(held, lists), int(size)
+
+
+def merge_runs(first: Run, second: Run, combiner: Combiner | None) -> Run:
+    """Merge two Runs of one bucket, `first` standing before `second` in input order.
+
+    Frames that lie side by side are united with `combine` once there are enough of them;
+    references are concatenated. Neither input is changed.
+    """
+    chunks = first.chunks + second.chunks
+    if combiner is None:
+        return Run(chunks)
+    frames = 0
+    while frames < len(chunks) and isinstance(chunks[-1 - frames], bytes):
+        frames += 1
+    if frames < _UNITE_EVERY:
+        return Run(chunks)
+    return Run((*chunks[:-frames], _unite(chunks[-frames:], combiner)))
+
+
+def _unite(frames: Sequence[Any], combiner: Combiner) -> bytes:
+    groups: defaultdict[Any, list[Any]] = defaultdict(list)
+    for frame in filter(None, frames):
+        _load_into(groups, frame)
+    if not groups:
+        return b""
+    lists = [combiner(k, vs) if len(vs) > 1 else vs for k, vs in groups.items()]
+    return _pack(list(groups), lists)
+
+
+def read_groups(
+    run: Run, combiner: Combiner | None, budget: int, folder: str
+) -> Iterator[tuple[Any, Sequence[Any]]]:
+    """Give the groups of a bucket in key order, values in input order.
+
+    Parameters
+    ----------
+    run : Run
+        All of the bucket's pairs.
+    combiner : Combiner or None
+        Applied where partial results of a key meet.
+    budget : int
+        Estimated bytes that may be held; a larger group comes as a `SpilledValues`.
+    folder : str
+        Where groups and intermediate segments are written when they do not fit.
+    """
+    extents = [c for c in run.chunks if not isinstance(c, bytes)]
+    in_memory = sum(len(c) for c in run.chunks if isinstance(c, bytes))
+    # Half of the budget: estimates are rough, and a group must be judged alike in either way.
+    if 2 * sum(extent.size for extent in extents) + 3 * in_memory <= budget:
+        yield from _groups_in_memory(run, combiner)
+    else:
+        yield from _groups_merged(run, combiner, budget, folder)
+
+
+def _frames_of(chunk: bytes | Extent) -> Iterable[bytes]:
+    if isinstance(chunk, bytes):
+        return (chunk,) if chunk else ()
+    return read_frames(chunk)
+
+
+def _groups_in_memory(run: Run, combiner: Combiner | None) -> Iterator[tuple[Any, list[Any]]]:
+    groups: defaultdict[Any, list[Any]] = defaultdict(list)
+    for chunk in run.chunks:
+        for frame in _frames_of(chunk):
+            _load_into(groups, frame)
+    take = groups.pop
+    for key in sorted_keys(groups):
+        values = take(key)
+        yield key, combiner(key, values) if combiner and len(values) > 1 else values
+
+
+# A stream: (sort key, position of its chunk, key, values), sorted.
+_Item = tuple[Any, int, Any, list[Any]]
+
+
+def _stream(position: int, chunk: bytes | Extent) -> Iterator[_Item]:
+    if isinstance(chunk, bytes):  # small, and not sorted yet
+        groups: defaultdict[Any, list[Any]] = defaultdict(list)
+        for frame in _frames_of(chunk):
+            _load_into(groups, frame)
+        for key in sorted_keys(groups):
+            yield sort_key(key), position, key, groups[key]
+        return
+    for frame in read_frames(chunk):
+        for key, values in _lists(frame):
+            yield sort_key(key), position, key, values
+
+
+def _merge_streams(chunks: Sequence[bytes | Extent]) -> Iterator[_Item]:
+    # A long group lies in several frames of one stream; equal items keep the order of the stream.
+    streams = [_stream(position, chunk) for position, chunk in enumerate(chunks)]
+    return heapq.merge(*streams, key=itemgetter(0, 1))
+
+
+def _groups_merged(
+    run: Run, combiner: Combiner | None, budget: int, folder: str
+) -> Iterator[tuple[Any, Sequence[Any]]]:
+    chunks = [c for c in run.chunks if isinstance(c, bytes) or c.length]
+    made: list[SegmentWriter] = []
+    try:
+        while len(chunks) > _FAN_IN:
+            writer = SegmentWriter(folder)
+            made.append(writer)
+            chunks = [
+                writer.write(_remerged(chunks[start : start + _FAN_IN]))
+                for start in range(0, len(chunks), _FAN_IN)
+            ]
+            writer.close()
+        items = _merge_streams(chunks)
+        following = next(items, None)
+        while following is not None:
+            group = _Gathered(following[2], combiner, budget, folder)
+            order = following[0]
+            while following is not None and following[0] == order:
+                group.extend(following[3])
+                following = next(items, None)
+            with group:
+                yield group.key, group.values()
+    finally:
+        for writer in made:
+            writer.remove()
+
+
+def _remerged(chunks: Sequence[bytes | Extent]) -> Iterator[tuple[bytes, int]]:
+    """Merge sorted streams into frames of one; values of a key stay in order, uncombined."""
+    keys: list[Any] = []
+    lists: list[list[Any]] = []
+    size = 0
+    for _, _, key, values in _merge_streams(chunks):
+        keys.append(key)
+        lists.append(values)
+        size += estimate_size(key) + _KEY_COST + _estimate_elements(values) + 8 * len(values)
+        if size > _FRAME:
+            yield _pack(keys, lists), size
+            keys, lists, size = [], [], 0
+    if keys:
+        yield _pack(keys, lists), size
+
+
+class _Gathered:
+    """Collects one group's values, on disk beyond the budget."""
+
+    def __init__(self, key: Any, combiner: Combiner | None, budget: int, folder: str) -> None:
+        self.key = key
+        self._combiner, self._budget, self._folder = combiner, budget, folder
+        self._held: list[Any] = []
+        self._size = 0
+        self._writer: SegmentWriter | None = None
+        self._pages: list[tuple[Extent, int]] = []
+
+    def extend(self, values: list[Any]) -> None:
+        self._held.extend(values)
+        self._size += _estimate_elements(values) + _VALUE_COST * len(values)
+        if self._size > self._budget:
+            self._shrink()
+
+    def _shrink(self) -> None:
+        if self._combiner is not None:
+            self._held = self._combiner(self.key, self._held)
+            self._size = _estimate_elements(self._held)
+        if self._size > self._budget // 2:
+            self._page_out()
+
+    def _page_out(self) -> None:
+        if self._writer is None:
+            self._writer = SegmentWriter(self._folder)
+        count = max(1, len(self._held) * _FRAME // max(1, self._size))
+        for start in range(0, len(self._held), count):
+            page = self._held[start : start + count]
+            extent = self._writer.write([(pickle.dumps(page, 5), 0)])
+            self._pages.append((extent, len(page)))
+        self._held, self._size = [], 0
+
+    def values(self) -> Sequence[Any]:
+        if self._writer is None:
+            held = self._held
+            return self._combiner(self.key, held) if self._combiner and len(held) > 1 else held
+        self._page_out()
+        self._writer.close()
+        return SpilledValues(tuple(self._pages))
+
+    def __enter__(self) -> _Gathered:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._writer is not None:
+            self._writer.remove()
+
+
+@dataclass(slots=True)
+class SpilledValues(Sequence[Any]):
+    """The values of a group that is too large for memory: a sequence backed by its file.
+
+    ``len``, indexing, slicing and iterating many times work as on a list; one page of values is
+    in memory at a time. It cannot be changed or sorted in place: ``sorted(values)`` gives a list,
+    and takes the memory of all the values.
+    """
+
+    pages: tuple[tuple[Extent, int], ...]
+    _starts: list[int] = field(init=False, repr=False)
+    _page: tuple[int, list[Any]] = field(init=False, default=(-1, []), repr=False)
+
+    def __post_init__(self) -> None:
+        self._starts = [0]
+        for _, count in self.pages:
+            self._starts.append(self._starts[-1] + count)
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def __iter__(self) -> Iterator[Any]:
+        for number in range(len(self.pages)):
+            yield from self._load(number)
+
+    def __reversed__(self) -> Iterator[Any]:
+        for number in reversed(range(len(self.pages))):
+            yield from reversed(self._load(number))
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Any]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            start, stop, step = index.indices(len(self))
+            if step < 0:
+                return [self._at(i) for i in range(start, stop, step)]
+            return list(islice(self._from(start), 0, max(0, stop - start), step))
+        position = index + len(self) if index < 0 else index
+        if not 0 <= position < len(self):
+            raise IndexError(f"there are {len(self)} values, and no index {index}")
+        return self._at(position)
+
+    def _find(self, position: int) -> int:
+        low, high = 0, len(self.pages)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self._starts[middle] <= position else (low, middle)
+        return low
+
+    def _at(self, position: int) -> Any:
+        number = self._find(position)
+        return self._load(number)[position - self._starts[number]]
+
+    def _from(self, position: int) -> Iterator[Any]:
+        if position >= len(self):
+            return
+        first = self._find(position)
+        yield from islice(self._load(first), position - self._starts[first], None)
+        for number in range(first + 1, len(self.pages)):
+            yield from self._load(number)
+
+    def _load(self, number: int) -> list[Any]:
+        if self._page[0] != number:
+            (frame,) = read_frames(self.pages[number][0])
+            self._page = (number, pickle.loads(frame))
+        return self._page[1]
+
+    def _refuse(self, name: str, *args: Any, **kwargs: Any) -> None:
+        raise TypeError(
+            f"values.{name}() is not possible: this key has {len(self):,} values, which lie on disk "
+            "because they are too many for memory, so they cannot be changed or sorted in place. "
+            "sorted(values) gives a sorted list, and takes the memory of all of them."
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _LIST_CHANGES:
+            return partial(self._refuse, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._refuse("__setitem__")
+
+    def __delitem__(self, index: Any) -> None:
+        self._refuse("__delitem__")
+
+    def __add__(self, other: Any) -> Any:
+        return self._refuse("__add__")
+
+
+_LIST_CHANGES = frozenset(
+    ("append", "clear", "copy", "extend", "insert", "pop", "remove", "reverse", "sort")
+)

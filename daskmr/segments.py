@@ -1,0 +1,120 @@
+"""Segment files: frames of bytes on disk, compressed (zstd level 1) and checksummed.
+
+A segment's name is unique to the attempt that wrote it, and only what a returned value refers to
+counts, so a task that is tried again cannot count twice. Segments lie in the run's folder and go
+with it.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import zstandard
+
+from daskmr.errors import JobError
+from daskmr.workdir import disk_error
+
+__all__ = ["Extent", "SegmentWriter", "read_frames"]
+
+_HEADER = struct.Struct("<I")
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A stretch of a segment file: one bucket's frames, sorted by key.
+
+    Attributes
+    ----------
+    path : str
+        The segment file.
+    offset, length : int
+        Where the frames lie, in bytes.
+    size : int
+        Estimated bytes of the pairs in memory.
+    """
+
+    path: str
+    offset: int
+    length: int
+    size: int
+
+
+class SegmentWriter:
+    """Writes frames to one new segment file.
+
+    Parameters
+    ----------
+    folder : str
+        Where the file is made, under a name that no other attempt has.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.path = os.path.join(folder, f"{uuid.uuid4().hex}.seg")
+        self._compress = zstandard.ZstdCompressor(level=1, write_checksum=True).compress
+        self._offset = 0
+        try:
+            self._file = open(self.path, "xb")  # noqa: SIM115 - closed by `close` and `remove`
+        except OSError as error:
+            raise disk_error(error, self.path, "what did not fit in memory") from None
+
+    def write(self, frames: Iterable[tuple[bytes, int]]) -> Extent:
+        """Append `frames`, each with its estimated size in memory, and say where they lie."""
+        start, size = self._offset, 0
+        try:
+            for frame, estimated in frames:
+                data = self._compress(frame)
+                self._file.write(_HEADER.pack(len(data)))
+                self._file.write(data)
+                self._offset += _HEADER.size + len(data)
+                size += estimated
+        except OSError as error:
+            raise disk_error(error, self.path, "what did not fit in memory") from None
+        return Extent(self.path, start, self._offset - start, size)
+
+    def close(self) -> None:
+        """Flush; the segment can be read from now on."""
+        try:
+            self._file.close()
+        except OSError as error:
+            raise disk_error(error, self.path, "what did not fit in memory") from None
+
+    def remove(self) -> None:
+        """Remove the file."""
+        try:
+            self._file.close()
+        finally:
+            os.unlink(self.path)
+
+
+def read_frames(extent: Extent) -> Iterator[bytes]:
+    """Read an extent's frames one at a time.
+
+    Raises
+    ------
+    JobError
+        When the segment is gone or damaged.
+    """
+    if not extent.length:
+        return
+    decompress = zstandard.ZstdDecompressor().decompress
+    offset, end = extent.offset, extent.offset + extent.length
+    try:
+        with open(extent.path, "rb", buffering=0) as file:
+            while offset < end:
+                head = os.pread(file.fileno(), _HEADER.size, offset)
+                (length,) = _HEADER.unpack(head)
+                data = os.pread(file.fileno(), length, offset + _HEADER.size)
+                offset += _HEADER.size + length
+                yield decompress(data)
+    except (OSError, struct.error, zstandard.ZstdError) as error:
+        reason = f"{type(error).__name__}: {error}"
+    else:
+        return
+    raise JobError(
+        f"A segment of this run cannot be read back ({extent.path}: {reason}). "
+        "Check the disk of the work dir and run the job again."
+    )

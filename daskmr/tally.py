@@ -1,0 +1,158 @@
+"""What was counted while mapping: it travels with the Runs, so a retry never counts twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["BadRecord", "Span", "Tally", "add_counts", "merge_profiles"]
+
+Profile = dict[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class BadRecord:
+    """A record that `map` could not take.
+
+    Attributes
+    ----------
+    file : str
+        Path relative to the data dir.
+    line : int
+        Number of the line, from 1.
+    reason : str
+        Why it is bad, in short; counted by.
+    detail : str
+        What `map` raised, in full but capped.
+    raw : bytes
+        The line without its newline.
+    """
+
+    file: str
+    line: int
+    reason: str
+    detail: str
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From the start of a phase's first task to the end of its last, in seconds of the epoch."""
+
+    start: float
+    end: float
+
+    def __or__(self, other: Span) -> Span:
+        return Span(min(self.start, other.start), max(self.end, other.end))
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Counts of some partitions.
+
+    Attributes
+    ----------
+    files, bytes, records : int
+        Files mapped, their size as stored, and the lines in them, bad ones included.
+    bad : Mapping[str, int]
+        Bad records by reason.
+    bad_files : Mapping[str, int]
+        Bad records by file.
+    saved : tuple of BadRecord
+        The first of them in input order, up to `save_limit` raw bytes.
+    unsaved_files : frozenset of str
+        Files with bad records that are not in `saved`.
+    corrupt : tuple of (str, str)
+        Files left out whole, and why.
+    spilled : int
+        Bytes written to segments.
+    """
+
+    files: int = 0
+    bytes: int = 0
+    records: int = 0
+    bad: Mapping[str, int] = field(default_factory=dict)
+    bad_files: Mapping[str, int] = field(default_factory=dict)
+    saved: tuple[BadRecord, ...] = ()
+    save_limit: int = 0
+    unsaved_files: frozenset[str] = frozenset()
+    corrupt: tuple[tuple[str, str], ...] = ()
+    spilled: int = 0
+    mapping: Span | None = None
+    profile: Profile | None = None
+
+    @property
+    def bad_records(self) -> int:
+        """Number of bad records."""
+        return sum(self.bad.values())
+
+    def __add__(self, other: Tally) -> Tally:
+        limit = max(self.save_limit, other.save_limit)
+        saved, dropped = _within(self.saved + other.saved, limit)
+        return Tally(
+            files=self.files + other.files,
+            bytes=self.bytes + other.bytes,
+            records=self.records + other.records,
+            bad=add_counts(self.bad, other.bad),
+            bad_files=add_counts(self.bad_files, other.bad_files),
+            saved=saved,
+            save_limit=limit,
+            unsaved_files=self.unsaved_files | other.unsaved_files | {b.file for b in dropped},
+            corrupt=self.corrupt + other.corrupt,
+            spilled=self.spilled + other.spilled,
+            mapping=_union(self.mapping, other.mapping),
+            profile=merge_profiles(self.profile, other.profile),
+        )
+
+
+def _within(
+    records: tuple[BadRecord, ...], limit: int
+) -> tuple[tuple[BadRecord, ...], tuple[BadRecord, ...]]:
+    """Split `records` before the first that would pass `limit` raw bytes in all."""
+    size = 0
+    for count, record in enumerate(records):
+        size += len(record.raw)
+        if size > limit:
+            return records[:count], records[count:]
+    return records, ()
+
+
+def _union(first: Span | None, second: Span | None) -> Span | None:
+    return first | second if first and second else first or second
+
+
+def add_counts(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:
+    """Add two mappings of counts.
+
+    >>> add_counts({"a": 1}, {"a": 2, "b": 3})
+    {'a': 3, 'b': 3}
+    """
+    total = dict(first)
+    for name, count in second.items():
+        total[name] = total.get(name, 0) + count
+    return total
+
+
+def merge_profiles(first: Profile | None, second: Profile | None) -> Profile | None:
+    """Add two tables of ``cProfile``, as `pstats.Stats.add` does with files."""
+    if first is None or second is None:
+        return first or second
+    total = dict(first)
+    for function, (primitive, calls, own, cumulative, callers) in second.items():
+        if function in total:
+            old = total[function]
+            merged = dict(old[4])
+            for caller, counts in callers.items():
+                known = merged.get(caller, (0,) * len(counts))
+                merged[caller] = tuple(a + b for a, b in zip(known, counts, strict=True))
+            total[function] = (
+                old[0] + primitive,
+                old[1] + calls,
+                old[2] + own,
+                old[3] + cumulative,
+                merged,
+            )
+        else:
+            total[function] = (primitive, calls, own, cumulative, callers)
+    return total

@@ -1,0 +1,129 @@
+"""A run's own folder under the work dir: locked while the run lives, swept away by the next if it died."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from daskmr.errors import InputError, JobError
+
+__all__ = ["RunDir", "disk_error"]
+
+_LOCK = "lock"
+_PREFIX = "run-"
+_NEW = ".new-"
+_NEW_IS_STALE_AFTER = 3600.0  # seconds; making a folder takes milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """One run's folder.
+
+    Attributes
+    ----------
+    path : str
+        Absolute path of the folder.
+    run_id : str
+        Unique to this run; part of every name that it gives away.
+    """
+
+    path: str
+    run_id: str
+    _lock: int
+    _created: tuple[str, ...]
+
+    @classmethod
+    def create(cls, work_dir: str) -> RunDir:
+        """Make and lock a folder in `work_dir` (made when missing) and sweep those of dead runs.
+
+        Raises
+        ------
+        InputError
+            When the work dir cannot be made or written.
+        """
+        root = Path(os.path.abspath(work_dir))
+        created = [str(folder) for folder in (root, *root.parents) if not folder.exists()]
+        run_id = uuid.uuid4().hex[:12]
+        new, path = root / f"{_NEW}{run_id}", root / f"{_PREFIX}{run_id}"
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            new.mkdir()
+            lock = os.open(new / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            new.rename(path)  # only now does it look like a run to a sweep of another
+        except OSError as error:
+            shutil.rmtree(new, ignore_errors=True)
+            raise InputError(
+                f"The work dir {str(root)!r} cannot be used ({error.strerror}). "
+                "Name another one with --work-dir."
+            ) from None
+        _sweep(root)
+        for name in ("marks", "segments", "parts"):
+            (path / name).mkdir()
+        return cls(str(path), run_id, lock, tuple(created))
+
+    def remove(self) -> None:
+        """Remove the folder with all that is in it, and the work dir where this run made it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.close(self._lock)
+        for folder in self._created:
+            try:
+                os.rmdir(folder)
+            except OSError:  # another run's, or the user's: it stays
+                return
+
+
+def _sweep(root: Path) -> None:
+    """Remove what runs left that were killed: their locks went with them."""
+    for folder in root.glob(f"{_PREFIX}*"):
+        try:
+            lock = os.open(folder / _LOCK, os.O_RDWR)
+        except FileNotFoundError:
+            shutil.rmtree(folder, ignore_errors=True)  # its removal was cut short
+            continue
+        except OSError:
+            continue  # another user's
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        except OSError:
+            pass  # alive
+        finally:
+            os.close(lock)
+    for folder in root.glob(f"{_NEW}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime > _NEW_IS_STALE_AFTER:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def disk_error(error: OSError, path: str, what: str) -> JobError:
+    """Say what could not be written where, and how much space is free there.
+
+    Parameters
+    ----------
+    error : OSError
+        What the operating system said.
+    path : str
+        The file that was written.
+    what : str
+        Its role, as "the output".
+    """
+    folder = os.path.dirname(path) or "."
+    free = ""
+    with contextlib.suppress(OSError):
+        free = f"; {shutil.disk_usage(folder).free:,} bytes are free there"
+    advice = "Make room, or use another disk"
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        advice = "Check the disk and its permissions, or use another place"
+    return JobError(
+        f"Writing {what} failed: {error.strerror or error} ({path}{free}). {advice} "
+        "(--output, --work-dir); an output of an earlier run is as it was."
+    )

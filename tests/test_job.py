@@ -1,0 +1,791 @@
+"""The user's script: loading, checks, shipping, activation, and its failures."""
+
+from __future__ import annotations
+
+import functools
+import linecache
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+import traceback
+import types
+from pathlib import Path
+
+import pytest
+
+from daskmr import job as job_module
+from daskmr.errors import InputError, Interrupted
+from daskmr.job import Job, describe_exception, format_user_traceback, load_job, user_location
+
+ROOT = Path(job_module.__file__).parent.parent
+MAP = "def map(key, dims, value, context):\n"
+WRITE = MAP + "    context.write(key, value)\n"
+
+
+class Collector:
+    """A context that keeps what is written."""
+
+    def __init__(self):
+        self.pairs = []
+
+    def write(self, key, value):
+        self.pairs.append((key, value))
+
+
+def run_map(job, value="v"):
+    context = Collector()
+    with job.activate():
+        job.map("k", ["d"], value, context)
+    return context.pairs
+
+
+def failure_of(job, value="v"):
+    try:
+        run_map(job, value)
+    except BaseException as exc:
+        return exc
+    raise AssertionError("map did not fail")
+
+
+def error_of(source):
+    with pytest.raises(InputError) as caught:
+        load_job(source)
+    assert caught.value.exit_code == 2
+    return caught.value
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Write files into a folder, and return the path of its job.py."""
+
+    def write(job="", folder="here", **others):
+        for name, text in {"job": job, **others}.items():
+            path = tmp_path / folder / f"{name.replace('_in_', '/')}.py"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return tmp_path / folder / "job.py"
+
+    return write
+
+
+@pytest.fixture(autouse=True)
+def clean_interpreter(monkeypatch):
+    """Nothing of the user's stays behind, whatever a test does."""
+    monkeypatch.setattr(job_module, "_JOBS", {})
+    own = ("job", "helper", "pkg", "ns")
+    yield
+    assert [name for name in sys.modules if name.startswith(own)] == []
+    assert not any(isinstance(finder, job_module._Script) for finder in sys.meta_path)
+    assert job_module._active is None
+
+
+def python(code, *args, cwd):
+    """Run `code` in a fresh interpreter that knows daskmr and nothing of this test."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, args)],
+        cwd=cwd,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# Loading
+
+
+def test_script_gives_functions_name_path_and_files(tree):
+    path = tree(WRITE + "def reduce(key, values, context): pass\n")
+    job = load_job(path)
+    assert (job.name, job.path, job.combine, job.setup_reduce) == ("job", str(path), None, None)
+    assert job.reduce.__name__ == "reduce"
+    assert job.files == {"job.py": path.read_text()}
+    assert len(job.digest) == 64
+    assert run_map(job) == [("k", "v")]
+    assert load_job(job) is job
+    assert load_job(str(path)).digest == job.digest
+
+
+def test_script_runs_as_a_module_of_a_unique_name(tree):
+    path = tree("name, file = __name__, __file__\n" + MAP + "    context.write(name, file)\n")
+    job = load_job(path)
+    assert run_map(job) == [(f"job_{job.digest[:12]}", str(path))]
+
+
+def test_odd_names_and_encodings(tmp_path):
+    path = tmp_path / "2 jobs-é.old.py"
+    path.write_bytes(b"\xef\xbb\xbf" + MAP.encode() + "    context.write('é', 1)\r\n".encode())
+    assert run_map(load_job(path)) == [("é", 1)]
+    path.write_bytes(b"# coding: latin-1\n" + MAP.encode() + b"    context.write('\xe9', 1)\n")
+    assert run_map(load_job(path)) == [("é", 1)]
+    bare = tmp_path / "count"
+    bare.write_text(MAP + "    context.write(1, 2)\n")
+    assert run_map(load_job(bare)) == [(1, 2)]
+
+
+def test_relative_path_and_link(tree, tmp_path, monkeypatch):
+    path = tree("import helper\n" + MAP + "    context.write(key, helper.X)\n", helper="X = 1")
+    link = tmp_path / "today.py"
+    link.symlink_to(path)
+    job = load_job(link)
+    assert job.name == "today"
+    assert run_map(job) == [("k", 1)]
+    monkeypatch.chdir(path.parent)
+    assert load_job("job.py").path == str(path)
+
+
+def test_module_objects(tree, monkeypatch):
+    path = tree(WRITE, **{"pkg_in___init__": "", "pkg_in_inner": WRITE})
+    made = types.ModuleType("made")
+    made.map = lambda key, dims, value, context: context.write(key, 2)
+    assert run_map(load_job(made)) == [("k", 2)]
+    with pytest.raises(InputError, match="module 'empty' does not define `map`"):
+        load_job(types.ModuleType("empty"))
+    top = types.ModuleType("job")
+    top.__file__ = str(path)
+    assert load_job(top).path == str(path)
+    monkeypatch.syspath_prepend(path.parent)
+    import pkg.inner
+
+    job = load_job(pkg.inner)
+    assert (job.path, job.map) == (None, pkg.inner.map)
+    assert job.is_user_file(pkg.inner.__file__)
+    assert pickle.loads(pickle.dumps(job)).map is pkg.inner.map
+    del sys.modules["pkg.inner"], sys.modules["pkg"]
+
+
+def test_a_script_runs_once_a_process_and_anew_when_loaded_again(tree, tmp_path):
+    count = tmp_path / "count"
+    path = tree(f"with open({str(count)!r}, 'a') as f: f.write('x')\n" + WRITE)
+    job = load_job(path)
+    for _ in range(100):
+        assert pickle.loads(pickle.dumps(job)).map is job.map
+    assert count.read_text() == "x"
+    assert load_job(path) is not job
+    assert count.read_text() == "xx"
+
+
+def test_jobs_kept_in_a_process_are_bounded(tree, monkeypatch):
+    monkeypatch.setattr(job_module, "_JOBS_KEPT", 3)
+    for number in range(6):
+        load_job(tree(f"X = {number}\n" + WRITE))
+    assert len(job_module._JOBS) == 3
+
+
+# What is shipped
+
+
+def test_ships_what_is_imported_from_beside_the_script_and_no_more(tree):
+    path = tree(
+        "import json, pkg.deep.one\nimport ns.mod\nif 0: import yaml\n"
+        + MAP
+        + "    from c import X\n    import a, yaml\n    assert json.dumps and yaml.safe_load\n",
+        a="import b\nimport a",
+        b="from importlib import import_module\nif 0: import_module('d')\nimport_module(f'd')",
+        c="X = 1",
+        d="",
+        unused="",
+        json="raise SystemExit",
+        yaml="raise SystemExit",
+        pkg_in___init__="from . import used",
+        pkg_in_used="from .deep import one",
+        pkg_in_other="a syntax error",
+        pkg_in_binary=b"\xff\xfe",
+        pkg_in_deep_in___init__="",
+        pkg_in_deep_in_one="try:\n    from ... import nothing\nexcept ImportError: from .. import other2",
+        pkg_in_other2="",
+        pkg_in_data_in_skipped="",
+        ns_in_mod="from . import sub",
+        ns_in_sub="",
+        ns_in_unused="",
+    )
+    job = load_job(path)
+    assert set(job.files) == {
+        "job.py", "a.py", "b.py", "c.py", "d.py", "ns/mod.py", "ns/sub.py", "pkg/__init__.py",
+        "pkg/used.py", "pkg/other.py", "pkg/other2.py", "pkg/deep/__init__.py", "pkg/deep/one.py",
+    }  # fmt: skip
+    run_map(job)
+
+
+def test_sibling_wins_over_an_installed_module_but_a_bare_folder_does_not(tree):
+    path = tree(
+        "import click_plugins_x, cloudpickle\nimport toolz\nimport pluggy\nimport iniconfig\n"
+        "from iniconfig import exceptions\n"
+        + MAP
+        + "    context.write(pluggy.X, iniconfig.__file__)\n",
+        click_plugins_x="",
+        pluggy="X = 1",
+        cloudpickle="raise SystemExit",
+        iniconfig_in_exceptions="raise SystemExit",
+    )
+    job = load_job(path)
+    assert set(job.files) == {"job.py", "click_plugins_x.py", "pluggy.py"}
+    assert run_map(job) == [(1, sys.modules["iniconfig"].__file__)]
+    assert hasattr(sys.modules["pluggy"], "PluginManager")
+
+
+def test_digest_follows_every_file_and_not_the_place(tree):
+    one = load_job(tree("import helper\n" + WRITE, helper="X = 1"))
+    two = load_job(tree("import helper\n" + WRITE, helper="X = 2"))
+    other = load_job(tree("import helper\n" + WRITE, helper="X = 2", folder="there"))
+    assert one.digest != two.digest == other.digest
+    assert other.map.__code__.co_filename == other.path != two.path
+
+
+def test_cycles_and_a_sibling_that_imports_the_script(tree):
+    path = tree(
+        "class Thing: pass\nimport helper\n" + MAP + "    context.write(helper.same(Thing), 1)\n",
+        helper="import helper2\ndef same(thing):\n    import job\n    return job.Thing is thing",
+        helper2="import helper, job",
+    )
+    job = load_job(path)
+    assert run_map(job) == [(True, 1)]
+    assert run_map(pickle.loads(pickle.dumps(job))) == [(True, 1)]
+
+
+def test_a_script_named_like_the_library_it_imports(tree, tmp_path):
+    path = tree("import pluggy\npluggy.PluginManager\n" + WRITE).rename(tmp_path / "pluggy.py")
+    assert run_map(load_job(path)) == [("k", "v")]
+
+
+def test_package_data_and_modules_found_only_locally(tree):
+    path = tree(
+        "import ns.one, importlib\n"
+        + MAP
+        + "    context.write(importlib.import_module('ns.' + value).X, 1)\n",
+        ns_in_one="",
+        ns_in_two="X = 2",
+    )
+    assert run_map(load_job(path), "two") == [(2, 1)]
+
+
+# Activation
+
+
+def test_lazy_import_of_a_sibling_while_active(tree):
+    path = tree(
+        MAP + "    import helper\n    helper.N += 1\n    context.write(key, helper.N)\n",
+        helper="N = 0",
+    )
+    job = load_job(path)
+    assert run_map(job) == [("k", 1)]
+    assert "helper" not in sys.modules
+    assert run_map(job) == [("k", 2)]
+    with pytest.raises(ImportError):
+        import helper  # noqa: F401
+
+
+def test_same_names_alternate_without_mixing(tree):
+    code = MAP + "    import helper.part\n    context.write(X, helper.part.X)\n"
+    jobs = [
+        load_job(
+            tree(f"X = {x}\n" + code, f"v{x}", helper_in___init__="", helper_in_part=f"X = {x}")
+        )
+        for x in (1, 2)
+    ]
+    edited = load_job(tree("X = 3\n" + code, "v2"))
+    for _ in range(3):
+        assert [run_map(job) for job in [*jobs, edited]] == [[(1, 1)], [(2, 2)], [(3, 2)]]
+    with jobs[0].activate(), jobs[1].activate(), jobs[0].activate():
+        assert run_map(jobs[0]) == [(1, 1)]
+        assert run_map(jobs[1]) == [(2, 2)]
+
+
+def test_what_was_imported_before_is_put_back(tree):
+    before = {name: types.ModuleType(name) for name in ("helper", "helper.sub")}
+    sys.modules.update(before)
+    try:
+        path = tree(
+            "import helper\n"
+            + MAP
+            + "    context.write(helper.X, 'helper.sub' in sys.modules)\nimport sys",
+            helper="X = 5",
+        )
+        assert run_map(load_job(path)) == [(5, False)]
+        assert {name: sys.modules[name] for name in before} == before
+    finally:
+        for name in before:
+            del sys.modules[name]
+
+
+def test_activation_is_reentrant_exclusive_and_cheap(tree):
+    job = load_job(tree("import helper\n" + WRITE, helper=""))
+    with job.activate(), job.activate():
+        assert "helper" in sys.modules
+        seen = []
+        thread = threading.Thread(
+            target=lambda: (run_map(job), seen.append("helper" in sys.modules))
+        )
+        thread.start()
+        time.sleep(0.02)
+        assert seen == []
+    thread.join()
+    assert seen == [False]
+    start = time.perf_counter()
+    for _ in range(1000):
+        with job.activate():
+            pass
+    assert time.perf_counter() - start < 0.2  # 200 us each, ten times what it takes
+
+
+def test_unpickling_does_not_wait_for_an_active_job(tree):
+    job = load_job(tree(WRITE))
+    data = pickle.dumps(job)
+    done = threading.Event()
+    with job.activate():
+        threading.Thread(target=lambda: (pickle.loads(data), done.set())).start()
+        assert done.wait(5)
+
+
+def test_values_of_the_users_classes_pickle_inside_activation(tree):
+    path = tree(
+        "import helper\nclass Here: pass\n" + MAP + "    context.write(Here(), helper.There())\n",
+        helper="class There: pass",
+    )
+    job = load_job(path)
+    with job.activate():
+        data = pickle.dumps(run_map(job))
+    with pytest.raises(ModuleNotFoundError):
+        pickle.loads(data)
+    with job.activate():
+        [(here, there)] = pickle.loads(data)
+    assert type(here).__module__ == f"job_{job.digest[:12]}"
+    assert type(there).__module__ == "helper"
+
+
+# In another process
+
+WORKER = """
+import pickle, sys, traceback
+from daskmr.job import format_user_traceback
+with open(sys.argv[1], "rb") as file:
+    job = pickle.load(file)
+class Context:
+    def write(self, key, value): print(key, value)
+before = set(sys.modules)
+with job.activate():
+    if len(sys.argv) > 2:
+        with open(sys.argv[2], "rb") as file:
+            print(sorted(str(each) for each in pickle.load(file)))
+    job.map("k", ["d"], "v", Context())
+try:
+    with job.activate():
+        job.map("k", ["d"], "", Context())
+except Exception as exc:
+    print(format_user_traceback(job, exc))
+    print(traceback.format_exc())
+print([name for name in sys.modules if name.startswith(("job", "helper", "pkg"))])
+"""
+
+
+def test_runs_in_a_process_without_the_files(tree, tmp_path):
+    path = tree(
+        "import helper\nclass Here:\n    def __str__(self): return 'here'\n"
+        + MAP
+        + "    from pkg import late\n    context.write(late.X, helper.check(value))\n",
+        helper="def check(value):\n    assert value, 'is empty'\n    return value\n"
+        "class There:\n    def __str__(self): return 'there'",
+        pkg_in___init__="",
+        pkg_in_late="from .later import X",
+        pkg_in_later="X = 7",
+    )
+    job = load_job(path)
+    (tmp_path / "job.pickle").write_bytes(pickle.dumps(job))
+    with job.activate():
+        things = [job.map.__globals__["Here"](), sys.modules["helper"].There()]
+        (tmp_path / "things.pickle").write_bytes(pickle.dumps(things))
+    for file in sorted(path.parent.rglob("*.py")):
+        file.unlink()
+    out = python(WORKER, tmp_path / "job.pickle", tmp_path / "things.pickle", cwd="/")
+    assert out.startswith("['here', 'there']\n7 v\nTraceback (most recent call last):\n")
+    assert out.count("    assert value, 'is empty'\n") == 2
+    assert out.endswith("[]\n")
+
+
+def test_functions_of_main_run_in_another_process(tmp_path):
+    main = tmp_path / "main.py"
+    main.write_text(
+        "import pickle, sys\nfrom daskmr.job import Job\n"
+        "def check(value):\n    assert value, 'is empty'\n    return value + suffix\n"
+        "suffix = '!'\n"
+        "job = Job(map=lambda key, dims, value, context: context.write(key, check(value)))\n"
+        "with open(sys.argv[1], 'wb') as file:\n    pickle.dump(job, file)\n"
+    )
+    python(
+        f"import runpy\nrunpy.run_path({str(main)!r}, run_name='__main__')",
+        tmp_path / "p",
+        cwd=tmp_path,
+    )
+    main.unlink()
+    out = python(WORKER, tmp_path / "p", cwd="/")
+    assert out.startswith("k v!\nTraceback (most recent call last):\n")
+    assert "    assert value, 'is empty'\n" in out
+
+
+def test_a_module_that_the_worker_lacks_fails_the_task_and_not_the_unpickling(tree, tmp_path):
+    path = tree("import helper_lib\n" + WRITE)
+    library = tmp_path / "lib"
+    library.mkdir()
+    (library / "helper_lib.py").write_text("")
+    code = (
+        "import pickle, sys\nsys.path.append(sys.argv[1])\nfrom daskmr.job import load_job\n"
+        "with open(sys.argv[3], 'wb') as file: pickle.dump(load_job(sys.argv[2]), file)"
+    )
+    python(code, library, path, tmp_path / "p", cwd="/")
+    job = pickle.loads((tmp_path / "p").read_bytes())
+    with pytest.raises(InputError, match="line 1.*'helper_lib' is missing.*every worker"):
+        job.map  # noqa: B018
+
+
+# Functions on the spot
+
+
+def test_closures_methods_partials_and_objects():
+    class Counter:
+        def __call__(self, key, dims, value, context):
+            context.write(key, 1)
+
+        def method(self, key, dims, value, context):
+            context.write(key, 2)
+
+    def closed(n):
+        return lambda key, dims, value, context: context.write(key, n)
+
+    def five(n, key, dims, value, context):
+        context.write(key, n)
+
+    for n, function in enumerate(
+        [Counter(), Counter().method, closed(3), functools.partial(five, 4)], 1
+    ):
+        job = Job(function)
+        assert job.is_user_file(__file__)
+        assert run_map(job) == run_map(pickle.loads(pickle.dumps(job))) == [("k", n)]
+
+
+def test_what_functions_refer_to_is_shipped_as_it_is_now():
+    factor = [1]
+    job = Job(lambda key, dims, value, context: context.write(key, factor[0]))
+    first, digest = pickle.dumps(job), job.digest
+    factor[0] = 2
+    assert [run_map(pickle.loads(data)) for data in (first, pickle.dumps(job), first)] == [
+        [("k", 1)],
+        [("k", 2)],
+        [("k", 1)],
+    ]
+    assert job.digest != digest
+
+
+def test_functions_that_cannot_leave_the_process():
+    lock = threading.Lock()
+    job = Job(lambda key, dims, value, context: context.write(lock, 1))
+    assert len(run_map(job)) == 1
+    with pytest.raises(InputError, match="cannot be sent to worker processes .TypeError"):
+        pickle.dumps(job)
+
+
+# Checks
+
+
+def test_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "no job script nowhere.py (looked for in" in str(error_of("nowhere.py"))
+    assert "is a directory" in str(error_of(tmp_path))
+    Path("count.py").write_text(WRITE)
+    assert "Did you mean count.py?" in str(error_of("count"))
+    Path("book.ipynb").write_text("{}")
+    assert "is a notebook" in str(error_of("book.ipynb"))
+    os.mkfifo("pipe")
+    assert "not a regular file" in str(error_of("pipe"))
+    assert "not 12" in str(error_of(12))
+    assert "no job script" in str(error_of("a\0b"))
+    assert "no job script" in str(error_of("a" * 5000))
+
+    def refuse(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert "count.py cannot be read: Permission denied" in str(error_of("count.py"))
+
+
+def test_files_that_are_not_text(tree):
+    message = str(error_of(tree(b"x = 1\ny = '\xe9'\n")))
+    assert "job.py, line 2: not utf-8 text (byte 0xe9). Save the file as UTF-8, or" in message
+    assert "unknown encoding" in str(error_of(tree(b"# coding: nonsense\n")))
+    assert "null byte" in str(error_of(tree(b"x = '\0'\n")))
+    assert "helper.py, line 1: not utf-8" in str(error_of(tree("import helper", helper=b"# \xe9")))
+
+
+def test_syntax_error_shows_the_line_and_a_caret(tree):
+    path = tree("x = 1\nif x = 2: pass\n" + WRITE)
+    message = str(error_of(path))
+    assert message.startswith(f"{path}, line 2: ")
+    assert message.endswith("\n    if x = 2: pass\n       ^")
+    assert "Python 2" not in message
+    deep = str(error_of(tree("x = " + "(" * 5000 + ")" * 5000)))
+    assert "job.py" in deep
+    assert len(deep) < 500
+
+
+@pytest.mark.parametrize(
+    ("line", "advice"),
+    [
+        ('print "x"', "print(...)"),
+        ("print x, y", "print(...)"),
+        ("try: pass\nexcept X, e: pass", "except X as e:"),
+        ("try: pass\nexcept (A, B), e: pass", "except X as e:"),
+        ("x = `y`", "repr(x)"),
+        ("x = 0777", "0o777"),
+        ("x = 10L", "leave out the `L`"),
+        ("x = 0xFFL", "leave out the `L`"),
+        ('x = ur"a"', 'r"..."'),
+        ('exec "x"', "exec(...)"),
+        ('raise E, "x"', "raise X(message)"),
+        ("if a <> b: pass", "!="),
+        ("def f((a, b), c): pass", "unpack"),
+        ("f = lambda (a, b): a", "unpack"),
+        ("if 1:\n\tx\n        y", "spaces only"),
+    ],
+)
+def test_python_2(tree, line, advice):
+    for path in (tree(line + "\n"), tree("import helper\n" + WRITE, "two", helper=line + "\n")):
+        message = str(error_of(path))
+        assert "This looks like Python 2: " in message
+        assert advice in message
+        assert ("helper.py" in message) == (path.parent.name == "two")
+
+
+@pytest.mark.parametrize(
+    "line", ["s = 'a <> b' +", "x = (1,", "def f(:", "async = 1", "x = '`' '", "raise E +"]
+)
+def test_not_python_2(tree, line):
+    assert "Python 2" not in str(error_of(tree(line + "\n")))
+
+
+def test_missing_module(tree):
+    path = tree("\nimport nowhere.at_all\n")
+    message = str(error_of(path))
+    assert f"{path} (job.py, line 2): the module 'nowhere' is missing" in message
+    assert "every worker" in message
+    assert "urllib.request" in str(error_of(tree("import urllib2")))
+    message = str(error_of(tree("import helper.sub", helper="")))
+    assert "no module 'helper.sub' beside the script" in message
+    assert "(helper.py, line 2)" in str(error_of(tree("import helper", helper="\nimport nowhere")))
+
+
+def test_other_failures_while_loading(tree):
+    error = error_of(tree("import helper\n", helper="def f():\n    1 / 0\nf()"))
+    assert "(helper.py, line 2, in f): the script fails while it is loaded: ZeroDiv" in str(error)
+    assert error.details.startswith("Traceback (most recent call last):\n  File")
+    assert "importlib" not in error.details
+    assert "daskmr" not in error.details.replace(str(ROOT), "")
+    assert error.details.endswith("ZeroDivisionError: division by zero\n")
+    assert error.__cause__ is None is error.__context__
+    assert "ImportError" in str(error_of(tree("from os import nothing_like_it")))
+    assert "ImportError" in str(error_of(tree("from . import helper", helper="")))
+    assert "sys.exit" in str(error_of(tree("import sys\nsys.exit(0)")))
+    assert "GeneratorExit" in str(error_of(tree("raise GeneratorExit")))
+    for text in ("raise KeyboardInterrupt", "import daskmr.errors as e\nraise e.Interrupted(15)"):
+        with pytest.raises((KeyboardInterrupt, Interrupted)):
+            load_job(tree(text))
+
+
+def test_no_map(tree):
+    for name in ("Map", "mapper", "map_record", "mop"):
+        assert f"Should `{name}` be named `map`?" in str(error_of(tree(f"def {name}(): pass\n")))
+    message = str(error_of(tree("def main(): pass\nmapping = {}\n")))
+    assert "does not define `map`. A job defines `def map(key, dims, value, context):`" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("map = 3", "`map` is 3, not a function like `def map(key, dims, value, context):`"),
+        (WRITE + "reduce = 'sum'", "`reduce` is 'sum', not a function"),
+        ("def map(key, dims, value): pass", "line 1: `map` cannot be called with 4 positional"),
+        ("def map(key, dims, value, *, context): pass", "`map` cannot be called with 4"),
+        (WRITE + "def combine(values, context): pass", "`def combine(key, values, context):`"),
+        (WRITE + "def reduce(a, b, c, d): pass", "line 3: `reduce` cannot be called with 3"),
+        (
+            WRITE + "def setup_reduce(): pass",
+            "it takes 0). Define it as `def setup_reduce(context)",
+        ),
+        (MAP + "    yield key, value", "a generator or async function"),
+        ("async " + WRITE, "a generator or async function"),
+        (WRITE + "async def reduce(k, v, c): yield 1", "a generator or async function"),
+        (WRITE + "class A:\n    def __call__(self, k, v, c): yield\nreduce = A()", "generator"),
+    ],
+)
+def test_functions_that_are_not_as_needed(tree, text, problem):
+    path = tree(text)
+    message = str(error_of(path))
+    assert message.startswith(str(path))
+    assert problem in message
+
+
+def test_functions_that_are_fine(tree):
+    loose = (
+        "def map(*args): pass\ndef combine(key, values, context, extra=1): pass\ncombine2 = None\n"
+    )
+    job = load_job(tree(loose + "setup_reduce = None\nreduce = max\n"))
+    assert (job.setup_reduce, job.reduce) == (None, max)
+    wrapped = (
+        "import functools\ndef add(f):\n    @functools.wraps(f)\n"
+        "    def wrapper(*args): return f(1, *args)\n    return wrapper\n"
+        "@add\ndef map(one, key, dims, value, context): context.write(one, 2)\n"
+    )
+    assert run_map(load_job(tree(wrapped))) == [(1, 2)]
+    with pytest.raises(InputError, match="^The job: `map` is 3"):
+        Job(map=3)
+
+
+# Failures of the user's code
+
+
+def test_traceback_starts_at_the_users_first_frame_and_keeps_libraries(tree):
+    path = tree("import json\n" + MAP + "    parse(value)\ndef parse(v):\n    json.loads(v)\n")
+    job = load_job(path)
+    exc = failure_of(job, "{")
+    text = format_user_traceback(job, exc)
+    lines = text.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[1:3] == [f'  File "{path}", line 3, in map', "    parse(value)"]
+    assert "json/decoder.py" in text
+    assert __file__ not in text
+    assert lines[-1].startswith("json.decoder.JSONDecodeError: Expecting")
+    assert user_location(job, exc) == "job.py, line 5, in parse"
+    assert user_location(job, ValueError()) is None
+    assert format_user_traceback(job, ValueError("bare")) == "ValueError: bare\n"
+
+
+def test_traceback_shows_the_lines_that_ran_though_the_file_was_edited(tree):
+    path = tree(MAP + "    raise ValueError(value)\n")
+    job = load_job(path)
+    path.write_text("# edited\n" * 9)
+    assert "    raise ValueError(value)\n" in format_user_traceback(job, failure_of(job))
+    linecache.clearcache()
+
+
+def test_traceback_leaves_out_our_own_frames(tree):
+    job = load_job(tree(MAP + "    import daskmr.config as c\n    c.load_config(nonsense=1)\n"))
+    text = format_user_traceback(job, failure_of(job))
+    assert text.count("  File ") == 1
+    assert "InputError: Unknown option" in text
+
+
+def test_chained_exceptions(tree):
+    text = """
+class Bad(Exception): pass
+def map(key, dims, value, context):
+    try:
+        try:
+            1 / 0
+        except ZeroDivisionError:
+            {}['x']
+    except KeyError as exc:
+        if value == "none": raise Bad("no more") from None
+        raise Bad("in all") from exc
+"""
+    job = load_job(tree(text))
+    shown = format_user_traceback(job, failure_of(job))
+    parts = [
+        "ZeroDivisionError: division",
+        "During handling",
+        "KeyError: 'x'",
+        "direct cause",
+        "Bad: in all",
+    ]
+    assert sorted(parts, key=shown.index) == parts
+    assert shown.endswith("\nBad: in all\n")
+    assert "KeyError" not in format_user_traceback(job, failure_of(job, "none"))
+    first, second = ValueError("first"), ValueError("second")
+    first.__cause__, second.__cause__ = second, first
+    assert format_user_traceback(job, first).count("ValueError") == 2
+
+
+def test_long_chains_groups_notes_and_syntax_errors(tree):
+    job = load_job(tree(WRITE))
+    last = None
+    for number in range(100):
+        exc = ValueError(number)
+        exc.__context__, last = last, exc
+    assert format_user_traceback(job, last).count("ValueError") == 10
+    group = ExceptionGroup("many", [ValueError(n) for n in range(9)])
+    assert format_user_traceback(job, group).splitlines()[1:] == [
+        f"  | ValueError: {n}" for n in range(3)
+    ]
+    noted = ValueError("x")
+    noted.add_note("in row 3")
+    assert format_user_traceback(job, noted) == "ValueError: x\nin row 3\n"
+    try:
+        compile("x = = 1", "made up", "exec")
+    except SyntaxError as error:
+        assert "    x = = 1\n        ^\n" in format_user_traceback(job, error)
+
+
+def test_recursion(tree):
+    job = load_job(tree(MAP + "    map(key, dims, value, context)\n"))
+    text = format_user_traceback(job, failure_of(job))
+    assert "[Previous line repeated" in text
+    assert len(text) < 1000
+    mutual = load_job(tree("def a():\n    b()\ndef b():\n    a()\n" + MAP + "    a()\n", "two"))
+    text = format_user_traceback(mutual, failure_of(mutual))
+    assert 7_000 < len(text) <= 8_000
+    assert text.startswith("Traceback")
+    assert "RecursionError" in text[-200:]
+
+
+class Unspeakable(Exception):
+    def __init__(self, outcome):
+        self.outcome, self.asked = outcome, 0
+
+    def __str__(self):
+        self.asked += 1
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        return self.outcome
+
+
+@pytest.mark.parametrize("outcome", [ValueError(), SystemExit(1), RecursionError(), 7])
+def test_exceptions_without_a_text(outcome):
+    job, exc = Job(lambda *args: None), Unspeakable(outcome)
+    assert describe_exception(exc).startswith(
+        "Unspeakable: (its text cannot be shown: __str__ raised "
+    )
+    assert "its text cannot be shown" in format_user_traceback(job, exc)
+
+
+def test_exceptions_with_a_huge_text():
+    job, exc = Job(lambda *args: None), Unspeakable("begin" + "x" * 100_000_000 + "end")
+    start = time.perf_counter()
+    assert len(describe_exception(exc)) <= 300
+    text = format_user_traceback(job, exc)
+    assert time.perf_counter() - start < 1
+    assert exc.asked == 2
+    assert 1_900 < len(text) < 2_200
+    assert "begin" in text
+    assert text.endswith("end\n")
+
+
+def test_descriptions_are_one_printable_line():
+    assert (
+        describe_exception(ValueError("a\n\tb\x1b[31m\ud800 é"))
+        == "ValueError: a b\\x1b[31m\\ud800 é"
+    )
+    assert describe_exception(StopIteration()) == "StopIteration"
+    assert describe_exception(KeyError("x")) == "KeyError: 'x'"
+    text = describe_exception(ValueError("\ud800" * 5000))
+    assert len(text) <= 300
+    assert text.encode()
+
+
+def test_ordinary_tracebacks_show_shipped_lines_too(tree):
+    job = load_job(tree(MAP + "    raise ValueError(value)\n"))
+    os.unlink(job.path)
+    linecache.clearcache()
+    exc = failure_of(job)
+    assert "    raise ValueError(value)\n" in "".join(traceback.format_exception(exc))

@@ -1,0 +1,446 @@
+"""Every way a file can be compressed, damaged and split into lines."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import os
+import pickle
+import random
+import struct
+import tracemalloc
+import zlib
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daskmr.records import CorruptFileError, OversizedLine, raw_bytes, read_chunks, read_lines
+
+TEXT = "".join(f"key{i % 7}\t{{'n': {i * i}}}\n" for i in range(12)).encode()
+
+
+def to_gz(data):
+    return gzip.compress(data, mtime=0)
+
+
+def to_xz(data):
+    return lzma.compress(data)
+
+
+def to_lzma(data):
+    return lzma.compress(data, lzma.FORMAT_ALONE)
+
+
+def to_zst(data):
+    return zstandard.ZstdCompressor(write_checksum=True).compress(data)
+
+
+CODECS = {"gz": to_gz, "xz": to_xz, "lzma": to_lzma, "bz2": bz2.compress, "zst": to_zst}
+PLAIN = ("log", "txt", "json", "jsonl", "tsv")
+ON_EVERY_CODEC = pytest.mark.parametrize("codec", CODECS)
+
+
+class NamedBytes(io.BytesIO):
+    def __init__(self, data, name="a/b/c"):
+        super().__init__(data)
+        self.name = name
+
+
+def read(data, name="a/b/c", **options):
+    return b"".join(read_chunks(NamedBytes(data, name), **options))
+
+
+def lines_of(data, max_record_bytes=1 << 30, name="a.log", **options):
+    batches = read_lines(NamedBytes(data, name), max_record_bytes, **options)
+    return [line for lines, _ in batches for line in lines]
+
+
+def noise(size):
+    return random.Random(size).randbytes(size)
+
+
+# What is inside decides
+
+
+@ON_EVERY_CODEC
+@pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 65_537, 1_000_000])
+def test_every_codec_from_a_path(tmp_path, codec, size):
+    path = tmp_path / f"data.{codec}"
+    path.write_bytes(CODECS[codec](noise(size)))
+    assert b"".join(read_chunks(path)) == noise(size)
+    assert b"".join(read_chunks(str(path))) == noise(size)
+
+
+@ON_EVERY_CODEC
+@pytest.mark.parametrize("extension", CODECS)
+def test_names_may_be_wrong(codec, extension):
+    assert read(CODECS[codec](TEXT), f"x.{extension}") == TEXT
+
+
+@pytest.mark.parametrize("codec", sorted(CODECS.keys() - {"lzma"}))
+@pytest.mark.parametrize("extension", [*PLAIN, "LOG", "unknown"])
+def test_plain_names_may_hold_compressed_data(codec, extension):
+    assert read(CODECS[codec](TEXT), f"x.{extension}") == TEXT
+
+
+@pytest.mark.parametrize("extension", PLAIN)
+@pytest.mark.parametrize("data", [TEXT, b"]\0\0x", b"BZh9 is a name", b"\x1f", b"\0\0", noise(99)])
+def test_plain_data_is_read_as_it_is(extension, data):
+    assert read(data, f"x.{extension}") == data
+
+
+@pytest.mark.parametrize("extension", [*CODECS, "GZ"])
+@pytest.mark.parametrize("data", [TEXT, b"\x1f", b"\0", b"\n", b"BZh9 is a name"])
+def test_compressed_names_without_compressed_data(extension, data):
+    with pytest.raises(CorruptFileError, match="does not look like gzip, xz") as caught:
+        read(data, f"x.{extension}")
+    assert caught.value.data_bytes == 0
+
+
+@pytest.mark.parametrize("extension", [*PLAIN, *CODECS, "unknown"])
+def test_no_bytes_are_no_records(tmp_path, extension):
+    path = tmp_path / f"x.{extension}"
+    path.touch()
+    assert list(read_chunks(path)) == []
+    assert list(read_lines(path)) == []
+
+
+@ON_EVERY_CODEC
+@pytest.mark.parametrize("chunk_bytes", [1, 7, 100_000])
+@pytest.mark.parametrize("read_bytes", [1, 2, 13, 100_000])
+def test_sizes_of_chunks_and_reads_do_not_matter(codec, chunk_bytes, read_bytes):
+    data = CODECS[codec](TEXT)
+    if codec != "lzma":
+        data *= 3
+    options = {"chunk_bytes": chunk_bytes, "read_bytes": read_bytes}
+    assert read(data, f"x.{codec}", **options) == TEXT * (1 if codec == "lzma" else 3)
+
+
+# Streams that follow one another
+
+
+@ON_EVERY_CODEC
+def test_concatenated_streams(codec):
+    parts = [b"", b"one\n", b"", b"", TEXT, b"last", b""]
+    data = b"".join(map(CODECS[codec], parts))
+    assert read(data, f"x.{codec}") == b"".join(parts)
+
+
+@ON_EVERY_CODEC
+def test_nothing_but_empty_streams(codec):
+    assert read(CODECS[codec](b"") * 3, f"x.{codec}") == b""
+    assert lines_of(CODECS[codec](b"") * 3, name=f"x.{codec}") == []
+
+
+def test_zeros_after_gzip():
+    one = to_gz(TEXT)
+    assert read(one + b"\0" * 300_001) == TEXT
+    assert read(one + b"\0" * 7 + one) == TEXT * 2
+
+
+def test_stream_padding_of_xz():
+    one = to_xz(TEXT)
+    assert read(one + b"\0" * 8) == TEXT
+    assert read(one + b"\0" * 4 + one + b"\0" * 262_144, read_bytes=3) == TEXT * 2
+    with pytest.raises(CorruptFileError):
+        read(one + b"\0" * 6)
+    with pytest.raises(CorruptFileError):
+        read(one + b"\0" * 3 + one)
+
+
+@pytest.mark.parametrize("codec", ["bz2", "zst", "lzma"])
+def test_no_zeros_after_the_others(codec):
+    with pytest.raises(CorruptFileError):
+        read(CODECS[codec](TEXT) + b"\0\0\0\0", f"x.{codec}")
+
+
+@ON_EVERY_CODEC
+@pytest.mark.parametrize("garbage", [b"x", b"\n", b"\0\0\0\0x", b"garbage" * 9999, to_gz(b"")[:1]])
+@pytest.mark.parametrize("read_bytes", [1 << 16, 5])
+def test_trailing_garbage(codec, garbage, read_bytes):
+    with pytest.raises(CorruptFileError, match="followed by something else") as caught:
+        read(CODECS[codec](TEXT) + garbage, f"x.{codec}", read_bytes=read_bytes)
+    assert caught.value.data_bytes == len(TEXT)
+
+
+@ON_EVERY_CODEC
+def test_another_codec_is_garbage(codec):
+    other = to_gz if codec != "gz" else to_xz
+    with pytest.raises(CorruptFileError, match="followed by something else"):
+        read(CODECS[codec](TEXT) + other(TEXT), f"x.{codec}")
+
+
+def skippable(content, nibble=0):
+    return struct.pack("<II", 0x184D2A50 + nibble, len(content)) + content
+
+
+@pytest.mark.parametrize("nibble", [0, 7, 15])
+def test_skippable_frames_of_zstd(nibble):
+    extra = skippable(b"anything", nibble)
+    data = extra + to_zst(b"one\n") + extra + skippable(b"") + to_zst(TEXT) + extra
+    assert read(data) == b"one\n" + TEXT
+    assert read(data, read_bytes=1) == b"one\n" + TEXT
+    assert read(extra) == b""
+
+
+def test_zstd_without_its_size_and_in_blocks():
+    writer = zstandard.ZstdCompressor().compressobj()
+    pieces = [noise(70_000), b"", b"a" * 300_000, TEXT]
+    data = b"".join(
+        writer.compress(p) + writer.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK) for p in pieces
+    )
+    assert read(data + writer.flush()) == b"".join(pieces)
+
+
+def test_lzma_with_its_size_in_the_header():
+    data = to_lzma(TEXT)
+    sized = data[:5] + struct.pack("<Q", len(TEXT)) + data[13:]
+    assert read(sized, "x.lzma") == TEXT
+
+
+def test_gzip_with_every_header_field():
+    body = zlib.compressobj(wbits=-15)
+    deflated = body.compress(TEXT) + body.flush()
+    header = b"\x1f\x8b\x08\x1e" + bytes(6) + b"\x03\0abc" + b"name\0" + b"comment\0"
+    header += struct.pack("<H", zlib.crc32(header) & 0xFFFF)
+    data = header + deflated + struct.pack("<II", zlib.crc32(TEXT), len(TEXT))
+    for read_bytes in (1, 11, 1000):
+        assert read(data, read_bytes=read_bytes) == TEXT
+
+
+# Damage
+
+
+def read_or_none(data, name):
+    try:
+        return read(data, name)
+    except CorruptFileError:
+        return None
+
+
+@ON_EVERY_CODEC
+def test_truncation_at_every_byte(codec):
+    first, second = CODECS[codec](TEXT), CODECS[codec](b"second\n")
+    whole = {0: b"", len(first): TEXT, len(first) + len(second): TEXT + b"second\n"}
+    if codec == "xz":  # the same file with stream padding is cut in the padding too
+        first += b"\0\0\0\0"
+        whole = {0: b"", len(first) - 4: TEXT, len(first): TEXT}
+    data = first + second
+    for end in range(len(data)):
+        assert read_or_none(data[:end], f"x.{codec}") == whole.get(end), end
+
+
+def test_truncation_within_padding_of_gzip_is_no_loss():
+    data = to_gz(TEXT) + bytes(5)
+    for end in range(len(data) - 5, len(data) + 1):
+        assert read(data[:end]) == TEXT
+
+
+@pytest.mark.parametrize("codec", ["gz", "xz", "zst", "bz2"])
+def test_no_flipped_bit_changes_the_data_silently(codec):
+    data = CODECS[codec](TEXT)
+    missed = set()
+    for position in range(len(data)):
+        for bit in range(8):
+            flipped = bytearray(data)
+            flipped[position] ^= 1 << bit
+            result = read_or_none(bytes(flipped), f"x.{codec}")
+            assert result in (None, TEXT), (position, bit)
+            if result is not None:
+                missed.add(position)
+    # fields that carry no data: flags, time and system of gzip; level of bzip2; window of zstd;
+    # the bits that fill the last byte
+    assert len(missed) <= 10, missed
+
+
+def test_trailer_of_gzip_is_checked():
+    data = to_gz(TEXT)
+    for position in range(len(data) - 8, len(data)):
+        flipped = bytearray(data)
+        flipped[position] ^= 1
+        with pytest.raises(CorruptFileError, match="not valid"):
+            read(bytes(flipped))
+
+
+@ON_EVERY_CODEC
+def test_how_far_it_got(tmp_path, codec):
+    text = noise(2_000_000)
+    path = tmp_path / f"spéci al.{codec}"
+    path.write_bytes(CODECS[codec](text)[:-1000])
+    chunks = []
+    with pytest.raises(CorruptFileError, match="ends in the middle") as caught:
+        chunks.extend(read_chunks(path))
+    error = caught.value
+    assert error.path == str(path)
+    assert 0 < error.data_bytes <= len(text)
+    assert f"{error.data_bytes:,} bytes" in str(error)
+
+
+def test_the_error_survives_pickling():
+    with pytest.raises(CorruptFileError) as caught:
+        read(to_gz(TEXT)[:-3], "x.gz")
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert str(copy) == str(caught.value)
+    assert (copy.path, copy.data_bytes, copy.reason) == caught.value.args
+    assert caught.value.__cause__ is None
+
+
+def test_damage_is_met_while_reading_lines():
+    text = b"a line\n" * 100_000
+    batches = read_lines(NamedBytes(to_gz(text)[:-4], "x.gz"))
+    with pytest.raises(CorruptFileError):
+        list(batches)
+
+
+def test_a_hostile_dictionary_size_is_refused():
+    data = b"\x5d\0\0\0\xf0" + b"\xff" * 8 + b"\0" * 100
+    with pytest.raises(CorruptFileError):
+        read(data, "x.lzma")
+
+
+class FailingStream(NamedBytes):
+    def read(self, size=-1):
+        if self.tell():
+            raise OSError(5, "Input/output error")
+        return super().read(size)
+
+
+def test_a_failing_read_is_not_taken_for_damage(tmp_path):
+    data = bz2.compress(noise(1000))
+    with pytest.raises(OSError, match="Input/output"):
+        list(read_chunks(FailingStream(data), read_bytes=100))
+    with pytest.raises(FileNotFoundError) as caught:
+        list(read_chunks(tmp_path / "gone.gz"))
+    assert caught.value.filename == str(tmp_path / "gone.gz")
+
+
+def test_a_path_is_named_when_its_read_fails():
+    if not os.path.exists("/proc/self/mem"):
+        pytest.skip("needs a file that opens and cannot be read")
+    with pytest.raises(OSError, match="error") as caught:
+        list(read_chunks("/proc/self/mem"))
+    assert caught.value.filename == "/proc/self/mem"
+
+
+# Memory
+
+
+@ON_EVERY_CODEC
+def test_bombs_are_unpacked_bit_by_bit(codec):
+    data = CODECS[codec](bytes(64 << 20))
+    assert len(data) < 80_000
+    tracemalloc.start()
+    try:
+        sizes = [len(chunk) for chunk in read_chunks(NamedBytes(data, f"x.{codec}"))]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert sum(sizes) == 64 << 20
+    assert max(sizes) <= 5 << 20
+    assert peak < 12 << 20
+
+
+def test_a_file_is_closed_when_reading_stops_early(tmp_path):
+    path = tmp_path / "x.log"
+    path.write_bytes(TEXT * 100_000)
+    before = len(os.listdir("/dev/fd"))
+    batches = read_lines(path)
+    next(batches)
+    batches.close()
+    assert len(os.listdir("/dev/fd")) == before
+
+
+# Lines
+
+
+def naive(data):
+    lines = data.split(b"\n")
+    if lines[-1] == b"":
+        lines.pop()
+    return [line.decode("utf-8", "surrogateescape") for line in lines]
+
+
+pieces = st.sampled_from(
+    [b"\n", b"\n\n", b"\r\n", b"\r", b"\t", b"a", b"key\tvalue", b"\x0b", b"\x0c", b"\x1c", b"\x85"]
+    + [text.encode() for text in ("é", "\u2028", "\x85", "日本", "😀")]
+    + [b"\xff", b"\xe2\x82", b"\xed\xa0\x80", b"x" * 40]
+)
+contents = st.lists(pieces, max_size=60).map(b"".join) | st.binary(max_size=100)
+small_sizes = st.integers(1, 70)
+
+
+@given(contents, small_sizes, small_sizes)
+def test_lines_are_those_of_a_naive_splitter(data, chunk_bytes, read_bytes):
+    data = b"\n" + data  # never looks compressed
+    lines = lines_of(data, chunk_bytes=chunk_bytes, read_bytes=read_bytes)
+    assert lines == naive(data)
+    assert [raw_bytes(line) for line in lines] == [raw_bytes(line) for line in naive(data)]
+
+
+@given(contents, small_sizes)
+def test_lines_of_compressed_data(data, chunk_bytes):
+    assert lines_of(to_zst(data), chunk_bytes=chunk_bytes) == naive(data)
+
+
+@given(contents, small_sizes)
+def test_a_line_to_strip_is_announced(data, read_bytes):
+    for lines, has_cr in read_lines(NamedBytes(b"\n" + data), read_bytes=read_bytes):
+        assert lines
+        assert has_cr or not any(line.endswith("\r") for line in lines)
+
+
+def test_data_without_returns_announces_none():
+    assert not any(has_cr for _, has_cr in read_lines(NamedBytes(TEXT), read_bytes=5))
+
+
+@given(contents, small_sizes, st.integers(0, 12))
+def test_lines_beyond_the_limit(data, read_bytes, limit):
+    data = b"\n" + data
+    lines = lines_of(data, limit, read_bytes=read_bytes)
+    expected = naive(data)
+    assert len(lines) == len(expected)
+    for line, full in zip(lines, expected, strict=True):
+        length = len(raw_bytes(full))
+        if length > limit:
+            assert isinstance(line, OversizedLine)
+            assert line.length == length
+        else:
+            assert line == full
+            assert type(line) is str
+
+
+@given(st.binary(max_size=50))
+def test_raw_bytes_is_the_inverse_of_decoding(data):
+    assert raw_bytes(data.decode("utf-8", "surrogateescape")) == data
+
+
+def test_an_oversized_line_has_no_tab_and_travels():
+    line = OversizedLine(7)
+    assert line.partition("\t") == ("", "", "")
+    copy = pickle.loads(pickle.dumps(line))
+    assert isinstance(copy, OversizedLine)
+    assert copy.length == 7
+
+
+def test_a_huge_line():
+    value = json.dumps({"text": "x" * 30_000_000})
+    data = to_gz(f"short\t1\nhuge\t{value}\nafter\t2".encode())
+    assert lines_of(data) == ["short\t1", f"huge\t{value}", "after\t2"]
+
+
+def test_a_line_beyond_the_limit_is_not_held():
+    data = to_gz(b"short\t1\n" + bytes(64 << 20) + b"\nafter\t2\n")
+    tracemalloc.start()
+    try:
+        lines = lines_of(data, 1 << 20)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert lines == ["short\t1", "", "after\t2"]
+    assert lines[1].length == 64 << 20
+    assert peak < 8 << 20
