@@ -520,7 +520,9 @@ class _LocalWorkers:
                 silence_logs=logging.CRITICAL,
             )
             self._cluster.scale(self._workers)
-            self._client = distributed.Client(self._cluster, set_as_default=False)
+            # By address: given the cluster itself, the client would wait for the workers.
+            address = self._cluster.scheduler_address
+            self._client = distributed.Client(address, set_as_default=False)
         except (OSError, RuntimeError) as error:
             raise JobError(f"The local cluster could not be started: {error}.") from error
         return self._client

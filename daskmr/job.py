@@ -511,13 +511,11 @@ def _code_files(function: Any, seen: set[int]) -> Iterator[str]:
         return
     seen.add(id(function))
     yield function.__code__.co_filename
-    for other in (
-        inspect.getclosurevars(function).globals.values()
-        if function.__module__ == "__main__"
-        else ()
-    ):
-        if getattr(other, "__module__", None) == "__main__":
-            yield from _code_files(other, seen)
+    if function.__module__ == "__main__":
+        with suppress(ValueError):  # a cell that is still empty
+            for other in inspect.getclosurevars(function).globals.values():
+                if isinstance(other, types.FunctionType) and other.__module__ == "__main__":
+                    yield from _code_files(other, seen)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -734,21 +732,20 @@ def _load(job: Job) -> _Functions:
 
 
 def _load_failure(job: Job, exc: BaseException) -> InputError:
-    where = f"{job.path or 'The job'} ({user_location(job, exc) or 'before its first line'})"
     if isinstance(exc, SyntaxError) and job.is_user_file(exc.filename or ""):
         return _syntax_failure(exc, exc.filename or "")
+    place = user_location(job, exc) or ""
+    where = os.path.join(os.path.dirname(job.path), place or job.path) if job.path else "The job"
     if isinstance(exc, ModuleNotFoundError) and exc.name:
         return InputError(f"{where}: {_missing_module(job, exc.name)}")
-    details = format_user_traceback(job, exc)
     if isinstance(exc, SystemExit):
-        return InputError(
-            f"{where}: the script calls sys.exit while it is loaded, so its functions cannot be used. "
-            'Move what it does as a program under `if __name__ == "__main__":`.',
-            details,
+        reason = (
+            "the script calls sys.exit while it is loaded, so its functions cannot be used. "
+            'Move what it does as a program under `if __name__ == "__main__":`.'
         )
-    return InputError(
-        f"{where}: the script fails while it is loaded: {describe_exception(exc)}", details
-    )
+    else:
+        reason = f"it fails while it is loaded: {describe_exception(exc)}"
+    return InputError(f"{where}: {reason}", format_user_traceback(job, exc))
 
 
 _RENAMED = {
@@ -765,9 +762,10 @@ def _missing_module(job: Job, name: str) -> str:
         return f"there is no module {name!r} in this Python; what it had is in {_RENAMED[top]} now."
     if f"{top}.py" in job.files or f"{top}/__init__.py" in job.files:
         return f"there is no module {name!r} beside the script, though there is {top!r}."
+    beside = ", or put its file beside the script" if job.path else ""
     return (
-        f"the module {name!r} is missing. Install the package that has it (often `pip install {top}`) in the "
-        "environment of every worker as well as here, or put the file beside the script."
+        f"the module {name!r} is missing. Install the package that has it (often "
+        f"`pip install {top}`) in the environment of every worker as well as here{beside}."
     )
 
 
@@ -816,14 +814,13 @@ def _python2_advice(error: SyntaxError, line: str) -> str:
 def _syntax_failure(error: SyntaxError, path: str) -> InputError:
     advice = _python2_advice(error, error.text or "")
     excerpt = "".join(f"\n    {line}" for line in _excerpt(error))
-    return InputError(
-        f"{path}, line {error.lineno}: the syntax is not Python 3's: {error.msg}.{advice}{excerpt}"
-    )
+    problem = f"{error.msg[:1].lower()}{error.msg[1:]}".rstrip("?.")
+    return InputError(f"{path}, line {error.lineno}: syntax error: {problem}.{advice}{excerpt}")
 
 
 def _excerpt(error: SyntaxError) -> list[str]:
     """The line of a syntax error, and a caret under the place."""
-    line = (error.text or "").rstrip()
+    line = (error.text or linecache.getline(error.filename or "", error.lineno or 0)).rstrip()
     code = line.lstrip()
     if not code:
         return []

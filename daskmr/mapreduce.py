@@ -68,7 +68,7 @@ class Result:
         Paths that are not in the layout (the first thousand of `skipped_count`).
     corrupt : tuple of (str, str)
         Files that were left out whole, and why.
-    keys, lines : int
+    key_count, lines : int
         Keys reduced, and what was written for them.
     output_bytes : int
         Size of the output file.
@@ -92,7 +92,7 @@ class Result:
     skipped: tuple[str, ...]
     skipped_count: int
     corrupt: tuple[tuple[str, str], ...]
-    keys: int
+    key_count: int  # not "keys": dict(result) would take the result for a mapping
     lines: int
     output_bytes: int
     spilled: int
@@ -437,7 +437,7 @@ def _write(outcome: _Outcome, run: _Run, target: OutputFile | None) -> Result:
         skipped=run.listing.skipped,
         skipped_count=run.listing.skipped_count,
         corrupt=tally.corrupt,
-        keys=outcome.keys,
+        key_count=outcome.keys,
         lines=sum(part.lines for part in outcome.parts),
         output_bytes=target.bytes if target is not None else 0,
         spilled=tally.spilled,

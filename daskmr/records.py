@@ -38,6 +38,9 @@ _ZSTD_SLICE_BYTES = 128
 # `xz -9` needs 65 MiB; a header that asks for more than this is damaged or hostile.
 _LZMA_MEMORY_BYTES = 1 << 30
 _SNIFF_BYTES = 10
+# isal loses its place when a gzip header of several fields reaches it in pieces, and then takes
+# the file for damaged; this holds any header with names and comments of a sensible length.
+_GZIP_HEADER_BYTES = 1 << 13
 
 Source: TypeAlias = "str | os.PathLike[str] | BinaryIO"
 LineBatch: TypeAlias = tuple[list[str], bool]
@@ -235,6 +238,8 @@ def read_chunks(
     CorruptFileError
         For data that is cut off, fails its checksum, is followed by anything else than the zero
         bytes that gzip and xz allow, or is not in the form that its name says.
+    OSError
+        When the file cannot be opened or read; its ``filename`` is the path.
 
     Examples
     --------
@@ -275,13 +280,15 @@ class _Decoder(Protocol):
 class _Codec:
     """A form of compression.
 
-    `padding` is the unit in which zero bytes may follow a stream; 0 is not at all.
+    `padding` is the unit in which zero bytes may follow a stream; 0 is not at all. `header` is
+    how many bytes the decoder should see at once to begin with, if there are so many.
     """
 
     name: str
     begins: Callable[[bytes], bool]
     decoder: Callable[[], _Decoder]
     padding: int = 0
+    header: int = 0
 
 
 class _ZstdDecoder:
@@ -338,6 +345,7 @@ _CODECS = (
         lambda head: head.startswith(b"\x1f\x8b"),
         lambda: igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP),  # checks the trailer too
         padding=1,
+        header=_GZIP_HEADER_BYTES,
     ),
     _Codec(
         "xz",
@@ -441,6 +449,7 @@ def _decompress(raw: _Input, codec: _Codec, chunk_bytes: int) -> Iterator[bytes]
 
 def _decompress_one(raw: _Input, codec: _Codec, chunk_bytes: int) -> Iterator[bytes]:
     decoder = codec.decoder()
+    raw.peek(codec.header)
     while not decoder.eof:
         data = raw.read() if decoder.needs_input else b""
         if decoder.needs_input and not data:

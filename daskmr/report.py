@@ -48,7 +48,7 @@ def summarise(result: Result) -> str:
 def _describe_output(result: Result) -> str:
     where = "standard output" if result.output == "-" else result.output
     size = f", {format_bytes(result.output_bytes)}" if result.output_bytes else ""
-    keys = f" for {result.keys:,} keys" if result.keys else ""
+    keys = f" for {result.key_count:,} keys" if result.key_count else ""
     return f"{result.lines:,} lines{keys} to {where}{size}"
 
 

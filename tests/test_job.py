@@ -140,7 +140,7 @@ def test_relative_path_and_link(tree, tmp_path, monkeypatch):
 
 
 def test_module_objects(tree, monkeypatch):
-    path = tree(WRITE, **{"pkg_in___init__": "", "pkg_in_inner": WRITE})
+    path = tree(WRITE, pkg_in___init__="", pkg_in_inner=WRITE)
     made = types.ModuleType("made")
     made.map = lambda key, dims, value, context: context.write(key, 2)
     assert run_map(load_job(made)) == [("k", 2)]
@@ -246,6 +246,24 @@ def test_cycles_and_a_sibling_that_imports_the_script(tree):
     job = load_job(path)
     assert run_map(job) == [(True, 1)]
     assert run_map(pickle.loads(pickle.dumps(job))) == [(True, 1)]
+
+
+def test_a_cycle_that_fails_can_be_tried_again(tree):
+    helper = "import job\nif not hasattr(job, 'Thing'): raise RuntimeError('too early')"
+    path = tree("import helper\n" + WRITE, helper=helper)
+    assert "here/helper.py, line 2: it fails" in str(error_of(path))
+    path = tree("class Thing: pass\nimport helper\n" + WRITE, helper=helper)
+    assert run_map(load_job(path)) == [("k", "v")]
+
+
+def test_functions_of_main_name_the_files_of_those_they_call():
+    space = {"__name__": "__main__"}
+    exec(compile("def check(value): return value", "<cell 1>", "exec"), space)
+    exec(compile(MAP + "    context.write(key, check(value))", "<cell 2>", "exec"), space)
+    job = Job(space["map"])
+    assert set(job.files) == {"<cell 1>", "<cell 2>"}
+    assert not job.is_user_file(__file__)
+    assert repr(job) == "<Job job>"
 
 
 def test_a_script_named_like_the_library_it_imports(tree, tmp_path):
@@ -438,7 +456,7 @@ def test_a_module_that_the_worker_lacks_fails_the_task_and_not_the_unpickling(tr
     )
     python(code, library, path, tmp_path / "p", cwd="/")
     job = pickle.loads((tmp_path / "p").read_bytes())
-    with pytest.raises(InputError, match="line 1.*'helper_lib' is missing.*every worker"):
+    with pytest.raises(InputError, match=r"line 1.*'helper_lib' is missing.*every worker"):
         job.map  # noqa: B018
 
 
@@ -484,7 +502,7 @@ def test_functions_that_cannot_leave_the_process():
     lock = threading.Lock()
     job = Job(lambda key, dims, value, context: context.write(lock, 1))
     assert len(run_map(job)) == 1
-    with pytest.raises(InputError, match="cannot be sent to worker processes .TypeError"):
+    with pytest.raises(InputError, match=r"cannot be sent to worker processes \(TypeError"):
         pickle.dumps(job)
 
 
@@ -526,6 +544,10 @@ def test_syntax_error_shows_the_line_and_a_caret(tree):
     assert message.startswith(f"{path}, line 2: ")
     assert message.endswith("\n    if x = 2: pass\n       ^")
     assert "Python 2" not in message
+    late = str(error_of(tree("import helper\n" + WRITE, helper="x = 1\nreturn x\n")))
+    assert (
+        "helper.py, line 2: syntax error: 'return' outside function.\n    return x\n    ^" in late
+    )
     deep = str(error_of(tree("x = " + "(" * 5000 + ")" * 5000)))
     assert "job.py" in deep
     assert len(deep) < 500
@@ -569,17 +591,19 @@ def test_not_python_2(tree, line):
 def test_missing_module(tree):
     path = tree("\nimport nowhere.at_all\n")
     message = str(error_of(path))
-    assert f"{path} (job.py, line 2): the module 'nowhere' is missing" in message
+    assert f"{path}, line 2: the module 'nowhere' is missing" in message
     assert "every worker" in message
     assert "urllib.request" in str(error_of(tree("import urllib2")))
     message = str(error_of(tree("import helper.sub", helper="")))
     assert "no module 'helper.sub' beside the script" in message
-    assert "(helper.py, line 2)" in str(error_of(tree("import helper", helper="\nimport nowhere")))
+    assert "helper.py, line 2: the module" in str(
+        error_of(tree("import helper", helper="\nimport nowhere"))
+    )
 
 
 def test_other_failures_while_loading(tree):
     error = error_of(tree("import helper\n", helper="def f():\n    1 / 0\nf()"))
-    assert "(helper.py, line 2, in f): the script fails while it is loaded: ZeroDiv" in str(error)
+    assert "here/helper.py, line 2, in f: it fails while it is loaded: ZeroDiv" in str(error)
     assert error.details.startswith("Traceback (most recent call last):\n  File")
     assert "importlib" not in error.details
     assert "daskmr" not in error.details.replace(str(ROOT), "")
@@ -639,7 +663,7 @@ def test_functions_that_are_fine(tree):
         "@add\ndef map(one, key, dims, value, context): context.write(one, 2)\n"
     )
     assert run_map(load_job(tree(wrapped))) == [(1, 2)]
-    with pytest.raises(InputError, match="^The job: `map` is 3"):
+    with pytest.raises(InputError, match=r"^The job: `map` is 3"):
         Job(map=3)
 
 
@@ -721,10 +745,9 @@ def test_long_chains_groups_notes_and_syntax_errors(tree):
     noted = ValueError("x")
     noted.add_note("in row 3")
     assert format_user_traceback(job, noted) == "ValueError: x\nin row 3\n"
-    try:
+    with pytest.raises(SyntaxError) as caught:
         compile("x = = 1", "made up", "exec")
-    except SyntaxError as error:
-        assert "    x = = 1\n        ^\n" in format_user_traceback(job, error)
+    assert "    x = = 1\n        ^\n" in format_user_traceback(job, caught.value)
 
 
 def test_recursion(tree):

@@ -203,14 +203,43 @@ def test_lzma_with_its_size_in_the_header():
     assert read(sized, "x.lzma") == TEXT
 
 
-def test_gzip_with_every_header_field():
+def gzip_member(data, flags):
+    """A member with the optional fields of `flags`, whose bits are those of the format."""
+    header = b"\x1f\x8b\x08" + bytes([flags]) + bytes(6)
+    header += b"\x03\0abc" if flags & 4 else b""
+    header += b"name\0" if flags & 8 else b""
+    header += b"comment\0" if flags & 16 else b""
+    header += struct.pack("<H", zlib.crc32(header) & 0xFFFF) if flags & 2 else b""
     body = zlib.compressobj(wbits=-15)
-    deflated = body.compress(TEXT) + body.flush()
-    header = b"\x1f\x8b\x08\x1e" + bytes(6) + b"\x03\0abc" + b"name\0" + b"comment\0"
-    header += struct.pack("<H", zlib.crc32(header) & 0xFFFF)
-    data = header + deflated + struct.pack("<II", zlib.crc32(TEXT), len(TEXT))
+    deflated = body.compress(data) + body.flush()
+    return header + deflated + struct.pack("<II", zlib.crc32(data), len(data))
+
+
+@pytest.mark.parametrize("flags", range(0, 32, 2))
+def test_gzip_with_every_header_field(flags):
+    data = gzip_member(TEXT, flags)
+    assert gzip.decompress(data) == TEXT
     for read_bytes in (1, 11, 1000):
-        assert read(data, read_bytes=read_bytes) == TEXT
+        assert read(data * 2, read_bytes=read_bytes) == TEXT * 2
+
+
+@pytest.mark.parametrize("offset", range(0, 40, 3))
+def test_gzip_headers_across_reads(offset):
+    first = gzip.compress(noise(65_536 - 60 + offset), 0, mtime=0)
+    data = first + gzip_member(TEXT, 30)
+    assert read(data, read_bytes=65_536) == gzip.decompress(data)
+
+
+@pytest.mark.parametrize("read_bytes", [100, 4097, 65_536])
+@pytest.mark.parametrize("chunk_bytes", [999, 65_536])
+def test_many_members_of_all_levels(read_bytes, chunk_bytes):
+    numbers = random.Random(1)
+    members = [
+        numbers.choice([noise, lambda size: (TEXT * 200)[:size]])(numbers.randrange(60_000))
+        for _ in range(20)
+    ]
+    data = b"".join(gzip.compress(m, i % 10) for i, m in enumerate(members))
+    assert read(data, read_bytes=read_bytes, chunk_bytes=chunk_bytes) == b"".join(members)
 
 
 # Damage

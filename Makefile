@@ -1,0 +1,55 @@
+# make demo   a job over made-up data, start to finish
+# make test   what CI runs: lint, types, layers, tests
+
+PYTHON ?= python3
+
+# Whatever the shell is set up for, only .venv is used.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+export PYTHON
+
+BIN := .venv/bin
+
+.PHONY: help demo test test-slow lint types layers tests install install-test clean
+.DEFAULT_GOAL := help
+# Checks that share two cores and one terminal are best read one after the other.
+.NOTPARALLEL:
+
+help:
+	@echo "make demo       run an example job over sample data"
+	@echo "make test       lint, types, layers and tests, as CI does"
+	@echo "make test-slow  the tests that take long"
+	@echo "make lint       ruff check, ruff format --check"
+	@echo "make clean      remove .venv, demo and caches"
+	@echo "PYTHON=...      the Python to make .venv with (3.11 or newer; now $(PYTHON))"
+
+demo: install
+	@scripts/demo
+
+test: lint types layers tests
+
+lint: install-test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: install-test
+	$(BIN)/python -m mypy --strict
+
+layers: install-test
+	$(BIN)/lint-imports
+
+tests: install-test
+	$(BIN)/python -m pytest -q -m "not slow" --cov --cov-report=term:skip-covered
+
+test-slow: install-test
+	$(BIN)/python -m pytest -q -m slow
+
+install:
+	@scripts/install
+
+install-test:
+	@scripts/install test
+
+clean:
+	rm -rf .venv demo build dist *.egg-info .coverage .coverage.* \
+		.pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
