@@ -1,0 +1,18 @@
+"""How many records are there?
+
+    daskmr run examples/record_count.py -d sample -f examples/filters/all.json -o records.tsv
+
+The smallest job there is. One line comes out: ``records``, a tab, and the number. The records are
+not looked into, so a document of broken JSON counts; a line without a tab is no record at all.
+"""
+
+
+def map(key, dims, value, context):
+    context.write("records", 1)
+
+
+def reduce(key, values, context):
+    context.write(key, sum(values))
+
+
+combine = reduce  # partial counts add up to the count
