@@ -58,10 +58,6 @@ def count_records(path):
         return sum(b"\t" in line for line in lines)
 
 
-def record_count(path):
-    return count_records(path)
-
-
 def write_record_count(results, file):
     file.write(f"records\t{sum(results)}\n")
 
@@ -228,7 +224,7 @@ def release_2013_11(reason, app, channel, version, build, day):
 
 
 JOBS = {
-    "record_count": (everything, record_count, write_record_count),
+    "record_count": (everything, count_records, write_record_count),
     "os_distribution": (saved_session, os_distribution, write_os_distribution),
     "duplicate_submissions": (everything, duplicate_submissions, write_duplicate_submissions),
     "histogram_per_channel": (saved_session, histogram_per_channel, write_histogram_per_channel),

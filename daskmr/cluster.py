@@ -432,6 +432,11 @@ def _local(config: Config, workers: int, run_dir: Path) -> Iterator[Session]:
 
 
 def _refuse_inside_worker_start() -> None:
+    if multiprocessing.current_process().daemon:
+        raise InputError(
+            "daskmr is called inside a worker process, which cannot start workers of its own. "
+            'In a module that workers import, put the call under `if __name__ == "__main__":`.'
+        )
     try:
         spawn.get_preparation_data("worker")
     except RuntimeError:
@@ -487,7 +492,7 @@ def _nanny_environment_undone() -> Iterator[None]:
 
 
 class _LocalWorkers:
-    """A LocalCluster that starts without waiting for its workers, and ends by killing them."""
+    """A LocalCluster that ends by killing its workers."""
 
     def __init__(self, workers: int, memory_limit: int, run_dir: Path) -> None:
         self._workers = workers
@@ -500,7 +505,7 @@ class _LocalWorkers:
         self.dashboard_link: str | None = None
 
     def start(self) -> Client:
-        """Workers come up behind the scheduler, which keeps tasks until there are some."""
+        """Start scheduler, client and workers, in a way that an interrupt finds all of them."""
         import distributed
         import distributed.utils
 
@@ -508,7 +513,7 @@ class _LocalWorkers:
         distributed.utils._forkserver_preload_set = True
         try:
             self._cluster = distributed.LocalCluster(
-                n_workers=0,
+                n_workers=0,  # so that it is assigned before there is a process to clean up
                 threads_per_worker=1,
                 processes=True,
                 worker_class=self._make_nanny,
@@ -520,9 +525,10 @@ class _LocalWorkers:
                 silence_logs=logging.CRITICAL,
             )
             self._cluster.scale(self._workers)
-            # By address: given the cluster itself, the client would wait for the workers.
-            address = self._cluster.scheduler_address
-            self._client = distributed.Client(address, set_as_default=False)
+            # Given the cluster, not its address, the client waits for the workers: one that died
+            # of its first task before it has reported to its nanny would not be started anew.
+            self._client = distributed.Client(self._cluster, set_as_default=False)
+            self.check()
         except (OSError, RuntimeError) as error:
             raise JobError(f"The local cluster could not be started: {error}.") from error
         return self._client

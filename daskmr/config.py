@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -93,7 +94,7 @@ def load_config(**options: Any) -> Config:
         value = dask.config.get(f"daskmr.{name}") if given is None else given
         try:
             values[field] = _PARSERS[field](value)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"The setting {name} cannot be {value!r}: {error}.") from None
     return Config(**values)
 
@@ -145,6 +146,8 @@ def _share_or_count(value: Any) -> int | float:
 
 
 def _seconds(value: Any) -> float:
+    if isinstance(value, str):
+        value = re.sub(r"min$", "minutes", value.strip())  # which Dask does not know
     seconds = float(parse_timedelta(value))
     if not seconds > 0:
         raise ValueError("it must be longer than 0 seconds")

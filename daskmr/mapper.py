@@ -31,7 +31,8 @@ __all__ = ["TALLY", "MapTask", "Mark", "explain_timeout", "map_partition", "read
 TALLY = -1  # the bucket that holds what was counted
 _NO_TAB = "no tab in the line"
 _TOO_LONG = "longer than max-record-bytes"
-_BATCH = 8192  # pairs that are collected before they are folded
+_BATCH = 1024  # pairs that are collected before they are folded; more would leave the cache
+_CHUNKS = 16  # chunks of input (1 MiB) after which pairs are folded however few they are
 _SAVED_AT_MOST = 10_000  # bad records that one partition saves
 _GC_THRESHOLD = 100_000  # new containers between collections: a fold makes millions that stay
 
@@ -293,7 +294,7 @@ class _Attempt:
         user_map = self.task.job.map
         sink = self.sink
         context, pending, flush = sink.context, sink.pending, sink.flush
-        number = 0
+        number = chunks = 0
         failure: BaseException | None = None
         try:
             for lines, has_cr in read_lines(path, self.task.max_record_bytes):
@@ -313,7 +314,10 @@ class _Attempt:
                         self._bad(number, line, type(error).__name__, describe_exception(error))
                     if mark > _BATCH:
                         flush()
-                flush()
+                chunks += 1
+                if not chunks % _CHUNKS:
+                    flush()
+            flush()
         except (CorruptFileError, TaskFailed):
             raise
         except OSError as error:

@@ -97,21 +97,22 @@ class _Cursor:
         self._blocks = blocks
         self.keys: list[Any] = []
         self._written: list[Any] = []
+        self._taken = 0
         self._next()
 
     def _next(self) -> None:
         keys, self._written = next(self._blocks, ([], []))
         self.keys = keys or []
+        self._taken = 0
 
     def take(self, bound: Any) -> tuple[list[Any], list[Any]]:
-        """Take the keys up to `bound` out of the current block, with what they wrote."""
-        keys, written = self.keys, self._written
+        """Take the keys up to `bound` that are left of the block, with what they wrote."""
+        keys, written, start = self.keys, self._written, self._taken
         if keys[-1] <= bound:
             self._next()
-            return keys, written
-        count = bisect_right(keys, bound)
-        self.keys, self._written = keys[count:], written[count:]
-        return keys[:count], written[:count]
+            return (keys[start:], written[start:]) if start else (keys, written)
+        end = self._taken = bisect_right(keys, bound, start)
+        return keys[start:end], written[start:end]
 
 
 class _Compressor(Protocol):

@@ -43,6 +43,7 @@ _VALUE_COST = 8  # a slot in a list
 _SMALLEST_ALLOWANCE = 64 << 10
 _FRAME = 256 << 10  # estimated bytes in one frame of a segment
 _FAN_IN = 64  # streams that are merged at once; each holds one frame
+_SAMPLE = 8  # pairs of a batch whose size is estimated
 _UNITE_EVERY = 8  # adjacent frames that are united with `combine`
 
 Groups = dict[Any, list[Any]]
@@ -207,7 +208,7 @@ class Fold:
                     self._refused.pop(key, None)
 
     def _count_arrivals(self, pairs: list[tuple[Any, Any]]) -> None:
-        sample = pairs[:: max(1, len(pairs) // 64)]
+        sample = pairs[:: max(1, len(pairs) // _SAMPLE)]
         keys = sum(estimate_size(key) for key, _ in sample) / len(sample)
         values = sum(estimate_size(value) for _, value in sample) / len(sample)
         # A slow average: a spill follows the data, yet one odd batch does not decide it.

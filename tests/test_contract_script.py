@@ -1,0 +1,886 @@
+"""The contract of a job script: what its functions are given, what they may write, and the keys."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import math
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from conftest import DIRECTORY, daskmr, file_name, write_tree
+
+from daskmr import InputError, Job, JobError, mapreduce
+from daskmr.keys import sort_key
+
+DIMS = [*DIRECTORY.split("/"), "20131029030201", "20131102"]
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run functions, or the text of a script, over lists of lines."""
+
+    def run(job, files, **options):
+        if isinstance(job, str):
+            path = tmp_path / "job.py"
+            path.write_text(textwrap.dedent(job))
+            job = path
+        options = {"inline": True, "work_dir": tmp_path / "work"} | options
+        return mapreduce(job, data_dir=write_tree(tmp_path / "data", files), **options)
+
+    return run
+
+
+@pytest.fixture
+def text_of(run, tmp_path):
+    """Run a job and return the text of its output file."""
+
+    def text_of(job, files, **options):
+        run(job, files, output=tmp_path / "out.txt", **options)
+        return (tmp_path / "out.txt").read_bytes().decode()
+
+    return text_of
+
+
+def pass_on(key, dims, value, context):
+    context.write(key, value)
+
+
+def collect(key, values, context):
+    context.write(key, list(values))
+
+
+def records(key, values):
+    return [f"{key}\t{value}" for value in values]
+
+
+# --- map ----------------------------------------------------------------------------------------
+
+
+def test_map_is_given_text_dimensions_and_text(run):
+    seen = []
+
+    def map_(key, dims, value, context):
+        seen.append((key, dims, value))
+        assert list(map(type, (key, dims, value))) == [str, list, str]
+        assert set(map(type, dims)) == {str}
+
+    run(Job(map=map_), [["k\tv", "\u00e9\t", "\tonly a value\twith a tab"]])
+    assert seen == [
+        ("k", DIMS, "v"),
+        ("\u00e9", DIMS, ""),
+        ("", DIMS, "only a value\twith a tab"),
+    ]
+
+
+def test_what_map_does_to_dims_does_not_reach_the_next_file(run):
+    seen = []
+
+    def map_(key, dims, value, context):
+        seen.append(list(dims))
+        dims.clear()
+        dims.append("spoiled")
+
+    # More files than partitions, so that some share one.
+    run(Job(map=map_), [["k\tv"]] * 80)
+    assert seen == [DIMS] * 80
+
+
+def test_a_script_is_loaded_once_in_each_process(run, tmp_path):
+    script = f"""
+        import os
+        with open({str(tmp_path / "loads")!r}, "a") as log:
+            log.write(f"{{os.getpid()}}\\n")
+        def map(key, dims, value, context):
+            context.write(os.getpid(), 1)
+        def reduce(key, values, context):
+            context.write(key, sum(values))
+    """
+    pids = {pid for pid, _ in run(script, [["k\t"]] * 8, inline=False, num_mappers=2)}
+    loads = list(map(int, (tmp_path / "loads").read_text().split()))
+    assert len(loads) == len(set(loads))
+    assert pids <= set(loads)
+    assert os.getpid() not in pids
+
+
+def test_inline_runs_in_this_process(run):
+    """So that a breakpoint in the script works."""
+    script = """
+        import os, threading
+        def map(key, dims, value, context):
+            context.write((os.getpid(), threading.current_thread().name), 1)
+        def reduce(key, values, context):
+            assert os.getpid() == key[0]
+            context.write(key, sum(values))
+    """
+    assert list(run(script, [["k\t"]] * 3)) == [((os.getpid(), "MainThread"), 3)]
+
+
+def test_without_map_nothing_is_done(tmp_path):
+    script = tmp_path / "job.py"
+    script.write_text("def mapper(key, dims, value, context): pass\n")
+    output = tmp_path / "out.txt"
+    output.write_text("old")
+    done = daskmr("run", script, "-d", write_tree(tmp_path / "data", [["k\tv"]]), "-o", output)
+    assert done.returncode == 2
+    assert "does not define `map`" in done.stderr
+    assert "`mapper`" in done.stderr
+    assert output.read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("line", "advice"),
+    [("print key", "write `print(...)`"), ("try: pass\n    except E, e: pass", "`except X as e:`")],
+)
+def test_a_script_in_python_2_is_told_what_to_change(tmp_path, line, advice):
+    script = tmp_path / "job.py"
+    script.write_text(f"def map(key, dims, value, context):\n    {line}\n")
+    done = daskmr("run", script, "-d", write_tree(tmp_path / "data", [["k\tv"]]), "--inline")
+    assert done.returncode == 2
+    assert f"{script}, line" in done.stderr
+    assert "Python 2" in done.stderr
+    assert advice in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_map_only_jobs_neither_group_nor_combine(run):
+    def combine(key, values, context):
+        raise AssertionError("not in a job without reduce")
+
+    files = [records("b", range(60)), records("a", range(60))]
+    expected = [("b", str(n)) for n in range(60)] + [("a", str(n)) for n in range(60)]
+    assert list(run(Job(map=pass_on, combine=combine), files)) == expected
+
+
+def test_the_map_context_says_where_writeline_belongs(run):
+    job = Job(map=lambda key, dims, value, context: context.writeline(key), reduce=collect)
+    with pytest.raises(JobError, match=r"writeline.*belongs in reduce"):
+        run(job, [["k\tv"]])
+
+
+# --- combine ------------------------------------------------------------------------------------
+
+
+def adding(calls):
+    def combine(key, values, context):
+        calls.append(len(values))
+        context.write(key, sum(map(int, values)))
+
+    return combine
+
+
+def test_combine_is_called_at_exactly_50_values(run):
+    calls = []
+    job = Job(map=pass_on, combine=adding(calls), reduce=collect)
+    ((_, (total,)),) = run(job, [records("k", range(120))])
+    assert total == sum(range(120))
+    assert calls[:2] == [50, 50]  # the first combined value counts as one of the second 50
+    assert all(count < 50 for count in calls[2:])
+
+
+def test_combine_is_not_called_at_49_values(run):
+    calls = []
+    mapped = Job(map=pass_on, combine=adding(calls), reduce=collect)
+    list(run(mapped, [records("a", range(49)) + records("b", [1])]))
+    assert calls in ([], [49])  # 49: where the reducer reads them, and never for one value
+
+
+def test_combine_size_follows_the_configuration(run):
+    calls = []
+    list(run(Job(pass_on, adding(calls), collect), [records("k", range(12))], combine_size=5))
+    assert calls[:2] == [5, 5]
+
+
+def test_combine_that_writes_nothing_is_asked_again_after_another_50(run):
+    calls = []
+
+    def combine(key, values, context):
+        calls.append(len(values))
+
+    ((_, values),) = run(Job(pass_on, combine, collect), [records("k", range(160))])
+    assert values == [str(number) for number in range(160)]
+    assert calls[:3] == [50, 100, 150]
+    assert set(calls[3:]) <= {160}
+
+
+def test_combine_that_writes_at_last_starts_anew(run):
+    calls = []
+
+    def combine(key, values, context):
+        calls.append(len(values))
+        if len(values) >= 100:
+            context.write(key, "+".join(values))
+
+    ((_, values),) = run(Job(pass_on, combine, collect), [records("k", range(160))])
+    assert calls[:3] == [50, 100, 50]
+    assert "+".join(values) == "+".join(map(str, range(160)))
+
+
+@pytest.mark.parametrize("spill_bytes", ["64 MiB", "20 kB"])
+def test_a_combined_value_stands_before_later_ones(run, spill_bytes):
+    def combine(key, values, context):
+        context.write(key, "+".join(values))
+
+    def reduce(key, values, context):
+        context.write(key, "+".join(values))
+
+    files = [records("k", range(start, start + 170)) for start in range(0, 1700, 170)]
+    result = run(Job(pass_on, combine, reduce), files, spill_bytes=spill_bytes)
+    assert list(result) == [("k", "+".join(map(str, range(1700))))]
+
+
+def test_combine_may_write_the_values_themselves(run):
+    def flat(values):
+        for value in values:
+            yield from flat(value) if isinstance(value, list) else [value]
+
+    def reduce(key, values, context):
+        context.write(key, list(flat(values)))
+
+    def combine(key, values, context):
+        context.write(key, values)
+
+    ((_, values),) = run(Job(pass_on, combine, reduce), [records("k", range(130))] * 2)
+    assert values == [str(number) for number in range(130)] * 2
+
+
+def test_combine_may_change_the_type(run):
+    def combine(key, values, context):
+        total = collections.Counter()
+        for value in values:
+            total.update(value if isinstance(value, collections.Counter) else [value])
+        context.write(key, total)
+
+    ((_, values),) = run(Job(pass_on, combine, collect), [records("k", ["a", "b"] * 60)])
+    assert sum((v for v in values if isinstance(v, collections.Counter)), collections.Counter()) + (
+        collections.Counter(v for v in values if isinstance(v, str))
+    ) == {"a": 60, "b": 60}
+    assert any(isinstance(value, collections.Counter) for value in values)
+
+
+def test_what_combine_wrote_is_taken_as_it_is_then(run):
+    def combine(key, values, context):
+        row = [sum(value if isinstance(value, int) else sum(value) for value in values)]
+        context.write(key, row)
+        row.clear()
+
+    job = Job(lambda key, dims, value, context: context.write(key, 1), combine, collect)
+    ((_, values),) = run(job, [records("k", range(100))])
+    assert sum(value if isinstance(value, int) else sum(value) for value in values) == 100
+
+
+@pytest.mark.parametrize("inline", [True, False])
+@pytest.mark.parametrize(
+    ("body", "mistake"),
+    [
+        ("context.write(key, 1); context.write(key, 2)", "wrote twice under the key 'the key'"),
+        ("context.write('another', 1)", "given the key 'the key' and wrote under another"),
+    ],
+)
+def test_combine_that_would_lose_values_is_an_error(run, tmp_path, inline, body, mistake):
+    script = f"""
+        def map(key, dims, value, context):
+            context.write(key, 1)
+        def combine(key, values, context):
+            {body}
+        def reduce(key, values, context):
+            pass
+    """
+    output = tmp_path / "out.txt"
+    with pytest.raises(JobError) as failure:
+        run(script, [records("the key", range(60))], inline=inline, output=output)
+    assert mistake in str(failure.value)
+    assert "combine failed for the key 'the key'" in str(failure.value)
+    assert not output.exists()
+
+
+def test_combine_may_write_an_equal_key(run):
+    def map_(key, dims, value, context):
+        context.write((1, math.nan), 1)
+
+    def combine(key, values, context):
+        context.write((1.0, float("nan")), sum(values))
+
+    def reduce(key, values, context):
+        context.write(repr(key), sum(values))
+
+    assert list(run(Job(map_, combine, reduce), [records("k", range(130))])) == [("(1, nan)", 130)]
+
+
+# --- reduce -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spill_bytes", ["64 MiB", "4 kB"])
+def test_reduce_sees_a_sequence_in_input_order(run, spill_bytes):
+    files = [[f"k\t{number},{line}" for line in range(50)] for number in range(40)]
+    expected = [line.partition("\t")[2] for lines in files for line in lines]
+
+    def reduce(key, values, context):
+        assert len(values) == len(expected)
+        assert (values[0], values[-1], values[777]) == (expected[0], expected[-1], expected[777])
+        assert list(values[3:900:7]) == expected[3:900:7]
+        assert list(values[::-1]) == expected[::-1]
+        assert list(values) == list(values) == expected  # twice
+        assert expected[1234] in values
+        with pytest.raises(IndexError):
+            values[len(values)]
+        context.write(key, "seen")
+
+    assert list(run(Job(pass_on, reduce=reduce), files, spill_bytes=spill_bytes)) == [("k", "seen")]
+
+
+def test_input_order_does_not_depend_on_which_worker_is_quicker(run):
+    script = """
+        import time
+        def map(key, dims, value, context):
+            if value.startswith(("0,", "3,")):
+                time.sleep(0.01)  # the first files end last
+            context.write(key, value)
+        def reduce(key, values, context):
+            context.writeline(" ".join(values))
+    """
+    files = [[f"k\t{number},{line}" for line in range(20)] for number in range(6)]
+    result = run(script, files, inline=False, num_mappers=2)
+    assert list(result) == [" ".join(f"{n},{line}" for n in range(6) for line in range(20))]
+
+
+def test_each_key_is_reduced_once(run):
+    seen = []
+    job = Job(pass_on, reduce=lambda key, values, context: seen.append(key))
+    run(job, [[f"{number % 7}\t" for number in range(99)]] * 50, num_reducers=5)
+    assert sorted(seen) == list("0123456")
+
+
+# --- setup_reduce and what is written -----------------------------------------------------------
+
+
+def test_defaults_of_write_writeline_and_writecsv(text_of):
+    def reduce(key, values, context):
+        context.write(key, None)
+        context.write(("a", 1), 2.5)
+        context.writeline("l\u00efne")
+        context.writecsv(["a,b", 'say "x"', 1, None, "two\nlines"])
+        context.writecsv(iter((1, 2)))
+        context.writecsv(number for number in range(3))
+
+    assert text_of(Job(pass_on, reduce=reduce), [["k\tv"]]) == (
+        'k\tNone\n(\'a\', 1)\t2.5\nl\u00efne\n"a,b","say ""x""",1,,"two\nlines"\r\n1,2\r\n0,1,2\r\n'
+    )
+
+
+def test_separators_are_those_that_setup_reduce_sets(text_of):
+    def setup_reduce(context):
+        context.field_separator = " => "
+        context.record_separator = ";\n"
+
+    def reduce(key, values, context):
+        context.write(key, len(values))
+        context.writeline("line")
+        context.writecsv([1, 2])
+
+    files = [["a\t", "b\t", "a\t"]]
+    for reducers in (1, 7):
+        assert text_of(
+            Job(pass_on, reduce=reduce, setup_reduce=setup_reduce), files, num_reducers=reducers
+        ) == ("a => 2;\nline;\n1,2\r\nb => 1;\nline;\n1,2\r\n")
+
+
+def test_separators_hold_in_map_only_jobs(text_of):
+    def setup_reduce(context):
+        context.field_separator, context.record_separator = "|", "!"
+
+    job = Job(pass_on, setup_reduce=setup_reduce)
+    assert text_of(job, [["a\t1"], ["b\t2"]]) == "a|1!b|2!"
+
+
+def test_a_separator_that_is_not_text_is_an_error(run):
+    def setup_reduce(context):
+        context.field_separator = 7
+
+    with pytest.raises(JobError, match=r"setup_reduce failed.*field_separator.*must be a str"):
+        run(Job(pass_on, reduce=collect, setup_reduce=setup_reduce), [["k\tv"]])
+
+
+HEADER = """
+    def map(key, dims, value, context):
+        context.write(key, value)
+    def setup_reduce(context):
+        context.writecsv(["key", "count"])
+    def reduce(key, values, context):
+        context.writecsv([key, len(values)])
+"""
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_a_header_appears_once_whatever_the_reducers(text_of, inline):
+    files = [[f"{number:03}\t" for number in range(100)] for _ in range(4)]
+    text = text_of(HEADER, files, inline=inline, num_mappers=2, num_reducers=7)
+    assert text == "key,count\r\n" + "".join(f"{number:03},4\r\n" for number in range(100))
+
+
+def test_a_header_appears_once_in_a_map_only_job(text_of):
+    def setup_reduce(context):
+        context.writeline("header")
+
+    job = Job(pass_on, setup_reduce=setup_reduce)
+    assert text_of(job, [["a\t1"], ["b\t2"], ["c\t3"]]) == "header\na\t1\nb\t2\nc\t3\n"
+
+
+@pytest.mark.parametrize("reduce", [collect, None])
+@pytest.mark.parametrize("files", [[[]], []])
+def test_a_header_appears_when_there_is_nothing_to_reduce(text_of, tmp_path, reduce, files):
+    (tmp_path / "data").mkdir()
+
+    def setup_reduce(context):
+        context.writeline("header")
+
+    job = Job(pass_on, reduce=reduce, setup_reduce=setup_reduce)
+    assert text_of(job, files, allow_empty=True, num_reducers=3) == "header\n"
+
+
+def test_setup_reduce_is_called_once_a_reducer_and_before_its_first_reduce(run, tmp_path):
+    script = """
+        log = []
+        def map(key, dims, value, context):
+            context.write(key, value)
+        def setup_reduce(context):
+            log.append("setup")
+        def reduce(key, values, context):
+            log.append(key)
+            context.write(key, list(log))
+    """
+    result = dict(run(script, [[f"{number}\t" for number in range(40)]], num_reducers=3))
+    log = max(result.values(), key=len)
+    assert log[0] == "setup"
+    assert 1 <= log.count("setup") <= 3
+    assert set(result) == {str(number) for number in range(40)} == set(log) - {"setup"}
+
+
+def test_the_header_of_an_iterated_result_comes_first(run):
+    assert list(run(HEADER, [["b\t", "a\t"]])) == ["key,count", "a,1", "b,1"]
+
+
+# --- values -------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Row:
+    cells: list[str]
+
+    def clear(self):
+        self.cells.clear()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ["a", "b"],
+        lambda: {"a": "b"},
+        lambda: {"a", "b"},
+        lambda: bytearray(b"ab"),
+        lambda: [["a"], {"b": []}],
+        lambda: collections.deque("ab"),
+        lambda: collections.OrderedDict(a=1),
+        lambda: Row(["a", "b"]),
+    ],
+    ids=["list", "dict", "set", "bytearray", "nested", "deque", "OrderedDict", "object"],
+)
+@pytest.mark.parametrize("reduce", [collect, None])
+def test_a_value_is_taken_as_it_is_when_it_is_written(run, make, reduce):
+    def map_(key, dims, value, context):
+        row = make()
+        context.write(key, row)
+        row.clear()
+
+    expected = [("k", [make()] if reduce else make())]
+    assert list(run(Job(map_, reduce=reduce), [["k\t"]])) == expected
+
+
+def test_what_is_mutable_inside_of_a_tuple_is_copied_too(run):
+    def map_(key, dims, value, context):
+        inner = ["a"]
+        context.write(key, (1, inner))
+        inner.append("b")
+
+    assert list(run(Job(map_, reduce=collect), [["k\t"]])) == [("k", [(1, ["a"])])]
+
+
+def test_reduce_may_reuse_what_it_wrote(run):
+    def reduce(key, values, context):
+        row = [key]
+        context.write(key, row)
+        row.append("later")
+
+    assert list(run(Job(pass_on, reduce=reduce), [["k\tv"]])) == [("k", ["k"])]
+
+
+CLASSES = """
+    import collections, dataclasses, enum
+
+    @dataclasses.dataclass
+    class Point:
+        x: int
+
+    class Colour(enum.Enum):
+        RED = 1
+
+    Pair = collections.namedtuple("Pair", "a b")
+
+    def map(key, dims, value, context):
+        context.write(key, (Point(int(value)), Colour.RED, Pair(1, {2})))
+
+    def combine(key, values, context):
+        total = sum(point.x for point, _, _ in values)
+        context.write(key, (Point(total), Colour.RED, Pair(1, {2})))
+
+    def reduce(key, values, context):
+        assert all(colour is Colour.RED for _, colour, _ in values)
+        assert all(isinstance(pair, Pair) for _, _, pair in values)
+        context.write(key, sum(point.x for point, _, _ in values))
+"""
+
+
+@pytest.mark.parametrize("options", [{}, {"inline": False, "num_mappers": 2}])
+def test_values_of_classes_that_the_script_defines(run, options):
+    files = [[f"k\t{number}" for number in range(60)]] * 3
+    assert list(run(CLASSES, files, **options)) == [("k", 3 * sum(range(60)))]
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_a_result_of_classes_that_the_script_defines(run, inline):
+    script = """
+        class Point:
+            def __init__(self, x):
+                self.x = x
+        def map(key, dims, value, context):
+            context.write(key, Point(value))
+        def reduce(key, values, context):
+            context.write(key, values[0])
+    """
+    ((key, point),) = run(script, [["k\tv"]], inline=inline)
+    assert (key, type(point).__name__, point.x) == ("k", "Point", "v")
+
+
+@pytest.mark.parametrize(
+    "value", ["(lambda: 1)", "__import__('threading').Lock()", "(i for i in 'ab')"]
+)
+@pytest.mark.parametrize("inline", [True, False])
+def test_a_value_that_does_not_pickle_names_the_record(run, tmp_path, inline, value):
+    script = f"""
+        def map(key, dims, value, context):
+            context.write(key, {value} if value == "bad" else value)
+        def reduce(key, values, context):
+            context.write(key, len(values))
+    """
+    with pytest.raises(JobError) as failure:
+        run(script, [["k\tgood"], ["k\tgood", "k\tbad"]], inline=inline)
+    message = str(failure.value)
+    assert "cannot be pickled" in message
+    assert f"{file_name(1)}, line 2" in message
+    assert "job.py, line 3, in map" in message
+
+
+# --- keys ---------------------------------------------------------------------------------------
+
+KEYS = [
+    None,
+    -math.inf,
+    -1,
+    0,
+    0.5,
+    True,
+    10**30,
+    math.inf,
+    math.nan,
+    "",
+    "1",
+    "A",
+    "a",
+    "\u00e9",
+    "\uffff",
+    "\U0001f600",
+    b"",
+    b"1",
+    b"\xff",
+    (),
+    (None,),
+    (1,),
+    (1, None),
+    (1, "a", b"b", (2, (math.nan,))),
+    (math.nan,),
+    ("a",),
+]
+
+
+@pytest.mark.parametrize("spill_bytes", ["64 MiB", "1 kB"])
+@pytest.mark.parametrize("num_reducers", [1, 7])
+def test_all_types_of_keys_in_their_order(run, spill_bytes, num_reducers):
+    """The list above is in the order that is promised, written down by hand."""
+
+    def map_(key, dims, value, context):
+        context.write(KEYS[int(key)], 1)
+
+    numbers = range(len(KEYS))
+    files = [[f"{number}\t" for number in numbers], [f"{number}\t" for number in reversed(numbers)]]
+    job = Job(map_, reduce=lambda key, values, context: context.write(key, len(values)))
+    result = list(run(job, files, spill_bytes=spill_bytes, num_reducers=num_reducers))
+    assert [repr(key) for key, _ in result] == [repr(key) for key in KEYS]
+    assert {count for _, count in result} == {2}
+
+
+def test_the_list_of_keys_is_in_the_order_of_sort_key():
+    assert list(map(repr, sorted(KEYS[::-1], key=sort_key))) == list(map(repr, KEYS))
+
+
+@pytest.mark.parametrize(
+    ("key", "advice"),
+    [
+        ("{'b', 'a'}", "tuple(sorted(key))"),
+        ("frozenset('ab')", "tuple(sorted(key))"),
+        ("['a']", "tuple(key)"),
+        ("{'a': 1}", "sorted(key.items())"),
+        ("('a', ['b'])", "tuple(key)"),
+        ("object", "str(key)"),
+        ("1j", "str(key)"),
+    ],
+)
+def test_a_key_of_another_type_names_the_record_and_the_remedy(run, key, advice):
+    script = f"""
+        def map(key, dims, value, context):
+            context.write({key}, 1)
+        def reduce(key, values, context):
+            pass
+    """
+    with pytest.raises(JobError) as failure:
+        run(script, [["k\tv"]])
+    message = str(failure.value)
+    assert "A key can be None, bool, int, float, str, bytes or a tuple of those, not" in message
+    assert advice in message
+    assert f"{file_name(0)}, line 1" in message
+
+
+EQUAL = [
+    ["1", "1.0", "True"],
+    ["0.0", "-0.0", "0", "False"],
+    ["(1, (2.0,))", "(True, (2,))", "(1.0, (2.0,))"],
+    ["float('nan')", "-float('nan')", "float('inf') - float('inf')"],
+    ["(1, float('nan'))", "(1.0, float('nan'))"],
+]
+
+
+@pytest.mark.parametrize("options", [{}, {"num_reducers": 7}, {"spill_bytes": "100 B"}])
+@pytest.mark.parametrize("keys", [*EQUAL, *(keys[::-1] for keys in EQUAL)], ids=" ".join)
+@pytest.mark.parametrize("apart", [False, True], ids=["one file", "a file each"])
+def test_equal_keys_are_one_and_the_first_is_printed(text_of, keys, apart, options):
+    def map_(key, dims, value, context):
+        context.write(eval(key), 1)
+
+    lines = [f"{key}\t" for key in keys]
+    files = [[line] for line in lines] if apart else [lines]
+    job = Job(map_, reduce=lambda key, values, context: context.write(key, len(values)))
+    assert text_of(job, files, **options) == f"{eval(keys[0])}\t{len(keys)}\n"
+
+
+def test_text_bytes_and_numbers_are_three_keys(text_of):
+    def map_(key, dims, value, context):
+        for each in (key, key.encode(), int(key)):
+            context.write(each, 1)
+
+    job = Job(map_, reduce=lambda key, values, context: context.write(repr(key), len(values)))
+    assert text_of(job, [["1\t"], ["1\t"]]) == "1\t2\n'1'\t2\nb'1'\t2\n"
+
+
+def test_equal_keys_of_two_processes_meet(run, tmp_path):
+    script = f"""
+        import os, time
+        KEYS = ["a", b"a", ("a", 1), ("a", (b"b", None)), "\\u00e9" * 30, 3, float("nan")]
+        def map(key, dims, value, context):
+            folder = {str(tmp_path)!r}
+            open(os.path.join(folder, "here" + value), "w").close()
+            other = os.path.join(folder, "here" + str(1 - int(value)))
+            deadline = time.monotonic() + 20
+            while not os.path.exists(other):  # so there are two processes, each with one file
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            for each in KEYS:
+                context.write(each, os.getpid())
+        def reduce(key, values, context):
+            context.write(repr(key), list(values))
+    """
+    result = list(run(script, [["k\t0"], ["k\t1"]], inline=False, num_mappers=2, num_reducers=7))
+    assert len(result) == 7
+    for _, values in result:
+        assert len(values) == len(set(values)) == 2
+
+
+# --- a job of functions, two scripts, a client --------------------------------------------------
+
+
+def test_functions_of_a_main_script_without_a_guard(tmp_path):
+    data = write_tree(tmp_path / "data", [["b\t1", "a\t2"], ["b\t3"]])
+    script = tmp_path / "notebook.py"
+    script.write_text(
+        textwrap.dedent(f"""
+        import daskmr
+        offset = 100
+        def shifted(value):
+            return int(value) + offset
+        job = daskmr.Job(
+            map=lambda key, dims, value, context: context.write(key, shifted(value)),
+            combine=lambda key, values, context: context.write(key, sum(values)),
+            reduce=lambda key, values, context: context.write(key, sum(values)),
+        )
+        print(list(daskmr.mapreduce(job, data_dir={str(data)!r}, num_mappers=2)))
+        """)
+    )
+    assert_prints(script, "[('a', 102), ('b', 204)]\n")
+
+
+def test_values_of_a_class_of_a_main_script(tmp_path):
+    data = write_tree(tmp_path / "data", [["b\t1", "a\t2"], ["b\t3"]])
+    script = tmp_path / "notebook.py"
+    script.write_text(
+        textwrap.dedent(f"""
+        import dataclasses, daskmr
+        @dataclasses.dataclass
+        class Point:
+            x: int
+        def map(key, dims, value, context):
+            context.write(key, Point(int(value)))
+        def reduce(key, values, context):
+            context.write(key, sum(point.x for point in values))
+        job = daskmr.Job(map=map, reduce=reduce)
+        print(list(daskmr.mapreduce(job, data_dir={str(data)!r}, num_mappers=2)))
+        """)
+    )
+    assert_prints(script, "[('a', 2), ('b', 4)]\n")
+
+
+def assert_prints(script, text):
+    done = subprocess.run(
+        [sys.executable, script],
+        cwd=script.parent,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == (text, "", 0)
+    assert not (script.parent / ".daskmr").exists()
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_two_scripts_of_one_name_with_siblings_of_one_name(tmp_path, inline):
+    data = write_tree(tmp_path / "data", [["k\tv"]] * 2)
+    scripts = []
+    for word in ("one", "two"):
+        folder = tmp_path / word
+        folder.mkdir()
+        (folder / "sibling.py").write_text(f"WORD = {word!r}\n")
+        (folder / "job.py").write_text(
+            "import sibling\n"
+            "def map(key, dims, value, context): context.write(sibling.WORD, 1)\n"
+            f"def reduce(key, values, context): context.write(key, {word!r})\n"
+        )
+        scripts.append(folder / "job.py")
+    for _ in range(2):
+        for script, word in zip(scripts, ("one", "two"), strict=True):
+            result = mapreduce(script, data_dir=data, inline=inline, work_dir=tmp_path / "work")
+            assert list(result) == [(word, word)]
+    assert "sibling" not in sys.modules
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_client_is_used_and_left_as_it_was(run):
+    from distributed import Client, LocalCluster
+
+    script = """
+        import os
+        def map(key, dims, value, context):
+            context.write(os.getpid(), 1)
+        def reduce(key, values, context):
+            context.write(key, sum(values))
+    """
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0"
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        for _ in range(2):
+            result = run(script, [["k\t"]] * 5, inline=False, client=client)
+            assert list(result) == [(os.getpid(), 5)]  # in the threads of that cluster
+            assert client.status == "running"
+            assert client.submit(sum, [1, 2]).result() == 3
+        with pytest.raises(JobError, match="map failed"):
+            run("def map(k, d, v, c): 1 / 0", [["k\t"]], inline=False, client=client)
+        assert client.submit(sum, [1, 3]).result() == 4
+
+
+# --- the Result ---------------------------------------------------------------------------------
+
+
+def test_pairs_and_lines_of_a_result(run):
+    def reduce(key, values, context):
+        context.write(key, {"n": len(values)})
+        context.writeline(f"line {key}")
+        context.writecsv([key, "x,y"])
+
+    assert list(run(Job(pass_on, reduce=reduce), [["b\t", "a\t", "b\t"]])) == [
+        ("a", {"n": 1}),
+        "line a",
+        'a,"x,y"',
+        ("b", {"n": 2}),
+        "line b",
+        'b,"x,y"',
+    ]
+
+
+def test_pairs_and_lines_of_a_map_only_result(run):
+    def map_(key, dims, value, context):
+        context.write(key, [value])
+        context.writeline(value)
+
+    assert list(run(Job(map_), [["b\t1"], ["a\t2"]])) == [("b", ["1"]), "1", ("a", ["2"]), "2"]
+
+
+@pytest.mark.parametrize("reduce", [collect, None])
+def test_a_large_result_outlives_the_name_it_never_had(run, reduce):
+    """``for key, value in mapreduce(...)`` keeps nothing but the iterator."""
+    files = [[f"{number:05}\t{'x' * 50}" for number in range(2000)]]
+    keys = [key for key, _ in run(Job(pass_on, reduce=reduce), files, spill_bytes="20 kB")]
+    assert keys == [f"{number:05}" for number in range(2000)]
+
+
+def test_the_files_of_a_result_go_with_it(run, tmp_path):
+    files = [[f"{number:05}\t{'x' * 50}" for number in range(2000)]]
+    result = run(Job(pass_on, reduce=collect), files, spill_bytes="20 kB")
+    assert len(list(result)) == 2000
+    del result
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_result_with_an_output_says_where_it_is(run, tmp_path):
+    result = run(Job(pass_on, reduce=collect), [["k\tv"]], output=tmp_path / "out.txt")
+    with pytest.raises(TypeError, match=r"out\.txt; read it there"):
+        list(result)
+
+
+def test_counts_and_timings_of_a_result(run, tmp_path):
+    result = run(Job(pass_on, reduce=collect), [["a\t", "b\t", "bad"], ["a\t"]])
+    folder = tmp_path / "data" / DIRECTORY
+    assert (result.files, result.records, result.bad_records, result.key_count) == (2, 4, 1, 2)
+    assert result.bytes == sum(path.stat().st_size for path in folder.iterdir())
+    assert set(result.timings) == {"list", "start", "map", "merge", "reduce", "write", "total"}
+    assert all(seconds >= 0 for seconds in result.timings.values())
+
+
+@pytest.mark.parametrize("job", [7, None, b"\0", object()])
+def test_what_is_no_job_is_an_error(tmp_path, job):
+    with pytest.raises(InputError):
+        mapreduce(job, data_dir=tmp_path)
