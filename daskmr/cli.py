@@ -21,7 +21,8 @@ _EPILOG = (
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
+# Named as `dask` lists it: it goes by this name, not by that of the entry point.
+@click.group("mapreduce", context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
 @click.version_option(__version__, prog_name="daskmr")
 def main() -> None:
     """MapReduce for Python people, on Dask."""

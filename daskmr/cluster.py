@@ -415,10 +415,11 @@ def _count_workers(config: Config, n_partitions: int) -> int:
 
 @contextmanager
 def _local(config: Config, workers: int, run_dir: Path) -> Iterator[Session]:
-    import dask
-
     _refuse_inside_worker_start()
     prewarm()
+    import dask
+    import distributed  # noqa: F401  # before `set`, which on its way out drops what is new
+
     with ExitStack() as stack:
         # Both for the whole session: a worker that dies is started anew under these settings.
         stack.enter_context(dask.config.set(_settings(run_dir)))

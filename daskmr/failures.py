@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 from daskmr.errors import DaskMRError, Interrupted, TaskFailed
-from daskmr.job import Job, describe_exception, format_user_traceback, user_location
+from daskmr.job import Job
+from daskmr.tracebacks import describe_exception, format_user_traceback, user_location
 
 __all__ = ["guarded", "is_interruption", "shortened", "user_failure"]
 

@@ -1,8 +1,7 @@
-"""The user's script: load it, check it, ship it to workers as source, and show its failures without ours."""
+"""The user's script: load it, check it, and ship it to workers as source."""
 
 from __future__ import annotations
 
-import ast
 import difflib
 import hashlib
 import importlib
@@ -14,9 +13,7 @@ import linecache
 import os
 import re
 import sys
-import textwrap
 import threading
-import traceback
 import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,8 +23,25 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from daskmr.errors import InputError, Interrupted
+from daskmr.sources import (
+    check_path,
+    collect,
+    is_installed,
+    module_of,
+    parse,
+    prefixes,
+    read_source,
+    syntax_failure,
+)
+from daskmr.tracebacks import (
+    describe_exception,
+    format_user_traceback,
+    remember_lines,
+    shorten,
+    user_location,
+)
 
-__all__ = ["Job", "describe_exception", "format_user_traceback", "load_job", "user_location"]
+__all__ = ["Job", "load_job"]
 
 Function = Callable[..., Any]
 Loaded = tuple[Mapping[str, Any], str]
@@ -47,20 +61,7 @@ _ARGUMENTS = {
     "setup_reduce": ("context",),
 }
 
-# What the worker process itself runs on: a file beside the script never takes its place.
-_RESERVED = sys.stdlib_module_names | {
-    "__main__", "bokeh", "botocore", "aiobotocore", "click", "cloudpickle", "cytoolz", "dask",
-    "daskmr", "distributed", "fsspec", "isal", "jinja2", "locket", "msgpack", "packaging",
-    "partd", "psutil", "rich", "s3fs", "sortedcontainers", "tblib", "toolz", "tornado", "urllib3",
-    "yaml", "zict", "zstandard",
-}  # fmt: skip
-
 _JOBS_KEPT = 32
-_MESSAGE_LIMIT = 2_000
-_TRACEBACK_LIMIT = 8_000
-_DESCRIPTION_LIMIT = 300
-_FRAMES_SHOWN = 2_000
-_CHAIN_SHOWN = 10
 
 
 # ---------------------------------------------------------------------------------------------
@@ -154,6 +155,16 @@ class Job:
         """Source text by file name, relative to the script's folder (as compiled, on the spot)."""
         return self._source.files
 
+    @property
+    def module_name(self) -> str | None:
+        """Name of the module that the script is loaded as; None for functions on the spot."""
+        return self._source.module_name if isinstance(self._source, _Script) else None
+
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """Source text by absolute file name, as it was shipped."""
+        return self._source.texts
+
     def is_user_file(self, filename: str) -> bool:
         """Whether a traceback's `filename` is of the user's code."""
         return filename in self._source.texts
@@ -220,7 +231,7 @@ def _load_module(module: types.ModuleType) -> Job:
         module.__name__ != "__main__"
         and is_script
         and not in_package
-        and not _is_installed(filename)
+        and not is_installed(filename)
     ):
         return _load_script(filename)
     functions = _check(vars(module), f"The module {module.__name__!r}")
@@ -229,12 +240,12 @@ def _load_module(module: types.ModuleType) -> Job:
 
 def _load_script(given: str) -> Job:
     # The real path: beside a link's target is where its imports are, as for `python link.py`.
-    path = os.path.realpath(_check_path(given))
-    text = _read_source(path)
+    path = os.path.realpath(check_path(given))
+    text = read_source(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they come once more, when the script is compiled to run
-        tree = _parse(text, path)
-        files, imports_script = _collect(path, text, tree)
+        tree = parse(text, path)
+        files, imports_script = collect(path, text, tree)
     job = Job._of(_Script(Path(given).stem, path, _digest(files), files, imports_script))
     with _JOBS_LOCK:
         _JOBS.pop((path, job.digest), None)  # a new load runs the script anew
@@ -371,13 +382,13 @@ class _Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
         self.texts = {os.path.join(directory, file): text for file, text in files.items()}
         self.module_name = re.sub(r"\W|^(?=\d)", "_", f"{name}_{digest[:12]}")
         self._filenames = {
-            _module_of(file): os.path.join(directory, file) for file in files if file != script
+            module_of(file): os.path.join(directory, file) for file in files if file != script
         }
         self._filenames[self.module_name] = path
         self._folders = {
             parent: os.path.join(directory, *parent.split("."))
             for module in self._filenames
-            for parent in _prefixes(module)
+            for parent in prefixes(module)
             if parent not in self._filenames
         }
         # A sibling that imports the script gets the script's module, not a second copy of it.
@@ -390,7 +401,7 @@ class _Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
         self._size = 0
 
     def load(self) -> Loaded:
-        _remember_lines(self.texts)
+        remember_lines(self.texts)
         return vars(importlib.import_module(self.module_name)), self.path
 
     def ship(self) -> tuple[Callable[..., Job], tuple[Any, ...]]:
@@ -462,23 +473,6 @@ class _Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
             raise
 
 
-def _module_of(file: str) -> str:
-    """
-    >>> _module_of("geo/__init__.py"), _module_of("geo/cells.py")
-    ('geo', 'geo.cells')
-    """
-    return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-
-
-def _prefixes(dotted: str) -> list[str]:
-    """
-    >>> _prefixes("a.b.c")
-    ['a', 'a.b', 'a.b.c']
-    """
-    parts = dotted.split(".")
-    return [".".join(parts[: end + 1]) for end in range(len(parts))]
-
-
 def _digest(files: Mapping[str, str]) -> str:
     sha = hashlib.sha256()
     for file, text in sorted(files.items()):
@@ -519,203 +513,6 @@ def _code_files(function: Any, seen: set[int]) -> Iterator[str]:
 
 
 # ---------------------------------------------------------------------------------------------
-# The files of a script
-
-
-def _check_path(given: str) -> str:
-    if os.path.isfile(given):
-        if given.endswith(".ipynb"):
-            raise InputError(
-                f"{given} is a notebook: save it as a .py script, or pass its functions to daskmr.Job."
-            )
-        return given
-    if os.path.isdir(given):
-        raise InputError(
-            f"The job script {given} is a directory: give the path of the .py file in it."
-        )
-    if os.path.exists(given):
-        raise InputError(f"The job script {given} is not a regular file.")
-    hint = f" Did you mean {given}.py?" if os.path.isfile(f"{given}.py") else ""
-    where = "" if os.path.isabs(given) else f" (looked for in {os.getcwd()})"
-    raise InputError(f"There is no job script {given}{where}.{hint}")
-
-
-def _read_source(path: str) -> str:
-    """Decode as Python does: UTF-8 with or without a mark, or as a coding line says."""
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
-    try:
-        return importlib.util.decode_source(data)
-    except (SyntaxError, UnicodeDecodeError) as error:
-        failure = _decoding_failure(path, data, error)
-    raise failure
-
-
-def _decoding_failure(
-    path: str, data: bytes, error: SyntaxError | UnicodeDecodeError
-) -> InputError:
-    if isinstance(error, SyntaxError) and "unknown" not in error.msg:
-        try:
-            data.decode()  # of the first two lines, where a coding line may be, Python tells no place
-        except UnicodeDecodeError as place:
-            error = place
-    if isinstance(error, SyntaxError):
-        return InputError(f"{path} cannot be read as Python: {error.msg}. Save the file as UTF-8.")
-    line = data.count(b"\n", 0, error.start) + 1
-    return InputError(
-        f"{path}, line {line}: not {error.encoding} text (byte 0x{error.object[error.start]:02x}). Save the "
-        'file as UTF-8, or name its encoding in the first line, as in "# -*- coding: latin-1 -*-".'
-    )
-
-
-def _parse(text: str, path: str) -> ast.Module:
-    try:
-        return ast.parse(text, path)
-    except SyntaxError as error:
-        failure = _syntax_failure(error, path)
-    except (ValueError, RecursionError, MemoryError) as error:
-        failure = InputError(f"{path} cannot be compiled as Python: {describe_exception(error)}.")
-    raise failure
-
-
-def _collect(path: str, text: str, tree: ast.Module) -> tuple[dict[str, str], bool]:
-    """The script and, transitively, the files that it imports from beside it.
-
-    Returns
-    -------
-    files : dict
-        Source text by file name, relative to the script's folder.
-    imports_script : bool
-        Whether a sibling imports the script.
-    """
-    directory, script = os.path.split(path)
-    files, imports_script = {script: text}, False
-    own = set(_imports(tree, ""))
-    queue = [(script, own)]
-    while queue:
-        importer, names = queue.pop()
-        for file in _siblings(directory, names):
-            if file == script:
-                # A script that imports its own name means the library that it is named after.
-                imports_script |= importer != script and _module_of(script) not in own
-            elif file not in files:
-                files[file] = _read_source(os.path.join(directory, file))
-                queue.append((file, _imports_of(files[file], file)))
-    return dict(sorted(files.items())), imports_script
-
-
-def _imports_of(text: str, file: str) -> set[str]:
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return set()  # if it is really imported, that fails and says why
-    module = _module_of(file)
-    return set(
-        _imports(tree, module if file.endswith("/__init__.py") else module.rpartition(".")[0])
-    )
-
-
-def _imports(tree: ast.Module, package: str) -> Iterator[str]:
-    """Dotted names that a module of `package` may import, wherever in the file."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = _absolute(node.module or "", node.level, package)
-            names = [f"{base}.{alias.name}" for alias in node.names if base]
-        elif isinstance(node, ast.Call):
-            names = _named_import(node)
-        else:
-            continue
-        for name in names:
-            yield from _prefixes(name.removesuffix(".*"))
-
-
-def _absolute(module: str, level: int, package: str) -> str:
-    """
-    >>> _absolute("cells", 2, "geo.grid")
-    'geo.cells'
-    """
-    if not level:
-        return module
-    parents = package.split(".")[: len(package.split(".")) - level + 1] if package else []
-    return ".".join(filter(None, [*parents, module])) if parents else ""
-
-
-def _named_import(call: ast.Call) -> list[str]:
-    """``import_module("geo.cells")`` and ``__import__("geo")``."""
-    function = getattr(call.func, "attr", getattr(call.func, "id", ""))
-    if function not in ("import_module", "__import__") or not call.args:
-        return []
-    name = getattr(call.args[0], "value", None)
-    valid = isinstance(name, str) and all(part.isidentifier() for part in name.split("."))
-    return [str(name)] if valid else []
-
-
-def _siblings(directory: str, names: set[str]) -> Iterator[str]:
-    for name in sorted(names):
-        file = _find(directory, name)
-        if file is not None:
-            yield file
-            if file.endswith("/__init__.py"):
-                yield from _package_files(directory, os.path.dirname(file))
-
-
-def _find(directory: str, dotted: str) -> str | None:
-    """The file beside the script that Python would import as `dotted`, if there is one."""
-    top, _, rest = dotted.partition(".")
-    if top in _RESERVED or _is_installed(os.path.join(directory, top)):
-        return None
-    base = dotted.replace(".", "/")
-    for file in (f"{base}/__init__.py", f"{base}.py"):
-        if os.path.isfile(os.path.join(directory, file)):
-            return None if rest and _is_elsewhere(directory, top) else file
-    return None
-
-
-def _is_elsewhere(directory: str, top: str) -> bool:
-    """Whether a folder without ``__init__.py`` gives way to a library of its name, as in Python."""
-    if os.path.isfile(os.path.join(directory, top, "__init__.py")):
-        return False
-    spec = importlib.machinery.PathFinder.find_spec(top)
-    return spec is not None and spec.origin is not None
-
-
-def _is_installed(filename: str) -> bool:
-    return os.path.basename(os.path.dirname(filename)) in ("site-packages", "dist-packages")
-
-
-def _package_files(directory: str, package: str) -> Iterator[str]:
-    """All modules of a package, also those it imports in ways that can't be seen."""
-    with os.scandir(os.path.join(directory, package)) as entries:
-        found = sorted(entries, key=lambda entry: entry.name)
-    for entry in found:
-        file = f"{package}/{entry.name}"
-        stem, extension = os.path.splitext(entry.name)
-        if (
-            extension == ".py"
-            and stem.isidentifier()
-            and entry.is_file()
-            and _is_readable(entry.path)
-        ):
-            yield file
-        elif entry.name.isidentifier() and os.path.isfile(os.path.join(entry.path, "__init__.py")):
-            yield f"{file}/__init__.py"
-            yield from _package_files(directory, file)
-
-
-def _is_readable(path: str) -> bool:
-    """A file of a package that can't be read matters only when it is imported."""
-    try:
-        _read_source(path)
-    except InputError:
-        return False
-    return True
-
-
-# ---------------------------------------------------------------------------------------------
 # Checks
 
 
@@ -733,7 +530,7 @@ def _load(job: Job) -> _Functions:
 
 def _load_failure(job: Job, exc: BaseException) -> InputError:
     if isinstance(exc, SyntaxError) and job.is_user_file(exc.filename or ""):
-        return _syntax_failure(exc, exc.filename or "")
+        return syntax_failure(exc, exc.filename or "")
     place = user_location(job, exc) or ""
     where = os.path.join(os.path.dirname(job.path), place or job.path) if job.path else "The job"
     if isinstance(exc, ModuleNotFoundError) and exc.name:
@@ -767,67 +564,6 @@ def _missing_module(job: Job, name: str) -> str:
         f"the module {name!r} is missing. Install the package that has it (often "
         f"`pip install {top}`) in the environment of every worker as well as here{beside}."
     )
-
-
-class _Python2(NamedTuple):
-    message: str
-    """Pattern that the compiler's message has."""
-    before: str
-    """Pattern of the line up to the error."""
-    after: str
-    """Pattern of the line from the error on."""
-    advice: str
-
-
-_PYTHON2 = (
-    _Python2(r"call to 'print'", "", "", "`print` is a function now: write `print(...)`"),
-    _Python2(r"call to 'exec'", "", "", "`exec` is a function now: write `exec(...)`"),
-    _Python2(r"", r"^\s*except\b", r".*,\s*\w+\s*:", "write `except X as e:` for `except X, e:`"),
-    _Python2(r"", r"^\s*raise\b", r".*,", "write `raise X(message)` for `raise X, message`"),
-    _Python2(r"leading zeros", "", "", "octal numbers are written `0o777` for `0777`"),
-    _Python2(
-        r"invalid \w+ literal", "", r".{0,2}[lL]\b", "leave out the `L` of `10L`: every int is long"
-    ),
-    _Python2(
-        r"parameters cannot be parenthesized", "", "", "take one parameter, and unpack it inside"
-    ),
-    _Python2(r"invalid syntax", "", r"`", "write `repr(x)` for backticks"),
-    _Python2(r"invalid syntax", "", r"<>", "write `!=` for `<>`"),
-    _Python2(r"invalid syntax", r"\b[uU][rR]$", r"['\"]", 'write `r"..."` for `ur"..."`'),
-    _Python2(r"invalid syntax", "", r"[uU][rR]['\"]", 'write `r"..."` for `ur"..."`'),
-    _Python2(r"inconsistent use of tabs", "", "", "indent with spaces only"),
-)
-
-
-def _python2_advice(error: SyntaxError, line: str) -> str:
-    column = max((error.offset or 1) - 1, 0)
-    for known in _PYTHON2:
-        if (
-            re.search(known.message, error.msg)
-            and re.search(known.before, line[:column] or line[: column + 1])
-            and re.match(known.after, line[column:])
-        ):
-            return f" This looks like Python 2: {known.advice}."
-    return ""
-
-
-def _syntax_failure(error: SyntaxError, path: str) -> InputError:
-    advice = _python2_advice(error, error.text or "")
-    excerpt = "".join(f"\n    {line}" for line in _excerpt(error))
-    problem = f"{error.msg[:1].lower()}{error.msg[1:]}".rstrip("?.")
-    return InputError(f"{path}, line {error.lineno}: syntax error: {problem}.{advice}{excerpt}")
-
-
-def _excerpt(error: SyntaxError) -> list[str]:
-    """The line of a syntax error, and a caret under the place."""
-    line = (error.text or linecache.getline(error.filename or "", error.lineno or 0)).rstrip()
-    code = line.lstrip()
-    if not code:
-        return []
-    column = max((error.offset or 1) - 1 - (len(line) - len(code)), 0)
-    start = max(column - 80, 0)
-    code = code[start : start + 160]
-    return [code, re.sub(r"[^\t]", " ", code[: column - start]) + "^"]
 
 
 def _check(namespace: Mapping[str, Any], where: str) -> _Functions:
@@ -901,162 +637,6 @@ def _binding_problem(function: Function, count: int) -> str:
 
 def _short_repr(value: object) -> str:
     try:
-        return _cut(repr(value), 80)
+        return shorten(repr(value), 80)
     except Exception:
         return f"a {type(value).__name__}"
-
-
-# ---------------------------------------------------------------------------------------------
-# Failures of the user's code
-
-_OWN_FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
-_CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
-_CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n\n"
-_CONTROLS = {
-    code: f"\\x{code:02x}" for code in [*range(32), *range(127, 160)] if chr(code) not in "\n\t"
-}
-
-
-def format_user_traceback(job: Job, exc: BaseException) -> str:
-    """Python's traceback of `exc`, from the user's first frame on and without daskmr's own.
-
-    Parameters
-    ----------
-    job : Job
-        Whose files are the user's.
-    exc : BaseException
-        With its causes; a text of any size, or none that can be had.
-
-    Returns
-    -------
-    str
-        At most 8,000 characters, of a longer one the beginning and the end.
-    """
-    _remember_lines(job._source.texts)
-    text = "".join(link + _format_one(job, each) for link, each in _chain(exc))
-    return _cut(text, _TRACEBACK_LIMIT, " ... ({:,} characters left out) ...\n")
-
-
-def describe_exception(exc: BaseException) -> str:
-    """Type and text of an exception in one line of at most 300 characters; never raises.
-
-    >>> describe_exception(ValueError("not a number:\\n'x'"))
-    "ValueError: not a number: 'x'"
-    >>> describe_exception(KeyError())
-    'KeyError'
-    """
-    message = " ".join(_message(exc, _MESSAGE_LIMIT).split())
-    name = type(exc).__name__
-    return _cut(f"{name}: {message}" if message else name, _DESCRIPTION_LIMIT)
-
-
-def user_location(job: Job, exc: BaseException) -> str | None:
-    """Where in the user's code `exc` arose, as ``"job.py, line 12, in map"``; ``None``: not there."""
-    place = None
-    for frame, line in traceback.walk_tb(exc.__traceback__):
-        if job.is_user_file(frame.f_code.co_filename):
-            place = (frame.f_code, line)
-    if place is None:
-        return None
-    code, line = place
-    function = "" if code.co_name == "<module>" else f", in {code.co_name}"
-    return f"{_shown_name(job, code.co_filename)}, line {line}{function}"
-
-
-def _shown_name(job: Job, filename: str) -> str:
-    folder = os.path.join(os.path.dirname(job.path), "") if job.path else ""
-    return (
-        filename[len(folder) :]
-        if folder and filename.startswith(folder)
-        else os.path.basename(filename)
-    )
-
-
-def _chain(exc: BaseException) -> list[tuple[str, BaseException]]:
-    """An exception and those that led to it, oldest first, each with the words that join it on."""
-    links: list[tuple[str, BaseException]] = []
-    seen: set[int] = set()
-    following: BaseException | None = exc
-    while following is not None and id(following) not in seen and len(links) < _CHAIN_SHOWN:
-        current = following
-        seen.add(id(current))
-        hidden = current.__suppress_context__
-        following = current.__cause__ or (None if hidden else current.__context__)
-        joint = _CAUSE if current.__cause__ is not None else _CONTEXT
-        links.append(
-            (joint if following is not None and id(following) not in seen else "", current)
-        )
-    oldest = links.pop()[1]
-    return [("", oldest), *reversed(links)]
-
-
-def _format_one(job: Job, exc: BaseException) -> str:
-    frames = list(traceback.extract_tb(exc.__traceback__, limit=-_FRAMES_SHOWN))
-    first = next((i for i, frame in enumerate(frames) if job.is_user_file(frame.filename)), 0)
-    shown = [frame for frame in frames[first:] if not _is_machinery(frame.filename)]
-    head = ["Traceback (most recent call last):\n"] if shown else []
-    tail = f"{_type_name(job, exc)}{_after_colon(exc)}\n"
-    return "".join(
-        [*head, *traceback.StackSummary.from_list(shown).format(), tail, *_members(job, exc)]
-    )
-
-
-def _is_machinery(filename: str) -> bool:
-    return filename.startswith((_OWN_FOLDER, "<frozen importlib"))
-
-
-def _type_name(job: Job, exc: BaseException) -> str:
-    kind = type(exc)
-    ours = isinstance(job._source, _Script) and kind.__module__ == job._source.module_name
-    plain = ours or kind.__module__ in ("builtins", "__main__")
-    return kind.__qualname__ if plain else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _after_colon(exc: BaseException) -> str:
-    message = _message(exc, _MESSAGE_LIMIT)
-    excerpt = _excerpt(exc) if isinstance(exc, SyntaxError) else []
-    notes = getattr(exc, "__notes__", None)
-    notes = (
-        [_cut(note, _MESSAGE_LIMIT) for note in notes if isinstance(note, str)]
-        if isinstance(notes, list)
-        else []
-    )
-    lines = [f": {message}" if message else "", *(f"    {line}" for line in excerpt), *notes]
-    return _cut("\n".join(lines), _MESSAGE_LIMIT + 50)
-
-
-def _members(job: Job, exc: BaseException) -> list[str]:
-    """The exceptions of an exception group."""
-    members = exc.exceptions[:3] if isinstance(exc, BaseExceptionGroup) else ()
-    return [textwrap.indent(_format_one(job, member), "  | ") for member in members]
-
-
-def _message(exc: BaseException, limit: int) -> str:
-    try:
-        text = _cut(str(exc), limit)
-    except (Exception, SystemExit, GeneratorExit) as error:
-        return f"(its text cannot be shown: __str__ raised {type(error).__name__})"
-    # Lone surrogates and control characters would break what shows or sends the text.
-    return _cut(text.encode("utf-8", "backslashreplace").decode().translate(_CONTROLS), limit)
-
-
-def _cut(text: str, limit: int, gap: str = " ... ({:,} characters left out) ... ") -> str:
-    """Keep the beginning and the end.
-
-    >>> _cut("a" * 50 + "z" * 50, 50)
-    'aaaa ... (94 characters left out) ... zz'
-    """
-    if len(text) <= limit:
-        return text
-    room = max(limit - len(gap) - 8, 0)
-    head, tail = room - room // 3, room // 3
-    return text[:head] + gap.format(len(text) - head - tail) + text[len(text) - tail :]
-
-
-def _remember_lines(texts: Mapping[str, str]) -> None:
-    """Let tracebacks show the lines that run, where the file is absent or has changed since."""
-    for filename, text in texts.items():
-        lines = [line + "\n" for line in text.removesuffix("\n").split("\n")]
-        linecache.checkcache(filename)
-        if text and linecache.getlines(filename) != lines:
-            linecache.cache[filename] = (len(text), None, lines, filename)

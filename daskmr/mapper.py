@@ -18,13 +18,14 @@ from daskmr.calls import combiner_of, set_up
 from daskmr.contexts import ItemContext, MapContext, TextContext
 from daskmr.errors import TaskFailed
 from daskmr.failures import guarded, is_interruption, shortened, user_failure
-from daskmr.job import Job, describe_exception
+from daskmr.job import Job
 from daskmr.listing import InputFile
 from daskmr.partition import Partition
 from daskmr.parts import Part, PartWriter
 from daskmr.records import CorruptFileError, OversizedLine, raw_bytes, read_lines
 from daskmr.runs import Fold, Run, Spilling
 from daskmr.tally import BadRecord, Span, Tally
+from daskmr.tracebacks import describe_exception
 
 __all__ = ["TALLY", "MapTask", "Mark", "explain_timeout", "map_partition", "read_mark"]
 

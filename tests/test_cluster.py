@@ -468,14 +468,15 @@ def die_once(x):
         os._exit(1)
     return double(x)
 
-with connect(load_config(), 1, run_dir=sys.argv[2]) as session:
-    print(session.compute(db.from_sequence([4]).map(die_once)))
+for _ in range(2):
+    with connect(load_config(), 1, run_dir=sys.argv[2]) as session:
+        print(session.compute(db.from_sequence([4]).map(die_once)))
 """
 
 
 def test_a_script_without_main_guard_just_works(start):
     process = start(UNGUARDED, "")
-    assert process.finish() == (0, "[8]\n", "")
+    assert process.finish() == (0, "[8]\n[8]\n", "")
     assert process.marker.read_text() == "once"
 
 

@@ -18,7 +18,8 @@ import pytest
 
 from daskmr import job as job_module
 from daskmr.errors import InputError, Interrupted
-from daskmr.job import Job, describe_exception, format_user_traceback, load_job, user_location
+from daskmr.job import Job, load_job
+from daskmr.tracebacks import describe_exception, format_user_traceback, user_location
 
 ROOT = Path(job_module.__file__).parent.parent
 MAP = "def map(key, dims, value, context):\n"
