@@ -41,7 +41,7 @@ tests: install-test
 	$(BIN)/python -m pytest -q -m "not slow" --cov --cov-report=term:skip-covered
 
 test-slow: install-test
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -m slow || [ $$? -eq 5 ] # 5: no test is marked so
 
 install:
 	@scripts/install

@@ -105,7 +105,12 @@ def run(script: str, output: str, inline: bool, verbose: bool, quiet: bool, **op
     SCRIPT defines map(key, dims, value, context) and, as it needs, reduce(key, values, context),
     combine(key, values, context) and setup_reduce(context).
     """
-    from daskmr.cluster import prewarm, signals
+    import gc
+
+    from daskmr.cluster import prewarm
+    from daskmr.interruption import signals
+
+    gc.disable()  # imports make no garbage, and a tenth of a second of looking for it
 
     with _standard_output(reserved=True) as stdout:
         with _exit_codes(verbose), signals():
@@ -117,8 +122,13 @@ def run(script: str, output: str, inline: bool, verbose: bool, quiet: bool, **op
 def _run(
     script: str, output: str, inline: bool, quiet: bool, stdout: IO[bytes], options: dict[str, Any]
 ) -> None:
+    import gc
+
     from daskmr.mapreduce import mapreduce
     from daskmr.report import summarise
+
+    gc.freeze()
+    gc.enable()
 
     options.pop("local_only")
     result = mapreduce(script, output=output, inline=inline, stdout=stdout, **options)

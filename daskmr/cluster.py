@@ -1,8 +1,7 @@
 """Where a job runs: a LocalCluster over this machine's cores, somebody's client, or this process.
 
 `prewarm` starts the process that workers are forked from while this one still imports;
-`connect` gives a `Session`, which runs Dask collections and can be interrupted at any time;
-`signals` turns SIGINT, SIGTERM and SIGHUP into an orderly end that cannot hang.
+`connect` gives a `Session`, which runs Dask collections and can be interrupted at any time.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ from multiprocessing import spawn
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from daskmr.errors import InputError, Interrupted, JobError, TaskFailed
+from daskmr.errors import InputError, JobError, TaskFailed
 
 if TYPE_CHECKING:
     from distributed import Client
 
     from daskmr.config import Config
 
-__all__ = ["Session", "WorkerDied", "connect", "on_hard_exit", "prewarm", "signals"]
+__all__ = ["Session", "WorkerDied", "connect", "prewarm"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +36,6 @@ _HOST = "127.0.0.1"
 _POLL_SECONDS = 0.2
 _DASHBOARD_AFTER_SECONDS = 3.0
 _CLOSE_SECONDS = 3.0
-_HARD_EXIT_SECONDS = 4.0
 
 # Read when a process or a library starts, so they must stand before the forkserver does.
 _WORKER_ENVIRONMENT = {
@@ -623,112 +621,3 @@ def _kill_tree(pid: int) -> None:
         for victim in (*process.children(recursive=True), process):
             with suppress(psutil.Error):
                 victim.kill()
-
-
-# --- signals ------------------------------------------------------------------------------------
-
-_hard_exit_callbacks: list[Callable[[], object]] = []
-
-
-def on_hard_exit(callback: Callable[[], object]) -> Callable[[], None]:
-    """Register what must happen even when the process has to be ended the hard way.
-
-    Parameters
-    ----------
-    callback : callable
-        Quick and idempotent; called in another thread, maybe during the ordinary clean-up.
-
-    Returns
-    -------
-    callable
-        Takes the registration back.
-
-    Examples
-    --------
-    >>> forget = on_hard_exit(lambda: print("removing temporary files"))
-    >>> forget()
-    """
-    _hard_exit_callbacks.append(callback)
-
-    def forget() -> None:
-        with suppress(ValueError):
-            _hard_exit_callbacks.remove(callback)
-
-    return forget
-
-
-@contextmanager
-def signals() -> Iterator[None]:
-    """Have SIGINT, SIGTERM and SIGHUP raise `Interrupted`, once, in the main thread.
-
-    Further signals are ignored, so that they do not disturb the clean-up. If 4 seconds after
-    the first one the process is still there, whatever it does, its child processes are killed,
-    the callbacks of `on_hard_exit` run, and the process exits. So leave the process after an
-    `Interrupted`: this last resort stays armed. A signal that is ignored at the start
-    (``nohup``) stays ignored.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    import psutil  # noqa: F401  # here, as the last resort must not import anything
-
-    caught = [s for s in _stop_signals() if signal.getsignal(s) is not signal.SIG_IGN]
-    read_end, write_end = os.pipe()
-    os.set_blocking(write_end, False)
-    # The watchdog hears of a signal from C code: also when the main thread cannot run Python.
-    threading.Thread(target=_watchdog, args=(read_end, caught), daemon=True).start()
-    before_fd = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-    seen: list[int] = []
-    handle = _raise_once(seen)
-    before = {s: signal.signal(s, handle) for s in caught}
-    try:
-        yield
-    finally:
-        if not seen:
-            for s, handler in before.items():
-                signal.signal(s, handler)
-            signal.set_wakeup_fd(before_fd)
-            os.close(write_end)
-
-
-def _stop_signals() -> list[signal.Signals]:
-    names = ("SIGINT", "SIGTERM", "SIGHUP")
-    return [getattr(signal, name) for name in names if hasattr(signal, name)]
-
-
-def _raise_once(seen: list[int]) -> Callable[[int, Any], None]:
-    def handle(signum: int, frame: Any) -> None:
-        if not seen:
-            seen.append(signum)
-            raise Interrupted(signum)
-
-    return handle
-
-
-def _watchdog(read_end: int, caught: list[signal.Signals]) -> None:
-    while True:
-        received = os.read(read_end, 1)
-        if not received:
-            os.close(read_end)
-            return  # all went well, and the other end is closed
-        if received[0] in caught:
-            time.sleep(_HARD_EXIT_SECONDS)
-            _hard_exit(received[0])
-
-
-def _hard_exit(signum: int) -> None:
-    _kill_children()
-    for callback in list(_hard_exit_callbacks):
-        with suppress(Exception):
-            callback()
-    _kill_children()  # what was started meanwhile
-    os._exit(128 + signum)
-
-
-def _kill_children() -> None:
-    import psutil
-
-    with suppress(psutil.Error):
-        for child in psutil.Process().children(recursive=True):
-            with suppress(psutil.Error):
-                child.kill()

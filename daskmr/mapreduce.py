@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import time
 import weakref
 from collections.abc import Iterator, Mapping
@@ -20,12 +21,13 @@ from typing import IO, TYPE_CHECKING, Any
 import dask.bag as db
 from dask.delayed import delayed
 
-from daskmr.cluster import Session, WorkerDied, connect, on_hard_exit
+from daskmr.cluster import Session, WorkerDied, connect
 from daskmr.config import Config, load_config
 from daskmr.errors import InputError, JobError, NothingMatchedError
+from daskmr.interruption import on_hard_exit
 from daskmr.job import Job, load_job
 from daskmr.listing import Listing, list_files
-from daskmr.mapper import TALLY, MapTask, explain_timeout, map_partition, read_mark
+from daskmr.mapper import TALLY, MapTask, explain_timeout, map_packed, read_mark
 from daskmr.output import OutputFile, merge_parts, write_bad_records
 from daskmr.partition import Partition, estimate_bytes, plan_partitions
 from daskmr.parts import Part
@@ -300,11 +302,11 @@ class _Run:
         # One key of the graph holds what all tasks share; unique, since clients of one scheduler
         # share keys of one name.
         shared = delayed(map_task, name=f"map-task-{self.run_dir.run_id}", traverse=False)
-        runs = db.from_sequence(plan, partition_size=1).map(map_partition, task=shared).flatten()
+        packed = [pickle.dumps(partition, 5) for partition in plan]
+        runs = db.from_sequence(packed, partition_size=1).map(map_packed, task=shared).flatten()
         if job.reduce is None:
             return runs
-        merge = Merge(job)
-        folded = runs.foldby(itemgetter(0), merge, combine=merge, split_every=_SPLIT_EVERY)
+        folded = runs.foldby(itemgetter(0), _never, combine=Merge(job), split_every=_SPLIT_EVERY)
         reduce_task = ReduceTask(
             job=job,
             run_dir=self.run_dir.path,
@@ -374,6 +376,11 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:
         pass
     return True
+
+
+def _never(first: Any, second: Any) -> Any:
+    """Stand in for the operator within a partition, which gives one Run a bucket: none meet."""
+    raise AssertionError("a partition gave two Runs of one bucket")
 
 
 def _part_bytes(config: Config, parts: int) -> int:

@@ -18,7 +18,7 @@ import dask.bag as db
 import psutil
 import pytest
 
-from daskmr import cluster
+from daskmr import cluster, interruption
 from daskmr._preload import MODULES
 from daskmr.cluster import WorkerDied, connect
 from daskmr.config import load_config
@@ -283,7 +283,7 @@ def test_scheduler_gone_is_an_error(client, tmp_path):
 
 SCRIPT = """
 import ctypes, os, re, signal, sys, threading, time
-from daskmr import cluster
+from daskmr import cluster, interruption
 cluster.prewarm()
 
 def stuck(kind, marker):
@@ -315,7 +315,7 @@ def main(kind, run_dir, marker):
 from daskmr.errors import Interrupted
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
 try:
-    with cluster.signals():
+    with interruption.signals():
         main(*sys.argv[1:])
 except Interrupted as interrupted:
     raise SystemExit(interrupted.exit_code)
@@ -433,9 +433,9 @@ def test_a_clean_up_that_hangs_is_cut_off(start):
     process = start(
         """
         import subprocess, sys, time
-        from daskmr import cluster
-        cluster.on_hard_exit(lambda: print("removed", flush=True))
-        with cluster.signals():
+        from daskmr import cluster, interruption
+        interruption.on_hard_exit(lambda: print("removed", flush=True))
+        with interruption.signals():
             subprocess.Popen(["sleep", "600"])
             try:
                 open(sys.argv[3], "w").close()
@@ -482,6 +482,6 @@ def test_a_script_without_main_guard_just_works(start):
 
 def test_signals_leaves_the_handlers_as_they_were():
     before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
-    with cluster.signals():
+    with interruption.signals():
         assert signal.getsignal(signal.SIGTERM) not in before
     assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before

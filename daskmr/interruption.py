@@ -1,0 +1,123 @@
+"""Being stopped: SIGINT, SIGTERM and SIGHUP end a job in order, and in any case."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from daskmr.errors import Interrupted
+
+__all__ = ["on_hard_exit", "signals"]
+
+_HARD_EXIT_SECONDS = 4.0
+
+_hard_exit_callbacks: list[Callable[[], object]] = []
+
+
+def on_hard_exit(callback: Callable[[], object]) -> Callable[[], None]:
+    """Register what must happen even when the process has to be ended the hard way.
+
+    Parameters
+    ----------
+    callback : callable
+        Quick and idempotent; called in another thread, maybe during the ordinary clean-up.
+
+    Returns
+    -------
+    callable
+        Takes the registration back.
+
+    Examples
+    --------
+    >>> forget = on_hard_exit(lambda: print("removing temporary files"))
+    >>> forget()
+    """
+    _hard_exit_callbacks.append(callback)
+
+    def forget() -> None:
+        with suppress(ValueError):
+            _hard_exit_callbacks.remove(callback)
+
+    return forget
+
+
+@contextmanager
+def signals() -> Iterator[None]:
+    """Have SIGINT, SIGTERM and SIGHUP raise `Interrupted`, once, in the main thread.
+
+    Further signals are ignored, so that they do not disturb the clean-up. If 4 seconds after
+    the first one the process is still there, whatever it does, its child processes are killed,
+    the callbacks of `on_hard_exit` run, and the process exits. So leave the process after an
+    `Interrupted`: this last resort stays armed. A signal that is ignored at the start
+    (``nohup``) stays ignored.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    import psutil  # noqa: F401  # here, as the last resort must not import anything
+
+    caught = [s for s in _stop_signals() if signal.getsignal(s) is not signal.SIG_IGN]
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    # The watchdog hears of a signal from C code: also when the main thread cannot run Python.
+    threading.Thread(target=_watchdog, args=(read_end, caught), daemon=True).start()
+    before_fd = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    seen: list[int] = []
+    handle = _raise_once(seen)
+    before = {s: signal.signal(s, handle) for s in caught}
+    try:
+        yield
+    finally:
+        if not seen:
+            for s, handler in before.items():
+                signal.signal(s, handler)
+            signal.set_wakeup_fd(before_fd)
+            os.close(write_end)
+
+
+def _stop_signals() -> list[signal.Signals]:
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    return [getattr(signal, name) for name in names if hasattr(signal, name)]
+
+
+def _raise_once(seen: list[int]) -> Callable[[int, Any], None]:
+    def handle(signum: int, frame: Any) -> None:
+        if not seen:
+            seen.append(signum)
+            raise Interrupted(signum)
+
+    return handle
+
+
+def _watchdog(read_end: int, caught: list[signal.Signals]) -> None:
+    while True:
+        received = os.read(read_end, 1)
+        if not received:
+            os.close(read_end)
+            return  # all went well, and the other end is closed
+        if received[0] in caught:
+            time.sleep(_HARD_EXIT_SECONDS)
+            _hard_exit(received[0])
+
+
+def _hard_exit(signum: int) -> None:
+    _kill_children()
+    for callback in list(_hard_exit_callbacks):
+        with suppress(Exception):
+            callback()
+    _kill_children()  # what was started meanwhile
+    os._exit(128 + signum)
+
+
+def _kill_children() -> None:
+    import psutil
+
+    with suppress(psutil.Error):
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                child.kill()
