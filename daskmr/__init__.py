@@ -9,7 +9,8 @@ from daskmr.errors import DaskMRError, InputError, JobError, NothingMatchedError
 
 if TYPE_CHECKING:
     from daskmr.job import Job
-    from daskmr.mapreduce import Result, mapreduce
+    from daskmr.pipeline import Result, mapreduce
+    from daskmr.plucking import pluck
 
 __all__ = [
     "DaskMRError",
@@ -20,6 +21,7 @@ __all__ = [
     "Result",
     "__version__",
     "mapreduce",
+    "pluck",
 ]
 
 
@@ -27,9 +29,7 @@ def __getattr__(name: str) -> Any:
     """Import what is heavy when it is first asked for: ``--help`` must not wait for Dask."""
     import importlib
 
-    modules = {"Job": "job", "Result": "mapreduce", "mapreduce": "mapreduce"}
+    modules = {"Job": "job", "Result": "pipeline", "mapreduce": "pipeline", "pluck": "plucking"}
     if name not in modules:
         raise AttributeError(f"module 'daskmr' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"daskmr.{modules[name]}"), name)
-    globals()[name] = value  # a function has its module's name: the module must not stay here
-    return value
+    return getattr(importlib.import_module(f"daskmr.{modules[name]}"), name)

@@ -124,7 +124,12 @@ def _run(
 ) -> None:
     import gc
 
-    from daskmr.mapreduce import mapreduce
+    import dask.config
+
+    # Read when distributed is imported: what it says while workers end is for its developers.
+    dask.config.set({"logging.distributed": "critical"})
+
+    from daskmr.pipeline import mapreduce
     from daskmr.report import summarise
 
     gc.freeze()

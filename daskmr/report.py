@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from daskmr.mapreduce import Result
+    from daskmr.pipeline import Result
 
 __all__ = ["format_bytes", "summarise"]
 

@@ -4,7 +4,7 @@
 
 A line: day, channel, documents, separated by semicolons. All that the question needs are the
 dimensions (reason, application, channel, version, build, day), which come from the path of the file.
-The JSON is not parsed, so this is many times faster than a job that looks into the documents.
+The JSON is not parsed, so this is several times faster than a job that looks into the documents.
 """
 
 SEPARATOR = ";"

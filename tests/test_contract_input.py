@@ -357,15 +357,12 @@ def test_a_line_that_is_too_long_is_a_bad_record(place):
         ("{}[key]", "KeyError: 'k'"),
         ("sys.exit(0)", "SystemExit: 0"),
         ("sys.exit()", "SystemExit"),
-        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
         ("raise StopIteration", "StopIteration"),
         ("raise OSError(2, 'gone', 'elsewhere')", "FileNotFoundError"),
         ("open('/no/such/file')", "FileNotFoundError"),
     ],
 )
 def test_what_else_map_raises_fails_the_job(place, inline, statement, described):
-    if inline and "KeyboardInterrupt" in statement:
-        pytest.skip("in the main thread it is a Ctrl-C")
     place.lines([["k\tfine"], ["k\tfine", "k\tfine", "k\tbad"]])
     place.output.write_text("old")
     script = f"""
@@ -389,6 +386,12 @@ def test_what_else_map_raises_fails_the_job(place, inline, statement, described)
     assert "daskmr/" not in failure.value.details
     assert place.output.read_text() == "old"
     assert sorted(p.name for p in place.root.iterdir()) == ["data", "job.py", "out.txt"]
+
+
+def test_a_keyboard_interrupt_of_the_scripts_own_is_a_failure_on_workers(place):
+    place.lines([["k\t1"]])
+    with pytest.raises(JobError, match=r"map failed at .*line 1: KeyboardInterrupt"):
+        place.run("def map(k, d, v, c): raise KeyboardInterrupt", inline=False)
 
 
 def test_sys_exit_in_map_is_no_success(place):

@@ -1,0 +1,423 @@
+"""The output is merged in key order, encoded, and in place whole or not at all."""
+
+from __future__ import annotations
+
+import base64
+import bz2
+import errno
+import gzip
+import io
+import json
+import lzma
+import os
+import pty
+import resource
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from daskmr.errors import InputError, JobError
+from daskmr.keys import canonical, sort_key
+from daskmr.output import OutputFile, encode, merge_parts, write_bad_records
+from daskmr.parts import Part, PartWriter
+from daskmr.tally import BadRecord
+
+ATOMS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-20, 20)
+    | st.floats(-9, 9)
+    | st.just(float("nan"))
+    | st.text(max_size=2)
+    | st.binary(max_size=2)
+)
+MIXED = ATOMS | st.lists(ATOMS, max_size=2).map(tuple)
+KEYS = st.sampled_from([MIXED, st.text(max_size=3), st.integers(-99, 99), st.binary(max_size=3)])
+
+
+def part_of(folder: str, blocks: Any, in_memory: int = 1 << 20) -> Part:
+    writer = PartWriter(folder, in_memory)
+    for keys, written in blocks:
+        writer.add(keys, written, len(written))
+    return writer.finish()
+
+
+def blocks_of(items: list[Any], size: int) -> Iterator[list[Any]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+# --- merging ---------------------------------------------------------------------------------
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data(), st.integers(1, 9), st.sampled_from([1, 2, 5, 100]), st.sampled_from([0, 1 << 20]))
+def test_merged_parts_equal_sorting_all(data: Any, count: int, size: int, in_memory: int) -> None:
+    keys: dict[Any, Any] = {}
+    for key in data.draw(st.lists(data.draw(KEYS), max_size=60)):
+        keys.setdefault(sort_key(canonical(key)), canonical(key))
+    places = data.draw(st.lists(st.integers(0, count - 1), min_size=len(keys), max_size=len(keys)))
+    with tempfile.TemporaryDirectory() as folder:
+        parts = []
+        for number in range(count):
+            own = [key for key, place in zip(keys.values(), places, strict=True) if place == number]
+            own.sort(key=sort_key)
+            cut = [(block, [repr(key) for key in block]) for block in blocks_of(own, size)]
+            parts.append(part_of(folder, cut, in_memory))
+        got = [written for batch in merge_parts(parts) for written in batch]
+    assert got == [repr(key) for key in sorted(keys.values(), key=sort_key)]
+
+
+def test_many_parts_of_very_different_lengths() -> None:
+    parts = [
+        part_of("unused", [([n], [str(n)]) for n in range(start, 5000, 1 + start**2)])
+        for start in range(60)
+    ]
+    expected = sorted(n for start in range(60) for n in range(start, 5000, 1 + start**2))
+    got = [written for batch in merge_parts(parts) for written in batch]
+    assert got == list(map(str, expected))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.lists(st.text(max_size=3), max_size=6), max_size=6), st.sampled_from([1, 3]))
+def test_map_only_parts_keep_their_order(texts: list[list[str]], size: int) -> None:
+    parts = [part_of("unused", [(None, b) for b in blocks_of(own, size)]) for own in texts]
+    got = [written for batch in merge_parts(parts) for written in batch]
+    assert got == [text for own in texts for text in own]
+
+
+def test_no_parts_and_empty_parts() -> None:
+    empty = part_of("unused", [])
+    assert list(merge_parts([])) == []
+    assert list(merge_parts([empty])) == list(merge_parts([empty, empty])) == []
+    some = part_of("unused", [(["a"], ["x"])])
+    assert list(merge_parts([empty, some, empty])) == [["x"]]
+
+
+# --- text to bytes ---------------------------------------------------------------------------
+
+
+@given(st.binary(max_size=40))
+def test_any_bytes_survive_the_way_through_text(data: bytes) -> None:
+    assert encode(data.decode("utf-8", "surrogateescape")) == data
+
+
+@given(st.text(st.characters(), max_size=20))
+def test_plain_text_is_utf8_and_lone_surrogates_are_passed(text: str) -> None:
+    if any(0xDC80 <= ord(c) <= 0xDCFF for c in text):
+        expected = b"".join(
+            bytes([ord(c) - 0xDC00])
+            if 0xDC80 <= ord(c) <= 0xDCFF
+            else c.encode("utf-8", "surrogatepass")
+            for c in text
+        )
+    else:
+        expected = text.encode("utf-8", "surrogatepass")
+    assert encode(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "data"),
+    [
+        ("\ud800\udcff\udc7f\udfff", b"\xed\xa0\x80\xff\xed\xb1\xbf\xed\xbf\xbf"),
+        ("a\udc80\u20acz", b"a\x80\xe2\x82\xacz"),
+        ("", b""),
+    ],
+)
+def test_surrogates_of_both_kinds(text: str, data: bytes) -> None:
+    assert encode(text) == data
+
+
+# --- putting the output in place -------------------------------------------------------------
+
+
+def write(target: Any, *texts: str, run_id: str = "id") -> OutputFile:
+    file = OutputFile(os.fspath(target), run_id)
+    for text in texts:
+        file.write(text)
+    file.close()
+    return file
+
+
+def test_nothing_is_there_before_the_commit(tmp_path: Path) -> None:
+    file = write(tmp_path / "out", "a", "b\u00e9")
+    assert os.listdir(tmp_path) == [".out.id.tmp"]
+    assert file.bytes == 4
+    file.commit()
+    assert os.listdir(tmp_path) == ["out"]
+    assert (tmp_path / "out").read_bytes() == b"ab\xc3\xa9"
+    file.discard()
+    file.commit()
+    assert (tmp_path / "out").read_bytes() == b"ab\xc3\xa9", "both do nothing any more"
+
+
+def test_an_old_output_stays_until_the_commit(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    target.write_text("old")
+    file = write(target, "new")
+    assert target.read_text() == "old"
+    with target.open() as reader:
+        file.commit()
+        assert reader.read() == "old", "it was replaced, not written over"
+    assert target.read_text() == "new"
+
+
+@pytest.mark.parametrize("name", ["out", "out.gz", "out.bz2", "out.xz", "out.zst"])
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_discarded_output_leaves_nothing(tmp_path: Path, name: str, closed: bool) -> None:
+    target = tmp_path / name
+    target.write_text("old")
+    file = OutputFile(str(target), "id")
+    file.write("new" * 1000)
+    if closed:
+        file.close()
+    file.discard()
+    file.discard()
+    assert os.listdir(tmp_path) == [name]
+    assert target.read_text() == "old"
+
+
+def test_two_runs_do_not_meet(tmp_path: Path) -> None:
+    first = write(tmp_path / "out", "first", run_id="1")
+    second = write(tmp_path / "out", "second", run_id="2")
+    second.commit()
+    first.commit()
+    assert os.listdir(tmp_path) == ["out"]
+    assert (tmp_path / "out").read_text() == "first"
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/out").write_text("old")
+    (tmp_path / "link").symlink_to("real/out")
+    (tmp_path / "dangling").symlink_to("real/new")
+    for link, real in (("link", "out"), ("dangling", "new")):
+        write(tmp_path / link, "text").commit()
+        assert (tmp_path / link).is_symlink()
+        assert (tmp_path / "real" / real).read_text() == "text"
+    assert sorted(os.listdir(tmp_path / "real")) == ["new", "out"]
+
+
+def test_a_relative_path_survives_a_change_of_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = OutputFile("out", "id")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    file.write("text")
+    file.close()
+    file.commit()
+    assert (tmp_path / "out").read_text() == "text"
+
+
+def unusable(folder: Path, kind: str) -> str:
+    """Make a target that no output can be written to."""
+    (folder / "file").write_text("")
+    (folder / "loop").symlink_to("loop")
+    (folder / "folder").mkdir()
+    (folder / "link").symlink_to("folder")
+    return str(
+        folder / {"missing": "no/such/out", "long": "x" * 300, "below": "file/out"}.get(kind, kind)
+    )
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "link", "below", "loop", "long"])
+def test_an_unusable_target_is_an_error_at_once(tmp_path: Path, kind: str) -> None:
+    target = unusable(tmp_path, kind)
+    before = sorted(os.listdir(tmp_path))
+    with pytest.raises(InputError, match="output"):
+        OutputFile(target, "id")
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+@pytest.mark.parametrize("name", ["", ".", "./"])
+def test_a_target_without_a_name_is_a_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="is a directory"):
+        OutputFile(name, "id")
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "\u65e5" * 85, "\u65e5" * 80 + ".gz", "a b\udcff"])
+def test_any_name_that_the_disk_takes_will_do(tmp_path: Path, name: str) -> None:
+    write(tmp_path / name, "text").commit()
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_a_socket_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the path of a socket is short
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("out")
+        with pytest.raises(InputError, match="output"):
+            OutputFile("out", "id")
+    assert os.path.exists("out")
+
+
+def test_a_pipe_is_written_straight(tmp_path: Path) -> None:
+    target = tmp_path / "pipe"
+    os.mkfifo(target)
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.append(target.read_bytes()))
+    reader.start()
+    write(target, "a", "b").commit()
+    reader.join()
+    assert got == [b"ab"]
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
+def test_dev_null_stays_what_it_is() -> None:
+    file = write("/dev/null", "x" * 100_000)
+    file.commit()
+    file.discard()
+    assert not os.path.isfile("/dev/null")
+    assert os.path.exists("/dev/null")
+
+
+def test_standard_output_is_left_open() -> None:
+    stdout = io.BytesIO()
+    file = OutputFile("-", "id", stdout)
+    file.write("\udcff\ud800\u00e9\n")
+    file.close()
+    file.commit()
+    file.discard()
+    assert stdout.getvalue() == b"\xff\xed\xa0\x80\xc3\xa9\n"
+
+
+def test_a_terminal_shows_surrogates_as_escapes() -> None:
+    master, slave = pty.openpty()
+    try:
+        with os.fdopen(slave, "wb", buffering=0) as terminal:
+            file = OutputFile("-", "id", terminal)
+            file.write("\udcff\ud800\u00e9")
+            file.close()
+            assert os.read(master, 100) == "\\udcff\\ud800\u00e9".encode()
+    finally:
+        os.close(master)
+
+
+# --- compression -----------------------------------------------------------------------------
+
+DECODERS = {
+    ".gz": gzip.decompress,
+    ".bz2": bz2.decompress,
+    ".xz": lzma.decompress,
+    ".zst": lambda data: zstandard.ZstdDecompressor().decompressobj().decompress(data),
+}
+
+
+@pytest.mark.parametrize("extension", [*DECODERS, ".GZ"])
+def test_compressed_outputs_decode_and_do_not_depend_on_time_or_name(
+    tmp_path: Path, extension: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [f"{n}\t\u00e9\udcff\n" * (n % 50) for n in range(300)]
+    contents = []
+    for name, now in (("one", 1e9), ("other", 1.5e9)):
+        with monkeypatch.context() as patch:
+            patch.setattr("time.time", lambda now=now: now)
+            file = write(tmp_path / f"{name}{extension}", *texts)
+            file.commit()
+        contents.append((tmp_path / f"{name}{extension}").read_bytes())
+        assert file.bytes == len(contents[-1]) < len(encode("".join(texts)))
+    assert contents[0] == contents[1]
+    assert DECODERS[extension.lower()](contents[0]) == encode("".join(texts))
+
+
+@pytest.mark.parametrize("extension", DECODERS)
+def test_an_empty_compressed_output_decodes_to_nothing(tmp_path: Path, extension: str) -> None:
+    write(tmp_path / f"out{extension}").commit()
+    assert DECODERS[extension]((tmp_path / f"out{extension}").read_bytes()) == b""
+
+
+@pytest.mark.parametrize("name", ["out.txt", "gz", ".gz", "out.gz.txt"])
+def test_other_names_are_not_compressed(tmp_path: Path, name: str) -> None:
+    write(tmp_path / name, "text").commit()
+    assert (tmp_path / name).read_bytes() == b"text"
+
+
+# --- a disk that is full ---------------------------------------------------------------------
+
+
+@contextmanager
+def full_disk(free: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (free, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("name", ["out", "out.gz", "out.bz2", "out.xz", "out.zst"])
+def test_a_full_disk_leaves_the_old_output(tmp_path: Path, name: str) -> None:
+    target = tmp_path / name
+    target.write_text("old")
+    noise = os.urandom(300_000).hex()
+    with full_disk(1000):
+        file = OutputFile(str(target), "id")
+        with pytest.raises(JobError, match=r"File too large .*bytes are free there.*Make room"):
+            for _ in range(20):
+                file.write(noise)
+            file.close()
+        file.discard()
+    del file  # what is left in its buffers must not come back as a warning
+    assert os.listdir(tmp_path) == [name]
+    assert target.read_text() == "old"
+
+
+def test_a_full_device_fails_the_job() -> None:
+    file = OutputFile("/dev/full", "id")
+    with pytest.raises(JobError, match=os.strerror(errno.ENOSPC)):
+        for _ in range(2):
+            file.write("x" * 100_000)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        file._file.close()
+
+
+def test_a_target_that_became_a_folder(tmp_path: Path) -> None:
+    file = write(tmp_path / "out", "text")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(JobError, match="Is a directory"):
+        file.commit()
+    file.discard()
+    assert os.listdir(tmp_path) == ["out"]
+
+
+# --- bad records -----------------------------------------------------------------------------
+
+
+def test_bad_records_are_lines_of_json(tmp_path: Path) -> None:
+    records = [
+        BadRecord("a/b.gz", 7, "ValueError", "ValueError: no \ud800 \u00e9", b"k\tv\xff\x00\n\r"),
+        BadRecord("odd\udcff", 1, "no tab in the line", "", b""),
+    ]
+    file = write_bad_records(str(tmp_path / "out.bad.jsonl"), "id", records)
+    assert os.listdir(tmp_path) == [".out.bad.jsonl.id.tmp"], "ready, and not in place"
+    file.commit()
+    data = (tmp_path / "out.bad.jsonl").read_bytes()
+    assert data.isascii()
+    lines = [json.loads(line) for line in data.decode().splitlines()]
+    for line, record in zip(lines, records, strict=True):
+        assert base64.b64decode(line.pop("raw")) == record.raw
+        assert line == {
+            "file": record.file,
+            "line": record.line,
+            "reason": record.reason,
+            "detail": record.detail,
+        }
+
+
+def test_bad_records_that_do_not_fit_leave_nothing(tmp_path: Path) -> None:
+    records = [BadRecord("f", n, "r", "", os.urandom(5000)) for n in range(50)]
+    with full_disk(10_000), pytest.raises(JobError, match="Make room"):
+        write_bad_records(str(tmp_path / "bad"), "id", records)
+    assert os.listdir(tmp_path) == []

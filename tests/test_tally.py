@@ -1,0 +1,188 @@
+"""Tallies add up to the same whatever the tree in which they meet."""
+
+from __future__ import annotations
+
+import cProfile
+import marshal
+import pstats
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from daskmr.tally import BadRecord, Span, Tally, add_counts, merge_profiles
+
+COUNTS = st.dictionaries(st.sampled_from("abc"), st.integers(1, 9))
+
+
+@st.composite
+def tallies(draw: Any) -> Tally:
+    """What mappers give: each saves its first bad records up to the limit, and none after that."""
+    limit = 20
+    tally = []
+    for number in range(draw(st.integers(0, 4))):
+        saved, unsaved, size = [], set(), 0
+        for line in range(draw(st.integers(0, 4))):
+            raw = b"x" * draw(st.integers(0, 12))
+            size += len(raw)
+            record = BadRecord(f"{number}.{draw(st.integers(0, 1))}", line, "r", "", raw)
+            if size <= limit:
+                saved.append(record)
+            else:
+                unsaved.add(record.file)
+        tally.append(
+            Tally(
+                files=draw(st.integers(0, 5)),
+                bytes=draw(st.integers(0, 5)),
+                records=draw(st.integers(0, 5)),
+                bad=draw(COUNTS),
+                bad_files=draw(COUNTS),
+                saved=tuple(saved),
+                save_limit=limit,
+                unsaved_files=frozenset(unsaved),
+                corrupt=tuple(draw(st.lists(st.just((f"{number}", "why")), max_size=1))),
+                spilled=draw(st.integers(0, 5)),
+                mapping=draw(st.none() | st.builds(Span, st.integers(0, 9), st.integers(0, 9))),
+            )
+        )
+    return tally
+
+
+def equal(first: Tally, second: Tally, *names: str) -> bool:
+    return all(getattr(first, name) == getattr(second, name) for name in names)
+
+
+COUNTED = ("files", "bytes", "records", "bad", "bad_files", "corrupt", "spilled", "mapping")
+
+
+def trees(items: list[Tally]) -> list[Tally]:
+    """Add `items` from the left, from the right, and by halves."""
+    left = right = Tally()
+    for item in items:
+        left = left + item
+    for item in reversed(items):
+        right = item + right
+
+    def halves(part: list[Tally]) -> Tally:
+        middle = len(part) // 2
+        return halves(part[:middle]) + halves(part[middle:]) if middle else part[0]
+
+    return [left, right, halves(items or [Tally()])]
+
+
+@settings(max_examples=150, deadline=None)
+@given(tallies())
+def test_counts_add_up_in_any_tree(items: list[Tally]) -> None:
+    left, right, halves = trees(items)
+    assert equal(left, right, *COUNTED)
+    assert equal(left, halves, *COUNTED)
+    assert left.bad == dict(sum((Counter(item.bad) for item in items), Counter()))
+    assert left.bad_records == sum(item.bad_records for item in items)
+
+
+@settings(max_examples=150, deadline=None)
+@given(tallies())
+def test_no_bad_record_is_lost_unseen_and_no_more_than_the_limit_is_saved(
+    items: list[Tally],
+) -> None:
+    for total in trees(items):
+        assert sum(len(record.raw) for record in total.saved) <= 20
+        given_records = [record for item in items for record in item.saved]
+        kept = iter(given_records)
+        assert all(record in kept for record in total.saved), "in input order"
+        lost = {r.file for r in given_records if r not in total.saved}
+        lost |= {file for item in items for file in item.unsaved_files}
+        assert total.unsaved_files == lost
+
+
+@settings(max_examples=300, deadline=None)
+@given(tallies())
+def test_the_first_bad_records_are_saved_whatever_the_tree(items: list[Tally]) -> None:
+    """The summary says "the first N saved", so nothing may follow what was left out."""
+    left, right, halves = trees(items)
+    assert left.saved == right.saved == halves.saved
+    assert left.unsaved_files == right.unsaved_files == halves.unsaved_files
+
+
+def test_nothing_is_saved_behind_what_was_left_out() -> None:
+    def one(name: str, size: int) -> Tally:
+        return Tally(saved=(BadRecord(name, 1, "r", "", b"x" * size),), save_limit=10)
+
+    first, large, small = one("first", 3), one("large", 8), one("small", 5)
+    for total in (first + large + small, first + (large + small)):
+        assert [record.file for record in total.saved] == ["first"]
+        assert total.unsaved_files == {"large", "small"}
+
+
+def test_an_empty_tally_changes_nothing() -> None:
+    saved = (BadRecord("f", 1, "r", "", b"abc"),)
+    tally = Tally(1, 2, 3, {"a": 1}, {"f": 1}, saved, 3, frozenset("g"), (("c", "w"),), 9)
+    assert tally + Tally() == Tally() + tally == tally
+
+
+def test_spans_unite() -> None:
+    assert Span(1, 5) | Span(0, 3) == Span(0, 5)
+    assert (Tally(mapping=Span(1, 2)) + Tally()).mapping == Span(1, 2)
+    assert (Tally(mapping=Span(1, 2)) + Tally(mapping=Span(5, 6))).mapping == Span(1, 6)
+
+
+@given(COUNTS, COUNTS)
+def test_counts_are_added_without_changing_them(first: Any, second: Any) -> None:
+    before = dict(first), dict(second)
+    assert add_counts(first, second) == dict(Counter(first) + Counter(second))
+    assert (first, second) == before
+
+
+# --- profiles --------------------------------------------------------------------------------
+
+
+def _leaf(n: int) -> int:
+    return sum(range(n))
+
+
+def _branch(n: int) -> int:
+    return _leaf(n) + (_branch(n - 1) if n else 0)
+
+
+def _other(n: int) -> int:
+    return _leaf(n) + len(sorted(str(n)))
+
+
+def profile_of(*functions: Any) -> dict[Any, Any]:
+    profiler = cProfile.Profile()
+    for function in functions:
+        profiler.runcall(function, 5)
+    profiler.create_stats()
+    stats: dict[Any, Any] = profiler.stats  # type: ignore[attr-defined]
+    return stats
+
+
+def as_file(path: Path, stats: dict[Any, Any]) -> str:
+    path.write_bytes(marshal.dumps(stats))
+    return str(path)
+
+
+def test_merged_profiles_equal_those_of_pstats(tmp_path: Path) -> None:
+    profiles = [
+        profile_of(_branch, _other),
+        profile_of(_other),
+        profile_of(_leaf, _branch, _branch),
+        profile_of(len),
+    ]
+    files = [as_file(tmp_path / f"{n}.prof", stats) for n, stats in enumerate(profiles)]
+    copies = [marshal.dumps(stats) for stats in profiles]
+    merged: Any = None
+    for stats in profiles:
+        merged = merge_profiles(merged, stats)
+    assert merged == pstats.Stats(*files).stats  # type: ignore[attr-defined]
+    assert [marshal.dumps(stats) for stats in profiles] == copies, "none is changed"
+    assert pstats.Stats(as_file(tmp_path / "merged", merged)).total_calls > 20  # type: ignore[attr-defined]
+
+
+def test_merging_with_no_profile() -> None:
+    stats = profile_of(_leaf)
+    assert merge_profiles(None, None) is None
+    assert merge_profiles(stats, None) == merge_profiles(None, stats) == stats
+    assert (Tally(profile=stats) + Tally()).profile == stats
