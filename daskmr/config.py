@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from importlib import resources
@@ -62,10 +63,10 @@ class Config:
     schema: str | None
 
 
-def _packaged_defaults() -> dict[str, Any]:
+@functools.cache
+def _packaged_defaults() -> Any:
     text = resources.files("daskmr").joinpath("daskmr.yaml").read_text(encoding="utf-8")
-    defaults: dict[str, Any] = yaml.safe_load(text)
-    return defaults
+    return yaml.safe_load(text)
 
 
 def load_config(**options: Any) -> Config:
@@ -81,7 +82,7 @@ def load_config(**options: Any) -> Config:
     InputError
         For a value that is not of its form, naming the setting, or an option that is not one.
     """
-    dask.config.update_defaults(_packaged_defaults())
+    dask.config.update(dask.config.config, _packaged_defaults(), priority="old")
     unknown = options.keys() - Config.__dataclass_fields__.keys()
     if unknown:
         raise InputError(
@@ -110,9 +111,14 @@ def _text(value: Any) -> str:
 
 
 def _positive(value: Any) -> int:
-    if isinstance(value, bool) or int(value) != float(value) or int(value) < 1:
+    try:
+        count = int(value)
+        whole = not isinstance(value, bool) and count == float(value)
+    except (TypeError, ValueError):
+        count, whole = 0, False
+    if not whole or count < 1:
         raise ValueError("it must be a whole number of at least 1")
-    return int(value)
+    return count
 
 
 def _bytes(value: Any) -> int:
@@ -134,15 +140,14 @@ def _memory_limit(value: Any) -> int | str:
 def _share_or_count(value: Any) -> int | float:
     """``7`` is a count and ``"0.5%"`` a share, here 0.005."""
     text = str(value).strip()
-    if text.endswith("%"):
-        share = float(text[:-1]) / 100
-        if not 0 <= share <= 1:
-            raise ValueError("a share lies between 0% and 100%")
-        return share
-    count = int(text)
-    if count < 0:
-        raise ValueError("it must be a count such as 100 or a share such as 0.1%")
-    return count
+    share = text.endswith("%")
+    try:
+        number = float(text[:-1]) / 100 if share else int(text)
+    except ValueError:
+        number = -1
+    if number < 0 or (share and not number <= 1):
+        raise ValueError('it must be a count such as 100, or a share of up to 100%, as "0.1%"')
+    return number
 
 
 def _seconds(value: Any) -> float:

@@ -67,6 +67,15 @@ class TaskFailed(Exception):
     """
 
     def __init__(self, message: str, details: str = "") -> None:
+        message, details = _capped(message), _capped(details)
         super().__init__(message, details)
         self.message = message
         self.details = details
+
+
+_LONGEST_TEXT = 20_000
+
+
+def _capped(text: str) -> str:
+    half = _LONGEST_TEXT // 2
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:half]} ... {text[-half:]}"

@@ -60,7 +60,8 @@ def user_failure(job: Job, function: str, where: str, error: BaseException) -> T
     """
     location = user_location(job, error)
     place = f" ({location})" if location else ""
-    message = f"{function} failed {where}: {describe_exception(error)}{place}."
+    reason = describe_exception(error).removesuffix(".")
+    message = f"{function} failed {where}: {reason}{place}."
     if isinstance(error, SystemExit):
         message += f" Return from {function} instead of leaving the program."
     elif isinstance(error, MemoryError):

@@ -17,7 +17,7 @@ from typing import Any
 
 from daskmr.calls import combiner_of, set_up
 from daskmr.contexts import ItemContext, MapContext, TextContext
-from daskmr.errors import TaskFailed
+from daskmr.errors import DaskMRError, TaskFailed
 from daskmr.failures import guarded, is_interruption, shortened, user_failure
 from daskmr.job import Job
 from daskmr.listing import InputFile
@@ -176,15 +176,25 @@ def _alarm(task: MapTask, file: InputFile) -> Iterator[None]:
         return
 
     def ring(signum: int, frame: object) -> None:
-        raise TaskFailed(explain_timeout(os.path.join(task.root, file.path), seconds))
+        raise _FileTimeout
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 0.1)  # again, should the script swallow it
     try:
         yield
+    except _FileTimeout:
+        late = True
+    else:
+        late = False
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+    if late:
+        raise TaskFailed(explain_timeout(os.path.join(task.root, file.path), seconds))
+
+
+class _FileTimeout(BaseException):
+    """The alarm; not an ``Exception``, which a script may catch."""
 
 
 def explain_timeout(path: str, seconds: float) -> str:
@@ -221,6 +231,7 @@ class _Attempt:
         self.saved: list[BadRecord] = []
         self.saved_bytes = 0
         self.unsaved: set[str] = set()
+        self.truncated = False
         self.sink = _GroupSink(task) if task.job.reduce else _OutputSink(task)
 
     def run(self) -> list[tuple[int, Any]]:
@@ -248,6 +259,7 @@ class _Attempt:
             saved=tuple(self.saved),
             save_limit=self.task.save_limit,
             unsaved_files=frozenset(self.unsaved),
+            truncated=self.truncated,
             corrupt=tuple(self.corrupt.items()),
             spilled=self.sink.spilled,
             mapping=Span(started, time.time()),
@@ -333,7 +345,7 @@ class _Attempt:
                 if not chunks % _CHUNKS:
                     flush()
             flush()
-        except (CorruptFileError, TaskFailed):
+        except (CorruptFileError, DaskMRError, TaskFailed, _FileTimeout):
             raise
         except OSError as error:
             if error.filename == path:
@@ -357,14 +369,12 @@ class _Attempt:
         self.bad_files[path] += 1
         raw = raw_bytes(line)
         self.saved_bytes += len(raw)
-        if (
-            self.saved_bytes <= self.task.save_limit
-            and len(self.saved) < _SAVED_AT_MOST
-            and not isinstance(line, OversizedLine)
-        ):
-            self.saved.append(BadRecord(path, number, reason, detail, raw))
-        else:
+        if self.saved_bytes > self.task.save_limit or len(self.saved) >= _SAVED_AT_MOST:
+            self.truncated = True
+        if self.truncated or isinstance(line, OversizedLine):
             self.unsaved.add(path)
+        else:
+            self.saved.append(BadRecord(path, number, reason, detail, raw))
         limit = self.task.max_bad
         if limit is not None and self.bad.total() > limit:
             raise TaskFailed(

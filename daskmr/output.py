@@ -184,14 +184,17 @@ class OutputFile:
             mode = os.stat(self.path).st_mode
         except (FileNotFoundError, NotADirectoryError):
             mode = stat.S_IFREG
+        except OSError as error:
+            raise InputError(f"The output {self.name!r}: {error.strerror}. {advice}") from None
         if stat.S_ISDIR(mode):
             raise InputError(f"The output {self.name!r} is a directory. {advice}")
         if not os.path.isdir(folder):
             raise InputError(f"The output's directory {folder!r} does not exist. Make it first.")
-        if not stat.S_ISREG(mode):
-            return open(self.path, "wb")
-        temporary = os.path.join(folder, f".{name[:200]}.{run_id}.tmp")
+        short = os.fsdecode(os.fsencode(name)[:200])
+        temporary = os.path.join(folder, f".{short}.{run_id}.tmp")
         try:
+            if not stat.S_ISREG(mode):
+                return open(self.path, "wb")
             file = open(temporary, "xb")  # noqa: SIM115 - closed by `commit` or `discard`
         except OSError as error:
             raise InputError(

@@ -42,7 +42,8 @@ def summarise(result: Result) -> str:
     if result.deleted:
         lines.append(f"deleted  {result.deleted:,} input files")
     lines += _left_out(result)
-    return "\n".join(lines)
+    text = "\n".join(lines)  # with names of files in any encoding
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _describe_output(result: Result) -> str:

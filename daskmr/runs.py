@@ -103,22 +103,23 @@ class Combiner:
 
     def __init__(
         self,
-        combine: Callable[[Any, list[Any], Any], Any],
+        combine: Callable[[Any, Any, Any], Any],
         on_error: Callable[[BaseException, Any], Any],
     ) -> None:
         self.combine = combine
         self.on_error = on_error
 
-    def __call__(self, key: Any, values: list[Any]) -> list[Any]:
-        """Return the list that replaces `values`: one combined value, or `values` as they are."""
+    def __call__(self, key: Any, values: Sequence[Any]) -> Any:
+        """Return what replaces `values`: a list of one combined value, or `values` as they are."""
         context = CombineContext(key)
+        given = values[:] if isinstance(values, list) else values  # it may sort or empty its list
         try:
-            self.combine(key, values, context)
+            self.combine(key, given, context)
         except BaseException as error:
             failure = error
         else:
             return context.written or values
-        return self.on_error(failure, key)  # type: ignore[no-any-return]
+        return self.on_error(failure, key)
 
 
 def estimate_size(value: Any) -> int:
@@ -137,8 +138,10 @@ def estimate_size(value: Any) -> int:
         return 30
     if kind is bytes:
         return 33 + len(value)
-    if kind is tuple or kind is list or kind is set or kind is frozenset:
+    if kind is tuple or kind is list:
         return 64 + _estimate_elements(value) + 8 * len(value)
+    if kind is set or kind is frozenset:  # all of it: which elements come first is up to the seed
+        return 64 + sum(map(estimate_size, value)) + 8 * len(value)
     if kind is dict:
         return 64 + _estimate_elements(value) + _estimate_elements(value.values()) + 24 * len(value)
     try:
@@ -378,8 +381,7 @@ def read_groups(
     """
     extents = [c for c in run.chunks if not isinstance(c, bytes)]
     in_memory = sum(len(c) for c in run.chunks if isinstance(c, bytes))
-    # Half of the budget: estimates are rough, and a group must be judged alike in either way.
-    if 2 * sum(extent.size for extent in extents) + 3 * in_memory <= budget:
+    if sum(extent.size for extent in extents) + 3 * in_memory <= budget:
         yield from _groups_in_memory(run, combiner)
     else:
         yield from _groups_merged(run, combiner, budget, folder)
@@ -442,13 +444,17 @@ def _groups_merged(
         items = _merge_streams(chunks)
         following = next(items, None)
         while following is not None:
-            group = _Gathered(following[2], combiner, budget, folder)
+            group = _Gathered(following[2], budget, folder)
             order = following[0]
             while following is not None and following[0] == order:
                 group.extend(following[3])
                 following = next(items, None)
             with group:
-                yield group.key, group.values()
+                values = group.values()
+                if combiner and len(values) > 1:
+                    # Once, and over all of them: so the bucket's size does not show in the result.
+                    values = combiner(group.key, values)
+                yield group.key, values
     finally:
         for writer in made:
             writer.remove()
@@ -473,9 +479,9 @@ def _remerged(chunks: Sequence[bytes | Extent]) -> Iterator[tuple[bytes, int]]:
 class _Gathered:
     """Collects one group's values, on disk beyond the budget."""
 
-    def __init__(self, key: Any, combiner: Combiner | None, budget: int, folder: str) -> None:
+    def __init__(self, key: Any, budget: int, folder: str) -> None:
         self.key = key
-        self._combiner, self._budget, self._folder = combiner, budget, folder
+        self._budget, self._folder = budget, folder
         self._held: list[Any] = []
         self._size = 0
         self._writer: SegmentWriter | None = None
@@ -485,13 +491,6 @@ class _Gathered:
         self._held.extend(values)
         self._size += _estimate_elements(values) + _VALUE_COST * len(values)
         if self._size > self._budget:
-            self._shrink()
-
-    def _shrink(self) -> None:
-        if self._combiner is not None:
-            self._held = self._combiner(self.key, self._held)
-            self._size = _estimate_elements(self._held)
-        if self._size > self._budget // 2:
             self._page_out()
 
     def _page_out(self) -> None:
@@ -506,8 +505,7 @@ class _Gathered:
 
     def values(self) -> Sequence[Any]:
         if self._writer is None:
-            held = self._held
-            return self._combiner(self.key, held) if self._combiner and len(held) > 1 else held
+            return self._held
         self._page_out()
         self._writer.close()
         return SpilledValues(tuple(self._pages))
@@ -520,7 +518,7 @@ class _Gathered:
             self._writer.remove()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False, eq=False)
 class SpilledValues(Sequence[Any]):
     """The values of a group that is too large for memory: a sequence backed by its file.
 
@@ -530,8 +528,8 @@ class SpilledValues(Sequence[Any]):
     """
 
     pages: tuple[tuple[Extent, int], ...]
-    _starts: list[int] = field(init=False, repr=False)
-    _page: tuple[int, list[Any]] = field(init=False, default=(-1, []), repr=False)
+    _starts: list[int] = field(init=False)
+    _page: tuple[int, list[Any]] = field(init=False, default=(-1, []))
 
     def __post_init__(self) -> None:
         self._starts = [0]
@@ -540,6 +538,19 @@ class SpilledValues(Sequence[Any]):
 
     def __len__(self) -> int:
         return self._starts[-1]
+
+    def __repr__(self) -> str:
+        return repr(list(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:  # what outlives the group outlives its file
+        return list, (list(self),)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, list | SpilledValues):
+            return NotImplemented
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
 
     def __iter__(self) -> Iterator[Any]:
         for number in range(len(self.pages)):

@@ -7,6 +7,7 @@ with it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import uuid
@@ -14,13 +15,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import zstandard
+from isal.isal_zlib import crc32
 
 from daskmr.errors import JobError
 from daskmr.workdir import disk_error
 
 __all__ = ["Extent", "SegmentWriter", "read_frames"]
 
-_HEADER = struct.Struct("<I")
+_HEADER = struct.Struct("<II")  # length of the frame, and a checksum over that and the frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class SegmentWriter:
 
     def __init__(self, folder: str) -> None:
         self.path = os.path.join(folder, f"{uuid.uuid4().hex}.seg")
-        self._compress = zstandard.ZstdCompressor(level=1, write_checksum=True).compress
+        self._compress = zstandard.ZstdCompressor(level=1).compress
         self._offset = 0
         try:
             self._file = open(self.path, "xb")  # noqa: SIM115 - closed by `close` and `remove`
@@ -67,7 +69,7 @@ class SegmentWriter:
         try:
             for frame, estimated in frames:
                 data = self._compress(frame)
-                self._file.write(_HEADER.pack(len(data)))
+                self._file.write(_HEADER.pack(len(data), _checksum(data)))
                 self._file.write(data)
                 self._offset += _HEADER.size + len(data)
                 size += estimated
@@ -84,10 +86,14 @@ class SegmentWriter:
 
     def remove(self) -> None:
         """Remove the file."""
-        try:
+        with contextlib.suppress(OSError):  # it would write what is left, on a disk that is full
             self._file.close()
-        finally:
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
+
+
+def _checksum(data: bytes) -> int:
+    return crc32(data, len(data) & 0xFFFFFFFF)
 
 
 def read_frames(extent: Extent) -> Iterator[bytes]:
@@ -106,11 +112,15 @@ def read_frames(extent: Extent) -> Iterator[bytes]:
         with open(extent.path, "rb", buffering=0) as file:
             while offset < end:
                 head = os.pread(file.fileno(), _HEADER.size, offset)
-                (length,) = _HEADER.unpack(head)
-                data = os.pread(file.fileno(), length, offset + _HEADER.size)
+                length, checksum = _HEADER.unpack(head)
                 offset += _HEADER.size + length
-                yield decompress(data)
-    except (OSError, struct.error, zstandard.ZstdError) as error:
+                if offset > end:
+                    raise ValueError("a frame ends behind its extent")
+                data = os.pread(file.fileno(), length, offset - length)
+                if len(data) != length or _checksum(data) != checksum:
+                    raise ValueError("the checksum of a frame is wrong")
+                yield decompress(data, allow_extra_data=False)
+    except (OSError, ValueError, struct.error, zstandard.ZstdError) as error:
         reason = f"{type(error).__name__}: {error}"
     else:
         return

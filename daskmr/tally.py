@@ -63,6 +63,8 @@ class Tally:
         The first of them in input order, up to `save_limit` raw bytes.
     unsaved_files : frozenset of str
         Files with bad records that are not in `saved`.
+    truncated : bool
+        Later bad records are not saved, since an earlier one was too many.
     corrupt : tuple of (str, str)
         Files left out whole, and why.
     spilled : int
@@ -81,6 +83,7 @@ class Tally:
     spilled: int = 0
     mapping: Span | None = None
     profile: Profile | None = None
+    truncated: bool = False
 
     @property
     def bad_records(self) -> int:
@@ -89,7 +92,10 @@ class Tally:
 
     def __add__(self, other: Tally) -> Tally:
         limit = max(self.save_limit, other.save_limit)
-        saved, dropped = _within(self.saved + other.saved, limit)
+        both = self.saved + other.saved
+        saved, dropped = _within(both, limit)
+        if self.truncated:
+            saved, dropped = self.saved, other.saved
         return Tally(
             files=self.files + other.files,
             bytes=self.bytes + other.bytes,
@@ -99,6 +105,7 @@ class Tally:
             saved=saved,
             save_limit=limit,
             unsaved_files=self.unsaved_files | other.unsaved_files | {b.file for b in dropped},
+            truncated=self.truncated or other.truncated or bool(dropped),
             corrupt=self.corrupt + other.corrupt,
             spilled=self.spilled + other.spilled,
             mapping=_union(self.mapping, other.mapping),

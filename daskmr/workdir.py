@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import shutil
 import time
 import uuid
@@ -17,8 +18,8 @@ from daskmr.errors import InputError, JobError
 __all__ = ["RunDir", "disk_error"]
 
 _LOCK = "lock"
-_PREFIX = "run-"
-_NEW = ".new-"
+_RUN = re.compile(r"run-[0-9a-f]{12}")
+_NEW = re.compile(r"\.new-[0-9a-f]{12}")
 _NEW_IS_STALE_AFTER = 3600.0  # seconds; making a folder takes milliseconds
 
 
@@ -49,10 +50,10 @@ class RunDir:
             When the work dir cannot be made or written.
         """
         root = Path(os.path.abspath(work_dir))
-        created = [str(folder) for folder in (root, *root.parents) if not folder.exists()]
         run_id = uuid.uuid4().hex[:12]
-        new, path = root / f"{_NEW}{run_id}", root / f"{_PREFIX}{run_id}"
+        new, path = root / f".new-{run_id}", root / f"run-{run_id}"
         try:
+            created = [str(folder) for folder in (root, *root.parents) if not folder.exists()]
             root.mkdir(parents=True, exist_ok=True)
             new.mkdir()
             lock = os.open(new / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
@@ -83,7 +84,7 @@ class RunDir:
 
 def _sweep(root: Path) -> None:
     """Remove what runs left that were killed: their locks went with them."""
-    for folder in root.glob(f"{_PREFIX}*"):
+    for folder in _matching(root, _RUN):
         try:
             lock = os.open(folder / _LOCK, os.O_RDWR)
         except FileNotFoundError:
@@ -98,10 +99,15 @@ def _sweep(root: Path) -> None:
             pass  # alive
         finally:
             os.close(lock)
-    for folder in root.glob(f"{_NEW}*"):
+    for folder in _matching(root, _NEW):
         with contextlib.suppress(OSError):
             if time.time() - folder.stat().st_mtime > _NEW_IS_STALE_AFTER:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _matching(root: Path, name: re.Pattern[str]) -> list[Path]:
+    """List the folders that only a run can have made; what else lies there is the user's."""
+    return [folder for folder in root.iterdir() if name.fullmatch(folder.name) and folder.is_dir()]
 
 
 def disk_error(error: OSError, path: str, what: str) -> JobError:

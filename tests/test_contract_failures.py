@@ -42,21 +42,20 @@ class Command:
         (root / "job.py").write_text(text)
         write_tree(root / "data", files)
         command = [*("run", "job.py", "-d", "data", "-o", "out.txt", "-w", "work"), *options]
-        self.popen = subprocess.Popen(
-            [sys.executable, "-m", "daskmr", *command],
-            cwd=root,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-            # A shell may have it ignored for what it starts in the background.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
+        self.errors = root / "stderr"  # no pipe: a stray process would hold it open
+        with self.errors.open("w") as errors:
+            self.popen = subprocess.Popen(
+                [sys.executable, "-m", "daskmr", *command],
+                cwd=root,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                start_new_session=True,
+                # A shell may have it ignored for what it starts in the background.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            )
 
     def finish(self, seconds=60):
-        out, err = self.popen.communicate(timeout=seconds)
-        assert out == ""
-        return self.popen.returncode, err
+        return self.popen.wait(seconds), self.errors.read_text()
 
     def processes(self):
         found = []
@@ -70,7 +69,7 @@ class Command:
 
     def leaves_nothing(self):
         wait_until(lambda: not self.processes(), 5)
-        found = {path.name for path in self.root.iterdir()} - {"marker", "__pycache__"}
+        found = {path.name for path in self.root.iterdir()} - {"marker", "stderr", "__pycache__"}
         assert found == {"data", "job.py", "out.txt"}
         assert self.output.read_text() == "old"
         return True
@@ -88,7 +87,7 @@ def start(tmp_path):
     for command in started:
         for stray in command.processes():
             stray.kill()
-        command.popen.communicate()
+        command.popen.wait()
 
 
 @pytest.fixture
@@ -168,7 +167,7 @@ def test_verbose_shows_the_whole_traceback_and_else_only_the_users(start):
     command = start("def map(key, dims, value, context):\n    1 / 0\n", "--inline", "-v")
     code, error = command.finish()
     assert code == 1
-    assert "daskmr/pipeline.py" in error
+    assert f"{os.sep}daskmr{os.sep}" in error
     assert 'job.py", line 2, in map' in error
 
 
@@ -226,8 +225,15 @@ AT = {
     "child": """
         import subprocess
         def map(key, dims, value, context):
-            open(MARKER, "w").close()
-            subprocess.run(["sleep", "600"])
+            subprocess.run(["sh", "-c", "touch " + MARKER + "; exec sleep 600"])
+    """,
+    "children": """
+        import subprocess, time
+        def map(key, dims, value, context):
+            while True:
+                subprocess.Popen(["sleep", "600"])
+                open(MARKER, "w").close()
+                time.sleep(0.01)
     """,
 }
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
@@ -265,6 +271,14 @@ def test_a_signal_ends_the_job_and_leaves_nothing(start, at, signum, options):
     wait_until(command.marker.exists)
     error = interrupt(command, signum)
     assert error == "daskmr: Interrupted; nothing was written.\n"
+    assert command.leaves_nothing()
+
+
+@pytest.mark.parametrize("options", [["--inline"], ["-m", "2"]])
+def test_a_script_that_starts_processes_all_the_time_leaves_none(start, options):
+    command = start(AT["children"], *options)
+    wait_until(command.marker.exists)
+    interrupt(command, signal.SIGTERM)
     assert command.leaves_nothing()
 
 
@@ -338,6 +352,55 @@ def test_a_signal_while_the_output_is_written(start):
 
     wait_until(is_writing)
     interrupt(command, signal.SIGTERM)
+    assert command.leaves_nothing()
+
+
+# The script is loaded in the main process, so it can have the signal come at an exact moment.
+AT_ONCE_AFTER = """
+    import builtins, fcntl, os, pathlib, shutil, signal
+    seen = []
+    def interrupted_after(owner, name, matches):
+        real = getattr(owner, name)
+        def call(*args, **kwargs):
+            result = real(*args, **kwargs)
+            if not seen and any(matches in str(arg) for arg in args):
+                seen.append(name)
+                open(MARKER, "w").close()
+                os.kill(os.getpid(), signal.SIGTERM)
+            return result
+        setattr(owner, name, call)
+    interrupted_after({owner}, {name!r}, {matches!r})
+"""
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "matches"),
+    [
+        ("os", "mkdir", "work"),
+        ("os", "mkdir", "/.new-"),
+        ("os", "open", "lock"),
+        ("fcntl", "flock", ""),
+        ("os", "rename", "run-"),
+        ("os", "mkdir", "/segments"),
+        ("builtins", "open", ".out.txt."),
+        ("os", "scandir", "data"),
+        ("os", "fsync", ""),
+        ("os", "replace", ".out.txt."),
+        ("shutil", "rmtree", "run-"),
+        ("os", "rmdir", "run-"),
+        ("os", "rmdir", "work"),
+    ],
+)
+def test_a_signal_between_two_steps(start, owner, name, matches):
+    """Either the old output and the code of the signal, or the new one and 0; never a mix."""
+    text = AT_ONCE_AFTER.format(owner=owner, name=name, matches=matches)
+    command = start(textwrap.dedent(text) + textwrap.dedent(IDENTITY), "--inline")
+    code, error = command.finish(20)
+    assert command.marker.exists()  # else this test is void
+    outcome = (code, command.output.read_text())
+    assert outcome in [(143, "old"), (0, "k\t1\n" * 4)], error
+    assert "Traceback" not in error
+    command.output.write_text("old")
     assert command.leaves_nothing()
 
 

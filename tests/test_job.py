@@ -76,9 +76,10 @@ def tree(tmp_path):
 def clean_interpreter(monkeypatch):
     """Nothing of the user's stays behind, whatever a test does."""
     monkeypatch.setattr(job_module, "_JOBS", {})
-    own = ("job", "helper", "pkg", "ns")
+    own = {"job", "helper", "pkg", "ns"}
     yield
-    assert [name for name in sys.modules if name.startswith(own)] == []
+    left = {name.partition(".")[0] for name in sys.modules}
+    assert not {name for name in left if name in own or name.startswith("job_")}
     assert not any(isinstance(finder, job_module._Script) for finder in sys.meta_path)
     assert job_module._active is None
 

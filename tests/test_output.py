@@ -248,9 +248,13 @@ def test_a_target_without_a_name_is_a_directory(
         OutputFile(name, "id")
 
 
-@pytest.mark.parametrize("name", ["x" * 255, "\u65e5" * 85, "\u65e5" * 80 + ".gz", "a b\udcff"])
+@pytest.mark.parametrize(
+    "name",
+    ["x" * 255, "\u65e5" * 85, "\u65e5" * 80 + ".gz", "a b\udcff"],
+    ids=["long", "wide", "wide.gz", "odd"],
+)
 def test_any_name_that_the_disk_takes_will_do(tmp_path: Path, name: str) -> None:
-    write(tmp_path / name, "text").commit()
+    write(tmp_path / name, "text", run_id="0123456789ab").commit()
     assert os.listdir(tmp_path) == [name]
 
 
@@ -379,8 +383,7 @@ def test_a_full_device_fails_the_job() -> None:
     with pytest.raises(JobError, match=os.strerror(errno.ENOSPC)):
         for _ in range(2):
             file.write("x" * 100_000)
-    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
-        file._file.close()
+    file._file.close()
 
 
 def test_a_target_that_became_a_folder(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from daskmr import runs
-from daskmr.contexts import CombineError
+from daskmr.contexts import CombineError, ItemContext
 from daskmr.errors import JobError
 from daskmr.keys import bucket_of, canonical, sort_key
 from daskmr.runs import (
@@ -729,8 +729,6 @@ def test_spilled_values_print_as_their_list() -> None:
 
 def test_a_snapshot_of_spilled_values_outlives_their_file() -> None:
     """An iterated result gives what `reduce` wrote long after the segment is gone."""
-    from daskmr.contexts import ItemContext
-
     context = ItemContext()
     with spilled([[1, 2], [3]]) as values:
         context.write("k", values)

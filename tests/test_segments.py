@@ -106,10 +106,9 @@ def test_no_flipped_bit_goes_unseen(tmp_path: Path) -> None:
         try:
             if list(read_frames(extent)) != frames:
                 unseen.append(position)
-        except JobError as error:
-            assert extent.path in str(error)
         except BaseException as error:
-            strange.append((position, repr(error)))
+            if not isinstance(error, JobError) or extent.path not in str(error):
+                strange.append((position, repr(error)))
     assert (unseen, strange) == ([], [])
 
 
@@ -130,7 +129,7 @@ class _Full:
 def test_a_full_disk_is_told_with_path_and_free_space(tmp_path: Path, code: int) -> None:
     writer = SegmentWriter(str(tmp_path))
     writer._file = _Full(writer._file, code)  # type: ignore[assignment]
-    with pytest.raises(JobError, match="bytes are free there.*Make room") as caught:
+    with pytest.raises(JobError, match=r"bytes are free there.*Make room") as caught:
         writer.write([(b"x", 1)])
     assert writer.path in str(caught.value)
     assert os.strerror(code) in str(caught.value)
@@ -149,7 +148,7 @@ def test_a_failing_disk_is_another_advice(tmp_path: Path) -> None:
 def test_what_cannot_be_flushed_fails_on_close(tmp_path: Path) -> None:
     writer = SegmentWriter(str(tmp_path))
     writer.write([(os.urandom(1000), 1)])
-    with full_disk(100), pytest.raises(JobError, match="File too large.*Make room"):
+    with full_disk(100), pytest.raises(JobError, match=r"File too large.*Make room"):
         writer.close()
 
 

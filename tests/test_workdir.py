@@ -123,12 +123,12 @@ def test_what_is_not_a_runs_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_was_left_half_made_goes_when_it_is_old(tmp_path: Path) -> None:
-    for name, age in ((".new-old", 7200), (".new-young", 60)):
+    for name, age in ((".new-00000000001d", 7200), (".new-000000000002", 60)):
         (tmp_path / name).mkdir()
         os.utime(tmp_path / name, (time.time() - age,) * 2)
     run = RunDir.create(str(tmp_path))
-    assert not (tmp_path / ".new-old").exists()
-    assert (tmp_path / ".new-young").exists()
+    assert not (tmp_path / ".new-00000000001d").exists()
+    assert (tmp_path / ".new-000000000002").exists()
     run.remove()
 
 

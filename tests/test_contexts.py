@@ -1,0 +1,307 @@
+"""Contexts take what is written as it is then, and say where a call does not belong."""
+
+from __future__ import annotations
+
+import array
+import collections
+import csv
+import dataclasses
+import datetime
+import decimal
+import fractions
+import io
+import pickle
+import threading
+import uuid
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from daskmr.contexts import (
+    CombineContext,
+    CombineError,
+    ItemContext,
+    MapContext,
+    TextContext,
+    UnpicklableValueError,
+    snapshot,
+)
+from daskmr.keys import UnsupportedKeyError
+
+
+@dataclasses.dataclass
+class Row:
+    """A class of the user's."""
+
+    cells: list[Any]
+
+
+Pair = collections.namedtuple("Pair", "left right")
+
+
+class Cells(list[Any]):
+    """A list of another type."""
+
+
+ATOMS = [
+    *(None, True, 7, 10**30, 2.5, 1j, "text", "\ud800", b"bytes"),
+    datetime.date(2013, 10, 29),
+    datetime.datetime(2013, 10, 29, tzinfo=datetime.UTC),
+    datetime.time(3, 2),
+    datetime.timedelta(1),
+    decimal.Decimal("0.1"),
+    fractions.Fraction(1, 3),
+    uuid.UUID(int=1),
+]
+
+# What can change, and a change of it.
+MUTABLE: list[tuple[Any, Any]] = [
+    ([1, "a"], lambda v: v.clear()),
+    ([[1], 2], lambda v: v[0].append(3)),
+    ({"a": 1}, lambda v: v.update(a=2)),
+    ({"a": {"b": [1]}}, lambda v: v["a"]["b"].append(2)),
+    ({1, 2}, lambda v: v.add(3)),
+    (bytearray(b"ab"), lambda v: v.extend(b"c")),
+    ((1, [2]), lambda v: v[1].append(3)),
+    (((1, [2]),), lambda v: v[0][1].append(3)),
+    (collections.Counter("aab"), lambda v: v.update("b")),
+    (collections.defaultdict(list, a=[1]), lambda v: v["a"].append(2)),
+    (collections.deque([1, 2]), lambda v: v.append(3)),
+    (collections.OrderedDict(a=1), lambda v: v.update(b=2)),
+    (array.array("i", [1, 2]), lambda v: v.append(3)),
+    (Row([1]), lambda v: v.cells.append(2)),
+    (Pair([1], 2), lambda v: v.left.append(2)),
+    (Cells([1]), lambda v: v.append(2)),
+    (frozenset([Pair(1, 2)]), lambda v: None),
+]
+
+
+@pytest.mark.parametrize("value", ATOMS, ids=repr)
+def test_what_cannot_change_is_kept(value: Any) -> None:
+    assert snapshot(value) is value
+    whole = (value, value)
+    assert snapshot(whole) is whole
+
+
+@pytest.mark.parametrize(("value", "change"), MUTABLE, ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize("context", [MapContext, ItemContext])
+def test_what_is_written_stays_as_it_was(value: Any, change: Any, context: Any) -> None:
+    value = pickle.loads(pickle.dumps(value))
+    before = pickle.loads(pickle.dumps(value))
+    kept = snapshot(value)
+    written = context()
+    written.write("k", value)
+    change(value)
+    ((_, inside),) = written.pairs if context is MapContext else written.written
+    for copy in (kept, inside):
+        assert copy == before
+        assert type(copy) is type(before)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.recursive(
+        st.integers() | st.text() | st.none(),
+        lambda inner: (
+            st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(st.integers(), inner)
+        ),
+        max_leaves=12,
+    )
+)
+def test_a_snapshot_is_equal_and_shares_nothing_that_can_change(value: Any) -> None:
+    def parts(tree: Any) -> list[int]:
+        inside = tree.values() if isinstance(tree, dict) else tree
+        nested = [id(tree)] if isinstance(tree, list | dict) else []
+        return nested + [
+            part for item in inside if isinstance(item, list | dict | tuple) for part in parts(item)
+        ]
+
+    copy = snapshot(value)
+    assert copy == value
+    assert type(copy) is type(value)
+    if isinstance(value, list | dict | tuple):
+        assert not set(parts(copy)) & set(parts(value))
+
+
+def test_a_value_that_refers_to_itself() -> None:
+    loop: list[Any] = [1]
+    loop.append(loop)
+    copy = snapshot(loop)
+    assert copy is not loop
+    assert copy[1] is copy
+
+
+class Unwilling:
+    """Raises whatever it is asked to when it is pickled."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __reduce__(self) -> Any:
+        raise self.error
+
+
+def deep() -> list[Any]:
+    value: list[Any] = []
+    for _ in range(100_000):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (lambda: 0, "function"),
+        (iter([1]), "generator|list_iterator"),
+        ((n for n in [1]), "generator"),
+        (threading.Lock(), "lock"),
+        ([1, threading.Lock()], "list"),
+        (Unwilling(ValueError("no")), "Unwilling"),
+        (Unwilling(KeyError("no")), "Unwilling"),
+        (deep(), "list"),
+        (io.StringIO, None),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else type(value).__name__,
+)
+def test_what_cannot_be_pickled_is_named(value: Any, name: str | None) -> None:
+    if name is None or type(value).__name__ == "list_iterator":
+        snapshot(value)  # classes and iterators of lists do pickle
+        return
+    with pytest.raises(UnpicklableValueError, match=f"type ({name}) cannot be written") as caught:
+        snapshot(value)
+    assert not isinstance(caught.value, ValueError), "it must fail the job, not be a bad record"
+    assert len(str(caught.value)) < 500
+    assert caught.value.__cause__ is caught.value.__context__ is None
+
+
+# --- map -------------------------------------------------------------------------------------
+
+
+def test_map_writes_pairs_in_order() -> None:
+    context = MapContext()
+    for key in ("b", 1, (1, "x"), None):
+        context.write(key, "v")
+    assert context.pairs == [("b", "v"), (1, "v"), ((1, "x"), "v"), (None, "v")]
+    assert context.pairs is context.pairs
+
+
+def test_map_makes_nan_one_key() -> None:
+    context = MapContext()
+    context.write(float("nan"), 1)
+    context.write((float("nan"),), 2)
+    context.write(float("nan"), 3)
+    (first, _), (inside, _), (second, _) = context.pairs
+    assert first is second is inside[0]
+
+
+@pytest.mark.parametrize(
+    ("key", "advice"),
+    [
+        ([1], r"Write tuple\(key\)"),
+        ({2, 1}, r"Write tuple\(sorted\(key\)\)"),
+        ({"a": 1}, r"sorted\(key.items\(\)\)"),
+        ((1, [2]), r"Write tuple\(key\)"),
+        (1j, r"Write str\(key\)"),
+    ],
+)
+def test_map_refuses_other_keys(key: Any, advice: str) -> None:
+    context = MapContext()
+    with pytest.raises(UnsupportedKeyError, match=advice):
+        context.write(key, 1)
+    assert context.pairs == []
+
+
+def test_map_says_what_it_has() -> None:
+    for name in ("writeline", "writecsv"):
+        with pytest.raises(AttributeError, match=f"context.{name} writes to the output"):
+            getattr(MapContext(), name)
+    with pytest.raises(AttributeError, match=r"no attribute 'emit'; it has write"):
+        MapContext().emit  # noqa: B018
+
+
+# --- combine ---------------------------------------------------------------------------------
+
+
+def test_combine_writes_one_value_under_its_key() -> None:
+    context = CombineContext("k")
+    with pytest.raises(CombineError, match="given the key 'k' and wrote under another, 'j'"):
+        context.write("j", 1)
+    assert context.written == []
+    values = [1, 2]
+    context.write("k", values)
+    values.clear()
+    assert context.written == [[1, 2]]
+    with pytest.raises(CombineError, match="wrote twice"):
+        context.write("k", 1)
+    assert context.written == [[1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("key", "other"), [("1", 1), (1, "1"), ("a", b"a"), (1, 2), ((1,), [1]), (None, "")]
+)
+def test_combine_tells_keys_apart(key: Any, other: Any) -> None:
+    with pytest.raises(TypeError):
+        CombineContext(key).write(other, 1)
+
+
+# --- text and items --------------------------------------------------------------------------
+
+
+def test_text_follows_the_separators() -> None:
+    context = TextContext()
+    context.write("k", [1])
+    context.field_separator, context.record_separator = "|", ";\n"
+    context.write(1.0, None)
+    context.writeline(5)
+    context.writecsv(n for n in (1, 2))
+    context.check_separators()
+    assert context.written == ["k\t[1]\n", "1.0|None;\n", "5;\n", "1,2\r\n"]
+    assert TextContext().field_separator == "\t", "others are not changed"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.text() | st.integers() | st.floats() | st.none() | st.sampled_from(['"', ",", "\r\n"]),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_csv_is_the_default_dialect(row: Any) -> None:
+    expected = io.StringIO(newline="")
+    csv.writer(expected).writerow(row)
+    text, items = TextContext(), ItemContext()
+    text.writecsv(row)
+    items.writecsv(tuple(row))
+    assert "".join(text.written) == expected.getvalue()
+    assert items.written == [expected.getvalue()[:-2]]
+
+
+def test_a_row_that_is_none() -> None:
+    for context in (TextContext(), ItemContext()):
+        with pytest.raises(csv.Error, match="iterable"):
+            context.writecsv(5)
+        assert context.written == []
+
+
+def test_items_are_pairs_and_lines() -> None:
+    context = ItemContext()
+    context.field_separator = "|"
+    context.write("k", [1])
+    context.writeline(5)
+    context.writecsv(["a\r\n", "b"])
+    assert context.written == [("k", [1]), "5", '"a\r\n",b']
+
+
+@pytest.mark.parametrize("make", [TextContext, ItemContext])
+@pytest.mark.parametrize("name", ["field_separator", "record_separator"])
+@pytest.mark.parametrize("separator", [b"|", None, 1, ["|"]])
+def test_a_separator_is_text(make: Any, name: str, separator: Any) -> None:
+    context = make()
+    setattr(context, name, separator)
+    with pytest.raises(TypeError, match=f"context.{name} was set to .* must be a str"):
+        context.check_separators()
+    setattr(context, name, "")
+    context.check_separators()

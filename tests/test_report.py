@@ -1,0 +1,171 @@
+"""The summary says what was read, what was left out, and where the result is."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daskmr import Result
+from daskmr.report import format_bytes, summarise
+from daskmr.tally import BadRecord
+
+
+def result(**changes: Any) -> Result:
+    fields: dict[str, Any] = {
+        "output": "out.txt",
+        "files": 1234,
+        "bytes": 5_600_000,
+        "records": 200_000,
+        "bad_records": 0,
+        "bad_reasons": {},
+        "bad_files": {},
+        "saved_bad_records": (),
+        "bad_records_path": None,
+        "skipped": (),
+        "skipped_count": 0,
+        "corrupt": (),
+        "key_count": 3000,
+        "lines": 3001,
+        "output_bytes": 45_000,
+        "spilled": 0,
+        "timings": {"list": 0.1, "map": 2.25, "total": 3.04},
+    }
+    return Result(**{**fields, **changes})
+
+
+def test_a_job_without_trouble() -> None:
+    assert summarise(result()).splitlines() == [
+        "read     200,000 records in 1,234 files, 5.6 MB as stored",
+        "wrote    3,001 lines for 3,000 keys to out.txt, 45.0 kB",
+        "time     3.0 s (list 0.1, map 2.2)",
+        "bad records: 0",
+    ]
+
+
+def test_a_map_only_job_on_standard_output() -> None:
+    text = summarise(result(output="-", key_count=0, output_bytes=0))
+    assert "wrote    3,001 lines to standard output\n" in text
+
+
+def test_spilled_and_deleted_are_told_when_there_are_any() -> None:
+    text = summarise(result(spilled=2_000_000_000, deleted=1234))
+    assert "spilled  2.0 GB to the work dir" in text
+    assert "deleted  1,234 input files" in text
+    assert not re.search("spilled|deleted", summarise(result()))
+
+
+def test_skipped_files_are_named_up_to_ten() -> None:
+    ten = tuple(f"skipped-{n}" for n in range(10))
+    lines = summarise(result(skipped=ten, skipped_count=10)).splitlines()
+    assert lines[3:-1] == [
+        "not in the layout, skipped: 10 files or directories",
+        *(f"  {name}" for name in ten),
+    ]
+    names = (*ten, *(f"more-{n}" for n in range(990)))
+    text = summarise(result(skipped=names, skipped_count=123_456))
+    assert "skipped: 123,456 files" in text
+    assert "  and 123,446 more\n" in text
+    assert "more-" not in text
+
+
+def test_corrupt_files_are_named_with_their_reasons() -> None:
+    corrupt = tuple((f"f{n}", f"The input file f{n} is damaged") for n in range(12))
+    text = summarise(result(corrupt=corrupt))
+    assert "corrupt, left out whole: 12 files\n  The input file f0 is damaged\n" in text
+    assert "f9 is damaged\n  and 2 more\n" in text
+
+
+def test_bad_records_are_counted_by_reason_and_by_file() -> None:
+    text = summarise(
+        result(
+            bad_records=1010,
+            bad_reasons={"ValueError": 1000, "no tab in the line": 10},
+            bad_files={"a": 5, "c": 1000, "b": 5},
+            bad_records_path="out.txt.bad.jsonl",
+            saved_bad_records=(BadRecord("a", 1, "ValueError", "", b""),) * 7,
+        )
+    )
+    assert text.splitlines()[3:] == [
+        "bad records: 1,010 (0.505%)",
+        "  1,000 x ValueError",
+        "  10 x no tab in the line",
+        "  1,000 in c",
+        "  5 in a",
+        "  5 in b",
+        "  the first 7 saved in out.txt.bad.jsonl",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("saved", "path", "told"),
+    [(2, "bad", "all saved in bad"), (1, "bad", "the first 1 saved in bad"), (0, None, "none of")],
+)
+def test_it_is_told_how_many_were_saved(saved: int, path: str | None, told: str) -> None:
+    record = BadRecord("f", 1, "r", "", b"")
+    text = summarise(
+        result(
+            bad_records=2,
+            bad_reasons={"r": 2},
+            bad_files={"f": 2},
+            saved_bad_records=(record,) * saved,
+            bad_records_path=path,
+        )
+    )
+    assert f"  {told}" in text
+
+
+def test_worst_files_come_first_and_the_others_are_counted() -> None:
+    files = {f"f{n:02}": n for n in range(1, 31)}
+    text = summarise(result(bad_records=465, bad_reasons={"r": 465}, bad_files=files))
+    assert [n for n in range(1, 31) if f" in f{n:02}" in text] == list(range(21, 31))
+    assert text.index("30 in f30") < text.index("21 in f21") < text.index("  and 20 more")
+
+
+def test_names_that_are_no_utf8_are_shown_as_escapes() -> None:
+    text = summarise(
+        result(
+            skipped=("a\udcff",),
+            skipped_count=1,
+            corrupt=(("b", "file b\udcff"),),
+            bad_records=1,
+            bad_reasons={"r": 1},
+            bad_files={"c\udcff": 1, "\u00e9": 1},
+        )
+    )
+    text.encode("utf-8")
+    for name in (r"a\udcff", r"b\udcff", r"c\udcff", "\u00e9"):
+        assert name in text
+
+
+def test_a_job_over_nothing() -> None:
+    text = summarise(result(files=0, bytes=0, records=0, lines=0, key_count=0, output_bytes=0))
+    assert "read     0 records in 0 files, 0 B as stored" in text
+    assert text.endswith("bad records: 0")
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (1, "1 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (1_234_567, "1.2 MB"),
+        (10**9, "1.0 GB"),
+        (10**12, "1.0 TB"),
+        (10**16, "10000.0 TB"),
+    ],
+)
+def test_bytes_for_people(count: int, text: str) -> None:
+    assert format_bytes(count) == text
+
+
+@given(st.integers(0, 10**14))
+def test_bytes_for_people_are_right_to_the_digits_shown(count: int) -> None:
+    number, unit = format_bytes(count).split()
+    scale = 1000 ** ["B", "kB", "MB", "GB", "TB"].index(unit)
+    assert abs(float(number) * scale - count) <= 0.05 * scale + 1e-9 * count
