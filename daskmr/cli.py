@@ -112,11 +112,10 @@ def run(script: str, output: str, inline: bool, verbose: bool, quiet: bool, **op
 
     gc.disable()  # imports make no garbage, and a tenth of a second of looking for it
 
-    with _standard_output(reserved=True) as stdout:
-        with _exit_codes(verbose), signals():
-            prewarm(processes=not inline)  # first, so that it imports while this process does
-            _run(script, output, inline, quiet, stdout, options)
-        _leave(0)
+    with _standard_output(reserved=True) as stdout, _exit_codes(verbose), signals():
+        prewarm(processes=not inline)  # first, so that it imports while this process does
+        _run(script, output, inline, quiet, stdout, options)
+        _leave(0)  # still here, where a signal no longer counts
 
 
 def _run(
@@ -147,9 +146,15 @@ def _run(
 def _write_profile(result: Any, output: str) -> str:
     import marshal
 
-    path = f"{'daskmr' if output == '-' else output}.pstats"
-    with open(path, "wb") as file:
-        marshal.dump(result.profile, file)
+    from daskmr.output import beside
+
+    streamed = output == "-" or not os.path.isfile(output)
+    path = beside("daskmr" if streamed else output, ".pstats")
+    try:
+        with open(path, "wb") as file:
+            marshal.dump(result.profile, file)
+    except OSError as error:  # the output is in place; this is not worth a failure
+        return f"cannot be written to {path}: {error.strerror}"
     return path
 
 
@@ -193,10 +198,15 @@ def _standard_output(reserved: bool) -> Iterator[IO[bytes]]:
 
     At the level of descriptors, so that it holds in worker processes and C code too.
     """
-    sys.stdout.flush()
-    kept = os.dup(1)
+    try:
+        kept = os.dup(1)
+    except OSError:  # closed, as some supervisors do; a result for it has nowhere to go
+        os.dup2(2, 1)  # first: the number 1 must not be given to another file
+        kept = os.open(os.devnull, os.O_RDONLY)
     os.set_inheritable(kept, False)
     os.dup2(2, 1)
+    if sys.stdout is None:
+        sys.stdout = sys.stderr
     with os.fdopen(kept, "wb") as stdout:
         yield stdout
 
@@ -221,6 +231,9 @@ def _exit_codes(verbose: bool) -> Iterator[None]:
 
 
 def _fail(message: str, details: str, code: int) -> NoReturn:
+    from daskmr.interruption import kill_children
+
+    kill_children()  # those that a script started in this process, too
     text = f"daskmr: {message}\n" if not details else f"{details.rstrip()}\n\ndaskmr: {message}\n"
     sys.stderr.write(text.encode("utf-8", "backslashreplace").decode("utf-8"))
     _leave(code)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from daskmr.errors import InputError, JobError, TaskFailed
+from daskmr.interruption import kill_children
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -47,6 +48,10 @@ _WORKER_ENVIRONMENT = {
 }
 
 
+# It counts the semaphores of workers that were killed as leaked, and removes them: no news to a user.
+_QUIET_TRACKER = {"PYTHONWARNINGS": "ignore::UserWarning:multiprocessing.resource_tracker"}
+
+
 # --- the process that workers are forked from ---------------------------------------------------
 
 
@@ -69,7 +74,8 @@ def prewarm(processes: bool = True) -> None:
     try:
         multiprocessing.set_forkserver_preload(["daskmr._preload"])
         # First by itself: its start unblocks the signals that are blocked below.
-        resource_tracker.ensure_running()
+        with _environment(_QUIET_TRACKER):
+            resource_tracker.ensure_running()
         with _environment(_forkserver_environment()), _sigint_blocked():
             forkserver.ensure_running()
     except OSError as error:
@@ -616,8 +622,8 @@ class _LocalWorkers:
 def _kill_tree(pid: int) -> None:
     import psutil
 
-    with suppress(psutil.NoSuchProcess):
+    with suppress(psutil.Error):
         process = psutil.Process(pid)
-        for victim in (*process.children(recursive=True), process):
-            with suppress(psutil.Error):
-                victim.kill()
+        process.suspend()  # or it might start others while these are looked up
+        kill_children(pid)
+        process.kill()

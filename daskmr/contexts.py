@@ -23,6 +23,7 @@ __all__ = [
     "MapContext",
     "TextContext",
     "UnpicklableValueError",
+    "dumps",
     "snapshot",
 ]
 
@@ -71,13 +72,28 @@ def snapshot(value: Any) -> Any:
     if (kind is tuple or kind is list) and _ATOMS.issuperset(map(type, value)):
         return value if kind is tuple else value[:]
     try:
-        return pickle.loads(pickle.dumps(value, 5))
+        return pickle.loads(dumps(value))
+    except MemoryError:
+        raise
     except Exception as error:
         reason = f"{type(error).__name__}: {str(error)[:200]}"
     raise UnpicklableValueError(
         f"A value of type {kind.__name__} cannot be written, as it cannot be pickled ({reason}). "
         "Write plain data instead: numbers, text, lists, dicts."
     )
+
+
+def dumps(value: Any) -> bytes:
+    """Pickle `value`; objects of classes that a notebook or ``__main__`` defines by value."""
+    try:
+        return pickle.dumps(value, 5)
+    except (AttributeError, TypeError, pickle.PicklingError):
+        import cloudpickle
+
+        blob = cloudpickle.dumps(value, 5)
+        if b"__main__" not in blob:
+            raise  # what pickle refuses for another reason
+        return blob  # type: ignore[no-any-return]
 
 
 class MapContext:

@@ -12,7 +12,7 @@ from typing import Any
 
 from daskmr.errors import Interrupted
 
-__all__ = ["on_hard_exit", "signals"]
+__all__ = ["deferred", "finished", "kill_children", "on_hard_exit", "signals"]
 
 _HARD_EXIT_SECONDS = 4.0
 
@@ -46,6 +46,40 @@ def on_hard_exit(callback: Callable[[], object]) -> Callable[[], None]:
     return forget
 
 
+class _State:
+    """What the handler of `signals` has seen, and what it may do."""
+
+    def __init__(self) -> None:
+        self.raised = False
+        self.depth = 0
+        self.pending: int | None = None
+        self.finished = False
+
+
+_state = _State()
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Hold an interruption back until the end of the block, which it would otherwise cut in two.
+
+    For a few quick steps that belong together: making something and noting that it is there.
+    """
+    _state.depth += 1
+    try:
+        yield
+    finally:
+        _state.depth -= 1
+    if not _state.depth and _state.pending is not None and not _state.finished:
+        _state.raised = True
+        raise Interrupted(_state.pending)
+
+
+def finished() -> None:
+    """Say that the result is in place: what comes now is cleaning up, and no signal undoes it."""
+    _state.finished = True
+
+
 @contextmanager
 def signals() -> Iterator[None]:
     """Have SIGINT, SIGTERM and SIGHUP raise `Interrupted`, once, in the main thread.
@@ -67,13 +101,13 @@ def signals() -> Iterator[None]:
     # The watchdog hears of a signal from C code: also when the main thread cannot run Python.
     threading.Thread(target=_watchdog, args=(read_end, caught), daemon=True).start()
     before_fd = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-    seen: list[int] = []
-    handle = _raise_once(seen)
-    before = {s: signal.signal(s, handle) for s in caught}
+    global _state
+    _state = _State()
+    before = {s: signal.signal(s, _handle) for s in caught}
     try:
         yield
     finally:
-        if not seen:
+        if not _state.raised:
             for s, handler in before.items():
                 signal.signal(s, handler)
             signal.set_wakeup_fd(before_fd)
@@ -85,13 +119,14 @@ def _stop_signals() -> list[signal.Signals]:
     return [getattr(signal, name) for name in names if hasattr(signal, name)]
 
 
-def _raise_once(seen: list[int]) -> Callable[[int, Any], None]:
-    def handle(signum: int, frame: Any) -> None:
-        if not seen:
-            seen.append(signum)
-            raise Interrupted(signum)
-
-    return handle
+def _handle(signum: int, frame: Any) -> None:
+    if _state.raised or _state.finished:
+        return
+    if _state.depth:
+        _state.pending = _state.pending or signum
+        return
+    _state.raised = True
+    raise Interrupted(signum)
 
 
 def _watchdog(read_end: int, caught: list[signal.Signals]) -> None:
@@ -106,18 +141,26 @@ def _watchdog(read_end: int, caught: list[signal.Signals]) -> None:
 
 
 def _hard_exit(signum: int) -> None:
-    _kill_children()
+    kill_children()
     for callback in list(_hard_exit_callbacks):
         with suppress(Exception):
             callback()
-    _kill_children()  # what was started meanwhile
-    os._exit(128 + signum)
+    kill_children()  # what was started meanwhile
+    os._exit(0 if _state.finished else 128 + signum)
 
 
-def _kill_children() -> None:
+def kill_children(pid: int | None = None) -> None:
+    """Kill all processes below process `pid`, or below this one.
+
+    Each is stopped before its own children are looked up, so that it cannot start others meanwhile.
+    """
     import psutil
 
     with suppress(psutil.Error):
-        for child in psutil.Process().children(recursive=True):
+        for child in psutil.Process(pid).children():
             with suppress(psutil.Error):
+                if any("resource_tracker" in word for word in child.cmdline()):
+                    continue  # it removes the semaphores of the others, and then ends by itself
+                child.suspend()
+                kill_children(child.pid)
                 child.kill()

@@ -232,6 +232,7 @@ class _Attempt:
         self.saved_bytes = 0
         self.unsaved: set[str] = set()
         self.truncated = False
+        self.last_bad = ""
         self.sink = _GroupSink(task) if task.job.reduce else _OutputSink(task)
 
     def run(self) -> list[tuple[int, Any]]:
@@ -306,6 +307,7 @@ class _Attempt:
             )
         else:
             self.records += self.line
+            self._check_bad()
             return
         raise failure
 
@@ -375,12 +377,18 @@ class _Attempt:
             self.unsaved.add(path)
         else:
             self.saved.append(BadRecord(path, number, reason, detail, raw))
+        self.last_bad = (
+            f"{path}, line {number}: {detail or reason}; it begins with {shortened(line, 80)}"
+        )
+        if not self.task.skip_corrupt:  # else the file may yet turn out to be corrupt
+            self._check_bad()
+
+    def _check_bad(self) -> None:
         limit = self.task.max_bad
         if limit is not None and self.bad.total() > limit:
             raise TaskFailed(
                 f"There are more than {limit} bad records, which --max-bad-records does not allow. "
-                f"The last one: {path}, line {number}: {detail or reason}; it begins with "
-                f"{shortened(line, 80)}."
+                f"The last one: {self.last_bad}. Nothing was written."
             )
 
 

@@ -6,9 +6,11 @@ import base64
 import bz2
 import codecs
 import contextlib
+import fcntl
 import json
 import lzma
 import os
+import re
 import stat
 import sys
 from bisect import bisect_right
@@ -21,7 +23,7 @@ from daskmr.parts import Block, Part, comparable, read_blocks
 from daskmr.tally import BadRecord
 from daskmr.workdir import disk_error
 
-__all__ = ["OutputFile", "encode", "merge_parts", "write_bad_records"]
+__all__ = ["OutputFile", "beside", "encode", "merge_parts", "write_bad_records"]
 
 _SURROGATES = "daskmr.surrogates"
 
@@ -195,7 +197,9 @@ class OutputFile:
         try:
             if not stat.S_ISREG(mode):
                 return open(self.path, "wb")
+            _sweep(folder, short)
             file = open(temporary, "xb")  # noqa: SIM115 - closed by `commit` or `discard`
+            fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:
             raise InputError(
                 f"The output cannot be written to {folder!r} ({error.strerror}). {advice}"
@@ -255,13 +259,35 @@ class OutputFile:
 
     def discard(self) -> None:
         """Remove what was written, where it was not committed."""
+        if self.name != "-":
+            with contextlib.suppress(OSError):
+                self._file.close()
         if self.temporary is None:
             return
-        with contextlib.suppress(OSError):
-            self._file.close()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.temporary)
         self.temporary = None
+
+
+def beside(path: str, suffix: str) -> str:
+    """Name a file beside `path`, `path` and `suffix` in short where that is too long a name.
+
+    >>> beside("out/counts.txt", ".bad.jsonl")
+    'out/counts.txt.bad.jsonl'
+    """
+    folder, name = os.path.split(path)
+    short = os.fsencode(name)[: 255 - len(os.fsencode(suffix))]
+    return os.path.join(folder, short.decode("utf-8", "ignore") + suffix)
+
+
+def _sweep(folder: str, name: str) -> None:
+    """Remove the temporary files of this output whose process was killed: their locks are gone."""
+    pattern = re.compile(re.escape(f".{name}.") + r"[0-9a-f]{12}\.tmp")
+    for entry in os.scandir(folder):
+        if pattern.fullmatch(entry.name):
+            with contextlib.suppress(OSError), open(entry.path, "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(entry.path)
 
 
 def _sync_folder(folder: str) -> None:

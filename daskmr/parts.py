@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from daskmr.contexts import dumps
 from daskmr.keys import sort_key
 from daskmr.segments import Extent, SegmentWriter, read_frames
 
@@ -78,7 +79,7 @@ class PartWriter:
         if keys is not None:
             self._kinds.update(kind.__name__ for kind in set(map(type, keys)))
         self._lines += lines
-        frame = pickle.dumps((keys, written), 5)
+        frame = dumps((keys, written))
         self._frames.append(frame)
         self._size += len(frame)
         if self._size > self._in_memory:

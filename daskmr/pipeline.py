@@ -14,7 +14,8 @@ import os
 import pickle
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import IO, TYPE_CHECKING, Any
@@ -25,11 +26,11 @@ from dask.delayed import delayed
 from daskmr.cluster import Session, WorkerDied, connect
 from daskmr.config import Config, load_config
 from daskmr.errors import InputError, JobError, NothingMatchedError
-from daskmr.interruption import on_hard_exit
+from daskmr.interruption import deferred, finished, on_hard_exit
 from daskmr.job import Job, load_job
 from daskmr.listing import Listing, list_files
-from daskmr.mapper import TALLY, MapTask, explain_timeout, map_packed, read_mark
-from daskmr.output import OutputFile, merge_parts, write_bad_records
+from daskmr.mapper import TALLY, MapTask, Mark, explain_timeout, map_packed, read_mark
+from daskmr.output import OutputFile, beside, merge_parts, write_bad_records
 from daskmr.partition import Partition, estimate_bytes, plan_partitions
 from daskmr.parts import Part
 from daskmr.reducer import Merge, Reduced, ReduceTask, reduce_buckets
@@ -111,7 +112,11 @@ class Result:
                 f"This job wrote its result to {self.output}; read it there, or leave output out "
                 "to iterate over the result."
             )
-        return _items(self._job, self._parts)
+        return self._iterate(self._job)
+
+    def _iterate(self, job: Job) -> Iterator[Any]:
+        # A method, so that the result, and with it the run's folder, lives as long as this.
+        yield from _items(job, self._parts)
 
 
 def mapreduce(
@@ -182,14 +187,17 @@ def mapreduce(
     _check(config, client, inline)
     job = load_job(job)
     schema = load_schema(input_filter, config.schema)
-    run_dir = RunDir.create(config.work_dir)
+    if delete_data and output is None:
+        raise InputError("delete_data needs an output: a result in memory ends with this process.")
     target: OutputFile | None = None
-    keep = False
-    forget = [on_hard_exit(run_dir.remove)]
-    try:
+    with ExitStack() as stack:
+        with deferred():
+            run_dir = RunDir.create(config.work_dir)
+            _at_end(stack, run_dir.remove)
         if output is not None:
-            target = OutputFile(os.fspath(output), run_dir.run_id, stdout)
-            forget.append(on_hard_exit(target.discard))
+            with deferred():
+                target = OutputFile(os.fspath(output), run_dir.run_id, stdout)
+                _at_end(stack, target.discard)
         listing = list_files(data_dir, schema)
         if not listing.files and not config.allow_empty:
             raise NothingMatchedError(listing.explain_nothing())
@@ -197,20 +205,24 @@ def mapreduce(
         outcome = run.execute()
         _check_bad_records(outcome.tally, config)
         result = _write(outcome, run, target)
-        keep = target is None
-    finally:
-        if target is not None:
-            target.discard()
-        if not keep:
-            run_dir.remove()
-        for undo in forget:
-            undo()
-    if keep:
-        weakref.finalize(result, run_dir.remove)
+        if target is None:
+            stack.pop_all()
+            weakref.finalize(result, run_dir.remove)
     if delete_data:
-        result.deleted = _delete_input(listing, outcome.tally)
+        result.deleted = _delete_input(listing, outcome.tally, target)
     result.timings["total"] = time.time() - started
     return result
+
+
+def _at_end(stack: ExitStack, clean: Callable[[], None]) -> None:
+    """Have `clean` called when `stack` ends, undisturbed, or when the process is ended hard."""
+
+    def undisturbed() -> None:
+        with deferred():
+            clean()
+
+    stack.callback(on_hard_exit(clean))
+    stack.callback(undisturbed)
 
 
 def _check(config: Config, client: Any, inline: bool) -> None:
@@ -396,12 +408,24 @@ def _explain_death(died: WorkerDied, run_dir: str, root: str, plan: list[Partiti
         "--num-mappers), or the script or a library it uses ended the process. Run that file alone "
         "with --inline to see."
     )
-    index = died.partition
-    mark = read_mark(run_dir, index) if index is not None and index < len(plan) else None
+    mark = _mark_of_the_dead(run_dir, died.partition, len(plan))
     if mark is not None:
         path = os.path.join(root, mark.path)
         return f"A worker process died each time it mapped {path}. {advice}"
     return f"Worker processes died each time they ran one task of the job ({died}). {advice}"
+
+
+def _mark_of_the_dead(run_dir: str, index: int | None, partitions: int) -> Mark | None:
+    """Find what a dead worker was reading.
+
+    The key of a task tells its partition, but for the only task of a job: Dask then joins it with
+    what gathers the result.
+    """
+    if index is not None:
+        return read_mark(run_dir, index) if index < partitions else None
+    marks = [read_mark(run_dir, number) for number in range(partitions)]
+    dead = [mark for mark in marks if mark is not None and not _is_alive(mark.pid)]
+    return dead[0] if len(dead) == 1 else None
 
 
 def _check_bad_records(tally: Tally, config: Config) -> None:
@@ -473,18 +497,20 @@ def _write_output(outcome: _Outcome, run: _Run, target: OutputFile) -> str | Non
     for written in merge_parts(outcome.parts):
         target.write("".join(written))
     target.close()
-    bad_path = f"{target.name}.bad.jsonl"
+    bad_path = beside(target.name, ".bad.jsonl")
     if target.temporary is None:  # a stream: there is nothing to stand beside
         bad_path = os.path.join(run.config.work_dir, f"{run.job.name}.bad.jsonl")
     saved = outcome.tally.saved
     bad = write_bad_records(bad_path, run.run_dir.run_id, saved) if saved else None
     try:
-        # A stale list of bad records never stands beside a new output.
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(bad_path)
-        target.commit()
-        if bad is not None:
-            bad.commit()
+        with deferred():
+            target.commit()
+            if bad is not None:
+                bad.commit()
+            else:  # a stale list of bad records never stands beside a new output
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(bad_path)
+            finished()
     finally:
         if bad is not None:
             bad.discard()
@@ -508,13 +534,15 @@ def _items(job: Job, parts: tuple[Part, ...]) -> Iterator[Any]:
                 yield written
 
 
-def _delete_input(listing: Listing, tally: Tally) -> int:
+def _delete_input(listing: Listing, tally: Tally, target: OutputFile | None) -> int:
     """Delete the input files that were mapped whole; none whose bad records would be lost."""
     kept = {path for path, _ in tally.corrupt} | tally.unsaved_files
+    output = target.path if target is not None else None
     count = 0
     for file in listing.files:
-        if file.path not in kept:
+        path = os.path.join(listing.root, file.path)
+        if file.path not in kept and os.path.realpath(path) != output:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.join(listing.root, file.path))
+                os.unlink(path)
                 count += 1
     return count

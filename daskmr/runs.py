@@ -23,7 +23,7 @@ from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, overload
 
-from daskmr.contexts import CombineContext
+from daskmr.contexts import CombineContext, dumps
 from daskmr.keys import bucket_of, canonical_all, sort_key, sorted_keys
 from daskmr.segments import Extent, SegmentWriter, read_frames
 
@@ -145,7 +145,7 @@ def estimate_size(value: Any) -> int:
     if kind is dict:
         return 64 + _estimate_elements(value) + _estimate_elements(value.values()) + 24 * len(value)
     try:
-        return 64 + 2 * len(pickle.dumps(value, 5))
+        return 64 + 2 * len(dumps(value))
     except Exception:  # it was pickled once when it was written; only an estimate is lost
         return 1000
 
@@ -282,7 +282,7 @@ def _pack(keys: list[Any], lists: Sequence[list[Any]]) -> bytes:
     """Pickle groups as columns: flat lists take half the time of many small ones."""
     counts = list(map(len, lists))
     lengths = None if max(counts) == 1 else counts
-    return pickle.dumps((keys, lengths, list(chain.from_iterable(lists))), 5)
+    return dumps((keys, lengths, list(chain.from_iterable(lists))))
 
 
 def _unpack(frame: bytes) -> tuple[list[Any], list[int] | None, list[Any]]:
@@ -499,7 +499,7 @@ class _Gathered:
         count = max(1, len(self._held) * _FRAME // max(1, self._size))
         for start in range(0, len(self._held), count):
             page = self._held[start : start + count]
-            extent = self._writer.write([(pickle.dumps(page, 5), 0)])
+            extent = self._writer.write([(dumps(page), 0)])
             self._pages.append((extent, len(page)))
         self._held, self._size = [], 0
 
