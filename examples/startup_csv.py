@@ -6,9 +6,11 @@ CSV with a header: version, operating system, documents, then the average of eac
 milliseconds after the start of the process. Documents that have not reached them all are left out.
 """
 
-import json
+from daskmr import pluck
 
 MILESTONES = ("main", "firstPaint", "sessionRestored")
+
+fields = pluck("info.OS", *(f"simpleMeasurements.{name}" for name in MILESTONES))
 
 
 def setup_reduce(context):
@@ -16,12 +18,9 @@ def setup_reduce(context):
 
 
 def map(key, dims, value, context):
-    document = json.loads(value)
-    measured = document.get("simpleMeasurements", {})
-    times = [measured.get(milestone) for milestone in MILESTONES]
+    os, *times = fields(value)
     if None not in times:
-        system = document.get("info", {}).get("OS", "unknown")
-        context.write((dims[3], system), (1, *times))
+        context.write((dims[3], os or "unknown"), (1, *times))
 
 
 def combine(key, values, context):
