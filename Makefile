@@ -9,7 +9,7 @@ export PYTHON
 
 BIN := .venv/bin
 
-.PHONY: help demo test test-slow lint types layers tests install install-test clean
+.PHONY: help demo test test-slow lint types layers tests bench install install-test clean
 .DEFAULT_GOAL := help
 # Checks that share two cores and one terminal are best read one after the other.
 .NOTPARALLEL:
@@ -19,6 +19,7 @@ help:
 	@echo "make test       lint, types, layers and tests, as CI does"
 	@echo "make test-slow  the tests that take long"
 	@echo "make lint       ruff check, ruff format --check"
+	@echo "make bench      times against other ways to do the same; ARGS=--help says more"
 	@echo "make clean      remove .venv, demo and caches"
 	@echo "PYTHON=...      the Python to make .venv with (3.11 or newer; now $(PYTHON))"
 
@@ -42,6 +43,9 @@ tests: install-test
 
 test-slow: install-test
 	$(BIN)/python -m pytest -q -m slow || [ $$? -eq 5 ] # 5: no test is marked so
+
+bench: install
+	$(BIN)/python -m benchmarks $(ARGS)
 
 install:
 	@scripts/install

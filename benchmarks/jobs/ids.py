@@ -1,0 +1,13 @@
+"""How many records has each id? As many keys as records."""
+
+
+def map(key, dims, value, context):
+    context.write(key, 1)
+
+
+def combine(key, values, context):
+    context.write(key, sum(values))
+
+
+def reduce(key, values, context):
+    context.write(key, sum(values))

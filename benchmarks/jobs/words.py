@@ -1,0 +1,14 @@
+"""How often does each word occur? Many pairs a record."""
+
+
+def map(key, dims, value, context):
+    for word in value.split():
+        context.write(word, 1)
+
+
+def combine(key, values, context):
+    context.write(key, sum(values))
+
+
+def reduce(key, values, context):
+    context.write(key, sum(values))
