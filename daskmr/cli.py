@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, Any, NoReturn
 
 import click
@@ -108,13 +108,14 @@ def run(script: str, output: str, inline: bool, verbose: bool, quiet: bool, **op
     import gc
 
     from daskmr.cluster import prewarm
-    from daskmr.interruption import signals
+    from daskmr.interruption import kill_children, signals
 
     gc.disable()  # imports make no garbage, and a tenth of a second of looking for it
 
     with _standard_output(reserved=True) as stdout, _exit_codes(verbose), signals():
         prewarm(processes=not inline)  # first, so that it imports while this process does
         _run(script, output, inline, quiet, stdout, options)
+        kill_children()  # the server of workers, and what a script has started
         _leave(0)  # still here, where a signal no longer counts
 
 
@@ -137,10 +138,11 @@ def _run(
     options.pop("local_only")
     result = mapreduce(script, output=output, inline=inline, stdout=stdout, **options)
     stdout.flush()
-    if options["profile"]:
-        click.echo(f"profile  {_write_profile(result, output)}", err=True)
-    if not quiet:
-        click.echo(summarise(result), err=True)
+    with suppress(OSError):  # the result is in place, whether or not anybody can be told
+        if options["profile"]:
+            click.echo(f"profile  {_write_profile(result, output)}", err=True)
+        if not quiet:
+            click.echo(summarise(result), err=True)
 
 
 def _write_profile(result: Any, output: str) -> str:
@@ -174,7 +176,9 @@ def sample_data(directory: str, size: str, seed: int, ext: str, bad_lines: float
 
     The same seed gives the same documents on every machine.
     """
-    with _exit_codes(verbose=False):
+    from daskmr.interruption import signals
+
+    with _exit_codes(verbose=False), signals():
         from dask.utils import parse_bytes
 
         from daskmr.report import format_bytes
@@ -198,6 +202,10 @@ def _standard_output(reserved: bool) -> Iterator[IO[bytes]]:
 
     At the level of descriptors, so that it holds in worker processes and C code too.
     """
+    if sys.stderr is None:  # closed too; what would be said is said to nobody
+        nobody = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nobody, 2)
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     try:
         kept = os.dup(1)
     except OSError:  # closed, as some supervisors do; a result for it has nowhere to go
@@ -235,15 +243,14 @@ def _fail(message: str, details: str, code: int) -> NoReturn:
 
     kill_children()  # those that a script started in this process, too
     text = f"daskmr: {message}\n" if not details else f"{details.rstrip()}\n\ndaskmr: {message}\n"
-    sys.stderr.write(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+    with suppress(OSError):
+        sys.stderr.write(text.encode("utf-8", "backslashreplace").decode("utf-8"))
     _leave(code)
 
 
 def _leave(code: int) -> NoReturn:
     """Exit at once: threads that a script started must not hold the process up."""
     for stream in (sys.stdout, sys.stderr):
-        try:
+        with suppress(OSError, ValueError):
             stream.flush()
-        except OSError:
-            code = code or 1
     os._exit(code)

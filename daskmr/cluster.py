@@ -33,6 +33,7 @@ __all__ = ["Session", "WorkerDied", "connect", "prewarm"]
 
 logger = logging.getLogger(__name__)
 
+_OPEN_FILES = 128  # what a client and its scheduler take, with room for segments
 _HOST = "127.0.0.1"
 _POLL_SECONDS = 0.2
 _DASHBOARD_AFTER_SECONDS = 3.0
@@ -420,6 +421,7 @@ def _count_workers(config: Config, n_partitions: int) -> int:
 @contextmanager
 def _local(config: Config, workers: int, run_dir: Path) -> Iterator[Session]:
     _refuse_inside_worker_start()
+    _check_open_files()
     prewarm()
     import dask
     import distributed  # noqa: F401  # before `set`, which on its way out drops what is new
@@ -449,6 +451,17 @@ def _refuse_inside_worker_start() -> None:
             "The script that calls daskmr is being loaded by a worker process that it started. "
             'Put the call under `if __name__ == "__main__":`.'
         ) from None
+
+
+def _check_open_files() -> None:
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit != resource.RLIM_INFINITY and limit < _OPEN_FILES:
+        raise InputError(
+            f"This shell allows {limit} open files to a process, and a cluster needs {_OPEN_FILES}. "
+            "Raise the limit (ulimit -n 1024), or run with --inline."
+        )
 
 
 def _memory_limit(config: Config, workers: int) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import os
 import threading
-from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from daskmr.errors import DaskMRError, Interrupted, TaskFailed
 from daskmr.job import Job
@@ -72,6 +74,29 @@ def user_failure(job: Job, function: str, where: str, error: BaseException) -> T
     return TaskFailed(message, format_user_traceback(job, error))
 
 
+@contextmanager
+def no_exit() -> Iterator[None]:
+    """Have ``os._exit`` in the user's code fail an inline job, which would end as if it were done.
+
+    In a worker it ends the worker, and that is noticed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    process, leave = os.getpid(), os._exit
+
+    def refuse(status: int) -> NoReturn:
+        if os.getpid() != process:  # a child that the script forked
+            leave(status)
+        raise SystemExit(f"os._exit({status}) was called")
+
+    os._exit = refuse
+    try:
+        yield
+    finally:
+        os._exit = leave
+
+
 def guarded(function: Callable[_P, _T]) -> Callable[_P, _T]:
     """Let only `TaskFailed` out of a task.
 
@@ -82,7 +107,8 @@ def guarded(function: Callable[_P, _T]) -> Callable[_P, _T]:
     @functools.wraps(function)
     def task(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         try:
-            return function(*args, **kwargs)
+            with no_exit():
+                return function(*args, **kwargs)
         except TaskFailed as error:
             failure = TaskFailed(error.message, error.details)
         except DaskMRError as error:

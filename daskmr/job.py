@@ -517,8 +517,11 @@ def _code_files(function: Any, seen: set[int]) -> Iterator[str]:
 
 
 def _load(job: Job) -> _Functions:
+    process = os.getpid()
     try:
         namespace, where = job._source.load()
+        if os.getpid() != process:
+            os._exit(0)  # a child that the script forked: the job is not its to run
     except (KeyboardInterrupt, Interrupted):
         raise
     except BaseException as exc:
@@ -542,6 +545,11 @@ def _load_failure(job: Job, exc: BaseException) -> InputError:
         )
     else:
         reason = f"it fails while it is loaded: {describe_exception(exc)}"
+        if isinstance(exc, ValueError) and "only works in main thread" in str(exc):
+            reason += (
+                ". A worker loads the script in another thread than its main one, where signal "
+                "handlers cannot be set: leave that out, or run with --inline."
+            )
     return InputError(f"{where}: {reason}", format_user_traceback(job, exc))
 
 

@@ -414,7 +414,10 @@ def _size(entry: os.DirEntry[str]) -> int:
 def _real_path(directory: _Directory, entry: os.DirEntry[str]) -> tuple[str, bool]:
     """The path of `entry` without links, and whether there was one."""
     if entry.is_symlink():
-        return os.path.realpath(entry.path), True
+        try:
+            return os.path.realpath(entry.path), True
+        except OSError as error:  # a link that may not be resolved, as in /proc
+            _fail("link", entry.path, error)
     return os.path.join(directory.reals[-1], entry.name), directory.linked
 
 

@@ -6,6 +6,7 @@ import base64
 import bz2
 import codecs
 import contextlib
+import errno
 import fcntl
 import json
 import lzma
@@ -18,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import IO, Any, Protocol
 
-from daskmr.errors import InputError
+from daskmr.errors import InputError, JobError
 from daskmr.parts import Block, Part, comparable, read_blocks
 from daskmr.tally import BadRecord
 from daskmr.workdir import disk_error
@@ -117,6 +118,19 @@ class _Cursor:
         return keys[start:end], written[start:end]
 
 
+_STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+
+
+def _resolve(target: str) -> str:
+    """Follow links to a file that can be replaced; what is a stream keeps the name it has."""
+    if target == "-":
+        return target
+    with contextlib.suppress(OSError):
+        if not stat.S_ISREG(os.stat(target).st_mode):
+            return os.path.abspath(target)
+    return os.path.realpath(target)
+
+
 class _Compressor(Protocol):
     """The part of a file that writing needs."""
 
@@ -167,8 +181,10 @@ class OutputFile:
     """
 
     def __init__(self, target: str, run_id: str, stdout: IO[bytes] | None = None) -> None:
+        if target in _STDOUT:
+            target = "-"
         self.name = target
-        self.path = os.path.realpath(target) if target != "-" else target
+        self.path = _resolve(target)
         self.temporary: str | None = None
         self.bytes = 0
         self._escape = False
@@ -224,13 +240,19 @@ class OutputFile:
             failure = error
         else:
             return
-        raise disk_error(failure, self.temporary or self.path, "the output")
+        raise self._failure(failure)
+
+    def _failure(self, error: OSError) -> JobError:
+        if self.name == "-" and error.errno in (errno.EPIPE, errno.EBADF):
+            return JobError("Standard output was closed before the result was written whole.")
+        return disk_error(error, self.temporary or self.path, "the output")
 
     def close(self) -> None:
         """Bring all that was written to the disk; nothing is in place yet."""
         try:
             if self._compressor is not None:
                 self._compressor.close()
+                self._compressor = None
             self._file.flush()
             if self.temporary is not None:
                 os.fsync(self._file.fileno())
@@ -241,7 +263,7 @@ class OutputFile:
             failure = error
         else:
             return
-        raise disk_error(failure, self.temporary or self.path, "the output")
+        raise self._failure(failure)
 
     def commit(self) -> None:
         """Put the output in place of an earlier one, in one step."""
@@ -260,6 +282,9 @@ class OutputFile:
     def discard(self) -> None:
         """Remove what was written, where it was not committed."""
         if self.name != "-":
+            with contextlib.suppress(OSError, ValueError):
+                if self._compressor is not None:
+                    self._compressor.close()
             with contextlib.suppress(OSError):
                 self._file.close()
         if self.temporary is None:

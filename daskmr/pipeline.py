@@ -185,8 +185,12 @@ def mapreduce(
     started = time.time()
     config = load_config(**options)
     _check(config, client, inline)
+    if not isinstance(data_dir, str | os.PathLike):
+        raise InputError(f"data_dir must be a path, not {data_dir!r}.")
     job = load_job(job)
     schema = load_schema(input_filter, config.schema)
+    if output is not None:
+        _refuse_to_overwrite(output, job.path, input_filter, config.schema)
     if delete_data and output is None:
         raise InputError("delete_data needs an output: a result in memory ends with this process.")
     target: OutputFile | None = None
@@ -199,6 +203,7 @@ def mapreduce(
                 target = OutputFile(os.fspath(output), run_dir.run_id, stdout)
                 _at_end(stack, target.discard)
         listing = list_files(data_dir, schema)
+        _refuse_input_as_output(listing, target)
         if not listing.files and not config.allow_empty:
             raise NothingMatchedError(listing.explain_nothing())
         run = _Run(job, config, listing, run_dir, target is None, profile, client, inline, started)
@@ -212,6 +217,33 @@ def mapreduce(
         result.deleted = _delete_input(listing, outcome.tally, target)
     result.timings["total"] = time.time() - started
     return result
+
+
+def _refuse_to_overwrite(output: str | os.PathLike[str], *sources: Any) -> None:
+    """Raise InputError when the output would replace what the job is made of."""
+    real = os.path.realpath(output)
+    for source in sources:
+        if isinstance(source, str | os.PathLike) and os.path.realpath(source) == real:
+            raise InputError(
+                f"The output {os.fspath(output)!r} is a file that the job needs, and would replace "
+                "it. Name another one with --output."
+            )
+
+
+def _refuse_input_as_output(listing: Listing, target: OutputFile | None) -> None:
+    """Raise InputError when the output would replace an input file."""
+    if target is None or not os.path.isfile(target.path):
+        return
+    root, name = os.path.realpath(listing.root), os.path.basename(target.path)
+    for file in listing.files:
+        if (
+            file.path.endswith(name)
+            and os.path.realpath(os.path.join(root, file.path)) == target.path
+        ):
+            raise InputError(
+                f"The output {target.name!r} is one of the input files, and would replace it. Name "
+                "another one with --output."
+            )
 
 
 def _at_end(stack: ExitStack, clean: Callable[[], None]) -> None:
@@ -230,6 +262,8 @@ def _check(config: Config, client: Any, inline: bool) -> None:
         raise InputError(
             "A job runs either inline or on a client's cluster: leave one of them out."
         )
+    if client is not None and not hasattr(client, "scheduler_info"):
+        raise InputError(f"client must be a distributed.Client, not {client!r}.")
     limit = config.memory_limit
     needed = 3 * config.spill_bytes + _WORKER_BASE
     if isinstance(limit, int) and 0 < limit < needed and not inline and client is None:
@@ -408,24 +442,26 @@ def _explain_death(died: WorkerDied, run_dir: str, root: str, plan: list[Partiti
         "--num-mappers), or the script or a library it uses ended the process. Run that file alone "
         "with --inline to see."
     )
-    mark = _mark_of_the_dead(run_dir, died.partition, len(plan))
-    if mark is not None:
-        path = os.path.join(root, mark.path)
-        return f"A worker process died each time it mapped {path}. {advice}"
+    marks = _marks_of_the_dead(run_dir, died.partition, len(plan))
+    if marks:
+        paths = ", or ".join(os.path.join(root, mark.path) for mark in marks[:3])
+        return f"A worker process died each time it mapped {paths}. {advice}"
     return f"Worker processes died each time they ran one task of the job ({died}). {advice}"
 
 
-def _mark_of_the_dead(run_dir: str, index: int | None, partitions: int) -> Mark | None:
-    """Find what a dead worker was reading.
+def _marks_of_the_dead(run_dir: str, index: int | None, partitions: int) -> list[Mark]:
+    """Find what dead workers were reading.
 
-    The key of a task tells its partition, but for the only task of a job: Dask then joins it with
-    what gathers the result.
+    The key of a task tells its partition, but not for the only task of a job, which Dask joins
+    with what gathers the result; and a worker with several threads takes tasks along that have
+    not begun. Then it is one of those that dead processes had begun with.
     """
-    if index is not None:
-        return read_mark(run_dir, index) if index < partitions else None
-    marks = [read_mark(run_dir, number) for number in range(partitions)]
-    dead = [mark for mark in marks if mark is not None and not _is_alive(mark.pid)]
-    return dead[0] if len(dead) == 1 else None
+    if index is not None and index < partitions:
+        mark = read_mark(run_dir, index)
+        if mark is not None:
+            return [mark]
+    marks = (read_mark(run_dir, number) for number in range(partitions))
+    return [mark for mark in marks if mark is not None and not _is_alive(mark.pid)]
 
 
 def _check_bad_records(tally: Tally, config: Config) -> None:

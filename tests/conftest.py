@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +33,14 @@ def write_tree(root: Path, files: Sequence[Sequence[str]], directory: str = DIRE
         data = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
         (folder / file_name(number)).write_bytes(gzip.compress(data, 1))
     return root
+
+
+@pytest.fixture(autouse=True, scope="session")
+def signals_as_a_terminal_has_them() -> None:
+    """``nohup`` and some CI ignore SIGHUP, which processes started here would take over."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture

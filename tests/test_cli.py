@@ -1,0 +1,148 @@
+"""The command at its edges: early signals, closed streams, outputs that must not be replaced."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import daskmr, write_tree
+
+JOB = """
+def map(key, dims, value, context):
+    context.write(key, 1)
+
+def reduce(key, values, context):
+    context.write(key, sum(values))
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    write_tree(tmp_path / "data", [["a\t1", "b\t2"], ["a\t3"]])
+    (tmp_path / "job.py").write_text(JOB)
+    return tmp_path
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("delay", [0.06, 0.1, 0.15])
+def test_a_signal_while_the_command_starts(place: Path, number: int, delay: float) -> None:
+    command = [sys.executable, "-m", "daskmr", "run", "job.py", "-d", "data", "-o", "out"]
+    with subprocess.Popen(command, cwd=place, stderr=subprocess.PIPE, text=True) as process:
+        while b"\0-m\0daskmr" not in Path(f"/proc/{process.pid}/cmdline").read_bytes():
+            time.sleep(0.001)
+        caught = _wait_for_handler(process.pid, number)
+        time.sleep(delay - 0.05)
+        process.send_signal(number)
+        _, error = process.communicate(timeout=20)
+    assert caught
+    if process.returncode:
+        assert process.returncode == 128 + number
+        assert error == "daskmr: Interrupted; nothing was written.\n"
+
+
+def _wait_for_handler(pid: int, number: int) -> bool:
+    """Wait until the process has a handler for the signal: before that, Python has the say."""
+    for _ in range(5000):
+        status = Path(f"/proc/{pid}/status").read_text()
+        mask = int(status.split("SigCgt:")[1].split()[0], 16)
+        if mask >> (signal.SIGTERM - 1) & 1:
+            return True
+        time.sleep(0.001)
+    return False
+
+
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full", "2>&- >&-"])
+@pytest.mark.parametrize("options", ["", "-q", "--inline"])
+def test_standard_error_that_cannot_be_written_does_not_fail_a_job(
+    place: Path, redirection: str, options: str
+) -> None:
+    command = f"{sys.executable} -m daskmr run job.py -d data -o out {options} {redirection}"
+    assert subprocess.run(["bash", "-c", command], cwd=place, check=False).returncode == 0
+    assert (place / "out").read_text() == "a\t2\nb\t1\n"
+
+
+@pytest.mark.parametrize("output", ["job.py", "filter.json", "schema.json", "input"])
+def test_an_output_that_the_job_needs_is_refused(place: Path, output: str) -> None:
+    (place / "filter.json").write_text('{"version": 1, "dimensions": []}')
+    schema = Path(__file__).parent.parent / "conf" / "schema.json"
+    (place / "schema.json").write_text(schema.read_text())
+    if output == "input":
+        output = str(next((place / "data").rglob("*.gz")).relative_to(place))
+    before = (place / output).read_bytes()
+    arguments = ["job.py", "-d", "data", "-f", "filter.json", "--schema", "schema.json", "-X"]
+    done = daskmr("run", *arguments, "-o", output, "--inline", cwd=place)
+    assert done.returncode == 2
+    assert "would replace it" in done.stderr
+    assert (place / output).read_bytes() == before
+    assert len(list((place / "data").rglob("*.gz"))) == 2
+
+
+def test_a_closed_pipe_is_told_as_that(place: Path) -> None:
+    write_tree(place / "data", [[f"{n:06}\t" for n in range(40_000)]])
+    command = (
+        f"{sys.executable} -m daskmr run job.py -d data --inline | head -1; exit ${{PIPESTATUS[0]}}"
+    )
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=place, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "daskmr: Standard output was closed before the result was written whole.\n"
+    )
+
+
+@pytest.mark.parametrize("output", ["/dev/stdout", ">(cat)"])
+def test_streams_by_name(place: Path, output: str) -> None:
+    command = f"{sys.executable} -m daskmr run job.py -d data --inline -q -o {output}; sleep 0.2"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=place, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("a\t2\nb\t1\n", "")
+
+
+def test_a_child_that_the_script_forks_does_not_run_the_job(place: Path) -> None:
+    (place / "job.py").write_text("import os\nos.fork()\n" + JOB)
+    done = daskmr("run", "job.py", "-d", "data", "--inline", cwd=place)
+    assert (done.returncode, done.stdout) == (0, "a\t2\nb\t1\n")
+
+
+def test_os_exit_inline_is_a_failure(place: Path) -> None:
+    (place / "job.py").write_text(JOB.replace("context.write(key, 1)", "__import__('os')._exit(0)"))
+    done = daskmr("run", "job.py", "-d", "data", "--inline", "-o", "out", cwd=place)
+    assert done.returncode == 1
+    assert "os._exit(0) was called" in done.stderr
+    assert not (place / "out").exists()
+
+
+def test_too_few_open_files_are_named(place: Path) -> None:
+    command = f"ulimit -n 60; exec {sys.executable} -m daskmr run job.py -d data"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=place, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "ulimit -n" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_no_process_is_left_when_the_command_returns(place: Path) -> None:
+    command = [sys.executable, "-m", "daskmr", "run", "job.py", "-d", "data", "-q"]
+    with subprocess.Popen(
+        command, cwd=place, stdout=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        assert process.wait(30) == 0
+        left = []
+        for other in psutil.process_iter(["cmdline"]):
+            try:
+                alive = other.status() != psutil.STATUS_ZOMBIE
+                words = " ".join(other.info["cmdline"] or ())
+                if alive and os.getsid(other.pid) == process.pid and "tracker" not in words:
+                    left.append(words)
+            except (ProcessLookupError, psutil.NoSuchProcess):
+                continue
+    assert not left
