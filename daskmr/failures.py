@@ -86,7 +86,8 @@ def no_exit() -> Iterator[None]:
     process, leave = os.getpid(), os._exit
 
     def refuse(status: int) -> NoReturn:
-        if os.getpid() != process:  # a child that the script forked
+        main = threading.current_thread() is threading.main_thread()
+        if os.getpid() != process or not main:  # a child that the script forked, our last resort
             leave(status)
         raise SystemExit(f"os._exit({status}) was called")
 
