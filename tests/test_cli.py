@@ -8,10 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from conftest import daskmr, write_tree
+
+from daskmr import InputError, mapreduce
 
 JOB = """
 def map(key, dims, value, context):
@@ -146,3 +149,71 @@ def test_no_process_is_left_when_the_command_returns(place: Path) -> None:
             except (ProcessLookupError, psutil.NoSuchProcess):
                 continue
     assert not left
+
+
+def test_a_signal_handler_in_the_script_is_explained_on_a_cluster(place: Path) -> None:
+    handler = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    (place / "job.py").write_text(handler + JOB)
+    done = daskmr("run", "job.py", "-d", "data", "-o", "out", cwd=place)
+    assert done.returncode == 1
+    assert "signal handlers cannot be set" in done.stderr
+    assert "--inline" in done.stderr
+
+
+def test_a_link_that_may_not_be_resolved_is_named(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = next((place / "data").rglob("*.gz")).with_name("20131029030201.20131102.link.gz")
+    link.symlink_to("elsewhere")
+    real = os.path.realpath
+
+    def refuse(path: str) -> str:
+        if os.fspath(path) == str(link):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr("os.path.realpath", refuse)
+    link.unlink()
+    link.symlink_to(next((place / "data").rglob("*.gz")))
+    with pytest.raises(InputError, match=r"link\.gz cannot be read: Permission denied"):
+        mapreduce(place / "job.py", data_dir=place / "data", inline=True, work_dir=place / "work")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "name"), [({"data_dir": None}, "data_dir"), ({"client": "x"}, "client")]
+)
+def test_wrong_arguments_of_the_interface_are_named(
+    place: Path, wrong: dict[str, Any], name: str
+) -> None:
+    arguments = {"data_dir": place / "data", "work_dir": place / "work", **wrong}
+    with pytest.raises(InputError, match=f"{name} must be"):
+        mapreduce(place / "job.py", **arguments)
+
+
+def test_a_death_on_a_client_with_threads_names_a_file_that_was_read(place: Path) -> None:
+    script = JOB.replace("context.write(key, 1)", "__import__('os')._exit(1)")
+    (place / "job.py").write_text(script)
+    write_tree(place / "data", [["a\t1"]] * 12)
+    options = {"n_workers": 1, "threads_per_worker": 2, "dashboard_address": None}
+    code = (
+        "import distributed, daskmr\n"
+        "if __name__ == '__main__':\n"
+        f"    with distributed.LocalCluster(silence_logs=50, **{options!r}) as cluster:\n"
+        "        with distributed.Client(cluster) as client:\n"
+        "            try:\n"
+        "                daskmr.mapreduce('job.py', data_dir='data', client=client)\n"
+        "            except daskmr.JobError as error:\n"
+        "                print(error)\n"
+    )
+    (place / "main.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, "main.py"],
+        cwd=place,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "A worker process died each time it mapped" in done.stdout, done.stderr
+    assert "v2.log" in done.stdout
