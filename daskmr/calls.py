@@ -1,14 +1,49 @@
-"""Calling `combine` and `setup_reduce`, which mappers and reducers both do."""
+"""Calling `combine` and `setup_reduce`, and profiling, which mappers and reducers both do."""
 
 from __future__ import annotations
 
+import cProfile
 from typing import Any
 
 from daskmr.failures import is_interruption, shortened, user_failure
 from daskmr.job import Job
 from daskmr.runs import Combiner
+from daskmr.tally import Profile
 
-__all__ = ["combiner_of", "set_up"]
+
+class Profiling:
+    """Profiles a block where that is wanted.
+
+    Attributes
+    ----------
+    profile : dict or None
+        What ``cProfile`` counted, once the block is left.
+
+    Examples
+    --------
+    >>> with Profiling(wanted=False) as profiling:
+    ...     pass
+    >>> profiling.profile is None
+    True
+    """
+
+    def __init__(self, wanted: bool) -> None:
+        self.profile: Profile | None = None
+        self._profiler = cProfile.Profile() if wanted else None
+
+    def __enter__(self) -> Profiling:
+        if self._profiler is not None:
+            self._profiler.enable()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._profiler is not None:
+            self._profiler.disable()
+            self._profiler.create_stats()
+            self.profile = self._profiler.stats
+
+
+__all__ = ["Profiling", "combiner_of", "set_up"]
 
 
 def combiner_of(job: Job) -> Combiner | None:

@@ -112,7 +112,7 @@ def run(script: str, output: str, inline: bool, verbose: bool, quiet: bool, **op
 
     gc.disable()  # imports make no garbage, and a tenth of a second of looking for it
 
-    with _standard_output(reserved=True) as stdout, _exit_codes(verbose), signals():
+    with _standard_output() as stdout, _exit_codes(verbose), signals():
         prewarm(processes=not inline)  # first, so that it imports while this process does
         _run(script, output, inline, quiet, stdout, options)
         kill_children()  # the server of workers, and what a script has started
@@ -197,7 +197,7 @@ def sample_data(directory: str, size: str, seed: int, ext: str, bad_lines: float
 
 
 @contextmanager
-def _standard_output(reserved: bool) -> Iterator[IO[bytes]]:
+def _standard_output() -> Iterator[IO[bytes]]:
     """Keep standard output for the result: what a script prints goes to standard error.
 
     At the level of descriptors, so that it holds in worker processes and C code too.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cProfile
 import gc
 import os
 import pickle
@@ -15,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from daskmr.calls import combiner_of, set_up
+from daskmr.calls import Profiling, combiner_of, set_up
 from daskmr.contexts import ItemContext, MapContext, TextContext
 from daskmr.errors import DaskMRError, TaskFailed
 from daskmr.failures import guarded, is_interruption, shortened, user_failure
@@ -237,19 +236,9 @@ class _Attempt:
 
     def run(self) -> list[tuple[int, Any]]:
         started = time.time()
-        profiler = cProfile.Profile() if self.task.profile else None
-        if profiler is not None:
-            profiler.enable()
-        try:
+        with Profiling(self.task.profile) as profiling:
             self._map_files()
             results = self.sink.finish()
-        finally:
-            if profiler is not None:
-                profiler.disable()
-        profile = None
-        if profiler is not None:
-            profiler.create_stats()
-            profile = profiler.stats
         mapped = [f for f in self.partition.files if f.path not in self.corrupt]
         tally = Tally(
             files=len(mapped),
@@ -264,7 +253,7 @@ class _Attempt:
             corrupt=tuple(self.corrupt.items()),
             spilled=self.sink.spilled,
             mapping=Span(started, time.time()),
-            profile=profile,
+            profile=profiling.profile,
         )
         return [*results, (TALLY, tally)]
 
@@ -415,8 +404,6 @@ class _GroupSink:
 
 class _OutputSink:
     """Where lines go when the job has no reduce: into a Part."""
-
-    _BLOCK = 1 << 20  # estimated bytes
 
     def __init__(self, task: MapTask) -> None:
         self.context = ItemContext() if task.items else TextContext()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cProfile
 import os
 import time
 from collections.abc import Iterable
@@ -11,7 +10,7 @@ from functools import reduce as fold_left
 from operator import add
 from typing import Any
 
-from daskmr.calls import combiner_of, set_up
+from daskmr.calls import Profiling, combiner_of, set_up
 from daskmr.contexts import ItemContext, TextContext
 from daskmr.failures import guarded, is_interruption, shortened, user_failure
 from daskmr.job import Job
@@ -115,21 +114,10 @@ def reduce_buckets(
     started = time.time()
     contents = [content for _, (_, content) in pairs]
     tally = fold_left(add, (c for c in contents if isinstance(c, Tally)), Tally())
-    profiler = cProfile.Profile() if task.profile else None
-    with task.job.activate():
-        if profiler is not None:
-            profiler.enable()
-        try:
-            reducer = _Reducer(task)
-            parts = tuple(reducer.reduce(c) for c in contents if isinstance(c, Run))
-        finally:
-            if profiler is not None:
-                profiler.disable()
-    profile = None
-    if profiler is not None:
-        profiler.create_stats()
-        profile = profiler.stats
-    return [Reduced(parts, reducer.keys, tally, Span(started, time.time()), profile)]
+    with task.job.activate(), Profiling(task.profile) as profiling:
+        reducer = _Reducer(task)
+        parts = tuple(reducer.reduce(c) for c in contents if isinstance(c, Run))
+    return [Reduced(parts, reducer.keys, tally, Span(started, time.time()), profiling.profile)]
 
 
 class _Reducer:
