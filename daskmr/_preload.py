@@ -27,6 +27,7 @@ MODULES = (
     "distributed.nanny",
     "distributed.worker",
     "dask.bag",
+    "tornado.platform.asyncio",
     "cytoolz",
     "isal.igzip",
     "daskmr.mapper",

@@ -40,8 +40,8 @@ __all__ = [
 TALLY = -1  # the bucket that holds what was counted
 _NO_TAB = "no tab in the line"
 _TOO_LONG = "longer than max-record-bytes"
-_BATCH = 1024  # pairs that are collected before they are folded; more would leave the cache
-_CHUNKS = 16  # chunks of input (1 MiB) after which pairs are folded however few they are
+_BATCH = 1024  # pairs that are written before the fold is settled
+_CHUNKS = 16  # chunks of input (1 MiB) after which it is, however few they are
 _SAVED_AT_MOST = 10_000  # bad records that one partition saves
 _GC_THRESHOLD = 100_000  # new containers between collections: a fold makes millions that stay
 
@@ -328,7 +328,7 @@ class _Attempt:
                     try:
                         user_map(key, dims, value, context)
                     except ValueError as error:
-                        del pending[mark:]
+                        sink.take_back(mark)
                         self._bad(number, line, type(error).__name__, describe_exception(error))
                     if mark > _BATCH:
                         flush()
@@ -386,12 +386,16 @@ class _GroupSink:
 
     def __init__(self, task: MapTask) -> None:
         self.context = MapContext()
-        self.pending: list[Any] = self.context.pairs
-        self._fold = Fold(task.spilling, combiner_of(task.job), task.combine_size)
+        self.pending: list[Any] = self.context.keys
+        self.take_back = self.context.take_back
+        self._fold = Fold(
+            self.context.groups, task.spilling, combiner_of(task.job), task.combine_size
+        )
         self.spilled = 0
 
     def flush(self) -> None:
-        self._fold.add(self.pending)
+        self._fold.settle(self.pending)
+        self.pending.clear()
 
     def finish(self) -> list[tuple[int, Any]]:
         runs: list[Run] = self._fold.finish()
@@ -412,6 +416,9 @@ class _OutputSink:
         self._part = PartWriter(os.path.join(task.run_dir, "parts"), task.part_bytes, header)
         self._items = task.items
         self.spilled = 0
+
+    def take_back(self, mark: int) -> None:
+        del self.pending[mark:]
 
     def flush(self) -> None:
         pending = self.pending

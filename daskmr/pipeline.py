@@ -17,11 +17,11 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from operator import itemgetter
 from typing import IO, TYPE_CHECKING, Any
 
 import dask.bag as db
-from dask.delayed import delayed
 
 from daskmr.cluster import Session, WorkerDied, connect
 from daskmr.config import Config, load_config
@@ -33,7 +33,7 @@ from daskmr.mapper import TALLY, MapTask, Mark, explain_timeout, map_packed, rea
 from daskmr.output import OutputFile, beside, merge_parts, write_bad_records
 from daskmr.partition import Partition, estimate_bytes, plan_partitions
 from daskmr.parts import Part
-from daskmr.reducer import Merge, Reduced, ReduceTask, reduce_buckets
+from daskmr.reducer import Merge, Reduced, ReduceTask, never_met, reduce_buckets
 from daskmr.runs import Spilling
 from daskmr.schema import load_schema
 from daskmr.tally import BadRecord, Profile, Span, Tally, merge_profiles
@@ -346,14 +346,16 @@ class _Run:
             part_bytes=_part_bytes(config, len(plan)),
             file_timeout=config.file_timeout,
         )
-        # One key of the graph holds what all tasks share; unique, since clients of one scheduler
-        # share keys of one name.
-        shared = delayed(map_task, name=f"map-task-{self.run_dir.run_id}", traverse=False)
-        packed = [pickle.dumps(partition, 5) for partition in plan]
-        runs = db.from_sequence(packed, partition_size=1).map(map_packed, task=shared).flatten()
+        # As literals of its task, and not as a collection of their own, which would be a task each
+        # that a worker answers to before it is told to map. The name is unique to the run, since
+        # clients of one scheduler share keys of one name.
+        mapper = partial(map_packed, task=map_task)
+        name = f"map-{self.run_dir.run_id}"
+        graph = {(name, p.index): (mapper, pickle.dumps(p, 5)) for p in plan}
+        runs = db.Bag(graph, name, len(graph))
         if job.reduce is None:
             return runs
-        folded = runs.foldby(itemgetter(0), _never, combine=Merge(job), split_every=_SPLIT_EVERY)
+        folded = runs.foldby(itemgetter(0), never_met, combine=Merge(job), split_every=_SPLIT_EVERY)
         reduce_task = ReduceTask(
             job=job,
             run_dir=self.run_dir.path,
@@ -362,10 +364,9 @@ class _Run:
             profile=self.profile,
             part_bytes=_part_bytes(config, buckets),
         )
-        shared = delayed(reduce_task, name=f"reduce-task-{self.run_dir.run_id}", traverse=False)
         if reducers > 1:
             folded = folded.repartition(npartitions=reducers)
-        return folded.map_partitions(reduce_buckets, task=shared)
+        return folded.map_partitions(partial(reduce_buckets, task=reduce_task))
 
     def _buckets(self) -> tuple[int, int]:
         """Choose the number of buckets and of reducers; neither changes the result."""
@@ -423,11 +424,6 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:
         pass
     return True
-
-
-def _never(first: Any, second: Any) -> Any:
-    """Stand in for the operator within a partition, which gives one Run a bucket: none meet."""
-    raise AssertionError("a partition gave two Runs of one bucket")
 
 
 def _part_bytes(config: Config, parts: int) -> int:

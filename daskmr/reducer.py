@@ -18,7 +18,7 @@ from daskmr.parts import Part, PartWriter
 from daskmr.runs import Run, merge_runs, read_groups
 from daskmr.tally import Profile, Span, Tally
 
-__all__ = ["Merge", "ReduceTask", "Reduced", "reduce_buckets"]
+__all__ = ["Merge", "ReduceTask", "Reduced", "never_met", "reduce_buckets"]
 
 _BLOCK_KEYS = 4096
 _BLOCK_CHARACTERS = 1 << 19
@@ -86,6 +86,11 @@ class Merge:
     def __call__(self, first: tuple[int, Any], second: tuple[int, Any]) -> tuple[int, Any]:
         """Merge `second` into a copy of `first`, which stands before it in input order."""
         return _merge(self.job, first, second)
+
+
+def never_met(first: Any, second: Any) -> Any:
+    """Stand in for ``foldby``'s operator within a partition, which gives one Run a bucket."""
+    raise AssertionError("a partition gave two Runs of one bucket")
 
 
 @guarded

@@ -44,6 +44,7 @@ _SMALLEST_ALLOWANCE = 64 << 10
 _FRAME = 256 << 10  # estimated bytes in one frame of a segment
 _FAN_IN = 64  # streams that are merged at once; each holds one frame
 _SAMPLE = 8  # pairs of a batch whose size is estimated
+_COMBINE_EVERY = 1 << 14  # pairs at least between two looks for keys that are due
 _UNITE_EVERY = 8  # adjacent frames that are united with `combine`
 
 Groups = dict[Any, list[Any]]
@@ -160,8 +161,14 @@ def _estimate_elements(elements: Any) -> int:
 class Fold:
     """The pairs of one partition, grouped by key in the order in which they came.
 
+    Whoever writes pairs appends them to `groups` and calls `settle` now and then. The combiner is
+    asked in `settle`, in arrears: it gets the same values as if it were asked the moment a key
+    has collected `combine_size` of them, which would cost a look at the length for every pair.
+
     Parameters
     ----------
+    groups : defaultdict of list
+        Where the pairs are written.
     spilling : Spilling
         Budget and place.
     combiner : Combiner or None
@@ -170,12 +177,19 @@ class Fold:
         See ``daskmr.combine-size``.
     """
 
-    def __init__(self, spilling: Spilling, combiner: Combiner | None, combine_size: int) -> None:
-        self.groups: defaultdict[Any, list[Any]] = defaultdict(list)
+    def __init__(
+        self,
+        groups: defaultdict[Any, list[Any]],
+        spilling: Spilling,
+        combiner: Combiner | None,
+        combine_size: int,
+    ) -> None:
+        self.groups = groups
         self._spilling = spilling
         self._combiner = combiner
         self._combine_size = combine_size
-        self._refused: dict[Any, int] = {}
+        self._refused: dict[Any, int] = {}  # length at which a key is next asked
+        self._uncombined = 0  # pairs since the combiner was last asked
         self._arrived = 0  # estimated bytes since the last count
         self._key_size = self._value_size = 0.0  # running estimates for one key, one value
         self._grown = 0.0  # estimate for one value, combined ones among them
@@ -183,42 +197,64 @@ class Fold:
         self.spilled = 0  # bytes written to segments
         self._extents: list[list[Extent]] = [[] for _ in range(spilling.buckets)]
 
-    def add(self, pairs: list[tuple[Any, Any]]) -> None:
-        """Fold `pairs` and empty the list; spill when the budget is used up."""
-        if not pairs:
+    def settle(self, keys: list[Any]) -> None:
+        """Combine what is due, and spill when the budget is used up.
+
+        Parameters
+        ----------
+        keys : list
+            The key of each pair that was written since the last call.
+        """
+        if not keys:
             return
+        self._count_arrivals(keys)
+        self._uncombined += len(keys)
+        if self._uncombined > max(_COMBINE_EVERY, 8 * len(self.groups)):
+            self._combine()
+        if self._arrived > self._spilling.budget // 4:
+            self._combine()
+            if self.held() > self._spilling.budget:
+                self._spill()
+
+    def _combine(self) -> None:
+        self._uncombined = 0
         if self._combiner is None:
-            groups = self.groups
-            for key, value in pairs:
-                groups[key].append(value)
-        else:
-            self._add_combining(pairs, self._combiner)
-        self._count_arrivals(pairs)
-        pairs.clear()
-        if self._arrived > self._spilling.budget // 4 and self.held() > self._spilling.budget:
-            self._spill()
+            return
+        groups, size, refused = self.groups, self._combine_size, self._refused
+        for key, values in groups.items():
+            if len(values) >= size and len(values) >= refused.get(key, 0):
+                groups[key] = self._combined(key, values, self._combiner)
 
-    def _add_combining(self, pairs: list[tuple[Any, Any]], combiner: Combiner) -> None:
-        groups, size = self.groups, self._combine_size
-        for key, value in pairs:
-            group = groups[key]
-            group.append(value)
-            if len(group) >= size and len(group) >= self._refused.get(key, 0):
-                combined = groups[key] = combiner(key, group)
-                if combined is group:
-                    self._refused[key] = len(group) + size
-                elif self._refused:
-                    self._refused.pop(key, None)
+    def _combined(self, key: Any, values: list[Any], combiner: Combiner) -> list[Any]:
+        """Combine the first `combine_size` values, then the result with those that follow."""
+        size = self._combine_size
+        taken = max(size, self._refused.pop(key, 0))
+        kept = values[:taken]
+        while True:
+            combined: list[Any] = combiner(key, kept)
+            asked_at = max(size, len(combined) + 1)
+            if combined is kept:  # it wrote nothing
+                asked_at = len(kept) + size
+            kept = combined
+            more = asked_at - len(kept)
+            if taken + more > len(values):
+                break
+            kept = [*kept, *values[taken : taken + more]]
+            taken += more
+        if asked_at > size:
+            self._refused[key] = asked_at
+        return kept + values[taken:]
 
-    def _count_arrivals(self, pairs: list[tuple[Any, Any]]) -> None:
-        sample = pairs[:: max(1, len(pairs) // _SAMPLE)]
-        keys = sum(estimate_size(key) for key, _ in sample) / len(sample)
-        values = sum(estimate_size(value) for _, value in sample) / len(sample)
+    def _count_arrivals(self, keys: list[Any]) -> None:
+        groups = self.groups
+        sample = keys[:: max(1, len(keys) // _SAMPLE)]
+        key_size = sum(map(estimate_size, sample)) / len(sample)
+        value_size = sum(estimate_size(groups[key][-1]) for key in sample) / len(sample)
         # A slow average: a spill follows the data, yet one odd batch does not decide it.
         weight = 0.25 if self._value_size else 1.0
-        self._key_size += weight * (keys - self._key_size)
-        self._value_size += weight * (values - self._value_size)
-        self._arrived += int(len(pairs) * (keys + values + _VALUE_COST))
+        self._key_size += weight * (key_size - self._key_size)
+        self._value_size += weight * (value_size - self._value_size)
+        self._arrived += int(len(keys) * (key_size + value_size + _VALUE_COST))
 
     def held(self) -> int:
         """Estimate the bytes that the fold holds now."""
@@ -244,12 +280,13 @@ class Fold:
             extent = self._writer.write(_sorted_frames(keys, groups, key_cost, value_cost))
             self._extents[bucket].append(extent)
             self.spilled += extent.length
-        self.groups = defaultdict(list)
+        groups.clear()
         self._refused.clear()
 
     def finish(self) -> list[Run]:
         """Give one Run a bucket: all in memory while small, all in segments otherwise."""
         spilling = self._spilling
+        self._combine()
         held = self.held()
         if self._writer is not None or held > spilling.allowance:
             if self.groups:

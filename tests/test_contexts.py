@@ -94,7 +94,7 @@ def test_what_is_written_stays_as_it_was(value: Any, change: Any, context: Any) 
     written = context()
     written.write("k", value)
     change(value)
-    ((_, inside),) = written.pairs if context is MapContext else written.written
+    (inside,) = written.groups["k"] if context is MapContext else written.written[0][1:]
     for copy in (kept, inside):
         assert copy == before
         assert type(copy) is type(before)
@@ -183,8 +183,29 @@ def test_map_writes_pairs_in_order() -> None:
     context = MapContext()
     for key in ("b", 1, (1, "x"), None):
         context.write(key, "v")
-    assert context.pairs == [("b", "v"), (1, "v"), ((1, "x"), "v"), (None, "v")]
-    assert context.pairs is context.pairs
+    assert context.keys == ["b", 1, (1, "x"), None]
+    assert list(context.groups.items()) == [(key, ["v"]) for key in context.keys]
+
+
+def test_map_groups_equal_keys_under_the_first() -> None:
+    context = MapContext()
+    for number, key in enumerate((1, "1", True, 1.0, b"1")):
+        context.write(key, number)
+    assert list(context.groups.items()) == [(1, [0, 2, 3]), ("1", [1]), (b"1", [4])]
+    assert type(next(iter(context.groups))) is int
+
+
+def test_map_takes_back_what_a_bad_record_wrote() -> None:
+    context = MapContext()
+    context.write("a", 1)
+    mark = len(context.keys)
+    for key, value in (("a", 2), (True, 3), ("a", 4), ("b", 5)):
+        context.write(key, value)
+    context.take_back(mark)
+    context.write(1, 6)
+    assert dict(context.groups) == {"a": [1], 1: [6]}
+    assert [type(key) for key in context.groups] == [str, int]  # not the True that was taken back
+    assert context.keys == ["a", 1]
 
 
 def test_map_makes_nan_one_key() -> None:
@@ -192,8 +213,9 @@ def test_map_makes_nan_one_key() -> None:
     context.write(float("nan"), 1)
     context.write((float("nan"),), 2)
     context.write(float("nan"), 3)
-    (first, _), (inside, _), (second, _) = context.pairs
+    first, inside, second = context.keys
     assert first is second is inside[0]
+    assert context.groups[first] == [1, 3]
 
 
 @pytest.mark.parametrize(
@@ -210,7 +232,8 @@ def test_map_refuses_other_keys(key: Any, advice: str) -> None:
     context = MapContext()
     with pytest.raises(UnsupportedKeyError, match=advice):
         context.write(key, 1)
-    assert context.pairs == []
+    assert not context.groups
+    assert not context.keys
 
 
 def test_map_says_what_it_has() -> None:

@@ -12,9 +12,9 @@ from conftest import identity, oracle
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from daskmr.contexts import MapContext
 from daskmr.errors import TaskFailed
 from daskmr.job import Job
-from daskmr.keys import canonical
 from daskmr.output import merge_parts
 from daskmr.parts import Part, read_blocks
 from daskmr.reducer import Merge, Reduced, ReduceTask, reduce_buckets
@@ -49,8 +49,12 @@ class Place:
             (folder / name).mkdir()
 
     def runs(self, pairs: Any, buckets: int = 1, budget: int = LARGE) -> list[Run]:
-        fold = Fold(Spilling(str(self.folder / "segments"), budget, buckets, 1), None, 50)
-        fold.add([(canonical(key), value) for key, value in pairs])
+        context = MapContext()
+        for key, value in pairs:
+            context.write(key, value)
+        spilling = Spilling(str(self.folder / "segments"), budget, buckets, 1)
+        fold = Fold(context.groups, spilling, None, 50)
+        fold.settle(context.keys)
         return fold.finish()
 
     def task(self, reduce: Any = listed, **changes: Any) -> ReduceTask:

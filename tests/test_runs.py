@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from daskmr import runs
-from daskmr.contexts import CombineError, ItemContext
+from daskmr.contexts import CombineError, ItemContext, MapContext
 from daskmr.errors import JobError
 from daskmr.keys import bucket_of, canonical, sort_key
 from daskmr.runs import (
@@ -82,9 +82,12 @@ class Pipeline:
 
     def fold(self, batches: Any, partitions: int = 1) -> Fold:
         spilling = Spilling(self.folder, self.budget, self.buckets, partitions)
-        fold = Fold(spilling, self.combiner, self.combine_size)
+        context = MapContext()
+        fold = Fold(context.groups, spilling, self.combiner, self.combine_size)
         for batch in batches:
-            fold.add([(canonical(key), value) for key, value in batch])
+            for key, value in batch:
+                context.write(key, value)
+            settle(fold, context)
         return fold
 
     def runs(self, partitions: Any) -> list[Run]:
@@ -101,6 +104,11 @@ class Pipeline:
         for group in groups:
             assert group == sorted(group, key=lambda pair: sort_key(pair[0]))
         return sorted((pair for group in groups for pair in group), key=lambda p: sort_key(p[0]))
+
+
+def settle(fold: Fold, context: MapContext) -> None:
+    fold.settle(context.keys)
+    context.keys.clear()
 
 
 def naive(partitions: Any) -> list[tuple[Any, list[Any]]]:
@@ -348,9 +356,14 @@ def test_float_sums_are_the_same_to_the_last_digit_for_any_number_of_buckets() -
 
 
 def asked(values: int, combine: Any, combine_size: int = 50, batch: int = 7) -> Fold:
-    fold = Fold(Spilling("unused", LARGE, 1, 1), Combiner(combine, fail), combine_size)
+    context = MapContext()
+    spilling = Spilling("unused", LARGE, 1, 1)
+    fold = Fold(context.groups, spilling, Combiner(combine, fail), combine_size)
     for start in range(0, values, batch):
-        fold.add([("k", n) for n in range(start, min(values, start + batch))])
+        for number in range(start, min(values, start + batch)):
+            context.write("k", number)
+        settle(fold, context)
+    fold.finish()
     return fold
 
 
@@ -510,19 +523,13 @@ def test_a_fold_gives_one_run_a_bucket_with_its_own_keys(
         assert len(files_in(folder)) == bool(fold.spilled)
 
 
-def test_add_empties_the_list() -> None:
-    fold, pairs = asked(0, concatenate), [("a", "1")]
-    fold.add(pairs)
-    fold.add([])
-    assert pairs == []
-    assert dict(fold.groups) == {"a": ["1"]}
-
-
 def test_a_fold_spills_when_the_budget_is_used_up_and_not_before(tmp_path: Path) -> None:
     fold = Pipeline(tmp_path, budget=100_000).fold([])
     spilled = []
     for batch in range(40):
-        fold.add([(f"k{batch}.{n}", "x" * 50) for n in range(20)])
+        for number in range(20):
+            fold.groups[f"k{batch}.{number}"].append("x" * 50)
+        fold.settle([f"k{batch}.{number}" for number in range(20)])
         spilled.append(fold.spilled)
         assert len(fold.groups) * (50 + 2 * 50) < 200_000
     assert spilled[5] == 0
