@@ -20,8 +20,8 @@ from daskmr.tally import Profile, Span, Tally
 
 __all__ = ["Merge", "ReduceTask", "Reduced", "never_met", "reduce_buckets"]
 
-_BLOCK_KEYS = 4096
-_BLOCK_CHARACTERS = 1 << 19
+_BLOCK_BYTES = 1 << 20  # of a part, at most: the merge holds one block of every part
+_LINE_COST = 150  # bytes that a key and its output take beside their characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,8 @@ class _Reducer:
         key: Any = None
         keys: list[Any] = []
         outputs: list[Any] = []
-        characters = lines = 0
+        size = lines = 0
+        block_bytes = min(_BLOCK_BYTES, task.part_bytes)
         failure: BaseException | None = None
         for key, values in read_groups(run, combiner_of(task.job), task.budget, folder):
             self.keys += 1
@@ -170,10 +171,10 @@ class _Reducer:
                 written.clear()
                 keys.append(key)
                 outputs.append(output)
-                characters += len(output)
-                if characters > _BLOCK_CHARACTERS or len(keys) >= _BLOCK_KEYS:
+                size += len(output) + _LINE_COST
+                if size > block_bytes:
                     part.add(keys, outputs, lines)
-                    keys, outputs, characters, lines = [], [], 0, 0
+                    keys, outputs, size, lines = [], [], 0, 0
         if failure is not None:
             raise user_failure(task.job, "reduce", f"for the key {shortened(key)}", failure)
         part.add(keys, outputs, lines)

@@ -111,19 +111,19 @@ def test_reduced_buckets_equal_the_oracle(
 
 
 def test_every_part_is_sorted_and_in_blocks(place: Place, monkeypatch: Any) -> None:
-    monkeypatch.setattr("daskmr.reducer._BLOCK_KEYS", 3)
+    monkeypatch.setattr("daskmr.reducer._BLOCK_BYTES", 400)
     pairs = [(f"k{n % 11}", n) for n in range(40)]
-    for part_bytes, kind in ((1, Extent), (1 << 20, tuple)):
+    for part_bytes, kind, sizes in ((1, Extent, [1] * 11), (1 << 20, tuple, [3, 3, 3, 2])):
         (part,) = place.reduce(*place.runs(pairs), part_bytes=part_bytes).parts
         assert isinstance(part.frames, kind)
         blocks = [keys for keys, _ in read_blocks(part, direct=True)]
-        assert [len(keys or ()) for keys in blocks] == [3, 3, 3, 2]
+        assert [len(keys or ()) for keys in blocks] == sizes
         in_order = [key for keys in blocks for key in keys or ()]
         assert in_order == sorted({key for key, _ in pairs})
 
 
 def test_long_outputs_make_blocks_of_their_own(place: Place, monkeypatch: Any) -> None:
-    monkeypatch.setattr("daskmr.reducer._BLOCK_CHARACTERS", 100)
+    monkeypatch.setattr("daskmr.reducer._BLOCK_BYTES", 250)
     pairs = [(n, "x" * 120) for n in range(4)]
     (part,) = place.reduce(*place.runs(pairs), items=False).parts
     assert [keys for keys, _ in read_blocks(part, True)] == [[0], [1], [2], [3]]
