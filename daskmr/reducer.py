@@ -154,7 +154,7 @@ class _Reducer:
         keys: list[Any] = []
         outputs: list[Any] = []
         size = lines = 0
-        block_bytes = min(_BLOCK_BYTES, task.part_bytes)
+        block_bytes = min(_BLOCK_BYTES, task.part_bytes // 2)
         failure: BaseException | None = None
         for key, values in read_groups(run, combiner_of(task.job), task.budget, folder):
             self.keys += 1

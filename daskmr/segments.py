@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+import threading
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -106,20 +107,14 @@ def read_frames(extent: Extent) -> Iterator[bytes]:
     """
     if not extent.length:
         return
-    decompress = zstandard.ZstdDecompressor().decompress
     offset, end = extent.offset, extent.offset + extent.length
     try:
-        with open(extent.path, "rb", buffering=0) as file:
-            while offset < end:
-                head = os.pread(file.fileno(), _HEADER.size, offset)
-                length, checksum = _HEADER.unpack(head)
-                offset += _HEADER.size + length
-                if offset > end:
-                    raise ValueError("a frame ends behind its extent")
-                data = os.pread(file.fileno(), length, offset - length)
-                if len(data) != length or _checksum(data) != checksum:
-                    raise ValueError("the checksum of a frame is wrong")
-                yield decompress(data, allow_extra_data=False)
+        while offset < end:
+            data = _read_frame(extent.path, offset)
+            offset += _HEADER.size + len(data)
+            if offset > end:
+                raise ValueError("a frame ends behind its extent")
+            yield _per_thread.decompress(data, allow_extra_data=False)
     except (OSError, ValueError, struct.error, zstandard.ZstdError) as error:
         reason = f"{type(error).__name__}: {error}"
     else:
@@ -128,3 +123,23 @@ def read_frames(extent: Extent) -> Iterator[bytes]:
         f"A segment of this run cannot be read back ({extent.path}: {reason}). "
         "Check the disk of the work dir and run the job again."
     )
+
+
+def _read_frame(path: str, offset: int) -> bytes:
+    # Opened for each frame: a thousand streams are merged at once, more than files may be open.
+    with open(path, "rb", buffering=0) as file:
+        length, checksum = _HEADER.unpack(os.pread(file.fileno(), _HEADER.size, offset))
+        data = os.pread(file.fileno(), length, offset + _HEADER.size)
+    if len(data) != length or _checksum(data) != checksum:
+        raise ValueError("the checksum of a frame is wrong")
+    return data
+
+
+class _PerThread(threading.local):
+    """A decompressor takes some 100 kB, and a thousand streams may be read by turns."""
+
+    def __init__(self) -> None:
+        self.decompress = zstandard.ZstdDecompressor().decompress
+
+
+_per_thread = _PerThread()

@@ -166,3 +166,19 @@ def test_a_segment_that_does_not_fit_can_be_removed(tmp_path: Path) -> None:
 def test_a_folder_that_is_gone(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="gone"):
         SegmentWriter(str(tmp_path / "gone"))
+
+
+def test_more_streams_are_read_by_turns_than_files_may_be_open(tmp_path: Path) -> None:
+    extents = []
+    for number in range(60):
+        writer = SegmentWriter(os.fspath(tmp_path))
+        extents.append(writer.write([(b"%d" % number, 1), (b"end", 1)]))
+        writer.close()
+    streams = [read_frames(extent) for extent in extents]
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (40, limits[1]))
+    try:
+        assert [next(stream) for stream in streams] == [b"%d" % n for n in range(60)]
+        assert [next(stream) for stream in streams] == [b"end"] * 60
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
