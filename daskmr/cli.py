@@ -11,6 +11,7 @@ from typing import IO, Any, NoReturn
 import click
 
 from daskmr._version import __version__
+from daskmr.cache_commands import cache
 from daskmr.errors import DaskMRError, Interrupted
 
 __all__ = ["main"]
@@ -28,9 +29,15 @@ def main() -> None:
     """MapReduce for Python people, on Dask."""
 
 
+main.add_command(cache)
+
+
 @main.command(epilog=_EPILOG)
 @click.argument("script", type=click.Path())
-@click.option("-d", "--data-dir", required=True, metavar="DIR", help="Where the input files lie.")
+@click.option("-d", "--data-dir", metavar="DIR", help="Where the input files lie.")
+@click.option(
+    "-b", "--bucket", metavar="BUCKET", help="A bucket to read: NAME, NAME/prefix, or a URL."
+)
 @click.option("-f", "--input-filter", metavar="FILE", help="JSON filter; all files without it.")
 @click.option(
     "-o",
@@ -89,18 +96,60 @@ def main() -> None:
     metavar="TIME",
     help='Fail when mapping one file takes longer, as "10 min".  [default: no limit]',
 )
-@click.option("-l", "--local-only", is_flag=True, help="Touch no network; local data never does.")
+@click.option("--aws-profile", metavar="NAME", help="A section of the AWS configuration files.")
+@click.option("--endpoint-url", metavar="URL", help="The S3 server, where it is not Amazon's.")
+@click.option("--region", metavar="NAME", help="The bucket's region.")
+@click.option("--anon", is_flag=True, default=None, help="Send no credentials: public data.")
+@click.option("--requester-pays", is_flag=True, default=None, help="Agree to pay for requests.")
+@click.option(
+    "-k", "--aws-key", metavar="KEY", help="Better in AWS_ACCESS_KEY_ID or a profile: ps shows it."
+)
+@click.option(
+    "-s",
+    "--aws-secret-key",
+    metavar="KEY",
+    help="Better in AWS_SECRET_ACCESS_KEY or a profile: ps shows it.",
+)
+@click.option(
+    "-l",
+    "--local-only",
+    is_flag=True,
+    default=None,
+    help="Touch no network: read what earlier runs have fetched.",
+)
+@click.option(
+    "--allow-incomplete",
+    is_flag=True,
+    default=None,
+    help="With -l, go on without what was never listed or fetched.",
+)
+@click.option(
+    "--skip-missing",
+    is_flag=True,
+    default=None,
+    help="Leave out objects that cannot be fetched, instead of failing.",
+)
+@click.option(
+    "--no-cache",
+    "cache",
+    flag_value=False,
+    default=None,
+    type=bool,
+    help="Map straight from the bucket and keep no local copies.",
+)
+@click.option("--cache-max", metavar="SIZE", help='Most that local copies may take, as "50GB".')
 @click.option(
     "-X",
     "--delete-data",
     is_flag=True,
-    help="Delete the input files that were mapped whole, once the output is in place.",
+    help="Delete the input files that were mapped whole (of a bucket: their local copies only), "
+    "once the output is in place.",
 )
 @click.option("-p", "--profile", is_flag=True, help="Write OUTPUT.pstats, merged over all tasks.")
 @click.option("-v", "--verbose", is_flag=True, help="Show the whole traceback of a failure.")
 @click.option("-q", "--quiet", is_flag=True, help="No summary.")
 def run(script: str, output: str, inline: bool, verbose: bool, quiet: bool, **options: Any) -> None:
-    """Run the job SCRIPT over the files below --data-dir that --input-filter allows.
+    """Run the job SCRIPT over the files in --data-dir or --bucket that --input-filter allows.
 
     SCRIPT defines map(key, dims, value, context) and, as it needs, reduce(key, values, context),
     combine(key, values, context) and setup_reduce(context).
@@ -135,14 +184,40 @@ def _run(
     gc.freeze()
     gc.enable()
 
-    options.pop("local_only")
-    result = mapreduce(script, output=output, inline=inline, stdout=stdout, **options)
+    line = None if quiet or not sys.stderr.isatty() else _ListingLine()
+    try:
+        result = mapreduce(
+            script, output=output, inline=inline, stdout=stdout, on_listing=line, **options
+        )
+    finally:
+        if line is not None:
+            line.clear()
     stdout.flush()
     with suppress(OSError):  # the result is in place, whether or not anybody can be told
         if options["profile"]:
             click.echo(f"profile  {_write_profile(result, output)}", err=True)
         if not quiet:
             click.echo(summarise(result), err=True)
+
+
+class _ListingLine:
+    """Shows how far a listing is, on a line of the terminal that what comes next replaces."""
+
+    def __init__(self) -> None:
+        self._shown = False
+
+    def __call__(self, prefixes: int, files: int) -> None:
+        self._show(f"listing: {files:,} files in {prefixes:,} prefixes")
+        self._shown = True
+
+    def clear(self) -> None:
+        if self._shown:
+            self._show("")
+
+    def _show(self, text: str) -> None:
+        with suppress(OSError):  # nobody may be there to be told
+            sys.stderr.write(f"\r{text}\x1b[K")
+            sys.stderr.flush()
 
 
 def _write_profile(result: Any, output: str) -> str:
@@ -250,6 +325,9 @@ def _fail(message: str, details: str, code: int) -> NoReturn:
 
 def _leave(code: int) -> NoReturn:
     """Exit at once: threads that a script started must not hold the process up."""
+    from daskmr.interruption import clean_up
+
+    clean_up()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()

@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
+import math
 import multiprocessing
 import os
 import shutil
@@ -21,8 +23,11 @@ from multiprocessing import spawn
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from daskmr.credentials import for_workers, unset
 from daskmr.errors import InputError, JobError, TaskFailed
-from daskmr.interruption import kill_children
+from daskmr.interruption import kill_children, on_hard_exit
+from daskmr.marks import is_alive, note_kill, read_marks
+from daskmr.memory import system_kills
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -36,8 +41,11 @@ logger = logging.getLogger(__name__)
 _OPEN_FILES = 128  # what a client and its scheduler take, with room for segments
 _HOST = "127.0.0.1"
 _POLL_SECONDS = 0.2
-_DASHBOARD_AFTER_SECONDS = 3.0
+_DASHBOARD_AFTER_SECONDS = 5.0
 _CLOSE_SECONDS = 3.0
+_EVENTS_SECONDS = 3.0
+_DYING_SECONDS = 2.0  # between the system's decision to kill a process and the end of it
+_KILLED = "worker-restart-memory"  # topic under which a nanny logs that it kills for memory
 
 # Read when a process or a library starts, so they must stand before the forkserver does.
 _WORKER_ENVIRONMENT = {
@@ -75,12 +83,22 @@ def prewarm(processes: bool = True) -> None:
     try:
         multiprocessing.set_forkserver_preload(["daskmr._preload"])
         # First by itself: its start unblocks the signals that are blocked below.
-        with _environment(_QUIET_TRACKER):
+        with _environment({**_QUIET_TRACKER, **unset()}):
             resource_tracker.ensure_running()
-        with _environment(_forkserver_environment()), _sigint_blocked():
+        # A worker is given its credentials by its nanny; as a fork, it would show these for ever.
+        with _environment({**_forkserver_environment(), **unset()}), _sigint_blocked():
             forkserver.ensure_running()
+        _remove_socket_at_end()
     except OSError as error:
         logger.warning("No forkserver (%s); workers will take longer to start.", error)
+
+
+@functools.cache
+def _remove_socket_at_end() -> None:
+    """Have the folder with the forkserver's socket removed where Python's own clean-up is not run."""
+    from multiprocessing import util
+
+    on_hard_exit(functools.partial(shutil.rmtree, util.get_temp_dir(), ignore_errors=True))
 
 
 def _has_forkserver() -> bool:
@@ -112,9 +130,9 @@ def _python_path() -> str:
 
 
 @contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
+def _environment(values: Mapping[str, str | None]) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
+    _set_environment(values)
     try:
         yield
     finally:
@@ -236,6 +254,26 @@ class Session:
             return self._cluster.dashboard_link
         return None if self.client is None else self.client.dashboard_link
 
+    @property
+    def memory_limit(self) -> int | None:
+        """Bytes beyond which a worker process is killed; ``None`` where that is not known."""
+        return None if self._cluster is None else self._cluster.memory_limit or None
+
+    def killed_for_memory(self) -> dict[int, int]:
+        """Return what worker processes held when they were killed for it, by process id."""
+        if self._cluster is not None:
+            self._cluster.note_system_kills()
+            return self._cluster.killed
+        if self.client is None:
+            return {}
+        asking = _in_loop_of(self.client, self.client.scheduler.events(topic=_KILLED))
+        try:
+            events = asking.result(_EVENTS_SECONDS)
+        except (OSError, TimeoutError) as error:  # the scheduler is in trouble, which others see
+            logger.info("The scheduler does not say whom it killed: %s", error)
+            return {}
+        return {event["pid"]: event["rss"] for _, event in events}
+
     def watch(self, hook: Callable[[], object]) -> None:
         """Have `hook` called five times a second, in this thread, while `compute` waits.
 
@@ -246,7 +284,7 @@ class Session:
     def attach_dashboard(self) -> None:
         """Add Dask's dashboard to a LocalCluster that runs, in the background.
 
-        `compute` does so by itself when a session is 3 seconds old. Without effect elsewhere.
+        `compute` does so by itself when a session is 5 seconds old. Without effect elsewhere.
         """
         if self._cluster is not None:
             self._cluster.attach_dashboard()
@@ -514,7 +552,9 @@ class _LocalWorkers:
 
     def __init__(self, workers: int, memory_limit: int, run_dir: Path) -> None:
         self._workers = workers
-        self._memory_limit = memory_limit
+        self.memory_limit = memory_limit
+        self.killed: dict[int, int] = {}  # as `Session.killed_for_memory` gives it
+        self._system_kills, self._system_killed = system_kills(), -math.inf
         self._run_dir = run_dir
         self._nannies: list[Any] = []
         self._cluster: Any = None
@@ -535,7 +575,8 @@ class _LocalWorkers:
                 threads_per_worker=1,
                 processes=True,
                 worker_class=self._make_nanny,
-                memory_limit=self._memory_limit,
+                memory_limit=self.memory_limit,
+                env=for_workers(),
                 local_directory=str(self._run_dir),
                 host=_HOST,
                 dashboard_address=f"{_HOST}:0",
@@ -555,11 +596,37 @@ class _LocalWorkers:
         from distributed import Nanny
 
         nanny = Nanny(*args, **kwargs)
+        log_event = nanny.log_event
+
+        def note(topic: Any, message: Any) -> None:
+            # Dask calls this, in this process, before it kills a worker: so the note is there when
+            # another takes up the task. A subscriber to the topic would hear of it too late.
+            if topic == _KILLED:
+                self._note_kill(message["pid"], message["rss"])
+            log_event(topic, message)
+
+        nanny.log_event = note
         self._nannies.append(nanny)
         return nanny
 
+    def _note_kill(self, pid: int, held: int) -> None:
+        self.killed[pid] = held
+        with suppress(OSError):  # on a full disk, the worker must be killed all the same
+            note_kill(str(self._run_dir), pid, held)
+
+    def note_system_kills(self) -> None:
+        """Note whose process has died while the system killed some for memory."""
+        count, now = system_kills(), time.monotonic()
+        if count > self._system_kills:
+            self._system_kills, self._system_killed = count, now
+        if now - self._system_killed < _DYING_SECONDS:
+            for mark in read_marks(str(self._run_dir)):
+                if mark.pid not in self.killed and not is_alive(mark.pid):
+                    self._note_kill(mark.pid, 0)
+
     def check(self) -> None:
         """Raise `JobError` when no worker process could be started."""
+        self.note_system_kills()
         ended = [nanny for nanny in self._nannies if nanny.status.name in ("closed", "failed")]
         if self._nannies and len(ended) == len(self._nannies):
             raise JobError(

@@ -45,6 +45,26 @@ class Config:
         Seconds that one file may take.
     schema : str or None
         Path of the layout's schema.
+    bucket : str or None
+        A bucket, or a URL that fsspec knows, to read from.
+    endpoint_url, aws_profile, region : str or None
+        How to reach it.
+    anon, requester_pays : bool
+        Without credentials; at the cost of who asks.
+    local_only, allow_incomplete : bool
+        Touch no network; go on though something was never listed or fetched.
+    cache : bool
+        Keep local copies of what is fetched.
+    cache_max : int or None
+        Bytes that they may take.
+    prefetch_bytes : int
+        Bytes that a mapper may have on their way, ahead of what it maps.
+    fetch_retries : int
+        How often a request is tried again.
+    skip_missing : bool
+        Leave out what cannot be fetched.
+    read_timeout, connect_timeout : float
+        Seconds without a byte, and to be connected, before a request is tried again.
     """
 
     num_mappers: int | None
@@ -61,6 +81,21 @@ class Config:
     allow_empty: bool
     file_timeout: float | None
     schema: str | None
+    bucket: str | None
+    endpoint_url: str | None
+    aws_profile: str | None
+    region: str | None
+    anon: bool
+    requester_pays: bool
+    local_only: bool
+    allow_incomplete: bool
+    cache: bool
+    cache_max: int | None
+    prefetch_bytes: int
+    fetch_retries: int
+    skip_missing: bool
+    read_timeout: float
+    connect_timeout: float
 
 
 @functools.cache
@@ -119,6 +154,10 @@ def _positive(value: Any) -> int:
     if not whole or count < 1:
         raise ValueError("it must be a whole number of at least 1")
     return count
+
+
+def _count(value: Any) -> int:
+    return 0 if value in (0, "0") and not isinstance(value, bool) else _positive(value)
 
 
 def _bytes(value: Any) -> int:
@@ -180,4 +219,19 @@ _PARSERS: dict[str, Any] = {
     "allow_empty": _flag,
     "file_timeout": _optional(_seconds),
     "schema": _optional(_text),
+    "bucket": _optional(_text),
+    "endpoint_url": _optional(_text),
+    "aws_profile": _optional(_text),
+    "region": _optional(_text),
+    "anon": _flag,
+    "requester_pays": _flag,
+    "local_only": _flag,
+    "allow_incomplete": _flag,
+    "cache": _flag,
+    "cache_max": _optional(_bytes),
+    "prefetch_bytes": _bytes,
+    "fetch_retries": _count,
+    "skip_missing": _flag,
+    "read_timeout": _seconds,
+    "connect_timeout": _seconds,
 }

@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import os
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from daskmr.errors import DaskMRError, Interrupted, TaskFailed
 from daskmr.job import Job
+from daskmr.memory import OutOfMemory, advice, bounded, describe_size, limit, peak
 from daskmr.tracebacks import describe_exception, format_user_traceback, user_location
 
 __all__ = ["guarded", "is_interruption", "shortened", "user_failure"]
@@ -60,6 +62,10 @@ def user_failure(job: Job, function: str, where: str, error: BaseException) -> T
     error : BaseException
         What was raised.
     """
+    if isinstance(error, OutOfMemory):
+        trace = error.__traceback__
+        traceback.clear_frames(trace)  # what they hold must not be in the way of the rest
+        error = MemoryError("the worker process is near its memory limit").with_traceback(trace)
     location = user_location(job, error)
     place = f" ({location})" if location else ""
     reason = describe_exception(error).removesuffix(".")
@@ -67,11 +73,20 @@ def user_failure(job: Job, function: str, where: str, error: BaseException) -> T
     if isinstance(error, SystemExit):
         message += f" Return from {function} instead of leaving the program."
     elif isinstance(error, MemoryError):
-        message += (
-            " It ran out of memory: raise --memory-limit, or run fewer workers (--num-mappers), "
-            "or hold less at once."
-        )
+        message += f" {_explain_memory(function)}"
     return TaskFailed(message, format_user_traceback(job, error))
+
+
+def _explain_memory(phase: str) -> str:
+    held, most = describe_size(peak()), limit()
+    if most is None:
+        figures = f"The process held {held} at most, and the system gave no more."
+    else:
+        figures = (
+            f"The worker process held {held} at most, and its limit is {describe_size(most)} "
+            "(--memory-limit)."
+        )
+    return f"{figures} {advice(phase, limited=most is not None)}"
 
 
 @contextmanager
@@ -103,22 +118,21 @@ def guarded(function: Callable[_P, _T]) -> Callable[_P, _T]:
 
     Anything else may not pickle, may hold all of the data, or may hang the client; so it is
     described in strings, and raised when the ``except`` block is left and nothing refers to it.
+    The name of `function` begins with its phase.
     """
+    phase = function.__name__.strip("_").partition("_")[0]
 
     @functools.wraps(function)
     def task(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         try:
             with no_exit():
-                return function(*args, **kwargs)
+                return bounded(function, *args, **kwargs)
         except TaskFailed as error:
             failure = TaskFailed(error.message, error.details)
         except DaskMRError as error:
             failure = TaskFailed(str(error), error.details)
-        except MemoryError:
-            failure = TaskFailed(
-                "A worker ran out of memory. Raise --memory-limit, or run fewer workers "
-                "(--num-mappers)."
-            )
+        except (MemoryError, OutOfMemory) as error:
+            failure = _out_of_memory(phase, error)
         except BaseException as error:
             if is_interruption(error):
                 raise
@@ -128,9 +142,20 @@ def guarded(function: Callable[_P, _T]) -> Callable[_P, _T]:
     return task
 
 
-def _internal(error: BaseException) -> TaskFailed:
-    import traceback
+def _out_of_memory(phase: str, error: BaseException) -> TaskFailed:
+    explanation = _explain_memory(phase)
+    if isinstance(error, OutOfMemory) and error.passed_over:
+        return TaskFailed(
+            f"The script ran out of memory in the {phase} phase, and caught the exception that says "
+            f"so (with a bare `except:`, say), so its result may be short. {explanation}"
+        )
+    return TaskFailed(
+        f"A task of the {phase} phase ran out of memory, in none of the script's functions. "
+        f"{explanation}"
+    )
 
+
+def _internal(error: BaseException) -> TaskFailed:
     details = "".join(traceback.format_exception(error, limit=-12))[-8000:]
     return TaskFailed(
         f"daskmr itself failed: {describe_exception(error)}. This is a defect of daskmr; "

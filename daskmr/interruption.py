@@ -12,7 +12,7 @@ from typing import Any
 
 from daskmr.errors import Interrupted
 
-__all__ = ["deferred", "finished", "kill_children", "on_hard_exit", "signals"]
+__all__ = ["clean_up", "deferred", "finished", "kill_children", "on_hard_exit", "signals"]
 
 _HARD_EXIT_SECONDS = 4.0
 
@@ -142,11 +142,16 @@ def _watchdog(read_end: int, caught: list[signal.Signals]) -> None:
 
 def _hard_exit(signum: int) -> None:
     kill_children()
+    clean_up()
+    kill_children()  # what was started meanwhile
+    os._exit(0 if _state.finished else 128 + signum)
+
+
+def clean_up() -> None:
+    """Do what was registered with `on_hard_exit`, before the process is left without more ado."""
     for callback in list(_hard_exit_callbacks):
         with suppress(Exception):
             callback()
-    kill_children()  # what was started meanwhile
-    os._exit(0 if _state.finished else 128 + signum)
 
 
 def kill_children(pid: int | None = None) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import NoReturn
 
 from daskmr.errors import InputError
 from daskmr.schema import Dimension, Layout, Schema
 
-__all__ = ["EXTENSIONS", "Gathering", "InputFile", "Listing", "Seen", "list_files"]
+__all__ = ["EXTENSIONS", "Gathering", "InputFile", "Listing", "Seen", "list_files", "unite"]
 
 EXTENSIONS = frozenset({"gz", "lzma", "xz", "bz2", "zst", "log", "txt", "json", "jsonl", "tsv"})
 """What a file's name may end in, in any case, without the dot."""
@@ -33,11 +35,22 @@ class InputFile:
         In bytes, as it lies there.
     dims : tuple of str
         The values of its dimensions, in layout order.
+    etag : str, optional
+        What a store calls this state of the object, without quotes; ``None`` for a local file.
+    mtime : float, optional
+        When a store says the object was written, in seconds of Unix time.
     """
 
     path: str
     size: int
     dims: tuple[str, ...]
+    etag: str | None = None
+    mtime: float | None = None
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a store has listed it."""
+        return self.etag is not None or self.mtime is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +82,7 @@ class Listing:
     Parameters
     ----------
     root : str
-        Where the data is; the paths are relative to it.
+        Where the data is: a path, or the URL of a bucket; the paths are relative to it.
     files : tuple of InputFile
         What the filter allows, in the order of the paths as bytes.
     skipped : tuple of str
@@ -107,10 +120,14 @@ class Listing:
                 return self._explain_excluded(position, seen)
         skipped = f" {self._describe_skipped()}" if self.skipped_count else ""
         return (
-            f"The data directory {self.root} holds no file in the layout {self.layout.template} "
+            f"The {self._what} {self.root} holds no file in the layout {self.layout.template} "
             f"with a known extension ({', '.join(sorted(EXTENSIONS))}).{skipped} "
-            "Check the data directory and the schema of the layout."
+            f"Check the {self._what} and the schema of the layout."
         )
+
+    @property
+    def _what(self) -> str:
+        return "bucket" if "://" in self.root else "data directory"  # no "//" in a local root
 
     def _explain_excluded(self, position: int, seen: Seen) -> str:
         label, name = seen.dimension.field_name, self.layout.field_names[position]
@@ -119,7 +136,7 @@ class Listing:
         return (
             f"No file below {self.root} matches the filter: dimension {position + 1} ({label}) "
             f"allows {seen.dimension.describe()}{barren}; {_describe_values(seen)}. "
-            "Correct the filter, or the data directory."
+            f"Correct the filter, or the {self._what}."
         )
 
     def _describe_skipped(self) -> str:
@@ -168,12 +185,29 @@ def list_files(data_dir: str | os.PathLike[str], schema: Schema) -> Listing:
     level = [_Directory("", (), (real,), False)]
     for position in range(schema.layout.directories):
         level = [child for above in level for child in _descend(root, above, position, gathering)]
+    names = Counter(directory.real for directory in level)
     aliases: list[_Alias] = []
     for directory in level:
-        _collect(root, directory, gathering, aliases)
+        _collect(root, directory, names[directory.real] > 1, gathering, aliases)
     if aliases:
-        gathering.files.extend(_without_doubles(gathering.files, aliases, real))
+        gathering.files = _without_doubles(gathering.files, aliases, level)
     return gathering.listing(root)
+
+
+def unite(local: Listing, remote: Listing) -> Listing:
+    """Join what a data dir and a store hold: a path that both have is read from the data dir.
+
+    Where there is no file in either, the store's listing explains it.
+    """
+    known = {file.path for file in local.files}
+    skipped = sorted({*local.skipped, *remote.skipped}, key=os.fsencode)
+    both = len(local.skipped) + len(remote.skipped) - len(skipped)
+    return replace(
+        remote,
+        files=tuple(_in_order([*local.files, *(f for f in remote.files if f.path not in known)])),
+        skipped=tuple(skipped[:_SKIPPED_NAMED]),
+        skipped_count=local.skipped_count + remote.skipped_count - both,
+    )
 
 
 class _Sieve:
@@ -246,7 +280,7 @@ class Gathering:
 
         A file that is not in the layout is skipped under its `path`.
         """
-        parts = None if _hidden(name) else self._schema.parse_name(name)
+        parts = self._schema.parse_name(name)  # none for a hidden file: nothing is before its dot
         if parts is None or name.rpartition(".")[2].lower() not in EXTENSIONS:
             self.skip(path)
             return None
@@ -270,12 +304,19 @@ class Gathering:
         """All of it, in order."""
         return Listing(
             root=root,
-            files=tuple(sorted(self.files, key=lambda file: os.fsencode(file.path))),
+            files=tuple(_in_order(self.files)),
             skipped=tuple(self._first_skipped()),
             skipped_count=self.skipped_count,
             seen=tuple(sieve.seen() for sieve in self._sieves),
             layout=self._schema.layout,
         )
+
+
+def _in_order(files: list[InputFile]) -> list[InputFile]:
+    """Sort by the paths as bytes; ASCII is in that order as it is, without a copy of each path."""
+    if all(file.path.isascii() for file in files):
+        return sorted(files, key=attrgetter("path"))
+    return sorted(files, key=lambda file: os.fsencode(file.path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,10 +328,14 @@ class _Directory:
     reals: tuple[str, ...]  # real paths from the root down to it
     linked: bool  # a link leads to it
 
+    @property
+    def real(self) -> str:
+        return self.reals[-1]
+
 
 @dataclass(frozen=True, slots=True)
 class _Alias:
-    """A file that a link leads to."""
+    """A file that a link leads to, and that may have another name."""
 
     file: InputFile
     real: str
@@ -343,9 +388,14 @@ def _open(directory: _Directory, entry: os.DirEntry[str], value: str) -> _Direct
     )
 
 
-def _collect(root: str, directory: _Directory, gathering: Gathering, aliases: list[_Alias]) -> None:
-    """Select the files in `directory`; those behind links go to `aliases`."""
-    shared: dict[tuple[str, ...], tuple[str, ...]] = {}
+def _collect(
+    root: str, directory: _Directory, shared: bool, gathering: Gathering, aliases: list[_Alias]
+) -> None:
+    """Select the files in `directory`, which other paths lead to as well where it is `shared`.
+
+    What a link leads to and may be met by another name goes to `aliases`.
+    """
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}
     for entry in _entries(root, directory, gathering):
         path = directory.path + entry.name
         form = _format_of(entry, stat.S_IFREG)
@@ -355,24 +405,37 @@ def _collect(root: str, directory: _Directory, gathering: Gathering, aliases: li
         dims = gathering.pick_file(directory.dims, entry.name, path)
         if dims is None:
             continue
-        file = InputFile(path, _size(entry), shared.setdefault(dims, dims))
-        if directory.linked or entry.is_symlink():
+        file = InputFile(path, _size(entry), known.setdefault(dims, dims))
+        if entry.is_symlink() or (shared and directory.linked):
             aliases.append(_Alias(file, _real_path(directory, entry)[0]))
         else:
             gathering.files.append(file)
 
 
 def _without_doubles(
-    plain: list[InputFile], aliases: list[_Alias], real_root: str
+    files: list[InputFile], aliases: list[_Alias], level: list[_Directory]
 ) -> list[InputFile]:
-    """One of the names of each file that no plain path names: the smallest as bytes."""
+    """Leave one name of each file: the plain path if there is one, else the smallest as bytes."""
+    directories = {directory.path: directory for directory in level}
     reals = {alias.real for alias in aliases}
-    known = {real for file in plain if (real := os.path.join(real_root, file.path)) in reals}
+    known: set[str] = set()
+    kept: list[InputFile] = []
+    for file in files:
+        folder, _, name = file.path.rpartition("/")
+        directory = directories[folder and folder + "/"]
+        real = os.path.join(directory.real, name)
+        if real in reals and directory.linked:
+            aliases.append(_Alias(file, real))
+            continue
+        kept.append(file)
+        if real in reals:
+            known.add(real)
     chosen: dict[str, InputFile] = {}
     for alias in sorted(aliases, key=lambda alias: os.fsencode(alias.file.path)):
         if alias.real not in known:
             chosen.setdefault(alias.real, alias.file)
-    return list(chosen.values())
+    kept.extend(chosen.values())
+    return kept
 
 
 def _entries(root: str, directory: _Directory, gathering: Gathering) -> Iterator[os.DirEntry[str]]:
@@ -418,7 +481,7 @@ def _real_path(directory: _Directory, entry: os.DirEntry[str]) -> tuple[str, boo
             return os.path.realpath(entry.path), True
         except OSError as error:  # a link that may not be resolved, as in /proc
             _fail("link", entry.path, error)
-    return os.path.join(directory.reals[-1], entry.name), directory.linked
+    return os.path.join(directory.real, entry.name), directory.linked
 
 
 def _fail(what: str, path: str, error: OSError | ValueError) -> NoReturn:

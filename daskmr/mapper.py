@@ -9,32 +9,38 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from daskmr.calls import Profiling, combiner_of, set_up
 from daskmr.contexts import ItemContext, MapContext, TextContext
+from daskmr.deaths import refuse_third_try
 from daskmr.errors import DaskMRError, TaskFailed
 from daskmr.failures import guarded, is_interruption, shortened, user_failure
+from daskmr.inputs import Remote
 from daskmr.job import Job
 from daskmr.listing import InputFile
+from daskmr.marks import Marker, describe_line, describe_reading
+from daskmr.memory import describe_size, limit, limit_for_line, longest_line
 from daskmr.partition import Partition
 from daskmr.parts import Part, PartWriter
 from daskmr.records import CorruptFileError, OversizedLine, raw_bytes, read_lines
+from daskmr.remote import StoreError
 from daskmr.runs import Fold, Run, Spilling
 from daskmr.tally import BadRecord, Span, Tally
 from daskmr.tracebacks import describe_exception
 
+if TYPE_CHECKING:
+    from daskmr.prefetch import Prefetcher
+
 __all__ = [
     "TALLY",
     "MapTask",
-    "Mark",
     "explain_timeout",
     "map_packed",
     "map_partition",
-    "read_mark",
 ]
 
 TALLY = -1  # the bucket that holds what was counted
@@ -56,6 +62,8 @@ class MapTask:
         The user's functions.
     root : str
         The data dir.
+    remote : Remote or None
+        How to come by what a store has listed.
     run_dir : str
         The run's folder.
     spilling : Spilling
@@ -82,6 +90,7 @@ class MapTask:
 
     job: Job
     root: str
+    remote: Remote | None
     run_dir: str
     spilling: Spilling
     combine_size: int
@@ -93,41 +102,6 @@ class MapTask:
     max_record_bytes: int
     part_bytes: int
     file_timeout: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """What a mapper says of itself, where it outlives its process.
-
-    Attributes
-    ----------
-    pid : int
-        The process that maps the partition.
-    path : str
-        The file that it reads, relative to the data dir.
-    since : float
-        When it began with it, in seconds of the epoch.
-    """
-
-    pid: int
-    path: str
-    since: float
-
-
-def _mark_path(run_dir: str, index: int) -> str:
-    return os.path.join(run_dir, "marks", str(index))
-
-
-def read_mark(run_dir: str, index: int) -> Mark | None:
-    """Return what partition `index` is reading just now, or was when its worker died."""
-    try:
-        with open(_mark_path(run_dir, index), "rb") as file:
-            content = file.read()
-            since = os.fstat(file.fileno()).st_mtime
-    except FileNotFoundError:
-        return None
-    pid, _, path = content.partition(b" ")
-    return Mark(int(pid), os.fsdecode(path), since) if path else None
 
 
 @guarded
@@ -144,15 +118,20 @@ def map_partition(partition: Partition, *, task: MapTask) -> list[tuple[int, Any
     TaskFailed
         With strings only, whatever went wrong.
     """
-    corrupt: dict[str, str] = {}
+    attempt = None
     with task.job.activate(), _few_collections():
         while True:
-            attempt = _Attempt(partition, task, corrupt)
+            attempt = _Attempt(partition, task, attempt)
             try:
                 return attempt.run()
             except CorruptFileError as error:
                 attempt.discard()
-                corrupt[attempt.file.path] = str(error)
+                attempt.corrupt[attempt.file.path] = str(error)
+            except StoreError as error:
+                attempt.discard()
+                if task.remote is None or not task.remote.skip_missing:
+                    raise
+                attempt.missing[attempt.file.path] = str(error)
             except BaseException:
                 attempt.discard()
                 raise
@@ -164,7 +143,7 @@ def map_packed(packed: bytes, *, task: MapTask) -> list[tuple[int, Any]]:
 
 
 @contextmanager
-def _alarm(task: MapTask, file: InputFile) -> Iterator[None]:
+def _alarm(task: MapTask, source: str | BinaryIO) -> Iterator[None]:
     """Interrupt a file that takes too long, where the job runs in the main thread.
 
     On a cluster the client does so from outside: a worker may hold the GIL, or be stuck in C.
@@ -189,7 +168,18 @@ def _alarm(task: MapTask, file: InputFile) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     if late:
-        raise TaskFailed(explain_timeout(os.path.join(task.root, file.path), seconds))
+        raise TaskFailed(explain_timeout(_name(source), seconds))
+
+
+def _name(source: str | BinaryIO) -> str:
+    """The path of a file, or the address of a stream."""
+    return source if isinstance(source, str) else source.name
+
+
+def _read_to_end(stream: BinaryIO) -> None:
+    """Have a stream raise what is wrong with it, if its data was damaged on the way here."""
+    while stream.read(1 << 20):
+        pass
 
 
 class _FileTimeout(BaseException):
@@ -216,13 +206,18 @@ def _few_collections() -> Iterator[None]:
 
 
 class _Attempt:
-    """One pass over a partition. Where a corrupt file is to be left out whole there is another."""
+    """One pass over a partition. Where a file is to be left out whole there is another."""
 
-    def __init__(self, partition: Partition, task: MapTask, corrupt: dict[str, str]) -> None:
+    def __init__(self, partition: Partition, task: MapTask, before: _Attempt | None) -> None:
         self.task = task
         self.partition = partition
-        self.corrupt = corrupt
+        self.corrupt: dict[str, str] = before.corrupt if before else {}
+        self.missing: dict[str, str] = before.missing if before else {}
+        self.fetched: int = before.fetched if before else 0
+        self.fetched_bytes: int = before.fetched_bytes if before else 0
+        self.notes: dict[str, None] = before.notes if before else {}
         self.file: InputFile = partition.files[0] if partition.files else InputFile("", 0, ())
+        self.place = ""
         self.line = 0
         self.records = 0
         self.bad: Counter[str] = Counter()
@@ -239,7 +234,7 @@ class _Attempt:
         with Profiling(self.task.profile) as profiling:
             self._map_files()
             results = self.sink.finish()
-        mapped = [f for f in self.partition.files if f.path not in self.corrupt]
+        mapped = self._wanted()
         tally = Tally(
             files=len(mapped),
             bytes=sum(f.size for f in mapped),
@@ -251,6 +246,10 @@ class _Attempt:
             unsaved_files=frozenset(self.unsaved),
             truncated=self.truncated,
             corrupt=tuple(self.corrupt.items()),
+            missing=tuple(self.missing.items()),
+            fetched=self.fetched,
+            fetched_bytes=self.fetched_bytes,
+            notes=tuple(self.notes),
             spilled=self.sink.spilled,
             mapping=Span(started, time.time()),
             profile=profiling.profile,
@@ -261,26 +260,65 @@ class _Attempt:
         self.sink.discard()
 
     def _map_files(self) -> None:
-        path = _mark_path(self.task.run_dir, self.partition.index)
-        mark = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
-        try:
-            for file in self.partition.files:
-                if file.path not in self.corrupt:
-                    os.ftruncate(mark, 0)
-                    os.pwrite(mark, b"%d %b" % (os.getpid(), os.fsencode(file.path)), 0)
-                    with _alarm(self.task, file):
-                        self._map_file(file)
-            os.ftruncate(mark, 0)
-        finally:
-            os.close(mark)
+        with Marker(self.task.run_dir, "map", self.partition.index) as marker:
+            refuse_third_try(marker, self.task.run_dir, "")
+            with closing(self._opened(marker)) as opened:  # what it has under way ends here too
+                for file, source in opened:
+                    self.file, self.place, self.line = file, _name(source), 0
+                    marker.begin(self.place)
+                    with _alarm(self.task, source):
+                        self._map_file(file, source, marker)
 
-    def _map_file(self, file: InputFile) -> None:
-        self.file, self.line = file, 0
-        path = os.path.join(self.task.root, file.path)
+    def _wanted(self) -> list[InputFile]:
+        """The files that are not left out."""
+        left_out = self.corrupt.keys() | self.missing.keys()
+        return [file for file in self.partition.files if file.path not in left_out]
+
+    def _opened(self, marker: Marker) -> Generator[tuple[InputFile, str | BinaryIO], None, None]:
+        """Give each file with its local path, or a stream where it has none."""
+        remote, root, wanted = self.task.remote, self.task.root, self._wanted()
+        there = [file for file in wanted if file.is_remote]
+        if remote is None or not there:
+            for file in wanted:
+                yield file, os.path.join(root, file.path)
+            return
+        from daskmr.prefetch import Prefetcher
+
+        with ExitStack() as stack:
+            cache = remote.open_cache()
+            if cache is not None:
+                stack.enter_context(cache)
+            ahead = Prefetcher(cache, remote.open_store, there, remote.prefetch_bytes)
+            stack.callback(self._count_fetched, ahead)
+            stack.enter_context(ahead)
+            for file in wanted:
+                if not file.is_remote:
+                    yield file, os.path.join(root, file.path)
+                    continue
+                marker.fetch(remote.locate(file.path))
+                try:
+                    source = ahead.take(file)
+                except StoreError as error:
+                    if not remote.skip_missing:
+                        raise
+                    self.missing[file.path] = str(error)
+                else:
+                    yield file, source
+
+    def _count_fetched(self, ahead: Prefetcher) -> None:
+        self.fetched += ahead.fetched
+        self.fetched_bytes += ahead.fetched_bytes
+        self.notes.update(dict.fromkeys(ahead.notes))
+
+    def _map_file(self, file: InputFile, source: str | BinaryIO, marker: Marker) -> None:
+        path = _name(source)
         try:
-            self._check_size(path)
-            self._map_lines(path, list(file.dims))
+            if isinstance(source, str):
+                self._check_size(source)
+            self._map_lines(source, list(file.dims), marker)
         except CorruptFileError as error:
+            if not isinstance(source, str):
+                _read_to_end(source)
             if self.task.skip_corrupt:
                 raise
             failure = TaskFailed(
@@ -308,14 +346,17 @@ class _Attempt:
                 "listed: it changed while the job ran. Run the job again when it is complete."
             )
 
-    def _map_lines(self, path: str, dims: list[str]) -> None:
+    def _map_lines(self, source: str | BinaryIO, dims: list[str], marker: Marker) -> None:
+        path = _name(source)
         user_map = self.task.job.map
         sink = self.sink
         context, pending, flush = sink.context, sink.pending, sink.flush
         number = chunks = 0
+        line, reading = "", True
         failure: BaseException | None = None
         try:
-            for lines, has_cr in read_lines(path, self.task.max_record_bytes):
+            for lines, has_cr in marker.lines(read_lines(source, self._longest_line())):
+                reading = False
                 for line in lines:
                     number += 1
                     key, tab, value = line.partition("\t")
@@ -332,6 +373,7 @@ class _Attempt:
                         self._bad(number, line, type(error).__name__, describe_exception(error))
                     if mark > _BATCH:
                         flush()
+                reading = True
                 chunks += 1
                 if not chunks % _CHUNKS:
                     flush()
@@ -349,11 +391,17 @@ class _Attempt:
         finally:
             self.line = number
         if failure is not None:
-            where = f"at {path}, line {number}"
-            raise user_failure(self.task.job, "map", where, failure)
+            place = describe_line(number, line) if not reading else describe_reading(number + 1)
+            raise user_failure(self.task.job, "map", f"at {path}, {place}", failure)
+
+    def _longest_line(self) -> int:
+        """Bytes that a line may have: to be a record, and to be read within the memory limit."""
+        return min(self.task.max_record_bytes, longest_line() or self.task.max_record_bytes)
 
     def _bad(self, number: int, line: str, reason: str, detail: str) -> None:
         if isinstance(line, OversizedLine):
+            if line.length <= self.task.max_record_bytes:
+                raise TaskFailed(self._explain_length(number, line.length))
             reason, detail = _TOO_LONG, f"the line has {line.length:,} bytes"
         path = self.file.path
         self.bad[reason] += 1
@@ -371,6 +419,15 @@ class _Attempt:
         )
         if not self.task.skip_corrupt:  # else the file may yet turn out to be corrupt
             self._check_bad()
+
+    def _explain_length(self, number: int, length: int) -> str:
+        return (
+            f"map failed at {self.place}, line {number}: the line has {length:,} bytes, more than fit in "
+            f"the memory of a worker, whose limit is {describe_size(limit() or 0)}. Raise "
+            f"--memory-limit to {describe_size(limit_for_line(length))} or more, with fewer "
+            "--num-mappers if the machine has no more; or lower daskmr.max-record-bytes, beyond "
+            "which a line is a bad record."
+        )
 
     def _check_bad(self) -> None:
         limit = self.task.max_bad

@@ -15,16 +15,28 @@ import re
 import stat
 import sys
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import itemgetter
-from typing import IO, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from daskmr.errors import InputError, JobError
 from daskmr.parts import Block, Part, comparable, read_blocks
 from daskmr.tally import BadRecord
 from daskmr.workdir import disk_error
 
-__all__ = ["OutputFile", "beside", "encode", "merge_parts", "write_bad_records"]
+if TYPE_CHECKING:
+    from daskmr.remote import Source
+    from daskmr.storage import Store
+
+__all__ = [
+    "OutputFile",
+    "StoreOutput",
+    "beside",
+    "encode",
+    "merge_parts",
+    "open_output",
+    "write_bad_records",
+]
 
 _SURROGATES = "daskmr.surrogates"
 
@@ -265,6 +277,14 @@ class OutputFile:
             return
         raise self._failure(failure)
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file, beside which there may be others."""
+        return self.temporary is not None
+
+    def publish(self) -> None:
+        """Bring it to where it is put in place, which may take long and be interrupted."""
+
     def commit(self) -> None:
         """Put the output in place of an earlier one, in one step."""
         if self.temporary is None:
@@ -292,6 +312,97 @@ class OutputFile:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.temporary)
         self.temporary = None
+
+
+class StoreOutput(OutputFile):
+    """An output that becomes one object of a store, once it is complete.
+
+    Parameters
+    ----------
+    url : str
+        Of the object, as fsspec knows it.
+    source : Source
+        The bucket or folder that it will be in.
+    folder : str
+        Where it is kept until then.
+    run_id : str
+        Makes the temporary name unique.
+    retries : int
+        How often a request is tried again.
+
+    Attributes
+    ----------
+    source, key : Source, str
+        Where it will be.
+
+    Raises
+    ------
+    InputError
+        When there is no such bucket, or it refuses.
+    """
+
+    def __init__(self, url: str, source: Source, folder: str, run_id: str, retries: int) -> None:
+        self.source = source
+        self._retries = retries
+        self.key = url.rpartition("/")[2]
+        with self._store() as store:
+            store.check()
+        super().__init__(
+            os.path.join(folder, "output" + os.path.splitext(self.key)[1].lower()), run_id
+        )
+        self.name = url
+
+    def _store(self) -> Store:
+        from daskmr.storage import Store
+
+        return Store(self.source, self._retries)
+
+    @property
+    def is_file(self) -> bool:
+        """There is nothing beside it."""
+        return False
+
+    def publish(self) -> None:
+        """Upload it; the object appears whole or not at all."""
+        assert self.temporary is not None
+        with self._store() as store:
+            store.write_object(self.key, self.temporary)
+
+    def commit(self) -> None:
+        """Remove what is left here."""
+        self.discard()
+
+
+def open_output(
+    target: str,
+    run_id: str,
+    stdout: IO[bytes] | None,
+    folder: str,
+    reach: Callable[[str], Source],
+    retries: int,
+) -> OutputFile:
+    """Open an output by its name: a path, ``"-"``, or the URL of an object.
+
+    Parameters
+    ----------
+    target : str
+    run_id, stdout
+        As for `OutputFile`.
+    folder : str
+        Where what becomes an object is kept until it is complete.
+    reach : callable
+        Gives the source of a URL.
+    retries : int
+        How often a request is tried again.
+    """
+    if "://" not in target:
+        return OutputFile(target, run_id, stdout)
+    place, _, key = target.rpartition("/")
+    if not key or place.endswith("/"):
+        raise InputError(
+            f"The output {target!r} names no object. Give one, as s3://BUCKET/result.txt."
+        )
+    return StoreOutput(target, reach(place), folder, run_id, retries)
 
 
 def beside(path: str, suffix: str) -> str:

@@ -14,7 +14,7 @@ import os
 import pickle
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,20 +22,33 @@ from operator import itemgetter
 from typing import IO, TYPE_CHECKING, Any
 
 import dask.bag as db
+from dask.system import CPU_COUNT
 
 from daskmr.cluster import Session, WorkerDied, connect
 from daskmr.config import Config, load_config
+from daskmr.credentials import given
+from daskmr.deaths import explain_death, explain_kills
 from daskmr.errors import InputError, JobError, NothingMatchedError
+from daskmr.inputs import Inputs, find_inputs, source_of, stores_closed
 from daskmr.interruption import deferred, finished, on_hard_exit
 from daskmr.job import Job, load_job
-from daskmr.listing import Listing, list_files
-from daskmr.mapper import TALLY, MapTask, Mark, explain_timeout, map_packed, read_mark
-from daskmr.output import OutputFile, beside, merge_parts, write_bad_records
+from daskmr.listing import InputFile
+from daskmr.mapper import TALLY, MapTask, explain_timeout, map_packed
+from daskmr.marks import FETCHING, by_task, is_alive, read_marks
+from daskmr.output import (
+    OutputFile,
+    StoreOutput,
+    beside,
+    merge_parts,
+    open_output,
+    write_bad_records,
+)
 from daskmr.partition import Partition, estimate_bytes, plan_partitions
 from daskmr.parts import Part
 from daskmr.reducer import Merge, Reduced, ReduceTask, never_met, reduce_buckets
 from daskmr.runs import Spilling
 from daskmr.schema import load_schema
+from daskmr.segments import Extent
 from daskmr.tally import BadRecord, Profile, Span, Tally, merge_profiles
 from daskmr.workdir import RunDir
 
@@ -44,9 +57,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Result", "mapreduce"]
 
-_BUCKET_BYTES = 16 << 20  # estimated input bytes that one bucket is for
-_MOST_BUCKETS = 1024
+_BUCKET_BYTES = 32 << 20  # estimated input bytes that one bucket is for
+# The client merges as many parts by blocks, which are the smaller the more there are, and the last
+# merge task holds a reference to each spill for each bucket: with a thousand, the one takes longer
+# than smaller buckets save, and the other outgrows its worker at some 60 GB of data.
+_MOST_BUCKETS = 64
 _MOST_REDUCERS = 64
+_FEWEST_REDUCERS = 8
+_REDUCERS_EACH = 4  # a worker
 _SPLIT_EVERY = 8
 _WORKER_BASE = 150_000_000  # bytes that a worker takes before it holds any data
 
@@ -82,6 +100,14 @@ class Result:
         Seconds by phase: list, start, map, merge, reduce, write, total.
     deleted : int
         Input files that were deleted.
+    missing : tuple of (str, str)
+        Objects that were left out, and why.
+    fetched, fetched_bytes : int
+        Objects that came from a store, and their size.
+    cached, cached_bytes : int
+        Those of which there was a local copy.
+    notes : tuple of str
+        What else there is to say of the input.
     """
 
     output: str | None
@@ -102,6 +128,12 @@ class Result:
     spilled: int
     timings: dict[str, float]
     deleted: int = 0
+    missing: tuple[tuple[str, str], ...] = ()
+    fetched: int = 0
+    fetched_bytes: int = 0
+    cached: int = 0
+    cached_bytes: int = 0
+    notes: tuple[str, ...] = ()
     profile: Profile | None = field(default=None, repr=False)
     _parts: tuple[Part, ...] = field(default=(), repr=False)
     _job: Job | None = field(default=None, repr=False)
@@ -122,7 +154,7 @@ class Result:
 def mapreduce(
     job: Any,
     *,
-    data_dir: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | None = None,
     input_filter: Any = None,
     output: str | os.PathLike[str] | None = None,
     client: Client | None = None,
@@ -130,6 +162,9 @@ def mapreduce(
     delete_data: bool = False,
     profile: bool = False,
     stdout: IO[bytes] | None = None,
+    aws_key: str | None = None,
+    aws_secret_key: str | None = None,
+    on_listing: Callable[[int, int], object] | None = None,
     **options: Any,
 ) -> Result:
     """Run a job over the files of a data dir that a filter allows.
@@ -138,8 +173,9 @@ def mapreduce(
     ----------
     job : str, path, module or Job
         The user's functions: a script, a module, or ``Job(map=..., reduce=...)``.
-    data_dir : path
-        Where the files lie, in the layout.
+    data_dir : path, optional
+        Where the files lie, in the layout. Where they are in a store, give ``bucket=``; of a file
+        that is in both, the one in the data dir is read.
     input_filter : path or dict, optional
         Which files to read; all of them without.
     output : path, optional
@@ -155,6 +191,11 @@ def mapreduce(
         Collect a profile of all tasks in ``Result.profile``.
     stdout : binary file, optional
         What ``"-"`` means.
+    aws_key, aws_secret_key : str, optional
+        Credentials, where the usual chain of AWS (environment, profile, role) finds none.
+    on_listing : callable, optional
+        Called while a bucket is listed, from another thread, with the number of prefixes listed
+        and of files found so far.
     **options
         Any setting under ``daskmr:`` in Dask's configuration, as ``num_mappers=4``.
 
@@ -185,7 +226,12 @@ def mapreduce(
     started = time.time()
     config = load_config(**options)
     _check(config, client, inline)
-    if not isinstance(data_dir, str | os.PathLike):
+    if client is not None and (aws_key is not None or aws_secret_key is not None):
+        raise InputError(
+            "Credentials given as options cannot reach the workers of a running cluster without "
+            "being seen there. Give them to the workers, by a role or in their environment."
+        )
+    if data_dir is not None and not isinstance(data_dir, str | os.PathLike):
         raise InputError(f"data_dir must be a path, not {data_dir!r}.")
     job = load_job(job)
     schema = load_schema(input_filter, config.schema)
@@ -194,19 +240,28 @@ def mapreduce(
     if delete_data and output is None:
         raise InputError("delete_data needs an output: a result in memory ends with this process.")
     target: OutputFile | None = None
-    with ExitStack() as stack:
+    with given(aws_key, aws_secret_key, config.aws_profile), ExitStack() as stack:
         with deferred():
             run_dir = RunDir.create(config.work_dir)
             _at_end(stack, run_dir.remove)
         if output is not None:
             with deferred():
-                target = OutputFile(os.fspath(output), run_dir.run_id, stdout)
+                target = open_output(
+                    os.fspath(output),
+                    run_dir.run_id,
+                    stdout,
+                    run_dir.path,
+                    partial(source_of, config=config),
+                    config.fetch_retries,
+                )
                 _at_end(stack, target.discard)
-        listing = list_files(data_dir, schema)
-        _refuse_input_as_output(listing, target)
-        if not listing.files and not config.allow_empty:
-            raise NothingMatchedError(listing.explain_nothing())
-        run = _Run(job, config, listing, run_dir, target is None, profile, client, inline, started)
+        stack.enter_context(stores_closed())
+        inputs = find_inputs(data_dir, schema, config, on_listing)
+        _at_end(stack, inputs.sweep)
+        _refuse_input_as_output(inputs, target)
+        if not inputs.listing.files and not config.allow_empty:
+            raise NothingMatchedError(inputs.listing.explain_nothing())
+        run = _Run(job, config, inputs, run_dir, target is None, profile, client, inline, started)
         outcome = run.execute()
         _check_bad_records(outcome.tally, config)
         result = _write(outcome, run, target)
@@ -214,7 +269,7 @@ def mapreduce(
             stack.pop_all()
             weakref.finalize(result, run_dir.remove)
     if delete_data:
-        result.deleted = _delete_input(listing, outcome.tally, target)
+        result.deleted = _delete_input(inputs, outcome.tally, target)
     result.timings["total"] = time.time() - started
     return result
 
@@ -230,20 +285,28 @@ def _refuse_to_overwrite(output: str | os.PathLike[str], *sources: Any) -> None:
             )
 
 
-def _refuse_input_as_output(listing: Listing, target: OutputFile | None) -> None:
-    """Raise InputError when the output would replace an input file."""
-    if target is None or not os.path.isfile(target.path):
+def _refuse_input_as_output(inputs: Inputs, target: OutputFile | None) -> None:
+    """Raise InputError when the output would replace an input file, or an input object."""
+    if isinstance(target, StoreOutput):
+        name = target.key
+    elif target is not None and os.path.isfile(target.path):
+        name = os.path.basename(target.path)
+    else:
         return
-    root, name = os.path.realpath(listing.root), os.path.basename(target.path)
-    for file in listing.files:
-        if (
-            file.path.endswith(name)
-            and os.path.realpath(os.path.join(root, file.path)) == target.path
-        ):
+    for file in inputs.listing.files:
+        if file.path.endswith(name) and _is_replaced(file, inputs, target):
             raise InputError(
                 f"The output {target.name!r} is one of the input files, and would replace it. Name "
                 "another one with --output."
             )
+
+
+def _is_replaced(file: InputFile, inputs: Inputs, target: OutputFile) -> bool:
+    if not isinstance(target, StoreOutput):
+        return os.path.realpath(inputs.locate(file.path)) == target.path
+    if inputs.remote is None:
+        return False
+    return inputs.remote.source.address(file.path) == target.source.address(target.key)
 
 
 def _at_end(stack: ExitStack, clean: Callable[[], None]) -> None:
@@ -291,7 +354,7 @@ class _Run:
 
     job: Job
     config: Config
-    listing: Listing
+    inputs: Inputs
     run_dir: RunDir
     items: bool
     profile: bool
@@ -310,14 +373,18 @@ class _Run:
             self.config,
             len(plan),
             client=self.client,
-            inline=self.inline or not self.listing.files,
+            inline=self.inline or not self.inputs.listing.files,
             run_dir=self.run_dir.path,
         ) as session:
             self.timings["start"] = time.time() - before
-            return self._outcome(self._compute(session, bag, plan))
+            outcome = self._outcome(self._compute(session, bag))
+        # No task can be tried again now, so none needs its input again: the disk has room for the
+        # output where the segments were.
+        self.run_dir.remove_segments()
+        return outcome
 
     def _plan(self) -> list[Partition]:
-        files = self.listing.files
+        files = self.inputs.listing.files
         if not files:
             return [Partition(0, (), 0)]  # nothing to read, and yet `setup_reduce` may write
         return plan_partitions(files, self.config.partition_bytes)
@@ -328,7 +395,8 @@ class _Run:
         buckets, reducers = self._buckets()
         map_task = MapTask(
             job=job,
-            root=self.listing.root,
+            root=self.inputs.root,
+            remote=self.inputs.remote,
             run_dir=self.run_dir.path,
             spilling=Spilling(
                 os.path.join(self.run_dir.path, "segments"),
@@ -371,29 +439,53 @@ class _Run:
     def _buckets(self) -> tuple[int, int]:
         """Choose the number of buckets and of reducers; neither changes the result."""
         wanted = self.config.num_reducers
-        by_size = 1 + estimate_bytes(self.listing.files) // _BUCKET_BYTES
+        by_size = 1 + estimate_bytes(self.inputs.listing.files) // _BUCKET_BYTES
         buckets = max(wanted or 1, min(by_size, _MOST_BUCKETS))
-        return buckets, min(wanted or _MOST_REDUCERS, buckets)
+        return buckets, min(wanted or self._most_reducers(), buckets)
 
-    def _compute(self, session: Session, bag: Any, plan: list[Partition]) -> list[Any]:
+    def _most_reducers(self) -> int:
+        """Choose how many reduce tasks are enough to keep all workers busy to the end."""
+        if self.client is not None:
+            return _MOST_REDUCERS
+        workers = self.config.num_mappers or CPU_COUNT
+        return max(_FEWEST_REDUCERS, min(_REDUCERS_EACH * workers, _MOST_REDUCERS))
+
+    def _compute(self, session: Session, bag: Any) -> list[Any]:
         if self.config.file_timeout is not None:
-            session.watch(lambda: self._check_timeout(len(plan)))
+            session.watch(self._check_timeout)
+        if self.client is not None:
+            session.watch(lambda: self._check_kills(session))
         try:
             results = list(session.compute(bag))
         except WorkerDied as error:
-            failure = error
+            explanation = explain_death(
+                error.key,
+                error.partition,
+                session.killed_for_memory(),
+                self.run_dir.path,
+                "",
+                session.memory_limit,
+            )
         else:
             return results
-        raise JobError(_explain_death(failure, self.run_dir.path, self.listing.root, plan))
+        raise JobError(explanation)
 
-    def _check_timeout(self, partitions: int) -> None:
+    def _check_kills(self, session: Session) -> None:
+        """Fail when a task has been killed for memory twice, on a cluster that would go on."""
+        for marks in by_task(read_marks(self.run_dir.path)):
+            if len(marks) > 1:
+                text = explain_kills(marks, session.killed_for_memory(), "")
+                if text is not None:
+                    raise JobError(text)
+
+    def _check_timeout(self) -> None:
         """Fail when a living mapper has been reading one file for too long."""
         seconds = self.config.file_timeout
         assert seconds is not None
-        for index in range(partitions):
-            mark = read_mark(self.run_dir.path, index)
-            if mark is not None and time.time() - mark.since > seconds and _is_alive(mark.pid):
-                raise JobError(explain_timeout(os.path.join(self.listing.root, mark.path), seconds))
+        for mark in read_marks(self.run_dir.path):
+            mapping = mark.path and mark.place != FETCHING
+            if mapping and time.time() - mark.since > seconds and is_alive(mark.pid):
+                raise JobError(explain_timeout(mark.path, seconds))
 
     def _outcome(self, results: list[Any]) -> _Outcome:
         if self.job.reduce is None:
@@ -415,49 +507,9 @@ class _Run:
         )
 
 
-def _is_alive(pid: int) -> bool:
-    """Tell a mapper at work from the mark of one that died and will be tried again."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
 def _part_bytes(config: Config, parts: int) -> int:
     """Return what a part may hold in memory, so that all of them stay below ``spill-bytes``."""
     return max(4096, config.spill_bytes // parts)
-
-
-def _explain_death(died: WorkerDied, run_dir: str, root: str, plan: list[Partition]) -> str:
-    """Name the file that was read when the worker died, from the mark that the mapper left."""
-    advice = (
-        "Nothing was written. It may have run out of memory (raise --memory-limit, or use fewer "
-        "--num-mappers), or the script or a library it uses ended the process. Run that file alone "
-        "with --inline to see."
-    )
-    marks = _marks_of_the_dead(run_dir, died.partition, len(plan))
-    if marks:
-        paths = ", or ".join(os.path.join(root, mark.path) for mark in marks[:3])
-        return f"A worker process died each time it mapped {paths}. {advice}"
-    return f"Worker processes died each time they ran one task of the job ({died}). {advice}"
-
-
-def _marks_of_the_dead(run_dir: str, index: int | None, partitions: int) -> list[Mark]:
-    """Find what dead workers were reading.
-
-    The key of a task tells its partition, but not for the only task of a job, which Dask joins
-    with what gathers the result; and a worker with several threads takes tasks along that have
-    not begun. Then it is one of those that dead processes had begun with.
-    """
-    if index is not None and index < partitions:
-        mark = read_mark(run_dir, index)
-        if mark is not None:
-            return [mark]
-    marks = (read_mark(run_dir, number) for number in range(partitions))
-    return [mark for mark in marks if mark is not None and not _is_alive(mark.pid)]
 
 
 def _check_bad_records(tally: Tally, config: Config) -> None:
@@ -499,14 +551,20 @@ def _write(outcome: _Outcome, run: _Run, target: OutputFile | None) -> Result:
         bad_files=tally.bad_files,
         saved_bad_records=tally.saved,
         bad_records_path=bad_path,
-        skipped=run.listing.skipped,
-        skipped_count=run.listing.skipped_count,
+        skipped=run.inputs.listing.skipped,
+        skipped_count=run.inputs.listing.skipped_count,
         corrupt=tally.corrupt,
         key_count=outcome.keys,
         lines=sum(part.lines for part in outcome.parts),
         output_bytes=target.bytes if target is not None else 0,
         spilled=tally.spilled,
         timings=timings,
+        missing=tally.missing,
+        fetched=tally.fetched,
+        fetched_bytes=tally.fetched_bytes,
+        cached=run.inputs.cached,
+        cached_bytes=run.inputs.cached_bytes,
+        notes=run.inputs.notes + tally.notes,
         profile=outcome.profile,
         _parts=outcome.parts if target is None else (),
         _job=run.job if target is None else None,
@@ -526,15 +584,20 @@ def _write_output(outcome: _Outcome, run: _Run, target: OutputFile) -> str | Non
     """Write the output and the bad records, and put both in place; an old one goes in one step."""
     if outcome.parts:
         target.write("".join(outcome.parts[0].header))
-    for written in merge_parts(outcome.parts):
-        target.write("".join(written))
+    # Those of a map-only job stand one after the other, so each can go before the next is read.
+    batches = [outcome.parts] if run.job.reduce else [(part,) for part in outcome.parts]
+    for parts in batches:
+        for written in merge_parts(parts):
+            target.write("".join(written))
+        _remove(parts)
     target.close()
     bad_path = beside(target.name, ".bad.jsonl")
-    if target.temporary is None:  # a stream: there is nothing to stand beside
+    if not target.is_file:  # a stream, or an object: there is nothing to stand beside
         bad_path = os.path.join(run.config.work_dir, f"{run.job.name}.bad.jsonl")
     saved = outcome.tally.saved
     bad = write_bad_records(bad_path, run.run_dir.run_id, saved) if saved else None
     try:
+        target.publish()
         with deferred():
             target.commit()
             if bad is not None:
@@ -547,6 +610,14 @@ def _write_output(outcome: _Outcome, run: _Run, target: OutputFile) -> str | Non
         if bad is not None:
             bad.discard()
     return bad_path if bad is not None else None
+
+
+def _remove(parts: Iterable[Part]) -> None:
+    """Remove the segments of `parts`, which are written and will not be read again."""
+    for part in parts:
+        if isinstance(part.frames, Extent):
+            with contextlib.suppress(OSError):  # it goes with the run's folder at the latest
+                os.unlink(part.frames.path)
 
 
 def _items(job: Job, parts: tuple[Part, ...]) -> Iterator[Any]:
@@ -566,15 +637,24 @@ def _items(job: Job, parts: tuple[Part, ...]) -> Iterator[Any]:
                 yield written
 
 
-def _delete_input(listing: Listing, tally: Tally, target: OutputFile | None) -> int:
-    """Delete the input files that were mapped whole; none whose bad records would be lost."""
-    kept = {path for path, _ in tally.corrupt} | tally.unsaved_files
+def _delete_input(inputs: Inputs, tally: Tally, target: OutputFile | None) -> int:
+    """Delete the input files that were mapped whole; none whose bad records would be lost.
+
+    Of what is in a store, only the local copies go.
+    """
+    kept = {path for path, _ in (*tally.corrupt, *tally.missing)} | tally.unsaved_files
     output = target.path if target is not None else None
     count = 0
-    for file in listing.files:
-        path = os.path.join(listing.root, file.path)
-        if file.path not in kept and os.path.realpath(path) != output:
+    copies: list[str] = []
+    for file in inputs.listing.files:
+        if file.path in kept:
+            continue
+        if file.is_remote:
+            copies.append(file.path)
+            continue
+        path = os.path.join(inputs.root, file.path)
+        if os.path.realpath(path) != output:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
                 count += 1
-    return count
+    return count + inputs.delete_copies(copies)

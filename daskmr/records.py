@@ -173,29 +173,31 @@ def read_lines(
 
 
 class _OpenLine:
-    """The line that a chunk did not end: its pieces, or only its length once that is too much."""
+    """The line that a chunk did not end: its bytes, or only its length once that is too much."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._pieces: list[bytes] = []
+        self._data = bytearray()  # grows in place: of a large line, there is no second copy
         self.length = 0
 
     def extend(self, piece: bytes) -> None:
-        self._pieces.append(piece)
+        self._data += piece
         self.length += len(piece)
         if self.length > self._limit:
-            self._pieces.clear()
+            self._data.clear()
 
     def close(self, piece: bytes) -> str:
         """The line that ends with `piece`; the next one begins."""
         self.extend(piece)
-        line = self._pieces, self.length
-        self._pieces, self.length = [], 0
-        pieces, length = line
-        return OversizedLine(length) if length > self._limit else _text(b"".join(pieces))
+        length, self.length = self.length, 0
+        if length > self._limit:
+            return OversizedLine(length)
+        text = _text(self._data)
+        self._data.clear()
+        return text
 
 
-def _text(line: bytes) -> str:
+def _text(line: bytes | bytearray) -> str:
     return line.decode("utf-8", "surrogateescape")
 
 
@@ -374,16 +376,24 @@ class _Input:
         self._stream = stream
         self._size = size
         self._ahead = b""
+        self._ended = False
+
+    def _read(self) -> bytes:
+        if self._ended:  # of a small file, the end is looked at several times
+            return b""
+        data = self._stream.read(self._size) or b""
+        self._ended = not data
+        return data
 
     def read(self) -> bytes:
         ahead, self._ahead = self._ahead, b""
-        return ahead or self._stream.read(self._size) or b""
+        return ahead or self._read()
 
     def unread(self, data: bytes) -> None:
         self._ahead = data + self._ahead
 
     def peek(self, size: int) -> bytes:
-        while len(self._ahead) < size and (more := self._stream.read(self._size)):
+        while len(self._ahead) < size and (more := self._read()):
             self._ahead += more
         return self._ahead[:size]
 

@@ -12,8 +12,11 @@ from typing import Any
 
 from daskmr.calls import Profiling, combiner_of, set_up
 from daskmr.contexts import ItemContext, TextContext
+from daskmr.deaths import refuse_third_try
 from daskmr.failures import guarded, is_interruption, shortened, user_failure
 from daskmr.job import Job
+from daskmr.marks import Marker
+from daskmr.memory import OutOfMemory
 from daskmr.parts import Part, PartWriter
 from daskmr.runs import Run, merge_runs, read_groups
 from daskmr.tally import Profile, Span, Tally
@@ -117,19 +120,26 @@ def reduce_buckets(
         With strings only, whatever went wrong.
     """
     started = time.time()
-    contents = [content for _, (_, content) in pairs]
-    tally = fold_left(add, (c for c in contents if isinstance(c, Tally)), Tally())
-    with task.job.activate(), Profiling(task.profile) as profiling:
-        reducer = _Reducer(task)
-        parts = tuple(reducer.reduce(c) for c in contents if isinstance(c, Run))
+    contents = {bucket: content for bucket, (_, content) in pairs}
+    tally = fold_left(add, (c for c in contents.values() if isinstance(c, Tally)), Tally())
+    runs = {bucket: c for bucket, c in contents.items() if isinstance(c, Run)}
+    with (
+        task.job.activate(),
+        Profiling(task.profile) as profiling,
+        Marker(task.run_dir, "reduce", min(runs, default=0)) as marker,
+    ):
+        refuse_third_try(marker, task.run_dir, "")
+        reducer = _Reducer(task, marker)
+        parts = tuple(map(reducer.reduce, runs.values()))
     return [Reduced(parts, reducer.keys, tally, Span(started, time.time()), profiling.profile)]
 
 
 class _Reducer:
     """One reducer: `setup_reduce` once, then its buckets."""
 
-    def __init__(self, task: ReduceTask) -> None:
+    def __init__(self, task: ReduceTask, marker: Marker) -> None:
         self.task = task
+        self.marker = marker
         self.context = ItemContext() if task.items else TextContext()
         self.header = set_up(task.job, self.context)
         self.keys = 0
@@ -156,25 +166,32 @@ class _Reducer:
         size = lines = 0
         block_bytes = min(_BLOCK_BYTES, task.part_bytes // 2)
         failure: BaseException | None = None
-        for key, values in read_groups(run, combiner_of(task.job), task.budget, folder):
-            self.keys += 1
-            try:
-                user_reduce(key, values, context)
-            except BaseException as error:
-                if is_interruption(error):
-                    raise
-                failure = error
-                break
-            if written:
-                lines += len(written)
-                output = written[:] if task.items else "".join(written)
-                written.clear()
-                keys.append(key)
-                outputs.append(output)
-                size += len(output) + _LINE_COST
-                if size > block_bytes:
-                    part.add(keys, outputs, lines)
-                    keys, outputs, size, lines = [], [], 0, 0
+        where = "for"
+        try:
+            # With no name of its own, so that it ends, and removes its files, where this loop ends.
+            for key, values in self.marker.groups(
+                read_groups(run, combiner_of(task.job), task.budget, folder)
+            ):
+                self.keys += 1
+                try:
+                    user_reduce(key, values, context)
+                except BaseException as error:
+                    if is_interruption(error):
+                        raise
+                    failure = error
+                    break
+                if written:
+                    lines += len(written)
+                    output = written[:] if task.items else "".join(written)
+                    written.clear()
+                    keys.append(key)
+                    outputs.append(output)
+                    size += len(output) + _LINE_COST
+                    if size > block_bytes:
+                        part.add(keys, outputs, lines)
+                        keys, outputs, size, lines = [], [], 0, 0
+        except OutOfMemory as error:  # which arrives anywhere, and after some keys of reduce's
+            failure, where = error, "after"
         if failure is not None:
-            raise user_failure(task.job, "reduce", f"for the key {shortened(key)}", failure)
+            raise user_failure(task.job, "reduce", f"{where} the key {shortened(key)}", failure)
         part.add(keys, outputs, lines)

@@ -37,6 +37,11 @@ def summarise(result: Result) -> str:
         f"wrote    {_describe_output(result)}",
         f"time     {_describe_timings(result.timings)}",
     ]
+    if result.fetched or result.cached:
+        lines.append(
+            f"fetched  {result.fetched:,} objects, {format_bytes(result.fetched_bytes)}; in the "
+            f"cache before: {result.cached:,}, {format_bytes(result.cached_bytes)}"
+        )
     if result.spilled:
         lines.append(f"spilled  {format_bytes(result.spilled)} to the work dir, since removed")
     if result.deleted:
@@ -68,6 +73,11 @@ def _left_out(result: Result) -> list[str]:
     if result.corrupt:
         lines.append(f"corrupt, left out whole: {len(result.corrupt):,} files")
         lines += _named((reason for _, reason in result.corrupt), len(result.corrupt))
+    if result.missing:
+        lines.append(f"could not be fetched, left out: {len(result.missing):,} objects")
+        lines += _named((reason for _, reason in result.missing), len(result.missing))
+    if result.notes:
+        lines += [f"note: {note}" for note in result.notes]
     share = f"{100 * result.bad_records / max(1, result.records):.3g}%"
     lines.append(
         f"bad records: {result.bad_records:,}" + (f" ({share})" if result.bad_records else "")

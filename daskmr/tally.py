@@ -10,6 +10,9 @@ __all__ = ["BadRecord", "Span", "Tally", "add_counts", "merge_profiles"]
 
 Profile = dict[Any, Any]
 
+_NOTES = 20
+_SAVED_AT_MOST = 10_000  # bad records: those that are short take more beside their bytes
+
 
 @dataclass(frozen=True, slots=True)
 class BadRecord:
@@ -60,13 +63,19 @@ class Tally:
     bad_files : Mapping[str, int]
         Bad records by file.
     saved : tuple of BadRecord
-        The first of them in input order, up to `save_limit` raw bytes.
+        The first of them in input order, up to `save_limit` raw bytes and 10,000 records.
     unsaved_files : frozenset of str
         Files with bad records that are not in `saved`.
     truncated : bool
         Later bad records are not saved, since an earlier one was too many.
     corrupt : tuple of (str, str)
         Files left out whole, and why.
+    missing : tuple of (str, str)
+        Objects left out that could not be fetched, and why.
+    fetched, fetched_bytes : int
+        Objects that came from a store, and their size.
+    notes : tuple of str
+        What there is to say of some of them.
     spilled : int
         Bytes written to segments.
     """
@@ -84,6 +93,10 @@ class Tally:
     mapping: Span | None = None
     profile: Profile | None = None
     truncated: bool = False
+    missing: tuple[tuple[str, str], ...] = ()
+    fetched: int = 0
+    fetched_bytes: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def bad_records(self) -> int:
@@ -110,17 +123,21 @@ class Tally:
             spilled=self.spilled + other.spilled,
             mapping=_union(self.mapping, other.mapping),
             profile=merge_profiles(self.profile, other.profile),
+            missing=self.missing + other.missing,
+            fetched=self.fetched + other.fetched,
+            fetched_bytes=self.fetched_bytes + other.fetched_bytes,
+            notes=(self.notes + other.notes)[:_NOTES],
         )
 
 
 def _within(
     records: tuple[BadRecord, ...], limit: int
 ) -> tuple[tuple[BadRecord, ...], tuple[BadRecord, ...]]:
-    """Split `records` before the first that would pass `limit` raw bytes in all."""
+    """Split `records` before the first that would pass `limit` raw bytes in all, or is too many."""
     size = 0
     for count, record in enumerate(records):
         size += len(record.raw)
-        if size > limit:
+        if size > limit or count == _SAVED_AT_MOST:
             return records[:count], records[count:]
     return records, ()
 

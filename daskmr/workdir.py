@@ -70,6 +70,10 @@ class RunDir:
             (path / name).mkdir()
         return cls(str(path), run_id, lock, tuple(created))
 
+    def remove_segments(self) -> None:
+        """Remove what mappers and reducers wrote for each other; the parts of the output stay."""
+        shutil.rmtree(os.path.join(self.path, "segments"), ignore_errors=True)
+
     def remove(self) -> None:
         """Remove the folder with all that is in it, and the work dir where this run made it."""
         shutil.rmtree(self.path, ignore_errors=True)

@@ -8,14 +8,18 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fault_proxy import FaultProxy
+from store_server import CREDENTIALS, Bucket, StoreServer
 
 from daskmr.job import Job
 from daskmr.keys import sort_key
+from daskmr.storage import Store, parse_source
 
 DIRECTORY = "saved_session/Firefox/nightly/28.0a1"
 
@@ -47,6 +51,59 @@ def signals_as_a_terminal_has_them() -> None:
 def tree(tmp_path: Path) -> Callable[..., Path]:
     """Make a data dir out of lists of lines, one list a file."""
     return lambda files, directory=DIRECTORY: write_tree(tmp_path / "data", files, directory)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[StoreServer]:
+    """A real S3 server, for all tests."""
+    server = StoreServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server: StoreServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bucket:
+    """An empty bucket there, and an environment in which it is found."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    settings = {
+        **CREDENTIALS,
+        "AWS_ENDPOINT_URL": s3_server.url,
+        "AWS_CONFIG_FILE": str(tmp_path / "no-config"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "no-credentials"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": "127.0.0.1",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    return Bucket(s3_server, f"bucket-{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def proxy(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    """A proxy before the server, which the environment leads to."""
+    proxy = FaultProxy(bucket.server.url)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+    yield proxy
+    proxy.stop()
+
+
+@pytest.fixture
+def open_store() -> Iterator[Callable[..., Store]]:
+    """Open a store that waits for a moment only before it tries again."""
+    stores: list[Store] = []
+
+    def open_(bucket: Bucket | str, retries: int = 10, **options: Any) -> Store:
+        name = bucket if isinstance(bucket, str) else bucket.name
+        options = {} if "://" in name else {"read_timeout": 20, **options}
+        store = Store(parse_source(name, **options), retries)
+        store.patience.first_wait, store.patience.longest_wait = 0.001, 0.01
+        stores.append(store)
+        return store
+
+    yield open_
+    for store in stores:
+        store.close()
 
 
 def identity(key: Any) -> Any:

@@ -35,6 +35,21 @@ DEFAULTS: dict[str, Any] = {
     "allow_empty": False,
     "file_timeout": None,
     "schema": None,
+    "bucket": None,
+    "endpoint_url": None,
+    "aws_profile": None,
+    "region": None,
+    "anon": False,
+    "requester_pays": False,
+    "local_only": False,
+    "allow_incomplete": False,
+    "cache": True,
+    "cache_max": None,
+    "prefetch_bytes": 64 << 20,
+    "fetch_retries": 10,
+    "skip_missing": False,
+    "read_timeout": 60.0,
+    "connect_timeout": 5.0,
 }
 PRINT_COMBINE_SIZE = "from daskmr.config import load_config; print(load_config().combine_size)"
 

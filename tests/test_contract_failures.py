@@ -501,7 +501,9 @@ def test_a_file_that_kills_its_worker_each_time_is_named(start, poisonous, files
     code, error = command.finish()
     assert code == 1
     path = command.root / "data" / DIRECTORY / file_name(poisonous)
-    assert f"A worker process died each time it mapped {path}." in error
+    assert (
+        f"worker process died each time it mapped {path} (the last time it was at line 1)" in error
+    )
     assert [number for number in range(files) if file_name(number) in error] == [poisonous]
     assert "KilledWorker" not in error
     assert command.leaves_nothing()
@@ -518,7 +520,7 @@ def test_a_reducer_that_dies_each_time_is_an_error(run, tmp_path):
     with pytest.raises(JobError) as failure:
         run(script, [["k\t1"]] * 3, output=tmp_path / "out.txt")
     message = str(failure.value)
-    assert "Worker process" in message
+    assert "worker process" in message
     assert "died each time" in message
     assert "reduce" in message  # so that one knows where to look
     assert file_name(0) not in message

@@ -444,6 +444,44 @@ def test_data_directory_is_a_link_and_holds_links(tmp_path, data):
     assert paths(list_files(tmp_path / "link", load_schema())) == [FILE]
 
 
+LINKED = ["data/p/", "data/q/", "data/l/", "data/m/", "data/n/"]
+link_targets = st.sampled_from(["data/p", "data/q", "data/l", "out", "out/deep", "out/1.1.gz"])
+file_targets = st.sampled_from(
+    ["data/p/1.1.gz", "data/l/2.2.gz", "data/m/9.9.gz", "out/1.1.gz", "out/deep/2.2.gz"]
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.fixed_dictionaries({}, optional=dict.fromkeys(LINKED[2:], link_targets)),
+    st.dictionaries(
+        st.tuples(st.sampled_from(LINKED), st.sampled_from(["0.0.gz", "9.9.gz"])).map("".join),
+        file_targets,
+        max_size=4,
+    ),
+)
+def test_no_file_twice_and_the_plainest_name_of_each(folder_links, file_links):
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(os.path.realpath(folder))
+        for place in ("data/p", "data/q", "out", "out/deep"):
+            write(root, f"{place}/1.1.gz", f"{place}/2.2.gz")
+        for name, target in folder_links.items():
+            (root / name[:-1]).symlink_to(root / target)
+        for name, target in file_links.items():
+            with contextlib.suppress(OSError):  # into a folder that is none
+                (root / name).symlink_to(root / target)
+        layout = root / "layout.json"
+        layout.write_text(json.dumps({"dimensions": [{"field_name": f"d{n}"} for n in range(3)]}))
+        names = {}
+        for name in (path for place in (root / "data").iterdir() for path in place.glob("*.gz")):
+            if name.is_file():
+                path = os.path.relpath(name, root / "data")
+                real = os.path.realpath(name)
+                names.setdefault(real, []).append((real != str(name), path))
+        listing = list_files(root / "data", load_schema(None, layout))
+        assert paths(listing) == sorted(min(found)[1] for found in names.values())
+
+
 def test_links_to_ancestors_end(data, flat):
     write(data, "a/b/1.2.gz", "a/3.4.gz", "1.2.gz")
     link(data / "a/up", data)

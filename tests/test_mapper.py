@@ -25,7 +25,8 @@ from daskmr.errors import TaskFailed
 from daskmr.job import Job
 from daskmr.keys import bucket_of
 from daskmr.listing import InputFile
-from daskmr.mapper import TALLY, MapTask, map_packed, map_partition, read_mark
+from daskmr.mapper import TALLY, MapTask, map_packed, map_partition
+from daskmr.marks import read_marks
 from daskmr.partition import Partition
 from daskmr.parts import Part, read_blocks
 from daskmr.runs import Run, Spilling, read_groups
@@ -255,25 +256,22 @@ def test_a_mark_says_what_is_read_by_whom_and_since_when(place: Place) -> None:
     seen = []
 
     def look(key: Any, dims: Any, value: Any, context: Any) -> None:
-        seen.append(read_mark(str(place.run_dir), 7))
+        seen.extend(read_marks(str(place.run_dir)))
 
     names = ["a much longer name.gz", "b.gz", os.fsdecode(b"odd \xff.gz")]
     before = time.time()
     place.map(*(place.put(name, ["k\t"]) for name in names), index=7, map_=look)
     assert [mark.path for mark in seen] == names
-    assert {mark.pid for mark in seen} == {os.getpid()}
+    assert {(mark.phase, mark.number, mark.pid) for mark in seen} == {("map", 7, os.getpid())}
     assert all(before - 1 <= mark.since <= time.time() + 1 for mark in seen)
-    assert read_mark(str(place.run_dir), 7) is None, "when it is done"
-    assert read_mark(str(place.run_dir), 8) is None, "before it began"
+    assert read_marks(str(place.run_dir)) == [], "when it is done"
 
 
-def test_a_mark_stays_where_a_mapper_failed(place: Place) -> None:
+def test_no_mark_stays_where_a_mapper_failed(place: Place) -> None:
     file = place.put("a.gz", ["no tab", "k\t"])
     with pytest.raises(TaskFailed):
         place.map(file, map_=lambda key, dims, value, context: 1 / 0)
-    mark = read_mark(str(place.run_dir), 0)
-    assert mark is not None
-    assert mark.path == "a.gz"
+    assert read_marks(str(place.run_dir)) == []
 
 
 # --- files that are not as they were ---------------------------------------------------------

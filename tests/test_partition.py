@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import time
 from functools import cache
 from itertools import accumulate
@@ -92,6 +94,22 @@ def test_depends_on_sizes_and_forms_only(files, partition_bytes):
     other = plan_partitions(renamed, partition_bytes)
     assert [len(p.files) for p in other] == [len(p.files) for p in plan]
     assert [p.bytes for p in other] == [p.bytes for p in plan]
+
+
+def test_a_partition_travels_whole():
+    odd = InputFile("a\n\udcff\u20ac.1.2.gz", 1 << 40, ("a\n\udcff", "2"))
+    stored = InputFile("b.gz", 0, (), "etag", 1.5)
+    for files in ((), (odd, stored, *gz_files(range(100)))):
+        partition = Partition(7, files, 8)
+        assert pickle.loads(pickle.dumps(partition)) == partition
+        assert copy.deepcopy(partition) == partition
+
+
+def test_files_of_a_partition_that_travelled_share_their_dimensions():
+    dims = ("a", "b")
+    partition = Partition(0, tuple(InputFile(f"{n}.gz", n, dims) for n in range(9)), 1)
+    files = pickle.loads(pickle.dumps(partition)).files
+    assert all(file.dims is files[0].dims for file in files)
 
 
 def test_no_files():

@@ -377,6 +377,23 @@ def test_bombs_are_unpacked_bit_by_bit(codec):
     assert peak < 12 << 20
 
 
+@ON_EVERY_CODEC
+def test_a_small_file_is_asked_for_its_end_but_once(codec):
+    """Of many small files, that would be most of the calls."""
+
+    class Counting(NamedBytes):
+        ends = 0
+
+        def read(self, size=-1):
+            data = super().read(size)
+            self.ends += not data
+            return data
+
+    file = Counting(CODECS[codec](b"a\t1\n"), f"x.{codec}")
+    assert b"".join(read_chunks(file)) == b"a\t1\n"
+    assert file.ends == 1
+
+
 def test_a_file_is_closed_when_reading_stops_early(tmp_path):
     path = tmp_path / "x.log"
     path.write_bytes(TEXT * 100_000)
@@ -463,6 +480,20 @@ def test_a_huge_line():
     value = json.dumps({"text": "x" * 30_000_000})
     data = to_gz(f"short\t1\nhuge\t{value}\nafter\t2".encode())
     assert lines_of(data) == ["short\t1", f"huge\t{value}", "after\t2"]
+
+
+def test_a_huge_line_is_held_twice_at_most():
+    """As the bytes that have come, and as the text that they are decoded to."""
+    size = 32 << 20
+    data = to_gz(b"short\t1\nhuge\t" + bytes(size) + b"\nafter\t2\n")
+    tracemalloc.start()
+    try:
+        lengths = [len(line) for lines, _ in read_lines(NamedBytes(data)) for line in lines]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert lengths == [7, 5 + size, 7]
+    assert peak < 2.25 * size + (2 << 20)
 
 
 def test_a_line_beyond_the_limit_is_not_held():

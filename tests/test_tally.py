@@ -107,6 +107,18 @@ def test_the_first_bad_records_are_saved_whatever_the_tree(items: list[Tally]) -
     assert left.unsaved_files == right.unsaved_files == halves.unsaved_files
 
 
+def test_no_more_than_10_000_are_saved() -> None:
+    """Empty lines are no bytes to save, and yet each takes memory."""
+    halves = [
+        Tally(saved=tuple(BadRecord(f"{half}", n, "r", "", b"") for n in range(6000)), save_limit=1)
+        for half in "ab"
+    ]
+    total = halves[0] + halves[1]
+    assert total.saved == (halves[0].saved + halves[1].saved)[:10_000]
+    assert total.truncated
+    assert total.unsaved_files == {"b"}
+
+
 def test_nothing_is_saved_behind_what_was_left_out() -> None:
     def one(name: str, size: int) -> Tally:
         return Tally(saved=(BadRecord(name, 1, "r", "", b"x" * size),), save_limit=10)

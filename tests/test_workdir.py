@@ -55,6 +55,18 @@ def test_a_run_has_a_folder_of_its_own(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == [], "the work dir was there before and stays"
 
 
+def test_the_segments_can_go_before_the_rest(tmp_path: Path) -> None:
+    run = RunDir.create(str(tmp_path))
+    for folder in ("segments", "parts"):
+        Path(run.path, folder, "x.seg").write_text("x")
+    run.remove_segments()
+    assert not os.path.exists(os.path.join(run.path, "segments"))
+    assert os.listdir(os.path.join(run.path, "parts")) == ["x.seg"]
+    run.remove_segments()  # again: nothing happens
+    run.remove()
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_work_dir_that_was_made_goes_too(tmp_path: Path) -> None:
     run = RunDir.create(str(tmp_path / "a/b/c"))
     Path(run.path, "segments/x.seg").write_text("x")

@@ -1,0 +1,142 @@
+"""Measures how far fetching and mapping overlap: network alone, CPU alone, and both in one job.
+
+The store is the one of the tests, on this machine, and answers each request so much later. The map
+function computes in Python, as long for a file as the network takes for one: where both take the same
+time, there is most to gain by doing them at once, and most to lose.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import click
+
+from benchmarks.measure import run
+
+ROOT = Path(__file__).resolve().parent.parent
+BOUND = 1.2  # times the longer of the two alone
+LONGEST_RUN = 600.0
+BUCKET = "overlap"
+JOB = """
+def map(key, dims, value, context):
+    total = 0
+    for number in range({rounds}):
+        total += number & 7
+    context.write(key, total)
+
+def reduce(key, values, context):
+    context.write(key, sum(values))
+"""
+_TRIAL = 1_000_000  # rounds of the loop that are timed
+
+
+@click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--objects", default=800, show_default=True, type=click.IntRange(min=8))
+@click.option("--latency", default=0.05, show_default=True, help="Seconds.")
+@click.option("--mappers", default=1, show_default=True, type=click.IntRange(min=1))
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(min=1))
+def main(objects: int, latency: float, mappers: int, rounds: int) -> None:
+    sys.path.insert(0, str(ROOT / "tests"))
+    from store_server import CREDENTIALS, StoreServer
+
+    server = StoreServer()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            bench = _Bench(Path(folder), objects, mappers)
+            bench.environment = {
+                **CREDENTIALS,
+                "AWS_ENDPOINT_URL": server.url,
+                "AWS_EC2_METADATA_DISABLED": "true",
+                "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.getenv("PYTHONPATH")))),
+            }
+            server.put(BUCKET, bench.make())
+            server.delay(latency)
+            met = bench.report(rounds)
+    finally:
+        server.stop()
+    sys.exit(not met)
+
+
+class _Bench:
+    """One set of files, on the disk and in the store, and jobs over it."""
+
+    def __init__(self, folder: Path, objects: int, mappers: int) -> None:
+        self.folder = folder
+        self.objects = objects
+        self.mappers = mappers
+        self.environment: dict[str, str] = {}
+        self._runs = 0
+
+    def make(self) -> dict[str, bytes]:
+        """Write the files, with one record each, and return them by their paths."""
+        made = {}
+        for number in range(self.objects):
+            path = f"idle_daily/Firefox/beta/24.0/20131101.20131102.v2.{number:06d}.log.gz"
+            made[path] = gzip.compress(b"key\t" + os.urandom(8000).hex().encode() + b"\n", 1)
+            file = self.folder / "data" / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(made[path])
+        return made
+
+    def report(self, rounds: int) -> bool:
+        """Run all three in turn, and say how long they took."""
+        idle = self._script("idle", 0)
+        network = self._seconds(idle, ["-b", BUCKET])
+        # What is to be balanced is the work on files, not the start that all three have.
+        start = self._seconds(idle, ["-d", "data"])
+        each = max(0.001, network - start) * self.mappers / self.objects
+        busy = self._script("busy", round(each / _seconds_a_round()))
+        ways = {
+            "network alone": (idle, ["-b", BUCKET]),
+            "CPU alone": (busy, ["-d", "data"]),
+            "both": (busy, ["-b", BUCKET]),
+        }
+        seconds: dict[str, list[float]] = {way: [] for way in ways}
+        for _ in range(rounds):
+            for way, (script, source) in ways.items():
+                seconds[way].append(self._seconds(script, source))
+        medians = {way: statistics.median(times) for way, times in seconds.items()}
+        for way, median in medians.items():
+            click.echo(f"{way:14} {median:6.2f} s")
+        ratio = medians["both"] / max(medians["network alone"], medians["CPU alone"])
+        click.echo(f"{'ratio':14} {ratio:6.2f}, to be below {BOUND}")
+        return ratio < BOUND
+
+    def _script(self, name: str, rounds: int) -> str:
+        (self.folder / f"{name}.py").write_text(JOB.format(rounds=rounds))
+        return f"{name}.py"
+
+    def _seconds(self, script: str, source: list[str]) -> float:
+        self._runs += 1  # a work dir of its own, so that nothing has been fetched
+        command = [
+            *(sys.executable, "-m", "daskmr", "run", script, *source),
+            *("-w", f"work-{self._runs}", "-o", "output", "-m", str(self.mappers), "-q"),
+        ]
+        outcome = run(command, self.folder, LONGEST_RUN, env=self.environment)
+        if outcome.failure:
+            raise click.ClickException(f"{script}: {outcome.failure}\n{outcome.stderr}")
+        return outcome.seconds
+
+
+def _seconds_a_round() -> float:
+    """Time the loop of the map function."""
+    names: dict[str, object] = {}
+    exec(JOB.format(rounds=_TRIAL), names)  # compiled as in the job
+    started = time.perf_counter()
+    names["map"]("", [], "", _Nothing())  # type: ignore[operator]
+    return (time.perf_counter() - started) / _TRIAL
+
+
+class _Nothing:
+    def write(self, key: object, value: object) -> None:
+        """Take what the map function writes."""
+
+
+if __name__ == "__main__":
+    main()

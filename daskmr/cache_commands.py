@@ -1,0 +1,268 @@
+"""The commands ``daskmr cache ls``, ``verify`` and ``prune``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from daskmr.errors import InputError, JobError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from daskmr.cache import Cache
+    from daskmr.upkeep import Group
+
+__all__ = ["cache"]
+
+_KEPT = 10  # files named that were not removed
+_SORTS = ("value", "size", "fetched", "used")
+
+
+def _common(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("-b", "--bucket", metavar="NAME", help="Only the cache of this source."),
+        click.option(
+            "-w",
+            "--work-dir",
+            metavar="DIR",
+            help="The work dir that the caches are in.  [default: .daskmr]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _selecting(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--schema", metavar="FILE", help="JSON schema of the layout."),
+        click.option("-f", "--input-filter", metavar="FILE", help="Only what this filter allows."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group()
+def cache() -> None:
+    """See, check and remove the local copies of remote files."""
+
+
+@cache.command()
+@_common
+@_selecting
+@click.option(
+    "--by",
+    multiple=True,
+    metavar="FIELD",
+    help="Dimension to sum up by; may be given several times.  [default: the first of the layout]",
+)
+@click.option(
+    "--sort", type=click.Choice(_SORTS), default="value", show_default=True, help="Order of rows."
+)
+def ls(
+    work_dir: str | None,
+    bucket: str | None,
+    input_filter: str | None,
+    schema: str | None,
+    by: tuple[str, ...],
+    sort: str,
+) -> None:
+    """List what is there: by source and dimension, with size and age."""
+    from daskmr.upkeep import group_by, select
+
+    work_dir, layout = _configured(work_dir, schema)
+    filtered = _load_schema(input_filter, layout)
+    names = filtered.layout.field_names
+    for name in by:
+        if name not in names:
+            raise click.BadParameter(
+                f"{name!r} is not one of {', '.join(names)}.", param_hint="--by"
+            )
+    fields = by or names[:1]
+    positions = tuple(map(names.index, fields))
+    for one in _caches(work_dir, bucket):
+        copies = (copy for copy in one.manifest.copies() if not copy.pending)
+        groups = group_by(
+            copies if input_filter is None else select(copies, filtered), filtered, positions
+        )
+        _describe(one, groups)
+        if groups:
+            _print_table(fields, _sorted(groups, sort))
+
+
+def _describe(one: Cache, groups: list[Group]) -> None:
+    from daskmr.report import format_bytes
+
+    files, size = sum(g.files for g in groups), sum(g.bytes for g in groups)
+    checked = one.recorded().checked()
+    listed = f"; last listed {_date(checked)}" if checked is not None else ""
+    _say(f"{one.url}  {one.root}")
+    _say(f"  {files:,} files, {format_bytes(size)}{listed}")
+
+
+def _print_table(fields: tuple[str, ...], groups: list[Group]) -> None:
+    from daskmr.report import format_bytes
+
+    head = [*fields, "files", "size", "first fetched", "last fetched", "last used"]
+    rows = [
+        [
+            *(g.values or ("(not in the layout)", *[""] * (len(fields) - 1))),
+            f"{g.files:,}",
+            format_bytes(g.bytes),
+            _date(g.oldest),
+            _date(g.newest),
+            _date(g.used),
+        ]
+        for g in groups
+    ]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        cells = [
+            cell.rjust(width) if len(fields) <= place < len(fields) + 2 else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        _say(f"  {'  '.join(cells)}".rstrip())
+
+
+def _sorted(groups: list[Group], sort: str) -> list[Group]:
+    if sort == "size":
+        return sorted(groups, key=lambda group: -group.bytes)
+    if sort == "fetched":
+        return sorted(groups, key=lambda group: group.oldest)
+    return sorted(groups, key=lambda group: group.used) if sort == "used" else groups
+
+
+@cache.command()
+@_common
+@click.option("--quick", is_flag=True, help="Look at sizes and times only; read no file.")
+def verify(work_dir: str | None, bucket: str | None, quick: bool) -> None:
+    """Check every file against the manifest: size, time, and by its digest each byte.
+
+    What is damaged is not used any more: the next run fetches it again.
+    """
+    from daskmr.upkeep import verify as check
+
+    problems = files = 0
+    found = _caches(_configured(work_dir, None)[0], bucket)
+    for one in found:
+        count = one.manifest.count()[0]
+        hidden = not sys.stderr.isatty()
+        with click.progressbar(length=count, label=one.url, file=sys.stderr, hidden=hidden) as bar:
+            for problem in check(one, deep=not quick, on_progress=partial(bar.update, 1)):
+                _say(f"{one.root}/{problem.path} {problem.what}")
+                problems += 1
+        files += count
+    if problems:
+        raise JobError(
+            f"{problems:,} problems were found in {files:,} files. A run uses none of these files "
+            "as they are: it fetches them again. What the cache has not fetched, remove yourself."
+        )
+    if found:
+        _say(f"{files:,} files are as they were fetched")
+
+
+@cache.command()
+@_common
+@_selecting
+@click.option("--older-than", metavar="TIME", help='Only what was fetched before: as "30 days".')
+@click.option(
+    "--down-to",
+    metavar="SIZE",
+    help='Only until the cache holds no more than this, as "10 GB": least recently used first.',
+)
+@click.option("--dry-run", is_flag=True, help="Remove nothing; say what would be removed.")
+def prune(
+    work_dir: str | None,
+    bucket: str | None,
+    input_filter: str | None,
+    schema: str | None,
+    older_than: str | None,
+    down_to: str | None,
+    dry_run: bool,
+) -> None:
+    """Remove local copies that meet all the conditions given.
+
+    Only what the cache fetched itself, and what nobody has changed since, is removed.
+    """
+    from daskmr.report import format_bytes
+    from daskmr.upkeep import prune as remove
+
+    if input_filter is None and older_than is None and down_to is None:
+        raise InputError(
+            "Say what to remove: --older-than, --input-filter or --down-to (--down-to 0 removes "
+            "everything)."
+        )
+    before = None if older_than is None else time.time() - _seconds(older_than)
+    most = None if down_to is None else _bytes(down_to)
+    work_dir, layout = _configured(work_dir, schema)
+    filtered = None if input_filter is None else _load_schema(input_filter, layout)
+    for one in _caches(work_dir, bucket):
+        one.sweep()
+        removed = remove(one, fetched_before=before, schema=filtered, down_to=most, dry_run=dry_run)
+        would = "would be removed" if dry_run else "removed"
+        _say(f"{one.url}: {removed.files:,} files {would}, {format_bytes(removed.bytes)}")
+        if removed.busy:
+            _say(f"  {removed.busy:,} files are being fetched just now, and stay")
+        if removed.kept:
+            _say(f"  {len(removed.kept):,} files stay, which are not as the cache fetched them:")
+            for path in removed.kept[:_KEPT]:
+                _say(f"    {path}")
+
+
+def _configured(work_dir: str | None, schema: str | None) -> tuple[str, str | None]:
+    from daskmr.config import load_config
+
+    config = load_config(work_dir=work_dir, schema=schema)
+    return config.work_dir, config.schema
+
+
+def _load_schema(input_filter: str | None, layout: str | None) -> Any:
+    from daskmr.schema import load_schema
+
+    return load_schema(input_filter, layout)
+
+
+def _caches(work_dir: str, bucket: str | None) -> list[Cache]:
+    from daskmr.cache import caches
+    from daskmr.storage import parse_source
+
+    found = caches(work_dir)
+    if bucket is not None:
+        url = parse_source(bucket).url
+        found = [one for one in found if one.url == url]
+    if not found:
+        of = "" if bucket is None else f" of {url}"
+        _say(f"There is no cache{of} in {work_dir}")
+    return found
+
+
+def _seconds(text: str) -> float:
+    from dask.utils import parse_timedelta
+
+    try:
+        return float(parse_timedelta(text))
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f'--older-than {text!r} is not a time such as "30 days".') from None
+
+
+def _bytes(text: str) -> int:
+    from dask.utils import parse_bytes
+
+    try:
+        return int(parse_bytes(text))
+    except ValueError:
+        raise InputError(f'--down-to {text!r} is not a size such as "10 GB".') from None
+
+
+def _date(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def _say(text: str) -> None:
+    from daskmr.remote import printable
+
+    click.echo(printable(text))

@@ -1,0 +1,126 @@
+"""Why worker processes died: from the marks that tasks left, and the notes of who killed them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from daskmr.errors import TaskFailed
+from daskmr.marks import Mark, Marker, by_task, is_alive, read_kills, read_marks
+from daskmr.memory import advice, describe_size
+
+__all__ = ["explain_death", "explain_kills", "refuse_third_try"]
+
+
+def refuse_third_try(marker: Marker, run_dir: str, root: str) -> None:
+    """Raise TaskFailed when two processes have been killed for the memory that this task takes.
+
+    Parameters
+    ----------
+    marker : Marker
+        The task's.
+    run_dir, root : str
+        The run's folder, and the data dir.
+    """
+    explanation = explain_kills(marker.earlier, read_kills(run_dir) if marker.earlier else {}, root)
+    if explanation is not None:
+        raise TaskFailed(explanation)
+
+
+def explain_kills(marks: Sequence[Mark], kills: dict[int, int], root: str) -> str | None:
+    """Say where a task's processes ran out of memory; ``None`` unless that happened twice.
+
+    Parameters
+    ----------
+    marks : sequence of Mark
+        Those of the task, the latest last.
+    kills : dict of int to int
+        What processes held when they were killed for it, by process id.
+    root : str
+        The data dir.
+    """
+    held = [kills[mark.pid] for mark in marks if mark.pid in kills]
+    if len(held) < 2:
+        return None
+    return _explain_memory(_describe(marks, root), marks[-1].phase, held, marks[-1].limit)
+
+
+def explain_death(
+    key: object,
+    partition: int | None,
+    kills: dict[int, int],
+    run_dir: str,
+    root: str,
+    limit: int | None,
+) -> str:
+    """Say what a task was doing each time that its worker died, why it did, and what to do.
+
+    Parameters
+    ----------
+    key, partition : object, int or None
+        The task that Dask gave up, and the partition if its key has a number.
+    kills : dict of int to int
+        What processes held when they were killed for it, by process id.
+    run_dir, root : str
+        The run's folder, and the data dir.
+    limit : int or None
+        Bytes beyond which a worker process is killed.
+    """
+    marks = _marks_of_the_dead(run_dir, partition)
+    if not marks:  # which merging does not leave
+        doing = f"ran one task of the job ({key!r})"
+        if kills:
+            return _explain_memory(doing, "merge", list(kills.values()), limit)
+        return _explain_end(doing)
+    doing, phase = _describe(marks, root), marks[-1].phase
+    held = [kills[mark.pid] for mark in marks if mark.pid in kills]
+    if held:
+        return _explain_memory(doing, phase, held, marks[-1].limit)
+    return _explain_end(doing)
+
+
+def _explain_memory(doing: str, phase: str, held: Sequence[int], limit: int | None) -> str:
+    by_system = not max(held)
+    if by_system:
+        how = "The machine had no more, so that its system killed processes"
+    else:
+        how = f"It held {describe_size(max(held))} when it was killed"
+    most = f"; its limit is {describe_size(limit)} (--memory-limit)" if limit else ""
+    return (
+        f"A worker process ran out of memory {_times(len(held))} while it {doing}. {how}{most}. "
+        f"Nothing was written. {advice(phase, limited=not by_system)}"
+    )
+
+
+def _explain_end(doing: str) -> str:
+    return (
+        f"A worker process died each time it {doing}. Nothing was written. The script, or a "
+        "library that it uses, has ended the process, or something has killed it. Run the file "
+        "alone with --inline to see."
+    )
+
+
+def _times(number: int) -> str:
+    return {1: "once", 2: "twice"}.get(number, f"{number} times")
+
+
+def _describe(marks: Sequence[Mark], root: str) -> str:
+    """Say what tasks did, as the end of a sentence; and where they were, if that is known."""
+    paths = dict.fromkeys(os.path.join(root, mark.path) for mark in marks if mark.path)
+    doing = f"mapped {', or '.join(list(paths)[:3])}" if paths else "ran reduce"
+    places = [mark.place for mark in marks if mark.place]
+    return f"{doing} (the last time it was at {places[-1]})" if places else doing
+
+
+def _marks_of_the_dead(run_dir: str, partition: int | None) -> list[Mark]:
+    """Find what workers were doing that died most often.
+
+    The key of a task tells its partition, but not for the only task of a job, which Dask joins
+    with what gathers the result; and a worker may die while tasks wait for it that have not begun.
+    Then it is one of those that dead processes had begun with.
+    """
+    tasks = by_task(mark for mark in read_marks(run_dir) if not is_alive(mark.pid))
+    most = max(map(len, tasks), default=0)
+    tasks = [marks for marks in tasks if len(marks) == most]
+    told = [marks for marks in tasks if (marks[0].phase, marks[0].number) == ("map", partition)]
+    return [mark for marks in told or tasks for mark in marks]

@@ -1,0 +1,185 @@
+"""An event loop in a thread of its own, which sync code gives coroutines to."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
+
+__all__ = ["LoopThread", "is_loop_thread"]
+
+T = TypeVar("T")
+
+_SECONDS_TO_CLOSE = 3.0
+_SECONDS_TO_CANCEL = 1.0
+
+
+class LoopThread:
+    """An event loop that runs in a daemon thread until it is closed.
+
+    It works in the process that made it only. In a forked child it is kept as it is, out of reach:
+    what it holds shares sockets with the parent.
+
+    Parameters
+    ----------
+    name : str
+        The thread's.
+
+    Examples
+    --------
+    >>> import asyncio
+    >>> loop = LoopThread("example")
+    >>> loop.run(asyncio.sleep(0, "done"))
+    'done'
+    >>> loop.close()
+    """
+
+    def __init__(self, name: str) -> None:
+        import asyncio
+        import selectors
+
+        self._pid = os.getpid()
+        self._selector = selectors.DefaultSelector()
+        self._loop = asyncio.SelectorEventLoop(self._selector)
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._kept: list[object] = []
+        self._lock = threading.RLock()
+        self._closed = False
+        _open.add(self)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        import asyncio
+
+        asyncio.set_event_loop(self._loop)
+        _idents.add(threading.get_ident())
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.close()
+            _idents.discard(threading.get_ident())
+
+    @property
+    def usable(self) -> bool:
+        """Whether this is the process that made it, and it was not closed."""
+        return not self._closed and self._pid == os.getpid()
+
+    def keep(self, held: object) -> None:
+        """Let `held` live as long as the loop, so that no forked child collects it."""
+        self._kept.append(held)
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the loop and wait for its result.
+
+        An interruption while it waits cancels the coroutine.
+
+        Raises
+        ------
+        RuntimeError
+            In another process than the one that made the loop, in the loop's own thread, or
+            after `close`.
+        """
+        import asyncio
+
+        if not self.usable or self._thread.ident == threading.get_ident():
+            coroutine.close()
+            raise RuntimeError(self._why_not())
+        ended = threading.Event()
+        future = asyncio.run_coroutine_threadsafe(_noting_its_end(coroutine, ended), self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            if future.cancel():
+                ended.wait(_SECONDS_TO_CANCEL)  # until then it may use what the caller gave it
+            raise
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Have a quick function called on the loop, without waiting; nothing when it is closed."""
+        if not self.usable:
+            return
+        with self._lock:
+            if not self._closed:
+                self._loop.call_soon_threadsafe(function)
+
+    def _why_not(self) -> str:
+        if self._pid != os.getpid():
+            return "This event loop belongs to another process: make one in this process."
+        if self._closed:
+            return "This event loop was closed."
+        return "This event loop would wait for itself: await the coroutine instead."
+
+    def close(self, last: Coroutine[Any, Any, object] | None = None) -> None:
+        """Cancel what runs, run `last`, and end the thread; does nothing the second time.
+
+        Parameters
+        ----------
+        last : coroutine, optional
+            Given a few seconds.
+        """
+        if self.usable and self._thread.ident == threading.get_ident():
+            # What it serves was dropped by its own last coroutine: it cannot wait for itself.
+            threading.Thread(target=self.close, args=(last,), daemon=True).start()
+            return
+        if not self._begins_to_close():
+            if last is not None:
+                last.close()
+            return
+        import asyncio
+
+        future = asyncio.run_coroutine_threadsafe(_finish(last), self._loop)
+        try:
+            future.result(_SECONDS_TO_CLOSE + 2)
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(_SECONDS_TO_CLOSE)
+            _open.discard(self)
+
+    def _begins_to_close(self) -> bool:
+        if not self.usable:  # in a forked child the lock may be held for ever
+            return False
+        with self._lock:
+            begins, self._closed = not self._closed, True
+        return begins
+
+
+async def _noting_its_end(coroutine: Coroutine[Any, Any, T], ended: threading.Event) -> T:
+    try:
+        return await coroutine
+    finally:
+        ended.set()
+
+
+async def _finish(last: Coroutine[Any, Any, object] | None) -> None:
+    import asyncio
+
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=_SECONDS_TO_CLOSE / 2)
+    if last is not None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(last, _SECONDS_TO_CLOSE / 2)
+    await asyncio.get_running_loop().shutdown_asyncgens()
+
+
+def is_loop_thread(ident: int | None) -> bool:
+    """Whether a thread, by its `threading.get_ident`, runs one of these loops."""
+    return ident in _idents
+
+
+_open: set[LoopThread] = set()
+_idents: set[int] = set()
+
+
+def _leave_to_the_parent() -> None:
+    """In a forked child, let go of the selectors: a child's changes of them would reach the parent."""
+    _idents.clear()
+    for loop in _open:
+        loop._selector.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_the_parent)

@@ -1,0 +1,239 @@
+"""Remote data through any fsspec file system, with the same checks as far as it tells what to check."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from daskmr.checksums import Proof
+from daskmr.patience import Patience
+from daskmr.remote import (
+    ChangedObject,
+    Entry,
+    Fault,
+    MissingObject,
+    Page,
+    Source,
+    StoreError,
+    join,
+    printable,
+)
+
+__all__ = ["Filesystem"]
+
+_READ_BYTES = 1 << 20
+
+
+class Filesystem:
+    """A folder of an fsspec file system, as the event loop sees it; it works in other threads.
+
+    Its methods make one attempt. They raise `Fault` for what may pass, `StoreError` for what
+    won't.
+
+    Parameters
+    ----------
+    source : Source
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._made: Any = None
+
+    @property
+    def _fs(self) -> Any:
+        if self._made is None:
+            import fsspec
+
+            self._made = fsspec.filesystem(
+                self.source.protocol,
+                skip_instance_cache=True,
+                use_listings_cache=False,
+                **dict(self.source.options),
+            )
+        return self._made
+
+    async def _call(self, path: str, function: Any, *arguments: Any) -> Any:
+        """Call what blocks in another thread; `path` is for messages."""
+        import asyncio
+
+        try:
+            return await asyncio.to_thread(function, *arguments)
+        except Exception as error:
+            failure = _explain(error, self._url(path))
+        raise failure
+
+    def _url(self, path: str) -> str:
+        return printable(f"{self.source.protocol}://{self._full(path)}")
+
+    def _full(self, path: str) -> str:
+        return join(self.source.root, path)
+
+    async def close(self) -> None:
+        """Nothing stays open."""
+
+    # --- listing ----------------------------------------------------------------------------------
+
+    async def check(self) -> None:
+        """See that the folder is there."""
+        await self._call("", self._check)
+
+    def _check(self) -> None:
+        if self._fs.info(self.source.root)["type"] != "directory":
+            raise StoreError(f"{self._url('')} is not a folder; give the one above the files.")
+
+    async def page(
+        self, prefix: str, name_prefix: str = "", start: str = "", token: str | None = None
+    ) -> Page:
+        """List all that is directly below `prefix`: one page."""
+        entries = await self._call(prefix, self._entries, prefix)
+        return Page([e for e in entries if e.name.startswith(name_prefix) and e.name > start], None)
+
+    def _entries(self, prefix: str) -> list[Entry]:
+        folder = self._full(prefix).rstrip("/")
+        try:
+            found = self._fs.ls(folder, detail=True, refresh=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        entries = (self._entry(info, folder) for info in found)
+        return sorted((e for e in entries if e is not None), key=lambda e: os.fsencode(e.name))
+
+    def _entry(self, info: dict[str, Any], folder: str) -> Entry | None:
+        path = info["name"].rstrip("/")
+        if info.get("islink"):
+            with suppress(FileNotFoundError):  # a dangling link stays as it is: neither
+                info = self._fs.info(path)
+        name = "" if path == folder else path.rpartition("/")[2]
+        if info["type"] == "directory":
+            return Entry(name, True)
+        if info["type"] != "file" or info["size"] is None:
+            return None  # a device or a socket; or a page whose length nobody tells
+        return Entry(name, False, info["size"], _version(info), _mtime(info))
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def transfer(
+        self, path: str, etag: str | None, size: int, offset: int, exact: bool
+    ) -> AsyncIterator[FilesystemTransfer]:
+        """Open an object; it is always read from the first byte, as `offset` is 0."""
+        info = await self._call(path, self._fs.info, self._full(path))
+        self._check_version(path, info, etag, size)
+        file = await self._call(path, self._fs.open, self._full(path), "rb")
+        try:
+            yield FilesystemTransfer(self, path, etag, file, Proof(size, _md5(info)))
+        finally:
+            await self._call(path, file.close)
+
+    def _check_version(self, path: str, info: dict[str, Any], etag: str | None, size: int) -> None:
+        if info["type"] != "file":
+            raise MissingObject(f"{self._url(path)} is a file no more. List it again.")
+        if info["size"] != size or (etag is not None and _version(info) != etag):
+            raise ChangedObject(
+                f"{self._url(path)} changed after it was listed. Run the job again, when nothing "
+                "writes there."
+            )
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    async def write(self, path: str, local: str, patience: Patience) -> None:
+        """Upload a file as one object, which is there only when all of it is."""
+        what = f"{self._url(path)} cannot be written"
+        await patience(lambda: self._call(path, self._write, path, local), what)
+
+    def _write(self, path: str, local: str) -> None:
+        full = self._full(path)
+        if self.source.protocol == "file":
+            # Made beside its place: the transaction of fsspec may copy across disks in the end.
+            temporary = f"{full}.{uuid.uuid4().hex}.tmp"
+            try:
+                self._fs.put_file(local, temporary)
+                os.replace(temporary, full)
+            except BaseException:
+                with suppress(FileNotFoundError):
+                    os.unlink(temporary)
+                raise
+        else:
+            with self._fs.transaction, open(local, "rb") as source, self._fs.open(full, "wb") as to:
+                while data := source.read(_READ_BYTES):
+                    to.write(data)
+        written, size = self._fs.info(full)["size"], os.path.getsize(local)
+        if written != size:
+            raise Fault(f"{written} of {size} bytes arrived")
+
+
+class FilesystemTransfer:
+    """The bytes of one object, as they are read; at the end it must still be the same."""
+
+    resumable = False
+
+    def __init__(
+        self, filesystem: Filesystem, path: str, etag: str | None, file: Any, proof: Proof
+    ) -> None:
+        self._filesystem = filesystem
+        self._path = path
+        self._etag = etag
+        self._file = file
+        self.proof = proof
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        source, path = self._filesystem, self._path
+        while data := await source._call(path, self._file.read, _READ_BYTES):
+            yield data
+        info = await source._call(path, source._fs.info, source._full(path))
+        source._check_version(path, info, self._etag, self.proof.size)
+
+
+def _md5(info: dict[str, Any]) -> str | None:
+    """The MD5 where the store has one, as hex digits: Google and Azure give it in base64."""
+    import base64
+
+    settings = info.get("content_settings") or {}
+    encoded = info.get("md5Hash") or settings.get("content_md5")
+    if not encoded:
+        return None
+    return (encoded if isinstance(encoded, bytes | bytearray) else base64.b64decode(encoded)).hex()
+
+
+def _version(info: dict[str, Any]) -> str | None:
+    """What changes with the object: its MD5, its ETag, or when it was last changed."""
+    tag = _md5(info) or info.get("ETag") or info.get("etag")
+    if tag:
+        return str(tag).removeprefix("W/").strip('"')
+    mtime = _mtime(info)
+    return None if mtime is None else f"mtime-{mtime!r}-{info.get('ino', 0)}"
+
+
+def _mtime(info: dict[str, Any]) -> float | None:
+    from datetime import datetime
+
+    for name in ("mtime", "LastModified", "last_modified", "updated", "modified", "created"):
+        value = info.get(name)
+        if isinstance(value, str):
+            value = datetime.fromisoformat(value)
+        if isinstance(value, datetime):
+            return value.timestamp()
+        if isinstance(value, int | float):
+            return float(value)
+    return None
+
+
+def _explain(error: Exception, url: str) -> Fault | StoreError:
+    if isinstance(error, Fault | StoreError):
+        return error
+    said = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+    if isinstance(error, FileNotFoundError):
+        return MissingObject(
+            f"{url} is not there. Check the address; or, when it was listed before, leave such "
+            "objects out with --skip-missing."
+        )
+    if isinstance(error, PermissionError):
+        return StoreError(f"Access to {url} was denied ({said}). Check the credentials.")
+    if isinstance(error, OSError | EOFError):
+        return Fault(f"{type(error).__name__}: {printable(said)}")
+    # Clouds' own exceptions are no OSError, and some of them pass; mistakes of a caller never do.
+    if isinstance(error, ArithmeticError | LookupError | TypeError | ValueError | RuntimeError):
+        return StoreError(f"{url} cannot be used: {type(error).__name__}: {printable(said)}.")
+    return Fault(f"{type(error).__name__}: {printable(said)}")

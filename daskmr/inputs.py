@@ -1,0 +1,360 @@
+"""What a job reads: the files of a data dir, the objects of a store, or both together."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from daskmr.errors import InputError
+from daskmr.listing import InputFile, Listing, list_files, unite
+from daskmr.remote import Source, StoreError, parse_source
+
+if TYPE_CHECKING:
+    from daskmr.cache import Cache, State
+    from daskmr.config import Config
+    from daskmr.schema import Schema
+    from daskmr.storage import Store
+
+__all__ = ["Inputs", "Remote", "find_inputs", "source_of", "stores_closed"]
+
+_WHERE = "Give --data-dir, --bucket, or both."
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """How a mapper comes by objects. It may be pickled: it holds no secret.
+
+    Attributes
+    ----------
+    source : Source
+        Where they are.
+    cache_root : str or None
+        The data dir of their local copies; ``None`` keeps none.
+    retries : int
+        How often a request is tried again.
+    prefetch_bytes : int
+        Bytes that may be on their way ahead of the mapper.
+    skip_missing : bool
+        Leave out what cannot be fetched.
+    offline : bool
+        Touch no network.
+    """
+
+    source: Source
+    cache_root: str | None
+    retries: int
+    prefetch_bytes: int
+    skip_missing: bool
+    offline: bool
+
+    def open_cache(self) -> Cache | None:
+        """Open the local copies, in the process that uses them."""
+        from daskmr.cache import Cache
+
+        return None if self.cache_root is None else Cache(self.cache_root)
+
+    def open_store(self) -> Store:
+        """Give this process's store, which is made when it is first asked for."""
+        from daskmr.storage import Store
+
+        if self.offline:
+            raise StoreError(
+                f"A file of {self.source.url} was removed from the cache, or changed there, while "
+                "the job ran with --local-only. Run it again without."
+            )
+        key = os.getpid(), self.source, self.retries
+        with _lock:
+            if key not in _stores:
+                _stores[key] = Store(self.source, self.retries)
+            return _stores[key]
+
+    def locate(self, path: str) -> str:
+        """Say where an object, or its copy, is to be found."""
+        if self.cache_root is not None:
+            return os.path.join(self.cache_root, path)
+        return f"{self.source.url}/{path}"
+
+
+# By process: what a fork inherits belongs to its parent.
+_stores: dict[tuple[int, Source, int], Store] = {}
+_jobs = 0
+_lock = threading.Lock()
+
+
+@contextmanager
+def stores_closed() -> Iterator[None]:
+    """In the end, close the stores of this process, unless another job in it goes on.
+
+    Those of worker processes stay open for their next task, until the process ends.
+    """
+    global _jobs
+    with _lock:
+        _jobs += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _jobs -= 1
+            own = [key for key in _stores if key[0] == os.getpid() and not _jobs]
+            closing = [_stores.pop(key) for key in own]
+        for store in closing:
+            store.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a job reads.
+
+    Attributes
+    ----------
+    listing : Listing
+        All of it, in input order.
+    root : str
+        The data dir; ``""`` when there is none.
+    remote : Remote or None
+        How to come by the files that have been listed in a store.
+    cached, cached_bytes : int
+        What of those is in the cache already.
+    notes : tuple of str
+        What is missing, where the job goes on without.
+    """
+
+    listing: Listing
+    root: str
+    remote: Remote | None = None
+    cached: int = 0
+    cached_bytes: int = 0
+    notes: tuple[str, ...] = ()
+
+    def locate(self, path: str) -> str:
+        """Say where the file of this path is to be found."""
+        local = os.path.join(self.root, path)
+        if self.remote is None or (self.root and os.path.exists(local)):
+            return local
+        return self.remote.locate(path)
+
+    def delete_copies(self, paths: Sequence[str]) -> int:
+        """Delete local copies of objects, and tell how many there were."""
+        from daskmr.upkeep import remove
+
+        cache = self._open_cache()
+        if cache is None:
+            return 0
+        with cache:
+            return remove(cache, paths).files
+
+    def sweep(self) -> None:
+        """Clear away what processes have left that died while they fetched."""
+        cache = self._open_cache()
+        if cache is not None:
+            with cache:
+                cache.sweep()
+
+    def _open_cache(self) -> Cache | None:
+        return self.remote.open_cache() if self.remote is not None else None
+
+
+def find_inputs(
+    data_dir: str | os.PathLike[str] | None,
+    schema: Schema,
+    config: Config,
+    on_progress: Callable[[int, int], object] | None = None,
+) -> Inputs:
+    """List what the filter allows, in the data dir and in the bucket.
+
+    An object that lies in the data dir under the same relative name is read there.
+
+    Parameters
+    ----------
+    data_dir : path, optional
+        Where local files are.
+    schema : Schema
+        The layout and the filter.
+    config : Config
+        Of which ``bucket`` and how to reach it are used, and what is said of the cache.
+    on_progress : callable, optional
+        Called with the prefixes listed and the files found so far, from another thread.
+
+    Raises
+    ------
+    InputError
+        Before any work: nothing to read from, a bucket that cannot be read, too little disk, or,
+        without the network, something that was never listed or fetched.
+    """
+    if config.bucket is None:
+        if data_dir is None:
+            raise InputError(f"There is nothing to read from. {_WHERE}")
+        return _local(data_dir, schema, config)
+    source = source_of(config.bucket, config)
+    if config.local_only:
+        return _recorded(_known(source, data_dir, config), data_dir, source, schema, config)
+    return _listed(data_dir, source, schema, config, on_progress)
+
+
+def source_of(url: str, config: Config) -> Source:
+    """Say where a bucket or folder of a store is, and how `config` wants it reached."""
+    return parse_source(
+        url,
+        endpoint_url=config.endpoint_url,
+        profile=config.aws_profile,
+        region=config.region,
+        anon=config.anon,
+        requester_pays=config.requester_pays,
+        read_timeout=config.read_timeout,
+        connect_timeout=config.connect_timeout,
+    )
+
+
+def _local(data_dir: str | os.PathLike[str], schema: Schema, config: Config) -> Inputs:
+    cache = _cache_at(data_dir)
+    if cache is not None and config.local_only:
+        # Somebody has fetched it, and maybe only a part of what the filter allows.
+        return _recorded(cache, None, parse_source(cache.url), schema, config)
+    listing = list_files(data_dir, schema)
+    notes = () if cache is None else _altered(cache, listing.files)
+    return Inputs(listing, listing.root, notes=notes)
+
+
+def _altered(cache: Cache, files: Sequence[InputFile]) -> tuple[str, ...]:
+    """Tell which files of a cache that is read as a data dir are not what was fetched."""
+    copies = cache.manifest.get([file.path for file in files])
+    altered = [path for path, copy in copies.items() if not copy.lies_as(cache.staging.found(path))]
+    if not altered:
+        return ()
+    more = f" and {len(altered) - 3:,} more" if len(altered) > 3 else ""
+    return (
+        f"{len(altered):,} files in {cache.root} are not as they were fetched from {cache.url}, and "
+        f"were read as they are: {', '.join(sorted(altered)[:3])}{more}",
+    )
+
+
+def _cache_at(data_dir: str | os.PathLike[str] | None) -> Cache | None:
+    if data_dir is None or not os.path.exists(f"{os.path.abspath(data_dir)}.sqlite"):
+        return None
+    from daskmr.cache import Cache
+
+    return Cache.at(os.fspath(data_dir))
+
+
+def _known(source: Source, data_dir: str | os.PathLike[str] | None, config: Config) -> Cache:
+    """The cache of `source`, which an earlier run has made."""
+    from daskmr.cache import caches
+
+    if not config.cache:
+        raise InputError("--local-only reads the cache, and --no-cache has none: leave one out.")
+    for cache in (_cache_at(data_dir), *caches(config.work_dir)):
+        if cache is not None and cache.manifest.meta("identity") == source.identity:
+            return cache
+    raise InputError(
+        f"Nothing was ever fetched from {source.identity} with the work dir {config.work_dir!r}. "
+        "Run it once without --local-only, or name the work dir of earlier runs with --work-dir."
+    )
+
+
+def _cache_of(
+    source: Source, data_dir: str | os.PathLike[str] | None, config: Config
+) -> Cache | None:
+    if not config.cache:
+        return None
+    from daskmr.cache import Cache
+
+    given = _cache_at(data_dir)
+    if given is not None and given.manifest.meta("identity") == source.identity:
+        return given
+    return Cache.of(config.work_dir, source)
+
+
+def _beside(
+    data_dir: str | os.PathLike[str] | None, cache: Cache | None, schema: Schema
+) -> Listing | None:
+    """List the data dir, unless it is the cache itself, whose rules hold then."""
+    if data_dir is None:
+        return None
+    if cache is not None and os.path.realpath(data_dir) == os.path.realpath(cache.root):
+        return None
+    return list_files(data_dir, schema)
+
+
+def _remote(source: Source, cache: Cache | None, config: Config) -> Remote:
+    return Remote(
+        source,
+        cache.root if cache is not None else None,
+        config.fetch_retries,
+        config.prefetch_bytes,
+        config.skip_missing,
+        config.local_only,
+    )
+
+
+def _listed(
+    data_dir: str | os.PathLike[str] | None,
+    source: Source,
+    schema: Schema,
+    config: Config,
+    on_progress: Callable[[int, int], object] | None,
+) -> Inputs:
+    from daskmr.storage import Store
+    from daskmr.walk import list_store
+
+    with Store(source, config.fetch_retries) as store:
+        store.check()  # first of all: a bucket of a wrong name must not get a cache
+        cache = _cache_of(source, data_dir, config)
+        local = _beside(data_dir, cache, schema)
+        if cache is not None:
+            cache.sweep()
+        recorder = cache.recording() if cache is not None else None
+        listing = list_store(store, schema, recorder=recorder, on_progress=on_progress)
+    inputs = _united(local, listing, _remote(source, cache, config))
+    if cache is None:
+        return inputs
+    state = cache.state(_to_fetch(inputs))
+    cache.check_space(state, config.cache_max)
+    return replace(inputs, cached=state.files, cached_bytes=state.bytes)
+
+
+def _recorded(
+    cache: Cache,
+    data_dir: str | os.PathLike[str] | None,
+    source: Source,
+    schema: Schema,
+    config: Config,
+) -> Inputs:
+    """List what earlier runs have recorded and fetched, without asking anybody."""
+    from daskmr.replay import list_recorded
+
+    listing, notes = list_recorded(
+        cache.recorded(), source.url, schema, allow_incomplete=config.allow_incomplete
+    )
+    local = _beside(data_dir, cache, schema)
+    inputs = _united(local, listing, _remote(source, cache, config))
+    state = cache.state(_to_fetch(inputs))
+    if state.absent:
+        inputs = replace(inputs, listing=_without(inputs.listing, state, config))
+        notes = (*notes, state.explain_absent())
+    return replace(inputs, cached=state.files, cached_bytes=state.bytes, notes=tuple(notes))
+
+
+def _united(local: Listing | None, listing: Listing, remote: Remote) -> Inputs:
+    if local is None:
+        return Inputs(listing, "", remote)
+    return Inputs(unite(local, listing), local.root, remote)
+
+
+def _to_fetch(inputs: Inputs) -> list[InputFile]:
+    """What is not in the data dir."""
+    return [file for file in inputs.listing.files if file.is_remote]
+
+
+def _without(listing: Listing, state: State, config: Config) -> Listing:
+    if not config.allow_incomplete:
+        raise InputError(
+            f"{state.explain_absent()}. Run it once without --local-only, narrow the filter, or "
+            "use --allow-incomplete to go on without."
+        )
+    absent = {file.path for file in state.absent}
+    files: tuple[InputFile, ...] = tuple(f for f in listing.files if f.path not in absent)
+    return replace(listing, files=files)

@@ -1,0 +1,259 @@
+"""Marks: what a task says of itself while it runs, in a file that outlives its process.
+
+When a worker dies, its mark tells what it was doing. The first time that is little, the file that is
+read, and costs next to nothing. A task that is tried again because its process died leaves a mark
+that follows it from line to line, or from key to key. Whoever kills a process leaves a note beside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from daskmr.failures import shortened
+from daskmr.memory import limit
+from daskmr.workdir import disk_error
+
+__all__ = [
+    "FETCHING",
+    "Mark",
+    "Marker",
+    "by_task",
+    "describe_line",
+    "describe_reading",
+    "is_alive",
+    "note_kill",
+    "read_kills",
+    "read_marks",
+]
+
+_KILLED = "killed."  # what the name of a note begins with
+FETCHING = "the fetch of it"
+"""The place of a task that waits for its next file."""
+
+_LONG = 1_000_000  # characters from which on it matters how many there are
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a task says of itself.
+
+    Attributes
+    ----------
+    phase : str
+        ``"map"`` or ``"reduce"``.
+    number : int
+        The partition, or the first bucket of the reducer.
+    pid : int
+        The process that runs the task.
+    since : float
+        When it began with the file, or to reduce, in seconds of the epoch.
+    path : str
+        The file that is read, relative to the data dir; ``""`` when reducing.
+    place : str
+        Where it is, as ``"line 7"``; ``""`` unless an earlier process died of this task, or
+        `FETCHING`.
+    limit : int or None
+        Bytes beyond which the process is killed.
+    """
+
+    phase: str
+    number: int
+    pid: int
+    since: float
+    path: str = ""
+    place: str = ""
+    limit: int | None = None
+
+
+class Marker:
+    """Writes the mark of one task, until its block is left or the process ends.
+
+    Parameters
+    ----------
+    run_dir : str
+        The run's folder.
+    phase : str
+        ``"map"`` or ``"reduce"``.
+    number : int
+        The partition, or the first bucket of the reducer.
+
+    Attributes
+    ----------
+    earlier : list of Mark
+        Those of processes that died of this task.
+    """
+
+    def __init__(self, run_dir: str, phase: str, number: int) -> None:
+        self._mark = Mark(phase, number, os.getpid(), time.time(), limit=limit())
+        task = f"{phase}-{number}."
+        self.earlier = [m for m in read_marks(run_dir, task) if m.pid != self._mark.pid]
+        self._path = os.path.join(run_dir, "marks", f"{task}{self._mark.pid}")
+        try:
+            self._file = os.open(self._path, os.O_CREAT | os.O_WRONLY, 0o600)
+        except OSError as error:
+            raise disk_error(error, self._path, "what a task does") from None
+        self._write()
+
+    def begin(self, path: str) -> None:
+        """Say which file is read from now on."""
+        self._mark = replace(self._mark, since=time.time(), path=path, place="")
+        self._write()
+
+    def fetch(self, path: str) -> None:
+        """Say which file it waits for."""
+        self._mark = replace(self._mark, since=time.time(), path=path, place=FETCHING)
+        self._write()
+
+    def lines(self, batches: Iterable[tuple[list[str], bool]]) -> Iterable[tuple[list[str], bool]]:
+        """Pass on the lines of that file, saying where it stands if that may matter."""
+        return self._follow_lines(batches) if self.earlier else batches
+
+    def groups(
+        self, groups: Iterable[tuple[Any, Sequence[Any]]]
+    ) -> Iterable[tuple[Any, Sequence[Any]]]:
+        """Pass on groups, saying which one it is if that may matter."""
+        return self._follow_groups(groups) if self.earlier else groups
+
+    def __enter__(self) -> Marker:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Remove the mark: the task is done, or has failed in a way that explains itself."""
+        os.close(self._file)
+        with contextlib.suppress(FileNotFoundError):  # the run's folder may be gone
+            os.unlink(self._path)
+
+    def at(self, place: str) -> None:
+        """Say where the task is."""
+        self._mark = replace(self._mark, place=place)
+        self._write()
+
+    def _write(self) -> None:
+        # What is left of a longer mark stands behind the newline, where nobody looks.
+        content = json.dumps(asdict(self._mark)).encode() + b"\n"
+        try:
+            os.pwrite(self._file, content, 0)
+        except OSError as error:
+            raise disk_error(error, self._path, "what a task does") from None
+
+    def _follow_lines(
+        self, batches: Iterable[tuple[list[str], bool]]
+    ) -> Iterator[tuple[list[str], bool]]:
+        number = 0
+        self.at(describe_reading(1))
+        for lines, has_cr in batches:
+            # Batches stay as they are: pairs are folded by the batch.
+            yield _Followed(lines, self, number), has_cr
+            number += len(lines)
+            self.at(describe_reading(number + 1))
+
+    def _follow_groups(
+        self, groups: Iterable[tuple[Any, Sequence[Any]]]
+    ) -> Iterator[tuple[Any, Sequence[Any]]]:
+        self.at("the first key, whose values it was gathering")
+        for key, values in groups:
+            name = shortened(key)
+            self.at(f"the key {name}, which has {len(values):,} values")
+            yield key, values
+            self.at(f"the key after {name}, whose values it was gathering")
+
+
+class _Followed(list[str]):
+    """Lines that say when they are reached."""
+
+    def __init__(self, lines: list[str], marker: Marker, before: int) -> None:
+        super().__init__(lines)
+        self._marker = marker
+        self._before = before
+
+    def __iter__(self) -> Iterator[str]:
+        for number, line in enumerate(super().__iter__(), self._before + 1):
+            self._marker.at(describe_line(number, line))
+            yield line
+
+
+def describe_line(number: int, line: str) -> str:
+    """Name a line, with its length where that matters.
+
+    >>> describe_line(7, "short"), describe_line(8, "x" * 1_000_000)
+    ('line 7', 'line 8, which has 1,000,000 characters')
+    """
+    length = len(line)
+    return f"line {number}" + (f", which has {length:,} characters" if length >= _LONG else "")
+
+
+def describe_reading(number: int) -> str:
+    """Name the line that is read, as the place of whatever goes wrong then."""
+    return f"line {number}, which it was reading"
+
+
+def read_marks(run_dir: str, task: str = "") -> list[Mark]:
+    """Return the marks of tasks that run, or whose process died; the latest comes last.
+
+    Parameters
+    ----------
+    run_dir : str
+        The run's folder.
+    task : str
+        What their names begin with, as ``"map-7."``.
+    """
+    folder = os.path.join(run_dir, "marks")
+    marks = []
+    for name in os.listdir(folder):
+        if name.startswith(task) and not name.startswith(_KILLED):
+            with contextlib.suppress(FileNotFoundError):  # the task is done
+                with open(os.path.join(folder, name), "rb") as file:
+                    content = file.read().partition(b"\n")[0]
+                if content:  # else it has only just been made
+                    marks.append(Mark(**json.loads(content)))
+    return sorted(marks, key=lambda mark: mark.since)
+
+
+def note_kill(run_dir: str, pid: int, held: int) -> None:
+    """Note that a process is killed since it holds `held` bytes of memory; 0 is not known.
+
+    What the system kills when the machine is out of memory may hold less than it was allowed to.
+    """
+    path = os.path.join(run_dir, "marks", f"{_KILLED}{pid}")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(f"{path}.new", "w") as file:
+        file.write(str(held))
+    os.rename(f"{path}.new", path)
+
+
+def read_kills(run_dir: str) -> dict[int, int]:
+    """Return what processes held when they were killed for it, by process id."""
+    folder = os.path.join(run_dir, "marks")
+    kills = {}
+    for name in os.listdir(folder):
+        pid = name.removeprefix(_KILLED)
+        if pid != name and pid.isdecimal():
+            with open(os.path.join(folder, name)) as file:
+                kills[int(pid)] = int(file.read())
+    return kills
+
+
+def by_task(marks: Iterable[Mark]) -> list[list[Mark]]:
+    """Bring the marks of each task together."""
+    tasks: dict[tuple[str, int], list[Mark]] = defaultdict(list)
+    for mark in marks:
+        tasks[mark.phase, mark.number].append(mark)
+    return list(tasks.values())
+
+
+def is_alive(pid: int) -> bool:
+    """Tell a task at work from the mark of one whose process died."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -1,0 +1,301 @@
+"""The memory of a worker process: how much it may hold, and an end before it is killed for more.
+
+Dask kills a worker that holds too much, and its task is tried again on another. That tells nobody
+where the memory went, and costs all results that the worker held. So while a task runs, a thread
+looks at the process a few times a second, and raises `OutOfMemory` in the task a little earlier.
+Code that holds the GIL while it allocates, as one huge ``json.loads`` does, is killed all the same.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import resource
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+__all__ = [
+    "OutOfMemory",
+    "advice",
+    "bounded",
+    "describe_size",
+    "limit",
+    "limit_for_line",
+    "longest_line",
+    "peak",
+    "resident",
+    "system_kills",
+]
+
+_SHARE = 0.9  # of the limit: Dask kills at 0.95, and looks ten times a second
+_SHORTEST_PAUSE = 0.005
+_LONGEST_PAUSE = 0.05
+_FASTEST_GROWTH = 2e9  # bytes a second, up to which the next look is in time
+_IDLE_SECONDS = 2.0  # after which the thread ends
+_LINE_COPIES = 2.2  # of a line: its bytes and its text, later its text and its value
+_LINE_SHARE = 4  # what is asked for a long line, so that `map` has room too
+_ANY_LINE = 1 << 24  # bytes of a line that is read in any case
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class OutOfMemory(BaseException):
+    """Raised in a task whose process is about to be killed for its memory.
+
+    Not an ``Exception``: a script that passes over records with ``except Exception`` would give a
+    result that is silently short.
+
+    Attributes
+    ----------
+    passed_over : bool
+        The script caught it nevertheless, and went on.
+    """
+
+    def __init__(self, passed_over: bool = False) -> None:
+        super().__init__()
+        self.passed_over = passed_over
+        watch = _watches.get(threading.get_ident())
+        if watch is not None:
+            watch.arrived = True
+
+
+class _Request:
+    """For one exception in a task; `made` once Python has been asked for it."""
+
+    __slots__ = ("made",)
+
+    def __init__(self) -> None:
+        self.made = False
+
+
+class _Watch:
+    """A task that is watched.
+
+    Whoever takes the one request off `open`, which no two can do, decides whether it is made: so a
+    task that ends knows whether an exception is still on its way. A lock would not do: the
+    exception can arrive where it has just been acquired.
+    """
+
+    __slots__ = ("arrived", "ended", "most", "open", "request")
+
+    def __init__(self, most: float) -> None:
+        self.most = most
+        self.arrived = self.ended = False
+        self.renew()
+
+    def renew(self) -> None:
+        """Allow a request; to be called in the thread of the task."""
+        self.request = _Request()
+        self.open = [self.request]
+
+    def take(self) -> _Request | None:
+        """Return the request, once."""
+        try:
+            return self.open.pop()
+        except IndexError:
+            return None
+
+
+_watches: dict[int, _Watch] = {}  # by the thread of the task
+_lock = threading.Lock()  # held to start and to end the thread that looks
+_thread: threading.Thread | None = None
+_needed = 0.0  # when it was last, in seconds of the monotonic clock
+_hook_before: Callable[[sys.UnraisableHookArgs], Any] | None = None
+
+
+def limit() -> int | None:
+    """Bytes beyond which Dask kills the process of this task; ``None`` where nobody does."""
+    module = sys.modules.get("distributed.worker")
+    if module is None:
+        return None
+    try:
+        worker = module.get_worker()
+    except ValueError:  # this is no task of Dask's
+        return None
+    return (worker.memory_manager.memory_limit or None) if worker.nanny else None
+
+
+def bounded(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Call `function`, with `OutOfMemory` raised in it when the process nears its limit.
+
+    Where there is no limit, or within another such call, nothing is raised.
+    """
+    # No context manager: the exception can arrive on the way into its code, and leave it undone.
+    thread, most = threading.get_ident(), limit()
+    if most is None or thread in _watches:
+        return function(*args, **kwargs)
+    watch = _Watch(_SHARE * most)
+    _keep_looking()
+    try:
+        _watches[thread] = watch
+        result = function(*args, **kwargs)
+    finally:
+        try:
+            _end(thread, watch)
+        except OutOfMemory:  # it arrived before anything was done about it
+            _end(thread, watch)
+            watch.arrived = False
+    if watch.arrived:
+        raise OutOfMemory(passed_over=True)
+    return result
+
+
+def _keep_looking() -> None:
+    """Have a thread look at the process, and for some time on."""
+    global _thread, _needed
+    with _lock:
+        _needed = time.monotonic()
+        if _thread is None or not _thread.is_alive():  # as in a process that was forked
+            _hear_of_lost_exceptions()
+            _thread = threading.Thread(target=_look, name="daskmr-memory", daemon=True)
+            _thread.start()
+
+
+def _end(thread: int, watch: _Watch) -> None:
+    """See to it that no exception arrives any more."""
+    watch.ended = True
+    try:
+        if watch.take() is None:
+            while not watch.request.made:
+                time.sleep(0)
+            # What is on its way arrives where a thread gets the GIL back. It could be taken back, but
+            # then CPython 3.11 looks for it for ever: slowly, and under cProfile in an endless loop.
+            for _ in range(3):
+                time.sleep(0)
+    except OutOfMemory:
+        watch.arrived = False  # in no code of the task's, which is done
+    _watches.pop(thread, None)
+
+
+def _ask(thread: int) -> None:
+    """Have `OutOfMemory` raised in `thread` where it next runs Python code."""
+    exception = ctypes.py_object(OutOfMemory)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), exception)
+
+
+def _hear_of_lost_exceptions() -> None:
+    global _hook_before
+    if _hook_before is None:
+        _hook_before, sys.unraisablehook = sys.unraisablehook, _ask_again
+
+
+def _ask_again(lost: sys.UnraisableHookArgs) -> None:
+    """Note that the exception arrived in a callback of the garbage collector, or in a ``__del__``.
+
+    There it is dropped; and a task that fills the memory with objects spends much of its time
+    there, since Dask has such a callback.
+    """
+    if lost.exc_type is not OutOfMemory:
+        assert _hook_before is not None
+        _hook_before(lost)
+        return
+    watch = _watches.get(threading.get_ident())
+    if watch is not None and not watch.ended:
+        watch.arrived = False
+        watch.renew()
+
+
+def _look() -> None:
+    global _thread
+    pause = _LONGEST_PAUSE
+    while True:
+        time.sleep(pause)
+        if _watches:
+            pause = _check(resident())
+        else:
+            with _lock:
+                if time.monotonic() - _needed > _IDLE_SECONDS:
+                    _thread = None
+                    return
+
+
+def _check(held: int) -> float:
+    """Ask for `OutOfMemory` in the tasks that hold too much; how long to wait for the next look."""
+    room = math.inf
+    for thread, watch in list(_watches.items()):
+        room = min(room, watch.most - held)
+        if held >= watch.most and (request := watch.take()) is not None:
+            _ask(thread)
+            request.made = True
+    return min(_LONGEST_PAUSE, max(_SHORTEST_PAUSE, room / _FASTEST_GROWTH))
+
+
+# --- figures ------------------------------------------------------------------------------------
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds now."""
+    try:
+        with open("/proc/self/statm", "rb", buffering=0) as file:
+            return int(file.read().split()[1]) * _PAGE
+    except FileNotFoundError:  # no Linux
+        import psutil
+
+        held: int = psutil.Process().memory_info().rss
+        return held
+
+
+def peak() -> int:
+    """Bytes of memory that this process has held at most."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return max(most if sys.platform == "darwin" else most << 10, resident())
+
+
+def system_kills() -> int:
+    """How many processes this machine's kernel has killed for want of memory; 0 if it does not say."""
+    try:
+        with open("/proc/vmstat", "rb") as file:
+            counts = [line for line in file if line.startswith(b"oom_kill ")]
+    except OSError:
+        return 0
+    return int(counts[0].split()[1]) if counts else 0
+
+
+def longest_line() -> int | None:
+    """Bytes that a line may have to be read within the limit; ``None`` without one."""
+    most = limit()
+    if most is None:
+        return None
+    return max(_ANY_LINE, int((_SHARE * most - resident()) / _LINE_COPIES))
+
+
+def limit_for_line(length: int) -> int:
+    """Limit under which a line of `length` bytes can be mapped: some four times as much."""
+    least = (_LINE_COPIES * length + resident()) / _SHARE
+    return math.ceil(max(_LINE_SHARE * length, least) / 1e7) * 10_000_000
+
+
+# --- words --------------------------------------------------------------------------------------
+
+_ADVICE = {
+    "map": "Hold less at once in map, which may keep things from one record to the next",
+    "combine": "Have combine make something smaller than the values that it is given",
+    "merge": "Have combine make something smaller than the values that it is given",
+    "reduce": (
+        "Iterate over the values instead of making a list of them (sorted, list), keep nothing "
+        "from one key to the next, or give the job a combine"
+    ),
+}
+
+
+def advice(phase: str, limited: bool = True) -> str:
+    """Say what to do when `phase` (a function's name, or ``"merge"``) ran out of memory."""
+    first = _ADVICE.get(phase, f"Hold less at once in {phase}")
+    if not limited:
+        return f"{first}, or use fewer --num-mappers, or a machine with more memory."
+    return f"{first}, or raise --memory-limit, with fewer --num-mappers if the machine has no more."
+
+
+def describe_size(size: float) -> str:
+    """Write a number of bytes as it can be given to ``--memory-limit``.
+
+    >>> describe_size(250_000_000), describe_size(12_345_678_901)
+    ('250 MB', '12.3 GB')
+    """
+    return f"{size / 1e6:,.0f} MB" if size < 1e10 else f"{size / 1e9:,.1f} GB"

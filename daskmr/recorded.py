@@ -1,0 +1,175 @@
+"""What was listed of a store, and when: the ground on which a run without a network stands."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from itertools import chain
+
+import msgspec
+import zstandard
+
+from daskmr.manifest import Manifest, in_chunks
+from daskmr.paths import decode_path, encode_path
+from daskmr.remote import Entry
+
+__all__ = ["Recorded", "Recording"]
+
+_PAGE = 20_000  # entries that are packed together
+
+_Columns = tuple[list[bytes], list[bool], list[int], list[str | None], list[float | None]]
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Columns).decode
+
+
+class Recorded:
+    """The record of all that was listed, prefix by prefix.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Where it is kept.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     manifest = Manifest(f"{folder}/cache.sqlite")
+    ...     recording = Recording(manifest)
+    ...     recording.entries_listed("idle/", [Entry("Firefox", True), Entry("Fennec", True)])
+    ...     recording.prefix_listed("idle/", "")
+    ...     recorded = Recorded(manifest)
+    ...     print([entry.name for entry in recorded.entries("idle/")])
+    ...     print(recorded.prefixes())
+    ...     manifest.close()
+    ['Fennec', 'Firefox']
+    [('idle/', '')]
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._database = manifest.database
+
+    def prefixes(self) -> list[tuple[str, str]]:
+        """The prefixes that were listed to the end, each with what the names listed begin with."""
+        rows = self._database.read("SELECT prefix, name_prefix FROM listings ORDER BY prefix, id")
+        return [(decode_path(prefix), decode_path(names)) for prefix, names in rows]
+
+    def entries(self, prefix: str) -> list[Entry]:
+        """What was listed directly below `prefix`, in the order of names.
+
+        Of what was listed several times, the latest counts.
+        """
+        rows = self._database.read(
+            "SELECT id, name_prefix, entries FROM listings LEFT JOIN pages ON listing = id"
+            " WHERE prefix = ? ORDER BY id, number",
+            (encode_path(prefix),),
+        )
+        found: dict[tuple[bytes, bool], Entry] = {}
+        latest = None
+        for number, names, page in rows:
+            if number != latest:  # of the names that it is about, only what it found is there
+                found = {key: e for key, e in found.items() if not key[0].startswith(names)}
+                latest = number
+            if page is not None:
+                found.update(_by_name(_unpack(page)))
+        return [found[key] for key in sorted(found)]
+
+    def checked(self) -> float | None:
+        """When anything was last listed, in seconds since 1970; ``None`` if nothing ever was."""
+        when: float | None = self._database.read("SELECT MAX(checked) FROM listings")[0][0]
+        return when
+
+
+class Recording:
+    """Keeps what one walk lists, and writes it down where it is complete.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Where it is written.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._database = manifest.database
+        self._listed: dict[str, _Pages] = {}
+
+    def entries_listed(self, prefix: str, entries: Sequence[Entry]) -> None:
+        """Note some of what is directly below `prefix`; an entry may come twice."""
+        self._listed.setdefault(prefix, _Pages()).extend(entries)
+
+    def prefix_listed(self, prefix: str, name_prefix: str) -> None:
+        """Write down that all names below `prefix` that begin with `name_prefix` were listed.
+
+        They take the place of what an earlier walk found under these names, in one transaction.
+        """
+        pages = self._listed.get(prefix, _Pages())
+        if name_prefix:  # others of the same prefix may follow
+            packed = pages.starting_with(encode_path(name_prefix))
+        else:
+            packed = pages.pack()
+            self._listed.pop(prefix, None)
+        self._replace(encode_path(prefix), encode_path(name_prefix), packed)
+
+    def _replace(self, prefix: bytes, names: bytes, pages: list[bytes]) -> None:
+        with self._database.writing() as connection:
+            earlier = connection.execute(
+                "SELECT id, name_prefix FROM listings WHERE prefix = ?", (prefix,)
+            ).fetchall()
+            for number, start in earlier:
+                if start.startswith(names):
+                    connection.execute("DELETE FROM listings WHERE id = ?", (number,))
+                    connection.execute("DELETE FROM pages WHERE listing = ?", (number,))
+            number = connection.execute(
+                "INSERT INTO listings (prefix, name_prefix, checked) VALUES (?, ?, ?)",
+                (prefix, names, time.time()),
+            ).lastrowid
+            connection.executemany(
+                "INSERT INTO pages VALUES (?, ?, ?)",
+                [(number, position, page) for position, page in enumerate(pages)],
+            )
+
+
+class _Pages:
+    """Entries, packed but for the last few: in all, some 30 bytes each."""
+
+    def __init__(self) -> None:
+        self._packed: list[bytes] = []
+        self._loose: list[Entry] = []
+
+    def extend(self, entries: Iterable[Entry]) -> None:
+        self._loose.extend(entries)
+        if len(self._loose) >= _PAGE:
+            self.pack()
+
+    def pack(self) -> list[bytes]:
+        if self._loose:
+            self._packed.append(_pack(self._loose))
+            self._loose = []
+        return self._packed
+
+    def starting_with(self, names: bytes) -> list[bytes]:
+        """Those entries alone whose names begin with `names`, packed."""
+        entries = chain.from_iterable(map(_unpack, self.pack()))
+        chosen = (entry for entry in entries if encode_path(entry.name).startswith(names))
+        return [_pack(chunk) for chunk in in_chunks(chosen, _PAGE)]
+
+
+def _by_name(entries: Iterable[Entry]) -> Iterable[tuple[tuple[bytes, bool], Entry]]:
+    # An object and a directory may have one name.
+    return (((encode_path(entry.name), entry.is_dir), entry) for entry in entries)
+
+
+def _pack(entries: list[Entry]) -> bytes:
+    columns: _Columns = (
+        [encode_path(entry.name) for entry in entries],
+        [entry.is_dir for entry in entries],
+        [entry.size for entry in entries],
+        [entry.etag for entry in entries],
+        [entry.mtime for entry in entries],
+    )
+    return zstandard.ZstdCompressor(level=1).compress(_encode(columns))
+
+
+def _unpack(page: bytes) -> list[Entry]:
+    columns = _decode(zstandard.ZstdDecompressor().decompress(page))
+    return [Entry(decode_path(name), *rest) for name, *rest in zip(*columns, strict=True)]

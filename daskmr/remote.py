@@ -1,0 +1,393 @@
+"""Where remote data is, named without a secret; what a listing tells of it; how it fails."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from daskmr.errors import InputError, JobError
+
+__all__ = [
+    "ChangedObject",
+    "Entry",
+    "Fault",
+    "MissingObject",
+    "Page",
+    "Source",
+    "StoreError",
+    "join",
+    "parse_source",
+    "printable",
+]
+
+
+class StoreError(JobError):
+    """What a store refused, or what retrying did not mend: names the object and the cause."""
+
+
+class MissingObject(StoreError):
+    """An object that was listed is not there."""
+
+
+class ChangedObject(StoreError):
+    """An object is not the one that was listed: another ETag, or another size."""
+
+
+class Fault(Exception):
+    """A failure that may pass when the same is tried again.
+
+    Parameters
+    ----------
+    cause : str
+        What happened, as a part of a sentence.
+    remedy : str
+        What to do when it does not pass, as a sentence.
+    hopeless : bool
+        Whether to give up at once before any work has been done: there was no answer at all,
+        or none for these credentials.
+    anew : bool
+        Whether what came before is no good either, so that a transfer cannot be resumed.
+    """
+
+    def __init__(
+        self, cause: str, remedy: str = "", *, hopeless: bool = False, anew: bool = False
+    ) -> None:
+        super().__init__(cause)
+        self.remedy = remedy or "Run the job again later: what has been fetched is kept."
+        self.hopeless = hopeless
+        self.anew = anew
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where remote data is. It may be pickled and shown: it holds no secret.
+
+    Parameters
+    ----------
+    protocol : str
+        ``"s3"``, or any other that fsspec knows: ``"gs"``, ``"file"``, ``"memory"``.
+    root : str
+        The bucket, or a folder in it, without "/" at the end.
+    options : tuple of pairs
+        How to reach it, sorted by name: ``anon``, ``connect_timeout`` and ``read_timeout`` in
+        seconds, ``endpoint_url``, ``profile``, ``region``, ``requester_pays``, and for other
+        protocols what fsspec takes from the URL.
+
+    Examples
+    --------
+    >>> source = Source("s3", "bucket/data", (("endpoint_url", "http://127.0.0.1:9000"),))
+    >>> source.url
+    's3://bucket/data'
+    >>> source.identity
+    's3://bucket/data endpoint_url=http://127.0.0.1:9000'
+    """
+
+    protocol: str
+    root: str
+    options: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def url(self) -> str:
+        """Its address, for messages."""
+        return f"{self.protocol}://{self.root}"
+
+    @property
+    def identity(self) -> str:
+        """What tells two stores apart: the address, and the server where it isn't the usual one."""
+        return self.url + self._where
+
+    def address(self, path: str) -> str:
+        """What tells an object from all others, in this store and elsewhere.
+
+        >>> Source("s3", "bucket/data").address("a") == Source("s3", "bucket").address("data/a")
+        True
+        """
+        return f"{self.url}/{path}{self._where}"
+
+    @property
+    def _where(self) -> str:
+        where = (f" {name}={value}" for name, value in self.options if name not in _MANNERS)
+        return "".join(where)
+
+    def option(self, name: str, default: Any = None) -> Any:
+        """One of the options."""
+        return dict(self.options).get(name, default)
+
+
+# Options that say how to ask, not whom.
+_MANNERS = frozenset(
+    {"anon", "connect_timeout", "profile", "read_timeout", "region", "requester_pays", "token"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing in a listing.
+
+    Parameters
+    ----------
+    name : str
+        Its name in the directory, without "/" at the end. It is "" for an object whose key is
+        the prefix itself (a folder marker), and for the directory that a key with "//" makes.
+    is_dir : bool
+        Whether keys go on below it.
+    size : int
+        In bytes; 0 for a directory.
+    etag : str or None
+        What changes with the object, without quotes: the ETag, or what a store has instead.
+    mtime : float or None
+        When it was last changed, in seconds since 1970.
+    """
+
+    name: str
+    is_dir: bool
+    size: int = 0
+    etag: str | None = None
+    mtime: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One answer to a listing.
+
+    Parameters
+    ----------
+    entries : list of Entry
+    token : str or None
+        Asks for the next page; ``None`` when this is the last.
+    """
+
+    entries: list[Entry]
+    token: str | None
+
+
+def join(root: str, path: str) -> str:
+    """
+    >>> join("bucket/data", "idle/"), join("", "idle/"), join("bucket", "")
+    ('bucket/data/idle/', 'idle/', 'bucket/')
+    """
+    return f"{root}/{path}" if root else path
+
+
+def printable(text: str) -> str:
+    r"""Escape what a terminal would act on, or not show.
+
+    >>> print(printable("a\nb\x00"))
+    a\nb\x00
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+_URL = r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)"
+_BUCKET = r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}|arn:aws[\w-]*:s3[\w:-]*[:/][\w./-]+"
+_ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "az": "abfs", "abfss": "abfs", "local": "file"}
+_WHAT_TO_GIVE = "Give a bucket (NAME or NAME/prefix) or a URL such as s3://NAME/prefix."
+
+
+def parse_source(
+    bucket: str,
+    *,
+    endpoint_url: str | None = None,
+    profile: str | None = None,
+    region: str | None = None,
+    anon: bool = False,
+    requester_pays: bool = False,
+    read_timeout: float = 60.0,
+    connect_timeout: float = 5.0,
+) -> Source:
+    """Understand what was given as ``--bucket``: ``NAME``, ``NAME/prefix``, or any fsspec URL.
+
+    Parameters
+    ----------
+    bucket : str
+    endpoint_url : str, optional
+        The server, where it is not Amazon's. S3 takes it from ``AWS_ENDPOINT_URL_S3``,
+        ``AWS_ENDPOINT_URL`` or the AWS configuration files too.
+    profile : str, optional
+        A section of the AWS configuration files.
+    region : str, optional
+    anon : bool
+        Send no credentials.
+    requester_pays : bool
+        Agree to pay for the requests.
+    read_timeout, connect_timeout : float
+        Seconds without a byte, and seconds to be connected, before a request is tried again.
+
+    Raises
+    ------
+    InputError
+        If it isn't such a name, holds a secret, or needs a package that is not installed.
+
+    Examples
+    --------
+    >>> parse_source("bucket/data/", anon=True, endpoint_url="http://127.0.0.1:9000").identity
+    's3://bucket/data endpoint_url=http://127.0.0.1:9000'
+    >>> parse_source("s3://key:secret@bucket")
+    Traceback (most recent call last):
+        ...
+    daskmr.errors.InputError: The URL of the bucket holds credentials, which would be seen in ...
+    """
+    protocol, rest = _split(bucket)
+    options: dict[str, Any] = {
+        "anon": anon,
+        "endpoint_url": endpoint_url,
+        "profile": profile,
+        "region": region,
+        "requester_pays": requester_pays,
+    }
+    if protocol == "s3":
+        root = _s3_root(rest)
+        options["endpoint_url"] = _endpoint_url(endpoint_url, profile)
+    else:
+        root, options = _other(protocol, rest, options)
+    given = {name: value for name, value in options.items() if value not in (None, False)}
+    if protocol == "s3":
+        given |= {"connect_timeout": float(connect_timeout), "read_timeout": float(read_timeout)}
+    return Source(protocol, root, tuple(sorted(given.items())))
+
+
+def _split(bucket: str) -> tuple[str, str]:
+    if not bucket or not bucket.isprintable():
+        raise InputError(f"{bucket!r} is no name of a bucket. {_WHAT_TO_GIVE}")
+    url = re.fullmatch(_URL, bucket, re.DOTALL)
+    if url is None:
+        if bucket.startswith((".", "/", "~")) or "\\" in bucket:
+            raise InputError(
+                f"{bucket} is a local path, not a bucket: give it as --data-dir, or as "
+                f"file://{os.path.abspath(os.path.expanduser(bucket))}."
+            )
+        return "s3", bucket
+    protocol, rest = url[1].lower(), url[2]
+    if _holds_credentials(rest):
+        raise InputError(
+            "The URL of the bucket holds credentials, which would be seen in messages, reports and "
+            "the list of processes. Leave them out of it: give AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY in the environment, or --aws-profile."
+        )
+    return _ALIASES.get(protocol, protocol), rest
+
+
+def _holds_credentials(rest: str) -> bool:
+    user = rest.partition("/")[0].rpartition("@")[0]
+    return ":" in user or bool(re.search(r"[?&](sig|token|password|key|secret)[\w-]*=", rest, re.I))
+
+
+def _s3_root(rest: str) -> str:
+    root = rest.strip("/")
+    bucket, _, prefix = split_bucket(root)
+    if not re.fullmatch(_BUCKET, bucket):
+        raise InputError(f"{rest or 's3://'} does not begin with a bucket. {_WHAT_TO_GIVE}")
+    if {".", ".."} & set(prefix.split("/")):
+        raise InputError(
+            f'{rest} has "." or ".." in its prefix, which S3 takes literally. Write the path out.'
+        )
+    return root
+
+
+def split_bucket(root: str) -> tuple[str, str, str]:
+    """Split the root of an S3 source as ``partition("/")`` does; an access point's ARN stays whole.
+
+    >>> split_bucket("bucket/a/b")
+    ('bucket', '/', 'a/b')
+    >>> split_bucket("arn:aws:s3:us-east-1:123456789012:accesspoint/mine/a")
+    ('arn:aws:s3:us-east-1:123456789012:accesspoint/mine', '/', 'a')
+    """
+    point = re.match(r"arn:[^/]+?:(outpost[/:][^/:]+[/:])?accesspoint[/:][^/:]+", root)
+    if point is None:
+        return root.partition("/")
+    return point[0], root[point.end() : point.end() + 1], root[point.end() + 1 :]
+
+
+def _endpoint_url(given: str | None, profile: str | None) -> str | None:
+    """What botocore would take, since workers may see another environment, and the cache none."""
+    url = given or _configured_endpoint_url(profile)
+    if not url:
+        return None
+    parts = re.fullmatch(r"https?://([^/?#\s]+)(/[^?#\s]*)?", url)
+    if parts is None:
+        _refuse_endpoint(url)
+    if "@" in parts[1]:
+        raise InputError(
+            "The endpoint URL holds credentials. Leave them out of it: give AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY in the environment, or --aws-profile."
+        )
+    return url.rstrip("/")
+
+
+def _refuse_endpoint(url: str) -> NoReturn:
+    shown = url if "@" not in url else "what was given"
+    raise InputError(
+        f"The endpoint URL is not one ({printable(shown)}): give http:// or https:// and the "
+        "server, as in http://127.0.0.1:9000."
+    )
+
+
+def _configured_endpoint_url(profile: str | None) -> str | None:
+    if os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
+        return None
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+        if os.environ.get(name):
+            return os.environ[name]
+    if profile is None and not os.path.exists(
+        os.path.expanduser(os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config")
+    ):
+        return None
+    return _endpoint_url_of_profile(profile)
+
+
+def _endpoint_url_of_profile(profile: str | None) -> str | None:
+    from botocore.exceptions import BotoCoreError
+    from botocore.session import Session
+
+    try:
+        session = Session(profile=profile)
+        section = session.get_scoped_config()
+        services = session.full_config.get("services", {}).get(section.get("services"), {})
+    except BotoCoreError as error:
+        raise InputError(
+            f"The AWS configuration cannot be used: {error}. Check --aws-profile, AWS_PROFILE and "
+            "the files in ~/.aws."
+        ) from None
+    url = services.get("s3", {}).get("endpoint_url") or section.get("endpoint_url")
+    return None if url is None else str(url)
+
+
+# What the options are called by the file systems that know them.
+_KNOWN_OPTIONS: dict[str, dict[str, tuple[str, Any]]] = {
+    "gs": {"anon": ("token", "anon"), "requester_pays": ("requester_pays", True)},
+    "abfs": {"anon": ("anon", True)},
+}
+
+
+def _other(protocol: str, rest: str, given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The root, and the options, of a source that is not S3."""
+    from fsspec.registry import get_filesystem_class, known_implementations
+
+    if "::" in rest:
+        raise InputError(f"{protocol}://{rest} chains URLs, which is not supported; give one.")
+    try:
+        filesystem = get_filesystem_class(protocol)
+    except ValueError:
+        raise InputError(
+            f"{protocol}:// is no protocol that fsspec knows. {_WHAT_TO_GIVE}"
+        ) from None
+    except ImportError:
+        advice = known_implementations.get(protocol, {}).get("err", "Install its package")
+        raise InputError(
+            f"{protocol}:// needs a package that is not installed. {advice.rstrip('.')}."
+        ) from None
+    url = f"{protocol}://{rest}"
+    options = dict(filesystem._get_kwargs_from_urls(url))
+    known = _KNOWN_OPTIONS.get(protocol, {})
+    for name, value in given.items():
+        if value and name not in known:
+            raise InputError(f"{protocol}:// has no option for {name.replace('_', ' ')}.")
+        if value:
+            options[known[name][0]] = known[name][1]
+    if not rest.strip("/") and protocol != "memory":
+        raise InputError(f"{url} names no bucket or folder.")
+    return str(filesystem._strip_protocol(url)).rstrip("/"), options

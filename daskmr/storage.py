@@ -1,0 +1,310 @@
+"""The only door to remote data, for the whole house: listing, fetching and writing objects.
+
+What `Store.fetch` returns from has been verified, or raised: the length, the ETag that was listed,
+and the digest where the store tells one.
+"""
+
+from __future__ import annotations
+
+import io
+import weakref
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import aclosing
+from typing import Any, BinaryIO, TypeVar, cast
+
+from daskmr.downloads import Backend, Download, FileTarget, Stream, Target
+from daskmr.errors import InputError
+from daskmr.eventloop import LoopThread
+from daskmr.patience import Patience
+from daskmr.remote import (
+    ChangedObject,
+    Entry,
+    Fault,
+    MissingObject,
+    Page,
+    Source,
+    StoreError,
+    join,
+    parse_source,
+    printable,
+)
+
+__all__ = [
+    "ChangedObject",
+    "Entry",
+    "FileTarget",
+    "InMemory",
+    "MissingObject",
+    "Page",
+    "Source",
+    "Store",
+    "StoreError",
+    "Target",
+    "parse_source",
+]
+
+T = TypeVar("T")
+Entries = list[Entry]
+
+_READ_WHOLE = 8 << 20  # what `open` takes into memory, and so can fetch again when it is damaged
+_SECONDS_TO_CHECK = 20
+
+
+class InMemory(io.BytesIO):
+    """A whole object.
+
+    Attributes
+    ----------
+    name : str
+        Its address, for messages.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+
+class Store:
+    """A source at work, in the process that made it, until it is closed.
+
+    Its requests run on an event loop in a thread of its own. The methods whose names end in
+    ``_async`` run there, inside a coroutine that was given to `run`; the others wait for them,
+    from any other thread.
+
+    Parameters
+    ----------
+    source : Source
+    retries : int
+        How often a request is tried again, after growing waits, before it is a failure.
+
+    Attributes
+    ----------
+    patience : Patience
+        Waits before it tries again, and counts the faults.
+    faults : int
+        Faults so far that were tried again.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = pathlib.Path(folder, "a").write_text("text")
+    ...     with Store(parse_source(f"file://{folder}")) as store:
+    ...         (entry,) = next(store.list(""))
+    ...         store.open("a", entry.etag, entry.size).read()
+    b'text'
+    """
+
+    def __init__(self, source: Source, retries: int = 10) -> None:
+        self.source = source
+        self.patience = Patience(retries)
+        self._backend = _backend(source)
+        self._loop = LoopThread(f"daskmr {source.protocol}")
+        self._loop.keep(self._backend)
+        # At the end of the process too, before the modules go that closing needs.
+        self._finalizer = weakref.finalize(self, _close, self._loop, self._backend)
+
+    def __repr__(self) -> str:
+        return f"Store({self.source!r})"
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> Any:
+        raise TypeError("A Store belongs to one process: pickle its source, and make another.")
+
+    @property
+    def faults(self) -> int:
+        return self.patience.faults
+
+    def close(self) -> None:
+        """Close its connections and stop its thread; what still runs there is cancelled."""
+        self._finalizer()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the store's loop and wait for it; it is cancelled when interrupted.
+
+        Raises
+        ------
+        RuntimeError
+            In another process than the one that made the store, or after `close`.
+        """
+        return self._loop.run(coroutine)
+
+    def _url(self, path: str) -> str:
+        return printable(f"{self.source.protocol}://{join(self.source.root, path)}")
+
+    # --- listing ----------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """See by one cheap request that the source can be listed.
+
+        Raises
+        ------
+        InputError
+            Within seconds where no answer helps: credentials, bucket, region, endpoint.
+        """
+        what = f"{self._url('').rstrip('/')} cannot be listed"
+        try:
+            self.run(self.patience(self._check, what, hopeful=False))
+        except StoreError as error:
+            failure = InputError(str(error))
+        else:
+            return
+        raise failure
+
+    async def _check(self) -> None:
+        import asyncio
+
+        try:
+            await asyncio.wait_for(self._backend.check(), _SECONDS_TO_CHECK)
+        except TimeoutError:
+            failure = Fault(
+                f"no answer came within {_SECONDS_TO_CHECK} seconds",
+                "Check the network, and the endpoint URL.",
+                hopeless=True,
+            )
+        else:
+            return
+        raise failure
+
+    async def page_async(
+        self, prefix: str, name_prefix: str = "", *, start: str = "", token: str | None = None
+    ) -> Page:
+        """List one page of what is directly below `prefix`: one request, tried again on faults.
+
+        Parameters
+        ----------
+        prefix : str
+            Relative to the source: "" or ending in "/".
+        name_prefix : str
+            What the names begin with.
+        start : str
+            Only names after this one, in byte order.
+        token : str, optional
+            `Page.token` of the page before.
+        """
+        what = f"{self._url(prefix + name_prefix)} cannot be listed"
+        page = await self.patience(
+            lambda: self._backend.page(prefix, name_prefix, start, token), what
+        )
+        if token is not None and page.token == token:
+            raise StoreError(
+                f"{what}: the store gives the same page again and again. Check that the endpoint "
+                "is an S3 store."
+            )
+        return page
+
+    async def list_async(
+        self, prefix: str, name_prefix: str = "", start: str = ""
+    ) -> AsyncIterator[Entries]:
+        """List what is directly below `prefix`, page by page; nothing where there is nothing."""
+        token: str | None = None
+        while True:
+            page = await self.page_async(prefix, name_prefix, start=start, token=token)
+            yield page.entries
+            if page.token is None:
+                return
+            token = page.token
+
+    def list(self, prefix: str, name_prefix: str = "", start: str = "") -> Iterator[Entries]:
+        """List as `list_async` does, from sync code."""
+        pages = aiter(self.list_async(prefix, name_prefix, start))
+        while (entries := self.run(_following(pages))) is not None:
+            yield entries
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    async def fetch_async(self, path: str, etag: str | None, size: int, target: Target) -> str:
+        """Fetch one object whole, as it was listed.
+
+        Parameters
+        ----------
+        path : str
+            Relative to the source.
+        etag : str or None
+            As it was listed; ``None`` where the store has none.
+        size : int
+            As it was listed, in bytes.
+        target : Target
+            Called on the store's thread. What it raises is passed on as it is.
+
+        Returns
+        -------
+        str
+            The MD5 of the bytes, as hex digits, whatever the ETag is.
+
+        Raises
+        ------
+        MissingObject, ChangedObject, StoreError
+        """
+        download = self._download(path, etag, size)
+        async with aclosing(download.pieces()) as pieces:
+            async for piece in pieces:
+                if piece is None:
+                    target.restart()
+                else:
+                    target.write(piece)
+        return download.md5
+
+    def _download(self, path: str, etag: str | None, size: int) -> Download:
+        return Download(self._backend, self.patience, self._url(path), path, etag, size)
+
+    def fetch(self, path: str, etag: str | None, size: int, file: BinaryIO) -> str:
+        """Fetch into a seekable file as `fetch_async` does, from sync code."""
+        return self.run(self.fetch_async(path, etag, size, FileTarget(file)))
+
+    def open(self, path: str, etag: str | None, size: int) -> BinaryIO:
+        """Read an object as it comes, without keeping it.
+
+        A small one is taken into memory whole. A large one is read ahead, and its transfer is
+        resumed when it breaks; but damage that only a checksum shows, at the end, raises
+        `StoreError` in the last ``read``, so bytes count only when the end was reached. Its
+        ``name`` is the object's address.
+        """
+        if size <= _READ_WHOLE:
+            buffer = InMemory(self._url(path))
+            self.fetch(path, etag, size, buffer)
+            buffer.seek(0)
+            return buffer
+        stream = Stream(self._loop, self._download(path, etag, size))
+        return cast(BinaryIO, io.BufferedReader(stream, 1 << 18))
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    def write_object(self, path: str, local: str) -> None:
+        """Upload a local file as one object, which appears whole or not at all.
+
+        Parameters
+        ----------
+        path : str
+            Relative to the source.
+        local : str
+            The file.
+
+        Raises
+        ------
+        StoreError
+        """
+        self.run(self._backend.write(path, local, self.patience))
+
+
+def _backend(source: Source) -> Backend:
+    if source.protocol == "s3":
+        from daskmr.s3 import S3
+
+        return S3(source)
+    from daskmr.filesystems import Filesystem
+
+    return Filesystem(source)
+
+
+def _close(loop: LoopThread, backend: Backend) -> None:
+    loop.close(backend.close())
+
+
+async def _following(pages: AsyncIterator[T]) -> T | None:
+    return await anext(pages, None)

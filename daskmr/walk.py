@@ -1,0 +1,373 @@
+"""Which objects of a store a job reads: the walk of `listing`, with many prefixes at once."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Protocol, TypeVar
+
+from daskmr.listing import Gathering, InputFile, Listing
+from daskmr.remote import Entry, Page
+from daskmr.schema import Between, Dimension, Schema
+from daskmr.storage import Store
+
+__all__ = ["Prefix", "Recorder", "Take", "known_names", "list_store", "name_starts"]
+
+T = TypeVar("T")
+
+_AT_ONCE = 16
+# Prefixes of known values are named rather than discovered up to so many below one that is known
+# to be there, and in all at one level: a name that is not there costs a request too.
+_NAMED_BELOW = 64
+_NAMED = 1024
+_FEW = 4  # values of a file name that are worth a request each
+_PROGRESS_SECONDS = 0.25
+_LONGEST_NAME = 255  # bytes that file systems take
+_PLAIN = re.compile(r"[\w-]*")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Recorder(Protocol):
+    """What keeps a record of what a walk has listed.
+
+    It is called on the store's own thread, for several prefixes by turns.
+    """
+
+    def entries_listed(self, prefix: str, entries: Sequence[Entry]) -> None:
+        """Note some of what is directly below `prefix`; an entry may come twice."""
+
+    def prefix_listed(self, prefix: str, name_prefix: str) -> None:
+        """Note that all names below `prefix` that begin with `name_prefix` have been listed.
+
+        They are those that `entries_listed` was given since this walk began.
+        """
+
+
+def list_store(
+    store: Store,
+    schema: Schema,
+    *,
+    recorder: Recorder | None = None,
+    on_progress: Callable[[int, int], object] | None = None,
+) -> Listing:
+    """List the objects of a store that a filter allows.
+
+    The walk goes level by level, many prefixes at once, and asks for no prefix that the filter
+    excludes. Where the allowed values are few and known, their prefixes are named outright; a
+    directory that holds many files is listed by the start of their names if that takes fewer
+    requests. So what the filter excludes may stay unseen, and then isn't counted as skipped.
+
+    Keys that could not be files below a directory are skipped: such as have an empty part, a NUL
+    or a newline, or a name of more than 255 bytes. A folder marker, which is an empty object whose
+    key ends in "/", counts as nothing.
+
+    Parameters
+    ----------
+    store : Store
+        Where to list.
+    schema : Schema
+        The layout and the filter.
+    recorder : Recorder, optional
+        What is told all that was listed.
+    on_progress : callable, optional
+        Called with the number of prefixes listed and of files found, a few times a second at
+        most, on the store's thread.
+
+    Raises
+    ------
+    StoreError
+        If something can't be listed.
+    """
+    walk = _Walk(store, schema, recorder, on_progress)
+    store.run(walk.run())
+    return walk.gathering.listing(store.source.url)
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """A directory to list: its path below the root, with "/" at the end, or ""."""
+
+    path: str
+    dims: tuple[str, ...]
+
+    def below(self, name: str) -> Prefix:
+        """The directory called `name` in this one."""
+        return Prefix(f"{self.path}{name}/", (*self.dims, name))
+
+
+class Take:
+    """Judges entries and gathers them, whether they were just listed or recorded before."""
+
+    def __init__(self, schema: Schema) -> None:
+        self.gathering = Gathering(schema)
+
+    def directories(
+        self, prefix: Prefix, position: int, entries: Iterable[Entry]
+    ) -> Iterator[Prefix]:
+        """The directories in `prefix` that the filter allows."""
+        for entry in entries:
+            name = entry.name
+            if not entry.is_dir:
+                self._skip_object(prefix, entry)
+            elif (mistake := _mistake(name)) or name.startswith("."):
+                self._skip(f"{prefix.path}{name}/", mistake)
+            elif (value := self.gathering.pick(position, name)) is not None:
+                yield prefix.below(value)
+
+    def files(
+        self,
+        prefix: Prefix,
+        entries: Iterable[Entry],
+        known: dict[tuple[str, ...], tuple[str, ...]],
+    ) -> None:
+        """Select files in `prefix`; `known` holds one tuple for equal dimensions."""
+        path, dims = prefix.path, prefix.dims
+        pick_file, append = self.gathering.pick_file, self.gathering.files.append
+        for entry in entries:
+            name = entry.name
+            if entry.is_dir:
+                self._skip(f"{path}{name}/", _mistake(name))
+            elif _mistake(name):
+                self._skip_object(prefix, entry)
+            elif (picked := pick_file(dims, name, path + name)) is not None:
+                picked = known.setdefault(picked, picked)
+                append(InputFile(path + name, entry.size, picked, entry.etag, entry.mtime))
+
+    def _skip_object(self, prefix: Prefix, entry: Entry) -> None:
+        if entry.name:
+            self._skip(prefix.path + entry.name, _mistake(entry.name))
+        elif entry.size:
+            self._skip(prefix.path or "/", 'its key ends in "/", and yet it holds something')
+
+    def _skip(self, path: str, mistake: str | None) -> None:
+        self.gathering.skip(f"{repr(path)[1:-1]} ({mistake})" if mistake else path)
+
+
+def _mistake(name: str) -> str | None:
+    """Why there can be no file or directory of this name, or ``None``.
+
+    >>> _mistake("20131029.20131102.4f2e.log.gz")
+    >>> _mistake("")
+    'an empty name between two "/"'
+    """
+    if name.isascii() and name.isprintable() and 0 < len(name) <= _LONGEST_NAME:
+        return None
+    if not name:
+        return 'an empty name between two "/"'
+    if "\0" in name:
+        return "a NUL in its name"
+    if "\n" in name:
+        return "a newline in its name"
+    try:
+        length = len(os.fsencode(name))
+    except UnicodeEncodeError:
+        return "its name is not text"
+    if length > _LONGEST_NAME:
+        return f"a name of {length} bytes, where file systems take {_LONGEST_NAME}"
+    return None
+
+
+def known_names(dimension: Dimension) -> tuple[str, ...] | None:
+    """The only names that can match and can be there, in order; ``None`` if they can't be told.
+
+    >>> from daskmr.schema import OneOf
+    >>> known_names(Dimension("reason", OneOf(("idle",), frozenset({"idle", "a/b"}))))
+    ('idle',)
+    """
+    known = dimension.known_values
+    if known is None or any(_SURROGATE.search(name) for name in known):  # not in a request
+        return None
+    return tuple(name for name in known if _mistake(name) is None)
+
+
+def name_starts(dimension: Dimension) -> tuple[str, ...] | None:
+    """What a file's name begins with if `dimension` allows its first part; ``None``: anything.
+
+    >>> from daskmr.schema import OneOf
+    >>> name_starts(Dimension("buildID", OneOf(("2013", "2014"), frozenset({"2013", "2014"}))))
+    ('2013.', '2014.')
+    >>> name_starts(Dimension("buildID", Between("20131101", "20131130")))
+    ('201311',)
+    """
+    if isinstance(dimension.test, Between):
+        start = _common_start(dimension.test.low or "", dimension.test.high or "")
+        return (start,) if start else None
+    known = known_names(dimension)
+    return None if known is None else tuple(f"{name}." for name in known if "." not in name)
+
+
+def _common_start(low: str, high: str) -> str:
+    """What all texts between two begin with, as far as it is safe in a path."""
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(low, high, strict=False))
+    plain = _PLAIN.match("".join(character for character, _ in same))
+    return plain.group() if plain else ""
+
+
+class _Walk:
+    """One walk of a store. Its coroutines run on the store's loop."""
+
+    def __init__(
+        self,
+        store: Store,
+        schema: Schema,
+        recorder: Recorder | None,
+        on_progress: Callable[[int, int], object] | None,
+    ) -> None:
+        self._store = store
+        self._schema = schema
+        self._recorder = recorder
+        self._on_progress = on_progress
+        self._told = time.monotonic()
+        self._prefixes_listed = 0
+        self._named: list[tuple[int, list[Prefix]]] = []
+        starts = name_starts(schema.dimensions[-2])
+        self._starts = starts if starts is None or len(starts) <= _FEW else None
+        self._take = Take(schema)
+        self.gathering = self._take.gathering
+
+    async def run(self) -> None:
+        level = [Prefix("", ())]
+        there = 1  # prefixes of the last level that was discovered
+        for position in range(self._schema.layout.directories):
+            names = known_names(self._schema.dimensions[position])
+            if names is not None and _worth_naming(len(names), len(level), there):
+                self._named.append((position, level))
+                level = [prefix.below(name) for prefix in level for name in names]
+            else:
+                level = await self._descend(level, position)
+                there = len(level)
+        await _each(self._collect, level)
+        if not self.gathering.files:
+            await self._look_around()
+        self._tell(last=True)
+
+    async def _look_around(self) -> None:
+        """Discover what there is beside the names that led to nothing, to explain it."""
+        there: set[tuple[str, ...]] | None = None
+        depth = 0
+        for position, level in self._named:
+            if there is not None:
+                level = [prefix for prefix in level if prefix.dims[:depth] in there]
+            there = {prefix.dims for prefix in await self._descend(level, position)}
+            depth = position + 1
+
+    async def _descend(self, level: list[Prefix], position: int) -> list[Prefix]:
+        """The directories in those of `level` that the filter allows."""
+        below: list[Prefix] = []
+
+        async def discover(prefix: Prefix) -> None:
+            async for page in self._pages(prefix):
+                below.extend(self._take.directories(prefix, position, page.entries))
+            self._listed(prefix)
+
+        await _each(discover, level)
+        return below
+
+    async def _collect(self, prefix: Prefix) -> None:
+        """Select the files in a directory: by one flat listing, or by the start of their names.
+
+        A flat listing goes on until it took as many requests as there are starts left. So it
+        takes at most twice as many as the better of the two.
+        """
+        known: dict[tuple[str, ...], tuple[str, ...]] = {}
+        page = await self._page(prefix)
+        requests = 1
+        while page.token is not None:
+            self._take.files(prefix, page.entries, known)
+            if self._starts is not None and (last := _last_name(page)) is not None:
+                left = [start for start in self._starts if start > last or last.startswith(start)]
+                if len(left) <= requests:
+                    await self._collect_by_starts(prefix, left, last, known)
+                    return
+            page = await self._page(prefix, token=page.token)
+            requests += 1
+        self._take.files(prefix, page.entries, known)
+        self._listed(prefix)
+
+    async def _collect_by_starts(
+        self,
+        prefix: Prefix,
+        starts: list[str],
+        last: str,
+        known: dict[tuple[str, ...], tuple[str, ...]],
+    ) -> None:
+        """Select the files after `last` whose names begin with one of `starts`."""
+        for start in starts:
+            after = last if last.startswith(start) else ""
+            async for page in self._pages(prefix, start, after):
+                # a server that does not know of `after` begins with what has been taken already
+                entries = [entry for entry in page.entries if entry.name > after]
+                self._take.files(prefix, entries, known)
+        self._listed(prefix, self._starts or ())
+
+    async def _pages(
+        self, prefix: Prefix, name_prefix: str = "", after: str = ""
+    ) -> AsyncIterator[Page]:
+        page = await self._page(prefix, name_prefix, after)
+        yield page
+        while page.token is not None:
+            page = await self._page(prefix, name_prefix, after, page.token)
+            yield page
+
+    async def _page(
+        self, prefix: Prefix, name_prefix: str = "", after: str = "", token: str | None = None
+    ) -> Page:
+        page = await self._store.page_async(prefix.path, name_prefix, start=after, token=token)
+        if self._recorder is not None:
+            self._recorder.entries_listed(prefix.path, page.entries)
+        self._tell()
+        return page
+
+    def _listed(self, prefix: Prefix, starts: tuple[str, ...] = ("",)) -> None:
+        self._prefixes_listed += 1
+        if self._recorder is not None:
+            for start in starts:
+                self._recorder.prefix_listed(prefix.path, start)
+
+    def _tell(self, last: bool = False) -> None:
+        if self._on_progress is None:
+            return
+        now = time.monotonic()
+        if last or now - self._told >= _PROGRESS_SECONDS:
+            self._told = now
+            self._on_progress(self._prefixes_listed, len(self.gathering.files))
+
+
+def _worth_naming(names: int, prefixes: int, there: int) -> bool:
+    """Whether to name `names` directories below each of `prefixes`, of which some are known.
+
+    One name never costs more requests than to discover it does. Several may, where most of them
+    are not there.
+    """
+    return names <= 1 or names * prefixes <= min(_NAMED, _NAMED_BELOW * there)
+
+
+def _last_name(page: Page) -> str | None:
+    """Where in the order of names a page ends; ``None`` if the store keeps no such order."""
+    names = [entry.name for entry in page.entries if not entry.is_dir]
+    if names != sorted(names):
+        return None
+    return max((f"{e.name}/" if e.is_dir else e.name for e in page.entries), default=None)
+
+
+async def _each(work: Callable[[T], Awaitable[None]], items: Iterable[T]) -> None:
+    """Do `work` on each of `items`, several at once; the first failure ends it all."""
+    import asyncio
+
+    waiting = iter(items)
+
+    async def take_turns() -> None:
+        for item in waiting:
+            await work(item)
+
+    tasks = [asyncio.ensure_future(take_turns()) for _ in range(_AT_ONCE)]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

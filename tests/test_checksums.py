@@ -1,0 +1,58 @@
+"""Tests of `daskmr.checksums`."""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import accumulate, pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daskmr.checksums import Check, Proof, multipart_etag
+
+
+def md5(data: bytes) -> bytes:
+    return hashlib.md5(data).digest()
+
+
+def pieces_of(data: bytes, sizes: list[int]) -> list[bytes]:
+    ends = [0, *accumulate(sizes), len(data)]
+    return [data[start:end] for start, end in pairwise(ends)]
+
+
+def checked(proof: Proof, pieces: list[bytes]) -> str | None:
+    check = Check(proof)
+    for piece in pieces:
+        check.update(piece)
+    assert check.md5 == md5(b"".join(pieces)).hex()
+    return check.complaint()
+
+
+SIZES = st.lists(st.integers(1, 9), min_size=1, max_size=6)
+
+
+@given(parts=SIZES, pieces=SIZES, flipped=st.integers(0, 60))
+def test_parts_however_they_arrive(parts: list[int], pieces: list[int], flipped: int) -> None:
+    data = bytes(range(sum(parts)))
+    digests = b"".join(md5(part) for part in pieces_of(data, parts[:-1]))
+    proof = Proof(len(data), md5(digests).hex(), tuple(parts))
+    assert checked(proof, pieces_of(data, pieces)) is None
+    damaged = bytearray(data)
+    damaged[flipped % len(data)] ^= 1
+    complaint = checked(proof, pieces_of(bytes(damaged), pieces))
+    assert complaint is not None
+    assert "not those of the object" in complaint
+
+
+@given(data=st.binary(max_size=50), pieces=SIZES)
+def test_a_whole(data: bytes, pieces: list[int]) -> None:
+    proof = Proof(len(data), md5(data).hex())
+    assert checked(proof, pieces_of(data, pieces)) is None
+    assert checked(Proof(len(data)), pieces_of(data, pieces)) is None
+    assert checked(proof, [data, b"x"]) == f"{len(data) + 1} bytes came instead of {len(data)}"
+
+
+@pytest.mark.parametrize("etag", [None, "", "A" * 32, "a" * 31, "a" * 33, "a" * 32 + "-0", "a-1"])
+def test_what_is_no_md5(etag: str | None) -> None:
+    assert multipart_etag(etag) is None
