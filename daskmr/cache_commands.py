@@ -46,7 +46,7 @@ def _selecting(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.group()
+@click.group("cache")
 def cache() -> None:
     """See, check and remove the local copies of remote files."""
 

@@ -29,7 +29,13 @@ def main() -> None:
     """MapReduce for Python people, on Dask."""
 
 
-main.add_command(cache)
+@main.group("cache", commands=cache.commands, help=cache.help)
+@click.pass_context
+def guarded_cache(context: click.Context) -> None:
+    from daskmr.interruption import signals
+
+    context.with_resource(_exit_codes(verbose=False))
+    context.with_resource(signals())
 
 
 @main.command(epilog=_EPILOG)

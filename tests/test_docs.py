@@ -311,7 +311,7 @@ def test_dask_mapreduce_run_help(commands: Mapping[str, str]) -> None:
         ["run", "--help"],
         ["sample-data", "--help"],
         ["run", "job.py", "--no-such-option"],
-        ["run", "job.py"],
+        ["cache", "--help"],
         ["run", "job.py", "-d", ".", "-m", "0"],
         ["nothing"],
     ],

@@ -67,6 +67,7 @@ class Place:
         fields: dict[str, Any] = {
             "job": job,
             "root": str(self.data),
+            "remote": None,
             "run_dir": str(self.run_dir),
             "spilling": Spilling(str(self.run_dir / "segments"), budget, buckets, 1),
             "combine_size": 50,
@@ -261,7 +262,7 @@ def test_a_mark_says_what_is_read_by_whom_and_since_when(place: Place) -> None:
     names = ["a much longer name.gz", "b.gz", os.fsdecode(b"odd \xff.gz")]
     before = time.time()
     place.map(*(place.put(name, ["k\t"]) for name in names), index=7, map_=look)
-    assert [mark.path for mark in seen] == names
+    assert [mark.path for mark in seen] == [str(place.data / name) for name in names]
     assert {(mark.phase, mark.number, mark.pid) for mark in seen} == {("map", 7, os.getpid())}
     assert all(before - 1 <= mark.since <= time.time() + 1 for mark in seen)
     assert read_marks(str(place.run_dir)) == [], "when it is done"
