@@ -667,6 +667,9 @@ class _LocalWorkers:
 
         Nothing of theirs is needed any more: results are here or in files.
         """
+        # Dask restores the levels of its loggers when it closes, and tells of broken connections,
+        # which are these, a moment later.
+        logging.getLogger("distributed.batched").addFilter(_is_news)
         closed = threading.Event()
         # A worker that is just being started gets its process id only later, so in a loop; in
         # a thread, so that neither a hanging close nor a signal in the middle of it matters.
@@ -697,6 +700,10 @@ class _LocalWorkers:
                 nanny.close_gracefully()  # which keeps it from starting another worker
             if nanny.pid:
                 _kill_tree(nanny.pid)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("Batched Comm Closed")
 
 
 def _kill_tree(pid: int) -> None:

@@ -180,7 +180,7 @@ def test_a_link_that_may_not_be_resolved_is_named(
 
 
 @pytest.mark.parametrize(
-    ("wrong", "name"), [({"data_dir": None}, "data_dir"), ({"client": "x"}, "client")]
+    ("wrong", "name"), [({"data_dir": 7}, "data_dir"), ({"client": "x"}, "client")]
 )
 def test_wrong_arguments_of_the_interface_are_named(
     place: Path, wrong: dict[str, Any], name: str
