@@ -41,7 +41,10 @@ SHORTEST_LIMIT = 30.0  # seconds; so that the start of a rival does not count as
 LONGEST_RUN = 3600.0
 START_BOUND = 1.6  # times `import distributed`
 # Where Spark's workers and mrjob's find what the rivals' scripts import from beside them.
-ENV = {"PYTHONPATH": os.pathsep.join(filter(None, (str(HERE / "rivals"), os.getenv("PYTHONPATH"))))}
+ENV = {
+    "PYTHONPATH": os.pathsep.join(filter(None, (str(HERE / "rivals"), os.getenv("PYTHONPATH")))),
+    "PYTHONDONTWRITEBYTECODE": "",  # a user compiles once, not for each run
+}
 
 
 @dataclass(frozen=True, slots=True)
