@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import pickle
 import signal
@@ -26,10 +27,10 @@ from daskmr.marks import Marker, describe_line, describe_reading
 from daskmr.memory import describe_size, limit, limit_for_line, longest_line
 from daskmr.partition import Partition
 from daskmr.parts import Part, PartWriter
-from daskmr.records import CorruptFileError, OversizedLine, raw_bytes, read_lines
+from daskmr.records import CorruptFileError, OversizedLine, raw_bytes, read_chunks, read_lines
 from daskmr.remote import StoreError
-from daskmr.runs import Fold, Run, Spilling
-from daskmr.tally import BadRecord, Span, Tally
+from daskmr.runs import Fold, Run, Spilling, estimate_size
+from daskmr.tally import BadRecord, Span, Tallies, Tally
 from daskmr.tracebacks import describe_exception
 
 if TYPE_CHECKING:
@@ -46,9 +47,12 @@ __all__ = [
 TALLY = -1  # the bucket that holds what was counted
 _NO_TAB = "no tab in the line"
 _TOO_LONG = "longer than max-record-bytes"
-_BATCH = 1024  # pairs that are written before the fold is settled
+_BATCH = 1024  # lines that are written before they go to the part
+_BATCH_CHARACTERS = 4 << 20  # and fewer of them when they are long
+_FIRST_BATCH = 16  # before anything is known of their length
 _CHUNKS = 16  # chunks of input (1 MiB) after which it is, however few they are
 _SAVED_AT_MOST = 10_000  # bad records that one partition saves
+_LOOK_SECONDS = 0.05  # between two looks at the memory that the process holds
 _GC_THRESHOLD = 100_000  # new containers between collections: a fold makes millions that stay
 
 
@@ -127,6 +131,7 @@ def map_partition(partition: Partition, *, task: MapTask) -> list[tuple[int, Any
             except CorruptFileError as error:
                 attempt.discard()
                 attempt.corrupt[attempt.file.path] = str(error)
+                attempt.find_corrupt()
             except StoreError as error:
                 attempt.discard()
                 if task.remote is None or not task.remote.skip_missing:
@@ -139,7 +144,8 @@ def map_partition(partition: Partition, *, task: MapTask) -> list[tuple[int, Any
 
 def map_packed(packed: bytes, *, task: MapTask) -> list[tuple[int, Any]]:
     """Map a pickled partition: in the graph, a million files are a few thousand byte strings."""
-    return map_partition(pickle.loads(packed), task=task)
+    *results, (bucket, tally) = map_partition(pickle.loads(packed), task=task)
+    return [*results, (bucket, Tallies.of(tally))]
 
 
 @contextmanager
@@ -219,6 +225,9 @@ class _Attempt:
         self.file: InputFile = partition.files[0] if partition.files else InputFile("", 0, ())
         self.place = ""
         self.line = 0
+        self.chunks = 0
+        self.looked = -math.inf
+        self.longest = 0
         self.records = 0
         self.bad: Counter[str] = Counter()
         self.bad_files: Counter[str] = Counter()
@@ -233,6 +242,7 @@ class _Attempt:
         started = time.time()
         with Profiling(self.task.profile) as profiling:
             self._map_files()
+            self.sink.flush()
             results = self.sink.finish()
         mapped = self._wanted()
         tally = Tally(
@@ -258,6 +268,26 @@ class _Attempt:
 
     def discard(self) -> None:
         self.sink.discard()
+
+    def find_corrupt(self) -> None:
+        """Look for other corrupt files: to find each by mapping again would take a pass for each."""
+        after = self.partition.files.index(self.file) + 1
+        rest = [file for file in self.partition.files[after:] if not file.is_remote]
+        with Marker(self.task.run_dir, "map", self.partition.index) as marker:
+            for file in rest:
+                path = os.path.join(self.task.root, file.path)
+                marker.begin(path)
+                with _alarm(self.task, path):
+                    self._look_through(file, path)
+
+    def _look_through(self, file: InputFile, path: str) -> None:
+        try:
+            for _ in read_chunks(path):
+                pass
+        except CorruptFileError as error:
+            self.corrupt[file.path] = str(error)
+        except OSError:
+            return  # it is told when the file is mapped
 
     def _map_files(self) -> None:
         with Marker(self.task.run_dir, "map", self.partition.index) as marker:
@@ -351,7 +381,7 @@ class _Attempt:
         user_map = self.task.job.map
         sink = self.sink
         context, pending, flush = sink.context, sink.pending, sink.flush
-        number = chunks = 0
+        number = 0
         line, reading = "", True
         failure: BaseException | None = None
         try:
@@ -371,13 +401,12 @@ class _Attempt:
                     except ValueError as error:
                         sink.take_back(mark)
                         self._bad(number, line, type(error).__name__, describe_exception(error))
-                    if mark > _BATCH:
+                    if mark >= sink.batch:
                         flush()
                 reading = True
-                chunks += 1
-                if not chunks % _CHUNKS:
+                self.chunks += 1  # over all files: to settle for each small one would cost much
+                if not self.chunks % _CHUNKS:
                     flush()
-            flush()
         except (CorruptFileError, DaskMRError, TaskFailed, _FileTimeout):
             raise
         except OSError as error:
@@ -396,7 +425,13 @@ class _Attempt:
 
     def _longest_line(self) -> int:
         """Bytes that a line may have: to be a record, and to be read within the memory limit."""
-        return min(self.task.max_record_bytes, longest_line() or self.task.max_record_bytes)
+        now = time.monotonic()
+        if now - self.looked > _LOOK_SECONDS:  # not for each of many small files
+            self.looked = now
+            self.longest = min(
+                self.task.max_record_bytes, longest_line() or self.task.max_record_bytes
+            )
+        return self.longest
 
     def _bad(self, number: int, line: str, reason: str, detail: str) -> None:
         if isinstance(line, OversizedLine):
@@ -449,10 +484,12 @@ class _GroupSink:
             self.context.groups, task.spilling, combiner_of(task.job), task.combine_size
         )
         self.spilled = 0
+        self.batch = self._fold.batch
 
     def flush(self) -> None:
         self._fold.settle(self.pending)
         self.pending.clear()
+        self.batch = self._fold.batch
 
     def finish(self) -> list[tuple[int, Any]]:
         runs: list[Run] = self._fold.finish()
@@ -473,6 +510,7 @@ class _OutputSink:
         self._part = PartWriter(os.path.join(task.run_dir, "parts"), task.part_bytes, header)
         self._items = task.items
         self.spilled = 0
+        self.batch = _FIRST_BATCH
 
     def take_back(self, mark: int) -> None:
         del self.pending[mark:]
@@ -482,6 +520,8 @@ class _OutputSink:
         if pending:
             written = list(pending) if self._items else ["".join(pending)]
             self._part.add(None, written, len(pending))
+            characters = sum(map(estimate_size, written))
+            self.batch = max(1, min(_BATCH, _BATCH_CHARACTERS * len(pending) // characters))
             pending.clear()
 
     def finish(self) -> list[tuple[int, Part]]:

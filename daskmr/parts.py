@@ -121,6 +121,7 @@ def read_blocks(part: Part, direct: bool) -> Iterator[Block]:
     frames = read_frames(part.frames) if isinstance(part.frames, Extent) else iter(part.frames)
     for frame in frames:
         keys, written = pickle.loads(frame)
+        del frame  # while the block is merged, its bytes are not needed as well
         if keys is not None and not direct:
             keys = list(map(sort_key, keys))
         yield keys, written

@@ -49,7 +49,7 @@ from daskmr.reducer import Merge, Reduced, ReduceTask, never_met, reduce_buckets
 from daskmr.runs import Spilling
 from daskmr.schema import load_schema
 from daskmr.segments import Extent
-from daskmr.tally import BadRecord, Profile, Span, Tally, merge_profiles
+from daskmr.tally import BadRecord, Profile, Span, Tallies, Tally, merge_profiles
 from daskmr.workdir import RunDir
 
 if TYPE_CHECKING:
@@ -490,10 +490,10 @@ class _Run:
     def _outcome(self, results: list[Any]) -> _Outcome:
         if self.job.reduce is None:
             parts = tuple(part for bucket, part in results if bucket != TALLY)
-            tally = sum((t for bucket, t in results if bucket == TALLY), Tally())
+            tally = sum((t for bucket, t in results if bucket == TALLY), Tallies()).total()
             return _Outcome(parts, tally, 0, None, tally.profile)
         reduced: list[Reduced] = results
-        tally = sum((r.tally for r in reduced), Tally())
+        tally = sum((r.tallies for r in reduced), Tallies()).total()
         profile = tally.profile
         for r in reduced:
             profile = merge_profiles(profile, r.profile)

@@ -19,7 +19,7 @@ from daskmr.marks import Marker
 from daskmr.memory import OutOfMemory
 from daskmr.parts import Part, PartWriter
 from daskmr.runs import Run, merge_runs, read_groups
-from daskmr.tally import Profile, Span, Tally
+from daskmr.tally import Profile, Span, Tallies
 
 __all__ = ["Merge", "ReduceTask", "Reduced", "never_met", "reduce_buckets"]
 
@@ -65,7 +65,7 @@ class Reduced:
         One a bucket, each sorted by key.
     keys : int
         Number of keys.
-    tally : Tally
+    tallies : Tallies
         What was counted while mapping; complete in one of the tasks, empty in the others.
     reducing : Span
         When the task ran.
@@ -75,14 +75,14 @@ class Reduced:
 
     parts: tuple[Part, ...]
     keys: int
-    tally: Tally
+    tallies: Tallies
     reducing: Span
     profile: Profile | None
 
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """The binary operator of ``foldby``: merges ``(bucket, Run)`` or ``(bucket, Tally)`` pairs."""
+    """The binary operator of ``foldby``: merges ``(bucket, Run)`` or ``(bucket, Tallies)`` pairs."""
 
     job: Job
 
@@ -99,7 +99,7 @@ def never_met(first: Any, second: Any) -> Any:
 @guarded
 def _merge(job: Job, first: tuple[int, Any], second: tuple[int, Any]) -> tuple[int, Any]:
     bucket, content = first
-    if isinstance(content, Tally):
+    if isinstance(content, Tallies):
         return bucket, content + second[1]
     combiner = combiner_of(job)
     if combiner is None:
@@ -110,7 +110,7 @@ def _merge(job: Job, first: tuple[int, Any], second: tuple[int, Any]) -> tuple[i
 
 @guarded
 def reduce_buckets(
-    pairs: Iterable[tuple[int, tuple[int, Run | Tally]]], *, task: ReduceTask
+    pairs: Iterable[tuple[int, tuple[int, Run | Tallies]]], *, task: ReduceTask
 ) -> list[Reduced]:
     """Reduce the buckets that ``foldby`` gave to one reducer, one after the other.
 
@@ -121,7 +121,7 @@ def reduce_buckets(
     """
     started = time.time()
     contents = {bucket: content for bucket, (_, content) in pairs}
-    tally = fold_left(add, (c for c in contents.values() if isinstance(c, Tally)), Tally())
+    tallies = fold_left(add, (c for c in contents.values() if isinstance(c, Tallies)), Tallies())
     runs = {bucket: c for bucket, c in contents.items() if isinstance(c, Run)}
     with (
         task.job.activate(),
@@ -131,7 +131,7 @@ def reduce_buckets(
         refuse_third_try(marker, task.run_dir, "")
         reducer = _Reducer(task, marker)
         parts = tuple(map(reducer.reduce, runs.values()))
-    return [Reduced(parts, reducer.keys, tally, Span(started, time.time()), profiling.profile)]
+    return [Reduced(parts, reducer.keys, tallies, Span(started, time.time()), profiling.profile)]
 
 
 class _Reducer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -85,8 +86,9 @@ def _left_out(result: Result) -> list[str]:
     for reason, count in result.bad_reasons.items():
         lines.append(f"  {count:,} x {reason}")
     if result.bad_records:
-        worst = sorted(result.bad_files.items(), key=lambda item: (-item[1], item[0]))
-        lines += _named((f"{count:,} in {path}" for path, count in worst), len(worst))
+        files = result.bad_files.items()
+        worst = heapq.nsmallest(_NAMED, files, key=lambda item: (-item[1], item[0]))
+        lines += _named((f"{count:,} in {path}" for path, count in worst), len(files))
         lines.append(_saved(result))
     return lines
 

@@ -43,6 +43,8 @@ _VALUE_COST = 8  # a slot in a list
 _SMALLEST_ALLOWANCE = 64 << 10
 _FRAME = 256 << 10  # estimated bytes in one frame of a segment
 _FAN_IN = 64  # streams that are merged at once; each holds one frame
+_BATCH = 1024  # pairs between two looks at what is held
+_FIRST_BATCH = 16
 _SAMPLE = 8  # pairs of a batch whose size is estimated
 _COMBINE_EVERY = 1 << 14  # pairs at least between two looks for keys that are due
 _UNITE_EVERY = 8  # adjacent frames that are united with `combine`
@@ -196,6 +198,14 @@ class Fold:
         self._writer: SegmentWriter | None = None
         self.spilled = 0  # bytes written to segments
         self._extents: list[list[Extent]] = [[] for _ in range(spilling.buckets)]
+
+    @property
+    def batch(self) -> int:
+        """Pairs that may be written before the fold is settled: few while they are large or unknown."""
+        if not self._value_size:
+            return _FIRST_BATCH
+        size = self._key_size + self._value_size + _VALUE_COST
+        return max(1, min(_BATCH, int(self._spilling.budget / 16 / size)))
 
     def settle(self, keys: list[Any]) -> None:
         """Combine what is due, and spill when the budget is used up.

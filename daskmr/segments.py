@@ -114,7 +114,9 @@ def read_frames(extent: Extent) -> Iterator[bytes]:
             offset += _HEADER.size + len(data)
             if offset > end:
                 raise ValueError("a frame ends behind its extent")
-            yield _per_thread.decompress(data, allow_extra_data=False)
+            frame = [_per_thread.decompress(data, allow_extra_data=False)]
+            del data  # a stream that waits holds what it gave at most
+            yield frame.pop()
     except (OSError, ValueError, struct.error, zstandard.ZstdError) as error:
         reason = f"{type(error).__name__}: {error}"
     else:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["BadRecord", "Span", "Tally", "add_counts", "merge_profiles"]
+import zstandard
+
+__all__ = ["BadRecord", "Span", "Tallies", "Tally", "add_counts", "merge_profiles"]
 
 Profile = dict[Any, Any]
 
@@ -128,6 +131,49 @@ class Tally:
             fetched_bytes=self.fetched_bytes + other.fetched_bytes,
             notes=(self.notes + other.notes)[:_NOTES],
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Tallies:
+    """Tallies of several partitions on their way to the client, which alone unpacks and adds them.
+
+    A tally names each file that has a bad record, so together they may name a million: too much for
+    the memory of a worker that adds them.
+
+    Attributes
+    ----------
+    packed : tuple of bytes
+        In input order.
+
+    Examples
+    --------
+    >>> (Tallies.of(Tally(files=1)) + Tallies.of(Tally(files=2))).total().files
+    3
+    """
+
+    packed: tuple[bytes, ...] = ()
+
+    @classmethod
+    def of(cls, tally: Tally) -> Tallies:
+        """Pack one."""
+        return cls((zstandard.ZstdCompressor(level=1).compress(pickle.dumps(tally, 5)),))
+
+    def __add__(self, other: Tallies) -> Tallies:
+        return Tallies(self.packed + other.packed)
+
+    def __sizeof__(self) -> int:  # what Dask counts
+        return 100 + sum(map(len, self.packed))
+
+    def total(self) -> Tally:
+        """Add them by halves: to add one after the other would copy all names as often."""
+        count = len(self.packed)
+        if count > 1:
+            first, second = self.packed[: count // 2], self.packed[count // 2 :]
+            return Tallies(first).total() + Tallies(second).total()
+        if not count:
+            return Tally()
+        tally: Tally = pickle.loads(zstandard.ZstdDecompressor().decompress(self.packed[0]))
+        return tally
 
 
 def _within(

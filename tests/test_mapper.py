@@ -137,7 +137,7 @@ def test_a_run_for_every_bucket(
         for n, lines in enumerate(files)
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("daskmr.mapper._BATCH", batch)
+        patch.setattr("daskmr.runs._BATCH", batch)
         runs, tally = place.map(*stored, buckets=buckets, budget=budget)
     assert len(runs) == buckets
     expected: dict[str, list[str]] = {}
@@ -168,7 +168,7 @@ def test_a_pickled_partition_is_mapped_alike(place: Place) -> None:
     (_, run), (number, tally) = map_packed(packed, task=place.task())
     assert number == TALLY
     assert place.groups(run) == {"k": ["v"]}
-    assert tally.records == 1
+    assert tally.total().records == 1
 
 
 def test_every_file_has_its_own_dims(place: Place) -> None:
@@ -275,7 +275,34 @@ def test_no_mark_stays_where_a_mapper_failed(place: Place) -> None:
     assert read_marks(str(place.run_dir)) == []
 
 
+@pytest.mark.parametrize("map_only", [False, True])
+def test_what_waits_to_be_folded_is_bounded_by_its_size_too(place: Place, map_only: bool) -> None:
+    """A map that makes much of little would fill the memory before anybody looks."""
+    waiting: list[int] = []
+
+    def enlarge(key: Any, dims: Any, value: Any, context: Any) -> None:
+        waiting.append(len(context.written if map_only else context.keys))
+        context.write(key, value * 400_000)
+
+    file = place.put("a.gz", [f"{n}\tx" for n in range(300)])
+    place.map(file, map_=enlarge, map_only=map_only, budget=64 << 20)
+    assert 0 < max(waiting) <= 20
+
+
 # --- files that are not as they were ---------------------------------------------------------
+
+
+def test_many_corrupt_files_take_no_pass_each(place: Place) -> None:
+    mapped: list[str] = []
+
+    def note(key: Any, dims: Any, value: Any, context: Any) -> None:
+        mapped.append(value)
+
+    files = [place.put(f"{n:02}.gz", CORRUPT if n % 4 == 1 else [f"k\t{n}"]) for n in range(40)]
+    _, tally = place.map(*files, map_=note, skip_corrupt=True)
+    assert [path for path, _ in tally.corrupt] == [f"{n:02}.gz" for n in range(1, 40, 4)]
+    good = [value for value in mapped if value != "corrupt"]
+    assert len(good) == 1 + 30, "what stands before the first of them, and then all"
 
 
 @pytest.mark.parametrize("difference", [-1, 1, 1000])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import cProfile
 import marshal
+import pickle
 import pstats
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daskmr.tally import BadRecord, Span, Tally, add_counts, merge_profiles
+from daskmr.tally import BadRecord, Span, Tallies, Tally, add_counts, merge_profiles
 
 COUNTS = st.dictionaries(st.sampled_from("abc"), st.integers(1, 9))
 
@@ -202,3 +204,12 @@ def test_merging_with_no_profile() -> None:
     assert merge_profiles(None, None) is None
     assert merge_profiles(stats, None) == merge_profiles(None, stats) == stats
     assert (Tally(profile=stats) + Tally()).profile == stats
+
+
+@settings(max_examples=100, deadline=None)
+@given(tallies())
+def test_tallies_that_travel_packed_add_up_to_the_same(items: list[Tally]) -> None:
+    packed = [Tallies.of(item) for item in items]
+    total = sum(pickle.loads(pickle.dumps(packed)), Tallies()).total()
+    assert equal(total, sum(items, Tally()), *COUNTED, "saved", "unsaved_files", "truncated")
+    assert sys.getsizeof(sum(packed, Tallies())) > sum(len(p) for t in packed for p in t.packed)
