@@ -20,6 +20,7 @@ __all__ = ["RunDir", "disk_error"]
 _LOCK = "lock"
 _RUN = re.compile(r"run-[0-9a-f]{12}")
 _NEW = re.compile(r"\.new-[0-9a-f]{12}")
+_REMOVE_SECONDS = 1.0
 _NEW_IS_STALE_AFTER = 3600.0  # seconds; making a folder takes milliseconds
 
 
@@ -76,7 +77,12 @@ class RunDir:
 
     def remove(self) -> None:
         """Remove the folder with all that is in it, and the work dir where this run made it."""
+        until = time.monotonic() + _REMOVE_SECONDS
         shutil.rmtree(self.path, ignore_errors=True)
+        # A worker that was just killed may have made a file while the others were removed.
+        while os.path.lexists(self.path) and time.monotonic() < until:
+            time.sleep(0.02)
+            shutil.rmtree(self.path, ignore_errors=True)
         with contextlib.suppress(OSError):
             os.close(self._lock)
         for folder in self._created:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -73,6 +74,22 @@ def test_a_work_dir_that_was_made_goes_too(tmp_path: Path) -> None:
     run.remove()
     assert os.listdir(tmp_path) == []
     run.remove()  # again: nothing happens
+
+
+def test_what_a_dying_worker_writes_meanwhile_goes_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunDir.create(str(tmp_path / "work"))
+    rmtree, late = shutil.rmtree, iter(range(3))
+
+    def remove(path: str, ignore_errors: bool) -> None:
+        rmtree(path, ignore_errors)
+        if next(late, None) is not None:
+            os.makedirs(f"{path}/dask-scratch-space")
+
+    monkeypatch.setattr("shutil.rmtree", remove)
+    run.remove()
+    assert not (tmp_path / "work").exists()
 
 
 def test_a_work_dir_that_was_made_stays_while_it_is_used(tmp_path: Path) -> None:
