@@ -57,6 +57,8 @@ _WORKER_ENVIRONMENT = {
 }
 
 
+_forkserver_fails = False  # as where TMPDIR is too long a path for a socket
+
 # It counts the semaphores of workers that were killed as leaked, and removes them: no news to a user.
 _QUIET_TRACKER = {"PYTHONWARNINGS": "ignore::UserWarning:multiprocessing.resource_tracker"}
 
@@ -87,9 +89,11 @@ def prewarm(processes: bool = True) -> None:
             resource_tracker.ensure_running()
         # A worker is given its credentials by its nanny; as a fork, it would show these for ever.
         with _environment({**_forkserver_environment(), **unset()}), _sigint_blocked():
+            _remove_socket_at_end()
             forkserver.ensure_running()
-        _remove_socket_at_end()
     except OSError as error:
+        global _forkserver_fails
+        _forkserver_fails = True
         logger.warning("No forkserver (%s); workers will take longer to start.", error)
 
 
@@ -102,7 +106,7 @@ def _remove_socket_at_end() -> None:
 
 
 def _has_forkserver() -> bool:
-    return "forkserver" in multiprocessing.get_all_start_methods()
+    return not _forkserver_fails and "forkserver" in multiprocessing.get_all_start_methods()
 
 
 def _forkserver_environment() -> dict[str, str]:

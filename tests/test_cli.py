@@ -133,6 +133,20 @@ def test_too_few_open_files_are_named(place: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+def test_a_temporary_directory_of_a_long_name(place: Path) -> None:
+    """It has no room for the path of a socket, which a forkserver needs."""
+    scratch = place / ("long" * 25)
+    scratch.mkdir()
+    command = [sys.executable, "-m", "daskmr", "run", "job.py", "-d", "data"]
+    environment = {**os.environ, "TMPDIR": str(scratch)}
+    done = subprocess.run(
+        command, cwd=place, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "a\t2\nb\t1\n"), done.stderr
+    assert done.stderr.count("No forkserver") == 1
+    assert not list(scratch.iterdir())
+
+
 def test_no_process_is_left_when_the_command_returns(place: Path) -> None:
     command = [sys.executable, "-m", "daskmr", "run", "job.py", "-d", "data", "-q"]
     with subprocess.Popen(
@@ -194,7 +208,7 @@ def test_a_death_on_a_client_with_threads_names_a_file_that_was_read(place: Path
     script = JOB.replace("context.write(key, 1)", "__import__('os')._exit(1)")
     (place / "job.py").write_text(script)
     write_tree(place / "data", [["a\t1"]] * 12)
-    options = {"n_workers": 1, "threads_per_worker": 2, "dashboard_address": None}
+    options = {"n_workers": 1, "threads_per_worker": 2, "dashboard_address": "127.0.0.1:0"}
     code = (
         "import distributed, daskmr\n"
         "if __name__ == '__main__':\n"

@@ -210,7 +210,7 @@ def client():
 
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
-        LocalCluster(n_workers=1, processes=False, dashboard_address=None) as made,
+        LocalCluster(n_workers=1, processes=False, dashboard_address="127.0.0.1:0") as made,
         Client(made, set_as_default=False) as client,
     ):
         yield client

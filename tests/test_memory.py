@@ -543,7 +543,7 @@ def client() -> Iterator[Any]:
             n_workers=1,
             threads_per_worker=1,
             memory_limit=250_000_000,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             silence_logs=50,
         ) as made,
         Client(made, set_as_default=False) as client,
