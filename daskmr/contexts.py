@@ -19,12 +19,15 @@ from typing import Any
 from daskmr.keys import canonical
 
 __all__ = [
+    "HUGE",
+    "LARGE",
     "CombineContext",
     "ItemContext",
     "MapContext",
     "TextContext",
     "UnpicklableValueError",
     "dumps",
+    "measured",
     "snapshot",
 ]
 
@@ -38,14 +41,21 @@ _ATOMS = frozenset(
         bytes,
         complex,
         datetime.date,
-        datetime.datetime,
-        datetime.time,
         datetime.timedelta,
         decimal.Decimal,
         fractions.Fraction,
         uuid.UUID,
     )
 )
+
+
+_MANY = 64  # values below `HUGE`
+_CLOCKS = frozenset((datetime.datetime, datetime.time))  # atoms, unless their zone is none
+_STANDARD = ("builtins", "datetime", "zoneinfo")
+
+
+HUGE = 1 << 18  # bytes of one value, or line, that is not to wait for others
+LARGE = 4096  # bytes from which on the size of a value counts by itself, not by that of a sample
 
 
 class UnpicklableValueError(TypeError):
@@ -67,13 +77,27 @@ def snapshot(value: Any) -> Any:
     >>> row.clear(); kept
     ['a', 1]
     """
+    return measured(value)[0]
+
+
+def measured(value: Any) -> tuple[Any, int]:
+    """Return the `snapshot` of a value, and the bytes that it takes, counting only what can be many."""
     kind = type(value)
+    if kind is str or kind is bytes:
+        return value, len(value)
     if kind in _ATOMS:
-        return value
+        return value, 0
+    if kind in _CLOCKS and type(value.tzinfo).__module__ in _STANDARD:
+        return value, 0
     if (kind is tuple or kind is list) and _ATOMS.issuperset(map(type, value)):
-        return value if kind is tuple else value[:]
+        size = 8 * len(value)
+        for item in value:
+            if type(item) is str or type(item) is bytes:
+                size += len(item)
+        return value if kind is tuple else value[:], size
     try:
-        return pickle.loads(dumps(value))
+        blob = dumps(value)
+        return pickle.loads(blob), 2 * len(blob)
     except MemoryError:
         raise
     except Exception as error:
@@ -106,6 +130,11 @@ class MapContext:
         The values of each key, in the order in which they were written.
     keys : list
         The keys, in the order in which they were written, until somebody clears the list.
+    large : list of (key, int)
+        The keys of values that are larger than `LARGE`, with their sizes in bytes, until somebody
+        clears the list; those of a record that was taken back may be among them.
+    hurry : list
+        Not empty when much has been written, until somebody clears it.
 
     Examples
     --------
@@ -117,27 +146,44 @@ class MapContext:
     ({'a': [1, 3], 'b': [2]}, ['a', 'b', 'a'])
     """
 
-    __slots__ = ("groups", "keys", "write")
+    __slots__ = ("groups", "hurry", "keys", "large", "write")
 
     groups: defaultdict[Any, list[Any]]
     keys: list[Any]
+    large: list[tuple[Any, int]]
+    hurry: list[None]
     write: Callable[[Any, Any], None]
 
     def __init__(self) -> None:
         groups: defaultdict[Any, list[Any]] = defaultdict(list)
         keys: list[Any] = []
+        large: list[tuple[Any, int]] = []
+        hurry: list[None] = []
         atoms = _ATOMS
+
+        def note(key: Any, size: int) -> None:
+            large.append((key, size))
+            if size > HUGE or len(large) > _MANY:
+                hurry.append(None)
 
         def write(key: Any, value: Any) -> None:
             if type(key) is not str:
                 key = canonical(key)
-            if type(value) is not int and type(value) not in atoms:
-                value = snapshot(value)
+            kind = type(value)
+            if kind is str or kind is bytes:
+                if len(value) > LARGE:
+                    note(key, len(value))
+            elif kind is not int and kind not in atoms:
+                value, size = measured(value)
+                if size > LARGE:
+                    note(key, size)
             groups[key].append(value)
             keys.append(key)  # looked up as a method, it costs half of what a bound one does
 
         self.groups = groups
         self.keys = keys
+        self.large = large
+        self.hurry = hurry
         self.write = write
 
     def take_back(self, mark: int) -> None:
@@ -219,6 +265,10 @@ class TextContext(_Separated):
     ----------
     field_separator, record_separator : str
         A tab and a newline, until `setup_reduce` sets others.
+    written : list of str
+        What was written, until somebody clears it.
+    hurry : list
+        Not empty when much has been written, until somebody clears it.
 
     Examples
     --------
@@ -232,24 +282,40 @@ class TextContext(_Separated):
 
     def __init__(self) -> None:
         self.written: list[str] = []
+        self.hurry: list[None] = []
         self._append = self.written.append
-        self._csv = csv.writer(_Sink(self._append))
+        self._csv = csv.writer(_Sink(self._add))
 
     def write(self, key: Any, value: Any) -> None:
         """Write `key`, the field separator, `value` and the record separator."""
-        self._append(f"{key!s}{self.field_separator}{value!s}{self.record_separator}")
+        text = f"{key!s}{self.field_separator}{value!s}{self.record_separator}"
+        self._append(text)
+        if len(text) > HUGE:
+            self.hurry.append(None)
 
     def writeline(self, text: Any) -> None:
         """Write `text` and the record separator."""
-        self._append(f"{text!s}{self.record_separator}")
+        self._add(f"{text!s}{self.record_separator}")
 
     def writecsv(self, values: Any) -> None:
         """Write a row in the default dialect of Python's ``csv``: commas and ``\\r\\n``."""
         self._csv.writerow(values)
 
+    def _add(self, text: str) -> None:
+        self._append(text)
+        if len(text) > HUGE:
+            self.hurry.append(None)
+
 
 class ItemContext(_Separated):
     """What `reduce` writes to when there is no output file: pairs, and lines as ``str``.
+
+    Attributes
+    ----------
+    written, hurry : list
+        As those of a `TextContext`.
+    size : int
+        Bytes of what is large in `written`, until somebody sets it back.
 
     Examples
     --------
@@ -262,18 +328,29 @@ class ItemContext(_Separated):
 
     def __init__(self) -> None:
         self.written: list[Any] = []
-        self._csv = csv.writer(_Sink(self._append_line))
+        self.hurry: list[None] = []
+        self.size = 0
+        self._csv = csv.writer(_Sink(self._add_row))
 
-    def _append_line(self, line: str) -> None:
-        self.written.append(line.removesuffix("\r\n"))
+    def _add_row(self, line: str) -> None:
+        self._add(line.removesuffix("\r\n"), len(line))
+
+    def _add(self, item: Any, size: int) -> None:
+        self.written.append(item)
+        self.size += size
+        if size > HUGE:
+            self.hurry.append(None)
 
     def write(self, key: Any, value: Any) -> None:
         """Yield the pair `key`, `value` as it is now."""
-        self.written.append((snapshot(key), snapshot(value)))
+        key, key_size = measured(key)
+        value, value_size = measured(value)
+        self._add((key, value), key_size + value_size)
 
     def writeline(self, text: Any) -> None:
         """Yield `text` as a line."""
-        self.written.append(str(text))
+        text = str(text)
+        self._add(text, len(text))
 
     def writecsv(self, values: Any) -> None:
         """Yield a row in the default dialect of Python's ``csv``, without its line end."""

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from daskmr.errors import DaskMRError, Interrupted, TaskFailed
+from daskmr.interruption import raises_interrupted
 from daskmr.job import Job
 from daskmr.memory import OutOfMemory, advice, bounded, describe_size, limit, peak
 from daskmr.tracebacks import describe_exception, format_user_traceback, user_location
@@ -42,9 +43,10 @@ def is_interruption(error: BaseException) -> bool:
 
     Signals reach the main thread only; Dask's workers run tasks in another.
     """
-    return (
-        isinstance(error, KeyboardInterrupt | Interrupted)
-        and threading.current_thread() is threading.main_thread()
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    return isinstance(error, Interrupted) or (
+        isinstance(error, KeyboardInterrupt) and not raises_interrupted()
     )
 
 

@@ -12,7 +12,15 @@ from typing import Any
 
 from daskmr.errors import Interrupted
 
-__all__ = ["clean_up", "deferred", "finished", "kill_children", "on_hard_exit", "signals"]
+__all__ = [
+    "clean_up",
+    "deferred",
+    "finished",
+    "kill_children",
+    "on_hard_exit",
+    "raises_interrupted",
+    "signals",
+]
 
 _HARD_EXIT_SECONDS = 4.0
 
@@ -73,6 +81,11 @@ def deferred() -> Iterator[None]:
     if not _state.depth and _state.pending is not None and not _state.finished:
         _state.raised = True
         raise Interrupted(_state.pending)
+
+
+def raises_interrupted() -> bool:
+    """Tell whether Ctrl-C raises `Interrupted`, so that a KeyboardInterrupt is somebody's own."""
+    return signal.getsignal(signal.SIGINT) is _handle
 
 
 def finished() -> None:

@@ -24,6 +24,7 @@ __all__ = [
 
 Key: TypeAlias = bool | int | float | str | bytes | tuple["Key", ...] | None
 
+_DEEPEST = 50  # tuples in tuples; beyond some hundred, Python cannot pickle or compare them
 _NAN = nan  # the one object that stands for every NaN, since dicts look for identity first
 _PLAIN = frozenset((str, int, bool, bytes, type(None)))  # no NaN can hide in these
 _COMPARABLE = (frozenset((str,)), frozenset((bytes,)), frozenset((int,)), frozenset((int, bool)))
@@ -33,7 +34,7 @@ class UnsupportedKeyError(TypeError):
     """A key of a type that has no place in the order of keys."""
 
 
-def canonical(key: Any) -> Key:
+def canonical(key: Any, depth: int = 0) -> Key:
     """Return `key` with every NaN in it replaced by one and the same object.
 
     Raises
@@ -54,7 +55,9 @@ def canonical(key: Any) -> Key:
     if kind is float:
         return key if key == key else _NAN
     if kind is tuple:
-        return tuple(map(canonical, key))
+        if depth == _DEEPEST:
+            raise UnsupportedKeyError(f"A key is a tuple of tuples, more than {_DEEPEST} deep.")
+        return tuple([canonical(item, depth + 1) for item in key])
     raise UnsupportedKeyError(
         f"A key can be None, bool, int, float, str, bytes or a tuple of those, not "
         f"{kind.__name__}: {_shortened(key)}.{_advice(key)}"

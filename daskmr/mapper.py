@@ -227,7 +227,7 @@ class _Attempt:
         self.line = 0
         self.chunks = 0
         self.looked = -math.inf
-        self.longest = 0
+        self.longest: int | None = None
         self.records = 0
         self.bad: Counter[str] = Counter()
         self.bad_files: Counter[str] = Counter()
@@ -380,12 +380,15 @@ class _Attempt:
         path = _name(source)
         user_map = self.task.job.map
         sink = self.sink
-        context, pending, flush = sink.context, sink.pending, sink.flush
+        context, pending, hurry, flush = sink.context, sink.pending, sink.hurry, sink.flush
         number = 0
         line, reading = "", True
         failure: BaseException | None = None
         try:
-            for lines, has_cr in marker.lines(read_lines(source, self._longest_line())):
+            fits = self._longest_text()
+            longest = min(self.task.max_record_bytes, fits or self.task.max_record_bytes)
+            batches = read_lines(source, longest, max_text_bytes=fits)
+            for lines, has_cr in marker.lines(batches):
                 reading = False
                 for line in lines:
                     number += 1
@@ -401,11 +404,14 @@ class _Attempt:
                     except ValueError as error:
                         sink.take_back(mark)
                         self._bad(number, line, type(error).__name__, describe_exception(error))
-                    if mark >= sink.batch:
+                    if mark >= sink.batch or hurry:
                         flush()
                 reading = True
-                self.chunks += 1  # over all files: to settle for each small one would cost much
-                if not self.chunks % _CHUNKS:
+                # Over all files: to settle for each small one would cost much. Only the first line
+                # of a batch can be longer than a chunk, and stands for as many.
+                self.chunks += 1 + (len(lines[0]) >> 16)
+                if self.chunks >= _CHUNKS:
+                    self.chunks = 0
                     flush()
         except (CorruptFileError, DaskMRError, TaskFailed, _FileTimeout):
             raise
@@ -423,20 +429,17 @@ class _Attempt:
             place = describe_line(number, line) if not reading else describe_reading(number + 1)
             raise user_failure(self.task.job, "map", f"at {path}, {place}", failure)
 
-    def _longest_line(self) -> int:
-        """Bytes that a line may have: to be a record, and to be read within the memory limit."""
+    def _longest_text(self) -> int | None:
+        """Bytes that the text of a line may take within the memory limit; ``None`` without one."""
         now = time.monotonic()
         if now - self.looked > _LOOK_SECONDS:  # not for each of many small files
-            self.looked = now
-            self.longest = min(
-                self.task.max_record_bytes, longest_line() or self.task.max_record_bytes
-            )
+            self.looked, self.longest = now, longest_line()
         return self.longest
 
     def _bad(self, number: int, line: str, reason: str, detail: str) -> None:
         if isinstance(line, OversizedLine):
             if line.length <= self.task.max_record_bytes:
-                raise TaskFailed(self._explain_length(number, line.length))
+                raise TaskFailed(self._explain_length(number, line))
             reason, detail = _TOO_LONG, f"the line has {line.length:,} bytes"
         path = self.file.path
         self.bad[reason] += 1
@@ -455,11 +458,14 @@ class _Attempt:
         if not self.task.skip_corrupt:  # else the file may yet turn out to be corrupt
             self._check_bad()
 
-    def _explain_length(self, number: int, length: int) -> str:
+    def _explain_length(self, number: int, line: OversizedLine) -> str:
+        as_text = ""
+        if line.text_bytes > line.length:
+            as_text = f" ({describe_size(line.text_bytes)} as text, for its wide characters)"
         return (
-            f"map failed at {self.place}, line {number}: the line has {length:,} bytes, more than fit in "
-            f"the memory of a worker, whose limit is {describe_size(limit() or 0)}. Raise "
-            f"--memory-limit to {describe_size(limit_for_line(length))} or more, with fewer "
+            f"map failed at {self.place}, line {number}: the line has {line.length:,} bytes{as_text}, "
+            f"more than fit in the memory of a worker, whose limit is {describe_size(limit() or 0)}. "
+            f"Raise --memory-limit to {describe_size(limit_for_line(line.text_bytes))} or more, with fewer "
             "--num-mappers if the machine has no more; or lower daskmr.max-record-bytes, beyond "
             "which a line is a bad record."
         )
@@ -480,6 +486,7 @@ class _GroupSink:
         self.context = MapContext()
         self.pending: list[Any] = self.context.keys
         self.take_back = self.context.take_back
+        self.hurry = self.context.hurry
         self._fold = Fold(
             self.context.groups, task.spilling, combiner_of(task.job), task.combine_size
         )
@@ -487,8 +494,10 @@ class _GroupSink:
         self.batch = self._fold.batch
 
     def flush(self) -> None:
-        self._fold.settle(self.pending)
+        self._fold.settle(self.pending, self.context.large)
         self.pending.clear()
+        self.context.large.clear()
+        self.hurry.clear()
         self.batch = self._fold.batch
 
     def finish(self) -> list[tuple[int, Any]]:
@@ -507,6 +516,7 @@ class _OutputSink:
         self.context = ItemContext() if task.items else TextContext()
         header = set_up(task.job, self.context)
         self.pending: list[Any] = self.context.written
+        self.hurry = self.context.hurry
         self._part = PartWriter(os.path.join(task.run_dir, "parts"), task.part_bytes, header)
         self._items = task.items
         self.spilled = 0
@@ -523,6 +533,7 @@ class _OutputSink:
             characters = sum(map(estimate_size, written))
             self.batch = max(1, min(_BATCH, _BATCH_CHARACTERS * len(pending) // characters))
             pending.clear()
+        self.hurry.clear()
 
     def finish(self) -> list[tuple[int, Part]]:
         return [(0, self._part.finish())]

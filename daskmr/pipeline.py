@@ -63,6 +63,7 @@ _BUCKET_BYTES = 32 << 20  # estimated input bytes that one bucket is for
 # than smaller buckets save, and the other outgrows its worker at some 60 GB of data.
 _MOST_BUCKETS = 64
 _MOST_REDUCERS = 64
+_MOST_WANTED = 1000  # reducers by --num-reducers
 _FEWEST_REDUCERS = 8
 _REDUCERS_EACH = 4  # a worker
 _SPLIT_EVERY = 8
@@ -327,6 +328,12 @@ def _check(config: Config, client: Any, inline: bool) -> None:
         )
     if client is not None and not hasattr(client, "scheduler_info"):
         raise InputError(f"client must be a distributed.Client, not {client!r}.")
+    if (config.num_reducers or 0) > _MOST_WANTED:
+        raise InputError(
+            f"{config.num_reducers:,} reducers are too many: each takes a task, and something of "
+            f"every partition. Give --num-reducers {_MOST_WANTED:,} at most, or leave it out; memory "
+            "does not depend on it."
+        )
     limit = config.memory_limit
     needed = 3 * config.spill_bytes + _WORKER_BASE
     if isinstance(limit, int) and 0 < limit < needed and not inline and client is None:

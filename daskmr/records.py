@@ -7,6 +7,7 @@ followed by something else raises `CorruptFileError`: the end of the lines is th
 from __future__ import annotations
 
 import bz2
+import codecs
 import lzma
 import os
 from collections.abc import Callable, Iterator
@@ -87,6 +88,8 @@ class OversizedLine(str):
     ----------
     length : int
         Bytes of the line, without its newline.
+    text_bytes : int
+        Bytes that its text would have taken, where that was the reason; `length` otherwise.
 
     Examples
     --------
@@ -95,16 +98,18 @@ class OversizedLine(str):
     ('', 5000)
     """
 
-    __slots__ = ("length",)
+    __slots__ = ("length", "text_bytes")
     length: int
+    text_bytes: int
 
-    def __new__(cls, length: int) -> OversizedLine:
+    def __new__(cls, length: int, text_bytes: int | None = None) -> OversizedLine:
         line = super().__new__(cls)
         line.length = length
+        line.text_bytes = length if text_bytes is None else text_bytes
         return line
 
-    def __getnewargs__(self) -> tuple[int]:  # type: ignore[override]
-        return (self.length,)
+    def __getnewargs__(self) -> tuple[int, int]:  # type: ignore[override]
+        return (self.length, self.text_bytes)
 
 
 def raw_bytes(line: str) -> bytes:
@@ -122,6 +127,7 @@ def read_lines(
     source: Source,
     max_record_bytes: int = MAX_RECORD_BYTES,
     *,
+    max_text_bytes: int | None = None,
     chunk_bytes: int = CHUNK_BYTES,
     read_bytes: int = READ_BYTES,
 ) -> Iterator[LineBatch]:
@@ -137,6 +143,9 @@ def read_lines(
     max_record_bytes : int
         A line with more bytes than this, its newline not counted, is not held: its place is taken
         by an `OversizedLine`.
+    max_text_bytes : int, optional
+        The same for a line whose text takes more memory than this: one emoji makes all of it take
+        four bytes a character.
     chunk_bytes, read_bytes : int
         As for `read_chunks`.
 
@@ -158,7 +167,7 @@ def read_lines(
     >>> list(read_lines(io.BytesIO(b"a\t1\n\nb\t2\r\nc")))
     [(['a\t1', '', 'b\t2\r'], True), (['c'], False)]
     """
-    line = _OpenLine(max_record_bytes)
+    line = _OpenLine(max_record_bytes, max_text_bytes)
     for chunk in read_chunks(source, chunk_bytes=chunk_bytes, read_bytes=read_bytes):
         end = chunk.rfind(b"\n")
         if end >= 0:
@@ -175,8 +184,9 @@ def read_lines(
 class _OpenLine:
     """The line that a chunk did not end: its bytes, or only its length once that is too much."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, text_limit: int | None) -> None:
         self._limit = limit
+        self._text_limit = text_limit
         self._data = bytearray()  # grows in place: of a large line, there is no second copy
         self.length = 0
 
@@ -192,9 +202,27 @@ class _OpenLine:
         length, self.length = self.length, 0
         if length > self._limit:
             return OversizedLine(length)
+        if self._text_limit is not None and 4 * length > self._text_limit:
+            text_bytes = _text_bytes(self._data)
+            if text_bytes > self._text_limit:
+                self._data.clear()
+                return OversizedLine(length, text_bytes)
         text = _text(self._data)
         self._data.clear()
         return text
+
+
+def _text_bytes(data: bytearray) -> int:
+    """Bytes that the text of a long line takes, which its widest character decides."""
+    decode = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode
+    length, width = 0, 1
+    for start in range(0, len(data), CHUNK_BYTES):
+        piece = decode(bytes(data[start : start + CHUNK_BYTES]))
+        length += len(piece)
+        if not piece.isascii():
+            highest = max(piece)
+            width = max(width, 1 if highest < "\u0100" else 2 if highest < "\U00010000" else 4)
+    return length * width
 
 
 def _text(line: bytes | bytearray) -> str:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from functools import reduce as fold_left
 from operator import add
 from typing import Any
@@ -18,12 +19,13 @@ from daskmr.job import Job
 from daskmr.marks import Marker
 from daskmr.memory import OutOfMemory
 from daskmr.parts import Part, PartWriter
-from daskmr.runs import Run, merge_runs, read_groups
+from daskmr.runs import Run, SpilledValues, merge_runs, read_groups
 from daskmr.tally import Profile, Span, Tallies
 
 __all__ = ["Merge", "ReduceTask", "Reduced", "never_met", "reduce_buckets"]
 
 _BLOCK_BYTES = 1 << 20  # of a part, at most: the merge holds one block of every part
+_NONE = object()
 _LINE_COST = 150  # bytes that a key and its output take beside their characters
 
 
@@ -160,38 +162,73 @@ class _Reducer:
         user_reduce, written = task.job.reduce, context.written
         assert user_reduce is not None
         folder = os.path.join(task.run_dir, "segments")
-        key: Any = None
-        keys: list[Any] = []
-        outputs: list[Any] = []
-        size = lines = 0
-        block_bytes = min(_BLOCK_BYTES, task.part_bytes // 2)
+        done: Any = _NONE
+        where = ""
+        block = _Block(part, context, min(_BLOCK_BYTES, task.part_bytes // 2))
         failure: BaseException | None = None
-        where = "for"
         try:
             # With no name of its own, so that it ends, and removes its files, where this loop ends.
             for key, values in self.marker.groups(
                 read_groups(run, combiner_of(task.job), task.budget, folder)
             ):
                 self.keys += 1
+                if type(values) is SpilledValues:  # what is written for each may be as much
+                    values.on_page = partial(block.take, key)
                 try:
                     user_reduce(key, values, context)
                 except BaseException as error:
                     if is_interruption(error):
                         raise
-                    failure = error
+                    failure, where = error, f"for the key {shortened(key)}"
                     break
                 if written:
-                    lines += len(written)
-                    output = written[:] if task.items else "".join(written)
-                    written.clear()
-                    keys.append(key)
-                    outputs.append(output)
-                    size += len(output) + _LINE_COST
-                    if size > block_bytes:
-                        part.add(keys, outputs, lines)
-                        keys, outputs, size, lines = [], [], 0, 0
+                    block.take(key)
+                done = key
         except OutOfMemory as error:  # which arrives anywhere, and after some keys of reduce's
-            failure, where = error, "after"
+            failure, where = error, "before its first key"
+            if done is not _NONE:
+                where = f"after the key {shortened(done)}"
         if failure is not None:
-            raise user_failure(task.job, "reduce", f"{where} the key {shortened(key)}", failure)
-        part.add(keys, outputs, lines)
+            raise user_failure(task.job, "reduce", where, failure)
+        block.end()
+
+
+class _Block:
+    """What was written for the last keys, until it is enough for a block of the part."""
+
+    def __init__(self, part: PartWriter, context: ItemContext | TextContext, most: int) -> None:
+        self._part = part
+        self._context = context
+        self._most = most
+        self._keys: list[Any] = []
+        self._outputs: list[Any] = []
+        self._size = self._lines = 0
+
+    def take(self, key: Any) -> None:
+        """Take what the context holds, all of it written for `key`; a key may come several times."""
+        context = self._context
+        written = context.written
+        if not written:
+            return
+        self._lines += len(written)
+        if isinstance(context, ItemContext):
+            output: Any = written[:]
+            self._size += context.size
+            context.size = 0
+        else:
+            output = "".join(written)
+            self._size += len(output)
+        written.clear()
+        context.hurry.clear()
+        self._keys.append(key)
+        self._outputs.append(output)
+        self._size += _LINE_COST
+        if type(key) is str or type(key) is bytes:
+            self._size += len(key)
+        if self._size > self._most:
+            self.end()
+
+    def end(self) -> None:
+        """Have the part take what there is."""
+        self._part.add(self._keys, self._outputs, self._lines)
+        self._keys, self._outputs, self._size, self._lines = [], [], 0, 0

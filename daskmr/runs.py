@@ -23,7 +23,7 @@ from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, overload
 
-from daskmr.contexts import CombineContext, dumps
+from daskmr.contexts import LARGE, CombineContext, dumps
 from daskmr.keys import bucket_of, canonical_all, sort_key, sorted_keys
 from daskmr.segments import Extent, SegmentWriter, read_frames
 
@@ -45,6 +45,8 @@ _FRAME = 256 << 10  # estimated bytes in one frame of a segment
 _FAN_IN = 64  # streams that are merged at once; each holds one frame
 _BATCH = 1024  # pairs between two looks at what is held
 _FIRST_BATCH = 16
+_ELEMENTS = 64  # of a collection whose size is estimated
+_DEEPEST = 6  # collections in collections that are looked into
 _SAMPLE = 8  # pairs of a batch whose size is estimated
 _COMBINE_EVERY = 1 << 14  # pairs at least between two looks for keys that are due
 _UNITE_EVERY = 8  # adjacent frames that are united with `combine`
@@ -125,7 +127,7 @@ class Combiner:
         return self.on_error(failure, key)
 
 
-def estimate_size(value: Any) -> int:
+def estimate_size(value: Any, depth: int = 0) -> int:
     """Estimate the memory of `value` in bytes, from its type and length alone.
 
     ``sys.getsizeof`` depends on what was done to an object before, which would make the plan of
@@ -134,6 +136,7 @@ def estimate_size(value: Any) -> int:
     >>> estimate_size("x" * 100)
     150
     """
+    depth += 1
     kind = type(value)
     if kind is str:
         return 50 + (len(value) if value.isascii() else 2 * len(value))
@@ -141,23 +144,28 @@ def estimate_size(value: Any) -> int:
         return 30
     if kind is bytes:
         return 33 + len(value)
-    if kind is tuple or kind is list:
-        return 64 + _estimate_elements(value) + 8 * len(value)
-    if kind is set or kind is frozenset:  # all of it: which elements come first is up to the seed
-        return 64 + sum(map(estimate_size, value)) + 8 * len(value)
-    if kind is dict:
-        return 64 + _estimate_elements(value) + _estimate_elements(value.values()) + 24 * len(value)
+    if depth > _DEEPEST:
+        pass  # what holds itself, or the same many times over, would take for ever
+    elif kind is tuple or kind is list:
+        return 64 + _estimate_elements(value, depth) + 8 * len(value)
+    elif kind is set or kind is frozenset:  # all: which elements come first is up to the seed
+        return 64 + sum([estimate_size(item, depth) for item in value]) + 8 * len(value)
+    elif kind is dict:
+        elements = _estimate_elements(value, depth) + _estimate_elements(value.values(), depth)
+        return 64 + elements + 24 * len(value)
     try:
         return 64 + 2 * len(dumps(value))
     except Exception:  # it was pickled once when it was written; only an estimate is lost
         return 1000
 
 
-def _estimate_elements(elements: Any) -> int:
+def _estimate_elements(elements: Any, depth: int = 0) -> int:
     count = len(elements)
-    if count <= 64:
-        return sum(map(estimate_size, elements))
-    return sum(map(estimate_size, islice(elements, 64))) * count // 64
+    if count <= _ELEMENTS:
+        return sum([estimate_size(item, depth) for item in elements])
+    # From all over: what comes first may be unlike the rest.
+    sizes = [estimate_size(item, depth) for item in islice(elements, 0, None, count // _ELEMENTS)]
+    return sum(sizes) * count // len(sizes)
 
 
 class Fold:
@@ -190,6 +198,7 @@ class Fold:
         self._spilling = spilling
         self._combiner = combiner
         self._combine_size = combine_size
+        self._large: dict[Any, int] = {}  # bytes of the large values of a key
         self._refused: dict[Any, int] = {}  # length at which a key is next asked
         self._uncombined = 0  # pairs since the combiner was last asked
         self._arrived = 0  # estimated bytes since the last count
@@ -207,17 +216,23 @@ class Fold:
         size = self._key_size + self._value_size + _VALUE_COST
         return max(1, min(_BATCH, int(self._spilling.budget / 16 / size)))
 
-    def settle(self, keys: list[Any]) -> None:
+    def settle(self, keys: list[Any], large: Iterable[tuple[Any, int]] = ()) -> None:
         """Combine what is due, and spill when the budget is used up.
 
         Parameters
         ----------
         keys : list
             The key of each pair that was written since the last call.
+        large : iterable of (key, int)
+            The keys of those whose values are larger than ``contexts.LARGE``, with their sizes.
         """
         if not keys:
             return
         self._count_arrivals(keys)
+        for key, size in large:
+            if key in self.groups:
+                self._large[key] = self._large.get(key, 0) + size
+                self._arrived += size
         self._uncombined += len(keys)
         if self._uncombined > max(_COMBINE_EVERY, 8 * len(self.groups)):
             self._combine()
@@ -253,13 +268,16 @@ class Fold:
             taken += more
         if asked_at > size:
             self._refused[key] = asked_at
-        return kept + values[taken:]
+        kept = kept + values[taken:]
+        if key in self._large or estimate_size(kept[0]) > LARGE:
+            self._large[key] = sum(s for s in map(estimate_size, kept) if s > LARGE)
+        return kept
 
     def _count_arrivals(self, keys: list[Any]) -> None:
         groups = self.groups
         sample = keys[:: max(1, len(keys) // _SAMPLE)]
         key_size = sum(map(estimate_size, sample)) / len(sample)
-        value_size = sum(estimate_size(groups[key][-1]) for key in sample) / len(sample)
+        value_size = sum(_small(groups[key][-1]) for key in sample) / len(sample)
         # A slow average: a spill follows the data, yet one odd batch does not decide it.
         weight = 0.25 if self._value_size else 1.0
         self._key_size += weight * (key_size - self._key_size)
@@ -272,11 +290,13 @@ class Fold:
         groups = self.groups
         step = max(1, len(groups) // 256)
         sample = [group[-1] for group in islice(groups.values(), 0, None, step) if group]
-        grown = sum(map(estimate_size, sample)) / len(sample) if sample else 0.0
+        grown = sum(map(_small, sample)) / len(sample) if sample else 0.0
         values = sum(map(len, groups.values()))
         self._grown = max(self._value_size, grown)
         return int(
-            len(groups) * (self._key_size + _KEY_COST) + values * (self._grown + _VALUE_COST)
+            len(groups) * (self._key_size + _KEY_COST)
+            + values * (self._grown + _VALUE_COST)
+            + sum(self._large.values())
         )
 
     def _spill(self) -> None:
@@ -287,11 +307,13 @@ class Fold:
         groups = self.groups
         for bucket, keys in enumerate(_keys_by_bucket(groups, buckets)):
             keys = sorted_keys(keys)
-            extent = self._writer.write(_sorted_frames(keys, groups, key_cost, value_cost))
+            frames = _sorted_frames(keys, groups, key_cost, value_cost, self._large)
+            extent = self._writer.write(frames)
             self._extents[bucket].append(extent)
             self.spilled += extent.length
         groups.clear()
         self._refused.clear()
+        self._large.clear()
 
     def finish(self) -> list[Run]:
         """Give one Run a bucket: all in memory while small, all in segments otherwise."""
@@ -357,8 +379,13 @@ def _load_into(groups: defaultdict[Any, list[Any]], frame: bytes) -> None:
         start += count
 
 
+def _small(value: Any) -> int:
+    """Estimate the size of a value among others; what is large is counted by itself."""
+    return min(estimate_size(value), LARGE)
+
+
 def _sorted_frames(
-    keys: list[Any], groups: Groups, key_cost: float, value_cost: float
+    keys: list[Any], groups: Groups, key_cost: float, value_cost: float, large: dict[Any, int]
 ) -> Iterator[tuple[bytes, int]]:
     """Cut sorted groups into frames of some `_FRAME` bytes; a long group gets frames of its own."""
     held: list[Any] = []
@@ -368,9 +395,17 @@ def _sorted_frames(
     for key in keys:
         values = groups[key]
         cost = key_cost + len(values) * value_cost
+        if type(key) is str and len(key) > LARGE:
+            cost += len(key)
+        if large and key in large:
+            cost += large[key]
         if held and size + cost > _FRAME:
             yield _pack(held, lists), int(size)
             held, lists, size = [], [], 0.0
+        if cost > _FRAME and large and key in large:
+            for piece, piece_size in _pieces(values):
+                yield _pack([key], [piece]), int(key_cost) + piece_size
+            continue
         if len(values) > longest:
             for start in range(0, len(values), longest):
                 piece = values[start : start + longest]
@@ -381,6 +416,28 @@ def _sorted_frames(
         size += cost
     if held:
         yield _pack(held, lists), int(size)
+
+
+def _alike(values: list[Any]) -> bool:
+    """Tell whether no value can be far larger than the others, at the cost of a look at each."""
+    kinds = set(map(type, values))
+    if kinds <= {str} or kinds <= {bytes}:
+        return max(map(len, values), default=0) <= LARGE
+    return kinds <= {int, float, bool, type(None)}
+
+
+def _pieces(values: Iterable[Any]) -> Iterator[tuple[list[Any], int]]:
+    """Cut values of different sizes into lists of some `_FRAME` bytes."""
+    piece: list[Any] = []
+    size = 0
+    for value in values:
+        piece.append(value)
+        size += estimate_size(value) + _VALUE_COST
+        if size > _FRAME:
+            yield piece, size
+            piece, size = [], 0
+    if piece:
+        yield piece, size
 
 
 def merge_runs(first: Run, second: Run, combiner: Combiner | None) -> Run:
@@ -464,7 +521,9 @@ def _stream(position: int, chunk: bytes | Extent) -> Iterator[_Item]:
             yield sort_key(key), position, key, groups[key]
         return
     for frame in read_frames(chunk):
-        for key, values in _lists(frame):
+        lists = _lists(frame)
+        del frame  # a stream that waits holds its groups only
+        for key, values in lists:
             yield sort_key(key), position, key, values
 
 
@@ -480,13 +539,10 @@ def _groups_merged(
     chunks = [c for c in run.chunks if isinstance(c, bytes) or c.length]
     made: list[SegmentWriter] = []
     try:
-        while len(chunks) > _FAN_IN:
+        while len(together := _together(chunks, budget)) > 1:
             writer = SegmentWriter(folder)
             made.append(writer)
-            chunks = [
-                writer.write(_remerged(chunks[start : start + _FAN_IN]))
-                for start in range(0, len(chunks), _FAN_IN)
-            ]
+            chunks = [writer.write(_remerged(some)) for some in together]
             writer.close()
         items = _merge_streams(chunks)
         following = next(items, None)
@@ -505,6 +561,22 @@ def _groups_merged(
     finally:
         for writer in made:
             writer.remove()
+
+
+def _together(chunks: Sequence[bytes | Extent], budget: int) -> list[list[bytes | Extent]]:
+    """Cut `chunks` into stretches that can be merged at once: each stream holds its largest frame."""
+    stretches: list[list[bytes | Extent]] = [[]]
+    held = 0
+    for chunk in chunks:
+        cost = 3 * len(chunk) if isinstance(chunk, bytes) else chunk.largest
+        last = stretches[-1]
+        if len(last) > 1 and (len(last) == _FAN_IN or held + cost > budget):
+            last = []
+            stretches.append(last)
+            held = 0
+        last.append(chunk)
+        held += cost
+    return stretches
 
 
 def _remerged(chunks: Sequence[bytes | Extent]) -> Iterator[tuple[bytes, int]]:
@@ -533,6 +605,7 @@ class _Gathered:
         self._size = 0
         self._writer: SegmentWriter | None = None
         self._pages: list[tuple[Extent, int]] = []
+        self._spilled: SpilledValues | None = None
 
     def extend(self, values: list[Any]) -> None:
         self._held.extend(values)
@@ -543,9 +616,13 @@ class _Gathered:
     def _page_out(self) -> None:
         if self._writer is None:
             self._writer = SegmentWriter(self._folder)
-        count = max(1, len(self._held) * _FRAME // max(1, self._size))
-        for start in range(0, len(self._held), count):
-            page = self._held[start : start + count]
+        if _alike(self._held):
+            count = max(1, len(self._held) * _FRAME // max(1, self._size))
+            starts = range(0, len(self._held), count)
+            pages = [self._held[start : start + count] for start in starts]
+        else:
+            pages = [page for page, _ in _pieces(self._held)]
+        for page in pages:
             extent = self._writer.write([(dumps(page), 0)])
             self._pages.append((extent, len(page)))
         self._held, self._size = [], 0
@@ -555,12 +632,15 @@ class _Gathered:
             return self._held
         self._page_out()
         self._writer.close()
-        return SpilledValues(tuple(self._pages))
+        self._spilled = SpilledValues(tuple(self._pages))
+        return self._spilled
 
     def __enter__(self) -> _Gathered:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        if self._spilled is not None:
+            self._spilled.end()
         if self._writer is not None:
             self._writer.remove()
 
@@ -571,12 +651,21 @@ class SpilledValues(Sequence[Any]):
 
     ``len``, indexing, slicing and iterating many times work as on a list; one page of values is
     in memory at a time. It cannot be changed or sorted in place: ``sorted(values)`` gives a list,
-    and takes the memory of all the values.
+    and takes the memory of all the values. It ends with the call of `reduce` that it was given to.
+
+    Attributes
+    ----------
+    pages : tuple of (Extent, int)
+        Where the values lie, and how many in each place.
+    on_page : callable or None
+        Called before another page is read.
     """
 
     pages: tuple[tuple[Extent, int], ...]
+    on_page: Callable[[], object] | None = field(init=False, default=None)
     _starts: list[int] = field(init=False)
     _page: tuple[int, list[Any]] = field(init=False, default=(-1, []))
+    _ended: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         self._starts = [0]
@@ -643,9 +732,22 @@ class SpilledValues(Sequence[Any]):
 
     def _load(self, number: int) -> list[Any]:
         if self._page[0] != number:
+            if self._ended:
+                raise ValueError(
+                    f"These {len(self):,} values lay on disk, because they were too many for memory, "
+                    "until the call of reduce that they were given to came to its end. To keep "
+                    "values for later, keep a list of those that are needed."
+                )
+            if self.on_page is not None:
+                self.on_page()
             (frame,) = read_frames(self.pages[number][0])
             self._page = (number, pickle.loads(frame))
         return self._page[1]
+
+    def end(self) -> None:
+        """Say from now on that the file is gone."""
+        self._ended = True
+        self._page = (-1, [])
 
     def _refuse(self, name: str, *args: Any, **kwargs: Any) -> None:
         raise TypeError(

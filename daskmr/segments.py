@@ -38,12 +38,15 @@ class Extent:
         Where the frames lie, in bytes.
     size : int
         Estimated bytes of the pairs in memory.
+    largest : int
+        Those of the largest frame.
     """
 
     path: str
     offset: int
     length: int
     size: int
+    largest: int = 0
 
 
 class SegmentWriter:
@@ -66,7 +69,7 @@ class SegmentWriter:
 
     def write(self, frames: Iterable[tuple[bytes, int]]) -> Extent:
         """Append `frames`, each with its estimated size in memory, and say where they lie."""
-        start, size = self._offset, 0
+        start, size, largest = self._offset, 0, 0
         try:
             for frame, estimated in frames:
                 data = self._compress(frame)
@@ -74,9 +77,10 @@ class SegmentWriter:
                 self._file.write(data)
                 self._offset += _HEADER.size + len(data)
                 size += estimated
+                largest = max(largest, estimated)
         except OSError as error:
             raise disk_error(error, self.path, "what did not fit in memory") from None
-        return Extent(self.path, start, self._offset - start, size)
+        return Extent(self.path, start, self._offset - start, size, largest)
 
     def close(self) -> None:
         """Flush; the segment can be read from now on."""

@@ -20,6 +20,7 @@ __all__ = ["RunDir", "disk_error"]
 _LOCK = "lock"
 _RUN = re.compile(r"run-[0-9a-f]{12}")
 _NEW = re.compile(r"\.new-[0-9a-f]{12}")
+_MADE = frozenset((_LOCK, "marks", "segments", "parts", "dask-scratch-space"))  # by a run
 _REMOVE_SECONDS = 1.0
 _NEW_IS_STALE_AFTER = 3600.0  # seconds; making a folder takes milliseconds
 
@@ -96,6 +97,8 @@ def _sweep(root: Path) -> None:
     """Remove what runs left that were killed: their locks went with them."""
     for folder in _matching(root, _RUN):
         try:
+            if not _MADE.issuperset(os.listdir(folder)):
+                continue  # the user's, who gave it such a name
             lock = os.open(folder / _LOCK, os.O_RDWR)
         except FileNotFoundError:
             shutil.rmtree(folder, ignore_errors=True)  # its removal was cut short

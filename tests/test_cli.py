@@ -174,6 +174,19 @@ def test_a_signal_handler_in_the_script_is_explained_on_a_cluster(place: Path) -
     assert "--inline" in done.stderr
 
 
+def test_too_many_reducers_are_refused(place: Path) -> None:
+    done = daskmr("run", "job.py", "-d", "data", "-r", "100000", cwd=place)
+    assert done.returncode == 2
+    assert "100,000 reducers are too many" in done.stderr
+
+
+def test_an_interruption_by_the_script_itself_is_a_failure(place: Path) -> None:
+    (place / "job.py").write_text(JOB.replace("sum(values)", "exec('raise KeyboardInterrupt')"))
+    done = daskmr("run", "job.py", "-d", "data", "--inline", cwd=place)
+    assert done.returncode == 1
+    assert "reduce failed for the key 'a': KeyboardInterrupt" in done.stderr
+
+
 def test_a_link_that_may_not_be_resolved_is_named(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ import io
 import pickle
 import threading
 import uuid
+import zoneinfo
 from typing import Any
 
 import pytest
@@ -48,12 +49,17 @@ class Cells(list[Any]):
 ATOMS = [
     *(None, True, 7, 10**30, 2.5, 1j, "text", "\ud800", b"bytes"),
     datetime.date(2013, 10, 29),
-    datetime.datetime(2013, 10, 29, tzinfo=datetime.UTC),
-    datetime.time(3, 2),
     datetime.timedelta(1),
     decimal.Decimal("0.1"),
     fractions.Fraction(1, 3),
     uuid.UUID(int=1),
+]
+
+CLOCKS = [
+    datetime.datetime(2013, 10, 29),
+    datetime.datetime(2013, 10, 29, tzinfo=datetime.UTC),
+    datetime.datetime(2013, 10, 29, tzinfo=zoneinfo.ZoneInfo("UTC")),
+    datetime.time(3, 2),
 ]
 
 # What can change, and a change of it.
@@ -76,6 +82,20 @@ MUTABLE: list[tuple[Any, Any]] = [
     (Cells([1]), lambda v: v.append(2)),
     (frozenset([Pair(1, 2)]), lambda v: None),
 ]
+
+
+@pytest.mark.parametrize("value", CLOCKS, ids=repr)
+def test_times_are_kept(value: Any) -> None:
+    assert snapshot(value) is value
+    assert snapshot((value,)) == (value,)
+
+
+def test_a_time_of_a_zone_that_does_not_pickle_is_refused() -> None:
+    class Zone(datetime.tzinfo):
+        pass
+
+    with pytest.raises(UnpicklableValueError, match="datetime"):
+        snapshot(datetime.datetime(2013, 10, 29, tzinfo=Zone()))
 
 
 @pytest.mark.parametrize("value", ATOMS, ids=repr)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from daskmr.errors import InputError, Interrupted, JobError, TaskFailed
 from daskmr.failures import guarded, is_interruption, shortened, user_failure
+from daskmr.interruption import signals
 from daskmr.job import Job
 
 SMALL = 30_000  # bytes of a pickle
@@ -124,6 +125,12 @@ def test_a_task_that_succeeds_is_itself() -> None:
 @guarded
 def guarded_at_the_top(number: int) -> int:
     return 2 * number
+
+
+def test_where_signals_raise_something_else_a_keyboard_interrupt_is_the_scripts_own() -> None:
+    with signals():
+        assert not is_interruption(KeyboardInterrupt())
+        assert is_interruption(Interrupted(15))
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), Interrupted(15)])

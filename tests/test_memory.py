@@ -110,9 +110,10 @@ def test_a_script_that_passes_over_everything_fails_all_the_same() -> None:
 
 @pytest.mark.usefixtures("full")
 def test_it_is_not_lost_in_a_callback_of_the_garbage_collector(
-    capfd: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
+    monkeypatch.setattr(memory, "resident", lambda: 901 if calls else 0)
 
     def callback(phase: str, info: Any) -> None:
         if not calls:
@@ -499,18 +500,15 @@ def test_a_line_that_is_too_long_for_the_limit_says_so(run: Run) -> None:
     assert dict(run(LENGTH, memory_limit="410MB"))["long"] == 100_000_000
 
 
+@pytest.mark.slow
 def test_a_line_of_wide_characters_that_is_too_long_names_the_line(run: Run) -> None:
-    """Its text takes four bytes a character, which nobody knows before it is made."""
+    """Its text takes four bytes a character."""
     write_long_line(run, 60, "xxxx\N{SNOWMAN}\N{PILE OF POO}")
-    text = """
-        def map(key, dims, value, context):
-            for _ in range(50):  # what is over at once is no matter
-                time.sleep(0.01)
-    """
-    message, _ = run.fails(text)
-    assert run.path() in message
-    assert "line 2" in message
-    assert "limit is 250 MB" in message
+    message, _ = run.fails(LENGTH)
+    assert f"map failed at {run.path()}, line 2: the line has 59,99" in message
+    assert "(131 MB as text, for its wide characters), more than fit in the memory of a" in message
+    assert "limit is 250 MB. Raise --memory-limit to 530 MB or more" in message
+    assert dict(run(LENGTH, memory_limit="530MB"))["long"] == 32_727_240
 
 
 def test_the_length_of_a_long_line_is_part_of_the_message(run: Run) -> None:
@@ -574,3 +572,90 @@ def test_on_somebody_s_cluster(run: Run, client: Any) -> None:
     assert f"ran out of memory twice while it mapped {run.path()}" in message
     assert "its limit is 250 MB" in message
     assert run.tries <= 3  # the client looks five times a second
+
+
+# --- data of sizes that nobody expects ------------------------------------------------------------
+
+
+MANY = [[f"{number}\tx" for number in range(3000)]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "files"),
+    [
+        pytest.param(
+            """
+            def map(key, dims, value, context):
+                context.write(key, value * 6_000_000)  # each a key of its own
+
+            def reduce(key, values, context):
+                context.write(key, sum(len(value) for value in values))
+            """,
+            [[f"{number}\tx"] for number in range(64)],
+            id="large values",
+        ),
+        pytest.param(
+            """
+            def map(key, dims, value, context):
+                context.write(key, value * 6_000_000)
+            reduce = None
+            """,
+            [[f"{number}\tx" for number in range(64)]],
+            id="large lines",
+        ),
+        pytest.param(
+            """
+            def map(key, dims, value, context):
+                large = int(key) % 30 == 0
+                context.write("large" if large else key, value * (4_000_000 if large else 1))
+
+            def reduce(key, values, context):
+                context.write(key, sum(len(value) for value in values))
+            """,
+            MANY,
+            id="one key with all that is large",
+        ),
+        pytest.param(
+            """
+            def map(key, dims, value, context):
+                context.write(key[-1], ["a"] * 70 + [value * 200_000])
+
+            def reduce(key, values, context):
+                context.write(key, sum(len(value) for value in values))
+            """,
+            MANY,
+            id="large items in collections",
+        ),
+        pytest.param(
+            """
+            def map(key, dims, value, context):
+                context.write("hot", value * 200_000)
+
+            def reduce(key, values, context):
+                for value in values:
+                    context.writeline(value)
+            """,
+            MANY,
+            id="much written for one key",
+        ),
+        pytest.param(
+            """
+            def map(key, dims, value, context):
+                context.write(key + "k" * 200_000, 1)
+
+            def reduce(key, values, context):
+                context.writeline(len(key))
+            """,
+            MANY,
+            id="large keys",
+        ),
+    ],
+)
+def test_memory_does_not_grow_with(run: Run, text: str, files: Any) -> None:
+    """Each of these jobs holds more than the limit allows, were it held at once."""
+    output = run.root / "out"
+    text = textwrap.dedent(text)
+    run(text, files, output=output, spill_bytes="16MiB")
+    assert output.stat().st_size
+    assert not (run.root / "work").exists()

@@ -468,12 +468,31 @@ def test_raw_bytes_is_the_inverse_of_decoding(data):
     assert raw_bytes(data.decode("utf-8", "surrogateescape")) == data
 
 
+@pytest.mark.parametrize(
+    ("text", "text_bytes"),
+    [
+        ("x" * 99_990, 99_990),
+        ("caf\xe9 " * 19_998, 99_990),
+        ("x" * 99_989 + "\u20ac", 199_980),
+        ("x" * 99_989 + "\U0001f4a9", 399_960),
+        ("\udcff" * 99_990, 199_980),
+    ],
+)
+def test_a_line_counts_by_the_memory_that_its_text_takes(text, text_bytes):
+    data = raw_bytes(f"a\t1\n{text}\nb\t2")
+    assert lines_of(data, max_text_bytes=text_bytes) == ["a\t1", text, "b\t2"]
+    first, line, last = lines_of(data, max_text_bytes=text_bytes - 1)
+    assert (first, last) == ("a\t1", "b\t2")
+    assert isinstance(line, OversizedLine)
+    assert (line.length, line.text_bytes) == (len(raw_bytes(text)), text_bytes)
+
+
 def test_an_oversized_line_has_no_tab_and_travels():
-    line = OversizedLine(7)
+    line = OversizedLine(7, 28)
     assert line.partition("\t") == ("", "", "")
     copy = pickle.loads(pickle.dumps(line))
     assert isinstance(copy, OversizedLine)
-    assert copy.length == 7
+    assert (copy.length, copy.text_bytes) == (7, 28)
 
 
 def test_a_huge_line():

@@ -290,6 +290,22 @@ def test_merge_combines_frames(place: Place) -> None:
     assert items(place.reduce(merged[1])) == [("k", [sum(range(8)), 8])]
 
 
+def test_what_is_written_for_a_group_on_disk_is_not_held_whole(place: Place) -> None:
+    held: list[int] = []
+
+    def copy(key: Any, values: Any, context: Any) -> None:
+        for value in values:
+            context.writeline(value)
+            held.append(len(context.written))
+
+    pairs = [(key, f"{key}{number:06}") for number in range(20_000) for key in "ab"]
+    (run,) = place.runs(pairs, budget=100_000)
+    reduced = place.reduce(run, reduce=copy, budget=100_000, items=False)
+    assert text(reduced.parts) == "".join(f"{value}\n" for _, value in sorted(pairs))
+    assert max(held) < 10_000
+    assert sum(part.lines for part in reduced.parts) == len(pairs)
+
+
 def test_merge_adds_tallies() -> None:
     merge = Merge(Job(map=nothing, reduce=listed))
     one, two = Tallies((b"1",)), Tallies((b"2",))

@@ -107,8 +107,9 @@ class Pipeline:
 
 
 def settle(fold: Fold, context: MapContext) -> None:
-    fold.settle(context.keys)
+    fold.settle(context.keys, context.large)
     context.keys.clear()
+    context.large.clear()
 
 
 def naive(partitions: Any) -> list[tuple[Any, list[Any]]]:
@@ -645,6 +646,20 @@ def test_estimates_are_of_the_right_order() -> None:
     assert estimate_size([[1] * 100] * 1000) > 1_000_000, "elements of elements count"
 
 
+def test_an_estimate_of_what_holds_itself_comes_to_an_end() -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    nested: Any = 1
+    for _ in range(60):
+        nested = [nested, nested]
+    assert estimate_size(endless) < 1000
+    assert estimate_size(nested) < 100_000
+
+
+def test_an_estimate_sees_more_than_the_first_elements() -> None:
+    assert estimate_size(["a"] * 200 + ["x" * 1_000_000] * 200) > 50_000_000
+
+
 def test_what_does_not_pickle_has_an_estimate_too() -> None:
     assert estimate_size(lambda: 0) == 1000
 
@@ -750,6 +765,50 @@ def test_a_group_beyond_the_budget_lies_on_disk(tmp_path: Path) -> None:
         (run,) = pipeline.runs(partitions)
         ((_, values),) = ((k, v) for k, v in read_groups(run, None, budget, str(tmp_path)))
         assert type(values) is kind
+
+
+def test_values_on_disk_end_with_their_group(tmp_path: Path) -> None:
+    (run,) = Pipeline(tmp_path, budget=1).runs([[[("k", 1), ("k", 2)], [("l", 3), ("l", 4)]]])
+    kept = [values for _, values in read_groups(run, None, 1, str(tmp_path))]
+    assert len(kept) == 2
+    with pytest.raises(ValueError, match=r"2 values lay on disk.* keep a list of those"):
+        list(kept[0])
+
+
+def test_frames_that_are_large_are_merged_a_few_at_once(tmp_path: Path) -> None:
+    """What is held of each stream is its largest frame, which is large where a value is."""
+    budget = 1 << 20
+    pairs = [[[(f"{part} {number}", "x" * 300_000) for number in range(4)]] for part in range(20)]
+    pipeline = Pipeline(tmp_path, budget=budget)
+    (run,) = pipeline.runs(pairs)
+    held: list[int] = []
+    merge_streams = runs._merge_streams
+
+    def note(chunks: Any) -> Any:
+        held.append(sum(chunk.largest for chunk in chunks))
+        return merge_streams(chunks)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "_merge_streams", note)
+        groups = pipeline.read(run)
+    assert spell(groups) == spell(naive(pairs))
+    assert len(held) > 2
+    assert max(held) <= budget
+
+
+@pytest.mark.parametrize("combine", [None, concatenate])
+def test_what_is_large_counts_even_where_a_sample_does_not_see_it(
+    tmp_path: Path, combine: Any
+) -> None:
+    """All that is large under one key of a thousand: the budget holds, and so do the frames."""
+    batches = [
+        [(str(number), "x") for number in range(1000)] + [("500", "y" * 100_000)] * 3
+        for _ in range(20)
+    ]
+    fold = Pipeline(tmp_path, budget=4 << 20, combine=combine).fold(batches)
+    (run,) = fold.finish()
+    assert len(run.chunks) > 1, "6 MB spill before the end"
+    assert all(isinstance(chunk, Extent) and chunk.largest < 700_000 for chunk in run.chunks)
 
 
 def test_a_combined_group_stays_in_memory(tmp_path: Path) -> None:

@@ -102,6 +102,18 @@ def test_a_work_dir_that_was_made_stays_while_it_is_used(tmp_path: Path) -> None
     assert (tmp_path / "a/mine").read_text() == "x"
 
 
+@pytest.mark.parametrize("names", [["results.csv"], ["lock", "results.csv"]])
+def test_a_folder_of_the_users_is_not_swept_whatever_its_name(
+    tmp_path: Path, names: list[str]
+) -> None:
+    mine = tmp_path / "run-202611240218"
+    mine.mkdir()
+    for name in names:
+        (mine / name).write_text("mine")
+    RunDir.create(str(tmp_path)).remove()
+    assert sorted(path.name for path in mine.iterdir()) == names
+
+
 def test_a_relative_work_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run = RunDir.create("work")
