@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from daskmr.database import damage, is_damaged
 from daskmr.errors import InputError, JobError
 from daskmr.listing import InputFile
 from daskmr.manifest import Copy, Manifest, in_chunks, is_manifest
@@ -35,6 +36,7 @@ __all__ = ["Cache", "Local", "State", "caches"]
 
 T = TypeVar("T")
 
+_NAME = re.compile(r"cache(@.+)?\.sqlite")
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _USED_AGAIN = 3600.0  # seconds after which a use is written down again
 _LONGEST_POLL = 0.5  # seconds between looks at what another process fetches
@@ -150,7 +152,12 @@ class Cache:
     def at(cls, data_dir: str) -> Cache | None:
         """The cache whose data dir this is; ``None`` for any other folder."""
         root = os.path.abspath(data_dir)
-        return cls(root) if is_manifest(root + ".sqlite") else None
+        path = root + ".sqlite"
+        if is_manifest(path):
+            return cls(root)
+        if _NAME.fullmatch(os.path.basename(path)) and is_damaged(path):
+            raise damage(path, "it is no database")  # else a cache would pass for local data
+        return None
 
     def __reduce__(self) -> Any:
         return Cache, (self.root,)
@@ -267,6 +274,15 @@ class Cache:
         if copy is None or not _is_of(copy, file):
             return None
         return self._at(file) if copy.lies_as(self.staging.found(file.path)) else None
+
+    def distrust(self, file: InputFile) -> bool:
+        """Whether the bytes of the copy are not those that were fetched; it is not used then."""
+        copy = self.manifest.get([file.path]).get(file.path)
+        read = read_digest(self._at(file))
+        if copy is None or read is None or read.digest == copy.digest:
+            return False
+        self.manifest.distrust(file.path)
+        return True
 
     def fetch(self, store: Store, file: InputFile) -> Local:
         """Have `file` here, and fetch it if it isn't; from sync code."""
@@ -389,7 +405,7 @@ def caches(work_dir: str) -> list[Cache]:
     roots = [
         os.path.join(work_dir, name.removesuffix(".sqlite"))
         for name in names
-        if re.fullmatch(r"cache(@.+)?\.sqlite", name)
+        if _NAME.fullmatch(name)
     ]
     return [cache for root in roots if (cache := Cache.at(root)) is not None]
 

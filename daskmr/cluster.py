@@ -85,10 +85,13 @@ def prewarm(processes: bool = True) -> None:
     try:
         multiprocessing.set_forkserver_preload(["daskmr._preload"])
         # First by itself: its start unblocks the signals that are blocked below.
-        with _environment({**_QUIET_TRACKER, **unset()}):
+        with _environment({**_QUIET_TRACKER, **unset()}), _blocked(signal.SIGHUP):
             resource_tracker.ensure_running()
         # A worker is given its credentials by its nanny; as a fork, it would show these for ever.
-        with _environment({**_forkserver_environment(), **unset()}), _sigint_blocked():
+        with (
+            _environment({**_forkserver_environment(), **unset()}),
+            _blocked(signal.SIGINT, signal.SIGHUP),
+        ):
             _remove_socket_at_end()
             forkserver.ensure_running()
     except OSError as error:
@@ -152,9 +155,9 @@ def _set_environment(values: Mapping[str, str | None]) -> None:
 
 
 @contextmanager
-def _sigint_blocked() -> Iterator[None]:
-    """A child started here never sees Ctrl-C, which a terminal sends to all processes alike."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def _blocked(*signals: signal.Signals) -> Iterator[None]:
+    """A child started here never sees these, which a terminal sends to all processes alike."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, set(signals))
     try:
         yield
     finally:

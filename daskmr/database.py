@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from daskmr.errors import InputError, JobError
 
-__all__ = ["Database", "is_stamped"]
+__all__ = ["Database", "damage", "is_damaged", "is_stamped"]
 
 _BUSY_SECONDS = 60.0  # a write takes less than a millisecond, so this is many processes' worth
 # File systems without the shared memory between machines that SQLite's write-ahead log needs.
@@ -125,15 +125,20 @@ class Database:
         else:
             return
         if "not a database" in cause or "malformed" in cause:
-            raise InputError(
-                f"The manifest of the cache, {self.path}, is damaged ({cause}). Remove it, and its "
-                "-wal and -shm files: the next run makes another, and takes over those files of "
-                "the cache whose bytes it can check."
-            )
+            raise damage(self.path, cause)
         raise JobError(
             f"The manifest of the cache, {self.path}, cannot be used: {cause}. Check the disk and "
             "the permissions there, or use another --work-dir."
         )
+
+
+def damage(path: str, cause: str) -> InputError:
+    """The failure that a damaged manifest is."""
+    return InputError(
+        f"The manifest of the cache, {path}, is damaged ({cause}). Remove it, and its "
+        "-wal and -shm files: the next run makes another, and takes over those files of "
+        "the cache whose bytes it can check."
+    )
 
 
 def _stamp(connection: sqlite3.Connection) -> tuple[int, int]:
@@ -155,6 +160,19 @@ def is_stamped(path: str, application: int) -> bool:
             return _stamp(connection)[0] == application
     except sqlite3.Error:  # no such file, or none of SQLite's
         return False
+
+
+def is_damaged(path: str) -> bool:
+    """Whether there is something at `path` that SQLite cannot read; nothing is made or changed."""
+    uri = f"file:{quote(os.fsencode(os.path.abspath(path)))}?mode=ro"
+    try:
+        with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)) as connection:
+            _is_empty(connection)
+    except sqlite3.OperationalError:  # no such file, or it may not be read
+        return False
+    except sqlite3.DatabaseError:
+        return True
+    return False
 
 
 def choose_journal(connection: sqlite3.Connection, on_network: bool) -> str:

@@ -81,7 +81,11 @@ class Filesystem:
         await self._call("", self._check)
 
     def _check(self) -> None:
-        if self._fs.info(self.source.root)["type"] != "directory":
+        try:
+            info = self._fs.info(self.source.root)
+        except FileNotFoundError:
+            raise StoreError(f"{self._url('')} is not there: check the address.") from None
+        if info["type"] != "directory":
             raise StoreError(f"{self._url('')} is not a folder; give the one above the files.")
 
     async def page(

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from daskmr.errors import InputError
+from daskmr.errors import InputError, NothingMatchedError
 from daskmr.listing import InputFile, Listing, list_files, unite
 from daskmr.remote import Source, StoreError, parse_source
 
@@ -335,6 +335,8 @@ def _recorded(
     if state.absent:
         inputs = replace(inputs, listing=_without(inputs.listing, state, config))
         notes = (*notes, state.explain_absent())
+        if not inputs.listing.files and not config.allow_empty:
+            raise NothingMatchedError(f"There is nothing to read: {state.explain_absent()}.")
     return replace(inputs, cached=state.files, cached_bytes=state.bytes, notes=tuple(notes))
 
 

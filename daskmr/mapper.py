@@ -108,6 +108,10 @@ class MapTask:
     file_timeout: float | None
 
 
+class _DamagedCopy(Exception):
+    """A file in the cache is not what was fetched, though it looked like it."""
+
+
 @guarded
 def map_partition(partition: Partition, *, task: MapTask) -> list[tuple[int, Any]]:
     """Map a partition.
@@ -128,6 +132,8 @@ def map_partition(partition: Partition, *, task: MapTask) -> list[tuple[int, Any
             attempt = _Attempt(partition, task, attempt)
             try:
                 return attempt.run()
+            except _DamagedCopy:
+                attempt.discard()  # and again, from the store
             except CorruptFileError as error:
                 attempt.discard()
                 attempt.corrupt[attempt.file.path] = str(error)
@@ -349,6 +355,8 @@ class _Attempt:
         except CorruptFileError as error:
             if not isinstance(source, str):
                 _read_to_end(source)
+            elif self._distrust(file):
+                raise _DamagedCopy from None
             if self.task.skip_corrupt:
                 raise
             failure = TaskFailed(
@@ -367,6 +375,14 @@ class _Attempt:
             self._check_bad()
             return
         raise failure
+
+    def _distrust(self, file: InputFile) -> bool:
+        """Whether it is the local copy alone that is damaged, which is not used again then."""
+        cache = self.task.remote.open_cache() if file.is_remote and self.task.remote else None
+        if cache is None:
+            return False
+        with cache:
+            return cache.distrust(file)
 
     def _check_size(self, path: str) -> None:
         size = os.stat(path).st_size

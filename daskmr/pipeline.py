@@ -236,6 +236,8 @@ def mapreduce(
         raise InputError(f"data_dir must be a path, not {data_dir!r}.")
     job = load_job(job)
     schema = load_schema(input_filter, config.schema)
+    if output is not None and config.local_only:
+        _refuse_network(os.fspath(output))
     if output is not None:
         _refuse_to_overwrite(output, job.path, input_filter, config.schema)
     if delete_data and output is None:
@@ -284,6 +286,16 @@ def _refuse_to_overwrite(output: str | os.PathLike[str], *sources: Any) -> None:
                 f"The output {os.fspath(output)!r} is a file that the job needs, and would replace "
                 "it. Name another one with --output."
             )
+
+
+def _refuse_network(output: str) -> None:
+    """Raise InputError for an output that a run without a network could not write."""
+    protocol, found, _ = output.partition("://")
+    if found and protocol.lower() not in ("file", "local", "memory"):
+        raise InputError(
+            f"--local-only touches no network, and the output {output!r} is in a store. Write to a "
+            "local file, or leave --local-only out."
+        )
 
 
 def _refuse_input_as_output(inputs: Inputs, target: OutputFile | None) -> None:

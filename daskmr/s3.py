@@ -122,7 +122,19 @@ class S3:
         elif start:
             arguments["StartAfter"] = key + start
         url = self._url(prefix + name_prefix)
-        response = await self._call("list_objects_v2", url, Prefix=key + name_prefix, **arguments)
+        try:
+            response = await self._call(
+                "list_objects_v2", url, Prefix=key + name_prefix, **arguments
+            )
+        except MissingObject:
+            failure = StoreError(
+                f"{url} cannot be listed: what answers says that there is no such thing. Check that "
+                "the endpoint is an S3 store, and that no proxy answers for it."
+            )
+        else:
+            failure = None
+        if failure is not None:
+            raise failure
         return parse_page(response["Body"], self._bucket, key, name_prefix)
 
     # --- reading ----------------------------------------------------------------------------------

@@ -407,6 +407,25 @@ def test_what_is_not_as_it_was_fetched_is_not_used(
         assert (place.folder / "outside").read_bytes() == place.objects[damaged]
 
 
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_damaged_copy_is_no_corrupt_file(place: Place, skip: bool) -> None:
+    """Such as a disk makes of it, which tells by neither size nor time."""
+    place.put(8)
+    expected = place.expected()
+    place.call()
+    damaged = place.cache / sorted(place.objects)[3]
+    before = damaged.stat()
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 255
+    damaged.write_bytes(data)
+    os.utime(damaged, ns=(before.st_atime_ns, before.st_mtime_ns))
+    result = place.call(skip_corrupt_files=skip)
+    assert (result.corrupt, result.fetched) == ((), 1)
+    assert "no longer what was fetched" in result.notes[0]
+    assert place.output.read_bytes() == expected
+    place.check_nothing_left()
+
+
 def test_a_cache_as_data_dir_tells_what_was_altered(place: Place) -> None:
     place.put(8)
     place.call()
@@ -416,6 +435,17 @@ def test_a_cache_as_data_dir_tells_what_was_altered(place: Place) -> None:
     assert done.returncode == 0
     assert f"not as they were fetched from s3://{place.bucket.name}" in done.stderr
     assert altered in done.stderr
+
+
+@pytest.mark.parametrize("options", [{"bucket": None}, {"data_dir": None}, {}])
+def test_a_damaged_manifest_is_no_missing_one(place: Place, options: dict[str, Any]) -> None:
+    place.put(4)
+    place.call()
+    for end in ("-wal", "-shm"):
+        Path(f"{place.cache}.sqlite{end}").unlink(missing_ok=True)
+    Path(f"{place.cache}.sqlite").write_bytes(b"garbage" * 1000)
+    with pytest.raises(InputError, match="manifest of the cache, .*, is damaged"):
+        place.call(local_only=True, **{"data_dir": place.cache, **options})
 
 
 def test_a_link_to_a_directory_is_not_followed(place: Place) -> None:
@@ -560,6 +590,7 @@ def test_damage_of_a_large_object_without_a_cache_is_no_corrupt_file(
         (["-k", "KEY"], {}, "--aws-key and --aws-secret-key go together"),
         (["-l"], {}, "Nothing was ever fetched from"),
         (["-l", "--no-cache"], {}, "leave one out"),
+        (["-l", "-o", "s3://bucket/key"], {}, "touches no network"),
         (["-o", "s3://no-such-bucket/key"], {}, "There is no bucket no-such-bucket"),
         (["-o", "s3://bucket/"], {}, "names no object"),
     ],
