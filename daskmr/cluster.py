@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
+import glob
 import json
 import logging
 import math
@@ -40,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 _OPEN_FILES = 128  # what a client and its scheduler take, with room for segments
 _HOST = "127.0.0.1"
+_SOCKET_LOCK = "daskmr-lock"
 _POLL_SECONDS = 0.2
 _DASHBOARD_AFTER_SECONDS = 5.0
 _CLOSE_SECONDS = 3.0
@@ -94,6 +97,7 @@ def prewarm(processes: bool = True) -> None:
         ):
             _remove_socket_at_end()
             forkserver.ensure_running()
+        _sweep_sockets()
     except OSError as error:
         global _forkserver_fails
         _forkserver_fails = True
@@ -102,10 +106,37 @@ def prewarm(processes: bool = True) -> None:
 
 @functools.cache
 def _remove_socket_at_end() -> None:
-    """Have the folder with the forkserver's socket removed where Python's own clean-up is not run."""
+    """Have the folder with the forkserver's socket removed where Python's own clean-up is not run.
+
+    What does not come to that either, as it is killed, leaves a lock that is free.
+    """
     from multiprocessing import util
 
-    on_hard_exit(functools.partial(shutil.rmtree, util.get_temp_dir(), ignore_errors=True))
+    folder = util.get_temp_dir()
+    path = os.path.join(folder, _SOCKET_LOCK)
+    lock = os.open(f"{path}.new", os.O_CREAT | os.O_RDWR, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    os.rename(f"{path}.new", path)  # a sweep of another run finds it locked, or not at all
+    on_hard_exit(functools.partial(shutil.rmtree, folder, ignore_errors=True))
+
+
+def _sweep_sockets() -> None:
+    """Remove the folders with sockets that runs of this user left which were killed."""
+    from multiprocessing import util
+
+    own = util.get_temp_dir()
+    beside = os.path.join(glob.escape(os.path.dirname(own)), "pymp-*", _SOCKET_LOCK)
+    for path in glob.iglob(beside):
+        folder = os.path.dirname(path)
+        if folder == own:
+            continue
+        with suppress(OSError):  # another user's, or removed meanwhile
+            lock = os.open(path, os.O_RDWR)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
 
 
 def _has_forkserver() -> bool:

@@ -127,14 +127,10 @@ class S3:
                 "list_objects_v2", url, Prefix=key + name_prefix, **arguments
             )
         except MissingObject:
-            failure = StoreError(
+            raise StoreError(
                 f"{url} cannot be listed: what answers says that there is no such thing. Check that "
                 "the endpoint is an S3 store, and that no proxy answers for it."
-            )
-        else:
-            failure = None
-        if failure is not None:
-            raise failure
+            ) from None
         return parse_page(response["Body"], self._bucket, key, name_prefix)
 
     # --- reading ----------------------------------------------------------------------------------

@@ -147,6 +147,30 @@ def test_a_temporary_directory_of_a_long_name(place: Path) -> None:
     assert not list(scratch.iterdir())
 
 
+def test_what_a_killed_command_leaves_is_removed_by_the_next(place: Path) -> None:
+    scratch = place / "scratch"
+    scratch.mkdir()
+    slow = JOB.replace("context.write(key, 1)", "__import__('time').sleep(60)")
+    (place / "slow.py").write_text(slow)
+    environment = {**os.environ, "TMPDIR": str(scratch)}
+    command = [sys.executable, "-m", "daskmr", "run"]
+    with subprocess.Popen(
+        [*command, "slow.py", "-d", "data"], cwd=place, env=environment
+    ) as killed:
+        until = time.monotonic() + 30
+        while not list(place.glob(".daskmr/run-*/marks/*")) and time.monotonic() < until:
+            time.sleep(0.02)
+        other = [*command, "job.py", "-d", "data", "-w", "other"]
+        subprocess.run(other, cwd=place, env=environment, check=True, capture_output=True)
+        assert len(list(scratch.iterdir())) == 1, "that of the one that lives"
+        killed.kill()
+    assert len(list(scratch.iterdir())) == 1
+    command = [*command, "job.py", "-d", "data"]
+    subprocess.run(command, cwd=place, env=environment, check=True, capture_output=True)
+    assert not list(scratch.iterdir())
+    assert not list((place / ".daskmr").iterdir())
+
+
 def test_no_process_is_left_when_the_command_returns(place: Path) -> None:
     command = [sys.executable, "-m", "daskmr", "run", "job.py", "-d", "data", "-q"]
     with subprocess.Popen(

@@ -444,7 +444,7 @@ def test_a_damaged_manifest_is_no_missing_one(place: Place, options: dict[str, A
     for end in ("-wal", "-shm"):
         Path(f"{place.cache}.sqlite{end}").unlink(missing_ok=True)
     Path(f"{place.cache}.sqlite").write_bytes(b"garbage" * 1000)
-    with pytest.raises(InputError, match="manifest of the cache, .*, is damaged"):
+    with pytest.raises(InputError, match=r"manifest of the cache, .*, is damaged"):
         place.call(local_only=True, **{"data_dir": place.cache, **options})
 
 
