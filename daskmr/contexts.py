@@ -83,18 +83,21 @@ def snapshot(value: Any) -> Any:
 def measured(value: Any) -> tuple[Any, int]:
     """Return the `snapshot` of a value, and the bytes that it takes, counting only what can be many."""
     kind = type(value)
+    if kind is tuple or kind is list:
+        size = 8 * len(value)
+        for item in value:
+            if type(item) is str or type(item) is bytes:
+                size += len(item)
+            elif type(item) not in _ATOMS:
+                break
+        else:
+            return (value if kind is tuple else value[:]), size
     if kind is str or kind is bytes:
         return value, len(value)
     if kind in _ATOMS:
         return value, 0
     if kind in _CLOCKS and type(value.tzinfo).__module__ in _STANDARD:
         return value, 0
-    if (kind is tuple or kind is list) and _ATOMS.issuperset(map(type, value)):
-        size = 8 * len(value)
-        for item in value:
-            if type(item) is str or type(item) is bytes:
-                size += len(item)
-        return value if kind is tuple else value[:], size
     try:
         blob = dumps(value)
         return pickle.loads(blob), 2 * len(blob)
@@ -169,14 +172,15 @@ class MapContext:
         def write(key: Any, value: Any) -> None:
             if type(key) is not str:
                 key = canonical(key)
-            kind = type(value)
-            if kind is str or kind is bytes:
-                if len(value) > LARGE:
-                    note(key, len(value))
-            elif kind is not int and kind not in atoms:
-                value, size = measured(value)
-                if size > LARGE:
-                    note(key, size)
+            if type(value) is not int:
+                kind = type(value)
+                if kind is str or kind is bytes:
+                    if len(value) > LARGE:
+                        note(key, len(value))
+                elif kind not in atoms:
+                    value, size = measured(value)
+                    if size > LARGE:
+                        note(key, size)
             groups[key].append(value)
             keys.append(key)  # looked up as a method, it costs half of what a bound one does
 
