@@ -269,7 +269,7 @@ class Fold:
         if asked_at > size:
             self._refused[key] = asked_at
         kept = kept + values[taken:]
-        if key in self._large or estimate_size(kept[0]) > LARGE:
+        if key in self._large or (type(kept[0]) is not int and estimate_size(kept[0]) > LARGE):
             self._large[key] = sum(s for s in map(estimate_size, kept) if s > LARGE)
         return kept
 
