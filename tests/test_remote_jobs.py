@@ -57,16 +57,18 @@ MOMENTS = 20
 # --- data, and the ways to run a job over it ------------------------------------------------------
 
 
-def make_objects(count: int, days: int = 5) -> dict[str, bytes]:
-    """Small files in four directories, of several days."""
+def make_objects(count: int, days: int = 5, size: int = 0) -> dict[str, bytes]:
+    """Files in four directories, of several days; small ones, or such of at least `size` bytes."""
     objects = {}
+    noise = random.Random(count)
     for number in range(count):
         reason = ("idle_daily", "saved_session")[number // 2 % 2]
         channel = ("beta", "nightly")[number % 2]
         name = f"20131029030201.2013110{1 + number % days}.v2.log.{number:032x}.gz"
         lines = (f"k{(number + i) % 7}\t{'v' * ((number * i) % 60)}\n" for i in range(20))
+        text = "".join(lines) + (f"noise\t{noise.randbytes(size).hex()}\n" if size else "")
         objects[f"{reason}/Firefox/{channel}/28.0a1/{name}"] = gzip.compress(
-            "".join(lines).encode(), 1, mtime=0
+            text.encode(), 1, mtime=0
         )
     return objects
 
@@ -95,9 +97,9 @@ class Place:
         dimensions = [{"field_name": n, "allowed_values": allowed.get(n, "*")} for n in names]
         (self.folder / "filter.json").write_text(json.dumps({"dimensions": dimensions}))
 
-    def put(self, count: int) -> None:
+    def put(self, count: int, size: int = 0) -> None:
         """Have so many objects in the bucket."""
-        self.objects = make_objects(count)
+        self.objects = make_objects(count, size=size)
         self.bucket.put(self.objects)
         self.requests()
 
@@ -992,9 +994,13 @@ def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["client", "worker"])
-def test_kill_at_any_moment(place: Place, victim: str) -> None:
-    place.put(100)
+def test_kill_at_any_moment(
+    place: Place, victim: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    place.put(100, 300_000)
     expected = place.expected()
+    scratch = tmp_path_factory.mktemp("scratch")
+    environment = {**os.environ, "TMPDIR": str(scratch)}
     with slow_server(place, 0.005):
         started = time.monotonic()
         assert place.run().returncode == 0
@@ -1004,25 +1010,28 @@ def test_kill_at_any_moment(place: Place, victim: str) -> None:
     for _ in range(MOMENTS):
         shutil.rmtree(place.work)
         place.output.unlink(missing_ok=True)
-        with slow_server(place, 0.005), place.start() as process:
+        with slow_server(place, 0.005), place.start(env=environment) as process:
             time.sleep(moments.uniform(0.1, usual))
-            target = process
+            target: Any = process
             if victim == "worker" and (workers := workers_of(process)):
                 target = moments.choice(workers)
+            hit = False
             with suppress(psutil.NoSuchProcess):
+                hit = target is not process and target.status() != psutil.STATUS_ZOMBIE
                 target.kill()
             _, said = process.communicate(timeout=60)
-        killed += target is not process or process.returncode == -signal.SIGKILL
+        killed += hit or process.returncode == -signal.SIGKILL
         unfinished += any(place.work.glob("cache-partial/*"))
         if process.returncode == 0:
             assert place.output.read_bytes() == expected
         else:
             assert process.returncode == -signal.SIGKILL, said
             assert not place.output.exists() or place.output.read_bytes() == expected
-        done = place.run()
+        done = place.run(env={"TMPDIR": str(scratch)})
         assert (done.returncode, place.output.read_bytes()) == (0, expected), done.stderr
         assert place.in_cache() == place.objects
         place.check_nothing_left()
+        assert not list(scratch.iterdir())
     print(f"{killed} of {MOMENTS} killed, {unfinished} of them while they fetched")
     assert killed > MOMENTS // 2
     assert unfinished > 0 or victim == "worker"  # which the client clears up after
