@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from types import TracebackType
@@ -21,7 +20,6 @@ T = TypeVar("T")
 _AT_ONCE = 8
 _MOST_AHEAD = 64  # files that are fetched, or waited for, before their turn
 _NOTES = 20
-_SWITCH_SECONDS = 0.0005
 
 
 _Got: TypeAlias = "Local | InMemory | Unplaceable | None"  # None: to be read as it comes
@@ -86,15 +84,12 @@ class Prefetcher:
         self._turns = asyncio.Semaphore(at_once)
         self._store: Store | None = None
         self._stream: BinaryIO | None = None
-        self._switch_seconds = sys.getswitchinterval()
         self.fetched = 0
         self.fetched_bytes = 0
         self.notes: list[str] = []
         self.note_count = 0
 
     def __enter__(self) -> Prefetcher:
-        # A map function that computes keeps the loop of the store waiting so long at each turn.
-        sys.setswitchinterval(_SWITCH_SECONDS)
         return self
 
     def __exit__(
@@ -103,7 +98,6 @@ class Prefetcher:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        sys.setswitchinterval(self._switch_seconds)
         self.close()
 
     def __iter__(self) -> Iterator[tuple[InputFile, str | BinaryIO]]:
