@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dask_cluster import DaskCluster
 from fault_proxy import FaultProxy
 from store_server import CREDENTIALS, Bucket, StoreServer
 
@@ -59,6 +60,14 @@ def s3_server() -> Iterator[StoreServer]:
     server = StoreServer()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def dask_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
+    """A scheduler and two workers, for all tests that leave them as they were."""
+    cluster = DaskCluster(tmp_path_factory.mktemp("cluster"))
+    yield cluster
+    cluster.stop()
 
 
 @pytest.fixture
