@@ -78,6 +78,17 @@ def guarded_cache(context: click.Context) -> None:
     metavar="SIZE",
     help='Memory of a worker process, as "2GB"; 0 is no limit.  [default: an equal share]',
 )
+@click.option(
+    "--scheduler", metavar="ADDRESS", help="A Dask cluster to run on, as tcp://HOST:8786."
+)
+@click.option(
+    "--cluster",
+    metavar="NAME|FILE",
+    help="A cluster to make for the run: a YAML file, or a name (ssh, slurm, kubernetes, ...).",
+)
+@click.option("--tls-ca-file", metavar="FILE", help="The authority that the cluster trusts.")
+@click.option("--tls-cert", metavar="FILE", help="The certificate to show to the scheduler.")
+@click.option("--tls-key", metavar="FILE", help="The key of --tls-cert.")
 @click.option("--schema", metavar="FILE", help="JSON schema of the layout.")
 @click.option("--inline", is_flag=True, help="No cluster: run in this process, for breakpoint().")
 @click.option(
@@ -168,10 +179,19 @@ def run(script: str, output: str, inline: bool, verbose: bool, quiet: bool, **op
     gc.disable()  # imports make no garbage, and a tenth of a second of looking for it
 
     with _standard_output() as stdout, _exit_codes(verbose), signals():
-        prewarm(processes=not inline)  # first, so that it imports while this process does
+        prewarm(
+            processes=_on_this_machine(inline, options)
+        )  # first, so that it imports while this process does
         _run(script, output, inline, quiet, stdout, options)
         kill_children()  # the server of workers, and what a script has started
         _leave(0)  # still here, where a signal no longer counts
+
+
+def _on_this_machine(inline: bool, options: dict[str, Any]) -> bool:
+    """Tell whether workers will be started here, as far as that can be told before Dask is there."""
+    variables = ("DASK_SCHEDULER_ADDRESS", "DASK_DASKMR__SCHEDULER", "DASK_DASKMR__CLUSTER")
+    elsewhere = inline or options["scheduler"] or options["cluster"]
+    return not (elsewhere or any(name in os.environ for name in variables))
 
 
 def _run(

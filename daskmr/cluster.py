@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from daskmr.credentials import for_workers, unset
 from daskmr.errors import InputError, JobError, TaskFailed
+from daskmr.existing import examine, temporary_security
 from daskmr.interruption import kill_children, on_hard_exit
 from daskmr.marks import is_alive, note_kill, read_marks
 from daskmr.memory import system_kills
@@ -255,7 +256,8 @@ def connect(
     Raises
     ------
     InputError
-        For more mappers than make sense, or a client that is asynchronous or closed.
+        For more mappers than make sense, a client that is asynchronous or closed, or a cluster that
+        cannot run the job.
     JobError
         When the cluster cannot be started.
     """
@@ -263,7 +265,8 @@ def connect(
         yield Session(None, 1)
     elif client is not None:
         with _checked(client):
-            yield Session(client, max(1, len(client.nthreads())))
+            notes = examine(client, config)
+            yield Session(client, max(1, len(client.nthreads())), notes=notes)
     else:
         with _local(config, _count_workers(config, n_partitions), Path(run_dir)) as session:
             yield session
@@ -278,13 +281,20 @@ class Session:
         ``None`` when the session is inline.
     workers : int
         Worker processes.
+    notes : tuple of str
+        What there is to say of them.
     """
 
     def __init__(
-        self, client: Client | None, workers: int, cluster: _LocalWorkers | None = None
+        self,
+        client: Client | None,
+        workers: int,
+        cluster: _LocalWorkers | None = None,
+        notes: tuple[str, ...] = (),
     ) -> None:
         self.client = client
         self.workers = workers
+        self.notes = notes
         self._cluster = cluster
         self._hooks: list[Callable[[], object]] = []
         self._opened = time.monotonic()
@@ -424,6 +434,7 @@ class _Guard:
     _INTERVAL = 5.0
     _PATIENCE = 45.0
     _PATIENCE_AT_FIRST = 300.0  # an adaptive cluster may take minutes to bring its first worker
+    _SILENCE = 120.0  # a scheduler that takes a large graph apart may be silent for seconds
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -437,6 +448,11 @@ class _Guard:
             asking, self._asking = self._asking, None
             if asking.exception() is None:  # else the future of the job fails by itself
                 self._judge(list(asking.result()["workers"].values()), now)
+        if self._asking is not None and now - self._asked > self._SILENCE:
+            raise JobError(
+                f"The Dask scheduler has not answered for {self._SILENCE:g} s, so the job cannot go "
+                "on. Look at its log, and start the job again."
+            )
         if self._asking is None and now - self._asked >= self._INTERVAL:
             self._asked = now
             identity = self._client.scheduler.identity(n_workers=-1)
@@ -510,7 +526,9 @@ def _local(config: Config, workers: int, run_dir: Path) -> Iterator[Session]:
         # Both for the whole session: a worker that dies is started anew under these settings.
         stack.enter_context(dask.config.set(_settings(run_dir)))
         stack.enter_context(_nanny_environment_undone())
-        cluster = _LocalWorkers(workers, _memory_limit(config, workers), run_dir)
+        cluster = _LocalWorkers(
+            workers, _memory_limit(config, workers), run_dir, tls=config.local_tls
+        )
         stack.callback(shutil.rmtree, run_dir / "dask-scratch-space", ignore_errors=True)
         try:
             yield Session(cluster.start(), workers, cluster)
@@ -592,8 +610,9 @@ def _nanny_environment_undone() -> Iterator[None]:
 class _LocalWorkers:
     """A LocalCluster that ends by killing its workers."""
 
-    def __init__(self, workers: int, memory_limit: int, run_dir: Path) -> None:
+    def __init__(self, workers: int, memory_limit: int, run_dir: Path, *, tls: bool) -> None:
         self._workers = workers
+        self._security = {"security": temporary_security()} if tls else {}
         self.memory_limit = memory_limit
         self.killed: dict[int, int] = {}  # as `Session.killed_for_memory` gives it
         self._system_kills, self._system_killed = system_kills(), -math.inf
@@ -624,6 +643,7 @@ class _LocalWorkers:
                 dashboard_address=f"{_HOST}:0",
                 scheduler_kwargs={"dashboard": False},
                 silence_logs=logging.CRITICAL,
+                **self._security,
             )
             self._cluster.scale(self._workers)
             # Given the cluster, not its address, the client waits for the workers: one that died

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -65,6 +66,18 @@ class Config:
         Leave out what cannot be fetched.
     read_timeout, connect_timeout : float
         Seconds without a byte, and to be connected, before a request is tried again.
+    scheduler : str or None
+        Address of a Dask scheduler to use.
+    cluster : str or None
+        Name or file of a cluster to make for the run.
+    clusters : dict
+        Those that have a name.
+    tls_ca_file, tls_cert, tls_key : str or None
+        Files with which to talk to a scheduler over TLS.
+    local_tls : bool
+        Have the processes on this machine talk over TLS.
+    worker_timeout : float
+        Seconds to wait for the first worker of a cluster that has none.
     """
 
     num_mappers: int | None
@@ -96,6 +109,14 @@ class Config:
     skip_missing: bool
     read_timeout: float
     connect_timeout: float
+    scheduler: str | None
+    cluster: str | None
+    clusters: Mapping[str, Any]
+    tls_ca_file: str | None
+    tls_cert: str | None
+    tls_key: str | None
+    local_tls: bool
+    worker_timeout: float
 
 
 @functools.cache
@@ -204,6 +225,14 @@ def _flag(value: Any) -> bool:
     return value
 
 
+def _mapping(value: Any) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ValueError("it must be a mapping")
+    return value
+
+
 _PARSERS: dict[str, Any] = {
     "num_mappers": _optional(_positive),
     "num_reducers": _optional(_positive),
@@ -234,4 +263,12 @@ _PARSERS: dict[str, Any] = {
     "skip_missing": _flag,
     "read_timeout": _seconds,
     "connect_timeout": _seconds,
+    "scheduler": _optional(_text),
+    "cluster": _optional(_text),
+    "clusters": _mapping,
+    "tls_ca_file": _optional(_text),
+    "tls_cert": _optional(_text),
+    "tls_key": _optional(_text),
+    "local_tls": _flag,
+    "worker_timeout": _seconds,
 }

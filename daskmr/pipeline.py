@@ -28,7 +28,9 @@ from daskmr.cluster import Session, WorkerDied, connect
 from daskmr.config import Config, load_config
 from daskmr.credentials import given
 from daskmr.deaths import explain_death, explain_kills
+from daskmr.deploy import load_deployment
 from daskmr.errors import InputError, JobError, NothingMatchedError
+from daskmr.existing import choose, existing_scheduler, security_of
 from daskmr.inputs import Inputs, find_inputs, source_of, stores_closed
 from daskmr.interruption import deferred, finished, on_hard_exit
 from daskmr.job import Job, load_job
@@ -50,6 +52,7 @@ from daskmr.runs import Spilling
 from daskmr.schema import load_schema
 from daskmr.segments import Extent
 from daskmr.tally import BadRecord, Profile, Span, Tallies, Tally, merge_profiles
+from daskmr.versions import Pinned
 from daskmr.workdir import RunDir
 
 if TYPE_CHECKING:
@@ -225,15 +228,17 @@ def mapreduce(
     ...     print(channel, count)
     """
     started = time.time()
-    config = load_config(**options)
-    _check(config, client, inline)
-    if client is not None and (aws_key is not None or aws_secret_key is not None):
+    config = choose(load_config(**options), options, client, inline)
+    local = client is None and config.scheduler is None and config.cluster is None
+    _check(config, client, inline, local)
+    if not local and (aws_key is not None or aws_secret_key is not None):
         raise InputError(
             "Credentials given as options cannot reach the workers of a running cluster without "
             "being seen there. Give them to the workers, by a role or in their environment."
         )
     if data_dir is not None and not isinstance(data_dir, str | os.PathLike):
         raise InputError(f"data_dir must be a path, not {data_dir!r}.")
+    deployment = load_deployment(config.cluster, config.clusters) if config.cluster else None
     job = load_job(job)
     schema = load_schema(input_filter, config.schema)
     if output is not None and config.local_only:
@@ -258,14 +263,20 @@ def mapreduce(
                     config.fetch_retries,
                 )
                 _at_end(stack, target.discard)
+        places = stack.enter_context(ExitStack())
+        if config.scheduler is not None:
+            client = places.enter_context(existing_scheduler(config.scheduler, config))
         stack.enter_context(stores_closed())
         inputs = find_inputs(data_dir, schema, config, on_listing)
         _at_end(stack, inputs.sweep)
         _refuse_input_as_output(inputs, target)
         if not inputs.listing.files and not config.allow_empty:
             raise NothingMatchedError(inputs.listing.explain_nothing())
+        if deployment is not None:
+            client = places.enter_context(deployment.started(security_of(config)))
         run = _Run(job, config, inputs, run_dir, target is None, profile, client, inline, started)
         outcome = run.execute()
+        places.close()  # what is made for the job is not paid for while the output is written
         _check_bad_records(outcome.tally, config)
         result = _write(outcome, run, target)
         if target is None:
@@ -333,11 +344,7 @@ def _at_end(stack: ExitStack, clean: Callable[[], None]) -> None:
     stack.callback(undisturbed)
 
 
-def _check(config: Config, client: Any, inline: bool) -> None:
-    if inline and client is not None:
-        raise InputError(
-            "A job runs either inline or on a client's cluster: leave one of them out."
-        )
+def _check(config: Config, client: Any, inline: bool, local: bool) -> None:
     if client is not None and not hasattr(client, "scheduler_info"):
         raise InputError(f"client must be a distributed.Client, not {client!r}.")
     if (config.num_reducers or 0) > _MOST_WANTED:
@@ -348,7 +355,7 @@ def _check(config: Config, client: Any, inline: bool) -> None:
         )
     limit = config.memory_limit
     needed = 3 * config.spill_bytes + _WORKER_BASE
-    if isinstance(limit, int) and 0 < limit < needed and not inline and client is None:
+    if isinstance(limit, int) and 0 < limit < needed and not inline and local:
         raise InputError(
             f"A memory limit of {limit:,} bytes is too small for spill-bytes {config.spill_bytes:,}: "
             f"a worker needs at least {needed:,}. Raise --memory-limit, or lower daskmr.spill-bytes "
@@ -381,6 +388,7 @@ class _Run:
     inline: bool
     started: float
     timings: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def execute(self) -> _Outcome:
         """Map, merge and reduce; what it costs is in `timings`."""
@@ -396,6 +404,7 @@ class _Run:
             run_dir=self.run_dir.path,
         ) as session:
             self.timings["start"] = time.time() - before
+            self.notes = session.notes
             outcome = self._outcome(self._compute(session, bag))
         # No task can be tried again now, so none needs its input again: the disk has room for the
         # output where the segments were.
@@ -436,13 +445,15 @@ class _Run:
         # As literals of its task, and not as a collection of their own, which would be a task each
         # that a worker answers to before it is told to map. The name is unique to the run, since
         # clients of one scheduler share keys of one name.
-        mapper = partial(map_packed, task=map_task)
+        mapper = Pinned(partial(map_packed, task=map_task))
         name = f"map-{self.run_dir.run_id}"
         graph = {(name, p.index): (mapper, pickle.dumps(p, 5)) for p in plan}
         runs = db.Bag(graph, name, len(graph))
         if job.reduce is None:
             return runs
-        folded = runs.foldby(itemgetter(0), never_met, combine=Merge(job), split_every=_SPLIT_EVERY)
+        folded = runs.foldby(
+            itemgetter(0), never_met, combine=Pinned(Merge(job)), split_every=_SPLIT_EVERY
+        )
         reduce_task = ReduceTask(
             job=job,
             run_dir=self.run_dir.path,
@@ -453,7 +464,7 @@ class _Run:
         )
         if reducers > 1:
             folded = folded.repartition(npartitions=reducers)
-        return folded.map_partitions(partial(reduce_buckets, task=reduce_task))
+        return folded.map_partitions(Pinned(partial(reduce_buckets, task=reduce_task)))
 
     def _buckets(self) -> tuple[int, int]:
         """Choose the number of buckets and of reducers; neither changes the result."""
@@ -583,7 +594,7 @@ def _write(outcome: _Outcome, run: _Run, target: OutputFile | None) -> Result:
         fetched_bytes=tally.fetched_bytes,
         cached=run.inputs.cached,
         cached_bytes=run.inputs.cached_bytes,
-        notes=run.inputs.notes + tally.notes,
+        notes=run.inputs.notes + run.notes + tally.notes,
         profile=outcome.profile,
         _parts=outcome.parts if target is None else (),
         _job=run.job if target is None else None,

@@ -1,0 +1,179 @@
+"""Whether the processes of a cluster fit this one: compared before any work, and by each task again."""
+
+from __future__ import annotations
+
+import functools
+import pickle
+import platform
+import re
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from typing import Any
+
+from daskmr._version import __version__
+from daskmr.errors import InputError, TaskFailed
+from daskmr.tracebacks import describe_exception
+
+__all__ = ["Pinned", "Versions", "compare", "here", "judge"]
+
+Versions = Mapping[str, str | None]
+
+# How many parts of a version must be equal: of Python, for its pickles of code; of Dask, for the
+# messages of its parts; of daskmr all, since its tasks hold values that another one lays out otherwise.
+_PARTS = {"python": 2, "dask": 2, "distributed": 2, "cloudpickle": 1, "msgpack": 1, "daskmr": 99}
+_NAMED = 3  # workers that one note names
+
+
+@functools.cache
+def here() -> Versions:
+    """Return the versions in this process, by package."""
+    versions: dict[str, str | None] = {"python": platform.python_version(), "daskmr": __version__}
+    for name in ("dask", "distributed", "cloudpickle"):
+        versions[name] = import_module(name).__version__
+    versions["msgpack"] = ".".join(map(str, import_module("msgpack").version))
+    return versions
+
+
+def compare(ours: Versions, theirs: Versions) -> tuple[list[str], list[str]]:
+    """Return the packages whose versions cannot work together, and those that differ a little.
+
+    A package that `theirs` does not name is not compared; one that is ``None`` there is missing.
+
+    Examples
+    --------
+    >>> ours = {"python": "3.11.2", "dask": "2026.8.0", "daskmr": "0.1.0"}
+    >>> compare(ours, {"python": "3.11.9", "dask": "2026.8.0", "daskmr": None})
+    (['daskmr'], ['python'])
+    """
+    breaking, differing = [], []
+    for name, parts in _PARTS.items():
+        if name not in ours or name not in theirs or ours[name] == theirs[name]:
+            continue
+        if _leading(ours[name], parts) != _leading(theirs[name], parts):
+            breaking.append(name)
+        else:
+            differing.append(name)
+    return breaking, differing
+
+
+def _leading(version: str | None, parts: int) -> list[str] | None:
+    return None if version is None else re.split(r"[.+]", version)[:parts]
+
+
+def judge(ours: Versions, others: Iterable[tuple[str, Versions]]) -> tuple[str, ...]:
+    """Compare this process with those of a cluster, and return what differs without harm.
+
+    Parameters
+    ----------
+    ours : mapping
+        As `here` gives it.
+    others : iterable of (str, mapping)
+        Whose they are, as ``"the worker tcp://10.0.0.7:40001"``, and their versions.
+
+    Raises
+    ------
+    InputError
+        For the first one with which the job would fail, or go wrong.
+    """
+    notes: dict[tuple[str, str | None], list[str]] = {}
+    for who, theirs in others:
+        breaking, differing = compare(ours, theirs)
+        if breaking:
+            raise InputError(_explain(who, breaking[0], ours, theirs))
+        for name in differing:
+            notes.setdefault((name, theirs[name]), []).append(who)
+    return tuple(
+        f"{_called(name)} is {version} on {_listed(who)}, and {ours[name]} here"
+        for (name, version), who in notes.items()
+    )
+
+
+def _explain(who: str, name: str, ours: Versions, theirs: Versions) -> str:
+    if theirs[name] is None:
+        return (
+            f"There is no {_called(name)} on {who}. Install what this machine has "
+            f"({_called(name)} {ours[name]}) there, in the environment that Dask runs in."
+        )
+    return (
+        f"{_called(name)} is {theirs[name]} on {who}, and {ours[name]} on this machine: a job cannot "
+        "run on both. Install the same version in both places."
+    )
+
+
+def _called(name: str) -> str:
+    return "Python" if name == "python" else name
+
+
+def _listed(who: list[str]) -> str:
+    more = f" and {len(who) - _NAMED:,} more" if len(who) > _NAMED else ""
+    return ", ".join(who[:_NAMED]) + more
+
+
+class Pinned:
+    """A task's function that runs only where the versions fit those of the process that made it.
+
+    It travels as bytes that are not looked into before the versions are compared: a worker that
+    joins a running job is checked by its first task. And the scheduler, which takes the graph apart,
+    runs none of the job's code.
+
+    Parameters
+    ----------
+    function : callable
+        One that pickles.
+
+    Examples
+    --------
+    >>> pickle.loads(pickle.dumps(Pinned(len)))("four")
+    4
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function: Callable[..., Any] | None = function
+        self._versions: Versions = here()
+        self._packed = b""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._function is None:
+            self._function = _unpacked(self._versions, self._packed)
+        return self._function(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[Callable[..., Pinned], tuple[Versions, bytes]]:
+        if not self._packed:
+            self._packed = pickle.dumps(self._function, 5)
+        return _restore, (self._versions, self._packed)
+
+
+def _restore(versions: Versions, packed: bytes) -> Pinned:
+    pinned = Pinned.__new__(Pinned)
+    pinned._function, pinned._versions, pinned._packed = None, versions, packed
+    return pinned
+
+
+def _unpacked(versions: Versions, packed: bytes) -> Callable[..., Any]:
+    breaking, _ = compare(versions, here())
+    if breaking:
+        name = breaking[0]
+        raise TaskFailed(
+            f"{_called(name)} is {here()[name]} on {_this_worker()}, which joined while the job ran, "
+            f"and {versions[name]} where the job was started. Nothing was written. Install the same "
+            "version in both places."
+        )
+    try:
+        function: Callable[..., Any] = pickle.loads(packed)
+    except Exception as error:
+        reason = describe_exception(error)
+    else:
+        return function
+    raise TaskFailed(
+        f"The job could not be loaded on {_this_worker()}: {reason}. Nothing was written. The worker "
+        "needs the same daskmr, and what it depends on, as the machine where the job was started."
+    )
+
+
+def _this_worker() -> str:
+    from distributed import get_worker
+
+    try:
+        return f"the worker {get_worker().address}"
+    except ValueError:  # no worker of Dask's
+        return platform.node()
