@@ -202,7 +202,9 @@ def _run(
     import dask.config
 
     # Read when distributed is imported: what it says while workers end is for its developers.
-    dask.config.set({"logging.distributed": "critical"})
+    # A lost scheduler is told once, and by this command.
+    quiet_logs = {"distributed": "critical", "distributed.client": "critical"}
+    dask.config.set(logging=dask.config.get("logging", {}) | quiet_logs)
 
     from daskmr.pipeline import mapreduce
     from daskmr.report import summarise

@@ -416,9 +416,10 @@ def _job_error(error: Exception) -> JobError | None:
     if isinstance(error, NoWorkerError | NoValidWorkerError):
         return JobError("All workers are gone, so the job cannot go on. Start it again.")
     if isinstance(error, FutureCancelledError | CommClosedError):
+        reason = " ".join(str(error).split()).removesuffix(".")
         return JobError(
-            "The connection to the Dask scheduler is lost, or somebody cancelled the job "
-            f"there: {error}. Look at the scheduler's log, and start the job again."
+            "The connection to the Dask scheduler is lost, or somebody cancelled the job there "
+            f"({reason}). Nothing was written. Look at the scheduler's log, and start the job again."
         )
     if isinstance(error, RuntimeError) and "deserialization" in str(error):
         return JobError(

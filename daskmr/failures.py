@@ -15,6 +15,7 @@ from daskmr.interruption import raises_interrupted
 from daskmr.job import Job
 from daskmr.memory import OutOfMemory, advice, bounded, describe_size, limit, peak
 from daskmr.tracebacks import describe_exception, format_user_traceback, user_location
+from daskmr.wanted import check_wanted
 
 __all__ = ["guarded", "is_interruption", "shortened", "user_failure"]
 
@@ -115,8 +116,13 @@ def no_exit() -> Iterator[None]:
         os._exit = leave
 
 
+# Held by the task that runs: of those on a worker with several threads, only one takes memory, and
+# calls functions of a script, which are written for one thread. Reentrant, as a task may run a job.
+_RUNNING = threading.RLock()
+
+
 def guarded(function: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Let only `TaskFailed` out of a task.
+    """Let only `TaskFailed` out of a task, and run one at a time.
 
     Anything else may not pickle, may hold all of the data, or may hang the client; so it is
     described in strings, and raised when the ``except`` block is left and nothing refers to it.
@@ -127,7 +133,8 @@ def guarded(function: Callable[_P, _T]) -> Callable[_P, _T]:
     @functools.wraps(function)
     def task(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         try:
-            with no_exit():
+            with _RUNNING, no_exit():
+                check_wanted()
                 return bounded(function, *args, **kwargs)
         except TaskFailed as error:
             failure = TaskFailed(error.message, error.details)

@@ -32,6 +32,7 @@ from daskmr.remote import StoreError
 from daskmr.runs import Fold, Run, Spilling, estimate_size
 from daskmr.tally import BadRecord, Span, Tallies, Tally
 from daskmr.tracebacks import describe_exception
+from daskmr.wanted import while_wanted
 
 if TYPE_CHECKING:
     from daskmr.prefetch import Prefetcher
@@ -403,7 +404,7 @@ class _Attempt:
         try:
             fits = self._longest_text()
             longest = min(self.task.max_record_bytes, fits or self.task.max_record_bytes)
-            batches = read_lines(source, longest, max_text_bytes=fits)
+            batches = while_wanted(read_lines(source, longest, max_text_bytes=fits))
             for lines, has_cr in marker.lines(batches):
                 reading = False
                 for line in lines:
