@@ -21,7 +21,13 @@ from daskmr.versions import Versions, here, judge
 if TYPE_CHECKING:
     from distributed import Client, Security
 
-__all__ = ["choose", "examine", "existing_scheduler", "security_of", "temporary_security"]
+__all__ = [
+    "choose",
+    "examine",
+    "existing_scheduler",
+    "security_of",
+    "temporary_security",
+]
 
 _CONNECT_SECONDS = 8.0
 _CLOSE_SECONDS = 3.0

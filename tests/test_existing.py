@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -31,7 +32,9 @@ def map(key, dims, value, context):
 def reduce(key, values, context):
     context.write(key, sum(values))
 """
-COUNTED = [(f"k{n}", sum(line.startswith(f"k{n}\t") for p in LINES for line in p)) for n in range(7)]
+COUNTED = [
+    (f"k{n}", sum(line.startswith(f"k{n}\t") for p in LINES for line in p)) for n in range(7)
+]
 SLEEPING = """
 import os, pathlib, time
 def map(key, dims, value, context):
@@ -212,7 +215,9 @@ def test_two_clients_at_once_do_not_mix(run: Callable[..., Any], tmp_path: Path)
     for folder in "abc":
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "sibling.py").write_text(f"name = {folder!r}")
-    importing = "from sibling import name\n" + COUNT.replace("write(key, sum", "write(key + name, sum")
+    importing = "from sibling import name\n" + COUNT.replace(
+        "write(key, sum", "write(key + name, sum"
+    )
 
     def job(number: int) -> list[Any]:
         folder = "abc"[number % 3]
@@ -245,7 +250,9 @@ def test_a_task_that_nobody_waits_for_ends(dask_cluster: DaskCluster, tmp_path: 
         wait_until(lambda: any(tmp_path.iterdir()))
         future.release()
     idle = [0, 0]
-    wait_until(lambda: [tasks for _, tasks, *_ in look(dask_cluster)["workers"].values()] == idle, 5)
+    wait_until(
+        lambda: [tasks for _, tasks, *_ in look(dask_cluster)["workers"].values()] == idle, 5
+    )
     assert len(list(tmp_path.iterdir())) < 1000
 
 
@@ -394,3 +401,33 @@ def test_workers_come_and_go(data: Path, tmp_path: Path) -> None:
     assert (process.returncode, said) == (0, "")
     written = (tmp_path / "out").read_text()
     assert written == "".join(f"{key}\t{count}\n" for key, count in COUNTED)
+
+
+@pytest.mark.slow
+def test_a_worker_that_joins_with_another_daskmr(data: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(ROOT / "daskmr", other / "daskmr", ignore=shutil.ignore_patterns("*.pyc"))
+    (other / "daskmr" / "_version.py").write_text('__version__ = "99.9"\n')
+    cluster = DaskCluster(tmp_path / "cluster", 1)
+    try:
+        with started(data, tmp_path, cluster, "-q", seconds=0.1) as process:
+            cluster.start_worker(env={"PYTHONPATH": str(other)}, nanny=False)
+            _, said = process.communicate(timeout=60)
+    finally:
+        cluster.stop()
+    assert process.returncode == 1
+    assert said.startswith("daskmr: daskmr is 99.9 on the worker tcp://127.0.0.1:")
+
+
+@pytest.mark.slow
+def test_a_worker_that_joins_without_daskmr(data: Path, tmp_path: Path) -> None:
+    cluster = DaskCluster(tmp_path / "cluster", 1)
+    try:
+        with started(data, tmp_path, cluster, "-q", seconds=0.1) as process:
+            cluster.start_worker(env={"PYTHONPATH": ""}, nanny=False)
+            _, said = process.communicate(timeout=60)
+    finally:
+        cluster.stop()
+    # It cannot read its first task, and leaves; another one takes that up.
+    assert (process.returncode, said) == (0, "")
+    assert (tmp_path / "out").read_text() == "".join(f"{key}\t{count}\n" for key, count in COUNTED)
