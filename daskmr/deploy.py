@@ -100,17 +100,22 @@ class Deployment:
     def _attempt(self, step: Callable[[], Any]) -> Any:
         try:
             return step()
-        except ImportError as error:
-            missing = _explain_missing(self.name, error)
-            reason = None
         except Exception as error:
-            reason = describe_exception(error)
-        if reason is None:
-            raise InputError(missing)
-        raise InputError(
-            f"The cluster {self.name!r} could not be made ({reason}). Look at its class and args in "
-            "the configuration."
-        )
+            missing = next((e for e in _causes(error) if isinstance(e, ImportError)), None)
+            if missing is not None:
+                explanation = _explain_missing(self.name, missing)
+            else:
+                explanation = (
+                    f"The cluster {self.name!r} could not be made ({describe_exception(error)}). "
+                    "Look at its class and args in the configuration."
+                )
+        raise InputError(explanation)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
 
 
 def _close(part: Any) -> None:
@@ -151,13 +156,10 @@ def load_deployment(name: str, configured: Mapping[str, Any]) -> Deployment:
         )
     if content.get("scale") is not None and content.get("adapt") is not None:
         raise InputError(f"The cluster {name!r} has both scale and adapt: leave one of them out.")
-    return Deployment(
-        name,
-        _import(name, content["class"]),
-        dask.config.expand_environment_variables(_mapping(name, content, "args")),
-        _mapping(name, content, "scale", count="n"),
-        _mapping(name, content, "adapt"),
-    )
+    args = dask.config.expand_environment_variables(_mapping(name, content, "args"))
+    scale = _mapping(name, content, "scale", count="n")
+    adapt = _mapping(name, content, "adapt")
+    return Deployment(name, _import(name, content["class"]), args, scale, adapt)
 
 
 def _find(name: str, configured: Mapping[str, Any]) -> Any:

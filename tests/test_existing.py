@@ -188,10 +188,9 @@ def test_a_job_runs_there_and_leaves_nothing(run: Callable[..., Any]) -> None:
 def test_the_command_runs_there(data: Path, tmp_path: Path, dask_cluster: DaskCluster) -> None:
     (tmp_path / "job.py").write_text(COUNT)
     arguments = ("run", tmp_path / "job.py", "-d", data, "-q")
-    environment = {"DASK_SCHEDULER_ADDRESS": dask_cluster.address}
     for given, environment in [
         (("--scheduler", dask_cluster.address), {}),
-        ((), environment),
+        ((), {"DASK_SCHEDULER_ADDRESS": dask_cluster.address}),
     ]:
         done = daskmr(*arguments, *given, cwd=tmp_path, env=environment)
         assert (done.returncode, done.stderr) == (0, "")
@@ -261,7 +260,7 @@ def test_a_task_that_nobody_waits_for_ends(dask_cluster: DaskCluster, tmp_path: 
 
 @pytest.mark.usefixtures("left_as_it_was")
 def test_a_failure_leaves_nothing(run: Callable[..., Any]) -> None:
-    with pytest.raises(JobError, match="map failed at .*: KeyError: 'k"):
+    with pytest.raises(JobError, match=r"map failed at .*: KeyError: 'k"):
         run("def map(key, dims, value, context): raise KeyError(key)")
     with pytest.raises(JobError, match="reduce failed for the key 'k"):
         run(COUNT.replace("sum(values)", "1 / 0"))
@@ -325,7 +324,7 @@ def test_a_cluster_without_workers(
     monkeypatch.setattr(existing, "_TELL_AFTER_SECONDS", 0)
     cluster = DaskCluster(tmp_path / "cluster", 0)
     try:
-        with pytest.raises(InputError, match="has no workers, and none has come in 0.5 s"):
+        with pytest.raises(InputError, match=r"has no workers, and none has come in 0\.5 s"):
             run(COUNT, address=cluster.address, worker_timeout="0.5s")
         starting = threading.Timer(1, cluster.start_worker, kwargs={"nthreads": 3})
         starting.start()
@@ -373,7 +372,7 @@ def test_a_worker_without_daskmr_is_found_at_once(run: Callable[..., Any], tmp_p
     cluster = DaskCluster(tmp_path / "cluster", 1)
     try:
         cluster.start_worker(env={"PYTHONPATH": ""})
-        with pytest.raises(InputError, match="There is no daskmr on the worker tcp://127.0.0.1"):
+        with pytest.raises(InputError, match="There is no daskmr on the worker tcp://127"):
             run(COUNT, address=cluster.address)
     finally:
         cluster.stop()
