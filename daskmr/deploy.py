@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ import dask.config
 import yaml
 
 from daskmr.errors import InputError
-from daskmr.interruption import deferred, on_hard_exit, patient
+from daskmr.interruption import deferred, handlers_kept, on_hard_exit, patient
 from daskmr.tracebacks import describe_exception
 
 if TYPE_CHECKING:
@@ -126,6 +127,11 @@ def _close(part: Any) -> None:
             part.close()
         except Exception as error:  # the result, or what went wrong before, matters more
             logger.warning("While closing %r: %s", part, error)
+        # Of those that a cluster binds to its own life (the keys of dask_jobqueue's workers) none
+        # would go, since the process is left without Python's clean-up.
+        for value in vars(part).values():
+            if isinstance(value, tempfile._TemporaryFileWrapper):
+                value.close()
 
 
 def load_deployment(name: str, configured: Mapping[str, Any]) -> Deployment:
@@ -203,7 +209,8 @@ def _mapping(
 def _import(name: str, path: str) -> Callable[..., Any]:
     module, _, attribute = path.rpartition(".")
     try:
-        made = getattr(import_module(module), attribute)
+        with handlers_kept():  # dask_jobqueue takes SIGINT for itself, and ends with code 0
+            made = getattr(import_module(module), attribute)
     except ImportError as error:
         reason = _explain_missing(name, error)
     except (AttributeError, ValueError):

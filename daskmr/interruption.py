@@ -16,6 +16,7 @@ __all__ = [
     "clean_up",
     "deferred",
     "finished",
+    "handlers_kept",
     "kill_children",
     "on_hard_exit",
     "raises_interrupted",
@@ -88,6 +89,21 @@ def deferred() -> Iterator[None]:
 def raises_interrupted() -> bool:
     """Tell whether Ctrl-C raises `Interrupted`, so that a KeyboardInterrupt is somebody's own."""
     return signal.getsignal(signal.SIGINT) is _handle
+
+
+@contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Undo what a library does to the handlers of SIGINT, SIGTERM and SIGHUP when it is imported."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # then it can do nothing to them
+        return
+    before = {s: signal.getsignal(s) for s in _stop_signals()}
+    try:
+        yield
+    finally:
+        for s, handler in before.items():
+            if signal.getsignal(s) is not handler:
+                signal.signal(s, handler)
 
 
 @contextmanager

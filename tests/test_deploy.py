@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import os
+import signal
 import sys
+import tempfile
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +37,7 @@ class FakeCluster:
 
     def __init__(self, **args: Any) -> None:
         self.calls: list[Any] = [args]
-        self.status = "running"
+        self.key = tempfile.NamedTemporaryFile()  # noqa: SIM115  # as dask_jobqueue has it
 
     def scale(self, n: int | None = None, *, jobs: int | None = None) -> None:
         self.calls.append(("scale", n or f"{jobs} jobs"))
@@ -99,6 +102,7 @@ def test_a_packaged_one_makes_its_call(
     with load_deployment(name, {}).started() as client:
         assert isinstance(client, FakeClient)
     [cluster] = made
+    assert not os.path.exists(cluster.key.name)
     sized = [("scale", content["scale"])] if "scale" in content else []
     if "adapt" in content:
         sized = [("adapt", content["adapt"]["minimum"], content["adapt"]["maximum"])]
@@ -166,6 +170,18 @@ def test_a_file_that_is_no_yaml(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text("a: [")
     with pytest.raises(InputError, match=r"own\.yaml' cannot be read"):
         load_deployment(str(tmp_path / "own.yaml"), {})
+
+
+def test_a_library_that_takes_a_signal_does_not_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "grabbing_library.py").write_text(
+        "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nCluster = dict\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    before = signal.getsignal(signal.SIGINT)
+    load_deployment(own(tmp_path, **{"class": "grabbing_library.Cluster"}), {})
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_name_that_there_is_not() -> None:
