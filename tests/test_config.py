@@ -50,6 +50,14 @@ DEFAULTS: dict[str, Any] = {
     "skip_missing": False,
     "read_timeout": 60.0,
     "connect_timeout": 5.0,
+    "scheduler": None,
+    "cluster": None,
+    "clusters": {},
+    "tls_ca_file": None,
+    "tls_cert": None,
+    "tls_key": None,
+    "local_tls": False,
+    "worker_timeout": 300.0,
 }
 PRINT_COMBINE_SIZE = "from daskmr.config import load_config; print(load_config().combine_size)"
 

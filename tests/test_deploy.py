@@ -106,7 +106,8 @@ def test_a_packaged_one_makes_its_call(
     sized = [("scale", content["scale"])] if "scale" in content else []
     if "adapt" in content:
         sized = [("adapt", content["adapt"]["minimum"], content["adapt"]["maximum"])]
-    assert cluster.calls == [content["args"], *sized, "connect", "disconnect", "close"]
+    args = dask.config.expand_environment_variables(content["args"])
+    assert cluster.calls == [args, *sized, "connect", "disconnect", "close"]
 
 
 @pytest.mark.parametrize("name", ["ssh", "workstation"])
