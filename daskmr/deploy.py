@@ -82,8 +82,14 @@ class Deployment:
         extra = {} if security is None or "security" in self.args else {"security": security}
         # Closing may mean to cancel jobs, or to call a cloud.
         with patient(_CLOSE_SECONDS), ExitStack() as stack:
+            # Its processes take this over, and SSHCluster reads in their logs that they are there.
+            stack.enter_context(dask.config.set({"logging.distributed": "info"}))
+            # An interruption waits: of what is half made nobody knows how to end it.
             with deferred():
+                forget = on_hard_exit(_close_unfinished)
+                stack.callback(forget)
                 cluster = self._attempt(lambda: self.make(**self.args, **extra))
+                forget()
                 stack.callback(on_hard_exit(lambda: _close(cluster)))
                 stack.callback(_close, cluster)
             self._attempt(lambda: self._size(cluster))
@@ -117,6 +123,13 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__
+
+
+def _close_unfinished() -> None:
+    """Close what takes too long to make, as Dask does when a process ends in the ordinary way."""
+    from distributed.deploy.spec import close_clusters
+
+    close_clusters()
 
 
 def _close(part: Any) -> None:
