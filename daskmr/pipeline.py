@@ -272,9 +272,12 @@ def mapreduce(
         _refuse_input_as_output(inputs, target)
         if not inputs.listing.files and not config.allow_empty:
             raise NothingMatchedError(inputs.listing.explain_nothing())
+        listed = time.time()
         if deployment is not None:
             client = places.enter_context(deployment.started(security_of(config)))
-        run = _Run(job, config, inputs, run_dir, target is None, profile, client, inline, started)
+        run = _Run(job, config, inputs, run_dir, target is None, profile, client, inline)
+        run.timings["list"] = listed - started
+        run.timings["start"] = time.time() - listed
         outcome = run.execute()
         places.close()  # what is made for the job is not paid for while the output is written
         _check_bad_records(outcome.tally, config)
@@ -386,14 +389,12 @@ class _Run:
     profile: bool
     client: Any
     inline: bool
-    started: float
     timings: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def execute(self) -> _Outcome:
         """Map, merge and reduce; what it costs is in `timings`."""
         plan = self._plan()
-        self.timings["list"] = time.time() - self.started
         bag = self._bag(plan)
         before = time.time()
         with connect(
@@ -403,7 +404,7 @@ class _Run:
             inline=self.inline or not self.inputs.listing.files,
             run_dir=self.run_dir.path,
         ) as session:
-            self.timings["start"] = time.time() - before
+            self.timings["start"] += time.time() - before
             self.notes = session.notes
             outcome = self._outcome(self._compute(session, bag))
         # No task can be tried again now, so none needs its input again: the disk has room for the

@@ -11,6 +11,7 @@ import sys
 import textwrap
 import time
 import urllib.request
+from concurrent.futures import Future
 from pathlib import Path
 
 import dask
@@ -267,6 +268,15 @@ def test_paused_workers_are_an_error():
     guard._judge([busy, paused], time.monotonic() + 1e6)
     with pytest.raises(JobError, match=r"3 MiB of its 4 MiB of memory, and .* MiB of disk"):
         guard._judge([paused, paused], time.monotonic() + 2e6)
+
+
+def test_a_silent_scheduler_is_an_error(monkeypatch):
+    guard = cluster._Guard(None)
+    guard._asking, guard._asked = Future(), time.monotonic()
+    guard.check()
+    monkeypatch.setattr(cluster._Guard, "_SILENCE", -1.0)
+    with pytest.raises(JobError, match="has not answered for"):
+        guard.check()
 
 
 def test_scheduler_gone_is_an_error(client, tmp_path):

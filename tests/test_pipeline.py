@@ -200,7 +200,7 @@ def test_an_iterated_result_can_be_iterated_again(tree: Any, tmp_path: Path) -> 
 
 
 def test_inline_and_client_exclude_each_other(tree: Any) -> None:
-    with pytest.raises(InputError, match="inline or on a client"):
+    with pytest.raises(InputError, match="both client and inline"):
         mapreduce(counting_job(), data_dir=tree([["a\t"]]), inline=True, client=object())
 
 
