@@ -611,7 +611,7 @@ def _nanny_environment_undone() -> Iterator[None]:
 class _LocalWorkers:
     """A LocalCluster that ends by killing its workers."""
 
-    def __init__(self, workers: int, memory_limit: int, run_dir: Path, *, tls: bool) -> None:
+    def __init__(self, workers: int, memory_limit: int, run_dir: Path, tls: bool = False) -> None:
         self._workers = workers
         self._security = {"security": temporary_security()} if tls else {}
         self.memory_limit = memory_limit
