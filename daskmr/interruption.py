@@ -19,8 +19,8 @@ __all__ = [
     "handlers_kept",
     "kill_children",
     "on_hard_exit",
-    "raises_interrupted",
     "patient",
+    "raises_interrupted",
     "signals",
 ]
 
