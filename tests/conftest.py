@@ -62,9 +62,12 @@ def s3_server() -> Iterator[StoreServer]:
     server.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def dask_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
-    """A scheduler and two workers, for all tests that leave them as they were."""
+    """A scheduler and two workers, for all tests of a file that leave them as they were.
+
+    They end with the file: elsewhere, processes below this one are taken for left behind.
+    """
     cluster = DaskCluster(tmp_path_factory.mktemp("cluster"))
     yield cluster
     cluster.stop()

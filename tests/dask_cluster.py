@@ -117,8 +117,9 @@ class DaskCluster:
         file = folder / "scheduler.json"
         self.scheduler = _Process(
             folder / "scheduler",
-            *("distributed.cli.dask_scheduler", "--host", HOST, "--port", "0", "--no-dashboard"),
-            *("--scheduler-file", str(file), *scheduler_options),
+            *("distributed.cli.dask_scheduler", "--host", HOST, "--port", "0"),
+            *("--dashboard-address", f"{HOST}:0", "--scheduler-file", str(file)),
+            *scheduler_options,
             env=self._env,
         )
         try:
@@ -145,7 +146,8 @@ class DaskCluster:
         folder = self.folder / name
         worker = DaskWorker(
             folder,
-            *("distributed.cli.dask_worker", self.address, "--host", HOST, "--no-dashboard"),
+            *("distributed.cli.dask_worker", self.address, "--host", HOST),
+            *("--dashboard-address", f"{HOST}:0"),  # without, it listens on all interfaces
             *("--name", name, "--nthreads", str(nthreads), "--memory-limit", "1GB"),
             *("--local-directory", str(folder / "local"), "--death-timeout", "60"),
             *(() if nanny else ("--no-nanny",)),
