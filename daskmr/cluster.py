@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any
 
 from daskmr.credentials import for_workers, unset
 from daskmr.errors import InputError, JobError, TaskFailed
-from daskmr.existing import examine, temporary_security
 from daskmr.interruption import kill_children, on_hard_exit
 from daskmr.marks import is_alive, note_kill, read_marks
 from daskmr.memory import system_kills
@@ -265,6 +264,8 @@ def connect(
         yield Session(None, 1)
     elif client is not None:
         with _checked(client):
+            from daskmr.existing import examine
+
             notes = examine(client, config)
             yield Session(client, max(1, len(client.nthreads())), notes=notes)
     else:
@@ -613,7 +614,11 @@ class _LocalWorkers:
 
     def __init__(self, workers: int, memory_limit: int, run_dir: Path, tls: bool = False) -> None:
         self._workers = workers
-        self._security = {"security": temporary_security()} if tls else {}
+        self._security: dict[str, Any] = {}
+        if tls:
+            from daskmr.existing import temporary_security
+
+            self._security = {"security": temporary_security()}
         self.memory_limit = memory_limit
         self.killed: dict[int, int] = {}  # as `Session.killed_for_memory` gives it
         self._system_kills, self._system_killed = system_kills(), -math.inf

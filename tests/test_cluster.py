@@ -495,3 +495,10 @@ def test_signals_leaves_the_handlers_as_they_were():
     with interruption.signals():
         assert signal.getsignal(signal.SIGTERM) not in before
     assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
+
+
+def test_what_starts_the_workers_is_there_before_dask() -> None:
+    """Each import before that is one that the forkserver waits for."""
+    code = "import sys, daskmr.cluster; print({'dask', 'distributed', 'psutil'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
