@@ -9,7 +9,7 @@ export PYTHON
 
 BIN := .venv/bin
 
-.PHONY: help demo test test-slow lint types layers tests bench install install-test clean
+.PHONY: help demo test test-slow test-netns lint types layers tests bench install install-test clean
 .DEFAULT_GOAL := help
 # Checks that share two cores and one terminal are best read one after the other.
 .NOTPARALLEL:
@@ -18,6 +18,7 @@ help:
 	@echo "make demo       run an example job over sample data"
 	@echo "make test       lint, types, layers and tests, as CI does"
 	@echo "make test-slow  the tests that take long"
+	@echo "make test-netns the tests that take root and network namespaces"
 	@echo "make lint       ruff check, ruff format --check"
 	@echo "make bench      times against other ways to do the same; ARGS=--help says more"
 	@echo "make clean      remove .venv, demo and caches"
@@ -42,7 +43,10 @@ tests: install-test
 	$(BIN)/python -m pytest -q -m "not slow" --cov --cov-report=term:skip-covered
 
 test-slow: install-test
-	$(BIN)/python -m pytest -q -m slow || [ $$? -eq 5 ] # 5: no test is marked so
+	$(BIN)/python -m pytest -q -m "slow and not netns" || [ $$? -eq 5 ] # 5: no test is marked so
+
+test-netns: install-test
+	$(BIN)/python -m pytest -q -m netns
 
 bench: install
 	$(BIN)/python -m benchmarks $(ARGS)

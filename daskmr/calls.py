@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cProfile
+from collections.abc import Callable
 from typing import Any
 
 from daskmr.failures import is_interruption, shortened, user_failure
@@ -46,8 +47,8 @@ class Profiling:
 __all__ = ["Profiling", "combiner_of", "set_up"]
 
 
-def combiner_of(job: Job) -> Combiner | None:
-    """Wrap the job's `combine` so that what it raises names the key."""
+def combiner_of(job: Job, before: Callable[[Any], object] | None = None) -> Combiner | None:
+    """Wrap the job's `combine` so that what it raises names the key, and `before` is told it."""
     if job.combine is None:
         return None
 
@@ -56,7 +57,7 @@ def combiner_of(job: Job) -> Combiner | None:
             raise error
         raise user_failure(job, "combine", f"for the key {shortened(key)}", error)
 
-    return Combiner(job.combine, on_error)
+    return Combiner(job.combine, on_error, before)
 
 
 def set_up(job: Job, context: Any) -> tuple[Any, ...]:

@@ -74,6 +74,11 @@ def guarded_cache(context: click.Context) -> None:
     help="Where temporary files go; created when missing.  [default: .daskmr]",
 )
 @click.option(
+    "--spill-dir",
+    metavar="DIR|URL",
+    help="On a cluster, what its workers share when they do not see the work dir.",
+)
+@click.option(
     "--memory-limit",
     metavar="SIZE",
     help='Memory of a worker process, as "2GB"; 0 is no limit.  [default: an equal share]',
@@ -101,6 +106,12 @@ def guarded_cache(context: click.Context) -> None:
     is_flag=True,
     default=None,
     help="Leave out whole what cannot be decompressed, instead of failing.",
+)
+@click.option(
+    "--skip-poison-files",
+    is_flag=True,
+    default=None,
+    help="Leave out whole what kills its worker process twice, instead of failing.",
 )
 @click.option(
     "--allow-empty",

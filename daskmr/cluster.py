@@ -19,7 +19,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing import spawn
 from pathlib import Path
@@ -47,6 +47,9 @@ _POLL_SECONDS = 0.2
 _DASHBOARD_AFTER_SECONDS = 5.0
 _CLOSE_SECONDS = 3.0
 _EVENTS_SECONDS = 3.0
+_ANSWER_SECONDS = 10.0  # a map that holds the GIL keeps its worker from answering
+_ENDED = ("error", "cancelled")  # "lost" is being computed again
+_SEEN_AT_MOST = 1.0  # seconds that count between two looks at who is stopped
 _DYING_SECONDS = 2.0  # between the system's decision to kill a process and the end of it
 _KILLED = "worker-restart-memory"  # topic under which a nanny logs that it kills for memory
 
@@ -327,6 +330,80 @@ class Session:
             return {}
         return {event["pid"]: event["rss"] for _, event in events}
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether its workers may be on other machines, which see other files than this one."""
+        return self.client is not None and self._cluster is None
+
+    def ask(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+        """Call a function on every worker, beside its tasks.
+
+        Parameters
+        ----------
+        function : callable
+            Of a module, and quick. Given its worker if it has a parameter `dask_worker`.
+        *arguments
+            What it is called with.
+
+        Returns
+        -------
+        dict of str to object
+            The answers, or exceptions, by the worker's address. One that dies, or does not answer
+            within seconds, gives none.
+        """
+        if self.client is None:
+            return {}
+        asking = _in_loop_of(self.client, _ask(self.client, function, arguments))
+        try:
+            answers: dict[str, Any] = asking.result(2 * _ANSWER_SECONDS)
+        except (OSError, TimeoutError) as error:  # the scheduler is in trouble, which others see
+            logger.info("The workers cannot be asked: %s", error)
+            return {}
+        return answers
+
+    def submit(self, graph: Mapping[Any, Any]) -> dict[Any, Any]:
+        """Have tasks run; give the future of each by its key."""
+        assert self.client is not None
+        futures = self.client.get(dict(graph), list(graph), sync=False)
+        return dict(zip(graph, futures, strict=True))
+
+    def wait_for(self, futures: Collection[Any]) -> list[Any]:
+        """Wait until all have succeeded, or some have failed; return those that failed.
+
+        Raises
+        ------
+        JobError
+            When the cluster does not go on.
+        """
+        assert self.client is not None
+        found: list[Any] = []
+
+        def have_ended(seconds: float) -> bool:
+            found[:] = [future for future in futures if future.status in _ENDED]
+            if found or all(future.status == "finished" for future in futures):
+                return True
+            time.sleep(seconds)
+            return False
+
+        self._wait(self.client, have_ended)
+        return found
+
+    def failure_of(self, future: Any) -> JobError:
+        """What the failure of a task means for the job.
+
+        Raises
+        ------
+        Exception
+            When it is none of Dask's, nor of this package.
+        """
+        error = future.exception() if future.status == "error" else None
+        if error is None:
+            return _lost(future.status)
+        failure = _job_error(error)
+        if failure is None:
+            raise error
+        return failure
+
     def watch(self, hook: Callable[[], object]) -> None:
         """Have `hook` called five times a second, in this thread, while `compute` waits.
 
@@ -366,18 +443,18 @@ class Session:
 
     def _compute_remotely(self, client: Client, collection: Any) -> Any:
         future = client.compute(collection)
+        done = threading.Event()
+        future.add_done_callback(lambda _: done.set())
         try:
-            self._wait(client, future)
+            self._wait(client, done.wait)
             return future.result()
         except BaseException:
             self._cancel(client, future)
             raise
 
-    def _wait(self, client: Client, future: Any) -> None:
-        done = threading.Event()
-        future.add_done_callback(lambda _: done.set())
+    def _wait(self, client: Client, is_done: Callable[[float], bool]) -> None:
         guard = _Guard(client)
-        while not done.wait(_POLL_SECONDS):
+        while not is_done(_POLL_SECONDS):
             for hook in self._hooks:
                 hook()
             guard.check()
@@ -394,16 +471,55 @@ class Session:
             _in_loop_of(client, client.cancel([future], asynchronous=True)).result(0.2)
 
 
+async def _ask(
+    client: Client, function: Callable[..., Any], arguments: tuple[Any, ...]
+) -> dict[str, Any]:
+    """Ask each worker by itself: one that is stopped must not hold up the answers of the others."""
+    import asyncio
+
+    async def answer(address: str) -> dict[str, Any]:
+        run = client.run(
+            function, *arguments, workers=[address], on_error="return", asynchronous=True
+        )
+        try:
+            answers: dict[str, Any] = await asyncio.wait_for(run, _ANSWER_SECONDS)
+        except (OSError, TimeoutError, ValueError) as error:
+            logger.info("The worker %s does not answer: %s", address, error)
+            return {}
+        return {
+            # an OSError: the connection to it broke
+            worker: value
+            for worker, value in answers.items()
+            if not isinstance(value, OSError)
+        }
+
+    workers = await client.nthreads(asynchronous=True)
+    answers: dict[str, Any] = {}
+    for some in await asyncio.gather(*map(answer, workers)):
+        answers |= some
+    return answers
+
+
 def _in_loop_of(client: Client, coroutine: Any) -> Any:
     import asyncio  # deferred: `prewarm` is the first thing that is called, and must be quick
 
     return asyncio.run_coroutine_threadsafe(coroutine, client.loop.asyncio_loop)
 
 
+def _lost(reason: object) -> JobError:
+    told = " ".join(str(reason).split()).removesuffix(".")
+    return JobError(
+        "The connection to the Dask scheduler is lost, or somebody cancelled the job there "
+        f"({told}). Nothing was written. Look at the scheduler's log, and start the job again."
+    )
+
+
 def _job_error(error: Exception) -> JobError | None:
     """What `error` of Dask means for the job; ``None`` for an error that is none of Dask's."""
     if isinstance(error, TaskFailed):
-        return JobError(error.message, details=error.details)
+        failure = JobError(error.message, details=error.details)
+        failure.files = error.files
+        return failure
     if "distributed" not in sys.modules:
         return None
     from distributed import KilledWorker
@@ -417,11 +533,7 @@ def _job_error(error: Exception) -> JobError | None:
     if isinstance(error, NoWorkerError | NoValidWorkerError):
         return JobError("All workers are gone, so the job cannot go on. Start it again.")
     if isinstance(error, FutureCancelledError | CommClosedError):
-        reason = " ".join(str(error).split()).removesuffix(".")
-        return JobError(
-            "The connection to the Dask scheduler is lost, or somebody cancelled the job there "
-            f"({reason}). Nothing was written. Look at the scheduler's log, and start the job again."
-        )
+        return _lost(error)
     if isinstance(error, RuntimeError) and "deserialization" in str(error):
         return JobError(
             "The Dask scheduler or a worker could not load the job "
@@ -529,7 +641,11 @@ def _local(config: Config, workers: int, run_dir: Path) -> Iterator[Session]:
         stack.enter_context(dask.config.set(_settings(run_dir)))
         stack.enter_context(_nanny_environment_undone())
         cluster = _LocalWorkers(
-            workers, _memory_limit(config, workers), run_dir, tls=config.local_tls
+            workers,
+            _memory_limit(config, workers),
+            run_dir,
+            tls=config.local_tls,
+            stopped_timeout=config.stopped_timeout,
         )
         stack.callback(shutil.rmtree, run_dir / "dask-scratch-space", ignore_errors=True)
         try:
@@ -612,7 +728,14 @@ def _nanny_environment_undone() -> Iterator[None]:
 class _LocalWorkers:
     """A LocalCluster that ends by killing its workers."""
 
-    def __init__(self, workers: int, memory_limit: int, run_dir: Path, tls: bool = False) -> None:
+    def __init__(
+        self,
+        workers: int,
+        memory_limit: int,
+        run_dir: Path,
+        tls: bool = False,
+        stopped_timeout: float | None = None,
+    ) -> None:
         self._workers = workers
         self._security: dict[str, Any] = {}
         if tls:
@@ -627,6 +750,9 @@ class _LocalWorkers:
         self._cluster: Any = None
         self._client: Any = None
         self._dashboard: threading.Thread | None = None
+        self._stopped_timeout = stopped_timeout
+        self._stopped: dict[int, float] = {}  # seconds for which a process was seen to be stopped
+        self._looked = time.monotonic()
         self.dashboard_link: str | None = None
 
     def start(self) -> Client:
@@ -693,14 +819,32 @@ class _LocalWorkers:
                     self._note_kill(mark.pid, 0)
 
     def check(self) -> None:
-        """Raise `JobError` when no worker process could be started."""
+        """Raise `JobError` when no worker process could be started; replace those that hang."""
         self.note_system_kills()
+        self._replace_stopped()
         ended = [nanny for nanny in self._nannies if nanny.status.name in ("closed", "failed")]
         if self._nannies and len(ended) == len(self._nannies):
             raise JobError(
                 "The worker processes could not be started, or ended at once. If the calling "
                 'script has no `if __name__ == "__main__":`, put the call under it.'
             )
+
+    def _replace_stopped(self) -> None:
+        """Kill worker processes that were stopped (SIGSTOP) too long: their nannies start others.
+
+        Dask's own means is its ``worker-ttl``, which takes a `map` that holds the GIL for one that
+        hangs. Only time that was seen to pass counts, since this process may have been stopped too.
+        """
+        now = time.monotonic()
+        passed, self._looked = min(now - self._looked, _SEEN_AT_MOST), now
+        if self._stopped_timeout is None:
+            return
+        pids = {nanny.pid for nanny in self._nannies if nanny.pid and _is_stopped(nanny.pid)}
+        self._stopped = {pid: self._stopped.get(pid, 0.0) + passed for pid in pids}
+        for pid, seconds in self._stopped.items():
+            if seconds > self._stopped_timeout:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def attach_dashboard(self) -> None:
         if self._dashboard is None:
@@ -772,6 +916,14 @@ class _LocalWorkers:
 
 def _is_news(record: logging.LogRecord) -> bool:
     return not str(record.msg).startswith("Batched Comm Closed")
+
+
+def _is_stopped(pid: int) -> bool:
+    import psutil
+
+    with suppress(psutil.Error):
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    return False
 
 
 def _kill_tree(pid: int) -> None:

@@ -42,8 +42,16 @@ class Config:
         Raw bytes of bad records that are kept.
     max_record_bytes : int
         Length beyond which a line is a bad record.
+    skip_corrupt_files, skip_poison_files : bool
+        Leave out whole what cannot be decompressed, and what kills its worker twice.
+    allow_empty : bool
+        Write an empty output when the filter matches nothing.
     file_timeout : float or None
         Seconds that one file may take.
+    stopped_timeout : float or None
+        Seconds that a local worker process may be stopped.
+    spill_dir : str or None
+        A shared path, or a URL, for what workers keep on disk for each other.
     schema : str or None
         Path of the layout's schema.
     bucket : str or None
@@ -91,8 +99,11 @@ class Config:
     bad_records_saved: int
     max_record_bytes: int
     skip_corrupt_files: bool
+    skip_poison_files: bool
     allow_empty: bool
     file_timeout: float | None
+    stopped_timeout: float | None
+    spill_dir: str | None
     schema: str | None
     bucket: str | None
     endpoint_url: str | None
@@ -245,8 +256,11 @@ _PARSERS: dict[str, Any] = {
     "bad_records_saved": _bytes,
     "max_record_bytes": _bytes,
     "skip_corrupt_files": _flag,
+    "skip_poison_files": _flag,
     "allow_empty": _flag,
     "file_timeout": _optional(_seconds),
+    "stopped_timeout": _optional(_seconds),
+    "spill_dir": _optional(_text),
     "schema": _optional(_text),
     "bucket": _optional(_text),
     "endpoint_url": _optional(_text),

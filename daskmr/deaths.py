@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 
 from daskmr.errors import TaskFailed
-from daskmr.marks import Mark, Marker, by_task, is_alive, read_kills, read_marks
+from daskmr.marks import Mark, Marker, by_task, is_alive, read_kills
 from daskmr.memory import advice, describe_size
 
-__all__ = ["explain_death", "explain_kills", "refuse_third_try"]
+__all__ = [
+    "deaths_by_file",
+    "explain_death",
+    "explain_kills",
+    "refuse_poison",
+    "refuse_third_try",
+]
 
 
 def refuse_third_try(marker: Marker, run_dir: str, root: str) -> None:
@@ -25,6 +32,27 @@ def refuse_third_try(marker: Marker, run_dir: str, root: str) -> None:
     explanation = explain_kills(marker.earlier, read_kills(run_dir) if marker.earlier else {}, root)
     if explanation is not None:
         raise TaskFailed(explanation)
+
+
+def refuse_poison(marker: Marker, left_out: Collection[str]) -> None:
+    """Raise TaskFailed when a file has killed two processes that mapped it.
+
+    Parameters
+    ----------
+    marker : Marker
+        The task's.
+    left_out : collection of str
+        Files that are left out as it is.
+    """
+    deaths = deaths_by_file(marker.earlier)
+    files = tuple(f for f, count in deaths.items() if count > 1 and f not in left_out)
+    if files:
+        raise TaskFailed(f"A worker process died twice while it mapped {files[0]}.", files=files)
+
+
+def deaths_by_file(marks: Iterable[Mark]) -> dict[str, int]:
+    """Count the processes that died of each file, from what they left."""
+    return dict(Counter(mark.file for mark in marks if mark.file))
 
 
 def explain_kills(marks: Sequence[Mark], kills: dict[int, int], root: str) -> str | None:
@@ -49,7 +77,7 @@ def explain_death(
     key: object,
     partition: int | None,
     kills: dict[int, int],
-    run_dir: str,
+    marks: Sequence[Mark],
     root: str,
     limit: int | None,
 ) -> str:
@@ -61,13 +89,15 @@ def explain_death(
         The task that Dask gave up, and the partition if its key has a number.
     kills : dict of int to int
         What processes held when they were killed for it, by process id.
-    run_dir, root : str
-        The run's folder, and the data dir.
+    marks : sequence of Mark
+        What tasks have said of themselves, the latest last.
+    root : str
+        The data dir.
     limit : int or None
         Bytes beyond which a worker process is killed.
     """
-    marks = _marks_of_the_dead(run_dir, partition)
-    if not marks:  # which merging does not leave
+    marks = _marks_of_the_dead(marks, partition)
+    if not marks:  # it died before it could say anything
         doing = f"ran one task of the job ({key!r})"
         if kills:
             return _explain_memory(doing, "merge", list(kills.values()), limit)
@@ -107,19 +137,22 @@ def _times(number: int) -> str:
 def _describe(marks: Sequence[Mark], root: str) -> str:
     """Say what tasks did, as the end of a sentence; and where they were, if that is known."""
     paths = dict.fromkeys(os.path.join(root, mark.path) for mark in marks if mark.path)
-    doing = f"mapped {', or '.join(list(paths)[:3])}" if paths else "ran reduce"
+    phase = marks[-1].phase
+    doing = "merged partial results with combine" if phase == "merge" else f"ran {phase}"
+    if paths:
+        doing = f"mapped {', or '.join(list(paths)[:3])}"
     places = [mark.place for mark in marks if mark.place]
     return f"{doing} (the last time it was at {places[-1]})" if places else doing
 
 
-def _marks_of_the_dead(run_dir: str, partition: int | None) -> list[Mark]:
+def _marks_of_the_dead(marks: Iterable[Mark], partition: int | None) -> list[Mark]:
     """Find what workers were doing that died most often.
 
     The key of a task tells its partition, but not for the only task of a job, which Dask joins
     with what gathers the result; and a worker may die while tasks wait for it that have not begun.
     Then it is one of those that dead processes had begun with.
     """
-    tasks = by_task(mark for mark in read_marks(run_dir) if not is_alive(mark.pid))
+    tasks = by_task(mark for mark in marks if not mark.is_local or not is_alive(mark.pid))
     most = max(map(len, tasks), default=0)
     tasks = [marks for marks in tasks if len(marks) == most]
     told = [marks for marks in tasks if (marks[0].phase, marks[0].number) == ("map", partition)]

@@ -31,7 +31,15 @@ class DaskMRError(Exception):
 
 
 class JobError(DaskMRError):
-    """The job started and failed: exit code 1, and no output."""
+    """The job started and failed: exit code 1, and no output.
+
+    Attributes
+    ----------
+    files : tuple of str
+        Input files, relative to the data dir, without which it may succeed.
+    """
+
+    files: tuple[str, ...] = ()
 
 
 class InputError(DaskMRError):
@@ -64,13 +72,16 @@ class TaskFailed(Exception):
         One paragraph for the user: what, where, what to do.
     details : str
         The traceback of the user's own code, or ``""``.
+    files : tuple of str
+        Input files, relative to the data dir, without which the task may succeed.
     """
 
-    def __init__(self, message: str, details: str = "") -> None:
+    def __init__(self, message: str, details: str = "", files: tuple[str, ...] = ()) -> None:
         message, details = _capped(message), _capped(details)
         super().__init__(message, details)
         self.message = message
         self.details = details
+        self.files = files
 
 
 _LONGEST_TEXT = 20_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import threading
 import traceback
@@ -65,7 +66,9 @@ def user_failure(job: Job, function: str, where: str, error: BaseException) -> T
     error : BaseException
         What was raised.
     """
+    kind = TaskFailed
     if isinstance(error, OutOfMemory):
+        kind = _NearLimit
         trace = error.__traceback__
         traceback.clear_frames(trace)  # what they hold must not be in the way of the rest
         error = MemoryError("the worker process is near its memory limit").with_traceback(trace)
@@ -77,7 +80,7 @@ def user_failure(job: Job, function: str, where: str, error: BaseException) -> T
         message += f" Return from {function} instead of leaving the program."
     elif isinstance(error, MemoryError):
         message += f" {_explain_memory(function)}"
-    return TaskFailed(message, format_user_traceback(job, error))
+    return kind(message, format_user_traceback(job, error))
 
 
 def _explain_memory(phase: str) -> str:
@@ -121,6 +124,26 @@ def no_exit() -> Iterator[None]:
 _RUNNING = threading.RLock()
 
 
+class _NearLimit(TaskFailed):
+    """The user's function was about to have its process killed for the memory that it took."""
+
+
+def _twice(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Try again, once, what came near the limit of memory: as Dask does with what it kills.
+
+    What a task before this one left behind may have been a part of it.
+    """
+    try:
+        return bounded(function, *args, **kwargs)
+    except _NearLimit:
+        pass
+    except OutOfMemory as error:
+        if error.passed_over:
+            raise
+    gc.collect()
+    return bounded(function, *args, **kwargs)
+
+
 def guarded(function: Callable[_P, _T]) -> Callable[_P, _T]:
     """Let only `TaskFailed` out of a task, and run one at a time.
 
@@ -135,9 +158,9 @@ def guarded(function: Callable[_P, _T]) -> Callable[_P, _T]:
         try:
             with _RUNNING, no_exit():
                 check_wanted()
-                return bounded(function, *args, **kwargs)
+                return _twice(function, *args, **kwargs)
         except TaskFailed as error:
-            failure = TaskFailed(error.message, error.details)
+            failure = TaskFailed(error.message, error.details, error.files)
         except DaskMRError as error:
             failure = TaskFailed(str(error), error.details)
         except (MemoryError, OutOfMemory) as error:

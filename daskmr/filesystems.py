@@ -140,6 +140,26 @@ class Filesystem:
                 "writes there."
             )
 
+    async def read(self, path: str, offset: int, length: int) -> bytes:
+        """Read a stretch of an object."""
+        data: bytes = await self._call(path, self._read, path, offset, length)
+        if len(data) != length:
+            raise Fault(f"{len(data)} bytes came instead of {length}")
+        return data
+
+    def _read(self, path: str, offset: int, length: int) -> bytes:
+        data: bytes = self._fs.cat_file(self._full(path), start=offset, end=offset + length)
+        return data
+
+    async def delete(self, paths: list[str]) -> None:
+        """Delete objects; those that are not there are no mistake."""
+        for path in paths:
+            await self._call(path, self._delete, path)
+
+    def _delete(self, path: str) -> None:
+        with suppress(FileNotFoundError):
+            self._fs.rm_file(self._full(path))
+
     # --- writing ----------------------------------------------------------------------------------
 
     async def write(self, path: str, local: str, patience: Patience) -> None:
@@ -149,6 +169,8 @@ class Filesystem:
 
     def _write(self, path: str, local: str) -> None:
         full = self._full(path)
+        if "/" in path:  # the source is there, what is below it may not be
+            self._fs.makedirs(full.rpartition("/")[0], exist_ok=True)
         if self.source.protocol == "file":
             # Made beside its place: the transaction of fsspec may copy across disks in the end.
             temporary = f"{full}.{uuid.uuid4().hex}.tmp"

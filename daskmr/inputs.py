@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from daskmr.away import Away
 from daskmr.errors import InputError, NothingMatchedError
 from daskmr.listing import InputFile, Listing, list_files, unite
 from daskmr.remote import Source, StoreError, parse_source
+from daskmr.stores import shared_store
 
 if TYPE_CHECKING:
     from daskmr.cache import Cache, State
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from daskmr.schema import Schema
     from daskmr.storage import Store
 
-__all__ = ["Inputs", "Remote", "find_inputs", "source_of", "stores_closed"]
+__all__ = ["Inputs", "Remote", "find_inputs", "source_of"]
 
 _WHERE = "Give --data-dir, --bucket, or both."
 
@@ -42,6 +42,8 @@ class Remote:
         Leave out what cannot be fetched.
     offline : bool
         Touch no network.
+    away : Away or None
+        Where this host keeps its copies, when it does not see the work dir.
     """
 
     source: Source
@@ -50,59 +52,30 @@ class Remote:
     prefetch_bytes: int
     skip_missing: bool
     offline: bool
+    away: Away | None = None
 
     def open_cache(self) -> Cache | None:
         """Open the local copies, in the process that uses them."""
         from daskmr.cache import Cache
 
+        if self.away is not None and self.cache_root is not None:
+            return Cache.of(self.away.work_dir(), self.source)
         return None if self.cache_root is None else Cache(self.cache_root)
 
     def open_store(self) -> Store:
         """Give this process's store, which is made when it is first asked for."""
-        from daskmr.storage import Store
-
         if self.offline:
             raise StoreError(
                 f"A file of {self.source.url} was removed from the cache, or changed there, while "
                 "the job ran with --local-only. Run it again without."
             )
-        key = os.getpid(), self.source, self.retries
-        with _lock:
-            if key not in _stores:
-                _stores[key] = Store(self.source, self.retries)
-            return _stores[key]
+        return shared_store(self.source, self.retries)
 
     def locate(self, path: str) -> str:
         """Say where an object, or its copy, is to be found."""
-        if self.cache_root is not None:
+        if self.cache_root is not None and self.away is None:
             return os.path.join(self.cache_root, path)
         return f"{self.source.url}/{path}"
-
-
-# By process: what a fork inherits belongs to its parent.
-_stores: dict[tuple[int, Source, int], Store] = {}
-_jobs = 0
-_lock = threading.Lock()
-
-
-@contextmanager
-def stores_closed() -> Iterator[None]:
-    """In the end, close the stores of this process, unless another job in it goes on.
-
-    Those of worker processes stay open for their next task, until the process ends.
-    """
-    global _jobs
-    with _lock:
-        _jobs += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _jobs -= 1
-            own = [key for key in _stores if key[0] == os.getpid() and not _jobs]
-            closing = [_stores.pop(key) for key in own]
-        for store in closing:
-            store.close()
 
 
 @dataclass(frozen=True, slots=True)

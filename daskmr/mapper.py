@@ -10,21 +10,22 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from daskmr.away import Away, Shelf, describe_worker
 from daskmr.calls import Profiling, combiner_of, set_up
 from daskmr.contexts import ItemContext, MapContext, TextContext
-from daskmr.deaths import refuse_third_try
+from daskmr.deaths import refuse_poison, refuse_third_try
 from daskmr.errors import DaskMRError, TaskFailed
 from daskmr.failures import guarded, is_interruption, shortened, user_failure
 from daskmr.inputs import Remote
 from daskmr.job import Job
 from daskmr.listing import InputFile
 from daskmr.marks import Marker, describe_line, describe_reading
-from daskmr.memory import describe_size, limit, limit_for_line, longest_line
+from daskmr.memory import OutOfMemory, describe_size, limit, limit_for_line, longest_line
 from daskmr.partition import Partition
 from daskmr.parts import Part, PartWriter
 from daskmr.records import CorruptFileError, OversizedLine, raw_bytes, read_chunks, read_lines
@@ -54,6 +55,7 @@ _FIRST_BATCH = 16  # before anything is known of their length
 _CHUNKS = 16  # chunks of input (1 MiB) after which it is, however few they are
 _SAVED_AT_MOST = 10_000  # bad records that one partition saves
 _LOOK_SECONDS = 0.05  # between two looks at the memory that the process holds
+NOTHING: Mapping[str, str] = {}
 _GC_THRESHOLD = 100_000  # new containers between collections: a fold makes millions that stay
 
 
@@ -91,6 +93,12 @@ class MapTask:
         Bytes of a map-only job's output that travel in memory, a partition.
     file_timeout : float or None
         Seconds that one file may take.
+    away : Away or None
+        What takes the place of the run's folder where the workers do not see it.
+    on_cluster : bool
+        The workers are not this machine's: what goes wrong with a file names its worker.
+    skip_poison : bool
+        Say which file has killed two processes, for a job that goes on without.
     """
 
     job: Job
@@ -107,6 +115,24 @@ class MapTask:
     max_record_bytes: int
     part_bytes: int
     file_timeout: float | None
+    away: Away | None = None
+    on_cluster: bool = False
+    skip_poison: bool = False
+
+    def here(self) -> MapTask:
+        """The same with the folder of this host."""
+        if self.away is None:
+            return self
+        return replace(
+            self,
+            run_dir=self.away.folder(),
+            spilling=replace(self.spilling, folder=self.away.shelf),
+        )
+
+    @property
+    def parts(self) -> str | Shelf:
+        """Where parts go that do not travel in memory."""
+        return os.path.join(self.run_dir, "parts") if self.away is None else self.away.shelf
 
 
 class _DamagedCopy(Exception):
@@ -114,8 +140,17 @@ class _DamagedCopy(Exception):
 
 
 @guarded
-def map_partition(partition: Partition, *, task: MapTask) -> list[tuple[int, Any]]:
+def map_partition(
+    partition: Partition, *, task: MapTask, poison: Mapping[str, str] = NOTHING
+) -> list[tuple[int, Any]]:
     """Map a partition.
+
+    Parameters
+    ----------
+    partition : Partition
+    task : MapTask
+    poison : mapping of str to str
+        Files to be left out whole, and why.
 
     Returns
     -------
@@ -128,9 +163,10 @@ def map_partition(partition: Partition, *, task: MapTask) -> list[tuple[int, Any
         With strings only, whatever went wrong.
     """
     attempt = None
+    task = task.here()
     with task.job.activate(), _few_collections():
         while True:
-            attempt = _Attempt(partition, task, attempt)
+            attempt = _Attempt(partition, task, attempt, poison)
             try:
                 return attempt.run()
             except _DamagedCopy:
@@ -149,9 +185,11 @@ def map_partition(partition: Partition, *, task: MapTask) -> list[tuple[int, Any
                 raise
 
 
-def map_packed(packed: bytes, *, task: MapTask) -> list[tuple[int, Any]]:
+def map_packed(
+    packed: bytes, poison: Mapping[str, str] = NOTHING, *, task: MapTask
+) -> list[tuple[int, Any]]:
     """Map a pickled partition: in the graph, a million files are a few thousand byte strings."""
-    *results, (bucket, tally) = map_partition(pickle.loads(packed), task=task)
+    *results, (bucket, tally) = map_partition(pickle.loads(packed), task=task, poison=poison)
     return [*results, (bucket, Tallies.of(tally))]
 
 
@@ -221,9 +259,16 @@ def _few_collections() -> Iterator[None]:
 class _Attempt:
     """One pass over a partition. Where a file is to be left out whole there is another."""
 
-    def __init__(self, partition: Partition, task: MapTask, before: _Attempt | None) -> None:
+    def __init__(
+        self,
+        partition: Partition,
+        task: MapTask,
+        before: _Attempt | None,
+        poison: Mapping[str, str],
+    ) -> None:
         self.task = task
         self.partition = partition
+        self.poison = {f.path: poison[f.path] for f in partition.files if f.path in poison}
         self.corrupt: dict[str, str] = before.corrupt if before else {}
         self.missing: dict[str, str] = before.missing if before else {}
         self.fetched: int = before.fetched if before else 0
@@ -248,9 +293,7 @@ class _Attempt:
     def run(self) -> list[tuple[int, Any]]:
         started = time.time()
         with Profiling(self.task.profile) as profiling:
-            self._map_files()
-            self.sink.flush()
-            results = self.sink.finish()
+            results = self._map_all()
         mapped = self._wanted()
         tally = Tally(
             files=len(mapped),
@@ -267,6 +310,7 @@ class _Attempt:
             fetched=self.fetched,
             fetched_bytes=self.fetched_bytes,
             notes=tuple(self.notes),
+            poisoned=tuple(self.poison.items()),
             spilled=self.sink.spilled,
             mapping=Span(started, time.time()),
             profile=profiling.profile,
@@ -279,11 +323,15 @@ class _Attempt:
     def find_corrupt(self) -> None:
         """Look for other corrupt files: to find each by mapping again would take a pass for each."""
         after = self.partition.files.index(self.file) + 1
-        rest = [file for file in self.partition.files[after:] if not file.is_remote]
+        rest = [
+            file
+            for file in self.partition.files[after:]
+            if not file.is_remote and file.path not in self.poison
+        ]
         with Marker(self.task.run_dir, "map", self.partition.index) as marker:
             for file in rest:
                 path = os.path.join(self.task.root, file.path)
-                marker.begin(path)
+                marker.begin(path, file.path)
                 with _alarm(self.task, path):
                     self._look_through(file, path)
 
@@ -296,19 +344,28 @@ class _Attempt:
         except OSError:
             return  # it is told when the file is mapped
 
-    def _map_files(self) -> None:
+    def _map_all(self) -> list[tuple[int, Any]]:
         with Marker(self.task.run_dir, "map", self.partition.index) as marker:
-            refuse_third_try(marker, self.task.run_dir, "")
-            with closing(self._opened(marker)) as opened:  # what it has under way ends here too
-                for file, source in opened:
-                    self.file, self.place, self.line = file, _name(source), 0
-                    marker.begin(self.place)
-                    with _alarm(self.task, source):
-                        self._map_file(file, source, marker)
+            if self.task.skip_poison:
+                refuse_poison(marker, self.poison)
+            else:
+                refuse_third_try(marker, self.task.run_dir, "")
+            self._map_files(marker)
+            marker.at_end()
+            self.sink.flush()
+            return self.sink.finish()
+
+    def _map_files(self, marker: Marker) -> None:
+        with closing(self._opened(marker)) as opened:  # what it has under way ends here too
+            for file, source in opened:
+                self.file, self.place, self.line = file, _name(source), 0
+                marker.begin(self.place, file.path)
+                with _alarm(self.task, source):
+                    self._map_file(file, source, marker)
 
     def _wanted(self) -> list[InputFile]:
         """The files that are not left out."""
-        left_out = self.corrupt.keys() | self.missing.keys()
+        left_out = self.corrupt.keys() | self.missing.keys() | self.poison.keys()
         return [file for file in self.partition.files if file.path not in left_out]
 
     def _opened(self, marker: Marker) -> Generator[tuple[InputFile, str | BinaryIO], None, None]:
@@ -368,7 +425,7 @@ class _Attempt:
             if error.filename != path:
                 raise
             failure = TaskFailed(
-                f"The input file {path} cannot be read: {error.strerror}. "
+                f"The input file {path} cannot be read{self._where()}: {error.strerror}. "
                 "Nothing was written, since the result would be short."
             )
         else:
@@ -389,9 +446,13 @@ class _Attempt:
         size = os.stat(path).st_size
         if size != self.file.size:
             raise TaskFailed(
-                f"The input file {path} has {size:,} bytes and had {self.file.size:,} when it was "
-                "listed: it changed while the job ran. Run the job again when it is complete."
+                f"The input file {path} has {size:,} bytes{self._where()} and had "
+                f"{self.file.size:,} when it was listed: it changed while the job ran. Run the job "
+                "again when it is complete."
             )
+
+    def _where(self) -> str:
+        return f" on {describe_worker()}" if self.task.on_cluster else ""
 
     def _map_lines(self, source: str | BinaryIO, dims: list[str], marker: Marker) -> None:
         path = _name(source)
@@ -444,7 +505,10 @@ class _Attempt:
             self.line = number
         if failure is not None:
             place = describe_line(number, line) if not reading else describe_reading(number + 1)
-            raise user_failure(self.task.job, "map", f"at {path}, {place}", failure)
+            told = user_failure(self.task.job, "map", f"at {path}, {place}", failure)
+            if isinstance(failure, OutOfMemory):
+                told.files = (self.file.path,)
+            raise told
 
     def _longest_text(self) -> int | None:
         """Bytes that the text of a line may take within the memory limit; ``None`` without one."""
@@ -534,7 +598,7 @@ class _OutputSink:
         header = set_up(task.job, self.context)
         self.pending: list[Any] = self.context.written
         self.hurry = self.context.hurry
-        self._part = PartWriter(os.path.join(task.run_dir, "parts"), task.part_bytes, header)
+        self._part = PartWriter(task.parts, task.part_bytes, header)
         self._items = task.items
         self.spilled = 0
         self.batch = _FIRST_BATCH

@@ -8,19 +8,26 @@ that follows it from line to line, or from key to key. Whoever kills a process l
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import json
 import os
+import socket
 import time
+import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from daskmr.away import describe_worker
+from daskmr.errors import JobError
 from daskmr.failures import shortened
 from daskmr.memory import limit
 from daskmr.workdir import disk_error
 
 __all__ = [
+    "COMBINING",
     "FETCHING",
     "Mark",
     "Marker",
@@ -37,6 +44,9 @@ _KILLED = "killed."  # what the name of a note begins with
 FETCHING = "the fetch of it"
 """The place of a task that waits for its next file."""
 
+COMBINING = "its end, where what was mapped is combined"
+"""The place of a task that has read all of its files."""
+
 _LONG = 1_000_000  # characters from which on it matters how many there are
 
 
@@ -47,9 +57,9 @@ class Mark:
     Attributes
     ----------
     phase : str
-        ``"map"`` or ``"reduce"``.
+        ``"map"``, ``"merge"`` or ``"reduce"``.
     number : int
-        The partition, or the first bucket of the reducer.
+        The partition, the bucket that is merged, or the first bucket of the reducer.
     pid : int
         The process that runs the task.
     since : float
@@ -61,6 +71,12 @@ class Mark:
         `FETCHING`.
     limit : int or None
         Bytes beyond which the process is killed.
+    host : str
+        The name of the machine that it is on; ``""`` is this one.
+    process : str
+        Tells it from all processes there ever were: in a container, all have the same number.
+    file : str
+        The file whose records `map` is given, as it was listed; ``""`` at any other time.
     """
 
     phase: str
@@ -70,9 +86,29 @@ class Mark:
     path: str = ""
     place: str = ""
     limit: int | None = None
+    host: str = ""
+    process: str = ""
+    file: str = ""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether its process is, or was, on this machine."""
+        return self.host in ("", _host())
 
 
 _FIELDS = tuple(field.name for field in fields(Mark))
+_numbers = itertools.count()
+
+
+@functools.cache
+def _host() -> str:
+    return socket.gethostname()
+
+
+@functools.cache
+def _process_of(pid: int) -> str:
+    """Name this process; by its number, since what is forked has what its parent remembers."""
+    return uuid.uuid4().hex[:12]
 
 
 class Marker:
@@ -83,9 +119,9 @@ class Marker:
     run_dir : str
         The run's folder.
     phase : str
-        ``"map"`` or ``"reduce"``.
+        ``"map"``, ``"merge"`` or ``"reduce"``.
     number : int
-        The partition, or the first bucket of the reducer.
+        The partition, the bucket that is merged, or the first bucket of the reducer.
 
     Attributes
     ----------
@@ -94,24 +130,35 @@ class Marker:
     """
 
     def __init__(self, run_dir: str, phase: str, number: int) -> None:
-        self._mark = Mark(phase, number, os.getpid(), time.time(), limit=limit())
+        pid = os.getpid()
+        process = _process_of(pid)
+        self._mark = Mark(
+            phase, number, pid, time.time(), limit=limit(), host=_host(), process=process
+        )
         task = f"{phase}-{number}."
-        self.earlier = [m for m in read_marks(run_dir, task) if m.pid != self._mark.pid]
-        self._path = os.path.join(run_dir, "marks", f"{task}{self._mark.pid}")
+        self.earlier = [m for m in _read_marks(run_dir, task) if m.process != process]
+        if phase == "merge":  # others may merge other parts of this bucket now
+            self.earlier = [m for m in self.earlier if m.is_local and not is_alive(m.pid)]
+        self._path = os.path.join(run_dir, "marks", f"{task}{pid}-{process}-{next(_numbers)}")
         try:
             self._file = os.open(self._path, os.O_CREAT | os.O_WRONLY, 0o600)
         except OSError as error:
             raise disk_error(error, self._path, "what a task does") from None
         self._write()
 
-    def begin(self, path: str) -> None:
+    def begin(self, path: str, file: str = "") -> None:
         """Say which file is read from now on."""
-        self._mark = replace(self._mark, since=time.time(), path=path, place="")
+        self._mark = replace(self._mark, since=time.time(), path=path, place="", file=file)
+        self._write()
+
+    def at_end(self) -> None:
+        """Say that all files are read."""
+        self._mark = replace(self._mark, since=time.time(), place=COMBINING, file="")
         self._write()
 
     def fetch(self, path: str) -> None:
         """Say which file it waits for."""
-        self._mark = replace(self._mark, since=time.time(), path=path, place=FETCHING)
+        self._mark = replace(self._mark, since=time.time(), path=path, place=FETCHING, file="")
         self._write()
 
     def lines(self, batches: Iterable[tuple[list[str], bool]]) -> Iterable[tuple[list[str], bool]]:
@@ -123,6 +170,11 @@ class Marker:
     ) -> Iterable[tuple[Any, Sequence[Any]]]:
         """Pass on groups, saying which one it is if that may matter."""
         return self._follow_groups(groups) if self.earlier else groups
+
+    def key(self, key: Any) -> None:
+        """Say which key's values are combined, if that may matter."""
+        if self.earlier:
+            self.at(f"the key {shortened(key)}")
 
     def __enter__(self) -> Marker:
         return self
@@ -218,6 +270,17 @@ def read_marks(run_dir: str, task: str = "") -> list[Mark]:
                 if content:  # else it has only just been made
                     marks.append(Mark(**json.loads(content)))
     return sorted(marks, key=lambda mark: mark.since)
+
+
+def _read_marks(run_dir: str, task: str) -> list[Mark]:
+    try:
+        return read_marks(run_dir, task)
+    except FileNotFoundError:
+        raise JobError(
+            f"The run's folder {run_dir} is not there for {describe_worker()}. A worker that joins "
+            "while a job runs must see what the others see: the work dir, or the spill dir "
+            "(--spill-dir)."
+        ) from None
 
 
 def note_kill(run_dir: str, pid: int, held: int) -> None:

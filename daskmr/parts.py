@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from daskmr.away import Shelf
 from daskmr.contexts import dumps
 from daskmr.keys import sort_key
 from daskmr.segments import Extent, SegmentWriter, read_frames
@@ -53,7 +54,7 @@ class PartWriter:
 
     Parameters
     ----------
-    folder : str
+    folder : str or Shelf
         Where a segment is made.
     in_memory : int
         Bytes of blocks that may travel in memory.
@@ -61,7 +62,7 @@ class PartWriter:
         What `setup_reduce` wrote.
     """
 
-    def __init__(self, folder: str, in_memory: int, header: tuple[Any, ...] = ()) -> None:
+    def __init__(self, folder: str | Shelf, in_memory: int, header: tuple[Any, ...] = ()) -> None:
         self._folder = folder
         self._in_memory = in_memory
         self._header = header
@@ -99,7 +100,9 @@ class PartWriter:
                 self._flush()
             self._writer.close()
             end = self._extents[-1].offset + self._extents[-1].length
-            frames = Extent(self._writer.path, 0, end, sum(e.size for e in self._extents))
+            frames = replace(
+                self._extents[0], offset=0, length=end, size=sum(e.size for e in self._extents)
+            )
         return Part(self._header, frames, frozenset(self._kinds), self._lines)
 
     def discard(self) -> None:

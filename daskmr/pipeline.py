@@ -16,7 +16,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import itemgetter
 from typing import IO, TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from typing import IO, TYPE_CHECKING, Any
 import dask.bag as db
 from dask.system import CPU_COUNT
 
+from daskmr.away import RENEWED_EVERY, Away, Shelf
 from daskmr.cluster import Session, WorkerDied, connect
 from daskmr.config import Config, load_config
 from daskmr.credentials import given
@@ -31,12 +32,12 @@ from daskmr.deaths import explain_death, explain_kills
 from daskmr.deploy import load_deployment
 from daskmr.errors import InputError, JobError, NothingMatchedError
 from daskmr.existing import choose, existing_scheduler, security_of
-from daskmr.inputs import Inputs, find_inputs, source_of, stores_closed
+from daskmr.inputs import Inputs, find_inputs, source_of
 from daskmr.interruption import deferred, finished, on_hard_exit
 from daskmr.job import Job, load_job
 from daskmr.listing import InputFile
 from daskmr.mapper import TALLY, MapTask, explain_timeout, map_packed
-from daskmr.marks import FETCHING, by_task, is_alive, read_marks
+from daskmr.marks import COMBINING, FETCHING, Mark, by_task, is_alive, read_marks
 from daskmr.output import (
     OutputFile,
     StoreOutput,
@@ -47,10 +48,13 @@ from daskmr.output import (
 )
 from daskmr.partition import Partition, estimate_bytes, plan_partitions
 from daskmr.parts import Part
+from daskmr.poison import Detour
+from daskmr.reach import HostMarks, check_data, check_shelf, forget, sees_all
 from daskmr.reducer import Merge, Reduced, ReduceTask, never_met, reduce_buckets
 from daskmr.runs import Spilling
 from daskmr.schema import load_schema
 from daskmr.segments import Extent
+from daskmr.stores import stores_closed
 from daskmr.tally import BadRecord, Profile, Span, Tallies, Tally, merge_profiles
 from daskmr.versions import Pinned
 from daskmr.workdir import RunDir
@@ -104,6 +108,8 @@ class Result:
         Seconds by phase: list, start, map, merge, reduce, write, total.
     deleted : int
         Input files that were deleted.
+    poisoned : tuple of (str, str)
+        Files that were left out whole since they killed their worker, and how.
     missing : tuple of (str, str)
         Objects that were left out, and why.
     fetched, fetched_bytes : int
@@ -132,6 +138,7 @@ class Result:
     spilled: int
     timings: dict[str, float]
     deleted: int = 0
+    poisoned: tuple[tuple[str, str], ...] = ()
     missing: tuple[tuple[str, str], ...] = ()
     fetched: int = 0
     fetched_bytes: int = 0
@@ -251,7 +258,9 @@ def mapreduce(
     with given(aws_key, aws_secret_key, config.aws_profile), ExitStack() as stack:
         with deferred():
             run_dir = RunDir.create(config.work_dir)
-            _at_end(stack, run_dir.remove)
+            remains: list[Callable[[], object]] = [run_dir.remove]
+            remove = partial(_call_all, remains)
+            _at_end(stack, remove)
         if output is not None:
             with deferred():
                 target = open_output(
@@ -275,7 +284,7 @@ def mapreduce(
         listed = time.time()
         if deployment is not None:
             client = places.enter_context(deployment.started(security_of(config)))
-        run = _Run(job, config, inputs, run_dir, target is None, profile, client, inline)
+        run = _Run(job, config, inputs, run_dir, target is None, profile, client, inline, remains)
         run.timings["list"] = listed - started
         run.timings["start"] = time.time() - listed
         outcome = run.execute()
@@ -284,7 +293,7 @@ def mapreduce(
         result = _write(outcome, run, target)
         if target is None:
             stack.pop_all()
-            weakref.finalize(result, run_dir.remove)
+            weakref.finalize(result, remove)
     if delete_data:
         result.deleted = _delete_input(inputs, outcome.tally, target)
     result.timings["total"] = time.time() - started
@@ -347,6 +356,11 @@ def _at_end(stack: ExitStack, clean: Callable[[], None]) -> None:
     stack.callback(undisturbed)
 
 
+def _call_all(remains: Iterable[Callable[[], object]]) -> None:
+    for remove in remains:
+        remove()
+
+
 def _check(config: Config, client: Any, inline: bool, local: bool) -> None:
     if client is not None and not hasattr(client, "scheduler_info"):
         raise InputError(f"client must be a distributed.Client, not {client!r}.")
@@ -389,28 +403,89 @@ class _Run:
     profile: bool
     client: Any
     inline: bool
+    remains: list[Callable[[], object]]
     timings: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    away: Away | None = None
+    on_cluster: bool = False
+    host_marks: HostMarks | None = None
+    renewed: float = 0.0
 
     def execute(self) -> _Outcome:
         """Map, merge and reduce; what it costs is in `timings`."""
         plan = self._plan()
-        bag = self._bag(plan)
         before = time.time()
-        with connect(
+        connected = connect(
             self.config,
             len(plan),
             client=self.client,
             inline=self.inline or not self.inputs.listing.files,
             run_dir=self.run_dir.path,
-        ) as session:
+        )
+        with connected as session, self._reached(session):
             self.timings["start"] += time.time() - before
             self.notes = session.notes
-            outcome = self._outcome(self._compute(session, bag))
+            outcome = self._outcome(self._compute(session, plan))
         # No task can be tried again now, so none needs its input again: the disk has room for the
         # output where the segments were.
         self.run_dir.remove_segments()
         return outcome
+
+    @contextlib.contextmanager
+    def _reached(self, session: Session) -> Iterator[None]:
+        """See what the workers see, and choose where they keep what they write."""
+        if not session.is_elsewhere:
+            yield
+            return
+        self.on_cluster = True
+        check_data(session.ask, self.inputs.root, self.inputs.listing.files)
+        if not sees_all(session.ask, self.run_dir.path):
+            self._use_spill_dir(session)
+        if self.away is None:
+            yield
+            return
+        self.host_marks = HostMarks(session.ask, self.away)
+        try:
+            yield
+        finally:
+            with deferred():
+                forget(session.ask, self.away)
+
+    def _use_spill_dir(self, session: Session) -> None:
+        """Do without the work dir, which some workers do not see."""
+        config, spill_dir = self.config, self.config.spill_dir
+        if spill_dir is not None and spill_dir.startswith("file://"):
+            spill_dir = spill_dir.removeprefix("file://")
+        if spill_dir is not None and "://" not in spill_dir:
+            with deferred():
+                self.run_dir = RunDir.create(spill_dir, "--spill-dir")
+                self.remains.append(self.run_dir.remove)
+            if not sees_all(session.ask, self.run_dir.path):
+                raise InputError(
+                    f"Some workers do not see the spill dir {spill_dir!r} as this machine does, or "
+                    "cannot write there. Give a path that all share, or a URL of a store, such as "
+                    "s3://BUCKET/spill, as --spill-dir."
+                )
+        else:
+            source = None if spill_dir is None else source_of(spill_dir, config)
+            shelf = Shelf(self.run_dir.run_id, source, config.fetch_retries)
+            self.away = Away(shelf)
+            if source is not None:
+                with deferred():
+                    self.remains.append(shelf.clear)
+                shelf.begin()
+                check_shelf(session.ask, shelf)
+                self.renewed = time.monotonic()
+                session.watch(partial(self._renew, shelf))
+        remote = self.inputs.remote
+        if remote is not None:
+            host = self.away or Away(Shelf(self.run_dir.run_id, None, 0))
+            self.inputs = replace(self.inputs, remote=replace(remote, away=host))
+
+    def _renew(self, shelf: Shelf) -> None:
+        if time.monotonic() - self.renewed > RENEWED_EVERY:
+            self.renewed = time.monotonic()
+            shelf.renew()
 
     def _plan(self) -> list[Partition]:
         files = self.inputs.listing.files
@@ -418,20 +493,18 @@ class _Run:
             return [Partition(0, (), 0)]  # nothing to read, and yet `setup_reduce` may write
         return plan_partitions(files, self.config.partition_bytes)
 
-    def _bag(self, plan: list[Partition]) -> Any:
-        """Build the graph: one task a partition, a tree of merges, one task a reducer."""
-        config, job = self.config, self.job
-        buckets, reducers = self._buckets()
-        map_task = MapTask(
-            job=job,
+    def _map_task(self, partitions: int) -> MapTask:
+        config = self.config
+        return MapTask(
+            job=self.job,
             root=self.inputs.root,
             remote=self.inputs.remote,
             run_dir=self.run_dir.path,
             spilling=Spilling(
                 os.path.join(self.run_dir.path, "segments"),
                 config.spill_bytes,
-                buckets,
-                len(plan),
+                self._buckets()[0],
+                partitions,
             ),
             combine_size=config.combine_size,
             items=self.items,
@@ -440,21 +513,31 @@ class _Run:
             save_limit=config.bad_records_saved,
             profile=self.profile,
             max_record_bytes=config.max_record_bytes,
-            part_bytes=_part_bytes(config, len(plan)),
+            part_bytes=_part_bytes(config, partitions),
             file_timeout=config.file_timeout,
+            away=self.away,
+            on_cluster=self.on_cluster,
+            skip_poison=config.skip_poison_files,
         )
+
+    def _mapped(self, plan: list[Partition]) -> Any:
+        """Build the mapping as a Bag: one task a partition."""
         # As literals of its task, and not as a collection of their own, which would be a task each
         # that a worker answers to before it is told to map. The name is unique to the run, since
         # clients of one scheduler share keys of one name.
-        mapper = Pinned(partial(map_packed, task=map_task))
+        mapper = Pinned(partial(map_packed, task=self._map_task(len(plan))))
         name = f"map-{self.run_dir.run_id}"
         graph = {(name, p.index): (mapper, pickle.dumps(p, 5)) for p in plan}
-        runs = db.Bag(graph, name, len(graph))
+        return db.Bag(graph, name, len(graph))
+
+    def _reduced(self, runs: Any) -> Any:
+        """Add to the mapping a tree of merges, and one task a reducer."""
+        config, job = self.config, self.job
         if job.reduce is None:
             return runs
-        folded = runs.foldby(
-            itemgetter(0), never_met, combine=Pinned(Merge(job)), split_every=_SPLIT_EVERY
-        )
+        buckets, reducers = self._buckets()
+        merge = Pinned(Merge(job, self.run_dir.path, self.away))
+        folded = runs.foldby(itemgetter(0), never_met, combine=merge, split_every=_SPLIT_EVERY)
         reduce_task = ReduceTask(
             job=job,
             run_dir=self.run_dir.path,
@@ -462,6 +545,7 @@ class _Run:
             items=self.items,
             profile=self.profile,
             part_bytes=_part_bytes(config, buckets),
+            away=self.away,
         )
         if reducers > 1:
             folded = folded.repartition(npartitions=reducers)
@@ -481,25 +565,52 @@ class _Run:
         workers = self.config.num_mappers or CPU_COUNT
         return max(_FEWEST_REDUCERS, min(_REDUCERS_EACH * workers, _MOST_REDUCERS))
 
-    def _compute(self, session: Session, bag: Any) -> list[Any]:
+    def _compute(self, session: Session, plan: list[Partition]) -> list[Any]:
         if self.config.file_timeout is not None:
             session.watch(self._check_timeout)
-        if self.client is not None:
+        skip_poison = self.config.skip_poison_files and session.client is not None
+        if session.is_elsewhere and self.away is None and not skip_poison:
             session.watch(lambda: self._check_kills(session))
         try:
-            results = list(session.compute(bag))
+            if skip_poison:
+                return self._compute_around_poison(session, plan)
+            return list(session.compute(self._reduced(self._mapped(plan))))
         except WorkerDied as error:
             explanation = explain_death(
                 error.key,
                 error.partition,
                 session.killed_for_memory(),
-                self.run_dir.path,
+                self._marks(session),
                 "",
                 session.memory_limit,
             )
-        else:
-            return results
         raise JobError(explanation)
+
+    def _compute_around_poison(self, session: Session, plan: list[Partition]) -> list[Any]:
+        mapper = Pinned(partial(map_packed, task=self._map_task(len(plan))))
+        name = f"map-{self.run_dir.run_id}"
+        detour = Detour(session, plan, mapper, name, partial(self._marks_of_the_dead, session))
+        while True:
+            bag = self._reduced(detour.bag())
+            try:
+                return list(session.compute(bag))
+            except JobError as error:
+                if not detour.take_up(error):
+                    raise
+
+    def _marks(self, session: Session) -> list[Mark]:
+        """Return what tasks say of themselves, or have said before their process died."""
+        if self.away is None:
+            return read_marks(self.run_dir.path)
+        assert self.host_marks is not None
+        return self.host_marks.read()
+
+    def _marks_of_the_dead(self, session: Session, failed: int) -> list[Mark]:
+        marks = self._marks(session)
+        if self.away is not None:
+            return marks
+        # Of a process on another host nobody knows, but of the task that failed none is left.
+        return [m for m in marks if m.number == failed or (m.is_local and not is_alive(m.pid))]
 
     def _check_kills(self, session: Session) -> None:
         """Fail when a task has been killed for memory twice, on a cluster that would go on."""
@@ -514,8 +625,9 @@ class _Run:
         seconds = self.config.file_timeout
         assert seconds is not None
         for mark in read_marks(self.run_dir.path):
-            mapping = mark.path and mark.place != FETCHING
-            if mapping and time.time() - mark.since > seconds and is_alive(mark.pid):
+            mapping = mark.path and mark.place not in (FETCHING, COMBINING)
+            late = mapping and time.time() - mark.since > seconds
+            if late and (not mark.is_local or is_alive(mark.pid)):
                 raise JobError(explain_timeout(mark.path, seconds))
 
     def _outcome(self, results: list[Any]) -> _Outcome:
@@ -590,6 +702,7 @@ def _write(outcome: _Outcome, run: _Run, target: OutputFile | None) -> Result:
         output_bytes=target.bytes if target is not None else 0,
         spilled=tally.spilled,
         timings=timings,
+        poisoned=tally.poisoned,
         missing=tally.missing,
         fetched=tally.fetched,
         fetched_bytes=tally.fetched_bytes,
@@ -647,8 +760,7 @@ def _remove(parts: Iterable[Part]) -> None:
     """Remove the segments of `parts`, which are written and will not be read again."""
     for part in parts:
         if isinstance(part.frames, Extent):
-            with contextlib.suppress(OSError):  # it goes with the run's folder at the latest
-                os.unlink(part.frames.path)
+            part.frames.remove()
 
 
 def _items(job: Job, parts: tuple[Part, ...]) -> Iterator[Any]:
@@ -673,7 +785,8 @@ def _delete_input(inputs: Inputs, tally: Tally, target: OutputFile | None) -> in
 
     Of what is in a store, only the local copies go.
     """
-    kept = {path for path, _ in (*tally.corrupt, *tally.missing)} | tally.unsaved_files
+    left_out = (*tally.corrupt, *tally.poisoned, *tally.missing)
+    kept = {path for path, _ in left_out} | tally.unsaved_files
     output = target.path if target is not None else None
     count = 0
     copies: list[str] = []

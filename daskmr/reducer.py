@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from functools import reduce as fold_left
 from operator import add
 from typing import Any
 
+from daskmr.away import Away, Shelf
 from daskmr.calls import Profiling, combiner_of, set_up
 from daskmr.contexts import ItemContext, TextContext
 from daskmr.deaths import refuse_third_try
@@ -19,7 +20,7 @@ from daskmr.job import Job
 from daskmr.marks import Marker
 from daskmr.memory import OutOfMemory
 from daskmr.parts import Part, PartWriter
-from daskmr.runs import Run, SpilledValues, merge_runs, read_groups
+from daskmr.runs import Run, SpilledValues, merge_runs, read_groups, unites
 from daskmr.tally import Profile, Span, Tallies
 
 __all__ = ["Merge", "ReduceTask", "Reduced", "never_met", "reduce_buckets"]
@@ -47,6 +48,8 @@ class ReduceTask:
         Collect a profile.
     part_bytes : int
         Bytes of output that travel in memory, a bucket.
+    away : Away or None
+        What takes the place of the run's folder where the workers do not see it.
     """
 
     job: Job
@@ -55,6 +58,16 @@ class ReduceTask:
     items: bool
     profile: bool
     part_bytes: int
+    away: Away | None = None
+
+    def here(self) -> ReduceTask:
+        """The same with the folder of this host."""
+        return self if self.away is None else replace(self, run_dir=self.away.folder())
+
+    @property
+    def parts(self) -> str | Shelf:
+        """Where parts go that do not travel in memory."""
+        return os.path.join(self.run_dir, "parts") if self.away is None else self.away.shelf
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +97,24 @@ class Reduced:
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """The binary operator of ``foldby``: merges ``(bucket, Run)`` or ``(bucket, Tallies)`` pairs."""
+    """The binary operator of ``foldby``: merges ``(bucket, Run)`` or ``(bucket, Tallies)`` pairs.
+
+    Parameters
+    ----------
+    job : Job
+    run_dir : str
+        The run's folder.
+    away : Away or None
+        What takes its place where the workers do not see it.
+    """
 
     job: Job
+    run_dir: str
+    away: Away | None = None
 
     def __call__(self, first: tuple[int, Any], second: tuple[int, Any]) -> tuple[int, Any]:
         """Merge `second` into a copy of `first`, which stands before it in input order."""
-        return _merge(self.job, first, second)
+        return _merge(self, first, second)
 
 
 def never_met(first: Any, second: Any) -> Any:
@@ -99,15 +123,16 @@ def never_met(first: Any, second: Any) -> Any:
 
 
 @guarded
-def _merge(job: Job, first: tuple[int, Any], second: tuple[int, Any]) -> tuple[int, Any]:
+def _merge(task: Merge, first: tuple[int, Any], second: tuple[int, Any]) -> tuple[int, Any]:
     bucket, content = first
     if isinstance(content, Tallies):
         return bucket, content + second[1]
-    combiner = combiner_of(job)
-    if combiner is None:
+    if task.job.combine is None or not unites(content, second[1]):
         return bucket, merge_runs(content, second[1], None)
-    with job.activate():
-        return bucket, merge_runs(content, second[1], combiner)
+    run_dir = task.away.folder() if task.away is not None else task.run_dir
+    with task.job.activate(), Marker(run_dir, "merge", bucket) as marker:
+        refuse_third_try(marker, run_dir, "")
+        return bucket, merge_runs(content, second[1], combiner_of(task.job, marker.key))
 
 
 @guarded
@@ -122,6 +147,7 @@ def reduce_buckets(
         With strings only, whatever went wrong.
     """
     started = time.time()
+    task = task.here()
     contents = {bucket: content for bucket, (_, content) in pairs}
     tallies = fold_left(add, (c for c in contents.values() if isinstance(c, Tallies)), Tallies())
     runs = {bucket: c for bucket, c in contents.items() if isinstance(c, Run)}
@@ -147,9 +173,7 @@ class _Reducer:
         self.keys = 0
 
     def reduce(self, run: Run) -> Part:
-        part = PartWriter(
-            os.path.join(self.task.run_dir, "parts"), self.task.part_bytes, self.header
-        )
+        part = PartWriter(self.task.parts, self.task.part_bytes, self.header)
         try:
             self._reduce_into(part, run)
             return part.finish()

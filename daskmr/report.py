@@ -74,6 +74,9 @@ def _left_out(result: Result) -> list[str]:
     if result.corrupt:
         lines.append(f"corrupt, left out whole: {len(result.corrupt):,} files")
         lines += _named((reason for _, reason in result.corrupt), len(result.corrupt))
+    if result.poisoned:
+        lines.append(f"killed their worker, left out whole: {len(result.poisoned):,} files")
+        lines += _named((reason for _, reason in result.poisoned), len(result.poisoned))
     if result.missing:
         lines.append(f"could not be fetched, left out: {len(result.missing):,} objects")
         lines += _named((reason for _, reason in result.missing), len(result.missing))

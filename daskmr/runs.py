@@ -23,6 +23,7 @@ from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, overload
 
+from daskmr.away import Shelf
 from daskmr.contexts import LARGE, CombineContext, dumps
 from daskmr.keys import bucket_of, canonical_all, sort_key, sorted_keys
 from daskmr.segments import Extent, SegmentWriter, read_frames
@@ -36,6 +37,7 @@ __all__ = [
     "estimate_size",
     "merge_runs",
     "read_groups",
+    "unites",
 ]
 
 _KEY_COST = 200  # bytes that a dict's slot, a list and its first slot take beside the key itself
@@ -60,7 +62,7 @@ class Spilling:
 
     Attributes
     ----------
-    folder : str
+    folder : str or Shelf
         Where segments go.
     budget : int
         Estimated bytes that a fold may hold (``spill-bytes``).
@@ -70,7 +72,7 @@ class Spilling:
         Number of partitions of the plan; together their Runs in memory stay below `budget`.
     """
 
-    folder: str
+    folder: str | Shelf
     budget: int
     buckets: int
     partitions: int
@@ -104,18 +106,24 @@ class Combiner:
         The user's ``combine(key, values, context)``.
     on_error : callable
         Called as ``on_error(exception, key)`` outside of the ``except`` block; has to raise.
+    before : callable, optional
+        Called as ``before(key)`` first.
     """
 
     def __init__(
         self,
         combine: Callable[[Any, Any, Any], Any],
         on_error: Callable[[BaseException, Any], Any],
+        before: Callable[[Any], object] | None = None,
     ) -> None:
         self.combine = combine
         self.on_error = on_error
+        self.before = before
 
     def __call__(self, key: Any, values: Sequence[Any]) -> Any:
         """Return what replaces `values`: a list of one combined value, or `values` as they are."""
+        if self.before is not None:
+            self.before(key)
         context = CombineContext(key)
         given = values[:] if isinstance(values, list) else values  # it may sort or empty its list
         try:
@@ -447,14 +455,22 @@ def merge_runs(first: Run, second: Run, combiner: Combiner | None) -> Run:
     references are concatenated. Neither input is changed.
     """
     chunks = first.chunks + second.chunks
-    if combiner is None:
+    frames = _frames_at_the_end(chunks)
+    if combiner is None or frames < _UNITE_EVERY:
         return Run(chunks)
+    return Run((*chunks[:-frames], _unite(chunks[-frames:], combiner)))
+
+
+def unites(first: Run, second: Run) -> bool:
+    """Tell whether `merge_runs` will ask a combiner."""
+    return _frames_at_the_end(first.chunks + second.chunks) >= _UNITE_EVERY
+
+
+def _frames_at_the_end(chunks: Sequence[bytes | Extent]) -> int:
     frames = 0
     while frames < len(chunks) and isinstance(chunks[-1 - frames], bytes):
         frames += 1
-    if frames < _UNITE_EVERY:
-        return Run(chunks)
-    return Run((*chunks[:-frames], _unite(chunks[-frames:], combiner)))
+    return frames
 
 
 def _unite(frames: Sequence[Any], combiner: Combiner) -> bytes:
@@ -568,7 +584,7 @@ def _together(chunks: Sequence[bytes | Extent], budget: int) -> list[list[bytes 
     stretches: list[list[bytes | Extent]] = [[]]
     held = 0
     for chunk in chunks:
-        cost = 3 * len(chunk) if isinstance(chunk, bytes) else chunk.largest
+        cost = 3 * len(chunk) if isinstance(chunk, bytes) else chunk.held
         last = stretches[-1]
         if len(last) > 1 and (len(last) == _FAN_IN or held + cost > budget):
             last = []

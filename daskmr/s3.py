@@ -161,6 +161,20 @@ class S3:
         finally:
             body.close()
 
+    async def read(self, path: str, offset: int, length: int) -> bytes:
+        """Read a stretch of an object."""
+        url, wanted = self._url(path), f"bytes={offset}-{offset + length - 1}"
+        response = await self._call("get_object", url, Key=self._key(path), Range=wanted)
+        body = response["Body"]
+        try:
+            answer = S3Transfer(self.source, url, body, Proof(length), False)
+            data = b"".join([piece async for piece in answer])
+        finally:
+            body.close()
+        if len(data) != length:
+            raise Fault(f"{len(data)} bytes came instead of {length}")
+        return data
+
     async def _proof(
         self, path: str, etag: str | None, size: int, response: dict[str, Any], exact: bool
     ) -> Proof:
@@ -276,6 +290,19 @@ class S3:
             head = await self._call("head_object", url, Key=upload["Key"])
             if head["ContentLength"] != size or not head["ETag"].endswith(f'-{len(parts)}"'):
                 raise
+
+    # --- deleting ---------------------------------------------------------------------------------
+
+    async def delete(self, paths: list[str]) -> None:
+        """Delete objects, a thousand at most; those that are not there are no mistake."""
+        objects = {"Objects": [{"Key": self._key(path)} for path in paths], "Quiet": True}
+        response = await self._call("delete_objects", self._url(""), Delete=objects)
+        if response.get("Errors"):
+            first = response["Errors"][0]
+            raise StoreError(
+                f"{self._url('')}{first.get('Key')} cannot be deleted: {first.get('Message')}. "
+                "Check that the credentials allow s3:DeleteObject."
+            )
 
 
 class S3Transfer:

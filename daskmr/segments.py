@@ -2,7 +2,7 @@
 
 A segment's name is unique to the attempt that wrote it, and only what a returned value refers to
 counts, so a task that is tried again cannot count twice. Segments lie in the run's folder and go
-with it.
+with it; or, where the workers do not see that, on a `Shelf`, which is in a store.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from dataclasses import dataclass
 import zstandard
 from isal.isal_zlib import crc32
 
+from daskmr.away import Shelf
 from daskmr.errors import JobError
 from daskmr.workdir import disk_error
 
 __all__ = ["Extent", "SegmentWriter", "read_frames"]
 
 _HEADER = struct.Struct("<II")  # length of the frame, and a checksum over that and the frame
+_READ_BYTES = 1 << 20  # of a segment in a store, by one request
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ class Extent:
         Estimated bytes of the pairs in memory.
     largest : int
         Those of the largest frame.
+    shelf : Shelf or None
+        Where the segment is when it is no file.
     """
 
     path: str
@@ -47,6 +51,20 @@ class Extent:
     length: int
     size: int
     largest: int = 0
+    shelf: Shelf | None = None
+
+    @property
+    def held(self) -> int:
+        """Bytes that whoever reads it holds at most: a frame, and what was fetched with it."""
+        return self.largest + (_READ_BYTES if self.shelf is not None else 0)
+
+    def remove(self) -> None:
+        """Remove the segment, with all that others refer to."""
+        if self.shelf is not None:
+            self.shelf.remove(self.path)
+        else:
+            with contextlib.suppress(OSError):  # it goes with the run's folder at the latest
+                os.unlink(self.path)
 
 
 class SegmentWriter:
@@ -54,11 +72,14 @@ class SegmentWriter:
 
     Parameters
     ----------
-    folder : str
+    folder : str or Shelf
         Where the file is made, under a name that no other attempt has.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str | Shelf) -> None:
+        self._shelf = folder if isinstance(folder, Shelf) else None
+        if isinstance(folder, Shelf):
+            folder = folder.folder()
         self.path = os.path.join(folder, f"{uuid.uuid4().hex}.seg")
         self._compress = zstandard.ZstdCompressor(level=1).compress
         self._offset = 0
@@ -80,14 +101,16 @@ class SegmentWriter:
                 largest = max(largest, estimated)
         except OSError as error:
             raise disk_error(error, self.path, "what did not fit in memory") from None
-        return Extent(self.path, start, self._offset - start, size, largest)
+        return Extent(self.path, start, self._offset - start, size, largest, self._shelf)
 
     def close(self) -> None:
-        """Flush; the segment can be read from now on."""
+        """Flush; the segment can be read from now on, wherever its task was."""
         try:
             self._file.close()
         except OSError as error:
             raise disk_error(error, self.path, "what did not fit in memory") from None
+        if self._shelf is not None:
+            self._shelf.upload(self.path)
 
     def remove(self) -> None:
         """Remove the file."""
@@ -112,9 +135,10 @@ def read_frames(extent: Extent) -> Iterator[bytes]:
     if not extent.length:
         return
     offset, end = extent.offset, extent.offset + extent.length
+    read = _read_frame if extent.shelf is None else _Ahead(extent, extent.shelf).read_frame
     try:
         while offset < end:
-            data = _read_frame(extent.path, offset)
+            data = read(extent.path, offset)
             offset += _HEADER.size + len(data)
             if offset > end:
                 raise ValueError("a frame ends behind its extent")
@@ -139,6 +163,33 @@ def _read_frame(path: str, offset: int) -> bytes:
     if len(data) != length or _checksum(data) != checksum:
         raise ValueError("the checksum of a frame is wrong")
     return data
+
+
+class _Ahead:
+    """Reads the frames of an extent in a store, a stretch of many at a time."""
+
+    def __init__(self, extent: Extent, shelf: Shelf) -> None:
+        self._shelf = shelf
+        self._end = extent.offset + extent.length
+        self._start = extent.offset
+        self._held = b""
+
+    def read_frame(self, path: str, offset: int) -> bytes:
+        length, checksum = _HEADER.unpack(self._take(path, offset, _HEADER.size))
+        data = self._take(path, offset + _HEADER.size, length)
+        if _checksum(data) != checksum:
+            raise ValueError("the checksum of a frame is wrong")
+        return data
+
+    def _take(self, path: str, offset: int, length: int) -> bytes:
+        if offset + length > self._end:
+            raise ValueError("a frame ends behind its extent")
+        start = offset - self._start
+        if start + length > len(self._held):
+            more = min(max(length, _READ_BYTES), self._end - offset)
+            self._held = self._shelf.read(path, offset, more)
+            self._start, start = offset, 0
+        return self._held[start : start + length]
 
 
 class _PerThread(threading.local):

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import io
 import weakref
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any, BinaryIO, TypeVar, cast
 
 from daskmr.downloads import Backend, Download, FileTarget, Stream, Target
@@ -48,6 +49,7 @@ Entries = list[Entry]
 
 _READ_WHOLE = 8 << 20  # what `open` takes into memory, and so can fetch again when it is damaged
 _SECONDS_TO_CHECK = 20
+_DELETED_AT_ONCE = 1000  # which is what S3 takes in one request
 
 
 class InMemory(io.BytesIO):
@@ -273,6 +275,21 @@ class Store:
         stream = Stream(self._loop, self._download(path, etag, size))
         return cast(BinaryIO, io.BufferedReader(stream, 1 << 18))
 
+    def read(self, path: str, offset: int, length: int) -> bytes:
+        """Read a stretch of an object that only this run writes, so that it needs no ETag.
+
+        Nothing but its length is checked: what is read so has checksums of its own.
+
+        Parameters
+        ----------
+        path : str
+            Relative to the source.
+        offset, length : int
+            In bytes; `length` is at least 1.
+        """
+        what = f"{self._url(path)} cannot be read"
+        return self.run(self.patience(lambda: self._backend.read(path, offset, length), what))
+
     # --- writing ----------------------------------------------------------------------------------
 
     def write_object(self, path: str, local: str) -> None:
@@ -290,6 +307,19 @@ class Store:
         StoreError
         """
         self.run(self._backend.write(path, local, self.patience))
+
+    def delete(self, paths: Sequence[str]) -> None:
+        """Delete objects; those that are not there are no mistake.
+
+        Parameters
+        ----------
+        paths : sequence of str
+            Relative to the source.
+        """
+        what = f"Objects of {self._url('')} cannot be deleted"
+        for start in range(0, len(paths), _DELETED_AT_ONCE):
+            some = list(paths[start : start + _DELETED_AT_ONCE])
+            self.run(self.patience(partial(self._backend.delete, some), what))
 
 
 def _backend(source: Source) -> Backend:

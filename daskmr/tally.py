@@ -79,6 +79,8 @@ class Tally:
         Objects that came from a store, and their size.
     notes : tuple of str
         What there is to say of some of them.
+    poisoned : tuple of (str, str)
+        Files left out whole since they killed their worker, and how.
     spilled : int
         Bytes written to segments.
     """
@@ -100,6 +102,7 @@ class Tally:
     fetched: int = 0
     fetched_bytes: int = 0
     notes: tuple[str, ...] = ()
+    poisoned: tuple[tuple[str, str], ...] = ()
 
     @property
     def bad_records(self) -> int:
@@ -130,6 +133,7 @@ class Tally:
             fetched=self.fetched + other.fetched,
             fetched_bytes=self.fetched_bytes + other.fetched_bytes,
             notes=(self.notes + other.notes)[:_NOTES],
+            poisoned=self.poisoned + other.poisoned,
         )
 
 

@@ -43,7 +43,7 @@ class RunDir:
     _created: tuple[str, ...]
 
     @classmethod
-    def create(cls, work_dir: str) -> RunDir:
+    def create(cls, work_dir: str, option: str = "--work-dir") -> RunDir:
         """Make and lock a folder in `work_dir` (made when missing) and sweep those of dead runs.
 
         Raises
@@ -64,8 +64,8 @@ class RunDir:
         except OSError as error:
             shutil.rmtree(new, ignore_errors=True)
             raise InputError(
-                f"The work dir {str(root)!r} cannot be used ({error.strerror}). "
-                "Name another one with --work-dir."
+                f"The {option[2:].replace('-', ' ')} {str(root)!r} cannot be used "
+                f"({error.strerror}). Name another one with {option}."
             ) from None
         _sweep(root)
         for name in ("marks", "segments", "parts"):

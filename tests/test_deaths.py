@@ -11,7 +11,7 @@ from test_marks import dead_pid, leave
 
 from daskmr.deaths import explain_death, explain_kills, refuse_third_try
 from daskmr.errors import TaskFailed
-from daskmr.marks import Mark, Marker, note_kill
+from daskmr.marks import Mark, Marker, note_kill, read_marks
 
 MB = 1_000_000
 
@@ -23,7 +23,7 @@ def run_dir(tmp_path: Path) -> str:
 
 
 def explain(run_dir: str, partition: int | None = None, kills: dict[int, int] | None = None) -> str:
-    return explain_death("the key", partition, kills or {}, run_dir, "/data", 300 * MB)
+    return explain_death("the key", partition, kills or {}, read_marks(run_dir), "/data", 300 * MB)
 
 
 def marks_of_map(run_dir: str, number: int, tries: int = 1, path: str = "a.gz") -> list[Mark]:

@@ -290,7 +290,7 @@ def test_map_that_hoards_names_line_and_figures(run: Run) -> None:
     assert 220 <= held_in(message) <= 400
     assert ", in map\n    grow()\n" in details
     assert details.endswith("MemoryError: the worker process is near its memory limit\n")
-    assert run.tries == 1
+    assert run.tries == 2  # what was before may have been a part of it
 
 
 def test_a_profile_is_no_hindrance(run: Run) -> None:
@@ -339,7 +339,7 @@ def test_reduce_that_makes_a_list_of_a_large_group_names_the_key(run: Run) -> No
     assert message.startswith("reduce failed for the key 'large': MemoryError: ")
     assert "its limit is 250 MB (--memory-limit). Iterate over the values" in message
     assert "sorted(" in details
-    assert run.tries == 1
+    assert run.tries == 2  # what was before may have been a part of it
 
 
 def test_reduce_that_hoards_from_key_to_key_names_one(run: Run) -> None:
@@ -559,7 +559,7 @@ def test_on_somebody_s_cluster(run: Run, client: Any) -> None:
     message, _ = run.fails(hoard, client=client, memory_limit="auto")
     assert message.startswith(f"map failed at {run.path()}, line 1: MemoryError: ")
     assert "limit is 250 MB" in message
-    assert run.tries == 1
+    assert run.tries == 2  # what was before may have been a part of it
     (run.root / "tries").unlink()
     client.restart()
     kill = """

@@ -11,10 +11,12 @@ import pytest
 from conftest import identity, oracle
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from test_marks import dead_pid, leave
 
 from daskmr.contexts import MapContext
 from daskmr.errors import TaskFailed
 from daskmr.job import Job
+from daskmr.marks import Mark, read_marks
 from daskmr.output import merge_parts
 from daskmr.parts import Part, read_blocks
 from daskmr.reducer import Merge, Reduced, ReduceTask, reduce_buckets
@@ -275,7 +277,7 @@ def test_a_missing_segment_is_told(place: Place) -> None:
 
 
 def test_merge_is_of_one_bucket_and_in_order(place: Place) -> None:
-    merge = Merge(Job(map=nothing, reduce=listed))
+    merge = Merge(Job(map=nothing, reduce=listed), str(place.folder))
     first, second = ((3, place.runs([("k", value)])[0]) for value in ("first", "second"))
     bucket, run = merge(first, second)
     assert bucket == 3
@@ -283,7 +285,7 @@ def test_merge_is_of_one_bucket_and_in_order(place: Place) -> None:
 
 
 def test_merge_combines_frames(place: Place) -> None:
-    merge = Merge(Job(map=nothing, combine=total, reduce=listed))
+    merge = Merge(Job(map=nothing, combine=total, reduce=listed), str(place.folder))
     merged = (0, Run(()))
     for value in range(9):
         merged = merge(merged, (0, place.runs([("k", value)])[0]))
@@ -306,8 +308,8 @@ def test_what_is_written_for_a_group_on_disk_is_not_held_whole(place: Place) -> 
     assert sum(part.lines for part in reduced.parts) == len(pairs)
 
 
-def test_merge_adds_tallies() -> None:
-    merge = Merge(Job(map=nothing, reduce=listed))
+def test_merge_adds_tallies(place: Place) -> None:
+    merge = Merge(Job(map=nothing, reduce=listed), str(place.folder))
     one, two = Tallies((b"1",)), Tallies((b"2",))
     assert merge((-1, one), (-1, two)) == (-1, Tallies((b"1", b"2")))
 
@@ -316,12 +318,34 @@ def test_a_merge_that_fails_names_the_key(place: Place) -> None:
     def combine(key: Any, values: Any, context: Any) -> None:
         raise ValueError("odd")
 
-    merge = Merge(Job(map=nothing, combine=combine, reduce=listed))
+    merge = Merge(Job(map=nothing, combine=combine, reduce=listed), str(place.folder))
     merged = (0, Run(place.runs([("k", 0)])[0].chunks * 7))
     with pytest.raises(TaskFailed, match="combine failed for the key 'k': ValueError: odd"):
         merge(merged, (0, place.runs([("k", 1)])[0]))
 
 
 def test_a_merge_pickles(place: Place) -> None:
-    merge = pickle.loads(pickle.dumps(Merge(Job(map=nothing, combine=total, reduce=listed))))
+    merge = pickle.loads(
+        pickle.dumps(Merge(Job(map=nothing, combine=total, reduce=listed), str(place.folder)))
+    )
     assert merge((-1, Tallies((b"1",))), (-1, Tallies())) == (-1, Tallies((b"1",)))
+
+
+def test_a_merge_that_is_tried_again_says_at_which_key(place: Place) -> None:
+    """A merge whose process died left a mark, as each one does that asks the combiner."""
+    seen = []
+
+    def combine(key: Any, values: Any, context: Any) -> None:
+        seen.append(read_marks(str(place.folder))[-1])
+        context.write(key, sum(values))
+
+    merge = Merge(Job(map=nothing, combine=combine, reduce=listed), str(place.folder))
+    merged = (5, Run(place.runs([("k", 0)])[0].chunks * 7))
+    more = (5, place.runs([("k", 1)])[0])
+    merge(merged, more)
+    leave(str(place.folder), Mark("merge", 5, dead_pid(), 0.0))
+    merge(merged, more)
+    assert [(m.phase, m.number, m.place) for m in seen] == [
+        ("merge", 5, ""),
+        ("merge", 5, "the key 'k'"),
+    ]

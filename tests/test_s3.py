@@ -279,3 +279,30 @@ def test_a_lost_answer_to_the_end_of_an_upload(
     store.write_object("a", str(tmp_path / "local"))
     assert bucket.objects() == {"a": noise(MULTIPART)}
     assert proxy.injected == {"lost": 1}
+
+
+# --- stretches, and deleting ----------------------------------------------------------------------
+
+
+def test_a_stretch_of_an_object(
+    bucket: Bucket, proxy: FaultProxy, open_store: Callable[..., Store]
+) -> None:
+    data = noise(3_000_000)
+    bucket.put({"a/b.seg": data})
+    store = open_store(bucket, retries=3)
+    proxy.inject("503", times=1, match=is_object)
+    proxy.inject("reset", times=1, match=is_object)
+    assert store.read("a/b.seg", 1_000_000, 1_500_000) == data[1_000_000:2_500_000]
+    assert store.read("a/b.seg", 2_999_999, 1) == data[-1:]
+    with pytest.raises(StoreError, match=r"a/b.seg cannot be read: 10 bytes came instead of 20"):
+        open_store(bucket, retries=0).read("a/b.seg", 2_999_990, 20)
+    with pytest.raises(StoreError, match="nothing"):
+        store.read("nothing", 0, 1)
+
+
+def test_deleting_a_thousand_at_a_time(bucket: Bucket, open_store: Callable[..., Store]) -> None:
+    names = [f"run/{number} é&.seg" for number in range(1001)]
+    bucket.put(dict.fromkeys([*names, "kept"], b"x"))
+    open_store(bucket).delete([*names, "never there"])
+    assert list(bucket.objects()) == ["kept"]
+    assert sum(request.method == "POST" for request in bucket.requests()) == 2

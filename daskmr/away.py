@@ -1,0 +1,228 @@
+"""Where tasks keep what they write on machines that do not see the run's folder.
+
+What only a task itself reads, and what it says of itself, goes to a folder on its host, below the
+worker's own. What other tasks and the client read goes to a store (``--spill-dir``), one object a
+segment, which is written to the host's folder first and uploaded when it is complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from daskmr.errors import InputError, JobError
+from daskmr.remote import Source, StoreError
+from daskmr.stores import shared_store
+from daskmr.workdir import disk_error
+
+__all__ = ["RENEWED_EVERY", "Away", "Shelf", "describe_worker", "host_folder"]
+
+_ALIVE = "alive"  # the object that a run renews
+RENEWED_EVERY = 3600.0
+"""Seconds after which a run says again that it lives."""
+
+_STALE_AFTER = 24 * 3600.0
+_RUN = "run-"  # what the names of folders begin with
+_FOLDERS = ("marks", "segments", "cache")
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """A run's place in a store, or the lack of one. It may be pickled: it holds no secret.
+
+    Parameters
+    ----------
+    run_id : str
+        Of the run: in the name of its folder.
+    source : Source or None
+        The spill dir; ``None`` where none was given.
+    retries : int
+        How often a request is tried again.
+    """
+
+    run_id: str
+    source: Source | None
+    retries: int
+
+    def folder(self) -> str:
+        """Where a segment is kept until it is complete.
+
+        Raises
+        ------
+        JobError
+            When there is no spill dir.
+        """
+        if self.source is None:
+            raise JobError(
+                "The job must keep data on disk for other workers, and the workers do not see each "
+                "other's disks, nor the work dir. Give --spill-dir, a path that all workers and "
+                "this machine share, or a URL such as s3://BUCKET/spill; or more memory to a "
+                "partition (daskmr.spill-bytes). Nothing was written."
+            )
+        return os.path.join(host_folder(self.run_id), "segments")
+
+    def upload(self, local: str) -> None:
+        """Bring a segment to its place, and remove the local file."""
+        self._try(lambda store: store.write_object(self._name(local), local))
+        os.unlink(local)
+
+    def read(self, name: str, offset: int, length: int) -> bytes:
+        """Read a stretch of a segment."""
+        data: bytes = self._try(lambda store: store.read(self._name(name), offset, length))
+        return data
+
+    def remove(self, name: str) -> None:
+        """Remove a segment."""
+        with contextlib.suppress(StoreError):  # it goes with the run's folder at the latest
+            self._store().delete([self._name(name)])
+
+    def begin(self) -> None:
+        """Claim the run's place, and clear away those of runs that died: from the client.
+
+        Raises
+        ------
+        InputError
+            When the spill dir cannot be written.
+        """
+        try:
+            self.renew()
+            self._sweep()
+        except StoreError as error:
+            failure = InputError(
+                f"The spill dir {self._url} cannot be used: {error} Name another one with "
+                "--spill-dir."
+            )
+        else:
+            return
+        raise failure
+
+    def renew(self) -> None:
+        """Say that the run lives; to be called every hour."""
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(b"A run of daskmr keeps segments here. See its documentation.\n")
+            file.flush()
+            self._store().write_object(f"{_RUN}{self.run_id}/{_ALIVE}", file.name)
+
+    def clear(self) -> None:
+        """Remove all that the run has there."""
+        with contextlib.suppress(StoreError):  # the next run does it
+            self._clear(f"{_RUN}{self.run_id}/")
+
+    def _sweep(self) -> None:
+        """Remove what runs left that were killed: they renew their mark no more."""
+        for entries in self._store().list(""):
+            for entry in entries:
+                if entry.is_dir and entry.name.startswith(_RUN):
+                    folder = f"{entry.name}/"
+                    times = [
+                        found.mtime or time.time()
+                        for page in self._store().list(folder)
+                        for found in page
+                    ]
+                    if times and time.time() - max(times) > _STALE_AFTER:
+                        self._clear(folder)
+
+    def _clear(self, folder: str) -> None:
+        store = self._store()
+        found = [folder + e.name for page in store.list(folder) for e in page if not e.is_dir]
+        store.delete(found)
+
+    def _store(self) -> Any:
+        assert self.source is not None
+        return shared_store(self.source, self.retries)
+
+    @property
+    def _url(self) -> str:
+        return self.source.url if self.source is not None else ""
+
+    def _name(self, path: str) -> str:
+        return f"{_RUN}{self.run_id}/{os.path.basename(path)}"
+
+    def _try(self, action: Any) -> Any:
+        try:
+            return action(self._store())
+        except StoreError as error:
+            # Not as an error of the input's store, whose objects may be left out.
+            failure = JobError(f"The spill dir {self._url} failed: {error}")
+        raise failure
+
+
+@dataclass(frozen=True, slots=True)
+class Away:
+    """What tasks need to know when the workers do not see the run's folder.
+
+    Parameters
+    ----------
+    shelf : Shelf
+        Where goes what others read.
+    """
+
+    shelf: Shelf
+
+    def folder(self, dask_worker: Any = None) -> str:
+        """The run's folder on this host, made when it is missing."""
+        folder = host_folder(self.shelf.run_id, dask_worker)
+        try:
+            for name in _FOLDERS:
+                os.makedirs(os.path.join(folder, name), exist_ok=True)
+        except OSError as error:
+            raise disk_error(error, folder, "what a task keeps on its host") from None
+        return folder
+
+    def work_dir(self) -> str:
+        """Where this host keeps copies of remote files.
+
+        The one that its own configuration of Dask names, which outlives the run; or the run's
+        folder.
+        """
+        import dask.config
+
+        own = dask.config.get("daskmr.work-dir", default=None)
+        if own and os.path.isabs(own):  # else it is the packaged default, and of no place
+            with contextlib.suppress(OSError):
+                os.makedirs(own, exist_ok=True)
+                if os.access(own, os.W_OK):
+                    return str(own)
+        return os.path.join(self.folder(), "cache")
+
+    def remove(self, dask_worker: Any = None) -> None:
+        """Remove the run's folder from a host: as a function for ``Client.run``."""
+        shutil.rmtree(host_folder(self.shelf.run_id, dask_worker), ignore_errors=True)
+
+
+def host_folder(run_id: str, dask_worker: Any = None) -> str:
+    """Where a run keeps things on this host: beside the folders of its workers.
+
+    Not in the folder of one worker, which its nanny removes when the worker dies.
+    """
+    worker = dask_worker or _worker()
+    base = tempfile.gettempdir() if worker is None else os.path.dirname(worker.local_directory)
+    return os.path.join(base, f"daskmr-{run_id}")
+
+
+def _worker() -> Any:
+    module = sys.modules.get("distributed.worker")
+    if module is None:
+        return None
+    try:
+        return module.get_worker()
+    except ValueError:  # this is no task of Dask's
+        return None
+
+
+def describe_worker() -> str:
+    """Name the worker that this task runs on, and its host.
+
+    >>> describe_worker().startswith("this process on host ")
+    True
+    """
+    worker = _worker()
+    name = "this process" if worker is None else f"the worker {worker.address}"
+    return f"{name} on host {socket.gethostname()}"
