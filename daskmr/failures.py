@@ -133,15 +133,22 @@ def _twice(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _
 
     What a task before this one left behind may have been a part of it.
     """
+    failure: _NearLimit | None = None
     try:
         return bounded(function, *args, **kwargs)
-    except _NearLimit:
-        pass
+    except _NearLimit as error:
+        failure = error
     except OutOfMemory as error:
         if error.passed_over:
             raise
     gc.collect()
-    return bounded(function, *args, **kwargs)
+    try:
+        return bounded(function, *args, **kwargs)
+    except _NearLimit:
+        # What the first one left behind is in the way of the second: the first says where it was.
+        if failure is None:
+            raise
+    raise failure
 
 
 def guarded(function: Callable[_P, _T]) -> Callable[_P, _T]:

@@ -368,10 +368,17 @@ def test_workers_with_threads_run_one_function_at_a_time(
         cluster.stop()
 
 
+def without_daskmr(folder: Path) -> dict[str, str]:
+    """An environment in which Python does not find daskmr, installed or not."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text("import sys; sys.modules['daskmr'] = None")
+    return {"PYTHONPATH": str(folder)}
+
+
 def test_a_worker_without_daskmr_is_found_at_once(run: Callable[..., Any], tmp_path: Path) -> None:
     cluster = DaskCluster(tmp_path / "cluster", 1)
     try:
-        cluster.start_worker(env={"PYTHONPATH": ""})
+        cluster.start_worker(env=without_daskmr(tmp_path / "without"))
         with pytest.raises(InputError, match="There is no daskmr on the worker tcp://127"):
             run(COUNT, address=cluster.address)
     finally:
@@ -423,7 +430,7 @@ def test_a_worker_that_joins_without_daskmr(data: Path, tmp_path: Path) -> None:
     cluster = DaskCluster(tmp_path / "cluster", 1)
     try:
         with started(data, tmp_path, cluster, "-q", seconds=0.1) as process:
-            cluster.start_worker(env={"PYTHONPATH": ""}, nanny=False)
+            cluster.start_worker(env=without_daskmr(tmp_path / "without"), nanny=False)
             _, said = process.communicate(timeout=60)
     finally:
         cluster.stop()

@@ -49,6 +49,7 @@ def die(where):
             time.sleep(0.02)
     if HOW == "SIGSTOP":
         os.kill(os.getpid(), signal.SIGSTOP)
+        time.sleep(60)  # another thread may be the one that the signal reaches, a moment later
 
 def map(key, dims, value, context):
     if value == "{victim}" and key == "k3":

@@ -151,6 +151,14 @@ def test_a_process_is_alive_or_not() -> None:
     assert not is_alive(dead_pid())
 
 
+def test_a_process_that_nobody_has_looked_after_is_dead() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.read()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert not is_alive(process.pid)
+
+
 def test_notes_of_kills_are_no_marks(run_dir: str) -> None:
     note_kill(run_dir, 17, 250_000_000)
     note_kill(run_dir, 18, 0)
