@@ -9,7 +9,7 @@ export PYTHON
 
 BIN := .venv/bin
 
-.PHONY: help demo test test-slow test-netns lint types layers tests bench install install-test clean
+.PHONY: help demo test test-slow test-slurm test-netns lint types layers tests bench install install-test clean
 .DEFAULT_GOAL := help
 # Checks that share two cores and one terminal are best read one after the other.
 .NOTPARALLEL:
@@ -18,6 +18,7 @@ help:
 	@echo "make demo       run an example job over sample data"
 	@echo "make test       lint, types, layers and tests, as CI does"
 	@echo "make test-slow  the tests that take long"
+	@echo "make test-slurm the tests that install and start a Slurm, as root on Debian"
 	@echo "make test-netns the tests that take root and network namespaces"
 	@echo "make lint       ruff check, ruff format --check"
 	@echo "make bench      times against other ways to do the same; ARGS=--help says more"
@@ -43,7 +44,10 @@ tests: install-test
 	$(BIN)/python -m pytest -q -m "not slow" --cov --cov-report=term:skip-covered
 
 test-slow: install-test
-	$(BIN)/python -m pytest -q -m "slow and not netns" || [ $$? -eq 5 ] # 5: no test is marked so
+	$(BIN)/python -m pytest -q -m "slow and not netns and not slurm" || [ $$? -eq 5 ] # 5: no test is marked so
+
+test-slurm: install-test
+	$(BIN)/python -m pytest -q -m slurm
 
 test-netns: install-test
 	$(BIN)/python -m pytest -q -m netns

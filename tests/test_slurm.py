@@ -25,7 +25,7 @@ def reduce(key, values, context):
     context.write(key, sum(values))
 """
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
 
 @pytest.fixture(scope="module")
