@@ -202,7 +202,7 @@ def _on_this_machine(inline: bool, options: dict[str, Any]) -> bool:
     """Tell whether workers will be started here, as far as that can be told before Dask is there."""
     variables = ("DASK_SCHEDULER_ADDRESS", "DASK_DASKMR__SCHEDULER", "DASK_DASKMR__CLUSTER")
     elsewhere = inline or options["scheduler"] or options["cluster"]
-    return not (elsewhere or any(name in os.environ for name in variables))
+    return not (elsewhere or any(os.environ.get(name) for name in variables))
 
 
 def _run(

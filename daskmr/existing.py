@@ -71,7 +71,7 @@ def choose(config: Config, options: Mapping[str, Any], client: Any, inline: bool
         )
     scheduler, cluster = config.scheduler, config.cluster
     if given != ["scheduler"]:
-        scheduler = None if given else dask.config.get("scheduler-address", None)
+        scheduler = None if given else dask.config.get("scheduler-address", None) or None
     if given != ["cluster"]:
         cluster = None
     return replace(config, scheduler=scheduler, cluster=cluster)

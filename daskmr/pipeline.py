@@ -624,10 +624,15 @@ class _Run:
         """Fail when a living mapper has been reading one file for too long."""
         seconds = self.config.file_timeout
         assert seconds is not None
-        for mark in read_marks(self.run_dir.path):
+        marks = read_marks(self.run_dir.path)
+        # Of a process on another host nobody here knows whether it lives; but when it is not the last
+        # that took its task up, it does not.
+        last = {(mark.phase, mark.number): mark for mark in marks}
+        for mark in marks:
             mapping = mark.path and mark.place not in (FETCHING, COMBINING)
             late = mapping and time.time() - mark.since > seconds
-            if late and (not mark.is_local or is_alive(mark.pid)):
+            lives = is_alive(mark.pid) if mark.is_local else last[mark.phase, mark.number] is mark
+            if late and lives:
                 raise JobError(explain_timeout(mark.path, seconds))
 
     def _outcome(self, results: list[Any]) -> _Outcome:
