@@ -209,24 +209,30 @@ def test_an_edited_script_or_sibling_is_used(run: Callable[..., Any], tmp_path: 
 
 
 @pytest.mark.usefixtures("left_as_it_was")
-def test_two_clients_at_once_do_not_mix(run: Callable[..., Any], tmp_path: Path) -> None:
+def test_two_clients_at_once_do_not_mix(
+    data: Path, dask_cluster: DaskCluster, tmp_path: Path
+) -> None:
     """With scripts and siblings of one name, and the same script over the same data."""
-    for folder in "abc":
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "sibling.py").write_text(f"name = {folder!r}")
     importing = "from sibling import name\n" + COUNT.replace(
         "write(key, sum", "write(key + name, sum"
     )
+    for folder in "abc":
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "sibling.py").write_text(f"name = {folder!r}")
+        (tmp_path / folder / "job.py").write_text(importing)
 
-    def job(number: int) -> list[Any]:
-        folder = "abc"[number % 3]
-        result = run(importing, f"{folder}/job.py", work_dir=str(tmp_path / f"work{number}"))
-        return [(key, value, folder) for key, value in result]
+    def job(number: int) -> list[str]:
+        script, output = tmp_path / "abc"[number % 3] / "job.py", tmp_path / f"out{number}"
+        options = ("-d", data, "-o", output, "-w", tmp_path / f"work{number}")
+        arguments = ("run", script, *options, "--scheduler", dask_cluster.address)
+        done = daskmr(*map(str, arguments), cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return output.read_text().splitlines()
 
     with ThreadPoolExecutor(6) as pool:
-        for number, pairs in enumerate(pool.map(job, range(6))):
+        for number, lines in enumerate(pool.map(job, range(6))):
             folder = "abc"[number % 3]
-            assert pairs == [(key + folder, count, folder) for key, count in COUNTED]
+            assert lines == [f"{key}{folder}\t{count}" for key, count in COUNTED]
 
 
 @pytest.mark.usefixtures("left_as_it_was")
