@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from daskmr.errors import TaskFailed
 
@@ -18,17 +18,9 @@ def check_wanted() -> None:
 
     Dask cannot stop a task that runs: it would keep a worker of a cluster busy for nobody.
     """
-    if "distributed.worker" not in sys.modules:
-        return
-    from distributed import get_worker
-
-    try:
-        worker = get_worker()
-    except ValueError:  # an inline job
-        return
-    task = worker.state.tasks.get(worker.get_current_task())
-    if task is None or task.state == "cancelled":
-        raise TaskFailed("The job that this task belongs to has ended.")
+    worker = _worker()
+    if worker is not None:
+        _check(worker, worker.get_current_task())
 
 
 def while_wanted(items: Iterable[_T]) -> Iterator[_T]:
@@ -37,6 +29,26 @@ def while_wanted(items: Iterable[_T]) -> Iterator[_T]:
     >>> list(while_wanted("abc"))
     ['a', 'b', 'c']
     """
+    worker = _worker()  # the same for all items, as is the task
+    key = None if worker is None else worker.get_current_task()
     for item in items:
-        check_wanted()
+        if worker is not None:
+            _check(worker, key)
         yield item
+
+
+def _worker() -> Any:
+    if "distributed.worker" not in sys.modules:
+        return None
+    from distributed import get_worker
+
+    try:
+        return get_worker()
+    except ValueError:  # an inline job
+        return None
+
+
+def _check(worker: Any, key: object) -> None:
+    task = worker.state.tasks.get(key)
+    if task is None or task.state == "cancelled":
+        raise TaskFailed("The job that this task belongs to has ended.")
