@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 
 def _leave(signum: int, frame: object) -> None:
     """End while nothing was begun yet; later the commands have handlers of their own."""
     os.write(2, b"daskmr: Interrupted; nothing was written.\n")
+    # What has been started by now, if anything has, left something to remove.
+    clean_up = getattr(sys.modules.get("daskmr.interruption"), "clean_up", None)
+    if clean_up is not None:
+        clean_up()
     os._exit(128 + signum)
+
+
+# With these a job may run elsewhere, or nothing at all.
+_NO_WORKERS_HERE = ("-h", "--help", "--inline", "--scheduler", "--cluster")
+
+
+def _will_start_workers(arguments: list[str]) -> bool:
+    """Guess from the command line; a wrong guess costs no more than a process that soon ends."""
+    return arguments[:1] == ["run"] and not any(a.startswith(_NO_WORKERS_HERE) for a in arguments)
 
 
 def main() -> None:
@@ -18,6 +32,11 @@ def main() -> None:
         signum = getattr(signal, name, None)
         if signum is not None and signal.getsignal(signum) is not signal.SIG_IGN:
             signal.signal(signum, _leave)
+    if _will_start_workers(sys.argv[1:]):
+        from daskmr.forkserver import prewarm
+
+        prewarm()  # before all else, as it takes the longest
+
     from daskmr.cli import main as command
 
     command(prog_name="daskmr")

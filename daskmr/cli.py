@@ -21,6 +21,8 @@ _EPILOG = (
     "130, 143, 129 interrupted."
 )
 
+_GC_THRESHOLD = 200_000  # objects that are made before the next look for garbage
+
 
 # Named as `dask` lists it: it goes by this name, not by that of the entry point.
 @click.group("mapreduce", context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
@@ -184,7 +186,7 @@ def run(script: str, output: str, inline: bool, verbose: bool, quiet: bool, **op
     """
     import gc
 
-    from daskmr.cluster import prewarm
+    from daskmr.forkserver import prewarm
     from daskmr.interruption import kill_children, signals
 
     gc.disable()  # imports make no garbage, and a tenth of a second of looking for it
@@ -221,6 +223,7 @@ def _run(
     from daskmr.report import summarise
 
     gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD)  # more is imported when a cluster is started
     gc.enable()
 
     line = None if quiet or not sys.stderr.isatty() else _ListingLine()

@@ -1,15 +1,11 @@
 """Where a job runs: a LocalCluster over this machine's cores, somebody's client, or this process.
 
-`prewarm` starts the process that workers are forked from while this one still imports;
 `connect` gives a `Session`, which runs Dask collections and can be interrupted at any time.
 """
 
 from __future__ import annotations
 
-import fcntl
-import functools
-import glob
-import json
+import asyncio
 import logging
 import math
 import multiprocessing
@@ -25,9 +21,10 @@ from multiprocessing import spawn
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from daskmr.credentials import for_workers, unset
+from daskmr.credentials import for_workers
 from daskmr.errors import InputError, JobError, TaskFailed
-from daskmr.interruption import kill_children, on_hard_exit
+from daskmr.forkserver import MALLOC, is_available, prewarm, set_environment
+from daskmr.interruption import kill_children
 from daskmr.marks import is_alive, note_kill, read_marks
 from daskmr.memory import system_kills
 
@@ -36,7 +33,7 @@ if TYPE_CHECKING:
 
     from daskmr.config import Config
 
-__all__ = ["Session", "WorkerDied", "connect", "prewarm"]
+__all__ = ["Session", "WorkerDied", "connect"]
 
 logger = logging.getLogger(__name__)
 
@@ -46,160 +43,13 @@ _SOCKET_LOCK = "daskmr-lock"
 _POLL_SECONDS = 0.2
 _DASHBOARD_AFTER_SECONDS = 5.0
 _CLOSE_SECONDS = 3.0
+_INIT_SECONDS = 0.005
 _EVENTS_SECONDS = 3.0
 _ANSWER_SECONDS = 10.0  # a map that holds the GIL keeps its worker from answering
 _ENDED = ("error", "cancelled")  # "lost" is being computed again
 _SEEN_AT_MOST = 1.0  # seconds that count between two looks at who is stopped
 _DYING_SECONDS = 2.0  # between the system's decision to kill a process and the end of it
 _KILLED = "worker-restart-memory"  # topic under which a nanny logs that it kills for memory
-
-# With Dask's own threshold of 64 KiB, the memory of each chunk and document of a file is fetched from
-# the system and given back: that took a third of the time of a map over large documents.
-_MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20), "MALLOC_TRIM_THRESHOLD_": str(8 << 20)}
-
-# Read when a process or a library starts, so they must stand before the forkserver does.
-_WORKER_ENVIRONMENT = {
-    **_MALLOC,
-    "DASK_LOGGING__DISTRIBUTED": "critical",
-    "MKL_NUM_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-}
-
-
-_forkserver_fails = False  # as where TMPDIR is too long a path for a socket
-
-# It counts the semaphores of workers that were killed as leaked, and removes them: no news to a user.
-_QUIET_TRACKER = {"PYTHONWARNINGS": "ignore::UserWarning:multiprocessing.resource_tracker"}
-
-
-# --- the process that workers are forked from ---------------------------------------------------
-
-
-def prewarm(processes: bool = True) -> None:
-    """Start the process that workers will be forked from; it imports what they need meanwhile.
-
-    Call it first of all: then its imports run beside those of this process, and a worker later
-    takes a tenth of a second. To call it twice costs nothing. Where there is no forkserver
-    (Windows), or it fails, nothing happens, and workers are spawned.
-
-    Parameters
-    ----------
-    processes : bool
-        False when the job will run in this process: then nothing is started.
-    """
-    if not processes or not _has_forkserver():
-        return
-    from multiprocessing import forkserver, resource_tracker
-
-    try:
-        multiprocessing.set_forkserver_preload(["daskmr._preload"])
-        # First by itself: its start unblocks the signals that are blocked below.
-        with _environment({**_QUIET_TRACKER, **unset()}), _blocked(signal.SIGHUP):
-            resource_tracker.ensure_running()
-        # A worker is given its credentials by its nanny; as a fork, it would show these for ever.
-        with (
-            _environment({**_forkserver_environment(), **unset()}),
-            _blocked(signal.SIGINT, signal.SIGHUP),
-        ):
-            _remove_socket_at_end()
-            forkserver.ensure_running()
-        _sweep_sockets()
-    except OSError as error:
-        global _forkserver_fails
-        _forkserver_fails = True
-        logger.warning("No forkserver (%s); workers will take longer to start.", error)
-
-
-@functools.cache
-def _remove_socket_at_end() -> None:
-    """Have the folder with the forkserver's socket removed where Python's own clean-up is not run.
-
-    What does not come to that either, as it is killed, leaves a lock that is free.
-    """
-    from multiprocessing import util
-
-    folder = util.get_temp_dir()
-    path = os.path.join(folder, _SOCKET_LOCK)
-    lock = os.open(f"{path}.new", os.O_CREAT | os.O_RDWR, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    os.rename(f"{path}.new", path)  # a sweep of another run finds it locked, or not at all
-    on_hard_exit(functools.partial(shutil.rmtree, folder, ignore_errors=True))
-
-
-def _sweep_sockets() -> None:
-    """Remove the folders with sockets that runs of this user left which were killed."""
-    from multiprocessing import util
-
-    own = util.get_temp_dir()
-    beside = os.path.join(glob.escape(os.path.dirname(own)), "pymp-*", _SOCKET_LOCK)
-    for path in glob.iglob(beside):
-        folder = os.path.dirname(path)
-        if folder == own:
-            continue
-        with suppress(OSError):  # another user's, or removed meanwhile
-            lock = os.open(path, os.O_RDWR)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(lock)
-
-
-def _has_forkserver() -> bool:
-    return not _forkserver_fails and "forkserver" in multiprocessing.get_all_start_methods()
-
-
-def _forkserver_environment() -> dict[str, str]:
-    """Environment of the forkserver; `daskmr._preload` undoes it once it has imported."""
-    wanted = {name: os.environ.get(name, value) for name, value in _WORKER_ENVIRONMENT.items()}
-    wanted["PYTHONPATH"] = _python_path()
-    main = spawn.get_preparation_data("worker")
-    handed_over = {
-        # The kernel ties a child to the thread that started it, and only this one stays.
-        "parent": os.getpid() if threading.current_thread() is threading.main_thread() else None,
-        "main_path": main.get("init_main_from_path"),
-        "main_name": main.get("init_main_from_name"),
-        "environment": {name: os.environ.get(name) for name in wanted},
-    }
-    return wanted | {"DASKMR_FORKSERVER": json.dumps(handed_over)}
-
-
-def _python_path() -> str:
-    """PYTHONPATH with which the forkserver finds this package, also where it is not installed."""
-    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    here = str(Path(__file__).resolve().parent.parent)
-    if here not in paths and not here.endswith(("site-packages", "dist-packages")):
-        paths.append(here)
-    return os.pathsep.join(paths)
-
-
-@contextmanager
-def _environment(values: Mapping[str, str | None]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    _set_environment(values)
-    try:
-        yield
-    finally:
-        _set_environment(before)
-
-
-def _set_environment(values: Mapping[str, str | None]) -> None:
-    for name, value in values.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
-
-
-@contextmanager
-def _blocked(*signals: signal.Signals) -> Iterator[None]:
-    """A child started here never sees these, which a terminal sends to all processes alike."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, set(signals))
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 # --- a session ----------------------------------------------------------------------------------
@@ -501,8 +351,6 @@ async def _ask(
 
 
 def _in_loop_of(client: Client, coroutine: Any) -> Any:
-    import asyncio  # deferred: `prewarm` is the first thing that is called, and must be quick
-
     return asyncio.run_coroutine_threadsafe(coroutine, client.loop.asyncio_loop)
 
 
@@ -701,10 +549,10 @@ def _settings(run_dir: Path) -> dict[str, Any]:
         "distributed.scheduler.worker-ttl": None,
         "distributed.scheduler.http.routes": [],
         "distributed.worker.http.routes": [],
-        "distributed.worker.multiprocessing-method": "forkserver" if _has_forkserver() else "spawn",
+        "distributed.worker.multiprocessing-method": "forkserver" if is_available() else "spawn",
         # A worker that pauses may never go on; one that is killed is an error with a name.
         "distributed.worker.memory.pause": False,
-        "distributed.nanny.pre-spawn-environ": {"PYTHONHASHSEED": "random", **environ, **_MALLOC},
+        "distributed.nanny.pre-spawn-environ": {"PYTHONHASHSEED": "random", **environ, **MALLOC},
         # The default gives up a worker that dies twice in a row.
         "distributed.deploy.lost-worker-timeout": "1h",
         "distributed.diagnostics.nvml": False,
@@ -722,7 +570,7 @@ def _nanny_environment_undone() -> Iterator[None]:
     try:
         yield
     finally:
-        _set_environment(before)
+        set_environment(before)
 
 
 class _LocalWorkers:
@@ -758,10 +606,13 @@ class _LocalWorkers:
     def start(self) -> Client:
         """Start scheduler, client and workers, in a way that an interrupt finds all of them."""
         import distributed
+        import distributed.nanny
         import distributed.utils
 
         # Else Dask imports pandas and others here, to have its own list of modules preloaded.
         distributed.utils._forkserver_preload_set = True
+        # Else a nanny looks only every 50 ms whether its worker is there.
+        distributed.nanny.WorkerProcess._init_msg_interval = _INIT_SECONDS
         try:
             self._cluster = distributed.LocalCluster(
                 n_workers=0,  # so that it is assigned before there is a process to clean up
@@ -778,6 +629,8 @@ class _LocalWorkers:
                 **self._security,
             )
             self._cluster.scale(self._workers)
+            import dask.bag  # noqa: F401  # it is needed next, and the workers take a moment
+
             # Given the cluster, not its address, the client waits for the workers: one that died
             # of its first task before it has reported to its nanny would not be started anew.
             self._client = distributed.Client(self._cluster, set_as_default=False)

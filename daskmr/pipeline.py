@@ -21,7 +21,6 @@ from functools import partial
 from operator import itemgetter
 from typing import IO, TYPE_CHECKING, Any
 
-import dask.bag as db
 from dask.system import CPU_COUNT
 
 from daskmr.away import RENEWED_EVERY, Away, Shelf
@@ -522,13 +521,15 @@ class _Run:
 
     def _mapped(self, plan: list[Partition]) -> Any:
         """Build the mapping as a Bag: one task a partition."""
+        from dask.bag import Bag  # a cluster is started before it is imported
+
         # As literals of its task, and not as a collection of their own, which would be a task each
         # that a worker answers to before it is told to map. The name is unique to the run, since
         # clients of one scheduler share keys of one name.
         mapper = Pinned(partial(map_packed, task=self._map_task(len(plan))))
         name = f"map-{self.run_dir.run_id}"
         graph = {(name, p.index): (mapper, pickle.dumps(p, 5)) for p in plan}
-        return db.Bag(graph, name, len(graph))
+        return Bag(graph, name, len(graph))
 
     def _reduced(self, runs: Any) -> Any:
         """Add to the mapping a tree of merges, and one task a reducer."""

@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-import dask.bag as db
-
 from daskmr.cluster import Session, WorkerDied
 from daskmr.deaths import deaths_by_file
 from daskmr.errors import JobError
@@ -76,6 +74,8 @@ class Detour:
         JobError
             When a task fails otherwise, or dies with nothing to be learnt from it.
         """
+        from dask.bag import Bag
+
         while failed := self._session.wait_for(self._futures.values()):
             for index in [i for i, future in self._futures.items() if future in failed]:
                 failure = self._session.failure_of(self._futures[index])
@@ -83,7 +83,7 @@ class Detour:
                 self._submit([index])
         name = self._new_name()
         graph = {(name, index): future for index, future in sorted(self._futures.items())}
-        return db.Bag(graph, name, len(graph))
+        return Bag(graph, name, len(graph))
 
     def take_up(self, failure: JobError) -> bool:
         """Map a partition again that was lost after it was mapped, and then failed.

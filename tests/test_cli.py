@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,36 @@ def test_what_a_killed_command_leaves_is_removed_by_the_next(place: Path) -> Non
     subprocess.run(command, cwd=place, env=environment, check=True, capture_output=True)
     assert not list(scratch.iterdir())
     assert not list((place / ".daskmr").iterdir())
+
+
+@pytest.mark.parametrize("seconds", [0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.15, 0.2])
+def test_a_signal_during_the_start_leaves_nothing(place: Path, seconds: float) -> None:
+    scratch = place / "scratch"
+    scratch.mkdir()
+    command = [sys.executable, "-m", "daskmr", "run", "job.py", "-d", "data", "-o", "out"]
+    environment = {**os.environ, "TMPDIR": str(scratch)}
+    with subprocess.Popen(
+        command, cwd=place, env=environment, stderr=subprocess.PIPE, start_new_session=True
+    ) as started:
+        time.sleep(seconds)
+        started.terminate()
+        _, told = started.communicate(timeout=30)
+    assert started.returncode in (0, 143, -signal.SIGTERM), told
+    assert (place / "out").exists() == (started.returncode == 0)
+    assert not list(scratch.iterdir())
+    until = time.monotonic() + 30
+    while (left := _of_session(started.pid)) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not left
+
+
+def _of_session(number: int) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with suppress(ProcessLookupError):
+            if os.getsid(process.pid) == number:
+                found.append(process)
+    return found
 
 
 def test_no_process_is_left_when_the_command_returns(place: Path) -> None:

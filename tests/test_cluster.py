@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import os
 import signal
@@ -113,6 +114,17 @@ def test_workers_come_from_a_sound_forkserver(local):
     server = psutil.Process(parent)
     assert server.ppid() == os.getpid()
     assert server.num_threads() == 1
+
+
+def test_what_is_set_inside_dask_is_still_looked_at():
+    """Without these a start takes longer, and nothing else would tell."""
+    from distributed import nanny, utils
+
+    assert utils._forkserver_preload_set in (True, False)
+    assert "_forkserver_preload_set" in inspect.getsource(utils.get_mp_context)
+    assert nanny.WorkerProcess._init_msg_interval < 1
+    waiting = inspect.getsource(nanny.WorkerProcess._wait_until_connected)
+    assert "sleep(self._init_msg_interval)" in waiting
 
 
 def test_workers_see_the_environment_of_this_process(local):
@@ -293,8 +305,8 @@ def test_scheduler_gone_is_an_error(client, tmp_path):
 
 SCRIPT = """
 import ctypes, os, re, signal, sys, threading, time
-from daskmr import cluster, interruption
-cluster.prewarm()
+from daskmr import cluster, forkserver, interruption
+forkserver.prewarm()
 
 def stuck(kind, marker):
     if kind == "gil":

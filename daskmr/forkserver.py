@@ -1,0 +1,176 @@
+"""The process that workers are forked from: multiprocessing's forkserver, started early.
+
+It imports what workers need while the process that started it still imports for itself.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import glob
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from multiprocessing import spawn
+
+from daskmr.credentials import unset
+from daskmr.interruption import on_hard_exit
+
+__all__ = ["MALLOC", "is_available", "prewarm", "set_environment"]
+
+_SOCKET_LOCK = "daskmr-lock"
+
+# With Dask's own threshold of 64 KiB, the memory of each chunk and document of a file is fetched from
+# the system and given back: that took a third of the time of a map over large documents.
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20), "MALLOC_TRIM_THRESHOLD_": str(8 << 20)}
+
+# Read when a process or a library starts, so they must stand before the forkserver does.
+_WORKER_ENVIRONMENT = {
+    **MALLOC,
+    "DASK_LOGGING__DISTRIBUTED": "critical",
+    "MKL_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+_fails = False  # as where TMPDIR is too long a path for a socket
+
+# It counts the semaphores of workers that were killed as leaked, and removes them: no news to a user.
+_QUIET_TRACKER = {"PYTHONWARNINGS": "ignore::UserWarning:multiprocessing.resource_tracker"}
+
+
+def prewarm(processes: bool = True) -> None:
+    """Start the process that workers will be forked from; it imports what they need meanwhile.
+
+    Call it first of all: then its imports run beside those of this process, and a worker later
+    takes a tenth of a second. To call it twice costs nothing. Where there is no forkserver
+    (Windows), or it fails, nothing happens, and workers are spawned.
+
+    Parameters
+    ----------
+    processes : bool
+        False when the job will run in this process: then nothing is started.
+    """
+    if not processes or not is_available():
+        return
+    from multiprocessing import forkserver, resource_tracker
+
+    try:
+        multiprocessing.set_forkserver_preload(["daskmr._preload"])
+        # First by itself: its start unblocks the signals that are blocked below.
+        with _environment({**_QUIET_TRACKER, **unset()}), _blocked(signal.SIGHUP):
+            resource_tracker.ensure_running()
+        # A worker is given its credentials by its nanny; as a fork, it would show these for ever.
+        with (
+            _environment({**_forkserver_environment(), **unset()}),
+            _blocked(signal.SIGINT, signal.SIGHUP),
+        ):
+            _remove_socket_at_end()
+            forkserver.ensure_running()
+        _sweep_sockets()
+    except OSError as error:
+        import logging
+
+        global _fails
+        _fails = True
+        logging.getLogger(__name__).warning(
+            "No forkserver (%s); workers will take longer to start.", error
+        )
+
+
+@functools.cache
+def _remove_socket_at_end() -> None:
+    """Have the folder with the forkserver's socket removed where Python's own clean-up is not run.
+
+    What does not come to that either, as it is killed, leaves a lock that is free.
+    """
+    from multiprocessing import util
+
+    with _blocked(signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        folder = util.get_temp_dir()
+        path = os.path.join(folder, _SOCKET_LOCK)
+        lock = os.open(f"{path}.new", os.O_CREAT | os.O_RDWR, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        os.rename(f"{path}.new", path)  # a sweep of another run finds it locked, or not at all
+        on_hard_exit(functools.partial(shutil.rmtree, folder, ignore_errors=True))
+
+
+def _sweep_sockets() -> None:
+    """Remove the folders with sockets that runs of this user left which were killed."""
+    from multiprocessing import util
+
+    own = util.get_temp_dir()
+    beside = os.path.join(glob.escape(os.path.dirname(own)), "pymp-*", _SOCKET_LOCK)
+    for path in glob.iglob(beside):
+        folder = os.path.dirname(path)
+        if folder == own:
+            continue
+        with suppress(OSError):  # another user's, or removed meanwhile
+            lock = os.open(path, os.O_RDWR)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+def is_available() -> bool:
+    """Tell whether workers can be forked; otherwise they are spawned."""
+    return not _fails and "forkserver" in multiprocessing.get_all_start_methods()
+
+
+def _forkserver_environment() -> dict[str, str]:
+    """Environment of the forkserver; `daskmr._preload` undoes it once it has imported."""
+    wanted = {name: os.environ.get(name, value) for name, value in _WORKER_ENVIRONMENT.items()}
+    wanted["PYTHONPATH"] = _python_path()
+    main = spawn.get_preparation_data("worker")
+    handed_over = {
+        # The kernel ties a child to the thread that started it, and only this one stays.
+        "parent": os.getpid() if threading.current_thread() is threading.main_thread() else None,
+        "main_path": main.get("init_main_from_path"),
+        "main_name": main.get("init_main_from_name"),
+        "environment": {name: os.environ.get(name) for name in wanted},
+    }
+    return wanted | {"DASKMR_FORKSERVER": json.dumps(handed_over)}
+
+
+def _python_path() -> str:
+    """PYTHONPATH with which the forkserver finds this package, also where it is not installed."""
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    here = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    if here not in paths and not here.endswith(("site-packages", "dist-packages")):
+        paths.append(here)
+    return os.pathsep.join(paths)
+
+
+@contextmanager
+def _environment(values: Mapping[str, str | None]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    set_environment(values)
+    try:
+        yield
+    finally:
+        set_environment(before)
+
+
+def set_environment(values: Mapping[str, str | None]) -> None:
+    """Set variables of this process, or remove those that are ``None``."""
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+@contextmanager
+def _blocked(*signals: signal.Signals) -> Iterator[None]:
+    """A child started here never sees these, which a terminal sends to all processes alike."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, set(signals))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
