@@ -13,6 +13,7 @@ import click
 from daskmr._version import __version__
 from daskmr.cache_commands import cache
 from daskmr.errors import DaskMRError, Interrupted
+from daskmr.options import GroupedCommand, job_options
 
 __all__ = ["main"]
 
@@ -40,144 +41,9 @@ def guarded_cache(context: click.Context) -> None:
     context.with_resource(signals())
 
 
-@main.command(epilog=_EPILOG)
+@main.command(cls=GroupedCommand, epilog=_EPILOG)
 @click.argument("script", type=click.Path())
-@click.option("-d", "--data-dir", metavar="DIR", help="Where the input files lie.")
-@click.option(
-    "-b", "--bucket", metavar="BUCKET", help="A bucket to read: NAME, NAME/prefix, or a URL."
-)
-@click.option("-f", "--input-filter", metavar="FILE", help="JSON filter; all files without it.")
-@click.option(
-    "-o",
-    "--output",
-    default="-",
-    show_default="standard output",
-    metavar="FILE",
-    help="The output; .gz, .bz2, .xz and .zst are compressed.",
-)
-@click.option(
-    "-m",
-    "--num-mappers",
-    metavar="N",
-    type=click.IntRange(min=1),
-    help="Worker processes.  [default: one a core]",
-)
-@click.option(
-    "-r",
-    "--num-reducers",
-    metavar="N",
-    type=click.IntRange(min=1),
-    help="Reduce tasks.  [default: by the size of the data]",
-)
-@click.option(
-    "-w",
-    "--work-dir",
-    metavar="DIR",
-    help="Where temporary files go; created when missing.  [default: .daskmr]",
-)
-@click.option(
-    "--spill-dir",
-    metavar="DIR|URL",
-    help="On a cluster, what its workers share when they do not see the work dir.",
-)
-@click.option(
-    "--memory-limit",
-    metavar="SIZE",
-    help='Memory of a worker process, as "2GB"; 0 is no limit.  [default: an equal share]',
-)
-@click.option(
-    "--scheduler", metavar="ADDRESS", help="A Dask cluster to run on, as tcp://HOST:8786."
-)
-@click.option(
-    "--cluster",
-    metavar="NAME|FILE",
-    help="A cluster to make for the run: a YAML file, or a name (ssh, slurm, kubernetes, ...).",
-)
-@click.option("--tls-ca-file", metavar="FILE", help="The authority that the cluster trusts.")
-@click.option("--tls-cert", metavar="FILE", help="The certificate to show to the scheduler.")
-@click.option("--tls-key", metavar="FILE", help="The key of --tls-cert.")
-@click.option("--schema", metavar="FILE", help="JSON schema of the layout.")
-@click.option("--inline", is_flag=True, help="No cluster: run in this process, for breakpoint().")
-@click.option(
-    "--max-bad-records",
-    metavar="N|N%",
-    help="Fail beyond so many bad records; 0 is strict.  [default: no limit]",
-)
-@click.option(
-    "--skip-corrupt-files",
-    is_flag=True,
-    default=None,
-    help="Leave out whole what cannot be decompressed, instead of failing.",
-)
-@click.option(
-    "--skip-poison-files",
-    is_flag=True,
-    default=None,
-    help="Leave out whole what kills its worker process twice, instead of failing.",
-)
-@click.option(
-    "--allow-empty",
-    is_flag=True,
-    default=None,
-    help="Write an empty output when the filter matches nothing.",
-)
-@click.option(
-    "--file-timeout",
-    metavar="TIME",
-    help='Fail when mapping one file takes longer, as "10 min".  [default: no limit]',
-)
-@click.option("--aws-profile", metavar="NAME", help="A section of the AWS configuration files.")
-@click.option("--endpoint-url", metavar="URL", help="The S3 server, where it is not Amazon's.")
-@click.option("--region", metavar="NAME", help="The bucket's region.")
-@click.option("--anon", is_flag=True, default=None, help="Send no credentials: public data.")
-@click.option("--requester-pays", is_flag=True, default=None, help="Agree to pay for requests.")
-@click.option(
-    "-k", "--aws-key", metavar="KEY", help="Better in AWS_ACCESS_KEY_ID or a profile: ps shows it."
-)
-@click.option(
-    "-s",
-    "--aws-secret-key",
-    metavar="KEY",
-    help="Better in AWS_SECRET_ACCESS_KEY or a profile: ps shows it.",
-)
-@click.option(
-    "-l",
-    "--local-only",
-    is_flag=True,
-    default=None,
-    help="Touch no network: read what earlier runs have fetched.",
-)
-@click.option(
-    "--allow-incomplete",
-    is_flag=True,
-    default=None,
-    help="With -l, go on without what was never listed or fetched.",
-)
-@click.option(
-    "--skip-missing",
-    is_flag=True,
-    default=None,
-    help="Leave out objects that cannot be fetched, instead of failing.",
-)
-@click.option(
-    "--no-cache",
-    "cache",
-    flag_value=False,
-    default=None,
-    type=bool,
-    help="Map straight from the bucket and keep no local copies.",
-)
-@click.option("--cache-max", metavar="SIZE", help='Most that local copies may take, as "50GB".')
-@click.option(
-    "-X",
-    "--delete-data",
-    is_flag=True,
-    help="Delete the input files that were mapped whole (of a bucket: their local copies only), "
-    "once the output is in place.",
-)
-@click.option("-p", "--profile", is_flag=True, help="Write OUTPUT.pstats, merged over all tasks.")
-@click.option("-v", "--verbose", is_flag=True, help="Show the whole traceback of a failure.")
-@click.option("-q", "--quiet", is_flag=True, help="No summary.")
+@job_options()
 def run(script: str, output: str, inline: bool, verbose: bool, quiet: bool, **options: Any) -> None:
     """Run the job SCRIPT over the files in --data-dir or --bucket that --input-filter allows.
 
