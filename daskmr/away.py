@@ -217,6 +217,16 @@ def _worker() -> Any:
         return None
 
 
+def worker_name() -> str:
+    """Name this process as its cluster knows it; ``"inline"`` where there is none.
+
+    >>> worker_name()
+    'inline'
+    """
+    worker = _worker()
+    return "inline" if worker is None else str(worker.name)
+
+
 def describe_worker() -> str:
     """Name the worker that this task runs on, and its host.
 

@@ -15,17 +15,25 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from daskmr.away import Away, Shelf, describe_worker
+from daskmr.away import Away, Shelf, describe_worker, worker_name
 from daskmr.calls import Profiling, combiner_of, set_up
 from daskmr.contexts import ItemContext, MapContext, TextContext
 from daskmr.deaths import refuse_poison, refuse_third_try
 from daskmr.errors import DaskMRError, TaskFailed
 from daskmr.failures import guarded, is_interruption, shortened, user_failure
+from daskmr.history import HotKey, TaskSpan
 from daskmr.inputs import Remote
 from daskmr.job import Job
 from daskmr.listing import InputFile
 from daskmr.marks import Marker, describe_line, describe_reading
-from daskmr.memory import OutOfMemory, describe_size, limit, limit_for_line, longest_line
+from daskmr.memory import (
+    OutOfMemory,
+    describe_size,
+    held_by_task,
+    limit,
+    limit_for_line,
+    longest_line,
+)
 from daskmr.partition import Partition
 from daskmr.parts import Part, PartWriter
 from daskmr.records import CorruptFileError, OversizedLine, raw_bytes, read_chunks, read_lines
@@ -274,6 +282,7 @@ class _Attempt:
         self.fetched: int = before.fetched if before else 0
         self.fetched_bytes: int = before.fetched_bytes if before else 0
         self.notes: dict[str, None] = before.notes if before else {}
+        self.waited: float = before.waited if before else 0.0
         self.file: InputFile = partition.files[0] if partition.files else InputFile("", 0, ())
         self.place = ""
         self.line = 0
@@ -294,10 +303,24 @@ class _Attempt:
         started = time.time()
         with Profiling(self.task.profile) as profiling:
             results = self._map_all()
-        mapped = self._wanted()
+        mapped, ended = self._wanted(), time.time()
+        size = sum(f.size for f in mapped)
+        span = TaskSpan(
+            "map",
+            self.partition.index,
+            worker_name(),
+            started,
+            ended,
+            files=len(mapped),
+            bytes=size,
+            records=self.records,
+            spilled=self.sink.spilled,
+            waited=self.waited,
+            memory=held_by_task(),
+        )
         tally = Tally(
             files=len(mapped),
-            bytes=sum(f.size for f in mapped),
+            bytes=size,
             records=self.records,
             bad=dict(self.bad),
             bad_files=dict(self.bad_files),
@@ -312,8 +335,10 @@ class _Attempt:
             notes=tuple(self.notes),
             poisoned=tuple(self.poison.items()),
             spilled=self.sink.spilled,
-            mapping=Span(started, time.time()),
+            mapping=Span(started, ended),
             profile=profiling.profile,
+            tasks=(span,),
+            hot_keys=self.sink.hot_keys,
         )
         return [*results, (TALLY, tally)]
 
@@ -390,6 +415,7 @@ class _Attempt:
                     yield file, os.path.join(root, file.path)
                     continue
                 marker.fetch(remote.locate(file.path))
+                before = time.monotonic()
                 try:
                     source = ahead.take(file)
                 except StoreError as error:
@@ -397,6 +423,7 @@ class _Attempt:
                         raise
                     self.missing[file.path] = str(error)
                 else:
+                    self.waited += time.monotonic() - before
                     yield file, source
 
     def _count_fetched(self, ahead: Prefetcher) -> None:
@@ -572,6 +599,7 @@ class _GroupSink:
             self.context.groups, task.spilling, combiner_of(task.job), task.combine_size
         )
         self.spilled = 0
+        self.hot_keys: tuple[HotKey, ...] = ()
         self.batch = self._fold.batch
 
     def flush(self) -> None:
@@ -584,6 +612,7 @@ class _GroupSink:
     def finish(self) -> list[tuple[int, Any]]:
         runs: list[Run] = self._fold.finish()
         self.spilled = self._fold.spilled
+        self.hot_keys = self._fold.hot_keys
         return list(enumerate(runs))
 
     def discard(self) -> None:
@@ -601,6 +630,7 @@ class _OutputSink:
         self._part = PartWriter(task.parts, task.part_bytes, header)
         self._items = task.items
         self.spilled = 0
+        self.hot_keys: tuple[HotKey, ...] = ()
         self.batch = _FIRST_BATCH
 
     def take_back(self, mark: int) -> None:
