@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from daskmr.away import Away, Shelf, describe_worker, worker_name
 from daskmr.calls import Profiling, combiner_of, set_up
-from daskmr.contexts import ItemContext, MapContext, TextContext
+from daskmr.contexts import COUNTED, ItemContext, MapContext, TextContext
 from daskmr.deaths import refuse_poison, refuse_third_try
 from daskmr.errors import DaskMRError, TaskFailed
 from daskmr.failures import guarded, is_interruption, shortened, user_failure
@@ -64,6 +64,7 @@ _CHUNKS = 16  # chunks of input (1 MiB) after which it is, however few they are
 _SAVED_AT_MOST = 10_000  # bad records that one partition saves
 _LOOK_SECONDS = 0.05  # between two looks at the memory that the process holds
 NOTHING: Mapping[str, str] = {}
+_ONLY_COUNTED = [COUNTED]
 _GC_THRESHOLD = 100_000  # new containers between collections: a fold makes millions that stay
 
 
@@ -339,6 +340,7 @@ class _Attempt:
             profile=profiling.profile,
             tasks=(span,),
             hot_keys=self.sink.hot_keys,
+            counters=self.sink.context.counters,
         )
         return [*results, (TALLY, tally)]
 
@@ -486,6 +488,7 @@ class _Attempt:
         user_map = self.task.job.map
         sink = self.sink
         context, pending, hurry, flush = sink.context, sink.pending, sink.hurry, sink.flush
+        hasten = sink.hasten
         number = 0
         line, reading = "", True
         failure: BaseException | None = None
@@ -509,8 +512,10 @@ class _Attempt:
                     except ValueError as error:
                         sink.take_back(mark)
                         self._bad(number, line, type(error).__name__, describe_exception(error))
-                    if mark >= sink.batch or hurry:
+                    if mark >= sink.batch:
                         flush()
+                    elif hurry:
+                        hasten()
                 reading = True
                 # Over all files: to settle for each small one would cost much. Only the first line
                 # of a batch can be longer than a chunk, and stands for as many.
@@ -587,22 +592,58 @@ class _Attempt:
             )
 
 
-class _GroupSink:
+class _Sink:
+    """Where goes what `map` writes and counts.
+
+    Attributes
+    ----------
+    context : MapContext, TextContext or ItemContext
+        What `map` writes to.
+    pending, hurry : list
+        What it has written that is still to be taken, and whether that must not wait.
+    batch : int
+        As many may wait.
+    spilled : int
+        Bytes written to segments.
+    hot_keys : tuple of HotKey
+        Keys with many values.
+    """
+
+    context: MapContext | TextContext | ItemContext
+    pending: list[Any]
+    hurry: list[Any]
+    batch: int
+    spilled = 0
+    hot_keys: tuple[HotKey, ...] = ()
+
+    def hasten(self) -> None:
+        """Do after a record what it says cannot wait."""
+        if self.hurry == _ONLY_COUNTED:
+            self.context.keep_counts()
+            self.hurry.clear()
+        else:
+            self.flush()
+
+    def flush(self) -> None:
+        """Take what is pending."""
+        raise NotImplementedError
+
+
+class _GroupSink(_Sink):
     """Where pairs go when the job reduces: into a Fold."""
 
     def __init__(self, task: MapTask) -> None:
-        self.context = MapContext()
+        self.context: MapContext = MapContext()
         self.pending: list[Any] = self.context.keys
         self.take_back = self.context.take_back
         self.hurry = self.context.hurry
         self._fold = Fold(
             self.context.groups, task.spilling, combiner_of(task.job), task.combine_size
         )
-        self.spilled = 0
-        self.hot_keys: tuple[HotKey, ...] = ()
         self.batch = self._fold.batch
 
     def flush(self) -> None:
+        self.context.keep_counts()
         self._fold.settle(self.pending, self.context.large)
         self.pending.clear()
         self.context.large.clear()
@@ -619,24 +660,25 @@ class _GroupSink:
         self._fold.discard()
 
 
-class _OutputSink:
+class _OutputSink(_Sink):
     """Where lines go when the job has no reduce: into a Part."""
 
     def __init__(self, task: MapTask) -> None:
-        self.context = ItemContext() if task.items else TextContext()
+        self.context: TextContext | ItemContext = ItemContext() if task.items else TextContext()
         header = set_up(task.job, self.context)
         self.pending: list[Any] = self.context.written
         self.hurry = self.context.hurry
         self._part = PartWriter(task.parts, task.part_bytes, header)
         self._items = task.items
-        self.spilled = 0
-        self.hot_keys: tuple[HotKey, ...] = ()
         self.batch = _FIRST_BATCH
+        self.context.keep_counts()  # those of `setup_reduce`, which no bad record takes back
 
     def take_back(self, mark: int) -> None:
+        self.context.counted.clear()
         del self.pending[mark:]
 
     def flush(self) -> None:
+        self.context.keep_counts()
         pending = self.pending
         if pending:
             written = list(pending) if self._items else ["".join(pending)]

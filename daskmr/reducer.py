@@ -163,6 +163,7 @@ def reduce_buckets(
         refuse_third_try(marker, task.run_dir, "")
         reducer = _Reducer(task, marker)
         parts = tuple(map(reducer.reduce, runs.values()))
+        reducer.context.keep_counts()
     span = TaskSpan(
         "reduce",
         first,
@@ -172,7 +173,12 @@ def reduce_buckets(
         records=reducer.keys,
         memory=held_by_task(),
     )
-    counted = Tally(profile=profiling.profile, tasks=(span,), hot_keys=tuple(reducer.hot_keys))
+    counted = Tally(
+        profile=profiling.profile,
+        tasks=(span,),
+        hot_keys=tuple(reducer.hot_keys),
+        counters=reducer.context.counters,
+    )
     return [Reduced(parts, reducer.keys, tallies, Span(span.start, span.end), counted)]
 
 
