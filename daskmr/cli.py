@@ -42,9 +42,10 @@ def guarded_cache(context: click.Context) -> None:
 
 
 @main.command(cls=GroupedCommand, epilog=_EPILOG)
-@click.argument("script", type=click.Path())
+@click.argument("script", type=click.Path(), required=False)
 @job_options()
-def run(script: str, output: str, inline: bool, verbose: bool, quiet: bool, **options: Any) -> None:
+@click.pass_context
+def run(context: click.Context, /, script: str | None, verbose: bool, **options: Any) -> None:
     """Run the job SCRIPT over the files in --data-dir or --bucket that --input-filter allows.
 
     SCRIPT defines map(key, dims, value, context) and, as it needs, reduce(key, values, context),
@@ -58,24 +59,44 @@ def run(script: str, output: str, inline: bool, verbose: bool, quiet: bool, **op
     gc.disable()  # imports make no garbage, and a tenth of a second of looking for it
 
     with _standard_output() as stdout, _exit_codes(verbose), signals():
+        script, options = _repeated(context, script, options)
         prewarm(
-            processes=_on_this_machine(inline, options)
+            processes=_on_this_machine(options)
         )  # first, so that it imports while this process does
-        _run(script, output, inline, quiet, stdout, options)
+        _run(script, stdout, **options)
         kill_children()  # the server of workers, and what a script has started
         _leave(0)  # still here, where a signal no longer counts
 
 
-def _on_this_machine(inline: bool, options: dict[str, Any]) -> bool:
+def _repeated(
+    context: click.Context, script: str | None, options: dict[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """Fill in what an earlier run was given, where one is to be run again."""
+    path = options["earlier"]
+    if path is None:
+        if script is None:
+            raise click.UsageError("Missing argument 'SCRIPT'.", context)
+        return script, options
+    from daskmr.rerun import repeat
+
+    sources = map(context.get_parameter_source, options)
+    given = [
+        name
+        for name, source in zip(options, sources, strict=True)
+        if source is click.core.ParameterSource.COMMANDLINE
+    ]
+    script, options, meta = repeat(path, script, options, given)
+    return script, {**options, "earlier": meta}
+
+
+def _on_this_machine(options: dict[str, Any]) -> bool:
     """Tell whether workers will be started here, as far as that can be told before Dask is there."""
     variables = ("DASK_SCHEDULER_ADDRESS", "DASK_DASKMR__SCHEDULER", "DASK_DASKMR__CLUSTER")
-    elsewhere = inline or options["scheduler"] or options["cluster"]
+    elsewhere = options["inline"] or options["scheduler"] or options["cluster"]
     return not (elsewhere or any(os.environ.get(name) for name in variables))
 
 
-def _run(
-    script: str, output: str, inline: bool, quiet: bool, stdout: IO[bytes], options: dict[str, Any]
-) -> None:
+def _run(script: str, stdout: IO[bytes], *, output: str, quiet: bool, **options: Any) -> None:
     import gc
 
     import dask.config
@@ -94,9 +115,7 @@ def _run(
 
     line = None if quiet or not sys.stderr.isatty() else _ListingLine()
     try:
-        result = mapreduce(
-            script, output=output, inline=inline, stdout=stdout, on_listing=line, **options
-        )
+        result = mapreduce(script, output=output, stdout=stdout, on_listing=line, **options)
     finally:
         if line is not None:
             line.clear()
@@ -141,6 +160,26 @@ def _write_profile(result: Any, output: str) -> str:
     except OSError as error:  # the output is in place; this is not worth a failure
         return f"cannot be written to {path}: {error.strerror}"
     return path
+
+
+@main.command(epilog=_EPILOG)
+@click.argument("file", type=click.Path())
+@click.option("--script", metavar="SCRIPT", help="The job script.  [default: that of the run]")
+@click.option("--schema", metavar="FILE", help="Schema of the layout.  [default: that of the run]")
+@click.option("--pdb", "debug", is_flag=True, help="Stop in the debugger at the first that fails.")
+def replay(file: str, script: str | None, schema: str | None, debug: bool) -> None:
+    """Run the bad records in FILE through the script's map again, in this process.
+
+    FILE is an OUTPUT.bad.jsonl. Says of each record whether it passes now, and exits with 1 if one
+    does not. OUTPUT.meta.json, beside it, tells which script it was.
+    """
+    from daskmr.interruption import signals
+    from daskmr.replay_command import replay as print_outcomes
+
+    with _standard_output() as stdout, _exit_codes(verbose=False), signals():
+        with open(stdout.fileno(), "w", encoding="utf-8", closefd=False) as out:
+            print_outcomes(file, script, schema, debug, out)
+        _leave(0)
 
 
 @main.command("sample-data", epilog=_EPILOG)

@@ -46,6 +46,8 @@ class Config:
         Leave out whole what cannot be decompressed, and what kills its worker twice.
     allow_empty : bool
         Write an empty output when the filter matches nothing.
+    meta : bool
+        Say beside the output where it is from.
     file_timeout : float or None
         Seconds that one file may take.
     stopped_timeout : float or None
@@ -101,6 +103,7 @@ class Config:
     skip_corrupt_files: bool
     skip_poison_files: bool
     allow_empty: bool
+    meta: bool
     file_timeout: float | None
     stopped_timeout: float | None
     spill_dir: str | None
@@ -258,6 +261,7 @@ _PARSERS: dict[str, Any] = {
     "skip_corrupt_files": _flag,
     "skip_poison_files": _flag,
     "allow_empty": _flag,
+    "meta": _flag,
     "file_timeout": _optional(_seconds),
     "stopped_timeout": _optional(_seconds),
     "spill_dir": _optional(_text),

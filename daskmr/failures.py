@@ -167,7 +167,7 @@ def guarded(function: Callable[_P, _T]) -> Callable[_P, _T]:
                 check_wanted()
                 return _twice(function, *args, **kwargs)
         except TaskFailed as error:
-            failure = TaskFailed(error.message, error.details, error.files)
+            failure = TaskFailed(error.message, error.details).like(error)
         except DaskMRError as error:
             failure = TaskFailed(str(error), error.details)
         except (MemoryError, OutOfMemory) as error:

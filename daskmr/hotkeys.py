@@ -54,6 +54,7 @@ class KeySample:
     def __init__(self) -> None:
         self._hits: Counter[Any] = Counter()
         self._large: Counter[Any] = Counter()  # bytes of large values
+        self.taken = 0  # keys in all
         self._next = 0  # place of the next one among the keys that come
 
     def take(self, keys: list[Any], key_size: float) -> None:
@@ -61,6 +62,7 @@ class KeySample:
         hits = self._hits
         hits.update(keys[self._next :: _STRIDE])
         self._next = (self._next - len(keys)) % _STRIDE
+        self.taken += len(keys)
         if len(hits) > _HELD or len(hits) * key_size > _HELD_BYTES:
             self._hits = _pruned(hits, key_size)
 

@@ -11,6 +11,7 @@ from daskmr.away import Away
 from daskmr.errors import InputError, NothingMatchedError
 from daskmr.listing import InputFile, Listing, list_files, unite
 from daskmr.remote import Source, StoreError, parse_source
+from daskmr.sampling import EVERYTHING, Choice
 from daskmr.stores import shared_store
 
 if TYPE_CHECKING:
@@ -136,6 +137,7 @@ def find_inputs(
     schema: Schema,
     config: Config,
     on_progress: Callable[[int, int], object] | None = None,
+    choice: Choice = EVERYTHING,
 ) -> Inputs:
     """List what the filter allows, in the data dir and in the bucket.
 
@@ -151,6 +153,8 @@ def find_inputs(
         Of which ``bucket`` and how to reach it are used, and what is said of the cache.
     on_progress : callable, optional
         Called with the prefixes listed and the files found so far, from another thread.
+    choice : Choice
+        Which part of it to read.
 
     Raises
     ------
@@ -161,11 +165,12 @@ def find_inputs(
     if config.bucket is None:
         if data_dir is None:
             raise InputError(f"There is nothing to read from. {_WHERE}")
-        return _local(data_dir, schema, config)
+        return _local(data_dir, schema, config, choice)
     source = source_of(config.bucket, config)
     if config.local_only:
-        return _recorded(_known(source, data_dir, config), data_dir, source, schema, config)
-    return _listed(data_dir, source, schema, config, on_progress)
+        cache = _known(source, data_dir, config)
+        return _recorded(cache, data_dir, source, schema, config, choice)
+    return _listed(data_dir, source, schema, config, on_progress, choice)
 
 
 def source_of(url: str, config: Config) -> Source:
@@ -182,14 +187,22 @@ def source_of(url: str, config: Config) -> Source:
     )
 
 
-def _local(data_dir: str | os.PathLike[str], schema: Schema, config: Config) -> Inputs:
+def _local(
+    data_dir: str | os.PathLike[str], schema: Schema, config: Config, choice: Choice
+) -> Inputs:
     cache = _cache_at(data_dir)
     if cache is not None and config.local_only:
         # Somebody has fetched it, and maybe only a part of what the filter allows.
-        return _recorded(cache, None, parse_source(cache.url), schema, config)
-    listing = list_files(data_dir, schema)
+        return _recorded(cache, None, parse_source(cache.url), schema, config, choice)
+    listing = _chosen(list_files(data_dir, schema), choice)
     notes = () if cache is None else _altered(cache, listing.files)
     return Inputs(listing, listing.root, notes=notes)
+
+
+def _chosen(listing: Listing, choice: Choice) -> Listing:
+    if not listing.files:
+        return listing
+    return replace(listing, files=choice.files(listing.files))
 
 
 def _altered(cache: Cache, files: Sequence[InputFile]) -> tuple[str, ...]:
@@ -269,6 +282,7 @@ def _listed(
     schema: Schema,
     config: Config,
     on_progress: Callable[[int, int], object] | None,
+    choice: Choice,
 ) -> Inputs:
     from daskmr.storage import Store
     from daskmr.walk import list_store
@@ -281,7 +295,7 @@ def _listed(
             cache.sweep()
         recorder = cache.recording() if cache is not None else None
         listing = list_store(store, schema, recorder=recorder, on_progress=on_progress)
-    inputs = _united(local, listing, _remote(source, cache, config))
+    inputs = _united(local, listing, _remote(source, cache, config), choice)
     if cache is None:
         return inputs
     state = cache.state(_to_fetch(inputs))
@@ -295,6 +309,7 @@ def _recorded(
     source: Source,
     schema: Schema,
     config: Config,
+    choice: Choice,
 ) -> Inputs:
     """List what earlier runs have recorded and fetched, without asking anybody."""
     from daskmr.replay import list_recorded
@@ -303,7 +318,7 @@ def _recorded(
         cache.recorded(), source.url, schema, allow_incomplete=config.allow_incomplete
     )
     local = _beside(data_dir, cache, schema)
-    inputs = _united(local, listing, _remote(source, cache, config))
+    inputs = _united(local, listing, _remote(source, cache, config), choice)
     state = cache.state(_to_fetch(inputs))
     if state.absent:
         inputs = replace(inputs, listing=_without(inputs.listing, state, config))
@@ -313,10 +328,10 @@ def _recorded(
     return replace(inputs, cached=state.files, cached_bytes=state.bytes, notes=tuple(notes))
 
 
-def _united(local: Listing | None, listing: Listing, remote: Remote) -> Inputs:
+def _united(local: Listing | None, listing: Listing, remote: Remote, choice: Choice) -> Inputs:
     if local is None:
-        return Inputs(listing, "", remote)
-    return Inputs(unite(local, listing), local.root, remote)
+        return Inputs(_chosen(listing, choice), "", remote)
+    return Inputs(_chosen(unite(local, listing), choice), local.root, remote)
 
 
 def _to_fetch(inputs: Inputs) -> list[InputFile]:

@@ -38,6 +38,37 @@ _GROUPS: dict[str, list[_Option]] = {
             default=None,
             help="With -l, go on without what was never listed or fetched.",
         ),
+        click.option(
+            "--only",
+            multiple=True,
+            metavar="PATH",
+            help="Read this file alone, relative to the data dir or bucket; may be repeated.",
+        ),
+        click.option(
+            "--limit-files",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Read so many files at most, from all over the input.",
+        ),
+        click.option(
+            "--sample", type=float, metavar="SHARE", help="Read a share of the input, as 0.01."
+        ),
+        click.option(
+            "--sample-by",
+            type=click.Choice(["file", "key"]),
+            default="file",
+            show_default=True,
+            help="What the share is of: files, or records by a hash of their key.",
+        ),
+        click.option(
+            "--seed", default=0, show_default=True, metavar="N", help="Another one chooses others."
+        ),
+        click.option(
+            "--from",
+            "earlier",
+            metavar="FILE",
+            help="Run again what OUTPUT.meta.json tells of; options given beside it count.",
+        ),
     ],
     "Output": [
         click.option(
@@ -53,6 +84,14 @@ _GROUPS: dict[str, list[_Option]] = {
             is_flag=True,
             default=None,
             help="Write an empty output when the filter matches nothing.",
+        ),
+        click.option(
+            "--no-meta",
+            "meta",
+            flag_value=False,
+            default=None,
+            type=bool,
+            help="Leave out OUTPUT.meta.json, which says where the output is from.",
         ),
         click.option(
             "-X",

@@ -25,6 +25,7 @@ from dask.system import CPU_COUNT
 
 from daskmr.away import RENEWED_EVERY, Away, Shelf
 from daskmr.cluster import Session, WorkerDied, connect
+from daskmr.companions import BAD_SUFFIX, Companions, check_companions, companion_paths
 from daskmr.config import Config, load_config
 from daskmr.credentials import given
 from daskmr.deaths import explain_death, explain_kills
@@ -34,18 +35,27 @@ from daskmr.existing import choose, existing_scheduler, security_of
 from daskmr.history import History
 from daskmr.hotkeys import with_counted
 from daskmr.inputs import Inputs, find_inputs, source_of
-from daskmr.interruption import deferred, finished, on_hard_exit
+from daskmr.interruption import deferred, on_hard_exit
 from daskmr.job import Job, load_job
 from daskmr.listing import InputFile
 from daskmr.mapper import TALLY, MapTask, explain_timeout, map_packed
 from daskmr.marks import COMBINING, FETCHING, Mark, by_task, is_alive, read_marks
+from daskmr.meta import (
+    SUFFIX as META_SUFFIX,
+)
+from daskmr.meta import (
+    Given,
+    describe_counts,
+    describe_given,
+    differences,
+    moment,
+)
 from daskmr.output import (
     OutputFile,
     StoreOutput,
     beside,
     merge_parts,
     open_output,
-    write_bad_records,
 )
 from daskmr.partition import Partition, estimate_bytes, plan_partitions
 from daskmr.parts import Part
@@ -53,10 +63,11 @@ from daskmr.poison import Detour
 from daskmr.reach import HostMarks, check_data, check_shelf, forget, sees_all
 from daskmr.reducer import Merge, Reduced, ReduceTask, never_met, reduce_buckets
 from daskmr.runs import Spilling
+from daskmr.sampling import EVERYTHING, Choice
 from daskmr.schema import load_schema
 from daskmr.segments import Extent
 from daskmr.stores import stores_closed
-from daskmr.tally import BadRecord, Profile, Span, Tallies, Tally
+from daskmr.tally import BadRecord, Profile, Span, Tallies, Tally, by_group
 from daskmr.versions import Pinned
 from daskmr.workdir import RunDir
 
@@ -123,6 +134,14 @@ class Result:
         What the script counted with ``context.counter(group, name)``: by group, then by name.
     history : History
         When each task ran, and which keys got the most values.
+    values : int
+        Values that `map` wrote to be reduced.
+    sample : str
+        Which part of the input was read; ``""`` is all of it.
+    meta_path : str or None
+        The file beside the output that says where it is from.
+    sha256 : str or None
+        Digest of the output, in hex, where there is such a file.
     """
 
     output: str | None
@@ -152,6 +171,10 @@ class Result:
     notes: tuple[str, ...] = ()
     counters: dict[str, dict[str, int]] = field(default_factory=dict)
     history: History = field(default=History(0.0, 0.0), repr=False)
+    values: int = 0
+    sample: str = ""
+    meta_path: str | None = None
+    sha256: str | None = None
     profile: Profile | None = field(default=None, repr=False)
     _parts: tuple[Part, ...] = field(default=(), repr=False)
     _job: Job | None = field(default=None, repr=False)
@@ -183,6 +206,12 @@ def mapreduce(
     aws_key: str | None = None,
     aws_secret_key: str | None = None,
     on_listing: Callable[[int, int], object] | None = None,
+    only: Iterable[str] = (),
+    limit_files: int | None = None,
+    sample: float | None = None,
+    seed: int = 0,
+    sample_by: str = "file",
+    earlier: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Result:
     """Run a job over the files of a data dir that a filter allows.
@@ -214,6 +243,18 @@ def mapreduce(
     on_listing : callable, optional
         Called while a bucket is listed, from another thread, with the number of prefixes listed
         and of files found so far.
+    only : iterable of str
+        Paths of the files to read, relative to the data dir or the bucket; all without.
+    limit_files : int, optional
+        Read so many of the files at most, from all over the input.
+    sample : float, optional
+        Read such a share of the files, or of the keys, above 0 and up to 1.
+    seed : int
+        Another one chooses others.
+    sample_by : str
+        ``"file"``, or ``"key"``: records by a hash of their key.
+    earlier : mapping, optional
+        What ``OUTPUT.meta.json`` holds of a run that is repeated; what differs is among the notes.
     **options
         Any setting under ``daskmr:`` in Dask's configuration, as ``num_mappers=4``.
 
@@ -255,10 +296,11 @@ def mapreduce(
     deployment = load_deployment(config.cluster, config.clusters) if config.cluster else None
     job = load_job(job)
     schema = load_schema(input_filter, config.schema)
+    choice = Choice(tuple(only), limit_files, sample, seed, sample_by)
     if output is not None and config.local_only:
         _refuse_network(os.fspath(output))
     if output is not None:
-        _refuse_to_overwrite(output, job.path, input_filter, config.schema)
+        _refuse_to_overwrite(os.fspath(output), job.path, input_filter, config.schema)
     if delete_data and output is None:
         raise InputError("delete_data needs an output: a result in memory ends with this process.")
     target: OutputFile | None = None
@@ -277,13 +319,15 @@ def mapreduce(
                     run_dir.path,
                     partial(source_of, config=config),
                     config.fetch_retries,
+                    hashed=config.meta,
                 )
                 _at_end(stack, target.discard)
+            check_companions(target, config.meta)
         places = stack.enter_context(ExitStack())
         if config.scheduler is not None:
             client = places.enter_context(existing_scheduler(config.scheduler, config))
         stack.enter_context(stores_closed())
-        inputs = find_inputs(data_dir, schema, config, on_listing)
+        inputs = find_inputs(data_dir, schema, config, on_listing, choice)
         _at_end(stack, inputs.sweep)
         _refuse_input_as_output(inputs, target)
         if not inputs.listing.files and not config.allow_empty:
@@ -292,6 +336,25 @@ def mapreduce(
         if deployment is not None:
             client = places.enter_context(deployment.started(security_of(config)))
         run = _Run(job, config, inputs, run_dir, target is None, profile, client, inline, remains)
+        run.choice, run.started = choice, started
+        if earlier is not None or (config.meta and target is not None and target.has_companions):
+            filter_path = None if isinstance(input_filter, Mapping) else input_filter
+            run.described = describe_given(
+                Given(
+                    job,
+                    config,
+                    schema,
+                    None if filter_path is None else os.fspath(filter_path),
+                    None if data_dir is None else os.fspath(data_dir),
+                    choice,
+                    inline,
+                    profile,
+                    delete_data,
+                ),
+                inputs,
+            )
+        if earlier is not None:
+            run.notes += differences(earlier, run.described)
         run.timings["list"] = listed - started
         run.timings["start"] = time.time() - listed
         outcome = run.execute()
@@ -302,7 +365,7 @@ def mapreduce(
             stack.pop_all()
             weakref.finalize(result, remove)
     if delete_data:
-        result.deleted = _delete_input(inputs, outcome.tally, target)
+        result.deleted = 0 if choice.keys else _delete_input(inputs, outcome.tally, target)
     ended = time.time()
     result.timings["total"] = ended - started
     result.history = History(
@@ -311,15 +374,19 @@ def mapreduce(
     return result
 
 
-def _refuse_to_overwrite(output: str | os.PathLike[str], *sources: Any) -> None:
-    """Raise InputError when the output would replace what the job is made of."""
-    real = os.path.realpath(output)
-    for source in sources:
-        if isinstance(source, str | os.PathLike) and os.path.realpath(source) == real:
-            raise InputError(
-                f"The output {os.fspath(output)!r} is a file that the job needs, and would replace "
-                "it. Name another one with --output."
-            )
+def _refuse_to_overwrite(output: str, *sources: Any) -> None:
+    """Raise InputError when the output, or what stands beside it, would replace part of the job."""
+    for path in (output, *companion_paths(output)):
+        real = os.path.realpath(path)
+        for source in sources:
+            if isinstance(source, str | os.PathLike) and os.path.realpath(source) == real:
+                what = (
+                    f"output {output!r}" if path == output else f"file {path!r} beside the output"
+                )
+                raise InputError(
+                    f"The {what} is a file that the job needs, and would replace it. Name another "
+                    "output with --output."
+                )
 
 
 def _refuse_network(output: str) -> None:
@@ -335,25 +402,27 @@ def _refuse_network(output: str) -> None:
 def _refuse_input_as_output(inputs: Inputs, target: OutputFile | None) -> None:
     """Raise InputError when the output would replace an input file, or an input object."""
     if isinstance(target, StoreOutput):
-        name = target.key
-    elif target is not None and os.path.isfile(target.path):
-        name = os.path.basename(target.path)
+        paths = [target.key, target.key + META_SUFFIX]
+    elif target is not None:
+        paths = [p for p in (target.path, *companion_paths(target.path)) if os.path.isfile(p)]
     else:
         return
-    for file in inputs.listing.files:
-        if file.path.endswith(name) and _is_replaced(file, inputs, target):
+    names = tuple(map(os.path.basename, paths))
+    for file in inputs.listing.files if names else ():
+        if file.path.endswith(names) and _is_replaced(file, inputs, target, paths):
             raise InputError(
-                f"The output {target.name!r} is one of the input files, and would replace it. Name "
-                "another one with --output."
+                f"The output {target.name!r}, or what stands beside it, is one of the input files, "
+                "and would replace it. Name another one with --output."
             )
 
 
-def _is_replaced(file: InputFile, inputs: Inputs, target: OutputFile) -> bool:
+def _is_replaced(file: InputFile, inputs: Inputs, target: OutputFile, paths: list[str]) -> bool:
     if not isinstance(target, StoreOutput):
-        return os.path.realpath(inputs.locate(file.path)) == target.path
+        return os.path.realpath(inputs.locate(file.path)) in map(os.path.realpath, paths)
     if inputs.remote is None:
         return False
-    return inputs.remote.source.address(file.path) == target.source.address(target.key)
+    address = inputs.remote.source.address(file.path)
+    return address in [target.source.address(path) for path in paths]
 
 
 def _at_end(stack: ExitStack, clean: Callable[[], None]) -> None:
@@ -420,6 +489,9 @@ class _Run:
     on_cluster: bool = False
     host_marks: HostMarks | None = None
     renewed: float = 0.0
+    choice: Choice = EVERYTHING
+    started: float = 0.0
+    described: dict[str, Any] = field(default_factory=dict)
 
     def execute(self) -> _Outcome:
         """Map, merge and reduce; what it costs is in `timings`."""
@@ -434,7 +506,7 @@ class _Run:
         )
         with connected as session, self._reached(session):
             self.timings["start"] += time.time() - before
-            self.notes = session.notes
+            self.notes += session.notes
             outcome = self._outcome(self._compute(session, plan))
         # No task can be tried again now, so none needs its input again: the disk has room for the
         # output where the segments were.
@@ -528,6 +600,7 @@ class _Run:
             away=self.away,
             on_cluster=self.on_cluster,
             skip_poison=config.skip_poison_files,
+            keys=self.choice.keys,
         )
 
     def _mapped(self, plan: list[Partition]) -> Any:
@@ -693,11 +766,12 @@ def _check_bad_records(tally: Tally, config: Config) -> None:
 def _write(outcome: _Outcome, run: _Run, target: OutputFile | None) -> Result:
     tally = outcome.tally
     before = time.time()
-    bad_path = None
-    if target is not None:
-        bad_path = _write_output(outcome, run, target)
     timings = run.timings
     _time_phases(timings, outcome)
+    beside_it = None
+    if target is not None:
+        beside_it = _write_output(outcome, run, target)
+        run.notes += beside_it.notes
     timings["write"] = time.time() - before
     return Result(
         output=target.name if target is not None else None,
@@ -708,7 +782,7 @@ def _write(outcome: _Outcome, run: _Run, target: OutputFile | None) -> Result:
         bad_reasons=dict(sorted(tally.bad.items(), key=lambda item: (-item[1], item[0]))),
         bad_files=tally.bad_files,
         saved_bad_records=tally.saved,
-        bad_records_path=bad_path,
+        bad_records_path=beside_it.bad_path if beside_it and beside_it.bad else None,
         skipped=run.inputs.listing.skipped,
         skipped_count=run.inputs.listing.skipped_count,
         corrupt=tally.corrupt,
@@ -724,18 +798,15 @@ def _write(outcome: _Outcome, run: _Run, target: OutputFile | None) -> Result:
         cached=run.inputs.cached,
         cached_bytes=run.inputs.cached_bytes,
         notes=run.inputs.notes + run.notes + tally.notes,
-        counters=_by_group(tally.counters),
+        counters=by_group(tally.counters),
+        values=tally.values,
+        sample=run.choice.describe(len(run.inputs.listing.files)),
+        meta_path=beside_it.meta_path if beside_it and beside_it.meta else None,
+        sha256=target.sha256 if target is not None else None,
         profile=tally.profile,
         _parts=outcome.parts if target is None else (),
-        _job=run.job if target is None else None,
+        _job=run.job,
     )
-
-
-def _by_group(counters: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:
-    groups: dict[str, dict[str, int]] = {}
-    for (group, name), count in sorted(counters.items()):
-        groups.setdefault(group, {})[name] = count
-    return groups
 
 
 def _time_phases(timings: dict[str, float], outcome: _Outcome) -> None:
@@ -747,8 +818,9 @@ def _time_phases(timings: dict[str, float], outcome: _Outcome) -> None:
             timings["reduce"] = reducing.end - reducing.start
 
 
-def _write_output(outcome: _Outcome, run: _Run, target: OutputFile) -> str | None:
-    """Write the output and the bad records, and put both in place; an old one goes in one step."""
+def _write_output(outcome: _Outcome, run: _Run, target: OutputFile) -> Companions:
+    """Write the output and what stands beside it, and put all in place; an old one goes in one step."""
+    before = time.time()
     if outcome.parts:
         target.write("".join(outcome.parts[0].header))
     # Those of a map-only job stand one after the other, so each can go before the next is read.
@@ -758,25 +830,39 @@ def _write_output(outcome: _Outcome, run: _Run, target: OutputFile) -> str | Non
             target.write("".join(written))
         _remove(parts)
     target.close()
-    bad_path = beside(target.name, ".bad.jsonl")
+    bad_path = beside(target.name, BAD_SUFFIX)
     if not target.is_file:  # a stream, or an object: there is nothing to stand beside
-        bad_path = os.path.join(run.config.work_dir, f"{run.job.name}.bad.jsonl")
-    saved = outcome.tally.saved
-    bad = write_bad_records(bad_path, run.run_dir.run_id, saved) if saved else None
+        bad_path = os.path.join(run.config.work_dir, f"{run.job.name}{BAD_SUFFIX}")
+    companions = Companions(target, run.run_dir.run_id, os.fspath(run.run_dir.path), bad_path)
     try:
-        target.publish()
-        with deferred():
-            target.commit()
-            if bad is not None:
-                bad.commit()
-            else:  # a stale list of bad records never stands beside a new output
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(bad_path)
-            finished()
+        run.timings["write"] = time.time() - before
+        wanted = run.config.meta and target.has_companions
+        companions.write(outcome.tally.saved, _meta(outcome, run, target) if wanted else None)
+        companions.put_in_place()
     finally:
-        if bad is not None:
-            bad.discard()
-    return bad_path if bad is not None else None
+        companions.discard()
+    return companions
+
+
+def _meta(outcome: _Outcome, run: _Run, target: OutputFile) -> dict[str, Any]:
+    listing, now = run.inputs.listing, time.time()
+    lines = sum(part.lines for part in outcome.parts)
+    skipped = listing.skipped, listing.skipped_count
+    return {
+        **run.described,
+        **describe_counts(outcome.tally, outcome.keys, lines, skipped),
+        "times": {
+            "started": moment(run.started),
+            "ended": moment(now),
+            "seconds": {**run.timings, "total": now - run.started},
+        },
+        "output": {
+            "path": target.name if "://" in target.name else os.path.abspath(target.name),
+            "lines": lines,
+            "bytes": target.bytes,
+            "sha256": target.sha256,
+        },
+    }
 
 
 def _remove(parts: Iterable[Part]) -> None:

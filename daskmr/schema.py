@@ -46,6 +46,9 @@ class Anything:
     def describe(self) -> str:
         return "anything"
 
+    def as_json(self) -> Any:
+        return "*"
+
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
@@ -62,6 +65,9 @@ class OneOf:
         if len(self.given) > _SHOWN:
             shown.append(f"... ({len(self.given)} values)")
         return " or ".join(shown) if len(shown) < 3 else ", ".join(shown)
+
+    def as_json(self) -> Any:
+        return list(self.given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,10 @@ class Between:
             return f"up to {self.high!r}, compared as text"
         return f"{self.low!r} to {self.high!r}, compared as text"
 
+    def as_json(self) -> Any:
+        bounds = {"min": self.low, "max": self.high}
+        return {name: bound for name, bound in bounds.items() if bound is not None}
+
 
 @dataclass(frozen=True, slots=True)
 class Matching:
@@ -93,6 +103,9 @@ class Matching:
 
     def describe(self) -> str:
         return f"full matches of the regex {self.pattern.pattern!r}"
+
+    def as_json(self) -> Any:
+        return {"regex": self.pattern.pattern}
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +203,18 @@ class Schema:
         if len(parts) < 3 or not parts[0] or not parts[1]:
             return None
         return parts[0], parts[1]
+
+    def as_filter(self) -> dict[str, Any]:
+        """Return the filter as JSON holds it, with every dimension of the layout.
+
+        >>> load_schema(load_schema().as_filter()) == load_schema()
+        True
+        """
+        dimensions = [
+            {"field_name": dimension.field_name, "allowed_values": dimension.test.as_json()}
+            for dimension in self.dimensions
+        ]
+        return {"version": 1, "dimensions": dimensions}
 
 
 def load_layout(path: str | os.PathLike[str] | None = None) -> Layout:

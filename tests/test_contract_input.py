@@ -226,7 +226,7 @@ def test_bad_records_are_saved_with_file_line_reason_and_bytes(place):
     place.put("1.2.b.log", b"k\t2\nno tab\n")
     place.run(job_of(map_), output=place.output)
     first, second = place.bad()
-    detail = first.pop("detail")
+    detail = first.pop("exception")
     assert "invalid literal for int()" in detail
     assert first == {
         "file": f"{DIRECTORY}/1.2.a.log",
