@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import IO, Any, NoReturn
 
 import click
 
 from daskmr._version import __version__
+from daskmr.again import command_again
 from daskmr.cache_commands import cache
-from daskmr.errors import DaskMRError, Interrupted
+from daskmr.errors import DaskMRError, Interrupted, JobError
 from daskmr.options import GroupedCommand, job_options
 
 __all__ = ["main"]
@@ -22,6 +24,7 @@ _EPILOG = (
     "130, 143, 129 interrupted."
 )
 
+_LINES = 24  # of a traceback, so that a failure fits on a screen
 _GC_THRESHOLD = 200_000  # objects that are made before the next look for garbage
 
 
@@ -58,7 +61,8 @@ def run(context: click.Context, /, script: str | None, verbose: bool, **options:
 
     gc.disable()  # imports make no garbage, and a tenth of a second of looking for it
 
-    with _standard_output() as stdout, _exit_codes(verbose), signals():
+    again = partial(command_again, context)
+    with _standard_output() as stdout, _exit_codes(verbose, again), signals():
         script, options = _repeated(context, script, options)
         prewarm(
             processes=_on_this_machine(options)
@@ -121,10 +125,11 @@ def _run(script: str, stdout: IO[bytes], *, output: str, quiet: bool, **options:
             line.clear()
     stdout.flush()
     with suppress(OSError):  # the result is in place, whether or not anybody can be told
-        if options["profile"]:
-            click.echo(f"profile  {_write_profile(result, output)}", err=True)
+        profile = _write_profile(result, output) if options["profile"] else ""
         if not quiet:
-            click.echo(summarise(result), err=True)
+            click.echo(summarise(result, profile), err=True)
+        elif profile:
+            click.echo(f"profile  {profile}", err=True)
 
 
 class _ListingLine:
@@ -242,8 +247,11 @@ def _standard_output() -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _exit_codes(verbose: bool) -> Iterator[None]:
-    """End the process with the documented code and one clear paragraph."""
+def _exit_codes(verbose: bool, again: Callable[[str], str] | None = None) -> Iterator[None]:
+    """End the process with the documented code and one clear paragraph.
+
+    `again` gives the command that runs one file again.
+    """
     try:
         yield
     except DaskMRError as error:
@@ -251,13 +259,34 @@ def _exit_codes(verbose: bool) -> Iterator[None]:
             import traceback
 
             traceback.print_exc()
-        _fail(str(error), error.details, error.exit_code)
+        details = error.details if verbose else _on_a_screen(error.details)
+        hints = _hints(error, again) if isinstance(error, JobError) and again is not None else ""
+        _fail(f"{error}{hints}", details, error.exit_code)
     except Interrupted as error:
         _fail("Interrupted; nothing was written.", "", error.exit_code)
     except KeyboardInterrupt:
         _fail("Interrupted; nothing was written.", "", 130)
     except BrokenPipeError:
         _fail("Standard output was closed before the result was written whole.", "", 1)
+
+
+def _hints(error: JobError, again: Callable[[str], str]) -> str:
+    """Show the record that a job failed at, and how to run its file alone."""
+    lines = [f"The record: {error.record}"] if error.record else []
+    if error.file or error.details:
+        what = "that file alone" if error.file else "it without workers"
+        lines += [f"To run {what}, where breakpoint() works:", f"  {again(error.file)}"]
+    return "".join(f"\n{line}" for line in lines)
+
+
+def _on_a_screen(details: str) -> str:
+    """Leave lines out of the middle of a long traceback."""
+    lines = details.splitlines()
+    if len(lines) <= _LINES:
+        return details
+    head, tail = lines[: _LINES // 3], lines[-2 * _LINES // 3 :]
+    left_out = len(lines) - len(head) - len(tail)
+    return "\n".join([*head, f"  ... ({left_out:,} lines left out; --verbose shows them)", *tail])
 
 
 def _fail(message: str, details: str, code: int) -> NoReturn:

@@ -16,7 +16,7 @@ from daskmr.errors import InputError
 from daskmr.interruption import deferred, finished
 from daskmr.meta import BEGINS, SUFFIX, is_meta, write_meta
 from daskmr.output import OutputFile, StoreOutput, beside, write_bad_records
-from daskmr.remote import MissingObject, StoreError
+from daskmr.remote import StoreError
 from daskmr.tally import BadRecord
 
 __all__ = ["BAD_SUFFIX", "Companions", "check_companions", "companion_paths"]
@@ -126,7 +126,10 @@ class Companions:
     def _clear_object(self, target: StoreOutput) -> bool:
         """Remove the object that tells of an earlier output; whether its name is free now."""
         try:
-            if target.begins_beside(SUFFIX, len(BEGINS)) != BEGINS:
+            there = target.begins_beside(SUFFIX, len(BEGINS))
+            if there is None:
+                return True
+            if there != BEGINS:
                 self.notes += (
                     f"{self.meta_path} is not daskmr's, and was left as it is: it does not tell of "
                     "this output",
@@ -134,8 +137,6 @@ class Companions:
                 self.meta = None
                 return False
             target.remove_beside(SUFFIX)
-        except MissingObject:
-            return True
         except StoreError as error:
             self.notes += (f"{self.meta_path} may tell of an earlier output: {error}",)
         return True

@@ -99,7 +99,6 @@ class TaskFailed(Exception):
         self.details = details
         self.files = files
 
-
     def like(self, other: TaskFailed) -> TaskFailed:
         """Say of this one where it was, as `other` does."""
         self.files, self.file, self.record = other.files, other.file, other.record

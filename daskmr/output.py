@@ -428,10 +428,16 @@ class StoreOutput(OutputFile):
         """Remove what is left here."""
         self.discard()
 
-    def begins_beside(self, suffix: str, length: int) -> bytes:
-        """Read the beginning of the object whose name is this one's and `suffix`."""
+    def begins_beside(self, suffix: str, length: int) -> bytes | None:
+        """Read the beginning of the object whose name is this one's and `suffix`, if it is there."""
+        name = self.key + suffix
         with self._store() as store:
-            return store.read(self.key + suffix, 0, length)
+            for entries in store.list("", name):
+                for entry in entries:
+                    if entry.name == name and not entry.is_dir:
+                        length = min(length, entry.size)
+                        return store.read(name, 0, length) if length else b""
+        return None
 
     def remove_beside(self, suffix: str) -> None:
         """Remove the object whose name is this one's and `suffix`."""

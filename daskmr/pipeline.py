@@ -28,7 +28,7 @@ from daskmr.cluster import Session, WorkerDied, connect
 from daskmr.companions import BAD_SUFFIX, Companions, check_companions, companion_paths
 from daskmr.config import Config, load_config
 from daskmr.credentials import given
-from daskmr.deaths import explain_death, explain_kills
+from daskmr.deaths import explain_death, explain_kills, file_of_death
 from daskmr.deploy import load_deployment
 from daskmr.errors import InputError, JobError, NothingMatchedError
 from daskmr.existing import choose, existing_scheduler, security_of
@@ -178,6 +178,10 @@ class Result:
     profile: Profile | None = field(default=None, repr=False)
     _parts: tuple[Part, ...] = field(default=(), repr=False)
     _job: Job | None = field(default=None, repr=False)
+
+    def is_own_file(self, filename: str) -> bool:
+        """Tell whether a file that a profile or traceback names is the script, or beside it."""
+        return self._job is not None and self._job.is_user_file(filename)
 
     def __iter__(self) -> Iterator[Any]:
         if self.output is not None or self._job is None:
@@ -661,15 +665,19 @@ class _Run:
                 return self._compute_around_poison(session, plan)
             return list(session.compute(self._reduced(self._mapped(plan))))
         except WorkerDied as error:
-            explanation = explain_death(
-                error.key,
-                error.partition,
-                session.killed_for_memory(),
-                self._marks(session),
-                "",
-                session.memory_limit,
+            marks = self._marks(session)
+            failure = JobError(
+                explain_death(
+                    error.key,
+                    error.partition,
+                    session.killed_for_memory(),
+                    marks,
+                    "",
+                    session.memory_limit,
+                )
             )
-        raise JobError(explanation)
+            failure.file = file_of_death(error.partition, marks)
+        raise failure
 
     def _compute_around_poison(self, session: Session, plan: list[Partition]) -> list[Any]:
         mapper = Pinned(partial(map_packed, task=self._map_task(len(plan))))
@@ -703,7 +711,9 @@ class _Run:
             if len(marks) > 1:
                 text = explain_kills(marks, session.killed_for_memory(), "")
                 if text is not None:
-                    raise JobError(text)
+                    failure = JobError(text)
+                    failure.file = marks[-1].file
+                    raise failure
 
     def _check_timeout(self) -> None:
         """Fail when a living mapper has been reading one file for too long."""
@@ -718,7 +728,9 @@ class _Run:
             late = mapping and time.time() - mark.since > seconds
             lives = is_alive(mark.pid) if mark.is_local else last[mark.phase, mark.number] is mark
             if late and lives:
-                raise JobError(explain_timeout(mark.path, seconds))
+                failure = JobError(explain_timeout(mark.path, seconds))
+                failure.file = mark.file
+                raise failure
 
     def _outcome(self, results: list[Any]) -> _Outcome:
         if self.job.reduce is None:

@@ -107,9 +107,7 @@ class Retrial:
         return Outcome(record, text, passes=False, traceback=own)
 
 
-def own_part(
-    trace: TracebackType | None, is_own: Callable[[str], bool]
-) -> TracebackType | None:
+def own_part(trace: TracebackType | None, is_own: Callable[[str], bool]) -> TracebackType | None:
     """Return the part of a traceback from the first to the last frame of the user's own code.
 
     A debugger stands in the last frame of what it is given, and there are the user's variables.

@@ -96,7 +96,8 @@ def test_bad_records_are_counted_by_reason_and_by_file() -> None:
         "  1,000 in c",
         "  5 in a",
         "  5 in b",
-        "  the first 7 saved in out.txt.bad.jsonl",
+        "  the first 7 saved in out.txt.bad.jsonl, as many as daskmr.bad-records-saved allows",
+        "  to map them again: daskmr replay out.txt.bad.jsonl",
     ]
 
 
