@@ -16,6 +16,7 @@ from daskmr.again import command_again
 from daskmr.cache_commands import cache
 from daskmr.errors import DaskMRError, Interrupted, JobError
 from daskmr.options import GroupedCommand, job_options
+from daskmr.streams import standard_output
 
 __all__ = ["main"]
 
@@ -62,7 +63,7 @@ def run(context: click.Context, /, script: str | None, verbose: bool, **options:
     gc.disable()  # imports make no garbage, and a tenth of a second of looking for it
 
     again = partial(command_again, context)
-    with _standard_output() as stdout, _exit_codes(verbose, again), signals():
+    with standard_output() as stdout, _exit_codes(verbose, again), signals():
         script, options = _repeated(context, script, options)
         prewarm(
             processes=_on_this_machine(options)
@@ -181,7 +182,7 @@ def replay(file: str, script: str | None, schema: str | None, debug: bool) -> No
     from daskmr.interruption import signals
     from daskmr.replay_command import replay as print_outcomes
 
-    with _standard_output() as stdout, _exit_codes(verbose=False), signals():
+    with standard_output() as stdout, _exit_codes(verbose=False), signals():
         with open(stdout.fileno(), "w", encoding="utf-8", closefd=False) as out:
             print_outcomes(file, script, schema, debug, out)
         _leave(0)
@@ -221,29 +222,6 @@ def sample_data(directory: str, size: str, seed: int, ext: str, bad_lines: float
             f"{format_bytes(summary.bytes)}, {format_bytes(summary.compressed_bytes)} on disk",
             err=True,
         )
-
-
-@contextmanager
-def _standard_output() -> Iterator[IO[bytes]]:
-    """Keep standard output for the result: what a script prints goes to standard error.
-
-    At the level of descriptors, so that it holds in worker processes and C code too.
-    """
-    if sys.stderr is None:  # closed too; what would be said is said to nobody
-        nobody = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nobody, 2)
-        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-    try:
-        kept = os.dup(1)
-    except OSError:  # closed, as some supervisors do; a result for it has nowhere to go
-        os.dup2(2, 1)  # first: the number 1 must not be given to another file
-        kept = os.open(os.devnull, os.O_RDONLY)
-    os.set_inheritable(kept, False)
-    os.dup2(2, 1)
-    if sys.stdout is None:
-        sys.stdout = sys.stderr
-    with os.fdopen(kept, "wb") as stdout:
-        yield stdout
 
 
 @contextmanager

@@ -144,9 +144,10 @@ def _twice(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _
     gc.collect()
     try:
         return bounded(function, *args, **kwargs)
-    except _NearLimit:
-        # What the first one left behind is in the way of the second: the first says where it was.
-        if failure is None:
+    except (_NearLimit, OutOfMemory) as error:
+        # What the first one left behind is in the way of the second, which may not even come to the
+        # user's function: the first says where it was.
+        if failure is None or (isinstance(error, OutOfMemory) and error.passed_over):
             raise
     raise failure
 

@@ -19,6 +19,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import IO, TYPE_CHECKING, Any, Protocol
+from zlib import crc32
 
 from daskmr.errors import InputError, JobError
 from daskmr.parts import Block, Part, comparable, read_blocks
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 _SURROGATES = "daskmr.surrogates"
+_LONGEST_NAME = 200  # bytes, in the temporary name of an output
 
 
 def _restore_surrogates(error: UnicodeError) -> tuple[bytes, int]:
@@ -250,7 +252,7 @@ class OutputFile:
             raise InputError(f"The output {self.name!r} is a directory. {advice}")
         if not os.path.isdir(folder):
             raise InputError(f"The output's directory {folder!r} does not exist. Make it first.")
-        short = os.fsdecode(os.fsencode(name)[:200])
+        short = _short(os.fsencode(name))
         temporary = os.path.join(folder, f".{short}.{run_id}.tmp")
         try:
             if not stat.S_ISREG(mode):
@@ -495,6 +497,13 @@ def beside(path: str, suffix: str) -> str:
     folder, name = os.path.split(path)
     short = os.fsencode(name)[: 255 - len(os.fsencode(suffix))]
     return os.path.join(folder, short.decode("utf-8", "ignore") + suffix)
+
+
+def _short(name: bytes) -> str:
+    """Shorten a name, so that there is room for more; no other becomes the same."""
+    if len(name) <= _LONGEST_NAME:
+        return os.fsdecode(name)
+    return os.fsdecode(name[: _LONGEST_NAME - 8]) + f"{crc32(name):08x}"
 
 
 def _sweep(folder: str, name: str) -> None:

@@ -34,6 +34,7 @@ DEFAULTS: dict[str, Any] = {
     "skip_corrupt_files": False,
     "skip_poison_files": False,
     "allow_empty": False,
+    "meta": True,
     "file_timeout": None,
     "stopped_timeout": 30.0,
     "spill_dir": None,
