@@ -720,5 +720,6 @@ def test_two_runs_at_a_time_in_one_work_dir(start, tmp_path):
     assert len(list((tmp_path / "work").iterdir())) == 1  # the first one's, and it still runs
     interrupt(first, signal.SIGTERM)
     other.unlink()
+    (tmp_path / "other.txt.meta.json").unlink()
     script.unlink()
     assert first.leaves_nothing()
