@@ -137,10 +137,15 @@ def _versions() -> dict[str, str]:
     return {
         "daskmr": __version__,
         "python": platform.python_version(),
-        "dask": importlib.metadata.version("dask"),
-        "distributed": importlib.metadata.version("distributed"),
+        "dask": _version_of("dask"),
+        "distributed": _version_of("distributed"),
         "platform": f"{sys.platform} {system.release} {system.machine}",
     }
+
+
+def _version_of(name: str) -> str:
+    module = sys.modules.get(name)  # to look for its metadata takes longer
+    return module.__version__ if module else importlib.metadata.version(name)
 
 
 def _describe_files(files: tuple[InputFile, ...], root: str) -> dict[str, Any]:

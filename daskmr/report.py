@@ -104,7 +104,7 @@ def _describe_skew(result: Result) -> list[str]:
 
 def _describe_counters(result: Result) -> list[str]:
     rows = [
-        (group, name, f"{count:,}")
+        (_printable(group), _printable(name), f"{count:,}")
         for group, names in result.counters.items()
         for name, count in names.items()
     ]
