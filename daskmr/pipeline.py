@@ -809,7 +809,7 @@ def _write(outcome: _Outcome, run: _Run, target: OutputFile | None) -> Result:
         fetched_bytes=tally.fetched_bytes,
         cached=run.inputs.cached,
         cached_bytes=run.inputs.cached_bytes,
-        notes=run.inputs.notes + run.notes + tally.notes,
+        notes=_notes(outcome, run),
         counters=by_group(tally.counters),
         values=tally.values,
         sample=run.choice.describe(len(run.inputs.listing.files)),
@@ -856,6 +856,10 @@ def _write_output(outcome: _Outcome, run: _Run, target: OutputFile) -> Companion
     return companions
 
 
+def _notes(outcome: _Outcome, run: _Run) -> tuple[str, ...]:
+    return run.inputs.notes + run.notes + outcome.tally.notes
+
+
 def _meta(outcome: _Outcome, run: _Run, target: OutputFile) -> dict[str, Any]:
     listing, now = run.inputs.listing, time.time()
     lines = sum(part.lines for part in outcome.parts)
@@ -863,6 +867,7 @@ def _meta(outcome: _Outcome, run: _Run, target: OutputFile) -> dict[str, Any]:
     return {
         **run.described,
         **describe_counts(outcome.tally, outcome.keys, lines, skipped),
+        "notes": list(_notes(outcome, run)),
         "times": {
             "started": moment(run.started),
             "ended": moment(now),
