@@ -98,6 +98,9 @@ def test_what_differs_is_said(place: Path) -> None:
 
 def test_mistakes(place: Path) -> None:
     assert "Missing argument 'SCRIPT'" in daskmr(place, "run", "-d", "data", code=2).stderr
+    for option in ("--sample=2", "--sample=x", "--limit-files=0", "--sample-by=key", "--only=x"):
+        assert daskmr(place, *RUN, option, code=2).stderr
+    assert not (place / "out.txt").exists()
     done = daskmr(place, "run", "--from", "absent", code=2)
     assert "absent cannot be read: No such file" in done.stderr
     daskmr(place, *RUN)
