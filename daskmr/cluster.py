@@ -185,7 +185,25 @@ class Session:
         """Whether its workers may be on other machines, which see other files than this one."""
         return self.client is not None and self._cluster is None
 
-    def ask(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+    def look_at_workers(self, seconds: float) -> dict[str, Any] | None:
+        """Return what the scheduler knows of its workers, by address.
+
+        ``None`` when it does not answer within so many seconds.
+        """
+        if self.client is None:
+            return None
+        asking = _in_loop_of(self.client, self.client.scheduler.identity(n_workers=-1))
+        try:
+            workers: dict[str, Any] = asking.result(seconds)["workers"]
+        except (OSError, TimeoutError) as error:  # the scheduler is in trouble, which others see
+            logger.info("The scheduler does not tell of its workers: %s", error)
+            asking.cancel()
+            return None
+        return workers
+
+    def ask(
+        self, function: Callable[..., Any], *arguments: Any, seconds: float = 2 * _ANSWER_SECONDS
+    ) -> dict[str, Any]:
         """Call a function on every worker, beside its tasks.
 
         Parameters
@@ -194,6 +212,8 @@ class Session:
             Of a module, and quick. Given its worker if it has a parameter `dask_worker`.
         *arguments
             What it is called with.
+        seconds : float
+            How long to wait for all answers.
 
         Returns
         -------
@@ -205,7 +225,7 @@ class Session:
             return {}
         asking = _in_loop_of(self.client, _ask(self.client, function, arguments))
         try:
-            answers: dict[str, Any] = asking.result(2 * _ANSWER_SECONDS)
+            answers: dict[str, Any] = asking.result(seconds)
         except (OSError, TimeoutError) as error:  # the scheduler is in trouble, which others see
             logger.info("The workers cannot be asked: %s", error)
             return {}
