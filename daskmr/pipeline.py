@@ -453,7 +453,8 @@ class _Run:
         with connected as session, self._reached(session):
             self.timings["start"] += time.time() - before
             self.notes = session.notes
-            with self.collector.following(session, self.run_dir.path, self.away):
+            dashboard = self.config.dashboard != "off"
+            with self.collector.following(session, self.run_dir.path, self.away, dashboard):
                 outcome = self._outcome(self._compute(session, plan))
         # No task can be tried again now, so none needs its input again: the disk has room for the
         # output where the segments were.

@@ -155,12 +155,25 @@ class Collector:
                 self._tell(self._watcher.begin, plan)
 
     @contextlib.contextmanager
-    def following(self, session: Session, run_dir: str, away: Away | None) -> Iterator[None]:
-        """Follow the tasks of a session, while the block lasts."""
+    def following(
+        self, session: Session, run_dir: str, away: Away | None, dashboard: bool = True
+    ) -> Iterator[None]:
+        """Follow the tasks of a session, while the block lasts.
+
+        Parameters
+        ----------
+        session : Session
+        run_dir : str
+            The run's folder.
+        away : Away or None
+            What takes its place where the workers do not see it.
+        dashboard : bool
+            Whether to tell the address of the dashboard.
+        """
         if not self.watched:
             yield
             return
-        source = _Source(session, run_dir, away)
+        source = _Source(session, run_dir, away, dashboard)
         if session.client is None:
             with listening(self._hear):
                 yield
@@ -225,16 +238,15 @@ class Collector:
             with self._lock:
                 self._look()
             return
-        news, workers = source.news(), source.workers()
+        news, workers, address = source.news(), source.workers(), source.dashboard()
         with self._lock:
             if self._source is source:
                 self._take(news)
                 self._state.workers = workers
-                self._note_dashboard(source)
+                self._note_dashboard(address)
                 self._look()
 
-    def _note_dashboard(self, source: _Source) -> None:
-        address = source.dashboard
+    def _note_dashboard(self, address: str | None) -> None:
         if address is not None and address != self._dashboard:
             self._dashboard = address
             self._tell(self._watcher.dashboard, address)
@@ -509,8 +521,9 @@ class _Thinned:
 class _Source:
     """Asks after what tasks have said, and how the workers of a session are."""
 
-    def __init__(self, session: Session, run_dir: str, away: Away | None) -> None:
+    def __init__(self, session: Session, run_dir: str, away: Away | None, dashboard: bool) -> None:
         self._session = session
+        self._dashboard = dashboard
         self._run_dir = run_dir
         self._away = away
         self._offsets: dict[str, int] = {}
@@ -518,9 +531,11 @@ class _Source:
         self._asked = -float("inf")
         self._heard = -float("inf")
 
-    @property
     def dashboard(self) -> str | None:
         """Address of the dashboard, once there is one."""
+        if not self._dashboard:
+            return None
+        self._dashboard = not self._session.is_elsewhere  # a scheduler is asked once
         return self._session.dashboard_link
 
     def news(self) -> list[Report | Printed]:
