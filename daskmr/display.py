@@ -410,7 +410,7 @@ class _Page:
         """Draw a bar, to the half of a cell."""
         from rich.text import Text
 
-        full, half, empty = ("━", "╸", "━") if self._unicode else ("#", "", ".")
+        full, half, empty = ("━", "╸", "─") if self._unicode else ("#", "", ".")
         halves = int(min(1.0, share) * cells * 2)
         done = full * (halves // 2) + (half if halves % 2 else "")
         if self._unicode:

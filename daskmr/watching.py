@@ -329,8 +329,8 @@ class _State:
         if last is not None and last[0].at >= report.at:
             return  # it was read again, or stands there since before the task was done
         self._last[report.process] = report, time.monotonic()
+        self._merges[report.process] = report.merges
         if report.phase == "merge":
-            self._merges[report.process] = report.merges
             return
         task = report.phase, report.number
         if task in self._done:
