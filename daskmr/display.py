@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from daskmr.history import Look, Progress, WorkerLook
+from daskmr.looks import Plan
 from daskmr.pace import Pace, format_seconds
 from daskmr.report import format_bytes
-from daskmr.watching import Plan
 
 if TYPE_CHECKING:
     from rich.console import Console

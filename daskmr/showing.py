@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from daskmr.display import Above, Display
 from daskmr.history import Look
+from daskmr.looks import Plan
 from daskmr.pace import Pace, format_seconds
 from daskmr.prints import Rate
 from daskmr.progress import Printed
 from daskmr.report import format_bytes, summarise
-from daskmr.watching import Plan, Watcher
+from daskmr.watching import Watcher
 
 if TYPE_CHECKING:
     from daskmr.pipeline import Result
