@@ -67,7 +67,7 @@ def test_a_page_of_80_columns() -> None:
         " bad       no bad records",
         " worker 0  ━━━━━━━╸──   1.5 GB  map    a/bbbbbbbbbbbbbbbbbbbbbbbb…bbbbbbbb/c.gz",
         " worker 1  ╸───────── 100.0 MB  paused",
-        " …1:41234  ━━━━━━━━╸─   1.7 GB  reduce",
+        " ….1:41234 ━━━━━━━━╸─   1.7 GB  reduce",
     ]
 
 
