@@ -22,7 +22,15 @@ from daskmr.remote import Source, StoreError
 from daskmr.stores import shared_store
 from daskmr.workdir import disk_error
 
-__all__ = ["RENEWED_EVERY", "Away", "Shelf", "describe_worker", "host_folder"]
+__all__ = [
+    "RENEWED_EVERY",
+    "Away",
+    "Shelf",
+    "describe_worker",
+    "host_folder",
+    "worker_address",
+    "worker_name",
+]
 
 _ALIVE = "alive"  # the object that a run renews
 RENEWED_EVERY = 3600.0
@@ -30,7 +38,7 @@ RENEWED_EVERY = 3600.0
 
 _STALE_AFTER = 24 * 3600.0
 _RUN = "run-"  # what the names of folders begin with
-_FOLDERS = ("marks", "segments", "cache")
+_FOLDERS = ("marks", "live", "segments", "cache")
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +233,16 @@ def worker_name() -> str:
     """
     worker = _worker()
     return "inline" if worker is None else str(worker.name)
+
+
+def worker_address() -> str:
+    """Return the address of this process on its cluster; ``""`` where there is none.
+
+    >>> worker_address()
+    ''
+    """
+    worker = _worker()
+    return "" if worker is None else str(worker.address)
 
 
 def describe_worker() -> str:

@@ -49,7 +49,9 @@ def guarded_cache(context: click.Context) -> None:
 @click.argument("script", type=click.Path(), required=False)
 @job_options()
 @click.pass_context
-def run(context: click.Context, /, script: str | None, verbose: bool, **options: Any) -> None:
+def run(
+    context: click.Context, /, script: str | None, verbose: bool, log_format: str, **options: Any
+) -> None:
     """Run the job SCRIPT over the files in --data-dir or --bucket that --input-filter allows.
 
     SCRIPT defines map(key, dims, value, context) and, as it needs, reduce(key, values, context),
@@ -62,13 +64,14 @@ def run(context: click.Context, /, script: str | None, verbose: bool, **options:
 
     gc.disable()  # imports make no garbage, and a tenth of a second of looking for it
 
+    as_json = log_format == "json"
     again = partial(command_again, context)
-    with standard_output() as stdout, _exit_codes(verbose, again), signals():
+    with standard_output() as stdout, _exit_codes(verbose, again, as_json), signals():
         script, options = _repeated(context, script, options)
         prewarm(
             processes=_on_this_machine(options)
         )  # first, so that it imports while this process does
-        _run(script, stdout, **options)
+        _run(script, stdout, as_json=as_json, **options)
         kill_children()  # the server of workers, and what a script has started
         _leave(0)  # still here, where a signal no longer counts
 
@@ -101,7 +104,9 @@ def _on_this_machine(options: dict[str, Any]) -> bool:
     return not (elsewhere or any(os.environ.get(name) for name in variables))
 
 
-def _run(script: str, stdout: IO[bytes], *, output: str, quiet: bool, **options: Any) -> None:
+def _run(
+    script: str, stdout: IO[bytes], *, output: str, quiet: bool, as_json: bool, **options: Any
+) -> None:
     import gc
 
     import dask.config
@@ -112,45 +117,20 @@ def _run(script: str, stdout: IO[bytes], *, output: str, quiet: bool, **options:
     dask.config.set(logging=dask.config.get("logging", {}) | quiet_logs)
 
     from daskmr.pipeline import mapreduce
-    from daskmr.report import summarise
+    from daskmr.showing import choose, notes_to
 
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD)  # more is imported when a cluster is started
     gc.enable()
 
-    line = None if quiet or not sys.stderr.isatty() else _ListingLine()
-    try:
-        result = mapreduce(script, output=output, stdout=stdout, on_listing=line, **options)
-    finally:
-        if line is not None:
-            line.clear()
+    streamed = stdout if output == "-" else None
+    inline = options["inline"]
+    show = choose(sys.stderr, quiet=quiet, as_json=as_json, inline=inline, output=streamed)
+    with notes_to(show):
+        result = mapreduce(script, output=output, stdout=stdout, watcher=show, **options)
     stdout.flush()
-    with suppress(OSError):  # the result is in place, whether or not anybody can be told
-        profile = _write_profile(result, output) if options["profile"] else ""
-        if not quiet:
-            click.echo(summarise(result, profile), err=True)
-        elif profile:
-            click.echo(f"profile  {profile}", err=True)
-
-
-class _ListingLine:
-    """Shows how far a listing is, on a line of the terminal that what comes next replaces."""
-
-    def __init__(self) -> None:
-        self._shown = False
-
-    def __call__(self, prefixes: int, files: int) -> None:
-        self._show(f"listing: {files:,} files in {prefixes:,} prefixes")
-        self._shown = True
-
-    def clear(self) -> None:
-        if self._shown:
-            self._show("")
-
-    def _show(self, text: str) -> None:
-        with suppress(OSError):  # nobody may be there to be told
-            sys.stderr.write(f"\r{text}\x1b[K")
-            sys.stderr.flush()
+    profile = _write_profile(result, output) if options["profile"] else None
+    show.summary(result, profile)
 
 
 def _write_profile(result: Any, output: str) -> str:
@@ -225,7 +205,9 @@ def sample_data(directory: str, size: str, seed: int, ext: str, bad_lines: float
 
 
 @contextmanager
-def _exit_codes(verbose: bool, again: Callable[[str], str] | None = None) -> Iterator[None]:
+def _exit_codes(
+    verbose: bool, again: Callable[[str], str] | None = None, as_json: bool = False
+) -> Iterator[None]:
     """End the process with the documented code and one clear paragraph.
 
     `again` gives the command that runs one file again.
@@ -233,19 +215,24 @@ def _exit_codes(verbose: bool, again: Callable[[str], str] | None = None) -> Ite
     try:
         yield
     except DaskMRError as error:
+        details = error.details
         if verbose:
             import traceback
 
-            traceback.print_exc()
-        details = error.details if verbose else _on_a_screen(error.details)
+            if as_json:
+                details = f"{details}\n{traceback.format_exc()}".lstrip()
+            else:
+                traceback.print_exc()
+        elif not as_json:
+            details = _on_a_screen(details)
         hints = _hints(error, again) if isinstance(error, JobError) and again is not None else ""
-        _fail(f"{error}{hints}", details, error.exit_code)
+        _fail(f"{error}{hints}", details, error.exit_code, as_json)
     except Interrupted as error:
-        _fail("Interrupted; nothing was written.", "", error.exit_code)
+        _fail("Interrupted; nothing was written.", "", error.exit_code, as_json)
     except KeyboardInterrupt:
-        _fail("Interrupted; nothing was written.", "", 130)
+        _fail("Interrupted; nothing was written.", "", 130, as_json)
     except BrokenPipeError:
-        _fail("Standard output was closed before the result was written whole.", "", 1)
+        _fail("Standard output was closed before the result was written whole.", "", 1, as_json)
 
 
 def _hints(error: JobError, again: Callable[[str], str]) -> str:
@@ -267,11 +254,15 @@ def _on_a_screen(details: str) -> str:
     return "\n".join([*head, f"  ... ({left_out:,} lines left out; --verbose shows them)", *tail])
 
 
-def _fail(message: str, details: str, code: int) -> NoReturn:
+def _fail(message: str, details: str, code: int, as_json: bool = False) -> NoReturn:
     from daskmr.interruption import kill_children
 
     kill_children()  # those that a script started in this process, too
     text = f"daskmr: {message}\n" if not details else f"{details.rstrip()}\n\ndaskmr: {message}\n"
+    if as_json:
+        from daskmr.showing import json_error
+
+        text = f"{json_error(message, details, code)}\n"
     with suppress(OSError):
         sys.stderr.write(text.encode("utf-8", "backslashreplace").decode("utf-8"))
     _leave(code)

@@ -32,12 +32,13 @@ from daskmr.deaths import explain_death, explain_kills, file_of_death
 from daskmr.deploy import load_deployment
 from daskmr.errors import InputError, JobError, NothingMatchedError
 from daskmr.existing import choose, existing_scheduler, security_of
-from daskmr.history import History
+from daskmr.history import PHASES, History
 from daskmr.hotkeys import with_counted
 from daskmr.inputs import Inputs, find_inputs, source_of
 from daskmr.interruption import deferred, on_hard_exit
 from daskmr.job import Job, load_job
 from daskmr.listing import InputFile
+from daskmr.looks import Plan
 from daskmr.mapper import TALLY, MapTask, explain_timeout, map_packed
 from daskmr.marks import COMBINING, FETCHING, Mark, by_task, is_alive, read_marks
 from daskmr.meta import (
@@ -60,6 +61,7 @@ from daskmr.output import (
 from daskmr.partition import Partition, estimate_bytes, plan_partitions
 from daskmr.parts import Part
 from daskmr.poison import Detour
+from daskmr.prints import listened
 from daskmr.reach import HostMarks, check_data, check_shelf, forget, sees_all
 from daskmr.reducer import Merge, Reduced, ReduceTask, never_met, reduce_buckets
 from daskmr.runs import Spilling
@@ -69,6 +71,7 @@ from daskmr.segments import Extent
 from daskmr.stores import stores_closed
 from daskmr.tally import BadRecord, Profile, Span, Tallies, Tally, by_group
 from daskmr.versions import Pinned
+from daskmr.watching import Collector, Watcher
 from daskmr.workdir import RunDir
 
 if TYPE_CHECKING:
@@ -216,6 +219,7 @@ def mapreduce(
     seed: int = 0,
     sample_by: str = "file",
     earlier: Mapping[str, Any] | None = None,
+    watcher: Watcher | None = None,
     **options: Any,
 ) -> Result:
     """Run a job over the files of a data dir that a filter allows.
@@ -259,6 +263,8 @@ def mapreduce(
         ``"file"``, or ``"key"``: records by a hash of their key.
     earlier : mapping, optional
         What ``OUTPUT.meta.json`` holds of a run that is repeated; what differs is among the notes.
+    watcher : daskmr.watching.Watcher, optional
+        Told how the job goes while it runs, and what the script prints.
     **options
         Any setting under ``daskmr:`` in Dask's configuration, as ``num_mappers=4``.
 
@@ -298,7 +304,9 @@ def mapreduce(
     if data_dir is not None and not isinstance(data_dir, str | os.PathLike):
         raise InputError(f"data_dir must be a path, not {data_dir!r}.")
     deployment = load_deployment(config.cluster, config.clusters) if config.cluster else None
-    job = load_job(job)
+    # So that what a script's loggers keep, as it is loaded, can be listened to when it runs here.
+    with contextlib.nullcontext() if watcher is None else listened():
+        job = load_job(job)
     schema = load_schema(input_filter, config.schema)
     choice = Choice(tuple(only), limit_files, sample, seed, sample_by)
     if output is not None and config.local_only:
@@ -308,7 +316,11 @@ def mapreduce(
     if delete_data and output is None:
         raise InputError("delete_data needs an output: a result in memory ends with this process.")
     target: OutputFile | None = None
-    with given(aws_key, aws_secret_key, config.aws_profile), ExitStack() as stack:
+    with (
+        given(aws_key, aws_secret_key, config.aws_profile),
+        Collector(watcher) as collector,
+        ExitStack() as stack,
+    ):
         with deferred():
             run_dir = RunDir.create(config.work_dir)
             remains: list[Callable[[], object]] = [run_dir.remove]
@@ -331,7 +343,8 @@ def mapreduce(
         if config.scheduler is not None:
             client = places.enter_context(existing_scheduler(config.scheduler, config))
         stack.enter_context(stores_closed())
-        inputs = find_inputs(data_dir, schema, config, on_listing, choice)
+        listeners = [collector.listing, *([on_listing] if on_listing is not None else [])]
+        inputs = find_inputs(data_dir, schema, config, partial(_each, listeners), choice)
         _at_end(stack, inputs.sweep)
         _refuse_input_as_output(inputs, target)
         if not inputs.listing.files and not config.allow_empty:
@@ -339,7 +352,18 @@ def mapreduce(
         listed = time.time()
         if deployment is not None:
             client = places.enter_context(deployment.started(security_of(config)))
-        run = _Run(job, config, inputs, run_dir, target is None, profile, client, inline, remains)
+        run = _Run(
+            job,
+            config,
+            inputs,
+            run_dir,
+            target is None,
+            profile,
+            client,
+            inline,
+            remains,
+            collector,
+        )
         run.choice, run.started = choice, started
         if earlier is not None or (config.meta and target is not None and target.has_companions):
             filter_path = None if isinstance(input_filter, Mapping) else input_filter
@@ -373,9 +397,19 @@ def mapreduce(
     ended = time.time()
     result.timings["total"] = ended - started
     result.history = History(
-        started, ended, tasks=outcome.tally.tasks, hot_keys=outcome.tally.hot_keys
+        started,
+        ended,
+        tasks=outcome.tally.tasks,
+        hot_keys=outcome.tally.hot_keys,
+        looks=collector.looks,
     )
+    collector.end(result)
     return result
+
+
+def _each(functions: Iterable[Callable[..., object]], *arguments: Any) -> None:
+    for function in functions:
+        function(*arguments)
 
 
 def _refuse_to_overwrite(output: str, *sources: Any) -> None:
@@ -487,6 +521,7 @@ class _Run:
     client: Any
     inline: bool
     remains: list[Callable[[], object]]
+    collector: Collector
     timings: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     away: Away | None = None
@@ -500,22 +535,55 @@ class _Run:
     def execute(self) -> _Outcome:
         """Map, merge and reduce; what it costs is in `timings`."""
         plan = self._plan()
+        self.collector.begin(self._announced(plan))
         before = time.time()
         connected = connect(
             self.config,
             len(plan),
             client=self.client,
-            inline=self.inline or not self.inputs.listing.files,
+            inline=self._is_inline,
             run_dir=self.run_dir.path,
         )
         with connected as session, self._reached(session):
             self.timings["start"] += time.time() - before
             self.notes += session.notes
-            outcome = self._outcome(self._compute(session, plan))
+            dashboard = self.config.dashboard != "off"
+            with self.collector.following(session, self.run_dir.path, self.away, dashboard):
+                outcome = self._outcome(self._compute(session, plan))
         # No task can be tried again now, so none needs its input again: the disk has room for the
         # output where the segments were.
         self.run_dir.remove_segments()
         return outcome
+
+    @property
+    def _is_inline(self) -> bool:
+        return self.inline or not self.inputs.listing.files
+
+    def _announced(self, plan: list[Partition]) -> Plan:
+        """Say what will be done."""
+        inputs, files = self.inputs, self.inputs.listing.files
+        remote = [file.size for file in files if file.is_remote]
+        to_fetch = len(remote) - inputs.cached
+        reduces = self.job.reduce is not None
+        buckets = self._buckets()[0] if reduces else 0
+        phases = {
+            "fetch": to_fetch > 0,
+            "merge": reduces,
+            "reduce": reduces,
+            "write": not self.items,
+        }
+        return Plan(
+            job=self.job.name,
+            phases=tuple(name for name in PHASES if phases.get(name, True)),
+            files=len(files),
+            bytes=sum(file.size for file in files),
+            to_fetch=to_fetch,
+            bytes_to_fetch=sum(remote) - inputs.cached_bytes,
+            partitions=len(plan),
+            merges=(len(plan) - 1) * (buckets + 1) if reduces else 0,
+            buckets=buckets,
+            inline=self._is_inline,
+        )
 
     @contextlib.contextmanager
     def _reached(self, session: Session) -> Iterator[None]:
@@ -605,6 +673,7 @@ class _Run:
             on_cluster=self.on_cluster,
             skip_poison=config.skip_poison_files,
             keys=self.choice.keys,
+            watched=self.collector.watched,
         )
 
     def _mapped(self, plan: list[Partition]) -> Any:
@@ -625,7 +694,7 @@ class _Run:
         if job.reduce is None:
             return runs
         buckets, reducers = self._buckets()
-        merge = Pinned(Merge(job, self.run_dir.path, self.away))
+        merge = Pinned(Merge(job, self.run_dir.path, self.away, self.collector.watched))
         folded = runs.foldby(itemgetter(0), never_met, combine=merge, split_every=_SPLIT_EVERY)
         reduce_task = ReduceTask(
             job=job,
@@ -635,6 +704,7 @@ class _Run:
             profile=self.profile,
             part_bytes=_part_bytes(config, buckets),
             away=self.away,
+            watched=self.collector.watched,
         )
         if reducers > 1:
             folded = folded.repartition(npartitions=reducers)
@@ -835,11 +905,16 @@ def _write_output(outcome: _Outcome, run: _Run, target: OutputFile) -> Companion
     before = time.time()
     if outcome.parts:
         target.write("".join(outcome.parts[0].header))
+    done, total = 0, outcome.keys if run.job.reduce else len(outcome.parts)
+    run.collector.wrote(done, total)
     # Those of a map-only job stand one after the other, so each can go before the next is read.
     batches = [outcome.parts] if run.job.reduce else [(part,) for part in outcome.parts]
     for parts in batches:
         for written in merge_parts(parts):
             target.write("".join(written))
+            done += len(written) if run.job.reduce else 0
+            run.collector.wrote(done, total)
+        done += 0 if run.job.reduce else 1
         _remove(parts)
     target.close()
     bad_path = beside(target.name, BAD_SUFFIX)
