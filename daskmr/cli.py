@@ -46,7 +46,7 @@ def guarded_cache(context: click.Context) -> None:
 
 
 @main.command(cls=GroupedCommand, epilog=_EPILOG)
-@click.argument("script", type=click.Path(), required=False)
+@click.argument("script", type=click.Path(), required=False, metavar="SCRIPT")
 @job_options()
 @click.pass_context
 def run(
