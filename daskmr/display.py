@@ -347,10 +347,10 @@ class _Page:
     def bad(self, look: Look) -> Text:
         row = self._row("bad", "" if look.bad_records else "dim")
         if not look.bad_records:
-            return row.append("no bad records", "dim")
+            return row.append("no records so far", "dim")
         share = 100 * look.bad_records / max(1, look.records)
         reasons = ", ".join(f"{n:,} x {reason}" for reason, n in look.bad_reasons.items())
-        row.append(f"{look.bad_records:,} bad records", "yellow")
+        row.append(f"{look.bad_records:,} records", "yellow")
         return row.append(f" ({share:.2g} %): {reasons}", "")
 
     def moved(self, look: Look) -> Text:

@@ -87,6 +87,7 @@ class Collector:
         self._watcher = watcher or Watcher()
         self._every = every
         self._lock = threading.RLock()
+        self._reading = threading.Lock()  # what is read is taken too before anybody reads on
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
         self._started = time.time()
@@ -158,10 +159,11 @@ class Collector:
 
     def _hear_the_last(self, source: _Source) -> None:
         """Take what was said since the last look: what a worker prints before it dies matters most."""
-        with self._lock:
+        with self._reading:
             self._source = None
             for news in source.all_news():
-                self._take(news)
+                with self._lock:
+                    self._take(news)
 
     def wrote(self, done: int, total: int) -> None:
         """Take note of how much of the output is written, in keys, or in parts where it has none."""
@@ -201,22 +203,22 @@ class Collector:
             try:
                 self._turn()
             except Exception:
+                if self._source is None:  # its session was closed meanwhile
+                    continue
                 logger.warning("The run cannot be watched any more.", exc_info=True)
                 return
 
     def _turn(self) -> None:
-        source = self._source
-        if source is None:
-            with self._lock:
-                self._look()
-            return
-        news, workers, address = source.news(), source.workers(), source.dashboard()
+        with self._reading:
+            source = self._source
+            if source is not None:
+                news, workers, address = source.news(), source.workers(), source.dashboard()
+                with self._lock:
+                    self._take(news)
+                    self._state.workers = workers
+                    self._note_dashboard(address)
         with self._lock:
-            if self._source is source:
-                self._take(news)
-                self._state.workers = workers
-                self._note_dashboard(address)
-                self._look()
+            self._look()
 
     def _note_dashboard(self, address: str | None) -> None:
         if address is not None and address != self._dashboard:
@@ -227,7 +229,7 @@ class Collector:
         for each in news:
             if isinstance(each, Report):
                 self._state.take(each)
-            else:
+            elif not self._state.ended:
                 self._tell(self._watcher.printed, each)
 
     # --- an inline job, in its own thread ---------------------------------------------------------

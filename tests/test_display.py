@@ -64,7 +64,7 @@ def test_a_page_of_80_columns() -> None:
         " reduce    ──────────────────────         0 of 22 buckets",
         " write     ──────────────────────",
         " time      1:15    map ETA 0:12           4,000 records/s    3.6 MB/s",
-        " bad       no bad records",
+        " bad       no records so far",
         " worker 0  ━━━━━━━╸──   1.5 GB  map    a/bbbbbbbbbbbbbbbbbbbbbbbb…bbbbbbbb/c.gz",
         " worker 1  ╸───────── 100.0 MB  paused",
         " ….1:41234 ━━━━━━━━╸─   1.7 GB  reduce",
@@ -100,7 +100,7 @@ def test_what_there_is_not_takes_no_line() -> None:
 
 def test_bad_records_are_told_by_reason() -> None:
     lines = composed(bad_records=1250, bad_reasons={"ValueError": 1000, "no tab": 250})
-    assert lines[6] == " bad       1,250 bad records (2.5 %): 1,000 x ValueError, 250 x no tab"
+    assert lines[6] == " bad       1,250 records (2.5 %): 1,000 x ValueError, 250 x no tab"
 
 
 def test_many_workers_and_few_lines() -> None:

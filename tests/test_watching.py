@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import counting_job
+from dask_cluster import DaskCluster
 
-from daskmr import Job, JobError, mapreduce
+from daskmr import Job, JobError, mapreduce, pipeline
 from daskmr.history import Look
 from daskmr.looks import Plan
 from daskmr.progress import FOLDER, Printed, Report, tell
@@ -203,3 +205,34 @@ def test_the_history_so_far_has_tasks_and_looks() -> None:
     )
     assert [look.records for look in history.looks] == [20]
     assert history.started <= history.ended
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_job_on_a_cluster_is_watched_and_leaves_nothing(
+    tree: Callable[..., Path],
+    tmp_path: Path,
+    dask_cluster: DaskCluster,
+    monkeypatch: pytest.MonkeyPatch,
+    shared: bool,
+) -> None:
+    if not shared:
+        monkeypatch.setattr(pipeline, "sees_all", lambda *_: False)
+    notes = Notes()
+
+    def map_(key: Any, dims: Any, value: Any, context: Any) -> None:
+        time.sleep(float(value))
+        context.write(key, 1)
+
+    result = mapreduce(
+        Job(map=map_, reduce=lambda key, values, context: context.write(key, len(values))),
+        data_dir=tree([["a\t0.7", "b\t0.7", "bad"], ["a\t0.7", "c\t0.7"]]),
+        output=tmp_path / "out",
+        work_dir=str(tmp_path / "work"),
+        scheduler=dask_cluster.address,
+        watcher=notes,
+    )
+    last = notes.looks[-1]
+    assert (last.records, last.bad_records, result.records) == (5, 1, 5)
+    assert {worker.name for worker in last.workers} == {"worker-0", "worker-1"}
+    assert all(worker.limit == 10**9 for worker in last.workers)
+    assert not list(dask_cluster.folder.rglob("live"))
