@@ -94,6 +94,8 @@ class Inputs:
         What of those is in the cache already.
     notes : tuple of str
         What is missing, where the job goes on without.
+    listings : int
+        Requests that listed a store.
     """
 
     listing: Listing
@@ -102,6 +104,7 @@ class Inputs:
     cached: int = 0
     cached_bytes: int = 0
     notes: tuple[str, ...] = ()
+    listings: int = 0
 
     def locate(self, path: str) -> str:
         """Say where the file of this path is to be found."""
@@ -114,20 +117,29 @@ class Inputs:
         """Delete local copies of objects, and tell how many there were."""
         from daskmr.upkeep import remove
 
-        cache = self._open_cache()
+        cache = self.open_cache()
         if cache is None:
             return 0
         with cache:
             return remove(cache, paths).files
 
+    def state(self) -> State | None:
+        """Say which of the listed objects have a local copy; ``None`` where none are kept."""
+        cache = self.open_cache()
+        if cache is None:
+            return None
+        with cache:
+            return cache.state(_to_fetch(self), use=False)
+
     def sweep(self) -> None:
         """Clear away what processes have left that died while they fetched."""
-        cache = self._open_cache()
+        cache = self.open_cache()
         if cache is not None:
             with cache:
                 cache.sweep()
 
-    def _open_cache(self) -> Cache | None:
+    def open_cache(self) -> Cache | None:
+        """Open the local copies, where any are kept."""
         return self.remote.open_cache() if self.remote is not None else None
 
 
@@ -136,6 +148,8 @@ def find_inputs(
     schema: Schema,
     config: Config,
     on_progress: Callable[[int, int], object] | None = None,
+    *,
+    to_read: bool = True,
 ) -> Inputs:
     """List what the filter allows, in the data dir and in the bucket.
 
@@ -151,6 +165,9 @@ def find_inputs(
         Of which ``bucket`` and how to reach it are used, and what is said of the cache.
     on_progress : callable, optional
         Called with the prefixes listed and the files found so far, from another thread.
+    to_read : bool
+        The files are going to be read: there must be room for those that are fetched, and the cache
+        notes that the others are used. Without, `Inputs.state` tells what of them is there.
 
     Raises
     ------
@@ -165,7 +182,8 @@ def find_inputs(
     source = source_of(config.bucket, config)
     if config.local_only:
         return _recorded(_known(source, data_dir, config), data_dir, source, schema, config)
-    return _listed(data_dir, source, schema, config, on_progress)
+    inputs = _listed(data_dir, source, schema, config, on_progress)
+    return _with_room(inputs, config) if to_read else inputs
 
 
 def source_of(url: str, config: Config) -> Source:
@@ -281,11 +299,18 @@ def _listed(
             cache.sweep()
         recorder = cache.recording() if cache is not None else None
         listing = list_store(store, schema, recorder=recorder, on_progress=on_progress)
-    inputs = _united(local, listing, _remote(source, cache, config))
+        listings = store.listings
+    return replace(_united(local, listing, _remote(source, cache, config)), listings=listings)
+
+
+def _with_room(inputs: Inputs, config: Config) -> Inputs:
+    """Note the use of what is in the cache, and see whether the rest will find room there."""
+    cache = inputs.open_cache()
     if cache is None:
         return inputs
-    state = cache.state(_to_fetch(inputs))
-    cache.check_space(state, config.cache_max)
+    with cache:
+        state = cache.state(_to_fetch(inputs))
+        cache.check_space(state, config.cache_max)
     return replace(inputs, cached=state.files, cached_bytes=state.bytes)
 
 
