@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import wraps
 from typing import IO, Any, NoReturn
 
 import click
@@ -13,7 +14,8 @@ import click
 from daskmr._version import __version__
 from daskmr.cache_commands import cache
 from daskmr.errors import DaskMRError, Interrupted
-from daskmr.options import GroupedCommand, job_options
+from daskmr.job_commands import check, new, plan
+from daskmr.options import CommandGroup, GroupedCommand, job_options
 
 __all__ = ["main"]
 
@@ -26,13 +28,18 @@ _GC_THRESHOLD = 200_000  # objects that are made before the next look for garbag
 
 
 # Named as `dask` lists it: it goes by this name, not by that of the entry point.
-@click.group("mapreduce", context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
+@click.group(
+    "mapreduce",
+    cls=CommandGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_EPILOG,
+)
 @click.version_option(__version__, prog_name="daskmr")
 def main() -> None:
     """MapReduce for Python people, on Dask."""
 
 
-@main.group("cache", commands=cache.commands, help=cache.help)
+@main.group("cache", cls=CommandGroup, commands=cache.commands, help=cache.help)
 @click.pass_context
 def guarded_cache(context: click.Context) -> None:
     from daskmr.interruption import signals
@@ -177,6 +184,34 @@ def sample_data(directory: str, size: str, seed: int, ext: str, bad_lines: float
             f"{format_bytes(summary.bytes)}, {format_bytes(summary.compressed_bytes)} on disk",
             err=True,
         )
+
+
+def _guarded(command: click.Command) -> click.Command:
+    """Have a command that works on a job end as `run` does, and keep standard output for it."""
+    work = command.callback
+    assert work is not None
+
+    @wraps(work)
+    def guarded(**options: Any) -> None:
+        from daskmr.interruption import kill_children, signals
+
+        verbose = options.pop("verbose", False)
+        with _standard_output() as stdout, _exit_codes(verbose), signals():
+            line = _ListingLine() if sys.stderr.isatty() else None
+            try:
+                work(stdout, line, **options)
+            finally:
+                if line is not None:
+                    line.clear()
+            kill_children()  # that the script has started
+            _leave(0)
+
+    command.callback, command.epilog = guarded, _EPILOG
+    return command
+
+
+for _command in (plan, check, new):
+    main.add_command(_guarded(_command))
 
 
 @contextmanager

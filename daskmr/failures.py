@@ -19,7 +19,7 @@ from daskmr.memory import OutOfMemory, advice, bounded, describe_size, limit, on
 from daskmr.tracebacks import describe_exception, format_user_traceback, user_location
 from daskmr.wanted import check_wanted
 
-__all__ = ["guarded", "is_interruption", "shortened", "user_failure"]
+__all__ = ["guarded", "is_interruption", "no_exit", "shortened", "user_failure"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")

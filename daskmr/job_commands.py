@@ -1,0 +1,214 @@
+"""The commands ``daskmr plan``, ``check`` and ``new``, which come before a run."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from daskmr.options import GroupedCommand, complete_files, job_options
+
+if TYPE_CHECKING:
+    from daskmr.plan_text import Paint
+
+__all__ = ["check", "new", "plan"]
+
+_TITLE = 12  # columns that the titles take
+_STYLES: dict[str, dict[str, Any]] = {
+    "title": {"bold": True},
+    "faint": {"fg": "blue"},
+    "warning": {"fg": "yellow"},
+}
+_RUN_ONLY = (  # they change nothing that a plan tells
+    "delete_data",
+    "file_timeout",
+    "max_bad_records",
+    "profile",
+    "quiet",
+    "skip_corrupt_files",
+    "skip_missing",
+    "skip_poison_files",
+)
+
+OnListing = Callable[[int, int], object]
+
+
+# --- plan ---------------------------------------------------------------------------------------
+
+
+@click.command(cls=GroupedCommand)
+@click.argument("script", type=click.Path())
+@job_options(hidden=_RUN_ONLY)
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
+@click.option(
+    "--estimate/--no-estimate",
+    default=True,
+    show_default=True,
+    help="Map a small sample for a few seconds, to estimate time and memory.",
+)
+def plan(
+    stdout: IO[bytes],
+    on_listing: OnListing | None,
+    script: str,
+    output: str,
+    inline: bool,
+    as_json: bool,
+    data_dir: str | None,
+    input_filter: str | None,
+    estimate: bool,
+    **options: Any,
+) -> None:
+    """Say what a run of the job SCRIPT would do: it fetches nothing, and writes no output.
+
+    It takes the options of run, and says what would be read, what is in the cache and what would be
+    fetched, how the work is cut, and which values of the filter match nothing.
+    """
+    import json
+
+    from daskmr.plan_text import render
+    from daskmr.planner import make_plan
+    from daskmr.planning import as_json as convert
+
+    made = make_plan(
+        script,
+        data_dir=data_dir,
+        input_filter=input_filter,
+        output=output,
+        inline=inline,
+        estimating=estimate,
+        aws_key=options["aws_key"],
+        aws_secret_key=options["aws_secret_key"],
+        on_listing=on_listing,
+        **_settings(options),
+    )
+    text = json.dumps(convert(made), indent=2) if as_json else render(made, _paint(stdout))
+    _write(stdout, f"{text}\n")
+    if made.sample is not None and made.sample.details and not as_json:
+        click.echo(f"\n{made.sample.details.rstrip()}", err=True)
+
+
+def _settings(options: dict[str, Any]) -> dict[str, Any]:
+    """Those of the options that are settings."""
+    from daskmr.config import Config
+
+    return {name: options[name] for name in options if name in Config.__dataclass_fields__}
+
+
+# --- check --------------------------------------------------------------------------------------
+
+
+@click.command(cls=GroupedCommand)
+@click.argument("script", type=click.Path())
+@job_options("Input", "A bucket", hidden=("cache_max", "skip_missing"))
+@click.option(
+    "-n",
+    "--records",
+    metavar="RECORDS",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="How many records to map.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Show the whole traceback of a failure.")
+def check(
+    stdout: IO[bytes],
+    on_listing: OnListing | None,
+    script: str,
+    data_dir: str | None,
+    input_filter: str | None,
+    records: int,
+    **options: Any,
+) -> None:
+    """Try the job SCRIPT over a few records, in this process, and show what it does.
+
+    It is loaded, and its functions are looked at. With --data-dir or --bucket, the first records of
+    the input are mapped, and what they give is combined and reduced.
+    """
+    from daskmr.checking import check_script
+
+    paint = _paint(stdout)
+
+    def say(title: str, text: str) -> None:
+        style = "warning" if title == "warning" else "title"
+        line = f"{title:{_TITLE}}{text}".rstrip()
+        shown = (
+            line if style == "warning" else f"{paint(f'{title:{_TITLE}}', style)}{text}".rstrip()
+        )
+        _write(stdout, f"{paint(line, style) if style == 'warning' else shown}\n")
+
+    check_script(
+        script,
+        say,
+        data_dir=data_dir,
+        input_filter=input_filter,
+        records=records,
+        aws_key=options["aws_key"],
+        aws_secret_key=options["aws_secret_key"],
+        on_listing=on_listing,
+        **_settings(options),
+    )
+
+
+# --- new ----------------------------------------------------------------------------------------
+
+
+@click.command(cls=GroupedCommand)
+@click.argument("script", type=click.Path())
+@click.option(
+    "--filter",
+    "filter_path",
+    metavar="FILE",
+    shell_complete=complete_files,
+    help="Write a filter too, which allows everything.",
+)
+@click.option(
+    "--schema", metavar="FILE", shell_complete=complete_files, help="JSON schema of the layout."
+)
+@click.option("--force", is_flag=True, help="Replace what is there.")
+def new(
+    stdout: IO[bytes],
+    on_listing: OnListing | None,
+    script: str,
+    filter_path: str | None,
+    schema: str | None,
+    force: bool,
+) -> None:
+    """Write a job SCRIPT to begin with: it works as it stands, and says what may be changed."""
+    from daskmr.config import load_config
+    from daskmr.schema import load_layout
+    from daskmr.starter import filter_text, script_text, write_files
+
+    if not script.endswith(".py"):
+        raise click.BadParameter(f"{script!r} must end in .py.", param_hint="SCRIPT")
+    names = load_layout(load_config(schema=schema).schema).field_names
+    texts = {script: script_text(script, names)}
+    if filter_path is not None:
+        texts[filter_path] = filter_text(names)
+    write_files(texts, force)
+    given = f" -f {shlex.quote(filter_path)}" if filter_path is not None else ""
+    _write(
+        stdout,
+        f"{' and '.join(texts)} written. Try it:\n\n"
+        "  daskmr sample-data data\n"
+        f"  daskmr check {shlex.quote(script)} -d data{given}\n"
+        f"  daskmr run {shlex.quote(script)} -d data{given}\n",
+    )
+
+
+# --- what is shown ------------------------------------------------------------------------------
+
+
+def _paint(stdout: IO[bytes]) -> Paint:
+    """Colours on a terminal, unless NO_COLOR is set to something (https://no-color.org)."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    if plain or not stdout.isatty():
+        return lambda text, style: text
+    return lambda text, style: click.style(text, **_STYLES[style])
+
+
+def _write(stdout: IO[bytes], text: str) -> None:
+    stdout.write(text.encode("utf-8", "backslashreplace"))
+    stdout.flush()
