@@ -23,8 +23,9 @@ from daskmr.schema import load_schema
 from daskmr.sources import parse
 from daskmr.stores import stores_closed
 from daskmr.trial import Bad, Combined, Trial, read_records
+from daskmr.units import counted
 
-__all__ = ["alike", "check_script", "likely_misspelt"]
+__all__ = ["alike", "check_script", "find_misspelt", "likely_misspelt"]
 
 _OPTIONAL = ("combine", "reduce", "setup_reduce")
 _SHOWN = 20  # pairs, lines of output
@@ -35,8 +36,19 @@ Say = Callable[[str, str], None]
 """Shows a line: its title, and its text."""
 
 
+def find_misspelt(job: Job) -> list[str]:
+    """Say which functions of a script are never called, as their names are only nearly right."""
+    if job.path is None:
+        return []
+    text = job.files[os.path.basename(job.path)]
+    return [
+        f"{name} is never called. Should it be named {meant}?"
+        for name, meant in likely_misspelt(text, job.path).items()
+    ]
+
+
 def likely_misspelt(text: str, path: str) -> dict[str, str]:
-    """Find functions of a script that are never called, as their names are only nearly right.
+    """Find the functions of a script that nearly have the name of one that a job may define.
 
     >>> likely_misspelt("def map(k, d, v, c): pass\\ndef reducer(k, v, c): pass", "job.py")
     {'reducer': 'reduce'}
@@ -118,21 +130,25 @@ class _Check:
     def __init__(self, job: Job, say: Say) -> None:
         self.job = job
         self.warnings = 0
-        self._say = say
+        self._show = say
+        self._title = ""
+
+    def _say(self, title: str, text: str) -> None:
+        self._show("" if title == self._title else title, text)
+        self._title = title or self._title
 
     def _warn(self, text: str) -> None:
         self.warnings += 1
-        self._say("warning", text)
+        self._title = "warning"
+        self._show("warning", text)  # each with its title, as each counts
 
     def script(self) -> None:
         """Say which functions there are."""
         job = self.job
         functions = ["map", *(name for name in _OPTIONAL if getattr(job, name) is not None)]
         self._say("script", f"{job.path} defines {', '.join(functions)}")
-        if job.path is not None:
-            text = job.files[os.path.basename(job.path)]
-            for name, meant in likely_misspelt(text, job.path).items():
-                self._warn(f"{name} is never called. Should it be named {meant}?")
+        for text in find_misspelt(job):
+            self._warn(text)
         if job.reduce is None and job.combine is not None:
             self._warn("combine is never called, as there is no reduce")
 
@@ -165,19 +181,18 @@ class _Check:
         pairs = records = 0
         for file, source in _sources(inputs):
             place = source if isinstance(source, str) else source.name
-            if records == 0:
+            if pairs < _SHOWN:
                 self._say("input", place)
                 self._say("dims", shortened(list(file.dims), 2 * _WIDTH))
             for number, line in read_records(source, config.max_record_bytes):
                 mark = len(trial.pending)
-                found = trial.map(place, list(file.dims), number, line)
+                found = _map_one(trial, place, file, number, line)
                 records += 1
                 if found is not None:
                     bad.append((file.path, number, line, found))
                 for written in trial.written_since(mark):
                     if pairs < _SHOWN:
-                        title = "" if pairs else "map"
-                        self._say(title, f"line {number:<5} {_written(written)}")
+                        self._say("map", f"line {number:<5} {_written(written)}")
                     pairs += 1
                 if records == count:
                     break
@@ -191,10 +206,9 @@ class _Check:
         self, trial: Trial, records: int, pairs: int, bad: list[tuple[str, int, str, Bad]]
     ) -> None:
         grouped = self.job.reduce is not None
-        what = (
-            f"{pairs:,} pairs under {len(trial.groups):,} keys" if grouped else f"{pairs:,} lines"
-        )
-        self._say("" if pairs else "map", f"{records:,} records gave {what}")
+        keys = counted(len(trial.groups), "key")
+        what = f"{counted(pairs, 'pair')} under {keys}" if grouped else counted(pairs, "line")
+        self._say("records", f"{counted(records, 'record')} gave {what}")
         reasons = Counter(each.reason for *_, each in bad)
         for reason, count in reasons.most_common():
             self._say("bad", f"{count:,} x {reason}")
@@ -261,6 +275,14 @@ class _Check:
             self._say("", f"... and {len(lines) - _SHOWN:,} more")
         if not lines:
             self._warn("reduce wrote nothing")
+
+
+def _map_one(trial: Trial, place: str, file: InputFile, number: int, line: str) -> Bad | None:
+    try:
+        return trial.map(place, list(file.dims), number, line)
+    except TaskFailed as error:
+        message, details = error.message, error.details
+    raise TaskFailed(f"{message} The record: {shortened(line, 3 * _WIDTH)}", details)
 
 
 def _written(written: Any) -> str:

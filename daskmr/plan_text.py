@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from daskmr.planning import Amount, DimensionFigures, Disk, Plan, Unmatched
-from daskmr.units import format_bytes, format_seconds
+from daskmr.units import counted, format_bytes, format_seconds
 
 __all__ = ["Paint", "render"]
 
@@ -74,11 +74,7 @@ def _input(plan: Plan) -> Iterator[_Row]:
 
 
 def _amount(amount: Amount) -> str:
-    return f"{amount.files:,} {_plural('file', amount.files)}, {format_bytes(amount.bytes)}"
-
-
-def _plural(word: str, count: int) -> str:
-    return word if count == 1 else f"{word}s"
+    return f"{counted(amount.files, 'file')}, {format_bytes(amount.bytes)}"
 
 
 def _values(plan: Plan, paint: Paint) -> Iterator[_Row]:
@@ -100,7 +96,7 @@ _ValueRow = tuple[str, str, str, float]  # label, files, size, share
 
 
 def _dimension(dimension: DimensionFigures, all_files: Amount) -> Iterator[_ValueRow]:
-    about = f"{dimension.distinct:,} {_plural('value', dimension.distinct)}"
+    about = counted(dimension.distinct, "value")
     if dimension.distinct > len(dimension.values):
         about += f", {_short(dimension.first)} to {_short(dimension.last)}"
     yield f"{dimension.name}: {about}", "", "", 0.0
@@ -134,8 +130,7 @@ def _work(plan: Plan) -> Iterator[_Row]:
         yield "reducers", "none: the job has no reduce, and map writes the output"
     else:
         reducers, buckets = plan.reducing.reducers, plan.reducing.buckets
-        tasks, cells = _plural("task", reducers), _plural("bucket", buckets)
-        yield "reducers", f"{reducers:,} {tasks}, for {buckets:,} {cells} of keys"
+        yield "reducers", f"{counted(reducers, 'task')}, for {counted(buckets, 'bucket')} of keys"
     workers = "those of the cluster" if plan.workers is None else f"{plan.workers:,}"
     yield "workers", workers
 
@@ -166,10 +161,11 @@ def _estimate(plan: Plan) -> Iterator[_Row]:
     if sample is None or estimate is None:
         yield "estimate", f"none: {plan.no_estimate}"
         return
+    part = Amount(sample.files, sample.bytes)
+    what = "all of it" if part == plan.files else _amount(part)
     yield (
         "estimate",
-        f"from mapping {_amount(Amount(sample.files, sample.bytes))}, for "
-        f"{format_seconds(sample.seconds)} in this process; a rough one",
+        f"a rough one, from mapping {what} for {format_seconds(sample.seconds)} in this process",
     )
     yield "  time", _describe_time(plan)
     yield "  memory", f"{format_bytes(estimate.memory)} a worker, while it maps"
@@ -196,7 +192,7 @@ def _describe_time(plan: Plan) -> str:
     rest += ", merging and reducing" if plan.reducing is not None else " and writing"
     if estimate.map_seconds is None:
         return f"{one} of one worker's time to map; {rest} not counted"
-    workers = f"{plan.workers:,} {_plural('worker', plan.workers or 0)}"
+    workers = counted(plan.workers or 0, "worker")
     return f"{format_seconds(estimate.map_seconds)} to map with {workers}; {rest} not counted"
 
 

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dask.system import CPU_COUNT, MEMORY_LIMIT
+from dask.system import CPU_COUNT
 
 from daskmr.cache import State
+from daskmr.checking import find_misspelt
 from daskmr.config import Config, load_config
 from daskmr.credentials import given
 from daskmr.deploy import load_deployment
@@ -136,6 +137,7 @@ class _Planner:
         spilled = forecast.spilled if forecast is not None else 0
         local = amount_of(file for file in self.files if not file.is_remote)
         whole, to_fetch = amount_of(self.files), amount_of(absent)
+        self.warnings += find_misspelt(self.job)
         self._look_at_input(listing.files, balance(partitions))
         self._look_at_output(output)
         self._look_at_room(state, spilled)
@@ -238,7 +240,7 @@ class _Planner:
                 )
         if not files:
             self.warnings.append("nothing matches, and the output would be empty (--allow-empty)")
-        elif cut.is_uneven:
+        elif cut.is_uneven and cut.bytes_max > self.config.partition_bytes:
             self.notes.append(
                 f"the largest partition, with {format_bytes(cut.bytes_max)}, may be the last to "
                 "end, as no file is split"
@@ -259,6 +261,8 @@ class _Planner:
         if not self.local or self.inline:
             return
         if limit == "auto" and self.workers:
+            from distributed.system import MEMORY_LIMIT  # what a cluster divides among its workers
+
             limit = MEMORY_LIMIT // self.workers
         if isinstance(limit, int) and 0 < limit < forecast.memory:
             self.warnings.append(

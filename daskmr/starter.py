@@ -11,7 +11,7 @@ from daskmr.errors import InputError
 __all__ = ["filter_text", "script_text", "write_files"]
 
 _SCRIPT = '''\
-"""What this job finds out: how many documents there are of each operating system.
+"""What this job finds out: how many documents there are of each OS and app version.
 
 Try it:    daskmr sample-data data
            daskmr check {name} -d data
@@ -22,7 +22,7 @@ from daskmr import pluck
 
 # Reads a few fields of a JSON document, five to ten times as fast as json.loads. What is missing
 # is None. For the whole document: import json, and json.loads(value) in map.
-fields = pluck("info.OS", "info.version")
+fields = pluck("info.OS", "info.appVersion")
 
 
 def map(key, dims, value, context):
@@ -38,7 +38,7 @@ def map(key, dims, value, context):
         # context.counter("documents", "without OS")  # shown in the summary
         return
     # The key may be text, a number, None, or a tuple of those; the value anything that pickles.
-    context.write(system, 1)
+    context.write((system, version or "unknown"), 1)
 
 
 def combine(key, values, context):
@@ -53,7 +53,7 @@ def combine(key, values, context):
 def setup_reduce(context):
     """Optional: called before the first key. What it writes is the header of the output."""
     context.field_separator = "\\t"
-    context.writeline("OS\\tdocuments")
+    context.writeline("OS\\tversion\\tdocuments")
 
 
 def reduce(key, values, context):
@@ -65,7 +65,8 @@ def reduce(key, values, context):
 
     Without reduce, what map writes is the output.
     """
-    context.write(key, sum(values))
+    system, version = key
+    context.write(f"{system}\\t{version}", sum(values))
 '''
 
 _FILTER_HINT = (
