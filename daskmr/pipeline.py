@@ -152,6 +152,17 @@ class Result:
         # A method, so that the result, and with it the run's folder, lives as long as this.
         yield from _items(job, self._parts)
 
+    def __repr__(self) -> str:
+        from daskmr.notebook import as_text  # for people only, and not in every run
+
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: figures, and the first rows where there is no output file."""
+        from daskmr.notebook import as_html
+
+        return as_html(self, self if self.output is None and self._job is not None else None)
+
 
 def mapreduce(
     job: Any,
