@@ -48,7 +48,7 @@ def guarded_cache(context: click.Context) -> None:
     context.with_resource(signals())
 
 
-@main.command(cls=GroupedCommand, epilog=_EPILOG)
+@main.command(cls=GroupedCommand, epilog=_EPILOG, short_help="Run a job script.")
 @click.argument("script", type=click.Path())
 @job_options()
 def run(script: str, output: str, inline: bool, verbose: bool, quiet: bool, **options: Any) -> None:
@@ -150,17 +150,32 @@ def _write_profile(result: Any, output: str) -> str:
     return path
 
 
-@main.command("sample-data", epilog=_EPILOG)
+@main.command("sample-data", epilog=_EPILOG, short_help="Write made-up data to try things with.")
 @click.argument("directory", type=click.Path())
-@click.option("--size", default="20MB", show_default=True, help="Bytes to write, uncompressed.")
-@click.option("--seed", default=0, show_default=True, help="Another seed gives other documents.")
+@click.option(
+    "--size",
+    default="20MB",
+    metavar="SIZE",
+    show_default=True,
+    help="Bytes to write, uncompressed.",
+)
+@click.option(
+    "--seed", default=0, metavar="N", show_default=True, help="Another seed gives other documents."
+)
 @click.option(
     "--ext",
     default="gz",
+    metavar="FORMATS",
     show_default=True,
     help="Formats of the files in turn, of gz, xz, lzma, bz2, zst, log.",
 )
-@click.option("--bad-lines", default=0.0, show_default=True, help="Share of lines that are bad.")
+@click.option(
+    "--bad-lines",
+    default=0.0,
+    metavar="SHARE",
+    show_default=True,
+    help="Share of lines that are bad.",
+)
 def sample_data(directory: str, size: str, seed: int, ext: str, bad_lines: float) -> None:
     """Write made-up telemetry documents to DIRECTORY, in the layout.
 

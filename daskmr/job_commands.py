@@ -9,7 +9,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from daskmr.options import GroupedCommand, complete_files, job_options
+from daskmr.completion import complete_files
+from daskmr.options import GroupedCommand, job_options, option_of
 
 if TYPE_CHECKING:
     from daskmr.plan_text import Paint
@@ -39,11 +40,12 @@ OnListing = Callable[[int, int], object]
 # --- plan ---------------------------------------------------------------------------------------
 
 
-@click.command(cls=GroupedCommand)
+@click.command(cls=GroupedCommand, short_help="Say what a run would do, without doing it.")
 @click.argument("script", type=click.Path())
 @job_options(hidden=_RUN_ONLY)
-@click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
-@click.option(
+@option_of("What is shown", "--json", "as_json", is_flag=True, help="Write one JSON object.")
+@option_of(
+    "What is shown",
     "--estimate/--no-estimate",
     default=True,
     show_default=True,
@@ -100,7 +102,7 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
 # --- check --------------------------------------------------------------------------------------
 
 
-@click.command(cls=GroupedCommand)
+@click.command(cls=GroupedCommand, short_help="Try a job script over a few records.")
 @click.argument("script", type=click.Path())
 @job_options("Input", "A bucket", hidden=("cache_max", "skip_missing"))
 @click.option(
@@ -155,7 +157,7 @@ def check(
 # --- new ----------------------------------------------------------------------------------------
 
 
-@click.command(cls=GroupedCommand)
+@click.command(cls=GroupedCommand, short_help="Write a job script to begin with.")
 @click.argument("script", type=click.Path())
 @click.option(
     "--filter",

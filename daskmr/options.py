@@ -3,49 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
-if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
+from daskmr.completion import complete_clusters, complete_files, complete_folders
 
-__all__ = ["CommandGroup", "GroupedCommand", "complete_files", "complete_folders", "job_options"]
+__all__ = ["CommandGroup", "GroupedCommand", "job_options", "option_of"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _Option = Callable[[Any], Any]
-
-
-def complete_files(
-    context: click.Context, parameter: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    """Leave the completion of a path to the shell, which does it best."""
-    from click.shell_completion import CompletionItem
-
-    return [CompletionItem(incomplete, type="file")]
-
-
-def complete_folders(
-    context: click.Context, parameter: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    """The same for a folder."""
-    from click.shell_completion import CompletionItem
-
-    return [CompletionItem(incomplete, type="dir")]
-
-
-def _complete_clusters(
-    context: click.Context, parameter: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    """The names of the clusters that are packaged; else a file."""
-    from importlib import resources
-
-    from click.shell_completion import CompletionItem
-
-    files = resources.files("daskmr").joinpath("clusters").iterdir()
-    names = sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
-    found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
-    return found or complete_files(context, parameter, incomplete)
 
 
 _GROUPS: dict[str, list[_Option]] = {
@@ -220,7 +187,7 @@ _GROUPS: dict[str, list[_Option]] = {
         click.option(
             "--cluster",
             metavar="NAME|FILE",
-            shell_complete=_complete_clusters,
+            shell_complete=complete_clusters,
             help="A cluster to make for the run: a YAML file, or a name (ssh, slurm, kubernetes, ...).",
         ),
         click.option(
@@ -278,6 +245,17 @@ def job_options(*groups: str, hidden: Collection[str] = ()) -> Callable[[_F], _F
     return decorate
 
 
+def option_of(group: str, *names: str, **attributes: Any) -> Callable[[_F], _F]:
+    """Decorate a command with an option of its own, which ``--help`` shows in this group."""
+
+    def decorate(function: _F) -> _F:
+        decorated = click.option(*names, **attributes)(function)
+        decorated.__click_params__[-1].group = group  # type: ignore[attr-defined]
+        return decorated
+
+    return decorate
+
+
 class CommandGroup(click.Group):
     """A group that knows what a misspelt command should have been."""
 
@@ -307,7 +285,7 @@ class GroupedCommand(click.Command):
         sections: dict[str, list[tuple[str, str]]] = {title: [] for title in (*_GROUPS, "Options")}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
-            if record is not None:
+            if record is not None and (record[1] or isinstance(parameter, click.Option)):
                 sections[getattr(parameter, "group", "Options")].append(record)
         for title, records in sections.items():
             if records:
