@@ -16,6 +16,7 @@ from daskmr.cache_commands import cache
 from daskmr.errors import DaskMRError, Interrupted
 from daskmr.job_commands import check, new, plan
 from daskmr.options import CommandGroup, GroupedCommand, job_options
+from daskmr.streams import standard_output
 
 __all__ = ["main"]
 
@@ -64,7 +65,7 @@ def run(script: str, output: str, inline: bool, verbose: bool, quiet: bool, **op
 
     gc.disable()  # imports make no garbage, and a tenth of a second of looking for it
 
-    with _standard_output() as stdout, _exit_codes(verbose), signals():
+    with standard_output() as stdout, _exit_codes(verbose), signals():
         prewarm(
             processes=_on_this_machine(inline, options)
         )  # first, so that it imports while this process does
@@ -211,7 +212,7 @@ def _guarded(command: click.Command) -> click.Command:
         from daskmr.interruption import kill_children, signals
 
         verbose = options.pop("verbose", False)
-        with _standard_output() as stdout, _exit_codes(verbose), signals():
+        with standard_output() as stdout, _exit_codes(verbose), signals():
             line = _ListingLine() if sys.stderr.isatty() else None
             try:
                 work(stdout, line, **options)
@@ -227,29 +228,6 @@ def _guarded(command: click.Command) -> click.Command:
 
 for _command in (plan, check, new):
     main.add_command(_guarded(_command))
-
-
-@contextmanager
-def _standard_output() -> Iterator[IO[bytes]]:
-    """Keep standard output for the result: what a script prints goes to standard error.
-
-    At the level of descriptors, so that it holds in worker processes and C code too.
-    """
-    if sys.stderr is None:  # closed too; what would be said is said to nobody
-        nobody = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nobody, 2)
-        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-    try:
-        kept = os.dup(1)
-    except OSError:  # closed, as some supervisors do; a result for it has nowhere to go
-        os.dup2(2, 1)  # first: the number 1 must not be given to another file
-        kept = os.open(os.devnull, os.O_RDONLY)
-    os.set_inheritable(kept, False)
-    os.dup2(2, 1)
-    if sys.stdout is None:
-        sys.stdout = sys.stderr
-    with os.fdopen(kept, "wb") as stdout:
-        yield stdout
 
 
 @contextmanager
