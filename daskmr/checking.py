@@ -255,7 +255,7 @@ class _Check:
         """
         for one in combined:
             whole = trial.items({one.key: one.values})
-            half = len(one.values) // 2
+            half = max(2, len(one.values) // 2)
             partly = [*trial.combine(one.key, one.values[:half]), *one.values[half:]]
             for values in (one.combined, partly, trial.combine(one.key, partly)):
                 folded = trial.items({one.key: values})

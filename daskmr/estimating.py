@@ -154,7 +154,7 @@ def map_sample(
     """
     sampling = _Sampling(job, seconds, combine_size, max_record_bytes)
     failure, details = "", ""
-    with job.activate(), no_exit(), _alarm(_PATIENCE * seconds):
+    with job.activate(), no_exit(), _alarm(_PATIENCE * seconds) as rung:
         try:
             sampling.run(files)
         except TaskFailed as error:
@@ -163,10 +163,13 @@ def map_sample(
             reason = error.strerror or error
             failure = f"The input file {sampling.place} cannot be read: {reason}."
         except _TimeIsUp:
-            failure = (
-                f"map took more than {_PATIENCE * seconds:.0f} s at {sampling.place}, line "
-                f"{sampling.line}, and was stopped there."
-            )
+            failure = "late"
+    if rung and failure:
+        details = ""
+        failure = (
+            f"map took more than {_PATIENCE * seconds:g} s at {sampling.place}, line "
+            f"{sampling.line}, and was stopped there."
+        )
     return sampling.sample(failure, details)
 
 
@@ -175,19 +178,21 @@ class _TimeIsUp(BaseException):
 
 
 @contextmanager
-def _alarm(seconds: float) -> Iterator[None]:
-    """Stop a record that takes for ever, where there can be an alarm."""
+def _alarm(seconds: float) -> Iterator[list[None]]:
+    """Stop a record that takes for ever, where there can be an alarm; the list tells that it rang."""
+    rung: list[None] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield rung
         return
 
     def ring(signum: int, frame: object) -> None:
+        rung.append(None)
         raise _TimeIsUp
 
     before = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, seconds, 0.1)  # again, should the script swallow it
     try:
-        yield
+        yield rung
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
