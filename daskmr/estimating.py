@@ -53,11 +53,12 @@ class Sample:
     keys : int
         Distinct keys among them.
     text_bytes : int
-        Characters that a map-only job has written.
+        Bytes that a map-only job has written.
     seconds : float
         What it took.
     held, packed : int
-        Bytes that its pairs take in memory, as estimated, and on disk, compressed.
+        Bytes that its pairs take in memory, as estimated, and that they, or the lines of a map-only
+        job, take on disk, compressed.
     growth : float
         How the memory grows with the input: 1 is in proportion, 0 not at all.
     beside : int
@@ -105,7 +106,7 @@ class Estimate:
     memory : int
         Bytes that a worker process holds while it maps.
     spilled : int
-        Bytes that the mappers write to segments.
+        Bytes that the mappers write to the work dir.
     output : int or None
         Bytes of the output, uncompressed, of a map-only job.
     """
@@ -137,6 +138,7 @@ def map_sample(
     files: Sequence[tuple[InputFile, str]],
     seconds: float,
     *,
+    buckets: int = 1,
     combine_size: int = 50,
     max_record_bytes: int = 1 << 30,
 ) -> Sample:
@@ -149,10 +151,12 @@ def map_sample(
         The input as far as it is on this machine, each with its local path.
     seconds : float
         How long to map.
+    buckets : int
+        Buckets of the run, by which pairs are cut before they are compressed.
     combine_size, max_record_bytes : int
         The settings of these names.
     """
-    sampling = _Sampling(job, seconds, combine_size, max_record_bytes)
+    sampling = _Sampling(job, seconds, buckets, combine_size, max_record_bytes)
     failure, details = "", ""
     with job.activate(), no_exit(), _alarm(_PATIENCE * seconds) as rung:
         try:
@@ -201,7 +205,9 @@ def _alarm(seconds: float) -> Iterator[list[None]]:
 class _Sampling:
     """A sample on its way."""
 
-    def __init__(self, job: Job, seconds: float, combine_size: int, max_record_bytes: int) -> None:
+    def __init__(
+        self, job: Job, seconds: float, buckets: int, combine_size: int, max_record_bytes: int
+    ) -> None:
         self.place, self.line = "", 0
         self._seconds = seconds
         self._max_record_bytes = max_record_bytes
@@ -209,10 +215,10 @@ class _Sampling:
         self._trial = Trial(job)
         self._fold = None
         if isinstance(self._trial.context, MapContext):
-            spilling = Spilling("", _NO_LIMIT, 1, 1)
+            spilling = Spilling("", _NO_LIMIT, buckets, 1)
             groups = self._trial.context.groups
             self._fold = Fold(groups, spilling, combiner_of(job), combine_size)
-        self._files = self._bytes = self._records = self._pairs = self._text = 0
+        self._files = self._bytes = self._records = self._pairs = self._text = self._packed = 0
         self._bad: Counter[str] = Counter()
         self._corrupt: list[str] = []
         self._started = time.perf_counter()
@@ -260,8 +266,10 @@ class _Sampling:
         if self._fold is not None and isinstance(context, MapContext):
             self._fold.settle(pending, context.large)
             context.large.clear()
-        else:
-            self._text += sum(map(len, pending))
+        elif pending:
+            text = "".join(pending).encode("utf-8", "surrogatepass")
+            self._text += len(text)
+            self._packed += _compressed(text)
         context.hurry.clear()
         pending.clear()
 
@@ -272,15 +280,15 @@ class _Sampling:
     def sample(self, failure: str, details: str) -> Sample:
         """Sum up."""
         seconds = self._elapsed()
-        held = packed = keys = 0
+        held, packed, keys = 0, self._packed, 0
         growth = 1.0
         if self._fold is not None and not failure:
             keys = len(self._trial.groups)
-            (run,) = self._fold.finish()
+            runs = self._fold.finish()
             held = self._fold.held()
             growth = _growth(self._half, (self._bytes, held))
-            compressor = zstandard.ZstdCompressor(level=1)
-            packed = sum(len(compressor.compress(c)) for c in run.chunks if isinstance(c, bytes))
+            chunks = [chunk for run in runs for chunk in run.chunks]
+            packed = sum(_compressed(chunk) for chunk in chunks if isinstance(chunk, bytes))
         return Sample(
             files=self._files,
             bytes=self._bytes,
@@ -298,6 +306,10 @@ class _Sampling:
             failure=failure,
             details=details,
         )
+
+
+def _compressed(data: bytes) -> int:
+    return len(zstandard.ZstdCompressor(level=1).compress(data))
 
 
 def _growth(half: tuple[int, int] | None, whole: tuple[int, int]) -> float:
@@ -352,7 +364,7 @@ def estimate(
     spilled = sum(size for size in held if size > allowance) * sample.packed / (sample.held or 1)
     output = None if grouped else int(sample.text_bytes * share)
     if output is not None and output > spill_bytes:
-        spilled = output
+        spilled = sample.packed * share
     return Estimate(
         records=round(sample.records * share),
         pairs=round(sample.pairs * share),

@@ -21,7 +21,7 @@ from daskmr.existing import choose
 from daskmr.inputs import Inputs, find_inputs
 from daskmr.job import Job, load_job
 from daskmr.listing import InputFile
-from daskmr.partition import Partition, estimate_bytes, plan_partitions
+from daskmr.partition import Partition, count_buckets, estimate_bytes, plan_partitions
 from daskmr.pipeline import check_settings
 from daskmr.planning import (
     Amount,
@@ -202,6 +202,7 @@ class _Planner:
             self.job,
             here,
             seconds,
+            buckets=count_buckets(self.files, config.num_reducers),
             combine_size=config.combine_size,
             max_record_bytes=config.max_record_bytes,
         )
