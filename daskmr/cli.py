@@ -14,7 +14,7 @@ import click
 from daskmr._version import __version__
 from daskmr.cache_commands import cache
 from daskmr.errors import DaskMRError, Interrupted
-from daskmr.job_commands import check, new, plan
+from daskmr.job_commands import ListingLine, check, new, plan
 from daskmr.options import CommandGroup, GroupedCommand, job_options
 from daskmr.streams import standard_output
 
@@ -100,7 +100,7 @@ def _run(
     gc.set_threshold(_GC_THRESHOLD)  # more is imported when a cluster is started
     gc.enable()
 
-    line = None if quiet or not sys.stderr.isatty() else _ListingLine()
+    line = None if quiet or not sys.stderr.isatty() else ListingLine()
     try:
         result = mapreduce(
             script, output=output, inline=inline, stdout=stdout, on_listing=line, **options
@@ -114,26 +114,6 @@ def _run(
             click.echo(f"profile  {_write_profile(result, output)}", err=True)
         if not quiet:
             click.echo(summarise(result), err=True)
-
-
-class _ListingLine:
-    """Shows how far a listing is, on a line of the terminal that what comes next replaces."""
-
-    def __init__(self) -> None:
-        self._shown = False
-
-    def __call__(self, prefixes: int, files: int) -> None:
-        self._show(f"listing: {files:,} files in {prefixes:,} prefixes")
-        self._shown = True
-
-    def clear(self) -> None:
-        if self._shown:
-            self._show("")
-
-    def _show(self, text: str) -> None:
-        with suppress(OSError):  # nobody may be there to be told
-            sys.stderr.write(f"\r{text}\x1b[K")
-            sys.stderr.flush()
 
 
 def _write_profile(result: Any, output: str) -> str:
@@ -213,7 +193,7 @@ def _guarded(command: click.Command) -> click.Command:
 
         verbose = options.pop("verbose", False)
         with standard_output() as stdout, _exit_codes(verbose), signals():
-            line = _ListingLine() if sys.stderr.isatty() else None
+            line = ListingLine() if sys.stderr.isatty() else None
             try:
                 work(stdout, line, **options)
             finally:

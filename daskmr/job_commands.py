@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
 
 import click
@@ -15,7 +17,7 @@ from daskmr.options import GroupedCommand, job_options, option_of
 if TYPE_CHECKING:
     from daskmr.plan_text import Paint
 
-__all__ = ["check", "new", "plan"]
+__all__ = ["ListingLine", "check", "new", "plan"]
 
 _TITLE = 12  # columns that the titles take
 _STYLES: dict[str, dict[str, Any]] = {
@@ -214,3 +216,23 @@ def _paint(stdout: IO[bytes]) -> Paint:
 def _write(stdout: IO[bytes], text: str) -> None:
     stdout.write(text.encode("utf-8", "backslashreplace"))
     stdout.flush()
+
+
+class ListingLine:
+    """Shows how far a listing is, on a line of the terminal that what comes next replaces."""
+
+    def __init__(self) -> None:
+        self._shown = False
+
+    def __call__(self, prefixes: int, files: int) -> None:
+        self._show(f"listing: {files:,} files in {prefixes:,} prefixes")
+        self._shown = True
+
+    def clear(self) -> None:
+        if self._shown:
+            self._show("")
+
+    def _show(self, text: str) -> None:
+        with suppress(OSError):  # nobody may be there to be told
+            sys.stderr.write(f"\r{text}\x1b[K")
+            sys.stderr.flush()
