@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from daskmr.completion import complete_files
+from daskmr.errors import JobError
 from daskmr.options import GroupedCommand, job_options, option_of
 
 if TYPE_CHECKING:
@@ -214,8 +215,15 @@ def _paint(stdout: IO[bytes]) -> Paint:
 
 
 def _write(stdout: IO[bytes], text: str) -> None:
-    stdout.write(text.encode("utf-8", "backslashreplace"))
-    stdout.flush()
+    try:
+        stdout.write(text.encode("utf-8", "backslashreplace"))
+        stdout.flush()
+        return
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        reason = error.strerror
+    raise JobError(f"Standard output cannot be written: {reason}.")
 
 
 class ListingLine:

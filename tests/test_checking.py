@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import write_tree
 from store_server import Bucket
 
 from daskmr import Job, JobError, NothingMatchedError
@@ -171,6 +172,18 @@ def test_a_bucket_is_read_and_not_kept(
     assert said.under("records") == ["2 records gave 2 pairs under 1 key"]
     assert not list((tmp_path / "w").rglob("*.gz"))
     assert bucket.count("GET", "saved_session") == 1
+
+
+def test_a_large_object_is_read_as_far_as_it_is_needed(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daskmr.storage._READ_WHOLE", 1000)
+    root = write_tree(tmp_path, [[f"k\t{n}" for n in range(300_000)]])
+    (path,) = root.rglob("*.gz")
+    bucket.put({str(path.relative_to(root)): path.read_bytes()})
+    said = Said()
+    check_script(Job(map=emit, reduce=total), said, bucket=bucket.name, cache=False)
+    assert said.under("output") == ["k    4950"]
 
 
 @pytest.mark.parametrize(

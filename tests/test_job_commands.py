@@ -53,6 +53,15 @@ def test_a_plan_for_people_goes_to_standard_output(place: Path) -> None:
     assert done.stderr == "loaded\n"
 
 
+def test_standard_output_that_cannot_be_written(place: Path) -> None:
+    command = f"{sys.executable} -m daskmr check job.py -d data > /dev/full"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=place, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.endswith("Standard output cannot be written: No space left on device.\n")
+
+
 def test_nothing_matches(place: Path) -> None:
     for command in ("plan", "check"):
         done = daskmr(command, "job.py", "-d", "data", "-f", "none.json", cwd=place)
