@@ -9,6 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import islice
 from typing import Any, BinaryIO
 
 from daskmr.config import Config, load_config
@@ -146,7 +147,7 @@ class _Check:
         """Say which functions there are."""
         job = self.job
         functions = ["map", *(name for name in _OPTIONAL if getattr(job, name) is not None)]
-        self._say("script", f"{job.path} defines {', '.join(functions)}")
+        self._say("script", f"{job.path or 'the job'} defines {', '.join(functions)}")
         for text in find_misspelt(job):
             self._warn(text)
         if job.reduce is None and job.combine is not None:
@@ -179,25 +180,21 @@ class _Check:
     def _map(self, trial: Trial, inputs: Inputs, config: Config, count: int) -> None:
         bad: list[tuple[str, int, str, Bad]] = []
         pairs = records = 0
-        for file, source in _sources(inputs):
-            place = source if isinstance(source, str) else source.name
-            if pairs < _SHOWN:
+        shown = ""
+        for file, place, number, line in islice(_records(inputs, config), count):
+            if place != shown and pairs < _SHOWN:
+                shown = place
                 self._say("input", place)
                 self._say("dims", shortened(list(file.dims), 2 * _WIDTH))
-            for number, line in read_records(source, config.max_record_bytes):
-                mark = len(trial.pending)
-                found = _map_one(trial, place, file, number, line)
-                records += 1
-                if found is not None:
-                    bad.append((file.path, number, line, found))
-                for written in trial.written_since(mark):
-                    if pairs < _SHOWN:
-                        self._say("map", f"line {number:<5} {_written(written)}")
-                    pairs += 1
-                if records == count:
-                    break
-            if records == count:
-                break
+            mark = len(trial.pending)
+            found = _map_one(trial, place, file, number, line)
+            records += 1
+            if found is not None:
+                bad.append((file.path, number, line, found))
+            for written in trial.written_since(mark):
+                if pairs < _SHOWN:
+                    self._say("map", f"line {number:<5} {_written(written)}")
+                pairs += 1
         if pairs > _SHOWN:
             self._say("", f"... and {pairs - _SHOWN:,} more")
         self._sum_up(trial, records, pairs, bad)
@@ -299,6 +296,18 @@ def _output_line(line: str) -> str:
     if not shown.isprintable():
         shown = repr(text)
     return shown if len(shown) <= 2 * _WIDTH else f"{shown[: 2 * _WIDTH]}..."
+
+
+def _records(inputs: Inputs, config: Config) -> Iterator[tuple[InputFile, str, int, str]]:
+    """Give the records in order, each with its file, the place of that, and its line's number."""
+    for file, source in _sources(inputs):
+        place = source if isinstance(source, str) else source.name
+        try:
+            for number, line in read_records(source, config.max_record_bytes):
+                yield file, place, number, line
+        except OSError as error:
+            reason = error.strerror or error
+            raise JobError(f"The input file {place} cannot be read: {reason}.") from None
 
 
 def _sources(inputs: Inputs) -> Iterator[tuple[InputFile, str | BinaryIO]]:

@@ -64,7 +64,7 @@ def test_the_number_of_records_is_kept(tree: Callable[..., Path]) -> None:
     root = tree([LINES[:2], [], LINES[2:]])
     said = check(Job(map=emit, reduce=total), root, records=3)
     assert said.under("records") == ["3 records gave 3 pairs under 2 keys"]
-    assert len(said.under("input")) == 3
+    assert len(said.under("input")) == 2, "of a file without records nothing is said"
 
 
 def test_a_combine_that_changes_the_result_is_warned_of(tree: Callable[..., Path]) -> None:
@@ -147,6 +147,18 @@ def test_what_is_odd_is_warned_of(
     job: Job, lines: list[str], warning: str, tree: Callable[..., Path]
 ) -> None:
     assert warning in check(job, tree([lines])).under("warning")
+
+
+def test_files_that_cannot_be_read(tree: Callable[..., Path]) -> None:
+    root = tree([LINES])
+    (path,) = root.rglob("*.gz")
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(JobError, match=r"is damaged.*A run fails there"):
+        check(Job(map=emit), root)
+    path.unlink()
+    path.symlink_to("/proc/self/mem")
+    with pytest.raises(JobError, match=r"cannot be read: "):
+        check(Job(map=emit), root)
 
 
 def test_nothing_matches(tree: Callable[..., Path]) -> None:
