@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import partial, wraps
 from typing import IO, Any, NoReturn
 
 import click
@@ -15,7 +15,8 @@ from daskmr._version import __version__
 from daskmr.again import command_again
 from daskmr.cache_commands import cache
 from daskmr.errors import DaskMRError, Interrupted, JobError
-from daskmr.options import GroupedCommand, job_options
+from daskmr.job_commands import ListingLine, check, new, plan, repeated
+from daskmr.options import CommandGroup, GroupedCommand, job_options
 from daskmr.streams import standard_output
 
 __all__ = ["main"]
@@ -30,13 +31,18 @@ _GC_THRESHOLD = 200_000  # objects that are made before the next look for garbag
 
 
 # Named as `dask` lists it: it goes by this name, not by that of the entry point.
-@click.group("mapreduce", context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
+@click.group(
+    "mapreduce",
+    cls=CommandGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_EPILOG,
+)
 @click.version_option(__version__, prog_name="daskmr")
 def main() -> None:
     """MapReduce for Python people, on Dask."""
 
 
-@main.group("cache", commands=cache.commands, help=cache.help)
+@main.group("cache", cls=CommandGroup, commands=cache.commands, help=cache.help)
 @click.pass_context
 def guarded_cache(context: click.Context) -> None:
     from daskmr.interruption import signals
@@ -45,7 +51,7 @@ def guarded_cache(context: click.Context) -> None:
     context.with_resource(signals())
 
 
-@main.command(cls=GroupedCommand, epilog=_EPILOG)
+@main.command(cls=GroupedCommand, epilog=_EPILOG, short_help="Run a job script.")
 @click.argument("script", type=click.Path(), required=False, metavar="SCRIPT")
 @job_options()
 @click.pass_context
@@ -67,34 +73,13 @@ def run(
     as_json = log_format == "json"
     again = partial(command_again, context)
     with standard_output() as stdout, _exit_codes(verbose, again, as_json), signals():
-        script, options = _repeated(context, script, options)
+        script, options = repeated(context, script, options)
         prewarm(
             processes=_on_this_machine(options)
         )  # first, so that it imports while this process does
         _run(script, stdout, as_json=as_json, **options)
         kill_children()  # the server of workers, and what a script has started
         _leave(0)  # still here, where a signal no longer counts
-
-
-def _repeated(
-    context: click.Context, script: str | None, options: dict[str, Any]
-) -> tuple[str, dict[str, Any]]:
-    """Fill in what an earlier run was given, where one is to be run again."""
-    path = options["earlier"]
-    if path is None:
-        if script is None:
-            raise click.UsageError("Missing argument 'SCRIPT'.", context)
-        return script, options
-    from daskmr.rerun import repeat
-
-    sources = map(context.get_parameter_source, options)
-    given = [
-        name
-        for name, source in zip(options, sources, strict=True)
-        if source is click.core.ParameterSource.COMMANDLINE
-    ]
-    script, options, meta = repeat(path, script, options, given)
-    return script, {**options, "earlier": meta}
 
 
 def _on_this_machine(options: dict[str, Any]) -> bool:
@@ -148,7 +133,7 @@ def _write_profile(result: Any, output: str) -> str:
     return path
 
 
-@main.command(epilog=_EPILOG)
+@main.command(epilog=_EPILOG, short_help="Map the bad records of a run again.")
 @click.argument("file", type=click.Path())
 @click.option("--script", metavar="SCRIPT", help="The job script.  [default: that of the run]")
 @click.option("--schema", metavar="FILE", help="Schema of the layout.  [default: that of the run]")
@@ -168,17 +153,32 @@ def replay(file: str, script: str | None, schema: str | None, debug: bool) -> No
         _leave(0)
 
 
-@main.command("sample-data", epilog=_EPILOG)
+@main.command("sample-data", epilog=_EPILOG, short_help="Write made-up data to try things with.")
 @click.argument("directory", type=click.Path())
-@click.option("--size", default="20MB", show_default=True, help="Bytes to write, uncompressed.")
-@click.option("--seed", default=0, show_default=True, help="Another seed gives other documents.")
+@click.option(
+    "--size",
+    default="20MB",
+    metavar="SIZE",
+    show_default=True,
+    help="Bytes to write, uncompressed.",
+)
+@click.option(
+    "--seed", default=0, metavar="N", show_default=True, help="Another seed gives other documents."
+)
 @click.option(
     "--ext",
     default="gz",
+    metavar="FORMATS",
     show_default=True,
     help="Formats of the files in turn, of gz, xz, lzma, bz2, zst, log.",
 )
-@click.option("--bad-lines", default=0.0, show_default=True, help="Share of lines that are bad.")
+@click.option(
+    "--bad-lines",
+    default=0.0,
+    metavar="SHARE",
+    show_default=True,
+    help="Share of lines that are bad.",
+)
 def sample_data(directory: str, size: str, seed: int, ext: str, bad_lines: float) -> None:
     """Write made-up telemetry documents to DIRECTORY, in the layout.
 
@@ -202,6 +202,34 @@ def sample_data(directory: str, size: str, seed: int, ext: str, bad_lines: float
             f"{format_bytes(summary.bytes)}, {format_bytes(summary.compressed_bytes)} on disk",
             err=True,
         )
+
+
+def _guarded(command: click.Command) -> click.Command:
+    """Have a command that works on a job end as `run` does, and keep standard output for it."""
+    work = command.callback
+    assert work is not None
+
+    @wraps(work)
+    def guarded(**options: Any) -> None:
+        from daskmr.interruption import kill_children, signals
+
+        verbose = options.pop("verbose", False)
+        with standard_output() as stdout, _exit_codes(verbose), signals():
+            line = ListingLine() if sys.stderr.isatty() else None
+            try:
+                work(stdout, line, **options)
+            finally:
+                if line is not None:
+                    line.clear()
+            kill_children()  # that the script has started
+            _leave(0)
+
+    command.callback, command.epilog = guarded, _EPILOG
+    return command
+
+
+for _command in (plan, check, new):
+    main.add_command(_guarded(_command))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import ipaddress
 import re
@@ -157,14 +158,11 @@ def load_config(**options: Any) -> Config:
     Raises
     ------
     InputError
-        For a value that is not of its form, naming the setting, or an option that is not one.
+        For a value that is not of its form, naming the setting, or an option or a setting that is
+        not one.
     """
+    _refuse_unknown(options)
     dask.config.update(dask.config.config, _packaged_defaults(), priority="old")
-    unknown = options.keys() - Config.__dataclass_fields__.keys()
-    if unknown:
-        raise InputError(
-            f"Unknown option {sorted(unknown)[0]!r}; there are {', '.join(Config.__dataclass_fields__)}."
-        )
     values = {}
     for field in Config.__dataclass_fields__:
         name = field.replace("_", "-")
@@ -175,6 +173,32 @@ def load_config(**options: Any) -> Config:
         except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"The setting {name} cannot be {value!r}: {error}.") from None
     return Config(**values)
+
+
+def _refuse_unknown(options: Mapping[str, Any]) -> None:
+    """Raise InputError for what would be passed over, though somebody meant something by it."""
+    known = tuple(Config.__dataclass_fields__)
+    for name in sorted(options.keys() - set(known)):
+        raise InputError(f"Unknown option {name!r}. {_suggest(name, known)}")
+    settings = dask.config.get("daskmr", None) or {}
+    if not isinstance(settings, Mapping):
+        raise InputError(
+            f"In Dask's configuration, daskmr is {settings!r}, and not a mapping of settings. Look "
+            "in its YAML files, and for DASK_DASKMR in the environment."
+        )
+    for name in map(str, settings):
+        if name.replace("-", "_") not in known:
+            names = tuple(field.replace("_", "-") for field in known)
+            raise InputError(
+                f"Unknown setting daskmr.{name} in Dask's configuration (a YAML file, or "
+                f"DASK_DASKMR__{name.upper().replace('-', '_')} in the environment). "
+                f"{_suggest(name.replace('_', '-'), names)}"
+            )
+
+
+def _suggest(name: str, known: tuple[str, ...]) -> str:
+    like = difflib.get_close_matches(name, known, 1)
+    return f"Did you mean {like[0]}?" if like else f"There are {', '.join(known)}."
 
 
 def _optional(parse: Any) -> Any:

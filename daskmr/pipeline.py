@@ -58,7 +58,7 @@ from daskmr.output import (
     merge_parts,
     open_output,
 )
-from daskmr.partition import Partition, estimate_bytes, plan_partitions
+from daskmr.partition import Partition, count_buckets, count_reducers, plan_partitions
 from daskmr.parts import Part
 from daskmr.poison import Detour
 from daskmr.prints import listened
@@ -77,17 +77,9 @@ from daskmr.workdir import RunDir
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Result", "mapreduce"]
+__all__ = ["Result", "check_settings", "mapreduce"]
 
-_BUCKET_BYTES = 32 << 20  # estimated input bytes that one bucket is for
-# The client merges as many parts by blocks, which are the smaller the more there are, and the last
-# merge task holds a reference to each spill for each bucket: with a thousand, the one takes longer
-# than smaller buckets save, and the other outgrows its worker at some 60 GB of data.
-_MOST_BUCKETS = 64
-_MOST_REDUCERS = 64
 _MOST_WANTED = 1000  # reducers by --num-reducers
-_FEWEST_REDUCERS = 8
-_REDUCERS_EACH = 4  # a worker
 _SPLIT_EVERY = 8
 _WORKER_BASE = 150_000_000  # bytes that a worker takes before it holds any data
 
@@ -198,6 +190,17 @@ class Result:
         # A method, so that the result, and with it the run's folder, lives as long as this.
         yield from _items(job, self._parts)
 
+    def __repr__(self) -> str:
+        from daskmr.notebook import as_text  # for people only, and not in every run
+
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: figures, and the first rows where there is no output file."""
+        from daskmr.notebook import as_html
+
+        return as_html(self, self if self.output is None and self._job is not None else None)
+
 
 def mapreduce(
     job: Any,
@@ -295,7 +298,9 @@ def mapreduce(
     started = time.time()
     config = choose(load_config(**options), options, client, inline)
     local = client is None and config.scheduler is None and config.cluster is None
-    _check(config, client, inline, local)
+    if client is not None and not hasattr(client, "scheduler_info"):
+        raise InputError(f"client must be a distributed.Client, not {client!r}.")
+    check_settings(config, inline, local)
     if not local and (aws_key is not None or aws_secret_key is not None):
         raise InputError(
             "Credentials given as options cannot reach the workers of a running cluster without "
@@ -479,9 +484,15 @@ def _call_all(remains: Iterable[Callable[[], object]]) -> None:
         remove()
 
 
-def _check(config: Config, client: Any, inline: bool, local: bool) -> None:
-    if client is not None and not hasattr(client, "scheduler_info"):
-        raise InputError(f"client must be a distributed.Client, not {client!r}.")
+def check_settings(config: Config, inline: bool, local: bool) -> None:
+    """Raise InputError for settings with which no job can run.
+
+    Parameters
+    ----------
+    config : Config
+    inline, local : bool
+        The job runs in this process; on workers that are started here.
+    """
     if (config.num_reducers or 0) > _MOST_WANTED:
         raise InputError(
             f"{config.num_reducers:,} reducers are too many: each takes a task, and something of "
@@ -713,16 +724,9 @@ class _Run:
     def _buckets(self) -> tuple[int, int]:
         """Choose the number of buckets and of reducers; neither changes the result."""
         wanted = self.config.num_reducers
-        by_size = 1 + estimate_bytes(self.inputs.listing.files) // _BUCKET_BYTES
-        buckets = max(wanted or 1, min(by_size, _MOST_BUCKETS))
-        return buckets, min(wanted or self._most_reducers(), buckets)
-
-    def _most_reducers(self) -> int:
-        """Choose how many reduce tasks are enough to keep all workers busy to the end."""
-        if self.client is not None:
-            return _MOST_REDUCERS
-        workers = self.config.num_mappers or CPU_COUNT
-        return max(_FEWEST_REDUCERS, min(_REDUCERS_EACH * workers, _MOST_REDUCERS))
+        workers = None if self.client is not None else self.config.num_mappers or CPU_COUNT
+        buckets = count_buckets(self.inputs.listing.files, wanted)
+        return buckets, count_reducers(buckets, wanted, workers)
 
     def _compute(self, session: Session, plan: list[Partition]) -> list[Any]:
         if self.config.file_timeout is not None:

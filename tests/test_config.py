@@ -216,8 +216,10 @@ def test_bad_option_names_the_setting() -> None:
         load_config(spill_bytes="big")
 
 
-def test_unknown_option_names_those_there_are() -> None:
-    with pytest.raises(InputError, match=r"Unknown option 'combinesize'.*combine_size"):
+def test_unknown_option_names_the_one_that_is_like_it() -> None:
+    with pytest.raises(
+        InputError, match=r"Unknown option 'combinesize'. Did you mean combine_size"
+    ):
         load_config(combinesize=5)
 
 
@@ -248,3 +250,34 @@ def test_a_dashboard_for_all_the_world_is_refused(given: str) -> None:
 def test_a_dashboard_that_is_no_address_is_refused(given: str) -> None:
     with pytest.raises(InputError, match="The setting dashboard cannot be"):
         load_config(dashboard=given)
+    with pytest.raises(InputError, match=r"Unknown option 'zzz'. There are num_mappers, "):
+        load_config(zzz=5)
+
+
+@pytest.mark.parametrize("name", ["combin-size", "combin_size"])
+def test_unknown_setting_names_the_one_that_is_like_it(name: str) -> None:
+    with (
+        dask.config.set({f"daskmr.{name}": 7}),
+        pytest.raises(InputError, match=r"Unknown setting daskmr.combin.* mean combine-size\?"),
+    ):
+        load_config()
+
+
+def test_settings_may_have_underscores() -> None:
+    with dask.config.set({"daskmr": {"combine_size": 7}}):
+        assert load_config().combine_size == 7
+
+
+def test_unknown_setting_in_the_environment_is_named() -> None:
+    code = f"import sys\ntry:\n    {PRINT_COMBINE_SIZE}\nexcept Exception as e: print(e)"
+    said = run_python(code, {"DASK_DASKMR__COMBINSIZE": "7"})
+    assert "DASK_DASKMR__COMBINSIZE in the environment" in said
+
+
+@pytest.mark.parametrize("value", [3, "x", [1]])
+def test_settings_that_are_no_mapping_are_an_error(value: Any) -> None:
+    with (
+        dask.config.set({"daskmr": value}),
+        pytest.raises(InputError, match="not a mapping of settings"),
+    ):
+        load_config()
