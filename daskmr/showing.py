@@ -111,6 +111,7 @@ class TextLog(Show):
         self._pace = Pace()
         self._started = time.monotonic()
         self._next = _FIRST_SECONDS
+        self._address = ""
         self._pauses = iter(_PAUSES)
 
     def look(self, look: Look) -> None:
@@ -119,11 +120,17 @@ class TextLog(Show):
         elapsed = time.monotonic() - self._started
         if elapsed >= self._next:
             self._next = elapsed + next(self._pauses, _LAST_PAUSE)
+            self._tell_address()
             self.write(f"daskmr: {format_seconds(elapsed)} {describe_look(look, self._pace)}")
 
     def dashboard(self, address: str) -> None:
-        """Say where the dashboard is."""
-        self.write(f"daskmr: the dashboard is at {address}")
+        """Say where the dashboard is, the next time that anything is said."""
+        self._address = address
+
+    def _tell_address(self) -> None:
+        if self._address:
+            self.write(f"daskmr: the dashboard is at {self._address}")
+            self._address = ""
 
 
 class Terminal(Show):

@@ -88,13 +88,14 @@ def test_a_line_tells_what_matters(clock: Clock) -> None:
     stream = io.StringIO()
     log = TextLog(stream)
     log.look(look(0.0, progress={"map": Progress(1, 8, 1, 12, 500_000, 6_000_000)}, records=300))
+    log.dashboard("http://x")
     clock.now += 6
     log.look(look(5.0, bad_records=5, spilled=2_000_000))
-    log.dashboard("http://x")
+    clock.now += 20
     assert stream.getvalue() == (
+        "daskmr: the dashboard is at http://x\n"
         "daskmr: 0:06 map 25 %, 3 of 12 files, 1.5 MB of 6.0 MB, 900 records, 120 records/s, "
         "200.0 kB/s, ETA 0:22, 5 bad records, 2.0 MB spilled\n"
-        "daskmr: the dashboard is at http://x\n"
     )
 
 
