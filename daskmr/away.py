@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import socket
 import sys
@@ -31,6 +32,7 @@ RENEWED_EVERY = 3600.0
 _STALE_AFTER = 24 * 3600.0
 _RUN = "run-"  # what the names of folders begin with
 _FOLDERS = ("marks", "segments", "cache")
+_HOST_FOLDER = re.compile(r"daskmr-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +198,20 @@ class Away:
         """Remove the run's folder from a host: as a function for ``Client.run``."""
         shutil.rmtree(host_folder(self.shelf.run_id, dask_worker), ignore_errors=True)
 
+    def renew(self, dask_worker: Any = None) -> None:
+        """Say on a host that the run lives; to be called every hour."""
+        with contextlib.suppress(FileNotFoundError):  # it has had no task yet
+            os.utime(host_folder(self.shelf.run_id, dask_worker))
+
+    def sweep(self, dask_worker: Any = None) -> None:
+        """Remove from a host what runs left there that were killed: they renew it no more."""
+        base = os.path.dirname(host_folder(self.shelf.run_id, dask_worker))
+        for name in os.listdir(base) if os.path.isdir(base) else ():
+            folder = os.path.join(base, name)
+            with contextlib.suppress(OSError):  # another worker of this host removes it too
+                if _HOST_FOLDER.fullmatch(name) and _is_stale(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
+
 
 def host_folder(run_id: str, dask_worker: Any = None) -> str:
     """Where a run keeps things on this host: beside the folders of its workers.
@@ -205,6 +221,12 @@ def host_folder(run_id: str, dask_worker: Any = None) -> str:
     worker = dask_worker or _worker()
     base = tempfile.gettempdir() if worker is None else os.path.dirname(worker.local_directory)
     return os.path.join(base, f"daskmr-{run_id}")
+
+
+def _is_stale(folder: str) -> bool:
+    """Tell the folder of a dead run from those of others, and of the user's that have such a name."""
+    age = time.time() - os.stat(folder).st_mtime
+    return age > _STALE_AFTER and set(_FOLDERS).issuperset(os.listdir(folder))
 
 
 def _worker() -> Any:

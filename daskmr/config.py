@@ -159,12 +159,18 @@ def load_config(**options: Any) -> Config:
     for field in Config.__dataclass_fields__:
         name = field.replace("_", "-")
         given = options.get(field)
-        value = dask.config.get(f"daskmr.{name}") if given is None else given
+        value = _configured(name) if given is None else given
         try:
             values[field] = _PARSERS[field](value)
         except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"The setting {name} cannot be {value!r}: {error}.") from None
     return Config(**values)
+
+
+def _configured(name: str) -> Any:
+    value = dask.config.get(f"daskmr.{name}")
+    # A variable of the environment that is empty stands for one that is not set.
+    return _packaged_defaults()["daskmr"][name] if value == "" else value
 
 
 def _optional(parse: Any) -> Any:
@@ -174,6 +180,8 @@ def _optional(parse: Any) -> Any:
 def _text(value: Any) -> str:
     if not isinstance(value, str) and not hasattr(value, "__fspath__"):
         raise ValueError("it must be a path")
+    if not str(value):
+        raise ValueError("it must not be empty")
     return str(value)
 
 

@@ -32,7 +32,7 @@ from daskmr.deploy import load_deployment
 from daskmr.errors import InputError, JobError, NothingMatchedError
 from daskmr.existing import choose, existing_scheduler, security_of
 from daskmr.inputs import Inputs, find_inputs, source_of
-from daskmr.interruption import deferred, finished, on_hard_exit
+from daskmr.interruption import deferred, finished, on_hard_exit, patient
 from daskmr.job import Job, load_job
 from daskmr.listing import InputFile
 from daskmr.mapper import TALLY, MapTask, explain_timeout, map_packed
@@ -48,8 +48,9 @@ from daskmr.output import (
 from daskmr.partition import Partition, estimate_bytes, plan_partitions
 from daskmr.parts import Part
 from daskmr.poison import Detour
-from daskmr.reach import HostMarks, check_data, check_shelf, forget, sees_all
+from daskmr.reach import RESTART_SECONDS, HostMarks, check_data, check_shelf, sees_all
 from daskmr.reducer import Merge, Reduced, ReduceTask, never_met, reduce_buckets
+from daskmr.remote import Source
 from daskmr.runs import Spilling
 from daskmr.schema import load_schema
 from daskmr.segments import Extent
@@ -248,7 +249,9 @@ def mapreduce(
     job = load_job(job)
     schema = load_schema(input_filter, config.schema)
     if output is not None and config.local_only:
-        _refuse_network(os.fspath(output))
+        _refuse_network("output", os.fspath(output))
+    if config.spill_dir is not None and not local:
+        _spill_source(config)  # so that a mistake in it is told before any work
     if output is not None:
         _refuse_to_overwrite(output, job.path, input_filter, config.schema)
     if delete_data and output is None:
@@ -272,8 +275,10 @@ def mapreduce(
                 )
                 _at_end(stack, target.discard)
         places = stack.enter_context(ExitStack())
+        asked = time.time()
         if config.scheduler is not None:
             client = places.enter_context(existing_scheduler(config.scheduler, config))
+        connected = time.time()
         stack.enter_context(stores_closed())
         inputs = find_inputs(data_dir, schema, config, on_listing)
         _at_end(stack, inputs.sweep)
@@ -284,8 +289,8 @@ def mapreduce(
         if deployment is not None:
             client = places.enter_context(deployment.started(security_of(config)))
         run = _Run(job, config, inputs, run_dir, target is None, profile, client, inline, remains)
-        run.timings["list"] = listed - started
-        run.timings["start"] = time.time() - listed
+        run.timings["list"] = listed - started - (connected - asked)
+        run.timings["start"] = time.time() - listed + (connected - asked)
         outcome = run.execute()
         places.close()  # what is made for the job is not paid for while the output is written
         _check_bad_records(outcome.tally, config)
@@ -310,14 +315,35 @@ def _refuse_to_overwrite(output: str | os.PathLike[str], *sources: Any) -> None:
             )
 
 
-def _refuse_network(output: str) -> None:
-    """Raise InputError for an output that a run without a network could not write."""
-    protocol, found, _ = output.partition("://")
+def _refuse_network(role: str, url: str) -> None:
+    """Raise InputError for a place in a store, which a run without a network could not write."""
+    protocol, found, _ = url.partition("://")
     if found and protocol.lower() not in ("file", "local", "memory"):
         raise InputError(
-            f"--local-only touches no network, and the output {output!r} is in a store. Write to a "
-            "local file, or leave --local-only out."
+            f"--local-only touches no network, and the {role} {url!r} is in a store. Name a local "
+            "one, or leave --local-only out."
         )
+
+
+def _spill_source(config: Config) -> Source | None:
+    """Say which store the spill dir is in; ``None`` for a path.
+
+    Raises
+    ------
+    InputError
+        For a URL that means none, or that a run without a network could not use.
+    """
+    url = config.spill_dir
+    if url is None or "://" not in url or url.startswith("file://"):
+        return None
+    if config.local_only:
+        _refuse_network("spill dir", url)
+    try:
+        # What is public may be read without credentials, and is not what anybody may write to.
+        return source_of(url, replace(config, anon=False, requester_pays=False))
+    except InputError as error:
+        reason = str(error)
+    raise InputError(f"The spill dir {url!r} cannot be used: {reason}")
 
 
 def _refuse_input_as_output(inputs: Inputs, target: OutputFile | None) -> None:
@@ -423,7 +449,7 @@ class _Run:
         )
         with connected as session, self._reached(session):
             self.timings["start"] += time.time() - before
-            self.notes = session.notes
+            self.notes += session.notes
             outcome = self._outcome(self._compute(session, plan))
         # No task can be tried again now, so none needs its input again: the disk has room for the
         # output where the segments were.
@@ -443,21 +469,22 @@ class _Run:
         if self.away is None:
             yield
             return
-        self.host_marks = HostMarks(session.ask, self.away)
+        host_marks = self.host_marks = HostMarks(session.ask, self.away)
+        self.renewed = time.monotonic()
+        session.watch(partial(self._renew, self.away.shelf, host_marks))
         try:
             yield
         finally:
-            with deferred():
-                forget(session.ask, self.away)
+            with deferred(), patient(RESTART_SECONDS):
+                host_marks.forget()
 
     def _use_spill_dir(self, session: Session) -> None:
         """Do without the work dir, which some workers do not see."""
         config, spill_dir = self.config, self.config.spill_dir
-        if spill_dir is not None and spill_dir.startswith("file://"):
-            spill_dir = spill_dir.removeprefix("file://")
-        if spill_dir is not None and "://" not in spill_dir:
+        source = _spill_source(config)
+        if spill_dir is not None and source is None:
             with deferred():
-                self.run_dir = RunDir.create(spill_dir, "--spill-dir")
+                self.run_dir = RunDir.create(spill_dir.removeprefix("file://"), "--spill-dir")
                 self.remains.append(self.run_dir.remove)
             if not sees_all(session.ask, self.run_dir.path):
                 raise InputError(
@@ -466,25 +493,26 @@ class _Run:
                     "s3://BUCKET/spill, as --spill-dir."
                 )
         else:
-            source = None if spill_dir is None else source_of(spill_dir, config)
             shelf = Shelf(self.run_dir.run_id, source, config.fetch_retries)
             self.away = Away(shelf)
+            if config.file_timeout is not None:
+                self.notes += ("file-timeout was not watched for: workers do not see the work dir",)
             if source is not None:
                 with deferred():
                     self.remains.append(shelf.clear)
                 shelf.begin()
                 check_shelf(session.ask, shelf)
-                self.renewed = time.monotonic()
-                session.watch(partial(self._renew, shelf))
         remote = self.inputs.remote
         if remote is not None:
             host = self.away or Away(Shelf(self.run_dir.run_id, None, 0))
             self.inputs = replace(self.inputs, remote=replace(remote, away=host))
 
-    def _renew(self, shelf: Shelf) -> None:
+    def _renew(self, shelf: Shelf, host_marks: HostMarks) -> None:
         if time.monotonic() - self.renewed > RENEWED_EVERY:
             self.renewed = time.monotonic()
-            shelf.renew()
+            host_marks.renew()
+            if shelf.source is not None:
+                shelf.renew()
 
     def _plan(self) -> list[Partition]:
         files = self.inputs.listing.files
