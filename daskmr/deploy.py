@@ -233,7 +233,8 @@ def _close(part: Any) -> None:
         except TypeError:  # a cluster whose `close` takes no such argument
             part.close()
         except Exception as error:  # the result, or what went wrong before, matters more
-            logger.warning("While closing %r: %s", part, error)
+            level = logging.INFO if start_failure(part) else logging.WARNING
+            logger.log(level, "While closing %r: %s", part, error)
         # Of those that a cluster binds to its own life (the keys of dask_jobqueue's workers) none
         # would go, since the process is left without Python's clean-up.
         for value in getattr(part, "__dict__", {}).values():

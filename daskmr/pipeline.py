@@ -464,48 +464,57 @@ class _Run:
             return
         self.on_cluster = True
         check_data(session.ask, self.inputs.root, self.inputs.listing.files)
-        if not sees_all(session.ask, self.run_dir.path):
-            self._use_spill_dir(session)
-        if self.away is None:
-            yield
-            return
-        host_marks = self.host_marks = HostMarks(session.ask, self.away)
-        self.renewed = time.monotonic()
-        session.watch(partial(self._renew, self.away.shelf, host_marks))
-        try:
-            yield
-        finally:
-            with deferred(), patient(RESTART_SECONDS):
-                host_marks.forget()
-
-    def _use_spill_dir(self, session: Session) -> None:
-        """Do without the work dir, which some workers do not see."""
-        config, spill_dir = self.config, self.config.spill_dir
-        source = _spill_source(config)
-        if spill_dir is not None and source is None:
-            with deferred():
-                self.run_dir = RunDir.create(spill_dir.removeprefix("file://"), "--spill-dir")
-                self.remains.append(self.run_dir.remove)
+        with ExitStack() as stack:
             if not sees_all(session.ask, self.run_dir.path):
-                raise InputError(
-                    f"Some workers do not see the spill dir {spill_dir!r} as this machine does, or "
-                    "cannot write there. Give a path that all share, or a URL of a store, such as "
-                    "s3://BUCKET/spill, as --spill-dir."
-                )
+                self._use_spill_dir(session, stack)
+            yield
+
+    def _use_spill_dir(self, session: Session, stack: ExitStack) -> None:
+        """Do without the work dir, which some workers do not see."""
+        spill_dir, source = self.config.spill_dir, _spill_source(self.config)
+        if spill_dir is not None and source is None:
+            self._share(session, spill_dir.removeprefix("file://"))
         else:
-            shelf = Shelf(self.run_dir.run_id, source, config.fetch_retries)
-            self.away = Away(shelf)
-            if config.file_timeout is not None:
-                self.notes += ("file-timeout was not watched for: workers do not see the work dir",)
-            if source is not None:
-                with deferred():
-                    self.remains.append(shelf.clear)
-                shelf.begin()
-                check_shelf(session.ask, shelf)
+            self._keep_away(session, stack, source)
         remote = self.inputs.remote
         if remote is not None:
-            host = self.away or Away(Shelf(self.run_dir.run_id, None, 0))
+            host = self.away
+            if host is None:  # only the copies of what is fetched are kept by each host
+                host = Away(Shelf(self.run_dir.run_id, None, 0))
+                self._clear_in_the_end(session, stack, host)
             self.inputs = replace(self.inputs, remote=replace(remote, away=host))
+
+    def _share(self, session: Session, spill_dir: str) -> None:
+        with deferred():
+            self.run_dir = RunDir.create(spill_dir, "--spill-dir")
+            self.remains.append(self.run_dir.remove)
+        if not sees_all(session.ask, self.run_dir.path):
+            raise InputError(
+                f"Some workers do not see the spill dir {spill_dir!r} as this machine does, or "
+                "cannot write there. Give a path that all share, or a URL of a store, such as "
+                "s3://BUCKET/spill, as --spill-dir."
+            )
+
+    def _keep_away(self, session: Session, stack: ExitStack, source: Source | None) -> None:
+        """Have tasks keep on their hosts what they write, and in a store what others read."""
+        shelf = Shelf(self.run_dir.run_id, source, self.config.fetch_retries)
+        self.away = Away(shelf)
+        if self.config.file_timeout is not None:
+            self.notes += ("file-timeout was not watched for: workers do not see the work dir",)
+        if source is not None:
+            with deferred():
+                self.remains.append(shelf.clear)
+            shelf.begin()
+        self.host_marks = self._clear_in_the_end(session, stack, self.away)
+        if source is not None:
+            check_shelf(session.ask, shelf)
+
+    def _clear_in_the_end(self, session: Session, stack: ExitStack, away: Away) -> HostMarks:
+        host_marks = HostMarks(session.ask, away)
+        stack.callback(_forget, host_marks)
+        self.renewed = time.monotonic()
+        session.watch(partial(self._renew, away.shelf, host_marks))
+        return host_marks
 
     def _renew(self, shelf: Shelf, host_marks: HostMarks) -> None:
         if time.monotonic() - self.renewed > RENEWED_EVERY:
@@ -682,6 +691,11 @@ class _Run:
             Span(min(s.start for s in spans), max(s.end for s in spans)),
             profile,
         )
+
+
+def _forget(host_marks: HostMarks) -> None:
+    with deferred(), patient(RESTART_SECONDS):
+        host_marks.forget()
 
 
 def _part_bytes(config: Config, parts: int) -> int:

@@ -187,6 +187,17 @@ def reduce(key, values, context):
 """
 
 
+# Counts the copies that there are while it runs.
+KEEPING = """
+from pathlib import Path
+def map(key, dims, value, context):
+    copies = Path({folder!r}).glob("*/local/dask-scratch-space/daskmr-*/cache/**/*.gz")
+    context.write(key, len(list(copies)))
+def reduce(key, values, context):
+    context.write(key, max(values))
+"""
+
+
 def run(folder: Path, name: str, **options: Any) -> bytes:
     (folder / "job.py").write_text(JOB)
     output = folder / name
@@ -236,6 +247,44 @@ def test_segments_go_to_the_spill_dir(
     there = run(tmp_path, "a", client=client, spill_dir=spill_dir, num_reducers=3)
     assert there == run(tmp_path, "b", inline=True)
     assert [path for path in (tmp_path / "spill").rglob("*") if path.is_file()] == []
+    assert hosts(dask_cluster) == []
+
+
+def test_copies_of_what_is_fetched_leave_the_hosts(
+    tmp_path: Path,
+    data: Path,
+    client: Client,
+    dask_cluster: DaskCluster,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where the spill dir is a path that all see, and so in the place of the work dir."""
+    seen = iter([False, True])
+    monkeypatch.setattr(pipeline, "sees_all", lambda *_: next(seen))
+    (tmp_path / "job.py").write_text(KEEPING.format(folder=str(dask_cluster.folder)))
+    result = mapreduce(
+        tmp_path / "job.py",
+        bucket=f"file://{data}",
+        client=client,
+        work_dir=tmp_path / "work",
+        spill_dir=tmp_path / "spill",
+    )
+    assert max(count for _, count in result) > 0, "else this test is void"
+    assert hosts(dask_cluster) == []
+
+
+def test_a_store_that_workers_cannot_use_leaves_nothing(
+    tmp_path: Path,
+    data: Path,
+    client: Client,
+    dask_cluster: DaskCluster,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pipeline, "sees_all", lambda *_: False)
+    monkeypatch.setattr(Shelf, "begin", lambda _: None)  # this machine can
+    source = Source("nonsense", "x")
+    monkeypatch.setattr(pipeline, "source_of", lambda *_: source)
+    with pytest.raises(InputError, match="The spill dir is of no use to the worker"):
+        run(tmp_path, "a", client=client, spill_dir="s3://bucket/spill")
     assert hosts(dask_cluster) == []
 
 
