@@ -23,13 +23,17 @@ from daskmr.remote import Source, StoreError
 from daskmr.stores import shared_store
 from daskmr.workdir import disk_error
 
-__all__ = ["RENEWED_EVERY", "Away", "Shelf", "describe_worker", "host_folder"]
+__all__ = ["HOST_RENEWED_EVERY", "RENEWED_EVERY", "Away", "Shelf", "describe_worker", "host_folder"]
 
 _ALIVE = "alive"  # the object that a run renews
 RENEWED_EVERY = 3600.0
-"""Seconds after which a run says again that it lives."""
+"""Seconds after which a run says again in a store that it lives."""
+
+HOST_RENEWED_EVERY = 600.0
+"""Seconds after which a run says so again to the hosts of the workers."""
 
 _STALE_AFTER = 24 * 3600.0
+_HOST_STALE_AFTER = 3600.0
 _RUN = "run-"  # what the names of folders begin with
 _FOLDERS = ("marks", "segments", "cache")
 _HOST_FOLDER = re.compile(r"daskmr-[0-9a-f]{12}")
@@ -199,7 +203,7 @@ class Away:
         shutil.rmtree(host_folder(self.shelf.run_id, dask_worker), ignore_errors=True)
 
     def renew(self, dask_worker: Any = None) -> None:
-        """Say on a host that the run lives; to be called every hour."""
+        """Say on a host that the run lives."""
         with contextlib.suppress(FileNotFoundError):  # it has had no task yet
             os.utime(host_folder(self.shelf.run_id, dask_worker))
 
@@ -226,7 +230,7 @@ def host_folder(run_id: str, dask_worker: Any = None) -> str:
 def _is_stale(folder: str) -> bool:
     """Tell the folder of a dead run from those of others, and of the user's that have such a name."""
     age = time.time() - os.stat(folder).st_mtime
-    return age > _STALE_AFTER and set(_FOLDERS).issuperset(os.listdir(folder))
+    return age > _HOST_STALE_AFTER and set(_FOLDERS).issuperset(os.listdir(folder))
 
 
 def _worker() -> Any:

@@ -105,8 +105,9 @@ class Deployment:
         extra = {} if security is None or "security" in self.args else {"security": security}
         # Closing may mean to cancel jobs, or to call a cloud.
         with patient(_CLOSE_SECONDS), ExitStack() as stack:
-            # Its processes take this over, and SSHCluster reads in their logs that they are there.
-            stack.enter_context(dask.config.set({"logging.distributed": "info"}))
+            if not _is_local(self.make):
+                # Its processes take this over, and SSHCluster reads in their logs that they are there.
+                stack.enter_context(dask.config.set({"logging.distributed": "info"}))
             # An interruption waits: of what is half made nobody knows how to end it.
             with deferred():
                 forget = on_hard_exit(_close_unfinished)
@@ -147,6 +148,13 @@ class Deployment:
                     "class and args in the configuration."
                 )
         raise InputError(explanation)
+
+
+def _is_local(make: object) -> bool:
+    """Tell a cluster whose processes log to the terminal of this one."""
+    from distributed import LocalCluster
+
+    return isinstance(make, type) and issubclass(make, LocalCluster)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

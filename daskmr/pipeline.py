@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from dask.system import CPU_COUNT
 
-from daskmr.away import RENEWED_EVERY, Away, Shelf
+from daskmr.away import HOST_RENEWED_EVERY, RENEWED_EVERY, Away, Shelf
 from daskmr.cluster import Session, WorkerDied, connect
 from daskmr.config import Config, load_config
 from daskmr.credentials import given
@@ -435,6 +435,7 @@ class _Run:
     on_cluster: bool = False
     host_marks: HostMarks | None = None
     renewed: float = 0.0
+    renewed_on_hosts: float = 0.0
 
     def execute(self) -> _Outcome:
         """Map, merge and reduce; what it costs is in `timings`."""
@@ -512,16 +513,18 @@ class _Run:
     def _clear_in_the_end(self, session: Session, stack: ExitStack, away: Away) -> HostMarks:
         host_marks = HostMarks(session.ask, away)
         stack.callback(_forget, host_marks)
-        self.renewed = time.monotonic()
+        self.renewed = self.renewed_on_hosts = time.monotonic()
         session.watch(partial(self._renew, away.shelf, host_marks))
         return host_marks
 
     def _renew(self, shelf: Shelf, host_marks: HostMarks) -> None:
-        if time.monotonic() - self.renewed > RENEWED_EVERY:
-            self.renewed = time.monotonic()
+        now = time.monotonic()
+        if now - self.renewed_on_hosts > HOST_RENEWED_EVERY:
+            self.renewed_on_hosts = now
             host_marks.renew()
-            if shelf.source is not None:
-                shelf.renew()
+        if shelf.source is not None and now - self.renewed > RENEWED_EVERY:
+            self.renewed = now
+            shelf.renew()
 
     def _plan(self) -> list[Partition]:
         files = self.inputs.listing.files

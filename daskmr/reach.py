@@ -25,7 +25,7 @@ _SAMPLE = 8  # input files that each worker looks at
 _SHOWN = 3
 _POLL_SECONDS = 0.1
 
-RESTART_SECONDS = 5.0
+RESTART_SECONDS = 10.0
 """How long a worker that has died is waited for, until its nanny has started another."""
 
 Ask = Callable[..., Mapping[str, Any]]

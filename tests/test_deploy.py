@@ -300,6 +300,18 @@ def test_workers_that_cannot_be_started(
     )
 
 
+def test_the_first_cause_is_told_of_a_cluster_that_fails_to_start(tmp_path: Path) -> None:
+    data = write_tree(tmp_path / "data", [["a\t1"]])
+    (tmp_path / "job.py").write_text(COUNT)
+    args = {"n_workers": 1, "no_such": 1, "dashboard_address": "127.0.0.1:0"}
+    path = own(tmp_path, **{"class": "distributed.LocalCluster", "args": args})
+    done = daskmr("run", "job.py", "-d", data, "--cluster", path, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("daskmr: The cluster ")
+    assert "could not be made (TypeError: " in done.stderr
+    assert "'no_such'). Look at its class and args" in done.stderr
+
+
 def test_a_cluster_that_cannot_be_made(tmp_path: Path) -> None:
     path = own(tmp_path, **{"class": "json.loads", "args": {"jobs": 2}})
     with (
@@ -338,6 +350,7 @@ def test_the_command_makes_a_cluster_and_closes_it(tmp_path: Path) -> None:
     done = daskmr("run", "job.py", "-d", data, "--cluster", "workstation", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "a\t1\nb\t2\n")
     assert "note" not in done.stderr
+    assert "distributed" not in done.stderr
     done = daskmr("run", "job.py", "-d", data, "--cluster", "no-such", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("daskmr: There is no cluster 'no-such'")

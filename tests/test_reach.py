@@ -154,10 +154,10 @@ def test_a_host_is_rid_of_what_the_dead_have_left(shelf: Shelf, tmp_path: Path) 
     for folder in (old, young, users):
         (folder / "marks").mkdir(parents=True)
     (users / "notes").write_text("the user's own")
-    for folder, age in ((old, 25 * 3600), (young, 3600), (users, 25 * 3600)):
+    for folder, age in ((old, 3700), (young, 3500), (users, 3700)):
         os.utime(folder, (time.time() - age,) * 2)
     own = Path(away.folder())
-    os.utime(own, (time.time() - 25 * 3600,) * 2)
+    os.utime(own, (time.time() - 3700,) * 2)
     away.renew()
     HostMarks(ask, away)
     assert [folder.exists() for folder in (old, young, users, own)] == [False, True, True, True]
