@@ -167,7 +167,7 @@ def load_config(**options: Any) -> Config:
     for field in Config.__dataclass_fields__:
         name = field.replace("_", "-")
         given = options.get(field)
-        value = dask.config.get(f"daskmr.{name}") if given is None else given
+        value = _configured(name) if given is None else given
         try:
             values[field] = _PARSERS[field](value)
         except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
@@ -201,6 +201,12 @@ def _suggest(name: str, known: tuple[str, ...]) -> str:
     return f"Did you mean {like[0]}?" if like else f"There are {', '.join(known)}."
 
 
+def _configured(name: str) -> Any:
+    value = dask.config.get(f"daskmr.{name}")
+    # A variable of the environment that is empty stands for one that is not set.
+    return _packaged_defaults()["daskmr"][name] if value == "" else value
+
+
 def _optional(parse: Any) -> Any:
     return lambda value: None if value is None else parse(value)
 
@@ -208,6 +214,8 @@ def _optional(parse: Any) -> Any:
 def _text(value: Any) -> str:
     if not isinstance(value, str) and not hasattr(value, "__fspath__"):
         raise ValueError("it must be a path")
+    if not str(value):
+        raise ValueError("it must not be empty")
     return str(value)
 
 

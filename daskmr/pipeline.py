@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from dask.system import CPU_COUNT
 
-from daskmr.away import RENEWED_EVERY, Away, Shelf
+from daskmr.away import HOST_RENEWED_EVERY, RENEWED_EVERY, Away, Shelf
 from daskmr.cluster import Session, WorkerDied, connect
 from daskmr.companions import BAD_SUFFIX, Companions, check_companions, companion_paths
 from daskmr.config import Config, load_config
@@ -35,7 +35,7 @@ from daskmr.existing import choose, existing_scheduler, security_of
 from daskmr.history import PHASES, History
 from daskmr.hotkeys import with_counted
 from daskmr.inputs import Inputs, find_inputs, source_of
-from daskmr.interruption import deferred, on_hard_exit
+from daskmr.interruption import deferred, on_hard_exit, patient
 from daskmr.job import Job, load_job
 from daskmr.listing import InputFile
 from daskmr.looks import Plan
@@ -62,8 +62,9 @@ from daskmr.partition import Partition, count_buckets, count_reducers, plan_part
 from daskmr.parts import Part
 from daskmr.poison import Detour
 from daskmr.prints import listened
-from daskmr.reach import HostMarks, check_data, check_shelf, forget, sees_all
+from daskmr.reach import RESTART_SECONDS, HostMarks, check_data, check_shelf, sees_all
 from daskmr.reducer import Merge, Reduced, ReduceTask, never_met, reduce_buckets
+from daskmr.remote import Source
 from daskmr.runs import Spilling
 from daskmr.sampling import EVERYTHING, Choice
 from daskmr.schema import load_schema
@@ -315,7 +316,9 @@ def mapreduce(
     schema = load_schema(input_filter, config.schema)
     choice = Choice(tuple(only), limit_files, sample, seed, sample_by)
     if output is not None and config.local_only:
-        _refuse_network(os.fspath(output))
+        _refuse_network("output", os.fspath(output))
+    if config.spill_dir is not None and not local:
+        _spill_source(config)  # so that a mistake in it is told before any work
     if output is not None:
         _refuse_to_overwrite(os.fspath(output), job.path, input_filter, config.schema)
     if delete_data and output is None:
@@ -345,8 +348,10 @@ def mapreduce(
                 _at_end(stack, target.discard)
             check_companions(target, config.meta)
         places = stack.enter_context(ExitStack())
+        asked = time.time()
         if config.scheduler is not None:
             client = places.enter_context(existing_scheduler(config.scheduler, config))
+        connected = time.time()
         stack.enter_context(stores_closed())
         listeners = [collector.listing, *([on_listing] if on_listing is not None else [])]
         inputs = find_inputs(data_dir, schema, config, partial(_each, listeners), choice)
@@ -388,8 +393,8 @@ def mapreduce(
             )
         if earlier is not None:
             run.notes += differences(earlier, run.described)
-        run.timings["list"] = listed - started
-        run.timings["start"] = time.time() - listed
+        run.timings["list"] = listed - started - (connected - asked)
+        run.timings["start"] = time.time() - listed + (connected - asked)
         outcome = run.execute()
         places.close()  # what is made for the job is not paid for while the output is written
         _check_bad_records(outcome.tally, config)
@@ -432,14 +437,35 @@ def _refuse_to_overwrite(output: str, *sources: Any) -> None:
                 )
 
 
-def _refuse_network(output: str) -> None:
-    """Raise InputError for an output that a run without a network could not write."""
-    protocol, found, _ = output.partition("://")
+def _refuse_network(role: str, url: str) -> None:
+    """Raise InputError for a place in a store, which a run without a network could not write."""
+    protocol, found, _ = url.partition("://")
     if found and protocol.lower() not in ("file", "local", "memory"):
         raise InputError(
-            f"--local-only touches no network, and the output {output!r} is in a store. Write to a "
-            "local file, or leave --local-only out."
+            f"--local-only touches no network, and the {role} {url!r} is in a store. Name a local "
+            "one, or leave --local-only out."
         )
+
+
+def _spill_source(config: Config) -> Source | None:
+    """Say which store the spill dir is in; ``None`` for a path.
+
+    Raises
+    ------
+    InputError
+        For a URL that means none, or that a run without a network could not use.
+    """
+    url = config.spill_dir
+    if url is None or "://" not in url or url.startswith("file://"):
+        return None
+    if config.local_only:
+        _refuse_network("spill dir", url)
+    try:
+        # What is public may be read without credentials, and is not what anybody may write to.
+        return source_of(url, replace(config, anon=False, requester_pays=False))
+    except InputError as error:
+        reason = str(error)
+    raise InputError(f"The spill dir {url!r} cannot be used: {reason}")
 
 
 def _refuse_input_as_output(inputs: Inputs, target: OutputFile | None) -> None:
@@ -542,6 +568,7 @@ class _Run:
     choice: Choice = EVERYTHING
     started: float = 0.0
     described: dict[str, Any] = field(default_factory=dict)
+    renewed_on_hosts: float = 0.0
 
     def execute(self) -> _Outcome:
         """Map, merge and reduce; what it costs is in `timings`."""
@@ -604,52 +631,65 @@ class _Run:
             return
         self.on_cluster = True
         check_data(session.ask, self.inputs.root, self.inputs.listing.files)
-        if not sees_all(session.ask, self.run_dir.path):
-            self._use_spill_dir(session)
-        if self.away is None:
-            yield
-            return
-        self.host_marks = HostMarks(session.ask, self.away)
-        try:
-            yield
-        finally:
-            with deferred():
-                forget(session.ask, self.away)
-
-    def _use_spill_dir(self, session: Session) -> None:
-        """Do without the work dir, which some workers do not see."""
-        config, spill_dir = self.config, self.config.spill_dir
-        if spill_dir is not None and spill_dir.startswith("file://"):
-            spill_dir = spill_dir.removeprefix("file://")
-        if spill_dir is not None and "://" not in spill_dir:
-            with deferred():
-                self.run_dir = RunDir.create(spill_dir, "--spill-dir")
-                self.remains.append(self.run_dir.remove)
+        with ExitStack() as stack:
             if not sees_all(session.ask, self.run_dir.path):
-                raise InputError(
-                    f"Some workers do not see the spill dir {spill_dir!r} as this machine does, or "
-                    "cannot write there. Give a path that all share, or a URL of a store, such as "
-                    "s3://BUCKET/spill, as --spill-dir."
-                )
+                self._use_spill_dir(session, stack)
+            yield
+
+    def _use_spill_dir(self, session: Session, stack: ExitStack) -> None:
+        """Do without the work dir, which some workers do not see."""
+        spill_dir, source = self.config.spill_dir, _spill_source(self.config)
+        if spill_dir is not None and source is None:
+            self._share(session, spill_dir.removeprefix("file://"))
         else:
-            source = None if spill_dir is None else source_of(spill_dir, config)
-            shelf = Shelf(self.run_dir.run_id, source, config.fetch_retries)
-            self.away = Away(shelf)
-            if source is not None:
-                with deferred():
-                    self.remains.append(shelf.clear)
-                shelf.begin()
-                check_shelf(session.ask, shelf)
-                self.renewed = time.monotonic()
-                session.watch(partial(self._renew, shelf))
+            self._keep_away(session, stack, source)
         remote = self.inputs.remote
         if remote is not None:
-            host = self.away or Away(Shelf(self.run_dir.run_id, None, 0))
+            host = self.away
+            if host is None:  # only the copies of what is fetched are kept by each host
+                host = Away(Shelf(self.run_dir.run_id, None, 0))
+                self._clear_in_the_end(session, stack, host)
             self.inputs = replace(self.inputs, remote=replace(remote, away=host))
 
-    def _renew(self, shelf: Shelf) -> None:
-        if time.monotonic() - self.renewed > RENEWED_EVERY:
-            self.renewed = time.monotonic()
+    def _share(self, session: Session, spill_dir: str) -> None:
+        with deferred():
+            self.run_dir = RunDir.create(spill_dir, "--spill-dir")
+            self.remains.append(self.run_dir.remove)
+        if not sees_all(session.ask, self.run_dir.path):
+            raise InputError(
+                f"Some workers do not see the spill dir {spill_dir!r} as this machine does, or "
+                "cannot write there. Give a path that all share, or a URL of a store, such as "
+                "s3://BUCKET/spill, as --spill-dir."
+            )
+
+    def _keep_away(self, session: Session, stack: ExitStack, source: Source | None) -> None:
+        """Have tasks keep on their hosts what they write, and in a store what others read."""
+        shelf = Shelf(self.run_dir.run_id, source, self.config.fetch_retries)
+        self.away = Away(shelf)
+        if self.config.file_timeout is not None:
+            self.notes += ("file-timeout was not watched for: workers do not see the work dir",)
+        if source is not None:
+            with deferred():
+                self.remains.append(shelf.clear)
+            shelf.begin()
+        self.host_marks = self._clear_in_the_end(session, stack, self.away)
+        if source is not None:
+            check_shelf(session.ask, shelf)
+
+    def _clear_in_the_end(self, session: Session, stack: ExitStack, away: Away) -> HostMarks:
+        host_marks = HostMarks(session.ask, away)
+        stack.callback(_forget, host_marks)
+        self.renewed = self.renewed_on_hosts = time.monotonic()
+        session.watch(partial(self._renew, away.shelf, host_marks))
+        return host_marks
+
+    def _renew(self, shelf: Shelf, host_marks: HostMarks) -> None:
+        now = time.monotonic()
+        if now - self.renewed_on_hosts > HOST_RENEWED_EVERY:
+            self.renewed_on_hosts = now
+            host_marks.renew()
+        if shelf.source is not None and now - self.renewed > RENEWED_EVERY:
+            self.renewed = now
             shelf.renew()
 
     def _plan(self) -> list[Partition]:
@@ -822,6 +862,11 @@ class _Run:
             sum(r.keys for r in reduced),
             Span(min(s.start for s in spans), max(s.end for s in spans)),
         )
+
+
+def _forget(host_marks: HostMarks) -> None:
+    with deferred(), patient(RESTART_SECONDS):
+        host_marks.forget()
 
 
 def _part_bytes(config: Config, parts: int) -> int:

@@ -49,7 +49,7 @@ def summarise(result: Result, profile: str = "") -> str:
             f"cache before: {result.cached:,}, {format_bytes(result.cached_bytes)}"
         )
     if result.spilled:
-        lines.append(f"spilled  {format_bytes(result.spilled)} to the work dir, since removed")
+        lines.append(f"spilled  {format_bytes(result.spilled)} to disk, since removed")
     if result.deleted:
         lines.append(f"deleted  {result.deleted:,} input files")
     lines += _describe_skew(result)

@@ -211,6 +211,14 @@ def test_bad_value_names_the_setting(name: str, value: Any) -> None:
     assert caught.value.exit_code == 2
 
 
+def test_what_is_empty_is_refused_as_an_option_and_not_set_in_the_environment() -> None:
+    for name in ("spill_dir", "cluster", "scheduler", "work_dir"):
+        with pytest.raises(InputError, match="cannot be '': it must not be empty"):
+            load_config(**{name: ""})
+    with dask.config.set({"daskmr.cluster": "", "daskmr.work-dir": ""}):
+        assert (load_config().cluster, load_config().work_dir) == (None, ".daskmr")
+
+
 def test_bad_option_names_the_setting() -> None:
     with pytest.raises(InputError, match=r"The setting spill-bytes cannot be 'big'"):
         load_config(spill_bytes="big")

@@ -163,6 +163,14 @@ def test_what_cannot_be_connected_to(
             run(COUNT, address=address)
 
 
+def test_the_address_of_a_worker_is_told_from_that_of_a_scheduler(
+    run: Callable[..., Any], dask_cluster: DaskCluster
+) -> None:
+    for address in look(dask_cluster)["workers"]:
+        with pytest.raises(InputError, match=r"that is no scheduler\). .* the address of a worker"):
+            run(COUNT, address=address)
+
+
 def test_the_exit_code_of_a_scheduler_that_is_not_there(data: Path, tmp_path: Path) -> None:
     (tmp_path / "job.py").write_text(COUNT)
     (tmp_path / "out").write_text("as it was")
