@@ -45,7 +45,7 @@ from daskmr.output import (
     open_output,
     write_bad_records,
 )
-from daskmr.partition import Partition, estimate_bytes, plan_partitions
+from daskmr.partition import Partition, estimate_bytes, look_ahead, plan_partitions
 from daskmr.parts import Part
 from daskmr.poison import Detour
 from daskmr.reach import HostMarks, check_data, check_shelf, forget, sees_all
@@ -73,6 +73,9 @@ _MOST_WANTED = 1000  # reducers by --num-reducers
 _FEWEST_REDUCERS = 8
 _REDUCERS_EACH = 4  # a worker
 _SPLIT_EVERY = 8
+_FOLLOWING = 8  # files of its next partition that a process fetches ahead
+_MUCH_FILES = 200  # or so many bytes, to fetch for each worker
+_MUCH_BYTES = 256 << 20
 _WORKER_BASE = 150_000_000  # bytes that a worker takes before it holds any data
 
 
@@ -573,6 +576,9 @@ class _Run:
         if session.is_elsewhere and self.away is None and not skip_poison:
             session.watch(lambda: self._check_kills(session))
         try:
+            if self._fetches_much(session):
+                self._fetch_beside()
+                plan = look_ahead(plan, session.workers, _FOLLOWING)
             if skip_poison:
                 return self._compute_around_poison(session, plan)
             return list(session.compute(self._reduced(self._mapped(plan))))
@@ -586,6 +592,26 @@ class _Run:
                 session.memory_limit,
             )
         raise JobError(explanation)
+
+    def _fetches_much(self, session: Session) -> bool:
+        """Tell whether a process beside each worker, which takes a second to start, is worth it."""
+        inputs, remote = self.inputs, self.inputs.remote
+        if remote is None or remote.cache_root is None or remote.source.protocol != "s3":
+            return False
+        if remote.offline or session.client is None or session.is_elsewhere:
+            return False
+        files = [file for file in inputs.listing.files if file.is_remote]
+        absent = len(files) - inputs.cached
+        absent_bytes = sum(file.size for file in files) - inputs.cached_bytes
+        return (
+            absent >= _MUCH_FILES * session.workers or absent_bytes >= _MUCH_BYTES * session.workers
+        )
+
+    def _fetch_beside(self) -> None:
+        remote, ahead = self.inputs.remote, os.path.join(self.run_dir.path, "ahead")
+        assert remote is not None
+        os.mkdir(ahead)
+        self.inputs = replace(self.inputs, remote=replace(remote, ahead=ahead))
 
     def _compute_around_poison(self, session: Session, plan: list[Partition]) -> list[Any]:
         mapper = Pinned(partial(map_packed, task=self._map_task(len(plan))))
