@@ -576,7 +576,7 @@ class _Run:
         if session.is_elsewhere and self.away is None and not skip_poison:
             session.watch(lambda: self._check_kills(session))
         try:
-            if self._fetches_much(session):
+            if self._may_fetch_beside(session) and self._is_worth_it(session.workers):
                 self._fetch_beside()
                 plan = look_ahead(plan, session.workers, _FOLLOWING)
             if skip_poison:
@@ -593,19 +593,22 @@ class _Run:
             )
         raise JobError(explanation)
 
-    def _fetches_much(self, session: Session) -> bool:
-        """Tell whether a process beside each worker, which takes a second to start, is worth it."""
-        inputs, remote = self.inputs, self.inputs.remote
+    def _may_fetch_beside(self, session: Session) -> bool:
+        """Tell whether the workers, of this machine, fetch from S3 into a cache."""
+        remote = self.inputs.remote
         if remote is None or remote.cache_root is None or remote.source.protocol != "s3":
             return False
-        if remote.offline or session.client is None or session.is_elsewhere:
-            return False
+        return not (remote.offline or session.client is None or session.is_elsewhere)
+
+    def _is_worth_it(self, workers: int) -> bool:
+        """Tell whether to start a process beside each worker, which takes a second, and memory."""
+        inputs, wanted = self.inputs, self.config.fetch_processes
+        if wanted != "auto":
+            return bool(wanted)
         files = [file for file in inputs.listing.files if file.is_remote]
         absent = len(files) - inputs.cached
         absent_bytes = sum(file.size for file in files) - inputs.cached_bytes
-        return (
-            absent >= _MUCH_FILES * session.workers or absent_bytes >= _MUCH_BYTES * session.workers
-        )
+        return absent >= _MUCH_FILES * workers or absent_bytes >= _MUCH_BYTES * workers
 
     def _fetch_beside(self) -> None:
         remote, ahead = self.inputs.remote, os.path.join(self.run_dir.path, "ahead")
