@@ -74,6 +74,8 @@ class Config:
         Bytes that they may take.
     prefetch_bytes : int
         Bytes that a mapper may have on their way, ahead of what it maps.
+    fetch_processes : bool or "auto"
+        Have a process beside each local worker fetch for it; "auto": where that is worth it.
     fetch_retries : int
         How often a request is tried again.
     skip_missing : bool
@@ -126,6 +128,7 @@ class Config:
     cache: bool
     cache_max: int | None
     prefetch_bytes: int
+    fetch_processes: bool | str
     fetch_retries: int
     skip_missing: bool
     read_timeout: float
@@ -297,6 +300,12 @@ def _dashboard(value: Any) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
+def _flag_or_auto(value: Any) -> bool | str:
+    if value != "auto" and not isinstance(value, bool):
+        raise ValueError("it must be true, false or auto")
+    return bool(value) if isinstance(value, bool) else "auto"
+
+
 def _mapping(value: Any) -> Mapping[str, Any]:
     if value is None:
         return {}
@@ -335,6 +344,7 @@ _PARSERS: dict[str, Any] = {
     "cache": _flag,
     "cache_max": _optional(_bytes),
     "prefetch_bytes": _bytes,
+    "fetch_processes": _flag_or_auto,
     "fetch_retries": _count,
     "skip_missing": _flag,
     "read_timeout": _seconds,

@@ -17,6 +17,7 @@ from daskmr.stores import shared_store
 if TYPE_CHECKING:
     from daskmr.cache import Cache, State
     from daskmr.config import Config
+    from daskmr.fetcher import Fetcher
     from daskmr.schema import Schema
     from daskmr.storage import Store
 
@@ -45,6 +46,8 @@ class Remote:
         Touch no network.
     away : Away or None
         Where this host keeps its copies, when it does not see the work dir.
+    ahead : str or None
+        A folder of the run's, where processes beside the workers fetch; else the workers do.
     """
 
     source: Source
@@ -54,6 +57,7 @@ class Remote:
     skip_missing: bool
     offline: bool
     away: Away | None = None
+    ahead: str | None = None
 
     def open_cache(self) -> Cache | None:
         """Open the local copies, in the process that uses them."""
@@ -71,6 +75,15 @@ class Remote:
                 "the job ran with --local-only. Run it again without."
             )
         return shared_store(self.source, self.retries)
+
+    def open_fetcher(self) -> Fetcher | None:
+        """Give the process that fetches for this one, if there is to be one."""
+        if self.ahead is None or self.cache_root is None:
+            return None
+        from daskmr.fetcher import Order, fetcher_for
+        from daskmr.prefetch import AT_ONCE
+
+        return fetcher_for(Order(self.source, self.retries, self.cache_root, AT_ONCE, self.ahead))
 
     def locate(self, path: str) -> str:
         """Say where an object, or its copy, is to be found."""

@@ -58,7 +58,7 @@ from daskmr.output import (
     merge_parts,
     open_output,
 )
-from daskmr.partition import Partition, count_buckets, count_reducers, plan_partitions
+from daskmr.partition import Partition, count_buckets, count_reducers, look_ahead, plan_partitions
 from daskmr.parts import Part
 from daskmr.poison import Detour
 from daskmr.prints import listened
@@ -82,6 +82,9 @@ __all__ = ["Result", "check_settings", "mapreduce"]
 
 _MOST_WANTED = 1000  # reducers by --num-reducers
 _SPLIT_EVERY = 8
+_FOLLOWING = 8  # files of its next partition that a process fetches ahead
+_MUCH_FILES = 200  # or so many bytes, to fetch for each worker
+_MUCH_BYTES = 256 << 20
 _WORKER_BASE = 150_000_000  # bytes that a worker takes before it holds any data
 
 
@@ -775,6 +778,9 @@ class _Run:
         if session.is_elsewhere and self.away is None and not skip_poison:
             session.watch(lambda: self._check_kills(session))
         try:
+            if self._may_fetch_beside(session) and self._is_worth_it(session.workers):
+                self._fetch_beside()
+                plan = look_ahead(plan, session.workers, _FOLLOWING)
             if skip_poison:
                 return self._compute_around_poison(session, plan)
             return list(session.compute(self._reduced(self._mapped(plan))))
@@ -792,6 +798,29 @@ class _Run:
             )
             failure.file = file_of_death(error.partition, marks)
         raise failure
+
+    def _may_fetch_beside(self, session: Session) -> bool:
+        """Tell whether the workers, of this machine, fetch from S3 into a cache."""
+        remote = self.inputs.remote
+        if remote is None or remote.cache_root is None or remote.source.protocol != "s3":
+            return False
+        return not (remote.offline or session.client is None or session.is_elsewhere)
+
+    def _is_worth_it(self, workers: int) -> bool:
+        """Tell whether to start a process beside each worker, which takes a second, and memory."""
+        inputs, wanted = self.inputs, self.config.fetch_processes
+        if wanted != "auto":
+            return bool(wanted)
+        files = [file for file in inputs.listing.files if file.is_remote]
+        absent = len(files) - inputs.cached
+        absent_bytes = sum(file.size for file in files) - inputs.cached_bytes
+        return absent >= _MUCH_FILES * workers or absent_bytes >= _MUCH_BYTES * workers
+
+    def _fetch_beside(self) -> None:
+        remote, ahead = self.inputs.remote, os.path.join(self.run_dir.path, "ahead")
+        assert remote is not None
+        os.mkdir(ahead)
+        self.inputs = replace(self.inputs, remote=replace(remote, ahead=ahead))
 
     def _compute_around_poison(self, session: Session, plan: list[Partition]) -> list[Any]:
         mapper = Pinned(partial(map_packed, task=self._map_task(len(plan))))

@@ -142,6 +142,16 @@ class Store:
     def _url(self, path: str) -> str:
         return printable(f"{self.source.protocol}://{join(self.source.root, path)}")
 
+    def warm_up(self) -> None:
+        """Import and set up what the first request needs, without making one.
+
+        Raises
+        ------
+        StoreError
+            When that cannot be had, such as credentials.
+        """
+        self.run(self._backend.warm_up())
+
     # --- listing ----------------------------------------------------------------------------------
 
     def check(self) -> None:

@@ -50,6 +50,7 @@ DEFAULTS: dict[str, Any] = {
     "cache": True,
     "cache_max": None,
     "prefetch_bytes": 64 << 20,
+    "fetch_processes": "auto",
     "fetch_retries": 10,
     "skip_missing": False,
     "read_timeout": 60.0,
