@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import pty
 import random
@@ -121,6 +122,7 @@ class Place:
             output=target,
             inline=True,
             work_dir=self.folder / "work-of-expected",
+            meta=False,
             input_filter=self.folder / input_filter if input_filter else None,
         )
         shutil.rmtree(data)
@@ -295,7 +297,8 @@ def test_no_cache_leaves_nothing(place: Place, prefetch: str, tmp_path: Path) ->
     done = place.run("--no-cache", env=environment)
     assert (done.returncode, place.output.read_bytes()) == (0, expected), done.stderr
     assert place.fetched() == Counter([*place.objects])
-    assert sorted(place.folder.iterdir()) == sorted([*before, place.output])
+    written = [place.output, place.output.with_name("out.meta.json")]
+    assert sorted(place.folder.iterdir()) == sorted([*before, *written])
     assert not list(scratch.iterdir())
 
 
@@ -498,7 +501,7 @@ def test_hostile_keys(place: Place) -> None:
     assert 'an empty name between two "/"' in done.stderr
     assert not any(ord(c) < 32 and c != "\n" for c in done.stderr)
     assert {path.name for path in place.folder.iterdir()} == {
-        *("job.py", "out", "work", "expected"),
+        *("job.py", "out", "out.meta.json", "work", "expected"),
     }
     place.check_nothing_left()
 
@@ -752,9 +755,15 @@ def test_output_is_one_object_of_a_job_that_succeeds(place: Place) -> None:
     assert done.returncode == 0, done.stderr
     written = place.bucket.objects()
     assert gzip.decompress(written.pop("results/counts.txt.gz")) == expected
+    told = json.loads(written.pop("results/counts.txt.gz.meta.json"))
+    assert told["output"]["path"] == target
+    assert {
+        file["path"]: file["etag"] for file in told["input"]["list"]
+    }.keys() == place.objects.keys()
     assert written == place.objects
     assert [r.key for r in place.requests() if r.method in ("PUT", "POST")] == [
-        "results/counts.txt.gz"
+        "results/counts.txt.gz",
+        "results/counts.txt.gz.meta.json",
     ]
     assert f"to {target}" in done.stderr
 
