@@ -397,7 +397,7 @@ def _read_lines(path: str, start: int) -> tuple[list[bytes], int]:
         with open(path, "rb", buffering=0) as file:
             file.seek(start)
             content = file.read(_MOST_READ)
-    except FileNotFoundError:
+    except OSError:  # it is gone, or the process is another user's
         return [], start
     whole = content[: content.rfind(b"\n") + 1]
     return whole.splitlines(), start + len(whole)

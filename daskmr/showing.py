@@ -27,7 +27,16 @@ from daskmr.watching import Watcher
 if TYPE_CHECKING:
     from daskmr.pipeline import Result
 
-__all__ = ["JsonLog", "Show", "Terminal", "TextLog", "choose", "describe_look", "json_error"]
+__all__ = [
+    "InlineTerminal",
+    "JsonLog",
+    "Show",
+    "Terminal",
+    "TextLog",
+    "choose",
+    "describe_look",
+    "json_error",
+]
 
 _FIRST_SECONDS = 5.0  # of a run, before a log says how far it is
 _PAUSES = (5.0, 5.0, 10.0, 10.0, 20.0)  # seconds to the next time; then always
@@ -131,6 +140,37 @@ class TextLog(Show):
         if self._address:
             self.write(f"daskmr: the dashboard is at {self._address}")
             self._address = ""
+
+
+class InlineTerminal(TextLog):
+    """Shows how far the listing is in place, and the rest in lines: there may be a debugger then."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._display = Display(stream)
+        self._begun = False
+
+    def begin(self, plan: Plan) -> None:
+        """Make way for what comes."""
+        self._begun = True
+        self._display.end()
+
+    def look(self, look: Look) -> None:
+        """Show how far the listing is, or say how far the rest is."""
+        if self._begun:
+            super().look(look)
+        else:
+            self._display.look(look)
+
+    def end(self, result: Any) -> None:
+        """Remove what is shown."""
+        self._display.end()
+        super().end(result)
+
+    def write(self, text: str) -> None:
+        """Write a line above what is shown."""
+        with contextlib.suppress(OSError):
+            self._display.write(f"{text}\n")
 
 
 class Terminal(Show):
@@ -255,8 +295,7 @@ def choose(
     stream : text file
         Standard error.
     quiet, as_json, inline : bool
-        What the options say. An inline job shows nothing that changes in place: there may be a
-        debugger at the terminal.
+        What the options say.
     output : binary file or None
         Standard output, if the result goes there.
     """
@@ -264,9 +303,11 @@ def choose(
         return JsonLog(stream, quiet)
     if quiet:
         return Show(stream, quiet)
-    if not inline and stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown"):
-        return Terminal(stream, shared=output is not None and output.isatty())
-    return TextLog(stream)
+    if not stream.isatty() or os.environ.get("TERM", "dumb") in ("dumb", "unknown"):
+        return TextLog(stream)
+    if inline:
+        return InlineTerminal(stream)
+    return Terminal(stream, shared=output is not None and output.isatty())
 
 
 @contextlib.contextmanager

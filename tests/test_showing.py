@@ -25,8 +25,9 @@ from terminal import Screen
 
 from daskmr import showing
 from daskmr.history import Look, Progress
+from daskmr.looks import Plan
 from daskmr.progress import Printed
-from daskmr.showing import JsonLog, Show, Terminal, TextLog, choose
+from daskmr.showing import InlineTerminal, JsonLog, Show, Terminal, TextLog, choose
 
 JOB = """
 import time
@@ -235,7 +236,8 @@ class Stream(io.StringIO):
         ({}, "xterm", Terminal),
         ({}, "dumb", TextLog),
         ({}, None, TextLog),
-        ({"inline": True}, "xterm", TextLog),
+        ({"inline": True}, "xterm", InlineTerminal),
+        ({"inline": True}, "dumb", TextLog),
         ({"quiet": True}, "xterm", Show),
         ({"as_json": True}, "xterm", JsonLog),
         ({"as_json": True, "quiet": True}, "xterm", JsonLog),
@@ -251,6 +253,26 @@ def test_what_is_chosen(
     given = {"quiet": False, "as_json": False, "inline": False, "output": None, **options}
     stream = given.pop("stream", Stream())
     assert type(choose(stream, **given)) is chosen
+
+
+def test_an_inline_job_shows_its_listing_in_place_and_the_rest_in_lines(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    screen = Screen()
+    stream = Stream()
+    monkeypatch.setattr(stream, "write", screen.feed)
+    show = InlineTerminal(stream)
+    clock.now += 2
+    show.look(Look(0.0, "list", {"list": Progress(tasks=3, files=7)}))
+    show.write("said")
+    assert screen.lines == ["said", " list      7 files in 3 prefixes   0:02"]
+    show.begin(Plan("job", ("list", "map"), 7, 70, 0, 0, 7, 0, 0, True))
+    assert screen.lines == ["said"]
+    clock.now += 5
+    show.look(look())
+    show.end(None)
+    assert screen.lines[1].startswith("daskmr: 0:07 map 25 %")
 
 
 def test_quiet_shows_what_the_script_prints_and_nothing_else(place: Path) -> None:
