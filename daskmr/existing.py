@@ -90,6 +90,8 @@ def existing_scheduler(address: str, config: Config) -> Iterator[Client]:
     InputError
         When nothing there answers as a scheduler within some seconds, or TLS does not fit.
     """
+    import distributed  # noqa: F401  # on a busy machine for seconds, which are not the scheduler's
+
     security = security_of(config)
     client = _within(_CONNECT_SECONDS, address, lambda: _client(address, security))
     try:
