@@ -273,7 +273,6 @@ class _Attempt:
         self.missing: dict[str, str] = before.missing if before else {}
         self.fetched: int = before.fetched if before else 0
         self.fetched_bytes: int = before.fetched_bytes if before else 0
-        self.counted: set[str] = before.counted if before else set()
         self.notes: dict[str, None] = before.notes if before else {}
         self.file: InputFile = partition.files[0] if partition.files else InputFile("", 0, ())
         self.place = ""
@@ -383,16 +382,8 @@ class _Attempt:
             cache = remote.open_cache()
             if cache is not None:
                 stack.enter_context(cache)
-            ahead = Prefetcher(
-                cache,
-                remote.open_store,
-                there,
-                remote.prefetch_bytes,
-                self.partition.following,
-                remote.open_fetcher(),
-                remote.ahead,
-                self.counted,
-            )
+            fetcher = remote.open_fetcher()
+            ahead = Prefetcher(cache, remote.open_store, there, remote.prefetch_bytes, fetcher)
             stack.callback(self._count_fetched, ahead)
             stack.enter_context(ahead)
             for file in wanted:
