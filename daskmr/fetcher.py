@@ -14,7 +14,6 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import blake2b
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -23,7 +22,6 @@ from daskmr.cache import Cache, Local
 from daskmr.credentials import for_workers, unset
 from daskmr.errors import DaskMRError, JobError
 from daskmr.listing import InputFile
-from daskmr.paths import encode_path
 from daskmr.remote import Source
 
 if TYPE_CHECKING:
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
 
     from daskmr.storage import Store
 
-__all__ = ["Fetcher", "FetcherLost", "Order", "fetcher_for", "was_fetched_ahead"]
+__all__ = ["Fetcher", "FetcherLost", "Order", "fetcher_for"]
 
 _PROGRAM = "from daskmr.fetcher import main; main()"
 _SILENT = 1800.0  # seconds, which is beyond all retries of an object, before it counts as lost
@@ -59,16 +57,12 @@ class Order:
         The data dir of the local copies.
     at_once : int
         Files that are fetched at the same time.
-    ahead : str
-        A folder for marks of files that are fetched for whoever maps them; see
-        `was_fetched_ahead`.
     """
 
     source: Source
     retries: int
     cache_root: str
     at_once: int
-    ahead: str
 
 
 class Fetcher:
@@ -116,14 +110,8 @@ class Fetcher:
         """Whether it was asked for `file`, whose outcome nobody has taken."""
         return self._asked.get(file.path) == file
 
-    def start(self, files: Iterable[InputFile], *, ahead: bool = False) -> None:
+    def start(self, files: Iterable[InputFile]) -> None:
         """Ask for files, unless that was done.
-
-        Parameters
-        ----------
-        files : iterable of InputFile
-        ahead : bool
-            Maybe another process maps them, and will find them in the cache.
 
         Raises
         ------
@@ -133,7 +121,7 @@ class Fetcher:
         self._drop([file.path for file in new if file.path in self._asked])
         self._asked.update((file.path, file) for file in new)
         if new:
-            self._send((new, ahead, ()))
+            self._send((new, ()))
 
     def result(self, file: InputFile) -> Local:
         """Wait for a file that was asked for, and is so no more.
@@ -151,11 +139,6 @@ class Fetcher:
             raise outcome
         assert outcome is not None
         return outcome
-
-    def keep(self, files: Iterable[InputFile]) -> None:
-        """Stop all that was asked for but `files`."""
-        kept = {file.path for file in files}
-        self._drop([path for path in self._asked if path not in kept])
 
     def cancel(self, files: Iterable[InputFile]) -> None:
         """Stop `files`, and wait until they have left nothing behind."""
@@ -176,7 +159,7 @@ class Fetcher:
     def _drop(self, paths: list[str]) -> None:
         under_way = [path for path in paths if path not in self._done]
         if under_way:
-            self._send(((), False, under_way))
+            self._send(((), under_way))
             while self._take() != _ENDED:
                 pass
         for path in paths:
@@ -254,18 +237,6 @@ def fetcher_for(order: Order) -> Fetcher | None:
     return None if fetcher.lost else fetcher
 
 
-def was_fetched_ahead(folder: str, file: InputFile) -> bool:
-    """Whether a fetching process of this run brought `file` into the cache before its turn.
-
-    So the task that maps it can count it, and each object is counted once, whoever fetched it.
-    """
-    return os.path.exists(_mark(folder, file))
-
-
-def _mark(folder: str, file: InputFile) -> str:
-    return os.path.join(folder, blake2b(encode_path(file.path), digest_size=16).hexdigest())
-
-
 # --- in the process itself ------------------------------------------------------------------------
 
 
@@ -278,7 +249,6 @@ class _Work:
         self._connection = connection
         self._store = store
         self._cache = cache
-        self._ahead = order.ahead
         self._turns = asyncio.Semaphore(order.at_once)
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -286,9 +256,9 @@ class _Work:
         """Do what the worker asks for."""
         import asyncio
 
-        started, ahead, cancelled = message
+        started, cancelled = message
         for file in started:
-            self._tasks[file.path] = asyncio.create_task(self._fetch(file, ahead))
+            self._tasks[file.path] = asyncio.create_task(self._fetch(file))
         if cancelled:
             tasks = [self._tasks[path] for path in cancelled if path in self._tasks]
             for task in tasks:
@@ -296,11 +266,11 @@ class _Work:
             await asyncio.gather(*tasks, return_exceptions=True)
             self._say(_ENDED)
 
-    async def _fetch(self, file: InputFile, ahead: bool) -> None:
+    async def _fetch(self, file: InputFile) -> None:
         outcome: Outcome
         try:
             async with self._turns:
-                outcome = await self._have(file, ahead)
+                outcome = await self._cache.fetch_async(self._store, file)
         except DaskMRError as error:
             outcome = error
         except Exception as error:  # told by whoever needs the file, in this process or another
@@ -312,21 +282,6 @@ class _Work:
     def _say(self, message: object) -> None:
         with suppress(OSError):  # the worker is gone, which `_serve` notices too
             self._connection.send(message)
-
-    async def _have(self, file: InputFile, ahead: bool) -> Local:
-        if not ahead:
-            return await self._cache.fetch_async(self._store, file)
-        mark = _mark(self._ahead, file)
-        with open(mark, "wb"):  # before the file can be found
-            pass
-        fetched = False
-        try:
-            local = await self._cache.fetch_async(self._store, file)
-            fetched = local.fetched
-            return local
-        finally:
-            if not fetched:
-                os.unlink(mark)
 
 
 def _serve(connection: Connection) -> None:

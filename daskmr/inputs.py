@@ -46,8 +46,8 @@ class Remote:
         Touch no network.
     away : Away or None
         Where this host keeps its copies, when it does not see the work dir.
-    ahead : str or None
-        A folder of the run's, where processes beside the workers fetch; else the workers do.
+    beside : bool
+        Processes beside the workers fetch; else the workers do.
     """
 
     source: Source
@@ -57,7 +57,7 @@ class Remote:
     skip_missing: bool
     offline: bool
     away: Away | None = None
-    ahead: str | None = None
+    beside: bool = False
 
     def open_cache(self) -> Cache | None:
         """Open the local copies, in the process that uses them."""
@@ -78,12 +78,12 @@ class Remote:
 
     def open_fetcher(self) -> Fetcher | None:
         """Give the process that fetches for this one, if there is to be one."""
-        if self.ahead is None or self.cache_root is None:
+        if not self.beside or self.cache_root is None:
             return None
         from daskmr.fetcher import Order, fetcher_for
         from daskmr.prefetch import AT_ONCE
 
-        return fetcher_for(Order(self.source, self.retries, self.cache_root, AT_ONCE, self.ahead))
+        return fetcher_for(Order(self.source, self.retries, self.cache_root, AT_ONCE))
 
     def locate(self, path: str) -> str:
         """Say where an object, or its copy, is to be found."""

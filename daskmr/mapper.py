@@ -298,7 +298,6 @@ class _Attempt:
         self.missing: dict[str, str] = before.missing if before else {}
         self.fetched: int = before.fetched if before else 0
         self.fetched_bytes: int = before.fetched_bytes if before else 0
-        self.counted: set[str] = before.counted if before else set()
         self.notes: dict[str, None] = before.notes if before else {}
         self.waited: float = before.waited if before else 0.0
         self.file: InputFile = partition.files[0] if partition.files else InputFile("", 0, ())
@@ -452,16 +451,8 @@ class _Attempt:
             cache = remote.open_cache()
             if cache is not None:
                 stack.enter_context(cache)
-            ahead = Prefetcher(
-                cache,
-                remote.open_store,
-                there,
-                remote.prefetch_bytes,
-                self.partition.following,
-                remote.open_fetcher(),
-                remote.ahead,
-                self.counted,
-            )
+            fetcher = remote.open_fetcher()
+            ahead = Prefetcher(cache, remote.open_store, there, remote.prefetch_bytes, fetcher)
             self.ahead = ahead
             stack.callback(self._count_fetched, ahead)
             stack.enter_context(ahead)

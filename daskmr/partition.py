@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from itertools import accumulate, starmap
 from operator import attrgetter
 from typing import Any
@@ -24,7 +24,6 @@ __all__ = [
     "count_buckets",
     "count_reducers",
     "estimate_bytes",
-    "look_ahead",
     "plan_partitions",
 ]
 
@@ -64,38 +63,24 @@ class Partition:
         At least one; the files of all partitions, one after the other, are the input in order.
     bytes : int
         What it weighs: bytes of gzip that are as much work, the opening of files included.
-    following : tuple of InputFile
-        What the process that maps it may fetch when it has fetched these; see `look_ahead`.
     """
 
     index: int
     files: tuple[InputFile, ...]
     bytes: int
-    following: tuple[InputFile, ...] = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpack, (self.index, _pack(self.files), self.bytes, _pack(self.following))
+        rows = list(map(_row, self.files))
+        packed = zstandard.ZstdCompressor(level=1).compress(pickle.dumps(rows, 5))
+        return _unpack, (self.index, packed, self.bytes)
 
 
 _row = attrgetter(*(field.name for field in fields(InputFile)))
 
 
-def _pack(files: Sequence[InputFile]) -> bytes:
-    if not files:
-        return b""
-    rows = list(map(_row, files))
-    return zstandard.ZstdCompressor(level=1).compress(pickle.dumps(rows, 5))
-
-
-def _unpack(index: int, packed: bytes, weight: int, following: bytes) -> Partition:
-    return Partition(index, _unpack_files(packed), weight, _unpack_files(following))
-
-
-def _unpack_files(packed: bytes) -> tuple[InputFile, ...]:
-    if not packed:
-        return ()
+def _unpack(index: int, packed: bytes, weight: int) -> Partition:
     rows = pickle.loads(zstandard.ZstdDecompressor().decompress(packed))
-    return tuple(starmap(InputFile, rows))
+    return Partition(index, tuple(starmap(InputFile, rows)), weight)
 
 
 def estimate_bytes(files: Sequence[InputFile]) -> int:
@@ -194,38 +179,6 @@ def count_reducers(buckets: int, wanted: int | None, workers: int | None) -> int
     if workers is not None:
         most = max(_FEWEST_REDUCERS, min(_REDUCERS_EACH * workers, _MOST_REDUCERS))
     return min(wanted or most, buckets)
-
-
-def look_ahead(plan: Sequence[Partition], step: int, count: int) -> list[Partition]:
-    """Tell each partition what comes next in the process that maps it, as far as that can be told.
-
-    Otherwise every partition of remote files begins with waiting for its first one.
-
-    Parameters
-    ----------
-    plan : sequence of Partition
-        In the order in which they are mapped.
-    step : int
-        How many processes map them: the one that maps one is likely to go on with the one that is so
-        many places further on.
-    count : int
-        How many files of that.
-
-    Examples
-    --------
-    >>> plan = plan_partitions([InputFile(f"{i}.gz", 1000, (), mtime=1.0) for i in range(64)])
-    >>> [file.path for file in look_ahead(plan, 2, 1)[0].following]
-    ['4.gz']
-    """
-    last = len(plan) - step
-    return [
-        replace(partition, following=_remote(plan[i + step], count)) if i < last else partition
-        for i, partition in enumerate(plan)
-    ]
-
-
-def _remote(partition: Partition, count: int) -> tuple[InputFile, ...]:
-    return tuple(file for file in partition.files[:count] if file.is_remote)
 
 
 def _expansion(path: str) -> int:

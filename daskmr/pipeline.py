@@ -58,7 +58,7 @@ from daskmr.output import (
     merge_parts,
     open_output,
 )
-from daskmr.partition import Partition, count_buckets, count_reducers, look_ahead, plan_partitions
+from daskmr.partition import Partition, count_buckets, count_reducers, plan_partitions
 from daskmr.parts import Part
 from daskmr.poison import Detour
 from daskmr.prints import listened
@@ -82,7 +82,6 @@ __all__ = ["Result", "check_settings", "mapreduce"]
 
 _MOST_WANTED = 1000  # reducers by --num-reducers
 _SPLIT_EVERY = 8
-_FOLLOWING = 8  # files of its next partition that a process fetches ahead
 _MUCH_FILES = 200  # or so many bytes, to fetch for each worker
 _MUCH_BYTES = 256 << 20
 _WORKER_BASE = 150_000_000  # bytes that a worker takes before it holds any data
@@ -780,7 +779,6 @@ class _Run:
         try:
             if self._may_fetch_beside(session) and self._is_worth_it(session.workers):
                 self._fetch_beside()
-                plan = look_ahead(plan, session.workers, _FOLLOWING)
             if skip_poison:
                 return self._compute_around_poison(session, plan)
             return list(session.compute(self._reduced(self._mapped(plan))))
@@ -817,10 +815,9 @@ class _Run:
         return absent >= _MUCH_FILES * workers or absent_bytes >= _MUCH_BYTES * workers
 
     def _fetch_beside(self) -> None:
-        remote, ahead = self.inputs.remote, os.path.join(self.run_dir.path, "ahead")
+        remote = self.inputs.remote
         assert remote is not None
-        os.mkdir(ahead)
-        self.inputs = replace(self.inputs, remote=replace(remote, ahead=ahead))
+        self.inputs = replace(self.inputs, remote=replace(remote, beside=True))
 
     def _compute_around_poison(self, session: Session, plan: list[Partition]) -> list[Any]:
         mapper = Pinned(partial(map_packed, task=self._map_task(len(plan))))

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, TypeAlias, TypeVar
 
 from daskmr.cache import Cache, Local
-from daskmr.fetcher import Fetcher, FetcherLost, was_fetched_ahead
+from daskmr.fetcher import Fetcher, FetcherLost
 from daskmr.listing import InputFile
 from daskmr.paths import Unplaceable
 from daskmr.storage import FileTarget, InMemory, Store
@@ -43,15 +43,8 @@ class Prefetcher:
         What will be taken, in this order.
     budget_bytes : int
         How many bytes may be ahead; one file always may.
-    following : iterable of InputFile
-        What comes after `files`, maybe in another process. A `fetcher` has them come into the cache
-        when it has all of `files`, and goes on with them beyond the end.
     fetcher : Fetcher, optional
         Fetches for this process as soon as it is ready.
-    marks : str, optional
-        The folder where fetchers leave marks of what they fetched ahead for each other.
-    counted : set of str
-        Paths that have been counted, by an earlier one over the same files too; it is added to.
     at_once : int
         How many files are fetched at the same time.
 
@@ -82,10 +75,7 @@ class Prefetcher:
         open_store: Callable[[], Store],
         files: Iterable[InputFile],
         budget_bytes: int,
-        following: Iterable[InputFile] = (),
         fetcher: Fetcher | None = None,
-        marks: str | None = None,
-        counted: set[str] | None = None,
         at_once: int = AT_ONCE,
     ) -> None:
         self._cache = cache
@@ -94,10 +84,6 @@ class Prefetcher:
         self._files = deque(files)
         self._fetcher = fetcher if cache is not None else None
         self._waiting = deque(self._absent())
-        self._following = deque(self._absent_of(following) if self._fetcher else ())
-        self._counted = set() if counted is None else counted
-        self._marks = marks
-        self._fresh = True  # the fetcher may still be at what nobody here waits for
         self._started: dict[str, tuple[InputFile, asyncio.Task[_Got] | None]] = {}  # None: beside
         self._ahead = 0
         self._turns = asyncio.Semaphore(at_once)
@@ -156,28 +142,18 @@ class Prefetcher:
         return self._give(file, got)
 
     def close(self) -> None:
-        """Stop what is on its way, and wait until it has left nothing behind; idempotent.
-
-        If all files were taken, a fetcher goes on with those that follow.
-        """
+        """Stop what is on its way, and wait until it has left nothing behind; idempotent."""
         self._let_go()
         self._waiting.clear()
-        self._following.clear()
-        if self._files:
-            self._cancel([*self._started])
-        self._started.clear()
+        self._cancel([*self._started])
 
     # --- in the thread that takes -----------------------------------------------------------------
 
     def _absent(self) -> Iterable[InputFile]:
         """What has to be fetched, ahead of its turn."""
         if self._cache is not None:
-            return self._absent_of(self._files)
+            return self._cache.state(self._files, use=False).absent
         return [file for file in self._files if file.size <= self._budget]
-
-    def _absent_of(self, files: Iterable[InputFile]) -> Iterable[InputFile]:
-        assert self._cache is not None
-        return self._cache.state(files, use=False).absent
 
     def _wait_for(self, file: InputFile) -> _Got:
         """Have a file that was started, and let others take its room."""
@@ -208,7 +184,6 @@ class Prefetcher:
     def _lose_fetcher(self) -> None:
         """Go on without it."""
         self._fetcher = None
-        self._following.clear()
         lost = {path for path, (_, task) in self._started.items() if task is None}
         for path in lost:
             self._forget(path)
@@ -225,7 +200,7 @@ class Prefetcher:
         if isinstance(got, Local):
             if got.note:
                 self._note(got.note)
-            if got.fetched or self._came_ahead(file):
+            if got.fetched:
                 self._count(file)
             return got.path
         if isinstance(got, Unplaceable):
@@ -267,45 +242,25 @@ class Prefetcher:
 
     def _start_next(self) -> None:
         """Put on their way as many files as there is room for."""
-        if self._fetcher is not None and self._fetcher.ready:
-            self._start_beside(self._fetcher)
-        elif chosen := self._choose(self._waiting):
-            self._run(self._start(chosen))
-
-    def _choose(self, waiting: deque[InputFile]) -> list[InputFile]:
-        """Take as many files from those that wait as there is room for."""
         chosen: list[InputFile] = []
-        while waiting and len(self._started) + len(chosen) < _MOST_AHEAD:
-            file = waiting[0]
+        while self._waiting and len(self._started) + len(chosen) < _MOST_AHEAD:
+            file = self._waiting[0]
             if self._ahead and self._ahead + file.size > self._budget:
                 break
             self._ahead += file.size
-            chosen.append(waiting.popleft())
-        return chosen
-
-    def _start_beside(self, fetcher: Fetcher) -> None:
+            chosen.append(self._waiting.popleft())
+        if not chosen:
+            return
+        if self._fetcher is None or not self._fetcher.ready:
+            self._run(self._start(chosen))
+            return
+        self._started.update((file.path, (file, None)) for file in chosen)
         try:
-            if self._fresh:
-                fetcher.keep([*self._waiting, *self._following])
-                self._fresh = False
-            for waiting in (self._waiting, self._following):
-                chosen = self._choose(waiting)
-                self._started.update((file.path, (file, None)) for file in chosen)
-                fetcher.start(chosen, ahead=waiting is self._following)
-                if waiting:
-                    return
+            self._fetcher.start(chosen)
         except FetcherLost:
             self._lose_fetcher()
 
-    def _came_ahead(self, file: InputFile) -> bool:
-        """Whether the process of another worker has fetched it for us."""
-        marks = self._marks
-        return (
-            marks is not None and file.path not in self._counted and was_fetched_ahead(marks, file)
-        )
-
     def _count(self, file: InputFile) -> None:
-        self._counted.add(file.path)
         self.fetched += 1
         self.fetched_bytes += file.size
 

@@ -20,8 +20,7 @@ from store_server import CREDENTIALS, Bucket, StoreServer
 
 from daskmr import fetcher as module
 from daskmr.cache import Cache
-from daskmr.errors import JobError
-from daskmr.fetcher import Fetcher, FetcherLost, Order, fetcher_for, was_fetched_ahead
+from daskmr.fetcher import Fetcher, FetcherLost, Order, fetcher_for
 from daskmr.listing import InputFile
 from daskmr.prefetch import Prefetcher
 from daskmr.remote import MissingObject
@@ -51,7 +50,7 @@ class Place:
         self.bucket = bucket
         self.store = Store(parse_source(bucket.name))
         self.cache = Cache.of(str(folder / "work"), self.store.source)
-        self.order = Order(self.store.source, 2, self.cache.root, 4, str(folder / "ahead"))
+        self.order = Order(self.store.source, 2, self.cache.root, 4)
         self.fetcher = Fetcher(self.order)
         self.tests = 0
 
@@ -64,7 +63,6 @@ class Place:
 def place(s3_server: StoreServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """One for all tests, which have objects of their own: a process takes a second to start."""
     folder = tmp_path_factory.mktemp("fetcher")
-    (folder / "ahead").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             patch.delenv(name)
@@ -83,7 +81,6 @@ def place(s3_server: StoreServer, tmp_path_factory: pytest.TempPathFactory) -> I
 def fetcher(place: Place) -> Iterator[Fetcher]:
     """The one that all tests share, so they leave it as it was."""
     yield place.fetcher
-    place.fetcher.keep([])
     assert not place.fetcher.lost
 
 
@@ -175,16 +172,6 @@ def test_a_failure_is_that_of_its_file(
     assert fetcher.result(files[2]).fetched
 
 
-def test_a_mistake_of_ours_is_told_too(
-    fetcher: Fetcher, files: list[InputFile], order: Order
-) -> None:
-    os.rename(order.ahead, f"{order.ahead}-gone")
-    fetcher.start(files[:1], ahead=True)
-    with pytest.raises(JobError, match="/00 cannot be fetched: FileNotFoundError"):
-        fetcher.result(files[0])
-    os.rename(f"{order.ahead}-gone", order.ahead)
-
-
 def test_what_is_cancelled_leaves_nothing(
     fetcher: Fetcher, files: list[InputFile], place: Place, cache: Cache, slow: StoreServer
 ) -> None:
@@ -192,23 +179,11 @@ def test_what_is_cancelled_leaves_nothing(
     until(lambda: len(gets(place)) == 3)
     fetcher.cancel(files[:2])
     assert [fetcher.known(file) for file in files[:3]] == [False, False, True]
-    fetcher.keep([])
+    fetcher.cancel(files)
     assert os.listdir(cache.staging.folder) == []
     slow.delay(0)
     fetcher.start(files[:1])
     assert fetcher.result(files[0]).fetched
-
-
-def test_only_what_is_ahead_is_marked(
-    fetcher: Fetcher, files: list[InputFile], order: Order, cache: Cache, store: Store
-) -> None:
-    cache.fetch(store, files[2])
-    fetcher.start(files[:1])
-    fetcher.start(files[1:3], ahead=True)
-    for file in files[:3]:
-        fetcher.result(file)
-    marked = [was_fetched_ahead(order.ahead, file) for file in files[:3]]
-    assert marked == [False, True, False]
 
 
 def test_a_killed_one_is_done_without(
@@ -296,13 +271,13 @@ def test_there_is_one_for_each_run(order: Order) -> None:
     first = fetcher_for(order)
     assert first is not None
     assert fetcher_for(order) is first
-    other = fetcher_for(Order(order.source, 3, order.cache_root, 4, order.ahead))
+    other = fetcher_for(Order(order.source, 3, order.cache_root, 4))
     assert other is not None
     assert first._process.returncode is not None
     other._process.kill()
     other._process.wait()
     assert not other.ready
-    assert fetcher_for(Order(order.source, 3, order.cache_root, 4, order.ahead)) is None
+    assert fetcher_for(Order(order.source, 3, order.cache_root, 4)) is None
     module._fetchers.clear()
 
 
@@ -317,42 +292,36 @@ def take_all(ahead: Prefetcher) -> list[bytes]:
     return [Path(str(path)).read_bytes() for _, path in ahead]
 
 
-def test_all_files_of_a_partition_and_the_next(
-    fetcher: Fetcher, files: list[InputFile], order: Order, cache: Cache, place: Place
+def test_all_files_of_a_partition(
+    fetcher: Fetcher, files: list[InputFile], cache: Cache, place: Place
 ) -> None:
-    marks = order.ahead
-    with Prefetcher(cache, no_store, files[:8], BUDGET, files[8:12], fetcher, marks) as first:
-        assert take_all(first) == contents(files[:8])
-    assert all(fetcher.known(file) for file in files[8:12])
-    with Prefetcher(cache, no_store, files[8:], BUDGET, (), fetcher, marks) as second:
-        assert take_all(second) == contents(files[8:])
-    assert (first.fetched, second.fetched) == (8, 12)
+    with Prefetcher(cache, no_store, files, BUDGET, fetcher) as ahead:
+        assert take_all(ahead) == contents(files)
+    assert (ahead.fetched, ahead.fetched_bytes) == (20, sum(map(len, OBJECTS.values())))
     assert sorted(gets(place)) == [file.path for file in files]
 
 
-def test_what_another_has_fetched_ahead_is_counted_by_who_maps_it(
-    fetcher: Fetcher, files: list[InputFile], order: Order, cache: Cache
-) -> None:
-    marks = order.ahead
-    counted: set[str] = set()
-    with Prefetcher(cache, no_store, files[:2], BUDGET, files[2:4], fetcher, marks) as first:
-        assert take_all(first) == contents(files[:2])
-    until(lambda: all(map(cache.present, files[2:4])))
-    with Prefetcher(cache, no_store, files[2:4], BUDGET, (), None, marks, counted) as second:
-        assert take_all(second) == contents(files[2:4])
-    with Prefetcher(cache, no_store, files[2:4], BUDGET, (), None, marks, counted) as again:
-        assert take_all(again) == contents(files[2:4])
-    assert (first.fetched, second.fetched, again.fetched) == (2, 2, 0)
-
-
-def test_what_nobody_maps_here_is_stopped(
+def test_a_failure_waits_for_its_turn(
     fetcher: Fetcher, files: list[InputFile], cache: Cache, place: Place
 ) -> None:
-    with Prefetcher(cache, no_store, files[:2], BUDGET, files[2:4], fetcher) as first:
-        assert take_all(first) == contents(files[:2])
-    with Prefetcher(cache, no_store, files[10:], BUDGET, (), fetcher) as second:
-        assert take_all(second) == contents(files[10:])
-    assert not any(map(fetcher.known, files))
+    place.bucket.delete(files[3].path)
+    with Prefetcher(cache, no_store, files, BUDGET, fetcher) as ahead:
+        for file in files[:3]:
+            ahead.take(file)
+        with pytest.raises(MissingObject):
+            ahead.take(files[3])
+        assert take_all(ahead) == contents(files[4:])
+    assert ahead.fetched == 19
+
+
+def test_what_has_no_place_is_read_from_the_store(
+    fetcher: Fetcher, files: list[InputFile], cache: Cache, store: Store
+) -> None:
+    os.makedirs(os.path.join(cache.root, files[1].path))
+    with Prefetcher(cache, lambda: store, files[:3], BUDGET, fetcher) as ahead:
+        got = [path if isinstance(path, str) else path.read() for _, path in ahead]
+    assert got[1] == contents(files)[1]
+    assert ahead.notes[0].endswith("It was read from the store instead.")
 
 
 def test_an_early_end_stops_all(
@@ -360,7 +329,7 @@ def test_an_early_end_stops_all(
 ) -> None:
     with (
         pytest.raises(KeyError),
-        Prefetcher(cache, no_store, files, BUDGET, (), fetcher) as ahead,
+        Prefetcher(cache, no_store, files, BUDGET, fetcher) as ahead,
     ):
         ahead.take(files[0])
         raise KeyError
@@ -369,20 +338,19 @@ def test_an_early_end_stops_all(
 
 
 def test_bounds_hold(fetcher: Fetcher, files: list[InputFile], cache: Cache, place: Place) -> None:
-    with Prefetcher(cache, no_store, files[:10], 3500, files[10:], fetcher) as ahead:
+    with Prefetcher(cache, no_store, files[:10], 3500, fetcher) as ahead:
         ahead.take(files[0])
         assert [file.path for file in files if fetcher.known(file)] == [
             file.path for file in files[1:3]
         ]
         assert take_all(ahead) == contents(files[1:10])
-        assert sum(map(fetcher.known, files[10:])) == 3
 
 
 @pytest.mark.parametrize("when", [0, 5])
 def test_a_lost_one_is_done_without(
     own: Fetcher, files: list[InputFile], cache: Cache, store: Store, when: int
 ) -> None:
-    with Prefetcher(cache, lambda: store, files, 4000, (), own) as ahead:
+    with Prefetcher(cache, lambda: store, files, 4000, own) as ahead:
         taken = []
         for number, file in enumerate(files):
             if number == when:
@@ -399,10 +367,9 @@ def test_it_is_not_waited_for(
 ) -> None:
     fetcher = Fetcher(order)
     fetcher._process.send_signal(signal.SIGSTOP)
-    with Prefetcher(cache, lambda: store, files[:10], BUDGET, files[10:], fetcher) as ahead:
+    with Prefetcher(cache, lambda: store, files[:10], BUDGET, fetcher) as ahead:
         assert take_all(ahead) == contents(files[:10])
     assert ahead.fetched == 10
-    assert not any(map(cache.present, files[10:]))
     fetcher._process.kill()
     fetcher.close()
 
@@ -410,7 +377,7 @@ def test_it_is_not_waited_for(
 def test_what_is_removed_before_its_turn_is_fetched_again(
     fetcher: Fetcher, files: list[InputFile], cache: Cache, store: Store, place: Place
 ) -> None:
-    with Prefetcher(cache, lambda: store, files[:3], BUDGET, (), fetcher) as ahead:
+    with Prefetcher(cache, lambda: store, files[:3], BUDGET, fetcher) as ahead:
         ahead.take(files[0])
         until(lambda: cache.present(files[2]))
         remove(cache, [files[2].path])
