@@ -54,6 +54,7 @@ _ROW_PIXELS = 36
 _LABEL = 64  # characters of a key, above its bar
 _WORKER_LABEL = 14
 _MOST_LABELS = 32
+_MOST_BARS = 240
 _ROOM_FOR_TEXT = 0.1  # of the width
 _ROOM = 1.08  # above the highest of what is drawn
 _STRAGGLES = 3.0  # times the median
@@ -346,11 +347,13 @@ def _timeline(history: History, time: _Time) -> Chart | None:
     columns: Columns = defaultdict(list)
     for row, worker in enumerate(workers):
         own = sorted((t for t in tasks if t.worker == worker), key=lambda task: task.start)
-        for task, low, high in _in_lanes(own):
+        for n, (task, low, high) in enumerate(_in_lanes(own)):
+            is_slow = (task.phase, task.number) in slow
             columns["bottom"].append(row - 0.4 + 0.8 * low)
             columns["top"].append(row - 0.4 + 0.8 * high)
-            _add_task(columns, task, time, (task.phase, task.number) in slow)
-    phases = _phases_of(tasks, time)
+            columns["alpha"].append(0.95 if n % 2 or is_slow else 0.7)
+            _add_task(columns, task, time, is_slow)
+    phases = _phases_of(tasks, time, -0.5 - _strip(len(workers)))
     settings = time.settings | _rows_of(workers)
     count = sum(task.number >= 0 for task in tasks)
     note = f"{count:,} tasks on {len(workers):,} workers" if count else ""
@@ -358,7 +361,6 @@ def _timeline(history: History, time: _Time) -> Chart | None:
 
 
 def _add_task(columns: Columns, task: TaskSpan, time: _Time, slow: bool) -> None:
-    number = len(columns["left"])
     seconds = task.end - task.start
     details = [
         f"{task.files:,} files" if task.files else "",
@@ -374,7 +376,6 @@ def _add_task(columns: Columns, task: TaskSpan, time: _Time, slow: bool) -> None
     columns["left"].append(time(task.start))
     columns["right"].append(time(task.end))
     columns["colour"].append(STRAGGLER if slow else COLOURS.get(task.phase, COLOURS["list"]))
-    columns["alpha"].append(0.95 if number % 2 or slow else 0.7)
     columns["what"].append(
         f"{task.phase}: {what} {task.number}" if task.number >= 0 else task.phase
     )
@@ -383,7 +384,7 @@ def _add_task(columns: Columns, task: TaskSpan, time: _Time, slow: bool) -> None
     columns["details"].append(", ".join(filter(None, details)))
 
 
-def _phases_of(tasks: Iterable[TaskSpan], time: _Time) -> Columns:
+def _phases_of(tasks: Iterable[TaskSpan], time: _Time, top: float) -> Columns:
     """Where each phase began and ended, above the rows of the workers."""
     spans: dict[str, tuple[float, float]] = {}
     for task in tasks:
@@ -396,6 +397,9 @@ def _phases_of(tasks: Iterable[TaskSpan], time: _Time) -> Columns:
     return {
         "left": [time(start) for start, _ in shown.values()],
         "right": [time(end) for _, end in shown.values()],
+        "bottom": [-0.5 + 0.2 * (top + 0.5) for _ in shown],
+        "top": [top for _ in shown],
+        "middle": [-0.5 + 0.6 * (top + 0.5) for _ in shown],
         "colour": [COLOURS[phase] for phase in shown],
         "phase": list(shown),
         "text": texts,
@@ -419,20 +423,28 @@ def _rows_of(workers: Sequence[str]) -> dict[str, dict[str, Any]]:
     count = len(workers)
     step = math.ceil(count / _MOST_LABELS)
     ticks = list(range(0, count, step))
-    pixels = max(3.0, min(26.0, 620 / count))
-    names = {str(n): _worker_label(workers[n]) for n in ticks}
+    names = {n: _worker_label(workers[n]) for n in ticks}
     return {
-        "y": {"start": count - 0.5, "end": -1.5},
+        "y": {"start": count - 0.5, "end": -0.5 - _strip(count)},
         "y-ticks": {"ticks": ticks},
         "y-axis": {"major_label_overrides": names},
-        "figure": {"height": int(90 + pixels * (count + 1))},
+        "figure": {"height": int(32 + _row_pixels(count) * (count + _strip(count)))},
     }
 
 
-def _worker_label(name: str) -> str:
+def _row_pixels(rows: int) -> float:
+    return max(3.0, min(26.0, 620 / rows))
+
+
+def _strip(rows: int) -> float:
+    """How many rows the strip of phases takes, whatever the height of a row."""
+    return 28 / _row_pixels(rows)
+
+
+def _worker_label(name: str, length: int = _WORKER_LABEL) -> str:
     label = f"worker {name}" if name.isdigit() else printable(name)
     # Else it may be read as a formula, for which Bokeh would ask the network.
-    return shorten(label, _WORKER_LABEL).replace("$$", "$ $").replace("\\", "∖")
+    return shorten(label, length).replace("$$", "$ $").replace("\\", "∖")
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -463,18 +475,28 @@ def _observed(history: History) -> list[TaskSpan]:
     return spans
 
 
+def _measure_of(task: TaskSpan, measure: str) -> float:
+    return float(task.bytes) if measure == "bytes" else task.end - task.start
+
+
 def _partitions(history: History, measure: str) -> Chart | None:
     tasks = sorted((t for t in history.tasks if t.phase == "map"), key=lambda task: task.number)
     if not tasks:
         return None
     slow = {task.number for task in stragglers(tasks)}
-    values = [float(t.bytes) if measure == "bytes" else t.end - t.start for t in tasks]
+    median = statistics.median(_measure_of(task, measure) for task in tasks)
+    each = math.ceil(len(tasks) / _MOST_BARS)
+    tasks = [
+        max(tasks[n : n + each], key=lambda task: _measure_of(task, measure))
+        for n in range(0, len(tasks), each)
+    ]
+    values = [_measure_of(task, measure) for task in tasks]
     if not any(values):
         return None
     scale, unit = byte_unit(max(values)) if measure == "bytes" else time_unit(max(values))
-    median = statistics.median(values)
     columns: Columns = {
         "partition": [task.number for task in tasks],
+        "width": [0.86 * each for _ in tasks],
         "top": [value / scale for value in values],
         "waited": [min(task.waited, task.end - task.start) / scale for task in tasks],
         "colour": [STRAGGLER if task.number in slow else COLOURS["map"] for task in tasks],
@@ -488,8 +510,10 @@ def _partitions(history: History, measure: str) -> Chart | None:
     note = f"median {text}"
     if measure == "seconds" and slow:
         note += f", {len(slow):,} stragglers" if len(slow) > 1 else ", one straggler"
-    last = tasks[-1].number
-    settings = _values(max(values) / scale) | {"x": {"start": -0.6, "end": last + 0.6}}
+    if each > 1:
+        note += f"; a bar is the {'largest' if measure == 'bytes' else 'longest'} of {each:,}"
+    ends = {"start": tasks[0].number - 0.6 * each, "end": tasks[-1].number + 0.6 * each}
+    settings = _values(max(values) / scale) | {"x": ends}
     return Chart(sources, settings, unit, note)
 
 
@@ -501,11 +525,13 @@ def _keys(keys: Iterable[HotKey], measure: str) -> Chart | None:
     if not ranked or not getattr(ranked[0], measure):
         return None
     amounts = [float(getattr(key, measure)) for key in ranked]
-    about = ["" if key.exact and measure == "values" else "about " for key in ranked]
-    texts = [
-        prefix + (format_bytes(n) if measure == "bytes" else f"{n:,.0f}")
-        for prefix, n in zip(about, amounts, strict=True)
-    ]
+    if measure == "bytes":
+        texts = [f"about {format_bytes(key.bytes)}" for key in ranked]
+    else:
+        texts = [
+            f"{key.values:,}" if key.exact else f"about {float(f'{key.values:.2g}'):,.0f}"
+            for key in ranked
+        ]
     return _ranked([key.key for key in ranked], amounts, texts, COLOURS["map"])
 
 
@@ -559,7 +585,8 @@ def _memory(history: History, time: _Time) -> Chart | None:
             limits.add(worker.limit)
     if not any(value for points in lines.values() for _, value in points):
         lines = defaultdict(list)
-        for task in sorted(history.tasks, key=lambda task: task.start):
+        measured = [task for task in history.tasks if task.memory]
+        for task in sorted(measured, key=lambda task: task.start):
             lines[task.worker] += [(task.start, float(task.memory)), (task.end, float(task.memory))]
     most = max((value for points in lines.values() for _, value in points), default=0.0)
     if not most:
@@ -608,7 +635,7 @@ def _by_worker(
     columns: Columns = {
         "xs": [[time(at) for at, _ in thin[worker]] for worker in workers],
         "ys": [[value / scale for _, value in thin[worker]] for worker in workers],
-        "worker": [shorten(printable(worker), 2 * _WORKER_LABEL) for worker in workers],
+        "worker": [_worker_label(worker, 2 * _WORKER_LABEL) for worker in workers],
         "colour": [SERIES[n] if few else SERIES[0] for n in range(len(workers))],
         "alpha": [0.9 if few else 0.45 for _ in workers],
         "most": [format_bytes(max(value for _, value in lines[worker])) for worker in workers],

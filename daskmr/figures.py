@@ -17,7 +17,7 @@ _INK = "#333333"
 _SOFT = "#767676"
 _FAINT = "#e6e6e6"
 _FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
-_LEFT = 104  # pixels, the same for all, so that what happens at one time stands in one line
+_LEFT = 118  # pixels, the same for all, so that what happens at one time stands in one line
 _RIGHT = 16
 _FLAT = 128  # pixels of height
 _LIMIT = "#d55e00"
@@ -70,10 +70,14 @@ def draw(charts: dict[str, Chart | None]) -> dict[str, Picture]:
             "A bar is a task; one in vermilion took more than three times the median of its phase.",
             lambda: _timeline(time),
         ),
-        "partition-bytes": ("Size of each partition", "", lambda: _partitions(waited=False)),
+        "partition-bytes": (
+            "Size of each partition",
+            "As stored. Dashed: the median.",
+            lambda: _partitions(waited=False),
+        ),
         "partition-seconds": (
             "Time of each partition",
-            "Vermilion: stragglers. The lower part in pink: waiting for files.",
+            "Vermilion: stragglers. Pink: waiting for files. Dashed: the median.",
             lambda: _partitions(waited=True),
         ),
         "key-values": ("By values", "", _ranked),
@@ -259,12 +263,14 @@ def _timeline(time: Any) -> Figure:
         line_width=0.5,
         line_alpha="alpha",
     )
-    phases = _source("left", "right", "colour", "phase", "text", "label")
+    phases = _source(
+        *("left", "right", "bottom", "top", "middle", "colour", "phase", "text", "label")
+    )
     strip = made.quad(
         left="left",
         right="right",
-        bottom=-0.72,
-        top=-1.28,
+        bottom="bottom",
+        top="top",
         source=phases,
         name="phases",
         fill_color="colour",
@@ -273,12 +279,12 @@ def _timeline(time: Any) -> Figure:
     )
     made.text(
         x="left",
-        y=-1,
+        y="middle",
         text="label",
         source=phases,
         x_offset=6,
         text_baseline="middle",
-        text_font=_FONT,
+        text_font={"value": _FONT},
         text_font_size="12px",
         text_color=_INK,
     )
@@ -298,12 +304,22 @@ def _partitions(waited: bool) -> Figure:
 
     made = _figure(170, tools="xbox_zoom,xpan,reset")
     made.xaxis[0].ticker = BasicTicker(min_interval=1, desired_num_ticks=8)
-    names = ("partition", "top", "waited", "colour", "bytes", "seconds", "records", "waiting")
+    names = (
+        "partition",
+        "width",
+        "top",
+        "waited",
+        "colour",
+        "bytes",
+        "seconds",
+        "records",
+        "waiting",
+    )
     source = _source(*names)
     bars = made.vbar(
         x="partition",
         top="top",
-        width=0.86,
+        width="width",
         source=source,
         name="bars",
         fill_color="colour",
@@ -314,7 +330,7 @@ def _partitions(waited: bool) -> Figure:
         made.vbar(
             x="partition",
             top="waited",
-            width=0.86,
+            width="width",
             source=source,
             fill_color=COLOURS["fetch"],
             line_color=None,
@@ -356,8 +372,16 @@ def _ranked() -> Figure:
         line_color=None,
     )
     words = {"text_baseline": "middle", "text_font_size": "12px", "source": source}
-    made.text(x=0, y="label_y", text="label", text_color=_INK, text_font=_FONT, **words)
-    made.text(x="right", y="y", text="text", x_offset=6, text_color=_SOFT, text_font=_FONT, **words)
+    made.text(x=0, y="label_y", text="label", text_color=_INK, text_font={"value": _FONT}, **words)
+    made.text(
+        x="right",
+        y="y",
+        text="text",
+        x_offset=6,
+        text_color=_SOFT,
+        text_font={"value": _FONT},
+        **words,
+    )
     _hover(made, [bars], ("", "@full"), ("", "@text"))
     return made
 
@@ -396,7 +420,7 @@ def _by_worker(time: Any) -> Figure:
         text_align="right",
         text_baseline="top",
         text_color=_LIMIT,
-        text_font=_FONT,
+        text_font={"value": _FONT},
         text_font_size="12px",
     )
     _legend(made)
