@@ -22,7 +22,15 @@ from daskmr.remote import Source, StoreError
 from daskmr.stores import shared_store
 from daskmr.workdir import disk_error
 
-__all__ = ["RENEWED_EVERY", "Away", "Shelf", "describe_worker", "host_folder"]
+__all__ = [
+    "RENEWED_EVERY",
+    "Away",
+    "Shelf",
+    "describe_worker",
+    "host_folder",
+    "worker_address",
+    "worker_name",
+]
 
 _ALIVE = "alive"  # the object that a run renews
 RENEWED_EVERY = 3600.0
@@ -30,7 +38,7 @@ RENEWED_EVERY = 3600.0
 
 _STALE_AFTER = 24 * 3600.0
 _RUN = "run-"  # what the names of folders begin with
-_FOLDERS = ("marks", "segments", "cache")
+_FOLDERS = ("marks", "live", "segments", "cache")
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +223,26 @@ def _worker() -> Any:
         return module.get_worker()
     except ValueError:  # this is no task of Dask's
         return None
+
+
+def worker_name() -> str:
+    """Name this process as its cluster knows it; ``"inline"`` where there is none.
+
+    >>> worker_name()
+    'inline'
+    """
+    worker = _worker()
+    return "inline" if worker is None else str(worker.name)
+
+
+def worker_address() -> str:
+    """Return the address of this process on its cluster; ``""`` where there is none.
+
+    >>> worker_address()
+    ''
+    """
+    worker = _worker()
+    return "" if worker is None else str(worker.address)
 
 
 def describe_worker() -> str:

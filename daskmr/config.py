@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from dask.utils import parse_bytes, parse_timedelta
 from daskmr.errors import InputError
 
 __all__ = ["Config", "load_config"]
+
+_LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,9 @@ class Config:
         Have the processes on this machine talk over TLS.
     worker_timeout : float
         Seconds to wait for the first worker of a cluster that has none.
+    dashboard : str or None
+        Where the dashboard of local workers listens, as ``"127.0.0.1:8787"``, or ``"off"``; ``None``
+        is any free port, once a job has run for some seconds.
     """
 
     num_mappers: int | None
@@ -128,6 +134,7 @@ class Config:
     tls_key: str | None
     local_tls: bool
     worker_timeout: float
+    dashboard: str | None
 
 
 @functools.cache
@@ -236,6 +243,25 @@ def _flag(value: Any) -> bool:
     return value
 
 
+def _dashboard(value: Any) -> str:
+    if value in (False, "off"):  # in YAML, off is false
+        return "off"
+    host, _, port = str(value).rpartition(":")
+    address = host.strip("[]").replace("localhost", _LOOPBACK) or _LOOPBACK
+    if not port.isdecimal() or int(port) > 65535:
+        raise ValueError('it must be "off" or an address such as "127.0.0.1:8787" or ":8787"')
+    try:
+        local = ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        local = False
+    if not local:
+        raise ValueError(
+            "it must be an address of this machine alone, as 127.0.0.1:8787: whoever reaches the "
+            f"dashboard sees the job and its data. From elsewhere use `ssh -L {port}:127.0.0.1:{port}`"
+        )
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
 def _mapping(value: Any) -> Mapping[str, Any]:
     if value is None:
         return {}
@@ -285,4 +311,5 @@ _PARSERS: dict[str, Any] = {
     "tls_key": _optional(_text),
     "local_tls": _flag,
     "worker_timeout": _seconds,
+    "dashboard": _optional(_dashboard),
 }

@@ -321,6 +321,7 @@ def _note_threads(workers: Mapping[str, Any]) -> list[str]:
 def _note_settings(config: Config) -> list[str]:
     unused = [("num-mappers", config.num_mappers is not None)]
     unused.append(("memory-limit", config.memory_limit != "auto"))
+    unused.append(("dashboard", config.dashboard not in (None, "off")))
     return [
         f"{name} is for workers on this machine; those of the cluster are as they were started"
         for name, is_set in unused

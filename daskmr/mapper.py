@@ -28,6 +28,7 @@ from daskmr.marks import Marker, describe_line, describe_reading
 from daskmr.memory import OutOfMemory, describe_size, limit, limit_for_line, longest_line
 from daskmr.partition import Partition
 from daskmr.parts import Part, PartWriter
+from daskmr.progress import Counts, Reporter
 from daskmr.records import CorruptFileError, OversizedLine, raw_bytes, read_chunks, read_lines
 from daskmr.remote import StoreError
 from daskmr.runs import Fold, Run, Spilling, estimate_size
@@ -99,6 +100,8 @@ class MapTask:
         The workers are not this machine's: what goes wrong with a file names its worker.
     skip_poison : bool
         Say which file has killed two processes, for a job that goes on without.
+    watched : bool
+        Somebody looks at how far it is.
     """
 
     job: Job
@@ -118,6 +121,7 @@ class MapTask:
     away: Away | None = None
     on_cluster: bool = False
     skip_poison: bool = False
+    watched: bool = False
 
     def here(self) -> MapTask:
         """The same with the folder of this host."""
@@ -288,6 +292,10 @@ class _Attempt:
         self.unsaved: set[str] = set()
         self.truncated = False
         self.last_bad = ""
+        self.files_done = self.bytes_done = 0
+        self.ahead: Prefetcher | None = None
+        run_dir = task.run_dir if task.watched else None
+        self.reporter = Reporter(run_dir, "map", partition.index, self.counts)
         self.sink = _GroupSink(task) if task.job.reduce else _OutputSink(task)
 
     def run(self) -> list[tuple[int, Any]]:
@@ -320,6 +328,19 @@ class _Attempt:
     def discard(self) -> None:
         self.sink.discard()
 
+    def counts(self) -> Counts:
+        """How far it is, but for the file that is read."""
+        ahead = self.ahead
+        return Counts(
+            self.files_done,
+            self.bytes_done,
+            self.records,
+            self.bad,
+            self.fetched + (ahead.fetched if ahead else 0),
+            self.fetched_bytes + (ahead.fetched_bytes if ahead else 0),
+            self.sink.spilled,
+        )
+
     def find_corrupt(self) -> None:
         """Look for other corrupt files: to find each by mapping again would take a pass for each."""
         after = self.partition.files.index(self.file) + 1
@@ -345,13 +366,14 @@ class _Attempt:
             return  # it is told when the file is mapped
 
     def _map_all(self) -> list[tuple[int, Any]]:
-        with Marker(self.task.run_dir, "map", self.partition.index) as marker:
+        with Marker(self.task.run_dir, "map", self.partition.index) as marker, self.reporter:
             if self.task.skip_poison:
                 refuse_poison(marker, self.poison)
             else:
                 refuse_third_try(marker, self.task.run_dir, "")
             self._map_files(marker)
             marker.at_end()
+            self.reporter.at_end()
             self.sink.flush()
             return self.sink.finish()
 
@@ -360,8 +382,11 @@ class _Attempt:
             for file, source in opened:
                 self.file, self.place, self.line = file, _name(source), 0
                 marker.begin(self.place, file.path)
+                self.reporter.begin(file.path)
                 with _alarm(self.task, source):
                     self._map_file(file, source, marker)
+                self.files_done += 1
+                self.bytes_done += file.size
 
     def _wanted(self) -> list[InputFile]:
         """The files that are not left out."""
@@ -383,6 +408,7 @@ class _Attempt:
             if cache is not None:
                 stack.enter_context(cache)
             ahead = Prefetcher(cache, remote.open_store, there, remote.prefetch_bytes)
+            self.ahead = ahead
             stack.callback(self._count_fetched, ahead)
             stack.enter_context(ahead)
             for file in wanted:
@@ -390,6 +416,7 @@ class _Attempt:
                     yield file, os.path.join(root, file.path)
                     continue
                 marker.fetch(remote.locate(file.path))
+                self.reporter.begin(file.path, fetching=True)
                 try:
                     source = ahead.take(file)
                 except StoreError as error:
@@ -400,6 +427,7 @@ class _Attempt:
                     yield file, source
 
     def _count_fetched(self, ahead: Prefetcher) -> None:
+        self.ahead = None
         self.fetched += ahead.fetched
         self.fetched_bytes += ahead.fetched_bytes
         self.notes.update(dict.fromkeys(ahead.notes))
@@ -465,7 +493,9 @@ class _Attempt:
         try:
             fits = self._longest_text()
             longest = min(self.task.max_record_bytes, fits or self.task.max_record_bytes)
-            batches = while_wanted(read_lines(source, longest, max_text_bytes=fits))
+            step = self.reporter.step
+            read = read_lines(source, longest, max_text_bytes=fits, opened=self.reporter.opened)
+            batches = while_wanted(read)
             for lines, has_cr in marker.lines(batches):
                 reading = False
                 for line in lines:
@@ -485,6 +515,7 @@ class _Attempt:
                     if mark >= sink.batch or hurry:
                         flush()
                 reading = True
+                step(number)
                 # Over all files: to settle for each small one would cost much. Only the first line
                 # of a batch can be longer than a chunk, and stands for as many.
                 self.chunks += 1 + (len(lines[0]) >> 16)
@@ -571,8 +602,11 @@ class _GroupSink:
         self._fold = Fold(
             self.context.groups, task.spilling, combiner_of(task.job), task.combine_size
         )
-        self.spilled = 0
         self.batch = self._fold.batch
+
+    @property
+    def spilled(self) -> int:
+        return self._fold.spilled
 
     def flush(self) -> None:
         self._fold.settle(self.pending, self.context.large)
@@ -583,7 +617,6 @@ class _GroupSink:
 
     def finish(self) -> list[tuple[int, Any]]:
         runs: list[Run] = self._fold.finish()
-        self.spilled = self._fold.spilled
         return list(enumerate(runs))
 
     def discard(self) -> None:

@@ -189,7 +189,12 @@ _GROUPS: dict[str, list[_Option]] = {
         click.option(
             "-v", "--verbose", is_flag=True, help="Show the whole traceback of a failure."
         ),
-        click.option("-q", "--quiet", is_flag=True, help="No summary."),
+        click.option("-q", "--quiet", is_flag=True, help="Show no progress and no summary."),
+        click.option(
+            "--dashboard",
+            metavar="ADDRESS|off",
+            help="Where Dask's dashboard listens, as :8787, at once.  [default: any port, after 5 s]",
+        ),
     ],
 }
 

@@ -31,6 +31,7 @@ from daskmr.deaths import explain_death, explain_kills
 from daskmr.deploy import load_deployment
 from daskmr.errors import InputError, JobError, NothingMatchedError
 from daskmr.existing import choose, existing_scheduler, security_of
+from daskmr.history import PHASES
 from daskmr.inputs import Inputs, find_inputs, source_of
 from daskmr.interruption import deferred, finished, on_hard_exit
 from daskmr.job import Job, load_job
@@ -56,6 +57,7 @@ from daskmr.segments import Extent
 from daskmr.stores import stores_closed
 from daskmr.tally import BadRecord, Profile, Span, Tallies, Tally, merge_profiles
 from daskmr.versions import Pinned
+from daskmr.watching import Collector, Plan, Watcher
 from daskmr.workdir import RunDir
 
 if TYPE_CHECKING:
@@ -175,6 +177,7 @@ def mapreduce(
     aws_key: str | None = None,
     aws_secret_key: str | None = None,
     on_listing: Callable[[int, int], object] | None = None,
+    watcher: Watcher | None = None,
     **options: Any,
 ) -> Result:
     """Run a job over the files of a data dir that a filter allows.
@@ -206,6 +209,8 @@ def mapreduce(
     on_listing : callable, optional
         Called while a bucket is listed, from another thread, with the number of prefixes listed
         and of files found so far.
+    watcher : daskmr.watching.Watcher, optional
+        Told how the job goes while it runs, and what the script prints.
     **options
         Any setting under ``daskmr:`` in Dask's configuration, as ``num_mappers=4``.
 
@@ -254,7 +259,11 @@ def mapreduce(
     if delete_data and output is None:
         raise InputError("delete_data needs an output: a result in memory ends with this process.")
     target: OutputFile | None = None
-    with given(aws_key, aws_secret_key, config.aws_profile), ExitStack() as stack:
+    with (
+        given(aws_key, aws_secret_key, config.aws_profile),
+        Collector(watcher) as collector,
+        ExitStack() as stack,
+    ):
         with deferred():
             run_dir = RunDir.create(config.work_dir)
             remains: list[Callable[[], object]] = [run_dir.remove]
@@ -275,7 +284,8 @@ def mapreduce(
         if config.scheduler is not None:
             client = places.enter_context(existing_scheduler(config.scheduler, config))
         stack.enter_context(stores_closed())
-        inputs = find_inputs(data_dir, schema, config, on_listing)
+        listeners = [collector.listing, *([on_listing] if on_listing is not None else [])]
+        inputs = find_inputs(data_dir, schema, config, partial(_each, listeners))
         _at_end(stack, inputs.sweep)
         _refuse_input_as_output(inputs, target)
         if not inputs.listing.files and not config.allow_empty:
@@ -283,7 +293,18 @@ def mapreduce(
         listed = time.time()
         if deployment is not None:
             client = places.enter_context(deployment.started(security_of(config)))
-        run = _Run(job, config, inputs, run_dir, target is None, profile, client, inline, remains)
+        run = _Run(
+            job,
+            config,
+            inputs,
+            run_dir,
+            target is None,
+            profile,
+            client,
+            inline,
+            remains,
+            collector,
+        )
         run.timings["list"] = listed - started
         run.timings["start"] = time.time() - listed
         outcome = run.execute()
@@ -296,7 +317,13 @@ def mapreduce(
     if delete_data:
         result.deleted = _delete_input(inputs, outcome.tally, target)
     result.timings["total"] = time.time() - started
+    collector.end(result)
     return result
+
+
+def _each(functions: Iterable[Callable[..., object]], *arguments: Any) -> None:
+    for function in functions:
+        function(*arguments)
 
 
 def _refuse_to_overwrite(output: str | os.PathLike[str], *sources: Any) -> None:
@@ -403,6 +430,7 @@ class _Run:
     client: Any
     inline: bool
     remains: list[Callable[[], object]]
+    collector: Collector
     timings: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     away: Away | None = None
@@ -413,22 +441,55 @@ class _Run:
     def execute(self) -> _Outcome:
         """Map, merge and reduce; what it costs is in `timings`."""
         plan = self._plan()
+        self.collector.begin(self._announced(plan))
         before = time.time()
         connected = connect(
             self.config,
             len(plan),
             client=self.client,
-            inline=self.inline or not self.inputs.listing.files,
+            inline=self._is_inline,
             run_dir=self.run_dir.path,
         )
         with connected as session, self._reached(session):
             self.timings["start"] += time.time() - before
             self.notes = session.notes
-            outcome = self._outcome(self._compute(session, plan))
+            dashboard = self.config.dashboard != "off"
+            with self.collector.following(session, self.run_dir.path, self.away, dashboard):
+                outcome = self._outcome(self._compute(session, plan))
         # No task can be tried again now, so none needs its input again: the disk has room for the
         # output where the segments were.
         self.run_dir.remove_segments()
         return outcome
+
+    @property
+    def _is_inline(self) -> bool:
+        return self.inline or not self.inputs.listing.files
+
+    def _announced(self, plan: list[Partition]) -> Plan:
+        """Say what will be done."""
+        inputs, files = self.inputs, self.inputs.listing.files
+        remote = [file.size for file in files if file.is_remote]
+        to_fetch = len(remote) - inputs.cached
+        reduces = self.job.reduce is not None
+        buckets = self._buckets()[0] if reduces else 0
+        phases = {
+            "fetch": to_fetch > 0,
+            "merge": reduces,
+            "reduce": reduces,
+            "write": not self.items,
+        }
+        return Plan(
+            job=self.job.name,
+            phases=tuple(name for name in PHASES if phases.get(name, True)),
+            files=len(files),
+            bytes=sum(file.size for file in files),
+            to_fetch=to_fetch,
+            bytes_to_fetch=sum(remote) - inputs.cached_bytes,
+            partitions=len(plan),
+            merges=(len(plan) - 1) * (buckets + 1) if reduces else 0,
+            buckets=buckets,
+            inline=self._is_inline,
+        )
 
     @contextlib.contextmanager
     def _reached(self, session: Session) -> Iterator[None]:
@@ -517,6 +578,7 @@ class _Run:
             away=self.away,
             on_cluster=self.on_cluster,
             skip_poison=config.skip_poison_files,
+            watched=self.collector.watched,
         )
 
     def _mapped(self, plan: list[Partition]) -> Any:
@@ -537,7 +599,7 @@ class _Run:
         if job.reduce is None:
             return runs
         buckets, reducers = self._buckets()
-        merge = Pinned(Merge(job, self.run_dir.path, self.away))
+        merge = Pinned(Merge(job, self.run_dir.path, self.away, self.collector.watched))
         folded = runs.foldby(itemgetter(0), never_met, combine=merge, split_every=_SPLIT_EVERY)
         reduce_task = ReduceTask(
             job=job,
@@ -547,6 +609,7 @@ class _Run:
             profile=self.profile,
             part_bytes=_part_bytes(config, buckets),
             away=self.away,
+            watched=self.collector.watched,
         )
         if reducers > 1:
             folded = folded.repartition(npartitions=reducers)
@@ -734,11 +797,16 @@ def _write_output(outcome: _Outcome, run: _Run, target: OutputFile) -> str | Non
     """Write the output and the bad records, and put both in place; an old one goes in one step."""
     if outcome.parts:
         target.write("".join(outcome.parts[0].header))
+    done, total = 0, outcome.keys if run.job.reduce else len(outcome.parts)
+    run.collector.wrote(done, total)
     # Those of a map-only job stand one after the other, so each can go before the next is read.
     batches = [outcome.parts] if run.job.reduce else [(part,) for part in outcome.parts]
     for parts in batches:
         for written in merge_parts(parts):
             target.write("".join(written))
+            done += len(written) if run.job.reduce else 0
+            run.collector.wrote(done, total)
+        done += 0 if run.job.reduce else 1
         _remove(parts)
     target.close()
     bad_path = beside(target.name, ".bad.jsonl")

@@ -20,6 +20,7 @@ from daskmr.job import Job
 from daskmr.marks import Marker
 from daskmr.memory import OutOfMemory
 from daskmr.parts import Part, PartWriter
+from daskmr.progress import Counts, Reporter, report_merge
 from daskmr.runs import Run, SpilledValues, merge_runs, read_groups, unites
 from daskmr.tally import Profile, Span, Tallies
 
@@ -50,6 +51,8 @@ class ReduceTask:
         Bytes of output that travel in memory, a bucket.
     away : Away or None
         What takes the place of the run's folder where the workers do not see it.
+    watched : bool
+        Somebody looks at how far it is.
     """
 
     job: Job
@@ -59,6 +62,7 @@ class ReduceTask:
     profile: bool
     part_bytes: int
     away: Away | None = None
+    watched: bool = False
 
     def here(self) -> ReduceTask:
         """The same with the folder of this host."""
@@ -106,11 +110,18 @@ class Merge:
         The run's folder.
     away : Away or None
         What takes its place where the workers do not see it.
+    watched : bool
+        Somebody looks at how far it is.
     """
 
     job: Job
     run_dir: str
     away: Away | None = None
+    watched: bool = False
+
+    def folder(self) -> str:
+        """The run's folder, or what takes its place on this host."""
+        return self.run_dir if self.away is None else self.away.folder()
 
     def __call__(self, first: tuple[int, Any], second: tuple[int, Any]) -> tuple[int, Any]:
         """Merge `second` into a copy of `first`, which stands before it in input order."""
@@ -125,11 +136,13 @@ def never_met(first: Any, second: Any) -> Any:
 @guarded
 def _merge(task: Merge, first: tuple[int, Any], second: tuple[int, Any]) -> tuple[int, Any]:
     bucket, content = first
+    if task.watched:
+        report_merge(task.run_dir, bucket, task.folder)
     if isinstance(content, Tallies):
         return bucket, content + second[1]
     if task.job.combine is None or not unites(content, second[1]):
         return bucket, merge_runs(content, second[1], None)
-    run_dir = task.away.folder() if task.away is not None else task.run_dir
+    run_dir = task.folder()
     with task.job.activate(), Marker(run_dir, "merge", bucket) as marker:
         refuse_third_try(marker, run_dir, "")
         return bucket, merge_runs(content, second[1], combiner_of(task.job, marker.key))
@@ -158,7 +171,9 @@ def reduce_buckets(
     ):
         refuse_third_try(marker, task.run_dir, "")
         reducer = _Reducer(task, marker)
-        parts = tuple(map(reducer.reduce, runs.values()))
+        run_dir = task.run_dir if task.watched else None
+        with Reporter(run_dir, "reduce", min(runs, default=0), reducer.counts) as reporter:
+            parts = tuple(reducer.reduce(run, reporter) for run in runs.values())
     return [Reduced(parts, reducer.keys, tallies, Span(started, time.time()), profiling.profile)]
 
 
@@ -171,11 +186,19 @@ class _Reducer:
         self.context = ItemContext() if task.items else TextContext()
         self.header = set_up(task.job, self.context)
         self.keys = 0
+        self.buckets_done = 0
 
-    def reduce(self, run: Run) -> Part:
+    def counts(self) -> Counts:
+        """How far it is."""
+        return Counts(files=self.buckets_done, records=self.keys)
+
+    def reduce(self, run: Run, reporter: Reporter) -> Part:
+        """Reduce one bucket."""
+        reporter.step(0)
         part = PartWriter(self.task.parts, self.task.part_bytes, self.header)
         try:
             self._reduce_into(part, run)
+            self.buckets_done += 1
             return part.finish()
         except BaseException:
             part.discard()

@@ -61,6 +61,7 @@ DEFAULTS: dict[str, Any] = {
     "tls_key": None,
     "local_tls": False,
     "worker_timeout": 300.0,
+    "dashboard": None,
 }
 PRINT_COMBINE_SIZE = "from daskmr.config import load_config; print(load_config().combine_size)"
 
@@ -217,3 +218,32 @@ def test_bad_option_names_the_setting() -> None:
 def test_unknown_option_names_those_there_are() -> None:
     with pytest.raises(InputError, match=r"Unknown option 'combinesize'.*combine_size"):
         load_config(combinesize=5)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        (":8787", "127.0.0.1:8787"),
+        ("localhost:0", "127.0.0.1:0"),
+        ("127.0.0.2:8787", "127.0.0.2:8787"),
+        ("[::1]:8787", "[::1]:8787"),
+        (8787, "127.0.0.1:8787"),
+        ("off", "off"),
+        (False, "off"),
+        (None, None),
+    ],
+)
+def test_where_the_dashboard_listens(given: object, meant: str | None) -> None:
+    assert load_config(dashboard=given).dashboard == meant
+
+
+@pytest.mark.parametrize("given", ["0.0.0.0:8787", "10.0.0.1:8787", "host:8787", "[::]:80"])
+def test_a_dashboard_for_all_the_world_is_refused(given: str) -> None:
+    with pytest.raises(InputError, match="must be an address of this machine alone"):
+        load_config(dashboard=given)
+
+
+@pytest.mark.parametrize("given", ["", "on", "localhost", ":99999", ":x"])
+def test_a_dashboard_that_is_no_address_is_refused(given: str) -> None:
+    with pytest.raises(InputError, match="The setting dashboard cannot be"):
+        load_config(dashboard=given)
