@@ -19,6 +19,7 @@ from typing import Any
 from daskmr.keys import canonical
 
 __all__ = [
+    "COUNTED",
     "HUGE",
     "LARGE",
     "CombineContext",
@@ -53,6 +54,11 @@ _MANY = 64  # values below `HUGE`
 _CLOCKS = frozenset((datetime.datetime, datetime.time))  # atoms, unless their zone is none
 _STANDARD = ("builtins", "datetime", "zoneinfo")
 
+
+COUNTED = "counted"  # stands in `hurry` for counts, which wait for the end of the record
+
+_MOST_COUNTERS = 1000  # in one task: names are for people to read, and travel with every result
+_LONGEST_NAME = 200
 
 HUGE = 1 << 18  # bytes of one value, or line, that is not to wait for others
 LARGE = 4096  # bytes from which on the size of a value counts by itself, not by that of a sample
@@ -124,7 +130,82 @@ def dumps(value: Any) -> bytes:
         return blob  # type: ignore[no-any-return]
 
 
-class MapContext:
+class CounterError(TypeError):
+    """`context.counter` was called with what it cannot count; no ValueError, as no record is bad."""
+
+
+class _Counting:
+    """``context.counter``, and taking back what a record has counted that turns out to be bad.
+
+    Whoever calls the user's function keeps or drops what has been counted before the next record;
+    `COUNTED` in `hurry` says that there is something.
+    """
+
+    __slots__ = ()
+
+    counted: dict[tuple[str, str], int]
+    counters: dict[tuple[str, str], int]
+    hurry: list[Any]
+
+    def counter(self, group: str, name: str, n: int = 1) -> None:
+        """Add `n` to the counter `name` of `group`, which the summary shows.
+
+        The sum over the whole job is exact: a task that is tried again counts once, and a record
+        that turns out to be bad does not count.
+        """
+        counted = self.counted
+        if type(group) is not str or type(name) is not str or type(n) is not int:
+            check_counter(group, name, n)
+            group, name, n = str(group), str(name), int(n)
+        known = counted.get((group, name))
+        if known is None:
+            check_counter(group, name, n)
+            self._check_number(group, name)
+            if not counted:
+                self.hurry.append(COUNTED)
+            known = 0
+        counted[group, name] = known + n
+
+    def _check_number(self, group: str, name: str) -> None:
+        counters, counted = self.counters, self.counted
+        if len(counters) + len(counted) < _MOST_COUNTERS or (group, name) in counters:
+            return
+        if len(counters.keys() | counted.keys()) >= _MOST_COUNTERS:
+            raise CounterError(
+                f"There are more than {_MOST_COUNTERS:,} counters, the last one being {group!r}, "
+                f"{name!r}. Counters are a few figures for people to read; what there are many of "
+                "belongs in the output: context.write(key, 1)."
+            )
+
+    def keep_counts(self) -> None:
+        """Take what has been counted for certain."""
+        counters = self.counters
+        for name, n in self.counted.items():
+            counters[name] = counters.get(name, 0) + n
+        self.counted.clear()
+
+
+def check_counter(group: Any, name: Any, n: Any) -> None:
+    """Raise CounterError for arguments that ``context.counter`` does not take."""
+    for what, text in (("group", group), ("name", name)):
+        if not isinstance(text, str):
+            raise CounterError(
+                f"context.counter takes a group and a name as text, and the {what} is {text!r:.80}: "
+                'write context.counter("group", "name"), or str() of what it is.'
+            )
+        if len(text) > _LONGEST_NAME:
+            raise CounterError(
+                f"The {what} of a counter has {len(text):,} characters, more than {_LONGEST_NAME}; it "
+                f"begins with {text[:40]!r}."
+            )
+    if not isinstance(n, int):
+        raise CounterError(
+            f"context.counter adds whole numbers, and was given {n!r:.80} for {group!r}, {name!r}: "
+            'write context.counter("group", "name", 2).'
+        )
+
+
+class MapContext(_Counting):
     """What `map` writes to when the job reduces: straight into the groups of the partition.
 
     Attributes
@@ -137,7 +218,9 @@ class MapContext:
         The keys of values that are larger than `LARGE`, with their sizes in bytes, until somebody
         clears the list; those of a record that was taken back may be among them.
     hurry : list
-        Not empty when much has been written, until somebody clears it.
+        Not empty when much has been written, or something counted, until somebody clears it.
+    counted, counters : dict
+        What the record has counted so far, and what those before it have.
 
     Examples
     --------
@@ -149,19 +232,18 @@ class MapContext:
     ({'a': [1, 3], 'b': [2]}, ['a', 'b', 'a'])
     """
 
-    __slots__ = ("groups", "hurry", "keys", "large", "write")
+    __slots__ = ("counted", "counters", "groups", "hurry", "keys", "large", "write")
 
     groups: defaultdict[Any, list[Any]]
     keys: list[Any]
     large: list[tuple[Any, int]]
-    hurry: list[None]
     write: Callable[[Any, Any], None]
 
     def __init__(self) -> None:
         groups: defaultdict[Any, list[Any]] = defaultdict(list)
         keys: list[Any] = []
         large: list[tuple[Any, int]] = []
-        hurry: list[None] = []
+        hurry: list[Any] = []
         atoms = _ATOMS
 
         def note(key: Any, size: int) -> None:
@@ -189,9 +271,12 @@ class MapContext:
         self.large = large
         self.hurry = hurry
         self.write = write
+        self.counted = {}
+        self.counters = {}
 
     def take_back(self, mark: int) -> None:
-        """Undo what was written since `keys` had the length `mark`."""
+        """Undo what was written since `keys` had the length `mark`, and what was counted."""
+        self.counted.clear()
         groups, keys = self.groups, self.keys
         for key in reversed(keys[mark:]):
             values = groups[key]
@@ -206,7 +291,10 @@ class MapContext:
                 f"context.{name} writes to the output, so it belongs in reduce (or in the map of a "
                 "job without reduce). In this map use context.write(key, value)."
             )
-        raise AttributeError(f"the map context has no attribute {name!r}; it has write(key, value)")
+        raise AttributeError(
+            f"the map context has no attribute {name!r}; it has write(key, value) "
+            "and counter(group, name)"
+        )
 
 
 class CombineContext:
@@ -242,13 +330,17 @@ class CombineContext:
             )
         self.written.append(value if type(value) in _ATOMS else snapshot(value))
 
+    def counter(self, group: str, name: str, n: int = 1) -> None:
+        """Count nothing: how often combine runs is no property of the data."""
+        check_counter(group, name, n)
+
 
 class CombineError(TypeError):
     """`combine` wrote what would lose or misplace data."""
 
 
-class _Separated:
-    """Separators that `setup_reduce` may set, and checking them."""
+class _Separated(_Counting):
+    """Separators that `setup_reduce` may set, and checking them; counting."""
 
     field_separator = "\t"
     record_separator = "\n"
@@ -272,7 +364,9 @@ class TextContext(_Separated):
     written : list of str
         What was written, until somebody clears it.
     hurry : list
-        Not empty when much has been written, until somebody clears it.
+        Not empty when much has been written, or something counted, until somebody clears it.
+    counted, counters : dict
+        As those of a `MapContext`.
 
     Examples
     --------
@@ -286,7 +380,9 @@ class TextContext(_Separated):
 
     def __init__(self) -> None:
         self.written: list[str] = []
-        self.hurry: list[None] = []
+        self.hurry = []
+        self.counted = {}
+        self.counters = {}
         self._append = self.written.append
         self._csv = csv.writer(_Sink(self._add))
 
@@ -316,7 +412,7 @@ class ItemContext(_Separated):
 
     Attributes
     ----------
-    written, hurry : list
+    written, hurry, counted, counters
         As those of a `TextContext`.
     size : int
         Bytes of what is large in `written`, until somebody sets it back.
@@ -332,7 +428,9 @@ class ItemContext(_Separated):
 
     def __init__(self) -> None:
         self.written: list[Any] = []
-        self.hurry: list[None] = []
+        self.hurry = []
+        self.counted = {}
+        self.counters = {}
         self.size = 0
         self._csv = csv.writer(_Sink(self._add_row))
 

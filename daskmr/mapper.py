@@ -15,17 +15,25 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from daskmr.away import Away, Shelf, describe_worker
+from daskmr.away import Away, Shelf, describe_worker, worker_name
 from daskmr.calls import Profiling, combiner_of, set_up
-from daskmr.contexts import ItemContext, MapContext, TextContext
+from daskmr.contexts import COUNTED, ItemContext, MapContext, TextContext
 from daskmr.deaths import refuse_poison, refuse_third_try
 from daskmr.errors import DaskMRError, TaskFailed
 from daskmr.failures import guarded, is_interruption, shortened, user_failure
+from daskmr.history import HotKey, TaskSpan
 from daskmr.inputs import Remote
 from daskmr.job import Job
 from daskmr.listing import InputFile
 from daskmr.marks import Marker, describe_line, describe_reading
-from daskmr.memory import OutOfMemory, describe_size, limit, limit_for_line, longest_line
+from daskmr.memory import (
+    OutOfMemory,
+    describe_size,
+    held_by_task,
+    limit,
+    limit_for_line,
+    longest_line,
+)
 from daskmr.partition import Partition
 from daskmr.parts import Part, PartWriter
 from daskmr.progress import Counts, Reporter
@@ -57,6 +65,7 @@ _CHUNKS = 16  # chunks of input (1 MiB) after which it is, however few they are
 _SAVED_AT_MOST = 10_000  # bad records that one partition saves
 _LOOK_SECONDS = 0.05  # between two looks at the memory that the process holds
 NOTHING: Mapping[str, str] = {}
+_ONLY_COUNTED = [COUNTED]
 _GC_THRESHOLD = 100_000  # new containers between collections: a fold makes millions that stay
 
 
@@ -278,6 +287,7 @@ class _Attempt:
         self.fetched: int = before.fetched if before else 0
         self.fetched_bytes: int = before.fetched_bytes if before else 0
         self.notes: dict[str, None] = before.notes if before else {}
+        self.waited: float = before.waited if before else 0.0
         self.file: InputFile = partition.files[0] if partition.files else InputFile("", 0, ())
         self.place = ""
         self.line = 0
@@ -302,10 +312,24 @@ class _Attempt:
         started = time.time()
         with Profiling(self.task.profile) as profiling:
             results = self._map_all()
-        mapped = self._wanted()
+        mapped, ended = self._wanted(), time.time()
+        size = sum(f.size for f in mapped)
+        span = TaskSpan(
+            "map",
+            self.partition.index,
+            worker_name(),
+            started,
+            ended,
+            files=len(mapped),
+            bytes=size,
+            records=self.records,
+            spilled=self.sink.spilled,
+            waited=self.waited,
+            memory=held_by_task(),
+        )
         tally = Tally(
             files=len(mapped),
-            bytes=sum(f.size for f in mapped),
+            bytes=size,
             records=self.records,
             bad=dict(self.bad),
             bad_files=dict(self.bad_files),
@@ -320,8 +344,11 @@ class _Attempt:
             notes=tuple(self.notes),
             poisoned=tuple(self.poison.items()),
             spilled=self.sink.spilled,
-            mapping=Span(started, time.time()),
+            mapping=Span(started, ended),
             profile=profiling.profile,
+            tasks=(span,),
+            hot_keys=self.sink.hot_keys,
+            counters=self.sink.context.counters,
         )
         return [*results, (TALLY, tally)]
 
@@ -417,6 +444,7 @@ class _Attempt:
                     continue
                 marker.fetch(remote.locate(file.path))
                 self.reporter.begin(file.path, fetching=True)
+                before = time.monotonic()
                 try:
                     source = ahead.take(file)
                 except StoreError as error:
@@ -424,6 +452,7 @@ class _Attempt:
                         raise
                     self.missing[file.path] = str(error)
                 else:
+                    self.waited += time.monotonic() - before
                     yield file, source
 
     def _count_fetched(self, ahead: Prefetcher) -> None:
@@ -487,6 +516,7 @@ class _Attempt:
         user_map = self.task.job.map
         sink = self.sink
         context, pending, hurry, flush = sink.context, sink.pending, sink.hurry, sink.flush
+        hasten = sink.hasten
         number = 0
         line, reading = "", True
         failure: BaseException | None = None
@@ -512,8 +542,10 @@ class _Attempt:
                     except ValueError as error:
                         sink.take_back(mark)
                         self._bad(number, line, type(error).__name__, describe_exception(error))
-                    if mark >= sink.batch or hurry:
+                    if mark >= sink.batch:
                         flush()
+                    elif hurry:
+                        hasten()
                 reading = True
                 step(number)
                 # Over all files: to settle for each small one would cost much. Only the first line
@@ -591,11 +623,51 @@ class _Attempt:
             )
 
 
-class _GroupSink:
+class _Sink:
+    """Where goes what `map` writes and counts.
+
+    Attributes
+    ----------
+    context : MapContext, TextContext or ItemContext
+        What `map` writes to.
+    pending, hurry : list
+        What it has written that is still to be taken, and whether that must not wait.
+    batch : int
+        As many may wait.
+    spilled : int
+        Bytes written to segments.
+    hot_keys : tuple of HotKey
+        Keys with many values.
+    """
+
+    context: MapContext | TextContext | ItemContext
+    pending: list[Any]
+    hurry: list[Any]
+    batch: int
+    hot_keys: tuple[HotKey, ...] = ()
+
+    @property
+    def spilled(self) -> int:
+        return 0
+
+    def hasten(self) -> None:
+        """Do after a record what it says cannot wait."""
+        if self.hurry == _ONLY_COUNTED:
+            self.context.keep_counts()
+            self.hurry.clear()
+        else:
+            self.flush()
+
+    def flush(self) -> None:
+        """Take what is pending."""
+        raise NotImplementedError
+
+
+class _GroupSink(_Sink):
     """Where pairs go when the job reduces: into a Fold."""
 
     def __init__(self, task: MapTask) -> None:
-        self.context = MapContext()
+        self.context: MapContext = MapContext()
         self.pending: list[Any] = self.context.keys
         self.take_back = self.context.take_back
         self.hurry = self.context.hurry
@@ -609,6 +681,7 @@ class _GroupSink:
         return self._fold.spilled
 
     def flush(self) -> None:
+        self.context.keep_counts()
         self._fold.settle(self.pending, self.context.large)
         self.pending.clear()
         self.context.large.clear()
@@ -617,29 +690,32 @@ class _GroupSink:
 
     def finish(self) -> list[tuple[int, Any]]:
         runs: list[Run] = self._fold.finish()
+        self.hot_keys = self._fold.hot_keys
         return list(enumerate(runs))
 
     def discard(self) -> None:
         self._fold.discard()
 
 
-class _OutputSink:
+class _OutputSink(_Sink):
     """Where lines go when the job has no reduce: into a Part."""
 
     def __init__(self, task: MapTask) -> None:
-        self.context = ItemContext() if task.items else TextContext()
+        self.context: TextContext | ItemContext = ItemContext() if task.items else TextContext()
         header = set_up(task.job, self.context)
         self.pending: list[Any] = self.context.written
         self.hurry = self.context.hurry
         self._part = PartWriter(task.parts, task.part_bytes, header)
         self._items = task.items
-        self.spilled = 0
         self.batch = _FIRST_BATCH
+        self.context.keep_counts()  # those of `setup_reduce`, which no bad record takes back
 
     def take_back(self, mark: int) -> None:
+        self.context.counted.clear()
         del self.pending[mark:]
 
     def flush(self) -> None:
+        self.context.keep_counts()
         pending = self.pending
         if pending:
             written = list(pending) if self._items else ["".join(pending)]

@@ -23,6 +23,7 @@ __all__ = [
     "advice",
     "bounded",
     "describe_size",
+    "held_by_task",
     "limit",
     "limit_for_line",
     "longest_line",
@@ -82,10 +83,11 @@ class _Watch:
     exception can arrive where it has just been acquired.
     """
 
-    __slots__ = ("arrived", "ended", "most", "open", "request")
+    __slots__ = ("arrived", "ended", "held", "most", "open", "request")
 
     def __init__(self, most: float) -> None:
         self.most = most
+        self.held = 0
         self.arrived = self.ended = False
         self.renew()
 
@@ -220,6 +222,7 @@ def _check(held: int) -> float:
     room = math.inf
     for thread, watch in list(_watches.items()):
         room = min(room, watch.most - held)
+        watch.held = max(watch.held, held)
         if held >= watch.most and (request := watch.take()) is not None:
             _ask(thread)
             request.made = True
@@ -239,6 +242,12 @@ def resident() -> int:
 
         held: int = psutil.Process().memory_info().rss
         return held
+
+
+def held_by_task() -> int:
+    """Bytes that this process has held while the task of this thread ran, as far as was seen."""
+    watch = _watches.get(threading.get_ident())
+    return max(resident(), watch.held if watch is not None else 0)
 
 
 def peak() -> int:

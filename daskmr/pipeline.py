@@ -31,7 +31,8 @@ from daskmr.deaths import explain_death, explain_kills
 from daskmr.deploy import load_deployment
 from daskmr.errors import InputError, JobError, NothingMatchedError
 from daskmr.existing import choose, existing_scheduler, security_of
-from daskmr.history import PHASES
+from daskmr.history import PHASES, History
+from daskmr.hotkeys import with_counted
 from daskmr.inputs import Inputs, find_inputs, source_of
 from daskmr.interruption import deferred, finished, on_hard_exit
 from daskmr.job import Job, load_job
@@ -55,7 +56,7 @@ from daskmr.runs import Spilling
 from daskmr.schema import load_schema
 from daskmr.segments import Extent
 from daskmr.stores import stores_closed
-from daskmr.tally import BadRecord, Profile, Span, Tallies, Tally, merge_profiles
+from daskmr.tally import BadRecord, Profile, Span, Tallies, Tally
 from daskmr.versions import Pinned
 from daskmr.watching import Collector, Plan, Watcher
 from daskmr.workdir import RunDir
@@ -119,6 +120,10 @@ class Result:
         Those of which there was a local copy.
     notes : tuple of str
         What else there is to say of the input.
+    counters : dict of str to dict of str to int
+        What the script counted with ``context.counter(group, name)``: by group, then by name.
+    history : History
+        When each task ran, and which keys got the most values.
     """
 
     output: str | None
@@ -146,6 +151,8 @@ class Result:
     cached: int = 0
     cached_bytes: int = 0
     notes: tuple[str, ...] = ()
+    counters: dict[str, dict[str, int]] = field(default_factory=dict)
+    history: History = field(default=History(0.0, 0.0), repr=False)
     profile: Profile | None = field(default=None, repr=False)
     _parts: tuple[Part, ...] = field(default=(), repr=False)
     _job: Job | None = field(default=None, repr=False)
@@ -316,7 +323,15 @@ def mapreduce(
             weakref.finalize(result, remove)
     if delete_data:
         result.deleted = _delete_input(inputs, outcome.tally, target)
-    result.timings["total"] = time.time() - started
+    ended = time.time()
+    result.timings["total"] = ended - started
+    result.history = History(
+        started,
+        ended,
+        tasks=outcome.tally.tasks,
+        looks=collector.looks,
+        hot_keys=outcome.tally.hot_keys,
+    )
     collector.end(result)
     return result
 
@@ -414,7 +429,6 @@ class _Outcome:
     tally: Tally
     keys: int
     reducing: Span | None
-    profile: Profile | None
 
 
 @dataclass(slots=True)
@@ -703,19 +717,17 @@ class _Run:
         if self.job.reduce is None:
             parts = tuple(part for bucket, part in results if bucket != TALLY)
             tally = sum((t for bucket, t in results if bucket == TALLY), Tallies()).total()
-            return _Outcome(parts, tally, 0, None, tally.profile)
+            return _Outcome(parts, tally, 0, None)
         reduced: list[Reduced] = results
         tally = sum((r.tallies for r in reduced), Tallies()).total()
-        profile = tally.profile
-        for r in reduced:
-            profile = merge_profiles(profile, r.profile)
+        counted = sum((r.counted for r in reduced), Tally())
+        hot_keys = with_counted(tally.hot_keys, counted.hot_keys)
         spans = [r.reducing for r in reduced]
         return _Outcome(
             tuple(part for r in reduced for part in r.parts),
-            tally,
+            replace(tally + counted, hot_keys=hot_keys),
             sum(r.keys for r in reduced),
             Span(min(s.start for s in spans), max(s.end for s in spans)),
-            profile,
         )
 
 
@@ -778,10 +790,18 @@ def _write(outcome: _Outcome, run: _Run, target: OutputFile | None) -> Result:
         cached=run.inputs.cached,
         cached_bytes=run.inputs.cached_bytes,
         notes=run.inputs.notes + run.notes + tally.notes,
-        profile=outcome.profile,
+        counters=_by_group(tally.counters),
+        profile=tally.profile,
         _parts=outcome.parts if target is None else (),
         _job=run.job if target is None else None,
     )
+
+
+def _by_group(counters: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:
+    groups: dict[str, dict[str, int]] = {}
+    for (group, name), count in sorted(counters.items()):
+        groups.setdefault(group, {})[name] = count
+    return groups
 
 
 def _time_phases(timings: dict[str, float], outcome: _Outcome) -> None:

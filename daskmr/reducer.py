@@ -8,25 +8,29 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from functools import reduce as fold_left
-from operator import add
+from heapq import nlargest
+from operator import add, attrgetter
 from typing import Any
 
-from daskmr.away import Away, Shelf
+from daskmr.away import Away, Shelf, worker_name
 from daskmr.calls import Profiling, combiner_of, set_up
 from daskmr.contexts import ItemContext, TextContext
 from daskmr.deaths import refuse_third_try
 from daskmr.failures import guarded, is_interruption, shortened, user_failure
+from daskmr.history import HotKey, TaskSpan
+from daskmr.hotkeys import name_key
 from daskmr.job import Job
 from daskmr.marks import Marker
-from daskmr.memory import OutOfMemory
+from daskmr.memory import OutOfMemory, held_by_task
 from daskmr.parts import Part, PartWriter
 from daskmr.progress import Counts, Reporter, report_merge
 from daskmr.runs import Run, SpilledValues, merge_runs, read_groups, unites
-from daskmr.tally import Profile, Span, Tallies
+from daskmr.tally import Span, Tallies, Tally
 
 __all__ = ["Merge", "ReduceTask", "Reduced", "never_met", "reduce_buckets"]
 
 _BLOCK_BYTES = 1 << 20  # of a part, at most: the merge holds one block of every part
+_HOT_KEYS = 64  # that a task tells of
 _NONE = object()
 _LINE_COST = 150  # bytes that a key and its output take beside their characters
 
@@ -88,15 +92,15 @@ class Reduced:
         What was counted while mapping; complete in one of the tasks, empty in the others.
     reducing : Span
         When the task ran.
-    profile : dict or None
-        Its profile.
+    counted : Tally
+        What was counted while reducing, and the profile.
     """
 
     parts: tuple[Part, ...]
     keys: int
     tallies: Tallies
     reducing: Span
-    profile: Profile | None
+    counted: Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,14 +171,30 @@ def reduce_buckets(
     with (
         task.job.activate(),
         Profiling(task.profile) as profiling,
-        Marker(task.run_dir, "reduce", min(runs, default=0)) as marker,
+        Marker(task.run_dir, "reduce", first := min(runs, default=0)) as marker,
     ):
         refuse_third_try(marker, task.run_dir, "")
         reducer = _Reducer(task, marker)
         run_dir = task.run_dir if task.watched else None
-        with Reporter(run_dir, "reduce", min(runs, default=0), reducer.counts) as reporter:
+        with Reporter(run_dir, "reduce", first, reducer.counts) as reporter:
             parts = tuple(reducer.reduce(run, reporter) for run in runs.values())
-    return [Reduced(parts, reducer.keys, tallies, Span(started, time.time()), profiling.profile)]
+        reducer.context.keep_counts()
+    span = TaskSpan(
+        "reduce",
+        first,
+        worker_name(),
+        started,
+        time.time(),
+        records=reducer.keys,
+        memory=held_by_task(),
+    )
+    counted = Tally(
+        profile=profiling.profile,
+        tasks=(span,),
+        hot_keys=tuple(reducer.hot_keys),
+        counters=reducer.context.counters,
+    )
+    return [Reduced(parts, reducer.keys, tallies, Span(span.start, span.end), counted)]
 
 
 class _Reducer:
@@ -187,6 +207,7 @@ class _Reducer:
         self.header = set_up(task.job, self.context)
         self.keys = 0
         self.buckets_done = 0
+        self.hot_keys: list[HotKey] = []
 
     def counts(self) -> Counts:
         """How far it is."""
@@ -221,6 +242,7 @@ class _Reducer:
                 self.keys += 1
                 if type(values) is SpilledValues:  # what is written for each may be as much
                     values.on_page = partial(block.take, key)
+                    self._note_hot(key, values)
                 try:
                     user_reduce(key, values, context)
                 except BaseException as error:
@@ -238,6 +260,14 @@ class _Reducer:
         if failure is not None:
             raise user_failure(task.job, "reduce", where, failure)
         block.end()
+
+    def _note_hot(self, key: Any, values: SpilledValues) -> None:
+        """Note a key that certainly is hot, where its values are those that `map` wrote."""
+        if self.task.job.combine is None:
+            size = sum(extent.length for extent, _ in values.pages)
+            self.hot_keys.append(HotKey(name_key(key), len(values), size, exact=True))
+            if len(self.hot_keys) > 2 * _HOT_KEYS:
+                self.hot_keys = nlargest(_HOT_KEYS, self.hot_keys, attrgetter("values"))
 
 
 class _Block:

@@ -25,6 +25,8 @@ from typing import Any, overload
 
 from daskmr.away import Shelf
 from daskmr.contexts import LARGE, CombineContext, dumps
+from daskmr.history import HotKey
+from daskmr.hotkeys import KeySample, count_keys
 from daskmr.keys import bucket_of, canonical_all, sort_key, sorted_keys
 from daskmr.segments import Extent, SegmentWriter, read_frames
 
@@ -214,6 +216,9 @@ class Fold:
         self._grown = 0.0  # estimate for one value, combined ones among them
         self._writer: SegmentWriter | None = None
         self.spilled = 0  # bytes written to segments
+        self.hot_keys: tuple[HotKey, ...] = ()  # once it is finished
+        self._sample = KeySample()
+        self._whole = True  # whether `groups` holds all that was written
         self._extents: list[list[Extent]] = [[] for _ in range(spilling.buckets)]
 
     @property
@@ -237,10 +242,12 @@ class Fold:
         if not keys:
             return
         self._count_arrivals(keys)
+        self._sample.take(keys, self._key_size)
         for key, size in large:
             if key in self.groups:
                 self._large[key] = self._large.get(key, 0) + size
                 self._arrived += size
+                self._sample.take_large(key, size)
         self._uncombined += len(keys)
         if self._uncombined > max(_COMBINE_EVERY, 8 * len(self.groups)):
             self._combine()
@@ -253,6 +260,7 @@ class Fold:
         self._uncombined = 0
         if self._combiner is None:
             return
+        self._whole = False
         groups, size, refused = self.groups, self._combine_size, self._refused
         for key, values in groups.items():
             if len(values) >= size and len(values) >= refused.get(key, 0):
@@ -319,6 +327,7 @@ class Fold:
             extent = self._writer.write(frames)
             self._extents[bucket].append(extent)
             self.spilled += extent.length
+        self._whole = False
         groups.clear()
         self._refused.clear()
         self._large.clear()
@@ -326,6 +335,7 @@ class Fold:
     def finish(self) -> list[Run]:
         """Give one Run a bucket: all in memory while small, all in segments otherwise."""
         spilling = self._spilling
+        self.hot_keys = self._hottest()
         self._combine()
         held = self.held()
         if self._writer is not None or held > spilling.allowance:
@@ -339,6 +349,11 @@ class Fold:
             Run((_pack(keys, [groups[key] for key in keys]),) if keys else (b"",))
             for keys in _keys_by_bucket(groups, spilling.buckets)
         ]
+
+    def _hottest(self) -> tuple[HotKey, ...]:
+        size = self._value_size + _VALUE_COST
+        counted = count_keys(self.groups, size, self._large) if self._whole else None
+        return self._sample.hottest(size) if counted is None else counted
 
     def discard(self) -> None:
         """Remove what was spilled: this attempt failed."""

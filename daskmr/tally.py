@@ -5,13 +5,17 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import zstandard
+
+from daskmr.history import HotKey, TaskSpan
+from daskmr.hotkeys import merge_hot_keys
 
 __all__ = ["BadRecord", "Span", "Tallies", "Tally", "add_counts", "merge_profiles"]
 
 Profile = dict[Any, Any]
+_Name = TypeVar("_Name")
 
 _NOTES = 20
 _SAVED_AT_MOST = 10_000  # bad records: those that are short take more beside their bytes
@@ -83,6 +87,12 @@ class Tally:
         Files left out whole since they killed their worker, and how.
     spilled : int
         Bytes written to segments.
+    counters : Mapping[(str, str), int]
+        What the script counted, by group and name.
+    tasks : tuple of TaskSpan
+        The tasks themselves.
+    hot_keys : tuple of HotKey
+        Keys with many values, the hottest first.
     """
 
     files: int = 0
@@ -103,6 +113,9 @@ class Tally:
     fetched_bytes: int = 0
     notes: tuple[str, ...] = ()
     poisoned: tuple[tuple[str, str], ...] = ()
+    counters: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    tasks: tuple[TaskSpan, ...] = ()
+    hot_keys: tuple[HotKey, ...] = ()
 
     @property
     def bad_records(self) -> int:
@@ -134,6 +147,9 @@ class Tally:
             fetched_bytes=self.fetched_bytes + other.fetched_bytes,
             notes=(self.notes + other.notes)[:_NOTES],
             poisoned=self.poisoned + other.poisoned,
+            counters=add_counts(self.counters, other.counters),
+            tasks=self.tasks + other.tasks,
+            hot_keys=merge_hot_keys(self.hot_keys, other.hot_keys),
         )
 
 
@@ -196,7 +212,7 @@ def _union(first: Span | None, second: Span | None) -> Span | None:
     return first | second if first and second else first or second
 
 
-def add_counts(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:
+def add_counts(first: Mapping[_Name, int], second: Mapping[_Name, int]) -> dict[_Name, int]:
     """Add two mappings of counts.
 
     >>> add_counts({"a": 1}, {"a": 2, "b": 3})

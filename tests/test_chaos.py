@@ -1,4 +1,4 @@
-"""Workers are lost at random moments, and no output shows it.
+"""Workers are lost at random moments, and neither output nor counters show it.
 
 ``pytest -m slow -s tests/test_chaos.py`` prints a table. The seed of a run tells all that chance
 decides in it, but not when the machine does what.
@@ -32,6 +32,7 @@ SCRIPT = """
 import os, time
 LOG = {log!r}
 def map(key, dims, value, context):
+    context.counter("map", "records")
     if key == "first":
         with open(LOG, "a") as log:
             log.write(value + "\\n")
@@ -43,6 +44,7 @@ def combine(key, values, context):
     context.write(key, sum(values))
 def reduce(key, values, context):
     time.sleep(0.002)
+    context.counter("reduce", "keys")
     context.write(key, sum(values))
 """
 
@@ -115,7 +117,8 @@ class Chaos:
             over.set()
             striker.join()
         counted = (result.files, result.records, result.bad_records, len(result.poisoned))
-        if output != self.quiet or counted != (FILES, 201 * FILES, 0, 0):
+        exact = result.counters == {"map": {"records": 201 * FILES}, "reduce": {"keys": 41}}
+        if output != self.quiet or counted != (FILES, 201 * FILES, 0, 0) or not exact:
             self.wrong.append(seed)
 
     def row(self, name: str) -> str:

@@ -192,8 +192,8 @@ def test_combine_stands_before_reduce(place: Place) -> None:
 
 def test_a_profile_is_taken_when_it_is_asked_for(place: Place) -> None:
     runs = place.runs([("a", 1), ("b", 1)])
-    assert place.reduce(*runs).profile is None
-    profile = place.reduce(*runs, profile=True).profile
+    assert place.reduce(*runs).counted.profile is None
+    profile = place.reduce(*runs, profile=True).counted.profile
     assert profile is not None
     assert {function[2]: counts[1] for function, counts in profile.items()}["listed"] == 2
 

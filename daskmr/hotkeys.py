@@ -1,0 +1,156 @@
+"""Which keys get the most values: estimated from a sample, as counting all would cost time.
+
+Every 61st pair that a mapper writes is looked at. What travels are the names of a few keys.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from daskmr.history import HotKey
+from daskmr.tracebacks import shorten
+
+__all__ = ["KeySample", "count_keys", "merge_hot_keys", "name_key", "with_counted"]
+
+_STRIDE = 61  # a prime, which periods of the input are not likely to be multiples of
+_HELD = 4096  # keys that a sample holds at most
+_HELD_BYTES = 4 << 20  # and fewer when they are long
+_KEPT = 256  # of those, when there are too many
+_EACH = 16  # keys that a partition tells of
+_ALL = 64  # keys that are told of in all
+_COUNTED = 1024  # keys of a partition that are few enough to look at each
+_NAME = 120  # characters
+_GAP = " ... ({:,} characters) ... "
+
+
+def name_key(key: Any) -> str:
+    """Return the ``repr`` of a key, of a long one its beginning and its end.
+
+    >>> name_key(("a", 1))
+    "('a', 1)"
+    """
+    if isinstance(key, str | bytes) and len(key) > 4 * _NAME:  # an escape takes four
+        head, tail = key[:_NAME], key[-_NAME:]
+        return shorten(repr(head + tail), _NAME, " ... ")  # type: ignore[operator]
+    return shorten(repr(key), _NAME, _GAP)
+
+
+class KeySample:
+    """Counts every 61st of the keys that it is given.
+
+    Examples
+    --------
+    >>> sample = KeySample()
+    >>> for _ in range(100):
+    ...     sample.take(["a", "b", "a"] * 61, 10.0)
+    >>> [(hot.key, hot.values) for hot in sample.hottest(8.0)]
+    [("'a'", 12200), ("'b'", 6100)]
+    """
+
+    def __init__(self) -> None:
+        self._hits: Counter[Any] = Counter()
+        self._large: Counter[Any] = Counter()  # bytes of large values
+        self._next = 0  # place of the next one among the keys that come
+
+    def take(self, keys: list[Any], key_size: float) -> None:
+        """Look at some of `keys`, the keys of pairs, that take some `key_size` bytes each."""
+        hits = self._hits
+        hits.update(keys[self._next :: _STRIDE])
+        self._next = (self._next - len(keys)) % _STRIDE
+        if len(hits) > _HELD or len(hits) * key_size > _HELD_BYTES:
+            self._hits = _pruned(hits, key_size)
+
+    def take_large(self, key: Any, size: int) -> None:
+        """Count the bytes of a value that is large."""
+        large = self._large
+        large[key] += size
+        if len(large) > _KEPT:
+            self._large = Counter(dict(large.most_common(_KEPT // 2)))
+
+    def hottest(self, value_size: float) -> tuple[HotKey, ...]:
+        """Return the keys with the most values, and those with the most bytes of large values."""
+        hits, large = self._hits, self._large
+        chosen = dict.fromkeys(key for key, _ in hits.most_common(_EACH))
+        chosen.update(dict.fromkeys(key for key, _ in large.most_common(_EACH)))
+        return tuple(
+            HotKey(
+                name_key(key),
+                max(1, _STRIDE * hits[key]),
+                int(_STRIDE * hits[key] * value_size) + large[key],
+            )
+            for key in chosen
+        )
+
+
+def _pruned(hits: Counter[Any], key_size: float) -> Counter[Any]:
+    kept = max(1, min(_KEPT, int(_HELD_BYTES / 2 / max(key_size, 1.0))))
+    return Counter(dict(hits.most_common(kept)))
+
+
+def count_keys(
+    groups: Mapping[Any, list[Any]], value_size: float, large: Mapping[Any, int]
+) -> tuple[HotKey, ...] | None:
+    """Return the hottest of groups that hold all values, or ``None`` where the keys are too many.
+
+    >>> [hot.values for hot in count_keys({"a": [1], "b": [1, 1]}, 8.0, {})]
+    [2, 1]
+    """
+    if len(groups) > _COUNTED:
+        return None
+    top = heapq.nlargest(_EACH, groups.items(), key=lambda group: len(group[1]))
+    complete = len(groups) <= _EACH
+    return tuple(
+        HotKey(
+            name_key(key),
+            len(values),
+            int(len(values) * value_size) + large.get(key, 0),
+            exact=complete,
+        )
+        for key, values in top
+    )
+
+
+def merge_hot_keys(first: tuple[HotKey, ...], second: tuple[HotKey, ...]) -> tuple[HotKey, ...]:
+    """Add up what two sets of partitions tell of.
+
+    Where a key is not told of, it may have had some values nevertheless; so figures stay exact only
+    while both tell of all of their keys.
+
+    >>> merge_hot_keys((HotKey("a", 2, 16, True),), (HotKey("a", 3, 24, True),))
+    (HotKey(key='a', values=5, bytes=40, exact=True),)
+    """
+    if not first or not second:
+        return first or second
+    both: dict[str, HotKey] = {}
+    exact = True
+    for hot in (*first, *second):
+        exact = exact and hot.exact
+        known = both.get(hot.key)
+        if known is not None:
+            hot = replace(hot, values=hot.values + known.values, bytes=hot.bytes + known.bytes)
+        both[hot.key] = hot
+    exact = exact and len(both) <= _ALL
+    return tuple(replace(hot, exact=exact) for hot in _top(both.values()))
+
+
+def with_counted(estimated: tuple[HotKey, ...], counted: Iterable[HotKey]) -> tuple[HotKey, ...]:
+    """Put what reducers have counted, each key in one of them, in place of estimates."""
+    best = {hot.key: hot for hot in estimated}
+    for hot in counted:
+        known = best.get(hot.key)
+        best[hot.key] = replace(hot, bytes=max(hot.bytes, known.bytes if known else 0))
+    return tuple(_top(best.values()))
+
+
+def _top(keys: Iterable[HotKey]) -> list[HotKey]:
+    """Sort by values; of too many, keep those that have most values, and most bytes."""
+    ordered = sorted(keys, key=lambda hot: (-hot.values, -hot.bytes, hot.key))
+    if len(ordered) <= _ALL:
+        return ordered
+    heavy = heapq.nlargest(_ALL // 4, ordered, key=lambda hot: hot.bytes)
+    kept = set(ordered[: _ALL - len(heavy)]) | set(heavy)
+    return [hot for hot in ordered if hot in kept]
