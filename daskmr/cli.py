@@ -12,7 +12,7 @@ import click
 
 from daskmr._version import __version__
 from daskmr.cache_commands import cache
-from daskmr.errors import DaskMRError, Interrupted
+from daskmr.errors import DaskMRError, Interrupted, JobError
 from daskmr.options import GroupedCommand, job_options
 
 __all__ = ["main"]
@@ -87,20 +87,31 @@ def _run(
 
     from daskmr.pipeline import mapreduce
     from daskmr.report import summarise
+    from daskmr.watching import Watcher
 
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD)  # more is imported when a cluster is started
     gc.enable()
 
     line = None if quiet or not sys.stderr.isatty() else _ListingLine()
-    try:
-        result = mapreduce(
-            script, output=output, inline=inline, stdout=stdout, on_listing=line, **options
-        )
-    finally:
-        if line is not None:
-            line.clear()
-    stdout.flush()
+    told = options.pop("report"), script, output, options["input_filter"]
+    with _reporting(*told) as report:
+        try:
+            result = mapreduce(
+                script,
+                output=output,
+                inline=inline,
+                stdout=stdout,
+                on_listing=line,
+                watcher=None if report is None else Watcher(),
+                **options,
+            )
+        finally:
+            if line is not None:
+                line.clear()
+        stdout.flush()
+        if report is not None:
+            report.tell(result)
     with suppress(OSError):  # the result is in place, whether or not anybody can be told
         if options["profile"]:
             click.echo(f"profile  {_write_profile(result, output)}", err=True)
@@ -126,6 +137,54 @@ class _ListingLine:
         with suppress(OSError):  # nobody may be there to be told
             sys.stderr.write(f"\r{text}\x1b[K")
             sys.stderr.flush()
+
+
+class _Reporting:
+    """Writes the report; what hinders it is told, as the output is in place."""
+
+    def __init__(self, file: Any) -> None:
+        from daskmr.htmlreport import describe_command
+
+        self._file = file
+        self._command = describe_command([os.path.basename(sys.argv[0]), *sys.argv[1:]])
+
+    def tell(self, result: Any) -> None:
+        from daskmr.htmlreport import render_report
+
+        self._put(render_report(result, command=self._command))
+
+    def tell_of_failure(self, error: DaskMRError, script: str) -> None:
+        from daskmr.htmlreport import render_failure
+
+        name = os.path.splitext(os.path.basename(script))[0]
+        self._put(render_failure(error, name, command=self._command))
+
+    def _put(self, page: str) -> None:
+        with suppress(OSError):
+            try:
+                self._file.put(page)
+            except JobError as error:
+                click.echo(f"report   cannot be written: {error}", err=True)
+            else:
+                click.echo(f"report   {self._file.name}", err=True)
+
+
+@contextmanager
+def _reporting(
+    path: str | None, script: str, output: str, input_filter: str | None
+) -> Iterator[_Reporting | None]:
+    """Open the report, where one is wanted; a job that fails is reported too."""
+    if path is None:
+        yield None
+        return
+    from daskmr.htmlreport import ReportFile
+
+    reporting = _Reporting(ReportFile(path, script, output, input_filter))
+    try:
+        yield reporting
+    except JobError as error:
+        reporting.tell_of_failure(error, script)
+        raise
 
 
 def _write_profile(result: Any, output: str) -> str:

@@ -90,6 +90,8 @@ def draw(charts: dict[str, Chart | None]) -> dict[str, Picture]:
         name: Picture(name, title, hint, make()) for name, (title, hint, make) in makers.items()
     }
     for name, picture in pictures.items():
+        picture.figure.name = name
+    for name, picture in pictures.items():
         chart = charts.get(name)
         if chart is not None:
             _fill(picture.figure, chart)

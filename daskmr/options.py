@@ -191,6 +191,11 @@ _GROUPS: dict[str, list[_Option]] = {
         ),
         click.option("-q", "--quiet", is_flag=True, help="Show no progress and no summary."),
         click.option(
+            "--report",
+            metavar="FILE",
+            help="Write an HTML page with pictures of the run, and where time was lost.",
+        ),
+        click.option(
             "--dashboard",
             metavar="ADDRESS|off",
             help="Where Dask's dashboard listens, as :8787, at once.  [default: any port, after 5 s]",

@@ -6,25 +6,14 @@ import heapq
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from daskmr.units import format_bytes
+
 if TYPE_CHECKING:
     from daskmr.pipeline import Result
 
 __all__ = ["format_bytes", "summarise"]
 
 _NAMED = 10  # files that are named before "and N more"
-
-
-def format_bytes(count: float) -> str:
-    """Write a number of bytes for people.
-
-    >>> format_bytes(999), format_bytes(1_500_000)
-    ('999 B', '1.5 MB')
-    """
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
 
 
 def summarise(result: Result) -> str:

@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from daskmr.away import Away, host_folder
+from daskmr.errors import DaskMRError
 from daskmr.history import History, Look, Progress, TaskSpan, WorkerLook
 from daskmr.memory import resident
 from daskmr.progress import News, Printed, Report, listening, read_news
@@ -138,8 +139,12 @@ class Collector:
             self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, *rest: object
+    ) -> None:
         self._closed.set()
+        if isinstance(error, DaskMRError) and self.watched:
+            error.history = self.history()
         if kind is not None and self.watched:
             self.end(None)
 
@@ -216,6 +221,11 @@ class Collector:
     def looks(self) -> tuple[Look, ...]:
         """Looks that were taken so far, thinned out when there are many."""
         return self._looks.kept
+
+    @property
+    def plan(self) -> Plan | None:
+        """What was to be done, once that was known."""
+        return self._state.plan
 
     def history(self) -> History:
         """What is known of the run as of now; from any thread."""

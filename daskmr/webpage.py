@@ -49,18 +49,20 @@ def tiles(values: Iterable[tuple[str, str, str]]) -> str:
 
 
 def table(rows: Iterable[Sequence[object]], head: Sequence[str] = ()) -> str:
-    """Write a table; numbers stand to the right."""
-    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    """Write a table; under a head, numbers stand to the right."""
+    numbers = bool(head)
+    body = "".join(f"<tr>{''.join(_cell(v, numbers) for v in row)}</tr>" for row in rows)
     if not body:
         return ""
     top = "".join(f"<th>{text(name)}</th>" for name in head)
     return f"<table>{f'<thead><tr>{top}</tr></thead>' if top else ''}<tbody>{body}</tbody></table>"
 
 
-def _cell(value: object) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
+def _cell(value: object, numbers: bool) -> str:
+    if numbers and isinstance(value, int) and not isinstance(value, bool):
         return f'<td class="number">{value:,}</td>'
-    return f"<td>{text(value)}</td>"
+    shown = f"{value:,}" if isinstance(value, int) and value is not True else value
+    return f"<td>{text(shown)}</td>"
 
 
 def listed(items: Iterable[str]) -> str:
