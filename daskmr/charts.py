@@ -147,7 +147,7 @@ class _Time:
     def settings(self) -> dict[str, dict[str, Any]]:
         return {
             "x": {"start": 0.0, "end": self.seconds / self.scale},
-            "x-format": {"format": f"%g {_SHORT[self.unit]}"},
+            "x-format": {"format": f"%.5g {_SHORT[self.unit]}"},
         }
 
     def edges(self) -> list[float]:
@@ -595,7 +595,8 @@ def _memory(history: History, time: _Time) -> Chart | None:
     limit = min(limits - {0}, default=0)
     near = 0 < limit <= _FAR * most
     if limit:
-        note += f", {100 * most / limit:.0f}% of the limit of {format_bytes(limit)}"
+        share = f"{100 * most / limit:.0f}%" if most >= limit / 100 else "less than 1%"
+        note += f", {share} of the limit of {format_bytes(limit)}"
         note += "" if near else ", which is beyond this picture"
     drawn = [limit] if near else []
     return _by_worker(lines, time, max([most, *map(float, drawn)]), note, drawn)
@@ -625,12 +626,18 @@ def _spilled_by_task(history: History) -> dict[str, Points]:
     return lines
 
 
+def _line(points: Points, time: _Time) -> Points:
+    """Make a line of what was looked at only once: it lasts to the end."""
+    return points if len(points) > 1 else [*points, (time.started + time.seconds, points[0][1])]
+
+
 def _by_worker(
     lines: Mapping[str, Points], time: _Time, most: float, note: str, limits: Sequence[int] = ()
 ) -> Chart:
     scale, unit = byte_unit(most)
     workers = sorted(lines, key=_natural)
-    thin = {worker: _thinned(lines[worker]) for worker in workers}
+    end = time.seconds / time.scale
+    thin = {worker: _thinned(_line(lines[worker], time)) for worker in workers}
     few = len(workers) <= len(SERIES)
     columns: Columns = {
         "xs": [[time(at) for at, _ in thin[worker]] for worker in workers],
@@ -640,7 +647,6 @@ def _by_worker(
         "alpha": [0.9 if few else 0.45 for _ in workers],
         "most": [format_bytes(max(value for _, value in lines[worker])) for worker in workers],
     }
-    end = time.seconds / time.scale
     limit_columns: Columns = {
         "x0": [0.0 for _ in limits],
         "x1": [end for _ in limits],

@@ -167,7 +167,7 @@ def _time_figure(height: int, time: Any) -> Figure:
     from bokeh.models import PrintfTickFormatter
 
     made = _figure(height, time, tools="xbox_zoom,xpan,reset")
-    made.xaxis[0].formatter = PrintfTickFormatter(format="%g s")
+    made.xaxis[0].formatter = PrintfTickFormatter(format="%.5g s")
     made.xaxis[0].ticker.desired_num_ticks = 10
     return made
 

@@ -155,10 +155,10 @@ def render_failure(error: DaskMRError, name: str, *, command: str = "") -> str:
     history = error.history if isinstance(error.history, History) else None
     charts = draw_up(history) if history is not None else {}
     pictures, script = figures_html(draw(charts), charts, keep_empty=False) if charts else ("", "")
-    details = f"<pre>{_lines(error.details)}</pre>" if error.details else ""
+    # Without the traceback: it shows lines of the script, and a report may go to others.
     body = [
         _header(f"{name}: failed", history, command, "nothing was written"),
-        section("Why", f'<p class="failure">{text(str(error))}</p>', details),
+        section("Why", f'<p class="failure">{text(str(error))}</p>'),
         pictures,
     ]
     return assemble(f"{name}: failed · daskmr", "\n".join(body), [script] if script else [])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from daskmr.charts import stragglers
 from daskmr.history import History, TaskSpan
-from daskmr.units import format_bytes, format_count, format_seconds
+from daskmr.units import format_bytes, format_count, format_seconds, shorten
 
 __all__ = ["Loss", "find_losses"]
 
@@ -20,6 +20,7 @@ _LARGE = 3.0  # times the median
 _FULL = 0.8  # of the memory limit
 _MUCH = 100_000_000  # bytes that are spilled
 _NAMED = 3
+_FILE = 64  # characters of a name
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,7 @@ class _Run:
 
     def _describe(self, task: TaskSpan, median: float, typical: float) -> str:
         file = self._file_of(task)
-        where = f", mostly in {file}" if file else ""
+        where = f", mostly in {shorten(file, _FILE)}" if file else ""
         ratio = task.bytes / typical if typical else 1.0
         size = f"{ratio:.1f} times the median size" if ratio > 1.5 else "of usual size"
         return (

@@ -151,7 +151,7 @@ class PageServer:
                 await asyncio.wait_for(changed.wait(), left)
 
 
-class _Handler(web.RequestHandler):  # type: ignore[misc]
+class _Handler(web.RequestHandler):
     def initialize(self, server: PageServer) -> None:
         self.server = server
 

@@ -213,6 +213,7 @@ header p { margin: 3px 0 0; color: var(--soft); overflow-wrap: anywhere; }
 h2 { font-size: 18px; margin: 34px 0 8px; padding-bottom: 3px; border-bottom: 1px solid var(--faint); }
 h3 { font-size: 14px; margin: 0; display: inline; }
 code, pre { font: 13px/1.45 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; }
+li { overflow-wrap: anywhere; }
 code { overflow-wrap: anywhere; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f7f7f7; padding: 12px 14px; margin: 0; }
 .hint { color: var(--soft); font-size: 13px; margin: 0; }
