@@ -44,7 +44,15 @@ def guarded_cache(context: click.Context) -> None:
 @main.command(cls=GroupedCommand, epilog=_EPILOG)
 @click.argument("script", type=click.Path())
 @job_options()
-def run(script: str, output: str, inline: bool, verbose: bool, quiet: bool, **options: Any) -> None:
+def run(
+    script: str,
+    output: str,
+    inline: bool,
+    verbose: bool,
+    quiet: bool,
+    log_format: str,
+    **options: Any,
+) -> None:
     """Run the job SCRIPT over the files in --data-dir or --bucket that --input-filter allows.
 
     SCRIPT defines map(key, dims, value, context) and, as it needs, reduce(key, values, context),
@@ -57,11 +65,12 @@ def run(script: str, output: str, inline: bool, verbose: bool, quiet: bool, **op
 
     gc.disable()  # imports make no garbage, and a tenth of a second of looking for it
 
-    with _standard_output() as stdout, _exit_codes(verbose), signals():
+    as_json = log_format == "json"
+    with _standard_output() as stdout, _exit_codes(verbose, as_json), signals():
         prewarm(
             processes=_on_this_machine(inline, options)
         )  # first, so that it imports while this process does
-        _run(script, output, inline, quiet, stdout, options)
+        _run(script, output, inline, quiet, as_json, stdout, options)
         kill_children()  # the server of workers, and what a script has started
         _leave(0)  # still here, where a signal no longer counts
 
@@ -74,7 +83,13 @@ def _on_this_machine(inline: bool, options: dict[str, Any]) -> bool:
 
 
 def _run(
-    script: str, output: str, inline: bool, quiet: bool, stdout: IO[bytes], options: dict[str, Any]
+    script: str,
+    output: str,
+    inline: bool,
+    quiet: bool,
+    as_json: bool,
+    stdout: IO[bytes],
+    options: dict[str, Any],
 ) -> None:
     import gc
 
@@ -86,57 +101,24 @@ def _run(
     dask.config.set(logging=dask.config.get("logging", {}) | quiet_logs)
 
     from daskmr.pipeline import mapreduce
-    from daskmr.report import summarise
-    from daskmr.watching import Watcher
+    from daskmr.showing import choose, notes_to
 
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD)  # more is imported when a cluster is started
     gc.enable()
 
-    line = None if quiet or not sys.stderr.isatty() else _ListingLine()
+    streamed = stdout if output == "-" else None
+    show = choose(sys.stderr, quiet=quiet, as_json=as_json, inline=inline, output=streamed)
     told = options.pop("report"), script, output, options["input_filter"]
-    with _reporting(*told) as report:
-        try:
-            result = mapreduce(
-                script,
-                output=output,
-                inline=inline,
-                stdout=stdout,
-                on_listing=line,
-                watcher=None if report is None else Watcher(),
-                **options,
-            )
-        finally:
-            if line is not None:
-                line.clear()
+    with _reporting(*told) as report, notes_to(show):
+        result = mapreduce(
+            script, output=output, inline=inline, stdout=stdout, watcher=show, **options
+        )
         stdout.flush()
         if report is not None:
             report.tell(result)
-    with suppress(OSError):  # the result is in place, whether or not anybody can be told
-        if options["profile"]:
-            click.echo(f"profile  {_write_profile(result, output)}", err=True)
-        if not quiet:
-            click.echo(summarise(result), err=True)
-
-
-class _ListingLine:
-    """Shows how far a listing is, on a line of the terminal that what comes next replaces."""
-
-    def __init__(self) -> None:
-        self._shown = False
-
-    def __call__(self, prefixes: int, files: int) -> None:
-        self._show(f"listing: {files:,} files in {prefixes:,} prefixes")
-        self._shown = True
-
-    def clear(self) -> None:
-        if self._shown:
-            self._show("")
-
-    def _show(self, text: str) -> None:
-        with suppress(OSError):  # nobody may be there to be told
-            sys.stderr.write(f"\r{text}\x1b[K")
-            sys.stderr.flush()
+    profile = _write_profile(result, output) if options["profile"] else None
+    show.summary(result, profile)
 
 
 class _Reporting:
@@ -262,29 +244,37 @@ def _standard_output() -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _exit_codes(verbose: bool) -> Iterator[None]:
+def _exit_codes(verbose: bool, as_json: bool = False) -> Iterator[None]:
     """End the process with the documented code and one clear paragraph."""
     try:
         yield
     except DaskMRError as error:
+        details = error.details
         if verbose:
             import traceback
 
-            traceback.print_exc()
-        _fail(str(error), error.details, error.exit_code)
+            if as_json:
+                details = traceback.format_exc()
+            else:
+                traceback.print_exc()
+        _fail(str(error), details, error.exit_code, as_json)
     except Interrupted as error:
-        _fail("Interrupted; nothing was written.", "", error.exit_code)
+        _fail("Interrupted; nothing was written.", "", error.exit_code, as_json)
     except KeyboardInterrupt:
-        _fail("Interrupted; nothing was written.", "", 130)
+        _fail("Interrupted; nothing was written.", "", 130, as_json)
     except BrokenPipeError:
-        _fail("Standard output was closed before the result was written whole.", "", 1)
+        _fail("Standard output was closed before the result was written whole.", "", 1, as_json)
 
 
-def _fail(message: str, details: str, code: int) -> NoReturn:
+def _fail(message: str, details: str, code: int, as_json: bool = False) -> NoReturn:
     from daskmr.interruption import kill_children
 
     kill_children()  # those that a script started in this process, too
     text = f"daskmr: {message}\n" if not details else f"{details.rstrip()}\n\ndaskmr: {message}\n"
+    if as_json:
+        from daskmr.showing import json_error
+
+        text = f"{json_error(message, details, code)}\n"
     with suppress(OSError):
         sys.stderr.write(text.encode("utf-8", "backslashreplace").decode("utf-8"))
     _leave(code)

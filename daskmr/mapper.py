@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from daskmr.away import Away, Shelf, describe_worker, worker_name
+from daskmr.callers import Call, calls_user
 from daskmr.calls import Profiling, combiner_of, set_up
 from daskmr.contexts import COUNTED, ItemContext, MapContext, TextContext
 from daskmr.deaths import refuse_poison, refuse_third_try
@@ -36,6 +37,7 @@ from daskmr.memory import (
 )
 from daskmr.partition import Partition
 from daskmr.parts import Part, PartWriter
+from daskmr.prints import printing
 from daskmr.progress import Counts, Reporter
 from daskmr.records import CorruptFileError, OversizedLine, raw_bytes, read_chunks, read_lines
 from daskmr.remote import StoreError
@@ -143,6 +145,11 @@ class MapTask:
         )
 
     @property
+    def watched_dir(self) -> str | None:
+        """The run's folder, if somebody looks there."""
+        return self.run_dir if self.watched else None
+
+    @property
     def parts(self) -> str | Shelf:
         """Where parts go that do not travel in memory."""
         return os.path.join(self.run_dir, "parts") if self.away is None else self.away.shelf
@@ -177,7 +184,7 @@ def map_partition(
     """
     attempt = None
     task = task.here()
-    with task.job.activate(), _few_collections():
+    with printing(task.watched_dir, task.job), task.job.activate(), _few_collections():
         while True:
             attempt = _Attempt(partition, task, attempt, poison)
             try:
@@ -304,8 +311,7 @@ class _Attempt:
         self.last_bad = ""
         self.files_done = self.bytes_done = 0
         self.ahead: Prefetcher | None = None
-        run_dir = task.run_dir if task.watched else None
-        self.reporter = Reporter(run_dir, "map", partition.index, self.counts)
+        self.reporter = Reporter(task.watched_dir, "map", partition.index, self.counts)
         self.sink = _GroupSink(task) if task.job.reduce else _OutputSink(task)
 
     def run(self) -> list[tuple[int, Any]]:
@@ -511,6 +517,7 @@ class _Attempt:
     def _where(self) -> str:
         return f" on {describe_worker()}" if self.task.on_cluster else ""
 
+    @calls_user(lambda local: Call("map", local["self"].file.path, local["number"]))
     def _map_lines(self, source: str | BinaryIO, dims: list[str], marker: Marker) -> None:
         path = _name(source)
         user_map = self.task.job.map

@@ -196,6 +196,13 @@ _GROUPS: dict[str, list[_Option]] = {
             help="Write an HTML page with pictures of the run, and where time was lost.",
         ),
         click.option(
+            "--log-format",
+            type=click.Choice(["text", "json"]),
+            default="text",
+            show_default=True,
+            help="What standard error is for: people, or programs (one JSON object a line).",
+        ),
+        click.option(
             "--dashboard",
             metavar="ADDRESS|off",
             help="Where Dask's dashboard listens, as :8787, at once.  [default: any port, after 5 s]",

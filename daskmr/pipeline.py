@@ -50,6 +50,7 @@ from daskmr.output import (
 from daskmr.partition import Partition, estimate_bytes, plan_partitions
 from daskmr.parts import Part
 from daskmr.poison import Detour
+from daskmr.prints import listened
 from daskmr.reach import HostMarks, check_data, check_shelf, forget, sees_all
 from daskmr.reducer import Merge, Reduced, ReduceTask, never_met, reduce_buckets
 from daskmr.runs import Spilling
@@ -266,7 +267,9 @@ def mapreduce(
     if data_dir is not None and not isinstance(data_dir, str | os.PathLike):
         raise InputError(f"data_dir must be a path, not {data_dir!r}.")
     deployment = load_deployment(config.cluster, config.clusters) if config.cluster else None
-    job = load_job(job)
+    # So that what a script's loggers keep, as it is loaded, can be listened to when it runs here.
+    with contextlib.nullcontext() if watcher is None else listened():
+        job = load_job(job)
     schema = load_schema(input_filter, config.schema)
     if output is not None and config.local_only:
         _refuse_network(os.fspath(output))

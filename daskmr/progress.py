@@ -140,7 +140,8 @@ class Printed:
     at : float
         Seconds of the epoch.
     left_out : int
-        Lines of this process before it that were left out, since they were too many.
+        Lines of this process before it that were left out, since they were too many. Where `text`
+        and `script` are ``""``, there is nothing else to tell.
     """
 
     text: str

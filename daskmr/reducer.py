@@ -13,6 +13,7 @@ from operator import add, attrgetter
 from typing import Any
 
 from daskmr.away import Away, Shelf, worker_name
+from daskmr.callers import Call, calls_user
 from daskmr.calls import Profiling, combiner_of, set_up
 from daskmr.contexts import ItemContext, TextContext
 from daskmr.deaths import refuse_third_try
@@ -23,6 +24,7 @@ from daskmr.job import Job
 from daskmr.marks import Marker
 from daskmr.memory import OutOfMemory, held_by_task
 from daskmr.parts import Part, PartWriter
+from daskmr.prints import printing
 from daskmr.progress import Counts, Reporter, report_merge
 from daskmr.runs import Run, SpilledValues, merge_runs, read_groups, unites
 from daskmr.tally import Span, Tallies, Tally
@@ -71,6 +73,11 @@ class ReduceTask:
     def here(self) -> ReduceTask:
         """The same with the folder of this host."""
         return self if self.away is None else replace(self, run_dir=self.away.folder())
+
+    @property
+    def watched_dir(self) -> str | None:
+        """The run's folder, if somebody looks there."""
+        return self.run_dir if self.watched else None
 
     @property
     def parts(self) -> str | Shelf:
@@ -147,7 +154,11 @@ def _merge(task: Merge, first: tuple[int, Any], second: tuple[int, Any]) -> tupl
     if task.job.combine is None or not unites(content, second[1]):
         return bucket, merge_runs(content, second[1], None)
     run_dir = task.folder()
-    with task.job.activate(), Marker(run_dir, "merge", bucket) as marker:
+    with (
+        printing(run_dir if task.watched else None, task.job),
+        task.job.activate(),
+        Marker(run_dir, "merge", bucket) as marker,
+    ):
         refuse_third_try(marker, run_dir, "")
         return bucket, merge_runs(content, second[1], combiner_of(task.job, marker.key))
 
@@ -169,14 +180,14 @@ def reduce_buckets(
     tallies = fold_left(add, (c for c in contents.values() if isinstance(c, Tallies)), Tallies())
     runs = {bucket: c for bucket, c in contents.items() if isinstance(c, Run)}
     with (
+        printing(task.watched_dir, task.job),
         task.job.activate(),
         Profiling(task.profile) as profiling,
         Marker(task.run_dir, "reduce", first := min(runs, default=0)) as marker,
     ):
         refuse_third_try(marker, task.run_dir, "")
         reducer = _Reducer(task, marker)
-        run_dir = task.run_dir if task.watched else None
-        with Reporter(run_dir, "reduce", first, reducer.counts) as reporter:
+        with Reporter(task.watched_dir, "reduce", first, reducer.counts) as reporter:
             parts = tuple(reducer.reduce(run, reporter) for run in runs.values())
         reducer.context.keep_counts()
     span = TaskSpan(
@@ -225,6 +236,7 @@ class _Reducer:
             part.discard()
             raise
 
+    @calls_user(lambda local: Call("reduce", key=local["key"]))
     def _reduce_into(self, part: PartWriter, run: Run) -> None:
         task, context = self.task, self.context
         user_reduce, written = task.job.reduce, context.written

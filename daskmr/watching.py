@@ -37,7 +37,7 @@ _WORKERS_EVERY = 1.0  # seconds at least between two questions for the workers' 
 _WORKERS_A_SECOND = 100  # that are asked, when there are many
 _ANSWER_SECONDS = 3.0
 _MOST_PIECES = 50  # of what is read at the end
-_MERGE_SECONDS = 2.0  # after which a process that said it merges is taken for idle
+_IDLE_SECONDS = 1.5  # after the end of a task, when a process is taken for idle
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,10 +203,15 @@ class Collector:
 
     def wrote(self, done: int, total: int) -> None:
         """Take note of how much of the output is written, in keys, or in parts where it has none."""
-        if self.watched:
-            self._state.written = Progress(done, total)
-            if self._state.plan is not None and self._state.plan.inline:
-                self._turn_if_due()
+        if not self.watched:
+            return
+        first = self._state.written is None
+        self._state.written = Progress(done, total)
+        if first:  # whoever shows something may have to make way for the output
+            with self._lock:
+                self._look()
+        elif self._state.inline:
+            self._turn_if_due()
 
     def end(self, result: Any) -> None:
         """Say that the run has ended, once."""
@@ -316,7 +321,7 @@ class _State:
         self._done: dict[tuple[str, int], TaskSpan] = {}
         self._total: dict[str, _Sum] = {"map": _Sum(), "reduce": _Sum()}
         self._running: dict[tuple[str, int], Report] = {}
-        self._last: dict[str, Report] = {}  # by process
+        self._last: dict[str, tuple[Report, float]] = {}  # by process, with when it was heard
         self._merges: dict[str, int] = {}
         self._spilled: Counter[str] = Counter()  # by worker
 
@@ -331,9 +336,9 @@ class _State:
     def take(self, report: Report) -> None:
         """Take a report; of a task that is done, the first counts."""
         last = self._last.get(report.process)
-        if last is not None and last.at >= report.at:
+        if last is not None and last[0].at >= report.at:
             return  # it was read again, or stands there since before the task was done
-        self._last[report.process] = report
+        self._last[report.process] = report, time.monotonic()
         if report.phase == "merge":
             self._merges[report.process] = report.merges
             return
@@ -420,12 +425,12 @@ class _State:
 
     def _workers(self) -> tuple[WorkerLook, ...]:
         if self.inline:
-            last = next(iter(self._last.values()), None)
+            last = next(iter(self._last.values()), (None, 0.0))
             own = WorkerLook("inline", memory=resident(), spilled=self._spilled["inline"])
-            return (_at_work(own, last),)
-        latest = {report.address: report for report in self._last.values()}
+            return (_at_work(own, *last),)
+        latest = {report.address: (report, heard) for report, heard in self._last.values()}
         looks = [
-            _at_work(_worker_look(worker, self._spilled), latest.get(address))
+            _at_work(_worker_look(worker, self._spilled), *latest.get(address, (None, 0.0)))
             for address, worker in (self.workers or {}).items()
         ]
         return tuple(sorted(looks, key=lambda look: (len(look.name), look.name)))
@@ -488,12 +493,15 @@ def _worker_look(worker: Mapping[str, Any], spilled: Mapping[str, int]) -> Worke
     )
 
 
-def _at_work(look: WorkerLook, report: Report | None) -> WorkerLook:
+def _at_work(look: WorkerLook, report: Report | None, heard: float) -> WorkerLook:
     """Add what the worker's process has said last."""
-    if report is None or report.done:
+    if report is None:
         return look
-    if report.phase == "merge" and time.time() - report.at > _MERGE_SECONDS:
+    ended = report.done or report.phase == "merge"  # and the next task has not said anything yet
+    if ended and time.monotonic() - heard > _IDLE_SECONDS:
         return look
+    if report.done:
+        return replace(look, phase=report.phase)
     phase = "fetch" if report.fetching else report.phase
     spilled = look.spilled + report.spilled
     return replace(look, phase=phase, file=report.file, spilled=spilled)
