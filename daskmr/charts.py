@@ -88,7 +88,7 @@ class Chart:
 
 
 def draw_up(
-    history: History, bad_reasons: Mapping[str, int] | None = None
+    history: History, bad_reasons: Mapping[str, int] | None = None, *, ended: bool = True
 ) -> dict[str, Chart | None]:
     """Return what there is to show of a run, by the name of the picture.
 
@@ -98,6 +98,8 @@ def draw_up(
         Of a run that has ended, or as far as it is.
     bad_reasons : mapping of str to int, optional
         Bad records by reason, where that is known better than from the last look.
+    ended : bool
+        All tasks are told of; else what workers were seen to do last is shown too.
 
     Returns
     -------
@@ -112,7 +114,7 @@ def draw_up(
         "records": _throughput(history, time, "records"),
         "fetched": _fetched(history, time),
         "progress": _progress(history, time),
-        "timeline": _timeline(history, time),
+        "timeline": _timeline(history, time, ended),
         "partition-bytes": _partitions(history, "bytes"),
         "partition-seconds": _partitions(history, "seconds"),
         "key-values": _keys(history.hot_keys, "values"),
@@ -338,8 +340,8 @@ def stragglers(tasks: Iterable[TaskSpan]) -> tuple[TaskSpan, ...]:
     return tuple(sorted(found, key=lambda task: task.start - task.end))
 
 
-def _timeline(history: History, time: _Time) -> Chart | None:
-    tasks = [*history.tasks, *_observed(history)]
+def _timeline(history: History, time: _Time, ended: bool) -> Chart | None:
+    tasks = [*history.tasks, *([] if ended and history.tasks else _observed(history))]
     if not tasks:
         return None
     slow = {(task.phase, task.number) for task in stragglers(history.tasks)}
@@ -356,7 +358,8 @@ def _timeline(history: History, time: _Time) -> Chart | None:
     phases = _phases_of(tasks, time, -0.5 - _strip(len(workers)))
     settings = time.settings | _rows_of(workers)
     count = sum(task.number >= 0 for task in tasks)
-    note = f"{count:,} tasks on {len(workers):,} workers" if count else ""
+    on = f"{len(workers):,} workers" if len(workers) > 1 else "one worker"
+    note = f"{count:,} tasks on {on}" if count else ""
     return Chart({"tasks": dict(columns), "phases": phases}, settings, "", note)
 
 
@@ -390,6 +393,8 @@ def _phases_of(tasks: Iterable[TaskSpan], time: _Time, top: float) -> Columns:
     for task in tasks:
         start, end = spans.get(task.phase, (task.start, task.end))
         spans[task.phase] = (min(start, task.start), max(end, task.end))
+    if "map" in spans and "reduce" in spans and spans["map"][1] < spans["reduce"][0]:
+        spans["merge"] = spans["map"][1], spans["reduce"][0]
     shown = {phase: span for phase, span in spans.items() if phase in COLOURS}
     texts = [f"{phase} {format_seconds(end - start)}" for phase, (start, end) in shown.items()]
     pairs = zip(texts, shown.values(), strict=True)

@@ -61,7 +61,7 @@ def draw(charts: dict[str, Chart | None]) -> dict[str, Picture]:
 
     time = Range1d(0.0, 1.0)
     makers: dict[str, tuple[str, str, Callable[[], Figure]]] = {
-        "throughput": ("Bytes mapped", "As stored.", lambda: _bars(time, COLOURS["map"])),
+        "throughput": ("Bytes mapped, as stored", "", lambda: _bars(time, COLOURS["map"])),
         "records": ("Records mapped", "", lambda: _bars(time, COLOURS["map"])),
         "fetched": ("Fetched from the store", "", lambda: _bars(time, COLOURS["fetch"])),
         "progress": ("Progress", "", lambda: _progress(time)),

@@ -218,7 +218,7 @@ def _time_section(result: Result) -> str:
 def _loss(loss: Loss) -> str:
     seconds = f"about {format_seconds(loss.seconds)}" if loss.seconds >= 0.1 else ""
     return (
-        f'<li><span class="seconds">{text(seconds)}</span><p><b>{text(loss.title)}</b>: '
+        f'<li><span class="seconds">{text(seconds)}</span><p><b>{text(loss.title.capitalize())}</b>: '
         f'{text(loss.text)}</p><p class="advice">{text(loss.advice)}</p></li>'
     )
 
@@ -296,7 +296,11 @@ def _settings(result: Result) -> str:
 def _setting(value: Any) -> object:
     if isinstance(value, Mapping):
         return "…"
-    return value if isinstance(value, int) and value is not True else masked(str(value))
+    if value is True:
+        return "yes"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, int) else masked(str(value))
 
 
 # --- without secrets ----------------------------------------------------------------------------

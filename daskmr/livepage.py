@@ -216,7 +216,7 @@ def render_page(name: str) -> bytes:
 
 def news_of(history: History, name: str, *, ended: bool = False) -> bytes:
     """Return what the page is to show, as JSON."""
-    charts = draw_up(history)
+    charts = draw_up(history, ended=False)
     news = {
         "ended": ended,
         "state": _state(history, ended),

@@ -17,6 +17,7 @@ _SHARE = 0.1  # of the whole, before something is worth a word
 _LEAST = 1.0  # second
 _HOT = 0.2  # of the values, in one key
 _LARGE = 3.0  # times the median
+_SHORT = 0.1  # seconds
 _FULL = 0.8  # of the memory limit
 _MUCH = 100_000_000  # bytes that are spilled
 _NAMED = 3
@@ -171,10 +172,7 @@ class _Run:
             "idle workers",
             f"While files were mapped, workers had nothing to do for {100 * idle / capacity:.0f}% of "
             f"the time ({len(mapped):,} partitions on {len(workers):,} workers).",
-            "Too few partitions to go round: lower daskmr.partition-bytes, or take fewer workers."
-            if len(mapped) < 4 * len(workers)
-            else "The last partitions end at different times: smaller ones (daskmr.partition-bytes) "
-            "end closer together.",
+            _advise_idle(mapped, len(workers)),
             lost,
         )
 
@@ -265,6 +263,24 @@ class _Run:
                 text,
                 "Raise --memory-limit, take fewer mappers (-m), or lower daskmr.spill-bytes.",
             )
+
+
+def _advise_idle(mapped: list[TaskSpan], workers: int) -> str:
+    typical = statistics.median(map(_seconds, mapped))
+    if typical < _SHORT:
+        return (
+            f"A partition takes {format_seconds(typical)}, and to hand out the next takes as long: raise "
+            "daskmr.partition-bytes, or run small data with --inline."
+        )
+    if len(mapped) < 4 * workers:
+        return (
+            "There are too few partitions to go round: lower daskmr.partition-bytes, or take fewer "
+            "workers."
+        )
+    return (
+        "The last partitions end at different times: smaller ones (daskmr.partition-bytes) end closer "
+        "together."
+    )
 
 
 _SERIAL = {

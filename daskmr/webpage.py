@@ -237,7 +237,6 @@ figcaption .note { float: right; color: var(--soft); font-size: 13px; margin-top
 .halves figure { flex: 1 1 460px; }
 .losses { margin: 4px 0 0; padding: 0; list-style: none; }
 .losses li { padding: 9px 0 9px 14px; border-left: 3px solid #d55e00; margin: 0 0 10px; }
-.losses b::first-letter { text-transform: uppercase; }
 .losses .seconds { float: right; color: var(--soft); font-variant-numeric: tabular-nums; margin-left: 16px; }
 .losses p { margin: 0; overflow-wrap: anywhere; }
 .losses .advice { color: var(--soft); }
