@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from daskmr.away import Away, host_folder
 from daskmr.errors import DaskMRError
-from daskmr.history import History, Look, Progress, TaskSpan, WorkerLook
+from daskmr.history import History, HotKey, Look, Progress, TaskSpan, WorkerLook
+from daskmr.hotkeys import merge_hot_keys
 from daskmr.memory import resident
 from daskmr.progress import News, Printed, Report, listening, read_news
 
@@ -235,7 +236,8 @@ class Collector:
     def history(self) -> History:
         """What is known of the run as of now; from any thread."""
         with self._lock:
-            return History(self._started, time.time(), self._state.spans, self.looks)
+            state = self._state
+            return History(self._started, time.time(), state.spans, self.looks, state.hot_keys)
 
     # --- in the collector's own thread ------------------------------------------------------------
 
@@ -318,6 +320,7 @@ class _State:
         self.written: Progress | None = None
         self.workers: Mapping[str, Any] | None = {}
         self.ended = False
+        self.hot_keys: tuple[HotKey, ...] = ()
         self._done: dict[tuple[str, int], TaskSpan] = {}
         self._total: dict[str, _Sum] = {"map": _Sum(), "reduce": _Sum()}
         self._running: dict[tuple[str, int], Report] = {}
@@ -352,6 +355,7 @@ class _State:
         self._done[task] = _span(report)
         self._total[report.phase].add(report)
         self._spilled[report.worker] += report.spilled
+        self.hot_keys = merge_hot_keys(self.hot_keys, tuple(HotKey(*key) for key in report.hot))
 
     def look(self) -> Look:
         """What all of this means now."""
@@ -477,6 +481,7 @@ def _span(report: Report) -> TaskSpan:
         bytes=report.bytes,
         records=report.records,
         spilled=report.spilled,
+        waited=report.waited,
         memory=report.memory,
     )
 
