@@ -109,7 +109,7 @@ def _run(
 
     streamed = stdout if output == "-" else None
     show = choose(sys.stderr, quiet=quiet, as_json=as_json, inline=inline, output=streamed)
-    told = options.pop("report"), script, output, options["input_filter"]
+    told = options.pop("report"), script, output, options["input_filter"], quiet
     with _reporting(*told) as report, notes_to(show):
         result = mapreduce(
             script, output=output, inline=inline, stdout=stdout, watcher=show, **options
@@ -124,11 +124,15 @@ def _run(
 class _Reporting:
     """Writes the report; what hinders it is told, as the output is in place."""
 
-    def __init__(self, file: Any) -> None:
+    def __init__(self, file: Any, quiet: bool) -> None:
         from daskmr.htmlreport import describe_command
 
         self._file = file
-        self._command = describe_command([os.path.basename(sys.argv[0]), *sys.argv[1:]])
+        self._quiet = quiet
+        name = os.path.basename(sys.argv[0])
+        self._command = describe_command(
+            ["daskmr" if name == "__main__.py" else name, *sys.argv[1:]]
+        )
 
     def tell(self, result: Any) -> None:
         from daskmr.htmlreport import render_report
@@ -146,14 +150,15 @@ class _Reporting:
             try:
                 self._file.put(page)
             except JobError as error:
-                click.echo(f"report   cannot be written: {error}", err=True)
+                click.echo(f"daskmr: {error}", err=True)
             else:
-                click.echo(f"report   {self._file.name}", err=True)
+                if not self._quiet:
+                    click.echo(f"report   {self._file.name}", err=True)
 
 
 @contextmanager
 def _reporting(
-    path: str | None, script: str, output: str, input_filter: str | None
+    path: str | None, script: str, output: str, input_filter: str | None, quiet: bool
 ) -> Iterator[_Reporting | None]:
     """Open the report, where one is wanted; a job that fails is reported too."""
     if path is None:
@@ -161,7 +166,7 @@ def _reporting(
         return
     from daskmr.htmlreport import ReportFile
 
-    reporting = _Reporting(ReportFile(path, script, output, input_filter))
+    reporting = _Reporting(ReportFile(path, script, output, input_filter), quiet)
     try:
         yield reporting
     except JobError as error:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from daskmr._version import __version__
 from daskmr.charts import draw_up
-from daskmr.errors import DaskMRError, InputError
+from daskmr.errors import DaskMRError, InputError, JobError
 from daskmr.figures import draw
 from daskmr.history import History
 from daskmr.interruption import on_hard_exit
@@ -31,7 +31,6 @@ from daskmr.webpage import (
     text,
     tiles,
 )
-from daskmr.workdir import disk_error
 
 if TYPE_CHECKING:
     from daskmr.pipeline import Result
@@ -121,7 +120,9 @@ class ReportFile:
         finally:
             _remove(temporary)
             forget()
-        raise disk_error(failure, self.name, "the report")
+        raise JobError(
+            f"The report {self.name!r} cannot be written: {failure.strerror or failure}."
+        )
 
 
 def _remove(path: str) -> None:

@@ -205,10 +205,14 @@ class _Run:
         if share < _HOT or self.combines or not self._counts(reducing):
             return
         about = "" if key.exact else "about "
+        amount = (
+            f"{share:.1f} for each record"
+            if share > 1
+            else f"as many as {100 * share:.0f}% of the records"
+        )
         yield Loss(
             "one hot key",
-            f"The key {key.key} holds {about}{format_count(key.values)} values, as many as "
-            f"{100 * share:.0f}% of the records.",
+            f"The key {key.key} holds {about}{format_count(key.values)} values, {amount}.",
             "All of them go to one reducer. With a combine, that writes one value for fifty, it would "
             "get a fraction of them.",
         )
@@ -257,7 +261,7 @@ class _Run:
         most = max(near.values(), default=0.0)
         if paused or most >= _FULL:
             text = f"A worker held up to {100 * most:.0f}% of its memory limit"
-            text += f", and {len(paused):,} were paused for it." if paused else "."
+            text += f", and some ({len(paused):,}) were paused for it." if paused else "."
             yield Loss(
                 "memory",
                 text,
