@@ -1,12 +1,11 @@
 """The page ``/daskmr`` of a run, beside Dask's dashboard, with its pictures as they are now.
 
-Nothing is drawn, nor computed, while nobody looks.
+Nothing is drawn, nor computed, while nobody looks; nor is what draws imported.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -14,24 +13,18 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from daskmr.charts import Chart, draw_up
-from daskmr.figures import draw
-from daskmr.history import History, Progress
-from daskmr.pageserver import PagePlugin, PageServer, Wanted, exchange_on, finish_on
-from daskmr.units import format_bytes, format_seconds, printable
-from daskmr.webpage import assemble, figures_html, text
-
 if TYPE_CHECKING:
     from daskmr.cluster import Session
+    from daskmr.history import History
+    from daskmr.pageserver import PagePlugin, PageServer, Wanted
 
-__all__ = ["LivePage", "live_page", "news_of", "render_page"]
+__all__ = ["LivePage", "live_page"]
 
 logger = logging.getLogger(__name__)
 
 _EVERY = 1.0  # seconds between two pictures
 _ASKED_EVERY = 2.0  # seconds between two questions to another scheduler whether somebody looks
 _END_SECONDS = 2.0
-_LATELY = 5.0  # seconds that a speed is of
 
 
 @contextmanager
@@ -62,8 +55,8 @@ class LivePage:
         self._history = history
         self._name = name
         self._place: _Place | None = None
-        self._asking: Future[Wanted] | None = None
-        self._wanted = Wanted(False, False)
+        self._asking: Future[Wanted | None] | None = None
+        self._wanted: Wanted | None = None
         self._told = self._asked = -float("inf")
 
     def begin(self) -> None:
@@ -94,15 +87,26 @@ class LivePage:
             self._wanted = asking.result()
 
     def _ask(self, place: _Place) -> None:
-        now = time.monotonic()
-        due = self._wanted.news and now - self._told >= _EVERY
-        if not (due or self._wanted.page or now - self._asked >= place.asked_every):
+        now, wanted = time.monotonic(), self._wanted
+        due = wanted is not None and wanted.news and now - self._told >= _EVERY
+        wants_page = wanted is not None and wanted.page
+        if not (due or wants_page or now - self._asked >= place.asked_every):
             return
-        page = render_page(self._name) if self._wanted.page else None
-        news = news_of(self._history(), self._name) if due else None
+        page = self._page() if wants_page else None
+        news = self._news() if due else None
         self._asked = now
         self._told = now if due else self._told
         self._asking = place.exchange(page, news)
+
+    def _page(self) -> bytes:
+        from daskmr.livecontent import render_page
+
+        return render_page(self._name)
+
+    def _news(self, *, ended: bool = False) -> bytes:
+        from daskmr.livecontent import news_of
+
+        return news_of(self._history(), ended=ended)
 
     def end(self) -> None:
         """Show the last state, and take the page away where the scheduler goes on."""
@@ -111,7 +115,8 @@ class LivePage:
             return
         try:
             self._take_answer()
-            news = news_of(self._history(), self._name, ended=True) if self._wanted.news else None
+            looked_at = self._wanted is not None and self._wanted.news
+            news = self._news(ended=True) if looked_at else None
             place.finish(news)
         except Exception as error:
             logger.info("The page of the run could not be ended: %s", error)
@@ -122,7 +127,7 @@ class _Place:
 
     asked_every = 0.0
 
-    def exchange(self, page: bytes | None, news: bytes | None) -> Future[Wanted]:
+    def exchange(self, page: bytes | None, news: bytes | None) -> Future[Wanted | None]:
         raise NotImplementedError
 
     def finish(self, news: bytes | None) -> None:
@@ -139,14 +144,16 @@ class _Here(_Place):
         session.add_page(self._mount)
 
     def _mount(self, application: Any, http_server: Any, scheduler: Any) -> None:
+        from daskmr.pageserver import PageServer
+
         server = PageServer()
         server.mount(scheduler)
         self._server = server
 
-    def exchange(self, page: bytes | None, news: bytes | None) -> Future[Wanted]:
+    def exchange(self, page: bytes | None, news: bytes | None) -> Future[Wanted | None]:
         if self._server is None:  # there is no dashboard yet
-            nothing: Future[Wanted] = Future()
-            nothing.set_result(Wanted(False, False))
+            nothing: Future[Wanted | None] = Future()
+            nothing.set_result(None)
             return nothing
         return asyncio.run_coroutine_threadsafe(self._server.exchange(page, news), self._loop)
 
@@ -165,6 +172,8 @@ class _Elsewhere(_Place):
         self._client = client
         self._name = f"daskmr-page-{client.id}-{time.time_ns()}"
         self._loop = client.loop.asyncio_loop
+        from daskmr.pageserver import PagePlugin
+
         plugin = PagePlugin(self._name, client.id)
         # Not by the client's own lock, and not waited for: the page is no reason to be late.
         self._adding: Future[Any] | None = asyncio.run_coroutine_threadsafe(
@@ -175,207 +184,24 @@ class _Elsewhere(_Place):
         # Waited for in the client's loop, where `register_plugin` gives a coroutine.
         await self._client.register_plugin(plugin, name=self._name)
 
-    def exchange(self, page: bytes | None, news: bytes | None) -> Future[Wanted]:
+    def exchange(self, page: bytes | None, news: bytes | None) -> Future[Wanted | None]:
         return asyncio.run_coroutine_threadsafe(self._exchange(page, news), self._loop)
 
     async def _exchange(self, page: bytes | None, news: bytes | None) -> Wanted:
         if self._adding is not None:
             await asyncio.wrap_future(self._adding)
             self._adding = None
+        from daskmr.pageserver import Wanted, exchange_on
+
         told = await self._client.run_on_scheduler(exchange_on, self._name, page, news)
         return Wanted(*told)
 
     def finish(self, news: bytes | None) -> None:
+        from daskmr.pageserver import finish_on
+
         async def finish() -> None:
             if self._adding is not None:
                 await asyncio.wrap_future(self._adding)
             await self._client.run_on_scheduler(finish_on, self._name, news)
 
         asyncio.run_coroutine_threadsafe(finish(), self._loop).result(_END_SECONDS)
-
-
-# --- what is on it ------------------------------------------------------------------------------
-
-
-def render_page(name: str) -> bytes:
-    """Return the page, with nothing drawn on it yet."""
-    charts: dict[str, Chart | None] = {}
-    pictures, script = figures_html(draw(charts), charts, keep_empty=True)
-    links = "".join(
-        f'<a href="{page}">{label}</a>'
-        for page, label in (("status", "Dask"), ("workers", "Workers"), ("tasks", "Tasks"))
-    )
-    body = (
-        f"<header><nav>{links}</nav><h1>{text(name)}</h1>"
-        '<p id="state" role="status">Waiting for the first look.</p></header>\n'
-        f'<dl class="tiles" id="tiles"></dl>\n{pictures}'
-    )
-    page = assemble(f"{name} · daskmr", body, [script, _SCRIPT], talks=True)
-    return page.encode("utf-8")
-
-
-def news_of(history: History, name: str, *, ended: bool = False) -> bytes:
-    """Return what the page is to show, as JSON."""
-    charts = draw_up(history, ended=False)
-    news = {
-        "ended": ended,
-        "state": _state(history, ended),
-        "tiles": _tiles(history),
-        "pictures": {picture: _chart(chart) for picture, chart in charts.items()},
-    }
-    return json.dumps(news, separators=(",", ":")).encode("ascii")
-
-
-def _chart(chart: Chart | None) -> dict[str, Any] | None:
-    if chart is None:
-        return None
-    return {
-        "sources": chart.sources,
-        "settings": chart.settings,
-        "unit": chart.unit,
-        "note": chart.note,
-    }
-
-
-def _state(history: History, ended: bool) -> str:
-    took = format_seconds(history.ended - history.started)
-    if ended:
-        return f"The workers have ended, after {took}. This is how the run was last seen."
-    phase = history.looks[-1].phase if history.looks else "list"
-    return f"Running for {took}, now in the phase: {phase}."
-
-
-def _tiles(history: History) -> list[tuple[str, str, str]]:
-    if not history.looks:
-        return []
-    look = history.looks[-1]
-    mapped = look.progress.get("map", Progress())
-    tiles = []
-    if mapped.bytes_total:
-        share = f"{100 * mapped.bytes / mapped.bytes_total:.0f}%"
-        of = f"{format_bytes(mapped.bytes)} of {format_bytes(mapped.bytes_total)}"
-        tiles.append(("Mapped", share, of))
-    tiles += [
-        ("Files", f"{mapped.files:,}", f"of {mapped.files_total:,}"),
-        ("Records", f"{look.records:,}", _speed(history)),
-        ("Bad records", f"{look.bad_records:,}", ""),
-    ]
-    if look.workers:
-        most = max(worker.memory for worker in look.workers)
-        paused = sum(worker.status == "paused" for worker in look.workers)
-        tiles += [
-            ("Workers", f"{len(look.workers):,}", f"{paused:,} paused" if paused else ""),
-            ("Memory", format_bytes(most), "of the fullest worker"),
-        ]
-    if look.spilled:
-        tiles.append(("Spilled", format_bytes(look.spilled), ""))
-    if look.fetched_bytes:
-        tiles.append(("Fetched", format_bytes(look.fetched_bytes), ""))
-    return [(name, printable(value), printable(note)) for name, value, note in tiles]
-
-
-def _speed(history: History) -> str:
-    """How fast it was lately."""
-    last = history.looks[-1]
-    before = next((look for look in history.looks if last.at - look.at <= _LATELY), last)
-    if last.at - before.at <= 0:
-        return ""
-    return f"{(last.records - before.records) / (last.at - before.at):,.0f} a second"
-
-
-_SCRIPT = r"""
-"use strict";
-(() => {
-  const viewer = Math.random().toString(36).slice(2);
-  const ranges = new Map();
-
-  const parts = figure => ({
-    "figure": figure, "x": figure.x_range, "y": figure.y_range,
-    "x-format": figure.below[0].formatter, "y-axis": figure.left[0],
-    "y-ticks": figure.left[0].ticker,
-    "legend": figure.above.find(part => part.type === "Legend"),
-  });
-
-  const settable = properties => {
-    const {major_label_overrides: labels, ...rest} = properties;
-    if (labels === undefined) return rest;
-    return {...rest, major_label_overrides: new Map(Object.entries(labels).map(([k, v]) => [Number(k), v]))};
-  };
-
-  // A range that somebody has zoomed into is left as it is.
-  const zoomed = (range, name) => {
-    const last = ranges.get(range);
-    return name === "x" && last !== undefined && (range.start !== last.start || range.end !== last.end);
-  };
-
-  const draw = (figure, chart) => {
-    for (const [name, columns] of Object.entries(chart.sources))
-      figure.renderers.find(renderer => renderer.name === name).data_source.data = columns;
-    const of = parts(figure);
-    for (const [name, properties] of Object.entries(chart.settings)) {
-      const part = of[name];
-      if (part === undefined || zoomed(part, name)) continue;
-      part.setv(settable(properties));
-      if (name === "x") ranges.set(part, properties);
-    }
-  };
-
-  const words = (tag, content, kind) => {
-    const element = document.createElement(tag);
-    element.textContent = content;
-    if (kind) element.className = kind;
-    return element;
-  };
-
-  const tell = news => {
-    document.getElementById("state").textContent = news.state;
-    document.getElementById("tiles").replaceChildren(...news.tiles.map(([name, value, note]) => {
-      const tile = words("div", "", "tile");
-      tile.append(words("dt", name), words("dd", value), words("dd", note, "note"));
-      return tile;
-    }));
-  };
-
-  const show = (doc, news) => {
-    tell(news);
-    for (const [name, chart] of Object.entries(news.pictures)) {
-      const place = document.getElementById(name);
-      if (chart !== null) {
-        place.hidden = false;
-        place.closest("section").hidden = false;
-        place.querySelector(".unit").textContent = chart.unit;
-        place.querySelector("figcaption .note").textContent = chart.note;
-        draw(doc.get_model_by_name(name), chart);
-      }
-    }
-    document.body.dataset.state = news.ended ? "ended" : "running";
-  };
-
-  const documents = () => new Promise(resolve => {
-    const look = () => Bokeh.documents.length ? resolve(Bokeh.documents[0]) : setTimeout(look, 20);
-    look();
-  });
-
-  const follow = async () => {
-    const doc = await documents();
-    for (let number = 0; ;) {
-      let news;
-      try {
-        const answer = await fetch(`daskmr/data?after=${number}&viewer=${viewer}`, {cache: "no-store"});
-        if (answer.status === 204) continue;
-        if (!answer.ok) throw new Error(answer.statusText);
-        number = Number(answer.headers.get("X-Number"));
-        news = await answer.json();
-      } catch (error) {
-        document.getElementById("state").textContent =
-          "There is no connection any more. This is how the run was last seen.";
-        document.body.dataset.state = "lost";
-        return;
-      }
-      show(doc, news);
-      if (news.ended) return;
-    }
-  };
-  follow();
-})();
-"""

@@ -72,10 +72,11 @@ class PageServer:
             (rf"(?:/.*)?/{PATH}/?", _Page, {"server": self}),
             (rf"(?:/.*)?/{PATH}/data", _News, {"server": self}),
         ]
-        self._scheduler, self._own = scheduler, web.Application(routes)
+        self._scheduler, self._own = scheduler, web.Application(routes, daskmr=True)
         scheduler.http_application.add_application(self._own)
         for pages in _menus(scheduler):
-            pages.append(PATH)
+            if PATH not in pages:
+                pages.append(PATH)
 
     def unmount(self) -> None:
         """Take both away again."""
@@ -84,10 +85,12 @@ class PageServer:
         applications = self._scheduler.http_application.applications
         if self._own in applications:
             applications.remove(self._own)
+        self._own = None
+        if any(application.settings.get("daskmr") for application in applications):
+            return  # another run has a page there
         for pages in _menus(self._scheduler):
             if PATH in pages:
                 pages.remove(PATH)
-        self._own = None
 
     # --- for the client ---------------------------------------------------------------------------
 

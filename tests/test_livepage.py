@@ -24,7 +24,8 @@ from daskmr import mapreduce
 from daskmr.cluster import Session, connect
 from daskmr.config import load_config
 from daskmr.history import History
-from daskmr.livepage import live_page, news_of, render_page
+from daskmr.livecontent import news_of, render_page
+from daskmr.livepage import live_page
 from daskmr.pageserver import PageServer, Wanted
 
 
@@ -98,7 +99,7 @@ def test_the_end_waits_for_those_who_look_and_not_for_those_who_have_gone() -> N
 
 def test_the_page_has_a_place_for_every_picture() -> None:
     page = Page(render_page("<b>job</b>").decode("utf-8"))
-    news = json.loads(news_of(made_up(nasty=True), "job"))
+    news = json.loads(news_of(made_up(nasty=True)))
     ids = {a["id"] for tag, a in page.elements if "id" in a}
     assert set(news["pictures"]) <= ids
     assert {"state", "tiles"} <= ids
@@ -109,7 +110,7 @@ def test_the_page_has_a_place_for_every_picture() -> None:
 
 def test_news_holds_the_figures_of_the_last_look() -> None:
     history = made_up()
-    news = json.loads(news_of(history, "job"))
+    news = json.loads(news_of(history))
     assert news["ended"] is False
     tiles = {name: (value, note) for name, value, note in news["tiles"]}
     look = history.looks[-1]
@@ -121,7 +122,7 @@ def test_news_holds_the_figures_of_the_last_look() -> None:
 
 
 def test_news_of_a_run_that_has_not_begun() -> None:
-    news = json.loads(news_of(History(STARTED, STARTED + 1), "job"))
+    news = json.loads(news_of(History(STARTED, STARTED + 1)))
     assert news["tiles"] == []
     assert set(news["pictures"].values()) == {None}
 
@@ -243,7 +244,7 @@ def test_a_scheduler_that_refuses_does_not_matter(
 ) -> None:
     from distributed import Client
 
-    monkeypatch.setattr("daskmr.livepage.PagePlugin", lambda name, client: object())
+    monkeypatch.setattr("daskmr.pageserver.PagePlugin", lambda name, client: object())
     with (
         Client(dask_cluster.address) as client,
         connect(load_config(), 1, client=client, run_dir=tmp_path) as session,
