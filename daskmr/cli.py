@@ -259,7 +259,7 @@ def _exit_codes(verbose: bool, as_json: bool = False) -> Iterator[None]:
             import traceback
 
             if as_json:
-                details = traceback.format_exc()
+                details = f"{details}\n{traceback.format_exc()}".lstrip()
             else:
                 traceback.print_exc()
         _fail(str(error), details, error.exit_code, as_json)

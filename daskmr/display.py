@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from daskmr.history import Look, Progress, WorkerLook
+from daskmr.looks import Plan
 from daskmr.pace import Pace, format_seconds
 from daskmr.report import format_bytes
-from daskmr.watching import Plan
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -347,10 +347,10 @@ class _Page:
     def bad(self, look: Look) -> Text:
         row = self._row("bad", "" if look.bad_records else "dim")
         if not look.bad_records:
-            return row.append("no bad records", "dim")
+            return row.append("no records so far", "dim")
         share = 100 * look.bad_records / max(1, look.records)
         reasons = ", ".join(f"{n:,} x {reason}" for reason, n in look.bad_reasons.items())
-        row.append(f"{look.bad_records:,} bad records", "yellow")
+        row.append(f"{look.bad_records:,} records", "yellow")
         return row.append(f" ({share:.2g} %): {reasons}", "")
 
     def moved(self, look: Look) -> Text:
@@ -410,7 +410,7 @@ class _Page:
         """Draw a bar, to the half of a cell."""
         from rich.text import Text
 
-        full, half, empty = ("━", "╸", "━") if self._unicode else ("#", "", ".")
+        full, half, empty = ("━", "╸", "─") if self._unicode else ("#", "", ".")
         halves = int(min(1.0, share) * cells * 2)
         done = full * (halves // 2) + (half if halves % 2 else "")
         if self._unicode:

@@ -37,6 +37,7 @@ from daskmr.inputs import Inputs, find_inputs, source_of
 from daskmr.interruption import deferred, finished, on_hard_exit
 from daskmr.job import Job, load_job
 from daskmr.listing import InputFile
+from daskmr.looks import Plan
 from daskmr.mapper import TALLY, MapTask, explain_timeout, map_packed
 from daskmr.marks import COMBINING, FETCHING, Mark, by_task, is_alive, read_marks
 from daskmr.output import (
@@ -59,7 +60,7 @@ from daskmr.segments import Extent
 from daskmr.stores import stores_closed
 from daskmr.tally import BadRecord, Profile, Span, Tallies, Tally
 from daskmr.versions import Pinned
-from daskmr.watching import Collector, Plan, Watcher
+from daskmr.watching import Collector, Watcher
 from daskmr.workdir import RunDir
 
 if TYPE_CHECKING:

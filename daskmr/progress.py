@@ -101,7 +101,7 @@ class Report:
     memory : int
         Bytes that the process holds.
     merges : int
-        When merging, how many merges of two the process has done in this run.
+        How many merges of two the process has done in this run.
     waited : float
         Seconds in which it waited for files from a store.
     hot : sequence of (str, int, int, bool)
@@ -179,8 +179,15 @@ class _Process:
     def __init__(self) -> None:
         self.listener: Listener | None = None
         self.said = 0.0  # by the monotonic clock
-        self.run = ""  # that it last merged for
+        self.run = ""  # the end of the name of its folder, on the client or on this host
         self.merges = 0
+
+    def merges_of(self, folder: str) -> int:
+        """How many merges it has done in the run that this folder is of."""
+        run = folder.rpartition("-")[2]
+        if run != self.run:
+            self.run, self.merges = run, 0
+        return self.merges
 
 
 _process = _Process()
@@ -274,6 +281,7 @@ class Reporter:
             fetched_bytes=counts.fetched_bytes,
             spilled=counts.spilled,
             memory=resident(),
+            merges=_process.merges_of(self._run_dir or ""),
             waited=counts.waited,
             hot=[astuple(key) for key in counts.hot_keys] if done else (),
         )
@@ -291,15 +299,13 @@ def report_merge(run: str, bucket: int, folder: Callable[[], str]) -> None:
     Parameters
     ----------
     run : str
-        Tells the run from others.
+        The run's folder, wherever it is.
     bucket : int
         The bucket that is merged.
     folder : callable
         Gives the run's folder, as this process sees it.
     """
-    if run != _process.run:
-        _process.run, _process.merges = run, 0
-    merges = _process.merges = _process.merges + 1
+    merges = _process.merges = _process.merges_of(run) + 1
     now = time.monotonic()
     if now - _process.said > _EVERY:
         _process.said = now
@@ -406,7 +412,7 @@ def _read_lines(path: str, start: int) -> tuple[list[bytes], int]:
         with open(path, "rb", buffering=0) as file:
             file.seek(start)
             content = file.read(_MOST_READ)
-    except FileNotFoundError:
+    except OSError:  # it is gone, or the process is another user's
         return [], start
     whole = content[: content.rfind(b"\n") + 1]
     return whole.splitlines(), start + len(whole)

@@ -17,16 +17,26 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from daskmr.display import Above, Display
 from daskmr.history import Look
+from daskmr.looks import Plan
 from daskmr.pace import Pace, format_seconds
 from daskmr.prints import Rate
 from daskmr.progress import Printed
 from daskmr.report import format_bytes, summarise
-from daskmr.watching import Plan, Watcher
+from daskmr.watching import Watcher
 
 if TYPE_CHECKING:
     from daskmr.pipeline import Result
 
-__all__ = ["JsonLog", "Show", "Terminal", "TextLog", "choose", "describe_look", "json_error"]
+__all__ = [
+    "InlineTerminal",
+    "JsonLog",
+    "Show",
+    "Terminal",
+    "TextLog",
+    "choose",
+    "describe_look",
+    "json_error",
+]
 
 _FIRST_SECONDS = 5.0  # of a run, before a log says how far it is
 _PAUSES = (5.0, 5.0, 10.0, 10.0, 20.0)  # seconds to the next time; then always
@@ -110,6 +120,7 @@ class TextLog(Show):
         self._pace = Pace()
         self._started = time.monotonic()
         self._next = _FIRST_SECONDS
+        self._address = ""
         self._pauses = iter(_PAUSES)
 
     def look(self, look: Look) -> None:
@@ -118,11 +129,48 @@ class TextLog(Show):
         elapsed = time.monotonic() - self._started
         if elapsed >= self._next:
             self._next = elapsed + next(self._pauses, _LAST_PAUSE)
+            self._tell_address()
             self.write(f"daskmr: {format_seconds(elapsed)} {describe_look(look, self._pace)}")
 
     def dashboard(self, address: str) -> None:
-        """Say where the dashboard is."""
-        self.write(f"daskmr: the dashboard is at {address}")
+        """Say where the dashboard is, the next time that anything is said."""
+        self._address = address
+
+    def _tell_address(self) -> None:
+        if self._address:
+            self.write(f"daskmr: the dashboard is at {self._address}")
+            self._address = ""
+
+
+class InlineTerminal(TextLog):
+    """Shows how far the listing is in place, and the rest in lines: there may be a debugger then."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._display = Display(stream)
+        self._begun = False
+
+    def begin(self, plan: Plan) -> None:
+        """Make way for what comes."""
+        self._begun = True
+        self._display.end()
+
+    def look(self, look: Look) -> None:
+        """Show how far the listing is, or say how far the rest is."""
+        if self._begun:
+            super().look(look)
+        else:
+            self._display.look(look)
+
+    def end(self, result: Any) -> None:
+        """Remove what is shown."""
+        self._display.end()
+        super().end(result)
+
+    def write(self, text: str) -> None:
+        """Write a line above what is shown."""
+        with contextlib.suppress(OSError):
+            self._display.write(f"{text}\n")
 
 
 class Terminal(Show):
@@ -247,8 +295,7 @@ def choose(
     stream : text file
         Standard error.
     quiet, as_json, inline : bool
-        What the options say. An inline job shows nothing that changes in place: there may be a
-        debugger at the terminal.
+        What the options say.
     output : binary file or None
         Standard output, if the result goes there.
     """
@@ -256,9 +303,11 @@ def choose(
         return JsonLog(stream, quiet)
     if quiet:
         return Show(stream, quiet)
-    if not inline and stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown"):
-        return Terminal(stream, shared=output is not None and output.isatty())
-    return TextLog(stream)
+    if not stream.isatty() or os.environ.get("TERM", "dumb") in ("dumb", "unknown"):
+        return TextLog(stream)
+    if inline:
+        return InlineTerminal(stream)
+    return Terminal(stream, shared=output is not None and output.isatty())
 
 
 @contextlib.contextmanager

@@ -12,17 +12,14 @@ import contextlib
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from daskmr.away import Away, host_folder
 from daskmr.errors import DaskMRError
-from daskmr.history import History, HotKey, Look, Progress, TaskSpan, WorkerLook
-from daskmr.hotkeys import merge_hot_keys
-from daskmr.memory import resident
+from daskmr.history import History, Look, Progress
+from daskmr.looks import Plan, RunState, Thinned
 from daskmr.progress import News, Printed, Report, listening, read_news
 
 if TYPE_CHECKING:
@@ -37,40 +34,9 @@ _MOST_LOOKS = 600  # that are kept
 _WORKERS_EVERY = 1.0  # seconds at least between two questions for the workers' state
 _WORKERS_A_SECOND = 100  # that are asked, when there are many
 _ANSWER_SECONDS = 3.0
+_AWAY_PAUSE = 10.0  # seconds at most between two questions to hosts that share no folder
+_AWAY_QUESTIONS = 30.0  # about so many while a run doubles its age
 _MOST_PIECES = 50  # of what is read at the end
-_IDLE_SECONDS = 1.5  # after the end of a task, when a process is taken for idle
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a run is about to do.
-
-    Attributes
-    ----------
-    job : str
-        Name of the job.
-    phases : tuple of str
-        Those of `daskmr.history.PHASES` that it has.
-    files, bytes : int
-        What is read.
-    to_fetch, bytes_to_fetch : int
-        What of that has to be fetched first.
-    partitions, merges, buckets : int
-        How many tasks map, how often two partial results meet, and in how many buckets the keys are.
-    inline : bool
-        It runs in this process.
-    """
-
-    job: str
-    phases: tuple[str, ...]
-    files: int
-    bytes: int
-    to_fetch: int
-    bytes_to_fetch: int
-    partitions: int
-    merges: int
-    buckets: int
-    inline: bool
 
 
 class Watcher:
@@ -122,11 +88,12 @@ class Collector:
         self._watcher = watcher or Watcher()
         self._every = every
         self._lock = threading.RLock()
+        self._reading = threading.Lock()  # what is read is taken too before anybody reads on
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
         self._started = time.time()
-        self._state = _State()
-        self._looks = _Thinned(_MOST_LOOKS)
+        self._state = RunState()
+        self._looks = Thinned(_MOST_LOOKS)
         self._source: _Source | None = None
         self._dashboard: str | None = None
         self._looked = time.monotonic()
@@ -197,10 +164,11 @@ class Collector:
 
     def _hear_the_last(self, source: _Source) -> None:
         """Take what was said since the last look: what a worker prints before it dies matters most."""
-        with self._lock:
+        with self._reading:
             self._source = None
             for news in source.all_news():
-                self._take(news)
+                with self._lock:
+                    self._take(news)
 
     def wrote(self, done: int, total: int) -> None:
         """Take note of how much of the output is written, in keys, or in parts where it has none."""
@@ -246,22 +214,22 @@ class Collector:
             try:
                 self._turn()
             except Exception:
+                if self._source is None:  # its session was closed meanwhile
+                    continue
                 logger.warning("The run cannot be watched any more.", exc_info=True)
                 return
 
     def _turn(self) -> None:
-        source = self._source
-        if source is None:
-            with self._lock:
-                self._look()
-            return
-        news, workers, address = source.news(), source.workers(), source.dashboard()
+        with self._reading:
+            source = self._source
+            if source is not None:
+                news, workers, address = source.news(), source.workers(), source.dashboard()
+                with self._lock:
+                    self._take(news)
+                    self._state.workers = workers
+                    self._note_dashboard(address)
         with self._lock:
-            if self._source is source:
-                self._take(news)
-                self._state.workers = workers
-                self._note_dashboard(address)
-                self._look()
+            self._look()
 
     def _note_dashboard(self, address: str | None) -> None:
         if address is not None and address != self._dashboard:
@@ -272,7 +240,7 @@ class Collector:
         for each in news:
             if isinstance(each, Report):
                 self._state.take(each)
-            else:
+            elif not self._state.ended:
                 self._tell(self._watcher.printed, each)
 
     # --- an inline job, in its own thread ---------------------------------------------------------
@@ -307,237 +275,6 @@ class Collector:
             logger.warning("A watcher failed.", exc_info=True)
 
 
-# --- what is known ------------------------------------------------------------------------------
-
-
-class _State:
-    """What tasks have said, added up so that each partition counts once."""
-
-    def __init__(self) -> None:
-        self.phase = "list"
-        self.plan: Plan | None = None
-        self.listed = Progress()
-        self.written: Progress | None = None
-        self.workers: Mapping[str, Any] | None = {}
-        self.ended = False
-        self.hot_keys: tuple[HotKey, ...] = ()
-        self._done: dict[tuple[str, int], TaskSpan] = {}
-        self._total: dict[str, _Sum] = {"map": _Sum(), "reduce": _Sum()}
-        self._running: dict[tuple[str, int], Report] = {}
-        self._last: dict[str, tuple[Report, float]] = {}  # by process, with when it was heard
-        self._merges: dict[str, int] = {}
-        self._spilled: Counter[str] = Counter()  # by worker
-
-    @property
-    def inline(self) -> bool:
-        return self.plan is not None and self.plan.inline
-
-    @property
-    def spans(self) -> tuple[TaskSpan, ...]:
-        return tuple(sorted(self._done.values(), key=lambda span: (span.phase, span.number)))
-
-    def take(self, report: Report) -> None:
-        """Take a report; of a task that is done, the first counts."""
-        last = self._last.get(report.process)
-        if last is not None and last[0].at >= report.at:
-            return  # it was read again, or stands there since before the task was done
-        self._last[report.process] = report, time.monotonic()
-        if report.phase == "merge":
-            self._merges[report.process] = report.merges
-            return
-        task = report.phase, report.number
-        if task in self._done:
-            return
-        if not report.done:
-            self._running[task] = report
-            return
-        self._running.pop(task, None)
-        self._done[task] = _span(report)
-        self._total[report.phase].add(report)
-        self._spilled[report.worker] += report.spilled
-        self.hot_keys = merge_hot_keys(self.hot_keys, tuple(HotKey(*key) for key in report.hot))
-
-    def look(self) -> Look:
-        """What all of this means now."""
-        mapped = self._sum("map")
-        progress = self._progress(mapped)
-        return Look(
-            time.time(),
-            self._phase(progress),
-            progress,
-            records=mapped.records,
-            bad_records=mapped.bad.total(),
-            bad_reasons=dict(mapped.bad.most_common()),
-            fetched_bytes=mapped.fetched_bytes,
-            spilled=mapped.spilled,
-            workers=self._workers(),
-        )
-
-    def _sum(self, phase: str) -> _Sum:
-        """What is done, and what is known of that which is being done."""
-        total = self._total[phase].copy()
-        for task, report in self._running.items():
-            if task[0] == phase:
-                total.add(report)
-        return total
-
-    def _progress(self, mapped: _Sum) -> dict[str, Progress]:
-        plan = self.plan
-        if plan is None:
-            return {"list": self.listed}
-        reduced = self._sum("reduce")
-        merges = min(sum(self._merges.values()), plan.merges)
-        if reduced.tasks or reduced.files or self.written is not None:
-            merges = plan.merges  # there is no reducing before all have met
-        buckets = plan.buckets if self.written is not None else reduced.files
-        everything = {
-            "list": Progress(1, 1, plan.files, plan.files, plan.bytes, plan.bytes),
-            "fetch": Progress(
-                files=mapped.fetched,
-                files_total=plan.to_fetch,
-                bytes=mapped.fetched_bytes,
-                bytes_total=plan.bytes_to_fetch,
-            ),
-            "map": self._mapping(mapped, plan),
-            "merge": Progress(merges, plan.merges),
-            "reduce": Progress(min(buckets, plan.buckets), plan.buckets),
-            "write": self.written or Progress(),
-        }
-        return {name: everything[name] for name in plan.phases}
-
-    def _mapping(self, mapped: _Sum, plan: Plan) -> Progress:
-        if self.written is not None:  # what was left out is done with, too
-            mapped = _Sum(tasks=plan.partitions, files=plan.files, bytes=plan.bytes)
-        return Progress(
-            min(mapped.tasks, plan.partitions),
-            plan.partitions,
-            min(mapped.files, plan.files),
-            plan.files,
-            min(mapped.bytes, plan.bytes),
-            plan.bytes,
-        )
-
-    def _phase(self, progress: Mapping[str, Progress]) -> str:
-        if self.plan is None:
-            return "list"
-        if self.written is not None:
-            return "write"
-        for name in ("map", "merge", "reduce"):
-            if name in progress and progress[name].tasks < progress[name].tasks_total:
-                return name
-        return "reduce" if "reduce" in progress else "map"
-
-    def _workers(self) -> tuple[WorkerLook, ...]:
-        if self.inline:
-            last = next(iter(self._last.values()), (None, 0.0))
-            own = WorkerLook("inline", memory=resident(), spilled=self._spilled["inline"])
-            return (_at_work(own, *last),)
-        latest = {report.address: (report, heard) for report, heard in self._last.values()}
-        looks = [
-            _at_work(_worker_look(worker, self._spilled), *latest.get(address, (None, 0.0)))
-            for address, worker in (self.workers or {}).items()
-        ]
-        return tuple(sorted(looks, key=lambda look: (len(look.name), look.name)))
-
-
-@dataclass(slots=True)
-class _Sum:
-    """Counts of some tasks."""
-
-    tasks: int = 0
-    files: int = 0
-    bytes: int = 0
-    records: int = 0
-    fetched: int = 0
-    fetched_bytes: int = 0
-    spilled: int = 0
-    bad: Counter[str] = None  # type: ignore[assignment]
-
-    def __post_init__(self) -> None:
-        self.bad = Counter(self.bad)
-
-    def copy(self) -> _Sum:
-        return replace(self)
-
-    def add(self, report: Report) -> None:
-        self.tasks += report.done
-        self.files += report.files
-        self.bytes += report.bytes
-        self.records += report.records
-        self.fetched += report.fetched
-        self.fetched_bytes += report.fetched_bytes
-        self.spilled += report.spilled
-        self.bad.update(report.bad)
-
-
-def _span(report: Report) -> TaskSpan:
-    return TaskSpan(
-        report.phase,
-        report.number,
-        report.worker,
-        report.start,
-        report.at,
-        files=report.files,
-        bytes=report.bytes,
-        records=report.records,
-        spilled=report.spilled,
-        waited=report.waited,
-        memory=report.memory,
-    )
-
-
-def _worker_look(worker: Mapping[str, Any], spilled: Mapping[str, int]) -> WorkerLook:
-    """What the scheduler knows of a worker."""
-    name = str(worker["name"])
-    return WorkerLook(
-        name,
-        memory=int(worker["metrics"].get("memory", 0)),
-        limit=int(worker["memory_limit"] or 0),
-        status=str(worker["status"]),
-        spilled=spilled.get(name, 0),
-    )
-
-
-def _at_work(look: WorkerLook, report: Report | None, heard: float) -> WorkerLook:
-    """Add what the worker's process has said last."""
-    if report is None:
-        return look
-    ended = report.done or report.phase == "merge"  # and the next task has not said anything yet
-    if ended and time.monotonic() - heard > _IDLE_SECONDS:
-        return look
-    if report.done:
-        return replace(look, phase=report.phase)
-    phase = "fetch" if report.fetching else report.phase
-    spilled = look.spilled + report.spilled
-    return replace(look, phase=phase, file=report.file, spilled=spilled)
-
-
-class _Thinned:
-    """Looks that are spread evenly: when there are too many, every second one goes."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._looks: list[Look] = []
-        self._last: Look | None = None
-        self._step = 1
-        self._count = 0
-
-    def add(self, look: Look) -> None:
-        self._last = look
-        if self._count % self._step == 0:
-            self._looks.append(look)
-        self._count += 1
-        if len(self._looks) >= self._most:
-            self._looks = self._looks[::2]
-            self._step *= 2
-
-    @property
-    def kept(self) -> tuple[Look, ...]:
-        """Those that are kept, and the last."""
-        looks, last = self._looks, self._last
-        return tuple(looks) if last is None or looks[-1] is last else (*looks, last)
-
-
 # --- where it is known from ---------------------------------------------------------------------
 
 
@@ -553,6 +290,7 @@ class _Source:
         self._workers: Mapping[str, Any] | None = None
         self._asked = -float("inf")
         self._heard = -float("inf")
+        self._began = time.monotonic()
 
     def dashboard(self) -> str | None:
         """Address of the dashboard, once there is one."""
@@ -563,9 +301,13 @@ class _Source:
 
     def news(self) -> list[Report | Printed]:
         """What is new, if it is time to ask."""
-        if self._away is not None and time.monotonic() - self._heard < self._pause(_EVERY):
-            return []
-        self._heard = time.monotonic()
+        now = time.monotonic()
+        if self._away is not None:
+            # Workers note each question in their log, so of a long run they are asked less often.
+            seldom = min(_AWAY_PAUSE, (now - self._began) / _AWAY_QUESTIONS)
+            if now - self._heard < self._pause(max(_EVERY, seldom)):
+                return []
+        self._heard = now
         return self._read()
 
     def all_news(self) -> Iterator[list[Report | Printed]]:

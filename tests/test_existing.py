@@ -291,7 +291,7 @@ def started(
     marker = tmp_path / "marker"
     marker.mkdir()
     (tmp_path / "job.py").write_text(SLEEPING.format(marker=str(marker), seconds=seconds))
-    arguments = ["run", "job.py", "-d", str(data), "-o", "out", "-w", "work", *options]
+    arguments = ["run", "job.py", "-d", str(data), "-o", "out", "-w", "work", "-q", *options]
     process = subprocess.Popen(
         [sys.executable, "-m", "daskmr", *arguments, "--scheduler", cluster.address],
         cwd=tmp_path,

@@ -967,7 +967,7 @@ if pid:
     assert outputs == [place.expected()] * 3
 
 
-def test_progress_on_a_terminal_is_gone_before_the_summary(place: Place) -> None:
+def test_a_small_job_at_a_terminal_shows_its_summary_alone(place: Place) -> None:
     place.put(4)
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "daskmr", *place.arguments("--inline")]
@@ -979,8 +979,7 @@ def test_progress_on_a_terminal_is_gone_before_the_summary(place: Place) -> None
                 shown += piece
     os.close(ours)
     assert process.returncode == 0
-    assert b"\rlisting: 4 files in " in shown
-    assert b"prefixes\x1b[K\r\x1b[Kread     80 records" in shown
+    assert shown.startswith(b"read     80 records")
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
