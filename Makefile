@@ -9,7 +9,7 @@ export PYTHON
 
 BIN := .venv/bin
 
-.PHONY: help demo test test-slow test-slurm test-netns lint types layers tests bench install install-test clean
+.PHONY: help demo test test-slow test-slurm test-netns test-browser lint types layers tests bench install install-test clean
 .DEFAULT_GOAL := help
 # Checks that share two cores and one terminal are best read one after the other.
 .NOTPARALLEL:
@@ -20,6 +20,7 @@ help:
 	@echo "make test-slow  the tests that take long"
 	@echo "make test-slurm the tests that install and start a Slurm, as root on Debian"
 	@echo "make test-netns the tests that take root and network namespaces"
+	@echo "make test-browser the tests in a browser, with Chromium and its driver"
 	@echo "make lint       ruff check, ruff format --check"
 	@echo "make bench      times against other ways to do the same; ARGS=--help says more"
 	@echo "make clean      remove .venv, demo and caches"
@@ -44,13 +45,20 @@ tests: install-test
 	$(BIN)/python -m pytest -q -m "not slow" --cov --cov-report=term:skip-covered
 
 test-slow: install-test
-	$(BIN)/python -m pytest -q -m "slow and not netns and not slurm" || [ $$? -eq 5 ] # 5: no test is marked so
+	$(BIN)/python -m pytest -q -m "slow and not netns and not slurm and not browser" || [ $$? -eq 5 ] # 5: no test is marked so
 
 test-slurm: install-test
 	$(BIN)/python -m pytest -q -m slurm
 
 test-netns: install-test
 	$(BIN)/python -m pytest -q -m netns
+
+test-browser:
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { \
+		echo "There is no Chromium with its driver. On Debian, as root: apt-get install chromium chromium-driver" >&2; \
+		exit 2; }
+	@scripts/install test,browser
+	$(BIN)/python -m pytest -q -m browser
 
 bench: install
 	$(BIN)/python -m benchmarks $(ARGS)

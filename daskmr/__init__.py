@@ -8,6 +8,7 @@ from daskmr._version import __version__
 from daskmr.errors import DaskMRError, InputError, JobError, NothingMatchedError
 
 if TYPE_CHECKING:
+    from daskmr.htmlreport import write_report
     from daskmr.job import Job
     from daskmr.pipeline import Result, mapreduce
     from daskmr.plucking import pluck
@@ -22,6 +23,7 @@ __all__ = [
     "__version__",
     "mapreduce",
     "pluck",
+    "write_report",
 ]
 
 
@@ -29,7 +31,13 @@ def __getattr__(name: str) -> Any:
     """Import what is heavy when it is first asked for: ``--help`` must not wait for Dask."""
     import importlib
 
-    modules = {"Job": "job", "Result": "pipeline", "mapreduce": "pipeline", "pluck": "plucking"}
+    modules = {
+        "Job": "job",
+        "Result": "pipeline",
+        "mapreduce": "pipeline",
+        "pluck": "plucking",
+        "write_report": "htmlreport",
+    }
     if name not in modules:
         raise AttributeError(f"module 'daskmr' has no attribute {name!r}")
     return getattr(importlib.import_module(f"daskmr.{modules[name]}"), name)

@@ -111,11 +111,68 @@ def _run(
     streamed = stdout if output == "-" else None
     inline = options["inline"]
     show = choose(sys.stderr, quiet=quiet, as_json=as_json, inline=inline, output=streamed)
-    with notes_to(show):
+    source = options["input_filter"]
+    told = options.pop("report"), script, output, source if isinstance(source, str) else None, quiet
+    with _reporting(*told) as report, notes_to(show):
         result = mapreduce(script, output=output, stdout=stdout, watcher=show, **options)
-    stdout.flush()
+        stdout.flush()
+        if report is not None:
+            report.tell(result)
     profile = _write_profile(result, output) if options["profile"] else None
     show.summary(result, profile)
+
+
+class _Reporting:
+    """Writes the report; what hinders it is told, as the output is in place."""
+
+    def __init__(self, file: Any, quiet: bool) -> None:
+        from daskmr.htmlreport import describe_command
+
+        self._file = file
+        self._quiet = quiet
+        name = os.path.basename(sys.argv[0])
+        self._command = describe_command(
+            ["daskmr" if name == "__main__.py" else name, *sys.argv[1:]]
+        )
+
+    def tell(self, result: Any) -> None:
+        from daskmr.htmlreport import render_report
+
+        self._put(render_report(result, command=self._command))
+
+    def tell_of_failure(self, error: DaskMRError, script: str) -> None:
+        from daskmr.htmlreport import render_failure
+
+        name = os.path.splitext(os.path.basename(script))[0]
+        self._put(render_failure(error, name, command=self._command))
+
+    def _put(self, page: str) -> None:
+        with suppress(OSError):
+            try:
+                self._file.put(page)
+            except JobError as error:
+                click.echo(f"daskmr: {error}", err=True)
+            else:
+                if not self._quiet:
+                    click.echo(f"report   {self._file.name}", err=True)
+
+
+@contextmanager
+def _reporting(
+    path: str | None, script: str, output: str, input_filter: str | None, quiet: bool
+) -> Iterator[_Reporting | None]:
+    """Open the report, where one is wanted; a job that fails is reported too."""
+    if path is None:
+        yield None
+        return
+    from daskmr.htmlreport import ReportFile
+
+    reporting = _Reporting(ReportFile(path, script, output, input_filter), quiet)
+    try:
+        yield reporting
+    except JobError as error:
+        reporting.tell_of_failure(error, script)
+        raise
 
 
 def _write_profile(result: Any, output: str) -> str:

@@ -21,9 +21,12 @@ class DaskMRError(Exception):
         What the command line exits with.
     details : str
         The traceback of the user's own code, or ``""``; shown under the message.
+    history : daskmr.history.History or None
+        What was seen of the run until then, where there was one.
     """
 
     exit_code = 1
+    history: object = None
 
     def __init__(self, message: str, details: str = "") -> None:
         super().__init__(message)

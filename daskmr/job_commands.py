@@ -27,11 +27,15 @@ _STYLES: dict[str, dict[str, Any]] = {
     "warning": {"fg": "yellow"},
 }
 _RUN_ONLY = (  # they change nothing that a plan tells
+    "dashboard",
     "delete_data",
     "file_timeout",
+    "log_format",
     "max_bad_records",
+    "meta",
     "profile",
     "quiet",
+    "report",
     "skip_corrupt_files",
     "skip_missing",
     "skip_poison_files",

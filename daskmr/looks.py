@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from daskmr.history import Look, Progress, TaskSpan, WorkerLook
+from daskmr.history import HotKey, Look, Progress, TaskSpan, WorkerLook
+from daskmr.hotkeys import merge_hot_keys
 from daskmr.memory import resident
 from daskmr.progress import Report
 
@@ -59,6 +60,7 @@ class RunState:
         self.written: Progress | None = None
         self.workers: Mapping[str, Any] | None = {}
         self.ended = False
+        self.hot_keys: tuple[HotKey, ...] = ()
         self._done: dict[tuple[str, int], TaskSpan] = {}
         self._total: dict[str, _Sum] = {"map": _Sum(), "reduce": _Sum()}
         self._running: dict[tuple[str, int], Report] = {}
@@ -93,6 +95,7 @@ class RunState:
         self._done[task] = _span(report)
         self._total[report.phase].add(report)
         self._spilled[report.worker] += report.spilled
+        self.hot_keys = merge_hot_keys(self.hot_keys, tuple(HotKey(*key) for key in report.hot))
 
     def look(self) -> Look:
         """What all of this means now."""
@@ -218,6 +221,7 @@ def _span(report: Report) -> TaskSpan:
         bytes=report.bytes,
         records=report.records,
         spilled=report.spilled,
+        waited=report.waited,
         memory=report.memory,
     )
 

@@ -379,6 +379,8 @@ class _Attempt:
             self.fetched + (ahead.fetched if ahead else 0),
             self.fetched_bytes + (ahead.fetched_bytes if ahead else 0),
             self.sink.spilled,
+            self.waited,
+            self.sink.hot_keys,
         )
 
     def find_corrupt(self) -> None:

@@ -263,6 +263,11 @@ _GROUPS: dict[str, list[_Option]] = {
         ),
         click.option("-q", "--quiet", is_flag=True, help="Show no progress and no summary."),
         click.option(
+            "--report",
+            metavar="FILE",
+            help="Write an HTML page with pictures of the run, and where time was lost.",
+        ),
+        click.option(
             "--log-format",
             type=click.Choice(["text", "json"]),
             default="text",

@@ -15,8 +15,8 @@ import pickle
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from operator import itemgetter
 from typing import IO, TYPE_CHECKING, Any
@@ -140,6 +140,12 @@ class Result:
         The file beside the output that says where it is from.
     sha256 : str or None
         Digest of the output, in hex, where there is such a file.
+    plan : Plan or None
+        What was to be done, where the run was watched.
+    settings : mapping of str to object
+        The settings of the run; none of them is a secret.
+    combines : bool
+        Whether the job has a `combine`.
     """
 
     output: str | None
@@ -173,6 +179,9 @@ class Result:
     sample: str = ""
     meta_path: str | None = None
     sha256: str | None = None
+    plan: Plan | None = field(default=None, repr=False)
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    combines: bool = field(default=False, repr=False)
     profile: Profile | None = field(default=None, repr=False)
     _parts: tuple[Part, ...] = field(default=(), repr=False)
     _job: Job | None = field(default=None, repr=False)
@@ -415,6 +424,12 @@ def mapreduce(
         hot_keys=outcome.tally.hot_keys,
         looks=collector.looks,
     )
+    result.plan, result.combines = collector.plan, job.combine is not None
+    result.settings = {
+        setting.name: getattr(config, setting.name)
+        for setting in fields(config)
+        if setting.name != "clusters"  # which may hold a token
+    }
     collector.end(result)
     return result
 
@@ -588,12 +603,23 @@ class _Run:
             self.timings["start"] += time.time() - before
             self.notes += session.notes
             dashboard = self.config.dashboard != "off"
-            with self.collector.following(session, self.run_dir.path, self.away, dashboard):
+            with (
+                self._shown(session),
+                self.collector.following(session, self.run_dir.path, self.away, dashboard),
+            ):
                 outcome = self._outcome(self._compute(session, plan))
         # No task can be tried again now, so none needs its input again: the disk has room for the
         # output where the segments were.
         self.run_dir.remove_segments()
         return outcome
+
+    def _shown(self, session: Session) -> AbstractContextManager[None]:
+        """Have a page of the dashboard show the run, where there is one and it is watched."""
+        if session.client is None or not self.collector.watched or self.config.dashboard == "off":
+            return contextlib.nullcontext()
+        from daskmr.livepage import live_page
+
+        return live_page(session, self.collector.history, self.job.name)
 
     @property
     def _is_inline(self) -> bool:

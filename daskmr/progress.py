@@ -13,11 +13,12 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, fields
 from typing import Any, BinaryIO
 
 from daskmr.away import worker_address, worker_name
+from daskmr.history import HotKey
 from daskmr.marks import process_name
 from daskmr.memory import resident
 
@@ -58,6 +59,10 @@ class Counts:
         Objects that came from a store, and their size.
     spilled : int
         Bytes written to segments.
+    waited : float
+        Seconds in which it waited for files from a store.
+    hot_keys : tuple of HotKey
+        Keys that many values were written under; empty until it is done.
     """
 
     files: int = 0
@@ -67,6 +72,8 @@ class Counts:
     fetched: int = 0
     fetched_bytes: int = 0
     spilled: int = 0
+    waited: float = 0.0
+    hot_keys: tuple[HotKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +102,10 @@ class Report:
         Bytes that the process holds.
     merges : int
         How many merges of two the process has done in this run.
+    waited : float
+        Seconds in which it waited for files from a store.
+    hot : sequence of (str, int, int, bool)
+        Of a mapper that is done, what its `HotKey` are made of.
     """
 
     phase: str
@@ -116,6 +127,8 @@ class Report:
     spilled: int = 0
     memory: int = 0
     merges: int = 0
+    waited: float = 0.0
+    hot: Sequence[Sequence[Any]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +282,8 @@ class Reporter:
             spilled=counts.spilled,
             memory=resident(),
             merges=_process.merges_of(self._run_dir or ""),
+            waited=counts.waited,
+            hot=[astuple(key) for key in counts.hot_keys] if done else (),
         )
 
     def _read(self) -> int:

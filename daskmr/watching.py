@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from daskmr.away import Away, host_folder
+from daskmr.errors import DaskMRError
 from daskmr.history import History, Look, Progress
 from daskmr.looks import Plan, RunState, Thinned
 from daskmr.progress import News, Printed, Report, listening, read_news
@@ -106,8 +107,12 @@ class Collector:
             self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, *rest: object
+    ) -> None:
         self._closed.set()
+        if isinstance(error, DaskMRError) and self.watched:
+            error.history = self.history()
         if kind is not None and self.watched:
             self.end(None)
 
@@ -191,10 +196,16 @@ class Collector:
         """Looks that were taken so far, thinned out when there are many."""
         return self._looks.kept
 
+    @property
+    def plan(self) -> Plan | None:
+        """What was to be done, once that was known."""
+        return self._state.plan
+
     def history(self) -> History:
         """What is known of the run as of now; from any thread."""
         with self._lock:
-            return History(self._started, time.time(), self._state.spans, self.looks)
+            state = self._state
+            return History(self._started, time.time(), state.spans, self.looks, state.hot_keys)
 
     # --- in the collector's own thread ------------------------------------------------------------
 

@@ -1,259 +1,129 @@
-"""Workers that are lost, in each way and in each phase: once costs nothing, each time is told."""
+"""Where time was lost is said, with its figures; and nothing is said where none was."""
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import pytest
-from conftest import DIRECTORY, daskmr, file_name, write_tree
-from dask_cluster import DaskCluster
-from distributed import Client
+from histories import STARTED, made_up
+from hypothesis import given
+from hypothesis import strategies as st
 
-from daskmr import pipeline
-from daskmr.errors import JobError
-from daskmr.pipeline import Result, mapreduce
+from daskmr.history import History, HotKey, Look, TaskSpan, WorkerLook
+from daskmr.losses import Loss, find_losses
 
-FILES = 12
-VICTIM = 7  # the file, and what it writes
-
-# The combiner is asked while mapping for keys with many values, and else where Runs are merged.
-SCRIPT = """
-import ctypes, os, signal, sys, time
-
-WHERE, HOW, ONCE = {where!r}, {how!r}, {once!r}
-
-def die(where):
-    if where != WHERE:
-        return
-    if ONCE is not None:
-        try:
-            os.close(os.open(ONCE, os.O_CREAT | os.O_EXCL))
-        except FileExistsError:
-            return
-    if HOW == "os._exit":
-        os._exit(3)
-    if HOW == "SIGKILL":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if HOW == "segfault":
-        ctypes.string_at(0)
-    if HOW == "sys.exit":
-        sys.exit(0)
-    if HOW == "memory":
-        held = []
-        while True:
-            held.append(b"x" * 50_000_000)
-            time.sleep(0.02)
-    if HOW == "SIGSTOP":
-        os.kill(os.getpid(), signal.SIGSTOP)
-        time.sleep(60)  # another thread may be the one that the signal reaches, a moment later
-
-def map(key, dims, value, context):
-    if value == "{victim}" and key == "k3":
-        die("map")
-    context.write(key, int(value))
-    if key == "k0":
-        for _ in range(60):
-            context.write("many", int(value))
-
-def combine(key, values, context):
-    if key == "many" and len(values) == 50 and values[0] == {victim}:
-        die("combine")
-    if key == "k5" and len(values) > 1:
-        die("merge")
-    context.write(key, sum(values))
-
-def reduce(key, values, context):
-    if key == "k4":
-        die("reduce")
-    context.write(key, sum(values))
-"""
-HOWS = ("os._exit", "SIGKILL", "segfault", "memory", "SIGSTOP")
-PLACES = ("map", "combine", "merge", "reduce")
-TOLD = {
-    "map": (file_name(VICTIM),),
-    "combine": (file_name(VICTIM), "combine failed for the key 'many'"),
-    "merge": ("the key 'k5'",),
-    "reduce": ("the key 'k4'",),
-}
+EVEN = replace(made_up(straggler=None, store=False, spill=False), hot_keys=())
+NO_TIME = {"total": 20.0}
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return write_tree(
-        tmp_path / "data", [[f"k{key}\t{n}" for key in range(8)] for n in range(FILES)]
+def told(
+    history: History, timings: Mapping[str, float] = NO_TIME, combines: bool = False
+) -> dict[str, Loss]:
+    return {loss.title: loss for loss in find_losses(history, timings, combines=combines)}
+
+
+def mapped(seconds: Iterable[float], workers: int = 1, **fields: object) -> History:
+    """Partitions one after the other, on workers in turn."""
+    free = [STARTED] * workers
+    tasks = []
+    for number, length in enumerate(seconds):
+        worker = min(range(workers), key=lambda n: free[n])
+        start, free[worker] = free[worker], free[worker] + length
+        tasks.append(
+            TaskSpan("map", number, str(worker), start, free[worker], 1, 10**6, 1000, **fields)  # type: ignore[arg-type]
+        )
+    return History(STARTED, max(free), tuple(tasks))
+
+
+def test_nothing_is_said_of_a_run_that_went_well() -> None:
+    assert told(EVEN, {"list": 0.1, "start": 0.9, "merge": 0.5, "write": 0.2, "total": 20.0}) == {}
+
+
+@pytest.mark.parametrize(
+    ("phase", "title"),
+    [("list", "listing"), ("start", "starting"), ("merge", "merging"), ("write", "writing")],
+)
+def test_what_one_process_does_counts_from_a_tenth_of_the_whole(phase: str, title: str) -> None:
+    assert told(EVEN, {phase: 1.9, "total": 20.0}) == {}
+    losses = told(EVEN, {phase: 5.0, "total": 20.0})
+    assert list(losses) == [title]
+    assert losses[title].seconds == 5.0
+    assert "5.0 s, " in losses[title].text
+
+
+def test_of_a_job_of_a_moment_nothing_is_said() -> None:
+    history = History(STARTED, STARTED + 1.2)
+    assert told(history, {"start": 0.9, "total": 1.2}) == {}
+
+
+def test_a_straggler_is_named_with_its_file_and_what_it_cost() -> None:
+    history = mapped([1.0, 1.0, 1.0, 9.0, 1.0, 1.0], workers=2)
+    slow = history.tasks[3]
+    looks = tuple(
+        Look(slow.start + n, "map", workers=(WorkerLook(slow.worker, phase="map", file=file),))
+        for n, file in enumerate(["a.gz", "b.gz", "b.gz"])
     )
+    loss = told(replace(history, looks=looks))["stragglers"]
+    assert "partition 3 took 9.0 s, 9 times the median (of usual size, mostly in b.gz)" in loss.text
+    assert "Its size does not explain it" in loss.advice
+    assert loss.seconds == pytest.approx(6.0)  # until 10 s on one worker, 4 on the other
 
 
-def expected() -> str:
-    total = sum(range(FILES))
-    lines = [f"k{key}\t{total}" for key in range(8)]
-    return "\n".join([*lines, f"many\t{60 * total}", ""])
+def test_a_large_partition_is_told_from_a_slow_one() -> None:
+    history = mapped([1.0, 1.0, 1.0, 9.0, 1.0, 1.0])
+    tasks = list(history.tasks)
+    tasks[3] = replace(tasks[3], bytes=9 * 10**6)
+    loss = told(replace(history, tasks=tuple(tasks)))["stragglers"]
+    assert "9.0 times the median size" in loss.text
+    assert "A file is never split" in loss.advice
 
 
-def script(
-    folder: Path, where: str, how: str, once: bool = False, name: str = "job.py"
-) -> tuple[Path, Path]:
-    """Write a script that ends its process; and name the file that says it has done so."""
-    done = folder / "done"
-    path = folder / name
-    text = SCRIPT.format(where=where, how=how, once=str(done) if once else None, victim=VICTIM)
-    path.write_text(text)
-    return path, done
+def test_idle_workers_are_told_of_with_what_fits() -> None:
+    few = told(mapped([8.0, 4.0], workers=2))["idle workers"]
+    assert "25% of the time (2 partitions on 2 workers)" in few.text
+    assert few.seconds == pytest.approx(2.0)
+    assert "too few partitions" in few.advice
+    many = told(mapped([1.0] * 10 + [9.0], workers=2))["idle workers"]
+    assert "end at different times" in many.advice
 
 
-def run(folder: Path, job: Path, **options: Any) -> Result:
-    settings = {"num_mappers": 2, "stopped_timeout": 1, "work_dir": folder / "work", **options}
-    if "client" in options:
-        del settings["num_mappers"]
-    return mapreduce(job, data_dir=folder / "data", output=folder / "out.txt", **settings)
+def test_skew_is_told_of_when_others_wait() -> None:
+    reducers = [
+        TaskSpan("reduce", n, str(n), STARTED, STARTED + (30.0 if n == 2 else 2.0))
+        for n in range(4)
+    ]
+    loss = told(History(STARTED, STARTED + 30.0, tuple(reducers)), {"total": 31.0})["skew"]
+    assert "The reducer from bucket 2 took 30.0 s, 15 times the median" in loss.text
+    assert loss.seconds == pytest.approx(28.0)
 
 
-def check_once(folder: Path, data: Path, where: str, how: str, **options: Any) -> None:
-    job, done = script(folder, where, how, once=True)
-    result = run(folder, job, **options)
-    assert done.exists(), "else this test is void"
-    assert (folder / "out.txt").read_text() == expected()
-    assert (result.records, result.files, result.key_count) == (8 * FILES, FILES, 9)
+def test_a_hot_key_is_told_of_unless_it_is_combined() -> None:
+    records = sum(task.records for task in EVEN.tasks if task.phase == "map")
+    hot = replace(EVEN, hot_keys=(HotKey("'release'", int(0.6 * records), 10**9, True),))
+    slow = {"merge": 1.0, "reduce": 9.0, "total": 20.0}
+    loss = told(hot, slow)["one hot key"]
+    assert "The key 'release' holds" in loss.text
+    assert "as many as 60% of the records" in loss.text
+    assert told(hot, slow, combines=True) == {}
+    assert told(hot) == {}  # reducing took no time
 
 
-def check_always(folder: Path, data: Path, where: str, how: str, **options: Any) -> None:
-    job, _ = script(folder, where, how)
-    (folder / "out.txt").write_text("old")
-    with pytest.raises(JobError) as caught:
-        run(folder, job, **options)
-    assert any(words in str(caught.value) for words in TOLD[where]), str(caught.value)
-    assert (folder / "out.txt").read_text() == "old"
-    assert not (folder / "work").exists()
+def test_waiting_spilling_and_memory_are_told_of() -> None:
+    history = mapped([2.0] * 20, workers=2, waited=1.0, spilled=10**8)
+    full = WorkerLook("0", 950, 1000, "paused")
+    losses = told(replace(history, looks=(Look(STARTED, "map", workers=(full,)),)))
+    assert losses["waiting for files"].seconds == pytest.approx(10.0)
+    assert "50% of their time" in losses["waiting for files"].text
+    assert losses["spilling"].text.startswith("2.0 GB were written")
+    assert "95% of its memory limit, and some (1) were paused" in losses["memory"].text
 
 
-LIMIT = {"memory_limit": "450MB"}
-
-
-@pytest.mark.parametrize(("where", "how"), [("map", "os._exit"), ("merge", "SIGKILL")])
-def test_a_worker_that_dies_once(tmp_path: Path, data: Path, where: str, how: str) -> None:
-    check_once(tmp_path, data, where, how)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("how", HOWS)
-@pytest.mark.parametrize("where", PLACES)
-def test_any_loss_once(tmp_path: Path, data: Path, where: str, how: str) -> None:
-    check_once(tmp_path, data, where, how, **LIMIT)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("how", HOWS)
-@pytest.mark.parametrize("where", PLACES)
-def test_any_loss_each_time(tmp_path: Path, data: Path, where: str, how: str) -> None:
-    check_always(tmp_path, data, where, how, **LIMIT)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("where", PLACES)
-def test_leaving_the_program_fails_at_once(tmp_path: Path, data: Path, where: str) -> None:
-    job, done = script(tmp_path, where, "sys.exit", once=True)
-    with pytest.raises(JobError, match=r"SystemExit.*Return from \w+ instead"):
-        run(tmp_path, job)
-    assert done.exists()
-
-
-# --- lost while the output is written -------------------------------------------------------------
-
-
-def test_workers_that_are_lost_while_the_output_is_written(
-    tmp_path: Path, data: Path, dask_cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch
+@given(st.lists(st.floats(0, 50), max_size=12), st.integers(1, 4), st.floats(0, 500))
+def test_the_worst_comes_first_and_all_is_said(
+    seconds: list[float], workers: int, start: float
 ) -> None:
-    """All that they had is here by then, or in files."""
-    job, _ = script(tmp_path, "nowhere", "os._exit")
-    merge_parts = pipeline.merge_parts
-
-    def killing(parts: Any) -> Iterator[list[Any]]:
-        for worker in dask_cluster.workers:
-            os.kill(worker.pid, signal.SIGKILL)
-        yield from merge_parts(parts)
-
-    monkeypatch.setattr(pipeline, "merge_parts", killing)
-    with Client(dask_cluster.address, set_as_default=False) as client:
-        run(tmp_path, job, client=client)
-        client.wait_for_workers(len(dask_cluster.workers))
-    assert (tmp_path / "out.txt").read_text() == expected()
-
-
-# --- going on without files that kill their worker ------------------------------------------------
-
-POISON = """
-import os
-def map(key, dims, value, context):
-    if int(value) in {poisoned}:
-        os._exit(3)
-    context.write(key, int(value))
-def reduce(key, values, context):
-    context.write(key, sum(values))
-"""
-
-
-def check_poison(folder: Path, files: int, poisoned: list[int], **options: Any) -> Result:
-    """Exactly those that kill are listed, and exactly the others are used."""
-    write_tree(folder / "data", [[f"k{key}\t{n}" for key in range(4)] for n in range(files)])
-    job = folder / "job.py"
-    job.write_text(POISON.format(poisoned=poisoned))
-    result = run(folder, job, skip_poison_files=True, **options)
-    names = [f"{DIRECTORY}/{file_name(n)}" for n in poisoned]
-    assert [path for path, _ in result.poisoned] == names
-    assert all(path in why and "died" in why for path, why in result.poisoned)
-    good = [n for n in range(files) if n not in poisoned]
-    assert (result.files, result.records) == (len(good), 4 * len(good))
-    assert (folder / "out.txt").read_text() == "".join(f"k{k}\t{sum(good)}\n" for k in range(4))
-    return result
-
-
-def test_poison_files_are_left_out_whole_and_kept(tmp_path: Path) -> None:
-    result = check_poison(tmp_path, 6, [2, 3], delete_data=True)
-    left = sorted(path.name for path in (tmp_path / "data").rglob("*.gz"))
-    assert (result.deleted, left) == (4, [file_name(2), file_name(3)])
-
-
-@pytest.mark.slow
-def test_twenty_of_sixty_on_this_machine(tmp_path: Path) -> None:
-    check_poison(tmp_path, 60, list(range(0, 60, 3)))
-
-
-@pytest.mark.slow
-def test_twenty_of_sixty_on_a_cluster(tmp_path: Path, dask_cluster: DaskCluster) -> None:
-    with Client(dask_cluster.address, set_as_default=False) as client:
-        check_poison(tmp_path, 60, list(range(0, 60, 3)), client=client)
-
-
-@pytest.mark.slow
-def test_twenty_of_sixty_where_the_work_dir_is_not_seen(
-    tmp_path: Path, dask_cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pipeline, "sees_all", lambda *_: False)
-    with Client(dask_cluster.address, set_as_default=False) as client:
-        check_poison(tmp_path, 60, list(range(0, 60, 3)), client=client)
-
-
-@pytest.mark.slow
-def test_several_in_one_partition(tmp_path: Path) -> None:
-    check_poison(tmp_path, 96, [0, 1, 2, 40, 95])
-
-
-def test_the_summary_names_poison_files(tmp_path: Path) -> None:
-    write_tree(tmp_path / "data", [[f"k\t{n}"] for n in range(3)])
-    (tmp_path / "job.py").write_text(POISON.format(poisoned=[1]))
-    arguments = ("run", "job.py", "-d", "data", "-o", "out.txt", "-m", "1", "--skip-poison-files")
-    done = daskmr(*arguments, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "killed their worker, left out whole: 1 files\n" in done.stderr
-    assert f"{file_name(1)}: the worker process died each time that it was mapped" in done.stderr
-
-
-# --- a worker that is stopped ---------------------------------------------------------------------
-
-
-def test_a_stopped_worker_is_replaced_on_this_machine(tmp_path: Path, data: Path) -> None:
-    check_once(tmp_path, data, "map", "SIGSTOP")
+    losses = find_losses(mapped(seconds or [0.0], workers), {"start": start, "total": start + 1})
+    assert [loss.seconds for loss in losses] == sorted((x.seconds for x in losses), reverse=True)
+    assert all(loss.text.endswith(".") and loss.advice.endswith(".") for loss in losses)
+    assert all(loss.seconds >= 0 for loss in losses)
