@@ -6,6 +6,7 @@ import cProfile
 from collections.abc import Callable
 from typing import Any
 
+from daskmr.callers import Call, calls_user
 from daskmr.failures import is_interruption, shortened, user_failure
 from daskmr.job import Job
 from daskmr.runs import Combiner
@@ -60,6 +61,7 @@ def combiner_of(job: Job, before: Callable[[Any], object] | None = None) -> Comb
     return Combiner(job.combine, on_error, before)
 
 
+@calls_user(lambda local: Call("setup_reduce"))
 def set_up(job: Job, context: Any) -> tuple[Any, ...]:
     """Call `setup_reduce` on a fresh context and return what it wrote there: the header."""
     if job.setup_reduce is None:

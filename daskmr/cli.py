@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import partial, wraps
 from typing import IO, Any, NoReturn
 
 import click
@@ -15,7 +15,8 @@ from daskmr._version import __version__
 from daskmr.again import command_again
 from daskmr.cache_commands import cache
 from daskmr.errors import DaskMRError, Interrupted, JobError
-from daskmr.options import GroupedCommand, job_options
+from daskmr.job_commands import ListingLine, check, new, plan, repeated
+from daskmr.options import CommandGroup, GroupedCommand, job_options
 from daskmr.streams import standard_output
 
 __all__ = ["main"]
@@ -30,13 +31,18 @@ _GC_THRESHOLD = 200_000  # objects that are made before the next look for garbag
 
 
 # Named as `dask` lists it: it goes by this name, not by that of the entry point.
-@click.group("mapreduce", context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
+@click.group(
+    "mapreduce",
+    cls=CommandGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_EPILOG,
+)
 @click.version_option(__version__, prog_name="daskmr")
 def main() -> None:
     """MapReduce for Python people, on Dask."""
 
 
-@main.group("cache", commands=cache.commands, help=cache.help)
+@main.group("cache", cls=CommandGroup, commands=cache.commands, help=cache.help)
 @click.pass_context
 def guarded_cache(context: click.Context) -> None:
     from daskmr.interruption import signals
@@ -45,11 +51,13 @@ def guarded_cache(context: click.Context) -> None:
     context.with_resource(signals())
 
 
-@main.command(cls=GroupedCommand, epilog=_EPILOG)
+@main.command(cls=GroupedCommand, epilog=_EPILOG, short_help="Run a job script.")
 @click.argument("script", type=click.Path(), required=False, metavar="SCRIPT")
 @job_options()
 @click.pass_context
-def run(context: click.Context, /, script: str | None, verbose: bool, **options: Any) -> None:
+def run(
+    context: click.Context, /, script: str | None, verbose: bool, log_format: str, **options: Any
+) -> None:
     """Run the job SCRIPT over the files in --data-dir or --bucket that --input-filter allows.
 
     SCRIPT defines map(key, dims, value, context) and, as it needs, reduce(key, values, context),
@@ -62,36 +70,16 @@ def run(context: click.Context, /, script: str | None, verbose: bool, **options:
 
     gc.disable()  # imports make no garbage, and a tenth of a second of looking for it
 
+    as_json = log_format == "json"
     again = partial(command_again, context)
-    with standard_output() as stdout, _exit_codes(verbose, again), signals():
-        script, options = _repeated(context, script, options)
+    with standard_output() as stdout, _exit_codes(verbose, again, as_json), signals():
+        script, options = repeated(context, script, options)
         prewarm(
             processes=_on_this_machine(options)
         )  # first, so that it imports while this process does
-        _run(script, stdout, **options)
+        _run(script, stdout, as_json=as_json, **options)
         kill_children()  # the server of workers, and what a script has started
         _leave(0)  # still here, where a signal no longer counts
-
-
-def _repeated(
-    context: click.Context, script: str | None, options: dict[str, Any]
-) -> tuple[str, dict[str, Any]]:
-    """Fill in what an earlier run was given, where one is to be run again."""
-    path = options["earlier"]
-    if path is None:
-        if script is None:
-            raise click.UsageError("Missing argument 'SCRIPT'.", context)
-        return script, options
-    from daskmr.rerun import repeat
-
-    sources = map(context.get_parameter_source, options)
-    given = [
-        name
-        for name, source in zip(options, sources, strict=True)
-        if source is click.core.ParameterSource.COMMANDLINE
-    ]
-    script, options, meta = repeat(path, script, options, given)
-    return script, {**options, "earlier": meta}
 
 
 def _on_this_machine(options: dict[str, Any]) -> bool:
@@ -101,7 +89,9 @@ def _on_this_machine(options: dict[str, Any]) -> bool:
     return not (elsewhere or any(os.environ.get(name) for name in variables))
 
 
-def _run(script: str, stdout: IO[bytes], *, output: str, quiet: bool, **options: Any) -> None:
+def _run(
+    script: str, stdout: IO[bytes], *, output: str, quiet: bool, as_json: bool, **options: Any
+) -> None:
     import gc
 
     import dask.config
@@ -112,45 +102,20 @@ def _run(script: str, stdout: IO[bytes], *, output: str, quiet: bool, **options:
     dask.config.set(logging=dask.config.get("logging", {}) | quiet_logs)
 
     from daskmr.pipeline import mapreduce
-    from daskmr.report import summarise
+    from daskmr.showing import choose, notes_to
 
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD)  # more is imported when a cluster is started
     gc.enable()
 
-    line = None if quiet or not sys.stderr.isatty() else _ListingLine()
-    try:
-        result = mapreduce(script, output=output, stdout=stdout, on_listing=line, **options)
-    finally:
-        if line is not None:
-            line.clear()
+    streamed = stdout if output == "-" else None
+    inline = options["inline"]
+    show = choose(sys.stderr, quiet=quiet, as_json=as_json, inline=inline, output=streamed)
+    with notes_to(show):
+        result = mapreduce(script, output=output, stdout=stdout, watcher=show, **options)
     stdout.flush()
-    with suppress(OSError):  # the result is in place, whether or not anybody can be told
-        profile = _write_profile(result, output) if options["profile"] else ""
-        if not quiet:
-            click.echo(summarise(result, profile), err=True)
-        elif profile:
-            click.echo(f"profile  {profile}", err=True)
-
-
-class _ListingLine:
-    """Shows how far a listing is, on a line of the terminal that what comes next replaces."""
-
-    def __init__(self) -> None:
-        self._shown = False
-
-    def __call__(self, prefixes: int, files: int) -> None:
-        self._show(f"listing: {files:,} files in {prefixes:,} prefixes")
-        self._shown = True
-
-    def clear(self) -> None:
-        if self._shown:
-            self._show("")
-
-    def _show(self, text: str) -> None:
-        with suppress(OSError):  # nobody may be there to be told
-            sys.stderr.write(f"\r{text}\x1b[K")
-            sys.stderr.flush()
+    profile = _write_profile(result, output) if options["profile"] else None
+    show.summary(result, profile)
 
 
 def _write_profile(result: Any, output: str) -> str:
@@ -168,7 +133,7 @@ def _write_profile(result: Any, output: str) -> str:
     return path
 
 
-@main.command(epilog=_EPILOG)
+@main.command(epilog=_EPILOG, short_help="Map the bad records of a run again.")
 @click.argument("file", type=click.Path())
 @click.option("--script", metavar="SCRIPT", help="The job script.  [default: that of the run]")
 @click.option("--schema", metavar="FILE", help="Schema of the layout.  [default: that of the run]")
@@ -188,17 +153,32 @@ def replay(file: str, script: str | None, schema: str | None, debug: bool) -> No
         _leave(0)
 
 
-@main.command("sample-data", epilog=_EPILOG)
+@main.command("sample-data", epilog=_EPILOG, short_help="Write made-up data to try things with.")
 @click.argument("directory", type=click.Path())
-@click.option("--size", default="20MB", show_default=True, help="Bytes to write, uncompressed.")
-@click.option("--seed", default=0, show_default=True, help="Another seed gives other documents.")
+@click.option(
+    "--size",
+    default="20MB",
+    metavar="SIZE",
+    show_default=True,
+    help="Bytes to write, uncompressed.",
+)
+@click.option(
+    "--seed", default=0, metavar="N", show_default=True, help="Another seed gives other documents."
+)
 @click.option(
     "--ext",
     default="gz",
+    metavar="FORMATS",
     show_default=True,
     help="Formats of the files in turn, of gz, xz, lzma, bz2, zst, log.",
 )
-@click.option("--bad-lines", default=0.0, show_default=True, help="Share of lines that are bad.")
+@click.option(
+    "--bad-lines",
+    default=0.0,
+    metavar="SHARE",
+    show_default=True,
+    help="Share of lines that are bad.",
+)
 def sample_data(directory: str, size: str, seed: int, ext: str, bad_lines: float) -> None:
     """Write made-up telemetry documents to DIRECTORY, in the layout.
 
@@ -224,8 +204,38 @@ def sample_data(directory: str, size: str, seed: int, ext: str, bad_lines: float
         )
 
 
+def _guarded(command: click.Command) -> click.Command:
+    """Have a command that works on a job end as `run` does, and keep standard output for it."""
+    work = command.callback
+    assert work is not None
+
+    @wraps(work)
+    def guarded(**options: Any) -> None:
+        from daskmr.interruption import kill_children, signals
+
+        verbose = options.pop("verbose", False)
+        with standard_output() as stdout, _exit_codes(verbose), signals():
+            line = ListingLine() if sys.stderr.isatty() else None
+            try:
+                work(stdout, line, **options)
+            finally:
+                if line is not None:
+                    line.clear()
+            kill_children()  # that the script has started
+            _leave(0)
+
+    command.callback, command.epilog = guarded, _EPILOG
+    return command
+
+
+for _command in (plan, check, new):
+    main.add_command(_guarded(_command))
+
+
 @contextmanager
-def _exit_codes(verbose: bool, again: Callable[[str], str] | None = None) -> Iterator[None]:
+def _exit_codes(
+    verbose: bool, again: Callable[[str], str] | None = None, as_json: bool = False
+) -> Iterator[None]:
     """End the process with the documented code and one clear paragraph.
 
     `again` gives the command that runs one file again.
@@ -233,19 +243,24 @@ def _exit_codes(verbose: bool, again: Callable[[str], str] | None = None) -> Ite
     try:
         yield
     except DaskMRError as error:
+        details = error.details
         if verbose:
             import traceback
 
-            traceback.print_exc()
-        details = error.details if verbose else _on_a_screen(error.details)
+            if as_json:
+                details = f"{details}\n{traceback.format_exc()}".lstrip()
+            else:
+                traceback.print_exc()
+        elif not as_json:
+            details = _on_a_screen(details)
         hints = _hints(error, again) if isinstance(error, JobError) and again is not None else ""
-        _fail(f"{error}{hints}", details, error.exit_code)
+        _fail(f"{error}{hints}", details, error.exit_code, as_json)
     except Interrupted as error:
-        _fail("Interrupted; nothing was written.", "", error.exit_code)
+        _fail("Interrupted; nothing was written.", "", error.exit_code, as_json)
     except KeyboardInterrupt:
-        _fail("Interrupted; nothing was written.", "", 130)
+        _fail("Interrupted; nothing was written.", "", 130, as_json)
     except BrokenPipeError:
-        _fail("Standard output was closed before the result was written whole.", "", 1)
+        _fail("Standard output was closed before the result was written whole.", "", 1, as_json)
 
 
 def _hints(error: JobError, again: Callable[[str], str]) -> str:
@@ -267,11 +282,15 @@ def _on_a_screen(details: str) -> str:
     return "\n".join([*head, f"  ... ({left_out:,} lines left out; --verbose shows them)", *tail])
 
 
-def _fail(message: str, details: str, code: int) -> NoReturn:
+def _fail(message: str, details: str, code: int, as_json: bool = False) -> NoReturn:
     from daskmr.interruption import kill_children
 
     kill_children()  # those that a script started in this process, too
     text = f"daskmr: {message}\n" if not details else f"{details.rstrip()}\n\ndaskmr: {message}\n"
+    if as_json:
+        from daskmr.showing import json_error
+
+        text = f"{json_error(message, details, code)}\n"
     with suppress(OSError):
         sys.stderr.write(text.encode("utf-8", "backslashreplace").decode("utf-8"))
     _leave(code)

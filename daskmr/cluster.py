@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import sys
 import threading
 import time
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from daskmr.config import Config
 
-__all__ = ["Session", "WorkerDied", "connect"]
+__all__ = ["Mount", "Session", "WorkerDied", "connect"]
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,10 @@ _ENDED = ("error", "cancelled")  # "lost" is being computed again
 _SEEN_AT_MOST = 1.0  # seconds that count between two looks at who is stopped
 _DYING_SECONDS = 2.0  # between the system's decision to kill a process and the end of it
 _KILLED = "worker-restart-memory"  # topic under which a nanny logs that it kills for memory
+
+
+Mount = Callable[[Any, Any, Any], object]
+"""Adds pages to a dashboard: given the HTTP application, its server, and the scheduler."""
 
 
 # --- a session ----------------------------------------------------------------------------------
@@ -158,7 +163,12 @@ class Session:
         """Address of Dask's dashboard; ``None`` while there is none."""
         if self._cluster is not None:
             return self._cluster.dashboard_link
-        return None if self.client is None else self.client.dashboard_link
+        if self.client is None:
+            return None
+        try:
+            return self.client.dashboard_link or None
+        except KeyError:  # the scheduler was started without one
+            return None
 
     @property
     def memory_limit(self) -> int | None:
@@ -185,7 +195,25 @@ class Session:
         """Whether its workers may be on other machines, which see other files than this one."""
         return self.client is not None and self._cluster is None
 
-    def ask(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+    def look_at_workers(self, seconds: float) -> dict[str, Any] | None:
+        """Return what the scheduler knows of its workers, by address.
+
+        ``None`` when it does not answer within so many seconds.
+        """
+        if self.client is None:
+            return None
+        asking = _in_loop_of(self.client, self.client.scheduler.identity(n_workers=-1))
+        try:
+            workers: dict[str, Any] = asking.result(seconds)["workers"]
+        except (OSError, TimeoutError) as error:  # the scheduler is in trouble, which others see
+            logger.info("The scheduler does not tell of its workers: %s", error)
+            asking.cancel()
+            return None
+        return workers
+
+    def ask(
+        self, function: Callable[..., Any], *arguments: Any, seconds: float = 2 * _ANSWER_SECONDS
+    ) -> dict[str, Any]:
         """Call a function on every worker, beside its tasks.
 
         Parameters
@@ -194,6 +222,8 @@ class Session:
             Of a module, and quick. Given its worker if it has a parameter `dask_worker`.
         *arguments
             What it is called with.
+        seconds : float
+            How long to wait for all answers.
 
         Returns
         -------
@@ -205,7 +235,7 @@ class Session:
             return {}
         asking = _in_loop_of(self.client, _ask(self.client, function, arguments))
         try:
-            answers: dict[str, Any] = asking.result(2 * _ANSWER_SECONDS)
+            answers: dict[str, Any] = asking.result(seconds)
         except (OSError, TimeoutError) as error:  # the scheduler is in trouble, which others see
             logger.info("The workers cannot be asked: %s", error)
             return {}
@@ -261,10 +291,24 @@ class Session:
         """
         self._hooks.append(hook)
 
+    def add_page(self, mount: Mount) -> None:
+        """Have `mount` add something to the dashboard of a LocalCluster once it is attached.
+
+        Parameters
+        ----------
+        mount : callable
+            Called as ``mount(http_application, http_server, scheduler)`` in the scheduler's event
+            loop, when Dask's own pages are there: with what `distributed.dashboard.scheduler.connect`
+            is given. What it raises is logged.
+        """
+        if self._cluster is not None:
+            self._cluster.pages.append(mount)
+
     def attach_dashboard(self) -> None:
         """Add Dask's dashboard to a LocalCluster that runs, in the background.
 
-        `compute` does so by itself when a session is 5 seconds old. Without effect elsewhere.
+        `compute` does so by itself when a session is 5 seconds old. Without effect elsewhere, and
+        where no dashboard is wanted.
         """
         if self._cluster is not None:
             self._cluster.attach_dashboard()
@@ -480,6 +524,7 @@ def _count_workers(config: Config, n_partitions: int) -> int:
 def _local(config: Config, workers: int, run_dir: Path) -> Iterator[Session]:
     _refuse_inside_worker_start()
     _check_open_files()
+    _check_port(config.dashboard)
     prewarm()
     import dask
     import distributed  # noqa: F401  # before `set`, which on its way out drops what is new
@@ -494,6 +539,7 @@ def _local(config: Config, workers: int, run_dir: Path) -> Iterator[Session]:
             run_dir,
             tls=config.local_tls,
             stopped_timeout=config.stopped_timeout,
+            dashboard=config.dashboard,
         )
         stack.callback(shutil.rmtree, run_dir / "dask-scratch-space", ignore_errors=True)
         try:
@@ -526,6 +572,25 @@ def _check_open_files() -> None:
             f"This shell allows {limit} open files to a process, and a cluster needs {_OPEN_FILES}. "
             "Raise the limit (ulimit -n 1024), or run with --inline."
         )
+
+
+def _check_port(dashboard: str | None) -> None:
+    """Raise InputError where the port that is asked for is taken: Dask would take another one."""
+    if dashboard is None or dashboard == "off":
+        return
+    host, _, port = dashboard.rpartition(":")
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host.strip("[]"), int(port)))
+        except OSError as error:
+            reason = error.strerror
+        else:
+            return
+    raise InputError(
+        f"The dashboard cannot listen on {dashboard} ({reason}). Give --dashboard another port, or "
+        "leave it out: then any free one is taken."
+    )
 
 
 def _memory_limit(config: Config, workers: int) -> int:
@@ -583,8 +648,11 @@ class _LocalWorkers:
         run_dir: Path,
         tls: bool = False,
         stopped_timeout: float | None = None,
+        dashboard: str | None = None,
     ) -> None:
         self._workers = workers
+        self._address = dashboard
+        self.pages: list[Mount] = []
         self._security: dict[str, Any] = {}
         if tls:
             from daskmr.existing import temporary_security
@@ -602,6 +670,11 @@ class _LocalWorkers:
         self._stopped: dict[int, float] = {}  # seconds for which a process was seen to be stopped
         self._looked = time.monotonic()
         self.dashboard_link: str | None = None
+
+    @property
+    def _listening(self) -> str:
+        """Where the scheduler's HTTP server listens, with a dashboard or without."""
+        return f"{_HOST}:0" if self._address in (None, "off") else str(self._address)
 
     def start(self) -> Client:
         """Start scheduler, client and workers, in a way that an interrupt finds all of them."""
@@ -623,7 +696,7 @@ class _LocalWorkers:
                 env=for_workers(),
                 local_directory=str(self._run_dir),
                 host=_HOST,
-                dashboard_address=f"{_HOST}:0",
+                dashboard_address=self._listening,
                 scheduler_kwargs={"dashboard": False},
                 silence_logs=logging.CRITICAL,
                 **self._security,
@@ -635,6 +708,8 @@ class _LocalWorkers:
             # of its first task before it has reported to its nanny would not be started anew.
             self._client = distributed.Client(self._cluster, set_as_default=False)
             self.check()
+            if self._listening == self._address:  # somebody waits for it
+                self.attach_dashboard()
         except (OSError, RuntimeError) as error:
             raise JobError(f"The local cluster could not be started: {error}.") from error
         return self._client
@@ -700,7 +775,7 @@ class _LocalWorkers:
                     os.kill(pid, signal.SIGKILL)
 
     def attach_dashboard(self) -> None:
-        if self._dashboard is None:
+        if self._dashboard is None and self._address != "off":
             self._dashboard = threading.Thread(target=self._import_dashboard, daemon=True)
             self._dashboard.start()
 
@@ -722,10 +797,20 @@ class _LocalWorkers:
             modules = ["distributed.http.scheduler.info", "distributed.http.statics"]
             routes = get_handlers(server=scheduler, modules=modules)
             scheduler.http_application.add_handlers(".*$", routes)
-            mount(scheduler.http_application, scheduler.http_server, scheduler, prefix="/")
+            server = scheduler.http_application, scheduler.http_server, scheduler
+            mount(*server, prefix="/")
+            for add in self.pages:
+                self._add(add, server)
             self.dashboard_link = self._cluster.dashboard_link
         except Exception as error:
             logger.warning("The dashboard could not be started: %s", error)
+
+    @staticmethod
+    def _add(mount: Mount, server: tuple[Any, Any, Any]) -> None:
+        try:
+            mount(*server)
+        except Exception as error:
+            logger.warning("A page could not be added to the dashboard: %s", error)
 
     def stop(self) -> None:
         """Kill the workers, whatever they do, and close the rest.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +18,8 @@ from dask.utils import parse_bytes, parse_timedelta
 from daskmr.errors import InputError
 
 __all__ = ["Config", "load_config"]
+
+_LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,8 @@ class Config:
         Bytes that they may take.
     prefetch_bytes : int
         Bytes that a mapper may have on their way, ahead of what it maps.
+    fetch_processes : bool or "auto"
+        Have a process beside each local worker fetch for it; "auto": where that is worth it.
     fetch_retries : int
         How often a request is tried again.
     skip_missing : bool
@@ -88,6 +94,9 @@ class Config:
         Have the processes on this machine talk over TLS.
     worker_timeout : float
         Seconds to wait for the first worker of a cluster that has none.
+    dashboard : str or None
+        Where the dashboard of local workers listens, as ``"127.0.0.1:8787"``, or ``"off"``; ``None``
+        is any free port, once a job has run for some seconds.
     """
 
     num_mappers: int | None
@@ -119,6 +128,7 @@ class Config:
     cache: bool
     cache_max: int | None
     prefetch_bytes: int
+    fetch_processes: bool | str
     fetch_retries: int
     skip_missing: bool
     read_timeout: float
@@ -131,6 +141,7 @@ class Config:
     tls_key: str | None
     local_tls: bool
     worker_timeout: float
+    dashboard: str | None
 
 
 @functools.cache
@@ -150,24 +161,53 @@ def load_config(**options: Any) -> Config:
     Raises
     ------
     InputError
-        For a value that is not of its form, naming the setting, or an option that is not one.
+        For a value that is not of its form, naming the setting, or an option or a setting that is
+        not one.
     """
+    _refuse_unknown(options)
     dask.config.update(dask.config.config, _packaged_defaults(), priority="old")
-    unknown = options.keys() - Config.__dataclass_fields__.keys()
-    if unknown:
-        raise InputError(
-            f"Unknown option {sorted(unknown)[0]!r}; there are {', '.join(Config.__dataclass_fields__)}."
-        )
     values = {}
     for field in Config.__dataclass_fields__:
         name = field.replace("_", "-")
         given = options.get(field)
-        value = dask.config.get(f"daskmr.{name}") if given is None else given
+        value = _configured(name) if given is None else given
         try:
             values[field] = _PARSERS[field](value)
         except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"The setting {name} cannot be {value!r}: {error}.") from None
     return Config(**values)
+
+
+def _refuse_unknown(options: Mapping[str, Any]) -> None:
+    """Raise InputError for what would be passed over, though somebody meant something by it."""
+    known = tuple(Config.__dataclass_fields__)
+    for name in sorted(options.keys() - set(known)):
+        raise InputError(f"Unknown option {name!r}. {_suggest(name, known)}")
+    settings = dask.config.get("daskmr", None) or {}
+    if not isinstance(settings, Mapping):
+        raise InputError(
+            f"In Dask's configuration, daskmr is {settings!r}, and not a mapping of settings. Look "
+            "in its YAML files, and for DASK_DASKMR in the environment."
+        )
+    for name in map(str, settings):
+        if name.replace("-", "_") not in known:
+            names = tuple(field.replace("_", "-") for field in known)
+            raise InputError(
+                f"Unknown setting daskmr.{name} in Dask's configuration (a YAML file, or "
+                f"DASK_DASKMR__{name.upper().replace('-', '_')} in the environment). "
+                f"{_suggest(name.replace('_', '-'), names)}"
+            )
+
+
+def _suggest(name: str, known: tuple[str, ...]) -> str:
+    like = difflib.get_close_matches(name, known, 1)
+    return f"Did you mean {like[0]}?" if like else f"There are {', '.join(known)}."
+
+
+def _configured(name: str) -> Any:
+    value = dask.config.get(f"daskmr.{name}")
+    # A variable of the environment that is empty stands for one that is not set.
+    return _packaged_defaults()["daskmr"][name] if value == "" else value
 
 
 def _optional(parse: Any) -> Any:
@@ -177,6 +217,8 @@ def _optional(parse: Any) -> Any:
 def _text(value: Any) -> str:
     if not isinstance(value, str) and not hasattr(value, "__fspath__"):
         raise ValueError("it must be a path")
+    if not str(value):
+        raise ValueError("it must not be empty")
     return str(value)
 
 
@@ -239,6 +281,31 @@ def _flag(value: Any) -> bool:
     return value
 
 
+def _dashboard(value: Any) -> str:
+    if value in (False, "off"):  # in YAML, off is false
+        return "off"
+    host, _, port = str(value).rpartition(":")
+    address = host.strip("[]").replace("localhost", _LOOPBACK) or _LOOPBACK
+    if not port.isdecimal() or int(port) > 65535:
+        raise ValueError('it must be "off" or an address such as "127.0.0.1:8787" or ":8787"')
+    try:
+        local = ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        local = False
+    if not local:
+        raise ValueError(
+            "it must be an address of this machine alone, as 127.0.0.1:8787: whoever reaches the "
+            f"dashboard sees the job and its data. From elsewhere use `ssh -L {port}:127.0.0.1:{port}`"
+        )
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _flag_or_auto(value: Any) -> bool | str:
+    if value != "auto" and not isinstance(value, bool):
+        raise ValueError("it must be true, false or auto")
+    return bool(value) if isinstance(value, bool) else "auto"
+
+
 def _mapping(value: Any) -> Mapping[str, Any]:
     if value is None:
         return {}
@@ -277,6 +344,7 @@ _PARSERS: dict[str, Any] = {
     "cache": _flag,
     "cache_max": _optional(_bytes),
     "prefetch_bytes": _bytes,
+    "fetch_processes": _flag_or_auto,
     "fetch_retries": _count,
     "skip_missing": _flag,
     "read_timeout": _seconds,
@@ -289,4 +357,5 @@ _PARSERS: dict[str, Any] = {
     "tls_key": _optional(_text),
     "local_tls": _flag,
     "worker_timeout": _seconds,
+    "dashboard": _optional(_dashboard),
 }

@@ -17,6 +17,7 @@ from daskmr.stores import shared_store
 if TYPE_CHECKING:
     from daskmr.cache import Cache, State
     from daskmr.config import Config
+    from daskmr.fetcher import Fetcher
     from daskmr.schema import Schema
     from daskmr.storage import Store
 
@@ -45,6 +46,8 @@ class Remote:
         Touch no network.
     away : Away or None
         Where this host keeps its copies, when it does not see the work dir.
+    beside : bool
+        Processes beside the workers fetch; else the workers do.
     """
 
     source: Source
@@ -54,6 +57,7 @@ class Remote:
     skip_missing: bool
     offline: bool
     away: Away | None = None
+    beside: bool = False
 
     def open_cache(self) -> Cache | None:
         """Open the local copies, in the process that uses them."""
@@ -71,6 +75,15 @@ class Remote:
                 "the job ran with --local-only. Run it again without."
             )
         return shared_store(self.source, self.retries)
+
+    def open_fetcher(self) -> Fetcher | None:
+        """Give the process that fetches for this one, if there is to be one."""
+        if not self.beside or self.cache_root is None:
+            return None
+        from daskmr.fetcher import Order, fetcher_for
+        from daskmr.prefetch import AT_ONCE
+
+        return fetcher_for(Order(self.source, self.retries, self.cache_root, AT_ONCE))
 
     def locate(self, path: str) -> str:
         """Say where an object, or its copy, is to be found."""
@@ -95,6 +108,8 @@ class Inputs:
         What of those is in the cache already.
     notes : tuple of str
         What is missing, where the job goes on without.
+    listings : int
+        Requests that listed a store.
     """
 
     listing: Listing
@@ -103,6 +118,7 @@ class Inputs:
     cached: int = 0
     cached_bytes: int = 0
     notes: tuple[str, ...] = ()
+    listings: int = 0
 
     def locate(self, path: str) -> str:
         """Say where the file of this path is to be found."""
@@ -115,20 +131,29 @@ class Inputs:
         """Delete local copies of objects, and tell how many there were."""
         from daskmr.upkeep import remove
 
-        cache = self._open_cache()
+        cache = self.open_cache()
         if cache is None:
             return 0
         with cache:
             return remove(cache, paths).files
 
+    def state(self) -> State | None:
+        """Say which of the listed objects have a local copy; ``None`` where none are kept."""
+        cache = self.open_cache()
+        if cache is None:
+            return None
+        with cache:
+            return cache.state(_to_fetch(self), use=False)
+
     def sweep(self) -> None:
         """Clear away what processes have left that died while they fetched."""
-        cache = self._open_cache()
+        cache = self.open_cache()
         if cache is not None:
             with cache:
                 cache.sweep()
 
-    def _open_cache(self) -> Cache | None:
+    def open_cache(self) -> Cache | None:
+        """Open the local copies, where any are kept."""
         return self.remote.open_cache() if self.remote is not None else None
 
 
@@ -138,6 +163,8 @@ def find_inputs(
     config: Config,
     on_progress: Callable[[int, int], object] | None = None,
     choice: Choice = EVERYTHING,
+    *,
+    to_read: bool = True,
 ) -> Inputs:
     """List what the filter allows, in the data dir and in the bucket.
 
@@ -155,6 +182,9 @@ def find_inputs(
         Called with the prefixes listed and the files found so far, from another thread.
     choice : Choice
         Which part of it to read.
+    to_read : bool
+        The files are going to be read: there must be room for those that are fetched, and the cache
+        notes that the others are used. Without, `Inputs.state` tells what of them is there.
 
     Raises
     ------
@@ -170,7 +200,8 @@ def find_inputs(
     if config.local_only:
         cache = _known(source, data_dir, config)
         return _recorded(cache, data_dir, source, schema, config, choice)
-    return _listed(data_dir, source, schema, config, on_progress, choice)
+    inputs = _listed(data_dir, source, schema, config, on_progress, choice)
+    return _with_room(inputs, config) if to_read else inputs
 
 
 def source_of(url: str, config: Config) -> Source:
@@ -295,11 +326,19 @@ def _listed(
             cache.sweep()
         recorder = cache.recording() if cache is not None else None
         listing = list_store(store, schema, recorder=recorder, on_progress=on_progress)
-    inputs = _united(local, listing, _remote(source, cache, config), choice)
+        listings = store.listings
+    remote = _remote(source, cache, config)
+    return replace(_united(local, listing, remote, choice), listings=listings)
+
+
+def _with_room(inputs: Inputs, config: Config) -> Inputs:
+    """Note the use of what is in the cache, and see whether the rest will find room there."""
+    cache = inputs.open_cache()
     if cache is None:
         return inputs
-    state = cache.state(_to_fetch(inputs))
-    cache.check_space(state, config.cache_max)
+    with cache:
+        state = cache.state(_to_fetch(inputs))
+        cache.check_space(state, config.cache_max)
     return replace(inputs, cached=state.files, cached_bytes=state.bytes)
 
 

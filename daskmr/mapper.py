@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from daskmr.away import Away, Shelf, describe_worker, worker_name
+from daskmr.callers import Call, calls_user
 from daskmr.calls import Profiling, combiner_of, set_up
 from daskmr.contexts import COUNTED, ItemContext, MapContext, TextContext
 from daskmr.deaths import refuse_poison, refuse_third_try
@@ -36,6 +37,8 @@ from daskmr.memory import (
 )
 from daskmr.partition import Partition
 from daskmr.parts import Part, PartWriter
+from daskmr.prints import printing
+from daskmr.progress import Counts, Reporter
 from daskmr.records import CorruptFileError, OversizedLine, raw_bytes, read_chunks, read_lines
 from daskmr.remote import StoreError
 from daskmr.runs import Fold, Run, Spilling, estimate_size
@@ -112,6 +115,8 @@ class MapTask:
         Say which file has killed two processes, for a job that goes on without.
     keys : KeyFilter or None
         Which records are mapped; ``None`` is all.
+    watched : bool
+        Somebody looks at how far it is.
     """
 
     job: Job
@@ -132,6 +137,7 @@ class MapTask:
     on_cluster: bool = False
     skip_poison: bool = False
     keys: KeyFilter | None = None
+    watched: bool = False
 
     def here(self) -> MapTask:
         """The same with the folder of this host."""
@@ -142,6 +148,11 @@ class MapTask:
             run_dir=self.away.folder(),
             spilling=replace(self.spilling, folder=self.away.shelf),
         )
+
+    @property
+    def watched_dir(self) -> str | None:
+        """The run's folder, if somebody looks there."""
+        return self.run_dir if self.watched else None
 
     @property
     def parts(self) -> str | Shelf:
@@ -178,7 +189,7 @@ def map_partition(
     """
     attempt = None
     task = task.here()
-    with task.job.activate(), _few_collections():
+    with printing(task.watched_dir, task.job), task.job.activate(), _few_collections():
         while True:
             attempt = _Attempt(partition, task, attempt, poison)
             try:
@@ -304,6 +315,9 @@ class _Attempt:
         self.truncated = False
         self.last_bad = ""
         self.sampled = _Sampled(task.job.map, task.keys) if task.keys is not None else None
+        self.files_done = self.bytes_done = 0
+        self.ahead: Prefetcher | None = None
+        self.reporter = Reporter(task.watched_dir, "map", partition.index, self.counts)
         self.sink = _GroupSink(task) if task.job.reduce else _OutputSink(task)
 
     def run(self) -> list[tuple[int, Any]]:
@@ -354,6 +368,19 @@ class _Attempt:
     def discard(self) -> None:
         self.sink.discard()
 
+    def counts(self) -> Counts:
+        """How far it is, but for the file that is read."""
+        ahead = self.ahead
+        return Counts(
+            self.files_done,
+            self.bytes_done,
+            self.records,
+            self.bad,
+            self.fetched + (ahead.fetched if ahead else 0),
+            self.fetched_bytes + (ahead.fetched_bytes if ahead else 0),
+            self.sink.spilled,
+        )
+
     def find_corrupt(self) -> None:
         """Look for other corrupt files: to find each by mapping again would take a pass for each."""
         after = self.partition.files.index(self.file) + 1
@@ -379,13 +406,14 @@ class _Attempt:
             return  # it is told when the file is mapped
 
     def _map_all(self) -> list[tuple[int, Any]]:
-        with Marker(self.task.run_dir, "map", self.partition.index) as marker:
+        with Marker(self.task.run_dir, "map", self.partition.index) as marker, self.reporter:
             if self.task.skip_poison:
                 refuse_poison(marker, self.poison)
             else:
                 refuse_third_try(marker, self.task.run_dir, "")
             self._map_files(marker)
             marker.at_end()
+            self.reporter.at_end()
             self.sink.flush()
             return self.sink.finish()
 
@@ -394,12 +422,15 @@ class _Attempt:
             for file, source in opened:
                 self.file, self.place, self.line = file, _name(source), 0
                 marker.begin(self.place, file.path)
+                self.reporter.begin(file.path)
                 try:
                     with _alarm(self.task, source):
                         self._map_file(file, source, marker)
                 except TaskFailed as error:
                     error.file = file.path
                     raise
+                self.files_done += 1
+                self.bytes_done += file.size
 
     def _wanted(self) -> list[InputFile]:
         """The files that are not left out."""
@@ -420,7 +451,9 @@ class _Attempt:
             cache = remote.open_cache()
             if cache is not None:
                 stack.enter_context(cache)
-            ahead = Prefetcher(cache, remote.open_store, there, remote.prefetch_bytes)
+            fetcher = remote.open_fetcher()
+            ahead = Prefetcher(cache, remote.open_store, there, remote.prefetch_bytes, fetcher)
+            self.ahead = ahead
             stack.callback(self._count_fetched, ahead)
             stack.enter_context(ahead)
             for file in wanted:
@@ -428,6 +461,7 @@ class _Attempt:
                     yield file, os.path.join(root, file.path)
                     continue
                 marker.fetch(remote.locate(file.path))
+                self.reporter.begin(file.path, fetching=True)
                 before = time.monotonic()
                 try:
                     source = ahead.take(file)
@@ -440,6 +474,7 @@ class _Attempt:
                     yield file, source
 
     def _count_fetched(self, ahead: Prefetcher) -> None:
+        self.ahead = None
         self.fetched += ahead.fetched
         self.fetched_bytes += ahead.fetched_bytes
         self.notes.update(dict.fromkeys(ahead.notes))
@@ -494,6 +529,7 @@ class _Attempt:
     def _where(self) -> str:
         return f" on {describe_worker()}" if self.task.on_cluster else ""
 
+    @calls_user(lambda local: Call("map", local["self"].file.path, local["number"]))
     def _map_lines(self, source: str | BinaryIO, dims: list[str], marker: Marker) -> None:
         path = _name(source)
         user_map = self.task.job.map if self.sampled is None else self.sampled.map
@@ -506,7 +542,9 @@ class _Attempt:
         try:
             fits = self._longest_text()
             longest = min(self.task.max_record_bytes, fits or self.task.max_record_bytes)
-            batches = while_wanted(read_lines(source, longest, max_text_bytes=fits))
+            step = self.reporter.step
+            read = read_lines(source, longest, max_text_bytes=fits, opened=self.reporter.opened)
+            batches = while_wanted(read)
             for lines, has_cr in marker.lines(batches):
                 reading = False
                 for line in lines:
@@ -528,6 +566,7 @@ class _Attempt:
                     elif hurry:
                         hasten()
                 reading = True
+                step(number)
                 # Over all files: to settle for each small one would cost much. Only the first line
                 # of a batch can be longer than a chunk, and stands for as many.
                 self.chunks += 1 + (len(lines[0]) >> 16)
@@ -661,9 +700,12 @@ class _Sink:
     pending: list[Any]
     hurry: list[Any]
     batch: int
-    spilled = 0
     hot_keys: tuple[HotKey, ...] = ()
     values = 0
+
+    @property
+    def spilled(self) -> int:
+        return 0
 
     def hasten(self) -> None:
         """Do after a record what it says cannot wait."""
@@ -691,6 +733,10 @@ class _GroupSink(_Sink):
         )
         self.batch = self._fold.batch
 
+    @property
+    def spilled(self) -> int:
+        return self._fold.spilled
+
     def flush(self) -> None:
         self.context.keep_counts()
         self._fold.settle(self.pending, self.context.large)
@@ -701,7 +747,6 @@ class _GroupSink(_Sink):
 
     def finish(self) -> list[tuple[int, Any]]:
         runs: list[Run] = self._fold.finish()
-        self.spilled = self._fold.spilled
         self.hot_keys = self._fold.hot_keys
         self.values = self._fold.values
         return list(enumerate(runs))

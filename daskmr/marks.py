@@ -36,6 +36,7 @@ __all__ = [
     "describe_reading",
     "is_alive",
     "note_kill",
+    "process_name",
     "read_kills",
     "read_marks",
 ]
@@ -109,6 +110,11 @@ def _host() -> str:
 def _process_of(pid: int) -> str:
     """Name this process; by its number, since what is forked has what its parent remembers."""
     return uuid.uuid4().hex[:12]
+
+
+def process_name() -> str:
+    """Name this process by what no other ever has."""
+    return _process_of(os.getpid())
 
 
 class Marker:

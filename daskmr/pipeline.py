@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from dask.system import CPU_COUNT
 
-from daskmr.away import RENEWED_EVERY, Away, Shelf
+from daskmr.away import HOST_RENEWED_EVERY, RENEWED_EVERY, Away, Shelf
 from daskmr.cluster import Session, WorkerDied, connect
 from daskmr.companions import BAD_SUFFIX, Companions, check_companions, companion_paths
 from daskmr.config import Config, load_config
@@ -32,12 +32,13 @@ from daskmr.deaths import explain_death, explain_kills, file_of_death
 from daskmr.deploy import load_deployment
 from daskmr.errors import InputError, JobError, NothingMatchedError
 from daskmr.existing import choose, existing_scheduler, security_of
-from daskmr.history import History
+from daskmr.history import PHASES, History
 from daskmr.hotkeys import with_counted
 from daskmr.inputs import Inputs, find_inputs, source_of
-from daskmr.interruption import deferred, on_hard_exit
+from daskmr.interruption import deferred, on_hard_exit, patient
 from daskmr.job import Job, load_job
 from daskmr.listing import InputFile
+from daskmr.looks import Plan
 from daskmr.mapper import TALLY, MapTask, explain_timeout, map_packed
 from daskmr.marks import COMBINING, FETCHING, Mark, by_task, is_alive, read_marks
 from daskmr.meta import (
@@ -57,11 +58,13 @@ from daskmr.output import (
     merge_parts,
     open_output,
 )
-from daskmr.partition import Partition, estimate_bytes, plan_partitions
+from daskmr.partition import Partition, count_buckets, count_reducers, plan_partitions
 from daskmr.parts import Part
 from daskmr.poison import Detour
-from daskmr.reach import HostMarks, check_data, check_shelf, forget, sees_all
+from daskmr.prints import listened
+from daskmr.reach import RESTART_SECONDS, HostMarks, check_data, check_shelf, sees_all
 from daskmr.reducer import Merge, Reduced, ReduceTask, never_met, reduce_buckets
+from daskmr.remote import Source
 from daskmr.runs import Spilling
 from daskmr.sampling import EVERYTHING, Choice
 from daskmr.schema import load_schema
@@ -69,23 +72,18 @@ from daskmr.segments import Extent
 from daskmr.stores import stores_closed
 from daskmr.tally import BadRecord, Profile, Span, Tallies, Tally, by_group
 from daskmr.versions import Pinned
+from daskmr.watching import Collector, Watcher
 from daskmr.workdir import RunDir
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Result", "mapreduce"]
+__all__ = ["Result", "check_settings", "mapreduce"]
 
-_BUCKET_BYTES = 32 << 20  # estimated input bytes that one bucket is for
-# The client merges as many parts by blocks, which are the smaller the more there are, and the last
-# merge task holds a reference to each spill for each bucket: with a thousand, the one takes longer
-# than smaller buckets save, and the other outgrows its worker at some 60 GB of data.
-_MOST_BUCKETS = 64
-_MOST_REDUCERS = 64
 _MOST_WANTED = 1000  # reducers by --num-reducers
-_FEWEST_REDUCERS = 8
-_REDUCERS_EACH = 4  # a worker
 _SPLIT_EVERY = 8
+_MUCH_FILES = 200  # or so many bytes, to fetch for each worker
+_MUCH_BYTES = 256 << 20
 _WORKER_BASE = 150_000_000  # bytes that a worker takes before it holds any data
 
 
@@ -195,6 +193,17 @@ class Result:
         # A method, so that the result, and with it the run's folder, lives as long as this.
         yield from _items(job, self._parts)
 
+    def __repr__(self) -> str:
+        from daskmr.notebook import as_text  # for people only, and not in every run
+
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: figures, and the first rows where there is no output file."""
+        from daskmr.notebook import as_html
+
+        return as_html(self, self if self.output is None and self._job is not None else None)
+
 
 def mapreduce(
     job: Any,
@@ -216,6 +225,7 @@ def mapreduce(
     seed: int = 0,
     sample_by: str = "file",
     earlier: Mapping[str, Any] | None = None,
+    watcher: Watcher | None = None,
     **options: Any,
 ) -> Result:
     """Run a job over the files of a data dir that a filter allows.
@@ -259,6 +269,8 @@ def mapreduce(
         ``"file"``, or ``"key"``: records by a hash of their key.
     earlier : mapping, optional
         What ``OUTPUT.meta.json`` holds of a run that is repeated; what differs is among the notes.
+    watcher : daskmr.watching.Watcher, optional
+        Told how the job goes while it runs, and what the script prints.
     **options
         Any setting under ``daskmr:`` in Dask's configuration, as ``num_mappers=4``.
 
@@ -289,7 +301,9 @@ def mapreduce(
     started = time.time()
     config = choose(load_config(**options), options, client, inline)
     local = client is None and config.scheduler is None and config.cluster is None
-    _check(config, client, inline, local)
+    if client is not None and not hasattr(client, "scheduler_info"):
+        raise InputError(f"client must be a distributed.Client, not {client!r}.")
+    check_settings(config, inline, local)
     if not local and (aws_key is not None or aws_secret_key is not None):
         raise InputError(
             "Credentials given as options cannot reach the workers of a running cluster without "
@@ -298,17 +312,25 @@ def mapreduce(
     if data_dir is not None and not isinstance(data_dir, str | os.PathLike):
         raise InputError(f"data_dir must be a path, not {data_dir!r}.")
     deployment = load_deployment(config.cluster, config.clusters) if config.cluster else None
-    job = load_job(job)
+    # So that what a script's loggers keep, as it is loaded, can be listened to when it runs here.
+    with contextlib.nullcontext() if watcher is None else listened():
+        job = load_job(job)
     schema = load_schema(input_filter, config.schema)
     choice = Choice(tuple(only), limit_files, sample, seed, sample_by)
     if output is not None and config.local_only:
-        _refuse_network(os.fspath(output))
+        _refuse_network("output", os.fspath(output))
+    if config.spill_dir is not None and not local:
+        _spill_source(config)  # so that a mistake in it is told before any work
     if output is not None:
         _refuse_to_overwrite(os.fspath(output), job.path, input_filter, config.schema)
     if delete_data and output is None:
         raise InputError("delete_data needs an output: a result in memory ends with this process.")
     target: OutputFile | None = None
-    with given(aws_key, aws_secret_key, config.aws_profile), ExitStack() as stack:
+    with (
+        given(aws_key, aws_secret_key, config.aws_profile),
+        Collector(watcher) as collector,
+        ExitStack() as stack,
+    ):
         with deferred():
             run_dir = RunDir.create(config.work_dir)
             remains: list[Callable[[], object]] = [run_dir.remove]
@@ -328,10 +350,13 @@ def mapreduce(
                 _at_end(stack, target.discard)
             check_companions(target, config.meta)
         places = stack.enter_context(ExitStack())
+        asked = time.time()
         if config.scheduler is not None:
             client = places.enter_context(existing_scheduler(config.scheduler, config))
+        connected = time.time()
         stack.enter_context(stores_closed())
-        inputs = find_inputs(data_dir, schema, config, on_listing, choice)
+        listeners = [collector.listing, *([on_listing] if on_listing is not None else [])]
+        inputs = find_inputs(data_dir, schema, config, partial(_each, listeners), choice)
         _at_end(stack, inputs.sweep)
         _refuse_input_as_output(inputs, target)
         if not inputs.listing.files and not config.allow_empty:
@@ -339,7 +364,18 @@ def mapreduce(
         listed = time.time()
         if deployment is not None:
             client = places.enter_context(deployment.started(security_of(config)))
-        run = _Run(job, config, inputs, run_dir, target is None, profile, client, inline, remains)
+        run = _Run(
+            job,
+            config,
+            inputs,
+            run_dir,
+            target is None,
+            profile,
+            client,
+            inline,
+            remains,
+            collector,
+        )
         run.choice, run.started = choice, started
         if earlier is not None or (config.meta and target is not None and target.has_companions):
             filter_path = None if isinstance(input_filter, Mapping) else input_filter
@@ -359,8 +395,8 @@ def mapreduce(
             )
         if earlier is not None:
             run.notes += differences(earlier, run.described)
-        run.timings["list"] = listed - started
-        run.timings["start"] = time.time() - listed
+        run.timings["list"] = listed - started - (connected - asked)
+        run.timings["start"] = time.time() - listed + (connected - asked)
         outcome = run.execute()
         places.close()  # what is made for the job is not paid for while the output is written
         _check_bad_records(outcome.tally, config)
@@ -373,9 +409,19 @@ def mapreduce(
     ended = time.time()
     result.timings["total"] = ended - started
     result.history = History(
-        started, ended, tasks=outcome.tally.tasks, hot_keys=outcome.tally.hot_keys
+        started,
+        ended,
+        tasks=outcome.tally.tasks,
+        hot_keys=outcome.tally.hot_keys,
+        looks=collector.looks,
     )
+    collector.end(result)
     return result
+
+
+def _each(functions: Iterable[Callable[..., object]], *arguments: Any) -> None:
+    for function in functions:
+        function(*arguments)
 
 
 def _refuse_to_overwrite(output: str, *sources: Any) -> None:
@@ -393,14 +439,35 @@ def _refuse_to_overwrite(output: str, *sources: Any) -> None:
                 )
 
 
-def _refuse_network(output: str) -> None:
-    """Raise InputError for an output that a run without a network could not write."""
-    protocol, found, _ = output.partition("://")
+def _refuse_network(role: str, url: str) -> None:
+    """Raise InputError for a place in a store, which a run without a network could not write."""
+    protocol, found, _ = url.partition("://")
     if found and protocol.lower() not in ("file", "local", "memory"):
         raise InputError(
-            f"--local-only touches no network, and the output {output!r} is in a store. Write to a "
-            "local file, or leave --local-only out."
+            f"--local-only touches no network, and the {role} {url!r} is in a store. Name a local "
+            "one, or leave --local-only out."
         )
+
+
+def _spill_source(config: Config) -> Source | None:
+    """Say which store the spill dir is in; ``None`` for a path.
+
+    Raises
+    ------
+    InputError
+        For a URL that means none, or that a run without a network could not use.
+    """
+    url = config.spill_dir
+    if url is None or "://" not in url or url.startswith("file://"):
+        return None
+    if config.local_only:
+        _refuse_network("spill dir", url)
+    try:
+        # What is public may be read without credentials, and is not what anybody may write to.
+        return source_of(url, replace(config, anon=False, requester_pays=False))
+    except InputError as error:
+        reason = str(error)
+    raise InputError(f"The spill dir {url!r} cannot be used: {reason}")
 
 
 def _refuse_input_as_output(inputs: Inputs, target: OutputFile | None) -> None:
@@ -445,9 +512,15 @@ def _call_all(remains: Iterable[Callable[[], object]]) -> None:
         remove()
 
 
-def _check(config: Config, client: Any, inline: bool, local: bool) -> None:
-    if client is not None and not hasattr(client, "scheduler_info"):
-        raise InputError(f"client must be a distributed.Client, not {client!r}.")
+def check_settings(config: Config, inline: bool, local: bool) -> None:
+    """Raise InputError for settings with which no job can run.
+
+    Parameters
+    ----------
+    config : Config
+    inline, local : bool
+        The job runs in this process; on workers that are started here.
+    """
     if (config.num_reducers or 0) > _MOST_WANTED:
         raise InputError(
             f"{config.num_reducers:,} reducers are too many: each takes a task, and something of "
@@ -487,6 +560,7 @@ class _Run:
     client: Any
     inline: bool
     remains: list[Callable[[], object]]
+    collector: Collector
     timings: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     away: Away | None = None
@@ -496,26 +570,60 @@ class _Run:
     choice: Choice = EVERYTHING
     started: float = 0.0
     described: dict[str, Any] = field(default_factory=dict)
+    renewed_on_hosts: float = 0.0
 
     def execute(self) -> _Outcome:
         """Map, merge and reduce; what it costs is in `timings`."""
         plan = self._plan()
+        self.collector.begin(self._announced(plan))
         before = time.time()
         connected = connect(
             self.config,
             len(plan),
             client=self.client,
-            inline=self.inline or not self.inputs.listing.files,
+            inline=self._is_inline,
             run_dir=self.run_dir.path,
         )
         with connected as session, self._reached(session):
             self.timings["start"] += time.time() - before
             self.notes += session.notes
-            outcome = self._outcome(self._compute(session, plan))
+            dashboard = self.config.dashboard != "off"
+            with self.collector.following(session, self.run_dir.path, self.away, dashboard):
+                outcome = self._outcome(self._compute(session, plan))
         # No task can be tried again now, so none needs its input again: the disk has room for the
         # output where the segments were.
         self.run_dir.remove_segments()
         return outcome
+
+    @property
+    def _is_inline(self) -> bool:
+        return self.inline or not self.inputs.listing.files
+
+    def _announced(self, plan: list[Partition]) -> Plan:
+        """Say what will be done."""
+        inputs, files = self.inputs, self.inputs.listing.files
+        remote = [file.size for file in files if file.is_remote]
+        to_fetch = len(remote) - inputs.cached
+        reduces = self.job.reduce is not None
+        buckets = self._buckets()[0] if reduces else 0
+        phases = {
+            "fetch": to_fetch > 0,
+            "merge": reduces,
+            "reduce": reduces,
+            "write": not self.items,
+        }
+        return Plan(
+            job=self.job.name,
+            phases=tuple(name for name in PHASES if phases.get(name, True)),
+            files=len(files),
+            bytes=sum(file.size for file in files),
+            to_fetch=to_fetch,
+            bytes_to_fetch=sum(remote) - inputs.cached_bytes,
+            partitions=len(plan),
+            merges=(len(plan) - 1) * (buckets + 1) if reduces else 0,
+            buckets=buckets,
+            inline=self._is_inline,
+        )
 
     @contextlib.contextmanager
     def _reached(self, session: Session) -> Iterator[None]:
@@ -525,52 +633,65 @@ class _Run:
             return
         self.on_cluster = True
         check_data(session.ask, self.inputs.root, self.inputs.listing.files)
-        if not sees_all(session.ask, self.run_dir.path):
-            self._use_spill_dir(session)
-        if self.away is None:
-            yield
-            return
-        self.host_marks = HostMarks(session.ask, self.away)
-        try:
-            yield
-        finally:
-            with deferred():
-                forget(session.ask, self.away)
-
-    def _use_spill_dir(self, session: Session) -> None:
-        """Do without the work dir, which some workers do not see."""
-        config, spill_dir = self.config, self.config.spill_dir
-        if spill_dir is not None and spill_dir.startswith("file://"):
-            spill_dir = spill_dir.removeprefix("file://")
-        if spill_dir is not None and "://" not in spill_dir:
-            with deferred():
-                self.run_dir = RunDir.create(spill_dir, "--spill-dir")
-                self.remains.append(self.run_dir.remove)
+        with ExitStack() as stack:
             if not sees_all(session.ask, self.run_dir.path):
-                raise InputError(
-                    f"Some workers do not see the spill dir {spill_dir!r} as this machine does, or "
-                    "cannot write there. Give a path that all share, or a URL of a store, such as "
-                    "s3://BUCKET/spill, as --spill-dir."
-                )
+                self._use_spill_dir(session, stack)
+            yield
+
+    def _use_spill_dir(self, session: Session, stack: ExitStack) -> None:
+        """Do without the work dir, which some workers do not see."""
+        spill_dir, source = self.config.spill_dir, _spill_source(self.config)
+        if spill_dir is not None and source is None:
+            self._share(session, spill_dir.removeprefix("file://"))
         else:
-            source = None if spill_dir is None else source_of(spill_dir, config)
-            shelf = Shelf(self.run_dir.run_id, source, config.fetch_retries)
-            self.away = Away(shelf)
-            if source is not None:
-                with deferred():
-                    self.remains.append(shelf.clear)
-                shelf.begin()
-                check_shelf(session.ask, shelf)
-                self.renewed = time.monotonic()
-                session.watch(partial(self._renew, shelf))
+            self._keep_away(session, stack, source)
         remote = self.inputs.remote
         if remote is not None:
-            host = self.away or Away(Shelf(self.run_dir.run_id, None, 0))
+            host = self.away
+            if host is None:  # only the copies of what is fetched are kept by each host
+                host = Away(Shelf(self.run_dir.run_id, None, 0))
+                self._clear_in_the_end(session, stack, host)
             self.inputs = replace(self.inputs, remote=replace(remote, away=host))
 
-    def _renew(self, shelf: Shelf) -> None:
-        if time.monotonic() - self.renewed > RENEWED_EVERY:
-            self.renewed = time.monotonic()
+    def _share(self, session: Session, spill_dir: str) -> None:
+        with deferred():
+            self.run_dir = RunDir.create(spill_dir, "--spill-dir")
+            self.remains.append(self.run_dir.remove)
+        if not sees_all(session.ask, self.run_dir.path):
+            raise InputError(
+                f"Some workers do not see the spill dir {spill_dir!r} as this machine does, or "
+                "cannot write there. Give a path that all share, or a URL of a store, such as "
+                "s3://BUCKET/spill, as --spill-dir."
+            )
+
+    def _keep_away(self, session: Session, stack: ExitStack, source: Source | None) -> None:
+        """Have tasks keep on their hosts what they write, and in a store what others read."""
+        shelf = Shelf(self.run_dir.run_id, source, self.config.fetch_retries)
+        self.away = Away(shelf)
+        if self.config.file_timeout is not None:
+            self.notes += ("file-timeout was not watched for: workers do not see the work dir",)
+        if source is not None:
+            with deferred():
+                self.remains.append(shelf.clear)
+            shelf.begin()
+        self.host_marks = self._clear_in_the_end(session, stack, self.away)
+        if source is not None:
+            check_shelf(session.ask, shelf)
+
+    def _clear_in_the_end(self, session: Session, stack: ExitStack, away: Away) -> HostMarks:
+        host_marks = HostMarks(session.ask, away)
+        stack.callback(_forget, host_marks)
+        self.renewed = self.renewed_on_hosts = time.monotonic()
+        session.watch(partial(self._renew, away.shelf, host_marks))
+        return host_marks
+
+    def _renew(self, shelf: Shelf, host_marks: HostMarks) -> None:
+        now = time.monotonic()
+        if now - self.renewed_on_hosts > HOST_RENEWED_EVERY:
+            self.renewed_on_hosts = now
+            host_marks.renew()
+        if shelf.source is not None and now - self.renewed > RENEWED_EVERY:
+            self.renewed = now
             shelf.renew()
 
     def _plan(self) -> list[Partition]:
@@ -605,6 +726,7 @@ class _Run:
             on_cluster=self.on_cluster,
             skip_poison=config.skip_poison_files,
             keys=self.choice.keys,
+            watched=self.collector.watched,
         )
 
     def _mapped(self, plan: list[Partition]) -> Any:
@@ -625,7 +747,7 @@ class _Run:
         if job.reduce is None:
             return runs
         buckets, reducers = self._buckets()
-        merge = Pinned(Merge(job, self.run_dir.path, self.away))
+        merge = Pinned(Merge(job, self.run_dir.path, self.away, self.collector.watched))
         folded = runs.foldby(itemgetter(0), never_met, combine=merge, split_every=_SPLIT_EVERY)
         reduce_task = ReduceTask(
             job=job,
@@ -635,6 +757,7 @@ class _Run:
             profile=self.profile,
             part_bytes=_part_bytes(config, buckets),
             away=self.away,
+            watched=self.collector.watched,
         )
         if reducers > 1:
             folded = folded.repartition(npartitions=reducers)
@@ -643,16 +766,9 @@ class _Run:
     def _buckets(self) -> tuple[int, int]:
         """Choose the number of buckets and of reducers; neither changes the result."""
         wanted = self.config.num_reducers
-        by_size = 1 + estimate_bytes(self.inputs.listing.files) // _BUCKET_BYTES
-        buckets = max(wanted or 1, min(by_size, _MOST_BUCKETS))
-        return buckets, min(wanted or self._most_reducers(), buckets)
-
-    def _most_reducers(self) -> int:
-        """Choose how many reduce tasks are enough to keep all workers busy to the end."""
-        if self.client is not None:
-            return _MOST_REDUCERS
-        workers = self.config.num_mappers or CPU_COUNT
-        return max(_FEWEST_REDUCERS, min(_REDUCERS_EACH * workers, _MOST_REDUCERS))
+        workers = None if self.client is not None else self.config.num_mappers or CPU_COUNT
+        buckets = count_buckets(self.inputs.listing.files, wanted)
+        return buckets, count_reducers(buckets, wanted, workers)
 
     def _compute(self, session: Session, plan: list[Partition]) -> list[Any]:
         if self.config.file_timeout is not None:
@@ -661,6 +777,8 @@ class _Run:
         if session.is_elsewhere and self.away is None and not skip_poison:
             session.watch(lambda: self._check_kills(session))
         try:
+            if self._may_fetch_beside(session) and self._is_worth_it(session.workers):
+                self._fetch_beside()
             if skip_poison:
                 return self._compute_around_poison(session, plan)
             return list(session.compute(self._reduced(self._mapped(plan))))
@@ -678,6 +796,28 @@ class _Run:
             )
             failure.file = file_of_death(error.partition, marks)
         raise failure
+
+    def _may_fetch_beside(self, session: Session) -> bool:
+        """Tell whether the workers, of this machine, fetch from S3 into a cache."""
+        remote = self.inputs.remote
+        if remote is None or remote.cache_root is None or remote.source.protocol != "s3":
+            return False
+        return not (remote.offline or session.client is None or session.is_elsewhere)
+
+    def _is_worth_it(self, workers: int) -> bool:
+        """Tell whether to start a process beside each worker, which takes a second, and memory."""
+        inputs, wanted = self.inputs, self.config.fetch_processes
+        if wanted != "auto":
+            return bool(wanted)
+        files = [file for file in inputs.listing.files if file.is_remote]
+        absent = len(files) - inputs.cached
+        absent_bytes = sum(file.size for file in files) - inputs.cached_bytes
+        return absent >= _MUCH_FILES * workers or absent_bytes >= _MUCH_BYTES * workers
+
+    def _fetch_beside(self) -> None:
+        remote = self.inputs.remote
+        assert remote is not None
+        self.inputs = replace(self.inputs, remote=replace(remote, beside=True))
 
     def _compute_around_poison(self, session: Session, plan: list[Partition]) -> list[Any]:
         mapper = Pinned(partial(map_packed, task=self._map_task(len(plan))))
@@ -748,6 +888,11 @@ class _Run:
             sum(r.keys for r in reduced),
             Span(min(s.start for s in spans), max(s.end for s in spans)),
         )
+
+
+def _forget(host_marks: HostMarks) -> None:
+    with deferred(), patient(RESTART_SECONDS):
+        host_marks.forget()
 
 
 def _part_bytes(config: Config, parts: int) -> int:
@@ -835,11 +980,16 @@ def _write_output(outcome: _Outcome, run: _Run, target: OutputFile) -> Companion
     before = time.time()
     if outcome.parts:
         target.write("".join(outcome.parts[0].header))
+    done, total = 0, outcome.keys if run.job.reduce else len(outcome.parts)
+    run.collector.wrote(done, total)
     # Those of a map-only job stand one after the other, so each can go before the next is read.
     batches = [outcome.parts] if run.job.reduce else [(part,) for part in outcome.parts]
     for parts in batches:
         for written in merge_parts(parts):
             target.write("".join(written))
+            done += len(written) if run.job.reduce else 0
+            run.collector.wrote(done, total)
+        done += 0 if run.job.reduce else 1
         _remove(parts)
     target.close()
     bad_path = beside(target.name, BAD_SUFFIX)

@@ -130,6 +130,7 @@ def read_lines(
     max_text_bytes: int | None = None,
     chunk_bytes: int = CHUNK_BYTES,
     read_bytes: int = READ_BYTES,
+    opened: Callable[[BinaryIO], object] | None = None,
 ) -> Iterator[LineBatch]:
     r"""Read the lines of a file in batches.
 
@@ -146,7 +147,7 @@ def read_lines(
     max_text_bytes : int, optional
         The same for a line whose text takes more memory than this: one emoji makes all of it take
         four bytes a character.
-    chunk_bytes, read_bytes : int
+    chunk_bytes, read_bytes, opened
         As for `read_chunks`.
 
     Yields
@@ -168,7 +169,7 @@ def read_lines(
     [(['a\t1', '', 'b\t2\r'], True), (['c'], False)]
     """
     line = _OpenLine(max_record_bytes, max_text_bytes)
-    for chunk in read_chunks(source, chunk_bytes=chunk_bytes, read_bytes=read_bytes):
+    for chunk in read_chunks(source, chunk_bytes=chunk_bytes, read_bytes=read_bytes, opened=opened):
         end = chunk.rfind(b"\n")
         if end >= 0:
             lines = _decode(chunk, max_record_bytes)
@@ -240,7 +241,11 @@ def _decode(chunk: bytes, limit: int) -> list[str]:
 
 
 def read_chunks(
-    source: Source, *, chunk_bytes: int = CHUNK_BYTES, read_bytes: int = READ_BYTES
+    source: Source,
+    *,
+    chunk_bytes: int = CHUNK_BYTES,
+    read_bytes: int = READ_BYTES,
+    opened: Callable[[BinaryIO], object] | None = None,
 ) -> Iterator[bytes]:
     """Read the data of a file, decompressed, in chunks.
 
@@ -257,6 +262,8 @@ def read_chunks(
         Size that a chunk has at most (for zstd: 4 MiB more).
     read_bytes : int
         Bytes that are read from the file at a time.
+    opened : callable, optional
+        Given the file once it is open, so that somebody can see how far it has been read.
 
     Yields
     ------
@@ -281,6 +288,8 @@ def read_chunks(
         path = os.fspath(source)
         try:
             with open(path, "rb", buffering=0) as file:
+                if opened is not None:
+                    opened(file)
                 yield from _read_stream(file, path, chunk_bytes, read_bytes)
         except OSError as error:
             error.filename = path  # a failing read does not say where

@@ -13,6 +13,7 @@ from operator import add, attrgetter
 from typing import Any
 
 from daskmr.away import Away, Shelf, worker_name
+from daskmr.callers import Call, calls_user
 from daskmr.calls import Profiling, combiner_of, set_up
 from daskmr.contexts import ItemContext, TextContext
 from daskmr.deaths import refuse_third_try
@@ -23,6 +24,8 @@ from daskmr.job import Job
 from daskmr.marks import Marker
 from daskmr.memory import OutOfMemory, held_by_task
 from daskmr.parts import Part, PartWriter
+from daskmr.prints import printing
+from daskmr.progress import Counts, Reporter, report_merge
 from daskmr.runs import Run, SpilledValues, merge_runs, read_groups, unites
 from daskmr.tally import Span, Tallies, Tally
 
@@ -54,6 +57,8 @@ class ReduceTask:
         Bytes of output that travel in memory, a bucket.
     away : Away or None
         What takes the place of the run's folder where the workers do not see it.
+    watched : bool
+        Somebody looks at how far it is.
     """
 
     job: Job
@@ -63,10 +68,16 @@ class ReduceTask:
     profile: bool
     part_bytes: int
     away: Away | None = None
+    watched: bool = False
 
     def here(self) -> ReduceTask:
         """The same with the folder of this host."""
         return self if self.away is None else replace(self, run_dir=self.away.folder())
+
+    @property
+    def watched_dir(self) -> str | None:
+        """The run's folder, if somebody looks there."""
+        return self.run_dir if self.watched else None
 
     @property
     def parts(self) -> str | Shelf:
@@ -110,11 +121,18 @@ class Merge:
         The run's folder.
     away : Away or None
         What takes its place where the workers do not see it.
+    watched : bool
+        Somebody looks at how far it is.
     """
 
     job: Job
     run_dir: str
     away: Away | None = None
+    watched: bool = False
+
+    def folder(self) -> str:
+        """The run's folder, or what takes its place on this host."""
+        return self.run_dir if self.away is None else self.away.folder()
 
     def __call__(self, first: tuple[int, Any], second: tuple[int, Any]) -> tuple[int, Any]:
         """Merge `second` into a copy of `first`, which stands before it in input order."""
@@ -129,12 +147,18 @@ def never_met(first: Any, second: Any) -> Any:
 @guarded
 def _merge(task: Merge, first: tuple[int, Any], second: tuple[int, Any]) -> tuple[int, Any]:
     bucket, content = first
+    if task.watched:
+        report_merge(task.run_dir, bucket, task.folder)
     if isinstance(content, Tallies):
         return bucket, content + second[1]
     if task.job.combine is None or not unites(content, second[1]):
         return bucket, merge_runs(content, second[1], None)
-    run_dir = task.away.folder() if task.away is not None else task.run_dir
-    with task.job.activate(), Marker(run_dir, "merge", bucket) as marker:
+    run_dir = task.folder()
+    with (
+        printing(run_dir if task.watched else None, task.job),
+        task.job.activate(),
+        Marker(run_dir, "merge", bucket) as marker,
+    ):
         refuse_third_try(marker, run_dir, "")
         return bucket, merge_runs(content, second[1], combiner_of(task.job, marker.key))
 
@@ -156,13 +180,15 @@ def reduce_buckets(
     tallies = fold_left(add, (c for c in contents.values() if isinstance(c, Tallies)), Tallies())
     runs = {bucket: c for bucket, c in contents.items() if isinstance(c, Run)}
     with (
+        printing(task.watched_dir, task.job),
         task.job.activate(),
         Profiling(task.profile) as profiling,
         Marker(task.run_dir, "reduce", first := min(runs, default=0)) as marker,
     ):
         refuse_third_try(marker, task.run_dir, "")
         reducer = _Reducer(task, marker)
-        parts = tuple(map(reducer.reduce, runs.values()))
+        with Reporter(task.watched_dir, "reduce", first, reducer.counts) as reporter:
+            parts = tuple(reducer.reduce(run, reporter) for run in runs.values())
         reducer.context.keep_counts()
     span = TaskSpan(
         "reduce",
@@ -192,16 +218,25 @@ class _Reducer:
         self.header = set_up(task.job, self.context)
         self.keys = 0
         self.hot_keys: list[HotKey] = []
+        self.buckets_done = 0
 
-    def reduce(self, run: Run) -> Part:
+    def counts(self) -> Counts:
+        """How far it is."""
+        return Counts(files=self.buckets_done, records=self.keys)
+
+    def reduce(self, run: Run, reporter: Reporter) -> Part:
+        """Reduce one bucket."""
+        reporter.step(0)
         part = PartWriter(self.task.parts, self.task.part_bytes, self.header)
         try:
             self._reduce_into(part, run)
+            self.buckets_done += 1
             return part.finish()
         except BaseException:
             part.discard()
             raise
 
+    @calls_user(lambda local: Call("reduce", key=local["key"]))
     def _reduce_into(self, part: PartWriter, run: Run) -> None:
         task, context = self.task, self.context
         user_reduce, written = task.job.reduce, context.written

@@ -8,6 +8,8 @@ import shlex
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from daskmr.units import format_bytes
+
 if TYPE_CHECKING:
     from daskmr.pipeline import Result
 
@@ -20,19 +22,6 @@ _HOT_NAMED = 3
 _COUNTERS = 40
 _FUNCTIONS = 6
 _SURROGATES = frozenset(map(chr, range(0xD800, 0xE000)))  # shown as escapes, or as they are
-
-
-def format_bytes(count: float) -> str:
-    """Write a number of bytes for people.
-
-    >>> format_bytes(999), format_bytes(1_500_000)
-    ('999 B', '1.5 MB')
-    """
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
 
 
 def summarise(result: Result, profile: str = "") -> str:
@@ -60,7 +49,7 @@ def summarise(result: Result, profile: str = "") -> str:
             f"cache before: {result.cached:,}, {format_bytes(result.cached_bytes)}"
         )
     if result.spilled:
-        lines.append(f"spilled  {format_bytes(result.spilled)} to the work dir, since removed")
+        lines.append(f"spilled  {format_bytes(result.spilled)} to disk, since removed")
     if result.deleted:
         lines.append(f"deleted  {result.deleted:,} input files")
     lines += _describe_skew(result)

@@ -24,6 +24,7 @@ from operator import itemgetter
 from typing import Any, overload
 
 from daskmr.away import Shelf
+from daskmr.callers import Call, calls_user
 from daskmr.contexts import LARGE, CombineContext, dumps
 from daskmr.history import HotKey
 from daskmr.hotkeys import KeySample, count_keys
@@ -122,6 +123,7 @@ class Combiner:
         self.on_error = on_error
         self.before = before
 
+    @calls_user(lambda local: Call("combine", key=local["key"]))
     def __call__(self, key: Any, values: Sequence[Any]) -> Any:
         """Return what replaces `values`: a list of one combined value, or `values` as they are."""
         if self.before is not None:

@@ -20,7 +20,7 @@ __all__ = ["RunDir", "disk_error"]
 _LOCK = "lock"
 _RUN = re.compile(r"run-[0-9a-f]{12}")
 _NEW = re.compile(r"\.new-[0-9a-f]{12}")
-_MADE = frozenset((_LOCK, "marks", "segments", "parts", "dask-scratch-space"))  # by a run
+_MADE = frozenset((_LOCK, "marks", "live", "segments", "parts", "dask-scratch-space"))  # by a run
 _REMOVE_SECONDS = 1.0
 _NEW_IS_STALE_AFTER = 3600.0  # seconds; making a folder takes milliseconds
 
@@ -68,7 +68,7 @@ class RunDir:
                 f"({error.strerror}). Name another one with {option}."
             ) from None
         _sweep(root)
-        for name in ("marks", "segments", "parts"):
+        for name in ("marks", "live", "segments", "parts"):
             (path / name).mkdir()
         return cls(str(path), run_id, lock, tuple(created))
 

@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -142,6 +143,58 @@ def test_dashboard_is_attached_later(local):
         assert session.dashboard_link.startswith("http://127.0.0.1:")
         with urllib.request.urlopen(session.dashboard_link, timeout=10) as answer:
             assert answer.status == 200
+
+
+def test_dashboard_is_never_attached_when_it_is_off(local):
+    with local(1, dashboard="off") as session:
+        session.attach_dashboard()
+        assert session.compute(bag(lambda x: x, 1)) == [0]
+        assert session._cluster._dashboard is None
+
+
+def test_dashboard_listens_where_it_is_told_from_the_start(local):
+    port = free_port()
+    with local(1, dashboard=f":{port}") as session:
+        wait_until(lambda: session.dashboard_link is not None)
+        assert session.dashboard_link == f"http://127.0.0.1:{port}/status"
+        with urllib.request.urlopen(session.dashboard_link, timeout=10) as answer:
+            assert answer.status == 200
+
+
+def test_a_port_that_is_taken_is_refused(local):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(InputError, match=f"cannot listen on 127.0.0.1:{port}"),
+            local(1, dashboard=f"127.0.0.1:{port}"),
+        ):
+            pass
+
+
+def test_pages_are_added_to_the_dashboard(local, caplog):
+    def mount(application, server, scheduler):
+        added.append((server.port, scheduler.address))
+
+    def fail(*_):
+        raise ValueError("no page")
+
+    added = []
+    with local(1) as session:
+        session.add_page(fail)
+        session.add_page(mount)
+        session.attach_dashboard()
+        wait_until(lambda: session.dashboard_link is not None)
+        port = int(session.dashboard_link.split(":")[2].split("/")[0])
+        assert added == [(port, session.client.scheduler.address)]
+    assert "no page" in caplog.text
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def test_hooks_run_while_it_computes_and_may_end_it(local):

@@ -82,7 +82,7 @@ def start(tmp_path):
     started = []
 
     def start(text, *options, **kwargs):
-        started.append(Command(tmp_path, text, *options, **kwargs))
+        started.append(Command(tmp_path, text, "-q", *options, **kwargs))  # failures alone
         return started[-1]
 
     yield start

@@ -482,7 +482,7 @@ def test_a_disk_that_is_full_while_writing(tmp_path, ending, map_only):
     output = tmp_path / f"out.{ending}"
     output.write_text("old")
     done = subprocess.run(
-        [sys.executable, "-m", "daskmr", "run", script, "-d", data, "-o", output, "--inline"],
+        [sys.executable, "-m", "daskmr", "run", script, "-d", data, "-o", output, "--inline", "-q"],
         cwd=tmp_path,
         preexec_fn=limit_file_size,
         stderr=subprocess.PIPE,
@@ -508,7 +508,7 @@ def test_a_disk_that_is_full_for_workers(tmp_path):
     script = write_script(tmp_path, IDENTITY)
     (tmp_path / "out.txt").write_text("old")
     done = subprocess.run(
-        [sys.executable, "-m", "daskmr", "run", script, "-d", data, "-o", "out.txt", "-m", "2"],
+        [sys.executable, "-m", "daskmr", "run", script, "-d", data, "-o", "out.txt", "-m2", "-q"],
         cwd=tmp_path,
         env={**os.environ, "DASK_DASKMR__SPILL_BYTES": "100 kB"},
         preexec_fn=limit_file_size,

@@ -50,7 +50,7 @@ class Place:
     def __init__(self, root: Path) -> None:
         self.root, self.data, self.run_dir = root, root / "data", root / "run"
         self.data.mkdir(parents=True)
-        for name in ("marks", "segments", "parts"):
+        for name in ("marks", "live", "segments", "parts"):
             (self.run_dir / name).mkdir(parents=True)
 
     def put(self, name: str, content: bytes | list[str], size: int | None = None) -> InputFile:

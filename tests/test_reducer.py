@@ -47,7 +47,7 @@ class Place:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for name in ("marks", "segments", "parts"):
+        for name in ("marks", "live", "segments", "parts"):
             (folder / name).mkdir()
 
     def runs(self, pairs: Any, buckets: int = 1, budget: int = LARGE) -> list[Run]:

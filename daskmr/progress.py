@@ -1,0 +1,410 @@
+"""What tasks say of how far they are while they run, for whoever watches.
+
+It is said seldom, in few bytes, and is of no consequence: what counts comes with the results. Each
+process keeps two small files in the run's folder. One says what it does now, and is written over;
+to the other is appended what must not be lost: which tasks it has done, and what the script has
+printed. So nothing is sent to a scheduler, and what a process has said outlives it. An inline job
+says it to a function instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, BinaryIO
+
+from daskmr.away import worker_address, worker_name
+from daskmr.marks import process_name
+from daskmr.memory import resident
+
+__all__ = [
+    "FOLDER",
+    "Counts",
+    "Listener",
+    "News",
+    "Printed",
+    "Report",
+    "Reporter",
+    "listening",
+    "read_news",
+    "report_merge",
+    "tell",
+]
+
+FOLDER = "live"
+"""The folder of these files, in the run's."""
+
+_EVERY = 0.4  # seconds at least between two times that a process says what it does
+_NOW = ".now"
+_LOG = ".log"
+_MOST_READ = 1 << 20  # bytes of one file at a time: what was printed may be much
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How far a mapper is with its partition.
+
+    Attributes
+    ----------
+    files, bytes, records : int
+        Files mapped, their size as stored, and lines.
+    bad : Mapping[str, int]
+        Bad records by reason.
+    fetched, fetched_bytes : int
+        Objects that came from a store, and their size.
+    spilled : int
+        Bytes written to segments.
+    """
+
+    files: int = 0
+    bytes: int = 0
+    records: int = 0
+    bad: Mapping[str, int] = field(default_factory=dict)
+    fetched: int = 0
+    fetched_bytes: int = 0
+    spilled: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a task says of itself.
+
+    Attributes
+    ----------
+    phase, number : str, int
+        As those of a `daskmr.marks.Mark`.
+    process : str
+        Tells its process from all others there ever were.
+    worker, address : str
+        The worker's name, and its address on the cluster; ``"inline"`` and ``""`` without one.
+    start, at : float
+        When the task began, and when this was said, in seconds of the epoch.
+    done : bool
+        Whether the task is done.
+    file : str
+        The file that it maps, relative to the data dir, or ``""``.
+    fetching : bool
+        It waits for that file.
+    files, bytes, records, bad, fetched, fetched_bytes, spilled
+        As those of `Counts`. For a reducer, `records` are its keys, and `files` its buckets done.
+    memory : int
+        Bytes that the process holds.
+    merges : int
+        How many merges of two the process has done in this run.
+    """
+
+    phase: str
+    number: int
+    process: str
+    worker: str
+    address: str
+    start: float
+    at: float
+    done: bool = False
+    file: str = ""
+    fetching: bool = False
+    files: int = 0
+    bytes: int = 0
+    records: int = 0
+    bad: Mapping[str, int] = field(default_factory=dict)
+    fetched: int = 0
+    fetched_bytes: int = 0
+    spilled: int = 0
+    memory: int = 0
+    merges: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """A line that the script printed or logged.
+
+    Attributes
+    ----------
+    text : str
+        Without its newline; shortened where it is long.
+    function : str
+        The user's function that was called: ``"map"``, ``"reduce"``, ...; ``""`` is the script
+        itself, as it is loaded.
+    file, line : str, int
+        The record that was mapped; ``""`` and 0 elsewhere.
+    key : str
+        The key that was reduced or combined, shortened.
+    script, script_line : str, int
+        The line of the user's code.
+    worker : str
+        As in `Report`.
+    at : float
+        Seconds of the epoch.
+    left_out : int
+        Lines of this process before it that were left out, since they were too many. Where `text`
+        and `script` are ``""``, there is nothing else to tell.
+    """
+
+    text: str
+    function: str = ""
+    file: str = ""
+    line: int = 0
+    key: str = ""
+    script: str = ""
+    script_line: int = 0
+    worker: str = ""
+    at: float = 0.0
+    left_out: int = 0
+
+
+Listener = Callable[[Report | Printed], object]
+"""Is told what an inline job says."""
+
+
+class _Process:
+    """What this process remembers of what it said."""
+
+    def __init__(self) -> None:
+        self.listener: Listener | None = None
+        self.said = 0.0  # by the monotonic clock
+        self.run = ""  # the end of the name of its folder, on the client or on this host
+        self.merges = 0
+
+    def merges_of(self, folder: str) -> int:
+        """How many merges it has done in the run that this folder is of."""
+        run = folder.rpartition("-")[2]
+        if run != self.run:
+            self.run, self.merges = run, 0
+        return self.merges
+
+
+_process = _Process()
+
+
+@contextlib.contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Have what tasks of this process say told to `listener`, while the block lasts."""
+    before, _process.listener = _process.listener, listener
+    try:
+        yield
+    finally:
+        _process.listener = before
+
+
+class Reporter:
+    """Says how far one task is: when it is done, and meanwhile a few times a second at most.
+
+    Parameters
+    ----------
+    run_dir : str or None
+        The run's folder; ``None`` when nobody watches.
+    phase : str
+        ``"map"`` or ``"reduce"``.
+    number : int
+        The partition, or the first bucket of the reducer.
+    counts : callable
+        Gives the `Counts` of the task as it is now, but for the file that is read.
+    """
+
+    def __init__(
+        self, run_dir: str | None, phase: str, number: int, counts: Callable[[], Counts]
+    ) -> None:
+        self._run_dir = run_dir
+        self._phase = phase
+        self._number = number
+        self._counts = counts
+        self._start = time.time()
+        self._file = ""
+        self._fetching = False
+        self._lines = 0
+        self._stream: BinaryIO | None = None
+
+    def __enter__(self) -> Reporter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self._stream = None
+        if kind is None and self._run_dir is not None:
+            _process.said = time.monotonic()
+            tell(self._run_dir, self._report(done=True))
+
+    def begin(self, file: str, fetching: bool = False) -> None:
+        """Say which file is read from now on, or waited for."""
+        self._file, self._fetching, self._lines, self._stream = file, fetching, 0, None
+        self.step(0)
+
+    def opened(self, stream: BinaryIO) -> None:
+        """Take the stream that the file is read from, whose position tells how far it is."""
+        self._stream = stream
+
+    def at_end(self) -> None:
+        """Say that all files are read."""
+        self.begin("")
+
+    def step(self, lines: int) -> None:
+        """Say where the task is, if it is time: after so many lines of the file."""
+        self._lines = lines
+        if self._run_dir is not None and time.monotonic() - _process.said > _EVERY:
+            _process.said = time.monotonic()
+            tell(self._run_dir, self._report())
+
+    def _report(self, done: bool = False) -> Report:
+        counts = self._counts()
+        return Report(
+            self._phase,
+            self._number,
+            process_name(),
+            worker_name(),
+            worker_address(),
+            self._start,
+            time.time(),
+            done,
+            file="" if done else self._file,
+            fetching=self._fetching and not done,
+            files=counts.files,
+            bytes=counts.bytes + self._read(),
+            records=counts.records + (0 if done else self._lines),
+            bad=dict(counts.bad),
+            fetched=counts.fetched,
+            fetched_bytes=counts.fetched_bytes,
+            spilled=counts.spilled,
+            memory=resident(),
+            merges=_process.merges_of(self._run_dir or ""),
+        )
+
+    def _read(self) -> int:
+        """Bytes of the file that have been read."""
+        with contextlib.suppress(OSError, ValueError):  # it may be at its end, and closed
+            return self._stream.tell() if self._stream is not None else 0
+        return 0
+
+
+def report_merge(run: str, bucket: int, folder: Callable[[], str]) -> None:
+    """Count a merge of two, and say so if it is time.
+
+    Parameters
+    ----------
+    run : str
+        The run's folder, wherever it is.
+    bucket : int
+        The bucket that is merged.
+    folder : callable
+        Gives the run's folder, as this process sees it.
+    """
+    merges = _process.merges = _process.merges_of(run) + 1
+    now = time.monotonic()
+    if now - _process.said > _EVERY:
+        _process.said = now
+        at = time.time()
+        place = (process_name(), worker_name(), worker_address())
+        tell(folder(), Report("merge", bucket, *place, at, at, memory=resident(), merges=merges))
+
+
+def tell(run_dir: str, news: Report | Printed) -> None:
+    """Say something to whoever watches.
+
+    Parameters
+    ----------
+    run_dir : str
+        The run's folder, as this process sees it.
+    news : Report or Printed
+        What is said. A report of a task that is not done replaces the one before.
+    """
+    if _process.listener is not None:
+        _process.listener(news)
+        return
+    kind = _kind(news)
+    content = json.dumps(
+        {name: getattr(news, name) for name in _FIELDS[kind]} | {"kind": kind}
+    ).encode()
+    path = os.path.join(run_dir, FOLDER, process_name())
+    with contextlib.suppress(OSError):  # a job does not fail for what is only to look at
+        if isinstance(news, Report) and not news.done:
+            # What is left of longer news stands behind the newline, where nobody looks.
+            _write(path + _NOW, os.O_CREAT | os.O_WRONLY, content + b"\n")
+        else:
+            _write(path + _LOG, os.O_CREAT | os.O_WRONLY | os.O_APPEND, content + b"\n")
+
+
+def _write(path: str, flags: int, content: bytes) -> None:
+    # Opened each time: a file that is held open keeps a shared folder from being removed.
+    file = os.open(path, flags, 0o600)
+    try:
+        os.write(file, content)
+    finally:
+        os.close(file)
+
+
+_TYPES: dict[str, type[Report] | type[Printed]] = {"report": Report, "printed": Printed}
+_FIELDS = {kind: tuple(f.name for f in fields(type_)) for kind, type_ in _TYPES.items()}
+
+
+def _kind(news: Report | Printed) -> str:
+    return "report" if isinstance(news, Report) else "printed"
+
+
+# --- for who watches ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What one file says.
+
+    Attributes
+    ----------
+    name : str
+        The file's.
+    start, end : int
+        From where to where it was read, if it is one that is only appended to; 0 otherwise.
+    said : tuple of Report or Printed
+        What stands there.
+    """
+
+    name: str
+    start: int
+    end: int
+    said: tuple[Report | Printed, ...]
+
+
+def read_news(run_dir: str, offsets: Mapping[str, int]) -> list[News]:
+    """Read what processes have said.
+
+    Parameters
+    ----------
+    run_dir : str
+        The run's folder.
+    offsets : mapping of str to int
+        How far each file has been read before.
+    """
+    folder = os.path.join(run_dir, FOLDER)
+    try:
+        names = sorted(os.listdir(folder))  # of each process the log comes first
+    except FileNotFoundError:  # nobody has said anything, or the run is over
+        return []
+    found = []
+    for name in names:
+        path, start = os.path.join(folder, name), offsets.get(name, 0)
+        if name.endswith(_LOG):
+            lines, end = _read_lines(path, start)
+        else:
+            lines, start, end = _read_lines(path, 0)[0][:1], 0, 0
+        if lines:
+            found.append(News(name, start, end, tuple(_decode(lines))))
+    return found
+
+
+def _read_lines(path: str, start: int) -> tuple[list[bytes], int]:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            file.seek(start)
+            content = file.read(_MOST_READ)
+    except OSError:  # it is gone, or the process is another user's
+        return [], start
+    whole = content[: content.rfind(b"\n") + 1]
+    return whole.splitlines(), start + len(whole)
+
+
+def _decode(lines: list[bytes]) -> Iterator[Report | Printed]:
+    for line in lines:
+        with contextlib.suppress(ValueError):  # on a shared disk it may be seen in halves
+            told: dict[str, Any] = json.loads(line)
+            yield _TYPES[told.pop("kind")](**told)

@@ -1,0 +1,131 @@
+"""Numbers and text for people: bytes, seconds, counts, and names that hold anything. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+__all__ = [
+    "byte_unit",
+    "count_unit",
+    "counted",
+    "format_bytes",
+    "format_count",
+    "format_seconds",
+    "printable",
+    "shorten",
+    "time_unit",
+]
+
+_BYTES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
+_COUNTS = ((1e9, "billion "), (1e6, "million "), (1e3, "thousand "), (1.0, ""))
+_TIMES = ((3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
+_ENOUGH = 2.0  # of a larger unit, before a whole axis is in it
+
+
+def format_bytes(count: float) -> str:
+    """Write a number of bytes for people.
+
+    >>> format_bytes(999), format_bytes(1_500_000)
+    ('999 B', '1.5 MB')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def format_count(count: float) -> str:
+    """Write a large number in three digits or so.
+
+    >>> format_count(999), format_count(12_345), format_count(2_500_000)
+    ('999', '12.3 thousand', '2.5 million')
+    """
+    for scale, unit in _COUNTS:
+        if count >= scale > 1:
+            return f"{count / scale:.3g} {unit.strip()}"
+    return f"{count:.0f}"
+
+
+def format_seconds(seconds: float) -> str:
+    """Write a time for people.
+
+    >>> format_seconds(0.0123), format_seconds(9.96), format_seconds(75), format_seconds(7260)
+    ('0.01 s', '10.0 s', '1 min 15 s', '2 h 1 min')
+    """
+    if seconds < 59.95:
+        return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def byte_unit(most: float) -> tuple[float, str]:
+    """Return the unit for an axis that goes to `most` bytes, and what it is called.
+
+    >>> byte_unit(3_000_000), byte_unit(0)
+    ((1000000.0, 'MB'), (1.0, 'B'))
+    """
+    return _unit(_BYTES, most)
+
+
+def count_unit(most: float) -> tuple[float, str]:
+    """Return the unit for an axis that goes to `most`, and what stands before the thing counted.
+
+    >>> count_unit(30_000), count_unit(900)
+    ((1000.0, 'thousand '), (1.0, ''))
+    """
+    return _unit(_COUNTS, most)
+
+
+def time_unit(most: float) -> tuple[float, str]:
+    """Return the unit for an axis that goes to `most` seconds, and what it is called.
+
+    >>> time_unit(90), time_unit(600)
+    ((1.0, 'seconds'), (60.0, 'minutes'))
+    """
+    return _unit(_TIMES, most / 2)
+
+
+def _unit(units: Iterable[tuple[float, str]], most: float) -> tuple[float, str]:
+    chosen = (1.0, "")
+    for scale, name in units:
+        chosen = (scale, name)
+        if most >= _ENOUGH * scale:
+            break
+    return chosen
+
+
+def printable(text: str) -> str:
+    r"""Write what cannot be seen, or not encoded, as escapes.
+
+    >>> printable("a\nb\ud800")
+    'a\\nb\\ud800'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
+
+
+def shorten(text: str, length: int) -> str:
+    """Leave out the middle of what is longer than `length` characters.
+
+    >>> shorten("tcp://10.0.0.1:34567", 12)
+    'tcp://…34567'
+    """
+    if len(text) <= length:
+        return text
+    end = (length - 1) // 2
+    return f"{text[: length - 1 - end]}…{text[len(text) - end :]}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Write a count with its noun.
+
+    >>> counted(1, "key"), counted(1200, "key")
+    ('1 key', '1,200 keys')
+    """
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

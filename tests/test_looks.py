@@ -1,0 +1,127 @@
+"""What tasks have said adds up to what is done, and looks that are many are thinned out."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import Any
+
+import pytest
+
+from daskmr.history import Look
+from daskmr.looks import Plan, RunState, Thinned
+from daskmr.progress import Report
+
+PLAN = Plan(
+    "job", ("list", "fetch", "map", "merge", "reduce", "write"), 4, 400, 1, 90, 2, 3, 1, False
+)
+
+
+def report(number: int, process: str = "p", **fields: Any) -> Report:
+    given = {"phase": "map", "worker": "0", "address": "tcp://0", "start": 1.0, "at": 2.0, **fields}
+    return Report(number=number, process=process, **given)
+
+
+# --- adding up ----------------------------------------------------------------------------------
+
+
+def test_what_is_done_and_what_runs_add_up() -> None:
+    state = RunState()
+    state.plan = PLAN
+    state.take(report(0, done=True, files=2, bytes=200, records=20, bad={"a": 1}, spilled=7))
+    state.take(report(1, "q", files=1, bytes=50, records=5, bad={"a": 1, "b": 3}, fetched=1))
+    look = state.look()
+    mapped = look.progress["map"]
+    assert look.phase == "map"
+    assert (mapped.tasks, mapped.files, mapped.bytes) == (1, 3, 250)
+    assert (look.records, look.bad_records, look.spilled) == (25, 5, 7)
+    assert list(look.bad_reasons.items()) == [("b", 3), ("a", 2)]
+    assert (look.progress["fetch"].files, look.progress["fetch"].files_total) == (1, 1)
+
+
+def test_a_partition_that_is_mapped_again_counts_once() -> None:
+    state = RunState()
+    state.plan = PLAN
+    state.take(report(0, "dead", files=1, bytes=100, records=10))
+    state.take(report(0, "q", at=3.0, files=1, bytes=40, records=4))
+    assert state.look().records == 4
+    for process, at in (("q", 4.0), ("r", 5.0)):
+        state.take(report(0, process, at=at, done=True, files=2, bytes=200, records=20))
+    state.take(report(0, "s", at=6.0, files=1, bytes=100, records=10))
+    look = state.look()
+    assert (look.records, look.progress["map"].tasks) == (20, 1)
+    assert [span.number for span in state.spans] == [0]
+
+
+def test_what_stands_in_a_file_is_not_taken_for_news() -> None:
+    state = RunState()
+    state.plan = PLAN
+    state.workers = {"tcp://0": worker("0")}
+    state.take(report(0, at=3.0, done=True))
+    state.take(report(0, at=2.0, file="old"))
+    assert state.look().workers[0].file == ""
+
+
+def worker(name: object, status: str = "running", memory: int = 10) -> dict[str, Any]:
+    return {"name": name, "memory_limit": 100, "status": status, "metrics": {"memory": memory}}
+
+
+def test_workers_are_those_that_the_scheduler_knows() -> None:
+    state = RunState()
+    state.plan = PLAN
+    state.workers = {"tcp://1": worker(10, "paused"), "tcp://0": worker(9)}
+    state.take(report(0, file="f", spilled=5))
+    state.take(report(1, "dead", address="tcp://dead", file="g"))
+    first, second = state.look().workers
+    assert (first.name, first.phase, first.file, first.memory, first.limit) == (
+        "9",
+        "map",
+        "f",
+        10,
+        100,
+    )
+    assert (second.name, second.status, second.phase) == ("10", "paused", "")
+    state.take(report(1, at=4.0, fetching=True, file="f"))
+    assert state.look().workers[0].phase == "fetch"
+
+
+def test_a_worker_is_idle_a_moment_after_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = RunState()
+    state.plan = PLAN
+    state.workers = {"tcp://0": worker("0")}
+    now = time.monotonic()
+    monkeypatch.setattr("daskmr.looks.time.monotonic", lambda: now)
+    state.take(report(0, done=True))
+    assert state.look().workers[0].phase == "map"
+    now += 5
+    assert state.look().workers[0].phase == ""
+
+
+def test_phases_follow_each_other() -> None:
+    state = RunState()
+    assert state.look().phase == "list"
+    state.plan = PLAN
+    assert state.look().phase == "map"
+    for number in (0, 1):
+        state.take(report(number, done=True, at=3.0 + number, files=2, bytes=200, merges=1))
+    look = state.look()
+    assert (look.phase, look.progress["merge"].tasks) == ("merge", 1)
+    state.take(report(0, phase="reduce", at=6.0, done=True, files=1))
+    look = state.look()
+    assert (look.progress["merge"].tasks, look.progress["reduce"].tasks) == (3, 1)
+
+
+# --- keeping looks ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 100, 1000])
+def test_looks_that_are_many_are_thinned_out_evenly(count: int) -> None:
+    thinned = Thinned(8)
+    for number in range(count):
+        thinned.add(Look(float(number), "map"))
+    kept = [look.at for look in thinned.kept]
+    assert kept[0] == 0
+    assert kept[-1] == count - 1
+    assert len(kept) <= 9
+    gaps = {b - a for a, b in itertools.pairwise(kept[:-1])}
+    assert len(gaps) <= 1

@@ -1,0 +1,73 @@
+"""Speed and time left, from looks."""
+
+from __future__ import annotations
+
+import pytest
+
+from daskmr.history import Look, Progress
+from daskmr.pace import Pace, format_seconds
+
+
+def mapping(at: float, done: int, total: int = 1000, records: int = 0) -> Look:
+    return Look(at, "map", {"map": Progress(bytes=done, bytes_total=total)}, records=records)
+
+
+def test_nothing_is_known_at_first() -> None:
+    pace = Pace()
+    assert (pace.records, pace.bytes, pace.left) == (None, None, None)
+    pace.add(mapping(0, 100))
+    assert (pace.records, pace.bytes, pace.left) == (None, None, None)
+
+
+def test_the_speed_is_that_of_the_last_seconds() -> None:
+    pace = Pace()
+    for second in range(60):
+        pace.add(mapping(second, 1 + second * (1 if second < 40 else 10), 10_000, second * 7))
+    assert pace.bytes == pytest.approx(10)
+    assert pace.records == pytest.approx(7)
+
+
+def test_time_before_the_first_result_does_not_count() -> None:
+    pace = Pace()
+    for second in range(30):
+        pace.add(mapping(second, 0))
+    for second in range(30, 35):
+        pace.add(mapping(second, (second - 29) * 100))
+    assert pace.bytes == pytest.approx(100)
+    assert pace.left == pytest.approx(5)
+
+
+def test_nothing_is_said_of_the_end_too_early() -> None:
+    pace = Pace()
+    pace.add(mapping(0, 1))
+    pace.add(mapping(1, 500))
+    assert pace.left is None
+    pace = Pace()
+    pace.add(mapping(0, 1, 10**6))
+    pace.add(mapping(10, 2, 10**6))
+    assert pace.left is None
+
+
+def test_a_phase_that_stands_still_has_no_end() -> None:
+    pace = Pace()
+    for second in range(10):
+        pace.add(mapping(second, 500))
+    assert (pace.bytes, pace.left) == (0, None)
+
+
+def test_another_phase_begins_anew_and_may_count_tasks() -> None:
+    pace = Pace()
+    for second in range(10):
+        pace.add(mapping(second, second * 100))
+    for second in range(10, 15):
+        progress = {"reduce": Progress(tasks=second - 9, tasks_total=10)}
+        pace.add(Look(second, "reduce", progress))
+    assert pace.left == pytest.approx(5)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0:00"), (59.4, "0:59"), (59.6, "1:00"), (3599.9, "1:00:00"), (90061, "25:01:01")],
+)
+def test_times_for_people(seconds: float, text: str) -> None:
+    assert format_seconds(seconds) == text
