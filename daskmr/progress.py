@@ -14,8 +14,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from daskmr.away import worker_address, worker_name
 from daskmr.marks import process_name
@@ -39,13 +38,14 @@ FOLDER = "live"
 """The folder of these files, in the run's."""
 
 _EVERY = 0.4  # seconds at least between two times that a process says what it does
+# What is said is made of named tuples: a data class takes a millisecond to be defined, before each job.
+_NONE: Mapping[str, int] = {}  # never changed
 _NOW = ".now"
 _LOG = ".log"
 _MOST_READ = 1 << 20  # bytes of one file at a time: what was printed may be much
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(NamedTuple):
     """How far a mapper is with its partition.
 
     Attributes
@@ -63,14 +63,13 @@ class Counts:
     files: int = 0
     bytes: int = 0
     records: int = 0
-    bad: Mapping[str, int] = field(default_factory=dict)
+    bad: Mapping[str, int] = _NONE
     fetched: int = 0
     fetched_bytes: int = 0
     spilled: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """What a task says of itself.
 
     Attributes
@@ -110,7 +109,7 @@ class Report:
     files: int = 0
     bytes: int = 0
     records: int = 0
-    bad: Mapping[str, int] = field(default_factory=dict)
+    bad: Mapping[str, int] = _NONE
     fetched: int = 0
     fetched_bytes: int = 0
     spilled: int = 0
@@ -118,8 +117,7 @@ class Report:
     merges: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Printed:
+class Printed(NamedTuple):
     """A line that the script printed or logged.
 
     Attributes
@@ -313,9 +311,7 @@ def tell(run_dir: str, news: Report | Printed) -> None:
         _process.listener(news)
         return
     kind = _kind(news)
-    content = json.dumps(
-        {name: getattr(news, name) for name in _FIELDS[kind]} | {"kind": kind}
-    ).encode()
+    content = json.dumps({**news._asdict(), "kind": kind}).encode()
     path = os.path.join(run_dir, FOLDER, process_name())
     with contextlib.suppress(OSError):  # a job does not fail for what is only to look at
         if isinstance(news, Report) and not news.done:
@@ -335,7 +331,6 @@ def _write(path: str, flags: int, content: bytes) -> None:
 
 
 _TYPES: dict[str, type[Report] | type[Printed]] = {"report": Report, "printed": Printed}
-_FIELDS = {kind: tuple(f.name for f in fields(type_)) for kind, type_ in _TYPES.items()}
 
 
 def _kind(news: Report | Printed) -> str:
@@ -345,8 +340,7 @@ def _kind(news: Report | Printed) -> str:
 # --- for who watches ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class News:
+class News(NamedTuple):
     """What one file says.
 
     Attributes

@@ -260,7 +260,7 @@ class JsonLog(Show):
 
     def show_printed(self, line: Printed) -> None:
         """Tell of a line that the script has printed."""
-        told = dataclasses.asdict(line)
+        told = line._asdict()
         del told["left_out"]
         self._put({"event": "print", "time": told.pop("at"), **told})
 
