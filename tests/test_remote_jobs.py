@@ -620,7 +620,7 @@ def test_what_cannot_be_fetched_fails_the_job(place: Place, proxy: FaultProxy) -
     place.output.write_text("as it was")
     broken = sorted(place.objects)[7]
     proxy.inject("503 SlowDown", match=one_object(broken))
-    done = place.run(env={"DASK_DASKMR__FETCH_RETRIES": "2"})
+    done = place.run("-q", env={"DASK_DASKMR__FETCH_RETRIES": "2"})
     assert done.returncode == 1
     assert f"{broken} cannot be fetched: the store answered SlowDown" in done.stderr
     assert "after 3 tries" in done.stderr
