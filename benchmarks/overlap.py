@@ -1,15 +1,16 @@
 """Measures how far fetching and mapping overlap: network alone, CPU alone, and both in one job.
 
-The store is the one of the tests, on this machine, and answers each request so much later. The map
-function computes in Python, so many times as long for a file as the network takes for one: its CPU is
-what the job waits for. With a share of 1 there is most to lose: the requests themselves take some 3 ms
-of the same process each.
+The store is a program on this machine that answers each request so much later, and takes little of the
+CPU itself. The map function computes in Python, so many times as long for a file as the network takes
+for one: its CPU is what the job waits for. With a share of 1 there is most to lose. On a machine with
+fewer cores than there are mappers, processes that fetch, and the store, they take time from each other.
 """
 
 from __future__ import annotations
 
 import gzip
 import os
+import random
 import statistics
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from pathlib import Path
 import click
 
 from benchmarks.measure import run
+from benchmarks.quick_store import QuickStore
 
 ROOT = Path(__file__).resolve().parent.parent
 BOUND = 1.2  # times the longer of the two alone
@@ -40,52 +42,49 @@ _TRIAL = 1_000_000  # rounds of the loop that are timed
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--share", default=2.0, show_default=True, help="CPU time of the map, to network's.")
 @click.option("--objects", default=800, show_default=True, type=click.IntRange(min=8))
+@click.option(
+    "--size", default=8000, show_default=True, type=click.IntRange(min=100), help="Bytes."
+)
 @click.option("--latency", default=0.05, show_default=True, help="Seconds.")
 @click.option("--mappers", default=1, show_default=True, type=click.IntRange(min=1))
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(min=1))
-def main(share: float, objects: int, latency: float, mappers: int, rounds: int) -> None:
-    sys.path.insert(0, str(ROOT / "tests"))
-    from store_server import CREDENTIALS, StoreServer
-
-    server = StoreServer()
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            bench = _Bench(Path(folder), objects, mappers, share)
+def main(share: float, objects: int, size: int, latency: float, mappers: int, rounds: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        bench = _Bench(Path(folder), objects, size, mappers, share)
+        bench.make()
+        with QuickStore(bench.stored, latency) as store:
             bench.environment = {
-                **CREDENTIALS,
-                "AWS_ENDPOINT_URL": server.url,
+                "AWS_ACCESS_KEY_ID": "nobody",
+                "AWS_SECRET_ACCESS_KEY": "nothing",
+                "AWS_ENDPOINT_URL": store.url,
                 "AWS_EC2_METADATA_DISABLED": "true",
                 "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.getenv("PYTHONPATH")))),
             }
-            server.put(BUCKET, bench.make())
-            server.delay(latency)
             met = bench.report(rounds)
-    finally:
-        server.stop()
     sys.exit(not met)
 
 
 class _Bench:
     """One set of files, on the disk and in the store, and jobs over it."""
 
-    def __init__(self, folder: Path, objects: int, mappers: int, share: float) -> None:
+    def __init__(self, folder: Path, objects: int, size: int, mappers: int, share: float) -> None:
         self.share = share
         self.folder = folder
+        self.stored = folder / "store"
         self.objects = objects
+        self.size = size
         self.mappers = mappers
         self.environment: dict[str, str] = {}
         self._runs = 0
 
-    def make(self) -> dict[str, bytes]:
-        """Write the files, with one record each, and return them by their paths."""
-        made = {}
+    def make(self) -> None:
+        """Write the files, with one record each."""
+        below = self.stored / BUCKET / "idle_daily/Firefox/beta/24.0"
+        below.mkdir(parents=True)
         for number in range(self.objects):
-            path = f"idle_daily/Firefox/beta/24.0/20131101.20131102.v2.{number:06d}.log.gz"
-            made[path] = gzip.compress(b"key\t" + os.urandom(8000).hex().encode() + b"\n", 1)
-            file = self.folder / "data" / path
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(made[path])
-        return made
+            made = gzip.compress(b"key\t" + random.randbytes(self.size).hex().encode() + b"\n", 1)
+            (below / f"20131101.20131102.v2.{number:06d}.log.gz").write_bytes(made)
+        (self.folder / "data").symlink_to(self.stored / BUCKET)
 
     def report(self, rounds: int) -> bool:
         """Run all three in turn, and say how long they took."""

@@ -34,7 +34,9 @@ def main() -> None:
             signal.signal(signum, _leave)
     if _will_start_workers(sys.argv[1:]):
         from daskmr.forkserver import prewarm
+        from daskmr.streams import keep_standard_output
 
+        keep_standard_output()  # or what a script prints in its workers would go there
         prewarm()  # before all else, as it takes the longest
 
     from daskmr.cli import main as command

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import socket
 import sys
@@ -23,6 +24,7 @@ from daskmr.stores import shared_store
 from daskmr.workdir import disk_error
 
 __all__ = [
+    "HOST_RENEWED_EVERY",
     "RENEWED_EVERY",
     "Away",
     "Shelf",
@@ -34,11 +36,16 @@ __all__ = [
 
 _ALIVE = "alive"  # the object that a run renews
 RENEWED_EVERY = 3600.0
-"""Seconds after which a run says again that it lives."""
+"""Seconds after which a run says again in a store that it lives."""
+
+HOST_RENEWED_EVERY = 600.0
+"""Seconds after which a run says so again to the hosts of the workers."""
 
 _STALE_AFTER = 24 * 3600.0
+_HOST_STALE_AFTER = 3600.0
 _RUN = "run-"  # what the names of folders begin with
 _FOLDERS = ("marks", "live", "segments", "cache")
+_HOST_FOLDER = re.compile(r"daskmr-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +211,20 @@ class Away:
         """Remove the run's folder from a host: as a function for ``Client.run``."""
         shutil.rmtree(host_folder(self.shelf.run_id, dask_worker), ignore_errors=True)
 
+    def renew(self, dask_worker: Any = None) -> None:
+        """Say on a host that the run lives."""
+        with contextlib.suppress(FileNotFoundError):  # it has had no task yet
+            os.utime(host_folder(self.shelf.run_id, dask_worker))
+
+    def sweep(self, dask_worker: Any = None) -> None:
+        """Remove from a host what runs left there that were killed: they renew it no more."""
+        base = os.path.dirname(host_folder(self.shelf.run_id, dask_worker))
+        for name in os.listdir(base) if os.path.isdir(base) else ():
+            folder = os.path.join(base, name)
+            with contextlib.suppress(OSError):  # another worker of this host removes it too
+                if _HOST_FOLDER.fullmatch(name) and _is_stale(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
+
 
 def host_folder(run_id: str, dask_worker: Any = None) -> str:
     """Where a run keeps things on this host: beside the folders of its workers.
@@ -213,6 +234,12 @@ def host_folder(run_id: str, dask_worker: Any = None) -> str:
     worker = dask_worker or _worker()
     base = tempfile.gettempdir() if worker is None else os.path.dirname(worker.local_directory)
     return os.path.join(base, f"daskmr-{run_id}")
+
+
+def _is_stale(folder: str) -> bool:
+    """Tell the folder of a dead run from those of others, and of the user's that have such a name."""
+    age = time.time() - os.stat(folder).st_mtime
+    return age > _HOST_STALE_AFTER and set(_FOLDERS).issuperset(os.listdir(folder))
 
 
 def _worker() -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from daskmr.completion import complete_files, complete_folders
 from daskmr.errors import InputError, JobError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
             "-w",
             "--work-dir",
             metavar="DIR",
+            shell_complete=complete_folders,
             help="The work dir that the caches are in.  [default: .daskmr]",
         ),
     ):
@@ -39,8 +41,19 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _selecting(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
-        click.option("--schema", metavar="FILE", help="JSON schema of the layout."),
-        click.option("-f", "--input-filter", metavar="FILE", help="Only what this filter allows."),
+        click.option(
+            "--schema",
+            metavar="FILE",
+            shell_complete=complete_files,
+            help="JSON schema of the layout.",
+        ),
+        click.option(
+            "-f",
+            "--input-filter",
+            metavar="FILE",
+            shell_complete=complete_files,
+            help="Only what this filter allows.",
+        ),
     ):
         command = option(command)
     return command
@@ -136,7 +149,7 @@ def _sorted(groups: list[Group], sort: str) -> list[Group]:
     return sorted(groups, key=lambda group: group.used) if sort == "used" else groups
 
 
-@cache.command()
+@cache.command(short_help="Check every file against the manifest.")
 @_common
 @click.option("--quick", is_flag=True, help="Look at sizes and times only; read no file.")
 def verify(work_dir: str | None, bucket: str | None, quick: bool) -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial, wraps
 from typing import IO, Any, NoReturn
 
 import click
 
 from daskmr._version import __version__
+from daskmr.again import command_again
 from daskmr.cache_commands import cache
 from daskmr.errors import DaskMRError, Interrupted, JobError
-from daskmr.options import GroupedCommand, job_options
+from daskmr.job_commands import ListingLine, check, new, plan, repeated
+from daskmr.options import CommandGroup, GroupedCommand, job_options
+from daskmr.streams import standard_output
 
 __all__ = ["main"]
 
@@ -22,17 +26,23 @@ _EPILOG = (
     "130, 143, 129 interrupted."
 )
 
+_LINES = 24  # of a traceback, so that a failure fits on a screen
 _GC_THRESHOLD = 200_000  # objects that are made before the next look for garbage
 
 
 # Named as `dask` lists it: it goes by this name, not by that of the entry point.
-@click.group("mapreduce", context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
+@click.group(
+    "mapreduce",
+    cls=CommandGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_EPILOG,
+)
 @click.version_option(__version__, prog_name="daskmr")
 def main() -> None:
     """MapReduce for Python people, on Dask."""
 
 
-@main.group("cache", commands=cache.commands, help=cache.help)
+@main.group("cache", cls=CommandGroup, commands=cache.commands, help=cache.help)
 @click.pass_context
 def guarded_cache(context: click.Context) -> None:
     from daskmr.interruption import signals
@@ -41,17 +51,12 @@ def guarded_cache(context: click.Context) -> None:
     context.with_resource(signals())
 
 
-@main.command(cls=GroupedCommand, epilog=_EPILOG)
-@click.argument("script", type=click.Path())
+@main.command(cls=GroupedCommand, epilog=_EPILOG, short_help="Run a job script.")
+@click.argument("script", type=click.Path(), required=False, metavar="SCRIPT")
 @job_options()
+@click.pass_context
 def run(
-    script: str,
-    output: str,
-    inline: bool,
-    verbose: bool,
-    quiet: bool,
-    log_format: str,
-    **options: Any,
+    context: click.Context, /, script: str | None, verbose: bool, log_format: str, **options: Any
 ) -> None:
     """Run the job SCRIPT over the files in --data-dir or --bucket that --input-filter allows.
 
@@ -66,30 +71,26 @@ def run(
     gc.disable()  # imports make no garbage, and a tenth of a second of looking for it
 
     as_json = log_format == "json"
-    with _standard_output() as stdout, _exit_codes(verbose, as_json), signals():
+    again = partial(command_again, context)
+    with standard_output() as stdout, _exit_codes(verbose, again, as_json), signals():
+        script, options = repeated(context, script, options)
         prewarm(
-            processes=_on_this_machine(inline, options)
+            processes=_on_this_machine(options)
         )  # first, so that it imports while this process does
-        _run(script, output, inline, quiet, as_json, stdout, options)
+        _run(script, stdout, as_json=as_json, **options)
         kill_children()  # the server of workers, and what a script has started
         _leave(0)  # still here, where a signal no longer counts
 
 
-def _on_this_machine(inline: bool, options: dict[str, Any]) -> bool:
+def _on_this_machine(options: dict[str, Any]) -> bool:
     """Tell whether workers will be started here, as far as that can be told before Dask is there."""
     variables = ("DASK_SCHEDULER_ADDRESS", "DASK_DASKMR__SCHEDULER", "DASK_DASKMR__CLUSTER")
-    elsewhere = inline or options["scheduler"] or options["cluster"]
+    elsewhere = options["inline"] or options["scheduler"] or options["cluster"]
     return not (elsewhere or any(os.environ.get(name) for name in variables))
 
 
 def _run(
-    script: str,
-    output: str,
-    inline: bool,
-    quiet: bool,
-    as_json: bool,
-    stdout: IO[bytes],
-    options: dict[str, Any],
+    script: str, stdout: IO[bytes], *, output: str, quiet: bool, as_json: bool, **options: Any
 ) -> None:
     import gc
 
@@ -108,12 +109,11 @@ def _run(
     gc.enable()
 
     streamed = stdout if output == "-" else None
+    inline = options["inline"]
     show = choose(sys.stderr, quiet=quiet, as_json=as_json, inline=inline, output=streamed)
     told = options.pop("report"), script, output, options["input_filter"], quiet
     with _reporting(*told) as report, notes_to(show):
-        result = mapreduce(
-            script, output=output, inline=inline, stdout=stdout, watcher=show, **options
-        )
+        result = mapreduce(script, output=output, stdout=stdout, watcher=show, **options)
         stdout.flush()
         if report is not None:
             report.tell(result)
@@ -189,17 +189,52 @@ def _write_profile(result: Any, output: str) -> str:
     return path
 
 
-@main.command("sample-data", epilog=_EPILOG)
+@main.command(epilog=_EPILOG, short_help="Map the bad records of a run again.")
+@click.argument("file", type=click.Path())
+@click.option("--script", metavar="SCRIPT", help="The job script.  [default: that of the run]")
+@click.option("--schema", metavar="FILE", help="Schema of the layout.  [default: that of the run]")
+@click.option("--pdb", "debug", is_flag=True, help="Stop in the debugger at the first that fails.")
+def replay(file: str, script: str | None, schema: str | None, debug: bool) -> None:
+    """Run the bad records in FILE through the script's map again, in this process.
+
+    FILE is an OUTPUT.bad.jsonl. Says of each record whether it passes now, and exits with 1 if one
+    does not. OUTPUT.meta.json, beside it, tells which script it was.
+    """
+    from daskmr.interruption import signals
+    from daskmr.replay_command import replay as print_outcomes
+
+    with standard_output() as stdout, _exit_codes(verbose=False), signals():
+        with open(stdout.fileno(), "w", encoding="utf-8", closefd=False) as out:
+            print_outcomes(file, script, schema, debug, out)
+        _leave(0)
+
+
+@main.command("sample-data", epilog=_EPILOG, short_help="Write made-up data to try things with.")
 @click.argument("directory", type=click.Path())
-@click.option("--size", default="20MB", show_default=True, help="Bytes to write, uncompressed.")
-@click.option("--seed", default=0, show_default=True, help="Another seed gives other documents.")
+@click.option(
+    "--size",
+    default="20MB",
+    metavar="SIZE",
+    show_default=True,
+    help="Bytes to write, uncompressed.",
+)
+@click.option(
+    "--seed", default=0, metavar="N", show_default=True, help="Another seed gives other documents."
+)
 @click.option(
     "--ext",
     default="gz",
+    metavar="FORMATS",
     show_default=True,
     help="Formats of the files in turn, of gz, xz, lzma, bz2, zst, log.",
 )
-@click.option("--bad-lines", default=0.0, show_default=True, help="Share of lines that are bad.")
+@click.option(
+    "--bad-lines",
+    default=0.0,
+    metavar="SHARE",
+    show_default=True,
+    help="Share of lines that are bad.",
+)
 def sample_data(directory: str, size: str, seed: int, ext: str, bad_lines: float) -> None:
     """Write made-up telemetry documents to DIRECTORY, in the layout.
 
@@ -225,32 +260,42 @@ def sample_data(directory: str, size: str, seed: int, ext: str, bad_lines: float
         )
 
 
-@contextmanager
-def _standard_output() -> Iterator[IO[bytes]]:
-    """Keep standard output for the result: what a script prints goes to standard error.
+def _guarded(command: click.Command) -> click.Command:
+    """Have a command that works on a job end as `run` does, and keep standard output for it."""
+    work = command.callback
+    assert work is not None
 
-    At the level of descriptors, so that it holds in worker processes and C code too.
+    @wraps(work)
+    def guarded(**options: Any) -> None:
+        from daskmr.interruption import kill_children, signals
+
+        verbose = options.pop("verbose", False)
+        with standard_output() as stdout, _exit_codes(verbose), signals():
+            line = ListingLine() if sys.stderr.isatty() else None
+            try:
+                work(stdout, line, **options)
+            finally:
+                if line is not None:
+                    line.clear()
+            kill_children()  # that the script has started
+            _leave(0)
+
+    command.callback, command.epilog = guarded, _EPILOG
+    return command
+
+
+for _command in (plan, check, new):
+    main.add_command(_guarded(_command))
+
+
+@contextmanager
+def _exit_codes(
+    verbose: bool, again: Callable[[str], str] | None = None, as_json: bool = False
+) -> Iterator[None]:
+    """End the process with the documented code and one clear paragraph.
+
+    `again` gives the command that runs one file again.
     """
-    if sys.stderr is None:  # closed too; what would be said is said to nobody
-        nobody = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nobody, 2)
-        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-    try:
-        kept = os.dup(1)
-    except OSError:  # closed, as some supervisors do; a result for it has nowhere to go
-        os.dup2(2, 1)  # first: the number 1 must not be given to another file
-        kept = os.open(os.devnull, os.O_RDONLY)
-    os.set_inheritable(kept, False)
-    os.dup2(2, 1)
-    if sys.stdout is None:
-        sys.stdout = sys.stderr
-    with os.fdopen(kept, "wb") as stdout:
-        yield stdout
-
-
-@contextmanager
-def _exit_codes(verbose: bool, as_json: bool = False) -> Iterator[None]:
-    """End the process with the documented code and one clear paragraph."""
     try:
         yield
     except DaskMRError as error:
@@ -262,13 +307,35 @@ def _exit_codes(verbose: bool, as_json: bool = False) -> Iterator[None]:
                 details = f"{details}\n{traceback.format_exc()}".lstrip()
             else:
                 traceback.print_exc()
-        _fail(str(error), details, error.exit_code, as_json)
+        elif not as_json:
+            details = _on_a_screen(details)
+        hints = _hints(error, again) if isinstance(error, JobError) and again is not None else ""
+        _fail(f"{error}{hints}", details, error.exit_code, as_json)
     except Interrupted as error:
         _fail("Interrupted; nothing was written.", "", error.exit_code, as_json)
     except KeyboardInterrupt:
         _fail("Interrupted; nothing was written.", "", 130, as_json)
     except BrokenPipeError:
         _fail("Standard output was closed before the result was written whole.", "", 1, as_json)
+
+
+def _hints(error: JobError, again: Callable[[str], str]) -> str:
+    """Show the record that a job failed at, and how to run its file alone."""
+    lines = [f"The record: {error.record}"] if error.record else []
+    if error.file or error.details:
+        what = "that file alone" if error.file else "it without workers"
+        lines += [f"To run {what}, where breakpoint() works:", f"  {again(error.file)}"]
+    return "".join(f"\n{line}" for line in lines)
+
+
+def _on_a_screen(details: str) -> str:
+    """Leave lines out of the middle of a long traceback."""
+    lines = details.splitlines()
+    if len(lines) <= _LINES:
+        return details
+    head, tail = lines[: _LINES // 3], lines[-2 * _LINES // 3 :]
+    left_out = len(lines) - len(head) - len(tail)
+    return "\n".join([*head, f"  ... ({left_out:,} lines left out; --verbose shows them)", *tail])
 
 
 def _fail(message: str, details: str, code: int, as_json: bool = False) -> NoReturn:

@@ -410,7 +410,7 @@ def _job_error(error: Exception) -> JobError | None:
     """What `error` of Dask means for the job; ``None`` for an error that is none of Dask's."""
     if isinstance(error, TaskFailed):
         failure = JobError(error.message, details=error.details)
-        failure.files = error.files
+        failure.files, failure.file, failure.record = error.files, error.file, error.record
         return failure
     if "distributed" not in sys.modules:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import ipaddress
 import re
@@ -49,6 +50,8 @@ class Config:
         Leave out whole what cannot be decompressed, and what kills its worker twice.
     allow_empty : bool
         Write an empty output when the filter matches nothing.
+    meta : bool
+        Say beside the output where it is from.
     file_timeout : float or None
         Seconds that one file may take.
     stopped_timeout : float or None
@@ -71,6 +74,8 @@ class Config:
         Bytes that they may take.
     prefetch_bytes : int
         Bytes that a mapper may have on their way, ahead of what it maps.
+    fetch_processes : bool or "auto"
+        Have a process beside each local worker fetch for it; "auto": where that is worth it.
     fetch_retries : int
         How often a request is tried again.
     skip_missing : bool
@@ -107,6 +112,7 @@ class Config:
     skip_corrupt_files: bool
     skip_poison_files: bool
     allow_empty: bool
+    meta: bool
     file_timeout: float | None
     stopped_timeout: float | None
     spill_dir: str | None
@@ -122,6 +128,7 @@ class Config:
     cache: bool
     cache_max: int | None
     prefetch_bytes: int
+    fetch_processes: bool | str
     fetch_retries: int
     skip_missing: bool
     read_timeout: float
@@ -154,24 +161,53 @@ def load_config(**options: Any) -> Config:
     Raises
     ------
     InputError
-        For a value that is not of its form, naming the setting, or an option that is not one.
+        For a value that is not of its form, naming the setting, or an option or a setting that is
+        not one.
     """
+    _refuse_unknown(options)
     dask.config.update(dask.config.config, _packaged_defaults(), priority="old")
-    unknown = options.keys() - Config.__dataclass_fields__.keys()
-    if unknown:
-        raise InputError(
-            f"Unknown option {sorted(unknown)[0]!r}; there are {', '.join(Config.__dataclass_fields__)}."
-        )
     values = {}
     for field in Config.__dataclass_fields__:
         name = field.replace("_", "-")
         given = options.get(field)
-        value = dask.config.get(f"daskmr.{name}") if given is None else given
+        value = _configured(name) if given is None else given
         try:
             values[field] = _PARSERS[field](value)
         except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"The setting {name} cannot be {value!r}: {error}.") from None
     return Config(**values)
+
+
+def _refuse_unknown(options: Mapping[str, Any]) -> None:
+    """Raise InputError for what would be passed over, though somebody meant something by it."""
+    known = tuple(Config.__dataclass_fields__)
+    for name in sorted(options.keys() - set(known)):
+        raise InputError(f"Unknown option {name!r}. {_suggest(name, known)}")
+    settings = dask.config.get("daskmr", None) or {}
+    if not isinstance(settings, Mapping):
+        raise InputError(
+            f"In Dask's configuration, daskmr is {settings!r}, and not a mapping of settings. Look "
+            "in its YAML files, and for DASK_DASKMR in the environment."
+        )
+    for name in map(str, settings):
+        if name.replace("-", "_") not in known:
+            names = tuple(field.replace("_", "-") for field in known)
+            raise InputError(
+                f"Unknown setting daskmr.{name} in Dask's configuration (a YAML file, or "
+                f"DASK_DASKMR__{name.upper().replace('-', '_')} in the environment). "
+                f"{_suggest(name.replace('_', '-'), names)}"
+            )
+
+
+def _suggest(name: str, known: tuple[str, ...]) -> str:
+    like = difflib.get_close_matches(name, known, 1)
+    return f"Did you mean {like[0]}?" if like else f"There are {', '.join(known)}."
+
+
+def _configured(name: str) -> Any:
+    value = dask.config.get(f"daskmr.{name}")
+    # A variable of the environment that is empty stands for one that is not set.
+    return _packaged_defaults()["daskmr"][name] if value == "" else value
 
 
 def _optional(parse: Any) -> Any:
@@ -181,6 +217,8 @@ def _optional(parse: Any) -> Any:
 def _text(value: Any) -> str:
     if not isinstance(value, str) and not hasattr(value, "__fspath__"):
         raise ValueError("it must be a path")
+    if not str(value):
+        raise ValueError("it must not be empty")
     return str(value)
 
 
@@ -262,6 +300,12 @@ def _dashboard(value: Any) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
+def _flag_or_auto(value: Any) -> bool | str:
+    if value != "auto" and not isinstance(value, bool):
+        raise ValueError("it must be true, false or auto")
+    return bool(value) if isinstance(value, bool) else "auto"
+
+
 def _mapping(value: Any) -> Mapping[str, Any]:
     if value is None:
         return {}
@@ -284,6 +328,7 @@ _PARSERS: dict[str, Any] = {
     "skip_corrupt_files": _flag,
     "skip_poison_files": _flag,
     "allow_empty": _flag,
+    "meta": _flag,
     "file_timeout": _optional(_seconds),
     "stopped_timeout": _optional(_seconds),
     "spill_dir": _optional(_text),
@@ -299,6 +344,7 @@ _PARSERS: dict[str, Any] = {
     "cache": _flag,
     "cache_max": _optional(_bytes),
     "prefetch_bytes": _bytes,
+    "fetch_processes": _flag_or_auto,
     "fetch_retries": _count,
     "skip_missing": _flag,
     "read_timeout": _seconds,

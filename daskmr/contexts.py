@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
+from daskmr import by_value
 from daskmr.keys import canonical
 
 __all__ = [
@@ -122,12 +123,10 @@ def dumps(value: Any) -> bytes:
     try:
         return pickle.dumps(value, 5)
     except (AttributeError, TypeError, pickle.PicklingError):
-        import cloudpickle
-
-        blob = cloudpickle.dumps(value, 5)
+        blob = by_value.dumps(value)
         if b"__main__" not in blob:
             raise  # what pickle refuses for another reason
-        return blob  # type: ignore[no-any-return]
+        return blob
 
 
 class CounterError(TypeError):

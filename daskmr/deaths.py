@@ -14,6 +14,7 @@ __all__ = [
     "deaths_by_file",
     "explain_death",
     "explain_kills",
+    "file_of_death",
     "refuse_poison",
     "refuse_third_try",
 ]
@@ -107,6 +108,12 @@ def explain_death(
     if held:
         return _explain_memory(doing, phase, held, marks[-1].limit)
     return _explain_end(doing)
+
+
+def file_of_death(partition: int | None, marks: Sequence[Mark]) -> str:
+    """Name the input file that workers died of, where all were at the same; else ``""``."""
+    files = {mark.file for mark in _marks_of_the_dead(marks, partition)}
+    return files.pop() if len(files) == 1 else ""
 
 
 def _explain_memory(doing: str, phase: str, held: Sequence[int], limit: int | None) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 import tempfile
+import traceback
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -21,12 +24,32 @@ from daskmr.tracebacks import describe_exception
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Deployment", "load_deployment"]
+__all__ = ["Deployment", "load_deployment", "start_failure"]
 
 logger = logging.getLogger(__name__)
 
 _KEYS = ("class", "args", "scale", "adapt")
 _CLOSE_SECONDS = 30.0
+_MOST_WORDS = 500  # characters of a reason, which may be all that a command has said
+
+# Dask passes over arguments of `adapt` that it does not know.
+_ADAPT = frozenset(
+    [
+        "minimum",
+        "maximum",
+        "minimum_jobs",
+        "maximum_jobs",
+        "minimum_cores",
+        "maximum_cores",
+        "minimum_memory",
+        "maximum_memory",
+        "interval",
+        "wait_count",
+        "target_duration",
+        "worker_key",
+        "active",
+    ]
+)
 
 # What brings the library of a class that is not there, by the library's name.
 _EXTRAS = {
@@ -51,17 +74,17 @@ class Deployment:
         The cluster's class.
     args : dict
         Its arguments, by keyword.
-    scale : dict
-        Arguments of its ``scale``; empty leaves it as it is made.
-    adapt : dict
-        Arguments of its ``adapt``; empty leaves it as it is made.
+    scale : dict or None
+        Arguments of its ``scale``; ``None`` leaves it as it is made.
+    adapt : dict or None
+        Arguments of its ``adapt``; ``None`` leaves it as it is made.
     """
 
     name: str
     make: Callable[..., Any]
     args: dict[str, Any] = field(default_factory=dict)
-    scale: dict[str, Any] = field(default_factory=dict)
-    adapt: dict[str, Any] = field(default_factory=dict)
+    scale: dict[str, Any] | None = None
+    adapt: dict[str, Any] | None = None
 
     @contextmanager
     def started(self, security: Any = None) -> Iterator[Client]:
@@ -82,14 +105,16 @@ class Deployment:
         extra = {} if security is None or "security" in self.args else {"security": security}
         # Closing may mean to cancel jobs, or to call a cloud.
         with patient(_CLOSE_SECONDS), ExitStack() as stack:
-            # Its processes take this over, and SSHCluster reads in their logs that they are there.
-            stack.enter_context(dask.config.set({"logging.distributed": "info"}))
+            if not _is_local(self.make):
+                # Its processes take this over, and SSHCluster reads in their logs that they are there.
+                stack.enter_context(dask.config.set({"logging.distributed": "info"}))
             # An interruption waits: of what is half made nobody knows how to end it.
             with deferred():
                 forget = on_hard_exit(_close_unfinished)
                 stack.callback(forget)
-                cluster = self._attempt(lambda: self.make(**self.args, **extra))
+                cluster = self._attempt(lambda: self._make(extra))
                 forget()
+                stack.enter_context(_complaints_heard(cluster))
                 stack.callback(on_hard_exit(lambda: _close(cluster)))
                 stack.callback(_close, cluster)
             self._attempt(lambda: self._size(cluster))
@@ -98,31 +123,108 @@ class Deployment:
                 stack.callback(_close, client)
             yield client
 
+    def _make(self, extra: Mapping[str, Any]) -> Any:
+        cluster = self.make(**self.args, **extra)
+        if not hasattr(cluster, "close"):
+            raise TypeError(f"it is no cluster, but {type(cluster).__name__}")
+        return cluster
+
     def _size(self, cluster: Any) -> None:
-        if self.scale:
+        if self.scale is not None:
             cluster.scale(**self.scale)
-        if self.adapt:
+        if self.adapt is not None:
             cluster.adapt(**self.adapt)
 
     def _attempt(self, step: Callable[[], Any]) -> Any:
         try:
             return step()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             missing = next((e for e in _causes(error) if isinstance(e, ImportError)), None)
             if missing is not None:
                 explanation = _explain_missing(self.name, missing)
             else:
                 explanation = (
-                    f"The cluster {self.name!r} could not be made ({describe_exception(error)}). "
-                    "Look at its class and args in the configuration."
+                    f"The cluster {self.name!r} could not be made ({_reason(error)}). Look at its "
+                    "class and args in the configuration."
                 )
         raise InputError(explanation)
+
+
+def _is_local(make: object) -> bool:
+    """Tell a cluster whose processes log to the terminal of this one."""
+    from distributed import LocalCluster
+
+    return isinstance(make, type) and issubclass(make, LocalCluster)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__
+
+
+def _reason(error: BaseException) -> str:
+    """The first cause: Dask puts others around it, which say that something failed to start."""
+    *_, first = _causes(error)
+    words = " ".join(describe_exception(first).split()).removesuffix(".")
+    return words if len(words) <= _MOST_WORDS else f"{words[:_MOST_WORDS]}..."
+
+
+class _Complaints(logging.Filter):
+    """Keeps what goes wrong when a cluster starts workers, which nobody waits for.
+
+    Dask starts them in its event loop, and what is raised there ends up in the logs.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = ""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is None or not any(
+            "distributed/deploy/" in frame.filename.replace(os.sep, "/")
+            for frame in traceback.extract_tb(error.__traceback__)
+        ):
+            return True
+        self.last = _reason(error)
+        return False
+
+
+_complaints: weakref.WeakKeyDictionary[Any, _Complaints] = weakref.WeakKeyDictionary()
+
+
+@contextmanager
+def _complaints_heard(cluster: Any) -> Iterator[None]:
+    complaints = _complaints[cluster] = _Complaints()
+    loggers = [logging.getLogger(name) for name in ("asyncio", "tornado.application")]
+    for each in loggers:
+        each.addFilter(complaints)
+    try:
+        yield
+    finally:
+        for each in loggers:
+            each.removeFilter(complaints)
+
+
+def start_failure(cluster: Any) -> str:
+    """Say why none of the workers of a cluster that was made here could be started.
+
+    Parameters
+    ----------
+    cluster : object
+        The cluster of a client; ``None`` for one that was there before.
+
+    Returns
+    -------
+    str
+        ``""`` unless that is so: as long as one of them has begun, it may still come.
+    """
+    complaints = _complaints.get(cluster) if cluster is not None else None
+    if complaints is None or not complaints.last:
+        return ""
+    states = {worker.status.name for worker in getattr(cluster, "workers", {}).values()}
+    return complaints.last if states <= {"created", "failed"} else ""
 
 
 def _close_unfinished() -> None:
@@ -139,10 +241,11 @@ def _close(part: Any) -> None:
         except TypeError:  # a cluster whose `close` takes no such argument
             part.close()
         except Exception as error:  # the result, or what went wrong before, matters more
-            logger.warning("While closing %r: %s", part, error)
+            level = logging.INFO if start_failure(part) else logging.WARNING
+            logger.log(level, "While closing %r: %s", part, error)
         # Of those that a cluster binds to its own life (the keys of dask_jobqueue's workers) none
         # would go, since the process is left without Python's clean-up.
-        for value in vars(part).values():
+        for value in getattr(part, "__dict__", {}).values():
             if isinstance(value, tempfile._TemporaryFileWrapper):
                 value.close()
 
@@ -175,10 +278,41 @@ def load_deployment(name: str, configured: Mapping[str, Any]) -> Deployment:
         )
     if content.get("scale") is not None and content.get("adapt") is not None:
         raise InputError(f"The cluster {name!r} has both scale and adapt: leave one of them out.")
-    args = dask.config.expand_environment_variables(_mapping(name, content, "args"))
+    args = _expanded(_mapping(name, content, "args"))
     scale = _mapping(name, content, "scale", count="n")
     adapt = _mapping(name, content, "adapt")
-    return Deployment(name, _import(name, content["class"]), args, scale, adapt)
+    _check_size(name, scale, adapt)
+    return Deployment(name, _import(name, content["class"]), args or {}, scale, adapt)
+
+
+def _check_size(
+    name: str, scale: Mapping[str, Any] | None, adapt: Mapping[str, Any] | None
+) -> None:
+    for word in adapt or ():
+        meant = difflib.get_close_matches(word, _ADAPT, 1)
+        if meant and word not in _ADAPT:
+            raise InputError(
+                f"In the cluster {name!r}, adapt has {word!r}, which is not known: {meant[0]} is."
+            )
+    most = {**(scale or {}), "maximum": (adapt or {}).get("maximum")}
+    for word in ("n", "jobs", "maximum"):
+        count = most.get(word)
+        if isinstance(count, int) and count < 1:
+            key = "adapt" if word == "maximum" else "scale"
+            raise InputError(
+                f"In the cluster {name!r}, {key} leaves no worker ({count}): a job needs one at least."
+            )
+
+
+def _expanded(args: Any) -> Any:
+    """Put variables of the environment in their places; one that is a number stands for a number."""
+    if isinstance(args, Mapping):
+        return {key: _expanded(value) for key, value in args.items()}
+    if isinstance(args, list):
+        return [_expanded(value) for value in args]
+    value = dask.config.expand_environment_variables(args)
+    is_number = value != args and isinstance(value, str) and value.isdecimal()
+    return int(value) if is_number and str(int(value)) == value else value
 
 
 def _find(name: str, configured: Mapping[str, Any]) -> Any:
@@ -207,12 +341,12 @@ def _read(path: str) -> Any:
 
 def _mapping(
     name: str, content: Mapping[str, Any], key: str, count: str | None = None
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     value = content.get(key)
     if count is not None and isinstance(value, int) and not isinstance(value, bool):
         return {count: value}
     if value is None:
-        return {}
+        return None
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         form = "a number, or a mapping of arguments" if count else "a mapping of arguments"
         raise InputError(f"In the cluster {name!r}, {key} must be {form}, not {value!r}.")
@@ -227,7 +361,15 @@ def _import(name: str, path: str) -> Callable[..., Any]:
     except ImportError as error:
         reason = _explain_missing(name, error)
     except (AttributeError, ValueError):
-        reason = f"The class {path!r} of the cluster {name!r} does not exist. Name another one."
+        reason = (
+            f"The class {path!r} of the cluster {name!r} does not exist. Name one by its dotted path, "
+            "such as distributed.LocalCluster."
+        )
+    except (Exception, SystemExit) as error:
+        reason = (
+            f"The module of the class {path!r} of the cluster {name!r} cannot be imported "
+            f"({_reason(error)})."
+        )
     else:
         if callable(made):
             found: Callable[..., Any] = made

@@ -77,6 +77,7 @@ class Transfer(Protocol):
 class Backend(Protocol):
     """One attempt of everything; it raises `Fault` for what may pass."""
 
+    async def warm_up(self) -> None: ...
     async def check(self) -> None: ...
     async def page(
         self, prefix: str, name_prefix: str = "", start: str = "", token: str | None = None

@@ -40,9 +40,15 @@ class JobError(DaskMRError):
     ----------
     files : tuple of str
         Input files, relative to the data dir, without which it may succeed.
+    file : str
+        The input file that it failed at, relative to the data dir, or ``""``.
+    record : str
+        The beginning of the record, or ``""``.
     """
 
     files: tuple[str, ...] = ()
+    file = ""
+    record = ""
 
 
 class InputError(DaskMRError):
@@ -77,7 +83,17 @@ class TaskFailed(Exception):
         The traceback of the user's own code, or ``""``.
     files : tuple of str
         Input files, relative to the data dir, without which the task may succeed.
+
+    Attributes
+    ----------
+    file : str
+        The input file that it failed at, relative to the data dir, or ``""``.
+    record : str
+        The beginning of the record, or ``""``.
     """
+
+    file = ""
+    record = ""
 
     def __init__(self, message: str, details: str = "", files: tuple[str, ...] = ()) -> None:
         message, details = _capped(message), _capped(details)
@@ -85,6 +101,11 @@ class TaskFailed(Exception):
         self.message = message
         self.details = details
         self.files = files
+
+    def like(self, other: TaskFailed) -> TaskFailed:
+        """Say of this one where it was, as `other` does."""
+        self.files, self.file, self.record = other.files, other.file, other.record
+        return self
 
 
 _LONGEST_TEXT = 20_000

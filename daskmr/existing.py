@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import dask.config
 
 from daskmr.config import Config
+from daskmr.deploy import start_failure
 from daskmr.errors import InputError
 from daskmr.tracebacks import describe_exception
 from daskmr.versions import Versions, here, judge
@@ -89,6 +90,8 @@ def existing_scheduler(address: str, config: Config) -> Iterator[Client]:
     InputError
         When nothing there answers as a scheduler within some seconds, or TLS does not fit.
     """
+    import distributed  # noqa: F401  # on a busy machine for seconds, which are not the scheduler's
+
     security = security_of(config)
     client = _within(_CONNECT_SECONDS, address, lambda: _client(address, security))
     try:
@@ -174,6 +177,12 @@ def _explain_refusal(address: str, error: Exception | None, seconds: float) -> s
             "A tls:// address needs --tls-ca-file, --tls-cert and --tls-key as its scheduler has them, "
             "or the same in Dask's configuration (distributed.comm.tls); a tcp:// one must have none."
         )
+    elif "identity() got an unexpected keyword" in reason:
+        reason = "something of Dask's listens there that is no scheduler"
+        advice = (
+            "Maybe that is the address of a worker: give that of the scheduler, which each worker "
+            'logs as "Registered to".'
+        )
     elif isinstance(error, ValueError):
         advice = "An address looks like tcp://HOST:8786 or tls://HOST:8786."
     else:
@@ -231,6 +240,12 @@ def _wait_for_worker(client: Client, seconds: float) -> None:
     try:
         while not first.done() and not _workers(client):
             waited = time.monotonic() - started
+            failure = start_failure(client.cluster)
+            if failure:
+                raise InputError(
+                    f"The cluster could start no worker ({failure}). Look at its class and args in "
+                    "the configuration."
+                )
             if waited > seconds:
                 raise InputError(
                     f"The cluster of {client.scheduler.address} has no workers, and none has come in "

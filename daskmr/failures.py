@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import os
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -14,11 +15,11 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 from daskmr.errors import DaskMRError, Interrupted, TaskFailed
 from daskmr.interruption import raises_interrupted
 from daskmr.job import Job
-from daskmr.memory import OutOfMemory, advice, bounded, describe_size, limit, peak
+from daskmr.memory import OutOfMemory, advice, bounded, describe_size, limit, on_worker, peak
 from daskmr.tracebacks import describe_exception, format_user_traceback, user_location
 from daskmr.wanted import check_wanted
 
-__all__ = ["guarded", "is_interruption", "shortened", "user_failure"]
+__all__ = ["guarded", "is_interruption", "no_exit", "shortened", "user_failure"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -80,7 +81,24 @@ def user_failure(job: Job, function: str, where: str, error: BaseException) -> T
         message += f" Return from {function} instead of leaving the program."
     elif isinstance(error, MemoryError):
         message += f" {_explain_memory(function)}"
+    elif _is_left_debugger(error):
+        return kind(f"{message} {_explain_debugger()}")
     return kind(message, format_user_traceback(job, error))
+
+
+def _is_left_debugger(error: BaseException) -> bool:
+    """Tell what ``breakpoint()`` raises when its debugger ends; the traceback is of the debugger."""
+    bdb = sys.modules.get("bdb")
+    return bdb is not None and isinstance(error, bdb.BdbQuit)
+
+
+def _explain_debugger() -> str:
+    if on_worker():
+        return (
+            "A worker process has no terminal, so a debugger ends there at once: run the job with "
+            "--inline to stop at breakpoint()."
+        )
+    return "The debugger was left before the job was done: `continue` goes on with it."
 
 
 def _explain_memory(phase: str) -> str:
@@ -144,9 +162,10 @@ def _twice(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _
     gc.collect()
     try:
         return bounded(function, *args, **kwargs)
-    except _NearLimit:
-        # What the first one left behind is in the way of the second: the first says where it was.
-        if failure is None:
+    except (_NearLimit, OutOfMemory) as error:
+        # What the first one left behind is in the way of the second, which may not even come to the
+        # user's function: the first says where it was.
+        if failure is None or (isinstance(error, OutOfMemory) and error.passed_over):
             raise
     raise failure
 
@@ -167,7 +186,7 @@ def guarded(function: Callable[_P, _T]) -> Callable[_P, _T]:
                 check_wanted()
                 return _twice(function, *args, **kwargs)
         except TaskFailed as error:
-            failure = TaskFailed(error.message, error.details, error.files)
+            failure = TaskFailed(error.message, error.details).like(error)
         except DaskMRError as error:
             failure = TaskFailed(str(error), error.details)
         except (MemoryError, OutOfMemory) as error:

@@ -71,6 +71,9 @@ class Filesystem:
     def _full(self, path: str) -> str:
         return join(self.source.root, path)
 
+    async def warm_up(self) -> None:
+        """Nothing is needed before the first request."""
+
     async def close(self) -> None:
         """Nothing stays open."""
 

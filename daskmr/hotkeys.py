@@ -1,6 +1,6 @@
 """Which keys get the most values: estimated from a sample, as counting all would cost time.
 
-Every 61st pair that a mapper writes is looked at. What travels are the names of a few keys.
+Every 127th pair that a mapper writes is looked at. What travels are the names of a few keys.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from daskmr.tracebacks import shorten
 
 __all__ = ["KeySample", "count_keys", "merge_hot_keys", "name_key", "with_counted"]
 
-_STRIDE = 61  # a prime, which periods of the input are not likely to be multiples of
+_STRIDE = 127  # a prime, which periods of the input are not likely to be multiples of
 _HELD = 4096  # keys that a sample holds at most
 _HELD_BYTES = 4 << 20  # and fewer when they are long
+_DRAWN_BYTES = 1 << 18  # of keys that are still to be counted
+_KEY_COST = 200  # bytes that a key takes beside its characters
 _KEPT = 256  # of those, when there are too many
 _EACH = 16  # keys that a partition tells of
 _ALL = 64  # keys that are told of in all
@@ -40,27 +42,39 @@ def name_key(key: Any) -> str:
 
 
 class KeySample:
-    """Counts every 61st of the keys that it is given.
+    """Counts every 127th of the keys that it is given.
 
     Examples
     --------
     >>> sample = KeySample()
     >>> for _ in range(100):
-    ...     sample.take(["a", "b", "a"] * 61, 10.0)
+    ...     sample.take(["a", "b", "a"] * 127, 10.0)
     >>> [(hot.key, hot.values) for hot in sample.hottest(8.0)]
-    [("'a'", 12200), ("'b'", 6100)]
+    [("'a'", 25400), ("'b'", 12700)]
     """
 
     def __init__(self) -> None:
+        self._drawn: list[Any] = []
         self._hits: Counter[Any] = Counter()
         self._large: Counter[Any] = Counter()  # bytes of large values
+        self.taken = 0  # keys in all
         self._next = 0  # place of the next one among the keys that come
 
     def take(self, keys: list[Any], key_size: float) -> None:
         """Look at some of `keys`, the keys of pairs, that take some `key_size` bytes each."""
-        hits = self._hits
-        hits.update(keys[self._next :: _STRIDE])
+        drawn = self._drawn
+        drawn += keys[self._next :: _STRIDE]
         self._next = (self._next - len(keys)) % _STRIDE
+        self.taken += len(keys)
+        if (
+            len(drawn) * (key_size + _KEY_COST) > _DRAWN_BYTES
+        ):  # to count a few at a time costs more
+            self._count(key_size)
+
+    def _count(self, key_size: float) -> None:
+        hits = self._hits
+        hits.update(self._drawn)
+        self._drawn.clear()
         if len(hits) > _HELD or len(hits) * key_size > _HELD_BYTES:
             self._hits = _pruned(hits, key_size)
 
@@ -73,6 +87,7 @@ class KeySample:
 
     def hottest(self, value_size: float) -> tuple[HotKey, ...]:
         """Return the keys with the most values, and those with the most bytes of large values."""
+        self._count(0.0)
         hits, large = self._hits, self._large
         chosen = dict.fromkeys(key for key, _ in hits.most_common(_EACH))
         chosen.update(dict.fromkeys(key for key, _ in large.most_common(_EACH)))

@@ -11,11 +11,13 @@ from daskmr.away import Away
 from daskmr.errors import InputError, NothingMatchedError
 from daskmr.listing import InputFile, Listing, list_files, unite
 from daskmr.remote import Source, StoreError, parse_source
+from daskmr.sampling import EVERYTHING, Choice
 from daskmr.stores import shared_store
 
 if TYPE_CHECKING:
     from daskmr.cache import Cache, State
     from daskmr.config import Config
+    from daskmr.fetcher import Fetcher
     from daskmr.schema import Schema
     from daskmr.storage import Store
 
@@ -44,6 +46,8 @@ class Remote:
         Touch no network.
     away : Away or None
         Where this host keeps its copies, when it does not see the work dir.
+    beside : bool
+        Processes beside the workers fetch; else the workers do.
     """
 
     source: Source
@@ -53,6 +57,7 @@ class Remote:
     skip_missing: bool
     offline: bool
     away: Away | None = None
+    beside: bool = False
 
     def open_cache(self) -> Cache | None:
         """Open the local copies, in the process that uses them."""
@@ -70,6 +75,15 @@ class Remote:
                 "the job ran with --local-only. Run it again without."
             )
         return shared_store(self.source, self.retries)
+
+    def open_fetcher(self) -> Fetcher | None:
+        """Give the process that fetches for this one, if there is to be one."""
+        if not self.beside or self.cache_root is None:
+            return None
+        from daskmr.fetcher import Order, fetcher_for
+        from daskmr.prefetch import AT_ONCE
+
+        return fetcher_for(Order(self.source, self.retries, self.cache_root, AT_ONCE))
 
     def locate(self, path: str) -> str:
         """Say where an object, or its copy, is to be found."""
@@ -94,6 +108,8 @@ class Inputs:
         What of those is in the cache already.
     notes : tuple of str
         What is missing, where the job goes on without.
+    listings : int
+        Requests that listed a store.
     """
 
     listing: Listing
@@ -102,6 +118,7 @@ class Inputs:
     cached: int = 0
     cached_bytes: int = 0
     notes: tuple[str, ...] = ()
+    listings: int = 0
 
     def locate(self, path: str) -> str:
         """Say where the file of this path is to be found."""
@@ -114,20 +131,29 @@ class Inputs:
         """Delete local copies of objects, and tell how many there were."""
         from daskmr.upkeep import remove
 
-        cache = self._open_cache()
+        cache = self.open_cache()
         if cache is None:
             return 0
         with cache:
             return remove(cache, paths).files
 
+    def state(self) -> State | None:
+        """Say which of the listed objects have a local copy; ``None`` where none are kept."""
+        cache = self.open_cache()
+        if cache is None:
+            return None
+        with cache:
+            return cache.state(_to_fetch(self), use=False)
+
     def sweep(self) -> None:
         """Clear away what processes have left that died while they fetched."""
-        cache = self._open_cache()
+        cache = self.open_cache()
         if cache is not None:
             with cache:
                 cache.sweep()
 
-    def _open_cache(self) -> Cache | None:
+    def open_cache(self) -> Cache | None:
+        """Open the local copies, where any are kept."""
         return self.remote.open_cache() if self.remote is not None else None
 
 
@@ -136,6 +162,9 @@ def find_inputs(
     schema: Schema,
     config: Config,
     on_progress: Callable[[int, int], object] | None = None,
+    choice: Choice = EVERYTHING,
+    *,
+    to_read: bool = True,
 ) -> Inputs:
     """List what the filter allows, in the data dir and in the bucket.
 
@@ -151,6 +180,11 @@ def find_inputs(
         Of which ``bucket`` and how to reach it are used, and what is said of the cache.
     on_progress : callable, optional
         Called with the prefixes listed and the files found so far, from another thread.
+    choice : Choice
+        Which part of it to read.
+    to_read : bool
+        The files are going to be read: there must be room for those that are fetched, and the cache
+        notes that the others are used. Without, `Inputs.state` tells what of them is there.
 
     Raises
     ------
@@ -161,11 +195,13 @@ def find_inputs(
     if config.bucket is None:
         if data_dir is None:
             raise InputError(f"There is nothing to read from. {_WHERE}")
-        return _local(data_dir, schema, config)
+        return _local(data_dir, schema, config, choice)
     source = source_of(config.bucket, config)
     if config.local_only:
-        return _recorded(_known(source, data_dir, config), data_dir, source, schema, config)
-    return _listed(data_dir, source, schema, config, on_progress)
+        cache = _known(source, data_dir, config)
+        return _recorded(cache, data_dir, source, schema, config, choice)
+    inputs = _listed(data_dir, source, schema, config, on_progress, choice)
+    return _with_room(inputs, config) if to_read else inputs
 
 
 def source_of(url: str, config: Config) -> Source:
@@ -182,14 +218,22 @@ def source_of(url: str, config: Config) -> Source:
     )
 
 
-def _local(data_dir: str | os.PathLike[str], schema: Schema, config: Config) -> Inputs:
+def _local(
+    data_dir: str | os.PathLike[str], schema: Schema, config: Config, choice: Choice
+) -> Inputs:
     cache = _cache_at(data_dir)
     if cache is not None and config.local_only:
         # Somebody has fetched it, and maybe only a part of what the filter allows.
-        return _recorded(cache, None, parse_source(cache.url), schema, config)
-    listing = list_files(data_dir, schema)
+        return _recorded(cache, None, parse_source(cache.url), schema, config, choice)
+    listing = _chosen(list_files(data_dir, schema), choice)
     notes = () if cache is None else _altered(cache, listing.files)
     return Inputs(listing, listing.root, notes=notes)
+
+
+def _chosen(listing: Listing, choice: Choice) -> Listing:
+    if not listing.files:
+        return listing
+    return replace(listing, files=choice.files(listing.files))
 
 
 def _altered(cache: Cache, files: Sequence[InputFile]) -> tuple[str, ...]:
@@ -269,6 +313,7 @@ def _listed(
     schema: Schema,
     config: Config,
     on_progress: Callable[[int, int], object] | None,
+    choice: Choice,
 ) -> Inputs:
     from daskmr.storage import Store
     from daskmr.walk import list_store
@@ -281,11 +326,19 @@ def _listed(
             cache.sweep()
         recorder = cache.recording() if cache is not None else None
         listing = list_store(store, schema, recorder=recorder, on_progress=on_progress)
-    inputs = _united(local, listing, _remote(source, cache, config))
+        listings = store.listings
+    remote = _remote(source, cache, config)
+    return replace(_united(local, listing, remote, choice), listings=listings)
+
+
+def _with_room(inputs: Inputs, config: Config) -> Inputs:
+    """Note the use of what is in the cache, and see whether the rest will find room there."""
+    cache = inputs.open_cache()
     if cache is None:
         return inputs
-    state = cache.state(_to_fetch(inputs))
-    cache.check_space(state, config.cache_max)
+    with cache:
+        state = cache.state(_to_fetch(inputs))
+        cache.check_space(state, config.cache_max)
     return replace(inputs, cached=state.files, cached_bytes=state.bytes)
 
 
@@ -295,6 +348,7 @@ def _recorded(
     source: Source,
     schema: Schema,
     config: Config,
+    choice: Choice,
 ) -> Inputs:
     """List what earlier runs have recorded and fetched, without asking anybody."""
     from daskmr.replay import list_recorded
@@ -303,7 +357,7 @@ def _recorded(
         cache.recorded(), source.url, schema, allow_incomplete=config.allow_incomplete
     )
     local = _beside(data_dir, cache, schema)
-    inputs = _united(local, listing, _remote(source, cache, config))
+    inputs = _united(local, listing, _remote(source, cache, config), choice)
     state = cache.state(_to_fetch(inputs))
     if state.absent:
         inputs = replace(inputs, listing=_without(inputs.listing, state, config))
@@ -313,10 +367,10 @@ def _recorded(
     return replace(inputs, cached=state.files, cached_bytes=state.bytes, notes=tuple(notes))
 
 
-def _united(local: Listing | None, listing: Listing, remote: Remote) -> Inputs:
+def _united(local: Listing | None, listing: Listing, remote: Remote, choice: Choice) -> Inputs:
     if local is None:
-        return Inputs(listing, "", remote)
-    return Inputs(unite(local, listing), local.root, remote)
+        return Inputs(_chosen(listing, choice), "", remote)
+    return Inputs(_chosen(unite(local, listing), choice), local.root, remote)
 
 
 def _to_fetch(inputs: Inputs) -> list[InputFile]:

@@ -11,6 +11,7 @@ import importlib.util
 import inspect
 import linecache
 import os
+import pickle
 import re
 import sys
 import threading
@@ -22,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from daskmr.by_value import dumps
 from daskmr.errors import InputError, Interrupted
 from daskmr.sources import (
     check_path,
@@ -336,10 +338,8 @@ class _OnTheSpot:
         return hashlib.sha256(self._pickled()).hexdigest()
 
     def load(self) -> Loaded:
-        import cloudpickle
-
         if self.functions is None:
-            self.functions = _Functions(*cloudpickle.loads(self._blob))
+            self.functions = _Functions(*pickle.loads(self._blob))
         return self.functions._asdict(), "The job"
 
     def ship(self) -> tuple[Callable[..., Job], tuple[Any, ...]]:
@@ -347,12 +347,10 @@ class _OnTheSpot:
         return _restore_functions, (blob, hashlib.sha256(blob).hexdigest(), self.files)
 
     def _pickled(self) -> bytes:
-        import cloudpickle
-
         if self.functions is None:
             return self._blob
         try:
-            return bytes(cloudpickle.dumps(tuple(self.functions), protocol=5))
+            return dumps(tuple(self.functions))
         except Exception as exc:
             reason = describe_exception(exc)
         raise InputError(

@@ -20,6 +20,7 @@ __all__ = [
     "canonical_all",
     "sort_key",
     "sorted_keys",
+    "stable_hash",
 ]
 
 Key: TypeAlias = bool | int | float | str | bytes | tuple["Key", ...] | None
@@ -128,10 +129,15 @@ def bucket_of(key: Key, buckets: int) -> int:
     >>> bucket_of(1, 8) == bucket_of(1.0, 8) == bucket_of(True, 8)
     True
     """
-    return _stable_hash(key) % buckets
+    return stable_hash(key) % buckets
 
 
-def _stable_hash(key: Key) -> int:
+def stable_hash(key: Key) -> int:
+    """Return a number of 32 bits, the same for equal keys in every process.
+
+    >>> stable_hash("a") == stable_hash("b")
+    False
+    """
     if isinstance(key, str):
         return crc32(key.encode("utf-8", "surrogatepass"))
     if isinstance(key, bytes):
@@ -139,7 +145,7 @@ def _stable_hash(key: Key) -> int:
     if isinstance(key, tuple):
         digest = len(key)
         for element in key:
-            digest = crc32(_stable_hash(element).to_bytes(4, "little"), digest)
+            digest = crc32(stable_hash(element).to_bytes(4, "little"), digest)
         return digest
     if key is None or key != key:
         return 2 if key is None else 3

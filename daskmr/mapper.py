@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -42,6 +42,7 @@ from daskmr.progress import Counts, Reporter
 from daskmr.records import CorruptFileError, OversizedLine, raw_bytes, read_chunks, read_lines
 from daskmr.remote import StoreError
 from daskmr.runs import Fold, Run, Spilling, estimate_size
+from daskmr.sampling import KeyFilter
 from daskmr.tally import BadRecord, Span, Tallies, Tally
 from daskmr.tracebacks import describe_exception
 from daskmr.wanted import while_wanted
@@ -65,6 +66,7 @@ _BATCH_CHARACTERS = 4 << 20  # and fewer of them when they are long
 _FIRST_BATCH = 16  # before anything is known of their length
 _CHUNKS = 16  # chunks of input (1 MiB) after which it is, however few they are
 _SAVED_AT_MOST = 10_000  # bad records that one partition saves
+_RECORD = 200  # characters of a record that a failure shows
 _LOOK_SECONDS = 0.05  # between two looks at the memory that the process holds
 NOTHING: Mapping[str, str] = {}
 _ONLY_COUNTED = [COUNTED]
@@ -111,6 +113,8 @@ class MapTask:
         The workers are not this machine's: what goes wrong with a file names its worker.
     skip_poison : bool
         Say which file has killed two processes, for a job that goes on without.
+    keys : KeyFilter or None
+        Which records are mapped; ``None`` is all.
     watched : bool
         Somebody looks at how far it is.
     """
@@ -132,6 +136,7 @@ class MapTask:
     away: Away | None = None
     on_cluster: bool = False
     skip_poison: bool = False
+    keys: KeyFilter | None = None
     watched: bool = False
 
     def here(self) -> MapTask:
@@ -309,6 +314,7 @@ class _Attempt:
         self.unsaved: set[str] = set()
         self.truncated = False
         self.last_bad = ""
+        self.sampled = _Sampled(task.job.map, task.keys) if task.keys is not None else None
         self.files_done = self.bytes_done = 0
         self.ahead: Prefetcher | None = None
         self.reporter = Reporter(task.watched_dir, "map", partition.index, self.counts)
@@ -355,6 +361,7 @@ class _Attempt:
             tasks=(span,),
             hot_keys=self.sink.hot_keys,
             counters=self.sink.context.counters,
+            values=self.sink.values,
         )
         return [*results, (TALLY, tally)]
 
@@ -418,8 +425,12 @@ class _Attempt:
                 self.file, self.place, self.line = file, _name(source), 0
                 marker.begin(self.place, file.path)
                 self.reporter.begin(file.path)
-                with _alarm(self.task, source):
-                    self._map_file(file, source, marker)
+                try:
+                    with _alarm(self.task, source):
+                        self._map_file(file, source, marker)
+                except TaskFailed as error:
+                    error.file = file.path
+                    raise
                 self.files_done += 1
                 self.bytes_done += file.size
 
@@ -442,7 +453,8 @@ class _Attempt:
             cache = remote.open_cache()
             if cache is not None:
                 stack.enter_context(cache)
-            ahead = Prefetcher(cache, remote.open_store, there, remote.prefetch_bytes)
+            fetcher = remote.open_fetcher()
+            ahead = Prefetcher(cache, remote.open_store, there, remote.prefetch_bytes, fetcher)
             self.ahead = ahead
             stack.callback(self._count_fetched, ahead)
             stack.enter_context(ahead)
@@ -494,7 +506,7 @@ class _Attempt:
                 "Nothing was written, since the result would be short."
             )
         else:
-            self.records += self.line
+            self.records += self.line if self.sampled is None else self.sampled.count()
             self._check_bad()
             return
         raise failure
@@ -522,7 +534,7 @@ class _Attempt:
     @calls_user(lambda local: Call("map", local["self"].file.path, local["number"]))
     def _map_lines(self, source: str | BinaryIO, dims: list[str], marker: Marker) -> None:
         path = _name(source)
-        user_map = self.task.job.map
+        user_map = self.task.job.map if self.sampled is None else self.sampled.map
         sink = self.sink
         context, pending, hurry, flush = sink.context, sink.pending, sink.hurry, sink.flush
         hasten = sink.hasten
@@ -578,6 +590,8 @@ class _Attempt:
         if failure is not None:
             place = describe_line(number, line) if not reading else describe_reading(number + 1)
             told = user_failure(self.task.job, "map", f"at {path}, {place}", failure)
+            if not reading:
+                told.record = shortened(line, _RECORD)
             if isinstance(failure, OutOfMemory):
                 told.files = (self.file.path,)
             raise told
@@ -594,6 +608,8 @@ class _Attempt:
             if line.length <= self.task.max_record_bytes:
                 raise TaskFailed(self._explain_length(number, line))
             reason, detail = _TOO_LONG, f"the line has {line.length:,} bytes"
+        if self.sampled is not None and not self._is_sampled(number, line):
+            return
         path = self.file.path
         self.bad[reason] += 1
         self.bad_files[path] += 1
@@ -610,6 +626,13 @@ class _Attempt:
         )
         if not self.task.skip_corrupt:  # else the file may yet turn out to be corrupt
             self._check_bad()
+
+    def _is_sampled(self, number: int, line: str) -> bool:
+        """Tell whether a bad record is in the sample; one that `map` was given certainly is."""
+        assert self.sampled is not None
+        if isinstance(line, OversizedLine):
+            return self.sampled.takes(f"{self.file.path} {number}")
+        return "\t" in line or self.sampled.takes(line)
 
     def _explain_length(self, number: int, line: OversizedLine) -> str:
         as_text = ""
@@ -632,6 +655,30 @@ class _Attempt:
             )
 
 
+class _Sampled:
+    """The user's `map`, called for a sample of the records by their key."""
+
+    def __init__(self, user_map: Callable[..., Any], keys: KeyFilter) -> None:
+        self._map = user_map
+        self._keys = keys
+        self._taken = 0
+
+    def map(self, key: str, dims: list[str], value: str, context: Any) -> None:
+        if self.takes(key):
+            self._map(key, dims, value, context)
+
+    def takes(self, key: str) -> bool:
+        """Tell whether a record of this key is in the sample, and count it."""
+        taken = self._keys.takes(key)
+        self._taken += taken
+        return taken
+
+    def count(self) -> int:
+        """How many records were taken since the last time."""
+        taken, self._taken = self._taken, 0
+        return taken
+
+
 class _Sink:
     """Where goes what `map` writes and counts.
 
@@ -647,6 +694,8 @@ class _Sink:
         Bytes written to segments.
     hot_keys : tuple of HotKey
         Keys with many values.
+    values : int
+        Values that are to be reduced.
     """
 
     context: MapContext | TextContext | ItemContext
@@ -654,6 +703,7 @@ class _Sink:
     hurry: list[Any]
     batch: int
     hot_keys: tuple[HotKey, ...] = ()
+    values = 0
 
     @property
     def spilled(self) -> int:
@@ -700,6 +750,7 @@ class _GroupSink(_Sink):
     def finish(self) -> list[tuple[int, Any]]:
         runs: list[Run] = self._fold.finish()
         self.hot_keys = self._fold.hot_keys
+        self.values = self._fold.values
         return list(enumerate(runs))
 
     def discard(self) -> None:

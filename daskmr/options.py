@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 import click
 
-__all__ = ["GroupedCommand", "job_options"]
+from daskmr.completion import complete_clusters, complete_files, complete_folders
+
+__all__ = ["CommandGroup", "GroupedCommand", "job_options", "option_of"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _Option = Callable[[Any], Any]
 
+
 _GROUPS: dict[str, list[_Option]] = {
     "Input": [
-        click.option("-d", "--data-dir", metavar="DIR", help="Where the input files lie."),
+        click.option(
+            "-d",
+            "--data-dir",
+            metavar="DIR",
+            shell_complete=complete_folders,
+            help="Where the input files lie.",
+        ),
         click.option(
             "-b",
             "--bucket",
@@ -22,9 +31,18 @@ _GROUPS: dict[str, list[_Option]] = {
             help="A bucket to read: NAME, NAME/prefix, or a URL.",
         ),
         click.option(
-            "-f", "--input-filter", metavar="FILE", help="JSON filter; all files without it."
+            "-f",
+            "--input-filter",
+            metavar="FILE",
+            shell_complete=complete_files,
+            help="JSON filter; all files without it.",
         ),
-        click.option("--schema", metavar="FILE", help="JSON schema of the layout."),
+        click.option(
+            "--schema",
+            metavar="FILE",
+            shell_complete=complete_files,
+            help="JSON schema of the layout.",
+        ),
         click.option(
             "-l",
             "--local-only",
@@ -38,6 +56,37 @@ _GROUPS: dict[str, list[_Option]] = {
             default=None,
             help="With -l, go on without what was never listed or fetched.",
         ),
+        click.option(
+            "--only",
+            multiple=True,
+            metavar="PATH",
+            help="Read this file alone, relative to the data dir or bucket; may be repeated.",
+        ),
+        click.option(
+            "--limit-files",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Read so many files at most, from all over the input.",
+        ),
+        click.option(
+            "--sample", type=float, metavar="SHARE", help="Read a share of the input, as 0.01."
+        ),
+        click.option(
+            "--sample-by",
+            type=click.Choice(["file", "key"]),
+            default="file",
+            show_default=True,
+            help="What the share is of: files, or records by a hash of their key.",
+        ),
+        click.option(
+            "--seed", default=0, show_default=True, metavar="N", help="Another one chooses others."
+        ),
+        click.option(
+            "--from",
+            "earlier",
+            metavar="FILE",
+            help="Run again what OUTPUT.meta.json tells of; options given beside it count.",
+        ),
     ],
     "Output": [
         click.option(
@@ -46,6 +95,7 @@ _GROUPS: dict[str, list[_Option]] = {
             default="-",
             show_default="standard output",
             metavar="FILE",
+            shell_complete=complete_files,
             help="The output; .gz, .bz2, .xz and .zst are compressed.",
         ),
         click.option(
@@ -53,6 +103,14 @@ _GROUPS: dict[str, list[_Option]] = {
             is_flag=True,
             default=None,
             help="Write an empty output when the filter matches nothing.",
+        ),
+        click.option(
+            "--no-meta",
+            "meta",
+            flag_value=False,
+            default=None,
+            type=bool,
+            help="Leave out OUTPUT.meta.json, which says where the output is from.",
         ),
         click.option(
             "-X",
@@ -86,6 +144,7 @@ _GROUPS: dict[str, list[_Option]] = {
             "-w",
             "--work-dir",
             metavar="DIR",
+            shell_complete=complete_folders,
             help="Where temporary files go; created when missing.  [default: .daskmr]",
         ),
         click.option(
@@ -167,20 +226,33 @@ _GROUPS: dict[str, list[_Option]] = {
         click.option(
             "--cluster",
             metavar="NAME|FILE",
+            shell_complete=complete_clusters,
             help="A cluster to make for the run: a YAML file, or a name (ssh, slurm, kubernetes, ...).",
         ),
         click.option(
             "--spill-dir",
             metavar="DIR|URL",
+            shell_complete=complete_folders,
             help="On a cluster, what its workers share when they do not see the work dir.",
         ),
         click.option(
-            "--tls-ca-file", metavar="FILE", help="The authority that the cluster trusts."
+            "--tls-ca-file",
+            metavar="FILE",
+            shell_complete=complete_files,
+            help="The authority that the cluster trusts.",
         ),
         click.option(
-            "--tls-cert", metavar="FILE", help="The certificate to show to the scheduler."
+            "--tls-cert",
+            metavar="FILE",
+            shell_complete=complete_files,
+            help="The certificate to show to the scheduler.",
         ),
-        click.option("--tls-key", metavar="FILE", help="The key of --tls-cert."),
+        click.option(
+            "--tls-key",
+            metavar="FILE",
+            shell_complete=complete_files,
+            help="The key of --tls-cert.",
+        ),
     ],
     "What is shown": [
         click.option(
@@ -211,17 +283,54 @@ _GROUPS: dict[str, list[_Option]] = {
 }
 
 
-def job_options(*groups: str) -> Callable[[_F], _F]:
-    """Decorate a command with the options of these groups; of all without a name."""
+def job_options(*groups: str, hidden: Collection[str] = ()) -> Callable[[_F], _F]:
+    """Decorate a command with the options of these groups; of all without a name.
+
+    Those whose parameters are named in `hidden` are taken, and not shown by ``--help``.
+    """
 
     def decorate(function: _F) -> _F:
         for title in reversed(groups or tuple(_GROUPS)):
             for option in reversed(_GROUPS[title]):
                 function = option(function)
-                function.__click_params__[-1].group = title  # type: ignore[attr-defined]
+                added = function.__click_params__[-1]  # type: ignore[attr-defined]
+                added.group = title
+                added.hidden = added.name in hidden
         return function
 
     return decorate
+
+
+def option_of(group: str, *names: str, **attributes: Any) -> Callable[[_F], _F]:
+    """Decorate a command with an option of its own, which ``--help`` shows in this group."""
+
+    def decorate(function: _F) -> _F:
+        decorated = click.option(*names, **attributes)(function)
+        decorated.__click_params__[-1].group = group  # type: ignore[attr-defined]
+        return decorated
+
+    return decorate
+
+
+class CommandGroup(click.Group):
+    """A group that knows what a misspelt command should have been."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that `args` begin with."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not ctx.resilient_parsing and name[:1] != "-":
+            ctx.fail(f"No such command {name!r}.{self._suggest(ctx, name)}")
+        return super().resolve_command(ctx, args)
+
+    def _suggest(self, ctx: click.Context, name: str) -> str:
+        from difflib import get_close_matches
+
+        if name.endswith(".py") and "run" in self.commands:
+            return f" Did you mean `{ctx.command_path} run {name}`?"
+        like = get_close_matches(name, self.list_commands(ctx))
+        return f" Did you mean {' or '.join(map(repr, like))}?" if like else ""
 
 
 class GroupedCommand(click.Command):
@@ -232,7 +341,7 @@ class GroupedCommand(click.Command):
         sections: dict[str, list[tuple[str, str]]] = {title: [] for title in (*_GROUPS, "Options")}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
-            if record is not None:
+            if record is not None and (record[1] or isinstance(parameter, click.Option)):
                 sections[getattr(parameter, "group", "Options")].append(record)
         for title, records in sections.items():
             if records:

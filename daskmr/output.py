@@ -8,6 +8,7 @@ import codecs
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import lzma
 import os
@@ -18,6 +19,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import IO, TYPE_CHECKING, Any, Protocol
+from zlib import crc32
 
 from daskmr.errors import InputError, JobError
 from daskmr.parts import Block, Part, comparable, read_blocks
@@ -39,6 +41,7 @@ __all__ = [
 ]
 
 _SURROGATES = "daskmr.surrogates"
+_LONGEST_NAME = 200  # bytes, in the temporary name of an output
 
 
 def _restore_surrogates(error: UnicodeError) -> tuple[bytes, int]:
@@ -173,6 +176,24 @@ def _compressor(name: str, raw: IO[bytes]) -> _Compressor | None:
     return None
 
 
+class _Hashing:
+    """A file that knows the digest of what was written to it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self._digest.update(data)
+        return self._file.write(data)
+
+    def hexdigest(self) -> str:
+        return self._digest.hexdigest()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
 class OutputFile:
     """The output: a temporary file beside the target that replaces it at the very end.
 
@@ -185,6 +206,8 @@ class OutputFile:
         Makes the temporary name unique.
     stdout : file, optional
         Where ``"-"`` goes, binary.
+    hashed : bool
+        Compute the digest of a file as it is written.
 
     Raises
     ------
@@ -192,7 +215,14 @@ class OutputFile:
         When the folder is missing or cannot be written, or the target is a folder.
     """
 
-    def __init__(self, target: str, run_id: str, stdout: IO[bytes] | None = None) -> None:
+    def __init__(
+        self,
+        target: str,
+        run_id: str,
+        stdout: IO[bytes] | None = None,
+        *,
+        hashed: bool = False,
+    ) -> None:
         if target in _STDOUT:
             target = "-"
         self.name = target
@@ -205,7 +235,9 @@ class OutputFile:
             self._escape = self._file.isatty()
         else:
             self._file = self._open(run_id)
-        self._compressor = _compressor(target, self._file)
+        self._hashing = _Hashing(self._file) if hashed and self.temporary is not None else None
+        self._raw: Any = self._hashing or self._file
+        self._compressor = _compressor(target, self._raw)
 
     def _open(self, run_id: str) -> IO[bytes]:
         folder, name = os.path.split(self.path)
@@ -220,7 +252,7 @@ class OutputFile:
             raise InputError(f"The output {self.name!r} is a directory. {advice}")
         if not os.path.isdir(folder):
             raise InputError(f"The output's directory {folder!r} does not exist. Make it first.")
-        short = os.fsdecode(os.fsencode(name)[:200])
+        short = _short(os.fsencode(name))
         temporary = os.path.join(folder, f".{short}.{run_id}.tmp")
         try:
             if not stat.S_ISREG(mode):
@@ -247,7 +279,7 @@ class OutputFile:
         if self._escape:  # a lone surrogate would garble a terminal
             data = text.encode("utf-8", "backslashreplace")
         try:
-            (self._compressor or self._file).write(data)
+            (self._compressor or self._raw).write(data)
         except OSError as error:
             failure = error
         else:
@@ -278,9 +310,19 @@ class OutputFile:
         raise self._failure(failure)
 
     @property
+    def sha256(self) -> str | None:
+        """Digest of what was written, in hex, where it was asked for."""
+        return None if self._hashing is None else self._hashing.hexdigest()
+
+    @property
     def is_file(self) -> bool:
         """Whether it is a file, beside which there may be others."""
         return self.temporary is not None
+
+    @property
+    def has_companions(self) -> bool:
+        """Whether something may say beside it where it is from."""
+        return self.is_file
 
     def publish(self) -> None:
         """Bring it to where it is put in place, which may take long and be interrupted."""
@@ -341,14 +383,25 @@ class StoreOutput(OutputFile):
         When there is no such bucket, or it refuses.
     """
 
-    def __init__(self, url: str, source: Source, folder: str, run_id: str, retries: int) -> None:
+    def __init__(
+        self,
+        url: str,
+        source: Source,
+        folder: str,
+        run_id: str,
+        retries: int,
+        *,
+        hashed: bool = False,
+    ) -> None:
         self.source = source
         self._retries = retries
         self.key = url.rpartition("/")[2]
         with self._store() as store:
             store.check()
         super().__init__(
-            os.path.join(folder, "output" + os.path.splitext(self.key)[1].lower()), run_id
+            os.path.join(folder, "output" + os.path.splitext(self.key)[1].lower()),
+            run_id,
+            hashed=hashed,
         )
         self.name = url
 
@@ -359,8 +412,13 @@ class StoreOutput(OutputFile):
 
     @property
     def is_file(self) -> bool:
-        """There is nothing beside it."""
+        """There is no file beside it."""
         return False
+
+    @property
+    def has_companions(self) -> bool:
+        """Another object may stand beside it."""
+        return True
 
     def publish(self) -> None:
         """Upload it; the object appears whole or not at all."""
@@ -372,6 +430,27 @@ class StoreOutput(OutputFile):
         """Remove what is left here."""
         self.discard()
 
+    def begins_beside(self, suffix: str, length: int) -> bytes | None:
+        """Read the beginning of the object whose name is this one's and `suffix`, if it is there."""
+        name = self.key + suffix
+        with self._store() as store:
+            for entries in store.list("", name):
+                for entry in entries:
+                    if entry.name == name and not entry.is_dir:
+                        length = min(length, entry.size)
+                        return store.read(name, 0, length) if length else b""
+        return None
+
+    def remove_beside(self, suffix: str) -> None:
+        """Remove the object whose name is this one's and `suffix`."""
+        with self._store() as store:
+            store.delete([self.key + suffix])
+
+    def put_beside(self, suffix: str, local: str) -> None:
+        """Upload a file to that name."""
+        with self._store() as store:
+            store.write_object(self.key + suffix, local)
+
 
 def open_output(
     target: str,
@@ -380,6 +459,8 @@ def open_output(
     folder: str,
     reach: Callable[[str], Source],
     retries: int,
+    *,
+    hashed: bool = False,
 ) -> OutputFile:
     """Open an output by its name: a path, ``"-"``, or the URL of an object.
 
@@ -394,15 +475,17 @@ def open_output(
         Gives the source of a URL.
     retries : int
         How often a request is tried again.
+    hashed : bool
+        Compute the digest of a file, or of an object, as it is written.
     """
     if "://" not in target:
-        return OutputFile(target, run_id, stdout)
+        return OutputFile(target, run_id, stdout, hashed=hashed)
     place, _, key = target.rpartition("/")
     if not key or place.endswith("/"):
         raise InputError(
             f"The output {target!r} names no object. Give one, as s3://BUCKET/result.txt."
         )
-    return StoreOutput(target, reach(place), folder, run_id, retries)
+    return StoreOutput(target, reach(place), folder, run_id, retries, hashed=hashed)
 
 
 def beside(path: str, suffix: str) -> str:
@@ -414,6 +497,13 @@ def beside(path: str, suffix: str) -> str:
     folder, name = os.path.split(path)
     short = os.fsencode(name)[: 255 - len(os.fsencode(suffix))]
     return os.path.join(folder, short.decode("utf-8", "ignore") + suffix)
+
+
+def _short(name: bytes) -> str:
+    """Shorten a name, so that there is room for more; no other becomes the same."""
+    if len(name) <= _LONGEST_NAME:
+        return os.fsdecode(name)
+    return os.fsdecode(name[: _LONGEST_NAME - 8]) + f"{crc32(name):08x}"
 
 
 def _sweep(folder: str, name: str) -> None:
@@ -439,7 +529,7 @@ def _sync_folder(folder: str) -> None:
 def write_bad_records(path: str, run_id: str, records: Sequence[BadRecord]) -> OutputFile:
     """Write bad records as JSON lines, ready to be committed.
 
-    Each line holds ``file``, ``line``, ``reason``, ``detail`` and ``raw`` (the bytes, in base64).
+    Each line holds ``file``, ``line``, ``reason``, ``exception`` and ``raw`` (the bytes, in base64).
     """
     file = OutputFile(path, run_id)
     try:
@@ -448,7 +538,7 @@ def write_bad_records(path: str, run_id: str, records: Sequence[BadRecord]) -> O
                 "file": record.file,
                 "line": record.line,
                 "reason": record.reason,
-                "detail": record.detail,
+                "exception": record.detail,
                 "raw": base64.b64encode(record.raw).decode("ascii"),
             }
             file.write(json.dumps(line) + "\n")

@@ -18,12 +18,28 @@ import zstandard
 
 from daskmr.listing import InputFile
 
-__all__ = ["PARTITION_BYTES", "Partition", "estimate_bytes", "plan_partitions"]
+__all__ = [
+    "PARTITION_BYTES",
+    "Partition",
+    "count_buckets",
+    "count_reducers",
+    "estimate_bytes",
+    "plan_partitions",
+]
 
 PARTITION_BYTES = 16 << 20
 # More than the cores of a workstation, so that the load balances; few enough for the scheduler.
 MIN_PARTITIONS = 32
 MAX_PARTITIONS = 4096
+
+_BUCKET_BYTES = 32 << 20  # estimated input bytes that one bucket is for
+# The client merges as many parts by blocks, which are the smaller the more there are, and the last
+# merge task holds a reference to each spill for each bucket: with a thousand, the one takes longer
+# than smaller buckets save, and the other outgrows its worker at some 60 GB of data.
+_MOST_BUCKETS = 64
+_MOST_REDUCERS = 64
+_FEWEST_REDUCERS = 8
+_REDUCERS_EACH = 4  # a worker
 
 # What a byte of a file holds of data, as found in logs of JSON.
 _EXPANSION = {".gz": 8, ".bz2": 10, ".xz": 12, ".lzma": 12, ".zst": 12}
@@ -120,6 +136,49 @@ def plan_partitions(
         Partition(index, tuple(files[start:end]), (totals[end] - totals[start]) // _GZIP)
         for index, (start, end) in enumerate(zip(starts, ends, strict=False))
     ]
+
+
+def count_buckets(files: Sequence[InputFile], wanted: int | None) -> int:
+    """Choose the number of buckets, which does not change the result.
+
+    Parameters
+    ----------
+    files : sequence of InputFile
+        All of the input.
+    wanted : int or None
+        Reducers that were asked for.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace as File
+    >>> count_buckets([File(path="a.gz", size=100 << 20)], None)
+    26
+    """
+    by_size = 1 + estimate_bytes(files) // _BUCKET_BYTES
+    return max(wanted or 1, min(by_size, _MOST_BUCKETS))
+
+
+def count_reducers(buckets: int, wanted: int | None, workers: int | None) -> int:
+    """Choose how many reduce tasks are enough to keep all workers busy to the end.
+
+    Parameters
+    ----------
+    buckets : int
+        See `count_buckets`.
+    wanted : int or None
+        Reducers that were asked for.
+    workers : int or None
+        Worker processes; ``None`` on a cluster, where their number may change.
+
+    Examples
+    --------
+    >>> count_reducers(26, None, 2), count_reducers(26, None, None), count_reducers(26, 3, 2)
+    (8, 26, 3)
+    """
+    most = _MOST_REDUCERS
+    if workers is not None:
+        most = max(_FEWEST_REDUCERS, min(_REDUCERS_EACH * workers, _MOST_REDUCERS))
+    return min(wanted or most, buckets)
 
 
 def _expansion(path: str) -> int:

@@ -23,42 +23,54 @@ from typing import IO, TYPE_CHECKING, Any
 
 from dask.system import CPU_COUNT
 
-from daskmr.away import RENEWED_EVERY, Away, Shelf
+from daskmr.away import HOST_RENEWED_EVERY, RENEWED_EVERY, Away, Shelf
 from daskmr.cluster import Session, WorkerDied, connect
+from daskmr.companions import BAD_SUFFIX, Companions, check_companions, companion_paths
 from daskmr.config import Config, load_config
 from daskmr.credentials import given
-from daskmr.deaths import explain_death, explain_kills
+from daskmr.deaths import explain_death, explain_kills, file_of_death
 from daskmr.deploy import load_deployment
 from daskmr.errors import InputError, JobError, NothingMatchedError
 from daskmr.existing import choose, existing_scheduler, security_of
 from daskmr.history import PHASES, History
 from daskmr.hotkeys import with_counted
 from daskmr.inputs import Inputs, find_inputs, source_of
-from daskmr.interruption import deferred, finished, on_hard_exit
+from daskmr.interruption import deferred, on_hard_exit, patient
 from daskmr.job import Job, load_job
 from daskmr.listing import InputFile
 from daskmr.looks import Plan
 from daskmr.mapper import TALLY, MapTask, explain_timeout, map_packed
 from daskmr.marks import COMBINING, FETCHING, Mark, by_task, is_alive, read_marks
+from daskmr.meta import (
+    SUFFIX as META_SUFFIX,
+)
+from daskmr.meta import (
+    Given,
+    describe_counts,
+    describe_given,
+    differences,
+    moment,
+)
 from daskmr.output import (
     OutputFile,
     StoreOutput,
     beside,
     merge_parts,
     open_output,
-    write_bad_records,
 )
-from daskmr.partition import Partition, estimate_bytes, plan_partitions
+from daskmr.partition import Partition, count_buckets, count_reducers, plan_partitions
 from daskmr.parts import Part
 from daskmr.poison import Detour
 from daskmr.prints import listened
-from daskmr.reach import HostMarks, check_data, check_shelf, forget, sees_all
+from daskmr.reach import RESTART_SECONDS, HostMarks, check_data, check_shelf, sees_all
 from daskmr.reducer import Merge, Reduced, ReduceTask, never_met, reduce_buckets
+from daskmr.remote import Source
 from daskmr.runs import Spilling
+from daskmr.sampling import EVERYTHING, Choice
 from daskmr.schema import load_schema
 from daskmr.segments import Extent
 from daskmr.stores import stores_closed
-from daskmr.tally import BadRecord, Profile, Span, Tallies, Tally
+from daskmr.tally import BadRecord, Profile, Span, Tallies, Tally, by_group
 from daskmr.versions import Pinned
 from daskmr.watching import Collector, Watcher
 from daskmr.workdir import RunDir
@@ -66,18 +78,12 @@ from daskmr.workdir import RunDir
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Result", "mapreduce"]
+__all__ = ["Result", "check_settings", "mapreduce"]
 
-_BUCKET_BYTES = 32 << 20  # estimated input bytes that one bucket is for
-# The client merges as many parts by blocks, which are the smaller the more there are, and the last
-# merge task holds a reference to each spill for each bucket: with a thousand, the one takes longer
-# than smaller buckets save, and the other outgrows its worker at some 60 GB of data.
-_MOST_BUCKETS = 64
-_MOST_REDUCERS = 64
 _MOST_WANTED = 1000  # reducers by --num-reducers
-_FEWEST_REDUCERS = 8
-_REDUCERS_EACH = 4  # a worker
 _SPLIT_EVERY = 8
+_MUCH_FILES = 200  # or so many bytes, to fetch for each worker
+_MUCH_BYTES = 256 << 20
 _WORKER_BASE = 150_000_000  # bytes that a worker takes before it holds any data
 
 
@@ -126,6 +132,14 @@ class Result:
         What the script counted with ``context.counter(group, name)``: by group, then by name.
     history : History
         When each task ran, and which keys got the most values.
+    values : int
+        Values that `map` wrote to be reduced.
+    sample : str
+        Which part of the input was read; ``""`` is all of it.
+    meta_path : str or None
+        The file beside the output that says where it is from.
+    sha256 : str or None
+        Digest of the output, in hex, where there is such a file.
     plan : Plan or None
         What was to be done, where the run was watched.
     settings : mapping of str to object
@@ -161,12 +175,20 @@ class Result:
     notes: tuple[str, ...] = ()
     counters: dict[str, dict[str, int]] = field(default_factory=dict)
     history: History = field(default=History(0.0, 0.0), repr=False)
+    values: int = 0
+    sample: str = ""
+    meta_path: str | None = None
+    sha256: str | None = None
     plan: Plan | None = field(default=None, repr=False)
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
     combines: bool = field(default=False, repr=False)
     profile: Profile | None = field(default=None, repr=False)
     _parts: tuple[Part, ...] = field(default=(), repr=False)
     _job: Job | None = field(default=None, repr=False)
+
+    def is_own_file(self, filename: str) -> bool:
+        """Tell whether a file that a profile or traceback names is the script, or beside it."""
+        return self._job is not None and self._job.is_user_file(filename)
 
     def __iter__(self) -> Iterator[Any]:
         if self.output is not None or self._job is None:
@@ -179,6 +201,17 @@ class Result:
     def _iterate(self, job: Job) -> Iterator[Any]:
         # A method, so that the result, and with it the run's folder, lives as long as this.
         yield from _items(job, self._parts)
+
+    def __repr__(self) -> str:
+        from daskmr.notebook import as_text  # for people only, and not in every run
+
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: figures, and the first rows where there is no output file."""
+        from daskmr.notebook import as_html
+
+        return as_html(self, self if self.output is None and self._job is not None else None)
 
 
 def mapreduce(
@@ -195,6 +228,12 @@ def mapreduce(
     aws_key: str | None = None,
     aws_secret_key: str | None = None,
     on_listing: Callable[[int, int], object] | None = None,
+    only: Iterable[str] = (),
+    limit_files: int | None = None,
+    sample: float | None = None,
+    seed: int = 0,
+    sample_by: str = "file",
+    earlier: Mapping[str, Any] | None = None,
     watcher: Watcher | None = None,
     **options: Any,
 ) -> Result:
@@ -227,6 +266,18 @@ def mapreduce(
     on_listing : callable, optional
         Called while a bucket is listed, from another thread, with the number of prefixes listed
         and of files found so far.
+    only : iterable of str
+        Paths of the files to read, relative to the data dir or the bucket; all without.
+    limit_files : int, optional
+        Read so many of the files at most, from all over the input.
+    sample : float, optional
+        Read such a share of the files, or of the keys, above 0 and up to 1.
+    seed : int
+        Another one chooses others.
+    sample_by : str
+        ``"file"``, or ``"key"``: records by a hash of their key.
+    earlier : mapping, optional
+        What ``OUTPUT.meta.json`` holds of a run that is repeated; what differs is among the notes.
     watcher : daskmr.watching.Watcher, optional
         Told how the job goes while it runs, and what the script prints.
     **options
@@ -259,7 +310,9 @@ def mapreduce(
     started = time.time()
     config = choose(load_config(**options), options, client, inline)
     local = client is None and config.scheduler is None and config.cluster is None
-    _check(config, client, inline, local)
+    if client is not None and not hasattr(client, "scheduler_info"):
+        raise InputError(f"client must be a distributed.Client, not {client!r}.")
+    check_settings(config, inline, local)
     if not local and (aws_key is not None or aws_secret_key is not None):
         raise InputError(
             "Credentials given as options cannot reach the workers of a running cluster without "
@@ -272,10 +325,13 @@ def mapreduce(
     with contextlib.nullcontext() if watcher is None else listened():
         job = load_job(job)
     schema = load_schema(input_filter, config.schema)
+    choice = Choice(tuple(only), limit_files, sample, seed, sample_by)
     if output is not None and config.local_only:
-        _refuse_network(os.fspath(output))
+        _refuse_network("output", os.fspath(output))
+    if config.spill_dir is not None and not local:
+        _spill_source(config)  # so that a mistake in it is told before any work
     if output is not None:
-        _refuse_to_overwrite(output, job.path, input_filter, config.schema)
+        _refuse_to_overwrite(os.fspath(output), job.path, input_filter, config.schema)
     if delete_data and output is None:
         raise InputError("delete_data needs an output: a result in memory ends with this process.")
     target: OutputFile | None = None
@@ -298,14 +354,18 @@ def mapreduce(
                     run_dir.path,
                     partial(source_of, config=config),
                     config.fetch_retries,
+                    hashed=config.meta,
                 )
                 _at_end(stack, target.discard)
+            check_companions(target, config.meta)
         places = stack.enter_context(ExitStack())
+        asked = time.time()
         if config.scheduler is not None:
             client = places.enter_context(existing_scheduler(config.scheduler, config))
+        connected = time.time()
         stack.enter_context(stores_closed())
         listeners = [collector.listing, *([on_listing] if on_listing is not None else [])]
-        inputs = find_inputs(data_dir, schema, config, partial(_each, listeners))
+        inputs = find_inputs(data_dir, schema, config, partial(_each, listeners), choice)
         _at_end(stack, inputs.sweep)
         _refuse_input_as_output(inputs, target)
         if not inputs.listing.files and not config.allow_empty:
@@ -325,8 +385,27 @@ def mapreduce(
             remains,
             collector,
         )
-        run.timings["list"] = listed - started
-        run.timings["start"] = time.time() - listed
+        run.choice, run.started = choice, started
+        if earlier is not None or (config.meta and target is not None and target.has_companions):
+            filter_path = None if isinstance(input_filter, Mapping) else input_filter
+            run.described = describe_given(
+                Given(
+                    job,
+                    config,
+                    schema,
+                    None if filter_path is None else os.fspath(filter_path),
+                    None if data_dir is None else os.fspath(data_dir),
+                    choice,
+                    inline,
+                    profile,
+                    delete_data,
+                ),
+                inputs,
+            )
+        if earlier is not None:
+            run.notes += differences(earlier, run.described)
+        run.timings["list"] = listed - started - (connected - asked)
+        run.timings["start"] = time.time() - listed + (connected - asked)
         outcome = run.execute()
         places.close()  # what is made for the job is not paid for while the output is written
         _check_bad_records(outcome.tally, config)
@@ -335,7 +414,7 @@ def mapreduce(
             stack.pop_all()
             weakref.finalize(result, remove)
     if delete_data:
-        result.deleted = _delete_input(inputs, outcome.tally, target)
+        result.deleted = 0 if choice.keys else _delete_input(inputs, outcome.tally, target)
     ended = time.time()
     result.timings["total"] = ended - started
     result.history = History(
@@ -360,49 +439,76 @@ def _each(functions: Iterable[Callable[..., object]], *arguments: Any) -> None:
         function(*arguments)
 
 
-def _refuse_to_overwrite(output: str | os.PathLike[str], *sources: Any) -> None:
-    """Raise InputError when the output would replace what the job is made of."""
-    real = os.path.realpath(output)
-    for source in sources:
-        if isinstance(source, str | os.PathLike) and os.path.realpath(source) == real:
-            raise InputError(
-                f"The output {os.fspath(output)!r} is a file that the job needs, and would replace "
-                "it. Name another one with --output."
-            )
+def _refuse_to_overwrite(output: str, *sources: Any) -> None:
+    """Raise InputError when the output, or what stands beside it, would replace part of the job."""
+    for path in (output, *companion_paths(output)):
+        real = os.path.realpath(path)
+        for source in sources:
+            if isinstance(source, str | os.PathLike) and os.path.realpath(source) == real:
+                what = (
+                    f"output {output!r}" if path == output else f"file {path!r} beside the output"
+                )
+                raise InputError(
+                    f"The {what} is a file that the job needs, and would replace it. Name another "
+                    "output with --output."
+                )
 
 
-def _refuse_network(output: str) -> None:
-    """Raise InputError for an output that a run without a network could not write."""
-    protocol, found, _ = output.partition("://")
+def _refuse_network(role: str, url: str) -> None:
+    """Raise InputError for a place in a store, which a run without a network could not write."""
+    protocol, found, _ = url.partition("://")
     if found and protocol.lower() not in ("file", "local", "memory"):
         raise InputError(
-            f"--local-only touches no network, and the output {output!r} is in a store. Write to a "
-            "local file, or leave --local-only out."
+            f"--local-only touches no network, and the {role} {url!r} is in a store. Name a local "
+            "one, or leave --local-only out."
         )
+
+
+def _spill_source(config: Config) -> Source | None:
+    """Say which store the spill dir is in; ``None`` for a path.
+
+    Raises
+    ------
+    InputError
+        For a URL that means none, or that a run without a network could not use.
+    """
+    url = config.spill_dir
+    if url is None or "://" not in url or url.startswith("file://"):
+        return None
+    if config.local_only:
+        _refuse_network("spill dir", url)
+    try:
+        # What is public may be read without credentials, and is not what anybody may write to.
+        return source_of(url, replace(config, anon=False, requester_pays=False))
+    except InputError as error:
+        reason = str(error)
+    raise InputError(f"The spill dir {url!r} cannot be used: {reason}")
 
 
 def _refuse_input_as_output(inputs: Inputs, target: OutputFile | None) -> None:
     """Raise InputError when the output would replace an input file, or an input object."""
     if isinstance(target, StoreOutput):
-        name = target.key
-    elif target is not None and os.path.isfile(target.path):
-        name = os.path.basename(target.path)
+        paths = [target.key, target.key + META_SUFFIX]
+    elif target is not None:
+        paths = [p for p in (target.path, *companion_paths(target.path)) if os.path.isfile(p)]
     else:
         return
-    for file in inputs.listing.files:
-        if file.path.endswith(name) and _is_replaced(file, inputs, target):
+    names = tuple(map(os.path.basename, paths))
+    for file in inputs.listing.files if names else ():
+        if file.path.endswith(names) and _is_replaced(file, inputs, target, paths):
             raise InputError(
-                f"The output {target.name!r} is one of the input files, and would replace it. Name "
-                "another one with --output."
+                f"The output {target.name!r}, or what stands beside it, is one of the input files, "
+                "and would replace it. Name another one with --output."
             )
 
 
-def _is_replaced(file: InputFile, inputs: Inputs, target: OutputFile) -> bool:
+def _is_replaced(file: InputFile, inputs: Inputs, target: OutputFile, paths: list[str]) -> bool:
     if not isinstance(target, StoreOutput):
-        return os.path.realpath(inputs.locate(file.path)) == target.path
+        return os.path.realpath(inputs.locate(file.path)) in map(os.path.realpath, paths)
     if inputs.remote is None:
         return False
-    return inputs.remote.source.address(file.path) == target.source.address(target.key)
+    address = inputs.remote.source.address(file.path)
+    return address in [target.source.address(path) for path in paths]
 
 
 def _at_end(stack: ExitStack, clean: Callable[[], None]) -> None:
@@ -421,9 +527,15 @@ def _call_all(remains: Iterable[Callable[[], object]]) -> None:
         remove()
 
 
-def _check(config: Config, client: Any, inline: bool, local: bool) -> None:
-    if client is not None and not hasattr(client, "scheduler_info"):
-        raise InputError(f"client must be a distributed.Client, not {client!r}.")
+def check_settings(config: Config, inline: bool, local: bool) -> None:
+    """Raise InputError for settings with which no job can run.
+
+    Parameters
+    ----------
+    config : Config
+    inline, local : bool
+        The job runs in this process; on workers that are started here.
+    """
     if (config.num_reducers or 0) > _MOST_WANTED:
         raise InputError(
             f"{config.num_reducers:,} reducers are too many: each takes a task, and something of "
@@ -470,6 +582,10 @@ class _Run:
     on_cluster: bool = False
     host_marks: HostMarks | None = None
     renewed: float = 0.0
+    choice: Choice = EVERYTHING
+    started: float = 0.0
+    described: dict[str, Any] = field(default_factory=dict)
+    renewed_on_hosts: float = 0.0
 
     def execute(self) -> _Outcome:
         """Map, merge and reduce; what it costs is in `timings`."""
@@ -485,7 +601,7 @@ class _Run:
         )
         with connected as session, self._reached(session):
             self.timings["start"] += time.time() - before
-            self.notes = session.notes
+            self.notes += session.notes
             dashboard = self.config.dashboard != "off"
             with (
                 self._shown(session),
@@ -543,52 +659,65 @@ class _Run:
             return
         self.on_cluster = True
         check_data(session.ask, self.inputs.root, self.inputs.listing.files)
-        if not sees_all(session.ask, self.run_dir.path):
-            self._use_spill_dir(session)
-        if self.away is None:
-            yield
-            return
-        self.host_marks = HostMarks(session.ask, self.away)
-        try:
-            yield
-        finally:
-            with deferred():
-                forget(session.ask, self.away)
-
-    def _use_spill_dir(self, session: Session) -> None:
-        """Do without the work dir, which some workers do not see."""
-        config, spill_dir = self.config, self.config.spill_dir
-        if spill_dir is not None and spill_dir.startswith("file://"):
-            spill_dir = spill_dir.removeprefix("file://")
-        if spill_dir is not None and "://" not in spill_dir:
-            with deferred():
-                self.run_dir = RunDir.create(spill_dir, "--spill-dir")
-                self.remains.append(self.run_dir.remove)
+        with ExitStack() as stack:
             if not sees_all(session.ask, self.run_dir.path):
-                raise InputError(
-                    f"Some workers do not see the spill dir {spill_dir!r} as this machine does, or "
-                    "cannot write there. Give a path that all share, or a URL of a store, such as "
-                    "s3://BUCKET/spill, as --spill-dir."
-                )
+                self._use_spill_dir(session, stack)
+            yield
+
+    def _use_spill_dir(self, session: Session, stack: ExitStack) -> None:
+        """Do without the work dir, which some workers do not see."""
+        spill_dir, source = self.config.spill_dir, _spill_source(self.config)
+        if spill_dir is not None and source is None:
+            self._share(session, spill_dir.removeprefix("file://"))
         else:
-            source = None if spill_dir is None else source_of(spill_dir, config)
-            shelf = Shelf(self.run_dir.run_id, source, config.fetch_retries)
-            self.away = Away(shelf)
-            if source is not None:
-                with deferred():
-                    self.remains.append(shelf.clear)
-                shelf.begin()
-                check_shelf(session.ask, shelf)
-                self.renewed = time.monotonic()
-                session.watch(partial(self._renew, shelf))
+            self._keep_away(session, stack, source)
         remote = self.inputs.remote
         if remote is not None:
-            host = self.away or Away(Shelf(self.run_dir.run_id, None, 0))
+            host = self.away
+            if host is None:  # only the copies of what is fetched are kept by each host
+                host = Away(Shelf(self.run_dir.run_id, None, 0))
+                self._clear_in_the_end(session, stack, host)
             self.inputs = replace(self.inputs, remote=replace(remote, away=host))
 
-    def _renew(self, shelf: Shelf) -> None:
-        if time.monotonic() - self.renewed > RENEWED_EVERY:
-            self.renewed = time.monotonic()
+    def _share(self, session: Session, spill_dir: str) -> None:
+        with deferred():
+            self.run_dir = RunDir.create(spill_dir, "--spill-dir")
+            self.remains.append(self.run_dir.remove)
+        if not sees_all(session.ask, self.run_dir.path):
+            raise InputError(
+                f"Some workers do not see the spill dir {spill_dir!r} as this machine does, or "
+                "cannot write there. Give a path that all share, or a URL of a store, such as "
+                "s3://BUCKET/spill, as --spill-dir."
+            )
+
+    def _keep_away(self, session: Session, stack: ExitStack, source: Source | None) -> None:
+        """Have tasks keep on their hosts what they write, and in a store what others read."""
+        shelf = Shelf(self.run_dir.run_id, source, self.config.fetch_retries)
+        self.away = Away(shelf)
+        if self.config.file_timeout is not None:
+            self.notes += ("file-timeout was not watched for: workers do not see the work dir",)
+        if source is not None:
+            with deferred():
+                self.remains.append(shelf.clear)
+            shelf.begin()
+        self.host_marks = self._clear_in_the_end(session, stack, self.away)
+        if source is not None:
+            check_shelf(session.ask, shelf)
+
+    def _clear_in_the_end(self, session: Session, stack: ExitStack, away: Away) -> HostMarks:
+        host_marks = HostMarks(session.ask, away)
+        stack.callback(_forget, host_marks)
+        self.renewed = self.renewed_on_hosts = time.monotonic()
+        session.watch(partial(self._renew, away.shelf, host_marks))
+        return host_marks
+
+    def _renew(self, shelf: Shelf, host_marks: HostMarks) -> None:
+        now = time.monotonic()
+        if now - self.renewed_on_hosts > HOST_RENEWED_EVERY:
+            self.renewed_on_hosts = now
+            host_marks.renew()
+        if shelf.source is not None and now - self.renewed > RENEWED_EVERY:
+            self.renewed = now
             shelf.renew()
 
     def _plan(self) -> list[Partition]:
@@ -622,6 +751,7 @@ class _Run:
             away=self.away,
             on_cluster=self.on_cluster,
             skip_poison=config.skip_poison_files,
+            keys=self.choice.keys,
             watched=self.collector.watched,
         )
 
@@ -662,16 +792,9 @@ class _Run:
     def _buckets(self) -> tuple[int, int]:
         """Choose the number of buckets and of reducers; neither changes the result."""
         wanted = self.config.num_reducers
-        by_size = 1 + estimate_bytes(self.inputs.listing.files) // _BUCKET_BYTES
-        buckets = max(wanted or 1, min(by_size, _MOST_BUCKETS))
-        return buckets, min(wanted or self._most_reducers(), buckets)
-
-    def _most_reducers(self) -> int:
-        """Choose how many reduce tasks are enough to keep all workers busy to the end."""
-        if self.client is not None:
-            return _MOST_REDUCERS
-        workers = self.config.num_mappers or CPU_COUNT
-        return max(_FEWEST_REDUCERS, min(_REDUCERS_EACH * workers, _MOST_REDUCERS))
+        workers = None if self.client is not None else self.config.num_mappers or CPU_COUNT
+        buckets = count_buckets(self.inputs.listing.files, wanted)
+        return buckets, count_reducers(buckets, wanted, workers)
 
     def _compute(self, session: Session, plan: list[Partition]) -> list[Any]:
         if self.config.file_timeout is not None:
@@ -680,19 +803,47 @@ class _Run:
         if session.is_elsewhere and self.away is None and not skip_poison:
             session.watch(lambda: self._check_kills(session))
         try:
+            if self._may_fetch_beside(session) and self._is_worth_it(session.workers):
+                self._fetch_beside()
             if skip_poison:
                 return self._compute_around_poison(session, plan)
             return list(session.compute(self._reduced(self._mapped(plan))))
         except WorkerDied as error:
-            explanation = explain_death(
-                error.key,
-                error.partition,
-                session.killed_for_memory(),
-                self._marks(session),
-                "",
-                session.memory_limit,
+            marks = self._marks(session)
+            failure = JobError(
+                explain_death(
+                    error.key,
+                    error.partition,
+                    session.killed_for_memory(),
+                    marks,
+                    "",
+                    session.memory_limit,
+                )
             )
-        raise JobError(explanation)
+            failure.file = file_of_death(error.partition, marks)
+        raise failure
+
+    def _may_fetch_beside(self, session: Session) -> bool:
+        """Tell whether the workers, of this machine, fetch from S3 into a cache."""
+        remote = self.inputs.remote
+        if remote is None or remote.cache_root is None or remote.source.protocol != "s3":
+            return False
+        return not (remote.offline or session.client is None or session.is_elsewhere)
+
+    def _is_worth_it(self, workers: int) -> bool:
+        """Tell whether to start a process beside each worker, which takes a second, and memory."""
+        inputs, wanted = self.inputs, self.config.fetch_processes
+        if wanted != "auto":
+            return bool(wanted)
+        files = [file for file in inputs.listing.files if file.is_remote]
+        absent = len(files) - inputs.cached
+        absent_bytes = sum(file.size for file in files) - inputs.cached_bytes
+        return absent >= _MUCH_FILES * workers or absent_bytes >= _MUCH_BYTES * workers
+
+    def _fetch_beside(self) -> None:
+        remote = self.inputs.remote
+        assert remote is not None
+        self.inputs = replace(self.inputs, remote=replace(remote, beside=True))
 
     def _compute_around_poison(self, session: Session, plan: list[Partition]) -> list[Any]:
         mapper = Pinned(partial(map_packed, task=self._map_task(len(plan))))
@@ -726,7 +877,9 @@ class _Run:
             if len(marks) > 1:
                 text = explain_kills(marks, session.killed_for_memory(), "")
                 if text is not None:
-                    raise JobError(text)
+                    failure = JobError(text)
+                    failure.file = marks[-1].file
+                    raise failure
 
     def _check_timeout(self) -> None:
         """Fail when a living mapper has been reading one file for too long."""
@@ -741,7 +894,9 @@ class _Run:
             late = mapping and time.time() - mark.since > seconds
             lives = is_alive(mark.pid) if mark.is_local else last[mark.phase, mark.number] is mark
             if late and lives:
-                raise JobError(explain_timeout(mark.path, seconds))
+                failure = JobError(explain_timeout(mark.path, seconds))
+                failure.file = mark.file
+                raise failure
 
     def _outcome(self, results: list[Any]) -> _Outcome:
         if self.job.reduce is None:
@@ -759,6 +914,11 @@ class _Run:
             sum(r.keys for r in reduced),
             Span(min(s.start for s in spans), max(s.end for s in spans)),
         )
+
+
+def _forget(host_marks: HostMarks) -> None:
+    with deferred(), patient(RESTART_SECONDS):
+        host_marks.forget()
 
 
 def _part_bytes(config: Config, parts: int) -> int:
@@ -789,11 +949,12 @@ def _check_bad_records(tally: Tally, config: Config) -> None:
 def _write(outcome: _Outcome, run: _Run, target: OutputFile | None) -> Result:
     tally = outcome.tally
     before = time.time()
-    bad_path = None
-    if target is not None:
-        bad_path = _write_output(outcome, run, target)
     timings = run.timings
     _time_phases(timings, outcome)
+    beside_it = None
+    if target is not None:
+        beside_it = _write_output(outcome, run, target)
+        run.notes += beside_it.notes
     timings["write"] = time.time() - before
     return Result(
         output=target.name if target is not None else None,
@@ -804,7 +965,7 @@ def _write(outcome: _Outcome, run: _Run, target: OutputFile | None) -> Result:
         bad_reasons=dict(sorted(tally.bad.items(), key=lambda item: (-item[1], item[0]))),
         bad_files=tally.bad_files,
         saved_bad_records=tally.saved,
-        bad_records_path=bad_path,
+        bad_records_path=beside_it.bad_path if beside_it and beside_it.bad else None,
         skipped=run.inputs.listing.skipped,
         skipped_count=run.inputs.listing.skipped_count,
         corrupt=tally.corrupt,
@@ -819,19 +980,16 @@ def _write(outcome: _Outcome, run: _Run, target: OutputFile | None) -> Result:
         fetched_bytes=tally.fetched_bytes,
         cached=run.inputs.cached,
         cached_bytes=run.inputs.cached_bytes,
-        notes=run.inputs.notes + run.notes + tally.notes,
-        counters=_by_group(tally.counters),
+        notes=_notes(outcome, run),
+        counters=by_group(tally.counters),
+        values=tally.values,
+        sample=run.choice.describe(len(run.inputs.listing.files)),
+        meta_path=beside_it.meta_path if beside_it and beside_it.meta else None,
+        sha256=target.sha256 if target is not None else None,
         profile=tally.profile,
         _parts=outcome.parts if target is None else (),
-        _job=run.job if target is None else None,
+        _job=run.job,
     )
-
-
-def _by_group(counters: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:
-    groups: dict[str, dict[str, int]] = {}
-    for (group, name), count in sorted(counters.items()):
-        groups.setdefault(group, {})[name] = count
-    return groups
 
 
 def _time_phases(timings: dict[str, float], outcome: _Outcome) -> None:
@@ -843,8 +1001,9 @@ def _time_phases(timings: dict[str, float], outcome: _Outcome) -> None:
             timings["reduce"] = reducing.end - reducing.start
 
 
-def _write_output(outcome: _Outcome, run: _Run, target: OutputFile) -> str | None:
-    """Write the output and the bad records, and put both in place; an old one goes in one step."""
+def _write_output(outcome: _Outcome, run: _Run, target: OutputFile) -> Companions:
+    """Write the output and what stands beside it, and put all in place; an old one goes in one step."""
+    before = time.time()
     if outcome.parts:
         target.write("".join(outcome.parts[0].header))
     done, total = 0, outcome.keys if run.job.reduce else len(outcome.parts)
@@ -859,25 +1018,44 @@ def _write_output(outcome: _Outcome, run: _Run, target: OutputFile) -> str | Non
         done += 0 if run.job.reduce else 1
         _remove(parts)
     target.close()
-    bad_path = beside(target.name, ".bad.jsonl")
+    bad_path = beside(target.name, BAD_SUFFIX)
     if not target.is_file:  # a stream, or an object: there is nothing to stand beside
-        bad_path = os.path.join(run.config.work_dir, f"{run.job.name}.bad.jsonl")
-    saved = outcome.tally.saved
-    bad = write_bad_records(bad_path, run.run_dir.run_id, saved) if saved else None
+        bad_path = os.path.join(run.config.work_dir, f"{run.job.name}{BAD_SUFFIX}")
+    companions = Companions(target, run.run_dir.run_id, os.fspath(run.run_dir.path), bad_path)
     try:
-        target.publish()
-        with deferred():
-            target.commit()
-            if bad is not None:
-                bad.commit()
-            else:  # a stale list of bad records never stands beside a new output
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(bad_path)
-            finished()
+        run.timings["write"] = time.time() - before
+        wanted = run.config.meta and target.has_companions
+        companions.write(outcome.tally.saved, _meta(outcome, run, target) if wanted else None)
+        companions.put_in_place()
     finally:
-        if bad is not None:
-            bad.discard()
-    return bad_path if bad is not None else None
+        companions.discard()
+    return companions
+
+
+def _notes(outcome: _Outcome, run: _Run) -> tuple[str, ...]:
+    return run.inputs.notes + run.notes + outcome.tally.notes
+
+
+def _meta(outcome: _Outcome, run: _Run, target: OutputFile) -> dict[str, Any]:
+    listing, now = run.inputs.listing, time.time()
+    lines = sum(part.lines for part in outcome.parts)
+    skipped = listing.skipped, listing.skipped_count
+    return {
+        **run.described,
+        **describe_counts(outcome.tally, outcome.keys, lines, skipped),
+        "notes": list(_notes(outcome, run)),
+        "times": {
+            "started": moment(run.started),
+            "ended": moment(now),
+            "seconds": {**run.timings, "total": now - run.started},
+        },
+        "output": {
+            "path": target.name if "://" in target.name else os.path.abspath(target.name),
+            "lines": lines,
+            "bytes": target.bytes,
+            "sha256": target.sha256,
+        },
+    }
 
 
 def _remove(parts: Iterable[Part]) -> None:

@@ -9,15 +9,16 @@ from types import TracebackType
 from typing import Any, BinaryIO, TypeAlias, TypeVar
 
 from daskmr.cache import Cache, Local
+from daskmr.fetcher import Fetcher, FetcherLost
 from daskmr.listing import InputFile
 from daskmr.paths import Unplaceable
 from daskmr.storage import FileTarget, InMemory, Store
 
-__all__ = ["Prefetcher"]
+__all__ = ["AT_ONCE", "Prefetcher"]
 
 T = TypeVar("T")
 
-_AT_ONCE = 8
+AT_ONCE = 8
 _MOST_AHEAD = 64  # files that are fetched, or waited for, before their turn
 _NOTES = 20
 
@@ -42,6 +43,8 @@ class Prefetcher:
         What will be taken, in this order.
     budget_bytes : int
         How many bytes may be ahead; one file always may.
+    fetcher : Fetcher, optional
+        Fetches for this process as soon as it is ready.
     at_once : int
         How many files are fetched at the same time.
 
@@ -72,14 +75,16 @@ class Prefetcher:
         open_store: Callable[[], Store],
         files: Iterable[InputFile],
         budget_bytes: int,
-        at_once: int = _AT_ONCE,
+        fetcher: Fetcher | None = None,
+        at_once: int = AT_ONCE,
     ) -> None:
         self._cache = cache
         self._open_store = open_store
         self._budget = budget_bytes
         self._files = deque(files)
+        self._fetcher = fetcher if cache is not None else None
         self._waiting = deque(self._absent())
-        self._started: dict[str, tuple[InputFile, asyncio.Task[_Got]]] = {}
+        self._started: dict[str, tuple[InputFile, asyncio.Task[_Got] | None]] = {}  # None: beside
         self._ahead = 0
         self._turns = asyncio.Semaphore(at_once)
         self._store: Store | None = None
@@ -131,11 +136,7 @@ class Prefetcher:
         self._start_next()
         if file.path not in self._started:
             return self._give(file, self._run_now(file))
-        _, task = self._started[file.path]
-        if not task.done():
-            self._run(_finished(task))  # an interruption leaves the task to `close`
-        self._forget(file.path)
-        got = task.result()
+        got = self._wait_for(file)
         if isinstance(got, Local) and self._cache is not None and not self._cache.present(file):
             got = self._run_now(file)  # another process has removed it since
         return self._give(file, got)
@@ -144,10 +145,7 @@ class Prefetcher:
         """Stop what is on its way, and wait until it has left nothing behind; idempotent."""
         self._let_go()
         self._waiting.clear()
-        tasks = [task for _, task in self._started.values()]
-        self._started.clear()
-        if tasks:
-            self._run(_cancelled(tasks))
+        self._cancel([*self._started])
 
     # --- in the thread that takes -----------------------------------------------------------------
 
@@ -156,6 +154,40 @@ class Prefetcher:
         if self._cache is not None:
             return self._cache.state(self._files, use=False).absent
         return [file for file in self._files if file.size <= self._budget]
+
+    def _wait_for(self, file: InputFile) -> _Got:
+        """Have a file that was started, and let others take its room."""
+        _, task = self._started[file.path]
+        if task is None:
+            return self._wait_beside(file)
+        if not task.done():
+            self._run(_finished(task))  # an interruption leaves the task to `close`
+        self._forget(file.path)
+        return task.result()
+
+    def _wait_beside(self, file: InputFile) -> _Got:
+        assert self._fetcher is not None
+        try:
+            got: _Got = self._fetcher.result(file)
+        except FetcherLost:
+            self._lose_fetcher()
+            return self._run_now(file)
+        except Unplaceable as error:
+            got = error
+        except BaseException as error:
+            if isinstance(error, Exception):
+                self._forget(file.path)  # not when interrupted: `close` stops it
+            raise
+        self._forget(file.path)
+        return got
+
+    def _lose_fetcher(self) -> None:
+        """Go on without it."""
+        self._fetcher = None
+        lost = {path for path, (_, task) in self._started.items() if task is None}
+        for path in lost:
+            self._forget(path)
+        self._waiting.extendleft(reversed([file for file in self._files if file.path in lost]))
 
     def _run_now(self, file: InputFile) -> _Got:
         """Have a file that was not fetched ahead: it was there, or it is too large."""
@@ -189,13 +221,24 @@ class Prefetcher:
         gone = {other.path for other in dropped}
         while self._waiting and self._waiting[0].path in gone:
             self._waiting.popleft()
-        if tasks := [self._forget(path) for path in gone & self._started.keys()]:
-            self._run(_cancelled(tasks))
+        self._cancel([*gone & self._started.keys()])
 
-    def _forget(self, path: str) -> asyncio.Task[_Got]:
-        file, task = self._started.pop(path)
+    def _cancel(self, paths: list[str]) -> None:
+        """Stop what is on its way, and wait until it has left nothing behind."""
+        started = [self._started[path] for path in paths]
+        for path in paths:
+            self._forget(path)
+        if tasks := [task for _, task in started if task is not None]:
+            self._run(_cancelled(tasks))
+        if self._fetcher is not None:
+            try:
+                self._fetcher.cancel(file for file, task in started if task is None)
+            except FetcherLost:
+                self._lose_fetcher()
+
+    def _forget(self, path: str) -> None:
+        file, _ = self._started.pop(path)
         self._ahead -= file.size
-        return task
 
     def _start_next(self) -> None:
         """Put on their way as many files as there is room for."""
@@ -206,8 +249,16 @@ class Prefetcher:
                 break
             self._ahead += file.size
             chosen.append(self._waiting.popleft())
-        if chosen:
+        if not chosen:
+            return
+        if self._fetcher is None or not self._fetcher.ready:
             self._run(self._start(chosen))
+            return
+        self._started.update((file.path, (file, None)) for file in chosen)
+        try:
+            self._fetcher.start(chosen)
+        except FetcherLost:
+            self._lose_fetcher()
 
     def _count(self, file: InputFile) -> None:
         self.fetched += 1

@@ -19,12 +19,14 @@ from daskmr.errors import DaskMRError, InputError
 from daskmr.listing import InputFile
 from daskmr.marks import Mark, is_alive, read_marks
 
-__all__ = ["Ask", "HostMarks", "check_data", "check_shelf", "forget", "sees_all"]
+__all__ = ["RESTART_SECONDS", "Ask", "HostMarks", "check_data", "check_shelf", "sees_all"]
 
 _SAMPLE = 8  # input files that each worker looks at
 _SHOWN = 3
-_RESTART_SECONDS = 5.0
 _POLL_SECONDS = 0.1
+
+RESTART_SECONDS = 10.0
+"""How long a worker that has died is waited for, until its nanny has started another."""
 
 Ask = Callable[..., Mapping[str, Any]]
 """Calls a function with arguments on each worker; gives the answers by the worker's address."""
@@ -104,7 +106,7 @@ def check_shelf(ask: Ask, shelf: Shelf) -> None:
 
 
 class HostMarks:
-    """What processes that died have left on the hosts of the workers.
+    """What tasks leave on the hosts of the workers: the marks of processes that died, and folders.
 
     Parameters
     ----------
@@ -119,6 +121,7 @@ class HostMarks:
         self._away = away
         self._folders: set[str] = set()
         self._marks: set[Mark] = set()
+        ask(_sweep, away)
         self._look()
 
     def read(self) -> list[Mark]:
@@ -127,7 +130,7 @@ class HostMarks:
         The worker that has just died may have left what matters, so it is waited for until its
         nanny has started another, for a few seconds.
         """
-        deadline = time.monotonic() + _RESTART_SECONDS
+        deadline = time.monotonic() + RESTART_SECONDS
         known = set(self._folders)
         missing = known - self._look()
         while missing and time.monotonic() < deadline:
@@ -143,10 +146,25 @@ class HostMarks:
         self._marks.update(mark for _, marks in told for mark in marks)
         return folders
 
+    def renew(self) -> None:
+        """Say on all hosts that the run lives."""
+        self._ask(_renew, self._away)
 
-def forget(ask: Ask, away: Away) -> None:
-    """Remove what the run has left on the hosts of the workers."""
-    ask(_remove, away)
+    def forget(self) -> None:
+        """Remove what the run has left on the hosts.
+
+        A worker that has just died is waited for like in `read`; if none comes, it is left to a
+        later run.
+        """
+        deadline = time.monotonic() + RESTART_SECONDS
+        missing = self._folders - self._remove()
+        while missing and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+            missing -= self._remove()
+
+    def _remove(self) -> set[str]:
+        answers = self._ask(_remove, self._away).values()
+        return {answer for answer in answers if not isinstance(answer, Exception)}
 
 
 def _blind(answers: Mapping[str, Any]) -> dict[str, _Sight]:
@@ -211,14 +229,27 @@ def _look_at_shelf(away: Away, dask_worker: Any = None) -> _Sight:
 
 def _read_marks(away: Away, dask_worker: Any = None) -> tuple[str, list[Mark]]:
     folder = host_folder(away.shelf.run_id, dask_worker)
-    place = f"{socket.gethostname()}:{folder}"
+    place = _place(away, dask_worker)
     if not os.path.isdir(os.path.join(folder, "marks")):
         return place, []
     return place, [mark for mark in read_marks(folder) if not is_alive(mark.pid)]
 
 
-def _remove(away: Away, dask_worker: Any = None) -> None:
+def _remove(away: Away, dask_worker: Any = None) -> str:
     away.remove(dask_worker)
+    return _place(away, dask_worker)
+
+
+def _renew(away: Away, dask_worker: Any = None) -> None:
+    away.renew(dask_worker)
+
+
+def _sweep(away: Away, dask_worker: Any = None) -> None:
+    away.sweep(dask_worker)
+
+
+def _place(away: Away, dask_worker: Any = None) -> str:
+    return f"{socket.gethostname()}:{host_folder(away.shelf.run_id, dask_worker)}"
 
 
 def _sight(problem: str = "") -> _Sight:

@@ -217,8 +217,8 @@ class _Reducer:
         self.context = ItemContext() if task.items else TextContext()
         self.header = set_up(task.job, self.context)
         self.keys = 0
-        self.buckets_done = 0
         self.hot_keys: list[HotKey] = []
+        self.buckets_done = 0
 
     def counts(self) -> Counts:
         """How far it is."""

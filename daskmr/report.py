@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import heapq
+import os
+import shlex
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from daskmr.units import format_bytes
 
@@ -14,12 +16,24 @@ if TYPE_CHECKING:
 __all__ = ["format_bytes", "summarise"]
 
 _NAMED = 10  # files that are named before "and N more"
+_MANY_VALUES = 10_000  # below which no skew is worth a word
+_HOT_SHARE, _HOT_TIMES = 0.1, 10.0  # of all values, and times what a key has on average
+_HOT_NAMED = 3
+_COUNTERS = 40
+_FUNCTIONS = 6
+_SURROGATES = frozenset(map(chr, range(0xD800, 0xE000)))  # shown as escapes, or as they are
 
 
-def summarise(result: Result) -> str:
+def summarise(result: Result, profile: str = "") -> str:
     """Return the summary of a job: what was read, what was left out, where the result is.
 
     What was left out stands last, where it is seen.
+
+    Parameters
+    ----------
+    result : Result
+    profile : str
+        Where its profile was written, if it was.
     """
     lines = [
         f"read     {result.records:,} records in {result.files:,} files, "
@@ -27,18 +41,27 @@ def summarise(result: Result) -> str:
         f"wrote    {_describe_output(result)}",
         f"time     {_describe_timings(result.timings)}",
     ]
+    if result.sample:
+        lines.insert(1, f"sample   {result.sample}: the output is that of a part of the input")
     if result.fetched or result.cached:
         lines.append(
             f"fetched  {result.fetched:,} objects, {format_bytes(result.fetched_bytes)}; in the "
             f"cache before: {result.cached:,}, {format_bytes(result.cached_bytes)}"
         )
     if result.spilled:
-        lines.append(f"spilled  {format_bytes(result.spilled)} to the work dir, since removed")
+        lines.append(f"spilled  {format_bytes(result.spilled)} to disk, since removed")
     if result.deleted:
         lines.append(f"deleted  {result.deleted:,} input files")
+    lines += _describe_skew(result)
+    lines += _describe_counters(result)
+    lines += _describe_profile(result, profile)
     lines += _left_out(result)
-    text = "\n".join(lines)  # with names of files in any encoding
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    text = "\n".join(map(_printable, lines))
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")  # names are in any encoding
+
+
+def _printable(line: str) -> str:
+    return "".join(c if c.isprintable() or c in _SURROGATES else ascii(c)[1:-1] for c in line)
 
 
 def _describe_output(result: Result) -> str:
@@ -53,6 +76,83 @@ def _describe_timings(timings: dict[str, float]) -> str:
         f"{name} {seconds:.1f}" for name, seconds in timings.items() if name != "total"
     )
     return f"{timings['total']:.1f} s ({phases})"
+
+
+def _describe_skew(result: Result) -> list[str]:
+    """Name the hottest keys, where they have far more than their share of many values."""
+    if result.values < _MANY_VALUES or not result.key_count:
+        return []
+    least = max(_HOT_SHARE, _HOT_TIMES / result.key_count) * result.values
+    hot = [key for key in result.history.hot_keys if key.values >= least][:_HOT_NAMED]
+    if not hot:
+        return []
+    about = "" if all(key.exact for key in hot) else "about "
+    shares = (f"{min(100.0, 100 * key.values / result.values):.0f}% {key.key}" for key in hot)
+    return [f"hottest  keys by share of the {result.values:,} values: {about}{', '.join(shares)}"]
+
+
+def _describe_counters(result: Result) -> list[str]:
+    rows = [
+        (_printable(group), _printable(name), f"{count:,}")
+        for group, names in result.counters.items()
+        for name, count in names.items()
+    ]
+    if not rows:
+        return []
+    shown = rows[:_COUNTERS]
+    groups, names, counts = (max(map(len, column)) for column in zip(*shown, strict=True))
+    lines = ["counters"]
+    last = None
+    for group, name, count in shown:
+        label = group if group != last else ""
+        lines.append(f"  {label:{groups}}  {name:{names}}  {count:>{counts}}")
+        last = group
+    if len(rows) > len(shown):
+        where = f" in {result.meta_path}" if result.meta_path else ""
+        lines.append(f"  and {len(rows) - len(shown):,} more{where}")
+    return lines
+
+
+def _describe_profile(result: Result, path: str) -> list[str]:
+    """Show what took longest: the script's own functions, then all others by their own time."""
+    if not path:
+        return []
+    rows = [_ProfileRow.of(key, figures) for key, figures in (result.profile or {}).items()]
+    own = heapq.nlargest(
+        _FUNCTIONS, (row for row in rows if result.is_own_file(row.file)), key=lambda row: row.whole
+    )
+    rest = heapq.nlargest(
+        _FUNCTIONS,
+        (row for row in rows if not result.is_own_file(row.file)),
+        key=lambda row: row.alone,
+    )
+    lines = [f"profile  {path}"]
+    if rows:
+        lines.append("    own s   whole s       calls")
+    lines += [row.shown() for row in (*own, *rest)]
+    if os.path.isfile(path):
+        quoted = shlex.quote(path)
+        lines.append(f"  open it with python -m pstats {quoted}, or snakeviz {quoted}")
+    return lines
+
+
+class _ProfileRow(NamedTuple):
+    """A function in a profile: seconds without and with those that it calls."""
+
+    file: str
+    line: int
+    name: str
+    calls: int
+    alone: float
+    whole: float
+
+    @classmethod
+    def of(cls, key: tuple[str, int, str], figures: tuple[Any, ...]) -> _ProfileRow:
+        return cls(*key, figures[1], figures[2], figures[3])
+
+    def shown(self) -> str:
+        where = f" ({os.path.basename(self.file)}, line {self.line})" if self.line else ""
+        return f"  {self.alone:7.2f}  {self.whole:8.2f}  {self.calls:10,}  {self.name}{where}"
 
 
 def _left_out(result: Result) -> list[str]:
@@ -81,16 +181,19 @@ def _left_out(result: Result) -> list[str]:
         files = result.bad_files.items()
         worst = heapq.nsmallest(_NAMED, files, key=lambda item: (-item[1], item[0]))
         lines += _named((f"{count:,} in {path}" for path, count in worst), len(files))
-        lines.append(_saved(result))
+        lines += _saved(result)
     return lines
 
 
-def _saved(result: Result) -> str:
+def _saved(result: Result) -> list[str]:
     saved = len(result.saved_bad_records)
     if result.bad_records_path is None:
-        return "  none of them was saved: they are larger than bad-records-saved allows"
+        return ["  none of them was saved: they are larger than bad-records-saved allows"]
+    path = result.bad_records_path
     some = "all" if saved == result.bad_records else f"the first {saved:,}"
-    return f"  {some} saved in {result.bad_records_path}"
+    cap = "" if some == "all" else ", as many as daskmr.bad-records-saved allows"
+    again = f"daskmr replay {shlex.quote(path)}"
+    return [f"  {some} saved in {path}{cap}", f"  to map them again: {again}"]
 
 
 def _named(texts: Iterable[str], count: int) -> list[str]:

@@ -352,6 +352,11 @@ class Fold:
             for keys in _keys_by_bucket(groups, spilling.buckets)
         ]
 
+    @property
+    def values(self) -> int:
+        """How many values were written."""
+        return self._sample.taken
+
     def _hottest(self) -> tuple[HotKey, ...]:
         size = self._value_size + _VALUE_COST
         counted = count_keys(self.groups, size, self._large) if self._whole else None

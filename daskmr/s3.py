@@ -88,6 +88,16 @@ class S3:
             self._expired = True  # not when another request has renewed it meanwhile
         raise failure
 
+    async def warm_up(self) -> None:
+        """Make the client."""
+        try:
+            await self._connect()
+        except Exception as error:
+            failure = explain(error, self._url(""), self.source)
+        else:
+            return
+        raise failure
+
     async def close(self) -> None:
         """Close all connections."""
         clients, self._clients = self._clients, []

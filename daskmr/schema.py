@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import re
@@ -23,6 +24,9 @@ _LAYOUT_EXAMPLE = (
 _FORMS = (
     'write "*" for anything, a text, a list of texts, {"min": ..., "max": ...} or {"regex": ...}'
 )
+_OUTER_KEYS = ("version", "dimensions")
+_DIMENSION_KEYS = ("field_name", "allowed_values")  # a filter may serve as the schema of its layout
+_COMMENT = ("_", "//")  # what the key of a comment begins with: JSON has none of its own
 _NOT_STORED = re.compile(r"[^a-zA-Z0-9_/.]")
 _DIGITS = 400  # more of them in a bound are a slip, and would be written out in full
 
@@ -46,6 +50,9 @@ class Anything:
     def describe(self) -> str:
         return "anything"
 
+    def as_json(self) -> Any:
+        return "*"
+
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
@@ -62,6 +69,9 @@ class OneOf:
         if len(self.given) > _SHOWN:
             shown.append(f"... ({len(self.given)} values)")
         return " or ".join(shown) if len(shown) < 3 else ", ".join(shown)
+
+    def as_json(self) -> Any:
+        return list(self.given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +91,10 @@ class Between:
             return f"up to {self.high!r}, compared as text"
         return f"{self.low!r} to {self.high!r}, compared as text"
 
+    def as_json(self) -> Any:
+        bounds = {"min": self.low, "max": self.high}
+        return {name: bound for name, bound in bounds.items() if bound is not None}
+
 
 @dataclass(frozen=True, slots=True)
 class Matching:
@@ -93,6 +107,9 @@ class Matching:
 
     def describe(self) -> str:
         return f"full matches of the regex {self.pattern.pattern!r}"
+
+    def as_json(self) -> Any:
+        return {"regex": self.pattern.pattern}
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +208,18 @@ class Schema:
             return None
         return parts[0], parts[1]
 
+    def as_filter(self) -> dict[str, Any]:
+        """Return the filter as JSON holds it, with every dimension of the layout.
+
+        >>> load_schema(load_schema().as_filter()) == load_schema()
+        True
+        """
+        dimensions = [
+            {"field_name": dimension.field_name, "allowed_values": dimension.test.as_json()}
+            for dimension in self.dimensions
+        ]
+        return {"version": 1, "dimensions": dimensions}
+
 
 def load_layout(path: str | os.PathLike[str] | None = None) -> Layout:
     """Read the layout from JSON; the packaged one when there is no `path`.
@@ -209,7 +238,7 @@ def load_layout(path: str | os.PathLike[str] | None = None) -> Layout:
     raw = _packaged_layout() if path is None else _read(path, where)
     dimensions = _dimensions_of(_parse(raw, where), where, _LAYOUT_EXAMPLE)
     names = tuple(
-        _field_name(dimension, f"{where}, dimension {position}")
+        _layout_name(dimension, f"{where}, dimension {position}")
         for position, dimension in enumerate(dimensions, 1)
     )
     if len(names) < 2:
@@ -219,6 +248,12 @@ def load_layout(path: str | os.PathLike[str] | None = None) -> Layout:
             f"the first two parts of the file names, as in {_LAYOUT_EXAMPLE}",
         )
     return Layout(names)
+
+
+def _layout_name(dimension: Any, where: str) -> str:
+    name = _field_name(dimension, where)
+    _refuse_unknown(dimension, _DIMENSION_KEYS, f"{where} ({name})")
+    return name
 
 
 def _packaged_layout() -> bytes:
@@ -288,6 +323,7 @@ def _load_dimension(dimension: Any, where: str) -> Dimension:
             f'"{misplaced[0]}" stands beside "allowed_values"; write it inside, '
             f'as in "allowed_values": {{"{misplaced[0]}": ...}}',
         )
+    _refuse_unknown(dimension, _DIMENSION_KEYS, where)
     if "allowed_values" not in dimension:
         _fail(where, f'"allowed_values" is missing; {_FORMS}')
     return Dimension(name, _load_test(dimension["allowed_values"], where))
@@ -300,6 +336,7 @@ def _load_test(allowed: Any, where: str) -> Anything | OneOf | Between | Matchin
         return _load_list(allowed, where)
     if not isinstance(allowed, Mapping):
         _fail(where, f'"allowed_values" is {_kind(allowed)}; {_FORMS}')
+    allowed = {key: allowed[key] for key in allowed if not str(key).startswith(_COMMENT)}
     return _load_matching(allowed, where) if "regex" in allowed else _load_range(allowed, where)
 
 
@@ -377,6 +414,7 @@ def _dimensions_of(content: Any, where: str, example: str) -> list[Any]:
     """The dimensions of a filter or a layout, once its outer form has been checked."""
     if not isinstance(content, Mapping):
         _fail(where, f"the JSON is {_kind(content)}, not an object; write one such as {example}")
+    _refuse_unknown(content, _OUTER_KEYS, where)
     version = content.get("version", 1)
     if isinstance(version, bool) or version != 1:
         _fail(where, 'only version 1 is known; write "version": 1')
@@ -388,6 +426,16 @@ def _dimensions_of(content: Any, where: str, example: str) -> list[Any]:
     return list(dimensions)
 
 
+def _refuse_unknown(content: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+    """Fail for a key that would be passed over, though somebody meant something by it."""
+    for key in content:
+        if key in known or str(key).startswith(_COMMENT):
+            continue
+        like = difflib.get_close_matches(str(key), known, 1, 0.5)
+        advice = f'write "{like[0]}"' if like else f"there are {' and '.join(known)}"
+        _fail(where, f'"{key}" is not known; {advice}, or begin a comment with "_"')
+
+
 def _field_name(dimension: Any, where: str) -> str:
     if not isinstance(dimension, Mapping):
         _fail(
@@ -396,6 +444,7 @@ def _field_name(dimension: Any, where: str) -> str:
             'write one such as {"field_name": "reason", "allowed_values": "*"}',
         )
     if "field_name" not in dimension:
+        _refuse_unknown(dimension, (*_DIMENSION_KEYS, "min", "max", "regex"), where)
         _fail(where, '"field_name" is missing; write one such as "field_name": "reason"')
     name = dimension["field_name"]
     if not isinstance(name, str):
@@ -434,15 +483,35 @@ def _parse(raw: bytes, where: str) -> Any:
         _fail(where, "the file is empty; leave the option out, or write an object of JSON")
     try:
         # Decimal keeps 24.10 apart from 24.1
-        return json.loads(text, parse_float=Decimal, parse_constant=_no_constant)
+        return json.loads(
+            text, parse_float=Decimal, parse_constant=_no_constant, object_pairs_hook=_without_twins
+        )
     except json.JSONDecodeError as error:
         _fail(
             where,
             f"it is not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}; "
             "look there for a missing or superfluous comma, quote or bracket",
         )
+    except _Twins as error:
+        _fail(where, f"{error}, and only one can count; leave one of them")
     except (ValueError, ArithmeticError, RecursionError) as error:
         _fail(where, f"it is not valid JSON: {error}; correct it")
+
+
+class _Twins(ValueError):
+    """A key that stands twice in one object."""
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of its pairs; JSON leaves open what a key means that stands there twice."""
+    content: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in content and not key.startswith(_COMMENT):
+            name = next((v for k, v in pairs if k == "field_name"), None)
+            of = f" of dimension {name!r}" if isinstance(name, str) and key != "field_name" else ""
+            raise _Twins(f'"{key}" stands twice in one object{of}')
+        content[key] = value
+    return content
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -100,10 +100,10 @@ class Show(Watcher):
 
     def summary(self, result: Result, profile: str | None) -> None:
         """Show the summary, and where the profile is, if there is one."""
-        if profile is not None:
-            self.write(f"profile  {profile}")
         if not self._quiet:
-            self.write(summarise(result))
+            self.write(summarise(result, profile or ""))
+        elif profile is not None:
+            self.write(f"profile  {profile}")
 
     def write(self, text: str) -> None:
         """Write a line."""

@@ -85,6 +85,8 @@ class Store:
         Waits before it tries again, and counts the faults.
     faults : int
         Faults so far that were tried again.
+    listings : int
+        Requests so far that listed something, those not counted that were tried again.
 
     Examples
     --------
@@ -100,6 +102,7 @@ class Store:
     def __init__(self, source: Source, retries: int = 10) -> None:
         self.source = source
         self.patience = Patience(retries)
+        self.listings = 0
         self._backend = _backend(source)
         self._loop = LoopThread(f"daskmr {source.protocol}")
         self._loop.keep(self._backend)
@@ -139,6 +142,16 @@ class Store:
     def _url(self, path: str) -> str:
         return printable(f"{self.source.protocol}://{join(self.source.root, path)}")
 
+    def warm_up(self) -> None:
+        """Import and set up what the first request needs, without making one.
+
+        Raises
+        ------
+        StoreError
+            When that cannot be had, such as credentials.
+        """
+        self.run(self._backend.warm_up())
+
     # --- listing ----------------------------------------------------------------------------------
 
     def check(self) -> None:
@@ -150,6 +163,7 @@ class Store:
             Within seconds where no answer helps: credentials, bucket, region, endpoint.
         """
         what = f"{self._url('').rstrip('/')} cannot be listed"
+        self.listings += 1
         try:
             self.run(self.patience(self._check, what, hopeful=False))
         except StoreError as error:
@@ -190,6 +204,7 @@ class Store:
             `Page.token` of the page before.
         """
         what = f"{self._url(prefix + name_prefix)} cannot be listed"
+        self.listings += 1
         page = await self.patience(
             lambda: self._backend.page(prefix, name_prefix, start, token), what
         )

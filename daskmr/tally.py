@@ -12,7 +12,7 @@ import zstandard
 from daskmr.history import HotKey, TaskSpan
 from daskmr.hotkeys import merge_hot_keys
 
-__all__ = ["BadRecord", "Span", "Tallies", "Tally", "add_counts", "merge_profiles"]
+__all__ = ["BadRecord", "Span", "Tallies", "Tally", "add_counts", "by_group", "merge_profiles"]
 
 Profile = dict[Any, Any]
 _Name = TypeVar("_Name")
@@ -93,6 +93,8 @@ class Tally:
         The tasks themselves.
     hot_keys : tuple of HotKey
         Keys with many values, the hottest first.
+    values : int
+        Values that `map` wrote to be reduced.
     """
 
     files: int = 0
@@ -116,6 +118,7 @@ class Tally:
     counters: Mapping[tuple[str, str], int] = field(default_factory=dict)
     tasks: tuple[TaskSpan, ...] = ()
     hot_keys: tuple[HotKey, ...] = ()
+    values: int = 0
 
     @property
     def bad_records(self) -> int:
@@ -150,6 +153,7 @@ class Tally:
             counters=add_counts(self.counters, other.counters),
             tasks=self.tasks + other.tasks,
             hot_keys=merge_hot_keys(self.hot_keys, other.hot_keys),
+            values=self.values + other.values,
         )
 
 
@@ -222,6 +226,18 @@ def add_counts(first: Mapping[_Name, int], second: Mapping[_Name, int]) -> dict[
     for name, count in second.items():
         total[name] = total.get(name, 0) + count
     return total
+
+
+def by_group(counters: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:
+    """Sort counters into their groups.
+
+    >>> by_group({("b", "x"): 1, ("a", "y"): 2, ("b", "a"): 3})
+    {'a': {'y': 2}, 'b': {'a': 3, 'x': 1}}
+    """
+    groups: dict[str, dict[str, int]] = {}
+    for (group, name), count in sorted(counters.items()):
+        groups.setdefault(group, {})[name] = count
+    return groups
 
 
 def merge_profiles(first: Profile | None, second: Profile | None) -> Profile | None:

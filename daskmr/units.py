@@ -7,6 +7,7 @@ from collections.abc import Iterable
 __all__ = [
     "byte_unit",
     "count_unit",
+    "counted",
     "format_bytes",
     "format_count",
     "format_seconds",
@@ -119,3 +120,12 @@ def shorten(text: str, length: int) -> str:
         return text
     end = (length - 1) // 2
     return f"{text[: length - 1 - end]}…{text[len(text) - end :]}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Write a count with its noun.
+
+    >>> counted(1, "key"), counted(1200, "key")
+    ('1 key', '1,200 keys')
+    """
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

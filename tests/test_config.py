@@ -34,6 +34,7 @@ DEFAULTS: dict[str, Any] = {
     "skip_corrupt_files": False,
     "skip_poison_files": False,
     "allow_empty": False,
+    "meta": True,
     "file_timeout": None,
     "stopped_timeout": 30.0,
     "spill_dir": None,
@@ -49,6 +50,7 @@ DEFAULTS: dict[str, Any] = {
     "cache": True,
     "cache_max": None,
     "prefetch_bytes": 64 << 20,
+    "fetch_processes": "auto",
     "fetch_retries": 10,
     "skip_missing": False,
     "read_timeout": 60.0,
@@ -210,13 +212,23 @@ def test_bad_value_names_the_setting(name: str, value: Any) -> None:
     assert caught.value.exit_code == 2
 
 
+def test_what_is_empty_is_refused_as_an_option_and_not_set_in_the_environment() -> None:
+    for name in ("spill_dir", "cluster", "scheduler", "work_dir"):
+        with pytest.raises(InputError, match="cannot be '': it must not be empty"):
+            load_config(**{name: ""})
+    with dask.config.set({"daskmr.cluster": "", "daskmr.work-dir": ""}):
+        assert (load_config().cluster, load_config().work_dir) == (None, ".daskmr")
+
+
 def test_bad_option_names_the_setting() -> None:
     with pytest.raises(InputError, match=r"The setting spill-bytes cannot be 'big'"):
         load_config(spill_bytes="big")
 
 
-def test_unknown_option_names_those_there_are() -> None:
-    with pytest.raises(InputError, match=r"Unknown option 'combinesize'.*combine_size"):
+def test_unknown_option_names_the_one_that_is_like_it() -> None:
+    with pytest.raises(
+        InputError, match=r"Unknown option 'combinesize'. Did you mean combine_size"
+    ):
         load_config(combinesize=5)
 
 
@@ -247,3 +259,34 @@ def test_a_dashboard_for_all_the_world_is_refused(given: str) -> None:
 def test_a_dashboard_that_is_no_address_is_refused(given: str) -> None:
     with pytest.raises(InputError, match="The setting dashboard cannot be"):
         load_config(dashboard=given)
+    with pytest.raises(InputError, match=r"Unknown option 'zzz'. There are num_mappers, "):
+        load_config(zzz=5)
+
+
+@pytest.mark.parametrize("name", ["combin-size", "combin_size"])
+def test_unknown_setting_names_the_one_that_is_like_it(name: str) -> None:
+    with (
+        dask.config.set({f"daskmr.{name}": 7}),
+        pytest.raises(InputError, match=r"Unknown setting daskmr.combin.* mean combine-size\?"),
+    ):
+        load_config()
+
+
+def test_settings_may_have_underscores() -> None:
+    with dask.config.set({"daskmr": {"combine_size": 7}}):
+        assert load_config().combine_size == 7
+
+
+def test_unknown_setting_in_the_environment_is_named() -> None:
+    code = f"import sys\ntry:\n    {PRINT_COMBINE_SIZE}\nexcept Exception as e: print(e)"
+    said = run_python(code, {"DASK_DASKMR__COMBINSIZE": "7"})
+    assert "DASK_DASKMR__COMBINSIZE in the environment" in said
+
+
+@pytest.mark.parametrize("value", [3, "x", [1]])
+def test_settings_that_are_no_mapping_are_an_error(value: Any) -> None:
+    with (
+        dask.config.set({"daskmr": value}),
+        pytest.raises(InputError, match="not a mapping of settings"),
+    ):
+        load_config()

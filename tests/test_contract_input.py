@@ -226,7 +226,7 @@ def test_bad_records_are_saved_with_file_line_reason_and_bytes(place):
     place.put("1.2.b.log", b"k\t2\nno tab\n")
     place.run(job_of(map_), output=place.output)
     first, second = place.bad()
-    detail = first.pop("detail")
+    detail = first.pop("exception")
     assert "invalid literal for int()" in detail
     assert first == {
         "file": f"{DIRECTORY}/1.2.a.log",
@@ -284,7 +284,8 @@ def test_stale_bad_records_are_removed(place):
     place.lines([["a\t1"]])
     result = place.run(output=place.output)
     assert result.bad_records_path is None
-    assert sorted(p.name for p in place.root.iterdir()) == ["data", "out.txt"]
+    left = sorted(p.name for p in place.root.iterdir())
+    assert left == ["data", "out.txt", "out.txt.meta.json"]
 
 
 def test_bad_records_of_a_job_without_an_output_are_in_the_result(place):
@@ -649,7 +650,8 @@ def test_paths_with_spaces_and_unicode(tmp_path, name):
     options = {"work_dir": root / "work", "inline": True}
     mapreduce(root / "job.py", data_dir=root / "data", output=output, **options)
     assert output.read_text() == "k\t1\n"
-    assert sorted(path.name for path in root.iterdir()) == sorted(["data", "job.py", output.name])
+    left = ["data", "job.py", output.name, f"{output.name}.meta.json"]
+    assert sorted(path.name for path in root.iterdir()) == sorted(left)
 
 
 def test_a_name_that_is_not_utf8(place):
@@ -668,7 +670,8 @@ def test_relative_paths_and_trailing_slashes_through_the_command(tmp_path):
     done = daskmr(*arguments, "-m", "1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out.txt").read_text() == "k\t1\n"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "job.py", "out.txt"]
+    left = ["data", "job.py", "out.txt", "out.txt.meta.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
 
 
 def test_links_are_followed_and_no_file_is_read_twice(place, tmp_path):

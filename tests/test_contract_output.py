@@ -206,7 +206,8 @@ def test_the_command_writes_the_same(run, data, tmp_path):
         assert (done.returncode, done.stdout) == (0, "")
         assert output.read_bytes() == expected
         assert "wrote    3 lines for 2 keys" in done.stderr
-    assert names(tmp_path) == ["data", "job.py", "other.txt", "out.txt"]
+    written = ["other.txt", "other.txt.meta.json", "out.txt", "out.txt.meta.json"]
+    assert names(tmp_path) == ["data", "job.py", *written]
 
 
 # --- where it goes ------------------------------------------------------------------------------
@@ -357,7 +358,10 @@ def test_a_named_pipe(run, data, tmp_path):
 def test_long_and_odd_names(run, data, tmp_path, name):
     run(output=tmp_path / name)
     assert (tmp_path / name).read_text() == "a\t1\nb\t2\n"
-    assert names(tmp_path) == sorted(["data", name])
+    left = names(tmp_path)
+    assert {"data", name} <= set(left)
+    assert len(left) == 3
+    assert sum(file.endswith(".meta.json") for file in left) == 1
 
 
 @pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="there is no other device")
@@ -436,7 +440,7 @@ def test_the_work_dir_is_created_and_removed(run, data, tmp_path):
     work = tmp_path / "a" / "b"
     run(Job(lambda k, d, v, c: seen.append(work.is_dir())), work_dir=work)
     assert seen == [True] * 3
-    assert names(tmp_path) == ["data", "out.txt"]
+    assert names(tmp_path) == ["data", "out.txt", "out.txt.meta.json"]
 
 
 def test_a_work_dir_that_was_there_stays(run, data, tmp_path):

@@ -156,6 +156,10 @@ def test_a_name_of_ones_own_goes_before_a_packaged_one(
         ({"scale": 2, "adapt": {"minimum": 1}}, "both scale and adapt"),
         ({"scale": "many"}, "scale must be a number, or a mapping"),
         ({"adapt": 3}, "adapt must be a mapping of arguments, not 3"),
+        ({"adapt": {"minmum": 0}}, "adapt has 'minmum', which is not known: minimum is"),
+        ({"adapt": {"maximum": 0}}, "adapt leaves no worker"),
+        ({"scale": 0}, r"scale leaves no worker \(0\)"),
+        ({"scale": {"jobs": -1}}, "scale leaves no worker"),
         ({"class": "daskmr.NoSuchThing"}, "'daskmr.NoSuchThing' .* does not exist"),
         ({"class": "nothing"}, "'nothing' .* does not exist"),
         ({"class": "daskmr.__version__"}, "cannot be called"),
@@ -219,6 +223,95 @@ def test_a_library_that_is_missed_only_when_it_is_made(monkeypatch: pytest.Monke
         pass
 
 
+def test_what_adapt_is_given_may_be_nothing(
+    tmp_path: Path, fakes: Callable[[str], list[FakeCluster]]
+) -> None:
+    fakes("fake_library.Cluster")
+    assert load_deployment(own(tmp_path, adapt={}), {}).adapt == {}
+    assert load_deployment(own(tmp_path), {}).adapt is None
+    assert load_deployment(own(tmp_path, adapt={"of_its_own": 1}), {}).adapt == {"of_its_own": 1}
+
+
+def test_a_variable_that_is_a_number(
+    tmp_path: Path, fakes: Callable[[str], list[FakeCluster]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fakes("fake_library.Cluster")
+    monkeypatch.setenv("COUNT", "16")
+    monkeypatch.setenv("CODE", "016")
+    args = {"cores": "$COUNT", "more": ["$CODE", {"name": "x$COUNT"}], "text": "16"}
+    found = load_deployment(own(tmp_path, args=args), {}).args
+    assert found == {"cores": 16, "more": ["016", {"name": "x16"}], "text": "16"}
+
+
+def test_a_module_that_cannot_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "leaving_library.py").write_text("import sys\nsys.exit(0)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match=r"cannot be imported \(SystemExit: 0\)"):
+        load_deployment(own(tmp_path, **{"class": "leaving_library.Cluster"}), {})
+
+
+@pytest.mark.parametrize(
+    ("called", "said"),
+    [("os.getpid", "it is no cluster, but int"), ("sys.exit", "SystemExit")],
+)
+def test_what_makes_no_cluster(tmp_path: Path, called: str, said: str) -> None:
+    path = own(tmp_path, **{"class": called})
+    with (
+        pytest.raises(InputError, match=rf"could not be made \(.*{said}"),
+        load_deployment(path, {}).started(),
+    ):
+        pass
+
+
+# As dask_jobqueue's, whose command to submit a job fails.
+REFUSED = """
+from distributed import LocalCluster
+from distributed.deploy.spec import ProcessInterface, SpecCluster
+class Refused(ProcessInterface):
+    def __init__(self, scheduler, name=None):
+        super().__init__()
+    async def start(self):
+        raise RuntimeError("Command failed.\\nsbatch: error: no such account")
+class Cluster(LocalCluster):
+    def new_worker_spec(self):
+        return {len(self.worker_spec): {"cls": Refused, "options": {}}}
+"""
+
+
+@pytest.mark.parametrize("size", [{"scale": 2}, {"adapt": {"minimum": 0, "maximum": 2}}])
+def test_workers_that_cannot_be_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: dict[str, Any]
+) -> None:
+    """It is told at once, and in place of what Dask's event loop says of it."""
+    (tmp_path / "refusing.py").write_text(REFUSED)
+    data = write_tree(tmp_path / "data", [["a\t1"]])
+    (tmp_path / "job.py").write_text(COUNT)
+    args = {"n_workers": 0, "dashboard_address": "127.0.0.1:0"}
+    path = own(tmp_path, **{"class": "refusing.Cluster", "args": args, **size})
+    done = daskmr(
+        *("run", "job.py", "-d", data, "--cluster", path),
+        cwd=tmp_path,
+        env={"PYTHONPATH": f"{tmp_path}:{CONF.parent}"},
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "daskmr: The cluster could start no worker (RuntimeError: Command failed. sbatch: error: no "
+        "such account). Look at its class and args in the configuration.\n"
+    )
+
+
+def test_the_first_cause_is_told_of_a_cluster_that_fails_to_start(tmp_path: Path) -> None:
+    data = write_tree(tmp_path / "data", [["a\t1"]])
+    (tmp_path / "job.py").write_text(COUNT)
+    args = {"n_workers": 1, "no_such": 1, "dashboard_address": "127.0.0.1:0"}
+    path = own(tmp_path, **{"class": "distributed.LocalCluster", "args": args})
+    done = daskmr("run", "job.py", "-d", data, "--cluster", path, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "daskmr: The cluster " in done.stderr  # after what Dask's worker itself says
+    assert "could not be made (TypeError: " in done.stderr
+    assert "'no_such'). Look at its class and args" in done.stderr
+
+
 def test_a_cluster_that_cannot_be_made(tmp_path: Path) -> None:
     path = own(tmp_path, **{"class": "json.loads", "args": {"jobs": 2}})
     with (
@@ -257,6 +350,7 @@ def test_the_command_makes_a_cluster_and_closes_it(tmp_path: Path) -> None:
     done = daskmr("run", "job.py", "-d", data, "--cluster", "workstation", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "a\t1\nb\t2\n")
     assert "note" not in done.stderr
+    assert "distributed" not in done.stderr
     done = daskmr("run", "job.py", "-d", data, "--cluster", "no-such", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("daskmr: There is no cluster 'no-such'")

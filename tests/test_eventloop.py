@@ -22,8 +22,8 @@ def test_an_event_loop_waits_for_what_it_cancels() -> None:
             ended.set()
 
     loop = LoopThread("test")
-    loop.call(lambda: kept.append(asyncio.ensure_future(work())))
     kept: list[Any] = []
+    loop.call(lambda: kept.append(asyncio.ensure_future(work())))
     assert begun.wait(10)
     loop.close()
     assert ended.is_set()

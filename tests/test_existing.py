@@ -163,6 +163,15 @@ def test_what_cannot_be_connected_to(
             run(COUNT, address=address)
 
 
+def test_the_address_of_a_worker_is_told_from_that_of_a_scheduler(
+    run: Callable[..., Any], dask_cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(existing, "_CONNECT_SECONDS", 60)
+    address = next(iter(look(dask_cluster)["workers"]))
+    with pytest.raises(InputError, match=r"that is no scheduler\). .* the address of a worker"):
+        run(COUNT, address=address)
+
+
 def test_the_exit_code_of_a_scheduler_that_is_not_there(data: Path, tmp_path: Path) -> None:
     (tmp_path / "job.py").write_text(COUNT)
     (tmp_path / "out").write_text("as it was")
@@ -391,8 +400,23 @@ def test_a_worker_without_daskmr_is_found_at_once(run: Callable[..., Any], tmp_p
         cluster.stop()
 
 
+# As SLEEPING; but no line ends before as many workers have begun.
+AWAITING = """
+import os, pathlib, time
+def map(key, dims, value, context):
+    pathlib.Path({marker!r}, str(os.getpid())).touch()
+    while len(os.listdir({marker!r})) < {workers}:
+        time.sleep(0.05)
+    time.sleep({seconds})
+    context.write(key, 1)
+def reduce(key, values, context):
+    context.write(key, sum(values))
+"""
+
+
 @pytest.mark.slow
-def test_workers_come_and_go(data: Path, tmp_path: Path) -> None:
+def test_workers_come_and_go(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "SLEEPING", AWAITING.replace("{workers}", "3"))
     from distributed import Client
 
     cluster = DaskCluster(tmp_path / "cluster", 1)

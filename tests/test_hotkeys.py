@@ -10,7 +10,7 @@ from conftest import write_tree
 
 from daskmr import Job, mapreduce
 from daskmr.history import HotKey
-from daskmr.hotkeys import KeySample, count_keys, merge_hot_keys, name_key, with_counted
+from daskmr.hotkeys import _STRIDE, KeySample, count_keys, merge_hot_keys, name_key, with_counted
 
 
 def emit(key: str, dims: list[str], value: str, context: Any) -> None:
@@ -31,19 +31,19 @@ def emit_many(key: str, dims: list[str], value: str, context: Any) -> None:
         context.write("hot", 1)
 
 
-def test_a_sample_is_of_every_61st_pair_whatever_the_batches() -> None:
+def test_a_sample_is_of_every_127th_pair_whatever_the_batches() -> None:
     keys = random.Random(1).choices(range(50), k=20_000)
     whole, cut = KeySample(), KeySample()
     whole.take(keys, 30.0)
     at, rng = 0, random.Random(2)
     while at < len(keys):
-        size = rng.choice([1, 2, 60, 61, 62, 500])
+        size = rng.choice([1, 2, 60, _STRIDE - 1, _STRIDE, _STRIDE + 1, 500])
         cut.take(keys[at : at + size], 30.0)
         at += size
-    expected = Counter(keys[::61])
+    expected = Counter(keys[::_STRIDE])
     for sample in (whole, cut):
         told = {hot.key: hot.values for hot in sample.hottest(8.0)}
-        assert told == {repr(k): 61 * n for k, n in expected.most_common(16)}
+        assert told == {repr(k): _STRIDE * n for k, n in expected.most_common(16)}
 
 
 def test_a_sample_of_many_keys_keeps_the_hot_one_and_little_memory() -> None:
@@ -60,8 +60,8 @@ def test_a_sample_of_many_keys_keeps_the_hot_one_and_little_memory() -> None:
 
     long = KeySample()
     for number in range(200):
-        long.take([f"{number:0100000}"] * 61, 100_000.0)
-        assert sum(map(len, long._hits)) < 6_000_000, "keys are held on to"
+        long.take([f"{number:0100000}"] * _STRIDE, 100_000.0)
+        assert sum(map(len, [*long._hits, *long._drawn])) < 6_000_000, "keys are held on to"
 
 
 def test_a_key_with_few_large_values_is_told_of() -> None:

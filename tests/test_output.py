@@ -415,7 +415,7 @@ def test_bad_records_are_lines_of_json(tmp_path: Path) -> None:
             "file": record.file,
             "line": record.line,
             "reason": record.reason,
-            "detail": record.detail,
+            "exception": record.detail,
         }
 
 

@@ -19,7 +19,7 @@ from daskmr.away import Away, Shelf
 from daskmr.errors import InputError, JobError
 from daskmr.listing import InputFile
 from daskmr.pipeline import mapreduce
-from daskmr.reach import check_data, check_shelf, sees_all
+from daskmr.reach import HostMarks, check_data, check_shelf, sees_all
 from daskmr.remote import Source, parse_source
 from daskmr.segments import SegmentWriter, read_frames
 from daskmr.stores import close_stores
@@ -133,6 +133,36 @@ def test_a_run_clears_what_it_has_and_what_the_dead_have_left(shelf: Shelf, tmp_
     assert list((place / "run-0123456789ab").iterdir()) == []
 
 
+def test_the_host_of_a_worker_that_starts_anew_is_cleared(shelf: Shelf, tmp_path: Path) -> None:
+    away = Away(shelf)
+    answering = iter([True, True, False, False, True])  # to sweep, to look, and to remove
+
+    def dying(function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+        return {WORKERS[0]: function(*arguments)} if next(answering) else {}
+
+    marks = HostMarks(dying, away)
+    folder = Path(away.folder())
+    (folder / "marks" / "map-7.1-x-1").write_text("")
+    marks.forget()
+    assert not folder.exists()
+    assert list(answering) == []
+
+
+def test_a_host_is_rid_of_what_the_dead_have_left(shelf: Shelf, tmp_path: Path) -> None:
+    away = Away(shelf)
+    old, young, users = (tmp_path / f"daskmr-{digit * 12}" for digit in "abc")
+    for folder in (old, young, users):
+        (folder / "marks").mkdir(parents=True)
+    (users / "notes").write_text("the user's own")
+    for folder, age in ((old, 3700), (young, 3500), (users, 3700)):
+        os.utime(folder, (time.time() - age,) * 2)
+    own = Path(away.folder())
+    os.utime(own, (time.time() - 3700,) * 2)
+    away.renew()
+    HostMarks(ask, away)
+    assert [folder.exists() for folder in (old, young, users, own)] == [False, True, True, True]
+
+
 def test_a_spill_dir_that_is_not_there(tmp_path: Path) -> None:
     shelf = Shelf("0123456789ab", Source("nonsense", "x"), 0)
     with pytest.raises(InputError, match="The spill dir nonsense://x cannot be used"):
@@ -154,6 +184,17 @@ def map(key, dims, value, context):
         context.write(f"{key}-{number}", value)
 def reduce(key, values, context):
     context.write(key, "".join(values))
+"""
+
+
+# Counts the copies that there are while it runs.
+KEEPING = """
+from pathlib import Path
+def map(key, dims, value, context):
+    copies = Path({folder!r}).glob("*/local/dask-scratch-space/daskmr-*/cache/**/*.gz")
+    context.write(key, len(list(copies)))
+def reduce(key, values, context):
+    context.write(key, max(values))
 """
 
 
@@ -209,6 +250,44 @@ def test_segments_go_to_the_spill_dir(
     assert hosts(dask_cluster) == []
 
 
+def test_copies_of_what_is_fetched_leave_the_hosts(
+    tmp_path: Path,
+    data: Path,
+    client: Client,
+    dask_cluster: DaskCluster,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where the spill dir is a path that all see, and so in the place of the work dir."""
+    seen = iter([False, True])
+    monkeypatch.setattr(pipeline, "sees_all", lambda *_: next(seen))
+    (tmp_path / "job.py").write_text(KEEPING.format(folder=str(dask_cluster.folder)))
+    result = mapreduce(
+        tmp_path / "job.py",
+        bucket=f"file://{data}",
+        client=client,
+        work_dir=tmp_path / "work",
+        spill_dir=tmp_path / "spill",
+    )
+    assert max(count for _, count in result) > 0, "else this test is void"
+    assert hosts(dask_cluster) == []
+
+
+def test_a_store_that_workers_cannot_use_leaves_nothing(
+    tmp_path: Path,
+    data: Path,
+    client: Client,
+    dask_cluster: DaskCluster,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pipeline, "sees_all", lambda *_: False)
+    monkeypatch.setattr(Shelf, "begin", lambda _: None)  # this machine can
+    source = Source("nonsense", "x")
+    monkeypatch.setattr(pipeline, "source_of", lambda *_: source)
+    with pytest.raises(InputError, match="The spill dir is of no use to the worker"):
+        run(tmp_path, "a", client=client, spill_dir="s3://bucket/spill")
+    assert hosts(dask_cluster) == []
+
+
 def test_a_job_that_must_spill_and_cannot(
     tmp_path: Path,
     data: Path,
@@ -222,6 +301,29 @@ def test_a_job_that_must_spill_and_cannot(
         run(tmp_path, "a", client=client)
     assert (tmp_path / "a").read_text() == "old"
     assert hosts(dask_cluster) == []
+
+
+def test_a_mistake_in_the_spill_dir_is_told_before_any_work(tmp_path: Path, data: Path) -> None:
+    for given, said in [
+        ({"spill_dir": ""}, "The setting spill-dir cannot be ''"),
+        ({"spill_dir": "foo://x"}, "The spill dir 'foo://x' cannot be used: foo:// is no protocol"),
+        (
+            {"spill_dir": "s3://b/x", "local_only": True},
+            "and the spill dir 's3://b/x' is in a store",
+        ),
+    ]:
+        with pytest.raises(InputError, match=said):
+            run(tmp_path, "a", scheduler="tcp://127.0.0.1:1", **given)
+
+
+def test_what_is_not_watched_is_told(
+    tmp_path: Path, data: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "sees_all", lambda *_: False)
+    (tmp_path / "job.py").write_text(JOB)
+    options = {"work_dir": tmp_path / "work", "client": client, "file_timeout": "1 h"}
+    result = mapreduce(tmp_path / "job.py", data_dir=data, **options)
+    assert [note for note in result.notes if "file-timeout was not watched" in note]
 
 
 def test_what_a_worker_reads_otherwise_names_it(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import pty
 import random
@@ -48,6 +49,22 @@ def map(key, dims, value, context):
     (here / "waiting").touch()
     while not (here / "go").exists():
         time.sleep(0.01)
+"""
+# Maps when the process that fetches for its worker is ready, and says which that is.
+BESIDE = """
+import os, pathlib, signal, time
+from daskmr import fetcher
+
+def map(key, dims, value, context):
+    for other in list(fetcher._fetchers.values()):
+        while not (other.ready or other.lost):
+            time.sleep(0.01)
+        (pathlib.Path({folder!r}) / f"{{other._process.pid}}.pid").touch()
+        {then}
+    context.write(f"{{dims[2]}} {{dims[5]}} {{key}}", len(value))
+
+def reduce(key, values, context):
+    context.write(key, f"{{len(values)}} {{sum(values)}}")
 """
 FAILING = "def map(key, dims, value, context): raise RuntimeError(key)"
 SEED = 4
@@ -121,6 +138,7 @@ class Place:
             output=target,
             inline=True,
             work_dir=self.folder / "work-of-expected",
+            meta=False,
             input_filter=self.folder / input_filter if input_filter else None,
         )
         shutil.rmtree(data)
@@ -295,7 +313,8 @@ def test_no_cache_leaves_nothing(place: Place, prefetch: str, tmp_path: Path) ->
     done = place.run("--no-cache", env=environment)
     assert (done.returncode, place.output.read_bytes()) == (0, expected), done.stderr
     assert place.fetched() == Counter([*place.objects])
-    assert sorted(place.folder.iterdir()) == sorted([*before, place.output])
+    written = [place.output, place.output.with_name("out.meta.json")]
+    assert sorted(place.folder.iterdir()) == sorted([*before, *written])
     assert not list(scratch.iterdir())
 
 
@@ -314,6 +333,73 @@ def test_two_jobs_fetch_each_object_once(place: Place) -> None:
     counts = [int(re.search(r"fetched  (\d+) objects", text)[1]) for text in said]
     assert sum(counts) == 60
     assert min(counts) > 0  # else they were not at it together
+    place.check_nothing_left()
+
+
+# --- fetched by processes beside the workers ------------------------------------------------------
+
+
+def beside(place: Place, then: str) -> dict[str, str]:
+    """Have processes fetch, and `then` be done in `map` once they do; the environment for that."""
+    place.write_script(BESIDE.format(folder=str(place.folder), then=then))
+    return {"DASK_DASKMR__FETCH_PROCESSES": "true"}
+
+
+def fetching_processes(place: Place) -> list[int]:
+    """Those that there were, all of which have ended."""
+    pids = [int(path.stem) for path in place.folder.glob("*.pid")]
+    for path in place.folder.glob("*.pid"):
+        path.unlink()
+    wait_for(lambda: not any(map(psutil.pid_exists, pids)), "the end of what fetches")
+    return pids
+
+
+@pytest.mark.parametrize("mappers", ["1", "2"])
+def test_processes_beside_the_workers_fetch(place: Place, mappers: str) -> None:
+    place.put(200)
+    expected = place.expected()
+    done = place.run("-m", mappers, env=beside(place, "pass"))
+    assert (done.returncode, place.output.read_bytes()) == (0, expected), done.stderr
+    assert place.fetched() == Counter([*place.objects])
+    assert "fetched  200 objects" in done.stderr
+    assert 1 <= len(fetching_processes(place)) <= int(mappers)
+    place.check_nothing_left()
+
+
+def test_a_job_goes_on_without_a_process_that_fetches(place: Place) -> None:
+    place.put(100)
+    expected = place.expected()
+    done = place.run(env=beside(place, "other.lost or os.kill(other._process.pid, signal.SIGKILL)"))
+    assert (done.returncode, place.output.read_bytes()) == (0, expected), done.stderr
+    assert place.in_cache() == place.objects
+    assert fetching_processes(place)
+    place.check_nothing_left()
+
+
+@pytest.mark.parametrize("then", ["raise RuntimeError", "os.kill({client}, signal.SIGINT)"])
+def test_what_fetches_ends_with_a_job_that_fails(place: Place, then: str) -> None:
+    place.put(100)
+    client = "os.getppid()"  # the server that forks; the client is above
+    then = then.format(client=f"__import__('psutil').Process({client}).ppid()")
+    done = place.run(env=beside(place, then))
+    assert done.returncode == (1 if then.startswith("raise") else 130), done.stderr
+    assert not place.output.exists()
+    assert fetching_processes(place)
+    place.check_nothing_left()
+
+
+def test_a_missing_object_fails_the_job_from_beside(place: Place, proxy: FaultProxy) -> None:
+    place.put(60)
+    gone = sorted(place.objects)[30]
+    proxy.inject("404 NoSuchKey", match=one_object(gone))
+    environment = beside(place, "pass")
+    done = place.run(env=environment)
+    assert done.returncode == 1
+    assert f"{gone} is not there any more" in done.stderr
+    done = place.run("--skip-missing", env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "could not be fetched, left out: 1 objects" in done.stderr
+    assert fetching_processes(place)
     place.check_nothing_left()
 
 
@@ -498,7 +584,7 @@ def test_hostile_keys(place: Place) -> None:
     assert 'an empty name between two "/"' in done.stderr
     assert not any(ord(c) < 32 and c != "\n" for c in done.stderr)
     assert {path.name for path in place.folder.iterdir()} == {
-        *("job.py", "out", "work", "expected"),
+        *("job.py", "out", "out.meta.json", "work", "expected"),
     }
     place.check_nothing_left()
 
@@ -752,9 +838,15 @@ def test_output_is_one_object_of_a_job_that_succeeds(place: Place) -> None:
     assert done.returncode == 0, done.stderr
     written = place.bucket.objects()
     assert gzip.decompress(written.pop("results/counts.txt.gz")) == expected
+    told = json.loads(written.pop("results/counts.txt.gz.meta.json"))
+    assert told["output"]["path"] == target
+    assert {
+        file["path"]: file["etag"] for file in told["input"]["list"]
+    }.keys() == place.objects.keys()
     assert written == place.objects
     assert [r.key for r in place.requests() if r.method in ("PUT", "POST")] == [
-        "results/counts.txt.gz"
+        "results/counts.txt.gz",
+        "results/counts.txt.gz.meta.json",
     ]
     assert f"to {target}" in done.stderr
 

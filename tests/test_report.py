@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import write_tree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskmr import Result
+from daskmr import Job, Result, mapreduce
+from daskmr.history import History, HotKey
 from daskmr.report import format_bytes, summarise
 from daskmr.tally import BadRecord
 
@@ -53,7 +56,7 @@ def test_a_map_only_job_on_standard_output() -> None:
 
 def test_spilled_and_deleted_are_told_when_there_are_any() -> None:
     text = summarise(result(spilled=2_000_000_000, deleted=1234))
-    assert "spilled  2.0 GB to the work dir" in text
+    assert "spilled  2.0 GB to disk" in text
     assert "deleted  1,234 input files" in text
     assert not re.search("spilled|deleted", summarise(result()))
 
@@ -96,7 +99,8 @@ def test_bad_records_are_counted_by_reason_and_by_file() -> None:
         "  1,000 in c",
         "  5 in a",
         "  5 in b",
-        "  the first 7 saved in out.txt.bad.jsonl",
+        "  the first 7 saved in out.txt.bad.jsonl, as many as daskmr.bad-records-saved allows",
+        "  to map them again: daskmr replay out.txt.bad.jsonl",
     ]
 
 
@@ -169,3 +173,69 @@ def test_bytes_for_people_are_right_to_the_digits_shown(count: int) -> None:
     number, unit = format_bytes(count).split()
     scale = 1000 ** ["B", "kB", "MB", "GB", "TB"].index(unit)
     assert abs(float(number) * scale - count) <= 0.05 * scale + 1e-9 * count
+
+
+def test_a_sample_is_told_at_once() -> None:
+    lines = summarise(result(sample="1% of the files (12), chosen with seed 0")).splitlines()
+    assert lines[1] == (
+        "sample   1% of the files (12), chosen with seed 0: the output is that of a part of the input"
+    )
+
+
+def test_counters_are_aligned() -> None:
+    counters = {"a": {"one": 5, "other": 1_234_567}, "group": {"b\n": 12}}
+    lines = summarise(result(counters=counters)).splitlines()
+    assert lines[3:7] == [
+        "counters",
+        "  a      one            5",
+        "         other  1,234,567",
+        r"  group  b\n           12",
+    ]
+
+
+def test_of_many_counters_it_is_told_where_the_others_are() -> None:
+    counters = {"g": {f"n{n:03}": n for n in range(100)}}
+    text = summarise(result(counters=counters, meta_path="out.txt.meta.json"))
+    assert "n039" in text
+    assert "n040" not in text
+    assert "\n  and 60 more in out.txt.meta.json\n" in text
+
+
+HOT = (HotKey("'null'", 410_000, 9, exact=True), HotKey("'x'", 150_000, 9), HotKey("'y'", 30, 9))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "about 41% 'null', 15% 'x'"),
+        ({"key_count": 6}, ""),
+        ({"values": 9000}, ""),
+        ({"values": 100_000_000}, ""),
+        ({"key_count": 0}, ""),
+    ],
+)
+def test_hot_keys_are_told_where_there_is_a_skew(changes: dict[str, Any], told: str) -> None:
+    history = History(0.0, 1.0, hot_keys=HOT)
+    text = summarise(result(**{"values": 1_000_000, "history": history, **changes}))
+    (line,) = [line for line in text.splitlines() if line.startswith("hottest")] or [""]
+    assert line == (f"hottest  keys by share of the 1,000,000 values: {told}" if told else "")
+
+
+def test_a_profile_shows_the_scripts_own_functions_first(tmp_path: Path) -> None:
+    def user_map(key: str, dims: list[str], value: str, context: Any) -> None:
+        context.write(key, sorted(value * 100))
+
+    root = write_tree(tmp_path / "data", [["a\tbcd"] * 500])
+    done = mapreduce(Job(map=user_map), data_dir=root, inline=True, profile=True)
+    path = tmp_path / "out put.pstats"
+    path.touch()
+    lines = summarise(done, str(path)).splitlines()
+    at = lines.index(f"profile  {path}")
+    assert lines[at + 1] == "    own s   whole s       calls"
+    assert re.fullmatch(
+        r" +\d+\.\d\d +\d+\.\d\d +500  user_map \(test_report.py, line \d+\)", lines[at + 2]
+    )
+    assert any("<built-in method builtins.sorted>" in line for line in lines[at:])
+    assert f"  open it with python -m pstats '{path}', or snakeviz '{path}'" in lines
+    assert summarise(done) == summarise(done, ""), "without one, there is no word of it"
+    assert "cannot be written" in summarise(done, "cannot be written to x: full")

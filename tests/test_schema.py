@@ -248,6 +248,10 @@ MISTAKES = [
         "dimension 7 (d7): the filter has 7 dimensions, the layout only 6 (reason, appName",
     ),
     ({"dimensions": second({"allowed_values": "*", "max": "x"})}, '"max" stands beside'),
+    ({"dimension": []}, '"dimension" is not known; write "dimensions"'),
+    ({"dimensions": [], "limit": 5}, '"limit" is not known; there are version and dimensions'),
+    ({"dimensions": second({"alowed_values": "*"})}, '(b): "alowed_values" is not known; write'),
+    ({"dimensions": [{"fieldname": "a"}]}, 'dimension 1: "fieldname" is not known; write'),
 ]
 
 BAD_VALUES = [
@@ -354,3 +358,48 @@ def test_mistake_in_the_layout(tmp_path, raw, mistake):
 def test_layout_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         load_layout(tmp_path / "none.json")
+
+
+# What would be passed over
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        ('{"dimensions": [], "dimensions": []}', '"dimensions" stands twice in one object, and'),
+        (
+            '{"dimensions": [{"field_name": "a", "allowed_values": "x", "allowed_values": "*"}]}',
+            "\"allowed_values\" stands twice in one object of dimension 'a'",
+        ),
+        (
+            '{"dimensions": [{"field_name": "a", "allowed_values": {"min": "1", "min": "2"}}]}',
+            '"min" stands twice',
+        ),
+    ],
+)
+def test_a_key_that_stands_twice_is_an_error(tmp_path, text, mistake):
+    path = tmp_path / "filter.json"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        load_schema(path)
+    assert mistake in str(caught.value)
+    assert "filter.json" in str(caught.value)
+
+
+def test_comments_are_passed_over(tmp_path):
+    path = tmp_path / "filter.json"
+    path.write_text(
+        '{"//": "one", "//": "two", "_author": "me", "dimensions": [{"_why": 1, "field_name": "a",'
+        ' "allowed_values": {"_until": "then", "max": "5"}}]}'
+    )
+    assert load_schema(path).dimensions[0].describe() == "up to '5', compared as text"
+
+
+def test_a_schema_may_be_a_filter_and_may_hold_nothing_else(tmp_path):
+    path = tmp_path / "schema.json"
+    first, second = {"field_name": "a", "allowed_values": "*"}, {"field_name": "b"}
+    path.write_text(json.dumps({"dimensions": [first, second]}))
+    assert load_layout(path).field_names == ("a", "b")
+    path.write_text(json.dumps({"dimensions": [first, {**second, "size": 3}]}))
+    with pytest.raises(InputError, match=r'dimension 2 \(b\): "size" is not known'):
+        load_layout(path)

@@ -1,0 +1,45 @@
+"""The command that runs again, in its own process, just what failed."""
+
+from __future__ import annotations
+
+import shlex
+
+import click
+from click.core import ParameterSource
+
+__all__ = ["command_again"]
+
+# What must not be shown, what would do harm, what a run in one process has no use for, and what
+# chooses a part of the input.
+_SECRETS = {"aws_key", "aws_secret_key"}
+_HARMFUL = {"delete_data", "output", "meta", "profile", "quiet", "report"}
+_WORKERS = {"inline", "num_mappers", "num_reducers", "memory_limit", "scheduler", "cluster"}
+_WORKERS |= {"spill_dir", "tls_ca_file", "tls_cert", "tls_key"}
+_PART = {"only", "limit_files", "sample", "sample_by", "seed"}
+_LEFT_OUT = _SECRETS | _HARMFUL | _WORKERS | _PART
+
+
+def command_again(context: click.Context, file: str) -> str:
+    """Write the command of `context` anew, for one file and without workers; ready to be pasted.
+
+    Its result goes to standard output, so that nothing is replaced by the result of one file.
+    """
+    words = context.command_path.split()
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and name not in _LEFT_OUT:
+            words += _words(parameter, context.params[name])
+    words += ["--inline", "-o", "-"]
+    if file:
+        words += ["--only", file]
+    return shlex.join(words)
+
+
+def _words(parameter: click.Parameter, value: object) -> list[str]:
+    if isinstance(parameter, click.Argument):
+        return [str(value)]
+    option = parameter.opts[-1]
+    if isinstance(parameter, click.Option) and parameter.is_flag:
+        return [option]
+    return [option, str(value)]

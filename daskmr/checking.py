@@ -1,0 +1,346 @@
+"""Trying a script over a few records, and telling what each of its functions does."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from itertools import islice
+from typing import Any, BinaryIO
+
+from daskmr.config import Config, load_config
+from daskmr.credentials import given
+from daskmr.errors import JobError, NothingMatchedError, TaskFailed
+from daskmr.failures import no_exit, shortened
+from daskmr.inputs import Inputs, find_inputs
+from daskmr.job import Job, load_job
+from daskmr.listing import InputFile
+from daskmr.records import CorruptFileError
+from daskmr.sampling import Choice
+from daskmr.schema import load_schema
+from daskmr.sources import parse
+from daskmr.stores import stores_closed
+from daskmr.trial import Bad, Combined, Trial, read_records
+from daskmr.units import counted
+
+__all__ = ["alike", "check_script", "find_misspelt", "likely_misspelt"]
+
+_OPTIONAL = ("combine", "reduce", "setup_reduce")
+_SHOWN = 20  # pairs, lines of output
+_BAD_SHOWN = 5
+_WIDTH = 60  # characters of a key or value
+
+Say = Callable[[str, str], None]
+"""Shows a line: its title, and its text."""
+
+
+def find_misspelt(job: Job) -> list[str]:
+    """Say which functions of a script are never called, as their names are only nearly right."""
+    if job.path is None:
+        return []
+    text = job.files[os.path.basename(job.path)]
+    return [
+        f"{name} is never called. Should it be named {meant}?"
+        for name, meant in likely_misspelt(text, job.path).items()
+    ]
+
+
+def likely_misspelt(text: str, path: str) -> dict[str, str]:
+    """Find the functions of a script that nearly have the name of one that a job may define.
+
+    >>> likely_misspelt("def map(k, d, v, c): pass\\ndef reducer(k, v, c): pass", "job.py")
+    {'reducer': 'reduce'}
+    """
+    names = [
+        node.name
+        for node in parse(text, path).body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    missing = [name for name in _OPTIONAL if name not in names]
+    found = {}
+    for name in names:
+        like = difflib.get_close_matches(name.lower().strip("_"), missing, 1, 0.75)
+        if like and name not in (*_OPTIONAL, "map"):
+            found[name] = like[0]
+    return found
+
+
+def check_script(
+    script: Any,
+    say: Say,
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    input_filter: Any = None,
+    records: int = 100,
+    only: Iterable[str] = (),
+    aws_key: str | None = None,
+    aws_secret_key: str | None = None,
+    on_listing: Callable[[int, int], object] | None = None,
+    **options: Any,
+) -> int:
+    """Load a script, and try it over the first records of its input, where one is given.
+
+    Parameters
+    ----------
+    script, data_dir, input_filter, aws_key, aws_secret_key, on_listing, **options
+        As `daskmr.mapreduce` takes them.
+    say : callable
+        Called as ``say(title, text)`` with each line that is found.
+    records : int
+        How many to map.
+    only : iterable of str
+        Paths of the files to read.
+
+    Returns
+    -------
+    int
+        How many warnings were said.
+
+    Raises
+    ------
+    InputError, NothingMatchedError
+        When the script, or the input, is not as a job needs it.
+    JobError
+        When one of the functions fails.
+    """
+    config = load_config(**options)
+    check = _Check(load_job(script), say)
+    check.script()
+    if data_dir is None and config.bucket is None:
+        say("input", "none given (--data-dir, --bucket): its functions were looked at, not called")
+        return check.warnings
+    schema = load_schema(input_filter, config.schema)
+    with given(aws_key, aws_secret_key, config.aws_profile), stores_closed():
+        choice = Choice(tuple(only))
+        inputs = find_inputs(data_dir, schema, config, on_listing, choice, to_read=False)
+        if not inputs.listing.files:
+            raise NothingMatchedError(inputs.listing.explain_nothing())
+        check.records(inputs, config, records)
+    return check.warnings
+
+
+class _Check:
+    """A script tried step by step; what is odd about it is said, and counted in `warnings`.
+
+    Parameters
+    ----------
+    job : Job
+    say : callable
+        Shows what is found.
+    """
+
+    def __init__(self, job: Job, say: Say) -> None:
+        self.job = job
+        self.warnings = 0
+        self._show = say
+        self._title = ""
+
+    def _say(self, title: str, text: str) -> None:
+        self._show("" if title == self._title else title, text)
+        self._title = title or self._title
+
+    def _warn(self, text: str) -> None:
+        self.warnings += 1
+        self._title = "warning"
+        self._show("warning", text)  # each with its title, as each counts
+
+    def script(self) -> None:
+        """Say which functions there are."""
+        job = self.job
+        functions = ["map", *(name for name in _OPTIONAL if getattr(job, name) is not None)]
+        self._say("script", f"{job.path or 'the job'} defines {', '.join(functions)}")
+        for text in find_misspelt(job):
+            self._warn(text)
+        if job.reduce is None and job.combine is not None:
+            self._warn("combine is never called, as there is no reduce")
+
+    def records(self, inputs: Inputs, config: Config, count: int) -> None:
+        """Map the first records of the input, then combine and reduce what they gave.
+
+        Raises
+        ------
+        JobError
+            When one of the functions fails, or a file cannot be read.
+        """
+        failure = None
+        with self.job.activate(), no_exit():
+            try:
+                trial = Trial(self.job)
+                self._map(trial, inputs, config, count)
+                self._combine(trial)
+                self._reduce(trial)
+            except TaskFailed as error:
+                failure = JobError(error.message, error.details)
+            except CorruptFileError as error:
+                failure = JobError(f"{error} A run fails there, without --skip-corrupt-files.")
+        if failure is not None:
+            raise failure
+
+    # --- map ------------------------------------------------------------------------------------
+
+    def _map(self, trial: Trial, inputs: Inputs, config: Config, count: int) -> None:
+        bad: list[tuple[str, int, str, Bad]] = []
+        pairs = records = 0
+        shown = ""
+        for file, place, number, line in islice(_records(inputs, config), count):
+            if place != shown and pairs < _SHOWN:
+                shown = place
+                self._say("input", place)
+                self._say("dims", shortened(list(file.dims), 2 * _WIDTH))
+            mark = len(trial.pending)
+            found = _map_one(trial, place, file, number, line)
+            records += 1
+            if found is not None:
+                bad.append((file.path, number, line, found))
+            for written in trial.written_since(mark):
+                if pairs < _SHOWN:
+                    self._say("map", f"line {number:<5} {_written(written)}")
+                pairs += 1
+        if pairs > _SHOWN:
+            self._say("", f"... and {pairs - _SHOWN:,} more")
+        self._sum_up(trial, records, pairs, bad)
+
+    def _sum_up(
+        self, trial: Trial, records: int, pairs: int, bad: list[tuple[str, int, str, Bad]]
+    ) -> None:
+        grouped = self.job.reduce is not None
+        keys = counted(len(trial.groups), "key")
+        what = f"{counted(pairs, 'pair')} under {keys}" if grouped else counted(pairs, "line")
+        self._say("records", f"{counted(records, 'record')} gave {what}")
+        reasons = Counter(each.reason for *_, each in bad)
+        for reason, count in reasons.most_common():
+            self._say("bad", f"{count:,} x {reason}")
+        for path, number, line, each in bad[:_BAD_SHOWN]:
+            detail = each.detail or each.reason
+            self._say("", f"line {number} of {path}: {detail}; {shortened(line, _WIDTH)}")
+        if not records:
+            self._warn("the input has no records")
+        elif len(bad) == records:
+            self._warn("all of these records are bad")
+        elif not pairs:
+            self._warn("map wrote nothing for any of them")
+
+    # --- combine, reduce ------------------------------------------------------------------------
+
+    def _combine(self, trial: Trial) -> None:
+        if self.job.combine is None or self.job.reduce is None or not trial.groups:
+            return
+        combined = trial.combined()
+        if not combined:
+            self._say("combine", "not tried: no key has several values in these records")
+            return
+        first = combined[0]
+        shown = ", ".join(shortened(value, _WIDTH) for value in first.combined[:3])
+        self._say(
+            "combine",
+            f"{shortened(first.key, _WIDTH)}: {len(first.values):,} values become {shown}",
+        )
+        different = self._compare(trial, combined)
+        if different:
+            key, whole, folded = different
+            self._warn(
+                f"combine changes the result: for the key {shortened(key, _WIDTH)}, reduce gives "
+                f"{shortened(whole, _WIDTH)} over all values, and {shortened(folded, _WIDTH)} over "
+                "what combine makes of them. The output would depend on how often it is called"
+            )
+        else:
+            self._say("", "reduce gives the same over what combine makes of the values")
+
+    def _compare(self, trial: Trial, combined: Sequence[Combined]) -> tuple[Any, Any, Any] | None:
+        """Reduce all values, and combined ones, and find the first key for which that differs.
+
+        Some of the values are combined as well, and what comes of it stands among the others.
+        """
+        for one in combined:
+            whole = trial.items({one.key: one.values})
+            half = max(2, len(one.values) // 2)
+            partly = [*trial.combine(one.key, one.values[:half]), *one.values[half:]]
+            for values in (one.combined, partly, trial.combine(one.key, partly)):
+                folded = trial.items({one.key: values})
+                if not alike(whole, folded):
+                    return one.key, whole, folded
+        return None
+
+    def _reduce(self, trial: Trial) -> None:
+        if self.job.reduce is None:
+            for line in trial.header:
+                self._say("header", shortened(line, 2 * _WIDTH))
+            return
+        lines = trial.reduced(trial.groups)
+        for number, line in enumerate(lines[:_SHOWN]):
+            self._say("" if number else "output", _output_line(line))
+        if len(lines) > _SHOWN:
+            self._say("", f"... and {len(lines) - _SHOWN:,} more")
+        if not lines:
+            self._warn("reduce wrote nothing")
+
+
+def _map_one(trial: Trial, place: str, file: InputFile, number: int, line: str) -> Bad | None:
+    try:
+        return trial.map(place, list(file.dims), number, line)
+    except TaskFailed as error:
+        message, details = error.message, error.details
+    raise TaskFailed(f"{message} The record: {shortened(line, 3 * _WIDTH)}", details)
+
+
+def _written(written: Any) -> str:
+    if isinstance(written, str):
+        return _output_line(written)
+    key, value = written
+    return f"{shortened(key, _WIDTH)}: {shortened(value, _WIDTH)}"
+
+
+def _output_line(line: str) -> str:
+    """A line of the output as a terminal shows it."""
+    text = line.rstrip("\r\n")
+    shown = text.replace("\t", "    ")
+    if not shown.isprintable():
+        shown = repr(text)
+    return shown if len(shown) <= 2 * _WIDTH else f"{shown[: 2 * _WIDTH]}..."
+
+
+def _records(inputs: Inputs, config: Config) -> Iterator[tuple[InputFile, str, int, str]]:
+    """Give the records in order, each with its file, the place of that, and its line's number."""
+    for file, source in _sources(inputs):
+        place = source if isinstance(source, str) else source.name
+        try:
+            for number, line in read_records(source, config.max_record_bytes):
+                yield file, place, number, line
+        except OSError as error:
+            reason = error.strerror or error
+            raise JobError(f"The input file {place} cannot be read: {reason}.") from None
+
+
+def _sources(inputs: Inputs) -> Iterator[tuple[InputFile, str | BinaryIO]]:
+    """Give the files in order, each with its path, or as it comes from the store."""
+    with ExitStack() as stack:
+        cache = inputs.open_cache()
+        if cache is not None:
+            stack.enter_context(cache)
+        for file in inputs.listing.files:
+            if not file.is_remote or inputs.remote is None:
+                yield file, os.path.join(inputs.root, file.path)
+                continue
+            path = cache.present(file) if cache is not None else None
+            store = inputs.remote.open_store
+            yield file, path or store().open(file.path, file.etag, file.size)
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Compare what `reduce` wrote; floats may differ in their last digits.
+
+    >>> alike([("k", 0.1 + 0.2)], [("k", 0.3)]), alike([("k", 3)], [("k", 4)])
+    (True, False)
+    """
+    if isinstance(one, float) and isinstance(other, float):
+        both_nan = math.isnan(one) and math.isnan(other)
+        return both_nan or math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(alike, one, other))
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one)
+    return bool(one == other)

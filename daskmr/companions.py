@@ -1,0 +1,148 @@
+"""What stands beside an output: its bad records, and where it is from.
+
+They are put in place with the output, in an order in which no moment leaves one beside it that is
+of another run: what is stale goes before the output changes, what is new comes after.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from daskmr.errors import InputError
+from daskmr.interruption import deferred, finished
+from daskmr.meta import BEGINS, SUFFIX, is_meta, write_meta
+from daskmr.output import OutputFile, StoreOutput, beside, write_bad_records
+from daskmr.remote import StoreError
+from daskmr.tally import BadRecord
+
+__all__ = ["BAD_SUFFIX", "Companions", "check_companions", "companion_paths"]
+
+BAD_SUFFIX = ".bad.jsonl"
+
+
+def companion_paths(output: str) -> tuple[str, str]:
+    """Name the files that may stand beside an output, which a run may replace.
+
+    >>> companion_paths("out/counts.txt")
+    ('out/counts.txt.bad.jsonl', 'out/counts.txt.meta.json')
+    """
+    return beside(output, BAD_SUFFIX), beside(output, SUFFIX)
+
+
+def check_companions(target: OutputFile, meta: bool) -> None:
+    """Raise InputError where a file that is not daskmr's would be replaced."""
+    if not meta or not target.is_file:
+        return
+    path = beside(target.name, SUFFIX)
+    if os.path.lexists(path) and not is_meta(path):
+        raise InputError(
+            f"{path} would be replaced by what daskmr writes beside its output, and is not daskmr's. "
+            "Name another output, or leave that file out with --no-meta."
+        )
+
+
+@dataclass(slots=True)
+class Companions:
+    """What is to be put in place with an output.
+
+    Parameters
+    ----------
+    target : OutputFile
+        The output, closed.
+    run_id, folder : str
+        Make temporary names; for what is beside an object.
+    bad_path : str
+        Where bad records go.
+
+    Attributes
+    ----------
+    meta_path : str or None
+        Where it is told where the output is from; ``None`` beside a stream.
+    bad, meta : OutputFile or None
+        What is written of them.
+    notes : tuple of str
+        What could not be done beside an object.
+    """
+
+    target: OutputFile
+    run_id: str
+    folder: str
+    bad_path: str
+    bad: OutputFile | None = None
+    meta: OutputFile | None = None
+    notes: tuple[str, ...] = ()
+    meta_path: str | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        told = self.target.has_companions
+        self.meta_path = beside(self.target.name, SUFFIX) if told else None
+
+    def write(self, saved: tuple[BadRecord, ...], content: Mapping[str, Any] | None) -> None:
+        """Write what is new under temporary names."""
+        if saved:
+            self.bad = write_bad_records(self.bad_path, self.run_id, saved)
+        if content is not None and self.meta_path is not None:
+            path = self.meta_path
+            if isinstance(self.target, StoreOutput):
+                path = os.path.join(self.folder, "meta.json")
+            self.meta = write_meta(path, self.run_id, content)
+
+    def put_in_place(self) -> None:
+        """Put the output in place, and all that stands beside it."""
+        if isinstance(self.target, StoreOutput):
+            self._put_object(self.target)
+        with deferred():
+            self._remove_stale()
+            self.target.commit()
+            if self.bad is not None:
+                self.bad.commit()
+            if self.meta is not None and not isinstance(self.target, StoreOutput):
+                self.meta.commit()
+            finished()
+
+    def _remove_stale(self) -> None:
+        if self.target.is_file and self.meta_path is not None and is_meta(self.meta_path):
+            os.unlink(self.meta_path)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.bad_path)
+
+    def _put_object(self, target: StoreOutput) -> None:
+        """Upload the output; what stands beside it is not worth a failure."""
+        free = self._clear_object(target)
+        target.publish()
+        if not free or self.meta is None:
+            return
+        try:
+            self.meta.commit()
+            target.put_beside(SUFFIX, self.meta.path)
+        except StoreError as error:
+            self.notes += (f"{self.meta_path} could not be written: {error}",)
+            self.meta = None
+
+    def _clear_object(self, target: StoreOutput) -> bool:
+        """Remove the object that tells of an earlier output; whether its name is free now."""
+        try:
+            there = target.begins_beside(SUFFIX, len(BEGINS))
+            if there is None:
+                return True
+            if there != BEGINS:
+                self.notes += (
+                    f"{self.meta_path} is not daskmr's, and was left as it is: it does not tell of "
+                    "this output",
+                )
+                self.meta = None
+                return False
+            target.remove_beside(SUFFIX)
+        except StoreError as error:
+            self.notes += (f"{self.meta_path} may tell of an earlier output: {error}",)
+        return True
+
+    def discard(self) -> None:
+        """Remove what was not put in place."""
+        for file in (self.bad, self.meta):
+            if file is not None:
+                file.discard()

@@ -1,0 +1,44 @@
+"""What a shell offers for the value of an option; click does the rest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+__all__ = ["complete_clusters", "complete_files", "complete_folders"]
+
+
+def complete_files(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Leave the completion of a path to the shell, which does it best."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="file")]
+
+
+def complete_folders(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """The same for a folder."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="dir")]
+
+
+def complete_clusters(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """The names of the clusters that are packaged; else a file."""
+    from importlib import resources
+
+    from click.shell_completion import CompletionItem
+
+    files = resources.files("daskmr").joinpath("clusters").iterdir()
+    names = sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
+    found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+    return found or complete_files(context, parameter, incomplete)

@@ -1,0 +1,381 @@
+"""What a run may take, from mapping a small sample of its input in this process for a few seconds.
+
+All of it is an estimate: the sample is small, one process has the machine to itself, and what it
+cannot see is left out.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import zstandard
+
+from daskmr.calls import combiner_of
+from daskmr.contexts import MapContext
+from daskmr.errors import TaskFailed
+from daskmr.failures import no_exit
+from daskmr.job import Job
+from daskmr.listing import InputFile
+from daskmr.memory import resident
+from daskmr.partition import Partition
+from daskmr.records import CorruptFileError
+from daskmr.runs import Fold, Spilling
+from daskmr.trial import Trial, read_records
+
+__all__ = ["Estimate", "Sample", "estimate", "map_sample", "spread"]
+
+_SLICES = 5  # files of the sample that share the time, if they are large
+_PATIENCE = 4  # times the time of the sample, after which one record takes too long
+_MOST_FILES = 2000
+_NO_LIMIT = 1 << 60
+_WORKER_BASE = 150_000_000  # bytes that a worker takes before it holds any data
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What mapping a few files has shown.
+
+    Attributes
+    ----------
+    files, bytes, records : int
+        What was mapped: files, their size as stored (of a part, in proportion), lines.
+    bad : Mapping[str, int]
+        Bad records by reason.
+    pairs : int
+        What `map` has written: pairs, or for a map-only job lines.
+    keys : int
+        Distinct keys among them.
+    text_bytes : int
+        Bytes that a map-only job has written.
+    seconds : float
+        What it took.
+    held, packed : int
+        Bytes that its pairs take in memory, as estimated, and that they, or the lines of a map-only
+        job, take on disk, compressed.
+    growth : float
+        How the memory grows with the input: 1 is in proportion, 0 not at all.
+    beside : int
+        Bytes by which the process has grown beside.
+    corrupt : tuple of str
+        What is wrong with files that are damaged.
+    failure, details : str
+        Why `map` failed, and the user's own traceback; "" when it did not.
+    """
+
+    files: int = 0
+    bytes: int = 0
+    records: int = 0
+    bad: Mapping[str, int] = field(default_factory=dict)
+    pairs: int = 0
+    keys: int = 0
+    text_bytes: int = 0
+    seconds: float = 0.0
+    held: int = 0
+    packed: int = 0
+    growth: float = 1.0
+    beside: int = 0
+    corrupt: tuple[str, ...] = ()
+    failure: str = ""
+    details: str = ""
+
+    @property
+    def bad_records(self) -> int:
+        """Number of bad records."""
+        return sum(self.bad.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What the whole run may take.
+
+    Attributes
+    ----------
+    records, pairs : int
+        Lines, and what `map` writes for them.
+    map_seconds : float or None
+        Time to map on all workers; ``None`` where their number is not known.
+    worker_seconds : float
+        Time that one worker would take to map.
+    memory : int
+        Bytes that a worker process holds while it maps.
+    spilled : int
+        Bytes that the mappers write to the work dir.
+    output : int or None
+        Bytes of the output, uncompressed, of a map-only job.
+    """
+
+    records: int
+    pairs: int
+    map_seconds: float | None
+    worker_seconds: float
+    memory: int
+    spilled: int
+    output: int | None = None
+
+
+def spread(count: int) -> Iterator[int]:
+    """Give the numbers below `count` so that the first few are spread over all of them.
+
+    >>> list(spread(6))
+    [0, 4, 2, 1, 5, 3]
+    """
+    bits = max(1, (count - 1).bit_length())
+    for number in range(1 << bits):
+        mirrored = int(f"{number:0{bits}b}"[::-1], 2)
+        if mirrored < count:
+            yield mirrored
+
+
+def map_sample(
+    job: Job,
+    files: Sequence[tuple[InputFile, str]],
+    seconds: float,
+    *,
+    buckets: int = 1,
+    combine_size: int = 50,
+    max_record_bytes: int = 1 << 30,
+) -> Sample:
+    """Map files from all over the input, or the first part of them, until the time is over.
+
+    Parameters
+    ----------
+    job : Job
+    files : sequence of (InputFile, str)
+        The input as far as it is on this machine, each with its local path.
+    seconds : float
+        How long to map.
+    buckets : int
+        Buckets of the run, by which pairs are cut before they are compressed.
+    combine_size, max_record_bytes : int
+        The settings of these names.
+    """
+    sampling = _Sampling(job, seconds, buckets, combine_size, max_record_bytes)
+    failure, details = "", ""
+    with job.activate(), no_exit(), _alarm(_PATIENCE * seconds) as rung:
+        try:
+            sampling.run(files)
+        except TaskFailed as error:
+            failure, details = error.message, error.details
+        except OSError as error:
+            reason = error.strerror or error
+            failure = f"The input file {sampling.place} cannot be read: {reason}."
+        except _TimeIsUp:
+            failure = "late"
+    if rung and failure:
+        details = ""
+        failure = (
+            f"map took more than {_PATIENCE * seconds:g} s at {sampling.place}, line "
+            f"{sampling.line}, and was stopped there."
+        )
+    return sampling.sample(failure, details)
+
+
+class _TimeIsUp(BaseException):
+    """The alarm; not an ``Exception``, which a script may catch."""
+
+
+@contextmanager
+def _alarm(seconds: float) -> Iterator[list[None]]:
+    """Stop a record that takes for ever, where there can be an alarm; the list tells that it rang."""
+    rung: list[None] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield rung
+        return
+
+    def ring(signum: int, frame: object) -> None:
+        rung.append(None)
+        raise _TimeIsUp
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 0.1)  # again, should the script swallow it
+    try:
+        yield rung
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+class _Sampling:
+    """A sample on its way."""
+
+    def __init__(
+        self, job: Job, seconds: float, buckets: int, combine_size: int, max_record_bytes: int
+    ) -> None:
+        self.place, self.line = "", 0
+        self._seconds = seconds
+        self._max_record_bytes = max_record_bytes
+        self._resident = self._most = resident()
+        self._trial = Trial(job)
+        self._fold = None
+        if isinstance(self._trial.context, MapContext):
+            spilling = Spilling("", _NO_LIMIT, buckets, 1)
+            groups = self._trial.context.groups
+            self._fold = Fold(groups, spilling, combiner_of(job), combine_size)
+        self._files = self._bytes = self._records = self._pairs = self._text = self._packed = 0
+        self._bad: Counter[str] = Counter()
+        self._corrupt: list[str] = []
+        self._started = time.perf_counter()
+        self._half: tuple[int, int] | None = None  # bytes mapped, bytes held, half-way
+
+    def run(self, files: Sequence[tuple[InputFile, str]]) -> None:
+        for count, number in enumerate(spread(len(files))):
+            if count >= _MOST_FILES or self._elapsed() > self._seconds:
+                return
+            file, path = files[number]
+            try:
+                self._map_file(file, path)
+            except CorruptFileError as error:
+                self._corrupt.append(str(error))
+            if self._half is None and self._elapsed() > self._seconds / 2:
+                self._note_half()
+
+    def _elapsed(self) -> float:
+        return time.perf_counter() - self._started
+
+    def _map_file(self, file: InputFile, path: str) -> None:
+        self.place = path
+        dims, end = list(file.dims), self._elapsed() + self._seconds / _SLICES
+        with open(path, "rb", buffering=0) as stream:
+            for number, line in read_records(stream, self._max_record_bytes):
+                self.line = number
+                bad = self._trial.map(path, dims, number, line)
+                self._records += 1
+                if bad is not None:
+                    self._bad[bad.reason] += 1
+                if len(self._trial.pending) >= (self._fold.batch if self._fold else 1000):
+                    self._flush()
+                if self._elapsed() > end:
+                    self._bytes += min(stream.tell(), file.size)
+                    break
+            else:
+                self._bytes += file.size
+        self._files += 1
+        self._flush()
+        self._most = max(self._most, resident())
+
+    def _flush(self) -> None:
+        pending, context = self._trial.pending, self._trial.context
+        self._pairs += len(pending)
+        if self._fold is not None and isinstance(context, MapContext):
+            self._fold.settle(pending, context.large)
+            context.large.clear()
+        elif pending:
+            text = "".join(pending).encode("utf-8", "surrogatepass")
+            self._text += len(text)
+            self._packed += _compressed(text)
+        context.hurry.clear()
+        pending.clear()
+
+    def _note_half(self) -> None:
+        if self._fold is not None:
+            self._half = self._bytes, self._fold.held()
+
+    def sample(self, failure: str, details: str) -> Sample:
+        """Sum up."""
+        seconds = self._elapsed()
+        held, packed, keys = 0, self._packed, 0
+        growth = 1.0
+        if self._fold is not None and not failure:
+            keys = len(self._trial.groups)
+            runs = self._fold.finish()
+            held = self._fold.held()
+            growth = _growth(self._half, (self._bytes, held))
+            chunks = [chunk for run in runs for chunk in run.chunks]
+            packed = sum(_compressed(chunk) for chunk in chunks if isinstance(chunk, bytes))
+        return Sample(
+            files=self._files,
+            bytes=self._bytes,
+            records=self._records,
+            bad=dict(self._bad),
+            pairs=self._pairs,
+            keys=keys,
+            text_bytes=self._text,
+            seconds=seconds,
+            held=held,
+            packed=packed,
+            growth=growth,
+            beside=max(0, self._most - self._resident - held),
+            corrupt=tuple(self._corrupt),
+            failure=failure,
+            details=details,
+        )
+
+
+def _compressed(data: bytes) -> int:
+    return len(zstandard.ZstdCompressor(level=1).compress(data))
+
+
+def _growth(half: tuple[int, int] | None, whole: tuple[int, int]) -> float:
+    """How memory grows, as the exponent of the input.
+
+    >>> _growth((100, 50), (200, 100)), _growth((100, 50), (200, 50)), _growth(None, (1, 1))
+    (1.0, 0.0, 1.0)
+    """
+    if half is None or not 0 < half[0] < whole[0] or half[1] <= 0 or whole[1] <= 0:
+        return 1.0
+    exponent = math.log(whole[1] / half[1]) / math.log(whole[0] / half[0])
+    return min(1.0, max(0.0, exponent))
+
+
+def estimate(
+    sample: Sample,
+    plan: Sequence[Partition],
+    *,
+    workers: int | None,
+    spill_bytes: int,
+    grouped: bool,
+) -> Estimate | None:
+    """Say what the whole may take; ``None`` where the sample tells nothing.
+
+    Parameters
+    ----------
+    sample : Sample
+    plan : sequence of Partition
+    workers : int or None
+        Processes that map at the same time; ``None`` is not known.
+    spill_bytes : int
+        The setting of this name.
+    grouped : bool
+        The job has a `reduce`.
+
+    Examples
+    --------
+    >>> files = tuple(InputFile(f"{n}.gz", 1_000_000, ()) for n in range(4))
+    >>> sample = Sample(files=1, bytes=1_000_000, records=500, pairs=500, seconds=2.0)
+    >>> plan = [Partition(0, files, 4_000_000)]
+    >>> estimate(sample, plan, workers=2, spill_bytes=64 << 20, grouped=True).map_seconds
+    8.0
+    """
+    if not sample.bytes or sample.failure:
+        return None
+    sizes = [sum(file.size for file in partition.files) for partition in plan]
+    times = [sample.seconds * size / sample.bytes for size in sizes]
+    share = sum(sizes) / sample.bytes
+    shared = None if workers is None else max(sum(times) / workers, max(times))
+    held = [_held(sample, size) for size in sizes]
+    allowance = Spilling("", spill_bytes, 1, max(1, len(plan))).allowance
+    spilled = sum(size for size in held if size > allowance) * sample.packed / (sample.held or 1)
+    output = None if grouped else int(sample.text_bytes * share)
+    if output is not None and output > spill_bytes:
+        spilled = sample.packed * share
+    return Estimate(
+        records=round(sample.records * share),
+        pairs=round(sample.pairs * share),
+        map_seconds=shared,
+        worker_seconds=sum(times),
+        memory=int(_WORKER_BASE + min(max(held), spill_bytes) + sample.beside),
+        spilled=int(spilled),
+        output=output,
+    )
+
+
+def _held(sample: Sample, size: int) -> float:
+    """What the pairs of `size` bytes of input take in memory."""
+    return sample.held * math.pow(size / sample.bytes, sample.growth)

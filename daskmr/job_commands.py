@@ -1,0 +1,272 @@
+"""The commands ``daskmr plan``, ``check`` and ``new``, which come before a run."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from daskmr.completion import complete_files
+from daskmr.errors import JobError
+from daskmr.options import GroupedCommand, job_options, option_of
+
+if TYPE_CHECKING:
+    from daskmr.plan_text import Paint
+
+__all__ = ["ListingLine", "check", "new", "plan", "repeated"]
+
+_TITLE = 12  # columns that the titles take
+_STYLES: dict[str, dict[str, Any]] = {
+    "title": {"bold": True},
+    "faint": {"fg": "blue"},
+    "warning": {"fg": "yellow"},
+}
+_RUN_ONLY = (  # they change nothing that a plan tells
+    "delete_data",
+    "file_timeout",
+    "max_bad_records",
+    "profile",
+    "quiet",
+    "skip_corrupt_files",
+    "skip_missing",
+    "skip_poison_files",
+)
+
+_SAMPLE = ("limit_files", "sample", "sample_by", "seed", "earlier")  # a check reads one file
+
+OnListing = Callable[[int, int], object]
+
+
+def repeated(
+    context: click.Context, script: str | None, options: dict[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """Fill in what an earlier run was given, where one is to be run again."""
+    path = options["earlier"]
+    if path is None:
+        if script is None:
+            raise click.UsageError("Missing argument 'SCRIPT'.", context)
+        return script, options
+    from daskmr.rerun import repeat
+
+    sources = map(context.get_parameter_source, options)
+    given = [
+        name
+        for name, source in zip(options, sources, strict=True)
+        if source is click.core.ParameterSource.COMMANDLINE
+    ]
+    script, options, meta = repeat(path, script, options, given)
+    return script, {**options, "earlier": meta}
+
+
+def _choice(options: dict[str, Any]) -> Any:
+    from daskmr.sampling import Choice
+
+    names = ("only", "limit_files", "sample", "seed", "sample_by")
+    only, *rest = (options[name] for name in names)
+    return Choice(tuple(only), *rest)
+
+
+# --- plan ---------------------------------------------------------------------------------------
+
+
+@click.command(cls=GroupedCommand, short_help="Say what a run would do, without doing it.")
+@click.argument("script", type=click.Path(), required=False, metavar="SCRIPT")
+@job_options(hidden=_RUN_ONLY)
+@option_of("What is shown", "--json", "as_json", is_flag=True, help="Write one JSON object.")
+@option_of(
+    "What is shown",
+    "--estimate/--no-estimate",
+    default=True,
+    show_default=True,
+    help="Map a small sample for a few seconds, to estimate time and memory.",
+)
+def plan(
+    stdout: IO[bytes],
+    on_listing: OnListing | None,
+    script: str | None,
+    as_json: bool,
+    estimate: bool,
+    **options: Any,
+) -> None:
+    """Say what a run of the job SCRIPT would do: it fetches nothing, and writes no output.
+
+    It takes the options of run, and says what would be read, what is in the cache and what would be
+    fetched, how the work is cut, and which values of the filter match nothing.
+    """
+    import json
+
+    from daskmr.plan_text import render
+    from daskmr.planner import make_plan
+    from daskmr.planning import as_json as convert
+
+    script, options = repeated(click.get_current_context(), script, options)
+    names = ("data_dir", "input_filter", "output", "inline", "aws_key", "aws_secret_key")
+    made = make_plan(
+        script,
+        **{name: options[name] for name in names},
+        estimating=estimate,
+        choice=_choice(options),
+        on_listing=on_listing,
+        **_settings(options),
+    )
+    text = json.dumps(convert(made), indent=2) if as_json else render(made, _paint(stdout))
+    _write(stdout, f"{text}\n")
+    if made.sample is not None and made.sample.details and not as_json:
+        click.echo(f"\n{made.sample.details.rstrip()}", err=True)
+
+
+def _settings(options: dict[str, Any]) -> dict[str, Any]:
+    """Those of the options that are settings."""
+    from daskmr.config import Config
+
+    return {name: options[name] for name in options if name in Config.__dataclass_fields__}
+
+
+# --- check --------------------------------------------------------------------------------------
+
+
+@click.command(cls=GroupedCommand, short_help="Try a job script over a few records.")
+@click.argument("script", type=click.Path())
+@job_options("Input", "A bucket", hidden=(*_SAMPLE, "cache_max", "skip_missing"))
+@click.option(
+    "-n",
+    "--records",
+    metavar="RECORDS",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="How many records to map.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Show the whole traceback of a failure.")
+def check(
+    stdout: IO[bytes],
+    on_listing: OnListing | None,
+    script: str,
+    data_dir: str | None,
+    input_filter: str | None,
+    records: int,
+    **options: Any,
+) -> None:
+    """Try the job SCRIPT over a few records, in this process, and show what it does.
+
+    It is loaded, and its functions are looked at. With --data-dir or --bucket, the first records of
+    the input are mapped, and what they give is combined and reduced.
+    """
+    from daskmr.checking import check_script
+
+    paint = _paint(stdout)
+
+    def say(title: str, text: str) -> None:
+        style = "warning" if title == "warning" else "title"
+        line = f"{title:{_TITLE}}{text}".rstrip()
+        shown = (
+            line if style == "warning" else f"{paint(f'{title:{_TITLE}}', style)}{text}".rstrip()
+        )
+        _write(stdout, f"{paint(line, style) if style == 'warning' else shown}\n")
+
+    check_script(
+        script,
+        say,
+        data_dir=data_dir,
+        input_filter=input_filter,
+        records=records,
+        only=options["only"],
+        aws_key=options["aws_key"],
+        aws_secret_key=options["aws_secret_key"],
+        on_listing=on_listing,
+        **_settings(options),
+    )
+
+
+# --- new ----------------------------------------------------------------------------------------
+
+
+@click.command(cls=GroupedCommand, short_help="Write a job script to begin with.")
+@click.argument("script", type=click.Path())
+@click.option(
+    "--filter",
+    "filter_path",
+    metavar="FILE",
+    shell_complete=complete_files,
+    help="Write a filter too, which allows everything.",
+)
+@click.option(
+    "--schema", metavar="FILE", shell_complete=complete_files, help="JSON schema of the layout."
+)
+@click.option("--force", is_flag=True, help="Replace what is there.")
+def new(
+    stdout: IO[bytes],
+    on_listing: OnListing | None,
+    script: str,
+    filter_path: str | None,
+    schema: str | None,
+    force: bool,
+) -> None:
+    """Write a job SCRIPT to begin with: it works as it stands, and says what may be changed."""
+    from daskmr.config import load_config
+    from daskmr.schema import load_layout
+    from daskmr.starter import filter_text, script_text, write_files
+
+    if not script.endswith(".py"):
+        raise click.BadParameter(f"{script!r} must end in .py.", param_hint="SCRIPT")
+    names = load_layout(load_config(schema=schema).schema).field_names
+    texts = {script: script_text(script, names)}
+    if filter_path is not None:
+        texts[filter_path] = filter_text(names)
+    write_files(texts, force)
+    given = f" -f {shlex.quote(filter_path)}" if filter_path is not None else ""
+    _write(
+        stdout,
+        f"{' and '.join(texts)} written. Try it:\n\n"
+        "  daskmr sample-data data\n"
+        f"  daskmr check {shlex.quote(script)} -d data{given}\n"
+        f"  daskmr run {shlex.quote(script)} -d data{given}\n",
+    )
+
+
+# --- what is shown ------------------------------------------------------------------------------
+
+
+def _paint(stdout: IO[bytes]) -> Paint:
+    """Colours on a terminal, unless NO_COLOR is set to something (https://no-color.org)."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    if plain or not stdout.isatty():
+        return lambda text, style: text
+    return lambda text, style: click.style(text, **_STYLES[style])
+
+
+def _write(stdout: IO[bytes], text: str) -> None:
+    try:
+        stdout.write(text.encode("utf-8", "backslashreplace"))
+        stdout.flush()
+        return
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        reason = error.strerror
+    raise JobError(f"Standard output cannot be written: {reason}.")
+
+
+class ListingLine:
+    """Shows how far a listing is, on a line of the terminal that what comes next replaces."""
+
+    def __init__(self) -> None:
+        self._shown = False
+
+    def __call__(self, prefixes: int, files: int) -> None:
+        self._show(f"listing: {files:,} files in {prefixes:,} prefixes")
+        self._shown = True
+
+    def clear(self) -> None:
+        if self._shown:
+            self._show("")
+
+    def _show(self, text: str) -> None:
+        with suppress(OSError):  # nobody may be there to be told
+            sys.stderr.write(f"\r{text}\x1b[K")
+            sys.stderr.flush()

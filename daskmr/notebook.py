@@ -1,0 +1,147 @@
+"""A result as a notebook, or an interactive session, shows it: figures, and the first rows."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Protocol
+
+from daskmr.failures import shortened
+from daskmr.units import counted, format_bytes, format_seconds
+
+__all__ = ["Outcome", "as_html", "as_text"]
+
+_ROWS = 10  # of the result that are shown
+_REASONS = 5
+_LONGEST = 80  # characters of a key or a value
+_CELL = "text-align: left; vertical-align: top"
+
+
+class Outcome(Protocol):
+    """What is shown of a `daskmr.Result`."""
+
+    output: str | None
+    files: int
+    bytes: int
+    records: int
+    bad_records: int
+    bad_reasons: Mapping[str, int]
+    bad_records_path: str | None
+    skipped_count: int
+    corrupt: tuple[tuple[str, str], ...]
+    key_count: int
+    lines: int
+    output_bytes: int
+    spilled: int
+    timings: dict[str, float]
+    poisoned: tuple[tuple[str, str], ...]
+    missing: tuple[tuple[str, str], ...]
+    fetched: int
+    fetched_bytes: int
+    cached: int
+    cached_bytes: int
+    notes: tuple[str, ...]
+
+
+def as_text(result: Outcome) -> str:
+    """Write one line, however much the result holds."""
+    where = "in memory" if result.output is None else f"to {result.output}"
+    return (
+        f"<Result: {counted(result.records, 'record')} in {counted(result.files, 'file')}, "
+        f"{counted(result.bad_records, 'bad record')}; {counted(result.lines, 'line')} {where}; "
+        f"{format_seconds(result.timings.get('total', 0.0))}>"
+    )
+
+
+def as_html(result: Outcome, rows: Iterable[Any] | None) -> str:
+    """Write a table of figures, and one of the first rows.
+
+    Parameters
+    ----------
+    result : Outcome
+    rows : iterable or None
+        What iterating over the result gives; ``None`` where it has an output file.
+    """
+    body = "".join(_row(title, text) for title, text in _figures(result))
+    table = f"<table><caption><b>daskmr result</b></caption><tbody>{body}</tbody></table>"
+    return table if rows is None else table + _first_rows(list(islice(rows, _ROWS)), result.lines)
+
+
+def _row(title: str, text: str) -> str:
+    return f'<tr><th style="{_CELL}">{_escape(title)}</th><td style="{_CELL}">{_escape(text)}</td></tr>'
+
+
+def _escape(text: str) -> str:
+    return html.escape(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+
+
+def _figures(result: Outcome) -> Iterator[tuple[str, str]]:
+    yield (
+        "read",
+        f"{counted(result.records, 'record')} in {counted(result.files, 'file')}, "
+        f"{format_bytes(result.bytes)} as stored",
+    )
+    yield "wrote", _describe_output(result)
+    phases = (f"{name} {t:.1f}" for name, t in result.timings.items() if name != "total")
+    total = format_seconds(result.timings.get("total", 0.0))
+    yield "time", f"{total} ({', '.join(phases)})"
+    if result.fetched or result.cached:
+        yield (
+            "fetched",
+            f"{counted(result.fetched, 'object')}, {format_bytes(result.fetched_bytes)}",
+        )
+        yield "cached", f"{counted(result.cached, 'object')}, {format_bytes(result.cached_bytes)}"
+    if result.spilled:
+        yield "spilled", format_bytes(result.spilled)
+    yield from _left_out(result)
+
+
+def _describe_output(result: Outcome) -> str:
+    keys = f" for {counted(result.key_count, 'key')}" if result.key_count else ""
+    lines = f"{counted(result.lines, 'line')}{keys}"
+    if result.output is None:
+        return f"{lines}, to iterate over"
+    size = f", {format_bytes(result.output_bytes)}" if result.output_bytes else ""
+    return f"{lines} to {result.output}{size}"
+
+
+def _left_out(result: Outcome) -> Iterator[tuple[str, str]]:
+    if result.skipped_count:
+        yield "not in the layout", f"{result.skipped_count:,} files or directories"
+    for title, files in (
+        ("corrupt, left out", result.corrupt),
+        ("killed their worker, left out", result.poisoned),
+        ("missing, left out", result.missing),
+    ):
+        if files:
+            yield title, counted(len(files), "file")
+    for note in result.notes:
+        yield "note", note
+    yield "bad records", f"{result.bad_records:,}"
+    for reason, count in islice(result.bad_reasons.items(), _REASONS):
+        yield "", f"{count:,} x {reason}"
+    if result.bad_records_path is not None:
+        yield "", f"saved in {result.bad_records_path}"
+
+
+def _first_rows(rows: Sequence[Any], lines: int) -> str:
+    if not rows:
+        return ""
+    pairs = all(isinstance(row, tuple) and len(row) == 2 for row in rows)
+    head = "<thead><tr><th>key</th><th>value</th></tr></thead>" if pairs else ""
+    body = "".join(f"<tr>{_cells(row, pairs)}</tr>" for row in rows)
+    more = f"<caption>the first {len(rows):,} of {lines:,}</caption>" if lines > len(rows) else ""
+    return f"<table>{more}{head}<tbody>{body}</tbody></table>"
+
+
+def _cells(row: Any, pairs: bool) -> str:
+    values = row if pairs else (row,)
+    return "".join(f'<td style="{_CELL}">{_escape(_show(value))}</td>' for value in values)
+
+
+def _show(value: Any) -> str:
+    """Text as it is, anything else as Python writes it."""
+    if isinstance(value, str):
+        return value if len(value) <= _LONGEST else f"{value[: _LONGEST - 3]}..."
+    return shortened(value, _LONGEST)

@@ -1,0 +1,215 @@
+"""A plan as a person reads it: aligned, the warnings last, where they are seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from daskmr.planning import Amount, DimensionFigures, Disk, Plan, Unmatched
+from daskmr.units import counted, format_bytes, format_seconds
+
+__all__ = ["Paint", "render"]
+
+Paint = Callable[[str, str], str]
+"""Colours a text in a style of ``"title"``, ``"faint"`` or ``"warning"``, or leaves it as it is."""
+
+_TITLE = 12  # columns that the titles take
+_LONGEST_VALUE = 40
+_BAR = 20
+
+
+def render(plan: Plan, paint: Paint) -> str:
+    """Write a plan, to be shown in a terminal or kept in a file."""
+    blocks = [
+        _head(plan),
+        _input(plan),
+        _values(plan, paint),
+        _work(plan),
+        _costs(plan),
+        _estimate(plan),
+    ]
+    lines: list[str] = []
+    for block in blocks:
+        rows = list(block)
+        if rows:
+            lines += [*([""] if lines else []), *(_line(row, paint) for row in rows)]
+    warnings = [*map(_explain_unmatched, plan.unmatched), *plan.warnings]
+    if warnings:
+        lines.append("")
+        lines += [paint(f"{'warning':{_TITLE}}{text}", "warning") for text in warnings]
+    lines += [f"{'note':{_TITLE}}{text}" for text in plan.notes]
+    text = "\n".join(lines)  # with names of files in any encoding
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+_Row = tuple[str, str] | str  # a title and a text, or a line as it is
+
+
+def _line(row: _Row, paint: Paint) -> str:
+    if isinstance(row, str):
+        return row
+    title, text = row
+    return f"{paint(f'{title:{_TITLE}}', 'title')}{text}"
+
+
+def _head(plan: Plan) -> Iterator[_Row]:
+    where = " and ".join(place for place in (plan.data_dir, plan.bucket) if place)
+    yield "plan", f"{plan.script} over {where}"
+    if plan.input_filter is not None:
+        yield "filter", plan.input_filter
+    yield "output", "standard output" if plan.output == "-" else plan.output
+
+
+def _input(plan: Plan) -> Iterator[_Row]:
+    yield (
+        "input",
+        f"{_amount(plan.files)}, some {format_bytes(plan.text_bytes)} uncompressed",
+    )
+    if plan.bucket is not None:
+        if plan.local.files:
+            yield "", f"{_amount(plan.local)} in the data dir"
+        yield "", f"{_amount(plan.cached)} in the cache"
+        yield "", f"{_amount(plan.to_fetch)} to fetch"
+    if plan.skipped:
+        yield "", f"{plan.skipped:,} files or directories are not in the layout, and skipped"
+
+
+def _amount(amount: Amount) -> str:
+    return f"{counted(amount.files, 'file')}, {format_bytes(amount.bytes)}"
+
+
+def _values(plan: Plan, paint: Paint) -> Iterator[_Row]:
+    rows = [row for dimension in plan.dimensions for row in _dimension(dimension, plan.files)]
+    name = max(len(row[0]) for row in rows)
+    files = max(len("files"), *(len(row[1]) for row in rows))
+    size = max(len("size"), *(len(row[2]) for row in rows))
+    head = f"{'values':{name}}  {'files':>{files}}  {'size':>{size}}  share"
+    yield paint(head, "title")
+    for label, count, taken, share in rows:
+        if not count:
+            yield label
+            continue
+        text = f"{label:{name}}  {count:>{files}}  {taken:>{size}}  {share:>6.1%}"
+        yield f"{text}  {paint(_bar(share), 'faint')}".rstrip()
+
+
+_ValueRow = tuple[str, str, str, float]  # label, files, size, share
+
+
+def _dimension(dimension: DimensionFigures, all_files: Amount) -> Iterator[_ValueRow]:
+    about = counted(dimension.distinct, "value")
+    if dimension.distinct > len(dimension.values):
+        about += f", {_short(dimension.first)} to {_short(dimension.last)}"
+    yield f"{dimension.name}: {about}", "", "", 0.0
+    parts = [(_short(each.value), each.files, each.bytes) for each in dimension.values]
+    others = dimension.distinct - len(dimension.values)
+    if others:
+        parts.append((f"({others:,} others)", dimension.others.files, dimension.others.bytes))
+    for label, files, size in parts:
+        share = size / all_files.bytes if all_files.bytes else files / max(1, all_files.files)
+        yield f"  {label}", f"{files:,}", format_bytes(size), share
+
+
+def _short(value: str) -> str:
+    text = value if value.isprintable() else repr(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 3]}..."
+
+
+def _bar(share: float) -> str:
+    return "█" * round(_BAR * share)
+
+
+def _work(plan: Plan) -> Iterator[_Row]:
+    cut = plan.partitions
+    yield (
+        "partitions",
+        f"{cut.count:,}, of {format_bytes(cut.bytes_min)} to {format_bytes(cut.bytes_max)}, "
+        f"the median {format_bytes(cut.bytes_median)}",
+    )
+    yield "", f"the largest file: {format_bytes(cut.largest_file_bytes)}, {cut.largest_file}"
+    if plan.reducing is None:
+        yield "reducers", "none: the job has no reduce, and map writes the output"
+    else:
+        reducers, buckets = plan.reducing.reducers, plan.reducing.buckets
+        yield "reducers", f"{counted(reducers, 'task')}, for {counted(buckets, 'bucket')} of keys"
+    workers = "those of the cluster" if plan.workers is None else f"{plan.workers:,}"
+    yield "workers", workers
+
+
+def _costs(plan: Plan) -> Iterator[_Row]:
+    if plan.requests is not None:
+        asked = plan.requests
+        heads = f" and {asked.head:,} HEAD" if asked.head else ""
+        yield (
+            "requests",
+            f"{asked.listing:,} listed the bucket just now; {asked.get:,} GET{heads} to come",
+        )
+    for number, disk in enumerate(plan.disks):
+        yield "" if number else "disk", _describe_disk(disk)
+
+
+def _describe_disk(disk: Disk) -> str:
+    parts = [f"{format_bytes(disk.free)} free in {disk.path}"]
+    if disk.fetched:
+        parts.append(f"{format_bytes(disk.fetched)} would be fetched")
+    if disk.spilled:
+        parts.append(f"some {format_bytes(disk.spilled)} spilled for a time")
+    return "; ".join(parts)
+
+
+def _estimate(plan: Plan) -> Iterator[_Row]:
+    sample, estimate = plan.sample, plan.estimate
+    if sample is None or estimate is None:
+        yield "estimate", f"none: {plan.no_estimate}"
+        return
+    part = Amount(sample.files, sample.bytes)
+    what = "all of it" if part == plan.files else _amount(part)
+    yield (
+        "estimate",
+        f"a rough one, from mapping {what} for {format_seconds(sample.seconds)} in this process",
+    )
+    yield "  time", _describe_time(plan)
+    yield "  memory", f"{format_bytes(estimate.memory)} a worker, while it maps"
+    what = "pairs" if plan.reducing is not None else "lines"
+    yield "  records", f"{_round(estimate.records)}, and {_round(estimate.pairs)} {what} from map"
+    if sample.bad_records:
+        share = sample.bad_records / max(1, sample.records)
+        reasons = ", ".join(_by_count(sample.bad))
+        yield "  bad", f"{share:.2%} of the records: {reasons}"
+    if estimate.output is not None:
+        yield "  output", f"{format_bytes(estimate.output)}, uncompressed"
+
+
+def _by_count(bad: object) -> Sequence[str]:
+    assert isinstance(bad, dict)
+    return [reason for reason, _ in sorted(bad.items(), key=lambda item: (-item[1], item[0]))][:3]
+
+
+def _describe_time(plan: Plan) -> str:
+    estimate = plan.estimate
+    assert estimate is not None
+    one = format_seconds(estimate.worker_seconds)
+    rest = "starting" if not plan.to_fetch.files else "starting, fetching"
+    rest += ", merging and reducing" if plan.reducing is not None else " and writing"
+    if estimate.map_seconds is None:
+        return f"{one} of one worker's time to map; {rest} not counted"
+    workers = counted(plan.workers or 0, "worker")
+    return f"{format_seconds(estimate.map_seconds)} to map with {workers}; {rest} not counted"
+
+
+def _round(count: int) -> str:
+    """Write a count that is no more than estimated.
+
+    >>> _round(123_456), _round(7)
+    ('123,000', '7')
+    """
+    digits = len(str(count))
+    return f"{round(count, min(0, 3 - digits)):,}"
+
+
+def _explain_unmatched(one: Unmatched) -> str:
+    text = f"dimension {one.position} ({one.dimension}): no file has {one.value!r}"
+    if one.similar:
+        return f"{text}; did you mean {' or '.join(map(repr, one.similar))}?"
+    if one.existing:
+        return f"{text}; existing there: {', '.join(map(repr, one.existing))}"
+    return text

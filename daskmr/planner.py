@@ -1,0 +1,335 @@
+"""Making a plan: what a run would read, fetch and write, found out without doing it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dask.system import CPU_COUNT
+
+from daskmr.cache import State
+from daskmr.checking import find_misspelt
+from daskmr.config import Config, load_config
+from daskmr.credentials import given
+from daskmr.deploy import load_deployment
+from daskmr.errors import InputError, NothingMatchedError
+from daskmr.estimating import Estimate, Sample, estimate, map_sample
+from daskmr.existing import choose
+from daskmr.inputs import Inputs, find_inputs
+from daskmr.job import Job, load_job
+from daskmr.listing import InputFile
+from daskmr.partition import Partition, count_buckets, estimate_bytes, plan_partitions
+from daskmr.pipeline import check_settings
+from daskmr.planning import (
+    Amount,
+    Balance,
+    Disk,
+    Plan,
+    Reducing,
+    Requests,
+    amount_of,
+    balance,
+    count_requests,
+    figures,
+    reducing,
+    unmatched,
+)
+from daskmr.sampling import EVERYTHING, Choice
+from daskmr.schema import Schema, load_schema
+from daskmr.stores import stores_closed
+from daskmr.units import format_bytes
+
+__all__ = ["make_plan"]
+
+_SAMPLE_SECONDS = 3.0
+_LEFT_OUT = "left out (--no-estimate)"
+_NOT_HERE = "none of the files is on this machine yet, and a plan fetches nothing"
+
+
+def make_plan(
+    script: Any,
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    input_filter: Any = None,
+    output: str = "-",
+    inline: bool = False,
+    estimating: bool = True,
+    sample_seconds: float = _SAMPLE_SECONDS,
+    choice: Choice = EVERYTHING,
+    aws_key: str | None = None,
+    aws_secret_key: str | None = None,
+    on_listing: Callable[[int, int], object] | None = None,
+    **options: Any,
+) -> Plan:
+    """Say what `daskmr.mapreduce` would do with the same arguments.
+
+    Nothing is fetched, and nothing is written but what was listed of a bucket, to its cache's
+    record.
+
+    Parameters
+    ----------
+    script, data_dir, input_filter, output, inline, aws_key, aws_secret_key, on_listing, **options
+        As `daskmr.mapreduce` takes them.
+    estimating : bool
+        Map a sample of what is on this machine, to estimate time and memory.
+    sample_seconds : float
+        How long to map it.
+    choice : Choice
+        Which part of the input the run would read.
+
+    Raises
+    ------
+    InputError
+        For what a run would refuse before any work; not for too little disk, which is in the plan.
+    NothingMatchedError
+        When the filter allows no file.
+    """
+    config = choose(load_config(**options), options, None, inline)
+    local = config.scheduler is None and config.cluster is None
+    check_settings(config, inline, local)
+    if config.cluster is not None:
+        load_deployment(config.cluster, config.clusters)
+    job = load_job(script)
+    schema = load_schema(input_filter, config.schema)
+    with given(aws_key, aws_secret_key, config.aws_profile), stores_closed():
+        inputs = find_inputs(data_dir, schema, config, on_listing, choice, to_read=False)
+        if not inputs.listing.files and not config.allow_empty:
+            raise NothingMatchedError(inputs.listing.explain_nothing())
+        planner = _Planner(job, config, schema, inputs, inline, local, choice)
+        return planner.plan(
+            script=os.fspath(script) if isinstance(script, str | os.PathLike) else job.name,
+            output=output,
+            data_dir=None if data_dir is None else os.fspath(data_dir),
+            input_filter=os.fspath(input_filter) if isinstance(input_filter, str) else None,
+            seconds=sample_seconds if estimating else None,
+        )
+
+
+@dataclass(slots=True)
+class _Planner:
+    """Gathers the figures."""
+
+    job: Job
+    config: Config
+    schema: Schema
+    inputs: Inputs
+    inline: bool
+    local: bool
+    choice: Choice = EVERYTHING
+    warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def files(self) -> tuple[InputFile, ...]:
+        return self.inputs.listing.files
+
+    @property
+    def workers(self) -> int | None:
+        if not self.local:
+            return None
+        return 1 if self.inline else self.config.num_mappers or CPU_COUNT
+
+    def plan(self, *, output: str, seconds: float | None, **names: Any) -> Plan:
+        """Gather them all."""
+        listing, source = self.inputs.listing, self.inputs.remote and self.inputs.remote.source
+        partitions = plan_partitions(self.files, self.config.partition_bytes)
+        state = self.inputs.state()
+        absent = self._absent(state)
+        sample, forecast, reason = self._estimate(partitions, absent, seconds)
+        spilled = forecast.spilled if forecast is not None else 0
+        local = amount_of(file for file in self.files if not file.is_remote)
+        whole, to_fetch = amount_of(self.files), amount_of(absent)
+        self.warnings += find_misspelt(self.job)
+        self._look_at_input(listing.files, balance(partitions))
+        self._look_at_output(output)
+        if self.choice.is_sample:
+            self.notes.append(f"a sample: {self.choice.describe(len(self.files))}")
+        self._look_at_room(state, spilled)
+        return Plan(
+            **names,
+            output=output,
+            bucket=source.url if source else None,
+            files=whole,
+            text_bytes=estimate_bytes(self.files),
+            local=local,
+            cached=Amount(
+                whole.files - local.files - to_fetch.files,
+                whole.bytes - local.bytes - to_fetch.bytes,
+            ),
+            to_fetch=to_fetch,
+            skipped=listing.skipped_count,
+            dimensions=figures(listing),
+            # Of a part of the input it cannot be told.
+            unmatched=unmatched(self.schema, listing) if self.choice == EVERYTHING else (),
+            partitions=balance(partitions),
+            reducing=self._reducing(),
+            workers=self.workers,
+            requests=self._requests(absent),
+            disks=self._disks(output, to_fetch.bytes, spilled),
+            sample=sample,
+            estimate=forecast,
+            no_estimate=reason,
+            warnings=tuple(self.warnings),
+            notes=(*self.inputs.notes, *self.notes),
+        )
+
+    def _absent(self, state: State | None) -> tuple[InputFile, ...]:
+        """What would be fetched."""
+        if state is not None:
+            return state.absent
+        return tuple(file for file in self.files if file.is_remote)
+
+    def _reducing(self) -> Reducing | None:
+        if self.job.reduce is None:
+            return None
+        workers = self.config.num_mappers or CPU_COUNT if self.local else None
+        return reducing(self.files, self.config.num_reducers, workers)
+
+    def _requests(self, absent: Sequence[InputFile]) -> Requests | None:
+        remote = self.inputs.remote
+        if remote is None or remote.offline:
+            return None
+        return count_requests(self.inputs.listings, absent, remote.source.protocol == "s3")
+
+    # --- the estimate ---------------------------------------------------------------------------
+
+    def _estimate(
+        self, partitions: Sequence[Partition], absent: Sequence[InputFile], seconds: float | None
+    ) -> tuple[Sample | None, Estimate | None, str]:
+        """Map a sample; else the reason why there is none."""
+        if seconds is None:
+            return None, None, _LEFT_OUT
+        here = list(self._on_this_machine({file.path for file in absent}))
+        if not here:
+            return None, None, _NOT_HERE if self.files else "there is nothing to map"
+        config = self.config
+        sample = map_sample(
+            self.job,
+            here,
+            seconds,
+            buckets=count_buckets(self.files, config.num_reducers),
+            combine_size=config.combine_size,
+            max_record_bytes=config.max_record_bytes,
+        )
+        self._look_at_sample(sample)
+        forecast = estimate(
+            sample,
+            partitions,
+            workers=self.workers,
+            spill_bytes=config.spill_bytes,
+            grouped=self.job.reduce is not None,
+        )
+        if forecast is None:
+            reason = "map failed on the sample" if sample.failure else "the sample has no data"
+            return sample, None, reason
+        self._look_at_memory(forecast)
+        return sample, forecast, ""
+
+    def _on_this_machine(self, absent: set[str]) -> Iterator[tuple[InputFile, str]]:
+        cache_root = self.inputs.remote and self.inputs.remote.cache_root
+        for file in self.files:
+            if not file.is_remote:
+                yield file, os.path.join(self.inputs.root, file.path)
+            elif cache_root and file.path not in absent:
+                yield file, os.path.join(cache_root, file.path)
+
+    # --- what is worth a word -------------------------------------------------------------------
+
+    def _look_at_input(self, files: Sequence[InputFile], cut: Balance) -> None:
+        names = self.schema.layout.field_names
+        for position, dimension in enumerate(self.schema.dimensions):
+            label = dimension.field_name
+            if label != names[position] and label in names:
+                self.warnings.append(
+                    f"dimension {position + 1} of the filter is called {label}, and in the layout "
+                    f"{names[position]}: the order counts, not the name"
+                )
+        if not files:
+            self.warnings.append("nothing matches, and the output would be empty (--allow-empty)")
+        elif cut.is_uneven and cut.bytes_max > self.config.partition_bytes:
+            self.notes.append(
+                f"the largest partition, with {format_bytes(cut.bytes_max)}, may be the last to "
+                "end, as no file is split"
+            )
+
+    def _look_at_sample(self, sample: Sample) -> None:
+        if sample.failure:
+            self.warnings.append(f"the run would fail: {sample.failure}")
+        for corrupt in sample.corrupt[:3]:
+            self.warnings.append(
+                f"{corrupt} The run would leave it out whole (--skip-corrupt-files)"
+                if self.config.skip_corrupt_files
+                else f"{corrupt} The run would fail, without --skip-corrupt-files"
+            )
+
+    def _look_at_memory(self, forecast: Estimate) -> None:
+        limit = self.config.memory_limit
+        if not self.local or self.inline:
+            return
+        if limit == "auto" and self.workers:
+            from distributed.system import MEMORY_LIMIT  # what a cluster divides among its workers
+
+            limit = MEMORY_LIMIT // self.workers
+        if isinstance(limit, int) and 0 < limit < forecast.memory:
+            self.warnings.append(
+                f"a worker may need {format_bytes(forecast.memory)}, and has {format_bytes(limit)}: "
+                "fewer --num-mappers leave more to each"
+            )
+
+    def _look_at_output(self, output: str) -> None:
+        if output == "-" or "://" in output:
+            return
+        folder = os.path.dirname(os.path.abspath(output))
+        if os.path.isdir(output):
+            self.warnings.append(f"the run would refuse the output {output}: it is a directory")
+        elif not os.path.isdir(folder):
+            self.warnings.append(f"the run would refuse the output: there is no directory {folder}")
+        elif os.path.isfile(output):
+            self.notes.append(
+                f"{output} is there, and would be replaced when the job has succeeded"
+            )
+
+    def _look_at_room(self, state: State | None, spilled: int) -> None:
+        cache = self.inputs.open_cache()
+        if cache is not None and state is not None and not self.config.local_only:
+            with cache:
+                try:
+                    cache.check_space(state, self.config.cache_max)
+                except InputError as error:
+                    self.warnings.append(f"the run would refuse: {error}")
+        fetched = state.absent_bytes if state is not None else 0
+        free = _free(self.config.work_dir)
+        if spilled and fetched + spilled > free:
+            self.warnings.append(
+                f"some {format_bytes(fetched + spilled)} would be written to the work dir, where "
+                f"{format_bytes(free)} are free: use another --work-dir"
+            )
+
+    def _disks(self, output: str, fetched: int, spilled: int) -> tuple[Disk, ...]:
+        work_dir = self.config.work_dir
+        kept = fetched if self.config.cache else 0
+        disks = [Disk(work_dir, _free(work_dir), kept, spilled)]
+        folder = os.path.dirname(os.path.abspath(output))
+        streamed = output == "-" or "://" in output
+        if not streamed and os.path.isdir(folder) and _device(folder) != _device(work_dir):
+            disks.append(Disk(folder, _free(folder)))
+        return tuple(disks)
+
+
+def _existing(path: str) -> str:
+    """The folder that is there, of those above a path that may not be."""
+    path = os.path.abspath(path)
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def _free(path: str) -> int:
+    return shutil.disk_usage(_existing(path)).free
+
+
+def _device(path: str) -> int:
+    return os.stat(_existing(path)).st_dev

@@ -1,0 +1,44 @@
+"""``daskmr replay``: what it prints, and its exit code."""
+
+from __future__ import annotations
+
+import sys
+from typing import TextIO
+
+import click
+
+from daskmr.errors import JobError
+
+__all__ = ["replay"]
+
+
+def replay(path: str, script: str | None, schema: str | None, debug: bool, out: TextIO) -> None:
+    """Print what becomes of each record of `path`; with `debug`, stop at the first that fails.
+
+    Raises
+    ------
+    JobError
+        When not all of them pass.
+    """
+    from daskmr.retrial import open_retrial
+
+    retrial = open_retrial(path, script, schema)
+    passed = 0
+    for outcome in retrial.outcomes():
+        passed += outcome.passes
+        place = f"{outcome.record.file}, line {outcome.record.line}"
+        click.echo(_printable(f"{place}: {outcome.text}"), file=out)
+        if debug and outcome.traceback is not None:
+            out.flush()
+            import pdb
+
+            pdb.post_mortem(outcome.traceback)
+            raise JobError("Stopped at the first record that fails.")
+    total = len(retrial.records)
+    if passed < total:
+        raise JobError(f"{total - passed:,} of {total:,} records do not pass.")
+    click.echo(f"all {total:,} records pass now", file=sys.stderr)
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,217 @@
+"""The user's functions over some records, in this process: before a run, to see what they do."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from daskmr.calls import combiner_of, set_up
+from daskmr.contexts import ItemContext, MapContext, TextContext
+from daskmr.failures import is_interruption, shortened, user_failure
+from daskmr.job import Job
+from daskmr.keys import sorted_keys
+from daskmr.marks import describe_line
+from daskmr.records import OversizedLine, read_lines
+from daskmr.tracebacks import describe_exception
+
+__all__ = ["Bad", "Combined", "Trial", "read_records"]
+
+_NO_TAB = "no tab in the line"
+_TOO_LONG = "longer than max-record-bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """Why a record is bad.
+
+    Attributes
+    ----------
+    reason : str
+        In short; counted by.
+    detail : str
+        What `map` raised, or "".
+    """
+
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Combined:
+    """What `combine` made of the values of one key.
+
+    Attributes
+    ----------
+    key : object
+    values, combined : sequence
+        Before and after.
+    """
+
+    key: Any
+    values: Sequence[Any]
+    combined: Sequence[Any]
+
+
+def read_records(source: str | BinaryIO, max_record_bytes: int) -> Iterator[tuple[int, str]]:
+    """Give the lines of a file as `map` gets them, each with its number.
+
+    >>> import io
+    >>> list(read_records(io.BytesIO(b"k\\tv\\r\\nno tab"), 100))
+    [(1, 'k\\tv'), (2, 'no tab')]
+    """
+    number = 0
+    for lines, has_cr in read_lines(source, max_record_bytes):
+        for line in lines:
+            number += 1
+            yield number, line.rstrip("\r") if has_cr and type(line) is str else line
+
+
+class Trial:
+    """A job at work on one record after the other. Enter `Job.activate` before.
+
+    Parameters
+    ----------
+    job : Job
+
+    Attributes
+    ----------
+    context : MapContext or TextContext
+        What `map` writes to.
+    pending : list
+        What it has written, until somebody clears it: keys, or for a map-only job lines.
+    header : tuple of str
+        What `setup_reduce` wrote for a map-only job.
+
+    Examples
+    --------
+    >>> job = Job(
+    ...     map=lambda key, dims, value, context: context.write(key, int(value)),
+    ...     reduce=lambda key, values, context: context.write(key, sum(values)),
+    ... )
+    >>> trial = Trial(job)
+    >>> trial.map("a.gz", [], 1, "k\\t1"), trial.map("a.gz", [], 2, "k\\tx").reason
+    (None, 'ValueError')
+    >>> trial.written_since(0), trial.reduced(trial.groups)
+    ([('k', 1)], ['k\\t1\\n'])
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.header: tuple[str, ...] = ()
+        self.context: MapContext | TextContext
+        if job.reduce is not None:
+            self.context = MapContext()
+            self.pending: list[Any] = self.context.keys
+        else:
+            self.context = TextContext()
+            self.header = set_up(job, self.context)
+            self.pending = self.context.written
+        self._map = job.map
+        self._combiner = combiner_of(job)
+
+    @property
+    def groups(self) -> defaultdict[Any, list[Any]]:
+        """The values that were written, by key; none for a map-only job."""
+        return self.context.groups if isinstance(self.context, MapContext) else defaultdict(list)
+
+    def map(self, place: str, dims: list[str], number: int, line: str) -> Bad | None:
+        """Map one record; what a bad one has written is taken back.
+
+        Parameters
+        ----------
+        place : str
+            The file, for messages.
+        dims : list of str
+        number : int
+            Of the line.
+        line : str
+
+        Raises
+        ------
+        TaskFailed
+            For any other exception than a ``ValueError``.
+        """
+        key, tab, value = line.partition("\t")
+        if not tab:
+            return Bad(_TOO_LONG if isinstance(line, OversizedLine) else _NO_TAB)
+        mark = len(self.pending)
+        try:
+            self._map(key, dims, value, self.context)
+            return None
+        except ValueError as error:
+            self._take_back(mark)
+            return Bad(type(error).__name__, describe_exception(error))
+        except BaseException as error:
+            if is_interruption(error):
+                raise
+            failure = error
+        raise user_failure(self.job, "map", f"at {place}, {describe_line(number, line)}", failure)
+
+    def _take_back(self, mark: int) -> None:
+        if isinstance(self.context, MapContext):
+            self.context.take_back(mark)
+        else:
+            del self.pending[mark:]
+
+    def written_since(self, mark: int) -> list[Any]:
+        """What was written since `pending` had the length `mark`: pairs, or lines."""
+        written = self.pending[mark:]
+        if not isinstance(self.context, MapContext):
+            return written
+        groups, counts = self.context.groups, Counter(written)
+        values = {key: iter(groups[key][-count:]) for key, count in counts.items()}
+        return [(key, next(values[key])) for key in written]
+
+    def combine(self, key: Any, values: Sequence[Any]) -> Sequence[Any]:
+        """Ask `combine` what takes the place of `values`.
+
+        Raises
+        ------
+        TaskFailed
+            When it raises something, or writes what it may not write.
+        """
+        if self._combiner is None or len(values) < 2:
+            return values
+        combined: Sequence[Any] = self._combiner(key, values)
+        return combined
+
+    def combined(self) -> list[Combined]:
+        """Ask `combine` for each key that has several values, in key order."""
+        groups = self.groups
+        return [
+            Combined(key, groups[key], self.combine(key, groups[key]))
+            for key in sorted_keys(groups)
+            if len(groups[key]) > 1
+        ]
+
+    def reduced(self, groups: Mapping[Any, Sequence[Any]]) -> list[str]:
+        """Reduce `groups` in key order, and return the lines of the output, the header first."""
+        context = TextContext()
+        header = set_up(self.job, context)
+        self._reduce(groups, context)
+        return [*header, *context.written]
+
+    def items(self, groups: Mapping[Any, Sequence[Any]]) -> list[Any]:
+        """Reduce `groups` in key order, and return what was written as it is: pairs, and lines."""
+        context = ItemContext()
+        set_up(self.job, context)
+        self._reduce(groups, context)
+        return context.written
+
+    def _reduce(
+        self, groups: Mapping[Any, Sequence[Any]], context: TextContext | ItemContext
+    ) -> None:
+        reduce = self.job.reduce
+        if reduce is None:
+            return
+        for key in sorted_keys(groups):
+            try:
+                reduce(key, list(groups[key]), context)
+                continue
+            except BaseException as error:
+                if is_interruption(error):
+                    raise
+                failure = error
+            raise user_failure(self.job, "reduce", f"for the key {shortened(key)}", failure)

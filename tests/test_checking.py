@@ -1,0 +1,213 @@
+"""Trying a script: what is said of it, and what is warned of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import write_tree
+from store_server import Bucket
+
+from daskmr import Job, JobError, NothingMatchedError
+from daskmr.checking import alike, check_script, likely_misspelt
+
+LINES = ["a\t1", "a\t2", "b\t3", "a\t6", "no tab", "b\tx"]
+
+
+def emit(key: str, dims: list[str], value: str, context: Any) -> None:
+    context.write(key, int(value))
+
+
+def total(key: Any, values: Any, context: Any) -> None:
+    context.write(key, sum(values))
+
+
+def mean(key: Any, values: Any, context: Any) -> None:
+    context.write(key, sum(values) / len(values))
+
+
+class Said(list[tuple[str, str]]):
+    """What was said, with the title of the lines before where a line has none."""
+
+    def __call__(self, title: str, text: str) -> None:
+        self.append((title or self[-1][0], text))
+
+    def under(self, title: str) -> list[str]:
+        return [text for each, text in self if each == title]
+
+
+def check(script: Any, root: Path, **options: Any) -> Said:
+    said = Said()
+    count = check_script(script, said, data_dir=root, **options)
+    assert count == len(said.under("warning"))
+    return said
+
+
+def test_a_job_without_mistakes(tree: Callable[..., Path]) -> None:
+    said = check(Job(map=emit, combine=total, reduce=total), tree([LINES]))
+    assert said.under("map") == [
+        f"line {n}     {pair}"
+        for n, pair in [(1, "'a': 1"), (2, "'a': 2"), (3, "'b': 3"), (4, "'a': 6")]
+    ]
+    assert said.under("records") == ["6 records gave 4 pairs under 2 keys"]
+    assert said.under("bad")[:2] == ["1 x no tab in the line", "1 x ValueError"]
+    assert "line 5 of " in said.under("bad")[2]
+    assert "'no tab'" in said.under("bad")[2]
+    assert said.under("combine")[0] == "'a': 3 values become 9"
+    assert said.under("output") == ["a    9", "b    3"]
+    assert said.under("warning") == []
+
+
+def test_the_number_of_records_is_kept(tree: Callable[..., Path]) -> None:
+    root = tree([LINES[:2], [], LINES[2:]])
+    said = check(Job(map=emit, reduce=total), root, records=3)
+    assert said.under("records") == ["3 records gave 3 pairs under 2 keys"]
+    assert len(said.under("input")) == 2, "of a file without records nothing is said"
+
+
+def test_a_combine_that_changes_the_result_is_warned_of(tree: Callable[..., Path]) -> None:
+    said = check(Job(map=emit, combine=mean, reduce=mean), tree([LINES]))
+    (warning,) = said.under("warning")
+    assert warning.startswith("combine changes the result: for the key 'a', reduce gives")
+
+
+def test_a_combine_that_is_exact_but_for_rounding_is_not(tree: Callable[..., Path]) -> None:
+    def divide(key: str, dims: list[str], value: str, context: Any) -> None:
+        context.write("k", int(value) / 10)
+
+    root = tree([[f"k\t{n}" for n in range(40)]])
+    assert check(Job(map=divide, combine=total, reduce=total), root).under("warning") == []
+
+
+def test_a_combine_that_writes_nothing_is_right(tree: Callable[..., Path]) -> None:
+    job = Job(map=emit, combine=lambda key, values, context: None, reduce=total)
+    said = check(job, tree([LINES]))
+    assert said.under("warning") == []
+    assert said.under("combine")[0] == "'a': 3 values become 1, 2, 6"
+
+
+@pytest.mark.parametrize(
+    ("combine", "message"),
+    [
+        (lambda k, v, c: (c.write(k, 1), c.write(k, 2)), "combine wrote twice under the key 'a'"),
+        (lambda k, v, c: c.write("other", 1), "wrote under another, 'other'"),
+    ],
+)
+def test_a_combine_that_breaks_the_contract_fails(
+    combine: Any, message: str, tree: Callable[..., Path]
+) -> None:
+    with pytest.raises(JobError, match=message):
+        check(Job(map=emit, combine=combine, reduce=total), tree([LINES]))
+
+
+def test_a_map_that_fails_shows_the_record(tree: Callable[..., Path]) -> None:
+    def fail(key: str, dims: list[str], value: str, context: Any) -> None:
+        raise KeyError(value)
+
+    with pytest.raises(JobError, match=r"line 1: KeyError: '1' .* The record: 'a\\t1'") as caught:
+        check(Job(map=fail), tree([LINES]))
+    assert "Traceback" in caught.value.details
+    assert "daskmr" not in caught.value.details.replace(__file__, "")
+
+
+@pytest.mark.parametrize("function", ["reduce", "setup_reduce"])
+def test_the_others_are_tried_too(function: str, tree: Callable[..., Path]) -> None:
+    def fail(*arguments: Any) -> None:
+        raise RuntimeError("so it is")
+
+    wrong = {"reduce": lambda k, v, c: fail(), "setup_reduce": lambda c: fail()}[function]
+    functions: dict[str, Any] = {"map": emit, "reduce": total, function: wrong}
+    with pytest.raises(JobError, match=f"{function} failed .*so it is"):
+        check(Job(**functions), tree([LINES]))
+
+
+def test_a_map_only_job(tree: Callable[..., Path]) -> None:
+    def setup(context: Any) -> None:
+        context.field_separator = ";"
+        context.writeline("head")
+
+    said = check(Job(map=emit, setup_reduce=setup), tree([LINES[:1]]))
+    assert said.under("map") == ["line 1     a;1"]
+    assert said.under("header") == [r"'head\n'"]
+
+
+@pytest.mark.parametrize(
+    ("job", "lines", "warning"),
+    [
+        (Job(map=emit, reduce=total), [], "the input has no records"),
+        (Job(map=emit, reduce=total), ["x"], "all of these records are bad"),
+        (Job(map=lambda k, d, v, c: None), ["a\t1"], "map wrote nothing for any of them"),
+        (Job(map=emit, reduce=lambda k, v, c: None), ["a\t1"], "reduce wrote nothing"),
+        (Job(map=emit, combine=total), ["a\t1"], "combine is never called, as there is no reduce"),
+    ],
+)
+def test_what_is_odd_is_warned_of(
+    job: Job, lines: list[str], warning: str, tree: Callable[..., Path]
+) -> None:
+    assert warning in check(job, tree([lines])).under("warning")
+
+
+def test_files_that_cannot_be_read(tree: Callable[..., Path]) -> None:
+    root = tree([LINES])
+    (path,) = root.rglob("*.gz")
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(JobError, match=r"is damaged.*A run fails there"):
+        check(Job(map=emit), root)
+    path.unlink()
+    path.symlink_to("/proc/self/mem")
+    with pytest.raises(JobError, match=r"cannot be read: "):
+        check(Job(map=emit), root)
+
+
+def test_nothing_matches(tree: Callable[..., Path]) -> None:
+    allowed = {"dimensions": [{"field_name": "reason", "allowed_values": "other"}]}
+    with pytest.raises(NothingMatchedError, match="'other'"):
+        check(Job(map=emit), tree([LINES]), input_filter=allowed)
+
+
+def test_names_that_are_nearly_right() -> None:
+    text = "def map(): pass\ndef Combine(): pass\ndef reduces(): pass\ndef setup(): pass\n"
+    assert likely_misspelt(text, "x") == {"Combine": "combine", "reduces": "reduce"}
+    assert likely_misspelt(text + "def reduce(): pass", "x") == {"Combine": "combine"}
+
+
+def test_a_bucket_is_read_and_not_kept(
+    bucket: Bucket, tree: Callable[..., Path], tmp_path: Path
+) -> None:
+    root = tree([LINES, ["z\t1"]])
+    bucket.put({str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*.gz")})
+    said = Said()
+    job = Job(map=emit, reduce=total)
+    check_script(job, said, bucket=bucket.name, work_dir=str(tmp_path / "w"), records=2)
+    assert said.under("records") == ["2 records gave 2 pairs under 1 key"]
+    assert not list((tmp_path / "w").rglob("*.gz"))
+    assert bucket.count("GET", "saved_session") == 1
+
+
+def test_a_large_object_is_read_as_far_as_it_is_needed(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daskmr.storage._READ_WHOLE", 1000)
+    root = write_tree(tmp_path, [[f"k\t{n}" for n in range(300_000)]])
+    (path,) = root.rglob("*.gz")
+    bucket.put({str(path.relative_to(root)): path.read_bytes()})
+    said = Said()
+    check_script(Job(map=emit, reduce=total), said, bucket=bucket.name, cache=False)
+    assert said.under("output") == ["k    4950"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (float("nan"), float("nan"), True),
+        ([1, (2.0,)], [1, (2.0 + 1e-12,)], True),
+        ({"a": 0.1 + 0.2}, {"a": 0.3}, True),
+        ([1], [1, 2], False),
+        ("a", "b", False),
+        ({"a": 1}, {"b": 1}, False),
+    ],
+)
+def test_alike(one: Any, other: Any, same: bool) -> None:
+    assert alike(one, other) is same

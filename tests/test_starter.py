@@ -1,0 +1,62 @@
+"""What is written to begin with works as it stands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from daskmr import InputError, mapreduce
+from daskmr.checking import check_script
+from daskmr.sample import write_sample
+from daskmr.schema import load_layout, load_schema
+from daskmr.starter import filter_text, script_text, write_files
+
+NAMES = load_layout().field_names
+
+
+def test_the_script_and_the_filter_work_on_sample_data(tmp_path: Path) -> None:
+    write_sample(str(tmp_path / "data"), 300_000, 0, ("gz",), 0.0)
+    script, chosen = tmp_path / "mine.py", tmp_path / "filter.json"
+    write_files(
+        {str(script): script_text(str(script), NAMES), str(chosen): filter_text(NAMES)}, False
+    )
+    output = tmp_path / "out.txt"
+    options = {"data_dir": tmp_path / "data", "input_filter": str(chosen)}
+    result = mapreduce(script, output=output, inline=True, work_dir=tmp_path / "w", **options)
+    head, *lines = output.read_text().splitlines()
+    assert head == "OS\tversion\tdocuments"
+    assert sum(int(line.rsplit("\t")[-1]) for line in lines) == result.records > 0
+    assert result.bad_records == 0
+    said: list[str] = []
+    assert check_script(script, lambda title, text: said.append(text), **options) == 0
+    assert said[0].endswith("mine.py defines map, combine, reduce, setup_reduce")
+
+
+def test_the_filter_has_the_dimensions_of_the_layout() -> None:
+    content = json.loads(filter_text(["day", 'odd"name']))
+    assert [each["field_name"] for each in content["dimensions"]] == ["day", 'odd"name']
+    assert load_schema(json.loads(filter_text(NAMES))).dimensions == load_schema().dimensions
+
+
+def test_the_script_names_itself_and_the_dimensions() -> None:
+    text = script_text("jobs/mine.py", ["day", "region"])
+    assert "daskmr check mine.py -d data" in text
+    assert "# day, region = dims" in text
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_all_or_nothing(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("mine")
+    texts = {str(tmp_path / "a"): "new", str(tmp_path / "b"): "new"}
+    with pytest.raises(InputError, match="is there already, and stays as it is"):
+        write_files(texts, force=False)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+    write_files(texts, force=True)
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"new"}
+
+
+def test_a_place_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be written: No such file"):
+        write_files({str(tmp_path / "no" / "job.py"): "x"}, force=False)
