@@ -12,7 +12,7 @@ __all__ = ["command_again"]
 # What must not be shown, what would do harm, what a run in one process has no use for, and what
 # chooses a part of the input.
 _SECRETS = {"aws_key", "aws_secret_key"}
-_HARMFUL = {"delete_data", "output", "meta", "profile", "quiet"}
+_HARMFUL = {"delete_data", "output", "meta", "profile", "quiet", "report"}
 _WORKERS = {"inline", "num_mappers", "num_reducers", "memory_limit", "scheduler", "cluster"}
 _WORKERS |= {"spill_dir", "tls_ca_file", "tls_cert", "tls_key"}
 _PART = {"only", "limit_files", "sample", "sample_by", "seed"}

@@ -207,7 +207,9 @@ def _figures(result: Result) -> Iterator[tuple[str, str, str]]:
 
 
 def _time_section(result: Result) -> str:
-    losses = find_losses(result.history, result.timings, combines=result.combines)
+    losses = find_losses(
+        result.history, result.timings, combines=result.combines, values=result.values
+    )
     told = "\n".join(map(_loss, losses))
     if told:
         words = f'<h2>Where time was lost</h2><ul class="losses">{told}</ul>'
