@@ -1015,7 +1015,7 @@ def test_an_interruption(place: Place, proxy: FaultProxy, phase: str, inline: bo
     place.output.write_text("as it was")
     is_phase = listing if phase == "listing" else of_object
     proxy.inject("stall", match=is_phase)
-    with place.start(*["--inline"] * inline) as process:
+    with place.start("-q", *["--inline"] * inline) as process:
         wait_for(lambda: any(map(is_phase, list(proxy.requests))), phase)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
