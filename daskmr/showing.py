@@ -127,7 +127,7 @@ class TextLog(Show):
         """Say how far it is, if it is time."""
         self._pace.add(look)
         elapsed = time.monotonic() - self._started
-        if elapsed >= self._next:
+        if elapsed >= self._next and (look.phase != "list" or _has_listed(look)):
             self._next = elapsed + next(self._pauses, _LAST_PAUSE)
             self._tell_address()
             self.write(f"daskmr: {format_seconds(elapsed)} {describe_look(look, self._pace)}")
@@ -260,7 +260,7 @@ class JsonLog(Show):
 
     def show_printed(self, line: Printed) -> None:
         """Tell of a line that the script has printed."""
-        told = dataclasses.asdict(line)
+        told = line._asdict()
         del told["left_out"]
         self._put({"event": "print", "time": told.pop("at"), **told})
 
@@ -369,6 +369,12 @@ def describe_look(look: Look, pace: Pace) -> str:
     if look.spilled:
         told.append(f"{format_bytes(look.spilled)} spilled")
     return ", ".join(told)
+
+
+def _has_listed(look: Look) -> bool:
+    """Whether a listing has begun: what comes before has nothing to tell."""
+    listed = look.progress.get("list")
+    return listed is not None and (listed.files > 0 or listed.tasks > 0)
 
 
 def _describe_place(line: Printed, longest: int | None = None) -> str:
