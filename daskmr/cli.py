@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ from daskmr.errors import DaskMRError, Interrupted, JobError
 from daskmr.job_commands import ListingLine, check, new, plan, repeated
 from daskmr.options import CommandGroup, GroupedCommand, job_options
 from daskmr.streams import standard_output
+from daskmr.units import printable
 
 __all__ = ["main"]
 
@@ -349,7 +351,7 @@ def _fail(message: str, details: str, code: int, as_json: bool = False) -> NoRet
 
         text = f"{json_error(message, details, code)}\n"
     with suppress(OSError):
-        sys.stderr.write(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+        sys.stderr.write(re.sub(r"[^\n\t]+", lambda part: printable(part[0]), text))
     _leave(code)
 
 

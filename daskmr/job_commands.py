@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +13,7 @@ import click
 from daskmr.completion import complete_files
 from daskmr.errors import JobError
 from daskmr.options import GroupedCommand, job_options, option_of
+from daskmr.units import shell_path, shell_word
 
 if TYPE_CHECKING:
     from daskmr.plan_text import Paint
@@ -223,13 +223,13 @@ def new(
     if filter_path is not None:
         texts[filter_path] = filter_text(names)
     write_files(texts, force)
-    given = f" -f {shlex.quote(filter_path)}" if filter_path is not None else ""
+    given = f" -f {shell_word(filter_path)}" if filter_path is not None else ""
     _write(
         stdout,
         f"{' and '.join(texts)} written. Try it:\n\n"
         "  daskmr sample-data data\n"
-        f"  daskmr check {shlex.quote(script)} -d data{given}\n"
-        f"  daskmr run {shlex.quote(script)} -d data{given}\n",
+        f"  daskmr check {shell_path(script)} -d data{given}\n"
+        f"  daskmr run {shell_path(script)} -d data{given}\n",
     )
 
 

@@ -8,6 +8,7 @@ from typing import TextIO
 import click
 
 from daskmr.errors import JobError
+from daskmr.units import printable
 
 __all__ = ["replay"]
 
@@ -27,7 +28,7 @@ def replay(path: str, script: str | None, schema: str | None, debug: bool, out: 
     for outcome in retrial.outcomes():
         passed += outcome.passes
         place = f"{outcome.record.file}, line {outcome.record.line}"
-        click.echo(_printable(f"{place}: {outcome.text}"), file=out)
+        click.echo(printable(f"{place}: {outcome.text}"), file=out)
         if debug and outcome.traceback is not None:
             out.flush()
             import pdb
@@ -38,7 +39,3 @@ def replay(path: str, script: str | None, schema: str | None, debug: bool, out: 
     if passed < total:
         raise JobError(f"{total - passed:,} of {total:,} records do not pass.")
     click.echo(f"all {total:,} records pass now", file=sys.stderr)
-
-
-def _printable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 
 __all__ = [
@@ -12,6 +13,8 @@ __all__ = [
     "format_count",
     "format_seconds",
     "printable",
+    "shell_path",
+    "shell_word",
     "shorten",
     "time_unit",
 ]
@@ -108,6 +111,35 @@ def printable(text: str) -> str:
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
     )
+
+
+def shell_word(text: str) -> str:
+    r"""Quote a word for a shell; what a terminal would act on, or cannot show, as bash and zsh read it.
+
+    >>> print(shell_word("plain"), shell_word("a b"), shell_word("it's\n\udcff"))
+    plain 'a b' $'it\'s\x0a\xff'
+    """
+    if text.isprintable():
+        return shlex.quote(text)
+    return f"$'{''.join(map(_in_quotes, text))}'"
+
+
+def _in_quotes(character: str) -> str:
+    if character in "'\\":
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    error = "surrogateescape" if "\udc80" <= character <= "\udcff" else "surrogatepass"
+    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", error))
+
+
+def shell_path(path: str) -> str:
+    """Quote a path for a shell, as an argument that is not taken for an option.
+
+    >>> shell_path("-odd.py"), shell_path("my job.py")
+    ('./-odd.py', "'my job.py'")
+    """
+    return shell_word(f"./{path}" if path.startswith("-") else path)
 
 
 def shorten(text: str, length: int) -> str:
