@@ -113,8 +113,9 @@ def _run(
     streamed = stdout if output == "-" else None
     inline = options["inline"]
     show = choose(sys.stderr, quiet=quiet, as_json=as_json, inline=inline, output=streamed)
-    source = options["input_filter"]
-    told = options.pop("report"), script, output, source if isinstance(source, str) else None, quiet
+    sources = (options["input_filter"], options["schema"])
+    read = (source for source in sources if isinstance(source, str))
+    told = options.pop("report"), script, output, quiet, *read
     with _reporting(*told) as report, notes_to(show):
         result = mapreduce(script, output=output, stdout=stdout, watcher=show, **options)
         stdout.flush()
@@ -161,15 +162,17 @@ class _Reporting:
 
 @contextmanager
 def _reporting(
-    path: str | None, script: str, output: str, input_filter: str | None, quiet: bool
+    path: str | None, script: str, output: str, quiet: bool, *others: str | None
 ) -> Iterator[_Reporting | None]:
     """Open the report, where one is wanted; a job that fails is reported too."""
     if path is None:
         yield None
         return
+    from daskmr.companions import companion_paths
     from daskmr.htmlreport import ReportFile
 
-    reporting = _Reporting(ReportFile(path, script, output, input_filter), quiet)
+    beside = (*companion_paths(output), _profile_path(output)) if output != "-" else ()
+    reporting = _Reporting(ReportFile(path, script, output, *beside, *others), quiet)
     try:
         yield reporting
     except JobError as error:
@@ -180,16 +183,19 @@ def _reporting(
 def _write_profile(result: Any, output: str) -> str:
     import marshal
 
-    from daskmr.output import beside
-
-    streamed = output == "-" or not os.path.isfile(output)
-    path = beside("daskmr" if streamed else output, ".pstats")
+    path = _profile_path(output if os.path.isfile(output) else "-")
     try:
         with open(path, "wb") as file:
             marshal.dump(result.profile, file)
     except OSError as error:  # the output is in place; this is not worth a failure
         return f"cannot be written to {path}: {error.strerror}"
     return path
+
+
+def _profile_path(output: str) -> str:
+    from daskmr.output import beside
+
+    return beside("daskmr" if output == "-" else output, ".pstats")
 
 
 @main.command(epilog=_EPILOG, short_help="Map the bad records of a run again.")

@@ -22,6 +22,7 @@ from daskmr.losses import Loss, find_losses
 from daskmr.report import summarise
 from daskmr.units import format_bytes, format_seconds
 from daskmr.webpage import (
+    PAGE,
     assemble,
     figures_html,
     listed,
@@ -87,10 +88,16 @@ class ReportFile:
         self.name = os.fspath(path)
         self._path = os.path.realpath(self.name)
         folder = os.path.dirname(self._path)
+        if self.name == "-":
+            raise InputError(f"A report is a file, and does not go to standard output. {_ADVICE}")
         if os.path.isdir(self._path):
             raise InputError(f"The report {self.name!r} is a directory. {_ADVICE}")
         if any(other and os.path.realpath(other) == self._path for other in others):
             raise InputError(f"The report {self.name!r} would replace a file of the job. {_ADVICE}")
+        if os.path.lexists(self._path) and not _is_page(self._path):
+            raise InputError(
+                f"The report {self.name!r} would replace a file that is no report. {_ADVICE}"
+            )
         if not os.path.isdir(folder):
             raise InputError(f"The report's directory {folder!r} does not exist. Make it first.")
         if not os.access(folder, os.W_OK):
@@ -123,6 +130,17 @@ class ReportFile:
         raise JobError(
             f"The report {self.name!r} cannot be written: {failure.strerror or failure}."
         )
+
+
+def _is_page(path: str) -> bool:
+    """Whether a file is empty, or a page as a report is: what else there is may be the input."""
+    if not os.path.isfile(path):
+        return False
+    try:
+        with open(path, "rb") as file:
+            return PAGE.encode().startswith(file.read(len(PAGE)))
+    except OSError:
+        return False
 
 
 def _remove(path: str) -> None:

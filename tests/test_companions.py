@@ -15,6 +15,7 @@ from conftest import write_tree
 from store_server import Bucket
 
 from daskmr import Job, mapreduce
+from daskmr.companions import companion_paths
 from daskmr.errors import InputError, JobError
 from daskmr.meta import read_meta
 from daskmr.pipeline import Result
@@ -90,6 +91,12 @@ def test_a_file_that_is_not_daskmrs_is_left_alone(folder: Path) -> None:
     assert not (folder / "out.txt").exists()
     run(folder, meta=False)
     assert own.read_text() == '{"mine": true}'
+
+
+def test_each_name_has_its_own_beside_it() -> None:
+    odd, cut = os.fsdecode(b"o\xff.txt"), "é" * 127
+    assert companion_paths(odd) == (f"{odd}.bad.jsonl", f"{odd}.meta.json")
+    assert companion_paths(f"a/{cut}") == (f"a/{'é' * 122}.bad.jsonl", f"a/{'é' * 122}.meta.json")
 
 
 def test_there_is_nothing_beside_a_stream_or_a_result_in_memory(folder: Path) -> None:
