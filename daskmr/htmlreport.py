@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -20,7 +19,7 @@ from daskmr.history import History
 from daskmr.interruption import on_hard_exit
 from daskmr.losses import Loss, find_losses
 from daskmr.report import summarise
-from daskmr.units import format_bytes, format_seconds
+from daskmr.units import HIDDEN, format_bytes, format_seconds, masked, shell_word
 from daskmr.webpage import (
     PAGE,
     assemble,
@@ -41,9 +40,6 @@ __all__ = ["ReportFile", "describe_command", "render_failure", "render_report", 
 _ADVICE = "Name another file with --report."
 _NAMED = 20  # files of a kind that are named
 _SECRET_OPTIONS = ("-k", "--aws-key", "-s", "--aws-secret-key")
-_USER_IN_URL = re.compile(r"(?<=://)[^/@\s]*@")
-_QUERY_IN_URL = re.compile(r"(?<=[^\s?])\?\S+$")
-_HIDDEN = "***"
 
 
 def write_report(result: Result, path: str | os.PathLike[str], *, command: str = "") -> None:
@@ -325,37 +321,24 @@ def _setting(value: Any) -> object:
 # --- without secrets ----------------------------------------------------------------------------
 
 
-def masked(content: str) -> str:
-    """Hide what stands for a user, a password or a signature in a URL.
-
-    >>> masked("https://me:secret@host/data?sig=abc"), masked("what?")
-    ('https://***@host/data?***', 'what?')
-    """
-    if "://" not in content:
-        return content
-    return _QUERY_IN_URL.sub(f"?{_HIDDEN}", _USER_IN_URL.sub(f"{_HIDDEN}@", content))
-
-
 def describe_command(arguments: Sequence[str]) -> str:
     """Write a command line without the credentials in it.
 
     >>> describe_command(["daskmr", "run", "job.py", "-s", "secret", "--aws-key=key", "-kkey"])
     'daskmr run job.py -s *** --aws-key=*** -k***'
     """
-    import shlex
-
     shown = []
     hidden = False
     for argument in arguments:
         name, equals, _ = argument.partition("=")
         if hidden:
-            shown.append(_HIDDEN)
+            shown.append(HIDDEN)
         elif equals and _is_secret(name):
-            shown.append(f"{name}={_HIDDEN}")
+            shown.append(f"{name}={HIDDEN}")
         elif argument[:2] in ("-k", "-s") and len(argument) > 2:
-            shown.append(f"{argument[:2]}{_HIDDEN}")
+            shown.append(f"{argument[:2]}{HIDDEN}")
         else:
-            shown.append(shlex.quote(masked(argument)))
+            shown.append(shell_word(masked(argument)))
         hidden = not hidden and not equals and _is_secret(argument)
     return " ".join(shown)
 

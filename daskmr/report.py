@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from daskmr.units import format_bytes, printable, shell_path
+from daskmr.units import format_bytes, printable, shell_path, shell_word
 
 if TYPE_CHECKING:
     from daskmr.pipeline import Result
@@ -185,8 +185,15 @@ def _saved(result: Result) -> list[str]:
     path = result.bad_records_path
     some = "all" if saved == result.bad_records else f"the first {saved:,}"
     cap = "" if some == "all" else ", as many as daskmr.bad-records-saved allows"
-    again = f"daskmr replay {shell_path(path)}"
-    return [f"  {some} saved in {path}{cap}", f"  to map them again: {again}"]
+    lines = [f"  {some} saved in {path}{cap}"]
+    if result.script is not None:
+        again = f"daskmr replay {shell_path(path)}"
+        if result.meta_path is None:  # which tells the rest
+            again += f" --script {shell_word(result.script)}"
+            schema = result.settings.get("schema")
+            again += f" --schema {shell_word(schema)}" if schema else ""
+        lines.append(f"  to map them again: {again}")
+    return lines
 
 
 def _named(texts: Iterable[str], count: int) -> list[str]:

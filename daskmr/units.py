@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable
 
 __all__ = [
+    "HIDDEN",
     "byte_unit",
     "count_unit",
     "counted",
     "format_bytes",
     "format_count",
     "format_seconds",
+    "masked",
     "printable",
     "shell_path",
     "shell_word",
@@ -19,6 +22,11 @@ __all__ = [
     "time_unit",
 ]
 
+HIDDEN = "***"
+"""What stands in the place of a secret."""
+
+_USER_IN_URL = re.compile(r"(?<=://)[^/\s]*@")
+_QUERY_IN_URL = re.compile(r"(?<=[^\s?])\?\S+$")
 _BYTES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 _COUNTS = ((1e9, "billion "), (1e6, "million "), (1e3, "thousand "), (1.0, ""))
 _TIMES = ((3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
@@ -111,6 +119,17 @@ def printable(text: str) -> str:
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
     )
+
+
+def masked(content: str) -> str:
+    """Hide what stands for a user, a password or a signature in a URL.
+
+    >>> masked("https://me:sec@ret@host/data?sig=abc"), masked("what?")
+    ('https://***@host/data?***', 'what?')
+    """
+    if "://" not in content:
+        return content
+    return _QUERY_IN_URL.sub(f"?{HIDDEN}", _USER_IN_URL.sub(f"{HIDDEN}@", content))
 
 
 def shell_word(text: str) -> str:

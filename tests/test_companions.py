@@ -123,6 +123,13 @@ def test_what_the_job_needs_is_not_replaced_by_what_stands_beside(
     assert (place / f"{name}{suffix}").read_text() == "a\t1\n"
 
 
+def test_a_directory_where_bad_records_go_is_found_before_any_work(folder: Path) -> None:
+    (folder / "out.txt.bad.jsonl").mkdir()
+    with pytest.raises(InputError, match="is a directory, and bad records are saved there"):
+        run(folder, data="good")
+    assert not (folder / "out.txt").exists()
+
+
 def die_at(folder: Path, number: int) -> None:
     """Have this process killed when it is about to open, rename or remove its file `number`."""
     left = [number]
