@@ -116,7 +116,7 @@ def _run(
     sources = (options["input_filter"], options["schema"])
     read = (source for source in sources if isinstance(source, str))
     told = options.pop("report"), script, output, quiet, *read
-    with _reporting(*told) as report, notes_to(show):
+    with notes_to(show), _reporting(*told) as report:
         result = mapreduce(script, output=output, stdout=stdout, watcher=show, **options)
         stdout.flush()
         if report is not None:
@@ -157,7 +157,7 @@ class _Reporting:
                 click.echo(f"daskmr: {error}", err=True)
             else:
                 if not self._quiet:
-                    click.echo(f"report   {self._file.name}", err=True)
+                    click.echo(f"report   {printable(self._file.name)}", err=True)
 
 
 @contextmanager
@@ -213,8 +213,7 @@ def replay(file: str, script: str | None, schema: str | None, debug: bool) -> No
     from daskmr.replay_command import replay as print_outcomes
 
     with standard_output() as stdout, _exit_codes(verbose=False), signals():
-        with open(stdout.fileno(), "w", encoding="utf-8", closefd=False) as out:
-            print_outcomes(file, script, schema, debug, out)
+        print_outcomes(file, script, schema, debug, stdout)
         _leave(0)
 
 
@@ -263,7 +262,7 @@ def sample_data(directory: str, size: str, seed: int, ext: str, bad_lines: float
             raise click.BadParameter(f'{size!r} is not a size such as "20MB".') from None
         summary = write_sample(directory, count, seed, tuple(ext.split(",")), bad_lines)
         click.echo(
-            f"{summary.records:,} documents in {summary.files:,} files below {directory}: "
+            f"{summary.records:,} documents in {summary.files:,} files below {printable(directory)}: "
             f"{format_bytes(summary.bytes)}, {format_bytes(summary.compressed_bytes)} on disk",
             err=True,
         )

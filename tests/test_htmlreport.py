@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -230,6 +231,9 @@ def test_a_job_that_fails_is_reported_too(tree: Callable[..., Path], tmp_path: P
     assert "RuntimeError: the <b>worst</b>" in words
     assert "raise RuntimeError" not in words  # it shows no line of the script
     assert re.search("<b>worst", page) is None
+    done = run(tmp_path, root, "--report", "report.html", "--log-format", "json")
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    assert "report   report.html" in [event.get("text") for event in events]
 
 
 def test_a_report_without_a_place_is_an_error_before_any_work(
