@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import shlex
-
 import click
 from click.core import ParameterSource
 
+from daskmr.units import shell_path, shell_word
+
 __all__ = ["command_again"]
 
-# What must not be shown, what would do harm, what a run in one process has no use for, and what
-# chooses a part of the input.
+# What must not be shown, what would do harm, what a run in one process that stops in a debugger has
+# no use for, and what chooses a part of the input.
 _SECRETS = {"aws_key", "aws_secret_key"}
-_HARMFUL = {"delete_data", "output", "meta", "profile", "quiet", "report"}
-_WORKERS = {"inline", "num_mappers", "num_reducers", "memory_limit", "scheduler", "cluster"}
+_HARMFUL = {"delete_data", "output", "meta", "profile", "quiet", "report", "log_format"}
+_WORKERS = {
+    "inline",
+    "num_mappers",
+    "num_reducers",
+    "memory_limit",
+    "scheduler",
+    "cluster",
+    "dashboard",
+}
 _WORKERS |= {"spill_dir", "tls_ca_file", "tls_cert", "tls_key"}
 _PART = {"only", "limit_files", "sample", "sample_by", "seed"}
 _LEFT_OUT = _SECRETS | _HARMFUL | _WORKERS | _PART
@@ -32,14 +40,14 @@ def command_again(context: click.Context, file: str) -> str:
             words += _words(parameter, context.params[name])
     words += ["--inline", "-o", "-"]
     if file:
-        words += ["--only", file]
-    return shlex.join(words)
+        words += ["--only", shell_word(file)]
+    return " ".join(words)
 
 
 def _words(parameter: click.Parameter, value: object) -> list[str]:
     if isinstance(parameter, click.Argument):
-        return [str(value)]
+        return [shell_path(str(value))]
     option = parameter.opts[-1]
     if isinstance(parameter, click.Option) and parameter.is_flag:
         return [option]
-    return [option, str(value)]
+    return [option, shell_word(str(value))]

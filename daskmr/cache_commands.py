@@ -278,4 +278,9 @@ def _date(seconds: float) -> str:
 def _say(text: str) -> None:
     from daskmr.remote import printable
 
-    click.echo(printable(text))
+    try:
+        click.echo(printable(text))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise JobError(f"Standard output cannot be written: {error.strerror}.") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ from daskmr.errors import DaskMRError, Interrupted, JobError
 from daskmr.job_commands import ListingLine, check, new, plan, repeated
 from daskmr.options import CommandGroup, GroupedCommand, job_options
 from daskmr.streams import standard_output
+from daskmr.units import printable
 
 __all__ = ["main"]
 
@@ -111,9 +113,10 @@ def _run(
     streamed = stdout if output == "-" else None
     inline = options["inline"]
     show = choose(sys.stderr, quiet=quiet, as_json=as_json, inline=inline, output=streamed)
-    source = options["input_filter"]
-    told = options.pop("report"), script, output, source if isinstance(source, str) else None, quiet
-    with _reporting(*told) as report, notes_to(show):
+    sources = (options["input_filter"], options["schema"])
+    read = (source for source in sources if isinstance(source, str))
+    told = options.pop("report"), script, output, quiet, *read
+    with notes_to(show), _reporting(*told) as report:
         result = mapreduce(script, output=output, stdout=stdout, watcher=show, **options)
         stdout.flush()
         if report is not None:
@@ -154,20 +157,22 @@ class _Reporting:
                 click.echo(f"daskmr: {error}", err=True)
             else:
                 if not self._quiet:
-                    click.echo(f"report   {self._file.name}", err=True)
+                    click.echo(f"report   {printable(self._file.name)}", err=True)
 
 
 @contextmanager
 def _reporting(
-    path: str | None, script: str, output: str, input_filter: str | None, quiet: bool
+    path: str | None, script: str, output: str, quiet: bool, *others: str | None
 ) -> Iterator[_Reporting | None]:
     """Open the report, where one is wanted; a job that fails is reported too."""
     if path is None:
         yield None
         return
+    from daskmr.companions import companion_paths
     from daskmr.htmlreport import ReportFile
 
-    reporting = _Reporting(ReportFile(path, script, output, input_filter), quiet)
+    beside = (*companion_paths(output), _profile_path(output)) if output != "-" else ()
+    reporting = _Reporting(ReportFile(path, script, output, *beside, *others), quiet)
     try:
         yield reporting
     except JobError as error:
@@ -178,16 +183,19 @@ def _reporting(
 def _write_profile(result: Any, output: str) -> str:
     import marshal
 
-    from daskmr.output import beside
-
-    streamed = output == "-" or not os.path.isfile(output)
-    path = beside("daskmr" if streamed else output, ".pstats")
+    path = _profile_path(output if os.path.isfile(output) else "-")
     try:
         with open(path, "wb") as file:
             marshal.dump(result.profile, file)
     except OSError as error:  # the output is in place; this is not worth a failure
         return f"cannot be written to {path}: {error.strerror}"
     return path
+
+
+def _profile_path(output: str) -> str:
+    from daskmr.output import beside
+
+    return beside("daskmr" if output == "-" else output, ".pstats")
 
 
 @main.command(epilog=_EPILOG, short_help="Map the bad records of a run again.")
@@ -205,8 +213,7 @@ def replay(file: str, script: str | None, schema: str | None, debug: bool) -> No
     from daskmr.replay_command import replay as print_outcomes
 
     with standard_output() as stdout, _exit_codes(verbose=False), signals():
-        with open(stdout.fileno(), "w", encoding="utf-8", closefd=False) as out:
-            print_outcomes(file, script, schema, debug, out)
+        print_outcomes(file, script, schema, debug, stdout)
         _leave(0)
 
 
@@ -255,7 +262,7 @@ def sample_data(directory: str, size: str, seed: int, ext: str, bad_lines: float
             raise click.BadParameter(f'{size!r} is not a size such as "20MB".') from None
         summary = write_sample(directory, count, seed, tuple(ext.split(",")), bad_lines)
         click.echo(
-            f"{summary.records:,} documents in {summary.files:,} files below {directory}: "
+            f"{summary.records:,} documents in {summary.files:,} files below {printable(directory)}: "
             f"{format_bytes(summary.bytes)}, {format_bytes(summary.compressed_bytes)} on disk",
             err=True,
         )
@@ -349,7 +356,7 @@ def _fail(message: str, details: str, code: int, as_json: bool = False) -> NoRet
 
         text = f"{json_error(message, details, code)}\n"
     with suppress(OSError):
-        sys.stderr.write(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+        sys.stderr.write(re.sub(r"[^\n\t]+", lambda part: printable(part[0]), text))
     _leave(code)
 
 

@@ -33,8 +33,12 @@ def companion_paths(output: str) -> tuple[str, str]:
     return beside(output, BAD_SUFFIX), beside(output, SUFFIX)
 
 
-def check_companions(target: OutputFile, meta: bool) -> None:
-    """Raise InputError where a file that is not daskmr's would be replaced."""
+def check_companions(target: OutputFile, meta: bool, bad_path: str) -> None:
+    """Raise InputError where a file that is not daskmr's, or a directory, would be replaced."""
+    if os.path.isdir(bad_path):
+        raise InputError(
+            f"{bad_path} is a directory, and bad records are saved there. Name another output."
+        )
     if not meta or not target.is_file:
         return
     path = beside(target.name, SUFFIX)

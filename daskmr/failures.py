@@ -17,6 +17,7 @@ from daskmr.interruption import raises_interrupted
 from daskmr.job import Job
 from daskmr.memory import OutOfMemory, advice, bounded, describe_size, limit, on_worker, peak
 from daskmr.tracebacks import describe_exception, format_user_traceback, user_location
+from daskmr.units import printable
 from daskmr.wanted import check_wanted
 
 __all__ = ["guarded", "is_interruption", "no_exit", "shortened", "user_failure"]
@@ -76,7 +77,7 @@ def user_failure(job: Job, function: str, where: str, error: BaseException) -> T
     location = user_location(job, error)
     place = f" ({location})" if location else ""
     reason = describe_exception(error).removesuffix(".")
-    message = f"{function} failed {where}: {reason}{place}."
+    message = f"{function} failed {printable(where)}: {reason}{place}."
     if isinstance(error, SystemExit):
         message += f" Return from {function} instead of leaving the program."
     elif isinstance(error, MemoryError):

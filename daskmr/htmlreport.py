@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -20,8 +19,9 @@ from daskmr.history import History
 from daskmr.interruption import on_hard_exit
 from daskmr.losses import Loss, find_losses
 from daskmr.report import summarise
-from daskmr.units import format_bytes, format_seconds
+from daskmr.units import HIDDEN, format_bytes, format_seconds, masked, shell_word
 from daskmr.webpage import (
+    PAGE,
     assemble,
     figures_html,
     listed,
@@ -40,9 +40,6 @@ __all__ = ["ReportFile", "describe_command", "render_failure", "render_report", 
 _ADVICE = "Name another file with --report."
 _NAMED = 20  # files of a kind that are named
 _SECRET_OPTIONS = ("-k", "--aws-key", "-s", "--aws-secret-key")
-_USER_IN_URL = re.compile(r"(?<=://)[^/@\s]*@")
-_QUERY_IN_URL = re.compile(r"(?<=[^\s?])\?\S+$")
-_HIDDEN = "***"
 
 
 def write_report(result: Result, path: str | os.PathLike[str], *, command: str = "") -> None:
@@ -87,10 +84,16 @@ class ReportFile:
         self.name = os.fspath(path)
         self._path = os.path.realpath(self.name)
         folder = os.path.dirname(self._path)
+        if self.name == "-":
+            raise InputError(f"A report is a file, and does not go to standard output. {_ADVICE}")
         if os.path.isdir(self._path):
             raise InputError(f"The report {self.name!r} is a directory. {_ADVICE}")
         if any(other and os.path.realpath(other) == self._path for other in others):
             raise InputError(f"The report {self.name!r} would replace a file of the job. {_ADVICE}")
+        if os.path.lexists(self._path) and not _is_page(self._path):
+            raise InputError(
+                f"The report {self.name!r} would replace a file that is no report. {_ADVICE}"
+            )
         if not os.path.isdir(folder):
             raise InputError(f"The report's directory {folder!r} does not exist. Make it first.")
         if not os.access(folder, os.W_OK):
@@ -123,6 +126,17 @@ class ReportFile:
         raise JobError(
             f"The report {self.name!r} cannot be written: {failure.strerror or failure}."
         )
+
+
+def _is_page(path: str) -> bool:
+    """Whether a file is empty, or a page as a report is: what else there is may be the input."""
+    if not os.path.isfile(path):
+        return False
+    try:
+        with open(path, "rb") as file:
+            return PAGE.encode().startswith(file.read(len(PAGE)))
+    except OSError:
+        return False
 
 
 def _remove(path: str) -> None:
@@ -309,37 +323,24 @@ def _setting(value: Any) -> object:
 # --- without secrets ----------------------------------------------------------------------------
 
 
-def masked(content: str) -> str:
-    """Hide what stands for a user, a password or a signature in a URL.
-
-    >>> masked("https://me:secret@host/data?sig=abc"), masked("what?")
-    ('https://***@host/data?***', 'what?')
-    """
-    if "://" not in content:
-        return content
-    return _QUERY_IN_URL.sub(f"?{_HIDDEN}", _USER_IN_URL.sub(f"{_HIDDEN}@", content))
-
-
 def describe_command(arguments: Sequence[str]) -> str:
     """Write a command line without the credentials in it.
 
     >>> describe_command(["daskmr", "run", "job.py", "-s", "secret", "--aws-key=key", "-kkey"])
     'daskmr run job.py -s *** --aws-key=*** -k***'
     """
-    import shlex
-
     shown = []
     hidden = False
     for argument in arguments:
         name, equals, _ = argument.partition("=")
         if hidden:
-            shown.append(_HIDDEN)
+            shown.append(HIDDEN)
         elif equals and _is_secret(name):
-            shown.append(f"{name}={_HIDDEN}")
+            shown.append(f"{name}={HIDDEN}")
         elif argument[:2] in ("-k", "-s") and len(argument) > 2:
-            shown.append(f"{argument[:2]}{_HIDDEN}")
+            shown.append(f"{argument[:2]}{HIDDEN}")
         else:
-            shown.append(shlex.quote(masked(argument)))
+            shown.append(shell_word(masked(argument)))
         hidden = not hidden and not equals and _is_secret(argument)
     return " ".join(shown)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,8 +11,9 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from daskmr.completion import complete_files
-from daskmr.errors import JobError
 from daskmr.options import GroupedCommand, job_options, option_of
+from daskmr.streams import say
+from daskmr.units import printable, shell_path, shell_word
 
 if TYPE_CHECKING:
     from daskmr.plan_text import Paint
@@ -119,7 +119,7 @@ def plan(
         **_settings(options),
     )
     text = json.dumps(convert(made), indent=2) if as_json else render(made, _paint(stdout))
-    _write(stdout, f"{text}\n")
+    say(stdout, f"{text}\n")
     if made.sample is not None and made.sample.details and not as_json:
         click.echo(f"\n{made.sample.details.rstrip()}", err=True)
 
@@ -165,17 +165,17 @@ def check(
 
     paint = _paint(stdout)
 
-    def say(title: str, text: str) -> None:
+    def tell(title: str, text: str) -> None:
         style = "warning" if title == "warning" else "title"
         line = f"{title:{_TITLE}}{text}".rstrip()
         shown = (
             line if style == "warning" else f"{paint(f'{title:{_TITLE}}', style)}{text}".rstrip()
         )
-        _write(stdout, f"{paint(line, style) if style == 'warning' else shown}\n")
+        say(stdout, f"{paint(line, style) if style == 'warning' else shown}\n")
 
     check_script(
         script,
-        say,
+        tell,
         data_dir=data_dir,
         input_filter=input_filter,
         records=records,
@@ -221,15 +221,17 @@ def new(
     names = load_layout(load_config(schema=schema).schema).field_names
     texts = {script: script_text(script, names)}
     if filter_path is not None:
+        if os.path.realpath(filter_path) == os.path.realpath(script):
+            raise click.BadParameter("it is the script's name too.", param_hint="--filter")
         texts[filter_path] = filter_text(names)
     write_files(texts, force)
-    given = f" -f {shlex.quote(filter_path)}" if filter_path is not None else ""
-    _write(
+    given = f" -f {shell_word(filter_path)}" if filter_path is not None else ""
+    say(
         stdout,
-        f"{' and '.join(texts)} written. Try it:\n\n"
+        f"{printable(' and '.join(texts))} written. Try it:\n\n"
         "  daskmr sample-data data\n"
-        f"  daskmr check {shlex.quote(script)} -d data{given}\n"
-        f"  daskmr run {shlex.quote(script)} -d data{given}\n",
+        f"  daskmr check {shell_path(script)} -d data{given}\n"
+        f"  daskmr run {shell_path(script)} -d data{given}\n",
     )
 
 
@@ -242,18 +244,6 @@ def _paint(stdout: IO[bytes]) -> Paint:
     if plain or not stdout.isatty():
         return lambda text, style: text
     return lambda text, style: click.style(text, **_STYLES[style])
-
-
-def _write(stdout: IO[bytes], text: str) -> None:
-    try:
-        stdout.write(text.encode("utf-8", "backslashreplace"))
-        stdout.flush()
-        return
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        reason = error.strerror
-    raise JobError(f"Standard output cannot be written: {reason}.")
 
 
 class ListingLine:

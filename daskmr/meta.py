@@ -1,7 +1,7 @@
 """What stands beside an output and says where it is from: ``OUTPUT.meta.json``.
 
 It is enough to tell two runs apart, and to run one again. It holds no credentials: none are among
-the settings of a run.
+the settings of a run, and what a URL holds of them is masked.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from daskmr.output import OutputFile
 from daskmr.sampling import Choice
 from daskmr.schema import Schema
 from daskmr.tally import Tally, by_group
+from daskmr.units import masked
 
 __all__ = [
     "BEGINS",
@@ -46,6 +47,13 @@ _VERSION = 1
 BEGINS = b'{\n "daskmr": {'
 """What such a file begins with."""
 
+_NEEDED = {  # by what reads it
+    "script": ("path", "sha256", "modules"),
+    "filter": ("version", "dimensions"),
+    "input": ("data_dir", "files", "bytes", "sha256"),
+    "output": ("path",),
+    "options": (),
+}
 _FILES = 1000  # that are named one by one
 _NAMED = 1000  # of what was left out
 _LEFT_OUT = {"clusters"}  # settings that may hold a token, and are long
@@ -93,7 +101,7 @@ def describe_given(given: Given, inputs: Inputs) -> dict[str, Any]:
         "versions": _versions(),
         "input": {
             "data_dir": _absolute(given.data_dir),
-            "bucket": given.config.bucket,
+            "bucket": given.config.bucket and masked(given.config.bucket),
             "files": len(files),
             "bytes": sum(file.size for file in files),
             **_describe_files(files, inputs.root),
@@ -124,6 +132,7 @@ def _describe_options(given: Given) -> dict[str, Any]:
         options["max_bad_records"] = f"{100 * share:.12g}%"
     for name in _PATHS:
         options[name] = _absolute(options[name])
+    options = {name: masked(v) if isinstance(v, str) else v for name, v in options.items()}
     flags = {"inline": given.inline, "profile": given.profile, "delete_data": given.delete_data}
     return flags | options
 
@@ -281,6 +290,12 @@ def read_meta(path: str) -> dict[str, Any]:
             f"{path} was written by daskmr {mark.get('version')}, in a form that this version "
             f"({__version__}) does not know. Use that one."
         )
+    for part, names in _NEEDED.items():
+        within = content.get(part)
+        if not isinstance(within, dict) or not all(name in within for name in names):
+            raise InputError(f"{path} is not whole: it lacks what a run writes under {part!r}.")
+    if not isinstance(content.get("layout"), list) or "sample" not in content:
+        raise InputError(f"{path} is not whole: it lacks the layout, or the sample, of the run.")
     return cast(dict[str, Any], content)
 
 

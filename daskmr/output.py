@@ -495,8 +495,9 @@ def beside(path: str, suffix: str) -> str:
     'out/counts.txt.bad.jsonl'
     """
     folder, name = os.path.split(path)
-    short = os.fsencode(name)[: 255 - len(os.fsencode(suffix))]
-    return os.path.join(folder, short.decode("utf-8", "ignore") + suffix)
+    while len(os.fsencode(name)) > 255 - len(os.fsencode(suffix)):
+        name = name[:-1]
+    return os.path.join(folder, name + suffix)
 
 
 def _short(name: bytes) -> str:

@@ -186,6 +186,11 @@ class Result:
     _parts: tuple[Part, ...] = field(default=(), repr=False)
     _job: Job | None = field(default=None, repr=False)
 
+    @property
+    def script(self) -> str | None:
+        """Path of the script; ``None`` for functions that were given from Python."""
+        return self._job.path if self._job is not None else None
+
     def is_own_file(self, filename: str) -> bool:
         """Tell whether a file that a profile or traceback names is the script, or beside it."""
         return self._job is not None and self._job.is_user_file(filename)
@@ -357,7 +362,7 @@ def mapreduce(
                     hashed=config.meta,
                 )
                 _at_end(stack, target.discard)
-            check_companions(target, config.meta)
+            check_companions(target, config.meta, _bad_path(target, config, job))
         places = stack.enter_context(ExitStack())
         asked = time.time()
         if config.scheduler is not None:
@@ -1018,9 +1023,7 @@ def _write_output(outcome: _Outcome, run: _Run, target: OutputFile) -> Companion
         done += 0 if run.job.reduce else 1
         _remove(parts)
     target.close()
-    bad_path = beside(target.name, BAD_SUFFIX)
-    if not target.is_file:  # a stream, or an object: there is nothing to stand beside
-        bad_path = os.path.join(run.config.work_dir, f"{run.job.name}{BAD_SUFFIX}")
+    bad_path = _bad_path(target, run.config, run.job)
     companions = Companions(target, run.run_dir.run_id, os.fspath(run.run_dir.path), bad_path)
     try:
         run.timings["write"] = time.time() - before
@@ -1030,6 +1033,12 @@ def _write_output(outcome: _Outcome, run: _Run, target: OutputFile) -> Companion
     finally:
         companions.discard()
     return companions
+
+
+def _bad_path(target: OutputFile, config: Config, job: Job) -> str:
+    if target.is_file:
+        return beside(target.name, BAD_SUFFIX)
+    return os.path.join(config.work_dir, f"{job.name}{BAD_SUFFIX}")  # a stream, or an object
 
 
 def _notes(outcome: _Outcome, run: _Run) -> tuple[str, ...]:

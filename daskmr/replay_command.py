@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
-from typing import TextIO
+from typing import IO
 
 import click
 
 from daskmr.errors import JobError
+from daskmr.streams import say
+from daskmr.units import printable
 
 __all__ = ["replay"]
 
 
-def replay(path: str, script: str | None, schema: str | None, debug: bool, out: TextIO) -> None:
+def replay(path: str, script: str | None, schema: str | None, debug: bool, out: IO[bytes]) -> None:
     """Print what becomes of each record of `path`; with `debug`, stop at the first that fails.
 
     Raises
@@ -27,9 +29,8 @@ def replay(path: str, script: str | None, schema: str | None, debug: bool, out: 
     for outcome in retrial.outcomes():
         passed += outcome.passes
         place = f"{outcome.record.file}, line {outcome.record.line}"
-        click.echo(_printable(f"{place}: {outcome.text}"), file=out)
+        say(out, printable(f"{place}: {outcome.text}") + "\n")
         if debug and outcome.traceback is not None:
-            out.flush()
             import pdb
 
             pdb.post_mortem(outcome.traceback)
@@ -38,7 +39,3 @@ def replay(path: str, script: str | None, schema: str | None, debug: bool, out: 
     if passed < total:
         raise JobError(f"{total - passed:,} of {total:,} records do not pass.")
     click.echo(f"all {total:,} records pass now", file=sys.stderr)
-
-
-def _printable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import heapq
 import os
-import shlex
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from daskmr.units import format_bytes
+from daskmr.units import format_bytes, printable, shell_path, shell_word
 
 if TYPE_CHECKING:
     from daskmr.pipeline import Result
@@ -21,7 +20,6 @@ _HOT_SHARE, _HOT_TIMES = 0.1, 10.0  # of all values, and times what a key has on
 _HOT_NAMED = 3
 _COUNTERS = 40
 _FUNCTIONS = 6
-_SURROGATES = frozenset(map(chr, range(0xD800, 0xE000)))  # shown as escapes, or as they are
 
 
 def summarise(result: Result, profile: str = "") -> str:
@@ -56,12 +54,7 @@ def summarise(result: Result, profile: str = "") -> str:
     lines += _describe_counters(result)
     lines += _describe_profile(result, profile)
     lines += _left_out(result)
-    text = "\n".join(map(_printable, lines))
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")  # names are in any encoding
-
-
-def _printable(line: str) -> str:
-    return "".join(c if c.isprintable() or c in _SURROGATES else ascii(c)[1:-1] for c in line)
+    return "\n".join(map(printable, lines))
 
 
 def _describe_output(result: Result) -> str:
@@ -93,7 +86,7 @@ def _describe_skew(result: Result) -> list[str]:
 
 def _describe_counters(result: Result) -> list[str]:
     rows = [
-        (_printable(group), _printable(name), f"{count:,}")
+        (printable(group), printable(name), f"{count:,}")
         for group, names in result.counters.items()
         for name, count in names.items()
     ]
@@ -131,7 +124,7 @@ def _describe_profile(result: Result, path: str) -> list[str]:
         lines.append("    own s   whole s       calls")
     lines += [row.shown() for row in (*own, *rest)]
     if os.path.isfile(path):
-        quoted = shlex.quote(path)
+        quoted = shell_path(path)
         lines.append(f"  open it with python -m pstats {quoted}, or snakeviz {quoted}")
     return lines
 
@@ -192,12 +185,19 @@ def _saved(result: Result) -> list[str]:
     path = result.bad_records_path
     some = "all" if saved == result.bad_records else f"the first {saved:,}"
     cap = "" if some == "all" else ", as many as daskmr.bad-records-saved allows"
-    again = f"daskmr replay {shlex.quote(path)}"
-    return [f"  {some} saved in {path}{cap}", f"  to map them again: {again}"]
+    lines = [f"  {some} saved in {path}{cap}"]
+    if result.script is not None:
+        again = f"daskmr replay {shell_path(path)}"
+        if result.meta_path is None:  # which tells the rest
+            again += f" --script {shell_word(result.script)}"
+            schema = result.settings.get("schema")
+            again += f" --schema {shell_word(schema)}" if schema else ""
+        lines.append(f"  to map them again: {again}")
+    return lines
 
 
 def _named(texts: Iterable[str], count: int) -> list[str]:
     shown = [f"  {text}" for text, _ in zip(texts, range(_NAMED), strict=False)]
     if count > len(shown):
         shown.append(f"  and {count - len(shown):,} more")
-    return [line.encode("utf-8", "backslashreplace").decode("utf-8") for line in shown]
+    return shown

@@ -7,6 +7,7 @@ from typing import Any
 
 from daskmr.errors import InputError
 from daskmr.meta import read_meta
+from daskmr.units import HIDDEN
 
 __all__ = ["repeat"]
 
@@ -48,8 +49,13 @@ def repeat(
     for group in (_CHOICE_OPTIONS, _PLACES):
         if group & set(given):
             again = {name: value for name, value in again.items() if name not in group}
-    known = {name: value for name, value in again.items() if value is not None}
+    known = {name: v for name, v in again.items() if v is not None and not _is_masked(v)}
     return script, {**options, **known, **{name: options[name] for name in given}}, meta
+
+
+def _is_masked(value: object) -> bool:
+    """Whether it is a URL without the secret that was in it: to be given again, where it is needed."""
+    return isinstance(value, str) and "://" in value and HIDDEN in value
 
 
 def _recorded(meta: Mapping[str, Any]) -> dict[str, Any]:

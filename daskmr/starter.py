@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 
 from daskmr.errors import InputError
+from daskmr.units import shell_path
 
 __all__ = ["filter_text", "script_text", "write_files"]
 
@@ -83,7 +84,8 @@ def script_text(path: str, field_names: Sequence[str]) -> str:
     '<module>'
     """
     dims = ", ".join(field_names)
-    return _SCRIPT.replace("{name}", os.path.basename(path)).replace("{dims}", dims)
+    name = shell_path(os.path.basename(path)).replace("\\", "\\\\").replace('"', '\\"')
+    return _SCRIPT.replace("{dims}", dims).replace("{name}", name)
 
 
 def filter_text(field_names: Sequence[str]) -> str:
@@ -120,11 +122,15 @@ def write_files(texts: dict[str, str], force: bool) -> None:
                 f"{path} is there already, and stays as it is. Name another file, or replace it "
                 "with --force."
             )
+    made: list[str] = []
     for path, text in texts.items():
         try:
             with open(path, "w" if force else "x", encoding="utf-8") as file:
+                made += [] if force else [path]
                 file.write(text)
         except OSError as error:
+            for each in made:
+                os.unlink(each)
             raise InputError(
                 f"{path} cannot be written: {error.strerror}. Name another file."
             ) from None

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
-__all__ = ["keep_standard_output", "standard_output"]
+from daskmr.errors import JobError
+
+__all__ = ["keep_standard_output", "say", "standard_output"]
 
 _kept: int | None = None
 
@@ -46,3 +48,22 @@ def standard_output() -> Iterator[IO[bytes]]:
     kept, _kept = _kept, None
     with os.fdopen(kept, "wb") as stdout:
         yield stdout
+
+
+def say(stdout: IO[bytes], text: str) -> None:
+    """Write text for people, or for programs, to standard output at once.
+
+    Raises
+    ------
+    JobError
+        When it cannot be written; a pipe that nobody reads is a BrokenPipeError.
+    """
+    try:
+        stdout.write(text.encode("utf-8", "backslashreplace"))
+        stdout.flush()
+        return
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        reason = error.strerror
+    raise JobError(f"Standard output cannot be written: {reason}.")

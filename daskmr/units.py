@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterable
 
 __all__ = [
+    "HIDDEN",
     "byte_unit",
     "count_unit",
     "counted",
     "format_bytes",
     "format_count",
     "format_seconds",
+    "masked",
     "printable",
+    "shell_path",
+    "shell_word",
     "shorten",
     "time_unit",
 ]
 
+HIDDEN = "***"
+"""What stands in the place of a secret."""
+
+_USER_IN_URL = re.compile(r"(?<=://)[^/\s]*@")
+_QUERY_IN_URL = re.compile(r"(?<=[^\s?])\?\S+$")
 _BYTES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 _COUNTS = ((1e9, "billion "), (1e6, "million "), (1e3, "thousand "), (1.0, ""))
 _TIMES = ((3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
@@ -108,6 +119,46 @@ def printable(text: str) -> str:
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
     )
+
+
+def masked(content: str) -> str:
+    """Hide what stands for a user, a password or a signature in a URL.
+
+    >>> masked("https://me:sec@ret@host/data?sig=abc"), masked("what?")
+    ('https://***@host/data?***', 'what?')
+    """
+    if "://" not in content:
+        return content
+    return _QUERY_IN_URL.sub(f"?{HIDDEN}", _USER_IN_URL.sub(f"{HIDDEN}@", content))
+
+
+def shell_word(text: str) -> str:
+    r"""Quote a word for a shell; what a terminal would act on, or cannot show, as bash and zsh read it.
+
+    >>> print(shell_word("plain"), shell_word("a b"), shell_word("it's\n\udcff"))
+    plain 'a b' $'it\'s\x0a\xff'
+    """
+    if text.isprintable():
+        return shlex.quote(text)
+    return f"$'{''.join(map(_in_quotes, text))}'"
+
+
+def _in_quotes(character: str) -> str:
+    if character in "'\\":
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    error = "surrogateescape" if "\udc80" <= character <= "\udcff" else "surrogatepass"
+    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", error))
+
+
+def shell_path(path: str) -> str:
+    """Quote a path for a shell, as an argument that is not taken for an option.
+
+    >>> shell_path("-odd.py"), shell_path("my job.py")
+    ('./-odd.py', "'my job.py'")
+    """
+    return shell_word(f"./{path}" if path.startswith("-") else path)
 
 
 def shorten(text: str, length: int) -> str:

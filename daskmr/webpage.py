@@ -14,7 +14,20 @@ from daskmr.charts import COLOURS, Chart
 from daskmr.figures import GROUPS, Picture
 from daskmr.units import format_seconds, printable
 
-__all__ = ["assemble", "figures_html", "listed", "phases_html", "section", "table", "text", "tiles"]
+__all__ = [
+    "PAGE",
+    "assemble",
+    "figures_html",
+    "listed",
+    "phases_html",
+    "section",
+    "table",
+    "text",
+    "tiles",
+]
+
+PAGE = "<!DOCTYPE html>"
+"""How a page begins."""
 
 _GREY = "#c9c9c9"
 _NARROW = 0.07  # of the whole: a phase too short for its name to fit
@@ -183,7 +196,7 @@ def assemble(title: str, body: str, scripts: Sequence[str], *, talks: bool = Fal
     code = "\n".join(
         f'<script nonce="{once}">\n{script}\n</script>' for script in [*bokeh, *scripts]
     )
-    return f"""<!DOCTYPE html>
+    return f"""{PAGE}
 <html lang="en">
 <head>
 <meta charset="utf-8">

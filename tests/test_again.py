@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -84,6 +85,26 @@ def test_a_worker_that_dies(place: Path) -> None:
     write_tree(place / "data", [["a\tb"], ["a\tdie"]])
     lines = run(place, "-d", "data", "-m", "1")
     assert again(lines)[-2:] == ["--only", f"{DIRECTORY}/{file_name(1)}"]
+
+
+def test_odd_names_do_not_reach_the_terminal_and_can_be_pasted(place: Path) -> None:
+    write_tree(place / "data", [["a\tb"], ["a\tfatal"]])
+    folder = place / "data" / DIRECTORY
+    odd = os.fsdecode(b"20131105.20131106.\x1b[31m\n\xff.log")
+    (folder / odd).write_text("a\tfatal\n")
+    (folder / file_name(1)).unlink()
+    (place / "my job.py").rename(place / "-job.py")
+    command = [sys.executable, "-m", "daskmr", "run", "-d", "data", "--inline", "--", "-job.py"]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for _ in range(2):
+        done = subprocess.run(
+            command, cwd=place, capture_output=True, text=True, check=False, env=environment
+        )
+        assert done.returncode == 1
+        lines = done.stderr.splitlines()
+        assert all(line.isprintable() for line in lines)
+        assert r"20131105.20131106.\x1b[31m\n\udcff.log, line 1: KeyError" in done.stderr
+        command = ["bash", "-c", lines[-1]]
 
 
 def test_it_fits_on_a_screen(place: Path) -> None:

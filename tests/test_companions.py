@@ -15,6 +15,7 @@ from conftest import write_tree
 from store_server import Bucket
 
 from daskmr import Job, mapreduce
+from daskmr.companions import companion_paths
 from daskmr.errors import InputError, JobError
 from daskmr.meta import read_meta
 from daskmr.pipeline import Result
@@ -92,6 +93,12 @@ def test_a_file_that_is_not_daskmrs_is_left_alone(folder: Path) -> None:
     assert own.read_text() == '{"mine": true}'
 
 
+def test_each_name_has_its_own_beside_it() -> None:
+    odd, cut = os.fsdecode(b"o\xff.txt"), "é" * 127
+    assert companion_paths(odd) == (f"{odd}.bad.jsonl", f"{odd}.meta.json")
+    assert companion_paths(f"a/{cut}") == (f"a/{'é' * 122}.bad.jsonl", f"a/{'é' * 122}.meta.json")
+
+
 def test_there_is_nothing_beside_a_stream_or_a_result_in_memory(folder: Path) -> None:
     with open(folder / "stdout", "wb") as stdout:
         assert run(folder, output="-", stdout=stdout).meta_path is None
@@ -114,6 +121,13 @@ def test_what_the_job_needs_is_not_replaced_by_what_stands_beside(
     with pytest.raises(InputError, match=r"is one of the input files|is not daskmr's"):
         run(folder, output=place / name, delete_data=True)
     assert (place / f"{name}{suffix}").read_text() == "a\t1\n"
+
+
+def test_a_directory_where_bad_records_go_is_found_before_any_work(folder: Path) -> None:
+    (folder / "out.txt.bad.jsonl").mkdir()
+    with pytest.raises(InputError, match="is a directory, and bad records are saved there"):
+        run(folder, data="good")
+    assert not (folder / "out.txt").exists()
 
 
 def die_at(folder: Path, number: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -138,7 +139,7 @@ def test_settings_are_shown_without_what_is_secret_in_them() -> None:
 
 def test_it_replaces_an_older_one_in_one_step(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    path.write_text("old")
+    path.write_text("<!DOCTYPE html>old")
     inode = path.stat().st_ino
     write_report(plain_result(), path)
     assert path.stat().st_ino != inode
@@ -150,7 +151,7 @@ def test_a_disk_that_refuses_leaves_the_older_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "report.html"
-    path.write_text("old")
+    path.write_text("<!DOCTYPE html>old")
 
     def refuse(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
@@ -158,13 +159,19 @@ def test_a_disk_that_refuses_leaves_the_older_one(
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(JobError, match="No space left on device"):
         write_report(plain_result(), path)
-    assert path.read_text() == "old"
+    assert path.read_text() == "<!DOCTYPE html>old"
     assert os.listdir(tmp_path) == ["report.html"]
 
 
 def test_what_cannot_be_a_report_is_found_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "out.txt").touch()
+    (tmp_path / "data.gz").write_bytes(b"\x1f\x8b")
+    os.mkfifo(tmp_path / "pipe")
     for path, words in (
+        ("-", "does not go to standard output"),
+        (tmp_path / "data.gz", "would replace a file that is no report"),
+        (tmp_path / "pipe", "would replace a file that is no report"),
+        ("/dev/null", "would replace a file that is no report"),
         (tmp_path, "is a directory"),
         (tmp_path / "no" / "report.html", "does not exist"),
         (tmp_path / "out.txt", "would replace a file of the job"),
@@ -214,7 +221,7 @@ def test_the_command_writes_it_and_says_so(tree: Callable[..., Path], tmp_path: 
 def test_a_job_that_fails_is_reported_too(tree: Callable[..., Path], tmp_path: Path) -> None:
     root = tree([["a\t1"], ["c\tworse"]])
     (tmp_path / "job.py").write_text(JOB)
-    (tmp_path / "report.html").write_text("stale")
+    (tmp_path / "report.html").write_text("<!DOCTYPE html>stale")
     done = run(tmp_path, root, "--report", "report.html")
     assert done.returncode == 1
     assert not (tmp_path / "out.txt").exists()
@@ -224,6 +231,9 @@ def test_a_job_that_fails_is_reported_too(tree: Callable[..., Path], tmp_path: P
     assert "RuntimeError: the <b>worst</b>" in words
     assert "raise RuntimeError" not in words  # it shows no line of the script
     assert re.search("<b>worst", page) is None
+    done = run(tmp_path, root, "--report", "report.html", "--log-format", "json")
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    assert "report   report.html" in [event.get("text") for event in events]
 
 
 def test_a_report_without_a_place_is_an_error_before_any_work(

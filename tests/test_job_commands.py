@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from conftest import daskmr, write_tree
+from conftest import DIRECTORY, daskmr, file_name, write_tree
 
 from daskmr.cli import main
 
@@ -54,8 +54,17 @@ def test_a_plan_for_people_goes_to_standard_output(place: Path) -> None:
     assert done.stderr == "loaded\n"
 
 
-def test_standard_output_that_cannot_be_written(place: Path) -> None:
-    command = f"{sys.executable} -m daskmr check job.py -d data > /dev/full"
+@pytest.mark.parametrize("arguments", ["check job.py -d data", "replay bad --script job.py"])
+def test_standard_output_that_cannot_be_written(place: Path, arguments: str) -> None:
+    bad = {
+        "file": f"{DIRECTORY}/{file_name(0)}",
+        "line": 1,
+        "reason": "",
+        "exception": "",
+        "raw": "",
+    }
+    (place / "bad").write_text(json.dumps(bad))
+    command = f"{sys.executable} -m daskmr {arguments} > /dev/full"
     done = subprocess.run(
         ["bash", "-c", command], cwd=place, capture_output=True, text=True, check=False
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -90,6 +91,8 @@ def test_bad_records_are_counted_by_reason_and_by_file() -> None:
             bad_files={"a": 5, "c": 1000, "b": 5},
             bad_records_path="out.txt.bad.jsonl",
             saved_bad_records=(BadRecord("a", 1, "ValueError", "", b""),) * 7,
+            meta_path="out.txt.meta.json",
+            _job=SimpleNamespace(path="/my job.py"),
         )
     )
     assert text.splitlines()[3:] == [
@@ -120,6 +123,20 @@ def test_it_is_told_how_many_were_saved(saved: int, path: str | None, told: str)
         )
     )
     assert f"  {told}" in text
+
+
+def test_what_no_file_tells_stands_in_the_command_that_maps_bad_records_again() -> None:
+    options: dict[str, Any] = {
+        "bad_records": 1,
+        "bad_files": {"f": 1},
+        "saved_bad_records": (BadRecord("f", 1, "r", "", b""),),
+        "bad_records_path": "work/-job.bad.jsonl",
+        "settings": {"schema": "/a b.json"},
+    }
+    assert "to map them again" not in summarise(result(**options))
+    last = summarise(result(**options, _job=SimpleNamespace(path="/job.py"))).splitlines()[-1]
+    command = "daskmr replay work/-job.bad.jsonl --script /job.py --schema '/a b.json'"
+    assert last == f"  to map them again: {command}"
 
 
 def test_worst_files_come_first_and_the_others_are_counted() -> None:

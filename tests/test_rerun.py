@@ -108,6 +108,29 @@ def test_mistakes(place: Path) -> None:
     assert "job.py" in daskmr(place, "run", "--from", "out.txt.meta.json", code=2).stderr
 
 
+@pytest.mark.parametrize(
+    "part", ["script", "filter", "input", "output", "options", "layout", "sample"]
+)
+def test_what_is_not_whole(place: Path, part: str) -> None:
+    meta = meta_of(place)
+    del meta[part]
+    (place / "out.txt.meta.json").write_text(json.dumps(meta))
+    with pytest.raises(InputError, match="is not whole"):
+        repeat(str(place / "out.txt.meta.json"), None, {}, [])
+
+
+def test_no_secret_of_a_url_is_kept_and_none_is_given_again(place: Path) -> None:
+    secret = "hunter2"
+    options = {"endpoint_url": f"https://me:{secret}@host", "spill_dir": f"s3://a/b?sig={secret}"}
+    meta = meta_of(place, **options)
+    assert secret not in (place / "out.txt.meta.json").read_text()
+    assert meta["options"]["endpoint_url"] == "https://***@host"
+    given: dict[str, Any] = dict.fromkeys(options)
+    _, again, _ = repeat(str(place / "out.txt.meta.json"), None, given, [])
+    assert again["endpoint_url"] is None
+    assert again["spill_dir"] is None
+
+
 def meta_of(place: Path, job: Any = None, **options: Any) -> dict[str, Any]:
     result = mapreduce(
         job or place / "job.py", data_dir=place / "data", output=place / "out.txt", inline=True,

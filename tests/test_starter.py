@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,17 @@ def test_all_or_nothing(name: str, tmp_path: Path) -> None:
 def test_a_place_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be written: No such file"):
         write_files({str(tmp_path / "no" / "job.py"): "x"}, force=False)
+
+
+@pytest.mark.parametrize("name", [b'"""a.py', b"-\\N{.py", b"\xff\n\x1b[31m.py", b"it's.py"])
+def test_any_name_stands_in_a_script_that_runs(name: bytes, tmp_path: Path) -> None:
+    text = script_text(os.fsdecode(name), NAMES)
+    path = tmp_path / "job.py"
+    path.write_text(text, "utf-8")
+    compile(path.read_text("utf-8"), "job.py", "exec")
+
+
+def test_of_two_files_none_is_left_when_one_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No such file"):
+        write_files({str(tmp_path / "a.py"): "", str(tmp_path / "no" / "b.json"): ""}, False)
+    assert not any(tmp_path.iterdir())

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskmr.units import byte_unit, count_unit, format_seconds, printable, shorten, time_unit
+from daskmr.units import (
+    byte_unit,
+    count_unit,
+    format_seconds,
+    printable,
+    shell_word,
+    shorten,
+    time_unit,
+)
 
 
 @given(st.text())
@@ -14,6 +25,17 @@ def test_what_is_printable_can_be_encoded_and_seen(text: str) -> None:
     shown = printable(text)
     shown.encode("utf-8")
     assert shown.isprintable()
+
+
+def test_a_shell_reads_any_file_name_from_what_can_be_seen() -> None:
+    names = [bytes([code]) + b"a'\\" for code in range(1, 256)]
+    names += ["\u202e7", "\U0001f600\n", "\x7ff", "é"]
+    words = [shell_word(os.fsdecode(name)) for name in names]
+    assert all(word.isprintable() for word in words)
+    command = ["bash", "-c", f"printf '%s\\0' {' '.join(words)}"]
+    environment = {**os.environ, "LC_ALL": "C.UTF-8"}
+    said = subprocess.run(command, capture_output=True, check=True, env=environment).stdout
+    assert said.split(b"\0")[:-1] == [os.fsencode(name) for name in names]
 
 
 @given(st.text(), st.integers(min_value=1, max_value=80))
