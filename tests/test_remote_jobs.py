@@ -703,6 +703,7 @@ def test_mistakes_are_told_before_any_work(
         ("403 InvalidAccessKeyId", "does not accept the credentials"),
         ("403 AccessDenied", "Access to s3://"),
         ("301 PermanentRedirect", "Give --region eu-west-1"),
+        ("disconnect", "the connection broke .* after 4 tries. Check the network"),
     ],
 )
 def test_refusals_are_told_before_any_work(
