@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
-from daskmr.display import Above, Display
 from daskmr.history import Look
 from daskmr.looks import Plan
 from daskmr.pace import Pace, format_seconds
@@ -146,6 +145,8 @@ class InlineTerminal(TextLog):
     """Shows how far the listing is in place, and the rest in lines: there may be a debugger then."""
 
     def __init__(self, stream: TextIO) -> None:
+        from daskmr.display import Display
+
         super().__init__(stream)
         self._display = Display(stream)
         self._begun = False
@@ -185,6 +186,8 @@ class Terminal(Show):
     """
 
     def __init__(self, stream: TextIO, shared: bool = False) -> None:
+        from daskmr.display import Display
+
         super().__init__(stream)
         self._shared = shared
         self._display = Display(stream)
@@ -317,6 +320,8 @@ def notes_to(show: Show) -> Iterator[None]:
         yield
         return
     before = sys.stdout, sys.stderr
+    from daskmr.display import Above
+
     above = Above(sys.stderr, show.note)
     sys.stdout = sys.stderr = above
     try:
