@@ -29,7 +29,6 @@ from daskmr.companions import BAD_SUFFIX, Companions, check_companions, companio
 from daskmr.config import Config, load_config
 from daskmr.credentials import given
 from daskmr.deaths import explain_death, explain_kills, file_of_death
-from daskmr.deploy import load_deployment
 from daskmr.errors import InputError, JobError, NothingMatchedError
 from daskmr.existing import choose, existing_scheduler, security_of
 from daskmr.history import PHASES, History
@@ -60,7 +59,6 @@ from daskmr.output import (
 )
 from daskmr.partition import Partition, count_buckets, count_reducers, plan_partitions
 from daskmr.parts import Part
-from daskmr.poison import Detour
 from daskmr.prints import listened
 from daskmr.reach import RESTART_SECONDS, HostMarks, check_data, check_shelf, sees_all
 from daskmr.reducer import Merge, Reduced, ReduceTask, never_met, reduce_buckets
@@ -325,7 +323,11 @@ def mapreduce(
         )
     if data_dir is not None and not isinstance(data_dir, str | os.PathLike):
         raise InputError(f"data_dir must be a path, not {data_dir!r}.")
-    deployment = load_deployment(config.cluster, config.clusters) if config.cluster else None
+    deployment = None
+    if config.cluster is not None:
+        from daskmr.deploy import load_deployment
+
+        deployment = load_deployment(config.cluster, config.clusters)
     # So that what a script's loggers keep, as it is loaded, can be listened to when it runs here.
     with contextlib.nullcontext() if watcher is None else listened():
         job = load_job(job)
@@ -851,6 +853,8 @@ class _Run:
         self.inputs = replace(self.inputs, remote=replace(remote, beside=True))
 
     def _compute_around_poison(self, session: Session, plan: list[Partition]) -> list[Any]:
+        from daskmr.poison import Detour
+
         mapper = Pinned(partial(map_packed, task=self._map_task(len(plan))))
         name = f"map-{self.run_dir.run_id}"
         detour = Detour(session, plan, mapper, name, partial(self._marks_of_the_dead, session))
