@@ -33,7 +33,7 @@ from daskmr.webpage import (
 )
 
 if TYPE_CHECKING:
-    from daskmr.pipeline import Result
+    from daskmr.result import Result
 
 __all__ = ["ReportFile", "describe_command", "render_failure", "render_report", "write_report"]
 

@@ -22,7 +22,6 @@ from daskmr.inputs import Inputs, find_inputs
 from daskmr.job import Job, load_job
 from daskmr.listing import InputFile
 from daskmr.partition import Partition, count_buckets, estimate_bytes, plan_partitions
-from daskmr.pipeline import check_settings
 from daskmr.planning import (
     Amount,
     Balance,
@@ -37,6 +36,7 @@ from daskmr.planning import (
     reducing,
     unmatched,
 )
+from daskmr.refusals import check_settings
 from daskmr.sampling import EVERYTHING, Choice
 from daskmr.schema import Schema, load_schema
 from daskmr.stores import stores_closed

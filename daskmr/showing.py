@@ -24,7 +24,7 @@ from daskmr.report import format_bytes, summarise
 from daskmr.watching import Watcher
 
 if TYPE_CHECKING:
-    from daskmr.pipeline import Result
+    from daskmr.result import Result
 
 __all__ = [
     "InlineTerminal",

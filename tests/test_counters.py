@@ -19,7 +19,7 @@ from daskmr.contexts import (
     TextContext,
 )
 from daskmr.errors import JobError
-from daskmr.pipeline import Result
+from daskmr.result import Result
 
 
 def run(root: Path, files: list[list[str]], **functions: Any) -> Result:

@@ -1,0 +1,100 @@
+"""What a run refuses before any work: settings that cannot be, and outputs that would do harm."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from daskmr.companions import companion_paths
+from daskmr.config import Config
+from daskmr.errors import InputError
+from daskmr.inputs import Inputs
+from daskmr.listing import InputFile
+from daskmr.meta import SUFFIX as META_SUFFIX
+from daskmr.output import OutputFile, StoreOutput
+
+__all__ = [
+    "check_settings",
+    "refuse_input_as_output",
+    "refuse_network",
+    "refuse_to_overwrite",
+]
+
+_MOST_WANTED = 1000  # reducers by --num-reducers
+_WORKER_BASE = 150_000_000  # bytes that a worker takes before it holds any data
+
+
+def check_settings(config: Config, inline: bool, local: bool) -> None:
+    """Raise InputError for settings with which no job can run.
+
+    Parameters
+    ----------
+    config : Config
+    inline, local : bool
+        The job runs in this process; on workers that are started here.
+    """
+    if (config.num_reducers or 0) > _MOST_WANTED:
+        raise InputError(
+            f"{config.num_reducers:,} reducers are too many: each takes a task, and something of "
+            f"every partition. Give --num-reducers {_MOST_WANTED:,} at most, or leave it out; memory "
+            "does not depend on it."
+        )
+    limit = config.memory_limit
+    needed = 3 * config.spill_bytes + _WORKER_BASE
+    if isinstance(limit, int) and 0 < limit < needed and not inline and local:
+        raise InputError(
+            f"A memory limit of {limit:,} bytes is too small for spill-bytes {config.spill_bytes:,}: "
+            f"a worker needs at least {needed:,}. Raise --memory-limit, or lower daskmr.spill-bytes "
+            "in the configuration."
+        )
+
+
+def refuse_to_overwrite(output: str, *sources: Any) -> None:
+    """Raise InputError when the output, or what stands beside it, would replace part of the job."""
+    for path in (output, *companion_paths(output)):
+        real = os.path.realpath(path)
+        for source in sources:
+            if isinstance(source, str | os.PathLike) and os.path.realpath(source) == real:
+                what = (
+                    f"output {output!r}" if path == output else f"file {path!r} beside the output"
+                )
+                raise InputError(
+                    f"The {what} is a file that the job needs, and would replace it. Name another "
+                    "output with --output."
+                )
+
+
+def refuse_network(role: str, url: str) -> None:
+    """Raise InputError for a place in a store, which a run without a network could not write."""
+    protocol, found, _ = url.partition("://")
+    if found and protocol.lower() not in ("file", "local", "memory"):
+        raise InputError(
+            f"--local-only touches no network, and the {role} {url!r} is in a store. Name a local "
+            "one, or leave --local-only out."
+        )
+
+
+def refuse_input_as_output(inputs: Inputs, target: OutputFile | None) -> None:
+    """Raise InputError when the output would replace an input file, or an input object."""
+    if isinstance(target, StoreOutput):
+        paths = [target.key, target.key + META_SUFFIX]
+    elif target is not None:
+        paths = [p for p in (target.path, *companion_paths(target.path)) if os.path.isfile(p)]
+    else:
+        return
+    names = tuple(map(os.path.basename, paths))
+    for file in inputs.listing.files if names else ():
+        if file.path.endswith(names) and _is_replaced(file, inputs, target, paths):
+            raise InputError(
+                f"The output {target.name!r}, or what stands beside it, is one of the input files, "
+                "and would replace it. Name another one with --output."
+            )
+
+
+def _is_replaced(file: InputFile, inputs: Inputs, target: OutputFile, paths: list[str]) -> bool:
+    if not isinstance(target, StoreOutput):
+        return os.path.realpath(inputs.locate(file.path)) in map(os.path.realpath, paths)
+    if inputs.remote is None:
+        return False
+    address = inputs.remote.source.address(file.path)
+    return address in [target.source.address(path) for path in paths]
