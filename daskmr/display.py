@@ -18,6 +18,7 @@ from daskmr.history import Look, Progress, WorkerLook
 from daskmr.looks import Plan
 from daskmr.pace import Pace, format_seconds
 from daskmr.report import format_bytes
+from daskmr.units import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -349,7 +350,9 @@ class _Page:
         if not look.bad_records:
             return row.append("no records so far", "dim")
         share = 100 * look.bad_records / max(1, look.records)
-        reasons = ", ".join(f"{n:,} x {reason}" for reason, n in look.bad_reasons.items())
+        reasons = ", ".join(
+            f"{n:,} x {printable(reason)}" for reason, n in look.bad_reasons.items()
+        )
         row.append(f"{look.bad_records:,} records", "yellow")
         return row.append(f" ({share:.2g} %): {reasons}", "")
 
@@ -461,7 +464,7 @@ def _fit(text: str, cells: int, dots: str) -> str:
     """Cut the middle out of a text that is too long: of a path, both ends say most."""
     from rich.cells import cell_len, set_cell_size
 
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    text = printable(text)
     if cell_len(text) <= cells:
         return text
     if cells <= len(dots) + 2:

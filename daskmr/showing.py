@@ -46,6 +46,8 @@ _BURST = 200  # printed lines that are shown at once
 _A_SECOND = 20.0  # and on the whole
 _LONG_NAME = 40  # characters of a file's name in front of what was printed, on a terminal
 _CONTROLS = {code: f"\\x{code:02x}" for code in [*range(32), *range(127, 160)] if chr(code) != "\t"}
+# What ends a line, or turns the direction of what follows.
+_CONTROLS |= {code: f"\\u{code:04x}" for code in [*range(0x2028, 0x202F), *range(0x2066, 0x206A)]}
 
 
 class Show(Watcher):
