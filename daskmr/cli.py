@@ -15,6 +15,7 @@ import click
 from daskmr._version import __version__
 from daskmr.again import command_again
 from daskmr.cache_commands import cache
+from daskmr.completion import complete_files
 from daskmr.errors import DaskMRError, Interrupted, JobError
 from daskmr.job_commands import ListingLine, check, new, plan, repeated
 from daskmr.options import CommandGroup, GroupedCommand, job_options
@@ -200,8 +201,18 @@ def _profile_path(output: str) -> str:
 
 @main.command(epilog=_EPILOG, short_help="Map the bad records of a run again.")
 @click.argument("file", type=click.Path())
-@click.option("--script", metavar="SCRIPT", help="The job script.  [default: that of the run]")
-@click.option("--schema", metavar="FILE", help="Schema of the layout.  [default: that of the run]")
+@click.option(
+    "--script",
+    metavar="SCRIPT",
+    shell_complete=complete_files,
+    help="The job script.  [default: that of the run]",
+)
+@click.option(
+    "--schema",
+    metavar="FILE",
+    shell_complete=complete_files,
+    help="Schema of the layout.  [default: that of the run]",
+)
 @click.option("--pdb", "debug", is_flag=True, help="Stop in the debugger at the first that fails.")
 def replay(file: str, script: str | None, schema: str | None, debug: bool) -> None:
     """Run the bad records in FILE through the script's map again, in this process.

@@ -18,6 +18,7 @@ from daskmr.history import Look, Progress, WorkerLook
 from daskmr.looks import Plan
 from daskmr.pace import Pace, format_seconds
 from daskmr.report import format_bytes
+from daskmr.streams import outlasting
 from daskmr.units import printable
 
 if TYPE_CHECKING:
@@ -203,9 +204,9 @@ class Display:
         """Have what this process writes to the terminal go above what is shown."""
         self._before = sys.stdout, sys.stderr
         if _are_one(sys.stdout, self._stream):
-            sys.stdout = Above(sys.stdout, self.write)
+            sys.stdout = outlasting(Above(sys.stdout, self.write))
         if _are_one(sys.stderr, self._stream):
-            sys.stderr = Above(sys.stderr, self.write)
+            sys.stderr = outlasting(Above(sys.stderr, self.write))
 
     def _give_back_streams(self) -> None:
         assert self._before is not None

@@ -22,6 +22,7 @@ from daskmr.pace import Pace, format_seconds
 from daskmr.prints import Rate
 from daskmr.progress import Printed
 from daskmr.report import format_bytes, summarise
+from daskmr.streams import outlasting
 from daskmr.watching import Watcher
 
 if TYPE_CHECKING:
@@ -319,7 +320,7 @@ def notes_to(show: Show) -> Iterator[None]:
         yield
         return
     before = sys.stdout, sys.stderr
-    above = Above(sys.stderr, show.note)
+    above = outlasting(Above(sys.stderr, show.note))
     sys.stdout = sys.stderr = above
     try:
         yield
