@@ -19,7 +19,7 @@ from daskmr.history import History
 from daskmr.interruption import on_hard_exit
 from daskmr.losses import Loss, find_losses
 from daskmr.report import summarise
-from daskmr.units import HIDDEN, format_bytes, format_seconds, masked, shell_word
+from daskmr.units import HIDDEN, counted, format_bytes, format_seconds, masked, shell_word
 from daskmr.webpage import (
     PAGE,
     assemble,
@@ -206,9 +206,9 @@ def _figures(result: Result) -> Iterator[tuple[str, str, str]]:
     mapping = result.timings.get("map", 0.0)
     speed = f"{format_bytes(result.bytes / mapping)}/s mapped" if mapping > 0 else ""
     yield "Time", format_seconds(result.timings["total"]), speed
-    yield "Read", format_bytes(result.bytes), f"{result.files:,} files, as stored"
+    yield "Read", format_bytes(result.bytes), f"{counted(result.files, 'file')}, as stored"
     yield "Records", f"{result.records:,}", ""
-    keys = f"{result.key_count:,} keys" if result.key_count else ""
+    keys = counted(result.key_count, "key") if result.key_count else ""
     size = f"{format_bytes(result.output_bytes)}" if result.output_bytes else ""
     yield "Lines written", f"{result.lines:,}", ", ".join(filter(None, (keys, size)))
     share = f"{100 * result.bad_records / max(1, result.records):.3g}%"
