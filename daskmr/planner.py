@@ -213,6 +213,7 @@ class _Planner:
             buckets=count_buckets(self.files, config.num_reducers),
             combine_size=config.combine_size,
             max_record_bytes=config.max_record_bytes,
+            keys=self.choice.keys,
         )
         self._look_at_sample(sample)
         forecast = estimate(
