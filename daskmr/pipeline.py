@@ -37,7 +37,6 @@ from daskmr.hotkeys import with_counted
 from daskmr.inputs import Inputs, find_inputs, source_of
 from daskmr.interruption import deferred, on_hard_exit, patient
 from daskmr.job import Job, load_job
-from daskmr.listing import InputFile
 from daskmr.looks import Plan
 from daskmr.mapper import TALLY, MapTask, explain_timeout, map_packed
 from daskmr.marks import COMBINING, FETCHING, Mark, by_task, is_alive, read_marks
@@ -78,7 +77,13 @@ from daskmr.workdir import RunDir
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Result", "check_settings", "mapreduce"]
+__all__ = [
+    "Result",
+    "check_settings",
+    "mapreduce",
+    "refuse_to_overwrite",
+    "refuse_to_replace_input",
+]
 
 _MOST_WANTED = 1000  # reducers by --num-reducers
 _SPLIT_EVERY = 8
@@ -336,7 +341,7 @@ def mapreduce(
     if config.spill_dir is not None and not local:
         _spill_source(config)  # so that a mistake in it is told before any work
     if output is not None:
-        _refuse_to_overwrite(os.fspath(output), job.path, input_filter, config.schema)
+        refuse_to_overwrite(os.fspath(output), job.path, input_filter, config.schema)
     if delete_data and output is None:
         raise InputError("delete_data needs an output: a result in memory ends with this process.")
     target: OutputFile | None = None
@@ -444,7 +449,7 @@ def _each(functions: Iterable[Callable[..., object]], *arguments: Any) -> None:
         function(*arguments)
 
 
-def _refuse_to_overwrite(output: str, *sources: Any) -> None:
+def refuse_to_overwrite(output: str, *sources: Any) -> None:
     """Raise InputError when the output, or what stands beside it, would replace part of the job."""
     for path in (output, *companion_paths(output)):
         real = os.path.realpath(path)
@@ -493,27 +498,38 @@ def _spill_source(config: Config) -> Source | None:
 def _refuse_input_as_output(inputs: Inputs, target: OutputFile | None) -> None:
     """Raise InputError when the output would replace an input file, or an input object."""
     if isinstance(target, StoreOutput):
-        paths = [target.key, target.key + META_SUFFIX]
+        if inputs.remote is not None and _is_object_replaced(inputs, target):
+            raise _replaces_input(target.name)
     elif target is not None:
-        paths = [p for p in (target.path, *companion_paths(target.path)) if os.path.isfile(p)]
-    else:
-        return
+        refuse_to_replace_input(inputs, target.name, target.path)
+
+
+def refuse_to_replace_input(inputs: Inputs, name: str, path: str) -> None:
+    """Raise InputError when the output at `path`, or what stands beside it, is an input file."""
+    there = [p for p in (path, *companion_paths(path)) if os.path.isfile(p)]
+    sizes, real = {os.path.getsize(p) for p in there}, set(map(os.path.realpath, there))
+    for file in inputs.listing.files if there else ():
+        # The name may be another one, behind a link; to follow the links of all would take long.
+        if file.size in sizes and os.path.realpath(inputs.locate(file.path)) in real:
+            raise _replaces_input(name)
+
+
+def _is_object_replaced(inputs: Inputs, target: StoreOutput) -> bool:
+    assert inputs.remote is not None
+    paths = (target.key, target.key + META_SUFFIX)
     names = tuple(map(os.path.basename, paths))
-    for file in inputs.listing.files if names else ():
-        if file.path.endswith(names) and _is_replaced(file, inputs, target, paths):
-            raise InputError(
-                f"The output {target.name!r}, or what stands beside it, is one of the input files, "
-                "and would replace it. Name another one with --output."
-            )
+    addresses = [target.source.address(path) for path in paths]
+    return any(
+        file.path.endswith(names) and inputs.remote.source.address(file.path) in addresses
+        for file in inputs.listing.files
+    )
 
 
-def _is_replaced(file: InputFile, inputs: Inputs, target: OutputFile, paths: list[str]) -> bool:
-    if not isinstance(target, StoreOutput):
-        return os.path.realpath(inputs.locate(file.path)) in map(os.path.realpath, paths)
-    if inputs.remote is None:
-        return False
-    address = inputs.remote.source.address(file.path)
-    return address in [target.source.address(path) for path in paths]
+def _replaces_input(name: str) -> InputError:
+    return InputError(
+        f"The output {name!r}, or what stands beside it, is one of the input files, and would replace "
+        "it. Name another one with --output."
+    )
 
 
 def _at_end(stack: ExitStack, clean: Callable[[], None]) -> None:

@@ -12,6 +12,7 @@ from dask.system import CPU_COUNT
 
 from daskmr.cache import State
 from daskmr.checking import find_misspelt
+from daskmr.companions import check_beside
 from daskmr.config import Config, load_config
 from daskmr.credentials import given
 from daskmr.deploy import load_deployment
@@ -22,7 +23,7 @@ from daskmr.inputs import Inputs, find_inputs
 from daskmr.job import Job, load_job
 from daskmr.listing import InputFile
 from daskmr.partition import Partition, count_buckets, estimate_bytes, plan_partitions
-from daskmr.pipeline import check_settings
+from daskmr.pipeline import check_settings, refuse_to_overwrite, refuse_to_replace_input
 from daskmr.planning import (
     Amount,
     Balance,
@@ -94,10 +95,16 @@ def make_plan(
         load_deployment(config.cluster, config.clusters)
     job = load_job(script)
     schema = load_schema(input_filter, config.schema)
+    is_file = output != "-" and "://" not in output
+    if is_file:
+        refuse_to_overwrite(output, job.path, input_filter, config.schema)
     with given(aws_key, aws_secret_key, config.aws_profile), stores_closed():
         inputs = find_inputs(data_dir, schema, config, on_listing, choice, to_read=False)
         if not inputs.listing.files and not config.allow_empty:
             raise NothingMatchedError(inputs.listing.explain_nothing())
+        if is_file:
+            refuse_to_replace_input(inputs, output, output)
+            check_beside(output, config.meta)
         planner = _Planner(job, config, schema, inputs, inline, local, choice)
         return planner.plan(
             script=os.fspath(script) if isinstance(script, str | os.PathLike) else job.name,
