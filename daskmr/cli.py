@@ -116,7 +116,8 @@ def _run(
     show = choose(sys.stderr, quiet=quiet, as_json=as_json, inline=inline, output=streamed)
     sources = (options["input_filter"], options["schema"])
     read = (source for source in sources if isinstance(source, str))
-    told = options.pop("report"), script, output, quiet, *read
+    secrets = [options[name] for name in ("aws_key", "aws_secret_key") if options[name]]
+    told = options.pop("report"), script, output, quiet, secrets, *read
     with notes_to(show), _reporting(*told) as report:
         result = mapreduce(script, output=output, stdout=stdout, watcher=show, **options)
         stdout.flush()
@@ -129,14 +130,14 @@ def _run(
 class _Reporting:
     """Writes the report; what hinders it is told, as the output is in place."""
 
-    def __init__(self, file: Any, quiet: bool) -> None:
+    def __init__(self, file: Any, quiet: bool, secrets: list[str]) -> None:
         from daskmr.htmlreport import describe_command
 
         self._file = file
         self._quiet = quiet
         name = os.path.basename(sys.argv[0])
         self._command = describe_command(
-            ["daskmr" if name == "__main__.py" else name, *sys.argv[1:]]
+            ["daskmr" if name == "__main__.py" else name, *sys.argv[1:]], secrets
         )
 
     def tell(self, result: Any) -> None:
@@ -163,7 +164,12 @@ class _Reporting:
 
 @contextmanager
 def _reporting(
-    path: str | None, script: str, output: str, quiet: bool, *others: str | None
+    path: str | None,
+    script: str,
+    output: str,
+    quiet: bool,
+    secrets: list[str],
+    *others: str | None,
 ) -> Iterator[_Reporting | None]:
     """Open the report, where one is wanted; a job that fails is reported too."""
     if path is None:
@@ -173,7 +179,7 @@ def _reporting(
     from daskmr.htmlreport import ReportFile
 
     beside = (*companion_paths(output), _profile_path(output)) if output != "-" else ()
-    reporting = _Reporting(ReportFile(path, script, output, *beside, *others), quiet)
+    reporting = _Reporting(ReportFile(path, script, output, *beside, *others), quiet, secrets)
     try:
         yield reporting
     except JobError as error:

@@ -321,11 +321,22 @@ def _setting(value: Any) -> object:
 # --- without secrets ----------------------------------------------------------------------------
 
 
-def describe_command(arguments: Sequence[str]) -> str:
+def describe_command(arguments: Sequence[str], secrets: Sequence[str] = ()) -> str:
     """Write a command line without the credentials in it.
 
+    Parameters
+    ----------
+    arguments : sequence of str
+    secrets : sequence of str
+        The credentials, as far as they are known: they are hidden wherever they are, as short options
+        may stand behind one dash.
+
+    Examples
+    --------
     >>> describe_command(["daskmr", "run", "job.py", "-s", "secret", "--aws-key=key", "-kkey"])
     'daskmr run job.py -s *** --aws-key=*** -k***'
+    >>> describe_command(["daskmr", "run", "job.py", "-qssecret"], ["secret"])
+    "daskmr run job.py '-qs***'"
     """
     shown = []
     hidden = False
@@ -338,7 +349,9 @@ def describe_command(arguments: Sequence[str]) -> str:
         elif argument[:2] in ("-k", "-s") and len(argument) > 2:
             shown.append(f"{argument[:2]}{HIDDEN}")
         else:
-            shown.append(shell_word(masked(argument)))
+            for secret in filter(None, secrets):
+                argument = HIDDEN.join(argument.split(secret))
+            shown.append(shell_word(masked(argument)).replace(f"'{HIDDEN}'", HIDDEN))
         hidden = not hidden and not equals and _is_secret(argument)
     return " ".join(shown)
 
