@@ -14,6 +14,7 @@ import click
 
 from daskmr._version import __version__
 from daskmr.again import command_again, repeated
+from daskmr.completion import complete_files
 from daskmr.errors import DaskMRError, Interrupted, JobError
 from daskmr.options import CommandGroup, GroupedCommand, job_options
 from daskmr.streams import standard_output
@@ -146,7 +147,8 @@ def _run(
     show = choose(sys.stderr, quiet=quiet, as_json=as_json, inline=inline, output=streamed)
     sources = (options["input_filter"], options["schema"])
     read = (source for source in sources if isinstance(source, str))
-    told = options.pop("report"), script, output, quiet, *read
+    secrets = [options[name] for name in ("aws_key", "aws_secret_key") if options[name]]
+    told = options.pop("report"), script, output, quiet, secrets, *read
     with notes_to(show), _reporting(*told) as report:
         result = mapreduce(script, output=output, stdout=stdout, watcher=show, **options)
         stdout.flush()
@@ -159,14 +161,14 @@ def _run(
 class _Reporting:
     """Writes the report; what hinders it is told, as the output is in place."""
 
-    def __init__(self, file: Any, quiet: bool) -> None:
+    def __init__(self, file: Any, quiet: bool, secrets: list[str]) -> None:
         from daskmr.htmlreport import describe_command
 
         self._file = file
         self._quiet = quiet
         name = os.path.basename(sys.argv[0])
         self._command = describe_command(
-            ["daskmr" if name == "__main__.py" else name, *sys.argv[1:]]
+            ["daskmr" if name == "__main__.py" else name, *sys.argv[1:]], secrets
         )
 
     def tell(self, result: Any) -> None:
@@ -193,7 +195,12 @@ class _Reporting:
 
 @contextmanager
 def _reporting(
-    path: str | None, script: str, output: str, quiet: bool, *others: str | None
+    path: str | None,
+    script: str,
+    output: str,
+    quiet: bool,
+    secrets: list[str],
+    *others: str | None,
 ) -> Iterator[_Reporting | None]:
     """Open the report, where one is wanted; a job that fails is reported too."""
     if path is None:
@@ -203,7 +210,7 @@ def _reporting(
     from daskmr.htmlreport import ReportFile
 
     beside = (*companion_paths(output), _profile_path(output)) if output != "-" else ()
-    reporting = _Reporting(ReportFile(path, script, output, *beside, *others), quiet)
+    reporting = _Reporting(ReportFile(path, script, output, *beside, *others), quiet, secrets)
     try:
         yield reporting
     except JobError as error:
@@ -231,8 +238,18 @@ def _profile_path(output: str) -> str:
 
 @main.command(epilog=_EPILOG, short_help="Map the bad records of a run again.")
 @click.argument("file", type=click.Path())
-@click.option("--script", metavar="SCRIPT", help="The job script.  [default: that of the run]")
-@click.option("--schema", metavar="FILE", help="Schema of the layout.  [default: that of the run]")
+@click.option(
+    "--script",
+    metavar="SCRIPT",
+    shell_complete=complete_files,
+    help="The job script.  [default: that of the run]",
+)
+@click.option(
+    "--schema",
+    metavar="FILE",
+    shell_complete=complete_files,
+    help="Schema of the layout.  [default: that of the run]",
+)
 @click.option("--pdb", "debug", is_flag=True, help="Stop in the debugger at the first that fails.")
 def replay(file: str, script: str | None, schema: str | None, debug: bool) -> None:
     """Run the bad records in FILE through the script's map again, in this process.

@@ -19,7 +19,7 @@ from daskmr.output import OutputFile, StoreOutput, beside, write_bad_records
 from daskmr.remote import StoreError
 from daskmr.tally import BadRecord
 
-__all__ = ["BAD_SUFFIX", "Companions", "check_companions", "companion_paths"]
+__all__ = ["BAD_SUFFIX", "Companions", "check_beside", "check_companions", "companion_paths"]
 
 BAD_SUFFIX = ".bad.jsonl"
 
@@ -35,17 +35,34 @@ def companion_paths(output: str) -> tuple[str, str]:
 
 def check_companions(target: OutputFile, meta: bool, bad_path: str) -> None:
     """Raise InputError where a file that is not daskmr's, or a directory, would be replaced."""
-    if os.path.isdir(bad_path):
-        raise InputError(
-            f"{bad_path} is a directory, and bad records are saved there. Name another output."
-        )
-    if not meta or not target.is_file:
-        return
-    path = beside(target.name, SUFFIX)
-    if os.path.lexists(path) and not is_meta(path):
+    _check_bad_path(bad_path)
+    if target.is_file:
+        check_beside(target.name, meta)
+
+
+def check_beside(output: str, meta: bool) -> None:
+    """The same for an output by its name.
+
+    Parameters
+    ----------
+    output : str
+        A file, or the name of one.
+    meta : bool
+        Whether there is to be an ``OUTPUT.meta.json``.
+    """
+    bad_path, path = companion_paths(output)
+    _check_bad_path(bad_path)
+    if meta and os.path.lexists(path) and not is_meta(path):
         raise InputError(
             f"{path} would be replaced by what daskmr writes beside its output, and is not daskmr's. "
             "Name another output, or leave that file out with --no-meta."
+        )
+
+
+def _check_bad_path(path: str) -> None:
+    if os.path.isdir(path):
+        raise InputError(
+            f"{path} is a directory, and bad records are saved there. Name another output."
         )
 
 

@@ -297,7 +297,9 @@ def _dashboard(value: Any) -> str:
             "it must be an address of this machine alone, as 127.0.0.1:8787: whoever reaches the "
             f"dashboard sees the job and its data. From elsewhere use `ssh -L {port}:127.0.0.1:{port}`"
         )
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    if ":" in address:  # of which Dask makes nothing
+        raise ValueError(f"it must be an address of IPv4, as 127.0.0.1:{port}")
+    return f"{address}:{port}"
 
 
 def _flag_or_auto(value: Any) -> bool | str:

@@ -58,6 +58,7 @@ _STANDARD = ("builtins", "datetime", "zoneinfo")
 
 COUNTED = "counted"  # stands in `hurry` for counts, which wait for the end of the record
 
+_LARGEST = 1 << 64  # that is added to a counter at a time
 _MOST_COUNTERS = 1000  # in one task: names are for people to read, and travel with every result
 _LONGEST_NAME = 200
 
@@ -153,7 +154,8 @@ class _Counting:
         that turns out to be bad does not count.
         """
         counted = self.counted
-        if type(group) is not str or type(name) is not str or type(n) is not int:
+        plain = type(group) is str and type(name) is str and type(n) is int
+        if not (plain and -_LARGEST < n < _LARGEST):
             check_counter(group, name, n)
             group, name, n = str(group), str(name), int(n)
         known = counted.get((group, name))
@@ -201,6 +203,11 @@ def check_counter(group: Any, name: Any, n: Any) -> None:
         raise CounterError(
             f"context.counter adds whole numbers, and was given {n!r:.80} for {group!r}, {name!r}: "
             'write context.counter("group", "name", 2).'
+        )
+    if not -_LARGEST < n < _LARGEST:  # what has too many digits, no JSON can be written of
+        raise CounterError(
+            f"context.counter was given a number of {n.bit_length():,} bits for {group!r}, {name!r}; "
+            "64 are the most."
         )
 
 

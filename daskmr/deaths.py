@@ -107,7 +107,7 @@ def explain_death(
     held = [kills[mark.pid] for mark in marks if mark.pid in kills]
     if held:
         return _explain_memory(doing, phase, held, marks[-1].limit)
-    return _explain_end(doing)
+    return _explain_end(doing, "file alone" if phase == "map" else "job")
 
 
 def file_of_death(partition: int | None, marks: Sequence[Mark]) -> str:
@@ -129,11 +129,11 @@ def _explain_memory(doing: str, phase: str, held: Sequence[int], limit: int | No
     )
 
 
-def _explain_end(doing: str) -> str:
+def _explain_end(doing: str, what: str = "job") -> str:
     return (
         f"A worker process died each time it {doing}. Nothing was written. The script, or a "
-        "library that it uses, has ended the process, or something has killed it. Run the file "
-        "alone with --inline to see."
+        "library that it uses, has ended the process, or something has killed it. Run the "
+        f"{what} with --inline to see."
     )
 
 

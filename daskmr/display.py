@@ -18,6 +18,8 @@ from daskmr.history import Look, Progress, WorkerLook
 from daskmr.looks import Plan
 from daskmr.pace import Pace, format_seconds
 from daskmr.report import format_bytes
+from daskmr.streams import outlasting
+from daskmr.units import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -202,9 +204,9 @@ class Display:
         """Have what this process writes to the terminal go above what is shown."""
         self._before = sys.stdout, sys.stderr
         if _are_one(sys.stdout, self._stream):
-            sys.stdout = Above(sys.stdout, self.write)
+            sys.stdout = outlasting(Above(sys.stdout, self.write))
         if _are_one(sys.stderr, self._stream):
-            sys.stderr = Above(sys.stderr, self.write)
+            sys.stderr = outlasting(Above(sys.stderr, self.write))
 
     def _give_back_streams(self) -> None:
         assert self._before is not None
@@ -351,7 +353,9 @@ class _Page:
         if not look.bad_records:
             return row.append("no records so far", "dim")
         share = 100 * look.bad_records / max(1, look.records)
-        reasons = ", ".join(f"{n:,} x {reason}" for reason, n in look.bad_reasons.items())
+        reasons = ", ".join(
+            f"{n:,} x {printable(reason)}" for reason, n in look.bad_reasons.items()
+        )
         row.append(f"{look.bad_records:,} records", "yellow")
         return row.append(f" ({share:.2g} %): {reasons}", "")
 
@@ -463,7 +467,7 @@ def _fit(text: str, cells: int, dots: str) -> str:
     """Cut the middle out of a text that is too long: of a path, both ends say most."""
     from rich.cells import cell_len, set_cell_size
 
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    text = printable(text)
     if cell_len(text) <= cells:
         return text
     if cells <= len(dots) + 2:

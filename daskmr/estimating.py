@@ -27,6 +27,7 @@ from daskmr.memory import resident
 from daskmr.partition import Partition
 from daskmr.records import CorruptFileError
 from daskmr.runs import Fold, Spilling
+from daskmr.sampling import KeyFilter
 from daskmr.trial import Trial, read_records
 
 __all__ = ["Estimate", "Sample", "estimate", "map_sample", "spread"]
@@ -141,6 +142,7 @@ def map_sample(
     buckets: int = 1,
     combine_size: int = 50,
     max_record_bytes: int = 1 << 30,
+    keys: KeyFilter | None = None,
 ) -> Sample:
     """Map files from all over the input, or the first part of them, until the time is over.
 
@@ -155,8 +157,10 @@ def map_sample(
         Buckets of the run, by which pairs are cut before they are compressed.
     combine_size, max_record_bytes : int
         The settings of these names.
+    keys : KeyFilter or None
+        Which records the run is to read; ``None`` is all.
     """
-    sampling = _Sampling(job, seconds, buckets, combine_size, max_record_bytes)
+    sampling = _Sampling(job, seconds, buckets, combine_size, max_record_bytes, keys)
     failure, details = "", ""
     with job.activate(), no_exit(), _alarm(_PATIENCE * seconds) as rung:
         try:
@@ -206,11 +210,18 @@ class _Sampling:
     """A sample on its way."""
 
     def __init__(
-        self, job: Job, seconds: float, buckets: int, combine_size: int, max_record_bytes: int
+        self,
+        job: Job,
+        seconds: float,
+        buckets: int,
+        combine_size: int,
+        max_record_bytes: int,
+        keys: KeyFilter | None,
     ) -> None:
         self.place, self.line = "", 0
         self._seconds = seconds
         self._max_record_bytes = max_record_bytes
+        self._keys = keys
         self._resident = self._most = resident()
         self._trial = Trial(job)
         self._fold = None
@@ -245,10 +256,11 @@ class _Sampling:
         with open(path, "rb", buffering=0) as stream:
             for number, line in read_records(stream, self._max_record_bytes):
                 self.line = number
-                bad = self._trial.map(path, dims, number, line)
-                self._records += 1
-                if bad is not None:
-                    self._bad[bad.reason] += 1
+                if self._is_read(line):
+                    bad = self._trial.map(path, dims, number, line)
+                    self._records += 1
+                    if bad is not None:
+                        self._bad[bad.reason] += 1
                 if len(self._trial.pending) >= (self._fold.batch if self._fold else 1000):
                     self._flush()
                 if self._elapsed() > end:
@@ -259,6 +271,13 @@ class _Sampling:
         self._files += 1
         self._flush()
         self._most = max(self._most, resident())
+
+    def _is_read(self, line: str) -> bool:
+        """Whether the run reads a record; one without a key is bad, and counted."""
+        if self._keys is None:
+            return True
+        key, tab, _ = line.partition("\t")
+        return not tab or self._keys.takes(key)
 
     def _flush(self) -> None:
         pending, context = self._trial.pending, self._trial.context

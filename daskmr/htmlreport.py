@@ -19,7 +19,7 @@ from daskmr.history import History
 from daskmr.interruption import on_hard_exit
 from daskmr.losses import Loss, find_losses
 from daskmr.report import summarise
-from daskmr.units import HIDDEN, format_bytes, format_seconds, masked, shell_word
+from daskmr.units import HIDDEN, counted, format_bytes, format_seconds, masked, shell_word
 from daskmr.webpage import (
     PAGE,
     assemble,
@@ -206,9 +206,9 @@ def _figures(result: Result) -> Iterator[tuple[str, str, str]]:
     mapping = result.timings.get("map", 0.0)
     speed = f"{format_bytes(result.bytes / mapping)}/s mapped" if mapping > 0 else ""
     yield "Time", format_seconds(result.timings["total"]), speed
-    yield "Read", format_bytes(result.bytes), f"{result.files:,} files, as stored"
+    yield "Read", format_bytes(result.bytes), f"{counted(result.files, 'file')}, as stored"
     yield "Records", f"{result.records:,}", ""
-    keys = f"{result.key_count:,} keys" if result.key_count else ""
+    keys = counted(result.key_count, "key") if result.key_count else ""
     size = f"{format_bytes(result.output_bytes)}" if result.output_bytes else ""
     yield "Lines written", f"{result.lines:,}", ", ".join(filter(None, (keys, size)))
     share = f"{100 * result.bad_records / max(1, result.records):.3g}%"
@@ -323,11 +323,22 @@ def _setting(value: Any) -> object:
 # --- without secrets ----------------------------------------------------------------------------
 
 
-def describe_command(arguments: Sequence[str]) -> str:
+def describe_command(arguments: Sequence[str], secrets: Sequence[str] = ()) -> str:
     """Write a command line without the credentials in it.
 
+    Parameters
+    ----------
+    arguments : sequence of str
+    secrets : sequence of str
+        The credentials, as far as they are known: they are hidden wherever they are, as short options
+        may stand behind one dash.
+
+    Examples
+    --------
     >>> describe_command(["daskmr", "run", "job.py", "-s", "secret", "--aws-key=key", "-kkey"])
     'daskmr run job.py -s *** --aws-key=*** -k***'
+    >>> describe_command(["daskmr", "run", "job.py", "-qssecret"], ["secret"])
+    "daskmr run job.py '-qs***'"
     """
     shown = []
     hidden = False
@@ -340,7 +351,9 @@ def describe_command(arguments: Sequence[str]) -> str:
         elif argument[:2] in ("-k", "-s") and len(argument) > 2:
             shown.append(f"{argument[:2]}{HIDDEN}")
         else:
-            shown.append(shell_word(masked(argument)))
+            for secret in filter(None, secrets):
+                argument = HIDDEN.join(argument.split(secret))
+            shown.append(shell_word(masked(argument)).replace(f"'{HIDDEN}'", HIDDEN))
         hidden = not hidden and not equals and _is_secret(argument)
     return " ".join(shown)
 

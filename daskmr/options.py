@@ -85,6 +85,7 @@ _GROUPS: dict[str, list[_Option]] = {
             "--from",
             "earlier",
             metavar="FILE",
+            shell_complete=complete_files,
             help="Run again what OUTPUT.meta.json tells of; options given beside it count.",
         ),
     ],
@@ -265,6 +266,7 @@ _GROUPS: dict[str, list[_Option]] = {
         click.option(
             "--report",
             metavar="FILE",
+            shell_complete=complete_files,
             help="Write an HTML page with pictures of the run, and where time was lost.",
         ),
         click.option(

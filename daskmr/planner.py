@@ -12,6 +12,7 @@ from dask.system import CPU_COUNT
 
 from daskmr.cache import State
 from daskmr.checking import find_misspelt
+from daskmr.companions import check_beside
 from daskmr.config import Config, load_config
 from daskmr.credentials import given
 from daskmr.deploy import load_deployment
@@ -36,7 +37,7 @@ from daskmr.planning import (
     reducing,
     unmatched,
 )
-from daskmr.refusals import check_settings
+from daskmr.refusals import check_settings, refuse_to_overwrite, refuse_to_replace_input
 from daskmr.sampling import EVERYTHING, Choice
 from daskmr.schema import Schema, load_schema
 from daskmr.stores import stores_closed
@@ -94,10 +95,16 @@ def make_plan(
         load_deployment(config.cluster, config.clusters)
     job = load_job(script)
     schema = load_schema(input_filter, config.schema)
+    is_file = output != "-" and "://" not in output
+    if is_file:
+        refuse_to_overwrite(output, job.path, input_filter, config.schema)
     with given(aws_key, aws_secret_key, config.aws_profile), stores_closed():
         inputs = find_inputs(data_dir, schema, config, on_listing, choice, to_read=False)
         if not inputs.listing.files and not config.allow_empty:
             raise NothingMatchedError(inputs.listing.explain_nothing())
+        if is_file:
+            refuse_to_replace_input(inputs, output, output)
+            check_beside(output, config.meta)
         planner = _Planner(job, config, schema, inputs, inline, local, choice)
         return planner.plan(
             script=os.fspath(script) if isinstance(script, str | os.PathLike) else job.name,
@@ -213,6 +220,7 @@ class _Planner:
             buckets=count_buckets(self.files, config.num_reducers),
             combine_size=config.combine_size,
             max_record_bytes=config.max_record_bytes,
+            keys=self.choice.keys,
         )
         self._look_at_sample(sample)
         forecast = estimate(

@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any, TextIO
@@ -21,6 +22,7 @@ from daskmr.callers import NO_KEY, Call, call_of
 from daskmr.failures import shortened
 from daskmr.job import Job
 from daskmr.progress import Printed, tell
+from daskmr.streams import outlasting
 from daskmr.tracebacks import shorten
 
 __all__ = ["Rate", "listened", "printing"]
@@ -74,7 +76,14 @@ def listened() -> Iterator[None]:
 
 
 def _proxy(stream: Any) -> Any:
-    return stream if stream is None or isinstance(stream, _Stream) else _Stream(stream)
+    if stream is None or isinstance(stream, _Stream):
+        return stream
+    for proxy in _proxies:
+        if proxy.stands_for(stream):
+            return proxy
+    proxy = outlasting(_Stream(stream))
+    _proxies.append(proxy)
+    return proxy
 
 
 class _Stream:
@@ -85,6 +94,9 @@ class _Stream:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+
+    def stands_for(self, stream: TextIO) -> bool:
+        return self._stream is stream
 
     def write(self, text: str) -> int:
         capture = _captures.get(threading.get_ident())
@@ -219,6 +231,7 @@ class _Capture:
 
 
 _captures: dict[int, _Capture] = {}  # by thread
+_proxies: deque[_Stream] = deque(maxlen=8)  # one for a stream, however many tasks there are
 
 
 def _is_debugging(frame: FrameType | None) -> bool:

@@ -9,7 +9,6 @@ from daskmr.companions import companion_paths
 from daskmr.config import Config
 from daskmr.errors import InputError
 from daskmr.inputs import Inputs
-from daskmr.listing import InputFile
 from daskmr.meta import SUFFIX as META_SUFFIX
 from daskmr.output import OutputFile, StoreOutput
 
@@ -18,6 +17,7 @@ __all__ = [
     "refuse_input_as_output",
     "refuse_network",
     "refuse_to_overwrite",
+    "refuse_to_replace_input",
 ]
 
 _MOST_WANTED = 1000  # reducers by --num-reducers
@@ -77,24 +77,35 @@ def refuse_network(role: str, url: str) -> None:
 def refuse_input_as_output(inputs: Inputs, target: OutputFile | None) -> None:
     """Raise InputError when the output would replace an input file, or an input object."""
     if isinstance(target, StoreOutput):
-        paths = [target.key, target.key + META_SUFFIX]
+        if inputs.remote is not None and _is_object_replaced(inputs, target):
+            raise _replaces_input(target.name)
     elif target is not None:
-        paths = [p for p in (target.path, *companion_paths(target.path)) if os.path.isfile(p)]
-    else:
-        return
+        refuse_to_replace_input(inputs, target.name, target.path)
+
+
+def refuse_to_replace_input(inputs: Inputs, name: str, path: str) -> None:
+    """Raise InputError when the output at `path`, or what stands beside it, is an input file."""
+    there = [p for p in (path, *companion_paths(path)) if os.path.isfile(p)]
+    sizes, real = {os.path.getsize(p) for p in there}, set(map(os.path.realpath, there))
+    for file in inputs.listing.files if there else ():
+        # The name may be another one, behind a link; to follow the links of all would take long.
+        if file.size in sizes and os.path.realpath(inputs.locate(file.path)) in real:
+            raise _replaces_input(name)
+
+
+def _is_object_replaced(inputs: Inputs, target: StoreOutput) -> bool:
+    assert inputs.remote is not None
+    paths = (target.key, target.key + META_SUFFIX)
     names = tuple(map(os.path.basename, paths))
-    for file in inputs.listing.files if names else ():
-        if file.path.endswith(names) and _is_replaced(file, inputs, target, paths):
-            raise InputError(
-                f"The output {target.name!r}, or what stands beside it, is one of the input files, "
-                "and would replace it. Name another one with --output."
-            )
+    addresses = [target.source.address(path) for path in paths]
+    return any(
+        file.path.endswith(names) and inputs.remote.source.address(file.path) in addresses
+        for file in inputs.listing.files
+    )
 
 
-def _is_replaced(file: InputFile, inputs: Inputs, target: OutputFile, paths: list[str]) -> bool:
-    if not isinstance(target, StoreOutput):
-        return os.path.realpath(inputs.locate(file.path)) in map(os.path.realpath, paths)
-    if inputs.remote is None:
-        return False
-    address = inputs.remote.source.address(file.path)
-    return address in [target.source.address(path) for path in paths]
+def _replaces_input(name: str) -> InputError:
+    return InputError(
+        f"The output {name!r}, or what stands beside it, is one of the input files, and would replace "
+        "it. Name another one with --output."
+    )

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from daskmr.units import format_bytes, printable, shell_path, shell_word
+from daskmr.units import counted, format_bytes, printable, shell_path, shell_word
 
 if TYPE_CHECKING:
     from daskmr.result import Result
@@ -34,7 +34,7 @@ def summarise(result: Result, profile: str = "") -> str:
         Where its profile was written, if it was.
     """
     lines = [
-        f"read     {result.records:,} records in {result.files:,} files, "
+        f"read     {counted(result.records, 'record')} in {counted(result.files, 'file')}, "
         f"{format_bytes(result.bytes)} as stored",
         f"wrote    {_describe_output(result)}",
         f"time     {_describe_timings(result.timings)}",
@@ -60,8 +60,8 @@ def summarise(result: Result, profile: str = "") -> str:
 def _describe_output(result: Result) -> str:
     where = "standard output" if result.output == "-" else result.output
     size = f", {format_bytes(result.output_bytes)}" if result.output_bytes else ""
-    keys = f" for {result.key_count:,} keys" if result.key_count else ""
-    return f"{result.lines:,} lines{keys} to {where}{size}"
+    keys = f" for {counted(result.key_count, 'key')}" if result.key_count else ""
+    return f"{counted(result.lines, 'line')}{keys} to {where}{size}"
 
 
 def _describe_timings(timings: dict[str, float]) -> str:

@@ -101,8 +101,8 @@ class Retrial:
     def _failed(self, record: BadRecord, error: BaseException) -> Outcome:
         place = user_location(self.job, error)
         where = f" ({place})" if place else ""
-        still = "bad" if isinstance(error, ValueError) else "and would fail the job"
-        text = f"still {still}: {describe_exception(error)}{where}"
+        still = "still bad" if isinstance(error, ValueError) else "would fail the job now"
+        text = f"{still}: {describe_exception(error)}{where}"
         own = own_part(error.__traceback__, self.job.is_user_file)
         return Outcome(record, text, passes=False, traceback=own)
 

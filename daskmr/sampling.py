@@ -11,6 +11,7 @@ from typing import Any
 from daskmr.errors import InputError
 from daskmr.keys import stable_hash
 from daskmr.listing import InputFile
+from daskmr.units import counted
 
 __all__ = ["EVERYTHING", "Choice", "KeyFilter"]
 
@@ -102,7 +103,7 @@ class Choice:
         if self.limit_files is not None:
             count = min(count, self.limit_files)
         elif self.share is not None and self.by == "file":
-            count = math.ceil(round(self.share * count, 6))
+            count = max(min(1, count), math.ceil(round(self.share * count, 6)))
         if count == len(chosen):
             return chosen
         ranked = sorted(chosen, key=lambda file: _number(f"{self.seed} {file.path}"))
@@ -125,7 +126,7 @@ class Choice:
         """Say what a sample is, of which `chosen` files are read."""
         if not self.is_sample:
             return ""
-        parts = [f"{chosen:,} files"] if self.limit_files is not None else []
+        parts = [counted(chosen, "file")] if self.limit_files is not None else []
         if self.share is not None:
             files = f" ({chosen:,})" if self.by == "file" else ""
             parts.append(f"{100 * self.share:.3g}% of the {self.by}s{files}")

@@ -21,6 +21,7 @@ from daskmr.pace import Pace, format_seconds
 from daskmr.prints import Rate
 from daskmr.progress import Printed
 from daskmr.report import format_bytes, summarise
+from daskmr.streams import outlasting
 from daskmr.watching import Watcher
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ _BURST = 200  # printed lines that are shown at once
 _A_SECOND = 20.0  # and on the whole
 _LONG_NAME = 40  # characters of a file's name in front of what was printed, on a terminal
 _CONTROLS = {code: f"\\x{code:02x}" for code in [*range(32), *range(127, 160)] if chr(code) != "\t"}
+# What ends a line, or turns the direction of what follows.
+_CONTROLS |= {code: f"\\u{code:04x}" for code in [*range(0x2028, 0x202F), *range(0x2066, 0x206A)]}
 
 
 class Show(Watcher):
@@ -322,7 +325,7 @@ def notes_to(show: Show) -> Iterator[None]:
     before = sys.stdout, sys.stderr
     from daskmr.display import Above
 
-    above = Above(sys.stderr, show.note)
+    above = outlasting(Above(sys.stderr, show.note))
     sys.stdout = sys.stderr = above
     try:
         yield

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, TypeVar
 
 from daskmr.errors import JobError
 
-__all__ = ["keep_standard_output", "say", "standard_output"]
+__all__ = ["keep_standard_output", "outlasting", "say", "standard_output"]
+
+_T = TypeVar("_T")
 
 _kept: int | None = None
+_outlasting: deque[object] = deque(maxlen=64)
+
+
+def outlasting(stream: _T) -> _T:
+    """Keep what is about to stand for ``sys.stdout`` or ``sys.stderr``, and return it.
+
+    ``print`` holds no reference to the stream that it writes to. Were it gone when a thread of a
+    script is in the middle of a ``print`` and the other stream is put back, the process would crash.
+    """
+    _outlasting.append(stream)
+    return stream
 
 
 def keep_standard_output() -> None:

@@ -256,11 +256,12 @@ figcaption .note { float: right; color: var(--soft); font-size: 13px; margin-top
 .well { color: var(--soft); }
 .failure { border-left: 3px solid #d55e00; padding-left: 14px; }
 table { border-collapse: collapse; font-size: 14px; }
-th { text-align: left; font-weight: 600; color: var(--soft); font-size: 13px; }
+th { text-align: left; white-space: nowrap; font-weight: 600; color: var(--soft); font-size: 13px; }
 th, td { padding: 3px 28px 3px 0; vertical-align: top; overflow-wrap: anywhere; }
 tbody tr + tr td { border-top: 1px solid var(--faint); }
-td.number { text-align: right; font-variant-numeric: tabular-nums; }
+td.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 td:first-child { color: var(--soft); white-space: nowrap; }
+thead + tbody td:first-child { white-space: normal; }
 .columns { display: flex; flex-wrap: wrap; gap: 0 48px; }
 .columns > section { flex: 1 1 420px; min-width: 0; }
 nav { float: right; font-size: 14px; margin-top: 6px; }

@@ -124,6 +124,7 @@ BAD = [
     (("g", None), "the name is None"),
     (("g", b"n"), "the name is b'n'"),
     (("g", "n", 1.5), "was given 1.5"),
+    (("g", "n", 1 << 80), "of 81 bits"),
     (("g", "n", "2"), "was given '2'"),
     (("g" * 300, "n"), "300 characters"),
 ]

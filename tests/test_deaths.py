@@ -97,6 +97,14 @@ def test_a_death_without_a_known_reason_names_what_died_most_often(run_dir: str)
     assert "memory" not in message
 
 
+def test_what_to_run_is_the_file_or_the_job(run_dir: str) -> None:
+    marks_of_map(run_dir, 1, 1)
+    assert explain(run_dir, 1).endswith("Run the file alone with --inline to see.")
+    for pid in (1 << 22, (1 << 22) + 1):
+        leave(run_dir, Mark("reduce", 3, pid, 9.0))
+    assert explain(run_dir).endswith("Run the job with --inline to see.")
+
+
 def test_the_number_of_the_partition_decides_between_equals(run_dir: str) -> None:
     for number in range(5):
         marks_of_map(run_dir, number, 1, f"{number}.gz")

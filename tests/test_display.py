@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -151,6 +152,10 @@ def test_names_that_are_no_text_are_shown() -> None:
     )
     (line,) = composed(workers=(worker,))[7:]
     line.encode()
+    bad = {"E\x1b]0;": 3}
+    *_, last = composed(workers=(replace(worker, file="a\n\x1b[31m.gz"),), bad_reasons=bad)
+    assert last.endswith(r"a\n\x1b[31m.gz")
+    assert all(line.isprintable() for line in composed(bad_records=3, bad_reasons=bad))
 
 
 # --- drawing ------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from daskmr import Job
 from daskmr.estimating import Sample, estimate, map_sample, spread
 from daskmr.listing import InputFile, list_files
 from daskmr.partition import plan_partitions
+from daskmr.sampling import Choice
 from daskmr.schema import load_schema
 
 MANY = [[f"k{n}-{m}\t{m}" for m in range(50)] for n in range(20)]
@@ -46,6 +47,17 @@ def test_all_of_a_small_input_is_mapped(tree: Callable[..., Path]) -> None:
     assert sample.bad_records == 2
     assert sample.held > 1000 * 50
     assert 0 < sample.packed < sample.held
+
+
+def test_of_a_sample_of_the_keys_only_these_are_mapped(tree: Callable[..., Path]) -> None:
+    keys = Choice(share=0.3, by="key").keys
+    lines = [f"{number}\t1" for number in range(200)]
+    files = local(tree([[*lines, "no tab"]]))
+    sample = map_sample(Job(map=emit, reduce=total), files, 10, keys=keys)
+    assert keys is not None
+    taken = sum(keys.takes(str(number)) for number in range(200))
+    assert (sample.records, sample.pairs, sample.keys) == (taken + 1, taken, taken)
+    assert sum(sample.bad.values()) == 1
 
 
 def test_a_sample_ends_when_the_time_is_over(tree: Callable[..., Path]) -> None:

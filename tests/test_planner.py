@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,30 @@ def test_the_output_is_looked_at(
     plan = make_plan(counting_job(), data_dir=tree(LINES), output=output, estimating=False)
     assert said in plain(plan)
     assert (in_tmp / "old.txt").read_text() == "as it was"
+
+
+def test_what_a_run_would_refuse_to_replace_is_refused(
+    tree: Callable[..., Path], in_tmp: Path
+) -> None:
+    root = tree(LINES)
+    link = next(path for path in root.rglob("*") if path.is_file())
+    link.rename(in_tmp / "elsewhere")
+    link.symlink_to(in_tmp / "elsewhere")
+    (in_tmp / "filter.json").write_text('{"dimensions": []}')
+    (in_tmp / "out.txt.meta.json").write_text("mine")
+    for output in ("elsewhere", "filter.json", "out.txt"):
+        options: dict[str, Any] = {
+            "data_dir": root,
+            "input_filter": "filter.json",
+            "output": output,
+        }
+        messages = []
+        for refuses in (partial(make_plan, estimating=False), partial(mapreduce, inline=True)):
+            with pytest.raises(InputError) as caught:
+                refuses(counting_job(), **options)
+            messages.append(str(caught.value))
+        assert messages[0] == messages[1]
+    assert not (in_tmp / "out.txt").exists()
 
 
 def test_names_in_any_encoding(tree: Callable[..., Path], in_tmp: Path) -> None:

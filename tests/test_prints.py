@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import gc
 import io
 import logging
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,10 @@ from dask_cluster import DaskCluster
 
 from daskmr import Job, JobError, mapreduce, pipeline, prints
 from daskmr.callers import Call, calls_user
+from daskmr.display import Above
 from daskmr.prints import Rate, listened, printing
 from daskmr.progress import Printed, listening
+from daskmr.streams import outlasting
 from daskmr.watching import Watcher
 
 SCRIPT = """
@@ -261,6 +265,18 @@ def test_other_threads_are_left_alone(
         thread.join()
     assert heard == []
     assert capsys.readouterr().out == "of somebody else\n"
+
+
+def test_a_stream_outlasts_a_print_that_a_thread_is_in_the_middle_of(job: Job) -> None:
+    # `print` holds no reference to it, so the process would crash.
+    with printing("", job):
+        first = weakref.ref(sys.stdout)
+    gc.collect()
+    with printing("", job):
+        assert first() is sys.stdout  # one for all tasks
+    above = weakref.ref(outlasting(Above(sys.stdout, print)))
+    gc.collect()
+    assert above() is not None
 
 
 def test_whoever_is_told_may_print(job: Job, capsys: pytest.CaptureFixture[str]) -> None:

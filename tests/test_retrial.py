@@ -79,7 +79,7 @@ def test_a_script_that_is_mended(place: Path, reduce: str) -> None:
     lines = replay(place, code=1).stdout.splitlines()
     what = "value" if reduce else "line"
     assert lines[0].endswith(f"line 2: passes now, and writes 1 {what}")
-    assert "and would fail the job: KeyError: 'worse'" in lines[2]
+    assert "would fail the job now: KeyError: 'worse'" in lines[2]
     (place / "other.py").write_text(script.replace("worse", "none"))
     bad = (place / "out.txt.bad.jsonl").read_text().splitlines(keepends=True)
     (place / "out.txt.bad.jsonl").write_text(bad[0] + bad[2])

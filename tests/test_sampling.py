@@ -42,6 +42,7 @@ def test_so_many_files_in_their_order(names: list[str], limit: int, seed: int) -
 def test_a_share_of_the_files_is_one_at_least(names: list[str], share: float) -> None:
     chosen = Choice(share=share).files(files_of(names))
     assert 1 <= len(chosen) <= share * len(names) + 1
+    assert len(Choice(share=1e-12).files(files_of(names))) == 1
 
 
 def test_another_seed_chooses_others() -> None:

@@ -122,6 +122,7 @@ def test_a_line_tells_what_matters(clock: Clock) -> None:
         (Printed("t", "setup_reduce", script="job.py", script_line=9), "[setup_reduce job.py:9] t"),
         (Printed("t", script="job.py", script_line=2), "[job.py:2] t"),
         (Printed("t"), "t"),
+        (Printed("a\u202eb\u2028c"), "a\\u202eb\\u2028c"),
         (Printed("\x1b[2J\udcff\té\x00"), "\\x1b[2J\\udcff\té\\x00"),
     ],
 )
