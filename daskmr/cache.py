@@ -264,7 +264,7 @@ class Cache:
         held = self.manifest.count()[1] - state.replaced_bytes
         if most is not None and state.absent and held + state.absent_bytes > most:
             raise InputError(
-                f"{needed}, and the cache {self.root} holds {held:,} bytes that stay, which is more "
+                f"{needed}, and the cache {self.root} holds {held:,} bytes that stay, together more "
                 f"than the {most:,} bytes that --cache-max allows. {advice}"
             )
 

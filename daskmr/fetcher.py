@@ -32,10 +32,12 @@ if TYPE_CHECKING:
 __all__ = ["Fetcher", "FetcherLost", "Order", "fetcher_for"]
 
 _PROGRAM = "from daskmr.fetcher import main; main()"
-_SILENT = 1800.0  # seconds, which is beyond all retries of an object, before it counts as lost
+_SILENT = 15.0  # seconds until it is asked whether it lives, and as many to answer that
 _SECONDS_TO_END = 3.0
+_SECONDS_TO_TIDY = 10.0  # which a slow disk may take
 _READY = "ready"
 _ENDED = "ended"
+_LIVES = "lives"
 
 Outcome: TypeAlias = "Local | DaskMRError"
 
@@ -182,7 +184,9 @@ class Fetcher:
         self._begin()
         try:
             if not self._connection.poll(_SILENT):
-                self._lose()
+                self._connection.send(_LIVES)  # it may be stopped, and then nothing is heard ever
+                if not self._connection.poll(_SILENT):
+                    self._lose()
             message = self._connection.recv()
         except (EOFError, OSError):
             self._lose()
@@ -256,6 +260,9 @@ class _Work:
         """Do what the worker asks for."""
         import asyncio
 
+        if message == _LIVES:
+            self._say(_LIVES)
+            return
         started, cancelled = message
         for file in started:
             self._tasks[file.path] = asyncio.create_task(self._fetch(file))
@@ -265,6 +272,16 @@ class _Work:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._say(_ENDED)
+
+    async def end(self) -> None:
+        """Stop all, and give it time to leave nothing behind."""
+        import asyncio
+
+        tasks = set(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_SECONDS_TO_TIDY)
 
     async def _fetch(self, file: InputFile) -> None:
         outcome: Outcome
@@ -293,8 +310,11 @@ def _serve(connection: Connection) -> None:
         store.warm_up()
         work = _Work(connection, store, cache, order)
         connection.send(_READY)
-        while True:
-            store.run(work.take(connection.recv()))
+        try:
+            while True:
+                store.run(work.take(connection.recv()))
+        finally:
+            store.run(work.end())
 
 
 def main() -> None:

@@ -91,6 +91,7 @@ def own(place: Place) -> Iterator[Fetcher]:
     until(lambda: fetcher.ready)
     yield fetcher
     fetcher.close()
+    place.cache.sweep()  # what is killed may leave a file
 
 
 @pytest.fixture
@@ -200,6 +201,39 @@ def test_a_killed_one_is_done_without(
     assert own._process.returncode == -signal.SIGKILL
 
 
+def test_a_stopped_one_is_done_without(
+    own: Fetcher, files: list[InputFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_SILENT", 0.1)
+    own._process.send_signal(signal.SIGSTOP)
+    own.start(files[:1])
+    with pytest.raises(FetcherLost):
+        own.result(files[0])
+    assert own._process.returncode == -signal.SIGKILL
+
+
+def test_a_slow_one_says_that_it_lives(
+    fetcher: Fetcher, files: list[InputFile], monkeypatch: pytest.MonkeyPatch, slow: StoreServer
+) -> None:
+    polls = []
+
+    class Impatient:
+        def poll(self, seconds: float) -> bool:
+            polls.append(seconds)
+            return len(polls) > 1 and connection.poll(60)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(connection, name)
+
+    connection = fetcher._connection
+    fetcher.start(files[:1])
+    with monkeypatch.context() as patch:
+        patch.setattr(fetcher, "_connection", Impatient())
+        assert fetcher._take() == "lives"  # long before the file comes
+        assert fetcher.result(files[0]).fetched
+    assert len(polls) == 3
+
+
 def test_a_message_that_was_cut_off_ends_it(
     own: Fetcher, files: list[InputFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -254,8 +288,10 @@ def test_it_ends_with_its_worker(
         owner.stdin.write(pickle.dumps((order, files[0])))
         owner.stdin.close()
         pid = int(owner.stdout.readline())
-        until(lambda: os.listdir(cache.staging.folder))
-        owner.kill()
+        try:
+            until(lambda: os.path.exists(cache.staging.folder) and os.listdir(cache.staging.folder))
+        finally:
+            owner.kill()
     until(lambda: _is_dead(pid))
     assert os.listdir(cache.staging.folder) == []
 
