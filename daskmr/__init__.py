@@ -10,8 +10,9 @@ from daskmr.errors import DaskMRError, InputError, JobError, NothingMatchedError
 if TYPE_CHECKING:
     from daskmr.htmlreport import write_report
     from daskmr.job import Job
-    from daskmr.pipeline import Result, mapreduce
+    from daskmr.pipeline import mapreduce
     from daskmr.plucking import pluck
+    from daskmr.result import Result
 
 __all__ = [
     "DaskMRError",
@@ -33,7 +34,7 @@ def __getattr__(name: str) -> Any:
 
     modules = {
         "Job": "job",
-        "Result": "pipeline",
+        "Result": "result",
         "mapreduce": "pipeline",
         "pluck": "plucking",
         "write_report": "htmlreport",

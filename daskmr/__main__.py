@@ -26,13 +26,23 @@ def _will_start_workers(arguments: list[str]) -> bool:
     return arguments[:1] == ["run"] and not any(a.startswith(_NO_WORKERS_HERE) for a in arguments)
 
 
+def _has_standard_streams() -> bool:
+    """Tell whether pipes of other processes cannot be given the numbers of streams that are closed."""
+    try:
+        for number in (0, 1, 2):
+            os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
 def main() -> None:
     """Run the command line."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         signum = getattr(signal, name, None)
         if signum is not None and signal.getsignal(signum) is not signal.SIG_IGN:
             signal.signal(signum, _leave)
-    if _will_start_workers(sys.argv[1:]):
+    if _will_start_workers(sys.argv[1:]) and _has_standard_streams():
         from daskmr.forkserver import prewarm
         from daskmr.streams import keep_standard_output
 

@@ -1,13 +1,15 @@
-"""The command that runs again, in its own process, just what failed."""
+"""Running again: just what failed, or what an earlier run did."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from daskmr.units import shell_path, shell_word
 
-__all__ = ["command_again"]
+__all__ = ["command_again", "repeated"]
 
 # What must not be shown, what would do harm, what a run in one process that stops in a debugger has
 # no use for, and what chooses a part of the input.
@@ -51,3 +53,24 @@ def _words(parameter: click.Parameter, value: object) -> list[str]:
     if isinstance(parameter, click.Option) and parameter.is_flag:
         return [option]
     return [option, shell_word(str(value))]
+
+
+def repeated(
+    context: click.Context, script: str | None, options: dict[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """Fill in what an earlier run was given, where one is to be run again."""
+    path = options["earlier"]
+    if path is None:
+        if script is None:
+            raise click.UsageError("Missing argument 'SCRIPT'.", context)
+        return script, options
+    from daskmr.rerun import repeat
+
+    sources = map(context.get_parameter_source, options)
+    given = [
+        name
+        for name, source in zip(options, sources, strict=True)
+        if source is ParameterSource.COMMANDLINE
+    ]
+    script, options, meta = repeat(path, script, options, given)
+    return script, {**options, "earlier": meta}

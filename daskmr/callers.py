@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import CodeType, FrameType, FunctionType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 __all__ = ["NO_KEY", "Call", "call_of", "calls_user"]
 
@@ -15,8 +14,7 @@ NO_KEY: Any = object()
 """Stands for the key of a call that has none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A call of one of the user's functions.
 
     Attributes

@@ -211,6 +211,8 @@ class _Check:
         keys = counted(len(trial.groups), "key")
         what = f"{counted(pairs, 'pair')} under {keys}" if grouped else counted(pairs, "line")
         self._say("records", f"{counted(records, 'record')} gave {what}")
+        for (group, name), n in sorted(trial.context.counters.items()):
+            self._say("counter", f"{group}: {name} {n:,}")
         reasons = Counter(each.reason for *_, each in bad)
         for reason, count in reasons.most_common():
             self._say("bad", f"{count:,} x {reason}")

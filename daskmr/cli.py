@@ -13,11 +13,9 @@ from typing import IO, Any, NoReturn
 import click
 
 from daskmr._version import __version__
-from daskmr.again import command_again
-from daskmr.cache_commands import cache
+from daskmr.again import command_again, repeated
 from daskmr.completion import complete_files
 from daskmr.errors import DaskMRError, Interrupted, JobError
-from daskmr.job_commands import ListingLine, check, new, plan, repeated
 from daskmr.options import CommandGroup, GroupedCommand, job_options
 from daskmr.streams import standard_output
 from daskmr.units import printable
@@ -33,25 +31,58 @@ _LINES = 24  # of a traceback, so that a failure fits on a screen
 _GC_THRESHOLD = 200_000  # objects that are made before the next look for garbage
 
 
+class _Commands(CommandGroup):
+    """The commands; those that `run` does without are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name all of them."""
+        return sorted({*super().list_commands(ctx), *_LATE})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Find one by its name."""
+        if cmd_name not in self.commands and cmd_name in _LATE:
+            self.add_command(_LATE[cmd_name](cmd_name))
+        return super().get_command(ctx, cmd_name)
+
+
+def _job_command(name: str) -> click.Command:
+    from daskmr import job_commands
+
+    command: click.Command = getattr(job_commands, name)
+    return _guarded(command)
+
+
+def _cache_command(name: str) -> click.Command:
+    from daskmr.cache_commands import cache
+
+    @click.pass_context
+    def guarded(context: click.Context) -> None:
+        from daskmr.interruption import signals
+
+        context.with_resource(_exit_codes(verbose=False))
+        context.with_resource(signals())
+
+    return CommandGroup(name, commands=cache.commands, help=cache.help, callback=guarded)
+
+
+_LATE: dict[str, Callable[[str], click.Command]] = {
+    "cache": _cache_command,
+    "check": _job_command,
+    "new": _job_command,
+    "plan": _job_command,
+}
+
+
 # Named as `dask` lists it: it goes by this name, not by that of the entry point.
 @click.group(
     "mapreduce",
-    cls=CommandGroup,
+    cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=_EPILOG,
 )
 @click.version_option(__version__, prog_name="daskmr")
 def main() -> None:
     """MapReduce for Python people, on Dask."""
-
-
-@main.group("cache", cls=CommandGroup, commands=cache.commands, help=cache.help)
-@click.pass_context
-def guarded_cache(context: click.Context) -> None:
-    from daskmr.interruption import signals
-
-    context.with_resource(_exit_codes(verbose=False))
-    context.with_resource(signals())
 
 
 @main.command(cls=GroupedCommand, epilog=_EPILOG, short_help="Run a job script.")
@@ -293,6 +324,7 @@ def _guarded(command: click.Command) -> click.Command:
     @wraps(work)
     def guarded(**options: Any) -> None:
         from daskmr.interruption import kill_children, signals
+        from daskmr.job_commands import ListingLine
 
         verbose = options.pop("verbose", False)
         with standard_output() as stdout, _exit_codes(verbose), signals():
@@ -307,10 +339,6 @@ def _guarded(command: click.Command) -> click.Command:
 
     command.callback, command.epilog = guarded, _EPILOG
     return command
-
-
-for _command in (plan, check, new):
-    main.add_command(_guarded(_command))
 
 
 @contextmanager

@@ -321,6 +321,8 @@ class _Page:
         self._bar = max(8, min(_BAR, width - 57))
 
     def listing(self, listed: Progress, elapsed: float) -> Text:
+        if not listed.files and not listed.tasks:  # it may be that a cluster is looked for
+            return self._row("start").append(format_seconds(elapsed), "dim")
         where = f" in {listed.tasks:,} prefixes" if listed.tasks else ""
         row = self._row("list")
         row.append(f"{listed.files:,} files{where}")

@@ -33,7 +33,7 @@ from daskmr.webpage import (
 )
 
 if TYPE_CHECKING:
-    from daskmr.pipeline import Result
+    from daskmr.result import Result
 
 __all__ = ["ReportFile", "describe_command", "render_failure", "render_report", "write_report"]
 
@@ -221,7 +221,9 @@ def _figures(result: Result) -> Iterator[tuple[str, str, str]]:
 
 
 def _time_section(result: Result) -> str:
-    losses = find_losses(result.history, result.timings, combines=result.combines)
+    losses = find_losses(
+        result.history, result.timings, combines=result.combines, values=result.values
+    )
     told = "\n".join(map(_loss, losses))
     if told:
         words = f'<h2>Where time was lost</h2><ul class="losses">{told}</ul>'

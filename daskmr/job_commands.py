@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from daskmr.again import repeated
 from daskmr.completion import complete_files
 from daskmr.options import GroupedCommand, job_options, option_of
 from daskmr.streams import say
@@ -18,7 +19,7 @@ from daskmr.units import printable, shell_path, shell_word
 if TYPE_CHECKING:
     from daskmr.plan_text import Paint
 
-__all__ = ["ListingLine", "check", "new", "plan", "repeated"]
+__all__ = ["ListingLine", "check", "new", "plan"]
 
 _TITLE = 12  # columns that the titles take
 _STYLES: dict[str, dict[str, Any]] = {
@@ -44,27 +45,6 @@ _RUN_ONLY = (  # they change nothing that a plan tells
 _SAMPLE = ("limit_files", "sample", "sample_by", "seed", "earlier")  # a check reads one file
 
 OnListing = Callable[[int, int], object]
-
-
-def repeated(
-    context: click.Context, script: str | None, options: dict[str, Any]
-) -> tuple[str, dict[str, Any]]:
-    """Fill in what an earlier run was given, where one is to be run again."""
-    path = options["earlier"]
-    if path is None:
-        if script is None:
-            raise click.UsageError("Missing argument 'SCRIPT'.", context)
-        return script, options
-    from daskmr.rerun import repeat
-
-    sources = map(context.get_parameter_source, options)
-    given = [
-        name
-        for name, source in zip(options, sources, strict=True)
-        if source is click.core.ParameterSource.COMMANDLINE
-    ]
-    script, options, meta = repeat(path, script, options, given)
-    return script, {**options, "earlier": meta}
 
 
 def _choice(options: dict[str, Any]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -180,24 +181,20 @@ class RunState:
         return tuple(sorted(looks, key=lambda look: (len(look.name), look.name)))
 
 
-@dataclass(slots=True)
 class _Sum:
     """Counts of some tasks."""
 
-    tasks: int = 0
-    files: int = 0
-    bytes: int = 0
-    records: int = 0
-    fetched: int = 0
-    fetched_bytes: int = 0
-    spilled: int = 0
-    bad: Counter[str] = None  # type: ignore[assignment]
-
-    def __post_init__(self) -> None:
-        self.bad = Counter(self.bad)
+    def __init__(self, tasks: int = 0, files: int = 0, bytes: int = 0) -> None:
+        self.tasks = tasks
+        self.files = files
+        self.bytes = bytes
+        self.records = self.fetched = self.fetched_bytes = self.spilled = 0
+        self.bad: Counter[str] = Counter()
 
     def copy(self) -> _Sum:
-        return replace(self)
+        copied = copy(self)
+        copied.bad = self.bad.copy()
+        return copied
 
     def add(self, report: Report) -> None:
         self.tasks += report.done

@@ -47,7 +47,7 @@ class Loss:
 
 
 def find_losses(
-    history: History, timings: Mapping[str, float], *, combines: bool = False
+    history: History, timings: Mapping[str, float], *, combines: bool = False, values: int = 0
 ) -> tuple[Loss, ...]:
     """Return where time was lost, the most of it first.
 
@@ -59,6 +59,8 @@ def find_losses(
         Seconds by phase; ``"total"`` is all of it.
     combines : bool
         Whether the job has a `combine`.
+    values : int
+        Values that `map` wrote; 0 where that is not known.
 
     Examples
     --------
@@ -66,7 +68,7 @@ def find_losses(
     ...     print(loss.title, loss.seconds)
     starting 6.0
     """
-    run = _Run(history, timings, combines)
+    run = _Run(history, timings, combines, values)
     found = [
         *run.phases(),
         *run.straggling(),
@@ -85,6 +87,7 @@ class _Run:
     history: History
     timings: Mapping[str, float]
     combines: bool
+    values: int
 
     @property
     def total(self) -> float:
@@ -196,20 +199,18 @@ class _Run:
 
     def hot_keys(self) -> Iterable[Loss]:
         """A key that takes a large share of all."""
-        records = sum(task.records for task in self.tasks("map"))
-        if not self.history.hot_keys or not records:
+        whole = self.values or sum(task.records for task in self.tasks("map"))
+        if not self.history.hot_keys or not whole:
             return
         key = max(self.history.hot_keys, key=lambda hot: hot.values)
-        share = key.values / records
+        share = key.values / whole
         reducing = self.timings.get("reduce", 0.0) + self.timings.get("merge", 0.0)
         if share < _HOT or self.combines or not self._counts(reducing):
             return
         about = "" if key.exact else "about "
-        amount = (
-            f"{share:.1f} for each record"
-            if share > 1
-            else f"as many as {100 * share:.0f}% of the records"
-        )
+        amount = f"{100 * share:.0f}% of all"
+        if not self.values:
+            amount = f"as many as {100 * share:.0f}% of the records"
         yield Loss(
             "one hot key",
             f"The key {key.key} holds {about}{format_count(key.values)} values, {amount}.",

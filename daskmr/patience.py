@@ -11,6 +11,8 @@ __all__ = ["Patience"]
 
 T = TypeVar("T")
 
+_RETRIES_OF_BROKEN = 3  # when nothing was ever answered
+
 
 class Patience:
     """How often to try again, after which waits, and how often that was so far.
@@ -63,7 +65,8 @@ class Patience:
         what : str
             Begins the message of the failure in the end.
         hopeful : bool
-            Whether to try again too what is likely to stay as it is.
+            Whether to try again too what is likely to stay as it is, as when something was answered
+            before.
 
         Raises
         ------
@@ -75,7 +78,7 @@ class Patience:
                 return await attempt()
             except Fault as fault:
                 tries += 1
-                if tries > self.retries or (fault.hopeless and not hopeful):
+                if tries > self.retries or (not hopeful and _is_lasting(fault, tries)):
                     failure = self.given_up(what, fault, tries)
                     break
             await self.wait(tries)
@@ -95,3 +98,8 @@ class Patience:
         """The failure that a fault has become."""
         times = f", after {tries} tries" if tries > 1 else ""
         return StoreError(f"{what}: {fault}{times}. {fault.remedy}")
+
+
+def _is_lasting(fault: Fault, tries: int) -> bool:
+    """Whether what befell the very first request is likely to befall it again."""
+    return fault.hopeless or (fault.broken and tries > _RETRIES_OF_BROKEN)

@@ -25,11 +25,10 @@ from dask.system import CPU_COUNT
 
 from daskmr.away import HOST_RENEWED_EVERY, RENEWED_EVERY, Away, Shelf
 from daskmr.cluster import Session, WorkerDied, connect
-from daskmr.companions import BAD_SUFFIX, Companions, check_companions, companion_paths
+from daskmr.companions import BAD_SUFFIX, Companions, check_companions
 from daskmr.config import Config, load_config
 from daskmr.credentials import given
 from daskmr.deaths import explain_death, explain_kills, file_of_death
-from daskmr.deploy import load_deployment
 from daskmr.errors import InputError, JobError, NothingMatchedError
 from daskmr.existing import choose, existing_scheduler, security_of
 from daskmr.history import PHASES, History
@@ -41,9 +40,6 @@ from daskmr.looks import Plan
 from daskmr.mapper import TALLY, MapTask, explain_timeout, map_packed
 from daskmr.marks import COMBINING, FETCHING, Mark, by_task, is_alive, read_marks
 from daskmr.meta import (
-    SUFFIX as META_SUFFIX,
-)
-from daskmr.meta import (
     Given,
     describe_counts,
     describe_given,
@@ -52,24 +48,29 @@ from daskmr.meta import (
 )
 from daskmr.output import (
     OutputFile,
-    StoreOutput,
     beside,
     merge_parts,
     open_output,
 )
 from daskmr.partition import Partition, count_buckets, count_reducers, plan_partitions
 from daskmr.parts import Part
-from daskmr.poison import Detour
 from daskmr.prints import listened
 from daskmr.reach import RESTART_SECONDS, HostMarks, check_data, check_shelf, sees_all
 from daskmr.reducer import Merge, Reduced, ReduceTask, never_met, reduce_buckets
+from daskmr.refusals import (
+    check_settings,
+    refuse_input_as_output,
+    refuse_network,
+    refuse_to_overwrite,
+)
 from daskmr.remote import Source
+from daskmr.result import Result
 from daskmr.runs import Spilling
 from daskmr.sampling import EVERYTHING, Choice
 from daskmr.schema import load_schema
 from daskmr.segments import Extent
 from daskmr.stores import stores_closed
-from daskmr.tally import BadRecord, Profile, Span, Tallies, Tally, by_group
+from daskmr.tally import Span, Tallies, Tally, by_group
 from daskmr.versions import Pinned
 from daskmr.watching import Collector, Watcher
 from daskmr.workdir import RunDir
@@ -77,151 +78,11 @@ from daskmr.workdir import RunDir
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = [
-    "Result",
-    "check_settings",
-    "mapreduce",
-    "refuse_to_overwrite",
-    "refuse_to_replace_input",
-]
+__all__ = ["mapreduce"]
 
-_MOST_WANTED = 1000  # reducers by --num-reducers
 _SPLIT_EVERY = 8
 _MUCH_FILES = 200  # or so many bytes, to fetch for each worker
 _MUCH_BYTES = 256 << 20
-_WORKER_BASE = 150_000_000  # bytes that a worker takes before it holds any data
-
-
-@dataclass(slots=True, weakref_slot=True)
-class Result:
-    """What a job did, and, where it had no output file, what it reduced to.
-
-    Iterating gives what `reduce` wrote in key order (for a map-only job, in input order):
-    ``(key, value)`` pairs for ``write``, lines as ``str`` for ``writeline`` and ``writecsv``.
-
-    Attributes
-    ----------
-    output : str or None
-        The output file.
-    files, bytes, records : int
-        What was mapped: files, their size as stored, lines.
-    bad_records : int
-        Lines that were left out; `bad_reasons` and `bad_files` count them by reason and by file.
-    saved_bad_records : tuple of BadRecord
-        The first of them; written to `bad_records_path` beside an output file.
-    skipped : tuple of str
-        Paths that are not in the layout (the first thousand of `skipped_count`).
-    corrupt : tuple of (str, str)
-        Files that were left out whole, and why.
-    key_count, lines : int
-        Keys reduced, and what was written for them.
-    output_bytes : int
-        Size of the output file.
-    spilled : int
-        Bytes written to segments while mapping.
-    timings : dict of str to float
-        Seconds by phase: list, start, map, merge, reduce, write, total.
-    deleted : int
-        Input files that were deleted.
-    poisoned : tuple of (str, str)
-        Files that were left out whole since they killed their worker, and how.
-    missing : tuple of (str, str)
-        Objects that were left out, and why.
-    fetched, fetched_bytes : int
-        Objects that came from a store, and their size.
-    cached, cached_bytes : int
-        Those of which there was a local copy.
-    notes : tuple of str
-        What else there is to say of the input.
-    counters : dict of str to dict of str to int
-        What the script counted with ``context.counter(group, name)``: by group, then by name.
-    history : History
-        When each task ran, and which keys got the most values.
-    values : int
-        Values that `map` wrote to be reduced.
-    sample : str
-        Which part of the input was read; ``""`` is all of it.
-    meta_path : str or None
-        The file beside the output that says where it is from.
-    sha256 : str or None
-        Digest of the output, in hex, where there is such a file.
-    plan : Plan or None
-        What was to be done, where the run was watched.
-    settings : mapping of str to object
-        The settings of the run; none of them is a secret.
-    combines : bool
-        Whether the job has a `combine`.
-    """
-
-    output: str | None
-    files: int
-    bytes: int
-    records: int
-    bad_records: int
-    bad_reasons: Mapping[str, int]
-    bad_files: Mapping[str, int]
-    saved_bad_records: tuple[BadRecord, ...]
-    bad_records_path: str | None
-    skipped: tuple[str, ...]
-    skipped_count: int
-    corrupt: tuple[tuple[str, str], ...]
-    key_count: int  # not "keys": dict(result) would take the result for a mapping
-    lines: int
-    output_bytes: int
-    spilled: int
-    timings: dict[str, float]
-    deleted: int = 0
-    poisoned: tuple[tuple[str, str], ...] = ()
-    missing: tuple[tuple[str, str], ...] = ()
-    fetched: int = 0
-    fetched_bytes: int = 0
-    cached: int = 0
-    cached_bytes: int = 0
-    notes: tuple[str, ...] = ()
-    counters: dict[str, dict[str, int]] = field(default_factory=dict)
-    history: History = field(default=History(0.0, 0.0), repr=False)
-    values: int = 0
-    sample: str = ""
-    meta_path: str | None = None
-    sha256: str | None = None
-    plan: Plan | None = field(default=None, repr=False)
-    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    combines: bool = field(default=False, repr=False)
-    profile: Profile | None = field(default=None, repr=False)
-    _parts: tuple[Part, ...] = field(default=(), repr=False)
-    _job: Job | None = field(default=None, repr=False)
-
-    @property
-    def script(self) -> str | None:
-        """Path of the script; ``None`` for functions that were given from Python."""
-        return self._job.path if self._job is not None else None
-
-    def is_own_file(self, filename: str) -> bool:
-        """Tell whether a file that a profile or traceback names is the script, or beside it."""
-        return self._job is not None and self._job.is_user_file(filename)
-
-    def __iter__(self) -> Iterator[Any]:
-        if self.output is not None or self._job is None:
-            raise TypeError(
-                f"This job wrote its result to {self.output}; read it there, or leave output out "
-                "to iterate over the result."
-            )
-        return self._iterate(self._job)
-
-    def _iterate(self, job: Job) -> Iterator[Any]:
-        # A method, so that the result, and with it the run's folder, lives as long as this.
-        yield from _items(job, self._parts)
-
-    def __repr__(self) -> str:
-        from daskmr.notebook import as_text  # for people only, and not in every run
-
-        return as_text(self)
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows: figures, and the first rows where there is no output file."""
-        from daskmr.notebook import as_html
-
-        return as_html(self, self if self.output is None and self._job is not None else None)
 
 
 def mapreduce(
@@ -330,14 +191,18 @@ def mapreduce(
         )
     if data_dir is not None and not isinstance(data_dir, str | os.PathLike):
         raise InputError(f"data_dir must be a path, not {data_dir!r}.")
-    deployment = load_deployment(config.cluster, config.clusters) if config.cluster else None
+    deployment = None
+    if config.cluster is not None:
+        from daskmr.deploy import load_deployment
+
+        deployment = load_deployment(config.cluster, config.clusters)
     # So that what a script's loggers keep, as it is loaded, can be listened to when it runs here.
     with contextlib.nullcontext() if watcher is None else listened():
         job = load_job(job)
     schema = load_schema(input_filter, config.schema)
     choice = Choice(tuple(only), limit_files, sample, seed, sample_by)
     if output is not None and config.local_only:
-        _refuse_network("output", os.fspath(output))
+        refuse_network("output", os.fspath(output))
     if config.spill_dir is not None and not local:
         _spill_source(config)  # so that a mistake in it is told before any work
     if output is not None:
@@ -377,7 +242,7 @@ def mapreduce(
         listeners = [collector.listing, *([on_listing] if on_listing is not None else [])]
         inputs = find_inputs(data_dir, schema, config, partial(_each, listeners), choice)
         _at_end(stack, inputs.sweep)
-        _refuse_input_as_output(inputs, target)
+        refuse_input_as_output(inputs, target)
         if not inputs.listing.files and not config.allow_empty:
             raise NothingMatchedError(inputs.listing.explain_nothing())
         listed = time.time()
@@ -449,31 +314,6 @@ def _each(functions: Iterable[Callable[..., object]], *arguments: Any) -> None:
         function(*arguments)
 
 
-def refuse_to_overwrite(output: str, *sources: Any) -> None:
-    """Raise InputError when the output, or what stands beside it, would replace part of the job."""
-    for path in (output, *companion_paths(output)):
-        real = os.path.realpath(path)
-        for source in sources:
-            if isinstance(source, str | os.PathLike) and os.path.realpath(source) == real:
-                what = (
-                    f"output {output!r}" if path == output else f"file {path!r} beside the output"
-                )
-                raise InputError(
-                    f"The {what} is a file that the job needs, and would replace it. Name another "
-                    "output with --output."
-                )
-
-
-def _refuse_network(role: str, url: str) -> None:
-    """Raise InputError for a place in a store, which a run without a network could not write."""
-    protocol, found, _ = url.partition("://")
-    if found and protocol.lower() not in ("file", "local", "memory"):
-        raise InputError(
-            f"--local-only touches no network, and the {role} {url!r} is in a store. Name a local "
-            "one, or leave --local-only out."
-        )
-
-
 def _spill_source(config: Config) -> Source | None:
     """Say which store the spill dir is in; ``None`` for a path.
 
@@ -486,50 +326,13 @@ def _spill_source(config: Config) -> Source | None:
     if url is None or "://" not in url or url.startswith("file://"):
         return None
     if config.local_only:
-        _refuse_network("spill dir", url)
+        refuse_network("spill dir", url)
     try:
         # What is public may be read without credentials, and is not what anybody may write to.
         return source_of(url, replace(config, anon=False, requester_pays=False))
     except InputError as error:
         reason = str(error)
     raise InputError(f"The spill dir {url!r} cannot be used: {reason}")
-
-
-def _refuse_input_as_output(inputs: Inputs, target: OutputFile | None) -> None:
-    """Raise InputError when the output would replace an input file, or an input object."""
-    if isinstance(target, StoreOutput):
-        if inputs.remote is not None and _is_object_replaced(inputs, target):
-            raise _replaces_input(target.name)
-    elif target is not None:
-        refuse_to_replace_input(inputs, target.name, target.path)
-
-
-def refuse_to_replace_input(inputs: Inputs, name: str, path: str) -> None:
-    """Raise InputError when the output at `path`, or what stands beside it, is an input file."""
-    there = [p for p in (path, *companion_paths(path)) if os.path.isfile(p)]
-    sizes, real = {os.path.getsize(p) for p in there}, set(map(os.path.realpath, there))
-    for file in inputs.listing.files if there else ():
-        # The name may be another one, behind a link; to follow the links of all would take long.
-        if file.size in sizes and os.path.realpath(inputs.locate(file.path)) in real:
-            raise _replaces_input(name)
-
-
-def _is_object_replaced(inputs: Inputs, target: StoreOutput) -> bool:
-    assert inputs.remote is not None
-    paths = (target.key, target.key + META_SUFFIX)
-    names = tuple(map(os.path.basename, paths))
-    addresses = [target.source.address(path) for path in paths]
-    return any(
-        file.path.endswith(names) and inputs.remote.source.address(file.path) in addresses
-        for file in inputs.listing.files
-    )
-
-
-def _replaces_input(name: str) -> InputError:
-    return InputError(
-        f"The output {name!r}, or what stands beside it, is one of the input files, and would replace "
-        "it. Name another one with --output."
-    )
 
 
 def _at_end(stack: ExitStack, clean: Callable[[], None]) -> None:
@@ -546,31 +349,6 @@ def _at_end(stack: ExitStack, clean: Callable[[], None]) -> None:
 def _call_all(remains: Iterable[Callable[[], object]]) -> None:
     for remove in remains:
         remove()
-
-
-def check_settings(config: Config, inline: bool, local: bool) -> None:
-    """Raise InputError for settings with which no job can run.
-
-    Parameters
-    ----------
-    config : Config
-    inline, local : bool
-        The job runs in this process; on workers that are started here.
-    """
-    if (config.num_reducers or 0) > _MOST_WANTED:
-        raise InputError(
-            f"{config.num_reducers:,} reducers are too many: each takes a task, and something of "
-            f"every partition. Give --num-reducers {_MOST_WANTED:,} at most, or leave it out; memory "
-            "does not depend on it."
-        )
-    limit = config.memory_limit
-    needed = 3 * config.spill_bytes + _WORKER_BASE
-    if isinstance(limit, int) and 0 < limit < needed and not inline and local:
-        raise InputError(
-            f"A memory limit of {limit:,} bytes is too small for spill-bytes {config.spill_bytes:,}: "
-            f"a worker needs at least {needed:,}. Raise --memory-limit, or lower daskmr.spill-bytes "
-            "in the configuration."
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -867,6 +645,8 @@ class _Run:
         self.inputs = replace(self.inputs, remote=replace(remote, beside=True))
 
     def _compute_around_poison(self, session: Session, plan: list[Partition]) -> list[Any]:
+        from daskmr.poison import Detour
+
         mapper = Pinned(partial(map_packed, task=self._map_task(len(plan))))
         name = f"map-{self.run_dir.run_id}"
         detour = Detour(session, plan, mapper, name, partial(self._marks_of_the_dead, session))
@@ -1088,23 +868,6 @@ def _remove(parts: Iterable[Part]) -> None:
     for part in parts:
         if isinstance(part.frames, Extent):
             part.frames.remove()
-
-
-def _items(job: Job, parts: tuple[Part, ...]) -> Iterator[Any]:
-    if parts:
-        yield from parts[0].header
-    batches = merge_parts(parts)
-    grouped = job.reduce is not None
-    while True:
-        with job.activate():  # the values may be of classes that the script defines
-            batch = next(batches, None)
-        if batch is None:
-            return
-        for written in batch:
-            if grouped:
-                yield from written
-            else:
-                yield written
 
 
 def _delete_input(inputs: Inputs, tally: Tally, target: OutputFile | None) -> int:

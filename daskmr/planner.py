@@ -23,7 +23,6 @@ from daskmr.inputs import Inputs, find_inputs
 from daskmr.job import Job, load_job
 from daskmr.listing import InputFile
 from daskmr.partition import Partition, count_buckets, estimate_bytes, plan_partitions
-from daskmr.pipeline import check_settings, refuse_to_overwrite, refuse_to_replace_input
 from daskmr.planning import (
     Amount,
     Balance,
@@ -38,6 +37,7 @@ from daskmr.planning import (
     reducing,
     unmatched,
 )
+from daskmr.refusals import check_settings, refuse_to_overwrite, refuse_to_replace_input
 from daskmr.sampling import EVERYTHING, Choice
 from daskmr.schema import Schema, load_schema
 from daskmr.stores import stores_closed

@@ -14,7 +14,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import replace
 from types import FrameType
 from typing import Any, TextIO
 
@@ -198,13 +197,13 @@ class _Capture:
         if not _all.rate.allows():
             _all.left_out += 1
             return
-        self._say(replace(place or self._place(frame), text=shorten(text, _LONGEST)))
+        self._say((place or self._place(frame))._replace(text=shorten(text, _LONGEST)))
 
     def _say(self, printed: Printed) -> None:
         left_out, _all.left_out, _all.told = _all.left_out, 0, time.monotonic()
         self._busy = True  # whoever is told may print too
         try:
-            tell(self._run_dir, replace(printed, left_out=left_out))
+            tell(self._run_dir, printed._replace(left_out=left_out))
         finally:
             self._busy = False
 

@@ -14,8 +14,8 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, fields
-from typing import Any, BinaryIO
+from dataclasses import astuple
+from typing import Any, BinaryIO, NamedTuple
 
 from daskmr.away import worker_address, worker_name
 from daskmr.history import HotKey
@@ -40,13 +40,14 @@ FOLDER = "live"
 """The folder of these files, in the run's."""
 
 _EVERY = 0.4  # seconds at least between two times that a process says what it does
+# What is said is made of named tuples: a data class takes a millisecond to be defined, before each job.
+_NONE: Mapping[str, int] = {}  # never changed
 _NOW = ".now"
 _LOG = ".log"
 _MOST_READ = 1 << 20  # bytes of one file at a time: what was printed may be much
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(NamedTuple):
     """How far a mapper is with its partition.
 
     Attributes
@@ -68,7 +69,7 @@ class Counts:
     files: int = 0
     bytes: int = 0
     records: int = 0
-    bad: Mapping[str, int] = field(default_factory=dict)
+    bad: Mapping[str, int] = _NONE
     fetched: int = 0
     fetched_bytes: int = 0
     spilled: int = 0
@@ -76,8 +77,7 @@ class Counts:
     hot_keys: tuple[HotKey, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """What a task says of itself.
 
     Attributes
@@ -121,7 +121,7 @@ class Report:
     files: int = 0
     bytes: int = 0
     records: int = 0
-    bad: Mapping[str, int] = field(default_factory=dict)
+    bad: Mapping[str, int] = _NONE
     fetched: int = 0
     fetched_bytes: int = 0
     spilled: int = 0
@@ -131,8 +131,7 @@ class Report:
     hot: Sequence[Sequence[Any]] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Printed:
+class Printed(NamedTuple):
     """A line that the script printed or logged.
 
     Attributes
@@ -328,9 +327,7 @@ def tell(run_dir: str, news: Report | Printed) -> None:
         _process.listener(news)
         return
     kind = _kind(news)
-    content = json.dumps(
-        {name: getattr(news, name) for name in _FIELDS[kind]} | {"kind": kind}
-    ).encode()
+    content = json.dumps({**news._asdict(), "kind": kind}).encode()
     path = os.path.join(run_dir, FOLDER, process_name())
     with contextlib.suppress(OSError):  # a job does not fail for what is only to look at
         if isinstance(news, Report) and not news.done:
@@ -350,7 +347,6 @@ def _write(path: str, flags: int, content: bytes) -> None:
 
 
 _TYPES: dict[str, type[Report] | type[Printed]] = {"report": Report, "printed": Printed}
-_FIELDS = {kind: tuple(f.name for f in fields(type_)) for kind, type_ in _TYPES.items()}
 
 
 def _kind(news: Report | Printed) -> str:
@@ -360,8 +356,7 @@ def _kind(news: Report | Printed) -> str:
 # --- for who watches ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class News:
+class News(NamedTuple):
     """What one file says.
 
     Attributes

@@ -49,15 +49,25 @@ class Fault(Exception):
         or none for these credentials.
     anew : bool
         Whether what came before is no good either, so that a transfer cannot be resumed.
+    broken : bool
+        Whether it is a connection that ended: where nothing was ever answered, there may be nobody
+        who answers.
     """
 
     def __init__(
-        self, cause: str, remedy: str = "", *, hopeless: bool = False, anew: bool = False
+        self,
+        cause: str,
+        remedy: str = "",
+        *,
+        hopeless: bool = False,
+        anew: bool = False,
+        broken: bool = False,
     ) -> None:
         super().__init__(cause)
         self.remedy = remedy or "Run the job again later: what has been fetched is kept."
         self.hopeless = hopeless
         self.anew = anew
+        self.broken = broken
 
 
 @dataclass(frozen=True, slots=True)

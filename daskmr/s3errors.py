@@ -179,7 +179,11 @@ def _explain_connection(error: Exception, url: str) -> Fault | StoreError:
     if isinstance(error, (e.ReadTimeoutError, TimeoutError)):
         return Fault("no byte came for too long", "Check the network, or raise read-timeout.")
     if isinstance(error, (e.HTTPClientError, e.IncompleteReadError, aiohttp.ClientError, OSError)):
-        return Fault(f"the connection broke ({_said(error)})")
+        return Fault(
+            f"the connection broke ({_said(error)})",
+            "Check the network, and that the endpoint is an S3 store: what has been fetched is kept.",
+            broken=True,
+        )
     if isinstance(error, (e.FlexibleChecksumError, e.ChecksumError)):
         return Fault(f"the bytes that came are not those of the object ({_said(error)})", anew=True)
     if isinstance(error, ResponseParserError):

@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
-from daskmr.display import Above, Display
 from daskmr.history import Look
 from daskmr.looks import Plan
 from daskmr.pace import Pace, format_seconds
@@ -26,7 +25,7 @@ from daskmr.streams import outlasting
 from daskmr.watching import Watcher
 
 if TYPE_CHECKING:
-    from daskmr.pipeline import Result
+    from daskmr.result import Result
 
 __all__ = [
     "InlineTerminal",
@@ -130,7 +129,7 @@ class TextLog(Show):
         """Say how far it is, if it is time."""
         self._pace.add(look)
         elapsed = time.monotonic() - self._started
-        if elapsed >= self._next:
+        if elapsed >= self._next and (look.phase != "list" or _has_listed(look)):
             self._next = elapsed + next(self._pauses, _LAST_PAUSE)
             self._tell_address()
             self.write(f"daskmr: {format_seconds(elapsed)} {describe_look(look, self._pace)}")
@@ -149,6 +148,8 @@ class InlineTerminal(TextLog):
     """Shows how far the listing is in place, and the rest in lines: there may be a debugger then."""
 
     def __init__(self, stream: TextIO) -> None:
+        from daskmr.display import Display
+
         super().__init__(stream)
         self._display = Display(stream)
         self._begun = False
@@ -188,6 +189,8 @@ class Terminal(Show):
     """
 
     def __init__(self, stream: TextIO, shared: bool = False) -> None:
+        from daskmr.display import Display
+
         super().__init__(stream)
         self._shared = shared
         self._display = Display(stream)
@@ -263,7 +266,7 @@ class JsonLog(Show):
 
     def show_printed(self, line: Printed) -> None:
         """Tell of a line that the script has printed."""
-        told = dataclasses.asdict(line)
+        told = line._asdict()
         del told["left_out"]
         self._put({"event": "print", "time": told.pop("at"), **told})
 
@@ -320,6 +323,8 @@ def notes_to(show: Show) -> Iterator[None]:
         yield
         return
     before = sys.stdout, sys.stderr
+    from daskmr.display import Above
+
     above = outlasting(Above(sys.stderr, show.note))
     sys.stdout = sys.stderr = above
     try:
@@ -372,6 +377,12 @@ def describe_look(look: Look, pace: Pace) -> str:
     if look.spilled:
         told.append(f"{format_bytes(look.spilled)} spilled")
     return ", ".join(told)
+
+
+def _has_listed(look: Look) -> bool:
+    """Whether a listing has begun: what comes before has nothing to tell."""
+    listed = look.progress.get("list")
+    return listed is not None and (listed.files > 0 or listed.tasks > 0)
 
 
 def _describe_place(line: Printed, longest: int | None = None) -> str:

@@ -36,7 +36,7 @@ def map(key, dims, value, context):
     # {dims} = dims
     system, version = fields(value)
     if system is None:
-        # context.counter("documents", "without OS")  # shown in the summary
+        context.counter("documents", "without OS")  # shown in the summary
         return
     # The key may be text, a number, None, or a tuple of those; the value anything that pickles.
     context.write((system, version or "unknown"), 1)

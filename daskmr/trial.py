@@ -139,6 +139,8 @@ class Trial:
         mark = len(self.pending)
         try:
             self._map(key, dims, value, self.context)
+            self.context.keep_counts()
+            self.context.hurry.clear()
             return None
         except ValueError as error:
             self._take_back(mark)
@@ -153,6 +155,7 @@ class Trial:
         if isinstance(self.context, MapContext):
             self.context.take_back(mark)
         else:
+            self.context.counted.clear()
             del self.pending[mark:]
 
     def written_since(self, mark: int) -> list[Any]:

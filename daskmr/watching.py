@@ -169,6 +169,8 @@ class Collector:
             for news in source.all_news():
                 with self._lock:
                     self._take(news)
+            with self._lock:
+                self._look()
 
     def wrote(self, done: int, total: int) -> None:
         """Take note of how much of the output is written, in keys, or in parts where it has none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
 import subprocess
 import sys
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.quick_store import QuickStore
 from daskmr import mapreduce
 from daskmr.sample import write_sample
+from daskmr.storage import ChangedObject, MissingObject, Store, parse_source
 
 ROOT = Path(__file__).parent.parent
 BY_HAND = ROOT / "benchmarks" / "by_hand.py"
@@ -61,3 +64,29 @@ def test_usage_names_the_examples() -> None:
     assert completed.returncode == 1
     for script in SCRIPTS:
         assert script in completed.stderr
+
+
+def test_the_quick_store_answers_as_s3_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "bucket" / "idle & so on"
+    folder.mkdir(parents=True)
+    for number in range(1100):
+        (folder / f"{number:04}").write_bytes(b"%d" % number)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with QuickStore(tmp_path, 0.0) as quick:
+        source = parse_source("bucket", endpoint_url=quick.url)
+        with Store(source, retries=0) as store:
+            assert [[entry.name for entry in page] for page in store.list("")] == [["idle & so on"]]
+            pages = list(store.list("idle & so on/"))
+            assert [len(page) for page in pages] == [1000, 100]
+            last = pages[1][-1]
+            found = io.BytesIO()
+            store.fetch(f"idle & so on/{last.name}", last.etag, last.size, found)
+            assert found.getvalue() == b"1099"
+            with pytest.raises(ChangedObject):
+                store.fetch(f"idle & so on/{last.name}", "0" * 32, last.size, found)
+            with pytest.raises(MissingObject):
+                store.fetch("idle & so on/none", last.etag, last.size, found)

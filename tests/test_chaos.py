@@ -22,7 +22,8 @@ from conftest import write_tree
 from dask_cluster import DaskCluster
 from distributed import Client
 
-from daskmr.pipeline import Result, mapreduce
+from daskmr.pipeline import mapreduce
+from daskmr.result import Result
 
 RUNS = 25  # on each kind of cluster
 FILES = 48

@@ -211,3 +211,12 @@ def test_a_large_object_is_read_as_far_as_it_is_needed(
 )
 def test_alike(one: Any, other: Any, same: bool) -> None:
     assert alike(one, other) is same
+
+
+def test_what_the_script_counts_is_shown(tree: Callable[..., Path]) -> None:
+    def counting(key: str, dims: list[str], value: str, context: Any) -> None:
+        context.counter("records", key)
+        context.write(key, int(value))
+
+    said = check(Job(map=counting, reduce=total), tree([LINES]))
+    assert said.under("counter") == ["records: a 3", "records: b 1"]

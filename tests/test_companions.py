@@ -18,7 +18,7 @@ from daskmr import Job, mapreduce
 from daskmr.companions import companion_paths
 from daskmr.errors import InputError, JobError
 from daskmr.meta import read_meta
-from daskmr.pipeline import Result
+from daskmr.result import Result
 
 
 def emit(key: str, dims: list[str], value: str, context: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from daskmr.contexts import (
     TextContext,
 )
 from daskmr.errors import JobError
-from daskmr.pipeline import Result
+from daskmr.result import Result
 
 
 def run(root: Path, files: list[list[str]], **functions: Any) -> Result:
@@ -225,3 +226,67 @@ def test_tasks_that_are_tried_again_count_once(tmp_path: Path) -> None:
     assert sorted(t.number for t in result.history.tasks if t.phase == "map") == list(range(12))
     workers = {task.worker for task in result.history.tasks}
     assert workers <= {"0", "1"}
+
+
+RANDOM_DEATHS = """
+import os, signal
+VICTIMS = {victims!r}
+def die(name):
+    if name in VICTIMS:
+        try:
+            os.close(os.open({folder!r} + "/" + name, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return
+        os.kill(os.getpid(), signal.SIGKILL)
+def map(key, dims, value, context):
+    context.counter("map", "records")
+    context.counter("map", key, int(value))
+    context.write(key, int(value))
+    die("map" + value)
+    if int(value) % 7 == 0:
+        raise ValueError(value)
+def combine(key, values, context):
+    context.counter("combine", "calls")
+    context.write(key, sum(values))
+def reduce(key, values, context):
+    context.counter("reduce", "keys")
+    die("reduce" + key)
+    context.counter("reduce", "sum", sum(values))
+    context.write(key, sum(values))
+"""
+
+
+@pytest.mark.slow
+def test_20_runs_with_killed_workers(tmp_path: Path) -> None:
+    numbers = range(480)
+    write_tree(
+        tmp_path / "data",
+        [[f"k{n % 6}\t{n}" for n in numbers[start : start + 20]] for start in range(0, 480, 20)],
+    )
+    good = [n for n in numbers if n % 7]
+    by_key = {f"k{key}": sum(n for n in good if n % 6 == key) for key in range(6)}
+    expected = {
+        "map": {"records": len(good), **by_key},
+        "reduce": {"keys": 6, "sum": sum(good)},
+    }
+    for seed in range(20):
+        chance = random.Random(seed)
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        # One of a partition, as a task that dies of its record twice is given up.
+        victims = {f"map{20 * n + chance.randrange(20)}" for n in chance.sample(range(24), 3)}
+        victims.add(f"reducek{chance.randrange(6)}")
+        job = folder / "job.py"
+        job.write_text(RANDOM_DEATHS.format(victims=victims, folder=str(folder)))
+        result = mapreduce(
+            job, data_dir=tmp_path / "data", output=folder / "out", num_mappers=2,
+            num_reducers=3, spill_bytes=2000, work_dir=folder / "work",
+        )  # fmt: skip
+        died = {path.name for path in folder.iterdir()} & victims
+        assert died == victims, "else this test is void"
+        assert result.counters == expected, seed
+        assert (result.records, result.bad_records) == (480, 480 - len(good))
+        mapped = [task for task in result.history.tasks if task.phase == "map"]
+        assert sum(task.records for task in mapped) == 480
+        assert len({task.number for task in mapped}) == len(mapped) == 24
+        assert result.values == len(good)

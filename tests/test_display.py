@@ -124,6 +124,10 @@ def test_while_the_input_is_listed() -> None:
     ]
 
 
+def test_before_the_input_is_listed() -> None:
+    assert composed(plan=None, progress={"list": Progress()}) == [" start     1:15"]
+
+
 def test_phases_that_have_parts_or_keys() -> None:
     progress = {**look().progress, "write": Progress(3, 4)}
     assert composed(progress=progress)[4].endswith("  75 %  3 of 4 keys")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from daskmr.history import Look
+from daskmr.history import HotKey, Look
 from daskmr.looks import Plan, RunState, Thinned
 from daskmr.progress import Report
 
@@ -51,6 +51,16 @@ def test_a_partition_that_is_mapped_again_counts_once() -> None:
     look = state.look()
     assert (look.records, look.progress["map"].tasks) == (20, 1)
     assert [span.number for span in state.spans] == [0]
+
+
+def test_hot_keys_add_up_over_the_partitions_that_are_done() -> None:
+    state = RunState()
+    state.plan = PLAN
+    for number, values in enumerate((3, 4)):
+        hot = [["'a'", values, 10 * values, True]]  # as it is read from JSON
+        state.take(report(number, f"p{number}", done=True, hot=hot, waited=1.5))
+    assert state.hot_keys == (HotKey("'a'", 7, 70, True),)
+    assert [span.waited for span in state.spans] == [1.5, 1.5]
 
 
 def test_what_stands_in_a_file_is_not_taken_for_news() -> None:

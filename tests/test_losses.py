@@ -105,6 +105,8 @@ def test_a_hot_key_is_told_of_unless_it_is_combined() -> None:
     loss = told(hot, slow)["one hot key"]
     assert "The key 'release' holds" in loss.text
     assert "as many as 60% of the records" in loss.text
+    (loss,) = find_losses(hot, slow, values=2 * records)
+    assert "values, 30% of all." in loss.text
     assert told(hot, slow, combines=True) == {}
     assert told(hot) == {}  # reducing took no time
 

@@ -41,6 +41,21 @@ def test_what_is_hopeless_is_not_tried_again_where_that_is_not_wished(waits: lis
     assert waits == []
 
 
+def test_a_connection_that_only_breaks_is_soon_left_where_nothing_was_answered(
+    waits: list[float],
+) -> None:
+    async def hang_up() -> None:
+        raise Fault("it broke", broken=True)
+
+    with pytest.raises(StoreError, match="it broke, after 4 tries"):
+        asyncio.run(Patience(11)(hang_up, "It cannot be had", hopeful=False))
+    assert sum(waits) < 2
+    with pytest.raises(StoreError, match="it broke, after 12 tries"):
+        asyncio.run(Patience(11)(hang_up, "It cannot be had"))
+    with pytest.raises(StoreError, match="it broke, after 2 tries"):
+        asyncio.run(Patience(1)(hang_up, "It cannot be had", hopeful=False))
+
+
 def test_no_retries(waits: list[float]) -> None:
     with pytest.raises(StoreError, match="it is busy"):
         asyncio.run(Patience(0)(fail, "It cannot be had"))

@@ -620,7 +620,7 @@ def test_what_cannot_be_fetched_fails_the_job(place: Place, proxy: FaultProxy) -
     place.output.write_text("as it was")
     broken = sorted(place.objects)[7]
     proxy.inject("503 SlowDown", match=one_object(broken))
-    done = place.run(env={"DASK_DASKMR__FETCH_RETRIES": "2"})
+    done = place.run("-q", env={"DASK_DASKMR__FETCH_RETRIES": "2"})
     assert done.returncode == 1
     assert f"{broken} cannot be fetched: the store answered SlowDown" in done.stderr
     assert "after 3 tries" in done.stderr
@@ -703,6 +703,7 @@ def test_mistakes_are_told_before_any_work(
         ("403 InvalidAccessKeyId", "does not accept the credentials"),
         ("403 AccessDenied", "Access to s3://"),
         ("301 PermanentRedirect", "Give --region eu-west-1"),
+        ("disconnect", "the connection broke .* after 4 tries. Check the network"),
     ],
 )
 def test_refusals_are_told_before_any_work(
@@ -1015,7 +1016,7 @@ def test_an_interruption(place: Place, proxy: FaultProxy, phase: str, inline: bo
     place.output.write_text("as it was")
     is_phase = listing if phase == "listing" else of_object
     proxy.inject("stall", match=is_phase)
-    with place.start(*["--inline"] * inline) as process:
+    with place.start("-q", *["--inline"] * inline) as process:
         wait_for(lambda: any(map(is_phase, list(proxy.requests))), phase)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)

@@ -17,8 +17,8 @@ from daskmr import Job, mapreduce
 from daskmr.errors import InputError
 from daskmr.listing import InputFile
 from daskmr.meta import read_meta
-from daskmr.pipeline import Result
 from daskmr.report import summarise
+from daskmr.result import Result
 from daskmr.sampling import Choice, KeyFilter
 
 NAMES = st.lists(st.text("ab/\udcff", min_size=1, max_size=6), unique=True, max_size=40)

@@ -158,6 +158,7 @@ def test_segments_go_before_the_output_is_written(
         spill_bytes=10_000,
         num_reducers=2,
         work_dir=tmp_path / "work",
+        meta=False,  # the output alone is looked at
     )
     assert result.spilled > 0
     assert min(merged) >= 3, "a reducer that is tried again needs them"
@@ -176,6 +177,7 @@ def test_parts_of_a_map_only_job_go_one_after_the_other(
         inline=True,
         spill_bytes=10_000,
         work_dir=tmp_path / "work",
+        meta=False,  # the output alone is looked at
     )
     parts = [parts for _, parts in on_disk]
     assert sorted(set(parts), reverse=True) == [3, 2, 1]

@@ -85,6 +85,16 @@ def test_a_log_has_a_line_now_and_then(clock: Clock) -> None:
     assert seconds == [5, 10, 15, 25, 35, 55, 85, 115, 145, 175]
 
 
+def test_a_log_says_nothing_before_there_is_anything(clock: Clock) -> None:
+    stream = io.StringIO()
+    log = TextLog(stream)
+    clock.now += 10
+    log.look(Look(0.0, "list", {"list": Progress()}))
+    assert stream.getvalue() == ""
+    log.look(Look(0.0, "list", {"list": Progress(tasks=1)}))
+    assert stream.getvalue() == "daskmr: 0:10 list, 0 files\n"
+
+
 def test_a_line_tells_what_matters(clock: Clock) -> None:
     stream = io.StringIO()
     log = TextLog(stream)

@@ -93,3 +93,18 @@ def test_lines_that_are_too_long_are_bad(tmp_path: Path) -> None:
     trial = Trial(counting_job())
     bad = [trial.map("f", [], *record) for record in read_records(str(path), 50)]
     assert bad == [None, Bad("longer than max-record-bytes")]
+
+
+@pytest.mark.parametrize("reduces", [True, False])
+def test_a_bad_record_counts_nothing(reduces: bool) -> None:
+    def emit(key: str, dims: list[str], value: str, context: Any) -> None:
+        context.counter("records", "seen")
+        context.write(key, int(value))
+
+    job = Job(map=emit, reduce=join) if reduces else Job(map=emit)
+    trial = Trial(job)
+    for number, line in enumerate(["k\t1", "k\tx", "k\t2"], 1):
+        trial.map("a.gz", [], number, line)
+    assert trial.context.counters == {("records", "seen"): 2}
+    assert trial.context.counted == {}
+    assert trial.context.hurry == []

@@ -1,0 +1,165 @@
+"""What a job did: its counts and times, and, where it had no output file, what it reduced to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from daskmr.history import History
+from daskmr.job import Job
+from daskmr.looks import Plan
+from daskmr.output import merge_parts
+from daskmr.parts import Part
+from daskmr.tally import BadRecord, Profile
+
+__all__ = ["Result"]
+
+
+@dataclass(slots=True, weakref_slot=True)
+class Result:
+    """What a job did, and, where it had no output file, what it reduced to.
+
+    Iterating gives what `reduce` wrote in key order (for a map-only job, in input order):
+    ``(key, value)`` pairs for ``write``, lines as ``str`` for ``writeline`` and ``writecsv``.
+
+    Attributes
+    ----------
+    output : str or None
+        The output file.
+    files, bytes, records : int
+        What was mapped: files, their size as stored, lines.
+    bad_records : int
+        Lines that were left out; `bad_reasons` and `bad_files` count them by reason and by file.
+    saved_bad_records : tuple of BadRecord
+        The first of them; written to `bad_records_path` beside an output file.
+    skipped : tuple of str
+        Paths that are not in the layout (the first thousand of `skipped_count`).
+    corrupt : tuple of (str, str)
+        Files that were left out whole, and why.
+    key_count, lines : int
+        Keys reduced, and what was written for them.
+    output_bytes : int
+        Size of the output file.
+    spilled : int
+        Bytes written to segments while mapping.
+    timings : dict of str to float
+        Seconds by phase: list, start, map, merge, reduce, write, total.
+    deleted : int
+        Input files that were deleted.
+    poisoned : tuple of (str, str)
+        Files that were left out whole since they killed their worker, and how.
+    missing : tuple of (str, str)
+        Objects that were left out, and why.
+    fetched, fetched_bytes : int
+        Objects that came from a store, and their size.
+    cached, cached_bytes : int
+        Those of which there was a local copy.
+    notes : tuple of str
+        What else there is to say of the input.
+    counters : dict of str to dict of str to int
+        What the script counted with ``context.counter(group, name)``: by group, then by name.
+    history : History
+        When each task ran, and which keys got the most values.
+    values : int
+        Values that `map` wrote to be reduced.
+    sample : str
+        Which part of the input was read; ``""`` is all of it.
+    meta_path : str or None
+        The file beside the output that says where it is from.
+    sha256 : str or None
+        Digest of the output, in hex, where there is such a file.
+    plan : Plan or None
+        What was to be done, where the run was watched.
+    settings : mapping of str to object
+        The settings of the run; none of them is a secret.
+    combines : bool
+        Whether the job has a `combine`.
+    """
+
+    output: str | None
+    files: int
+    bytes: int
+    records: int
+    bad_records: int
+    bad_reasons: Mapping[str, int]
+    bad_files: Mapping[str, int]
+    saved_bad_records: tuple[BadRecord, ...]
+    bad_records_path: str | None
+    skipped: tuple[str, ...]
+    skipped_count: int
+    corrupt: tuple[tuple[str, str], ...]
+    key_count: int  # not "keys": dict(result) would take the result for a mapping
+    lines: int
+    output_bytes: int
+    spilled: int
+    timings: dict[str, float]
+    deleted: int = 0
+    poisoned: tuple[tuple[str, str], ...] = ()
+    missing: tuple[tuple[str, str], ...] = ()
+    fetched: int = 0
+    fetched_bytes: int = 0
+    cached: int = 0
+    cached_bytes: int = 0
+    notes: tuple[str, ...] = ()
+    counters: dict[str, dict[str, int]] = field(default_factory=dict)
+    history: History = field(default=History(0.0, 0.0), repr=False)
+    values: int = 0
+    sample: str = ""
+    meta_path: str | None = None
+    sha256: str | None = None
+    plan: Plan | None = field(default=None, repr=False)
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    combines: bool = field(default=False, repr=False)
+    profile: Profile | None = field(default=None, repr=False)
+    _parts: tuple[Part, ...] = field(default=(), repr=False)
+    _job: Job | None = field(default=None, repr=False)
+
+    @property
+    def script(self) -> str | None:
+        """Path of the script; ``None`` for functions that were given from Python."""
+        return self._job.path if self._job is not None else None
+
+    def is_own_file(self, filename: str) -> bool:
+        """Tell whether a file that a profile or traceback names is the script, or beside it."""
+        return self._job is not None and self._job.is_user_file(filename)
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.output is not None or self._job is None:
+            raise TypeError(
+                f"This job wrote its result to {self.output}; read it there, or leave output out "
+                "to iterate over the result."
+            )
+        return self._iterate(self._job)
+
+    def _iterate(self, job: Job) -> Iterator[Any]:
+        # A method, so that the result, and with it the run's folder, lives as long as this.
+        yield from _items(job, self._parts)
+
+    def __repr__(self) -> str:
+        from daskmr.notebook import as_text  # for people only, and not in every run
+
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: figures, and the first rows where there is no output file."""
+        from daskmr.notebook import as_html
+
+        return as_html(self, self if self.output is None and self._job is not None else None)
+
+
+def _items(job: Job, parts: tuple[Part, ...]) -> Iterator[Any]:
+    if parts:
+        yield from parts[0].header
+    batches = merge_parts(parts)
+    grouped = job.reduce is not None
+    while True:
+        with job.activate():  # the values may be of classes that the script defines
+            batch = next(batches, None)
+        if batch is None:
+            return
+        for written in batch:
+            if grouped:
+                yield from written
+            else:
+                yield written
