@@ -159,6 +159,7 @@ def _figure(height: int, x_range: Any = None, *, tools: str = "", **options: Any
         axis.major_label_text_font_size = "12px"
     made.xaxis[0].axis_line_color = "#b0b0b0"
     made.yaxis[0].ticker.desired_num_ticks = 3
+    made.yaxis[0].formatter.use_scientific = False  # a few milliseconds are 0.003 s
     return made
 
 
