@@ -42,7 +42,7 @@ _OPEN_FILES = 128  # what a client and its scheduler take, with room for segment
 _HOST = "127.0.0.1"
 _SOCKET_LOCK = "daskmr-lock"
 _POLL_SECONDS = 0.2
-_DASHBOARD_AFTER_SECONDS = 5.0
+_DASHBOARD_AFTER_SECONDS = 10.0  # what it imports takes time from the workers
 _CLOSE_SECONDS = 3.0
 _INIT_SECONDS = 0.005
 _EVENTS_SECONDS = 3.0
@@ -307,7 +307,7 @@ class Session:
     def attach_dashboard(self) -> None:
         """Add Dask's dashboard to a LocalCluster that runs, in the background.
 
-        `compute` does so by itself when a session is 5 seconds old. Without effect elsewhere, and
+        `compute` does so by itself when a session is 10 seconds old. Without effect elsewhere, and
         where no dashboard is wanted.
         """
         if self._cluster is not None:

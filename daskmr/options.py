@@ -279,7 +279,7 @@ _GROUPS: dict[str, list[_Option]] = {
         click.option(
             "--dashboard",
             metavar="ADDRESS|off",
-            help="Where Dask's dashboard listens, as :8787, at once.  [default: any port, after 5 s]",
+            help="Where Dask's dashboard listens, as :8787, at once.  [default: any port, after 10 s]",
         ),
     ],
 }
