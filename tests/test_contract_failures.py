@@ -424,8 +424,10 @@ def test_a_signal_at_any_moment(start, options, step):
         assert command.output.read_text() == "k\t1\n" * 4
         command.output.write_text("old")
     else:
-        # Before Python has started, and handles signals, the system ends the process.
-        assert code in (CODES[signum], -signum), error
+        # Before Python has started, and handles signals, the system ends the process; and while
+        # it imports `site`, Python itself ends with 1, before any of our code could be asked.
+        before_us = signum == signal.SIGINT and code == 1 and "init_import_site" in error
+        assert code in (CODES[signum], -signum) or before_us, error
     assert command.leaves_nothing()
 
 
