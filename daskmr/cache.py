@@ -275,6 +275,11 @@ class Cache:
             return None
         return self._at(file) if copy.lies_as(self.staging.found(file.path)) else None
 
+    def was_fetched_since(self, file: InputFile, moment: float) -> bool:
+        """Whether the copy of `file` came from the store after `moment`, in seconds since 1970."""
+        copy = self.manifest.get([file.path]).get(file.path)
+        return copy is not None and copy.own and copy.fetched >= moment
+
     def distrust(self, file: InputFile) -> bool:
         """Whether the bytes of the copy are not those that were fetched; it is not used then."""
         copy = self.manifest.get([file.path]).get(file.path)

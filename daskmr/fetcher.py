@@ -125,6 +125,14 @@ class Fetcher:
         if new:
             self._send((new, ()))
 
+    def tidy(self) -> None:
+        """Forget the outcomes that nobody has taken, of files that are in the cache by now, or not."""
+        with suppress(FetcherLost):
+            while not self.lost and self._connection.poll():
+                self._take()
+        for path in list(self._done):
+            self._forget(path)
+
     def result(self, file: InputFile) -> Local:
         """Wait for a file that was asked for, and is so no more.
 

@@ -294,6 +294,7 @@ class _Attempt:
         self.task = task
         self.partition = partition
         self.poison = {f.path: poison[f.path] for f in partition.files if f.path in poison}
+        self.is_again = before is not None
         self.corrupt: dict[str, str] = before.corrupt if before else {}
         self.missing: dict[str, str] = before.missing if before else {}
         self.fetched: int = before.fetched if before else 0
@@ -454,7 +455,15 @@ class _Attempt:
             if cache is not None:
                 stack.enter_context(cache)
             fetcher = remote.open_fetcher()
-            ahead = Prefetcher(cache, remote.open_store, there, remote.prefetch_bytes, fetcher)
+            ahead = Prefetcher(
+                cache,
+                remote.open_store,
+                there,
+                remote.prefetch_bytes,
+                fetcher,
+                ahead=self.partition.ahead,
+                began=None if self.is_again else remote.began,  # what was counted stays so
+            )
             self.ahead = ahead
             stack.callback(self._count_fetched, ahead)
             stack.enter_context(ahead)

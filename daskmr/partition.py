@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import accumulate, starmap
 from operator import attrgetter
 from typing import Any
@@ -19,18 +19,26 @@ import zstandard
 from daskmr.listing import InputFile
 
 __all__ = [
+    "LOOK_AHEAD",
     "PARTITION_BYTES",
     "Partition",
     "count_buckets",
     "count_reducers",
     "estimate_bytes",
     "plan_partitions",
+    "run_order",
+    "with_ahead",
 ]
 
 PARTITION_BYTES = 16 << 20
 # More than the cores of a workstation, so that the load balances; few enough for the scheduler.
 MIN_PARTITIONS = 32
 MAX_PARTITIONS = 4096
+
+_LATE = 4  # as many parts of a plan there are: the last one is mapped in order of size
+# Files of a later partition that are fetched ahead. Twice as many as are fetched at a time: the
+# others follow as soon as it begins.
+LOOK_AHEAD = 16
 
 _BUCKET_BYTES = 32 << 20  # estimated input bytes that one bucket is for
 # The client merges as many parts by blocks, which are the smaller the more there are, and the last
@@ -63,24 +71,29 @@ class Partition:
         At least one; the files of all partitions, one after the other, are the input in order.
     bytes : int
         What it weighs: bytes of gzip that are as much work, the opening of files included.
+    ahead : tuple of InputFile
+        What one of the next partitions begins with, to be fetched when all of its own is on its way.
     """
 
     index: int
     files: tuple[InputFile, ...]
     bytes: int
+    ahead: tuple[InputFile, ...] = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        rows = list(map(_row, self.files))
+        rows = list(map(_row, self.files + self.ahead))
         packed = zstandard.ZstdCompressor(level=1).compress(pickle.dumps(rows, 5))
-        return _unpack, (self.index, packed, self.bytes)
+        return _unpack, (self.index, packed, self.bytes, len(self.ahead))
 
 
 _row = attrgetter(*(field.name for field in fields(InputFile)))
 
 
-def _unpack(index: int, packed: bytes, weight: int) -> Partition:
+def _unpack(index: int, packed: bytes, weight: int, ahead: int) -> Partition:
     rows = pickle.loads(zstandard.ZstdDecompressor().decompress(packed))
-    return Partition(index, tuple(starmap(InputFile, rows)), weight)
+    files = tuple(starmap(InputFile, rows))
+    own = len(files) - ahead
+    return Partition(index, files[:own], weight, files[own:])
 
 
 def estimate_bytes(files: Sequence[InputFile]) -> int:
@@ -136,6 +149,56 @@ def plan_partitions(
         Partition(index, tuple(files[start:end]), (totals[end] - totals[start]) // _GZIP)
         for index, (start, end) in enumerate(zip(starts, ends, strict=False))
     ]
+
+
+def run_order(plan: Sequence[Partition]) -> list[int]:
+    """Choose in which order partitions are mapped, which does not change the result.
+
+    Neighbours come one after the other, so that what they give is merged soon. The last quarter
+    begins with the largest, so that the workers end at about the same time.
+
+    Parameters
+    ----------
+    plan : sequence of Partition
+
+    Returns
+    -------
+    list of int
+        The index of each partition.
+
+    Examples
+    --------
+    >>> run_order([Partition(index, (), bytes) for index, bytes in enumerate([1, 5, 2, 4, 3, 3, 1, 2])])
+    [0, 1, 2, 3, 4, 5, 7, 6]
+    """
+    early = len(plan) - len(plan) // _LATE
+    late = sorted(plan[early:], key=attrgetter("bytes"), reverse=True)
+    return [partition.index for partition in (*plan[:early], *late)]
+
+
+def with_ahead(plan: Sequence[Partition], order: Sequence[int], workers: int) -> list[Partition]:
+    """Tell each partition what to fetch for the one that its worker is likely to map next.
+
+    Parameters
+    ----------
+    plan : sequence of Partition
+    order : sequence of int
+        In which they are mapped.
+    workers : int
+        How many are mapped at the same time.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace as File
+    >>> plan = [Partition(index, (File(path=f"{index}", is_remote=True),), 1) for index in range(3)]
+    >>> [[file.path for file in partition.ahead] for partition in with_ahead(plan, [0, 2, 1], 1)]
+    [['2'], [], ['1']]
+    """
+    told = list(plan)
+    for index, later in zip(order, order[workers:], strict=False):
+        ahead = [file for file in plan[later].files if file.is_remote][:LOOK_AHEAD]
+        told[index] = replace(plan[index], ahead=tuple(ahead))
+    return told
 
 
 def count_buckets(files: Sequence[InputFile], wanted: int | None) -> int:

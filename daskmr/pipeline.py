@@ -52,7 +52,14 @@ from daskmr.output import (
     merge_parts,
     open_output,
 )
-from daskmr.partition import Partition, count_buckets, count_reducers, plan_partitions
+from daskmr.partition import (
+    Partition,
+    count_buckets,
+    count_reducers,
+    plan_partitions,
+    run_order,
+    with_ahead,
+)
 from daskmr.parts import Part
 from daskmr.prints import listened
 from daskmr.reach import RESTART_SECONDS, HostMarks, check_data, check_shelf, sees_all
@@ -602,11 +609,16 @@ class _Run:
         if session.is_elsewhere and self.away is None and not skip_poison:
             session.watch(lambda: self._check_kills(session))
         try:
+            order = run_order(plan)
             if self._may_fetch_beside(session) and self._is_worth_it(session.workers):
                 self._fetch_beside()
+                plan = with_ahead(plan, order, session.workers)
             if skip_poison:
                 return self._compute_around_poison(session, plan)
-            return list(session.compute(self._reduced(self._mapped(plan))))
+            bag = self._reduced(self._mapped(plan))
+            if session.client is not None and not session.is_elsewhere:
+                return list(session.compute(_in_order(bag, order), is_optimized=True))
+            return list(session.compute(bag))
         except WorkerDied as error:
             marks = self._marks(session)
             failure = JobError(
@@ -642,7 +654,8 @@ class _Run:
     def _fetch_beside(self) -> None:
         remote = self.inputs.remote
         assert remote is not None
-        self.inputs = replace(self.inputs, remote=replace(remote, beside=True))
+        beside = replace(remote, beside=True, began=self.started)
+        self.inputs = replace(self.inputs, remote=beside)
 
     def _compute_around_poison(self, session: Session, plan: list[Partition]) -> list[Any]:
         from daskmr.poison import Detour
@@ -715,6 +728,26 @@ class _Run:
             sum(r.keys for r in reduced),
             Span(min(s.start for s in spans), max(s.end for s in spans)),
         )
+
+
+def _in_order(bag: Any, order: list[int]) -> Any:
+    """Have partitions mapped in this order, on a cluster that has nothing else to do.
+
+    Dask would choose one of its own, by the shape of the graph. What it runs first has a higher
+    priority, and everything else the highest, so that results are merged as soon as they are there.
+    """
+    from dask import annotate, optimize
+    from dask.bag import Bag
+
+    (optimized,) = optimize(bag)  # which would lose annotations
+    positions = {index: position for position, index in enumerate(order)}
+
+    def priority(key: Any) -> int:
+        is_map = type(key) is tuple and str(key[0]).startswith("map-")
+        return -positions[key[1]] if is_map else 1
+
+    with annotate(priority=priority):
+        return Bag(dict(optimized.__dask_graph__()), optimized.name, optimized.npartitions)
 
 
 def _forget(host_marks: HostMarks) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from itertools import islice
 from types import TracebackType
 from typing import Any, BinaryIO, TypeAlias, TypeVar
 
 from daskmr.cache import Cache, Local
 from daskmr.fetcher import Fetcher, FetcherLost
 from daskmr.listing import InputFile
+from daskmr.partition import LOOK_AHEAD
 from daskmr.paths import Unplaceable
 from daskmr.storage import FileTarget, InMemory, Store
 
@@ -47,11 +49,16 @@ class Prefetcher:
         Fetches for this process as soon as it is ready.
     at_once : int
         How many files are fetched at the same time.
+    ahead : sequence of InputFile
+        What `fetcher` goes on with when all of `files` is on its way, for whoever takes it later.
+    began : float, optional
+        When the run began, in seconds since 1970. What others may have fetched ahead for this one
+        counts as fetched here, if it was since then.
 
     Attributes
     ----------
     fetched, fetched_bytes : int
-        Files that came from the store, and their size.
+        Files that came from the store, and their size; each counts where it is taken.
     notes : list of str
         What there is to say of some of them: the first few of `note_count`.
 
@@ -77,12 +84,20 @@ class Prefetcher:
         budget_bytes: int,
         fetcher: Fetcher | None = None,
         at_once: int = AT_ONCE,
+        ahead: Sequence[InputFile] = (),
+        began: float | None = None,
     ) -> None:
         self._cache = cache
         self._open_store = open_store
         self._budget = budget_bytes
         self._files = deque(files)
         self._fetcher = fetcher if cache is not None else None
+        self._began = began if self._fetcher is not None else None
+        self._maybe_ahead = {file.path for file in islice(self._files, LOOK_AHEAD)}
+        self._later = deque(ahead if self._fetcher is not None else ())
+        self._later_bytes = 0
+        if self._fetcher is not None:
+            self._fetcher.tidy()
         self._waiting = deque(self._absent())
         self._started: dict[str, tuple[InputFile, asyncio.Task[_Got] | None]] = {}  # None: beside
         self._ahead = 0
@@ -200,7 +215,7 @@ class Prefetcher:
         if isinstance(got, Local):
             if got.note:
                 self._note(got.note)
-            if got.fetched:
+            if got.fetched or self._was_fetched_ahead(file):
                 self._count(file)
             return got.path
         if isinstance(got, Unplaceable):
@@ -209,6 +224,15 @@ class Prefetcher:
         self._stream = got or self._open().open(file.path, file.etag, file.size)
         self._count(file)
         return self._stream
+
+    def _was_fetched_ahead(self, file: InputFile) -> bool:
+        """Whether it came from the store in this run, before its partition's turn.
+
+        Where two runs share a work dir, one may count what the other has fetched meanwhile.
+        """
+        if self._began is None or self._cache is None or file.path not in self._maybe_ahead:
+            return False
+        return self._cache.was_fetched_since(file, self._began)
 
     def _drop_until(self, file: InputFile) -> None:
         dropped = []
@@ -249,16 +273,37 @@ class Prefetcher:
                 break
             self._ahead += file.size
             chosen.append(self._waiting.popleft())
-        if not chosen:
-            return
-        if self._fetcher is None or not self._fetcher.ready:
+        if chosen and (self._fetcher is None or not self._fetcher.ready):
             self._run(self._start(chosen))
             return
         self._started.update((file.path, (file, None)) for file in chosen)
+        chosen += self._choose_later()
+        if not chosen:
+            return
+        assert self._fetcher is not None
         try:
             self._fetcher.start(chosen)
         except FetcherLost:
             self._lose_fetcher()
+
+    def _choose_later(self) -> list[InputFile]:
+        """Take what there is room for of what comes after this partition.
+
+        It is not waited for, nor stopped in the end: who takes it finds it, or waits for it then.
+        """
+        if self._waiting or not self._later or self._fetcher is None or not self._fetcher.ready:
+            return []
+        if not self._later_bytes:
+            assert self._cache is not None
+            self._later = deque(self._cache.state(self._later, use=False).absent)
+        chosen = []
+        while self._later:
+            size = self._later[0].size
+            if self._ahead + self._later_bytes + size > self._budget:
+                break
+            self._later_bytes += size
+            chosen.append(self._later.popleft())
+        return chosen
 
     def _count(self, file: InputFile) -> None:
         self.fetched += 1

@@ -382,6 +382,77 @@ def test_bounds_hold(fetcher: Fetcher, files: list[InputFile], cache: Cache, pla
         assert take_all(ahead) == contents(files[1:10])
 
 
+def test_what_comes_next_is_fetched_ahead(
+    fetcher: Fetcher, files: list[InputFile], cache: Cache, place: Place
+) -> None:
+    began = time.time()
+    with Prefetcher(
+        cache, no_store, files[:4], BUDGET, fetcher, ahead=files[4:8], began=began
+    ) as ahead:
+        assert take_all(ahead) == contents(files[:4])
+    assert ahead.fetched == 4
+    until(lambda: all(map(cache.present, files[4:8])))
+    with Prefetcher(cache, no_store, files[4:10], BUDGET, fetcher, began=began) as ahead:
+        assert take_all(ahead) == contents(files[4:10])
+    assert ahead.fetched == 6
+    assert sorted(gets(place)) == [file.path for file in files[:10]]
+    assert not any(map(fetcher.known, files))
+    with Prefetcher(cache, no_store, files[4:10], BUDGET, fetcher, began=time.time()) as ahead:
+        assert take_all(ahead) == contents(files[4:10])
+    assert ahead.fetched == 0
+
+
+def test_what_another_has_fetched_ahead_counts_where_it_is_taken(
+    fetcher: Fetcher, own: Fetcher, files: list[InputFile], cache: Cache, place: Place
+) -> None:
+    began = time.time()
+    place.bucket.server.delay(0.2)
+    try:
+        with Prefetcher(
+            cache, no_store, files[:4], BUDGET, fetcher, ahead=files[4:8], began=began
+        ) as first:
+            take_all(first)
+            with Prefetcher(cache, no_store, files[4:8], BUDGET, own, began=began) as second:
+                assert take_all(second) == contents(files[4:8])
+    finally:
+        place.bucket.server.delay(0)
+    assert (first.fetched, second.fetched) == (4, 4)
+    assert sorted(gets(place)) == [file.path for file in files[:8]]
+    until(lambda: fetcher.tidy() or not any(map(fetcher.known, files)))
+
+
+def test_what_comes_next_waits_for_its_own_and_for_room(
+    fetcher: Fetcher, files: list[InputFile], cache: Cache, place: Place
+) -> None:
+    def later() -> list[InputFile]:
+        return [file for file in files[6:] if fetcher.known(file)]
+
+    with Prefetcher(cache, no_store, files[:6], 3500, fetcher, ahead=files[6:12]) as ahead:
+        for file in files[:4]:
+            ahead.take(file)
+            assert later() == []
+        ahead.take(files[4])
+        assert later() == files[6:7]
+        ahead.take(files[5])
+        assert later() == files[6:8]
+    until(lambda: fetcher.tidy() or not any(map(fetcher.known, files)))
+    assert sorted(gets(place)) == [file.path for file in files[:8]]
+
+
+def test_what_cannot_be_fetched_ahead_fails_in_its_turn(
+    fetcher: Fetcher, files: list[InputFile], cache: Cache, place: Place
+) -> None:
+    place.bucket.delete(files[3].path)
+    with Prefetcher(cache, no_store, files[:2], BUDGET, fetcher, ahead=files[2:4]) as ahead:
+        assert take_all(ahead) == contents(files[:2])
+    until(lambda: fetcher.tidy() or not fetcher.known(files[3]))
+    with Prefetcher(cache, no_store, files[2:5], BUDGET, fetcher) as ahead:
+        ahead.take(files[2])
+        with pytest.raises(MissingObject):
+            ahead.take(files[3])
+        assert take_all(ahead) == contents(files[4:5])
+
+
 @pytest.mark.parametrize("when", [0, 5])
 def test_a_lost_one_is_done_without(
     own: Fetcher, files: list[InputFile], cache: Cache, store: Store, when: int

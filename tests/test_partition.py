@@ -13,7 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daskmr.listing import InputFile
-from daskmr.partition import Partition, estimate_bytes, plan_partitions
+from daskmr.partition import (
+    LOOK_AHEAD,
+    Partition,
+    estimate_bytes,
+    plan_partitions,
+    run_order,
+    with_ahead,
+)
 
 MIB = 1 << 20
 OPENING = 16 << 10
@@ -100,7 +107,7 @@ def test_a_partition_travels_whole():
     odd = InputFile("a\n\udcff\u20ac.1.2.gz", 1 << 40, ("a\n\udcff", "2"))
     stored = InputFile("b.gz", 0, (), "etag", 1.5)
     for files in ((), (odd, stored, *gz_files(range(100)))):
-        partition = Partition(7, files, 8)
+        partition = Partition(7, files, 8, ahead=files[1:3])
         assert pickle.loads(pickle.dumps(partition)) == partition
         assert copy.deepcopy(partition) == partition
 
@@ -166,3 +173,35 @@ def test_many_files_take_little_time():
     began = time.process_time()
     plan_partitions(files)
     assert time.process_time() - began < 3
+
+
+@given(st.lists(st.integers(0, 10**12), max_size=200))
+def test_the_order_of_running_has_each_partition_once_and_ends_with_small_ones(sizes):
+    plan = [Partition(index, (), size) for index, size in enumerate(sizes)]
+    order = run_order(plan)
+    assert sorted(order) == list(range(len(plan)))
+    late = len(plan) // 4
+    early = len(plan) - late
+    assert order[:early] == list(range(early))
+    last = [sizes[index] for index in order[early:]]
+    assert last == sorted(last, reverse=True)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 7, 100])
+def test_each_partition_knows_what_its_worker_is_likely_to_map_next(workers):
+    files = [InputFile(f"{n:05}.gz", n % 7, (), "etag") for n in range(3000)]
+    plan = plan_partitions(files)
+    order = run_order(plan)
+    told = with_ahead(plan, order, workers)
+    assert [(p.index, p.files, p.bytes) for p in told] == [
+        (p.index, p.files, p.bytes) for p in plan
+    ]
+    for place, index in enumerate(order):
+        later = order[place + workers : place + workers + 1]
+        expected = plan[later[0]].files[:LOOK_AHEAD] if later else ()
+        assert told[index].ahead == expected
+
+
+def test_nothing_is_fetched_ahead_of_what_is_here():
+    plan = plan_partitions(gz_files([5] * 100))
+    assert with_ahead(plan, run_order(plan), 2) == plan

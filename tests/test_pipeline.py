@@ -260,3 +260,21 @@ def test_a_group_beyond_the_budget_is_a_sequence_backed_by_its_file(
         work_dir=tmp_path / "work",
     )
     assert list(result) == [("hot", sum(values))]
+
+
+def test_partitions_are_mapped_in_the_order_that_was_chosen(tmp_path: Path) -> None:
+    """Which Dask takes from annotations; the first is given out before they are looked at."""
+    lines = [[f"k\t{n}" * (1 + n % 5)] for n in range(60)]
+    write_tree(tmp_path / "data", lines)
+    result = mapreduce(
+        counting_job(), data_dir=tmp_path / "data", work_dir=tmp_path / "work", num_mappers=1
+    )
+    spans = sorted((t for t in result.history.tasks if t.phase == "map"), key=lambda t: t.start)
+    ran = [span.number for span in spans]
+    sizes = {span.number: span.bytes for span in spans}
+    early = [number for number in ran[1:] if number < 24]
+    late = [number for number in ran[1:] if number >= 24]
+    assert ran[1:] == early + late
+    assert early == sorted(early)
+    assert [sizes[n] for n in late] == sorted((sizes[n] for n in late), reverse=True)
+    assert len(ran) == 32
