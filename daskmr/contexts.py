@@ -12,8 +12,9 @@ import decimal
 import fractions
 import pickle
 import uuid
-from collections import defaultdict
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any
 
 from daskmr import by_value
@@ -21,6 +22,7 @@ from daskmr.keys import canonical
 
 __all__ = [
     "COUNTED",
+    "EACH",
     "HUGE",
     "LARGE",
     "CombineContext",
@@ -53,10 +55,17 @@ _ATOMS = frozenset(
 
 _MANY = 64  # values below `HUGE`
 _CLOCKS = frozenset((datetime.datetime, datetime.time))  # atoms, unless their zone is none
+_TEXTS = frozenset((str, bytes))
+_SMALL = frozenset((int, float, bool, type(None)))
+_COUNTED_AT = 1024  # keys, so that they are still in the cache of the core
+_PAIRS_EACH = 16  # as many pairs may wait as there may be different keys
+_MOST_LATER = 1 << 15  # different keys: a hash table of as many still fits the cache of a core
 _STANDARD = ("builtins", "datetime", "zoneinfo")
 
 
-COUNTED = "counted"  # stands in `hurry` for counts, which wait for the end of the record
+# Stand in `hurry` for what waits for the end of the record: counts, and what `write_each` was given.
+COUNTED = "counted"
+EACH = "each"
 
 _LARGEST = 1 << 64  # that is added to a counter at a time
 _MOST_COUNTERS = 1000  # in one task: names are for people to read, and travel with every result
@@ -217,9 +226,10 @@ class MapContext(_Counting):
     Attributes
     ----------
     groups : defaultdict of list
-        The values of each key, in the order in which they were written.
+        The values of each key, in the order in which they were written; complete after `place`.
     keys : list
-        The keys, in the order in which they were written, until somebody clears the list.
+        The keys, in the order in which they were written, until somebody clears the list; complete
+        after `place`.
     large : list of (key, int)
         The keys of values that are larger than `LARGE`, with their sizes in bytes, until somebody
         clears the list; those of a record that was taken back may be among them.
@@ -227,6 +237,8 @@ class MapContext(_Counting):
         Not empty when much has been written, or something counted, until somebody clears it.
     counted, counters : dict
         What the record has counted so far, and what those before it have.
+    most_later : int
+        Different keys that `write_each` leaves for later before somebody is to hurry.
 
     Examples
     --------
@@ -236,9 +248,28 @@ class MapContext(_Counting):
     >>> context.write("a", 3)
     >>> dict(context.groups), context.keys
     ({'a': [1, 3], 'b': [2]}, ['a', 'b', 'a'])
+    >>> context.write_each(["b", "c"], 1)
+    >>> context.place()
+    >>> dict(context.groups)
+    {'a': [1, 3], 'b': [2, 1], 'c': [1]}
     """
 
-    __slots__ = ("counted", "counters", "groups", "hurry", "keys", "large", "write")
+    __slots__ = (
+        "_later",
+        "_lots",
+        "_pairs",
+        "_since",
+        "_value",
+        "_written",
+        "counted",
+        "counters",
+        "groups",
+        "hurry",
+        "keys",
+        "large",
+        "most_later",
+        "write",
+    )
 
     groups: defaultdict[Any, list[Any]]
     keys: list[Any]
@@ -279,10 +310,147 @@ class MapContext(_Counting):
         self.write = write
         self.counted = {}
         self.counters = {}
+        self.most_later = _MOST_LATER
+        self._value: Any = None  # what was written under all of these:
+        self._later: Counter[str] = Counter()
+        self._pairs = 0  # as many
+        self._written: list[str] = []  # and of these, which are still to be counted
+        # Of this record: how long `keys` and `_written` were at each call.
+        self._lots: list[tuple[int, int]] = []
+        self._since = 0  # the place of the first key that was written by itself after all of them
+
+    def write_each(self, keys: Iterable[Any], value: Any) -> None:
+        """Write `value` under each of `keys`: the same as a loop of ``write``, and faster.
+
+        Parameters
+        ----------
+        keys : iterable
+            As ``write`` takes them; one that is there twice is written twice. Text is fastest.
+        value
+            As it is now.
+
+        Raises
+        ------
+        TypeError
+            For a key or value that ``write`` refuses; for `keys` that are one text.
+
+        Examples
+        --------
+        >>> context = MapContext()
+        >>> context.write_each("to be or not to be".split(), 1)
+        """
+        if type(keys) is not list:
+            keys = _several(keys)
+        kind, lots = type(value), self._lots
+        # One object that cannot change, and is small, stands for all until they have been counted.
+        later = kind in _SMALL or (kind in _TEXTS and len(value) <= LARGE)
+        if later and value is not self._value:
+            if self._later or self._written or lots:
+                later = False
+            else:
+                self._value = value
+        if later:
+            try:
+                "".join(keys)  # the quickest look at all types
+            except TypeError:
+                later = False
+        if not later:
+            write = self.write
+            for key in keys:
+                write(key, value)
+            return
+        if not lots:
+            self.hurry.append(EACH)
+        lots.append((len(self.keys), len(self._written)))
+        self._written += keys
+        if len(keys) > self.most_later:
+            self.hurry.append(None)
+
+    def commit(self) -> None:
+        """Take what `write_each` was given for certain: the record is done."""
+        lots, written = self._lots, self._written
+        if not lots:
+            return
+        if len(self.keys) > self._since and self._meet():
+            self._place_in_order()
+        lots.clear()
+        self._since = len(self.keys)
+        if len(written) >= _COUNTED_AT:
+            self._count()
+            if self.is_full:
+                self.hurry.append(None)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether `write_each` has left so much for later that it is time to `place` it."""
+        most = self.most_later
+        return len(self._later) > most or self._pairs > _PAIRS_EACH * most
+
+    def place(self) -> None:
+        """Put into `groups` and `keys` what `write_each` was given."""
+        self.commit()
+        if self._later or self._written:
+            if self._meet():
+                self._place_in_order()
+            else:
+                self._pour()
+        self._since = len(self.keys)
+
+    def _count(self) -> None:
+        self._later.update(self._written)
+        self._pairs += len(self._written)
+        self._written.clear()
+
+    def _meet(self) -> bool:
+        """Whether a key was written both ways, so that the order of its values has to be kept."""
+        keys = {*self.keys[self._since :]}
+        return not (keys.isdisjoint(self._written) and self._later.keys().isdisjoint(keys))
+
+    def _pour(self) -> None:
+        self._count()
+        groups, later, value = self.groups, self._later, self._value
+        for key, count in later.items():
+            groups[key if type(key) is str else canonical(key)].extend([value] * count)
+        self.keys.extend(later.elements())
+        later.clear()
+        self._pairs = 0
+
+    def _place_in_order(self) -> None:
+        """Put all into `groups` that has come since the last time, in the order in which it came."""
+        groups, keys, value, since = self.groups, self.keys, self._value, self._since
+        single = keys[since:]
+        values = [groups[key].pop() for key in reversed(single)]
+        del keys[since:]
+        starts = [start for _, start in self._lots] + [len(self._written)]
+        together = self._written[starts[0] :]
+        del self._written[starts[0] :]
+        self._pour()  # what other records have written, before any of `single`
+        done = 0
+        lots = [together[a - starts[0] : b - starts[0]] for a, b in pairwise(starts)]
+        places = [place - since for place, _ in self._lots]
+        lots.append([])
+        places.append(len(single))
+        for place, lot in zip(places, lots, strict=True):
+            for key in single[done:place]:
+                groups[key].append(values.pop())
+            keys += single[done:place]
+            done = place
+            for key in lot:
+                groups[key if type(key) is str else canonical(key)].append(value)
+            keys += lot
+
+    def clear(self) -> None:
+        """Forget `keys` and `large`: somebody has seen them, after `place`."""
+        self.keys.clear()
+        self.large.clear()
+        self._since = 0
 
     def take_back(self, mark: int) -> None:
         """Undo what was written since `keys` had the length `mark`, and what was counted."""
         self.counted.clear()
+        if self._lots:
+            del self._written[self._lots[0][1] :]
+            self._lots.clear()
         groups, keys = self.groups, self.keys
         for key in reversed(keys[mark:]):
             values = groups[key]
@@ -298,9 +466,19 @@ class MapContext(_Counting):
                 "job without reduce). In this map use context.write(key, value)."
             )
         raise AttributeError(
-            f"the map context has no attribute {name!r}; it has write(key, value) "
-            "and counter(group, name)"
+            f"the map context has no attribute {name!r}; it has write(key, value), "
+            "write_each(keys, value) and counter(group, name)"
         )
+
+
+def _several(keys: Iterable[Any]) -> list[Any]:
+    """The keys of ``write_each`` as they are now, all of them before the first one is written."""
+    if isinstance(keys, str | bytes):
+        raise TypeError(
+            f"context.write_each takes several keys, such as a list, and was given {keys!r:.80}: "
+            "for one key write context.write(key, value)."
+        )
+    return [*keys]
 
 
 class CombineContext:
@@ -399,6 +577,11 @@ class TextContext(_Separated):
         if len(text) > HUGE:
             self.hurry.append(None)
 
+    def write_each(self, keys: Iterable[Any], value: Any) -> None:
+        """Write a line for each of `keys`, as a loop of ``write`` does."""
+        for key in _several(keys):
+            self.write(key, value)
+
     def writeline(self, text: Any) -> None:
         """Write `text` and the record separator."""
         self._add(f"{text!s}{self.record_separator}")
@@ -454,6 +637,11 @@ class ItemContext(_Separated):
         key, key_size = measured(key)
         value, value_size = measured(value)
         self._add((key, value), key_size + value_size)
+
+    def write_each(self, keys: Iterable[Any], value: Any) -> None:
+        """Yield a pair for each of `keys`, as a loop of ``write`` does."""
+        for key in _several(keys):
+            self.write(key, value)
 
     def writeline(self, text: Any) -> None:
         """Yield `text` as a line."""

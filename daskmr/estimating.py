@@ -284,13 +284,13 @@ class _Sampling:
         self._pairs += len(pending)
         if self._fold is not None and isinstance(context, MapContext):
             self._fold.settle(pending, context.large)
-            context.large.clear()
+            context.clear()
         elif pending:
             text = "".join(pending).encode("utf-8", "surrogatepass")
             self._text += len(text)
             self._packed += _compressed(text)
+            pending.clear()
         context.hurry.clear()
-        pending.clear()
 
     def _note_half(self) -> None:
         if self._fold is not None:

@@ -748,15 +748,36 @@ class _GroupSink(_Sink):
     def spilled(self) -> int:
         return self._fold.spilled
 
+    def hasten(self) -> None:
+        context, hurry = self.context, self.hurry
+        context.commit()
+        if None in hurry:
+            self._settle()
+            return
+        if context.counted:
+            context.keep_counts()
+        hurry.clear()
+
     def flush(self) -> None:
-        self.context.keep_counts()
-        self._fold.settle(self.pending, self.context.large)
-        self.pending.clear()
-        self.context.large.clear()
+        self.context.commit()
+        # What one value was written for is cheaper the more there is of it.
+        if self.pending or self.context.is_full:
+            self._settle()
+        else:
+            self.context.keep_counts()
+            self.hurry.clear()
+
+    def _settle(self) -> None:
+        context = self.context
+        context.keep_counts()
+        context.place()
+        self._fold.settle(self.pending, context.large)
+        context.clear()
         self.hurry.clear()
-        self.batch = self._fold.batch
+        self.batch, context.most_later = self._fold.batch, self._fold.room
 
     def finish(self) -> list[tuple[int, Any]]:
+        self._settle()
         runs: list[Run] = self._fold.finish()
         self.hot_keys = self._fold.hot_keys
         self.values = self._fold.values

@@ -83,6 +83,8 @@ class Retrial:
                 raise
             failure = error
         else:
+            if isinstance(context, MapContext):
+                context.place()
             count = len(written)
             what = "value" if self.job.reduce else "line"
             return Outcome(

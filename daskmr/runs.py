@@ -50,6 +50,7 @@ _FRAME = 256 << 10  # estimated bytes in one frame of a segment
 _FAN_IN = 64  # streams that are merged at once; each holds one frame
 _BATCH = 1024  # pairs between two looks at what is held
 _FIRST_BATCH = 16
+_LOT = 1 << 15  # pairs of one value, whose keys are counted before they are looked at
 _ELEMENTS = 64  # of a collection whose size is estimated
 _DEEPEST = 6  # collections in collections that are looked into
 _SAMPLE = 8  # pairs of a batch whose size is estimated
@@ -226,10 +227,13 @@ class Fold:
     @property
     def batch(self) -> int:
         """Pairs that may be written before the fold is settled: few while they are large or unknown."""
-        if not self._value_size:
-            return _FIRST_BATCH
+        return min(_BATCH, self.room) if self._value_size else _FIRST_BATCH
+
+    @property
+    def room(self) -> int:
+        """Pairs that may be written in one lot, of the size that they have had so far."""
         size = self._key_size + self._value_size + _VALUE_COST
-        return max(1, min(_BATCH, int(self._spilling.budget / 16 / size)))
+        return max(1, min(_LOT, int(self._spilling.budget / 16 / size)))
 
     def settle(self, keys: list[Any], large: Iterable[tuple[Any, int]] = ()) -> None:
         """Combine what is due, and spill when the budget is used up.

@@ -140,6 +140,8 @@ class Trial:
         try:
             self._map(key, dims, value, self.context)
             self.context.keep_counts()
+            if isinstance(self.context, MapContext):
+                self.context.place()
             self.context.hurry.clear()
             return None
         except ValueError as error:

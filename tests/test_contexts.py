@@ -256,6 +256,106 @@ def test_map_refuses_other_keys(key: Any, advice: str) -> None:
     assert not context.keys
 
 
+KEYS = st.sampled_from(["a", "b", "c", 1, True, ("a", 1), None, b"a"])
+VALUES = st.sampled_from([1, 2, 1.5, True, None, "v", b"v", "v" * 5000, (1, 2), [1, 2]])
+WRITES = st.tuples(KEYS | st.lists(KEYS, max_size=6) | st.just(["a", "b"]), VALUES)
+# Of each record, what it writes, and whether it turns out to be bad; and where all is put in place.
+RECORDS = st.lists(
+    st.tuples(st.lists(WRITES, max_size=5), st.booleans(), st.booleans()), max_size=12
+)
+
+
+@settings(deadline=None)
+@given(RECORDS)
+def test_writing_under_each_of_several_keys_is_writing_under_one_after_the_other(
+    records: list[tuple[list[tuple[Any, Any]], bool, bool]],
+) -> None:
+    one, many = MapContext(), MapContext()
+    for writes, is_bad, placed in records:
+        marks = len(one.keys), len(many.keys)
+        for keys, value in writes:
+            if isinstance(keys, list):
+                for key in keys:
+                    one.write(key, value)
+                many.write_each(iter(keys), value)
+            else:
+                one.write(keys, value)
+                many.write(keys, value)
+        if is_bad:
+            one.take_back(marks[0])
+            many.take_back(marks[1])
+        many.commit()
+        if placed:
+            many.place()
+            assert collections.Counter(map(repr, many.keys)) == collections.Counter(
+                map(repr, one.keys)
+            )
+            assert dict(many.groups) == dict(one.groups)
+            assert {key: list(map(type, values)) for key, values in many.groups.items()} == {
+                key: list(map(type, values)) for key, values in one.groups.items()
+            }
+            one.keys.clear()
+            many.clear()
+    many.place()
+    assert dict(many.groups) == dict(one.groups)
+
+
+def test_many_keys_left_for_later_are_in_a_hurry() -> None:
+    one, many = MapContext(), MapContext()
+    one.write_each(["a"] * (one.most_later + 1), 1)
+    assert None in one.hurry
+    number = 0
+    while None not in many.hurry:
+        number += 1
+        many.write_each([f"{number}", "a"], 1)
+        many.commit()
+    assert many.is_full
+    assert many.most_later <= number < many.most_later + 1024
+    many.place()
+    assert not many.is_full
+    assert len(many.groups["a"]) == number
+    assert len(many.keys) == 2 * number
+
+
+def test_many_values_left_for_later_are_in_a_hurry() -> None:
+    context = MapContext()
+    context.most_later = 100
+    number = 0
+    while None not in context.hurry:
+        number += 1
+        context.write_each(["a", "b"], 1)
+        context.commit()
+    assert 1600 < 2 * number <= 3072
+    context.place()
+    assert {key: len(values) for key, values in context.groups.items()} == {
+        "a": number,
+        "b": number,
+    }
+
+
+@pytest.mark.parametrize("make", [MapContext, TextContext, ItemContext])
+@pytest.mark.parametrize("keys", ["word", b"word"])
+def test_one_text_is_not_several_keys(make: Any, keys: Any) -> None:
+    with pytest.raises(TypeError, match=r"for one key write context.write\(key, value\)"):
+        make().write_each(keys, 1)
+
+
+def test_keys_that_cannot_be_had_write_nothing() -> None:
+    context = MapContext()
+    with pytest.raises(ValueError, match="invalid literal"):
+        context.write_each((str(int(text)) for text in ("1", "x")), 1)
+    context.place()
+    assert not context.keys
+
+
+def test_a_line_or_pair_for_each_of_several_keys() -> None:
+    text, items = TextContext(), ItemContext()
+    for context in (text, items):
+        context.write_each((key for key in ("a", 1)), "v")
+    assert text.written == ["a\tv\n", "1\tv\n"]
+    assert items.written == [("a", "v"), (1, "v")]
+
+
 def test_map_says_what_it_has() -> None:
     for name in ("writeline", "writecsv"):
         with pytest.raises(AttributeError, match=f"context.{name} writes to the output"):

@@ -314,6 +314,49 @@ def test_combine_may_write_an_equal_key(run):
 # --- reduce -------------------------------------------------------------------------------------
 
 
+ONE_BY_ONE = """
+    def map(key, dims, value, context):
+        for word in value.split():
+            context.write(word, {one})
+        context.write("a", 0.5)
+        if value.endswith("bad"):
+            raise ValueError
+"""
+AT_ONCE = """
+    def map(key, dims, value, context):
+        context.write_each(value.split(), {one})
+        context.write("a", 0.5)
+        if value.endswith("bad"):
+            raise ValueError
+"""
+SUMS = """
+    def combine(key, values, context):
+        context.write(key, sum(values) * 0.9)
+
+    def reduce(key, values, context):
+        context.write(key, (len(values), sum(values)))
+"""
+
+
+@pytest.mark.parametrize("spill_bytes", [3000, 64 << 20])
+@pytest.mark.parametrize("one", ["1", "0.1", "len(key) / 7"])
+def test_write_each_is_a_loop_of_write(run, text_of, one, spill_bytes):
+    """Also where `combine` is not exact, so that it must get the same values in the same order."""
+    words = [
+        f"{'abcdefghij'[n % 10]}{n % 3} a w{n % 41}" + " bad" * (n % 11 == 0) for n in range(900)
+    ]
+    files = [
+        [f"{n % 5 * 'k'}\t{line}" for n, line in enumerate(words[:count])]
+        for count in (900, 1, 300)
+    ]
+    texts = {
+        text_of((script + SUMS).replace("{one}", one), files, spill_bytes=spill_bytes)
+        for script in (ONE_BY_ONE, AT_ONCE)
+    }
+    (text,) = texts
+    assert text.count("\n") == 30 + 1 + 41
+
+
 @pytest.mark.parametrize("spill_bytes", ["64 MiB", "4 kB"])
 def test_reduce_sees_a_sequence_in_input_order(run, spill_bytes):
     files = [[f"k\t{number},{line}" for line in range(50)] for number in range(40)]

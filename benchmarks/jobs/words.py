@@ -2,8 +2,7 @@
 
 
 def map(key, dims, value, context):
-    for word in value.split():
-        context.write(word, 1)
+    context.write_each(value.split(), 1)
 
 
 def combine(key, values, context):
