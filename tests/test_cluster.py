@@ -504,6 +504,7 @@ def test_kill_9_takes_a_worker_along_that_holds_the_gil(start):
     wait_until(lambda: not process.left(), 5)
 
 
+@pytest.mark.slow
 def test_a_clean_up_that_hangs_is_cut_off(start):
     process = start(
         """

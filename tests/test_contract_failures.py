@@ -284,6 +284,7 @@ def test_a_script_that_starts_processes_all_the_time_leaves_none(start, options)
     assert command.leaves_nothing()
 
 
+@pytest.mark.slow
 def test_a_script_that_swallows_the_interruption_is_ended_all_the_same(start):
     command = start(AT["deaf"], "--inline")
     wait_until(command.marker.exists)

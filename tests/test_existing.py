@@ -312,6 +312,7 @@ def started(
     return process
 
 
+@pytest.mark.slow
 def test_the_scheduler_is_lost(data: Path, tmp_path: Path) -> None:
     cluster = DaskCluster(tmp_path / "cluster", 1)
     (tmp_path / "out").write_text("as it was")
@@ -330,6 +331,7 @@ def test_the_scheduler_is_lost(data: Path, tmp_path: Path) -> None:
 # --- workers ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_cluster_without_workers(
     run: Callable[..., Any],
     tmp_path: Path,

@@ -343,6 +343,7 @@ def test_a_worker_that_is_killed_is_replaced_once(run: Run) -> None:
     assert run.tries == 2
 
 
+@pytest.mark.slow
 def test_reduce_that_makes_a_list_of_a_large_group_names_the_key(run: Run) -> None:
     text = """
         def map(key, dims, value, context):

@@ -147,6 +147,7 @@ def test_what_workers_of_a_cluster_print_is_told(
     assert len(others) == len(set(others)), "each once, though workers of one host tell the same"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [True, False])
 def test_the_last_words_of_a_worker_that_dies_are_heard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool

@@ -377,6 +377,7 @@ def test_a_job_at_a_terminal_is_shown_while_it_runs(place: Path) -> None:
     assert not any("━" in line or "─" in line for line in screen.lines)
 
 
+@pytest.mark.slow
 def test_without_colors(place: Path) -> None:
     (place / "job.py").write_text(JOB.format(seconds=4))
     session = Session(place, "job.py", "-d", "data", "-m", "1", NO_COLOR="1")
@@ -394,6 +395,7 @@ def test_a_dumb_terminal_gets_lines(place: Path) -> None:
     assert "\x1b" not in session.text
 
 
+@pytest.mark.slow
 def test_the_result_on_the_same_terminal_stands_by_itself(place: Path) -> None:
     (place / "job.py").write_text(JOB.format(seconds=4))
     session = Session(place, "job.py", "-d", "data", "-m", "1", piped=False)

@@ -150,6 +150,7 @@ def test_every_fault_ends_in_verified_bytes(
     assert sum(proxy.injected.values()) == len(FAULTS)
 
 
+@pytest.mark.slow
 def test_every_fault_that_stays_is_an_error(
     stored: tuple[str, bytes], proxy: FaultProxy, bucket: Bucket, open_store: Callable[..., Store]
 ) -> None:

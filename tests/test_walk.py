@@ -140,6 +140,7 @@ def test_walk_of_a_store_equals_that_of_a_disk(tree, values, page):
             assert mine == local
 
 
+@pytest.mark.slow
 @settings(
     max_examples=25,
     deadline=None,
