@@ -612,7 +612,8 @@ class _Run:
             order = run_order(plan)
             if self._may_fetch_beside(session) and self._is_worth_it(session.workers):
                 self._fetch_beside()
-                plan = with_ahead(plan, order, session.workers)
+                if not skip_poison:  # which has no order
+                    plan = with_ahead(plan, order, session.workers)
             if skip_poison:
                 return self._compute_around_poison(session, plan)
             bag = self._reduced(self._mapped(plan))
