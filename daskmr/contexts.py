@@ -15,6 +15,7 @@ import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from itertools import pairwise
+from operator import countOf
 from typing import Any
 
 from daskmr import by_value
@@ -59,6 +60,7 @@ _TEXTS = frozenset((str, bytes))
 _SMALL = frozenset((int, float, bool, type(None)))
 _COUNTED_AT = 1024  # keys, so that they are still in the cache of the core
 _PAIRS_EACH = 16  # as many pairs may wait as there may be different keys
+_MOST_TEXT = 1 << 23  # characters of keys that may wait, equal ones counted each time
 _MOST_LATER = 1 << 15  # different keys: a hash table of as many still fits the cache of a core
 _STANDARD = ("builtins", "datetime", "zoneinfo")
 
@@ -228,8 +230,8 @@ class MapContext(_Counting):
     groups : defaultdict of list
         The values of each key, in the order in which they were written; complete after `place`.
     keys : list
-        The keys, in the order in which they were written, until somebody clears the list; complete
-        after `place`.
+        The keys, until somebody clears the list; complete after `place`. Those of `write_each` may
+        have another place than they were written at.
     large : list of (key, int)
         The keys of values that are larger than `LARGE`, with their sizes in bytes, until somebody
         clears the list; those of a record that was taken back may be among them.
@@ -259,6 +261,7 @@ class MapContext(_Counting):
         "_lots",
         "_pairs",
         "_since",
+        "_text",
         "_value",
         "_written",
         "counted",
@@ -314,6 +317,7 @@ class MapContext(_Counting):
         self._value: Any = None  # what was written under all of these:
         self._later: Counter[str] = Counter()
         self._pairs = 0  # as many
+        self._text = 0  # and as many characters of keys, those to be counted among them
         self._written: list[str] = []  # and of these, which are still to be counted
         # Of this record: how long `keys` and `_written` were at each call.
         self._lots: list[tuple[int, int]] = []
@@ -349,12 +353,8 @@ class MapContext(_Counting):
                 later = False
             else:
                 self._value = value
-        if later:
-            try:
-                "".join(keys)  # the quickest look at all types
-            except TypeError:
-                later = False
-        if not later:
+        # A subclass of str is equal to a text, and would be counted as one.
+        if not later or countOf(map(type, keys), str) != len(keys):
             write = self.write
             for key in keys:
                 write(key, value)
@@ -363,7 +363,8 @@ class MapContext(_Counting):
             self.hurry.append(EACH)
         lots.append((len(self.keys), len(self._written)))
         self._written += keys
-        if len(keys) > self.most_later:
+        self._text += len("".join(keys))  # quicker than a sum of lengths
+        if len(keys) > self.most_later or self._text > _MOST_TEXT:
             self.hurry.append(None)
 
     def commit(self) -> None:
@@ -385,6 +386,13 @@ class MapContext(_Counting):
         """Whether `write_each` has left so much for later that it is time to `place` it."""
         most = self.most_later
         return len(self._later) > most or self._pairs > _PAIRS_EACH * most
+
+    def place_in_order(self) -> None:
+        """Do as `place`, after each record, and keep the order of `keys`: people are to see it."""
+        if self._lots:
+            self._place_in_order()
+            self._lots.clear()
+        self._since = len(self.keys)
 
     def place(self) -> None:
         """Put into `groups` and `keys` what `write_each` was given."""
@@ -410,10 +418,10 @@ class MapContext(_Counting):
         self._count()
         groups, later, value = self.groups, self._later, self._value
         for key, count in later.items():
-            groups[key if type(key) is str else canonical(key)].extend([value] * count)
+            groups[key].extend([value] * count)
         self.keys.extend(later.elements())
         later.clear()
-        self._pairs = 0
+        self._pairs = self._text = 0
 
     def _place_in_order(self) -> None:
         """Put all into `groups` that has come since the last time, in the order in which it came."""
@@ -436,7 +444,7 @@ class MapContext(_Counting):
             keys += single[done:place]
             done = place
             for key in lot:
-                groups[key if type(key) is str else canonical(key)].append(value)
+                groups[key].append(value)
             keys += lot
 
     def clear(self) -> None:

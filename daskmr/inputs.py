@@ -48,9 +48,9 @@ class Remote:
         Where this host keeps its copies, when it does not see the work dir.
     beside : bool
         Processes beside the workers fetch; else the workers do.
-    began : float
+    began : float or None
         When the run began, in seconds since 1970, by the clock of the machine whose workers fetch
-        `beside`.
+        `beside`; ``None`` where none do.
     """
 
     source: Source
@@ -61,7 +61,7 @@ class Remote:
     offline: bool
     away: Away | None = None
     beside: bool = False
-    began: float = 0.0
+    began: float | None = None
 
     def open_cache(self) -> Cache | None:
         """Open the local copies, in the process that uses them."""

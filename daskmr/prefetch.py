@@ -92,7 +92,7 @@ class Prefetcher:
         self._budget = budget_bytes
         self._files = deque(files)
         self._fetcher = fetcher if cache is not None else None
-        self._began = began if self._fetcher is not None else None
+        self._began = began  # also without a fetcher: it may have been lost since
         self._maybe_ahead = {file.path for file in islice(self._files, LOOK_AHEAD)}
         self._later = deque(ahead if self._fetcher is not None else ())
         self._later_bytes = 0
@@ -202,6 +202,7 @@ class Prefetcher:
         lost = {path for path, (_, task) in self._started.items() if task is None}
         for path in lost:
             self._forget(path)
+        self._maybe_ahead |= lost  # it may have fetched what it could not tell of any more
         self._waiting.extendleft(reversed([file for file in self._files if file.path in lost]))
 
     def _run_now(self, file: InputFile) -> _Got:

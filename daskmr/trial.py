@@ -141,7 +141,7 @@ class Trial:
             self._map(key, dims, value, self.context)
             self.context.keep_counts()
             if isinstance(self.context, MapContext):
-                self.context.place()
+                self.context.place_in_order()
             self.context.hurry.clear()
             return None
         except ValueError as error:

@@ -333,6 +333,37 @@ def test_many_values_left_for_later_are_in_a_hurry() -> None:
     }
 
 
+def test_long_keys_left_for_later_are_in_a_hurry() -> None:
+    """However few they are: what waits takes memory that nobody else counts."""
+    context = MapContext()
+    number = 0
+    while None not in context.hurry:
+        number += 1
+        context.write_each([f"{number:0100000}"], 1)
+        context.commit()
+    assert number < 100
+    context.place()
+    context.clear()
+    context.hurry.clear()
+    context.write_each(["a"], 1)
+    assert None not in context.hurry
+
+
+@pytest.mark.parametrize("before", [[], ["a"], ["a", "b"]])
+def test_keys_of_a_subclass_of_str_are_refused_as_write_does(before: list[str]) -> None:
+    """Then and there, so that the failure names the record; equal text before does not hide them."""
+
+    class Text(str):
+        __slots__ = ()
+
+    context = MapContext()
+    context.write_each(before, 1)
+    with pytest.raises(UnsupportedKeyError, match=r"Write str\(key\) instead"):
+        context.write_each(["a", Text("b"), "c"], 1)
+    context.place()
+    assert sorted(context.keys) == sorted([*before, "a"])
+
+
 @pytest.mark.parametrize("make", [MapContext, TextContext, ItemContext])
 @pytest.mark.parametrize("keys", ["word", b"word"])
 def test_one_text_is_not_several_keys(make: Any, keys: Any) -> None:

@@ -453,6 +453,30 @@ def test_what_cannot_be_fetched_ahead_fails_in_its_turn(
         assert take_all(ahead) == contents(files[4:5])
 
 
+def test_what_a_lost_one_has_fetched_counts_where_it_is_taken(
+    own: Fetcher, files: list[InputFile], cache: Cache, store: Store, place: Place
+) -> None:
+    began = time.time()
+    with Prefetcher(
+        cache, lambda: store, files[:10], BUDGET, own, ahead=files[10:14], began=began
+    ) as ahead:
+        ahead.take(files[0])
+        until(lambda: all(map(cache.present, files[:14])))
+        own._process.kill()
+        own._process.wait()
+        while own._connection.poll():  # nobody hears what it has said
+            try:
+                own._connection.recv()
+            except EOFError:
+                break
+        assert take_all(ahead) == contents(files[1:10])
+    assert ahead.fetched == 10
+    with Prefetcher(cache, lambda: store, files[10:20], BUDGET, began=began) as ahead:
+        assert take_all(ahead) == contents(files[10:20])
+    assert ahead.fetched == 10
+    assert sorted(gets(place)) == [file.path for file in files[:20]]
+
+
 @pytest.mark.parametrize("when", [0, 5])
 def test_a_lost_one_is_done_without(
     own: Fetcher, files: list[InputFile], cache: Cache, store: Store, when: int

@@ -55,6 +55,18 @@ def test_what_was_written_since() -> None:
     assert trial.written_since(mark) == [("b", "7"), ("all", 7)]
 
 
+def test_what_was_written_since_keeps_the_order_of_write_each() -> None:
+    def each(key: str, dims: list[str], value: str, context: Any) -> None:
+        context.write("first", 0)
+        context.write_each(value.split(), 1)
+        context.write("last", 0)
+
+    trial, _ = tried(Job(map=each, reduce=join), ["k\tb c"])
+    mark = len(trial.pending)
+    trial.map("f", [], 2, "k\tb a b")
+    assert trial.written_since(mark) == [("first", 0), ("b", 1), ("a", 1), ("b", 1), ("last", 0)]
+
+
 def test_a_map_only_job_writes_lines_after_the_header() -> None:
     job = Job(map=emit, setup_reduce=lambda context: context.writeline("head"))
     trial, bad = tried(job, ["b\t1", "b\tx"])
