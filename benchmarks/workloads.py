@@ -84,7 +84,9 @@ WORKLOADS = {
         like="os",
     ),
     "ids": Workload("records for each id; as many keys as records", "texts", (MANY_KEYS,)),
-    "words": Workload("how often each word; 30 pairs a record, by `context.write_each`", "texts", (MANY_KEYS,)),
+    "words": Workload(
+        "how often each word; 30 pairs a record, by `context.write_each`", "texts", (MANY_KEYS,)
+    ),
     "median": Workload("the middle value of each key; no combine", "values", memory_limit="400MB"),
     "hotkey": Workload(
         "a sum for each key, 80 % of the values under one; no combine",
