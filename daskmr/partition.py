@@ -44,7 +44,7 @@ _BUCKET_BYTES = 32 << 20  # estimated input bytes that one bucket is for
 # The client merges as many parts by blocks, which are the smaller the more there are, and the last
 # merge task holds a reference to each spill for each bucket: with a thousand, the one takes longer
 # than smaller buckets save, and the other outgrows its worker at some 60 GB of data.
-_MOST_BUCKETS = 64
+_MOST_BUCKETS = 128
 _MOST_REDUCERS = 64
 _FEWEST_REDUCERS = 8
 _REDUCERS_EACH = 4  # a worker
