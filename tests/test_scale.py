@@ -83,7 +83,7 @@ def test_the_graph_of_a_million_files_has_less_than_20_000_tasks(graph_of: Any, 
 def test_a_terabyte_has_no_more_buckets_than_a_client_can_merge(graph_of: Any) -> None:
     """It holds a block of output for each, and the last merge a reference to each spill of each."""
     _, spilling = graph_of(counting_job(), lambda: [InputFile("a.gz", 1 << 30, DIMS)] * 1000)
-    assert spilling.buckets == 64
+    assert spilling.buckets == 128
 
 
 def synthetic(count: int) -> list[InputFile]:
