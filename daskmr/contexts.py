@@ -26,6 +26,7 @@ __all__ = [
     "EACH",
     "HUGE",
     "LARGE",
+    "MOST_LATER",
     "CombineContext",
     "ItemContext",
     "MapContext",
@@ -61,7 +62,7 @@ _SMALL = frozenset((int, float, bool, type(None)))
 _COUNTED_AT = 1024  # keys, so that they are still in the cache of the core
 _PAIRS_EACH = 16  # as many pairs may wait as there may be different keys
 _MOST_TEXT = 1 << 23  # characters of keys that may wait, equal ones counted each time
-_MOST_LATER = 1 << 15  # different keys: a hash table of as many still fits the cache of a core
+MOST_LATER = 1 << 15  # different keys: a hash table of as many still fits the cache of a core
 _STANDARD = ("builtins", "datetime", "zoneinfo")
 
 
@@ -313,7 +314,7 @@ class MapContext(_Counting):
         self.write = write
         self.counted = {}
         self.counters = {}
-        self.most_later = _MOST_LATER
+        self.most_later = MOST_LATER
         self._value: Any = None  # what was written under all of these:
         self._later: Counter[str] = Counter()
         self._pairs = 0  # as many

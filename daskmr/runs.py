@@ -25,7 +25,7 @@ from typing import Any, overload
 
 from daskmr.away import Shelf
 from daskmr.callers import Call, calls_user
-from daskmr.contexts import LARGE, CombineContext, dumps
+from daskmr.contexts import LARGE, MOST_LATER, CombineContext, dumps
 from daskmr.history import HotKey
 from daskmr.hotkeys import KeySample, count_keys
 from daskmr.keys import bucket_of, canonical_all, sort_key, sorted_keys
@@ -50,7 +50,6 @@ _FRAME = 256 << 10  # estimated bytes in one frame of a segment
 _FAN_IN = 64  # streams that are merged at once; each holds one frame
 _BATCH = 1024  # pairs between two looks at what is held
 _FIRST_BATCH = 16
-_LOT = 1 << 15  # pairs of one value, whose keys are counted before they are looked at
 _ELEMENTS = 64  # of a collection whose size is estimated
 _DEEPEST = 6  # collections in collections that are looked into
 _SAMPLE = 8  # pairs of a batch whose size is estimated
@@ -233,7 +232,7 @@ class Fold:
     def room(self) -> int:
         """Pairs that may be written in one lot, of the size that they have had so far."""
         size = self._key_size + self._value_size + _VALUE_COST
-        return max(1, min(_LOT, int(self._spilling.budget / 16 / size)))
+        return max(1, min(MOST_LATER, int(self._spilling.budget / 16 / size)))
 
     def settle(self, keys: list[Any], large: Iterable[tuple[Any, int]] = ()) -> None:
         """Combine what is due, and spill when the budget is used up.
