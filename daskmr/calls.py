@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import cProfile
-from collections.abc import Callable
+import sys
+import threading
+import time
+from collections.abc import Callable, Collection
+from types import FrameType
 from typing import Any
 
+from daskmr import contexts
 from daskmr.callers import Call, calls_user
+from daskmr.errors import TaskFailed
 from daskmr.failures import is_interruption, shortened, user_failure
 from daskmr.job import Job
 from daskmr.runs import Combiner
@@ -45,7 +51,11 @@ class Profiling:
             self.profile = self._profiler.stats
 
 
-__all__ = ["Profiling", "combiner_of", "set_up"]
+__all__ = ["Profiling", "combiner_of", "join_threads", "refuse_late_writes", "set_up"]
+
+_JOIN_SECONDS = 10.0  # for threads of the script that outlive their call
+_JOIN_DAEMONS_SECONDS = 1.0  # Python itself does not wait for these
+_POLL_SECONDS = 0.01
 
 
 def combiner_of(job: Job, before: Callable[[Any], object] | None = None) -> Combiner | None:
@@ -67,7 +77,7 @@ def set_up(job: Job, context: Any) -> tuple[Any, ...]:
     if job.setup_reduce is None:
         return ()
     try:
-        job.setup_reduce(context)
+        job.setup_reduce(context.user)
         context.check_separators()
     except BaseException as error:
         if is_interruption(error):
@@ -78,3 +88,79 @@ def set_up(job: Job, context: Any) -> tuple[Any, ...]:
         context.written.clear()
         return header
     raise user_failure(job, "setup_reduce", "before the first key", failure)
+
+
+def refuse_late_writes(run: str) -> None:
+    """Raise TaskFailed where the script has written to closed contexts of `run` in this process."""
+    places = contexts.late_writes(run)
+    if places:
+        more = f" and at {len(places) - 1} more places" if len(places) > 1 else ""
+        raise TaskFailed(
+            f"The script wrote to the context of a task that had ended, at {places[0]}{more}: that "
+            "cannot count, so the result would be short. Nothing was written. Use the context that "
+            "each call is given, and join the threads that a call starts before it returns."
+        )
+
+
+def join_threads(job: Job, function: str, known: Collection[threading.Thread]) -> str:
+    """Wait until the threads that the script has started no longer run its code.
+
+    What they write counts while their task is open, as Python's own exit waits for threads, too.
+    Threads of a pool that wait for work are left alone.
+
+    Parameters
+    ----------
+    job : Job
+    function : str
+        ``"map"`` or ``"reduce"``, which started them.
+    known : collection of Thread
+        Those that ran before.
+
+    Returns
+    -------
+    str
+        A note on daemon threads that go on, or ``""``.
+
+    Raises
+    ------
+    TaskFailed
+        For a thread that still runs after 10 s, as what it writes could not count.
+    """
+    started = time.monotonic()
+    while busy := _busy_threads(job, known):
+        lasting = [thread for thread in busy if not thread.daemon]
+        waited = time.monotonic() - started
+        if waited > (_JOIN_SECONDS if lasting else _JOIN_DAEMONS_SECONDS):
+            names = ", ".join(thread.name for thread in (lasting or busy)[:3])
+            if not lasting:
+                return (
+                    f"{function} left daemon threads running ({names}): what they write is refused"
+                )
+            raise TaskFailed(
+                f"{function} started a thread that still runs {waited:.0f} s after the last call of "
+                f"its task ({names}), so what it writes could not count. Nothing was written. "
+                "Join threads before the function returns, as `with ThreadPoolExecutor() as pool:` does."
+            )
+        time.sleep(_POLL_SECONDS)
+    return ""
+
+
+def _busy_threads(job: Job, known: Collection[threading.Thread]) -> list[threading.Thread]:
+    own = threading.current_thread()
+    new = [t for t in threading.enumerate() if t is not own and t not in known]
+    if not new:
+        return []
+    frames = sys._current_frames()
+    return [t for t in new if t.ident in frames and _runs_script(job, frames[t.ident])]
+
+
+def _runs_script(job: Job, frame: FrameType | None) -> bool:
+    """Tell whether a thread runs code of the script, or begins or ends to run it."""
+    at_an_end = True
+    while frame is not None:
+        filename = frame.f_code.co_filename
+        if job.is_user_file(filename):
+            return True
+        at_an_end = at_an_end and filename in (threading.__file__, contexts.__file__)
+        frame = frame.f_back
+    return at_an_end

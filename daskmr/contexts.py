@@ -1,7 +1,11 @@
 """What the user's functions write to.
 
 ``write`` is called once a pair, so the map's context makes it a closure over what it fills: no
-attribute is looked up on the way. What it is given is taken as it is then; values that can change are copied.
+attribute is looked up on the way. A value is taken as it is then, and as a tree: `snapshot` copies what
+can change, so that no two places in what was written are one object.
+
+The script's functions see a `UserContext`, which holds the functions to write with and whatever
+attributes the script sets. A context is closed when its task ends; a write to it then raises.
 """
 
 from __future__ import annotations
@@ -10,7 +14,12 @@ import csv
 import datetime
 import decimal
 import fractions
+import io
+import os
 import pickle
+import sys
+import threading
+import types
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
@@ -19,7 +28,7 @@ from operator import countOf
 from typing import Any
 
 from daskmr import by_value
-from daskmr.keys import canonical
+from daskmr.keys import canonical, name_key
 
 __all__ = [
     "COUNTED",
@@ -30,9 +39,12 @@ __all__ = [
     "CombineContext",
     "ItemContext",
     "MapContext",
+    "StaleContextError",
     "TextContext",
     "UnpicklableValueError",
+    "UserContext",
     "dumps",
+    "late_writes",
     "measured",
     "snapshot",
 ]
@@ -103,7 +115,7 @@ def snapshot(value: Any) -> Any:
 def measured(value: Any) -> tuple[Any, int]:
     """Return the `snapshot` of a value, and the bytes that it takes, counting only what can be many."""
     kind = type(value)
-    if kind is tuple or kind is list:
+    if kind is tuple or kind is list or kind is dict:
         size = 8 * len(value)
         for item in value:
             if type(item) is str or type(item) is bytes:
@@ -111,7 +123,17 @@ def measured(value: Any) -> tuple[Any, int]:
             elif type(item) not in _ATOMS:
                 break
         else:
-            return (value if kind is tuple else value[:]), size
+            if kind is tuple:
+                return value, size
+            if kind is list:
+                return value[:], size
+            for item in value.values():
+                if type(item) is str or type(item) is bytes:
+                    size += len(item)
+                elif type(item) not in _ATOMS:
+                    break
+            else:
+                return value.copy(), 2 * size
     if kind is str or kind is bytes:
         return value, len(value)
     if kind in _ATOMS:
@@ -119,16 +141,83 @@ def measured(value: Any) -> tuple[Any, int]:
     if kind in _CLOCKS and type(value.tzinfo).__module__ in _STANDARD:
         return value, 0
     try:
-        blob = dumps(value)
-        return pickle.loads(blob), 2 * len(blob)
+        return _copy_as_tree(value)
     except MemoryError:
         raise
     except Exception as error:
         reason = f"{type(error).__name__}: {str(error)[:200]}"
+    if _can_be_pickled(value):  # with a memo, which a tree does without
+        raise UnpicklableValueError(
+            f"A value of type {kind.__name__} cannot be written, as it holds itself: what is written is "
+            "a tree. Write the data without references back to what contains it."
+        )
     raise UnpicklableValueError(
         f"A value of type {kind.__name__} cannot be written, as it cannot be pickled ({reason}). "
         "Write plain data instead: numbers, text, lists, dicts."
     )
+
+
+class _Pickler:
+    """Pickles without a memo, so that an object that stands in two places is copied twice."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        pickler = pickle.Pickler(types.SimpleNamespace(write=self.pieces.append), 5)
+        pickler.fast = True
+        self.dump = pickler.dump
+
+
+# Each is used by one call at a time: pickling may run code of the script, which may write as well.
+_picklers: list[_Pickler] = []
+
+
+def _copy_as_tree(value: Any) -> tuple[Any, int]:
+    """Return a copy of `value` without shared objects, and the bytes that it takes."""
+    try:
+        pickler = _picklers.pop()
+    except IndexError:
+        pickler = _Pickler()
+    try:
+        pickler.dump(value)
+    except (AttributeError, TypeError, pickle.PicklingError):
+        size = 2 * len(dumps(value))  # raises for a value that can never travel
+        return _copy_by_identity(value), size
+    pieces = pickler.pieces
+    blob = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    pieces.clear()
+    _picklers.append(pickler)
+    return pickle.loads(blob), 2 * len(blob)
+
+
+def _copy_by_identity(value: Any) -> Any:
+    """Copy a value whose classes cannot be imported, as those of ``__main__``: the copy keeps them."""
+    kept: dict[int, Any] = {}
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, value: Any) -> int | None:
+            if not isinstance(value, type | types.FunctionType):
+                return None
+            kept[id(value)] = value
+            return id(value)
+
+    class Unpickler(pickle.Unpickler):
+        def persistent_load(self, number: int) -> Any:
+            return kept[number]
+
+    with io.BytesIO() as file:
+        pickler = Pickler(file, 5)
+        pickler.fast = True
+        pickler.dump(value)
+        file.seek(0)
+        return Unpickler(file).load()
+
+
+def _can_be_pickled(value: Any) -> bool:
+    try:
+        dumps(value)
+    except Exception:
+        return False
+    return True
 
 
 def dumps(value: Any) -> bytes:
@@ -223,11 +312,109 @@ def check_counter(group: Any, name: Any, n: Any) -> None:
         )
 
 
+class UserContext:
+    """The context as the script's functions see it: what writes, and attributes of the script's own.
+
+    Attributes that the script sets (``context.seen = {}``) last as long as the task.
+
+    Examples
+    --------
+    >>> context = MapContext().user
+    >>> context.seen = {}
+    >>> context.write("a", 1)
+    """
+
+    __slots__ = ("__dict__", "counter", "write", "write_each")
+
+    write: Callable[[Any, Any], None]
+    write_each: Callable[[Iterable[Any], Any], None]
+    counter: Callable[..., None]
+
+    def __init__(self, writer: Any) -> None:
+        self.write, self.write_each = writer.write, writer.write_each
+        self.counter = writer.counter
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("writeline", "writecsv"):
+            raise AttributeError(
+                f"context.{name} writes to the output, so it belongs in reduce (or in the map of a "
+                "job without reduce). In this map use context.write(key, value)."
+            )
+        functions = [f"{name}()" for name in UserTextContext.FUNCTIONS if hasattr(self, name)]
+        raise AttributeError(
+            f"the context has no attribute {name!r}: it has {', '.join(functions)}, and what the "
+            f"script has set, as in context.{name} = {{}}. Attributes last for one partition, or for "
+            "one reducer."
+        )
+
+
+class UserTextContext(UserContext):
+    """A `UserContext` that writes to the output, with the separators that ``write`` puts there."""
+
+    FUNCTIONS = ("write", "write_each", "writeline", "writecsv", "counter")
+
+    field_separator = "\t"
+    record_separator = "\n"
+
+    __slots__ = ("writecsv", "writeline")
+
+    writeline: Callable[[Any], None]
+    writecsv: Callable[[Any], None]
+
+    def __init__(self, writer: Any) -> None:
+        super().__init__(writer)
+        self.writeline, self.writecsv = writer.writeline, writer.writecsv
+
+
+class StaleContextError(RuntimeError):
+    """A write to a context whose task, or call, has ended: it cannot count."""
+
+
+_STALE = (
+    "context.write was called on the context of a task, or of a call of combine, that has ended, so "
+    "what it writes cannot count. Use the context that each call is given: do not keep one in a global, "
+    "in an object, or in a thread that goes on after the call has returned."
+)
+_LATE_KEPT = 100
+_late_writes: list[tuple[str, str]] = []  # the run, and where the write stands
+
+
+def late_writes(run: str) -> list[str]:
+    """Return where this process has written to closed contexts of `run`, each place once.
+
+    A script may swallow the `StaleContextError`, and one in a thread of its own ends that thread only.
+    """
+    return list(dict.fromkeys(place for of, place in _late_writes if of == run))
+
+
+class _Closed:
+    """Takes the place of what a context wrote to, once the context is closed."""
+
+    def __init__(self, run: str) -> None:
+        self._run = run
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> Any:
+        frame = sys._getframe(1)
+        while frame.f_back is not None and frame.f_code.co_filename == __file__:
+            frame = frame.f_back
+        place = f"{os.path.basename(frame.f_code.co_filename)}, line {frame.f_lineno}"
+        thread = threading.current_thread()
+        if thread is not threading.main_thread():
+            place += f", in the thread {thread.name}"
+        if len(_late_writes) < _LATE_KEPT:
+            _late_writes.append((self._run, place))
+        raise StaleContextError(_STALE)
+
+    __bool__ = __call__ = __getitem__ = __len__ = get = append = _refuse
+
+
 class MapContext(_Counting):
     """What `map` writes to when the job reduces: straight into the groups of the partition.
 
     Attributes
     ----------
+    user : UserContext
+        What `map` is given.
     groups : defaultdict of list
         The values of each key, in the order in which they were written; complete after `place`.
     keys : list
@@ -265,6 +452,7 @@ class MapContext(_Counting):
         "_text",
         "_value",
         "_written",
+        "close",
         "counted",
         "counters",
         "groups",
@@ -272,9 +460,13 @@ class MapContext(_Counting):
         "keys",
         "large",
         "most_later",
+        "user",
         "write",
     )
 
+    # Of this record: how long `keys` and `_written` were at each call.
+    _lots: list[tuple[int, int]]
+    close: Callable[[str], None]
     groups: defaultdict[Any, list[Any]]
     keys: list[Any]
     large: list[tuple[Any, int]]
@@ -307,11 +499,20 @@ class MapContext(_Counting):
             groups[key].append(value)
             keys.append(key)  # looked up as a method, it costs half of what a bound one does
 
+        def close(run: str) -> None:
+            """Refuse what is written from now on, as `write` may have been kept by the script."""
+            nonlocal groups
+            closed: Any = _Closed(run)
+            groups = closed
+            self.counted = closed
+            self._lots = closed
+
         self.groups = groups
         self.keys = keys
         self.large = large
         self.hurry = hurry
         self.write = write
+        self.close = close
         self.counted = {}
         self.counters = {}
         self.most_later = MOST_LATER
@@ -320,9 +521,9 @@ class MapContext(_Counting):
         self._pairs = 0  # as many
         self._text = 0  # and as many characters of keys, those to be counted among them
         self._written: list[str] = []  # and of these, which are still to be counted
-        # Of this record: how long `keys` and `_written` were at each call.
-        self._lots: list[tuple[int, int]] = []
+        self._lots = []
         self._since = 0  # the place of the first key that was written by itself after all of them
+        self.user = UserContext(self)
 
     def write_each(self, keys: Iterable[Any], value: Any) -> None:
         """Write `value` under each of `keys`: the same as a loop of ``write``, and faster.
@@ -468,17 +669,6 @@ class MapContext(_Counting):
                 del groups[key]  # the key that is printed is the first of a record that counts
         del keys[mark:]
 
-    def __getattr__(self, name: str) -> Any:
-        if name in ("writeline", "writecsv"):
-            raise AttributeError(
-                f"context.{name} writes to the output, so it belongs in reduce (or in the map of a "
-                "job without reduce). In this map use context.write(key, value)."
-            )
-        raise AttributeError(
-            f"the map context has no attribute {name!r}; it has write(key, value), "
-            "write_each(keys, value) and counter(group, name)"
-        )
-
 
 def _several(keys: Iterable[Any]) -> list[Any]:
     """The keys of ``write_each`` as they are now, all of them before the first one is written."""
@@ -497,31 +687,38 @@ class CombineContext:
     --------
     >>> context = CombineContext("k")
     >>> context.write("k", 3)
-    >>> context.written
+    >>> context.close()
     [3]
     """
 
-    __slots__ = ("key", "written")
+    __slots__ = ("__dict__", "_key", "_written")
 
     def __init__(self, key: Any) -> None:
-        self.key = key
-        self.written: list[Any] = []
+        self._key = key
+        self._written: list[Any] = []
+
+    def close(self) -> list[Any]:
+        """Return what was written, and refuse what is written from now on."""
+        written = self._written
+        closed: Any = _Closed("")
+        self._written = closed
+        return written
 
     def write(self, key: Any, value: Any) -> None:
         """Replace the values that were combined by `value`."""
         if type(key) is not str:
             key = canonical(key)
-        if key is not self.key and key != self.key:
+        if self._written:
             raise CombineError(
-                f"combine was given the key {self.key!r} and wrote under another, {key!r}; "
-                "it may write one value under its own key only."
+                f"combine wrote twice under the key {name_key(key)}; it may write one value, which "
+                "stands for all that it was given."
             )
-        if self.written:
+        if key is not self._key and key != self._key:
             raise CombineError(
-                f"combine wrote twice under the key {key!r}; it may write one value, which stands "
-                "for all that it was given."
+                f"combine was given the key {name_key(self._key)} and wrote under another, "
+                f"{name_key(key)}; it may write one value under its own key only."
             )
-        self.written.append(value if type(value) in _ATOMS else snapshot(value))
+        self._written.append(value if type(value) in _ATOMS else snapshot(value))
 
     def counter(self, group: str, name: str, n: int = 1) -> None:
         """Count nothing: how often combine runs is no property of the data."""
@@ -532,32 +729,62 @@ class CombineError(TypeError):
     """`combine` wrote what would lose or misplace data."""
 
 
-class _Separated(_Counting):
-    """Separators that `setup_reduce` may set, and checking them; counting."""
+class _OutputContext(_Counting):
+    """What writes to the output; `user` is what `reduce`, and `map` in a job without it, are given."""
 
-    field_separator = "\t"
-    record_separator = "\n"
+    user: UserTextContext
+    written: list[Any]
+    hurry: list[Any]
+
+    def __init__(self) -> None:
+        self.written = []
+        self.hurry = []
+        self.counted = {}
+        self.counters = {}
+        self._append: Any = self.written.append
+        self._csv = csv.writer(_Sink(self._add_row))
+        self.user = UserTextContext(self)
+
+    def close(self, run: str) -> None:
+        """Refuse what is written from now on; `run` tells late writes of one run from others'."""
+        closed: Any = _Closed(run)
+        self._append = self.counted = closed
+
+    def write(self, key: Any, value: Any) -> None:
+        raise NotImplementedError
+
+    def _add_row(self, line: str) -> None:
+        raise NotImplementedError
+
+    def write_each(self, keys: Iterable[Any], value: Any) -> None:
+        """Write for each of `keys`, as a loop of ``write`` does."""
+        for key in _several(keys):
+            self.write(key, value)
+
+    def writecsv(self, values: Any) -> None:
+        """Write a row in the default dialect of Python's ``csv``: commas and ``\\r\\n``."""
+        self._csv.writerow(values)
 
     def check_separators(self) -> None:
         """Raise TypeError where `setup_reduce` set a separator that is not text."""
         for name in ("field_separator", "record_separator"):
-            if not isinstance(getattr(self, name), str):
+            if not isinstance(getattr(self.user, name), str):
                 raise TypeError(
-                    f"context.{name} was set to {getattr(self, name)!r}; it must be a str."
+                    f"context.{name} was set to {getattr(self.user, name)!r}; it must be a str."
                 )
 
 
-class TextContext(_Separated):
+class TextContext(_OutputContext):
     """What `reduce` writes to, and `map` in a job without reduce: the lines of the output.
 
     Attributes
     ----------
-    field_separator, record_separator : str
-        A tab and a newline, until `setup_reduce` sets others.
+    user : UserTextContext
+        With the separators, a tab and a newline until `setup_reduce` sets others.
     written : list of str
-        What was written, until somebody clears it.
+        What was written, until the caller clears it.
     hurry : list
-        Not empty when much has been written, or something counted, until somebody clears it.
+        Not empty when much has been written, or something counted, until the caller clears it.
     counted, counters : dict
         As those of a `MapContext`.
 
@@ -571,49 +798,33 @@ class TextContext(_Separated):
     ['a\\t1\\n', 'b\\n', '1,"x,y"\\r\\n']
     """
 
-    def __init__(self) -> None:
-        self.written: list[str] = []
-        self.hurry = []
-        self.counted = {}
-        self.counters = {}
-        self._append = self.written.append
-        self._csv = csv.writer(_Sink(self._add))
-
     def write(self, key: Any, value: Any) -> None:
         """Write `key`, the field separator, `value` and the record separator."""
-        text = f"{key!s}{self.field_separator}{value!s}{self.record_separator}"
+        user = self.user
+        text = f"{key!s}{user.field_separator}{value!s}{user.record_separator}"
         self._append(text)
         if len(text) > HUGE:
             self.hurry.append(None)
-
-    def write_each(self, keys: Iterable[Any], value: Any) -> None:
-        """Write a line for each of `keys`, as a loop of ``write`` does."""
-        for key in _several(keys):
-            self.write(key, value)
 
     def writeline(self, text: Any) -> None:
         """Write `text` and the record separator."""
-        self._add(f"{text!s}{self.record_separator}")
+        self._add_row(f"{text!s}{self.user.record_separator}")
 
-    def writecsv(self, values: Any) -> None:
-        """Write a row in the default dialect of Python's ``csv``: commas and ``\\r\\n``."""
-        self._csv.writerow(values)
-
-    def _add(self, text: str) -> None:
-        self._append(text)
-        if len(text) > HUGE:
+    def _add_row(self, line: str) -> None:
+        self._append(line)
+        if len(line) > HUGE:
             self.hurry.append(None)
 
 
-class ItemContext(_Separated):
+class ItemContext(_OutputContext):
     """What `reduce` writes to when there is no output file: pairs, and lines as ``str``.
 
     Attributes
     ----------
-    written, hurry, counted, counters
+    user, written, hurry, counted, counters
         As those of a `TextContext`.
     size : int
-        Bytes of what is large in `written`, until somebody sets it back.
+        Bytes of what is large in `written`, until the caller sets it back.
 
     Examples
     --------
@@ -625,21 +836,17 @@ class ItemContext(_Separated):
     """
 
     def __init__(self) -> None:
-        self.written: list[Any] = []
-        self.hurry = []
-        self.counted = {}
-        self.counters = {}
+        super().__init__()
         self.size = 0
-        self._csv = csv.writer(_Sink(self._add_row))
-
-    def _add_row(self, line: str) -> None:
-        self._add(line.removesuffix("\r\n"), len(line))
 
     def _add(self, item: Any, size: int) -> None:
-        self.written.append(item)
+        self._append(item)
         self.size += size
         if size > HUGE:
             self.hurry.append(None)
+
+    def _add_row(self, line: str) -> None:
+        self._add(line.removesuffix("\r\n"), len(line))
 
     def write(self, key: Any, value: Any) -> None:
         """Yield the pair `key`, `value` as it is now."""
@@ -647,19 +854,10 @@ class ItemContext(_Separated):
         value, value_size = measured(value)
         self._add((key, value), key_size + value_size)
 
-    def write_each(self, keys: Iterable[Any], value: Any) -> None:
-        """Yield a pair for each of `keys`, as a loop of ``write`` does."""
-        for key in _several(keys):
-            self.write(key, value)
-
     def writeline(self, text: Any) -> None:
         """Yield `text` as a line."""
         text = str(text)
         self._add(text, len(text))
-
-    def writecsv(self, values: Any) -> None:
-        """Yield a row in the default dialect of Python's ``csv``, without its line end."""
-        self._csv.writerow(values)
 
 
 class _Sink:

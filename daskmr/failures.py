@@ -15,6 +15,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 from daskmr.errors import DaskMRError, Interrupted, TaskFailed
 from daskmr.interruption import raises_interrupted
 from daskmr.job import Job
+from daskmr.keys import name_key
 from daskmr.memory import OutOfMemory, advice, bounded, describe_size, limit, on_worker, peak
 from daskmr.tracebacks import describe_exception, format_user_traceback, user_location
 from daskmr.units import printable
@@ -36,7 +37,7 @@ def shortened(value: Any, limit: int = 120) -> str:
         value = value[:limit]
         return repr(value)[: limit - 3] + "..."
     try:
-        text = repr(value)
+        text = name_key(value) if type(value) in (int, tuple) else repr(value)
     except Exception as error:
         return f"<a {type(value).__name__} whose repr raises {type(error).__name__}>"
     return text if len(text) <= limit else text[: limit - 3] + "..."

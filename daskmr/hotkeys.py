@@ -12,9 +12,9 @@ from dataclasses import replace
 from typing import Any
 
 from daskmr.history import HotKey
-from daskmr.tracebacks import shorten
+from daskmr.keys import name_key
 
-__all__ = ["KeySample", "count_keys", "merge_hot_keys", "name_key", "with_counted"]
+__all__ = ["KeySample", "count_keys", "merge_hot_keys", "with_counted"]
 
 _STRIDE = 127  # a prime, which periods of the input are not likely to be multiples of
 _HELD = 4096  # keys that a sample holds at most
@@ -25,20 +25,6 @@ _KEPT = 256  # of those, when there are too many
 _EACH = 16  # keys that a partition tells of
 _ALL = 64  # keys that are told of in all
 _COUNTED = 1024  # keys of a partition that are few enough to look at each
-_NAME = 120  # characters
-_GAP = " ... ({:,} characters) ... "
-
-
-def name_key(key: Any) -> str:
-    """Return the ``repr`` of a key, of a long one its beginning and its end.
-
-    >>> name_key(("a", 1))
-    "('a', 1)"
-    """
-    if isinstance(key, str | bytes) and len(key) > 4 * _NAME:  # an escape takes four
-        head, tail = key[:_NAME], key[-_NAME:]
-        return shorten(repr(head + tail), _NAME, " ... ")  # type: ignore[operator]
-    return shorten(repr(key), _NAME, _GAP)
 
 
 class KeySample:

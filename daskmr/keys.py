@@ -7,10 +7,16 @@ salt.
 
 from __future__ import annotations
 
+import decimal
+import enum
+import numbers
+import sys
 from collections.abc import Iterable
 from math import nan
 from typing import Any, TypeAlias
 from zlib import crc32
+
+from daskmr.tracebacks import shorten
 
 __all__ = [
     "Key",
@@ -18,6 +24,7 @@ __all__ = [
     "bucket_of",
     "canonical",
     "canonical_all",
+    "name_key",
     "sort_key",
     "sorted_keys",
     "stable_hash",
@@ -28,6 +35,9 @@ Key: TypeAlias = bool | int | float | str | bytes | tuple["Key", ...] | None
 _DEEPEST = 50  # tuples in tuples; beyond some hundred, Python cannot pickle or compare them
 _NAN = nan  # the one object that stands for every NaN, since dicts look for identity first
 _PLAIN = frozenset((str, int, bool, bytes, type(None)))  # no NaN can hide in these
+_NAME = 120  # characters of a key in a message
+_NAMED = 20  # elements of a tuple
+_LONGEST_INT = 10_000  # bits that are shown as decimal digits, which Python does up to 14,000
 _COMPARABLE = (frozenset((str,)), frozenset((bytes,)), frozenset((int,)), frozenset((int, bool)))
 
 
@@ -37,6 +47,8 @@ class UnsupportedKeyError(TypeError):
 
 def canonical(key: Any, depth: int = 0) -> Key:
     """Return `key` with every NaN in it replaced by one and the same object.
+
+    A scalar of numpy becomes the number, bool or text of Python that it is.
 
     Raises
     ------
@@ -59,15 +71,57 @@ def canonical(key: Any, depth: int = 0) -> Key:
         if depth == _DEEPEST:
             raise UnsupportedKeyError(f"A key is a tuple of tuples, more than {_DEEPEST} deep.")
         return tuple([canonical(item, depth + 1) for item in key])
+    plain = _from_numpy(key)
+    if plain is not key:
+        return canonical(plain, depth)
     raise UnsupportedKeyError(
         f"A key can be None, bool, int, float, str, bytes or a tuple of those, not "
-        f"{kind.__name__}: {_shortened(key)}.{_advice(key)}"
+        f"{kind.__name__}: {_described(key)}.{_advice(key)}"
     )
 
 
-def _shortened(key: Any) -> str:
-    text = repr(key)
-    return text if len(text) <= 80 else text[:77] + "..."
+def _from_numpy(key: Any) -> Any:
+    """Return the plain value of a numpy scalar that has one without loss; anything else as it is."""
+    numpy = sys.modules.get("numpy")
+    # Times would become numbers in some of their units.
+    if numpy is None or not isinstance(key, numpy.number | numpy.bool_ | numpy.character):
+        return key
+    if isinstance(key, numpy.timedelta64):
+        return key
+    plain = key.item()
+    return plain if type(plain) in _PLAIN or type(plain) is float else key
+
+
+def _described(key: Any) -> str:
+    try:
+        return shorten(repr(key), 80, "...")
+    except Exception as error:
+        return f"one whose repr raises {type(error).__name__}"
+
+
+def name_key(key: Any) -> str:
+    """Return the ``repr`` of a key in at most some 130 characters; of a long one beginning and end.
+
+    Integers of any size have a name, in hexadecimal digits where Python refuses decimal ones.
+
+    >>> name_key(("a", 1))
+    "('a', 1)"
+    """
+    return shorten(_name(key), _NAME, " ... ({:,} characters) ... ")
+
+
+def _name(key: Any) -> str:
+    if isinstance(key, str | bytes) and len(key) > 4 * _NAME:  # an escape takes four
+        head, tail = key[:_NAME], key[-_NAME:]
+        return shorten(repr(head + tail), _NAME, " ... ")  # type: ignore[operator]
+    if isinstance(key, int) and key.bit_length() > _LONGEST_INT:
+        return hex(key)
+    if type(key) is tuple:
+        names = [_name(item) for item in key[:_NAMED]]
+        if len(key) > _NAMED:
+            names.append(f"... ({len(key):,} elements)")
+        return f"({', '.join(names)}{',' * (len(key) == 1)})"
+    return repr(key)
 
 
 def _advice(key: Any) -> str:
@@ -80,6 +134,10 @@ def _advice(key: Any) -> str:
     for plain in (str, bytes, int, float):
         if isinstance(key, plain):
             return f" Write {plain.__name__}(key) instead."
+    if isinstance(key, numbers.Number | decimal.Decimal) and not isinstance(key, complex):
+        return " Write int(key) or float(key) instead: as text, 10 comes before 9."
+    if isinstance(key, enum.Enum):
+        return " Write key.value or key.name instead."
     return " Write str(key), or a tuple of its fields, instead."
 
 

@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from daskmr.away import Away, Shelf, describe_worker, worker_name
 from daskmr.callers import Call, calls_user
-from daskmr.calls import Profiling, combiner_of, set_up
+from daskmr.calls import (
+    Profiling,
+    combiner_of,
+    join_threads,
+    refuse_late_writes,
+    set_up,
+)
 from daskmr.contexts import COUNTED, ItemContext, MapContext, TextContext
 from daskmr.deaths import refuse_poison, refuse_third_try
 from daskmr.errors import DaskMRError, TaskFailed
@@ -293,6 +299,7 @@ class _Attempt:
     ) -> None:
         self.task = task
         self.partition = partition
+        self.run_dir = task.run_dir
         self.poison = {f.path: poison[f.path] for f in partition.files if f.path in poison}
         self.is_again = before is not None
         self.corrupt: dict[str, str] = before.corrupt if before else {}
@@ -367,7 +374,12 @@ class _Attempt:
         return [*results, (TALLY, tally)]
 
     def discard(self) -> None:
+        self.close()
         self.sink.discard()
+
+    def close(self) -> None:
+        """Refuse what the script writes from now on: this attempt is over."""
+        self.sink.context.close(self.run_dir)
 
     def counts(self) -> Counts:
         """How far it is, but for the file that is read."""
@@ -414,11 +426,18 @@ class _Attempt:
                 refuse_poison(marker, self.poison)
             else:
                 refuse_third_try(marker, self.task.run_dir, "")
+            known = set(threading.enumerate())
             self._map_files(marker)
             marker.at_end()
             self.reporter.at_end()
+            note = join_threads(self.task.job, "map", known)
+            if note:
+                self.notes[note] = None
             self.sink.flush()
-            return self.sink.finish()
+            results = self.sink.finish()
+            self.close()
+            refuse_late_writes(self.run_dir)
+            return results
 
     def _map_files(self, marker: Marker) -> None:
         with closing(self._opened(marker)) as opened:  # what it has under way ends here too
@@ -545,7 +564,7 @@ class _Attempt:
         path = _name(source)
         user_map = self.task.job.map if self.sampled is None else self.sampled.map
         sink = self.sink
-        context, pending, hurry, flush = sink.context, sink.pending, sink.hurry, sink.flush
+        context, pending, hurry, flush = sink.context.user, sink.pending, sink.hurry, sink.flush
         hasten = sink.hasten
         number = 0
         line, reading = "", True
@@ -808,11 +827,12 @@ class _OutputSink(_Sink):
         self.context.keep_counts()
         pending = self.pending
         if pending:
-            written = list(pending) if self._items else ["".join(pending)]
-            self._part.add(None, written, len(pending))
+            count = len(pending)  # a thread of the script may add more meanwhile
+            written = pending[:count] if self._items else ["".join(pending[:count])]
+            self._part.add(None, written, count)
             characters = sum(map(estimate_size, written))
-            self.batch = max(1, min(_BATCH, _BATCH_CHARACTERS * len(pending) // characters))
-            pending.clear()
+            self.batch = max(1, min(_BATCH, _BATCH_CHARACTERS * count // characters))
+            del pending[:count]
         self.hurry.clear()
 
     def finish(self) -> list[tuple[int, Part]]:

@@ -172,4 +172,7 @@ def _pack(entries: list[Entry]) -> bytes:
 
 def _unpack(page: bytes) -> list[Entry]:
     columns = _decode(zstandard.ZstdDecompressor().decompress(page))
-    return [Entry(decode_path(name), *rest) for name, *rest in zip(*columns, strict=True)]
+    return [
+        Entry(decode_path(name), is_dir, size, etag, mtime)
+        for name, is_dir, size, etag, mtime in zip(*columns, strict=True)
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -14,13 +15,19 @@ from typing import Any
 
 from daskmr.away import Away, Shelf, worker_name
 from daskmr.callers import Call, calls_user
-from daskmr.calls import Profiling, combiner_of, set_up
+from daskmr.calls import (
+    Profiling,
+    combiner_of,
+    join_threads,
+    refuse_late_writes,
+    set_up,
+)
 from daskmr.contexts import ItemContext, TextContext
 from daskmr.deaths import refuse_third_try
 from daskmr.failures import guarded, is_interruption, shortened, user_failure
 from daskmr.history import HotKey, TaskSpan
-from daskmr.hotkeys import name_key
 from daskmr.job import Job
+from daskmr.keys import name_key
 from daskmr.marks import Marker
 from daskmr.memory import OutOfMemory, held_by_task
 from daskmr.parts import Part, PartWriter
@@ -188,8 +195,12 @@ def reduce_buckets(
         refuse_third_try(marker, task.run_dir, "")
         reducer = _Reducer(task, marker)
         with Reporter(task.watched_dir, "reduce", first, reducer.counts) as reporter:
-            parts = tuple(reducer.reduce(run, reporter) for run in runs.values())
-        reducer.context.keep_counts()
+            try:
+                parts = tuple(reducer.reduce(run, reporter) for run in runs.values())
+                reducer.context.keep_counts()
+            finally:
+                reducer.context.close(task.run_dir)
+        refuse_late_writes(task.run_dir)
     span = TaskSpan(
         "reduce",
         first,
@@ -239,11 +250,12 @@ class _Reducer:
     @calls_user(lambda local: Call("reduce", key=local["key"]))
     def _reduce_into(self, part: PartWriter, run: Run) -> None:
         task, context = self.task, self.context
-        user_reduce, written = task.job.reduce, context.written
+        user_reduce, written, user = task.job.reduce, context.written, context.user
         assert user_reduce is not None
         folder = os.path.join(task.run_dir, "segments")
         done: Any = _NONE
         where = ""
+        known = set(threading.enumerate())
         block = _Block(part, context, min(_BLOCK_BYTES, task.part_bytes // 2))
         failure: BaseException | None = None
         try:
@@ -256,7 +268,7 @@ class _Reducer:
                     values.on_page = partial(block.take, key)
                     self._note_hot(key, values)
                 try:
-                    user_reduce(key, values, context)
+                    user_reduce(key, values, user)
                 except BaseException as error:
                     if is_interruption(error):
                         raise
@@ -271,6 +283,9 @@ class _Reducer:
                 where = f"after the key {shortened(done)}"
         if failure is not None:
             raise user_failure(task.job, "reduce", where, failure)
+        join_threads(task.job, "reduce", known)
+        if written:
+            block.take(done)
         block.end()
 
     def _note_hot(self, key: Any, values: SpilledValues) -> None:

@@ -77,7 +77,7 @@ class Retrial:
         dims = dims_of(record.file, self.layout)
         context, written = self._context()
         try:
-            self.job.map(key, dims, value.rstrip("\r"), context)
+            self.job.map(key, dims, value.rstrip("\r"), context.user)
         except BaseException as error:
             if is_interruption(error):
                 raise

@@ -50,6 +50,7 @@ _FRAME = 256 << 10  # estimated bytes in one frame of a segment
 _FAN_IN = 64  # streams that are merged at once; each holds one frame
 _BATCH = 1024  # pairs between two looks at what is held
 _FIRST_BATCH = 16
+_WORD = 1 << 256  # an integer below it counts as any other number
 _ELEMENTS = 64  # of a collection whose size is estimated
 _DEEPEST = 6  # collections in collections that are looked into
 _SAMPLE = 8  # pairs of a batch whose size is estimated
@@ -135,7 +136,7 @@ class Combiner:
         except BaseException as error:
             failure = error
         else:
-            return context.written or values
+            return context.close() or values
         return self.on_error(failure, key)
 
 
@@ -152,7 +153,9 @@ def estimate_size(value: Any, depth: int = 0) -> int:
     kind = type(value)
     if kind is str:
         return 50 + (len(value) if value.isascii() else 2 * len(value))
-    if kind is int or kind is float or kind is bool or value is None:
+    if kind is int:
+        return 30 if -_WORD < value < _WORD else 30 + value.bit_length() // 8
+    if kind is float or kind is bool or value is None:
         return 30
     if kind is bytes:
         return 33 + len(value)
@@ -269,7 +272,9 @@ class Fold:
         groups, size, refused = self.groups, self._combine_size, self._refused
         for key, values in groups.items():
             if len(values) >= size and len(values) >= refused.get(key, 0):
-                groups[key] = self._combined(key, values, self._combiner)
+                count = len(values)
+                combined = self._combined(key, values, self._combiner)
+                values[:count] = combined  # in place: a thread of the script may have added more
 
     def _combined(self, key: Any, values: list[Any], combiner: Combiner) -> list[Any]:
         """Combine the first `combine_size` values, then the result with those that follow."""

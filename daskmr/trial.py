@@ -138,7 +138,7 @@ class Trial:
             return Bad(_TOO_LONG if isinstance(line, OversizedLine) else _NO_TAB)
         mark = len(self.pending)
         try:
-            self._map(key, dims, value, self.context)
+            self._map(key, dims, value, self.context.user)
             self.context.keep_counts()
             if isinstance(self.context, MapContext):
                 self.context.place_in_order()
@@ -213,7 +213,7 @@ class Trial:
             return
         for key in sorted_keys(groups):
             try:
-                reduce(key, list(groups[key]), context)
+                reduce(key, list(groups[key]), context.user)
                 continue
             except BaseException as error:
                 if is_interruption(error):

@@ -281,7 +281,8 @@ def test_what_waits_to_be_folded_is_bounded_by_its_size_too(place: Place, map_on
     waiting: list[int] = []
 
     def enlarge(key: Any, dims: Any, value: Any, context: Any) -> None:
-        waiting.append(len(context.written if map_only else context.keys))
+        writer = context.counter.__self__
+        waiting.append(len(writer.written if map_only else writer.keys))
         context.write(key, value * 400_000)
 
     file = place.put("a.gz", [f"{n}\tx" for n in range(300)])

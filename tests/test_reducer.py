@@ -137,7 +137,7 @@ def test_lines_of_a_key_stay_in_the_order_in_which_they_were_written(place: Plac
         context.writeline("a")
         context.writecsv([3, 2])
         if key == "silent":
-            context.written.clear()
+            context.counter.__self__.written.clear()
 
     runs = place.runs([("b", 1), ("a", 1), ("silent", 1)])
     reduced = place.reduce(*runs, reduce=many, items=False)
@@ -298,7 +298,7 @@ def test_what_is_written_for_a_group_on_disk_is_not_held_whole(place: Place) -> 
     def copy(key: Any, values: Any, context: Any) -> None:
         for value in values:
             context.writeline(value)
-            held.append(len(context.written))
+            held.append(len(context.counter.__self__.written))
 
     pairs = [(key, f"{key}{number:06}") for number in range(20_000) for key in "ab"]
     (run,) = place.runs(pairs, budget=100_000)
