@@ -552,6 +552,237 @@ def test_what_is_mutable_inside_of_a_tuple_is_copied_too(run):
     assert list(run(Job(map_, reduce=collect), [["k\t"]])) == [("k", [(1, ["a"])])]
 
 
+MERGE = """
+    def merge(into, value):
+        for name, item in value.items():
+            if isinstance(item, dict):
+                merge(into.setdefault(name, {}), item)
+            else:
+                into[name] = into.get(name, 0) + item
+
+    def reduce(key, values, context):
+        total = values[0]
+        for value in values[1:]:
+            merge(total, value)
+        context.write(key, total)
+"""
+
+
+@pytest.mark.parametrize("spill_bytes", [1000, "64 MiB"])
+@pytest.mark.parametrize("combine", ["combine = reduce", ""], ids=["combine", "no combine"])
+def test_one_object_in_several_places_is_a_copy_in_each(run, spill_bytes, combine):
+    """A `reduce` that merges in place would count it once a place, and once more each time."""
+    script = f"""
+    SHARED = {{"n": 1}}
+
+    def map(key, dims, value, context):
+        one = {{"n": int(value)}}
+        context.write("within", {{"a": one, "b": one, "all": {{"a": one, "b": one}}}})
+        context.write("across", {{"shared": SHARED, "again": SHARED}})
+        context.write_each(["k1", "k2"], {{"one": one, "two": one}})
+    {MERGE}
+    {combine}
+    """
+    numbers = [*range(70), *range(70)]
+    files = [[f"k\t{n}" for n in numbers[:100]], [f"k\t{n}" for n in numbers[100:]]]
+    total, count = {"n": sum(numbers)}, {"n": len(numbers)}
+    assert dict(run(script, files, spill_bytes=spill_bytes)) == {
+        "across": {"shared": count, "again": count},
+        "k1": {"one": total, "two": total},
+        "k2": {"one": total, "two": total},
+        "within": {"a": total, "b": total, "all": {"a": total, "b": total}},
+    }
+
+
+def test_a_value_that_holds_itself_is_an_error_and_names_the_record(run):
+    def map_(key, dims, value, context):
+        row = {"parent": None}
+        row["child"] = {"parent": row}
+        context.write(key, row)
+
+    with pytest.raises(JobError, match=r"line 1: .* cannot be written, as it holds itself"):
+        run(Job(map_, reduce=collect), [["k\t"]])
+
+
+# --- contexts -----------------------------------------------------------------------------------
+
+
+KEPT = {
+    "the first context of map": """
+        first = None
+        def map(key, dims, value, context):
+            global first
+            first = first or context
+            first.write(key, 1)
+        def reduce(key, values, context):
+            context.write(key, sum(values))
+        """,
+    "its write": """
+        write = None
+        def map(key, dims, value, context):
+            global write
+            write = write or context.write
+            write(key, 1)
+        def reduce(key, values, context):
+            context.write(key, sum(values))
+        """,
+    "its write_each": """
+        write_each = None
+        def map(key, dims, value, context):
+            global write_each
+            write_each = write_each or context.write_each
+            write_each([key, "other"], 1)
+        def reduce(key, values, context):
+            context.write(key, sum(values))
+        """,
+    "its counter": """
+        counter = None
+        def map(key, dims, value, context):
+            global counter
+            counter = counter or context.counter
+            counter("seen", "records")
+            context.write(key, 1)
+        def reduce(key, values, context):
+            context.write(key, sum(values))
+        """,
+    "the context of a map-only job, swallowing the error": """
+        first = None
+        def map(key, dims, value, context):
+            global first
+            first = first or context
+            try:
+                first.writeline(value)
+            except Exception:
+                pass
+        """,
+    "the first context of reduce": """
+        first = None
+        def map(key, dims, value, context):
+            context.write(value, 1)
+        def reduce(key, values, context):
+            global first
+            first = first or context
+            first.writecsv([key, sum(values)])
+        """,
+    "the first context of combine": """
+        first = None
+        def map(key, dims, value, context):
+            context.write("k", 1)
+        def combine(key, values, context):
+            global first
+            if first is None:
+                first = context
+            else:
+                first.write(key, sum(values))
+        def reduce(key, values, context):
+            context.write(key, sum(values))
+        """,
+}
+
+
+@pytest.mark.parametrize("script", KEPT.values(), ids=KEPT)
+def test_a_write_to_the_context_of_another_task_is_an_error(run, tmp_path, script):
+    output = tmp_path / "out.txt"
+    files = [[f"k{n}\tv{n}{m}" for n in range(60)] for m in range(3)]
+    with pytest.raises(JobError) as failure:
+        run(script, files, output=output, partition_bytes=1, num_reducers=3)
+    assert "context" in str(failure.value)
+    assert "job.py, line" in str(failure.value)
+    assert "cannot count" in str(failure.value)
+    assert not output.exists()
+
+
+THREADED = """
+    import threading, time
+
+    def later(context, key, value):
+        time.sleep(0.05)
+        context.write(key, int(value))
+
+    def map(key, dims, value, context):
+        threading.Thread(target={target}, args={args}, daemon={daemon}).start()
+
+    def reduce(key, values, context):
+        context.write(key, sum(values))
+"""
+
+
+@pytest.mark.parametrize("daemon", [False, True])
+@pytest.mark.parametrize(
+    ("target", "args"),
+    [("later", "(context, key, value)"), ("context.write", "(key, int(value))")],
+)
+def test_what_threads_write_while_their_task_is_open_counts(run, daemon, target, args):
+    script = THREADED.format(daemon=daemon, target=target, args=args)
+    files = [["k\t1", "k\t2"], ["k\t4"], ["k\t8"]]
+    assert list(run(script, files, partition_bytes=1)) == [("k", 15)]
+
+
+def test_a_thread_that_does_not_end_is_an_error(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("daskmr.calls._JOIN_SECONDS", 0.1)
+    script = """
+        import threading, time
+
+        def map(key, dims, value, context):
+            threading.Thread(target=time.sleep, args=[1], name="asleep").start()
+            threading.Thread(target=wait, name="straggler").start()
+
+        def wait():
+            time.sleep(1)
+
+        def reduce(key, values, context):
+            pass
+    """
+    with pytest.raises(JobError, match=r"map started a thread that still runs .*straggler.* Join"):
+        run(script, [["k\t1"]], output=tmp_path / "out.txt")
+    assert not (tmp_path / "out.txt").exists()
+
+
+def test_a_pool_of_threads_may_stay_for_the_next_records(run, monkeypatch):
+    """Its threads wait for work, and are no reason to wait for them."""
+    monkeypatch.setattr("daskmr.calls._JOIN_SECONDS", 0.1)
+    script = """
+        from concurrent.futures import ThreadPoolExecutor
+        pool = ThreadPoolExecutor(2)
+
+        def map(key, dims, value, context):
+            context.write(key, sum(pool.map(int, value)))
+
+        def reduce(key, values, context):
+            context.write(key, sum(values))
+    """
+    assert list(run(script, [["k\t123"], ["k\t4"]], partition_bytes=1)) == [("k", 10)]
+
+
+ATTRIBUTES = ["keys", "groups", "written", "counters", "size", "place", "clear", "seen"]
+
+
+@pytest.mark.parametrize("reduce", [True, False])
+def test_a_context_takes_attributes_of_any_name_for_each_partition(run, reduce):
+    script = f"""
+        NAMES = {ATTRIBUTES!r}
+
+        def map(key, dims, value, context):
+            for name in NAMES:
+                if not hasattr(context, name):
+                    setattr(context, name, 0)
+                setattr(context, name, getattr(context, name) + 1)
+            context.write(key, {{getattr(context, name) for name in NAMES}}.pop())
+        """
+    if reduce:
+        script += """
+        def setup_reduce(context):
+            context.size = 100
+
+        def reduce(key, values, context):
+            context.size += 1
+            context.write(key, (list(values), context.size))
+        """
+    result = list(run(script, [["a\t", "b\t"], ["b\t"]], partition_bytes=1))
+    mapped = [("a", 1), ("b", 2), ("b", 1)]
+    assert result == ([("a", ([1], 101)), ("b", ([2, 1], 102))] if reduce else mapped)
+
+
 def test_reduce_may_reuse_what_it_wrote(run):
     def reduce(key, values, context):
         row = [key]
@@ -704,6 +935,122 @@ def test_a_key_of_another_type_names_the_record_and_the_remedy(run, key, advice)
     assert "A key can be None, bool, int, float, str, bytes or a tuple of those, not" in message
     assert advice in message
     assert f"{file_name(0)}, line 1" in message
+
+
+NUMPY = [
+    ("np.int64(1)", 1), ("np.uint8(1)", 1), ("np.bool_(True)", 1), ("np.float64(1)", 1),
+    ("np.float32(0.5)", 0.5), ("np.int64(10)", 10), ("np.int64(9)", 9), ("np.str_('a')", "a"),
+    ("np.bytes_(b'a')", b"a"), ("(np.int64(1), (np.float64('nan'),))", (1, (math.nan,))),
+    ("np.float64('nan')", math.nan),
+]  # fmt: skip
+
+
+def test_numpy_scalars_are_the_keys_that_they_are_equal_to(run):
+    keys = [key for key, _ in NUMPY]
+    script = f"""
+        import numpy as np
+        KEYS = [{", ".join(keys)}]
+        PLAIN = [{", ".join(str(plain).replace("nan", "float('nan')") for _, plain in [(0, repr(p)) for _, p in NUMPY])}]
+
+        def map(key, dims, value, context):
+            for each in KEYS if value else PLAIN:
+                context.write(each, 1)
+            context.write_each(KEYS if value else PLAIN, 1)
+
+        def combine(key, values, context):
+            context.write(KEYS[PLAIN.index(key)] if key in PLAIN else key, sum(values))
+
+        def reduce(key, values, context):
+            context.write(key, sum(values))
+    """
+    for lines in (["k\tx", "k\t"], ["k\t", "k\tx"]):
+        result = list(run(script, [lines], combine_size=2, num_reducers=3))
+        assert repr([key for key, _ in result]) == repr(
+            [0.5, 1, 9, 10, math.nan, "a", b"a", (1, (math.nan,))]
+        )
+        assert [count for _, count in result] == [4, 16, 4, 4, 4, 4, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("key", "advice"),
+    [
+        ("numpy.datetime64(1, 'ns')", r"Write str\(key\)"),
+        ("numpy.timedelta64(1, 'ns')", r"Write int\(key\) or float\(key\)"),
+        ("decimal.Decimal(9)", r"Write int\(key\) or float\(key\)"),
+        ("fractions.Fraction(1, 2)", r"Write int\(key\) or float\(key\)"),
+        ("enum.IntEnum('E', 'A').A", r"Write int\(key\)"),
+        ("enum.Enum('E', 'A').A", r"Write key.value"),
+        ("numpy.array([1])", "Write"),
+        ("[10 ** 5000]", r"Write tuple\(key\)"),
+    ],
+)
+def test_a_number_is_not_advised_to_be_written_as_text(run, key, advice):
+    script = f"""
+        import decimal, enum, fractions, numpy
+        def map(key, dims, value, context):
+            context.write({key}, 1)
+        def reduce(key, values, context):
+            pass
+    """
+    with pytest.raises(JobError, match=advice):
+        run(script, [["k\tv"]])
+
+
+@pytest.mark.parametrize("spill_bytes", ["64 MiB", "1 kB"])
+@pytest.mark.parametrize(
+    "make",
+    ["10 ** 5000 + n", "-(10 ** 5000) - n", "('x' * 100_000, n)", "(n,) * 20_000", "(10 ** 5000, n)",
+     "b'y' * 500_000 + bytes([n])"],
+)  # fmt: skip
+def test_keys_of_any_size(run, make, spill_bytes):
+    script = f"""
+        def map(key, dims, value, context):
+            n = int(value)
+            context.write({make}, 1)
+
+        def combine(key, values, context):
+            context.write(key, sum(values))
+
+        def reduce(key, values, context):
+            context.write("n", sum(values))
+    """
+    files = [["k\t1", "k\t2"], ["k\t2", "k\t1", "k\t1"]]
+    result = list(run(script, files, spill_bytes=spill_bytes, combine_size=2))
+    assert sorted(result) == [("n", 2), ("n", 3)]
+
+
+@pytest.mark.parametrize("key", ["10 ** 5000", "('x' * 100_000, 10 ** 5000)", "((1,) * 9999, 2)"])
+@pytest.mark.parametrize("where", ["reduce", "combine"])
+def test_an_error_names_a_key_of_any_size_in_a_few_words(run, key, where):
+    script = f"""
+        def map(key, dims, value, context):
+            context.write({key}, 1)
+
+        def combine(key, values, context):
+            context.write({"key" if where == "reduce" else "'other'"}, 1)
+
+        def reduce(key, values, context):
+            raise RuntimeError
+    """
+    with pytest.raises(JobError, match=f"{where} failed for the key .*") as failure:
+        run(script, [["k\t1", "k\t2"]])
+    assert len(str(failure.value)) < 1000
+
+
+def test_tuples_in_tuples_beyond_50_are_refused(run):
+    def map_(key, dims, value, context):
+        deep = ()
+        for _ in range(int(value)):
+            deep = (deep,)
+        context.write(deep, 1)
+
+    def reduce(key, values, context):
+        context.write("n", len(values))
+
+    assert list(run(Job(map_, reduce=reduce), [["k\t49"]])) == [("n", 1)]
+    for depth in (50, 100_000):
+        with pytest.raises(JobError, match="more than 50 deep"):
+            run(Job(map_, reduce=reduce), [[f"k\t{depth}"]])
 
 
 EQUAL = [
