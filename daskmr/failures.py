@@ -16,7 +16,12 @@ from daskmr.errors import DaskMRError, Interrupted, TaskFailed
 from daskmr.interruption import raises_interrupted
 from daskmr.job import Job
 from daskmr.memory import OutOfMemory, advice, bounded, describe_size, limit, on_worker, peak
-from daskmr.tracebacks import describe_exception, format_user_traceback, user_location
+from daskmr.tracebacks import (
+    describe_exception,
+    explain_process_error,
+    format_user_traceback,
+    user_location,
+)
 from daskmr.units import printable
 from daskmr.wanted import check_wanted
 
@@ -84,6 +89,8 @@ def user_failure(job: Job, function: str, where: str, error: BaseException) -> T
         message += f" {_explain_memory(function)}"
     elif _is_left_debugger(error):
         return kind(f"{message} {_explain_debugger()}")
+    elif explanation := explain_process_error(error):
+        message += f" {explanation}"
     return kind(message, format_user_traceback(job, error))
 
 

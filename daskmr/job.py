@@ -37,6 +37,7 @@ from daskmr.sources import (
 )
 from daskmr.tracebacks import (
     describe_exception,
+    explain_process_error,
     format_user_traceback,
     remember_lines,
     shorten,
@@ -543,11 +544,8 @@ def _load_failure(job: Job, exc: BaseException) -> InputError:
         )
     else:
         reason = f"it fails while it is loaded: {describe_exception(exc)}"
-        if isinstance(exc, ValueError) and "only works in main thread" in str(exc):
-            reason += (
-                ". A worker loads the script in another thread than its main one, where signal "
-                "handlers cannot be set: leave that out, or run with --inline."
-            )
+        if explanation := explain_process_error(exc, loading=True):
+            reason = f"{reason.removesuffix('.')}. {explanation}"
     return InputError(f"{where}: {reason}", format_user_traceback(job, exc))
 
 

@@ -44,7 +44,7 @@ from daskmr.remote import StoreError
 from daskmr.runs import Fold, Run, Spilling, estimate_size
 from daskmr.sampling import KeyFilter
 from daskmr.tally import BadRecord, Span, Tallies, Tally
-from daskmr.tracebacks import describe_exception
+from daskmr.tracebacks import describe_exception, explain_process_error
 from daskmr.wanted import while_wanted
 
 if TYPE_CHECKING:
@@ -570,6 +570,8 @@ class _Attempt:
                     try:
                         user_map(key, dims, value, context)
                     except ValueError as error:
+                        if explain_process_error(error):
+                            raise
                         sink.take_back(mark)
                         self._bad(number, line, type(error).__name__, describe_exception(error))
                     if mark >= sink.batch:
