@@ -119,7 +119,7 @@ def file_of_death(partition: int | None, marks: Sequence[Mark]) -> str:
 def _explain_memory(doing: str, phase: str, held: Sequence[int], limit: int | None) -> str:
     by_system = not max(held)
     if by_system:
-        how = "The machine had no more, so that its system killed processes"
+        how = "The machine or container had no more, so that the system killed it"
     else:
         how = f"It held {describe_size(max(held))} when it was killed"
     most = f"; its limit is {describe_size(limit)} (--memory-limit)" if limit else ""
