@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from itertools import islice
 from typing import Any, BinaryIO
 
+from daskmr.children import no_children
 from daskmr.config import Config, load_config
 from daskmr.credentials import given
 from daskmr.errors import JobError, NothingMatchedError, TaskFailed
@@ -167,7 +168,7 @@ class _Check:
             When one of the functions fails, or a file cannot be read.
         """
         failure = None
-        with self.job.activate(), no_exit():
+        with self.job.activate(), no_exit(), no_children():
             try:
                 trial = Trial(self.job)
                 self._map(trial, inputs, config, count)

@@ -615,6 +615,8 @@ def _settings(run_dir: Path) -> dict[str, Any]:
         "distributed.scheduler.http.routes": [],
         "distributed.worker.http.routes": [],
         "distributed.worker.multiprocessing-method": "forkserver" if is_available() else "spawn",
+        # Its tasks could start processes otherwise, and these would outlive a worker that is killed.
+        "distributed.worker.daemon": True,
         # A worker that pauses may never go on; one that is killed is an error with a name.
         "distributed.worker.memory.pause": False,
         "distributed.nanny.pre-spawn-environ": {"PYTHONHASHSEED": "random", **environ, **MALLOC},

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
+from daskmr.children import no_children
 from daskmr.errors import DaskMRError, Interrupted, TaskFailed
 from daskmr.interruption import raises_interrupted
 from daskmr.job import Job
@@ -190,7 +191,7 @@ def guarded(function: Callable[_P, _T]) -> Callable[_P, _T]:
     @functools.wraps(function)
     def task(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         try:
-            with _RUNNING, no_exit():
+            with _RUNNING, no_exit(), no_children():
                 check_wanted()
                 return _twice(function, *args, **kwargs)
         except TaskFailed as error:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from daskmr.by_value import dumps
+from daskmr.children import no_children
 from daskmr.errors import InputError, Interrupted
 from daskmr.sources import (
     check_path,
@@ -518,7 +519,8 @@ def _code_files(function: Any, seen: set[int]) -> Iterator[str]:
 def _load(job: Job) -> _Functions:
     process = os.getpid()
     try:
-        namespace, where = job._source.load()
+        with no_children():
+            namespace, where = job._source.load()
         if os.getpid() != process:
             os._exit(0)  # a child that the script forked: the job is not its to run
     except (KeyboardInterrupt, Interrupted):

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from daskmr.calls import set_up
+from daskmr.children import no_children
 from daskmr.companions import BAD_SUFFIX
 from daskmr.contexts import MapContext, TextContext
 from daskmr.errors import InputError
@@ -64,7 +65,7 @@ class Retrial:
 
     def outcomes(self) -> Iterator[Outcome]:
         """Map one record after the other."""
-        with self.job.activate(), no_exit():
+        with self.job.activate(), no_exit(), no_children():
             for record in self.records:
                 yield self._map(record)
 

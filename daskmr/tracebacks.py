@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Protocol
 
 __all__ = [
+    "NO_CHILDREN",
     "UserCode",
     "describe_exception",
     "excerpt",
@@ -35,9 +36,9 @@ _SIGNALS = (
     "another: leave that out, or run with --inline."
 )
 _CHILDREN = (
-    "A task cannot start processes with multiprocessing, joblib or ProcessPoolExecutor: daskmr "
-    "already runs the script in one process a core. Call the function directly, or use threads "
-    "(ThreadPoolExecutor); subprocess works too."
+    "A job cannot start processes with multiprocessing, ProcessPoolExecutor or joblib: daskmr runs "
+    "it in one process a core already. Call the function directly, or use threads "
+    "(ThreadPoolExecutor) or subprocess."
 )
 _CLOSED = (
     "The script used a file, or the like, that it had closed or given away before: open it where "
@@ -55,7 +56,9 @@ _PROCESS = (
     "This comes from how the script is run, not from the data, so no record is left out for it."
 )
 
-_NO_CHILDREN = "daemonic processes are not allowed to have children"
+NO_CHILDREN = "daemonic processes are not allowed to have children"
+"""What Python says in a worker that is a daemon, as those of Dask are by default."""
+
 # Whole messages without a place for data: one that quotes a record must not be taken for them.
 _MESSAGES = {
     re.compile(r"[\w.() ]+ only works in (the )?main thread[\w ]*\.?"): _SIGNALS,
@@ -177,7 +180,7 @@ def explain_process_error(exc: BaseException, *, loading: bool = False) -> str:
 
 
 def _explain_one(exc: BaseException, loading: bool) -> str:
-    if isinstance(exc, AssertionError) and str(exc) == _NO_CHILDREN:
+    if isinstance(exc, AssertionError) and str(exc) == NO_CHILDREN:
         return _CHILDREN
     message = _message(exc, _MESSAGE_LIMIT)
     for pattern, explanation in _MESSAGES.items():
