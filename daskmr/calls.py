@@ -1,14 +1,17 @@
-"""Calling `combine` and `setup_reduce`, and profiling, which mappers and reducers both do."""
+"""Loading the script, calling `combine` and `setup_reduce`, and profiling, as all tasks do."""
 
 from __future__ import annotations
 
 import cProfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from daskmr.callers import Call, calls_user
+from daskmr.deaths import refuse_third_load
 from daskmr.failures import is_interruption, shortened, user_failure
 from daskmr.job import Job
+from daskmr.marks import Marker
 from daskmr.runs import Combiner
 from daskmr.tally import Profile
 
@@ -45,7 +48,33 @@ class Profiling:
             self.profile = self._profiler.stats
 
 
-__all__ = ["Profiling", "combiner_of", "set_up"]
+__all__ = ["Profiling", "activated", "combiner_of", "load", "set_up"]
+
+
+def load(job: Job, run_dir: str, number: int) -> None:
+    """Load the script unless that is done, with a mark meanwhile: it may end the process.
+
+    Parameters
+    ----------
+    job : Job
+    run_dir : str
+        The run's folder.
+    number : int
+        The task's, as in its own marks.
+    """
+    if not job.is_loaded:
+        with Marker(run_dir, "load", number) as marker:
+            refuse_third_load(marker, run_dir)
+            with job.activate():
+                pass
+
+
+@contextmanager
+def activated(job: Job, run_dir: str, number: int) -> Iterator[None]:
+    """`load` a job and enter `Job.activate`."""
+    load(job, run_dir, number)
+    with job.activate():
+        yield
 
 
 def combiner_of(job: Job, before: Callable[[Any], object] | None = None) -> Combiner | None:

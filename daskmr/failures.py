@@ -16,7 +16,7 @@ from daskmr.children import no_children
 from daskmr.errors import DaskMRError, Interrupted, TaskFailed
 from daskmr.interruption import raises_interrupted
 from daskmr.job import Job
-from daskmr.memory import OutOfMemory, advice, bounded, describe_size, limit, on_worker, peak
+from daskmr.memory import NEAR_LIMIT, OutOfMemory, bounded, explain_shortage, on_worker
 from daskmr.tracebacks import (
     describe_exception,
     explain_process_error,
@@ -79,7 +79,7 @@ def user_failure(job: Job, function: str, where: str, error: BaseException) -> T
         kind = _NearLimit
         trace = error.__traceback__
         traceback.clear_frames(trace)  # what they hold must not be in the way of the rest
-        error = MemoryError("the worker process is near its memory limit").with_traceback(trace)
+        error = MemoryError(NEAR_LIMIT).with_traceback(trace)
     location = user_location(job, error)
     place = f" ({location})" if location else ""
     reason = describe_exception(error).removesuffix(".")
@@ -87,7 +87,7 @@ def user_failure(job: Job, function: str, where: str, error: BaseException) -> T
     if isinstance(error, SystemExit):
         message += f" Return from {function} instead of leaving the program."
     elif isinstance(error, MemoryError):
-        message += f" {_explain_memory(function)}"
+        message += f" {explain_shortage(function)}"
     elif _is_left_debugger(error):
         return kind(f"{message} {_explain_debugger()}")
     elif explanation := explain_process_error(error):
@@ -108,18 +108,6 @@ def _explain_debugger() -> str:
             "--inline to stop at breakpoint()."
         )
     return "The debugger was left before the job was done: `continue` goes on with it."
-
-
-def _explain_memory(phase: str) -> str:
-    held, most = describe_size(peak()), limit()
-    if most is None:
-        figures = f"The process held {held} at most, and the system gave no more."
-    else:
-        figures = (
-            f"The worker process held {held} at most, and its limit is {describe_size(most)} "
-            "(--memory-limit)."
-        )
-    return f"{figures} {advice(phase, limited=most is not None)}"
 
 
 @contextmanager
@@ -210,7 +198,7 @@ def guarded(function: Callable[_P, _T]) -> Callable[_P, _T]:
 
 
 def _out_of_memory(phase: str, error: BaseException) -> TaskFailed:
-    explanation = _explain_memory(phase)
+    explanation = explain_shortage(phase)
     if isinstance(error, OutOfMemory) and error.passed_over:
         return TaskFailed(
             f"The script ran out of memory in the {phase} phase, and caught the exception that says "

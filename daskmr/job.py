@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 from daskmr.by_value import dumps
 from daskmr.children import no_children
 from daskmr.errors import InputError, Interrupted
+from daskmr.memory import NEAR_LIMIT, OutOfMemory, explain_shortage
 from daskmr.sources import (
     check_path,
     collect,
@@ -184,6 +185,11 @@ class Job:
         with _activated(self._source):
             self._loaded()
             yield
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether its functions are there, in this process."""
+        return self._functions is not None
 
     def _loaded(self) -> _Functions:
         functions = self._functions
@@ -533,6 +539,8 @@ def _load(job: Job) -> _Functions:
 
 
 def _load_failure(job: Job, exc: BaseException) -> InputError:
+    if isinstance(exc, OutOfMemory):
+        exc = MemoryError(NEAR_LIMIT).with_traceback(exc.__traceback__)
     if isinstance(exc, SyntaxError) and job.is_user_file(exc.filename or ""):
         return syntax_failure(exc, exc.filename or "")
     place = user_location(job, exc) or ""
@@ -546,7 +554,11 @@ def _load_failure(job: Job, exc: BaseException) -> InputError:
         )
     else:
         reason = f"it fails while it is loaded: {describe_exception(exc)}"
-        if explanation := explain_process_error(exc, loading=True):
+        if isinstance(exc, MemoryError):
+            explanation = explain_shortage("load")
+        else:
+            explanation = explain_process_error(exc, loading=True)
+        if explanation:
             reason = f"{reason.removesuffix('.')}. {explanation}"
     return InputError(f"{where}: {reason}", format_user_traceback(job, exc))
 

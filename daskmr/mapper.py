@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from daskmr.away import Away, Shelf, describe_worker, worker_name
 from daskmr.callers import Call, calls_user
-from daskmr.calls import Profiling, combiner_of, set_up
+from daskmr.calls import Profiling, activated, combiner_of, set_up
 from daskmr.contexts import COUNTED, ItemContext, MapContext, TextContext
 from daskmr.deaths import refuse_poison, refuse_third_try
 from daskmr.errors import DaskMRError, TaskFailed
@@ -189,7 +189,11 @@ def map_partition(
     """
     attempt = None
     task = task.here()
-    with printing(task.watched_dir, task.job), task.job.activate(), _few_collections():
+    with (
+        printing(task.watched_dir, task.job),
+        activated(task.job, task.run_dir, partition.index),
+        _few_collections(),
+    ):
         while True:
             attempt = _Attempt(partition, task, attempt, poison)
             try:

@@ -20,10 +20,12 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 __all__ = [
+    "NEAR_LIMIT",
     "OutOfMemory",
     "advice",
     "bounded",
     "describe_size",
+    "explain_shortage",
     "held_by_task",
     "kill_counters",
     "limit",
@@ -345,7 +347,14 @@ def limit_for_line(length: int) -> int:
 
 # --- words --------------------------------------------------------------------------------------
 
+NEAR_LIMIT = "the worker process is near its memory limit"
+"""The text of the `MemoryError` that takes the place of an `OutOfMemory`."""
+
 _ADVICE = {
+    "load": (
+        "Keep less at the top level of the script, which every worker process loads for itself "
+        "(look up large tables in a file, with sqlite3, say)"
+    ),
     "map": "Hold less at once in map, which may keep things from one record to the next",
     "combine": "Have combine make something smaller than the values that it is given",
     "merge": "Have combine make something smaller than the values that it is given",
@@ -357,11 +366,24 @@ _ADVICE = {
 
 
 def advice(phase: str, limited: bool = True) -> str:
-    """Say what to do when `phase` (a function's name, or ``"merge"``) ran out of memory."""
+    """Say what to do when `phase` (a function's name, ``"load"`` or ``"merge"``) ran out of memory."""
     first = _ADVICE.get(phase, f"Hold less at once in {phase}")
     if not limited:
         return f"{first}, or use fewer --num-mappers, or a machine with more memory."
     return f"{first}, or raise --memory-limit, with fewer --num-mappers if the machine has no more."
+
+
+def explain_shortage(phase: str) -> str:
+    """Say how much this process held when `phase` ran out of memory, and what to do."""
+    held, most = describe_size(peak()), limit()
+    if most is None:
+        figures = f"The process held {held} at most, and the system gave no more."
+    else:
+        figures = (
+            f"The worker process held {held} at most, and its limit is {describe_size(most)} "
+            "(--memory-limit)."
+        )
+    return f"{figures} {advice(phase, limited=most is not None)}"
 
 
 def describe_size(size: float) -> str:

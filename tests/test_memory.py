@@ -21,7 +21,7 @@ import pytest
 from conftest import DIRECTORY, file_name, write_tree
 
 from daskmr import Job, JobError, cluster, failures, mapreduce, memory
-from daskmr.errors import TaskFailed
+from daskmr.errors import InputError, TaskFailed
 from daskmr.failures import guarded
 from daskmr.memory import OutOfMemory, bounded
 
@@ -418,6 +418,44 @@ def test_the_other_functions_are_named_too(run: Run, function: str) -> None:
     assert message.startswith(f"{function} failed ")
     assert "for the key 'k'" in message or function == "setup_reduce"
     assert "its limit is 250 MB (--memory-limit)" in message
+
+
+IN_A_WORKER = """
+    import multiprocessing, os
+    held = []
+    def map(key, dims, value, context):
+        context.write(key, len(held))
+    if multiprocessing.current_process().daemon:
+"""
+
+
+def test_a_script_that_does_not_fit_into_a_worker_is_told_figures_and_advice(run: Run) -> None:
+    message, details = run.fails(
+        IN_A_WORKER + "        for _ in range(400): held.append(bytearray(1_000_000))"
+    )
+    assert message.startswith(f"{run.root}/job.py, line ")
+    assert "it fails while it is loaded: MemoryError: the worker process is near" in message
+    assert 150 < held_in(message) < 260
+    assert "its limit is 250 MB (--memory-limit)" in message
+    assert "Keep less at the top level of the script" in message
+    assert "raise --memory-limit" in message
+    assert "held.append" in details
+
+
+def test_a_script_that_the_system_gives_no_memory_is_told_figures_and_advice(run: Run) -> None:
+    with pytest.raises(InputError) as caught:
+        run("held = bytearray(1 << 60)")
+    message = str(caught.value)
+    assert "it fails while it is loaded: MemoryError. The process held " in message
+    assert "and the system gave no more. Keep less at the top level of the script" in message
+    assert "--memory-limit" not in message
+
+
+def test_a_worker_that_ends_while_it_loads_the_script_is_explained_soon(run: Run) -> None:
+    text = f"{IN_A_WORKER}        tried(); os._exit(1)"
+    message, _ = run.fails(text, skip_poison_files=True)
+    assert message.startswith("A worker process died each time it loaded the script. ")
+    assert run.tries == 2
 
 
 def test_memory_that_the_system_refuses_is_explained_with_the_limit(run: Run) -> None:
