@@ -16,7 +16,7 @@ from daskmr.children import no_children
 from daskmr.config import Config, load_config
 from daskmr.credentials import given
 from daskmr.errors import JobError, NothingMatchedError, TaskFailed
-from daskmr.failures import no_exit, shortened
+from daskmr.failures import in_thread, no_exit, shortened
 from daskmr.inputs import Inputs, find_inputs
 from daskmr.job import Job, load_job
 from daskmr.listing import InputFile
@@ -109,7 +109,7 @@ def check_script(
         When one of the functions fails.
     """
     config = load_config(**options)
-    check = _Check(load_job(script), say)
+    check = _Check(in_thread(lambda: load_job(script)), say)
     check.script()
     if data_dir is None and config.bucket is None:
         say("input", "none given (--data-dir, --bucket): its functions were looked at, not called")
@@ -168,18 +168,21 @@ class _Check:
             When one of the functions fails, or a file cannot be read.
         """
         failure = None
-        with self.job.activate(), no_exit(), no_children():
-            try:
-                trial = Trial(self.job)
-                self._map(trial, inputs, config, count)
-                self._combine(trial)
-                self._reduce(trial)
-            except TaskFailed as error:
-                failure = JobError(error.message, error.details)
-            except CorruptFileError as error:
-                failure = JobError(f"{error} A run fails there, without --skip-corrupt-files.")
+        try:
+            in_thread(lambda: self._try(inputs, config, count))
+        except TaskFailed as error:
+            failure = JobError(error.message, error.details)
+        except CorruptFileError as error:
+            failure = JobError(f"{error} A run fails there, without --skip-corrupt-files.")
         if failure is not None:
             raise failure
+
+    def _try(self, inputs: Inputs, config: Config, count: int) -> None:
+        with self.job.activate(), no_exit(), no_children():
+            trial = Trial(self.job)
+            self._map(trial, inputs, config, count)
+            self._combine(trial)
+            self._reduce(trial)
 
     # --- map ------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
@@ -26,7 +27,7 @@ from daskmr.tracebacks import (
 from daskmr.units import printable
 from daskmr.wanted import check_wanted
 
-__all__ = ["guarded", "is_interruption", "no_exit", "shortened", "user_failure"]
+__all__ = ["guarded", "in_thread", "is_interruption", "no_exit", "shortened", "user_failure"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -116,14 +117,14 @@ def no_exit() -> Iterator[None]:
 
     In a worker it ends the worker, and that is noticed.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if on_worker():
         yield
         return
-    process, leave = os.getpid(), os._exit
+    process, thread, leave = os.getpid(), threading.get_ident(), os._exit
 
     def refuse(status: int) -> NoReturn:
-        main = threading.current_thread() is threading.main_thread()
-        if os.getpid() != process or not main:  # a child that the script forked, our last resort
+        ours = os.getpid() == process and threading.get_ident() == thread
+        if not ours:  # a child that the script forked, our last resort
             leave(status)
         raise SystemExit(f"os._exit({status}) was called")
 
@@ -132,6 +133,25 @@ def no_exit() -> Iterator[None]:
         yield
     finally:
         os._exit = leave
+
+
+def in_thread(function: Callable[[], _T]) -> _T:
+    """Call `function` in another thread than this one: as in a worker, it cannot set signal handlers.
+
+    An interruption ends the wait for it.
+    """
+    future: Future[_T] = Future()
+
+    def call() -> None:
+        try:
+            result = function()
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    threading.Thread(target=call, name="daskmr-trial", daemon=True).start()
+    return future.result()
 
 
 # Held by the task that runs: of those on a worker with several threads, only one takes memory, and

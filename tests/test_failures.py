@@ -16,7 +16,6 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from hypothesis import strategies as st
 
 from daskmr import mapreduce
 from daskmr.errors import InputError, Interrupted, JobError, TaskFailed
-from daskmr.failures import guarded, is_interruption, shortened, user_failure
+from daskmr.failures import guarded, in_thread, is_interruption, shortened, user_failure
 from daskmr.interruption import signals
 from daskmr.job import Job
 from daskmr.tracebacks import explain_process_error
@@ -169,6 +168,23 @@ def test_an_interruption_passes_in_the_main_thread_alone(error: BaseException) -
     assert [type(seen) for seen in raised] == [TaskFailed]
 
 
+def test_an_interruption_does_not_wait_for_the_other_thread() -> None:
+    waiting, done = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        waiting.set()
+        done.wait(60)
+
+    def interrupt() -> None:
+        waiting.wait(60)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        in_thread(wait)
+    done.set()
+
+
 # --- shortened -------------------------------------------------------------------------------
 
 
@@ -271,11 +287,6 @@ def closed(file: Any) -> Any:
     return file
 
 
-def in_a_thread(function: Callable[[], object]) -> Any:
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(function).result()
-
-
 def ignore_alarms() -> None:
     signal.signal(signal.SIGALRM, signal.SIG_IGN)
 
@@ -310,11 +321,11 @@ def use_a_detached_buffer() -> None:
 
 
 OF_THE_PROCESS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a handler": (lambda _: in_a_thread(ignore_alarms), "run with --inline"),
-    "a wakeup": (lambda _: in_a_thread(lambda: signal.set_wakeup_fd(-1)), "run with --inline"),
+    "a handler": (lambda _: in_thread(ignore_alarms), "run with --inline"),
+    "a wakeup": (lambda _: in_thread(lambda: signal.set_wakeup_fd(-1)), "run with --inline"),
     "no such signal": (lambda _: signal.signal(999, signal.SIG_IGN), "Signal handlers"),
-    "hidden": (lambda _: in_a_thread(say_bad_record_instead), "run with --inline"),
-    "renamed": (lambda _: in_a_thread(say_bad_record_of_it), "run with --inline"),
+    "hidden": (lambda _: in_thread(say_bad_record_instead), "run with --inline"),
+    "renamed": (lambda _: in_thread(say_bad_record_of_it), "run with --inline"),
     "closed text": (lambda _: closed(io.StringIO("a")).read(), "that it had closed"),
     "closed bytes": (lambda _: closed(io.BytesIO(b"a")).read(), "that it had closed"),
     "closed file": (lambda path: closed((path / "f").open("w")).write("a"), "that it had closed"),
@@ -352,7 +363,7 @@ def test_an_error_of_the_process_is_no_bad_record(name: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("function", ["combine", "reduce", "setup_reduce"])
 def test_the_hint_is_the_same_in_every_function(function: str) -> None:
     with pytest.raises(ValueError, match="main thread") as caught:
-        in_a_thread(ignore_alarms)
+        in_thread(ignore_alarms)
     told = user_failure(Job(map=print), function, "for the key 'k'", caught.value)
     assert "run with --inline" in told.message
 
@@ -381,7 +392,7 @@ PARSERS: list[Callable[[str], object]] = [
     lambda text: datetime.datetime.strptime(text, "%d"),
     lambda text: text.encode("ascii"),
     lambda text: [*map(int, text.split())],
-    lambda text: in_a_thread(functools.partial(int, text)),
+    lambda text: in_thread(functools.partial(int, text)),
     lambda text: eval("text.index('no such text here')", {"text": text}),
     lambda text: Path(text + "\0").read_bytes(),
 ]
@@ -422,6 +433,6 @@ def test_a_record_that_fails_after_a_fallback_is_bad_itself() -> None:
         raise AssertionError("this thread is the main one")
 
     with pytest.raises(ValueError, match="invalid literal") as caught:
-        in_a_thread(lambda: with_limit("x"))
+        in_thread(lambda: with_limit("x"))
     assert caught.value.__context__ is not None
     assert explain_process_error(caught.value) == ""
