@@ -109,19 +109,27 @@ def check_script(
         When one of the functions fails.
     """
     config = load_config(**options)
-    check = _Check(in_thread(lambda: load_job(script)), say)
-    check.script()
-    if data_dir is None and config.bucket is None:
-        say("input", "none given (--data-dir, --bucket): its functions were looked at, not called")
-        return check.warnings
-    schema = load_schema(input_filter, config.schema)
-    with given(aws_key, aws_secret_key, config.aws_profile), stores_closed():
+
+    def try_script() -> int:
+        check = _Check(load_job(script), say)
+        check.script()
+        if data_dir is None and config.bucket is None:
+            say(
+                "input",
+                "none given (--data-dir, --bucket): its functions were looked at, not called",
+            )
+            return check.warnings
+        schema = load_schema(input_filter, config.schema)
         choice = Choice(tuple(only))
         inputs = find_inputs(data_dir, schema, config, on_listing, choice, to_read=False)
         if not inputs.listing.files:
             raise NothingMatchedError(inputs.listing.explain_nothing())
         check.records(inputs, config, records)
-    return check.warnings
+        return check.warnings
+
+    with given(aws_key, aws_secret_key, config.aws_profile), stores_closed():
+        # All of it in one: a connection of SQLite belongs to the thread that made it.
+        return in_thread(try_script)
 
 
 class _Check:
@@ -168,21 +176,18 @@ class _Check:
             When one of the functions fails, or a file cannot be read.
         """
         failure = None
-        try:
-            in_thread(lambda: self._try(inputs, config, count))
-        except TaskFailed as error:
-            failure = JobError(error.message, error.details)
-        except CorruptFileError as error:
-            failure = JobError(f"{error} A run fails there, without --skip-corrupt-files.")
+        with self.job.activate(), no_exit(), no_children():
+            try:
+                trial = Trial(self.job)
+                self._map(trial, inputs, config, count)
+                self._combine(trial)
+                self._reduce(trial)
+            except TaskFailed as error:
+                failure = JobError(error.message, error.details)
+            except CorruptFileError as error:
+                failure = JobError(f"{error} A run fails there, without --skip-corrupt-files.")
         if failure is not None:
             raise failure
-
-    def _try(self, inputs: Inputs, config: Config, count: int) -> None:
-        with self.job.activate(), no_exit(), no_children():
-            trial = Trial(self.job)
-            self._map(trial, inputs, config, count)
-            self._combine(trial)
-            self._reduce(trial)
 
     # --- map ------------------------------------------------------------------------------------
 

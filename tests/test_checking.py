@@ -79,6 +79,19 @@ def test_what_works_in_the_main_thread_alone_is_found_before_a_run(
         check(tmp_path / "job.py", tree([LINES]))
 
 
+def test_a_connection_that_belongs_to_a_thread_is_used_in_it(
+    tree: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "job.py").write_text(
+        "import sqlite3\ntable = sqlite3.connect(':memory:')\n"
+        "def map(key, dims, value, context):\n"
+        "    context.write(key, table.execute('select 7').fetchone()[0])\n"
+        "    table.close()\n"
+    )
+    said = check(tmp_path / "job.py", tree([LINES[:1]]))
+    assert said.under("records") == ["1 record gave 1 line"]
+
+
 def test_a_map_that_leaves_the_program_is_found(tree: Callable[..., Path]) -> None:
     def leave(key: str, dims: list[str], value: str, context: Any) -> None:
         os._exit(0)
