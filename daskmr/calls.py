@@ -1,4 +1,4 @@
-"""Calling `combine` and `setup_reduce`, and profiling, which mappers and reducers both do."""
+"""Loading the script, calling `combine` and `setup_reduce`, and profiling, as all tasks do."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import cProfile
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 from daskmr import contexts
 from daskmr.callers import Call, calls_user
+from daskmr.deaths import refuse_third_load
 from daskmr.errors import TaskFailed
 from daskmr.failures import is_interruption, shortened, user_failure
 from daskmr.job import Job
+from daskmr.marks import Marker
 from daskmr.runs import Combiner
 from daskmr.tally import Profile
 
@@ -51,11 +54,45 @@ class Profiling:
             self.profile = self._profiler.stats
 
 
-__all__ = ["Profiling", "combiner_of", "join_threads", "refuse_late_writes", "set_up"]
+__all__ = [
+    "Profiling",
+    "activated",
+    "combiner_of",
+    "join_threads",
+    "load",
+    "refuse_late_writes",
+    "set_up",
+]
 
 _JOIN_SECONDS = 10.0  # for threads of the script that outlive their call
 _JOIN_DAEMONS_SECONDS = 1.0  # Python itself does not wait for these
 _POLL_SECONDS = 0.01
+
+
+def load(job: Job, run_dir: str, number: int) -> None:
+    """Load the script unless that is done, with a mark meanwhile: it may end the process.
+
+    Parameters
+    ----------
+    job : Job
+    run_dir : str
+        The run's folder.
+    number : int
+        The task's, as in its own marks.
+    """
+    if not job.is_loaded:
+        with Marker(run_dir, "load", number) as marker:
+            refuse_third_load(marker, run_dir)
+            with job.activate():
+                pass
+
+
+@contextmanager
+def activated(job: Job, run_dir: str, number: int) -> Iterator[None]:
+    """`load` a job and enter `Job.activate`."""
+    load(job, run_dir, number)
+    with job.activate():
+        yield
 
 
 def combiner_of(job: Job, before: Callable[[Any], object] | None = None) -> Combiner | None:

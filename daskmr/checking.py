@@ -12,10 +12,11 @@ from contextlib import ExitStack
 from itertools import islice
 from typing import Any, BinaryIO
 
+from daskmr.children import no_children
 from daskmr.config import Config, load_config
 from daskmr.credentials import given
 from daskmr.errors import JobError, NothingMatchedError, TaskFailed
-from daskmr.failures import no_exit, shortened
+from daskmr.failures import in_thread, no_exit, shortened
 from daskmr.inputs import Inputs, find_inputs
 from daskmr.job import Job, load_job
 from daskmr.listing import InputFile
@@ -108,19 +109,27 @@ def check_script(
         When one of the functions fails.
     """
     config = load_config(**options)
-    check = _Check(load_job(script), say)
-    check.script()
-    if data_dir is None and config.bucket is None:
-        say("input", "none given (--data-dir, --bucket): its functions were looked at, not called")
-        return check.warnings
-    schema = load_schema(input_filter, config.schema)
-    with given(aws_key, aws_secret_key, config.aws_profile), stores_closed():
+
+    def try_script() -> int:
+        check = _Check(load_job(script), say)
+        check.script()
+        if data_dir is None and config.bucket is None:
+            say(
+                "input",
+                "none given (--data-dir, --bucket): its functions were looked at, not called",
+            )
+            return check.warnings
+        schema = load_schema(input_filter, config.schema)
         choice = Choice(tuple(only))
         inputs = find_inputs(data_dir, schema, config, on_listing, choice, to_read=False)
         if not inputs.listing.files:
             raise NothingMatchedError(inputs.listing.explain_nothing())
         check.records(inputs, config, records)
-    return check.warnings
+        return check.warnings
+
+    with given(aws_key, aws_secret_key, config.aws_profile), stores_closed():
+        # All of it in one: a connection of SQLite belongs to the thread that made it.
+        return in_thread(try_script)
 
 
 class _Check:
@@ -167,7 +176,7 @@ class _Check:
             When one of the functions fails, or a file cannot be read.
         """
         failure = None
-        with self.job.activate(), no_exit():
+        with self.job.activate(), no_exit(), no_children():
             try:
                 trial = Trial(self.job)
                 self._map(trial, inputs, config, count)

@@ -26,7 +26,7 @@ from daskmr.credentials import for_workers
 from daskmr.errors import InputError, JobError, TaskFailed
 from daskmr.forkserver import MALLOC, is_available, prewarm, set_environment
 from daskmr.interruption import kill_children
-from daskmr.marks import is_alive, note_kill, read_marks
+from daskmr.marks import note_kill
 from daskmr.memory import system_kills
 
 if TYPE_CHECKING:
@@ -615,6 +615,8 @@ def _settings(run_dir: Path) -> dict[str, Any]:
         "distributed.scheduler.http.routes": [],
         "distributed.worker.http.routes": [],
         "distributed.worker.multiprocessing-method": "forkserver" if is_available() else "spawn",
+        # Its tasks could start processes otherwise, and these would outlive a worker that is killed.
+        "distributed.worker.daemon": True,
         # A worker that pauses may never go on; one that is killed is an error with a name.
         "distributed.worker.memory.pause": False,
         "distributed.nanny.pre-spawn-environ": {"PYTHONHASHSEED": "random", **environ, **MALLOC},
@@ -663,6 +665,8 @@ class _LocalWorkers:
         self.memory_limit = memory_limit
         self.killed: dict[int, int] = {}  # as `Session.killed_for_memory` gives it
         self._system_kills, self._system_killed = system_kills(), -math.inf
+        self._unexplained = 0  # kills by the system of processes that are not known yet
+        self._processes: dict[int, Any] = {}  # of workers, by their id, until they have ended
         self._run_dir = run_dir
         self._nannies: list[Any] = []
         self._cluster: Any = None
@@ -670,6 +674,7 @@ class _LocalWorkers:
         self._dashboard: threading.Thread | None = None
         self._stopped_timeout = stopped_timeout
         self._stopped: dict[int, float] = {}  # seconds for which a process was seen to be stopped
+        self._replaced: set[int] = set()  # processes that were killed for it
         self._looked = time.monotonic()
         self.dashboard_link: str | None = None
 
@@ -739,14 +744,32 @@ class _LocalWorkers:
             note_kill(str(self._run_dir), pid, held)
 
     def note_system_kills(self) -> None:
-        """Note whose process has died while the system killed some for memory."""
+        """Note which worker processes the system has killed for memory.
+
+        A process that has ended in another way was not killed, whatever else died then.
+        """
+        killed = self._ended_by_kill()
+        # Counted before the process ends, so looked up after that was seen.
         count, now = system_kills(), time.monotonic()
         if count > self._system_kills:
+            self._unexplained += count - self._system_kills
             self._system_kills, self._system_killed = count, now
-        if now - self._system_killed < _DYING_SECONDS:
-            for mark in read_marks(str(self._run_dir)):
-                if mark.pid not in self.killed and not is_alive(mark.pid):
-                    self._note_kill(mark.pid, 0)
+        if now - self._system_killed > _DYING_SECONDS:
+            self._unexplained = 0
+        for pid in killed[: self._unexplained]:
+            self._unexplained -= 1
+            self._note_kill(pid, 0)
+
+    def _ended_by_kill(self) -> list[int]:
+        """Return the worker processes that have ended since the last time, by a SIGKILL of others."""
+        for nanny in self._nannies:
+            process = nanny.process and nanny.process.process
+            if process and process.pid:
+                self._processes[process.pid] = process
+        ended = [pid for pid, process in self._processes.items() if process.exitcode is not None]
+        codes = {pid: self._processes.pop(pid).exitcode for pid in ended}
+        ours = self.killed.keys() | self._replaced
+        return [pid for pid, code in codes.items() if code == -signal.SIGKILL and pid not in ours]
 
     def check(self) -> None:
         """Raise `JobError` when no worker process could be started; replace those that hang."""
@@ -773,6 +796,7 @@ class _LocalWorkers:
         self._stopped = {pid: self._stopped.get(pid, 0.0) + passed for pid in pids}
         for pid, seconds in self._stopped.items():
             if seconds > self._stopped_timeout:
+                self._replaced.add(pid)
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 

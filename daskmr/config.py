@@ -91,7 +91,7 @@ class Config:
     tls_ca_file, tls_cert, tls_key : str or None
         Files with which to talk to a scheduler over TLS.
     local_tls : bool
-        Have the processes on this machine talk over TLS.
+        Have the processes on this machine talk over TLS; true where Dask requires encryption.
     worker_timeout : float
         Seconds to wait for the first worker of a cluster that has none.
     dashboard : str or None
@@ -175,6 +175,9 @@ def load_config(**options: Any) -> Config:
             values[field] = _PARSERS[field](value)
         except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"The setting {name} cannot be {value!r}: {error}.") from None
+    # Dask refuses any connection without encryption then, also those on this machine.
+    if dask.config.get("distributed.comm.require-encryption", None):
+        values["local_tls"] = True
     return Config(**values)
 
 

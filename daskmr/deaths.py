@@ -16,8 +16,12 @@ __all__ = [
     "explain_kills",
     "file_of_death",
     "refuse_poison",
+    "refuse_third_load",
     "refuse_third_try",
 ]
+
+
+_DOING = {"load": "loaded the script", "merge": "merged partial results with combine"}
 
 
 def refuse_third_try(marker: Marker, run_dir: str, root: str) -> None:
@@ -49,6 +53,21 @@ def refuse_poison(marker: Marker, left_out: Collection[str]) -> None:
     files = tuple(f for f, count in deaths.items() if count > 1 and f not in left_out)
     if files:
         raise TaskFailed(f"A worker process died twice while it mapped {files[0]}.", files=files)
+
+
+def refuse_third_load(marker: Marker, run_dir: str) -> None:
+    """Raise TaskFailed when two processes have died while they loaded the script for this task.
+
+    Parameters
+    ----------
+    marker : Marker
+        The task's, while it loads the script.
+    run_dir : str
+        The run's folder.
+    """
+    if len(marker.earlier) > 1:
+        explanation = explain_kills(marker.earlier, read_kills(run_dir), "")
+        raise TaskFailed(explanation or _explain_end(_describe(marker.earlier, "")))
 
 
 def deaths_by_file(marks: Iterable[Mark]) -> dict[str, int]:
@@ -119,7 +138,7 @@ def file_of_death(partition: int | None, marks: Sequence[Mark]) -> str:
 def _explain_memory(doing: str, phase: str, held: Sequence[int], limit: int | None) -> str:
     by_system = not max(held)
     if by_system:
-        how = "The machine had no more, so that its system killed processes"
+        how = "The machine or container had no more, so that the system killed it"
     else:
         how = f"It held {describe_size(max(held))} when it was killed"
     most = f"; its limit is {describe_size(limit)} (--memory-limit)" if limit else ""
@@ -145,7 +164,7 @@ def _describe(marks: Sequence[Mark], root: str) -> str:
     """Say what tasks did, as the end of a sentence; and where they were, if that is known."""
     paths = dict.fromkeys(os.path.join(root, mark.path) for mark in marks if mark.path)
     phase = marks[-1].phase
-    doing = "merged partial results with combine" if phase == "merge" else f"ran {phase}"
+    doing = _DOING.get(phase, f"ran {phase}")
     if paths:
         doing = f"mapped {', or '.join(list(paths)[:3])}"
     places = [mark.place for mark in marks if mark.place]

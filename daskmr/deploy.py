@@ -143,10 +143,14 @@ class Deployment:
             if missing is not None:
                 explanation = _explain_missing(self.name, missing)
             else:
-                explanation = (
-                    f"The cluster {self.name!r} could not be made ({_reason(error)}). Look at its "
-                    "class and args in the configuration."
-                )
+                reason = _reason(error)
+                advice = "Look at its class and args in the configuration."
+                if "TLS" in reason or "encryption" in reason:
+                    advice = (
+                        "Give --tls-ca-file, --tls-cert and --tls-key, or the same in Dask's "
+                        "configuration (distributed.comm.tls)."
+                    )
+                explanation = f"The cluster {self.name!r} could not be made ({reason}). {advice}"
         raise InputError(explanation)
 
 

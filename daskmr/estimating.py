@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import zstandard
 
 from daskmr.calls import combiner_of
+from daskmr.children import no_children
 from daskmr.contexts import MapContext
 from daskmr.errors import TaskFailed
 from daskmr.failures import no_exit
@@ -162,7 +163,7 @@ def map_sample(
     """
     sampling = _Sampling(job, seconds, buckets, combine_size, max_record_bytes, keys)
     failure, details = "", ""
-    with job.activate(), no_exit(), _alarm(_PATIENCE * seconds) as rung:
+    with job.activate(), no_exit(), no_children(), _alarm(_PATIENCE * seconds) as rung:
         try:
             sampling.run(files)
         except TaskFailed as error:

@@ -127,7 +127,9 @@ def temporary_security() -> Security:
         return Security.temporary()
     except ImportError:
         raise InputError(
-            "daskmr.local-tls needs the cryptography library: pip install 'daskmr[tls]'."
+            "TLS between the processes on this machine (daskmr.local-tls, or "
+            "distributed.comm.require-encryption in Dask's configuration) needs the cryptography "
+            "library: pip install 'daskmr[tls]', or run with --inline."
         ) from None
 
 

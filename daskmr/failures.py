@@ -9,19 +9,26 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
+from daskmr.children import no_children
 from daskmr.errors import DaskMRError, Interrupted, TaskFailed
 from daskmr.interruption import raises_interrupted
 from daskmr.job import Job
 from daskmr.keys import name_key
-from daskmr.memory import OutOfMemory, advice, bounded, describe_size, limit, on_worker, peak
-from daskmr.tracebacks import describe_exception, format_user_traceback, user_location
+from daskmr.memory import NEAR_LIMIT, OutOfMemory, bounded, explain_shortage, on_worker
+from daskmr.tracebacks import (
+    describe_exception,
+    explain_process_error,
+    format_user_traceback,
+    user_location,
+)
 from daskmr.units import printable
 from daskmr.wanted import check_wanted
 
-__all__ = ["guarded", "is_interruption", "no_exit", "shortened", "user_failure"]
+__all__ = ["guarded", "in_thread", "is_interruption", "no_exit", "shortened", "user_failure"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -74,7 +81,7 @@ def user_failure(job: Job, function: str, where: str, error: BaseException) -> T
         kind = _NearLimit
         trace = error.__traceback__
         traceback.clear_frames(trace)  # what they hold must not be in the way of the rest
-        error = MemoryError("the worker process is near its memory limit").with_traceback(trace)
+        error = MemoryError(NEAR_LIMIT).with_traceback(trace)
     location = user_location(job, error)
     place = f" ({location})" if location else ""
     reason = describe_exception(error).removesuffix(".")
@@ -82,9 +89,11 @@ def user_failure(job: Job, function: str, where: str, error: BaseException) -> T
     if isinstance(error, SystemExit):
         message += f" Return from {function} instead of leaving the program."
     elif isinstance(error, MemoryError):
-        message += f" {_explain_memory(function)}"
+        message += f" {explain_shortage(function)}"
     elif _is_left_debugger(error):
         return kind(f"{message} {_explain_debugger()}")
+    elif explanation := explain_process_error(error):
+        message += f" {explanation}"
     return kind(message, format_user_traceback(job, error))
 
 
@@ -103,32 +112,20 @@ def _explain_debugger() -> str:
     return "The debugger was left before the job was done: `continue` goes on with it."
 
 
-def _explain_memory(phase: str) -> str:
-    held, most = describe_size(peak()), limit()
-    if most is None:
-        figures = f"The process held {held} at most, and the system gave no more."
-    else:
-        figures = (
-            f"The worker process held {held} at most, and its limit is {describe_size(most)} "
-            "(--memory-limit)."
-        )
-    return f"{figures} {advice(phase, limited=most is not None)}"
-
-
 @contextmanager
 def no_exit() -> Iterator[None]:
     """Have ``os._exit`` in the user's code fail an inline job, which would end as if it were done.
 
     In a worker it ends the worker, and that is noticed.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if on_worker():
         yield
         return
-    process, leave = os.getpid(), os._exit
+    process, thread, leave = os.getpid(), threading.get_ident(), os._exit
 
     def refuse(status: int) -> NoReturn:
-        main = threading.current_thread() is threading.main_thread()
-        if os.getpid() != process or not main:  # a child that the script forked, our last resort
+        ours = os.getpid() == process and threading.get_ident() == thread
+        if not ours:  # a child that the script forked, our last resort
             leave(status)
         raise SystemExit(f"os._exit({status}) was called")
 
@@ -137,6 +134,25 @@ def no_exit() -> Iterator[None]:
         yield
     finally:
         os._exit = leave
+
+
+def in_thread(function: Callable[[], _T]) -> _T:
+    """Call `function` in another thread than this one: as in a worker, it cannot set signal handlers.
+
+    An interruption ends the wait for it.
+    """
+    future: Future[_T] = Future()
+
+    def call() -> None:
+        try:
+            result = function()
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    threading.Thread(target=call, name="daskmr-trial", daemon=True).start()
+    return future.result()
 
 
 # Held by the task that runs: of those on a worker with several threads, only one takes memory, and
@@ -184,7 +200,7 @@ def guarded(function: Callable[_P, _T]) -> Callable[_P, _T]:
     @functools.wraps(function)
     def task(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         try:
-            with _RUNNING, no_exit():
+            with _RUNNING, no_exit(), no_children():
                 check_wanted()
                 return _twice(function, *args, **kwargs)
         except TaskFailed as error:
@@ -203,7 +219,7 @@ def guarded(function: Callable[_P, _T]) -> Callable[_P, _T]:
 
 
 def _out_of_memory(phase: str, error: BaseException) -> TaskFailed:
-    explanation = _explain_memory(phase)
+    explanation = explain_shortage(phase)
     if isinstance(error, OutOfMemory) and error.passed_over:
         return TaskFailed(
             f"The script ran out of memory in the {phase} phase, and caught the exception that says "

@@ -24,7 +24,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from daskmr.by_value import dumps
+from daskmr.children import no_children
 from daskmr.errors import InputError, Interrupted
+from daskmr.memory import NEAR_LIMIT, OutOfMemory, explain_shortage
 from daskmr.sources import (
     check_path,
     collect,
@@ -37,6 +39,7 @@ from daskmr.sources import (
 )
 from daskmr.tracebacks import (
     describe_exception,
+    explain_process_error,
     format_user_traceback,
     remember_lines,
     shorten,
@@ -182,6 +185,11 @@ class Job:
         with _activated(self._source):
             self._loaded()
             yield
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether its functions are there, in this process."""
+        return self._functions is not None
 
     def _loaded(self) -> _Functions:
         functions = self._functions
@@ -517,7 +525,8 @@ def _code_files(function: Any, seen: set[int]) -> Iterator[str]:
 def _load(job: Job) -> _Functions:
     process = os.getpid()
     try:
-        namespace, where = job._source.load()
+        with no_children():
+            namespace, where = job._source.load()
         if os.getpid() != process:
             os._exit(0)  # a child that the script forked: the job is not its to run
     except (KeyboardInterrupt, Interrupted):
@@ -530,6 +539,8 @@ def _load(job: Job) -> _Functions:
 
 
 def _load_failure(job: Job, exc: BaseException) -> InputError:
+    if isinstance(exc, OutOfMemory):
+        exc = MemoryError(NEAR_LIMIT).with_traceback(exc.__traceback__)
     if isinstance(exc, SyntaxError) and job.is_user_file(exc.filename or ""):
         return syntax_failure(exc, exc.filename or "")
     place = user_location(job, exc) or ""
@@ -543,11 +554,12 @@ def _load_failure(job: Job, exc: BaseException) -> InputError:
         )
     else:
         reason = f"it fails while it is loaded: {describe_exception(exc)}"
-        if isinstance(exc, ValueError) and "only works in main thread" in str(exc):
-            reason += (
-                ". A worker loads the script in another thread than its main one, where signal "
-                "handlers cannot be set: leave that out, or run with --inline."
-            )
+        if isinstance(exc, MemoryError):
+            explanation = explain_shortage("load")
+        else:
+            explanation = explain_process_error(exc, loading=True)
+        if explanation:
+            reason = f"{reason.removesuffix('.')}. {explanation}"
     return InputError(f"{where}: {reason}", format_user_traceback(job, exc))
 
 

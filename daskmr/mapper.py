@@ -19,6 +19,7 @@ from daskmr.away import Away, Shelf, describe_worker, worker_name
 from daskmr.callers import Call, calls_user
 from daskmr.calls import (
     Profiling,
+    activated,
     combiner_of,
     join_threads,
     refuse_late_writes,
@@ -50,7 +51,7 @@ from daskmr.remote import StoreError
 from daskmr.runs import Fold, Run, Spilling, estimate_size
 from daskmr.sampling import KeyFilter
 from daskmr.tally import BadRecord, Span, Tallies, Tally
-from daskmr.tracebacks import describe_exception
+from daskmr.tracebacks import describe_exception, explain_process_error
 from daskmr.wanted import while_wanted
 
 if TYPE_CHECKING:
@@ -195,7 +196,11 @@ def map_partition(
     """
     attempt = None
     task = task.here()
-    with printing(task.watched_dir, task.job), task.job.activate(), _few_collections():
+    with (
+        printing(task.watched_dir, task.job),
+        activated(task.job, task.run_dir, partition.index),
+        _few_collections(),
+    ):
         while True:
             attempt = _Attempt(partition, task, attempt, poison)
             try:
@@ -589,6 +594,8 @@ class _Attempt:
                     try:
                         user_map(key, dims, value, context)
                     except ValueError as error:
+                        if explain_process_error(error):
+                            raise
                         sink.take_back(mark)
                         self._bad(number, line, type(error).__name__, describe_exception(error))
                     if mark >= sink.batch:

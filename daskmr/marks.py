@@ -58,7 +58,7 @@ class Mark:
     Attributes
     ----------
     phase : str
-        ``"map"``, ``"merge"`` or ``"reduce"``.
+        ``"load"``, ``"map"``, ``"merge"`` or ``"reduce"``.
     number : int
         The partition, the bucket that is merged, or the first bucket of the reducer.
     pid : int
@@ -125,7 +125,7 @@ class Marker:
     run_dir : str
         The run's folder.
     phase : str
-        ``"map"``, ``"merge"`` or ``"reduce"``.
+        ``"load"``, ``"map"``, ``"merge"`` or ``"reduce"``.
     number : int
         The partition, the bucket that is merged, or the first bucket of the reducer.
 
@@ -143,7 +143,7 @@ class Marker:
         )
         task = f"{phase}-{number}."
         self.earlier = [m for m in _read_marks(run_dir, task) if m.process != process]
-        if phase == "merge":  # others may merge other parts of this bucket now
+        if phase in ("merge", "load"):  # others may have something of the same number to do now
             self.earlier = [m for m in self.earlier if m.is_local and not is_alive(m.pid)]
         self._path = os.path.join(run_dir, "marks", f"{task}{pid}-{process}-{next(_numbers)}")
         try:

@@ -9,6 +9,7 @@ Code that holds the GIL while it allocates, as one huge ``json.loads`` does, is 
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
 import os
 import resource
@@ -19,11 +20,14 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 __all__ = [
+    "NEAR_LIMIT",
     "OutOfMemory",
     "advice",
     "bounded",
     "describe_size",
+    "explain_shortage",
     "held_by_task",
+    "kill_counters",
     "limit",
     "limit_for_line",
     "longest_line",
@@ -269,9 +273,58 @@ def peak() -> int:
 
 
 def system_kills() -> int:
-    """How many processes this machine's kernel has killed for want of memory; 0 if it does not say."""
+    """How many processes the kernel has killed for want of memory; 0 if it does not say.
+
+    Only those of this process's cgroup, which is that of its workers. Where there is none, those of
+    the whole machine.
+    """
+    return _count_kills(_kill_counter())
+
+
+@functools.cache
+def _kill_counter() -> str:
     try:
-        with open("/proc/vmstat", "rb") as file:
+        with open("/proc/self/cgroup") as file:
+            paths = kill_counters(file.read())
+    except OSError:  # no Linux
+        paths = []
+    return next((path for path in paths if os.access(path, os.R_OK)), "/proc/vmstat")
+
+
+def kill_counters(cgroups: str, mount: str = "/sys/fs/cgroup") -> list[str]:
+    """Name the files in which the kernel may count the kills in a cgroup, the best one first.
+
+    Parameters
+    ----------
+    cgroups : str
+        The content of ``/proc/PID/cgroup``. In a container it may name a path that only the host
+        has: then the container's cgroup is what is mounted, at the root.
+    mount : str
+        Where cgroups are mounted.
+
+    Examples
+    --------
+    >>> kill_counters("4:memory:/a\\n0::/b\\n", "/c")[:2]
+    ['/c/b/memory.events', '/c/memory.events']
+    """
+    found = {}
+    for line in cgroups.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "" or "memory" in controllers.split(","):
+            found[controllers] = path
+    files = []
+    for controllers, path in sorted(found.items()):  # the second version of cgroups has no names
+        root = os.path.join(mount, controllers)
+        name = "memory.oom_control" if controllers else "memory.events"
+        parts = [part for part in path.split("/") if part]
+        for depth in range(len(parts), -1, -1):  # a cgroup may leave memory to the one above it
+            files.append(os.path.normpath(os.path.join(root, *parts[:depth], name)))
+    return files
+
+
+def _count_kills(path: str) -> int:
+    try:
+        with open(path, "rb") as file:
             counts = [line for line in file if line.startswith(b"oom_kill ")]
     except OSError:
         return 0
@@ -294,7 +347,14 @@ def limit_for_line(length: int) -> int:
 
 # --- words --------------------------------------------------------------------------------------
 
+NEAR_LIMIT = "the worker process is near its memory limit"
+"""The text of the `MemoryError` that takes the place of an `OutOfMemory`."""
+
 _ADVICE = {
+    "load": (
+        "Keep less at the top level of the script, which every worker process loads for itself "
+        "(look up large tables in a file, with sqlite3, say)"
+    ),
     "map": "Hold less at once in map, which may keep things from one record to the next",
     "combine": "Have combine make something smaller than the values that it is given",
     "merge": "Have combine make something smaller than the values that it is given",
@@ -306,11 +366,24 @@ _ADVICE = {
 
 
 def advice(phase: str, limited: bool = True) -> str:
-    """Say what to do when `phase` (a function's name, or ``"merge"``) ran out of memory."""
+    """Say what to do when `phase` (a function's name, ``"load"`` or ``"merge"``) ran out of memory."""
     first = _ADVICE.get(phase, f"Hold less at once in {phase}")
     if not limited:
         return f"{first}, or use fewer --num-mappers, or a machine with more memory."
     return f"{first}, or raise --memory-limit, with fewer --num-mappers if the machine has no more."
+
+
+def explain_shortage(phase: str) -> str:
+    """Say how much this process held when `phase` ran out of memory, and what to do."""
+    held, most = describe_size(peak()), limit()
+    if most is None:
+        figures = f"The process held {held} at most, and the system gave no more."
+    else:
+        figures = (
+            f"The worker process held {held} at most, and its limit is {describe_size(most)} "
+            "(--memory-limit)."
+        )
+    return f"{figures} {advice(phase, limited=most is not None)}"
 
 
 def describe_size(size: float) -> str:

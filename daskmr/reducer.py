@@ -17,8 +17,10 @@ from daskmr.away import Away, Shelf, worker_name
 from daskmr.callers import Call, calls_user
 from daskmr.calls import (
     Profiling,
+    activated,
     combiner_of,
     join_threads,
+    load,
     refuse_late_writes,
     set_up,
 )
@@ -158,6 +160,8 @@ def _merge(task: Merge, first: tuple[int, Any], second: tuple[int, Any]) -> tupl
         report_merge(task.run_dir, bucket, task.folder)
     if isinstance(content, Tallies):
         return bucket, content + second[1]
+    if not task.job.is_loaded:  # this process is new
+        load(task.job, task.folder(), bucket)
     if task.job.combine is None or not unites(content, second[1]):
         return bucket, merge_runs(content, second[1], None)
     run_dir = task.folder()
@@ -186,11 +190,12 @@ def reduce_buckets(
     contents = {bucket: content for bucket, (_, content) in pairs}
     tallies = fold_left(add, (c for c in contents.values() if isinstance(c, Tallies)), Tallies())
     runs = {bucket: c for bucket, c in contents.items() if isinstance(c, Run)}
+    first = min(runs, default=0)
     with (
         printing(task.watched_dir, task.job),
-        task.job.activate(),
+        activated(task.job, task.run_dir, first),
         Profiling(task.profile) as profiling,
-        Marker(task.run_dir, "reduce", first := min(runs, default=0)) as marker,
+        Marker(task.run_dir, "reduce", first) as marker,
     ):
         refuse_third_try(marker, task.run_dir, "")
         reducer = _Reducer(task, marker)

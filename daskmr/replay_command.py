@@ -22,6 +22,12 @@ def replay(path: str, script: str | None, schema: str | None, debug: bool, out: 
     JobError
         When not all of them pass.
     """
+    from daskmr.failures import in_thread
+
+    in_thread(lambda: _replay(path, script, schema, debug, out))
+
+
+def _replay(path: str, script: str | None, schema: str | None, debug: bool, out: IO[bytes]) -> None:
     from daskmr.retrial import open_retrial
 
     retrial = open_retrial(path, script, schema)

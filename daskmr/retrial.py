@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from daskmr.calls import set_up
+from daskmr.children import no_children
 from daskmr.companions import BAD_SUFFIX
 from daskmr.contexts import MapContext, TextContext
 from daskmr.errors import InputError
@@ -20,7 +21,7 @@ from daskmr.meta import SUFFIX, is_meta, read_meta
 from daskmr.output import beside
 from daskmr.schema import Layout, Schema, load_layout
 from daskmr.tally import BadRecord
-from daskmr.tracebacks import describe_exception, user_location
+from daskmr.tracebacks import describe_exception, explain_process_error, user_location
 
 __all__ = ["Outcome", "Retrial", "open_retrial", "read_bad_records"]
 
@@ -64,7 +65,7 @@ class Retrial:
 
     def outcomes(self) -> Iterator[Outcome]:
         """Map one record after the other."""
-        with self.job.activate(), no_exit():
+        with self.job.activate(), no_exit(), no_children():
             for record in self.records:
                 yield self._map(record)
 
@@ -103,8 +104,12 @@ class Retrial:
     def _failed(self, record: BadRecord, error: BaseException) -> Outcome:
         place = user_location(self.job, error)
         where = f" ({place})" if place else ""
-        still = "still bad" if isinstance(error, ValueError) else "would fail the job now"
+        explanation = explain_process_error(error)
+        is_bad = isinstance(error, ValueError) and not explanation
+        still = "still bad" if is_bad else "would fail the job now"
         text = f"{still}: {describe_exception(error)}{where}"
+        if explanation:
+            text += f". {explanation}"
         own = own_part(error.__traceback__, self.job.is_user_file)
         return Outcome(record, text, passes=False, traceback=own)
 

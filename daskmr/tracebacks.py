@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dis
+import io
 import linecache
 import os
 import re
 import textwrap
 import traceback
 from collections.abc import Mapping
+from types import TracebackType
 from typing import Protocol
 
 __all__ = [
+    "NO_CHILDREN",
     "UserCode",
     "describe_exception",
     "excerpt",
+    "explain_process_error",
     "format_user_traceback",
     "remember_lines",
     "shorten",
@@ -25,6 +30,50 @@ _TRACEBACK_LIMIT = 8_000
 _DESCRIPTION_LIMIT = 300
 _FRAMES_SHOWN = 2_000
 _CHAIN_SHOWN = 10
+
+_SIGNALS = (
+    "Signal handlers can be set in the main thread only, and a worker process runs the script in "
+    "another: leave that out, or run with --inline."
+)
+_CHILDREN = (
+    "A job cannot start processes with multiprocessing, ProcessPoolExecutor or joblib: daskmr runs "
+    "it in one process a core already. Call the function directly, or use threads "
+    "(ThreadPoolExecutor) or subprocess."
+)
+_CLOSED = (
+    "The script used a file, or the like, that it had closed or given away before: open it where "
+    "it is used. No record is left out for this."
+)
+_UNSUPPORTED = (
+    "The file that the script used does not allow this: in a task, standard input, output and "
+    "error are no files of the system. No record is left out for this."
+)
+_IMPORT = (
+    "A module failed while it was imported, which is no fault of the record: mend its "
+    "installation, and import it at the top of the script to see that at once."
+)
+_PROCESS = (
+    "This comes from how the script is run, not from the data, so no record is left out for it."
+)
+
+NO_CHILDREN = "daemonic processes are not allowed to have children"
+"""What Python says in a worker that is a daemon, as those of Dask are by default."""
+
+# Whole messages without a place for data: one that quotes a record must not be taken for them.
+_MESSAGES = {
+    re.compile(r"[\w.() ]+ only works in (the )?main thread[\w ]*\.?"): _SIGNALS,
+    re.compile(
+        r"(I/O|invalid) operation on (closed|uninitialized) [\w ]+\.?"
+        r"|(flush|peek|read|seek|tell|truncate|write)\w*(\(\))? (of|to|on) closed (file|\w+ object)\.?"
+        r"|Attempt to use ZIP archive that was already closed"
+        r"|mmap closed or invalid"
+        r"|underlying buffer has been detached|raw stream has been detached"
+        r"|operation forbidden on released memoryview object"
+    ): _CLOSED,
+    re.compile(r"generator already executing"): _PROCESS,
+}
+_PROCESS_MODULES = frozenset(("concurrent", "daskmr", "multiprocessing", "selectors", "threading"))
+_STANDARD_ERRORS = frozenset(("io", "ssl"))
 
 
 class UserCode(Protocol):
@@ -98,6 +147,93 @@ def user_location(code: UserCode, exc: BaseException) -> str | None:
     inner, line = place
     function = "" if inner.co_name == "<module>" else f", in {inner.co_name}"
     return f"{_shown_name(code, inner.co_filename)}, line {line}{function}"
+
+
+def explain_process_error(exc: BaseException, *, loading: bool = False) -> str:
+    """Say what to do about an error of the process the script runs in; ``""`` for any other.
+
+    A ``ValueError`` makes its record a bad one, but Python raises some that have nothing to do with
+    the record. With those, every record would be left out, or those that one process was given.
+
+    Parameters
+    ----------
+    exc : BaseException
+        With what it was raised from.
+    loading : bool
+        The script was being loaded, so that it is no news that a module was.
+
+    Examples
+    --------
+    >>> explain_process_error(ValueError("I/O operation on closed file."))[:22]
+    'The script used a file'
+    >>> explain_process_error(ValueError("invalid literal: 'I/O operation on closed file.'"))
+    ''
+    """
+    current: BaseException | None = exc
+    for _ in range(_CHAIN_SHOWN):
+        if current is None:
+            break
+        if explanation := _explain_one(current, loading):
+            return explanation
+        current = _translated(current)
+    return ""
+
+
+def _explain_one(exc: BaseException, loading: bool) -> str:
+    if isinstance(exc, AssertionError) and str(exc) == NO_CHILDREN:
+        return _CHILDREN
+    message = _message(exc, _MESSAGE_LIMIT)
+    for pattern, explanation in _MESSAGES.items():
+        if pattern.fullmatch(message):
+            return explanation
+    if not isinstance(exc, ValueError):
+        return ""
+    if isinstance(exc, io.UnsupportedOperation):
+        return _UNSUPPORTED
+    if isinstance(exc, OSError) and type(exc).__module__ in _STANDARD_ERRORS:
+        return _PROCESS
+    if not loading and _is_of_import(exc.__traceback__):
+        return _IMPORT
+    inner = _innermost(exc)
+    module = inner.tb_frame.f_globals.get("__name__", "") if inner is not None else ""
+    if module == "signal":
+        return _SIGNALS
+    # What they call in C (`int` in a `map` that they iterate over) raises for the sake of data, and
+    # what another process has raised is raised once more, from a text of its traceback.
+    own = str(module).partition(".")[0] in _PROCESS_MODULES and exc.__cause__ is None
+    return _PROCESS if own and inner is not None and _is_raise(inner) else ""
+
+
+def _innermost(exc: BaseException) -> TracebackType | None:
+    trace = exc.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace
+
+
+def _is_raise(trace: TracebackType) -> bool:
+    """Tell a ``raise`` from a call of C code that raises."""
+    return trace.tb_frame.f_code.co_code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+
+
+def _is_of_import(trace: TracebackType | None) -> bool:
+    while trace is not None:
+        frame = trace.tb_frame
+        filename = frame.f_code.co_filename
+        if frame.f_code.co_name == "<module>" and frame.f_globals.get("__file__") == filename:
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def _translated(exc: BaseException) -> BaseException | None:
+    """Return the error that `exc` was raised in place of, by the function that caught it."""
+    context, inner = exc.__context__, _innermost(exc)
+    if exc.__cause__ is not None:
+        return exc.__cause__
+    if context is None or context.__traceback__ is None or inner is None or not _is_raise(inner):
+        return None
+    return context if context.__traceback__.tb_frame is inner.tb_frame else None
 
 
 def _shown_name(code: UserCode, filename: str) -> str:

@@ -14,7 +14,7 @@ from daskmr.job import Job
 from daskmr.keys import sorted_keys
 from daskmr.marks import describe_line
 from daskmr.records import OversizedLine, read_lines
-from daskmr.tracebacks import describe_exception
+from daskmr.tracebacks import describe_exception, explain_process_error
 
 __all__ = ["Bad", "Combined", "Trial", "read_records"]
 
@@ -144,12 +144,12 @@ class Trial:
                 self.context.place_in_order()
             self.context.hurry.clear()
             return None
-        except ValueError as error:
-            self._take_back(mark)
-            return Bad(type(error).__name__, describe_exception(error))
         except BaseException as error:
             if is_interruption(error):
                 raise
+            if isinstance(error, ValueError) and not explain_process_error(error):
+                self._take_back(mark)
+                return Bad(type(error).__name__, describe_exception(error))
             failure = error
         raise user_failure(self.job, "map", f"at {place}, {describe_line(number, line)}", failure)
 

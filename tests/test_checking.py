@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from conftest import write_tree
 from store_server import Bucket
 
-from daskmr import Job, JobError, NothingMatchedError
+from daskmr import InputError, Job, JobError, NothingMatchedError
 from daskmr.checking import alike, check_script, likely_misspelt
 
 LINES = ["a\t1", "a\t2", "b\t3", "a\t6", "no tab", "b\tx"]
@@ -58,6 +59,45 @@ def test_a_job_without_mistakes(tree: Callable[..., Path]) -> None:
     assert said.under("combine")[0] == "'a': 3 values become 9"
     assert said.under("output") == ["a    9", "b    3"]
     assert said.under("warning") == []
+
+
+HANDLER = "signal.signal(signal.SIGALRM, signal.SIG_DFL)"
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        (f"import signal\n{HANDLER}\ndef map(key, dims, value, context):\n    pass", InputError),
+        (f"import signal\ndef map(key, dims, value, context):\n    {HANDLER}", JobError),
+    ],
+)
+def test_what_works_in_the_main_thread_alone_is_found_before_a_run(
+    tree: Callable[..., Path], tmp_path: Path, script: str, error: type[Exception]
+) -> None:
+    (tmp_path / "job.py").write_text(script)
+    with pytest.raises(error, match="run with --inline"):
+        check(tmp_path / "job.py", tree([LINES]))
+
+
+def test_a_connection_that_belongs_to_a_thread_is_used_in_it(
+    tree: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "job.py").write_text(
+        "import sqlite3\ntable = sqlite3.connect(':memory:')\n"
+        "def map(key, dims, value, context):\n"
+        "    context.write(key, table.execute('select 7').fetchone()[0])\n"
+        "    table.close()\n"
+    )
+    said = check(tmp_path / "job.py", tree([LINES[:1]]))
+    assert said.under("records") == ["1 record gave 1 line"]
+
+
+def test_a_map_that_leaves_the_program_is_found(tree: Callable[..., Path]) -> None:
+    def leave(key: str, dims: list[str], value: str, context: Any) -> None:
+        os._exit(0)
+
+    with pytest.raises(JobError, match=r"os\._exit\(0\) was called"):
+        check(Job(map=leave), tree([LINES]))
 
 
 def test_the_number_of_records_is_kept(tree: Callable[..., Path]) -> None:

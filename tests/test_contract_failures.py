@@ -132,6 +132,23 @@ def test_a_script_that_cannot_be_used_is_found_before_any_work(start, text, expe
     assert command.leaves_nothing()
 
 
+def test_signals_in_map_fail_the_job_and_keep_the_old_output(start):
+    text = """
+        import signal
+        def map(key, dims, value, context):
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            context.write(key, int(value))
+        def reduce(key, values, context):
+            context.write(key, sum(values))
+    """
+    command = start(text, "-m", "1")
+    code, error = command.finish()
+    assert code == 1
+    assert ", line 1: ValueError: signal only works in main thread" in error
+    assert "(job.py, line 4, in map). Signal handlers can be set in the main thread only" in error
+    assert command.leaves_nothing()
+
+
 def test_a_script_that_does_not_exist(tmp_path):
     done = daskmr("run", "no_job.py", "-d", ".", "-o", "out.txt", cwd=tmp_path)
     assert done.returncode == 2

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from test_marks import dead_pid, leave
 
-from daskmr.deaths import explain_death, explain_kills, refuse_third_try
+from daskmr.deaths import explain_death, explain_kills, refuse_third_load, refuse_third_try
 from daskmr.errors import TaskFailed
 from daskmr.marks import Mark, Marker, note_kill, read_marks
 
@@ -61,7 +61,7 @@ def test_the_system_kills_without_a_figure() -> None:
     assert message is not None
     assert message.startswith(
         "A worker process ran out of memory twice while it ran reduce (the last time it was at "
-        "the key 'k'). The machine had no more, so that its system killed processes. Nothing"
+        "the key 'k'). The machine or container had no more, so that the system killed it. Nothing"
     )
     assert "raise --memory-limit" not in message
     assert "fewer --num-mappers" in message
@@ -82,6 +82,28 @@ def test_a_third_try_is_refused(run_dir: str) -> None:
         refuse_third_try(marker, run_dir, "/data")
     with Marker(run_dir, "map", 2) as marker:
         refuse_third_try(marker, run_dir, "/data")
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_third_process_does_not_load_what_two_have_died_of(run_dir: str, killed: bool) -> None:
+    leave(run_dir, Mark("load", 1, os.getpid(), 0.0, process="other"))  # a merge in bucket 1, say
+    for attempt in range(2):
+        with Marker(run_dir, "load", 1) as marker:
+            refuse_third_load(marker, run_dir)
+        mark = Mark("load", 1, dead_pid(), float(attempt), limit=250 * MB)
+        leave(run_dir, mark)
+        if killed:
+            note_kill(run_dir, mark.pid, 240 * MB)
+    with Marker(run_dir, "load", 1) as marker, pytest.raises(TaskFailed) as caught:
+        refuse_third_load(marker, run_dir)
+    message = caught.value.message
+    if killed:
+        assert message.startswith("A worker process ran out of memory twice while it loaded the")
+        assert "It held 240 MB when it was killed; its limit is 250 MB" in message
+        assert "Keep less at the top level of the script" in message
+    else:
+        assert message.startswith("A worker process died each time it loaded the script. ")
+    assert explain(run_dir).startswith("A worker process died each time it loaded the script. ")
 
 
 def test_a_death_without_a_known_reason_names_what_died_most_often(run_dir: str) -> None:

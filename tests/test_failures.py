@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import datetime
+import fractions
+import functools
+import gzip
+import io
+import ipaddress
+import json
+import multiprocessing.pool
 import pickle
+import signal
 import sys
 import threading
+import uuid
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import write_tree
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daskmr import mapreduce
 from daskmr.errors import InputError, Interrupted, JobError, TaskFailed
-from daskmr.failures import guarded, is_interruption, shortened, user_failure
+from daskmr.failures import guarded, in_thread, is_interruption, shortened, user_failure
 from daskmr.interruption import signals
 from daskmr.job import Job
+from daskmr.tracebacks import explain_process_error
 
 SMALL = 30_000  # bytes of a pickle
 
@@ -153,6 +168,23 @@ def test_an_interruption_passes_in_the_main_thread_alone(error: BaseException) -
     assert [type(seen) for seen in raised] == [TaskFailed]
 
 
+def test_an_interruption_does_not_wait_for_the_other_thread() -> None:
+    waiting, done = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        waiting.set()
+        done.wait(60)
+
+    def interrupt() -> None:
+        waiting.wait(60)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        in_thread(wait)
+    done.set()
+
+
 # --- shortened -------------------------------------------------------------------------------
 
 
@@ -245,3 +277,162 @@ def test_a_failure_of_the_user_is_small_and_pickles(name: str) -> None:
     failure = user_failure(job, "map", "at FILE", caught_in(job, function))
     assert all(type(argument) is str for argument in failure.args)
     assert len(pickle.dumps(failure)) < SMALL
+
+
+# --- a ValueError that is not about the data ----------------------------------------------------
+
+
+def closed(file: Any) -> Any:
+    file.close()
+    return file
+
+
+def ignore_alarms() -> None:
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+
+
+def say_bad_record_instead() -> None:
+    try:
+        ignore_alarms()
+    except ValueError:
+        raise ValueError("a bad record") from None
+
+
+def say_bad_record_of_it() -> None:
+    try:
+        signal.set_wakeup_fd(-1)
+    except ValueError as error:
+        raise ValueError("a bad record") from error
+
+
+def import_broken(tmp_path: Path) -> None:
+    (tmp_path / "broken_module.py").write_text("raise ValueError('dtype size changed')")
+    sys.path.insert(0, str(tmp_path))
+    try:
+        import broken_module  # type: ignore[import-not-found]  # noqa: F401
+    finally:
+        sys.path.remove(str(tmp_path))
+
+
+def use_a_detached_buffer() -> None:
+    file = io.TextIOWrapper(io.BytesIO())
+    file.detach()
+    file.read()
+
+
+OF_THE_PROCESS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a handler": (lambda _: in_thread(ignore_alarms), "run with --inline"),
+    "a wakeup": (lambda _: in_thread(lambda: signal.set_wakeup_fd(-1)), "run with --inline"),
+    "no such signal": (lambda _: signal.signal(999, signal.SIG_IGN), "Signal handlers"),
+    "hidden": (lambda _: in_thread(say_bad_record_instead), "run with --inline"),
+    "renamed": (lambda _: in_thread(say_bad_record_of_it), "run with --inline"),
+    "closed text": (lambda _: closed(io.StringIO("a")).read(), "that it had closed"),
+    "closed bytes": (lambda _: closed(io.BytesIO(b"a")).read(), "that it had closed"),
+    "closed file": (lambda path: closed((path / "f").open("w")).write("a"), "that it had closed"),
+    "closed gzip": (lambda path: closed(gzip.GzipFile(path / "g", "w")).write(b""), "had closed"),
+    "detached": (lambda _: use_a_detached_buffer(), "that it had closed or given away"),
+    "read only": (lambda path: (path / "f").open("w").read(), "No record is left out"),
+    "no file": (lambda _: io.StringIO().fileno(), "No record is left out for this"),
+    "closed pool": (
+        lambda _: closed(multiprocessing.pool.ThreadPool(1)).apply(int),
+        "how the script is run",
+    ),
+    "semaphore": (lambda _: threading.BoundedSemaphore().release(), "how the script is run"),
+    "import": (import_broken, "A module failed while it was imported"),
+}
+
+
+@pytest.mark.parametrize("name", OF_THE_PROCESS)
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_an_error_of_the_process_is_no_bad_record(name: str, tmp_path: Path) -> None:
+    fail, hint = OF_THE_PROCESS[name]
+
+    def map_(key: str, dims: list[str], value: str, context: Any) -> None:
+        context.write(key, 1)
+        if value == "3":
+            fail(tmp_path)
+
+    write_tree(tmp_path / "data", [["k\t1", "k\t2", "k\t3", "k\t4"]])
+    with pytest.raises(JobError, match=r"^map failed at .*, line 3: ") as caught:
+        mapreduce(
+            Job(map=map_), data_dir=tmp_path / "data", inline=True, work_dir=tmp_path / "work"
+        )
+    assert hint in str(caught.value)
+
+
+@pytest.mark.parametrize("function", ["combine", "reduce", "setup_reduce"])
+def test_the_hint_is_the_same_in_every_function(function: str) -> None:
+    with pytest.raises(ValueError, match="main thread") as caught:
+        in_thread(ignore_alarms)
+    told = user_failure(Job(map=print), function, "for the key 'k'", caught.value)
+    assert "run with --inline" in told.message
+
+
+TEXTS = st.one_of(
+    st.text(max_size=20),
+    st.sampled_from(
+        [
+            "signal only works in main thread of the main interpreter",
+            "I/O operation on closed file.",
+            "read of closed file",
+            "generator already executing",
+        ]
+    ),
+)
+PARSERS: list[Callable[[str], object]] = [
+    int,
+    float,
+    fractions.Fraction,
+    json.loads,
+    uuid.UUID,
+    ipaddress.ip_address,
+    bytes.fromhex,
+    datetime.datetime.fromisoformat,
+    signal.Signals,  # an Enum
+    lambda text: datetime.datetime.strptime(text, "%d"),
+    lambda text: text.encode("ascii"),
+    lambda text: [*map(int, text.split())],
+    lambda text: in_thread(functools.partial(int, text)),
+    lambda text: eval("text.index('no such text here')", {"text": text}),
+    lambda text: Path(text + "\0").read_bytes(),
+]
+
+
+@given(TEXTS, st.sampled_from(PARSERS))
+def test_what_a_parser_says_of_data_is_about_the_data(text: str, parse: Any) -> None:
+    raised = None
+    try:
+        parse(text)
+    except ValueError as error:
+        raised = error
+    assert raised is None or explain_process_error(raised) == ""
+
+
+def test_data_that_only_the_iteration_by_a_context_shows_to_be_bad(tmp_path: Path) -> None:
+    def map_(key: str, dims: list[str], value: str, context: Any) -> None:
+        context.write_each(map(int, value.split(",")), 1)
+
+    def reduce(key: int, values: list[int], context: Any) -> None:
+        context.write(key, len(values))
+
+    write_tree(tmp_path / "data", [["k\t1,2", "k\t1,x", "k\t2,3"]])
+    result = mapreduce(
+        Job(map=map_, reduce=reduce), data_dir=tmp_path / "data", inline=True,
+        work_dir=tmp_path / "work",
+    )  # fmt: skip
+    assert result.bad_records == 1
+    assert list(result) == [(1, 1), (2, 2), (3, 1)]
+
+
+def test_a_record_that_fails_after_a_fallback_is_bad_itself() -> None:
+    def with_limit(text: str) -> int:
+        try:
+            ignore_alarms()
+        except ValueError:
+            return int(text)
+        raise AssertionError("this thread is the main one")
+
+    with pytest.raises(ValueError, match="invalid literal") as caught:
+        in_thread(lambda: with_limit("x"))
+    assert caught.value.__context__ is not None
+    assert explain_process_error(caught.value) == ""

@@ -8,18 +8,20 @@ import gc
 import gzip
 import itertools
 import os
+import signal
 import sys
 import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from conftest import DIRECTORY, file_name, write_tree
 
 from daskmr import Job, JobError, cluster, failures, mapreduce, memory
-from daskmr.errors import TaskFailed
+from daskmr.errors import InputError, TaskFailed
 from daskmr.failures import guarded
 from daskmr.memory import OutOfMemory, bounded
 
@@ -418,6 +420,44 @@ def test_the_other_functions_are_named_too(run: Run, function: str) -> None:
     assert "its limit is 250 MB (--memory-limit)" in message
 
 
+IN_A_WORKER = """
+    import multiprocessing, os
+    held = []
+    def map(key, dims, value, context):
+        context.write(key, len(held))
+    if multiprocessing.current_process().daemon:
+"""
+
+
+def test_a_script_that_does_not_fit_into_a_worker_is_told_figures_and_advice(run: Run) -> None:
+    message, details = run.fails(
+        IN_A_WORKER + "        for _ in range(400): held.append(bytearray(1_000_000))"
+    )
+    assert message.startswith(f"{run.root}/job.py, line ")
+    assert "it fails while it is loaded: MemoryError: the worker process is near" in message
+    assert 150 < held_in(message) < 260
+    assert "its limit is 250 MB (--memory-limit)" in message
+    assert "Keep less at the top level of the script" in message
+    assert "raise --memory-limit" in message
+    assert "held.append" in details
+
+
+def test_a_script_that_the_system_gives_no_memory_is_told_figures_and_advice(run: Run) -> None:
+    with pytest.raises(InputError) as caught:
+        run("held = bytearray(1 << 60)")
+    message = str(caught.value)
+    assert "it fails while it is loaded: MemoryError. The process held " in message
+    assert "and the system gave no more. Keep less at the top level of the script" in message
+    assert "--memory-limit" not in message
+
+
+def test_a_worker_that_ends_while_it_loads_the_script_is_explained_soon(run: Run) -> None:
+    text = f"{IN_A_WORKER}        tried(); os._exit(1)"
+    message, _ = run.fails(text, skip_poison_files=True)
+    assert message.startswith("A worker process died each time it loaded the script. ")
+    assert run.tries == 2
+
+
 def test_memory_that_the_system_refuses_is_explained_with_the_limit(run: Run) -> None:
     text = """
         def map(key, dims, value, context):
@@ -465,8 +505,110 @@ def test_a_process_that_the_system_kills_is_explained(
     message, _ = run.fails(text)
     assert "A worker process ran out of memory " in message
     assert f"mapped {run.path()} (the last time it was at line 1)." in message
-    assert "The machine had no more, so that its system killed processes" in message
+    assert "The machine or container had no more, so that the system killed it" in message
     assert 2 <= run.tries <= 4  # the client looks five times a second
+
+
+@pytest.mark.parametrize("end", ["os.kill(os.getpid(), signal.SIGSEGV)", "os._exit(9)"])
+def test_a_process_that_ends_otherwise_while_the_system_kills_others(
+    run: Run, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    text = f"""
+        import os, signal
+        def map(key, dims, value, context):
+            tried()
+            {end}
+    """
+    monkeypatch.setattr(cluster, "system_kills", itertools.count().__next__)
+    message, _ = run.fails(text)
+    assert message.startswith(f"A worker process died each time it mapped {run.path()}")
+    assert "memory" not in message
+    assert run.tries == 4
+
+
+class Workers:
+    """Local workers with processes that end as they are told to, and a count of kills."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.kills, self.now = 7, 100.0
+        monkeypatch.setattr(cluster, "system_kills", lambda: self.kills)
+        monkeypatch.setattr(cluster, "time", SimpleNamespace(monotonic=lambda: self.now))
+        self.local = cluster._LocalWorkers(2, 1000, folder)
+        self.processes = [SimpleNamespace(pid=pid, exitcode=None) for pid in (11, 12, 13)]
+        self.local._nannies = [
+            SimpleNamespace(process=SimpleNamespace(process=process)) for process in self.processes
+        ]
+        self.look()
+
+    def look(self, seconds: float = 0.2) -> dict[int, int]:
+        self.now += seconds
+        self.local.note_system_kills()
+        return self.local.killed
+
+
+@pytest.fixture
+def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workers:
+    return Workers(tmp_path, monkeypatch)
+
+
+def test_as_many_processes_are_blamed_as_the_system_has_killed(workers: Workers) -> None:
+    for process in workers.processes:
+        process.exitcode = -signal.SIGKILL
+    workers.kills += 2
+    assert len(workers.look()) == 2
+    assert len(workers.look()) == 2
+
+
+def test_a_process_may_take_a_moment_to_end(workers: Workers) -> None:
+    workers.kills += 1
+    assert workers.look() == {}
+    workers.processes[0].exitcode = -signal.SIGKILL
+    assert workers.look(1.0) == {11: 0}
+    workers.processes[1].exitcode = -signal.SIGKILL  # by somebody: nothing more was counted
+    assert workers.look() == {11: 0}
+
+
+def test_a_kill_long_before_is_of_another_process(workers: Workers) -> None:
+    workers.kills += 1
+    workers.look()
+    workers.look(10.0)
+    workers.processes[0].exitcode = -signal.SIGKILL
+    assert workers.look() == {}
+
+
+def test_a_process_that_was_replaced_is_not_the_one_that_the_system_killed(
+    workers: Workers,
+) -> None:
+    workers.local._replaced.add(12)
+    workers.local._note_kill(13, 900)  # by its nanny
+    for process in workers.processes:
+        process.exitcode = -signal.SIGKILL
+    workers.kills += 2
+    assert workers.look() == {11: 0, 13: 900}
+
+
+@pytest.mark.parametrize(
+    ("cgroups", "files", "expected"),
+    [
+        ("0::/", {"memory.events": 3}, 3),
+        ("0::/a/b", {"a/b/memory.events": 3, "memory.events": 9}, 3),
+        ("0::/a/b", {"a/memory.events": 4}, 4),  # its own group has no memory controller
+        ("0::/host/path", {"memory.events": 5}, 5),  # in a container
+        ("4:cpu:/x\n3:memory,hugetlb:/y", {"memory,hugetlb/y/memory.oom_control": 6}, 6),
+        ("4:memory:/docker/1\n0::/", {"memory/memory.oom_control": 7}, 7),
+        ("1:name=systemd:/a:b", {}, None),
+        ("", {}, None),
+    ],
+)
+def test_the_kills_in_a_cgroup(
+    cgroups: str, files: dict[str, int], expected: int | None, tmp_path: Path
+) -> None:
+    for name, count in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"low 1\noom 2\noom_kill {count}\noom_group_kill 8\n")
+    found = [path for path in memory.kill_counters(cgroups, str(tmp_path)) if os.path.exists(path)]
+    assert (memory._count_kills(found[0]) if found else None) == expected
 
 
 def test_a_kill_that_cannot_be_noted_is_one_all_the_same(tmp_path: Path) -> None:

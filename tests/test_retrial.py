@@ -72,6 +72,14 @@ def test_records_that_are_still_bad(place: Path) -> None:
     assert "daskmr: 3 of 3 records do not pass." in done.stderr
 
 
+def test_what_is_no_fault_of_the_record_would_fail_the_job(place: Path) -> None:
+    script = "import io\nfile = io.StringIO()\nfile.close()\n" + LENIENT.format(dims=DIMS)
+    (place / "job.py").write_text(script + "    file.read()\n")
+    first, *_ = replay(place, code=1).stdout.splitlines()
+    assert "line 2: would fail the job now: ValueError: I/O operation on closed file" in first
+    assert "(job.py, line 11, in map). The script used a file" in first
+
+
 @pytest.mark.parametrize("reduce", ["", REDUCE])
 def test_a_script_that_is_mended(place: Path, reduce: str) -> None:
     script = LENIENT.format(dims=DIMS) + reduce

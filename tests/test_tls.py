@@ -18,6 +18,7 @@ from dask_cluster import DaskCluster
 
 from daskmr.cluster import connect
 from daskmr.config import load_config
+from daskmr.errors import InputError
 
 COUNT = """
 def map(key, dims, value, context):
@@ -126,6 +127,56 @@ def test_tls_that_does_not_fit(
         assert done.stderr.startswith("daskmr: ")
         assert said in done.stderr
         assert done.stderr.count("\n") == 1, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, False), ({"local_tls": True}, True), ({"required": True}, True),
+     ({"required": True, "local_tls": False}, True), ({"required": False}, False)],
+)  # fmt: skip
+def test_encryption_that_dask_requires_switches_it_on(
+    given: dict[str, bool], expected: bool
+) -> None:
+    import dask
+
+    given = dict(given)
+    required = given.pop("required", None)
+    with dask.config.set({"distributed.comm.require-encryption": required}):
+        assert load_config(**given).local_tls is expected
+
+
+def test_encryption_that_this_environment_cannot_make(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distributed import Security
+
+    def temporary() -> None:
+        raise ImportError
+
+    monkeypatch.setattr(Security, "temporary", temporary)
+    with (
+        pytest.raises(InputError, match=r"require-encryption .*pip install 'daskmr\[tls\]'"),
+        connect(load_config(local_tls=True, num_mappers=1), 1, run_dir=tmp_path),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("cluster", [False, True])
+def test_a_site_that_requires_encryption(tmp_path: Path, cluster: bool) -> None:
+    (tmp_path / "job.py").write_text(COUNT)
+    write_tree(tmp_path / "data", [["a\t1", "b\t2", "a\t3"]])
+    command = ["run", "job.py", "-d", "data", "-o", "out.txt", "-q"]
+    if cluster:  # which is not told any certificate
+        (tmp_path / "local.yaml").write_text("class: distributed.LocalCluster\n")
+        command += ["--cluster", "local.yaml"]
+    environment = {"DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "true"}
+    done = daskmr(*command, cwd=tmp_path, env=environment)
+    if cluster:
+        assert done.returncode == 2
+        assert "Give --tls-ca-file, --tls-cert and --tls-key" in done.stderr
+    else:
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "out.txt").read_text() == "a\t2\nb\t1\n"
 
 
 def test_the_local_cluster_over_tls(tmp_path: Path) -> None:
