@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from daskmr.callers import Call, calls_user
-from daskmr.failures import is_interruption, shortened, user_failure
+from daskmr.failures import Returned, is_interruption, shortened, user_failure
 from daskmr.job import Job
 from daskmr.runs import Combiner
 from daskmr.tally import Profile
@@ -67,7 +67,9 @@ def set_up(job: Job, context: Any) -> tuple[Any, ...]:
     if job.setup_reduce is None:
         return ()
     try:
-        job.setup_reduce(context)
+        returned = job.setup_reduce(context)
+        if isinstance(returned, str | list | tuple) and not context.written:
+            raise Returned(returned)
         context.check_separators()
     except BaseException as error:
         if is_interruption(error):

@@ -14,7 +14,7 @@ from daskmr.calls import set_up
 from daskmr.companions import BAD_SUFFIX
 from daskmr.contexts import MapContext, TextContext
 from daskmr.errors import InputError
-from daskmr.failures import is_interruption, no_exit, shortened
+from daskmr.failures import Returned, is_interruption, no_exit, shortened
 from daskmr.job import Job, load_job
 from daskmr.meta import SUFFIX, is_meta, read_meta
 from daskmr.output import beside
@@ -77,7 +77,9 @@ class Retrial:
         dims = dims_of(record.file, self.layout)
         context, written = self._context()
         try:
-            self.job.map(key, dims, value.rstrip("\r"), context)
+            returned = self.job.map(key, dims, value.rstrip("\r"), context)
+            if returned is not None:
+                raise Returned(returned)
         except BaseException as error:
             if is_interruption(error):
                 raise
@@ -104,7 +106,8 @@ class Retrial:
         place = user_location(self.job, error)
         where = f" ({place})" if place else ""
         still = "still bad" if isinstance(error, ValueError) else "would fail the job now"
-        text = f"{still}: {describe_exception(error)}{where}"
+        reason = error.explain("map") if isinstance(error, Returned) else describe_exception(error)
+        text = f"{still}: {reason}{where}"
         own = own_part(error.__traceback__, self.job.is_user_file)
         return Outcome(record, text, passes=False, traceback=own)
 

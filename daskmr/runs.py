@@ -26,6 +26,7 @@ from typing import Any, overload
 from daskmr.away import Shelf
 from daskmr.callers import Call, calls_user
 from daskmr.contexts import LARGE, MOST_LATER, CombineContext, dumps
+from daskmr.failures import Returned
 from daskmr.history import HotKey
 from daskmr.hotkeys import KeySample, count_keys
 from daskmr.keys import bucket_of, canonical_all, sort_key, sorted_keys
@@ -131,7 +132,9 @@ class Combiner:
         context = CombineContext(key)
         given = values[:] if isinstance(values, list) else values  # it may sort or empty its list
         try:
-            self.combine(key, given, context)
+            returned = self.combine(key, given, context)
+            if returned is not None and not context.written:
+                raise Returned(returned)
         except BaseException as error:
             failure = error
         else:
