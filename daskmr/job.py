@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 from daskmr.by_value import dumps
 from daskmr.errors import InputError, Interrupted
+from daskmr.porting import advice_for
 from daskmr.sources import (
     check_path,
     collect,
@@ -542,7 +543,10 @@ def _load_failure(job: Job, exc: BaseException) -> InputError:
             'Move what it does as a program under `if __name__ == "__main__":`.'
         )
     else:
-        reason = f"it fails while it is loaded: {describe_exception(exc)}"
+        advice = advice_for(exc)
+        reason = (
+            f"it fails while it is loaded: {describe_exception(exc)}{'.' * bool(advice)}{advice}"
+        )
         if isinstance(exc, ValueError) and "only works in main thread" in str(exc):
             reason += (
                 ". A worker loads the script in another thread than its main one, where signal "

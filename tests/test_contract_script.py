@@ -18,6 +18,7 @@ import pytest
 from conftest import DIRECTORY, daskmr, file_name, write_tree
 
 from daskmr import InputError, Job, JobError, mapreduce
+from daskmr.errors import DaskMRError
 from daskmr.keys import sort_key
 
 DIMS = [*DIRECTORY.split("/"), "20131029030201", "20131102"]
@@ -148,6 +149,51 @@ def test_a_script_in_python_2_is_told_what_to_change(tmp_path, line, advice):
     assert "Python 2" in done.stderr
     assert advice in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("at_load", "in_map", "advice"),
+    [
+        ("x = unicode('a')", "pass", "write `str` for `unicode`"),
+        ("from itertools import izip", "pass", "write `zip` for `izip`"),
+        ("import string; x = string.maketrans('a', 'b')", "pass", "`str.maketrans`"),
+        ("", "for k in {}.iteritems(): pass", "write `items()` for `iteritems`"),
+        ("", "xrange(3)", "write `range` for `xrange`"),
+        ("", "{}.has_key(key)", "write `key in d` for `has_key`"),
+    ],
+)
+def test_an_error_of_python_2_says_what_to_write(run, at_load, in_map, advice):
+    script = f"{at_load}\ndef map(key, dims, value, context):\n    {in_map}\n"
+    with pytest.raises(DaskMRError) as caught:
+        run(script, [["k\tv"]])
+    assert "job.py, line" in str(caught.value)
+    assert "This looks like Python 2: " in str(caught.value)
+    assert advice in str(caught.value)
+
+
+def test_reduce_and_combine_get_the_hint_too(run):
+    def old(key, values, context):
+        {}.iteritems()
+
+    lines = [[f"k\t{n}" for n in range(60)]]
+    for functions in ({"reduce": old}, {"combine": old, "reduce": collect}):
+        with pytest.raises(JobError, match=r"failed for the key 'k'.*write `items\(\)`"):
+            run(Job(map=pass_on, **functions), lines)
+
+
+def test_a_function_that_looks_like_one_of_a_job_is_noted(run):
+    script = """
+        def map(key, dims, value, context):
+            context.write(key, helper(value))
+        def helper(value):
+            return value
+        def map_finished(context):
+            context.write("lost", 1)
+    """
+    result = run(script, [["k\tv"]])
+    assert [note for note in result.notes if "never called" in note] == [
+        "map_finished is never called: of a script, only map, combine, reduce, setup_reduce are"
+    ]
 
 
 def test_map_only_jobs_neither_group_nor_combine(run):
