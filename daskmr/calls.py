@@ -15,7 +15,7 @@ from daskmr import contexts
 from daskmr.callers import Call, calls_user
 from daskmr.deaths import refuse_third_load
 from daskmr.errors import TaskFailed
-from daskmr.failures import is_interruption, shortened, user_failure
+from daskmr.failures import Returned, is_interruption, shortened, user_failure
 from daskmr.job import Job
 from daskmr.marks import Marker
 from daskmr.runs import Combiner
@@ -114,7 +114,9 @@ def set_up(job: Job, context: Any) -> tuple[Any, ...]:
     if job.setup_reduce is None:
         return ()
     try:
-        job.setup_reduce(context.user)
+        returned = job.setup_reduce(context.user)
+        if isinstance(returned, str | list | tuple) and not context.written:
+            raise Returned(returned)
         context.check_separators()
     except BaseException as error:
         if is_interruption(error):

@@ -6,21 +6,25 @@ import ast
 import difflib
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import islice
 from typing import Any, BinaryIO
 
 from daskmr.children import no_children
 from daskmr.config import Config, load_config
 from daskmr.credentials import given
-from daskmr.errors import JobError, NothingMatchedError, TaskFailed
+from daskmr.errors import InputError, JobError, NothingMatchedError, TaskFailed
 from daskmr.failures import in_thread, no_exit, shortened
 from daskmr.inputs import Inputs, find_inputs
 from daskmr.job import Job, load_job
+from daskmr.keys import sorted_keys
 from daskmr.listing import InputFile
+from daskmr.porting import find_python2
 from daskmr.records import CorruptFileError
+from daskmr.runs import on_disk
 from daskmr.sampling import Choice
 from daskmr.schema import load_schema
 from daskmr.sources import parse
@@ -28,9 +32,15 @@ from daskmr.stores import stores_closed
 from daskmr.trial import Bad, Combined, Trial, read_records
 from daskmr.units import counted
 
-__all__ = ["alike", "check_script", "find_misspelt", "likely_misspelt"]
+__all__ = ["alike", "check_script", "find_misspelt", "find_ported", "likely_misspelt"]
 
 _OPTIONAL = ("combine", "reduce", "setup_reduce")
+_HOOKS = ("map", *_OPTIONAL)
+_LIKE_HOOKS = re.compile(
+    r"(map|reduce|combine|setup|teardown|cleanup|init|start|finish|close|end|output)(?![a-z])|"
+    r"(map|reduc|combin)(e|per|er|ed|ing)?_?(setup|teardown|cleanup|finished|done|start|end)|"
+    r"(map|reduc|combin)(per|er|e?or)s?$"
+)
 _SHOWN = 20  # pairs, lines of output
 _BAD_SHOWN = 5
 _WIDTH = 60  # characters of a key or value
@@ -40,12 +50,14 @@ Say = Callable[[str, str], None]
 
 
 def find_misspelt(job: Job) -> list[str]:
-    """Say which functions of a script are never called, as their names are only nearly right."""
+    """Say which functions of a script are never called, though they look like those of a job."""
     if job.path is None:
         return []
     text = job.files[os.path.basename(job.path)]
     return [
         f"{name} is never called. Should it be named {meant}?"
+        if meant
+        else f"{name} is never called: of a script, only {', '.join(_HOOKS)} are"
         for name, meant in likely_misspelt(text, job.path).items()
     ]
 
@@ -53,20 +65,53 @@ def find_misspelt(job: Job) -> list[str]:
 def likely_misspelt(text: str, path: str) -> dict[str, str]:
     """Find the functions of a script that nearly have the name of one that a job may define.
 
+    Returns
+    -------
+    dict
+        By the name that a function has, the one that it may be meant to have, or "". None that the
+        script uses itself.
+
+    Examples
+    --------
     >>> likely_misspelt("def map(k, d, v, c): pass\\ndef reducer(k, v, c): pass", "job.py")
     {'reducer': 'reduce'}
+    >>> likely_misspelt("def map(k, d, v, c): pass\\ndef map_finished(c): pass", "job.py")
+    {'map_finished': ''}
     """
+    tree = parse(text, path)
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    used = {node.id for node in nodes if isinstance(node.ctx, ast.Load)}
+    defined = {node.id for node in nodes if isinstance(node.ctx, ast.Store)}
     names = [
         node.name
-        for node in parse(text, path).body
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.decorator_list
     ]
-    missing = [name for name in _OPTIONAL if name not in names]
+    missing = [name for name in _OPTIONAL if name not in names and name not in defined]
     found = {}
     for name in names:
-        like = difflib.get_close_matches(name.lower().strip("_"), missing, 1, 0.75)
-        if like and name not in (*_OPTIONAL, "map"):
+        if name in _HOOKS or name in used:
+            continue
+        plain = name.lower().strip("_")
+        like = difflib.get_close_matches(plain, missing, 1, 0.75)
+        if like:
             found[name] = like[0]
+        elif _LIKE_HOOKS.match(plain) or difflib.get_close_matches(plain, _HOOKS, 1, 0.75):
+            found[name] = ""
+    return found
+
+
+def find_ported(job: Job) -> list[str]:
+    """Say what may come from Python 2 in a script and in what it imports from beside it, and where."""
+    if job.path is None:
+        return []
+    script = os.path.basename(job.path)
+    found = []
+    for file, text in job.files.items():
+        with suppress(InputError):  # a module that cannot be parsed, and is not imported either
+            tree = parse(text, file)
+            findings = find_python2(tree, is_script=file == script)
+            found += [f"{file}:{finding.line}: {finding.text}" for finding in findings]
     return found
 
 
@@ -162,7 +207,7 @@ class _Check:
         job = self.job
         functions = ["map", *(name for name in _OPTIONAL if getattr(job, name) is not None)]
         self._say("script", f"{job.path or 'the job'} defines {', '.join(functions)}")
-        for text in find_misspelt(job):
+        for text in [*find_misspelt(job), *find_ported(job)]:
             self._warn(text)
         if job.reduce is None and job.combine is not None:
             self._warn("combine is never called, as there is no reduce")
@@ -182,6 +227,7 @@ class _Check:
                 self._map(trial, inputs, config, count)
                 self._combine(trial)
                 self._reduce(trial)
+                self._reduce_from_disk(trial)
             except TaskFailed as error:
                 failure = JobError(error.message, error.details)
             except CorruptFileError as error:
@@ -288,6 +334,30 @@ class _Check:
             self._say("", f"... and {len(lines) - _SHOWN:,} more")
         if not lines:
             self._warn("reduce wrote nothing")
+
+    def _reduce_from_disk(self, trial: Trial) -> None:
+        """Give the values of one key once as a run does where they are too many for memory."""
+        groups = trial.groups
+        if self.job.reduce is None or not groups:
+            return
+        key = max(sorted_keys(groups), key=lambda key: len(groups[key]))
+        in_memory = trial.items({key: groups[key]})
+        large = "where a key has too many values for memory"
+        try:
+            with on_disk(groups[key]) as values:
+                found = trial.items({key: values})
+            with on_disk(groups[key]) as values:
+                trial.combine(key, values)
+        except TaskFailed as error:
+            self._warn(f"{large}, a run will fail: {error.message}")
+            return
+        if alike(in_memory, found) or not alike(in_memory, trial.items({key: groups[key]})):
+            return  # or it gives another result each time
+        self._warn(
+            f"{large}, the result is another: for the key {shortened(key, _WIDTH)}, reduce gives "
+            f"{shortened(found, _WIDTH)} over values on disk, and {shortened(in_memory, _WIDTH)} "
+            "over a list of them"
+        )
 
 
 def _map_one(trial: Trial, place: str, file: InputFile, number: int, line: str) -> Bad | None:

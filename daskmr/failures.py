@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import gc
+import inspect
 import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, NoReturn, ParamSpec, TypeVar
@@ -19,6 +20,7 @@ from daskmr.interruption import raises_interrupted
 from daskmr.job import Job
 from daskmr.keys import name_key
 from daskmr.memory import NEAR_LIMIT, OutOfMemory, bounded, explain_shortage, on_worker
+from daskmr.porting import advice_for
 from daskmr.tracebacks import (
     describe_exception,
     explain_process_error,
@@ -28,7 +30,15 @@ from daskmr.tracebacks import (
 from daskmr.units import printable
 from daskmr.wanted import check_wanted
 
-__all__ = ["guarded", "in_thread", "is_interruption", "no_exit", "shortened", "user_failure"]
+__all__ = [
+    "Returned",
+    "guarded",
+    "in_thread",
+    "is_interruption",
+    "no_exit",
+    "shortened",
+    "user_failure",
+]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -62,6 +72,58 @@ def is_interruption(error: BaseException) -> bool:
     )
 
 
+class Returned(TypeError):
+    """One of the user's functions returned a value, which nothing reads.
+
+    Parameters
+    ----------
+    value : object
+        What it returned.
+
+    Examples
+    --------
+    >>> Returned(("a", 1)).explain("map")
+    "it returned ('a', 1), which is written nowhere. In place of `return key, value` call `context.write(key, value)`"
+    """
+
+    def __init__(self, value: Any) -> None:
+        if inspect.iscoroutine(value):
+            value.close()  # or Python warns that it was never awaited
+        super().__init__(f"returned {shortened(value)}")
+        self.value = value
+
+    def explain(self, function: str) -> str:
+        """Say what was returned, and how to write it."""
+        kind = type(self.value).__name__
+        if isinstance(self.value, Iterator | Awaitable):
+            what = f"a {kind}, of which nothing has run"
+        else:
+            what = f"{shortened(self.value)}, which is written nowhere"
+        return f"it returned {what}. {_how_to_write(function, self.value)}"
+
+
+def _how_to_write(function: str, value: Any) -> str:
+    if function == "setup_reduce":
+        return "In place of `return header` call `context.writeline(header)`"
+    if function != "map":
+        return "In place of `return result` call `context.write(key, result)`"
+    if isinstance(value, bool):
+        return "Leave out what follows `return`: `return` alone ends the call"
+    if isinstance(value, Awaitable):
+        return "Make it a plain function, and call `context.write(key, value)` in it"
+    if isinstance(value, Iterator):
+        return "In place of `yield key, value` call `context.write(key, value)`"
+    if isinstance(value, Mapping):
+        loop = "for key, value in result.items(): context.write(key, value)"
+        return f"In place of `return result` write `{loop}`"
+    if isinstance(value, tuple) and len(value) == 2 and not isinstance(value[0], tuple | list):
+        return "In place of `return key, value` call `context.write(key, value)`"
+    if isinstance(value, tuple | list | set | frozenset):
+        loop = "for key, value in pairs: context.write(key, value)"
+        return f"In place of `return pairs` write `{loop}`"
+    return "In place of `return result` call `context.write(key, result)`"
+
+
 def user_failure(job: Job, function: str, where: str, error: BaseException) -> TaskFailed:
     """Say which of the user's functions failed, where, and over what.
 
@@ -84,6 +146,8 @@ def user_failure(job: Job, function: str, where: str, error: BaseException) -> T
         error = MemoryError(NEAR_LIMIT).with_traceback(trace)
     location = user_location(job, error)
     place = f" ({location})" if location else ""
+    if isinstance(error, Returned):
+        return kind(f"{function} failed {printable(where)}: {error.explain(function)}.")
     reason = describe_exception(error).removesuffix(".")
     message = f"{function} failed {printable(where)}: {reason}{place}."
     if isinstance(error, SystemExit):
@@ -94,6 +158,8 @@ def user_failure(job: Job, function: str, where: str, error: BaseException) -> T
         return kind(f"{message} {_explain_debugger()}")
     elif explanation := explain_process_error(error):
         message += f" {explanation}"
+    else:
+        message += advice_for(error)
     return kind(message, format_user_traceback(job, error))
 
 

@@ -27,6 +27,7 @@ from daskmr.by_value import dumps
 from daskmr.children import no_children
 from daskmr.errors import InputError, Interrupted
 from daskmr.memory import NEAR_LIMIT, OutOfMemory, explain_shortage
+from daskmr.porting import advice_for
 from daskmr.sources import (
     check_path,
     collect,
@@ -557,7 +558,7 @@ def _load_failure(job: Job, exc: BaseException) -> InputError:
         if isinstance(exc, MemoryError):
             explanation = explain_shortage("load")
         else:
-            explanation = explain_process_error(exc, loading=True)
+            explanation = explain_process_error(exc, loading=True) or advice_for(exc).strip()
         if explanation:
             reason = f"{reason.removesuffix('.')}. {explanation}"
     return InputError(f"{where}: {reason}", format_user_traceback(job, exc))

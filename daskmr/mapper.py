@@ -28,7 +28,7 @@ from daskmr.calls import (
 from daskmr.contexts import COUNTED, ItemContext, MapContext, TextContext
 from daskmr.deaths import refuse_poison, refuse_third_try
 from daskmr.errors import DaskMRError, TaskFailed
-from daskmr.failures import guarded, is_interruption, shortened, user_failure
+from daskmr.failures import Returned, guarded, is_interruption, shortened, user_failure
 from daskmr.history import HotKey, TaskSpan
 from daskmr.inputs import Remote
 from daskmr.job import Job
@@ -592,7 +592,9 @@ class _Attempt:
                         value = value.rstrip("\r")
                     mark = len(pending)
                     try:
-                        user_map(key, dims, value, context)
+                        returned = user_map(key, dims, value, context)
+                        if returned is not None:
+                            raise Returned(returned)
                     except ValueError as error:
                         if explain_process_error(error):
                             raise
@@ -698,9 +700,8 @@ class _Sampled:
         self._keys = keys
         self._taken = 0
 
-    def map(self, key: str, dims: list[str], value: str, context: Any) -> None:
-        if self.takes(key):
-            self._map(key, dims, value, context)
+    def map(self, key: str, dims: list[str], value: str, context: Any) -> Any:
+        return self._map(key, dims, value, context) if self.takes(key) else None
 
     def takes(self, key: str) -> bool:
         """Tell whether a record of this key is in the sample, and count it."""

@@ -24,6 +24,7 @@ from typing import IO, TYPE_CHECKING, Any
 from dask.system import CPU_COUNT
 
 from daskmr.away import HOST_RENEWED_EVERY, RENEWED_EVERY, Away, Shelf
+from daskmr.checking import find_misspelt
 from daskmr.cluster import Session, WorkerDied, connect
 from daskmr.companions import BAD_SUFFIX, Companions, check_companions
 from daskmr.config import Config, load_config
@@ -284,6 +285,7 @@ def mapreduce(
                 ),
                 inputs,
             )
+        run.notes += tuple(find_misspelt(job))
         if earlier is not None:
             run.notes += differences(earlier, run.described)
         run.timings["list"] = listed - started - (connected - asked)

@@ -26,7 +26,7 @@ from daskmr.calls import (
 )
 from daskmr.contexts import ItemContext, TextContext
 from daskmr.deaths import refuse_third_try
-from daskmr.failures import guarded, is_interruption, shortened, user_failure
+from daskmr.failures import Returned, guarded, is_interruption, shortened, user_failure
 from daskmr.history import HotKey, TaskSpan
 from daskmr.job import Job
 from daskmr.keys import name_key
@@ -273,7 +273,9 @@ class _Reducer:
                     values.on_page = partial(block.take, key)
                     self._note_hot(key, values)
                 try:
-                    user_reduce(key, values, user)
+                    returned = user_reduce(key, values, user)
+                    if returned is not None and not written and block.taken is not key:
+                        raise Returned(returned)
                 except BaseException as error:
                     if is_interruption(error):
                         raise
@@ -312,6 +314,7 @@ class _Block:
         self._keys: list[Any] = []
         self._outputs: list[Any] = []
         self._size = self._lines = 0
+        self.taken: Any = _NONE  # the last key for which something was written
 
     def take(self, key: Any) -> None:
         """Take what the context holds, all of it written for `key`; a key may come several times."""
@@ -329,6 +332,7 @@ class _Block:
             self._size += len(output)
         written.clear()
         context.hurry.clear()
+        self.taken = key
         self._keys.append(key)
         self._outputs.append(output)
         self._size += _LINE_COST

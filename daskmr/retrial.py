@@ -15,7 +15,7 @@ from daskmr.children import no_children
 from daskmr.companions import BAD_SUFFIX
 from daskmr.contexts import MapContext, TextContext
 from daskmr.errors import InputError
-from daskmr.failures import is_interruption, no_exit, shortened
+from daskmr.failures import Returned, is_interruption, no_exit, shortened
 from daskmr.job import Job, load_job
 from daskmr.meta import SUFFIX, is_meta, read_meta
 from daskmr.output import beside
@@ -78,7 +78,9 @@ class Retrial:
         dims = dims_of(record.file, self.layout)
         context, written = self._context()
         try:
-            self.job.map(key, dims, value.rstrip("\r"), context.user)
+            returned = self.job.map(key, dims, value.rstrip("\r"), context.user)
+            if returned is not None:
+                raise Returned(returned)
         except BaseException as error:
             if is_interruption(error):
                 raise
@@ -107,7 +109,8 @@ class Retrial:
         explanation = explain_process_error(error)
         is_bad = isinstance(error, ValueError) and not explanation
         still = "still bad" if is_bad else "would fail the job now"
-        text = f"{still}: {describe_exception(error)}{where}"
+        reason = error.explain("map") if isinstance(error, Returned) else describe_exception(error)
+        text = f"{still}: {reason}{where}"
         if explanation:
             text += f". {explanation}"
         own = own_part(error.__traceback__, self.job.is_user_file)

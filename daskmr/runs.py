@@ -17,15 +17,19 @@ import heapq
 import pickle
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
+from operator import index as to_index
 from operator import itemgetter
+from tempfile import TemporaryDirectory
 from typing import Any, overload
 
 from daskmr.away import Shelf
 from daskmr.callers import Call, calls_user
 from daskmr.contexts import LARGE, MOST_LATER, CombineContext, dumps
+from daskmr.failures import Returned
 from daskmr.history import HotKey
 from daskmr.hotkeys import KeySample, count_keys
 from daskmr.keys import bucket_of, canonical_all, sort_key, sorted_keys
@@ -39,6 +43,7 @@ __all__ = [
     "Spilling",
     "estimate_size",
     "merge_runs",
+    "on_disk",
     "read_groups",
     "unites",
 ]
@@ -47,6 +52,7 @@ _KEY_COST = 200  # bytes that a dict's slot, a list and its first slot take besi
 _VALUE_COST = 8  # a slot in a list
 _SMALLEST_ALLOWANCE = 64 << 10
 _FRAME = 256 << 10  # estimated bytes in one frame of a segment
+_PAGES_HELD = 4  # of values on disk, unless they are large
 _FAN_IN = 64  # streams that are merged at once; each holds one frame
 _BATCH = 1024  # pairs between two looks at what is held
 _FIRST_BATCH = 16
@@ -130,13 +136,16 @@ class Combiner:
         if self.before is not None:
             self.before(key)
         context = CombineContext(key)
-        given = values[:] if isinstance(values, list) else values  # it may sort or empty its list
+        given = values[:] if type(values) is list else values  # it may sort or empty its list
         try:
-            self.combine(key, given, context)
+            returned = self.combine(key, given, context)
+            written = context.close()
+            if returned is not None and not written:
+                raise Returned(returned)
         except BaseException as error:
             failure = error
         else:
-            return context.close() or values
+            return written or values
         return self.on_error(failure, key)
 
 
@@ -669,7 +678,8 @@ class _Gathered:
         else:
             pages = [page for page, _ in _pieces(self._held)]
         for page in pages:
-            extent = self._writer.write([(dumps(page), 0)])
+            frame = dumps(page)
+            extent = self._writer.write([(frame, len(frame))])
             self._pages.append((extent, len(page)))
         self._held, self._size = [], 0
 
@@ -695,9 +705,13 @@ class _Gathered:
 class SpilledValues(Sequence[Any]):
     """The values of a group that is too large for memory: a sequence backed by its file.
 
-    ``len``, indexing, slicing and iterating many times work as on a list; one page of values is
-    in memory at a time. It cannot be changed or sorted in place: ``sorted(values)`` gives a list,
-    and takes the memory of all the values. It ends with the call of `reduce` that it was given to.
+    Whatever reads a list works on it; a few pages of values are in memory at a time. It cannot be
+    changed or sorted in place: ``sorted(values)`` gives a list, and takes the memory of all the
+    values. It ends with the call of `reduce` that it was given to.
+
+    ``isinstance(values, list)`` is true, as it is for values in memory, but this is no subclass of
+    list: C code would see an empty list in a subclass, and say nothing. What needs a real list
+    (the C encoder of `json`, `marshal`, `heapq`) raises a TypeError instead.
 
     Attributes
     ----------
@@ -710,8 +724,11 @@ class SpilledValues(Sequence[Any]):
     pages: tuple[tuple[Extent, int], ...]
     on_page: Callable[[], object] | None = field(init=False, default=None)
     _starts: list[int] = field(init=False)
-    _page: tuple[int, list[Any]] = field(init=False, default=(-1, []))
+    _held: dict[int, list[Any]] = field(init=False, default_factory=dict)
+    _left: dict[int, int] = field(init=False, default_factory=dict)
     _ended: bool = field(init=False, default=False)
+
+    __class__ = property(lambda self: list)
 
     def __post_init__(self) -> None:
         self._starts = [0]
@@ -752,6 +769,7 @@ class SpilledValues(Sequence[Any]):
             if step < 0:
                 return [self._at(i) for i in range(start, stop, step)]
             return list(islice(self._from(start), 0, max(0, stop - start), step))
+        index = to_index(index)
         position = index + len(self) if index < 0 else index
         if not 0 <= position < len(self):
             raise IndexError(f"there are {len(self)} values, and no index {index}")
@@ -777,33 +795,74 @@ class SpilledValues(Sequence[Any]):
             yield from self._load(number)
 
     def _load(self, number: int) -> list[Any]:
-        if self._page[0] != number:
-            if self._ended:
-                raise ValueError(
-                    f"These {len(self):,} values lay on disk, because they were too many for memory, "
-                    "until the call of reduce that they were given to came to its end. To keep "
-                    "values for later, keep a list of those that are needed."
-                )
-            if self.on_page is not None:
-                self.on_page()
-            (frame,) = read_frames(self.pages[number][0])
-            self._page = (number, pickle.loads(frame))
-        return self._page[1]
+        page = self._held.pop(number, None)
+        if page is None:
+            page = self._read(number)
+        self._held[number] = page  # last in order: what was used longest ago is dropped first
+        return page
+
+    def _read(self, number: int) -> list[Any]:
+        if self._ended:
+            raise ValueError(
+                f"These {len(self):,} values lay on disk, because they were too many for memory, "
+                "until the call of reduce that they were given to came to its end. To keep "
+                "values for later, keep a list of those that are needed."
+            )
+        if self.on_page is not None:
+            self.on_page()
+        extent = self.pages[number][0]
+        sizes = [self.pages[each][0].size for each in (number, *self._held)]
+        room = (
+            1 if max(sizes) > 2 * _FRAME else _PAGES_HELD
+        )  # where one value is large, a page is one
+        while len(self._held) >= room:
+            self._drop(next(iter(self._held)))
+        (frame,) = read_frames(extent)
+        page: list[Any] = pickle.loads(frame)
+        if number in self._left and self._left[number] != _state_of(page):
+            raise TypeError(
+                f"A value (a {_kinds(page)}) was changed in place, and is now read again: "
+                f"{self._on_disk()}, so the change is lost. Change what is read in the same pass over "
+                "the values, or work on `values = list(values)`, which takes the memory of all of them."
+            )
+        return page
+
+    def _drop(self, number: int) -> None:
+        """Let go of a page, and note how its values are left, for when they are read again."""
+        page = self._held.pop(number)
+        if not _cannot_change(page):
+            self._left[number] = _state_of(page)
 
     def end(self) -> None:
         """Say from now on that the file is gone."""
         self._ended = True
-        self._page = (-1, [])
+        self._held.clear()
+
+    def copy(self) -> list[Any]:
+        """Return a list, which takes the memory of all the values."""
+        return list(self)
+
+    def __add__(self, other: Any) -> Any:
+        # No __radd__: `kept += values` would call it, and bind a new list in place of extending.
+        return self.copy() + (other.copy() if type(other) is SpilledValues else other)
+
+    def __mul__(self, times: Any) -> Any:
+        return self.copy() * times
+
+    __rmul__ = __mul__
+
+    def _on_disk(self) -> str:
+        return f"this key has {len(self):,} values, which lie on disk because they are too many for memory"
 
     def _refuse(self, name: str, *args: Any, **kwargs: Any) -> None:
         raise TypeError(
-            f"values.{name}() is not possible: this key has {len(self):,} values, which lie on disk "
-            "because they are too many for memory, so they cannot be changed or sorted in place. "
-            "sorted(values) gives a sorted list, and takes the memory of all of them."
+            f"{_CHANGES.get(name, f'values.{name}()')} is not possible: {self._on_disk()}, so they cannot be changed or sorted "
+            "in place. sorted(values) gives a sorted list, list(values) one that can be changed; either takes "
+            "the memory of all of them."
         )
 
     def __getattr__(self, name: str) -> Any:
-        if name in _LIST_CHANGES:
+        if name in _LIST_CHANGES:  # a name of a list, so AttributeError would be confusing
             return partial(self._refuse, name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
@@ -813,10 +872,58 @@ class SpilledValues(Sequence[Any]):
     def __delitem__(self, index: Any) -> None:
         self._refuse("__delitem__")
 
-    def __add__(self, other: Any) -> Any:
-        return self._refuse("__add__")
+    def __iadd__(self, other: Any) -> Any:
+        return self._refuse("__iadd__")
+
+    def __imul__(self, times: Any) -> Any:
+        return self._refuse("__imul__")
 
 
+_NEVER_CHANGE = frozenset((str, bytes, int, float, bool, type(None)))
+
+
+def _cannot_change(page: list[Any]) -> bool:
+    kinds = set(map(type, page))
+    if tuple in kinds:
+        tuples = (value for value in page if type(value) is tuple)
+        kinds = (kinds - {tuple}).union(map(type, chain.from_iterable(tuples)))
+    return kinds <= _NEVER_CHANGE
+
+
+def _state_of(page: list[Any]) -> int:
+    try:
+        return hash(dumps(page))  # which never leaves this process
+    except Exception:  # it was read from a pickle, so it has changed since
+        return -1
+
+
+def _kinds(page: list[Any]) -> str:
+    return " or ".join(dict.fromkeys(type(value).__name__ for value in page[:10]))
+
+
+@contextmanager
+def on_disk(values: Sequence[Any]) -> Iterator[SpilledValues]:
+    """Give `values` as `reduce` gets them where they are too many for memory.
+
+    >>> with on_disk([3, 1, 2]) as values:
+    ...     sorted(values), len(values)
+    ([1, 2, 3], 3)
+    """
+    with TemporaryDirectory() as folder, _Gathered(None, 0, folder) as group:
+        step = -(-len(values) // (2 * _PAGES_HELD))  # more pages than are held at a time
+        for start in range(0, len(values), step):
+            group.extend(list(values[start : start + step]))
+        spilled = group.values()
+        assert isinstance(spilled, SpilledValues)
+        yield spilled
+
+
+_CHANGES = {
+    "__setitem__": "values[...] = ...",
+    "__delitem__": "del values[...]",
+    "__iadd__": "values += ...",
+    "__imul__": "values *= ...",
+}
 _LIST_CHANGES = frozenset(
-    ("append", "clear", "copy", "extend", "insert", "pop", "remove", "reverse", "sort")
+    ("append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort")
 )

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from daskmr.calls import combiner_of, set_up
 from daskmr.contexts import ItemContext, MapContext, TextContext
-from daskmr.failures import is_interruption, shortened, user_failure
+from daskmr.failures import Returned, is_interruption, shortened, user_failure
 from daskmr.job import Job
 from daskmr.keys import sorted_keys
 from daskmr.marks import describe_line
@@ -138,7 +138,9 @@ class Trial:
             return Bad(_TOO_LONG if isinstance(line, OversizedLine) else _NO_TAB)
         mark = len(self.pending)
         try:
-            self._map(key, dims, value, self.context.user)
+            returned = self._map(key, dims, value, self.context.user)
+            if returned is not None:
+                raise Returned(returned)
             self.context.keep_counts()
             if isinstance(self.context, MapContext):
                 self.context.place_in_order()
@@ -212,9 +214,15 @@ class Trial:
         if reduce is None:
             return
         for key in sorted_keys(groups):
+            values = groups[key]
+            if type(values) is list:
+                values = values[:]  # it may change its list, and the values are looked at again
             try:
-                reduce(key, list(groups[key]), context.user)
-                continue
+                before = len(context.written)
+                returned = reduce(key, values, context.user)
+                if returned is None or len(context.written) > before:
+                    continue
+                raise Returned(returned)
             except BaseException as error:
                 if is_interruption(error):
                     raise

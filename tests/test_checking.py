@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,9 @@ from store_server import Bucket
 
 from daskmr import InputError, Job, JobError, NothingMatchedError
 from daskmr.checking import alike, check_script, likely_misspelt
+from daskmr.starter import script_text
 
+EXAMPLES = Path(__file__).parent.parent / "examples"
 LINES = ["a\t1", "a\t2", "b\t3", "a\t6", "no tab", "b\tx"]
 
 
@@ -208,9 +212,10 @@ def test_nothing_matches(tree: Callable[..., Path]) -> None:
 
 
 def test_names_that_are_nearly_right() -> None:
-    text = "def map(): pass\ndef Combine(): pass\ndef reduces(): pass\ndef setup(): pass\n"
+    text = "def map(): pass\ndef Combine(): pass\ndef reduces(): pass\ndef step(): pass\n"
     assert likely_misspelt(text, "x") == {"Combine": "combine", "reduces": "reduce"}
-    assert likely_misspelt(text + "def reduce(): pass", "x") == {"Combine": "combine"}
+    text += "def reduce(): pass"
+    assert likely_misspelt(text, "x") == {"Combine": "combine", "reduces": ""}
 
 
 def test_a_bucket_is_read_and_not_kept(
@@ -260,3 +265,111 @@ def test_what_the_script_counts_is_shown(tree: Callable[..., Path]) -> None:
 
     said = check(Job(map=counting, reduce=total), tree([LINES]))
     assert said.under("counter") == ["records: a 3", "records: b 1"]
+
+
+# --- values on disk -----------------------------------------------------------------------------
+
+
+def sorting_in_place(key: Any, values: Any, context: Any) -> None:
+    values.sort()
+    context.write(key, values[0])
+
+
+def dumping(key: Any, values: Any, context: Any) -> None:
+    context.write(key, json.dumps(values))
+
+
+def asking_the_type(key: Any, values: Any, context: Any) -> None:
+    context.write(key, len(values) if type(values) is list else 1)
+
+
+def concatenating(key: Any, values: Any, context: Any) -> None:
+    context.write(key, json.dumps([0] + values))  # noqa: RUF005
+
+
+@pytest.mark.parametrize(
+    ("reduce", "told"),
+    [
+        (sorting_in_place, r"a run will fail: reduce failed for the key 'a'.*sorted\(values\)"),
+        (dumping, r"a run will fail: .*not JSON serializable.* takes `list\(values\)`"),
+        (concatenating, r"a run will fail: .*can only concatenate list.* takes `list\(values\)`"),
+        (asking_the_type, r"the result is another: for the key 'a', reduce gives \[\('a', 1\)\]"),
+    ],
+)
+def test_a_reduce_that_fails_over_values_on_disk_is_warned_of(
+    tree: Callable[..., Path], reduce: Any, told: str
+) -> None:
+    said = check(Job(map=emit, reduce=reduce), tree([LINES]))
+    (warning,) = said.under("warning")
+    assert re.search(told, warning)
+    assert len(said.under("output")) == 2, "over the few values there are it works"
+
+
+def test_a_combine_that_fails_over_values_on_disk_is_warned_of(tree: Callable[..., Path]) -> None:
+    def combine(key: Any, values: Any, context: Any) -> None:
+        values.append(0)
+        context.write(key, sum(values))
+
+    said = check(Job(map=emit, combine=combine, reduce=total), tree([LINES]))
+    (warning,) = said.under("warning")
+    assert "combine failed for the key 'a'" in warning
+
+
+def test_a_reduce_that_gives_another_result_each_time_is_not(tree: Callable[..., Path]) -> None:
+    calls: list[int] = []
+
+    def counting(key: Any, values: Any, context: Any) -> None:
+        calls.append(1)
+        context.write(key, len(calls))
+
+    assert not check(Job(map=emit, reduce=counting), tree([LINES])).under("warning")
+
+
+# --- from Python 2 ------------------------------------------------------------------------------
+
+
+def test_what_comes_from_python_2_is_told_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "helper.py").write_text("def pairs(d):\n    return d.iteritems()\n")
+    script = tmp_path / "job.py"
+    script.write_text(
+        "import helper\n"
+        "def map(key, dims, value, context):\n    context.write(key.encode('utf-8'), 1)\n"
+        "def reduce(key, values, context):\n    context.write(key, sum(values) / len(values))\n"
+        "def map_finished(context):\n    pass\n"
+    )
+    said = Said()
+    assert check_script(script, said) == 4
+    places = [text.split(" ")[0] for text in said.under("warning")]
+    assert places == ["map_finished", "helper.py:2:", "job.py:3:", "job.py:5:"]
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda p: p.stem)
+def test_the_examples_are_not_warned_of(path: Path) -> None:
+    assert check_script(path, Said()) == 0
+
+
+def test_a_script_to_begin_with_is_not_warned_of(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(script_text(str(path), ["day"]))
+    assert check_script(path, Said()) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "rest", "found"),
+    [
+        ("map_finished", "", True),
+        ("mapcleanup", "", True),
+        ("output", "", True),
+        ("mapp", "", True),
+        ("setup", "", True),
+        ("combiner", "", True),
+        ("output", "output(1)\n", False),
+        ("reducer", "reduce = reducer\n", False),
+        ("mapping_of", "", False),
+        ("endpoint", "", False),
+        ("setup", "handlers = {'setup': setup}\n", False),
+    ],
+)
+def test_functions_that_look_like_those_of_a_job(name: str, rest: str, found: bool) -> None:
+    text = f"def map(k, d, v, c): pass\ndef {name}(c): pass\n{rest}"
+    assert (name in likely_misspelt(text, "x")) is found

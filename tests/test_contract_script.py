@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import builtins
 import collections
 import dataclasses
+import functools
 import math
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -15,6 +18,7 @@ import pytest
 from conftest import DIRECTORY, daskmr, file_name, write_tree
 
 from daskmr import InputError, Job, JobError, mapreduce
+from daskmr.errors import DaskMRError
 from daskmr.keys import sort_key
 
 DIMS = [*DIRECTORY.split("/"), "20131029030201", "20131102"]
@@ -147,6 +151,51 @@ def test_a_script_in_python_2_is_told_what_to_change(tmp_path, line, advice):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("at_load", "in_map", "advice"),
+    [
+        ("x = unicode('a')", "pass", "write `str` for `unicode`"),
+        ("from itertools import izip", "pass", "write `zip` for `izip`"),
+        ("import string; x = string.maketrans('a', 'b')", "pass", "`str.maketrans`"),
+        ("", "for k in {}.iteritems(): pass", "write `items()` for `iteritems`"),
+        ("", "xrange(3)", "write `range` for `xrange`"),
+        ("", "{}.has_key(key)", "write `key in d` for `has_key`"),
+    ],
+)
+def test_an_error_of_python_2_says_what_to_write(run, at_load, in_map, advice):
+    script = f"{at_load}\ndef map(key, dims, value, context):\n    {in_map}\n"
+    with pytest.raises(DaskMRError) as caught:
+        run(script, [["k\tv"]])
+    assert "job.py, line" in str(caught.value)
+    assert "This looks like Python 2: " in str(caught.value)
+    assert advice in str(caught.value)
+
+
+def test_reduce_and_combine_get_the_hint_too(run):
+    def old(key, values, context):
+        {}.iteritems()
+
+    lines = [[f"k\t{n}" for n in range(60)]]
+    for functions in ({"reduce": old}, {"combine": old, "reduce": collect}):
+        with pytest.raises(JobError, match=r"failed for the key 'k'.*write `items\(\)`"):
+            run(Job(map=pass_on, **functions), lines)
+
+
+def test_a_function_that_looks_like_one_of_a_job_is_noted(run):
+    script = """
+        def map(key, dims, value, context):
+            context.write(key, helper(value))
+        def helper(value):
+            return value
+        def map_finished(context):
+            context.write("lost", 1)
+    """
+    result = run(script, [["k\tv"]])
+    assert [note for note in result.notes if "never called" in note] == [
+        "map_finished is never called: of a script, only map, combine, reduce, setup_reduce are"
+    ]
+
+
 def test_map_only_jobs_neither_group_nor_combine(run):
     def combine(key, values, context):
         raise AssertionError("not in a job without reduce")
@@ -160,6 +209,140 @@ def test_the_map_context_says_where_writeline_belongs(run):
     job = Job(map=lambda key, dims, value, context: context.writeline(key), reduce=collect)
     with pytest.raises(JobError, match=r"writeline.*belongs in reduce"):
         run(job, [["k\tv"]])
+
+
+# --- what is returned ---------------------------------------------------------------------------
+
+
+def spell_pairs(key, values, context):
+    context.write(key, sorted(values))
+
+
+@pytest.mark.parametrize(
+    ("returned", "told"),
+    [
+        (("a", 1), r"it returned \('a', 1\), .*call `context\.write\(key, value\)`"),
+        ([("a", 1)], r"for key, value in pairs: context\.write\(key, value\)"),
+        ((("a", 1), ("b", 2)), r"for key, value in pairs: context\.write\(key, value\)"),
+        ({"a": 1}, r"for key, value in result\.items\(\): context\.write\(key, value\)"),
+        (True, r"it returned True, .*`return` alone ends the call"),
+        (False, r"`return` alone ends the call"),
+        (0, r"it returned 0, .*context\.write\(key, result\)"),
+        ("", r"it returned '', .*context\.write\(key, result\)"),
+        (
+            (n for n in "ab"),
+            r"it returned a generator, of which nothing has run.*In place of `yield",
+        ),
+        (builtins.map(str, "ab"), r"it returned a map, of which nothing has run"),
+    ],
+)
+@pytest.mark.parametrize("reduce", [None, spell_pairs])
+@pytest.mark.parametrize("writes", [False, True])
+def test_what_map_returns_is_an_error_in_the_first_record(run, returned, told, reduce, writes):
+    def map_(key, dims, value, context):
+        if writes:
+            context.write(key, value)
+        return returned
+
+    with pytest.raises(JobError, match=r"map failed at .*, line 1: it returned") as caught:
+        run(Job(map=map_, reduce=reduce), [["a\t1", "b\t2"]])
+    assert re.search(told, str(caught.value))
+    assert str(caught.value).endswith(".")
+
+
+def test_what_an_async_function_returns_is_an_error(run):
+    async def later(key, dims, value, context):
+        context.write(key, value)
+
+    def map_(key, dims, value, context):
+        return later(key, dims, value, context)
+
+    with pytest.raises(JobError, match=r"it returned a coroutine, of which nothing has run"):
+        run(Job(map=map_), [["a\t1"]])
+
+
+@pytest.mark.parametrize(
+    "map_",
+    [
+        lambda key, dims, value, context: context.write(key, value),
+        lambda key, dims, value, context: context.write(key, value) or None,
+        functools.partial(lambda extra, key, dims, value, context: context.write(key, value), 1),
+    ],
+)
+def test_a_map_that_returns_what_write_returns_is_fine(text_of, map_):
+    assert text_of(Job(map=map_), [["a\t1"]]) == "a\t1\n"
+    assert text_of(Job(map=map_, reduce=collect), [["a\t1"]]) == "a\t['1']\n"
+
+
+def test_a_decorated_generator_is_an_error_where_it_runs(run):
+    def decorated(function):
+        def wrapper(*args):
+            return function(*args)
+
+        return wrapper
+
+    @decorated
+    def map_(key, dims, value, context):
+        yield key, value
+
+    with pytest.raises(JobError, match=r"line 1: it returned a generator"):
+        run(Job(map=map_), [["a\t1"]])
+
+
+def test_what_map_returns_is_an_error_in_a_sample_too(run):
+    def map_(key, dims, value, context):
+        return key, value
+
+    with pytest.raises(JobError, match=r"it returned \('\d+', '1'\)"):
+        run(Job(map=map_), [[f"{n}\t1" for n in range(100)]], sample=0.5, sample_by="key")
+
+
+@pytest.mark.parametrize("spill_bytes", ["64MiB", 1])
+def test_a_reduce_that_returns_and_writes_nothing_is_an_error(run, spill_bytes):
+    def reduce(key, values, context):
+        return len(values)
+
+    with pytest.raises(
+        JobError,
+        match=r"reduce failed for the key 'a': it returned 2, .*context\.write\(key, result\)",
+    ):
+        run(Job(map=pass_on, reduce=reduce), [["a\t1", "a\t2"]], spill_bytes=spill_bytes)
+
+
+@pytest.mark.parametrize("spill_bytes", ["64MiB", 1])
+def test_a_reduce_that_writes_may_return_something(text_of, spill_bytes):
+    def reduce(key, values, context):
+        for value in values:
+            context.write(key, value)
+        return len(values)
+
+    text = text_of(
+        Job(map=pass_on, reduce=reduce), [[f"a\t{n}" for n in range(9)]], spill_bytes=spill_bytes
+    )
+    assert text == "".join(f"a\t{n}\n" for n in range(9))
+
+
+def test_a_combine_that_returns_and_writes_nothing_is_an_error(run):
+    def combine(key, values, context):
+        return max(values)
+
+    lines = [[f"a\t{n}" for n in range(200)]]
+    with pytest.raises(JobError, match=r"combine failed for the key 'a': it returned .9.,"):
+        run(Job(map=pass_on, combine=combine, reduce=collect), lines)
+
+
+@pytest.mark.parametrize("reduce", [None, collect])
+def test_a_header_that_is_returned_is_an_error(run, text_of, reduce):
+    def returning(context):
+        return "key\tvalue"
+
+    def setting(context):
+        context.field_separator = ","
+        return True
+
+    with pytest.raises(JobError, match=r"setup_reduce failed .*context\.writeline\(header\)"):
+        run(Job(map=pass_on, reduce=reduce, setup_reduce=returning), [["a\t1"]])
+    assert text_of(Job(map=pass_on, reduce=reduce, setup_reduce=setting), [["a\t1"]])[:2] == "a,"
 
 
 # --- combine ------------------------------------------------------------------------------------

@@ -133,3 +133,10 @@ def test_dims_are_those_of_the_path() -> None:
     for path in ("1.2.x.gz", "a/b/1.2.x.gz", "a/1.gz"):
         with pytest.raises(InputError, match="not in the layout"):
             dims_of(path, layout)
+
+
+def test_a_record_for_which_map_returns_something_would_fail_the_job(place: Path) -> None:
+    (place / "job.py").write_text(SCRIPT.replace("context.write(key, 1)", "return key, 1"))
+    (place / "job.py").write_text((place / "job.py").read_text().replace("int(value)", "1"))
+    done = replay(place, code=1)
+    assert "would fail the job now: it returned ('b', 1)" in done.stdout

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
+import importlib
 import os
 import pickle
 import subprocess
@@ -23,6 +25,7 @@ from daskmr import runs
 from daskmr.contexts import CombineError, ItemContext, MapContext
 from daskmr.errors import JobError
 from daskmr.keys import bucket_of, canonical, sort_key
+from daskmr.porting import advice_for
 from daskmr.runs import (
     Combiner,
     Fold,
@@ -725,7 +728,7 @@ def test_two_iterations_at_once() -> None:
         *(f"values.{name}(1)" for name in ("append", "extend", "remove", "pop", "insert")),
         *("values.sort()", "values.sort(key=len, reverse=True)", "values.reverse()"),
         *("values.clear()", "values[0] = 1", "del values[0]", "values[0:1] = []", "values += [1]"),
-        "values + [1]",
+        "values *= 2",
     ],
 )
 def test_spilled_values_refuse_to_be_changed(change: str) -> None:
@@ -733,6 +736,117 @@ def test_spilled_values_refuse_to_be_changed(change: str) -> None:
         with pytest.raises(TypeError, match=r"3 values.*sorted\(values\)"):
             exec(change, {"values": values})
         assert list(values) == [1, 2, 3]
+
+
+READ = [
+    *("values + [1]", "values + values", "values * 2", "2 * values", "values.copy()", "values[1:]"),
+    *("isinstance(values, list)", "isinstance(values, (tuple, set))", "values.__class__ is list"),
+    *("copy.copy(values)", "copy.deepcopy(values)", "pickle.loads(pickle.dumps(values))"),
+    *("json.dumps(values, indent=1)", "json.dumps(list(values))", "''.join(map(str, values))"),
+    *("sum(values)", "max(values)", "statistics.median(values)", "[*values]", "values[True]"),
+    *("random.Random(1).choice(values)", "random.Random(1).sample(values, 2)", "f'{values}'"),
+    *("values == [3, 1, 2]", "[3, 1, 2] == values", "values != [3]", "values == (3, 1, 2)"),
+    *("bisect.bisect(values, 2)", "heapq.nlargest(2, values)", "collections.Counter(values)"),
+    *(
+        "array.array('d', values)",
+        "(lambda a, b, c: (c, b, a))(*values)",
+        "dict(zip(values, values))",
+    ),
+]
+
+
+@pytest.mark.parametrize("expression", READ)
+def test_what_reads_a_list_reads_spilled_values(expression: str) -> None:
+    modules: dict[str, Any] = {
+        name: importlib.import_module(name)
+        for name in [
+            "array",
+            "bisect",
+            "collections",
+            "copy",
+            "heapq",
+            "json",
+            "pickle",
+            "random",
+            "statistics",
+        ]
+    }
+    with spilled([[3], [1, 2]]) as values:
+        found = eval(expression, modules | {"values": values})
+    expected = eval(expression, modules | {"values": [3, 1, 2]})
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+def test_a_list_is_extended_by_spilled_values_in_place() -> None:
+    kept = same = [0]
+    with spilled([[1], [2]]) as values:
+        kept += values
+    assert same is kept
+    assert same == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["json.dumps(values)", "[1] + values", "marshal.dumps(values)", "heapq.heapify(values)"],
+)
+def test_what_needs_a_real_list_is_told_how_to_make_one(expression: str) -> None:
+    modules = {name: importlib.import_module(name) for name in ("heapq", "json", "marshal")}
+    with (
+        spilled([[1], [2]]) as values,
+        pytest.raises((TypeError, ValueError)) as caught,
+    ):
+        eval(expression, modules | {"values": values})
+    assert "takes `list(values)`" in advice_for(caught.value)
+
+
+def test_values_that_are_changed_in_place_are_not_read_again() -> None:
+    """In memory the change is seen by who reads them again; from disk they would come unchanged."""
+    with spilled([[{"n": "1"}] for _ in range(9)]) as values:
+        total = 0
+        for value in values:
+            value["n"] = int(value["n"])
+            total += value["n"]
+        assert total == 9, "what is changed in a single pass is nobody's loss"
+        with pytest.raises(TypeError, match=r"\(a dict\) was changed in place.*list\(values\)"):
+            list(values)
+
+
+def test_what_is_merged_into_the_first_value_is_not_lost() -> None:
+    with spilled([[{"n": n}] for n in range(30)]) as values:
+        for index in range(1, 30):
+            values[0]["n"] += values[index]["n"]
+        assert values[0] == {"n": sum(range(30))}
+
+
+def test_of_large_values_one_is_held_at_a_time(tmp_path: Path) -> None:
+    gathered = [[[("hot", "x" * 2_000_000)]] for _ in range(6)]
+    (run,) = Pipeline(tmp_path, budget=1 << 20).runs(gathered)
+    for _, values in read_groups(run, None, 1 << 20, str(tmp_path)):
+        assert isinstance(values, SpilledValues)
+        for _ in values:
+            assert len(values._held) == 1
+
+
+@dataclasses.dataclass
+class Point:
+    x: float
+    names: set[str]
+
+
+VALUES = st.recursive(
+    st.none() | st.integers() | st.floats() | st.text() | st.binary(),
+    lambda each: st.lists(each) | st.dictionaries(st.text(), each) | st.tuples(each, each),
+    max_leaves=8,
+) | st.builds(Point, st.floats(), st.sets(st.text()))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(VALUES, min_size=1, max_size=4), min_size=1, max_size=4))
+def test_values_that_are_only_read_are_never_called_changed(pages: list[list[Any]]) -> None:
+    with spilled(pages) as values:
+        for _ in range(3):
+            assert len([*values]) == len(values) == sum(map(len, pages))
 
 
 def test_an_unknown_attribute_is_no_change() -> None:

@@ -1,0 +1,312 @@
+"""What comes from Python 2: advice on its errors, and the places where it says nothing."""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from daskmr.porting import advice_for, find_python2
+
+# Each is run as Python 3 runs it, and the advice names what to write.
+ERRORS = {
+    "{}.iteritems()": "items()",
+    "{}.has_key(1)": "key in d",
+    "{}.keys().sort()": "sorted(...)",
+    "{1: 2}.values()[0]": "list(...)",
+    "{}.items() + [1]": "list(...)",
+    "len(filter(None, [1]))": "list(...)",
+    "zip([1], [2])[0]": "list(...)",
+    "range(3).append(1)": "list(...)",
+    "iter([1]).next()": "next(it)",
+    "unicode('a')": "`str`",
+    "isinstance(1, long)": "`int`",
+    "xrange(3)": "`range`",
+    "raw_input()": "`input`",
+    "'a'.decode('utf-8')": "leave `.decode(...)` out",
+    "b'a'.encode('utf-8')": ".decode()",
+    "b'a' + 'b'": ".encode()",
+    "'a' + b'b'": ".encode()",
+    "__import__('hashlib').md5('a')": ".encode()",
+    "__import__('string').maketrans('a', 'b')": "str.maketrans",
+    "__import__('string').join(['a'], '')": "text.join",
+    "__import__('sys').maxint": "sys.maxsize",
+    "__import__('itertools').izip([1], [2])": "`zip`",
+    "__import__('urllib').quote('a')": "urllib.parse.quote",
+    "sorted([1, None])": "a `key`",
+    "max([1, 'a'])": "a `key`",
+    "sorted([1], cmp=None)": "cmp_to_key",
+    "[1].sort(lambda a, b: 0)": "cmp_to_key",
+    "(lambda i: [1, 2, 3][i])(3 / 2)": "`//`",
+    "range(3 / 2)": "`//`",
+    "print >>None, 1": "file=f",
+}
+
+
+def error_of(text: str) -> Exception:
+    try:
+        exec(text, {})
+    except Exception as error:
+        return error
+    raise AssertionError(f"{text} raises nothing")
+
+
+@pytest.mark.parametrize("text", ERRORS)
+def test_errors_that_python_2_did_not_raise_are_explained(text: str) -> None:
+    advice = advice_for(error_of(text))
+    assert advice.startswith(" ")
+    assert advice.endswith(".")
+    assert ERRORS[text] in advice
+
+
+@pytest.mark.parametrize(
+    ("text", "now"),
+    [
+        ("from itertools import izip", "`zip`"),
+        ("from string import maketrans", "str.maketrans"),
+        ("from collections import Mapping", "collections.abc.Mapping"),
+        ("from types import ListType", "`list`"),
+        ("d = {1: 2}\nfor key in d: d[key + 1] = 1", "list(d)"),
+        ("raise 'text'", "raise ValueError(message)"),
+    ],
+)
+def test_statements_are_explained_too(text: str, now: str) -> None:
+    assert now in advice_for(error_of(text))
+
+
+class Awkward(TypeError):
+    def __str__(self) -> str:
+        raise SystemExit("no text")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("iteritems"),
+        AttributeError("no name"),
+        AttributeError("odd", name=["x"], obj=3),  # type: ignore[call-overload]
+        NameError("x"),
+        ImportError("x"),
+        Awkward(),
+        TypeError("unhashable type: 'list'"),
+        ValueError("could not convert string to float: 'x'"),
+        MemoryError(),
+        SystemExit(2),
+    ],
+)
+def test_of_other_errors_nothing_is_said(error: BaseException) -> None:
+    assert advice_for(error) == ""
+
+
+# --- places in a script -------------------------------------------------------------------------
+
+
+def found(body: str, head: str = "") -> list[tuple[int, str]]:
+    """What is found in the body of a `map`, by line from its first one."""
+    text = f"{head}\ndef map(key, dims, value, context):\n{textwrap.indent(body, '    ')}"
+    before = head.count("\n") + 3
+    return [(line - before, text) for line, text in find_python2(ast.parse(text))]
+
+
+OLD = {
+    "for k, v in d.iteritems(): pass": "items()",
+    "if d.has_key(1): pass": "key in d",
+    "x = string.maketrans('a', 'b')": "str.maketrans",
+    "x = unicode(value)": "`str`",
+    "x = isinstance(value, basestring)": "`str`",
+    "for i in xrange(3): pass": "`range`",
+    "x = sorted(d, cmp=compare)": "cmp_to_key",
+    "d.sort(cmp=compare)": "cmp_to_key",
+    "d.sort(lambda a, b: a - b)": "cmp_to_key",
+    "d.keys().sort()": "sorted(...)",
+    "x = d.keys()[0]": "list(...)",
+    "x = d.values() + [1]": "list(...)",
+    "x = len(filter(None, d))": "len(list(...))",
+    "x = zip(d, d)[0]": "list(...)",
+    "if filter(None, d): pass": "always true",
+    "context.write(key, d.keys())": "prints otherwise",
+    "context.write(key, '%s' % d.items())": "prints otherwise",
+    "print >>f, value": "file=f",
+    "print": "print()",
+    "context.write(key.encode('utf-8'), 1)": "leave it out",
+    "context.write(key, u'%s' % key.encode('utf-8'))": "leave it out",
+    "context.write((key, value.encode('utf-8')), 1)": "leave it out",
+    "x = value.decode('utf-8')": "leave `.decode(...)` out",
+    "context.write(hash(key), 1)": "zlib.crc32",
+    "x = 7 / 2": "`//`",
+    "x = len(value) / dims": "`//`",
+    "x /= 2": "`//`",
+    "x = zlib.crc32(key) % 100": "negative",
+    "x = round(2.5)": "integer",
+    "random.seed(1)": "same seed",
+    "if d.get('a') > 3: pass": "None",
+    "x = sorted(r.get('a') for r in d)": "`key`",
+    "x = max([1, 'a'])": "`key`",
+}
+
+
+@pytest.mark.parametrize("line", OLD)
+def test_what_ports_in_silence_is_found(line: str) -> None:
+    ((number, text),) = found(f"pass\n{line}", "import string, zlib, random")
+    assert number == 1
+    assert OLD[line] in text
+
+
+NEW = [
+    "for k, v in d.items(): pass",
+    "x = sorted(d, key=len)",
+    "d.sort(key=len)",
+    "x = sorted(d.keys())[0]",
+    "x = list(d.keys())[0]",
+    "for a, b in zip(d, d): pass",
+    "context.write(key, list(d.keys()))",
+    "context.write(hashlib.md5(key.encode()).hexdigest(), 1)",
+    "context.write(base64.b64encode(key.encode()).decode(), 1)",
+    "f.write(value.encode())",
+    "x = 7 // 2",
+    "x = 7 / 2.0",
+    "x = float(len(value)) / len(dims)",
+    "x = int(len(value) / 2)",
+    "total = 1.5\nx = total / 2",
+    "x = six.iteritems_of(d)",
+    "print(value)",
+    "x = value.encode()",
+    "if d.get('a') is not None and d.get('a') > 3: pass",
+    "if d.get('a', 0) > 3: pass",
+    "x = zlib.crc32(key) & 0xffffffff",
+]
+
+
+@pytest.mark.parametrize("line", NEW)
+def test_what_is_right_is_not_found(line: str) -> None:
+    assert found(line, "import hashlib, base64, six, zlib") == []
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "from __future__ import division",
+        "from daskmr import pluck",
+        "NAME = f'{1}'",
+        "def f(x: int): pass",
+        "a, *b = 1, 2",
+        "from pathlib import Path",
+    ],
+)
+def test_a_script_of_python_3_means_its_division(head: str) -> None:
+    assert found("x = len(value) / len(dims)\ny = round(x)", head) == []
+    assert found("x = d.iteritems()", head), "that means nothing in Python 3"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "try: unicode\nexcept NameError: unicode = str",
+        "def unicode(x): return x",
+        "from old import unicode",
+        "from old import *",
+    ],
+)
+def test_a_name_that_the_script_defines_is_its_own(head: str) -> None:
+    assert found("x = unicode(value)", head) == []
+
+
+def test_a_handler_that_hides_everything() -> None:
+    (first,) = found("try:\n    x = 1\nexcept:\n    return")
+    assert first[0] == 2
+    assert "except ValueError:" in first[1]
+    assert found("try:\n    x = 1\nexcept:\n    f()\n    raise") == []
+    assert found("try:\n    x = 1\nexcept ValueError:\n    return") == []
+    assert found("try:\n    x = 1\nexcept BaseException:\n    return")
+
+
+def test_what_a_loop_has_used_up() -> None:
+    ((number, text),) = found("xs = filter(None, d)\nfor x in xs: pass\nfor x in xs: pass")
+    assert number == 2
+    assert "`xs` is empty after its first use" in text
+    assert found("xs = list(filter(None, d))\nfor x in xs: pass\nfor x in xs: pass") == []
+    ((number, text),) = found("ks = d.keys()\nks.sort()")
+    assert (number, "sorted(...)" in text) == (1, True)
+
+
+PARSED = "import json\nfrom daskmr import pluck\nfields = pluck('a')"
+
+
+@pytest.mark.parametrize(
+    ("body", "lines"),
+    [
+        ("context.write('all', 1)\nx = json.loads(value)", [0]),
+        ("context.counter('a', 'all')\nx = int(value)", [0]),
+        ("context.counter('a', 'all')\nx = fields(value)", [0]),
+        ("if value:\n    context.counter('a', 'b')\nx = json.loads(value)", [1]),
+        ("if dims:\n    context.write('all', 1)\nelse:\n    pass\nfor x in json.loads(value): pass", [1]),
+        ("x = json.loads(value)\ncontext.write('all', 1)", []),
+        ("context.write(json.loads(value)['a'], 1)", []),
+        ("if not value:\n    context.counter('a', 'b')\n    return\nx = json.loads(value)", []),
+        ("context.write('all', 1)\ntry:\n    x = json.loads(value)\nexcept ValueError:\n    return", []),
+        ("context.write('all', 1)\ntry:\n    x = json.loads(value)\nexcept KeyError:\n    return", [0]),
+        ("f.write('all')\nx = json.loads(value)", []),
+    ],
+)  # fmt: skip
+def test_counting_before_parsing(body: str, lines: list[int]) -> None:
+    places = found(body, PARSED)
+    assert [number for number, _ in places] == lines
+    assert all("does not count when line" in text for _, text in places)
+
+
+def test_bytes_that_reduce_makes_text_of_are_fine() -> None:
+    text = """
+        def map(key, dims, value, context):
+            context.write(key, value.encode("utf-8"))
+
+        def reduce(key, values, context):
+            context.write(key, b"".join(values).decode("utf-8"))
+    """
+    assert find_python2(ast.parse(textwrap.dedent(text))) == []
+
+
+def test_bytes_in_a_variable_are_found_where_they_are_written() -> None:
+    body = "out = key.encode('utf-8')\ncontext.write(out, 1)"
+    assert [number for number, _ in found(body)] == [1]
+    assert found(body.replace("\n", "\nif dims: out = key\n")) == []
+
+
+def test_the_type_of_values_is_not_asked_for() -> None:
+    text = "def reduce(k, values, c):\n    c.write(k, {} is list)"
+    (finding,) = find_python2(ast.parse(text.format("type(values)")))
+    assert "isinstance(values, list)" in finding.text
+    assert find_python2(ast.parse(text.format("type(k)"))) == []
+
+
+PIECES = st.sampled_from(
+    ["x", "x.keys()", "zip(x, x)", "f(x)", "x[0]", "x / 2", "-x", "(x, y)", "lambda: x", "x.get(1)"]
+)
+
+
+@settings(deadline=None)
+@given(st.lists(PIECES, min_size=1, max_size=5), st.sampled_from(["+", "%", ",", "and", "<", ">>"]))
+def test_any_syntax_is_read(pieces: list[str], joint: str) -> None:
+    """Wherever an expression stands: as a default, a decorator, a target, in a class."""
+    joined = f"({joint.join(f'({piece})' for piece in pieces)})"
+    text = f"""
+class A(object):
+    a = {joined}
+    def f(self, y={joined}):
+        with {joined} as z, open(x) as w: yield {joined}
+        del x[{joined}]
+        return {joined}
+for x.a[{joined}] in {joined}:
+    while {joined}: break
+    else: assert {joined}
+def map(key, dims, value, context):
+    context.write({joined})
+    match {joined}:
+        case [a, *_]: x = {joined}
+async def g(): return [x async for x in y if {joined}]
+"""
+    findings: list[Any] = find_python2(ast.parse(text))
+    assert findings == sorted(findings)
