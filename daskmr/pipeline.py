@@ -958,6 +958,7 @@ def _delete_input(
     count = 0
     copies: list[str] = []
     changed: list[str] = []
+    refused: list[str] = []
     for file in inputs.listing.files:
         if file.path in kept:
             continue
@@ -965,17 +966,22 @@ def _delete_input(
             copies.append(file.path)
             continue
         path = os.path.join(inputs.root, file.path)
-        if os.path.realpath(path) != output:
-            with contextlib.suppress(FileNotFoundError):
-                if not is_as_listed(file, path):
-                    changed.append(file.path)
-                    continue
+        if os.path.realpath(path) == output:
+            continue
+        try:
+            if is_as_listed(file, path):
                 os.unlink(path)
                 count += 1
-    notes: tuple[str, ...] = ()
-    if changed:
-        notes = (
-            f"{counted(len(changed), 'input file')} not deleted, since no longer as listed and read: "
-            f"{_some(changed)}",
-        )
+            else:
+                changed.append(file.path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:  # the output is in place: this is not worth a failure
+            refused.append(f"{file.path} ({error.strerror})")
+    kinds = (("since no longer as listed and read", changed), ("which was refused", refused))
+    notes = tuple(
+        f"{counted(len(paths), 'input file')} not deleted, {why}: {_some(paths)}"
+        for why, paths in kinds
+        if paths
+    )
     return count + inputs.delete_copies(copies), notes
