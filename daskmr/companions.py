@@ -7,8 +7,9 @@ of another run: what is stale goes before the output changes, what is new comes 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,7 @@ from daskmr.meta import BEGINS, SUFFIX, is_meta, write_meta
 from daskmr.output import OutputFile, StoreOutput, beside, write_bad_records
 from daskmr.remote import StoreError
 from daskmr.tally import BadRecord
+from daskmr.workdir import disk_error
 
 __all__ = ["BAD_SUFFIX", "Companions", "check_beside", "check_companions", "companion_paths"]
 
@@ -103,33 +105,56 @@ class Companions:
         self.meta_path = beside(self.target.name, SUFFIX) if told else None
 
     def write(self, saved: tuple[BadRecord, ...], content: Mapping[str, Any] | None) -> None:
-        """Write what is new under temporary names."""
+        """Write what is new under temporary names, for nobody who may not read the output."""
+        like = self.target.access
         if saved:
-            self.bad = write_bad_records(self.bad_path, self.run_id, saved)
+            self.bad = write_bad_records(self.bad_path, self.run_id, saved, like)
         if content is not None and self.meta_path is not None:
             path = self.meta_path
             if isinstance(self.target, StoreOutput):
                 path = os.path.join(self.folder, "meta.json")
-            self.meta = write_meta(path, self.run_id, content)
+            self.meta = write_meta(path, self.run_id, content, like)
 
     def put_in_place(self) -> None:
         """Put the output in place, and all that stands beside it."""
         if isinstance(self.target, StoreOutput):
             self._put_object(self.target)
-        with deferred():
+        with deferred(), self._alone():
             self._remove_stale()
             self.target.commit()
-            if self.bad is not None:
-                self.bad.commit()
-            if self.meta is not None and not isinstance(self.target, StoreOutput):
-                self.meta.commit()
             finished()
+            beside = [self.bad]
+            if not isinstance(self.target, StoreOutput):
+                beside.append(self.meta)
+            for file in beside:
+                if file is not None:
+                    file.state = f"the output {self.target.name} of this run is in place"
+                    file.commit()
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let one run at a time put what belongs together in a folder."""
+        if not self.target.is_file:
+            yield
+            return
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):  # a folder that may not be read, or not be locked
+                folder = os.open(os.path.dirname(self.target.path), os.O_RDONLY)
+                stack.callback(os.close, folder)
+                fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
 
     def _remove_stale(self) -> None:
+        stale = [self.bad_path]
         if self.target.is_file and self.meta_path is not None and is_meta(self.meta_path):
-            os.unlink(self.meta_path)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.bad_path)
+            stale.append(self.meta_path)
+        for path in stale:
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                raise disk_error(error, path, "what stands beside the output") from None
 
     def _put_object(self, target: StoreOutput) -> None:
         """Upload the output; what stands beside it is not worth a failure."""
@@ -142,7 +167,7 @@ class Companions:
             target.put_beside(SUFFIX, self.meta.path)
         except StoreError as error:
             self.notes += (f"{self.meta_path} could not be written: {error}",)
-            self.meta = None
+            self._drop_meta()
 
     def _clear_object(self, target: StoreOutput) -> bool:
         """Remove the object that tells of an earlier output; whether its name is free now."""
@@ -155,12 +180,17 @@ class Companions:
                     f"{self.meta_path} is not daskmr's, and was left as it is: it does not tell of "
                     "this output",
                 )
-                self.meta = None
+                self._drop_meta()
                 return False
             target.remove_beside(SUFFIX)
         except StoreError as error:
             self.notes += (f"{self.meta_path} may tell of an earlier output: {error}",)
         return True
+
+    def _drop_meta(self) -> None:
+        if self.meta is not None:
+            self.meta.discard()
+            self.meta = None
 
     def discard(self) -> None:
         """Remove what was not put in place."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import ipaddress
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -225,6 +226,11 @@ def _text(value: Any) -> str:
     return str(value)
 
 
+def _file(value: Any) -> str:
+    """A file that is read again and again, whatever the working directory is then."""
+    return os.path.abspath(_text(value))
+
+
 def _positive(value: Any) -> int:
     try:
         count = int(value)
@@ -357,9 +363,9 @@ _PARSERS: dict[str, Any] = {
     "scheduler": _optional(_text),
     "cluster": _optional(_text),
     "clusters": _mapping,
-    "tls_ca_file": _optional(_text),
-    "tls_cert": _optional(_text),
-    "tls_key": _optional(_text),
+    "tls_ca_file": _optional(_file),
+    "tls_cert": _optional(_file),
+    "tls_key": _optional(_file),
     "local_tls": _flag,
     "worker_timeout": _seconds,
     "dashboard": _optional(_dashboard),

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from daskmr.errors import InputError, JobError
 
-__all__ = ["Database", "damage", "is_damaged", "is_stamped"]
+__all__ = ["Database", "damage", "is_damaged", "is_on_network", "is_stamped"]
 
 _BUSY_SECONDS = 60.0  # a write takes less than a millisecond, so this is many processes' worth
 # File systems without the shared memory between machines that SQLite's write-ahead log needs.
@@ -80,7 +80,7 @@ class Database:
             )
             try:
                 self._refuse_others(connection)
-                choose_journal(connection, _is_on_network(self.path))
+                choose_journal(connection, is_on_network(self.path))
                 self._make_tables(connection)
             except BaseException:
                 connection.close()
@@ -203,7 +203,7 @@ def choose_journal(connection: sqlite3.Connection, on_network: bool) -> str:
             return mode
 
 
-def _is_on_network(path: str) -> bool:
+def is_on_network(path: str) -> bool:
     """Whether `path` is on a file system that several machines may share."""
     try:
         with open("/proc/self/mounts", "rb") as file:

@@ -18,6 +18,7 @@ from daskmr.figures import draw
 from daskmr.history import History
 from daskmr.interruption import on_hard_exit
 from daskmr.losses import Loss, find_losses
+from daskmr.output import take_access
 from daskmr.report import summarise
 from daskmr.units import HIDDEN, counted, format_bytes, format_seconds, masked, shell_word
 from daskmr.webpage import (
@@ -112,6 +113,8 @@ class ReportFile:
         forget = on_hard_exit(partial(_remove, temporary))
         try:
             with open(temporary, "x", encoding="utf-8") as file:
+                if os.path.exists(self._path):
+                    take_access(file.fileno(), [os.stat(self._path)])
                 file.write(page)
                 file.flush()
                 os.fsync(file.fileno())

@@ -179,8 +179,8 @@ class Job:
     def activate(self) -> Iterator[None]:
         """Run the user's code, and unpickle the user's values, inside of this.
 
-        Meanwhile the job's modules are importable under their names; afterwards ``sys.modules`` is
-        as it was. One job is active in a process at a time: another thread waits. Leave in the
+        Meanwhile the job's modules are importable under their names, and the working directory is
+        the one that they have changed to; afterwards both are as they were. One job is active in a process at a time: another thread waits. Leave in the
         reverse order of entering.
         """
         with _activated(self._source):
@@ -304,9 +304,36 @@ def _activated(source: _Script | _OnTheSpot) -> Iterator[None]:
             return
         _switch(before, source)
         try:
-            yield
+            with _working_directory_of(source):
+                yield
         finally:
             _switch(source, before)
+
+
+@contextmanager
+def _working_directory_of(source: _Script | _OnTheSpot) -> Iterator[None]:
+    """Let a script change the working directory for itself alone.
+
+    So the paths that a run was given mean the same until its end.
+    """
+    before = _working_directory()
+    if source.directory is not None:
+        with suppress(FileNotFoundError):  # it is gone, and so is what it would open there
+            os.chdir(source.directory)
+    try:
+        yield
+    finally:
+        directory = _working_directory()
+        source.directory = None if directory == before else directory
+        if before is not None and directory != before:
+            os.chdir(before)
+
+
+def _working_directory() -> str | None:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # it has been removed
+        return None
 
 
 def _switch(leaving: _Script | _OnTheSpot | None, entering: _Script | _OnTheSpot | None) -> None:
@@ -338,6 +365,7 @@ class _OnTheSpot:
         files: dict[str, str] | None = None,
     ) -> None:
         self.functions = functions
+        self.directory: str | None = None
         self._blob = blob
         self.files = _files_of(functions) if functions is not None else files or {}
         self.texts = self.files
@@ -384,6 +412,7 @@ class _Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
         self, name: str, path: str, digest: str, files: dict[str, str], imports_script: bool
     ) -> None:
         self.name, self.path, self.digest, self.files = name, path, digest, files
+        self.directory: str | None = None  # that it has changed to
         self._imports_script = imports_script
         directory, script = os.path.split(path)
         self.texts = {os.path.join(directory, file): text for file, text in files.items()}

@@ -39,6 +39,9 @@ class InputFile:
         What a store calls this state of the object, without quotes; ``None`` for a local file.
     mtime : float, optional
         When a store says the object was written, in seconds of Unix time.
+    mtime_ns, inode : int, optional
+        Of a local file: when it was last written, in nanoseconds of Unix time, and the number that
+        its file system knows it by. With the size, they tell whether it has changed since.
     """
 
     path: str
@@ -46,6 +49,8 @@ class InputFile:
     dims: tuple[str, ...]
     etag: str | None = None
     mtime: float | None = None
+    mtime_ns: int | None = None
+    inode: int | None = None
 
     @property
     def is_remote(self) -> bool:
@@ -405,7 +410,11 @@ def _collect(
         dims = gathering.pick_file(directory.dims, entry.name, path)
         if dims is None:
             continue
-        file = InputFile(path, _size(entry), known.setdefault(dims, dims))
+        found = _stat(entry)
+        shared_dims = known.setdefault(dims, dims)
+        file = InputFile(
+            path, found.st_size, shared_dims, None, None, found.st_mtime_ns, found.st_ino
+        )
         if entry.is_symlink() or (shared and directory.linked):
             aliases.append(_Alias(file, _real_path(directory, entry)[0]))
         else:
@@ -467,9 +476,9 @@ def _format_of(entry: os.DirEntry[str], expected: int) -> int:
         return 0 if error.errno in (errno.ELOOP, errno.ENOTDIR) else expected
 
 
-def _size(entry: os.DirEntry[str]) -> int:
+def _stat(entry: os.DirEntry[str]) -> os.stat_result:
     try:
-        return entry.stat().st_size
+        return entry.stat()
     except OSError as error:
         _fail("file", entry.path, error)
 

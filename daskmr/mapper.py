@@ -10,9 +10,10 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from daskmr.away import Away, Shelf, describe_worker, worker_name
@@ -33,6 +34,7 @@ from daskmr.history import HotKey, TaskSpan
 from daskmr.inputs import Remote
 from daskmr.job import Job
 from daskmr.listing import InputFile
+from daskmr.localfile import LocalFile
 from daskmr.marks import Marker, describe_line, describe_reading
 from daskmr.memory import (
     OutOfMemory,
@@ -263,9 +265,9 @@ def _name(source: str | BinaryIO) -> str:
     return source if isinstance(source, str) else source.name
 
 
-def _read_to_end(stream: BinaryIO) -> None:
-    """Have a stream raise what is wrong with it, if its data was damaged on the way here."""
-    while stream.read(1 << 20):
+def _read_to_end(chunks: Iterable[bytes]) -> None:
+    """Have what is read raise what is wrong with it."""
+    for _ in chunks:
         pass
 
 
@@ -326,6 +328,7 @@ class _Attempt:
         self.saved_bytes = 0
         self.unsaved: set[str] = set()
         self.truncated = False
+        self.grown: list[tuple[str, int]] = []
         self.last_bad = ""
         self.sampled = _Sampled(task.job.map, task.keys) if task.keys is not None else None
         self.files_done = self.bytes_done = 0
@@ -375,6 +378,7 @@ class _Attempt:
             hot_keys=self.sink.hot_keys,
             counters=self.sink.context.counters,
             values=self.sink.values,
+            grown=tuple(self.grown),
         )
         return [*results, (TALLY, tally)]
 
@@ -418,10 +422,12 @@ class _Attempt:
 
     def _look_through(self, file: InputFile, path: str) -> None:
         try:
-            for _ in read_chunks(path):
-                pass
-        except CorruptFileError as error:
-            self.corrupt[file.path] = str(error)
+            with self._opened_local(file, path) as local:
+                try:
+                    _read_to_end(read_chunks(local))
+                except CorruptFileError as error:
+                    local.check()
+                    self.corrupt[file.path] = str(error)
         except OSError:
             return  # it is told when the file is mapped
 
@@ -517,12 +523,15 @@ class _Attempt:
     def _map_file(self, file: InputFile, source: str | BinaryIO, marker: Marker) -> None:
         path = _name(source)
         try:
-            if isinstance(source, str):
-                self._check_size(source)
-            self._map_lines(source, list(file.dims), marker)
+            if file.is_remote:
+                if isinstance(source, str):
+                    self._check_size(source)
+                self._map_lines(source, list(file.dims), marker)
+            else:
+                self._map_local(file, path, marker)
         except CorruptFileError as error:
-            if not isinstance(source, str):
-                _read_to_end(source)
+            if not isinstance(source, str):  # its data may have been damaged on the way here
+                _read_to_end(iter(partial(source.read, 1 << 20), b""))
             elif self._distrust(file):
                 raise _DamagedCopy from None
             if self.task.skip_corrupt:
@@ -543,6 +552,21 @@ class _Attempt:
             self._check_bad()
             return
         raise failure
+
+    def _map_local(self, file: InputFile, path: str, marker: Marker) -> None:
+        with self._opened_local(file, path) as local:
+            self.reporter.opened(local)
+            try:
+                self._map_lines(local, list(file.dims), marker)
+            except CorruptFileError:
+                local.check()  # what was cut off may be on its way
+                raise
+            local.check()
+            if local.grown is not None:
+                self.grown.append((file.path, local.grown))
+
+    def _opened_local(self, file: InputFile, path: str) -> LocalFile:
+        return LocalFile(file, path, self._where(), elsewhere=self.task.on_cluster)
 
     def _distrust(self, file: InputFile) -> bool:
         """Whether it is the local copy alone that is damaged, which is not used again then."""

@@ -243,9 +243,11 @@ def moment(seconds: float) -> str:
 # --- files ----------------------------------------------------------------------------------------
 
 
-def write_meta(path: str, run_id: str, content: Mapping[str, Any]) -> OutputFile:
+def write_meta(
+    path: str, run_id: str, content: Mapping[str, Any], like: os.stat_result | None = None
+) -> OutputFile:
     """Write what `content` says of a run, ready to be committed."""
-    file = OutputFile(path, run_id)
+    file = OutputFile(path, run_id, like=like)
     try:
         whole = {"daskmr": {"meta": _VERSION, "version": __version__}, **content}
         file.write(json.dumps(whole, indent=1) + "\n")

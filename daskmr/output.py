@@ -17,6 +17,7 @@ import stat
 import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from operator import itemgetter
 from typing import IO, TYPE_CHECKING, Any, Protocol
 from zlib import crc32
@@ -24,7 +25,7 @@ from zlib import crc32
 from daskmr.errors import InputError, JobError
 from daskmr.parts import Block, Part, comparable, read_blocks
 from daskmr.tally import BadRecord
-from daskmr.workdir import disk_error
+from daskmr.workdir import NOTHING_REPLACED, disk_error
 
 if TYPE_CHECKING:
     from daskmr.remote import Source
@@ -37,6 +38,7 @@ __all__ = [
     "encode",
     "merge_parts",
     "open_output",
+    "take_access",
     "write_bad_records",
 ]
 
@@ -208,6 +210,16 @@ class OutputFile:
         Where ``"-"`` goes, binary.
     hashed : bool
         Compute the digest of a file as it is written.
+    like : os.stat_result, optional
+        Of a file whose group and permissions this one gets. Those of the file that it replaces
+        count as well: what may not be read there may not be read here.
+
+    Attributes
+    ----------
+    access : os.stat_result or None
+        Of the temporary file, once it is closed.
+    state : str
+        What is to be said of the output when writing fails.
 
     Raises
     ------
@@ -222,6 +234,7 @@ class OutputFile:
         stdout: IO[bytes] | None = None,
         *,
         hashed: bool = False,
+        like: os.stat_result | None = None,
     ) -> None:
         if target in _STDOUT:
             target = "-"
@@ -229,6 +242,9 @@ class OutputFile:
         self.path = _resolve(target)
         self.temporary: str | None = None
         self.bytes = 0
+        self.access: os.stat_result | None = None
+        self.state = NOTHING_REPLACED
+        self._like = like
         self._escape = False
         if target == "-":
             self._file = stdout or sys.stdout.buffer
@@ -243,29 +259,36 @@ class OutputFile:
         folder, name = os.path.split(self.path)
         advice = "Name another one with --output."
         try:
-            mode = os.stat(self.path).st_mode
+            before = os.stat(self.path)
         except (FileNotFoundError, NotADirectoryError):
-            mode = stat.S_IFREG
+            before = None
         except OSError as error:
             raise InputError(f"The output {self.name!r}: {error.strerror}. {advice}") from None
-        if stat.S_ISDIR(mode):
+        if before is not None and stat.S_ISDIR(before.st_mode):
             raise InputError(f"The output {self.name!r} is a directory. {advice}")
         if not os.path.isdir(folder):
             raise InputError(f"The output's directory {folder!r} does not exist. Make it first.")
         short = _short(os.fsencode(name))
         temporary = os.path.join(folder, f".{short}.{run_id}.tmp")
         try:
-            if not stat.S_ISREG(mode):
+            if before is not None and not stat.S_ISREG(before.st_mode):
                 return open(self.path, "wb")
             _sweep(folder, short)
-            file = open(temporary, "xb")  # noqa: SIM115 - closed by `commit` or `discard`
-            fcntl.flock(file, fcntl.LOCK_EX)
+            file = _open_locked(temporary, 0o666 if before is None is self._like else 0o600)
         except OSError as error:
             raise InputError(
                 f"The output cannot be written to {folder!r} ({error.strerror}). {advice}"
             ) from None
         self.temporary = temporary
+        self._take_access(file)
         return file
+
+    def _take_access(self, file: IO[bytes]) -> None:
+        """Have the group and permissions of what is replaced, as they are now."""
+        patterns = [] if self._like is None else [self._like]
+        with contextlib.suppress(OSError):
+            patterns.append(os.stat(self.path))
+        take_access(file.fileno(), patterns)
 
     def write(self, text: str) -> None:
         """Append `text`.
@@ -289,7 +312,7 @@ class OutputFile:
     def _failure(self, error: OSError) -> JobError:
         if self.name == "-" and error.errno in (errno.EPIPE, errno.EBADF):
             return JobError("Standard output was closed before the result was written whole.")
-        return disk_error(error, self.temporary or self.path, "the output")
+        return disk_error(error, self.temporary or self.path, "the output", self.state)
 
     def close(self) -> None:
         """Bring all that was written to the disk; nothing is in place yet."""
@@ -300,8 +323,10 @@ class OutputFile:
             self._file.flush()
             if self.temporary is not None:
                 os.fsync(self._file.fileno())
-                self.bytes = os.fstat(self._file.fileno()).st_size
-            if self.name != "-":
+                self._take_access(self._file)
+                self.access = os.fstat(self._file.fileno())
+                self.bytes = self.access.st_size
+            elif self.name != "-":  # else it stays open, and so locked, until it is in its place
                 self._file.close()
         except OSError as error:
             failure = error
@@ -337,9 +362,10 @@ class OutputFile:
             failure = error
         else:
             self.temporary = None
+            self._file.close()
             _sync_folder(os.path.dirname(self.path))
             return
-        raise disk_error(failure, self.path, "the output")
+        raise disk_error(failure, self.path, "the output", self.state)
 
     def discard(self) -> None:
         """Remove what was written, where it was not committed."""
@@ -347,13 +373,13 @@ class OutputFile:
             with contextlib.suppress(OSError, ValueError):
                 if self._compressor is not None:
                     self._compressor.close()
+        if self.temporary is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.temporary)
+            self.temporary = None
+        if self.name != "-":
             with contextlib.suppress(OSError):
                 self._file.close()
-        if self.temporary is None:
-            return
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.temporary)
-        self.temporary = None
 
 
 class StoreOutput(OutputFile):
@@ -507,6 +533,34 @@ def _short(name: bytes) -> str:
     return os.fsdecode(name[: _LONGEST_NAME - 8]) + f"{crc32(name):08x}"
 
 
+def _open_locked(path: str, mode: int) -> IO[bytes]:
+    """Make a file, and lock it until it is closed, so that no other run sweeps it away."""
+    while True:
+        file = open(path, "xb", opener=partial(os.open, mode=mode))  # noqa: SIM115
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()  # swept away before it was locked
+
+
+def take_access(descriptor: int, patterns: Sequence[os.stat_result]) -> None:
+    """Give a file the group and permissions of others, and those only that all of them have.
+
+    Without any, it keeps its own.
+    """
+    mode = 0o777
+    for pattern in patterns:
+        mode &= pattern.st_mode
+        if os.fstat(descriptor).st_gid != pattern.st_gid:
+            try:
+                os.fchown(descriptor, -1, pattern.st_gid)
+            except OSError:  # it stays with another group, which was not meant
+                mode &= ~0o070
+    if patterns:
+        with contextlib.suppress(PermissionError):  # a file system without permissions
+            os.fchmod(descriptor, mode)
+
+
 def _sweep(folder: str, name: str) -> None:
     """Remove the temporary files of this output whose process was killed: their locks are gone."""
     pattern = re.compile(re.escape(f".{name}.") + r"[0-9a-f]{12}\.tmp")
@@ -527,12 +581,14 @@ def _sync_folder(folder: str) -> None:
             os.close(handle)
 
 
-def write_bad_records(path: str, run_id: str, records: Sequence[BadRecord]) -> OutputFile:
+def write_bad_records(
+    path: str, run_id: str, records: Sequence[BadRecord], like: os.stat_result | None = None
+) -> OutputFile:
     """Write bad records as JSON lines, ready to be committed.
 
     Each line holds ``file``, ``line``, ``reason``, ``exception`` and ``raw`` (the bytes, in base64).
     """
-    file = OutputFile(path, run_id)
+    file = OutputFile(path, run_id, like=like)
     try:
         for record in records:
             line = {

@@ -14,7 +14,7 @@ import os
 import pickle
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -37,6 +37,7 @@ from daskmr.hotkeys import with_counted
 from daskmr.inputs import Inputs, find_inputs, source_of
 from daskmr.interruption import deferred, on_hard_exit, patient
 from daskmr.job import Job, load_job
+from daskmr.localfile import is_as_listed
 from daskmr.looks import Plan
 from daskmr.mapper import TALLY, MapTask, explain_timeout, map_packed
 from daskmr.marks import COMBINING, FETCHING, Mark, by_task, is_alive, read_marks
@@ -79,6 +80,7 @@ from daskmr.schema import load_schema
 from daskmr.segments import Extent
 from daskmr.stores import stores_closed
 from daskmr.tally import Span, Tallies, Tally, by_group
+from daskmr.units import counted
 from daskmr.versions import Pinned
 from daskmr.watching import Collector, Watcher
 from daskmr.workdir import RunDir
@@ -91,6 +93,7 @@ __all__ = ["mapreduce"]
 _SPLIT_EVERY = 8
 _MUCH_FILES = 200  # or so many bytes, to fetch for each worker
 _MUCH_BYTES = 256 << 20
+_NAMED = 3  # files in a note
 
 
 def mapreduce(
@@ -291,14 +294,17 @@ def mapreduce(
         run.timings["list"] = listed - started - (connected - asked)
         run.timings["start"] = time.time() - listed + (connected - asked)
         outcome = run.execute()
+        if run.on_cluster:
+            _check_grown(inputs, outcome.tally)
         places.close()  # what is made for the job is not paid for while the output is written
         _check_bad_records(outcome.tally, config)
         result = _write(outcome, run, target)
         if target is None:
             stack.pop_all()
             weakref.finalize(result, remove)
-    if delete_data:
-        result.deleted = 0 if choice.keys else _delete_input(inputs, outcome.tally, target)
+    if delete_data and not choice.keys:
+        result.deleted, kept = _delete_input(inputs, outcome.tally, target)
+        result.notes += kept
     ended = time.time()
     result.timings["total"] = ended - started
     result.history = History(
@@ -874,7 +880,41 @@ def _bad_path(target: OutputFile, config: Config, job: Job) -> str:
 
 
 def _notes(outcome: _Outcome, run: _Run) -> tuple[str, ...]:
-    return run.inputs.notes + run.notes + outcome.tally.notes
+    return run.inputs.notes + run.notes + outcome.tally.notes + _describe_grown(outcome.tally)
+
+
+def _describe_grown(tally: Tally) -> tuple[str, ...]:
+    paths = [path for path, _ in tally.grown]
+    if not paths:
+        return ()
+    return (
+        f"{counted(len(paths), 'file')} grew while the job ran, as a log does that is still written: "
+        "what was listed of it was read, but for a last line that was not complete then: "
+        f"{_some(paths)}",
+    )
+
+
+def _some(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - _NAMED:,} more" if len(paths) > _NAMED else ""
+    return f"{', '.join(paths[:_NAMED])}{more}"
+
+
+def _check_grown(inputs: Inputs, tally: Tally) -> None:
+    """See that what has grown for a worker has grown here: else the worker has read another file."""
+    for path, size in tally.grown:
+        where = inputs.locate(path)
+        try:
+            here = os.stat(where).st_size
+        except OSError:
+            here = 0
+        if here < size:
+            failure = JobError(
+                f"The input file {where} had {size:,} bytes for the worker that read it, and has "
+                f"{here:,} here. Nothing was written. Put the data where all workers see it under "
+                "the same path (a shared file system), and run the job again."
+            )
+            failure.file = path
+            raise failure
 
 
 def _meta(outcome: _Outcome, run: _Run, target: OutputFile) -> dict[str, Any]:
@@ -906,16 +946,21 @@ def _remove(parts: Iterable[Part]) -> None:
             part.frames.remove()
 
 
-def _delete_input(inputs: Inputs, tally: Tally, target: OutputFile | None) -> int:
+def _delete_input(
+    inputs: Inputs, tally: Tally, target: OutputFile | None
+) -> tuple[int, tuple[str, ...]]:
     """Delete the input files that were mapped whole; none whose bad records would be lost.
 
-    Of what is in a store, only the local copies go.
+    Of what is in a store, only the local copies go. Returns how many went, and what there is to say
+    of those that changed after they were read, and so hold what no job has read.
     """
     left_out = (*tally.corrupt, *tally.poisoned, *tally.missing)
     kept = {path for path, _ in left_out} | tally.unsaved_files
     output = target.path if target is not None else None
     count = 0
     copies: list[str] = []
+    changed: list[str] = []
+    refused: list[str] = []
     for file in inputs.listing.files:
         if file.path in kept:
             continue
@@ -923,8 +968,22 @@ def _delete_input(inputs: Inputs, tally: Tally, target: OutputFile | None) -> in
             copies.append(file.path)
             continue
         path = os.path.join(inputs.root, file.path)
-        if os.path.realpath(path) != output:
-            with contextlib.suppress(FileNotFoundError):
+        if os.path.realpath(path) == output:
+            continue
+        try:
+            if is_as_listed(file, path):
                 os.unlink(path)
                 count += 1
-    return count + inputs.delete_copies(copies)
+            else:
+                changed.append(file.path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:  # the output is in place: this is not worth a failure
+            refused.append(f"{file.path} ({error.strerror})")
+    kinds = (("since no longer as listed and read", changed), ("which was refused", refused))
+    notes = tuple(
+        f"{counted(len(paths), 'input file')} not deleted, {why}: {_some(paths)}"
+        for why, paths in kinds
+        if paths
+    )
+    return count + inputs.delete_copies(copies), notes

@@ -11,7 +11,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from daskmr.away import Away, Shelf, host_folder
@@ -34,10 +34,11 @@ Ask = Callable[..., Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class _Sight:
-    """What one worker sees: its host, and what is wrong, or ``""``."""
+    """What one worker sees: its host, what is wrong or ``""``, and what has more bytes there."""
 
     host: str
     problem: str
+    larger: tuple[tuple[str, int], ...] = ()
 
 
 def check_data(ask: Ask, root: str, files: Sequence[InputFile]) -> None:
@@ -63,7 +64,7 @@ def check_data(ask: Ask, root: str, files: Sequence[InputFile]) -> None:
     step = max(1, len(local) // (_SAMPLE - 1))
     sample = [*local[::step][: _SAMPLE - 1], local[-1]]
     sights = ask(_look_at_sizes, [(os.path.join(root, f.path), f.size) for f in sample])
-    blind = _blind(sights)
+    blind = _blind({address: _with_growth(sight) for address, sight in sights.items()})
     if blind:
         raise InputError(
             f"The input files in {root} are not what {_name(blind)} sees: "
@@ -167,6 +168,15 @@ class HostMarks:
         return {answer for answer in answers if not isinstance(answer, Exception)}
 
 
+def _with_growth(sight: Any) -> Any:
+    """Take a file that is larger on a worker for another one, unless it has grown here too."""
+    for path, size in () if isinstance(sight, Exception) else sight.larger:
+        here = os.stat(path).st_size if os.path.exists(path) else 0
+        if here < size:
+            return replace(sight, problem=f"{path} has {size:,} bytes there and {here:,} here")
+    return sight
+
+
 def _blind(answers: Mapping[str, Any]) -> dict[str, _Sight]:
     blind = {}
     for address, answer in answers.items():
@@ -187,14 +197,17 @@ def _name(blind: Mapping[str, _Sight]) -> str:
 
 
 def _look_at_sizes(files: list[tuple[str, int]]) -> _Sight:
+    larger = []
     for path, size in files:
         try:
             found = os.stat(path).st_size
         except OSError as error:
             return _sight(f"{path} cannot be read there ({error.strerror})")
-        if found != size:
+        if found < size:
             return _sight(f"{path} has {found:,} bytes there and {size:,} here")
-    return _sight()
+        if found > size:
+            larger.append((path, found))
+    return replace(_sight(), larger=tuple(larger))
 
 
 def _look_at_content(path: str, content: str) -> _Sight:

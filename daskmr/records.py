@@ -21,6 +21,7 @@ __all__ = [
     "CorruptFileError",
     "LineBatch",
     "OversizedLine",
+    "is_compressed",
     "raw_bytes",
     "read_chunks",
     "read_lines",
@@ -480,6 +481,18 @@ def _sniff(head: bytes, path: str) -> _Codec | None:
     raise CorruptFileError(
         path, 0, "it does not look like gzip, xz, lzma, bzip2 or zstd, as its name says"
     )
+
+
+def is_compressed(head: bytes, path: str) -> bool:
+    """Tell whether a file that begins with `head` is read as compressed data.
+
+    >>> is_compressed(b"k\tv", "a.log"), is_compressed(b"k\tv", "a.gz")
+    (False, True)
+    """
+    try:
+        return _sniff(head, path) is not None
+    except CorruptFileError:
+        return True
 
 
 def _decompress(raw: _Input, codec: _Codec, chunk_bytes: int) -> Iterator[bytes]:

@@ -95,6 +95,8 @@ class Tally:
         Keys with many values, the hottest first.
     values : int
         Values that `map` wrote to be reduced.
+    grown : tuple of (str, int)
+        Plain files that have grown since they were listed, and the bytes they had when read.
     """
 
     files: int = 0
@@ -119,6 +121,7 @@ class Tally:
     tasks: tuple[TaskSpan, ...] = ()
     hot_keys: tuple[HotKey, ...] = ()
     values: int = 0
+    grown: tuple[tuple[str, int], ...] = ()
 
     @property
     def bad_records(self) -> int:
@@ -154,6 +157,7 @@ class Tally:
             tasks=self.tasks + other.tasks,
             hot_keys=merge_hot_keys(self.hot_keys, other.hot_keys),
             values=self.values + other.values,
+            grown=self.grown + other.grown,
         )
 
 

@@ -15,7 +15,10 @@ from pathlib import Path
 
 from daskmr.errors import InputError, JobError
 
-__all__ = ["RunDir", "disk_error"]
+__all__ = ["NOTHING_REPLACED", "RunDir", "disk_error"]
+
+NOTHING_REPLACED = "this run has replaced no output"
+"""What is true of a run that fails before its output is in place, whatever others do meanwhile."""
 
 _LOCK = "lock"
 _RUN = re.compile(r"run-[0-9a-f]{12}")
@@ -123,7 +126,7 @@ def _matching(root: Path, name: re.Pattern[str]) -> list[Path]:
     return [folder for folder in root.iterdir() if name.fullmatch(folder.name) and folder.is_dir()]
 
 
-def disk_error(error: OSError, path: str, what: str) -> JobError:
+def disk_error(error: OSError, path: str, what: str, state: str = NOTHING_REPLACED) -> JobError:
     """Say what could not be written where, and how much space is free there.
 
     Parameters
@@ -134,6 +137,8 @@ def disk_error(error: OSError, path: str, what: str) -> JobError:
         The file that was written.
     what : str
         Its role, as "the output".
+    state : str
+        What became of the output.
     """
     folder = os.path.dirname(path) or "."
     free = ""
@@ -144,5 +149,5 @@ def disk_error(error: OSError, path: str, what: str) -> JobError:
         advice = "Check the disk and its permissions, or use another place"
     return JobError(
         f"Writing {what} failed: {error.strerror or error} ({path}{free}). {advice} "
-        "(--output, --work-dir); an output of an earlier run is as it was."
+        f"(--output, --work-dir); {state}."
     )

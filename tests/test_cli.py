@@ -148,6 +148,52 @@ def test_a_temporary_directory_of_a_long_name(place: Path) -> None:
     assert not list(scratch.iterdir())
 
 
+@pytest.mark.parametrize("inline", [True, False])
+@pytest.mark.parametrize("where", ["load", "map", "reduce"])
+def test_a_script_that_changes_the_working_directory(place: Path, inline: bool, where: str) -> None:
+    """The paths of the command line mean what they meant, and those of the script what it says."""
+    (place / "conf").mkdir()
+    (place / "conf" / "filter.json").write_text('{"version": 1, "dimensions": []}')
+    (place / "elsewhere").mkdir()
+    (place / "elsewhere" / "factor").write_text("10")
+    change = f"os.chdir({str(place / 'elsewhere')!r})"
+    (place / "job.py").write_text(
+        "import os\n"
+        f"{change if where == 'load' else ''}\n"
+        "def map(key, dims, value, context):\n"
+        f"    {change if where == 'map' else 'pass'}\n"
+        "    context.write(key, int(value))\n"
+        "def reduce(key, values, context):\n"
+        f"    {change if where == 'reduce' else 'pass'}\n"
+        "    factor = 1\n"
+        f"    if {where in ('load', 'reduce')}:\n"
+        "        factor = int(open('factor').read())\n"
+        "    context.write(key, factor * sum(values))\n"
+    )
+    write_tree(place / "data", [["a\t1", "b\t2", "a\t3"], ["c\tbad"]])
+    options = ["-d", "data", "-o", "out.txt", "-f", "conf/filter.json", "-w", "work", "-p"]
+    options += ["--report", "report.html", "-m", "1", *(["--inline"] if inline else [])]
+    before = {path.name for path in place.iterdir()}
+    done = daskmr("run", "job.py", *options, cwd=place)
+    assert done.returncode == 0, done.stderr
+    factor = 1 if where == "map" else 10
+    assert (place / "out.txt").read_text() == f"a\t{4 * factor}\nb\t{2 * factor}\n"
+    beside = {f"out.txt{suffix}" for suffix in (".bad.jsonl", ".meta.json", ".pstats")}
+    made = {path.name for path in place.iterdir()} - before
+    assert made == {"out.txt", "report.html", *beside}
+    assert os.listdir(place / "elsewhere") == ["factor"]
+
+
+@pytest.mark.parametrize("command", ["plan", "check"])
+def test_a_script_that_changes_the_working_directory_before_a_run(
+    place: Path, command: str
+) -> None:
+    (place / "job.py").write_text("import os\nos.chdir('/')\n" + JOB)
+    (place / "filter.json").write_text('{"version": 1, "dimensions": []}')
+    done = daskmr(command, "job.py", "-d", "data", "-f", "filter.json", cwd=place)
+    assert done.returncode == 0, done.stderr
+
+
 def test_what_a_killed_command_leaves_is_removed_by_the_next(place: Path) -> None:
     scratch = place / "scratch"
     scratch.mkdir()

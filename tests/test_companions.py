@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import signal
+import stat
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from conftest import write_tree
 from store_server import Bucket
 
 from daskmr import Job, mapreduce
-from daskmr.companions import companion_paths
+from daskmr.companions import Companions, companion_paths
 from daskmr.errors import InputError, JobError
 from daskmr.meta import read_meta
 from daskmr.result import Result
@@ -35,7 +38,7 @@ def run(folder: Path, data: str = "data", **options: Any) -> Result:
         data_dir=folder / data,
         output=options.pop("output", folder / "out.txt"),
         inline=True,
-        work_dir=folder / "work",
+        work_dir=options.pop("work_dir", folder / "work"),
         **options,
     )
 
@@ -73,6 +76,86 @@ def test_what_is_stale_goes(folder: Path) -> None:
     assert {"out.txt", "out.txt.bad.jsonl", "out.txt.meta.json"} <= set(os.listdir(folder))
     run(folder, "good", meta=False)
     assert [name for name in os.listdir(folder) if name.startswith("out")] == ["out.txt"]
+
+
+def test_what_holds_data_of_the_output_is_as_private(folder: Path) -> None:
+    output = folder / "out.txt"
+    output.touch(0o600)
+    run(folder)
+    names = ["out.txt", "out.txt.bad.jsonl", "out.txt.meta.json"]
+    assert [stat.S_IMODE((folder / name).stat().st_mode) for name in names] == [0o600] * 3
+    output.chmod(0o644)  # what stands beside it keeps its own
+    run(folder)
+    assert [stat.S_IMODE((folder / name).stat().st_mode) for name in names] == [0o644, 0o600, 0o600]
+
+
+def test_two_runs_to_one_output(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second begins and ends while the first is about to put its own in place."""
+    put_in_place, runs = Companions.put_in_place, []
+
+    def overtaken(self: Companions) -> None:
+        if not runs:
+            runs.append("first")
+            run(folder, "other", work_dir=folder / "other-work")
+            assert (folder / "out.txt").read_text() == "a\t5\n"
+        put_in_place(self)
+
+    monkeypatch.setattr(Companions, "put_in_place", overtaken)
+    result = run(folder)
+    assert (folder / "out.txt").read_text() == "a\t1\nb\t2\n"
+    assert read_meta(str(folder / "out.txt.meta.json"))["output"]["sha256"] == result.sha256
+    assert [record["line"] for record in map(json.loads, bad_lines(folder))] == [3]
+    assert sorted(p.name for p in folder.iterdir() if p.is_file()) == [
+        "out.txt",
+        "out.txt.bad.jsonl",
+        "out.txt.meta.json",
+    ]
+
+
+def bad_lines(folder: Path) -> list[str]:
+    return (folder / "out.txt.bad.jsonl").read_text().splitlines()
+
+
+def test_runs_that_end_together_leave_what_belongs_together(folder: Path) -> None:
+    def job(name: str) -> subprocess.Popen[bytes]:
+        script = folder / f"{name}.py"
+        script.write_text(
+            "def map(key, dims, value, context):\n"
+            "    context.write(key, int(value))\n"
+            "def reduce(key, values, context):\n"
+            f"    context.write({name!r}, sum(values))\n"
+        )
+        options = ("-d", folder / "data", "-o", folder / "out.txt", "-w", folder / f"{name}-work")
+        command = [sys.executable, "-m", "daskmr", "run", script, *options, "--inline", "-q"]
+        return subprocess.Popen(list(map(str, command)))
+
+    for process in [job(name) for name in ("one", "two", "three")]:
+        assert process.wait(60) == 0
+    meta = read_meta(str(folder / "out.txt.meta.json"))
+    assert meta["output"]["sha256"] == sha256(folder / "out.txt")
+    assert len(bad_lines(folder)) == 1
+
+
+@pytest.mark.parametrize("suffix", [".bad.jsonl", ".meta.json"])
+def test_what_cannot_be_put_beside_the_output_does_not_deny_the_output(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    (folder / "out.txt").write_text("old")
+    replace = os.replace
+
+    def refuse(source: str, target: str) -> None:
+        if target.endswith(suffix):
+            raise OSError(errno.EIO, "Input/output error")
+        replace(source, target)
+
+    monkeypatch.setattr("os.replace", refuse)
+    with pytest.raises(
+        JobError, match=r"the output .*out\.txt of this run is in place\."
+    ) as caught:
+        run(folder)
+    assert "replaced no output" not in str(caught.value)
+    assert suffix in str(caught.value)
+    assert (folder / "out.txt").read_text() == "a\t1\nb\t2\n"
 
 
 def test_a_job_that_fails_leaves_all_as_it_was(folder: Path) -> None:

@@ -626,11 +626,94 @@ def run_changing_the_other(place, change):
 
 
 def test_a_file_that_changes_while_the_job_runs_fails_it(place):
-    def grow(path):
-        path.write_bytes(b"k\t1\nk\t2\n")
+    message = run_changing_the_other(place, lambda path: path.write_bytes(b"k\t"))
+    assert "has 2 bytes and had 4 when it was listed" in message
 
-    message = run_changing_the_other(place, grow)
-    assert "has 8 bytes and had 4 when it was listed" in message
+
+def test_a_file_that_is_rewritten_or_replaced_while_the_job_runs_fails_it(place):
+    def replace(path):
+        other = path.with_suffix(".new")
+        other.write_bytes(b"k\t2\n")
+        other.rename(path)
+
+    for change in (replace, lambda path: path.write_bytes(b"k\t2\n")):
+        message = run_changing_the_other(place, change)
+        assert "Run the job again when nothing changes the file" in message
+
+
+def test_a_compressed_file_that_grows_is_no_corrupt_one(place):
+    """It may be cut off since it is still written: to leave it out would lose what is coming."""
+    data = gzip.compress(b"k\t1\n")
+    path = place.put("a.d.gz", data)
+
+    def map_(key, dims, value, context):
+        if dims[4] == "a" and path.stat().st_size == len(data):
+            path.write_bytes(data + data[:12])
+
+    place.put("b.d.log", b"k\t1\n")
+    with pytest.raises(JobError, match=f"{path} has .* it changed while the job ran"):
+        place.run(job_of(map_), skip_corrupt_files=True, output=place.output)
+    assert not place.output.exists()
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_a_log_that_grows_is_read_up_to_what_was_listed(place, inline):
+    """Its last line was half written when it was listed, so it is no record yet."""
+    lines = b"".join(b"k\t%d\n" % number for number in range(1000))
+    path = place.put("a.d.log", lines + b"half a rec")
+    script = f"""
+        def map(key, dims, value, context):
+            if value == "1":
+                with open({str(path)!r}, "a") as log:
+                    log.write("ord\\t3\\nnew\\t4\\n")
+            context.write(key, value)
+    """
+    options = {"inline": inline, "num_mappers": 1, "delete_data": True, "max_bad_records": 0}
+    result = place.run(script, output=place.output, **options)
+    assert place.output.read_bytes() == lines
+    assert (result.records, result.bad_records, result.bytes) == (1000, 0, len(lines) + 10)
+    summary = summarise(result)
+    name = f"{DIRECTORY}/a.d.log"
+    assert "note: 1 file grew while the job ran, as a log does that is still written" in summary
+    assert f"1 input file not deleted, since no longer as listed and read: {name}" in summary
+    assert (result.deleted, path.read_bytes()[-7:]) == (0, b"\nnew\t4\n")
+
+
+def test_what_is_written_to_a_file_after_it_was_read_is_not_deleted(place):
+    paths = [place.put(f"{name}.d.log", b"k\t1\n") for name in "abcd"]
+
+    def reduce(key, values, context):
+        context.write(key, sum(values))
+        with paths[0].open("a") as log:
+            log.write("k\t2\n")
+        os.utime(paths[1])
+        paths[2].unlink()
+
+    job = Job(counting_job().map, reduce=reduce)
+    result = place.run(job, output=place.output, delete_data=True)
+    assert place.output.read_text() == "k\t4\n"
+    assert [path.exists() for path in paths] == [True, True, False, False]
+    assert paths[0].read_text() == "k\t1\nk\t2\n"
+    assert result.deleted == 1
+    assert "2 input files not deleted, since no longer as listed and read" in summarise(result)
+
+
+def test_a_copy_in_a_data_dir_that_is_read_through_links(place, tmp_path):
+    """What a link leads to counts, and not the link itself."""
+    real = tmp_path / "elsewhere.log"
+    real.write_bytes(b"k\t1\n")
+    link = place.folder / "a.d.log"
+    link.symlink_to(real)
+    assert list(place.run()) == [("k", 1)]
+
+    def map_(key, dims, value, context):
+        link.unlink()
+        other = tmp_path / "other.log"
+        other.write_bytes(b"k\t1\n")
+        link.symlink_to(other)
+
+    with pytest.raises(JobError, match=r"was (replaced|written)"):
+        place.run(job_of(map_), output=place.output)
 
 
 def test_a_file_that_goes_away_while_the_job_runs_fails_it(place):

@@ -605,6 +605,21 @@ def test_delete_data_deletes_nothing_when_the_output_cannot_be_committed(run, da
     assert len(left(data)) == 2
 
 
+def test_an_input_file_that_may_not_be_deleted_is_a_note(run, data, monkeypatch):
+    unlink = os.unlink
+
+    def refuse(path, **options):
+        if str(path).endswith(file_name(1)):
+            raise PermissionError(1, "Operation not permitted")
+        unlink(path, **options)
+
+    monkeypatch.setattr("os.unlink", refuse)
+    result = run(delete_data=True)
+    assert (result.deleted, len(left(data))) == (1, 1)
+    assert "1 input file not deleted, which was refused: " in result.notes[-1]
+    assert "(Operation not permitted)" in result.notes[-1]
+
+
 @pytest.mark.parametrize("lines", [["a\t1"], ["a\t1", "bad"]])
 def test_delete_data_needs_an_output_that_is_committed(run, tmp_path, lines):
     """A result in memory is gone with the process; the data must not go with it."""

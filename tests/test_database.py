@@ -230,10 +230,10 @@ def test_network_file_systems_are_told_by_their_mount(
         "builtins.open",
         lambda name, *rest: real_open(mounts if name == "/proc/self/mounts" else name, *rest),
     )
-    assert module._is_on_network(str(place / "x.sqlite")) is network
-    assert module._is_on_network(str(tmp_path / "x.sqlite")) is False
+    assert module.is_on_network(str(place / "x.sqlite")) is network
+    assert module.is_on_network(str(tmp_path / "x.sqlite")) is False
     mounts.unlink()
-    assert module._is_on_network(str(place / "x.sqlite")) is False
+    assert module.is_on_network(str(place / "x.sqlite")) is False
 
 
 def test_the_stamp_tells_whose_it_is(tmp_path: Path) -> None:

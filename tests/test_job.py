@@ -814,3 +814,46 @@ def test_ordinary_tracebacks_show_shipped_lines_too(tree):
     linecache.clearcache()
     exc = failure_of(job)
     assert "    raise ValueError(value)\n" in "".join(traceback.format_exception(exc))
+
+
+def test_each_job_has_a_working_directory_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    places = {name: tmp_path / name for name in ("one", "two")}
+    jobs = {}
+    for name, folder in places.items():
+        folder.mkdir()
+        script = tmp_path / f"{name}.py"
+        script.write_text(
+            f"import os\nos.chdir({name!r})\n"
+            "def map(key, dims, value, context):\n    os.chdir(value)\n"
+        )
+        jobs[name] = load_job(script)
+        assert os.getcwd() == str(tmp_path)
+    for _ in range(2):
+        with jobs["one"].activate():
+            assert os.getcwd() == str(places["one"])
+            with jobs["two"].activate():
+                assert os.getcwd() == str(places["two"])
+            assert os.getcwd() == str(places["one"])
+        assert os.getcwd() == str(tmp_path)
+    for value in ("/", tmp_path):  # back where the run was started
+        with jobs["one"].activate():
+            jobs["one"].map("", [], value, None)
+        assert os.getcwd() == str(tmp_path)
+        with jobs["one"].activate():
+            assert os.getcwd() == str(value)
+
+
+def test_a_working_directory_that_is_removed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    script = tmp_path / "job.py"
+    script.write_text(
+        "import os\nos.mkdir('gone')\nos.chdir('gone')\n"
+        "def map(key, dims, value, context):\n    os.rmdir(os.getcwd())\n"
+    )
+    job = load_job(script)
+    for _ in range(2):
+        with job.activate():
+            if os.path.isdir("../gone"):
+                job.map("", [], "", None)
+        assert os.getcwd() == str(tmp_path)

@@ -32,6 +32,12 @@ def allow(*values):
     return load_schema({"version": 1, "dimensions": dimensions})
 
 
+def listed(root, path, size, dims):
+    """What is listed of the file at `path`."""
+    found = os.stat(os.path.join(root, path))
+    return InputFile(path, size, dims, mtime_ns=found.st_mtime_ns, inode=found.st_ino)
+
+
 def paths(listing):
     return [file.path for file in listing.files]
 
@@ -77,7 +83,7 @@ def opened(monkeypatch):
 def test_file_with_its_size_and_dimensions(data):
     write(data, FILE, size=7)
     listing = list_files(data, load_schema())
-    assert listing.files == (InputFile(FILE, 7, DIMS),)
+    assert listing.files == (listed(data, FILE, 7, DIMS),)
     assert listing.root == str(data)
     assert (listing.skipped, listing.skipped_count) == ((), 0)
 
@@ -119,7 +125,7 @@ def test_known_extensions(data, extension):
 def test_layout_without_directories(data, flat):
     write(data, "1.2.gz", "2.2.gz", "sub/1.2.gz")
     listing = list_files(data, flat(0, "1"))
-    assert listing.files == (InputFile("1.2.gz", 3, ("1", "2")),)
+    assert listing.files == (listed(data, "1.2.gz", 3, ("1", "2")),)
     assert listing.skipped == ("sub/",)
 
 
@@ -407,8 +413,8 @@ def test_links_to_directories_and_files_are_followed(tmp_path, data):
     link(data / "saved/Firefox/beta/24.0/3.4.gz", tmp_path / "other/plain.gz")
     files = list_files(data, load_schema()).files
     assert files == (
-        InputFile("idle/Firefox/beta/24.0/1.2.gz", 5, ("idle", *DIMS[1:4], "1", "2")),
-        InputFile("saved/Firefox/beta/24.0/3.4.gz", 5, ("saved", *DIMS[1:4], "3", "4")),
+        listed(data, "idle/Firefox/beta/24.0/1.2.gz", 5, ("idle", *DIMS[1:4], "1", "2")),
+        listed(data, "saved/Firefox/beta/24.0/3.4.gz", 5, ("saved", *DIMS[1:4], "3", "4")),
     )
 
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import base64
 import bz2
 import errno
+import fcntl
+import functools
 import gzip
 import io
 import json
 import lzma
+import operator
 import os
 import pty
 import resource
 import socket
+import stat
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -27,7 +31,7 @@ from hypothesis import strategies as st
 
 from daskmr.errors import InputError, JobError
 from daskmr.keys import canonical, sort_key
-from daskmr.output import OutputFile, encode, merge_parts, write_bad_records
+from daskmr.output import OutputFile, encode, merge_parts, take_access, write_bad_records
 from daskmr.parts import Part, PartWriter
 from daskmr.tally import BadRecord
 
@@ -192,6 +196,109 @@ def test_two_runs_do_not_meet(tmp_path: Path) -> None:
     first.commit()
     assert os.listdir(tmp_path) == ["out"]
     assert (tmp_path / "out").read_text() == "first"
+
+
+def test_a_run_that_starts_leaves_what_another_has_finished(tmp_path: Path) -> None:
+    path = tmp_path / "out.txt"
+    first = OutputFile(str(path), "0" * 12)
+    first.write("first\n")
+    first.close()
+    second = OutputFile(str(path), "1" * 12)
+    second.write("second\n")
+    second.close()
+    OutputFile(str(path), "2" * 12).discard()
+    first.commit()
+    assert path.read_text() == "first\n"
+    second.commit()
+    assert path.read_text() == "second\n"
+    assert os.listdir(tmp_path) == ["out.txt"]
+
+
+def test_a_run_that_starts_removes_what_a_dead_one_has_left(tmp_path: Path) -> None:
+    dead = tmp_path / f".out.txt.{'0' * 12}.tmp"
+    dead.write_text("half")
+    OutputFile(str(tmp_path / "out.txt"), "1" * 12).discard()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_that_is_swept_away_before_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, swept = tmp_path / "out.txt", []
+    flock = fcntl.flock
+
+    def sweep_first(file: Any, operation: int) -> None:
+        if not swept:
+            swept.append(True)
+            os.unlink(file.name)
+        flock(file, operation)
+
+    monkeypatch.setattr("fcntl.flock", sweep_first)
+    output = OutputFile(str(path), "0" * 12)
+    output.write("whole\n")
+    output.close()
+    output.commit()
+    assert swept
+    assert path.read_text() == "whole\n"
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664, 0o444, 0o777, 0o200])
+def test_the_mode_of_what_is_replaced_is_kept(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "out.txt"
+    path.write_text("old")
+    path.chmod(mode)
+    output = OutputFile(str(path), "0" * 12)
+    assert output.temporary is not None
+    assert stat.S_IMODE(os.stat(output.temporary).st_mode) == mode, "while it is written"
+    output.write("new")
+    output.close()
+    output.commit()
+    assert (stat.S_IMODE(path.stat().st_mode), path.read_bytes()) == (mode, b"new")
+
+
+def test_a_mode_that_is_narrowed_meanwhile_counts(tmp_path: Path) -> None:
+    path = tmp_path / "out.txt"
+    path.write_text("old")
+    output = OutputFile(str(path), "0" * 12)
+    path.chmod(0o600)
+    output.close()
+    output.commit()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@given(st.lists(st.integers(0, 0o777), max_size=3))
+def test_access_is_what_all_patterns_allow(modes: list[int]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "x")
+        path.touch(0o600)
+        patterns = []
+        for number, mode in enumerate(modes):
+            pattern = Path(folder, f"{number}")
+            pattern.touch()
+            pattern.chmod(mode)
+            patterns.append(pattern.stat())
+        with path.open("rb") as file:
+            take_access(file.fileno(), patterns)
+        expected = functools.reduce(operator.and_, modes) if modes else 0o600
+        assert stat.S_IMODE(path.stat().st_mode) == expected
+
+
+def test_a_group_that_cannot_be_given_gets_no_access(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    path, pattern = tmp_path / "x", tmp_path / "y"
+    path.touch()
+    pattern.touch()
+    pattern.chmod(0o664)
+    like = list(pattern.stat())
+    like[stat.ST_GID] += 1
+    monkeypatch.setattr("os.fchown", refuse)
+    with path.open("rb") as file:
+        take_access(file.fileno(), [os.stat_result(like)])
+    assert stat.S_IMODE(path.stat().st_mode) == 0o604
 
 
 def test_a_link_is_followed(tmp_path: Path) -> None:

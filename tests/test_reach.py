@@ -64,9 +64,23 @@ def test_data_that_a_worker_does_not_see(tmp_path: Path) -> None:
 
 def test_data_that_is_another_elsewhere(tmp_path: Path) -> None:
     listed = files(tmp_path, [5, 5])
-    (tmp_path / "1").write_bytes(b"longer")
-    with pytest.raises(InputError, match=r"1 has 6 bytes there and 5 here"):
+    (tmp_path / "1").write_bytes(b"less")
+    with pytest.raises(InputError, match=r"1 has 4 bytes there and 5 here"):
         check_data(ask, str(tmp_path), listed)
+
+
+def test_a_log_that_grows_for_all_is_no_other_file(tmp_path: Path) -> None:
+    listed = files(tmp_path, [5, 5])
+    (tmp_path / "1").write_bytes(b"longer")
+    check_data(ask, str(tmp_path), listed)
+
+    def ask_while_it_is_put_back(*question: Any) -> Mapping[str, Any]:
+        answers = ask(*question)
+        (tmp_path / "1").write_bytes(b"short")
+        return answers
+
+    with pytest.raises(InputError, match=r"1 has 6 bytes there and 5 here"):
+        check_data(ask_while_it_is_put_back, str(tmp_path), listed)
 
 
 def test_a_worker_that_cannot_tell(tmp_path: Path) -> None:

@@ -1,0 +1,243 @@
+"""Local files, read as they were listed: one that changes while the job runs fails it.
+
+A plain file may grow, as a log does that is still written. It is read up to the size that was
+listed, and a last line that was not complete there is left out.
+"""
+
+from __future__ import annotations
+
+import os
+from io import FileIO
+
+from isal import isal_zlib
+
+from daskmr.database import is_on_network
+from daskmr.errors import TaskFailed
+from daskmr.listing import InputFile
+from daskmr.records import is_compressed
+
+__all__ = ["LocalFile", "is_as_listed"]
+
+_BLOCK_BYTES = 1 << 16
+_HEAD_BYTES = 16  # more than tell a compressed file
+_TIME_UNITS = (10**9, 10**6, 1000, 100, 1)  # nanoseconds to which a file system may cut a time
+
+
+class LocalFile(FileIO):
+    """An input file, open for reading. Call `check` when it is read.
+
+    Parameters
+    ----------
+    file : InputFile
+        What was listed.
+    path : str
+        Where it is.
+    where : str
+        Follows the size in messages, as " on the worker ...".
+    elsewhere : bool
+        Another machine has listed it, which may know it by another inode number, and its time more
+        precisely or less.
+
+    Attributes
+    ----------
+    grown : int or None
+        How many bytes a plain file has that has grown since it was listed; set by `check`.
+
+    Raises
+    ------
+    TaskFailed
+        When it is not what was listed.
+    OSError
+        When it cannot be opened, or read; its ``filename`` is the path.
+    """
+
+    def __init__(
+        self, file: InputFile, path: str, where: str = "", *, elsewhere: bool = False
+    ) -> None:
+        super().__init__(path, "rb")
+        self.grown: int | None = None
+        self._listed = file
+        self._path = path
+        self._where = where
+        self._elsewhere = elsewhere
+        self._plain = False
+        self._end = -1  # of the last complete line; -1 until something is read
+        self._position = 0
+        self._checksum = 0  # of what was read of a plain file
+        try:
+            self._opened = os.fstat(self.fileno())
+            if not (self._is_as_listed(self._opened) or self._has_grown(self._opened)):
+                raise self._changed(self._opened)
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read so many bytes at most, and none beyond the size that was listed."""
+        try:
+            if self._end < 0:
+                self._plain = not self._is_compressed()
+                self._end = self._last_line_end() if self._plain else self._listed.size
+            left = self._end - self._position
+            if left <= 0:
+                left = self._left_behind_last_line()
+            data = super().read(left if size is None or size < 0 else min(size, left)) or b""
+        except OSError as error:
+            error.filename = self._path
+            raise
+        self._position += len(data)
+        if self._plain:
+            self._checksum = isal_zlib.crc32(data, self._checksum)
+        return data
+
+    def tell(self) -> int:
+        """How many bytes have been read."""
+        return self._position
+
+    def check(self) -> None:
+        """See that what was read is what was listed.
+
+        Raises
+        ------
+        TaskFailed
+            When the file has changed in any other way than that it has grown.
+        """
+        try:
+            found = os.stat(self._path)
+        except FileNotFoundError:
+            raise self._failure(f"was removed{self._where} while the job ran") from None
+        unchanged = _state(found) == _state(self._opened)
+        if not (unchanged or (self._is_opened_grown(found) and self._is_read_as_it_is())):
+            raise self._changed(found)
+        if found.st_size > self._listed.size:
+            self.grown = found.st_size
+
+    def _is_as_listed(self, found: os.stat_result) -> bool:
+        time = self._listed.mtime_ns
+        return (
+            found.st_size == self._listed.size
+            and (
+                time is None
+                or time == found.st_mtime_ns
+                or (self._elsewhere and _is_same_time(time, found.st_mtime_ns))
+            )
+            and self._has_listed_inode(found)
+        )
+
+    def _has_listed_inode(self, found: os.stat_result) -> bool:
+        if self._elsewhere or self._listed.inode in (None, found.st_ino):
+            return True
+        # Some of those forget the number of a file that is not open, and make up another.
+        return is_on_network(self._path)
+
+    def _has_grown(self, found: os.stat_result) -> bool:
+        return (
+            found.st_size > self._listed.size
+            and self._has_listed_inode(found)
+            and not self._is_compressed()
+        )
+
+    def _is_opened_grown(self, found: os.stat_result) -> bool:
+        return (
+            self._plain
+            and found.st_size > self._listed.size
+            and (found.st_ino, found.st_dev) == (self._opened.st_ino, self._opened.st_dev)
+        )
+
+    def _is_compressed(self) -> bool:
+        return is_compressed(os.pread(self.fileno(), _HEAD_BYTES, 0), self._path)
+
+    def _last_line_end(self) -> int:
+        """Where the last complete line of a plain file ends, as it was listed."""
+        end, length = self._listed.size, 1
+        while end > 0:
+            start = max(0, end - length)
+            found = os.pread(self.fileno(), end - start, start).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1
+            end, length = start, _BLOCK_BYTES
+        return 0
+
+    def _left_behind_last_line(self) -> int:
+        """How many bytes of a last line without a newline may be read: all, unless it has grown."""
+        left = self._listed.size - self._position
+        return left if left > 0 and self._is_last_line_complete() else 0
+
+    def _is_last_line_complete(self) -> bool:
+        grown = os.fstat(self.fileno()).st_size > self._listed.size
+        return not grown or self._follows().startswith((b"\n", b"\r\n"))
+
+    def _follows(self) -> bytes:
+        return os.pread(self.fileno(), 2, self._listed.size)
+
+    def _is_read_as_it_is(self) -> bool:
+        """Whether a file that has grown still begins with what was read."""
+        if self._position < self._end:
+            return False
+        if self._position > self._end and not self._is_last_line_complete():
+            return False  # it was not known to grow when its last line was read
+        checksum = position = 0
+        while position < self._position:
+            length = min(_BLOCK_BYTES, self._position - position)
+            block = os.pread(self.fileno(), length, position)
+            if not block:
+                return False
+            checksum = isal_zlib.crc32(block, checksum)
+            position += len(block)
+        return checksum == self._checksum
+
+    def _changed(self, found: os.stat_result) -> TaskFailed:
+        listed = self._listed
+        if found.st_size != listed.size:
+            what = (
+                f"has {found.st_size:,} bytes{self._where} and had {listed.size:,} when it was "
+                "listed: it changed while the job ran"
+            )
+        elif not self._has_listed_inode(found):
+            what = f"was replaced by another one{self._where} while the job ran"
+        else:
+            what = f"was written{self._where} after it was listed: it changed while the job ran"
+        return self._failure(what)
+
+    def _failure(self, what: str) -> TaskFailed:
+        failure = TaskFailed(
+            f"The input file {self._path} {what}. Nothing was written, since the result would mix two "
+            "states of it. Run the job again when nothing changes the file (only one that is not "
+            "compressed may grow meanwhile), or leave it out with the filter."
+        )
+        failure.file = self._listed.path
+        return failure
+
+
+def is_as_listed(file: InputFile, path: str) -> bool:
+    """Tell whether a local file still has the size, time and inode with which it was listed.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is none any more.
+    """
+    found = os.stat(path)
+    return (found.st_size, found.st_mtime_ns, found.st_ino) == (
+        file.size,
+        file.mtime_ns,
+        file.inode,
+    )
+
+
+def _state(found: os.stat_result) -> tuple[int, int, int, int]:
+    return found.st_size, found.st_mtime_ns, found.st_ino, found.st_dev
+
+
+def _is_same_time(first: int, second: int) -> bool:
+    """Tell whether two machines may mean one time, in nanoseconds, of which one knows less.
+
+    >>> _is_same_time(1_700_000_000_123_456_789, 1_700_000_000_000_000_000)
+    True
+    >>> _is_same_time(1_700_000_000_123_456_789, 1_700_000_000_123_456_700)
+    True
+    >>> _is_same_time(1_700_000_000_123_456_789, 1_700_000_000_123_456_788)
+    False
+    """
+    unit = next(unit for unit in _TIME_UNITS if first % unit == 0 or second % unit == 0)
+    return first // unit == second // unit
