@@ -82,6 +82,8 @@ def user_failure(job: Job, function: str, where: str, error: BaseException) -> T
         message += f" Return from {function} instead of leaving the program."
     elif isinstance(error, MemoryError):
         message += f" {_explain_memory(function)}"
+    elif job.hint(error):
+        message += job.hint(error)
     elif _is_left_debugger(error):
         return kind(f"{message} {_explain_debugger()}")
     return kind(message, format_user_traceback(job, error))
