@@ -22,7 +22,7 @@ from daskmr.credentials import unset
 from daskmr.interruption import on_hard_exit
 from daskmr.searchpath import python_path
 
-__all__ = ["MALLOC", "SAFE_PATH", "is_available", "prewarm", "set_environment"]
+__all__ = ["MALLOC", "SAFE_PATH", "environment", "is_available", "prewarm", "set_environment"]
 
 _SOCKET_LOCK = "daskmr-lock"
 
@@ -66,11 +66,11 @@ def prewarm(processes: bool = True) -> None:
     try:
         multiprocessing.set_forkserver_preload(["daskmr._preload"])
         # First by itself: its start unblocks the signals that are blocked below.
-        with _environment({**_QUIET_TRACKER, **_search_path(), **unset()}), _blocked(signal.SIGHUP):
+        with environment({**_QUIET_TRACKER, **_search_path(), **unset()}), _blocked(signal.SIGHUP):
             resource_tracker.ensure_running()
         # A worker is given its credentials by its nanny; as a fork, it would show these for ever.
         with (
-            _environment({**_forkserver_environment(), **unset()}),
+            environment({**_forkserver_environment(), **unset()}),
             _blocked(signal.SIGINT, signal.SIGHUP),
         ):
             _remove_socket_at_end()
@@ -147,7 +147,8 @@ def _search_path() -> dict[str, str]:
 
 
 @contextmanager
-def _environment(values: Mapping[str, str | None]) -> Iterator[None]:
+def environment(values: Mapping[str, str | None]) -> Iterator[None]:
+    """Have variables of this process set, or removed where they are ``None``, meanwhile."""
     before = {name: os.environ.get(name) for name in values}
     set_environment(values)
     try:

@@ -47,7 +47,15 @@ def test_nothing_is_imported_from_the_working_directory(shadowed, tmp_path, path
     assert "was imported" not in done.stderr
 
 
-def test_a_script_is_started_with_the_search_path_of_the_user(tmp_path):
+def test_nor_by_the_workers_of_a_local_cluster_that_is_configured(shadowed):
+    done = daskmr(
+        "run", "job.py", "-d", "data", "-o", "-", "-q", "--cluster", "workstation", cwd=shadowed
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "a\t2\nb\t1\n", "")
+
+
+@pytest.mark.parametrize("options", [[], ["--cluster", "workstation"]])
+def test_what_a_script_starts_has_the_search_path_of_the_user(tmp_path, options):
     (tmp_path / "job.py").write_text(
         "import os, subprocess, sys\n"
         "def map(key, dims, value, context):\n"
@@ -58,7 +66,7 @@ def test_a_script_is_started_with_the_search_path_of_the_user(tmp_path):
     (tmp_path / "beside_me.py").write_text("X = 7")
     write_tree(tmp_path / "data", [["a\t1"]])
     env = {"PYTHONPATH": "/nowhere"}
-    done = daskmr("run", "job.py", "-d", "data", "-o", "-", "-q", cwd=tmp_path, env=env)
+    done = daskmr("run", "job.py", "-d", "data", "-o", "-", "-q", *options, cwd=tmp_path, env=env)
     assert (done.returncode, done.stdout) == (0, "7\t/nowhere\n"), done.stderr
 
 
