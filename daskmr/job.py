@@ -780,7 +780,9 @@ def _note_passed_over(name: str, library: str) -> str:
 
 def _note_unused(file: str) -> str:
     name = module_of(file)
-    owner = "Python's standard library" if name in sys.stdlib_module_names else "a library in use"
+    owner = (
+        "Python's standard library" if name in sys.stdlib_module_names else "an installed library"
+    )
     return (
         f"{file} beside the script is not used: the module {name!r} is that of {owner}. If the script "
         "means the file, give it another name"

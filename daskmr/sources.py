@@ -41,8 +41,12 @@ _NEEDED = sys.stdlib_module_names | {
     "sortedcontainers", "tblib", "tlz", "toolz", "tornado", "urllib3", "yaml", "yarl", "zict", "zipp",
     "zstandard",
 }  # fmt: skip
-# What Dask imports where it is installed.
-_USED_IF_INSTALLED = {"cryptography", "lz4", "numpy", "pandas", "pyarrow", "scipy", "snappy"}
+# What those import where it is installed, some of it only when they first need it.
+_USED_IF_INSTALLED = {
+    "aiohappyeyeballs", "aioitertools", "aiosignal", "attr", "attrs", "certifi", "cryptography",
+    "dateutil", "frozenlist", "idna", "jmespath", "lz4", "numpy", "pandas", "propcache", "pyarrow",
+    "scipy", "snappy", "wrapt",
+}  # fmt: skip
 
 _DATA_BYTES = 1 << 20  # of all packages together, as each task has them with it
 _DATA_FILES = 1000
@@ -254,6 +258,8 @@ def _named_import(call: ast.Call) -> list[str]:
     if function not in _BY_NAME | _OF_RESOURCES or not call.args:
         return []
     name = _text(call.args[0])
+    if name.startswith(".") and len(call.args) > 1:
+        name = f"{_text(call.args[1])}{name}"
     if function in _OF_RESOURCES and _ANY in name:
         return []  # other functions have these names too
     return [name] if all(name.split(".")) and not re.search(r"[/\0]", name) else []
@@ -354,7 +360,10 @@ class _Found:
         base = dotted.replace(".", "/")
         for file in (f"{base}/__init__.py", f"{base}.py"):
             if _is_file(directory, file):
-                return None if rest and _is_elsewhere(directory, top) else file
+                if not rest or not _is_elsewhere(directory, top):
+                    return file
+                self._unused.add(file)
+                return None
         if os.path.isdir(os.path.join(directory, base)) and not _is_elsewhere(directory, top):
             self._spaces.add(base)
         return None

@@ -197,6 +197,12 @@ def test_siblings_of_a_link_are_those_beside_it_and_then_those_of_its_target(tre
     assert run_map(pickle.loads(pickle.dumps(job))) == [("link target link", True)]
 
 
+def test_a_failure_beside_the_target_of_a_link_names_that_place(tree):
+    path = tree("import helper\n" + WRITE, helper="\n1 / 0")
+    message = str(error_of(link_to(path, "links", "today.py")))
+    assert message.startswith(f"{path.parent}/helper.py, line 2: it fails while it is loaded")
+
+
 def test_a_file_beside_the_target_of_a_link_is_named(tree):
     path = tree(
         "import os\nopen(os.path.join(os.path.dirname(__file__), 'table')).close()\n" + WRITE
@@ -294,6 +300,8 @@ def test_sibling_wins_over_an_installed_module_but_a_bare_folder_does_not(tree):
     )
     job = load_job(path)
     assert set(job.files) == {"job.py", "click_plugins_x.py", "pluggy.py"}
+    named = [note.partition(" beside")[0] for note in job.notes]
+    assert named == ["cloudpickle.py", "iniconfig/exceptions.py"]
     assert run_map(job) == [(1, sys.modules["iniconfig"].__file__)]
     assert hasattr(sys.modules["pluggy"], "PluginManager")
 
@@ -352,6 +360,7 @@ def test_a_script_named_like_the_library_it_imports(tree, tmp_path):
         "load(value)",
         "[*builtins.map(__import__, [value])][0]",
         "__import__('two-of them')",
+        "importlib.import_module('.two', 'ns')",
     ],
 )
 def test_modules_by_a_name_that_is_known_only_when_they_are_imported(tree, call, tmp_path):
@@ -412,6 +421,13 @@ def test_packages_read_their_own_data_here_and_where_the_folder_is_not_seen(tree
     assert run_map(pickle.loads(packed)) == [("k", (b"a\xc3\xa9\n",) * 2)]
 
 
+def test_a_script_reads_what_is_beside_it_through_its_loader(tree):
+    read = "__loader__.get_data(__file__.replace('job.py', 'table.txt')), get_data(__name__, 'table.txt')"
+    path = tree(f"from pkgutil import get_data\n{MAP}    context.write(key, ({read}))\n")
+    (path.parent / "table.txt").write_bytes(b"t")
+    assert run_map(load_job(path)) == [("k", (b"t", b"t"))]
+
+
 def test_data_is_part_of_the_digest_and_large_data_is_not_sent(tree, monkeypatch):
     path = tree("import pkg\n" + WRITE, pkg_in___init__="")
     table = path.parent / "pkg/table.txt"
@@ -455,7 +471,7 @@ def test_files_whose_names_are_taken_are_named(tree):
         "queue.py beside the script is not used: the module 'queue' is that of Python's"
         in job.notes[2]
     )
-    assert "'yaml' is that of a library in use" in job.notes[3]
+    assert "'yaml' is that of an installed library" in job.notes[3]
 
 
 @pytest.mark.parametrize(
