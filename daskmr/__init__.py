@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from daskmr._version import __version__
 from daskmr.errors import DaskMRError, InputError, JobError, NothingMatchedError
 
+# Of no module: `python -m daskmr` would still take it from the working directory.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from daskmr.htmlreport import write_report
     from daskmr.job import Job
     from daskmr.pipeline import mapreduce

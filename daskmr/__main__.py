@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
+from daskmr.searchpath import look_here_last
+
+look_here_last(by_name=__name__ == "__main__")  # before any other import
+
+import os  # noqa: E402
+import signal  # noqa: E402
+import sys  # noqa: E402
 
 
 def _leave(signum: int, frame: object) -> None:

@@ -207,7 +207,7 @@ class _Check:
         job = self.job
         functions = ["map", *(name for name in _OPTIONAL if getattr(job, name) is not None)]
         self._say("script", f"{job.path or 'the job'} defines {', '.join(functions)}")
-        for text in [*find_misspelt(job), *find_ported(job)]:
+        for text in (*job.notes, *find_misspelt(job), *find_ported(job)):
             self._warn(text)
         if job.reduce is None and job.combine is not None:
             self._warn("combine is never called, as there is no reduce")

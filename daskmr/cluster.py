@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from daskmr.credentials import for_workers
 from daskmr.errors import InputError, JobError, TaskFailed
-from daskmr.forkserver import MALLOC, is_available, prewarm, set_environment
+from daskmr.forkserver import MALLOC, SAFE_PATH, is_available, prewarm, set_environment
 from daskmr.interruption import kill_children
 from daskmr.marks import note_kill
 from daskmr.memory import system_kills
@@ -619,7 +619,12 @@ def _settings(run_dir: Path) -> dict[str, Any]:
         "distributed.worker.daemon": True,
         # A worker that pauses may never go on; one that is killed is an error with a name.
         "distributed.worker.memory.pause": False,
-        "distributed.nanny.pre-spawn-environ": {"PYTHONHASHSEED": "random", **environ, **MALLOC},
+        "distributed.nanny.pre-spawn-environ": {
+            "PYTHONHASHSEED": "random",
+            **environ,
+            **MALLOC,
+            **SAFE_PATH,
+        },
         # The default gives up a worker that dies twice in a row.
         "distributed.deploy.lost-worker-timeout": "1h",
         "distributed.diagnostics.nvml": False,
@@ -657,6 +662,8 @@ class _LocalWorkers:
         self._workers = workers
         self._address = dashboard
         self.pages: list[Mount] = []
+        # So that what a script starts is not started as worker processes are; "" is as if unset.
+        self._path_restored = {name: os.environ.get(name, "") for name in SAFE_PATH}
         self._security: dict[str, Any] = {}
         if tls:
             from daskmr.existing import temporary_security
@@ -700,7 +707,7 @@ class _LocalWorkers:
                 processes=True,
                 worker_class=self._make_nanny,
                 memory_limit=self.memory_limit,
-                env=for_workers(),
+                env=for_workers() | self._path_restored,
                 local_directory=str(self._run_dir),
                 host=_HOST,
                 dashboard_address=self._listening,

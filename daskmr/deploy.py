@@ -18,6 +18,7 @@ import dask.config
 import yaml
 
 from daskmr.errors import InputError
+from daskmr.forkserver import SAFE_PATH, environment
 from daskmr.interruption import deferred, handlers_kept, on_hard_exit, patient
 from daskmr.tracebacks import describe_exception
 
@@ -102,12 +103,20 @@ class Deployment:
         """
         import distributed
 
-        extra = {} if security is None or "security" in self.args else {"security": security}
+        extra: dict[str, Any] = (
+            {} if security is None or "security" in self.args else {"security": security}
+        )
         # Closing may mean to cancel jobs, or to call a cloud.
         with patient(_CLOSE_SECONDS), ExitStack() as stack:
             if not _is_local(self.make):
                 # Its processes take this over, and SSHCluster reads in their logs that they are there.
                 stack.enter_context(dask.config.set({"logging.distributed": "info"}))
+            elif self.make is distributed.LocalCluster and self.args.get("processes", True):
+                # As where daskmr starts workers itself; what a script starts is started as ever.
+                extra["env"] = {n: os.environ.get(n, "") for n in SAFE_PATH} | self.args.get(
+                    "env", {}
+                )
+                stack.enter_context(environment(SAFE_PATH))
             # An interruption waits: of what is half made nobody knows how to end it.
             with deferred():
                 forget = on_hard_exit(_close_unfinished)
@@ -124,7 +133,7 @@ class Deployment:
             yield client
 
     def _make(self, extra: Mapping[str, Any]) -> Any:
-        cluster = self.make(**self.args, **extra)
+        cluster = self.make(**{**self.args, **extra})
         if not hasattr(cluster, "close"):
             raise TypeError(f"it is no cluster, but {type(cluster).__name__}")
         return cluster

@@ -154,6 +154,8 @@ def user_failure(job: Job, function: str, where: str, error: BaseException) -> T
         message += f" Return from {function} instead of leaving the program."
     elif isinstance(error, MemoryError):
         message += f" {explain_shortage(function)}"
+    elif hint := job.hint(error):
+        message += hint
     elif _is_left_debugger(error):
         return kind(f"{message} {_explain_debugger()}")
     elif explanation := explain_process_error(error):

@@ -23,6 +23,7 @@ from daskmr.credentials import for_workers, unset
 from daskmr.errors import DaskMRError, JobError
 from daskmr.listing import InputFile
 from daskmr.remote import Source
+from daskmr.searchpath import python_path
 
 if TYPE_CHECKING:
     import asyncio
@@ -222,11 +223,7 @@ class Fetcher:
 def _environment() -> dict[str, str]:
     """Without credentials, which it is given later; with this package, also where not installed."""
     environment = {name: value for name, value in os.environ.items() if name not in unset()}
-    here = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-    if not here.endswith(("site-packages", "dist-packages")):
-        paths = [here, environment.get("PYTHONPATH", "")]
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    return environment
+    return environment | {"PYTHONPATH": python_path()}
 
 
 _fetchers: dict[tuple[int, Order], Fetcher] = {}  # by process

@@ -20,8 +20,9 @@ from multiprocessing import spawn
 
 from daskmr.credentials import unset
 from daskmr.interruption import on_hard_exit
+from daskmr.searchpath import python_path
 
-__all__ = ["MALLOC", "is_available", "prewarm", "set_environment"]
+__all__ = ["MALLOC", "SAFE_PATH", "environment", "is_available", "prewarm", "set_environment"]
 
 _SOCKET_LOCK = "daskmr-lock"
 
@@ -37,6 +38,9 @@ _WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
+# Multiprocessing starts its processes by `python -c`, which looks for modules in the working directory.
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+
 _fails = False  # as where TMPDIR is too long a path for a socket
 
 # It counts the semaphores of workers that were killed as leaked, and removes them: no news to a user.
@@ -62,11 +66,11 @@ def prewarm(processes: bool = True) -> None:
     try:
         multiprocessing.set_forkserver_preload(["daskmr._preload"])
         # First by itself: its start unblocks the signals that are blocked below.
-        with _environment({**_QUIET_TRACKER, **unset()}), _blocked(signal.SIGHUP):
+        with environment({**_QUIET_TRACKER, **_search_path(), **unset()}), _blocked(signal.SIGHUP):
             resource_tracker.ensure_running()
         # A worker is given its credentials by its nanny; as a fork, it would show these for ever.
         with (
-            _environment({**_forkserver_environment(), **unset()}),
+            environment({**_forkserver_environment(), **unset()}),
             _blocked(signal.SIGINT, signal.SIGHUP),
         ):
             _remove_socket_at_end()
@@ -126,7 +130,7 @@ def is_available() -> bool:
 def _forkserver_environment() -> dict[str, str]:
     """Environment of the forkserver; `daskmr._preload` undoes it once it has imported."""
     wanted = {name: os.environ.get(name, value) for name, value in _WORKER_ENVIRONMENT.items()}
-    wanted["PYTHONPATH"] = _python_path()
+    wanted |= _search_path()
     main = spawn.get_preparation_data("worker")
     handed_over = {
         # The kernel ties a child to the thread that started it, and only this one stays.
@@ -138,17 +142,13 @@ def _forkserver_environment() -> dict[str, str]:
     return wanted | {"DASKMR_FORKSERVER": json.dumps(handed_over)}
 
 
-def _python_path() -> str:
-    """PYTHONPATH with which the forkserver finds this package, also where it is not installed."""
-    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    here = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-    if here not in paths and not here.endswith(("site-packages", "dist-packages")):
-        paths.append(here)
-    return os.pathsep.join(paths)
+def _search_path() -> dict[str, str]:
+    return {"PYTHONPATH": python_path(), **SAFE_PATH}
 
 
 @contextmanager
-def _environment(values: Mapping[str, str | None]) -> Iterator[None]:
+def environment(values: Mapping[str, str | None]) -> Iterator[None]:
+    """Have variables of this process set, or removed where they are ``None``, meanwhile."""
     before = {name: os.environ.get(name) for name in values}
     set_environment(values)
     try:

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import hashlib
 import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
 import inspect
+import io
 import linecache
 import os
 import pickle
 import re
+import socket
 import sys
 import threading
 import types
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from importlib.readers import FileReader
+from importlib.resources.abc import TraversableResources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,9 +35,12 @@ from daskmr.errors import InputError, Interrupted
 from daskmr.memory import NEAR_LIMIT, OutOfMemory, explain_shortage
 from daskmr.porting import advice_for
 from daskmr.sources import (
+    Sources,
+    absolute,
     check_path,
     collect,
     is_installed,
+    is_library,
     module_of,
     parse,
     prefixes,
@@ -111,13 +120,15 @@ class Job:
         setup_reduce: Function | None = None,
     ) -> None:
         functions = _Functions(map, combine, reduce, setup_reduce)
-        self._functions: _Functions | None = _check(functions._asdict(), "The job")
+        _check(functions, "The job")
+        self._functions: _Functions | None = functions
+        self._passed_over: Mapping[str, str] = {}
         self._source: _Script | _OnTheSpot = _OnTheSpot(functions)
 
     @classmethod
     def _of(cls, source: _Script | _OnTheSpot) -> Job:
         job = cls.__new__(cls)
-        job._functions = None
+        job._functions, job._passed_over = None, {}
         job._source = source
         return job
 
@@ -162,6 +173,11 @@ class Job:
         return self._source.files
 
     @property
+    def data(self) -> Mapping[str, bytes]:
+        """The other files of the script's packages that are shipped, by name like `files`."""
+        return self._source.data() if isinstance(self._source, _Script) else {}
+
+    @property
     def module_name(self) -> str | None:
         """Name of the module that the script is loaded as; None for functions on the spot."""
         return self._source.module_name if isinstance(self._source, _Script) else None
@@ -170,6 +186,20 @@ class Job:
     def texts(self) -> Mapping[str, str]:
         """Source text by absolute file name, as it was shipped."""
         return self._source.texts
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What of the script's folder, and of its names, is passed over."""
+        self._loaded()
+        unused = self._source.sources.unused if isinstance(self._source, _Script) else ()
+        return (
+            *(_note_passed_over(name, library) for name, library in self._passed_over.items()),
+            *map(_note_unused, unused),
+        )
+
+    def hint(self, exc: BaseException) -> str:
+        """Say what to do about an exception of the script that comes from where its files are."""
+        return _hint(self._source, exc) if isinstance(self._source, _Script) else ""
 
     def is_user_file(self, filename: str) -> bool:
         """Whether a traceback's `filename` is of the user's code."""
@@ -196,7 +226,9 @@ class Job:
         functions = self._functions
         if functions is None:
             with _activated(self._source):
-                functions = self._functions = self._functions or _load(self)
+                if self._functions is None:
+                    self._functions, self._passed_over = _load(self)
+                functions = self._functions
         return functions
 
     def __reduce__(self) -> tuple[Callable[..., Job], tuple[Any, ...]]:
@@ -245,19 +277,22 @@ def _load_module(module: types.ModuleType) -> Job:
         and not is_installed(filename)
     ):
         return _load_script(filename)
-    functions = _check(vars(module), f"The module {module.__name__!r}")
-    return Job(*functions)
+    where = f"The module {module.__name__!r}"
+    tops = {module.__name__.partition(".")[0]}
+    functions, passed_over = _choose(vars(module), where, lambda top, _: top in tops)
+    job = Job(*functions)
+    job._passed_over = passed_over
+    return job
 
 
 def _load_script(given: str) -> Job:
-    # The real path: beside a link's target is where its imports are, as for `python link.py`.
-    path = os.path.realpath(check_path(given))
+    path = absolute(check_path(given))  # not that of a link's target: scripts look at their names
     text = read_source(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they come once more, when the script is compiled to run
         tree = parse(text, path)
-        files, imports_script = collect(path, text, tree)
-    job = Job._of(_Script(Path(given).stem, path, _digest(files), files, imports_script))
+        sources = collect(path, text, tree)
+    job = Job._of(_Script(Path(given).stem, path, _digest(sources), sources))
     with _JOBS_LOCK:
         _JOBS.pop((path, job.digest), None)  # a new load runs the script anew
     job._loaded()
@@ -283,12 +318,8 @@ def _memoised(key: tuple[str | None, str], make: Callable[[], Job]) -> Job:
     return job
 
 
-def _restore_script(
-    name: str, path: str, digest: str, files: dict[str, str], imports_script: bool
-) -> Job:
-    return _memoised(
-        (path, digest), lambda: Job._of(_Script(name, path, digest, files, imports_script))
-    )
+def _restore_script(name: str, path: str, digest: str, sources: Sources) -> Job:
+    return _memoised((path, digest), lambda: Job._of(_Script(name, path, digest, sources)))
 
 
 def _restore_functions(blob: bytes, digest: str, files: dict[str, str]) -> Job:
@@ -408,46 +439,42 @@ class _Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
     contents, so that what it defines pickles under a name that no other script has.
     """
 
-    def __init__(
-        self, name: str, path: str, digest: str, files: dict[str, str], imports_script: bool
-    ) -> None:
-        self.name, self.path, self.digest, self.files = name, path, digest, files
+    def __init__(self, name: str, path: str, digest: str, sources: Sources) -> None:
+        self.name, self.path, self.digest, self.sources = name, path, digest, sources
         self.directory: str | None = None  # that it has changed to
-        self._imports_script = imports_script
+        self.files = sources.files
         directory, script = os.path.split(path)
-        self.texts = {os.path.join(directory, file): text for file, text in files.items()}
+        places = {file: sources.place(file, directory) for file in self.files}
+        self.texts = {places[file]: text for file, text in self.files.items()}
         self.module_name = re.sub(r"\W|^(?=\d)", "_", f"{name}_{digest[:12]}")
-        self._filenames = {
-            module_of(file): os.path.join(directory, file) for file in files if file != script
-        }
+        self._filenames = {module_of(file): places[file] for file in self.files if file != script}
         self._filenames[self.module_name] = path
+        spaces = [module_of(space) for space in sources.spaces]
         self._folders = {
-            parent: os.path.join(directory, *parent.split("."))
-            for module in self._filenames
+            parent: sources.place(parent.replace(".", "/"), directory)
+            for module in (*self._filenames, *spaces)
             for parent in prefixes(module)
             if parent not in self._filenames
         }
-        # A sibling that imports the script gets the script's module, not a second copy of it.
-        self._alias = script.removesuffix(".py") if imports_script else None
-        self._tops = {module.partition(".")[0] for module in self._filenames} | {
-            self._alias or self.module_name
+        self._tops = {
+            self.module_name,
+            *sources.aliases,
+            *(module.partition(".")[0] for module in (*self._filenames, *spaces)),
         }
         self._modules: dict[str, types.ModuleType] = {}
         self._hidden: dict[str, types.ModuleType] = {}
         self._size = 0
+
+    def is_own(self, top: str, filename: str | None) -> bool:
+        """Whether a module is of the script, by its top-level name, or a function by its file."""
+        return top in self._tops or filename in self.texts
 
     def load(self) -> Loaded:
         remember_lines(self.texts)
         return vars(importlib.import_module(self.module_name)), self.path
 
     def ship(self) -> tuple[Callable[..., Job], tuple[Any, ...]]:
-        return _restore_script, (
-            self.name,
-            self.path,
-            self.digest,
-            self.files,
-            self._imports_script,
-        )
+        return _restore_script, (self.name, self.path, self.digest, self.sources)
 
     def enter(self) -> None:
         if any(top in sys.modules for top in self._tops):
@@ -477,7 +504,7 @@ class _Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
         if fullname in self._filenames:
             return importlib.util.spec_from_loader(fullname, self)
         if fullname in self._folders:
-            spec = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
+            spec = importlib.machinery.ModuleSpec(fullname, self, is_package=True)
             spec.submodule_search_locations = [self._folders[fullname]]
             return spec
         return None
@@ -492,27 +519,71 @@ class _Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
         return self.texts[self.get_filename(fullname)]
 
     def is_package(self, fullname: str) -> bool:
-        return (
+        return fullname in self._folders or (
             fullname != self.module_name
             and os.path.basename(self.get_filename(fullname)) == "__init__.py"
         )
 
+    def get_data(self, path: str) -> bytes:
+        if os.path.exists(path):
+            return Path(path).read_bytes()
+        try:
+            return self.data()[self._data_name(path)]
+        except KeyError:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
+
+    def get_resource_reader(self, fullname: str) -> TraversableResources:
+        """Read what lies in a package: from its folder; from what was sent, where that is not seen."""
+        folder = self._folders.get(fullname) or os.path.dirname(self.get_filename(fullname))
+        if os.path.isdir(folder) or not self.sources.data:
+            anchor = os.path.join(folder, "__init__.py")
+            return FileReader(importlib.machinery.SourceFileLoader(fullname, anchor))
+        archive = zipfile.ZipFile(io.BytesIO(self.sources.data))
+        return _Resources(zipfile.Path(archive, f"{self._data_name(folder)}/"))
+
+    def _data_name(self, path: str) -> str:
+        homes = (os.path.dirname(self.path), *self.sources.homes.values())
+        home = next((home for home in homes if path.startswith(os.path.join(home, ""))), "")
+        return os.path.relpath(path, home or "/").replace(os.sep, "/")
+
+    def data(self) -> dict[str, bytes]:
+        if not self.sources.data:
+            return {}
+        with zipfile.ZipFile(io.BytesIO(self.sources.data)) as archive:
+            return {name: archive.read(name) for name in archive.namelist()}
+
     def exec_module(self, module: types.ModuleType) -> None:
-        if self._alias is None or module.__name__ != self.module_name:
+        if module.__name__ in self._folders:
+            return
+        if module.__name__ != self.module_name:
             super().exec_module(module)
             return
-        sys.modules[self._alias] = module
+        aliases = self.sources.aliases
+        # A sibling that imports the script gets the script's module, not a second copy of it.
+        sys.modules.update(dict.fromkeys(aliases, module))
         try:
             super().exec_module(module)
         except BaseException:
-            sys.modules.pop(self._alias, None)
+            for alias in aliases:
+                sys.modules.pop(alias, None)
             raise
 
 
-def _digest(files: Mapping[str, str]) -> str:
+class _Resources(TraversableResources):
+    """The files of a package that were sent with a script."""
+
+    def __init__(self, files: zipfile.Path) -> None:
+        self._files = files
+
+    def files(self) -> Any:
+        return self._files
+
+
+def _digest(sources: Sources) -> str:
     sha = hashlib.sha256()
-    for file, text in sorted(files.items()):
-        for part in (os.fsencode(file), text.encode("utf-8", "surrogatepass")):
+    texts = {file: text.encode("utf-8", "surrogatepass") for file, text in sources.files.items()}
+    for file, content in (*sorted(texts.items()), *([("", sources.data)] if sources.data else [])):
+        for part in (os.fsencode(file), content):
             sha.update(len(part).to_bytes(8, "big") + part)
     return sha.hexdigest()
 
@@ -552,7 +623,7 @@ def _code_files(function: Any, seen: set[int]) -> Iterator[str]:
 # Checks
 
 
-def _load(job: Job) -> _Functions:
+def _load(job: Job) -> tuple[_Functions, dict[str, str]]:
     process = os.getpid()
     try:
         with no_children():
@@ -564,7 +635,9 @@ def _load(job: Job) -> _Functions:
     except BaseException as exc:
         failure = _load_failure(job, exc)
     else:
-        return _check(namespace, where)
+        if isinstance(job._source, _Script):
+            return _choose(namespace, where, job._source.is_own)
+        return _Functions(**namespace), {}
     raise failure  # outside of the handler: it must not hold on to the user's exception
 
 
@@ -576,7 +649,9 @@ def _load_failure(job: Job, exc: BaseException) -> InputError:
     place = user_location(job, exc) or ""
     where = os.path.join(os.path.dirname(job.path), place or job.path) if job.path else "The job"
     if isinstance(exc, ModuleNotFoundError) and exc.name:
-        return InputError(f"{where}: {_missing_module(job, exc.name)}")
+        hint = job.hint(exc)
+        why = f"there is no module {exc.name!r}.{hint}" if hint else _missing_module(job, exc.name)
+        return InputError(f"{where}: {why}")
     if isinstance(exc, SystemExit):
         reason = (
             "the script calls sys.exit while it is loaded, so its functions cannot be used. "
@@ -587,7 +662,9 @@ def _load_failure(job: Job, exc: BaseException) -> InputError:
         if isinstance(exc, MemoryError):
             explanation = explain_shortage("load")
         else:
-            explanation = explain_process_error(exc, loading=True) or advice_for(exc).strip()
+            explanation = (
+                job.hint(exc) or explain_process_error(exc, loading=True) or advice_for(exc)
+            ).strip()
         if explanation:
             reason = f"{reason.removesuffix('.')}. {explanation}"
     return InputError(f"{where}: {reason}", format_user_traceback(job, exc))
@@ -601,30 +678,172 @@ _RENAMED = {
 }  # fmt: skip
 
 
+# Modules whose distribution has another name, and some that are often used.
+_DISTRIBUTIONS = {
+    "bs4": "beautifulsoup4", "cv2": "opencv-python", "dateutil": "python-dateutil",
+    "PIL": "Pillow", "sklearn": "scikit-learn", "yaml": "PyYAML",
+    **dict.fromkeys(("lxml", "numpy", "orjson", "pandas", "pyarrow", "pytz", "regex", "requests")),
+    **dict.fromkeys(("scipy", "simplejson", "six", "ujson")),
+}  # fmt: skip
+
+
 def _missing_module(job: Job, name: str) -> str:
     top = name.partition(".")[0]
     if top in _RENAMED:
         return f"there is no module {name!r} in this Python; what it had is in {_RENAMED[top]} now."
     if f"{top}.py" in job.files or f"{top}/__init__.py" in job.files:
         return f"there is no module {name!r} beside the script, though there is {top!r}."
-    beside = ", or put its file beside the script" if job.path else ""
+    if top in _DISTRIBUTIONS:
+        package = _DISTRIBUTIONS[top] or top
+        return (
+            f"the module {name!r} is missing. Install it here and in the environment of every worker: "
+            f"`pip install {package}`."
+        )
+    like = difflib.get_close_matches(top, _modules_at_hand(job), 1, 0.75)
+    meant = f" Is `{like[0]}` meant?" if like else ""
+    own = f"If it is yours, put {top}.py beside the script; if" if job.path else "If"
     return (
-        f"the module {name!r} is missing. Install the package that has it (often "
-        f"`pip install {top}`) in the environment of every worker as well as here{beside}."
+        f"the module {name!r} is missing.{meant} {own} it is a library's, install that library here "
+        "and in the environment of every worker."
     )
 
 
-def _check(namespace: Mapping[str, Any], where: str) -> _Functions:
-    if namespace.get("map") is None:
-        raise InputError(_no_map(namespace, where))
-    functions = _Functions(**{name: namespace.get(name) for name in _ARGUMENTS})  # type: ignore[arg-type]
+def _modules_at_hand(job: Job) -> set[str]:
+    """Names of modules that the one who writes a script may have meant."""
+    names = set(sys.stdlib_module_names) | _DISTRIBUTIONS.keys()
+    if job.path is not None:
+        with suppress(OSError):  # a worker may not see the folder
+            files = os.listdir(os.path.dirname(job.path))
+            names |= {file.removesuffix(".py") for file in files if file.endswith(".py")}
+    return {name for name in names if name[0] != "_"}
+
+
+def _hint(source: _Script, exc: BaseException) -> str:
+    module = ""
+    if isinstance(exc, AttributeError) and isinstance(exc.obj, types.ModuleType):
+        module = exc.obj.__name__
+    elif isinstance(exc, ImportError):
+        module = exc.name or ""
+    top = module.partition(".")[0]
+    for file in (f"{top}.py", f"{top}/__init__.py"):
+        if file in source.sources.unused:
+            return f" {_note_unused(file)}."
+    if isinstance(exc, FileNotFoundError) and isinstance(exc.filename, str):
+        return _hint_missing_file(source.path, exc.filename)
+    return ""
+
+
+def _hint_missing_file(script: str, name: str) -> str:
+    folder = os.path.dirname(script)
+    if not name.startswith(os.path.join(folder, "")):
+        return ""
+    if not os.path.isdir(folder):
+        return (
+            f" The worker on {socket.gethostname()} does not see the script's folder {folder}. It is "
+            "sent the script's modules, and what lies in its packages if that is small, which "
+            "importlib.resources and pkgutil.get_data read. Put other files where all workers see "
+            "them under the same path."
+        )
+    target = os.path.realpath(script)
+    there = os.path.join(os.path.dirname(target), os.path.relpath(name, folder))
+    if os.path.islink(script) and os.path.exists(there):
+        return (
+            f" The script is a link, and `__file__` is its own path; the file is beside its target, "
+            f"{there}. Link that as well, or run {target}."
+        )
+    return ""
+
+
+# ---------------------------------------------------------------------------------------------
+# Which functions
+
+
+IsOwn = Callable[[str, "str | None"], bool]
+
+
+def _choose(
+    namespace: Mapping[str, Any], where: str, is_own: IsOwn
+) -> tuple[_Functions, dict[str, str]]:
+    """The functions of a job among all names of its module, and those that are of a library.
+
+    ``from functools import reduce`` does not mean that to be called for every key.
+    """
+    found = {name: namespace.get(name) for name in _ARGUMENTS}
+    libraries = {
+        name: _library_name(name, value, is_own)
+        for name, value in found.items()
+        if value is not None and not _is_made_for(name, value)
+    }
+    passed_over = {name: library for name, library in libraries.items() if library}
+    functions = _Functions(**found | dict.fromkeys(passed_over))  # type: ignore[arg-type]
+    if functions.map is None:
+        raise InputError(_no_map(namespace, where, passed_over.get("map")))
+    _check(functions, where)
+    return functions, passed_over
+
+
+def _is_made_for(name: str, function: Any) -> bool:
+    """Whether a function, maybe of an installed library, takes what a job's function is given."""
+    try:
+        return (*inspect.signature(function).parameters,) == _ARGUMENTS[name]
+    except (ValueError, TypeError):
+        return False
+
+
+def _library_name(name: str, value: Any, is_own: IsOwn) -> str:
+    """The name by which a library has `value`, or ``""``: then it was made by the script."""
+    code = getattr(value, "__code__", None)
+    if is_own("", getattr(code, "co_filename", None)):
+        return ""
+    names: set[str] = {name, getattr(value, "__name__", name)}
+    home = str(getattr(value, "__module__", "")).lstrip("_")
+    having = [
+        # The best known first: `functools.reduce` is in `_functools`, `enum` and `toolz` too.
+        (module != home, module not in sys.stdlib_module_names, f"{module}.{each}")
+        for module, content in list(sys.modules.items())
+        if isinstance(content, types.ModuleType)
+        for each in names
+        if vars(content).get(each) is value
+        and module not in ("__main__", "__mp_main__")
+        and not is_own(module.partition(".")[0], None)
+        and is_library(module, vars(content).get("__file__"))
+    ]
+    return min(having)[-1] if having else ""
+
+
+def _note_passed_over(name: str, library: str) -> str:
+    without = ": without one, what map writes is the output" if name == "reduce" else ""
+    return (
+        f"`{name}` in the script is {library}, not a function of the script or of a module of yours, "
+        f"and so is not the job's{without}"
+    )
+
+
+def _note_unused(file: str) -> str:
+    name = module_of(file)
+    owner = (
+        "Python's standard library" if name in sys.stdlib_module_names else "an installed library"
+    )
+    return (
+        f"{file} beside the script is not used: the module {name!r} is that of {owner}. If the script "
+        "means the file, give it another name"
+    )
+
+
+def _check(functions: _Functions, where: str) -> None:
+    if functions.map is None:
+        raise InputError(_no_map({}, where))
     for name, function in functions._asdict().items():
         if function is not None:
             _check_function(name, function, where)
-    return functions
 
 
-def _no_map(namespace: Mapping[str, Any], where: str) -> str:
+def _no_map(namespace: Mapping[str, Any], where: str, library: str | None = None) -> str:
+    if library:
+        return (
+            f"{where} does not define `map`: the `map` in it is {library}, which it imports. Define `def "
+            "map(key, dims, value, context):`, and import the other one by another name."
+        )
     names = {
         name.lower(): name
         for name, value in namespace.items()

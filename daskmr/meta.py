@@ -112,7 +112,8 @@ def describe_given(given: Given, inputs: Inputs) -> dict[str, Any]:
 
 def _describe_script(job: Job) -> dict[str, Any]:
     own = os.path.basename(job.path) if job.path else None
-    digests = {name: _sha256(text) for name, text in sorted(job.files.items())}
+    texts = {name: text.encode("utf-8", "surrogatepass") for name, text in job.files.items()}
+    digests = {name: _sha256(content) for name, content in sorted({**texts, **job.data}.items())}
     return {
         "path": job.path,
         "sha256": digests.pop(own) if own in digests else job.digest,
@@ -120,8 +121,8 @@ def _describe_script(job: Job) -> dict[str, Any]:
     }
 
 
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _describe_options(given: Given) -> dict[str, Any]:

@@ -271,7 +271,7 @@ def mapreduce(
             remains,
             collector,
         )
-        run.choice, run.started = choice, started
+        run.choice, run.started, run.notes = choice, started, job.notes
         if earlier is not None or (config.meta and target is not None and target.has_companions):
             filter_path = None if isinstance(input_filter, Mapping) else input_filter
             run.described = describe_given(

@@ -149,7 +149,7 @@ class _Planner:
         spilled = forecast.spilled if forecast is not None else 0
         local = amount_of(file for file in self.files if not file.is_remote)
         whole, to_fetch = amount_of(self.files), amount_of(absent)
-        self.warnings += find_misspelt(self.job)
+        self.warnings += [*self.job.notes, *find_misspelt(self.job)]
         self._look_at_input(listing.files, balance(partitions))
         self._look_at_output(output)
         if self.choice.is_sample:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import ast
 import importlib.machinery
 import importlib.util
+import io
 import os
 import re
 import sys
+import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,9 +19,12 @@ from daskmr.errors import InputError
 from daskmr.tracebacks import describe_exception, excerpt
 
 __all__ = [
+    "Sources",
+    "absolute",
     "check_path",
     "collect",
     "is_installed",
+    "is_library",
     "module_of",
     "parse",
     "prefixes",
@@ -28,12 +34,56 @@ __all__ = [
 
 
 # What the worker process itself runs on: a file beside the script never takes its place.
-_RESERVED = sys.stdlib_module_names | {
-    "__main__", "bokeh", "botocore", "aiobotocore", "click", "cloudpickle", "cytoolz", "dask",
-    "daskmr", "distributed", "fsspec", "isal", "jinja2", "locket", "msgpack", "packaging",
-    "partd", "psutil", "rich", "s3fs", "sortedcontainers", "tblib", "toolz", "tornado", "urllib3",
-    "yaml", "zict", "zstandard",
+_NEEDED = sys.stdlib_module_names | {
+    "__main__", "bokeh", "botocore", "aiobotocore", "aiohttp", "click", "cloudpickle", "cytoolz",
+    "dask", "daskmr", "distributed", "fsspec", "importlib_metadata", "isal", "jinja2", "locket",
+    "markupsafe", "msgpack", "multidict", "packaging", "partd", "psutil", "rich", "s3fs",
+    "sortedcontainers", "tblib", "tlz", "toolz", "tornado", "urllib3", "yaml", "yarl", "zict", "zipp",
+    "zstandard",
 }  # fmt: skip
+# What those import where it is installed, some of it only when they first need it.
+_USED_IF_INSTALLED = {
+    "aiohappyeyeballs", "aioitertools", "aiosignal", "attr", "attrs", "certifi", "cryptography",
+    "dateutil", "frozenlist", "idna", "jmespath", "lz4", "numpy", "pandas", "propcache", "pyarrow",
+    "scipy", "snappy", "wrapt",
+}  # fmt: skip
+
+_DATA_BYTES = 1 << 20  # of all packages together, as each task has them with it
+_DATA_FILES = 1000
+_ANY = "?"  # stands for a part of a module's name that is known only when it is imported
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What is shipped of a script, found without running it.
+
+    Attributes
+    ----------
+    files : dict
+        Source text by file name, relative to the script's folder.
+    homes : dict
+        Folder by top-level module, of those that are beside the target of a link to the script.
+    spaces : tuple of str
+        Folders beside the script that are packages without an ``__init__.py``.
+    aliases : tuple of str
+        Names by which the siblings import the script.
+    unused : tuple of str
+        File names that would be imported, were their names not those of other modules.
+    data : bytes
+        A zip of the other files of packages, where they are small; ``b""`` where there are none.
+    """
+
+    files: dict[str, str]
+    homes: dict[str, str] = field(default_factory=dict)
+    spaces: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    data: bytes = b""
+
+    def place(self, file: str, directory: str) -> str:
+        """Return where a file, or a folder of `spaces`, is; `directory` is the script's folder."""
+        home = self.homes.get(module_of(file).partition(".")[0], directory)
+        return os.path.join(home, file)
 
 
 def prefixes(dotted: str) -> list[str]:
@@ -69,6 +119,15 @@ def check_path(given: str) -> str:
     hint = f" Did you mean {given}.py?" if os.path.isfile(f"{given}.py") else ""
     where = "" if os.path.isabs(given) else f" (looked for in {os.getcwd()})"
     raise InputError(f"There is no job script {given}{where}.{hint}")
+
+
+def absolute(given: str) -> str:
+    """Return `given` as an absolute path, in which symlinks stay as they are."""
+    path = os.path.abspath(given)
+    # After a link, `..` is the folder above the link's target.
+    if os.path.realpath(os.path.dirname(path)) == os.path.realpath(os.path.dirname(given) or "."):
+        return path
+    return os.path.join(os.getcwd(), given)
 
 
 def read_source(path: str) -> str:
@@ -111,30 +170,36 @@ def parse(text: str, path: str) -> ast.Module:
     raise failure
 
 
-def collect(path: str, text: str, tree: ast.Module) -> tuple[dict[str, str], bool]:
-    """The script and, transitively, the files that it imports from beside it.
+def collect(path: str, text: str, tree: ast.Module) -> Sources:
+    """Find the files that a script imports from beside it, and those that they import.
 
-    Returns
-    -------
-    files : dict
-        Source text by file name, relative to the script's folder.
-    imports_script : bool
-        Whether a sibling imports the script.
+    They are looked for in the script's folder; where the script is a link, also beside its target.
     """
-    directory, script = os.path.split(path)
-    files, imports_script = {script: text}, False
+    script = os.path.basename(path)
+    found = _Found(_folders(path), {script: text})
     own = set(_imports(tree, ""))
     queue = [(script, own)]
     while queue:
         importer, names = queue.pop()
-        for file in _siblings(directory, names):
-            if file == script:
+        for file in found.siblings(names):
+            place = found.place(file)
+            if os.path.samefile(place, path):
                 # A script that imports its own name means the library that it is named after.
-                imports_script |= importer != script and module_of(script) not in own
-            elif file not in files:
-                files[file] = read_source(os.path.join(directory, file))
-                queue.append((file, _imports_of(files[file], file)))
-    return dict(sorted(files.items())), imports_script
+                if importer != script and module_of(file) not in own:
+                    found.aliases.add(module_of(file))
+            elif file not in found.files:
+                found.files[file] = read_source(place)
+                queue.append((file, _imports_of(found.files[file], file)))
+    return found.sources()
+
+
+def _folders(path: str) -> list[str]:
+    """The folder of a script, and those of what it is a link to."""
+    folders = [os.path.dirname(path)]
+    while os.path.islink(path):
+        path = os.path.join(os.path.dirname(path), os.readlink(path))
+        folders.append(os.path.realpath(os.path.dirname(path)))
+    return list({os.path.realpath(folder): folder for folder in reversed(folders)}.values())[::-1]
 
 
 def _imports_of(text: str, file: str) -> set[str]:
@@ -150,14 +215,19 @@ def _imports_of(text: str, file: str) -> set[str]:
 
 def _imports(tree: ast.Module, package: str) -> Iterator[str]:
     """Dotted names that a module of `package` may import, wherever in the file."""
+    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = _absolute(node.module or "", node.level, package)
             names = [f"{base}.{alias.name}" for alias in node.names if base]
+            if any(alias.name in _BY_NAME and alias.asname for alias in node.names):
+                names.append(_ANY)
         elif isinstance(node, ast.Call):
             names = _named_import(node)
+        elif isinstance(node, ast.Name | ast.Attribute) and id(node) not in called:
+            names = [_ANY] if _name_of(node) in _BY_NAME else []
         else:
             continue
         for name in names:
@@ -175,35 +245,216 @@ def _absolute(module: str, level: int, package: str) -> str:
     return ".".join(filter(None, [*parents, module])) if parents else ""
 
 
+# Functions whose first argument is the name of a module that they import.
+_BY_NAME = {"__import__", "import_module"}
+_OF_RESOURCES = {
+    "get_data", "files", "open_binary", "open_text", "read_binary", "read_text", "run_module",
+}  # fmt: skip
+
+
 def _named_import(call: ast.Call) -> list[str]:
-    """``import_module("geo.cells")`` and ``__import__("geo")``."""
-    function = getattr(call.func, "attr", getattr(call.func, "id", ""))
-    if function not in ("import_module", "__import__") or not call.args:
+    """``import_module("geo.cells")``, ``__import__("my-helper")``, ``get_data("geo", "cells.json")``."""
+    function = _name_of(call.func)
+    if function not in _BY_NAME | _OF_RESOURCES or not call.args:
         return []
-    name = getattr(call.args[0], "value", None)
-    valid = isinstance(name, str) and all(part.isidentifier() for part in name.split("."))
-    return [str(name)] if valid else []
+    name = _text(call.args[0])
+    if name.startswith(".") and len(call.args) > 1:
+        name = f"{_text(call.args[1])}{name}"
+    if function in _OF_RESOURCES and _ANY in name:
+        return []  # other functions have these names too
+    return [name] if all(name.split(".")) and not re.search(r"[/\0]", name) else []
 
 
-def _siblings(directory: str, names: set[str]) -> Iterator[str]:
-    for name in sorted(names):
-        file = _find(directory, name)
-        if file is not None:
-            yield file
-            if file.endswith("/__init__.py"):
-                yield from _package_files(directory, os.path.dirname(file))
+def _name_of(node: ast.expr) -> str:
+    return str(getattr(node, "attr", getattr(node, "id", "")))
 
 
-def _find(directory: str, dotted: str) -> str | None:
-    """The file beside the script that Python would import as `dotted`, if there is one."""
-    top, _, rest = dotted.partition(".")
-    if top in _RESERVED or is_installed(os.path.join(directory, top)):
+def _text(node: ast.expr) -> str:
+    """Its value if it is text, with `_ANY` for all that follows what is known.
+
+    >>> _text(ast.parse("'plugins.' + name", mode="eval").body)
+    'plugins.?'
+    """
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mod):
+        known = _text(node.left).partition("%" if isinstance(node.op, ast.Mod) else _ANY)[0]
+        return _up_to_dot(known)
+    if isinstance(node, ast.JoinedStr):
+        parts = [_text(value) for value in node.values]
+        return "".join(parts) if _ANY not in "".join(parts) else _up_to_dot(parts[0])
+    if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "format":
+        return _up_to_dot(_text(node.func.value).partition("{")[0])  # type: ignore[attr-defined]
+    return _ANY
+
+
+def _up_to_dot(known: str) -> str:
+    return f"{known.rpartition('.')[0]}.{_ANY}".removeprefix(".")
+
+
+class _Found:
+    """What has been found of a script's files.
+
+    Parameters
+    ----------
+    folders : list of str
+        Where they are looked for: the script's own first.
+    files : dict
+        The script's own text, by its name.
+    """
+
+    def __init__(self, folders: list[str], files: dict[str, str]) -> None:
+        self._folders = folders
+        self.files = files
+        self.aliases: set[str] = set()
+        self._homes: dict[str, str] = {}
+        self._spaces: set[str] = set()
+        self._unused: set[str] = set()
+
+    def sources(self) -> Sources:
+        files = dict(sorted(self.files.items()))
+        tops = {module_of(file).partition(".")[0] for file in (*files, *self._spaces)}
+        return Sources(
+            files,
+            {top: self._home(top) for top in tops if self._home(top) != self._folders[0]},
+            tuple(sorted(self._spaces)),
+            tuple(sorted(self.aliases)),
+            tuple(sorted(self._unused - files.keys())),
+            self._data(),
+        )
+
+    def place(self, file: str) -> str:
+        """Where a file is."""
+        return os.path.join(self._home(module_of(file).partition(".")[0]), file)
+
+    def _home(self, top: str) -> str:
+        """The folder that has the module `top`: the first one, as along ``sys.path``."""
+        if top not in self._homes:
+            having = (f for f in self._folders if _has_module(f, top))
+            self._homes[top] = next(having, self._folders[0])
+        return self._homes[top]
+
+    def siblings(self, names: set[str]) -> Iterator[str]:
+        for name in sorted(names):
+            if name.endswith(_ANY):
+                yield from self._any(name.removesuffix(_ANY).removesuffix("."))
+                continue
+            file = self._find(name)
+            if file is not None:
+                yield file
+                if file.endswith("/__init__.py"):
+                    top = name.partition(".")[0]
+                    yield from _package_files(self._home(top), os.path.dirname(file))
+
+    def _find(self, dotted: str) -> str | None:
+        """The file beside the script that Python would import as `dotted`, if there is one."""
+        top, _, rest = dotted.partition(".")
+        directory = self._home(top)
+        if is_installed(os.path.join(directory, top)):
+            return None
+        if _is_taken(top, directory):
+            self._unused |= {
+                f for f in (f"{top}.py", f"{top}/__init__.py") if _is_file(directory, f)
+            }
+            return None
+        base = dotted.replace(".", "/")
+        for file in (f"{base}/__init__.py", f"{base}.py"):
+            if _is_file(directory, file):
+                if not rest or not _is_elsewhere(directory, top):
+                    return file
+                self._unused.add(file)
+                return None
+        if os.path.isdir(os.path.join(directory, base)) and not _is_elsewhere(directory, top):
+            self._spaces.add(base)
         return None
-    base = dotted.replace(".", "/")
-    for file in (f"{base}/__init__.py", f"{base}.py"):
-        if os.path.isfile(os.path.join(directory, file)):
-            return None if rest and _is_elsewhere(directory, top) else file
-    return None
+
+    def _any(self, package: str) -> Iterator[str]:
+        """The modules of `package`, or beside the script, of which any may be imported."""
+        if package:
+            top, base = package.partition(".")[0], package.replace(".", "/")
+            home = self._home(top)
+            is_here = os.path.isdir(os.path.join(home, base)) and not _is_elsewhere(home, top)
+            if is_here and not _is_taken(top, home):
+                yield from _package_files(home, base)
+            return
+        for folder in self._folders:
+            for file in sorted(os.listdir(folder)):
+                top = module_of(file)
+                if (
+                    _is_module(os.path.join(folder, file))
+                    and not _is_taken(top, folder)
+                    and not is_installed(os.path.join(folder, file))
+                    and self._home(top) == folder
+                ):
+                    yield file
+
+    def _data(self) -> bytes:
+        """The other files of the packages, where they are small."""
+        packages = {os.path.dirname(f) for f in self.files if f.endswith("/__init__.py")}
+        files: dict[str, str] = {}
+        size = 0
+        for package in sorted(packages | self._spaces):
+            for file, path in _data_files(self._home(package.partition("/")[0]), package):
+                if file not in files:
+                    files[file] = path
+                    size += os.path.getsize(path)
+                if size > _DATA_BYTES or len(files) > _DATA_FILES:
+                    return b""
+        return _packed(files) if files else b""
+
+
+def _data_files(directory: str, package: str) -> Iterator[tuple[str, str]]:
+    """The files of a package that are no modules: relative to the script's folder, and where."""
+    for place, folders, names in os.walk(os.path.join(directory, package)):
+        folders[:] = [name for name in folders if name[0] != "." and name != "__pycache__"]
+        for name in names:
+            path = os.path.join(place, name)
+            if name[0] != "." and not name.endswith((".py", ".pyc")) and _can_be_read(path):
+                yield os.path.relpath(path, directory), path
+
+
+def _can_be_read(path: str) -> bool:
+    return os.path.isfile(path) and os.access(path, os.R_OK)
+
+
+def _packed(files: dict[str, str]) -> bytes:
+    """A zip of the same bytes for the same contents."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for file, path in sorted(files.items()):
+            archive.writestr(zipfile.ZipInfo(file), Path(path).read_bytes())
+    return packed.getvalue()
+
+
+def _has_module(folder: str, top: str) -> bool:
+    return _is_file(folder, f"{top}.py") or os.path.isdir(os.path.join(folder, top))
+
+
+def _is_file(folder: str, name: str) -> bool:
+    return os.path.isfile(os.path.join(folder, name))
+
+
+def _is_module(path: str) -> bool:
+    stem, extension = os.path.splitext(os.path.basename(path))
+    return extension == ".py" and "." not in stem and os.path.isfile(path) and _is_readable(path)
+
+
+def _is_taken(top: str, directory: str) -> bool:
+    """Whether a module is never that beside the script, as a worker itself needs another."""
+    return top in _NEEDED or (top in _USED_IF_INSTALLED and _is_installed_module(top, directory))
+
+
+def _is_installed_module(top: str, directory: str) -> bool:
+    beside = os.path.realpath(directory)
+    paths = [entry for entry in sys.path if os.path.realpath(entry or ".") != beside]
+    return importlib.machinery.PathFinder.find_spec(top, paths) is not None
+
+
+def is_library(module: str, filename: str | None) -> bool:
+    """Tell whether a module is none of the user's: of the standard library, or installed."""
+    parts = Path(filename or "").parts
+    installed = "site-packages" in parts or "dist-packages" in parts
+    return installed or module.partition(".")[0] in _NEEDED - {"__main__"}
 
 
 def _is_elsewhere(directory: str, top: str) -> bool:
@@ -224,13 +475,7 @@ def _package_files(directory: str, package: str) -> Iterator[str]:
         found = sorted(entries, key=lambda entry: entry.name)
     for entry in found:
         file = f"{package}/{entry.name}"
-        stem, extension = os.path.splitext(entry.name)
-        if (
-            extension == ".py"
-            and stem.isidentifier()
-            and entry.is_file()
-            and _is_readable(entry.path)
-        ):
+        if _is_module(entry.path):
             yield file
         elif entry.name.isidentifier() and os.path.isfile(os.path.join(entry.path, "__init__.py")):
             yield f"{file}/__init__.py"

@@ -237,12 +237,9 @@ def _translated(exc: BaseException) -> BaseException | None:
 
 
 def _shown_name(code: UserCode, filename: str) -> str:
-    folder = os.path.join(os.path.dirname(code.path), "") if code.path else ""
-    return (
-        filename[len(folder) :]
-        if folder and filename.startswith(folder)
-        else os.path.basename(filename)
-    )
+    if not code.path:
+        return os.path.basename(filename)
+    return filename.removeprefix(os.path.join(os.path.dirname(code.path), ""))
 
 
 def _chain(exc: BaseException) -> list[tuple[str, BaseException]]:

@@ -111,6 +111,18 @@ def test_the_number_of_records_is_kept(tree: Callable[..., Path]) -> None:
     assert len(said.under("input")) == 2, "of a file without records nothing is said"
 
 
+def test_what_is_passed_over_is_warned_of(tmp_path: Path, tree: Callable[..., Path]) -> None:
+    script = tmp_path / "job.py"
+    script.write_text(
+        "from functools import reduce\nimport csv\n"
+        "def map(key, dims, value, context): context.write(key, 1)\n"
+    )
+    (tmp_path / "csv.py").touch()
+    passed_over, unused = check(script, tree([LINES])).under("warning")
+    assert passed_over.startswith("`reduce` in the script is functools.reduce, not a function of")
+    assert unused.startswith("csv.py beside the script is not used")
+
+
 def test_a_combine_that_changes_the_result_is_warned_of(tree: Callable[..., Path]) -> None:
     said = check(Job(map=emit, combine=mean, reduce=mean), tree([LINES]))
     (warning,) = said.under("warning")

@@ -6,6 +6,7 @@ import builtins
 import collections
 import dataclasses
 import functools
+import json
 import math
 import os
 import re
@@ -194,6 +195,101 @@ def test_a_function_that_looks_like_one_of_a_job_is_noted(run):
     assert [note for note in result.notes if "never called" in note] == [
         "map_finished is never called: of a script, only map, combine, reduce, setup_reduce are"
     ]
+
+
+@pytest.mark.parametrize("options", [[], ["--inline"]])
+def test_a_script_that_looks_at_its_own_name_is_the_one_that_was_given(tmp_path, options):
+    write_tree(tmp_path / "data", [["a\t1", "b\t22"]])
+    (tmp_path / "passes.py").write_text(
+        "import os, common\n"
+        "PASS = os.path.basename(__file__)\n"
+        "def map(key, dims, value, context):\n"
+        "    context.write(key, {'count.py': 1, 'length.py': len(value)}[PASS])\n"
+        "def reduce(key, values, context):\n"
+        "    context.write(key, common.SIGN * sum(values))\n"
+    )
+    (tmp_path / "links").mkdir()
+    for name in ("count.py", "length.py"):
+        (tmp_path / "links" / name).symlink_to("../passes.py")
+    (tmp_path / "common.py").write_text("SIGN = 1")
+    output = tmp_path / "out.txt"
+    run = ["run", "-d", "data", "-o", output, "-q", *options]
+    assert daskmr(*run, "links/count.py", cwd=tmp_path).returncode == 0
+    assert output.read_text() == "a\t1\nb\t1\n"
+    assert daskmr(*run, "links/length.py", cwd=tmp_path).returncode == 0
+    assert output.read_text() == "a\t1\nb\t2\n"
+    meta = f"{output}.meta.json"
+    assert json.loads(Path(meta).read_text())["script"]["path"] == f"{tmp_path}/links/length.py"
+    (tmp_path / "links/common.py").write_text("SIGN = -1")  # which is nearer
+    done = daskmr("run", "--from", meta, cwd=tmp_path)
+    assert output.read_text() == "a\t-1\nb\t-2\n"
+    assert "what the script imports is not as it was in that run: common.py" in done.stderr
+
+
+def test_a_reduce_of_pythons_own_is_not_called(run):
+    job = """
+        from functools import reduce
+
+        def map(key, dims, value, context):
+            context.write(key, value)
+        """
+    for inline in (True, False):
+        result = run(job, [["b\t1", "a\t2"]], inline=inline)
+        assert list(result) == [("b", "1"), ("a", "2")]
+        [note] = result.notes
+        assert note.startswith("`reduce` in the script is functools.reduce")
+
+
+def test_a_map_of_pythons_own_is_an_error_before_any_work(tmp_path):
+    (tmp_path / "job.py").write_text("from builtins import map, filter\n")
+    write_tree(tmp_path / "data", [["a\t1"]])
+    done = daskmr("run", "job.py", "-d", "data", "-o", "out.txt", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "the `map` in it is builtins.map, which it imports" in done.stderr
+    assert not (tmp_path / "out.txt").exists()
+    assert not (tmp_path / ".daskmr").exists()
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_a_package_beside_the_script_reads_its_data(run, tmp_path, inline):
+    package = tmp_path / "names"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "import importlib.resources, json, pkgutil\n"
+        "EARLY = json.loads(pkgutil.get_data(__name__, 'table.json'))\n"
+        "def late(): return json.loads(importlib.resources.files(__name__).joinpath('table.json').read_text())"
+    )
+    (package / "table.json").write_text('{"k": "of k"}')
+    (tmp_path / "the-helper.py").write_text("X = 'helper'")
+    job = """
+        import names
+        helper = __import__("the-helper")
+
+        def map(key, dims, value, context):
+            context.write(names.EARLY[key], (names.late()[key], helper.X))
+
+        def reduce(key, values, context):
+            context.write(key, values[0])
+        """
+    assert dict(run(job, [["k\t1"]], inline=inline)) == {"of k": ("of k", "helper")}
+
+
+def test_a_file_beside_the_script_that_gives_way_to_a_module_is_named(run, tmp_path):
+    (tmp_path / "queue.py").write_text("LIMIT = 10")
+    job = """
+        import queue
+
+        def map(key, dims, value, context):
+            context.write(key, queue.LIMIT if value == "2" else 1)
+        """
+    [note] = run(job, [["a\t1"]]).notes
+    assert note.startswith(
+        "queue.py beside the script is not used: the module 'queue' is that of Py"
+    )
+    with pytest.raises(
+        JobError, match=r"no attribute 'LIMIT'.* queue\.py beside the script is not"
+    ):
+        run(job, [["a\t1", "a\t2"]], inline=False)
 
 
 def test_map_only_jobs_neither_group_nor_combine(run):

@@ -1,0 +1,48 @@
+"""Where modules are looked for: never in the working directory before anywhere else.
+
+A file there may have the name of a module of the standard library, or of one that Dask needs
+(``queue.py``, ``csv.py``). It is not meant for daskmr or for the processes that it starts.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+__all__ = ["look_here_last", "python_path"]
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+
+
+def look_here_last(by_name: bool = False) -> None:
+    """Move the working directory to the end of ``sys.path``: PYTHONPATH may have it, or be empty.
+
+    Parameters
+    ----------
+    by_name : bool
+        Python runs this package by ``python -m``, which puts the working directory first: leave it
+        out, as where the command is run by its own name.
+    """
+    if by_name and not sys.flags.safe_path and os.path.realpath(sys.path[0]) != _PACKAGE:
+        del sys.path[0]
+    here = [entry for entry in sys.path if _is_here(entry)]
+    sys.path[:] = [entry for entry in sys.path if entry not in here] + here
+
+
+def python_path() -> str:
+    """Return the PYTHONPATH of a process that finds this package, also where it is not installed.
+
+    The working directory is no part of it, unless the package itself is there.
+    """
+    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    paths = [entry for entry in entries if not _is_here(entry)]
+    if _PACKAGE not in paths and not _PACKAGE.endswith(("site-packages", "dist-packages")):
+        paths.append(_PACKAGE)
+    return os.pathsep.join(paths)
+
+
+def _is_here(entry: str) -> bool:
+    try:
+        return os.path.realpath(entry or ".") == os.getcwd()
+    except OSError:  # the working directory has been removed
+        return False
