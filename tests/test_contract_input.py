@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import bz2
 import gzip
+import io
 import json
 import lzma
 import os
+import tarfile
 import textwrap
 
 import pytest
@@ -597,6 +599,61 @@ def test_bad_records_of_a_file_that_is_left_out_do_not_count(place):
     assert (result.records, result.bad_records, result.saved_bad_records) == (1, 0, ())
     strict = place.run(skip_corrupt_files=True, max_bad_records=0)
     assert list(strict) == [("k", 1)]
+
+
+def test_a_byte_order_mark_is_no_part_of_a_key(place):
+    text = b"\xef\xbb\xbfk\t\xef\xbb\xbf\n\nk\t2\n"
+    place.put("a.d.log", text)
+    place.put("b.d.gz", gzip.compress(text) + gzip.compress(text))
+    place.put("c.d.xz", lzma.compress(b"\xef\xbb\xbf\n"))
+    place.put("d.d.txt", b"\xef\xbb\xbf")
+    result = place.run(Job(pass_on), output=place.output)
+    assert place.output.read_bytes() == b"k\t\xef\xbb\xbf\nk\t2\n" * 3
+    assert (result.records, result.bad_records) == (10, 4)
+    assert {record["raw"] for record in place.bad()} == {b""}
+
+
+def archive():
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        entry = tarfile.TarInfo("a.log")
+        entry.size = len(TEXT)
+        tar.addfile(entry, io.BytesIO(TEXT))
+    return data.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("b.d.log", TEXT.decode().encode("utf-16"), "is text in UTF-16,"),
+        ("b.d.gz", gzip.compress(gzip.compress(TEXT)), "decompressed from gzip, is gzip data,"),
+        ("b.d.gz", gzip.compress(archive()), "decompressed from gzip, is a tar archive,"),
+        ("b.d.xz", archive(), "is a tar archive,"),
+    ],
+)
+def test_what_is_no_text_fails_the_job_and_says_what_it_is(place, name, content, told):
+    path = place.put(name, content)
+    place.put("a.d.log", b"k\t1\n")
+    place.output.write_text("old")
+    done = place.command(IDENTITY, "--skip-corrupt-files", "--max-bad-records", "100%")
+    assert done.returncode == 1
+    assert str(path) in done.stderr
+    assert told in done.stderr
+    assert place.output.read_text() == "old"
+
+
+def test_a_window_too_large_for_a_worker_is_no_damage(place, monkeypatch):
+    """It is not left out as corrupt files are, which would lose the data in silence."""
+    settings = zstandard.ZstdCompressionParameters(window_log=24)
+    writer = zstandard.ZstdCompressor(compression_params=settings).compressobj()
+    path = place.put("a.d.zst", writer.compress(TEXT * 20) + writer.flush())
+    assert dict(place.run(skip_corrupt_files=True))["k1"] == 20
+    monkeypatch.setattr("daskmr.records._USUAL_WINDOW", 1 << 20)
+    monkeypatch.setattr("daskmr.memory.room", lambda: 1 << 20)
+    monkeypatch.setattr("daskmr.memory.limit", lambda: 1 << 30)
+    with pytest.raises(JobError, match=f"{path} is not damaged.*Raise --memory-limit"):
+        place.run(skip_corrupt_files=True, output=place.output)
+    assert not place.output.exists()
 
 
 def test_files_left_out_are_counted_and_named(place):
