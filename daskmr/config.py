@@ -41,7 +41,7 @@ class Config:
     combine_size : int
         Values a key collects before ``combine`` is called.
     max_bad_records : int, float or None
-        A count, or a share of the records between 0.0 and 1.0.
+        A count, or a share of the records between 0.0 and 1.0; 1.0 and ``None`` are no limit.
     bad_records_saved : int
         Raw bytes of bad records that are kept.
     max_record_bytes : int

@@ -531,9 +531,10 @@ def _read_stream(
     stream: _Readable, path: str, chunk_bytes: int, read_bytes: int, as_text: bool
 ) -> Iterator[bytes]:
     raw = _Input(stream, read_bytes)
-    if not raw.peek(_SNIFF_BYTES):
+    head = raw.peek(HEAD_BYTES)
+    if not head:
         return
-    codec = _sniff(raw, path)
+    codec = _sniff(head, path)
     if codec is None:
         streams = iter([iter(raw.read, b"")])
     else:
@@ -554,15 +555,14 @@ class _Fault(Exception):
     """The reason of a `CorruptFileError`, where the path is not known."""
 
 
-def _sniff(raw: _Input, path: str) -> _Codec | None:
-    """Tell the codec of a file by its first bytes; ``None`` is no compression."""
-    head = raw.peek(_SNIFF_BYTES)
+def _sniff(head: bytes, path: str) -> _Codec | None:
+    """Tell the codec of a file that begins with `head`; ``None`` is no compression."""
     for codec in _CODECS:
         if codec.begins(head):
             return codec
     if not path.lower().endswith(COMPRESSED_EXTENSIONS):
         return None
-    form = form_of(raw.peek(HEAD_BYTES))
+    form = form_of(head)
     if _LZMA.begins(head) and form in (None, LZMA_FORM):
         return _LZMA
     if form is not None:

@@ -243,20 +243,26 @@ def unpack_command(form: Form, path: str, codec: str) -> str:
     return before + form.extract.format(file=file, folder=folder)
 
 
-def key_command(path: str) -> str:
-    """Give the line that puts a key and a tab before each line of a file: its number.
+def key_command(path: str, looks: str) -> str:
+    """Give the line that makes records of lines without a tab; "" where there is none.
 
-    >>> key_command("data/a.log.gz")
+    The key is the number of the line, or the first of columns that spaces separate.
+
+    >>> key_command("data/a.log.gz", "JSON lines")
     'gzip -dc < data/a.log.gz | awk \\'{print NR "\\\\t" $0}\\' | gzip > a.log.gz.new'
     """
+    if "://" in path or looks in (_EMPTY, _BINARY):
+        return ""
     codec = _SUFFIXES.get(os.path.splitext(path.lower())[1], "")
-    return recode_command(path, codec, """awk '{print NR "\\t" $0}'""")
+    program = 'sub(/ +/, "\\t"); print' if looks == _SPACED else 'print NR "\\t" $0'
+    return recode_command(path, codec, f"awk '{{{program}}}'")
 
 
 # --- lines --------------------------------------------------------------------------------------
 
 _ACCESS_LOG = re.compile(r'\S+ \S+ .+ \[[^\]]+\] "[^"]*" \d{3} (\d+|-)')
 _TIME = re.compile(r"[\[<(]*(\d{4}[-/]\d\d[-/]\d\d|[A-Z][a-z]{2} [ \d]\d \d\d:|\d{10,13}[. ])")
+_EMPTY, _BINARY, _SPACED = "empty lines", "binary data", "columns separated by spaces"
 _SEPARATORS = {",": "CSV", ";": "CSV with semicolons", "|": "columns separated by |"}
 
 
@@ -279,9 +285,9 @@ def describe_lines(lines: Sequence[str]) -> str:
     """
     lines = [line.strip() for line in lines if line.strip()]
     if not lines:
-        return "empty lines"
+        return _EMPTY
     if any("\0" in line or "\ufffd" in line for line in lines):
-        return "binary data"
+        return _BINARY
     if all(map(_is_json, lines)):
         return "JSON lines"
     if lines[0] in ("{", "[", "[{") or lines[0].startswith('{"'):
@@ -297,7 +303,7 @@ def describe_lines(lines: Sequence[str]) -> str:
             return name
     widths = {len(line.split()) for line in lines}
     if len(lines) > 1 and len(widths) == 1 and widths != {1}:
-        return "columns separated by spaces"
+        return _SPACED
     return "text without tabs"
 
 

@@ -28,7 +28,7 @@ DEFAULTS: dict[str, Any] = {
     "partition_bytes": 16 << 20,
     "spill_bytes": 64 << 20,
     "combine_size": 50,
-    "max_bad_records": None,
+    "max_bad_records": 0.5,
     "bad_records_saved": 4 << 20,
     "max_record_bytes": 1 << 30,
     "skip_corrupt_files": False,

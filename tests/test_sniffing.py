@@ -214,6 +214,6 @@ def test_what_lines_look_like(lines, described):
 def test_the_line_that_puts_keys_before_the_lines_works(tmp_path):
     path = tmp_path / "a b.log.gz"
     path.write_bytes(gzip.compress(b'{"n": 1}\n{"n": 2}\n'))
-    subprocess.run(key_command(str(path)), shell=True, check=True, cwd=tmp_path)
+    subprocess.run(key_command(str(path), "JSON lines"), shell=True, check=True, cwd=tmp_path)
     made = gzip.decompress((tmp_path / "a b.log.gz.new").read_bytes())
     assert made == b'1\t{"n": 1}\n2\t{"n": 2}\n'
