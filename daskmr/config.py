@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import ipaddress
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -142,6 +143,19 @@ class Config:
     local_tls: bool
     worker_timeout: float
     dashboard: str | None
+
+    @property
+    def limits_bad_records(self) -> bool:
+        """Whether there can be too many bad records."""
+        limit = self.max_bad_records
+        return limit is not None and (type(limit) is int or limit < 1)
+
+    def allowed_bad_records(self, records: int) -> int:
+        """How many of so many records may be bad."""
+        limit = self.max_bad_records
+        if limit is None or type(limit) is int:
+            return records if limit is None else limit
+        return math.floor(limit * records + 1e-6)  # 29% of 100 are 29, and in floats a little less
 
 
 @functools.cache

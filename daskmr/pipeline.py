@@ -9,7 +9,6 @@ merged into one output.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import pickle
 import time
@@ -569,7 +568,7 @@ class _Run:
             away=self.away,
             on_cluster=self.on_cluster,
             skip_poison=config.skip_poison_files,
-            needs_tabs=_is_limited(config),
+            needs_tabs=config.limits_bad_records,
             keys=self.choice.keys,
             watched=self.collector.watched,
         )
@@ -791,7 +790,7 @@ def _check_opening(inputs: Inputs, config: Config) -> None:
     What is in a store is not fetched for that: the task that maps it looks. So it does where files
     may be left out as corrupt, which this one cannot tell from their first lines.
     """
-    if not _is_limited(config) or config.skip_corrupt_files:
+    if not config.limits_bad_records or config.skip_corrupt_files:
         return
     opening = Opening()
     for file in inputs.listing.files:
@@ -812,20 +811,12 @@ def _check_opening(inputs: Inputs, config: Config) -> None:
         raise JobError(explain_untabbed(opening))
 
 
-def _is_limited(config: Config) -> bool:
-    """Tell whether there may be too many bad records."""
-    limit = config.max_bad_records
-    return limit is not None and not (type(limit) is float and limit == 1)
-
-
 def _check_bad_records(tally: Tally, config: Config) -> None:
-    limit = config.max_bad_records
-    if limit is None or not _is_limited(config):
+    if not config.limits_bad_records:
         return
     if tally.opening.is_foreign:
         raise JobError(explain_untabbed(tally.opening))
-    # 29% of 100 records are 29, and in floats a little less.
-    allowed = limit if type(limit) is int else math.floor(limit * tally.records + 1e-6)
+    limit, allowed = config.max_bad_records, config.allowed_bad_records(tally.records)
     if tally.bad_records > allowed:
         share = f" ({100 * limit:g}% of them)" if type(limit) is float else ""
         by_count = sorted(tally.bad.items(), key=lambda item: (-item[1], item[0]))

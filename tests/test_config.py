@@ -153,6 +153,23 @@ def run_python(code: str, environment: dict[str, str]) -> str:
 
 
 @pytest.mark.parametrize(
+    ("limit", "limits", "allowed"),
+    [(None, True, 50), (0, True, 0), (7, True, 7), ("29%", True, 29), ("100%", False, 100)],
+)
+def test_how_many_records_may_be_bad(limit: Any, limits: bool, allowed: int) -> None:
+    config = load_config(max_bad_records=limit)
+    assert config.limits_bad_records is limits
+    assert config.allowed_bad_records(100) == allowed
+
+
+def test_null_is_no_limit_of_bad_records() -> None:
+    with dask.config.set({"daskmr.max-bad-records": None}):
+        config = load_config()
+    assert not config.limits_bad_records
+    assert config.allowed_bad_records(100) == 100
+
+
+@pytest.mark.parametrize(
     ("name", "given", "value"),
     [
         ("num_mappers", 4, 4),
