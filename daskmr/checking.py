@@ -27,6 +27,7 @@ from daskmr.records import CorruptFileError
 from daskmr.runs import on_disk
 from daskmr.sampling import Choice
 from daskmr.schema import load_schema
+from daskmr.sniffing import LINE_CHARACTERS, describe_lines
 from daskmr.sources import parse
 from daskmr.stores import stores_closed
 from daskmr.trial import Bad, Combined, Trial, read_records
@@ -43,6 +44,7 @@ _LIKE_HOOKS = re.compile(
 )
 _SHOWN = 20  # pairs, lines of output
 _BAD_SHOWN = 5
+_LOOKED_AT = 10  # lines that tell what the input looks like
 _WIDTH = 60  # characters of a key or value
 
 Say = Callable[[str, str], None]
@@ -258,6 +260,7 @@ class _Check:
         if pairs > _SHOWN:
             self._say("", f"... and {pairs - _SHOWN:,} more")
         self._sum_up(trial, records, pairs, bad)
+        self._judge_bad([line for _, _, line, _ in bad], records, config)
 
     def _sum_up(
         self, trial: Trial, records: int, pairs: int, bad: list[tuple[str, int, str, Bad]]
@@ -280,6 +283,19 @@ class _Check:
             self._warn("all of these records are bad")
         elif not pairs:
             self._warn("map wrote nothing for any of them")
+
+    def _judge_bad(self, bad: Sequence[str], records: int, config: Config) -> None:
+        """Say where a run would fail for its bad records, if the others are like these."""
+        if len(bad) <= config.allowed_bad_records(records) or not config.limits_bad_records:
+            return
+        if len(bad) == records and not any("\t" in line for line in bad):
+            looks = describe_lines([line[:LINE_CHARACTERS] for line in bad[:_LOOKED_AT]])
+            self._warn(f"no line has a tab: they look like {looks}, and a run fails at once")
+        else:
+            self._warn(
+                f"a run fails where as many are bad as here, {len(bad):,} of {records:,}, unless "
+                "--max-bad-records allows it"
+            )
 
     # --- combine, reduce ------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import ipaddress
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -42,7 +43,7 @@ class Config:
     combine_size : int
         Values a key collects before ``combine`` is called.
     max_bad_records : int, float or None
-        A count, or a share of the records between 0.0 and 1.0.
+        A count, or a share of the records between 0.0 and 1.0; 1.0 and ``None`` are no limit.
     bad_records_saved : int
         Raw bytes of bad records that are kept.
     max_record_bytes : int
@@ -143,6 +144,19 @@ class Config:
     local_tls: bool
     worker_timeout: float
     dashboard: str | None
+
+    @property
+    def limits_bad_records(self) -> bool:
+        """Whether there can be too many bad records."""
+        limit = self.max_bad_records
+        return limit is not None and (type(limit) is int or limit < 1)
+
+    def allowed_bad_records(self, records: int) -> int:
+        """How many of so many records may be bad."""
+        limit = self.max_bad_records
+        if limit is None or type(limit) is int:
+            return records if limit is None else limit
+        return math.floor(limit * records + 1e-6)  # 29% of 100 are 29, and in floats a little less
 
 
 @functools.cache

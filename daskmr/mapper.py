@@ -52,7 +52,16 @@ from daskmr.records import CorruptFileError, OversizedLine, raw_bytes, read_chun
 from daskmr.remote import StoreError
 from daskmr.runs import Fold, Run, Spilling, estimate_size
 from daskmr.sampling import KeyFilter
-from daskmr.tally import BadRecord, Span, Tallies, Tally
+from daskmr.tally import (
+    EXAMPLES,
+    OPENING_LINES,
+    BadRecord,
+    Opening,
+    Span,
+    Tallies,
+    Tally,
+    explain_untabbed,
+)
 from daskmr.tracebacks import describe_exception, explain_process_error
 from daskmr.wanted import while_wanted
 
@@ -126,6 +135,8 @@ class MapTask:
         Which records are mapped; ``None`` is all.
     watched : bool
         Somebody looks at how far it is.
+    needs_tabs : bool
+        Fail at once where the input begins with lines that are no records.
     """
 
     job: Job
@@ -147,6 +158,7 @@ class MapTask:
     skip_poison: bool = False
     keys: KeyFilter | None = None
     watched: bool = False
+    needs_tabs: bool = False
 
     def here(self) -> MapTask:
         """The same with the folder of this host."""
@@ -330,6 +342,9 @@ class _Attempt:
         self.truncated = False
         self.grown: list[tuple[str, int]] = []
         self.last_bad = ""
+        self.examples: dict[str, tuple[str, ...]] = {}
+        self.lines = 0  # of the files before this one
+        self.opening = Opening()
         self.sampled = _Sampled(task.job.map, task.keys) if task.keys is not None else None
         self.files_done = self.bytes_done = 0
         self.ahead: Prefetcher | None = None
@@ -379,6 +394,8 @@ class _Attempt:
             counters=self.sink.context.counters,
             values=self.sink.values,
             grown=tuple(self.grown),
+            opening=replace(self.opening, tabbed=self.lines > self.opening.untabbed),
+            examples=self.examples,
         )
         return [*results, (TALLY, tally)]
 
@@ -548,7 +565,9 @@ class _Attempt:
                 "Nothing was written, since the result would be short."
             )
         else:
+            self.lines += self.line
             self.records += self.line if self.sampled is None else self.sampled.count()
+            self._check_opening()
             self._check_bad()
             return
         raise failure
@@ -669,6 +688,10 @@ class _Attempt:
             if line.length <= self.task.max_record_bytes:
                 raise TaskFailed(self._explain_length(number, line))
             reason, detail = _TOO_LONG, f"the line has {line.length:,} bytes"
+        elif reason is _NO_TAB and self.opening.untabbed == self.lines + number - 1:
+            self.opening = self.opening.with_line(self.place, line)
+            if not self.task.skip_corrupt:
+                self._check_opening()
         if self.sampled is not None and not self._is_sampled(number, line):
             return
         path = self.file.path
@@ -685,6 +708,8 @@ class _Attempt:
         self.last_bad = (
             f"{path}, line {number}: {detail or reason}; it begins with {shortened(line, 80)}"
         )
+        if len(self.examples.setdefault(reason, ())) < EXAMPLES:
+            self.examples[reason] += (self.last_bad,)
         if not self.task.skip_corrupt:  # else the file may yet turn out to be corrupt
             self._check_bad()
 
@@ -706,6 +731,12 @@ class _Attempt:
             "--num-mappers if the machine has no more; or lower daskmr.max-record-bytes, beyond "
             "which a line is a bad record."
         )
+
+    def _check_opening(self) -> None:
+        """Fail in the first partition; how others begin says nothing of the whole by itself."""
+        is_first = self.task.needs_tabs and self.partition.index == 0
+        if is_first and self.opening.untabbed >= OPENING_LINES:
+            raise TaskFailed(explain_untabbed(self.opening))
 
     def _check_bad(self) -> None:
         limit = self.task.max_bad

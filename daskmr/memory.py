@@ -34,6 +34,7 @@ __all__ = [
     "on_worker",
     "peak",
     "resident",
+    "room",
     "system_kills",
 ]
 
@@ -329,6 +330,12 @@ def _count_kills(path: str) -> int:
     except OSError:
         return 0
     return int(counts[0].split()[1]) if counts else 0
+
+
+def room() -> int | None:
+    """Bytes that the process of this task may yet take; ``None`` without a limit."""
+    most = limit()
+    return None if most is None else int(_SHARE * most - resident())
 
 
 def longest_line() -> int | None:

@@ -9,7 +9,6 @@ merged into one output.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import pickle
 import time
@@ -30,7 +29,7 @@ from daskmr.companions import BAD_SUFFIX, Companions, check_companions
 from daskmr.config import Config, load_config
 from daskmr.credentials import given
 from daskmr.deaths import explain_death, explain_kills, file_of_death
-from daskmr.errors import InputError, JobError, NothingMatchedError
+from daskmr.errors import InputError, JobError, NothingMatchedError, TaskFailed
 from daskmr.existing import choose, existing_scheduler, security_of
 from daskmr.history import PHASES, History
 from daskmr.hotkeys import with_counted
@@ -65,6 +64,7 @@ from daskmr.partition import (
 from daskmr.parts import Part
 from daskmr.prints import listened
 from daskmr.reach import RESTART_SECONDS, HostMarks, check_data, check_shelf, sees_all
+from daskmr.records import CorruptFileError, OversizedLine, read_lines
 from daskmr.reducer import Merge, Reduced, ReduceTask, never_met, reduce_buckets
 from daskmr.refusals import (
     check_settings,
@@ -79,7 +79,15 @@ from daskmr.sampling import EVERYTHING, Choice
 from daskmr.schema import load_schema
 from daskmr.segments import Extent
 from daskmr.stores import stores_closed
-from daskmr.tally import Span, Tallies, Tally, by_group
+from daskmr.tally import (
+    OPENING_LINES,
+    Opening,
+    Span,
+    Tallies,
+    Tally,
+    by_group,
+    explain_untabbed,
+)
 from daskmr.units import counted
 from daskmr.versions import Pinned
 from daskmr.watching import Collector, Watcher
@@ -91,6 +99,8 @@ if TYPE_CHECKING:
 __all__ = ["mapreduce"]
 
 _SPLIT_EVERY = 8
+_LONGEST_LOOKED_AT = 1 << 20  # bytes of a line
+_REASONS = 5  # why records are bad, in a failure
 _MUCH_FILES = 200  # or so many bytes, to fetch for each worker
 _MUCH_BYTES = 256 << 20
 _NAMED = 3  # files in a note
@@ -403,6 +413,7 @@ class _Run:
 
     def execute(self) -> _Outcome:
         """Map, merge and reduce; what it costs is in `timings`."""
+        _check_opening(self.inputs, self.config)
         plan = self._plan()
         self.collector.begin(self._announced(plan))
         before = time.time()
@@ -565,6 +576,7 @@ class _Run:
             away=self.away,
             on_cluster=self.on_cluster,
             skip_poison=config.skip_poison_files,
+            needs_tabs=config.limits_bad_records,
             keys=self.choice.keys,
             watched=self.collector.watched,
         )
@@ -625,9 +637,10 @@ class _Run:
             if skip_poison:
                 return self._compute_around_poison(session, plan)
             bag = self._reduced(self._mapped(plan))
-            if session.client is not None and not session.is_elsewhere:
-                return list(session.compute(_in_order(bag, order), is_optimized=True))
-            return list(session.compute(bag))
+            if session.client is None:
+                return list(session.compute(bag))
+            ordered = _with_first(bag) if session.is_elsewhere else _in_order(bag, order)
+            return list(session.compute(ordered, is_optimized=True))
         except WorkerDied as error:
             marks = self._marks(session)
             failure = JobError(
@@ -745,17 +758,27 @@ def _in_order(bag: Any, order: list[int]) -> Any:
     Dask would choose one of its own, by the shape of the graph. What it runs first has a higher
     priority, and everything else the highest, so that results are merged as soon as they are there.
     """
+    positions = {index: position for position, index in enumerate(order)}
+    return _prioritised(bag, lambda index: 1 if index is None else -positions[index])
+
+
+def _with_first(bag: Any) -> Any:
+    """Have the first partition mapped first: it may tell that the input is no records."""
+    return _prioritised(bag, lambda index: int(index == 0))
+
+
+def _prioritised(bag: Any, priority: Callable[[int | None], int]) -> Any:
+    """Give each task its priority, by the index of the partition that it maps or ``None``."""
     from dask import annotate, optimize
     from dask.bag import Bag
 
     (optimized,) = optimize(bag)  # which would lose annotations
-    positions = {index: position for position, index in enumerate(order)}
 
-    def priority(key: Any) -> int:
+    def of_task(key: Any) -> int:
         is_map = type(key) is tuple and str(key[0]).startswith("map-")
-        return -positions[key[1]] if is_map else 1
+        return priority(key[1] if is_map else None)
 
-    with annotate(priority=priority):
+    with annotate(priority=of_task):
         return Bag(dict(optimized.__dask_graph__()), optimized.name, optimized.npartitions)
 
 
@@ -769,23 +792,48 @@ def _part_bytes(config: Config, parts: int) -> int:
     return max(4096, config.spill_bytes // parts)
 
 
-def _check_bad_records(tally: Tally, config: Config) -> None:
-    limit = config.max_bad_records
-    if limit is None:
+def _check_opening(inputs: Inputs, config: Config) -> None:
+    """Fail before any work where the input begins with lines that are no records.
+
+    What is in a store is not fetched for that: the task that maps it looks. So it does where files
+    may be left out as corrupt, which this one cannot tell from their first lines.
+    """
+    if not config.limits_bad_records or config.skip_corrupt_files:
         return
-    # 29% of 100 records are 29, and in floats a little less.
-    allowed = limit if type(limit) is int else math.floor(limit * tally.records + 1e-6)
+    opening = Opening()
+    for file in inputs.listing.files:
+        if file.is_remote:
+            return
+        path = os.path.join(inputs.root, file.path)
+        try:
+            for lines, _ in read_lines(path, _LONGEST_LOOKED_AT):
+                for line in lines:
+                    if "\t" in line or isinstance(line, OversizedLine):
+                        return
+                    opening = opening.with_line(path, line)
+                    if opening.untabbed == OPENING_LINES:
+                        raise JobError(explain_untabbed(opening))
+        except (OSError, CorruptFileError, TaskFailed):
+            return  # the task that maps the file says what is wrong with it
+    if opening.untabbed:
+        raise JobError(explain_untabbed(opening))
+
+
+def _check_bad_records(tally: Tally, config: Config) -> None:
+    if not config.limits_bad_records:
+        return
+    if tally.opening.is_foreign:
+        raise JobError(explain_untabbed(tally.opening))
+    limit, allowed = config.max_bad_records, config.allowed_bad_records(tally.records)
     if tally.bad_records > allowed:
         share = f" ({100 * limit:g}% of them)" if type(limit) is float else ""
-        first = tally.saved[0] if tally.saved else None
-        where = (
-            f" The first: {first.file}, line {first.line}: {first.detail or first.reason}."
-            if first
-            else ""
-        )
+        by_count = sorted(tally.bad.items(), key=lambda item: (-item[1], item[0]))
+        reasons = ", ".join(f"{count:,} x {reason}" for reason, count in by_count[:_REASONS])
+        some = "".join(f"\n  {example}" for example in tally.first_bad())
         raise JobError(
-            f"{tally.bad_records:,} of {tally.records:,} records are bad, and --max-bad-records "
-            f"allows {allowed:,}{share}.{where} Nothing was written."
+            f"{tally.bad_records:,} of {tally.records:,} records are bad ({reasons}), and "
+            f"--max-bad-records allows {allowed:,}{share}. Nothing was written. Some of them:{some}\n"
+            "To leave out however many there are: --max-bad-records 100%"
         )
 
 

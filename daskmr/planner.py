@@ -266,6 +266,12 @@ class _Planner:
     def _look_at_sample(self, sample: Sample) -> None:
         if sample.failure:
             self.warnings.append(f"the run would fail: {sample.failure}")
+        config, bad = self.config, sample.bad_records
+        if config.limits_bad_records and bad > config.allowed_bad_records(sample.records):
+            self.warnings.append(
+                f"the run would fail if all of the input were like the sample: {bad:,} of its "
+                f"{sample.records:,} records are bad, more than --max-bad-records allows"
+            )
         for corrupt in sample.corrupt[:3]:
             self.warnings.append(
                 f"{corrupt} The run would leave it out whole (--skip-corrupt-files)"

@@ -2,6 +2,8 @@
 
 What a file holds decides how it is read, not only its name. A file that is damaged, cut off or
 followed by something else raises `CorruptFileError`: the end of the lines is the end of the data.
+One that is whole and yet cannot be read as lines fails the job by `TaskFailed`: left out as damaged,
+it would be lost in silence.
 """
 
 from __future__ import annotations
@@ -9,13 +11,30 @@ from __future__ import annotations
 import bz2
 import codecs
 import lzma
+import math
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import BinaryIO, Protocol, TypeAlias
 
 import zstandard
 from isal import igzip_lib
+
+from daskmr import memory
+from daskmr.errors import TaskFailed
+from daskmr.sniffing import (
+    HEAD_BYTES,
+    LZMA_FORM,
+    Form,
+    form_of,
+    is_bz2,
+    is_lzma,
+    is_zstd,
+    recode_command,
+    unpack_command,
+)
 
 __all__ = [
     "CorruptFileError",
@@ -37,12 +56,19 @@ MAX_RECORD_BYTES = 1 << 30
 # A zstd block of 4 bytes can stand for 128 KiB, and its decoder takes no limit on what it gives
 # back: so small a slice yields 4 MiB at most.
 _ZSTD_SLICE_BYTES = 128
-# `xz -9` needs 65 MiB; a header that asks for more than this is damaged or hostile.
-_LZMA_MEMORY_BYTES = 1 << 30
-_SNIFF_BYTES = 10
-# isal loses its place when a gzip header of several fields reaches it in pieces, and then takes
-# the file for damaged; this holds any header with names and comments of a sensible length.
-_GZIP_HEADER_BYTES = 1 << 13
+_ZSTD_MAX_WINDOW = 1 << 31  # the largest that zstd makes
+# What a decoder keeps of the data takes memory as it fills. Up to this much fits into any worker:
+# `xz -9` asks for half of it, and `zstd -d` by itself reads no more.
+_USUAL_WINDOW = 1 << 27
+_SPARE_BYTES = 1 << 25  # left of a worker's memory when a window is found too large for it
+_WINDOW_HEADER_BYTES = 64
+_SNIFF_BYTES = 14
+_GZIP_HEADER_BYTES = 1 << 13  # more than most have
+_LONGEST_GZIP_HEADER = 1 << 25
+_GZIP_EXTRA, _GZIP_NAME, _GZIP_COMMENT = 4, 8, 16
+_GZIP_FIELDS = _GZIP_EXTRA | _GZIP_NAME | _GZIP_COMMENT | 2
+_BOM = codecs.BOM_UTF8
+_LZMA2 = 0x21  # the filter's number in xz
 
 Source: TypeAlias = "str | os.PathLike[str] | BinaryIO"
 LineBatch: TypeAlias = tuple[list[str], bool]
@@ -136,7 +162,9 @@ def read_lines(
     r"""Read the lines of a file in batches.
 
     Lines end at ``\n`` only; the last one needs none. Bytes that are not UTF-8 become lone
-    surrogates (see `raw_bytes`). A ``\r`` before the ``\n`` stays.
+    surrogates (see `raw_bytes`). A ``\r`` before the ``\n`` stays. A byte order mark is left out at
+    the start of the file, and at the start of each further stream (as `cat a.gz b.gz` makes them)
+    that begins a line.
 
     Parameters
     ----------
@@ -162,6 +190,9 @@ def read_lines(
     ------
     CorruptFileError
         When the data cannot be read whole; the lines before the fault may have been given.
+    TaskFailed
+        When the data begins as an archive, a second compression, UTF-16 and the like do; and as
+        `read_chunks` raises it.
 
     Examples
     --------
@@ -170,7 +201,7 @@ def read_lines(
     [(['a\t1', '', 'b\t2\r'], True), (['c'], False)]
     """
     line = _OpenLine(max_record_bytes, max_text_bytes)
-    for chunk in read_chunks(source, chunk_bytes=chunk_bytes, read_bytes=read_bytes, opened=opened):
+    for chunk in _chunks(source, chunk_bytes, read_bytes, opened, as_text=True):
         end = chunk.rfind(b"\n")
         if end >= 0:
             lines = _decode(chunk, max_record_bytes)
@@ -276,6 +307,9 @@ def read_chunks(
     CorruptFileError
         For data that is cut off, fails its checksum, is followed by anything else than the zero
         bytes that gzip and xz allow, or is not in the form that its name says.
+    TaskFailed
+        For data that is whole, and takes more memory than this worker has, or a dictionary, to be
+        decompressed.
     OSError
         When the file cannot be opened or read; its ``filename`` is the path.
 
@@ -285,19 +319,30 @@ def read_chunks(
     >>> b"".join(read_chunks(io.BytesIO(bz2.compress(b"spam ") + bz2.compress(b"and eggs"))))
     b'spam and eggs'
     """
+    return _chunks(source, chunk_bytes, read_bytes, opened, as_text=False)
+
+
+def _chunks(
+    source: Source,
+    chunk_bytes: int,
+    read_bytes: int,
+    opened: Callable[[BinaryIO], object] | None,
+    *,
+    as_text: bool,
+) -> Iterator[bytes]:
     if isinstance(source, (str, os.PathLike)):
         path = os.fspath(source)
         try:
             with open(path, "rb", buffering=0) as file:
                 if opened is not None:
                     opened(file)
-                yield from _read_stream(file, path, chunk_bytes, read_bytes)
+                yield from _read_stream(file, path, chunk_bytes, read_bytes, as_text)
         except OSError as error:
             error.filename = path  # a failing read does not say where
             raise
     else:
         name = str(getattr(source, "name", "the input"))
-        yield from _read_stream(source, name, chunk_bytes, read_bytes)
+        yield from _read_stream(source, name, chunk_bytes, read_bytes, as_text)
 
 
 class _Readable(Protocol):
@@ -320,22 +365,25 @@ class _Decoder(Protocol):
 class _Codec:
     """A form of compression.
 
-    `padding` is the unit in which zero bytes may follow a stream; 0 is not at all. `header` is
-    how many bytes the decoder should see at once to begin with, if there are so many.
+    `padding` is the unit in which zero bytes may follow a stream; 0 is not at all. `window` tells
+    from the first bytes of a stream how much of its data the decoder keeps. `has_fields` says that
+    the header has no fixed size.
     """
 
     name: str
     begins: Callable[[bytes], bool]
     decoder: Callable[[], _Decoder]
     padding: int = 0
-    header: int = 0
+    window: Callable[[bytes], int] | None = None
+    has_fields: bool = False
 
 
 class _ZstdDecoder:
     """A zstd frame, with the limit on output that `zstandard` lacks."""
 
     def __init__(self) -> None:
-        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_MAX_WINDOW)
+        self._frame = decompressor.decompressobj()
         self._input = b""
         self._position = 0
 
@@ -364,20 +412,52 @@ class _ZstdDecoder:
         return b"".join(pieces)
 
 
-def _is_bz2(head: bytes) -> bool:
-    block_or_end = (b"\x31\x41\x59\x26\x53\x59", b"\x17\x72\x45\x38\x50\x90")
-    return head.startswith(b"BZh") and head[3:4] in b"123456789" and head[4:10] in block_or_end
+def _zstd_window(head: bytes) -> int:
+    try:
+        return zstandard.get_frame_parameters(head).window_size
+    except zstandard.ZstdError:  # the decoder says what is wrong
+        return 0
 
 
-def _is_zstd(head: bytes) -> bool:
-    skippable = head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50
-    return skippable or head.startswith(b"\x28\xb5\x2f\xfd")
+def _lzma_window(head: bytes) -> int:
+    return int.from_bytes(head[1:5], "little")
+
+
+def _xz_window(head: bytes) -> int:
+    """The dictionary of the first block, whose header follows the 12 bytes of that of the stream."""
+    if len(head) < _WINDOW_HEADER_BYTES or not head[12]:  # there is no block, or a tiny one
+        return 0
+    flags = head[13]
+    fields = iter(head[14:])
+    try:
+        for _ in range((flags >> 6 & 1) + (flags >> 7)):
+            _xz_number(fields)
+        for _ in range((flags & 3) + 1):
+            name, size = _xz_number(fields), _xz_number(fields)
+            properties = [next(fields) for _ in range(size)]
+            if name == _LZMA2 and properties:
+                bits = properties[0]
+                return (2 | bits & 1) << (bits // 2 + 11)
+    except StopIteration:  # more filters than this looks at
+        pass
+    return 0
+
+
+def _xz_number(fields: Iterator[int]) -> int:
+    number = shift = 0
+    while True:
+        byte = next(fields)
+        number |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return number
 
 
 _LZMA = _Codec(
     "lzma",
-    lambda head: head.startswith(b"\x5d\0\0"),
-    lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=_LZMA_MEMORY_BYTES),
+    is_lzma,
+    lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE),
+    window=_lzma_window,
 )
 _CODECS = (
     _Codec(
@@ -385,16 +465,17 @@ _CODECS = (
         lambda head: head.startswith(b"\x1f\x8b"),
         lambda: igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP),  # checks the trailer too
         padding=1,
-        header=_GZIP_HEADER_BYTES,
+        has_fields=True,
     ),
     _Codec(
         "xz",
         lambda head: head.startswith(b"\xfd7zXZ\0"),
-        lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_LZMA_MEMORY_BYTES),
+        lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ),
         padding=4,
+        window=_xz_window,
     ),
-    _Codec("bzip2", _is_bz2, bz2.BZ2Decompressor),
-    _Codec("zstd", _is_zstd, _ZstdDecoder),
+    _Codec("bzip2", is_bz2, bz2.BZ2Decompressor),
+    _Codec("zstd", is_zstd, _ZstdDecoder, window=_zstd_window),
 )
 # bz2 raises OSError; only calls of decoders, which do no I/O, are guarded with these.
 _DECODER_ERRORS: tuple[type[Exception], ...] = (
@@ -448,14 +529,20 @@ class _Input:
 
 
 def _read_stream(
-    stream: _Readable, path: str, chunk_bytes: int, read_bytes: int
+    stream: _Readable, path: str, chunk_bytes: int, read_bytes: int, as_text: bool
 ) -> Iterator[bytes]:
     raw = _Input(stream, read_bytes)
-    head = raw.peek(_SNIFF_BYTES)
+    head = raw.peek(HEAD_BYTES)
     if not head:
         return
     codec = _sniff(head, path)
-    chunks = _decompress(raw, codec, chunk_bytes) if codec else iter(raw.read, b"")
+    if codec is None:
+        streams = iter([iter(raw.read, b"")])
+    else:
+        streams = _decompress(raw, codec, chunk_bytes, path)
+    chunks: Iterator[bytes] = chain.from_iterable(streams)
+    if as_text:
+        chunks = _text_chunks(streams, path, codec.name if codec else "")
     data_bytes = 0
     try:
         for chunk in chunks:
@@ -476,8 +563,11 @@ def _sniff(head: bytes, path: str) -> _Codec | None:
             return codec
     if not path.lower().endswith(COMPRESSED_EXTENSIONS):
         return None
-    if _LZMA.begins(head):
+    form = form_of(head)
+    if _LZMA.begins(head) and form in (None, LZMA_FORM):
         return _LZMA
+    if form is not None:
+        raise _other_form(form, path, "")
     raise CorruptFileError(
         path, 0, "it does not look like gzip, xz, lzma, bzip2 or zstd, as its name says"
     )
@@ -495,10 +585,12 @@ def is_compressed(head: bytes, path: str) -> bool:
         return True
 
 
-def _decompress(raw: _Input, codec: _Codec, chunk_bytes: int) -> Iterator[bytes]:
+def _decompress(
+    raw: _Input, codec: _Codec, chunk_bytes: int, path: str
+) -> Iterator[Iterator[bytes]]:
     """Every stream of the file (gzip says member, zstd says frame), one after the other."""
     while True:
-        yield from _decompress_one(raw, codec, chunk_bytes)
+        yield _decompress_one(raw, codec, chunk_bytes, path)
         zeros = raw.skip_zeros() if codec.padding else 0
         head = raw.peek(_SNIFF_BYTES)
         if (zeros and zeros % codec.padding) or (head and not codec.begins(head)):
@@ -507,9 +599,13 @@ def _decompress(raw: _Input, codec: _Codec, chunk_bytes: int) -> Iterator[bytes]
             return
 
 
-def _decompress_one(raw: _Input, codec: _Codec, chunk_bytes: int) -> Iterator[bytes]:
+def _decompress_one(raw: _Input, codec: _Codec, chunk_bytes: int, path: str) -> Iterator[bytes]:
     decoder = codec.decoder()
-    raw.peek(codec.header)
+    head = raw.peek(_WINDOW_HEADER_BYTES)
+    window = codec.window(head) if codec.window is not None else 0
+    if codec.has_fields:
+        _peek_gzip_header(raw)
+    data_bytes = 0
     while not decoder.eof:
         data = raw.read() if decoder.needs_input else b""
         if decoder.needs_input and not data:
@@ -517,7 +613,139 @@ def _decompress_one(raw: _Input, codec: _Codec, chunk_bytes: int) -> Iterator[by
         try:
             chunk = decoder.decompress(data, chunk_bytes)
         except _DECODER_ERRORS as error:
-            raise _Fault(f"the {codec.name} data is not valid ({error})") from None
+            raise _explain_fault(codec.name, error, path, head) from None
         if chunk:
+            data_bytes += len(chunk)
             yield chunk
+            if window > _USUAL_WINDOW:
+                _check_room(codec.name, window, data_bytes, path)
     raw.unread(decoder.unused_data)
+
+
+def _peek_gzip_header(raw: _Input) -> None:
+    """Have all of a header ahead; isal loses its place when several fields come in pieces."""
+    flags = raw.peek(4)[3:]
+    if not flags or not flags[0] & _GZIP_FIELDS:
+        return
+    size = _GZIP_HEADER_BYTES
+    while len(head := raw.peek(size)) == size and not _holds_gzip_header(head, flags[0]):
+        if size >= _LONGEST_GZIP_HEADER:
+            raise _Fault(f"the header of its gzip data has more than {size:,} bytes")
+        size *= 4
+
+
+def _holds_gzip_header(head: bytes, flags: int) -> bool:
+    end = 10
+    if flags & _GZIP_EXTRA:
+        end += 2 + int.from_bytes(head[10:12], "little")
+    for flag in (_GZIP_NAME, _GZIP_COMMENT):
+        if flags & flag:
+            end = head.find(b"\0", end) + 1
+            if not end:
+                return False
+    return end + 2 <= len(head)  # with its checksum
+
+
+# --- what is whole, and yet cannot be read -------------------------------------------------------
+
+
+def _text_chunks(streams: Iterator[Iterator[bytes]], path: str, codec: str) -> Iterator[bytes]:
+    """Leave out byte order marks, and refuse what begins as no text does."""
+    is_first, last = True, b"\n"
+    for stream in streams:
+        head = _gather(stream, HEAD_BYTES if is_first else len(_BOM))
+        if not head:
+            continue
+        if is_first:
+            is_first = False
+            form = form_of(head)
+            if form is not None:
+                raise _other_form(form, path, codec)
+        if last.endswith(b"\n"):
+            while head.startswith(_BOM):
+                head = head[len(_BOM) :]
+        if head:
+            last = head
+            yield head
+        for chunk in stream:
+            last = chunk
+            yield chunk
+
+
+def _gather(chunks: Iterator[bytes], size: int) -> bytes:
+    """Take chunks until there are `size` bytes, or no more."""
+    head = b""
+    for chunk in chunks:
+        head += chunk
+        if len(head) >= size:
+            break
+    return head
+
+
+def _other_form(form: Form, path: str, codec: str) -> TaskFailed:
+    command = unpack_command(form, path, codec)
+    decompressed = f", decompressed from {codec}," if codec else ""
+    if form.extract:
+        advice = "Unpack it, and put the files that it holds where the layout wants them"
+    elif form.recode:
+        advice = "Replace it with " + (
+            "the file that this makes" if command else "text in UTF-8, compressed once at most"
+        )
+    else:
+        advice = "Write its content as such lines, or take it out of the input"
+    return TaskFailed(
+        f"The input file {path}{decompressed} is {form.name}, not lines of key, tab, value. "
+        f"Nothing was written. {advice}{_last_line(command)}"
+    )
+
+
+def _explain_fault(codec: str, error: Exception, path: str, head: bytes) -> Exception:
+    """Tell what is damaged from what is not, and yet cannot be decompressed here."""
+    reason = str(error)
+    if "not enough memory" in reason:
+        return MemoryError(reason)
+    if "Dictionary mismatch" in reason:
+        number = zstandard.get_frame_parameters(head).dict_id
+        return _refused(
+            path,
+            f"was compressed with the zstd dictionary {number}, without which it cannot be "
+            "decompressed. Replace it with the file that this makes, given the dictionary",
+            f"zstd -dc -D DICTIONARY < {shlex.quote(path)} | zstd > "
+            f"{shlex.quote(os.path.basename(path) + '.new')}",
+        )
+    if "too much memory" in reason:
+        reason = f"its window is larger than {_ZSTD_MAX_WINDOW >> 30} GiB, the largest there is"
+    if "nsupported options" in reason or "not supported by decoder" in reason:
+        return _refused(
+            path,
+            f"has {codec} data whose header asks for filters or settings that the liblzma of this "
+            "machine does not know. Replace it with the file that this makes with a newer xz",
+            recode_command(path, codec),
+        )
+    return _Fault(f"the {codec} data is not valid ({reason})")
+
+
+def _check_room(codec: str, window: int, data_bytes: int, path: str) -> None:
+    """Refuse a window that is filling the memory of a worker, before its process is ended for it."""
+    room = memory.room()
+    if room is None or room > _SPARE_BYTES or data_bytes < _USUAL_WINDOW or data_bytes > window:
+        return
+    wanted = math.ceil((window + memory.resident() - data_bytes + _USUAL_WINDOW) / 9e7) * 10**8
+    raise _refused(
+        path,
+        f"is not damaged, but needs more memory than a worker may take: its {codec} data has a window of "
+        f"{memory.describe_size(window)}, and the limit is "
+        f"{memory.describe_size(memory.limit() or 0)}. Raise --memory-limit to "
+        f"{memory.describe_size(wanted)} or more, with fewer --num-mappers if the machine has no "
+        "more; or replace it with the file that this makes, whose window has the usual size",
+        recode_command(path, codec),
+    )
+
+
+def _refused(path: str, what: str, command: str) -> TaskFailed:
+    line = _last_line("" if "://" in path else command)
+    return TaskFailed(f"The input file {path} {what}{line}")
+
+
+def _last_line(command: str) -> str:
+    return f":\n{command}" if command else "."

@@ -5,19 +5,37 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any, TypeVar
 
 import zstandard
 
 from daskmr.history import HotKey, TaskSpan
 from daskmr.hotkeys import merge_hot_keys
+from daskmr.sniffing import LINE_CHARACTERS, describe_lines, key_command
 
-__all__ = ["BadRecord", "Span", "Tallies", "Tally", "add_counts", "by_group", "merge_profiles"]
+__all__ = [
+    "EXAMPLES",
+    "OPENING_LINES",
+    "BadRecord",
+    "Opening",
+    "Span",
+    "Tallies",
+    "Tally",
+    "add_counts",
+    "by_group",
+    "explain_untabbed",
+    "merge_profiles",
+]
 
 Profile = dict[Any, Any]
 _Name = TypeVar("_Name")
 
+OPENING_LINES = 1000  # so many without a tab, and the input is taken for something else
+EXAMPLES = 3  # bad records of each reason that a failure may show
 _NOTES = 20
+_SHOWN = 200  # characters of a line
+_LOOKED_AT = 10  # lines that tell what the input looks like
 _SAVED_AT_MOST = 10_000  # bad records: those that are short take more beside their bytes
 
 
@@ -55,6 +73,81 @@ class Span:
 
     def __or__(self, other: Span) -> Span:
         return Span(min(self.start, other.start), max(self.end, other.end))
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """The lines of some partitions up to the first that holds a tab.
+
+    Attributes
+    ----------
+    untabbed : int
+        How many there are before it.
+    tabbed : bool
+        There is such a line.
+    path : str
+        Where the first of `lines` is.
+    lines : tuple of str
+        The first of them that are not blank, cut off.
+
+    Examples
+    --------
+    >>> Opening(2, False, "a", ("x", "y")) + Opening(3, True, "b", ("z",))
+    Opening(untabbed=5, tabbed=True, path='a', lines=('x', 'y', 'z'))
+    >>> Opening(0, True) + Opening(3, False, "b", ("z",))
+    Opening(untabbed=0, tabbed=True, path='', lines=())
+    """
+
+    untabbed: int = 0
+    tabbed: bool = False
+    path: str = ""
+    lines: tuple[str, ...] = ()
+
+    def __add__(self, other: Opening) -> Opening:
+        if self.tabbed:
+            return self
+        return Opening(
+            self.untabbed + other.untabbed,
+            other.tabbed,
+            self.path if self.lines else other.path,
+            (self.lines + other.lines)[:_LOOKED_AT],
+        )
+
+    def with_line(self, path: str, line: str) -> Opening:
+        """Add one without a tab."""
+        lines = (line[:LINE_CHARACTERS],) if line.strip() else ()
+        return self + Opening(1, False, path, lines)
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the input begins with lines that are no records, or holds nothing else."""
+        return self.untabbed >= OPENING_LINES or (self.untabbed > 0 and not self.tabbed)
+
+
+def explain_untabbed(opening: Opening) -> str:
+    """Say what the input looks like instead of records, and what to do.
+
+    >>> print(explain_untabbed(Opening(7, False, "a.log", ("a,b", "c,d"))))
+    ... # doctest: +NORMALIZE_WHITESPACE
+    None of the 7 lines of the input holds a tab, so none is a record (a key, a tab, a value). They
+    look like CSV. The first, in a.log: 'a,b'. Nothing was written. To leave such lines out, give
+    --max-bad-records 100%. To have map get each line as a value, put a key and a tab before it:
+    awk '{print NR "\\t" $0}' < a.log > a.log.new
+    """
+    count = min(opening.untabbed, OPENING_LINES)
+    first = "first " if count == OPENING_LINES else ""
+    looks = describe_lines(opening.lines)
+    text = (
+        f"None of the {first}{count:,} lines of the input holds a tab, so none is a record (a key, a "
+        f"tab, a value). They look like {looks}."
+    )
+    if opening.lines:
+        text += f" The first, in {opening.path}: {opening.lines[0][:_SHOWN]!r}."
+    text += " Nothing was written. To leave such lines out, give --max-bad-records 100%."
+    command = key_command(opening.path, looks)
+    if command:
+        text += f" To have map get each line as a value, put a key and a tab before it:\n{command}"
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +190,10 @@ class Tally:
         Values that `map` wrote to be reduced.
     grown : tuple of (str, int)
         Plain files that have grown since they were listed, and the bytes they had when read.
+    opening : Opening
+        How the input begins.
+    examples : Mapping[str, tuple of str]
+        The first bad records of each reason, as a failure shows them.
     """
 
     files: int = 0
@@ -122,6 +219,8 @@ class Tally:
     hot_keys: tuple[HotKey, ...] = ()
     values: int = 0
     grown: tuple[tuple[str, int], ...] = ()
+    opening: Opening = Opening()
+    examples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def bad_records(self) -> int:
@@ -158,7 +257,15 @@ class Tally:
             hot_keys=merge_hot_keys(self.hot_keys, other.hot_keys),
             values=self.values + other.values,
             grown=self.grown + other.grown,
+            opening=self.opening + other.opening,
+            examples=_merge_examples(self.examples, other.examples),
         )
+
+    def first_bad(self) -> list[str]:
+        """Give a few bad records: of each reason one, the most frequent first, then further ones."""
+        reasons = sorted(self.examples, key=lambda reason: (-self.bad[reason], reason))
+        rounds = zip_longest(*(self.examples[reason] for reason in reasons))
+        return [example for each in rounds for example in each if example][:EXAMPLES]
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +337,13 @@ def add_counts(first: Mapping[_Name, int], second: Mapping[_Name, int]) -> dict[
     for name, count in second.items():
         total[name] = total.get(name, 0) + count
     return total
+
+
+def _merge_examples(
+    first: Mapping[str, tuple[str, ...]], second: Mapping[str, tuple[str, ...]]
+) -> dict[str, tuple[str, ...]]:
+    reasons = first.keys() | second.keys()
+    return {r: (first.get(r, ()) + second.get(r, ()))[:EXAMPLES] for r in reasons}
 
 
 def by_group(counters: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:

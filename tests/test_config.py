@@ -28,7 +28,7 @@ DEFAULTS: dict[str, Any] = {
     "partition_bytes": 16 << 20,
     "spill_bytes": 64 << 20,
     "combine_size": 50,
-    "max_bad_records": None,
+    "max_bad_records": 0.5,
     "bad_records_saved": 4 << 20,
     "max_record_bytes": 1 << 30,
     "skip_corrupt_files": False,
@@ -150,6 +150,23 @@ def run_python(code: str, environment: dict[str, str]) -> str:
 
 
 # --- forms ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("limit", "limits", "allowed"),
+    [(None, True, 50), (0, True, 0), (7, True, 7), ("29%", True, 29), ("100%", False, 100)],
+)
+def test_how_many_records_may_be_bad(limit: Any, limits: bool, allowed: int) -> None:
+    config = load_config(max_bad_records=limit)
+    assert config.limits_bad_records is limits
+    assert config.allowed_bad_records(100) == allowed
+
+
+def test_null_is_no_limit_of_bad_records() -> None:
+    with dask.config.set({"daskmr.max-bad-records": None}):
+        config = load_config()
+    assert not config.limits_bad_records
+    assert config.allowed_bad_records(100) == 100
 
 
 @pytest.mark.parametrize(

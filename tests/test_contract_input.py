@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import bz2
 import gzip
+import io
 import json
 import lzma
 import os
+import shutil
+import tarfile
 import textwrap
 
 import pytest
@@ -156,7 +159,7 @@ def test_lone_surrogates_go_through_worker_processes(place):
 @pytest.mark.parametrize("reduce", [None, lambda key, values, context: context.write(key, 1)])
 def test_a_line_without_a_tab_is_a_bad_record(place, reduce):
     place.put("1.2.log", b"a\t1\n\nno tab\r\n\r\nb\t2\n\xff")
-    result = place.run(Job(pass_on, reduce=reduce), output=place.output)
+    result = place.run(Job(pass_on, reduce=reduce), output=place.output, max_bad_records=4)
     assert (result.records, result.bad_records) == (6, 4)
     assert result.bad_reasons == {"no tab in the line": 4}
     assert result.bad_files == {f"{DIRECTORY}/1.2.log": 4}
@@ -211,7 +214,7 @@ def test_json_and_unicode_errors_are_bad_records_by_their_names(place):
 
     lines = ["json\t{", "json\t[", "unicode\t\u00e9", "else\t", 'json\t{"fine": 1}', "untabbed"]
     place.lines([lines, lines])
-    result = place.run(job_of(map_), output=place.output)
+    result = place.run(job_of(map_), output=place.output, max_bad_records="90%")
     reasons = {"JSONDecodeError": 4, "UnicodeEncodeError": 2, "ValueError": 2}
     assert result.bad_reasons == reasons | {"no tab in the line": 2}
     assert next(iter(result.bad_reasons)) == "JSONDecodeError"  # the most frequent first
@@ -240,7 +243,7 @@ def test_bad_records_are_saved_with_file_line_reason_and_bytes(place):
 
 def test_the_summary_counts_bad_records_by_file_and_reason(place):
     place.lines([["a\t1", "bad"], ["worse", "b\tx", "a\t1"]])
-    done = place.command("def map(k, d, v, c): c.write(k, int(v))")
+    done = place.command("def map(k, d, v, c): c.write(k, int(v))", "--max-bad-records", "60%")
     assert done.returncode == 0
     assert place.output.read_text() == "a\t1\na\t1\n"
     summary = [line.strip() for line in done.stderr.splitlines()]
@@ -271,7 +274,7 @@ def test_bad_records_are_the_same_on_workers(place):
 
 def test_the_count_is_whole_when_not_all_are_saved(place):
     place.lines([["bad"] * 100 + ["a\t1"]])
-    result = place.run(output=place.output, bad_records_saved="30 B")
+    result = place.run(output=place.output, bad_records_saved="30 B", max_bad_records="100%")
     assert result.bad_records == 100
     assert len(place.bad()) == 10
     assert "the first 10 saved in" in summarise(result)
@@ -331,6 +334,136 @@ def test_exit_code_of_too_many_bad_records(place):
     assert done.returncode == 1
     assert f"{file_name(0)}, line 2" in done.stderr
     assert not place.output.exists()
+
+
+def more_than_half(bad, good):
+    return [[f"k{n}\tbad {n}" for n in range(bad)], ["a\t1"] * (good - 1), ["a\t1"]]
+
+
+NUMBERS = "def map(k, d, v, c): c.write(k, int(v))"
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_a_job_that_leaves_out_more_than_half_fails(place, inline):
+    place.output.write_text("old")
+    options = {"output": place.output, "inline": inline, "num_mappers": 2}
+    place.lines(more_than_half(50, 50))
+    result = place.run(NUMBERS, **options)
+    assert (result.records, result.bad_records) == (100, 50)
+    place.output.write_text("old")
+    place.lines(more_than_half(51, 50))
+    with pytest.raises(JobError) as failure:
+        place.run(NUMBERS, **options)
+    message = str(failure.value)
+    assert "51 of 101 records are bad (51 x ValueError)" in message
+    assert "--max-bad-records allows 50 (50% of them)" in message
+    for number in range(3):
+        record = f"invalid literal for int() with base 10: 'bad {number}'"
+        assert f"{file_name(0)}, line {number + 1}: ValueError: {record}" in message
+    assert "'bad 3'" not in message
+    assert message.endswith("--max-bad-records 100%")
+    assert place.output.read_text() == "old"
+    assert list(place.run(NUMBERS, max_bad_records="100%", inline=inline)) == [("a", 1)] * 50
+
+
+def test_a_failure_shows_each_reason_though_one_comes_first(place):
+    place.lines([["no tab"] * 5 + ["k\tx"] * 9 + ["k\t1"], ["k\ty\udcff" * 5000] * 9])
+    with pytest.raises(JobError) as failure:
+        place.run(NUMBERS, bad_records_saved="1 B")
+    message = str(failure.value)
+    assert "23 of 24 records are bad (18 x ValueError, 5 x no tab in the line)" in message
+    shown = [line.split(": ")[0] for line in message.splitlines()[1:-1]]
+    assert [line.rpartition(", ")[2] for line in shown] == ["line 6", "line 1", "line 7"]
+
+
+def test_a_quiet_run_tells_that_all_is_bad(place):
+    place.lines([["k\tx"], ["k\ty"]])
+    done = place.command(NUMBERS, "-q")
+    assert done.returncode == 1
+    assert "2 of 2 records are bad" in done.stderr
+    assert not place.output.exists()
+
+
+# --- input that is no records -------------------------------------------------------------------
+
+
+def jsonl(count, start=0):
+    return [f'{{"n": {number}}}' for number in range(start, start + count)]
+
+
+def test_input_without_tabs_fails_and_says_what_it_looks_like(place):
+    path = place.put("1.2.log", "\n".join(["", *jsonl(20)]).encode())
+    place.output.write_text("old")
+    done = place.command(IDENTITY, "-q")
+    assert done.returncode == 1
+    assert "None of the 21 lines of the input holds a tab" in done.stderr
+    assert "They look like JSON lines." in done.stderr
+    assert f"The first, in {path}: '{{\"n\": 0}}'." in done.stderr
+    assert f"""awk '{{print NR "\\t" $0}}' < {path} > 1.2.log.new""" in done.stderr
+    assert place.output.read_text() == "old"
+    done = place.command(IDENTITY, "--max-bad-records", "100%")
+    assert (done.returncode, place.output.read_text()) == (0, "")
+
+
+@pytest.mark.parametrize("map_only", [True, False])
+@pytest.mark.parametrize(("before", "fails"), [(999, False), (1000, True), (1001, True)])
+def test_the_first_1000_lines_decide_however_they_are_cut(place, before, fails, map_only):
+    """Over files, empty ones among them, and partitions: whatever comes later."""
+    job = Job(pass_on, reduce=None if map_only else lambda key, values, context: None)
+    good = [f"k\t{n}" for n in range(2000)]
+    lines = jsonl(before)
+    for files in (
+        [lines + good],
+        [lines[:400], [], lines[400:], good],
+        [[line] for line in lines[:60]] + [[], lines[60:990], lines[990:] + good, jsonl(1)],
+    ):
+        shutil.rmtree(place.data)
+        place.lines(files)
+        for options in ({}, {"partition_bytes": 1}, {"skip_corrupt_files": True}):
+            if not fails:
+                assert place.run(job, **options).bad_records >= before
+                continue
+            with pytest.raises(
+                JobError, match="None of the first 1,000 lines of the input"
+            ) as failure:
+                place.run(job, **options)
+            assert file_name(0) in str(failure.value)
+    shutil.rmtree(place.data)
+    place.lines([good, jsonl(2000)])
+    assert place.run(job, partition_bytes=1).bad_records == 2000
+
+
+def test_the_first_1000_lines_decide_on_workers_too(place):
+    place.lines([jsonl(50), jsonl(949), ["k\t1"] * 5000, jsonl(2000)])
+    options = {"inline": False, "num_mappers": 2, "output": place.output}
+    assert place.run(IDENTITY, **options).bad_records == 2999
+    place.lines([jsonl(50), jsonl(950), ["k\t1"] * 5000])
+    with pytest.raises(JobError, match="None of the first 1,000 lines"):
+        place.run(IDENTITY, **options)
+
+
+def test_input_without_tabs_fails_at_once(place):
+    """Not after the rest of it was read."""
+    mapped = []
+    place.lines([[*jsonl(1000), "k\t1"], *[["k\t1"]] * 100])
+    with pytest.raises(JobError, match="None of the first 1,000 lines"):
+        place.run(Job(lambda *arguments: mapped.append(1)), sample=0.5, sample_by="key")
+    assert mapped == []
+
+
+@pytest.mark.parametrize("files", [[], [[]], [[], []]])
+def test_input_without_lines_lacks_no_tabs(place, files):
+    place.lines(files)
+    if not files:
+        place.put("1.2.log", b"")
+    assert list(place.run()) == []
+
+
+def test_what_is_left_out_as_corrupt_does_not_count_as_the_beginning(place):
+    bad = "\n".join(jsonl(40_000)).encode()
+    place.put("a.d.gz", gzip.compress(bad)[:-9])
+    place.put("b.d.log", b"k\t1\n")
+    assert list(place.run(skip_corrupt_files=True)) == [("k", 1)]
 
 
 @pytest.mark.parametrize("limit", ["-1", "101%", "-1%", "many", "nan%", "1.5"])
@@ -597,6 +730,61 @@ def test_bad_records_of_a_file_that_is_left_out_do_not_count(place):
     assert (result.records, result.bad_records, result.saved_bad_records) == (1, 0, ())
     strict = place.run(skip_corrupt_files=True, max_bad_records=0)
     assert list(strict) == [("k", 1)]
+
+
+def test_a_byte_order_mark_is_no_part_of_a_key(place):
+    text = b"\xef\xbb\xbfk\t\xef\xbb\xbf\n\nk\t2\n"
+    place.put("a.d.log", text)
+    place.put("b.d.gz", gzip.compress(text) + gzip.compress(text))
+    place.put("c.d.xz", lzma.compress(b"\xef\xbb\xbf\n"))
+    place.put("d.d.txt", b"\xef\xbb\xbf")
+    result = place.run(Job(pass_on), output=place.output)
+    assert place.output.read_bytes() == b"k\t\xef\xbb\xbf\nk\t2\n" * 3
+    assert (result.records, result.bad_records) == (10, 4)
+    assert {record["raw"] for record in place.bad()} == {b""}
+
+
+def archive():
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        entry = tarfile.TarInfo("a.log")
+        entry.size = len(TEXT)
+        tar.addfile(entry, io.BytesIO(TEXT))
+    return data.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("b.d.log", TEXT.decode().encode("utf-16"), "is text in UTF-16,"),
+        ("b.d.gz", gzip.compress(gzip.compress(TEXT)), "decompressed from gzip, is gzip data,"),
+        ("b.d.gz", gzip.compress(archive()), "decompressed from gzip, is a tar archive,"),
+        ("b.d.xz", archive(), "is a tar archive,"),
+    ],
+)
+def test_what_is_no_text_fails_the_job_and_says_what_it_is(place, name, content, told):
+    path = place.put(name, content)
+    place.put("a.d.log", b"k\t1\n")
+    place.output.write_text("old")
+    done = place.command(IDENTITY, "--skip-corrupt-files", "--max-bad-records", "100%")
+    assert done.returncode == 1
+    assert str(path) in done.stderr
+    assert told in done.stderr
+    assert place.output.read_text() == "old"
+
+
+def test_a_window_too_large_for_a_worker_is_no_damage(place, monkeypatch):
+    """It is not left out as corrupt files are, which would lose the data in silence."""
+    settings = zstandard.ZstdCompressionParameters(window_log=24)
+    writer = zstandard.ZstdCompressor(compression_params=settings).compressobj()
+    path = place.put("a.d.zst", writer.compress(TEXT * 20) + writer.flush())
+    assert dict(place.run(skip_corrupt_files=True))["k1"] == 20
+    monkeypatch.setattr("daskmr.records._USUAL_WINDOW", 1 << 20)
+    monkeypatch.setattr("daskmr.memory.room", lambda: 1 << 20)
+    monkeypatch.setattr("daskmr.memory.limit", lambda: 1 << 30)
+    with pytest.raises(JobError, match=f"{path} is not damaged.*Raise --memory-limit"):
+        place.run(skip_corrupt_files=True, output=place.output)
+    assert not place.output.exists()
 
 
 def test_files_left_out_are_counted_and_named(place):

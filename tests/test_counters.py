@@ -63,7 +63,8 @@ def test_a_job_without_reduce_counts_too(tmp_path: Path) -> None:
     def set_up(context: Any) -> None:
         context.counter("set up", "calls")
 
-    result = run(tmp_path, [["bad\tx", *LINES]] * 3, map=count_all, setup_reduce=set_up)
+    files = [["bad\tx", *LINES]] * 3
+    result = run(tmp_path, files, map=count_all, setup_reduce=set_up, max_bad_records="100%")
     assert result.counters == {"records": {"seen": 12}, "set up": {"calls": 3}}
     assert list(result) == [("a", 1), ("b", 1)] * 3
 

@@ -274,6 +274,28 @@ def test_a_task_that_nobody_waits_for_ends(dask_cluster: DaskCluster, tmp_path: 
 
 
 @pytest.mark.usefixtures("left_as_it_was")
+@pytest.mark.parametrize("reduce", ["", "def reduce(key, values, context): pass"])
+def test_input_that_is_no_records_fails_early(
+    run: Callable[..., Any], tmp_path: Path, reduce: str
+) -> None:
+    """Though Dask would map the first partition among the last."""
+    untabbed = [f'{{"n": {number}}}' for number in range(1000)]
+    data = write_tree(tmp_path / "foreign", [untabbed, *[[f"k{n}\t"] for n in range(200)]])
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    script = f"""
+import pathlib, time
+def map(key, dims, value, context):
+    pathlib.Path({str(seen)!r}, key).touch()
+    time.sleep(0.1)
+{reduce}
+"""
+    with pytest.raises(JobError, match="None of the first 1,000 lines.*They look like JSON lines"):
+        run(script, data_dir=data, skip_corrupt_files=True)  # so that the client does not look
+    assert len(list(seen.iterdir())) < 100
+
+
+@pytest.mark.usefixtures("left_as_it_was")
 def test_a_failure_leaves_nothing(run: Callable[..., Any]) -> None:
     with pytest.raises(JobError, match=r"map failed at .*: KeyError: 'k"):
         run("def map(key, dims, value, context): raise KeyError(key)")

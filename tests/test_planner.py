@@ -95,6 +95,13 @@ def test_a_script_that_fails_is_a_warning(tree: Callable[..., Path], in_tmp: Pat
     assert plain(plan).endswith("named reduce?")
 
 
+def test_too_many_bad_records_are_a_warning(tree: Callable[..., Path], in_tmp: Path) -> None:
+    root = tree([["a\t1", "b", "c"]])
+    told = "2 of its 3 records are bad, more than --max-bad-records allows"
+    assert told in make_plan(counting_job(), data_dir=root).warnings[0]
+    assert make_plan(counting_job(), data_dir=root, max_bad_records="100%").warnings == ()
+
+
 def test_values_that_match_nothing(tree: Callable[..., Path], in_tmp: Path) -> None:
     root = tree(LINES)
     write_tree(root, [["a\t1"]], "idle_daily/Firefox/beta/24.0")

@@ -19,6 +19,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daskmr.errors import TaskFailed
 from daskmr.records import CorruptFileError, OversizedLine, raw_bytes, read_chunks, read_lines
 
 TEXT = "".join(f"key{i % 7}\t{{'n': {i * i}}}\n" for i in range(12)).encode()
@@ -242,13 +243,190 @@ def test_many_members_of_all_levels(read_bytes, chunk_bytes):
     assert read(data, read_bytes=read_bytes, chunk_bytes=chunk_bytes) == b"".join(members)
 
 
+def test_gzip_headers_of_any_length():
+    def member(extra, name, comment):
+        header = b"\x1f\x8b\x08" + bytes([4 + 8 + 16 + 2]) + bytes(6)
+        header += struct.pack("<H", len(extra)) + extra + name + b"\0" + comment + b"\0"
+        header += struct.pack("<H", zlib.crc32(header) & 0xFFFF)
+        return header + gzip.compress(TEXT, mtime=0)[10:]
+
+    sizes = [(65_535, 0, 0), (0, 70_000, 300_000), (65_535, 8_192, 131_072), (3, 8_175, 1)]
+    data = b"".join(member(b"\1" * e, b"n" * n, b"c" * c) for e, n, c in sizes)
+    assert gzip.decompress(data) == TEXT * len(sizes)
+    for read_bytes in (1000, 65_536):
+        assert read(data, read_bytes=read_bytes) == TEXT * len(sizes)
+    for end in (5, 11, 40_000, 65_560):
+        with pytest.raises(CorruptFileError, match="ends in the middle"):
+            read(data[:end])
+
+
+def test_a_gzip_header_without_an_end():
+    with pytest.raises(CorruptFileError, match="the header of its gzip data has more than"):
+        read(b"\x1f\x8b\x08\x08" + bytes(6) + b"n" * (40 << 20), read_bytes=1 << 20)
+
+
+@pytest.mark.parametrize("sized", [False, True])
+@pytest.mark.parametrize("dictionary", [1, 4096, 100_000, 1 << 23, (1 << 32) - 1])
+@pytest.mark.parametrize(("lc", "lp", "pb"), [(3, 0, 2), (4, 0, 0), (0, 4, 4), (0, 0, 0)])
+def test_lzma_with_every_header(lc, lp, pb, dictionary, sized):
+    settings = {"id": lzma.FILTER_LZMA1, "lc": lc, "lp": lp, "pb": pb, "dict_size": 4096}
+    data = bytearray(lzma.compress(TEXT, lzma.FORMAT_ALONE, filters=[settings]))
+    data[1:5] = struct.pack("<I", dictionary)
+    if sized:
+        data[5:13] = struct.pack("<Q", len(TEXT))
+    for name in ("x.lzma", "x.xz", "x.gz"):
+        assert read(bytes(data * 2), name) == TEXT * 2
+
+
+@pytest.mark.parametrize("data", [bytes(2000), b"a" + bytes(2000), b"]\0\0\1\0" + b"\1" * 2000])
+def test_what_only_looks_like_lzma_is_not_empty(data):
+    with pytest.raises(CorruptFileError):
+        read(data, "x.lzma")
+
+
+def test_settings_that_liblzma_lacks_are_no_damage():
+    data = to_lzma(TEXT)
+    with pytest.raises(TaskFailed, match="this machine does not know"):
+        read(bytes([8]) + data[1:], "x.lzma")  # lc=8
+
+
+@pytest.mark.parametrize("check", [lzma.CHECK_NONE, lzma.CHECK_CRC32, lzma.CHECK_SHA256])
+def test_xz_with_every_check_and_with_filters(check):
+    chain = [
+        {"id": lzma.FILTER_DELTA, "dist": 4},
+        {"id": lzma.FILTER_X86},
+        {"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 1 << 20},
+    ]
+    data = lzma.compress(TEXT, check=check) + lzma.compress(TEXT, check=check, filters=chain)
+    assert read(data) == TEXT * 2
+
+
+def zstd_with_window(text, window_log):
+    settings = zstandard.ZstdCompressionParameters(window_log=window_log)
+    writer = zstandard.ZstdCompressor(compression_params=settings).compressobj()
+    return writer.compress(text) + writer.flush()  # of a size not known before
+
+
+@pytest.mark.parametrize("window_log", [10, 27, 28, 31])
+def test_windows_of_every_size(window_log):
+    data = zstd_with_window(TEXT, window_log)
+    assert zstandard.get_frame_parameters(data).window_size == 1 << window_log
+    assert read(data * 2) == TEXT * 2
+
+
+def test_a_window_beyond_the_format_is_damage():
+    data = bytearray(zstd_with_window(TEXT, 31))
+    data[5] = 22 << 3  # 4 GiB
+    with pytest.raises(CorruptFileError, match="larger than 2 GiB"):
+        read(bytes(data))
+
+
+def test_a_missing_dictionary_is_named():
+    dictionary = zstandard.train_dictionary(2000, [b"key%d\tvalue" % n * 5 for n in range(500)])
+    data = zstandard.ZstdCompressor(dict_data=dictionary).compress(TEXT)
+    with pytest.raises(TaskFailed, match=f"dictionary {dictionary.dict_id()}, without which"):
+        read(data)
+
+
+def xz_with_dictionary(text, size, chain=()):
+    chain = [*chain, {"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": size}]
+    return lzma.compress(text, filters=chain)
+
+
+LARGE_TEXT = b"key\tvalue\n" * (1 << 20)
+
+
+@pytest.mark.parametrize("codec", ["zstd", "xz", "xz with a filter", "lzma"])
+def test_a_window_that_outgrows_the_memory_is_no_damage(codec, monkeypatch):
+    monkeypatch.setattr("daskmr.records._USUAL_WINDOW", 1 << 22)
+    window = 1 << 24
+    if codec == "zstd":
+        data = zstd_with_window(LARGE_TEXT, 24)
+    elif codec == "lzma":
+        data = bytearray(lzma.compress(LARGE_TEXT, lzma.FORMAT_ALONE, preset=0))
+        data[1:5] = struct.pack("<I", window)
+    else:
+        chain = [{"id": lzma.FILTER_DELTA}] if "filter" in codec else []
+        data = xz_with_dictionary(LARGE_TEXT, window, chain)
+    name = codec.split()[0]
+
+    def size():
+        return sum(map(len, read_chunks(NamedBytes(data, f"a b.{name}"))))
+
+    monkeypatch.setattr("daskmr.memory.limit", lambda: 1 << 40)
+    assert size() == len(LARGE_TEXT)
+    monkeypatch.setattr("daskmr.memory.limit", lambda: 200 << 20)
+    monkeypatch.setattr("daskmr.memory.resident", lambda: 170 << 20)
+    with pytest.raises(TaskFailed) as caught:
+        size()
+    message = caught.value.message
+    assert "is not damaged, but needs more memory" in message
+    assert f"its {name} data has a window of 17 MB, and the limit is 210 MB" in message
+    assert "Raise --memory-limit to 300 MB or more" in message
+    assert message.splitlines()[-1].endswith(f" > 'a b.{name}.new'")
+    # What is small is read, whatever its header asks for.
+    data = zstd_with_window(TEXT, 24) if codec == "zstd" else xz_with_dictionary(TEXT, window)
+    assert size() == len(TEXT)
+
+
+# Byte order marks, and what is no text
+
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 2, 1000])
+@pytest.mark.parametrize(
+    ("data", "lines"),
+    [
+        (BOM + b"a\t1\nb", ["a\t1", "b"]),
+        (BOM, []),
+        (BOM + b"\n", [""]),
+        (BOM + b"\na\t1", ["", "a\t1"]),
+        (BOM * 2 + b"a", ["a"]),
+        (BOM[:2], ["\udcef\udcbb"]),
+        (b"a\t" + BOM + b"\n" + BOM + b"b", ["a\t\ufeff", "\ufeffb"]),
+        (b"\n" + BOM, ["", "\ufeff"]),
+    ],
+)
+def test_a_byte_order_mark_is_no_part_of_the_first_line(data, lines, chunk_bytes):
+    assert lines_of(data, chunk_bytes=chunk_bytes, read_bytes=chunk_bytes) == lines
+    for compress in CODECS.values():
+        assert lines_of(compress(data), name="x.gz", chunk_bytes=chunk_bytes) == lines
+    assert b"".join(read_chunks(NamedBytes(data))) == data  # they are the data as it is
+
+
+@ON_EVERY_CODEC
+def test_byte_order_marks_of_streams_that_were_put_together(codec):
+    parts = [b"", BOM + b"a\t1\n", BOM, BOM + b"b\t2", BOM + b"c\n", BOM + b"d", b"", BOM]
+    data = b"".join(map(CODECS[codec], parts))
+    for chunk_bytes in (1, 1000):
+        lines = lines_of(data, name=f"x.{codec}", chunk_bytes=chunk_bytes)
+        assert lines == ["a\t1", "b\t2\ufeffc", "d\ufeff"]
+
+
+@pytest.mark.parametrize("outer", ["", *CODECS])
+@pytest.mark.parametrize("inner", CODECS)
+def test_a_compression_within_another_is_refused(outer, inner):
+    data = CODECS[inner](TEXT)
+    if not outer and inner != "lzma":
+        assert lines_of(data, name="x.log") == naive(TEXT)
+        return
+    name = f"x.{outer or 'log'}"
+    data = CODECS[outer](data) if outer else data
+    with pytest.raises(TaskFailed) as caught:
+        lines_of(data, name=name, read_bytes=100, chunk_bytes=7)
+    assert f"The input file {name}" in caught.value.message
+    assert " data, not lines of key, tab, value." in caught.value.message
+    assert caught.value.message.endswith(f" > {name}.new")
+
+
 # Damage
 
 
 def read_or_none(data, name):
     try:
         return read(data, name)
-    except CorruptFileError:
+    except (CorruptFileError, TaskFailed):
         return None
 
 

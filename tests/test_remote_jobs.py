@@ -243,6 +243,17 @@ def check_three_runs(place: Place, expected: bytes) -> None:
     place.check_nothing_left()
 
 
+@pytest.mark.parametrize("cache", [True, False])
+def test_objects_that_are_no_records_are_fetched_once_at_most(place: Place, cache: bool) -> None:
+    place.put(6)
+    text = gzip.compress(b'{"n": 1}\n' * 400, mtime=0)
+    place.bucket.put(dict.fromkeys(place.objects, text))
+    with pytest.raises(JobError, match="None of the first 1,000 lines.*look like JSON lines"):
+        place.call(cache=cache)
+    assert set(place.fetched().values()) == {1}
+    assert place.call(cache=cache, max_bad_records="100%").bad_records == 2400
+
+
 def test_three_runs(place: Place) -> None:
     place.put(40)
     check_three_runs(place, place.expected())

@@ -42,7 +42,7 @@ def place(tmp_path: Path) -> Path:
     (tmp_path / "job.py").write_text(SCRIPT + REDUCE)
     mapreduce(
         tmp_path / "job.py", data_dir=tmp_path / "data", output=tmp_path / "out.txt", inline=True,
-        work_dir=tmp_path / "work",
+        work_dir=tmp_path / "work", max_bad_records="100%",
     )  # fmt: skip
     return tmp_path
 

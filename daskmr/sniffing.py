@@ -1,0 +1,326 @@
+"""What a file holds, judged by its first bytes or its first lines; pure."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import json
+import os
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = [
+    "HEAD_BYTES",
+    "LINE_CHARACTERS",
+    "LZMA_FORM",
+    "Form",
+    "describe_lines",
+    "form_of",
+    "is_bz2",
+    "is_lzma",
+    "is_zstd",
+    "key_command",
+    "recode_command",
+    "unpack_command",
+]
+
+HEAD_BYTES = 512  # the header of a tar archive
+LINE_CHARACTERS = 2000  # as much of a line as need be looked at
+_TAR_CHECKSUM = slice(148, 156)
+_LARGEST_LZMA = 1 << 38  # bytes of data in an .lzma file, beyond which its header is taken for none
+_TOOLS = {  # how to unpack, and to pack
+    "gzip": ("gzip -dc", "gzip"),
+    "xz": ("xz -dc", "xz"),
+    "lzma": ("xz --format=lzma -dc", "xz --format=lzma"),
+    "bzip2": ("bzip2 -dc", "bzip2"),
+    "zstd": ("zstd -dc --long=31", "zstd"),
+}
+_SUFFIXES = {".gz": "gzip", ".xz": "xz", ".lzma": "lzma", ".bz2": "bzip2", ".zst": "zstd"}
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A form of data that is not lines of UTF-8.
+
+    Attributes
+    ----------
+    name : str
+        As "it holds ..." goes on.
+    recode : str
+        The command that makes text of it, from standard input to standard output; "" is none.
+    extract : str
+        The command that unpacks the files in it, ``{file}`` into ``{folder}``; "" is none.
+    suffix : str
+        What `extract` wants the file's name to end in.
+    """
+
+    name: str
+    recode: str = ""
+    extract: str = ""
+    suffix: str = ""
+
+
+def is_bz2(head: bytes) -> bool:
+    """Tell whether bzip2 data begins with `head`."""
+    block_or_end = (b"\x31\x41\x59\x26\x53\x59", b"\x17\x72\x45\x38\x50\x90")
+    return head.startswith(b"BZh") and head[3:4] in b"123456789" and head[4:10] in block_or_end
+
+
+def is_zstd(head: bytes) -> bool:
+    """Tell whether a zstd frame, or one to be skipped, begins with `head`."""
+    skippable = head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50
+    return skippable or head.startswith(b"\x28\xb5\x2f\xfd")
+
+
+def is_lzma(head: bytes) -> bool:
+    """Tell whether the old lzma format, which has no mark of its own, may begin with `head`.
+
+    Its header is a byte of properties, the size of the dictionary and the size of the data; the
+    first byte after it is always 0.
+    """
+    if len(head) < 14 or head[0] >= 9 * 5 * 5 or head[13] or not any(head[1:5]):
+        return False
+    size = head[5:13]
+    return size == b"\xff" * 8 or int.from_bytes(size, "little") < _LARGEST_LZMA
+
+
+def _is_usual_lzma(head: bytes) -> bool:
+    """The same with a dictionary of a usual size, where no name says that it is lzma."""
+    dictionary = int.from_bytes(head[1:5], "little")
+    bits = f"{dictionary:b}".rstrip("0")
+    return is_lzma(head) and dictionary >= 4096 and bits in ("1", "11")
+
+
+def _is_tar(head: bytes) -> bool:
+    if len(head) < HEAD_BYTES:
+        return False
+    field = head[_TAR_CHECKSUM].strip(b" \0")
+    if not field or field.strip(b"01234567"):
+        return False
+    # The field itself counts as eight spaces.
+    return int(field, 8) == sum(head[:HEAD_BYTES]) - sum(head[_TAR_CHECKSUM]) + 8 * ord(" ")
+
+
+def _compressed(name: str) -> Form:
+    return Form(f"{name} data", _TOOLS[name][0])
+
+
+LZMA_FORM = _compressed("lzma")
+_TAR = Form("a tar archive", extract="tar -xf {file} -C {folder}")
+_ZIP = Form("a zip archive", extract="unzip {file} -d {folder}", suffix=".zip")
+_7Z = Form("a 7z archive", extract="7z x {file} -o{folder}", suffix=".7z")
+_RAR = Form("a rar archive", extract="unrar x {file} {folder}/", suffix=".rar")
+# Each mark holds a byte that no text has there, so that no key is taken for one.
+_MARKS = {
+    rb"\x1f\x8b\x08": _compressed("gzip"),
+    rb"\xfd7zXZ\x00": _compressed("xz"),
+    rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)": _compressed("bzip2"),
+    rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18": _compressed("zstd"),
+    rb"\x04\x22\x4d\x18": Form("lz4 data", "lz4 -dc"),
+    rb"LZIP\x01": Form("lzip data", "lzip -dc"),
+    rb"\x89LZO\x00\r\n\x1a\n": Form("lzop data", "lzop -dc"),
+    rb"\xff\x06\x00\x00sNaPpY": Form("snappy data", "snzip -dc"),
+    rb"\x1f\x9d[\x89-\x90]": Form("data of compress (.Z)", "gzip -dc"),
+    rb"PK(?:\x03\x04|\x05\x06|\x07\x08)": _ZIP,
+    rb"7z\xbc\xaf\x27\x1c": _7Z,
+    rb"Rar!\x1a\x07": _RAR,
+    rb"PAR1\x15": Form("a Parquet file"),
+    rb"Obj\x01": Form("an Avro file"),
+    rb"ARROW1\x00\x00": Form("an Arrow file"),
+    rb"SEQ[\x04-\x06]": Form("a Hadoop sequence file"),
+    rb"SQLite format 3\x00": Form("an SQLite database"),
+    rb"\x89HDF\r\n\x1a\n": Form("an HDF5 file"),
+    rb"\x93NUMPY": Form("a NumPy array"),
+    rb"\x80(?:[\x02\x03]|[\x04\x05]\x95)": Form("a pickle"),
+    rb"\x7fELF": Form("a program (ELF)"),
+}
+_MARK = re.compile(b"|".join(b"(%b)" % mark for mark in _MARKS), re.DOTALL)
+_MARKED = tuple(_MARKS.values())
+
+
+def form_of(head: bytes) -> Form | None:
+    r"""Tell what is no text by its first bytes; ``None`` for what may be text, in whatever bytes.
+
+    Parameters
+    ----------
+    head : bytes
+        The first `HEAD_BYTES` of it, or all.
+
+    Examples
+    --------
+    >>> form_of(b"PK\x03\x04...").name, form_of("k\t1\n".encode("utf-16")).name
+    ('a zip archive', 'text in UTF-16')
+    >>> form_of(b"\xff\xfekey\tvalue\n") is None
+    True
+    """
+    mark = _MARK.match(head)
+    if mark is not None:
+        return _MARKED[mark.lastindex - 1]  # type: ignore[operator]  # it has matched by one
+    if b"\0" not in head:
+        is_mark = head in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        return _text("UTF-16") if is_mark else None
+    if _is_tar(head):
+        return _TAR
+    if _is_usual_lzma(head):
+        return LZMA_FORM
+    encoding = _encoding(head)
+    return _text(encoding) if encoding else None
+
+
+def _text(encoding: str) -> Form:
+    return Form(f"text in {encoding}", f"iconv -f {encoding} -t UTF-8")
+
+
+def _encoding(head: bytes) -> str:
+    """Name the encoding of text that has NUL bytes; "" where it is none."""
+    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "UTF-32"
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "UTF-16"
+    for width, order, name in (
+        (4, 1, "UTF-32LE"),
+        (4, -1, "UTF-32BE"),
+        (2, 1, "UTF-16LE"),
+        (2, -1, "UTF-16BE"),
+    ):
+        whole = head[: len(head) // width * width]
+        if len(whole) >= 2 * width and _is_wide(*(whole[n::width] for n in range(width)[::order])):
+            return name
+    return ""
+
+
+def _is_wide(low: bytes, high: bytes, *higher: bytes) -> bool:
+    """Whether these are the bytes of characters: all the lowest ones, the next ones, and so on."""
+    if higher:  # most characters have zeros there, and no known one has more than 3
+        return not any(higher[-1]) and max(higher[0]) <= 3 and b"\0" not in low
+    return b"\0" not in low and 5 * high.count(0) >= 2 * len(high)
+
+
+# --- what to do ---------------------------------------------------------------------------------
+
+
+def recode_command(path: str, codec: str, command: str = "") -> str:
+    """Give the line that makes a new file of what a file holds, compressed as before.
+
+    Parameters
+    ----------
+    path : str
+    codec : str
+        How the file is compressed; "" is not at all.
+    command : str
+        What the data is to go through.
+
+    Examples
+    --------
+    >>> recode_command("in/a.gz", "gzip", "iconv -f UTF-16 -t UTF-8")
+    'gzip -dc < in/a.gz | iconv -f UTF-16 -t UTF-8 | gzip > a.gz.new'
+    """
+    unpack, pack = _TOOLS.get(codec, ("", ""))
+    first, *rest = [step for step in (unpack, command, pack) if step]
+    steps = " | ".join([f"{first} < {shlex.quote(path)}", *rest])
+    return f"{steps} > {shlex.quote(os.path.basename(path) + '.new')}"
+
+
+def unpack_command(form: Form, path: str, codec: str) -> str:
+    """Give the line that unpacks what a file holds; "" where there is none.
+
+    >>> unpack_command(form_of(b"PK\\3\\4"), "a.log", "")
+    'unzip a.log -d a.log.d'
+    """
+    if "://" in path or not (form.recode or form.extract):
+        return ""
+    if form.recode:
+        return recode_command(path, codec, form.recode)
+    name = os.path.basename(path)
+    folder, file, before = shlex.quote(f"{name}.d"), shlex.quote(path), ""
+    if form.suffix and codec:
+        file = shlex.quote(name + form.suffix)
+        before = f"{_TOOLS[codec][0]} < {shlex.quote(path)} > {file} && "
+    elif not form.suffix:
+        before = f"mkdir {folder} && "
+    return before + form.extract.format(file=file, folder=folder)
+
+
+def key_command(path: str, looks: str) -> str:
+    """Give the line that makes records of lines without a tab; "" where there is none.
+
+    The key is the number of the line, or the first of columns that spaces separate.
+
+    >>> key_command("data/a.log.gz", "JSON lines")
+    'gzip -dc < data/a.log.gz | awk \\'{print NR "\\\\t" $0}\\' | gzip > a.log.gz.new'
+    """
+    if "://" in path or looks in (_EMPTY, _BINARY):
+        return ""
+    codec = _SUFFIXES.get(os.path.splitext(path.lower())[1], "")
+    program = 'sub(/ +/, "\\t"); print' if looks == _SPACED else 'print NR "\\t" $0'
+    return recode_command(path, codec, f"awk '{{{program}}}'")
+
+
+# --- lines --------------------------------------------------------------------------------------
+
+_ACCESS_LOG = re.compile(r'\S+ \S+ .+ \[[^\]]+\] "[^"]*" \d{3} (\d+|-)')
+_TIME = re.compile(r"[\[<(]*(\d{4}[-/]\d\d[-/]\d\d|[A-Z][a-z]{2} [ \d]\d \d\d:|\d{10,13}[. ])")
+_EMPTY, _BINARY, _SPACED = "empty lines", "binary data", "columns separated by spaces"
+_SEPARATORS = {",": "CSV", ";": "CSV with semicolons", "|": "columns separated by |"}
+
+
+def describe_lines(lines: Sequence[str]) -> str:
+    """Say what lines without a tab look like.
+
+    Parameters
+    ----------
+    lines : sequence of str
+        Some of the first.
+
+    Examples
+    --------
+    >>> describe_lines(['{"n": 1}', '{"n": 2}'])
+    'JSON lines'
+    >>> describe_lines(["name,size", "a,1", '"b, or c",2'])
+    'CSV'
+    >>> describe_lines(["hello"])
+    'text without tabs'
+    """
+    lines = [line.strip() for line in lines if line.strip()]
+    if not lines:
+        return _EMPTY
+    if any("\0" in line or "\ufffd" in line for line in lines):
+        return _BINARY
+    if all(map(_is_json, lines)):
+        return "JSON lines"
+    if lines[0] in ("{", "[", "[{") or lines[0].startswith('{"'):
+        return "a JSON document over several lines"
+    if lines[0].startswith(("<?xml", "<!DOCTYPE", "<html")):
+        return "XML or HTML"
+    if all(map(_ACCESS_LOG.match, lines)):
+        return "the access log of a web server"
+    if all(map(_TIME.match, lines)):
+        return "a log whose lines begin with the time"
+    for separator, name in _SEPARATORS.items():
+        if _have_columns(lines, separator):
+            return name
+    widths = {len(line.split()) for line in lines}
+    if len(lines) > 1 and len(widths) == 1 and widths != {1}:
+        return _SPACED
+    return "text without tabs"
+
+
+def _is_json(line: str) -> bool:
+    """Whether a line is an object or an array of JSON, or the beginning of a long one."""
+    if not line.startswith(("{", "[")):
+        return False
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return len(line) >= LINE_CHARACTERS and line.startswith(('{"', "[{", '["'))
+    return True
+
+
+def _have_columns(lines: Sequence[str], separator: str) -> bool:
+    try:
+        widths = {len(row) for row in csv.reader(lines, delimiter=separator)}
+    except csv.Error:
+        return False
+    return len(widths) == 1 and widths != {1}
