@@ -363,12 +363,12 @@ def _load_list(values: list[Any] | tuple[Any, ...], where: str) -> OneOf:
     return _one_of(tuple(values))
 
 
-def _load_range(bounds: Mapping[str, Any], where: str) -> Between:
+def _load_range(bounds: Mapping[str, Any], where: str) -> Anything | Between:
     unknown = [key for key in bounds if key not in ("min", "max")]
     if unknown:
         _fail(where, f'{unknown[0]!r} is not known in "allowed_values"; {_FORMS}')
-    if not bounds:
-        _fail(where, 'the range has neither "min" nor "max"; give one of them, or write "*"')
+    if not bounds:  # a range that is open at both ends
+        return Anything()
     low, high = (_load_bound(bounds, key, where) for key in ("min", "max"))
     if low is not None and high is not None and low > high:
         _fail(
