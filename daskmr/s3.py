@@ -23,7 +23,6 @@ from daskmr.remote import (
     Source,
     StoreError,
     join,
-    printable,
     split_bucket,
 )
 from daskmr.s3errors import Expired, changed, explain
@@ -105,7 +104,7 @@ class S3:
             await client.close()
 
     def _url(self, path: str) -> str:
-        return printable(f"{self.source.protocol}://{join(self.source.root, path)}")
+        return self.source.url_of(path)
 
     def _key(self, path: str) -> str:
         return join(self._prefix, path)

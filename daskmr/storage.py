@@ -25,9 +25,7 @@ from daskmr.remote import (
     Page,
     Source,
     StoreError,
-    join,
     parse_source,
-    printable,
 )
 
 __all__ = [
@@ -140,7 +138,7 @@ class Store:
         return self._loop.run(coroutine)
 
     def _url(self, path: str) -> str:
-        return printable(f"{self.source.protocol}://{join(self.source.root, path)}")
+        return self.source.url_of(path)
 
     def warm_up(self) -> None:
         """Import and set up what the first request needs, without making one.
@@ -154,18 +152,26 @@ class Store:
 
     # --- listing ----------------------------------------------------------------------------------
 
-    def check(self) -> None:
+    def check(self, to_write: bool = False) -> None:
         """See by one cheap request that the source can be listed.
+
+        Parameters
+        ----------
+        to_write : bool
+            It is going to be written to, so that a folder need not be there.
 
         Raises
         ------
         InputError
-            Within seconds where no answer helps: credentials, bucket, region, endpoint.
+            Within seconds where no answer helps: credentials, bucket, region, host, package.
         """
-        what = f"{self._url('').rstrip('/')} cannot be listed"
         self.listings += 1
         try:
-            self.run(self.patience(self._check, what, hopeful=False))
+            self.run(self._check())
+        except MissingObject as error:
+            if to_write:
+                return
+            failure = InputError(str(error))
         except StoreError as error:
             failure = InputError(str(error))
         else:
@@ -175,14 +181,16 @@ class Store:
     async def _check(self) -> None:
         import asyncio
 
+        what = f"{self._url('').rstrip('/')} cannot be listed"
+        check = self.patience(self._backend.check, what, hopeful=False)
         try:
-            await asyncio.wait_for(self._backend.check(), _SECONDS_TO_CHECK)
+            await asyncio.wait_for(check, _SECONDS_TO_CHECK)
         except TimeoutError:
-            failure = Fault(
+            fault = Fault(
                 f"no answer came within {_SECONDS_TO_CHECK} seconds",
-                "Check the network, and the endpoint URL.",
-                hopeless=True,
+                "Check the network, and the endpoint URL or the host in the address.",
             )
+            failure = self.patience.given_up(what, fault, 1)
         else:
             return
         raise failure
