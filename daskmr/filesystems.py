@@ -47,6 +47,8 @@ class Filesystem:
     source : Source
     """
 
+    ordered = True  # there is one page, which is sorted here
+
     def __init__(self, source: Source) -> None:
         self.source = source
         self._made: Any = None

@@ -331,8 +331,18 @@ def _listed(
         recorder = cache.recording() if cache is not None else None
         listing = list_store(store, schema, recorder=recorder, on_progress=on_progress)
         listings = store.listings
-    remote = _remote(source, cache, config)
-    return replace(_united(local, listing, remote, choice), listings=listings)
+    inputs = _united(local, listing, _remote(source, cache, config), choice)
+    return replace(inputs, listings=listings, notes=_repeats(listing))
+
+
+def _repeats(listing: Listing) -> tuple[str, ...]:
+    """Tell that a store has listed things twice, which its keeper may want to know."""
+    if not listing.repeated:
+        return ()
+    return (
+        f"{listing.root} listed keys or prefixes again that it had listed before, "
+        f"{listing.repeated:,} in all; each counted once",
+    )
 
 
 def _with_room(inputs: Inputs, config: Config) -> Inputs:

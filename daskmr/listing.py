@@ -94,6 +94,8 @@ class Listing:
         One for each dimension, to explain an empty listing.
     layout : Layout
         The layout that the files follow.
+    repeated : int
+        How often a store listed something that it had listed before.
     """
 
     root: str
@@ -102,6 +104,7 @@ class Listing:
     skipped_count: int
     seen: tuple[Seen, ...]
     layout: Layout
+    repeated: int = 0
 
     def explain_nothing(self) -> str:
         """Say why there is no file: the dimension that excluded the last candidates.

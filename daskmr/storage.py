@@ -27,6 +27,7 @@ from daskmr.remote import (
     StoreError,
     parse_source,
 )
+from daskmr.s3listing import Pagination
 
 __all__ = [
     "ChangedObject",
@@ -109,6 +110,11 @@ class Store:
 
     def __repr__(self) -> str:
         return f"Store({self.source!r})"
+
+    @property
+    def ordered(self) -> bool:
+        """Whether it lists by the bytes of the keys."""
+        return self._backend.ordered
 
     def __enter__(self) -> Store:
         return self
@@ -213,23 +219,24 @@ class Store:
         """
         what = f"{self._url(prefix + name_prefix)} cannot be listed"
         self.listings += 1
-        page = await self.patience(
+        return await self.patience(
             lambda: self._backend.page(prefix, name_prefix, start, token), what
         )
-        if token is not None and page.token == token:
-            raise StoreError(
-                f"{what}: the store gives the same page again and again. Check that the endpoint "
-                "is an S3 store."
-            )
-        return page
+
+    def pagination(self, prefix: str, name_prefix: str = "") -> Pagination:
+        """Return what the pages of one listing go through."""
+        return Pagination(self._url(prefix + name_prefix), self._backend.ordered)
 
     async def list_async(
         self, prefix: str, name_prefix: str = "", start: str = ""
     ) -> AsyncIterator[Entries]:
         """List what is directly below `prefix`, page by page; nothing where there is nothing."""
+        pagination = self.pagination(prefix, name_prefix)
         token: str | None = None
         while True:
-            page = await self.page_async(prefix, name_prefix, start=start, token=token)
+            page = pagination.advance(
+                await self.page_async(prefix, name_prefix, start=start, token=token)
+            )
             yield page.entries
             if page.token is None:
                 return

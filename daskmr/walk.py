@@ -6,12 +6,13 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import takewhile
+from dataclasses import dataclass, replace
+from itertools import pairwise, takewhile
 from typing import Protocol, TypeVar
 
 from daskmr.listing import Gathering, InputFile, Listing
 from daskmr.remote import Entry, Page
+from daskmr.s3listing import Pagination
 from daskmr.schema import Between, Dimension, Schema
 from daskmr.storage import Store
 
@@ -63,7 +64,7 @@ def list_store(
 
     Keys that could not be files below a directory are skipped: such as have an empty part, a NUL
     or a newline, or a name of more than 255 bytes. A folder marker, which is an empty object whose
-    key ends in "/", counts as nothing.
+    key ends in "/", counts as nothing. What the store lists twice counts once.
 
     Parameters
     ----------
@@ -80,11 +81,21 @@ def list_store(
     Raises
     ------
     StoreError
-        If something can't be listed.
+        If something can't be listed, or its listing goes backwards or does not end.
     """
     walk = _Walk(store, schema, recorder, on_progress)
     store.run(walk.run())
-    return walk.gathering.listing(store.source.url)
+    listing = walk.gathering.listing(store.source.url)
+    files = _without_repeats(listing.files)
+    repeated = walk.repeated + len(listing.files) - len(files)
+    return replace(listing, files=files, repeated=repeated)
+
+
+def _without_repeats(files: tuple[InputFile, ...]) -> tuple[InputFile, ...]:
+    """Each of the sorted `files` once, as it was listed last."""
+    if all(file.path != after.path for file, after in pairwise(files)):
+        return files
+    return tuple({file.path: file for file in files}.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +235,8 @@ class _Walk:
         self._told = time.monotonic()
         self._prefixes_listed = 0
         self._named: list[tuple[int, list[Prefix]]] = []
-        starts = name_starts(schema.dimensions[-2])
+        self.repeated = 0
+        starts = name_starts(schema.dimensions[-2]) if store.ordered else None
         self._starts = starts if starts is None or len(starts) <= _FEW else None
         self._take = Take(schema)
         self.gathering = self._take.gathering
@@ -274,7 +286,8 @@ class _Walk:
         takes at most twice as many as the better of the two.
         """
         known: dict[tuple[str, ...], tuple[str, ...]] = {}
-        page = await self._page(prefix)
+        pagination = self._store.pagination(prefix.path)
+        page = await self._page(pagination, prefix)
         requests = 1
         while page.token is not None:
             self._take.files(prefix, page.entries, known)
@@ -283,7 +296,7 @@ class _Walk:
                 if len(left) <= requests:
                     await self._collect_by_starts(prefix, left, last, known)
                     return
-            page = await self._page(prefix, token=page.token)
+            page = await self._page(pagination, prefix, token=page.token)
             requests += 1
         self._take.files(prefix, page.entries, known)
         self._listed(prefix)
@@ -307,16 +320,24 @@ class _Walk:
     async def _pages(
         self, prefix: Prefix, name_prefix: str = "", after: str = ""
     ) -> AsyncIterator[Page]:
-        page = await self._page(prefix, name_prefix, after)
+        pagination = self._store.pagination(prefix.path, name_prefix)
+        page = await self._page(pagination, prefix, name_prefix, after)
         yield page
         while page.token is not None:
-            page = await self._page(prefix, name_prefix, after, page.token)
+            page = await self._page(pagination, prefix, name_prefix, after, page.token)
             yield page
 
     async def _page(
-        self, prefix: Prefix, name_prefix: str = "", after: str = "", token: str | None = None
+        self,
+        pagination: Pagination,
+        prefix: Prefix,
+        name_prefix: str = "",
+        after: str = "",
+        token: str | None = None,
     ) -> Page:
-        page = await self._store.page_async(prefix.path, name_prefix, start=after, token=token)
+        given = await self._store.page_async(prefix.path, name_prefix, start=after, token=token)
+        page = pagination.advance(given)
+        self.repeated += len(given.entries) - len(page.entries)
         if self._recorder is not None:
             self._recorder.entries_listed(prefix.path, page.entries)
         self._tell()

@@ -614,6 +614,21 @@ def one_object(key: str) -> Callable[[Request], bool]:
     return lambda request: request.key == key
 
 
+def test_what_the_store_lists_twice_counts_once(place: Place, proxy: FaultProxy) -> None:
+    place.put(40)
+    expected = place.expected()
+    proxy.inject("twice")
+    result = place.call()
+    assert place.output.read_bytes() == expected
+    assert (result.files, result.records) == (40, 800)
+    (note,) = result.notes
+    assert note.startswith(f"s3://{place.bucket.name} listed keys or prefixes again")
+    proxy.clear()
+    again = place.call(local_only=True)
+    assert place.output.read_bytes() == expected
+    assert (again.files, again.notes) == (40, ())
+
+
 def test_what_cannot_be_fetched_fails_the_job(place: Place, proxy: FaultProxy) -> None:
     place.put(12)
     expected = place.expected()
