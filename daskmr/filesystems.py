@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from daskmr.checksums import Proof
+from daskmr.normalforms import hint
 from daskmr.patience import Patience
 from daskmr.remote import (
     ChangedObject,
@@ -102,7 +103,10 @@ class Filesystem:
         except FileNotFoundError as error:
             if not _is_absence(error):
                 raise
-            raise MissingObject(f"{self.source.url} is not there: check the address.") from None
+            advice = hint(self.source.root) if self.source.protocol == "file" else ""
+            raise MissingObject(
+                f"{self.source.url} is not there: check the address.{advice}"
+            ) from None
         if info["type"] != "directory":
             raise StoreError(f"{self.source.url} is not a folder; give the one above the files.")
 

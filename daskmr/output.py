@@ -22,6 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 from zlib import crc32
 
 from daskmr.errors import InputError, JobError
+from daskmr.normalforms import hint
 from daskmr.parts import Block, Part, comparable, read_blocks
 from daskmr.remote import masked
 from daskmr.tally import BadRecord
@@ -252,7 +253,9 @@ class OutputFile:
         if stat.S_ISDIR(mode):
             raise InputError(f"The output {self.name!r} is a directory. {advice}")
         if not os.path.isdir(folder):
-            raise InputError(f"The output's directory {folder!r} does not exist. Make it first.")
+            raise InputError(
+                f"The output's directory {folder!r} does not exist. Make it first.{hint(folder)}"
+            )
         short = _short(os.fsencode(name))
         temporary = os.path.join(folder, f".{short}.{run_id}.tmp")
         try:

@@ -11,6 +11,7 @@ from itertools import pairwise, takewhile
 from typing import Protocol, TypeVar
 
 from daskmr.listing import Gathering, InputFile, Listing
+from daskmr.normalforms import forms_of
 from daskmr.remote import Entry, Page
 from daskmr.s3listing import Pagination
 from daskmr.schema import Between, Dimension, Schema
@@ -237,7 +238,8 @@ class _Walk:
         self._named: list[tuple[int, list[Prefix]]] = []
         self.repeated = 0
         starts = name_starts(schema.dimensions[-2]) if store.ordered else None
-        self._starts = starts if starts is None or len(starts) <= _FEW else None
+        few = starts is not None and len(starts) <= _FEW and _are_plain(starts)
+        self._starts = starts if few else None
         self._take = Take(schema)
         self.gathering = self._take.gathering
 
@@ -246,7 +248,11 @@ class _Walk:
         there = 1  # prefixes of the last level that was discovered
         for position in range(self._schema.layout.directories):
             names = known_names(self._schema.dimensions[position])
-            if names is not None and _worth_naming(len(names), len(level), there):
+            if (
+                names is not None
+                and _are_plain(names)
+                and _worth_naming(len(names), len(level), there)
+            ):
                 self._named.append((position, level))
                 level = [prefix.below(name) for prefix in level for name in names]
             else:
@@ -356,6 +362,11 @@ class _Walk:
         if last or now - self._told >= _PROGRESS_SECONDS:
             self._told = now
             self._on_progress(self._prefixes_listed, len(self.gathering.files))
+
+
+def _are_plain(names: Sequence[str]) -> bool:
+    """Whether each name has one Unicode normal form; else what has another must be seen, to be told."""
+    return not any(True for name in names for _ in forms_of(name))
 
 
 def _worth_naming(names: int, prefixes: int, there: int) -> bool:

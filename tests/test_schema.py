@@ -1,6 +1,8 @@
 import dataclasses
 import json
 import pickle
+import re
+import unicodedata
 from decimal import Decimal
 from pathlib import Path
 
@@ -145,6 +147,22 @@ def test_regex_is_a_full_match():
 )
 def test_describe(allowed, text):
     assert one(allowed).describe() == text
+
+
+@given(
+    st.text(st.sampled_from("ae\xe9\u0301\u212b\xc5-"), min_size=1), st.sampled_from(["NFC", "NFD"])
+)
+def test_twin_is_what_the_filter_would_allow_in_another_form(value, form):
+    other = unicodedata.normalize(form, value)
+    for allowed in (value, [value, "x"], {"regex": re.escape(value)}, {"min": value, "max": value}):
+        dimension = one(allowed)
+        if dimension.allows(other):
+            assert dimension.twin_of(other) is None
+        elif isinstance(allowed, dict):
+            assert dimension.twin_of(other) in (None, value)
+        else:
+            assert dimension.twin_of(other) == value
+        assert dimension.twin_of(f"{value}y") is None
 
 
 def test_describe_stays_short():

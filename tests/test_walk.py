@@ -619,6 +619,26 @@ def test_bucket_that_holds_nothing():
     assert "Not in the layout: 1 ('README.md')" in message
 
 
+@pytest.mark.parametrize("others", [[], ["idle"]])
+def test_a_value_in_another_normal_form_is_named_as_that(others):
+    there, given_ = "cafe\u0301", "caf\xe9"
+    keys = [f"{name}/Firefox/beta/24.0/{NAME}" for name in [there, *others, "x"]]
+    listing = list_store(store_of(*keys), allow([given_, *others]))
+    assert paths(listing) == [key for key in keys if key.startswith("idle")]
+    (note,) = listing.explain_twins()
+    assert f"{there!a} is there, the filter allows {given_!a}" in note
+    if not others:
+        assert "Unicode normal form" in listing.explain_nothing()
+
+
+def test_a_build_in_another_normal_form_is_named_as_that():
+    keys = numbered(20, "2013", "cafe\u0301")
+    store = store_of(*keys, page=10)
+    listing = list_store(store, allow(*DIMS, ["2013", "caf\xe9"]))
+    assert len(listing.files) == 20
+    assert len(listing.explain_twins()) == 1
+
+
 # What it tells meanwhile
 
 
