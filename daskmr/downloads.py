@@ -77,6 +77,10 @@ class Transfer(Protocol):
 class Backend(Protocol):
     """One attempt of everything; it raises `Fault` for what may pass."""
 
+    @property
+    def ordered(self) -> bool:
+        """Whether pages come by the bytes of the keys."""
+
     async def warm_up(self) -> None: ...
     async def check(self) -> None: ...
     async def page(

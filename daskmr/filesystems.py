@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from collections.abc import AsyncIterator
@@ -9,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from daskmr.checksums import Proof
+from daskmr.normalforms import hint
 from daskmr.patience import Patience
 from daskmr.remote import (
     ChangedObject,
@@ -19,12 +21,20 @@ from daskmr.remote import (
     Source,
     StoreError,
     join,
+    lacks_package,
     printable,
 )
 
 __all__ = ["Filesystem"]
 
 _READ_BYTES = 1 << 20
+_REMEDY = "Check the address and the network: what has been fetched is kept."
+_ABSENT = (404, 410)  # of HTTP
+_MISTAKES = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, NameError, RuntimeError, TypeError,
+    ValueError,
+)  # fmt: skip
+_UNREACHABLE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL})
 
 
 class Filesystem:
@@ -37,6 +47,8 @@ class Filesystem:
     ----------
     source : Source
     """
+
+    ordered = True  # there is one page, which is sorted here
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -57,16 +69,18 @@ class Filesystem:
 
     async def _call(self, path: str, function: Any, *arguments: Any) -> Any:
         """Call what blocks in another thread; `path` is for messages."""
-        import asyncio
-
         try:
-            return await asyncio.to_thread(function, *arguments)
+            return await _in_thread(function, *arguments)
+        except ImportError as error:  # of what the file system needs when it is made
+            failure: Exception = StoreError(
+                lacks_package(self.source.protocol, self.source.url, error)
+            )
         except Exception as error:
             failure = _explain(error, self._url(path))
         raise failure
 
     def _url(self, path: str) -> str:
-        return printable(f"{self.source.protocol}://{self._full(path)}")
+        return self.source.url_of(path)
 
     def _full(self, path: str) -> str:
         return join(self.source.root, path)
@@ -86,10 +100,15 @@ class Filesystem:
     def _check(self) -> None:
         try:
             info = self._fs.info(self.source.root)
-        except FileNotFoundError:
-            raise StoreError(f"{self._url('')} is not there: check the address.") from None
+        except FileNotFoundError as error:
+            if not _is_absence(error):
+                raise
+            advice = hint(self.source.root) if self.source.protocol == "file" else ""
+            raise MissingObject(
+                f"{self.source.url} is not there: check the address.{advice}"
+            ) from None
         if info["type"] != "directory":
-            raise StoreError(f"{self._url('')} is not a folder; give the one above the files.")
+            raise StoreError(f"{self.source.url} is not a folder; give the one above the files.")
 
     async def page(
         self, prefix: str, name_prefix: str = "", start: str = "", token: str | None = None
@@ -102,7 +121,9 @@ class Filesystem:
         folder = self._full(prefix).rstrip("/")
         try:
             found = self._fs.ls(folder, detail=True, refresh=True)
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if not _is_absence(error):
+                raise
             return []
         entries = (self._entry(info, folder) for info in found)
         return sorted((e for e in entries if e is not None), key=lambda e: os.fsencode(e.name))
@@ -193,6 +214,38 @@ class Filesystem:
             raise Fault(f"{written} of {size} bytes arrived")
 
 
+async def _in_thread(function: Any, *arguments: Any) -> Any:
+    """Call what blocks in a thread that the end of the process does not wait for.
+
+    A file system may wait for a host that never answers for as long as it likes.
+    """
+    import asyncio
+    import threading
+
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+
+    def settle(result: Any, error: BaseException | None) -> None:
+        if future.cancelled():
+            return
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+    def work() -> None:
+        result, failure = None, None
+        try:
+            result = function(*arguments)
+        except BaseException as error:
+            failure = error
+        with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, result, failure)
+
+    threading.Thread(target=work, name="daskmr file system", daemon=True).start()
+    return await future
+
+
 class FilesystemTransfer:
     """The bytes of one object, as they are read; at the end it must still be the same."""
 
@@ -249,10 +302,49 @@ def _mtime(info: dict[str, Any]) -> float | None:
     return None
 
 
+def _unreachable(error: BaseException) -> BaseException | None:
+    """What says that there is no such host, or that it lets nobody in; ``None`` if nothing does."""
+    import socket
+    import ssl
+
+    # Libraries wrap the error of the socket, or put it into an argument.
+    seen: list[BaseException] = []
+    rest = [error]
+    while rest:
+        one = rest.pop()
+        if isinstance(one, ConnectionRefusedError | socket.gaierror | ssl.SSLCertVerificationError):
+            return one
+        if isinstance(one, OSError) and one.errno in _UNREACHABLE:
+            return one
+        seen.append(one)
+        causes = [one.__cause__, one.__context__, *one.args, getattr(one, "reason", None)]
+        rest += [c for c in causes if isinstance(c, BaseException) and c not in seen]
+    return None
+
+
+def _is_absence(error: OSError) -> bool:
+    """Whether a file is not there; HTTP's file system says so of any request that fails."""
+    return _unreachable(error) is None and _status(error) in (None, *_ABSENT)
+
+
+def _status(error: BaseException) -> int | None:
+    """The status that a server answered with, where it is the cause of an error."""
+    status = getattr(error.__cause__, "status", None)
+    return status if isinstance(status, int) else None
+
+
 def _explain(error: Exception, url: str) -> Fault | StoreError:
     if isinstance(error, Fault | StoreError):
         return error
     said = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+    if (cause := _unreachable(error)) is not None:
+        return Fault(
+            f"its host cannot be reached ({printable(str(cause))})",
+            "Check the host and the port in the address, and the network.",
+            hopeless=True,
+        )
+    if isinstance(error, FileNotFoundError) and not _is_absence(error):
+        return Fault(f"the server answered {_status(error)}", _REMEDY, broken=True)
     if isinstance(error, FileNotFoundError):
         return MissingObject(
             f"{url} is not there. Check the address; or, when it was listed before, leave such "
@@ -261,8 +353,11 @@ def _explain(error: Exception, url: str) -> Fault | StoreError:
     if isinstance(error, PermissionError):
         return StoreError(f"Access to {url} was denied ({said}). Check the credentials.")
     if isinstance(error, OSError | EOFError):
-        return Fault(f"{type(error).__name__}: {printable(said)}")
+        return Fault(f"{type(error).__name__}: {printable(said)}", _REMEDY, broken=True)
     # Clouds' own exceptions are no OSError, and some of them pass; mistakes of a caller never do.
-    if isinstance(error, ArithmeticError | LookupError | TypeError | ValueError | RuntimeError):
-        return StoreError(f"{url} cannot be used: {type(error).__name__}: {printable(said)}.")
-    return Fault(f"{type(error).__name__}: {printable(said)}")
+    if isinstance(error, _MISTAKES):
+        return StoreError(
+            f"{url} cannot be used: {type(error).__name__}: {printable(said)}. Check the address "
+            "against what fsspec's documentation says of its protocol."
+        )
+    return Fault(f"{type(error).__name__}: {printable(said)}", _REMEDY, broken=True)

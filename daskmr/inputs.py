@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from daskmr.away import Away
 from daskmr.errors import InputError, NothingMatchedError
 from daskmr.listing import InputFile, Listing, list_files, unite
-from daskmr.remote import Source, StoreError, parse_source
+from daskmr.normalforms import twin_of
+from daskmr.remote import Source, StoreError, parse_source, split_bucket
 from daskmr.sampling import EVERYTHING, Choice
 from daskmr.stores import shared_store
 
@@ -196,6 +198,18 @@ def find_inputs(
         Before any work: nothing to read from, a bucket that cannot be read, too little disk, or,
         without the network, something that was never listed or fetched.
     """
+    inputs = _found(data_dir, schema, config, on_progress, choice, to_read)
+    return replace(inputs, notes=(*inputs.notes, *inputs.listing.explain_twins()))
+
+
+def _found(
+    data_dir: str | os.PathLike[str] | None,
+    schema: Schema,
+    config: Config,
+    on_progress: Callable[[int, int], object] | None,
+    choice: Choice,
+    to_read: bool,
+) -> Inputs:
     if config.bucket is None:
         if data_dir is None:
             raise InputError(f"There is nothing to read from. {_WHERE}")
@@ -331,8 +345,44 @@ def _listed(
         recorder = cache.recording() if cache is not None else None
         listing = list_store(store, schema, recorder=recorder, on_progress=on_progress)
         listings = store.listings
-    remote = _remote(source, cache, config)
-    return replace(_united(local, listing, remote, choice), listings=listings)
+    if not listing.files:
+        _refuse_twin(source, config)
+    inputs = _united(local, listing, _remote(source, cache, config), choice)
+    return replace(inputs, listings=listings, notes=_repeats(listing))
+
+
+def _refuse_twin(source: Source, config: Config) -> None:
+    """Raise InputError where a bucket has what was asked for in another Unicode normal form only."""
+    from daskmr.storage import Store
+
+    bucket, _, prefix = split_bucket(source.root)
+    if source.protocol != "s3" or prefix.isascii():
+        return
+    above = ""
+    with Store(replace(source, root=bucket), config.fetch_retries) as store:
+        for name in prefix.split("/"):
+            if not name.isascii():
+                # The last letter that is ASCII may be a part of the first that is not.
+                start = "".join(takewhile(str.isascii, name))[:-1]
+                pages = store.list(above, start)
+                twin = twin_of(name, {e.name for page in pages for e in page if e.is_dir})
+                if twin is not None:
+                    raise InputError(
+                        f"There is no file below {source.url}, but there is "
+                        f"{store.source.url_of(above + twin)}, which differs only in its Unicode "
+                        f"normal form ({twin!a}, where {name!a} was given). Give that."
+                    )
+            above += f"{name}/"
+
+
+def _repeats(listing: Listing) -> tuple[str, ...]:
+    """Tell that a store has listed things twice, which its keeper may want to know."""
+    if not listing.repeated:
+        return ()
+    return (
+        f"{listing.root} listed keys or prefixes again that it had listed before, "
+        f"{listing.repeated:,} in all; each counted once",
+    )
 
 
 def _with_room(inputs: Inputs, config: Config) -> Inputs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 from collections import Counter
@@ -12,6 +13,7 @@ from operator import attrgetter
 from typing import NoReturn
 
 from daskmr.errors import InputError
+from daskmr.normalforms import hint
 from daskmr.schema import Dimension, Layout, Schema
 
 __all__ = ["EXTENSIONS", "Gathering", "InputFile", "Listing", "Seen", "list_files", "unite"]
@@ -71,6 +73,8 @@ class Seen:
         Existing values in order: all of them, or the first and last few.
     distinct : int
         How many values there are.
+    twins : tuple of str
+        Excluded values that differ from an allowed one only in their Unicode normal form.
     """
 
     dimension: Dimension
@@ -78,6 +82,7 @@ class Seen:
     allowed: int
     values: tuple[str, ...]
     distinct: int
+    twins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,8 @@ class Listing:
         One for each dimension, to explain an empty listing.
     layout : Layout
         The layout that the files follow.
+    repeated : int
+        How often a store listed something that it had listed before.
     """
 
     root: str
@@ -107,6 +114,7 @@ class Listing:
     skipped_count: int
     seen: tuple[Seen, ...]
     layout: Layout
+    repeated: int = 0
 
     def explain_nothing(self) -> str:
         """Say why there is no file: the dimension that excluded the last candidates.
@@ -130,6 +138,14 @@ class Listing:
             f"Check the {self._what} and the schema of the layout."
         )
 
+    def explain_twins(self) -> tuple[str, ...]:
+        """Name what was left out only as its Unicode normal form is not that of the filter."""
+        return tuple(
+            f"dimension {position} ({seen.dimension.field_name}) leaves out {_describe_twins(seen)}"
+            for position, seen in enumerate(self.seen, 1)
+            if seen.twins
+        )
+
     @property
     def _what(self) -> str:
         return "bucket" if "://" in self.root else "data directory"  # no "//" in a local root
@@ -142,12 +158,24 @@ class Listing:
             f"No file below {self.root} matches the filter: dimension {position + 1} ({label}) "
             f"allows {seen.dimension.describe()}{barren}; {_describe_values(seen)}. "
             f"Correct the filter, or the {self._what}."
+            + (f" It leaves out {_describe_twins(seen)}." if seen.twins else "")
         )
 
     def _describe_skipped(self) -> str:
         shown = ", ".join(map(repr, self.skipped[:3]))
         more = ", ..." if self.skipped_count > 3 else ""
         return f"Not in the layout: {self.skipped_count} ({shown}{more})."
+
+
+def _describe_twins(seen: Seen) -> str:
+    found = seen.twins[0]
+    allowed = str(seen.dimension.twin_of(found))
+    more = f" and {len(seen.twins) - 1:,} more" if len(seen.twins) > 1 else ""
+    return (
+        f"{found!r}{more}, which differs from {allowed!r} only in its Unicode normal form "
+        f"({found!a} is there, the filter allows {allowed!a}); to read both, allow "
+        f"{json.dumps([found, allowed])}"
+    )
 
 
 def _describe_values(seen: Seen) -> str:
@@ -212,6 +240,10 @@ def unite(local: Listing, remote: Listing) -> Listing:
         files=tuple(_in_order([*local.files, *(f for f in remote.files if f.path not in known)])),
         skipped=tuple(skipped[:_SKIPPED_NAMED]),
         skipped_count=local.skipped_count + remote.skipped_count - both,
+        seen=tuple(
+            replace(there, twins=tuple(sorted({*here.twins, *there.twins})))
+            for here, there in zip(local.seen, remote.seen, strict=True)
+        ),
     )
 
 
@@ -240,7 +272,16 @@ class _Sieve:
         values = sorted(self.verdicts)
         half = _VALUES_NAMED // 2
         named = values if len(values) <= _VALUES_NAMED else [*values[:half], *values[-half:]]
-        return Seen(self.dimension, self.candidates, self.allowed, tuple(named), len(values))
+        return Seen(
+            self.dimension, self.candidates, self.allowed, tuple(named), len(values), self._twins()
+        )
+
+    def _twins(self) -> tuple[str, ...]:
+        known = self.dimension.known_values or ()
+        if all(map(str.isascii, known)) and all(map(str.isascii, self.verdicts)):
+            return ()
+        excluded = sorted(value for value, kept in self.verdicts.items() if kept is None)
+        return tuple(v for v in excluded if self.dimension.twin_of(v) is not None)
 
 
 class Gathering:
@@ -359,7 +400,12 @@ def _check_root(data_dir: str | os.PathLike[str]) -> str:
         if stat.S_ISDIR(os.stat(root).st_mode):
             return root
     except FileNotFoundError:
-        raise InputError(f"The data directory {root} does not exist; check the path.") from None
+        advice = hint(root)
+        if "://" in given:
+            advice = f" What is in a store is given as --bucket {given}"
+        raise InputError(
+            f"The data directory {root} does not exist; check the path.{advice}"
+        ) from None
     except (OSError, ValueError) as error:
         _fail("data directory", root, error)
     raise InputError(f"The data directory {root} is not a directory; give the one above the files.")

@@ -23,7 +23,9 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 from zlib import crc32
 
 from daskmr.errors import InputError, JobError
+from daskmr.normalforms import hint
 from daskmr.parts import Block, Part, comparable, read_blocks
+from daskmr.remote import masked
 from daskmr.tally import BadRecord
 from daskmr.workdir import NOTHING_REPLACED, disk_error
 
@@ -267,7 +269,9 @@ class OutputFile:
         if before is not None and stat.S_ISDIR(before.st_mode):
             raise InputError(f"The output {self.name!r} is a directory. {advice}")
         if not os.path.isdir(folder):
-            raise InputError(f"The output's directory {folder!r} does not exist. Make it first.")
+            raise InputError(
+                f"The output's directory {folder!r} does not exist. Make it first.{hint(folder)}"
+            )
         short = _short(os.fsencode(name))
         temporary = os.path.join(folder, f".{short}.{run_id}.tmp")
         try:
@@ -504,14 +508,25 @@ def open_output(
     hashed : bool
         Compute the digest of a file, or of an object, as it is written.
     """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/(?!/)", target) and not os.path.exists(
+        os.path.dirname(target)
+    ):
+        raise InputError(
+            f"The output {target!r} is neither a URL nor in a directory that is there. A URL has two "
+            f"slashes: {target.replace(':/', '://', 1)}"
+        )
     if "://" not in target:
         return OutputFile(target, run_id, stdout, hashed=hashed)
     place, _, key = target.rpartition("/")
     if not key or place.endswith("/"):
         raise InputError(
-            f"The output {target!r} names no object. Give one, as s3://BUCKET/result.txt."
+            f"The output {masked(target)!r} names no object. Give one, as s3://BUCKET/result.txt."
         )
-    return StoreOutput(target, reach(place), folder, run_id, retries, hashed=hashed)
+    try:
+        return StoreOutput(target, reach(place), folder, run_id, retries, hashed=hashed)
+    except InputError as error:
+        reason = str(error)
+    raise InputError(f"The output {masked(target)!r} cannot be used: {reason}")
 
 
 def beside(path: str, suffix: str) -> str:

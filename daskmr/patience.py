@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from typing import TypeVar
 
 from daskmr.remote import Fault, StoreError
 
-__all__ = ["Patience"]
+__all__ = ["LeastRate", "Patience"]
 
 T = TypeVar("T")
 
 _RETRIES_OF_BROKEN = 3  # when nothing was ever answered
+_LEAST_RATE = 1000  # bytes a second, below which dnf and git give up a transfer too
 
 
 class Patience:
@@ -98,6 +100,46 @@ class Patience:
         """The failure that a fault has become."""
         times = f", after {tries} tries" if tries > 1 else ""
         return StoreError(f"{what}: {fault}{times}. {fault.remedy}")
+
+
+class LeastRate:
+    """Ends a transfer that goes on, but so slowly that it holds up the run.
+
+    Only the time counts in which bytes are waited for, so that a slow reader does no harm.
+
+    Parameters
+    ----------
+    seconds : float
+        In each such time, a thousand bytes must come for every second of it.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    async def of(self, pieces: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
+        """Pass on the pieces of a transfer as they come.
+
+        Raises
+        ------
+        Fault
+            When too little came for too long.
+        """
+        waited, size = 0.0, 0
+        began = time.monotonic()
+        async for piece in pieces:
+            gap = time.monotonic() - began
+            # The socket's timeout ends a longer one, unless the process itself could not run.
+            waited += gap if gap < self.seconds else 0.0
+            size += len(piece)
+            if size >= _LEAST_RATE * self.seconds:
+                waited, size = 0.0, 0
+            elif waited >= self.seconds:
+                raise Fault(
+                    f"only {size:,} bytes came in {waited:,.1f} seconds",
+                    "Check the network, or raise read-timeout.",
+                )
+            yield piece
+            began = time.monotonic()
 
 
 def _is_lasting(fault: Fault, tries: int) -> bool:

@@ -72,7 +72,7 @@ from daskmr.refusals import (
     refuse_network,
     refuse_to_overwrite,
 )
-from daskmr.remote import Source
+from daskmr.remote import Source, masked
 from daskmr.result import Result
 from daskmr.runs import Spilling
 from daskmr.sampling import EVERYTHING, Choice
@@ -225,7 +225,7 @@ def mapreduce(
     if output is not None and config.local_only:
         refuse_network("output", os.fspath(output))
     if config.spill_dir is not None and not local:
-        _spill_source(config)  # so that a mistake in it is told before any work
+        _check_spill_dir(config)  # so that a mistake in it is told before any work
     if output is not None:
         refuse_to_overwrite(os.fspath(output), job.path, input_filter, config.schema)
     if delete_data and output is None:
@@ -357,7 +357,24 @@ def _spill_source(config: Config) -> Source | None:
         return source_of(url, replace(config, anon=False, requester_pays=False))
     except InputError as error:
         reason = str(error)
-    raise InputError(f"The spill dir {url!r} cannot be used: {reason}")
+    raise InputError(f"The spill dir {masked(url)!r} cannot be used: {reason}")
+
+
+def _check_spill_dir(config: Config) -> None:
+    """Raise InputError where the store of the spill dir cannot be reached."""
+    source = _spill_source(config)
+    if source is None:
+        return
+    from daskmr.storage import Store  # deferred: most jobs have none
+
+    try:
+        with Store(source, config.fetch_retries) as store:
+            store.check(to_write=True)
+    except InputError as error:
+        reason = str(error)
+    else:
+        return
+    raise InputError(f"The spill dir {source.url!r} cannot be used: {reason}")
 
 
 def _at_end(stack: ExitStack, clean: Callable[[], None]) -> None:

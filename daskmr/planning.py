@@ -296,7 +296,11 @@ def unmatched(schema: Schema, listing: Listing) -> tuple[Unmatched, ...]:
         for value in dict.fromkeys(dimension.test.given):
             if value in there or sanitise(value) in there:
                 continue
-            others = [each for each in seen if each not in dimension.test.accepted]
+            left_out = {
+                *dimension.test.accepted,
+                *listing.seen[position].twins,
+            }  # a note names these
+            others = [each for each in seen if each not in left_out]
             similar = difflib.get_close_matches(sanitise(value), others, _SIMILAR)
             found.append(
                 Unmatched(

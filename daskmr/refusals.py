@@ -11,6 +11,7 @@ from daskmr.errors import InputError
 from daskmr.inputs import Inputs
 from daskmr.meta import SUFFIX as META_SUFFIX
 from daskmr.output import OutputFile, StoreOutput
+from daskmr.remote import masked
 
 __all__ = [
     "check_settings",
@@ -69,7 +70,7 @@ def refuse_network(role: str, url: str) -> None:
     protocol, found, _ = url.partition("://")
     if found and protocol.lower() not in ("file", "local", "memory"):
         raise InputError(
-            f"--local-only touches no network, and the {role} {url!r} is in a store. Name a local "
+            f"--local-only touches no network, and the {role} {masked(url)!r} is in a store. Name a local "
             "one, or leave --local-only out."
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from daskmr.errors import InputError, JobError
@@ -18,6 +18,8 @@ __all__ = [
     "Source",
     "StoreError",
     "join",
+    "lacks_package",
+    "masked",
     "parse_source",
     "printable",
 ]
@@ -84,6 +86,8 @@ class Source:
         How to reach it, sorted by name: ``anon``, ``connect_timeout`` and ``read_timeout`` in
         seconds, ``endpoint_url``, ``profile``, ``region``, ``requester_pays``, and for other
         protocols what fsspec takes from the URL.
+    given : str
+        The URL as it was given, where a part of it, such as the host, is not in `root`.
 
     Examples
     --------
@@ -97,16 +101,25 @@ class Source:
     protocol: str
     root: str
     options: tuple[tuple[str, Any], ...] = ()
+    given: str = field(default="", compare=False)
 
     @property
     def url(self) -> str:
         """Its address, for messages."""
-        return f"{self.protocol}://{self.root}"
+        return self.given or self._place
+
+    def url_of(self, path: str) -> str:
+        """The address of an object, for messages.
+
+        >>> Source("ftp", "/data", (("host", "there"),), "ftp://there/data").url_of("a")
+        'ftp://there/data/a'
+        """
+        return printable(f"{self.url}/{path}" if self.root or self.given else f"{self.url}{path}")
 
     @property
     def identity(self) -> str:
         """What tells two stores apart: the address, and the server where it isn't the usual one."""
-        return self.url + self._where
+        return self._place + self._where
 
     def address(self, path: str) -> str:
         """What tells an object from all others, in this store and elsewhere.
@@ -114,7 +127,11 @@ class Source:
         >>> Source("s3", "bucket/data").address("a") == Source("s3", "bucket").address("data/a")
         True
         """
-        return f"{self.url}/{path}{self._where}"
+        return f"{self._place}/{path}{self._where}"
+
+    @property
+    def _place(self) -> str:
+        return f"{self.protocol}://{self.root}"
 
     @property
     def _where(self) -> str:
@@ -192,9 +209,25 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
+def masked(url: str) -> str:
+    """Leave the credentials out of a URL.
+
+    >>> masked("ftp://me:word@host/x?token=abc&a=1")
+    'ftp://***@host/x?token=***&a=1'
+    """
+    scheme, found, rest = url.partition("://")
+    if found and _holds_credentials(rest):
+        host, slash, path = rest.partition("/")
+        user, _, server = host.rpartition("@")
+        rest = f"***@{server}{slash}{path}" if ":" in user else rest
+        rest = re.sub(rf"({_SECRET})[^&]*", r"\1***", rest, flags=re.IGNORECASE)
+    return printable(f"{scheme}{found}{rest}")
+
+
 _URL = r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)"
 _BUCKET = r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}|arn:aws[\w-]*:s3[\w:-]*[:/][\w./-]+"
 _ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "az": "abfs", "abfss": "abfs", "local": "file"}
+_SECRET = r"[?&](?:sig|token|password|key|secret)[\w-]*="
 _WHAT_TO_GIVE = "Give a bucket (NAME or NAME/prefix) or a URL such as s3://NAME/prefix."
 
 
@@ -242,6 +275,7 @@ def parse_source(
     daskmr.errors.InputError: The URL of the bucket holds credentials, which would be seen in ...
     """
     protocol, rest = _split(bucket)
+    shown = ""
     options: dict[str, Any] = {
         "anon": anon,
         "endpoint_url": endpoint_url,
@@ -250,14 +284,14 @@ def parse_source(
         "requester_pays": requester_pays,
     }
     if protocol == "s3":
-        root = _s3_root(rest)
+        root = _s3_root(rest, bucket)
         options["endpoint_url"] = _endpoint_url(endpoint_url, profile)
     else:
-        root, options = _other(protocol, rest, options)
+        root, options, shown = _other(protocol, rest, options, bucket)
     given = {name: value for name, value in options.items() if value not in (None, False)}
     if protocol == "s3":
         given |= {"connect_timeout": float(connect_timeout), "read_timeout": float(read_timeout)}
-    return Source(protocol, root, tuple(sorted(given.items())))
+    return Source(protocol, root, tuple(sorted(given.items())), shown)
 
 
 def _split(bucket: str) -> tuple[str, str]:
@@ -274,26 +308,37 @@ def _split(bucket: str) -> tuple[str, str]:
     protocol, rest = url[1].lower(), url[2]
     if _holds_credentials(rest):
         raise InputError(
-            "The URL of the bucket holds credentials, which would be seen in messages, reports and "
-            "the list of processes. Leave them out of it: give AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY in the environment, or --aws-profile."
+            f"The URL {masked(bucket)} holds credentials, which would be seen in messages, reports "
+            f"and the list of processes. Leave them out of it: {_where_to_give_them(protocol)}."
         )
     return _ALIASES.get(protocol, protocol), rest
 
 
+def _where_to_give_them(protocol: str) -> str:
+    """How to give the credentials of a store, but in its URL."""
+    if _ALIASES.get(protocol, protocol) == "s3":
+        return (
+            "give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, or --aws-profile"
+        )
+    return (
+        "fsspec takes them from its configuration files, or from variables such as "
+        f"FSSPEC_{protocol.upper()}_PASSWORD, named after the options of its file system"
+    )
+
+
 def _holds_credentials(rest: str) -> bool:
     user = rest.partition("/")[0].rpartition("@")[0]
-    return ":" in user or bool(re.search(r"[?&](sig|token|password|key|secret)[\w-]*=", rest, re.I))
+    return ":" in user or bool(re.search(_SECRET, rest, re.IGNORECASE))
 
 
-def _s3_root(rest: str) -> str:
+def _s3_root(rest: str, given: str) -> str:
     root = rest.strip("/")
     bucket, _, prefix = split_bucket(root)
     if not re.fullmatch(_BUCKET, bucket):
-        raise InputError(f"{rest or 's3://'} does not begin with a bucket. {_WHAT_TO_GIVE}")
+        raise InputError(f"{given} does not begin with a bucket. {_WHAT_TO_GIVE}")
     if {".", ".."} & set(prefix.split("/")):
         raise InputError(
-            f'{rest} has "." or ".." in its prefix, which S3 takes literally. Write the path out.'
+            f'{given} has "." or ".." in its prefix, which S3 takes literally. Write the path out.'
         )
     return root
 
@@ -373,31 +418,53 @@ _KNOWN_OPTIONS: dict[str, dict[str, tuple[str, Any]]] = {
 }
 
 
-def _other(protocol: str, rest: str, given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The root, and the options, of a source that is not S3."""
-    from fsspec.registry import get_filesystem_class, known_implementations
-
-    if "::" in rest:
-        raise InputError(f"{protocol}://{rest} chains URLs, which is not supported; give one.")
+def _other(
+    protocol: str, rest: str, given: dict[str, Any], url: str
+) -> tuple[str, dict[str, Any], str]:
+    """The root and the options of a source that is not S3, and its URL where they are less."""
+    if re.search(r"::[\w+.-]+://", rest):
+        raise InputError(f"{url} chains URLs, which is not supported; give one.")
+    filesystem = _class_of(protocol, url)
+    if not rest.strip("/") and protocol != "memory":
+        raise InputError(f"{url} names no bucket or folder.")
+    full = f"{protocol}://{rest}"
     try:
-        filesystem = get_filesystem_class(protocol)
-    except ValueError:
+        options = dict(filesystem._get_kwargs_from_urls(full))
+        root = str(filesystem._strip_protocol(full)).rstrip("/")
+    except Exception as error:
         raise InputError(
-            f"{protocol}:// is no protocol that fsspec knows. {_WHAT_TO_GIVE}"
+            f"{url} is no URL that {protocol}:// can have: {error}. Check its host, port and path."
         ) from None
-    except ImportError:
-        advice = known_implementations.get(protocol, {}).get("err", "Install its package")
-        raise InputError(
-            f"{protocol}:// needs a package that is not installed. {advice.rstrip('.')}."
-        ) from None
-    url = f"{protocol}://{rest}"
-    options = dict(filesystem._get_kwargs_from_urls(url))
+    shown = url.rstrip("/") if options or "://" in root else ""
     known = _KNOWN_OPTIONS.get(protocol, {})
     for name, value in given.items():
         if value and name not in known:
             raise InputError(f"{protocol}:// has no option for {name.replace('_', ' ')}.")
         if value:
             options[known[name][0]] = known[name][1]
-    if not rest.strip("/") and protocol != "memory":
-        raise InputError(f"{url} names no bucket or folder.")
-    return str(filesystem._strip_protocol(url)).rstrip("/"), options
+    return root, options, shown
+
+
+def _class_of(protocol: str, url: str) -> Any:
+    from fsspec.registry import get_filesystem_class
+
+    try:
+        return get_filesystem_class(protocol)
+    except ValueError:
+        mistake = f"{url}: {protocol}:// is no protocol that fsspec knows. {_WHAT_TO_GIVE}"
+    except ImportError as error:
+        mistake = lacks_package(protocol, url, error)
+    raise InputError(mistake)
+
+
+def lacks_package(protocol: str, url: str, error: ImportError) -> str:
+    """Say which package the file system of a URL needs, and what fsspec advises."""
+    from fsspec.registry import known_implementations
+
+    cause = error.__cause__ if isinstance(error.__cause__, ImportError) else error
+    name = f" ({cause.name})" if cause.name else ""
+    advice = known_implementations.get(protocol, {}).get("err") or str(error)
+    return (
+        f"{url} needs a package that is not installed{name}: {advice.rstrip('.')}. Install it in the "
+        "environment of daskmr, on the workers of a cluster too."
+    )

@@ -10,12 +10,12 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
 from daskmr.checksums import Proof, multipart_etag
 from daskmr.eventloop import is_loop_thread
-from daskmr.patience import Patience
+from daskmr.patience import LeastRate, Patience
 from daskmr.remote import (
     Fault,
     MissingObject,
@@ -23,7 +23,6 @@ from daskmr.remote import (
     Source,
     StoreError,
     join,
-    printable,
     split_bucket,
 )
 from daskmr.s3errors import Expired, changed, explain
@@ -53,6 +52,7 @@ class S3:
     def __init__(self, source: Source) -> None:
         self.source = source
         self._bucket, _, self._prefix = split_bucket(source.root)
+        self.ordered = not _is_directory_bucket(self._bucket)
         self._s3fs: Any = None
         self._client: Any = None
         self._expired = False
@@ -105,7 +105,7 @@ class S3:
             await client.close()
 
     def _url(self, path: str) -> str:
-        return printable(f"{self.source.protocol}://{join(self.source.root, path)}")
+        return self.source.url_of(path)
 
     def _key(self, path: str) -> str:
         return join(self._prefix, path)
@@ -334,6 +334,12 @@ class S3Transfer:
         self.resumable = resumable
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        rate = LeastRate(self._source.option("read_timeout"))
+        async with aclosing(rate.of(self._pieces())) as pieces:
+            async for data in pieces:
+                yield data
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
         while data := await self._read():
             yield data
 
@@ -349,6 +355,8 @@ class S3Transfer:
 def _session(source: Source) -> Any:
     from s3fs import S3FileSystem
 
+    from daskmr.s3session import BoundedSession
+
     guard_logs()
     region = source.option("region")
     profile = source.option("profile")
@@ -361,6 +369,7 @@ def _session(source: Source) -> Any:
             "read_timeout": source.option("read_timeout"),
             "retries": {"total_max_attempts": 1},  # `Store` tries again
             "max_pool_connections": _CONNECTIONS,
+            "http_session_cls": BoundedSession,
             # Uploads carry an MD5, which every store knows; the newer checksums, not every one.
             "request_checksum_calculation": "when_required",
         },
@@ -406,7 +415,12 @@ def _etag_is_md5(response: dict[str, Any], bucket: str) -> bool:
     """It is not where a key of one's own encrypts the object, nor in a directory bucket."""
     encryption = response.get("ServerSideEncryption", "AES256")
     own_key = encryption != "AES256" or "SSECustomerAlgorithm" in response
-    return not own_key and not bucket.endswith("--x-s3")
+    return not own_key and not _is_directory_bucket(bucket)
+
+
+def _is_directory_bucket(bucket: str) -> bool:
+    """Whether it is one of S3 Express One Zone, or an access point to one."""
+    return bucket.endswith(("--x-s3", "--xa-s3"))
 
 
 def _resumable(response: dict[str, Any], proof: Proof) -> bool:

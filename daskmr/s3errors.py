@@ -42,6 +42,10 @@ def explain(error: Exception, url: str, source: Source) -> Fault | StoreError:
     """
     import botocore.exceptions as e
 
+    if isinstance(error, StoreError):
+        return StoreError(f"{url} cannot be read: {error}")
+    if isinstance(error, Fault):
+        return error
     if isinstance(error, e.ClientError):
         return _explain_answer(error.response, url, source)
     if isinstance(error, e.SSLError):

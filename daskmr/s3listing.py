@@ -1,12 +1,14 @@
-"""Reading what S3 answers to ListObjectsV2; pure."""
+"""Reading what S3 answers to ListObjectsV2, page by page; pure."""
 
 from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from daskmr.remote import Entry, Fault, Page, printable
+from daskmr.remote import Entry, Fault, Page, StoreError, printable
 
-__all__ = ["parse_page"]
+__all__ = ["Pagination", "parse_page"]
+
+_MOST_IDLE = 1000  # pages in a row without a new entry; some servers skip what was deleted by pages
 
 
 def parse_page(body: bytes, bucket: str, prefix: str, name_prefix: str) -> Page:
@@ -63,6 +65,18 @@ def _page(root: Any, space: str, bucket: str, prefix: str, name_prefix: str) -> 
             _no_listing(f"it has a key that was not asked for, {key!r}")
         return key[len(prefix) :]
 
+    def object_name(text: str) -> str:
+        name = name_of(text)
+        if "/" in name:
+            _no_listing(f'it has an object below the next "/", {name!r}')
+        return name
+
+    def directory_name(text: str) -> str:
+        name = name_of(text)
+        if name.find("/") != len(name) - 1:
+            _no_listing(f'it has a common prefix that does not end at the next "/", {name!r}')
+        return name[:-1]
+
     asked = prefix + name_prefix
     answered = root.findtext(f"{space}Prefix")
     if root.findtext(f"{space}Name") != bucket or decoded(answered or "") not in ("", asked):
@@ -76,7 +90,7 @@ def _page(root: Any, space: str, bucket: str, prefix: str, name_prefix: str) -> 
         fields = {child.tag: child.text or "" for child in element}
         entries.append(
             Entry(
-                name_of(fields.get(f"{space}Key", "")),
+                object_name(fields.get(f"{space}Key", "")),
                 False,
                 int(fields.get(f"{space}Size", "")),
                 fields.get(f"{space}ETag", "").strip('"') or None,
@@ -84,8 +98,108 @@ def _page(root: Any, space: str, bucket: str, prefix: str, name_prefix: str) -> 
             )
         )
     for element in root.iterfind(f"{space}CommonPrefixes/{space}Prefix"):
-        entries.append(Entry(name_of(element.text or "").removesuffix("/"), True))
+        entries.append(Entry(directory_name(element.text or ""), True))
     return Page(entries, token)
+
+
+class Pagination:
+    """Makes sure that each page of one listing goes on where the page before it ended.
+
+    Parameters
+    ----------
+    url : str
+        What is listed, for messages.
+    ordered : bool
+        Whether the store lists by the bytes of the keys. A store that does not may bring an object
+        twice on two pages that are not neighbours.
+
+    Examples
+    --------
+    >>> pagination = Pagination("s3://bucket")
+    >>> idle, saved = Entry("idle", True), Entry("saved_session", True)
+    >>> pagination.advance(Page([idle], "1")).entries == [idle]
+    True
+    >>> pagination.advance(Page([idle, saved], None)).entries == [saved]
+    True
+    >>> pagination.advance(Page([Entry("a", False)], None))
+    Traceback (most recent call last):
+        ...
+    daskmr.remote.StoreError: s3://bucket cannot be listed: its pages are out of order: 'a' came ...
+    """
+
+    def __init__(self, url: str, ordered: bool = True) -> None:
+        self._url = url
+        self._ordered = ordered
+        self._last: str | None = None
+        self._page: set[str] = set()
+        self._directories: set[str] = set()
+        self._tokens: set[int] = set()
+        self._pages: set[int] = set()
+        self._idle = 0
+
+    def advance(self, page: Page) -> Page:
+        """Return the next page without the entries that have come before.
+
+        Raises
+        ------
+        StoreError
+            When the listing goes backwards, or does not end.
+        """
+        current: set[str] = set()
+        fresh: list[Entry] = []
+        is_known_page = self._is_known_page(page)
+        for entry in page.entries:
+            key = _key(entry)
+            if not (is_known_page or key in current or self._has_come(entry, key)):
+                fresh.append(entry)
+            current.add(key)
+        self._directories.update(entry.name for entry in fresh if entry.is_dir)
+        self._page = current or self._page
+        if self._ordered and fresh:
+            self._last = max(map(_key, fresh))
+        self._check_end(page.token, bool(fresh))
+        return Page(fresh, page.token)
+
+    def _has_come(self, entry: Entry, key: str) -> bool:
+        if entry.is_dir and entry.name in self._directories:
+            return True
+        if key in self._page:
+            return True
+        # Text compares by code points, which is the order of its bytes in UTF-8.
+        if self._ordered and self._last is not None and key <= self._last:
+            raise StoreError(
+                f"{self._url} cannot be listed: its pages are out of order: {key!r} came after "
+                f"{self._last!r}, so objects could be missed or count twice. Only the directory "
+                "buckets of S3 may list so. Check that the endpoint is an S3 store, or copy the data "
+                "and give the copy as --data-dir."
+            )
+        return False
+
+    def _is_known_page(self, page: Page) -> bool:
+        """Whether a store without an order gives a whole page again; it may do so for ever."""
+        if self._ordered or not page.entries:
+            return False
+        digest = hash(frozenset(map(_key, page.entries)))
+        known = digest in self._pages
+        self._pages.add(digest)
+        return known
+
+    def _check_end(self, token: str | None, advanced: bool) -> None:
+        if token is None:
+            return
+        self._idle = 0 if advanced else self._idle + 1
+        if hash(token) in self._tokens or self._idle > _MOST_IDLE:
+            raise StoreError(
+                f"{self._url} cannot be listed: the store gives the same pages again and again, so "
+                "the listing would never end. Check that the endpoint is an S3 store, or copy the "
+                "data and give the copy as --data-dir."
+            )
+        self._tokens.add(hash(token))
+
+
+def _key(entry: Entry) -> str:
+    """The end of an entry's key: a directory stands among the objects where its "/" puts it."""
+    return f"{entry.name}/" if entry.is_dir else entry.name
 
 
 def _timestamp(text: str | None) -> float | None:

@@ -11,6 +11,7 @@ from typing import Any
 from daskmr.errors import InputError
 from daskmr.keys import stable_hash
 from daskmr.listing import InputFile
+from daskmr.normalforms import twin_of
 from daskmr.units import counted
 
 __all__ = ["EVERYTHING", "Choice", "KeyFilter"]
@@ -115,10 +116,19 @@ class Choice:
         absent = sorted(wanted - {file.path for file in files})
         if absent:
             more = f" and {len(absent) - _NAMED:,} more" if len(absent) > _NAMED else ""
+            twin = twin_of(absent[0], (file.path for file in files))
+            advice = (
+                ""
+                if twin is None
+                else (
+                    f" There is {twin!r}, which differs only in its Unicode normal form ({twin!a}, "
+                    f"where {absent[0]!a} was given)."
+                )
+            )
             raise InputError(
                 f"--only names what is not among the {len(files):,} files of the input: "
                 f"{', '.join(absent[:_NAMED])}{more}. Give paths relative to the data dir or the "
-                "bucket, that the filter allows."
+                f"bucket, that the filter allows.{advice}"
             )
         return tuple(file for file in files if file.path in wanted)
 

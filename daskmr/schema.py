@@ -13,6 +13,7 @@ from importlib import resources
 from typing import Any, NoReturn
 
 from daskmr.errors import InputError
+from daskmr.normalforms import forms_of, hint, twin_of
 
 __all__ = ["Dimension", "Layout", "Schema", "load_layout", "load_schema", "sanitise"]
 
@@ -63,6 +64,14 @@ class OneOf:
 
     def allows(self, value: str) -> bool:
         return value in self.accepted
+
+    def twin_of(self, value: str) -> str | None:
+        """The value given of which `value` is another normal form, as it stands or sanitised."""
+        for given in self.given:
+            forms = list(forms_of(given))
+            if value in forms or value in map(sanitise, forms):
+                return given
+        return twin_of(value, self.given)
 
     def describe(self) -> str:
         shown = [repr(value) for value in self.given[:_SHOWN]]
@@ -146,6 +155,21 @@ class Dimension:
     def describe(self) -> str:
         """What is allowed, in a few words for a message."""
         return self.test.describe()
+
+    def twin_of(self, value: str) -> str | None:
+        r"""What is allowed and differs from `value`, which is not, only in its Unicode normal form.
+
+        >>> cafe = Dimension("place", OneOf(("caf\xe9",), frozenset({"caf\xe9", "caf_"})))
+        >>> cafe.twin_of("cafe\u0301") == "caf\xe9"
+        True
+        >>> cafe.twin_of("caf\xe9") is None
+        True
+        """
+        if self.allows(value):
+            return None
+        if isinstance(self.test, OneOf):
+            return self.test.twin_of(value)
+        return next(filter(self.allows, forms_of(value)), None)
 
     @property
     def known_values(self) -> tuple[str, ...] | None:
@@ -363,12 +387,12 @@ def _load_list(values: list[Any] | tuple[Any, ...], where: str) -> OneOf:
     return _one_of(tuple(values))
 
 
-def _load_range(bounds: Mapping[str, Any], where: str) -> Between:
+def _load_range(bounds: Mapping[str, Any], where: str) -> Anything | Between:
     unknown = [key for key in bounds if key not in ("min", "max")]
     if unknown:
         _fail(where, f'{unknown[0]!r} is not known in "allowed_values"; {_FORMS}')
-    if not bounds:
-        _fail(where, 'the range has neither "min" nor "max"; give one of them, or write "*"')
+    if not bounds:  # a range that is open at both ends
+        return Anything()
     low, high = (_load_bound(bounds, key, where) for key in ("min", "max"))
     if low is not None and high is not None and low > high:
         _fail(
@@ -466,7 +490,7 @@ def _read(path: str | os.PathLike[str], where: str) -> bytes:
         with open(os.fspath(path), "rb") as file:
             return file.read()
     except FileNotFoundError:
-        _fail(where, "there is no such file; check the path")
+        _fail(where, f"there is no such file; check the path.{hint(_name(path))}".rstrip("."))
     except IsADirectoryError:
         _fail(where, "this is a directory; give the path of a JSON file")
     except (OSError, ValueError, TypeError) as error:

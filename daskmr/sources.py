@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from daskmr.errors import InputError
+from daskmr.normalforms import hint
 from daskmr.tracebacks import describe_exception, excerpt
 
 __all__ = [
@@ -116,9 +117,9 @@ def check_path(given: str) -> str:
         )
     if os.path.exists(given):
         raise InputError(f"The job script {given} is not a regular file.")
-    hint = f" Did you mean {given}.py?" if os.path.isfile(f"{given}.py") else ""
+    advice = f" Did you mean {given}.py?" if os.path.isfile(f"{given}.py") else hint(given)
     where = "" if os.path.isabs(given) else f" (looked for in {os.getcwd()})"
-    raise InputError(f"There is no job script {given}{where}.{hint}")
+    raise InputError(f"There is no job script {given}{where}.{advice}")
 
 
 def absolute(given: str) -> str:

@@ -25,10 +25,9 @@ from daskmr.remote import (
     Page,
     Source,
     StoreError,
-    join,
     parse_source,
-    printable,
 )
+from daskmr.s3listing import Pagination
 
 __all__ = [
     "ChangedObject",
@@ -112,6 +111,11 @@ class Store:
     def __repr__(self) -> str:
         return f"Store({self.source!r})"
 
+    @property
+    def ordered(self) -> bool:
+        """Whether it lists by the bytes of the keys."""
+        return self._backend.ordered
+
     def __enter__(self) -> Store:
         return self
 
@@ -140,7 +144,7 @@ class Store:
         return self._loop.run(coroutine)
 
     def _url(self, path: str) -> str:
-        return printable(f"{self.source.protocol}://{join(self.source.root, path)}")
+        return self.source.url_of(path)
 
     def warm_up(self) -> None:
         """Import and set up what the first request needs, without making one.
@@ -154,18 +158,26 @@ class Store:
 
     # --- listing ----------------------------------------------------------------------------------
 
-    def check(self) -> None:
+    def check(self, to_write: bool = False) -> None:
         """See by one cheap request that the source can be listed.
+
+        Parameters
+        ----------
+        to_write : bool
+            It is going to be written to, so that a folder need not be there.
 
         Raises
         ------
         InputError
-            Within seconds where no answer helps: credentials, bucket, region, endpoint.
+            Within seconds where no answer helps: credentials, bucket, region, host, package.
         """
-        what = f"{self._url('').rstrip('/')} cannot be listed"
         self.listings += 1
         try:
-            self.run(self.patience(self._check, what, hopeful=False))
+            self.run(self._check())
+        except MissingObject as error:
+            if to_write:
+                return
+            failure = InputError(str(error))
         except StoreError as error:
             failure = InputError(str(error))
         else:
@@ -175,14 +187,16 @@ class Store:
     async def _check(self) -> None:
         import asyncio
 
+        what = f"{self._url('').rstrip('/')} cannot be listed"
+        check = self.patience(self._backend.check, what, hopeful=False)
         try:
-            await asyncio.wait_for(self._backend.check(), _SECONDS_TO_CHECK)
+            await asyncio.wait_for(check, _SECONDS_TO_CHECK)
         except TimeoutError:
-            failure = Fault(
+            fault = Fault(
                 f"no answer came within {_SECONDS_TO_CHECK} seconds",
-                "Check the network, and the endpoint URL.",
-                hopeless=True,
+                "Check the network, and the endpoint URL or the host in the address.",
             )
+            failure = self.patience.given_up(what, fault, 1)
         else:
             return
         raise failure
@@ -205,23 +219,24 @@ class Store:
         """
         what = f"{self._url(prefix + name_prefix)} cannot be listed"
         self.listings += 1
-        page = await self.patience(
+        return await self.patience(
             lambda: self._backend.page(prefix, name_prefix, start, token), what
         )
-        if token is not None and page.token == token:
-            raise StoreError(
-                f"{what}: the store gives the same page again and again. Check that the endpoint "
-                "is an S3 store."
-            )
-        return page
+
+    def pagination(self, prefix: str, name_prefix: str = "") -> Pagination:
+        """Return what the pages of one listing go through."""
+        return Pagination(self._url(prefix + name_prefix), self._backend.ordered)
 
     async def list_async(
         self, prefix: str, name_prefix: str = "", start: str = ""
     ) -> AsyncIterator[Entries]:
         """List what is directly below `prefix`, page by page; nothing where there is nothing."""
+        pagination = self.pagination(prefix, name_prefix)
         token: str | None = None
         while True:
-            page = await self.page_async(prefix, name_prefix, start=start, token=token)
+            page = pagination.advance(
+                await self.page_async(prefix, name_prefix, start=start, token=token)
+            )
             yield page.entries
             if page.token is None:
                 return

@@ -6,12 +6,14 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import takewhile
+from dataclasses import dataclass, replace
+from itertools import pairwise, takewhile
 from typing import Protocol, TypeVar
 
 from daskmr.listing import Gathering, InputFile, Listing
+from daskmr.normalforms import forms_of
 from daskmr.remote import Entry, Page
+from daskmr.s3listing import Pagination
 from daskmr.schema import Between, Dimension, Schema
 from daskmr.storage import Store
 
@@ -63,7 +65,7 @@ def list_store(
 
     Keys that could not be files below a directory are skipped: such as have an empty part, a NUL
     or a newline, or a name of more than 255 bytes. A folder marker, which is an empty object whose
-    key ends in "/", counts as nothing.
+    key ends in "/", counts as nothing. What the store lists twice counts once.
 
     Parameters
     ----------
@@ -80,11 +82,21 @@ def list_store(
     Raises
     ------
     StoreError
-        If something can't be listed.
+        If something can't be listed, or its listing goes backwards or does not end.
     """
     walk = _Walk(store, schema, recorder, on_progress)
     store.run(walk.run())
-    return walk.gathering.listing(store.source.url)
+    listing = walk.gathering.listing(store.source.url)
+    files = _without_repeats(listing.files)
+    repeated = walk.repeated + len(listing.files) - len(files)
+    return replace(listing, files=files, repeated=repeated)
+
+
+def _without_repeats(files: tuple[InputFile, ...]) -> tuple[InputFile, ...]:
+    """Each of the sorted `files` once, as it was listed last."""
+    if all(file.path != after.path for file, after in pairwise(files)):
+        return files
+    return tuple({file.path: file for file in files}.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +236,10 @@ class _Walk:
         self._told = time.monotonic()
         self._prefixes_listed = 0
         self._named: list[tuple[int, list[Prefix]]] = []
-        starts = name_starts(schema.dimensions[-2])
-        self._starts = starts if starts is None or len(starts) <= _FEW else None
+        self.repeated = 0
+        starts = name_starts(schema.dimensions[-2]) if store.ordered else None
+        few = starts is not None and len(starts) <= _FEW and _are_plain(starts)
+        self._starts = starts if few else None
         self._take = Take(schema)
         self.gathering = self._take.gathering
 
@@ -234,7 +248,11 @@ class _Walk:
         there = 1  # prefixes of the last level that was discovered
         for position in range(self._schema.layout.directories):
             names = known_names(self._schema.dimensions[position])
-            if names is not None and _worth_naming(len(names), len(level), there):
+            if (
+                names is not None
+                and _are_plain(names)
+                and _worth_naming(len(names), len(level), there)
+            ):
                 self._named.append((position, level))
                 level = [prefix.below(name) for prefix in level for name in names]
             else:
@@ -274,7 +292,8 @@ class _Walk:
         takes at most twice as many as the better of the two.
         """
         known: dict[tuple[str, ...], tuple[str, ...]] = {}
-        page = await self._page(prefix)
+        pagination = self._store.pagination(prefix.path)
+        page = await self._page(pagination, prefix)
         requests = 1
         while page.token is not None:
             self._take.files(prefix, page.entries, known)
@@ -283,7 +302,7 @@ class _Walk:
                 if len(left) <= requests:
                     await self._collect_by_starts(prefix, left, last, known)
                     return
-            page = await self._page(prefix, token=page.token)
+            page = await self._page(pagination, prefix, token=page.token)
             requests += 1
         self._take.files(prefix, page.entries, known)
         self._listed(prefix)
@@ -307,16 +326,24 @@ class _Walk:
     async def _pages(
         self, prefix: Prefix, name_prefix: str = "", after: str = ""
     ) -> AsyncIterator[Page]:
-        page = await self._page(prefix, name_prefix, after)
+        pagination = self._store.pagination(prefix.path, name_prefix)
+        page = await self._page(pagination, prefix, name_prefix, after)
         yield page
         while page.token is not None:
-            page = await self._page(prefix, name_prefix, after, page.token)
+            page = await self._page(pagination, prefix, name_prefix, after, page.token)
             yield page
 
     async def _page(
-        self, prefix: Prefix, name_prefix: str = "", after: str = "", token: str | None = None
+        self,
+        pagination: Pagination,
+        prefix: Prefix,
+        name_prefix: str = "",
+        after: str = "",
+        token: str | None = None,
     ) -> Page:
-        page = await self._store.page_async(prefix.path, name_prefix, start=after, token=token)
+        given = await self._store.page_async(prefix.path, name_prefix, start=after, token=token)
+        page = pagination.advance(given)
+        self.repeated += len(given.entries) - len(page.entries)
         if self._recorder is not None:
             self._recorder.entries_listed(prefix.path, page.entries)
         self._tell()
@@ -335,6 +362,11 @@ class _Walk:
         if last or now - self._told >= _PROGRESS_SECONDS:
             self._told = now
             self._on_progress(self._prefixes_listed, len(self.gathering.files))
+
+
+def _are_plain(names: Sequence[str]) -> bool:
+    """Whether each name has one Unicode normal form; else what has another must be seen, to be told."""
+    return not any(True for name in names for _ in forms_of(name))
 
 
 def _worth_naming(names: int, prefixes: int, there: int) -> bool:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from daskmr.remote import Entry, Page
+from daskmr.s3listing import Pagination
 
 
 class FakeStore:
@@ -19,9 +20,12 @@ class FakeStore:
         The prefix and name prefix of each listing, in the order asked.
     requests : int
         Pages given out.
+    ordered : bool
+        Whether it lists by the bytes of the keys.
     """
 
     source = SimpleNamespace(url="s3://bucket")
+    ordered = True
 
     def __init__(self, sizes: Mapping[str, int], page: int = 1000) -> None:
         self.sizes = sizes
@@ -34,6 +38,9 @@ class FakeStore:
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run(coroutine)
+
+    def pagination(self, prefix: str, name_prefix: str = "") -> Pagination:
+        return Pagination(f"{self.source.url}/{prefix}{name_prefix}", self.ordered)
 
     async def page_async(
         self, prefix: str, name_prefix: str = "", *, start: str = "", token: str | None = None

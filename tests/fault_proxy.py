@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 import struct
 import threading
@@ -30,6 +31,12 @@ BROKEN = ("disconnect", "reset", "truncated", "short", "stall", "html")
 - ``html``: a page of somebody else's.
 
 ``lost``, which is not among them: the store does what was asked, but its answer never comes.
+"""
+
+LISTED = ("twice", "endless")
+"""What can happen to a listing only: each key and prefix comes twice, and the page never ends.
+
+``trickle``, which befalls any body, is not among these either: it comes at 50 bytes a second.
 """
 
 DAMAGED = ("flip", "disguise")
@@ -153,7 +160,9 @@ def _fits(fault: str, request: Request, answer: _Answer) -> bool:
         return answer.status < 300
     if request.method != "GET" or len(answer.body) < 2 or answer.status >= 300:
         return False
-    return fault in BROKEN or not request.is_listing
+    if fault in LISTED:
+        return request.is_listing
+    return fault in BROKEN or fault == "trickle" or not request.is_listing
 
 
 class _Server(ThreadingHTTPServer):
@@ -275,6 +284,25 @@ class _Handler(BaseHTTPRequestHandler):
                     return
             except TimeoutError:
                 continue
+
+    def _send_trickle(self, answer: _Answer) -> None:
+        self._send(_Answer(answer.status, answer.headers, b""), len(answer.body))
+        for position in range(len(answer.body)):
+            if self.server.proxy.stopping.wait(0.02):
+                return
+            self.wfile.write(answer.body[position : position + 1])
+
+    def _send_twice(self, answer: _Answer) -> None:
+        body = re.sub(rb"(<(Contents|CommonPrefixes)>.*?</\2>)", rb"\1\1", answer.body, flags=re.S)
+        self._send(_Answer(answer.status, answer.headers, body))
+
+    def _send_endless(self, answer: _Answer) -> None:
+        self.close_connection = True
+        start, _, end = answer.body.partition(b"<Contents>")
+        self._send(_Answer(answer.status, answer.headers, start), 1 << 50)
+        element = b"<Contents>" + end[: end.index(b"</Contents>")] + b"</Contents>"
+        while not self.server.proxy.stopping.is_set():
+            self.wfile.write(element * 1000)
 
     def _send_html(self, answer: _Answer) -> None:
         self._send(_Answer(200, [("Content-Type", "text/html")], _PAGE))

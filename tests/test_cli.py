@@ -33,6 +33,47 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize(
+    ("option", "url", "said"),
+    [
+        ("--bucket", "ftp://127.0.0.1:1/x", "its host cannot be reached"),
+        ("--output", "ftp://127.0.0.1:1/x/y", "its host cannot be reached"),
+        ("--output", "gs://name/x", "needs a package that is not installed (gcsfs)"),
+        ("--output", "s3:/name/x", "A URL has two slashes: s3://name/x"),
+        ("--spill-dir", "ftp://127.0.0.1:1/x", "its host cannot be reached"),
+    ],
+)
+def test_a_store_that_cannot_be_had_is_told_at_once(
+    place: Path, option: str, url: str, said: str
+) -> None:
+    began = time.monotonic()
+    where = [] if option == "--bucket" else ["-d", "data"]
+    if option == "--spill-dir":  # which is for clusters
+        where += ["--scheduler", "tcp://127.0.0.1:1"]
+    done = daskmr("run", "job.py", *where, option, url, cwd=place)
+    assert done.returncode == 2
+    assert time.monotonic() - began < 20
+    assert said in done.stderr
+    assert url in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert sorted(path.name for path in place.iterdir()) == ["data", "job.py"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--bucket"],
+        ["--local-only", "--output"],
+        ["--scheduler", "tcp://127.0.0.1:1", "--spill-dir"],
+    ],
+)
+def test_credentials_in_a_url_are_refused_and_not_shown(place: Path, options: list[str]) -> None:
+    done = daskmr("run", "job.py", "-d", "data", *options, "s3://KEY:s3cret@b/x", cwd=place)
+    assert done.returncode == 2
+    assert "s3://***@b/x" in done.stderr
+    assert "s3cret" not in done.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("delay", [0.06, 0.1, 0.15])
 def test_a_signal_while_the_command_starts(place: Path, number: int, delay: float) -> None:

@@ -1035,6 +1035,39 @@ def test_an_empty_data_dir_holds_nothing(tmp_path):
     assert f"{tmp_path / 'data'} holds no file in the layout" in done.stderr
 
 
+def test_paths_that_exist_in_another_normal_form_are_named(place):
+    there, given = "cafe\u0301", "caf\xe9"
+    place.lines([["k\t1"]])
+    script = place.script(IDENTITY)
+    (place.root / f"{there}.json").write_text('{"dimensions": []}')
+    (place.root / f"{there}.py").write_text("")
+    (place.root / there).mkdir()
+    data = place.root / "data"
+    for arguments in (
+        [script, "-d", place.root / given],
+        [script, "-d", data, "-f", f"{given}.json"],
+        [script, "-d", data, "--schema", f"{given}.json"],
+        [script, "-d", data, "-o", f"{given}/out"],
+        [f"{given}.py", "-d", data],
+    ):
+        done = daskmr("run", *arguments, "--inline", cwd=place.root)
+        assert done.returncode == 2
+        assert "differs only in its Unicode normal form" in done.stderr
+        assert ascii(there)[1:-1] in done.stderr
+
+
+def test_a_run_notes_what_its_filter_left_out_by_its_normal_form(place, tmp_path):
+    there, given = "cafe\u0301", "caf\xe9"
+    place.lines([["k\t1"]])
+    write_tree(place.data, [["k\t2"]], f"{there}/Firefox/nightly/28.0a1")
+    reason = DIRECTORY.partition("/")[0]
+    chosen = write_filter(tmp_path / "filter.json", [reason, given])
+    (note,) = place.run(input_filter=chosen).notes
+    assert f"{there!a} is there, the filter allows {given!a}" in note
+    both = write_filter(tmp_path / "filter.json", [reason, given, there])
+    assert place.run(input_filter=both).notes == ()
+
+
 @pytest.mark.parametrize(
     ("name", "mistake"), [("missing", "does not exist"), ("out.txt", "is not a directory")]
 )

@@ -589,3 +589,59 @@ def test_many_existing_values_are_capped(data):
     assert "'000', '001'" in message
     assert "'009', ..., '090'" in message
     assert "'099' (100 values)" in message
+
+
+# What differs only in its Unicode normal form
+
+COMPOSED, DECOMPOSED = "caf\xe9", "cafe\u0301"
+
+
+@pytest.mark.parametrize(("there", "given"), [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED)])
+@pytest.mark.parametrize("position", range(6))
+def test_a_value_in_another_normal_form_is_named_as_that(data, there, given, position):
+    parts = ["a", "b", "c", "d", "e", "f"]
+    parts[position] = there
+    write(data, "{}/{}/{}/{}/{}.{}.gz".format(*parts))
+    message = explain(data, allow(*["*"] * position, given))
+    assert f"{there!a} is there, the filter allows {given!a}" in message
+    assert "Unicode normal form" in message
+    advised = json.loads(message[message.index("to read both, allow ") + 20 :].rstrip("."))
+    (file,) = list_files(data, allow(*["*"] * position, advised)).files
+    assert file.dims == tuple(parts)
+
+
+@pytest.mark.parametrize(
+    ("values", "there"),
+    [
+        ([COMPOSED, "idle"], [DECOMPOSED]),
+        (["idle", COMPOSED], ["cafe_"]),  # as the storage writes the other form
+        ({"regex": COMPOSED + "|idle"}, [DECOMPOSED]),
+        ({"min": COMPOSED, "max": "zz"}, [DECOMPOSED]),
+        (COMPOSED, [COMPOSED, DECOMPOSED]),
+    ],
+)
+def test_what_is_left_out_by_its_normal_form_is_noted(data, values, there):
+    for name in [*there, "idle", "other"]:
+        write(data, f"{name}/Firefox/beta/24.0/1.2.gz")
+    (note,) = list_files(data, allow(values)).explain_twins()
+    assert note.startswith(f"dimension 1 (f0) leaves out {there[-1]!r}, which differs")
+    assert list_files(data, allow([*there, "idle", COMPOSED])).explain_twins() == ()
+
+
+def test_twins_are_found_among_many_values(data):
+    write(data, *(f"{n:03}/Firefox/beta/24.0/1.2.gz" for n in range(40)))
+    write(data, f"050{DECOMPOSED}/Firefox/beta/24.0/1.2.gz", "zz/Firefox/beta/24.0/1.2.gz")
+    assert "Unicode normal form" in explain(data, allow(f"050{COMPOSED}"))
+    assert "Unicode" not in explain(data, allow("050cafe"))
+
+
+def test_a_data_directory_in_another_normal_form_is_named(tmp_path):
+    (tmp_path / DECOMPOSED).mkdir()
+    with pytest.raises(InputError, match="does not exist") as failure:
+        list_files(tmp_path / COMPOSED, allow())
+    assert f"There is {f'{tmp_path}/{DECOMPOSED}'!r}, which differs only" in str(failure.value)
+
+
+def test_a_data_directory_that_is_a_url():
+    with pytest.raises(InputError, match=r"given as --bucket s3://name/a$"):
+        list_files("s3://name/a", allow())

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from daskmr.patience import Patience
+from daskmr.patience import LeastRate, Patience
 from daskmr.remote import Fault, StoreError
 
 
@@ -69,3 +73,52 @@ def test_what_is_no_fault_is_passed_on(waits: list[float]) -> None:
     with pytest.raises(StoreError, match=r"^Never\.$"):
         asyncio.run(Patience(11)(refuse, "It cannot be had"))
     assert waits == []
+
+
+# --- the least rate -------------------------------------------------------------------------------
+
+
+def passed_on(gaps: list[tuple[float, int]], reading: float = 0.0) -> int:
+    """Bytes that a rate over ten seconds lets through; `gaps`: seconds before each piece, its size.
+
+    `reading` are the seconds that the reader takes for each piece.
+    """
+    clock = 0.0
+
+    async def pieces() -> AsyncIterator[bytes]:
+        nonlocal clock
+        for seconds, size in gaps:
+            clock += seconds
+            yield bytes(size)
+
+    async def read() -> int:
+        nonlocal clock
+        size = 0
+        async for piece in LeastRate(10).of(pieces()):
+            clock += reading
+            size += len(piece)
+        return size
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("daskmr.patience.time", SimpleNamespace(monotonic=lambda: clock))
+        return asyncio.run(read())
+
+
+@given(st.lists(st.tuples(st.floats(0, 9), st.integers(9_000, 20_000))), st.floats(0, 1000))
+def test_what_comes_fast_enough_passes(gaps: list[tuple[float, int]], reading: float) -> None:
+    assert passed_on(gaps, reading) == sum(size for _, size in gaps)
+
+
+@given(st.floats(0.1, 9), st.integers(0, 1), st.floats(0, 1000))
+def test_what_trickles_is_a_fault(gap: float, size: int, reading: float) -> None:
+    with pytest.raises(Fault, match=r"only \d+ bytes came in 1\d\.\d seconds"):
+        passed_on([(0.0, 500), *[(gap, size)] * 101], reading)
+
+
+def test_a_transfer_that_becomes_a_trickle_is_a_fault() -> None:
+    with pytest.raises(Fault, match="bytes came"):
+        passed_on([*[(0.1, 100_000)] * 100, *[(1.0, 1)] * 12])
+
+
+def test_a_process_that_could_not_run_is_no_slow_store() -> None:
+    assert passed_on([(1.0, 1), (3600.0, 1), (1.0, 1)]) == 3

@@ -51,9 +51,14 @@ def test_source(given: str, protocol: str, root: str) -> None:
         ("./data", "--data-dir"),
         ("/data", "file:///data"),
         ("s3://key:secret@name", "--aws-profile"),
-        ("abfs://box@account/x?sig=secret", "--aws-profile"),
-        ("nonsense://x", "no protocol that fsspec knows"),
-        ("gs://name", "gcsfs"),
+        ("s3a://key:secret@name/x", "s3a://***@name/x"),
+        ("abfs://box@account/x?sig=secret", "abfs://box@account/x?sig=***"),
+        ("ftp://me:secret@host/x", "FSSPEC_FTP_PASSWORD"),
+        ("nonsense://x", "nonsense://x: nonsense:// is no protocol that fsspec knows"),
+        ("gs://name/a", "gs://name/a needs a package that is not installed (gcsfs)"),
+        ("az://box@account/x", "az://box@account/x needs a package that is not installed (adlfs)"),
+        ("ftp://host:port/x", "ftp://host:port/x is no URL"),
+        ("ftp://[::1/x", "ftp://[::1/x is no URL"),
         ("file://", "names no bucket or folder"),
         ("memory://a::s3://b", "chains URLs"),
     ],
@@ -65,6 +70,35 @@ def test_source_that_is_none(given: str, said: str) -> None:
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("ftp://host:21/a/", "ftp://host:21/a"),
+        ("hdfs://namenode/a", "hdfs://namenode/a"),
+        ("ftp://me@[::1]/a", "ftp://me@[::1]/a"),
+        ("https://host/a/", "https://host/a"),
+        ("file:///data/x/", "file:///data/x"),
+        ("gcs://name", None),
+    ],
+)
+def test_a_source_shows_its_address_as_it_was_given(given: str, shown: str | None) -> None:
+    if shown is None:
+        with pytest.raises(InputError, match=given):
+            parse_source(given)
+        return
+    source = parse_source(given)
+    assert source.url == shown
+    assert source.url_of("b") == f"{shown}/b"
+    assert parse_source(shown) == source
+
+
+def test_the_address_does_not_change_what_tells_stores_apart() -> None:
+    source = parse_source("ftp://host/a")
+    assert source.identity == "ftp:///a host=host"
+    assert source == parse_source("ftp://host/a/")
+    assert source.identity != parse_source("ftp://other/a").identity
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "127.0.0.1:9000", "http://", "http://a b"])

@@ -28,7 +28,7 @@ from conftest import daskmr
 from fault_proxy import FAULTS, FaultProxy
 from store_server import CREDENTIALS, Bucket, Request
 
-from daskmr import InputError, JobError, Result, mapreduce
+from daskmr import InputError, JobError, NothingMatchedError, Result, mapreduce
 from daskmr.cache import Cache
 from daskmr.cluster import Session
 from daskmr.upkeep import verify
@@ -625,6 +625,21 @@ def one_object(key: str) -> Callable[[Request], bool]:
     return lambda request: request.key == key
 
 
+def test_what_the_store_lists_twice_counts_once(place: Place, proxy: FaultProxy) -> None:
+    place.put(40)
+    expected = place.expected()
+    proxy.inject("twice")
+    result = place.call()
+    assert place.output.read_bytes() == expected
+    assert (result.files, result.records) == (40, 800)
+    (note,) = result.notes
+    assert note.startswith(f"s3://{place.bucket.name} listed keys or prefixes again")
+    proxy.clear()
+    again = place.call(local_only=True)
+    assert place.output.read_bytes() == expected
+    assert (again.files, again.notes) == (40, ())
+
+
 def test_what_cannot_be_fetched_fails_the_job(place: Place, proxy: FaultProxy) -> None:
     place.put(12)
     expected = place.expected()
@@ -725,6 +740,20 @@ def test_refusals_are_told_before_any_work(
     with pytest.raises(InputError, match=said):
         place.call()
     assert not place.work.exists()
+
+
+def test_a_prefix_in_another_normal_form_is_named(place: Place) -> None:
+    there, given = "cafe\u0301", "caf\xe9"
+    place.put(1)
+    place.bucket.put({f"in/{there}/{key}": data for key, data in place.objects.items()})
+    with pytest.raises(
+        InputError, match=f"there is s3://{place.bucket.name}/in/{there}, which dif"
+    ):
+        place.call(bucket=f"{place.bucket.name}/in/{given}", output=None)
+    result = place.call(bucket=f"{place.bucket.name}/in/{there}", output=None)
+    assert result.files == 1
+    with pytest.raises(NothingMatchedError):
+        place.call(bucket=f"{place.bucket.name}/in/caf\xe8", output=None)
 
 
 def test_too_little_disk_is_told_before_the_first_byte(

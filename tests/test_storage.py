@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import os
 import pickle
+import resource
 import signal
 import subprocess
 import sys
@@ -115,9 +116,72 @@ def test_faults_of_a_listing(
 ) -> None:
     bucket.put({f"{number:04}": b"" for number in range(1200)})
     proxy.inject(fault, times=2)
-    store = open_store(bucket, read_timeout=0.5 if fault == "stall" else 30)
+    store = open_store(bucket, read_timeout=2 if fault == "stall" else 30)
     assert len(entries_of(store, "")) == 1200
     assert proxy.injected == {fault: 2}
+
+
+def test_what_a_page_lists_twice_counts_once(
+    bucket: Bucket, proxy: FaultProxy, open_store: Callable[..., Store]
+) -> None:
+    bucket.put({f"{number:04}{end}": b"" for number in range(600) for end in ("", "/a")})
+    expected = entries_of(open_store(bucket), "")
+    proxy.inject("twice")
+    assert entries_of(open_store(bucket), "") == expected
+    assert proxy.injected == {"twice": 2}
+
+
+def test_a_page_that_never_ends_is_an_error_in_flat_memory(
+    bucket: Bucket, proxy: FaultProxy, open_store: Callable[..., Store]
+) -> None:
+    bucket.put({"a": b""})
+    store = open_store(bucket)
+    store.check()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    proxy.inject("endless")
+    with pytest.raises(StoreError, match=rf"s3://{bucket.name}/ cannot be .* does not end"):
+        entries_of(store, "")
+    assert proxy.injected == {"endless": 1}
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 400 << 10  # KiB
+
+
+@pytest.mark.parametrize("what", ["listing", "object", "stream"])
+def test_what_trickles_is_tried_again_and_then_an_error(
+    what: str, bucket: Bucket, proxy: FaultProxy, open_store: Callable[..., Store]
+) -> None:
+    data = noise(9 << 20)
+    bucket.put({"a": data})
+    store = open_store(bucket, retries=1, read_timeout=0.4)
+    entry = entry_of(store, "a")
+    proxy.inject("trickle", times=1)
+
+    def have() -> object:
+        if what == "listing":
+            return entries_of(store, "")
+        if what == "object":
+            return fetched(store, "a", entry)
+        with store.open("a", entry.etag, entry.size) as file:
+            return file.read()
+
+    assert have() == ([entry] if what == "listing" else data)
+    assert proxy.injected == {"trickle": 1}
+    proxy.inject("trickle")
+    with pytest.raises(StoreError, match=rf"{bucket.name}/.*: only .* bytes came in .* 2 tries"):
+        have()
+
+
+def test_a_reader_that_takes_its_time_is_no_slow_store(
+    bucket: Bucket, open_store: Callable[..., Store]
+) -> None:
+    data = noise(9 << 20)
+    bucket.put({"a": data})
+    store = open_store(bucket, retries=0, read_timeout=0.3)
+    entry = entry_of(store, "a")
+    with store.open("a", entry.etag, entry.size) as file:
+        start = file.read(1)
+        time.sleep(0.6)
+        assert start + file.read() == data
 
 
 # --- fetching -------------------------------------------------------------------------------------

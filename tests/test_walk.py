@@ -4,6 +4,7 @@ import json
 import os
 import tempfile
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -385,6 +386,8 @@ class StartsFromTheFirst(FakeStore):
 class InNoOrder(FakeStore):
     """A server that lists in any order, as S3 Express does."""
 
+    ordered = False
+
     def entries(self, prefix, name_prefix="", start=""):
         found = super().entries(prefix, name_prefix)
         return sorted(found, key=lambda entry: (entry.name[::-1], entry.name))
@@ -395,6 +398,79 @@ def test_servers_that_list_in_another_way_give_each_file_once(server):
     keys = dict.fromkeys(numbered(20, *BUILDS), 3)
     listing = list_store(server(keys, 10), allow(*DIMS, ["2013", "2014"]))
     assert paths(listing) == sorted(key for key in keys if "/2013." in key or "/2014." in key)
+
+
+class Repeating(FakeStore):
+    """A server that gives all common prefixes so far on each page again, as some do."""
+
+    async def page_async(self, prefix, name_prefix="", *, start="", token=None):
+        page = await super().page_async(prefix, name_prefix, start=start, token=token)
+        before = self.entries(prefix, name_prefix, start)[: int(token or 0)]
+        return Page([*(entry for entry in before if entry.is_dir), *page.entries], page.token)
+
+
+class Overlapping(FakeStore):
+    """A server whose pages begin with the last entry of the page before."""
+
+    async def page_async(self, prefix, name_prefix="", *, start="", token=None):
+        page = await super().page_async(prefix, name_prefix, start=start, token=token)
+        before = self.entries(prefix, name_prefix, start)[: int(token or 0)]
+        return Page([*before[-1:], *page.entries], page.token)
+
+
+class Mixing(InNoOrder):
+    """A server in no order that gives the first entry of a listing on every page."""
+
+    async def page_async(self, prefix, name_prefix="", *, start="", token=None):
+        page = await super().page_async(prefix, name_prefix, start=start, token=token)
+        first = self.entries(prefix, name_prefix, start)[:1]
+        return Page([*page.entries, *(first if token else [])], page.token)
+
+
+@pytest.mark.parametrize("server", [Repeating, Overlapping, Mixing])
+@pytest.mark.parametrize("values", [[], ["*", "*", "*", "*", ["2013", "2014"]], ["r1"]])
+def test_what_a_server_lists_twice_counts_once(server, values):
+    keys = [
+        key
+        for reason in range(7)
+        for version in range(7)
+        for key in numbered(5, "2013", "2014", below=f"r{reason}/Firefox/beta/{version}/")
+    ]
+    expected = list_store(store_of(*keys), allow(*values))
+    listing = list_store(server(dict.fromkeys(keys, 3), 3), allow(*values))
+    assert listing.files == expected.files
+    assert listing.skipped_count == 0
+    assert listing.repeated > 0
+    assert expected.repeated == 0
+
+
+@settings(max_examples=100, deadline=None)
+@given(trees, filters, st.sampled_from([1, 2, 3]), st.sampled_from([Repeating, Overlapping]))
+def test_walk_of_a_repeating_store_equals_that_of_another(tree, values, page, server):
+    with tempfile.TemporaryDirectory() as root:
+        schema = layout(root, 4, values)
+        fitting = build(root, tree)
+        expected = list_store(FakeStore(fitting, page), schema)
+        listing = list_store(server(fitting, page), schema)
+    assert replace(listing, repeated=0) == expected
+
+
+def test_pages_that_go_backwards_end_the_walk():
+    store = InNoOrder(dict.fromkeys(numbered(20, *BUILDS), 3), 10)
+    store.ordered = True
+    with pytest.raises(StoreError, match=f"s3://bucket/{LAST} cannot .* out of order"):
+        list_store(store, allow(*DIMS))
+
+
+class Circling(FakeStore):
+    async def page_async(self, prefix, name_prefix="", *, start="", token=None):
+        page = await super().page_async(prefix, name_prefix, start=start, token=token)
+        return Page(page.entries, page.token or "0")
+
+
+def test_a_listing_in_circles_ends_the_walk():
+    with pytest.raises(StoreError, match="s3://bucket/ cannot be listed"):
+        list_store(Circling({f"{n}/Firefox/beta/24.0/{NAME}": 1 for n in range(5)}, 2), allow())
 
 
 # What does not fit
@@ -541,6 +617,26 @@ def test_bucket_that_holds_nothing():
         assert message.startswith("The bucket s3://bucket holds no file in the layout <reason>/")
         assert message.endswith("Check the bucket and the schema of the layout.")
     assert "Not in the layout: 1 ('README.md')" in message
+
+
+@pytest.mark.parametrize("others", [[], ["idle"]])
+def test_a_value_in_another_normal_form_is_named_as_that(others):
+    there, given_ = "cafe\u0301", "caf\xe9"
+    keys = [f"{name}/Firefox/beta/24.0/{NAME}" for name in [there, *others, "x"]]
+    listing = list_store(store_of(*keys), allow([given_, *others]))
+    assert paths(listing) == [key for key in keys if key.startswith("idle")]
+    (note,) = listing.explain_twins()
+    assert f"{there!a} is there, the filter allows {given_!a}" in note
+    if not others:
+        assert "Unicode normal form" in listing.explain_nothing()
+
+
+def test_a_build_in_another_normal_form_is_named_as_that():
+    keys = numbered(20, "2013", "cafe\u0301")
+    store = store_of(*keys, page=10)
+    listing = list_store(store, allow(*DIMS, ["2013", "caf\xe9"]))
+    assert len(listing.files) == 20
+    assert len(listing.explain_twins()) == 1
 
 
 # What it tells meanwhile
