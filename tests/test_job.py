@@ -832,6 +832,8 @@ def test_no_unknown_name_is_said_to_be_a_package_to_install(tree, module, meant)
     assert "pip install" not in message
     assert (f"Is `{meant}` meant?" in message) == (meant is not None)
     assert f"put {module}.py beside the script" in message
+    job = load_job(tree(f"{MAP}    import {module}\n", myliba=""))
+    assert f" The module '{module}' is missing." in job.hint(failure_of(job))
 
 
 def test_a_well_known_library_is_installed_by_the_name_of_its_distribution(tree, monkeypatch):
