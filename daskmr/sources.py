@@ -116,6 +116,9 @@ def check_path(given: str) -> str:
         )
     if os.path.exists(given):
         raise InputError(f"The job script {given} is not a regular file.")
+    if os.path.islink(given):
+        target = os.readlink(given)
+        raise InputError(f"The job script {given} is a link to {target}, which is not there.")
     hint = f" Did you mean {given}.py?" if os.path.isfile(f"{given}.py") else ""
     where = "" if os.path.isabs(given) else f" (looked for in {os.getcwd()})"
     raise InputError(f"There is no job script {given}{where}.{hint}")
