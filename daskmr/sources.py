@@ -218,8 +218,9 @@ def _imports_of(text: str, file: str) -> set[str]:
 
 def _imports(tree: ast.Module, package: str) -> Iterator[str]:
     """Dotted names that a module of `package` may import, wherever in the file."""
-    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    for node in ast.walk(tree):
+    nodes = list(ast.walk(tree))
+    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    for node in nodes:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
