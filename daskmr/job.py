@@ -199,7 +199,11 @@ class Job:
 
     def hint(self, exc: BaseException) -> str:
         """Say what to do about an exception of the script that comes from where its files are."""
-        return _hint(self._source, exc) if isinstance(self._source, _Script) else ""
+        hint = _hint(self._source, exc) if isinstance(self._source, _Script) else ""
+        if not hint and isinstance(exc, ModuleNotFoundError) and exc.name:
+            missing = _missing_module(self, exc.name)
+            return f" {missing[:1].upper()}{missing[1:]}"
+        return hint
 
     def is_user_file(self, filename: str) -> bool:
         """Whether a traceback's `filename` is of the user's code."""
@@ -648,10 +652,12 @@ def _load_failure(job: Job, exc: BaseException) -> InputError:
         return syntax_failure(exc, exc.filename or "")
     place = user_location(job, exc) or ""
     where = os.path.join(os.path.dirname(job.path), place or job.path) if job.path else "The job"
-    if isinstance(exc, ModuleNotFoundError) and exc.name:
-        hint = job.hint(exc)
-        why = f"there is no module {exc.name!r}.{hint}" if hint else _missing_module(job, exc.name)
-        return InputError(f"{where}: {why}")
+    if (
+        isinstance(exc, ModuleNotFoundError)
+        and exc.name
+        and not _unused_file(job._source, exc.name)
+    ):
+        return InputError(f"{where}: {_missing_module(job, exc.name)}")
     if isinstance(exc, SystemExit):
         reason = (
             "the script calls sys.exit while it is loaded, so its functions cannot be used. "
@@ -724,13 +730,19 @@ def _hint(source: _Script, exc: BaseException) -> str:
         module = exc.obj.__name__
     elif isinstance(exc, ImportError):
         module = exc.name or ""
-    top = module.partition(".")[0]
-    for file in (f"{top}.py", f"{top}/__init__.py"):
-        if file in source.sources.unused:
-            return f" {_note_unused(file)}."
+    unused = _unused_file(source, module)
+    if unused:
+        return f" {_note_unused(unused)}."
     if isinstance(exc, FileNotFoundError) and isinstance(exc.filename, str):
         return _hint_missing_file(source.path, exc.filename)
     return ""
+
+
+def _unused_file(source: _Script | _OnTheSpot, module: str) -> str:
+    """The file beside the script that `module` would be, were its name not taken."""
+    top = module.partition(".")[0]
+    unused = source.sources.unused if isinstance(source, _Script) else ()
+    return next((file for file in unused if module_of(file).partition(".")[0] == top), "")
 
 
 def _hint_missing_file(script: str, name: str) -> str:

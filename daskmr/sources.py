@@ -117,6 +117,9 @@ def check_path(given: str) -> str:
         )
     if os.path.exists(given):
         raise InputError(f"The job script {given} is not a regular file.")
+    if os.path.islink(given):
+        target = os.readlink(given)
+        raise InputError(f"The job script {given} is a link to {target}, which is not there.")
     advice = f" Did you mean {given}.py?" if os.path.isfile(f"{given}.py") else hint(given)
     where = "" if os.path.isabs(given) else f" (looked for in {os.getcwd()})"
     raise InputError(f"There is no job script {given}{where}.{advice}")
@@ -216,8 +219,9 @@ def _imports_of(text: str, file: str) -> set[str]:
 
 def _imports(tree: ast.Module, package: str) -> Iterator[str]:
     """Dotted names that a module of `package` may import, wherever in the file."""
-    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    for node in ast.walk(tree):
+    nodes = list(ast.walk(tree))
+    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    for node in nodes:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

@@ -739,6 +739,8 @@ def test_paths(tmp_path, monkeypatch):
     assert "Did you mean count.py?" in str(error_of("count"))
     Path("book.ipynb").write_text("{}")
     assert "is a notebook" in str(error_of("book.ipynb"))
+    os.symlink("gone.py", "link.py")
+    assert "link.py is a link to gone.py, which is not there" in str(error_of("link.py"))
     os.mkfifo("pipe")
     assert "not a regular file" in str(error_of("pipe"))
     assert "not 12" in str(error_of(12))
@@ -832,6 +834,8 @@ def test_no_unknown_name_is_said_to_be_a_package_to_install(tree, module, meant)
     assert "pip install" not in message
     assert (f"Is `{meant}` meant?" in message) == (meant is not None)
     assert f"put {module}.py beside the script" in message
+    job = load_job(tree(f"{MAP}    import {module}\n", myliba=""))
+    assert f" The module '{module}' is missing." in job.hint(failure_of(job))
 
 
 def test_a_well_known_library_is_installed_by_the_name_of_its_distribution(tree, monkeypatch):
