@@ -676,12 +676,12 @@ class _LocalWorkers:
 
             self._security = {"security": temporary_security()}
         self.memory_limit = memory_limit
-        self.killed: dict[
-            int | tuple[str, int], int
-        ] = {}  # as `Session.killed_for_memory` gives it
+        # As `Session.killed_for_memory` gives it.
+        self.killed: dict[int | tuple[str, int], int] = {}
         self._system_kills, self._system_killed = system_kills(), -math.inf
         self._unexplained = 0  # kills by the system of processes that are not known yet
         self._processes: dict[int, Any] = {}  # of workers, by their id, until they have ended
+        self._ended: set[int] = set()
         self._run_dir = run_dir
         self._nannies: list[Any] = []
         self._cluster: Any = None
@@ -779,10 +779,11 @@ class _LocalWorkers:
         """Return the worker processes that have ended since the last time, by a SIGKILL of others."""
         for nanny in self._nannies:
             process = nanny.process and nanny.process.process
-            if process and process.pid:
+            if process and process.pid and process.pid not in self._ended:
                 self._processes[process.pid] = process
         ended = [pid for pid, process in self._processes.items() if process.exitcode is not None]
         codes = {pid: self._processes.pop(pid).exitcode for pid in ended}
+        self._ended.update(ended)
         ours = self.killed.keys() | self._replaced
         return [pid for pid, code in codes.items() if code == -signal.SIGKILL and pid not in ours]
 
