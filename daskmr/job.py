@@ -379,6 +379,8 @@ class _Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
     contents, so that what it defines pickles under a name that no other script has.
     """
 
+    is_job = True  # by which `children` knows the functions of a script
+
     def __init__(
         self, name: str, path: str, digest: str, files: dict[str, str], imports_script: bool
     ) -> None:
