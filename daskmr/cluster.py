@@ -26,7 +26,7 @@ from daskmr.credentials import for_workers
 from daskmr.errors import InputError, JobError, TaskFailed
 from daskmr.forkserver import MALLOC, SAFE_PATH, is_available, prewarm, set_environment
 from daskmr.interruption import kill_children
-from daskmr.marks import note_kill
+from daskmr.marks import Kills, note_kill
 from daskmr.memory import system_kills
 
 if TYPE_CHECKING:
@@ -125,7 +125,9 @@ def connect(
             from daskmr.existing import examine
 
             notes = examine(client, config)
-            yield Session(client, max(1, len(client.nthreads())), notes=notes)
+            session = Session(client, max(1, len(client.nthreads())), notes=notes)
+            session.forget_kills()
+            yield session
     else:
         with _local(config, _count_workers(config, n_partitions), Path(run_dir)) as session:
             yield session
@@ -156,6 +158,7 @@ class Session:
         self.notes = notes
         self._cluster = cluster
         self._hooks: list[Callable[[], object]] = []
+        self._killed_before: Collection[object] = ()
         self._opened = time.monotonic()
 
     @property
@@ -175,11 +178,21 @@ class Session:
         """Bytes beyond which a worker process is killed; ``None`` where that is not known."""
         return None if self._cluster is None else self._cluster.memory_limit or None
 
-    def killed_for_memory(self) -> dict[int, int]:
-        """Return what worker processes held when they were killed for it, by process id."""
+    def killed_for_memory(self) -> Kills:
+        """Return what worker processes held when they were killed for it, since the session began."""
         if self._cluster is not None:
             self._cluster.note_system_kills()
             return self._cluster.killed
+        told = self._kills_of_scheduler()
+        return {
+            process: held for process, held in told.items() if process not in self._killed_before
+        }
+
+    def forget_kills(self) -> None:
+        """Pass over those that were killed until now: a scheduler knows of them for long."""
+        self._killed_before = self._kills_of_scheduler().keys()
+
+    def _kills_of_scheduler(self) -> dict[int | tuple[str, int], int]:
         if self.client is None:
             return {}
         asking = _in_loop_of(self.client, self.client.scheduler.events(topic=_KILLED))
@@ -188,7 +201,7 @@ class Session:
         except (OSError, TimeoutError) as error:  # the scheduler is in trouble, which others see
             logger.info("The scheduler does not say whom it killed: %s", error)
             return {}
-        return {event["pid"]: event["rss"] for _, event in events}
+        return {(event["worker"], event["pid"]): event["rss"] for _, event in events}
 
     @property
     def is_elsewhere(self) -> bool:
@@ -670,10 +683,12 @@ class _LocalWorkers:
 
             self._security = {"security": temporary_security()}
         self.memory_limit = memory_limit
-        self.killed: dict[int, int] = {}  # as `Session.killed_for_memory` gives it
+        # As `Session.killed_for_memory` gives it.
+        self.killed: dict[int | tuple[str, int], int] = {}
         self._system_kills, self._system_killed = system_kills(), -math.inf
         self._unexplained = 0  # kills by the system of processes that are not known yet
         self._processes: dict[int, Any] = {}  # of workers, by their id, until they have ended
+        self._ended: set[int] = set()
         self._run_dir = run_dir
         self._nannies: list[Any] = []
         self._cluster: Any = None
@@ -771,10 +786,11 @@ class _LocalWorkers:
         """Return the worker processes that have ended since the last time, by a SIGKILL of others."""
         for nanny in self._nannies:
             process = nanny.process and nanny.process.process
-            if process and process.pid:
+            if process and process.pid and process.pid not in self._ended:
                 self._processes[process.pid] = process
         ended = [pid for pid, process in self._processes.items() if process.exitcode is not None]
         codes = {pid: self._processes.pop(pid).exitcode for pid in ended}
+        self._ended.update(ended)
         ours = self.killed.keys() | self._replaced
         return [pid for pid, code in codes.items() if code == -signal.SIGKILL and pid not in ours]
 

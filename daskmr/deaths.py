@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 from daskmr.errors import TaskFailed
-from daskmr.marks import Mark, Marker, by_task, is_alive, read_kills
+from daskmr.marks import Kills, Mark, Marker, by_task, is_alive, read_kills
 from daskmr.memory import advice, describe_size
 
 __all__ = [
@@ -75,19 +75,19 @@ def deaths_by_file(marks: Iterable[Mark]) -> dict[str, int]:
     return dict(Counter(mark.file for mark in marks if mark.file))
 
 
-def explain_kills(marks: Sequence[Mark], kills: dict[int, int], root: str) -> str | None:
+def explain_kills(marks: Sequence[Mark], kills: Kills, root: str) -> str | None:
     """Say where a task's processes ran out of memory; ``None`` unless that happened twice.
 
     Parameters
     ----------
     marks : sequence of Mark
         Those of the task, the latest last.
-    kills : dict of int to int
-        What processes held when they were killed for it, by process id.
+    kills : Kills
+        What processes held when they were killed for it.
     root : str
         The data dir.
     """
-    held = [kills[mark.pid] for mark in marks if mark.pid in kills]
+    held = [held for mark in marks if (held := mark.killed_with(kills)) is not None]
     if len(held) < 2:
         return None
     return _explain_memory(_describe(marks, root), marks[-1].phase, held, marks[-1].limit)
@@ -96,7 +96,7 @@ def explain_kills(marks: Sequence[Mark], kills: dict[int, int], root: str) -> st
 def explain_death(
     key: object,
     partition: int | None,
-    kills: dict[int, int],
+    kills: Kills,
     marks: Sequence[Mark],
     root: str,
     limit: int | None,
@@ -107,8 +107,8 @@ def explain_death(
     ----------
     key, partition : object, int or None
         The task that Dask gave up, and the partition if its key has a number.
-    kills : dict of int to int
-        What processes held when they were killed for it, by process id.
+    kills : Kills
+        What processes held when they were killed for it.
     marks : sequence of Mark
         What tasks have said of themselves, the latest last.
     root : str
@@ -123,7 +123,7 @@ def explain_death(
             return _explain_memory(doing, "merge", list(kills.values()), limit)
         return _explain_end(doing)
     doing, phase = _describe(marks, root), marks[-1].phase
-    held = [kills[mark.pid] for mark in marks if mark.pid in kills]
+    held = [held for mark in marks if (held := mark.killed_with(kills)) is not None]
     if held:
         return _explain_memory(doing, phase, held, marks[-1].limit)
     return _explain_end(doing, "file alone" if phase == "map" else "job")

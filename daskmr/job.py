@@ -443,6 +443,8 @@ class _Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
     contents, so that what it defines pickles under a name that no other script has.
     """
 
+    is_job = True  # by which `children` knows the functions of a script
+
     def __init__(self, name: str, path: str, digest: str, sources: Sources) -> None:
         self.name, self.path, self.digest, self.sources = name, path, digest, sources
         self.directory: str | None = None  # that it has changed to

@@ -16,11 +16,11 @@ import socket
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from daskmr.away import describe_worker
+from daskmr.away import describe_worker, worker_address
 from daskmr.errors import JobError
 from daskmr.failures import shortened
 from daskmr.memory import limit
@@ -29,6 +29,7 @@ from daskmr.workdir import disk_error
 __all__ = [
     "COMBINING",
     "FETCHING",
+    "Kills",
     "Mark",
     "Marker",
     "by_task",
@@ -49,6 +50,11 @@ COMBINING = "its end, where what was mapped is combined"
 """The place of a task that has read all of its files."""
 
 _LONG = 1_000_000  # characters from which on it matters how many there are
+
+
+Kills = Mapping[int | tuple[str, int], int]
+"""What processes held when they were killed for it: on this machine by their id, elsewhere by the
+address of the worker and its id, which in containers are all alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,8 @@ class Mark:
         Tells it from all processes there ever were: in a container, all have the same number.
     file : str
         The file whose records `map` is given, as it was listed; ``""`` at any other time.
+    worker : str
+        The address of its worker; ``""`` where there is none.
     """
 
     phase: str
@@ -90,11 +98,16 @@ class Mark:
     host: str = ""
     process: str = ""
     file: str = ""
+    worker: str = ""
 
     @property
     def is_local(self) -> bool:
         """Whether its process is, or was, on this machine."""
         return self.host in ("", _host())
+
+    def killed_with(self, kills: Kills) -> int | None:
+        """Bytes that its process held when it was killed for that; ``None`` where it was not."""
+        return kills.get((self.worker, self.pid), kills.get(self.pid))
 
 
 _FIELDS = tuple(field.name for field in fields(Mark))
@@ -139,8 +152,9 @@ class Marker:
         pid = os.getpid()
         process = _process_of(pid)
         self._mark = Mark(
-            phase, number, pid, time.time(), limit=limit(), host=_host(), process=process
-        )
+            phase, number, pid, time.time(), limit=limit(), host=_host(), process=process,
+            worker=worker_address(),
+        )  # fmt: skip
         task = f"{phase}-{number}."
         self.earlier = [m for m in _read_marks(run_dir, task) if m.process != process]
         if phase in ("merge", "load"):  # others may have something of the same number to do now
@@ -301,10 +315,10 @@ def note_kill(run_dir: str, pid: int, held: int) -> None:
     os.rename(f"{path}.new", path)
 
 
-def read_kills(run_dir: str) -> dict[int, int]:
+def read_kills(run_dir: str) -> Kills:
     """Return what processes held when they were killed for it, by process id."""
     folder = os.path.join(run_dir, "marks")
-    kills = {}
+    kills: dict[int | tuple[str, int], int] = {}
     for name in os.listdir(folder):
         pid = name.removeprefix(_KILLED)
         if pid != name and pid.isdecimal():

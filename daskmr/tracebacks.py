@@ -60,18 +60,17 @@ NO_CHILDREN = "daemonic processes are not allowed to have children"
 """What Python says in a worker that is a daemon, as those of Dask are by default."""
 
 # Whole messages without a place for data: one that quotes a record must not be taken for them.
-_MESSAGES = {
-    re.compile(r"[\w.() ]+ only works in (the )?main thread[\w ]*\.?"): _SIGNALS,
-    re.compile(
-        r"(I/O|invalid) operation on (closed|uninitialized) [\w ]+\.?"
-        r"|(flush|peek|read|seek|tell|truncate|write)\w*(\(\))? (of|to|on) closed (file|\w+ object)\.?"
-        r"|Attempt to use ZIP archive that was already closed"
-        r"|mmap closed or invalid"
-        r"|underlying buffer has been detached|raw stream has been detached"
-        r"|operation forbidden on released memoryview object"
-    ): _CLOSED,
-    re.compile(r"generator already executing"): _PROCESS,
-}
+_MESSAGES = re.compile(
+    r"(?P<signals>[\w.() ]+ only works in (the )?main thread[\w ]*\.?)"
+    r"|(?P<closed>(I/O|invalid) operation on (closed|uninitialized) [\w ]+\.?"
+    r"|(flush|peek|read|seek|tell|truncate|write)\w*(\(\))? (of|to|on) closed (file|\w+ object)\.?"
+    r"|Attempt to use ZIP archive that was already closed"
+    r"|mmap closed or invalid"
+    r"|underlying buffer has been detached|raw stream has been detached"
+    r"|operation forbidden on released memoryview object)"
+    r"|(?P<process>generator already executing)"
+)
+_EXPLANATIONS = {"signals": _SIGNALS, "closed": _CLOSED, "process": _PROCESS}
 _PROCESS_MODULES = frozenset(("concurrent", "daskmr", "multiprocessing", "selectors", "threading"))
 _STANDARD_ERRORS = frozenset(("io", "ssl"))
 
@@ -180,12 +179,10 @@ def explain_process_error(exc: BaseException, *, loading: bool = False) -> str:
 
 
 def _explain_one(exc: BaseException, loading: bool) -> str:
-    if isinstance(exc, AssertionError) and str(exc) == NO_CHILDREN:
+    if isinstance(exc, AssertionError) and _message(exc, _MESSAGE_LIMIT) == NO_CHILDREN:
         return _CHILDREN
-    message = _message(exc, _MESSAGE_LIMIT)
-    for pattern, explanation in _MESSAGES.items():
-        if pattern.fullmatch(message):
-            return explanation
+    if match := _MESSAGES.fullmatch(_message(exc, _MESSAGE_LIMIT)):
+        return _EXPLANATIONS[match.lastgroup or ""]
     if not isinstance(exc, ValueError):
         return ""
     if isinstance(exc, io.UnsupportedOperation):

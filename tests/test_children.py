@@ -95,6 +95,18 @@ SCRIPTS = {
             with Pool(2) as pool:
                 context.write(key, pool.apply(int, (value,)))
     """,
+    "map, in a thread": """
+        from concurrent.futures import ThreadPoolExecutor
+        from multiprocessing import Pool
+        def double(number):
+            return 2 * number
+        def start():
+            with Pool(1) as pool:
+                return pool.map(double, [1])
+        def map(key, dims, value, context):
+            with ThreadPoolExecutor(1) as pool:
+                context.write(key, pool.submit(start).result())
+    """,
     "map, hidden": """
         from multiprocessing import Pool
         def map(key, dims, value, context):

@@ -23,7 +23,7 @@ import pytest
 
 from daskmr import cluster, interruption
 from daskmr._preload import MODULES
-from daskmr.cluster import WorkerDied, connect
+from daskmr.cluster import Session, WorkerDied, connect
 from daskmr.config import load_config
 from daskmr.errors import InputError, JobError, TaskFailed
 
@@ -568,3 +568,13 @@ def test_what_starts_the_workers_is_there_before_dask() -> None:
     code = "import sys, daskmr.cluster; print({'dask', 'distributed', 'psutil'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_who_was_killed_before_the_session_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {("tcp://10.0.0.1:4000", 20): 100}
+    monkeypatch.setattr(Session, "_kills_of_scheduler", lambda _: dict(told))
+    session = Session(None, 1)
+    session.forget_kills()
+    assert session.killed_for_memory() == {}
+    told[("tcp://10.0.0.2:4000", 20)] = 200
+    assert session.killed_for_memory() == {("tcp://10.0.0.2:4000", 20): 200}

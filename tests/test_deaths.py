@@ -84,6 +84,16 @@ def test_a_third_try_is_refused(run_dir: str) -> None:
         refuse_third_try(marker, run_dir, "/data")
 
 
+def test_a_process_of_the_same_number_on_another_host_is_another() -> None:
+    marks = [
+        Mark("map", 1, 20, float(n), "a.gz", worker=f"tcp://10.0.0.{n}:4000") for n in range(3)
+    ]
+    kills = {(mark.worker, mark.pid): 240 * MB for mark in marks}
+    assert explain_kills(marks, kills, "/data") is not None
+    one = {("tcp://10.0.0.1:4000", 20): 240 * MB, ("tcp://10.0.0.9:4000", 20): 240 * MB}
+    assert explain_kills(marks, one, "/data") is None
+
+
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_third_process_does_not_load_what_two_have_died_of(run_dir: str, killed: bool) -> None:
     leave(run_dir, Mark("load", 1, os.getpid(), 0.0, process="other"))  # a merge in bucket 1, say

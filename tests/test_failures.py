@@ -320,6 +320,12 @@ def use_a_detached_buffer() -> None:
     file.read()
 
 
+def misuse_daskmr() -> None:
+    namespace: dict[str, Any] = {"__name__": "daskmr.contexts"}
+    exec("def write():\n    raise ValueError('this is no use of it')", namespace)
+    namespace["write"]()
+
+
 OF_THE_PROCESS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a handler": (lambda _: in_thread(ignore_alarms), "run with --inline"),
     "a wakeup": (lambda _: in_thread(lambda: signal.set_wakeup_fd(-1)), "run with --inline"),
@@ -338,6 +344,7 @@ OF_THE_PROCESS: dict[str, tuple[Callable[[Path], object], str]] = {
         "how the script is run",
     ),
     "semaphore": (lambda _: threading.BoundedSemaphore().release(), "how the script is run"),
+    "misuse of daskmr": (lambda _: misuse_daskmr(), "how the script is run"),
     "import": (import_broken, "A module failed while it was imported"),
 }
 
