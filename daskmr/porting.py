@@ -844,6 +844,8 @@ def _numbers(module: _Module) -> Iterator[Finding]:
                 "after the same seed, Python 3 chooses otherwise: only `random.random()` gives the same",
             )
     for call in module.calls("round"):
+        if len(call.args) > 1:
+            continue
         yield Finding(
             call.lineno,
             "`round` gives an integer in Python 3 (`3`, no `3.0`), and rounds a half to the even side",

@@ -178,6 +178,7 @@ NEW = [
     "if d.get('a') is not None and d.get('a') > 3: pass",
     "if d.get('a', 0) > 3: pass",
     "x = zlib.crc32(key) & 0xffffffff",
+    "x = round(2.5, 1)",
 ]
 
 
