@@ -36,9 +36,10 @@ __all__ = ["alike", "check_script", "find_misspelt", "find_ported", "likely_miss
 _OPTIONAL = ("combine", "reduce", "setup_reduce")
 _HOOKS = ("map", *_OPTIONAL)
 _LIKE_HOOKS = re.compile(
-    r"(map|reduce|combine|setup|teardown|cleanup|init|start|finish|close|end|output)(?![a-z])|"
+    r"(map|reduce|combine)(?![a-z])|"
     r"(map|reduc|combin)(e|per|er|ed|ing)?_?(setup|teardown|cleanup|finished|done|start|end)|"
-    r"(map|reduc|combin)(per|er|e?or)s?$"
+    r"(map|reduc|combin)(per|er|e?or)s?$|"
+    r"(setup|teardown|cleanup|init|start|finish|close|end|output)$"
 )
 _SHOWN = 20  # pairs, lines of output
 _BAD_SHOWN = 5
