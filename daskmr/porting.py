@@ -120,6 +120,11 @@ _BY_MESSAGE = (
         "checksum or a compressor takes, `io.StringIO` is a file of text, and elsewhere `.encode(...)` is left out",
     ),
     (
+        r"^(map|reduce)\(\) missing \d+ required positional argument",
+        "`map` and `reduce` are the job's own functions in a script: write a comprehension for "
+        "`map(...)`, and `functools.reduce(...)`",
+    ),
+    (
         r"translate\(\) takes exactly one argument",
         "This looks like Python 2: write `text.translate(str.maketrans('', '', letters))`",
     ),
@@ -224,7 +229,12 @@ def find_python2(tree: ast.Module, *, is_script: bool = True) -> list[Finding]:
         checks += [_dividing, _comparing, _numbers]
     found = {finding for check in checks for finding in check(module)}
     if is_script:
-        found |= {*_decoding(module), *_counting_first(module), *_exact_type(module)}
+        found |= {
+            *_decoding(module),
+            *_counting_first(module),
+            *_exact_type(module),
+            *_shadowed(module),
+        }
     return sorted(found)
 
 
@@ -746,6 +756,25 @@ def _catches_bad_records(handler: ast.ExceptHandler) -> bool:
         return True
     names = {getattr(node, "id", getattr(node, "attr", "")) for node in ast.walk(handler.type)}
     return bool(names & {"ValueError", "Exception", "BaseException", "JSONDecodeError"})
+
+
+def _shadowed(module: _Module) -> Iterator[Finding]:
+    """Find calls that mean the builtins `map` and `reduce`; 2to3 makes some of ``imap``."""
+    instead = {"map": "a comprehension", "reduce": "`functools.reduce(...)`"}
+    for name, now in instead.items():
+        hook = module.hook(name)
+        for node in module.nodes if hook is not None else ():
+            if (
+                isinstance(node, ast.Call)
+                and _called(node) == name
+                and hook is not None
+                and node.args
+            ):
+                is_function = isinstance(node.args[0], ast.Lambda | ast.Attribute)
+                if is_function or len(node.args) < len(hook.args.args):
+                    yield Finding(
+                        node.lineno, f"`{name}` is the job's own function here: write {now}"
+                    )
 
 
 def _exact_type(module: _Module) -> Iterator[Finding]:

@@ -297,6 +297,26 @@ def careful(text):
     assert found("session(context, key)\nx = careful(value)", head) == []
 
 
+@pytest.mark.parametrize(
+    ("line", "now"),
+    [
+        ("x = list(map(int, dims))", "a comprehension"),
+        ("x = reduce(lambda a, b: a + b, dims)", "functools.reduce"),
+        ("x = reduce(operator.add, dims, 0)", "functools.reduce"),
+        ("reduce(key, [value], context)", ""),
+        ("map(key, dims, value, context)", ""),
+    ],
+)
+def test_the_builtins_that_a_job_hides(line: str, now: str) -> None:
+    places = found(line, "import operator\ndef reduce(key, values, context): pass")
+    assert [number for number, text in places if now in text] == [0] * bool(now)
+
+
+def test_calling_the_job_s_own_map_is_explained() -> None:
+    error = error_of("def map(key, dims, value, context): pass\nmap(int, [1])")
+    assert "write a comprehension" in advice_for(error)
+
+
 def test_the_type_of_values_is_not_asked_for() -> None:
     text = "def reduce(k, values, c):\n    c.write(k, {} is list)"
     (finding,) = find_python2(ast.parse(text.format("type(values)")))
