@@ -28,7 +28,7 @@ from daskmr.runs import on_disk
 from daskmr.sampling import Choice
 from daskmr.schema import load_schema
 from daskmr.sniffing import LINE_CHARACTERS, describe_lines
-from daskmr.sources import parse
+from daskmr.sources import collect, parse, read_source
 from daskmr.stores import stores_closed
 from daskmr.trial import Bad, Combined, Trial, read_records
 from daskmr.units import counted
@@ -38,9 +38,10 @@ __all__ = ["alike", "check_script", "find_misspelt", "find_ported", "likely_miss
 _OPTIONAL = ("combine", "reduce", "setup_reduce")
 _HOOKS = ("map", *_OPTIONAL)
 _LIKE_HOOKS = re.compile(
-    r"(map|reduce|combine|setup|teardown|cleanup|init|start|finish|close|end|output)(?![a-z])|"
+    r"(map|reduce|combine)(?![a-z])|"
     r"(map|reduc|combin)(e|per|er|ed|ing)?_?(setup|teardown|cleanup|finished|done|start|end)|"
-    r"(map|reduc|combin)(per|er|e?or)s?$"
+    r"(map|reduc|combin)(per|er|e?or)s?$|"
+    r"(setup|teardown|cleanup|init|start|finish|close|end|output)$"
 )
 _SHOWN = 20  # pairs, lines of output
 _BAD_SHOWN = 5
@@ -103,18 +104,43 @@ def likely_misspelt(text: str, path: str) -> dict[str, str]:
     return found
 
 
-def find_ported(job: Job) -> list[str]:
-    """Say what may come from Python 2 in a script and in what it imports from beside it, and where."""
-    if job.path is None:
-        return []
-    script = os.path.basename(job.path)
+def find_ported(files: Mapping[str, str], script: str) -> list[str]:
+    """Say what may come from Python 2 in a script and in what it imports from beside it, and where.
+
+    Parameters
+    ----------
+    files : mapping of str to str
+        Texts by name.
+    script : str
+        The name of the script.
+
+    Examples
+    --------
+    >>> find_ported({"job.py": "names = {}.iteritems()"}, "job.py")
+    ['job.py:1: `iteritems` is of Python 2: write `items()`']
+    """
     found = []
-    for file, text in job.files.items():
-        with suppress(InputError):  # a module that cannot be parsed, and is not imported either
-            tree = parse(text, file)
-            findings = find_python2(tree, is_script=file == script)
+    for file, text in files.items():
+        with suppress(InputError):  # a syntax error: to load it says so, if it is ever imported
+            findings = find_python2(parse(text, file), is_script=file == script)
             found += [f"{file}:{finding.line}: {finding.text}" for finding in findings]
     return found
+
+
+def _load(script: Any, say: Say) -> Job:
+    """Load a script, and where that fails say first what may have to be changed with it."""
+    try:
+        return load_job(script)
+    except InputError as error:
+        failure = error
+    if isinstance(script, str | os.PathLike) and os.path.isfile(script):
+        with suppress(InputError):  # the failure is the same
+            path = os.path.abspath(os.fsdecode(script))
+            text = read_source(path)
+            files = collect(path, text, parse(text, path)).files
+            for found in find_ported(files, os.path.basename(path)):
+                say("warning", found)
+    raise failure
 
 
 def check_script(
@@ -158,7 +184,7 @@ def check_script(
     config = load_config(**options)
 
     def try_script() -> int:
-        check = _Check(load_job(script), say)
+        check = _Check(_load(script, say), say)
         check.script()
         if data_dir is None and config.bucket is None:
             say(
@@ -209,7 +235,8 @@ class _Check:
         job = self.job
         functions = ["map", *(name for name in _OPTIONAL if getattr(job, name) is not None)]
         self._say("script", f"{job.path or 'the job'} defines {', '.join(functions)}")
-        for text in (*job.notes, *find_misspelt(job), *find_ported(job)):
+        ported = find_ported(job.files, os.path.basename(job.path)) if job.path else []
+        for text in [*job.notes, *find_misspelt(job), *ported]:
             self._warn(text)
         if job.reduce is None and job.combine is not None:
             self._warn("combine is never called, as there is no reduce")

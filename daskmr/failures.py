@@ -103,16 +103,16 @@ class Returned(TypeError):
 
 
 def _how_to_write(function: str, value: Any) -> str:
+    if isinstance(value, Awaitable):
+        return "Make it a plain function, and call `context.write(key, value)` in it"
+    if isinstance(value, Iterator):
+        return "In place of `yield key, value` call `context.write(key, value)`"
     if function == "setup_reduce":
         return "In place of `return header` call `context.writeline(header)`"
     if function != "map":
         return "In place of `return result` call `context.write(key, result)`"
     if isinstance(value, bool):
         return "Leave out what follows `return`: `return` alone ends the call"
-    if isinstance(value, Awaitable):
-        return "Make it a plain function, and call `context.write(key, value)` in it"
-    if isinstance(value, Iterator):
-        return "In place of `yield key, value` call `context.write(key, value)`"
     if isinstance(value, Mapping):
         loop = "for key, value in result.items(): context.write(key, value)"
         return f"In place of `return result` write `{loop}`"

@@ -36,6 +36,7 @@ _NAMES = {
     "long": "`int`", "raw_input": "`input`", "reduce": "`functools.reduce`",
     "reload": "`importlib.reload`", "unichr": "`chr`", "unicode": "`str`", "xrange": "`range`",
 }  # fmt: skip
+_HOOKS = ("map", "combine", "reduce", "setup_reduce")
 _METHODS = {
     "has_key": "`key in d`", "iteritems": "`items()`", "iterkeys": "`keys()`",
     "itervalues": "`values()`", "viewitems": "`items()`", "viewkeys": "`keys()`",
@@ -116,7 +117,16 @@ _BY_MESSAGE = (
         r"concatenate str \(not \"bytes\"|concat str to bytes|bytes-like object is required, not 'str'|"
         r"must be encoded before hashing|'in <string>' requires string .* not bytes",
         "In Python 3 text (`str`) and bytes do not mix: `text.encode()` gives the bytes that a "
-        "checksum or a compressor takes, and elsewhere `.encode(...)` is left out",
+        "checksum or a compressor takes, `io.StringIO` is a file of text, and elsewhere `.encode(...)` is left out",
+    ),
+    (
+        r"^(map|reduce)\(\) missing \d+ required positional argument",
+        "`map` and `reduce` are the job's own functions in a script: write a comprehension for "
+        "`map(...)`, and `functools.reduce(...)`",
+    ),
+    (
+        r"translate\(\) takes exactly one argument",
+        "This looks like Python 2: write `text.translate(str.maketrans('', '', letters))`",
     ),
     (
         r"^exceptions must derive from BaseException",
@@ -205,12 +215,26 @@ def find_python2(tree: ast.Module, *, is_script: bool = True) -> list[Finding]:
     []
     """
     module = _Module.of(tree)
-    checks = [_old_names, _old_attributes, _sorting, _hashing, _lazy, _printing, _catching, _bytes]
+    checks = [
+        _old_names,
+        _old_attributes,
+        _old_arguments,
+        _hashing,
+        _lazy,
+        _printing,
+        _catching,
+        _bytes,
+    ]
     if not _is_python3(tree):
         checks += [_dividing, _comparing, _numbers]
     found = {finding for check in checks for finding in check(module)}
     if is_script:
-        found |= {*_decoding(module), *_counting_first(module), *_exact_type(module)}
+        found |= {
+            *_decoding(module),
+            *_counting_first(module),
+            *_exact_type(module),
+            *_shadowed(module),
+        }
     return sorted(found)
 
 
@@ -334,11 +358,17 @@ def _old_attributes(module: _Module) -> Iterator[Finding]:
                 yield Finding(node.lineno, _is_gone(name, now))
 
 
-def _sorting(module: _Module) -> Iterator[Finding]:
+def _old_arguments(module: _Module) -> Iterator[Finding]:
     advice = "write `key=functools.cmp_to_key(compare)`"
     for node in module.nodes:
         if not isinstance(node, ast.Call):
             continue
+        if getattr(node.func, "attr", "") == "translate" and len(node.args) == 2:
+            yield Finding(
+                node.lineno,
+                "`text.translate(None, letters)` is of Python 2: write "
+                "`text.translate(str.maketrans('', '', letters))`",
+            )
         is_sorted = module.is_builtin(node.func, "sorted")
         is_sort = isinstance(node.func, ast.Attribute) and node.func.attr == "sort"
         if is_sorted or is_sort:
@@ -358,6 +388,11 @@ def _hashing(module: _Module) -> Iterator[Finding]:
                 node.lineno,
                 "`hash()` of text differs from process to process: write `zlib.crc32(text.encode())`",
             )
+
+
+def _called(node: ast.AST) -> str:
+    """The name of the function that is called by it."""
+    return getattr(getattr(node, "func", None), "id", "")
 
 
 def _enclosing(module: _Module, node: ast.AST) -> ast.FunctionDef | None:
@@ -521,13 +556,19 @@ def _catching(module: _Module) -> Iterator[Finding]:
 
 
 def _bytes(module: _Module) -> Iterator[Finding]:
+    encoders = {
+        function.name
+        for function in module.functions()
+        for node in ast.walk(function)
+        if isinstance(node, ast.Return) and _is_encoded(node.value, set())
+    }
     for node in module.nodes:
         if not _is_write(node) or not isinstance(node, ast.Call):
             continue
         inside = _enclosing(module, node)
         if inside is not None and _are_decoded_later(module, inside):
             continue
-        encoded = _encoded_names(inside) if inside is not None else set()
+        encoded = encoders | (_encoded_names(inside, encoders) if inside is not None else set())
         for argument in node.args:
             if any(_is_encoded(part, encoded) for part in _parts(argument)):
                 yield Finding(
@@ -547,8 +588,8 @@ def _are_decoded_later(module: _Module, function: ast.FunctionDef) -> bool:
     )
 
 
-def _encoded_names(function: ast.FunctionDef) -> set[str]:
-    """Variables that are never given anything but the result of ``.encode()``."""
+def _encoded_names(function: ast.FunctionDef, encoders: set[str]) -> set[str]:
+    """Variables that are never given anything but the result of ``.encode()``, or of `encoders`."""
     stored = Counter(
         node.id
         for node in ast.walk(function)
@@ -559,15 +600,18 @@ def _encoded_names(function: ast.FunctionDef) -> set[str]:
         for node in ast.walk(function)
         if isinstance(node, ast.Assign)
         and isinstance(node.targets[0], ast.Name)
-        and _is_encoded(node.value, set())
+        and _is_encoded(node.value, encoders)
     )
     return {name for name, count in encoded.items() if stored[name] == count}
 
 
-def _is_encoded(node: ast.AST, names: set[str]) -> bool:
+def _is_encoded(node: ast.AST | None, names: set[str]) -> bool:
+    """Whether it is bytes, with `names` of variables and functions that give bytes."""
     if isinstance(node, ast.Name):
         return node.id in names
-    return isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "encode"
+    if not isinstance(node, ast.Call):
+        return False
+    return getattr(node.func, "attr", "") == "encode" or _called(node) in names
 
 
 def _parts(node: ast.AST) -> Iterator[ast.AST]:
@@ -618,7 +662,8 @@ class _Flow:
     """Statements in the order in which they run, to find what is written before it is parsed."""
 
     def __init__(self, module: _Module) -> None:
-        self._plucked = {
+        self._writers: set[str] = set()
+        self._parsers = {
             target.id
             for node in module.tree.body
             if isinstance(node, ast.Assign)
@@ -629,6 +674,17 @@ class _Flow:
             if isinstance(target, ast.Name)
         }
         self._found: dict[int, Finding] = {}
+        functions = [each for each in module.functions() if each.name not in _HOOKS]
+        for _ in functions:  # those that call another of them, and so on
+            before = len(self._writers), len(self._parsers)
+            for function in functions:
+                calls = [each for each in ast.walk(function) if isinstance(each, ast.Call)]
+                if any(map(self._writes, calls)):
+                    self._writers.add(function.name)
+                if any(map(self._parses, calls)) and not _catches_itself(function):
+                    self._parsers.add(function.name)
+            if before == (len(self._writers), len(self._parsers)):
+                break
 
     def of(self, body: list[ast.stmt]) -> Iterator[Finding]:
         self._follow(body, 0, caught=False)
@@ -673,14 +729,22 @@ class _Flow:
                     "where formerly it stayed",
                 ),
             )
-        writes = [each.lineno for each in calls if _is_write(each) or _is_counter(each)]
+        writes = [each.lineno for each in calls if self._writes(each)]
         return wrote or min(writes, default=0)
 
     def _parses(self, call: ast.Call) -> bool:
         name = getattr(call.func, "id", getattr(call.func, "attr", ""))
         if name in ("int", "float"):
             return len(call.args) == 1 and isinstance(call.args[0], ast.Name | ast.Subscript)
-        return name in ("loads", "literal_eval", "strptime", *self._plucked)
+        return name in ("loads", "literal_eval", "strptime") or _called(call) in self._parsers
+
+    def _writes(self, call: ast.Call) -> bool:
+        return bool(_is_write(call)) or _is_counter(call) or _called(call) in self._writers
+
+
+def _catches_itself(function: ast.FunctionDef) -> bool:
+    handlers = [each for each in ast.walk(function) if isinstance(each, ast.ExceptHandler)]
+    return any(map(_catches_bad_records, handlers))
 
 
 def _is_counter(call: ast.Call) -> bool:
@@ -692,6 +756,25 @@ def _catches_bad_records(handler: ast.ExceptHandler) -> bool:
         return True
     names = {getattr(node, "id", getattr(node, "attr", "")) for node in ast.walk(handler.type)}
     return bool(names & {"ValueError", "Exception", "BaseException", "JSONDecodeError"})
+
+
+def _shadowed(module: _Module) -> Iterator[Finding]:
+    """Find calls that mean the builtins `map` and `reduce`; 2to3 makes some of ``imap``."""
+    instead = {"map": "a comprehension", "reduce": "`functools.reduce(...)`"}
+    for name, now in instead.items():
+        hook = module.hook(name)
+        for node in module.nodes if hook is not None else ():
+            if (
+                isinstance(node, ast.Call)
+                and _called(node) == name
+                and hook is not None
+                and node.args
+            ):
+                is_function = isinstance(node.args[0], ast.Lambda | ast.Attribute)
+                if is_function or len(node.args) < len(hook.args.args):
+                    yield Finding(
+                        node.lineno, f"`{name}` is the job's own function here: write {now}"
+                    )
 
 
 def _exact_type(module: _Module) -> Iterator[Finding]:
@@ -844,6 +927,8 @@ def _numbers(module: _Module) -> Iterator[Finding]:
                 "after the same seed, Python 3 chooses otherwise: only `random.random()` gives the same",
             )
     for call in module.calls("round"):
+        if len(call.args) > 1:
+            continue
         yield Finding(
             call.lineno,
             "`round` gives an integer in Python 3 (`3`, no `3.0`), and rounds a half to the even side",

@@ -884,9 +884,8 @@ _NEVER_CHANGE = frozenset((str, bytes, int, float, bool, type(None)))
 
 def _cannot_change(page: list[Any]) -> bool:
     kinds = set(map(type, page))
-    if tuple in kinds:
-        tuples = (value for value in page if type(value) is tuple)
-        kinds = (kinds - {tuple}).union(map(type, chain.from_iterable(tuples)))
+    if kinds == {tuple}:
+        kinds = set(map(type, chain.from_iterable(page)))
     return kinds <= _NEVER_CHANGE
 
 

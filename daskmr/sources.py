@@ -18,6 +18,7 @@ from typing import NamedTuple
 from daskmr.errors import InputError
 from daskmr.normalforms import hint
 from daskmr.tracebacks import describe_exception, excerpt
+from daskmr.units import shell_path
 
 __all__ = [
     "Sources",
@@ -540,6 +541,11 @@ def _python2_advice(error: SyntaxError, line: str) -> str:
 
 def syntax_failure(error: SyntaxError, path: str) -> InputError:
     advice = _python2_advice(error, error.text or "")
+    if advice and "indent" not in advice:
+        advice += (
+            f" For all of {os.path.basename(path)} like this: `pip install fissix`, and "
+            f"`python -m fissix -w {shell_path(path)}`."
+        )
     shown = "".join(f"\n    {line}" for line in excerpt(error))
     problem = f"{error.msg[:1].lower()}{error.msg[1:]}".rstrip("?.")
     return InputError(f"{path}, line {error.lineno}: syntax error: {problem}.{advice}{shown}")

@@ -365,6 +365,18 @@ def test_what_comes_from_python_2_is_told_with_its_place(tmp_path: Path) -> None
     assert places == ["map_finished", "helper.py:2:", "job.py:3:", "job.py:5:"]
 
 
+def test_a_script_that_fails_while_it_is_loaded_is_looked_through_first(tmp_path: Path) -> None:
+    script = tmp_path / "job.py"
+    script.write_text("x = unicode('a')\ndef map(k, d, v, c):\n    c.write(k, d.iteritems())\n")
+    said = Said()
+    with pytest.raises(InputError, match=r"line 1: .*write `str` for `unicode`"):
+        check_script(script, said)
+    assert [text.split(" ")[0] for text in said.under("warning")] == ["job.py:1:", "job.py:3:"]
+    script.write_text("print 'x'\n")
+    with pytest.raises(InputError, match="This looks like Python 2"):
+        check_script(script, Said())
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda p: p.stem)
 def test_the_examples_are_not_warned_of(path: Path) -> None:
     assert check_script(path, Said()) == 0

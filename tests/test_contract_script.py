@@ -405,6 +405,14 @@ def test_a_reduce_that_returns_and_writes_nothing_is_an_error(run, spill_bytes):
         run(Job(map=pass_on, reduce=reduce), [["a\t1", "a\t2"]], spill_bytes=spill_bytes)
 
 
+def test_a_reduce_that_returns_a_generator_is_an_error(run):
+    def reduce(key, values, context):
+        return (context.write(key, value) for value in values)
+
+    with pytest.raises(JobError, match=r"returned a generator, of which nothing has run.*`yield"):
+        run(Job(map=pass_on, reduce=reduce), [["a\t1"]])
+
+
 @pytest.mark.parametrize("spill_bytes", ["64MiB", 1])
 def test_a_reduce_that_writes_may_return_something(text_of, spill_bytes):
     def reduce(key, values, context):

@@ -44,6 +44,7 @@ ERRORS = {
     "(lambda i: [1, 2, 3][i])(3 / 2)": "`//`",
     "range(3 / 2)": "`//`",
     "print >>None, 1": "file=f",
+    "'a,b'.translate(None, ',')": "str.maketrans",
 }
 
 
@@ -121,6 +122,7 @@ OLD = {
     "for i in xrange(3): pass": "`range`",
     "x = sorted(d, cmp=compare)": "cmp_to_key",
     "d.sort(cmp=compare)": "cmp_to_key",
+    "x = value.translate(None, ',')": "str.maketrans",
     "d.sort(lambda a, b: a - b)": "cmp_to_key",
     "d.keys().sort()": "sorted(...)",
     "x = d.keys()[0]": "list(...)",
@@ -178,6 +180,7 @@ NEW = [
     "if d.get('a') is not None and d.get('a') > 3: pass",
     "if d.get('a', 0) > 3: pass",
     "x = zlib.crc32(key) & 0xffffffff",
+    "x = round(2.5, 1)",
 ]
 
 
@@ -273,6 +276,45 @@ def test_bytes_in_a_variable_are_found_where_they_are_written() -> None:
     body = "out = key.encode('utf-8')\ncontext.write(out, 1)"
     assert [number for number, _ in found(body)] == [1]
     assert found(body.replace("\n", "\nif dims: out = key\n")) == []
+
+
+def test_bytes_that_a_function_returns_are_found_where_they_are_written() -> None:
+    head = "def clean(text): return text.encode('utf-8')"
+    assert [number for number, _ in found("out = clean(key)\ncontext.write(out, 1)", head)] == [1]
+    assert [number for number, _ in found("context.write((clean(key), 2), 1)", head)] == [0]
+
+
+def test_counting_and_parsing_in_functions_of_the_script() -> None:
+    head = """import json
+def session(cx, name): count(cx, name)
+def count(cx, name): cx.write(name, 1)
+def part(text): return json.loads(text)
+def careful(text):
+    try: return json.loads(text)
+    except ValueError: return None"""
+    assert [number for number, _ in found("session(context, key)\nx = part(value)", head)] == [0]
+    assert found("x = part(value)\nsession(context, key)", head) == []
+    assert found("session(context, key)\nx = careful(value)", head) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "now"),
+    [
+        ("x = list(map(int, dims))", "a comprehension"),
+        ("x = reduce(lambda a, b: a + b, dims)", "functools.reduce"),
+        ("x = reduce(operator.add, dims, 0)", "functools.reduce"),
+        ("reduce(key, [value], context)", ""),
+        ("map(key, dims, value, context)", ""),
+    ],
+)
+def test_the_builtins_that_a_job_hides(line: str, now: str) -> None:
+    places = found(line, "import operator\ndef reduce(key, values, context): pass")
+    assert [number for number, text in places if now in text] == [0] * bool(now)
+
+
+def test_calling_the_job_s_own_map_is_explained() -> None:
+    error = error_of("def map(key, dims, value, context): pass\nmap(int, [1])")
+    assert "write a comprehension" in advice_for(error)
 
 
 def test_the_type_of_values_is_not_asked_for() -> None:
