@@ -12,10 +12,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from daskmr import clock
 from daskmr.away import Away, Shelf, describe_worker, worker_name
 from daskmr.callers import Call, calls_user
 from daskmr.calls import (
@@ -137,6 +138,8 @@ class MapTask:
         Somebody looks at how far it is.
     needs_tabs : bool
         Fail at once where the input begins with lines that are no records.
+    origin : Origin
+        Where the time of the run begins.
     """
 
     job: Job
@@ -159,6 +162,7 @@ class MapTask:
     keys: KeyFilter | None = None
     watched: bool = False
     needs_tabs: bool = False
+    origin: clock.Origin = field(default_factory=clock.origin)
 
     def here(self) -> MapTask:
         """The same with the folder of this host."""
@@ -208,6 +212,7 @@ def map_partition(
     TaskFailed
         With strings only, whatever went wrong.
     """
+    clock.adopt(task.origin)
     attempt = None
     task = task.here()
     with (
@@ -352,10 +357,10 @@ class _Attempt:
         self.sink = _GroupSink(task) if task.job.reduce else _OutputSink(task)
 
     def run(self) -> list[tuple[int, Any]]:
-        started = time.time()
+        started = clock.now()
         with Profiling(self.task.profile) as profiling:
             results = self._map_all()
-        mapped, ended = self._wanted(), time.time()
+        mapped, ended = self._wanted(), clock.now()
         size = sum(f.size for f in mapped)
         span = TaskSpan(
             "map",
