@@ -272,5 +272,10 @@ def test_what_is_shown_of_bad_records() -> None:
 def test_lines_that_are_empty_get_no_command() -> None:
     text = explain_untabbed(Opening(1000, False))
     assert text.startswith("None of the first 1,000 lines of the input holds a tab")
-    assert "They look like empty lines. Nothing was written." in text
+    assert "The input looks like empty lines. Nothing was written." in text
     assert text.endswith("--max-bad-records 100%.")
+
+
+def test_a_single_line_is_told_as_one() -> None:
+    text = explain_untabbed(Opening(1, False, "a.log", ("x",)))
+    assert text.startswith("The only line of the input holds no tab, so there is no record")
