@@ -29,6 +29,7 @@ __all__ = [
 HEAD_BYTES = 512  # the header of a tar archive
 LINE_CHARACTERS = 2000  # as much of a line as need be looked at
 _TAR_CHECKSUM = slice(148, 156)
+_ENOUGH = 16  # characters of UTF-16 that need no tab or newline among them
 _LARGEST_LZMA = 1 << 38  # bytes of data in an .lzma file, beyond which its header is taken for none
 _TOOLS = {  # how to unpack, and to pack
     "gzip": ("gzip -dc", "gzip"),
@@ -195,7 +196,12 @@ def _is_wide(low: bytes, high: bytes, *higher: bytes) -> bool:
     """Whether these are the bytes of characters: all the lowest ones, the next ones, and so on."""
     if higher:  # most characters have zeros there, and no known one has more than 3
         return not any(higher[-1]) and max(higher[0]) <= 3 and b"\0" not in low
-    return b"\0" not in low and 5 * high.count(0) >= 2 * len(high)
+    if b"\0" in low or 5 * high.count(0) < 2 * len(high):
+        return False
+    # In lines of bytes, tabs and newlines stand alone; in UTF-16, beside a NUL.
+    wide = sum(one in b"\t\n" and not other for one, other in zip(low, high, strict=True))
+    alone = sum(low.count(end) + high.count(end) for end in b"\t\n") - wide
+    return wide > alone or (not alone and len(low) >= _ENOUGH)
 
 
 # --- what to do ---------------------------------------------------------------------------------

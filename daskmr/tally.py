@@ -129,18 +129,18 @@ def explain_untabbed(opening: Opening) -> str:
 
     >>> print(explain_untabbed(Opening(7, False, "a.log", ("a,b", "c,d"))))
     ... # doctest: +NORMALIZE_WHITESPACE
-    None of the 7 lines of the input holds a tab, so none is a record (a key, a tab, a value). They
-    look like CSV. The first, in a.log: 'a,b'. Nothing was written. To leave such lines out, give
+    None of the 7 lines of the input holds a tab, so there is no record (a key, a tab, a value).
+    The input looks like CSV. The first, in a.log: 'a,b'. Nothing was written. To leave such lines out, give
     --max-bad-records 100%. To have map get each line as a value, put a key and a tab before it:
     awk '{print NR "\\t" $0}' < a.log > a.log.new
     """
     count = min(opening.untabbed, OPENING_LINES)
     first = "first " if count == OPENING_LINES else ""
     looks = describe_lines(opening.lines)
-    text = (
-        f"None of the {first}{count:,} lines of the input holds a tab, so none is a record (a key, a "
-        f"tab, a value). They look like {looks}."
-    )
+    text = f"None of the {first}{count:,} lines of the input holds a tab"
+    if count == 1:
+        text = "The only line of the input holds no tab"
+    text += f", so there is no record (a key, a tab, a value). The input looks like {looks}."
     if opening.lines:
         text += f" The first, in {opening.path}: {opening.lines[0][:_SHOWN]!r}."
     text += " Nothing was written. To leave such lines out, give --max-bad-records 100%."

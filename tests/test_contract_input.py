@@ -397,7 +397,7 @@ def test_input_without_tabs_fails_and_says_what_it_looks_like(place):
     done = place.command(IDENTITY, "-q")
     assert done.returncode == 1
     assert "None of the 21 lines of the input holds a tab" in done.stderr
-    assert "They look like JSON lines." in done.stderr
+    assert "The input looks like JSON lines." in done.stderr
     assert f"The first, in {path}: '{{\"n\": 0}}'." in done.stderr
     assert f"""awk '{{print NR "\\t" $0}}' < {path} > 1.2.log.new""" in done.stderr
     assert place.output.read_text() == "old"

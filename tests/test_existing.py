@@ -290,7 +290,9 @@ def map(key, dims, value, context):
     time.sleep(0.1)
 {reduce}
 """
-    with pytest.raises(JobError, match=r"None of the first 1,000 lines.*They look like JSON lines"):
+    with pytest.raises(
+        JobError, match=r"None of the first 1,000 lines.*The input looks like JSON lines"
+    ):
         run(script, data_dir=data, skip_corrupt_files=True)  # so that the client does not look
     assert len(list(seen.iterdir())) < 100
 

@@ -248,7 +248,9 @@ def test_objects_that_are_no_records_are_fetched_once_at_most(place: Place, cach
     place.put(6)
     text = gzip.compress(b'{"n": 1}\n' * 400, mtime=0)
     place.bucket.put(dict.fromkeys(place.objects, text))
-    with pytest.raises(JobError, match=r"None of the first 1,000 lines.*look like JSON lines"):
+    with pytest.raises(
+        JobError, match=r"None of the first 1,000 lines.*The input looks like JSON lines"
+    ):
         place.call(cache=cache)
     assert set(place.fetched().values()) == {1}
     assert place.call(cache=cache, max_bad_records="100%").bad_records == 2400

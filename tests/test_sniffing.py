@@ -87,7 +87,7 @@ def test_tar_archives(form):
             (text.encode(f"utf-{n}-{end}"), f"text in UTF-{n}{end.upper()}")
             for n in (16, 32)
             for end in ("le", "be")
-            for text in (TEXT, "a\t1", "ab", "a\t1\n" * 50, '"\u0416": 3\t[]')
+            for text in (TEXT, "a\t1", "a\t1\n" * 50, '"\u0416": 3\t[]', '{"n": 1, "text": "abc"}')
         ),
         ("\ufeff".encode("utf-16-be"), "text in UTF-16"),
     ],
@@ -116,6 +116,9 @@ def test_other_forms(data, name):
         b"k\0\t1\n" * 200,
         b"\x01\x02\0\0\t\0\0\0\n" * 9,
         bytes(range(256)),
+        b"k\t1\n" + b"a\0" * 50,
+        b"k\ta\0b\0c\0d\0\nk2\te\0f\0g\0\n",
+        b"a\0b\0",
         "\u65e5\u672c\t\u4e09\n".encode() * 50,
         "\u65e5\u672c\t\u4e09\n".encode("shift_jis") * 50,
         TEXT.encode("utf-8-sig"),

@@ -9,13 +9,24 @@ import pickle
 import pstats
 import sys
 from collections import Counter
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daskmr.tally import BadRecord, Span, Tallies, Tally, add_counts, merge_profiles
+from daskmr.tally import (
+    BadRecord,
+    Opening,
+    Span,
+    Tallies,
+    Tally,
+    add_counts,
+    explain_untabbed,
+    merge_profiles,
+)
 
 COUNTS = st.dictionaries(st.sampled_from("abc"), st.integers(1, 9))
 
@@ -213,3 +224,58 @@ def test_tallies_that_travel_packed_add_up_to_the_same(items: list[Tally]) -> No
     total = sum(pickle.loads(pickle.dumps(packed)), Tallies()).total()
     assert equal(total, sum(items, Tally()), *COUNTED, "saved", "unsaved_files", "truncated")
     assert sys.getsizeof(sum(packed, Tallies())) > sum(len(p) for t in packed for p in t.packed)
+
+
+# --- how the input begins, and what is bad of it --------------------------------------------------
+
+LINES = st.lists(st.sampled_from(["k\t1", "", "{}", "x"]), max_size=12)
+
+
+def opening_of(lines: list[str]) -> Opening:
+    """The definition: all lines before the first with a tab."""
+    first = next((n for n, line in enumerate(lines) if "\t" in line), len(lines))
+    shown = tuple(line for line in lines[:first] if line)[:10]
+    return Opening(first, first < len(lines), "a" if shown else "", shown)
+
+
+@given(st.lists(LINES, max_size=6))
+def test_how_the_input_begins_does_not_depend_on_how_it_is_cut(parts: list[list[str]]) -> None:
+    whole = opening_of([line for part in parts for line in part])
+    openings = [opening_of(part) for part in parts]
+    added = reduce(add, openings, Opening())
+    assert (added.untabbed, added.tabbed, added.lines) == (
+        whole.untabbed,
+        whole.tabbed,
+        whole.lines,
+    )
+    packed = sum((Tallies.of(Tally(opening=each)) for each in openings), Tallies())
+    assert packed.total().opening.lines == whole.lines
+
+
+def test_what_is_foreign() -> None:
+    assert not Opening().is_foreign
+    assert not Opening(999, True).is_foreign
+    assert not Opening(0, True).is_foreign
+    assert Opening(1000, True).is_foreign
+    assert Opening(1).is_foreign
+
+
+def test_what_is_shown_of_bad_records() -> None:
+    first = Tally(bad={"a": 5, "b": 1}, examples={"a": ("a1", "a2", "a3"), "b": ("b1",)})
+    second = Tally(bad={"a": 1, "c": 9}, examples={"a": ("a4",), "c": ("c1",)})
+    assert first.first_bad() == ["a1", "b1", "a2"]
+    assert (first + second).first_bad() == ["c1", "a1", "b1"]
+    assert (first + second).examples["a"] == ("a1", "a2", "a3")
+    assert Tally().first_bad() == []
+
+
+def test_lines_that_are_empty_get_no_command() -> None:
+    text = explain_untabbed(Opening(1000, False))
+    assert text.startswith("None of the first 1,000 lines of the input holds a tab")
+    assert "The input looks like empty lines. Nothing was written." in text
+    assert text.endswith("--max-bad-records 100%.")
+
+
+def test_a_single_line_is_told_as_one() -> None:
+    text = explain_untabbed(Opening(1, False, "a.log", ("x",)))
+    assert text.startswith("The only line of the input holds no tab, so there is no record")
