@@ -451,7 +451,7 @@ def _class_of(protocol: str, url: str) -> Any:
     try:
         return get_filesystem_class(protocol)
     except ValueError:
-        mistake = f"{url}: {protocol}:// is no protocol that fsspec knows. {_WHAT_TO_GIVE}"
+        mistake = f"{protocol}:// is no protocol that fsspec knows ({url}). {_WHAT_TO_GIVE}"
     except ImportError as error:
         mistake = lacks_package(protocol, url, error)
     raise InputError(mistake)

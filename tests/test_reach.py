@@ -326,6 +326,7 @@ def test_a_store_that_workers_cannot_use_leaves_nothing(
 ) -> None:
     monkeypatch.setattr(pipeline, "sees_all", lambda *_: False)
     monkeypatch.setattr(Shelf, "begin", lambda _: None)  # this machine can
+    monkeypatch.setattr(pipeline, "_check_spill_dir", lambda _: None)
     source = Source("nonsense", "x")
     monkeypatch.setattr(pipeline, "source_of", lambda *_: source)
     with pytest.raises(InputError, match="The spill dir is of no use to the worker"):

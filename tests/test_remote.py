@@ -54,7 +54,7 @@ def test_source(given: str, protocol: str, root: str) -> None:
         ("s3a://key:secret@name/x", "s3a://***@name/x"),
         ("abfs://box@account/x?sig=secret", "abfs://box@account/x?sig=***"),
         ("ftp://me:secret@host/x", "FSSPEC_FTP_PASSWORD"),
-        ("nonsense://x", "nonsense://x: nonsense:// is no protocol that fsspec knows"),
+        ("nonsense://x", "nonsense:// is no protocol that fsspec knows (nonsense://x)"),
         ("gs://name/a", "gs://name/a needs a package that is not installed (gcsfs)"),
         ("az://box@account/x", "az://box@account/x needs a package that is not installed (adlfs)"),
         ("ftp://host:port/x", "ftp://host:port/x is no URL"),
