@@ -579,10 +579,8 @@ def is_compressed(head: bytes, path: str) -> bool:
     >>> is_compressed(b"k\tv", "a.log"), is_compressed(b"k\tv", "a.gz")
     (False, True)
     """
-    try:
-        return _sniff(head, path) is not None
-    except CorruptFileError:
-        return True
+    named_so = path.lower().endswith(COMPRESSED_EXTENSIONS)
+    return named_so or any(codec.begins(head) for codec in _CODECS)
 
 
 def _decompress(
