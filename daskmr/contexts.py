@@ -25,7 +25,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from operator import countOf
-from typing import Any
+from typing import Any, TypeVar
 
 from daskmr import by_value
 from daskmr.keys import canonical, name_key
@@ -48,6 +48,8 @@ __all__ = [
     "measured",
     "snapshot",
 ]
+
+_T = TypeVar("_T")
 
 _ATOMS = frozenset(
     (
@@ -763,7 +765,12 @@ class _OutputContext(_Counting):
 
     def writecsv(self, values: Any) -> None:
         """Write a row in the default dialect of Python's ``csv``: commas and ``\\r\\n``."""
-        self._csv.writerow(values)
+        try:
+            self._csv.writerow(values)
+        except ValueError:
+            if not isinstance(values, list | tuple):  # which can be read once only
+                raise
+            _all_digits(self._csv.writerow, values)
 
     def check_separators(self) -> None:
         """Raise TypeError where `setup_reduce` set a separator that is not text."""
@@ -772,6 +779,16 @@ class _OutputContext(_Counting):
                 raise TypeError(
                     f"context.{name} was set to {getattr(self.user, name)!r}; it must be a str."
                 )
+
+
+def _all_digits(function: Callable[[Any], _T], value: Any) -> _T:
+    """Call `function`, and let it write integers of any size, of which Python limits the digits."""
+    limit = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    try:
+        return function(value)
+    finally:
+        sys.set_int_max_str_digits(limit)
 
 
 class TextContext(_OutputContext):
@@ -801,14 +818,22 @@ class TextContext(_OutputContext):
     def write(self, key: Any, value: Any) -> None:
         """Write `key`, the field separator, `value` and the record separator."""
         user = self.user
-        text = f"{key!s}{user.field_separator}{value!s}{user.record_separator}"
+        try:
+            text = f"{key!s}{user.field_separator}{value!s}{user.record_separator}"
+        except ValueError:
+            key, value = _all_digits(str, key), _all_digits(str, value)
+            text = f"{key}{user.field_separator}{value}{user.record_separator}"
         self._append(text)
         if len(text) > HUGE:
             self.hurry.append(None)
 
     def writeline(self, text: Any) -> None:
         """Write `text` and the record separator."""
-        self._add_row(f"{text!s}{self.user.record_separator}")
+        try:
+            text = str(text)
+        except ValueError:
+            text = _all_digits(str, text)
+        self._add_row(f"{text}{self.user.record_separator}")
 
     def _add_row(self, line: str) -> None:
         self._append(line)

@@ -1306,6 +1306,23 @@ def test_keys_of_any_size(run, make, spill_bytes):
     assert sorted(result) == [("n", 2), ("n", 3)]
 
 
+@pytest.mark.parametrize("map_only", [True, False])
+def test_integers_of_any_size_are_written_out(text_of, map_only):
+    def write(key, context):
+        number = 10**5000
+        context.write(number, [number])
+        context.writeline(number)
+        context.writecsv([number, 1])
+
+    if map_only:
+        job = Job(lambda key, dims, value, context: write(key, context))
+    else:
+        job = Job(pass_on, reduce=lambda key, values, context: write(key, context))
+    digits = "1" + 5000 * "0"
+    assert text_of(job, [["k\t"]]) == f"{digits}\t[{digits}]\n{digits}\n{digits},1\r\n"
+    assert sys.get_int_max_str_digits() == 4300
+
+
 @pytest.mark.parametrize("key", ["10 ** 5000", "('x' * 100_000, 10 ** 5000)", "((1,) * 9999, 2)"])
 @pytest.mark.parametrize("where", ["reduce", "combine"])
 def test_an_error_names_a_key_of_any_size_in_a_few_words(run, key, where):
