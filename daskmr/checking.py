@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ast
-import difflib
 import math
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -33,16 +30,9 @@ from daskmr.stores import stores_closed
 from daskmr.trial import Bad, Combined, Trial, read_records
 from daskmr.units import counted
 
-__all__ = ["alike", "check_script", "find_misspelt", "find_ported", "likely_misspelt"]
+__all__ = ["alike", "check_script", "find_ported"]
 
 _OPTIONAL = ("combine", "reduce", "setup_reduce")
-_HOOKS = ("map", *_OPTIONAL)
-_LIKE_HOOKS = re.compile(
-    r"(map|reduce|combine)(?![a-z])|"
-    r"(map|reduc|combin)(e|per|er|ed|ing)?_?(setup|teardown|cleanup|finished|done|start|end)|"
-    r"(map|reduc|combin)(per|er|e?or)s?$|"
-    r"(setup|teardown|cleanup|init|start|finish|close|end|output)$"
-)
 _SHOWN = 20  # pairs, lines of output
 _BAD_SHOWN = 5
 _LOOKED_AT = 10  # lines that tell what the input looks like
@@ -50,58 +40,6 @@ _WIDTH = 60  # characters of a key or value
 
 Say = Callable[[str, str], None]
 """Shows a line: its title, and its text."""
-
-
-def find_misspelt(job: Job) -> list[str]:
-    """Say which functions of a script are never called, though they look like those of a job."""
-    if job.path is None:
-        return []
-    text = job.files[os.path.basename(job.path)]
-    return [
-        f"{name} is never called. Should it be named {meant}?"
-        if meant
-        else f"{name} is never called: of a script, only {', '.join(_HOOKS)} are"
-        for name, meant in likely_misspelt(text, job.path).items()
-    ]
-
-
-def likely_misspelt(text: str, path: str) -> dict[str, str]:
-    """Find the functions of a script that nearly have the name of one that a job may define.
-
-    Returns
-    -------
-    dict
-        By the name that a function has, the one that it may be meant to have, or "". None that the
-        script uses itself.
-
-    Examples
-    --------
-    >>> likely_misspelt("def map(k, d, v, c): pass\\ndef reducer(k, v, c): pass", "job.py")
-    {'reducer': 'reduce'}
-    >>> likely_misspelt("def map(k, d, v, c): pass\\ndef map_finished(c): pass", "job.py")
-    {'map_finished': ''}
-    """
-    tree = parse(text, path)
-    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
-    used = {node.id for node in nodes if isinstance(node.ctx, ast.Load)}
-    defined = {node.id for node in nodes if isinstance(node.ctx, ast.Store)}
-    names = [
-        node.name
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.decorator_list
-    ]
-    missing = [name for name in _OPTIONAL if name not in names and name not in defined]
-    found = {}
-    for name in names:
-        if name in _HOOKS or name in used:
-            continue
-        plain = name.lower().strip("_")
-        like = difflib.get_close_matches(plain, missing, 1, 0.75)
-        if like:
-            found[name] = like[0]
-        elif _LIKE_HOOKS.match(plain) or difflib.get_close_matches(plain, _HOOKS, 1, 0.75):
-            found[name] = ""
-    return found
 
 
 def find_ported(files: Mapping[str, str], script: str) -> list[str]:
@@ -236,7 +174,7 @@ class _Check:
         functions = ["map", *(name for name in _OPTIONAL if getattr(job, name) is not None)]
         self._say("script", f"{job.path or 'the job'} defines {', '.join(functions)}")
         ported = find_ported(job.files, os.path.basename(job.path)) if job.path else []
-        for text in [*job.notes, *find_misspelt(job), *ported]:
+        for text in [*job.notes, *ported]:
             self._warn(text)
         if job.reduce is None and job.combine is not None:
             self._warn("combine is never called, as there is no reduce")

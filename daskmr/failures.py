@@ -20,7 +20,6 @@ from daskmr.interruption import raises_interrupted
 from daskmr.job import Job
 from daskmr.keys import name_key
 from daskmr.memory import NEAR_LIMIT, OutOfMemory, bounded, explain_shortage, on_worker
-from daskmr.porting import advice_for
 from daskmr.tracebacks import (
     describe_exception,
     explain_process_error,
@@ -161,6 +160,8 @@ def user_failure(job: Job, function: str, where: str, error: BaseException) -> T
     elif explanation := explain_process_error(error):
         message += f" {explanation}"
     else:
+        from daskmr.porting import advice_for  # deferred: only a failure needs it
+
         message += advice_for(error)
     return kind(message, format_user_traceback(job, error))
 

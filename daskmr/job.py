@@ -33,7 +33,6 @@ from daskmr.by_value import dumps
 from daskmr.children import no_children
 from daskmr.errors import InputError, Interrupted
 from daskmr.memory import NEAR_LIMIT, OutOfMemory, explain_shortage
-from daskmr.porting import advice_for
 from daskmr.sources import (
     Sources,
     absolute,
@@ -41,6 +40,7 @@ from daskmr.sources import (
     collect,
     is_installed,
     is_library,
+    likely_misspelt,
     module_of,
     parse,
     prefixes,
@@ -195,7 +195,18 @@ class Job:
         return (
             *(_note_passed_over(name, library) for name, library in self._passed_over.items()),
             *map(_note_unused, unused),
+            *self._notes_on_names(),
         )
+
+    def _notes_on_names(self) -> Iterator[str]:
+        if self.path is None:
+            return
+        text = self.files[os.path.basename(self.path)]
+        for name, meant in likely_misspelt(text, self.path).items():
+            if meant:
+                yield f"{name} is never called. Should it be named {meant}?"
+            else:
+                yield f"{name} is never called: of a script, only {', '.join(_ARGUMENTS)} are"
 
     def hint(self, exc: BaseException) -> str:
         """Say what to do about an exception of the script that comes from where its files are."""
@@ -670,6 +681,8 @@ def _load_failure(job: Job, exc: BaseException) -> InputError:
         if isinstance(exc, MemoryError):
             explanation = explain_shortage("load")
         else:
+            from daskmr.porting import advice_for  # deferred: only a failure needs it
+
             explanation = (
                 job.hint(exc) or explain_process_error(exc, loading=True) or advice_for(exc)
             ).strip()

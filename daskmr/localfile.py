@@ -11,7 +11,6 @@ from io import FileIO
 
 from isal import isal_zlib
 
-from daskmr.database import is_on_network
 from daskmr.errors import TaskFailed
 from daskmr.listing import InputFile
 from daskmr.records import is_compressed
@@ -127,6 +126,8 @@ class LocalFile(FileIO):
     def _has_listed_inode(self, found: os.stat_result) -> bool:
         if self._elsewhere or self._listed.inode in (None, found.st_ino):
             return True
+        from daskmr.database import is_on_network  # deferred, as it imports sqlite3
+
         # Some of those forget the number of a file that is not open, and make up another.
         return is_on_network(self._path)
 

@@ -24,7 +24,6 @@ from dask.system import CPU_COUNT
 
 from daskmr import clock
 from daskmr.away import HOST_RENEWED_EVERY, RENEWED_EVERY, Away, Shelf
-from daskmr.checking import find_misspelt
 from daskmr.cluster import Session, WorkerDied, connect
 from daskmr.companions import BAD_SUFFIX, Companions, check_companions
 from daskmr.config import Config, load_config
@@ -300,7 +299,6 @@ def mapreduce(
                 ),
                 inputs,
             )
-        run.notes += tuple(find_misspelt(job))
         if earlier is not None:
             run.notes += differences(earlier, run.described)
         run.timings["list"] = listed - started - (connected - asked)

@@ -11,7 +11,6 @@ from typing import Any
 from dask.system import CPU_COUNT
 
 from daskmr.cache import State
-from daskmr.checking import find_misspelt
 from daskmr.companions import check_beside
 from daskmr.config import Config, load_config
 from daskmr.credentials import given
@@ -149,7 +148,7 @@ class _Planner:
         spilled = forecast.spilled if forecast is not None else 0
         local = amount_of(file for file in self.files if not file.is_remote)
         whole, to_fetch = amount_of(self.files), amount_of(absent)
-        self.warnings += [*self.job.notes, *find_misspelt(self.job)]
+        self.warnings += self.job.notes
         self._look_at_input(listing.files, balance(partitions))
         self._look_at_output(output)
         if self.choice.is_sample:

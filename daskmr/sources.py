@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import importlib.machinery
 import importlib.util
 import io
@@ -27,6 +28,7 @@ __all__ = [
     "collect",
     "is_installed",
     "is_library",
+    "likely_misspelt",
     "module_of",
     "parse",
     "prefixes",
@@ -549,3 +551,51 @@ def syntax_failure(error: SyntaxError, path: str) -> InputError:
     shown = "".join(f"\n    {line}" for line in excerpt(error))
     problem = f"{error.msg[:1].lower()}{error.msg[1:]}".rstrip("?.")
     return InputError(f"{path}, line {error.lineno}: syntax error: {problem}.{advice}{shown}")
+
+
+_HOOKS = ("map", "combine", "reduce", "setup_reduce")
+_LIKE_HOOKS = re.compile(
+    r"(map|reduce|combine)(?![a-z])|"
+    r"(map|reduc|combin)(e|per|er|ed|ing)?_?(setup|teardown|cleanup|finished|done|start|end)|"
+    r"(map|reduc|combin)(per|er|e?or)s?$|"
+    r"(setup|teardown|cleanup|init|start|finish|close|end|output)$"
+)
+
+
+def likely_misspelt(text: str, path: str) -> dict[str, str]:
+    """Find the functions of a script that nearly have the name of one that a job may define.
+
+    Returns
+    -------
+    dict
+        By the name that a function has, the one that it may be meant to have, or "". None that the
+        script uses itself.
+
+    Examples
+    --------
+    >>> likely_misspelt("def map(k, d, v, c): pass\\ndef reducer(k, v, c): pass", "job.py")
+    {'reducer': 'reduce'}
+    >>> likely_misspelt("def map(k, d, v, c): pass\\ndef map_finished(c): pass", "job.py")
+    {'map_finished': ''}
+    """
+    tree = parse(text, path)
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    used = {node.id for node in nodes if isinstance(node.ctx, ast.Load)}
+    defined = {node.id for node in nodes if isinstance(node.ctx, ast.Store)}
+    names = [
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.decorator_list
+    ]
+    missing = [name for name in _HOOKS[1:] if name not in names and name not in defined]
+    found = {}
+    for name in names:
+        if name in _HOOKS or name in used:
+            continue
+        plain = name.lower().strip("_")
+        like = difflib.get_close_matches(plain, missing, 1, 0.75)
+        if like:
+            found[name] = like[0]
+        elif _LIKE_HOOKS.match(plain) or difflib.get_close_matches(plain, _HOOKS, 1, 0.75):
+            found[name] = ""
+    return found

@@ -14,7 +14,8 @@ from conftest import write_tree
 from store_server import Bucket
 
 from daskmr import InputError, Job, JobError, NothingMatchedError
-from daskmr.checking import alike, check_script, likely_misspelt
+from daskmr.checking import alike, check_script
+from daskmr.sources import likely_misspelt
 from daskmr.starter import script_text
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
