@@ -201,7 +201,7 @@ def test_a_map_only_job(tree: Callable[..., Path]) -> None:
             "no line has a tab: they look like CSV, and a run fails at once",
         ),
         (
-            Job(map=lambda k, d, v, c: int(v)),
+            Job(map=lambda k, d, v, c: c.write(k, int(v))),
             ["a\tx", "a\t1", "b"],
             "a run fails where as many are bad as here, 2 of 3, unless --max-bad-records allows it",
         ),
