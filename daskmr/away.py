@@ -8,6 +8,8 @@ segment, which is written to the host's folder first and uploaded when it is com
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import os
 import re
 import shutil
@@ -18,6 +20,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from daskmr import clock
 from daskmr.errors import InputError, JobError
 from daskmr.remote import Source, StoreError
 from daskmr.stores import shared_store
@@ -45,6 +48,7 @@ _STALE_AFTER = 24 * 3600.0
 _HOST_STALE_AFTER = 3600.0
 _RUN = "run-"  # what the names of folders begin with
 _FOLDERS = ("marks", "live", "segments", "cache")
+_RENEWED = "renewed"  # the file on a host that tells when a run said so
 _HOST_FOLDER = re.compile(r"daskmr-[0-9a-f]{12}")
 
 
@@ -132,17 +136,20 @@ class Shelf:
 
     def _sweep(self) -> None:
         """Remove what runs left that were killed: they renew their mark no more."""
+        newest: dict[str, float] = {}
         for entries in self._store().list(""):
             for entry in entries:
                 if entry.is_dir and entry.name.startswith(_RUN):
                     folder = f"{entry.name}/"
-                    times = [
-                        found.mtime or time.time()
-                        for page in self._store().list(folder)
-                        for found in page
-                    ]
-                    if times and time.time() - max(times) > _STALE_AFTER:
-                        self._clear(folder)
+                    pages = self._store().list(folder)
+                    times = [found.mtime for page in pages for found in page]
+                    if times:
+                        newest[folder] = max(math.inf if t is None else t for t in times)
+        # By the store's own clock: what this run has just written there tells what time it is.
+        now = newest.get(f"{_RUN}{self.run_id}/", -math.inf)
+        for folder, written in newest.items():
+            if now - written > _STALE_AFTER:
+                self._clear(folder)
 
     def _clear(self, folder: str) -> None:
         store = self._store()
@@ -187,6 +194,8 @@ class Away:
         try:
             for name in _FOLDERS:
                 os.makedirs(os.path.join(folder, name), exist_ok=True)
+            if not os.path.exists(os.path.join(folder, _RENEWED)):
+                _say_alive(folder)
         except OSError as error:
             raise disk_error(error, folder, "what a task keeps on its host") from None
         return folder
@@ -214,7 +223,7 @@ class Away:
     def renew(self, dask_worker: Any = None) -> None:
         """Say on a host that the run lives."""
         with contextlib.suppress(FileNotFoundError):  # it has had no task yet
-            os.utime(host_folder(self.shelf.run_id, dask_worker))
+            _say_alive(host_folder(self.shelf.run_id, dask_worker))
 
     def sweep(self, dask_worker: Any = None) -> None:
         """Remove from a host what runs left there that were killed: they renew it no more."""
@@ -238,8 +247,25 @@ def host_folder(run_id: str, dask_worker: Any = None) -> str:
 
 def _is_stale(folder: str) -> bool:
     """Tell the folder of a dead run from those of others, and of the user's that have such a name."""
-    age = time.time() - os.stat(folder).st_mtime
-    return age > _HOST_STALE_AFTER and set(_FOLDERS).issuperset(os.listdir(folder))
+    age = min(time.time() - os.stat(folder).st_mtime, _monotonic_age(folder))
+    return age > _HOST_STALE_AFTER and {*_FOLDERS, _RENEWED}.issuperset(os.listdir(folder))
+
+
+def _say_alive(folder: str) -> None:
+    """Note when that was, by the wall clock and by one that nobody sets."""
+    with open(os.path.join(folder, _RENEWED), "w") as file:
+        json.dump([clock.origin().machine, time.monotonic()], file)
+    os.utime(folder)
+
+
+def _monotonic_age(folder: str) -> float:
+    """How long ago a run of this machine, since it was started, said that it lives."""
+    try:
+        with open(os.path.join(folder, _RENEWED)) as file:
+            machine, renewed = json.load(file)
+    except (FileNotFoundError, ValueError):  # it has not said so, or is just about to
+        return math.inf
+    return time.monotonic() - renewed if machine == clock.origin().machine else math.inf
 
 
 def _worker() -> Any:

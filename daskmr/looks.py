@@ -9,6 +9,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
+from daskmr import clock
 from daskmr.history import HotKey, Look, Progress, TaskSpan, WorkerLook
 from daskmr.hotkeys import merge_hot_keys
 from daskmr.memory import resident
@@ -103,7 +104,7 @@ class RunState:
         mapped = self._sum("map")
         progress = self._progress(mapped)
         return Look(
-            time.time(),
+            clock.now(),
             self._phase(progress),
             progress,
             records=mapped.records,

@@ -12,10 +12,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from daskmr import clock
 from daskmr.away import Away, Shelf, describe_worker, worker_name
 from daskmr.callers import Call, calls_user
 from daskmr.calls import Profiling, combiner_of, set_up
@@ -119,6 +120,8 @@ class MapTask:
         Which records are mapped; ``None`` is all.
     watched : bool
         Somebody looks at how far it is.
+    origin : Origin
+        Where the time of the run begins.
     """
 
     job: Job
@@ -140,6 +143,7 @@ class MapTask:
     skip_poison: bool = False
     keys: KeyFilter | None = None
     watched: bool = False
+    origin: clock.Origin = field(default_factory=clock.origin)
 
     def here(self) -> MapTask:
         """The same with the folder of this host."""
@@ -189,6 +193,7 @@ def map_partition(
     TaskFailed
         With strings only, whatever went wrong.
     """
+    clock.adopt(task.origin)
     attempt = None
     task = task.here()
     with printing(task.watched_dir, task.job), task.job.activate(), _few_collections():
@@ -325,10 +330,10 @@ class _Attempt:
         self.sink = _GroupSink(task) if task.job.reduce else _OutputSink(task)
 
     def run(self) -> list[tuple[int, Any]]:
-        started = time.time()
+        started = clock.now()
         with Profiling(self.task.profile) as profiling:
             results = self._map_all()
-        mapped, ended = self._wanted(), time.time()
+        mapped, ended = self._wanted(), clock.now()
         size = sum(f.size for f in mapped)
         span = TaskSpan(
             "map",

@@ -13,13 +13,13 @@ import itertools
 import json
 import os
 import socket
-import time
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from daskmr import clock
 from daskmr.away import describe_worker
 from daskmr.errors import JobError
 from daskmr.failures import shortened
@@ -139,7 +139,7 @@ class Marker:
         pid = os.getpid()
         process = _process_of(pid)
         self._mark = Mark(
-            phase, number, pid, time.time(), limit=limit(), host=_host(), process=process
+            phase, number, pid, clock.now(), limit=limit(), host=_host(), process=process
         )
         task = f"{phase}-{number}."
         self.earlier = [m for m in _read_marks(run_dir, task) if m.process != process]
@@ -154,17 +154,17 @@ class Marker:
 
     def begin(self, path: str, file: str = "") -> None:
         """Say which file is read from now on."""
-        self._mark = replace(self._mark, since=time.time(), path=path, place="", file=file)
+        self._mark = replace(self._mark, since=clock.now(), path=path, place="", file=file)
         self._write()
 
     def at_end(self) -> None:
         """Say that all files are read."""
-        self._mark = replace(self._mark, since=time.time(), place=COMBINING, file="")
+        self._mark = replace(self._mark, since=clock.now(), place=COMBINING, file="")
         self._write()
 
     def fetch(self, path: str) -> None:
         """Say which file it waits for."""
-        self._mark = replace(self._mark, since=time.time(), path=path, place=FETCHING, file="")
+        self._mark = replace(self._mark, since=clock.now(), path=path, place=FETCHING, file="")
         self._write()
 
     def lines(self, batches: Iterable[tuple[list[str], bool]]) -> Iterable[tuple[list[str], bool]]:

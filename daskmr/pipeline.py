@@ -14,7 +14,7 @@ import os
 import pickle
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -23,6 +23,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from dask.system import CPU_COUNT
 
+from daskmr import clock
 from daskmr.away import HOST_RENEWED_EVERY, RENEWED_EVERY, Away, Shelf
 from daskmr.cluster import Session, WorkerDied, connect
 from daskmr.companions import BAD_SUFFIX, Companions, check_companions
@@ -188,7 +189,8 @@ def mapreduce(
     >>> for channel, count in mapreduce(job, data_dir="sample"):  # doctest: +SKIP
     ...     print(channel, count)
     """
-    started = time.time()
+    clock.restart()
+    started = clock.now()
     config = choose(load_config(**options), options, client, inline)
     local = client is None and config.scheduler is None and config.cluster is None
     if client is not None and not hasattr(client, "scheduler_info"):
@@ -244,10 +246,10 @@ def mapreduce(
                 _at_end(stack, target.discard)
             check_companions(target, config.meta, _bad_path(target, config, job))
         places = stack.enter_context(ExitStack())
-        asked = time.time()
+        asked = clock.now()
         if config.scheduler is not None:
             client = places.enter_context(existing_scheduler(config.scheduler, config))
-        connected = time.time()
+        connected = clock.now()
         stack.enter_context(stores_closed())
         listeners = [collector.listing, *([on_listing] if on_listing is not None else [])]
         inputs = find_inputs(data_dir, schema, config, partial(_each, listeners), choice)
@@ -255,7 +257,7 @@ def mapreduce(
         refuse_input_as_output(inputs, target)
         if not inputs.listing.files and not config.allow_empty:
             raise NothingMatchedError(inputs.listing.explain_nothing())
-        listed = time.time()
+        listed = clock.now()
         if deployment is not None:
             client = places.enter_context(deployment.started(security_of(config)))
         run = _Run(
@@ -290,7 +292,7 @@ def mapreduce(
         if earlier is not None:
             run.notes += differences(earlier, run.described)
         run.timings["list"] = listed - started - (connected - asked)
-        run.timings["start"] = time.time() - listed + (connected - asked)
+        run.timings["start"] = clock.now() - listed + (connected - asked)
         outcome = run.execute()
         if run.on_cluster:
             _check_grown(inputs, outcome.tally)
@@ -303,7 +305,7 @@ def mapreduce(
     if delete_data and not choice.keys:
         result.deleted, kept = _delete_input(inputs, outcome.tally, target)
         result.notes += kept
-    ended = time.time()
+    ended = clock.now()
     result.timings["total"] = ended - started
     result.history = History(
         started,
@@ -398,12 +400,13 @@ class _Run:
     started: float = 0.0
     described: dict[str, Any] = field(default_factory=dict)
     renewed_on_hosts: float = 0.0
+    seen: dict[Hashable, float] = field(default_factory=dict)  # when marks were first seen
 
     def execute(self) -> _Outcome:
         """Map, merge and reduce; what it costs is in `timings`."""
         plan = self._plan()
         self.collector.begin(self._announced(plan))
-        before = time.time()
+        before = clock.now()
         connected = connect(
             self.config,
             len(plan),
@@ -412,7 +415,7 @@ class _Run:
             run_dir=self.run_dir.path,
         )
         with connected as session, self._reached(session):
-            self.timings["start"] += time.time() - before
+            self.timings["start"] += clock.now() - before
             self.notes += session.notes
             dashboard = self.config.dashboard != "off"
             with (
@@ -661,7 +664,8 @@ class _Run:
     def _fetch_beside(self) -> None:
         remote = self.inputs.remote
         assert remote is not None
-        beside = replace(remote, beside=True, began=self.started)
+        # By the wall clock, as the cache notes when it fetched something.
+        beside = replace(remote, beside=True, began=time.time())
         self.inputs = replace(self.inputs, remote=beside)
 
     def _compute_around_poison(self, session: Session, plan: list[Partition]) -> list[Any]:
@@ -707,12 +711,18 @@ class _Run:
         seconds = self.config.file_timeout
         assert seconds is not None
         marks = read_marks(self.run_dir.path)
+        # By this process's own clock: those of other hosts may be any other.
+        now = time.monotonic()
+        self.seen = {_file_begun(mark): self.seen.get(_file_begun(mark), now) for mark in marks}
         # Of a process on another host nobody here knows whether it lives; but when it is not the last
         # that took its task up, it does not.
-        last = {(mark.phase, mark.number): mark for mark in marks}
+        last = {
+            (mark.phase, mark.number): mark
+            for mark in sorted(marks, key=lambda mark: self.seen[_file_begun(mark)])
+        }
         for mark in marks:
             mapping = mark.path and mark.place not in (FETCHING, COMBINING)
-            late = mapping and time.time() - mark.since > seconds
+            late = mapping and now - self.seen[_file_begun(mark)] > seconds
             lives = is_alive(mark.pid) if mark.is_local else last[mark.phase, mark.number] is mark
             if late and lives:
                 failure = JobError(explain_timeout(mark.path, seconds))
@@ -735,6 +745,11 @@ class _Run:
             sum(r.keys for r in reduced),
             Span(min(s.start for s in spans), max(s.end for s in spans)),
         )
+
+
+def _file_begun(mark: Mark) -> Hashable:
+    """Tell the reading of one file from that of all others, wherever in the file it is."""
+    return mark.process, mark.phase, mark.number, mark.since, mark.path
 
 
 def _in_order(bag: Any, order: list[int]) -> Any:
@@ -789,14 +804,14 @@ def _check_bad_records(tally: Tally, config: Config) -> None:
 
 def _write(outcome: _Outcome, run: _Run, target: OutputFile | None) -> Result:
     tally = outcome.tally
-    before = time.time()
+    before = clock.now()
     timings = run.timings
     _time_phases(timings, outcome)
     beside_it = None
     if target is not None:
         beside_it = _write_output(outcome, run, target)
         run.notes += beside_it.notes
-    timings["write"] = time.time() - before
+    timings["write"] = clock.now() - before
     return Result(
         output=target.name if target is not None else None,
         files=tally.files,
@@ -844,7 +859,7 @@ def _time_phases(timings: dict[str, float], outcome: _Outcome) -> None:
 
 def _write_output(outcome: _Outcome, run: _Run, target: OutputFile) -> Companions:
     """Write the output and what stands beside it, and put all in place; an old one goes in one step."""
-    before = time.time()
+    before = clock.now()
     if outcome.parts:
         target.write("".join(outcome.parts[0].header))
     done, total = 0, outcome.keys if run.job.reduce else len(outcome.parts)
@@ -862,7 +877,7 @@ def _write_output(outcome: _Outcome, run: _Run, target: OutputFile) -> Companion
     bad_path = _bad_path(target, run.config, run.job)
     companions = Companions(target, run.run_dir.run_id, os.fspath(run.run_dir.path), bad_path)
     try:
-        run.timings["write"] = time.time() - before
+        run.timings["write"] = clock.now() - before
         wanted = run.config.meta and target.has_companions
         companions.write(outcome.tally.saved, _meta(outcome, run, target) if wanted else None)
         companions.put_in_place()
@@ -916,7 +931,7 @@ def _check_grown(inputs: Inputs, tally: Tally) -> None:
 
 
 def _meta(outcome: _Outcome, run: _Run, target: OutputFile) -> dict[str, Any]:
-    listing, now = run.inputs.listing, time.time()
+    listing, now = run.inputs.listing, clock.now()
     lines = sum(part.lines for part in outcome.parts)
     skipped = listing.skipped, listing.skipped_count
     return {

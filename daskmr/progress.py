@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple
 from typing import Any, BinaryIO, NamedTuple
 
+from daskmr import clock
 from daskmr.away import worker_address, worker_name
 from daskmr.history import HotKey
 from daskmr.marks import process_name
@@ -224,7 +225,7 @@ class Reporter:
         self._phase = phase
         self._number = number
         self._counts = counts
-        self._start = time.time()
+        self._start = clock.now()
         self._file = ""
         self._fetching = False
         self._lines = 0
@@ -268,7 +269,7 @@ class Reporter:
             worker_name(),
             worker_address(),
             self._start,
-            time.time(),
+            clock.now(),
             done,
             file="" if done else self._file,
             fetching=self._fetching and not done,
@@ -308,7 +309,7 @@ def report_merge(run: str, bucket: int, folder: Callable[[], str]) -> None:
     now = time.monotonic()
     if now - _process.said > _EVERY:
         _process.said = now
-        at = time.time()
+        at = clock.now()
         place = (process_name(), worker_name(), worker_address())
         tell(folder(), Report("merge", bucket, *place, at, at, memory=resident(), merges=merges))
 

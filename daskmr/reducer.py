@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from functools import reduce as fold_left
 from heapq import nlargest
 from operator import add, attrgetter
 from typing import Any
 
+from daskmr import clock
 from daskmr.away import Away, Shelf, worker_name
 from daskmr.callers import Call, calls_user
 from daskmr.calls import Profiling, combiner_of, set_up
@@ -59,6 +59,8 @@ class ReduceTask:
         What takes the place of the run's folder where the workers do not see it.
     watched : bool
         Somebody looks at how far it is.
+    origin : Origin
+        Where the time of the run begins.
     """
 
     job: Job
@@ -69,6 +71,7 @@ class ReduceTask:
     part_bytes: int
     away: Away | None = None
     watched: bool = False
+    origin: clock.Origin = field(default_factory=clock.origin)
 
     def here(self) -> ReduceTask:
         """The same with the folder of this host."""
@@ -174,7 +177,8 @@ def reduce_buckets(
     TaskFailed
         With strings only, whatever went wrong.
     """
-    started = time.time()
+    clock.adopt(task.origin)
+    started = clock.now()
     task = task.here()
     contents = {bucket: content for bucket, (_, content) in pairs}
     tallies = fold_left(add, (c for c in contents.values() if isinstance(c, Tallies)), Tallies())
@@ -195,7 +199,7 @@ def reduce_buckets(
         first,
         worker_name(),
         started,
-        time.time(),
+        clock.now(),
         records=reducer.keys,
         memory=held_by_task(),
     )

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from daskmr import clock
 from daskmr.away import Away, host_folder
 from daskmr.errors import DaskMRError
 from daskmr.history import History, Look, Progress
@@ -91,7 +92,7 @@ class Collector:
         self._reading = threading.Lock()  # what is read is taken too before anybody reads on
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
-        self._started = time.time()
+        self._started = clock.now()
         self._state = RunState()
         self._looks = Thinned(_MOST_LOOKS)
         self._source: _Source | None = None
@@ -207,7 +208,7 @@ class Collector:
         """What is known of the run as of now; from any thread."""
         with self._lock:
             state = self._state
-            return History(self._started, time.time(), state.spans, self.looks, state.hot_keys)
+            return History(self._started, clock.now(), state.spans, self.looks, state.hot_keys)
 
     # --- in the collector's own thread ------------------------------------------------------------
 

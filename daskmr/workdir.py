@@ -117,8 +117,21 @@ def _sweep(root: Path) -> None:
             os.close(lock)
     for folder in _matching(root, _NEW):
         with contextlib.suppress(OSError):
-            if time.time() - folder.stat().st_mtime > _NEW_IS_STALE_AFTER:
+            age = time.time() - folder.stat().st_mtime
+            if age > _NEW_IS_STALE_AFTER and not _is_locked(folder / _LOCK):
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_locked(path: Path) -> bool:
+    """Tell whether a run that lives holds a lock, whatever the wall clock says of its age."""
+    try:
+        with path.open("rb+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def _matching(root: Path, name: re.Pattern[str]) -> list[Path]:

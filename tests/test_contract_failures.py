@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from types import SimpleNamespace
 
 import psutil
 import pytest
 from conftest import DIRECTORY, daskmr, file_name, write_tree
 
-from daskmr import InputError, JobError, mapreduce
+from daskmr import InputError, JobError, mapreduce, pipeline
+from daskmr.marks import Mark
 
 IDENTITY = """
     def map(key, dims, value, context):
@@ -673,6 +677,68 @@ def test_file_timeout_is_for_one_file_and_not_for_all(run, inline):
     result = run(script, [["k\t1"]] * 8, inline=inline, num_mappers=1, file_timeout="0.8s")
     assert list(result) == [("k", 8)]
     assert result.timings["map"] > 0.8
+
+
+@pytest.mark.parametrize("jump", [-86_400, 86_400])
+def test_a_wall_clock_that_is_set_fails_no_job(run, monkeypatch, jump):
+    """Inline, since what is set here is half of the clock that Dask's event loops go by."""
+    monkeypatch.setattr("time.time", time.time)  # put back in the end
+    script = f"""
+        import time
+        if not hasattr(time.time, "jump"):
+            wall = time.time
+            def set_clock():
+                return wall() + {jump}
+            set_clock.jump = True
+            time.time = set_clock
+        def map(key, dims, value, context):
+            time.sleep(0.1)
+            context.write(key, 1)
+        def reduce(key, values, context):
+            context.write(key, sum(values))
+    """
+    result = run(script, [["k\t1"]] * 4, inline=True, file_timeout="20s")
+    assert hasattr(time.time, "jump")
+    assert list(result) == [("k", 4)]
+    assert all(0 <= seconds < 60 for seconds in result.timings.values()), result.timings
+    history = result.history
+    assert 0 < history.ended - history.started < 60
+    for span in history.tasks:
+        assert history.started <= span.start <= span.end <= history.ended
+
+
+def test_a_file_timeout_goes_by_the_clock_of_the_client(tmp_path, monkeypatch):
+    """The clock of another host may be a day off, whatever its processes say of their time."""
+    (tmp_path / "marks").mkdir()
+    now = time.monotonic()
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    place = {"path": "/data/a.gz", "host": "another", "file": "a.gz"}
+    dead = Mark("map", 1, 7, now, process="dead", **place)
+    alive = Mark("map", 1, 7, now - 86_400, process="alive", **place)
+    run = SimpleNamespace(
+        config=SimpleNamespace(file_timeout=60.0),
+        run_dir=SimpleNamespace(path=str(tmp_path)),
+        seen={},
+    )
+
+    def look(*marks):
+        for mark in marks:
+            (tmp_path / "marks" / f"map-1.{mark.process}").write_text(
+                json.dumps(dataclasses.asdict(mark))
+            )
+        pipeline._Run._check_timeout(run)
+
+    look(dead)
+    now += 59
+    look(alive)  # which takes up the task of the other, that died
+    now += 2
+    look(alive)
+    now += 57
+    look(dataclasses.replace(alive, place="line 7"))
+    now += 2
+    with pytest.raises(JobError, match=r"Mapping /data/a\.gz took longer than --file-timeout"):
+        look(dataclasses.replace(alive, place="line 8"))
+    look(dataclasses.replace(alive, path="/data/b.gz", since=now))
 
 
 @pytest.mark.parametrize("timeout", ["0", "-1s", "soon"])

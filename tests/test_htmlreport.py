@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -140,9 +141,11 @@ def test_settings_are_shown_without_what_is_secret_in_them() -> None:
 def test_it_replaces_an_older_one_in_one_step(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     path.write_text("<!DOCTYPE html>old")
+    path.chmod(0o600)
     inode = path.stat().st_ino
     write_report(plain_result(), path)
     assert path.stat().st_ino != inode
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert path.read_text("utf-8").startswith("<!DOCTYPE html>")
     assert os.listdir(tmp_path) == ["report.html"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +15,7 @@ from conftest import file_name, write_tree
 from dask_cluster import DaskCluster
 from distributed import Client
 
-from daskmr import pipeline
+from daskmr import clock, pipeline
 from daskmr.away import Away, Shelf
 from daskmr.errors import InputError, JobError
 from daskmr.listing import InputFile
@@ -175,6 +176,36 @@ def test_a_host_is_rid_of_what_the_dead_have_left(shelf: Shelf, tmp_path: Path) 
     away.renew()
     HostMarks(ask, away)
     assert [folder.exists() for folder in (old, young, users, own)] == [False, True, True, True]
+
+
+@pytest.mark.parametrize("machine", ["this", "another"])
+def test_a_host_keeps_what_lives_though_its_wall_clock_was_set(
+    shelf: Shelf, tmp_path: Path, machine: str
+) -> None:
+    other = Away(replace(shelf, run_id="a" * 12))
+    folder = Path(other.folder())
+    if machine == "another":  # or this one, before it was started again: then nothing else tells
+        (folder / "renewed").write_text(json.dumps(["another", time.monotonic()]))
+    os.utime(folder, (time.time() - 86_400,) * 2)
+    HostMarks(ask, Away(shelf))
+    assert folder.exists() == (machine == "this")
+    if machine == "this":
+        (folder / "renewed").write_text(
+            json.dumps([clock.origin().machine, time.monotonic() - 3700])
+        )
+        os.utime(folder, (time.time() - 86_400,) * 2)
+        HostMarks(ask, Away(shelf))
+        assert not folder.exists()
+
+
+def test_a_run_spares_what_lives_in_a_store_though_the_wall_clock_was_set(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace(shelf, run_id="a" * 12).begin()
+    wall = time.time
+    monkeypatch.setattr("time.time", lambda: wall() + 2 * 86_400)
+    shelf.begin()
+    assert (tmp_path / "spill" / f"run-{'a' * 12}" / "alive").exists()
 
 
 def test_a_spill_dir_that_is_not_there(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import signal
@@ -164,12 +165,17 @@ def test_what_is_not_a_runs_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_was_left_half_made_goes_when_it_is_old(tmp_path: Path) -> None:
-    for name, age in ((".new-00000000001d", 7200), (".new-000000000002", 60)):
+    ages = ((".new-00000000001d", 7200), (".new-000000000002", 60), (".new-000000000003", 86_400))
+    for name, age in ages:
         (tmp_path / name).mkdir()
+        (tmp_path / name / "lock").touch()
         os.utime(tmp_path / name, (time.time() - age,) * 2)
-    run = RunDir.create(str(tmp_path))
+    with (tmp_path / ".new-000000000003" / "lock").open("rb+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # it is being made, and the wall clock was set since
+        run = RunDir.create(str(tmp_path))
     assert not (tmp_path / ".new-00000000001d").exists()
     assert (tmp_path / ".new-000000000002").exists()
+    assert (tmp_path / ".new-000000000003").exists()
     run.remove()
 
 
