@@ -182,7 +182,7 @@ def test_what_counts_is_told_to_who_calls_map() -> None:
     context.take_back(0)
     assert context.counted == {}
     with pytest.raises(AttributeError, match="counter"):
-        _ = context.count
+        _ = context.user.count
 
 
 ONCE = """
