@@ -340,7 +340,7 @@ class UserContext:
                 f"context.{name} writes to the output, so it belongs in reduce (or in the map of a "
                 "job without reduce). In this map use context.write(key, value)."
             )
-        functions = [f"{name}()" for name in UserTextContext.FUNCTIONS if hasattr(self, name)]
+        functions = [f"{name}()" for name in UserTextContext.FUNCTIONS if hasattr(type(self), name)]
         raise AttributeError(
             f"the context has no attribute {name!r}: it has {', '.join(functions)}, and what the "
             f"script has set, as in context.{name} = {{}}. Attributes last for one partition, or for "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import collections
+import copy
 import csv
 import dataclasses
 import datetime
@@ -400,6 +401,12 @@ def test_map_says_what_it_has() -> None:
         MapContext().user.emit  # noqa: B018
     with pytest.raises(AttributeError, match=r"no attribute 'emit': it has .*writecsv\(\)"):
         TextContext().user.emit  # noqa: B018
+
+
+def test_a_copy_writes_to_the_same_task() -> None:
+    context = MapContext()
+    copy.copy(context.user).write("a", 1)
+    assert context.groups == {"a": [1]}
 
 
 # --- combine ---------------------------------------------------------------------------------
