@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import array
 import collections
-import copy
 import csv
 import dataclasses
 import datetime
@@ -15,6 +14,7 @@ import pickle
 import threading
 import uuid
 import zoneinfo
+from copy import copy as copied
 from typing import Any
 
 import pytest
@@ -405,7 +405,7 @@ def test_map_says_what_it_has() -> None:
 
 def test_a_copy_writes_to_the_same_task() -> None:
     context = MapContext()
-    copy.copy(context.user).write("a", 1)
+    copied(context.user).write("a", 1)
     assert context.groups == {"a": [1]}
 
 
