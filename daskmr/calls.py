@@ -6,7 +6,7 @@ import cProfile
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -55,6 +55,7 @@ class Profiling:
 
 
 __all__ = [
+    "Held",
     "Profiling",
     "activated",
     "combiner_of",
@@ -67,6 +68,7 @@ __all__ = [
 _JOIN_SECONDS = 10.0  # for threads of the script that outlive their call
 _JOIN_DAEMONS_SECONDS = 1.0  # Python itself does not wait for these
 _POLL_SECONDS = 0.01
+_IDLE_POLLS = 3
 
 
 def load(job: Job, run_dir: str, number: int) -> None:
@@ -141,19 +143,59 @@ def refuse_late_writes(run: str) -> None:
         )
 
 
-def join_threads(job: Job, function: str, known: Collection[threading.Thread]) -> str:
-    """Wait until the threads that the script has started no longer run its code.
+class Held:
+    """Tells whether somebody else than the task holds what writes to its context.
+
+    Who does not hold it cannot write to it: a call that waits in a queue of the script's holds it, and a
+    thread that runs it; so does a global variable.
+
+    Parameters
+    ----------
+    context : MapContext, TextContext or ItemContext
+        Of the task, before any function of the script has seen its `user`.
+
+    Examples
+    --------
+    >>> context = contexts.MapContext()
+    >>> held = Held(context)
+    >>> queue = [context.user.write]
+    >>> held.count()
+    1
+    >>> queue.clear()
+    >>> held.count()
+    0
+    """
+
+    def __init__(self, context: Any) -> None:
+        self._writing = _what_writes(context.user)
+        self._before = list(map(sys.getrefcount, self._writing))
+
+    def count(self) -> int:
+        """How many references there are beside those of the task itself."""
+        now = map(sys.getrefcount, self._writing)
+        # The script may have put something else in the place of one: that lets go of it.
+        return sum(max(0, each - before) for each, before in zip(now, self._before, strict=True))
+
+
+def _what_writes(user: Any) -> list[Any]:
+    names = contexts.UserTextContext.FUNCTIONS
+    return [user, *(getattr(user, name) for name in names if hasattr(user, name))]
+
+
+def join_threads(job: Job, function: str, held: Held) -> str:
+    """Wait until no thread of the script can write to the context of this task any more.
 
     What they write counts while their task is open, as Python's own exit waits for threads, too.
-    Threads of a pool that wait for work are left alone.
+    Threads that hold nothing of the context are left alone, as are those of a pool that wait for work.
+    How long is waited counts anew whenever something of it has been let go.
 
     Parameters
     ----------
     job : Job
     function : str
-        ``"map"`` or ``"reduce"``, which started them.
-    known : collection of Thread
-        Those that ran before.
+        ``"map"`` or ``"reduce"``, which handed the context on.
+    held : Held
+        Tells of the context.
 
     Returns
     -------
@@ -165,41 +207,46 @@ def join_threads(job: Job, function: str, known: Collection[threading.Thread]) -
     TaskFailed
         For a thread that still runs after 10 s, as what it writes could not count.
     """
-    started = time.monotonic()
-    while busy := _busy_threads(job, known):
+    changed, idle = time.monotonic(), 0
+    fewest = held.count()
+    # Between two calls, a thread of a pool runs no code of the script for a moment.
+    while held.count() and idle < _IDLE_POLLS:
+        busy = _busy_threads(job)
+        idle = 0 if busy else idle + 1
+        now, count = time.monotonic(), held.count()
+        if count < fewest:
+            changed, fewest = now, count
         lasting = [thread for thread in busy if not thread.daemon]
-        waited = time.monotonic() - started
-        if waited > (_JOIN_SECONDS if lasting else _JOIN_DAEMONS_SECONDS):
+        waited = now - changed
+        if busy and waited > (_JOIN_SECONDS if lasting else _JOIN_DAEMONS_SECONDS):
             names = ", ".join(thread.name for thread in (lasting or busy)[:3])
             if not lasting:
                 return (
                     f"{function} left daemon threads running ({names}): what they write is refused"
                 )
             raise TaskFailed(
-                f"{function} started a thread that still runs {waited:.0f} s after the last call of "
-                f"its task ({names}), so what it writes could not count. Nothing was written. "
+                f"{function} gave its context to a thread that still runs {waited:.0f} s after the last "
+                f"call of its task ({names}), so what it writes could not count. Nothing was written. "
                 "Join threads before the function returns, as `with ThreadPoolExecutor() as pool:` does."
             )
         time.sleep(_POLL_SECONDS)
     return ""
 
 
-def _busy_threads(job: Job, known: Collection[threading.Thread]) -> list[threading.Thread]:
+def _busy_threads(job: Job) -> list[threading.Thread]:
     own = threading.current_thread()
-    new = [t for t in threading.enumerate() if t is not own and t not in known]
-    if not new:
-        return []
+    others = [thread for thread in threading.enumerate() if thread is not own]
     frames = sys._current_frames()
-    return [t for t in new if t.ident in frames and _runs_script(job, frames[t.ident])]
+    return [t for t in others if t.ident in frames and _runs_script(job, frames[t.ident])]
 
 
 def _runs_script(job: Job, frame: FrameType | None) -> bool:
-    """Tell whether a thread runs code of the script, or begins or ends to run it."""
+    """Tell whether a thread runs code of the script, or writes, or begins or ends to do so."""
     at_an_end = True
     while frame is not None:
         filename = frame.f_code.co_filename
-        if job.is_user_file(filename):
+        if job.is_user_file(filename) or filename == contexts.__file__:
             return True
-        at_an_end = at_an_end and filename in (threading.__file__, contexts.__file__)
+        at_an_end = at_an_end and filename == threading.__file__
         frame = frame.f_back
     return at_an_end

@@ -87,6 +87,7 @@ EACH = "each"
 _LARGEST = 1 << 64  # that is added to a counter at a time
 _MOST_COUNTERS = 1000  # in one task: names are for people to read, and travel with every result
 _LONGEST_NAME = 200
+_DEEPER = 1000  # calls: some 100 would do, as tasks begin at about the same depth
 
 HUGE = 1 << 18  # bytes of one value, or line, that is not to wait for others
 LARGE = 4096  # bytes from which on the size of a value counts by itself, not by that of a sample
@@ -146,8 +147,15 @@ def measured(value: Any) -> tuple[Any, int]:
         return _copy_as_tree(value)
     except MemoryError:
         raise
+    except RecursionError:
+        reason = ""
     except Exception as error:
         reason = f"{type(error).__name__}: {str(error)[:200]}"
+    if not reason:
+        raise UnpicklableValueError(
+            f"A value of type {kind.__name__} cannot be written, as it is nested too deeply to be "
+            "pickled. Write it as text, or as a list of its parts."
+        )
     if _can_be_pickled(value):  # with a memo, which a tree does without
         raise UnpicklableValueError(
             f"A value of type {kind.__name__} cannot be written, as it holds itself: what is written is "
@@ -226,11 +234,23 @@ def dumps(value: Any) -> bytes:
     """Pickle `value`; objects of classes that a notebook or ``__main__`` defines by value."""
     try:
         return pickle.dumps(value, 5)
+    except RecursionError:
+        return _dumps_deeper(value)
     except (AttributeError, TypeError, pickle.PicklingError):
         blob = by_value.dumps(value)
         if b"__main__" not in blob:
             raise  # what pickle refuses for another reason
         return blob
+
+
+def _dumps_deeper(value: Any) -> bytes:
+    """Pickle what could be pickled when it was written, where fewer calls were under way."""
+    most = sys.getrecursionlimit()
+    sys.setrecursionlimit(most + _DEEPER)
+    try:
+        return pickle.dumps(value, 5)
+    finally:
+        sys.setrecursionlimit(most)
 
 
 class CounterError(TypeError):
@@ -342,7 +362,7 @@ class UserContext:
                 f"context.{name} writes to the output, so it belongs in reduce (or in the map of a "
                 "job without reduce). In this map use context.write(key, value)."
             )
-        functions = [f"{name}()" for name in UserTextContext.FUNCTIONS if hasattr(self, name)]
+        functions = [f"{name}()" for name in UserTextContext.FUNCTIONS if hasattr(type(self), name)]
         raise AttributeError(
             f"the context has no attribute {name!r}: it has {', '.join(functions)}, and what the "
             f"script has set, as in context.{name} = {{}}. Attributes last for one partition, or for "

@@ -20,6 +20,7 @@ from daskmr import clock
 from daskmr.away import Away, Shelf, describe_worker, worker_name
 from daskmr.callers import Call, calls_user
 from daskmr.calls import (
+    Held,
     Profiling,
     activated,
     combiner_of,
@@ -459,11 +460,10 @@ class _Attempt:
                 refuse_poison(marker, self.poison)
             else:
                 refuse_third_try(marker, self.task.run_dir, "")
-            known = set(threading.enumerate())
             self._map_files(marker)
             marker.at_end()
             self.reporter.at_end()
-            note = join_threads(self.task.job, "map", known)
+            note = join_threads(self.task.job, "map", self.sink.held)
             if note:
                 self.notes[note] = None
             self.sink.flush()
@@ -782,6 +782,8 @@ class _Sink:
     ----------
     context : MapContext, TextContext or ItemContext
         What `map` writes to.
+    held : Held
+        Whether the script holds it.
     pending, hurry : list
         What it has written that is still to be taken, and whether that must not wait.
     batch : int
@@ -795,6 +797,7 @@ class _Sink:
     """
 
     context: MapContext | TextContext | ItemContext
+    held: Held
     pending: list[Any]
     hurry: list[Any]
     batch: int
@@ -823,6 +826,7 @@ class _GroupSink(_Sink):
 
     def __init__(self, task: MapTask) -> None:
         self.context: MapContext = MapContext()
+        self.held = Held(self.context)
         self.pending: list[Any] = self.context.keys
         self.take_back = self.context.take_back
         self.hurry = self.context.hurry
@@ -879,6 +883,7 @@ class _OutputSink(_Sink):
 
     def __init__(self, task: MapTask) -> None:
         self.context: TextContext | ItemContext = ItemContext() if task.items else TextContext()
+        self.held = Held(self.context)
         header = set_up(task.job, self.context)
         self.pending: list[Any] = self.context.written
         self.hurry = self.context.hurry

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,6 +15,7 @@ from daskmr import clock
 from daskmr.away import Away, Shelf, worker_name
 from daskmr.callers import Call, calls_user
 from daskmr.calls import (
+    Held,
     Profiling,
     activated,
     combiner_of,
@@ -235,6 +235,7 @@ class _Reducer:
         self.task = task
         self.marker = marker
         self.context = ItemContext() if task.items else TextContext()
+        self.held = Held(self.context)
         self.header = set_up(task.job, self.context)
         self.keys = 0
         self.hot_keys: list[HotKey] = []
@@ -264,7 +265,6 @@ class _Reducer:
         folder = os.path.join(task.run_dir, "segments")
         done: Any = _NONE
         where = ""
-        known = set(threading.enumerate())
         block = _Block(part, context, min(_BLOCK_BYTES, task.part_bytes // 2))
         failure: BaseException | None = None
         try:
@@ -294,7 +294,8 @@ class _Reducer:
                 where = f"after the key {shortened(done)}"
         if failure is not None:
             raise user_failure(task.job, "reduce", where, failure)
-        join_threads(task.job, "reduce", known)
+        del user  # only the script may hold it now
+        join_threads(task.job, "reduce", self.held)
         if written:
             block.take(done)
         block.end()

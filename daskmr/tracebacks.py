@@ -64,7 +64,7 @@ _MESSAGES = re.compile(
     r"(?P<signals>[\w.() ]+ only works in (the )?main thread[\w ]*\.?)"
     r"|(?P<closed>(I/O|invalid) operation on (closed|uninitialized) [\w ]+\.?"
     r"|(flush|peek|read|seek|tell|truncate|write)\w*(\(\))? (of|to|on) closed (file|\w+ object)\.?"
-    r"|Attempt to use ZIP archive that was already closed"
+    r"|Attempt to (use|write to) ZIP archive that was already closed"
     r"|mmap closed or invalid"
     r"|underlying buffer has been detached|raw stream has been detached"
     r"|operation forbidden on released memoryview object)"

@@ -11,9 +11,11 @@ import decimal
 import fractions
 import io
 import pickle
+import sys
 import threading
 import uuid
 import zoneinfo
+from copy import copy as copied
 from typing import Any
 
 import pytest
@@ -27,6 +29,7 @@ from daskmr.contexts import (
     MapContext,
     TextContext,
     UnpicklableValueError,
+    dumps,
     snapshot,
 )
 from daskmr.keys import UnsupportedKeyError
@@ -400,6 +403,41 @@ def test_map_says_what_it_has() -> None:
         MapContext().user.emit  # noqa: B018
     with pytest.raises(AttributeError, match=r"no attribute 'emit': it has .*writecsv\(\)"):
         TextContext().user.emit  # noqa: B018
+
+
+def nested(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def test_what_is_nested_too_deeply_is_named() -> None:
+    with pytest.raises(UnpicklableValueError, match="nested too deeply"):
+        snapshot(nested(sys.getrecursionlimit()))
+
+
+def test_what_could_be_written_can_be_pickled_where_more_calls_are_under_way() -> None:
+    def can_be_written(levels: int) -> bool:
+        try:
+            snapshot(nested(levels))
+        except UnpicklableValueError:
+            return False
+        return True
+
+    def in_calls(number: int, value: Any) -> bytes:
+        return in_calls(number - 1, value) if number else dumps([value])
+
+    limit = sys.getrecursionlimit()
+    value = nested(next(filter(can_be_written, range(limit, 0, -1))))
+    assert pickle.loads(in_calls(limit // 2, value))
+    assert sys.getrecursionlimit() == limit
+
+
+def test_a_copy_writes_to_the_same_task() -> None:
+    context = MapContext()
+    copied(context.user).write("a", 1)
+    assert context.groups == {"a": [1]}
 
 
 # --- combine ---------------------------------------------------------------------------------

@@ -1005,6 +1005,66 @@ def test_what_threads_write_while_their_task_is_open_counts(run, daemon, target,
     assert list(run(script, files, partition_bytes=1)) == [("k", 15)]
 
 
+POOLED = """
+    import queue, threading, time
+    from concurrent.futures import ThreadPoolExecutor
+
+    pool = ThreadPoolExecutor(2)
+    waiting = queue.Queue()
+
+    def later(context, key, value):
+        time.sleep(0.05)
+        context.write(key, value)
+
+    def work():
+        while True:
+            later(*waiting.get())
+
+    threading.Thread(target=work, daemon=True).start()
+
+    def map(key, dims, value, context):
+        {hand_over}
+"""
+REDUCED = """
+    def reduce(key, values, context):
+        context.write(key, sum(map_int(values)))
+
+    def map_int(values):
+        return [int(value) for value in values]
+"""
+
+
+@pytest.mark.parametrize("reduce", ["", REDUCED])
+@pytest.mark.parametrize(
+    "hand_over",
+    ["pool.submit(later, context, key, value)", "waiting.put((context, key, value))"],
+)
+def test_what_is_handed_to_threads_of_an_earlier_task_counts(run, hand_over, reduce):
+    """They were there before the task began, and have yet to come to what waits for them."""
+    script = POOLED.format(hand_over=hand_over) + reduce
+    files = [["k\t1", "k\t2", "k\t4"], ["k\t8", "k\t16"], ["k\t32"]]
+    result = list(run(script, files, partition_bytes=1))
+    assert sum(int(value) for _, value in result) == 63
+
+
+def test_a_thread_without_the_context_is_not_waited_for(run, monkeypatch):
+    monkeypatch.setattr("daskmr.calls._JOIN_SECONDS", 0.1)
+    script = """
+        import threading, time
+
+        def map(key, dims, value, context):
+            threading.Thread(target=wait, daemon=False).start()
+            context.write(key, 1)
+
+        def wait():
+            time.sleep(0.5)
+
+        def reduce(key, values, context):
+            context.write(key, sum(values))
+    """
+    assert list(run(script, [["k\t1"]])) == [("k", 1)]
+
+
 def test_a_thread_that_does_not_end_is_an_error(run, tmp_path, monkeypatch):
     monkeypatch.setattr("daskmr.calls._JOIN_SECONDS", 0.1)
     script = """
@@ -1012,15 +1072,15 @@ def test_a_thread_that_does_not_end_is_an_error(run, tmp_path, monkeypatch):
 
         def map(key, dims, value, context):
             threading.Thread(target=time.sleep, args=[1], name="asleep").start()
-            threading.Thread(target=wait, name="straggler").start()
+            threading.Thread(target=wait, args=[context], name="straggler", daemon=False).start()
 
-        def wait():
+        def wait(context):
             time.sleep(1)
 
         def reduce(key, values, context):
             pass
     """
-    with pytest.raises(JobError, match=r"map started a thread that still runs .*straggler.* Join"):
+    with pytest.raises(JobError, match=r"map gave its context to a thread .*straggler.* Join"):
         run(script, [["k\t1"]], output=tmp_path / "out.txt")
     assert not (tmp_path / "out.txt").exists()
 

@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import uuid
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -336,6 +337,10 @@ OF_THE_PROCESS: dict[str, tuple[Callable[[Path], object], str]] = {
     "closed bytes": (lambda _: closed(io.BytesIO(b"a")).read(), "that it had closed"),
     "closed file": (lambda path: closed((path / "f").open("w")).write("a"), "that it had closed"),
     "closed gzip": (lambda path: closed(gzip.GzipFile(path / "g", "w")).write(b""), "had closed"),
+    "closed archive": (
+        lambda path: closed(zipfile.ZipFile(path / "z", "w")).writestr("a", "b"),
+        "that it had closed",
+    ),
     "detached": (lambda _: use_a_detached_buffer(), "that it had closed or given away"),
     "read only": (lambda path: (path / "f").open("w").read(), "No record is left out"),
     "no file": (lambda _: io.StringIO().fileno(), "No record is left out for this"),
