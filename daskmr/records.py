@@ -649,24 +649,21 @@ def _holds_gzip_header(head: bytes, flags: int) -> bool:
 
 def _text_chunks(streams: Iterator[Iterator[bytes]], path: str, codec: str) -> Iterator[bytes]:
     """Leave out byte order marks, and refuse what begins as no text does."""
-    is_first, last = True, b"\n"
+    last, data_bytes = b"\n", 0
     for stream in streams:
-        head = _gather(stream, HEAD_BYTES if is_first else len(_BOM))
+        begins_line = last.endswith(b"\n")
+        head = _gather(stream, HEAD_BYTES if begins_line else 1)
         if not head:
             continue
-        if is_first:
-            is_first = False
+        if begins_line:
             form = form_of(head)
             if form is not None:
-                raise _other_form(form, path, codec)
-        if last.endswith(b"\n"):
+                raise _other_form(form, path, codec, data_bytes)
             while head.startswith(_BOM):
                 head = head[len(_BOM) :]
-        if head:
-            last = head
-            yield head
-        for chunk in stream:
+        for chunk in chain([head] if head else [], stream):
             last = chunk
+            data_bytes += len(chunk)
             yield chunk
 
 
@@ -680,7 +677,13 @@ def _gather(chunks: Iterator[bytes], size: int) -> bytes:
     return head
 
 
-def _other_form(form: Form, path: str, codec: str) -> TaskFailed:
+def _other_form(form: Form, path: str, codec: str, data_bytes: int = 0) -> TaskFailed:
+    if data_bytes:  # another command would be needed for each of the streams
+        return TaskFailed(
+            f"The input file {path} holds several streams of {codec} data. After {data_bytes:,} bytes "
+            f"of lines there is {form.name}. Nothing was written. Replace it with the files that it "
+            "was put together from, each as text in UTF-8, compressed once at most."
+        )
     command = unpack_command(form, path, codec)
     decompressed = f", decompressed from {codec}," if codec else ""
     if form.extract:
@@ -713,7 +716,15 @@ def _explain_fault(codec: str, error: Exception, path: str, head: bytes) -> Exce
         )
     if "too much memory" in reason:
         reason = f"its window is larger than {_ZSTD_MAX_WINDOW >> 30} GiB, the largest there is"
-    if "nsupported options" in reason or "not supported by decoder" in reason:
+    unsupported = "nsupported options" in reason or "not supported by decoder" in reason
+    if unsupported and codec == "lzma":  # no version of xz has more of this old format
+        return _refused(
+            path,
+            "has lzma data with settings that liblzma does not know, as lc + lp above 4. Unpack it with "
+            "the program that made it, or 7-Zip, and put what it holds in its place",
+            "",
+        )
+    if unsupported:
         return _refused(
             path,
             f"has {codec} data whose header asks for filters or settings that the liblzma of this "

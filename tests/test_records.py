@@ -43,6 +43,7 @@ def to_zst(data):
 
 
 CODECS = {"gz": to_gz, "xz": to_xz, "lzma": to_lzma, "bz2": bz2.compress, "zst": to_zst}
+FORMS = {"gz": "gzip", "xz": "xz", "lzma": "lzma", "bz2": "bzip2", "zst": "zstd"}
 PLAIN = ("log", "txt", "json", "jsonl", "tsv")
 ON_EVERY_CODEC = pytest.mark.parametrize("codec", CODECS)
 
@@ -287,8 +288,9 @@ def test_what_only_looks_like_lzma_is_not_empty(data):
 
 def test_settings_that_liblzma_lacks_are_no_damage():
     data = to_lzma(TEXT)
-    with pytest.raises(TaskFailed, match="this machine does not know"):
+    with pytest.raises(TaskFailed, match="7-Zip") as caught:
         read(bytes([8]) + data[1:], "x.lzma")  # lc=8
+    assert "xz" not in caught.value.message  # which cannot read it either
 
 
 @pytest.mark.parametrize("check", [lzma.CHECK_NONE, lzma.CHECK_CRC32, lzma.CHECK_SHA256])
@@ -419,6 +421,20 @@ def test_a_compression_within_another_is_refused(outer, inner):
     assert f"The input file {name}" in caught.value.message
     assert " data, not lines of key, tab, value." in caught.value.message
     assert caught.value.message.endswith(f" > {name}.new")
+
+
+@ON_EVERY_CODEC
+@pytest.mark.parametrize(
+    ("inner", "name"), [(to_gz(TEXT), "gzip data"), (TEXT.decode().encode("utf-16"), "UTF-16")]
+)
+def test_a_later_stream_that_is_no_text_is_refused(codec, inner, name):
+    compress = CODECS[codec]
+    with pytest.raises(TaskFailed, match=f"After {len(TEXT):,} bytes of lines .* {name}") as caught:
+        lines_of(compress(TEXT) + compress(b"") + compress(inner), name=f"x.{codec}")
+    assert f"several streams of {FORMS[codec]} data" in caught.value.message
+    # What goes on with a line is its end, whatever it looks like.
+    data = TEXT + b"k\t" + inner
+    assert lines_of(compress(TEXT + b"k\t") + compress(inner), name=f"x.{codec}") == naive(data)
 
 
 # Damage
