@@ -37,9 +37,13 @@ __all__ = ["alike", "check_script", "find_misspelt", "find_ported", "likely_miss
 
 _OPTIONAL = ("combine", "reduce", "setup_reduce")
 _HOOKS = ("map", *_OPTIONAL)
+_CALLED = f"{', '.join(f'`{name}`' for name in _HOOKS[:-1])} and `{_HOOKS[-1]}`"
 _LIKE_HOOKS = re.compile(
     r"(map|reduce|combine)(?![a-z])|"
-    r"(map|reduc|combin)(e|per|er|ed|ing)?_?(setup|teardown|cleanup|finished|done|start|end)|"
+    r"(map|reduc|combin)(e|per|er|ed|ing)?_?"
+    r"(setup|init|start|begin|teardown|cleanup|finish|final|done|close|end)|"
+    r"(setup|init|start|begin|before|teardown|cleanup|finish|finali[sz]e|close|end|after|on)_"
+    r"(map|reduc|combin)(e|per|er|ing)?s?$|"
     r"(map|reduc|combin)(per|er|e?or)s?$|"
     r"(setup|teardown|cleanup|init|start|finish|close|end|output)$"
 )
@@ -58,9 +62,9 @@ def find_misspelt(job: Job) -> list[str]:
         return []
     text = job.files[os.path.basename(job.path)]
     return [
-        f"{name} is never called. Should it be named {meant}?"
+        f"`{name}` is never called. Should it be named `{meant}`?"
         if meant
-        else f"{name} is never called: of a script, only {', '.join(_HOOKS)} are"
+        else f"`{name}` is never called: a run calls only {_CALLED} of a script"
         for name, meant in likely_misspelt(text, job.path).items()
     ]
 
@@ -117,7 +121,7 @@ def find_ported(files: Mapping[str, str], script: str) -> list[str]:
     Examples
     --------
     >>> find_ported({"job.py": "names = {}.iteritems()"}, "job.py")
-    ['job.py:1: `iteritems` is of Python 2: write `items()`']
+    ['job.py:1: `iteritems` is gone in Python 3: write `items()`']
     """
     found = []
     for file, text in files.items():

@@ -699,7 +699,7 @@ def _missing_module(job: Job, name: str) -> str:
     top = name.partition(".")[0]
     if top in _RENAMED:
         return f"there is no module {name!r} in this Python; what it had is in {_RENAMED[top]} now."
-    if f"{top}.py" in job.files or f"{top}/__init__.py" in job.files:
+    if name != top and (f"{top}.py" in job.files or f"{top}/__init__.py" in job.files):
         return f"there is no module {name!r} beside the script, though there is {top!r}."
     if top in _DISTRIBUTIONS:
         package = _DISTRIBUTIONS[top] or top

@@ -543,7 +543,7 @@ def syntax_failure(error: SyntaxError, path: str) -> InputError:
     advice = _python2_advice(error, error.text or "")
     if advice and "indent" not in advice:
         advice += (
-            f" For all of {os.path.basename(path)} like this: `pip install fissix`, and "
+            f" To change all of this kind in {os.path.basename(path)}: `pip install fissix`, then "
             f"`python -m fissix -w {shell_path(path)}`."
         )
     shown = "".join(f"\n    {line}" for line in excerpt(error))

@@ -200,7 +200,7 @@ def test_a_map_only_job(tree: Callable[..., Path]) -> None:
             "no line has a tab: they look like CSV, and a run fails at once",
         ),
         (
-            Job(map=lambda k, d, v, c: int(v)),
+            Job(map=lambda k, d, v, c: c.write(k, int(v))),
             ["a\tx", "a\t1", "b"],
             "a run fails where as many are bad as here, 2 of 3, unless --max-bad-records allows it",
         ),
@@ -362,7 +362,7 @@ def test_what_comes_from_python_2_is_told_with_its_place(tmp_path: Path) -> None
     said = Said()
     assert check_script(script, said) == 4
     places = [text.split(" ")[0] for text in said.under("warning")]
-    assert places == ["map_finished", "helper.py:2:", "job.py:3:", "job.py:5:"]
+    assert places == ["`map_finished`", "helper.py:2:", "job.py:3:", "job.py:5:"]
 
 
 def test_a_script_that_fails_while_it_is_loaded_is_looked_through_first(tmp_path: Path) -> None:
@@ -395,6 +395,12 @@ def test_a_script_to_begin_with_is_not_warned_of(tmp_path: Path) -> None:
         ("mapcleanup", "", True),
         ("output", "", True),
         ("mapp", "", True),
+        ("setup_map", "", True),
+        ("finish_reduce", "", True),
+        ("mapper_final", "", True),
+        ("reducer_init", "", True),
+        ("before_map", "", True),
+        ("finish_mapping_file", "", False),
         ("setup", "", True),
         ("combiner", "", True),
         ("output", "output(1)\n", False),
