@@ -442,7 +442,7 @@ def _lazy(module: _Module) -> Iterator[Finding]:
         elif _is_written(module, node):
             yield Finding(
                 node.lineno,
-                f"`{name}` gives no list in Python 3, and prints otherwise: write `list(...)`",
+                f"`{name}` gives no list in Python 3, and prints differently: write `list(...)`",
             )
     for function in module.functions():
         yield from _lazy_variables(module, function)
@@ -844,7 +844,7 @@ def _exact_type(module: _Module) -> Iterator[Finding]:
             if is_values and isinstance(module.parents[node], ast.Compare):
                 yield Finding(
                     node.lineno,
-                    f"the type of `{values}` is another where a key has too many for memory: "
+                    f"`{values}` is of another type where a key has too many for memory: "
                     f"write `isinstance({values}, list)`",
                 )
 
@@ -979,7 +979,7 @@ def _numbers(module: _Module) -> Iterator[Finding]:
         elif of == "random" and name == "seed":
             yield Finding(
                 node.lineno,
-                "after the same seed, Python 3 chooses otherwise: only `random.random()` gives the same",
+                "with the same seed, Python 3 chooses differently: only `random.random()` gives the same",
             )
     for call in module.calls("round"):
         if len(call.args) > 1:

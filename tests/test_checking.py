@@ -315,7 +315,7 @@ def concatenating(key: Any, values: Any, context: Any) -> None:
         (sorting_in_place, r"a run will fail: reduce failed for the key 'a'.*sorted\(values\)"),
         (dumping, r"a run will fail: .*not JSON serializable.* takes `list\(values\)`"),
         (concatenating, r"a run will fail: .*can only concatenate list.* takes `list\(values\)`"),
-        (asking_the_type, r"the result is another: for the key 'a', reduce gives \[\('a', 1\)\]"),
+        (asking_the_type, r"the result differs: for the key 'a', reduce gives \[\('a', 1\)\]"),
     ],
 )
 def test_a_reduce_that_fails_over_values_on_disk_is_warned_of(
