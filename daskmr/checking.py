@@ -55,7 +55,7 @@ def find_ported(files: Mapping[str, str], script: str) -> list[str]:
     Examples
     --------
     >>> find_ported({"job.py": "names = {}.iteritems()"}, "job.py")
-    ['job.py:1: `iteritems` is of Python 2: write `items()`']
+    ['job.py:1: `iteritems` is gone in Python 3: write `items()`']
     """
     found = []
     for file, text in files.items():
@@ -335,7 +335,7 @@ class _Check:
         if alike(in_memory, found) or not alike(in_memory, trial.items({key: groups[key]})):
             return  # or it gives another result each time
         self._warn(
-            f"{large}, the result is another: for the key {shortened(key, _WIDTH)}, reduce gives "
+            f"{large}, the result differs: for the key {shortened(key, _WIDTH)}, reduce gives "
             f"{shortened(found, _WIDTH)} over values on disk, and {shortened(in_memory, _WIDTH)} "
             "over a list of them"
         )

@@ -365,8 +365,8 @@ class UserContext:
         functions = [f"{name}()" for name in UserTextContext.FUNCTIONS if hasattr(type(self), name)]
         raise AttributeError(
             f"the context has no attribute {name!r}: it has {', '.join(functions)}, and what the "
-            f"script has set, as in context.{name} = {{}}. Attributes last for one partition, or for "
-            "one reducer."
+            f"script itself sets, as in `context.{name} = {{}}`. That lasts for one partition, or in "
+            "reduce for one reducer."
         )
 
 

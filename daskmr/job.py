@@ -76,6 +76,7 @@ _ARGUMENTS = {
     "setup_reduce": ("context",),
 }
 
+_CALLED = "`map`, `combine`, `reduce` and `setup_reduce`"
 _JOBS_KEPT = 32
 
 
@@ -204,9 +205,9 @@ class Job:
         text = self.files[os.path.basename(self.path)]
         for name, meant in likely_misspelt(text, self.path).items():
             if meant:
-                yield f"{name} is never called. Should it be named {meant}?"
+                yield f"`{name}` is never called. Should it be named `{meant}`?"
             else:
-                yield f"{name} is never called: of a script, only {', '.join(_ARGUMENTS)} are"
+                yield f"`{name}` is never called: a run calls only {_CALLED} of a script"
 
     def hint(self, exc: BaseException) -> str:
         """Say what to do about an exception of the script that comes from where its files are."""
@@ -712,7 +713,7 @@ def _missing_module(job: Job, name: str) -> str:
     top = name.partition(".")[0]
     if top in _RENAMED:
         return f"there is no module {name!r} in this Python; what it had is in {_RENAMED[top]} now."
-    if f"{top}.py" in job.files or f"{top}/__init__.py" in job.files:
+    if name != top and (f"{top}.py" in job.files or f"{top}/__init__.py" in job.files):
         return f"there is no module {name!r} beside the script, though there is {top!r}."
     if top in _DISTRIBUTIONS:
         package = _DISTRIBUTIONS[top] or top

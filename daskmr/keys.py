@@ -138,6 +138,13 @@ def _advice(key: Any) -> str:
         return " Write int(key) or float(key) instead: as text, 10 comes before 9."
     if isinstance(key, enum.Enum):
         return " Write key.value or key.name instead."
+    if isinstance(key, bytearray | memoryview):
+        return " Write bytes(key) instead."
+    if isinstance(key, Iterable):  # of Python 2, `filter` of text was text, and `zip` a list
+        return " Write tuple(key) instead, or ''.join(key) where text is meant."
+    methods = {name for kind in type(key).__mro__[:-1] for name in vars(kind)}
+    if not methods & {"__str__", "__repr__"}:
+        return " Write a tuple of its fields instead."  # as text it is an address in memory
     return " Write str(key), or a tuple of its fields, instead."
 
 

@@ -747,7 +747,7 @@ class _Attempt:
         limit = self.task.max_bad
         if limit is not None and self.bad.total() > limit:
             raise TaskFailed(
-                f"There are more than {limit} bad records, which --max-bad-records does not allow. "
+                f"There are more bad records than --max-bad-records allows ({limit:,}). "
                 f"The last one: {self.last_bad}. Nothing was written."
             )
 

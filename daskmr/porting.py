@@ -43,9 +43,11 @@ _METHODS = {
     "viewvalues": "`values()`", "func_name": "`__name__`",
 }  # fmt: skip
 _TEXT_METHODS = (
-    "atof atoi atol capitalize count find index join joinfields ljust lower lstrip replace rfind "
-    "rjust rstrip split splitfields strip swapcase translate upper zfill"
+    "capitalize count find index ljust lower lstrip replace rfind rjust rstrip split strip "
+    "swapcase translate upper zfill"
 )
+_CODECS = ("base64", "bz2", "hex", "quopri", "rot13", "rot_13", "uu", "zip", "zlib")
+"""What ``text.encode(...)`` and ``text.decode(...)`` took in Python 2, and is no encoding of text."""
 _ABCS = (
     "Callable Container Hashable ItemsView Iterable Iterator KeysView Mapping MappingView "
     "MutableMapping MutableSequence MutableSet Sequence Set Sized ValuesView"
@@ -66,15 +68,21 @@ _MODULES = {
     ("itertools", "izip"): "`zip`",
     ("itertools", "izip_longest"): "`itertools.zip_longest`",
     ("os", "getcwdu"): "`os.getcwd`",
+    ("string", "atof"): "`float`",
+    ("string", "atoi"): "`int`",
+    ("string", "atol"): "`int`",
+    ("string", "join"): "`separator.join(words)`",
+    ("string", "joinfields"): "`separator.join(words)`",
     ("string", "letters"): "`string.ascii_letters`",
     ("string", "lowercase"): "`string.ascii_lowercase`",
     ("string", "maketrans"): "`str.maketrans`",
+    ("string", "splitfields"): "`text.split(...)`",
     ("string", "uppercase"): "`string.ascii_uppercase`",
     ("sys", "maxint"): "`sys.maxsize`",
     ("sys", "setdefaultencoding"): "nothing: text needs no default",
     ("time", "clock"): "`time.perf_counter`",
     **{("collections", name): f"`collections.abc.{name}`" for name in _ABCS.split()},
-    **{("string", name): f"the method of the text: `text.{name}(...)`" for name in _TEXT_METHODS.split()},
+    **{("string", name): f"`text.{name}(...)`" for name in _TEXT_METHODS.split()},
     **{("types", name): f"`{now}`" for name, now in _TYPES.items()},
     **{("urllib", name): f"`urllib.parse.{name}`" for name in ("quote", "quote_plus", "unquote", "unquote_plus", "urlencode")},
     **{("urllib", name): f"`urllib.request.{name}`" for name in ("urlopen", "urlretrieve")},
@@ -111,7 +119,7 @@ _BY_MESSAGE = (
     (
         r"'float' object cannot be interpreted as an integer|indices must be integers.* not float|"
         r"^slice indices must be integers",
-        "If a `/` is in it: that gives a float, and `//` rounds down as `/` did in Python 2",
+        "If there is a `/` in it: that gives a float, and `//` rounds down, as `/` did in Python 2",
     ),
     (
         r"concatenate str \(not \"bytes\"|concat str to bytes|bytes-like object is required, not 'str'|"
@@ -123,6 +131,11 @@ _BY_MESSAGE = (
         r"^(map|reduce)\(\) missing \d+ required positional argument",
         "`map` and `reduce` are the job's own functions in a script: write a comprehension for "
         "`map(...)`, and `functools.reduce(...)`",
+    ),
+    (
+        r"is not a text encoding; use codecs",
+        "This looks like Python 2: write `codecs.encode(text.encode(), 'hex').decode()`, with the "
+        "name of the codec",
     ),
     (
         r"translate\(\) takes exactly one argument",
@@ -166,7 +179,7 @@ def _advice(error: BaseException) -> str:
     if isinstance(error, ImportError):
         found = re.match(r"cannot import name '(\w+)' from '([\w.]+)'", message)
         return _looks_like(found[1], _MODULES.get((found[2], found[1]))) if found else ""
-    if not isinstance(error, TypeError | ValueError | RuntimeError):
+    if not isinstance(error, TypeError | ValueError | RuntimeError | LookupError):
         return ""
     return next((advice for known, advice in _BY_MESSAGE if re.search(known, message)), "")
 
@@ -180,9 +193,14 @@ def _advice_on_attribute(of: object, name: str) -> str:
     if isinstance(of, types.ModuleType):
         return _looks_like(f"{of.__name__}.{name}", _MODULES.get((of.__name__, name)))
     if kind is str and name == "decode":
-        return "This looks like Python 2: text is decoded already, so leave `.decode(...)` out"
+        return (
+            "This looks like Python 2: text is decoded already, so leave `.decode(...)` out, but for "
+            "`.decode('base64')` and the like write `codecs.decode(text.encode(), 'base64').decode()`"
+        )
     if kind is bytes and name in ("encode", "format"):
         return "This looks like Python 2: these are bytes, and `.decode()` makes text of them"
+    if isinstance(of, BaseException) and name == "message":
+        return "This looks like Python 2: write `str(error)` for `error.message`"
     if name == "next" and hasattr(kind, "__next__"):
         return "This looks like Python 2: write `next(it)` for `it.next()`"
     if hasattr(list, name) and re.fullmatch(_LAZY, f"'{kind.__name__}'"):
@@ -224,6 +242,7 @@ def find_python2(tree: ast.Module, *, is_script: bool = True) -> list[Finding]:
         _printing,
         _catching,
         _bytes,
+        _codecs,
     ]
     if not _is_python3(tree):
         checks += [_dividing, _comparing, _numbers]
@@ -340,7 +359,7 @@ def _old_names(module: _Module) -> Iterator[Finding]:
 
 
 def _is_gone(name: str, now: str) -> str:
-    return f"`{name}` is of Python 2: write {now}"
+    return f"`{name}` is gone in Python 3: write {now}"
 
 
 def _old_attributes(module: _Module) -> Iterator[Finding]:
@@ -366,18 +385,18 @@ def _old_arguments(module: _Module) -> Iterator[Finding]:
         if getattr(node.func, "attr", "") == "translate" and len(node.args) == 2:
             yield Finding(
                 node.lineno,
-                "`text.translate(None, letters)` is of Python 2: write "
+                "`text.translate(None, letters)` fails in Python 3: write "
                 "`text.translate(str.maketrans('', '', letters))`",
             )
         is_sorted = module.is_builtin(node.func, "sorted")
         is_sort = isinstance(node.func, ast.Attribute) and node.func.attr == "sort"
         if is_sorted or is_sort:
             if any(keyword.arg == "cmp" for keyword in node.keywords):
-                yield Finding(node.lineno, f"`cmp=` is of Python 2: {advice}")
+                yield Finding(node.lineno, f"`cmp=` is gone in Python 3: {advice}")
             elif is_sorted and len(node.args) > 1:
-                yield Finding(node.lineno, f"`sorted(values, compare)` is of Python 2: {advice}")
+                yield Finding(node.lineno, f"`sorted(values, compare)` fails in Python 3: {advice}")
             elif is_sort and node.args and isinstance(node.args[0], ast.Lambda):
-                yield Finding(node.lineno, f"`sort(compare)` is of Python 2: {advice}")
+                yield Finding(node.lineno, f"`sort(compare)` fails in Python 3: {advice}")
 
 
 def _hashing(module: _Module) -> Iterator[Finding]:
@@ -423,7 +442,7 @@ def _lazy(module: _Module) -> Iterator[Finding]:
         elif _is_written(module, node):
             yield Finding(
                 node.lineno,
-                f"`{name}` gives no list in Python 3, and prints otherwise: write `list(...)`",
+                f"`{name}` gives no list in Python 3, and prints differently: write `list(...)`",
             )
     for function in module.functions():
         yield from _lazy_variables(module, function)
@@ -530,7 +549,7 @@ def _printing(module: _Module) -> Iterator[Finding]:
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.RShift):
             if module.is_builtin(node.left, "print"):
                 yield Finding(
-                    node.lineno, "`print >>f, ...` is of Python 2: write `print(..., file=f)`"
+                    node.lineno, "`print >>f, ...` fails in Python 3: write `print(..., file=f)`"
                 )
         elif isinstance(node, ast.Expr) and module.is_builtin(node.value, "print"):
             yield Finding(node.lineno, "`print` alone prints nothing in Python 3: write `print()`")
@@ -540,6 +559,10 @@ def _catching(module: _Module) -> Iterator[Finding]:
     for node in module.nodes:
         if not isinstance(node, ast.ExceptHandler):
             continue
+        for each in ast.walk(node):
+            of = each.value if isinstance(each, ast.Attribute) and each.attr == "message" else None
+            if isinstance(of, ast.Name) and of.id == node.name:
+                yield Finding(of.lineno, _is_gone(f"{of.id}.message", f"`str({of.id})`"))
         is_bare = node.type is None
         all_of_them = getattr(node.type, "id", "") == "BaseException" and node.name is None
         raises = any(isinstance(each, ast.Raise) for each in ast.walk(node))
@@ -560,7 +583,7 @@ def _bytes(module: _Module) -> Iterator[Finding]:
         function.name
         for function in module.functions()
         for node in ast.walk(function)
-        if isinstance(node, ast.Return) and _is_encoded(node.value, set())
+        if isinstance(node, ast.Return) and _has_encoded(node.value, set())
     }
     for node in module.nodes:
         if not _is_write(node) or not isinstance(node, ast.Call):
@@ -570,7 +593,7 @@ def _bytes(module: _Module) -> Iterator[Finding]:
             continue
         encoded = encoders | (_encoded_names(inside, encoders) if inside is not None else set())
         for argument in node.args:
-            if any(_is_encoded(part, encoded) for part in _parts(argument)):
+            if _has_encoded(argument, encoded):
                 yield Finding(
                     argument.lineno,
                     "`.encode(...)` makes bytes, which are written as \"b'...'\": leave it out, all "
@@ -589,7 +612,7 @@ def _are_decoded_later(module: _Module, function: ast.FunctionDef) -> bool:
 
 
 def _encoded_names(function: ast.FunctionDef, encoders: set[str]) -> set[str]:
-    """Variables that are never given anything but the result of ``.encode()``, or of `encoders`."""
+    """Variables that are never given anything without the result of ``.encode()``, or of `encoders`."""
     stored = Counter(
         node.id
         for node in ast.walk(function)
@@ -600,18 +623,45 @@ def _encoded_names(function: ast.FunctionDef, encoders: set[str]) -> set[str]:
         for node in ast.walk(function)
         if isinstance(node, ast.Assign)
         and isinstance(node.targets[0], ast.Name)
-        and _is_encoded(node.value, encoders)
+        and _has_encoded(node.value, encoders)
     )
     return {name for name, count in encoded.items() if stored[name] == count}
 
 
-def _is_encoded(node: ast.AST | None, names: set[str]) -> bool:
+def _has_encoded(node: ast.AST | None, names: set[str]) -> bool:
+    return node is not None and any(_is_encoded(part, names) for part in _parts(node))
+
+
+def _is_encoded(node: ast.AST, names: set[str]) -> bool:
     """Whether it is bytes, with `names` of variables and functions that give bytes."""
     if isinstance(node, ast.Name):
         return node.id in names
     if not isinstance(node, ast.Call):
         return False
-    return getattr(node.func, "attr", "") == "encode" or _called(node) in names
+    is_encode = getattr(node.func, "attr", "") == "encode" and not _codec(node)
+    return is_encode or _called(node) in names
+
+
+def _codec(call: ast.Call) -> str:
+    """The codec that is no encoding of text, of an ``encode`` or ``decode``; "" for any other."""
+    given = call.args[0] if call.args else None
+    name = given.value if isinstance(given, ast.Constant) else None
+    return name if isinstance(name, str) and name.lower() in _CODECS else ""
+
+
+def _codecs(module: _Module) -> Iterator[Finding]:
+    for node in module.nodes:
+        name = (
+            node.func.attr
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+            else ""
+        )
+        if isinstance(node, ast.Call) and name in ("encode", "decode") and (codec := _codec(node)):
+            yield Finding(
+                node.lineno,
+                f"`text.{name}({codec!r})` fails in Python 3: write "
+                f"`codecs.{name}(text.encode(), {codec!r}).decode()`",
+            )
 
 
 def _parts(node: ast.AST) -> Iterator[ast.AST]:
@@ -641,8 +691,10 @@ def _decoding(module: _Module) -> Iterator[Finding]:
         return
     texts = {map_.args.args[0].arg, map_.args.args[2].arg}
     for node in ast.walk(map_):
-        if isinstance(node, ast.Attribute) and node.attr == "decode":
-            of = node.value
+        if not isinstance(node, ast.Call) or _codec(node):
+            continue
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "decode":
+            of = node.func.value
             if isinstance(of, ast.Name) and of.id in texts:
                 yield Finding(
                     node.lineno, f"`{of.id}` is text, decoded already: leave `.decode(...)` out"
@@ -792,7 +844,7 @@ def _exact_type(module: _Module) -> Iterator[Finding]:
             if is_values and isinstance(module.parents[node], ast.Compare):
                 yield Finding(
                     node.lineno,
-                    f"the type of `{values}` is another where a key has too many for memory: "
+                    f"`{values}` is of another type where a key has too many for memory: "
                     f"write `isinstance({values}, list)`",
                 )
 
@@ -816,7 +868,7 @@ def _dividing(module: _Module) -> Iterator[Finding]:
             continue
         yield Finding(
             node.lineno,
-            "`/` between integers gives a float, and rounded down in Python 2, as `//` does",
+            "`/` between integers gives a float; in Python 2 it rounded down, as `//` does",
         )
 
 
@@ -872,7 +924,10 @@ def _comparing(module: _Module) -> Iterator[Finding]:
         if any(keyword.arg == "key" for keyword in call.keywords):
             continue
         for argument in call.args:
-            if _is_mixed(argument):
+            several = (
+                len(call.args) > 1 and _may_be_none(argument) and not _is_guarded(module, call)
+            )
+            if several or _is_mixed(argument):
                 yield Finding(
                     call.lineno,
                     f"`{getattr(call.func, 'id', '')}` of values of different types, or None, fails in "
@@ -924,12 +979,12 @@ def _numbers(module: _Module) -> Iterator[Finding]:
         elif of == "random" and name == "seed":
             yield Finding(
                 node.lineno,
-                "after the same seed, Python 3 chooses otherwise: only `random.random()` gives the same",
+                "with the same seed, Python 3 chooses differently: only `random.random()` gives the same",
             )
     for call in module.calls("round"):
         if len(call.args) > 1:
             continue
         yield Finding(
             call.lineno,
-            "`round` gives an integer in Python 3 (`3`, no `3.0`), and rounds a half to the even side",
+            "`round` gives an integer in Python 3 (`3`, not `3.0`), and rounds a half to the even side",
         )

@@ -433,7 +433,7 @@ def _other(
         root = str(filesystem._strip_protocol(full)).rstrip("/")
     except Exception as error:
         raise InputError(
-            f"{url} is no URL that {protocol}:// can have: {error}. Check its host, port and path."
+            f"{url} is not a valid {protocol}:// URL: {error}. Check its host, port and path."
         ) from None
     shown = url.rstrip("/") if options or "://" in root else ""
     known = _KNOWN_OPTIONS.get(protocol, {})
@@ -451,7 +451,7 @@ def _class_of(protocol: str, url: str) -> Any:
     try:
         return get_filesystem_class(protocol)
     except ValueError:
-        mistake = f"{protocol}:// is no protocol that fsspec knows ({url}). {_WHAT_TO_GIVE}"
+        mistake = f"{protocol}:// is not a protocol that fsspec knows ({url}). {_WHAT_TO_GIVE}"
     except ImportError as error:
         mistake = lacks_package(protocol, url, error)
     raise InputError(mistake)

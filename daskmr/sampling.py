@@ -126,7 +126,7 @@ class Choice:
                 )
             )
             raise InputError(
-                f"--only names what is not among the {len(files):,} files of the input: "
+                f"--only names what is not among the {counted(len(files), 'file')} of the input: "
                 f"{', '.join(absent[:_NAMED])}{more}. Give paths relative to the data dir or the "
                 f"bucket, that the filter allows.{advice}"
             )

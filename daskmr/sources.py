@@ -545,7 +545,7 @@ def syntax_failure(error: SyntaxError, path: str) -> InputError:
     advice = _python2_advice(error, error.text or "")
     if advice and "indent" not in advice:
         advice += (
-            f" For all of {os.path.basename(path)} like this: `pip install fissix`, and "
+            f" To change all of this kind in {os.path.basename(path)}: `pip install fissix`, then "
             f"`python -m fissix -w {shell_path(path)}`."
         )
     shown = "".join(f"\n    {line}" for line in excerpt(error))
@@ -556,7 +556,10 @@ def syntax_failure(error: SyntaxError, path: str) -> InputError:
 _HOOKS = ("map", "combine", "reduce", "setup_reduce")
 _LIKE_HOOKS = re.compile(
     r"(map|reduce|combine)(?![a-z])|"
-    r"(map|reduc|combin)(e|per|er|ed|ing)?_?(setup|teardown|cleanup|finished|done|start|end)|"
+    r"(map|reduc|combin)(e|per|er|ed|ing)?_?"
+    r"(setup|init|start|begin|teardown|cleanup|finish|final|done|close|end)|"
+    r"(setup|init|start|begin|before|teardown|cleanup|finish|finali[sz]e|close|end|after|on)_"
+    r"(map|reduc|combin)(e|per|er|ing)?s?$|"
     r"(map|reduc|combin)(per|er|e?or)s?$|"
     r"(setup|teardown|cleanup|init|start|finish|close|end|output)$"
 )

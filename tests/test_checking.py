@@ -316,7 +316,7 @@ def concatenating(key: Any, values: Any, context: Any) -> None:
         (sorting_in_place, r"a run will fail: reduce failed for the key 'a'.*sorted\(values\)"),
         (dumping, r"a run will fail: .*not JSON serializable.* takes `list\(values\)`"),
         (concatenating, r"a run will fail: .*can only concatenate list.* takes `list\(values\)`"),
-        (asking_the_type, r"the result is another: for the key 'a', reduce gives \[\('a', 1\)\]"),
+        (asking_the_type, r"the result differs: for the key 'a', reduce gives \[\('a', 1\)\]"),
     ],
 )
 def test_a_reduce_that_fails_over_values_on_disk_is_warned_of(
@@ -363,7 +363,7 @@ def test_what_comes_from_python_2_is_told_with_its_place(tmp_path: Path) -> None
     said = Said()
     assert check_script(script, said) == 4
     places = [text.split(" ")[0] for text in said.under("warning")]
-    assert places == ["map_finished", "helper.py:2:", "job.py:3:", "job.py:5:"]
+    assert places == ["`map_finished`", "helper.py:2:", "job.py:3:", "job.py:5:"]
 
 
 def test_a_script_that_fails_while_it_is_loaded_is_looked_through_first(tmp_path: Path) -> None:
@@ -396,6 +396,12 @@ def test_a_script_to_begin_with_is_not_warned_of(tmp_path: Path) -> None:
         ("mapcleanup", "", True),
         ("output", "", True),
         ("mapp", "", True),
+        ("setup_map", "", True),
+        ("finish_reduce", "", True),
+        ("mapper_final", "", True),
+        ("reducer_init", "", True),
+        ("before_map", "", True),
+        ("finish_mapping_file", "", False),
         ("setup", "", True),
         ("combiner", "", True),
         ("output", "output(1)\n", False),

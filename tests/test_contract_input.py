@@ -862,7 +862,9 @@ def test_a_log_that_grows_is_read_up_to_what_was_listed(place, inline):
     assert (result.records, result.bad_records, result.bytes) == (1000, 0, len(lines) + 10)
     summary = summarise(result)
     name = f"{DIRECTORY}/a.d.log"
-    assert "note: 1 file grew while the job ran, as a log does that is still written" in summary
+    assert (
+        "note: 1 file grew while the job ran, as a log does that is still being written" in summary
+    )
     assert f"1 input file not deleted, since no longer as listed and read: {name}" in summary
     assert (result.deleted, path.read_bytes()[-7:]) == (0, b"\nnew\t4\n")
 

@@ -193,7 +193,7 @@ def test_a_function_that_looks_like_one_of_a_job_is_noted(run):
     """
     result = run(script, [["k\tv"]])
     assert [note for note in result.notes if "never called" in note] == [
-        "map_finished is never called: of a script, only map, combine, reduce, setup_reduce are"
+        "`map_finished` is never called: a run calls only `map`, `combine`, `reduce` and `setup_reduce` of a script"
     ]
 
 

@@ -845,6 +845,13 @@ def test_a_well_known_library_is_installed_by_the_name_of_its_distribution(tree,
         assert message.endswith(f"environment of every worker: `pip install {package}`.")
 
 
+def test_a_library_is_missing_though_the_script_has_its_name(tree, monkeypatch):
+    monkeypatch.setitem(sys.modules, "simplejson", None)
+    path = tree("import simplejson\n" + WRITE).with_name("simplejson.py")
+    path.write_text("import simplejson\n" + WRITE)
+    assert "`pip install simplejson`" in str(error_of(path))
+
+
 # Which functions are the job's
 
 LIBRARY_IMPORTS = {

@@ -101,7 +101,10 @@ def test_unsupported_keys_say_what_to_write_instead() -> None:
         (["a"], "tuple(key)"),
         ({"a": 1}, "tuple(sorted(key.items()))"),
         (Name("x"), "str(key)"),
-        (object(), "str(key)"),
+        (object(), "Write a tuple of its fields instead"),
+        (filter(str.isalpha, "a1"), "''.join(key)"),
+        ({1: 2}.keys(), "Write tuple(key) instead"),
+        (bytearray(b"x"), "bytes(key)"),
         (("a", [1]), "tuple(key)"),
     ]:
         with pytest.raises(UnsupportedKeyError, match="A key can be") as caught:

@@ -494,7 +494,10 @@ def test_more_bad_records_than_allowed_stop_the_mapper(place: Place) -> None:
     _, tally = place.map(file, map_=count, max_bad=10)
     assert tally.bad_records == 10
     calls.clear()
-    with pytest.raises(TaskFailed, match=r"more than 3 bad records.*a\.txt, line 5.*'bad'"):
+    with pytest.raises(
+        TaskFailed,
+        match=r"more bad records than --max-bad-records allows \(3\).*a\.txt, line 5.*'bad'",
+    ):
         place.map(file, map_=count, max_bad=3)
     assert calls == {"k": 1}
 

@@ -91,8 +91,8 @@ def test_a_script_that_fails_is_a_warning(tree: Callable[..., Path], in_tmp: Pat
     plan = make_plan("job.py", data_dir=tree(LINES))
     assert plan.estimate is None
     assert plan.warnings[0].startswith("the run would fail: map failed at ")
-    assert plan.warnings[1] == "reducer is never called. Should it be named reduce?"
-    assert plain(plan).endswith("named reduce?")
+    assert plan.warnings[1] == "`reducer` is never called. Should it be named `reduce`?"
+    assert plain(plan).endswith("named `reduce`?")
 
 
 def test_too_many_bad_records_are_a_warning(tree: Callable[..., Path], in_tmp: Path) -> None:

@@ -33,7 +33,7 @@ ERRORS = {
     "'a' + b'b'": ".encode()",
     "__import__('hashlib').md5('a')": ".encode()",
     "__import__('string').maketrans('a', 'b')": "str.maketrans",
-    "__import__('string').join(['a'], '')": "text.join",
+    "__import__('string').join(['a'], '')": "separator.join",
     "__import__('sys').maxint": "sys.maxsize",
     "__import__('itertools').izip([1], [2])": "`zip`",
     "__import__('urllib').quote('a')": "urllib.parse.quote",
@@ -44,6 +44,12 @@ ERRORS = {
     "(lambda i: [1, 2, 3][i])(3 / 2)": "`//`",
     "range(3 / 2)": "`//`",
     "print >>None, 1": "file=f",
+    "__import__('string').atoi('1')": "`int`",
+    "__import__('string').splitfields('a b')": "text.split",
+    "'a'.encode('hex')": "codecs.encode(text.encode(), 'hex')",
+    "'a'.encode('zlib')": "codecs.encode(",
+    "'61'.decode('hex')": "codecs.decode(text.encode(), ",
+    "ValueError('a').message": "`str(error)`",
     "'a,b'.translate(None, ',')": "str.maketrans",
 }
 
@@ -130,8 +136,8 @@ OLD = {
     "x = len(filter(None, d))": "len(list(...))",
     "x = zip(d, d)[0]": "list(...)",
     "if filter(None, d): pass": "always true",
-    "context.write(key, d.keys())": "prints otherwise",
-    "context.write(key, '%s' % d.items())": "prints otherwise",
+    "context.write(key, d.keys())": "prints differently",
+    "context.write(key, '%s' % d.items())": "prints differently",
     "print >>f, value": "file=f",
     "print": "print()",
     "context.write(key.encode('utf-8'), 1)": "leave it out",
@@ -139,6 +145,11 @@ OLD = {
     "context.write((key, value.encode('utf-8')), 1)": "leave it out",
     "x = value.decode('utf-8')": "leave `.decode(...)` out",
     "context.write(hash(key), 1)": "zlib.crc32",
+    "x = value.decode('base64')": "codecs.decode(text.encode(), 'base64')",
+    "context.write(key.encode('hex'), 1)": "codecs.encode(text.encode(), 'hex')",
+    "x = string.atof(value)": "`float`",
+    "x = string.join(dims, ',')": "separator.join(words)",
+    "x = max(d.get('a'), d.get('b'))": "`key`",
     "x = 7 / 2": "`//`",
     "x = len(value) / dims": "`//`",
     "x /= 2": "`//`",
@@ -181,6 +192,10 @@ NEW = [
     "if d.get('a', 0) > 3: pass",
     "x = zlib.crc32(key) & 0xffffffff",
     "x = round(2.5, 1)",
+    "x = codecs.encode(key.encode(), 'hex').decode()",
+    "x = max(d.get('a', 0), d.get('b', 0))",
+    "if d.get('a') is not None: x = max(d.get('a'), 1)",
+    "x = error.message",
 ]
 
 
@@ -225,6 +240,11 @@ def test_a_handler_that_hides_everything() -> None:
     assert found("try:\n    x = 1\nexcept:\n    f()\n    raise") == []
     assert found("try:\n    x = 1\nexcept ValueError:\n    return") == []
     assert found("try:\n    x = 1\nexcept BaseException:\n    return")
+
+
+def test_the_message_of_an_exception() -> None:
+    ((number, text),) = found("try:\n    x = 1\nexcept ValueError as e:\n    f(e.message)")
+    assert (number, "`str(e)`" in text) == (3, True)
 
 
 def test_what_a_loop_has_used_up() -> None:
@@ -275,6 +295,8 @@ def test_bytes_that_reduce_makes_text_of_are_fine() -> None:
 def test_bytes_in_a_variable_are_found_where_they_are_written() -> None:
     body = "out = key.encode('utf-8')\ncontext.write(out, 1)"
     assert [number for number, _ in found(body)] == [1]
+    made = "out = '%s,%s' % (dims[2], key.encode('utf-8'))\ncontext.write(out, 1)"
+    assert [number for number, _ in found(made)] == [1]
     assert found(body.replace("\n", "\nif dims: out = key\n")) == []
 
 

@@ -352,7 +352,10 @@ def test_a_job_that_must_spill_and_cannot(
 def test_a_mistake_in_the_spill_dir_is_told_before_any_work(tmp_path: Path, data: Path) -> None:
     for given, said in [
         ({"spill_dir": ""}, "The setting spill-dir cannot be ''"),
-        ({"spill_dir": "foo://x"}, "The spill dir 'foo://x' cannot be used: foo:// is no protocol"),
+        (
+            {"spill_dir": "foo://x"},
+            "The spill dir 'foo://x' cannot be used: foo:// is not a protocol",
+        ),
         (
             {"spill_dir": "s3://b/x", "local_only": True},
             "and the spill dir 's3://b/x' is in a store",

@@ -120,7 +120,7 @@ def test_tls_that_does_not_fit(
         (address, options(other), "certificate"),
         (plain, options(files), "encryption"),
         (plain, [], "does it use TLS"),
-        (address, ["--tls-ca-file", "nowhere.pem"], "'nowhere.pem' cannot be read"),
+        (address, ["--tls-ca-file", "nowhere.pem"], "nowhere.pem' cannot be read"),
     ]:
         done = daskmr(*job, "--scheduler", where, *given, cwd=tmp_path)
         assert done.returncode == 2
