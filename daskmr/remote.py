@@ -332,7 +332,7 @@ def _holds_credentials(rest: str) -> bool:
 
 
 def _s3_root(rest: str, given: str) -> str:
-    root = rest.strip("/")
+    root = rest.rstrip("/")
     bucket, _, prefix = split_bucket(root)
     if not re.fullmatch(_BUCKET, bucket):
         raise InputError(f"{given} does not begin with a bucket. {_WHAT_TO_GIVE}")

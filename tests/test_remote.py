@@ -46,6 +46,7 @@ def test_source(given: str, protocol: str, root: str) -> None:
         ("", "no name of a bucket"),
         ("a\nb", "no name of a bucket"),
         ("s3://", "does not begin with a bucket"),
+        ("s3:///name/a", "s3:///name/a does not begin with a bucket"),
         ("Ünicode", "does not begin with a bucket"),
         ("name/../other", '".."'),
         ("./data", "--data-dir"),
