@@ -22,7 +22,7 @@ import threading
 import types
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from operator import countOf
 from typing import Any, TypeVar
@@ -811,6 +811,28 @@ def _all_digits(function: Callable[[Any], _T], value: Any) -> _T:
         sys.set_int_max_str_digits(limit)
 
 
+_CALLABLE = (types.FunctionType, types.MethodType, types.BuiltinFunctionType)
+
+
+def _refuse_address(value: Any) -> None:
+    """Raise TypeError for what Python prints as its address in memory, another one in each run."""
+    kind: Any = type(value)
+    if kind.__str__ is not object.__str__:
+        return
+    advice = ""
+    if isinstance(value, Iterator):
+        advice = "list(...) of it"
+    elif isinstance(value, _CALLABLE):
+        advice = "what it returns: call it, with ()"
+    elif kind.__repr__ is object.__repr__:
+        advice = f"its fields, or give the class {kind.__name__} a __str__"
+    if advice:
+        raise TypeError(
+            f"A {kind.__name__} cannot be written to the output: as text it is its address in memory, "
+            f"which differs from run to run. Write {advice}."
+        )
+
+
 class TextContext(_OutputContext):
     """What `reduce` writes to, and `map` in a job without reduce: the lines of the output.
 
@@ -838,6 +860,10 @@ class TextContext(_OutputContext):
     def write(self, key: Any, value: Any) -> None:
         """Write `key`, the field separator, `value` and the record separator."""
         user = self.user
+        if type(value) not in _ATOMS:
+            _refuse_address(value)
+        if type(key) is not str:
+            _refuse_address(key)
         try:
             text = f"{key!s}{user.field_separator}{value!s}{user.record_separator}"
         except ValueError:
@@ -849,6 +875,8 @@ class TextContext(_OutputContext):
 
     def writeline(self, text: Any) -> None:
         """Write `text` and the record separator."""
+        if type(text) is not str:
+            _refuse_address(text)
         try:
             text = str(text)
         except ValueError:

@@ -178,7 +178,9 @@ def _encoding(head: bytes) -> str:
     """Name the encoding of text that has NUL bytes; "" where it is none."""
     if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         return "UTF-32"
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    if head.startswith(codecs.BOM_UTF16_LE) and _ends_are_wide(head[2::2], head[3::2]):
+        return "UTF-16"
+    if head.startswith(codecs.BOM_UTF16_BE) and _ends_are_wide(head[3::2], head[2::2]):
         return "UTF-16"
     for width, order, name in (
         (4, 1, "UTF-32LE"),
@@ -196,12 +198,20 @@ def _is_wide(low: bytes, high: bytes, *higher: bytes) -> bool:
     """Whether these are the bytes of characters: all the lowest ones, the next ones, and so on."""
     if higher:  # most characters have zeros there, and no known one has more than 3
         return not any(higher[-1]) and max(higher[0]) <= 3 and b"\0" not in low
-    if b"\0" in low or 5 * high.count(0) < 2 * len(high):
+    if 4 * low.count(0) > len(low):  # few characters have one there
         return False
-    # In lines of bytes, tabs and newlines stand alone; in UTF-16, beside a NUL.
-    wide = sum(one in b"\t\n" and not other for one, other in zip(low, high, strict=True))
+    latin = len(low) >= _ENOUGH and 5 * high.count(0) >= 2 * len(high)
+    return _ends_are_wide(low, high, without_any=latin)
+
+
+def _ends_are_wide(low: bytes, high: bytes, *, without_any: bool = True) -> bool:
+    """Whether tabs and newlines stand beside a NUL, as in UTF-16; in lines of bytes they do not.
+
+    `without_any` is the answer where there are none.
+    """
+    wide = sum(one in b"\t\n" and not other for one, other in zip(low, high, strict=False))
     alone = sum(low.count(end) + high.count(end) for end in b"\t\n") - wide
-    return wide > alone or (not alone and len(low) >= _ENOUGH)
+    return wide > alone or (not alone and without_any)
 
 
 # --- what to do ---------------------------------------------------------------------------------

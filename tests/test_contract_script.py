@@ -1366,6 +1366,45 @@ def test_keys_of_any_size(run, make, spill_bytes):
     assert sorted(result) == [("n", 2), ("n", 3)]
 
 
+class Plain:
+    """A class without a text of its own."""
+
+
+@pytest.mark.parametrize("map_only", [True, False])
+@pytest.mark.parametrize(
+    ("make", "advice"),
+    [
+        (lambda: zip("a", "b", strict=True), r"Write list\(...\) of it"),
+        (lambda: map(str, "ab"), r"Write list\(...\) of it"),
+        (lambda: (n for n in "ab"), r"Write list\(...\) of it"),
+        (lambda: "a".strip, r"call it, with \(\)"),
+        (lambda: pass_on, r"call it, with \(\)"),
+        (Plain, "give the class Plain a __str__"),
+    ],
+)
+def test_what_prints_as_its_address_is_refused(run, tmp_path, make, advice, map_only):
+    """The bytes of the output would be others in each run."""
+    for call in (
+        lambda context: context.write("k", make()),
+        lambda context: context.write(make(), 1),
+        lambda context: context.writeline(make()),
+    ):
+        if map_only:
+            job = Job(lambda key, dims, value, context, call=call: call(context))
+        else:
+            job = Job(pass_on, reduce=lambda key, values, context, call=call: call(context))
+        with pytest.raises(JobError, match=f"its address in memory.*{advice}"):
+            run(job, [["k\t"]], output=tmp_path / "out.txt")
+
+
+def test_what_has_a_text_is_written(text_of):
+    def map_(key, dims, value, context):
+        for each in ({"a": 1}.values(), {1: 2}, Path("p"), range(2), Row([]), ValueError("x")):
+            context.write(key, each)
+
+    assert text_of(Job(map_), [["k\t"]]).splitlines()[0] == "k\tdict_values([1])"
+
+
 @pytest.mark.parametrize("map_only", [True, False])
 def test_integers_of_any_size_are_written_out(text_of, map_only):
     def write(key, context):

@@ -67,6 +67,9 @@ def test_tar_archives(form):
     assert form_of(bytes(old)) is None
 
 
+CJK = "\u6f22\u5b57\t\u4fa1\u5024\u4e00\n" * 50
+
+
 @pytest.mark.parametrize(
     ("data", "name"),
     [
@@ -90,6 +93,8 @@ def test_tar_archives(form):
             for text in (TEXT, "a\t1", "a\t1\n" * 50, '"\u0416": 3\t[]', '{"n": 1, "text": "abc"}')
         ),
         ("\ufeff".encode("utf-16-be"), "text in UTF-16"),
+        *((CJK.encode(f"utf-16-{end}"), f"text in UTF-16{end.upper()}") for end in ("le", "be")),
+        (("\ufeff" + CJK).encode("utf-16-le"), "text in UTF-16"),
     ],
 )  # fmt: skip
 def test_other_forms(data, name):
@@ -103,6 +108,8 @@ def test_other_forms(data, name):
     [
         b"",
         b"\xff\xfekey\tvalue\n",
+        b"\xff\xfekey\tvalue\0x\n" * 20,
+        b"\xfe\xffk\t\0\0\n" * 20,
         b"PK\t1\n",
         b"PAR1\t1\n",
         b"7z\t1",
