@@ -554,7 +554,7 @@ def syntax_failure(error: SyntaxError, path: str) -> InputError:
 
 
 _HOOKS = ("map", "combine", "reduce", "setup_reduce")
-_LIKE_HOOKS = re.compile(
+_LIKE_HOOKS = (  # compiled where a script has functions that a job does not call
     r"(map|reduce|combine)(?![a-z])|"
     r"(map|reduc|combin)(e|per|er|ed|ing)?_?"
     r"(setup|init|start|begin|teardown|cleanup|finish|final|done|close|end)|"
@@ -599,6 +599,6 @@ def likely_misspelt(text: str, path: str) -> dict[str, str]:
         like = difflib.get_close_matches(plain, missing, 1, 0.75)
         if like:
             found[name] = like[0]
-        elif _LIKE_HOOKS.match(plain) or difflib.get_close_matches(plain, _HOOKS, 1, 0.75):
+        elif re.match(_LIKE_HOOKS, plain) or difflib.get_close_matches(plain, _HOOKS, 1, 0.75):
             found[name] = ""
     return found

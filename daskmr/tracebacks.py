@@ -60,7 +60,7 @@ NO_CHILDREN = "daemonic processes are not allowed to have children"
 """What Python says in a worker that is a daemon, as those of Dask are by default."""
 
 # Whole messages without a place for data: one that quotes a record must not be taken for them.
-_MESSAGES = re.compile(
+_MESSAGES = (
     r"(?P<signals>[\w.() ]+ only works in (the )?main thread[\w ]*\.?)"
     r"|(?P<closed>(I/O|invalid) operation on (closed|uninitialized) [\w ]+\.?"
     r"|(flush|peek|read|seek|tell|truncate|write)\w*(\(\))? (of|to|on) closed (file|\w+ object)\.?"
@@ -181,7 +181,7 @@ def explain_process_error(exc: BaseException, *, loading: bool = False) -> str:
 def _explain_one(exc: BaseException, loading: bool) -> str:
     if isinstance(exc, AssertionError) and _message(exc, _MESSAGE_LIMIT) == NO_CHILDREN:
         return _CHILDREN
-    if match := _MESSAGES.fullmatch(_message(exc, _MESSAGE_LIMIT)):
+    if match := re.fullmatch(_MESSAGES, _message(exc, _MESSAGE_LIMIT)):
         return _EXPLANATIONS[match.lastgroup or ""]
     if not isinstance(exc, ValueError):
         return ""
