@@ -252,7 +252,7 @@ def _is_stale(folder: str) -> bool:
 
 
 def _say_alive(folder: str) -> None:
-    """Note when that was, by the wall clock and by one that nobody sets."""
+    """Record the time, by the wall clock and by the monotonic clock."""
     with open(os.path.join(folder, _RENEWED), "w") as file:
         json.dump([clock.origin().machine, time.monotonic()], file)
     os.utime(folder)

@@ -144,7 +144,7 @@ def refuse_late_writes(run: str) -> None:
 
 
 class Held:
-    """Tells whether somebody else than the task holds what writes to its context.
+    """Counts the references to a context that the task itself does not hold.
 
     Who does not hold it cannot write to it: a call that waits in a queue of the script's holds it, and a
     thread that runs it; so does a global variable.
@@ -187,7 +187,7 @@ def join_threads(job: Job, function: str, held: Held) -> str:
 
     What they write counts while their task is open, as Python's own exit waits for threads, too.
     Threads that hold nothing of the context are left alone, as are those of a pool that wait for work.
-    How long is waited counts anew whenever something of it has been let go.
+    The time limit starts again whenever a reference to it is dropped.
 
     Parameters
     ----------

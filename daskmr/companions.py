@@ -105,7 +105,7 @@ class Companions:
         self.meta_path = beside(self.target.name, SUFFIX) if told else None
 
     def write(self, saved: tuple[BadRecord, ...], content: Mapping[str, Any] | None) -> None:
-        """Write what is new under temporary names, for nobody who may not read the output."""
+        """Write new files under temporary names, readable only by those who may read the output."""
         like = self.target.access
         if saved:
             self.bad = write_bad_records(self.bad_path, self.run_id, saved, like)

@@ -152,7 +152,7 @@ class Config:
         return limit is not None and (type(limit) is int or limit < 1)
 
     def allowed_bad_records(self, records: int) -> int:
-        """How many of so many records may be bad."""
+        """Return how many of this number of records may be bad."""
         limit = self.max_bad_records
         if limit is None or type(limit) is int:
             return records if limit is None else limit

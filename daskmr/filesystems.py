@@ -239,7 +239,7 @@ async def _in_thread(function: Any, *arguments: Any) -> Any:
             result = function(*arguments)
         except BaseException as error:
             failure = error
-        with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed, so the result is not needed
             loop.call_soon_threadsafe(settle, result, failure)
 
     threading.Thread(target=work, name="daskmr file system", daemon=True).start()
@@ -303,7 +303,7 @@ def _mtime(info: dict[str, Any]) -> float | None:
 
 
 def _unreachable(error: BaseException) -> BaseException | None:
-    """What says that there is no such host, or that it lets nobody in; ``None`` if nothing does."""
+    """Return the error that says the host is unknown or refuses connections, or ``None``."""
     import socket
     import ssl
 

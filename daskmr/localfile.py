@@ -72,7 +72,7 @@ class LocalFile(FileIO):
             raise
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read so many bytes at most, and none beyond the size that was listed."""
+        """Read at most `size` bytes, and none beyond the size that was listed."""
         try:
             if self._end < 0:
                 self._plain = not self._is_compressed()

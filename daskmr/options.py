@@ -161,7 +161,7 @@ _GROUPS: dict[str, list[_Option]] = {
         click.option(
             "--max-bad-records",
             metavar="N|N%",
-            help="Fail beyond so many bad records; 0 is strict, 100% is no limit.  [default: 50%]",
+            help="Bad records, or the share of them, beyond which the job fails; 0 is strict, 100% is no limit.  [default: 50%]",
         ),
         click.option(
             "--skip-corrupt-files",

@@ -226,7 +226,7 @@ def mapreduce(
     if output is not None and config.local_only:
         refuse_network("output", os.fspath(output))
     if config.spill_dir is not None and not local:
-        _check_spill_dir(config)  # so that a mistake in it is told before any work
+        _check_spill_dir(config)  # reports a mistake before any work
     if output is not None:
         refuse_to_overwrite(os.fspath(output), job.path, input_filter, config.schema)
     if delete_data and output is None:

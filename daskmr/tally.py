@@ -31,7 +31,7 @@ __all__ = [
 Profile = dict[Any, Any]
 _Name = TypeVar("_Name")
 
-OPENING_LINES = 1000  # so many without a tab, and the input is taken for something else
+OPENING_LINES = 1000  # lines without a tab after which the input is not keyed records
 EXAMPLES = 3  # bad records of each reason that a failure may show
 _NOTES = 20
 _SHOWN = 200  # characters of a line
