@@ -421,7 +421,7 @@ def test_the_other_functions_are_named_too(run: Run, function: str) -> None:
 
 
 IN_A_WORKER = """
-    import multiprocessing, os
+    import multiprocessing, os, time
     held = []
     def map(key, dims, value, context):
         context.write(key, len(held))
@@ -430,9 +430,11 @@ IN_A_WORKER = """
 
 
 def test_a_script_that_does_not_fit_into_a_worker_is_told_figures_and_advice(run: Run) -> None:
-    message, details = run.fails(
-        IN_A_WORKER + "        for _ in range(400): held.append(bytearray(1_000_000))"
-    )
+    grow = """
+        for _ in range(400):
+            held.append(bytearray(1_000_000)); time.sleep(0.003)
+    """
+    message, details = run.fails(IN_A_WORKER + grow)
     assert message.startswith(f"{run.root}/job.py, line ")
     assert "it fails while it is loaded: MemoryError: the worker process is near" in message
     assert 150 < held_in(message) < 260
