@@ -146,8 +146,8 @@ def refuse_late_writes(run: str) -> None:
 class Held:
     """Counts the references to a context that the task itself does not hold.
 
-    Who does not hold it cannot write to it: a call that waits in a queue of the script's holds it, and a
-    thread that runs it; so does a global variable.
+    Without a reference to it, no code can write to it. A call that waits in a queue holds one, and so
+    does a thread that runs the call, or a global variable.
 
     Parameters
     ----------

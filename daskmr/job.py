@@ -226,8 +226,8 @@ class Job:
         """Run the user's code, and unpickle the user's values, inside of this.
 
         Meanwhile the job's modules are importable under their names, and the working directory is
-        the one that they have changed to; afterwards both are as they were. One job is active in a process at a time: another thread waits. Leave in the
-        reverse order of entering.
+        the one that they have changed to; afterwards both are as they were. One job is active in a
+        process at a time: another thread waits. Leave in the reverse order of entering.
         """
         with _activated(self._source):
             self._loaded()

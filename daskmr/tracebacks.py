@@ -49,7 +49,7 @@ _UNSUPPORTED = (
     "error are no files of the system. No record is left out for this."
 )
 _IMPORT = (
-    "A module failed while it was imported, which is no fault of the record: mend its "
+    "A module failed while it was imported, so the record is not at fault. Repair its "
     "installation, and import it at the top of the script to see that at once."
 )
 _PROCESS = (

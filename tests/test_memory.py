@@ -529,7 +529,7 @@ def test_a_process_that_ends_otherwise_while_the_system_kills_others(
 
 
 class Workers:
-    """Local workers with processes that end as they are told to, and a count of kills."""
+    """Local workers whose processes end with given exit codes, and a count of kills."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.kills, self.now = 7, 100.0
@@ -567,7 +567,7 @@ def test_a_process_may_take_a_moment_to_end(workers: Workers) -> None:
     assert workers.look() == {}
     workers.processes[0].exitcode = -signal.SIGKILL
     assert workers.look(1.0) == {11: 0}
-    workers.processes[1].exitcode = -signal.SIGKILL  # by somebody: nothing more was counted
+    workers.processes[1].exitcode = -signal.SIGKILL  # not by the kernel, whose count is the same
     assert workers.look() == {11: 0}
 
 

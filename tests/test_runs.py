@@ -807,7 +807,7 @@ def test_values_that_are_changed_in_place_are_not_read_again() -> None:
         for value in values:
             value["n"] = int(value["n"])
             total += value["n"]
-        assert total == 9, "what is changed in a single pass is nobody's loss"
+        assert total == 9, "a change within a single pass is kept"
         with pytest.raises(TypeError, match=r"\(a dict\) was changed in place.*list\(values\)"):
             list(values)
 
