@@ -42,7 +42,7 @@ layers: install-test
 	$(BIN)/lint-imports
 
 tests: install-test
-	$(BIN)/python -m pytest -q -m "not slow" --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -q -m "not slow" -n 4 --dist loadfile
 
 test-slow: install-test
 	$(BIN)/python -m pytest -q -m "slow and not netns and not slurm and not browser" || [ $$? -eq 5 ] # 5: no test is marked so

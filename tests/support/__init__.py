@@ -1,0 +1,1 @@
+"""What tests share: servers, clusters, terminals and small data sets."""

@@ -1,0 +1,116 @@
+"""A failure ends with the record, and the command that runs its file alone."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.jobs import DIRECTORY, file_name, write_tree
+
+FAILS = """
+def deep(number):
+    if number:
+        deeper(number - 1)
+    return {}["nothing"]
+def deeper(number):
+    deep(number)
+def map(key, dims, value, context):
+    if value == "fatal":
+        deep(0)
+    if value == "deep":
+        deep(40)
+    if value == "die":
+        import os
+        os._exit(3)
+    context.write(key, 1)
+def reduce(key, values, context):
+    if key == "fatal":
+        deep(0)
+    context.write(key, sum(values))
+"""
+
+
+def run(place: Path, *options: str) -> list[str]:
+    command = [sys.executable, "-m", "daskmr", "run", "my job.py", *options]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert done.stdout == ""
+    return done.stderr.splitlines()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "my job.py").write_text(FAILS)
+    return tmp_path
+
+
+def again(lines: list[str]) -> list[str]:
+    return shlex.split(lines[-1])
+
+
+def test_a_record(place: Path) -> None:
+    write_tree(place / "data", [["a\tb"] * 3, ["a\tb", "key\tfatal", "c\td"]])
+    lines = run(place, "-d", "data", "-o", "out", "-m", "1", "-X", "-p", "--aws-key", "KEY",
+                "--aws-secret-key", "SECRET", "--skip-corrupt-files", "--max-bad-records", "3%")  # fmt: skip
+    assert lines[0] == "Traceback (most recent call last):"
+    assert not any("daskmr/" in line for line in lines)
+    told = [number for number, line in enumerate(lines) if line.startswith("daskmr: map failed")]
+    assert "line 2: KeyError: 'nothing'" in lines[told[0]]
+    assert lines[told[0] + 1] == r"The record: 'key\tfatal'"
+    assert lines[-2] == "To run that file alone, where breakpoint() works:"
+    path = f"{DIRECTORY}/{file_name(1)}"
+    assert again(lines) == [
+        "daskmr", "run", "my job.py", "--data-dir", "data", "--max-bad-records", "3%",
+        "--skip-corrupt-files", "--inline", "-o", "-", "--only", path,
+    ]  # fmt: skip
+    assert not any("SECRET" in line for line in lines)
+    once_more = run(place, *again(lines)[3:])
+    assert "line 2: KeyError: 'nothing'" in "\n".join(once_more)
+    assert not (place / "out").exists()
+
+
+def test_a_key(place: Path) -> None:
+    write_tree(place / "data", [["fatal\tb"]])
+    lines = run(place, "-d", "data", "-o", "out", "--inline")
+    assert any("reduce failed for the key 'fatal'" in line for line in lines)
+    assert lines[-2] == "To run it without workers, where breakpoint() works:"
+    assert again(lines)[2:] == ["my job.py", "--data-dir", "data", "--inline", "-o", "-"]
+
+
+def test_a_worker_that_dies(place: Path) -> None:
+    write_tree(place / "data", [["a\tb"], ["a\tdie"]])
+    lines = run(place, "-d", "data", "-m", "1")
+    assert again(lines)[-2:] == ["--only", f"{DIRECTORY}/{file_name(1)}"]
+
+
+def test_odd_names_do_not_reach_the_terminal_and_can_be_pasted(place: Path) -> None:
+    write_tree(place / "data", [["a\tb"], ["a\tfatal"]])
+    folder = place / "data" / DIRECTORY
+    odd = os.fsdecode(b"20131105.20131106.\x1b[31m\n\xff.log")
+    (folder / odd).write_text("a\tfatal\n")
+    (folder / file_name(1)).unlink()
+    (place / "my job.py").rename(place / "-job.py")
+    command = [sys.executable, "-m", "daskmr", "run", "-d", "data", "--inline", "--", "-job.py"]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for _ in range(2):
+        done = subprocess.run(
+            command, cwd=place, capture_output=True, text=True, check=False, env=environment
+        )
+        assert done.returncode == 1
+        lines = done.stderr.splitlines()
+        assert all(line.isprintable() for line in lines)
+        assert r"20131105.20131106.\x1b[31m\n\udcff.log, line 1: KeyError" in done.stderr
+        command = ["bash", "-c", lines[-1]]
+
+
+def test_it_fits_on_a_screen(place: Path) -> None:
+    write_tree(place / "data", [["x" * 500 + "\tdeep"]])
+    lines = run(place, "-d", "data", "--inline")
+    assert len(lines) < 35
+    assert any("lines left out; --verbose shows them" in line for line in lines)
+    assert any(len(line) == 200 + len("The record: ") for line in lines)
+    assert len(run(place, "-d", "data", "--inline", "-v")) > 60

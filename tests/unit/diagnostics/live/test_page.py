@@ -1,0 +1,298 @@
+"""The page on a dashboard: served with what is new, and gone when the run is."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.dask_cluster import DaskCluster, wait_until
+from support.histories import STARTED, made_up
+from support.jobs import counting_job
+from support.pages import Page
+
+from daskmr import mapreduce
+from daskmr.cluster import Session, connect
+from daskmr.config import load_config
+from daskmr.history import History
+from daskmr.livecontent import news_of, render_page
+from daskmr.livepage import live_page
+from daskmr.pageserver import PageServer, Wanted
+
+
+def get(url: str, timeout: float = 30) -> tuple[int, bytes, Any]:
+    """Ask as a browser does."""
+    try:
+        with urllib.request.urlopen(url, timeout=timeout) as answer:
+            return answer.status, answer.read(), answer.headers
+    except urllib.error.HTTPError as error:
+        return error.code, error.read(), error.headers
+
+
+def in_loop(test: Callable[[PageServer], Awaitable[None]]) -> None:
+    async def run() -> None:
+        await asyncio.wait_for(test(PageServer()), 20)
+
+    asyncio.run(run())
+
+
+# --- the server, without a network ----------------------------------------------------------------
+
+
+def test_nothing_is_wanted_before_somebody_asks() -> None:
+    async def test(server: PageServer) -> None:
+        assert server.wanted() == Wanted(False, False)
+        asking = asyncio.ensure_future(server.page())
+        await asyncio.sleep(0)
+        assert server.wanted() == Wanted(True, True)
+        assert await server.exchange(b"page", None) == Wanted(False, True)
+        assert await asking == b"page"
+
+    in_loop(test)
+
+
+def test_all_who_wait_are_given_what_is_new() -> None:
+    async def test(server: PageServer) -> None:
+        waiting = [asyncio.ensure_future(server.news_after(0, str(n))) for n in range(3)]
+        await asyncio.sleep(0)
+        await server.exchange(None, b"1")
+        assert await asyncio.gather(*waiting) == [(1, b"1")] * 3
+        late = await server.news_after(0, "late")
+        assert late == (1, b"1")
+        next_one = asyncio.ensure_future(server.news_after(1, "late"))
+        await asyncio.sleep(0)
+        assert not next_one.done()
+        await server.exchange(None, b"2")
+        assert await next_one == (2, b"2")
+
+    in_loop(test)
+
+
+def test_the_end_waits_for_those_who_look_and_not_for_those_who_have_gone() -> None:
+    async def test(server: PageServer) -> None:
+        await server.exchange(None, b"1")
+        await server.news_after(0, "a")
+        server.delivered("a", 1)
+        ending = asyncio.ensure_future(server.finish(b"end"))
+        await asyncio.sleep(0.05)
+        assert not ending.done()
+        assert await server.news_after(1, "a") == (2, b"end")
+        server.delivered("a", 2)
+        await ending
+        server._viewers["gone"] = (-1e9, 1)
+        await server.finish(b"again")
+
+    in_loop(test)
+
+
+# --- what it is given ---------------------------------------------------------------------------
+
+
+def test_the_page_has_a_place_for_every_picture() -> None:
+    page = Page(render_page("<b>job</b>").decode("utf-8"))
+    news = json.loads(news_of(made_up(nasty=True)))
+    ids = {a["id"] for tag, a in page.elements if "id" in a}
+    assert set(news["pictures"]) <= ids
+    assert {"state", "tiles"} <= ids
+    figures = [a for tag, a in page.elements if tag == "figure"]
+    assert all("hidden" in a for a in figures)
+    assert not [tag for tag, _ in page.elements if tag == "b"]
+
+
+def test_news_holds_the_figures_of_the_last_look() -> None:
+    history = made_up()
+    news = json.loads(news_of(history))
+    assert news["ended"] is False
+    tiles = {name: (value, note) for name, value, note in news["tiles"]}
+    look = history.looks[-1]
+    assert tiles["Records"][0] == f"{look.records:,}"
+    assert tiles["Bad records"][0] == f"{look.bad_records:,}"
+    assert tiles["Workers"][0] == "4"
+    assert tiles["Mapped"][0] == "100%"
+    assert news["pictures"]["timeline"]["sources"]["tasks"]["left"]
+
+
+def test_news_of_a_run_that_has_not_begun() -> None:
+    news = json.loads(news_of(History(STARTED, STARTED + 1)))
+    assert news["tiles"] == []
+    assert set(news["pictures"].values()) == {None}
+
+
+# --- on schedulers ------------------------------------------------------------------------------
+
+
+def running(session: Session) -> None:
+    """A task that takes a moment, so that the session waits."""
+    from dask import delayed
+
+    session.compute(delayed(time.sleep)(0.6))
+
+
+@contextmanager
+def waiting_for(session: Session) -> Iterator[None]:
+    """Have the session wait, as it does during a run, in another thread."""
+    over = threading.Event()
+
+    def wait() -> None:
+        while not over.is_set():
+            running(session)
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(wait)
+        try:
+            yield
+        finally:
+            over.set()
+            done.result(60)
+
+
+def look_at(base: str, made: History) -> None:
+    """Look at a page as two browsers do, and at its news."""
+    with ThreadPoolExecutor(2) as pool:
+        for status, content, headers in pool.map(get, [f"{base}/daskmr"] * 2):
+            assert status == 200
+            assert headers["Content-Type"] == "text/html; charset=utf-8"
+            Page(content.decode("utf-8"))
+        news = list(pool.map(get, [f"{base}/daskmr/data?after=0&viewer={n}" for n in "ab"]))
+    for status, content, headers in news:
+        assert status == 200
+        assert int(headers["X-Number"]) >= 1
+        assert json.loads(content)["pictures"]["records"] is not None
+    assert get(f"{base}/daskmr/data?after=x")[0] == 400
+
+
+def last_news(base: str) -> dict[str, Any]:
+    """Follow a run to its end."""
+    number = 0
+    while True:
+        status, content, headers = get(f"{base}/daskmr/data?after={number}&viewer=last")
+        if status == 204:
+            continue
+        number, news = int(headers["X-Number"]), json.loads(content)
+        if news["ended"]:
+            return dict(news)
+
+
+def test_the_page_of_a_local_cluster(tmp_path: Path) -> None:
+    history = made_up()
+    with connect(load_config(num_mappers=1), 1, run_dir=tmp_path) as session:
+        with ThreadPoolExecutor(1) as pool:
+            with live_page(session, lambda: history, "job"):
+                session.attach_dashboard()
+                wait_until(lambda: session.dashboard_link, 60)
+                base = str(session.dashboard_link).removesuffix("/status")
+                with waiting_for(session):
+                    look_at(base, history)
+                    menu = get(f"{base}/status")[1].decode("utf-8")
+                    following = pool.submit(last_news, base)
+                    time.sleep(0.5)  # so that it has asked
+            assert following.result(30)["ended"] is True
+        assert 'href="daskmr"' in menu
+
+
+def test_the_page_on_somebodys_scheduler_leaves_nothing(
+    dask_cluster: DaskCluster, tmp_path: Path
+) -> None:
+    from distributed import Client
+
+    def state(dask_scheduler: Any = None) -> Any:
+        applications = len(dask_scheduler.http_application.applications)
+        return sorted(map(str, dask_scheduler.plugins)), applications
+
+    history = made_up()
+    with Client(dask_cluster.address) as client:
+        before = client.run_on_scheduler(state)
+        base = client.dashboard_link.removesuffix("/status")
+        with connect(load_config(), 1, client=client, run_dir=tmp_path) as session:
+            with live_page(session, lambda: history, "job"), waiting_for(session):
+                wait_until(lambda: client.run_on_scheduler(state) != before)
+                look_at(base, history)
+            assert client.run_on_scheduler(state) == before
+        assert get(f"{base}/daskmr")[0] == 404
+        assert "daskmr" not in get(f"{base}/status")[1].decode("utf-8")
+
+
+def test_the_page_goes_with_a_client_that_is_killed(dask_cluster: DaskCluster) -> None:
+    from distributed import Client
+
+    from daskmr.pageserver import PagePlugin
+
+    def names(dask_scheduler: Any = None) -> list[str]:
+        return [str(name) for name in dask_scheduler.plugins if "daskmr" in str(name)]
+
+    with Client(dask_cluster.address) as watching:
+        other = Client(dask_cluster.address, set_as_default=False)
+        other.register_plugin(PagePlugin("daskmr-page-test", other.id), name="daskmr-page-test")
+        assert watching.run_on_scheduler(names) == ["daskmr-page-test"]
+        base = watching.dashboard_link.removesuffix("/status")
+        other.close()
+        wait_until(lambda: not watching.run_on_scheduler(names))
+        assert get(f"{base}/daskmr")[0] == 404
+
+
+def test_a_scheduler_that_refuses_does_not_matter(
+    dask_cluster: DaskCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distributed import Client
+
+    monkeypatch.setattr("daskmr.pageserver.PagePlugin", lambda name, client: object())
+    with (
+        Client(dask_cluster.address) as client,
+        connect(load_config(), 1, client=client, run_dir=tmp_path) as session,
+        live_page(session, made_up, "job"),
+    ):
+        running(session)
+
+
+def test_a_job_is_shown_while_it_runs(
+    dask_cluster: DaskCluster, tree: Callable[..., Path], tmp_path: Path
+) -> None:
+    """All of it, as a user has it: the page is there during a run, and then is not."""
+    from distributed import Client
+
+    from daskmr.job import Job
+    from daskmr.watching import Watcher
+
+    root = tree([[f"{n}\t1"] for n in range(4)])
+
+    class Looking(Watcher):
+        def look(self, look: Any) -> None:
+            (tmp_path / "looked").touch()
+
+    def map_(key: Any, dims: Any, value: Any, context: Any) -> None:
+        import time as time_
+
+        time_.sleep(1.0)
+        context.write(key, 1)
+
+    counting = counting_job()
+    with Client(dask_cluster.address) as client, ThreadPoolExecutor(1) as pool:
+        base = client.dashboard_link.removesuffix("/status")
+
+        def follow() -> dict[str, Any]:
+            wait_until(lambda: get(f"{base}/daskmr")[0] == 200, 60)
+            return last_news(base)
+
+        following = pool.submit(follow)
+        done = mapreduce(
+            Job(map=map_, reduce=counting.reduce),
+            data_dir=root,
+            client=client,
+            watcher=Looking(),
+            work_dir=str(tmp_path / "work"),
+        )
+        news = following.result(60)
+        tiles = {name: value for name, value, _ in news["tiles"]}
+        assert tiles["Records"] == f"{done.records}" == "4"
+        tasks = news["pictures"]["timeline"]["sources"]["tasks"]["what"]
+        assert {f"map: partition {n}" for n in range(4)} <= set(tasks)
+        assert get(f"{base}/daskmr")[0] == 404

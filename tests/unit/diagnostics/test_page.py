@@ -1,0 +1,107 @@
+"""A page asks nobody for anything, and what comes from data is text in it."""
+
+from __future__ import annotations
+
+import functools
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.histories import NASTY, made_up
+from support.pages import Page
+
+from daskmr.charts import draw_up
+from daskmr.figures import draw
+from daskmr.history import History
+from daskmr.webpage import assemble, figures_html, listed, phases_html, section, table, text, tiles
+
+
+@functools.cache
+def page_of(nasty: bool) -> str:
+    """The page of a run; to make one takes a second."""
+    return with_pictures(made_up(nasty=nasty))
+
+
+def with_pictures(history: History, *, keep_empty: bool = False) -> str:
+    charts = draw_up(history)
+    body, script = figures_html(draw(charts), charts, keep_empty=keep_empty)
+    return assemble("a page", body, [script])
+
+
+@given(st.text())
+def test_text_is_text(content: str) -> None:
+    rest = re.sub(r"&(amp|lt|gt|quot|#x27);", "", text(content))
+    assert not set("<>\"'&") & set(rest)
+    text(content).encode("utf-8")
+
+
+@given(st.text(), st.text())
+def test_whatever_is_put_into_parts_they_stay_whole(first: str, second: str) -> None:
+    parts = [
+        section(first, table([(first, second)], (second,)), hint=second),
+        tiles([(first, second, first)]),
+        listed([text(first)]),
+        phases_html({first: 1.0, second: 2.0}),
+    ]
+    page = Page("".join(parts))
+    assert {tag for tag, _ in page.elements} <= {
+        *("section", "h2", "p", "table", "thead", "tbody", "tr", "th", "td", "dl", "div", "dt"),
+        *("dd", "ul", "li", "span", "b", "i"),
+    }
+
+
+def test_parts_without_content_are_left_out() -> None:
+    assert section("Counters", table([])) == ""
+    assert tiles([]) == listed([]) == phases_html({"total": 1.0}) == ""
+
+
+@pytest.mark.parametrize("nasty", [False, True])
+def test_a_page_refers_to_nothing_outside(nasty: bool) -> None:
+    content = page_of(nasty)
+    page = Page(content)
+    for tag, attributes in page.elements:
+        for name in ("src", "href", "action", "data", "poster", "srcset"):
+            assert not (attributes.get(name) or "").startswith(("http", "//", "file")), tag
+        assert not [name for name in attributes if name.startswith("on")], tag
+        if tag == "script":
+            assert "src" not in attributes
+    style = re.search(r"<style>(.*?)</style>", content, re.DOTALL)
+    assert style is not None
+    assert "url(" not in style[1]
+    assert "@import" not in style[1]
+
+
+def test_its_policy_lets_nothing_in_but_its_own_scripts() -> None:
+    page = Page(page_of(False))
+    (policy,) = [a["content"] for tag, a in page.elements if "http-equiv" in a]
+    assert policy is not None
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == "'none'"
+    assert "connect-src" not in rules
+    nonces = {a.get("nonce") for tag, a in page.elements if tag == "script"}
+    (once,) = nonces
+    assert rules["script-src"] == f"'nonce-{once}'"
+    again = Page(assemble("another", "", ["1"]))
+    assert {a.get("nonce") for tag, a in again.elements if tag == "script"} != nonces
+
+
+def test_a_nasty_key_ends_no_script() -> None:
+    plain, nasty = page_of(False), page_of(True)
+    assert nasty.count("</script") == plain.count("</script")
+    assert "<img" not in nasty
+    assert NASTY not in nasty
+    nasty.encode("utf-8")
+
+
+def test_pictures_without_content_are_left_out_or_hidden() -> None:
+    tiny = made_up(3, 2, looks=False, store=False, spill=False, straggler=None)
+    left_out = Page(with_pictures(tiny))
+    ids = {a["id"] for tag, a in left_out.elements if tag == "figure"}
+    assert ids.isdisjoint({"spill", "fetched", "bad-records"})
+    assert "Bad records" not in left_out.words
+    kept = Page(with_pictures(tiny, keep_empty=True))
+    hidden = {a["id"] for tag, a in kept.elements if tag == "figure" and "hidden" in a}
+    assert hidden == {"spill", "fetched", "bad-records"}
+    groups = [a for tag, a in kept.elements if tag == "section"]
+    assert ["hidden" in a for a in groups] == [False, False, False, True]
