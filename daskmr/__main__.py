@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from daskmr.searchpath import look_here_last
+from daskmr.search_path import look_here_last
 
 look_here_last(by_name=__name__ == "__main__")  # before any other import
 
@@ -15,7 +15,7 @@ def _leave(signum: int, frame: object) -> None:
     """End while nothing was begun yet; later the commands have handlers of their own."""
     os.write(2, b"daskmr: Interrupted; nothing was written.\n")
     # What has been started by now, if anything has, left something to remove.
-    clean_up = getattr(sys.modules.get("daskmr.interruption"), "clean_up", None)
+    clean_up = getattr(sys.modules.get("daskmr.signals"), "clean_up", None)
     if clean_up is not None:
         clean_up()
     os._exit(128 + signum)
@@ -48,7 +48,7 @@ def main() -> None:
             signal.signal(signum, _leave)
     if _will_start_workers(sys.argv[1:]) and _has_standard_streams():
         from daskmr.forkserver import prewarm
-        from daskmr.streams import keep_standard_output
+        from daskmr.stdio import keep_standard_output
 
         keep_standard_output()  # or what a script prints in its workers would go there
         prewarm()  # before all else, as it takes the longest

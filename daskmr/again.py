@@ -7,7 +7,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from daskmr.units import shell_path, shell_word
+from daskmr.text import shell_path, shell_word
 
 __all__ = ["command_again", "repeated"]
 

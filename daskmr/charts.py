@@ -17,7 +17,7 @@ from itertools import pairwise, zip_longest
 from typing import Any
 
 from daskmr.history import PHASES, History, HotKey, Look, Progress, TaskSpan
-from daskmr.units import (
+from daskmr.text import (
     byte_unit,
     count_unit,
     format_bytes,

@@ -27,8 +27,8 @@ from daskmr.schema import load_schema
 from daskmr.sniffing import LINE_CHARACTERS, describe_lines
 from daskmr.sources import collect, parse, read_source
 from daskmr.stores import stores_closed
+from daskmr.text import counted
 from daskmr.trial import Bad, Combined, Trial, read_records
-from daskmr.units import counted
 
 __all__ = ["alike", "check_script", "find_ported"]
 

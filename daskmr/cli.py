@@ -17,8 +17,8 @@ from daskmr.again import command_again, repeated
 from daskmr.completion import complete_files
 from daskmr.errors import DaskMRError, Interrupted, JobError
 from daskmr.options import CommandGroup, GroupedCommand, job_options
-from daskmr.streams import standard_output
-from daskmr.units import printable
+from daskmr.stdio import standard_output
+from daskmr.text import printable
 
 __all__ = ["main"]
 
@@ -57,7 +57,7 @@ def _cache_command(name: str) -> click.Command:
 
     @click.pass_context
     def guarded(context: click.Context) -> None:
-        from daskmr.interruption import signals
+        from daskmr.signals import signals
 
         context.with_resource(_exit_codes(verbose=False))
         context.with_resource(signals())
@@ -100,7 +100,7 @@ def run(
     import gc
 
     from daskmr.forkserver import prewarm
-    from daskmr.interruption import kill_children, signals
+    from daskmr.signals import kill_children, signals
 
     gc.disable()  # imports make no garbage, and a tenth of a second of looking for it
 
@@ -257,8 +257,8 @@ def replay(file: str, script: str | None, schema: str | None, debug: bool) -> No
     FILE is an OUTPUT.bad.jsonl. Says of each record whether it passes now, and exits with 1 if one
     does not. OUTPUT.meta.json, beside it, tells which script it was.
     """
-    from daskmr.interruption import signals
     from daskmr.replay_command import replay as print_outcomes
+    from daskmr.signals import signals
 
     with standard_output() as stdout, _exit_codes(verbose=False), signals():
         print_outcomes(file, script, schema, debug, stdout)
@@ -296,7 +296,7 @@ def sample_data(directory: str, size: str, seed: int, ext: str, bad_lines: float
 
     The same seed gives the same documents on every machine.
     """
-    from daskmr.interruption import signals
+    from daskmr.signals import signals
 
     with _exit_codes(verbose=False), signals():
         from dask.utils import parse_bytes
@@ -323,8 +323,8 @@ def _guarded(command: click.Command) -> click.Command:
 
     @wraps(work)
     def guarded(**options: Any) -> None:
-        from daskmr.interruption import kill_children, signals
         from daskmr.job_commands import ListingLine
+        from daskmr.signals import kill_children, signals
 
         verbose = options.pop("verbose", False)
         with standard_output() as stdout, _exit_codes(verbose), signals():
@@ -392,7 +392,7 @@ def _on_a_screen(details: str) -> str:
 
 
 def _fail(message: str, details: str, code: int, as_json: bool = False) -> NoReturn:
-    from daskmr.interruption import kill_children
+    from daskmr.signals import kill_children
 
     kill_children()  # those that a script started in this process, too
     text = f"daskmr: {message}\n" if not details else f"{details.rstrip()}\n\ndaskmr: {message}\n"
@@ -407,7 +407,7 @@ def _fail(message: str, details: str, code: int, as_json: bool = False) -> NoRet
 
 def _leave(code: int) -> NoReturn:
     """Exit at once: threads that a script started must not hold the process up."""
-    from daskmr.interruption import clean_up
+    from daskmr.signals import clean_up
 
     clean_up()
     for stream in (sys.stdout, sys.stderr):

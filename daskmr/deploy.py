@@ -19,7 +19,7 @@ import yaml
 
 from daskmr.errors import InputError
 from daskmr.forkserver import SAFE_PATH, environment
-from daskmr.interruption import deferred, handlers_kept, on_hard_exit, patient
+from daskmr.signals import deferred, handlers_kept, on_hard_exit, patient
 from daskmr.tracebacks import describe_exception
 
 if TYPE_CHECKING:

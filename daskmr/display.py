@@ -18,8 +18,8 @@ from daskmr.history import Look, Progress, WorkerLook
 from daskmr.looks import Plan
 from daskmr.pace import Pace, format_seconds
 from daskmr.report import format_bytes
-from daskmr.streams import outlasting
-from daskmr.units import printable
+from daskmr.stdio import outlasting
+from daskmr.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -16,18 +16,18 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from daskmr.children import no_children
 from daskmr.errors import DaskMRError, Interrupted, TaskFailed
-from daskmr.interruption import raises_interrupted
 from daskmr.job import Job
 from daskmr.keys import name_key
 from daskmr.memory import NEAR_LIMIT, OutOfMemory, bounded, explain_shortage, on_worker
+from daskmr.signals import raises_interrupted
+from daskmr.text import printable
 from daskmr.tracebacks import (
     describe_exception,
     explain_process_error,
     format_user_traceback,
     user_location,
 )
-from daskmr.units import printable
-from daskmr.wanted import check_wanted
+from daskmr.worker import check_wanted
 
 __all__ = [
     "Returned",

@@ -23,7 +23,7 @@ from daskmr.credentials import for_workers, unset
 from daskmr.errors import DaskMRError, JobError
 from daskmr.listing import InputFile
 from daskmr.remote import Source
-from daskmr.searchpath import python_path
+from daskmr.search_path import python_path
 
 if TYPE_CHECKING:
     import asyncio

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from daskmr.checksums import Proof
-from daskmr.normalforms import hint
+from daskmr.normal_forms import hint
 from daskmr.patience import Patience
 from daskmr.remote import (
     ChangedObject,

@@ -19,8 +19,8 @@ from contextlib import contextmanager, suppress
 from multiprocessing import spawn
 
 from daskmr.credentials import unset
-from daskmr.interruption import on_hard_exit
-from daskmr.searchpath import python_path
+from daskmr.search_path import python_path
+from daskmr.signals import on_hard_exit
 
 __all__ = ["MALLOC", "SAFE_PATH", "environment", "is_available", "prewarm", "set_environment"]
 

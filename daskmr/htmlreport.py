@@ -16,11 +16,11 @@ from daskmr.charts import draw_up
 from daskmr.errors import DaskMRError, InputError, JobError
 from daskmr.figures import draw
 from daskmr.history import History
-from daskmr.interruption import on_hard_exit
 from daskmr.losses import Loss, find_losses
 from daskmr.output import take_access
 from daskmr.report import summarise
-from daskmr.units import HIDDEN, counted, format_bytes, format_seconds, masked, shell_word
+from daskmr.signals import on_hard_exit
+from daskmr.text import HIDDEN, counted, format_bytes, format_seconds, masked, shell_word
 from daskmr.webpage import (
     PAGE,
     assemble,

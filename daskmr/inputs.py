@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from daskmr.away import Away
 from daskmr.errors import InputError, NothingMatchedError
 from daskmr.listing import InputFile, Listing, list_files, unite
-from daskmr.normalforms import twin_of
+from daskmr.normal_forms import twin_of
 from daskmr.remote import Source, StoreError, parse_source, split_bucket
 from daskmr.sampling import EVERYTHING, Choice
 from daskmr.stores import shared_store

@@ -13,8 +13,8 @@ import click
 from daskmr.again import repeated
 from daskmr.completion import complete_files
 from daskmr.options import GroupedCommand, job_options, option_of
-from daskmr.streams import say
-from daskmr.units import printable, shell_path, shell_word
+from daskmr.stdio import say
+from daskmr.text import printable, shell_path, shell_word
 
 if TYPE_CHECKING:
     from daskmr.plan_text import Paint

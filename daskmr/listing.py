@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import NoReturn
 
 from daskmr.errors import InputError
-from daskmr.normalforms import hint
+from daskmr.normal_forms import hint
 from daskmr.schema import Dimension, Layout, Schema
 
 __all__ = ["EXTENSIONS", "Gathering", "InputFile", "Listing", "Seen", "list_files", "unite"]

@@ -8,7 +8,7 @@ from typing import Any
 from daskmr.charts import Chart, draw_up
 from daskmr.figures import draw
 from daskmr.history import History, Progress
-from daskmr.units import format_bytes, format_seconds, printable
+from daskmr.text import format_bytes, format_seconds, printable
 from daskmr.webpage import assemble, figures_html, text
 
 __all__ = ["news_of", "render_page"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from daskmr.charts import stragglers
 from daskmr.history import History, TaskSpan
-from daskmr.units import format_bytes, format_count, format_seconds, shorten
+from daskmr.text import format_bytes, format_count, format_seconds, shorten
 
 __all__ = ["Loss", "find_losses"]
 

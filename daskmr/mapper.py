@@ -65,7 +65,7 @@ from daskmr.tally import (
     explain_untabbed,
 )
 from daskmr.tracebacks import describe_exception, explain_process_error
-from daskmr.wanted import while_wanted
+from daskmr.worker import while_wanted
 
 if TYPE_CHECKING:
     from daskmr.prefetch import Prefetcher

@@ -27,7 +27,7 @@ from daskmr.output import OutputFile
 from daskmr.sampling import Choice
 from daskmr.schema import Schema
 from daskmr.tally import Tally, by_group
-from daskmr.units import masked
+from daskmr.text import masked
 
 __all__ = [
     "BEGINS",

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from daskmr.failures import shortened
-from daskmr.units import counted, format_bytes, format_seconds
+from daskmr.text import counted, format_bytes, format_seconds
 
 __all__ = ["Outcome", "as_html", "as_text"]
 

@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 from zlib import crc32
 
 from daskmr.errors import InputError, JobError
-from daskmr.normalforms import hint
+from daskmr.normal_forms import hint
 from daskmr.parts import Block, Part, comparable, read_blocks
 from daskmr.remote import masked
 from daskmr.tally import BadRecord

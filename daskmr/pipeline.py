@@ -34,7 +34,6 @@ from daskmr.existing import choose, existing_scheduler, security_of
 from daskmr.history import PHASES, History
 from daskmr.hotkeys import with_counted
 from daskmr.inputs import Inputs, find_inputs, source_of
-from daskmr.interruption import deferred, on_hard_exit, patient
 from daskmr.job import Job, load_job
 from daskmr.localfile import is_as_listed
 from daskmr.looks import Plan
@@ -78,6 +77,7 @@ from daskmr.runs import Spilling
 from daskmr.sampling import EVERYTHING, Choice
 from daskmr.schema import load_schema
 from daskmr.segments import Extent
+from daskmr.signals import deferred, on_hard_exit, patient
 from daskmr.stores import stores_closed
 from daskmr.tally import (
     OPENING_LINES,
@@ -88,7 +88,7 @@ from daskmr.tally import (
     by_group,
     explain_untabbed,
 )
-from daskmr.units import counted
+from daskmr.text import counted
 from daskmr.versions import Pinned
 from daskmr.watching import Collector, Watcher
 from daskmr.workdir import RunDir

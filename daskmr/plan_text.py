@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from daskmr.planning import Amount, DimensionFigures, Disk, Plan, Unmatched
-from daskmr.units import counted, format_bytes, format_seconds
+from daskmr.text import counted, format_bytes, format_seconds
 
 __all__ = ["Paint", "render"]
 

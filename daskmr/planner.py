@@ -40,7 +40,7 @@ from daskmr.refusals import check_settings, refuse_to_overwrite, refuse_to_repla
 from daskmr.sampling import EVERYTHING, Choice
 from daskmr.schema import Schema, load_schema
 from daskmr.stores import stores_closed
-from daskmr.units import format_bytes
+from daskmr.text import format_bytes
 
 __all__ = ["make_plan"]
 

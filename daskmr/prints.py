@@ -22,7 +22,7 @@ from daskmr.callers import NO_KEY, Call, call_of
 from daskmr.failures import shortened
 from daskmr.job import Job
 from daskmr.progress import Printed, tell
-from daskmr.streams import outlasting
+from daskmr.stdio import outlasting
 from daskmr.tracebacks import shorten
 
 __all__ = ["Rate", "listened", "printing"]

@@ -8,8 +8,8 @@ from typing import IO
 import click
 
 from daskmr.errors import JobError
-from daskmr.streams import say
-from daskmr.units import printable
+from daskmr.stdio import say
+from daskmr.text import printable
 
 __all__ = ["replay"]
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from daskmr.units import counted, format_bytes, printable, shell_path, shell_word
+from daskmr.text import counted, format_bytes, printable, shell_path, shell_word
 
 if TYPE_CHECKING:
     from daskmr.result import Result

@@ -7,7 +7,7 @@ from typing import Any
 
 from daskmr.errors import InputError
 from daskmr.meta import read_meta
-from daskmr.units import HIDDEN
+from daskmr.text import HIDDEN
 
 __all__ = ["repeat"]
 

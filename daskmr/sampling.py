@@ -11,8 +11,8 @@ from typing import Any
 from daskmr.errors import InputError
 from daskmr.keys import stable_hash
 from daskmr.listing import InputFile
-from daskmr.normalforms import twin_of
-from daskmr.units import counted
+from daskmr.normal_forms import twin_of
+from daskmr.text import counted
 
 __all__ = ["EVERYTHING", "Choice", "KeyFilter"]
 

@@ -13,7 +13,7 @@ from importlib import resources
 from typing import Any, NoReturn
 
 from daskmr.errors import InputError
-from daskmr.normalforms import forms_of, hint, twin_of
+from daskmr.normal_forms import forms_of, hint, twin_of
 
 __all__ = ["Dimension", "Layout", "Schema", "load_layout", "load_schema", "sanitise"]
 

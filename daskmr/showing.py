@@ -21,7 +21,7 @@ from daskmr.pace import Pace, format_seconds
 from daskmr.prints import Rate
 from daskmr.progress import Printed
 from daskmr.report import format_bytes, summarise
-from daskmr.streams import outlasting
+from daskmr.stdio import outlasting
 from daskmr.watching import Watcher
 
 if TYPE_CHECKING:

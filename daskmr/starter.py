@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 
 from daskmr.errors import InputError
-from daskmr.units import shell_path
+from daskmr.text import shell_path
 
 __all__ = ["filter_text", "script_text", "write_files"]
 

@@ -11,7 +11,7 @@ from itertools import pairwise, takewhile
 from typing import Protocol, TypeVar
 
 from daskmr.listing import Gathering, InputFile, Listing
-from daskmr.normalforms import forms_of
+from daskmr.normal_forms import forms_of
 from daskmr.remote import Entry, Page
 from daskmr.s3listing import Pagination
 from daskmr.schema import Between, Dimension, Schema

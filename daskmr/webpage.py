@@ -12,7 +12,7 @@ from html import escape
 
 from daskmr.charts import COLOURS, Chart
 from daskmr.figures import GROUPS, Picture
-from daskmr.units import format_seconds, printable
+from daskmr.text import format_seconds, printable
 
 __all__ = [
     "PAGE",

@@ -1,4 +1,4 @@
-"""Tests of `daskmr.normalforms`."""
+"""Tests of `daskmr.normal_forms`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskmr.normalforms import forms_of, hint, twin_of, twin_path
+from daskmr.normal_forms import forms_of, hint, twin_of, twin_path
 
 COMPOSED = "caf\xe9"
 DECOMPOSED = "cafe\u0301"

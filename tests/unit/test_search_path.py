@@ -10,8 +10,8 @@ import sys
 import pytest
 from support.jobs import daskmr, write_tree
 
-from daskmr import searchpath
-from daskmr.searchpath import look_here_last, python_path
+from daskmr import search_path
+from daskmr.search_path import look_here_last, python_path
 
 JOB = """
 def map(key, dims, value, context):
@@ -95,7 +95,7 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "here")
     monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setattr(searchpath, "_PACKAGE", "/lib/site-packages")
+    monkeypatch.setattr(search_path, "_PACKAGE", "/lib/site-packages")
     return tmp_path
 
 
@@ -110,7 +110,7 @@ def test_what_python_puts_first_for_a_module_that_it_runs_is_left_out(here, monk
     monkeypatch.setattr(sys, "path", [str(here / "here"), "/a"])
     look_here_last(by_name=True)
     assert sys.path == ["/a"]
-    monkeypatch.setattr(searchpath, "_PACKAGE", str(here / "here"))
+    monkeypatch.setattr(search_path, "_PACKAGE", str(here / "here"))
     monkeypatch.setattr(sys, "path", [str(here / "here"), "/a"])
     look_here_last(by_name=True)
     assert sys.path == ["/a", str(here / "here")]
@@ -127,7 +127,7 @@ def test_python_path_leaves_out_the_working_directory(here, monkeypatch):
 
 
 def test_python_path_has_the_folder_of_a_package_that_is_not_installed(here, monkeypatch):
-    monkeypatch.setattr(searchpath, "_PACKAGE", "/checkout")
+    monkeypatch.setattr(search_path, "_PACKAGE", "/checkout")
     monkeypatch.setenv("PYTHONPATH", "/a:.")
     assert python_path() == "/a:/checkout"
     monkeypatch.setenv("PYTHONPATH", "/checkout:/a")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskmr.units import (
+from daskmr.text import (
     byte_unit,
     count_unit,
     format_seconds,

@@ -250,7 +250,7 @@ def test_a_task_that_nobody_waits_for_ends(dask_cluster: DaskCluster, tmp_path: 
 
     def run_on(marker: Path) -> None:
         from daskmr.failures import guarded
-        from daskmr.wanted import while_wanted
+        from daskmr.worker import while_wanted
 
         def lines() -> None:
             for number in while_wanted(range(1000)):

@@ -21,7 +21,7 @@ import dask.bag as db
 import psutil
 import pytest
 
-from daskmr import cluster, interruption
+from daskmr import cluster, signals
 from daskmr._preload import MODULES
 from daskmr.cluster import Session, WorkerDied, connect
 from daskmr.config import load_config
@@ -358,7 +358,8 @@ def test_scheduler_gone_is_an_error(client, tmp_path):
 
 SCRIPT = """
 import ctypes, os, re, signal, sys, threading, time
-from daskmr import cluster, forkserver, interruption
+from daskmr import cluster, forkserver
+from daskmr import signals
 forkserver.prewarm()
 
 def stuck(kind, marker):
@@ -509,7 +510,8 @@ def test_a_clean_up_that_hangs_is_cut_off(start):
     process = start(
         """
         import subprocess, sys, time
-        from daskmr import cluster, interruption
+        from daskmr import cluster
+        from daskmr import signals
         interruption.on_hard_exit(lambda: print("removed", flush=True))
         with interruption.signals():
             subprocess.Popen(["sleep", "600"])
@@ -558,7 +560,7 @@ def test_a_script_without_main_guard_just_works(start):
 
 def test_signals_leaves_the_handlers_as_they_were():
     before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
-    with interruption.signals():
+    with signals.signals():
         assert signal.getsignal(signal.SIGTERM) not in before
     assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
 

@@ -28,8 +28,8 @@ from support.jobs import write_tree
 from daskmr import mapreduce
 from daskmr.errors import InputError, Interrupted, JobError, TaskFailed
 from daskmr.failures import guarded, in_thread, is_interruption, shortened, user_failure
-from daskmr.interruption import signals
 from daskmr.job import Job
+from daskmr.signals import signals
 from daskmr.tracebacks import explain_process_error
 
 SMALL = 30_000  # bytes of a pickle

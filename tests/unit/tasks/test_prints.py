@@ -23,7 +23,7 @@ from daskmr.callers import Call, calls_user
 from daskmr.display import Above
 from daskmr.prints import Rate, listened, printing
 from daskmr.progress import Printed, listening
-from daskmr.streams import outlasting
+from daskmr.stdio import outlasting
 from daskmr.watching import Watcher
 
 SCRIPT = """

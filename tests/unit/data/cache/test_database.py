@@ -50,7 +50,7 @@ database.close()
 
 
 def adding(folder: Path, times: int) -> subprocess.Popen[bytes]:
-    path = os.pathsep.join(map(str, (Path(__file__).parent, ROOT)))
+    path = os.pathsep.join(map(str, (Path(__file__).parent, ROOT / "tests", ROOT)))
     return subprocess.Popen(
         [sys.executable, "-c", ADDING, str(folder), str(times)],
         stdout=subprocess.PIPE,
