@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from daskmr.htmlreport import write_report
-    from daskmr.job import Job
+    from daskmr.job.job import Job
+    from daskmr.job.pluck import pluck
     from daskmr.pipeline import mapreduce
-    from daskmr.plucking import pluck
     from daskmr.result import Result
 
 __all__ = [

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from daskmr import contexts
 from daskmr.callers import Call, calls_user
 from daskmr.deaths import refuse_third_load
 from daskmr.errors import TaskFailed
 from daskmr.failures import Returned, is_interruption, shortened, user_failure
-from daskmr.job import Job
+from daskmr.job import contexts
+from daskmr.job.job import Job
 from daskmr.marks import Marker
 from daskmr.runs import Combiner
 from daskmr.tally import Profile

@@ -10,22 +10,22 @@ from contextlib import ExitStack, suppress
 from itertools import islice
 from typing import Any, BinaryIO
 
-from daskmr.children import no_children
 from daskmr.config import Config, load_config
 from daskmr.credentials import given
 from daskmr.errors import InputError, JobError, NothingMatchedError, TaskFailed
 from daskmr.failures import in_thread, no_exit, shortened
 from daskmr.inputs import Inputs, find_inputs
-from daskmr.job import Job, load_job
-from daskmr.keys import sorted_keys
+from daskmr.job.job import Job, load_job
+from daskmr.job.keys import sorted_keys
+from daskmr.job.porting import find_python2
+from daskmr.job.process_pools import no_children
+from daskmr.job.sources import collect, parse, read_source
 from daskmr.listing import InputFile
-from daskmr.porting import find_python2
 from daskmr.records import CorruptFileError
 from daskmr.runs import on_disk
 from daskmr.sampling import Choice
 from daskmr.schema import load_schema
 from daskmr.sniffing import LINE_CHARACTERS, describe_lines
-from daskmr.sources import collect, parse, read_source
 from daskmr.stores import stores_closed
 from daskmr.text import counted
 from daskmr.trial import Bad, Combined, Trial, read_records

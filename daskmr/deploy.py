@@ -19,8 +19,8 @@ import yaml
 
 from daskmr.errors import InputError
 from daskmr.forkserver import SAFE_PATH, environment
+from daskmr.job.tracebacks import describe_exception
 from daskmr.signals import deferred, handlers_kept, on_hard_exit, patient
-from daskmr.tracebacks import describe_exception
 
 if TYPE_CHECKING:
     from distributed import Client

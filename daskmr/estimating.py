@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 import zstandard
 
 from daskmr.calls import combiner_of
-from daskmr.children import no_children
-from daskmr.contexts import MapContext
 from daskmr.errors import TaskFailed
 from daskmr.failures import no_exit
-from daskmr.job import Job
+from daskmr.job.contexts import MapContext
+from daskmr.job.job import Job
+from daskmr.job.process_pools import no_children
 from daskmr.listing import InputFile
 from daskmr.memory import resident
 from daskmr.partition import Partition

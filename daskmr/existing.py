@@ -16,7 +16,7 @@ import dask.config
 from daskmr.config import Config
 from daskmr.deploy import start_failure
 from daskmr.errors import InputError
-from daskmr.tracebacks import describe_exception
+from daskmr.job.tracebacks import describe_exception
 from daskmr.versions import Versions, here, judge
 
 if TYPE_CHECKING:

@@ -14,19 +14,19 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
-from daskmr.children import no_children
 from daskmr.errors import DaskMRError, Interrupted, TaskFailed
-from daskmr.job import Job
-from daskmr.keys import name_key
-from daskmr.memory import NEAR_LIMIT, OutOfMemory, bounded, explain_shortage, on_worker
-from daskmr.signals import raises_interrupted
-from daskmr.text import printable
-from daskmr.tracebacks import (
+from daskmr.job.job import Job
+from daskmr.job.keys import name_key
+from daskmr.job.process_pools import no_children
+from daskmr.job.tracebacks import (
     describe_exception,
     explain_process_error,
     format_user_traceback,
     user_location,
 )
+from daskmr.memory import NEAR_LIMIT, OutOfMemory, bounded, explain_shortage, on_worker
+from daskmr.signals import raises_interrupted
+from daskmr.text import printable
 from daskmr.worker import check_wanted
 
 __all__ = [
@@ -160,7 +160,7 @@ def user_failure(job: Job, function: str, where: str, error: BaseException) -> T
     elif explanation := explain_process_error(error):
         message += f" {explanation}"
     else:
-        from daskmr.porting import advice_for  # deferred: only a failure needs it
+        from daskmr.job.porting import advice_for  # deferred: only a failure needs it
 
         message += advice_for(error)
     return kind(message, format_user_traceback(job, error))

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from daskmr.history import HotKey
-from daskmr.keys import name_key
+from daskmr.job.keys import name_key
 
 __all__ = ["KeySample", "count_keys", "merge_hot_keys", "with_counted"]
 

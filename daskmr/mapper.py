@@ -28,13 +28,14 @@ from daskmr.calls import (
     refuse_late_writes,
     set_up,
 )
-from daskmr.contexts import COUNTED, ItemContext, MapContext, TextContext
 from daskmr.deaths import refuse_poison, refuse_third_try
 from daskmr.errors import DaskMRError, TaskFailed
 from daskmr.failures import Returned, guarded, is_interruption, shortened, user_failure
 from daskmr.history import HotKey, TaskSpan
 from daskmr.inputs import Remote
-from daskmr.job import Job
+from daskmr.job.contexts import COUNTED, ItemContext, MapContext, TextContext
+from daskmr.job.job import Job
+from daskmr.job.tracebacks import describe_exception, explain_process_error
 from daskmr.listing import InputFile
 from daskmr.localfile import LocalFile
 from daskmr.marks import Marker, describe_line, describe_reading
@@ -64,7 +65,6 @@ from daskmr.tally import (
     Tally,
     explain_untabbed,
 )
-from daskmr.tracebacks import describe_exception, explain_process_error
 from daskmr.worker import while_wanted
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from daskmr._version import __version__
 from daskmr.config import Config
 from daskmr.errors import InputError
 from daskmr.inputs import Inputs
-from daskmr.job import Job
+from daskmr.job.job import Job
 from daskmr.listing import InputFile
 from daskmr.output import OutputFile
 from daskmr.sampling import Choice

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from daskmr.away import Shelf
-from daskmr.contexts import dumps
-from daskmr.keys import sort_key
+from daskmr.job.contexts import dumps
+from daskmr.job.keys import sort_key
 from daskmr.segments import Extent, SegmentWriter, read_frames
 
 __all__ = ["Part", "PartWriter", "comparable", "read_blocks"]

@@ -34,7 +34,7 @@ from daskmr.existing import choose, existing_scheduler, security_of
 from daskmr.history import PHASES, History
 from daskmr.hotkeys import with_counted
 from daskmr.inputs import Inputs, find_inputs, source_of
-from daskmr.job import Job, load_job
+from daskmr.job.job import Job, load_job
 from daskmr.localfile import is_as_listed
 from daskmr.looks import Plan
 from daskmr.mapper import TALLY, MapTask, explain_timeout, map_packed

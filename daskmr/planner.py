@@ -19,7 +19,7 @@ from daskmr.errors import InputError, NothingMatchedError
 from daskmr.estimating import Estimate, Sample, estimate, map_sample
 from daskmr.existing import choose
 from daskmr.inputs import Inputs, find_inputs
-from daskmr.job import Job, load_job
+from daskmr.job.job import Job, load_job
 from daskmr.listing import InputFile
 from daskmr.partition import Partition, count_buckets, estimate_bytes, plan_partitions
 from daskmr.planning import (

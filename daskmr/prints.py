@@ -20,10 +20,10 @@ from typing import Any, TextIO
 from daskmr.away import worker_name
 from daskmr.callers import NO_KEY, Call, call_of
 from daskmr.failures import shortened
-from daskmr.job import Job
+from daskmr.job.job import Job
+from daskmr.job.tracebacks import shorten
 from daskmr.progress import Printed, tell
 from daskmr.stdio import outlasting
-from daskmr.tracebacks import shorten
 
 __all__ = ["Rate", "listened", "printing"]
 

@@ -24,12 +24,12 @@ from daskmr.calls import (
     refuse_late_writes,
     set_up,
 )
-from daskmr.contexts import ItemContext, TextContext
 from daskmr.deaths import refuse_third_try
 from daskmr.failures import Returned, guarded, is_interruption, shortened, user_failure
 from daskmr.history import HotKey, TaskSpan
-from daskmr.job import Job
-from daskmr.keys import name_key
+from daskmr.job.contexts import ItemContext, TextContext
+from daskmr.job.job import Job
+from daskmr.job.keys import name_key
 from daskmr.marks import Marker
 from daskmr.memory import OutOfMemory, held_by_task
 from daskmr.parts import Part, PartWriter

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from daskmr.history import History
-from daskmr.job import Job
+from daskmr.job.job import Job
 from daskmr.looks import Plan
 from daskmr.output import merge_parts
 from daskmr.parts import Part

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from daskmr.errors import InputError
-from daskmr.keys import stable_hash
+from daskmr.job.keys import stable_hash
 from daskmr.listing import InputFile
 from daskmr.normal_forms import twin_of
 from daskmr.text import counted

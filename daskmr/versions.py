@@ -12,7 +12,7 @@ from typing import Any
 
 from daskmr._version import __version__
 from daskmr.errors import InputError, TaskFailed
-from daskmr.tracebacks import describe_exception
+from daskmr.job.tracebacks import describe_exception
 
 __all__ = ["Pinned", "Versions", "compare", "here", "judge"]
 

@@ -20,7 +20,7 @@ from support.jobs import DIRECTORY, ROOT, daskmr, file_name, write_tree
 
 from daskmr import InputError, Job, JobError, mapreduce
 from daskmr.errors import DaskMRError
-from daskmr.keys import sort_key
+from daskmr.job.keys import sort_key
 
 DIMS = [*DIRECTORY.split("/"), "20131029030201", "20131102"]
 

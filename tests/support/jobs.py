@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from daskmr.job import Job
-from daskmr.keys import sort_key
+from daskmr.job.job import Job
+from daskmr.job.keys import sort_key
 
 ROOT = Path(__file__).resolve().parents[2]
 DIRECTORY = "saved_session/Firefox/nightly/28.0a1"

@@ -10,7 +10,8 @@ import pytest
 from support.jobs import write_tree
 
 from daskmr import Job, mapreduce
-from daskmr.contexts import (
+from daskmr.errors import JobError
+from daskmr.job.contexts import (
     COUNTED,
     CombineContext,
     CounterError,
@@ -18,7 +19,6 @@ from daskmr.contexts import (
     MapContext,
     TextContext,
 )
-from daskmr.errors import JobError
 from daskmr.result import Result
 
 

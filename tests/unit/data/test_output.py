@@ -30,7 +30,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daskmr.errors import InputError, JobError
-from daskmr.keys import canonical, sort_key
+from daskmr.job.keys import canonical, sort_key
 from daskmr.output import OutputFile, encode, merge_parts, take_access, write_bad_records
 from daskmr.parts import Part, PartWriter
 from daskmr.tally import BadRecord

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daskmr.keys import sort_key
+from daskmr.job.keys import sort_key
 from daskmr.parts import Part, PartWriter, comparable, read_blocks
 from daskmr.segments import Extent
 

@@ -26,7 +26,7 @@ from daskmr.htmlreport import (
     render_report,
     write_report,
 )
-from daskmr.job import Job
+from daskmr.job.job import Job
 from daskmr.watching import Watcher
 
 SECRET = "hunter2-hunter2"

@@ -22,7 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daskmr.contexts import (
+from daskmr.job.contexts import (
     CombineContext,
     CombineError,
     ItemContext,
@@ -32,7 +32,7 @@ from daskmr.contexts import (
     dumps,
     snapshot,
 )
-from daskmr.keys import UnsupportedKeyError
+from daskmr.job.keys import UnsupportedKeyError
 
 
 @dataclasses.dataclass

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from daskmr import job as job_module
-from daskmr import sources
 from daskmr.errors import InputError, Interrupted
-from daskmr.job import Job, load_job
-from daskmr.tracebacks import describe_exception, format_user_traceback, user_location
+from daskmr.job import job as job_module
+from daskmr.job import sources
+from daskmr.job.job import Job, load_job
+from daskmr.job.tracebacks import describe_exception, format_user_traceback, user_location
 
 ROOT = Path(job_module.__file__).parent.parent
 MAP = "def map(key, dims, value, context):\n"
@@ -602,7 +602,7 @@ def test_values_of_the_users_classes_pickle_inside_activation(tree):
 
 WORKER = """
 import pickle, sys, traceback
-from daskmr.job import format_user_traceback
+from daskmr.job.job import format_user_traceback
 with open(sys.argv[1], "rb") as file:
     job = pickle.load(file)
 class Context:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskmr.keys import (
+from daskmr.job.keys import (
     UnsupportedKeyError,
     bucket_of,
     canonical,
@@ -114,7 +114,7 @@ def test_unsupported_keys_say_what_to_write_instead() -> None:
 
 def test_buckets_do_not_depend_on_the_hash_seed() -> None:
     code = (
-        "from daskmr.keys import bucket_of\n"
+        "from daskmr.job.keys import bucket_of\n"
         "keys = [None, 1, 2.5, -7, 10**30, 'a', 'é', '\\ud800', b'a', ('a', 1, None), float('nan')]\n"
         "print([bucket_of(key, 97) for key in keys])"
     )

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import types
 
-from daskmr.by_value import dumps
+from daskmr.job.pickling import dumps
 
 
 def made(source, filename):

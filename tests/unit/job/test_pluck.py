@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from daskmr.plucking import Fields, pluck
+from daskmr.job.pluck import Fields, pluck
 
 LIMIT = sys.get_int_max_str_digits()
 

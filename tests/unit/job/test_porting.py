@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daskmr.porting import advice_for, find_python2
+from daskmr.job.porting import advice_for, find_python2
 
 # Each is run as Python 3 runs it, and the advice names what to write.
 ERRORS = {

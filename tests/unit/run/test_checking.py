@@ -15,7 +15,7 @@ from support.store_server import Bucket
 
 from daskmr import InputError, Job, JobError, NothingMatchedError
 from daskmr.checking import alike, check_script
-from daskmr.sources import likely_misspelt
+from daskmr.job.sources import likely_misspelt
 from daskmr.starter import script_text
 
 EXAMPLES = ROOT / "examples"

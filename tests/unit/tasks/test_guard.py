@@ -28,9 +28,9 @@ from support.jobs import write_tree
 from daskmr import mapreduce
 from daskmr.errors import InputError, Interrupted, JobError, TaskFailed
 from daskmr.failures import guarded, in_thread, is_interruption, shortened, user_failure
-from daskmr.job import Job
+from daskmr.job.job import Job
+from daskmr.job.tracebacks import explain_process_error
 from daskmr.signals import signals
-from daskmr.tracebacks import explain_process_error
 
 SMALL = 30_000  # bytes of a pickle
 

@@ -22,8 +22,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from daskmr.errors import TaskFailed
-from daskmr.job import Job
-from daskmr.keys import bucket_of
+from daskmr.job.job import Job
+from daskmr.job.keys import bucket_of
 from daskmr.listing import InputFile
 from daskmr.mapper import TALLY, MapTask, map_packed, map_partition
 from daskmr.marks import read_marks

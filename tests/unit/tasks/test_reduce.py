@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from support.jobs import identity, oracle
 from support.marks import dead_pid, leave
 
-from daskmr.contexts import MapContext
 from daskmr.errors import TaskFailed
-from daskmr.job import Job
+from daskmr.job.contexts import MapContext
+from daskmr.job.job import Job
 from daskmr.marks import Mark, read_marks
 from daskmr.output import merge_parts
 from daskmr.parts import Part, read_blocks

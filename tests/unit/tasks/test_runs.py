@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 from support.jobs import identity
 
 from daskmr import runs
-from daskmr.contexts import CombineError, ItemContext, MapContext
 from daskmr.errors import JobError
-from daskmr.keys import bucket_of, canonical, sort_key
-from daskmr.porting import advice_for
+from daskmr.job.contexts import CombineError, ItemContext, MapContext
+from daskmr.job.keys import bucket_of, canonical, sort_key
+from daskmr.job.porting import advice_for
 from daskmr.runs import (
     Combiner,
     Fold,

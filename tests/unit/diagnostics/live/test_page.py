@@ -259,7 +259,7 @@ def test_a_job_is_shown_while_it_runs(
     """All of it, as a user has it: the page is there during a run, and then is not."""
     from distributed import Client
 
-    from daskmr.job import Job
+    from daskmr.job.job import Job
     from daskmr.watching import Watcher
 
     root = tree([[f"{n}\t1"] for n in range(4)])

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from daskmr.tracebacks import describe_exception
+from daskmr.job.tracebacks import describe_exception
 
 __all__ = ["Finding", "advice_for", "find_python2"]
 

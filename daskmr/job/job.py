@@ -29,11 +29,10 @@ from importlib.resources.abc import TraversableResources
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from daskmr.by_value import dumps
-from daskmr.children import no_children
 from daskmr.errors import InputError, Interrupted
-from daskmr.memory import NEAR_LIMIT, OutOfMemory, explain_shortage
-from daskmr.sources import (
+from daskmr.job.pickling import dumps
+from daskmr.job.process_pools import no_children
+from daskmr.job.sources import (
     Sources,
     absolute,
     check_path,
@@ -47,7 +46,7 @@ from daskmr.sources import (
     read_source,
     syntax_failure,
 )
-from daskmr.tracebacks import (
+from daskmr.job.tracebacks import (
     describe_exception,
     explain_process_error,
     format_user_traceback,
@@ -55,6 +54,7 @@ from daskmr.tracebacks import (
     shorten,
     user_location,
 )
+from daskmr.memory import NEAR_LIMIT, OutOfMemory, explain_shortage
 
 __all__ = ["Job", "load_job"]
 
@@ -682,7 +682,7 @@ def _load_failure(job: Job, exc: BaseException) -> InputError:
         if isinstance(exc, MemoryError):
             explanation = explain_shortage("load")
         else:
-            from daskmr.porting import advice_for  # deferred: only a failure needs it
+            from daskmr.job.porting import advice_for  # deferred: only a failure needs it
 
             explanation = (
                 job.hint(exc) or explain_process_error(exc, loading=True) or advice_for(exc)

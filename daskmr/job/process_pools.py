@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 
-from daskmr.tracebacks import NO_CHILDREN
+from daskmr.job.tracebacks import NO_CHILDREN
 
 __all__ = ["no_children"]
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from daskmr.errors import InputError
+from daskmr.job.tracebacks import describe_exception, excerpt
 from daskmr.normal_forms import hint
 from daskmr.text import shell_path
-from daskmr.tracebacks import describe_exception, excerpt
 
 __all__ = [
     "Sources",

@@ -76,7 +76,7 @@ _STANDARD_ERRORS = frozenset(("io", "ssl"))
 
 
 class UserCode(Protocol):
-    """What tells the user's code from that around it; a `daskmr.job.Job` does."""
+    """What tells the user's code from that around it; a `daskmr.job.job.Job` does."""
 
     @property
     def path(self) -> str | None:

@@ -16,7 +16,7 @@ from math import nan
 from typing import Any, TypeAlias
 from zlib import crc32
 
-from daskmr.tracebacks import shorten
+from daskmr.job.tracebacks import shorten
 
 __all__ = [
     "Key",

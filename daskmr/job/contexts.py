@@ -27,8 +27,8 @@ from itertools import pairwise
 from operator import countOf
 from typing import Any, TypeVar
 
-from daskmr import by_value
-from daskmr.keys import canonical, name_key
+from daskmr.job import pickling
+from daskmr.job.keys import canonical, name_key
 
 __all__ = [
     "COUNTED",
@@ -237,7 +237,7 @@ def dumps(value: Any) -> bytes:
     except RecursionError:
         return _dumps_deeper(value)
     except (AttributeError, TypeError, pickle.PicklingError):
-        blob = by_value.dumps(value)
+        blob = pickling.dumps(value)
         if b"__main__" not in blob:
             raise  # what pickle refuses for another reason
         return blob
