@@ -30,7 +30,7 @@ from daskmr.manifest import Copy, Manifest, in_chunks, is_manifest
 from daskmr.paths import Unplaceable
 from daskmr.recorded import Recorded, Recording
 from daskmr.staging import Staged, Staging
-from daskmr.storage import Source, Store, StoreError
+from daskmr.store.store import Source, Store, StoreError
 
 __all__ = ["Cache", "Local", "State", "caches"]
 

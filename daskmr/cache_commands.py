@@ -241,7 +241,7 @@ def _load_schema(input_filter: str | None, layout: str | None) -> Any:
 
 def _caches(work_dir: str, bucket: str | None) -> list[Cache]:
     from daskmr.cache import caches
-    from daskmr.storage import parse_source
+    from daskmr.store.store import parse_source
 
     found = caches(work_dir)
     if bucket is not None:
@@ -276,7 +276,7 @@ def _date(seconds: float) -> str:
 
 
 def _say(text: str) -> None:
-    from daskmr.remote import printable
+    from daskmr.store.source import printable
 
     try:
         click.echo(printable(text))

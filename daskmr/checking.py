@@ -11,7 +11,6 @@ from itertools import islice
 from typing import Any, BinaryIO
 
 from daskmr.config import Config, load_config
-from daskmr.credentials import given
 from daskmr.errors import InputError, JobError, NothingMatchedError, TaskFailed
 from daskmr.failures import in_thread, no_exit, shortened
 from daskmr.inputs import Inputs, find_inputs
@@ -26,7 +25,8 @@ from daskmr.runs import on_disk
 from daskmr.sampling import Choice
 from daskmr.schema import load_schema
 from daskmr.sniffing import LINE_CHARACTERS, describe_lines
-from daskmr.stores import stores_closed
+from daskmr.store.credentials import given
+from daskmr.store.open_stores import stores_closed
 from daskmr.text import counted
 from daskmr.trial import Bad, Combined, Trial, read_records
 

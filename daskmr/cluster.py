@@ -22,12 +22,12 @@ from multiprocessing import spawn
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from daskmr.credentials import for_workers
 from daskmr.errors import InputError, JobError, TaskFailed
 from daskmr.forkserver import MALLOC, SAFE_PATH, is_available, prewarm, set_environment
 from daskmr.marks import Kills, note_kill
 from daskmr.memory import system_kills
 from daskmr.signals import kill_children
+from daskmr.store.credentials import for_workers
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -16,8 +16,8 @@ from typing import Any
 from daskmr.errors import InputError
 from daskmr.meta import BEGINS, SUFFIX, is_meta, write_meta
 from daskmr.output import OutputFile, StoreOutput, beside, write_bad_records
-from daskmr.remote import StoreError
 from daskmr.signals import deferred, finished
+from daskmr.store.source import StoreError
 from daskmr.tally import BadRecord
 from daskmr.workdir import disk_error
 

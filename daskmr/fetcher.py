@@ -19,16 +19,16 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from daskmr.cache import Cache, Local
-from daskmr.credentials import for_workers, unset
 from daskmr.errors import DaskMRError, JobError
 from daskmr.listing import InputFile
-from daskmr.remote import Source
 from daskmr.search_path import python_path
+from daskmr.store.credentials import for_workers, unset
+from daskmr.store.source import Source
 
 if TYPE_CHECKING:
     import asyncio
 
-    from daskmr.storage import Store
+    from daskmr.store.store import Store
 
 __all__ = ["Fetcher", "FetcherLost", "Order", "fetcher_for"]
 
@@ -307,7 +307,7 @@ class _Work:
 
 
 def _serve(connection: Connection) -> None:
-    from daskmr.storage import Store
+    from daskmr.store.store import Store
 
     environment, order = connection.recv()
     os.environ.update(environment)

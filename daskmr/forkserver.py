@@ -18,9 +18,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from multiprocessing import spawn
 
-from daskmr.credentials import unset
 from daskmr.search_path import python_path
 from daskmr.signals import on_hard_exit
+from daskmr.store.credentials import unset
 
 __all__ = ["MALLOC", "SAFE_PATH", "environment", "is_available", "prewarm", "set_environment"]
 

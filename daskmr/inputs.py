@@ -12,16 +12,16 @@ from daskmr.away import Away
 from daskmr.errors import InputError, NothingMatchedError
 from daskmr.listing import InputFile, Listing, list_files, unite
 from daskmr.normal_forms import twin_of
-from daskmr.remote import Source, StoreError, parse_source, split_bucket
 from daskmr.sampling import EVERYTHING, Choice
-from daskmr.stores import shared_store
+from daskmr.store.open_stores import shared_store
+from daskmr.store.source import Source, StoreError, parse_source, split_bucket
 
 if TYPE_CHECKING:
     from daskmr.cache import Cache, State
     from daskmr.config import Config
     from daskmr.fetcher import Fetcher
     from daskmr.schema import Schema
-    from daskmr.storage import Store
+    from daskmr.store.store import Store
 
 __all__ = ["Inputs", "Remote", "find_inputs", "source_of"]
 
@@ -333,7 +333,7 @@ def _listed(
     on_progress: Callable[[int, int], object] | None,
     choice: Choice,
 ) -> Inputs:
-    from daskmr.storage import Store
+    from daskmr.store.store import Store
     from daskmr.walk import list_store
 
     with Store(source, config.fetch_retries) as store:
@@ -353,7 +353,7 @@ def _listed(
 
 def _refuse_twin(source: Source, config: Config) -> None:
     """Raise InputError where a bucket has what was asked for in another Unicode normal form only."""
-    from daskmr.storage import Store
+    from daskmr.store.store import Store
 
     bucket, _, prefix = split_bucket(source.root)
     if source.protocol != "s3" or prefix.isascii():

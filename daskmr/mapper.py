@@ -52,9 +52,9 @@ from daskmr.parts import Part, PartWriter
 from daskmr.prints import printing
 from daskmr.progress import Counts, Reporter
 from daskmr.records import CorruptFileError, OversizedLine, raw_bytes, read_chunks, read_lines
-from daskmr.remote import StoreError
 from daskmr.runs import Fold, Run, Spilling, estimate_size
 from daskmr.sampling import KeyFilter
+from daskmr.store.source import StoreError
 from daskmr.tally import (
     EXAMPLES,
     OPENING_LINES,

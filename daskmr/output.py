@@ -25,13 +25,13 @@ from zlib import crc32
 from daskmr.errors import InputError, JobError
 from daskmr.normal_forms import hint
 from daskmr.parts import Block, Part, comparable, read_blocks
-from daskmr.remote import masked
+from daskmr.store.source import masked
 from daskmr.tally import BadRecord
 from daskmr.workdir import NOTHING_REPLACED, disk_error
 
 if TYPE_CHECKING:
-    from daskmr.remote import Source
-    from daskmr.storage import Store
+    from daskmr.store.source import Source
+    from daskmr.store.store import Store
 
 __all__ = [
     "OutputFile",
@@ -436,7 +436,7 @@ class StoreOutput(OutputFile):
         self.name = url
 
     def _store(self) -> Store:
-        from daskmr.storage import Store
+        from daskmr.store.store import Store
 
         return Store(self.source, self._retries)
 

@@ -27,7 +27,6 @@ from daskmr.away import HOST_RENEWED_EVERY, RENEWED_EVERY, Away, Shelf
 from daskmr.cluster import Session, WorkerDied, connect
 from daskmr.companions import BAD_SUFFIX, Companions, check_companions
 from daskmr.config import Config, load_config
-from daskmr.credentials import given
 from daskmr.deaths import explain_death, explain_kills, file_of_death
 from daskmr.errors import InputError, JobError, NothingMatchedError, TaskFailed
 from daskmr.existing import choose, existing_scheduler, security_of
@@ -71,14 +70,15 @@ from daskmr.refusals import (
     refuse_network,
     refuse_to_overwrite,
 )
-from daskmr.remote import Source, masked
 from daskmr.result import Result
 from daskmr.runs import Spilling
 from daskmr.sampling import EVERYTHING, Choice
 from daskmr.schema import load_schema
 from daskmr.segments import Extent
 from daskmr.signals import deferred, on_hard_exit, patient
-from daskmr.stores import stores_closed
+from daskmr.store.credentials import given
+from daskmr.store.open_stores import stores_closed
+from daskmr.store.source import Source, masked
 from daskmr.tally import (
     OPENING_LINES,
     Opening,
@@ -365,7 +365,7 @@ def _check_spill_dir(config: Config) -> None:
     source = _spill_source(config)
     if source is None:
         return
-    from daskmr.storage import Store  # deferred: most jobs have none
+    from daskmr.store.store import Store  # deferred: most jobs have none
 
     try:
         with Store(source, config.fetch_retries) as store:

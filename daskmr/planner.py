@@ -13,7 +13,6 @@ from dask.system import CPU_COUNT
 from daskmr.cache import State
 from daskmr.companions import check_beside
 from daskmr.config import Config, load_config
-from daskmr.credentials import given
 from daskmr.deploy import load_deployment
 from daskmr.errors import InputError, NothingMatchedError
 from daskmr.estimating import Estimate, Sample, estimate, map_sample
@@ -39,7 +38,8 @@ from daskmr.planning import (
 from daskmr.refusals import check_settings, refuse_to_overwrite, refuse_to_replace_input
 from daskmr.sampling import EVERYTHING, Choice
 from daskmr.schema import Schema, load_schema
-from daskmr.stores import stores_closed
+from daskmr.store.credentials import given
+from daskmr.store.open_stores import stores_closed
 from daskmr.text import format_bytes
 
 __all__ = ["make_plan"]

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, field
 from statistics import median_low
 from typing import Any
 
-from daskmr.checksums import multipart_etag
 from daskmr.estimating import Estimate, Sample
 from daskmr.listing import InputFile, Listing
 from daskmr.partition import Partition, count_buckets, count_reducers
 from daskmr.schema import OneOf, Schema, sanitise
+from daskmr.store.checksums import multipart_etag
 
 __all__ = [
     "Amount",

@@ -14,7 +14,7 @@ from daskmr.fetcher import Fetcher, FetcherLost
 from daskmr.listing import InputFile
 from daskmr.partition import LOOK_AHEAD
 from daskmr.paths import Unplaceable
-from daskmr.storage import FileTarget, InMemory, Store
+from daskmr.store.store import FileTarget, InMemory, Store
 
 __all__ = ["AT_ONCE", "Prefetcher"]
 
@@ -65,7 +65,7 @@ class Prefetcher:
     Examples
     --------
     >>> import pathlib, tempfile
-    >>> from daskmr.storage import parse_source
+    >>> from daskmr.store.store import parse_source
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     _ = pathlib.Path(folder, "a").write_text("text")
     ...     with Store(parse_source(f"file://{folder}")) as store:

@@ -11,7 +11,7 @@ import zstandard
 
 from daskmr.manifest import Manifest, in_chunks
 from daskmr.paths import decode_path, encode_path
-from daskmr.remote import Entry
+from daskmr.store.source import Entry
 
 __all__ = ["Recorded", "Recording"]
 

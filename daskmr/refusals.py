@@ -11,7 +11,7 @@ from daskmr.errors import InputError
 from daskmr.inputs import Inputs
 from daskmr.meta import SUFFIX as META_SUFFIX
 from daskmr.output import OutputFile, StoreOutput
-from daskmr.remote import masked
+from daskmr.store.source import masked
 
 __all__ = [
     "check_settings",

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from daskmr.errors import InputError
 from daskmr.listing import Listing
-from daskmr.remote import Entry
 from daskmr.schema import Between, Dimension, OneOf, Schema, sanitise
+from daskmr.store.source import Entry
 from daskmr.walk import Prefix, Take, known_names, name_starts
 
 __all__ = ["Record", "list_recorded"]

@@ -12,10 +12,10 @@ from typing import Protocol, TypeVar
 
 from daskmr.listing import Gathering, InputFile, Listing
 from daskmr.normal_forms import forms_of
-from daskmr.remote import Entry, Page
-from daskmr.s3listing import Pagination
 from daskmr.schema import Between, Dimension, Schema
-from daskmr.storage import Store
+from daskmr.store.s3_listing import Pagination
+from daskmr.store.source import Entry, Page
+from daskmr.store.store import Store
 
 __all__ = ["Prefix", "Recorder", "Take", "known_names", "list_store", "name_starts"]
 

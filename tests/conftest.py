@@ -15,7 +15,7 @@ from support.fault_proxy import FaultProxy
 from support.jobs import DIRECTORY, write_tree
 from support.store_server import CREDENTIALS, Bucket, StoreServer
 
-from daskmr.storage import Store, parse_source
+from daskmr.store.store import Store, parse_source
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -7,12 +7,12 @@ from collections.abc import Coroutine, Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from daskmr.remote import Entry, Page
-from daskmr.s3listing import Pagination
+from daskmr.store.s3_listing import Pagination
+from daskmr.store.source import Entry, Page
 
 
 class FakeStore:
-    """Does for a walk what `daskmr.storage.Store` does.
+    """Does for a walk what `daskmr.store.store.Store` does.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""A store without a server: objects in a dict, fetched as `daskmr.storage.Store` does, and noted."""
+"""A store without a server: objects in a dict, fetched as `daskmr.store.store.Store` does, and noted."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import io
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, BinaryIO
 
-from daskmr.eventloop import LoopThread
 from daskmr.listing import InputFile
-from daskmr.remote import ChangedObject, MissingObject, Source
+from daskmr.store.event_loop import LoopThread
+from daskmr.store.source import ChangedObject, MissingObject, Source
 
 SOURCE = Source("s3", "bucket")
 
@@ -25,7 +25,7 @@ def input_file(path: str, data: bytes, etag: str | None = "md5") -> InputFile:
 
 
 class ObjectStore:
-    """Does for the cache what `daskmr.storage.Store` does.
+    """Does for the cache what `daskmr.store.store.Store` does.
 
     Parameters
     ----------

@@ -7,7 +7,7 @@ import io
 import random
 from typing import Any
 
-from daskmr.storage import Entry, Store
+from daskmr.store.store import Entry, Store
 from support.store_server import Request
 
 MULTIPART = 52 << 20

@@ -15,7 +15,7 @@ from support.jobs import ROOT
 from benchmarks.quick_store import QuickStore
 from daskmr import mapreduce
 from daskmr.sample import write_sample
-from daskmr.storage import ChangedObject, MissingObject, Store, parse_source
+from daskmr.store.store import ChangedObject, MissingObject, Store, parse_source
 
 BY_HAND = ROOT / "benchmarks" / "by_hand.py"
 SCRIPTS = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))

@@ -20,7 +20,7 @@ from daskmr.cache import Cache
 from daskmr.listing import InputFile
 from daskmr.prefetch import Prefetcher
 from daskmr.schema import load_schema
-from daskmr.storage import ChangedObject, MissingObject, Store, StoreError, parse_source
+from daskmr.store.store import ChangedObject, MissingObject, Store, StoreError, parse_source
 from daskmr.upkeep import verify
 from daskmr.walk import list_store
 

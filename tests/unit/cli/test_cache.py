@@ -15,7 +15,7 @@ from support.object_store import SOURCE, ObjectStore
 from daskmr.cache import Cache
 from daskmr.cache_commands import cache as commands
 from daskmr.errors import InputError, JobError
-from daskmr.remote import Source
+from daskmr.store.source import Source
 
 OBJECTS = {
     f"{reason}/Firefox/beta/24.0/2013.{date}.log.gz": b"x" * 1000 * size

@@ -21,9 +21,9 @@ from daskmr.errors import InputError, JobError
 from daskmr.listing import InputFile
 from daskmr.pipeline import mapreduce
 from daskmr.reach import HostMarks, check_data, check_shelf, sees_all
-from daskmr.remote import Source, parse_source
 from daskmr.segments import SegmentWriter, read_frames
-from daskmr.stores import close_stores
+from daskmr.store.open_stores import close_stores
+from daskmr.store.source import Source, parse_source
 
 WORKERS = ("tcp://10.0.0.1:1", "tcp://10.0.0.2:1")
 

@@ -10,10 +10,10 @@ from support.layouts import DIMS, LAST, NAME, allow, filters, layout, numbered, 
 from daskmr.errors import InputError
 from daskmr.manifest import Manifest
 from daskmr.recorded import Recorded, Recording
-from daskmr.remote import Entry
 from daskmr.replay import list_recorded
 from daskmr.schema import load_schema
-from daskmr.storage import Store, parse_source
+from daskmr.store.source import Entry
+from daskmr.store.store import Store, parse_source
 from daskmr.walk import list_store
 
 

@@ -25,9 +25,9 @@ from support.layouts import (
 )
 
 from daskmr.listing import InputFile, list_files
-from daskmr.remote import Entry, Page, StoreError
 from daskmr.schema import load_schema
-from daskmr.storage import Store, parse_source
+from daskmr.store.source import Entry, Page, StoreError
+from daskmr.store.store import Store, parse_source
 from daskmr.walk import _mistake, list_store
 
 FILTERS = ROOT / "examples" / "filters"

@@ -1,4 +1,4 @@
-"""Tests of `daskmr.checksums`."""
+"""Tests of `daskmr.store.checksums`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskmr.checksums import Check, Proof, multipart_etag
+from daskmr.store.checksums import Check, Proof, multipart_etag
 
 
 def md5(data: bytes) -> bytes:

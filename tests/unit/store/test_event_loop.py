@@ -1,4 +1,4 @@
-"""Tests of `daskmr.eventloop`."""
+"""Tests of `daskmr.store.event_loop`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 import time
 from typing import Any
 
-from daskmr.eventloop import LoopThread
+from daskmr.store.event_loop import LoopThread
 
 
 def test_an_event_loop_waits_for_what_it_cancels() -> None:

@@ -1,4 +1,4 @@
-"""Tests of `daskmr.filesystems`."""
+"""Tests of `daskmr.store.fsspec_store`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from support.reading import entries_of, entry_of, fetched, noise
 
 from daskmr.errors import InputError
-from daskmr.storage import (
+from daskmr.store.store import (
     ChangedObject,
     Entry,
     MissingObject,
@@ -190,7 +190,7 @@ def test_a_web_server_that_fails_is_no_empty_folder(
 
 
 def test_a_host_that_never_answers_holds_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daskmr.storage._SECONDS_TO_CHECK", 0.5)
+    monkeypatch.setattr("daskmr.store.store._SECONDS_TO_CHECK", 0.5)
     began = time.monotonic()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"ftp://127.0.0.1:{silent.getsockname()[1]}/x"

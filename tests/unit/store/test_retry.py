@@ -1,4 +1,4 @@
-"""Tests of `daskmr.patience`."""
+"""Tests of `daskmr.store.retry`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskmr.patience import LeastRate, Patience
-from daskmr.remote import Fault, StoreError
+from daskmr.store.retry import LeastRate, Patience
+from daskmr.store.source import Fault, StoreError
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def passed_on(gaps: list[tuple[float, int]], reading: float = 0.0) -> int:
         return size
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("daskmr.patience.time", SimpleNamespace(monotonic=lambda: clock))
+        patch.setattr("daskmr.store.retry.time", SimpleNamespace(monotonic=lambda: clock))
         return asyncio.run(read())
 
 

@@ -14,8 +14,8 @@ from support.reading import MULTIPART, entry_of, fetched, is_object, noise
 from support.store_server import CREDENTIALS, Bucket
 
 from daskmr.errors import InputError
-from daskmr.s3 import _etag_is_md5
-from daskmr.storage import (
+from daskmr.store.s3 import _etag_is_md5
+from daskmr.store.store import (
     Source,
     Store,
     StoreError,
@@ -167,7 +167,7 @@ def test_somebody_elses_server(bucket: Bucket, proxy: FaultProxy) -> None:
 
 
 def test_a_server_that_never_answers(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daskmr.storage._SECONDS_TO_CHECK", 0.5)
+    monkeypatch.setattr("daskmr.store.store._SECONDS_TO_CHECK", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
         refused(parse_source("name", endpoint_url=endpoint), "no answer came within 0.5 seconds")

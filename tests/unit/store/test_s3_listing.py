@@ -1,4 +1,4 @@
-"""Tests of `daskmr.s3listing`."""
+"""Tests of `daskmr.store.s3_listing`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskmr.remote import Fault, StoreError
-from daskmr.s3listing import Pagination, parse_page
-from daskmr.storage import (
+from daskmr.store.s3_listing import Pagination, parse_page
+from daskmr.store.source import Fault, StoreError
+from daskmr.store.store import (
     Entry,
     Page,
 )

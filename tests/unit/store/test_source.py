@@ -1,4 +1,4 @@
-"""Tests of `daskmr.remote`."""
+"""Tests of `daskmr.store.source`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from daskmr.errors import InputError
-from daskmr.storage import (
+from daskmr.store.store import (
     parse_source,
 )
 

@@ -1,4 +1,4 @@
-"""Tests of `daskmr.storage`, against a real S3 server whose answers are broken."""
+"""Tests of `daskmr.store.store`, against a real S3 server whose answers are broken."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from support.fault_proxy import ANSWERS, BROKEN, DAMAGED, FAULTS, FaultProxy
 from support.reading import MULTIPART, entries_of, entry_of, fetched, is_object, noise
 from support.store_server import CREDENTIALS, Bucket, Request
 
-from daskmr.storage import (
+from daskmr.store.store import (
     ChangedObject,
     Entry,
     MissingObject,
@@ -36,7 +36,7 @@ from daskmr.storage import (
 
 def test_importing_costs_little() -> None:
     code = (
-        "import sys; before = set(sys.modules); import daskmr.storage; "  # a .pth may import much
+        "import sys; before = set(sys.modules); import daskmr.store.store; "  # a .pth may import much
         "heavy = {'fsspec', 's3fs', 'botocore', 'aiohttp', 'asyncio', 'urllib.parse', 'logging'}; "
         "print(*heavy & (set(sys.modules) - before))"
     )
@@ -467,7 +467,7 @@ def test_no_thread_and_no_socket_stays(bucket: Bucket) -> None:
 
 def test_a_store_that_is_not_closed_ends_with_its_process(bucket: Bucket) -> None:
     code = (
-        "import sys; from daskmr.storage import Store, parse_source; "
+        "import sys; from daskmr.store.store import Store, parse_source; "
         "store = Store(parse_source(sys.argv[1])); store.check()"
     )
     done = subprocess.run(
@@ -537,7 +537,7 @@ def test_a_child_that_ends_does_not_disturb_the_parent(bucket: Bucket) -> None:
     """It drops all that it inherited, sockets and event loop, as an ordinary exit does."""
     code = """
 import gc, os, sys
-from daskmr.storage import Store, parse_source
+from daskmr.store.store import Store, parse_source
 store = Store(parse_source(sys.argv[1]))
 store.check()
 pid = os.fork()
@@ -629,7 +629,7 @@ def test_no_secret_is_logged_by_a_process_of_its_own(bucket: Bucket) -> None:
     code = """
 import logging, sys
 logging.basicConfig(level=logging.DEBUG)
-from daskmr.storage import Store, parse_source
+from daskmr.store.store import Store, parse_source
 with Store(parse_source(sys.argv[1])) as store:
     store.check()
     list(store.list(""))

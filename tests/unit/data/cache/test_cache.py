@@ -24,8 +24,8 @@ from daskmr.cache import Cache, Local, State, caches
 from daskmr.errors import InputError, JobError
 from daskmr.listing import InputFile
 from daskmr.paths import Unplaceable
-from daskmr.remote import Source, StoreError
-from daskmr.storage import Store, parse_source
+from daskmr.store.source import Source, StoreError
+from daskmr.store.store import Store, parse_source
 from daskmr.upkeep import verify
 
 PATH = "idle/Firefox/a.gz"

@@ -23,8 +23,8 @@ from daskmr.cache import Cache
 from daskmr.fetcher import Fetcher, FetcherLost, Order, fetcher_for
 from daskmr.listing import InputFile
 from daskmr.prefetch import Prefetcher
-from daskmr.remote import MissingObject
-from daskmr.storage import Store, parse_source
+from daskmr.store.source import MissingObject
+from daskmr.store.store import Store, parse_source
 from daskmr.upkeep import remove, verify
 
 OBJECTS = {f"{n:02}": random.Random(n).randbytes(1000 + n) for n in range(20)}

@@ -13,9 +13,9 @@ from support.fake_store import FakeRecord, FakeStore
 from daskmr import recorded as module
 from daskmr.manifest import Manifest
 from daskmr.recorded import Recorded, Recording
-from daskmr.remote import Entry
 from daskmr.replay import list_recorded
 from daskmr.schema import load_schema
+from daskmr.store.source import Entry
 from daskmr.walk import list_store
 
 

@@ -17,7 +17,7 @@ from daskmr.cache import Cache
 from daskmr.errors import JobError
 from daskmr.listing import InputFile
 from daskmr.prefetch import Prefetcher
-from daskmr.remote import ChangedObject, MissingObject, StoreError
+from daskmr.store.source import ChangedObject, MissingObject, StoreError
 from daskmr.upkeep import remove, verify
 
 OBJECTS = {f"idle/{n:02}": bytes([n]) * 1000 for n in range(30)}

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from typing import TypeVar
 
-from daskmr.remote import Fault, StoreError
+from daskmr.store.source import Fault, StoreError
 
 __all__ = ["LeastRate", "Patience"]
 

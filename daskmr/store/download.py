@@ -7,10 +7,10 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
-from daskmr.checksums import Check, Proof
-from daskmr.eventloop import LoopThread
-from daskmr.patience import Patience
-from daskmr.remote import Fault, Page, StoreError
+from daskmr.store.checksums import Check, Proof
+from daskmr.store.event_loop import LoopThread
+from daskmr.store.retry import Patience
+from daskmr.store.source import Fault, Page, StoreError
 
 if TYPE_CHECKING:
     import asyncio

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from daskmr.remote import (
+from daskmr.store.source import (
     ChangedObject,
     Fault,
     MissingObject,

@@ -9,8 +9,8 @@ from typing import Any
 from aiobotocore.awsrequest import AioAWSResponse
 from aiobotocore.httpsession import AIOHTTPSession
 
-from daskmr.patience import LeastRate
-from daskmr.remote import StoreError
+from daskmr.store.retry import LeastRate
+from daskmr.store.source import StoreError
 
 __all__ = ["BoundedSession"]
 

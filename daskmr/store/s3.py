@@ -13,10 +13,12 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
-from daskmr.checksums import Proof, multipart_etag
-from daskmr.eventloop import is_loop_thread
-from daskmr.patience import LeastRate, Patience
-from daskmr.remote import (
+from daskmr.store.checksums import Proof, multipart_etag
+from daskmr.store.event_loop import is_loop_thread
+from daskmr.store.retry import LeastRate, Patience
+from daskmr.store.s3_errors import Expired, changed, explain
+from daskmr.store.s3_listing import parse_page
+from daskmr.store.source import (
     Fault,
     MissingObject,
     Page,
@@ -25,8 +27,6 @@ from daskmr.remote import (
     join,
     split_bucket,
 )
-from daskmr.s3errors import Expired, changed, explain
-from daskmr.s3listing import parse_page
 
 __all__ = ["S3", "S3Transfer"]
 
@@ -355,7 +355,7 @@ class S3Transfer:
 def _session(source: Source) -> Any:
     from s3fs import S3FileSystem
 
-    from daskmr.s3session import BoundedSession
+    from daskmr.store.s3_session import BoundedSession
 
     guard_logs()
     region = source.option("region")

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from daskmr.checksums import Proof
 from daskmr.normal_forms import hint
-from daskmr.patience import Patience
-from daskmr.remote import (
+from daskmr.store.checksums import Proof
+from daskmr.store.retry import Patience
+from daskmr.store.source import (
     ChangedObject,
     Entry,
     Fault,

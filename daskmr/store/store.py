@@ -13,11 +13,12 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any, BinaryIO, TypeVar, cast
 
-from daskmr.downloads import Backend, Download, FileTarget, Stream, Target
 from daskmr.errors import InputError
-from daskmr.eventloop import LoopThread
-from daskmr.patience import Patience
-from daskmr.remote import (
+from daskmr.store.download import Backend, Download, FileTarget, Stream, Target
+from daskmr.store.event_loop import LoopThread
+from daskmr.store.retry import Patience
+from daskmr.store.s3_listing import Pagination
+from daskmr.store.source import (
     ChangedObject,
     Entry,
     Fault,
@@ -27,7 +28,6 @@ from daskmr.remote import (
     StoreError,
     parse_source,
 )
-from daskmr.s3listing import Pagination
 
 __all__ = [
     "ChangedObject",
@@ -354,10 +354,10 @@ class Store:
 
 def _backend(source: Source) -> Backend:
     if source.protocol == "s3":
-        from daskmr.s3 import S3
+        from daskmr.store.s3 import S3
 
         return S3(source)
-    from daskmr.filesystems import Filesystem
+    from daskmr.store.fsspec_store import Filesystem
 
     return Filesystem(source)
 

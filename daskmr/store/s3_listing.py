@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from daskmr.remote import Entry, Fault, Page, StoreError, printable
+from daskmr.store.source import Entry, Fault, Page, StoreError, printable
 
 __all__ = ["Pagination", "parse_page"]
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from daskmr.remote import Source
+from daskmr.store.source import Source
 
 if TYPE_CHECKING:
-    from daskmr.storage import Store
+    from daskmr.store.store import Store
 
 __all__ = ["close_stores", "shared_store", "stores_closed"]
 
@@ -23,7 +23,7 @@ _lock = threading.Lock()
 
 def shared_store(source: Source, retries: int) -> Store:
     """Give this process's store of `source`, which is made when it is first asked for."""
-    from daskmr.storage import Store  # deferred: a job over local files does without
+    from daskmr.store.store import Store  # deferred: a job over local files does without
 
     key = os.getpid(), source, retries
     with _lock:
