@@ -15,8 +15,8 @@ from daskmr.errors import InputError, JobError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from daskmr.cache import Cache
-    from daskmr.upkeep import Group
+    from daskmr.data.cache.cache import Cache
+    from daskmr.data.cache.upkeep import Group
 
 __all__ = ["cache"]
 
@@ -85,7 +85,7 @@ def ls(
     sort: str,
 ) -> None:
     """List what is there: by source and dimension, with size and age."""
-    from daskmr.upkeep import group_by, select
+    from daskmr.data.cache.upkeep import group_by, select
 
     work_dir, layout = _configured(work_dir, schema)
     filtered = _load_schema(input_filter, layout)
@@ -157,7 +157,7 @@ def verify(work_dir: str | None, bucket: str | None, quick: bool) -> None:
 
     What is damaged is not used any more: the next run fetches it again.
     """
-    from daskmr.upkeep import verify as check
+    from daskmr.data.cache.upkeep import verify as check
 
     problems = files = 0
     found = _caches(_configured(work_dir, None)[0], bucket)
@@ -201,8 +201,8 @@ def prune(
 
     Only what the cache fetched itself, and what nobody has changed since, is removed.
     """
+    from daskmr.data.cache.upkeep import prune as remove
     from daskmr.report import format_bytes
-    from daskmr.upkeep import prune as remove
 
     if input_filter is None and older_than is None and down_to is None:
         raise InputError(
@@ -234,13 +234,13 @@ def _configured(work_dir: str | None, schema: str | None) -> tuple[str, str | No
 
 
 def _load_schema(input_filter: str | None, layout: str | None) -> Any:
-    from daskmr.schema import load_schema
+    from daskmr.data.layout import load_schema
 
     return load_schema(input_filter, layout)
 
 
 def _caches(work_dir: str, bucket: str | None) -> list[Cache]:
-    from daskmr.cache import caches
+    from daskmr.data.cache.cache import caches
     from daskmr.store.store import parse_source
 
     found = caches(work_dir)

@@ -11,20 +11,20 @@ from itertools import islice
 from typing import Any, BinaryIO
 
 from daskmr.config import Config, load_config
+from daskmr.data.inputs import Inputs, find_inputs
+from daskmr.data.layout import load_schema
+from daskmr.data.listing import InputFile
+from daskmr.data.records import CorruptFileError
+from daskmr.data.sampling import Choice
+from daskmr.data.sniffing import LINE_CHARACTERS, describe_lines
 from daskmr.errors import InputError, JobError, NothingMatchedError, TaskFailed
 from daskmr.failures import in_thread, no_exit, shortened
-from daskmr.inputs import Inputs, find_inputs
 from daskmr.job.job import Job, load_job
 from daskmr.job.keys import sorted_keys
 from daskmr.job.porting import find_python2
 from daskmr.job.process_pools import no_children
 from daskmr.job.sources import collect, parse, read_source
-from daskmr.listing import InputFile
-from daskmr.records import CorruptFileError
 from daskmr.runs import on_disk
-from daskmr.sampling import Choice
-from daskmr.schema import load_schema
-from daskmr.sniffing import LINE_CHARACTERS, describe_lines
 from daskmr.store.credentials import given
 from daskmr.store.open_stores import stores_closed
 from daskmr.text import counted

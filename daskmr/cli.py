@@ -231,7 +231,7 @@ def _write_profile(result: Any, output: str) -> str:
 
 
 def _profile_path(output: str) -> str:
-    from daskmr.output import beside
+    from daskmr.data.output import beside
 
     return beside("daskmr" if output == "-" else output, ".pstats")
 

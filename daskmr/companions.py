@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from daskmr.data.output import OutputFile, StoreOutput, beside, write_bad_records
 from daskmr.errors import InputError
 from daskmr.meta import BEGINS, SUFFIX, is_meta, write_meta
-from daskmr.output import OutputFile, StoreOutput, beside, write_bad_records
 from daskmr.signals import deferred, finished
 from daskmr.store.source import StoreError
 from daskmr.tally import BadRecord

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from daskmr._version import __version__
 from daskmr.charts import draw_up
+from daskmr.data.output import take_access
 from daskmr.errors import DaskMRError, InputError, JobError
 from daskmr.figures import draw
 from daskmr.history import History
 from daskmr.losses import Loss, find_losses
-from daskmr.output import take_access
 from daskmr.report import summarise
 from daskmr.signals import on_hard_exit
 from daskmr.text import HIDDEN, counted, format_bytes, format_seconds, masked, shell_word

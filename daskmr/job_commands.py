@@ -48,7 +48,7 @@ OnListing = Callable[[int, int], object]
 
 
 def _choice(options: dict[str, Any]) -> Any:
-    from daskmr.sampling import Choice
+    from daskmr.data.sampling import Choice
 
     names = ("only", "limit_files", "sample", "seed", "sample_by")
     only, *rest = (options[name] for name in names)
@@ -193,7 +193,7 @@ def new(
 ) -> None:
     """Write a job SCRIPT to begin with: it works as it stands, and says what may be changed."""
     from daskmr.config import load_config
-    from daskmr.schema import load_layout
+    from daskmr.data.layout import load_layout
     from daskmr.starter import filter_text, script_text, write_files
 
     if not script.endswith(".py"):

@@ -17,7 +17,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from daskmr import clock
-from daskmr.away import Away, Shelf, describe_worker, worker_name
 from daskmr.callers import Call, calls_user
 from daskmr.calls import (
     Held,
@@ -28,16 +27,21 @@ from daskmr.calls import (
     refuse_late_writes,
     set_up,
 )
+from daskmr.data.inputs import Remote
+from daskmr.data.listing import InputFile
+from daskmr.data.local_file import LocalFile
+from daskmr.data.partition import Partition
+from daskmr.data.parts import Part, PartWriter
+from daskmr.data.records import CorruptFileError, OversizedLine, raw_bytes, read_chunks, read_lines
+from daskmr.data.sampling import KeyFilter
+from daskmr.data.spill_dir import Away, Shelf, describe_worker, worker_name
 from daskmr.deaths import refuse_poison, refuse_third_try
 from daskmr.errors import DaskMRError, TaskFailed
 from daskmr.failures import Returned, guarded, is_interruption, shortened, user_failure
 from daskmr.history import HotKey, TaskSpan
-from daskmr.inputs import Remote
 from daskmr.job.contexts import COUNTED, ItemContext, MapContext, TextContext
 from daskmr.job.job import Job
 from daskmr.job.tracebacks import describe_exception, explain_process_error
-from daskmr.listing import InputFile
-from daskmr.localfile import LocalFile
 from daskmr.marks import Marker, describe_line, describe_reading
 from daskmr.memory import (
     OutOfMemory,
@@ -47,13 +51,9 @@ from daskmr.memory import (
     limit_for_line,
     longest_line,
 )
-from daskmr.partition import Partition
-from daskmr.parts import Part, PartWriter
 from daskmr.prints import printing
 from daskmr.progress import Counts, Reporter
-from daskmr.records import CorruptFileError, OversizedLine, raw_bytes, read_chunks, read_lines
 from daskmr.runs import Fold, Run, Spilling, estimate_size
-from daskmr.sampling import KeyFilter
 from daskmr.store.source import StoreError
 from daskmr.tally import (
     EXAMPLES,
@@ -68,7 +68,7 @@ from daskmr.tally import (
 from daskmr.worker import while_wanted
 
 if TYPE_CHECKING:
-    from daskmr.prefetch import Prefetcher
+    from daskmr.data.cache.prefetch import Prefetcher
 
 __all__ = [
     "TALLY",
@@ -500,7 +500,7 @@ class _Attempt:
             for file in wanted:
                 yield file, os.path.join(root, file.path)
             return
-        from daskmr.prefetch import Prefetcher
+        from daskmr.data.cache.prefetch import Prefetcher
 
         with ExitStack() as stack:
             cache = remote.open_cache()

@@ -20,7 +20,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from daskmr import clock
-from daskmr.away import describe_worker, worker_address
+from daskmr.data.spill_dir import describe_worker, worker_address
 from daskmr.errors import JobError
 from daskmr.failures import shortened
 from daskmr.memory import limit

@@ -19,13 +19,13 @@ from typing import Any, cast
 
 from daskmr._version import __version__
 from daskmr.config import Config
+from daskmr.data.inputs import Inputs
+from daskmr.data.layout import Schema
+from daskmr.data.listing import InputFile
+from daskmr.data.output import OutputFile
+from daskmr.data.sampling import Choice
 from daskmr.errors import InputError
-from daskmr.inputs import Inputs
 from daskmr.job.job import Job
-from daskmr.listing import InputFile
-from daskmr.output import OutputFile
-from daskmr.sampling import Choice
-from daskmr.schema import Schema
 from daskmr.tally import Tally, by_group
 from daskmr.text import masked
 

@@ -23,18 +23,37 @@ from typing import IO, TYPE_CHECKING, Any
 from dask.system import CPU_COUNT
 
 from daskmr import clock
-from daskmr.away import HOST_RENEWED_EVERY, RENEWED_EVERY, Away, Shelf
 from daskmr.cluster import Session, WorkerDied, connect
 from daskmr.companions import BAD_SUFFIX, Companions, check_companions
 from daskmr.config import Config, load_config
+from daskmr.data.inputs import Inputs, find_inputs, source_of
+from daskmr.data.layout import load_schema
+from daskmr.data.local_file import is_as_listed
+from daskmr.data.output import (
+    OutputFile,
+    beside,
+    merge_parts,
+    open_output,
+)
+from daskmr.data.partition import (
+    Partition,
+    count_buckets,
+    count_reducers,
+    plan_partitions,
+    run_order,
+    with_ahead,
+)
+from daskmr.data.parts import Part
+from daskmr.data.records import CorruptFileError, OversizedLine, read_lines
+from daskmr.data.sampling import EVERYTHING, Choice
+from daskmr.data.segments import Extent
+from daskmr.data.spill_dir import HOST_RENEWED_EVERY, RENEWED_EVERY, Away, Shelf
 from daskmr.deaths import explain_death, explain_kills, file_of_death
 from daskmr.errors import InputError, JobError, NothingMatchedError, TaskFailed
 from daskmr.existing import choose, existing_scheduler, security_of
 from daskmr.history import PHASES, History
 from daskmr.hotkeys import with_counted
-from daskmr.inputs import Inputs, find_inputs, source_of
 from daskmr.job.job import Job, load_job
-from daskmr.localfile import is_as_listed
 from daskmr.looks import Plan
 from daskmr.mapper import TALLY, MapTask, explain_timeout, map_packed
 from daskmr.marks import COMBINING, FETCHING, Mark, by_task, is_alive, read_marks
@@ -45,24 +64,8 @@ from daskmr.meta import (
     differences,
     moment,
 )
-from daskmr.output import (
-    OutputFile,
-    beside,
-    merge_parts,
-    open_output,
-)
-from daskmr.partition import (
-    Partition,
-    count_buckets,
-    count_reducers,
-    plan_partitions,
-    run_order,
-    with_ahead,
-)
-from daskmr.parts import Part
 from daskmr.prints import listened
 from daskmr.reach import RESTART_SECONDS, HostMarks, check_data, check_shelf, sees_all
-from daskmr.records import CorruptFileError, OversizedLine, read_lines
 from daskmr.reducer import Merge, Reduced, ReduceTask, never_met, reduce_buckets
 from daskmr.refusals import (
     check_settings,
@@ -72,9 +75,6 @@ from daskmr.refusals import (
 )
 from daskmr.result import Result
 from daskmr.runs import Spilling
-from daskmr.sampling import EVERYTHING, Choice
-from daskmr.schema import load_schema
-from daskmr.segments import Extent
 from daskmr.signals import deferred, on_hard_exit, patient
 from daskmr.store.credentials import given
 from daskmr.store.open_stores import stores_closed

@@ -10,17 +10,19 @@ from typing import Any
 
 from dask.system import CPU_COUNT
 
-from daskmr.cache import State
 from daskmr.companions import check_beside
 from daskmr.config import Config, load_config
+from daskmr.data.cache.cache import State
+from daskmr.data.inputs import Inputs, find_inputs
+from daskmr.data.layout import Schema, load_schema
+from daskmr.data.listing import InputFile
+from daskmr.data.partition import Partition, count_buckets, estimate_bytes, plan_partitions
+from daskmr.data.sampling import EVERYTHING, Choice
 from daskmr.deploy import load_deployment
 from daskmr.errors import InputError, NothingMatchedError
 from daskmr.estimating import Estimate, Sample, estimate, map_sample
 from daskmr.existing import choose
-from daskmr.inputs import Inputs, find_inputs
 from daskmr.job.job import Job, load_job
-from daskmr.listing import InputFile
-from daskmr.partition import Partition, count_buckets, estimate_bytes, plan_partitions
 from daskmr.planning import (
     Amount,
     Balance,
@@ -36,8 +38,6 @@ from daskmr.planning import (
     unmatched,
 )
 from daskmr.refusals import check_settings, refuse_to_overwrite, refuse_to_replace_input
-from daskmr.sampling import EVERYTHING, Choice
-from daskmr.schema import Schema, load_schema
 from daskmr.store.credentials import given
 from daskmr.store.open_stores import stores_closed
 from daskmr.text import format_bytes

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, field
 from statistics import median_low
 from typing import Any
 
+from daskmr.data.layout import OneOf, Schema, sanitise
+from daskmr.data.listing import InputFile, Listing
+from daskmr.data.partition import Partition, count_buckets, count_reducers
 from daskmr.estimating import Estimate, Sample
-from daskmr.listing import InputFile, Listing
-from daskmr.partition import Partition, count_buckets, count_reducers
-from daskmr.schema import OneOf, Schema, sanitise
 from daskmr.store.checksums import multipart_etag
 
 __all__ = [
@@ -276,8 +276,8 @@ def unmatched(schema: Schema, listing: Listing) -> tuple[Unmatched, ...]:
 
     Examples
     --------
-    >>> from daskmr.listing import Gathering
-    >>> from daskmr.schema import load_schema
+    >>> from daskmr.data.listing import Gathering
+    >>> from daskmr.data.layout import load_schema
     >>> allowed = {"field_name": "reason", "allowed_values": ["idle", "savedsession"]}
     >>> schema = load_schema({"dimensions": [allowed]})
     >>> gathering = Gathering(schema)

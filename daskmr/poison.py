@@ -16,10 +16,10 @@ from functools import partial
 from typing import Any
 
 from daskmr.cluster import Session, WorkerDied
+from daskmr.data.partition import Partition
 from daskmr.deaths import deaths_by_file
 from daskmr.errors import JobError
 from daskmr.marks import Mark
-from daskmr.partition import Partition
 
 __all__ = ["Detour"]
 

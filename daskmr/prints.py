@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any, TextIO
 
-from daskmr.away import worker_name
 from daskmr.callers import NO_KEY, Call, call_of
+from daskmr.data.spill_dir import worker_name
 from daskmr.failures import shortened
 from daskmr.job.job import Job
 from daskmr.job.tracebacks import shorten

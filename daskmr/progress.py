@@ -18,7 +18,7 @@ from dataclasses import astuple
 from typing import Any, BinaryIO, NamedTuple
 
 from daskmr import clock
-from daskmr.away import worker_address, worker_name
+from daskmr.data.spill_dir import worker_address, worker_name
 from daskmr.history import HotKey
 from daskmr.marks import process_name
 from daskmr.memory import resident

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from daskmr.away import Away, Shelf, host_folder
+from daskmr.data.listing import InputFile
+from daskmr.data.spill_dir import Away, Shelf, host_folder
 from daskmr.errors import DaskMRError, InputError
-from daskmr.listing import InputFile
 from daskmr.marks import Mark, is_alive, read_marks
 
 __all__ = ["RESTART_SECONDS", "Ask", "HostMarks", "check_data", "check_shelf", "sees_all"]

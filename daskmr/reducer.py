@@ -12,7 +12,6 @@ from operator import add, attrgetter
 from typing import Any
 
 from daskmr import clock
-from daskmr.away import Away, Shelf, worker_name
 from daskmr.callers import Call, calls_user
 from daskmr.calls import (
     Held,
@@ -24,6 +23,8 @@ from daskmr.calls import (
     refuse_late_writes,
     set_up,
 )
+from daskmr.data.parts import Part, PartWriter
+from daskmr.data.spill_dir import Away, Shelf, worker_name
 from daskmr.deaths import refuse_third_try
 from daskmr.failures import Returned, guarded, is_interruption, shortened, user_failure
 from daskmr.history import HotKey, TaskSpan
@@ -32,7 +33,6 @@ from daskmr.job.job import Job
 from daskmr.job.keys import name_key
 from daskmr.marks import Marker
 from daskmr.memory import OutOfMemory, held_by_task
-from daskmr.parts import Part, PartWriter
 from daskmr.prints import printing
 from daskmr.progress import Counts, Reporter, report_merge
 from daskmr.runs import Run, SpilledValues, merge_runs, read_groups, unites

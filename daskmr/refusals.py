@@ -7,10 +7,10 @@ from typing import Any
 
 from daskmr.companions import companion_paths
 from daskmr.config import Config
+from daskmr.data.inputs import Inputs
+from daskmr.data.output import OutputFile, StoreOutput
 from daskmr.errors import InputError
-from daskmr.inputs import Inputs
 from daskmr.meta import SUFFIX as META_SUFFIX
-from daskmr.output import OutputFile, StoreOutput
 from daskmr.store.source import masked
 
 __all__ = [

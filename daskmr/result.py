@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from daskmr.data.output import merge_parts
+from daskmr.data.parts import Part
 from daskmr.history import History
 from daskmr.job.job import Job
 from daskmr.looks import Plan
-from daskmr.output import merge_parts
-from daskmr.parts import Part
 from daskmr.tally import BadRecord, Profile
 
 __all__ = ["Result"]

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import zstandard
 
+from daskmr.data.sniffing import LINE_CHARACTERS, describe_lines, key_command
 from daskmr.history import HotKey, TaskSpan
 from daskmr.hotkeys import merge_hot_keys
-from daskmr.sniffing import LINE_CHARACTERS, describe_lines, key_command
 
 __all__ = [
     "EXAMPLES",

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from daskmr import clock
-from daskmr.away import Away, host_folder
+from daskmr.data.spill_dir import Away, host_folder
 from daskmr.errors import DaskMRError
 from daskmr.history import History, Look, Progress
 from daskmr.looks import Plan, RunState, Thinned

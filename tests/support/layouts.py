@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from daskmr.schema import load_schema
+from daskmr.data.layout import load_schema
 
 NAME = "20131029030201.20131102.v2.log.4f2e.gz"
 

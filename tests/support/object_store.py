@@ -8,7 +8,7 @@ import io
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, BinaryIO
 
-from daskmr.listing import InputFile
+from daskmr.data.listing import InputFile
 from daskmr.store.event_loop import LoopThread
 from daskmr.store.source import ChangedObject, MissingObject, Source
 

@@ -16,13 +16,13 @@ from support.fault_proxy import FAULTS, FaultProxy
 from support.jobs import ROOT
 from support.store_server import Bucket
 
-from daskmr.cache import Cache
-from daskmr.listing import InputFile
-from daskmr.prefetch import Prefetcher
-from daskmr.schema import load_schema
+from daskmr.data.cache.cache import Cache
+from daskmr.data.cache.prefetch import Prefetcher
+from daskmr.data.cache.upkeep import verify
+from daskmr.data.layout import load_schema
+from daskmr.data.listing import InputFile
+from daskmr.data.store_listing import list_store
 from daskmr.store.store import ChangedObject, MissingObject, Store, StoreError, parse_source
-from daskmr.upkeep import verify
-from daskmr.walk import list_store
 
 OBJECTS = {
     f"idle/Firefox/beta/24.0/2013.{1100 + n % 5}.{n:03}.log.gz": random.Random(n).randbytes(n * 700)

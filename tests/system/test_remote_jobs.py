@@ -29,9 +29,9 @@ from support.jobs import ROOT, daskmr
 from support.store_server import CREDENTIALS, Bucket, Request
 
 from daskmr import InputError, JobError, NothingMatchedError, Result, mapreduce
-from daskmr.cache import Cache
 from daskmr.cluster import Session
-from daskmr.upkeep import verify
+from daskmr.data.cache.cache import Cache
+from daskmr.data.cache.upkeep import verify
 
 JOB = """
 def map(key, dims, value, context):
@@ -53,7 +53,7 @@ def map(key, dims, value, context):
 # Maps when the process that fetches for its worker is ready, and says which that is.
 BESIDE = """
 import os, pathlib, signal, time
-from daskmr import fetcher
+from daskmr.data.cache import fetcher
 
 def map(key, dims, value, context):
     for other in list(fetcher._fetchers.values()):
@@ -765,7 +765,7 @@ def test_too_little_disk_is_told_before_the_first_byte(
     size = sum(map(len, place.objects.values()))
     usage = SimpleNamespace(total=10**12, used=0, free=size - 1)
     with monkeypatch.context() as patch:
-        patch.setattr("daskmr.cache.shutil.disk_usage", lambda path: usage)
+        patch.setattr("daskmr.data.cache.cache.shutil.disk_usage", lambda path: usage)
         with pytest.raises(InputError) as caught:
             place.call()
     assert f"take {size:,} bytes" in str(caught.value)

@@ -16,12 +16,13 @@ import distributed
 import pytest
 from support.jobs import DIRECTORY, counting_job, write_tree
 
-from daskmr import Job, cluster, inputs, mapreduce, pipeline
+from daskmr import Job, cluster, mapreduce, pipeline
+from daskmr.data import inputs
+from daskmr.data.layout import load_schema
+from daskmr.data.listing import Gathering, InputFile, Listing
+from daskmr.data.partition import plan_partitions
 from daskmr.errors import JobError
-from daskmr.listing import Gathering, InputFile, Listing
-from daskmr.partition import plan_partitions
 from daskmr.runs import Spilling
-from daskmr.schema import load_schema
 
 MILLION = 1_000_000
 DIMS = (*DIRECTORY.split("/"), "20131029030201", "20131102")

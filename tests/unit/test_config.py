@@ -17,8 +17,8 @@ import yaml
 from support.jobs import ROOT
 
 from daskmr.config import Config, load_config
+from daskmr.data.layout import load_layout
 from daskmr.errors import InputError
-from daskmr.schema import load_layout
 
 CONF = ROOT / "conf"
 DEFAULTS: dict[str, Any] = {

@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 from support.object_store import SOURCE, ObjectStore
 
-from daskmr.cache import Cache
 from daskmr.cache_commands import cache as commands
+from daskmr.data.cache.cache import Cache
 from daskmr.errors import InputError, JobError
 from daskmr.store.source import Source
 

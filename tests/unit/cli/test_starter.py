@@ -10,8 +10,8 @@ import pytest
 
 from daskmr import InputError, mapreduce
 from daskmr.checking import check_script
+from daskmr.data.layout import load_layout, load_schema
 from daskmr.sample import write_sample
-from daskmr.schema import load_layout, load_schema
 from daskmr.starter import filter_text, script_text, write_files
 
 NAMES = load_layout().field_names

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daskmr.data.layout import Layout, load_layout, load_schema, sanitise
 from daskmr.errors import InputError
-from daskmr.schema import Layout, load_layout, load_schema, sanitise
 
 NAMES = ("reason", "appName", "appUpdateChannel", "appVersion", "appBuildID", "submission_date")
 

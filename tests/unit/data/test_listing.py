@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from daskmr.data.layout import load_schema
+from daskmr.data.listing import EXTENSIONS, Gathering, InputFile, list_files
 from daskmr.errors import InputError
-from daskmr.listing import EXTENSIONS, Gathering, InputFile, list_files
-from daskmr.schema import load_schema
 
 FILE = "idle/Firefox/beta/24.0/20131029.20131102.4f2e.log.gz"
 DIMS = ("idle", "Firefox", "beta", "24.0", "20131029", "20131102")

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from daskmr.data.listing import InputFile
+from daskmr.data.local_file import LocalFile, is_as_listed
+from daskmr.data.records import read_lines
 from daskmr.errors import TaskFailed
-from daskmr.listing import InputFile
-from daskmr.localfile import LocalFile, is_as_listed
-from daskmr.records import read_lines
 
 LINES = b"".join(b"k%d\t%d\n" % (number, number) for number in range(30_000))
 
@@ -193,7 +193,7 @@ def test_a_file_that_another_machine_listed(log: Path) -> None:
 def test_inodes_of_a_file_system_that_makes_them_up(
     log: Path, monkeypatch: pytest.MonkeyPatch, on_network: bool
 ) -> None:
-    monkeypatch.setattr("daskmr.database.is_on_network", lambda path: on_network)
+    monkeypatch.setattr("daskmr.data.cache.database.is_on_network", lambda path: on_network)
     file = put(log, LINES)
     replace(log)
     if on_network:

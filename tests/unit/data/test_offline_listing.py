@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 from support.fake_store import FakeRecord, FakeStore
 from support.layouts import DIMS, LAST, NAME, allow, filters, layout, numbered, told, trees
 
+from daskmr.data.cache.listing_record import Recorded, Recording
+from daskmr.data.cache.manifest import Manifest
+from daskmr.data.layout import load_schema
+from daskmr.data.offline_listing import list_recorded
+from daskmr.data.store_listing import list_store
 from daskmr.errors import InputError
-from daskmr.manifest import Manifest
-from daskmr.recorded import Recorded, Recording
-from daskmr.replay import list_recorded
-from daskmr.schema import load_schema
 from daskmr.store.source import Entry
 from daskmr.store.store import Store, parse_source
-from daskmr.walk import list_store
 
 
 def record_of(keys, *schemas, page=1000):

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskmr.listing import InputFile
-from daskmr.partition import (
+from daskmr.data.listing import InputFile
+from daskmr.data.partition import (
     LOOK_AHEAD,
     Partition,
     estimate_bytes,

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from daskmr.data.parts import Part, PartWriter, comparable, read_blocks
+from daskmr.data.segments import Extent
 from daskmr.job.keys import sort_key
-from daskmr.parts import Part, PartWriter, comparable, read_blocks
-from daskmr.segments import Extent
 
 KEYS = st.none() | st.booleans() | st.integers(-3, 3) | st.text(max_size=2) | st.binary(max_size=2)
 BLOCKS = st.lists(st.lists(st.tuples(KEYS, st.text(max_size=8)), max_size=5), max_size=8)

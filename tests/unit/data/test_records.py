@@ -19,9 +19,9 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daskmr.data.records import CorruptFileError, OversizedLine, raw_bytes, read_chunks, read_lines
+from daskmr.data.sniffing import form_of
 from daskmr.errors import TaskFailed
-from daskmr.records import CorruptFileError, OversizedLine, raw_bytes, read_chunks, read_lines
-from daskmr.sniffing import form_of
 
 TEXT = "".join(f"key{i % 7}\t{{'n': {i * i}}}\n" for i in range(12)).encode()
 
@@ -341,7 +341,7 @@ LARGE_TEXT = b"key\tvalue\n" * (1 << 20)
 
 @pytest.mark.parametrize("codec", ["zstd", "xz", "xz with a filter", "lzma"])
 def test_a_window_that_outgrows_the_memory_is_no_damage(codec, monkeypatch):
-    monkeypatch.setattr("daskmr.records._USUAL_WINDOW", 1 << 22)
+    monkeypatch.setattr("daskmr.data.records._USUAL_WINDOW", 1 << 22)
     window = 1 << 24
     if codec == "zstd":
         data = zstd_with_window(LARGE_TEXT, 24)

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from support.jobs import DIRECTORY, file_name, write_tree
 
 from daskmr import Job, mapreduce
+from daskmr.data.listing import InputFile
+from daskmr.data.sampling import Choice, KeyFilter
 from daskmr.errors import InputError
-from daskmr.listing import InputFile
 from daskmr.meta import read_meta
 from daskmr.report import summarise
 from daskmr.result import Result
-from daskmr.sampling import Choice, KeyFilter
 
 NAMES = st.lists(st.text("ab/\udcff", min_size=1, max_size=6), unique=True, max_size=40)
 
@@ -82,7 +82,7 @@ def test_keys_are_chosen_alike_in_every_process() -> None:
     keys = KeyFilter(1 << 29, 12345)
     here = [n for n in range(2000) if keys.takes(f"k{n}")]
     code = (
-        "from daskmr.sampling import KeyFilter; k = KeyFilter(1 << 29, 12345);"
+        "from daskmr.data.sampling import KeyFilter; k = KeyFilter(1 << 29, 12345);"
         "print([n for n in range(2000) if k.takes(f'k{n}')])"
     )
     env = {"PYTHONHASHSEED": "7"}

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from daskmr.data.segments import Extent, SegmentWriter, read_frames
 from daskmr.errors import JobError
-from daskmr.segments import Extent, SegmentWriter, read_frames
 
 FRAMES = st.lists(st.binary(max_size=300), max_size=6)
 

@@ -24,11 +24,11 @@ from support.layouts import (
     trees,
 )
 
-from daskmr.listing import InputFile, list_files
-from daskmr.schema import load_schema
+from daskmr.data.layout import load_schema
+from daskmr.data.listing import InputFile, list_files
+from daskmr.data.store_listing import _mistake, list_store
 from daskmr.store.source import Entry, Page, StoreError
 from daskmr.store.store import Store, parse_source
-from daskmr.walk import _mistake, list_store
 
 FILTERS = ROOT / "examples" / "filters"
 
@@ -613,7 +613,9 @@ def test_progress_is_told_now_and_then(monkeypatch):
     told = []
     store = FakeStore({f"{n}/Firefox/beta/24.0/{NAME}": 1 for n in range(50)})
     clock = iter(range(10_000))
-    monkeypatch.setattr("daskmr.walk.time", SimpleNamespace(monotonic=lambda: next(clock) / 10))
+    monkeypatch.setattr(
+        "daskmr.data.store_listing.time", SimpleNamespace(monotonic=lambda: next(clock) / 10)
+    )
     list_store(store, allow(), on_progress=lambda *counts: told.append(counts))
     assert told[-1] == (201, 50)
     assert told == sorted(told)

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daskmr import Job
+from daskmr.data.layout import load_schema
+from daskmr.data.listing import InputFile, list_files
+from daskmr.data.partition import plan_partitions
+from daskmr.data.sampling import Choice
 from daskmr.estimating import Sample, estimate, map_sample, spread
-from daskmr.listing import InputFile, list_files
-from daskmr.partition import plan_partitions
-from daskmr.sampling import Choice
-from daskmr.schema import load_schema
 
 MANY = [[f"k{n}-{m}\t{m}" for m in range(50)] for n in range(20)]
 

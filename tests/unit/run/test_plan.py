@@ -8,8 +8,9 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskmr.listing import Gathering, InputFile, Listing
-from daskmr.partition import plan_partitions
+from daskmr.data.layout import load_schema
+from daskmr.data.listing import Gathering, InputFile, Listing
+from daskmr.data.partition import plan_partitions
 from daskmr.planning import (
     Amount,
     Balance,
@@ -22,7 +23,6 @@ from daskmr.planning import (
     reducing,
     unmatched,
 )
-from daskmr.schema import load_schema
 
 VALUES = st.sampled_from("abcdefghij")
 FILES = st.lists(st.tuples(VALUES, VALUES, st.integers(0, 10**6)), max_size=60)

@@ -13,10 +13,10 @@ from support.jobs import counting_job, file_name, write_tree
 from support.store_server import Bucket
 
 from daskmr import InputError, Job, NothingMatchedError, mapreduce
+from daskmr.data.sampling import Choice
 from daskmr.plan_text import render
 from daskmr.planner import make_plan
 from daskmr.planning import Amount, Plan
-from daskmr.sampling import Choice
 
 LINES = [[f"k{n}\t{m}" for m in range(n + 1)] for n in range(40)]
 

@@ -21,16 +21,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from daskmr.data.listing import InputFile
+from daskmr.data.partition import Partition
+from daskmr.data.parts import Part, read_blocks
+from daskmr.data.segments import Extent
 from daskmr.errors import TaskFailed
 from daskmr.job.job import Job
 from daskmr.job.keys import bucket_of
-from daskmr.listing import InputFile
 from daskmr.mapper import TALLY, MapTask, map_packed, map_partition
 from daskmr.marks import read_marks
-from daskmr.partition import Partition
-from daskmr.parts import Part, read_blocks
 from daskmr.runs import Run, Spilling, read_groups
-from daskmr.segments import Extent
 from daskmr.tally import Tally
 
 LARGE = 1 << 26

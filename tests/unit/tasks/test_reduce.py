@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from support.jobs import identity, oracle
 from support.marks import dead_pid, leave
 
+from daskmr.data.output import merge_parts
+from daskmr.data.parts import Part, read_blocks
+from daskmr.data.segments import Extent
 from daskmr.errors import TaskFailed
 from daskmr.job.contexts import MapContext
 from daskmr.job.job import Job
 from daskmr.marks import Mark, read_marks
-from daskmr.output import merge_parts
-from daskmr.parts import Part, read_blocks
 from daskmr.reducer import Merge, Reduced, ReduceTask, reduce_buckets
 from daskmr.runs import Fold, Run, Spilling
-from daskmr.segments import Extent
 from daskmr.tally import Tallies, Tally
 
 LARGE = 1 << 26

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from support.jobs import identity
 
 from daskmr import runs
+from daskmr.data.segments import Extent, SegmentWriter
 from daskmr.errors import JobError
 from daskmr.job.contexts import CombineError, ItemContext, MapContext
 from daskmr.job.keys import bucket_of, canonical, sort_key
@@ -36,7 +37,6 @@ from daskmr.runs import (
     merge_runs,
     read_groups,
 )
-from daskmr.segments import Extent, SegmentWriter
 
 LARGE = 1 << 26
 KEYS = st.sampled_from(

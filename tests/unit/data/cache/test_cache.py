@@ -19,14 +19,14 @@ import pytest
 from support.jobs import ROOT
 from support.object_store import SOURCE, ObjectStore, input_file, md5
 
-from daskmr import cache as module
-from daskmr.cache import Cache, Local, State, caches
+from daskmr.data.cache import cache as module
+from daskmr.data.cache.cache import Cache, Local, State, caches
+from daskmr.data.cache.upkeep import verify
+from daskmr.data.listing import InputFile
+from daskmr.data.paths import Unplaceable
 from daskmr.errors import InputError, JobError
-from daskmr.listing import InputFile
-from daskmr.paths import Unplaceable
 from daskmr.store.source import Source, StoreError
 from daskmr.store.store import Store, parse_source
-from daskmr.upkeep import verify
 
 PATH = "idle/Firefox/a.gz"
 
@@ -271,7 +271,7 @@ def test_a_full_disk_says_so(
         raise OSError(28, "No space left on device")
 
     cache.present(store.file(PATH))
-    monkeypatch.setattr("daskmr.staging.os.write", full)
+    monkeypatch.setattr("daskmr.data.cache.staging.os.write", full)
     with pytest.raises(JobError, match="Writing the cache failed: No space left on device"):
         cache.fetch(store, store.file(PATH))
     monkeypatch.undo()
@@ -285,7 +285,7 @@ def test_a_place_that_the_disk_refuses_has_no_row(
         raise OSError(30, "Read-only file system")
 
     cache.present(store.file(PATH))
-    monkeypatch.setattr("daskmr.staging.os.rename", refuse)
+    monkeypatch.setattr("daskmr.data.cache.staging.os.rename", refuse)
     with pytest.raises(JobError, match="Read-only file system"):
         cache.fetch(store, store.file(PATH))
     assert list(cache.manifest.copies()) == []
@@ -398,7 +398,7 @@ import os, sys
 from random import Random
 from support.object_store import SOURCE, ObjectStore
 from test_cache import OBJECTS
-from daskmr.cache import Cache
+from daskmr.data.cache.cache import Cache
 work_dir, log, seed = sys.argv[1:]
 log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
@@ -517,7 +517,7 @@ def test_an_end_at_any_step_leaves_nothing_wrong(
 
 
 def _end_at(step: str, after: bool, cache: Cache, objects: dict[str, bytes]) -> None:
-    from daskmr import manifest, staging
+    from daskmr.data.cache import manifest, staging
 
     try:
         owner, name = step.split(".")
@@ -601,7 +601,7 @@ def test_a_use_is_noted_once_in_a_while(
     cache.state(store.files())
     assert next(cache.manifest.copies()).used == first.used
     later = time.time() + 7200
-    monkeypatch.setattr("daskmr.cache.time.time", lambda: later)
+    monkeypatch.setattr("daskmr.data.cache.cache.time.time", lambda: later)
     cache.state(store.files(), use=False)
     assert next(cache.manifest.copies()).used == first.used
     cache.state(store.files())
@@ -626,7 +626,7 @@ def test_room_is_looked_for_before_the_first_byte(
         cache.check_space(cache.state(store.files()), 11_999)
     cache.check_space(cache.state([]), 0)
     usage = type("usage", (), {"free": 4999})
-    monkeypatch.setattr("daskmr.cache.shutil.disk_usage", lambda folder: usage)
+    monkeypatch.setattr("daskmr.data.cache.cache.shutil.disk_usage", lambda folder: usage)
     with pytest.raises(InputError, match=r"5,000 bytes \(1 files\), and only 4,999 bytes are free"):
         cache.check_space(state)
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from support.jobs import ROOT
 
-from daskmr import database as module
-from daskmr.database import Database, choose_journal, is_stamped
+from daskmr.data.cache import database as module
+from daskmr.data.cache.database import Database, choose_journal, is_stamped
 from daskmr.errors import InputError, JobError
 
 TABLES = ("CREATE TABLE counts (name TEXT PRIMARY KEY, value INTEGER)",)

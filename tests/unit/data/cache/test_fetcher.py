@@ -18,21 +18,21 @@ import psutil
 import pytest
 from support.store_server import CREDENTIALS, Bucket, StoreServer
 
-from daskmr import fetcher as module
-from daskmr.cache import Cache
-from daskmr.fetcher import Fetcher, FetcherLost, Order, fetcher_for
-from daskmr.listing import InputFile
-from daskmr.prefetch import Prefetcher
+from daskmr.data.cache import fetcher as module
+from daskmr.data.cache.cache import Cache
+from daskmr.data.cache.fetcher import Fetcher, FetcherLost, Order, fetcher_for
+from daskmr.data.cache.prefetch import Prefetcher
+from daskmr.data.cache.upkeep import remove, verify
+from daskmr.data.listing import InputFile
 from daskmr.store.source import MissingObject
 from daskmr.store.store import Store, parse_source
-from daskmr.upkeep import remove, verify
 
 OBJECTS = {f"{n:02}": random.Random(n).randbytes(1000 + n) for n in range(20)}
 BUDGET = 1 << 20
 # Asks for a file that never comes whole, says so, and waits to be killed.
 OWNER = """
 import pickle, sys, time
-from daskmr.fetcher import Fetcher
+from daskmr.data.cache.fetcher import Fetcher
 order, file = pickle.load(sys.stdin.buffer)
 fetcher = Fetcher(order)
 while not fetcher.ready:

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.fake_store import FakeRecord, FakeStore
 
-from daskmr import recorded as module
-from daskmr.manifest import Manifest
-from daskmr.recorded import Recorded, Recording
-from daskmr.replay import list_recorded
-from daskmr.schema import load_schema
+from daskmr.data.cache import listing_record as module
+from daskmr.data.cache.listing_record import Recorded, Recording
+from daskmr.data.cache.manifest import Manifest
+from daskmr.data.layout import load_schema
+from daskmr.data.offline_listing import list_recorded
+from daskmr.data.store_listing import list_store
 from daskmr.store.source import Entry
-from daskmr.walk import list_store
 
 
 @pytest.fixture

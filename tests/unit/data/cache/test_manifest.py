@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskmr.manifest import Copy, Manifest, in_chunks, is_manifest
+from daskmr.data.cache.manifest import Copy, Manifest, in_chunks, is_manifest
 
 COPY = Copy("idle/a.gz", 5, "tag", 1e9, "0" * 32, 10**18 + 1, 2e9, 3e9)
 

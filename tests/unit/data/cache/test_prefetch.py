@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from support.object_store import SOURCE, ObjectStore
 
-from daskmr.cache import Cache
+from daskmr.data.cache.cache import Cache
+from daskmr.data.cache.prefetch import Prefetcher
+from daskmr.data.cache.upkeep import remove, verify
+from daskmr.data.listing import InputFile
 from daskmr.errors import JobError
-from daskmr.listing import InputFile
-from daskmr.prefetch import Prefetcher
 from daskmr.store.source import ChangedObject, MissingObject, StoreError
-from daskmr.upkeep import remove, verify
 
 OBJECTS = {f"idle/{n:02}": bytes([n]) * 1000 for n in range(30)}
 BUDGET = 10_000
@@ -281,7 +281,7 @@ def test_a_cache_that_fails_fails_in_its_turn(
     def full(descriptor: int, data: bytes) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("daskmr.staging.os.write", full)
+    monkeypatch.setattr("daskmr.data.cache.staging.os.write", full)
     with (
         pytest.raises(JobError, match="No space left"),
         Prefetcher(cache, lambda: store, store.files(), BUDGET) as ahead,

@@ -15,14 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskmr import staging as module
+from daskmr.data.cache import staging as module
+from daskmr.data.cache.staging import Staging, is_case_blind
+from daskmr.data.paths import Unplaceable, fold, split_path
 from daskmr.errors import JobError
-from daskmr.paths import Unplaceable, fold, split_path
-from daskmr.staging import Staging, is_case_blind
 
 CLAIMING = """
 import sys
-from daskmr.staging import Staging
+from daskmr.data.cache.staging import Staging
 staged = Staging(sys.argv[1]).claim(sys.argv[2])
 staged.write(b"half")
 print(flush=True)

@@ -11,9 +11,18 @@ from typing import Any
 import pytest
 from support.object_store import SOURCE, ObjectStore
 
-from daskmr.cache import Cache
-from daskmr.schema import load_schema
-from daskmr.upkeep import Group, Problem, Removed, group_by, prune, remove, select, verify
+from daskmr.data.cache.cache import Cache
+from daskmr.data.cache.upkeep import (
+    Group,
+    Problem,
+    Removed,
+    group_by,
+    prune,
+    remove,
+    select,
+    verify,
+)
+from daskmr.data.layout import load_schema
 
 OBJECTS = {
     f"{reason}/Firefox/{channel}/24.0/2013.{date}.log.gz": b"x" * (date - 1000)
@@ -108,7 +117,7 @@ def test_damage_that_only_the_digest_shows(cache: Cache, store: ObjectStore) -> 
 def test_a_file_that_cannot_be_read(
     cache: Cache, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("daskmr.upkeep.read_digest", lambda path: None)
+    monkeypatch.setattr("daskmr.data.cache.upkeep.read_digest", lambda path: None)
     assert [problem.what for problem in verify(cache)] == ["cannot be read"] * len(OBJECTS)
     monkeypatch.undo()
     assert cache.state(store.files()).files == 0
@@ -159,7 +168,7 @@ def test_pruning_by_filter(cache: Cache) -> None:
 
 def test_pruning_by_age(cache: Cache, store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     later = time.time() + 1000
-    monkeypatch.setattr("daskmr.cache.time.time", lambda: later)
+    monkeypatch.setattr("daskmr.data.cache.cache.time.time", lambda: later)
     at(cache, PATHS[0]).unlink()
     cache.fetch(store, store.file(PATHS[0]))
     assert prune(cache, fetched_before=later - 2000).files == 0
@@ -171,7 +180,7 @@ def test_pruning_what_was_not_used_for_longest(
     cache: Cache, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     later = time.time() + 10_000
-    monkeypatch.setattr("daskmr.cache.time.time", lambda: later)
+    monkeypatch.setattr("daskmr.data.cache.cache.time.time", lambda: later)
     used = PATHS[2:5]
     cache.state([store.file(path) for path in used])
     assert cache.manifest.count() == (8, 4 * 101 + 4 * 102)

@@ -23,8 +23,7 @@ import zstandard
 from isal import igzip_lib
 
 from daskmr import memory
-from daskmr.errors import TaskFailed
-from daskmr.sniffing import (
+from daskmr.data.sniffing import (
     HEAD_BYTES,
     LZMA_FORM,
     Form,
@@ -35,6 +34,7 @@ from daskmr.sniffing import (
     recode_command,
     unpack_command,
 )
+from daskmr.errors import TaskFailed
 
 __all__ = [
     "CorruptFileError",

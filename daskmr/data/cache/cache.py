@@ -23,13 +23,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from daskmr.database import damage, is_damaged
+from daskmr.data.cache.database import damage, is_damaged
+from daskmr.data.cache.listing_record import Recorded, Recording
+from daskmr.data.cache.manifest import Copy, Manifest, in_chunks, is_manifest
+from daskmr.data.cache.staging import Staged, Staging
+from daskmr.data.listing import InputFile
+from daskmr.data.paths import Unplaceable
 from daskmr.errors import InputError, JobError
-from daskmr.listing import InputFile
-from daskmr.manifest import Copy, Manifest, in_chunks, is_manifest
-from daskmr.paths import Unplaceable
-from daskmr.recorded import Recorded, Recording
-from daskmr.staging import Staged, Staging
 from daskmr.store.store import Source, Store, StoreError
 
 __all__ = ["Cache", "Local", "State", "caches"]

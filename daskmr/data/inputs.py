@@ -8,19 +8,19 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from daskmr.away import Away
+from daskmr.data.listing import InputFile, Listing, list_files, unite
+from daskmr.data.sampling import EVERYTHING, Choice
+from daskmr.data.spill_dir import Away
 from daskmr.errors import InputError, NothingMatchedError
-from daskmr.listing import InputFile, Listing, list_files, unite
 from daskmr.normal_forms import twin_of
-from daskmr.sampling import EVERYTHING, Choice
 from daskmr.store.open_stores import shared_store
 from daskmr.store.source import Source, StoreError, parse_source, split_bucket
 
 if TYPE_CHECKING:
-    from daskmr.cache import Cache, State
     from daskmr.config import Config
-    from daskmr.fetcher import Fetcher
-    from daskmr.schema import Schema
+    from daskmr.data.cache.cache import Cache, State
+    from daskmr.data.cache.fetcher import Fetcher
+    from daskmr.data.layout import Schema
     from daskmr.store.store import Store
 
 __all__ = ["Inputs", "Remote", "find_inputs", "source_of"]
@@ -67,7 +67,7 @@ class Remote:
 
     def open_cache(self) -> Cache | None:
         """Open the local copies, in the process that uses them."""
-        from daskmr.cache import Cache
+        from daskmr.data.cache.cache import Cache
 
         if self.away is not None and self.cache_root is not None:
             return Cache.of(self.away.work_dir(), self.source)
@@ -86,8 +86,8 @@ class Remote:
         """Give the process that fetches for this one, if there is to be one."""
         if not self.beside or self.cache_root is None:
             return None
-        from daskmr.fetcher import Order, fetcher_for
-        from daskmr.prefetch import AT_ONCE
+        from daskmr.data.cache.fetcher import Order, fetcher_for
+        from daskmr.data.cache.prefetch import AT_ONCE
 
         return fetcher_for(Order(self.source, self.retries, self.cache_root, AT_ONCE))
 
@@ -135,7 +135,7 @@ class Inputs:
 
     def delete_copies(self, paths: Sequence[str]) -> int:
         """Delete local copies of objects, and tell how many there were."""
-        from daskmr.upkeep import remove
+        from daskmr.data.cache.upkeep import remove
 
         cache = self.open_cache()
         if cache is None:
@@ -270,14 +270,14 @@ def _altered(cache: Cache, files: Sequence[InputFile]) -> tuple[str, ...]:
 def _cache_at(data_dir: str | os.PathLike[str] | None) -> Cache | None:
     if data_dir is None or not os.path.exists(f"{os.path.abspath(data_dir)}.sqlite"):
         return None
-    from daskmr.cache import Cache
+    from daskmr.data.cache.cache import Cache
 
     return Cache.at(os.fspath(data_dir))
 
 
 def _known(source: Source, data_dir: str | os.PathLike[str] | None, config: Config) -> Cache:
     """The cache of `source`, which an earlier run has made."""
-    from daskmr.cache import caches
+    from daskmr.data.cache.cache import caches
 
     if not config.cache:
         raise InputError("--local-only reads the cache, and --no-cache has none: leave one out.")
@@ -295,7 +295,7 @@ def _cache_of(
 ) -> Cache | None:
     if not config.cache:
         return None
-    from daskmr.cache import Cache
+    from daskmr.data.cache.cache import Cache
 
     given = _cache_at(data_dir)
     if given is not None and given.manifest.meta("identity") == source.identity:
@@ -333,8 +333,8 @@ def _listed(
     on_progress: Callable[[int, int], object] | None,
     choice: Choice,
 ) -> Inputs:
+    from daskmr.data.store_listing import list_store
     from daskmr.store.store import Store
-    from daskmr.walk import list_store
 
     with Store(source, config.fetch_retries) as store:
         store.check()  # first of all: a bucket of a wrong name must not get a cache
@@ -405,7 +405,7 @@ def _recorded(
     choice: Choice,
 ) -> Inputs:
     """List what earlier runs have recorded and fetched, without asking anybody."""
-    from daskmr.replay import list_recorded
+    from daskmr.data.offline_listing import list_recorded
 
     listing, notes = list_recorded(
         cache.recorded(), source.url, schema, allow_incomplete=config.allow_incomplete

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
 
+from daskmr.data.paths import Unplaceable, encode_path, fold, split_path
 from daskmr.errors import JobError
-from daskmr.paths import Unplaceable, encode_path, fold, split_path
 from daskmr.workdir import disk_error
 
 __all__ = ["Staged", "Staging"]

@@ -9,11 +9,11 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, BinaryIO, TypeAlias, TypeVar
 
-from daskmr.cache import Cache, Local
-from daskmr.fetcher import Fetcher, FetcherLost
-from daskmr.listing import InputFile
-from daskmr.partition import LOOK_AHEAD
-from daskmr.paths import Unplaceable
+from daskmr.data.cache.cache import Cache, Local
+from daskmr.data.cache.fetcher import Fetcher, FetcherLost
+from daskmr.data.listing import InputFile
+from daskmr.data.partition import LOOK_AHEAD
+from daskmr.data.paths import Unplaceable
 from daskmr.store.store import FileTarget, InMemory, Store
 
 __all__ = ["AT_ONCE", "Prefetcher"]

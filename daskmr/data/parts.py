@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from daskmr.away import Shelf
+from daskmr.data.segments import Extent, SegmentWriter, read_frames
+from daskmr.data.spill_dir import Shelf
 from daskmr.job.contexts import dumps
 from daskmr.job.keys import sort_key
-from daskmr.segments import Extent, SegmentWriter, read_frames
 
 __all__ = ["Part", "PartWriter", "comparable", "read_blocks"]
 

@@ -9,8 +9,8 @@ from itertools import chain
 import msgspec
 import zstandard
 
-from daskmr.manifest import Manifest, in_chunks
-from daskmr.paths import decode_path, encode_path
+from daskmr.data.cache.manifest import Manifest, in_chunks
+from daskmr.data.paths import decode_path, encode_path
 from daskmr.store.source import Entry
 
 __all__ = ["Recorded", "Recording"]

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import NoReturn
 
+from daskmr.data.layout import Dimension, Layout, Schema
 from daskmr.errors import InputError
 from daskmr.normal_forms import hint
-from daskmr.schema import Dimension, Layout, Schema
 
 __all__ = ["EXTENSIONS", "Gathering", "InputFile", "Listing", "Seen", "list_files", "unite"]
 
@@ -121,7 +121,7 @@ class Listing:
 
         Examples
         --------
-        >>> from daskmr.schema import load_schema
+        >>> from daskmr.data.layout import load_schema
         >>> Listing("/data", (), (), 0, (), load_schema().layout).explain_nothing()[:44]
         'The data directory /data holds no file in th'
         """
@@ -206,7 +206,7 @@ def list_files(data_dir: str | os.PathLike[str], schema: Schema) -> Listing:
 
     Examples
     --------
-    >>> from daskmr.schema import load_schema
+    >>> from daskmr.data.layout import load_schema
     >>> list_files("/no/such/place", load_schema())
     Traceback (most recent call last):
         ...
@@ -301,7 +301,7 @@ class Gathering:
 
     Examples
     --------
-    >>> from daskmr.schema import load_schema
+    >>> from daskmr.data.layout import load_schema
     >>> schema = load_schema({"dimensions": [{"field_name": "reason", "allowed_values": "idle"}]})
     >>> gathering = Gathering(schema)
     >>> gathering.pick(0, "saved_session") is None

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from daskmr.cache import Cache, read_digest
-from daskmr.manifest import Copy, in_chunks
-from daskmr.paths import Unplaceable
-from daskmr.schema import Schema
+from daskmr.data.cache.cache import Cache, read_digest
+from daskmr.data.cache.manifest import Copy, in_chunks
+from daskmr.data.layout import Schema
+from daskmr.data.paths import Unplaceable
 
 __all__ = ["Group", "Problem", "Removed", "group_by", "prune", "remove", "select", "verify"]
 
@@ -90,7 +90,7 @@ class Group:
 def dims_of(path: str, schema: Schema) -> tuple[str, ...] | None:
     """The dimensions of a file by its path; ``None`` if it is not in the layout.
 
-    >>> from daskmr.schema import load_schema
+    >>> from daskmr.data.layout import load_schema
     >>> dims_of("idle/Firefox/beta/24.0/2013.1102.log.gz", load_schema())
     ('idle', 'Firefox', 'beta', '24.0', '2013', '1102')
     """

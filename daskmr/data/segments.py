@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import zstandard
 from isal.isal_zlib import crc32
 
-from daskmr.away import Shelf
+from daskmr.data.spill_dir import Shelf
 from daskmr.errors import JobError
 from daskmr.workdir import disk_error
 

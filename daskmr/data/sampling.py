@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from daskmr.data.listing import InputFile
 from daskmr.errors import InputError
 from daskmr.job.keys import stable_hash
-from daskmr.listing import InputFile
 from daskmr.normal_forms import twin_of
 from daskmr.text import counted
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import zstandard
 
-from daskmr.listing import InputFile
+from daskmr.data.listing import InputFile
 
 __all__ = [
     "LOOK_AHEAD",

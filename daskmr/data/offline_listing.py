@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
+from daskmr.data.layout import Between, Dimension, OneOf, Schema, sanitise
+from daskmr.data.listing import Listing
+from daskmr.data.store_listing import Prefix, Take, known_names, name_starts
 from daskmr.errors import InputError
-from daskmr.listing import Listing
-from daskmr.schema import Between, Dimension, OneOf, Schema, sanitise
 from daskmr.store.source import Entry
-from daskmr.walk import Prefix, Take, known_names, name_starts
 
 __all__ = ["Record", "list_recorded"]
 

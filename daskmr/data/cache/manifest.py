@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, TypeVar
 
-from daskmr.database import Database, is_stamped
-from daskmr.paths import decode_path, encode_path, fold
+from daskmr.data.cache.database import Database, is_stamped
+from daskmr.data.paths import decode_path, encode_path, fold
 
 __all__ = ["Copy", "Manifest", "in_chunks", "is_manifest"]
 

@@ -18,9 +18,9 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from daskmr.cache import Cache, Local
+from daskmr.data.cache.cache import Cache, Local
+from daskmr.data.listing import InputFile
 from daskmr.errors import DaskMRError, JobError
-from daskmr.listing import InputFile
 from daskmr.search_path import python_path
 from daskmr.store.credentials import for_workers, unset
 from daskmr.store.source import Source
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Fetcher", "FetcherLost", "Order", "fetcher_for"]
 
-_PROGRAM = "from daskmr.fetcher import main; main()"
+_PROGRAM = "from daskmr.data.cache.fetcher import main; main()"
 _SILENT = 15.0  # seconds until it is asked whether it lives, and as many to answer that
 _SECONDS_TO_END = 3.0
 _SECONDS_TO_TIDY = 10.0  # which a slow disk may take

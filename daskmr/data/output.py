@@ -22,9 +22,9 @@ from operator import itemgetter
 from typing import IO, TYPE_CHECKING, Any, Protocol
 from zlib import crc32
 
+from daskmr.data.parts import Block, Part, comparable, read_blocks
 from daskmr.errors import InputError, JobError
 from daskmr.normal_forms import hint
-from daskmr.parts import Block, Part, comparable, read_blocks
 from daskmr.store.source import masked
 from daskmr.tally import BadRecord
 from daskmr.workdir import NOTHING_REPLACED, disk_error

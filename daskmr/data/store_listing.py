@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise, takewhile
 from typing import Protocol, TypeVar
 
-from daskmr.listing import Gathering, InputFile, Listing
+from daskmr.data.layout import Between, Dimension, Schema
+from daskmr.data.listing import Gathering, InputFile, Listing
 from daskmr.normal_forms import forms_of
-from daskmr.schema import Between, Dimension, Schema
 from daskmr.store.s3_listing import Pagination
 from daskmr.store.source import Entry, Page
 from daskmr.store.store import Store
@@ -186,7 +186,7 @@ def _mistake(name: str) -> str | None:
 def known_names(dimension: Dimension) -> tuple[str, ...] | None:
     """The only names that can match and can be there, in order; ``None`` if they can't be told.
 
-    >>> from daskmr.schema import OneOf
+    >>> from daskmr.data.layout import OneOf
     >>> known_names(Dimension("reason", OneOf(("idle",), frozenset({"idle", "a/b"}))))
     ('idle',)
     """
@@ -199,7 +199,7 @@ def known_names(dimension: Dimension) -> tuple[str, ...] | None:
 def name_starts(dimension: Dimension) -> tuple[str, ...] | None:
     """What a file's name begins with if `dimension` allows its first part; ``None``: anything.
 
-    >>> from daskmr.schema import OneOf
+    >>> from daskmr.data.layout import OneOf
     >>> name_starts(Dimension("buildID", OneOf(("2013", "2014"), frozenset({"2013", "2014"}))))
     ('2013.', '2014.')
     >>> name_starts(Dimension("buildID", Between("20131101", "20131130")))
