@@ -30,8 +30,8 @@ MODULES = (
     "tornado.platform.asyncio",
     "cytoolz",
     "isal.igzip",
-    "daskmr.mapper",
-    "daskmr.reducer",
+    "daskmr.tasks.map",
+    "daskmr.tasks.reduce",
 )
 
 # Module name to traceback: forkserver itself passes over what cannot be imported.

@@ -18,15 +18,15 @@ from daskmr.data.records import CorruptFileError
 from daskmr.data.sampling import Choice
 from daskmr.data.sniffing import LINE_CHARACTERS, describe_lines
 from daskmr.errors import InputError, JobError, NothingMatchedError, TaskFailed
-from daskmr.failures import in_thread, no_exit, shortened
 from daskmr.job.job import Job, load_job
 from daskmr.job.keys import sorted_keys
 from daskmr.job.porting import find_python2
 from daskmr.job.process_pools import no_children
 from daskmr.job.sources import collect, parse, read_source
-from daskmr.runs import on_disk
 from daskmr.store.credentials import given
 from daskmr.store.open_stores import stores_closed
+from daskmr.tasks.guard import in_thread, no_exit, shortened
+from daskmr.tasks.runs import on_disk
 from daskmr.text import counted
 from daskmr.trial import Bad, Combined, Trial, read_records
 

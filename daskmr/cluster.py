@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 from daskmr.errors import InputError, JobError, TaskFailed
 from daskmr.forkserver import MALLOC, SAFE_PATH, is_available, prewarm, set_environment
-from daskmr.marks import Kills, note_kill
 from daskmr.memory import system_kills
 from daskmr.signals import kill_children
 from daskmr.store.credentials import for_workers
+from daskmr.tasks.crashes import Kills, note_kill
 
 if TYPE_CHECKING:
     from distributed import Client

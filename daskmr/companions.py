@@ -18,7 +18,7 @@ from daskmr.errors import InputError
 from daskmr.meta import BEGINS, SUFFIX, is_meta, write_meta
 from daskmr.signals import deferred, finished
 from daskmr.store.source import StoreError
-from daskmr.tally import BadRecord
+from daskmr.tasks.counts import BadRecord
 from daskmr.workdir import disk_error
 
 __all__ = ["BAD_SUFFIX", "Companions", "check_beside", "check_companions", "companion_paths"]

@@ -17,18 +17,18 @@ from dataclasses import dataclass, field
 
 import zstandard
 
-from daskmr.calls import combiner_of
 from daskmr.data.listing import InputFile
 from daskmr.data.partition import Partition
 from daskmr.data.records import CorruptFileError
 from daskmr.data.sampling import KeyFilter
 from daskmr.errors import TaskFailed
-from daskmr.failures import no_exit
 from daskmr.job.contexts import MapContext
 from daskmr.job.job import Job
 from daskmr.job.process_pools import no_children
 from daskmr.memory import resident
-from daskmr.runs import Fold, Spilling
+from daskmr.tasks.guard import no_exit
+from daskmr.tasks.runs import Fold, Spilling
+from daskmr.tasks.user_calls import combiner_of
 from daskmr.trial import Trial, read_records
 
 __all__ = ["Estimate", "Sample", "estimate", "map_sample", "spread"]

@@ -11,9 +11,9 @@ from typing import Any
 
 from daskmr import clock
 from daskmr.history import HotKey, Look, Progress, TaskSpan, WorkerLook
-from daskmr.hotkeys import merge_hot_keys
 from daskmr.memory import resident
-from daskmr.progress import Report
+from daskmr.tasks.hot_keys import merge_hot_keys
+from daskmr.tasks.progress import Report
 
 __all__ = ["Plan", "RunState", "Thinned"]
 

@@ -26,7 +26,7 @@ from daskmr.data.output import OutputFile
 from daskmr.data.sampling import Choice
 from daskmr.errors import InputError
 from daskmr.job.job import Job
-from daskmr.tally import Tally, by_group
+from daskmr.tasks.counts import Tally, by_group
 from daskmr.text import masked
 
 __all__ = [

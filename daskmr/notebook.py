@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Protocol
 
-from daskmr.failures import shortened
+from daskmr.tasks.guard import shortened
 from daskmr.text import counted, format_bytes, format_seconds
 
 __all__ = ["Outcome", "as_html", "as_text"]

@@ -48,15 +48,11 @@ from daskmr.data.records import CorruptFileError, OversizedLine, read_lines
 from daskmr.data.sampling import EVERYTHING, Choice
 from daskmr.data.segments import Extent
 from daskmr.data.spill_dir import HOST_RENEWED_EVERY, RENEWED_EVERY, Away, Shelf
-from daskmr.deaths import explain_death, explain_kills, file_of_death
 from daskmr.errors import InputError, JobError, NothingMatchedError, TaskFailed
 from daskmr.existing import choose, existing_scheduler, security_of
 from daskmr.history import PHASES, History
-from daskmr.hotkeys import with_counted
 from daskmr.job.job import Job, load_job
 from daskmr.looks import Plan
-from daskmr.mapper import TALLY, MapTask, explain_timeout, map_packed
-from daskmr.marks import COMBINING, FETCHING, Mark, by_task, is_alive, read_marks
 from daskmr.meta import (
     Given,
     describe_counts,
@@ -64,9 +60,7 @@ from daskmr.meta import (
     differences,
     moment,
 )
-from daskmr.prints import listened
 from daskmr.reach import RESTART_SECONDS, HostMarks, check_data, check_shelf, sees_all
-from daskmr.reducer import Merge, Reduced, ReduceTask, never_met, reduce_buckets
 from daskmr.refusals import (
     check_settings,
     refuse_input_as_output,
@@ -74,12 +68,11 @@ from daskmr.refusals import (
     refuse_to_overwrite,
 )
 from daskmr.result import Result
-from daskmr.runs import Spilling
 from daskmr.signals import deferred, on_hard_exit, patient
 from daskmr.store.credentials import given
 from daskmr.store.open_stores import stores_closed
 from daskmr.store.source import Source, masked
-from daskmr.tally import (
+from daskmr.tasks.counts import (
     OPENING_LINES,
     Opening,
     Span,
@@ -88,6 +81,13 @@ from daskmr.tally import (
     by_group,
     explain_untabbed,
 )
+from daskmr.tasks.crashes import COMBINING, FETCHING, Mark, by_task, is_alive, read_marks
+from daskmr.tasks.deaths import explain_death, explain_kills, file_of_death
+from daskmr.tasks.hot_keys import with_counted
+from daskmr.tasks.map import TALLY, MapTask, explain_timeout, map_packed
+from daskmr.tasks.prints import listened
+from daskmr.tasks.reduce import Merge, Reduced, ReduceTask, never_met, reduce_buckets
+from daskmr.tasks.runs import Spilling
 from daskmr.text import counted
 from daskmr.versions import Pinned
 from daskmr.watching import Collector, Watcher

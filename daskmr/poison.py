@@ -17,9 +17,9 @@ from typing import Any
 
 from daskmr.cluster import Session, WorkerDied
 from daskmr.data.partition import Partition
-from daskmr.deaths import deaths_by_file
 from daskmr.errors import JobError
-from daskmr.marks import Mark
+from daskmr.tasks.crashes import Mark
+from daskmr.tasks.deaths import deaths_by_file
 
 __all__ = ["Detour"]
 

@@ -17,7 +17,7 @@ from typing import Any
 from daskmr.data.listing import InputFile
 from daskmr.data.spill_dir import Away, Shelf, host_folder
 from daskmr.errors import DaskMRError, InputError
-from daskmr.marks import Mark, is_alive, read_marks
+from daskmr.tasks.crashes import Mark, is_alive, read_marks
 
 __all__ = ["RESTART_SECONDS", "Ask", "HostMarks", "check_data", "check_shelf", "sees_all"]
 

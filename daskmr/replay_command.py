@@ -22,7 +22,7 @@ def replay(path: str, script: str | None, schema: str | None, debug: bool, out: 
     JobError
         When not all of them pass.
     """
-    from daskmr.failures import in_thread
+    from daskmr.tasks.guard import in_thread
 
     in_thread(lambda: _replay(path, script, schema, debug, out))
 

@@ -11,7 +11,7 @@ from daskmr.data.parts import Part
 from daskmr.history import History
 from daskmr.job.job import Job
 from daskmr.looks import Plan
-from daskmr.tally import BadRecord, Profile
+from daskmr.tasks.counts import BadRecord, Profile
 
 __all__ = ["Result"]
 

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 from daskmr.history import Look
 from daskmr.looks import Plan
 from daskmr.pace import Pace, format_seconds
-from daskmr.prints import Rate
-from daskmr.progress import Printed
 from daskmr.report import format_bytes, summarise
 from daskmr.stdio import outlasting
+from daskmr.tasks.prints import Rate
+from daskmr.tasks.progress import Printed
 from daskmr.watching import Watcher
 
 if TYPE_CHECKING:

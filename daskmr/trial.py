@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from daskmr.calls import combiner_of, set_up
 from daskmr.data.records import OversizedLine, read_lines
-from daskmr.failures import Returned, is_interruption, shortened, user_failure
 from daskmr.job.contexts import ItemContext, MapContext, TextContext
 from daskmr.job.job import Job
 from daskmr.job.keys import sorted_keys
 from daskmr.job.tracebacks import describe_exception, explain_process_error
-from daskmr.marks import describe_line
+from daskmr.tasks.crashes import describe_line
+from daskmr.tasks.guard import Returned, is_interruption, shortened, user_failure
+from daskmr.tasks.user_calls import combiner_of, set_up
 
 __all__ = ["Bad", "Combined", "Trial", "read_records"]
 

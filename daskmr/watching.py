@@ -1,6 +1,6 @@
 """What a run looks like from outside while it runs.
 
-A `Collector` asks, twice a second at most, what tasks have said (`daskmr.progress`) and how the
+A `Collector` asks, twice a second at most, what tasks have said (`daskmr.tasks.progress`) and how the
 workers are, and makes a `Look` of it. It has a thread of its own, since the client may be waiting
 for anything; for an inline job it takes its turn when a task says something. Whoever wants to know
 is a `Watcher`.
@@ -21,7 +21,7 @@ from daskmr.data.spill_dir import Away, host_folder
 from daskmr.errors import DaskMRError
 from daskmr.history import History, Look, Progress
 from daskmr.looks import Plan, RunState, Thinned
-from daskmr.progress import News, Printed, Report, listening, read_news
+from daskmr.tasks.progress import News, Printed, Report, listening, read_news
 
 if TYPE_CHECKING:
     from daskmr.cluster import Session

@@ -26,7 +26,7 @@ from daskmr.data.parts import Block, Part, comparable, read_blocks
 from daskmr.errors import InputError, JobError
 from daskmr.normal_forms import hint
 from daskmr.store.source import masked
-from daskmr.tally import BadRecord
+from daskmr.tasks.counts import BadRecord
 from daskmr.workdir import NOTHING_REPLACED, disk_error
 
 if TYPE_CHECKING:

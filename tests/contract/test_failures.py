@@ -18,7 +18,7 @@ import pytest
 from support.jobs import DIRECTORY, daskmr, file_name, write_tree
 
 from daskmr import InputError, JobError, mapreduce, pipeline
-from daskmr.marks import Mark
+from daskmr.tasks.crashes import Mark
 
 IDENTITY = """
     def map(key, dims, value, context):

@@ -1048,7 +1048,7 @@ def test_what_is_handed_to_threads_of_an_earlier_task_counts(run, hand_over, red
 
 
 def test_a_thread_without_the_context_is_not_waited_for(run, monkeypatch):
-    monkeypatch.setattr("daskmr.calls._JOIN_SECONDS", 0.1)
+    monkeypatch.setattr("daskmr.tasks.user_calls._JOIN_SECONDS", 0.1)
     script = """
         import threading, time
 
@@ -1066,7 +1066,7 @@ def test_a_thread_without_the_context_is_not_waited_for(run, monkeypatch):
 
 
 def test_a_thread_that_does_not_end_is_an_error(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("daskmr.calls._JOIN_SECONDS", 0.1)
+    monkeypatch.setattr("daskmr.tasks.user_calls._JOIN_SECONDS", 0.1)
     script = """
         import threading, time
 
@@ -1087,7 +1087,7 @@ def test_a_thread_that_does_not_end_is_an_error(run, tmp_path, monkeypatch):
 
 def test_a_pool_of_threads_may_stay_for_the_next_records(run, monkeypatch):
     """Its threads wait for work, and are no reason to wait for them."""
-    monkeypatch.setattr("daskmr.calls._JOIN_SECONDS", 0.1)
+    monkeypatch.setattr("daskmr.tasks.user_calls._JOIN_SECONDS", 0.1)
     script = """
         from concurrent.futures import ThreadPoolExecutor
         pool = ThreadPoolExecutor(2)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from daskmr.marks import Mark
+from daskmr.tasks.crashes import Mark
 
 
 def dead_pid() -> int:

@@ -22,7 +22,7 @@ from daskmr.data.layout import load_schema
 from daskmr.data.listing import Gathering, InputFile, Listing
 from daskmr.data.partition import plan_partitions
 from daskmr.errors import JobError
-from daskmr.runs import Spilling
+from daskmr.tasks.runs import Spilling
 
 MILLION = 1_000_000
 DIMS = (*DIRECTORY.split("/"), "20131029030201", "20131102")

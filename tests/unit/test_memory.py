@@ -20,10 +20,11 @@ from typing import Any
 import pytest
 from support.jobs import DIRECTORY, file_name, write_tree
 
-from daskmr import Job, JobError, cluster, failures, mapreduce, memory
+from daskmr import Job, JobError, cluster, mapreduce, memory
 from daskmr.errors import InputError, TaskFailed
-from daskmr.failures import guarded
 from daskmr.memory import OutOfMemory, bounded
+from daskmr.tasks import guard
+from daskmr.tasks.guard import guarded
 
 # Coverage's tracer takes a lock in Python code. An exception that arrives there, as it may anywhere,
 # would leave the lock taken, and this process waiting for it for ever.
@@ -124,7 +125,7 @@ def test_the_first_try_says_where_it_was() -> None:
         tries.append(len(tries))
         if len(tries) > 1:
             spin()
-        failure = failures.user_failure(job, "map", "at line 7", OutOfMemory())
+        failure = guard.user_failure(job, "map", "at line 7", OutOfMemory())
         raise failure
 
     job = Job(map=lambda key, dims, value, context: None)

@@ -249,7 +249,7 @@ def test_a_task_that_nobody_waits_for_ends(dask_cluster: DaskCluster, tmp_path: 
     from distributed import Client
 
     def run_on(marker: Path) -> None:
-        from daskmr.failures import guarded
+        from daskmr.tasks.guard import guarded
         from daskmr.worker import while_wanted
 
         def lines() -> None:

@@ -33,7 +33,7 @@ from daskmr.data.output import OutputFile, encode, merge_parts, take_access, wri
 from daskmr.data.parts import Part, PartWriter
 from daskmr.errors import InputError, JobError
 from daskmr.job.keys import canonical, sort_key
-from daskmr.tally import BadRecord
+from daskmr.tasks.counts import BadRecord
 
 ATOMS = (
     st.none()

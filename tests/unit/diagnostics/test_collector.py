@@ -15,7 +15,7 @@ from support.jobs import counting_job
 from daskmr import Job, JobError, mapreduce, pipeline
 from daskmr.history import Look
 from daskmr.looks import Plan
-from daskmr.progress import FOLDER, Printed, Report, tell
+from daskmr.tasks.progress import FOLDER, Printed, Report, tell
 from daskmr.watching import Collector, Watcher, _Source
 
 
@@ -76,7 +76,7 @@ class FakeSession:
         self.asked = 0
 
     def ask(self, function: Callable[..., Any], *arguments: Any, seconds: float) -> dict[str, Any]:
-        from daskmr.progress import read_news
+        from daskmr.tasks.progress import read_news
 
         self.asked += 1
         answers = {f"tcp://{n}": read_news(self.folder, *arguments) for n in (0, 1)}

@@ -26,8 +26,8 @@ from support.terminal import Screen
 from daskmr import showing
 from daskmr.history import Look, Progress
 from daskmr.looks import Plan
-from daskmr.progress import Printed
 from daskmr.showing import InlineTerminal, JsonLog, Show, Terminal, TextLog, choose
+from daskmr.tasks.progress import Printed
 
 JOB = """
 import time

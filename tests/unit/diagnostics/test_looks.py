@@ -10,7 +10,7 @@ import pytest
 
 from daskmr.history import HotKey, Look
 from daskmr.looks import Plan, RunState, Thinned
-from daskmr.progress import Report
+from daskmr.tasks.progress import Report
 
 PLAN = Plan(
     "job", ("list", "fetch", "map", "merge", "reduce", "write"), 4, 400, 1, 90, 2, 3, 1, False

@@ -16,7 +16,7 @@ from support.results import result
 from daskmr import Job, mapreduce
 from daskmr.history import History, HotKey
 from daskmr.report import format_bytes, summarise
-from daskmr.tally import BadRecord
+from daskmr.tasks.counts import BadRecord
 
 
 def test_a_job_without_trouble() -> None:

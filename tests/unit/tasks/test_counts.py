@@ -17,7 +17,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daskmr.tally import (
+from daskmr.tasks.counts import (
     BadRecord,
     Opening,
     Span,

@@ -14,7 +14,7 @@ import pytest
 from support.marks import dead_pid, leave
 
 from daskmr.errors import JobError
-from daskmr.marks import (
+from daskmr.tasks.crashes import (
     Mark,
     Marker,
     by_task,

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from support.marks import dead_pid, leave
 
-from daskmr.deaths import explain_death, explain_kills, refuse_third_load, refuse_third_try
 from daskmr.errors import TaskFailed
-from daskmr.marks import Mark, Marker, note_kill, read_marks
+from daskmr.tasks.crashes import Mark, Marker, note_kill, read_marks
+from daskmr.tasks.deaths import explain_death, explain_kills, refuse_third_load, refuse_third_try
 
 MB = 1_000_000
 

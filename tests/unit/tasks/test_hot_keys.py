@@ -10,8 +10,8 @@ from support.jobs import write_tree
 
 from daskmr import Job, mapreduce
 from daskmr.history import HotKey
-from daskmr.hotkeys import _STRIDE, KeySample, count_keys, merge_hot_keys, with_counted
 from daskmr.job.keys import name_key
+from daskmr.tasks.hot_keys import _STRIDE, KeySample, count_keys, merge_hot_keys, with_counted
 
 
 def emit(key: str, dims: list[str], value: str, context: Any) -> None:

@@ -28,10 +28,10 @@ from daskmr.data.segments import Extent
 from daskmr.errors import TaskFailed
 from daskmr.job.job import Job
 from daskmr.job.keys import bucket_of
-from daskmr.mapper import TALLY, MapTask, map_packed, map_partition
-from daskmr.marks import read_marks
-from daskmr.runs import Run, Spilling, read_groups
-from daskmr.tally import Tally
+from daskmr.tasks.counts import Tally
+from daskmr.tasks.crashes import read_marks
+from daskmr.tasks.map import TALLY, MapTask, map_packed, map_partition
+from daskmr.tasks.runs import Run, Spilling, read_groups
 
 LARGE = 1 << 26
 
@@ -137,7 +137,7 @@ def test_a_run_for_every_bucket(
         for n, lines in enumerate(files)
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("daskmr.runs._BATCH", batch)
+        patch.setattr("daskmr.tasks.runs._BATCH", batch)
         runs, tally = place.map(*stored, buckets=buckets, budget=budget)
     assert len(runs) == buckets
     expected: dict[str, list[str]] = {}

@@ -18,12 +18,13 @@ import pytest
 from support.dask_cluster import DaskCluster
 from support.jobs import DIRECTORY, file_name, write_tree
 
-from daskmr import Job, JobError, mapreduce, pipeline, prints
-from daskmr.callers import Call, calls_user
+from daskmr import Job, JobError, mapreduce, pipeline
 from daskmr.display import Above
-from daskmr.prints import Rate, listened, printing
-from daskmr.progress import Printed, listening
 from daskmr.stdio import outlasting
+from daskmr.tasks import prints
+from daskmr.tasks.callers import Call, calls_user
+from daskmr.tasks.prints import Rate, listened, printing
+from daskmr.tasks.progress import Printed, listening
 from daskmr.watching import Watcher
 
 SCRIPT = """

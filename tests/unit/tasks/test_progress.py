@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from daskmr import progress
-from daskmr.progress import (
+from daskmr.tasks import progress
+from daskmr.tasks.progress import (
     FOLDER,
     Counts,
     Printed,

@@ -19,10 +19,10 @@ from daskmr.data.segments import Extent
 from daskmr.errors import TaskFailed
 from daskmr.job.contexts import MapContext
 from daskmr.job.job import Job
-from daskmr.marks import Mark, read_marks
-from daskmr.reducer import Merge, Reduced, ReduceTask, reduce_buckets
-from daskmr.runs import Fold, Run, Spilling
-from daskmr.tally import Tallies, Tally
+from daskmr.tasks.counts import Tallies, Tally
+from daskmr.tasks.crashes import Mark, read_marks
+from daskmr.tasks.reduce import Merge, Reduced, ReduceTask, reduce_buckets
+from daskmr.tasks.runs import Fold, Run, Spilling
 
 LARGE = 1 << 26
 KEYS = st.sampled_from(
@@ -113,7 +113,7 @@ def test_reduced_buckets_equal_the_oracle(
 
 
 def test_every_part_is_sorted_and_in_blocks(place: Place, monkeypatch: Any) -> None:
-    monkeypatch.setattr("daskmr.reducer._BLOCK_BYTES", 400)
+    monkeypatch.setattr("daskmr.tasks.reduce._BLOCK_BYTES", 400)
     pairs = [(f"k{n % 11}", n) for n in range(40)]
     for part_bytes, kind, sizes in ((1, Extent, [1] * 11), (1 << 20, tuple, [3, 3, 3, 2])):
         (part,) = place.reduce(*place.runs(pairs), part_bytes=part_bytes).parts
@@ -125,7 +125,7 @@ def test_every_part_is_sorted_and_in_blocks(place: Place, monkeypatch: Any) -> N
 
 
 def test_long_outputs_make_blocks_of_their_own(place: Place, monkeypatch: Any) -> None:
-    monkeypatch.setattr("daskmr.reducer._BLOCK_BYTES", 250)
+    monkeypatch.setattr("daskmr.tasks.reduce._BLOCK_BYTES", 250)
     pairs = [(n, "x" * 120) for n in range(4)]
     (part,) = place.reduce(*place.runs(pairs), items=False).parts
     assert [keys for keys, _ in read_blocks(part, True)] == [[0], [1], [2], [3]]

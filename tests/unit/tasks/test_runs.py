@@ -21,13 +21,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from support.jobs import identity
 
-from daskmr import runs
 from daskmr.data.segments import Extent, SegmentWriter
 from daskmr.errors import JobError
 from daskmr.job.contexts import CombineError, ItemContext, MapContext
 from daskmr.job.keys import bucket_of, canonical, sort_key
 from daskmr.job.porting import advice_for
-from daskmr.runs import (
+from daskmr.tasks import runs
+from daskmr.tasks.runs import (
     Combiner,
     Fold,
     Run,
@@ -624,7 +624,7 @@ def test_an_estimate_does_not_see_a_cached_encoding_or_spare_room() -> None:
 )
 def test_an_estimate_does_not_depend_on_the_hash_seed(value: str) -> None:
     code = (
-        "from collections import Counter; from daskmr.runs import estimate_size; "
+        "from collections import Counter; from daskmr.tasks.runs import estimate_size; "
         f"print(estimate_size({value}))"
     )
     sizes = {

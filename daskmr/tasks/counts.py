@@ -12,7 +12,7 @@ import zstandard
 
 from daskmr.data.sniffing import LINE_CHARACTERS, describe_lines, key_command
 from daskmr.history import HotKey, TaskSpan
-from daskmr.hotkeys import merge_hot_keys
+from daskmr.tasks.hot_keys import merge_hot_keys
 
 __all__ = [
     "EXAMPLES",

@@ -20,8 +20,8 @@ from typing import Any, BinaryIO, NamedTuple
 from daskmr import clock
 from daskmr.data.spill_dir import worker_address, worker_name
 from daskmr.history import HotKey
-from daskmr.marks import process_name
 from daskmr.memory import resident
+from daskmr.tasks.crashes import process_name
 
 __all__ = [
     "FOLDER",
@@ -84,7 +84,7 @@ class Report(NamedTuple):
     Attributes
     ----------
     phase, number : str, int
-        As those of a `daskmr.marks.Mark`.
+        As those of a `daskmr.tasks.crashes.Mark`.
     process : str
         Tells its process from all others there ever were.
     worker, address : str

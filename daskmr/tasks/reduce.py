@@ -12,8 +12,22 @@ from operator import add, attrgetter
 from typing import Any
 
 from daskmr import clock
-from daskmr.callers import Call, calls_user
-from daskmr.calls import (
+from daskmr.data.parts import Part, PartWriter
+from daskmr.data.spill_dir import Away, Shelf, worker_name
+from daskmr.history import HotKey, TaskSpan
+from daskmr.job.contexts import ItemContext, TextContext
+from daskmr.job.job import Job
+from daskmr.job.keys import name_key
+from daskmr.memory import OutOfMemory, held_by_task
+from daskmr.tasks.callers import Call, calls_user
+from daskmr.tasks.counts import Span, Tallies, Tally
+from daskmr.tasks.crashes import Marker
+from daskmr.tasks.deaths import refuse_third_try
+from daskmr.tasks.guard import Returned, guarded, is_interruption, shortened, user_failure
+from daskmr.tasks.prints import printing
+from daskmr.tasks.progress import Counts, Reporter, report_merge
+from daskmr.tasks.runs import Run, SpilledValues, merge_runs, read_groups, unites
+from daskmr.tasks.user_calls import (
     Held,
     Profiling,
     activated,
@@ -23,20 +37,6 @@ from daskmr.calls import (
     refuse_late_writes,
     set_up,
 )
-from daskmr.data.parts import Part, PartWriter
-from daskmr.data.spill_dir import Away, Shelf, worker_name
-from daskmr.deaths import refuse_third_try
-from daskmr.failures import Returned, guarded, is_interruption, shortened, user_failure
-from daskmr.history import HotKey, TaskSpan
-from daskmr.job.contexts import ItemContext, TextContext
-from daskmr.job.job import Job
-from daskmr.job.keys import name_key
-from daskmr.marks import Marker
-from daskmr.memory import OutOfMemory, held_by_task
-from daskmr.prints import printing
-from daskmr.progress import Counts, Reporter, report_merge
-from daskmr.runs import Run, SpilledValues, merge_runs, read_groups, unites
-from daskmr.tally import Span, Tallies, Tally
 
 __all__ = ["Merge", "ReduceTask", "Reduced", "never_met", "reduce_buckets"]
 

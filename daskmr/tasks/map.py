@@ -17,16 +17,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from daskmr import clock
-from daskmr.callers import Call, calls_user
-from daskmr.calls import (
-    Held,
-    Profiling,
-    activated,
-    combiner_of,
-    join_threads,
-    refuse_late_writes,
-    set_up,
-)
 from daskmr.data.inputs import Remote
 from daskmr.data.listing import InputFile
 from daskmr.data.local_file import LocalFile
@@ -35,14 +25,11 @@ from daskmr.data.parts import Part, PartWriter
 from daskmr.data.records import CorruptFileError, OversizedLine, raw_bytes, read_chunks, read_lines
 from daskmr.data.sampling import KeyFilter
 from daskmr.data.spill_dir import Away, Shelf, describe_worker, worker_name
-from daskmr.deaths import refuse_poison, refuse_third_try
 from daskmr.errors import DaskMRError, TaskFailed
-from daskmr.failures import Returned, guarded, is_interruption, shortened, user_failure
 from daskmr.history import HotKey, TaskSpan
 from daskmr.job.contexts import COUNTED, ItemContext, MapContext, TextContext
 from daskmr.job.job import Job
 from daskmr.job.tracebacks import describe_exception, explain_process_error
-from daskmr.marks import Marker, describe_line, describe_reading
 from daskmr.memory import (
     OutOfMemory,
     describe_size,
@@ -51,11 +38,9 @@ from daskmr.memory import (
     limit_for_line,
     longest_line,
 )
-from daskmr.prints import printing
-from daskmr.progress import Counts, Reporter
-from daskmr.runs import Fold, Run, Spilling, estimate_size
 from daskmr.store.source import StoreError
-from daskmr.tally import (
+from daskmr.tasks.callers import Call, calls_user
+from daskmr.tasks.counts import (
     EXAMPLES,
     OPENING_LINES,
     BadRecord,
@@ -64,6 +49,21 @@ from daskmr.tally import (
     Tallies,
     Tally,
     explain_untabbed,
+)
+from daskmr.tasks.crashes import Marker, describe_line, describe_reading
+from daskmr.tasks.deaths import refuse_poison, refuse_third_try
+from daskmr.tasks.guard import Returned, guarded, is_interruption, shortened, user_failure
+from daskmr.tasks.prints import printing
+from daskmr.tasks.progress import Counts, Reporter
+from daskmr.tasks.runs import Fold, Run, Spilling, estimate_size
+from daskmr.tasks.user_calls import (
+    Held,
+    Profiling,
+    activated,
+    combiner_of,
+    join_threads,
+    refuse_late_writes,
+    set_up,
 )
 from daskmr.worker import while_wanted
 

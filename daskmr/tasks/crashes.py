@@ -22,8 +22,8 @@ from typing import Any
 from daskmr import clock
 from daskmr.data.spill_dir import describe_worker, worker_address
 from daskmr.errors import JobError
-from daskmr.failures import shortened
 from daskmr.memory import limit
+from daskmr.tasks.guard import shortened
 from daskmr.workdir import disk_error
 
 __all__ = [

@@ -26,14 +26,14 @@ from operator import itemgetter
 from tempfile import TemporaryDirectory
 from typing import Any, overload
 
-from daskmr.callers import Call, calls_user
 from daskmr.data.segments import Extent, SegmentWriter, read_frames
 from daskmr.data.spill_dir import Shelf
-from daskmr.failures import Returned
 from daskmr.history import HotKey
-from daskmr.hotkeys import KeySample, count_keys
 from daskmr.job.contexts import LARGE, MOST_LATER, CombineContext, dumps
 from daskmr.job.keys import bucket_of, canonical_all, sort_key, sorted_keys
+from daskmr.tasks.callers import Call, calls_user
+from daskmr.tasks.guard import Returned
+from daskmr.tasks.hot_keys import KeySample, count_keys
 
 __all__ = [
     "Combiner",

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 from daskmr.errors import TaskFailed
-from daskmr.marks import Kills, Mark, Marker, by_task, is_alive, read_kills
 from daskmr.memory import advice, describe_size
+from daskmr.tasks.crashes import Kills, Mark, Marker, by_task, is_alive, read_kills
 
 __all__ = [
     "deaths_by_file",

@@ -11,15 +11,15 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from daskmr.callers import Call, calls_user
-from daskmr.deaths import refuse_third_load
 from daskmr.errors import TaskFailed
-from daskmr.failures import Returned, is_interruption, shortened, user_failure
 from daskmr.job import contexts
 from daskmr.job.job import Job
-from daskmr.marks import Marker
-from daskmr.runs import Combiner
-from daskmr.tally import Profile
+from daskmr.tasks.callers import Call, calls_user
+from daskmr.tasks.counts import Profile
+from daskmr.tasks.crashes import Marker
+from daskmr.tasks.deaths import refuse_third_load
+from daskmr.tasks.guard import Returned, is_interruption, shortened, user_failure
+from daskmr.tasks.runs import Combiner
 
 
 class Profiling:
