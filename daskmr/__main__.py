@@ -47,7 +47,7 @@ def main() -> None:
         if signum is not None and signal.getsignal(signum) is not signal.SIG_IGN:
             signal.signal(signum, _leave)
     if _will_start_workers(sys.argv[1:]) and _has_standard_streams():
-        from daskmr.forkserver import prewarm
+        from daskmr.cluster.forkserver import prewarm
         from daskmr.stdio import keep_standard_output
 
         keep_standard_output()  # or what a script prints in its workers would go there

@@ -99,7 +99,7 @@ def run(
     """
     import gc
 
-    from daskmr.forkserver import prewarm
+    from daskmr.cluster.forkserver import prewarm
     from daskmr.signals import kill_children, signals
 
     gc.disable()  # imports make no garbage, and a tenth of a second of looking for it

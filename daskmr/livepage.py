@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from daskmr.cluster import Session
+    from daskmr.cluster.session import Session
     from daskmr.history import History
     from daskmr.pageserver import PagePlugin, PageServer, Wanted
 

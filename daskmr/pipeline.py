@@ -23,7 +23,10 @@ from typing import IO, TYPE_CHECKING, Any
 from dask.system import CPU_COUNT
 
 from daskmr import clock
-from daskmr.cluster import Session, WorkerDied, connect
+from daskmr.cluster.connect import choose, existing_scheduler, security_of
+from daskmr.cluster.probe import RESTART_SECONDS, HostMarks, check_data, check_shelf, sees_all
+from daskmr.cluster.session import Session, WorkerDied, connect
+from daskmr.cluster.versions import Pinned
 from daskmr.companions import BAD_SUFFIX, Companions, check_companions
 from daskmr.config import Config, load_config
 from daskmr.data.inputs import Inputs, find_inputs, source_of
@@ -49,7 +52,6 @@ from daskmr.data.sampling import EVERYTHING, Choice
 from daskmr.data.segments import Extent
 from daskmr.data.spill_dir import HOST_RENEWED_EVERY, RENEWED_EVERY, Away, Shelf
 from daskmr.errors import InputError, JobError, NothingMatchedError, TaskFailed
-from daskmr.existing import choose, existing_scheduler, security_of
 from daskmr.history import PHASES, History
 from daskmr.job.job import Job, load_job
 from daskmr.looks import Plan
@@ -60,7 +62,6 @@ from daskmr.meta import (
     differences,
     moment,
 )
-from daskmr.reach import RESTART_SECONDS, HostMarks, check_data, check_shelf, sees_all
 from daskmr.refusals import (
     check_settings,
     refuse_input_as_output,
@@ -89,7 +90,6 @@ from daskmr.tasks.prints import listened
 from daskmr.tasks.reduce import Merge, Reduced, ReduceTask, never_met, reduce_buckets
 from daskmr.tasks.runs import Spilling
 from daskmr.text import counted
-from daskmr.versions import Pinned
 from daskmr.watching import Collector, Watcher
 from daskmr.workdir import RunDir
 
@@ -215,7 +215,7 @@ def mapreduce(
         raise InputError(f"data_dir must be a path, not {data_dir!r}.")
     deployment = None
     if config.cluster is not None:
-        from daskmr.deploy import load_deployment
+        from daskmr.cluster.deploy import load_deployment
 
         deployment = load_deployment(config.cluster, config.clusters)
     # So that what a script's loggers keep, as it is loaded, can be listened to when it runs here.

@@ -10,6 +10,8 @@ from typing import Any
 
 from dask.system import CPU_COUNT
 
+from daskmr.cluster.connect import choose
+from daskmr.cluster.deploy import load_deployment
 from daskmr.companions import check_beside
 from daskmr.config import Config, load_config
 from daskmr.data.cache.cache import State
@@ -18,10 +20,8 @@ from daskmr.data.layout import Schema, load_schema
 from daskmr.data.listing import InputFile
 from daskmr.data.partition import Partition, count_buckets, estimate_bytes, plan_partitions
 from daskmr.data.sampling import EVERYTHING, Choice
-from daskmr.deploy import load_deployment
 from daskmr.errors import InputError, NothingMatchedError
 from daskmr.estimating import Estimate, Sample, estimate, map_sample
-from daskmr.existing import choose
 from daskmr.job.job import Job, load_job
 from daskmr.planning import (
     Amount,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from daskmr.cluster import Session, WorkerDied
+from daskmr.cluster.session import Session, WorkerDied
 from daskmr.data.partition import Partition
 from daskmr.errors import JobError
 from daskmr.tasks.crashes import Mark

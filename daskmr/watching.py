@@ -24,7 +24,7 @@ from daskmr.looks import Plan, RunState, Thinned
 from daskmr.tasks.progress import News, Printed, Report, listening, read_news
 
 if TYPE_CHECKING:
-    from daskmr.cluster import Session
+    from daskmr.cluster.session import Session
 
 __all__ = ["Collector", "Plan", "Watcher"]
 

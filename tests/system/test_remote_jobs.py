@@ -29,7 +29,7 @@ from support.jobs import ROOT, daskmr
 from support.store_server import CREDENTIALS, Bucket, Request
 
 from daskmr import InputError, JobError, NothingMatchedError, Result, mapreduce
-from daskmr.cluster import Session
+from daskmr.cluster.session import Session
 from daskmr.data.cache.cache import Cache
 from daskmr.data.cache.upkeep import verify
 

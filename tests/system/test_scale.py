@@ -16,7 +16,8 @@ import distributed
 import pytest
 from support.jobs import DIRECTORY, counting_job, write_tree
 
-from daskmr import Job, cluster, mapreduce, pipeline
+from daskmr import Job, mapreduce, pipeline
+from daskmr.cluster import session
 from daskmr.data import inputs
 from daskmr.data.layout import load_schema
 from daskmr.data.listing import Gathering, InputFile, Listing
@@ -54,7 +55,7 @@ def graph_of(
     def graph_of(job: Job, files: Callable[[], list[InputFile]]) -> tuple[Any, Spilling]:
         made: list[Any] = []
 
-        def compute(session: cluster.Session, bag: Any) -> None:
+        def compute(session: session.Session, bag: Any) -> None:
             made.append(bag)
             raise GraphIsMade
 
@@ -64,7 +65,7 @@ def graph_of(
 
         monkeypatch.setattr(inputs, "list_files", lambda *_: listing_of(files()))
         monkeypatch.setattr(pipeline, "Spilling", spilling)
-        monkeypatch.setattr(cluster.Session, "compute", compute)
+        monkeypatch.setattr(session.Session, "compute", compute)
         with pytest.raises(GraphIsMade):
             mapreduce(job, data_dir=tmp_path, inline=True, work_dir=tmp_path / "work")
         return made[1], made[0]
@@ -249,9 +250,9 @@ def test_workers_that_pause_for_good_are_an_error(
     tree: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when neither memory nor disk has room for what they hold; Dask would wait for ever."""
-    monkeypatch.setattr(cluster._Guard, "_INTERVAL", 0.1)
-    monkeypatch.setattr(cluster._Guard, "_PATIENCE", 0.5)
-    monkeypatch.setattr(cluster._Guard, "_PATIENCE_AT_FIRST", 0.5)
+    monkeypatch.setattr(session._Guard, "_INTERVAL", 0.1)
+    monkeypatch.setattr(session._Guard, "_PATIENCE", 0.5)
+    monkeypatch.setattr(session._Guard, "_PATIENCE_AT_FIRST", 0.5)
     with paused_client() as client, pytest.raises(JobError, match=r"paused .* disk are free"):
         mapreduce(
             counting_job(), data_dir=tree([["a\t"]]), client=client, work_dir=tmp_path / "work"

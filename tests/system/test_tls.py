@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 from support.dask_cluster import DaskCluster
 from support.jobs import daskmr, write_tree
 
-from daskmr.cluster import connect
+from daskmr.cluster.session import connect
 from daskmr.config import load_config
 from daskmr.errors import InputError
 

@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 from support.jobs import DIRECTORY, file_name, write_tree
 
-from daskmr import Job, JobError, cluster, mapreduce, memory
+from daskmr import Job, JobError, mapreduce, memory
+from daskmr.cluster import session
 from daskmr.errors import InputError, TaskFailed
 from daskmr.memory import OutOfMemory, bounded
 from daskmr.tasks import guard
@@ -504,7 +505,7 @@ def test_a_process_that_the_system_kills_is_explained(
             tried()
             os.kill(os.getpid(), signal.SIGKILL)
     """
-    monkeypatch.setattr(cluster, "system_kills", itertools.count().__next__)
+    monkeypatch.setattr(session, "system_kills", itertools.count().__next__)
     message, _ = run.fails(text)
     assert "A worker process ran out of memory " in message
     assert f"mapped {run.path()} (the last time it was at line 1)." in message
@@ -522,7 +523,7 @@ def test_a_process_that_ends_otherwise_while_the_system_kills_others(
             tried()
             {end}
     """
-    monkeypatch.setattr(cluster, "system_kills", itertools.count().__next__)
+    monkeypatch.setattr(session, "system_kills", itertools.count().__next__)
     message, _ = run.fails(text)
     assert message.startswith(f"A worker process died each time it mapped {run.path()}")
     assert "memory" not in message
@@ -534,9 +535,9 @@ class Workers:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.kills, self.now = 7, 100.0
-        monkeypatch.setattr(cluster, "system_kills", lambda: self.kills)
-        monkeypatch.setattr(cluster, "time", SimpleNamespace(monotonic=lambda: self.now))
-        self.local = cluster._LocalWorkers(2, 1000, folder)
+        monkeypatch.setattr(session, "system_kills", lambda: self.kills)
+        monkeypatch.setattr(session, "time", SimpleNamespace(monotonic=lambda: self.now))
+        self.local = session._LocalWorkers(2, 1000, folder)
         self.processes = [SimpleNamespace(pid=pid, exitcode=None) for pid in (11, 12, 13)]
         self.local._nannies = [
             SimpleNamespace(process=SimpleNamespace(process=process)) for process in self.processes
@@ -617,7 +618,7 @@ def test_the_kills_in_a_cgroup(
 
 def test_a_kill_that_cannot_be_noted_is_one_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "marks").touch()
-    workers = cluster._LocalWorkers(1, 1000, tmp_path)
+    workers = session._LocalWorkers(1, 1000, tmp_path)
     workers._note_kill(17, 900)
     assert workers.killed == {17: 900}
 

@@ -20,10 +20,11 @@ import pytest
 from support.dask_cluster import ROOT, DaskCluster, wait_until
 from support.jobs import daskmr, write_tree
 
-from daskmr import existing, mapreduce
+from daskmr import mapreduce
+from daskmr.cluster import connect
+from daskmr.cluster.connect import choose
 from daskmr.config import load_config
 from daskmr.errors import InputError, JobError
-from daskmr.existing import choose
 
 LINES = [[f"k{number % 7}\t{number}" for number in range(part, 200, 5)] for part in range(5)]
 COUNT = """
@@ -153,7 +154,7 @@ def silent() -> Iterator[str]:
 def test_what_cannot_be_connected_to(
     run: Callable[..., Any], silent: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(existing, "_CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(connect, "_CONNECT_SECONDS", 0.5)
     with pytest.raises(InputError, match=r"tcp://127\.0\.0\.1:1 .*Is it running there"):
         run(COUNT, address="tcp://127.0.0.1:1")
     with pytest.raises(InputError, match="what listens there does not answer"):
@@ -166,7 +167,7 @@ def test_what_cannot_be_connected_to(
 def test_the_address_of_a_worker_is_told_from_that_of_a_scheduler(
     run: Callable[..., Any], dask_cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(existing, "_CONNECT_SECONDS", 60)
+    monkeypatch.setattr(connect, "_CONNECT_SECONDS", 60)
     address = next(iter(look(dask_cluster)["workers"]))
     with pytest.raises(InputError, match=r"that is no scheduler\). .* the address of a worker"):
         run(COUNT, address=address)
@@ -362,7 +363,7 @@ def test_a_cluster_without_workers(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(existing, "_TELL_AFTER_SECONDS", 0)
+    monkeypatch.setattr(connect, "_TELL_AFTER_SECONDS", 0)
     cluster = DaskCluster(tmp_path / "cluster", 0)
     try:
         with pytest.raises(InputError, match=r"has no workers, and none has come in 0\.5 s"):

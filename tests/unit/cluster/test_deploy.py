@@ -19,7 +19,7 @@ import yaml
 from support.jobs import ROOT, daskmr, write_tree
 
 from daskmr import mapreduce
-from daskmr.deploy import load_deployment
+from daskmr.cluster.deploy import load_deployment
 from daskmr.errors import InputError
 
 CONF = ROOT / "conf"

@@ -21,13 +21,14 @@ import dask.bag as db
 import psutil
 import pytest
 
-from daskmr import cluster, signals
-from daskmr._preload import MODULES
-from daskmr.cluster import Session, WorkerDied, connect
+from daskmr import signals
+from daskmr.cluster import session
+from daskmr.cluster.preload import MODULES
+from daskmr.cluster.session import Session, WorkerDied, connect
 from daskmr.config import load_config
 from daskmr.errors import InputError, JobError, TaskFailed
 
-ROOT = str(Path(cluster.__file__).resolve().parent.parent)
+ROOT = str(Path(session.__file__).resolve().parent.parent)
 
 
 def wait_until(condition, seconds=20.0):
@@ -101,7 +102,7 @@ def test_everything_listens_on_127_0_0_1(local):
 
 def test_workers_come_from_a_sound_forkserver(local):
     def look(_):
-        import daskmr._preload
+        import daskmr.cluster.preload
 
         loaded = [name for name in daskmr._preload.MODULES if name in sys.modules]
         return daskmr._preload.FAILED, loaded, os.getppid()
@@ -312,8 +313,8 @@ def test_asynchronous_or_closed_clients_are_refused(client, tmp_path):
 
 
 def test_all_workers_gone_is_an_error(client, tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster._Guard, "_INTERVAL", 0.1)
-    monkeypatch.setattr(cluster._Guard, "_PATIENCE_AT_FIRST", 0.5)
+    monkeypatch.setattr(session._Guard, "_INTERVAL", 0.1)
+    monkeypatch.setattr(session._Guard, "_PATIENCE_AT_FIRST", 0.5)
     with connect(load_config(), 1, client=client, run_dir=tmp_path) as session:
         client.cluster.scale(0)
         wait_until(lambda: not client.scheduler_info()["workers"])
@@ -322,7 +323,7 @@ def test_all_workers_gone_is_an_error(client, tmp_path, monkeypatch):
 
 
 def test_paused_workers_are_an_error():
-    guard = cluster._Guard(None)
+    guard = session._Guard(None)
     paused = {
         "status": "paused",
         "metrics": {"memory": 3 << 20, "task_counts": {}},
@@ -336,10 +337,10 @@ def test_paused_workers_are_an_error():
 
 
 def test_a_silent_scheduler_is_an_error(monkeypatch):
-    guard = cluster._Guard(None)
+    guard = session._Guard(None)
     guard._asking, guard._asked = Future(), time.monotonic()
     guard.check()
-    monkeypatch.setattr(cluster._Guard, "_SILENCE", -1.0)
+    monkeypatch.setattr(session._Guard, "_SILENCE", -1.0)
     with pytest.raises(JobError, match="has not answered for"):
         guard.check()
 
@@ -358,7 +359,8 @@ def test_scheduler_gone_is_an_error(client, tmp_path):
 
 SCRIPT = """
 import ctypes, os, re, signal, sys, threading, time
-from daskmr import cluster, forkserver
+from daskmr.cluster import session
+from daskmr.cluster import forkserver
 from daskmr import signals
 forkserver.prewarm()
 
@@ -510,7 +512,7 @@ def test_a_clean_up_that_hangs_is_cut_off(start):
     process = start(
         """
         import subprocess, sys, time
-        from daskmr import cluster
+        from daskmr.cluster import session
         from daskmr import signals
         interruption.on_hard_exit(lambda: print("removed", flush=True))
         with interruption.signals():
@@ -533,7 +535,7 @@ def test_a_clean_up_that_hangs_is_cut_off(start):
 UNGUARDED = """
 import os, sys
 import dask.bag as db
-from daskmr.cluster import connect
+from daskmr.cluster.session import connect
 from daskmr.config import load_config
 open(sys.argv[3], "a").write("once")
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from daskmr import versions
+from daskmr.cluster import versions
+from daskmr.cluster.versions import Pinned, compare, here, judge
 from daskmr.errors import InputError, TaskFailed
-from daskmr.versions import Pinned, compare, here, judge
 
 OURS = {
     "python": "3.11.2",

@@ -21,7 +21,7 @@ from support.jobs import counting_job
 from support.pages import Page
 
 from daskmr import mapreduce
-from daskmr.cluster import Session, connect
+from daskmr.cluster.session import Session, connect
 from daskmr.config import load_config
 from daskmr.history import History
 from daskmr.livecontent import news_of, render_page

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import dask.config
 import yaml
 
+from daskmr.cluster.forkserver import SAFE_PATH, environment
 from daskmr.errors import InputError
-from daskmr.forkserver import SAFE_PATH, environment
 from daskmr.job.tracebacks import describe_exception
 from daskmr.signals import deferred, handlers_kept, on_hard_exit, patient
 

@@ -1,6 +1,6 @@
 """What a worker needs, imported once in the process that all workers are forked from.
 
-Multiprocessing's forkserver imports this module before it serves; see `daskmr.forkserver.prewarm`,
+Multiprocessing's forkserver imports this module before it serves; see `daskmr.cluster.forkserver.prewarm`,
 which hands over what it needs to know in one environment variable. Imported anywhere else it
 does nothing.
 """

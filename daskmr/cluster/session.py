@@ -22,8 +22,8 @@ from multiprocessing import spawn
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from daskmr.cluster.forkserver import MALLOC, SAFE_PATH, is_available, prewarm, set_environment
 from daskmr.errors import InputError, JobError, TaskFailed
-from daskmr.forkserver import MALLOC, SAFE_PATH, is_available, prewarm, set_environment
 from daskmr.memory import system_kills
 from daskmr.signals import kill_children
 from daskmr.store.credentials import for_workers
@@ -122,7 +122,7 @@ def connect(
         yield Session(None, 1)
     elif client is not None:
         with _checked(client):
-            from daskmr.existing import examine
+            from daskmr.cluster.connect import examine
 
             notes = examine(client, config)
             session = Session(client, max(1, len(client.nthreads())), notes=notes)
@@ -679,7 +679,7 @@ class _LocalWorkers:
         self._path_restored = {name: os.environ.get(name, "") for name in SAFE_PATH}
         self._security: dict[str, Any] = {}
         if tls:
-            from daskmr.existing import temporary_security
+            from daskmr.cluster.connect import temporary_security
 
             self._security = {"security": temporary_security()}
         self.memory_limit = memory_limit

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import dask.config
 
+from daskmr.cluster.deploy import start_failure
+from daskmr.cluster.versions import Versions, here, judge
 from daskmr.config import Config
-from daskmr.deploy import start_failure
 from daskmr.errors import InputError
 from daskmr.job.tracebacks import describe_exception
-from daskmr.versions import Versions, here, judge
 
 if TYPE_CHECKING:
     from distributed import Client, Security

@@ -64,7 +64,7 @@ def prewarm(processes: bool = True) -> None:
     from multiprocessing import forkserver, resource_tracker
 
     try:
-        multiprocessing.set_forkserver_preload(["daskmr._preload"])
+        multiprocessing.set_forkserver_preload(["daskmr.cluster.preload"])
         # First by itself: its start unblocks the signals that are blocked below.
         with environment({**_QUIET_TRACKER, **_search_path(), **unset()}), _blocked(signal.SIGHUP):
             resource_tracker.ensure_running()
@@ -128,7 +128,7 @@ def is_available() -> bool:
 
 
 def _forkserver_environment() -> dict[str, str]:
-    """Environment of the forkserver; `daskmr._preload` undoes it once it has imported."""
+    """Environment of the forkserver; `daskmr.cluster.preload` undoes it once it has imported."""
     wanted = {name: os.environ.get(name, value) for name, value in _WORKER_ENVIRONMENT.items()}
     wanted |= _search_path()
     main = spawn.get_preparation_data("worker")
