@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from daskmr.htmlreport import write_report
+    from daskmr.diagnostics.html import write_report
     from daskmr.job.job import Job
     from daskmr.job.pluck import pluck
     from daskmr.pipeline import mapreduce

@@ -135,8 +135,8 @@ def _run(
     quiet_logs = {"distributed": "critical", "distributed.client": "critical"}
     dask.config.set(logging=dask.config.get("logging", {}) | quiet_logs)
 
+    from daskmr.diagnostics.log import choose, notes_to
     from daskmr.pipeline import mapreduce
-    from daskmr.showing import choose, notes_to
 
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD)  # more is imported when a cluster is started
@@ -162,7 +162,7 @@ class _Reporting:
     """Writes the report; what hinders it is told, as the output is in place."""
 
     def __init__(self, file: Any, quiet: bool, secrets: list[str]) -> None:
-        from daskmr.htmlreport import describe_command
+        from daskmr.diagnostics.html import describe_command
 
         self._file = file
         self._quiet = quiet
@@ -172,12 +172,12 @@ class _Reporting:
         )
 
     def tell(self, result: Any) -> None:
-        from daskmr.htmlreport import render_report
+        from daskmr.diagnostics.html import render_report
 
         self._put(render_report(result, command=self._command))
 
     def tell_of_failure(self, error: DaskMRError, script: str) -> None:
-        from daskmr.htmlreport import render_failure
+        from daskmr.diagnostics.html import render_failure
 
         name = os.path.splitext(os.path.basename(script))[0]
         self._put(render_failure(error, name, command=self._command))
@@ -207,7 +207,7 @@ def _reporting(
         yield None
         return
     from daskmr.companions import companion_paths
-    from daskmr.htmlreport import ReportFile
+    from daskmr.diagnostics.html import ReportFile
 
     beside = (*companion_paths(output), _profile_path(output)) if output != "-" else ()
     reporting = _Reporting(ReportFile(path, script, output, *beside, *others), quiet, secrets)
@@ -301,7 +301,7 @@ def sample_data(directory: str, size: str, seed: int, ext: str, bad_lines: float
     with _exit_codes(verbose=False), signals():
         from dask.utils import parse_bytes
 
-        from daskmr.report import format_bytes
+        from daskmr.diagnostics.summary import format_bytes
         from daskmr.sample import write_sample
 
         try:
@@ -397,7 +397,7 @@ def _fail(message: str, details: str, code: int, as_json: bool = False) -> NoRet
     kill_children()  # those that a script started in this process, too
     text = f"daskmr: {message}\n" if not details else f"{details.rstrip()}\n\ndaskmr: {message}\n"
     if as_json:
-        from daskmr.showing import json_error
+        from daskmr.diagnostics.log import json_error
 
         text = f"{json_error(message, details, code)}\n"
     with suppress(OSError):

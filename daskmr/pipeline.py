@@ -51,10 +51,11 @@ from daskmr.data.records import CorruptFileError, OversizedLine, read_lines
 from daskmr.data.sampling import EVERYTHING, Choice
 from daskmr.data.segments import Extent
 from daskmr.data.spill_dir import HOST_RENEWED_EVERY, RENEWED_EVERY, Away, Shelf
+from daskmr.diagnostics.collector import Collector, Watcher
+from daskmr.diagnostics.looks import Plan
 from daskmr.errors import InputError, JobError, NothingMatchedError, TaskFailed
 from daskmr.history import PHASES, History
 from daskmr.job.job import Job, load_job
-from daskmr.looks import Plan
 from daskmr.meta import (
     Given,
     describe_counts,
@@ -90,7 +91,6 @@ from daskmr.tasks.prints import listened
 from daskmr.tasks.reduce import Merge, Reduced, ReduceTask, never_met, reduce_buckets
 from daskmr.tasks.runs import Spilling
 from daskmr.text import counted
-from daskmr.watching import Collector, Watcher
 from daskmr.workdir import RunDir
 
 if TYPE_CHECKING:
@@ -460,7 +460,7 @@ class _Run:
         """Have a page of the dashboard show the run, where there is one and it is watched."""
         if session.client is None or not self.collector.watched or self.config.dashboard == "off":
             return contextlib.nullcontext()
-        from daskmr.livepage import live_page
+        from daskmr.diagnostics.live.page import live_page
 
         return live_page(session, self.collector.history, self.job.name)
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from daskmr.data.output import merge_parts
 from daskmr.data.parts import Part
+from daskmr.diagnostics.looks import Plan
 from daskmr.history import History
 from daskmr.job.job import Job
-from daskmr.looks import Plan
 from daskmr.tasks.counts import BadRecord, Profile
 
 __all__ = ["Result"]

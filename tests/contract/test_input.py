@@ -18,7 +18,7 @@ import zstandard
 from support.jobs import DIRECTORY, counting_job, daskmr, file_name, write_tree
 
 from daskmr import InputError, Job, JobError, NothingMatchedError, mapreduce
-from daskmr.report import summarise
+from daskmr.diagnostics.summary import summarise
 
 IDENTITY = """
     def map(key, dims, value, context):

@@ -21,7 +21,7 @@ from support.histories import made_up
 from support.jobs import write_tree
 from support.results import result_with_history as result
 
-from daskmr.htmlreport import render_report
+from daskmr.diagnostics.html import render_report
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 

@@ -16,9 +16,9 @@ from support.jobs import DIRECTORY, file_name, write_tree
 from daskmr import Job, mapreduce
 from daskmr.data.listing import InputFile
 from daskmr.data.sampling import Choice, KeyFilter
+from daskmr.diagnostics.summary import summarise
 from daskmr.errors import InputError
 from daskmr.meta import read_meta
-from daskmr.report import summarise
 from daskmr.result import Result
 
 NAMES = st.lists(st.text("ab/\udcff", min_size=1, max_size=6), unique=True, max_size=40)

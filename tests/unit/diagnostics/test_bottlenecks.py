@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.histories import STARTED, made_up
 
+from daskmr.diagnostics.bottlenecks import Loss, find_losses
 from daskmr.history import History, HotKey, Look, TaskSpan, WorkerLook
-from daskmr.losses import Loss, find_losses
 
 EVEN = replace(made_up(straggler=None, store=False, spill=False), hot_keys=())
 NO_TIME = {"total": 20.0}

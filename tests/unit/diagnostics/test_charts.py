@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.histories import NASTY, STARTED, made_up
 
-from daskmr.charts import STRAGGLER, Chart, draw_up, stragglers
+from daskmr.diagnostics.charts import STRAGGLER, Chart, draw_up, stragglers
 from daskmr.history import History, HotKey, Look, Progress, TaskSpan, WorkerLook
 
 _UNITS = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}

@@ -13,10 +13,10 @@ from support.dask_cluster import DaskCluster
 from support.jobs import counting_job
 
 from daskmr import Job, JobError, mapreduce, pipeline
+from daskmr.diagnostics.collector import Collector, Watcher, _Source
+from daskmr.diagnostics.looks import Plan
 from daskmr.history import Look
-from daskmr.looks import Plan
 from daskmr.tasks.progress import FOLDER, Printed, Report, tell
-from daskmr.watching import Collector, Watcher, _Source
 
 
 class Notes(Watcher):

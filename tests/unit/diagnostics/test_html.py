@@ -18,16 +18,16 @@ from support.pages import Page
 from support.results import result, result_with_history
 
 from daskmr import InputError, JobError, mapreduce
-from daskmr.history import History
-from daskmr.htmlreport import (
+from daskmr.diagnostics.collector import Watcher
+from daskmr.diagnostics.html import (
     ReportFile,
     describe_command,
     render_failure,
     render_report,
     write_report,
 )
+from daskmr.history import History
 from daskmr.job.job import Job
-from daskmr.watching import Watcher
 
 SECRET = "hunter2-hunter2"
 JOB = """

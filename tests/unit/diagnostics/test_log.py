@@ -23,10 +23,10 @@ import pytest
 from support.jobs import daskmr, write_tree
 from support.terminal import Screen
 
-from daskmr import showing
+from daskmr.diagnostics import log
+from daskmr.diagnostics.log import InlineTerminal, JsonLog, Show, Terminal, TextLog, choose
+from daskmr.diagnostics.looks import Plan
 from daskmr.history import Look, Progress
-from daskmr.looks import Plan
-from daskmr.showing import InlineTerminal, JsonLog, Show, Terminal, TextLog, choose
 from daskmr.tasks.progress import Printed
 
 JOB = """
@@ -61,7 +61,7 @@ def place(tmp_path: Path) -> Path:
 class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr(showing.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(log.time, "monotonic", lambda: self.now)
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from daskmr.diagnostics.looks import Plan, RunState, Thinned
 from daskmr.history import HotKey, Look
-from daskmr.looks import Plan, RunState, Thinned
 from daskmr.tasks.progress import Report
 
 PLAN = Plan(
@@ -100,7 +100,7 @@ def test_a_worker_is_idle_a_moment_after_its_task(monkeypatch: pytest.MonkeyPatc
     state.plan = PLAN
     state.workers = {"tcp://0": worker("0")}
     now = time.monotonic()
-    monkeypatch.setattr("daskmr.looks.time.monotonic", lambda: now)
+    monkeypatch.setattr("daskmr.diagnostics.looks.time.monotonic", lambda: now)
     state.take(report(0, done=True))
     assert state.look().workers[0].phase == "map"
     now += 5

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from daskmr.diagnostics.pace import Pace, format_seconds
 from daskmr.history import Look, Progress
-from daskmr.pace import Pace, format_seconds
 
 
 def mapping(at: float, done: int, total: int = 1000, records: int = 0) -> Look:

@@ -11,10 +11,19 @@ from hypothesis import strategies as st
 from support.histories import NASTY, made_up
 from support.pages import Page
 
-from daskmr.charts import draw_up
-from daskmr.figures import draw
+from daskmr.diagnostics.charts import draw_up
+from daskmr.diagnostics.figures import draw
+from daskmr.diagnostics.page import (
+    assemble,
+    figures_html,
+    listed,
+    phases_html,
+    section,
+    table,
+    text,
+    tiles,
+)
 from daskmr.history import History
-from daskmr.webpage import assemble, figures_html, listed, phases_html, section, table, text, tiles
 
 
 @functools.cache

@@ -14,8 +14,8 @@ from support.jobs import write_tree
 from support.results import result
 
 from daskmr import Job, mapreduce
+from daskmr.diagnostics.summary import format_bytes, summarise
 from daskmr.history import History, HotKey
-from daskmr.report import format_bytes, summarise
 from daskmr.tasks.counts import BadRecord
 
 

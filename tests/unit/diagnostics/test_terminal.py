@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from support.terminal import Screen
 
-from daskmr import display
-from daskmr.display import Above, Display, Region, compose
+from daskmr.diagnostics import terminal
+from daskmr.diagnostics.looks import Plan
+from daskmr.diagnostics.pace import Pace
+from daskmr.diagnostics.terminal import Above, Display, Region, compose
 from daskmr.history import Look, Progress, WorkerLook
-from daskmr.looks import Plan
-from daskmr.pace import Pace
 
 PLAN = Plan(
     "job", ("list", "map", "merge", "reduce", "write"), 1234, 89_900_000, 0, 0, 32, 713, 22, False
@@ -211,7 +211,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     terminal = Terminal(100)
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    monkeypatch.setattr(display.Display, "_size", lambda _: terminal.size)
+    monkeypatch.setattr(terminal.Display, "_size", lambda _: terminal.size)
     return terminal
 
 
@@ -260,7 +260,7 @@ def test_no_color_where_none_is_wanted(terminal: Terminal, monkeypatch: pytest.M
 def test_what_this_process_writes_goes_above(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(display, "_are_one", lambda stream, _: stream is terminal)
+    monkeypatch.setattr(terminal, "_are_one", lambda stream, _: stream is terminal)
     monkeypatch.setattr(sys, "stderr", terminal)
     before = sys.stdout
     shown = Display(terminal, after=0)

@@ -19,13 +19,13 @@ from support.dask_cluster import DaskCluster
 from support.jobs import DIRECTORY, file_name, write_tree
 
 from daskmr import Job, JobError, mapreduce, pipeline
-from daskmr.display import Above
+from daskmr.diagnostics.collector import Watcher
+from daskmr.diagnostics.terminal import Above
 from daskmr.stdio import outlasting
 from daskmr.tasks import prints
 from daskmr.tasks.callers import Call, calls_user
 from daskmr.tasks.prints import Rate, listened, printing
 from daskmr.tasks.progress import Printed, listening
-from daskmr.watching import Watcher
 
 SCRIPT = """
 import logging, os, sys

@@ -23,10 +23,10 @@ from support.pages import Page
 from daskmr import mapreduce
 from daskmr.cluster.session import Session, connect
 from daskmr.config import load_config
+from daskmr.diagnostics.live.content import news_of, render_page
+from daskmr.diagnostics.live.page import live_page
+from daskmr.diagnostics.live.server import PageServer, Wanted
 from daskmr.history import History
-from daskmr.livecontent import news_of, render_page
-from daskmr.livepage import live_page
-from daskmr.pageserver import PageServer, Wanted
 
 
 def get(url: str, timeout: float = 30) -> tuple[int, bytes, Any]:
@@ -224,7 +224,7 @@ def test_the_page_on_somebodys_scheduler_leaves_nothing(
 def test_the_page_goes_with_a_client_that_is_killed(dask_cluster: DaskCluster) -> None:
     from distributed import Client
 
-    from daskmr.pageserver import PagePlugin
+    from daskmr.diagnostics.live.server import PagePlugin
 
     def names(dask_scheduler: Any = None) -> list[str]:
         return [str(name) for name in dask_scheduler.plugins if "daskmr" in str(name)]
@@ -244,7 +244,7 @@ def test_a_scheduler_that_refuses_does_not_matter(
 ) -> None:
     from distributed import Client
 
-    monkeypatch.setattr("daskmr.pageserver.PagePlugin", lambda name, client: object())
+    monkeypatch.setattr("daskmr.diagnostics.live.server.PagePlugin", lambda name, client: object())
     with (
         Client(dask_cluster.address) as client,
         connect(load_config(), 1, client=client, run_dir=tmp_path) as session,
@@ -259,8 +259,8 @@ def test_a_job_is_shown_while_it_runs(
     """All of it, as a user has it: the page is there during a run, and then is not."""
     from distributed import Client
 
+    from daskmr.diagnostics.collector import Watcher
     from daskmr.job.job import Job
-    from daskmr.watching import Watcher
 
     root = tree([[f"{n}\t1"] for n in range(4)])
 

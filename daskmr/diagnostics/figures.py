@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from daskmr.charts import COLOURS, Chart, Columns
+from daskmr.diagnostics.charts import COLOURS, Chart, Columns
 
 if TYPE_CHECKING:
     from bokeh.plotting import figure as Figure

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from daskmr.charts import Chart, draw_up
-from daskmr.figures import draw
+from daskmr.diagnostics.charts import Chart, draw_up
+from daskmr.diagnostics.figures import draw
+from daskmr.diagnostics.page import assemble, figures_html, text
 from daskmr.history import History, Progress
 from daskmr.text import format_bytes, format_seconds, printable
-from daskmr.webpage import assemble, figures_html, text
 
 __all__ = ["news_of", "render_page"]
 

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from daskmr import clock
 from daskmr.data.spill_dir import Away, host_folder
+from daskmr.diagnostics.looks import Plan, RunState, Thinned
 from daskmr.errors import DaskMRError
 from daskmr.history import History, Look, Progress
-from daskmr.looks import Plan, RunState, Thinned
 from daskmr.tasks.progress import News, Printed, Report, listening, read_news
 
 if TYPE_CHECKING:

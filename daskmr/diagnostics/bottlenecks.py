@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from daskmr.charts import stragglers
+from daskmr.diagnostics.charts import stragglers
 from daskmr.history import History, TaskSpan
 from daskmr.text import format_bytes, format_count, format_seconds, shorten
 

@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+from daskmr.diagnostics.looks import Plan
+from daskmr.diagnostics.pace import Pace, format_seconds
+from daskmr.diagnostics.summary import format_bytes
 from daskmr.history import Look, Progress, WorkerLook
-from daskmr.looks import Plan
-from daskmr.pace import Pace, format_seconds
-from daskmr.report import format_bytes
 from daskmr.stdio import outlasting
 from daskmr.text import printable
 

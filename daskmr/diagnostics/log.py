@@ -15,14 +15,14 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
+from daskmr.diagnostics.collector import Watcher
+from daskmr.diagnostics.looks import Plan
+from daskmr.diagnostics.pace import Pace, format_seconds
+from daskmr.diagnostics.summary import format_bytes, summarise
 from daskmr.history import Look
-from daskmr.looks import Plan
-from daskmr.pace import Pace, format_seconds
-from daskmr.report import format_bytes, summarise
 from daskmr.stdio import outlasting
 from daskmr.tasks.prints import Rate
 from daskmr.tasks.progress import Printed
-from daskmr.watching import Watcher
 
 if TYPE_CHECKING:
     from daskmr.result import Result
@@ -148,7 +148,7 @@ class InlineTerminal(TextLog):
     """Shows how far the listing is in place, and the rest in lines: there may be a debugger then."""
 
     def __init__(self, stream: TextIO) -> None:
-        from daskmr.display import Display
+        from daskmr.diagnostics.terminal import Display
 
         super().__init__(stream)
         self._display = Display(stream)
@@ -189,7 +189,7 @@ class Terminal(Show):
     """
 
     def __init__(self, stream: TextIO, shared: bool = False) -> None:
-        from daskmr.display import Display
+        from daskmr.diagnostics.terminal import Display
 
         super().__init__(stream)
         self._shared = shared
@@ -323,7 +323,7 @@ def notes_to(show: Show) -> Iterator[None]:
         yield
         return
     before = sys.stdout, sys.stderr
-    from daskmr.display import Above
+    from daskmr.diagnostics.terminal import Above
 
     above = outlasting(Above(sys.stderr, show.note))
     sys.stdout = sys.stderr = above

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from daskmr.cluster.session import Session
+    from daskmr.diagnostics.live.server import PagePlugin, PageServer, Wanted
     from daskmr.history import History
-    from daskmr.pageserver import PagePlugin, PageServer, Wanted
 
 __all__ = ["LivePage", "live_page"]
 
@@ -99,12 +99,12 @@ class LivePage:
         self._asking = place.exchange(page, news)
 
     def _page(self) -> bytes:
-        from daskmr.livecontent import render_page
+        from daskmr.diagnostics.live.content import render_page
 
         return render_page(self._name)
 
     def _news(self, *, ended: bool = False) -> bytes:
-        from daskmr.livecontent import news_of
+        from daskmr.diagnostics.live.content import news_of
 
         return news_of(self._history(), ended=ended)
 
@@ -144,7 +144,7 @@ class _Here(_Place):
         session.add_page(self._mount)
 
     def _mount(self, application: Any, http_server: Any, scheduler: Any) -> None:
-        from daskmr.pageserver import PageServer
+        from daskmr.diagnostics.live.server import PageServer
 
         server = PageServer()
         server.mount(scheduler)
@@ -172,7 +172,7 @@ class _Elsewhere(_Place):
         self._client = client
         self._name = f"daskmr-page-{client.id}-{time.time_ns()}"
         self._loop = client.loop.asyncio_loop
-        from daskmr.pageserver import PagePlugin
+        from daskmr.diagnostics.live.server import PagePlugin
 
         plugin = PagePlugin(self._name, client.id)
         # Not by the client's own lock, and not waited for: the page is no reason to be late.
@@ -191,13 +191,13 @@ class _Elsewhere(_Place):
         if self._adding is not None:
             await asyncio.wrap_future(self._adding)
             self._adding = None
-        from daskmr.pageserver import Wanted, exchange_on
+        from daskmr.diagnostics.live.server import Wanted, exchange_on
 
         told = await self._client.run_on_scheduler(exchange_on, self._name, page, news)
         return Wanted(*told)
 
     def finish(self, news: bytes | None) -> None:
-        from daskmr.pageserver import finish_on
+        from daskmr.diagnostics.live.server import finish_on
 
         async def finish() -> None:
             if self._adding is not None:

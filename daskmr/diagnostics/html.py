@@ -12,16 +12,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from daskmr._version import __version__
-from daskmr.charts import draw_up
 from daskmr.data.output import take_access
-from daskmr.errors import DaskMRError, InputError, JobError
-from daskmr.figures import draw
-from daskmr.history import History
-from daskmr.losses import Loss, find_losses
-from daskmr.report import summarise
-from daskmr.signals import on_hard_exit
-from daskmr.text import HIDDEN, counted, format_bytes, format_seconds, masked, shell_word
-from daskmr.webpage import (
+from daskmr.diagnostics.bottlenecks import Loss, find_losses
+from daskmr.diagnostics.charts import draw_up
+from daskmr.diagnostics.figures import draw
+from daskmr.diagnostics.page import (
     PAGE,
     assemble,
     figures_html,
@@ -32,6 +27,11 @@ from daskmr.webpage import (
     text,
     tiles,
 )
+from daskmr.diagnostics.summary import summarise
+from daskmr.errors import DaskMRError, InputError, JobError
+from daskmr.history import History
+from daskmr.signals import on_hard_exit
+from daskmr.text import HIDDEN, counted, format_bytes, format_seconds, masked, shell_word
 
 if TYPE_CHECKING:
     from daskmr.result import Result

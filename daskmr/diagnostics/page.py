@@ -10,8 +10,8 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from daskmr.charts import COLOURS, Chart
-from daskmr.figures import GROUPS, Picture
+from daskmr.diagnostics.charts import COLOURS, Chart
+from daskmr.diagnostics.figures import GROUPS, Picture
 from daskmr.text import format_seconds, printable
 
 __all__ = [
