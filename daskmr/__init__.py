@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from daskmr.diagnostics.html import write_report
     from daskmr.job.job import Job
     from daskmr.job.pluck import pluck
-    from daskmr.pipeline import mapreduce
-    from daskmr.result import Result
+    from daskmr.run.pipeline import mapreduce
+    from daskmr.run.result import Result
 
 __all__ = [
     "DaskMRError",

@@ -136,7 +136,7 @@ def _run(
     dask.config.set(logging=dask.config.get("logging", {}) | quiet_logs)
 
     from daskmr.diagnostics.log import choose, notes_to
-    from daskmr.pipeline import mapreduce
+    from daskmr.run.pipeline import mapreduce
 
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD)  # more is imported when a cluster is started
@@ -206,8 +206,8 @@ def _reporting(
     if path is None:
         yield None
         return
-    from daskmr.companions import companion_paths
     from daskmr.diagnostics.html import ReportFile
+    from daskmr.run.companions import companion_paths
 
     beside = (*companion_paths(output), _profile_path(output)) if output != "-" else ()
     reporting = _Reporting(ReportFile(path, script, output, *beside, *others), quiet, secrets)

@@ -85,8 +85,8 @@ def plan(
     import json
 
     from daskmr.plan_text import render
-    from daskmr.planner import make_plan
-    from daskmr.planning import as_json as convert
+    from daskmr.run.plan import as_json as convert
+    from daskmr.run.planner import make_plan
 
     script, options = repeated(click.get_current_context(), script, options)
     names = ("data_dir", "input_filter", "output", "inline", "aws_key", "aws_secret_key")
@@ -141,7 +141,7 @@ def check(
     It is loaded, and its functions are looked at. With --data-dir or --bucket, the first records of
     the input are mapped, and what they give is combined and reduced.
     """
-    from daskmr.checking import check_script
+    from daskmr.run.checking import check_script
 
     paint = _paint(stdout)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from daskmr.planning import Amount, DimensionFigures, Disk, Plan, Unmatched
+from daskmr.run.plan import Amount, DimensionFigures, Disk, Plan, Unmatched
 from daskmr.text import counted, format_bytes, format_seconds
 
 __all__ = ["Paint", "render"]

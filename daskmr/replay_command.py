@@ -28,7 +28,7 @@ def replay(path: str, script: str | None, schema: str | None, debug: bool, out: 
 
 
 def _replay(path: str, script: str | None, schema: str | None, debug: bool, out: IO[bytes]) -> None:
-    from daskmr.retrial import open_retrial
+    from daskmr.run.retrial import open_retrial
 
     retrial = open_retrial(path, script, schema)
     passed = 0

@@ -34,7 +34,7 @@ from daskmr.signals import on_hard_exit
 from daskmr.text import HIDDEN, counted, format_bytes, format_seconds, masked, shell_word
 
 if TYPE_CHECKING:
-    from daskmr.result import Result
+    from daskmr.run.result import Result
 
 __all__ = ["ReportFile", "describe_command", "render_failure", "render_report", "write_report"]
 

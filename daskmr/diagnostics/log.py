@@ -25,7 +25,7 @@ from daskmr.tasks.prints import Rate
 from daskmr.tasks.progress import Printed
 
 if TYPE_CHECKING:
-    from daskmr.result import Result
+    from daskmr.run.result import Result
 
 __all__ = [
     "InlineTerminal",

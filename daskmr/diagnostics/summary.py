@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from daskmr.text import counted, format_bytes, printable, shell_path, shell_word
 
 if TYPE_CHECKING:
-    from daskmr.result import Result
+    from daskmr.run.result import Result
 
 __all__ = ["format_bytes", "summarise"]
 

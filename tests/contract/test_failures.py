@@ -17,7 +17,8 @@ import psutil
 import pytest
 from support.jobs import DIRECTORY, daskmr, file_name, write_tree
 
-from daskmr import InputError, JobError, mapreduce, pipeline
+from daskmr import InputError, JobError, mapreduce
+from daskmr.run import pipeline
 from daskmr.tasks.crashes import Mark
 
 IDENTITY = """

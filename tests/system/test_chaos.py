@@ -22,8 +22,8 @@ from distributed import Client
 from support.dask_cluster import DaskCluster
 from support.jobs import write_tree
 
-from daskmr.pipeline import mapreduce
-from daskmr.result import Result
+from daskmr.run.pipeline import mapreduce
+from daskmr.run.result import Result
 
 RUNS = 25  # on each kind of cluster
 FILES = 48

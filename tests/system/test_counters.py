@@ -19,7 +19,7 @@ from daskmr.job.contexts import (
     MapContext,
     TextContext,
 )
-from daskmr.result import Result
+from daskmr.run.result import Result
 
 
 def run(root: Path, files: list[list[str]], **functions: Any) -> Result:

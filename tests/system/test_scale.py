@@ -16,13 +16,14 @@ import distributed
 import pytest
 from support.jobs import DIRECTORY, counting_job, write_tree
 
-from daskmr import Job, mapreduce, pipeline
+from daskmr import Job, mapreduce
 from daskmr.cluster import session
 from daskmr.data import inputs
 from daskmr.data.layout import load_schema
 from daskmr.data.listing import Gathering, InputFile, Listing
 from daskmr.data.partition import plan_partitions
 from daskmr.errors import JobError
+from daskmr.run import pipeline
 from daskmr.tasks.runs import Spilling
 
 MILLION = 1_000_000

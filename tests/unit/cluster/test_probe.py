@@ -15,13 +15,14 @@ from distributed import Client
 from support.dask_cluster import DaskCluster
 from support.jobs import file_name, write_tree
 
-from daskmr import clock, pipeline
+from daskmr import clock
 from daskmr.cluster.probe import HostMarks, check_data, check_shelf, sees_all
 from daskmr.data.listing import InputFile
 from daskmr.data.segments import SegmentWriter, read_frames
 from daskmr.data.spill_dir import Away, Shelf
 from daskmr.errors import InputError, JobError
-from daskmr.pipeline import mapreduce
+from daskmr.run import pipeline
+from daskmr.run.pipeline import mapreduce
 from daskmr.store.open_stores import close_stores
 from daskmr.store.source import Source, parse_source
 

@@ -18,8 +18,8 @@ from daskmr.data.listing import InputFile
 from daskmr.data.sampling import Choice, KeyFilter
 from daskmr.diagnostics.summary import summarise
 from daskmr.errors import InputError
-from daskmr.meta import read_meta
-from daskmr.result import Result
+from daskmr.run.provenance import read_meta
+from daskmr.run.result import Result
 
 NAMES = st.lists(st.text("ab/\udcff", min_size=1, max_size=6), unique=True, max_size=40)
 

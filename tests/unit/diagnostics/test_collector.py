@@ -12,10 +12,11 @@ import pytest
 from support.dask_cluster import DaskCluster
 from support.jobs import counting_job
 
-from daskmr import Job, JobError, mapreduce, pipeline
+from daskmr import Job, JobError, mapreduce
 from daskmr.diagnostics.collector import Collector, Watcher, _Source
 from daskmr.diagnostics.looks import Plan
 from daskmr.history import Look
+from daskmr.run import pipeline
 from daskmr.tasks.progress import FOLDER, Printed, Report, tell
 
 

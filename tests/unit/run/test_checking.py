@@ -14,8 +14,8 @@ from support.jobs import ROOT, write_tree
 from support.store_server import Bucket
 
 from daskmr import InputError, Job, JobError, NothingMatchedError
-from daskmr.checking import alike, check_script
 from daskmr.job.sources import likely_misspelt
+from daskmr.run.checking import alike, check_script
 from daskmr.starter import script_text
 
 EXAMPLES = ROOT / "examples"

@@ -18,10 +18,10 @@ from support.jobs import write_tree
 from support.store_server import Bucket
 
 from daskmr import Job, mapreduce
-from daskmr.companions import Companions, companion_paths
 from daskmr.errors import InputError, JobError
-from daskmr.meta import read_meta
-from daskmr.result import Result
+from daskmr.run.companions import Companions, companion_paths
+from daskmr.run.provenance import read_meta
+from daskmr.run.result import Result
 
 
 def emit(key: str, dims: list[str], value: str, context: Any) -> None:

@@ -16,7 +16,7 @@ from daskmr.data.layout import load_schema
 from daskmr.data.listing import InputFile, list_files
 from daskmr.data.partition import plan_partitions
 from daskmr.data.sampling import Choice
-from daskmr.estimating import Sample, estimate, map_sample, spread
+from daskmr.run.estimate import Sample, estimate, map_sample, spread
 
 MANY = [[f"k{n}-{m}\t{m}" for m in range(50)] for n in range(20)]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from daskmr.data.layout import load_schema
 from daskmr.data.listing import Gathering, InputFile, Listing
 from daskmr.data.partition import plan_partitions
-from daskmr.planning import (
+from daskmr.run.plan import (
     Amount,
     Balance,
     Plan,

@@ -15,8 +15,8 @@ from support.store_server import Bucket
 from daskmr import InputError, Job, NothingMatchedError, mapreduce
 from daskmr.data.sampling import Choice
 from daskmr.plan_text import render
-from daskmr.planner import make_plan
-from daskmr.planning import Amount, Plan
+from daskmr.run.plan import Amount, Plan
+from daskmr.run.planner import make_plan
 
 LINES = [[f"k{n}\t{m}" for m in range(n + 1)] for n in range(40)]
 

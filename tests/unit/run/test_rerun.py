@@ -14,8 +14,8 @@ from support.jobs import DIRECTORY, file_name, write_tree
 
 from daskmr import mapreduce
 from daskmr.errors import InputError
-from daskmr.meta import differences, is_meta, read_meta
-from daskmr.rerun import repeat
+from daskmr.run.provenance import differences, is_meta, read_meta
+from daskmr.run.rerun import repeat
 
 SCRIPT = """
 import helper
@@ -162,7 +162,7 @@ def test_what_is_told(place: Path) -> None:
 
 
 def test_many_files_have_one_digest(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daskmr.meta._FILES", 1)
+    monkeypatch.setattr("daskmr.run.provenance._FILES", 1)
     before = meta_of(place)
     assert "list" not in before["input"]
     assert differences(before, meta_of(place)) == ()

@@ -12,7 +12,7 @@ from support.jobs import DIRECTORY, file_name, write_tree
 from daskmr import mapreduce
 from daskmr.data.layout import Layout
 from daskmr.errors import InputError
-from daskmr.retrial import dims_of, open_retrial, read_bad_records
+from daskmr.run.retrial import dims_of, open_retrial, read_bad_records
 
 SCRIPT = """
 def map(key, dims, value, context):

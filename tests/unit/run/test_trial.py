@@ -10,7 +10,7 @@ from support.jobs import counting_job, file_name, write_tree
 
 from daskmr import Job, mapreduce
 from daskmr.errors import TaskFailed
-from daskmr.trial import Bad, Trial, read_records
+from daskmr.run.trial import Bad, Trial, read_records
 
 LINES = ["b\t1", "a\t2", "no tab", "b\tx\r", "a\t4", "a\t"]
 

@@ -18,9 +18,10 @@ import pytest
 from support.dask_cluster import DaskCluster
 from support.jobs import DIRECTORY, file_name, write_tree
 
-from daskmr import Job, JobError, mapreduce, pipeline
+from daskmr import Job, JobError, mapreduce
 from daskmr.diagnostics.collector import Watcher
 from daskmr.diagnostics.terminal import Above
+from daskmr.run import pipeline
 from daskmr.stdio import outlasting
 from daskmr.tasks import prints
 from daskmr.tasks.callers import Call, calls_user

@@ -15,7 +15,7 @@ from typing import Any
 
 from daskmr.data.output import OutputFile, StoreOutput, beside, write_bad_records
 from daskmr.errors import InputError
-from daskmr.meta import BEGINS, SUFFIX, is_meta, write_meta
+from daskmr.run.provenance import BEGINS, SUFFIX, is_meta, write_meta
 from daskmr.signals import deferred, finished
 from daskmr.store.source import StoreError
 from daskmr.tasks.counts import BadRecord

@@ -12,7 +12,6 @@ from dask.system import CPU_COUNT
 
 from daskmr.cluster.connect import choose
 from daskmr.cluster.deploy import load_deployment
-from daskmr.companions import check_beside
 from daskmr.config import Config, load_config
 from daskmr.data.cache.cache import State
 from daskmr.data.inputs import Inputs, find_inputs
@@ -21,9 +20,11 @@ from daskmr.data.listing import InputFile
 from daskmr.data.partition import Partition, count_buckets, estimate_bytes, plan_partitions
 from daskmr.data.sampling import EVERYTHING, Choice
 from daskmr.errors import InputError, NothingMatchedError
-from daskmr.estimating import Estimate, Sample, estimate, map_sample
 from daskmr.job.job import Job, load_job
-from daskmr.planning import (
+from daskmr.run.checks import check_settings, refuse_to_overwrite, refuse_to_replace_input
+from daskmr.run.companions import check_beside
+from daskmr.run.estimate import Estimate, Sample, estimate, map_sample
+from daskmr.run.plan import (
     Amount,
     Balance,
     Disk,
@@ -37,7 +38,6 @@ from daskmr.planning import (
     reducing,
     unmatched,
 )
-from daskmr.refusals import check_settings, refuse_to_overwrite, refuse_to_replace_input
 from daskmr.store.credentials import given
 from daskmr.store.open_stores import stores_closed
 from daskmr.text import format_bytes

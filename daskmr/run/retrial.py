@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from daskmr.companions import BAD_SUFFIX
 from daskmr.data.layout import Layout, Schema, load_layout
 from daskmr.data.output import beside
 from daskmr.errors import InputError
@@ -18,7 +17,8 @@ from daskmr.job.contexts import MapContext, TextContext
 from daskmr.job.job import Job, load_job
 from daskmr.job.process_pools import no_children
 from daskmr.job.tracebacks import describe_exception, explain_process_error, user_location
-from daskmr.meta import SUFFIX, is_meta, read_meta
+from daskmr.run.companions import BAD_SUFFIX
+from daskmr.run.provenance import SUFFIX, is_meta, read_meta
 from daskmr.tasks.counts import BadRecord
 from daskmr.tasks.guard import Returned, is_interruption, no_exit, shortened
 from daskmr.tasks.user_calls import set_up

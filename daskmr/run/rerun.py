@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from daskmr.errors import InputError
-from daskmr.meta import read_meta
+from daskmr.run.provenance import read_meta
 from daskmr.text import HIDDEN
 
 __all__ = ["repeat"]

@@ -137,13 +137,13 @@ class Result:
         yield from _items(job, self._parts)
 
     def __repr__(self) -> str:
-        from daskmr.notebook import as_text  # for people only, and not in every run
+        from daskmr.run.notebook import as_text  # for people only, and not in every run
 
         return as_text(self)
 
     def _repr_html_(self) -> str:
         """What a notebook shows: figures, and the first rows where there is no output file."""
-        from daskmr.notebook import as_html
+        from daskmr.run.notebook import as_html
 
         return as_html(self, self if self.output is None and self._job is not None else None)
 

@@ -26,10 +26,10 @@ from daskmr.job.contexts import MapContext
 from daskmr.job.job import Job
 from daskmr.job.process_pools import no_children
 from daskmr.memory import resident
+from daskmr.run.trial import Trial, read_records
 from daskmr.tasks.guard import no_exit
 from daskmr.tasks.runs import Fold, Spilling
 from daskmr.tasks.user_calls import combiner_of
-from daskmr.trial import Trial, read_records
 
 __all__ = ["Estimate", "Sample", "estimate", "map_sample", "spread"]
 

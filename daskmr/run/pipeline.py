@@ -27,7 +27,6 @@ from daskmr.cluster.connect import choose, existing_scheduler, security_of
 from daskmr.cluster.probe import RESTART_SECONDS, HostMarks, check_data, check_shelf, sees_all
 from daskmr.cluster.session import Session, WorkerDied, connect
 from daskmr.cluster.versions import Pinned
-from daskmr.companions import BAD_SUFFIX, Companions, check_companions
 from daskmr.config import Config, load_config
 from daskmr.data.inputs import Inputs, find_inputs, source_of
 from daskmr.data.layout import load_schema
@@ -56,20 +55,21 @@ from daskmr.diagnostics.looks import Plan
 from daskmr.errors import InputError, JobError, NothingMatchedError, TaskFailed
 from daskmr.history import PHASES, History
 from daskmr.job.job import Job, load_job
-from daskmr.meta import (
+from daskmr.run.checks import (
+    check_settings,
+    refuse_input_as_output,
+    refuse_network,
+    refuse_to_overwrite,
+)
+from daskmr.run.companions import BAD_SUFFIX, Companions, check_companions
+from daskmr.run.provenance import (
     Given,
     describe_counts,
     describe_given,
     differences,
     moment,
 )
-from daskmr.refusals import (
-    check_settings,
-    refuse_input_as_output,
-    refuse_network,
-    refuse_to_overwrite,
-)
-from daskmr.result import Result
+from daskmr.run.result import Result
 from daskmr.signals import deferred, on_hard_exit, patient
 from daskmr.store.credentials import given
 from daskmr.store.open_stores import stores_closed
@@ -699,7 +699,7 @@ class _Run:
         self.inputs = replace(self.inputs, remote=beside)
 
     def _compute_around_poison(self, session: Session, plan: list[Partition]) -> list[Any]:
-        from daskmr.poison import Detour
+        from daskmr.run.poison import Detour
 
         mapper = Pinned(partial(map_packed, task=self._map_task(len(plan))))
         name = f"map-{self.run_dir.run_id}"

@@ -11,7 +11,7 @@ from typing import Any
 from daskmr.data.layout import OneOf, Schema, sanitise
 from daskmr.data.listing import InputFile, Listing
 from daskmr.data.partition import Partition, count_buckets, count_reducers
-from daskmr.estimating import Estimate, Sample
+from daskmr.run.estimate import Estimate, Sample
 from daskmr.store.checksums import multipart_etag
 
 __all__ = [

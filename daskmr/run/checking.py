@@ -23,12 +23,12 @@ from daskmr.job.keys import sorted_keys
 from daskmr.job.porting import find_python2
 from daskmr.job.process_pools import no_children
 from daskmr.job.sources import collect, parse, read_source
+from daskmr.run.trial import Bad, Combined, Trial, read_records
 from daskmr.store.credentials import given
 from daskmr.store.open_stores import stores_closed
 from daskmr.tasks.guard import in_thread, no_exit, shortened
 from daskmr.tasks.runs import on_disk
 from daskmr.text import counted
-from daskmr.trial import Bad, Combined, Trial, read_records
 
 __all__ = ["alike", "check_script", "find_ported"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from daskmr.companions import companion_paths
 from daskmr.config import Config
 from daskmr.data.inputs import Inputs
 from daskmr.data.output import OutputFile, StoreOutput
 from daskmr.errors import InputError
-from daskmr.meta import SUFFIX as META_SUFFIX
+from daskmr.run.companions import companion_paths
+from daskmr.run.provenance import SUFFIX as META_SUFFIX
 from daskmr.store.source import masked
 
 __all__ = [
