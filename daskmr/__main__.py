@@ -53,7 +53,7 @@ def main() -> None:
         keep_standard_output()  # or what a script prints in its workers would go there
         prewarm()  # before all else, as it takes the longest
 
-    from daskmr.cli import main as command
+    from daskmr.cli.entry import main as command
 
     command(prog_name="daskmr")
 

@@ -22,8 +22,8 @@ import pytest
 from support.jobs import ROOT, daskmr
 
 from daskmr import mapreduce
+from daskmr.cli.sample_data import write_sample
 from daskmr.data.layout import load_schema
-from daskmr.sample import write_sample
 
 EXAMPLES = ROOT / "examples"
 SCRIPTS = sorted(path.stem for path in EXAMPLES.glob("*.py"))

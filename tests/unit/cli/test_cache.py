@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from support.object_store import SOURCE, ObjectStore
 
-from daskmr.cache_commands import cache as commands
+from daskmr.cli.cache import cache as commands
 from daskmr.data.cache.cache import Cache
 from daskmr.errors import InputError, JobError
 from daskmr.store.source import Source
@@ -178,6 +178,6 @@ def test_prune_says_what_it_does_not_understand(
 
 
 def test_dates_are_local() -> None:
-    from daskmr.cache_commands import _date
+    from daskmr.cli.cache import _date
 
     assert _date(time.mktime((2013, 11, 2, 3, 4, 5, 0, 0, -1))) == "2013-11-02 03:04"

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from support.jobs import DIRECTORY, daskmr, file_name, write_tree
 
-from daskmr.cli import main
+from daskmr.cli.entry import main
 
 JOB = """
 print("loaded")

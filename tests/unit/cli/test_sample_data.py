@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from daskmr import sample
+from daskmr.cli import sample_data
+from daskmr.cli.sample_data import SampleSummary, write_sample
 from daskmr.errors import InputError, JobError
-from daskmr.sample import SampleSummary, write_sample
 
 SIZE = 3_000_000
 PATH = re.compile(
@@ -120,7 +120,7 @@ def test_another_seed_size_or_share_gives_other_bytes(tmp_path, other):
 
 def test_the_sample_does_not_depend_on_how_much_is_joined(tmp_path, monkeypatch):
     write_sample(tmp_path / "a", size=100_000)
-    monkeypatch.setattr(sample, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(sample_data, "CHUNK_BYTES", 1)
     write_sample(tmp_path / "b", size=100_000)
     assert digest(tmp_path / "a") == digest(tmp_path / "b")
 
@@ -166,14 +166,14 @@ def test_file_sizes_are_skewed(written):
 
 def test_the_number_of_files_grows_with_the_size():
     numbers = [
-        len(sample._plan(size, 0))
+        len(sample_data._plan(size, 0))
         for size in (1, 1_000_000, 20_000_000, 300_000_000, 1_500_000_000)
     ]
     assert numbers == [1, 9, 41, 182, 477]
 
 
 def test_the_largest_file_has_about_a_tenth():
-    plan = sample._plan(20_000_000, 0)
+    plan = sample_data._plan(20_000_000, 0)
     ends = [0, *(file.end for file in plan)]
     largest = max(end - start for start, end in itertools.pairwise(ends))
     assert 0.08 < largest / ends[-1] < 0.13
@@ -293,7 +293,7 @@ def test_there_are_several_submission_dates(written):
 
 def test_some_ids_come_twice_also_in_another_file(tmp_path, monkeypatch):
     root = tmp_path / "data"
-    monkeypatch.setattr(sample, "DUPLICATES", 2**32 // 20)
+    monkeypatch.setattr(sample_data, "DUPLICATES", 2**32 // 20)
     write_sample(root, size=1_000_000, extensions=["log"])
     files = collections.defaultdict(list)
     for name, data in contents(root).items():
@@ -305,7 +305,7 @@ def test_some_ids_come_twice_also_in_another_file(tmp_path, monkeypatch):
 
 
 def test_one_id_in_two_hundred_is_a_repeated_one():
-    records = sample._Records(1, 0, 0.0)
+    records = sample_data._Records(1, 0, 0.0)
     ids = [records._document_id() for _ in range(20_000)]
     assert all(
         re.fullmatch(rb"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-a[0-9a-f]{3}-[0-9a-f]{12}", key)
@@ -415,7 +415,7 @@ def test_an_interruption_leaves_no_part(tmp_path, monkeypatch):
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sample, "_fit", interrupt)
+    monkeypatch.setattr(sample_data, "_fit", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_sample(tmp_path, size=1)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

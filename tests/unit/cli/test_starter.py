@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from daskmr import InputError, mapreduce
+from daskmr.cli.sample_data import write_sample
+from daskmr.cli.starter import filter_text, script_text, write_files
 from daskmr.data.layout import load_layout, load_schema
 from daskmr.run.checking import check_script
-from daskmr.sample import write_sample
-from daskmr.starter import filter_text, script_text, write_files
 
 NAMES = load_layout().field_names
 

@@ -14,9 +14,9 @@ from support.jobs import ROOT, write_tree
 from support.store_server import Bucket
 
 from daskmr import InputError, Job, JobError, NothingMatchedError
+from daskmr.cli.starter import script_text
 from daskmr.job.sources import likely_misspelt
 from daskmr.run.checking import alike, check_script
-from daskmr.starter import script_text
 
 EXAMPLES = ROOT / "examples"
 LINES = ["a\t1", "a\t2", "b\t3", "a\t6", "no tab", "b\tx"]

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from daskmr.completion import complete_clusters, complete_files, complete_folders
+from daskmr.cli.completion import complete_clusters, complete_files, complete_folders
 
 __all__ = ["CommandGroup", "GroupedCommand", "job_options", "option_of"]
 

@@ -13,10 +13,10 @@ from typing import IO, Any, NoReturn
 import click
 
 from daskmr._version import __version__
-from daskmr.again import command_again, repeated
-from daskmr.completion import complete_files
+from daskmr.cli.again import command_again, repeated
+from daskmr.cli.completion import complete_files
+from daskmr.cli.options import CommandGroup, GroupedCommand, job_options
 from daskmr.errors import DaskMRError, Interrupted, JobError
-from daskmr.options import CommandGroup, GroupedCommand, job_options
 from daskmr.stdio import standard_output
 from daskmr.text import printable
 
@@ -46,14 +46,14 @@ class _Commands(CommandGroup):
 
 
 def _job_command(name: str) -> click.Command:
-    from daskmr import job_commands
+    from daskmr.cli import job_commands
 
     command: click.Command = getattr(job_commands, name)
     return _guarded(command)
 
 
 def _cache_command(name: str) -> click.Command:
-    from daskmr.cache_commands import cache
+    from daskmr.cli.cache import cache
 
     @click.pass_context
     def guarded(context: click.Context) -> None:
@@ -257,7 +257,7 @@ def replay(file: str, script: str | None, schema: str | None, debug: bool) -> No
     FILE is an OUTPUT.bad.jsonl. Says of each record whether it passes now, and exits with 1 if one
     does not. OUTPUT.meta.json, beside it, tells which script it was.
     """
-    from daskmr.replay_command import replay as print_outcomes
+    from daskmr.cli.replay import replay as print_outcomes
     from daskmr.signals import signals
 
     with standard_output() as stdout, _exit_codes(verbose=False), signals():
@@ -301,8 +301,8 @@ def sample_data(directory: str, size: str, seed: int, ext: str, bad_lines: float
     with _exit_codes(verbose=False), signals():
         from dask.utils import parse_bytes
 
+        from daskmr.cli.sample_data import write_sample
         from daskmr.diagnostics.summary import format_bytes
-        from daskmr.sample import write_sample
 
         try:
             count = int(parse_bytes(size))
@@ -323,7 +323,7 @@ def _guarded(command: click.Command) -> click.Command:
 
     @wraps(work)
     def guarded(**options: Any) -> None:
-        from daskmr.job_commands import ListingLine
+        from daskmr.cli.job_commands import ListingLine
         from daskmr.signals import kill_children, signals
 
         verbose = options.pop("verbose", False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from daskmr.completion import complete_files, complete_folders
+from daskmr.cli.completion import complete_files, complete_folders
 from daskmr.errors import InputError, JobError
 
 if TYPE_CHECKING:

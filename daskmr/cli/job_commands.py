@@ -10,14 +10,14 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from daskmr.again import repeated
-from daskmr.completion import complete_files
-from daskmr.options import GroupedCommand, job_options, option_of
+from daskmr.cli.again import repeated
+from daskmr.cli.completion import complete_files
+from daskmr.cli.options import GroupedCommand, job_options, option_of
 from daskmr.stdio import say
 from daskmr.text import printable, shell_path, shell_word
 
 if TYPE_CHECKING:
-    from daskmr.plan_text import Paint
+    from daskmr.cli.plan_text import Paint
 
 __all__ = ["ListingLine", "check", "new", "plan"]
 
@@ -84,7 +84,7 @@ def plan(
     """
     import json
 
-    from daskmr.plan_text import render
+    from daskmr.cli.plan_text import render
     from daskmr.run.plan import as_json as convert
     from daskmr.run.planner import make_plan
 
@@ -192,9 +192,9 @@ def new(
     force: bool,
 ) -> None:
     """Write a job SCRIPT to begin with: it works as it stands, and says what may be changed."""
+    from daskmr.cli.starter import filter_text, script_text, write_files
     from daskmr.config import load_config
     from daskmr.data.layout import load_layout
-    from daskmr.starter import filter_text, script_text, write_files
 
     if not script.endswith(".py"):
         raise click.BadParameter(f"{script!r} must end in .py.", param_hint="SCRIPT")
