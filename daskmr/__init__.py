@@ -35,11 +35,11 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     modules = {
-        "Job": "job",
-        "Result": "result",
-        "mapreduce": "pipeline",
-        "pluck": "plucking",
-        "write_report": "htmlreport",
+        "Job": "job.job",
+        "Result": "run.result",
+        "mapreduce": "run.pipeline",
+        "pluck": "job.pluck",
+        "write_report": "diagnostics.html",
     }
     if name not in modules:
         raise AttributeError(f"module 'daskmr' has no attribute {name!r}")

@@ -22,11 +22,11 @@ from operator import itemgetter
 from typing import IO, TYPE_CHECKING, Any, Protocol
 from zlib import crc32
 
+from daskmr.data.bad_records import BadRecord
 from daskmr.data.parts import Block, Part, comparable, read_blocks
 from daskmr.errors import InputError, JobError
 from daskmr.normal_forms import hint
 from daskmr.store.source import masked
-from daskmr.tasks.counts import BadRecord
 from daskmr.workdir import NOTHING_REPLACED, disk_error
 
 if TYPE_CHECKING:

@@ -94,7 +94,7 @@ class UserCode(Protocol):
         """Tell whether a frame's file holds the user's code."""
 
 
-_OWN_FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
+_OWN_FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
 _CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
 _CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n\n"
 _CONTROLS = {

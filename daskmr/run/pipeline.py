@@ -170,7 +170,7 @@ def mapreduce(
         ``"file"``, or ``"key"``: records by a hash of their key.
     earlier : mapping, optional
         What ``OUTPUT.meta.json`` holds of a run that is repeated; what differs is among the notes.
-    watcher : daskmr.watching.Watcher, optional
+    watcher : daskmr.diagnostics.collector.Watcher, optional
         Told how the job goes while it runs, and what the script prints.
     **options
         Any setting under ``daskmr:`` in Dask's configuration, as ``num_mappers=4``.

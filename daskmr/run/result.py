@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from daskmr.data.bad_records import BadRecord
 from daskmr.data.output import merge_parts
 from daskmr.data.parts import Part
 from daskmr.diagnostics.looks import Plan
 from daskmr.history import History
 from daskmr.job.job import Job
-from daskmr.tasks.counts import BadRecord, Profile
+from daskmr.tasks.counts import Profile
 
 __all__ = ["Result"]
 

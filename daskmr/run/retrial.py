@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+from daskmr.data.bad_records import BadRecord
 from daskmr.data.layout import Layout, Schema, load_layout
 from daskmr.data.output import beside
 from daskmr.errors import InputError
@@ -19,7 +20,6 @@ from daskmr.job.process_pools import no_children
 from daskmr.job.tracebacks import describe_exception, explain_process_error, user_location
 from daskmr.run.companions import BAD_SUFFIX
 from daskmr.run.provenance import SUFFIX, is_meta, read_meta
-from daskmr.tasks.counts import BadRecord
 from daskmr.tasks.guard import Returned, is_interruption, no_exit, shortened
 from daskmr.tasks.user_calls import set_up
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import zstandard
 
+from daskmr.data.bad_records import BadRecord
 from daskmr.data.sniffing import LINE_CHARACTERS, describe_lines, key_command
 from daskmr.history import HotKey, TaskSpan
 from daskmr.tasks.hot_keys import merge_hot_keys
@@ -17,7 +18,6 @@ from daskmr.tasks.hot_keys import merge_hot_keys
 __all__ = [
     "EXAMPLES",
     "OPENING_LINES",
-    "BadRecord",
     "Opening",
     "Span",
     "Tallies",
@@ -37,31 +37,6 @@ _NOTES = 20
 _SHOWN = 200  # characters of a line
 _LOOKED_AT = 10  # lines that tell what the input looks like
 _SAVED_AT_MOST = 10_000  # bad records: those that are short take more beside their bytes
-
-
-@dataclass(frozen=True, slots=True)
-class BadRecord:
-    """A record that `map` could not take.
-
-    Attributes
-    ----------
-    file : str
-        Path relative to the data dir.
-    line : int
-        Number of the line, from 1.
-    reason : str
-        Why it is bad, in short; counted by.
-    detail : str
-        What `map` raised, in full but capped.
-    raw : bytes
-        The line without its newline.
-    """
-
-    file: str
-    line: int
-    reason: str
-    detail: str
-    raw: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,21 +14,18 @@ import textwrap
 import time
 import urllib.request
 from concurrent.futures import Future
-from pathlib import Path
 
 import dask
 import dask.bag as db
 import psutil
 import pytest
+from support.jobs import ROOT
 
 from daskmr import signals
-from daskmr.cluster import session
 from daskmr.cluster.preload import MODULES
-from daskmr.cluster.session import Session, WorkerDied, connect
+from daskmr.cluster.session import Session, WorkerDied, _Guard, connect
 from daskmr.config import load_config
 from daskmr.errors import InputError, JobError, TaskFailed
-
-ROOT = str(Path(session.__file__).resolve().parent.parent)
 
 
 def wait_until(condition, seconds=20.0):
@@ -104,8 +101,8 @@ def test_workers_come_from_a_sound_forkserver(local):
     def look(_):
         import daskmr.cluster.preload
 
-        loaded = [name for name in daskmr._preload.MODULES if name in sys.modules]
-        return daskmr._preload.FAILED, loaded, os.getppid()
+        loaded = [name for name in daskmr.cluster.preload.MODULES if name in sys.modules]
+        return daskmr.cluster.preload.FAILED, loaded, os.getppid()
 
     with local(1) as session:
         [(failed, loaded, parent)] = session.compute(bag(look, 1))
@@ -313,8 +310,8 @@ def test_asynchronous_or_closed_clients_are_refused(client, tmp_path):
 
 
 def test_all_workers_gone_is_an_error(client, tmp_path, monkeypatch):
-    monkeypatch.setattr(session._Guard, "_INTERVAL", 0.1)
-    monkeypatch.setattr(session._Guard, "_PATIENCE_AT_FIRST", 0.5)
+    monkeypatch.setattr(_Guard, "_INTERVAL", 0.1)
+    monkeypatch.setattr(_Guard, "_PATIENCE_AT_FIRST", 0.5)
     with connect(load_config(), 1, client=client, run_dir=tmp_path) as session:
         client.cluster.scale(0)
         wait_until(lambda: not client.scheduler_info()["workers"])
@@ -323,7 +320,7 @@ def test_all_workers_gone_is_an_error(client, tmp_path, monkeypatch):
 
 
 def test_paused_workers_are_an_error():
-    guard = session._Guard(None)
+    guard = _Guard(None)
     paused = {
         "status": "paused",
         "metrics": {"memory": 3 << 20, "task_counts": {}},
@@ -337,10 +334,10 @@ def test_paused_workers_are_an_error():
 
 
 def test_a_silent_scheduler_is_an_error(monkeypatch):
-    guard = session._Guard(None)
+    guard = _Guard(None)
     guard._asking, guard._asked = Future(), time.monotonic()
     guard.check()
-    monkeypatch.setattr(session._Guard, "_SILENCE", -1.0)
+    monkeypatch.setattr(_Guard, "_SILENCE", -1.0)
     with pytest.raises(JobError, match="has not answered for"):
         guard.check()
 
@@ -387,13 +384,13 @@ def main(kind, run_dir, marker):
         if kind == "failure":
             raise TaskFailed("as it should")
         stuck(kind, marker)
-    with cluster.connect(load_config(num_mappers=2), 2, run_dir=run_dir) as session:
-        print(session.compute(dask.delayed(sum)([dask.delayed(task)(i) for i in range(2)])))
+    with session.connect(load_config(num_mappers=2), 2, run_dir=run_dir) as opened:
+        print(opened.compute(dask.delayed(sum)([dask.delayed(task)(i) for i in range(2)])))
 
 from daskmr.errors import Interrupted
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
 try:
-    with interruption.signals():
+    with signals.signals():
         main(*sys.argv[1:])
 except Interrupted as interrupted:
     raise SystemExit(interrupted.exit_code)
@@ -410,7 +407,7 @@ class Process:
         self.run_dir.mkdir()
         self.popen = subprocess.Popen(
             [sys.executable, str(script), *args],
-            env=os.environ | {"PYTHONPATH": ROOT},
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -514,8 +511,8 @@ def test_a_clean_up_that_hangs_is_cut_off(start):
         import subprocess, sys, time
         from daskmr.cluster import session
         from daskmr import signals
-        interruption.on_hard_exit(lambda: print("removed", flush=True))
-        with interruption.signals():
+        signals.on_hard_exit(lambda: print("removed", flush=True))
+        with signals.signals():
             subprocess.Popen(["sleep", "600"])
             try:
                 open(sys.argv[3], "w").close()

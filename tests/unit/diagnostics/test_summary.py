@@ -14,9 +14,9 @@ from support.jobs import write_tree
 from support.results import result
 
 from daskmr import Job, mapreduce
+from daskmr.data.bad_records import BadRecord
 from daskmr.diagnostics.summary import format_bytes, summarise
 from daskmr.history import History, HotKey
-from daskmr.tasks.counts import BadRecord
 
 
 def test_a_job_without_trouble() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.terminal import Screen
 
-from daskmr.diagnostics import terminal
+from daskmr.diagnostics import terminal as module
 from daskmr.diagnostics.looks import Plan
 from daskmr.diagnostics.pace import Pace
 from daskmr.diagnostics.terminal import Above, Display, Region, compose
@@ -211,7 +211,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     terminal = Terminal(100)
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    monkeypatch.setattr(terminal.Display, "_size", lambda _: terminal.size)
+    monkeypatch.setattr(Display, "_size", lambda _: terminal.size)
     return terminal
 
 
@@ -260,7 +260,7 @@ def test_no_color_where_none_is_wanted(terminal: Terminal, monkeypatch: pytest.M
 def test_what_this_process_writes_goes_above(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(terminal, "_are_one", lambda stream, _: stream is terminal)
+    monkeypatch.setattr(module, "_are_one", lambda stream, _: stream is terminal)
     monkeypatch.setattr(sys, "stderr", terminal)
     before = sys.stdout
     shown = Display(terminal, after=0)

@@ -16,6 +16,7 @@ import types
 from pathlib import Path
 
 import pytest
+from support.jobs import ROOT
 
 from daskmr.errors import InputError, Interrupted
 from daskmr.job import job as job_module
@@ -23,7 +24,6 @@ from daskmr.job import sources
 from daskmr.job.job import Job, load_job
 from daskmr.job.tracebacks import describe_exception, format_user_traceback, user_location
 
-ROOT = Path(job_module.__file__).parent.parent
 MAP = "def map(key, dims, value, context):\n"
 ARGUMENTS = "(key, values, context)"
 WRITE = MAP + "    context.write(key, value)\n"
@@ -488,7 +488,7 @@ def test_a_failure_over_a_name_that_is_taken_says_so(tree, use):
 
 def test_what_workers_have_imported_is_never_taken_from_beside_a_script():
     """Else the list of such modules has fallen behind its libraries."""
-    code = "import sys, daskmr._preload as p\nfor name in p.MODULES: __import__(name)\nprint(*sys.modules)"
+    code = "import sys, daskmr.cluster.preload as p\nfor name in p.MODULES: __import__(name)\nprint(*sys.modules)"
     loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
     tops = {name.partition(".")[0] for name in loaded}
     private = {top for top in tops if top[0] == "_" or top.endswith("_runtime") or "lazy" in top}

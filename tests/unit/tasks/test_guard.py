@@ -322,7 +322,7 @@ def use_a_detached_buffer() -> None:
 
 
 def misuse_daskmr() -> None:
-    namespace: dict[str, Any] = {"__name__": "daskmr.contexts"}
+    namespace: dict[str, Any] = {"__name__": "daskmr.job.contexts"}
     exec("def write():\n    raise ValueError('this is no use of it')", namespace)
     namespace["write"]()
 

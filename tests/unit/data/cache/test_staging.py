@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.jobs import ROOT
 
 from daskmr.data.cache import staging as module
 from daskmr.data.cache.staging import Staging, is_case_blind
@@ -50,7 +51,7 @@ def another_claims(staging: Staging, path: str) -> Iterator[subprocess.Popen[byt
         [sys.executable, "-c", CLAIMING, staging.root, path],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(Path(module.__file__).parent.parent)},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     ) as process:
         try:
             assert process.stdout is not None
