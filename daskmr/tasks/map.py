@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from daskmr import clock
+from daskmr.data.bad_records import BadRecord
 from daskmr.data.inputs import Remote
 from daskmr.data.listing import InputFile
 from daskmr.data.local_file import LocalFile
@@ -43,7 +44,6 @@ from daskmr.tasks.callers import Call, calls_user
 from daskmr.tasks.counts import (
     EXAMPLES,
     OPENING_LINES,
-    BadRecord,
     Opening,
     Span,
     Tallies,
