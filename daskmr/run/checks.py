@@ -1,23 +1,36 @@
-"""What a run refuses before any work: settings that cannot be, and outputs that would do harm."""
+"""Check the arguments of a run before any work: settings, script, filter, and outputs that would do harm."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from daskmr.config import Config
+from daskmr.cluster.connect import choose
+from daskmr.config import Config, load_config
 from daskmr.data.inputs import Inputs
+from daskmr.data.layout import Schema, load_schema
 from daskmr.data.output import OutputFile, StoreOutput
+from daskmr.data.sampling import Choice
 from daskmr.errors import InputError
+from daskmr.job.job import Job, load_job
 from daskmr.run.companions import companion_paths
 from daskmr.run.provenance import SUFFIX as META_SUFFIX
 from daskmr.store.source import masked
+from daskmr.tasks.prints import listened
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from daskmr.cluster.deploy import Deployment
 
 __all__ = [
-    "check_settings",
+    "Request",
+    "check_request",
     "refuse_input_as_output",
     "refuse_network",
-    "refuse_to_overwrite",
     "refuse_to_replace_input",
 ]
 
@@ -25,15 +38,117 @@ _MOST_WANTED = 1000  # reducers by --num-reducers
 _WORKER_BASE = 150_000_000  # bytes that a worker takes before it holds any data
 
 
-def check_settings(config: Config, inline: bool, local: bool) -> None:
-    """Raise InputError for settings with which no job can run.
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A run as it was asked for, with its script, filter and settings loaded and checked.
 
-    Parameters
+    Attributes
     ----------
-    config : Config
-    inline, local : bool
-        The job runs in this process; on workers that are started here.
+    job, config, schema
+        The script, the settings and the filter, loaded.
+    choice : Choice
+        Which part of the input is read.
+    data_dir, output : str or None
+    filter_path : str or None
+        The file of the filter; ``None`` without one, and for a filter given as a mapping.
+    client : distributed.Client or None
+        A client that the caller passed in.
+    deployment : Deployment or None
+        The cluster to create for the run.
+    inline, profile, delete_data : bool
+        As for `daskmr.mapreduce`.
     """
+
+    job: Job
+    config: Config
+    schema: Schema
+    choice: Choice
+    data_dir: str | None
+    output: str | None
+    filter_path: str | None
+    client: Client | None
+    deployment: Deployment | None
+    inline: bool
+    profile: bool
+    delete_data: bool
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the run starts its workers on this machine, or needs none."""
+        return _is_local(self.client, self.config)
+
+
+def check_request(
+    job: Any,
+    options: Mapping[str, Any],
+    *,
+    choice: Choice,
+    data_dir: Any = None,
+    input_filter: Any = None,
+    output: str | os.PathLike[str] | None = None,
+    client: Client | None = None,
+    inline: bool = False,
+    profile: bool = False,
+    delete_data: bool = False,
+    has_credentials: bool = False,
+    watched: bool = False,
+) -> Request:
+    """Load what a run needs, and raise InputError where it cannot run.
+
+    The parameters are those of `daskmr.mapreduce`; `has_credentials` and `watched` say whether keys
+    and a watcher were given.
+    """
+    config = choose(load_config(**options), options, client, inline)
+    if client is not None and not hasattr(client, "scheduler_info"):
+        raise InputError(f"client must be a distributed.Client, not {client!r}.")
+    local = _is_local(client, config)
+    _check_settings(config, inline, local)
+    if not local and has_credentials:
+        raise InputError(
+            "Credentials given as options cannot reach the workers of a running cluster without "
+            "being seen there. Give them to the workers, by a role or in their environment."
+        )
+    if data_dir is not None and not isinstance(data_dir, str | os.PathLike):
+        raise InputError(f"data_dir must be a path, not {data_dir!r}.")
+    deployment = None
+    if config.cluster is not None:
+        from daskmr.cluster.deploy import load_deployment
+
+        deployment = load_deployment(config.cluster, config.clusters)
+    # Loggers that the script makes while it is loaded have to be captured when it runs here.
+    with listened() if watched else contextlib.nullcontext():
+        job = load_job(job)
+    schema = load_schema(input_filter, config.schema)
+    if output is not None:
+        output = os.fspath(output)
+        if config.local_only:
+            refuse_network("output", output)
+        _refuse_to_overwrite(output, job.path, input_filter, config.schema)
+    elif delete_data:
+        raise InputError("delete_data needs an output: a result in memory ends with this process.")
+    has_path = isinstance(input_filter, str | os.PathLike)
+    return Request(
+        job=job,
+        config=config,
+        schema=schema,
+        choice=choice,
+        data_dir=None if data_dir is None else os.fspath(data_dir),
+        output=output,
+        filter_path=os.fspath(input_filter) if has_path else None,
+        client=client,
+        deployment=deployment,
+        inline=inline,
+        profile=profile,
+        delete_data=delete_data,
+    )
+
+
+def _is_local(client: Client | None, config: Config) -> bool:
+    return client is None and config.scheduler is None and config.cluster is None
+
+
+def _check_settings(config: Config, inline: bool, local: bool) -> None:
+    """Raise InputError for settings with which no job can run."""
     if (config.num_reducers or 0) > _MOST_WANTED:
         raise InputError(
             f"{config.num_reducers:,} reducers are too many: each takes a task, and something of "
@@ -50,7 +165,7 @@ def check_settings(config: Config, inline: bool, local: bool) -> None:
         )
 
 
-def refuse_to_overwrite(output: str, *sources: Any) -> None:
+def _refuse_to_overwrite(output: str, *sources: Any) -> None:
     """Raise InputError when the output, or what stands beside it, would replace part of the job."""
     for path in (output, *companion_paths(output)):
         real = os.path.realpath(path)

@@ -13,15 +13,24 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from daskmr.config import Config
 from daskmr.data.bad_records import BadRecord
 from daskmr.data.output import OutputFile, StoreOutput, beside, write_bad_records
 from daskmr.errors import InputError
+from daskmr.job.job import Job
 from daskmr.run.provenance import BEGINS, SUFFIX, is_meta, write_meta
 from daskmr.signals import deferred, finished
 from daskmr.store.source import StoreError
 from daskmr.workdir import disk_error
 
-__all__ = ["BAD_SUFFIX", "Companions", "check_beside", "check_companions", "companion_paths"]
+__all__ = [
+    "BAD_SUFFIX",
+    "Companions",
+    "bad_records_path",
+    "check_beside",
+    "check_companions",
+    "companion_paths",
+]
 
 BAD_SUFFIX = ".bad.jsonl"
 
@@ -33,6 +42,13 @@ def companion_paths(output: str) -> tuple[str, str]:
     ('out/counts.txt.bad.jsonl', 'out/counts.txt.meta.json')
     """
     return beside(output, BAD_SUFFIX), beside(output, SUFFIX)
+
+
+def bad_records_path(target: OutputFile, config: Config, job: Job) -> str:
+    """Say where bad records are saved: beside the output, or in the work dir for a stream or an object."""
+    if target.is_file:
+        return beside(target.name, BAD_SUFFIX)
+    return os.path.join(config.work_dir, f"{job.name}{BAD_SUFFIX}")
 
 
 def check_companions(target: OutputFile, meta: bool, bad_path: str) -> None:

@@ -10,18 +10,14 @@ from typing import Any
 
 from dask.system import CPU_COUNT
 
-from daskmr.cluster.connect import choose
-from daskmr.cluster.deploy import load_deployment
-from daskmr.config import Config, load_config
+from daskmr.config import Config
 from daskmr.data.cache.cache import State
 from daskmr.data.inputs import Inputs, find_inputs
-from daskmr.data.layout import Schema, load_schema
 from daskmr.data.listing import InputFile
 from daskmr.data.partition import Partition, count_buckets, estimate_bytes, plan_partitions
 from daskmr.data.sampling import EVERYTHING, Choice
 from daskmr.errors import InputError, NothingMatchedError
-from daskmr.job.job import Job, load_job
-from daskmr.run.checks import check_settings, refuse_to_overwrite, refuse_to_replace_input
+from daskmr.run.checks import Request, check_request, refuse_to_replace_input
 from daskmr.run.companions import check_beside
 from daskmr.run.estimate import Estimate, Sample, estimate, map_sample
 from daskmr.run.plan import (
@@ -87,29 +83,29 @@ def make_plan(
     NothingMatchedError
         When the filter allows no file.
     """
-    config = choose(load_config(**options), options, None, inline)
-    local = config.scheduler is None and config.cluster is None
-    check_settings(config, inline, local)
-    if config.cluster is not None:
-        load_deployment(config.cluster, config.clusters)
-    job = load_job(script)
-    schema = load_schema(input_filter, config.schema)
     is_file = output != "-" and "://" not in output
-    if is_file:
-        refuse_to_overwrite(output, job.path, input_filter, config.schema)
+    request = check_request(
+        script,
+        options,
+        choice=choice,
+        data_dir=data_dir,
+        input_filter=input_filter,
+        output=output,
+        inline=inline,
+    )
+    config = request.config
     with given(aws_key, aws_secret_key, config.aws_profile), stores_closed():
-        inputs = find_inputs(data_dir, schema, config, on_listing, choice, to_read=False)
+        inputs = find_inputs(data_dir, request.schema, config, on_listing, choice, to_read=False)
         if not inputs.listing.files and not config.allow_empty:
             raise NothingMatchedError(inputs.listing.explain_nothing())
         if is_file:
             refuse_to_replace_input(inputs, output, output)
             check_beside(output, config.meta)
-        planner = _Planner(job, config, schema, inputs, inline, local, choice)
-        return planner.plan(
-            script=os.fspath(script) if isinstance(script, str | os.PathLike) else job.name,
+        return _Planner(request, inputs).plan(
+            script=os.fspath(script) if isinstance(script, str | os.PathLike) else request.job.name,
             output=output,
-            data_dir=None if data_dir is None else os.fspath(data_dir),
-            input_filter=os.fspath(input_filter) if isinstance(input_filter, str) else None,
+            data_dir=request.data_dir,
+            input_filter=request.filter_path,
             seconds=sample_seconds if estimating else None,
         )
 
@@ -118,15 +114,14 @@ def make_plan(
 class _Planner:
     """Gathers the figures."""
 
-    job: Job
-    config: Config
-    schema: Schema
+    request: Request
     inputs: Inputs
-    inline: bool
-    local: bool
-    choice: Choice = EVERYTHING
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def config(self) -> Config:
+        return self.request.config
 
     @property
     def files(self) -> tuple[InputFile, ...]:
@@ -134,9 +129,9 @@ class _Planner:
 
     @property
     def workers(self) -> int | None:
-        if not self.local:
+        if not self.request.is_local:
             return None
-        return 1 if self.inline else self.config.num_mappers or CPU_COUNT
+        return 1 if self.request.inline else self.config.num_mappers or CPU_COUNT
 
     def plan(self, *, output: str, seconds: float | None, **names: Any) -> Plan:
         """Gather them all."""
@@ -148,11 +143,11 @@ class _Planner:
         spilled = forecast.spilled if forecast is not None else 0
         local = amount_of(file for file in self.files if not file.is_remote)
         whole, to_fetch = amount_of(self.files), amount_of(absent)
-        self.warnings += self.job.notes
+        self.warnings += self.request.job.notes
         self._look_at_input(listing.files, balance(partitions))
         self._look_at_output(output)
-        if self.choice.is_sample:
-            self.notes.append(f"a sample: {self.choice.describe(len(self.files))}")
+        if self.request.choice.is_sample:
+            self.notes.append(f"a sample: {self.request.choice.describe(len(self.files))}")
         self._look_at_room(state, spilled)
         return Plan(
             **names,
@@ -169,7 +164,9 @@ class _Planner:
             skipped=listing.skipped_count,
             dimensions=figures(listing),
             # Of a part of the input it cannot be told.
-            unmatched=unmatched(self.schema, listing) if self.choice == EVERYTHING else (),
+            unmatched=unmatched(self.request.schema, listing)
+            if self.request.choice == EVERYTHING
+            else (),
             partitions=balance(partitions),
             reducing=self._reducing(),
             workers=self.workers,
@@ -189,9 +186,9 @@ class _Planner:
         return tuple(file for file in self.files if file.is_remote)
 
     def _reducing(self) -> Reducing | None:
-        if self.job.reduce is None:
+        if self.request.job.reduce is None:
             return None
-        workers = self.config.num_mappers or CPU_COUNT if self.local else None
+        workers = self.config.num_mappers or CPU_COUNT if self.request.is_local else None
         return reducing(self.files, self.config.num_reducers, workers)
 
     def _requests(self, absent: Sequence[InputFile]) -> Requests | None:
@@ -213,13 +210,13 @@ class _Planner:
             return None, None, _NOT_HERE if self.files else "there is nothing to map"
         config = self.config
         sample = map_sample(
-            self.job,
+            self.request.job,
             here,
             seconds,
             buckets=count_buckets(self.files, config.num_reducers),
             combine_size=config.combine_size,
             max_record_bytes=config.max_record_bytes,
-            keys=self.choice.keys,
+            keys=self.request.choice.keys,
         )
         self._look_at_sample(sample)
         forecast = estimate(
@@ -227,7 +224,7 @@ class _Planner:
             partitions,
             workers=self.workers,
             spill_bytes=config.spill_bytes,
-            grouped=self.job.reduce is not None,
+            grouped=self.request.job.reduce is not None,
         )
         if forecast is None:
             reason = "map failed on the sample" if sample.failure else "the sample has no data"
@@ -246,8 +243,8 @@ class _Planner:
     # --- what is worth a word -------------------------------------------------------------------
 
     def _look_at_input(self, files: Sequence[InputFile], cut: Balance) -> None:
-        names = self.schema.layout.field_names
-        for position, dimension in enumerate(self.schema.dimensions):
+        names = self.request.schema.layout.field_names
+        for position, dimension in enumerate(self.request.schema.dimensions):
             label = dimension.field_name
             if label != names[position] and label in names:
                 self.warnings.append(
@@ -280,7 +277,7 @@ class _Planner:
 
     def _look_at_memory(self, forecast: Estimate) -> None:
         limit = self.config.memory_limit
-        if not self.local or self.inline:
+        if not self.request.is_local or self.request.inline:
             return
         if limit == "auto" and self.workers:
             from distributed.system import MEMORY_LIMIT  # what a cluster divides among its workers

@@ -13,28 +13,28 @@ import os
 import platform
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from daskmr._version import __version__
 from daskmr.config import Config
 from daskmr.data.inputs import Inputs
-from daskmr.data.layout import Schema
 from daskmr.data.listing import InputFile
 from daskmr.data.output import OutputFile
-from daskmr.data.sampling import Choice
 from daskmr.errors import InputError
 from daskmr.job.job import Job
 from daskmr.tasks.counts import Tally, by_group
-from daskmr.text import masked
+from daskmr.text import masked, some
+
+if TYPE_CHECKING:
+    from daskmr.run.checks import Request
 
 __all__ = [
     "BEGINS",
     "SUFFIX",
-    "Given",
     "describe_counts",
-    "describe_given",
+    "describe_run",
     "differences",
     "is_meta",
     "moment",
@@ -58,55 +58,52 @@ _FILES = 1000  # that are named one by one
 _NAMED = 1000  # of what was left out
 _LEFT_OUT = {"clusters"}  # settings that may hold a token, and are long
 _PATHS = {"work_dir", "schema", "tls_ca_file", "tls_cert", "tls_key"}
-_SHOWN = 3  # names in a note
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
-    """What a run was told to do.
+def describe_run(
+    request: Request, inputs: Inputs, target: OutputFile | None, earlier: Mapping[str, Any] | None
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Describe what a run is made of, before its files change, where that is written or compared.
 
-    Attributes
+    Parameters
     ----------
-    job : Job
-    config : Config
-    schema : Schema
-    filter_path : str or None
-        The file of the filter; ``None`` where there is none.
-    data_dir : str or None
-    choice : Choice
-        Which part of the input is read.
-    inline, profile, delete_data : bool
-        As for ``mapreduce``.
+    request, inputs
+        Of the run.
+    target : OutputFile or None
+    earlier : mapping or None
+        What an ``OUTPUT.meta.json`` holds of a run that is repeated.
+
+    Returns
+    -------
+    dict
+        Empty where there is no use for it.
+    tuple of str
+        Notes on the script, and on how the run differs from the earlier one.
     """
-
-    job: Job
-    config: Config
-    schema: Schema
-    filter_path: str | None
-    data_dir: str | None
-    choice: Choice
-    inline: bool
-    profile: bool
-    delete_data: bool
+    notes = request.job.notes
+    is_written = request.config.meta and target is not None and target.has_companions
+    provenance = _describe(request, inputs) if is_written or earlier is not None else {}
+    if earlier is not None:
+        notes += differences(earlier, provenance)
+    return provenance, notes
 
 
-def describe_given(given: Given, inputs: Inputs) -> dict[str, Any]:
-    """Describe what a run is made of; to be called before its work, as files change."""
-    files = inputs.listing.files
+def _describe(request: Request, inputs: Inputs) -> dict[str, Any]:
+    listing = inputs.listing
     return {
-        "script": _describe_script(given.job),
-        "filter": {"path": _absolute(given.filter_path), **given.schema.as_filter()},
-        "layout": list(given.schema.layout.field_names),
-        "options": _describe_options(given),
+        "script": _describe_script(request.job),
+        "filter": {"path": _absolute(request.filter_path), **request.schema.as_filter()},
+        "layout": list(request.schema.layout.field_names),
+        "options": _describe_options(request),
         "versions": _versions(),
         "input": {
-            "data_dir": _absolute(given.data_dir),
-            "bucket": given.config.bucket and masked(given.config.bucket),
-            "files": len(files),
-            "bytes": sum(file.size for file in files),
-            **_describe_files(files, inputs.root),
+            "data_dir": _absolute(request.data_dir),
+            "bucket": request.config.bucket and masked(request.config.bucket),
+            "files": len(listing.files),
+            "bytes": sum(file.size for file in listing.files),
+            **_describe_files(listing.files, inputs.root),
         },
-        "sample": given.choice.as_dict(),
+        "sample": request.choice.as_dict(),
     }
 
 
@@ -125,16 +122,16 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _describe_options(given: Given) -> dict[str, Any]:
+def _describe_options(request: Request) -> dict[str, Any]:
     names = [field.name for field in fields(Config) if field.name not in _LEFT_OUT]
-    options = {name: getattr(given.config, name) for name in names}
+    options = {name: getattr(request.config, name) for name in names}
     share = options["max_bad_records"]
     if type(share) is float:
         options["max_bad_records"] = f"{100 * share:.12g}%"
     for name in _PATHS:
         options[name] = _absolute(options[name])
     options = {name: masked(v) if isinstance(v, str) else v for name, v in options.items()}
-    flags = {"inline": given.inline, "profile": given.profile, "delete_data": given.delete_data}
+    flags = {name: getattr(request, name) for name in ("inline", "profile", "delete_data")}
     return flags | options
 
 
@@ -188,16 +185,16 @@ def _describe_file(file: InputFile, root: str) -> dict[str, Any]:
 def describe_counts(
     tally: Tally, keys: int, lines: int, skipped: tuple[tuple[str, ...], int]
 ) -> dict[str, Any]:
-    """Describe what came of a run: what was read, counted and left out.
+    """Describe what a run read, counted and left out.
 
     Parameters
     ----------
     tally : Tally
-        Of all its tasks.
+        The sum over its tasks.
     keys, lines : int
-        Keys that were reduced, and what was written for them.
+        Keys that were reduced, and lines that were written.
     skipped : tuple of (tuple of str, int)
-        Some of the paths that are not in the layout, and how many there are.
+        Some of the paths that are not in the layout, and their number.
     """
     return {
         "counts": {
@@ -323,7 +320,7 @@ def _script_differs(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterab
         if before["modules"].get(name) != now["modules"].get(name)
     )
     if changed:
-        yield f"what the script imports is not as it was in that run: {_some(changed)}"
+        yield f"what the script imports is not as it was in that run: {some(changed)}"
 
 
 def _input_differs(
@@ -345,9 +342,4 @@ def _input_differs(
     }
     for what, paths in kinds.items():
         if paths and (same_part or what == "has changed"):
-            yield f"input that {what} since the run that is repeated: {_some(paths)}"
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+            yield f"input that {what} since the run that is repeated: {some(paths)}"

@@ -11,14 +11,13 @@ import subprocess
 import sys
 import textwrap
 import time
-from types import SimpleNamespace
 
 import psutil
 import pytest
 from support.jobs import DIRECTORY, daskmr, file_name, write_tree
 
 from daskmr import InputError, JobError, mapreduce
-from daskmr.run import pipeline
+from daskmr.run.execution import FileTimeout
 from daskmr.tasks.crashes import Mark
 
 IDENTITY = """
@@ -733,18 +732,14 @@ def test_a_file_timeout_goes_by_the_clock_of_the_client(tmp_path, monkeypatch):
     place = {"path": "/data/a.gz", "host": "another", "file": "a.gz"}
     dead = Mark("map", 1, 7, now, process="dead", **place)
     alive = Mark("map", 1, 7, now - 86_400, process="alive", **place)
-    run = SimpleNamespace(
-        config=SimpleNamespace(file_timeout=60.0),
-        run_dir=SimpleNamespace(path=str(tmp_path)),
-        seen={},
-    )
+    watchdog = FileTimeout(str(tmp_path), 60.0)
 
     def look(*marks):
         for mark in marks:
             (tmp_path / "marks" / f"map-1.{mark.process}").write_text(
                 json.dumps(dataclasses.asdict(mark))
             )
-        pipeline._Run._check_timeout(run)
+        watchdog.check()
 
     look(dead)
     now += 59
