@@ -64,7 +64,7 @@ def repeated(
         if script is None:
             raise click.UsageError("Missing argument 'SCRIPT'.", context)
         return script, options
-    from daskmr.run.rerun import repeat
+    from daskmr.run.provenance import repeat
 
     sources = map(context.get_parameter_source, options)
     given = [

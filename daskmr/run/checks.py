@@ -16,8 +16,8 @@ from daskmr.data.output import OutputFile, StoreOutput
 from daskmr.data.sampling import Choice
 from daskmr.errors import InputError
 from daskmr.job.job import Job, load_job
-from daskmr.run.companions import companion_paths
 from daskmr.run.provenance import SUFFIX as META_SUFFIX
+from daskmr.run.side_cars import side_car_paths
 from daskmr.store.source import masked
 from daskmr.tasks.prints import listened
 
@@ -167,7 +167,7 @@ def _check_settings(config: Config, inline: bool, local: bool) -> None:
 
 def _refuse_to_overwrite(output: str, *sources: Any) -> None:
     """Raise InputError when the output, or what stands beside it, would replace part of the job."""
-    for path in (output, *companion_paths(output)):
+    for path in (output, *side_car_paths(output)):
         real = os.path.realpath(path)
         for source in sources:
             if isinstance(source, str | os.PathLike) and os.path.realpath(source) == real:
@@ -201,7 +201,7 @@ def refuse_input_as_output(inputs: Inputs, target: OutputFile | None) -> None:
 
 def refuse_to_replace_input(inputs: Inputs, name: str, path: str) -> None:
     """Raise InputError when the output at `path`, or what stands beside it, is an input file."""
-    there = [p for p in (path, *companion_paths(path)) if os.path.isfile(p)]
+    there = [p for p in (path, *side_car_paths(path)) if os.path.isfile(p)]
     sizes, real = {os.path.getsize(p) for p in there}, set(map(os.path.realpath, there))
     for file in inputs.listing.files if there else ():
         # The name may be another one, behind a link; to follow the links of all would take long.

@@ -18,10 +18,10 @@ from daskmr.diagnostics.collector import Collector
 from daskmr.errors import JobError
 from daskmr.history import History
 from daskmr.run.checks import Request
-from daskmr.run.companions import Companions, bad_records_path
 from daskmr.run.execution import Outcome
 from daskmr.run.provenance import describe_counts, moment
 from daskmr.run.result import Result
+from daskmr.run.side_cars import SideCars, bad_records_path
 from daskmr.run.stopwatch import Stopwatch
 from daskmr.run.workspace import Workspace
 from daskmr.tasks.counts import Tally, by_group, explain_untabbed
@@ -102,22 +102,22 @@ def commit(
     _write(outcome, request, target, collector)
     bad_path = bad_records_path(target, request.config, request.job)
     run_dir = workspace.run_dir
-    companions = Companions(target, run_dir.run_id, os.fspath(run_dir.path), bad_path)
+    side_cars = SideCars(target, run_dir.run_id, os.fspath(run_dir.path), bad_path)
     try:
         stopwatch.lap("write")
         meta = None
         if request.config.meta and target.has_companions:
             meta = _meta(outcome, inputs, target, stopwatch, provenance, notes)
-        companions.write(outcome.tally.saved, meta)
-        companions.put_in_place()
+        side_cars.write(outcome.tally.saved, meta)
+        side_cars.commit()
     finally:
-        companions.discard()
+        side_cars.discard()
     stopwatch.lap("write")
     return Committed(
         target,
-        companions.bad_path if companions.bad else None,
-        companions.meta_path if companions.meta else None,
-        companions.notes,
+        side_cars.bad_path if side_cars.bad else None,
+        side_cars.meta_path if side_cars.meta else None,
+        side_cars.notes,
     )
 
 

@@ -18,8 +18,8 @@ from daskmr.job.contexts import MapContext, TextContext
 from daskmr.job.job import Job, load_job
 from daskmr.job.process_pools import no_children
 from daskmr.job.tracebacks import describe_exception, explain_process_error, user_location
-from daskmr.run.companions import BAD_SUFFIX
 from daskmr.run.provenance import SUFFIX, is_meta, read_meta
+from daskmr.run.side_cars import BAD_SUFFIX
 from daskmr.tasks.guard import Returned, is_interruption, no_exit, shortened
 from daskmr.tasks.user_calls import set_up
 

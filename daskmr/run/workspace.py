@@ -18,8 +18,8 @@ from daskmr.data.output import OutputFile, open_output
 from daskmr.data.spill_dir import HOST_RENEWED_EVERY, RENEWED_EVERY, Away, Shelf
 from daskmr.errors import InputError
 from daskmr.run.checks import Request, refuse_network
-from daskmr.run.companions import bad_records_path, check_companions
 from daskmr.run.result import Result
+from daskmr.run.side_cars import bad_records_path, check_side_cars
 from daskmr.signals import deferred, on_hard_exit, patient
 from daskmr.store.source import Source, masked
 from daskmr.tasks.crashes import Mark, read_marks
@@ -74,7 +74,7 @@ class Workspace:
             )
             self.at_end(self.target.discard)
         bad_path = bad_records_path(self.target, config, request.job)
-        check_companions(self.target, config.meta, bad_path)
+        check_side_cars(self.target, config.meta, bad_path)
 
     def at_end(self, clean: Callable[[], object]) -> None:
         """Call `clean` when the run ends, with signals deferred, or when the process is killed hard."""

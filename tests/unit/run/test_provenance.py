@@ -14,8 +14,7 @@ from support.jobs import DIRECTORY, file_name, write_tree
 
 from daskmr import mapreduce
 from daskmr.errors import InputError
-from daskmr.run.provenance import differences, is_meta, read_meta
-from daskmr.run.rerun import repeat
+from daskmr.run.provenance import differences, is_meta, read_meta, repeat
 
 SCRIPT = """
 import helper

@@ -1,7 +1,7 @@
-"""What stands beside an output: its bad records, and where it is from.
+"""The side-cars of an output: its bad records and its provenance.
 
-They are put in place with the output, in an order in which no moment leaves one beside it that is
-of another run: what is stale goes before the output changes, what is new comes after.
+They are committed with the output, in an order that never leaves the side-car of another run beside
+it: a stale one is deleted before the output is replaced, a new one is put in place afterwards.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from daskmr.workdir import disk_error
 
 __all__ = [
     "BAD_SUFFIX",
-    "Companions",
+    "SideCars",
     "bad_records_path",
     "check_beside",
-    "check_companions",
-    "companion_paths",
+    "check_side_cars",
+    "side_car_paths",
 ]
 
 BAD_SUFFIX = ".bad.jsonl"
 
 
-def companion_paths(output: str) -> tuple[str, str]:
-    """Name the files that may stand beside an output, which a run may replace.
+def side_car_paths(output: str) -> tuple[str, str]:
+    """Name the side-cars of an output, which a run may replace.
 
-    >>> companion_paths("out/counts.txt")
+    >>> side_car_paths("out/counts.txt")
     ('out/counts.txt.bad.jsonl', 'out/counts.txt.meta.json')
     """
     return beside(output, BAD_SUFFIX), beside(output, SUFFIX)
@@ -51,7 +51,7 @@ def bad_records_path(target: OutputFile, config: Config, job: Job) -> str:
     return os.path.join(config.work_dir, f"{job.name}{BAD_SUFFIX}")
 
 
-def check_companions(target: OutputFile, meta: bool, bad_path: str) -> None:
+def check_side_cars(target: OutputFile, meta: bool, bad_path: str) -> None:
     """Raise InputError where a file that is not daskmr's, or a directory, would be replaced."""
     _check_bad_path(bad_path)
     if target.is_file:
@@ -68,7 +68,7 @@ def check_beside(output: str, meta: bool) -> None:
     meta : bool
         Whether there is to be an ``OUTPUT.meta.json``.
     """
-    bad_path, path = companion_paths(output)
+    bad_path, path = side_car_paths(output)
     _check_bad_path(bad_path)
     if meta and os.path.lexists(path) and not is_meta(path):
         raise InputError(
@@ -85,26 +85,26 @@ def _check_bad_path(path: str) -> None:
 
 
 @dataclass(slots=True)
-class Companions:
-    """What is to be put in place with an output.
+class SideCars:
+    """The side-cars of one output, and their commit.
 
     Parameters
     ----------
     target : OutputFile
         The output, closed.
     run_id, folder : str
-        Make temporary names; for what is beside an object.
+        The name of temporary files, and where those of objects are written.
     bad_path : str
-        Where bad records go.
+        Where bad records are saved.
 
     Attributes
     ----------
     meta_path : str or None
-        Where it is told where the output is from; ``None`` beside a stream.
+        The provenance of the output; ``None`` for a stream, which has none.
     bad, meta : OutputFile or None
-        What is written of them.
+        Those that were written.
     notes : tuple of str
-        What could not be done beside an object.
+        What failed beside an object, where it is not worth failing the run.
     """
 
     target: OutputFile
@@ -117,8 +117,8 @@ class Companions:
     meta_path: str | None = field(init=False)
 
     def __post_init__(self) -> None:
-        told = self.target.has_companions
-        self.meta_path = beside(self.target.name, SUFFIX) if told else None
+        has_meta = self.target.has_companions
+        self.meta_path = beside(self.target.name, SUFFIX) if has_meta else None
 
     def write(self, saved: tuple[BadRecord, ...], content: Mapping[str, Any] | None) -> None:
         """Write new files under temporary names, readable only by those who may read the output."""
@@ -131,8 +131,8 @@ class Companions:
                 path = os.path.join(self.folder, "meta.json")
             self.meta = write_meta(path, self.run_id, content, like)
 
-    def put_in_place(self) -> None:
-        """Put the output in place, and all that stands beside it."""
+    def commit(self) -> None:
+        """Put the output in place, and its side-cars with it."""
         if isinstance(self.target, StoreOutput):
             self._put_object(self.target)
         with deferred(), self._alone():
@@ -149,7 +149,7 @@ class Companions:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """Let one run at a time put what belongs together in a folder."""
+        """Lock the folder, so that one run at a time commits there."""
         if not self.target.is_file:
             yield
             return
@@ -173,7 +173,7 @@ class Companions:
                 raise disk_error(error, path, "what stands beside the output") from None
 
     def _put_object(self, target: StoreOutput) -> None:
-        """Upload the output; what stands beside it is not worth a failure."""
+        """Upload the output; a side-car that fails is a note."""
         free = self._clear_object(target)
         target.publish()
         if not free or self.meta is None:
@@ -186,7 +186,7 @@ class Companions:
             self._drop_meta()
 
     def _clear_object(self, target: StoreOutput) -> bool:
-        """Remove the object that tells of an earlier output; whether its name is free now."""
+        """Delete the provenance of an earlier output, and return whether its name is free."""
         try:
             there = target.begins_beside(SUFFIX, len(BEGINS))
             if there is None:
