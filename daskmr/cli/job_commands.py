@@ -141,7 +141,7 @@ def check(
     It is loaded, and its functions are looked at. With --data-dir or --bucket, the first records of
     the input are mapped, and what they give is combined and reduced.
     """
-    from daskmr.run.checking import check_script
+    from daskmr.run.check import check_script
 
     paint = _paint(stdout)
 

@@ -17,9 +17,9 @@ from daskmr.data.segments import Extent
 from daskmr.diagnostics.collector import Collector
 from daskmr.errors import JobError
 from daskmr.history import History
-from daskmr.run.checks import Request
 from daskmr.run.execution import Outcome
 from daskmr.run.provenance import describe_counts, moment
+from daskmr.run.request import Request
 from daskmr.run.result import Result
 from daskmr.run.side_cars import SideCars, bad_records_path
 from daskmr.run.stopwatch import Stopwatch

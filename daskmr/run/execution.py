@@ -25,7 +25,7 @@ from daskmr.diagnostics.collector import Collector
 from daskmr.diagnostics.looks import Plan
 from daskmr.errors import JobError
 from daskmr.history import PHASES
-from daskmr.run.checks import Request
+from daskmr.run.request import Request
 from daskmr.run.workspace import Placement
 from daskmr.tasks.counts import Span, Tallies, Tally
 from daskmr.tasks.crashes import COMBINING, FETCHING, Mark, by_task, is_alive, read_marks

@@ -20,7 +20,6 @@ from daskmr.data.partition import Partition, plan_partitions
 from daskmr.data.sampling import Choice
 from daskmr.diagnostics.collector import Collector, Watcher
 from daskmr.errors import NothingMatchedError
-from daskmr.run.checks import Request, check_request, refuse_input_as_output
 from daskmr.run.commit import check_bad_records, commit, delete_input, result_of
 from daskmr.run.execution import (
     Execution,
@@ -32,6 +31,7 @@ from daskmr.run.execution import (
 )
 from daskmr.run.input_checks import check_grown, check_opening, describe_grown
 from daskmr.run.provenance import describe_run
+from daskmr.run.request import Request, check_request, refuse_input_as_output
 from daskmr.run.result import Result
 from daskmr.run.stopwatch import Stopwatch
 from daskmr.run.workspace import Workspace, check_spill_dir, placed, workspace_of

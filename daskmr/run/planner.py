@@ -17,7 +17,6 @@ from daskmr.data.listing import InputFile
 from daskmr.data.partition import Partition, count_buckets, estimate_bytes, plan_partitions
 from daskmr.data.sampling import EVERYTHING, Choice
 from daskmr.errors import InputError, NothingMatchedError
-from daskmr.run.checks import Request, check_request, refuse_to_replace_input
 from daskmr.run.estimate import Estimate, Sample, estimate, map_sample
 from daskmr.run.plan import (
     Amount,
@@ -33,6 +32,7 @@ from daskmr.run.plan import (
     reducing,
     unmatched,
 )
+from daskmr.run.request import Request, check_request, refuse_to_replace_input
 from daskmr.run.side_cars import check_beside
 from daskmr.store.credentials import given
 from daskmr.store.open_stores import stores_closed

@@ -28,7 +28,7 @@ from daskmr.tasks.counts import Tally, by_group
 from daskmr.text import HIDDEN, masked, some
 
 if TYPE_CHECKING:
-    from daskmr.run.checks import Request
+    from daskmr.run.request import Request
 
 __all__ = [
     "BEGINS",

@@ -17,7 +17,7 @@ from daskmr.data.inputs import Inputs, source_of
 from daskmr.data.output import OutputFile, open_output
 from daskmr.data.spill_dir import HOST_RENEWED_EVERY, RENEWED_EVERY, Away, Shelf
 from daskmr.errors import InputError
-from daskmr.run.checks import Request, refuse_network
+from daskmr.run.request import Request, refuse_network
 from daskmr.run.result import Result
 from daskmr.run.side_cars import bad_records_path, check_side_cars
 from daskmr.signals import deferred, on_hard_exit, patient

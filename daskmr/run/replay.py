@@ -1,4 +1,4 @@
-"""``daskmr replay OUTPUT.bad.jsonl``: bad records through the script's `map` once more, here."""
+"""Map saved bad records once more, in this process: ``daskmr replay OUTPUT.bad.jsonl``."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from daskmr.run.side_cars import BAD_SUFFIX
 from daskmr.tasks.guard import Returned, is_interruption, no_exit, shortened
 from daskmr.tasks.user_calls import set_up
 
-__all__ = ["Outcome", "Retrial", "open_retrial", "read_bad_records"]
+__all__ = ["Replay", "Replayed", "open_replay", "read_bad_records"]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a record.
+class Replayed:
+    """A bad record that was mapped once more.
 
     Attributes
     ----------
     record : BadRecord
     text : str
-        What there is to say of it, in a line.
+        The finding, in one line.
     passes : bool
-        Whether it is no bad record any more.
+        Whether `map` takes it now.
     traceback : TracebackType or None
-        Of what `map` raised.
+        Of the exception of `map`.
     """
 
     record: BadRecord
@@ -48,14 +48,14 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Retrial:
-    """Records, and the job that could not take them.
+class Replay:
+    """Bad records, and the job to map them with.
 
     Attributes
     ----------
     job : Job
     layout : Layout
-        Which tells the dimensions of a record's file.
+        Gives the dimensions of a record's file.
     records : tuple of BadRecord
     """
 
@@ -63,18 +63,18 @@ class Retrial:
     layout: Layout
     records: tuple[BadRecord, ...]
 
-    def outcomes(self) -> Iterator[Outcome]:
+    def run(self) -> Iterator[Replayed]:
         """Map one record after the other."""
         with self.job.activate(), no_exit(), no_children():
             for record in self.records:
                 yield self._map(record)
 
-    def _map(self, record: BadRecord) -> Outcome:
+    def _map(self, record: BadRecord) -> Replayed:
         line = record.raw.decode("utf-8", "surrogateescape")
         key, tab, value = line.partition("\t")
         if not tab:
             text = f"still no tab in the line; it begins with {shortened(line, 80)}"
-            return Outcome(record, text, passes=False)
+            return Replayed(record, text, passes=False)
         dims = dims_of(record.file, self.layout)
         context, written = self._context()
         try:
@@ -90,7 +90,7 @@ class Retrial:
                 context.place()
             count = len(written)
             what = "value" if self.job.reduce else "line"
-            return Outcome(
+            return Replayed(
                 record, f"passes now, and writes {count:,} {what}{'s' * (count != 1)}", passes=True
             )
         return self._failed(record, failure)
@@ -103,7 +103,7 @@ class Retrial:
         set_up(self.job, context)
         return context, context.written
 
-    def _failed(self, record: BadRecord, error: BaseException) -> Outcome:
+    def _failed(self, record: BadRecord, error: BaseException) -> Replayed:
         place = user_location(self.job, error)
         where = f" ({place})" if place else ""
         explanation = explain_process_error(error)
@@ -114,7 +114,7 @@ class Retrial:
         if explanation:
             text += f". {explanation}"
         own = own_part(error.__traceback__, self.job.is_user_file)
-        return Outcome(record, text, passes=False, traceback=own)
+        return Replayed(record, text, passes=False, traceback=own)
 
 
 def own_part(trace: TracebackType | None, is_own: Callable[[str], bool]) -> TracebackType | None:
@@ -156,22 +156,22 @@ def dims_of(path: str, layout: Layout) -> list[str]:
     return [*directories, *parts]
 
 
-def open_retrial(path: str, script: str | None, schema: str | None) -> Retrial:
-    """Read saved bad records, and load the script that they were bad for.
+def open_replay(path: str, script: str | None, schema: str | None) -> Replay:
+    """Read saved bad records, and load the script of their run.
 
     Parameters
     ----------
     path : str
         An ``OUTPUT.bad.jsonl``.
     script : str or None
-        The script; that of the run, as ``OUTPUT.meta.json`` tells, when it is not given.
+        The script; by default that of the run, from its ``OUTPUT.meta.json``.
     schema : str or None
-        The schema of the layout, likewise.
+        The schema of the layout; by default that of the run.
 
     Raises
     ------
     InputError
-        When one of them cannot be read, or the script is not known.
+        When a file cannot be read, or the script is not known.
     """
     records = tuple(read_bad_records(path))
     meta_path = beside(path.removesuffix(BAD_SUFFIX), SUFFIX)
@@ -190,16 +190,16 @@ def open_retrial(path: str, script: str | None, schema: str | None) -> Retrial:
         layout = Layout(tuple(meta["layout"]))
     else:
         layout = load_layout(schema)
-    return Retrial(load_job(script), layout, records)
+    return Replay(load_job(script), layout, records)
 
 
 def read_bad_records(path: str) -> Iterator[BadRecord]:
-    """Read what a run has saved.
+    """Read the bad records that a run saved.
 
     Raises
     ------
     InputError
-        When there is no such file, or it is nothing of the kind.
+        When there is no such file, or it is of another kind.
     """
     try:
         with open(path, encoding="utf-8") as file:
