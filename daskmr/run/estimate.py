@@ -1,7 +1,6 @@
-"""What a run may take, from mapping a small sample of its input in this process for a few seconds.
+"""Estimate the time and memory of a run, by mapping a sample of its input for a few seconds.
 
-All of it is an estimate: the sample is small, one process has the machine to itself, and what it
-cannot see is left out.
+The sample is small, one process has the machine to itself, and fetching is not measured.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from daskmr.tasks.user_calls import combiner_of
 __all__ = ["Estimate", "Sample", "estimate", "map_sample", "spread"]
 
 _SLICES = 5  # files of the sample that share the time, if they are large
-_PATIENCE = 4  # times the time of the sample, after which one record takes too long
+_PATIENCE = 4  # times the time of the sample: a record that takes longer is interrupted
 _MOST_FILES = 2000
 _NO_LIMIT = 1 << 60
 _WORKER_BASE = 150_000_000  # bytes that a worker takes before it holds any data
@@ -42,7 +41,7 @@ _WORKER_BASE = 150_000_000  # bytes that a worker takes before it holds any data
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What mapping a few files has shown.
+    """The figures of the sample.
 
     Attributes
     ----------
@@ -95,7 +94,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What the whole run may take.
+    """The estimated figures of a run.
 
     Attributes
     ----------
@@ -123,7 +122,7 @@ class Estimate:
 
 
 def spread(count: int) -> Iterator[int]:
-    """Give the numbers below `count` so that the first few are spread over all of them.
+    """Yield the numbers below `count` so that the first few are spread over all of them.
 
     >>> list(spread(6))
     [0, 4, 2, 1, 5, 3]
@@ -145,7 +144,7 @@ def map_sample(
     max_record_bytes: int = 1 << 30,
     keys: KeyFilter | None = None,
 ) -> Sample:
-    """Map files from all over the input, or the first part of them, until the time is over.
+    """Map files from all over the input, or the beginnings of them, until the time is up.
 
     Parameters
     ----------
@@ -188,7 +187,7 @@ class _TimeIsUp(BaseException):
 
 @contextmanager
 def _alarm(seconds: float) -> Iterator[list[None]]:
-    """Stop a record that takes for ever, where there can be an alarm; the list tells that it rang."""
+    """Interrupt a record that takes too long, in the main thread; the list is not empty then."""
     rung: list[None] = []
     if threading.current_thread() is not threading.main_thread():
         yield rung
@@ -208,7 +207,7 @@ def _alarm(seconds: float) -> Iterator[list[None]]:
 
 
 class _Sampling:
-    """A sample on its way."""
+    """A sample while it is mapped."""
 
     def __init__(
         self,
@@ -274,7 +273,7 @@ class _Sampling:
         self._most = max(self._most, resident())
 
     def _is_read(self, line: str) -> bool:
-        """Whether the run reads a record; one without a key is bad, and counted."""
+        """Whether the run reads a record; one without a key is bad, and counts."""
         if self._keys is None:
             return True
         key, tab, _ = line.partition("\t")
@@ -333,7 +332,7 @@ def _compressed(data: bytes) -> int:
 
 
 def _growth(half: tuple[int, int] | None, whole: tuple[int, int]) -> float:
-    """How memory grows, as the exponent of the input.
+    """Return how memory grows, as an exponent of the input.
 
     >>> _growth((100, 50), (200, 100)), _growth((100, 50), (200, 50)), _growth(None, (1, 1))
     (1.0, 0.0, 1.0)
@@ -352,7 +351,7 @@ def estimate(
     spill_bytes: int,
     grouped: bool,
 ) -> Estimate | None:
-    """Say what the whole may take; ``None`` where the sample tells nothing.
+    """Estimate a run from its sample; ``None`` where the sample is empty or failed.
 
     Parameters
     ----------
@@ -397,5 +396,5 @@ def estimate(
 
 
 def _held(sample: Sample, size: int) -> float:
-    """What the pairs of `size` bytes of input take in memory."""
+    """Estimate the memory that the pairs of `size` bytes of input take."""
     return sample.held * math.pow(size / sample.bytes, sample.growth)

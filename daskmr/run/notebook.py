@@ -1,4 +1,4 @@
-"""A result as a notebook, or an interactive session, shows it: figures, and the first rows."""
+"""Show a result in a notebook or an interactive session: its figures and first rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CELL = "text-align: left; vertical-align: top"
 
 
 def as_text(result: Result) -> str:
-    """Write one line, however much the result holds."""
+    """Format a result as one line."""
     where = "in memory" if result.output is None else f"to {result.output}"
     return (
         f"<Result: {counted(result.records, 'record')} in {counted(result.files, 'file')}, "
@@ -32,13 +32,13 @@ def as_text(result: Result) -> str:
 
 
 def as_html(result: Result, rows: Iterable[Any] | None) -> str:
-    """Write a table of figures, and one of the first rows.
+    """Format a result as a table of figures, and one of its first rows.
 
     Parameters
     ----------
     result : Result
     rows : iterable or None
-        What iterating over the result gives; ``None`` where it has an output file.
+        The rows of the result; ``None`` where it has an output file.
     """
     body = "".join(_row(title, text) for title, text in _figures(result))
     table = f"<table><caption><b>daskmr result</b></caption><tbody>{body}</tbody></table>"
@@ -118,7 +118,7 @@ def _cells(row: Any, pairs: bool) -> str:
 
 
 def _show(value: Any) -> str:
-    """Text as it is, anything else as Python writes it."""
+    """Show text as it is, anything else by its ``repr``."""
     if isinstance(value, str):
         return value if len(value) <= _LONGEST else f"{value[: _LONGEST - 3]}..."
     return shortened(value, _LONGEST)

@@ -1,4 +1,4 @@
-"""What a run would do, in figures: its input by dimension, its partitions, what is fetched. Pure."""
+"""The figures of a plan: input by dimension, balance of partitions, requests, disks. Pure functions."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ __all__ = [
 _TOP = 5  # values of a dimension that are named
 _SIMILAR = 3
 _EXISTING = 8
-_UNEVEN = 4  # times the median, from which on the largest partition is worth a word
+_UNEVEN = 4  # times the median: from there on the largest partition is worth a note
 
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """So many files, and their size as stored."""
+    """A number of files, and their size as stored."""
 
     files: int = 0
     bytes: int = 0
@@ -49,7 +49,7 @@ class Amount:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What there is of one value of a dimension."""
+    """The files that have one value of a dimension."""
 
     value: str
     files: int
@@ -64,13 +64,13 @@ class DimensionFigures:
     ----------
     name : str
     distinct : int
-        How many values there are.
+        Number of values.
     first, last : str
-        The lowest and the highest of them, as text.
+        The lowest and the highest of them, compared as text.
     values : tuple of Share
         The largest, by bytes.
     others : Amount
-        The rest together.
+        The others together.
     """
 
     name: str
@@ -83,7 +83,7 @@ class DimensionFigures:
 
 @dataclass(frozen=True, slots=True)
 class Unmatched:
-    """A value that the filter allows, and that no file has.
+    """A value that the filter allows and no file has.
 
     Attributes
     ----------
@@ -91,9 +91,9 @@ class Unmatched:
     position : int
         From 1.
     value : str
-        As the filter gives it.
+        As it is in the filter.
     similar, existing : tuple of str
-        Values that exist there: those that look like it, and the first few of all.
+        Values that exist there: those that resemble it, and the first few of all.
     """
 
     dimension: str
@@ -105,7 +105,7 @@ class Unmatched:
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """How evenly the work is cut.
+    """How evenly the input is partitioned.
 
     Attributes
     ----------
@@ -126,13 +126,13 @@ class Balance:
 
     @property
     def is_uneven(self) -> bool:
-        """Tell whether one partition is far larger than most."""
+        """Whether one partition is far larger than most."""
         return self.bytes_max > _UNEVEN * max(1, self.bytes_median)
 
 
 @dataclass(frozen=True, slots=True)
 class Reducing:
-    """Buckets that keys fall into, and tasks that reduce them."""
+    """The number of buckets, and of the tasks that reduce them."""
 
     buckets: int
     reducers: int
@@ -140,7 +140,7 @@ class Reducing:
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """Requests to a store: those that listed, and those that are to come at least."""
+    """Requests to a store: those of the listing, and the fewest that fetching takes."""
 
     listing: int
     get: int
@@ -158,7 +158,7 @@ class Disk:
     free : int
         Bytes.
     fetched, spilled : int
-        Bytes that would be written there: copies of objects, and segments, as estimated.
+        Estimated bytes that the run writes there: copies of objects, and segments.
     """
 
     path: str
@@ -169,20 +169,20 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All of it.
+    """A plan: all that is known of a run before it starts.
 
     Attributes
     ----------
     script, output : str
     data_dir, bucket, input_filter : str or None
     files : Amount
-        What the filter allows.
+        Those that the filter allows.
     text_bytes : int
-        Bytes that it holds uncompressed, as estimated by its files' extensions.
+        Their size uncompressed, estimated from their extensions.
     local, cached, to_fetch : Amount
-        What of it lies in the data dir, has a local copy, and has none.
+        Those in the data dir; objects with a local copy; objects without one.
     skipped : int
-        What is not in the layout.
+        Paths that are not in the layout.
     dimensions : tuple of DimensionFigures
     unmatched : tuple of Unmatched
     partitions : Balance
@@ -191,12 +191,12 @@ class Plan:
     workers : int or None
         ``None`` on a cluster.
     requests : Requests or None
-        ``None`` without a store, or without asking it.
+        ``None`` without a store, and where none may be asked.
     disks : tuple of Disk
     sample : Sample or None
     estimate : Estimate or None
     no_estimate : str
-        Why there is none.
+        Why there is no estimate.
     warnings, notes : tuple of str
     """
 
@@ -236,7 +236,7 @@ def amount_of(files: Iterable[InputFile]) -> Amount:
 
 
 def figures(listing: Listing, top: int = _TOP) -> tuple[DimensionFigures, ...]:
-    """Sum the input up by each dimension's values."""
+    """Sum the input by the values of each dimension."""
     by_dims: dict[tuple[str, ...], list[int]] = {}
     for file in listing.files:  # by all dimensions first: there are far fewer of these than files
         total = by_dims.setdefault(file.dims, [0, 0])
@@ -272,7 +272,7 @@ def _figures_of(
 
 
 def unmatched(schema: Schema, listing: Listing) -> tuple[Unmatched, ...]:
-    """Find the values that the filter names and that no file has, as a misspelt channel.
+    """Find the values that the filter names and no file has, such as a misspelt channel.
 
     Examples
     --------
@@ -315,7 +315,7 @@ def unmatched(schema: Schema, listing: Listing) -> tuple[Unmatched, ...]:
 
 
 def balance(plan: Sequence[Partition]) -> Balance:
-    """Say how evenly the partitions of a plan are cut."""
+    """Measure how evenly the input is partitioned."""
     sizes = [sum(file.size for file in partition.files) for partition in plan]
     files = [file for partition in plan for file in partition.files]
     largest = max(files, key=lambda file: file.size, default=InputFile("", 0, ()))
@@ -330,15 +330,15 @@ def balance(plan: Sequence[Partition]) -> Balance:
 
 
 def reducing(files: Sequence[InputFile], wanted: int | None, workers: int | None) -> Reducing:
-    """Choose buckets and reducers as a run does."""
+    """Choose the numbers of buckets and reducers, as a run does."""
     buckets = count_buckets(files, wanted)
     return Reducing(buckets, count_reducers(buckets, wanted, workers))
 
 
 def count_requests(listings: int, absent: Iterable[InputFile], is_s3: bool) -> Requests:
-    """Count the requests that fetching takes, where none has to be tried again.
+    """Count the requests that fetching takes without any retry.
 
-    Of an object that was uploaded in parts, the size of the first part is asked for too.
+    An object that was uploaded in parts takes one more, for the size of its first part.
 
     >>> count_requests(3, [InputFile("a", 1, (), f"{'0' * 32}-2"), InputFile("b", 1, (), "x")], True)
     Requests(listing=3, get=2, head=1)
@@ -349,7 +349,7 @@ def count_requests(listings: int, absent: Iterable[InputFile], is_s3: bool) -> R
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
-    """Give a plan as an object of JSON; docs/before-a-run.md has its keys, which stay as they are."""
+    """Convert a plan to a JSON object; its keys are documented and stable (docs/before-a-run.md)."""
     content = asdict(plan)
     sample, estimate = content.pop("sample"), content.pop("estimate")
     if sample is not None:

@@ -1,4 +1,4 @@
-"""Making a plan: what a run would read, fetch and write, found out without doing it."""
+"""Make a plan: find out what a run would read, fetch and write, without running it."""
 
 from __future__ import annotations
 
@@ -60,26 +60,25 @@ def make_plan(
     on_listing: Callable[[int, int], object] | None = None,
     **options: Any,
 ) -> Plan:
-    """Say what `daskmr.mapreduce` would do with the same arguments.
+    """Plan what `daskmr.mapreduce` would do with the same arguments.
 
-    Nothing is fetched, and nothing is written but what was listed of a bucket, to its cache's
-    record.
+    Nothing is fetched, and nothing is written but the listing of a bucket, to the record of its cache.
 
     Parameters
     ----------
     script, data_dir, input_filter, output, inline, aws_key, aws_secret_key, on_listing, **options
         As `daskmr.mapreduce` takes them.
     estimating : bool
-        Map a sample of what is on this machine, to estimate time and memory.
+        Map a sample of the files on this machine, to estimate time and memory.
     sample_seconds : float
-        How long to map it.
+        How long to map the sample.
     choice : Choice
         Which part of the input the run would read.
 
     Raises
     ------
     InputError
-        For what a run would refuse before any work; not for too little disk, which is in the plan.
+        Where a run would fail before any work; too little disk space is a warning in the plan.
     NothingMatchedError
         When the filter allows no file.
     """
@@ -112,7 +111,7 @@ def make_plan(
 
 @dataclass(slots=True)
 class _Planner:
-    """Gathers the figures."""
+    """Gathers the figures of one plan."""
 
     request: Request
     inputs: Inputs
@@ -134,7 +133,7 @@ class _Planner:
         return 1 if self.request.inline else self.config.num_mappers or CPU_COUNT
 
     def plan(self, *, output: str, seconds: float | None, **names: Any) -> Plan:
-        """Gather them all."""
+        """Gather all figures."""
         listing, source = self.inputs.listing, self.inputs.remote and self.inputs.remote.source
         partitions = plan_partitions(self.files, self.config.partition_bytes)
         state = self.inputs.state()
@@ -142,28 +141,28 @@ class _Planner:
         sample, forecast, reason = self._estimate(partitions, absent, seconds)
         spilled = forecast.spilled if forecast is not None else 0
         local = amount_of(file for file in self.files if not file.is_remote)
-        whole, to_fetch = amount_of(self.files), amount_of(absent)
+        allowed, to_fetch = amount_of(self.files), amount_of(absent)
         self.warnings += self.request.job.notes
-        self._look_at_input(listing.files, balance(partitions))
-        self._look_at_output(output)
+        self._check_input(listing.files, balance(partitions))
+        self._check_output(output)
         if self.request.choice.is_sample:
             self.notes.append(f"a sample: {self.request.choice.describe(len(self.files))}")
-        self._look_at_room(state, spilled)
+        self._check_space(state, spilled)
         return Plan(
             **names,
             output=output,
             bucket=source.url if source else None,
-            files=whole,
+            files=allowed,
             text_bytes=estimate_bytes(self.files),
             local=local,
             cached=Amount(
-                whole.files - local.files - to_fetch.files,
-                whole.bytes - local.bytes - to_fetch.bytes,
+                allowed.files - local.files - to_fetch.files,
+                allowed.bytes - local.bytes - to_fetch.bytes,
             ),
             to_fetch=to_fetch,
             skipped=listing.skipped_count,
             dimensions=figures(listing),
-            # Of a part of the input it cannot be told.
+            # A part of the input does not show which values are missing.
             unmatched=unmatched(self.request.schema, listing)
             if self.request.choice == EVERYTHING
             else (),
@@ -180,7 +179,7 @@ class _Planner:
         )
 
     def _absent(self, state: State | None) -> tuple[InputFile, ...]:
-        """What would be fetched."""
+        """The objects that would be fetched."""
         if state is not None:
             return state.absent
         return tuple(file for file in self.files if file.is_remote)
@@ -202,7 +201,7 @@ class _Planner:
     def _estimate(
         self, partitions: Sequence[Partition], absent: Sequence[InputFile], seconds: float | None
     ) -> tuple[Sample | None, Estimate | None, str]:
-        """Map a sample; else the reason why there is none."""
+        """Map a sample, or return the reason why there is no estimate."""
         if seconds is None:
             return None, None, _LEFT_OUT
         here = list(self._on_this_machine({file.path for file in absent}))
@@ -218,7 +217,7 @@ class _Planner:
             max_record_bytes=config.max_record_bytes,
             keys=self.request.choice.keys,
         )
-        self._look_at_sample(sample)
+        self._check_sample(sample)
         forecast = estimate(
             sample,
             partitions,
@@ -229,7 +228,7 @@ class _Planner:
         if forecast is None:
             reason = "map failed on the sample" if sample.failure else "the sample has no data"
             return sample, None, reason
-        self._look_at_memory(forecast)
+        self._check_memory(forecast)
         return sample, forecast, ""
 
     def _on_this_machine(self, absent: set[str]) -> Iterator[tuple[InputFile, str]]:
@@ -240,9 +239,9 @@ class _Planner:
             elif cache_root and file.path not in absent:
                 yield file, os.path.join(cache_root, file.path)
 
-    # --- what is worth a word -------------------------------------------------------------------
+    # --- warnings and notes ---------------------------------------------------------------------
 
-    def _look_at_input(self, files: Sequence[InputFile], cut: Balance) -> None:
+    def _check_input(self, files: Sequence[InputFile], cut: Balance) -> None:
         names = self.request.schema.layout.field_names
         for position, dimension in enumerate(self.request.schema.dimensions):
             label = dimension.field_name
@@ -259,7 +258,7 @@ class _Planner:
                 "end, as no file is split"
             )
 
-    def _look_at_sample(self, sample: Sample) -> None:
+    def _check_sample(self, sample: Sample) -> None:
         if sample.failure:
             self.warnings.append(f"the run would fail: {sample.failure}")
         config, bad = self.config, sample.bad_records
@@ -270,12 +269,12 @@ class _Planner:
             )
         for corrupt in sample.corrupt[:3]:
             self.warnings.append(
-                f"{corrupt} The run would leave it out whole (--skip-corrupt-files)"
+                f"{corrupt} The run would skip it (--skip-corrupt-files)"
                 if self.config.skip_corrupt_files
                 else f"{corrupt} The run would fail, without --skip-corrupt-files"
             )
 
-    def _look_at_memory(self, forecast: Estimate) -> None:
+    def _check_memory(self, forecast: Estimate) -> None:
         limit = self.config.memory_limit
         if not self.request.is_local or self.request.inline:
             return
@@ -289,7 +288,7 @@ class _Planner:
                 "fewer --num-mappers leave more to each"
             )
 
-    def _look_at_output(self, output: str) -> None:
+    def _check_output(self, output: str) -> None:
         if output == "-" or "://" in output:
             return
         folder = os.path.dirname(os.path.abspath(output))
@@ -302,7 +301,7 @@ class _Planner:
                 f"{output} is there, and would be replaced when the job has succeeded"
             )
 
-    def _look_at_room(self, state: State | None, spilled: int) -> None:
+    def _check_space(self, state: State | None, spilled: int) -> None:
         cache = self.inputs.open_cache()
         if cache is not None and state is not None and not self.config.local_only:
             with cache:
@@ -330,7 +329,7 @@ class _Planner:
 
 
 def _existing(path: str) -> str:
-    """The folder that is there, of those above a path that may not be."""
+    """The closest existing folder above a path."""
     path = os.path.abspath(path)
     while not os.path.isdir(path):
         path = os.path.dirname(path)

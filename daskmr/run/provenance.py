@@ -1,7 +1,7 @@
-"""What stands beside an output and says where it is from: ``OUTPUT.meta.json``.
+"""The provenance of an output, in ``OUTPUT.meta.json``: described, written, read, compared, repeated.
 
-It is enough to tell two runs apart, and to run one again. It holds no credentials: none are among
-the settings of a run, and what a URL holds of them is masked.
+It suffices to tell two runs apart, and to repeat one. It holds no credentials: the settings have none,
+and those in a URL are masked.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ __all__ = [
 SUFFIX = ".meta.json"
 _VERSION = 1
 BEGINS = b'{\n "daskmr": {'
-"""What such a file begins with."""
+"""The first bytes of such a file."""
 
 _NEEDED = {  # by what reads it
     "script": ("path", "sha256", "modules"),
@@ -162,7 +162,7 @@ def _version_of(name: str) -> str:
 
 
 def _describe_files(files: tuple[InputFile, ...], root: str) -> dict[str, Any]:
-    """Name the files with what changes when they do; of many, give one digest over all."""
+    """List the files with their identities; where there are many, only one digest over all."""
     digest = hashlib.sha256()
     for file in files:
         digest.update(
@@ -236,7 +236,7 @@ def _left_out(files: tuple[tuple[str, str], ...]) -> dict[str, Any]:
 
 
 def moment(seconds: float) -> str:
-    """Write a moment as ISO 8601 does, in UTC.
+    """Format a moment as ISO 8601, in UTC.
 
     >>> moment(0.0)
     '1970-01-01T00:00:00.000+00:00'
@@ -250,7 +250,7 @@ def moment(seconds: float) -> str:
 def write_meta(
     path: str, run_id: str, content: Mapping[str, Any], like: os.stat_result | None = None
 ) -> OutputFile:
-    """Write what `content` says of a run, ready to be committed."""
+    """Write a provenance file, ready to be committed."""
     file = OutputFile(path, run_id, like=like)
     try:
         whole = {"daskmr": {"meta": _VERSION, "version": __version__}, **content}
@@ -263,7 +263,7 @@ def write_meta(
 
 
 def is_meta(path: str) -> bool:
-    """Tell whether there is such a file, and it is daskmr's."""
+    """Whether there is a provenance file that daskmr wrote."""
     try:
         with open(path, "rb") as file:
             return file.read(len(BEGINS)) == BEGINS
@@ -272,12 +272,12 @@ def is_meta(path: str) -> bool:
 
 
 def read_meta(path: str) -> dict[str, Any]:
-    """Read what was written beside an output.
+    """Read a provenance file.
 
     Raises
     ------
     InputError
-        When it cannot be read, or is nothing of the kind.
+        When it cannot be read, or is of another kind or version.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -299,9 +299,9 @@ def read_meta(path: str) -> dict[str, Any]:
     for part, names in _NEEDED.items():
         within = content.get(part)
         if not isinstance(within, dict) or not all(name in within for name in names):
-            raise InputError(f"{path} is not whole: it lacks what a run writes under {part!r}.")
+            raise InputError(f"{path} is incomplete: it lacks {part!r}, which every run writes.")
     if not isinstance(content.get("layout"), list) or "sample" not in content:
-        raise InputError(f"{path} is not whole: it lacks the layout, or the sample, of the run.")
+        raise InputError(f"{path} is incomplete: it lacks the layout or the sample of the run.")
     return cast(dict[str, Any], content)
 
 
@@ -311,7 +311,7 @@ def read_meta(path: str) -> dict[str, Any]:
 def repeat(
     path: str, script: str | None, options: Mapping[str, Any], given: Collection[str]
 ) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """Return the script and the options of the run that `path` tells of, and what it tells.
+    """Return the script and the options of an earlier run, and its provenance.
 
     Parameters
     ----------
@@ -322,7 +322,7 @@ def repeat(
     options : mapping
         All options, by name.
     given : collection of str
-        Names of those that are given anew.
+        Names of the options that override those of the earlier run.
 
     Raises
     ------
@@ -345,12 +345,12 @@ def repeat(
 
 
 def _is_masked(value: object) -> bool:
-    """Whether it is a URL without the secret that was in it: to be given again, where it is needed."""
+    """Whether it is a URL whose secret was masked, which has to be given again."""
     return isinstance(value, str) and "://" in value and HIDDEN in value
 
 
 def _recorded(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a run, by the names that they have on the command line."""
+    """Return the options of a run by their names on the command line."""
     options = dict(meta["options"])
     filtered = {"version": meta["filter"]["version"], "dimensions": meta["filter"]["dimensions"]}
     options |= {
@@ -366,7 +366,7 @@ def _recorded(meta: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]:
-    """Say in what a run differs from the one that it repeats, as far as its result may tell."""
+    """Describe how a run differs from the one that it repeats, where that may change its result."""
     same_part = before["sample"] == now["sample"]
     return (
         *_script_differs(before["script"], now["script"]),

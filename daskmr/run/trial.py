@@ -1,4 +1,4 @@
-"""The user's functions over some records, in this process: before a run, to see what they do."""
+"""Call the user's functions on some records in this process, before a run."""
 
 from __future__ import annotations
 

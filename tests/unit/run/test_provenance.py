@@ -114,7 +114,7 @@ def test_what_is_not_whole(place: Path, part: str) -> None:
     meta = meta_of(place)
     del meta[part]
     (place / "out.txt.meta.json").write_text(json.dumps(meta))
-    with pytest.raises(InputError, match="is not whole"):
+    with pytest.raises(InputError, match="is incomplete"):
         repeat(str(place / "out.txt.meta.json"), None, {}, [])
 
 
