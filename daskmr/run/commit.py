@@ -57,17 +57,10 @@ def _by_count(bad: Any) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What is in place after a commit.
-
-    Attributes
-    ----------
-    target : OutputFile or None
-    bad_path, meta_path : str or None
-        Its side-cars, where there are any.
-    notes : tuple of str
-    """
+    """What is in place after a commit."""
 
     target: OutputFile | None = None
+    # Its side-cars, where there are any
     bad_path: str | None = None
     meta_path: str | None = None
     notes: tuple[str, ...] = ()

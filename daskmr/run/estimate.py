@@ -41,48 +41,25 @@ _WORKER_BASE = 150_000_000  # bytes that a worker takes before it holds any data
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The figures of the sample.
+    """The figures of the sample."""
 
-    Attributes
-    ----------
-    files, bytes, records : int
-        What was mapped: files, their size as stored (of a part, in proportion), lines.
-    bad : Mapping[str, int]
-        Bad records by reason.
-    pairs : int
-        What `map` has written: pairs, or for a map-only job lines.
-    keys : int
-        Distinct keys among them.
-    text_bytes : int
-        Bytes that a map-only job has written.
-    seconds : float
-        What it took.
-    held, packed : int
-        Bytes that its pairs take in memory, as estimated, and that they, or the lines of a map-only
-        job, take on disk, compressed.
-    growth : float
-        How the memory grows with the input: 1 is in proportion, 0 not at all.
-    beside : int
-        Bytes by which the process has grown beside.
-    corrupt : tuple of str
-        What is wrong with files that are damaged.
-    failure, details : str
-        Why `map` failed, and the user's own traceback; "" when it did not.
-    """
-
+    # What was mapped: files, their size as stored (of a part, in proportion), lines
     files: int = 0
     bytes: int = 0
     records: int = 0
-    bad: Mapping[str, int] = field(default_factory=dict)
-    pairs: int = 0
-    keys: int = 0
-    text_bytes: int = 0
-    seconds: float = 0.0
+    bad: Mapping[str, int] = field(default_factory=dict)  # bad records by reason
+    pairs: int = 0  # what `map` has written: pairs, or for a map-only job lines
+    keys: int = 0  # distinct keys among them
+    text_bytes: int = 0  # bytes that a map-only job has written
+    seconds: float = 0.0  # what it took
+    # held, packed: bytes that its pairs take in memory, as estimated, and that they, or the lines
+    # of a map-only job, take on disk, compressed.
     held: int = 0
     packed: int = 0
-    growth: float = 1.0
-    beside: int = 0
-    corrupt: tuple[str, ...] = ()
+    growth: float = 1.0  # how the memory grows with the input: 1 is in proportion, 0 not at all
+    beside: int = 0  # bytes by which the process has grown beside
+    corrupt: tuple[str, ...] = ()  # what is wrong with files that are damaged
+    # Why `map` failed, and the user's own traceback; "" when it did not
     failure: str = ""
     details: str = ""
 
@@ -94,31 +71,17 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The estimated figures of a run.
+    """The estimated figures of a run."""
 
-    Attributes
-    ----------
-    records, pairs : int
-        Lines, and what `map` writes for them.
-    map_seconds : float or None
-        Time to map on all workers; ``None`` where their number is not known.
-    worker_seconds : float
-        Time that one worker would take to map.
-    memory : int
-        Bytes that a worker process holds while it maps.
-    spilled : int
-        Bytes that the mappers write to the work dir.
-    output : int or None
-        Bytes of the output, uncompressed, of a map-only job.
-    """
-
+    # Lines, and what `map` writes for them
     records: int
     pairs: int
+    # Time to map on all workers; ``None`` where their number is not known.
     map_seconds: float | None
-    worker_seconds: float
-    memory: int
-    spilled: int
-    output: int | None = None
+    worker_seconds: float  # time that one worker would take to map
+    memory: int  # bytes that a worker process holds while it maps
+    spilled: int  # bytes that the mappers write to the work dir
+    output: int | None = None  # bytes of the output, uncompressed, of a map-only job
 
 
 def spread(count: int) -> Iterator[int]:

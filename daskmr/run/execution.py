@@ -51,25 +51,13 @@ _MANY_BYTES = 256 << 20
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the tasks returned.
+    """What the tasks returned."""
 
-    Attributes
-    ----------
-    parts : tuple of Part
-        The output, in parts: one a bucket, or for a map-only job one a partition.
-    tally : Tally
-        What was counted.
-    keys : int
-        Keys that were reduced.
-    reducing : Span or None
-        When the reducers ran.
-    notes : tuple of str
-    """
-
+    # The output, in parts: one a bucket, or for a map-only job one a partition.
     parts: tuple[Part, ...]
-    tally: Tally
-    keys: int
-    reducing: Span | None
+    tally: Tally  # what was counted
+    keys: int  # keys that were reduced
+    reducing: Span | None  # when the reducers ran
     notes: tuple[str, ...] = ()
 
 
@@ -139,27 +127,14 @@ def _buckets_of(request: Request, inputs: Inputs) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """One plan, computed in a session.
-
-    Attributes
-    ----------
-    request : Request
-    session : Session
-    placement : Placement
-        Where tasks read and write.
-    run_id : str
-        Unique to the run.
-    plan : list of Partition
-    watched : bool
-        Whether tasks report their progress.
-    """
+    """One plan, computed in a session."""
 
     request: Request
     session: Session
-    placement: Placement
-    run_id: str
+    placement: Placement  # where tasks read and write
+    run_id: str  # unique to the run
     plan: list[Partition]
-    watched: bool
+    watched: bool  # whether tasks report their progress
 
     @property
     def config(self) -> Config:
@@ -351,18 +326,10 @@ class Execution:
 
 @dataclass(slots=True)
 class FileTimeout:
-    """Fails the run when a living mapper reads one file for too long.
+    """Fails the run when a living mapper reads one file for too long."""
 
-    Attributes
-    ----------
-    run_dir : str
-        Where the marks of tasks are.
-    seconds : float
-        How long a file may take.
-    """
-
-    run_dir: str
-    seconds: float
+    run_dir: str  # where the marks of tasks are
+    seconds: float  # how long a file may take
     _seen: dict[Hashable, float] = field(default_factory=dict)  # when marks were first seen
 
     def check(self) -> None:

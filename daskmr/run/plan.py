@@ -58,66 +58,35 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class DimensionFigures:
-    """The input by the values of one dimension.
-
-    Attributes
-    ----------
-    name : str
-    distinct : int
-        Number of values.
-    first, last : str
-        The lowest and the highest of them, compared as text.
-    values : tuple of Share
-        The largest, by bytes.
-    others : Amount
-        The others together.
-    """
+    """The input by the values of one dimension."""
 
     name: str
-    distinct: int
+    distinct: int  # number of values
+    # The lowest and the highest of them, compared as text
     first: str
     last: str
-    values: tuple[Share, ...]
-    others: Amount
+    values: tuple[Share, ...]  # the largest, by bytes
+    others: Amount  # the others together
 
 
 @dataclass(frozen=True, slots=True)
 class Unmatched:
-    """A value that the filter allows and no file has.
-
-    Attributes
-    ----------
-    dimension : str
-    position : int
-        From 1.
-    value : str
-        As it is in the filter.
-    similar, existing : tuple of str
-        Values that exist there: those that resemble it, and the first few of all.
-    """
+    """A value that the filter allows and no file has."""
 
     dimension: str
-    position: int
-    value: str
+    position: int  # from 1
+    value: str  # as it is in the filter
+    # Values that exist there: those that resemble it, and the first few of all
     similar: tuple[str, ...]
     existing: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """How evenly the input is partitioned.
+    """How evenly the input is partitioned."""
 
-    Attributes
-    ----------
-    count : int
-        Partitions.
-    bytes_min, bytes_median, bytes_max : int
-        Bytes of input, as stored, in a partition.
-    largest_file : str
-    largest_file_bytes : int
-    """
-
-    count: int
+    count: int  # partitions
+    # Bytes of input, as stored, in a partition
     bytes_min: int
     bytes_median: int
     bytes_max: int
@@ -149,78 +118,41 @@ class Requests:
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """A disk that the run writes to.
+    """A disk that the run writes to."""
 
-    Attributes
-    ----------
-    path : str
-        The work dir, or the folder of the output.
-    free : int
-        Bytes.
-    fetched, spilled : int
-        Estimated bytes that the run writes there: copies of objects, and segments.
-    """
-
-    path: str
-    free: int
+    path: str  # the work dir, or the folder of the output
+    free: int  # bytes
+    # Estimated bytes that the run writes there: copies of objects, and segments
     fetched: int = 0
     spilled: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A plan: all that is known of a run before it starts.
-
-    Attributes
-    ----------
-    script, output : str
-    data_dir, bucket, input_filter : str or None
-    files : Amount
-        Those that the filter allows.
-    text_bytes : int
-        Their size uncompressed, estimated from their extensions.
-    local, cached, to_fetch : Amount
-        Those in the data dir; objects with a local copy; objects without one.
-    skipped : int
-        Paths that are not in the layout.
-    dimensions : tuple of DimensionFigures
-    unmatched : tuple of Unmatched
-    partitions : Balance
-    reducing : Reducing or None
-        ``None`` for a map-only job.
-    workers : int or None
-        ``None`` on a cluster.
-    requests : Requests or None
-        ``None`` without a store, and where none may be asked.
-    disks : tuple of Disk
-    sample : Sample or None
-    estimate : Estimate or None
-    no_estimate : str
-        Why there is no estimate.
-    warnings, notes : tuple of str
-    """
+    """A plan: all that is known of a run before it starts."""
 
     script: str
     output: str
     data_dir: str | None
     bucket: str | None
     input_filter: str | None
-    files: Amount
-    text_bytes: int
+    files: Amount  # those that the filter allows
+    text_bytes: int  # their size uncompressed, estimated from their extensions
+    # Those in the data dir; objects with a local copy; objects without one
     local: Amount
     cached: Amount
     to_fetch: Amount
-    skipped: int
+    skipped: int  # paths that are not in the layout
     dimensions: tuple[DimensionFigures, ...]
     unmatched: tuple[Unmatched, ...]
     partitions: Balance
-    reducing: Reducing | None
-    workers: int | None
-    requests: Requests | None = None
+    reducing: Reducing | None  # ``None`` for a map-only job
+    workers: int | None  # ``None`` on a cluster
+    requests: Requests | None = None  # ``None`` without a store, and where none may be asked
     disks: tuple[Disk, ...] = ()
     sample: Sample | None = None
     estimate: Estimate | None = None
-    no_estimate: str = ""
+    no_estimate: str = ""  # why there is no estimate
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
 

@@ -28,39 +28,20 @@ __all__ = ["Replay", "Replayed", "open_replay", "read_bad_records"]
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """A bad record that was mapped once more.
-
-    Attributes
-    ----------
-    record : BadRecord
-    text : str
-        The finding, in one line.
-    passes : bool
-        Whether `map` takes it now.
-    traceback : TracebackType or None
-        Of the exception of `map`.
-    """
+    """A bad record that was mapped once more."""
 
     record: BadRecord
-    text: str
-    passes: bool
-    traceback: TracebackType | None = None
+    text: str  # the finding, in one line
+    passes: bool  # whether `map` takes it now
+    traceback: TracebackType | None = None  # of the exception of `map`
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """Bad records, and the job to map them with.
-
-    Attributes
-    ----------
-    job : Job
-    layout : Layout
-        Gives the dimensions of a record's file.
-    records : tuple of BadRecord
-    """
+    """Bad records, and the job to map them with."""
 
     job: Job
-    layout: Layout
+    layout: Layout  # gives the dimensions of a record's file
     records: tuple[BadRecord, ...]
 
     def run(self) -> Iterator[Replayed]:

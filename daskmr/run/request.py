@@ -40,34 +40,20 @@ _WORKER_BASE = 150_000_000  # bytes that a worker takes before it holds any data
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A run as it was asked for, with its script, filter and settings loaded and checked.
+    """A run as it was asked for, with its script, filter and settings loaded and checked."""
 
-    Attributes
-    ----------
-    job, config, schema
-        The script, the settings and the filter, loaded.
-    choice : Choice
-        Which part of the input is read.
-    data_dir, output : str or None
-    filter_path : str or None
-        The file of the filter; ``None`` without one, and for a filter given as a mapping.
-    client : distributed.Client or None
-        A client that the caller passed in.
-    deployment : Deployment or None
-        The cluster to create for the run.
-    inline, profile, delete_data : bool
-        As for `daskmr.mapreduce`.
-    """
-
+    # The script, the settings and the filter, loaded
     job: Job
     config: Config
     schema: Schema
-    choice: Choice
+    choice: Choice  # which part of the input is read
     data_dir: str | None
     output: str | None
+    # The file of the filter; ``None`` without one, and for a filter given as a mapping.
     filter_path: str | None
-    client: Client | None
-    deployment: Deployment | None
+    client: Client | None  # a client that the caller passed in
+    deployment: Deployment | None  # the cluster to create for the run
+    # As for `daskmr.mapreduce`
     inline: bool
     profile: bool
     delete_data: bool

@@ -86,34 +86,19 @@ def _check_bad_path(path: str) -> None:
 
 @dataclass(slots=True)
 class SideCars:
-    """The side-cars of one output, and their commit.
+    """The side-cars of one output, and their commit."""
 
-    Parameters
-    ----------
-    target : OutputFile
-        The output, closed.
-    run_id, folder : str
-        The name of temporary files, and where those of objects are written.
-    bad_path : str
-        Where bad records are saved.
-
-    Attributes
-    ----------
-    meta_path : str or None
-        The provenance of the output; ``None`` for a stream, which has none.
-    bad, meta : OutputFile or None
-        Those that were written.
-    notes : tuple of str
-        What failed beside an object, where it is not worth failing the run.
-    """
-
-    target: OutputFile
+    target: OutputFile  # the output, closed
+    # The name of temporary files, and where those of objects are written
     run_id: str
     folder: str
-    bad_path: str
+    bad_path: str  # where bad records are saved
+    # Those that were written
     bad: OutputFile | None = None
     meta: OutputFile | None = None
+    # What failed beside an object, where it is not worth failing the run.
     notes: tuple[str, ...] = ()
+    # The provenance of the output; ``None`` for a stream, which has none.
     meta_path: str | None = field(init=False)
 
     def __post_init__(self) -> None:

@@ -24,32 +24,18 @@ _TOO_LONG = "longer than max-record-bytes"
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """Why a record is bad.
+    """Why a record is bad."""
 
-    Attributes
-    ----------
-    reason : str
-        In short; counted by.
-    detail : str
-        What `map` raised, or "".
-    """
-
-    reason: str
-    detail: str = ""
+    reason: str  # in short; counted by
+    detail: str = ""  # what `map` raised, or ""
 
 
 @dataclass(frozen=True, slots=True)
 class Combined:
-    """What `combine` made of the values of one key.
-
-    Attributes
-    ----------
-    key : object
-    values, combined : sequence
-        Before and after.
-    """
+    """What `combine` made of the values of one key."""
 
     key: Any
+    # Before and after
     values: Sequence[Any]
     combined: Sequence[Any]
 

@@ -142,25 +142,12 @@ def _spill_source(config: Config) -> Source | None:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where the tasks of a run write, seen from its workers.
+    """Where the tasks of a run write, seen from its workers."""
 
-    Attributes
-    ----------
-    run_dir : RunDir
-        The folder that tasks share with the client.
-    inputs : Inputs
-        The input, with the cache that workers use.
-    away : Away or None
-        Where hosts write that do not see that folder.
-    host_marks : HostMarks or None
-        Reads the marks of tasks there.
-    notes : tuple of str
-    """
-
-    run_dir: RunDir
-    inputs: Inputs
-    away: Away | None = None
-    host_marks: HostMarks | None = None
+    run_dir: RunDir  # the folder that tasks share with the client
+    inputs: Inputs  # the input, with the cache that workers use
+    away: Away | None = None  # where hosts write that do not see that folder
+    host_marks: HostMarks | None = None  # reads the marks of tasks there
     notes: tuple[str, ...] = ()
 
     def marks(self) -> list[Mark]:
