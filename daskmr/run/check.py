@@ -45,12 +45,8 @@ Say = Callable[[str, str], None]
 def find_ported(files: Mapping[str, str], script: str) -> list[str]:
     """Find traces of Python 2 in a script and in the files beside it that it imports.
 
-    Parameters
-    ----------
-    files : mapping of str to str
-        Texts by name.
-    script : str
-        The name of the script.
+    - `files`: texts by name.
+    - `script`: the name of the script.
 
     Examples
     --------
@@ -96,28 +92,15 @@ def check_script(
 ) -> int:
     """Load a script, and try it on the first records of its input, where one is given.
 
-    Parameters
-    ----------
-    script, data_dir, input_filter, aws_key, aws_secret_key, on_listing, **options
-        As `daskmr.mapreduce` takes them.
-    say : callable
-        Called as ``say(title, text)`` with each finding.
-    records : int
-        How many to map.
-    only : iterable of str
-        Paths of the files to read.
-
-    Returns
-    -------
-    int
-        The number of warnings.
-
-    Raises
-    ------
-    InputError, NothingMatchedError
-        When a job could not run with the script or the input.
-    JobError
-        When one of the functions fails.
+    - `script`, `data_dir`, `input_filter`, `aws_key`, `aws_secret_key`, `on_listing`, `**options`:
+      as `daskmr.mapreduce` takes them.
+    - `say`: called as ``say(title, text)`` with each finding.
+    - `records`: how many to map.
+    - `only`: paths of the files to read.
+    Returns the number of warnings.
+    Raises `InputError`, `NothingMatchedError` when a job could not run with the script or the
+    input.
+    Raises `JobError` when one of the functions fails.
     """
     config = load_config(**options)
 
@@ -146,11 +129,7 @@ def check_script(
 class _Check:
     """A script that is tried step by step, with the warnings that it gave.
 
-    Parameters
-    ----------
-    job : Job
-    say : callable
-        Shows a finding.
+    - `say`: shows a finding.
     """
 
     def __init__(self, job: Job, say: Say) -> None:
@@ -182,10 +161,7 @@ class _Check:
     def records(self, inputs: Inputs, config: Config, count: int) -> None:
         """Map the first records of the input, then combine and reduce their pairs.
 
-        Raises
-        ------
-        JobError
-            When one of the functions fails, or a file cannot be read.
+        Raises `JobError` when one of the functions fails, or a file cannot be read.
         """
         failure = None
         with self.job.activate(), no_exit(), no_children():

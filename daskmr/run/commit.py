@@ -78,14 +78,9 @@ def commit(
 ) -> Committed:
     """Write the output and its side-cars, and put all of them in place.
 
-    Parameters
-    ----------
-    outcome, request, inputs, workspace, collector, stopwatch
-        Of the run.
-    provenance : dict
-        What the run is made of, for ``OUTPUT.meta.json``.
-    notes : tuple of str
-        For the same file.
+    - `outcome`, `request`, `inputs`, `workspace`, `collector`, `stopwatch`: of the run.
+    - `provenance`: what the run is made of, for ``OUTPUT.meta.json``.
+    - `notes`: for the same file.
     """
     stopwatch.lap()
     target = workspace.target

@@ -109,19 +109,11 @@ def map_sample(
 ) -> Sample:
     """Map files from all over the input, or the beginnings of them, until the time is up.
 
-    Parameters
-    ----------
-    job : Job
-    files : sequence of (InputFile, str)
-        The input as far as it is on this machine, each with its local path.
-    seconds : float
-        How long to map.
-    buckets : int
-        Buckets of the run, by which pairs are cut before they are compressed.
-    combine_size, max_record_bytes : int
-        The settings of these names.
-    keys : KeyFilter or None
-        Which records the run is to read; ``None`` is all.
+    - `files`: the input as far as it is on this machine, each with its local path.
+    - `seconds`: how long to map.
+    - `buckets`: buckets of the run, by which pairs are cut before they are compressed.
+    - `combine_size`, `max_record_bytes`: the settings of these names.
+    - `keys`: which records the run is to read; ``None`` is all.
     """
     sampling = _Sampling(job, seconds, buckets, combine_size, max_record_bytes, keys)
     failure, details = "", ""
@@ -316,16 +308,9 @@ def estimate(
 ) -> Estimate | None:
     """Estimate a run from its sample; ``None`` where the sample is empty or failed.
 
-    Parameters
-    ----------
-    sample : Sample
-    plan : sequence of Partition
-    workers : int or None
-        Processes that map at the same time; ``None`` is not known.
-    spill_bytes : int
-        The setting of this name.
-    grouped : bool
-        The job has a `reduce`.
+    - `workers`: processes that map at the same time; ``None`` is not known.
+    - `spill_bytes`: the setting of this name.
+    - `grouped`: the job has a `reduce`.
 
     Examples
     --------

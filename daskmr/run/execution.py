@@ -143,10 +143,7 @@ class Execution:
     def outcome(self) -> Outcome:
         """Map, merge and reduce.
 
-        Raises
-        ------
-        JobError
-            When a task fails, or a worker dies again and again.
+        Raises `JobError` when a task fails, or a worker dies again and again.
         """
         results = self._compute()
         notes = self.session.notes + self.placement.notes

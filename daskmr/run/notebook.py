@@ -34,11 +34,7 @@ def as_text(result: Result) -> str:
 def as_html(result: Result, rows: Iterable[Any] | None) -> str:
     """Format a result as a table of figures, and one of its first rows.
 
-    Parameters
-    ----------
-    result : Result
-    rows : iterable or None
-        The rows of the result; ``None`` where it has an output file.
+    - `rows`: the rows of the result; ``None`` where it has an output file.
     """
     body = "".join(_row(title, text) for title, text in _figures(result))
     table = f"<table><caption><b>daskmr result</b></caption><tbody>{body}</tbody></table>"

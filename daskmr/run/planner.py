@@ -64,23 +64,14 @@ def make_plan(
 
     Nothing is fetched, and nothing is written but the listing of a bucket, to the record of its cache.
 
-    Parameters
-    ----------
-    script, data_dir, input_filter, output, inline, aws_key, aws_secret_key, on_listing, **options
-        As `daskmr.mapreduce` takes them.
-    estimating : bool
-        Map a sample of the files on this machine, to estimate time and memory.
-    sample_seconds : float
-        How long to map the sample.
-    choice : Choice
-        Which part of the input the run would read.
-
-    Raises
-    ------
-    InputError
-        Where a run would fail before any work; too little disk space is a warning in the plan.
-    NothingMatchedError
-        When the filter allows no file.
+    - `script`, `data_dir`, `input_filter`, `output`, `inline`, `aws_key`, `aws_secret_key`,
+      `on_listing`, `**options`: as `daskmr.mapreduce` takes them.
+    - `estimating`: map a sample of the files on this machine, to estimate time and memory.
+    - `sample_seconds`: how long to map the sample.
+    - `choice`: which part of the input the run would read.
+    Raises `InputError` where a run would fail before any work; too little disk space is a warning
+    in the plan.
+    Raises `NothingMatchedError` when the filter allows no file.
     """
     is_file = output != "-" and "://" not in output
     request = check_request(

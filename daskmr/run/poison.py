@@ -32,17 +32,10 @@ _DIED = "{}: the worker process died each time that it was mapped"
 class Detour:
     """The mapping of a plan, around the files that crash their worker.
 
-    Parameters
-    ----------
-    session : Session
-        With a client.
-    plan : sequence of Partition
-    mapper : callable
-        Maps a packed partition, but for the files that its second argument names.
-    name : str
-        Unique to the run; the beginning of the names of its tasks.
-    marks_of_the_dead : callable
-        Returns the marks of processes that died, for the partition that failed.
+    - `session`: with a client.
+    - `mapper`: maps a packed partition, but for the files that its second argument names.
+    - `name`: unique to the run; the beginning of the names of its tasks.
+    - `marks_of_the_dead`: returns the marks of processes that died, for the partition that failed.
     """
 
     def __init__(
@@ -69,10 +62,8 @@ class Detour:
     def bag(self) -> Any:
         """Map all partitions, and return their results as a Bag, one element a partition.
 
-        Raises
-        ------
-        JobError
-            When a task fails for another reason, or its worker dies and nothing shows why.
+        Raises `JobError` when a task fails for another reason, or its worker dies and nothing shows
+        why.
         """
         from dask.bag import Bag
 
@@ -88,10 +79,7 @@ class Detour:
     def take_up(self, failure: JobError) -> bool:
         """Map a partition again whose result was lost, and which failed when it was recomputed.
 
-        Returns
-        -------
-        bool
-            Whether `failure` is such a case.
+        Returns whether `failure` is such a case.
         """
         index = self._index_of(failure)
         if index is None:

@@ -71,20 +71,10 @@ def describe_run(
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Describe what a run is made of, before its files change, where that is written or compared.
 
-    Parameters
-    ----------
-    request, inputs
-        Of the run.
-    target : OutputFile or None
-    earlier : mapping or None
-        What an ``OUTPUT.meta.json`` holds of a run that is repeated.
-
-    Returns
-    -------
-    dict
-        Empty where there is no use for it.
-    tuple of str
-        Notes on the script, and on how the run differs from the earlier one.
+    - `request`, `inputs`: of the run.
+    - `earlier`: what an ``OUTPUT.meta.json`` holds of a run that is repeated.
+    Returns empty where there is no use for it; notes on the script, and on how the run differs from
+    the earlier one.
     """
     notes = request.job.notes
     is_written = request.config.meta and target is not None and target.has_companions
@@ -193,14 +183,9 @@ def describe_counts(
 ) -> dict[str, Any]:
     """Describe what a run read, counted and left out.
 
-    Parameters
-    ----------
-    tally : Tally
-        The sum over its tasks.
-    keys, lines : int
-        Keys that were reduced, and lines that were written.
-    skipped : tuple of (tuple of str, int)
-        Some of the paths that are not in the layout, and their number.
+    - `tally`: the sum over its tasks.
+    - `keys`, `lines`: keys that were reduced, and lines that were written.
+    - `skipped`: some of the paths that are not in the layout, and their number.
     """
     return {
         "counts": {
@@ -274,10 +259,7 @@ def is_meta(path: str) -> bool:
 def read_meta(path: str) -> dict[str, Any]:
     """Read a provenance file.
 
-    Raises
-    ------
-    InputError
-        When it cannot be read, or is of another kind or version.
+    Raises `InputError` when it cannot be read, or is of another kind or version.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -313,21 +295,11 @@ def repeat(
 ) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """Return the script and the options of an earlier run, and its provenance.
 
-    Parameters
-    ----------
-    path : str
-        An ``OUTPUT.meta.json``.
-    script : str or None
-        Another script.
-    options : mapping
-        All options, by name.
-    given : collection of str
-        Names of the options that override those of the earlier run.
-
-    Raises
-    ------
-    InputError
-        When the file cannot be read, or its run had no script.
+    - `path`: an ``OUTPUT.meta.json``.
+    - `script`: another script.
+    - `options`: all options, by name.
+    - `given`: names of the options that override those of the earlier run.
+    Raises `InputError` when the file cannot be read, or its run had no script.
     """
     meta = read_meta(path)
     script = script or meta["script"]["path"]

@@ -117,10 +117,7 @@ def own_part(trace: TracebackType | None, is_own: Callable[[str], bool]) -> Trac
 def dims_of(path: str, layout: Layout) -> list[str]:
     """Return the dimensions of a file, from its path.
 
-    Raises
-    ------
-    InputError
-        When it is not in the layout.
+    Raises `InputError` when it is not in the layout.
 
     Examples
     --------
@@ -140,19 +137,10 @@ def dims_of(path: str, layout: Layout) -> list[str]:
 def open_replay(path: str, script: str | None, schema: str | None) -> Replay:
     """Read saved bad records, and load the script of their run.
 
-    Parameters
-    ----------
-    path : str
-        An ``OUTPUT.bad.jsonl``.
-    script : str or None
-        The script; by default that of the run, from its ``OUTPUT.meta.json``.
-    schema : str or None
-        The schema of the layout; by default that of the run.
-
-    Raises
-    ------
-    InputError
-        When a file cannot be read, or the script is not known.
+    - `path`: an ``OUTPUT.bad.jsonl``.
+    - `script`: the script; by default that of the run, from its ``OUTPUT.meta.json``.
+    - `schema`: the schema of the layout; by default that of the run.
+    Raises `InputError` when a file cannot be read, or the script is not known.
     """
     records = tuple(read_bad_records(path))
     meta_path = beside(path.removesuffix(BAD_SUFFIX), SUFFIX)
@@ -177,10 +165,7 @@ def open_replay(path: str, script: str | None, schema: str | None) -> Replay:
 def read_bad_records(path: str) -> Iterator[BadRecord]:
     """Read the bad records that a run saved.
 
-    Raises
-    ------
-    InputError
-        When there is no such file, or it is of another kind.
+    Raises `InputError` when there is no such file, or it is of another kind.
     """
     try:
         with open(path, encoding="utf-8") as file:

@@ -61,12 +61,8 @@ def check_side_cars(target: OutputFile, meta: bool, bad_path: str) -> None:
 def check_beside(output: str, meta: bool) -> None:
     """The same for an output by its name.
 
-    Parameters
-    ----------
-    output : str
-        A file, or the name of one.
-    meta : bool
-        Whether there is to be an ``OUTPUT.meta.json``.
+    - `output`: a file, or the name of one.
+    - `meta`: whether there is to be an ``OUTPUT.meta.json``.
     """
     bad_path, path = side_car_paths(output)
     _check_bad_path(bad_path)

@@ -11,12 +11,8 @@ __all__ = ["Stopwatch"]
 class Stopwatch:
     """The seconds that each phase took, by the run's own clock.
 
-    Attributes
-    ----------
-    started : float
-        Seconds of the epoch.
-    seconds : dict of str to float
-        By phase, in the order in which they began.
+    - `started`: seconds of the epoch.
+    - `seconds`: by phase, in the order in which they began.
     """
 
     def __init__(self) -> None:

@@ -57,18 +57,9 @@ def read_records(source: str | BinaryIO, max_record_bytes: int) -> Iterator[tupl
 class Trial:
     """A job at work on one record after the other. Enter `Job.activate` before.
 
-    Parameters
-    ----------
-    job : Job
-
-    Attributes
-    ----------
-    context : MapContext or TextContext
-        What `map` writes to.
-    pending : list
-        What it has written, until somebody clears it: keys, or for a map-only job lines.
-    header : tuple of str
-        What `setup_reduce` wrote for a map-only job.
+    - `context`: what `map` writes to.
+    - `pending`: what it has written, until somebody clears it: keys, or for a map-only job lines.
+    - `header`: what `setup_reduce` wrote for a map-only job.
 
     Examples
     --------
@@ -105,19 +96,9 @@ class Trial:
     def map(self, place: str, dims: list[str], number: int, line: str) -> Bad | None:
         """Map one record; what a bad one has written is taken back.
 
-        Parameters
-        ----------
-        place : str
-            The file, for messages.
-        dims : list of str
-        number : int
-            Of the line.
-        line : str
-
-        Raises
-        ------
-        TaskFailed
-            For any other exception than a ``ValueError``.
+        - `place`: the file, for messages.
+        - `number`: of the line.
+        Raises `TaskFailed` for any other exception than a ``ValueError``.
         """
         key, tab, value = line.partition("\t")
         if not tab:
@@ -160,10 +141,7 @@ class Trial:
     def combine(self, key: Any, values: Sequence[Any]) -> Sequence[Any]:
         """Ask `combine` what takes the place of `values`.
 
-        Raises
-        ------
-        TaskFailed
-            When it raises something, or writes what it may not write.
+        Raises `TaskFailed` when it raises something, or writes what it may not write.
         """
         if self._combiner is None or len(values) < 2:
             return values

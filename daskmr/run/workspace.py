@@ -40,11 +40,7 @@ def workspace_of(request: Request, stdout: IO[bytes] | None) -> Iterator[Workspa
 class Workspace:
     """The folder of a run and its output, removed or discarded however the run ends.
 
-    Attributes
-    ----------
-    run_dir : RunDir
-    target : OutputFile or None
-        The output; ``None`` for a result in memory.
+    - `target`: the output; ``None`` for a result in memory.
     """
 
     run_dir: RunDir
@@ -122,10 +118,8 @@ def check_spill_dir(request: Request) -> None:
 def _spill_source(config: Config) -> Source | None:
     """Say which store the spill dir is in; ``None`` for a path.
 
-    Raises
-    ------
-    InputError
-        For a URL that names no store, or that a run without a network could not use.
+    Raises `InputError` for a URL that names no store, or that a run without a network could not
+    use.
     """
     url = config.spill_dir
     if url is None or "://" not in url or url.startswith("file://"):
@@ -161,10 +155,7 @@ def placed(
 ) -> Iterator[Placement]:
     """Probe what the workers see, and choose where they write.
 
-    Raises
-    ------
-    InputError
-        When a worker does not see the input files, or cannot use the spill dir.
+    Raises `InputError` when a worker does not see the input files, or cannot use the spill dir.
     """
     run_dir = workspace.run_dir
     if not session.is_elsewhere:
