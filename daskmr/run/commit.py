@@ -5,27 +5,30 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from daskmr import clock
-from daskmr.config import Config
-from daskmr.data.inputs import Inputs
 from daskmr.data.local_file import is_as_listed
 from daskmr.data.output import OutputFile, merge_parts
 from daskmr.data.parts import Part
 from daskmr.data.segments import Extent
-from daskmr.diagnostics.collector import Collector
 from daskmr.errors import JobError
 from daskmr.history import History
-from daskmr.run.execution import Outcome
 from daskmr.run.provenance import describe_counts, moment
-from daskmr.run.request import Request
 from daskmr.run.result import Result
 from daskmr.run.side_cars import SideCars, bad_records_path
-from daskmr.run.stopwatch import Stopwatch
-from daskmr.run.workspace import Workspace
-from daskmr.tasks.counts import Tally, by_group, explain_untabbed
+from daskmr.tasks.counts import by_group, explain_untabbed
 from daskmr.text import counted, some
+
+if TYPE_CHECKING:
+    from daskmr.config import Config
+    from daskmr.data.inputs import Inputs
+    from daskmr.diagnostics.collector import Collector
+    from daskmr.run.execution import Outcome
+    from daskmr.run.request import Request
+    from daskmr.run.stopwatch import Stopwatch
+    from daskmr.run.workspace import Workspace
+    from daskmr.tasks.counts import Tally
 
 __all__ = ["Committed", "check_bad_records", "commit", "delete_input", "result_of"]
 

@@ -10,23 +10,19 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dask.system import CPU_COUNT
 
 from daskmr.cluster.connect import existing_scheduler, security_of
 from daskmr.cluster.session import Session, WorkerDied
 from daskmr.cluster.versions import Pinned
-from daskmr.config import Config
 from daskmr.data.inputs import Inputs
 from daskmr.data.partition import Partition, count_buckets, count_reducers, run_order, with_ahead
 from daskmr.data.parts import Part
-from daskmr.diagnostics.collector import Collector
 from daskmr.diagnostics.looks import Plan
 from daskmr.errors import JobError
 from daskmr.history import PHASES
-from daskmr.run.request import Request
-from daskmr.run.workspace import Placement
 from daskmr.tasks.counts import Span, Tallies, Tally
 from daskmr.tasks.crashes import COMBINING, FETCHING, Mark, by_task, is_alive, read_marks
 from daskmr.tasks.deaths import explain_death, explain_kills, file_of_death
@@ -34,6 +30,12 @@ from daskmr.tasks.hot_keys import with_counted
 from daskmr.tasks.map import TALLY, MapTask, explain_timeout, map_packed
 from daskmr.tasks.reduce import Merge, Reduced, ReduceTask, never_met, reduce_buckets
 from daskmr.tasks.runs import Spilling
+
+if TYPE_CHECKING:
+    from daskmr.config import Config
+    from daskmr.diagnostics.collector import Collector
+    from daskmr.run.request import Request
+    from daskmr.run.workspace import Placement
 
 __all__ = [
     "Execution",

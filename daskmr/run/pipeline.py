@@ -129,6 +129,7 @@ def mapreduce(
 
     Examples
     --------
+    >>> from daskmr import Job, mapreduce
     >>> def map(key, dims, value, context):
     ...     context.write(dims[2], 1)
     >>> def reduce(key, values, context):

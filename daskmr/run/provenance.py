@@ -24,6 +24,7 @@ from daskmr.data.listing import InputFile
 from daskmr.data.output import OutputFile
 from daskmr.errors import InputError
 from daskmr.job.job import Job
+from daskmr.run.side_cars import FORMAT, META_SUFFIX
 from daskmr.tasks.counts import Tally, by_group
 from daskmr.text import HIDDEN, masked, some
 
@@ -31,22 +32,13 @@ if TYPE_CHECKING:
     from daskmr.run.request import Request
 
 __all__ = [
-    "BEGINS",
-    "SUFFIX",
     "describe_counts",
     "describe_run",
     "differences",
-    "is_meta",
     "moment",
     "read_meta",
     "repeat",
-    "write_meta",
 ]
-
-SUFFIX = ".meta.json"
-_VERSION = 1
-BEGINS = b'{\n "daskmr": {'
-"""The first bytes of such a file."""
 
 _NEEDED = {  # by what reads it
     "script": ("path", "sha256", "modules"),
@@ -232,30 +224,6 @@ def moment(seconds: float) -> str:
 # --- files ----------------------------------------------------------------------------------------
 
 
-def write_meta(
-    path: str, run_id: str, content: Mapping[str, Any], like: os.stat_result | None = None
-) -> OutputFile:
-    """Write a provenance file, ready to be committed."""
-    file = OutputFile(path, run_id, like=like)
-    try:
-        whole = {"daskmr": {"meta": _VERSION, "version": __version__}, **content}
-        file.write(json.dumps(whole, indent=1) + "\n")
-        file.close()
-    except BaseException:
-        file.discard()
-        raise
-    return file
-
-
-def is_meta(path: str) -> bool:
-    """Whether there is a provenance file that daskmr wrote."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(len(BEGINS)) == BEGINS
-    except OSError:
-        return False
-
-
 def read_meta(path: str) -> dict[str, Any]:
     """Read a provenance file.
 
@@ -271,9 +239,9 @@ def read_meta(path: str) -> dict[str, Any]:
     mark = content.get("daskmr") if isinstance(content, dict) else None
     if not isinstance(mark, dict) or "meta" not in mark:
         raise InputError(
-            f"{path} is not what daskmr writes beside an output. Give an OUTPUT{SUFFIX}."
+            f"{path} is not what daskmr writes beside an output. Give an OUTPUT{META_SUFFIX}."
         )
-    if mark["meta"] != _VERSION:
+    if mark["meta"] != FORMAT:
         raise InputError(
             f"{path} was written by daskmr {mark.get('version')}, in a form that this version "
             f"({__version__}) does not know. Use that one."

@@ -18,8 +18,8 @@ from daskmr.job.contexts import MapContext, TextContext
 from daskmr.job.job import Job, load_job
 from daskmr.job.process_pools import no_children
 from daskmr.job.tracebacks import describe_exception, explain_process_error, user_location
-from daskmr.run.provenance import SUFFIX, is_meta, read_meta
-from daskmr.run.side_cars import BAD_SUFFIX
+from daskmr.run.provenance import read_meta
+from daskmr.run.side_cars import BAD_SUFFIX, META_SUFFIX, is_meta
 from daskmr.tasks.guard import Returned, is_interruption, no_exit, shortened
 from daskmr.tasks.user_calls import set_up
 
@@ -143,7 +143,7 @@ def open_replay(path: str, script: str | None, schema: str | None) -> Replay:
     Raises `InputError` when a file cannot be read, or the script is not known.
     """
     records = tuple(read_bad_records(path))
-    meta_path = beside(path.removesuffix(BAD_SUFFIX), SUFFIX)
+    meta_path = beside(path.removesuffix(BAD_SUFFIX), META_SUFFIX)
     meta = read_meta(meta_path) if is_meta(meta_path) else None
     if script is None:
         if meta is None:

@@ -16,8 +16,7 @@ from daskmr.data.output import OutputFile, StoreOutput
 from daskmr.data.sampling import Choice
 from daskmr.errors import InputError
 from daskmr.job.job import Job, load_job
-from daskmr.run.provenance import SUFFIX as META_SUFFIX
-from daskmr.run.side_cars import side_car_paths
+from daskmr.run.side_cars import META_SUFFIX, side_car_paths
 from daskmr.store.source import masked
 from daskmr.tasks.prints import listened
 

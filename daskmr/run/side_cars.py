@@ -8,31 +8,39 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from daskmr._version import __version__
 from daskmr.config import Config
 from daskmr.data.bad_records import BadRecord
 from daskmr.data.output import OutputFile, StoreOutput, beside, write_bad_records
 from daskmr.errors import InputError
 from daskmr.job.job import Job
-from daskmr.run.provenance import BEGINS, SUFFIX, is_meta, write_meta
 from daskmr.signals import deferred, finished
 from daskmr.store.source import StoreError
 from daskmr.workdir import disk_error
 
 __all__ = [
     "BAD_SUFFIX",
+    "FORMAT",
+    "META_SUFFIX",
     "SideCars",
     "bad_records_path",
     "check_beside",
     "check_side_cars",
+    "is_meta",
     "side_car_paths",
 ]
 
 BAD_SUFFIX = ".bad.jsonl"
+META_SUFFIX = ".meta.json"
+FORMAT = 1
+META_BEGINS = b'{\n "daskmr": {'
+"""The first bytes of such a file."""
 
 
 def side_car_paths(output: str) -> tuple[str, str]:
@@ -41,7 +49,7 @@ def side_car_paths(output: str) -> tuple[str, str]:
     >>> side_car_paths("out/counts.txt")
     ('out/counts.txt.bad.jsonl', 'out/counts.txt.meta.json')
     """
-    return beside(output, BAD_SUFFIX), beside(output, SUFFIX)
+    return beside(output, BAD_SUFFIX), beside(output, META_SUFFIX)
 
 
 def bad_records_path(target: OutputFile, config: Config, job: Job) -> str:
@@ -99,7 +107,7 @@ class SideCars:
 
     def __post_init__(self) -> None:
         has_meta = self.target.has_companions
-        self.meta_path = beside(self.target.name, SUFFIX) if has_meta else None
+        self.meta_path = beside(self.target.name, META_SUFFIX) if has_meta else None
 
     def write(self, saved: tuple[BadRecord, ...], content: Mapping[str, Any] | None) -> None:
         """Write new files under temporary names, readable only by those who may read the output."""
@@ -110,7 +118,7 @@ class SideCars:
             path = self.meta_path
             if isinstance(self.target, StoreOutput):
                 path = os.path.join(self.folder, "meta.json")
-            self.meta = write_meta(path, self.run_id, content, like)
+            self.meta = _write_meta(path, self.run_id, content, like)
 
     def commit(self) -> None:
         """Put the output in place, and its side-cars with it."""
@@ -161,7 +169,7 @@ class SideCars:
             return
         try:
             self.meta.commit()
-            target.put_beside(SUFFIX, self.meta.path)
+            target.put_beside(META_SUFFIX, self.meta.path)
         except StoreError as error:
             self.notes += (f"{self.meta_path} could not be written: {error}",)
             self._drop_meta()
@@ -169,17 +177,17 @@ class SideCars:
     def _clear_object(self, target: StoreOutput) -> bool:
         """Delete the provenance of an earlier output, and return whether its name is free."""
         try:
-            there = target.begins_beside(SUFFIX, len(BEGINS))
+            there = target.begins_beside(META_SUFFIX, len(META_BEGINS))
             if there is None:
                 return True
-            if there != BEGINS:
+            if there != META_BEGINS:
                 self.notes += (
                     f"{self.meta_path} is not daskmr's, and was left as it is: it does not tell of "
                     "this output",
                 )
                 self._drop_meta()
                 return False
-            target.remove_beside(SUFFIX)
+            target.remove_beside(META_SUFFIX)
         except StoreError as error:
             self.notes += (f"{self.meta_path} may tell of an earlier output: {error}",)
         return True
@@ -194,3 +202,27 @@ class SideCars:
         for file in (self.bad, self.meta):
             if file is not None:
                 file.discard()
+
+
+def _write_meta(
+    path: str, run_id: str, content: Mapping[str, Any], like: os.stat_result | None = None
+) -> OutputFile:
+    """Write a provenance file, ready to be committed."""
+    file = OutputFile(path, run_id, like=like)
+    try:
+        whole = {"daskmr": {"meta": FORMAT, "version": __version__}, **content}
+        file.write(json.dumps(whole, indent=1) + "\n")
+        file.close()
+    except BaseException:
+        file.discard()
+        raise
+    return file
+
+
+def is_meta(path: str) -> bool:
+    """Whether there is a provenance file that daskmr wrote."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(META_BEGINS)) == META_BEGINS
+    except OSError:
+        return False

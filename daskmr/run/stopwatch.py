@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from daskmr import clock
-from daskmr.run.execution import Outcome
+
+if TYPE_CHECKING:
+    from daskmr.run.execution import Outcome
 
 __all__ = ["Stopwatch"]
 

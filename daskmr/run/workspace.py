@@ -8,22 +8,24 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from daskmr.cluster.probe import RESTART_SECONDS, HostMarks, check_data, check_shelf, sees_all
 from daskmr.cluster.session import Session
-from daskmr.config import Config
 from daskmr.data.inputs import Inputs, source_of
 from daskmr.data.output import OutputFile, open_output
 from daskmr.data.spill_dir import HOST_RENEWED_EVERY, RENEWED_EVERY, Away, Shelf
 from daskmr.errors import InputError
 from daskmr.run.request import Request, refuse_network
-from daskmr.run.result import Result
 from daskmr.run.side_cars import bad_records_path, check_side_cars
 from daskmr.signals import deferred, on_hard_exit, patient
 from daskmr.store.source import Source, masked
 from daskmr.tasks.crashes import Mark, read_marks
 from daskmr.workdir import RunDir
+
+if TYPE_CHECKING:
+    from daskmr.config import Config
+    from daskmr.run.result import Result
 
 __all__ = ["Placement", "Workspace", "check_spill_dir", "placed", "workspace_of"]
 
