@@ -56,8 +56,8 @@ def main(share: float, objects: int, size: int, latency: float, mappers: int, ro
         bench.make()
         with QuickStore(bench.stored, latency) as store:
             bench.environment = {
-                "AWS_ACCESS_KEY_ID": "nobody",
-                "AWS_SECRET_ACCESS_KEY": "nothing",
+                "AWS_ACCESS_KEY_ID": "key",
+                "AWS_SECRET_ACCESS_KEY": "secret",
                 "AWS_ENDPOINT_URL": store.url,
                 "AWS_EC2_METADATA_DISABLED": "true",
                 "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.getenv("PYTHONPATH")))),
