@@ -682,7 +682,7 @@ def _load_failure(job: Job, exc: BaseException) -> InputError:
         if isinstance(exc, MemoryError):
             explanation = explain_shortage("load")
         else:
-            from daskmr.job.porting import advice_for  # deferred: only a failure needs it
+            from daskmr.job.porting_errors import advice_for  # deferred: only a failure needs it
 
             explanation = (
                 job.hint(exc) or explain_process_error(exc, loading=True) or advice_for(exc)

@@ -14,7 +14,6 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from daskmr.errors import InputError
 from daskmr.job.tracebacks import describe_exception, excerpt
@@ -499,50 +498,10 @@ def _is_readable(path: str) -> bool:
     return True
 
 
-class _Python2(NamedTuple):
-    message: str
-    """Pattern that the compiler's message has."""
-    before: str
-    """Pattern of the line up to the error."""
-    after: str
-    """Pattern of the line from the error on."""
-    advice: str
-
-
-_PYTHON2 = (
-    _Python2(r"call to 'print'", "", "", "`print` is a function now: write `print(...)`"),
-    _Python2(r"call to 'exec'", "", "", "`exec` is a function now: write `exec(...)`"),
-    _Python2(r"", r"^\s*except\b", r".*,\s*\w+\s*:", "write `except X as e:` for `except X, e:`"),
-    _Python2(r"", r"^\s*raise\b", r".*,", "write `raise X(message)` for `raise X, message`"),
-    _Python2(r"leading zeros", "", "", "octal numbers are written `0o777` for `0777`"),
-    _Python2(
-        r"invalid \w+ literal", "", r".{0,2}[lL]\b", "leave out the `L` of `10L`: every int is long"
-    ),
-    _Python2(
-        r"parameters cannot be parenthesized", "", "", "take one parameter, and unpack it inside"
-    ),
-    _Python2(r"invalid syntax", "", r"`", "write `repr(x)` for backticks"),
-    _Python2(r"invalid syntax", "", r"<>", "write `!=` for `<>`"),
-    _Python2(r"invalid syntax", r"\b[uU][rR]$", r"['\"]", 'write `r"..."` for `ur"..."`'),
-    _Python2(r"invalid syntax", "", r"[uU][rR]['\"]", 'write `r"..."` for `ur"..."`'),
-    _Python2(r"inconsistent use of tabs", "", "", "indent with spaces only"),
-)
-
-
-def _python2_advice(error: SyntaxError, line: str) -> str:
-    column = max((error.offset or 1) - 1, 0)
-    for known in _PYTHON2:
-        if (
-            re.search(known.message, error.msg)
-            and re.search(known.before, line[:column] or line[: column + 1])
-            and re.match(known.after, line[column:])
-        ):
-            return f" This looks like Python 2: {known.advice}."
-    return ""
-
-
 def syntax_failure(error: SyntaxError, path: str) -> InputError:
-    advice = _python2_advice(error, error.text or "")
+    from daskmr.job.porting_errors import syntax_advice  # deferred: only a failure needs it
+
+    advice = syntax_advice(error)
     if advice and "indent" not in advice:
         advice += (
             f" To change all of this kind in {os.path.basename(path)}: `pip install fissix`, then "

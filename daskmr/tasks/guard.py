@@ -160,7 +160,7 @@ def user_failure(job: Job, function: str, where: str, error: BaseException) -> T
     elif explanation := explain_process_error(error):
         message += f" {explanation}"
     else:
-        from daskmr.job.porting import advice_for  # deferred: only a failure needs it
+        from daskmr.job.porting_errors import advice_for  # deferred: only a failure needs it
 
         message += advice_for(error)
     return kind(message, format_user_traceback(job, error))
