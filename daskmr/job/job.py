@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from daskmr.errors import InputError, Interrupted
-from daskmr.job.pickling import dumps
+from daskmr.job.pickling import dumps_by_value
 from daskmr.job.process_pools import no_children
 from daskmr.job.sources import (
     Sources,
@@ -434,7 +434,7 @@ class _OnTheSpot:
         if self.functions is None:
             return self._blob
         try:
-            return dumps(tuple(self.functions))
+            return dumps_by_value(tuple(self.functions))
         except Exception as exc:
             reason = describe_exception(exc)
         raise InputError(

@@ -22,8 +22,8 @@ from daskmr.data.partition import Partition
 from daskmr.data.records import CorruptFileError
 from daskmr.data.sampling import KeyFilter
 from daskmr.errors import TaskFailed
-from daskmr.job.contexts import MapContext
 from daskmr.job.job import Job
+from daskmr.job.map_context import MapContext
 from daskmr.job.process_pools import no_children
 from daskmr.memory import resident
 from daskmr.run.trial import Trial, read_records

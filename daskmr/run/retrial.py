@@ -14,8 +14,9 @@ from daskmr.data.bad_records import BadRecord
 from daskmr.data.layout import Layout, Schema, load_layout
 from daskmr.data.output import beside
 from daskmr.errors import InputError
-from daskmr.job.contexts import MapContext, TextContext
+from daskmr.job.contexts import TextContext
 from daskmr.job.job import Job, load_job
+from daskmr.job.map_context import MapContext
 from daskmr.job.process_pools import no_children
 from daskmr.job.tracebacks import describe_exception, explain_process_error, user_location
 from daskmr.run.companions import BAD_SUFFIX
