@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 
 from daskmr.errors import InputError, Interrupted
 from daskmr.job.pickling import dumps_by_value
-from daskmr.job.process_pools import no_children
+from daskmr.job.process_errors import explain_process_error, no_children
 from daskmr.job.sources import (
     Sources,
     absolute,
@@ -48,7 +48,6 @@ from daskmr.job.sources import (
 )
 from daskmr.job.tracebacks import (
     describe_exception,
-    explain_process_error,
     format_user_traceback,
     remember_lines,
     shorten,

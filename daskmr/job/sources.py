@@ -7,6 +7,7 @@ import difflib
 import importlib.machinery
 import importlib.util
 import io
+import linecache
 import os
 import re
 import sys
@@ -16,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from daskmr.errors import InputError
-from daskmr.job.tracebacks import describe_exception, excerpt
 from daskmr.normal_forms import hint
 from daskmr.text import shell_path
 
@@ -172,7 +172,8 @@ def parse(text: str, path: str) -> ast.Module:
     except SyntaxError as error:
         failure = syntax_failure(error, path)
     except (ValueError, RecursionError, MemoryError) as error:
-        failure = InputError(f"{path} cannot be compiled as Python: {describe_exception(error)}.")
+        reason = f"{type(error).__name__}: {error}".removesuffix(": ")
+        failure = InputError(f"{path} cannot be compiled as Python: {reason}.")
     raise failure
 
 
@@ -507,9 +508,21 @@ def syntax_failure(error: SyntaxError, path: str) -> InputError:
             f" To change all of this kind in {os.path.basename(path)}: `pip install fissix`, then "
             f"`python -m fissix -w {shell_path(path)}`."
         )
-    shown = "".join(f"\n    {line}" for line in excerpt(error))
+    shown = "".join(f"\n    {line}" for line in _excerpt(error))
     problem = f"{error.msg[:1].lower()}{error.msg[1:]}".rstrip("?.")
     return InputError(f"{path}, line {error.lineno}: syntax error: {problem}.{advice}{shown}")
+
+
+def _excerpt(error: SyntaxError) -> list[str]:
+    """The line of a syntax error, and a caret under the place."""
+    line = (error.text or linecache.getline(error.filename or "", error.lineno or 0)).rstrip()
+    code = line.lstrip()
+    if not code:
+        return []
+    column = max((error.offset or 1) - 1 - (len(line) - len(code)), 0)
+    start = max(column - 80, 0)
+    code = code[start : start + 160]
+    return [code, re.sub(r"[^\t]", " ", code[: column - start]) + "^"]
 
 
 _HOOKS = ("map", "combine", "reduce", "setup_reduce")

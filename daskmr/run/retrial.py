@@ -17,8 +17,8 @@ from daskmr.errors import InputError
 from daskmr.job.contexts import TextContext
 from daskmr.job.job import Job, load_job
 from daskmr.job.map_context import MapContext
-from daskmr.job.process_pools import no_children
-from daskmr.job.tracebacks import describe_exception, explain_process_error, user_location
+from daskmr.job.process_errors import explain_process_error, no_children
+from daskmr.job.tracebacks import describe_exception, user_location
 from daskmr.run.companions import BAD_SUFFIX
 from daskmr.run.provenance import SUFFIX, is_meta, read_meta
 from daskmr.tasks.guard import Returned, is_interruption, no_exit, shortened

@@ -17,10 +17,9 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 from daskmr.errors import DaskMRError, Interrupted, TaskFailed
 from daskmr.job.job import Job
 from daskmr.job.keys import name_key
-from daskmr.job.process_pools import no_children
+from daskmr.job.process_errors import explain_process_error, no_children
 from daskmr.job.tracebacks import (
     describe_exception,
-    explain_process_error,
     format_user_traceback,
     user_location,
 )

@@ -31,7 +31,8 @@ from daskmr.history import HotKey, TaskSpan
 from daskmr.job.contexts import COUNTED, ItemContext, TextContext
 from daskmr.job.job import Job
 from daskmr.job.map_context import MapContext
-from daskmr.job.tracebacks import describe_exception, explain_process_error
+from daskmr.job.process_errors import explain_process_error
+from daskmr.job.tracebacks import describe_exception
 from daskmr.memory import (
     OutOfMemory,
     describe_size,

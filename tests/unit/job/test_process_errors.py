@@ -18,7 +18,7 @@ import pytest
 from support.jobs import write_tree
 
 from daskmr import DaskMRError, InputError, JobError, mapreduce
-from daskmr.job.process_pools import no_children
+from daskmr.job.process_errors import no_children
 
 HINT = "daskmr runs it in one process a core already"
 
