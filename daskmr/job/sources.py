@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-import difflib
+import hashlib
 import importlib.machinery
 import importlib.util
 import io
@@ -27,7 +27,6 @@ __all__ = [
     "collect",
     "is_installed",
     "is_library",
-    "likely_misspelt",
     "module_of",
     "parse",
     "prefixes",
@@ -82,6 +81,16 @@ class Sources:
     aliases: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
     data: bytes = b""
+
+    def digest(self) -> str:
+        """SHA-256, in hex, of the contents."""
+        sha = hashlib.sha256()
+        texts = {file: text.encode("utf-8", "surrogatepass") for file, text in self.files.items()}
+        data = [("", self.data)] if self.data else []
+        for file, content in (*sorted(texts.items()), *data):
+            for part in (os.fsencode(file), content):
+                sha.update(len(part).to_bytes(8, "big") + part)
+        return sha.hexdigest()
 
     def place(self, file: str, directory: str) -> str:
         """Return where a file, or a folder of `spaces`, is; `directory` is the script's folder."""
@@ -523,54 +532,3 @@ def _excerpt(error: SyntaxError) -> list[str]:
     start = max(column - 80, 0)
     code = code[start : start + 160]
     return [code, re.sub(r"[^\t]", " ", code[: column - start]) + "^"]
-
-
-_HOOKS = ("map", "combine", "reduce", "setup_reduce")
-_LIKE_HOOKS = (  # compiled where a script has functions that a job does not call
-    r"(map|reduce|combine)(?![a-z])|"
-    r"(map|reduc|combin)(e|per|er|ed|ing)?_?"
-    r"(setup|init|start|begin|teardown|cleanup|finish|final|done|close|end)|"
-    r"(setup|init|start|begin|before|teardown|cleanup|finish|finali[sz]e|close|end|after|on)_"
-    r"(map|reduc|combin)(e|per|er|ing)?s?$|"
-    r"(map|reduc|combin)(per|er|e?or)s?$|"
-    r"(setup|teardown|cleanup|init|start|finish|close|end|output)$"
-)
-
-
-def likely_misspelt(text: str, path: str) -> dict[str, str]:
-    """Find the functions of a script that nearly have the name of one that a job may define.
-
-    Returns
-    -------
-    dict
-        By the name that a function has, the one that it may be meant to have, or "". None that the
-        script uses itself.
-
-    Examples
-    --------
-    >>> likely_misspelt("def map(k, d, v, c): pass\\ndef reducer(k, v, c): pass", "job.py")
-    {'reducer': 'reduce'}
-    >>> likely_misspelt("def map(k, d, v, c): pass\\ndef map_finished(c): pass", "job.py")
-    {'map_finished': ''}
-    """
-    tree = parse(text, path)
-    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
-    used = {node.id for node in nodes if isinstance(node.ctx, ast.Load)}
-    defined = {node.id for node in nodes if isinstance(node.ctx, ast.Store)}
-    names = [
-        node.name
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.decorator_list
-    ]
-    missing = [name for name in _HOOKS[1:] if name not in names and name not in defined]
-    found = {}
-    for name in names:
-        if name in _HOOKS or name in used:
-            continue
-        plain = name.lower().strip("_")
-        like = difflib.get_close_matches(plain, missing, 1, 0.75)
-        if like:
-            found[name] = like[0]
-        elif re.match(_LIKE_HOOKS, plain) or difflib.get_close_matches(plain, _HOOKS, 1, 0.75):
-            found[name] = ""
-    return found

@@ -22,6 +22,7 @@ from daskmr.errors import InputError, Interrupted
 from daskmr.job import job as job_module
 from daskmr.job import sources
 from daskmr.job.job import Job, load_job
+from daskmr.job.script import Script
 from daskmr.job.tracebacks import describe_exception, format_user_traceback, user_location
 
 MAP = "def map(key, dims, value, context):\n"
@@ -83,7 +84,7 @@ def clean_interpreter(monkeypatch):
     yield
     left = {name.partition(".")[0] for name in sys.modules}
     assert not {name for name in left if name in own or name.startswith("job_")}
-    assert not any(isinstance(finder, job_module._Script) for finder in sys.meta_path)
+    assert not any(isinstance(finder, Script) for finder in sys.meta_path)
     assert job_module._active is None
 
 
@@ -602,7 +603,7 @@ def test_values_of_the_users_classes_pickle_inside_activation(tree):
 
 WORKER = """
 import pickle, sys, traceback
-from daskmr.job.job import format_user_traceback
+from daskmr.job.tracebacks import format_user_traceback
 with open(sys.argv[1], "rb") as file:
     job = pickle.load(file)
 class Context:
