@@ -21,21 +21,11 @@ from daskmr.normal_forms import hint
 from daskmr.text import shell_path
 
 __all__ = [
-    "Sources",
-    "absolute",
-    "check_path",
-    "collect",
-    "is_installed",
-    "is_library",
-    "module_of",
-    "parse",
-    "prefixes",
-    "read_source",
-    "syntax_failure",
+    *("Sources", "absolute", "check_path", "collect", "is_installed", "is_library", "module_of"),
+    *("parse", "prefixes", "read_source", "syntax_failure"),
 ]
 
-
-# What the worker process itself runs on: a file beside the script never takes its place.
+# The worker process itself needs these: a file beside the script never takes their place.
 _NEEDED = sys.stdlib_module_names | {
     "__main__", "bokeh", "botocore", "aiobotocore", "aiohttp", "click", "cloudpickle", "cytoolz",
     "dask", "daskmr", "distributed", "fsspec", "importlib_metadata", "isal", "jinja2", "locket",
@@ -43,7 +33,7 @@ _NEEDED = sys.stdlib_module_names | {
     "sortedcontainers", "tblib", "tlz", "toolz", "tornado", "urllib3", "yaml", "yarl", "zict", "zipp",
     "zstandard",
 }  # fmt: skip
-# What those import where it is installed, some of it only when they first need it.
+# They import these where they are installed, some only when they first need them.
 _USED_IF_INSTALLED = {
     "aiohappyeyeballs", "aioitertools", "aiosignal", "attr", "attrs", "certifi", "cryptography",
     "dateutil", "frozenlist", "idna", "jmespath", "lz4", "numpy", "pandas", "propcache", "pyarrow",
@@ -215,7 +205,7 @@ def _folders(path: str) -> list[str]:
     while os.path.islink(path):
         path = os.path.join(os.path.dirname(path), os.readlink(path))
         folders.append(os.path.realpath(os.path.dirname(path)))
-    return list({os.path.realpath(folder): folder for folder in reversed(folders)}.values())[::-1]
+    return list({os.path.realpath(folder): folder for folder in folders[::-1]}.values())[::-1]
 
 
 def _imports_of(text: str, file: str) -> set[str]:
@@ -223,10 +213,8 @@ def _imports_of(text: str, file: str) -> set[str]:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return set()  # if it is really imported, that fails and says why
-    module = module_of(file)
-    return set(
-        _imports(tree, module if file.endswith("/__init__.py") else module.rpartition(".")[0])
-    )
+    package = os.path.dirname(file).replace("/", ".")
+    return set(_imports(tree, package))
 
 
 def _imports(tree: ast.Module, package: str) -> Iterator[str]:
@@ -253,13 +241,13 @@ def _imports(tree: ast.Module, package: str) -> Iterator[str]:
 
 def _absolute(module: str, level: int, package: str) -> str:
     """
-    >>> _absolute("cells", 2, "geo.grid")
-    'geo.cells'
+    >>> _absolute("cells", 2, "geo.grid"), _absolute("cells", 2, "geo")
+    ('geo.cells', '')
     """
-    if not level:
-        return module
-    parents = package.split(".")[: len(package.split(".")) - level + 1] if package else []
-    return ".".join(filter(None, [*parents, module])) if parents else ""
+    try:
+        return importlib.util.resolve_name("." * level + module, package)
+    except ImportError:
+        return ""
 
 
 # Functions whose first argument is the name of a module that they import.
@@ -287,38 +275,28 @@ def _name_of(node: ast.expr) -> str:
 
 
 def _text(node: ast.expr) -> str:
-    """Its value if it is text, with `_ANY` for all that follows what is known.
+    """Return the value of an expression if it is text, with `_ANY` for all that is not known.
 
     >>> _text(ast.parse("'plugins.' + name", mode="eval").body)
     'plugins.?'
     """
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return node.value
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mod):
-        known = _text(node.left).partition("%" if isinstance(node.op, ast.Mod) else _ANY)[0]
-        return _up_to_dot(known)
-    if isinstance(node, ast.JoinedStr):
-        parts = [_text(value) for value in node.values]
-        return "".join(parts) if _ANY not in "".join(parts) else _up_to_dot(parts[0])
-    if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "format":
-        return _up_to_dot(_text(node.func.value).partition("{")[0])  # type: ignore[attr-defined]
+    match node:
+        case (
+            ast.Constant(value=str(known)) | ast.JoinedStr(values=[ast.Constant(value=str(known))])
+        ):
+            return known
+        case (
+            ast.JoinedStr(values=[first, *_])
+            | ast.BinOp(left=first)
+            | ast.Call(func=ast.Attribute(value=first, attr="format"))
+        ):
+            known = re.split(r"[%{?]", _text(first))[0].rpartition(".")[0]
+            return f"{known}.{_ANY}" if known else _ANY
     return _ANY
 
 
-def _up_to_dot(known: str) -> str:
-    return f"{known.rpartition('.')[0]}.{_ANY}".removeprefix(".")
-
-
 class _Found:
-    """What has been found of a script's files.
-
-    Parameters
-    ----------
-    folders : list of str
-        Where they are looked for: the script's own first.
-    files : dict
-        The script's own text, by its name.
-    """
+    """The files of a script that have been found, in its own folder first and then in others."""
 
     def __init__(self, folders: list[str], files: dict[str, str]) -> None:
         self._folders = folders
@@ -341,7 +319,6 @@ class _Found:
         )
 
     def place(self, file: str) -> str:
-        """Where a file is."""
         return os.path.join(self._home(module_of(file).partition(".")[0]), file)
 
     def _home(self, top: str) -> str:
@@ -396,28 +373,27 @@ class _Found:
             return
         for folder in self._folders:
             for file in sorted(os.listdir(folder)):
-                top = module_of(file)
-                if (
-                    _is_module(os.path.join(folder, file))
-                    and not _is_taken(top, folder)
-                    and not is_installed(os.path.join(folder, file))
-                    and self._home(top) == folder
-                ):
+                top, path = module_of(file), os.path.join(folder, file)
+                is_free = not (_is_taken(top, folder) or is_installed(path))
+                if is_free and _is_module(path) and self._home(top) == folder:
                     yield file
 
     def _data(self) -> bytes:
-        """The other files of the packages, where they are small."""
+        """Return a zip of the packages' other files, where they are small; the same for the same."""
         packages = {os.path.dirname(f) for f in self.files if f.endswith("/__init__.py")}
         files: dict[str, str] = {}
         size = 0
-        for package in sorted(packages | self._spaces):
+        for package in packages | self._spaces:
             for file, path in _data_files(self._home(package.partition("/")[0]), package):
-                if file not in files:
-                    files[file] = path
-                    size += os.path.getsize(path)
+                size += os.path.getsize(path) if file not in files else 0
+                files[file] = path
                 if size > _DATA_BYTES or len(files) > _DATA_FILES:
                     return b""
-        return _packed(files) if files else b""
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            for file, path in sorted(files.items()):
+                archive.writestr(zipfile.ZipInfo(file), Path(path).read_bytes())
+        return packed.getvalue() if files else b""
 
 
 def _data_files(directory: str, package: str) -> Iterator[tuple[str, str]]:
@@ -426,21 +402,9 @@ def _data_files(directory: str, package: str) -> Iterator[tuple[str, str]]:
         folders[:] = [name for name in folders if name[0] != "." and name != "__pycache__"]
         for name in names:
             path = os.path.join(place, name)
-            if name[0] != "." and not name.endswith((".py", ".pyc")) and _can_be_read(path):
+            is_data = name[0] != "." and not name.endswith((".py", ".pyc"))
+            if is_data and os.path.isfile(path) and os.access(path, os.R_OK):
                 yield os.path.relpath(path, directory), path
-
-
-def _can_be_read(path: str) -> bool:
-    return os.path.isfile(path) and os.access(path, os.R_OK)
-
-
-def _packed(files: dict[str, str]) -> bytes:
-    """A zip of the same bytes for the same contents."""
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for file, path in sorted(files.items()):
-            archive.writestr(zipfile.ZipInfo(file), Path(path).read_bytes())
-    return packed.getvalue()
 
 
 def _has_module(folder: str, top: str) -> bool:
@@ -453,24 +417,27 @@ def _is_file(folder: str, name: str) -> bool:
 
 def _is_module(path: str) -> bool:
     stem, extension = os.path.splitext(os.path.basename(path))
-    return extension == ".py" and "." not in stem and os.path.isfile(path) and _is_readable(path)
+    if extension != ".py" or "." in stem or not os.path.isfile(path):
+        return False
+    try:
+        read_source(path)
+    except InputError:  # a file of a package that can't be read matters only when it is imported
+        return False
+    return True
 
 
 def _is_taken(top: str, directory: str) -> bool:
     """Whether a module is never that beside the script, as a worker itself needs another."""
-    return top in _NEEDED or (top in _USED_IF_INSTALLED and _is_installed_module(top, directory))
-
-
-def _is_installed_module(top: str, directory: str) -> bool:
+    if top not in _USED_IF_INSTALLED:
+        return top in _NEEDED
     beside = os.path.realpath(directory)
     paths = [entry for entry in sys.path if os.path.realpath(entry or ".") != beside]
     return importlib.machinery.PathFinder.find_spec(top, paths) is not None
 
 
 def is_library(module: str, filename: str | None) -> bool:
-    """Tell whether a module is none of the user's: of the standard library, or installed."""
-    parts = Path(filename or "").parts
-    installed = "site-packages" in parts or "dist-packages" in parts
+    """Whether a module is of the standard library, or installed."""
+    installed = not {"site-packages", "dist-packages"}.isdisjoint(Path(filename or "").parts)
     return installed or module.partition(".")[0] in _NEEDED - {"__main__"}
 
 
@@ -483,6 +450,7 @@ def _is_elsewhere(directory: str, top: str) -> bool:
 
 
 def is_installed(filename: str) -> bool:
+    """Whether a file, or a package, is in a folder of installed ones."""
     return os.path.basename(os.path.dirname(filename)) in ("site-packages", "dist-packages")
 
 
@@ -497,15 +465,6 @@ def _package_files(directory: str, package: str) -> Iterator[str]:
         elif entry.name.isidentifier() and os.path.isfile(os.path.join(entry.path, "__init__.py")):
             yield f"{file}/__init__.py"
             yield from _package_files(directory, file)
-
-
-def _is_readable(path: str) -> bool:
-    """A file of a package that can't be read matters only when it is imported."""
-    try:
-        read_source(path)
-    except InputError:
-        return False
-    return True
 
 
 def syntax_failure(error: SyntaxError, path: str) -> InputError:
