@@ -1,8 +1,7 @@
 """One identity, one hash and one order for all keys, the same in every process.
 
 Keys that are equal in Python are one key (``1``, ``1.0`` and ``True``), and NaN is one key too.
-Nothing here depends on ``PYTHONHASHSEED``: ``hash()`` is asked of numbers only, which it does not
-salt.
+Nothing here depends on ``PYTHONHASHSEED``: ``hash()`` is used for numbers only.
 """
 
 from __future__ import annotations
@@ -19,21 +18,13 @@ from zlib import crc32
 from daskmr.job.tracebacks import shorten
 
 __all__ = [
-    "Key",
-    "UnsupportedKeyError",
-    "bucket_of",
-    "canonical",
-    "canonical_all",
-    "name_key",
-    "sort_key",
-    "sorted_keys",
-    "stable_hash",
+    *("Key", "UnsupportedKeyError", "bucket_of", "canonical", "canonical_all", "name_key"),
+    *("sort_key", "sorted_keys", "stable_hash"),
 ]
 
 Key: TypeAlias = bool | int | float | str | bytes | tuple["Key", ...] | None
 
 _DEEPEST = 50  # tuples in tuples; beyond some hundred, Python cannot pickle or compare them
-_NAN = nan  # the one object that stands for every NaN, since dicts look for identity first
 _PLAIN = frozenset((str, int, bool, bytes, type(None)))  # no NaN can hide in these
 _NAME = 120  # characters of a key in a message
 _NAMED = 20  # elements of a tuple
@@ -66,7 +57,7 @@ def canonical(key: Any, depth: int = 0) -> Key:
     if kind in _PLAIN:
         return key  # type: ignore[no-any-return]
     if kind is float:
-        return key if key == key else _NAN
+        return key if key == key else nan  # one object: dicts look for identity first
     if kind is tuple:
         if depth == _DEEPEST:
             raise UnsupportedKeyError(f"A key is a tuple of tuples, more than {_DEEPEST} deep.")
