@@ -72,13 +72,17 @@ _OF_SCRIPT = {
     "type(VALUES_SEEN)": "`{0}` is of another type where a key has too many for memory: write "
     "`isinstance({0}, list)`",
 }
+_ORDERINGS = " | ".join([
+    *(f"NULLABLE {sign} _ | _ {sign} NULLABLE" for sign in ("<", "<=", ">", ">=")),
+    *(f"{name}(NULLABLE, _, ...) | {name}(_, NULLABLE, ...)" for name in ("min", "max")),
+    *(f"{name}(NULLABLE for _ in _)" for name in ("sorted", "min", "max")),
+])  # fmt: skip
 _AMBIGUOUS = {
     "INTEGER / INTEGER | INTEGER /= INTEGER": (
         "`/` between integers gives a float; in Python 2 it rounded down, as `//` does"
     ),
-    "ORDERS_NONE": "Python 3 does not order None and other values: give it a default, as in "
-    "`get(name, 0)`",
-    "MIXES(...)": "`{0}` of values of different types, or None, fails in Python 3: give it a `key`",
+    _ORDERINGS: "Python 3 does not order None and other values: give it a default, as in "
+    "`get(name, 0)`, or a `key`",
     "SIGNED(...)": "`{0}` could be negative in Python 2, and never is in Python 3",
     "random.seed(...)": "with the same seed, Python 3 chooses differently: only `random.random()` "
     "gives the same",
@@ -116,13 +120,12 @@ def find_python2(tree: ast.Module, *, is_script: bool = True) -> list[Finding]:
     rules = [rule for table in tables for rule in _compiled(tuple(table.items()))]
     found = {*_gone(module), *(_written_before_parsing(module) if is_script else ())}
     for node in module.nodes:
-        for kind, pattern, text in rules:
+        for kind, pattern, advice in rules:
             parts: list[Any] = []
             if isinstance(node, kind) and _matches(module, pattern, node, parts):
-                shown, made = (
-                    ([*map(_shown, parts)], module.origin(parts[0])) if parts else ([], "")
-                )
-                found.add(Finding(node.lineno, text.format(*shown, made=made)))
+                made = module.origin(parts[0]) if parts else ""
+                text = advice.format(*map(_shown, parts), made=made)
+                found.add(Finding(node.lineno, text))
     return sorted(found)
 
 
@@ -162,7 +165,9 @@ def _matches(module: _Module, pattern: Any, node: Any, parts: list[Any]) -> bool
         if field == "keywords":
             if not all(any(_matches(module, k, each, parts) for each in value) for k in part):
                 return False
-        elif field not in ("body", "orelse", "ctx") and not _matches(module, part, value, parts):
+        elif field not in ("body", "orelse", "ctx", "generators") and not _matches(
+            module, part, value, parts
+        ):
             return False
     return True
 
@@ -346,34 +351,17 @@ class _Module:
             isinstance(node, ast.Call) and _name_of(node) in _FLOATS
         )
 
-    def orders_none(self, node: ast.Compare) -> bool:
-        ordered = any(isinstance(op, ast.Lt | ast.LtE | ast.Gt | ast.GtE) for op in node.ops)
-        return ordered and any(map(self._may_be_none, (node.left, *node.comparators)))
-
-    def _may_be_none(self, node: Any) -> bool:
+    def nullable(self, node: Any) -> bool:
         """Whether it is ``d.get(name)``, not behind an ``and`` or a test, which may ask for None."""
         if not isinstance(node, ast.Call) or len(node.args) != 1 or node.keywords:
             return False
         is_get = isinstance(node.func, ast.Attribute) and node.func.attr == "get"
         while is_get and not isinstance(parent := self.parents.get(node), ast.FunctionDef | None):
+            has_key = any(each.arg == "key" for each in getattr(parent, "keywords", ()))
             is_branch = isinstance(parent, ast.If | ast.IfExp) and node is not parent.test
-            is_get = not is_branch and not isinstance(parent, ast.BoolOp)
+            is_get = not (has_key or is_branch or isinstance(parent, ast.BoolOp))
             node = parent
         return is_get
-
-    def mixes(self, node: Any) -> bool:
-        """Whether it is ``sorted``, ``min`` or ``max`` of what may be None, or is of several types."""
-        call = self.parents[node]
-        has_key = any(keyword.arg == "key" for keyword in call.keywords)
-        if has_key or not self.is_name(node, "sorted", "min", "max"):
-            return False
-        given = call.args
-        if len(given) == 1:
-            of = getattr(given[0], "elt", given[0])
-            given = getattr(of, "elts", [of] if of is not given[0] else [])
-        constants = [each.value for each in given if isinstance(each, ast.Constant)]
-        kinds = {float if isinstance(each, int) else type(each) for each in constants}
-        return any(map(self._may_be_none, given)) or len(kinds) > 1
 
     def signed(self, node: Any) -> bool:
         of, around = _name_of(getattr(node, "value", None)), self.parents[self.parents[node]]
@@ -381,7 +369,7 @@ class _Module:
         return is_checksum and not isinstance(getattr(around, "op", None), ast.BitAnd)
 
 
-_ROOTS = {"USED_AGAIN": ast.Name, "HIDING": ast.ExceptHandler, "ORDERS_NONE": ast.Compare}
+_ROOTS = {"USED_AGAIN": ast.Name, "HIDING": ast.ExceptHandler}
 _PYTHON3MODULES = ("asyncio", "concurrent", "daskmr", "dataclasses", "enum", "pathlib", "typing")
 _NEW = (
     ast.AnnAssign, ast.AsyncFunctionDef, ast.Await, ast.JoinedStr, ast.Match, ast.NamedExpr,

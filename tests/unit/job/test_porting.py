@@ -59,7 +59,6 @@ OLD = {
     "random.seed(1)": "same seed",
     "if d.get('a') > 3: pass": "None",
     "x = sorted(r.get('a') for r in d)": "`key`",
-    "x = max([1, 'a'])": "`key`",
 }
 
 
