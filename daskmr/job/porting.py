@@ -155,9 +155,8 @@ def _matches(module: _Module, pattern: Any, node: Any, parts: list[Any]) -> bool
     if isinstance(pattern, list):
         fixed = [each for each in pattern if getattr(each, "value", None) is not ...]
         enough = len(node) == len(fixed) or len(node) > len(fixed) < len(pattern)
-        return enough and all(
-            _matches(module, *pair, parts) for pair in zip(fixed, node, strict=False)
-        )
+        pairs = zip(fixed, node, strict=False)
+        return enough and all(_matches(module, *pair, parts) for pair in pairs)
     if not isinstance(pattern, ast.AST) or type(pattern) is not type(node):
         return bool(pattern == node)
     for field, part in ast.iter_fields(pattern):
@@ -165,9 +164,7 @@ def _matches(module: _Module, pattern: Any, node: Any, parts: list[Any]) -> bool
         if field == "keywords":
             if not all(any(_matches(module, k, each, parts) for each in value) for k in part):
                 return False
-        elif field not in ("body", "orelse", "ctx", "generators") and not _matches(
-            module, part, value, parts
-        ):
+        elif field not in _IGNORED and not _matches(module, part, value, parts):
             return False
     return True
 
@@ -227,11 +224,9 @@ class _Module:
         """Whether Python 2 does not have it, so that a `/` beside it is meant as it is."""
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [alias.name for alias in node.names]
-            tops = (
-                [getattr(node, "module", "") or ""] if isinstance(node, ast.ImportFrom) else names
-            )
-            is_division = tops == ["__future__"] and "division" in names
-            return is_division or any(top.split(".")[0] in _PYTHON3MODULES for top in tops)
+            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else names
+            is_division = modules == ["__future__"] and "division" in names
+            return is_division or any(m.split(".")[0] in _PYTHON3_MODULES for m in modules)
         if isinstance(node, ast.Starred):
             return isinstance(self.parents[node], ast.List | ast.Tuple)
         if isinstance(node, ast.Call):
@@ -247,9 +242,8 @@ class _Module:
 
     def values(self, node: Any) -> list[Any]:
         """Return what is assigned to the variable that `node` is; itself, where it is none."""
-        return (
-            self.stores.get((self.inside[node], node.id), []) if type(node) is ast.Name else [node]
-        )
+        is_name = isinstance(node, ast.Name)
+        return self.stores.get((self.inside[node], node.id), []) if is_name else [node]
 
     def maker(self, node: Any) -> str:
         """The function that makes `node`, or its variable, and made a list in Python 2; or ""."""
@@ -369,8 +363,9 @@ class _Module:
         return is_checksum and not isinstance(getattr(around, "op", None), ast.BitAnd)
 
 
+_IGNORED = ("body", "orelse", "ctx", "generators")  # fields of nodes that templates leave open
 _ROOTS = {"USED_AGAIN": ast.Name, "HIDING": ast.ExceptHandler}
-_PYTHON3MODULES = ("asyncio", "concurrent", "daskmr", "dataclasses", "enum", "pathlib", "typing")
+_PYTHON3_MODULES = ("asyncio", "concurrent", "daskmr", "dataclasses", "enum", "pathlib", "typing")
 _NEW = (
     ast.AnnAssign, ast.AsyncFunctionDef, ast.Await, ast.JoinedStr, ast.Match, ast.NamedExpr,
     ast.Nonlocal, ast.YieldFrom,
