@@ -14,6 +14,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 
 from daskmr.errors import InputError
@@ -93,8 +94,7 @@ def prefixes(dotted: str) -> list[str]:
     >>> prefixes("a.b.c")
     ['a', 'a.b', 'a.b.c']
     """
-    parts = dotted.split(".")
-    return [".".join(parts[: end + 1]) for end in range(len(parts))]
+    return list(accumulate(dotted.split("."), "{}.{}".format))
 
 
 def module_of(file: str) -> str:

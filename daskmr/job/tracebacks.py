@@ -7,10 +7,12 @@ import os
 import textwrap
 import traceback
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from daskmr.job.job import Job
 
 __all__ = [
-    "UserCode",
     "describe_exception",
     "format_user_traceback",
     "message_of",
@@ -34,31 +36,12 @@ _CONTROLS = {
 }
 
 
-class UserCode(Protocol):
-    """Knows the user's code; a `daskmr.job.job.Job` does."""
-
-    @property
-    def path(self) -> str | None:
-        """Absolute path of the script."""
-
-    @property
-    def module_name(self) -> str | None:
-        """Name of the module that the script is loaded as."""
-
-    @property
-    def texts(self) -> Mapping[str, str]:
-        """Source text by file name, as it was shipped."""
-
-    def is_user_file(self, filename: str) -> bool:
-        """Whether a frame's file holds the user's code."""
-
-
-def format_user_traceback(code: UserCode, exc: BaseException) -> str:
+def format_user_traceback(job: Job, exc: BaseException) -> str:
     """Python's traceback of `exc`, from the user's first frame on and without daskmr's own.
 
     Parameters
     ----------
-    code : UserCode
+    job : Job
         Whose files are the user's.
     exc : BaseException
         With its causes. Its text may be of any size, or raise.
@@ -68,7 +51,7 @@ def format_user_traceback(code: UserCode, exc: BaseException) -> str:
     str
         At most 8,000 characters: the beginning and the end.
     """
-    remember_lines(code.texts)
+    remember_lines(job.texts)
     following: traceback.TracebackException | None = traceback.TracebackException(
         type(exc), exc, exc.__traceback__, limit=-_FRAMES_SHOWN, max_group_width=_GROUP_SHOWN
     )
@@ -77,22 +60,22 @@ def format_user_traceback(code: UserCode, exc: BaseException) -> str:
         current = following
         hidden = current.__suppress_context__
         following = current.__cause__ or (None if hidden else current.__context__)
-        parts += [_format_one(code, current), _CAUSE if current.__cause__ else _CONTEXT]
+        parts += [_format_one(job, current), _CAUSE if current.__cause__ else _CONTEXT]
     return shorten(
         "".join(reversed(parts[:-1])), _TRACEBACK_LIMIT, " ... ({:,} characters left out) ...\n"
     )
 
 
-def _format_one(code: UserCode, exc: traceback.TracebackException) -> str:
+def _format_one(job: Job, exc: traceback.TracebackException) -> str:
     """Format an exception without those that led to it."""
-    first = next((i for i, frame in enumerate(exc.stack) if code.is_user_file(frame.filename)), 0)
+    first = next((i for i, frame in enumerate(exc.stack) if job.is_user_file(frame.filename)), 0)
     others = (_OWN_FOLDER, "<frozen importlib")
     shown = [frame for frame in exc.stack[first:] if not frame.filename.startswith(others)]
     frames = traceback.StackSummary.from_list(shown).format()
     head = "Traceback (most recent call last):\n" if shown else ""
     # The module is named after its contents: that says nothing to its author.
-    text = "".join(exc.format_exception_only()).removeprefix(f"{code.module_name}.")
-    members = [_format_one(code, member) for member in (exc.exceptions or ())[:_GROUP_SHOWN]]
+    text = "".join(exc.format_exception_only()).removeprefix(f"{job.module_name}.")
+    members = [_format_one(job, member) for member in (exc.exceptions or ())[:_GROUP_SHOWN]]
     return "".join(
         [head, *frames, _printable(text, _MESSAGE_LIMIT + 50)]
         + [textwrap.indent(member, "  | ") for member in members]
@@ -126,17 +109,17 @@ def _printable(text: str, limit: int) -> str:
     return shorten(text.translate(_CONTROLS), limit)
 
 
-def user_location(code: UserCode, exc: BaseException) -> str | None:
+def user_location(job: Job, exc: BaseException) -> str | None:
     """Where in the user's code `exc` arose, as ``"job.py, line 12, in map"``; ``None``: not there."""
     frames = traceback.walk_tb(exc.__traceback__)
-    places = [(f.f_code, line) for f, line in frames if code.is_user_file(f.f_code.co_filename)]
+    places = [(f.f_code, line) for f, line in frames if job.is_user_file(f.f_code.co_filename)]
     if not places:
         return None
     inner, line = places[-1]
     function = "" if inner.co_name == "<module>" else f", in {inner.co_name}"
     filename = inner.co_filename
-    if code.path:
-        shown = filename.removeprefix(os.path.join(os.path.dirname(code.path), ""))
+    if job.path:
+        shown = filename.removeprefix(os.path.join(os.path.dirname(job.path), ""))
     else:
         shown = os.path.basename(filename)
     return f"{shown}, line {line}{function}"

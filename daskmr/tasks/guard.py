@@ -12,10 +12,9 @@ import traceback
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 from daskmr.errors import DaskMRError, Interrupted, TaskFailed
-from daskmr.job.job import Job
 from daskmr.job.keys import name_key
 from daskmr.job.process_errors import explain_process_error, no_children
 from daskmr.job.tracebacks import (
@@ -27,6 +26,9 @@ from daskmr.memory import NEAR_LIMIT, OutOfMemory, bounded, explain_shortage, on
 from daskmr.signals import raises_interrupted
 from daskmr.text import printable
 from daskmr.worker import check_wanted
+
+if TYPE_CHECKING:
+    from daskmr.job.job import Job
 
 __all__ = [
     "Returned",
