@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import types
 
-from daskmr.job.tracebacks import describe_exception
+from daskmr.job.tracebacks import message_of
 
 __all__ = [
     "BY_KEY",
@@ -72,7 +72,16 @@ BY_TRANSLATION = "write `text.translate(str.maketrans('', '', letters))`"
 # --- advice on errors ---------------------------------------------------------------------------
 
 _OLD = "This looks like Python 2: "
-_LAZY = r"'(?:dict_keys|dict_values|dict_items|map|filter|zip|range)'"
+_LAZY_TYPES: tuple[type, ...] = (
+    type({}.keys()),
+    type({}.values()),
+    type({}.items()),
+    map,
+    filter,
+    zip,
+    range,
+)
+_LAZY = f"'(?:{'|'.join(kind.__name__ for kind in _LAZY_TYPES)})'"
 # C code raises these, and nothing but their text tells one from another.
 _BY_MESSAGE = (
     (
@@ -152,17 +161,17 @@ def _advice(error: BaseException) -> str:
         return _advice_on_attribute(error.obj, str(error.name))
     if isinstance(error, NameError):
         return _renamed(str(error.name), NAMES)
-    message = describe_exception(error).partition(": ")[2]
+    message = " ".join(message_of(error).split())
     if isinstance(error, ImportError):  # `name_from` is there from Python 3.12 on
         found = re.match(r"cannot import name '(\w+)' from '([\w.]+)'", message)
-        return _renamed(f"{found[2]}.{found[1]}", MODULES) if found else ""
+        return _renamed(f"{found[2]}.{found[1]}", MODULES, found[1]) if found else ""
     if not isinstance(error, TypeError | ValueError | RuntimeError | LookupError):
         return ""
     return next((advice for known, advice in _BY_MESSAGE if re.search(known, message)), "")
 
 
-def _renamed(name: str, table: dict[str, str]) -> str:
-    return f"{_OLD}write {table[name]} for `{name}`" if name in table else ""
+def _renamed(name: str, table: dict[str, str], shown: str = "") -> str:
+    return f"{_OLD}write {table[name]} for `{shown or name}`" if name in table else ""
 
 
 def _advice_on_attribute(of: object, name: str) -> str:
@@ -180,7 +189,7 @@ def _advice_on_attribute(of: object, name: str) -> str:
         return f"{_OLD}write `str(error)` for `error.message`"
     if name == "next" and hasattr(kind, "__next__"):
         return f"{_OLD}write `next(it)` for `it.next()`"
-    if hasattr(list, name) and re.fullmatch(_LAZY, f"'{kind.__name__}'"):
+    if hasattr(list, name) and kind in _LAZY_TYPES:
         now = "sorted(...)" if name == "sort" else "list(...)"
         return f"{_OLD}a {kind.__name__} is no list, so write `{now}` around it"
     return _renamed(name, METHODS)
@@ -205,12 +214,13 @@ _SYNTAX = (
     (r"invalid syntax", "", r"<>", "write `!=` for `<>`"),
     (r"invalid syntax", r"\b[uU][rR]$", r"['\"]", 'write `r"..."` for `ur"..."`'),
     (r"invalid syntax", "", r"[uU][rR]['\"]", 'write `r"..."` for `ur"..."`'),
-    (r"inconsistent use of tabs", "", "", "indent with spaces only"),
 )
 
 
 def syntax_advice(error: SyntaxError) -> str:
     """Say what to write, for syntax that Python 2 had; else return ""."""
+    if isinstance(error, TabError):
+        return f" {_OLD}indent with spaces only."
     line = error.text or ""
     column = max((error.offset or 1) - 1, 0)
     for message, before, after, advice in _SYNTAX:

@@ -347,9 +347,8 @@ class _Found:
         if is_installed(os.path.join(directory, top)):
             return None
         if _is_taken(top, directory):
-            self._unused |= {
-                f for f in (f"{top}.py", f"{top}/__init__.py") if _is_file(directory, f)
-            }
+            files = (f"{top}.py", f"{top}/__init__.py")
+            self._unused |= {file for file in files if _is_file(directory, file)}
             return None
         base = dotted.replace(".", "/")
         for file in (f"{base}/__init__.py", f"{base}.py"):
@@ -471,7 +470,7 @@ def syntax_failure(error: SyntaxError, path: str) -> InputError:
     from daskmr.job.porting_errors import syntax_advice  # deferred: only a failure needs it
 
     advice = syntax_advice(error)
-    if advice and "indent" not in advice:
+    if advice and not isinstance(error, TabError):
         advice += (
             f" To change all of this kind in {os.path.basename(path)}: `pip install fissix`, then "
             f"`python -m fissix -w {shell_path(path)}`."
