@@ -1,4 +1,4 @@
-"""What makes a script acceptable, and what to say where it is not."""
+"""Check that a script is acceptable, and explain why it is not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from daskmr.job.sources import is_library, module_of, parse, syntax_failure
 from daskmr.job.tracebacks import (
     describe_exception,
     format_user_traceback,
-    shorten,
+    short_repr,
     user_location,
 )
 from daskmr.memory import NEAR_LIMIT, OutOfMemory, explain_shortage
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     *("Function", "Functions", "check_functions", "choose_functions", "explain_load_failure"),
-    *("hint_for", "likely_misspelt", "notes_on", "short_repr"),
+    *("hint_for", "likely_misspelt", "notes_on"),
 ]
 
 Function = Callable[..., Any]
@@ -137,23 +137,23 @@ def check_functions(functions: Functions, where: str) -> None:
 
 
 def _check_function(name: str, function: Any, where: str) -> None:
-    wanted = f"def {name}({', '.join(_ARGUMENTS[name])}):"
+    signature = f"def {name}({', '.join(_ARGUMENTS[name])}):"
     if not callable(function):
         raise InputError(
-            f"{where}: `{name}` is {short_repr(function)}, not a function like `{wanted}`."
+            f"{where}: `{name}` is {short_repr(function)}, not a function like `{signature}`."
         )
     line = getattr(getattr(function, "__code__", None), "co_firstlineno", None)
     place = f"{where}, line {line}" if line and os.path.isabs(where) else where
     if any(map(_is_lazy, (function, inspect.getattr_static(type(function), "__call__", None)))):
         raise InputError(
             f"{place}: `{name}` is a generator or async function, so calling it would do nothing. "
-            f"Make it a plain `{wanted}`, and for `yield` call `context.write(...)`."
+            f"Make it a plain `{signature}`, and for `yield` call `context.write(...)`."
         )
     problem = _binding_problem(function, len(_ARGUMENTS[name]))
     if problem:
         raise InputError(
             f"{place}: `{name}` cannot be called with {len(_ARGUMENTS[name])} positional arguments ({problem}). "
-            f"Define it as `{wanted}`."
+            f"Define it as `{signature}`."
         )
 
 
@@ -179,16 +179,8 @@ def _binding_problem(function: Function, count: int) -> str:
     return ""
 
 
-def short_repr(value: object) -> str:
-    """Return at most 80 characters of a value's ``repr``; never raises."""
-    try:
-        return shorten(repr(value), 80)
-    except Exception:
-        return f"a {type(value).__name__}"
-
-
 # ---------------------------------------------------------------------------------------------
-# Notes on what is not used
+# Notes on unused functions and files
 
 
 def notes_on(job: Job, passed_over: Mapping[str, str]) -> Iterator[str]:
@@ -272,7 +264,7 @@ def likely_misspelt(text: str, path: str) -> dict[str, str]:
 
 
 def explain_load_failure(job: Job, exc: BaseException) -> InputError:
-    """Say where and why the script fails while it is loaded, and what to do."""
+    """Return an error that says where and why the script fails while it is loaded."""
     if isinstance(exc, OutOfMemory):
         exc = MemoryError(NEAR_LIMIT).with_traceback(exc.__traceback__)
     if isinstance(exc, SyntaxError) and job.is_user_file(exc.filename or ""):
@@ -301,7 +293,7 @@ def explain_load_failure(job: Job, exc: BaseException) -> InputError:
 
 
 def hint_for(job: Job, exc: BaseException) -> str:
-    """Say what to do about an exception of a script that comes from where its files are."""
+    """Suggest a repair for an exception that comes from where the script's files are."""
     module = ""
     if isinstance(exc, AttributeError) and isinstance(exc.obj, types.ModuleType):
         module = exc.obj.__name__
@@ -331,7 +323,7 @@ def _hint_missing_file(script: str, name: str) -> str:
     if not os.path.isdir(folder):
         return (
             f" The worker on {socket.gethostname()} does not see the script's folder {folder}. It is "
-            "sent the script's modules, and what lies in its packages if that is small, which "
+            "sent the script's modules, and the data files of its packages if they are small, which "
             "importlib.resources and pkgutil.get_data read. Put other files where all workers see "
             "them under the same path."
         )
@@ -365,7 +357,9 @@ _DISTRIBUTIONS = {
 def _missing_module(job: Job, name: str) -> str:
     top = name.partition(".")[0]
     if top in _RENAMED:
-        return f"there is no module {name!r} in this Python; what it had is in {_RENAMED[top]} now."
+        return (
+            f"there is no module {name!r} in this Python; its functions are in {_RENAMED[top]} now."
+        )
     if name != top and (f"{top}.py" in job.files or f"{top}/__init__.py" in job.files):
         return f"there is no module {name!r} beside the script, though there is {top!r}."
     if top in _DISTRIBUTIONS:

@@ -27,7 +27,7 @@ __all__ = [
 
 _T = TypeVar("_T")
 
-# In `hurry`, these stand for what waits for the end of the record: counts, and keys of `write_each`.
+# In `hurry`, these announce work for the end of the record: counts, and keys of `write_each`.
 COUNTED = "counted"
 EACH = "each"
 
@@ -81,8 +81,8 @@ class Counting:
         if len(counters.keys() | counted.keys()) >= _MOST_COUNTERS:
             raise CounterError(
                 f"There are more than {_MOST_COUNTERS:,} counters, the last one being {group!r}, "
-                f"{name!r}. Counters are a few figures for people to read; what there are many of "
-                "belongs in the output: context.write(key, 1)."
+                f"{name!r}. Counters are a few figures for people to read; many belong in "
+                "the output: context.write(key, 1)."
             )
 
     def keep_counts(self) -> None:
@@ -183,7 +183,7 @@ def late_writes(run: str) -> list[str]:
 
 
 class Closed:
-    """Takes the place of what a context wrote to when the context is closed."""
+    """Replaces the containers of a context when it is closed, and refuses writes."""
 
     def __init__(self, run: str) -> None:
         self._run = run
@@ -234,7 +234,7 @@ class CombineContext:
         self._written: list[Any] = []
 
     def close(self) -> list[Any]:
-        """Return what was written, and refuse later writes."""
+        """Return the written values, and refuse later writes."""
         written = self._written
         closed: Any = Closed("")
         self._written = closed

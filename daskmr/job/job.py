@@ -21,7 +21,6 @@ from daskmr.job.check import (
     explain_load_failure,
     hint_for,
     notes_on,
-    short_repr,
 )
 from daskmr.job.process_errors import no_children
 from daskmr.job.script import InlineFunctions, Script
@@ -34,6 +33,7 @@ from daskmr.job.sources import (
     parse,
     read_source,
 )
+from daskmr.job.tracebacks import short_repr
 
 __all__ = ["Job", "load_job"]
 
@@ -59,8 +59,8 @@ class Job:
     Raises
     ------
     InputError
-        For what is not callable, is a generator or ``async``, or takes other arguments; and, when
-        pickled, for functions that refer to what can't leave this process.
+        For a function that is not callable, is a generator or ``async``, or takes other arguments;
+        and, when pickled, for one that refers to objects that can't leave this process.
 
     Examples
     --------
@@ -156,7 +156,7 @@ class Job:
         return (*notes_on(self, self._passed_over),)
 
     def hint(self, exc: BaseException) -> str:
-        """Say what to do about an exception of the script that comes from where its files are."""
+        """Suggest a repair for an exception that comes from where the script's files are."""
         return hint_for(self, exc)
 
     def is_user_file(self, filename: str) -> bool:
@@ -261,7 +261,9 @@ def _load_module(module: types.ModuleType) -> Job:
 
 
 def _load_script(given: str) -> Job:
-    path = absolute(check_path(given))  # not that of a link's target: scripts look at their names
+    path = absolute(
+        check_path(given)
+    )  # not that of a link's target: scripts may read their own names
     text = read_source(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # compiling the script to run it warns again

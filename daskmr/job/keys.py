@@ -15,7 +15,7 @@ from math import nan
 from typing import Any, TypeAlias
 from zlib import crc32
 
-from daskmr.job.tracebacks import shorten
+from daskmr.job.tracebacks import elide, short_repr
 
 __all__ = [
     *("Key", "UnsupportedKeyError", "bucket_of", "canonical", "canonical_all", "name_key"),
@@ -67,7 +67,7 @@ def canonical(key: Any, depth: int = 0) -> Key:
         return canonical(plain, depth)
     raise UnsupportedKeyError(
         f"A key can be None, bool, int, float, str, bytes or a tuple of those, not "
-        f"{kind.__name__}: {_described(key)}.{_advice(key)}"
+        f"{kind.__name__}: {short_repr(key)}.{_advice(key)}"
     )
 
 
@@ -83,13 +83,6 @@ def _from_numpy(key: Any) -> Any:
     return plain if type(plain) in _PLAIN or type(plain) is float else key
 
 
-def _described(key: Any) -> str:
-    try:
-        return shorten(repr(key), 80, "...")
-    except Exception as error:
-        return f"one whose repr raises {type(error).__name__}"
-
-
 def name_key(key: Any) -> str:
     """Return the ``repr`` of a key in at most some 130 characters; of a long one beginning and end.
 
@@ -98,13 +91,13 @@ def name_key(key: Any) -> str:
     >>> name_key(("a", 1))
     "('a', 1)"
     """
-    return shorten(_name(key), _NAME, " ... ({:,} characters) ... ")
+    return elide(_name(key), _NAME, " ... ({:,} characters) ... ")
 
 
 def _name(key: Any) -> str:
     if isinstance(key, str | bytes) and len(key) > 4 * _NAME:  # an escape takes four
         head, tail = key[:_NAME], key[-_NAME:]
-        return shorten(repr(head + tail), _NAME, " ... ")  # type: ignore[operator]
+        return elide(repr(head + tail), _NAME, " ... ")  # type: ignore[operator]
     if isinstance(key, int) and key.bit_length() > _LONGEST_INT:
         return hex(key)
     if type(key) is tuple:
@@ -149,7 +142,7 @@ def canonical_all(keys: list[Any]) -> list[Key]:
 
 
 def sort_key(key: Key) -> tuple[Any, ...]:
-    """Return what `key` is ordered by: None, numbers (NaN last), text, bytes, tuples.
+    """Return a sort key that orders None, numbers (NaN last), text, bytes, tuples.
 
     >>> sorted(["b", None, (1, "x"), 2, b"z", True, float("-inf"), (1,)], key=sort_key)
     [None, -inf, True, 2, 'b', b'z', (1,), (1, 'x')]

@@ -1,6 +1,6 @@
 """What `map` writes to in a job with `reduce`: the groups of its partition.
 
-``write`` is called once a pair, so it is a closure over what it fills: no attribute is looked up.
+``write`` is called once a pair, so it is a closure over its containers: it looks up no attribute.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class MapContext(Counting):
         "counters", "groups", "hurry", "keys", "large", "most_later", "user", "write",
     )  # fmt: skip
 
-    # Of this record: how long `keys` and `_written` were at each call.
+    # The lengths of `keys` and `_written` at each call of `write_each` for this record.
     _lots: list[tuple[int, int]]
     close: Callable[[str], None]
     groups: defaultdict[Any, list[Any]]
@@ -117,7 +117,7 @@ class MapContext(Counting):
         self.counted = {}
         self.counters = {}
         self.most_later = MOST_LATER
-        self._value: Any = None  # what was written under all of these:
+        self._value: Any = None  # the one value of all deferred keys:
         self._later: Counter[str] = Counter()
         self._pairs = 0  # as many
         self._text = 0  # and as many characters of keys, those to be counted among them
@@ -159,7 +159,7 @@ class MapContext(Counting):
             self.hurry.append(None)
 
     def commit(self) -> None:
-        """Keep what `write_each` was given: the record is done."""
+        """Keep the keys of `write_each`: the record is done."""
         lots, written = self._lots, self._written
         if not lots:
             return
@@ -186,7 +186,7 @@ class MapContext(Counting):
         self._since = len(self.keys)
 
     def place(self) -> None:
-        """Put what `write_each` was given into `groups` and `keys`."""
+        """Put the deferred keys of `write_each` into `groups` and `keys`."""
         self.commit()
         if self._later or self._written:
             if self._meet():
@@ -223,7 +223,7 @@ class MapContext(Counting):
         starts = [start for _, start in self._lots] + [len(self._written)]
         together = self._written[starts[0] :]
         del self._written[starts[0] :]
-        self._pour()  # what other records have written, before any of `single`
+        self._pour()  # the deferred keys of other records, before any of `single`
         done = 0
         lots = [together[a - starts[0] : b - starts[0]] for a, b in pairwise(starts)]
         places = [place - since for place, _ in self._lots]
@@ -245,7 +245,7 @@ class MapContext(Counting):
         self._since = 0
 
     def take_back(self, mark: int) -> None:
-        """Undo what was written since `keys` had the length `mark`, and what was counted."""
+        """Undo the writes since `keys` had the length `mark`, and the counts of this record."""
         self.counted.clear()
         if self._lots:
             del self._written[self._lots[0][1] :]

@@ -1,4 +1,4 @@
-"""Values as they are now: snapshots of what a script writes, and pickles that any process can read."""
+"""Snapshots of the values that a script writes, and pickles that any process can read."""
 
 from __future__ import annotations
 
@@ -174,12 +174,12 @@ def dumps(value: Any) -> bytes:
     except (AttributeError, TypeError, pickle.PicklingError):
         blob = dumps_by_value(value)
         if b"__main__" not in blob:
-            raise  # what pickle refuses for another reason
+            raise  # pickle refuses it for another reason
         return blob
 
 
 def _dumps_deeper(value: Any) -> bytes:
-    """Pickle what could be pickled when it was written, where fewer calls were under way."""
+    """Pickle with a higher recursion limit: the value was written with fewer calls on the stack."""
     most = sys.getrecursionlimit()
     sys.setrecursionlimit(most + _DEEPER)
     try:
@@ -192,7 +192,7 @@ def dumps_by_value(value: Any) -> bytes:
     """Pickle functions and classes that have no module to be imported from by value.
 
     As ``cloudpickle.dumps``, but code keeps the name of its file: since 3.1.3 cloudpickle drops it, and
-    a traceback could neither tell the user's own code from a library's, nor show its lines.
+    a traceback could neither recognise the user's code nor show its lines.
     """
     with io.BytesIO() as file:
         _pickler()(file, protocol=5).dump(value)

@@ -165,7 +165,7 @@ def _zeros(text: str) -> bytes:
 
 
 def _reader(paths: tuple[Names, ...], default: Any) -> Callable[[str], tuple[Any, ...]] | None:
-    """Return what reads the values at `paths`, or None where msgspec cannot take their names."""
+    """Return a function that reads the values at `paths`; None if msgspec cannot take their names."""
     names = {name: f"f{place}" for place, name in enumerate(dict.fromkeys(chain(*paths)))}
     if any(map(_UNREADABLE.search, names)):
         return None

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from daskmr.job.porting_errors import BY_KEY, BY_TRANSLATION, CODECS, METHODS, MODULES, NAMES
-from daskmr.job.tracebacks import shorten
+from daskmr.job.tracebacks import elide
 
 __all__ = ["Finding", "find_python2"]
 
@@ -31,9 +31,9 @@ class Finding(NamedTuple):
     text: str
 
 
-# Code to look for, and what to say about it. `_` is any expression, a name in capitals one of which
-# the method of this name of `_Module` holds, and `...` any further arguments; there may be more
-# keywords. In a text, `{0}` is what the name in capitals stands for.
+# Templates of code, and advice. `_` matches any expression, a name in capitals one that the method of
+# that name of `_Module` accepts, and `...` any further arguments; keywords may be more. In advice, `{0}`
+# is the code that the name in capitals matched.
 _RULES = {
     "LAZY.sort": "`{0}`{made} is no list in Python 3: write `sorted(...)`",
     "LAZY.append | LAZY.extend | LAZY.reverse | LAZY.pop | LAZY[_] | LAZY + _ | _ + LAZY | "
@@ -92,10 +92,10 @@ _AMBIGUOUS = {
 
 
 def find_python2(tree: ast.Module, *, is_script: bool = True) -> list[Finding]:
-    """Find what ports from Python 2 silently, or fails only when it is reached.
+    """Find code from Python 2 that changes its meaning, or fails only when it is reached.
 
-    Where Python 3 code may mean it as it stands (a division, say), it is found only in a script
-    that has nothing in it that Python 2 does not have.
+    Code that is right in Python 3 too (a division, say) is reported only in a script that uses
+    nothing that Python 2 lacks.
 
     Parameters
     ----------
@@ -142,11 +142,11 @@ def _compiled(table: tuple[tuple[str, str], ...]) -> list[tuple[Any, ast.AST, st
 
 
 def _shown(node: ast.AST) -> str:
-    return shorten(ast.unparse(node), 60, "...")
+    return elide(ast.unparse(node), 60, "...")
 
 
 def _matches(module: _Module, pattern: Any, node: Any, parts: list[Any]) -> bool:
-    """Whether `node` is as `pattern`; `parts` gets what the names in capitals stand for."""
+    """Whether `node` matches `pattern`; `parts` collects what the names in capitals matched."""
     if isinstance(pattern, ast.Name):
         if pattern.id.isupper():
             parts.append(node)
@@ -180,7 +180,7 @@ class _Module:
         self.hooks = {each.name: each for each in functions if each.name in _HOOKS}
         self.bound: set[str] = set()  # names that the module gives a meaning of its own
         self.imported: dict[str, str] = {}  # modules by the names that they go by
-        # By function and name: what is assigned to a variable (None: set otherwise), its uses.
+        # By function and name: values assigned to a variable (None: set otherwise), and its uses.
         self.stores: defaultdict[Any, list[ast.expr | None]] = defaultdict(list)
         self.loads: defaultdict[Any, list[ast.Name]] = defaultdict(list)
         for node in self.nodes:
@@ -234,14 +234,14 @@ class _Module:
         return isinstance(node, _NEW) or any(getattr(node, field, None) for field in _NEW_FIELDS)
 
     def around(self, node: Any) -> list[Any]:
-        """Return a node, what it is in, and so on."""
+        """Return a node and its ancestors."""
         found = [node]
         while node := self.parents.get(node):
             found.append(node)
         return found
 
     def values(self, node: Any) -> list[Any]:
-        """Return what is assigned to the variable that `node` is; itself, where it is none."""
+        """Return the values assigned to the variable `node`; `node` itself if it is no variable."""
         is_name = isinstance(node, ast.Name)
         return self.stores.get((self.inside[node], node.id), []) if is_name else [node]
 
@@ -433,7 +433,7 @@ _WRITERS = ("writeline", "writecsv", "write_each", "counter")
 
 
 def _written_before_parsing(module: _Module) -> Iterator[Finding]:
-    """Find what `map` writes or counts, and a later line that may find the record to be bad."""
+    """Find writes and counts of `map` before a line that may find the record to be bad."""
     defined = [node for node in module.nodes if isinstance(node, ast.FunctionDef)]
     functions = [each for each in defined if each.name not in _HOOKS]
     careful = [each for each in functions if any(map(_catches_bad_records, ast.walk(each)))]
@@ -464,7 +464,7 @@ def _written_before_parsing(module: _Module) -> Iterator[Finding]:
 
 
 def _is_before(module: _Module, write: ast.Call, parse: ast.Call) -> bool:
-    """Whether `parse` may follow on `write`, and end the call of `map`."""
+    """Whether `parse` may run after `write`, and end the call of `map`."""
     of_parse, of_write = {*module.around(parse)}, {*module.around(write)}
     if write in of_parse or (write.lineno, write.col_offset) > (parse.lineno, parse.col_offset):
         return False

@@ -82,7 +82,7 @@ _LAZY_TYPES: tuple[type, ...] = (
     range,
 )
 _LAZY = f"'(?:{'|'.join(kind.__name__ for kind in _LAZY_TYPES)})'"
-# C code raises these, and nothing but their text tells one from another.
+# C code raises these, and only their text distinguishes them.
 _BY_MESSAGE = (
     (
         r"^(?!unhashable).*SpilledValues|Object of type list is not JSON serializable|"
@@ -198,7 +198,7 @@ def _advice_on_attribute(of: object, name: str) -> str:
 # --- syntax errors ------------------------------------------------------------------------------
 
 # The compiler's message, the line up to the error, and the line from the error on: each a pattern.
-# It raises one type for all, and its messages are few.
+# The compiler raises one type for all of these.
 _SYNTAX = (
     (r"call to 'print'", "", "", "`print` is a function now: write `print(...)`"),
     (r"call to 'exec'", "", "", "`exec` is a function now: write `exec(...)`"),

@@ -63,7 +63,7 @@ _STANDARD_ERRORS = frozenset(("io", "ssl"))
 _CHAIN_SHOWN = 10
 
 
-class _ChildRefused(AssertionError):
+class ProcessStartRefused(AssertionError):
     """As multiprocessing raises in a daemon: libraries expect its type and its text."""
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ def no_children() -> Iterator[None]:
     >>> with no_children():
     ...     multiprocessing.Process(target=print).start()
     Traceback (most recent call last):
-    daskmr.job.process_errors._ChildRefused: daemonic processes are not allowed to have children
+    daskmr.job.process_errors.ProcessStartRefused: daemonic processes are not allowed to have children
     """
     thread = threading.get_ident()
     if thread in _refusing:
@@ -107,7 +107,7 @@ def _watch_starts() -> None:
 
     def start_or_refuse(process: BaseProcess) -> None:
         if threading.get_ident() in _refusing or _is_called_by_script():
-            raise _ChildRefused
+            raise ProcessStartRefused
         start(process)
 
     BaseProcess.start = start_or_refuse  # type: ignore[assignment, method-assign]
@@ -124,15 +124,15 @@ def _is_called_by_script() -> bool:
 
 
 def explain_process_error(exc: BaseException, *, loading: bool = False) -> str:
-    """Say what to do about an error of the process the script runs in; ``""`` for any other.
+    """Explain an error of the process that runs the script; return ``""`` for any other.
 
     A ``ValueError`` makes its record a bad one, but Python raises some that have nothing to do with
-    the record. With those, every record would be left out, or those that one process was given.
+    the record, and that every record of a process would meet.
 
     Parameters
     ----------
     exc : BaseException
-        With what it was raised from.
+        With its causes.
     loading : bool
         Whether the script was being loaded, and so its modules were being imported.
 
@@ -158,7 +158,7 @@ def _explain_one(exc: BaseException, loading: bool) -> str:
     module = str(inner.tb_frame.f_globals.get("__name__", "")) if inner is not None else ""
     if isinstance(exc, AssertionError):
         by_python = module == BaseProcess.__module__ and multiprocessing.current_process().daemon
-        return _CHILDREN if by_python or isinstance(exc, _ChildRefused) else ""
+        return _CHILDREN if by_python or isinstance(exc, ProcessStartRefused) else ""
     message = message_of(exc)
     for pattern, explanation in _BY_MESSAGE:
         if re.fullmatch(pattern, message):
@@ -173,8 +173,8 @@ def _explain_one(exc: BaseException, loading: bool) -> str:
         return _IMPORT
     if module == "signal":
         return _SIGNALS
-    # What they call in C (`int` in a `map` that they iterate over) raises for the sake of data, and
-    # what another process has raised is raised once more, from a text of its traceback.
+    # C code that these modules call (`int` in a `map` that they iterate over) raises because of data,
+    # and the error of another process is raised again here, from a text of its traceback.
     own = module.partition(".")[0] in _PROCESS_MODULES and exc.__cause__ is None
     return _PROCESS if own and inner is not None and _is_raise(inner) else ""
 

@@ -153,7 +153,7 @@ def _decoding_failure(
 ) -> InputError:
     if isinstance(error, SyntaxError) and "unknown" not in error.msg:
         try:
-            data.decode()  # of the first two lines, where a coding line may be, Python tells no place
+            data.decode()  # for the first two lines, Python does not say where the error is
         except UnicodeDecodeError as place:
             error = place
     if isinstance(error, SyntaxError):

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "describe_exception",
+    "elide",
     "format_user_traceback",
     "message_of",
     "remember_lines",
-    "shorten",
+    "short_repr",
     "user_location",
 ]
 
@@ -61,7 +62,7 @@ def format_user_traceback(job: Job, exc: BaseException) -> str:
         hidden = current.__suppress_context__
         following = current.__cause__ or (None if hidden else current.__context__)
         parts += [_format_one(job, current), _CAUSE if current.__cause__ else _CONTEXT]
-    return shorten(
+    return elide(
         "".join(reversed(parts[:-1])), _TRACEBACK_LIMIT, " ... ({:,} characters left out) ...\n"
     )
 
@@ -92,7 +93,7 @@ def describe_exception(exc: BaseException) -> str:
     """
     message = " ".join(message_of(exc).split())
     name = type(exc).__name__
-    return shorten(f"{name}: {message}" if message else name, _DESCRIPTION_LIMIT)
+    return elide(f"{name}: {message}" if message else name, _DESCRIPTION_LIMIT)
 
 
 def message_of(exc: BaseException) -> str:
@@ -105,8 +106,8 @@ def message_of(exc: BaseException) -> str:
 
 def _printable(text: str, limit: int) -> str:
     # Lone surrogates and control characters would break what shows or sends the text.
-    text = shorten(text, limit).encode("utf-8", "backslashreplace").decode()
-    return shorten(text.translate(_CONTROLS), limit)
+    text = elide(text, limit).encode("utf-8", "backslashreplace").decode()
+    return elide(text.translate(_CONTROLS), limit)
 
 
 def user_location(job: Job, exc: BaseException) -> str | None:
@@ -125,10 +126,10 @@ def user_location(job: Job, exc: BaseException) -> str | None:
     return f"{shown}, line {line}{function}"
 
 
-def shorten(text: str, limit: int, gap: str = " ... ({:,} characters left out) ... ") -> str:
+def elide(text: str, limit: int, gap: str = " ... ({:,} characters left out) ... ") -> str:
     """Keep the beginning and the end.
 
-    >>> shorten("a" * 50 + "z" * 50, 50)
+    >>> elide("a" * 50 + "z" * 50, 50)
     'aaaa ... (94 characters left out) ... zz'
     """
     if len(text) <= limit:
@@ -136,6 +137,14 @@ def shorten(text: str, limit: int, gap: str = " ... ({:,} characters left out) .
     room = max(limit - len(gap) - 8, 0)
     head, tail = room - room // 3, room // 3
     return text[:head] + gap.format(len(text) - head - tail) + text[len(text) - tail :]
+
+
+def short_repr(value: object) -> str:
+    """Return at most 80 characters of a value's ``repr``; never raises."""
+    try:
+        return elide(repr(value), 80, " ... ")
+    except Exception as error:
+        return f"a {type(value).__name__} whose repr raises {type(error).__name__}"
 
 
 def remember_lines(texts: Mapping[str, str]) -> None:
