@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from daskmr.job import porting
 from daskmr.job.porting import find_python2
 
 
@@ -269,3 +270,12 @@ async def g(): return [x async for x in y if {joined}]
 """
     findings: list[Any] = find_python2(ast.parse(text))
     assert findings == sorted(findings)
+
+
+@pytest.mark.parametrize("table", ["_RULES", "_AMBIGUOUS", "_OF_SCRIPT"])
+def test_names_in_capitals_are_predicates(table: str) -> None:
+    templates = " | ".join(getattr(porting, table)).split(" | ")
+    nodes = [node for template in templates for node in ast.walk(ast.parse(template))]
+    names = {node.id for node in nodes if isinstance(node, ast.Name) and node.id.isupper()}
+    assert names
+    assert all(hasattr(porting._Module, name.lower()) for name in names)
