@@ -14,8 +14,8 @@ from typing import Any
 
 from daskmr.data.segments import Extent, SegmentWriter, read_frames
 from daskmr.data.spill_dir import Shelf
-from daskmr.job.contexts import dumps
 from daskmr.job.keys import sort_key
+from daskmr.job.pickling import dumps
 
 __all__ = ["Part", "PartWriter", "comparable", "read_blocks"]
 

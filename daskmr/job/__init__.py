@@ -1,7 +1,8 @@
-"""The user's script: loaded, checked, shipped to workers as source; what it writes to; its keys.
+"""The user's script: load it, check it, ship it to workers as source; its contexts and its keys.
 
-Here lives what knows about the script itself: finding its functions and the files it imports
-(`job`, `sources`), the contexts that its functions get (`contexts`), the identity, hash and order
-of keys (`keys`), and tracebacks of its code alone (`tracebacks`). Nothing here knows how records are
-read or where a task runs. Begin with `job`.
+Begin with `job`; `check` decides whether a script is acceptable, `sources` finds the files that it
+imports, and `script` loads them in any process. `map_context` and `contexts` are what its functions
+write to, `pickling` copies values, `keys` gives keys their identity, hash and order. `tracebacks`,
+`process_errors`, `porting` and `porting_errors` explain failures. Nothing here knows how records are
+read or where a task runs.
 """

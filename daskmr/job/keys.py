@@ -1,8 +1,7 @@
 """One identity, one hash and one order for all keys, the same in every process.
 
 Keys that are equal in Python are one key (``1``, ``1.0`` and ``True``), and NaN is one key too.
-Nothing here depends on ``PYTHONHASHSEED``: ``hash()`` is asked of numbers only, which it does not
-salt.
+Nothing here depends on ``PYTHONHASHSEED``: ``hash()`` is used for numbers only.
 """
 
 from __future__ import annotations
@@ -16,24 +15,16 @@ from math import nan
 from typing import Any, TypeAlias
 from zlib import crc32
 
-from daskmr.job.tracebacks import shorten
+from daskmr.job.tracebacks import elide, short_repr
 
 __all__ = [
-    "Key",
-    "UnsupportedKeyError",
-    "bucket_of",
-    "canonical",
-    "canonical_all",
-    "name_key",
-    "sort_key",
-    "sorted_keys",
-    "stable_hash",
+    *("Key", "UnsupportedKeyError", "bucket_of", "canonical", "canonical_all", "name_key"),
+    *("sort_key", "sorted_keys", "stable_hash"),
 ]
 
 Key: TypeAlias = bool | int | float | str | bytes | tuple["Key", ...] | None
 
 _DEEPEST = 50  # tuples in tuples; beyond some hundred, Python cannot pickle or compare them
-_NAN = nan  # the one object that stands for every NaN, since dicts look for identity first
 _PLAIN = frozenset((str, int, bool, bytes, type(None)))  # no NaN can hide in these
 _NAME = 120  # characters of a key in a message
 _NAMED = 20  # elements of a tuple
@@ -66,7 +57,7 @@ def canonical(key: Any, depth: int = 0) -> Key:
     if kind in _PLAIN:
         return key  # type: ignore[no-any-return]
     if kind is float:
-        return key if key == key else _NAN
+        return key if key == key else nan  # one object: dicts look for identity first
     if kind is tuple:
         if depth == _DEEPEST:
             raise UnsupportedKeyError(f"A key is a tuple of tuples, more than {_DEEPEST} deep.")
@@ -76,7 +67,7 @@ def canonical(key: Any, depth: int = 0) -> Key:
         return canonical(plain, depth)
     raise UnsupportedKeyError(
         f"A key can be None, bool, int, float, str, bytes or a tuple of those, not "
-        f"{kind.__name__}: {_described(key)}.{_advice(key)}"
+        f"{kind.__name__}: {short_repr(key)}.{_advice(key)}"
     )
 
 
@@ -92,13 +83,6 @@ def _from_numpy(key: Any) -> Any:
     return plain if type(plain) in _PLAIN or type(plain) is float else key
 
 
-def _described(key: Any) -> str:
-    try:
-        return shorten(repr(key), 80, "...")
-    except Exception as error:
-        return f"one whose repr raises {type(error).__name__}"
-
-
 def name_key(key: Any) -> str:
     """Return the ``repr`` of a key in at most some 130 characters; of a long one beginning and end.
 
@@ -107,13 +91,13 @@ def name_key(key: Any) -> str:
     >>> name_key(("a", 1))
     "('a', 1)"
     """
-    return shorten(_name(key), _NAME, " ... ({:,} characters) ... ")
+    return elide(_name(key), _NAME, " ... ({:,} characters) ... ")
 
 
 def _name(key: Any) -> str:
     if isinstance(key, str | bytes) and len(key) > 4 * _NAME:  # an escape takes four
         head, tail = key[:_NAME], key[-_NAME:]
-        return shorten(repr(head + tail), _NAME, " ... ")  # type: ignore[operator]
+        return elide(repr(head + tail), _NAME, " ... ")  # type: ignore[operator]
     if isinstance(key, int) and key.bit_length() > _LONGEST_INT:
         return hex(key)
     if type(key) is tuple:
@@ -158,7 +142,7 @@ def canonical_all(keys: list[Any]) -> list[Key]:
 
 
 def sort_key(key: Key) -> tuple[Any, ...]:
-    """Return what `key` is ordered by: None, numbers (NaN last), text, bytes, tuples.
+    """Return a sort key that orders None, numbers (NaN last), text, bytes, tuples.
 
     >>> sorted(["b", None, (1, "x"), 2, b"z", True, float("-inf"), (1,)], key=sort_key)
     [None, -inf, True, 2, 'b', b'z', (1,), (1, 'x')]

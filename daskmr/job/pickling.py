@@ -1,22 +1,198 @@
-"""Pickling what has no module to be imported from: functions and classes of ``__main__``, lambdas."""
+"""Snapshots of the values that a script writes, and pickles that any process can read."""
 
 from __future__ import annotations
 
+import datetime
+import decimal
+import fractions
 import functools
 import io
+import pickle
+import sys
 import types
+import uuid
 from collections import ChainMap
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-__all__ = ["dumps"]
+__all__ = ["ATOMS", "UnpicklableValueError", "dumps", "dumps_by_value", "measured", "snapshot"]
+
+ATOMS = frozenset((
+    str, int, float, bool, type(None), bytes, complex, datetime.date, datetime.timedelta,
+    decimal.Decimal, fractions.Fraction, uuid.UUID,
+))  # fmt: skip
+"""Types whose values cannot change."""
+
+_CLOCKS = frozenset((datetime.datetime, datetime.time))  # atoms, unless their zone is none
+_STANDARD = ("builtins", "datetime", "zoneinfo")
+_DEEPER = 1000  # calls: some 100 would do, as tasks begin at about the same depth
+
+
+class UnpicklableValueError(TypeError):
+    """A value that cannot travel between processes."""
+
+
+def snapshot(value: Any) -> Any:
+    """Return `value` itself when it cannot change, a copy otherwise.
+
+    Raises
+    ------
+    UnpicklableValueError
+        When pickle cannot copy it.
+
+    Examples
+    --------
+    >>> row = ["a", 1]
+    >>> kept = snapshot(row)
+    >>> row.clear(); kept
+    ['a', 1]
+    """
+    return measured(value)[0]
+
+
+def measured(value: Any) -> tuple[Any, int]:
+    """Return the `snapshot` of a value and its size in bytes, without what each object takes."""
+    kind = type(value)
+    if kind is tuple or kind is list or kind is dict:
+        size = 8 * len(value)
+        for item in value:
+            if type(item) is str or type(item) is bytes:
+                size += len(item)
+            elif type(item) not in ATOMS:
+                break
+        else:
+            if kind is tuple:
+                return value, size
+            if kind is list:
+                return value[:], size
+            for item in value.values():
+                if type(item) is str or type(item) is bytes:
+                    size += len(item)
+                elif type(item) not in ATOMS:
+                    break
+            else:
+                return value.copy(), 2 * size
+    if kind is str or kind is bytes:
+        return value, len(value)
+    if kind in ATOMS:
+        return value, 0
+    if kind in _CLOCKS and type(value.tzinfo).__module__ in _STANDARD:
+        return value, 0
+    try:
+        return _copy_as_tree(value)
+    except MemoryError:
+        raise
+    except RecursionError:
+        reason = ""
+    except Exception as error:
+        reason = f"{type(error).__name__}: {str(error)[:200]}"
+    if not reason:
+        raise UnpicklableValueError(
+            f"A value of type {kind.__name__} cannot be written, as it is nested too deeply to be "
+            "pickled. Write it as text, or as a list of its parts."
+        )
+    if _can_be_pickled(value):  # with a memo, which a tree does without
+        raise UnpicklableValueError(
+            f"A value of type {kind.__name__} cannot be written, as it holds itself: what is written is "
+            "a tree. Write the data without references back to what contains it."
+        )
+    raise UnpicklableValueError(
+        f"A value of type {kind.__name__} cannot be written, as it cannot be pickled ({reason}). "
+        "Write plain data instead: numbers, text, lists, dicts."
+    )
+
+
+class _Pickler:
+    """Pickles without a memo, so that an object that stands in two places is copied twice."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        pickler = pickle.Pickler(types.SimpleNamespace(write=self.pieces.append), 5)
+        pickler.fast = True
+        self.dump = pickler.dump
+
+
+# A call takes one out: pickling may run code of the script, which may write as well.
+_picklers: list[_Pickler] = []
+
+
+def _copy_as_tree(value: Any) -> tuple[Any, int]:
+    """Return a copy of `value` without shared objects, and the bytes that it takes."""
+    try:
+        pickler = _picklers.pop()
+    except IndexError:
+        pickler = _Pickler()
+    try:
+        pickler.dump(value)
+    except (AttributeError, TypeError, pickle.PicklingError):
+        size = 2 * len(dumps(value))  # raises for a value that can never travel
+        return _copy_by_identity(value), size
+    pieces = pickler.pieces
+    blob = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    pieces.clear()
+    _picklers.append(pickler)
+    return pickle.loads(blob), 2 * len(blob)
+
+
+def _copy_by_identity(value: Any) -> Any:
+    """Copy a value whose classes cannot be imported, as those of ``__main__``: the copy keeps them."""
+    kept: dict[int, Any] = {}
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, value: Any) -> int | None:
+            if not isinstance(value, type | types.FunctionType):
+                return None
+            kept[id(value)] = value
+            return id(value)
+
+    class Unpickler(pickle.Unpickler):
+        def persistent_load(self, number: int) -> Any:
+            return kept[number]
+
+    with io.BytesIO() as file:
+        pickler = Pickler(file, 5)
+        pickler.fast = True
+        pickler.dump(value)
+        file.seek(0)
+        return Unpickler(file).load()
+
+
+def _can_be_pickled(value: Any) -> bool:
+    try:
+        dumps(value)
+    except Exception:
+        return False
+    return True
 
 
 def dumps(value: Any) -> bytes:
-    """Pickle `value`, by value where that is needed; ``pickle.loads`` reads it.
+    """Pickle `value`; objects of classes that a notebook or ``__main__`` defines by value."""
+    try:
+        return pickle.dumps(value, 5)
+    except RecursionError:
+        return _dumps_deeper(value)
+    except (AttributeError, TypeError, pickle.PicklingError):
+        blob = dumps_by_value(value)
+        if b"__main__" not in blob:
+            raise  # pickle refuses it for another reason
+        return blob
+
+
+def _dumps_deeper(value: Any) -> bytes:
+    """Pickle with a higher recursion limit: the value was written with fewer calls on the stack."""
+    most = sys.getrecursionlimit()
+    sys.setrecursionlimit(most + _DEEPER)
+    try:
+        return pickle.dumps(value, 5)
+    finally:
+        sys.setrecursionlimit(most)
+
+
+def dumps_by_value(value: Any) -> bytes:
+    """Pickle functions and classes that have no module to be imported from by value.
 
     As ``cloudpickle.dumps``, but code keeps the name of its file: since 3.1.3 cloudpickle drops it, and
-    a traceback could neither tell the user's own code from a library's, nor show its lines.
+    a traceback could neither recognise the user's code nor show its lines.
     """
     with io.BytesIO() as file:
         _pickler()(file, protocol=5).dump(value)

@@ -1,8 +1,7 @@
 """A few fields out of a large JSON document, without building the rest of it.
 
-`msgspec` reads what was asked for and passes over everything else, and checks its syntax all the
-same. Whatever it does not accept, ``json.loads`` decides: the values and the errors are always
-those of ``json``.
+`msgspec` reads the fields, and checks the syntax of the rest. ``json.loads`` decides about whatever it
+does not accept: the values and the errors are always those of ``json``.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Sequence
+from itertools import chain
 from operator import attrgetter
 from typing import Any, TypeAlias
 
@@ -30,26 +30,24 @@ _MISSING = object()
 def pluck(*paths: str | Sequence[str], default: Any = None) -> Fields:
     """Compile paths into a function that takes the values there out of a JSON text.
 
-    Most jobs need a few fields of each document, and ``json.loads`` of the whole takes nearly all
-    of their time. Reading three fields this way is some eight to ten times as fast, five times
+    Reading three fields this way is some eight to ten times as fast as ``json.loads``, five times
     where documents are small. Compile once, at the top of the script, not in `map`.
 
     Parameters
     ----------
     *paths : str or sequence of str
-        Names joined by dots, from the top of the document: ``"info.OS"``. Where a name has a dot
-        in it, a tuple or list of names: ``("info", "a.b")``. Names are those of objects; a number
-        does not index into an array. One path may lead into another's value.
+        Names of objects joined by dots, from the top of the document: ``"info.OS"``. Where a name
+        has a dot in it, a tuple or list of names: ``("info", "a.b")``. One path may lead into
+        another's value.
     default : optional
-        What stands for a value that is missing: the name is not there, or what should hold it is
-        missing itself or not an object. A ``null`` that is there is ``None`` all the same.
+        Stands for a value whose name, or the object that should hold it, is missing. A ``null``
+        gives ``None`` all the same.
 
     Returns
     -------
     Fields
-        Called with a JSON text (`str`), it gives the tuple of the values, in the order of the
-        paths; the same that walking ``json.loads(text)`` gives. It raises ``ValueError``
-        (``json.JSONDecodeError``) where the text is not JSON.
+        Called with a JSON text (`str`), it gives the values as ``json.loads(text)`` has them, a
+        tuple in the order of the paths. It raises ``ValueError`` where the text is not JSON.
 
     Raises
     ------
@@ -93,18 +91,14 @@ def _names(path: str | Sequence[str]) -> Names:
 
 
 class Fields:
-    """What `pluck` returns: a function from a JSON text to the values at its paths.
-
-    It can be pickled, and used by several threads at a time.
+    """A function from a JSON text to the values at its paths; it pickles, and is safe in threads.
 
     Attributes
     ----------
     paths : tuple of tuple of str
         The names of each path.
-    names : tuple of str
-        The paths with dots, for a header say.
     default
-        What stands for a value that is missing.
+        Stands for a value that is missing.
 
     Examples
     --------
@@ -124,7 +118,7 @@ class Fields:
 
     @property
     def names(self) -> Names:
-        """The paths, each with dots between its names."""
+        """The paths with dots, for a header say."""
         return tuple(map(".".join, self.paths))
 
     def __call__(self, value: str) -> tuple[Any, ...]:
@@ -171,42 +165,53 @@ def _zeros(text: str) -> bytes:
 
 
 def _reader(paths: tuple[Names, ...], default: Any) -> Callable[[str], tuple[Any, ...]] | None:
-    """Return what reads the values at `paths`, or None where msgspec cannot take their names."""
-    if any(_UNREADABLE.search(name) for names in paths for name in names):
+    """Return a function that reads the values at `paths`; None if msgspec cannot take their names."""
+    names = {name: f"f{place}" for place, name in enumerate(dict.fromkeys(chain(*paths)))}
+    if any(map(_UNREADABLE.search, names)):
         return None
-    heads = [_head(names, paths) for names in paths]
+    heads = [_head(path, paths) for path in paths]
     tree: dict[str, Any] = {}
     for head in heads:
         node = tree
         for name in head:
             node = node.setdefault(name, {})
-    decode = msgspec.json.Decoder(_or_anything(_struct(tree, default))).decode
-    take = _taker([_attributes(head, tree) for head in heads], default)
-    rests = [names[len(head) :] for names, head in zip(paths, heads, strict=True)]
+    decode = msgspec.json.Decoder(_or_anything(_struct(tree, names, default))).decode
+    attributes = [[names[name] for name in head] for head in heads]
+    # One more than asked for, so that it always gives a tuple.
+    get = attrgetter(*map(".".join, attributes), "__class__")
+
+    def read(text: str) -> tuple[Any, ...]:
+        found = decode(text)
+        try:
+            return get(found)[:-1]
+        except AttributeError:  # something else stands where an object should be
+            return tuple([_follow(found, each, default) for each in attributes])
+
+    rests = [path[len(head) :] for path, head in zip(paths, heads, strict=True)]
     if not any(rests):
-        return lambda text: take(decode(text))
+        return read
     return lambda text: tuple(
-        [_walk(value, rest, default) for value, rest in zip(take(decode(text)), rests, strict=True)]
+        [_walk(value, rest, default) for value, rest in zip(read(text), rests, strict=True)]
     )
 
 
 def _head(names: Names, paths: tuple[Names, ...]) -> Names:
-    """Return the shortest of `paths` that `names` begins with: its value is read whole."""
+    """Return the shortest of `paths` that `names` begins with: its value is read as one."""
     return next(names[:n] for n in range(1, len(names) + 1) if names[:n] in paths)
 
 
-def _struct(tree: dict[str, Any], default: Any) -> Any:
-    """Return the type of the objects that have the names in `tree`."""
+def _struct(tree: dict[str, Any], names: dict[str, str], default: Any) -> Any:
+    """Return the type of the objects that have the names in `tree`, as attributes `names`."""
     fields: list[tuple[str, Any, Any]] = []
-    for place, branch in enumerate(tree.values()):
+    for name, branch in tree.items():
         if branch:
-            inner = _struct(branch, default)
-            fields.append((f"f{place}", _or_anything(inner), inner()))
+            inner = _struct(branch, names, default)
+            fields.append((names[name], _or_anything(inner), inner()))
         else:
             # msgspec would copy a default that can change
             given = None if default is None else msgspec.field(default_factory=lambda: default)
-            fields.append((f"f{place}", Any, given))
-    rename = {f"f{place}": name for place, name in enumerate(tree)}
+            fields.append((names[name], Any, given))
+    rename = {names[name]: name for name in tree}
     return msgspec.defstruct("Object", fields, rename=rename, frozen=True, gc=False)
 
 
@@ -214,28 +219,7 @@ def _or_anything(struct: Any) -> Any:
     return struct | None | bool | int | float | str | list
 
 
-def _attributes(names: Names, tree: dict[str, Any]) -> list[str]:
-    attributes = []
-    for name in names:
-        attributes.append(f"f{list(tree).index(name)}")
-        tree = tree[name]
-    return attributes
-
-
-def _taker(chains: list[list[str]], default: Any) -> Callable[[Any], tuple[Any, ...]]:
-    """Return what takes a tuple out of nested structs, where some may be anything else."""
-    get = attrgetter(*map(".".join, chains), "__class__")  # one more: it gives a tuple always
-
-    def take(found: Any) -> tuple[Any, ...]:
-        try:
-            return get(found)[:-1]
-        except AttributeError:
-            return tuple([_follow(found, chain, default) for chain in chains])
-
-    return take
-
-
-def _follow(found: Any, chain: list[str], default: Any) -> Any:
-    for attribute in chain:
+def _follow(found: Any, attributes: list[str], default: Any) -> Any:
+    for attribute in attributes:
         found = getattr(found, attribute, _MISSING)
     return default if found is _MISSING else found

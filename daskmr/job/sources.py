@@ -3,41 +3,30 @@
 from __future__ import annotations
 
 import ast
-import difflib
+import hashlib
 import importlib.machinery
 import importlib.util
 import io
+import linecache
 import os
 import re
 import sys
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple
 
 from daskmr.errors import InputError
-from daskmr.job.tracebacks import describe_exception, excerpt
 from daskmr.normal_forms import hint
 from daskmr.text import shell_path
 
 __all__ = [
-    "Sources",
-    "absolute",
-    "check_path",
-    "collect",
-    "is_installed",
-    "is_library",
-    "likely_misspelt",
-    "module_of",
-    "parse",
-    "prefixes",
-    "read_source",
-    "syntax_failure",
+    *("Sources", "absolute", "check_path", "collect", "is_installed", "is_library", "module_of"),
+    *("parse", "prefixes", "read_source", "syntax_failure"),
 ]
 
-
-# What the worker process itself runs on: a file beside the script never takes its place.
+# The worker process itself needs these: a file beside the script never takes their place.
 _NEEDED = sys.stdlib_module_names | {
     "__main__", "bokeh", "botocore", "aiobotocore", "aiohttp", "click", "cloudpickle", "cytoolz",
     "dask", "daskmr", "distributed", "fsspec", "importlib_metadata", "isal", "jinja2", "locket",
@@ -45,7 +34,7 @@ _NEEDED = sys.stdlib_module_names | {
     "sortedcontainers", "tblib", "tlz", "toolz", "tornado", "urllib3", "yaml", "yarl", "zict", "zipp",
     "zstandard",
 }  # fmt: skip
-# What those import where it is installed, some of it only when they first need it.
+# They import these where they are installed, some only when they first need them.
 _USED_IF_INSTALLED = {
     "aiohappyeyeballs", "aioitertools", "aiosignal", "attr", "attrs", "certifi", "cryptography",
     "dateutil", "frozenlist", "idna", "jmespath", "lz4", "numpy", "pandas", "propcache", "pyarrow",
@@ -84,6 +73,16 @@ class Sources:
     unused: tuple[str, ...] = ()
     data: bytes = b""
 
+    def digest(self) -> str:
+        """SHA-256, in hex, of the contents."""
+        sha = hashlib.sha256()
+        texts = {file: text.encode("utf-8", "surrogatepass") for file, text in self.files.items()}
+        data = [("", self.data)] if self.data else []
+        for file, content in (*sorted(texts.items()), *data):
+            for part in (os.fsencode(file), content):
+                sha.update(len(part).to_bytes(8, "big") + part)
+        return sha.hexdigest()
+
     def place(self, file: str, directory: str) -> str:
         """Return where a file, or a folder of `spaces`, is; `directory` is the script's folder."""
         home = self.homes.get(module_of(file).partition(".")[0], directory)
@@ -95,8 +94,7 @@ def prefixes(dotted: str) -> list[str]:
     >>> prefixes("a.b.c")
     ['a', 'a.b', 'a.b.c']
     """
-    parts = dotted.split(".")
-    return [".".join(parts[: end + 1]) for end in range(len(parts))]
+    return list(accumulate(dotted.split("."), "{}.{}".format))
 
 
 def module_of(file: str) -> str:
@@ -155,7 +153,7 @@ def _decoding_failure(
 ) -> InputError:
     if isinstance(error, SyntaxError) and "unknown" not in error.msg:
         try:
-            data.decode()  # of the first two lines, where a coding line may be, Python tells no place
+            data.decode()  # for the first two lines, Python does not say where the error is
         except UnicodeDecodeError as place:
             error = place
     if isinstance(error, SyntaxError):
@@ -173,7 +171,8 @@ def parse(text: str, path: str) -> ast.Module:
     except SyntaxError as error:
         failure = syntax_failure(error, path)
     except (ValueError, RecursionError, MemoryError) as error:
-        failure = InputError(f"{path} cannot be compiled as Python: {describe_exception(error)}.")
+        reason = f"{type(error).__name__}: {error}".removesuffix(": ")
+        failure = InputError(f"{path} cannot be compiled as Python: {reason}.")
     raise failure
 
 
@@ -206,7 +205,7 @@ def _folders(path: str) -> list[str]:
     while os.path.islink(path):
         path = os.path.join(os.path.dirname(path), os.readlink(path))
         folders.append(os.path.realpath(os.path.dirname(path)))
-    return list({os.path.realpath(folder): folder for folder in reversed(folders)}.values())[::-1]
+    return list({os.path.realpath(folder): folder for folder in folders[::-1]}.values())[::-1]
 
 
 def _imports_of(text: str, file: str) -> set[str]:
@@ -214,10 +213,8 @@ def _imports_of(text: str, file: str) -> set[str]:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return set()  # if it is really imported, that fails and says why
-    module = module_of(file)
-    return set(
-        _imports(tree, module if file.endswith("/__init__.py") else module.rpartition(".")[0])
-    )
+    package = os.path.dirname(file).replace("/", ".")
+    return set(_imports(tree, package))
 
 
 def _imports(tree: ast.Module, package: str) -> Iterator[str]:
@@ -244,13 +241,13 @@ def _imports(tree: ast.Module, package: str) -> Iterator[str]:
 
 def _absolute(module: str, level: int, package: str) -> str:
     """
-    >>> _absolute("cells", 2, "geo.grid")
-    'geo.cells'
+    >>> _absolute("cells", 2, "geo.grid"), _absolute("cells", 2, "geo")
+    ('geo.cells', '')
     """
-    if not level:
-        return module
-    parents = package.split(".")[: len(package.split(".")) - level + 1] if package else []
-    return ".".join(filter(None, [*parents, module])) if parents else ""
+    try:
+        return importlib.util.resolve_name("." * level + module, package)
+    except ImportError:
+        return ""
 
 
 # Functions whose first argument is the name of a module that they import.
@@ -278,38 +275,28 @@ def _name_of(node: ast.expr) -> str:
 
 
 def _text(node: ast.expr) -> str:
-    """Its value if it is text, with `_ANY` for all that follows what is known.
+    """Return the value of an expression if it is text, with `_ANY` for all that is not known.
 
     >>> _text(ast.parse("'plugins.' + name", mode="eval").body)
     'plugins.?'
     """
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return node.value
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mod):
-        known = _text(node.left).partition("%" if isinstance(node.op, ast.Mod) else _ANY)[0]
-        return _up_to_dot(known)
-    if isinstance(node, ast.JoinedStr):
-        parts = [_text(value) for value in node.values]
-        return "".join(parts) if _ANY not in "".join(parts) else _up_to_dot(parts[0])
-    if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "format":
-        return _up_to_dot(_text(node.func.value).partition("{")[0])  # type: ignore[attr-defined]
+    match node:
+        case (
+            ast.Constant(value=str(known)) | ast.JoinedStr(values=[ast.Constant(value=str(known))])
+        ):
+            return known
+        case (
+            ast.JoinedStr(values=[first, *_])
+            | ast.BinOp(left=first)
+            | ast.Call(func=ast.Attribute(value=first, attr="format"))
+        ):
+            known = re.split(r"[%{?]", _text(first))[0].rpartition(".")[0]
+            return f"{known}.{_ANY}" if known else _ANY
     return _ANY
 
 
-def _up_to_dot(known: str) -> str:
-    return f"{known.rpartition('.')[0]}.{_ANY}".removeprefix(".")
-
-
 class _Found:
-    """What has been found of a script's files.
-
-    Parameters
-    ----------
-    folders : list of str
-        Where they are looked for: the script's own first.
-    files : dict
-        The script's own text, by its name.
-    """
+    """The files of a script that have been found, in its own folder first and then in others."""
 
     def __init__(self, folders: list[str], files: dict[str, str]) -> None:
         self._folders = folders
@@ -332,7 +319,6 @@ class _Found:
         )
 
     def place(self, file: str) -> str:
-        """Where a file is."""
         return os.path.join(self._home(module_of(file).partition(".")[0]), file)
 
     def _home(self, top: str) -> str:
@@ -361,9 +347,8 @@ class _Found:
         if is_installed(os.path.join(directory, top)):
             return None
         if _is_taken(top, directory):
-            self._unused |= {
-                f for f in (f"{top}.py", f"{top}/__init__.py") if _is_file(directory, f)
-            }
+            files = (f"{top}.py", f"{top}/__init__.py")
+            self._unused |= {file for file in files if _is_file(directory, file)}
             return None
         base = dotted.replace(".", "/")
         for file in (f"{base}/__init__.py", f"{base}.py"):
@@ -387,28 +372,27 @@ class _Found:
             return
         for folder in self._folders:
             for file in sorted(os.listdir(folder)):
-                top = module_of(file)
-                if (
-                    _is_module(os.path.join(folder, file))
-                    and not _is_taken(top, folder)
-                    and not is_installed(os.path.join(folder, file))
-                    and self._home(top) == folder
-                ):
+                top, path = module_of(file), os.path.join(folder, file)
+                is_free = not (_is_taken(top, folder) or is_installed(path))
+                if is_free and _is_module(path) and self._home(top) == folder:
                     yield file
 
     def _data(self) -> bytes:
-        """The other files of the packages, where they are small."""
+        """Return a zip of the packages' other files, where they are small; the same for the same."""
         packages = {os.path.dirname(f) for f in self.files if f.endswith("/__init__.py")}
         files: dict[str, str] = {}
         size = 0
-        for package in sorted(packages | self._spaces):
+        for package in packages | self._spaces:
             for file, path in _data_files(self._home(package.partition("/")[0]), package):
-                if file not in files:
-                    files[file] = path
-                    size += os.path.getsize(path)
+                size += os.path.getsize(path) if file not in files else 0
+                files[file] = path
                 if size > _DATA_BYTES or len(files) > _DATA_FILES:
                     return b""
-        return _packed(files) if files else b""
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            for file, path in sorted(files.items()):
+                archive.writestr(zipfile.ZipInfo(file), Path(path).read_bytes())
+        return packed.getvalue() if files else b""
 
 
 def _data_files(directory: str, package: str) -> Iterator[tuple[str, str]]:
@@ -417,21 +401,9 @@ def _data_files(directory: str, package: str) -> Iterator[tuple[str, str]]:
         folders[:] = [name for name in folders if name[0] != "." and name != "__pycache__"]
         for name in names:
             path = os.path.join(place, name)
-            if name[0] != "." and not name.endswith((".py", ".pyc")) and _can_be_read(path):
+            is_data = name[0] != "." and not name.endswith((".py", ".pyc"))
+            if is_data and os.path.isfile(path) and os.access(path, os.R_OK):
                 yield os.path.relpath(path, directory), path
-
-
-def _can_be_read(path: str) -> bool:
-    return os.path.isfile(path) and os.access(path, os.R_OK)
-
-
-def _packed(files: dict[str, str]) -> bytes:
-    """A zip of the same bytes for the same contents."""
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for file, path in sorted(files.items()):
-            archive.writestr(zipfile.ZipInfo(file), Path(path).read_bytes())
-    return packed.getvalue()
 
 
 def _has_module(folder: str, top: str) -> bool:
@@ -444,24 +416,27 @@ def _is_file(folder: str, name: str) -> bool:
 
 def _is_module(path: str) -> bool:
     stem, extension = os.path.splitext(os.path.basename(path))
-    return extension == ".py" and "." not in stem and os.path.isfile(path) and _is_readable(path)
+    if extension != ".py" or "." in stem or not os.path.isfile(path):
+        return False
+    try:
+        read_source(path)
+    except InputError:  # a file of a package that can't be read matters only when it is imported
+        return False
+    return True
 
 
 def _is_taken(top: str, directory: str) -> bool:
     """Whether a module is never that beside the script, as a worker itself needs another."""
-    return top in _NEEDED or (top in _USED_IF_INSTALLED and _is_installed_module(top, directory))
-
-
-def _is_installed_module(top: str, directory: str) -> bool:
+    if top not in _USED_IF_INSTALLED:
+        return top in _NEEDED
     beside = os.path.realpath(directory)
     paths = [entry for entry in sys.path if os.path.realpath(entry or ".") != beside]
     return importlib.machinery.PathFinder.find_spec(top, paths) is not None
 
 
 def is_library(module: str, filename: str | None) -> bool:
-    """Tell whether a module is none of the user's: of the standard library, or installed."""
-    parts = Path(filename or "").parts
-    installed = "site-packages" in parts or "dist-packages" in parts
+    """Whether a module is of the standard library, or installed."""
+    installed = not {"site-packages", "dist-packages"}.isdisjoint(Path(filename or "").parts)
     return installed or module.partition(".")[0] in _NEEDED - {"__main__"}
 
 
@@ -474,6 +449,7 @@ def _is_elsewhere(directory: str, top: str) -> bool:
 
 
 def is_installed(filename: str) -> bool:
+    """Whether a file, or a package, is in a folder of installed ones."""
     return os.path.basename(os.path.dirname(filename)) in ("site-packages", "dist-packages")
 
 
@@ -490,115 +466,27 @@ def _package_files(directory: str, package: str) -> Iterator[str]:
             yield from _package_files(directory, file)
 
 
-def _is_readable(path: str) -> bool:
-    """A file of a package that can't be read matters only when it is imported."""
-    try:
-        read_source(path)
-    except InputError:
-        return False
-    return True
-
-
-class _Python2(NamedTuple):
-    message: str
-    """Pattern that the compiler's message has."""
-    before: str
-    """Pattern of the line up to the error."""
-    after: str
-    """Pattern of the line from the error on."""
-    advice: str
-
-
-_PYTHON2 = (
-    _Python2(r"call to 'print'", "", "", "`print` is a function now: write `print(...)`"),
-    _Python2(r"call to 'exec'", "", "", "`exec` is a function now: write `exec(...)`"),
-    _Python2(r"", r"^\s*except\b", r".*,\s*\w+\s*:", "write `except X as e:` for `except X, e:`"),
-    _Python2(r"", r"^\s*raise\b", r".*,", "write `raise X(message)` for `raise X, message`"),
-    _Python2(r"leading zeros", "", "", "octal numbers are written `0o777` for `0777`"),
-    _Python2(
-        r"invalid \w+ literal", "", r".{0,2}[lL]\b", "leave out the `L` of `10L`: every int is long"
-    ),
-    _Python2(
-        r"parameters cannot be parenthesized", "", "", "take one parameter, and unpack it inside"
-    ),
-    _Python2(r"invalid syntax", "", r"`", "write `repr(x)` for backticks"),
-    _Python2(r"invalid syntax", "", r"<>", "write `!=` for `<>`"),
-    _Python2(r"invalid syntax", r"\b[uU][rR]$", r"['\"]", 'write `r"..."` for `ur"..."`'),
-    _Python2(r"invalid syntax", "", r"[uU][rR]['\"]", 'write `r"..."` for `ur"..."`'),
-    _Python2(r"inconsistent use of tabs", "", "", "indent with spaces only"),
-)
-
-
-def _python2_advice(error: SyntaxError, line: str) -> str:
-    column = max((error.offset or 1) - 1, 0)
-    for known in _PYTHON2:
-        if (
-            re.search(known.message, error.msg)
-            and re.search(known.before, line[:column] or line[: column + 1])
-            and re.match(known.after, line[column:])
-        ):
-            return f" This looks like Python 2: {known.advice}."
-    return ""
-
-
 def syntax_failure(error: SyntaxError, path: str) -> InputError:
-    advice = _python2_advice(error, error.text or "")
-    if advice and "indent" not in advice:
+    from daskmr.job.porting_errors import syntax_advice  # deferred: only a failure needs it
+
+    advice = syntax_advice(error)
+    if advice and not isinstance(error, TabError):
         advice += (
             f" To change all of this kind in {os.path.basename(path)}: `pip install fissix`, then "
             f"`python -m fissix -w {shell_path(path)}`."
         )
-    shown = "".join(f"\n    {line}" for line in excerpt(error))
+    shown = "".join(f"\n    {line}" for line in _excerpt(error))
     problem = f"{error.msg[:1].lower()}{error.msg[1:]}".rstrip("?.")
     return InputError(f"{path}, line {error.lineno}: syntax error: {problem}.{advice}{shown}")
 
 
-_HOOKS = ("map", "combine", "reduce", "setup_reduce")
-_LIKE_HOOKS = (  # compiled where a script has functions that a job does not call
-    r"(map|reduce|combine)(?![a-z])|"
-    r"(map|reduc|combin)(e|per|er|ed|ing)?_?"
-    r"(setup|init|start|begin|teardown|cleanup|finish|final|done|close|end)|"
-    r"(setup|init|start|begin|before|teardown|cleanup|finish|finali[sz]e|close|end|after|on)_"
-    r"(map|reduc|combin)(e|per|er|ing)?s?$|"
-    r"(map|reduc|combin)(per|er|e?or)s?$|"
-    r"(setup|teardown|cleanup|init|start|finish|close|end|output)$"
-)
-
-
-def likely_misspelt(text: str, path: str) -> dict[str, str]:
-    """Find the functions of a script that nearly have the name of one that a job may define.
-
-    Returns
-    -------
-    dict
-        By the name that a function has, the one that it may be meant to have, or "". None that the
-        script uses itself.
-
-    Examples
-    --------
-    >>> likely_misspelt("def map(k, d, v, c): pass\\ndef reducer(k, v, c): pass", "job.py")
-    {'reducer': 'reduce'}
-    >>> likely_misspelt("def map(k, d, v, c): pass\\ndef map_finished(c): pass", "job.py")
-    {'map_finished': ''}
-    """
-    tree = parse(text, path)
-    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
-    used = {node.id for node in nodes if isinstance(node.ctx, ast.Load)}
-    defined = {node.id for node in nodes if isinstance(node.ctx, ast.Store)}
-    names = [
-        node.name
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.decorator_list
-    ]
-    missing = [name for name in _HOOKS[1:] if name not in names and name not in defined]
-    found = {}
-    for name in names:
-        if name in _HOOKS or name in used:
-            continue
-        plain = name.lower().strip("_")
-        like = difflib.get_close_matches(plain, missing, 1, 0.75)
-        if like:
-            found[name] = like[0]
-        elif re.match(_LIKE_HOOKS, plain) or difflib.get_close_matches(plain, _HOOKS, 1, 0.75):
-            found[name] = ""
-    return found
+def _excerpt(error: SyntaxError) -> list[str]:
+    """The line of a syntax error, and a caret under the place."""
+    line = (error.text or linecache.getline(error.filename or "", error.lineno or 0)).rstrip()
+    code = line.lstrip()
+    if not code:
+        return []
+    column = max((error.offset or 1) - 1 - (len(line) - len(code)), 0)
+    start = max(column - 80, 0)
+    code = code[start : start + 160]
+    return [code, re.sub(r"[^\t]", " ", code[: column - start]) + "^"]

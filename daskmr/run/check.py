@@ -21,7 +21,7 @@ from daskmr.errors import InputError, JobError, NothingMatchedError, TaskFailed
 from daskmr.job.job import Job, load_job
 from daskmr.job.keys import sorted_keys
 from daskmr.job.porting import find_python2
-from daskmr.job.process_pools import no_children
+from daskmr.job.process_errors import no_children
 from daskmr.job.sources import collect, parse, read_source
 from daskmr.run.trial import Bad, Combined, Trial, read_records
 from daskmr.store.credentials import given

@@ -14,10 +14,11 @@ from daskmr.data.bad_records import BadRecord
 from daskmr.data.layout import Layout, Schema, load_layout
 from daskmr.data.output import beside
 from daskmr.errors import InputError
-from daskmr.job.contexts import MapContext, TextContext
+from daskmr.job.contexts import TextContext
 from daskmr.job.job import Job, load_job
-from daskmr.job.process_pools import no_children
-from daskmr.job.tracebacks import describe_exception, explain_process_error, user_location
+from daskmr.job.map_context import MapContext
+from daskmr.job.process_errors import explain_process_error, no_children
+from daskmr.job.tracebacks import describe_exception, user_location
 from daskmr.run.provenance import read_meta
 from daskmr.run.side_cars import BAD_SUFFIX, META_SUFFIX, is_meta
 from daskmr.tasks.guard import Returned, is_interruption, no_exit, shortened

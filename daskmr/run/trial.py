@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from daskmr.data.records import OversizedLine, read_lines
-from daskmr.job.contexts import ItemContext, MapContext, TextContext
+from daskmr.job.contexts import ItemContext, TextContext
 from daskmr.job.job import Job
 from daskmr.job.keys import sorted_keys
-from daskmr.job.tracebacks import describe_exception, explain_process_error
+from daskmr.job.map_context import MapContext
+from daskmr.job.process_errors import explain_process_error
+from daskmr.job.tracebacks import describe_exception
 from daskmr.tasks.crashes import describe_line
 from daskmr.tasks.guard import Returned, is_interruption, shortened, user_failure
 from daskmr.tasks.user_calls import combiner_of, set_up

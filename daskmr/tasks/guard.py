@@ -12,15 +12,13 @@ import traceback
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 from daskmr.errors import DaskMRError, Interrupted, TaskFailed
-from daskmr.job.job import Job
 from daskmr.job.keys import name_key
-from daskmr.job.process_pools import no_children
+from daskmr.job.process_errors import explain_process_error, no_children
 from daskmr.job.tracebacks import (
     describe_exception,
-    explain_process_error,
     format_user_traceback,
     user_location,
 )
@@ -28,6 +26,9 @@ from daskmr.memory import NEAR_LIMIT, OutOfMemory, bounded, explain_shortage, on
 from daskmr.signals import raises_interrupted
 from daskmr.text import printable
 from daskmr.worker import check_wanted
+
+if TYPE_CHECKING:
+    from daskmr.job.job import Job
 
 __all__ = [
     "Returned",
@@ -160,7 +161,7 @@ def user_failure(job: Job, function: str, where: str, error: BaseException) -> T
     elif explanation := explain_process_error(error):
         message += f" {explanation}"
     else:
-        from daskmr.job.porting import advice_for  # deferred: only a failure needs it
+        from daskmr.job.porting_errors import advice_for  # deferred: only a failure needs it
 
         message += advice_for(error)
     return kind(message, format_user_traceback(job, error))

@@ -28,9 +28,11 @@ from daskmr.data.sampling import KeyFilter
 from daskmr.data.spill_dir import Away, Shelf, describe_worker, worker_name
 from daskmr.errors import DaskMRError, TaskFailed
 from daskmr.history import HotKey, TaskSpan
-from daskmr.job.contexts import COUNTED, ItemContext, MapContext, TextContext
+from daskmr.job.contexts import COUNTED, ItemContext, TextContext
 from daskmr.job.job import Job
-from daskmr.job.tracebacks import describe_exception, explain_process_error
+from daskmr.job.map_context import MapContext
+from daskmr.job.process_errors import explain_process_error
+from daskmr.job.tracebacks import describe_exception
 from daskmr.memory import (
     OutOfMemory,
     describe_size,

@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 from daskmr.data.spill_dir import worker_name
 from daskmr.job.job import Job
-from daskmr.job.tracebacks import shorten
+from daskmr.job.tracebacks import elide
 from daskmr.stdio import outlasting
 from daskmr.tasks.callers import NO_KEY, Call, call_of
 from daskmr.tasks.guard import shortened
@@ -197,7 +197,7 @@ class _Capture:
         if not _all.rate.allows():
             _all.left_out += 1
             return
-        self._say((place or self._place(frame))._replace(text=shorten(text, _LONGEST)))
+        self._say((place or self._place(frame))._replace(text=elide(text, _LONGEST)))
 
     def _say(self, printed: Printed) -> None:
         left_out, _all.left_out, _all.told = _all.left_out, 0, time.monotonic()

@@ -29,8 +29,10 @@ from typing import Any, overload
 from daskmr.data.segments import Extent, SegmentWriter, read_frames
 from daskmr.data.spill_dir import Shelf
 from daskmr.history import HotKey
-from daskmr.job.contexts import LARGE, MOST_LATER, CombineContext, dumps
+from daskmr.job.contexts import CombineContext
 from daskmr.job.keys import bucket_of, canonical_all, sort_key, sorted_keys
+from daskmr.job.map_context import LARGE, MOST_LATER
+from daskmr.job.pickling import dumps
 from daskmr.tasks.callers import Call, calls_user
 from daskmr.tasks.guard import Returned
 from daskmr.tasks.hot_keys import KeySample, count_keys
@@ -254,7 +256,7 @@ class Fold:
         keys : list
             The key of each pair that was written since the last call.
         large : iterable of (key, int)
-            The keys of those whose values are larger than ``contexts.LARGE``, with their sizes.
+            The keys of those whose values are larger than ``map_context.LARGE``, with their sizes.
         """
         if not keys:
             return

@@ -156,7 +156,7 @@ class Held:
 
     Examples
     --------
-    >>> context = contexts.MapContext()
+    >>> context = contexts.TextContext()
     >>> held = Held(context)
     >>> queue = [context.user.write]
     >>> held.count()
@@ -245,7 +245,7 @@ def _runs_script(job: Job, frame: FrameType | None) -> bool:
     at_an_end = True
     while frame is not None:
         filename = frame.f_code.co_filename
-        if job.is_user_file(filename) or filename == contexts.__file__:
+        if job.is_user_file(filename) or frame.f_globals.get("__package__") == contexts.__package__:
             return True
         at_an_end = at_an_end and filename == threading.__file__
         frame = frame.f_back

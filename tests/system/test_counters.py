@@ -16,9 +16,9 @@ from daskmr.job.contexts import (
     CombineContext,
     CounterError,
     ItemContext,
-    MapContext,
     TextContext,
 )
+from daskmr.job.map_context import MapContext
 from daskmr.run.result import Result
 
 

@@ -15,7 +15,7 @@ from support.store_server import Bucket
 
 from daskmr import InputError, Job, JobError, NothingMatchedError
 from daskmr.cli.starter import script_text
-from daskmr.job.sources import likely_misspelt
+from daskmr.job.check import likely_misspelt
 from daskmr.run.check import alike, check_script
 
 EXAMPLES = ROOT / "examples"

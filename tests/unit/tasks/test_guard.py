@@ -28,7 +28,7 @@ from support.jobs import write_tree
 from daskmr import mapreduce
 from daskmr.errors import InputError, Interrupted, JobError, TaskFailed
 from daskmr.job.job import Job
-from daskmr.job.tracebacks import explain_process_error
+from daskmr.job.process_errors import explain_process_error
 from daskmr.signals import signals
 from daskmr.tasks.guard import guarded, in_thread, is_interruption, shortened, user_failure
 

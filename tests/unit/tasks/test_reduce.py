@@ -17,8 +17,8 @@ from daskmr.data.output import merge_parts
 from daskmr.data.parts import Part, read_blocks
 from daskmr.data.segments import Extent
 from daskmr.errors import TaskFailed
-from daskmr.job.contexts import MapContext
 from daskmr.job.job import Job
+from daskmr.job.map_context import MapContext
 from daskmr.tasks.counts import Tallies, Tally
 from daskmr.tasks.crashes import Mark, read_marks
 from daskmr.tasks.reduce import Merge, Reduced, ReduceTask, reduce_buckets

@@ -23,9 +23,10 @@ from support.jobs import identity
 
 from daskmr.data.segments import Extent, SegmentWriter
 from daskmr.errors import JobError
-from daskmr.job.contexts import CombineError, ItemContext, MapContext
+from daskmr.job.contexts import CombineError, ItemContext
 from daskmr.job.keys import bucket_of, canonical, sort_key
-from daskmr.job.porting import advice_for
+from daskmr.job.map_context import MapContext
+from daskmr.job.porting_errors import advice_for
 from daskmr.tasks import runs
 from daskmr.tasks.runs import (
     Combiner,

@@ -18,7 +18,7 @@ import pytest
 from support.jobs import write_tree
 
 from daskmr import DaskMRError, InputError, JobError, mapreduce
-from daskmr.job.process_pools import no_children
+from daskmr.job.process_errors import explain_process_error, no_children
 
 HINT = "daskmr runs it in one process a core already"
 
@@ -169,3 +169,14 @@ def test_so_it_is_in_the_workers_of_others_that_are_no_daemons(tmp_path: Path) -
         error = failure(tmp_path, "map", client=client)
     assert str(error).startswith("map failed ")
     assert HINT in str(error)
+
+
+def test_the_refusal_of_python_itself_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a worker that is a daemon, when a library starts a process in a thread of its own."""
+    config: dict[str, Any] = vars(multiprocessing.current_process())["_config"]
+    monkeypatch.setitem(config, "daemon", True)
+    with pytest.raises(AssertionError) as caught:
+        multiprocessing.Process(target=print).start()
+    assert HINT in explain_process_error(caught.value)
+    monkeypatch.setitem(config, "daemon", False)
+    assert explain_process_error(AssertionError(str(caught.value))) == ""

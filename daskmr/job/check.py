@@ -1,0 +1,383 @@
+"""Check that a script is acceptable, and explain why it is not."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+import os
+import re
+import socket
+import sys
+import types
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from daskmr.errors import InputError
+from daskmr.job.process_errors import explain_process_error
+from daskmr.job.sources import is_library, module_of, parse, syntax_failure
+from daskmr.job.tracebacks import (
+    describe_exception,
+    format_user_traceback,
+    short_repr,
+    user_location,
+)
+from daskmr.memory import NEAR_LIMIT, OutOfMemory, explain_shortage
+
+if TYPE_CHECKING:
+    from daskmr.job.job import Job
+
+__all__ = [
+    *("Function", "Functions", "check_functions", "choose_functions", "explain_load_failure"),
+    *("hint_for", "likely_misspelt", "notes_on"),
+]
+
+Function = Callable[..., Any]
+IsOwn = Callable[[str, "str | None"], bool]
+
+
+class Functions(NamedTuple):
+    """The functions of a job, by the names that a script gives them."""
+
+    map: Function
+    combine: Function | None
+    reduce: Function | None
+    setup_reduce: Function | None
+
+
+_ARGUMENTS = {
+    "map": ("key", "dims", "value", "context"),
+    "combine": ("key", "values", "context"),
+    "reduce": ("key", "values", "context"),
+    "setup_reduce": ("context",),
+}
+
+
+# ---------------------------------------------------------------------------------------------
+# Which functions
+
+
+def choose_functions(
+    namespace: Mapping[str, Any], where: str, is_own: IsOwn
+) -> tuple[Functions, dict[str, str]]:
+    """Return the functions of a job among all names of its module, and those that are a library's.
+
+    ``from functools import reduce`` does not mean that to be called for every key.
+    """
+    found = {name: namespace.get(name) for name in _ARGUMENTS}
+    libraries = {
+        name: _library_name(name, value, is_own)
+        for name, value in found.items()
+        if value is not None and not _is_made_for(name, value)
+    }
+    passed_over = {name: library for name, library in libraries.items() if library}
+    functions = Functions(**found | dict.fromkeys(passed_over))  # type: ignore[arg-type]
+    if functions.map is None:
+        raise InputError(_no_map(namespace, where, passed_over.get("map")))
+    check_functions(functions, where)
+    return functions, passed_over
+
+
+def _is_made_for(name: str, function: Any) -> bool:
+    """Whether a function, maybe of an installed library, takes the arguments of a job's."""
+    try:
+        return (*inspect.signature(function).parameters,) == _ARGUMENTS[name]
+    except (ValueError, TypeError):
+        return False
+
+
+def _library_name(name: str, value: Any, is_own: IsOwn) -> str:
+    """The name by which a library has `value`, or ``""``: then the script made it."""
+    code = getattr(value, "__code__", None)
+    if is_own("", getattr(code, "co_filename", None)):
+        return ""
+    names: set[str] = {name, getattr(value, "__name__", name)}
+    home = str(getattr(value, "__module__", "")).lstrip("_")
+    having = [
+        # The best known first: `functools.reduce` is in `_functools`, `enum` and `toolz` too.
+        (module != home, module not in sys.stdlib_module_names, f"{module}.{each}")
+        for module, content in list(sys.modules.items())
+        if isinstance(content, types.ModuleType)
+        for each in names
+        if vars(content).get(each) is value
+        and module not in ("__main__", "__mp_main__")
+        and not is_own(module.partition(".")[0], None)
+        and is_library(module, vars(content).get("__file__"))
+    ]
+    return min(having)[-1] if having else ""
+
+
+def _no_map(namespace: Mapping[str, Any], where: str, library: str | None = None) -> str:
+    if library:
+        return (
+            f"{where} does not define `map`: the `map` in it is {library}, which it imports. Define `def "
+            "map(key, dims, value, context):`, and import the other one by another name."
+        )
+    names = {
+        name.lower(): name
+        for name, value in namespace.items()
+        if callable(value) and name[:2] != "__"
+    }
+    like = [name for name in names if "map" in name] or difflib.get_close_matches("map", names)
+    hint = f" Should `{names[like[0]]}` be named `map`?" if like else ""
+    return (
+        f"{where} does not define `map`.{hint} A job defines `def map(key, dims, value, context):`, and may define "
+        "`combine(key, values, context)`, `reduce(key, values, context)` and `setup_reduce(context)`."
+    )
+
+
+def check_functions(functions: Functions, where: str) -> None:
+    """Raise InputError for a function that cannot be called as a job's is."""
+    if functions.map is None:
+        raise InputError(_no_map({}, where))
+    for name, function in functions._asdict().items():
+        if function is not None:
+            _check_function(name, function, where)
+
+
+def _check_function(name: str, function: Any, where: str) -> None:
+    signature = f"def {name}({', '.join(_ARGUMENTS[name])}):"
+    if not callable(function):
+        raise InputError(
+            f"{where}: `{name}` is {short_repr(function)}, not a function like `{signature}`."
+        )
+    line = getattr(getattr(function, "__code__", None), "co_firstlineno", None)
+    place = f"{where}, line {line}" if line and os.path.isabs(where) else where
+    if any(map(_is_lazy, (function, inspect.getattr_static(type(function), "__call__", None)))):
+        raise InputError(
+            f"{place}: `{name}` is a generator or async function, so calling it would do nothing. "
+            f"Make it a plain `{signature}`, and for `yield` call `context.write(...)`."
+        )
+    problem = _binding_problem(function, len(_ARGUMENTS[name]))
+    if problem:
+        raise InputError(
+            f"{place}: `{name}` cannot be called with {len(_ARGUMENTS[name])} positional arguments ({problem}). "
+            f"Define it as `{signature}`."
+        )
+
+
+def _is_lazy(function: Any) -> bool:
+    """Whether a call makes a generator or coroutine, and runs nothing of the body."""
+    return (
+        inspect.isgeneratorfunction(function)
+        or inspect.iscoroutinefunction(function)
+        or inspect.isasyncgenfunction(function)
+    )
+
+
+def _binding_problem(function: Function, count: int) -> str:
+    try:
+        # A decorator's wrapper is what will be called, not the function inside it.
+        signature = inspect.signature(function, follow_wrapped=False)
+    except (ValueError, TypeError):
+        return ""  # a builtin without a signature
+    try:
+        signature.bind(*range(count))
+    except TypeError as error:
+        return f"{error}; it takes {len(signature.parameters)}"
+    return ""
+
+
+# ---------------------------------------------------------------------------------------------
+# Notes on unused functions and files
+
+
+def notes_on(job: Job, passed_over: Mapping[str, str]) -> Iterator[str]:
+    """Name the functions and files of a script that are not used."""
+    for name, library in passed_over.items():
+        without = ": without one, what map writes is the output" if name == "reduce" else ""
+        yield (
+            f"`{name}` in the script is {library}, not a function of the script or of a module of "
+            f"yours, and so is not the job's{without}"
+        )
+    yield from map(_note_unused, job.unused)
+    names = likely_misspelt(job.files[os.path.basename(job.path)], job.path) if job.path else {}
+    for name, meant in names.items():
+        if meant:
+            yield f"`{name}` is never called. Should it be named `{meant}`?"
+        else:
+            called = "`map`, `combine`, `reduce` and `setup_reduce`"
+            yield f"`{name}` is never called: a run calls only {called} of a script"
+
+
+def _note_unused(file: str) -> str:
+    name = module_of(file)
+    owner = (
+        "Python's standard library" if name in sys.stdlib_module_names else "an installed library"
+    )
+    return (
+        f"{file} beside the script is not used: the module {name!r} is that of {owner}. If the script "
+        "means the file, give it another name"
+    )
+
+
+_LIKE_HOOKS = (  # compiled where a script has functions that a job does not call
+    r"(map|reduce|combine)(?![a-z])|"
+    r"(map|reduc|combin)(e|per|er|ed|ing)?_?"
+    r"(setup|init|start|begin|teardown|cleanup|finish|final|done|close|end)|"
+    r"(setup|init|start|begin|before|teardown|cleanup|finish|finali[sz]e|close|end|after|on)_"
+    r"(map|reduc|combin)(e|per|er|ing)?s?$|"
+    r"(map|reduc|combin)(per|er|e?or)s?$|"
+    r"(setup|teardown|cleanup|init|start|finish|close|end|output)$"
+)
+
+
+def likely_misspelt(text: str, path: str) -> dict[str, str]:
+    """Find the functions of a script that nearly have the name of one that a job may define.
+
+    Returns
+    -------
+    dict
+        By the name of a function, the one that it may be meant to have, or "". None that the script
+        uses itself.
+
+    Examples
+    --------
+    >>> likely_misspelt("def map(k, d, v, c): pass\\ndef reducer(k, v, c): pass", "job.py")
+    {'reducer': 'reduce'}
+    >>> likely_misspelt("def map(k, d, v, c): pass\\ndef map_finished(c): pass", "job.py")
+    {'map_finished': ''}
+    """
+    tree = parse(text, path)
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    used = {node.id for node in nodes if isinstance(node.ctx, ast.Load)}
+    defined = {node.id for node in nodes if isinstance(node.ctx, ast.Store)}
+    functions = ast.FunctionDef | ast.AsyncFunctionDef
+    names = [n.name for n in tree.body if isinstance(n, functions) and not n.decorator_list]
+    missing = [name for name in _ARGUMENTS if name not in ("map", *names) and name not in defined]
+    found = {}
+    for name in names:
+        if name in _ARGUMENTS or name in used:
+            continue
+        plain = name.lower().strip("_")
+        like = difflib.get_close_matches(plain, missing, 1, 0.75)
+        if like:
+            found[name] = like[0]
+        elif re.match(_LIKE_HOOKS, plain) or difflib.get_close_matches(plain, _ARGUMENTS, 1, 0.75):
+            found[name] = ""
+    return found
+
+
+# ---------------------------------------------------------------------------------------------
+# Failures
+
+
+def explain_load_failure(job: Job, exc: BaseException) -> InputError:
+    """Return an error that says where and why the script fails while it is loaded."""
+    if isinstance(exc, OutOfMemory):
+        exc = MemoryError(NEAR_LIMIT).with_traceback(exc.__traceback__)
+    if isinstance(exc, SyntaxError) and job.is_user_file(exc.filename or ""):
+        return syntax_failure(exc, exc.filename or "")
+    place = user_location(job, exc) or ""
+    where = os.path.join(os.path.dirname(job.path), place or job.path) if job.path else "The job"
+    if isinstance(exc, ModuleNotFoundError) and exc.name and not _unused_file(job, exc.name):
+        return InputError(f"{where}: {_missing_module(job, exc.name)}")
+    if isinstance(exc, SystemExit):
+        reason = (
+            "the script calls sys.exit while it is loaded, so its functions cannot be used. "
+            'Move what it does as a program under `if __name__ == "__main__":`.'
+        )
+    else:
+        reason = f"it fails while it is loaded: {describe_exception(exc)}"
+        if isinstance(exc, MemoryError):
+            explanation = explain_shortage("load")
+        else:
+            from daskmr.job.porting_errors import advice_for  # deferred: only a failure needs it
+
+            explanation = hint_for(job, exc) or explain_process_error(exc, loading=True)
+            explanation = (explanation or advice_for(exc)).strip()
+        if explanation:
+            reason = f"{reason.removesuffix('.')}. {explanation}"
+    return InputError(f"{where}: {reason}", format_user_traceback(job, exc))
+
+
+def hint_for(job: Job, exc: BaseException) -> str:
+    """Suggest a repair for an exception that comes from where the script's files are."""
+    module = ""
+    if isinstance(exc, AttributeError) and isinstance(exc.obj, types.ModuleType):
+        module = exc.obj.__name__
+    elif isinstance(exc, ImportError):
+        module = exc.name or ""
+    unused = _unused_file(job, module)
+    if unused:
+        return f" {_note_unused(unused)}."
+    if isinstance(exc, FileNotFoundError) and isinstance(exc.filename, str) and job.path:
+        return _hint_missing_file(job.path, exc.filename)
+    if isinstance(exc, ModuleNotFoundError) and exc.name:
+        missing = _missing_module(job, exc.name)
+        return f" {missing[:1].upper()}{missing[1:]}"
+    return ""
+
+
+def _unused_file(job: Job, module: str) -> str:
+    """The file beside the script that `module` would be, were its name not taken."""
+    top = module.partition(".")[0]
+    return next((file for file in job.unused if module_of(file).partition(".")[0] == top), "")
+
+
+def _hint_missing_file(script: str, name: str) -> str:
+    folder = os.path.dirname(script)
+    if not name.startswith(os.path.join(folder, "")):
+        return ""
+    if not os.path.isdir(folder):
+        return (
+            f" The worker on {socket.gethostname()} does not see the script's folder {folder}. It is "
+            "sent the script's modules, and the data files of its packages if they are small, which "
+            "importlib.resources and pkgutil.get_data read. Put other files where all workers see "
+            "them under the same path."
+        )
+    target = os.path.realpath(script)
+    there = os.path.join(os.path.dirname(target), os.path.relpath(name, folder))
+    if os.path.islink(script) and os.path.exists(there):
+        return (
+            f" The script is a link, and `__file__` is its own path; the file is beside its target, "
+            f"{there}. Link that as well, or run {target}."
+        )
+    return ""
+
+
+_RENAMED = {
+    "ConfigParser": "configparser", "cPickle": "pickle", "cStringIO": "io", "StringIO": "io",
+    "HTMLParser": "html.parser", "httplib": "http.client", "Queue": "queue",
+    "__builtin__": "builtins", "anydbm": "dbm", "urllib2": "urllib.request",
+    "urlparse": "urllib.parse", "sets": "the builtin set", "imp": "importlib",
+}  # fmt: skip
+
+
+# Modules whose distribution has another name, and some that are often used.
+_DISTRIBUTIONS = {
+    "bs4": "beautifulsoup4", "cv2": "opencv-python", "dateutil": "python-dateutil",
+    "PIL": "Pillow", "sklearn": "scikit-learn", "yaml": "PyYAML",
+    **dict.fromkeys(("lxml", "numpy", "orjson", "pandas", "pyarrow", "pytz", "regex", "requests")),
+    **dict.fromkeys(("scipy", "simplejson", "six", "ujson")),
+}  # fmt: skip
+
+
+def _missing_module(job: Job, name: str) -> str:
+    top = name.partition(".")[0]
+    if top in _RENAMED:
+        return (
+            f"there is no module {name!r} in this Python; its functions are in {_RENAMED[top]} now."
+        )
+    if name != top and (f"{top}.py" in job.files or f"{top}/__init__.py" in job.files):
+        return f"there is no module {name!r} beside the script, though there is {top!r}."
+    if top in _DISTRIBUTIONS:
+        package = _DISTRIBUTIONS[top] or top
+        return (
+            f"the module {name!r} is missing. Install it here and in the environment of every worker: "
+            f"`pip install {package}`."
+        )
+    known = {*sys.stdlib_module_names, *_DISTRIBUTIONS}
+    if job.path is not None:
+        with suppress(OSError):  # a worker may not see the folder
+            files = os.listdir(os.path.dirname(job.path))
+            known |= {file.removesuffix(".py") for file in files if file.endswith(".py")}
+    public = [each for each in known if each[0] != "_"]
+    like = difflib.get_close_matches(top, public, 1, 0.75)
+    meant = f" Is `{like[0]}` meant?" if like else ""
+    own = f"If it is yours, put {top}.py beside the script; if" if job.path else "If"
+    return (
+        f"the module {name!r} is missing.{meant} {own} it is a library's, install that library here "
+        "and in the environment of every worker."
+    )

@@ -1,0 +1,259 @@
+"""What `map` writes to in a job with `reduce`: the groups of its partition.
+
+``write`` is called once a pair, so it is a closure over its containers: it looks up no attribute.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from operator import countOf
+from typing import Any
+
+from daskmr.job.contexts import EACH, HUGE, Closed, Counting, UserContext, as_keys
+from daskmr.job.keys import canonical
+from daskmr.job.pickling import ATOMS, measured
+
+__all__ = ["LARGE", "MOST_LATER", "MapContext"]
+
+LARGE = 4096  # bytes from which on the size of a value counts by itself, not by that of a sample
+MOST_LATER = 1 << 15  # different keys: a hash table of as many still fits the cache of a core
+
+_MANY = 64  # values below `HUGE`
+_TEXTS = frozenset((str, bytes))
+_SMALL = frozenset((int, float, bool, type(None)))
+_COUNTED_AT = 1024  # keys, so that they are still in the cache of the core
+_PAIRS_EACH = 16  # as many pairs may wait as there may be different keys
+_MOST_TEXT = 1 << 23  # characters of keys that may wait, equal ones counted each time
+
+
+class MapContext(Counting):
+    """Groups of a partition's values by key.
+
+    Attributes
+    ----------
+    user : UserContext
+        What `map` is given.
+    groups : defaultdict of list
+        The values of each key, in the order in which they were written; complete after `place`.
+    keys : list
+        The keys, until the caller clears the list; complete after `place`. Those of `write_each` may
+        have another place than they were written at.
+    large : list of (key, int)
+        The keys of values larger than `LARGE`, with their sizes in bytes, until the caller clears the
+        list; those of a record that was taken back may be among them.
+    hurry : list
+        Not empty when much has been written, or something counted, until the caller clears it.
+    counted, counters : dict
+        Counts of the current record, and of those before it.
+    most_later : int
+        Different keys that `write_each` defers before it asks the caller to hurry.
+
+    Examples
+    --------
+    >>> context = MapContext()
+    >>> context.write("a", 1)
+    >>> context.write_each(["b", "a"], 2)
+    >>> context.place()
+    >>> dict(context.groups)
+    {'a': [1, 2], 'b': [2]}
+    """
+
+    __slots__ = (
+        "_later", "_lots", "_pairs", "_since", "_text", "_value", "_written", "close", "counted",
+        "counters", "groups", "hurry", "keys", "large", "most_later", "user", "write",
+    )  # fmt: skip
+
+    # The lengths of `keys` and `_written` at each call of `write_each` for this record.
+    _lots: list[tuple[int, int]]
+    close: Callable[[str], None]
+    groups: defaultdict[Any, list[Any]]
+    keys: list[Any]
+    large: list[tuple[Any, int]]
+    write: Callable[[Any, Any], None]
+
+    def __init__(self) -> None:
+        groups: defaultdict[Any, list[Any]] = defaultdict(list)
+        keys: list[Any] = []
+        large: list[tuple[Any, int]] = []
+        hurry: list[Any] = []
+        atoms = ATOMS
+
+        def note(key: Any, size: int) -> None:
+            large.append((key, size))
+            if size > HUGE or len(large) > _MANY:
+                hurry.append(None)
+
+        def write(key: Any, value: Any) -> None:
+            if type(key) is not str:
+                key = canonical(key)
+            if type(value) is not int:
+                kind = type(value)
+                if kind is str or kind is bytes:
+                    if len(value) > LARGE:
+                        note(key, len(value))
+                elif kind not in atoms:
+                    value, size = measured(value)
+                    if size > LARGE:
+                        note(key, size)
+            groups[key].append(value)
+            keys.append(key)  # looked up as a method, it costs half of what a bound one does
+
+        def close(run: str) -> None:
+            """Refuse later writes: the script may have kept `write`."""
+            nonlocal groups
+            closed: Any = Closed(run)
+            groups = closed
+            self.counted = closed
+            self._lots = closed
+
+        self.groups = groups
+        self.keys = keys
+        self.large = large
+        self.hurry = hurry
+        self.write = write
+        self.close = close
+        self.counted = {}
+        self.counters = {}
+        self.most_later = MOST_LATER
+        self._value: Any = None  # the one value of all deferred keys:
+        self._later: Counter[str] = Counter()
+        self._pairs = 0  # as many
+        self._text = 0  # and as many characters of keys, those to be counted among them
+        self._written: list[str] = []  # and of these, which are still to be counted
+        self._lots = []
+        self._since = 0  # the place of the first key that was written by itself after all of them
+        self.user = UserContext(self)
+
+    def write_each(self, keys: Iterable[Any], value: Any) -> None:
+        """Write `value` under each of `keys`, as a loop of ``write`` does, and faster.
+
+        Raises
+        ------
+        TypeError
+            For a key or value that ``write`` refuses; for `keys` that are one text.
+        """
+        if type(keys) is not list:
+            keys = as_keys(keys)
+        kind, lots = type(value), self._lots
+        # One object that cannot change, and is small, stands for all until they have been counted.
+        later = kind in _SMALL or (kind in _TEXTS and len(value) <= LARGE)
+        if later and value is not self._value:
+            if self._later or self._written or lots:
+                later = False
+            else:
+                self._value = value
+        # A subclass of str is equal to a text, and would be counted as one.
+        if not later or countOf(map(type, keys), str) != len(keys):
+            write = self.write
+            for key in keys:
+                write(key, value)
+            return
+        if not lots:
+            self.hurry.append(EACH)
+        lots.append((len(self.keys), len(self._written)))
+        self._written += keys
+        self._text += len("".join(keys))  # quicker than a sum of lengths
+        if len(keys) > self.most_later or self._text > _MOST_TEXT:
+            self.hurry.append(None)
+
+    def commit(self) -> None:
+        """Keep the keys of `write_each`: the record is done."""
+        lots, written = self._lots, self._written
+        if not lots:
+            return
+        if len(self.keys) > self._since and self._meet():
+            self._place_in_order()
+        lots.clear()
+        self._since = len(self.keys)
+        if len(written) >= _COUNTED_AT:
+            self._count()
+            if self.is_full:
+                self.hurry.append(None)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether `write_each` has deferred so much that it is time to `place` it."""
+        most = self.most_later
+        return len(self._later) > most or self._pairs > _PAIRS_EACH * most
+
+    def place_in_order(self) -> None:
+        """Do as `place` after each record, and keep the order of `keys` for people to see."""
+        if self._lots:
+            self._place_in_order()
+            self._lots.clear()
+        self._since = len(self.keys)
+
+    def place(self) -> None:
+        """Put the deferred keys of `write_each` into `groups` and `keys`."""
+        self.commit()
+        if self._later or self._written:
+            if self._meet():
+                self._place_in_order()
+            else:
+                self._pour()
+        self._since = len(self.keys)
+
+    def _count(self) -> None:
+        self._later.update(self._written)
+        self._pairs += len(self._written)
+        self._written.clear()
+
+    def _meet(self) -> bool:
+        """Whether a key was written both ways, so that the order of its values has to be kept."""
+        keys = {*self.keys[self._since :]}
+        return not (keys.isdisjoint(self._written) and self._later.keys().isdisjoint(keys))
+
+    def _pour(self) -> None:
+        self._count()
+        groups, later, value = self.groups, self._later, self._value
+        for key, count in later.items():
+            groups[key].extend([value] * count)
+        self.keys.extend(later.elements())
+        later.clear()
+        self._pairs = self._text = 0
+
+    def _place_in_order(self) -> None:
+        """Put everything since the last time into `groups`, in the order in which it was written."""
+        groups, keys, value, since = self.groups, self.keys, self._value, self._since
+        single = keys[since:]
+        values = [groups[key].pop() for key in reversed(single)]
+        del keys[since:]
+        starts = [start for _, start in self._lots] + [len(self._written)]
+        together = self._written[starts[0] :]
+        del self._written[starts[0] :]
+        self._pour()  # the deferred keys of other records, before any of `single`
+        done = 0
+        lots = [together[a - starts[0] : b - starts[0]] for a, b in pairwise(starts)]
+        places = [place - since for place, _ in self._lots]
+        lots.append([])
+        places.append(len(single))
+        for place, lot in zip(places, lots, strict=True):
+            for key in single[done:place]:
+                groups[key].append(values.pop())
+            keys += single[done:place]
+            done = place
+            for key in lot:
+                groups[key].append(value)
+            keys += lot
+
+    def clear(self) -> None:
+        """Forget `keys` and `large`, after `place`."""
+        self.keys.clear()
+        self.large.clear()
+        self._since = 0
+
+    def take_back(self, mark: int) -> None:
+        """Undo the writes since `keys` had the length `mark`, and the counts of this record."""
+        self.counted.clear()
+        if self._lots:
+            del self._written[self._lots[0][1] :]
+            self._lots.clear()
+        groups, keys = self.groups, self.keys
+        for key in reversed(keys[mark:]):
+            values = groups[key]
+            values.pop()
+            if not values:
+                del groups[key]  # or the key to be printed would come from a bad record
+        del keys[mark:]

@@ -1,0 +1,211 @@
+"""Errors that come from the process which runs the script, not from its data."""
+
+from __future__ import annotations
+
+import dis
+import functools
+import io
+import multiprocessing
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+from types import TracebackType
+
+from daskmr.job.tracebacks import message_of
+
+__all__ = ["explain_process_error", "no_children"]
+
+_SIGNALS = (
+    "Signal handlers can be set in the main thread only, and a worker process runs the script in "
+    "another: leave that out, or run with --inline."
+)
+_CHILDREN = (
+    "A job cannot start processes with multiprocessing, ProcessPoolExecutor or joblib: daskmr runs "
+    "it in one process a core already. Call the function directly, or use threads "
+    "(ThreadPoolExecutor) or subprocess."
+)
+_CLOSED = (
+    "The script used a file, or the like, that it had closed or given away before: open it where "
+    "it is used. No record is left out for this."
+)
+_UNSUPPORTED = (
+    "The file that the script used does not allow this: in a task, standard input, output and "
+    "error are no files of the system. No record is left out for this."
+)
+_IMPORT = (
+    "A module failed while it was imported, so the record is not at fault. Repair its "
+    "installation, and import it at the top of the script to see that at once."
+)
+_PROCESS = (
+    "This comes from how the script is run, not from the data, so no record is left out for it."
+)
+
+# C code raises these as a plain ValueError, with the script's own frame as the innermost one. They
+# are whole messages without a place for data: one that quotes a record must not be taken for them.
+_BY_MESSAGE = (
+    (r"[\w.() ]+ only works in (?:the )?main thread[\w ]*\.?", _SIGNALS),
+    (
+        r"(?:I/O|invalid) operation on (?:closed|uninitialized) [\w ]+\.?"
+        r"|(?:flush|peek|read|seek|tell|truncate|write)\w*(?:\(\))? (?:of|to|on) closed "
+        r"(?:file|\w+ object)\.?"
+        r"|Attempt to (?:use|write to) ZIP archive that was already closed"
+        r"|mmap closed or invalid"
+        r"|underlying buffer has been detached|raw stream has been detached"
+        r"|operation forbidden on released memoryview object",
+        _CLOSED,
+    ),
+    (r"generator already executing", _PROCESS),
+)
+_MESSAGES = "|".join(f"({pattern})" for pattern, _ in _BY_MESSAGE)
+_PROCESS_MODULES = frozenset(("concurrent", "daskmr", "multiprocessing", "selectors", "threading"))
+_STANDARD_ERRORS = frozenset(("io", "ssl"))
+_CHAIN_SHOWN = 10
+
+
+class ProcessStartRefused(AssertionError):
+    """As multiprocessing raises in a daemon: libraries expect its type and its text."""
+
+    def __init__(self) -> None:
+        super().__init__("daemonic processes are not allowed to have children")
+
+
+_refusing: set[int] = set()  # threads
+
+
+@contextmanager
+def no_children() -> Iterator[None]:
+    """Refuse processes started by ``multiprocessing``, in this thread and from a job's script.
+
+    A pool that a task starts may wait for ever: its processes are forks of one that has threads, or
+    cannot import the script. Dask's workers refuse that unless ``distributed.worker.daemon`` is
+    false; this does so everywhere alike. ``subprocess`` is not concerned.
+
+    Examples
+    --------
+    >>> with no_children():
+    ...     multiprocessing.Process(target=print).start()
+    Traceback (most recent call last):
+    daskmr.job.process_errors.ProcessStartRefused: daemonic processes are not allowed to have children
+    """
+    thread = threading.get_ident()
+    if thread in _refusing:
+        yield
+        return
+    _watch_starts()
+    _refusing.add(thread)
+    try:
+        yield
+    finally:
+        _refusing.discard(thread)
+
+
+@functools.cache
+def _watch_starts() -> None:
+    """Check every start of a process from now on; other threads may start some."""
+    start = BaseProcess.start
+
+    def start_or_refuse(process: BaseProcess) -> None:
+        if threading.get_ident() in _refusing or _is_called_by_script():
+            raise ProcessStartRefused
+        start(process)
+
+    BaseProcess.start = start_or_refuse  # type: ignore[assignment, method-assign]
+
+
+def _is_called_by_script() -> bool:
+    """Whether a function of a job's script is on the stack: it may run in a thread of its own."""
+    frame = sys._getframe(1).f_back
+    while frame is not None:
+        if getattr(frame.f_globals.get("__loader__"), "is_job", False):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def explain_process_error(exc: BaseException, *, loading: bool = False) -> str:
+    """Explain an error of the process that runs the script; return ``""`` for any other.
+
+    A ``ValueError`` makes its record a bad one, but Python raises some that have nothing to do with
+    the record, and that every record of a process would meet.
+
+    Parameters
+    ----------
+    exc : BaseException
+        With its causes.
+    loading : bool
+        Whether the script was being loaded, and so its modules were being imported.
+
+    Examples
+    --------
+    >>> explain_process_error(ValueError("I/O operation on closed file."))[:22]
+    'The script used a file'
+    >>> explain_process_error(ValueError("invalid literal: 'I/O operation on closed file.'"))
+    ''
+    """
+    current: BaseException | None = exc
+    for _ in range(_CHAIN_SHOWN):
+        if current is None:
+            break
+        if explanation := _explain_one(current, loading):
+            return explanation
+        current = _translated(current)
+    return ""
+
+
+def _explain_one(exc: BaseException, loading: bool) -> str:
+    inner = _innermost(exc)
+    module = str(inner.tb_frame.f_globals.get("__name__", "")) if inner is not None else ""
+    if isinstance(exc, AssertionError):
+        by_python = module == BaseProcess.__module__ and multiprocessing.current_process().daemon
+        return _CHILDREN if by_python or isinstance(exc, ProcessStartRefused) else ""
+    if match := re.fullmatch(_MESSAGES, message_of(exc)):
+        return _BY_MESSAGE[(match.lastindex or 1) - 1][1]
+    if not isinstance(exc, ValueError):
+        return ""
+    if isinstance(exc, io.UnsupportedOperation):
+        return _UNSUPPORTED
+    if isinstance(exc, OSError) and type(exc).__module__ in _STANDARD_ERRORS:
+        return _PROCESS
+    if not loading and _is_of_import(exc.__traceback__):
+        return _IMPORT
+    if module == "signal":
+        return _SIGNALS
+    # C code that these modules call (`int` in a `map` that they iterate over) raises because of data,
+    # and the error of another process is raised again here, from a text of its traceback.
+    own = module.partition(".")[0] in _PROCESS_MODULES and exc.__cause__ is None
+    return _PROCESS if own and inner is not None and _is_raise(inner) else ""
+
+
+def _innermost(exc: BaseException) -> TracebackType | None:
+    trace = exc.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace
+
+
+def _is_raise(trace: TracebackType) -> bool:
+    """Tell a ``raise`` from a call of C code that raises."""
+    return trace.tb_frame.f_code.co_code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+
+
+def _is_of_import(trace: TracebackType | None) -> bool:
+    while trace is not None:
+        frame = trace.tb_frame
+        filename = frame.f_code.co_filename
+        if frame.f_code.co_name == "<module>" and frame.f_globals.get("__file__") == filename:
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def _translated(exc: BaseException) -> BaseException | None:
+    """Return the error that `exc` was raised in place of, by the function that caught it."""
+    context, inner = exc.__context__, _innermost(exc)
+    if exc.__cause__ is not None:
+        return exc.__cause__
+    if context is None or context.__traceback__ is None or inner is None or not _is_raise(inner):
+        return None
+    return context if context.__traceback__.tb_frame is inner.tb_frame else None

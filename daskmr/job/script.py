@@ -1,0 +1,253 @@
+"""Where a job's functions come from, here and in another process: source text, or pickles."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import inspect
+import io
+import linecache
+import os
+import pickle
+import re
+import sys
+import types
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from importlib.readers import FileReader
+from importlib.resources.abc import TraversableResources
+from pathlib import Path
+from typing import Any
+
+from daskmr.errors import InputError
+from daskmr.job.pickling import dumps_by_value
+from daskmr.job.sources import Sources, module_of, prefixes
+from daskmr.job.tracebacks import describe_exception, remember_lines
+
+__all__ = ["InlineFunctions", "Script"]
+
+Function = Callable[..., Any]
+
+
+class InlineFunctions:
+    """Functions of a notebook, of ``__main__``, lambdas, closures: shipped by value.
+
+    They are pickled again every time, since what they refer to may have changed.
+    """
+
+    name = "job"
+    path = None
+    module_name = None
+
+    def __init__(
+        self,
+        functions: tuple[Function | None, ...] = (),
+        blob: bytes = b"",
+        files: dict[str, str] | None = None,
+    ) -> None:
+        self._functions = functions
+        self._blob = blob
+        self.directory: str | None = None
+        self.files = _files_of(functions) if files is None else files
+        self.texts = self.files
+        self.data: dict[str, bytes] = {}
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.pickled()).hexdigest()
+
+    def load(self) -> tuple[Function | None, ...]:
+        if not self._functions:
+            self._functions = pickle.loads(self._blob)
+        return self._functions
+
+    def pickled(self) -> bytes:
+        if not self._functions:
+            return self._blob
+        try:
+            return dumps_by_value(self._functions)
+        except Exception as exc:
+            reason = describe_exception(exc)
+        raise InputError(
+            f"The job's functions cannot be sent to worker processes ({reason}). Open files, locks, "
+            "connections and the like inside the functions, instead of referring to them from there."
+        )
+
+    def enter(self) -> None:
+        """Do nothing: the functions need no names in ``sys.modules``."""
+
+    leave = enter
+
+
+def _files_of(functions: tuple[Function | None, ...]) -> dict[str, str]:
+    seen: set[int] = set()
+    names = {name for function in functions if function for name in _code_files(function, seen)}
+    return {name: "".join(linecache.getlines(name)) for name in sorted(names)}
+
+
+def _code_files(function: Any, seen: set[int]) -> Iterator[str]:
+    """Files of a function and of those it refers to in ``__main__``: each cell of a notebook is one."""
+    while isinstance(function, partial):
+        function = function.func
+    with suppress(ValueError):
+        function = inspect.unwrap(function)
+    function = getattr(function, "__func__", function)
+    if not isinstance(function, types.FunctionType):
+        function = inspect.getattr_static(type(function), "__call__", None)
+    if not isinstance(function, types.FunctionType) or id(function) in seen:
+        return
+    seen.add(id(function))
+    yield function.__code__.co_filename
+    if function.__module__ == "__main__":
+        with suppress(ValueError):  # a cell that is still empty
+            for other in inspect.getclosurevars(function).globals.values():
+                if isinstance(other, types.FunctionType) and other.__module__ == "__main__":
+                    yield from _code_files(other, seen)
+
+
+class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
+    """A script and its siblings as text; finder and loader of the modules made of it.
+
+    Siblings go by the names they are imported under. The script's own module is named after the
+    contents, so that its classes pickle under a name that no other script has.
+    """
+
+    is_job = True  # `process_errors` recognises the functions of a script by their loader
+
+    def __init__(self, name: str, path: str, digest: str, sources: Sources) -> None:
+        self.name, self.path, self.digest, self.sources = name, path, digest, sources
+        self.directory: str | None = None  # that it has changed to
+        self.files = sources.files
+        directory, script = os.path.split(path)
+        places = {file: sources.place(file, directory) for file in self.files}
+        self.texts = {places[file]: text for file, text in self.files.items()}
+        self.module_name = re.sub(r"\W|^(?=\d)", "_", f"{name}_{digest[:12]}")
+        self._filenames = {module_of(file): places[file] for file in self.files if file != script}
+        self._filenames[self.module_name] = path
+        modules = [*self._filenames, *map(module_of, sources.spaces)]
+        self._folders = {
+            parent: sources.place(parent.replace(".", "/"), directory)
+            for module in modules
+            for parent in prefixes(module)
+            if parent not in self._filenames
+        }
+        self._tops = {*sources.aliases, *(module.partition(".")[0] for module in modules)}
+        self._modules: dict[str, types.ModuleType] = {}
+        self._hidden: dict[str, types.ModuleType] = {}
+        self._size = 0
+
+    @property
+    def data(self) -> dict[str, bytes]:
+        if not self.sources.data:
+            return {}
+        with zipfile.ZipFile(io.BytesIO(self.sources.data)) as archive:
+            return {name: archive.read(name) for name in archive.namelist()}
+
+    def is_own(self, top: str, filename: str | None) -> bool:
+        """Whether a module is of the script, by its top-level name, or a function by its file."""
+        return top in self._tops or filename in self.texts
+
+    def load(self) -> dict[str, Any]:
+        remember_lines(self.texts)
+        return vars(importlib.import_module(self.module_name))
+
+    def enter(self) -> None:
+        if any(top in sys.modules for top in self._tops):
+            self._hidden = self._take()
+        sys.modules.update(self._modules)
+        sys.meta_path.insert(0, self)
+        self._size = len(sys.modules)
+
+    def leave(self) -> None:
+        with suppress(ValueError):
+            sys.meta_path.remove(self)
+        # To go through all of sys.modules costs more than the rest together: only after imports.
+        if len(sys.modules) != self._size:
+            self._modules = self._take()
+        for name in self._modules:
+            sys.modules.pop(name, None)
+        sys.modules.update(self._hidden)
+        self._hidden = {}
+
+    def _take(self) -> dict[str, types.ModuleType]:
+        names = [name for name in list(sys.modules) if name.partition(".")[0] in self._tops]
+        return {name: sys.modules.pop(name) for name in names}
+
+    # --- finder and loader
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname in self._filenames:
+            return importlib.util.spec_from_loader(fullname, self)
+        if fullname in self._folders:
+            spec = importlib.machinery.ModuleSpec(fullname, self, is_package=True)
+            spec.submodule_search_locations = [self._folders[fullname]]
+            return spec
+        return None
+
+    def get_filename(self, fullname: str) -> str:
+        try:
+            return self._filenames[fullname]
+        except KeyError:
+            raise ImportError(f"not a module of {self.path}", name=fullname) from None
+
+    def get_source(self, fullname: str) -> str:
+        return self.texts[self.get_filename(fullname)]
+
+    def is_package(self, fullname: str) -> bool:
+        return fullname in self._folders or (
+            fullname != self.module_name
+            and os.path.basename(self.get_filename(fullname)) == "__init__.py"
+        )
+
+    def get_data(self, path: str) -> bytes:
+        if os.path.exists(path):
+            return Path(path).read_bytes()
+        try:
+            return self.data[self._data_name(path)]
+        except KeyError:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
+
+    def get_resource_reader(self, fullname: str) -> TraversableResources:
+        """Read a package's files from its folder, or from what was sent if that is not seen here."""
+        folder = self._folders.get(fullname) or os.path.dirname(self.get_filename(fullname))
+        if os.path.isdir(folder) or not self.sources.data:
+            anchor = os.path.join(folder, "__init__.py")
+            return FileReader(importlib.machinery.SourceFileLoader(fullname, anchor))
+        archive = zipfile.ZipFile(io.BytesIO(self.sources.data))
+        return _Resources(zipfile.Path(archive, f"{self._data_name(folder)}/"))
+
+    def _data_name(self, path: str) -> str:
+        homes = (os.path.dirname(self.path), *self.sources.homes.values())
+        home = next((home for home in homes if path.startswith(os.path.join(home, ""))), "")
+        return os.path.relpath(path, home or "/").replace(os.sep, "/")
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        if module.__name__ in self._folders:
+            return
+        # A sibling that imports the script gets the script's module, not a second copy of it.
+        aliases = self.sources.aliases if module.__name__ == self.module_name else ()
+        sys.modules.update(dict.fromkeys(aliases, module))
+        try:
+            super().exec_module(module)
+        except BaseException:
+            for alias in aliases:
+                sys.modules.pop(alias, None)
+            raise
+
+
+class _Resources(TraversableResources):
+    """The files of a package that were sent with a script."""
+
+    def __init__(self, files: zipfile.Path) -> None:
+        self._files = files
+
+    def files(self) -> Any:
+        return self._files
