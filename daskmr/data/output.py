@@ -26,7 +26,7 @@ from daskmr.data.bad_records import BadRecord
 from daskmr.data.parts import Block, Part, comparable, read_blocks
 from daskmr.errors import InputError, JobError
 from daskmr.normal_forms import hint
-from daskmr.store.source import masked
+from daskmr.text import mask_credentials
 from daskmr.workdir import NOTHING_REPLACED, disk_error
 
 if TYPE_CHECKING:
@@ -520,13 +520,13 @@ def open_output(
     place, _, key = target.rpartition("/")
     if not key or place.endswith("/"):
         raise InputError(
-            f"The output {masked(target)!r} names no object. Give one, as s3://BUCKET/result.txt."
+            f"The output {mask_credentials(target)!r} names no object. Give one, as s3://BUCKET/result.txt."
         )
     try:
         return StoreOutput(target, reach(place), folder, run_id, retries, hashed=hashed)
     except InputError as error:
         reason = str(error)
-    raise InputError(f"The output {masked(target)!r} cannot be used: {reason}")
+    raise InputError(f"The output {mask_credentials(target)!r} cannot be used: {reason}")
 
 
 def beside(path: str, suffix: str) -> str:

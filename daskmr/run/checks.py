@@ -11,7 +11,7 @@ from daskmr.data.output import OutputFile, StoreOutput
 from daskmr.errors import InputError
 from daskmr.run.companions import companion_paths
 from daskmr.run.provenance import SUFFIX as META_SUFFIX
-from daskmr.store.source import masked
+from daskmr.text import mask_credentials
 
 __all__ = [
     "check_settings",
@@ -70,7 +70,7 @@ def refuse_network(role: str, url: str) -> None:
     protocol, found, _ = url.partition("://")
     if found and protocol.lower() not in ("file", "local", "memory"):
         raise InputError(
-            f"--local-only touches no network, and the {role} {masked(url)!r} is in a store. Name a local "
+            f"--local-only touches no network, and the {role} {mask_credentials(url)!r} is in a store. Name a local "
             "one, or leave --local-only out."
         )
 

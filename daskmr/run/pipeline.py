@@ -72,8 +72,8 @@ from daskmr.run.provenance import (
 from daskmr.run.result import Result
 from daskmr.signals import deferred, on_hard_exit, patient
 from daskmr.store.credentials import given
-from daskmr.store.open_stores import stores_closed
-from daskmr.store.source import Source, masked
+from daskmr.store.source import Source
+from daskmr.store.store import stores_closed
 from daskmr.tasks.counts import (
     OPENING_LINES,
     Opening,
@@ -90,7 +90,7 @@ from daskmr.tasks.map import TALLY, MapTask, explain_timeout, map_packed
 from daskmr.tasks.prints import listened
 from daskmr.tasks.reduce import Merge, Reduced, ReduceTask, never_met, reduce_buckets
 from daskmr.tasks.runs import Spilling
-from daskmr.text import counted
+from daskmr.text import counted, mask_credentials
 from daskmr.workdir import RunDir
 
 if TYPE_CHECKING:
@@ -357,7 +357,7 @@ def _spill_source(config: Config) -> Source | None:
         return source_of(url, replace(config, anon=False, requester_pays=False))
     except InputError as error:
         reason = str(error)
-    raise InputError(f"The spill dir {masked(url)!r} cannot be used: {reason}")
+    raise InputError(f"The spill dir {mask_credentials(url)!r} cannot be used: {reason}")
 
 
 def _check_spill_dir(config: Config) -> None:

@@ -39,7 +39,7 @@ from daskmr.run.plan import (
     unmatched,
 )
 from daskmr.store.credentials import given
-from daskmr.store.open_stores import stores_closed
+from daskmr.store.store import stores_closed
 from daskmr.text import format_bytes
 
 __all__ = ["make_plan"]
