@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import uuid
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from daskmr.files import AtomicFile
 from daskmr.normal_forms import hint
 from daskmr.store.download import Expected
 from daskmr.store.retry import RetryPolicy
@@ -187,15 +188,11 @@ class Filesystem:
         if "/" in path:  # the source exists, folders below it may not
             self._fs.makedirs(full.rpartition("/")[0], exist_ok=True)
         if self.source.protocol == "file":
-            # Written beside its place: the transaction of fsspec may copy across disks at its end.
-            temporary = f"{full}.{uuid.uuid4().hex}.tmp"
-            try:
-                self._fs.put_file(local, temporary)
-                os.replace(temporary, full)
-            except BaseException:
-                with suppress(FileNotFoundError):
-                    os.unlink(temporary)
-                raise
+            # The transaction of fsspec may copy across disks at its end.
+            with AtomicFile(full, sweep_dead=False) as file, open(local, "rb") as source:
+                shutil.copyfileobj(source, file.file)
+                file.sync()
+                file.commit()
         else:
             with self._fs.transaction, open(local, "rb") as source, self._fs.open(full, "wb") as to:
                 while data := source.read(_READ_BYTES):
