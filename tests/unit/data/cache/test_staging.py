@@ -406,7 +406,7 @@ def test_what_never_ends_is_given_up(staging: Staging, monkeypatch: pytest.Monke
         patched.setattr(Staging, "_make_folder", lambda self: None)
         with pytest.raises(JobError, match="is removed all the time"):
             staging.claim("a")
-    monkeypatch.setattr(module, "_is_at", lambda descriptor, where: False)
+    monkeypatch.setattr(module, "is_at", lambda descriptor, where: False)
     with pytest.raises(JobError, match="is no file of its own"):
         staging.claim("a")
 
