@@ -13,12 +13,19 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from typing import IO
+from typing import IO, NamedTuple
 from zlib import crc32
 
-__all__ = ["AtomicFile", "is_at", "locked", "sweep", "take_access", "try_lock"]
+__all__ = [
+    "AtomicFile", "Digest", "is_at", "is_case_blind", "is_on_network", "locked", "read_digest",
+    "sweep", "take_access", "try_lock",
+]  # fmt: skip
 
 _LONGEST_NAME = 200  # bytes of a name that are kept in a temporary one
+# File systems without the shared memory between machines that SQLite's write-ahead log needs.
+_NETWORK = re.compile(
+    "9p|afs|beegfs|ceph|cifs|fuse[.].*|glusterfs|gpfs|lustre|nfs4?|ocfs2|panfs|smb.*|virtiofs"
+)
 
 
 class AtomicFile:
@@ -194,3 +201,55 @@ def sweep(lock: str | os.PathLike[str], remove: Callable[[], object]) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+# --- file systems ---------------------------------------------------------------------------------
+
+
+def is_case_blind(folder: str) -> bool:
+    """Check whether the file system of `folder` ignores the case of names."""
+    while folder != "/":
+        parent, name = os.path.split(folder)
+        if name.swapcase() != name:
+            with suppress(OSError):
+                return os.path.samefile(folder, os.path.join(parent, name.swapcase()))
+            return False
+        folder = parent
+    return False
+
+
+def is_on_network(path: str) -> bool:
+    """Check whether `path` is on a file system that several machines may share."""
+    try:
+        with open("/proc/self/mounts", "rb") as file:
+            mounts = [line.split(b" ") for line in file]
+    except OSError:  # not Linux
+        return False
+    real, form, longest = os.fsencode(os.path.realpath(path)), "", -1
+    for mount in mounts:
+        point = mount[1].decode("unicode_escape").encode("latin-1")  # a space is written \040
+        below = point if point.endswith(b"/") else point + b"/"
+        if real.startswith(below) and len(below) >= longest:
+            form, longest = mount[2].decode("latin-1"), len(below)
+    return _NETWORK.fullmatch(form) is not None
+
+
+class Digest(NamedTuple):
+    """The MD5 of a file, and its modification time when it was read."""
+
+    digest: str
+    mtime_ns: int
+
+
+def read_digest(path: str) -> Digest | None:
+    """Read a file without following a link; ``None`` if it cannot be read."""
+    import hashlib
+
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            mtime_ns = os.fstat(descriptor).st_mtime_ns
+            md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+    except OSError:
+        return None
+    return Digest(md5.hexdigest(), mtime_ns)

@@ -39,7 +39,7 @@ class RunDir:
     path : str
         Absolute path of the folder.
     run_id : str
-        Unique to this run; part of every name that it gives away.
+        Unique to this run; part of every name that the run gives.
     """
 
     path: str

@@ -207,12 +207,10 @@ def parse_source(
     profile : str, optional
         A section of the AWS configuration files.
     region : str, optional
-    anon : bool
-        Send no credentials.
-    requester_pays : bool
-        Agree to pay for the requests.
+    anon, requester_pays : bool
+        Send no credentials; agree to pay for the requests.
     read_timeout, connect_timeout : float
-        Seconds without a byte, and seconds to be connected, before a request is tried again.
+        Seconds without a byte, and until connected, before a request is retried.
 
     Raises
     ------

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from daskmr.files import AtomicFile, is_at, locked, sweep, try_lock
+from daskmr.files import AtomicFile, is_at, is_on_network, locked, read_digest, sweep, try_lock
 
 WRITING = """
 import sys
@@ -121,3 +121,32 @@ def test_a_folder_is_locked_by_one(tmp_path: Path) -> None:
     os.close(descriptor)
     with locked(str(tmp_path / "missing")):
         pass
+
+
+@pytest.mark.parametrize(
+    ("form", "network"),
+    [("nfs4", True), ("fuse.sshfs", True), ("9p", True), ("ext4", False), ("fuseblk", False)],
+)
+def test_network_file_systems_are_told_by_their_mount(
+    form: str, network: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "with space"
+    place.mkdir()
+    mounts = tmp_path / "mounts"
+    shown = str(place).replace(" ", "\\040")
+    mounts.write_text(f"a / ext4 rw 0 0\nb {shown} {form} rw 0 0\nc {shown}2 nfs rw 0 0\n")
+    real_open = open
+    monkeypatch.setattr(
+        "builtins.open",
+        lambda name, *rest: real_open(mounts if name == "/proc/self/mounts" else name, *rest),
+    )
+    assert is_on_network(str(place / "x.sqlite")) is network
+    assert is_on_network(str(tmp_path / "x.sqlite")) is False
+    mounts.unlink()
+    assert is_on_network(str(place / "x.sqlite")) is False
+
+
+def test_a_digest_of_what_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(__file__)
+    for name in ("none", "link", "."):
+        assert read_digest(str(tmp_path / name)) is None

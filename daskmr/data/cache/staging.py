@@ -19,7 +19,7 @@ from hashlib import blake2b
 
 from daskmr.data.paths import Unplaceable, encode_path, fold, split_path
 from daskmr.errors import JobError
-from daskmr.files import is_at, sweep, try_lock
+from daskmr.files import is_at, is_case_blind, sweep, try_lock
 from daskmr.workdir import disk_error
 
 __all__ = ["Staged", "Staging"]
@@ -308,18 +308,6 @@ class Staged:
         finally:
             _held.discard(descriptor)
             os.close(descriptor)
-
-
-def is_case_blind(folder: str) -> bool:
-    """Check whether the file system of `folder` ignores the case of names."""
-    while folder != "/":
-        parent, name = os.path.split(folder)
-        if name.swapcase() != name:
-            with suppress(OSError):
-                return os.path.samefile(folder, os.path.join(parent, name.swapcase()))
-            return False
-        folder = parent
-    return False
 
 
 def _is_alone(descriptor: int) -> bool:

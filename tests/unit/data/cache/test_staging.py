@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from support.jobs import ROOT
 
 from daskmr.data.cache import staging as module
-from daskmr.data.cache.staging import Staging, is_case_blind
+from daskmr.data.cache.staging import Staging
 from daskmr.data.paths import Unplaceable, fold, split_path
 from daskmr.errors import JobError
+from daskmr.files import is_case_blind
 
 CLAIMING = """
 import sys
