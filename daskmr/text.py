@@ -14,6 +14,8 @@ __all__ = [
     "format_bytes",
     "format_count",
     "format_seconds",
+    "holds_credentials",
+    "mask_credentials",
     "masked",
     "printable",
     "shell_path",
@@ -28,6 +30,7 @@ HIDDEN = "***"
 
 _USER_IN_URL = re.compile(r"(?<=://)[^/\s]*@")
 _QUERY_IN_URL = re.compile(r"(?<=[^\s?])\?\S+$")
+_SECRET_IN_QUERY = re.compile(r"([?&](?:sig|token|password|key|secret)[\w-]*=)[^&]*", re.IGNORECASE)
 _BYTES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 _COUNTS = ((1e9, "billion "), (1e6, "million "), (1e3, "thousand "), (1.0, ""))
 _TIMES = ((3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
@@ -131,6 +134,33 @@ def masked(content: str) -> str:
     if "://" not in content:
         return content
     return _QUERY_IN_URL.sub(f"?{HIDDEN}", _USER_IN_URL.sub(f"{HIDDEN}@", content))
+
+
+def holds_credentials(url: str) -> bool:
+    """Check whether a URL holds a user with a password, or a secret in its query.
+
+    >>> holds_credentials("ftp://me:word@host"), holds_credentials("abfs://container@account/x")
+    (True, False)
+    """
+    _, found, rest = url.partition("://")
+    user = rest.partition("/")[0].rpartition("@")[0]
+    return bool(found) and (":" in user or _SECRET_IN_QUERY.search(rest) is not None)
+
+
+def mask_credentials(url: str) -> str:
+    """Hide the credentials in a URL, and nothing else: it names a place in messages.
+
+    >>> mask_credentials("ftp://me:word@host/x?token=abc&a=1")
+    'ftp://***@host/x?token=***&a=1'
+    """
+    scheme, _, rest = url.partition("://")
+    if holds_credentials(url):
+        host, slash, path = rest.partition("/")
+        user, _, server = host.rpartition("@")
+        rest = f"{HIDDEN}@{server}{slash}{path}" if ":" in user else rest
+        rest = _SECRET_IN_QUERY.sub(rf"\1{HIDDEN}", rest)
+        url = f"{scheme}://{rest}"
+    return printable(url)
 
 
 def shell_word(text: str) -> str:

@@ -1,4 +1,4 @@
-"""A run's own folder under the work dir: locked while the run lives, swept away by the next if it died."""
+"""A run's own folder under the work dir: locked while the run lives, swept by the next if it died."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import shutil
 import time
 import uuid
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from daskmr.errors import InputError, JobError
+from daskmr.files import sweep
 
 __all__ = ["NOTHING_REPLACED", "RunDir", "disk_error"]
 
@@ -23,7 +25,7 @@ NOTHING_REPLACED = "this run has replaced no output"
 _LOCK = "lock"
 _RUN = re.compile(r"run-[0-9a-f]{12}")
 _NEW = re.compile(r"\.new-[0-9a-f]{12}")
-_MADE = frozenset((_LOCK, "marks", "live", "segments", "parts", "dask-scratch-space"))  # by a run
+_CONTENTS = frozenset((_LOCK, "marks", "live", "segments", "parts", "dask-scratch-space"))
 _REMOVE_SECONDS = 1.0
 _NEW_IS_STALE_AFTER = 3600.0  # seconds; making a folder takes milliseconds
 
@@ -37,7 +39,7 @@ class RunDir:
     path : str
         Absolute path of the folder.
     run_id : str
-        Unique to this run; part of every name that it gives away.
+        Unique to this run; part of every name that the run gives.
     """
 
     path: str
@@ -76,11 +78,11 @@ class RunDir:
         return cls(str(path), run_id, lock, tuple(created))
 
     def remove_segments(self) -> None:
-        """Remove what mappers and reducers wrote for each other; the parts of the output stay."""
+        """Remove the intermediate data; the parts of the output stay."""
         shutil.rmtree(os.path.join(self.path, "segments"), ignore_errors=True)
 
     def remove(self) -> None:
-        """Remove the folder with all that is in it, and the work dir where this run made it."""
+        """Remove the folder, and the work dir where this run made it."""
         until = time.monotonic() + _REMOVE_SECONDS
         shutil.rmtree(self.path, ignore_errors=True)
         # A worker that was just killed may have made a file while the others were removed.
@@ -97,50 +99,32 @@ class RunDir:
 
 
 def _sweep(root: Path) -> None:
-    """Remove what runs left that were killed: their locks went with them."""
+    """Remove the folders of runs that were killed."""
     for folder in _matching(root, _RUN):
-        try:
-            if not _MADE.issuperset(os.listdir(folder)):
-                continue  # the user's, who gave it such a name
-            lock = os.open(folder / _LOCK, os.O_RDWR)
-        except FileNotFoundError:
-            shutil.rmtree(folder, ignore_errors=True)  # its removal was cut short
-            continue
-        except OSError:
-            continue  # another user's
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-        except OSError:
-            pass  # alive
-        finally:
-            os.close(lock)
+        with contextlib.suppress(OSError):
+            if _CONTENTS.issuperset(os.listdir(folder)):  # else the user gave it such a name
+                _sweep_folder(folder)
     for folder in _matching(root, _NEW):
         with contextlib.suppress(OSError):
-            age = time.time() - folder.stat().st_mtime
-            if age > _NEW_IS_STALE_AFTER and not _is_locked(folder / _LOCK):
-                shutil.rmtree(folder, ignore_errors=True)
+            if time.time() - folder.stat().st_mtime > _NEW_IS_STALE_AFTER:
+                _sweep_folder(folder)
 
 
-def _is_locked(path: Path) -> bool:
-    """Tell whether a run that lives holds a lock, whatever the wall clock says of its age."""
-    try:
-        with path.open("rb+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
+def _sweep_folder(folder: Path) -> None:
+    remove = partial(shutil.rmtree, folder, ignore_errors=True)
+    if (folder / _LOCK).exists():
+        sweep(folder / _LOCK, remove)
+    else:
+        remove()  # its removal was cut short
 
 
 def _matching(root: Path, name: re.Pattern[str]) -> list[Path]:
-    """List the folders that only a run can have made; what else lies there is the user's."""
+    """List the folders with the name of a run's; everything else there is the user's."""
     return [folder for folder in root.iterdir() if name.fullmatch(folder.name) and folder.is_dir()]
 
 
 def disk_error(error: OSError, path: str, what: str, state: str = NOTHING_REPLACED) -> JobError:
-    """Say what could not be written where, and how much space is free there.
+    """Return the failure to write a file, with its place and the free space there.
 
     Parameters
     ----------

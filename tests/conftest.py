@@ -87,7 +87,7 @@ def open_store() -> Iterator[Callable[..., Store]]:
         name = bucket if isinstance(bucket, str) else bucket.name
         options = {} if "://" in name else {"read_timeout": 20, **options}
         store = Store(parse_source(name, **options), retries)
-        store.patience.first_wait, store.patience.longest_wait = 0.001, 0.01
+        store.retry.first_wait, store.retry.longest_wait = 0.001, 0.01
         stores.append(store)
         return store
 

@@ -276,7 +276,7 @@ def _date(seconds: float) -> str:
 
 
 def _say(text: str) -> None:
-    from daskmr.store.source import printable
+    from daskmr.text import printable
 
     try:
         click.echo(printable(text))

@@ -13,8 +13,8 @@ from daskmr.data.sampling import EVERYTHING, Choice
 from daskmr.data.spill_dir import Away
 from daskmr.errors import InputError, NothingMatchedError
 from daskmr.normal_forms import twin_of
-from daskmr.store.open_stores import shared_store
 from daskmr.store.source import Source, StoreError, parse_source, split_bucket
+from daskmr.store.store import shared_store
 
 if TYPE_CHECKING:
     from daskmr.config import Config
@@ -257,7 +257,9 @@ def _chosen(listing: Listing, choice: Choice) -> Listing:
 def _altered(cache: Cache, files: Sequence[InputFile]) -> tuple[str, ...]:
     """Tell which files of a cache that is read as a data dir are not what was fetched."""
     copies = cache.manifest.get([file.path for file in files])
-    altered = [path for path, copy in copies.items() if not copy.lies_as(cache.staging.found(path))]
+    altered = [
+        path for path, copy in copies.items() if not copy.is_unchanged(cache.staging.found(path))
+    ]
     if not altered:
         return ()
     more = f" and {len(altered) - 3:,} more" if len(altered) > 3 else ""

@@ -14,6 +14,7 @@ from isal import isal_zlib
 from daskmr.data.listing import InputFile
 from daskmr.data.records import is_compressed
 from daskmr.errors import TaskFailed
+from daskmr.files import is_on_network
 
 __all__ = ["LocalFile", "is_as_listed"]
 
@@ -126,8 +127,6 @@ class LocalFile(FileIO):
     def _has_listed_inode(self, found: os.stat_result) -> bool:
         if self._elsewhere or self._listed.inode in (None, found.st_ino):
             return True
-        from daskmr.data.cache.database import is_on_network  # deferred, as it imports sqlite3
-
         # Some of those forget the number of a file that is not open, and make up another.
         return is_on_network(self._path)
 

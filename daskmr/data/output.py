@@ -7,7 +7,6 @@ import bz2
 import codecs
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import lzma
@@ -17,16 +16,15 @@ import stat
 import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from operator import itemgetter
 from typing import IO, TYPE_CHECKING, Any, Protocol
-from zlib import crc32
 
 from daskmr.data.bad_records import BadRecord
 from daskmr.data.parts import Block, Part, comparable, read_blocks
 from daskmr.errors import InputError, JobError
+from daskmr.files import AtomicFile, take_access
 from daskmr.normal_forms import hint
-from daskmr.store.source import masked
+from daskmr.text import mask_credentials
 from daskmr.workdir import NOTHING_REPLACED, disk_error
 
 if TYPE_CHECKING:
@@ -40,12 +38,10 @@ __all__ = [
     "encode",
     "merge_parts",
     "open_output",
-    "take_access",
     "write_bad_records",
 ]
 
 _SURROGATES = "daskmr.surrogates"
-_LONGEST_NAME = 200  # bytes, in the temporary name of an output
 
 
 def _restore_surrogates(error: UnicodeError) -> tuple[bytes, int]:
@@ -157,7 +153,7 @@ class _Compressor(Protocol):
     def close(self) -> Any: ...
 
 
-def _compressor(name: str, raw: IO[bytes]) -> _Compressor | None:
+def _compressor(name: str, raw: Any) -> _Compressor | None:
     """Wrap `raw` as the ending of `name` says; nothing in the stream depends on the time or name."""
     ending = os.path.splitext(name)[1].lower()
     if ending == ".gz":
@@ -242,7 +238,7 @@ class OutputFile:
             target = "-"
         self.name = target
         self.path = _resolve(target)
-        self.temporary: str | None = None
+        self._atomic: AtomicFile | None = None
         self.bytes = 0
         self.access: os.stat_result | None = None
         self.state = NOTHING_REPLACED
@@ -258,7 +254,7 @@ class OutputFile:
         self._compressor = _compressor(target, self._raw)
 
     def _open(self, run_id: str) -> IO[bytes]:
-        folder, name = os.path.split(self.path)
+        folder = os.path.dirname(self.path)
         advice = "Name another one with --output."
         try:
             before = os.stat(self.path)
@@ -272,20 +268,17 @@ class OutputFile:
             raise InputError(
                 f"The output's directory {folder!r} does not exist. Make it first.{hint(folder)}"
             )
-        short = _short(os.fsencode(name))
-        temporary = os.path.join(folder, f".{short}.{run_id}.tmp")
         try:
             if before is not None and not stat.S_ISREG(before.st_mode):
                 return open(self.path, "wb")
-            _sweep(folder, short)
-            file = _open_locked(temporary, 0o666 if before is None is self._like else 0o600)
+            mode = 0o666 if before is None is self._like else 0o600
+            self._atomic = AtomicFile(self.path, run_id, mode)
         except OSError as error:
             raise InputError(
                 f"The output cannot be written to {folder!r} ({error.strerror}). {advice}"
             ) from None
-        self.temporary = temporary
-        self._take_access(file)
-        return file
+        self._take_access(self._atomic.file)
+        return self._atomic.file
 
     def _take_access(self, file: IO[bytes]) -> None:
         """Have the group and permissions of what is replaced, as they are now."""
@@ -325,8 +318,8 @@ class OutputFile:
                 self._compressor.close()
                 self._compressor = None
             self._file.flush()
-            if self.temporary is not None:
-                os.fsync(self._file.fileno())
+            if self._atomic is not None:
+                self._atomic.sync()
                 self._take_access(self._file)
                 self.access = os.fstat(self._file.fileno())
                 self.bytes = self.access.st_size
@@ -344,6 +337,11 @@ class OutputFile:
         return None if self._hashing is None else self._hashing.hexdigest()
 
     @property
+    def temporary(self) -> str | None:
+        """Where it is until it is committed; ``None`` for a stream."""
+        return None if self._atomic is None else self._atomic.temporary
+
+    @property
     def is_file(self) -> bool:
         """Whether it is a file, beside which there may be others."""
         return self.temporary is not None
@@ -358,16 +356,14 @@ class OutputFile:
 
     def commit(self) -> None:
         """Put the output in place of an earlier one, in one step."""
-        if self.temporary is None:
+        if self._atomic is None:
             return
         try:
-            os.replace(self.temporary, self.path)
+            self._atomic.commit()
         except OSError as error:
             failure = error
         else:
-            self.temporary = None
-            self._file.close()
-            _sync_folder(os.path.dirname(self.path))
+            self._atomic = None
             return
         raise disk_error(failure, self.path, "the output", self.state)
 
@@ -377,10 +373,9 @@ class OutputFile:
             with contextlib.suppress(OSError, ValueError):
                 if self._compressor is not None:
                     self._compressor.close()
-        if self.temporary is not None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.temporary)
-            self.temporary = None
+        if self._atomic is not None:
+            self._atomic.discard()
+            self._atomic = None
         if self.name != "-":
             with contextlib.suppress(OSError):
                 self._file.close()
@@ -520,13 +515,13 @@ def open_output(
     place, _, key = target.rpartition("/")
     if not key or place.endswith("/"):
         raise InputError(
-            f"The output {masked(target)!r} names no object. Give one, as s3://BUCKET/result.txt."
+            f"The output {mask_credentials(target)!r} names no object. Give one, as s3://BUCKET/result.txt."
         )
     try:
         return StoreOutput(target, reach(place), folder, run_id, retries, hashed=hashed)
     except InputError as error:
         reason = str(error)
-    raise InputError(f"The output {masked(target)!r} cannot be used: {reason}")
+    raise InputError(f"The output {mask_credentials(target)!r} cannot be used: {reason}")
 
 
 def beside(path: str, suffix: str) -> str:
@@ -539,61 +534,6 @@ def beside(path: str, suffix: str) -> str:
     while len(os.fsencode(name)) > 255 - len(os.fsencode(suffix)):
         name = name[:-1]
     return os.path.join(folder, name + suffix)
-
-
-def _short(name: bytes) -> str:
-    """Shorten a name, so that there is room for more; no other becomes the same."""
-    if len(name) <= _LONGEST_NAME:
-        return os.fsdecode(name)
-    return os.fsdecode(name[: _LONGEST_NAME - 8]) + f"{crc32(name):08x}"
-
-
-def _open_locked(path: str, mode: int) -> IO[bytes]:
-    """Make a file, and lock it until it is closed, so that no other run sweeps it away."""
-    while True:
-        file = open(path, "xb", opener=partial(os.open, mode=mode))  # noqa: SIM115
-        fcntl.flock(file, fcntl.LOCK_EX)
-        if os.fstat(file.fileno()).st_nlink:
-            return file
-        file.close()  # swept away before it was locked
-
-
-def take_access(descriptor: int, patterns: Sequence[os.stat_result]) -> None:
-    """Give a file the group and permissions of others, and those only that all of them have.
-
-    Without any, it keeps its own.
-    """
-    mode = 0o777
-    for pattern in patterns:
-        mode &= pattern.st_mode
-        if os.fstat(descriptor).st_gid != pattern.st_gid:
-            try:
-                os.fchown(descriptor, -1, pattern.st_gid)
-            except OSError:  # it stays with another group, which was not meant
-                mode &= ~0o070
-    if patterns:
-        with contextlib.suppress(PermissionError):  # a file system without permissions
-            os.fchmod(descriptor, mode)
-
-
-def _sweep(folder: str, name: str) -> None:
-    """Remove the temporary files of this output whose process was killed: their locks are gone."""
-    pattern = re.compile(re.escape(f".{name}.") + r"[0-9a-f]{12}\.tmp")
-    for entry in os.scandir(folder):
-        if pattern.fullmatch(entry.name):
-            with contextlib.suppress(OSError), open(entry.path, "rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.unlink(entry.path)
-
-
-def _sync_folder(folder: str) -> None:
-    """Make a rename last through a power cut; some file systems cannot, and lose nothing else."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def write_bad_records(

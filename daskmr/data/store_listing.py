@@ -13,9 +13,8 @@ from typing import Protocol, TypeVar
 from daskmr.data.layout import Between, Dimension, Schema
 from daskmr.data.listing import Gathering, InputFile, Listing
 from daskmr.normal_forms import forms_of
-from daskmr.store.s3_listing import Pagination
 from daskmr.store.source import Entry, Page
-from daskmr.store.store import Store
+from daskmr.store.store import Pagination, Store
 
 __all__ = ["Prefix", "Recorder", "Take", "known_names", "list_store", "name_starts"]
 

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from daskmr._version import __version__
-from daskmr.data.output import take_access
 from daskmr.diagnostics.bottlenecks import Loss, find_losses
 from daskmr.diagnostics.charts import draw_up
 from daskmr.diagnostics.figures import draw
@@ -29,6 +25,7 @@ from daskmr.diagnostics.page import (
 )
 from daskmr.diagnostics.summary import summarise
 from daskmr.errors import DaskMRError, InputError, JobError
+from daskmr.files import AtomicFile, take_access
 from daskmr.history import History
 from daskmr.signals import on_hard_exit
 from daskmr.text import HIDDEN, counted, format_bytes, format_seconds, masked, shell_word
@@ -108,24 +105,21 @@ class ReportFile:
         JobError
             When the disk is full or fails.
         """
-        folder, name = os.path.split(self._path)
-        temporary = os.path.join(folder, f".{name[:50]}.{uuid.uuid4().hex[:12]}.tmp")
-        forget = on_hard_exit(partial(_remove, temporary))
         try:
-            with open(temporary, "x", encoding="utf-8") as file:
-                if os.path.exists(self._path):
-                    take_access(file.fileno(), [os.stat(self._path)])
-                file.write(page)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self._path)
+            with AtomicFile(self._path) as file:
+                forget = on_hard_exit(file.discard)
+                try:
+                    if os.path.exists(self._path):
+                        take_access(file.file.fileno(), [os.stat(self._path)])
+                    file.file.write(page.encode())
+                    file.sync()
+                    file.commit()
+                finally:
+                    forget()
         except OSError as error:
             failure = error
         else:
             return
-        finally:
-            _remove(temporary)
-            forget()
         raise JobError(
             f"The report {self.name!r} cannot be written: {failure.strerror or failure}."
         )
@@ -140,11 +134,6 @@ def _is_page(path: str) -> bool:
             return PAGE.encode().startswith(file.read(len(PAGE)))
     except OSError:
         return False
-
-
-def _remove(path: str) -> None:
-    with suppress(OSError):
-        os.unlink(path)
 
 
 # --- what it says -------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from daskmr.data.layout import OneOf, Schema, sanitise
 from daskmr.data.listing import InputFile, Listing
 from daskmr.data.partition import Partition, count_buckets, count_reducers
 from daskmr.run.estimate import Estimate, Sample
-from daskmr.store.checksums import multipart_etag
+from daskmr.store.download import multipart_etag
 
 __all__ = [
     "Amount",

@@ -17,8 +17,8 @@ from daskmr.data.sampling import Choice
 from daskmr.errors import InputError
 from daskmr.job.job import Job, load_job
 from daskmr.run.side_cars import META_SUFFIX, side_car_paths
-from daskmr.store.source import masked
 from daskmr.tasks.prints import listened
+from daskmr.text import mask_credentials
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -170,7 +170,7 @@ def refuse_network(role: str, url: str) -> None:
     protocol, found, _ = url.partition("://")
     if found and protocol.lower() not in ("file", "local", "memory"):
         raise InputError(
-            f"--local-only touches no network, and the {role} {masked(url)!r} is in a store. Name a local "
+            f"--local-only touches no network, and the {role} {mask_credentials(url)!r} is in a store. Name a local "
             "one, or leave --local-only out."
         )
 

@@ -6,11 +6,10 @@ it: a stale one is deleted before the output is replaced, a new one is put in pl
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +18,7 @@ from daskmr.config import Config
 from daskmr.data.bad_records import BadRecord
 from daskmr.data.output import OutputFile, StoreOutput, beside, write_bad_records
 from daskmr.errors import InputError
+from daskmr.files import locked
 from daskmr.job.job import Job
 from daskmr.signals import deferred, finished
 from daskmr.store.source import StoreError
@@ -136,18 +136,9 @@ class SideCars:
                     file.state = f"the output {self.target.name} of this run is in place"
                     file.commit()
 
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Lock the folder, so that one run at a time commits there."""
-        if not self.target.is_file:
-            yield
-            return
-        with contextlib.ExitStack() as stack:
-            with contextlib.suppress(OSError):  # a folder that may not be read, or not be locked
-                folder = os.open(os.path.dirname(self.target.path), os.O_RDONLY)
-                stack.callback(os.close, folder)
-                fcntl.flock(folder, fcntl.LOCK_EX)
-            yield
+    def _alone(self) -> AbstractContextManager[None]:
+        """Let one run at a time commit files that belong together in a folder."""
+        return locked(os.path.dirname(self.target.path)) if self.target.is_file else nullcontext()
 
     def _remove_stale(self) -> None:
         stale = [self.bad_path]

@@ -19,8 +19,9 @@ from daskmr.errors import InputError
 from daskmr.run.request import Request, refuse_network
 from daskmr.run.side_cars import bad_records_path, check_side_cars
 from daskmr.signals import deferred, on_hard_exit, patient
-from daskmr.store.source import Source, masked
+from daskmr.store.source import Source
 from daskmr.tasks.crashes import Mark, read_marks
+from daskmr.text import mask_credentials
 from daskmr.workdir import RunDir
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def _spill_source(config: Config) -> Source | None:
         return source_of(url, replace(config, anon=False, requester_pays=False))
     except InputError as error:
         reason = str(error)
-    raise InputError(f"The spill dir {masked(url)!r} cannot be used: {reason}")
+    raise InputError(f"The spill dir {mask_credentials(url)!r} cannot be used: {reason}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Objects in S3 or any fsspec store: list them, fetch them verified, write them.
 
-A source names where data is without a secret (`source`); a store lists, fetches and writes
-(`store`), through requests of its own for S3 (`s3`) or through a file system of fsspec
-(`fsspec_store`). Downloads are verified by length and checksum and resumed by range, which
-``s3fs.get`` does not do: it leaves files with holes and mixes versions of an object that is
-overwritten. Nothing here knows of layouts, caches or jobs. Begin with `store`.
+A `Source` names where data is without a secret; a `Store` lists, fetches and writes, through its
+own S3 requests (`s3`) or a file system of fsspec (`fsspec_store`). S3 requests are made here and
+not by ``s3fs.get``, which was measured to leave files with holes and to mix versions of an object
+that is overwritten: here a GET is bound to the listed ETag, resumed by range and verified by
+length and checksum. Nothing here knows of layouts, caches or jobs. Begin with `store`.
 """

@@ -1,7 +1,7 @@
 """Credentials that were given as options: in the environment of the processes that need them.
 
-They reach no file, no graph, no command line and no log. The environment that a process is started
-with can be read by its user as long as it lives; what is set later shows nowhere.
+They reach no file, graph, command line or log. The environment that a process is started with can
+be read by its user as long as it lives; variables that are set later are not visible.
 """
 
 from __future__ import annotations
@@ -15,25 +15,18 @@ from daskmr.errors import InputError
 __all__ = ["for_workers", "given", "unset"]
 
 _NAMES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-# What botocore would look at as well, and mix with a key that is given, or prefer to it.
+# botocore reads these too, and would mix them with a given key, or prefer them to it.
 _OTHERS = ("AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE")
 
 
 @contextmanager
 def given(key: str | None, secret: str | None, profile: str | None = None) -> Iterator[None]:
-    """Have the key that was given, if one was, used by this process and those it starts meanwhile.
-
-    Parameters
-    ----------
-    key, secret : str or None
-        Of AWS; both or none.
-    profile : str or None
-        Given too, which would be ambiguous.
+    """Use the AWS key that was given, if any, in this process and those it starts meanwhile.
 
     Raises
     ------
     InputError
-        For one without the other, or a profile beside them.
+        For a key without its secret, or a profile beside them.
     """
     if key is None and secret is None:
         yield
@@ -54,13 +47,13 @@ def given(key: str | None, secret: str | None, profile: str | None = None) -> It
 
 
 def for_workers() -> dict[str, str]:
-    """What a worker process that is started now has to be given, by way of a pipe.
+    """Return the current AWS variables, to be sent to a worker process through a pipe.
 
-    All that AWS knows of, as it is now: the process that workers are forked from may be older.
+    The process that workers are forked from may be older than they are.
     """
     return {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
 
 
 def unset() -> dict[str, None]:
-    """What a process that needs none of this, or is given it later, is to be started without."""
+    """Return what removes these variables from the environment that a process starts with."""
     return dict.fromkeys(for_workers())

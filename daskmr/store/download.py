@@ -1,24 +1,137 @@
-"""One object whole, from as many answers as it takes, and verified at its end."""
+"""Fetch one object completely, in as many answers as it takes, and verify it: length and MD5."""
 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
-from daskmr.store.checksums import Check, Proof
 from daskmr.store.event_loop import LoopThread
-from daskmr.store.retry import Patience
-from daskmr.store.source import Fault, Page, StoreError
+from daskmr.store.retry import RetryPolicy
+from daskmr.store.source import Page, StoreError, TransientError
 
 if TYPE_CHECKING:
     import asyncio
+    import hashlib
 
-__all__ = ["Backend", "Download", "FileTarget", "Stream", "Target", "Transfer"]
+__all__ = [
+    "Backend", "Download", "Expected", "FileTarget", "Stream", "Target", "Transfer", "Verifier",
+    "multipart_etag",
+]  # fmt: skip
 
-_PROGRESS = 8 << 20  # so many bytes of one answer make up for the fault that ended it
+_PROGRESS = 8 << 20  # so many bytes of one answer make up for the error that ended it
 _READ_AHEAD = 64  # pieces, most of them 64 to 128 KiB
+
+
+# --- checksums ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the bytes of an object must show.
+
+    Parameters
+    ----------
+    size : int
+        Their number.
+    md5 : str, optional
+        Their MD5 as 32 hex digits; or, of an object that was uploaded in parts, the MD5 of the
+        MD5s of its parts.
+    parts : tuple of int
+        The sizes of these parts; empty when `md5` is of the object as a whole.
+    """
+
+    size: int
+    md5: str | None = None
+    parts: tuple[int, ...] = ()
+
+
+def multipart_etag(etag: str | None) -> tuple[str, int] | None:
+    """Split an ETag that is made of MD5s into its digits and the number of parts, 0 for none.
+
+    Examples
+    --------
+    >>> multipart_etag("d41d8cd98f00b204e9800998ecf8427e")
+    ('d41d8cd98f00b204e9800998ecf8427e', 0)
+    >>> multipart_etag("d41d8cd98f00b204e9800998ecf8427e-3")
+    ('d41d8cd98f00b204e9800998ecf8427e', 3)
+    >>> multipart_etag("0x8D4BCC2E4835CD0") is None
+    True
+    """
+    found = re.fullmatch(r"([0-9a-f]{32})(?:-([1-9][0-9]{0,4}))?", etag or "")
+    return None if found is None else (found[1], int(found[2] or 0))
+
+
+class Verifier:
+    """Takes the bytes of one object, in order, and compares them with what is expected.
+
+    Examples
+    --------
+    >>> verifier = Verifier(Expected(3, "900150983cd24fb0d6963f7d28e17f72"))
+    >>> verifier.update(b"ab")
+    >>> verifier.mismatch()
+    '2 bytes came instead of 3'
+    >>> verifier.update(b"c")
+    >>> verifier.mismatch() is None
+    True
+    >>> verifier.md5
+    '900150983cd24fb0d6963f7d28e17f72'
+    """
+
+    def __init__(self, expected: Expected) -> None:
+        self._expected = expected
+        self._whole = _md5()
+        self._part = _md5()
+        self._digests: list[bytes] = []
+        self._room = expected.parts[0] if expected.parts else 0
+        self.received = 0
+
+    @property
+    def md5(self) -> str:
+        """The MD5 of all bytes so far, as hex digits."""
+        return self._whole.hexdigest()
+
+    def update(self, data: bytes) -> None:
+        self.received += len(data)
+        self._whole.update(data)
+        if self._expected.parts:
+            self._update_parts(data)
+
+    def _update_parts(self, data: bytes) -> None:
+        parts = self._expected.parts
+        while len(data) >= self._room and len(self._digests) < len(parts):
+            self._part.update(data[: self._room])
+            data = data[self._room :]
+            self._digests.append(self._part.digest())
+            self._part = _md5()
+            following = parts[len(self._digests) :]
+            self._room = following[0] if following else 0
+        self._part.update(data)
+        self._room -= len(data)
+
+    def mismatch(self) -> str | None:
+        """Return what is wrong with the bytes, as a part of a sentence, or ``None``."""
+        size, md5 = self._expected.size, self._expected.md5
+        if self.received != size:
+            return f"{self.received} bytes came instead of {size}"
+        found = self.md5
+        if self._expected.parts:
+            found = _md5(b"".join(self._digests)).hexdigest()
+        if md5 is None or found == md5:
+            return None
+        return f"the bytes that came are not those of the object: their MD5 is {found}, its ETag says {md5}"
+
+
+def _md5(data: bytes = b"") -> hashlib._Hash:
+    import hashlib
+
+    return hashlib.md5(data, usedforsecurity=False)
+
+
+# --- transfers ------------------------------------------------------------------------------------
 
 
 class Target(Protocol):
@@ -28,16 +141,11 @@ class Target(Protocol):
         """Take the next bytes."""
 
     def restart(self) -> object:
-        """Forget all bytes so far: they come again from the first."""
+        """Discard all bytes so far: they come again from the first."""
 
 
 class FileTarget:
-    """A file, from its position on, as a target.
-
-    Parameters
-    ----------
-    file : binary file
-        It is seekable.
+    """A seekable binary file, from its current position on, as a target.
 
     Examples
     --------
@@ -55,7 +163,6 @@ class FileTarget:
         self.write = file.write
 
     def restart(self) -> None:
-        """Go back to where the file stood."""
         self.file.seek(self._start)
         self.file.truncate()
 
@@ -64,8 +171,8 @@ class Transfer(Protocol):
     """The bytes of one answer."""
 
     @property
-    def proof(self) -> Proof:
-        """What the whole object must show; counts when the answer begins at the first byte."""
+    def expected(self) -> Expected:
+        """Of the complete object; valid when the answer begins at the first byte."""
 
     @property
     def resumable(self) -> bool:
@@ -75,7 +182,7 @@ class Transfer(Protocol):
 
 
 class Backend(Protocol):
-    """One attempt of everything; it raises `Fault` for what may pass."""
+    """One attempt of each operation; raises `TransientError` for what may be retried."""
 
     @property
     def ordered(self) -> bool:
@@ -90,20 +197,20 @@ class Backend(Protocol):
         self, path: str, etag: str | None, size: int, offset: int, exact: bool
     ) -> AbstractAsyncContextManager[Transfer]: ...
     async def read(self, path: str, offset: int, length: int) -> bytes: ...
-    async def write(self, path: str, local: str, patience: Patience) -> None: ...
+    async def write(self, path: str, local: str, retry: RetryPolicy) -> None: ...
     async def delete(self, paths: list[str]) -> None: ...
     async def close(self) -> None: ...
 
 
 class Download:
-    """One object, in pieces: resumed when its transfer breaks, begun anew when it was damaged.
+    """One object, in pieces: resumed when its transfer breaks, restarted when it was damaged.
 
     Parameters
     ----------
     backend : Backend
-    patience : Patience
+    retry : RetryPolicy
     url : str
-        Its address, for messages.
+        For messages.
     path : str
         Relative to the source.
     etag : str or None
@@ -112,30 +219,24 @@ class Download:
     """
 
     def __init__(
-        self,
-        backend: Backend,
-        patience: Patience,
-        url: str,
-        path: str,
-        etag: str | None,
-        size: int,
+        self, backend: Backend, retry: RetryPolicy, url: str, path: str, etag: str | None, size: int
     ) -> None:
         self.url = url
         self._backend = backend
-        self._patience = patience
+        self._retry = retry
         self._object = (path, etag, size)
-        self._check: Check | None = None
+        self._verifier: Verifier | None = None
         self._resumable = False
         self._damaged = False
 
     @property
     def md5(self) -> str:
         """The MD5 of the bytes, when all of them have come."""
-        assert self._check is not None
-        return self._check.md5
+        assert self._verifier is not None
+        return self._verifier.md5
 
     async def pieces(self) -> AsyncGenerator[bytes | None, None]:
-        """All bytes of the object, verified at the end; ``None``: they begin anew."""
+        """Yield all bytes of the object, verified at the end; ``None`` where they restart."""
         tries = 0
         while True:
             before = self._received
@@ -144,55 +245,43 @@ class Download:
                     async for data in attempt:
                         yield data
                 return
-            except Fault as fault:
-                resumes = self._resumable and not fault.anew and self._received < self._object[2]
-                # A transfer that brings much each time gets there, so it may break often.
+            except TransientError as error:
+                resumes = self._resumable and not error.restart and self._received < self._object[2]
+                # A transfer that brings much each time makes progress, so it may break often.
                 tries = 1 if resumes and self._received - before > _PROGRESS else tries + 1
-                if tries > self._patience.retries:
-                    failure = self._patience.given_up(f"{self.url} cannot be fetched", fault, tries)
+                if tries > self._retry.retries:
+                    failure = self._retry.give_up(f"{self.url} cannot be fetched", error, tries)
                     break
             if self._received and not resumes:
                 yield None
             if not resumes:
-                self._check = None
-            await self._patience.wait(tries)
+                self._verifier = None
+            await self._retry.wait(tries)
         raise failure
 
     @property
     def _received(self) -> int:
-        return 0 if self._check is None else self._check.received
+        return 0 if self._verifier is None else self._verifier.received
 
     async def _attempt(self) -> AsyncGenerator[bytes, None]:
         path, etag, size = self._object
         transfer = self._backend.transfer(path, etag, size, self._received, self._damaged)
         async with transfer as answer:
-            if self._check is None:
-                self._check, self._resumable = Check(answer.proof), answer.resumable
+            if self._verifier is None:
+                self._verifier, self._resumable = Verifier(answer.expected), answer.resumable
             async for data in answer:
-                self._check.update(data)
-                if self._check.received > size:
-                    raise Fault(f"more than {size} bytes came", anew=True)
+                self._verifier.update(data)
+                if self._verifier.received > size:
+                    raise TransientError(f"more than {size} bytes came", restart=True)
                 yield data
-        complaint = self._check.complaint()
-        if complaint is not None:
-            self._damaged = self._check.received == size
-            raise Fault(complaint, anew=self._damaged)
+        mismatch = self._verifier.mismatch()
+        if mismatch is not None:
+            self._damaged = self._verifier.received == size
+            raise TransientError(mismatch, restart=self._damaged)
 
 
 class Stream(io.RawIOBase):
-    """A download as a file, read ahead of its reader.
-
-    Parameters
-    ----------
-    loop : LoopThread
-        Where the download runs.
-    download : Download
-
-    Attributes
-    ----------
-    name : str
-        The object's address, for messages.
-    """
+    """A download as a file, read ahead of its reader; ``name`` is the object's address."""
 
     def __init__(self, loop: LoopThread, download: Download) -> None:
         self._loop = loop
@@ -217,24 +306,25 @@ class Stream(io.RawIOBase):
             async with aclosing(self._download.pieces()) as pieces:
                 async for piece in pieces:
                     if piece is None:
-                        self._start_over()
+                        self._restart()
                     else:
                         await self._queue.put(piece)
         except Exception as error:
             end = error
         await self._queue.put(end)
 
-    def _start_over(self) -> None:
+    def _restart(self) -> None:
         if self._taken:
             raise StoreError(
-                f"{self._download.url} came damaged, as its checksum shows, and was being mapped by "
-                "then. Run the job again; with a cache, an object is verified before it is mapped."
+                f"{self._download.url} came damaged, as its checksum shows, when a part of it had "
+                "been mapped. Run the job again; with a cache, an object is verified before it is "
+                "mapped."
             )
         while not self._queue.empty():
             self._queue.get_nowait()
 
     async def _take(self) -> bytes:
-        """All that is there, or the next piece when nothing is."""
+        """Return everything that is queued, or wait for one piece when nothing is."""
         pieces: list[bytes] = []
         while self._end is None and (not pieces or not self._queue.empty()):
             piece = await self._queue.get()
@@ -246,11 +336,10 @@ class Stream(io.RawIOBase):
         return b"".join(pieces)
 
     def readable(self) -> bool:
-        """Yes."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer with what has come, waiting when that is nothing."""
+        """Fill a buffer with what has come, and wait when that is nothing."""
         while not self._rest:
             if isinstance(self._end, EOFError):
                 return 0
@@ -263,7 +352,7 @@ class Stream(io.RawIOBase):
         return count
 
     def close(self) -> None:
-        """Leave the rest."""
+        """Cancel the rest."""
         if not self.closed:
             self._loop.call(self._task.cancel)
         super().close()

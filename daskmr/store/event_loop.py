@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, which sync code gives coroutines to."""
+"""An event loop in a thread of its own, on which sync code runs coroutines."""
 
 from __future__ import annotations
 
@@ -19,13 +19,8 @@ _SECONDS_TO_CANCEL = 1.0
 class LoopThread:
     """An event loop that runs in a daemon thread until it is closed.
 
-    It works in the process that made it only. In a forked child it is kept as it is, out of reach:
-    what it holds shares sockets with the parent.
-
-    Parameters
-    ----------
-    name : str
-        The thread's.
+    It works only in the process that made it. A forked child keeps it untouched, since what it
+    holds shares sockets with the parent.
 
     Examples
     --------
@@ -63,17 +58,15 @@ class LoopThread:
 
     @property
     def usable(self) -> bool:
-        """Whether this is the process that made it, and it was not closed."""
+        """Whether it is open, and this is the process that made it."""
         return not self._closed and self._pid == os.getpid()
 
     def keep(self, held: object) -> None:
-        """Let `held` live as long as the loop, so that no forked child collects it."""
+        """Keep a reference to `held`, so that no forked child collects it."""
         self._kept.append(held)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the loop and wait for its result.
-
-        An interruption while it waits cancels the coroutine.
+        """Run a coroutine on the loop and wait for its result; an interruption cancels it.
 
         Raises
         ------
@@ -87,16 +80,16 @@ class LoopThread:
             coroutine.close()
             raise RuntimeError(self._why_not())
         ended = threading.Event()
-        future = asyncio.run_coroutine_threadsafe(_noting_its_end(coroutine, ended), self._loop)
+        future = asyncio.run_coroutine_threadsafe(_signalling_end(coroutine, ended), self._loop)
         try:
             return future.result()
         except BaseException:
             if future.cancel():
-                ended.wait(_SECONDS_TO_CANCEL)  # until then it may use what the caller gave it
+                ended.wait(_SECONDS_TO_CANCEL)  # until then it may use its arguments
             raise
 
     def call(self, function: Callable[[], object]) -> None:
-        """Have a quick function called on the loop, without waiting; nothing when it is closed."""
+        """Call a fast function on the loop, without waiting, unless the loop is closed."""
         if not self.usable:
             return
         with self._lock:
@@ -111,18 +104,12 @@ class LoopThread:
         return "This event loop would wait for itself: await the coroutine instead."
 
     def close(self, last: Coroutine[Any, Any, object] | None = None) -> None:
-        """Cancel what runs, run `last`, and end the thread; does nothing the second time.
-
-        Parameters
-        ----------
-        last : coroutine, optional
-            Given a few seconds.
-        """
+        """Cancel what runs, run `last` for at most a few seconds, end the thread; idempotent."""
         if self.usable and self._thread.ident == threading.get_ident():
-            # What it serves was dropped by its own last coroutine: it cannot wait for itself.
+            # The last reference to its owner was in its own coroutine: it cannot wait for itself.
             threading.Thread(target=self.close, args=(last,), daemon=True).start()
             return
-        if not self._begins_to_close():
+        if not self._mark_closed():
             if last is not None:
                 last.close()
             return
@@ -136,15 +123,15 @@ class LoopThread:
             self._thread.join(_SECONDS_TO_CLOSE)
             _open.discard(self)
 
-    def _begins_to_close(self) -> bool:
+    def _mark_closed(self) -> bool:
         if not self.usable:  # in a forked child the lock may be held for ever
             return False
         with self._lock:
-            begins, self._closed = not self._closed, True
-        return begins
+            is_first, self._closed = not self._closed, True
+        return is_first
 
 
-async def _noting_its_end(coroutine: Coroutine[Any, Any, T], ended: threading.Event) -> T:
+async def _signalling_end(coroutine: Coroutine[Any, Any, T], ended: threading.Event) -> T:
     try:
         return await coroutine
     finally:
@@ -166,7 +153,7 @@ async def _finish(last: Coroutine[Any, Any, object] | None) -> None:
 
 
 def is_loop_thread(ident: int | None) -> bool:
-    """Whether a thread, by its `threading.get_ident`, runs one of these loops."""
+    """Check whether a thread, by its `threading.get_ident`, runs one of these loops."""
     return ident in _idents
 
 
@@ -174,12 +161,12 @@ _open: set[LoopThread] = set()
 _idents: set[int] = set()
 
 
-def _leave_to_the_parent() -> None:
-    """In a forked child, let go of the selectors: a child's changes of them would reach the parent."""
+def _close_selectors() -> None:
+    """Close the selectors in a forked child: its changes of them would affect the parent."""
     _idents.clear()
     for loop in _open:
         loop._selector.close()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_to_the_parent)
+    os.register_at_fork(after_in_child=_close_selectors)

@@ -1,36 +1,37 @@
-"""Remote data through any fsspec file system, with the same checks as far as it tells what to check."""
+"""Remote data through any fsspec file system, with the same checks as far as it supports them."""
 
 from __future__ import annotations
 
 import errno
 import os
-import uuid
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from daskmr.files import AtomicFile
 from daskmr.normal_forms import hint
-from daskmr.store.checksums import Proof
-from daskmr.store.retry import Patience
+from daskmr.store.download import Expected
+from daskmr.store.retry import RetryPolicy
 from daskmr.store.source import (
     ChangedObject,
     Entry,
-    Fault,
     MissingObject,
     Page,
     Source,
     StoreError,
+    TransientError,
     join,
-    lacks_package,
-    printable,
+    missing_package,
 )
+from daskmr.text import printable
 
 __all__ = ["Filesystem"]
 
 _READ_BYTES = 1 << 20
 _REMEDY = "Check the address and the network: what has been fetched is kept."
 _ABSENT = (404, 410)  # of HTTP
-_MISTAKES = (
+_CALLER_ERRORS = (
     ArithmeticError, AssertionError, AttributeError, LookupError, NameError, RuntimeError, TypeError,
     ValueError,
 )  # fmt: skip
@@ -38,15 +39,7 @@ _UNREACHABLE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTA
 
 
 class Filesystem:
-    """A folder of an fsspec file system, as the event loop sees it; it works in other threads.
-
-    Its methods make one attempt. They raise `Fault` for what may pass, `StoreError` for what
-    won't.
-
-    Parameters
-    ----------
-    source : Source
-    """
+    """The backend for a folder of an fsspec file system, whose blocking calls run in threads."""
 
     ordered = True  # there is one page, which is sorted here
 
@@ -68,13 +61,12 @@ class Filesystem:
         return self._made
 
     async def _call(self, path: str, function: Any, *arguments: Any) -> Any:
-        """Call what blocks in another thread; `path` is for messages."""
+        """Call a blocking function in another thread; `path` is for messages."""
         try:
             return await _in_thread(function, *arguments)
         except ImportError as error:  # of what the file system needs when it is made
-            failure: Exception = StoreError(
-                lacks_package(self.source.protocol, self.source.url, error)
-            )
+            source = self.source
+            failure: Exception = StoreError(missing_package(source.protocol, source.url, error))
         except Exception as error:
             failure = _explain(error, self._url(path))
         raise failure
@@ -94,7 +86,7 @@ class Filesystem:
     # --- listing ----------------------------------------------------------------------------------
 
     async def check(self) -> None:
-        """See that the folder is there."""
+        """Check that the folder exists."""
         await self._call("", self._check)
 
     def _check(self) -> None:
@@ -113,7 +105,7 @@ class Filesystem:
     async def page(
         self, prefix: str, name_prefix: str = "", start: str = "", token: str | None = None
     ) -> Page:
-        """List all that is directly below `prefix`: one page."""
+        """List everything directly below `prefix`, as one page."""
         entries = await self._call(prefix, self._entries, prefix)
         return Page([e for e in entries if e.name.startswith(name_prefix) and e.name > start], None)
 
@@ -131,13 +123,13 @@ class Filesystem:
     def _entry(self, info: dict[str, Any], folder: str) -> Entry | None:
         path = info["name"].rstrip("/")
         if info.get("islink"):
-            with suppress(FileNotFoundError):  # a dangling link stays as it is: neither
+            with suppress(FileNotFoundError):  # a dangling link is neither a file nor a directory
                 info = self._fs.info(path)
         name = "" if path == folder else path.rpartition("/")[2]
         if info["type"] == "directory":
             return Entry(name, True)
         if info["type"] != "file" or info["size"] is None:
-            return None  # a device or a socket; or a page whose length nobody tells
+            return None  # a device or a socket; or a page without a length
         return Entry(name, False, info["size"], _version(info), _mtime(info))
 
     # --- reading ----------------------------------------------------------------------------------
@@ -151,13 +143,13 @@ class Filesystem:
         self._check_version(path, info, etag, size)
         file = await self._call(path, self._fs.open, self._full(path), "rb")
         try:
-            yield FilesystemTransfer(self, path, etag, file, Proof(size, _md5(info)))
+            yield FilesystemTransfer(self, path, etag, file, Expected(size, _md5(info)))
         finally:
             await self._call(path, file.close)
 
     def _check_version(self, path: str, info: dict[str, Any], etag: str | None, size: int) -> None:
         if info["type"] != "file":
-            raise MissingObject(f"{self._url(path)} is a file no more. List it again.")
+            raise MissingObject(f"{self._url(path)} is no longer a file. List it again.")
         if info["size"] != size or (etag is not None and _version(info) != etag):
             raise ChangedObject(
                 f"{self._url(path)} changed after it was listed. Run the job again, when nothing "
@@ -165,10 +157,10 @@ class Filesystem:
             )
 
     async def read(self, path: str, offset: int, length: int) -> bytes:
-        """Read a stretch of an object."""
+        """Read a range of an object."""
         data: bytes = await self._call(path, self._read, path, offset, length)
         if len(data) != length:
-            raise Fault(f"{len(data)} bytes came instead of {length}")
+            raise TransientError(f"{len(data)} bytes came instead of {length}")
         return data
 
     def _read(self, path: str, offset: int, length: int) -> bytes:
@@ -176,7 +168,7 @@ class Filesystem:
         return data
 
     async def delete(self, paths: list[str]) -> None:
-        """Delete objects; those that are not there are no mistake."""
+        """Delete objects; a missing one is no error."""
         for path in paths:
             await self._call(path, self._delete, path)
 
@@ -186,38 +178,34 @@ class Filesystem:
 
     # --- writing ----------------------------------------------------------------------------------
 
-    async def write(self, path: str, local: str, patience: Patience) -> None:
-        """Upload a file as one object, which is there only when all of it is."""
+    async def write(self, path: str, local: str, retry: RetryPolicy) -> None:
+        """Upload a file as one object, which appears only when it is complete."""
         what = f"{self._url(path)} cannot be written"
-        await patience(lambda: self._call(path, self._write, path, local), what)
+        await retry(lambda: self._call(path, self._write, path, local), what)
 
     def _write(self, path: str, local: str) -> None:
         full = self._full(path)
-        if "/" in path:  # the source is there, what is below it may not be
+        if "/" in path:  # the source exists, folders below it may not
             self._fs.makedirs(full.rpartition("/")[0], exist_ok=True)
         if self.source.protocol == "file":
-            # Made beside its place: the transaction of fsspec may copy across disks in the end.
-            temporary = f"{full}.{uuid.uuid4().hex}.tmp"
-            try:
-                self._fs.put_file(local, temporary)
-                os.replace(temporary, full)
-            except BaseException:
-                with suppress(FileNotFoundError):
-                    os.unlink(temporary)
-                raise
+            # The transaction of fsspec may copy across disks at its end.
+            with AtomicFile(full, sweep_dead=False) as file, open(local, "rb") as source:
+                shutil.copyfileobj(source, file.file)
+                file.sync()
+                file.commit()
         else:
             with self._fs.transaction, open(local, "rb") as source, self._fs.open(full, "wb") as to:
                 while data := source.read(_READ_BYTES):
                     to.write(data)
         written, size = self._fs.info(full)["size"], os.path.getsize(local)
         if written != size:
-            raise Fault(f"{written} of {size} bytes arrived")
+            raise TransientError(f"{written} of {size} bytes arrived")
 
 
 async def _in_thread(function: Any, *arguments: Any) -> Any:
-    """Call what blocks in a thread that the end of the process does not wait for.
+    """Call a blocking function in a daemon thread.
 
-    A file system may wait for a host that never answers for as long as it likes.
+    A file system may wait for ever for a host that never answers; the end of the process must not.
     """
     import asyncio
     import threading
@@ -247,29 +235,29 @@ async def _in_thread(function: Any, *arguments: Any) -> Any:
 
 
 class FilesystemTransfer:
-    """The bytes of one object, as they are read; at the end it must still be the same."""
+    """The bytes of one object, as they are read; it must not have changed at their end."""
 
     resumable = False
 
     def __init__(
-        self, filesystem: Filesystem, path: str, etag: str | None, file: Any, proof: Proof
+        self, filesystem: Filesystem, path: str, etag: str | None, file: Any, expected: Expected
     ) -> None:
         self._filesystem = filesystem
         self._path = path
         self._etag = etag
         self._file = file
-        self.proof = proof
+        self.expected = expected
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         source, path = self._filesystem, self._path
         while data := await source._call(path, self._file.read, _READ_BYTES):
             yield data
         info = await source._call(path, source._fs.info, source._full(path))
-        source._check_version(path, info, self._etag, self.proof.size)
+        source._check_version(path, info, self._etag, self.expected.size)
 
 
 def _md5(info: dict[str, Any]) -> str | None:
-    """The MD5 where the store has one, as hex digits: Google and Azure give it in base64."""
+    """Return the MD5 as hex digits, if the store has one: Google and Azure give it in base64."""
     import base64
 
     settings = info.get("content_settings") or {}
@@ -280,7 +268,7 @@ def _md5(info: dict[str, Any]) -> str | None:
 
 
 def _version(info: dict[str, Any]) -> str | None:
-    """What changes with the object: its MD5, its ETag, or when it was last changed."""
+    """Return what changes with the object: its MD5, its ETag, or its modification time."""
     tag = _md5(info) or info.get("ETag") or info.get("etag")
     if tag:
         return str(tag).removeprefix("W/").strip('"')
@@ -303,7 +291,7 @@ def _mtime(info: dict[str, Any]) -> float | None:
 
 
 def _unreachable(error: BaseException) -> BaseException | None:
-    """Return the error that says the host is unknown or refuses connections, or ``None``."""
+    """Return the underlying error where the host is unknown or refuses connections."""
     import socket
     import ssl
 
@@ -323,41 +311,40 @@ def _unreachable(error: BaseException) -> BaseException | None:
 
 
 def _is_absence(error: OSError) -> bool:
-    """Whether a file is not there; HTTP's file system says so of any request that fails."""
+    """Check that a file is missing; HTTP's file system says so of any request that fails."""
     return _unreachable(error) is None and _status(error) in (None, *_ABSENT)
 
 
 def _status(error: BaseException) -> int | None:
-    """The status that a server answered with, where it is the cause of an error."""
+    """Return the status of the server's answer that caused an error."""
     status = getattr(error.__cause__, "status", None)
     return status if isinstance(status, int) else None
 
 
-def _explain(error: Exception, url: str) -> Fault | StoreError:
-    if isinstance(error, Fault | StoreError):
+def _explain(error: Exception, url: str) -> TransientError | StoreError:
+    if isinstance(error, TransientError | StoreError):
         return error
-    said = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+    detail = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+    text = f"{type(error).__name__}: {printable(detail)}"
     if (cause := _unreachable(error)) is not None:
-        return Fault(
+        return TransientError(
             f"its host cannot be reached ({printable(str(cause))})",
             "Check the host and the port in the address, and the network.",
-            hopeless=True,
+            likely_to_last=True,
         )
     if isinstance(error, FileNotFoundError) and not _is_absence(error):
-        return Fault(f"the server answered {_status(error)}", _REMEDY, broken=True)
+        return TransientError(f"the server answered {_status(error)}", _REMEDY, disconnected=True)
     if isinstance(error, FileNotFoundError):
         return MissingObject(
             f"{url} is not there. Check the address; or, when it was listed before, leave such "
             "objects out with --skip-missing."
         )
     if isinstance(error, PermissionError):
-        return StoreError(f"Access to {url} was denied ({said}). Check the credentials.")
-    if isinstance(error, OSError | EOFError):
-        return Fault(f"{type(error).__name__}: {printable(said)}", _REMEDY, broken=True)
-    # Clouds' own exceptions are no OSError, and some of them pass; mistakes of a caller never do.
-    if isinstance(error, _MISTAKES):
+        return StoreError(f"Access to {url} was denied ({detail}). Check the credentials.")
+    # The exceptions of cloud libraries are no OSError, and some are transient; a caller's never are.
+    if isinstance(error, _CALLER_ERRORS) and not isinstance(error, OSError | EOFError):
         return StoreError(
-            f"{url} cannot be used: {type(error).__name__}: {printable(said)}. Check the address "
-            "against what fsspec's documentation says of its protocol."
+            f"{url} cannot be used: {text}. Check the address against what fsspec's documentation "
+            "says of its protocol."
         )
-    return Fault(f"{type(error).__name__}: {printable(said)}", _REMEDY, broken=True)
+    return TransientError(text, _REMEDY, disconnected=True)

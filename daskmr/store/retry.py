@@ -1,4 +1,4 @@
-"""Trying again what may pass: waits that grow, less a part by chance, so often and no more."""
+"""Retry transient errors with capped, jittered exponential back-off; end transfers that stall."""
 
 from __future__ import annotations
 
@@ -6,46 +6,46 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from typing import TypeVar
 
-from daskmr.store.source import Fault, StoreError
+from daskmr.store.source import StoreError, TransientError
 
-__all__ = ["LeastRate", "Patience"]
+__all__ = ["MinimumRate", "RetryPolicy"]
 
 T = TypeVar("T")
 
 _RETRIES_OF_BROKEN = 3  # when nothing was ever answered
-_LEAST_RATE = 1000  # bytes a second, below which dnf and git give up a transfer too
+_MINIMUM_RATE = 1000  # bytes a second, below which dnf and git give up a transfer too
 
 
-class Patience:
-    """How often to try again, after which waits, and how often that was so far.
+class RetryPolicy:
+    """How often to retry, after which waits, and how many retries there were so far.
 
     Parameters
     ----------
     retries : int
-        How often the same is tried again before it is a failure.
+        How often one request is retried before it is a failure.
     first_wait, longest_wait : float
-        Seconds at most before the first try again, and before any. Each wait is up to twice as
-        long as the one before; up to the half of it is left out by chance, so that many who met
-        the same fault do not come back at once.
+        Upper bounds in seconds of the first wait, and of any. The bound doubles from try to try;
+        each wait is a random part of it, at least half, so that many clients that met the same
+        fault do not return at once.
 
     Attributes
     ----------
     faults : int
-        Faults so far that were tried again.
+        Transient errors so far that were retried.
 
     Examples
     --------
     >>> import asyncio
-    >>> answers = iter([Fault("busy"), "done"])
+    >>> answers = iter([TransientError("busy"), "done"])
     >>> async def attempt():
     ...     answer = next(answers)
-    ...     if isinstance(answer, Fault):
+    ...     if isinstance(answer, TransientError):
     ...         raise answer
     ...     return answer
-    >>> patience = Patience(retries=2, first_wait=0.001)
-    >>> asyncio.run(patience(attempt, "It cannot be had"))
+    >>> retry = RetryPolicy(retries=2, first_wait=0.001)
+    >>> asyncio.run(retry(attempt, "It cannot be had"))
     'done'
-    >>> patience.faults
+    >>> retry.faults
     1
     """
 
@@ -56,19 +56,18 @@ class Patience:
         self.faults = 0
 
     async def __call__(
-        self, attempt: Callable[[], Awaitable[T]], what: str, hopeful: bool = True
+        self, attempt: Callable[[], Awaitable[T]], what: str, *, fail_fast: bool = False
     ) -> T:
         """Make attempts until one succeeds.
 
         Parameters
         ----------
         attempt : callable
-            Raises `Fault` for what may pass; all else is passed on.
+            Raises `TransientError` for what may be retried; anything else is passed on.
         what : str
-            Begins the message of the failure in the end.
-        hopeful : bool
-            Whether to try again too what is likely to stay as it is, as when something was answered
-            before.
+            Begins the message of the final failure.
+        fail_fast : bool
+            Do not retry what is likely to last, since nothing was ever answered before.
 
         Raises
         ------
@@ -78,16 +77,16 @@ class Patience:
         while True:
             try:
                 return await attempt()
-            except Fault as fault:
+            except TransientError as error:
                 tries += 1
-                if tries > self.retries or (not hopeful and _is_lasting(fault, tries)):
-                    failure = self.given_up(what, fault, tries)
+                if tries > self.retries or (fail_fast and _is_likely_to_last(error, tries)):
+                    failure = self.give_up(what, error, tries)
                     break
             await self.wait(tries)
         raise failure
 
     async def wait(self, tries: int) -> None:
-        """Wait after so many failed tries."""
+        """Sleep after the `tries`-th failure."""
         import asyncio
         import random
 
@@ -96,32 +95,32 @@ class Patience:
         await asyncio.sleep(longest * random.uniform(0.5, 1.0))
 
     @staticmethod
-    def given_up(what: str, fault: Fault, tries: int) -> StoreError:
-        """The failure that a fault has become."""
+    def give_up(what: str, error: TransientError, tries: int) -> StoreError:
+        """Return the failure that a transient error has become."""
         times = f", after {tries} tries" if tries > 1 else ""
-        return StoreError(f"{what}: {fault}{times}. {fault.remedy}")
+        return StoreError(f"{what}: {error}{times}. {error.remedy}")
 
 
-class LeastRate:
-    """Ends a transfer that goes on, but so slowly that it holds up the run.
+class MinimumRate:
+    """Ends a transfer that is too slow to be of use.
 
-    Only the time counts in which bytes are waited for, so that a slow reader does no harm.
+    Only the time spent waiting for bytes counts, so that a slow reader does no harm.
 
     Parameters
     ----------
     seconds : float
-        In each such time, a thousand bytes must come for every second of it.
+        In each such time, a thousand bytes must arrive for every second of it.
     """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
 
     async def of(self, pieces: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
-        """Pass on the pieces of a transfer as they come.
+        """Pass on the pieces of a transfer as they arrive.
 
         Raises
         ------
-        Fault
+        TransientError
             When too little came for too long.
         """
         waited, size = 0.0, 0
@@ -131,10 +130,10 @@ class LeastRate:
             # The socket's timeout ends a longer one, unless the process itself could not run.
             waited += gap if gap < self.seconds else 0.0
             size += len(piece)
-            if size >= _LEAST_RATE * self.seconds:
+            if size >= _MINIMUM_RATE * self.seconds:
                 waited, size = 0.0, 0
             elif waited >= self.seconds:
-                raise Fault(
+                raise TransientError(
                     f"only {size:,} bytes came in {waited:,.1f} seconds",
                     "Check the network, or raise read-timeout.",
                 )
@@ -142,6 +141,5 @@ class LeastRate:
             began = time.monotonic()
 
 
-def _is_lasting(fault: Fault, tries: int) -> bool:
-    """Whether what befell the very first request is likely to befall it again."""
-    return fault.hopeless or (fault.broken and tries > _RETRIES_OF_BROKEN)
+def _is_likely_to_last(error: TransientError, tries: int) -> bool:
+    return error.likely_to_last or (error.disconnected and tries > _RETRIES_OF_BROKEN)

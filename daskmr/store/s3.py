@@ -1,29 +1,36 @@
-"""Remote data in S3, request by request: one attempt each, through s3fs and its botocore client.
+"""The backend for S3, request by request: one attempt each, through the botocore client of s3fs.
 
-s3fs opens the session (profile, endpoint, anonymous access). The requests are made here and not by
-the methods of s3fs, since those repair broken transfers in ways that can leave wrong bytes: a GET is
-bound to the listed ETag here, and what it brings is checked.
+s3fs opens the session (profile, endpoint, anonymous access). The requests are made here, since the
+methods of s3fs repair broken transfers in ways that can leave wrong bytes.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
-from daskmr.store.checksums import Proof, multipart_etag
+from aiobotocore.awsrequest import AioAWSResponse
+from aiobotocore.httpsession import AIOHTTPSession
+
+from daskmr.store.download import Expected, multipart_etag
 from daskmr.store.event_loop import is_loop_thread
-from daskmr.store.retry import LeastRate, Patience
-from daskmr.store.s3_errors import Expired, changed, explain
-from daskmr.store.s3_listing import parse_page
+from daskmr.store.retry import MinimumRate, RetryPolicy
+from daskmr.store.s3_answers import (
+    ExpiredCredentials,
+    changed_object,
+    parse_page,
+    translate_error,
+)
 from daskmr.store.source import (
-    Fault,
     MissingObject,
     Page,
     Source,
     StoreError,
+    TransientError,
     join,
     split_bucket,
 )
@@ -36,18 +43,13 @@ _PART_BYTES = 16 << 20
 _MOST_PARTS = 10_000
 _UPLOADS_AT_ONCE = 4
 _TRIES_TO_ABORT = 3
+_ANSWER_BYTES = 64 << 20
+# S3 lists 1,000 keys of at most 1,024 bytes in an answer, so this leaves room for servers that list
+# far more than they are asked for.
 
 
 class S3:
-    """A bucket, or a prefix in it, as the event loop sees it.
-
-    Its methods make one attempt. They raise `Fault` for what may pass, `StoreError` for what
-    won't.
-
-    Parameters
-    ----------
-    source : Source
-    """
+    """The backend for a bucket, or a prefix in it."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -62,7 +64,7 @@ class S3:
     # --- requests ---------------------------------------------------------------------------------
 
     async def _connect(self) -> Any:
-        """The botocore client; a new one, with new credentials, when those of the last expired."""
+        """Return the botocore client; a new one, with new credentials, when the last ones expired."""
         if self._s3fs is None:
             self._s3fs = _session(self.source)
         if self._client is None or self._expired:
@@ -75,16 +77,16 @@ class S3:
             guard_logs()
         return self._client
 
-    async def _call(self, method: str, about: str, **arguments: Any) -> Any:
-        """Make one request; `about` names what it is about, for messages."""
+    async def _call(self, method: str, url: str, **arguments: Any) -> Any:
+        """Make one request; `url` is for messages."""
         client = None
         try:
             client = await self._connect()
             call = getattr(client, method)
             return await call(Bucket=self._bucket, **arguments, **self._payer)
         except Exception as error:
-            failure = explain(error, about, self.source)
-        if isinstance(failure, Expired) and client is self._client:
+            failure = translate_error(error, url, self.source)
+        if isinstance(failure, ExpiredCredentials) and client is self._client:
             self._expired = True  # not when another request has renewed it meanwhile
         raise failure
 
@@ -93,7 +95,7 @@ class S3:
         try:
             await self._connect()
         except Exception as error:
-            failure = explain(error, self._url(""), self.source)
+            failure = translate_error(error, self._url(""), self.source)
         else:
             return
         raise failure
@@ -113,7 +115,7 @@ class S3:
     # --- listing ----------------------------------------------------------------------------------
 
     async def check(self) -> None:
-        """Make the cheapest request that shows whether the source can be listed."""
+        """Make the cheapest request that lists the source."""
         await self.page("", limit=1)
 
     async def page(
@@ -124,7 +126,7 @@ class S3:
         token: str | None = None,
         limit: int = 1000,
     ) -> Page:
-        """List one page of what is directly below `prefix`."""
+        """List one page of the entries directly below `prefix`."""
         key = self._key(prefix) if prefix or self._prefix else ""
         arguments: dict[str, Any] = {"MaxKeys": limit, "Delimiter": "/", "EncodingType": "url"}
         if token is not None:
@@ -138,8 +140,8 @@ class S3:
             )
         except MissingObject:
             raise StoreError(
-                f"{url} cannot be listed: what answers says that there is no such thing. Check that "
-                "the endpoint is an S3 store, and that no proxy answers for it."
+                f"{url} cannot be listed: the server answers that it does not exist. Check that the "
+                "endpoint is an S3 store, and that no proxy answers for it."
             ) from None
         return parse_page(response["Body"], self._bucket, key, name_prefix)
 
@@ -149,10 +151,10 @@ class S3:
     async def transfer(
         self, path: str, etag: str | None, size: int, offset: int, exact: bool
     ) -> AsyncIterator[S3Transfer]:
-        """Ask for the bytes of an object from `offset` on.
+        """Request the bytes of an object from `offset` on.
 
         `exact` looks up the size of every part of an object that was uploaded in parts, instead of
-        taking all but the last for equal.
+        assuming that all but the last are equal.
         """
         url = self._url(path)
         arguments: dict[str, Any] = {} if etag is None else {"IfMatch": f'"{etag}"'}
@@ -164,41 +166,41 @@ class S3:
         body = response["Body"]
         try:
             _check_answer(response, url, etag, size, offset)
-            proof = Proof(size)
+            expected = Expected(size)
             if not offset:
-                proof = await self._proof(path, etag, size, response, exact)
-            yield S3Transfer(self.source, url, body, proof, _resumable(response, proof))
+                expected = await self._expected(path, etag, size, response, exact)
+            yield S3Transfer(self.source, url, body, expected, _resumable(response, expected))
         finally:
             body.close()
 
     async def read(self, path: str, offset: int, length: int) -> bytes:
-        """Read a stretch of an object."""
-        url, wanted = self._url(path), f"bytes={offset}-{offset + length - 1}"
-        response = await self._call("get_object", url, Key=self._key(path), Range=wanted)
+        """Read a range of an object."""
+        url, span = self._url(path), f"bytes={offset}-{offset + length - 1}"
+        response = await self._call("get_object", url, Key=self._key(path), Range=span)
         body = response["Body"]
         try:
-            answer = S3Transfer(self.source, url, body, Proof(length), False)
+            answer = S3Transfer(self.source, url, body, Expected(length), False)
             data = b"".join([piece async for piece in answer])
         finally:
             body.close()
         if len(data) != length:
-            raise Fault(f"{len(data)} bytes came instead of {length}")
+            raise TransientError(f"{len(data)} bytes came instead of {length}")
         return data
 
-    async def _proof(
+    async def _expected(
         self, path: str, etag: str | None, size: int, response: dict[str, Any], exact: bool
-    ) -> Proof:
+    ) -> Expected:
         digits = multipart_etag(etag)
         if digits is None or not _etag_is_md5(response, self._bucket):
-            return Proof(size)
+            return Expected(size)
         md5, count = digits
         if not count:
-            return Proof(size, md5)
+            return Expected(size, md5)
         parts = await self._part_sizes(path, size, count, exact)
-        return Proof(size, md5, parts) if parts else Proof(size)
+        return Expected(size, md5, parts) if parts else Expected(size)
 
     async def _part_sizes(self, path: str, size: int, count: int, exact: bool) -> tuple[int, ...]:
-        """The sizes of the `count` parts of an object; none where the store does not tell."""
+        """Return the sizes of the parts of an object; none where the store does not say."""
         first = await self._part_size(path, 1)
         if first is None:
             return ()
@@ -224,87 +226,23 @@ class S3:
 
     # --- writing ----------------------------------------------------------------------------------
 
-    async def write(self, path: str, local: str, patience: Patience) -> None:
-        """Upload a file as one object, which is there only when all of it is."""
-        size = os.path.getsize(local)
-        if size > _PART_BYTES:
-            await self._write_parts(path, local, size, patience)
+    async def write(self, path: str, local: str, retry: RetryPolicy) -> None:
+        """Upload a file as one object, which appears only when it is complete."""
+        key, url = self._key(path), self._url(path)
+
+        async def request(method: str, *, retry: RetryPolicy = retry, **arguments: Any) -> Any:
+            what = f"{url} cannot be written"
+            return await retry(lambda: self._call(method, url, Key=key, **arguments), what)
+
+        if os.path.getsize(local) > _PART_BYTES:
+            await _write_parts(request, local)
             return
         with open(local, "rb") as file:
             data = file.read()
-        key, url = self._key(path), self._url(path)
-        what = f"{url} cannot be written"
-        await patience(
-            lambda: self._call("put_object", url, Key=key, Body=data, ContentMD5=_md5(data)), what
-        )
-
-    async def _write_parts(self, path: str, local: str, size: int, patience: Patience) -> None:
-        key, url = self._key(path), self._url(path)
-        what = f"{url} cannot be written"
-        begun = await patience(lambda: self._call("create_multipart_upload", url, Key=key), what)
-        upload = {"Key": key, "UploadId": begun["UploadId"]}
-        try:
-            parts = await self._upload_parts(url, upload, local, size, patience)
-            await patience(lambda: self._complete(url, upload, parts, size), what)
-        except BaseException:
-            with suppress(StoreError):  # the first failure is what counts
-                await Patience(_TRIES_TO_ABORT)(
-                    lambda: self._call("abort_multipart_upload", url, **upload), what
-                )
-            raise
-
-    async def _upload_parts(
-        self, url: str, upload: dict[str, str], local: str, size: int, patience: Patience
-    ) -> list[dict[str, Any]]:
-        import asyncio
-
-        part_bytes = max(_PART_BYTES, -(-size // _MOST_PARTS))
-        gate = asyncio.Semaphore(_UPLOADS_AT_ONCE)
-
-        async def put(number: int) -> dict[str, Any]:
-            async with gate:
-                data = os.pread(file.fileno(), part_bytes, (number - 1) * part_bytes)
-                response = await patience(
-                    lambda: self._call(
-                        "upload_part",
-                        url,
-                        **upload,
-                        PartNumber=number,
-                        Body=data,
-                        ContentMD5=_md5(data),
-                    ),
-                    f"{url} cannot be written",
-                )
-                return {"PartNumber": number, "ETag": response["ETag"]}
-
-        try:
-            with open(local, "rb") as file:
-                async with asyncio.TaskGroup() as group:
-                    count = -(-size // part_bytes)
-                    tasks = [group.create_task(put(number + 1)) for number in range(count)]
-        except ExceptionGroup as failures:
-            failure = failures.exceptions[0]
-        else:
-            return [task.result() for task in tasks]
-        raise failure
-
-    async def _complete(
-        self, url: str, upload: dict[str, str], parts: list[dict[str, Any]], size: int
-    ) -> None:
-        try:
-            await self._call(
-                "complete_multipart_upload", url, **upload, MultipartUpload={"Parts": parts}
-            )
-        except MissingObject:
-            # There is no such upload any more: when the answer to an attempt was lost, it succeeded.
-            head = await self._call("head_object", url, Key=upload["Key"])
-            if head["ContentLength"] != size or not head["ETag"].endswith(f'-{len(parts)}"'):
-                raise
-
-    # --- deleting ---------------------------------------------------------------------------------
+        await request("put_object", Body=data, ContentMD5=_md5(data))
 
     async def delete(self, paths: list[str]) -> None:
-        """Delete objects, a thousand at most; those that are not there are no mistake."""
+        """Delete at most a thousand objects; a missing one is no error."""
         objects = {"Objects": [{"Key": self._key(path)} for path in paths], "Quiet": True}
         response = await self._call("delete_objects", self._url(""), Delete=objects)
         if response.get("Errors"):
@@ -316,25 +254,27 @@ class S3:
 
 
 class S3Transfer:
-    """The bytes of one answer, as they come.
+    """The bytes of one answer, as they arrive.
 
     Attributes
     ----------
-    proof : Proof
-        What the whole object must show; of an answer from the first byte on.
+    expected : Expected
+        Of the complete object; valid in an answer from the first byte on.
     resumable : bool
-        Whether the check goes on when the rest comes in another answer.
+        Whether verification goes on when the rest comes in another answer.
     """
 
-    def __init__(self, source: Source, url: str, body: Any, proof: Proof, resumable: bool) -> None:
+    def __init__(
+        self, source: Source, url: str, body: Any, expected: Expected, resumable: bool
+    ) -> None:
         self._source = source
         self._url = url
         self._body = body
-        self.proof = proof
+        self.expected = expected
         self.resumable = resumable
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        rate = LeastRate(self._source.option("read_timeout"))
+        rate = MinimumRate(self._source.option("read_timeout"))
         async with aclosing(rate.of(self._pieces())) as pieces:
             async for data in pieces:
                 yield data
@@ -348,14 +288,71 @@ class S3Transfer:
             data: bytes = await self._body.read(_READ_BYTES)
             return data
         except Exception as error:
-            failure = explain(error, self._url, self._source)
+            failure = translate_error(error, self._url, self._source)
         raise failure
+
+
+# --- uploads in parts -----------------------------------------------------------------------------
+
+
+async def _write_parts(request: Callable[..., Awaitable[Any]], local: str) -> None:
+    """Upload a file in parts; `request` makes one request about the object, with retries."""
+    size = os.path.getsize(local)
+    upload = {"UploadId": (await request("create_multipart_upload"))["UploadId"]}
+    try:
+        parts = await _upload_parts(request, upload, local, size)
+        await _complete(request, upload, parts, size)
+    except BaseException:
+        with suppress(StoreError):  # the first failure is what counts
+            await request("abort_multipart_upload", retry=RetryPolicy(_TRIES_TO_ABORT), **upload)
+        raise
+
+
+async def _upload_parts(
+    request: Callable[..., Awaitable[Any]], upload: dict[str, str], local: str, size: int
+) -> list[dict[str, Any]]:
+    part_bytes = max(_PART_BYTES, -(-size // _MOST_PARTS))
+    gate = asyncio.Semaphore(_UPLOADS_AT_ONCE)
+
+    async def put(number: int) -> dict[str, Any]:
+        async with gate:
+            data = os.pread(file.fileno(), part_bytes, (number - 1) * part_bytes)
+            part = {"PartNumber": number, "Body": data, "ContentMD5": _md5(data)}
+            response = await request("upload_part", **upload, **part)
+            return {"PartNumber": number, "ETag": response["ETag"]}
+
+    try:
+        with open(local, "rb") as file:
+            async with asyncio.TaskGroup() as group:
+                count = -(-size // part_bytes)
+                tasks = [group.create_task(put(number + 1)) for number in range(count)]
+    except ExceptionGroup as failures:
+        failure = failures.exceptions[0]
+    else:
+        return [task.result() for task in tasks]
+    raise failure
+
+
+async def _complete(
+    request: Callable[..., Awaitable[Any]],
+    upload: dict[str, str],
+    parts: list[dict[str, Any]],
+    size: int,
+) -> None:
+    try:
+        await request("complete_multipart_upload", **upload, MultipartUpload={"Parts": parts})
+    except MissingObject:
+        # The upload no longer exists: when the answer to an attempt was lost, it succeeded.
+        head = await request("head_object")
+        if head["ContentLength"] != size or not head["ETag"].endswith(f'-{len(parts)}"'):
+            raise
+
+
+# --- the session ----------------------------------------------------------------------------------
 
 
 def _session(source: Source) -> Any:
     from s3fs import S3FileSystem
-
-    from daskmr.store.s3_session import BoundedSession
 
     guard_logs()
     region = source.option("region")
@@ -383,10 +380,62 @@ def _session(source: Source) -> Any:
 def _keep_body(
     response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any
 ) -> None:
-    """Take the listing out of a good answer before botocore parses it."""
+    """Take the listing out of a successful answer before botocore parses it."""
     if response_dict["status_code"] == 200:
         customized_response_dict["Body"] = response_dict["body"]
         response_dict["body"] = b"<ListBucketResult/>"
+
+
+class BoundedSession(AIOHTTPSession):  # type: ignore[misc]  # it is untyped
+    """Sends requests as its base does, and reads answers that are no objects within bounds.
+
+    botocore's timeout is for one read from a socket: a server that sends a byte each minute, or that
+    never comes to the end of a listing, would hold a run for days or fill its memory.
+    """
+
+    async def send(self, request: Any) -> Any:
+        """Send a request, and read its answer except for the body of an object."""
+        streams, request.stream_output = (
+            request.stream_output,
+            True,
+        )  # so that the base does not read
+        seconds = self._timeout.sock_read
+        # An upload takes as long as its body does.
+        async with asyncio.timeout(None if request.body else 2 * seconds):
+            response = await super().send(request)
+        if streams and response.status_code < 300:
+            return response
+        try:
+            body = await _read_answer(response.raw.content, seconds)
+        except BaseException:
+            response.raw.close()
+            raise
+        raw = _Answer(body)
+        return AioAWSResponse(response.url, response.status_code, response.headers, raw)
+
+
+class _Answer:
+    """The body of an answer that has been read, with the interface that botocore uses."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def read(self) -> bytes:
+        return self._body
+
+
+async def _read_answer(content: Any, seconds: float) -> bytes:
+    body = bytearray()
+    async with aclosing(MinimumRate(seconds).of(content.iter_any())) as pieces:
+        async for piece in pieces:
+            body += piece
+            if len(body) > _ANSWER_BYTES:
+                raise StoreError(
+                    f"the answer does not end, it is longer than {_ANSWER_BYTES >> 20} MiB, where a "
+                    "listing of a thousand keys was asked for. Check that the endpoint is an S3 "
+                    "store, and that no proxy answers for it."
+                )
+    return bytes(body)
 
 
 # --- objects --------------------------------------------------------------------------------------
@@ -395,37 +444,37 @@ def _keep_body(
 def _check_answer(
     response: dict[str, Any], url: str, etag: str | None, size: int, offset: int
 ) -> None:
-    """Make sure that an answer is the object that was listed, from `offset` on."""
+    """Check that an answer is the object that was listed, from `offset` on."""
     found = str(response.get("ETag", "")).strip('"')
     if etag is not None and not found:
-        raise Fault(
+        raise TransientError(
             "what came has no ETag, so it is not from the store",
             "Check that the endpoint is an S3 store, and that no proxy answers for it.",
         )
     if etag is not None and found != etag:
-        raise changed(url)
+        raise changed_object(url)
     if offset and not str(response.get("ContentRange", "")).startswith(f"bytes {offset}-"):
-        raise Fault(f"the store did not go on at byte {offset}", anew=True)
+        raise TransientError(f"the store did not go on at byte {offset}", restart=True)
     length = response.get("ContentLength")
     if length != size - offset:
-        raise Fault(f"the store announced {length} bytes instead of {size - offset}")
+        raise TransientError(f"the store announced {length} bytes instead of {size - offset}")
 
 
 def _etag_is_md5(response: dict[str, Any], bucket: str) -> bool:
-    """It is not where a key of one's own encrypts the object, nor in a directory bucket."""
+    """An ETag is no MD5 where a customer's key encrypts the object, nor in a directory bucket."""
     encryption = response.get("ServerSideEncryption", "AES256")
     own_key = encryption != "AES256" or "SSECustomerAlgorithm" in response
     return not own_key and not _is_directory_bucket(bucket)
 
 
 def _is_directory_bucket(bucket: str) -> bool:
-    """Whether it is one of S3 Express One Zone, or an access point to one."""
+    """Check for a bucket of S3 Express One Zone, or an access point to one."""
     return bucket.endswith(("--x-s3", "--xa-s3"))
 
 
-def _resumable(response: dict[str, Any], proof: Proof) -> bool:
-    """botocore's check of a checksum spans one answer only, so where that is all, begin anew."""
-    return proof.md5 is not None or not any(name.startswith("Checksum") for name in response)
+def _resumable(response: dict[str, Any], expected: Expected) -> bool:
+    """botocore verifies a checksum within one answer only: with no other check, do not resume."""
+    return expected.md5 is not None or not any(name.startswith("Checksum") for name in response)
 
 
 def _md5(data: bytes) -> str:
@@ -442,14 +491,14 @@ def guard_logs() -> None:
     """Keep credentials out of the logs, whatever their level.
 
     At level DEBUG botocore logs the headers of requests, with the session token, and the answers
-    to requests for credentials. What it logs on our threads below INFO is dropped.
+    to requests for credentials. Its messages below INFO on the threads of stores are dropped.
     """
     for name in tuple(logging.root.manager.loggerDict):
         if name.partition(".")[0] in ("aiobotocore", "botocore", "s3fs"):
-            logging.getLogger(name).addFilter(_keeps_no_secret)  # adding it again does nothing
+            logging.getLogger(name).addFilter(_may_be_logged)  # adding it again does nothing
 
 
-def _keeps_no_secret(record: logging.LogRecord) -> bool:
+def _may_be_logged(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.INFO or not (
         record.thread is None or is_loop_thread(record.thread)
     )

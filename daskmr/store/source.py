@@ -1,32 +1,23 @@
-"""Where remote data is, named without a secret; what a listing tells of it; how it fails."""
+"""Values of remote data: a source without a secret, entries and pages of a listing, errors."""
 
 from __future__ import annotations
 
 import os
 import re
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 from daskmr.errors import InputError, JobError
+from daskmr.text import holds_credentials, mask_credentials, printable
 
 __all__ = [
-    "ChangedObject",
-    "Entry",
-    "Fault",
-    "MissingObject",
-    "Page",
-    "Source",
-    "StoreError",
-    "join",
-    "lacks_package",
-    "masked",
-    "parse_source",
-    "printable",
-]
+    "ChangedObject", "Entry", "MissingObject", "Page", "Source", "StoreError", "TransientError",
+    "join", "missing_package", "parse_source", "split_bucket",
+]  # fmt: skip
 
 
 class StoreError(JobError):
-    """What a store refused, or what retrying did not mend: names the object and the cause."""
+    """What a store refused, or what retries did not overcome: names the object and the cause."""
 
 
 class MissingObject(StoreError):
@@ -37,23 +28,21 @@ class ChangedObject(StoreError):
     """An object is not the one that was listed: another ETag, or another size."""
 
 
-class Fault(Exception):
-    """A failure that may pass when the same is tried again.
+class TransientError(Exception):
+    """A failure that may not occur again when the same is retried.
 
     Parameters
     ----------
     cause : str
         What happened, as a part of a sentence.
     remedy : str
-        What to do when it does not pass, as a sentence.
-    hopeless : bool
-        Whether to give up at once before any work has been done: there was no answer at all,
-        or none for these credentials.
-    anew : bool
-        Whether what came before is no good either, so that a transfer cannot be resumed.
-    broken : bool
-        Whether it is a connection that ended: where nothing was ever answered, there may be nobody
-        who answers.
+        What to do when retries do not help, as a sentence.
+    likely_to_last : bool
+        Nothing answered at all, or nothing answers these credentials.
+    restart : bool
+        The bytes so far are no good either, so that a transfer cannot be resumed.
+    disconnected : bool
+        The connection ended: where nothing was ever answered, there may be no server.
     """
 
     def __init__(
@@ -61,15 +50,15 @@ class Fault(Exception):
         cause: str,
         remedy: str = "",
         *,
-        hopeless: bool = False,
-        anew: bool = False,
-        broken: bool = False,
+        likely_to_last: bool = False,
+        restart: bool = False,
+        disconnected: bool = False,
     ) -> None:
         super().__init__(cause)
         self.remedy = remedy or "Run the job again later: what has been fetched is kept."
-        self.hopeless = hopeless
-        self.anew = anew
-        self.broken = broken
+        self.likely_to_last = likely_to_last
+        self.restart = restart
+        self.disconnected = disconnected
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +95,10 @@ class Source:
     @property
     def url(self) -> str:
         """Its address, for messages."""
-        return self.given or self._place
+        return self.given or self._address
 
     def url_of(self, path: str) -> str:
-        """The address of an object, for messages.
+        """Return the address of an object, for messages.
 
         >>> Source("ftp", "/data", (("host", "there"),), "ftp://there/data").url_of("a")
         'ftp://there/data/a'
@@ -118,40 +107,39 @@ class Source:
 
     @property
     def identity(self) -> str:
-        """What tells two stores apart: the address, and the server where it isn't the usual one."""
-        return self._place + self._where
+        """The address, and the server where it is not the usual one."""
+        return self._address + self._server
 
     def address(self, path: str) -> str:
-        """What tells an object from all others, in this store and elsewhere.
+        """Return what identifies an object among those of all stores.
 
         >>> Source("s3", "bucket/data").address("a") == Source("s3", "bucket").address("data/a")
         True
         """
-        return f"{self._place}/{path}{self._where}"
+        return f"{self._address}/{path}{self._server}"
 
     @property
-    def _place(self) -> str:
+    def _address(self) -> str:
         return f"{self.protocol}://{self.root}"
 
     @property
-    def _where(self) -> str:
-        where = (f" {name}={value}" for name, value in self.options if name not in _MANNERS)
-        return "".join(where)
+    def _server(self) -> str:
+        options = (f" {k}={value}" for k, value in self.options if k not in _OPTIONS_OF_ACCESS)
+        return "".join(options)
 
     def option(self, name: str, default: Any = None) -> Any:
-        """One of the options."""
         return dict(self.options).get(name, default)
 
 
-# Options that say how to ask, not whom.
-_MANNERS = frozenset(
+# They say how to connect, not to which store.
+_OPTIONS_OF_ACCESS = frozenset(
     {"anon", "connect_timeout", "profile", "read_timeout", "region", "requester_pays", "token"}
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing in a listing.
+    """One object or directory in a listing.
 
     Parameters
     ----------
@@ -163,7 +151,7 @@ class Entry:
     size : int
         In bytes; 0 for a directory.
     etag : str or None
-        What changes with the object, without quotes: the ETag, or what a store has instead.
+        Changes with the object, without quotes: the ETag, or what a store has instead.
     mtime : float or None
         When it was last changed, in seconds since 1970.
     """
@@ -177,14 +165,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One answer to a listing.
-
-    Parameters
-    ----------
-    entries : list of Entry
-    token : str or None
-        Asks for the next page; ``None`` when this is the last.
-    """
+    """One answer to a listing; `token` asks for the next page, ``None`` after the last."""
 
     entries: list[Entry]
     token: str | None
@@ -198,37 +179,10 @@ def join(root: str, path: str) -> str:
     return f"{root}/{path}" if root else path
 
 
-def printable(text: str) -> str:
-    r"""Escape what a terminal would act on, or not show.
-
-    >>> print(printable("a\nb\x00"))
-    a\nb\x00
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
-def masked(url: str) -> str:
-    """Leave the credentials out of a URL.
-
-    >>> masked("ftp://me:word@host/x?token=abc&a=1")
-    'ftp://***@host/x?token=***&a=1'
-    """
-    scheme, found, rest = url.partition("://")
-    if found and _holds_credentials(rest):
-        host, slash, path = rest.partition("/")
-        user, _, server = host.rpartition("@")
-        rest = f"***@{server}{slash}{path}" if ":" in user else rest
-        rest = re.sub(rf"({_SECRET})[^&]*", r"\1***", rest, flags=re.IGNORECASE)
-    return printable(f"{scheme}{found}{rest}")
-
-
 _URL = r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)"
 _BUCKET = r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}|arn:aws[\w-]*:s3[\w:-]*[:/][\w./-]+"
 _ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "az": "abfs", "abfss": "abfs", "local": "file"}
-_SECRET = r"[?&](?:sig|token|password|key|secret)[\w-]*="
-_WHAT_TO_GIVE = "Give a bucket (NAME or NAME/prefix) or a URL such as s3://NAME/prefix."
+_ADVICE = "Give a bucket (NAME or NAME/prefix) or a URL such as s3://NAME/prefix."
 
 
 def parse_source(
@@ -242,7 +196,7 @@ def parse_source(
     read_timeout: float = 60.0,
     connect_timeout: float = 5.0,
 ) -> Source:
-    """Understand what was given as ``--bucket``: ``NAME``, ``NAME/prefix``, or any fsspec URL.
+    """Parse the value of ``--bucket``: ``NAME``, ``NAME/prefix``, or any fsspec URL.
 
     Parameters
     ----------
@@ -253,17 +207,15 @@ def parse_source(
     profile : str, optional
         A section of the AWS configuration files.
     region : str, optional
-    anon : bool
-        Send no credentials.
-    requester_pays : bool
-        Agree to pay for the requests.
+    anon, requester_pays : bool
+        Send no credentials; agree to pay for the requests.
     read_timeout, connect_timeout : float
-        Seconds without a byte, and seconds to be connected, before a request is tried again.
+        Seconds without a byte, and until connected, before a request is retried.
 
     Raises
     ------
     InputError
-        If it isn't such a name, holds a secret, or needs a package that is not installed.
+        If it is no such name, holds a secret, or needs a package that is not installed.
 
     Examples
     --------
@@ -272,7 +224,7 @@ def parse_source(
     >>> parse_source("s3://key:secret@bucket")
     Traceback (most recent call last):
         ...
-    daskmr.errors.InputError: The URL s3://***@bucket holds credentials, which would be seen in ...
+    daskmr.errors.InputError: The URL s3://***@bucket holds credentials, which would be visible in ...
     """
     protocol, rest = _split(bucket)
     shown = ""
@@ -296,7 +248,7 @@ def parse_source(
 
 def _split(bucket: str) -> tuple[str, str]:
     if not bucket or not bucket.isprintable():
-        raise InputError(f"{bucket!r} is no name of a bucket. {_WHAT_TO_GIVE}")
+        raise InputError(f"{bucket!r} is not the name of a bucket. {_ADVICE}")
     url = re.fullmatch(_URL, bucket, re.DOTALL)
     if url is None:
         if bucket.startswith((".", "/", "~")) or "\\" in bucket:
@@ -306,16 +258,16 @@ def _split(bucket: str) -> tuple[str, str]:
             )
         return "s3", bucket
     protocol, rest = url[1].lower(), url[2]
-    if _holds_credentials(rest):
+    if holds_credentials(bucket):
         raise InputError(
-            f"The URL {masked(bucket)} holds credentials, which would be seen in messages, reports "
-            f"and the list of processes. Leave them out of it: {_where_to_give_them(protocol)}."
+            f"The URL {mask_credentials(bucket)} holds credentials, which would be visible in "
+            "messages, reports and the list of processes. Leave them out of it: "
+            f"{_how_to_authenticate(protocol)}."
         )
     return _ALIASES.get(protocol, protocol), rest
 
 
-def _where_to_give_them(protocol: str) -> str:
-    """How to give the credentials of a store, but in its URL."""
+def _how_to_authenticate(protocol: str) -> str:
     if _ALIASES.get(protocol, protocol) == "s3":
         return (
             "give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, or --aws-profile"
@@ -326,16 +278,11 @@ def _where_to_give_them(protocol: str) -> str:
     )
 
 
-def _holds_credentials(rest: str) -> bool:
-    user = rest.partition("/")[0].rpartition("@")[0]
-    return ":" in user or bool(re.search(_SECRET, rest, re.IGNORECASE))
-
-
 def _s3_root(rest: str, given: str) -> str:
     root = rest.rstrip("/")
     bucket, _, prefix = split_bucket(root)
     if not re.fullmatch(_BUCKET, bucket):
-        raise InputError(f"{given} does not begin with a bucket. {_WHAT_TO_GIVE}")
+        raise InputError(f"{given} does not begin with a bucket. {_ADVICE}")
     if {".", ".."} & set(prefix.split("/")):
         raise InputError(
             f'{given} has "." or ".." in its prefix, which S3 takes literally. Write the path out.'
@@ -358,27 +305,23 @@ def split_bucket(root: str) -> tuple[str, str, str]:
 
 
 def _endpoint_url(given: str | None, profile: str | None) -> str | None:
-    """What botocore would take, since workers may see another environment, and the cache none."""
+    """Return what botocore would use: a worker's environment may differ, and the cache has none."""
     url = given or _configured_endpoint_url(profile)
     if not url:
         return None
     parts = re.fullmatch(r"https?://([^/?#\s]+)(/[^?#\s]*)?", url)
     if parts is None:
-        _refuse_endpoint(url)
+        shown = url if "@" not in url else "what was given"
+        raise InputError(
+            f"The endpoint URL is not one ({printable(shown)}): give http:// or https:// and the "
+            "server, as in http://127.0.0.1:9000."
+        )
     if "@" in parts[1]:
         raise InputError(
             "The endpoint URL holds credentials. Leave them out of it: give AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY in the environment, or --aws-profile."
         )
     return url.rstrip("/")
-
-
-def _refuse_endpoint(url: str) -> NoReturn:
-    shown = url if "@" not in url else "what was given"
-    raise InputError(
-        f"The endpoint URL is not one ({printable(shown)}): give http:// or https:// and the "
-        "server, as in http://127.0.0.1:9000."
-    )
 
 
 def _configured_endpoint_url(profile: str | None) -> str | None:
@@ -411,7 +354,7 @@ def _endpoint_url_of_profile(profile: str | None) -> str | None:
     return None if url is None else str(url)
 
 
-# What the options are called by the file systems that know them.
+# Names of the options in the file systems that have them, and their values.
 _KNOWN_OPTIONS: dict[str, dict[str, tuple[str, Any]]] = {
     "gs": {"anon": ("token", "anon"), "requester_pays": ("requester_pays", True)},
     "abfs": {"anon": ("anon", True)},
@@ -421,7 +364,7 @@ _KNOWN_OPTIONS: dict[str, dict[str, tuple[str, Any]]] = {
 def _other(
     protocol: str, rest: str, given: dict[str, Any], url: str
 ) -> tuple[str, dict[str, Any], str]:
-    """The root and the options of a source that is not S3, and its URL where they are less."""
+    """Return the root and options of a source that is not S3, and its URL where these lack a part."""
     if re.search(r"::[\w+.-]+://", rest):
         raise InputError(f"{url} chains URLs, which is not supported; give one.")
     filesystem = _class_of(protocol, url)
@@ -451,14 +394,14 @@ def _class_of(protocol: str, url: str) -> Any:
     try:
         return get_filesystem_class(protocol)
     except ValueError:
-        mistake = f"{protocol}:// is not a protocol that fsspec knows ({url}). {_WHAT_TO_GIVE}"
+        mistake = f"{protocol}:// is not a protocol that fsspec knows ({url}). {_ADVICE}"
     except ImportError as error:
-        mistake = lacks_package(protocol, url, error)
+        mistake = missing_package(protocol, url, error)
     raise InputError(mistake)
 
 
-def lacks_package(protocol: str, url: str, error: ImportError) -> str:
-    """Say which package the file system of a URL needs, and what fsspec advises."""
+def missing_package(protocol: str, url: str, error: ImportError) -> str:
+    """Name the package that the file system of a URL requires, with the advice of fsspec."""
     from fsspec.registry import known_implementations
 
     cause = error.__cause__ if isinstance(error.__cause__, ImportError) else error

@@ -1,64 +1,51 @@
-"""The only door to remote data, for the whole house: listing, fetching and writing objects.
+"""The only access to remote data: list, fetch and write objects, and share the open stores.
 
-What `Store.fetch` returns from has been verified, or raised: the length, the ETag that was listed,
-and the digest where the store tells one.
+A fetch returns only when its bytes are verified: the length, the ETag that was listed, and the
+digest where the store has one.
 """
 
 from __future__ import annotations
 
 import io
+import os
+import threading
 import weakref
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
-from contextlib import aclosing
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from functools import partial
 from typing import Any, BinaryIO, TypeVar, cast
 
 from daskmr.errors import InputError
 from daskmr.store.download import Backend, Download, FileTarget, Stream, Target
 from daskmr.store.event_loop import LoopThread
-from daskmr.store.retry import Patience
-from daskmr.store.s3_listing import Pagination
+from daskmr.store.retry import RetryPolicy
 from daskmr.store.source import (
     ChangedObject,
     Entry,
-    Fault,
     MissingObject,
     Page,
     Source,
     StoreError,
+    TransientError,
     parse_source,
 )
 
 __all__ = [
-    "ChangedObject",
-    "Entry",
-    "FileTarget",
-    "InMemory",
-    "MissingObject",
-    "Page",
-    "Source",
-    "Store",
-    "StoreError",
-    "Target",
-    "parse_source",
-]
+    "ChangedObject", "Entry", "FileTarget", "InMemory", "MissingObject", "Page", "Pagination",
+    "Source", "Store", "StoreError", "Target", "close_stores", "parse_source", "shared_store",
+    "stores_closed",
+]  # fmt: skip
 
 T = TypeVar("T")
-Entries = list[Entry]
 
-_READ_WHOLE = 8 << 20  # what `open` takes into memory, and so can fetch again when it is damaged
+_BUFFERED_BYTES = 8 << 20  # `open` takes so much into memory, where it can be fetched again
 _SECONDS_TO_CHECK = 20
-_DELETED_AT_ONCE = 1000  # which is what S3 takes in one request
+_DELETED_AT_ONCE = 1000  # the limit of S3 for one request
+_MOST_IDLE = 1000  # pages in a row without a new entry; some servers skip deleted keys by pages
 
 
 class InMemory(io.BytesIO):
-    """A whole object.
-
-    Attributes
-    ----------
-    name : str
-        Its address, for messages.
-    """
+    """A complete object; ``name`` is its address."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -66,26 +53,24 @@ class InMemory(io.BytesIO):
 
 
 class Store:
-    """A source at work, in the process that made it, until it is closed.
+    """A connection to a source, in the process that made it, until it is closed.
 
     Its requests run on an event loop in a thread of its own. The methods whose names end in
     ``_async`` run there, inside a coroutine that was given to `run`; the others wait for them,
-    from any other thread.
+    from any other thread. Paths are relative to the source.
 
     Parameters
     ----------
     source : Source
     retries : int
-        How often a request is tried again, after growing waits, before it is a failure.
+        How often a request is retried, after growing waits, before it is a failure.
 
     Attributes
     ----------
-    patience : Patience
-        Waits before it tries again, and counts the faults.
-    faults : int
-        Faults so far that were tried again.
+    retry : RetryPolicy
+        Counts the faults, too.
     listings : int
-        Requests so far that listed something, those not counted that were tried again.
+        Requests so far that listed something, retries not counted.
 
     Examples
     --------
@@ -100,7 +85,7 @@ class Store:
 
     def __init__(self, source: Source, retries: int = 10) -> None:
         self.source = source
-        self.patience = Patience(retries)
+        self.retry = RetryPolicy(retries)
         self.listings = 0
         self._backend = _backend(source)
         self._loop = LoopThread(f"daskmr {source.protocol}")
@@ -125,16 +110,12 @@ class Store:
     def __reduce__(self) -> Any:
         raise TypeError("A Store belongs to one process: pickle its source, and make another.")
 
-    @property
-    def faults(self) -> int:
-        return self.patience.faults
-
     def close(self) -> None:
-        """Close its connections and stop its thread; what still runs there is cancelled."""
+        """Close its connections, cancel what still runs, and stop its thread."""
         self._finalizer()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the store's loop and wait for it; it is cancelled when interrupted.
+        """Run a coroutine on the store's loop and wait for it; an interruption cancels it.
 
         Raises
         ------
@@ -147,24 +128,18 @@ class Store:
         return self.source.url_of(path)
 
     def warm_up(self) -> None:
-        """Import and set up what the first request needs, without making one.
-
-        Raises
-        ------
-        StoreError
-            When that cannot be had, such as credentials.
-        """
+        """Set up what the first request needs, such as credentials, without making one."""
         self.run(self._backend.warm_up())
 
     # --- listing ----------------------------------------------------------------------------------
 
     def check(self, to_write: bool = False) -> None:
-        """See by one cheap request that the source can be listed.
+        """Check by one cheap request that the source can be listed.
 
         Parameters
         ----------
         to_write : bool
-            It is going to be written to, so that a folder need not be there.
+            It is going to be written to, so that a folder need not exist.
 
         Raises
         ------
@@ -174,11 +149,9 @@ class Store:
         self.listings += 1
         try:
             self.run(self._check())
-        except MissingObject as error:
-            if to_write:
-                return
-            failure = InputError(str(error))
         except StoreError as error:
+            if to_write and isinstance(error, MissingObject):
+                return
             failure = InputError(str(error))
         else:
             return
@@ -188,15 +161,15 @@ class Store:
         import asyncio
 
         what = f"{self._url('').rstrip('/')} cannot be listed"
-        check = self.patience(self._backend.check, what, hopeful=False)
+        check = self.retry(self._backend.check, what, fail_fast=True)
         try:
             await asyncio.wait_for(check, _SECONDS_TO_CHECK)
         except TimeoutError:
-            fault = Fault(
+            error = TransientError(
                 f"no answer came within {_SECONDS_TO_CHECK} seconds",
                 "Check the network, and the endpoint URL or the host in the address.",
             )
-            failure = self.patience.given_up(what, fault, 1)
+            failure = self.retry.give_up(what, error, 1)
         else:
             return
         raise failure
@@ -204,14 +177,14 @@ class Store:
     async def page_async(
         self, prefix: str, name_prefix: str = "", *, start: str = "", token: str | None = None
     ) -> Page:
-        """List one page of what is directly below `prefix`: one request, tried again on faults.
+        """List one page of the entries directly below `prefix`.
 
         Parameters
         ----------
         prefix : str
-            Relative to the source: "" or ending in "/".
+            "" or ending in "/".
         name_prefix : str
-            What the names begin with.
+            Only names that begin with this.
         start : str
             Only names after this one, in byte order.
         token : str, optional
@@ -219,44 +192,33 @@ class Store:
         """
         what = f"{self._url(prefix + name_prefix)} cannot be listed"
         self.listings += 1
-        return await self.patience(
-            lambda: self._backend.page(prefix, name_prefix, start, token), what
-        )
+        return await self.retry(lambda: self._backend.page(prefix, name_prefix, start, token), what)
 
     def pagination(self, prefix: str, name_prefix: str = "") -> Pagination:
-        """Return what the pages of one listing go through."""
-        return Pagination(self._url(prefix + name_prefix), self._backend.ordered)
+        """Return the check that the pages of one listing go through."""
+        return Pagination(self._url(prefix + name_prefix), self.ordered)
 
-    async def list_async(
+    def list(
         self, prefix: str, name_prefix: str = "", start: str = ""
-    ) -> AsyncIterator[Entries]:
-        """List what is directly below `prefix`, page by page; nothing where there is nothing."""
+    ) -> Iterator[Sequence[Entry]]:
+        """List the entries directly below `prefix`, page by page, as `page_async` does."""
         pagination = self.pagination(prefix, name_prefix)
         token: str | None = None
         while True:
-            page = pagination.advance(
-                await self.page_async(prefix, name_prefix, start=start, token=token)
-            )
-            yield page.entries
+            page = self.run(self.page_async(prefix, name_prefix, start=start, token=token))
+            yield pagination.advance(page).entries
             if page.token is None:
                 return
             token = page.token
 
-    def list(self, prefix: str, name_prefix: str = "", start: str = "") -> Iterator[Entries]:
-        """List as `list_async` does, from sync code."""
-        pages = aiter(self.list_async(prefix, name_prefix, start))
-        while (entries := self.run(_following(pages))) is not None:
-            yield entries
-
     # --- reading ----------------------------------------------------------------------------------
 
     async def fetch_async(self, path: str, etag: str | None, size: int, target: Target) -> str:
-        """Fetch one object whole, as it was listed.
+        """Fetch one complete object, as it was listed.
 
         Parameters
         ----------
         path : str
-            Relative to the source.
         etag : str or None
             As it was listed; ``None`` where the store has none.
         size : int
@@ -283,21 +245,21 @@ class Store:
         return download.md5
 
     def _download(self, path: str, etag: str | None, size: int) -> Download:
-        return Download(self._backend, self.patience, self._url(path), path, etag, size)
+        return Download(self._backend, self.retry, self._url(path), path, etag, size)
 
     def fetch(self, path: str, etag: str | None, size: int, file: BinaryIO) -> str:
         """Fetch into a seekable file as `fetch_async` does, from sync code."""
         return self.run(self.fetch_async(path, etag, size, FileTarget(file)))
 
     def open(self, path: str, etag: str | None, size: int) -> BinaryIO:
-        """Read an object as it comes, without keeping it.
+        """Read an object as it arrives, without keeping it.
 
-        A small one is taken into memory whole. A large one is read ahead, and its transfer is
+        A small one is first read into memory. A large one is read ahead, and its transfer is
         resumed when it breaks; but damage that only a checksum shows, at the end, raises
         `StoreError` in the last ``read``, so bytes count only when the end was reached. Its
         ``name`` is the object's address.
         """
-        if size <= _READ_WHOLE:
+        if size <= _BUFFERED_BYTES:
             buffer = InMemory(self._url(path))
             self.fetch(path, etag, size, buffer)
             buffer.seek(0)
@@ -306,50 +268,25 @@ class Store:
         return cast(BinaryIO, io.BufferedReader(stream, 1 << 18))
 
     def read(self, path: str, offset: int, length: int) -> bytes:
-        """Read a stretch of an object that only this run writes, so that it needs no ETag.
+        """Read `length` >= 1 bytes of an object that only this run writes, so it needs no ETag.
 
-        Nothing but its length is checked: what is read so has checksums of its own.
-
-        Parameters
-        ----------
-        path : str
-            Relative to the source.
-        offset, length : int
-            In bytes; `length` is at least 1.
+        Nothing but the length is verified: such objects have checksums of their own inside.
         """
         what = f"{self._url(path)} cannot be read"
-        return self.run(self.patience(lambda: self._backend.read(path, offset, length), what))
+        return self.run(self.retry(lambda: self._backend.read(path, offset, length), what))
 
     # --- writing ----------------------------------------------------------------------------------
 
     def write_object(self, path: str, local: str) -> None:
-        """Upload a local file as one object, which appears whole or not at all.
-
-        Parameters
-        ----------
-        path : str
-            Relative to the source.
-        local : str
-            The file.
-
-        Raises
-        ------
-        StoreError
-        """
-        self.run(self._backend.write(path, local, self.patience))
+        """Upload a local file as one object, which appears complete or not at all."""
+        self.run(self._backend.write(path, local, self.retry))
 
     def delete(self, paths: Sequence[str]) -> None:
-        """Delete objects; those that are not there are no mistake.
-
-        Parameters
-        ----------
-        paths : sequence of str
-            Relative to the source.
-        """
+        """Delete objects; a missing one is no error."""
         what = f"Objects of {self._url('')} cannot be deleted"
         for start in range(0, len(paths), _DELETED_AT_ONCE):
-            some = list(paths[start : start + _DELETED_AT_ONCE])
-            self.run(self.patience(partial(self._backend.delete, some), what))
+            some = [*paths[start : start + _DELETED_AT_ONCE]]
+            self.run(self.retry(partial(self._backend.delete, some), what))
 
 
 def _backend(source: Source) -> Backend:
@@ -366,5 +303,147 @@ def _close(loop: LoopThread, backend: Backend) -> None:
     loop.close(backend.close())
 
 
-async def _following(pages: AsyncIterator[T]) -> T | None:
-    return await anext(pages, None)
+# --- listings -------------------------------------------------------------------------------------
+
+
+class Pagination:
+    """Checks that each page of one listing goes on where the page before it ended.
+
+    Parameters
+    ----------
+    url : str
+        For messages.
+    ordered : bool
+        Whether the store lists by the bytes of the keys. A store that does not may list an object
+        on two pages that are not neighbours.
+
+    Examples
+    --------
+    >>> pagination = Pagination("s3://bucket")
+    >>> idle, saved = Entry("idle", True), Entry("saved_session", True)
+    >>> pagination.advance(Page([idle], "1")).entries == [idle]
+    True
+    >>> pagination.advance(Page([idle, saved], None)).entries == [saved]
+    True
+    >>> pagination.advance(Page([Entry("a", False)], None))
+    Traceback (most recent call last):
+        ...
+    daskmr.store.source.StoreError: s3://bucket cannot be listed: its pages are out of order: 'a' ...
+    """
+
+    def __init__(self, url: str, ordered: bool = True) -> None:
+        self._url = url
+        self._ordered = ordered
+        self._last: str | None = None
+        self._page: set[str] = set()
+        self._directories: set[str] = set()
+        self._tokens: set[int] = set()
+        self._pages: set[int] = set()
+        self._idle = 0
+
+    def advance(self, page: Page) -> Page:
+        """Return the next page without the entries of earlier ones.
+
+        Raises
+        ------
+        StoreError
+            When the listing goes backwards, or does not end.
+        """
+        current: set[str] = set()
+        fresh: list[Entry] = []
+        is_known_page = self._is_known_page(page)
+        for entry in page.entries:
+            key = _key(entry)
+            if not (is_known_page or key in current or self._is_repeated(entry, key)):
+                fresh.append(entry)
+            current.add(key)
+        self._directories.update(entry.name for entry in fresh if entry.is_dir)
+        self._page = current or self._page
+        if self._ordered and fresh:
+            self._last = max(map(_key, fresh))
+        self._check_end(page.token, bool(fresh))
+        return Page(fresh, page.token)
+
+    def _is_repeated(self, entry: Entry, key: str) -> bool:
+        if entry.is_dir and entry.name in self._directories:
+            return True
+        if key in self._page:
+            return True
+        # Text compares by code points, which is the order of its bytes in UTF-8.
+        if self._ordered and self._last is not None and key <= self._last:
+            raise StoreError(
+                f"{self._url} cannot be listed: its pages are out of order: {key!r} came after "
+                f"{self._last!r}, so objects could be missed or count twice. Only the directory "
+                "buckets of S3 may list so. Check that the endpoint is an S3 store, or copy the data "
+                "and give the copy as --data-dir."
+            )
+        return False
+
+    def _is_known_page(self, page: Page) -> bool:
+        """Check for a page that a store without an order repeats, which it may do for ever."""
+        if self._ordered or not page.entries:
+            return False
+        digest = hash(frozenset(map(_key, page.entries)))
+        known = digest in self._pages
+        self._pages.add(digest)
+        return known
+
+    def _check_end(self, token: str | None, advanced: bool) -> None:
+        if token is None:
+            return
+        self._idle = 0 if advanced else self._idle + 1
+        if hash(token) in self._tokens or self._idle > _MOST_IDLE:
+            raise StoreError(
+                f"{self._url} cannot be listed: the store gives the same pages again and again, so "
+                "the listing would never end. Check that the endpoint is an S3 store, or copy the "
+                "data and give the copy as --data-dir."
+            )
+        self._tokens.add(hash(token))
+
+
+def _key(entry: Entry) -> str:
+    """Return the end of an entry's key: its "/" orders a directory among the objects."""
+    return f"{entry.name}/" if entry.is_dir else entry.name
+
+
+# --- the open stores of this process --------------------------------------------------------------
+
+_stores: dict[tuple[int, Source, int], Store] = {}  # by process: a fork must not use its parent's
+_jobs = 0
+_lock = threading.Lock()
+
+
+def shared_store(source: Source, retries: int) -> Store:
+    """Return this process's store of `source`, which is opened at the first call."""
+    key = os.getpid(), source, retries
+    with _lock:
+        if key not in _stores:
+            _stores[key] = Store(source, retries)
+        return _stores[key]
+
+
+@contextmanager
+def stores_closed() -> Iterator[None]:
+    """Close the stores of this process at the end, unless another job in it still runs.
+
+    Those of worker processes stay open for their next task, until the process ends or calls
+    `close_stores`.
+    """
+    global _jobs
+    with _lock:
+        _jobs += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _jobs -= 1
+        close_stores()
+
+
+def close_stores() -> None:
+    """Close the stores of this process, unless a job in it still runs."""
+    with _lock:
+        own = [key for key in _stores if key[0] == os.getpid() and not _jobs]
+        closing = [_stores.pop(key) for key in own]
+    for store in closing:
+        store.close()

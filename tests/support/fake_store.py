@@ -7,8 +7,8 @@ from collections.abc import Coroutine, Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from daskmr.store.s3_listing import Pagination
 from daskmr.store.source import Entry, Page
+from daskmr.store.store import Pagination
 
 
 class FakeStore:

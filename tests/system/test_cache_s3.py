@@ -35,7 +35,7 @@ def store(bucket: Bucket) -> Iterator[Store]:
     """A store that waits for a moment only before it tries again; after the proxy, if any."""
     bucket.put(OBJECTS)
     with Store(parse_source(bucket.name, read_timeout=1)) as store:
-        store.patience.first_wait, store.patience.longest_wait = 0.001, 0.01
+        store.retry.first_wait, store.retry.longest_wait = 0.001, 0.01
         yield store
 
 
@@ -85,7 +85,7 @@ def test_every_fault_in_turn(
     assert fetch_all(cache if cached else None, store, files) == OBJECTS
     assert set(proxy.injected) == set(FAULTS)
     # a connection that ends before it answers is tried again below the store, too
-    assert store.faults >= proxy.injected.total() - proxy.injected["disconnect"] > 25
+    assert store.retry.faults >= proxy.injected.total() - proxy.injected["disconnect"] > 25
     if cached:
         assert list(verify(cache)) == []
         assert os.listdir(cache.staging.folder) == []
@@ -97,7 +97,7 @@ def test_an_object_that_stays_broken_fails_alone(
     bucket.put(OBJECTS)
     bad = sorted(OBJECTS)[20]
     with Store(parse_source(bucket.name), retries=3) as store:
-        store.patience.first_wait = 0.001
+        store.retry.first_wait = 0.001
         files = listed(store, cache)
         proxy.inject("flip", match=lambda request: request.key == bad)
         with Prefetcher(cache, lambda: store, files, 1 << 20) as ahead:

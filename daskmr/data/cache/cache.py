@@ -1,12 +1,12 @@
 """Verified local copies of remote files.
 
 A cache is a plain data dir, ``<work-dir>/cache``, with a manifest beside it. A file in it counts
-only as long as it is just what the manifest says was fetched. It is fetched into a folder of its
-own beside the cache, checked, and renamed into its place, by one process at a time.
+only while it is exactly what the manifest says was fetched. It is fetched into a folder beside the
+cache, verified, and renamed into its place, by one process at a time.
 
-What a process leaves that dies at any moment is one of these: an unfinished file in that folder,
-which nothing looks for; or a row of the manifest that is pending, whose file either is in its place
-and right, or isn't there. `Cache.sweep` clears both away.
+A process that dies at any moment leaves either an unfinished file in that folder, which nothing
+reads; or a pending row of the manifest, whose file is in its place and right, or missing.
+`Cache.sweep` clears both away.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from daskmr.data.cache.staging import Staged, Staging
 from daskmr.data.listing import InputFile
 from daskmr.data.paths import Unplaceable
 from daskmr.errors import InputError, JobError
+from daskmr.files import read_digest
 from daskmr.store.store import Source, Store, StoreError
 
 __all__ = ["Cache", "Local", "State", "caches"]
@@ -38,8 +39,8 @@ T = TypeVar("T")
 
 _NAME = re.compile(r"cache(@.+)?\.sqlite")
 _MD5 = re.compile(r"[0-9a-f]{32}")
-_USED_AGAIN = 3600.0  # seconds after which a use is written down again
-_LONGEST_POLL = 0.5  # seconds between looks at what another process fetches
+_USED_AGAIN = 3600.0  # seconds after which another use is recorded
+_LONGEST_POLL = 0.5  # seconds, while another process fetches a file
 _STALLED = 900.0  # seconds without a byte, which is beyond all retries, before that is an error
 
 
@@ -54,7 +55,7 @@ class Local:
     fetched : bool
         Whether it came from the store just now.
     note : str
-        Why something that was in its place already did not do; "" where there is nothing to say.
+        Why an earlier file in its place was of no use, or "".
     """
 
     path: str
@@ -64,17 +65,17 @@ class Local:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What of some files is in the cache.
+    """Which of some files are in the cache.
 
     Parameters
     ----------
     files, bytes : int
-        What is there, and as it was listed.
+        Those that are, by their listed sizes.
     absent : tuple of InputFile
-        What is not, in the order that was asked for.
+        Those that are not, in the order of the question.
     absent_bytes : int
     replaced_bytes : int
-        Size of older versions of those, which are still there.
+        Size of older versions of these, which are still there.
     """
 
     files: int
@@ -84,7 +85,7 @@ class State:
     replaced_bytes: int
 
     def explain_absent(self) -> str:
-        """Say what is missing, for a run that cannot fetch it.
+        """Describe what is missing, for a run that cannot fetch it.
 
         >>> State(1, 5, (InputFile("idle/a.gz", 7, ()),), 7, 0).explain_absent()
         '1 of 2 files (7 bytes) are not in the cache, or changed since they were fetched: idle/a.gz'
@@ -123,7 +124,7 @@ class Cache:
 
     @classmethod
     def of(cls, work_dir: str, source: Source) -> Cache:
-        """The cache of `source` in a work dir: ``cache``, or ``cache@...`` if that is another's.
+        """Return the cache of `source` in a work dir: ``cache``, or ``cache@...`` if it is taken.
 
         Raises
         ------
@@ -150,13 +151,13 @@ class Cache:
 
     @classmethod
     def at(cls, data_dir: str) -> Cache | None:
-        """The cache whose data dir this is; ``None`` for any other folder."""
+        """Return the cache whose data dir this is; ``None`` for any other folder."""
         root = os.path.abspath(data_dir)
         path = root + ".sqlite"
         if is_manifest(path):
             return cls(root)
         if _NAME.fullmatch(os.path.basename(path)) and is_damaged(path):
-            raise damage(path, "it is no database")  # else a cache would pass for local data
+            raise damage(path, "it is no database")  # else it would pass for local data
         return None
 
     def __reduce__(self) -> Any:
@@ -178,23 +179,20 @@ class Cache:
         return self.manifest.meta("url")
 
     def recorded(self) -> Recorded:
-        """What was listed of the source so far."""
+        """Return the record of what was listed so far."""
         return Recorded(self.manifest)
 
     def recording(self) -> Recording:
-        """What writes down what one walk lists."""
+        """Return a recorder for one walk."""
         return Recording(self.manifest)
 
     def sweep(self) -> int:
-        """Clear away what dead processes have left; return how many files that were.
-
-        What living ones are at is left alone.
-        """
+        """Remove what dead processes have left, and return how many files it was."""
         for copy in self.manifest.pending():
             staged = self.staging.claim(copy.path)
             if staged is not None:
                 try:
-                    if copy.lies_as(self.staging.found(copy.path)):
+                    if copy.is_unchanged(self.staging.found(copy.path)):
                         self.manifest.settle(copy.path)
                     else:
                         self.manifest.forget([copy.path])
@@ -203,13 +201,9 @@ class Cache:
         return self.staging.sweep()
 
     def state(self, files: Iterable[InputFile], *, use: bool = True) -> State:
-        """Which of `files` are here, as they were listed. The store is not asked.
+        """Look up which of `files` are here, as they were listed, without asking the store.
 
-        Parameters
-        ----------
-        files : iterable of InputFile
-        use : bool
-            Whether to note that a run uses those that are here.
+        `use` records that a run uses those that are here.
         """
         now = time.time()
         count = size = absent_bytes = replaced_bytes = 0
@@ -219,7 +213,7 @@ class Cache:
             copies = self.manifest.get([file.path for file in many])
             for file in many:
                 copy = copies.get(file.path)
-                there = copy is not None and copy.lies_as(self.staging.found(file.path))
+                there = copy is not None and copy.is_unchanged(self.staging.found(file.path))
                 if copy is not None and there and _is_of(copy, file):
                     count += 1
                     size += file.size
@@ -234,18 +228,9 @@ class Cache:
         return State(count, size, tuple(absent), absent_bytes, replaced_bytes)
 
     def check_space(self, state: State, most: int | None = None) -> None:
-        """See whether what `state` lacks will find room.
+        """Raise InputError if there is no room for what `state` lacks.
 
-        Parameters
-        ----------
-        state : State
-        most : int, optional
-            Bytes that the cache may hold (``--cache-max``).
-
-        Raises
-        ------
-        InputError
-            Naming what is needed and what there is.
+        `most` is the limit of the cache in bytes (``--cache-max``).
         """
         needed = (
             f"The files to fetch take {state.absent_bytes:,} bytes ({len(state.absent):,} files)"
@@ -269,136 +254,155 @@ class Cache:
             )
 
     def present(self, file: InputFile) -> str | None:
-        """The path of `file` if it is here, and is what was fetched; the store is not asked."""
-        copy = self.manifest.get([file.path]).get(file.path)
-        if copy is None or not _is_of(copy, file):
-            return None
-        return self._at(file) if copy.lies_as(self.staging.found(file.path)) else None
+        """Return the path of `file` if it is here, as it was fetched, without asking the store."""
+        copy = self.manifest.find(file.path)
+        is_here = (
+            copy is not None
+            and _is_of(copy, file)
+            and copy.is_unchanged(self.staging.found(file.path))
+        )
+        return self.path_of(file) if is_here else None
 
     def was_fetched_since(self, file: InputFile, moment: float) -> bool:
-        """Whether the copy of `file` came from the store after `moment`, in seconds since 1970."""
-        copy = self.manifest.get([file.path]).get(file.path)
+        """Check whether `file` came from the store after `moment`, in seconds since 1970."""
+        copy = self.manifest.find(file.path)
         return copy is not None and copy.own and copy.fetched >= moment
 
     def distrust(self, file: InputFile) -> bool:
-        """Whether the bytes of the copy are not those that were fetched; it is not used then."""
-        copy = self.manifest.get([file.path]).get(file.path)
-        read = read_digest(self._at(file))
+        """Check whether the bytes of the copy are damaged; then it is not used any more."""
+        copy = self.manifest.find(file.path)
+        read = read_digest(self.path_of(file))
         if copy is None or read is None or read.digest == copy.digest:
             return False
         self.manifest.distrust(file.path)
         return True
 
     def fetch(self, store: Store, file: InputFile) -> Local:
-        """Have `file` here, and fetch it if it isn't; from sync code."""
+        """Fetch `file` as `fetch_async` does, from sync code."""
         return store.run(self.fetch_async(store, file))
 
     async def fetch_async(self, store: Store, file: InputFile) -> Local:
-        """Have `file` here, and fetch it if it isn't. What another process fetches is waited for.
+        """Fetch `file` unless it is here, and wait where another process fetches it.
 
         Raises
         ------
         Unplaceable
             When the cache has no place for it; it can be read from the store all the same.
         StoreError
-            When it can't be fetched.
+            When it cannot be fetched.
         JobError
             When the disk or the manifest refuses.
         """
-        staged = await self._claim(file)
-        if isinstance(staged, Local):
-            return staged
+        return await _Fetch(self, file).run(store)
+
+    def path_of(self, file: InputFile) -> str:
+        return os.path.join(self.root, file.path)
+
+
+class _Fetch:
+    """One file on its way into the cache."""
+
+    def __init__(self, cache: Cache, file: InputFile) -> None:
+        self._cache = cache
+        self._manifest = cache.manifest
+        self._staging = cache.staging
+        self._file = file
+        self._path = file.path
+        self._local = Local(cache.path_of(file))
+
+    async def run(self, store: Store) -> Local:
+        staged = await self._claim()
+        if staged is None:
+            return self._local
         try:
-            local, note = await _undisturbed(self._take_over, file)
-            if local is not None:
-                return local
-            digest = await store.fetch_async(file.path, file.etag, file.size, staged)
-            await _undisturbed(self._put_in_place, staged, file, digest)
-            return Local(self._at(file), True, note)
+            note = await _shielded(self._check)
+            if note is None:
+                return self._local
+            digest = await store.fetch_async(self._path, self._file.etag, self._file.size, staged)
+            await _shielded(self._put_in_place, staged, digest)
+            return Local(self._local.path, True, note)
         finally:
             staged.release()
 
-    async def _claim(self, file: InputFile) -> Staged | Local:
-        """Claim the place of `file`, or wait for another who has claimed it."""
+    async def _claim(self) -> Staged | None:
+        """Claim the place of the file; ``None`` when another process has fetched it meanwhile."""
         poll, progress, since = 0.01, None, time.monotonic()
-        while (staged := self.staging.claim(file.path)) is None:
+        while (staged := self._staging.claim(self._path)) is None:
             await asyncio.sleep(poll)
-            if await _undisturbed(self.present, file) is not None:
-                return Local(self._at(file))
+            if await _shielded(self._cache.present, self._file) is not None:
+                return None
             poll = min(1.5 * poll, _LONGEST_POLL)
-            before, progress = progress, self.staging.progress(file.path)
+            before, progress = progress, self._staging.progress(self._path)
             if progress != before:
                 since = time.monotonic()
             elif time.monotonic() - since > _STALLED:
                 raise JobError(
-                    f"Another process fetches {file.path} into the cache {self.root}, and has got "
-                    f"nothing for {_STALLED / 60:.0f} minutes. Continue or end that process, which "
-                    f"has a file in {self.staging.folder} open."
+                    f"Another process fetches {self._path} into the cache {self._cache.root}, and "
+                    f"has received nothing for {_STALLED / 60:.0f} minutes. Continue or end that "
+                    f"process, which has a file in {self._staging.folder} open."
                 )
         return staged
 
-    def _take_over(self, file: InputFile) -> tuple[Local | None, str]:
-        """What is in the place of `file`, if it is right; else why it is not.
+    def _check(self) -> str | None:
+        """Return why the file must be fetched, or "" where there was none; ``None`` if it is here.
 
-        It may have been fetched just now, or long ago and touched since, or have been there before
-        the manifest was: then its digest decides.
+        It may have been fetched just now, or touched since, or be older than the manifest: then
+        its digest decides.
         """
-        path = file.path
-        copy = self.manifest.get([path]).get(path)
-        found = self.staging.found(path)
+        file, path = self._file, self._path
+        copy = self._manifest.find(path)
+        found = self._staging.found(path)
         known = copy if copy is not None and _is_of(copy, file) else None
-        if known is not None and known.lies_as(found):
-            return Local(self._at(file)), ""
-        self._check_place(file)
+        if known is not None and known.is_unchanged(found):
+            return None
+        self._check_place()
         if found is None:
-            return None, ""
+            return ""
         digest = known.digest if known is not None else _md5_of(file.etag)
         if digest is not None and stat.S_ISREG(found.st_mode) and found.st_size == file.size:
-            read = read_digest(self._at(file))
+            read = read_digest(self._local.path)
             if read is not None and read.digest == digest:
                 own = known is not None and known.own
-                self.manifest.put(_copy(file, digest, read.mtime_ns, own))
-                return Local(self._at(file)), ""
+                self._manifest.put(_copy(file, digest, read.mtime_ns, own))
+                return None
         if known is not None:
-            return None, f"{path} in the cache was no longer what was fetched: fetched again"
+            return f"{path} in the cache was no longer what was fetched: fetched again"
         if copy is not None:
-            return None, f"{path} has changed in the store: fetched again"
-        return None, f"{path} was in the cache, but not from the store: replaced by what is there"
+            return f"{path} has changed in the store: fetched again"
+        return f"{path} was in the cache, but not from the store: replaced by the store's"
 
-    def _check_place(self, file: InputFile) -> None:
+    def _check_place(self) -> None:
         """Raise Unplaceable before a byte is fetched that has no place."""
-        self.staging.check(file.path)
-        if self.staging.case_blind:
-            for twin in self.manifest.twins(file.path):
-                if twin.lies_as(self.staging.found(twin.path)):
+        self._staging.check(self._path)
+        if self._staging.case_blind:
+            for twin in self._manifest.twins(self._path):
+                if twin.is_unchanged(self._staging.found(twin.path)):
                     raise Unplaceable(
-                        f"{file.path!r} has no place in the cache {self.root}: to its file system "
-                        f"that is the same name as {twin.path!r}."
+                        f"{self._path!r} has no place in the cache {self._cache.root}: to its file "
+                        f"system that is the same name as {twin.path!r}."
                     )
 
-    def _put_in_place(self, staged: Staged, file: InputFile, digest: str) -> None:
+    def _put_in_place(self, staged: Staged, digest: str) -> None:
+        file, path = self._file, self._path
         found = staged.seal()
         if found.st_size != file.size:
             raise StoreError(
-                f"{file.path} came with {found.st_size:,} bytes instead of {file.size:,}. Run the "
-                "job again; what was fetched whole is kept."
+                f"{path} came with {found.st_size:,} bytes instead of {file.size:,}. Run the "
+                "job again; complete files are kept."
             )
-        # First what was there goes, then the row comes, then the file: so no row ever stands for
-        # bytes that it was not written for, whenever this ends. While a row is pending, its file
-        # may be missing.
-        if self.staging.found(file.path) is not None:
-            self.manifest.unsettle([file.path])
-            self.staging.remove(file.path)
-        self.manifest.put(replace(_copy(file, digest, found.st_mtime_ns, True), pending=True))
+        # In this order no row ever describes bytes that it was not written for, whenever the
+        # process ends: remove the old file, write the row, rename the file. While a row is
+        # pending, its file may be missing.
+        if self._staging.found(path) is not None:
+            self._manifest.unsettle([path])
+            self._staging.remove(path)
+        self._manifest.put(replace(_copy(file, digest, found.st_mtime_ns, True), pending=True))
         try:
             staged.place()
         except JobError:
-            self.manifest.forget([file.path])
+            self._manifest.forget([path])
             raise
-        self.manifest.settle(file.path)
-
-    def _at(self, file: InputFile) -> str:
-        return os.path.join(self.root, file.path)
+        self._manifest.settle(path)
 
 
 def caches(work_dir: str) -> list[Cache]:
@@ -415,29 +419,6 @@ def caches(work_dir: str) -> list[Cache]:
     return [cache for root in roots if (cache := Cache.at(root)) is not None]
 
 
-@dataclass(frozen=True, slots=True)
-class Digest:
-    """What a file holds, and when it was last changed before it was read."""
-
-    digest: str
-    mtime_ns: int
-
-
-def read_digest(path: str) -> Digest | None:
-    """Read a file, and no other behind a link, for its MD5; ``None`` if it can't be read."""
-    md5 = hashlib.md5(usedforsecurity=False)
-    buffer = memoryview(bytearray(1 << 18))
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
-            mtime_ns = os.fstat(descriptor).st_mtime_ns
-            while count := file.readinto(buffer):
-                md5.update(buffer[:count])
-    except OSError:
-        return None
-    return Digest(md5.hexdigest(), mtime_ns)
-
-
 def _copy(file: InputFile, digest: str, mtime_ns: int, own: bool) -> Copy:
     now = time.time()
     return Copy(file.path, file.size, file.etag, file.mtime, digest, mtime_ns, now, now, own)
@@ -448,19 +429,19 @@ def _is_of(copy: Copy, file: InputFile) -> bool:
 
 
 def _md5_of(etag: str | None) -> str | None:
-    """The digest that an ETag may be: not one of several parts, and not surely one otherwise."""
-    return etag if etag is not None and _MD5.fullmatch(etag) else None
+    """Return an ETag that may be a digest, though not of an object in parts."""
+    return etag if _MD5.fullmatch(etag or "") else None
 
 
 def _slug(source: Source) -> str:
-    """A folder's name for a source, short and yet its own."""
+    """Return a short folder name that is unique to a source."""
     readable = re.sub(r"[^A-Za-z0-9._]+", "-", source.url)[:60].strip("-.")
     unique = hashlib.blake2b(source.identity.encode("utf-8", "replace"), digest_size=4).hexdigest()
     return f"{readable}-{unique}"
 
 
-async def _undisturbed(work: Callable[..., T], *arguments: Any) -> T:
-    """Do `work` in a thread, and wait for its end even when cancelled: it can't be stopped."""
+async def _shielded(work: Callable[..., T], *arguments: Any) -> T:
+    """Run `work` in a thread, and wait for its end even when cancelled: it cannot be stopped."""
     task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
     try:
         return await asyncio.shield(task)
@@ -469,5 +450,5 @@ async def _undisturbed(work: Callable[..., T], *arguments: Any) -> T:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait({task})
         if not task.cancelled():
-            task.exception()  # it is nobody's now
+            task.exception()  # retrieved, so that asyncio does not log it
         raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
 import threading
 import time
@@ -14,27 +13,24 @@ from typing import Any
 from urllib.parse import quote
 
 from daskmr.errors import InputError, JobError
+from daskmr.files import is_on_network
 
-__all__ = ["Database", "damage", "is_damaged", "is_on_network", "is_stamped"]
+__all__ = ["Database", "damage", "is_damaged", "is_stamped"]
 
 _BUSY_SECONDS = 60.0  # a write takes less than a millisecond, so this is many processes' worth
-# File systems without the shared memory between machines that SQLite's write-ahead log needs.
-_NETWORK = re.compile(
-    "9p|afs|beegfs|ceph|cifs|fuse[.].*|glusterfs|gpfs|lustre|nfs4?|ocfs2|panfs|smb.*|virtiofs"
-)
 
 
 class Database:
-    """The manifest of a cache as a file. A process that forks takes no connection with it.
+    """The manifest of a cache as a file. A forked process opens a connection of its own.
 
     Parameters
     ----------
     path : str
         The file, made when it is first used.
     tables : tuple of str
-        What makes the tables of a new one.
+        Statements that create the tables of a new one.
     application, version : int
-        The stamp that a new one is given, and that any other must have.
+        The stamp that a new one gets, and that an existing one must have.
     """
 
     def __init__(self, path: str, tables: tuple[str, ...], application: int, version: int) -> None:
@@ -56,13 +52,12 @@ class Database:
                 connection.close()
 
     def read(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """All rows of one query."""
         with _lock, self._explained():
             return self._connect().execute(query, parameters).fetchall()
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that waits for its turn, and is taken back on an exception."""
+        """Run a transaction, after waiting for others; an exception rolls it back."""
         with _lock, self._explained():
             connection = self._connect()
             try:
@@ -89,7 +84,7 @@ class Database:
         return self._connection
 
     def _refuse_others(self, connection: sqlite3.Connection) -> None:
-        if _is_empty(connection):  # asked first: another process may just be making the tables
+        if _is_empty(connection):  # checked first: another process may just be making the tables
             return
         stamp = _stamp(connection)
         if stamp == (self._application, self._version):
@@ -109,7 +104,7 @@ class Database:
         if not _is_empty(connection):
             return
         connection.execute("BEGIN IMMEDIATE")
-        if _is_empty(connection):  # still: another process may have been quicker
+        if _is_empty(connection):  # still: another process may have been faster
             for table in self._tables:
                 connection.execute(table)
             connection.execute(f"PRAGMA application_id = {self._application}")
@@ -121,28 +116,32 @@ class Database:
         try:
             yield
         except sqlite3.Error as error:
-            cause = str(error)
+            failure = error
         else:
             return
-        if "not a database" in cause or "malformed" in cause:
-            raise damage(self.path, cause)
+        if _code(failure) in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+            raise damage(self.path, str(failure))
         raise JobError(
-            f"The manifest of the cache, {self.path}, cannot be used: {cause}. Check the disk and "
+            f"The manifest of the cache, {self.path}, cannot be used: {failure}. Check the disk and "
             "the permissions there, or use another --work-dir."
         )
 
 
 def damage(path: str, cause: str) -> InputError:
-    """The failure that a damaged manifest is."""
     return InputError(
         f"The manifest of the cache, {path}, is damaged ({cause}). Remove it, and its "
-        "-wal and -shm files: the next run makes another, and takes over those files of "
-        "the cache whose bytes it can check."
+        "-wal and -shm files: the next run makes another, and adopts those files of the "
+        "cache whose bytes it can verify."
     )
 
 
+def _code(error: sqlite3.Error) -> int:
+    # 0 where the error is not from SQLite itself; without the bits of an extended code
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
 def _stamp(connection: sqlite3.Connection) -> tuple[int, int]:
-    """Whose file it is, and of which version."""
+    """Return the application that a file belongs to, and its version."""
     names = ("application_id", "user_version")
     application, version = (connection.execute(f"PRAGMA {n}").fetchone()[0] for n in names)
     return application, version
@@ -153,73 +152,54 @@ def _is_empty(connection: sqlite3.Connection) -> bool:
 
 
 def is_stamped(path: str, application: int) -> bool:
-    """Whether there is a database of this stamp at `path`; nothing is made or changed."""
-    uri = f"file:{quote(os.fsencode(os.path.abspath(path)))}?mode=ro"
+    """Check for a database of an application at `path`, without making or changing it."""
     try:
-        with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)) as connection:
-            return _stamp(connection)[0] == application
-    except sqlite3.Error:  # no such file, or none of SQLite's
+        return _read_stamp(path)[0] == application
+    except sqlite3.Error:  # no such file, or no database
         return False
 
 
 def is_damaged(path: str) -> bool:
-    """Whether there is something at `path` that SQLite cannot read; nothing is made or changed."""
-    uri = f"file:{quote(os.fsencode(os.path.abspath(path)))}?mode=ro"
+    """Check for a file at `path` that SQLite cannot read, without making or changing it."""
     try:
-        with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)) as connection:
-            _is_empty(connection)
-    except sqlite3.OperationalError:  # no such file, or it may not be read
+        _read_stamp(path)
+    except sqlite3.OperationalError:  # no such file, or no permission
         return False
     except sqlite3.DatabaseError:
         return True
     return False
 
 
-def choose_journal(connection: sqlite3.Connection, on_network: bool) -> str:
-    """Set up a write-ahead log, or where there can be none the old rollback journal.
+def _read_stamp(path: str) -> tuple[int, int]:
+    uri = f"file:{quote(os.fsencode(os.path.abspath(path)))}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)) as connection:
+        _is_empty(connection)  # reads the schema, which may be damaged
+        return _stamp(connection)
 
-    Returns
-    -------
-    str
-        The journal mode that is now in use.
-    """
-    wanted = "delete" if on_network else "wal"
+
+def choose_journal(connection: sqlite3.Connection, on_network: bool) -> str:
+    """Set up a write-ahead log, or else the old rollback journal, and return the mode."""
+    mode = "delete" if on_network else "wal"
     deadline = time.monotonic() + _BUSY_SECONDS
     while True:
         try:
-            mode: str = connection.execute(f"PRAGMA journal_mode = {wanted}").fetchone()[0]
+            actual: str = connection.execute(f"PRAGMA journal_mode = {mode}").fetchone()[0]
         except sqlite3.OperationalError as error:
-            # The change of the mode does not wait for other processes as statements do.
-            if "locked" in str(error) and time.monotonic() < deadline:
+            # A change of the mode does not wait for other processes as statements do.
+            if _code(error) == sqlite3.SQLITE_BUSY and time.monotonic() < deadline:
                 time.sleep(0.02)
-            elif wanted == "wal":
-                wanted = "delete"
+            elif mode == "wal":
+                mode = "delete"
             else:
                 raise
         else:
-            # With a write-ahead log nothing is lost with the process, and after a power failure
-            # at most the latest rows are, whose files count as unknown then.
+            # The log loses nothing with the process, and with the power at most the latest rows,
+            # whose files then count as unknown.
             connection.execute("PRAGMA synchronous = NORMAL")
-            return mode
+            return actual
 
 
-def is_on_network(path: str) -> bool:
-    """Whether `path` is on a file system that several machines may share."""
-    try:
-        with open("/proc/self/mounts", "rb") as file:
-            mounts = [line.split(b" ") for line in file]
-    except OSError:  # not Linux; a log that fails there is noticed all the same
-        return False
-    real, form, longest = os.fsencode(os.path.realpath(path)), "", -1
-    for mount in mounts:
-        point = mount[1].decode("unicode_escape").encode("latin-1")  # a space is written \040
-        below = point if point.endswith(b"/") else point + b"/"
-        if real.startswith(below) and len(below) >= longest:
-            form, longest = mount[2].decode("latin-1"), len(below)
-    return _NETWORK.fullmatch(form) is not None
-
-
-# A connection must not be used, nor even closed, on the other side of a fork. So there is none at
+# A connection must not be used, nor even closed, on the other side of a fork. So none is open at
 # that moment: each side opens its own when it needs one.
 _lock = threading.RLock()
 _living: weakref.WeakSet[Database] = weakref.WeakSet()

@@ -1,8 +1,8 @@
-"""A process beside a worker that fetches for it, so that requests take no time of what maps.
+"""A process beside a worker that fetches for it, so that requests take no time from mapping.
 
-A request costs some milliseconds of Python, which in the worker would hold the GIL. The process is one
-of its own and no fork: a worker has threads. It ends when its worker does, as the pipe between them
-ends. A worker that has none yet, or has lost its own, fetches itself.
+A request costs some milliseconds of Python, during which the worker would hold the GIL. The
+process is spawned, not forked, as a worker has threads. It ends with its worker, when the pipe
+between them closes. A worker whose fetcher has not started, or is lost, fetches by itself.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -30,36 +31,32 @@ if TYPE_CHECKING:
 
     from daskmr.store.store import Store
 
-__all__ = ["Fetcher", "FetcherLost", "Order", "fetcher_for"]
+__all__ = ["Control", "Fetcher", "FetcherLost", "Order", "fetcher_for"]
 
 _PROGRAM = "from daskmr.data.cache.fetcher import main; main()"
-_SILENT = 15.0  # seconds until it is asked whether it lives, and as many to answer that
+_SILENT = 15.0  # seconds until it is pinged, and as many to answer
 _SECONDS_TO_END = 3.0
-_SECONDS_TO_TIDY = 10.0  # which a slow disk may take
-_READY = "ready"
-_ENDED = "ended"
-_LIVES = "lives"
+_SECONDS_TO_CLEAN_UP = 10.0  # on a slow disk
 
 Outcome: TypeAlias = "Local | DaskMRError"
 
 
+class Control(Enum):
+    """A message without content, in either direction."""
+
+    READY = "the process has started"
+    CANCELLED = "what was to be cancelled has ended"
+    PING = "asks whether the process lives, and answers that"
+
+
 class FetcherLost(Exception):
-    """The process is gone, or what it says cannot be followed any more: fetch without it."""
+    """The process has ended, or its messages are out of step: fetch without it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a fetching process is told first. It holds no secret, and may be pickled.
-
-    Attributes
-    ----------
-    source : Source
-    retries : int
-        How often a request is tried again.
-    cache_root : str
-        The data dir of the local copies.
-    at_once : int
-        Files that are fetched at the same time.
+    """The first message to a fetching process: what to fetch from, with `retries` a request, into
+    which cache, and how many files at once. It holds no secret.
     """
 
     source: Source
@@ -69,28 +66,18 @@ class Order:
 
 
 class Fetcher:
-    """The worker's end: files are asked for, and their outcomes taken, by one thread.
-
-    Parameters
-    ----------
-    order : Order
-
-    Attributes
-    ----------
-    lost : bool
-        Whether it is of no use any more.
-    """
+    """The worker's end, used by one thread; once ``lost``, it is of no use any more."""
 
     def __init__(self, order: Order) -> None:
         self.lost = False
         self._ready = False
-        self._within = False  # a message: one that was cut off by an exception leaves no order
+        self._in_message = False  # an exception within one leaves the pipe out of step
         self._asked: dict[str, InputFile] = {}
         self._done: dict[str, Outcome] = {}
         self._connection, other = Pipe()
         with other:
             self._process = subprocess.Popen(
-                # Without the current directory, whose files may be called like modules.
+                # Without the current directory, whose files may have names of modules.
                 [sys.executable, "-P", "-c", _PROGRAM, str(other.fileno())],
                 pass_fds=[other.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -101,7 +88,7 @@ class Fetcher:
 
     @property
     def ready(self) -> bool:
-        """Whether it has started, and can be asked; it is not waited for."""
+        """Whether it has started, without waiting for that."""
         try:
             while not self.lost and not self._ready and self._connection.poll():
                 self._take()
@@ -110,16 +97,11 @@ class Fetcher:
         return self._ready and not self.lost
 
     def known(self, file: InputFile) -> bool:
-        """Whether it was asked for `file`, whose outcome nobody has taken."""
+        """Check whether `file` was requested, and its outcome not taken yet."""
         return self._asked.get(file.path) == file
 
     def start(self, files: Iterable[InputFile]) -> None:
-        """Ask for files, unless that was done.
-
-        Raises
-        ------
-        FetcherLost
-        """
+        """Request files, unless they have been; may raise FetcherLost."""
         new = [file for file in files if not self.known(file)]
         self._drop([file.path for file in new if file.path in self._asked])
         self._asked.update((file.path, file) for file in new)
@@ -127,7 +109,7 @@ class Fetcher:
             self._send((new, ()))
 
     def tidy(self) -> None:
-        """Forget the outcomes that nobody has taken, of files that are in the cache by now, or not."""
+        """Discard the outcomes so far that were not taken."""
         with suppress(FetcherLost):
             while not self.lost and self._connection.poll():
                 self._take()
@@ -135,7 +117,7 @@ class Fetcher:
             self._forget(path)
 
     def result(self, file: InputFile) -> Local:
-        """Wait for a file that was asked for, and is so no more.
+        """Wait for a file that was requested, and take its outcome.
 
         Raises
         ------
@@ -152,11 +134,11 @@ class Fetcher:
         return outcome
 
     def cancel(self, files: Iterable[InputFile]) -> None:
-        """Stop `files`, and wait until they have left nothing behind."""
+        """Cancel `files`, and wait until they have left nothing behind."""
         self._drop([file.path for file in files if self.known(file)])
 
     def close(self) -> None:
-        """End the process, and wait for that; idempotent."""
+        """End the process and wait for that; idempotent."""
         self.lost = True
         self._connection.close()
         try:
@@ -171,7 +153,7 @@ class Fetcher:
         under_way = [path for path in paths if path not in self._done]
         if under_way:
             self._send(((), under_way))
-            while self._take() != _ENDED:
+            while self._take() is not Control.CANCELLED:
                 pass
         for path in paths:
             self._forget(path)
@@ -186,20 +168,20 @@ class Fetcher:
             self._connection.send(message)
         except OSError:
             self._lose()
-        self._within = False
+        self._in_message = False
 
     def _take(self) -> object:
         """Wait for one message."""
         self._begin()
         try:
             if not self._connection.poll(_SILENT):
-                self._connection.send(_LIVES)  # it may be stopped, and then nothing is heard ever
+                self._connection.send(Control.PING)  # a stopped process would be silent for ever
                 if not self._connection.poll(_SILENT):
                     self._lose()
             message = self._connection.recv()
         except (EOFError, OSError):
             self._lose()
-        self._within = False
+        self._in_message = False
         if isinstance(message, tuple):
             path, outcome = message
             self._done[path] = outcome
@@ -207,12 +189,12 @@ class Fetcher:
         return message
 
     def _begin(self) -> None:
-        if self.lost or self._within:
+        if self.lost or self._in_message:
             self._lose()
-        self._within = True
+        self._in_message = True
 
     def _lose(self) -> None:
-        """Be sure that it writes nothing any more, and holds no claim."""
+        """Kill the process, so that it neither writes nor holds a claim any more."""
         self._process.kill()
         self.close()
         self._asked.clear()
@@ -221,7 +203,7 @@ class Fetcher:
 
 
 def _environment() -> dict[str, str]:
-    """Without credentials, which it is given later; with this package, also where not installed."""
+    """Return this environment without credentials, which are sent later, and with this package."""
     environment = {name: value for name, value in os.environ.items() if name not in unset()}
     return environment | {"PYTHONPATH": python_path()}
 
@@ -230,17 +212,14 @@ _fetchers: dict[tuple[int, Order], Fetcher] = {}  # by process
 
 
 def fetcher_for(order: Order) -> Fetcher | None:
-    """Give the one of this process for `order`, which begins to start when first asked for.
+    """Return this process's fetcher for `order`, which is started at the first call.
 
-    Returns
-    -------
-    Fetcher or None
-        ``None`` when it was lost: what killed it may kill another.
+    ``None`` when it was lost: what killed it may kill another.
     """
     key = os.getpid(), order
     if key not in _fetchers:
         for other in [other for other in _fetchers if other[0] == os.getpid()]:
-            _fetchers.pop(other).close()  # of an earlier run
+            _fetchers.pop(other).close()  # an earlier run's
         _fetchers[key] = Fetcher(order)
     fetcher = _fetchers[key]
     return None if fetcher.lost else fetcher
@@ -249,8 +228,8 @@ def fetcher_for(order: Order) -> Fetcher | None:
 # --- in the process itself ------------------------------------------------------------------------
 
 
-class _Work:
-    """What it has under way, on the loop of its store."""
+class _Server:
+    """The fetches of the process, on the loop of its store."""
 
     def __init__(self, connection: Connection, store: Store, cache: Cache, order: Order) -> None:
         import asyncio
@@ -258,15 +237,15 @@ class _Work:
         self._connection = connection
         self._store = store
         self._cache = cache
-        self._turns = asyncio.Semaphore(order.at_once)
+        self._semaphore = asyncio.Semaphore(order.at_once)
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def take(self, message: Any) -> None:
-        """Do what the worker asks for."""
+        """Handle a message of the worker: `Control.PING`, or files to fetch and paths to cancel."""
         import asyncio
 
-        if message == _LIVES:
-            self._say(_LIVES)
+        if message is Control.PING:
+            self._send(Control.PING)
             return
         started, cancelled = message
         for file in started:
@@ -276,33 +255,33 @@ class _Work:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._say(_ENDED)
+            self._send(Control.CANCELLED)
 
     async def end(self) -> None:
-        """Stop all, and give it time to leave nothing behind."""
+        """Cancel all fetches, with time to leave nothing behind."""
         import asyncio
 
         tasks = set(self._tasks.values())
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.wait(tasks, timeout=_SECONDS_TO_TIDY)
+            await asyncio.wait(tasks, timeout=_SECONDS_TO_CLEAN_UP)
 
     async def _fetch(self, file: InputFile) -> None:
         outcome: Outcome
         try:
-            async with self._turns:
+            async with self._semaphore:
                 outcome = await self._cache.fetch_async(self._store, file)
         except DaskMRError as error:
             outcome = error
-        except Exception as error:  # told by whoever needs the file, in this process or another
+        except Exception as error:  # raised where the file is needed
             outcome = JobError(f"{file.path} cannot be fetched: {type(error).__name__}: {error}")
         finally:
             self._tasks.pop(file.path, None)
-        self._say((file.path, outcome))
+        self._send((file.path, outcome))
 
-    def _say(self, message: object) -> None:
-        with suppress(OSError):  # the worker is gone, which `_serve` notices too
+    def _send(self, message: object) -> None:
+        with suppress(OSError):  # the worker has ended, which `_serve` notices too
             self._connection.send(message)
 
 
@@ -313,21 +292,21 @@ def _serve(connection: Connection) -> None:
     os.environ.update(environment)
     with Cache(order.cache_root) as cache, Store(order.source, order.retries) as store:
         store.warm_up()
-        work = _Work(connection, store, cache, order)
-        connection.send(_READY)
+        server = _Server(connection, store, cache, order)
+        connection.send(Control.READY)
         try:
             while True:
-                store.run(work.take(connection.recv()))
+                store.run(server.take(connection.recv()))
         finally:
-            store.run(work.end())
+            store.run(server.end())
 
 
 def main() -> None:
-    """Fetch what the process at the other end of the pipe asks for, until it ends."""
+    """Fetch what the worker at the other end of the pipe requests, until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the worker, which ends this
     try:
         _serve(Connection(int(sys.argv[1])))
     except (EOFError, OSError, DaskMRError):
-        # The worker has ended; or it fetches itself, and tells what is wrong. The store is closed
-        # by now, and threads that may still wait for a disk are not waited for.
+        # The worker has ended; or it fetches by itself, and reports the failure. The store is closed
+        # by now, and threads that may wait for a disk must not delay the end.
         os._exit(0)

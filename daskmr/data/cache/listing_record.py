@@ -1,4 +1,4 @@
-"""What was listed of a store, and when: the ground on which a run without a network stands."""
+"""The record of what was listed of a store, and when, which a run without a network uses."""
 
 from __future__ import annotations
 
@@ -23,12 +23,7 @@ _decode = msgspec.msgpack.Decoder(_Columns).decode
 
 
 class Recorded:
-    """The record of all that was listed, prefix by prefix.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        Where it is kept.
+    """Everything that was listed, prefix by prefix, as the manifest has it.
 
     Examples
     --------
@@ -50,15 +45,12 @@ class Recorded:
         self._database = manifest.database
 
     def prefixes(self) -> list[tuple[str, str]]:
-        """The prefixes that were listed to the end, each with what the names listed begin with."""
+        """Return the prefixes that were listed completely, each with its name prefix."""
         rows = self._database.read("SELECT prefix, name_prefix FROM listings ORDER BY prefix, id")
         return [(decode_path(prefix), decode_path(names)) for prefix, names in rows]
 
     def entries(self, prefix: str) -> list[Entry]:
-        """What was listed directly below `prefix`, in the order of names.
-
-        Of what was listed several times, the latest counts.
-        """
+        """Return the latest entries directly below `prefix`, in the order of their names."""
         rows = self._database.read(
             "SELECT id, name_prefix, entries FROM listings LEFT JOIN pages ON listing = id"
             " WHERE prefix = ? ORDER BY id, number",
@@ -67,7 +59,7 @@ class Recorded:
         found: dict[tuple[bytes, bool], Entry] = {}
         latest = None
         for number, names, page in rows:
-            if number != latest:  # of the names that it is about, only what it found is there
+            if number != latest:  # a later listing replaces earlier entries of its name prefix
                 found = {key: e for key, e in found.items() if not key[0].startswith(names)}
                 latest = number
             if page is not None:
@@ -75,32 +67,26 @@ class Recorded:
         return [found[key] for key in sorted(found)]
 
     def checked(self) -> float | None:
-        """When anything was last listed, in seconds since 1970; ``None`` if nothing ever was."""
+        """Return when anything was last listed, in seconds since 1970, if it ever was."""
         when: float | None = self._database.read("SELECT MAX(checked) FROM listings")[0][0]
         return when
 
 
 class Recording:
-    """Keeps what one walk lists, and writes it down where it is complete.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        Where it is written.
-    """
+    """Collects what one walk lists, and writes complete prefixes to the manifest."""
 
     def __init__(self, manifest: Manifest) -> None:
         self._database = manifest.database
         self._listed: dict[str, _Pages] = {}
 
     def entries_listed(self, prefix: str, entries: Sequence[Entry]) -> None:
-        """Note some of what is directly below `prefix`; an entry may come twice."""
+        """Add some of the entries directly below `prefix`; an entry may be repeated."""
         self._listed.setdefault(prefix, _Pages()).extend(entries)
 
     def prefix_listed(self, prefix: str, name_prefix: str) -> None:
-        """Write down that all names below `prefix` that begin with `name_prefix` were listed.
+        """Write all entries below `prefix` whose names begin with `name_prefix`.
 
-        They take the place of what an earlier walk found under these names, in one transaction.
+        They replace those that an earlier walk found under these names, in one transaction.
         """
         pages = self._listed.get(prefix, _Pages())
         if name_prefix:  # others of the same prefix may follow
@@ -130,7 +116,7 @@ class Recording:
 
 
 class _Pages:
-    """Entries, packed but for the last few: in all, some 30 bytes each."""
+    """Entries, packed except for the last few, in about 30 bytes each."""
 
     def __init__(self) -> None:
         self._packed: list[bytes] = []
@@ -148,7 +134,7 @@ class _Pages:
         return self._packed
 
     def starting_with(self, names: bytes) -> list[bytes]:
-        """Those entries alone whose names begin with `names`, packed."""
+        """Return the entries whose names begin with `names`, packed."""
         entries = chain.from_iterable(map(_unpack, self.pack()))
         chosen = (entry for entry in entries if encode_path(entry.name).startswith(names))
         return [_pack(chunk) for chunk in in_chunks(chosen, _PAGE)]

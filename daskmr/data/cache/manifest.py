@@ -1,11 +1,11 @@
-"""What a cache holds, and of which store: the tables beside it."""
+"""The tables beside a cache: the files that it holds, and the store that they are from."""
 
 from __future__ import annotations
 
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from hashlib import blake2b
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ __all__ = ["Copy", "Manifest", "in_chunks", "is_manifest"]
 T = TypeVar("T")
 
 _VERSION = 1
-_APPLICATION = 0x6461736B  # "dask": what SQLite keeps in a file to tell whose it is
+_APPLICATION = 0x6461736B  # "dask", the application id of the SQLite file
 _CHUNK = 500  # parameters of one query; SQLite before 3.32 takes 999
 _TABLES = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID",
@@ -53,7 +53,7 @@ def in_chunks(items: Iterable[T], count: int = _CHUNK) -> Iterator[list[T]]:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """The local copy of an object, as it was when it was put in place.
+    """The row of a local copy of an object, as it was when it was put in place.
 
     Parameters
     ----------
@@ -64,14 +64,14 @@ class Copy:
     digest : str
         MD5 of the bytes, as hex digits.
     mtime_ns : int
-        When the copy was last changed, as its file system has it; -1 for one that was found to be
-        damaged, which is like no file.
+        When the copy was last changed, by its file system; -1 for one that was found to be
+        damaged, which matches no file.
     fetched, used : float
         When it was fetched, and when a run last asked for it; seconds since 1970.
     own : bool
-        Whether the cache made the file; else it was found there, with the right bytes.
+        Whether the cache fetched the file, or found it there with the right bytes.
     pending : bool
-        Whether it may still be on its way into its place.
+        Whether the file may not be in its place yet.
     """
 
     path: str
@@ -86,14 +86,11 @@ class Copy:
     pending: bool = False
 
     def is_of(self, size: int, etag: str | None, mtime: float | None) -> bool:
-        """Whether it is a copy of the object that is listed like this.
-
-        The ETag decides; for a store that has none, the time of the last change.
-        """
+        """Check that it is a copy of the object as listed, by the ETag or else the time."""
         return self.size == size and self.etag == etag and (etag is not None or self.mtime == mtime)
 
-    def lies_as(self, found: os.stat_result | None) -> bool:
-        """Whether `found` is what it was when it was put in place."""
+    def is_unchanged(self, found: os.stat_result | None) -> bool:
+        """Check that the file with the status `found` is as it was when it was put in place."""
         return (
             found is not None
             and found.st_mtime_ns == self.mtime_ns
@@ -104,32 +101,19 @@ class Copy:
 
 def _copy(row: tuple[Any, ...]) -> Copy:
     path, size, etag, mtime, digest, mtime_ns, fetched, used, own, pending = row
+    times = mtime_ns, fetched, used
     return Copy(
-        decode_path(path),
-        size,
-        etag,
-        mtime,
-        digest.hex(),
-        mtime_ns,
-        fetched,
-        used,
-        bool(own),
-        bool(pending),
+        decode_path(path), size, etag, mtime, digest.hex(), *times, bool(own), bool(pending)
     )
 
 
 class Manifest:
-    """The table of what a cache holds; every method is one transaction.
+    """The table of the files in a cache; every method is one transaction.
 
     Parameters
     ----------
     path : str
-        The SQLite file, made when it is first used.
-
-    Attributes
-    ----------
-    database : Database
-        That file; other tables in it are other modules' subject.
+        The SQLite file, made when it is first used; ``database`` also holds the listing record.
     """
 
     def __init__(self, path: str) -> None:
@@ -139,24 +123,23 @@ class Manifest:
         """Close the file; the next use opens it again."""
         self.database.close()
 
-    # --- of which store ------------------------------------------------------------------------
-
     def claim(self, identity: str, url: str) -> bool:
-        """Whether this manifest is that of the store `identity`; one that has no store becomes so."""
+        """Assign this manifest to a store, unless it has one, and check that it is `identity`."""
         with self.database.writing() as connection:
             for name, value in (("identity", identity), ("url", url)):
                 connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, value))
         return self.meta("identity") == identity
 
     def meta(self, name: str) -> str:
-        """``"identity"`` or ``"url"`` of the store; "" where there is none yet."""
+        """Return the ``"identity"`` or ``"url"`` of the store; "" where there is none yet."""
         rows = self.database.read("SELECT value FROM meta WHERE name = ?", (name,))
         return rows[0][0] if rows else ""
 
-    # --- what it holds -------------------------------------------------------------------------
+    def find(self, path: str) -> Copy | None:
+        return self.get([path]).get(path)
 
     def get(self, paths: Sequence[str]) -> dict[str, Copy]:
-        """The copies of those `paths` that have one."""
+        """Return the copies of those `paths` that have one."""
         found: dict[str, Copy] = {}
         for chunk in in_chunks(paths):
             marks = ",".join("?" * len(chunk))
@@ -168,7 +151,7 @@ class Manifest:
         return found
 
     def copies(self) -> Iterator[Copy]:
-        """All copies in the order of their paths, as they are when their turn comes."""
+        """Yield all copies in the order of their paths, as they are when they are reached."""
         last = b""  # no path is empty
         while rows := self.database.read(
             f"SELECT {_COLUMNS} FROM files WHERE path > ? ORDER BY path LIMIT 5000", (last,)
@@ -177,16 +160,16 @@ class Manifest:
             last = rows[-1][0]
 
     def pending(self) -> list[Copy]:
-        """The copies that may still be on their way, or whose process died under way."""
+        """Return the copies that are being put in place, or whose process died before that."""
         return [*map(_copy, self.database.read(f"SELECT {_COLUMNS} FROM files WHERE pending"))]
 
     def count(self) -> tuple[int, int]:
-        """How many copies there are, and their bytes."""
+        """Return the number of copies and of their bytes."""
         rows = self.database.read("SELECT COUNT(*), TOTAL(size) FROM files WHERE NOT pending")
         return rows[0][0], int(rows[0][1])
 
     def twins(self, path: str) -> list[Copy]:
-        """Copies of other paths that are one name to a file system that is blind to case."""
+        """Return copies of other paths that differ from `path` only in case."""
         rows = self.database.read(
             f"SELECT {_COLUMNS} FROM files WHERE folded = ? AND path != ?",
             (_folded(path), encode_path(path)),
@@ -194,70 +177,51 @@ class Manifest:
         return [*map(_copy, rows)]
 
     def index_folded(self) -> None:
-        """Make `twins` quick."""
+        """Make `twins` fast."""
         with self.database.writing() as connection:
             connection.execute("CREATE INDEX IF NOT EXISTS folded ON files (folded)")
 
     def put(self, copy: Copy) -> None:
-        """Write down `copy`, in place of an earlier one of its path."""
-        row = (
-            encode_path(copy.path),
-            copy.size,
-            copy.etag,
-            copy.mtime,
-            bytes.fromhex(copy.digest),
-            copy.mtime_ns,
-            copy.fetched,
-            copy.used,
-            copy.own,
-            copy.pending,
-            _folded(copy.path),
-        )
+        """Write the row of `copy`, in place of an earlier one of its path."""
+        _, size, etag, mtime, digest, *rest = astuple(copy)
+        path = encode_path(copy.path)
+        row = (path, size, etag, mtime, bytes.fromhex(digest), *rest, _folded(copy.path))
         with self.database.writing() as connection:
             connection.execute(f"INSERT OR REPLACE INTO files VALUES ({','.join('?' * 11)})", row)
 
     def settle(self, path: str) -> None:
-        """Note that the copy of `path` has come to its place."""
-        with self.database.writing() as connection:
-            connection.execute("UPDATE files SET pending = 0 WHERE path = ?", (encode_path(path),))
+        """Record that the copy of `path` is in its place."""
+        self._each("UPDATE files SET pending = 0", [path])
 
     def unsettle(self, paths: Iterable[str]) -> None:
-        """Note that the copies of `paths` are about to go, and may be gone."""
-        with self.database.writing() as connection:
-            connection.executemany(
-                "UPDATE files SET pending = 1 WHERE path = ?",
-                [(encode_path(path),) for path in paths],
-            )
+        """Record that the copies of `paths` are about to be removed, and may be missing."""
+        self._each("UPDATE files SET pending = 1", paths)
 
     def touch(self, paths: Iterable[str], now: float) -> None:
-        """Note that the copies of `paths` are used."""
-        with self.database.writing() as connection:
-            connection.executemany(
-                "UPDATE files SET used = ? WHERE path = ?",
-                [(now, encode_path(path)) for path in paths],
-            )
+        """Record that the copies of `paths` are used."""
+        self._each("UPDATE files SET used = ?", paths, now)
 
     def distrust(self, path: str) -> None:
-        """Note that the copy of `path` is damaged, whatever it looks like."""
-        with self.database.writing() as connection:
-            connection.execute(
-                "UPDATE files SET mtime_ns = -1 WHERE path = ?", (encode_path(path),)
-            )
+        """Record that the copy of `path` is damaged, whatever its size and time."""
+        self._each("UPDATE files SET mtime_ns = -1", [path])
 
     def forget(self, paths: Iterable[str]) -> None:
-        """Strike out the copies of `paths`."""
+        """Delete the rows of `paths`."""
+        self._each("DELETE FROM files", paths)
+
+    def _each(self, statement: str, paths: Iterable[str], *values: object) -> None:
         with self.database.writing() as connection:
             connection.executemany(
-                "DELETE FROM files WHERE path = ?", [(encode_path(path),) for path in paths]
+                f"{statement} WHERE path = ?", [(*values, encode_path(path)) for path in paths]
             )
 
 
 def _folded(path: str) -> int:
-    """A number that is equal for the paths of which `fold` makes one."""
+    """Return a number that is equal for paths that `fold` makes equal."""
     digest = blake2b(encode_path(fold(path)), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
 
 
 def is_manifest(path: str) -> bool:
-    """Whether there is a manifest at `path`; nothing is made or changed."""
+    """Check for a manifest at `path`, without making or changing anything."""
     return is_stamped(path, _APPLICATION)

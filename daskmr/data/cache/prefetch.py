@@ -1,13 +1,12 @@
-"""The files of a partition, fetched ahead of the one that maps them."""
+"""Fetch the files of a partition ahead of the task that maps them."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from types import TracebackType
-from typing import Any, BinaryIO, TypeAlias, TypeVar
+from typing import BinaryIO, TypeAlias, TypeVar
 
 from daskmr.data.cache.cache import Cache, Local
 from daskmr.data.cache.fetcher import Fetcher, FetcherLost
@@ -21,46 +20,46 @@ __all__ = ["AT_ONCE", "Prefetcher"]
 T = TypeVar("T")
 
 AT_ONCE = 8
-_MOST_AHEAD = 64  # files that are fetched, or waited for, before their turn
+_MOST_AHEAD = 64  # files that are fetched before their turn
 _NOTES = 20
 
-
-_Got: TypeAlias = "Local | InMemory | Unplaceable | None"  # None: to be read as it comes
+_Outcome: TypeAlias = "Local | InMemory | Unplaceable | None"  # None: to be streamed
+_Task: TypeAlias = "asyncio.Task[_Outcome]"
+_Started: TypeAlias = "dict[str, tuple[InputFile, _Task | None]]"  # no task: by the fetcher
 
 
 class Prefetcher:
-    """Has the files of a partition at hand, in order, while the next ones are on their way.
+    """Gives the files of a partition in order, while the next ones are being fetched.
 
-    Used in a ``with`` block, by one thread. Nothing is asked of the store while all files are in
-    the cache.
+    Used in a ``with`` block, by one thread. No request is made while all files are in the cache.
 
     Parameters
     ----------
     cache : Cache or None
-        Where they are kept. Without one they are fetched into memory, those that are larger than
-        `budget_bytes` as they are read.
+        Where they are kept. Without one they are fetched into memory, or streamed if they are
+        larger than `budget_bytes`.
     open_store : callable
-        Gives the store; called when it is first needed. It stays open.
+        Returns the store; called when it is first needed. It stays open.
     files : iterable of InputFile
         What will be taken, in this order.
     budget_bytes : int
-        How many bytes may be ahead; one file always may.
+        How many bytes may be fetched ahead; one file always may.
     fetcher : Fetcher, optional
         Fetches for this process as soon as it is ready.
     at_once : int
         How many files are fetched at the same time.
     ahead : sequence of InputFile
-        What `fetcher` goes on with when all of `files` is on its way, for whoever takes it later.
+        Files of later partitions, which `fetcher` fetches after all of `files`.
     began : float, optional
-        When the run began, in seconds since 1970. What others may have fetched ahead for this one
-        counts as fetched here, if it was since then.
+        When the run began, in seconds since 1970. Files that were fetched ahead for this partition
+        count as fetched here, if it was since then.
 
     Attributes
     ----------
     fetched, fetched_bytes : int
         Files that came from the store, and their size; each counts where it is taken.
     notes : list of str
-        What there is to say of some of them: the first few of `note_count`.
+        The first few of `note_count` remarks on them.
 
     Examples
     --------
@@ -88,21 +87,18 @@ class Prefetcher:
         began: float | None = None,
     ) -> None:
         self._cache = cache
-        self._open_store = open_store
+        self._local = _LocalFetches(cache, open_store, at_once)
         self._budget = budget_bytes
         self._files = deque(files)
         self._fetcher = fetcher if cache is not None else None
-        self._began = began  # also without a fetcher: it may have been lost since
+        self._began = began  # without a fetcher, too: it may have been lost since
         self._maybe_ahead = {file.path for file in islice(self._files, LOOK_AHEAD)}
-        self._later = deque(ahead if self._fetcher is not None else ())
-        self._later_bytes = 0
+        self._later = _Later(cache, ahead if self._fetcher is not None else ())
         if self._fetcher is not None:
             self._fetcher.tidy()
         self._waiting = deque(self._absent())
-        self._started: dict[str, tuple[InputFile, asyncio.Task[_Got] | None]] = {}  # None: beside
+        self._started: _Started = {}
         self._ahead = 0
-        self._turns = asyncio.Semaphore(at_once)
-        self._store: Store | None = None
         self._stream: BinaryIO | None = None
         self.fetched = 0
         self.fetched_bytes = 0
@@ -112,12 +108,7 @@ class Prefetcher:
     def __enter__(self) -> Prefetcher:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     def __iter__(self) -> Iterator[tuple[InputFile, str | BinaryIO]]:
@@ -126,13 +117,9 @@ class Prefetcher:
             yield file, self.take(file)
 
     def take(self, file: InputFile) -> str | BinaryIO:
-        """Have `file`, whose turn it is; those before it that were not taken are dropped.
+        """Return `file`, whose turn it is; files before it that were not taken are dropped.
 
-        A failure leaves the others as they are: one may go on with the next.
-
-        Parameters
-        ----------
-        file : InputFile
+        After a failure the next files can still be taken.
 
         Returns
         -------
@@ -141,12 +128,9 @@ class Prefetcher:
 
         Raises
         ------
-        StoreError
-            What became of it: `MissingObject`, `ChangedObject`, or what retrying did not mend.
-        JobError
-            What became of the cache.
+        StoreError, JobError
         """
-        self._let_go()
+        self._close_stream()
         self._drop_until(file)
         self._start_next()
         if file.path not in self._started:
@@ -157,33 +141,29 @@ class Prefetcher:
         return self._give(file, got)
 
     def close(self) -> None:
-        """Stop what is on its way, and wait until it has left nothing behind; idempotent."""
-        self._let_go()
+        """Cancel what is being fetched, and wait for that; idempotent."""
+        self._close_stream()
         self._waiting.clear()
         self._cancel([*self._started])
 
-    # --- in the thread that takes -----------------------------------------------------------------
-
     def _absent(self) -> Iterable[InputFile]:
-        """What has to be fetched, ahead of its turn."""
         if self._cache is not None:
             return self._cache.state(self._files, use=False).absent
         return [file for file in self._files if file.size <= self._budget]
 
-    def _wait_for(self, file: InputFile) -> _Got:
-        """Have a file that was started, and let others take its room."""
+    def _wait_for(self, file: InputFile) -> _Outcome:
+        """Wait for a file that was started, and free its part of the budget."""
         _, task = self._started[file.path]
         if task is None:
-            return self._wait_beside(file)
-        if not task.done():
-            self._run(_finished(task))  # an interruption leaves the task to `close`
+            return self._wait_for_fetcher(file)
+        self._local.wait(task)  # an interruption leaves the task to `close`
         self._forget(file.path)
         return task.result()
 
-    def _wait_beside(self, file: InputFile) -> _Got:
+    def _wait_for_fetcher(self, file: InputFile) -> _Outcome:
         assert self._fetcher is not None
         try:
-            got: _Got = self._fetcher.result(file)
+            got: _Outcome = self._fetcher.result(file)
         except FetcherLost:
             self._lose_fetcher()
             return self._run_now(file)
@@ -197,22 +177,21 @@ class Prefetcher:
         return got
 
     def _lose_fetcher(self) -> None:
-        """Go on without it."""
         self._fetcher = None
         lost = {path for path, (_, task) in self._started.items() if task is None}
         for path in lost:
             self._forget(path)
-        self._maybe_ahead |= lost  # it may have fetched what it could not tell of any more
+        self._maybe_ahead |= lost  # it may have fetched them without reporting it
         self._waiting.extendleft(reversed([file for file in self._files if file.path in lost]))
 
-    def _run_now(self, file: InputFile) -> _Got:
-        """Have a file that was not fetched ahead: it was there, or it is too large."""
+    def _run_now(self, file: InputFile) -> _Outcome:
+        """Fetch a file that was not fetched ahead, since it was here, or is too large."""
         if self._cache is None:
             return None
         path = self._cache.present(file)
-        return Local(path) if path is not None else self._run(self._fetch(file))
+        return Local(path) if path is not None else self._local.fetch(file)
 
-    def _give(self, file: InputFile, got: _Got) -> str | BinaryIO:
+    def _give(self, file: InputFile, got: _Outcome) -> str | BinaryIO:
         if isinstance(got, Local):
             if got.note:
                 self._note(got.note)
@@ -222,15 +201,12 @@ class Prefetcher:
         if isinstance(got, Unplaceable):
             self._note(f"{got} It was read from the store instead.")
             got = None
-        self._stream = got or self._open().open(file.path, file.etag, file.size)
+        self._stream = got or self._local.store.open(file.path, file.etag, file.size)
         self._count(file)
         return self._stream
 
     def _was_fetched_ahead(self, file: InputFile) -> bool:
-        """Whether it came from the store in this run, before its partition's turn.
-
-        Where two runs share a work dir, one may count what the other has fetched meanwhile.
-        """
+        """Check whether it came from the store in this run, or another with the same work dir."""
         if self._began is None or self._cache is None or file.path not in self._maybe_ahead:
             return False
         return self._cache.was_fetched_since(file, self._began)
@@ -241,7 +217,7 @@ class Prefetcher:
             dropped.append(self._files.popleft())
         if not self._files:
             self._files.extend(dropped)
-            raise ValueError(f"{file.path} is not among the files that are still to be taken.")
+            raise ValueError(f"{file.path} is not among the files that remain.")
         self._files.popleft()
         gone = {other.path for other in dropped}
         while self._waiting and self._waiting[0].path in gone:
@@ -249,12 +225,12 @@ class Prefetcher:
         self._cancel([*gone & self._started.keys()])
 
     def _cancel(self, paths: list[str]) -> None:
-        """Stop what is on its way, and wait until it has left nothing behind."""
+        """Cancel fetches, and wait until they have left nothing behind."""
         started = [self._started[path] for path in paths]
         for path in paths:
             self._forget(path)
         if tasks := [task for _, task in started if task is not None]:
-            self._run(_cancelled(tasks))
+            self._local.cancel(tasks)
         if self._fetcher is not None:
             try:
                 self._fetcher.cancel(file for file, task in started if task is None)
@@ -266,7 +242,7 @@ class Prefetcher:
         self._ahead -= file.size
 
     def _start_next(self) -> None:
-        """Put on their way as many files as there is room for."""
+        """Start to fetch as many files as the budget allows."""
         chosen: list[InputFile] = []
         while self._waiting and len(self._started) + len(chosen) < _MOST_AHEAD:
             file = self._waiting[0]
@@ -274,11 +250,13 @@ class Prefetcher:
                 break
             self._ahead += file.size
             chosen.append(self._waiting.popleft())
-        if chosen and (self._fetcher is None or not self._fetcher.ready):
-            self._run(self._start(chosen))
+        if self._fetcher is None or not self._fetcher.ready:
+            if chosen:
+                self._local.start(chosen, self._started)
             return
         self._started.update((file.path, (file, None)) for file in chosen)
-        chosen += self._choose_later()
+        if not self._waiting:
+            chosen += self._later.take(self._budget - self._ahead)
         if not chosen:
             return
         assert self._fetcher is not None
@@ -286,25 +264,6 @@ class Prefetcher:
             self._fetcher.start(chosen)
         except FetcherLost:
             self._lose_fetcher()
-
-    def _choose_later(self) -> list[InputFile]:
-        """Take what there is room for of what comes after this partition.
-
-        It is not waited for, nor stopped in the end: who takes it finds it, or waits for it then.
-        """
-        if self._waiting or not self._later or self._fetcher is None or not self._fetcher.ready:
-            return []
-        if not self._later_bytes:
-            assert self._cache is not None
-            self._later = deque(self._cache.state(self._later, use=False).absent)
-        chosen = []
-        while self._later:
-            size = self._later[0].size
-            if self._ahead + self._later_bytes + size > self._budget:
-                break
-            self._later_bytes += size
-            chosen.append(self._later.popleft())
-        return chosen
 
     def _count(self, file: InputFile) -> None:
         self.fetched += 1
@@ -315,44 +274,84 @@ class Prefetcher:
         if len(self.notes) < _NOTES:
             self.notes.append(note)
 
-    def _let_go(self) -> None:
+    def _close_stream(self) -> None:
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.close()
 
-    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return self._open().run(coroutine)
 
-    def _open(self) -> Store:
+class _LocalFetches:
+    """Fetches of this process, as tasks on the loop of the store."""
+
+    def __init__(self, cache: Cache | None, open_store: Callable[[], Store], at_once: int) -> None:
+        self._cache = cache
+        self._open_store = open_store
+        self._semaphore = asyncio.Semaphore(at_once)
+        self._store: Store | None = None
+
+    @property
+    def store(self) -> Store:
         if self._store is None:
             self._store = self._open_store()
         return self._store
 
-    # --- on the loop of the store -----------------------------------------------------------------
+    def fetch(self, file: InputFile) -> _Outcome:
+        return self.store.run(self._fetch(file))
 
-    async def _start(self, files: list[InputFile]) -> None:
-        for file in files:
-            self._started[file.path] = file, asyncio.create_task(self._fetch(file))
+    def start(self, files: list[InputFile], started: _Started) -> None:
+        self.store.run(self._start(files, started))
 
-    async def _fetch(self, file: InputFile) -> _Got:
-        async with self._turns:
-            store = self._open()
+    def wait(self, task: _Task) -> None:
+        if not task.done():
+            self.store.run(_finished(task))
+
+    def cancel(self, tasks: list[_Task]) -> None:
+        """Cancel tasks, and wait until they have left nothing behind."""
+        self.store.run(_cancelled(tasks))
+
+    async def _start(self, files: list[InputFile], started: _Started) -> None:
+        for file in files:  # noted one by one, so that an interruption loses none
+            started[file.path] = file, asyncio.create_task(self._fetch(file))
+
+    async def _fetch(self, file: InputFile) -> _Outcome:
+        async with self._semaphore:
+            store = self.store
             if self._cache is not None:
                 try:
                     return await self._cache.fetch_async(store, file)
                 except Unplaceable as error:
                     return error
-            whole = InMemory(f"{store.source.url}/{file.path}")
-            await store.fetch_async(file.path, file.etag, file.size, FileTarget(whole))
-            whole.seek(0)
-            return whole
+            buffer = InMemory(f"{store.source.url}/{file.path}")
+            await store.fetch_async(file.path, file.etag, file.size, FileTarget(buffer))
+            buffer.seek(0)
+            return buffer
 
 
-async def _finished(task: asyncio.Task[_Got]) -> None:
+class _Later:
+    """Files of later partitions: not waited for, nor cancelled, as their own tasks will do that."""
+
+    def __init__(self, cache: Cache | None, files: Sequence[InputFile]) -> None:
+        self._cache = cache
+        self._files = deque(files)
+        self._bytes = 0
+
+    def take(self, budget: int) -> list[InputFile]:
+        """Return as many of the next files as fit into `budget` with those that were taken before."""
+        if self._files and not self._bytes:
+            assert self._cache is not None
+            self._files = deque(self._cache.state(self._files, use=False).absent)
+        chosen = []
+        while self._files and self._bytes + self._files[0].size <= budget:
+            self._bytes += self._files[0].size
+            chosen.append(self._files.popleft())
+        return chosen
+
+
+async def _finished(task: _Task) -> None:
     await asyncio.wait({task})
 
 
-async def _cancelled(tasks: list[asyncio.Task[_Got]]) -> None:
+async def _cancelled(tasks: list[_Task]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,24 +1,25 @@
-"""Files that appear whole: written beside a folder under a lock, then renamed into their place.
+"""Files that appear complete: written and locked in a folder beside the cache, then renamed.
 
-A file on its way lies in a folder of its own, under a name that stands for its place, and locked.
-The lock goes with the process that holds it. So nobody writes what another is writing, and what
-is not locked is what a dead process has left.
+The name of a file that is being written depends on its place alone, so that its lock is the claim
+on that place: no two processes fetch the same object, and what is not locked was left by a dead one.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from fcntl import LOCK_UN, flock
+from functools import partial
 from hashlib import blake2b
 
 from daskmr.data.paths import Unplaceable, encode_path, fold, split_path
 from daskmr.errors import JobError
+from daskmr.files import is_at, is_case_blind, sweep, try_lock
 from daskmr.workdir import disk_error
 
 __all__ = ["Staged", "Staging"]
@@ -27,11 +28,11 @@ _NAME = re.compile(r"[0-9a-f]{40}")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY_THERE = "a directory is in its place; remove it"
-_ATTEMPTS = 100  # at what another process undoes in the same moment
+_ATTEMPTS = 100  # at what other processes undo at the same moment
 
 
 class Staging:
-    """The way into one folder.
+    """The way of files into one folder.
 
     Parameters
     ----------
@@ -41,9 +42,9 @@ class Staging:
     Attributes
     ----------
     folder : str
-        Where files lie until they are whole: beside the root, on the same disk.
+        Where files are until they are complete: beside the root, on the same disk.
     case_blind : bool
-        Whether names that differ only in case are one name to the file system.
+        Whether the file system ignores the case of names.
     """
 
     def __init__(self, root: str) -> None:
@@ -63,32 +64,30 @@ class Staging:
         Raises
         ------
         Unplaceable
-            When nothing can lie at `path`.
+            When no file can be at `path`.
         JobError
             When the disk refuses.
         """
         split_path(path)
-        name = self._name_of(path)
-        where = os.path.join(self.folder, name)
+        where = self._staged_path(path)
         for _ in range(_ATTEMPTS):
             descriptor = self._open(where)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if _is_at(descriptor, where):
+                if not try_lock(descriptor):
+                    os.close(descriptor)
+                    return None
+                if is_at(descriptor, where):
                     if _is_alone(descriptor):
                         os.ftruncate(descriptor, 0)
                         return Staged(self, path, where, descriptor)
-                    os.unlink(where)  # somebody planted it
-                os.close(descriptor)  # it has gone its way
-            except BlockingIOError:
-                os.close(descriptor)
-                return None
+                    os.unlink(where)  # it was planted
+                os.close(descriptor)  # it was put in place or removed meanwhile
             except OSError as error:
                 os.close(descriptor)
                 raise disk_error(error, where, "the cache") from None
         raise JobError(
-            f"{where} is no file of its own, so nothing can be fetched. Remove it: it is none of "
-            "what daskmr makes."
+            f"{where} is no file of its own, so nothing can be fetched. Remove it: daskmr does not "
+            "make such files."
         )
 
     def _open(self, where: str) -> int:
@@ -110,7 +109,7 @@ class Staging:
                 if error.errno != errno.ELOOP:
                     raise disk_error(error, where, "the cache") from None
                 with suppress(FileNotFoundError):
-                    os.unlink(where)  # a link that somebody planted
+                    os.unlink(where)  # a planted link
         raise JobError(f"{self.folder} is removed all the time, so nothing can be fetched.")
 
     def _make_folder(self) -> None:
@@ -119,45 +118,29 @@ class Staging:
         except OSError as error:
             raise disk_error(error, self.folder, "the cache") from None
 
-    def _name_of(self, path: str) -> str:
-        if self.case_blind:
-            path = fold(path)
-        return blake2b(encode_path(path), digest_size=20).hexdigest()
+    def _staged_path(self, path: str) -> str:
+        place = encode_path(fold(path) if self.case_blind else path)
+        return os.path.join(self.folder, blake2b(place, digest_size=20).hexdigest())
 
     def progress(self, path: str) -> tuple[int, int] | None:
-        """What changes while another process writes the file that goes to `path`."""
+        """Return what changes while another process writes the file that goes to `path`."""
         try:
-            found = os.lstat(os.path.join(self.folder, self._name_of(path)))
+            found = os.lstat(self._staged_path(path))
         except FileNotFoundError:
             return None
         return found.st_ino, found.st_mtime_ns
 
     def sweep(self) -> int:
-        """Remove what dead processes have left, and return how many files that were."""
-        swept = 0
-        with suppress(FileNotFoundError):
-            for name in filter(_NAME.fullmatch, os.listdir(self.folder)):
-                swept += self._sweep(os.path.join(self.folder, name))
-        return swept
-
-    def _sweep(self, where: str) -> bool:
+        """Remove the files of dead processes, and return how many there were."""
         try:
-            descriptor = os.open(where, _FILE)
-        except OSError:
-            return False  # gone, a link, or another user's
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_at(descriptor, where):
-                os.unlink(where)
-                return True
-        except OSError:
-            pass  # its owner lives
-        finally:
-            os.close(descriptor)
-        return False
+            names = [*filter(_NAME.fullmatch, os.listdir(self.folder))]
+        except FileNotFoundError:
+            return 0
+        paths = [os.path.join(self.folder, name) for name in names]
+        return sum(sweep(path, partial(os.unlink, path)) for path in paths)
 
     def found(self, path: str) -> os.stat_result | None:
-        """What lies at `path`, itself and not what it links to; ``None`` for nothing."""
+        """Return the status of `path`, not of what it links to; ``None`` for nothing."""
         try:
             return os.lstat(os.path.join(self.root, path))
         except (FileNotFoundError, NotADirectoryError):
@@ -168,20 +151,14 @@ class Staging:
             raise disk_error(error, os.path.join(self.root, path), "the cache") from None
 
     def check(self, path: str) -> None:
-        """See that what is there leaves a place for a file at `path`.
-
-        Raises
-        ------
-        Unplaceable
-            If it does not.
-        """
+        """Raise Unplaceable if no file can be put at `path`."""
         *_, name = split_path(path)
         with self._refusals(path), self._parent(path, make=False) as parent:
             if _is_directory(name, parent):
                 raise Unplaceable(self._explain(path, _DIRECTORY_THERE))
 
     def remove(self, path: str) -> None:
-        """Remove the file at `path`, whatever it is but a directory, and no file behind a link."""
+        """Remove whatever is at `path`, except a directory, without following links."""
         *_, name = split_path(path)
         with self._refusals(path), self._parent(path, make=False) as parent:
             try:
@@ -193,7 +170,7 @@ class Staging:
 
     @contextmanager
     def _refusals(self, path: str) -> Iterator[None]:
-        """Turn what the disk refuses into a JobError, except that there is nothing."""
+        """Turn an OSError into a JobError, except for a missing file."""
         try:
             yield
         except FileNotFoundError:
@@ -209,12 +186,12 @@ class Staging:
                 with self._parent(above, make=False) as parent:
                     os.rmdir(split_path(above)[-1], dir_fd=parent)
             except (OSError, Unplaceable):
-                return  # not empty, or not ours to remove
+                return  # not empty, or not permitted
             above, _, _ = above.rpartition("/")
 
     @contextmanager
     def _parent(self, path: str, make: bool) -> Iterator[int]:
-        """The directory above `path`, opened without following a link below the root."""
+        """Open the directory above `path` without following a link below the root."""
         *above, _ = split_path(path)
         if make:
             os.makedirs(self.root, exist_ok=True)
@@ -242,7 +219,7 @@ class Staging:
 
 
 class Staged:
-    """A claimed place, and the file that is to go there. It takes the bytes of a fetch.
+    """A claimed place, and the locked file that is to go there: the target of a fetch.
 
     Parameters
     ----------
@@ -250,7 +227,7 @@ class Staged:
     path : str
         The place, relative to the root.
     where : str
-        The file on its way.
+        The file, until it is put in place.
     descriptor : int
         Of that file, open and locked.
     """
@@ -264,7 +241,6 @@ class Staged:
         _held.add(descriptor)
 
     def write(self, data: bytes | memoryview) -> None:
-        """Append all of `data`."""
         rest = memoryview(data)
         try:
             while rest:
@@ -273,24 +249,23 @@ class Staged:
             raise disk_error(error, self._where, "the cache") from None
 
     def restart(self) -> None:
-        """Forget what was written."""
         os.ftruncate(self._descriptor, 0)
         os.lseek(self._descriptor, 0, os.SEEK_SET)
 
     def seal(self) -> os.stat_result:
-        """Have the bytes on the disk, and say what the file looks like from now on."""
+        """Bring the bytes to the disk, and return the status that the file has from now on."""
         try:
-            # After a crash of the system the size tells a half file, but only if it is not on the
-            # disk before the bytes are.
+            # After a crash of the system an incomplete file has another size, but only if the size
+            # does not reach the disk before the bytes.
             os.fsync(self._descriptor)
-            now = time.time_ns()  # set, not left to a file server that tells later
+            now = time.time_ns()  # set here: a file server may report another time later
             os.utime(self._descriptor, ns=(now, now))
             return os.fstat(self._descriptor)
         except OSError as error:
             raise disk_error(error, self._where, "the cache") from None
 
     def place(self) -> None:
-        """Rename the file into its place, over what is there.
+        """Rename the file into its place, over an earlier one.
 
         Raises
         ------
@@ -305,7 +280,7 @@ class Staged:
                 with self._staging._parent(self.path, make=True) as parent:
                     os.rename(self._where, name, dst_dir_fd=parent)
             except FileNotFoundError as error:
-                # `prune` of another process took the directory meanwhile: it was empty
+                # `prune` of another process removed the empty directory meanwhile
                 if attempt < _ATTEMPTS - 1 and os.path.lexists(self._where):
                     continue
                 raise disk_error(error, self._where, "the cache") from None
@@ -322,41 +297,21 @@ class Staged:
         raise Unplaceable(self._staging._explain(self.path, reason))
 
     def release(self) -> None:
-        """Give up the claim, and the file if it is not in its place; idempotent."""
+        """Give up the claim, and remove the file unless it is in its place; idempotent."""
         if self._descriptor < 0:
             return
         descriptor, self._descriptor = self._descriptor, -1
         try:
-            if not self._placed and _is_at(descriptor, self._where):
+            if not self._placed and is_at(descriptor, self._where):
                 os.unlink(self._where)
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a forked process may hold it open too
+            flock(descriptor, LOCK_UN)  # a forked process may hold it open too
         finally:
             _held.discard(descriptor)
             os.close(descriptor)
 
 
-def is_case_blind(folder: str) -> bool:
-    """Whether the file system of `folder` takes names for one that differ only in case."""
-    while folder != "/":
-        parent, name = os.path.split(folder)
-        if name.swapcase() != name:
-            with suppress(OSError):
-                return os.path.samefile(folder, os.path.join(parent, name.swapcase()))
-            return False
-        folder = parent
-    return False
-
-
-def _is_at(descriptor: int, where: str) -> bool:
-    """Whether what is open is what is at `where`."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.lstat(where))
-    except FileNotFoundError:
-        return False
-
-
 def _is_alone(descriptor: int) -> bool:
-    """Whether what is open is a file, and has no other name, by which it would be changed too."""
+    """Check that an open file is a regular one without another name, which would change too."""
     found = os.fstat(descriptor)
     return stat.S_ISREG(found.st_mode) and found.st_nlink == 1
 
@@ -365,7 +320,7 @@ def _is_directory(name: bytes, parent: int) -> bool:
     return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
 
 
-# A child would keep the locks of its parent beyond its death.
+# A forked child would hold the locks of its parent beyond its death.
 _held: set[int] = set()
 
 

@@ -1,35 +1,28 @@
-"""Looking after a cache: checking it, removing from it, saying what is in it."""
+"""Maintain a cache: verify it, remove files from it, sum up its contents."""
 
 from __future__ import annotations
 
+import operator
 import os
 import stat
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from typing import NamedTuple
 
-from daskmr.data.cache.cache import Cache, read_digest
+from daskmr.data.cache.cache import Cache
 from daskmr.data.cache.manifest import Copy, in_chunks
 from daskmr.data.layout import Schema
 from daskmr.data.paths import Unplaceable
+from daskmr.files import read_digest
 
 __all__ = ["Group", "Problem", "Removed", "group_by", "prune", "remove", "select", "verify"]
 
-_CLAIMED = 100  # files that are open at once while they are removed
+_CLAIMED = 100  # files that are claimed, and so open, at the same time
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """What is wrong with one file of a cache.
-
-    Parameters
-    ----------
-    path : str
-        Relative to the cache.
-    what : str
-        A few words.
-    """
+class Problem(NamedTuple):
+    """The file of a cache at `path`, relative to it, and what is wrong with it, in a few words."""
 
     path: str
     what: str
@@ -37,16 +30,16 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What was removed from a cache.
+    """The result of a removal.
 
     Parameters
     ----------
     files, bytes : int
         What was removed.
     kept : tuple of str
-        Paths of what was to be removed and is no longer, or never was, what the cache fetched.
+        Paths that are no longer, or never were, what the cache fetched.
     busy : int
-        How many are just being fetched again, and stay.
+        How many files are being fetched again, and stay.
     """
 
     files: int = 0
@@ -54,29 +47,15 @@ class Removed:
     kept: tuple[str, ...] = ()
     busy: int = 0
 
-    def plus(self, other: Removed) -> Removed:
-        """Both together."""
-        return Removed(
-            self.files + other.files,
-            self.bytes + other.bytes,
-            self.kept + other.kept,
-            self.busy + other.busy,
-        )
+    def __add__(self, other: Removed) -> Removed:
+        return Removed(*map(operator.add, astuple(self), astuple(other)))
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Some copies in a cache, summed up.
+    """Copies that share the `values` of some dimensions, summed up.
 
-    Parameters
-    ----------
-    values : tuple of str
-        What they have in common, dimension by dimension.
-    files, bytes : int
-    oldest, newest : float
-        When they were fetched, in seconds since 1970.
-    used : float
-        When one of them was last used.
+    They were fetched from `oldest` to `newest`, and last `used`, in seconds since 1970.
     """
 
     values: tuple[str, ...]
@@ -88,7 +67,7 @@ class Group:
 
 
 def dims_of(path: str, schema: Schema) -> tuple[str, ...] | None:
-    """The dimensions of a file by its path; ``None`` if it is not in the layout.
+    """Return the dimensions of a file by its path; ``None`` if it is not in the layout.
 
     >>> from daskmr.data.layout import load_schema
     >>> dims_of("idle/Firefox/beta/24.0/2013.1102.log.gz", load_schema())
@@ -102,7 +81,7 @@ def dims_of(path: str, schema: Schema) -> tuple[str, ...] | None:
 
 
 def select(copies: Iterable[Copy], schema: Schema) -> Iterator[Copy]:
-    """Those of `copies` that the filter of `schema` allows."""
+    """Yield the copies that the filter of `schema` allows."""
     for copy in copies:
         dims = dims_of(copy.path, schema)
         if dims is not None and all(
@@ -117,22 +96,20 @@ def group_by(copies: Iterable[Copy], schema: Schema, positions: tuple[int, ...])
 
     What is not in the layout comes last, under no values.
     """
-    groups: defaultdict[tuple[str, ...], list[float]]
-    groups = defaultdict(lambda: [0, 0, float("inf"), 0.0, 0.0])
+    groups: dict[tuple[str, ...], Group] = {}
     for copy in copies:
         dims = dims_of(copy.path, schema)
-        group = groups[() if dims is None else tuple(dims[position] for position in positions)]
-        group[0] += 1
-        group[1] += copy.size
-        group[2] = min(group[2], copy.fetched)
-        group[3] = max(group[3], copy.fetched)
-        group[4] = max(group[4], copy.used)
-    return [
-        Group(values, int(files), int(size), oldest, newest, used)
-        for values, (files, size, oldest, newest, used) in sorted(
-            groups.items(), key=lambda item: (not item[0], item[0])
+        values = () if dims is None else tuple(dims[position] for position in positions)
+        group = groups.get(values) or Group(values, 0, 0, copy.fetched, copy.fetched, copy.used)
+        groups[values] = Group(
+            values,
+            group.files + 1,
+            group.bytes + copy.size,
+            min(group.oldest, copy.fetched),
+            max(group.newest, copy.fetched),
+            max(group.used, copy.used),
         )
-    ]
+    return sorted(groups.values(), key=lambda group: (not group.values, group.values))
 
 
 def verify(
@@ -140,25 +117,21 @@ def verify(
 ) -> Iterator[Problem]:
     """Check every file of a cache against the manifest.
 
-    What a run is fetching meanwhile is left out. A file whose bytes are damaged is no longer
-    trusted from then on, so that the next run fetches it again; the other problems it finds itself.
+    Files that a run is fetching are skipped. A file whose bytes are damaged is marked, so that the
+    next run fetches it again; other problems a run finds by itself.
 
     Parameters
     ----------
     cache : Cache
     deep : bool
-        Whether to read every file, and not only to look at its size and time.
+        Read every file, rather than only compare its size and time.
     on_progress : callable, optional
         Called after each file.
-
-    Yields
-    ------
-    Problem
     """
     for copy in cache.manifest.copies():
         problem = _problem_of(cache, copy, deep)
         if problem:
-            problem = _again(cache, copy.path, deep)
+            problem = _check_again(cache, copy.path, deep)
         if problem:
             yield Problem(copy.path, problem)
         if on_progress is not None:
@@ -176,7 +149,7 @@ def _problem_of(cache: Cache, copy: Copy, deep: bool) -> str:
         return "is no longer a plain file"
     if found.st_size != copy.size:
         return f"has {found.st_size:,} bytes instead of {copy.size:,}"
-    if not copy.lies_as(found):
+    if not copy.is_unchanged(found):
         return "was changed since it was fetched"
     if not deep:
         return ""
@@ -186,29 +159,28 @@ def _problem_of(cache: Cache, copy: Copy, deep: bool) -> str:
     return "" if read.digest == copy.digest else "is damaged: its bytes are not what was fetched"
 
 
-def _again(cache: Cache, path: str, deep: bool) -> str:
-    """Look once more while nobody else is at work on `path`."""
+def _check_again(cache: Cache, path: str, deep: bool) -> str:
+    """Check once more, now under a claim, so that no other process changes `path`."""
     staged = cache.staging.claim(path)
     if staged is None:
         return ""
     try:
-        copy = cache.manifest.get([path]).get(path)
+        copy = cache.manifest.find(path)
         problem = "" if copy is None else _problem_of(cache, copy, deep)
-        if problem and copy is not None and copy.lies_as(cache.staging.found(path)):
-            cache.manifest.distrust(path)  # a run would not notice by itself
+        if problem and copy is not None and copy.is_unchanged(cache.staging.found(path)):
+            cache.manifest.distrust(path)  # a run would not notice
         return problem
     finally:
         staged.release()
 
 
 def _unknown(cache: Cache) -> Iterator[Problem]:
-    """What the manifest does not know."""
+    """Yield the files that are not in the manifest, or unreadable."""
     unreadable: list[OSError] = []
     for paths in in_chunks(_files_below(cache.root, unreadable)):
         known = cache.manifest.get(paths)
         for path in paths:
-            # a second look: it may have come since
-            if path not in known and not cache.manifest.get([path]):
+            if path not in known and not cache.manifest.find(path):  # it may have come since
                 yield Problem(path, "is not in the manifest: the cache has not fetched it")
     for error in unreadable:
         if error.filename != cache.root or not isinstance(error, FileNotFoundError):
@@ -217,7 +189,7 @@ def _unknown(cache: Cache) -> Iterator[Problem]:
 
 
 def _files_below(root: str, unreadable: list[OSError]) -> Iterator[str]:
-    """The paths below `root` of all that is not a directory; no link is followed."""
+    """Yield the paths below `root` of everything but directories, without following links."""
     above = len(root) + 1
     for folder, directories, names in os.walk(root, onerror=unreadable.append):
         directories.sort()
@@ -234,19 +206,19 @@ def prune(
     down_to: int | None = None,
     dry_run: bool = False,
 ) -> Removed:
-    """Remove from a cache what meets all conditions that are given.
+    """Remove the files of a cache that meet all given conditions.
 
     Parameters
     ----------
     cache : Cache
     fetched_before : float, optional
-        Only what was fetched before this time, in seconds since 1970.
+        In seconds since 1970.
     schema : Schema, optional
         Only what its filter allows.
     down_to : int, optional
-        Only until the cache holds no more bytes than this: what was not used for longest, first.
+        Only the least recently used, until the cache holds no more bytes than this.
     dry_run : bool
-        Remove nothing, and say what would be removed.
+        Remove nothing, and return what would be removed.
     """
     copies: Iterable[Copy] = (copy for copy in cache.manifest.copies() if not copy.pending)
     if schema is not None:
@@ -268,20 +240,9 @@ def _least_recent(copies: Iterable[Copy], surplus: int) -> Iterator[Copy]:
 
 
 def remove(cache: Cache, paths: Iterable[str], *, dry_run: bool = False) -> Removed:
-    """Remove files that the cache fetched, and that are still what it fetched.
-
-    Parameters
-    ----------
-    cache : Cache
-    paths : iterable of str
-        Relative to the cache.
-    dry_run : bool
-        Only say what would be removed.
-    """
-    total = Removed()
-    for chunk in in_chunks(paths, _CLAIMED):
-        total = total.plus(_remove(cache, chunk, dry_run))
-    return total
+    """Remove files, by their paths in the cache, that are still what it fetched."""
+    removals = (_remove(cache, chunk, dry_run) for chunk in in_chunks(paths, _CLAIMED))
+    return sum(removals, Removed())
 
 
 def _remove(cache: Cache, paths: list[str], dry_run: bool) -> Removed:
@@ -299,7 +260,7 @@ def _remove(cache: Cache, paths: list[str], dry_run: bool) -> Removed:
                 busy += 1
                 continue
             claims.callback(staged.release)
-            copy = cache.manifest.get([path]).get(path)  # now that nobody changes it
+            copy = cache.manifest.find(path)  # under the claim, so that it cannot change
             if copy is not None and _is_as_fetched(cache, copy):
                 chosen.append(copy)
             elif cache.staging.found(path) is not None:
@@ -313,7 +274,7 @@ def _remove(cache: Cache, paths: list[str], dry_run: bool) -> Removed:
 
 
 def _is_as_fetched(cache: Cache, copy: Copy) -> bool:
-    if not copy.own or not copy.lies_as(cache.staging.found(copy.path)):
+    if not copy.own or not copy.is_unchanged(cache.staging.found(copy.path)):
         return False
     try:
         cache.staging.check(copy.path)
@@ -323,7 +284,7 @@ def _is_as_fetched(cache: Cache, copy: Copy) -> bool:
 
 
 def _strike(cache: Cache, paths: list[str]) -> None:
-    # Pending means "maybe not there": what an end in the middle leaves is right, too.
+    # A pending file may be missing, so that an end at any step leaves the manifest right.
     cache.manifest.unsettle(paths)
     for path in paths:
         cache.staging.remove(path)

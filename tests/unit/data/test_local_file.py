@@ -193,7 +193,7 @@ def test_a_file_that_another_machine_listed(log: Path) -> None:
 def test_inodes_of_a_file_system_that_makes_them_up(
     log: Path, monkeypatch: pytest.MonkeyPatch, on_network: bool
 ) -> None:
-    monkeypatch.setattr("daskmr.data.cache.database.is_on_network", lambda path: on_network)
+    monkeypatch.setattr("daskmr.data.local_file.is_on_network", lambda path: on_network)
     file = put(log, LINES)
     replace(log)
     if on_network:

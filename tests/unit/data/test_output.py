@@ -30,9 +30,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daskmr.data.bad_records import BadRecord
-from daskmr.data.output import OutputFile, encode, merge_parts, take_access, write_bad_records
+from daskmr.data.output import OutputFile, encode, merge_parts, write_bad_records
 from daskmr.data.parts import Part, PartWriter
 from daskmr.errors import InputError, JobError
+from daskmr.files import take_access
 from daskmr.job.keys import canonical, sort_key
 
 ATOMS = (

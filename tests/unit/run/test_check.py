@@ -257,7 +257,7 @@ def test_a_bucket_is_read_and_not_kept(
 def test_a_large_object_is_read_as_far_as_it_is_needed(
     bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("daskmr.store.store._READ_WHOLE", 1000)
+    monkeypatch.setattr("daskmr.store.store._BUFFERED_BYTES", 1000)
     root = write_tree(tmp_path, [[f"k\t{n}" for n in range(300_000)]])
     (path,) = root.rglob("*.gz")
     bucket.put({str(path.relative_to(root)): path.read_bytes()})

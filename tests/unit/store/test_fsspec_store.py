@@ -126,7 +126,7 @@ def test_what_cannot_be_reached_is_told_at_once(
     began = time.monotonic()
     with Store(parse_source(url)) as store, pytest.raises(InputError) as caught:
         store.check(to_write)
-    assert store.faults == 0
+    assert store.retry.faults == 0
     assert time.monotonic() - began < 15
     assert str(caught.value).startswith(url)
     assert said in str(caught.value)
@@ -139,7 +139,7 @@ def test_a_module_that_is_missing_is_no_fault_of_the_network(
     store = open_store("hdfs://namenode/x")
     with pytest.raises(StoreError, match=r"hdfs://namenode/x needs .* \(pyarrow"):
         entries_of(store, "a/")
-    assert store.faults == 0
+    assert store.retry.faults == 0
 
 
 def test_a_folder_that_is_written_to_need_not_be_there(tmp_path: Path) -> None:

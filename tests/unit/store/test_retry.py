@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskmr.store.retry import LeastRate, Patience
-from daskmr.store.source import Fault, StoreError
+from daskmr.store.retry import MinimumRate, RetryPolicy
+from daskmr.store.source import StoreError, TransientError
 
 
 @pytest.fixture
@@ -27,21 +27,23 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 async def fail() -> None:
-    raise Fault("it is busy", "Come back later.", hopeless=True)
+    raise TransientError("it is busy", "Come back later.", likely_to_last=True)
 
 
 def test_waits_grow_by_chance_up_to_a_limit(waits: list[float]) -> None:
     with pytest.raises(StoreError) as caught:
-        asyncio.run(Patience(11)(fail, "It cannot be had"))
+        asyncio.run(RetryPolicy(11)(fail, "It cannot be had"))
     assert str(caught.value) == "It cannot be had: it is busy, after 12 tries. Come back later."
     for wait, longest in zip(waits, [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, *[20] * 4], strict=True):
         assert longest / 2 <= wait <= longest
     assert len(set(waits)) == len(waits)
 
 
-def test_what_is_hopeless_is_not_tried_again_where_that_is_not_wished(waits: list[float]) -> None:
+def test_what_is_likely_to_last_is_not_retried_where_nothing_was_answered(
+    waits: list[float],
+) -> None:
     with pytest.raises(StoreError, match=r"^It cannot be had: it is busy\. Come back later\.$"):
-        asyncio.run(Patience(11)(fail, "It cannot be had", hopeful=False))
+        asyncio.run(RetryPolicy(11)(fail, "It cannot be had", fail_fast=True))
     assert waits == []
 
 
@@ -49,20 +51,20 @@ def test_a_connection_that_only_breaks_is_soon_left_where_nothing_was_answered(
     waits: list[float],
 ) -> None:
     async def hang_up() -> None:
-        raise Fault("it broke", broken=True)
+        raise TransientError("it broke", disconnected=True)
 
     with pytest.raises(StoreError, match="it broke, after 4 tries"):
-        asyncio.run(Patience(11)(hang_up, "It cannot be had", hopeful=False))
+        asyncio.run(RetryPolicy(11)(hang_up, "It cannot be had", fail_fast=True))
     assert sum(waits) < 2
     with pytest.raises(StoreError, match="it broke, after 12 tries"):
-        asyncio.run(Patience(11)(hang_up, "It cannot be had"))
+        asyncio.run(RetryPolicy(11)(hang_up, "It cannot be had"))
     with pytest.raises(StoreError, match="it broke, after 2 tries"):
-        asyncio.run(Patience(1)(hang_up, "It cannot be had", hopeful=False))
+        asyncio.run(RetryPolicy(1)(hang_up, "It cannot be had", fail_fast=True))
 
 
 def test_no_retries(waits: list[float]) -> None:
     with pytest.raises(StoreError, match="it is busy"):
-        asyncio.run(Patience(0)(fail, "It cannot be had"))
+        asyncio.run(RetryPolicy(0)(fail, "It cannot be had"))
     assert waits == []
 
 
@@ -71,11 +73,11 @@ def test_what_is_no_fault_is_passed_on(waits: list[float]) -> None:
         raise StoreError("Never.")
 
     with pytest.raises(StoreError, match=r"^Never\.$"):
-        asyncio.run(Patience(11)(refuse, "It cannot be had"))
+        asyncio.run(RetryPolicy(11)(refuse, "It cannot be had"))
     assert waits == []
 
 
-# --- the least rate -------------------------------------------------------------------------------
+# --- the minimum rate -------------------------------------------------------------------------------
 
 
 def passed_on(gaps: list[tuple[float, int]], reading: float = 0.0) -> int:
@@ -94,7 +96,7 @@ def passed_on(gaps: list[tuple[float, int]], reading: float = 0.0) -> int:
     async def read() -> int:
         nonlocal clock
         size = 0
-        async for piece in LeastRate(10).of(pieces()):
+        async for piece in MinimumRate(10).of(pieces()):
             clock += reading
             size += len(piece)
         return size
@@ -111,12 +113,12 @@ def test_what_comes_fast_enough_passes(gaps: list[tuple[float, int]], reading: f
 
 @given(st.floats(0.1, 9), st.integers(0, 1), st.floats(0, 1000))
 def test_what_trickles_is_a_fault(gap: float, size: int, reading: float) -> None:
-    with pytest.raises(Fault, match=r"only \d+ bytes came in 1\d\.\d seconds"):
+    with pytest.raises(TransientError, match=r"only \d+ bytes came in 1\d\.\d seconds"):
         passed_on([(0.0, 500), *[(gap, size)] * 101], reading)
 
 
 def test_a_transfer_that_becomes_a_trickle_is_a_fault() -> None:
-    with pytest.raises(Fault, match="bytes came"):
+    with pytest.raises(TransientError, match="bytes came"):
         passed_on([*[(0.1, 100_000)] * 100, *[(1.0, 1)] * 12])
 
 

@@ -102,7 +102,7 @@ def refused(source: Source, *words: str) -> str:
     with Store(source) as store, pytest.raises(InputError) as caught:
         store.check()
     assert time.monotonic() - started < 20  # retrying would take a minute
-    assert store.patience.faults == 0
+    assert store.retry.faults == 0
     message = str(caught.value)
     assert "\n" not in message
     for word in words:

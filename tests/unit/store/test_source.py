@@ -43,8 +43,8 @@ def test_source(given: str, protocol: str, root: str) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("", "no name of a bucket"),
-        ("a\nb", "no name of a bucket"),
+        ("", "not the name of a bucket"),
+        ("a\nb", "not the name of a bucket"),
         ("s3://", "does not begin with a bucket"),
         ("s3:///name/a", "s3:///name/a does not begin with a bucket"),
         ("Ünicode", "does not begin with a bucket"),

@@ -161,7 +161,7 @@ def test_what_trickles_is_tried_again_and_then_an_error(
     store = open_store(bucket, read_timeout=1.5)
     assert have(store) == ([entry] if what == "listing" else data)
     assert proxy.injected == {"trickle": 1}
-    assert store.faults >= 1
+    assert store.retry.faults >= 1
     proxy.inject("trickle")
     store = open_store(bucket, retries=0, read_timeout=1.5)
     with pytest.raises(
@@ -346,7 +346,7 @@ def test_many_at_once(bucket: Bucket, proxy: FaultProxy, open_store: Callable[..
 
     assert store.run(fetch_all()) == list(data.values())
     assert sum(proxy.injected.values()) >= 100 // 7
-    assert store.patience.faults > 0
+    assert store.retry.faults > 0
 
 
 # --- streams --------------------------------------------------------------------------------------

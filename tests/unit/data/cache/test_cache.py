@@ -171,9 +171,7 @@ def test_a_file_that_was_there_before_the_manifest(cache: Cache, store: ObjectSt
     change(cache, store.objects[PATH][:-1] + b"?")
     local = cache.fetch(store, file)
     assert local.fetched
-    assert (
-        local.note == f"{PATH} was in the cache, but not from the store: replaced by what is there"
-    )
+    assert local.note == f"{PATH} was in the cache, but not from the store: replaced by the store's"
     assert content(cache) == store.objects[PATH]
     assert next(cache.manifest.copies()).own
 
@@ -292,12 +290,6 @@ def test_a_place_that_the_disk_refuses_has_no_row(
     assert left_over(cache) == []
 
 
-def test_a_digest_of_what_cannot_be_read(tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to(__file__)
-    for name in ("none", "link", "."):
-        assert module.read_digest(str(tmp_path / name)) is None
-
-
 def test_a_cancelled_fetch_leaves_nothing(cache: Cache, store: ObjectStore) -> None:
     store.gates[PATH] = asyncio.Event()
 
@@ -320,14 +312,14 @@ def test_a_fetch_that_is_cancelled_at_its_end_is_done_whole(
     times: int, cache: Cache, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What runs in a thread cannot be stopped, and must not lose its claim."""
-    begun, put_in_place = [], Cache._put_in_place
+    begun, put_in_place = [], module._Fetch._put_in_place
 
     def slow(*arguments: Any) -> None:
         begun.append(1)
         time.sleep(0.2)
         put_in_place(*arguments)
 
-    monkeypatch.setattr(Cache, "_put_in_place", slow)
+    monkeypatch.setattr(module._Fetch, "_put_in_place", slow)
 
     async def cancelled() -> None:
         task = asyncio.create_task(cache.fetch_async(store, store.file(PATH)))

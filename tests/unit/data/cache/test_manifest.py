@@ -99,13 +99,13 @@ def test_what_lies_there_as_it_did(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"12345")
     copy = replace(COPY, mtime_ns=os.lstat(path).st_mtime_ns)
-    assert copy.lies_as(os.lstat(path))
-    assert not copy.lies_as(None)
-    assert not replace(copy, size=4).lies_as(os.lstat(path))
-    assert not replace(copy, mtime_ns=copy.mtime_ns + 1).lies_as(os.lstat(path))
+    assert copy.is_unchanged(os.lstat(path))
+    assert not copy.is_unchanged(None)
+    assert not replace(copy, size=4).is_unchanged(os.lstat(path))
+    assert not replace(copy, mtime_ns=copy.mtime_ns + 1).is_unchanged(os.lstat(path))
     (tmp_path / "12345").symlink_to("12345")
     link = os.lstat(tmp_path / "12345")
-    assert not replace(copy, size=link.st_size, mtime_ns=link.st_mtime_ns).lies_as(link)
+    assert not replace(copy, size=link.st_size, mtime_ns=link.st_mtime_ns).is_unchanged(link)
 
 
 def test_names_that_are_one_to_some_file_systems(manifest: Manifest) -> None:

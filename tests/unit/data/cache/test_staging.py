@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from support.jobs import ROOT
 
 from daskmr.data.cache import staging as module
-from daskmr.data.cache.staging import Staging, is_case_blind
+from daskmr.data.cache.staging import Staging
 from daskmr.data.paths import Unplaceable, fold, split_path
 from daskmr.errors import JobError
+from daskmr.files import is_case_blind
 
 CLAIMING = """
 import sys
@@ -406,7 +407,7 @@ def test_what_never_ends_is_given_up(staging: Staging, monkeypatch: pytest.Monke
         patched.setattr(Staging, "_make_folder", lambda self: None)
         with pytest.raises(JobError, match="is removed all the time"):
             staging.claim("a")
-    monkeypatch.setattr(module, "_is_at", lambda descriptor, where: False)
+    monkeypatch.setattr(module, "is_at", lambda descriptor, where: False)
     with pytest.raises(JobError, match="is no file of its own"):
         staging.claim("a")
 

@@ -1,4 +1,4 @@
-"""Tests of `daskmr.store.s3_listing`."""
+"""Tests of `Pagination` in `daskmr.store.store`."""
 
 from __future__ import annotations
 
@@ -9,47 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskmr.store.s3_listing import Pagination, parse_page
-from daskmr.store.source import Fault, StoreError
-from daskmr.store.store import (
-    Entry,
-    Page,
-)
-
-LISTING = (
-    "<ListBucketResult><Name>b</Name><Prefix>p/</Prefix><IsTruncated>false</IsTruncated>"
-    "<Contents><Key>p/k</Key><Size>1</Size></Contents></ListBucketResult>"
-)
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("ListBucketResult>", "html>"),
-        ("<Name>b", "<Name>c"),
-        ("<Name>b</Name>", ""),
-        ("<Prefix>p/", "<Prefix>q/"),
-        ("<Key>p/k", "<Key>q/k"),
-        ("<Key>p/k", "<Key>p/d/k"),
-        ("</Contents>", "</Contents><CommonPrefixes><Prefix>p/d/e/</Prefix></CommonPrefixes>"),
-        ("</Contents>", "</Contents><CommonPrefixes><Prefix>p/d</Prefix></CommonPrefixes>"),
-        ("<Key>p/k</Key>", ""),
-        ("<Size>1", "<Size>one"),
-        ("<IsTruncated>false</IsTruncated>", ""),
-        ("false", "true"),
-        ("</Contents>", ""),
-        ("<Size>1</Size>", "<Size>1</Size><LastModified>today</LastModified>"),
-        (LISTING, ""),
-    ],
-)
-def test_what_is_no_listing_is_not_an_empty_one(old: str, new: str) -> None:
-    assert parse_page(LISTING.encode(), "b", "p/", "").entries == [Entry("k", False, 1)]
-    assert old in LISTING
-    with pytest.raises(Fault, match="no listing of the bucket"):
-        parse_page(LISTING.replace(old, new).encode(), "b", "p/", "")
-
-
-# --- page by page ---------------------------------------------------------------------------------
+from daskmr.store.store import Entry, Page, Pagination, StoreError
 
 
 def key(entry: Entry) -> bytes:

@@ -1,4 +1,4 @@
-"""Tests of `daskmr.store.checksums`."""
+"""Tests of `daskmr.store.download`; transfers are tested with `daskmr.store.store`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskmr.store.checksums import Check, Proof, multipart_etag
+from daskmr.store.download import Expected, Verifier, multipart_etag
 
 
 def md5(data: bytes) -> bytes:
@@ -21,12 +21,12 @@ def pieces_of(data: bytes, sizes: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in pairwise(ends)]
 
 
-def checked(proof: Proof, pieces: list[bytes]) -> str | None:
-    check = Check(proof)
+def checked(expected: Expected, pieces: list[bytes]) -> str | None:
+    verifier = Verifier(expected)
     for piece in pieces:
-        check.update(piece)
-    assert check.md5 == md5(b"".join(pieces)).hex()
-    return check.complaint()
+        verifier.update(piece)
+    assert verifier.md5 == md5(b"".join(pieces)).hex()
+    return verifier.mismatch()
 
 
 SIZES = st.lists(st.integers(1, 9), min_size=1, max_size=6)
@@ -36,21 +36,21 @@ SIZES = st.lists(st.integers(1, 9), min_size=1, max_size=6)
 def test_parts_however_they_arrive(parts: list[int], pieces: list[int], flipped: int) -> None:
     data = bytes(range(sum(parts)))
     digests = b"".join(md5(part) for part in pieces_of(data, parts[:-1]))
-    proof = Proof(len(data), md5(digests).hex(), tuple(parts))
-    assert checked(proof, pieces_of(data, pieces)) is None
+    expected = Expected(len(data), md5(digests).hex(), tuple(parts))
+    assert checked(expected, pieces_of(data, pieces)) is None
     damaged = bytearray(data)
     damaged[flipped % len(data)] ^= 1
-    complaint = checked(proof, pieces_of(bytes(damaged), pieces))
-    assert complaint is not None
-    assert "not those of the object" in complaint
+    mismatch = checked(expected, pieces_of(bytes(damaged), pieces))
+    assert mismatch is not None
+    assert "not those of the object" in mismatch
 
 
 @given(data=st.binary(max_size=50), pieces=SIZES)
 def test_a_whole(data: bytes, pieces: list[int]) -> None:
-    proof = Proof(len(data), md5(data).hex())
-    assert checked(proof, pieces_of(data, pieces)) is None
-    assert checked(Proof(len(data)), pieces_of(data, pieces)) is None
-    assert checked(proof, [data, b"x"]) == f"{len(data) + 1} bytes came instead of {len(data)}"
+    expected = Expected(len(data), md5(data).hex())
+    assert checked(expected, pieces_of(data, pieces)) is None
+    assert checked(Expected(len(data)), pieces_of(data, pieces)) is None
+    assert checked(expected, [data, b"x"]) == f"{len(data) + 1} bytes came instead of {len(data)}"
 
 
 @pytest.mark.parametrize("etag", [None, "", "A" * 32, "a" * 31, "a" * 33, "a" * 32 + "-0", "a-1"])

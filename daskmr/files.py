@@ -1,0 +1,255 @@
+"""Files that appear complete or not at all, and locks that end with the process that holds them.
+
+What is being written is locked. The lock goes with its process, so that whatever is not locked was
+left by a dead one, and the next may sweep it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from typing import IO, NamedTuple
+from zlib import crc32
+
+__all__ = [
+    "AtomicFile", "Digest", "is_at", "is_case_blind", "is_on_network", "locked", "read_digest",
+    "sweep", "take_access", "try_lock",
+]  # fmt: skip
+
+_LONGEST_NAME = 200  # bytes of a name that are kept in a temporary one
+# File systems without the shared memory between machines that SQLite's write-ahead log needs.
+_NETWORK = re.compile(
+    "9p|afs|beegfs|ceph|cifs|fuse[.].*|glusterfs|gpfs|lustre|nfs4?|ocfs2|panfs|smb.*|virtiofs"
+)
+
+
+class AtomicFile:
+    """A file that is written beside its place under a temporary name, then renamed over it.
+
+    In a ``with`` block, what is not committed at the end is discarded.
+
+    Parameters
+    ----------
+    path : str
+        The place, in a folder that exists.
+    token : str, optional
+        Makes the temporary name unique: 12 hex digits.
+    mode : int
+        Permissions of a new file, less the umask.
+    sweep_dead : bool
+        Whether to remove the temporary files for this path of processes that were killed.
+
+    Attributes
+    ----------
+    temporary : str
+        Where it is until then.
+    file : binary file
+        Locked until it is closed.
+
+    Raises
+    ------
+    OSError
+        From every method.
+    """
+
+    def __init__(
+        self, path: str, token: str | None = None, mode: int = 0o666, sweep_dead: bool = True
+    ) -> None:
+        folder, name = os.path.split(path)
+        name = _shortened(os.fsencode(name))
+        if sweep_dead:
+            _sweep_temporary_files(folder or ".", name)
+        self.path = path
+        self.temporary = os.path.join(folder, f".{name}.{token or uuid.uuid4().hex[:12]}.tmp")
+        self.file = _open_locked(self.temporary, mode)
+
+    def __enter__(self) -> AtomicFile:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.discard()
+
+    def sync(self) -> None:
+        """Bring what was written to the disk."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+
+    def commit(self) -> None:
+        """Put the file in place of an earlier one, in one step; call `sync` before."""
+        os.replace(self.temporary, self.path)
+        self.file.close()
+        _sync_folder(os.path.dirname(self.path) or ".")
+
+    def discard(self) -> None:
+        """Remove the file unless it was committed; idempotent."""
+        if not self.file.closed:
+            with suppress(FileNotFoundError):
+                os.unlink(self.temporary)
+            with suppress(OSError):
+                self.file.close()
+
+
+def _shortened(name: bytes) -> str:
+    """Shorten a name, so that there is room for more, to one that no other name becomes."""
+    if len(name) <= _LONGEST_NAME:
+        return os.fsdecode(name)
+    return os.fsdecode(name[: _LONGEST_NAME - 8]) + f"{crc32(name):08x}"
+
+
+def _open_locked(path: str, mode: int) -> IO[bytes]:
+    while True:
+        file = open(path, "xb", opener=partial(os.open, mode=mode))  # noqa: SIM115
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()  # swept before it was locked
+
+
+def _sweep_temporary_files(folder: str, name: str) -> None:
+    pattern = re.compile(re.escape(f".{name}.") + r"[0-9a-f]{12}\.tmp")
+    for entry in os.scandir(folder):
+        if pattern.fullmatch(entry.name):
+            sweep(entry.path, partial(os.unlink, entry.path))
+
+
+def _sync_folder(folder: str) -> None:
+    """Make a rename survive a power cut; some file systems cannot, and lose nothing else."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def take_access(descriptor: int, patterns: Sequence[os.stat_result]) -> None:
+    """Give a file the group of other files, and the permissions that all of them have.
+
+    Without any, it keeps its own.
+    """
+    mode = 0o777
+    for pattern in patterns:
+        mode &= pattern.st_mode
+        if os.fstat(descriptor).st_gid != pattern.st_gid:
+            try:
+                os.fchown(descriptor, -1, pattern.st_gid)
+            except OSError:  # it stays with another group, which must not gain access
+                mode &= ~0o070
+    if patterns:
+        with suppress(PermissionError):  # a file system without permissions
+            os.fchmod(descriptor, mode)
+
+
+# --- locks ----------------------------------------------------------------------------------------
+
+
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file, unless another holds the lock."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def locked(path: str) -> Iterator[None]:
+    """Hold the lock of a file or folder, after waiting for it; where it cannot be locked, go on."""
+    with ExitStack() as stack:
+        with suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+
+
+def is_at(descriptor: int, path: str | os.PathLike[str]) -> bool:
+    """Check that an open file is the one at `path`."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def sweep(lock: str | os.PathLike[str], remove: Callable[[], object]) -> bool:
+    """Call `remove` if the process that held the lock file `lock` has died.
+
+    Returns
+    -------
+    bool
+        False when it lives, or when the file cannot be opened, locked or removed.
+    """
+    flags = os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        try:
+            descriptor = os.open(lock, os.O_RDWR | flags)  # which NFS requires for a lock
+        except PermissionError:
+            descriptor = os.open(lock, os.O_RDONLY | flags)
+    except OSError:
+        return False
+    try:
+        if try_lock(descriptor) and is_at(descriptor, lock):
+            remove()
+            return True
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+    return False
+
+
+# --- file systems ---------------------------------------------------------------------------------
+
+
+def is_case_blind(folder: str) -> bool:
+    """Check whether the file system of `folder` ignores the case of names."""
+    while folder != "/":
+        parent, name = os.path.split(folder)
+        if name.swapcase() != name:
+            with suppress(OSError):
+                return os.path.samefile(folder, os.path.join(parent, name.swapcase()))
+            return False
+        folder = parent
+    return False
+
+
+def is_on_network(path: str) -> bool:
+    """Check whether `path` is on a file system that several machines may share."""
+    try:
+        with open("/proc/self/mounts", "rb") as file:
+            mounts = [line.split(b" ") for line in file]
+    except OSError:  # not Linux
+        return False
+    real, form, longest = os.fsencode(os.path.realpath(path)), "", -1
+    for mount in mounts:
+        point = mount[1].decode("unicode_escape").encode("latin-1")  # a space is written \040
+        below = point if point.endswith(b"/") else point + b"/"
+        if real.startswith(below) and len(below) >= longest:
+            form, longest = mount[2].decode("latin-1"), len(below)
+    return _NETWORK.fullmatch(form) is not None
+
+
+class Digest(NamedTuple):
+    """The MD5 of a file, and its modification time when it was read."""
+
+    digest: str
+    mtime_ns: int
+
+
+def read_digest(path: str) -> Digest | None:
+    """Read a file without following a link; ``None`` if it cannot be read."""
+    import hashlib
+
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            mtime_ns = os.fstat(descriptor).st_mtime_ns
+            md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+    except OSError:
+        return None
+    return Digest(md5.hexdigest(), mtime_ns)

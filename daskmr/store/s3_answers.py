@@ -1,0 +1,311 @@
+"""What S3 answers: pages of ListObjectsV2, and errors, which are transient or final. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, NoReturn
+from urllib.parse import unquote_plus
+from xml.etree import ElementTree
+
+import aiohttp
+import botocore.exceptions as e
+from botocore.parsers import ResponseParserError
+
+from daskmr.store.source import (
+    ChangedObject,
+    Entry,
+    MissingObject,
+    Page,
+    Source,
+    StoreError,
+    TransientError,
+    split_bucket,
+)
+from daskmr.text import printable
+
+__all__ = ["ExpiredCredentials", "changed_object", "parse_page", "translate_error"]
+
+
+# --- listings -------------------------------------------------------------------------------------
+
+
+def parse_page(body: bytes, bucket: str, prefix: str, name_prefix: str) -> Page:
+    """Parse an answer to ListObjectsV2, and check that it answers this very question.
+
+    Parameters
+    ----------
+    body : bytes
+        XML.
+    bucket, prefix, name_prefix : str
+        The question: the names that begin with `name_prefix`, directly below the key `prefix`,
+        which is "" or ends in "/".
+
+    Raises
+    ------
+    TransientError
+        For another server's page, or a truncated one, which must not pass for an empty listing.
+
+    Examples
+    --------
+    >>> body = b'''<ListBucketResult><Name>b</Name><Prefix>idle/</Prefix>
+    ... <IsTruncated>false</IsTruncated><EncodingType>url</EncodingType>
+    ... <Contents><Key>idle/a%0A1</Key><Size>7</Size><ETag>"12"</ETag></Contents>
+    ... <CommonPrefixes><Prefix>idle/Firefox/</Prefix></CommonPrefixes></ListBucketResult>'''
+    >>> for entry in parse_page(body, "b", "idle/", "").entries:
+    ...     print(entry)
+    Entry(name='a\\n1', is_dir=False, size=7, etag='12', mtime=None)
+    Entry(name='Firefox', is_dir=True, size=0, etag=None, mtime=None)
+    """
+    try:
+        root = ElementTree.fromstring(body)
+        space, _, tag = root.tag.rpartition("}")
+        space += "}" if space else ""
+        if tag != "ListBucketResult":
+            _no_listing(f"it begins with {tag!r}")
+        return _page(root, space, bucket, prefix, name_prefix)
+    except (ElementTree.ParseError, ValueError, TypeError, UnicodeError) as error:
+        _no_listing(str(error))
+
+
+def _page(root: Any, space: str, bucket: str, prefix: str, name_prefix: str) -> Page:
+    encoded = root.findtext(f"{space}EncodingType") == "url"
+
+    def decoded(text: str) -> str:
+        return unquote_plus(text, errors="strict") if encoded else text
+
+    def name_of(text: str) -> str:
+        key = decoded(text)
+        if not key.startswith(asked):
+            _no_listing(f"it has a key that was not asked for, {key!r}")
+        return key[len(prefix) :]
+
+    def object_name(text: str) -> str:
+        name = name_of(text)
+        if "/" in name:
+            _no_listing(f'it has an object below the next "/", {name!r}')
+        return name
+
+    def directory_name(text: str) -> str:
+        name = name_of(text)
+        if name.find("/") != len(name) - 1:
+            _no_listing(f'it has a common prefix that does not end at the next "/", {name!r}')
+        return name[:-1]
+
+    asked = prefix + name_prefix
+    answered = root.findtext(f"{space}Prefix")
+    if root.findtext(f"{space}Name") != bucket or decoded(answered or "") not in ("", asked):
+        _no_listing("it is of another bucket or prefix")
+    truncated = root.findtext(f"{space}IsTruncated")
+    token = root.findtext(f"{space}NextContinuationToken") if truncated == "true" else None
+    if truncated not in ("true", "false") or (truncated == "true" and not token):
+        _no_listing("it does not say whether it goes on")
+    entries = []
+    for element in root.iterfind(f"{space}Contents"):
+        fields = {child.tag: child.text or "" for child in element}
+        entries.append(
+            Entry(
+                object_name(fields.get(f"{space}Key", "")),
+                False,
+                int(fields.get(f"{space}Size", "")),
+                fields.get(f"{space}ETag", "").strip('"') or None,
+                _timestamp(fields.get(f"{space}LastModified")),
+            )
+        )
+    for element in root.iterfind(f"{space}CommonPrefixes/{space}Prefix"):
+        entries.append(Entry(directory_name(element.text or ""), True))
+    return Page(entries, token)
+
+
+def _timestamp(text: str | None) -> float | None:
+    return None if text is None else datetime.fromisoformat(text).timestamp()
+
+
+def _no_listing(reason: str) -> NoReturn:
+    raise TransientError(
+        f"what came is no listing of the bucket: {printable(reason)[:200]}",
+        "Check that the endpoint is an S3 store, and that no proxy answers for it.",
+        likely_to_last=True,
+    )
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+class ExpiredCredentials(TransientError):
+    """The credentials are no longer valid; new ones may be available."""
+
+
+def changed_object(url: str) -> ChangedObject:
+    return ChangedObject(
+        f"{url} changed after it was listed (its ETag or size is another now). Run the job again, "
+        "when nothing writes there."
+    )
+
+
+_UNREACHABLE = (e.EndpointConnectionError, e.ConnectTimeoutError, e.ProxyConnectionError)
+_NO_CREDENTIALS = (
+    e.ConfigNotFound, e.ConfigParseError, e.CredentialRetrievalError, e.InvalidConfigError,
+    e.NoAuthTokenError, e.NoCredentialsError, e.PartialCredentialsError, e.ProfileNotFound,
+    e.SSOError, e.TokenRetrievalError,
+)  # fmt: skip
+
+
+def translate_error(error: Exception, url: str, source: Source) -> TransientError | StoreError:
+    """Translate an exception of s3fs, botocore or aiohttp.
+
+    Parameters
+    ----------
+    error : Exception
+    url : str
+        Of the request.
+    source : Source
+        Names the bucket and the endpoint.
+    """
+    if isinstance(error, StoreError):
+        return StoreError(f"{url} cannot be read: {error}")
+    if isinstance(error, TransientError):
+        return error
+    if isinstance(error, e.ClientError):
+        return _translate_answer(error.response, url, source)
+    if isinstance(error, e.SSLError):
+        return TransientError(
+            f"the server of {_endpoint(source)} could not be trusted or spoke no TLS ({_text(error)})",
+            "Check the endpoint URL and the certificates (AWS_CA_BUNDLE).",
+            likely_to_last=True,
+        )
+    if isinstance(error, _UNREACHABLE):
+        return TransientError(
+            f"{_endpoint(source)} cannot be reached ({_text(error)})",
+            "Check the network, and --endpoint-url or AWS_ENDPOINT_URL where it is not Amazon's.",
+            likely_to_last=True,
+        )
+    if isinstance(error, _NO_CREDENTIALS):
+        return StoreError(
+            f"{url} cannot be read, as there are no credentials that can be used ({_text(error)}). "
+            "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give --aws-profile, or --anon "
+            "for a public bucket."
+        )
+    return _translate_connection(error, url)
+
+
+def _endpoint(source: Source) -> str:
+    endpoint = source.option("endpoint_url")
+    return f"the endpoint {endpoint}" if endpoint else "Amazon S3"
+
+
+_EXPIRED = frozenset(
+    {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
+)
+_TRANSIENT = frozenset(
+    {
+        "BadDigest", "IncompleteBody", "InternalError", "OperationAborted", "RequestTimeout",
+        "ServiceUnavailable", "SlowDown", "Throttling", "ThrottlingException",
+        "XAmzContentSHA256Mismatch",
+    }
+)  # fmt: skip
+_OTHER_REGION = frozenset(
+    {
+        "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect",
+        "Redirect", "TemporaryRedirect",
+    }
+)  # fmt: skip
+_BAD_CREDENTIALS = frozenset(
+    {"InvalidAccessKeyId", "InvalidSecurity", "InvalidToken", "SignatureDoesNotMatch"}
+)
+# A request without a body in its answer, such as HEAD, has the status in place of a code.
+_NO_SUCH_OBJECT = frozenset({"404", "NoSuchKey", "NoSuchUpload", "NoSuchVersion", "NotFound"})
+
+
+def _translate_answer(
+    response: dict[str, Any], url: str, source: Source
+) -> TransientError | StoreError:
+    """Translate an error that the store itself answered."""
+    details = response.get("Error", {})
+    metadata = response.get("ResponseMetadata", {})
+    code, status = str(details.get("Code", "")), int(metadata.get("HTTPStatusCode") or 0)
+    message = " ".join(str(details.get("Message", "")).split())[:200].rstrip(".")
+    answer = ": ".join(printable(part) for part in (code, message) if part) or str(status)
+    if code in _EXPIRED:
+        return ExpiredCredentials(
+            f"the credentials have expired ({answer})",
+            "Renew them, and run the job again: what has been fetched is kept.",
+            likely_to_last=True,
+        )
+    if code in _TRANSIENT or status in (408, 429) or status >= 500:
+        return TransientError(f"the store answered {answer}")
+    bucket, _, _ = split_bucket(source.root)
+    if code in _OTHER_REGION or status in (301, 307):
+        region = details.get("Region") or metadata.get("HTTPHeaders", {}).get("x-amz-bucket-region")
+        endpoint = details.get("Endpoint")
+        where = f"in region {region}" if region else f"at {endpoint}" if endpoint else "elsewhere"
+        advice = f"--region {region}" if region else "its --region, or its --endpoint-url"
+        return StoreError(
+            f"The bucket {bucket} is {where}, not where it was asked for ({answer}). Give {advice}."
+        )
+    if status == 404 and code not in _NO_SUCH_OBJECT:
+        return StoreError(
+            f"There is no bucket {bucket} at {_endpoint(source)}. Check its name, and "
+            "--endpoint-url where it is not Amazon's."
+        )
+    if status == 404:
+        return MissingObject(
+            f"{url} is not there any more ({answer}): it was deleted after it was listed. List "
+            "the bucket again, or leave such objects out with --skip-missing."
+        )
+    if status in (412, 416):
+        return changed_object(url)
+    return StoreError(_explain_refusal(code, status, answer, url))
+
+
+def _explain_refusal(code: str, status: int, answer: str, url: str) -> str:
+    if code in _BAD_CREDENTIALS:
+        return (
+            f"The store does not accept the credentials for {url} ({answer}). Correct them, or give "
+            "another --aws-profile."
+        )
+    if code == "RequestTimeTooSkewed":
+        return (
+            f"The store refuses {url}, as this machine's clock is wrong ({answer}). Set the clock."
+        )
+    if code == "InvalidObjectState":
+        return f"{url} is archived ({answer}). Restore it first, or exclude it by the filter."
+    if status == 403:
+        return (
+            f"Access to {url} was denied ({answer}). Check that the credentials may list the bucket "
+            "and read its objects (s3:ListBucket, s3:GetObject), or give another --aws-profile; "
+            "--anon for a public bucket, --requester-pays where the reader pays."
+        )
+    return f"The store refuses {url} ({answer}). Check the name of the bucket and the endpoint URL."
+
+
+def _translate_connection(error: Exception, url: str) -> TransientError | StoreError:
+    """Translate the rest: a connection that broke, an unreadable answer, or a mistake."""
+    if isinstance(error, (e.ReadTimeoutError, TimeoutError)):
+        return TransientError(
+            "no byte came for too long", "Check the network, or raise read-timeout."
+        )
+    if isinstance(error, (e.HTTPClientError, e.IncompleteReadError, aiohttp.ClientError, OSError)):
+        return TransientError(
+            f"the connection broke ({_text(error)})",
+            "Check the network, and that the endpoint is an S3 store: what has been fetched is kept.",
+            disconnected=True,
+        )
+    if isinstance(error, (e.FlexibleChecksumError, e.ChecksumError)):
+        return TransientError(
+            f"the bytes that came are not those of the object ({_text(error)})", restart=True
+        )
+    if isinstance(error, ResponseParserError):
+        return TransientError(
+            "what came is no answer of an S3 store",
+            "Check that the endpoint is one, and that no proxy answers for it.",
+            likely_to_last=True,
+        )
+    return StoreError(
+        f"{url} cannot be asked for: {type(error).__name__}: {_text(error)}. Check the name of the "
+        "bucket, the endpoint URL and the region."
+    )
+
+
+def _text(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return printable(text)[:300].rstrip(".")
