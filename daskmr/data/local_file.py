@@ -12,7 +12,7 @@ from io import FileIO
 from isal import isal_zlib
 
 from daskmr.data.listing import InputFile
-from daskmr.data.records import is_compressed
+from daskmr.data.readers.decompression import is_compressed
 from daskmr.errors import TaskFailed
 
 __all__ = ["LocalFile", "is_as_listed"]

@@ -46,7 +46,8 @@ from daskmr.data.partition import (
     with_ahead,
 )
 from daskmr.data.parts import Part
-from daskmr.data.records import CorruptFileError, OversizedLine, read_lines
+from daskmr.data.readers.faults import CorruptFileError
+from daskmr.data.readers.lines import OversizedLine, read_lines
 from daskmr.data.sampling import EVERYTHING, Choice
 from daskmr.data.segments import Extent
 from daskmr.data.spill_dir import HOST_RENEWED_EVERY, RENEWED_EVERY, Away, Shelf
