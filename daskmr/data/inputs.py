@@ -12,7 +12,7 @@ from daskmr.data.listing import InputFile, Listing, list_files, unite
 from daskmr.data.sampling import EVERYTHING, Choice
 from daskmr.data.spill_dir import Away
 from daskmr.errors import InputError, NothingMatchedError
-from daskmr.normal_forms import twin_of
+from daskmr.normal_forms import variant_of
 from daskmr.store.open_stores import shared_store
 from daskmr.store.source import Source, StoreError, parse_source, split_bucket
 
@@ -365,7 +365,7 @@ def _refuse_twin(source: Source, config: Config) -> None:
                 # The last letter that is ASCII may be a part of the first that is not.
                 start = "".join(takewhile(str.isascii, name))[:-1]
                 pages = store.list(above, start)
-                twin = twin_of(name, {e.name for page in pages for e in page if e.is_dir})
+                twin = variant_of(name, {e.name for page in pages for e in page if e.is_dir})
                 if twin is not None:
                     raise InputError(
                         f"There is no file below {source.url}, but there is "

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import NoReturn
 
-from daskmr.data.layout import Dimension, Layout, Schema
+from daskmr.data.filters import Dimension
+from daskmr.data.layout import Layout, Schema
 from daskmr.errors import InputError
 from daskmr.normal_forms import hint
 
@@ -169,7 +170,7 @@ class Listing:
 
 def _describe_twins(seen: Seen) -> str:
     found = seen.twins[0]
-    allowed = str(seen.dimension.twin_of(found))
+    allowed = str(seen.dimension.variant_of(found))
     more = f" and {len(seen.twins) - 1:,} more" if len(seen.twins) > 1 else ""
     return (
         f"{found!r}{more}, which differs from {allowed!r} only in its Unicode normal form "
@@ -281,7 +282,7 @@ class _Sieve:
         if all(map(str.isascii, known)) and all(map(str.isascii, self.verdicts)):
             return ()
         excluded = sorted(value for value, kept in self.verdicts.items() if kept is None)
-        return tuple(v for v in excluded if self.dimension.twin_of(v) is not None)
+        return tuple(v for v in excluded if self.dimension.variant_of(v) is not None)
 
 
 class Gathering:
@@ -326,7 +327,9 @@ class Gathering:
 
         A file that is not in the layout is skipped under its `path`.
         """
-        parts = self._schema.parse_name(name)  # none for a hidden file: nothing is before its dot
+        parts = self._schema.layout.parse_name(
+            name
+        )  # none for a hidden file: nothing is before its dot
         if parts is None or name.rpartition(".")[2].lower() not in EXTENSIONS:
             self.skip(path)
             return None

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
-from daskmr.data.layout import Between, Dimension, OneOf, Schema, sanitise
+from daskmr.data.filters import Between, Dimension, OneOf, sanitise
+from daskmr.data.layout import Schema
 from daskmr.data.listing import Listing
 from daskmr.data.store_listing import Prefix, Take, known_names, name_starts
 from daskmr.errors import InputError

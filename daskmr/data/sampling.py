@@ -11,7 +11,7 @@ from typing import Any
 from daskmr.data.listing import InputFile
 from daskmr.errors import InputError
 from daskmr.job.keys import stable_hash
-from daskmr.normal_forms import twin_of
+from daskmr.normal_forms import variant_of
 from daskmr.text import counted
 
 __all__ = ["EVERYTHING", "Choice", "KeyFilter"]
@@ -116,7 +116,7 @@ class Choice:
         absent = sorted(wanted - {file.path for file in files})
         if absent:
             more = f" and {len(absent) - _NAMED:,} more" if len(absent) > _NAMED else ""
-            twin = twin_of(absent[0], (file.path for file in files))
+            twin = variant_of(absent[0], (file.path for file in files))
             advice = (
                 ""
                 if twin is None

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise, takewhile
 from typing import Protocol, TypeVar
 
-from daskmr.data.layout import Between, Dimension, Schema
+from daskmr.data.filters import Between, Dimension
+from daskmr.data.layout import Schema
 from daskmr.data.listing import Gathering, InputFile, Listing
 from daskmr.normal_forms import forms_of
 from daskmr.store.s3_listing import Pagination

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field
 from statistics import median_low
 from typing import Any
 
-from daskmr.data.layout import OneOf, Schema, sanitise
+from daskmr.data.filters import OneOf, sanitise
+from daskmr.data.layout import Schema
 from daskmr.data.listing import InputFile, Listing
 from daskmr.data.partition import Partition, count_buckets, count_reducers
 from daskmr.run.estimate import Estimate, Sample
@@ -297,7 +298,7 @@ def unmatched(schema: Schema, listing: Listing) -> tuple[Unmatched, ...]:
             if value in there or sanitise(value) in there:
                 continue
             left_out = {
-                *dimension.test.accepted,
+                *(dimension.test.accepted or ()),
                 *listing.seen[position].twins,
             }  # a note names these
             others = [each for each in seen if each not in left_out]

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from daskmr.data.bad_records import BadRecord
-from daskmr.data.layout import Layout, Schema, load_layout
+from daskmr.data.layout import Layout, load_layout
 from daskmr.data.output import beside
 from daskmr.errors import InputError
 from daskmr.job.contexts import MapContext, TextContext
@@ -147,7 +147,7 @@ def dims_of(path: str, layout: Layout) -> list[str]:
     ['idle', '20131029', '20131102']
     """
     *directories, name = path.split("/")
-    parts = Schema(layout, ()).parse_name(name)
+    parts = layout.parse_name(name)
     if parts is None or len(directories) != layout.directories:
         raise InputError(
             f"The file {path} is not in the layout {layout.template}, so its dimensions are not known. "
