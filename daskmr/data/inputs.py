@@ -199,7 +199,7 @@ def find_inputs(
         without the network, something that was never listed or fetched.
     """
     inputs = _found(data_dir, schema, config, on_progress, choice, to_read)
-    return replace(inputs, notes=(*inputs.notes, *inputs.listing.explain_twins()))
+    return replace(inputs, notes=(*inputs.notes, *inputs.listing.explain_variants()))
 
 
 def _found(

@@ -277,11 +277,11 @@ def unmatched(schema: Schema, listing: Listing) -> tuple[Unmatched, ...]:
 
     Examples
     --------
-    >>> from daskmr.data.listing import Gathering
+    >>> from daskmr.data.listing import Selection
     >>> from daskmr.data.layout import load_schema
     >>> allowed = {"field_name": "reason", "allowed_values": ["idle", "savedsession"]}
     >>> schema = load_schema({"dimensions": [allowed]})
-    >>> gathering = Gathering(schema)
+    >>> gathering = Selection(schema)
     >>> gathering.pick(0, "idle"), gathering.pick(0, "saved_session")
     ('idle', None)
     >>> gathering.files.append(InputFile("idle/...", 1, ("idle", "b", "c", "d", "e", "f")))
@@ -299,7 +299,7 @@ def unmatched(schema: Schema, listing: Listing) -> tuple[Unmatched, ...]:
                 continue
             left_out = {
                 *(dimension.test.accepted or ()),
-                *listing.seen[position].twins,
+                *listing.seen[position].variants,
             }  # a note names these
             others = [each for each in seen if each not in left_out]
             similar = difflib.get_close_matches(sanitise(value), others, _SIMILAR)
