@@ -13,17 +13,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from daskmr.data.bad_records import BadRecord
-from daskmr.data.output import OutputFile, StoreOutput, beside, write_bad_records
+from daskmr.data.bad_records import BAD_SUFFIX, BadRecord, write_bad_records
+from daskmr.data.output import OutputFile, StoreOutput, beside
 from daskmr.errors import InputError
 from daskmr.run.provenance import BEGINS, SUFFIX, is_meta, write_meta
 from daskmr.signals import deferred, finished
 from daskmr.store.source import StoreError
 from daskmr.workdir import disk_error
 
-__all__ = ["BAD_SUFFIX", "Companions", "check_beside", "check_companions", "companion_paths"]
-
-BAD_SUFFIX = ".bad.jsonl"
+__all__ = ["Companions", "check_beside", "check_companions", "companion_paths"]
 
 
 def companion_paths(output: str) -> tuple[str, str]:

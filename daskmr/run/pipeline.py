@@ -28,13 +28,13 @@ from daskmr.cluster.probe import RESTART_SECONDS, HostMarks, check_data, check_s
 from daskmr.cluster.session import Session, WorkerDied, connect
 from daskmr.cluster.versions import Pinned
 from daskmr.config import Config, load_config
+from daskmr.data.bad_records import BAD_SUFFIX
 from daskmr.data.inputs import Inputs, find_inputs, source_of
 from daskmr.data.layout import load_schema
 from daskmr.data.local_file import is_as_listed
 from daskmr.data.output import (
     OutputFile,
     beside,
-    merge_parts,
     open_output,
 )
 from daskmr.data.partition import (
@@ -45,7 +45,7 @@ from daskmr.data.partition import (
     run_order,
     with_ahead,
 )
-from daskmr.data.parts import Part
+from daskmr.data.parts import Part, merge_parts
 from daskmr.data.readers.faults import CorruptFileError
 from daskmr.data.readers.lines import OversizedLine, read_lines
 from daskmr.data.sampling import EVERYTHING, Choice
@@ -62,7 +62,7 @@ from daskmr.run.checks import (
     refuse_network,
     refuse_to_overwrite,
 )
-from daskmr.run.companions import BAD_SUFFIX, Companions, check_companions
+from daskmr.run.companions import Companions, check_companions
 from daskmr.run.provenance import (
     Given,
     describe_counts,

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from daskmr.data.bad_records import BadRecord
+from daskmr.data.bad_records import BAD_SUFFIX, BadRecord, read_bad_records
 from daskmr.data.layout import Layout, load_layout
 from daskmr.data.output import beside
 from daskmr.errors import InputError
@@ -18,12 +15,11 @@ from daskmr.job.contexts import MapContext, TextContext
 from daskmr.job.job import Job, load_job
 from daskmr.job.process_pools import no_children
 from daskmr.job.tracebacks import describe_exception, explain_process_error, user_location
-from daskmr.run.companions import BAD_SUFFIX
 from daskmr.run.provenance import SUFFIX, is_meta, read_meta
 from daskmr.tasks.guard import Returned, is_interruption, no_exit, shortened
 from daskmr.tasks.user_calls import set_up
 
-__all__ = ["Outcome", "Retrial", "open_retrial", "read_bad_records"]
+__all__ = ["Outcome", "Retrial", "open_retrial"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,36 +187,3 @@ def open_retrial(path: str, script: str | None, schema: str | None) -> Retrial:
     else:
         layout = load_layout(schema)
     return Retrial(load_job(script), layout, records)
-
-
-def read_bad_records(path: str) -> Iterator[BadRecord]:
-    """Read what a run has saved.
-
-    Raises
-    ------
-    InputError
-        When there is no such file, or it is nothing of the kind.
-    """
-    try:
-        with open(path, encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                yield _parse(line, path, number)
-    except OSError as error:
-        raise InputError(f"{os.fspath(path)} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is no text, so it holds no bad records.") from None
-
-
-def _parse(line: str, path: str, number: int) -> BadRecord:
-    get: Callable[[str], Any]
-    try:
-        get = json.loads(line).__getitem__
-        return BadRecord(
-            get("file"), int(get("line")), get("reason"), get("exception"),
-            base64.b64decode(get("raw"), validate=True),
-        )  # fmt: skip
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise InputError(
-            f"{path}, line {number}: this is no bad record as a run saves them. Give an "
-            f"OUTPUT{BAD_SUFFIX}."
-        ) from None

@@ -10,9 +10,10 @@ import pytest
 from support.jobs import DIRECTORY, file_name, write_tree
 
 from daskmr import mapreduce
+from daskmr.data.bad_records import read_bad_records
 from daskmr.data.layout import Layout
 from daskmr.errors import InputError
-from daskmr.run.retrial import dims_of, open_retrial, read_bad_records
+from daskmr.run.retrial import dims_of, open_retrial
 
 SCRIPT = """
 def map(key, dims, value, context):
