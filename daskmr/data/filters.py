@@ -54,14 +54,8 @@ def join_values(values: Sequence[str], shown: Callable[[str], str] = repr) -> st
 class ValueTest:
     """Which values of a dimension are allowed; this one allows all of them.
 
-    Attributes
-    ----------
-    given : tuple of str
-        The values that the filter names.
-    accepted : frozenset of str or None
-        The only values that can match; ``None`` if they are not known beforehand.
-    is_range : bool
-        Whether what is allowed is contiguous in the order of text.
+    `given` holds the values that the filter names, `accepted` the only ones that can match (``None``
+    if they are not known beforehand); `is_range` marks a contiguous range in the order of text.
     """
 
     __slots__ = ()
@@ -173,17 +167,8 @@ class Matching(ValueTest):
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
-    """One dimension of the layout and the values of it that a filter allows.
+    """One dimension: its label, by the filter or else by the layout, and the values allowed.
 
-    Parameters
-    ----------
-    field_name : str
-        The label that the filter, or else the layout, gives to it.
-    test : ValueTest
-        Which values are allowed.
-
-    Examples
-    --------
     >>> allowed = {"field_name": "channel", "allowed_values": ["nightly", "pre-beta"]}
     >>> channel = parse_dimension(allowed, "The filter, dimension 1")
     >>> channel.allows("pre_beta"), channel.known_values

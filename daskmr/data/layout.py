@@ -130,7 +130,7 @@ def load_schema(
     Parameters
     ----------
     filter_source : path, dict or None
-        A JSON file, what such a file holds, or ``None`` to allow everything.
+        A JSON file, its content, or ``None`` to allow everything.
     layout_path : path or None
         See `load_layout`.
 

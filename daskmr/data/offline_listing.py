@@ -32,29 +32,10 @@ class Record(Protocol):
 def list_recorded(
     record: Record, root: str, schema: Schema, allow_incomplete: bool = False
 ) -> tuple[Listing, tuple[str, ...]]:
-    """List what a filter allows of what earlier walks have recorded.
+    """List what a filter allows of the recorded listings of the source at the URL `root`.
 
-    Parameters
-    ----------
-    record : Record
-        Earlier walks of the same source.
-    root : str
-        The URL of the source, for the listing and for messages.
-    schema : Schema
-        The layout and the filter.
-    allow_incomplete : bool
-        Go on without what was never listed.
-
-    Returns
-    -------
-    Listing, tuple of str
-        The files, and a few words for each gap: what was never listed although the filter allows
-        it. Without `allow_incomplete`, there is none.
-
-    Raises
-    ------
-    InputError
-        For gaps, naming them, unless `allow_incomplete`.
+    The second value describes each gap in a few words: what was never listed although the filter
+    allows it. A gap is an InputError unless `allow_incomplete`.
     """
     replay = _Replay(record, schema)
     level = [Prefix("", ())]

@@ -240,25 +240,10 @@ class OutputFile:
 
 
 class StoreOutput(OutputFile):
-    """An output that becomes one object of a store, once it is complete.
+    """An output that becomes the object `url` in `source`, once it is complete in `folder`.
 
-    Parameters
-    ----------
-    url : str
-        Of the object, as fsspec names it.
-    source : Source
-        The bucket or folder that it will be in.
-    folder : str
-        Local folder where it is kept until then.
-    run_id, hashed
-        As for `OutputFile`.
-    retries : int
-        How often a request is retried.
-
-    Raises
-    ------
-    InputError
-        When there is no such bucket, or it refuses.
+    The other parameters are those of `OutputFile`. Raises InputError when there is no such bucket,
+    or it refuses.
     """
 
     def __init__(

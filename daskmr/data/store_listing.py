@@ -14,7 +14,6 @@ from daskmr.data.filters import Dimension
 from daskmr.data.layout import Schema
 from daskmr.data.listing import InputFile, Listing, Selection
 from daskmr.normal_forms import forms_of
-from daskmr.store.s3_listing import Pagination
 from daskmr.store.source import Entry, Page
 from daskmr.store.store import Store
 
@@ -64,18 +63,11 @@ def list_store(
     requests. So excluded names may stay unseen, and are not counted as skipped then.
 
     Keys that could not be files below a directory are skipped: those with an empty part, a NUL or
-    a newline, or a name of more than 255 bytes. A folder marker, which is an empty object whose
-    key ends in "/", is ignored. An object that the store lists twice counts once.
+    a newline, or a name of more than 255 bytes. Empty objects whose key ends in "/" are ignored. An
+    object that the store lists twice counts once.
 
-    Parameters
-    ----------
-    store, schema
-        Where to list, and the layout with its filter.
-    recorder : Recorder, optional
-        Is given all that was listed.
-    on_progress : callable, optional
-        Called with the number of prefixes listed and of files found, a few times a second at
-        most, on the store's thread.
+    `recorder` gets all that was listed. `on_progress` is called with the number of prefixes listed
+    and of files found, a few times a second at most, on the store's thread.
 
     Raises
     ------
@@ -279,19 +271,16 @@ class _Walk:
         together take at most twice as many as the better one.
         """
         known: dict[tuple[str, ...], tuple[str, ...]] = {}
-        pagination = self._store.pagination(prefix.path)
-        page = await self._page(pagination, prefix)
-        requests = 1
-        while page.token is not None:
+        requests = 0
+        async for page in self._pages(prefix):
             self.selected.select_files(prefix, page.entries, known)
-            if self._starts is not None and (last := _last_name(page)) is not None:
-                left = [start for start in self._starts if start > last or last.startswith(start)]
-                if len(left) <= requests:
-                    await self._collect_by_starts(prefix, left, last, known)
-                    return
-            page = await self._page(pagination, prefix, token=page.token)
             requests += 1
-        self.selected.select_files(prefix, page.entries, known)
+            if page.token is None or self._starts is None or (last := _last_name(page)) is None:
+                continue
+            left = [start for start in self._starts if start > last or last.startswith(start)]
+            if len(left) <= requests:
+                await self._collect_by_starts(prefix, left, last, known)
+                return
         self._listed(prefix)
 
     async def _collect_by_starts(
@@ -314,27 +303,18 @@ class _Walk:
         self, prefix: Prefix, name_prefix: str = "", after: str = ""
     ) -> AsyncIterator[Page]:
         pagination = self._store.pagination(prefix.path, name_prefix)
-        page = await self._page(pagination, prefix, name_prefix, after)
-        yield page
-        while page.token is not None:
-            page = await self._page(pagination, prefix, name_prefix, after, page.token)
+        token = None
+        while True:
+            given = await self._store.page_async(prefix.path, name_prefix, start=after, token=token)
+            page = pagination.advance(given)
+            self.repeated += len(given.entries) - len(page.entries)
+            if self._recorder is not None:
+                self._recorder.entries_listed(prefix.path, page.entries)
+            self._report()
             yield page
-
-    async def _page(
-        self,
-        pagination: Pagination,
-        prefix: Prefix,
-        name_prefix: str = "",
-        after: str = "",
-        token: str | None = None,
-    ) -> Page:
-        given = await self._store.page_async(prefix.path, name_prefix, start=after, token=token)
-        page = pagination.advance(given)
-        self.repeated += len(given.entries) - len(page.entries)
-        if self._recorder is not None:
-            self._recorder.entries_listed(prefix.path, page.entries)
-        self._report()
-        return page
+            token = page.token
+            if token is None:
+                return
 
     def _listed(self, prefix: Prefix, starts: tuple[str, ...] = ("",)) -> None:
         self._prefixes_listed += 1

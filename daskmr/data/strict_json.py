@@ -37,16 +37,9 @@ def fail(where: str, mistake: str) -> NoReturn:
 
 
 def read_dimensions(source: Any, where: str, example: str) -> list[Any]:
-    """Return the dimensions of a document, whose outer form is checked.
+    """Return the dimensions of a file, or of its content as a dict, whose outer form is checked.
 
-    Parameters
-    ----------
-    source : path or dict
-        A file, or its content.
-    where : str
-        What errors call it.
-    example : str
-        What errors show.
+    Errors begin with `where` and show the `example`.
     """
     content = source if isinstance(source, Mapping) else _parse(_read(source, where), where)
     if not isinstance(content, Mapping):

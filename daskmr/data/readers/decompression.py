@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import BinaryIO, Protocol, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import zstandard
 from isal import igzip_lib
@@ -146,18 +146,6 @@ def _read_file(
         raise CorruptFileError(path, data_bytes, str(fault)) from None
 
 
-class _Decoder(Protocol):
-    """The interface of all decoders, modelled on `lzma.LZMADecompressor`."""
-
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def needs_input(self) -> bool: ...
-    @property
-    def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
-
-
 @dataclass(frozen=True, slots=True)
 class _Codec:
     """A form of compression.
@@ -169,14 +157,14 @@ class _Codec:
 
     name: str
     begins: Callable[[bytes], bool]
-    decoder: Callable[[], _Decoder]
+    decoder: Callable[[], Any]  # like `lzma.LZMADecompressor`
     padding: int = 0
     window: Callable[[bytes], int] | None = None
     has_fields: bool = False
 
 
 class _ZstdDecoder:
-    """A zstd frame, with the limit on output that `zstandard` lacks."""
+    """A decoder like `lzma.LZMADecompressor`, with the limit on output that `zstandard` lacks."""
 
     def __init__(self) -> None:
         decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_MAX_WINDOW)

@@ -33,19 +33,8 @@ _SPARE_BYTES = 1 << 25  # left of a worker's memory when a window is found too l
 
 
 class CorruptFileError(Exception):
-    """A file whose data could not be read to its end.
+    """A file whose data could not be read to its end, after `data_bytes` of uncompressed data.
 
-    Parameters
-    ----------
-    path : str
-        The file.
-    data_bytes : int
-        Bytes of uncompressed data that were read before the fault.
-    reason : str
-        What is wrong, as the end of a sentence.
-
-    Examples
-    --------
     >>> print(CorruptFileError("a.gz", 1200, "the file ends too early"))
     The input file a.gz is damaged: after 1,200 bytes of data, the file ends too early.
     """
@@ -68,16 +57,9 @@ class StreamFault(Exception):
 
 
 def refuse_form(form: Form, path: str, codec: str, data_bytes: int = 0) -> TaskFailed:
-    """Return the error for data that is not lines of UTF-8 text.
+    """Return the error for data in a `form` that is not lines of UTF-8 text.
 
-    Parameters
-    ----------
-    form : Form
-        What the data is.
-    path, codec : str
-        The file, and how it is compressed; "" is not at all.
-    data_bytes : int
-        Bytes of lines in earlier streams of the same file.
+    `codec` is "" for data that is not compressed; `data_bytes` counts the lines of earlier streams.
     """
     if data_bytes:  # another command would be needed for each of the streams
         return TaskFailed(
@@ -102,16 +84,9 @@ def refuse_form(form: Form, path: str, codec: str, data_bytes: int = 0) -> TaskF
 
 
 def explain_decoder_error(codec: str, error: Exception, path: str, head: bytes) -> Exception:
-    """Return the error to raise: decoders fail for damage, and for intact data beyond their means.
+    """Return what to raise for a decoder's `error`: the data is damaged, or beyond its means.
 
-    Parameters
-    ----------
-    codec, error
-        The codec's name and what its decoder raised.
-    path : str
-        The file.
-    head : bytes
-        The first bytes of the stream.
+    `head` holds the first bytes of the stream.
     """
     reason = str(error)
     if "not enough memory" in reason:

@@ -19,20 +19,12 @@ _MAX_RECORD_BYTES = 1 << 30
 
 
 class OversizedLine(str):
-    """Stands in a batch for a line that was too long to hold; its bytes are gone.
+    """Stands in a batch for a line of `length` bytes that was too long to hold.
 
     It is an empty string and so has no tab: the test for one catches it, and the lines that have a
-    tab need no further test.
+    tab need no further test. `text_bytes` is the memory that its text would have taken, where that
+    was the reason.
 
-    Attributes
-    ----------
-    length : int
-        Bytes of the line, without its newline.
-    text_bytes : int
-        Bytes that its text would have taken, where that was the reason; `length` otherwise.
-
-    Examples
-    --------
     >>> line = OversizedLine(5000)
     >>> line, line.length
     ('', 5000)
