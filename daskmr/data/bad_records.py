@@ -21,18 +21,8 @@ BAD_SUFFIX = ".bad.jsonl"
 class BadRecord:
     """A record that `map` rejected.
 
-    Attributes
-    ----------
-    file : str
-        Path relative to the data dir.
-    line : int
-        Number of the line, from 1.
-    reason : str
-        Why it is bad, in a few words, by which bad records are counted.
-    detail : str
-        The exception of `map`, capped.
-    raw : bytes
-        The line without its newline.
+    `file` is relative to the data dir, and `line` counts from 1. Bad records are counted by their
+    `reason`; `detail` is the exception of `map`, capped. `raw` is the line without its newline.
     """
 
     file: str
@@ -68,13 +58,7 @@ def write_bad_records(
 
 
 def read_bad_records(path: str) -> Iterator[BadRecord]:
-    """Read a bad-records file.
-
-    Raises
-    ------
-    InputError
-        When there is no such file, or it holds anything else.
-    """
+    """Read a bad-records file; raise InputError if it is missing or of another form."""
     try:
         with open(path, encoding="utf-8") as file:
             for number, line in enumerate(file, 1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING
@@ -36,14 +37,10 @@ class Remote:
         The bucket or folder that holds them.
     cache_root : str or None
         The data dir of their local copies; ``None`` keeps none.
-    retries : int
-        How often a request is retried.
-    prefetch_bytes : int
-        Bytes that may be fetched ahead of the mapper.
-    skip_missing : bool
-        Leave out objects that cannot be fetched.
-    offline : bool
-        Use no network.
+    retries, prefetch_bytes : int
+        How often a request is retried; bytes that may be fetched ahead of the mapper.
+    skip_missing, offline : bool
+        Leave out objects that cannot be fetched; use no network.
     away : Away or None
         Where this host keeps its copies, when it does not share the work dir.
     beside : bool
@@ -135,25 +132,18 @@ class Inputs:
         """Delete local copies of objects, and return how many there were."""
         from daskmr.data.cache.upkeep import remove
 
-        cache = self.open_cache()
-        if cache is None:
-            return 0
-        with cache:
-            return remove(cache, paths).files
+        with self.open_cache() or nullcontext() as cache:
+            return 0 if cache is None else remove(cache, paths).files
 
     def state(self) -> State | None:
         """Return which of the listed objects have a local copy; ``None`` without a cache."""
-        cache = self.open_cache()
-        if cache is None:
-            return None
-        with cache:
-            return cache.state(_to_fetch(self), use=False)
+        with self.open_cache() or nullcontext() as cache:
+            return None if cache is None else cache.state(_to_fetch(self), use=False)
 
     def sweep(self) -> None:
         """Remove the temporary files of processes that died while they fetched."""
-        cache = self.open_cache()
-        if cache is not None:
-            with cache:
+        with self.open_cache() or nullcontext() as cache:
+            if cache is not None:
                 cache.sweep()
 
     def open_cache(self) -> Cache | None:
@@ -176,16 +166,10 @@ def find_inputs(
 
     Parameters
     ----------
-    data_dir : path, optional
-        Where local files are.
-    schema : Schema
-        The layout and the filter.
     config : Config
         Its ``bucket`` with the settings to reach it, and those of the cache.
     on_progress : callable, optional
         Called with the prefixes listed and the files found so far, from another thread.
-    choice : Choice
-        Which part of the files to read.
     to_read : bool
         The files are going to be read: check the room for those to fetch, and mark the others in
         the cache as used. Without, `Inputs.state` returns which of them are cached.
@@ -397,10 +381,9 @@ def _repeats(listing: Listing) -> tuple[str, ...]:
 
 def _check_room(inputs: Inputs, config: Config) -> Inputs:
     """Mark the cached files as used, and check the room for the others."""
-    cache = inputs.open_cache()
-    if cache is None:
-        return inputs
-    with cache:
+    with inputs.open_cache() or nullcontext() as cache:
+        if cache is None:
+            return inputs
         state = cache.state(_to_fetch(inputs))
         cache.check_space(state, config.cache_max)
     return replace(inputs, cached=state.files, cached_bytes=state.bytes)

@@ -62,17 +62,9 @@ class InputFile:
 class Seen:
     """The values of one dimension that a walk met, below what the earlier dimensions allow.
 
-    Parameters
-    ----------
-    dimension : Dimension
-    candidates, allowed : int
-        Directories, or files, met at this level, and those of them that the filter allows.
-    values : tuple of str
-        Existing values in order: all of them, or the first and last few.
-    distinct : int
-        How many values there are.
-    variants : tuple of str
-        Excluded values that differ from an allowed one only in their Unicode normal form.
+    Of the `candidates`, which are directories or files at this level, the filter has `allowed` some.
+    Of the `distinct` existing ones, `values` holds the first and last few in order, or all.
+    `variants` are excluded values that differ from an allowed one only in their normal form.
     """
 
     dimension: Dimension
@@ -93,14 +85,11 @@ class Listing:
         A path, or the URL of a bucket; the paths are relative to it.
     files : tuple of InputFile
         All that the filter allows, in the order of the paths as bytes.
-    skipped : tuple of str
-        Paths outside of the layout: the first thousand, in the order of the paths as bytes.
+    skipped, skipped_count : tuple of str, int
+        Paths outside of the layout, the first thousand in the same order, and their number.
         Directories end in "/"; nothing below them is named.
-    skipped_count : int
-        How many of those there are in all.
     seen : tuple of Seen
         One for each dimension, to explain an empty listing.
-    layout : Layout
     repeated : int
         How often a store listed something that it had listed before.
     """
@@ -114,14 +103,7 @@ class Listing:
     repeated: int = 0
 
     def explain_nothing(self) -> str:
-        """Say why there is no file: the dimension that excluded the last candidates.
-
-        Examples
-        --------
-        >>> from daskmr.data.layout import load_schema
-        >>> Listing("/data", (), (), 0, (), load_schema().layout).explain_nothing()[:44]
-        'The data directory /data holds no file in th'
-        """
+        """Say why there is no file: the dimension that excluded the last candidates."""
         # A deeper dimension meets only what all before it allow, so the deepest that excluded
         # something is the one without which there might have been a file.
         for position in reversed(range(len(self.seen))):
@@ -189,13 +171,9 @@ def list_files(data_dir: str | os.PathLike[str], schema: Schema) -> Listing:
     Directories that the filter excludes are never opened. Symbolic links are followed, yet no
     file is listed twice.
 
-    Raises
-    ------
-    InputError
-        If the data directory, or something that the filter allows below it, cannot be read.
+    Raises InputError if the data directory, or something that the filter allows below it, cannot be
+    read.
 
-    Examples
-    --------
     >>> from daskmr.data.layout import load_schema
     >>> list_files("/no/such/place", load_schema())
     Traceback (most recent call last):

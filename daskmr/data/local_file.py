@@ -27,10 +27,8 @@ class LocalFile(FileIO):
 
     Parameters
     ----------
-    file : InputFile
-        The file as listed.
-    path : str
-        Where it is.
+    file, path : InputFile, str
+        The file as listed, and where it is.
     where : str
         Follows the size in messages, as " on the worker ...".
     elsewhere : bool

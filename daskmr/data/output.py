@@ -160,13 +160,7 @@ class OutputFile:
         take_access(file.fileno(), patterns)
 
     def write(self, text: str) -> None:
-        """Append `text`.
-
-        Raises
-        ------
-        JobError
-            When the disk is full or fails, with the path and the free space.
-        """
+        """Append `text`; raise JobError, with the free space, when the disk is full or fails."""
         try:
             (self._compressor or self._raw).write(self._encode(text))
         except OSError as error:

@@ -109,19 +109,10 @@ def plan_partitions(
 ) -> list[Partition]:
     """Cut `files` into contiguous partitions of about the same weight.
 
-    There is one partition for every `partition_bytes`, but at least 32 and at most 4,096, and
-    never more than files. No file is split. None weighs more than an equal share and the largest
+    There is one partition for every `partition_bytes` (bytes of gzip, or as much work in another
+    form), but at least 32 and at most 4,096, and never more than files. No file is split. None weighs more than an equal share and the largest
     file together.
 
-    Parameters
-    ----------
-    files : sequence of InputFile
-        In input order.
-    partition_bytes : int
-        Bytes of gzip, or as much work in another form, that a partition aims at.
-
-    Examples
-    --------
     >>> from types import SimpleNamespace as File
     >>> files = [File(path=f"{i}.gz", size=1000 * i) for i in range(64)]
     >>> plan = plan_partitions(files)
