@@ -1,4 +1,4 @@
-"""Names that look the same and are not: what differs only in its Unicode normal form."""
+"""Names that look the same but differ in their Unicode normal form."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import os
 import unicodedata
 from collections.abc import Iterable, Iterator
 
-__all__ = ["forms_of", "hint", "twin_of", "twin_path"]
+__all__ = ["describe_variant", "forms_of", "hint", "variant_of", "variant_path"]
 
 
 def forms_of(text: str) -> Iterator[str]:
-    r"""The composed and the decomposed form of a text, where it has two.
+    r"""Yield the composed and the decomposed form of a text, where they differ.
 
     >>> list(forms_of("\xe9")) == ["\xe9", "e\u0301"]
     True
@@ -23,44 +23,49 @@ def forms_of(text: str) -> Iterator[str]:
         yield decomposed
 
 
-def twin_of(text: str, others: Iterable[str]) -> str | None:
-    r"""The first of `others` that differs from a text only in its normal form.
+def variant_of(text: str, others: Iterable[str]) -> str | None:
+    r"""Return the first of `others` that differs from a text only in its normal form.
 
-    >>> twin_of("\xe9", ["e", "\xe9", "e\u0301"]) == "e\u0301"
+    >>> variant_of("\xe9", ["e", "\xe9", "e\u0301"]) == "e\u0301"
     True
     """
     if text.isascii():
         return None
-    wanted = unicodedata.normalize("NFC", text)
+    composed = unicodedata.normalize("NFC", text)
     return next(
-        (o for o in others if o != text and unicodedata.normalize("NFC", o) == wanted), None
+        (o for o in others if o != text and unicodedata.normalize("NFC", o) == composed), None
     )
 
 
-def twin_path(path: str) -> str | None:
-    """The existing path that differs from one that does not exist only in its normal form."""
+def variant_path(path: str) -> str | None:
+    """Return the existing path that differs from a missing one only in its normal form."""
     if path.isascii() or os.path.exists(path):
         return None
     folder, name = os.path.split(path.rstrip("/"))
     if not name:
         return None
-    place = folder if not folder or os.path.isdir(folder) else twin_path(folder)
+    place = folder if not folder or os.path.isdir(folder) else variant_path(folder)
     if place is None:
         return None
     try:
         names = os.listdir(place or ".")
-    except OSError:  # it cannot be listed, so nothing is known of it
+    except OSError:
         return None
-    found = name if name in names else twin_of(name, sorted(names))
+    found = name if name in names else variant_of(name, sorted(names))
     return None if found is None else os.path.join(place, found)
 
 
-def hint(path: str) -> str:
-    """A sentence on the path that is there in place of `path`; "" if there is none."""
-    twin = twin_path(path)
-    if twin is None:
-        return ""
+def describe_variant(found: str, given: str) -> str:
+    """Name what exists in place of what was given, as the beginning of a sentence."""
     return (
-        f" There is {twin!r}, which differs only in its Unicode normal form ({twin!a}, where "
-        f"{path!a} was given): let the shell complete the name, or copy it from a listing."
+        f"There is {found!r}, which differs only in its Unicode normal form ({found!a}, where "
+        f"{given!a} was given)"
     )
+
+
+def hint(path: str) -> str:
+    """Return a sentence on the variant of a missing path that exists; "" if there is none."""
+    found = variant_path(path)
+    if found is None:
+        return ""
+    return f" {describe_variant(found, path)}: let the shell complete the name, or copy it from a listing."

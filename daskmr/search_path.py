@@ -1,7 +1,7 @@
-"""Where modules are looked for: never in the working directory before anywhere else.
+"""The module search path: the working directory comes last.
 
 A file there may have the name of a module of the standard library, or of one that Dask needs
-(``queue.py``, ``csv.py``). It is not meant for daskmr or for the processes that it starts.
+(``queue.py``, ``csv.py``), and must not shadow it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,8 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 def look_here_last(by_name: bool = False) -> None:
     """Move the working directory to the end of ``sys.path``: PYTHONPATH may have it, or be empty.
 
-    Parameters
-    ----------
-    by_name : bool
-        Python runs this package by ``python -m``, which puts the working directory first: leave it
-        out, as where the command is run by its own name.
+    With `by_name`, Python runs this package by ``python -m``, which puts the working directory first:
+    it is removed then, as if the command was run by its own name.
     """
     if by_name and not sys.flags.safe_path and os.path.realpath(sys.path[0]) != _PACKAGE:
         del sys.path[0]
@@ -30,9 +27,9 @@ def look_here_last(by_name: bool = False) -> None:
 
 
 def python_path() -> str:
-    """Return the PYTHONPATH of a process that finds this package, also where it is not installed.
+    """Return a PYTHONPATH with which a process finds this package, installed or not.
 
-    The working directory is no part of it, unless the package itself is there.
+    It leaves out the working directory, unless the package itself is there.
     """
     entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     paths = [entry for entry in entries if not _is_here(entry)]

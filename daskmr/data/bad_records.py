@@ -1,28 +1,28 @@
-"""Bad records: lines that `map` could not take."""
+"""Bad records, and the file in which they are saved: JSON lines, with the raw bytes in base64."""
 
 from __future__ import annotations
 
+import base64
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["BadRecord"]
+from daskmr.data.output import OutputFile
+from daskmr.errors import InputError
+
+__all__ = ["BAD_SUFFIX", "BadRecord", "read_bad_records", "write_bad_records"]
+
+BAD_SUFFIX = ".bad.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
 class BadRecord:
-    """A record that `map` could not take.
+    """A record that `map` rejected.
 
-    Attributes
-    ----------
-    file : str
-        Path relative to the data dir.
-    line : int
-        Number of the line, from 1.
-    reason : str
-        Why it is bad, in short; counted by.
-    detail : str
-        What `map` raised, in full but capped.
-    raw : bytes
-        The line without its newline.
+    `file` is relative to the data dir, and `line` counts from 1. Bad records are counted by their
+    `reason`; `detail` is the exception of `map`, capped. `raw` is the line without its newline.
     """
 
     file: str
@@ -30,3 +30,55 @@ class BadRecord:
     reason: str
     detail: str
     raw: bytes
+
+
+def write_bad_records(
+    path: str, run_id: str, records: Sequence[BadRecord], like: os.stat_result | None = None
+) -> OutputFile:
+    """Write a bad-records file, ready to be committed.
+
+    Each line holds ``file``, ``line``, ``reason``, ``exception`` and ``raw`` (the bytes, in base64).
+    """
+    file = OutputFile(path, run_id, like=like)
+    try:
+        for record in records:
+            line = {
+                "file": record.file,
+                "line": record.line,
+                "reason": record.reason,
+                "exception": record.detail,
+                "raw": base64.b64encode(record.raw).decode("ascii"),
+            }
+            file.write(json.dumps(line) + "\n")
+        file.close()
+    except BaseException:
+        file.discard()
+        raise
+    return file
+
+
+def read_bad_records(path: str) -> Iterator[BadRecord]:
+    """Read a bad-records file; raise InputError if it is missing or of another form."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                yield _parse(line, path, number)
+    except OSError as error:
+        raise InputError(f"{os.fspath(path)} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is no text, so it holds no bad records.") from None
+
+
+def _parse(line: str, path: str, number: int) -> BadRecord:
+    get: Callable[[str], Any]
+    try:
+        get = json.loads(line).__getitem__
+        return BadRecord(
+            get("file"), int(get("line")), get("reason"), get("exception"),
+            base64.b64decode(get("raw"), validate=True),
+        )  # fmt: skip
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise InputError(
+            f"{path}, line {number}: this is no bad record as a run saves them. Give an "
+            f"OUTPUT{BAD_SUFFIX}."
+        ) from None

@@ -1,4 +1,4 @@
-"""Which files a job reads: a walk of the data level by level, pruned by the filter."""
+"""List the files that a job reads: a walk level by level, pruned by the filter."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
-from daskmr.data.layout import Dimension, Layout, Schema
+from daskmr.data.filters import Dimension
+from daskmr.data.layout import Layout, Schema
 from daskmr.errors import InputError
 from daskmr.normal_forms import hint
 
-__all__ = ["EXTENSIONS", "Gathering", "InputFile", "Listing", "Seen", "list_files", "unite"]
+__all__ = ["EXTENSIONS", "InputFile", "Listing", "Seen", "Selection", "list_files", "unite"]
 
 EXTENSIONS = frozenset({"gz", "lzma", "xz", "bz2", "zst", "log", "txt", "json", "jsonl", "tsv"})
 """What a file's name may end in, in any case, without the dot."""
@@ -34,16 +35,13 @@ class InputFile:
     path : str
         Relative to the data dir, with "/" between its parts; odd bytes are surrogate escapes.
     size : int
-        In bytes, as it lies there.
+        In bytes, as stored.
     dims : tuple of str
         The values of its dimensions, in layout order.
-    etag : str, optional
-        What a store calls this state of the object, without quotes; ``None`` for a local file.
-    mtime : float, optional
-        When a store says the object was written, in seconds of Unix time.
+    etag, mtime : str and float, optional
+        Of an object in a store: its ETag without quotes, and its time of writing in Unix seconds.
     mtime_ns, inode : int, optional
-        Of a local file: when it was last written, in nanoseconds of Unix time, and the number that
-        its file system knows it by. With the size, they tell whether it has changed since.
+        Of a local file: with the size, they show whether it has changed since.
     """
 
     path: str
@@ -56,25 +54,17 @@ class InputFile:
 
     @property
     def is_remote(self) -> bool:
-        """Whether a store has listed it."""
+        """Whether it is an object of a store."""
         return self.etag is not None or self.mtime is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a walk met of one dimension, below what the dimensions before it allow.
+    """The values of one dimension that a walk met, below what the earlier dimensions allow.
 
-    Parameters
-    ----------
-    dimension : Dimension
-    candidates, allowed : int
-        Directories, or files, met at this level, and those of them that the filter allows.
-    values : tuple of str
-        Existing values in order: all of them, or the first and last few.
-    distinct : int
-        How many values there are.
-    twins : tuple of str
-        Excluded values that differ from an allowed one only in their Unicode normal form.
+    Of the `candidates`, which are directories or files at this level, the filter has `allowed` some.
+    Of the `distinct` existing ones, `values` holds the first and last few in order, or all.
+    `variants` are excluded values that differ from an allowed one only in their normal form.
     """
 
     dimension: Dimension
@@ -82,7 +72,7 @@ class Seen:
     allowed: int
     values: tuple[str, ...]
     distinct: int
-    twins: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +82,14 @@ class Listing:
     Parameters
     ----------
     root : str
-        Where the data is: a path, or the URL of a bucket; the paths are relative to it.
+        A path, or the URL of a bucket; the paths are relative to it.
     files : tuple of InputFile
-        What the filter allows, in the order of the paths as bytes.
-    skipped : tuple of str
-        What is not in the layout: the first thousand, in the order of the paths as bytes.
+        All that the filter allows, in the order of the paths as bytes.
+    skipped, skipped_count : tuple of str, int
+        Paths outside of the layout, the first thousand in the same order, and their number.
         Directories end in "/"; nothing below them is named.
-    skipped_count : int
-        How many of those there are in all.
     seen : tuple of Seen
         One for each dimension, to explain an empty listing.
-    layout : Layout
-        The layout that the files follow.
     repeated : int
         How often a store listed something that it had listed before.
     """
@@ -117,14 +103,7 @@ class Listing:
     repeated: int = 0
 
     def explain_nothing(self) -> str:
-        """Say why there is no file: the dimension that excluded the last candidates.
-
-        Examples
-        --------
-        >>> from daskmr.data.layout import load_schema
-        >>> Listing("/data", (), (), 0, (), load_schema().layout).explain_nothing()[:44]
-        'The data directory /data holds no file in th'
-        """
+        """Say why there is no file: the dimension that excluded the last candidates."""
         # A deeper dimension meets only what all before it allow, so the deepest that excluded
         # something is the one without which there might have been a file.
         for position in reversed(range(len(self.seen))):
@@ -138,12 +117,12 @@ class Listing:
             f"Check the {self._what} and the schema of the layout."
         )
 
-    def explain_twins(self) -> tuple[str, ...]:
-        """Name what was left out only as its Unicode normal form is not that of the filter."""
+    def explain_variants(self) -> tuple[str, ...]:
+        """Name the values that are left out only because of their Unicode normal form."""
         return tuple(
-            f"dimension {position} ({seen.dimension.field_name}) leaves out {_describe_twins(seen)}"
+            f"dimension {position} ({seen.dimension.field_name}) leaves out {_describe_variants(seen)}"
             for position, seen in enumerate(self.seen, 1)
-            if seen.twins
+            if seen.variants
         )
 
     @property
@@ -158,7 +137,7 @@ class Listing:
             f"No file below {self.root} matches the filter: dimension {position + 1} ({label}) "
             f"allows {seen.dimension.describe()}{barren}; {_describe_values(seen)}. "
             f"Correct the filter, or the {self._what}."
-            + (f" It leaves out {_describe_twins(seen)}." if seen.twins else "")
+            + (f" It leaves out {_describe_variants(seen)}." if seen.variants else "")
         )
 
     def _describe_skipped(self) -> str:
@@ -167,10 +146,10 @@ class Listing:
         return f"Not in the layout: {self.skipped_count} ({shown}{more})."
 
 
-def _describe_twins(seen: Seen) -> str:
-    found = seen.twins[0]
-    allowed = str(seen.dimension.twin_of(found))
-    more = f" and {len(seen.twins) - 1:,} more" if len(seen.twins) > 1 else ""
+def _describe_variants(seen: Seen) -> str:
+    found = seen.variants[0]
+    allowed = str(seen.dimension.variant_of(found))
+    more = f" and {len(seen.variants) - 1:,} more" if len(seen.variants) > 1 else ""
     return (
         f"{found!r}{more}, which differs from {allowed!r} only in its Unicode normal form "
         f"({found!a} is there, the filter allows {allowed!a}); to read both, allow "
@@ -192,20 +171,9 @@ def list_files(data_dir: str | os.PathLike[str], schema: Schema) -> Listing:
     Directories that the filter excludes are never opened. Symbolic links are followed, yet no
     file is listed twice.
 
-    Parameters
-    ----------
-    data_dir : path
-        The data directory; it may be relative, or a link itself.
-    schema : Schema
-        The layout and the filter.
+    Raises InputError if the data directory, or something that the filter allows below it, cannot be
+    read.
 
-    Raises
-    ------
-    InputError
-        If the data directory, or what the filter allows below it, can't be read.
-
-    Examples
-    --------
     >>> from daskmr.data.layout import load_schema
     >>> list_files("/no/such/place", load_schema())
     Traceback (most recent call last):
@@ -213,24 +181,24 @@ def list_files(data_dir: str | os.PathLike[str], schema: Schema) -> Listing:
     daskmr.errors.InputError: The data directory /no/such/place does not exist; check the path.
     """
     root = _check_root(data_dir)
-    gathering = Gathering(schema)
+    selection = Selection(schema)
     real = os.path.realpath(root)
     level = [_Directory("", (), (real,), False)]
     for position in range(schema.layout.directories):
-        level = [child for above in level for child in _descend(root, above, position, gathering)]
+        level = [child for above in level for child in _descend(root, above, position, selection)]
     names = Counter(directory.real for directory in level)
     aliases: list[_Alias] = []
     for directory in level:
-        _collect(root, directory, names[directory.real] > 1, gathering, aliases)
+        _collect(root, directory, names[directory.real] > 1, selection, aliases)
     if aliases:
-        gathering.files = _without_doubles(gathering.files, aliases, level)
-    return gathering.listing(root)
+        selection.files = _without_doubles(selection.files, aliases, level)
+    return selection.listing(root)
 
 
 def unite(local: Listing, remote: Listing) -> Listing:
-    """Join what a data dir and a store hold: a path that both have is read from the data dir.
+    """Join the listings of a data dir and a store; a path in both is read from the data dir.
 
-    Where there is no file in either, the store's listing explains it.
+    If neither has a file, the store's listing explains it.
     """
     known = {file.path for file in local.files}
     skipped = sorted({*local.skipped, *remote.skipped}, key=os.fsencode)
@@ -241,14 +209,14 @@ def unite(local: Listing, remote: Listing) -> Listing:
         skipped=tuple(skipped[:_SKIPPED_NAMED]),
         skipped_count=local.skipped_count + remote.skipped_count - both,
         seen=tuple(
-            replace(there, twins=tuple(sorted({*here.twins, *there.twins})))
+            replace(there, variants=tuple(sorted({*here.variants, *there.variants})))
             for here, there in zip(local.seen, remote.seen, strict=True)
         ),
     )
 
 
-class _Sieve:
-    """One dimension at work: it judges each value once, and keeps one string for it."""
+class _DimensionFilter:
+    """Tests each value of one dimension once, and interns it."""
 
     __slots__ = ("allowed", "candidates", "dimension", "verdicts")
 
@@ -259,7 +227,7 @@ class _Sieve:
         self.allowed = 0
 
     def pick(self, value: str) -> str | None:
-        """The one string for `value`, or ``None`` when it is excluded."""
+        """Return the interned `value`, or ``None`` when it is excluded."""
         self.candidates += 1
         try:
             kept = self.verdicts[value]
@@ -273,40 +241,33 @@ class _Sieve:
         half = _VALUES_NAMED // 2
         named = values if len(values) <= _VALUES_NAMED else [*values[:half], *values[-half:]]
         return Seen(
-            self.dimension, self.candidates, self.allowed, tuple(named), len(values), self._twins()
+            self.dimension,
+            self.candidates,
+            self.allowed,
+            tuple(named),
+            len(values),
+            self._variants(),
         )
 
-    def _twins(self) -> tuple[str, ...]:
+    def _variants(self) -> tuple[str, ...]:
         known = self.dimension.known_values or ()
         if all(map(str.isascii, known)) and all(map(str.isascii, self.verdicts)):
             return ()
         excluded = sorted(value for value, kept in self.verdicts.items() if kept is None)
-        return tuple(v for v in excluded if self.dimension.twin_of(v) is not None)
+        return tuple(v for v in excluded if self.dimension.variant_of(v) is not None)
 
 
-class Gathering:
-    """What a walk has met so far, wherever the data is.
-
-    Parameters
-    ----------
-    schema : Schema
-        The layout and the filter that decide.
-
-    Attributes
-    ----------
-    files : list of InputFile
-        What the walk has selected, in any order.
-    skipped_count : int
-        How much of what it met is not in the layout.
+class Selection:
+    """What a walk has selected and skipped so far; `files` may be in any order.
 
     Examples
     --------
     >>> from daskmr.data.layout import load_schema
     >>> schema = load_schema({"dimensions": [{"field_name": "reason", "allowed_values": "idle"}]})
-    >>> gathering = Gathering(schema)
-    >>> gathering.pick(0, "saved_session") is None
+    >>> selection = Selection(schema)
+    >>> selection.pick(0, "saved_session") is None
     True
-    >>> gathering.pick_file(("idle", "Firefox", "beta", "24.0"), "1.2.gz", "idle/.../1.2.gz")
+    >>> selection.pick_file(("idle", "Firefox", "beta", "24.0"), "1.2.gz", "idle/.../1.2.gz")
     ('idle', 'Firefox', 'beta', '24.0', '1', '2')
     """
 
@@ -314,30 +275,32 @@ class Gathering:
         self.files: list[InputFile] = []
         self.skipped_count = 0
         self._schema = schema
-        self._sieves = tuple(_Sieve(dimension) for dimension in schema.dimensions)
+        self._filters = tuple(_DimensionFilter(dimension) for dimension in schema.dimensions)
         self._skipped: list[str] = []
 
     def pick(self, position: int, value: str) -> str | None:
-        """The string to keep for a `value` that the filter allows, else ``None``."""
-        return self._sieves[position].pick(value)
+        """Return the interned `value` of a dimension if the filter allows it, else ``None``."""
+        return self._filters[position].pick(value)
 
     def pick_file(self, dims: tuple[str, ...], name: str, path: str) -> tuple[str, ...] | None:
-        """All dimensions of a file in a directory of `dims`; ``None`` if it isn't selected.
+        """Return all dimensions of a file in a directory of `dims`; ``None`` if it isn't selected.
 
         A file that is not in the layout is skipped under its `path`.
         """
-        parts = self._schema.parse_name(name)  # none for a hidden file: nothing is before its dot
+        parts = self._schema.layout.parse_name(
+            name
+        )  # none for a hidden file: nothing is before its dot
         if parts is None or name.rpartition(".")[2].lower() not in EXTENSIONS:
             self.skip(path)
             return None
-        first = self._sieves[-2].pick(parts[0])
+        first = self._filters[-2].pick(parts[0])
         if first is None:
             return None
-        second = self._sieves[-1].pick(parts[1])
+        second = self._filters[-1].pick(parts[1])
         return None if second is None else (*dims, first, second)
 
     def skip(self, path: str) -> None:
-        """Note what is not in the layout; a directory's path ends in "/"."""
+        """Record a path that is not in the layout; a directory's ends in "/"."""
         self.skipped_count += 1
         self._skipped.append(path)
         if len(self._skipped) >= 10 * _SKIPPED_NAMED:
@@ -347,13 +310,13 @@ class Gathering:
         return sorted(self._skipped, key=os.fsencode)[:_SKIPPED_NAMED]
 
     def listing(self, root: str) -> Listing:
-        """All of it, in order."""
+        """Return the result, in order."""
         return Listing(
             root=root,
             files=tuple(_in_order(self.files)),
             skipped=tuple(self._first_skipped()),
             skipped_count=self.skipped_count,
-            seen=tuple(sieve.seen() for sieve in self._sieves),
+            seen=tuple(each.seen() for each in self._filters),
             layout=self._schema.layout,
         )
 
@@ -372,23 +335,15 @@ class _Directory:
     path: str
     dims: tuple[str, ...]
     reals: tuple[str, ...]  # real paths from the root down to it
-    linked: bool  # a link leads to it
+    linked: bool  # reached through a link
 
     @property
     def real(self) -> str:
         return self.reals[-1]
 
 
-@dataclass(frozen=True, slots=True)
-class _Alias:
-    """A file that a link leads to, and that may have another name."""
-
-    file: InputFile
-    real: str
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith(".")
+_Alias: TypeAlias = tuple[InputFile, str]
+"""A file that a link leads to, and its real path, by which it may have another name."""
 
 
 def _check_root(data_dir: str | os.PathLike[str]) -> str:
@@ -412,48 +367,39 @@ def _check_root(data_dir: str | os.PathLike[str]) -> str:
 
 
 def _descend(
-    root: str, directory: _Directory, position: int, gathering: Gathering
+    root: str, directory: _Directory, position: int, selection: Selection
 ) -> Iterator[_Directory]:
-    """The directories in `directory` that the filter allows."""
-    for entry in _entries(root, directory, gathering):
+    """Yield the directories in `directory` that the filter allows."""
+    for entry in _entries(root, directory, selection):
         path = directory.path + entry.name
         if _format_of(entry, stat.S_IFDIR) != stat.S_IFDIR:
-            gathering.skip(path)
-        elif _hidden(entry.name):
-            gathering.skip(path + "/")
-        elif (value := gathering.pick(position, entry.name)) is not None:
-            child = _open(directory, entry, value)
-            if child is None:
-                gathering.skip(path + "/")
+            selection.skip(path)
+        elif entry.name.startswith("."):
+            selection.skip(path + "/")
+        elif (value := selection.pick(position, entry.name)) is not None:
+            real, linked = _real_path(directory, entry)
+            if linked and real in directory.reals:  # it leads back to a directory above it
+                selection.skip(path + "/")
             else:
-                yield child
-
-
-def _open(directory: _Directory, entry: os.DirEntry[str], value: str) -> _Directory | None:
-    """The directory at `entry`, or ``None`` if it leads back to one above it."""
-    real, linked = _real_path(directory, entry)
-    if linked and real in directory.reals:
-        return None
-    return _Directory(
-        f"{directory.path}{entry.name}/", (*directory.dims, value), (*directory.reals, real), linked
-    )
+                dims, reals = (*directory.dims, value), (*directory.reals, real)
+                yield _Directory(path + "/", dims, reals, linked)
 
 
 def _collect(
-    root: str, directory: _Directory, shared: bool, gathering: Gathering, aliases: list[_Alias]
+    root: str, directory: _Directory, shared: bool, selection: Selection, aliases: list[_Alias]
 ) -> None:
-    """Select the files in `directory`, which other paths lead to as well where it is `shared`.
+    """Select the files in `directory`, to which other paths lead as well where it is `shared`.
 
-    What a link leads to and may be met by another name goes to `aliases`.
+    Files that may be met under another name go to `aliases`.
     """
     known: dict[tuple[str, ...], tuple[str, ...]] = {}
-    for entry in _entries(root, directory, gathering):
+    for entry in _entries(root, directory, selection):
         path = directory.path + entry.name
         form = _format_of(entry, stat.S_IFREG)
         if form != stat.S_IFREG:
-            gathering.skip(path + "/" if form == stat.S_IFDIR else path)
+            selection.skip(path + "/" if form == stat.S_IFDIR else path)
             continue
-        dims = gathering.pick_file(directory.dims, entry.name, path)
+        dims = selection.pick_file(directory.dims, entry.name, path)
         if dims is None:
             continue
         found = _stat(entry)
@@ -462,17 +408,17 @@ def _collect(
             path, found.st_size, shared_dims, None, None, found.st_mtime_ns, found.st_ino
         )
         if entry.is_symlink() or (shared and directory.linked):
-            aliases.append(_Alias(file, _real_path(directory, entry)[0]))
+            aliases.append((file, _real_path(directory, entry)[0]))
         else:
-            gathering.files.append(file)
+            selection.files.append(file)
 
 
 def _without_doubles(
     files: list[InputFile], aliases: list[_Alias], level: list[_Directory]
 ) -> list[InputFile]:
-    """Leave one name of each file: the plain path if there is one, else the smallest as bytes."""
+    """Keep one name of each file: the plain path if there is one, else the smallest as bytes."""
     directories = {directory.path: directory for directory in level}
-    reals = {alias.real for alias in aliases}
+    reals = {real for _, real in aliases}
     known: set[str] = set()
     kept: list[InputFile] = []
     for file in files:
@@ -480,21 +426,20 @@ def _without_doubles(
         directory = directories[folder and folder + "/"]
         real = os.path.join(directory.real, name)
         if real in reals and directory.linked:
-            aliases.append(_Alias(file, real))
+            aliases.append((file, real))
             continue
         kept.append(file)
         if real in reals:
             known.add(real)
     chosen: dict[str, InputFile] = {}
-    for alias in sorted(aliases, key=lambda alias: os.fsencode(alias.file.path)):
-        if alias.real not in known:
-            chosen.setdefault(alias.real, alias.file)
-    kept.extend(chosen.values())
-    return kept
+    for file, real in sorted(aliases, key=lambda alias: os.fsencode(alias[0].path)):
+        if real not in known:
+            chosen.setdefault(real, file)
+    return [*kept, *chosen.values()]
 
 
-def _entries(root: str, directory: _Directory, gathering: Gathering) -> Iterator[os.DirEntry[str]]:
-    """What `directory` holds; an empty one is skipped, unless it is the root."""
+def _entries(root: str, directory: _Directory, selection: Selection) -> Iterator[os.DirEntry[str]]:
+    """Yield the entries of `directory`; an empty one is skipped, unless it is the root."""
     path = os.path.join(root, directory.path)
     empty = True
     try:
@@ -505,14 +450,14 @@ def _entries(root: str, directory: _Directory, gathering: Gathering) -> Iterator
     except OSError as error:
         _fail("directory" if directory.path else "data directory", path, error)
     if empty and directory.path:
-        gathering.skip(directory.path)
+        selection.skip(directory.path)
 
 
 def _format_of(entry: os.DirEntry[str], expected: int) -> int:
-    """Directory, regular file, or 0 for anything else (a dangling link, a device).
+    """Return the type: directory, regular file, or 0 for anything else (a dangling link, a device).
 
-    A link whose target can't be looked at counts as what is `expected` there, so that it is an
-    error where the filter allows it, and only there.
+    A link whose target cannot be examined counts as the `expected` type, so that it is an error
+    where the filter allows it, and only there.
     """
     try:
         if entry.is_dir():
@@ -530,7 +475,7 @@ def _stat(entry: os.DirEntry[str]) -> os.stat_result:
 
 
 def _real_path(directory: _Directory, entry: os.DirEntry[str]) -> tuple[str, bool]:
-    """The path of `entry` without links, and whether there was one."""
+    """Return the path of `entry` without links, and whether there was one."""
     if entry.is_symlink():
         try:
             return os.path.realpath(entry.path), True

@@ -1,7 +1,7 @@
-"""Local files, read as they were listed: one that changes while the job runs fails it.
+"""Local files, read as they were listed: a file that changes while the job runs fails it.
 
-A plain file may grow, as a log does that is still written. It is read up to the size that was
-listed, and a last line that was not complete there is left out.
+Only a plain file may grow, as a log does. It is read up to the size that was listed, without a
+last line that was not complete there.
 """
 
 from __future__ import annotations
@@ -12,41 +12,39 @@ from io import FileIO
 from isal import isal_zlib
 
 from daskmr.data.listing import InputFile
-from daskmr.data.records import is_compressed
+from daskmr.data.readers.decompression import is_compressed
 from daskmr.errors import TaskFailed
 from daskmr.files import is_on_network
 
 __all__ = ["LocalFile", "is_as_listed"]
 
 _BLOCK_BYTES = 1 << 16
-_HEAD_BYTES = 16  # more than tell a compressed file
-_TIME_UNITS = (10**9, 10**6, 1000, 100, 1)  # nanoseconds to which a file system may cut a time
+_HEAD_BYTES = 16  # more than identify a compressed file
+_TIME_UNITS = (10**9, 10**6, 1000, 100, 1)  # nanoseconds to which file systems round times
 
 
 class LocalFile(FileIO):
-    """An input file, open for reading. Call `check` when it is read.
+    """An input file, open for reading. Call `check` after reading it.
 
     Parameters
     ----------
-    file : InputFile
-        What was listed.
-    path : str
-        Where it is.
+    file, path : InputFile, str
+        The file as listed, and where it is.
     where : str
         Follows the size in messages, as " on the worker ...".
     elsewhere : bool
-        Another machine has listed it, which may know it by another inode number, and its time more
-        precisely or less.
+        Another machine has listed it, which may see another inode number, and a time of another
+        precision.
 
     Attributes
     ----------
     grown : int or None
-        How many bytes a plain file has that has grown since it was listed; set by `check`.
+        Size of a plain file that has grown since it was listed; set by `check`.
 
     Raises
     ------
     TaskFailed
-        When it is not what was listed.
+        When it is not the file that was listed.
     OSError
         When it cannot be opened, or read; its ``filename`` is the path.
     """
@@ -80,7 +78,7 @@ class LocalFile(FileIO):
                 self._end = self._last_line_end() if self._plain else self._listed.size
             left = self._end - self._position
             if left <= 0:
-                left = self._left_behind_last_line()
+                left = self._rest_of_last_line()
             data = super().read(left if size is None or size < 0 else min(size, left)) or b""
         except OSError as error:
             error.filename = self._path
@@ -91,23 +89,17 @@ class LocalFile(FileIO):
         return data
 
     def tell(self) -> int:
-        """How many bytes have been read."""
+        """Return how many bytes have been read."""
         return self._position
 
     def check(self) -> None:
-        """See that what was read is what was listed.
-
-        Raises
-        ------
-        TaskFailed
-            When the file has changed in any other way than that it has grown.
-        """
+        """Raise `TaskFailed` if the file has changed since it was listed, other than by growing."""
         try:
             found = os.stat(self._path)
         except FileNotFoundError:
             raise self._failure(f"was removed{self._where} while the job ran") from None
         unchanged = _state(found) == _state(self._opened)
-        if not (unchanged or (self._is_opened_grown(found) and self._is_read_as_it_is())):
+        if not (unchanged or (self._is_opened_grown(found) and self._begins_as_read())):
             raise self._changed(found)
         if found.st_size > self._listed.size:
             self.grown = found.st_size
@@ -127,7 +119,7 @@ class LocalFile(FileIO):
     def _has_listed_inode(self, found: os.stat_result) -> bool:
         if self._elsewhere or self._listed.inode in (None, found.st_ino):
             return True
-        # Some of those forget the number of a file that is not open, and make up another.
+        # Some of those forget the number of a file that is not open, and assign another.
         return is_on_network(self._path)
 
     def _has_grown(self, found: os.stat_result) -> bool:
@@ -148,7 +140,7 @@ class LocalFile(FileIO):
         return is_compressed(os.pread(self.fileno(), _HEAD_BYTES, 0), self._path)
 
     def _last_line_end(self) -> int:
-        """Where the last complete line of a plain file ends, as it was listed."""
+        """Return where the last complete line ends within the size that was listed."""
         end, length = self._listed.size, 1
         while end > 0:
             start = max(0, end - length)
@@ -158,20 +150,19 @@ class LocalFile(FileIO):
             end, length = start, _BLOCK_BYTES
         return 0
 
-    def _left_behind_last_line(self) -> int:
-        """How many bytes of a last line without a newline may be read: all, unless it has grown."""
+    def _rest_of_last_line(self) -> int:
+        """Return how many bytes of a last line without a newline may be read: all, unless it grew."""
         left = self._listed.size - self._position
         return left if left > 0 and self._is_last_line_complete() else 0
 
     def _is_last_line_complete(self) -> bool:
         grown = os.fstat(self.fileno()).st_size > self._listed.size
-        return not grown or self._follows().startswith((b"\n", b"\r\n"))
+        return not grown or os.pread(self.fileno(), 2, self._listed.size).startswith(
+            (b"\n", b"\r\n")
+        )
 
-    def _follows(self) -> bytes:
-        return os.pread(self.fileno(), 2, self._listed.size)
-
-    def _is_read_as_it_is(self) -> bool:
-        """Whether a file that has grown still begins with what was read."""
+    def _begins_as_read(self) -> bool:
+        """Check whether a file that has grown still begins with the data that was read."""
         if self._position < self._end:
             return False
         if self._position > self._end and not self._is_last_line_complete():
@@ -189,19 +180,19 @@ class LocalFile(FileIO):
     def _changed(self, found: os.stat_result) -> TaskFailed:
         listed = self._listed
         if found.st_size != listed.size:
-            what = (
+            change = (
                 f"has {found.st_size:,} bytes{self._where} and had {listed.size:,} when it was "
                 "listed: it changed while the job ran"
             )
         elif not self._has_listed_inode(found):
-            what = f"was replaced by another one{self._where} while the job ran"
+            change = f"was replaced by another one{self._where} while the job ran"
         else:
-            what = f"was written{self._where} after it was listed: it changed while the job ran"
-        return self._failure(what)
+            change = f"was written{self._where} after it was listed: it changed while the job ran"
+        return self._failure(change)
 
-    def _failure(self, what: str) -> TaskFailed:
+    def _failure(self, change: str) -> TaskFailed:
         failure = TaskFailed(
-            f"The input file {self._path} {what}. Nothing was written, since the result would mix two "
+            f"The input file {self._path} {change}. Nothing was written, since the result would mix two "
             "states of it. Run the job again when nothing changes the file (only one that is not "
             "compressed may grow meanwhile), or leave it out with the filter."
         )
@@ -210,13 +201,7 @@ class LocalFile(FileIO):
 
 
 def is_as_listed(file: InputFile, path: str) -> bool:
-    """Tell whether a local file still has the size, time and inode with which it was listed.
-
-    Raises
-    ------
-    FileNotFoundError
-        When there is none any more.
-    """
+    """Check whether a local file still has its size, time and inode; FileNotFoundError if it is gone."""
     found = os.stat(path)
     return (found.st_size, found.st_mtime_ns, found.st_ino) == (
         file.size,
@@ -230,7 +215,7 @@ def _state(found: os.stat_result) -> tuple[int, int, int, int]:
 
 
 def _is_same_time(first: int, second: int) -> bool:
-    """Tell whether two machines may mean one time, in nanoseconds, of which one knows less.
+    """Check whether two times in nanoseconds are equal, rounded to the coarser precision.
 
     >>> _is_same_time(1_700_000_000_123_456_789, 1_700_000_000_000_000_000)
     True

@@ -1,4 +1,4 @@
-"""Which objects a job reads when it may not ask the store: a walk over what was listed before."""
+"""List the objects that a job reads without the store: a walk over earlier listings."""
 
 from __future__ import annotations
 
@@ -6,57 +6,36 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
-from daskmr.data.layout import Between, Dimension, OneOf, Schema, sanitise
+from daskmr.data.filters import Dimension, join_values, sanitise
+from daskmr.data.layout import Schema
 from daskmr.data.listing import Listing
-from daskmr.data.store_listing import Prefix, Take, known_names, name_starts
+from daskmr.data.store_listing import EntrySelection, Prefix, known_names, name_starts
 from daskmr.errors import InputError
 from daskmr.store.source import Entry
 
 __all__ = ["Record", "list_recorded"]
 
-_SHOWN = 10  # values in a gap
-_MOST = 20  # gaps
+_MAX_GAPS = 20
 _PLAIN = re.compile(r"[\w.+-]+")
 
 
 class Record(Protocol):
-    """What walks of one source have recorded."""
+    """The listings of one source by earlier walks."""
 
     def prefixes(self) -> Iterable[tuple[str, str]]:
-        """The prefixes that were listed to the end, each with what the names listed begin with."""
+        """Yield the prefixes that were listed to the end, each with the start of the names listed."""
 
     def entries(self, prefix: str) -> Iterable[Entry]:
-        """What was listed directly below `prefix`."""
+        """Yield the entries listed directly below `prefix`."""
 
 
 def list_recorded(
     record: Record, root: str, schema: Schema, allow_incomplete: bool = False
 ) -> tuple[Listing, tuple[str, ...]]:
-    """List what a filter allows of what earlier walks have recorded, without the store.
+    """List what a filter allows of the recorded listings of the source at the URL `root`.
 
-    Parameters
-    ----------
-    record : Record
-        What walks of the same source have recorded.
-    root : str
-        Where the data is, for the listing and for messages.
-    schema : Schema
-        The layout and the filter.
-    allow_incomplete : bool
-        Whether to go on without what was never listed.
-
-    Returns
-    -------
-    Listing
-        What was recorded and the filter allows.
-    tuple of str
-        What was never listed although the filter allows it, a few words for each gap; empty
-        unless `allow_incomplete`.
-
-    Raises
-    ------
-    InputError
-        If something was never listed, saying what, unless `allow_incomplete`.
+    The second value describes each gap in a few words: what was never listed although the filter
+    allows it. A gap is an InputError unless `allow_incomplete`.
     """
     replay = _Replay(record, schema)
     level = [Prefix("", ())]
@@ -71,14 +50,14 @@ def list_recorded(
             "Run it once without --local-only, narrow the filter, or use --allow-incomplete to go "
             "on without."
         )
-    return replay.take.gathering.listing(root), notes
+    return replay.selected.listing(root), notes
 
 
 class _Replay:
-    """A walk over what was recorded, which notes where the record ends."""
+    """A walk over a record, which notes the gaps of the record."""
 
     def __init__(self, record: Record, schema: Schema) -> None:
-        self.take = Take(schema)
+        self.selected = EntrySelection(schema)
         self.gaps = _Gaps(schema.dimensions)
         self._record = record
         self._schema = schema
@@ -98,13 +77,13 @@ class _Replay:
             names.add(name)
 
     def descend(self, prefix: Prefix, position: int) -> Iterator[Prefix]:
-        """The directories in `prefix` that the filter allows, as far as they are known."""
-        whole = "" in self._listed.get(prefix.path, ())
+        """Yield the directories in `prefix` that the filter allows, as far as they are known."""
+        complete = "" in self._listed.get(prefix.path, ())
         below = self._below.get(prefix.path, set())
-        self.gaps.visit(prefix, whole or bool(below))
-        if whole:
+        self.gaps.visit(prefix, complete or bool(below))
+        if complete:
             entries = self._record.entries(prefix.path)
-            yield from self.take.directories(prefix, position, entries)
+            yield from self.selected.directories(prefix, position, entries)
         elif below:
             dimension = self._schema.dimensions[position]
             names = known_names(dimension)
@@ -120,17 +99,17 @@ class _Replay:
         if listed is None:
             return
         starts = tuple(listed)
-        wanted = ("",) if self._starts is None else self._starts
-        missing = [start.removesuffix(".") for start in wanted if not start.startswith(starts)]
-        if missing and isinstance(self._schema.dimensions[-2].test, OneOf):
+        needed = ("",) if self._starts is None else self._starts
+        missing = [start.removesuffix(".") for start in needed if not start.startswith(starts)]
+        if missing and self._schema.dimensions[-2].known_values is not None:
             self.gaps.add_values(prefix, missing)
         elif missing:
             self.gaps.add_others(prefix, map(_describe_start, starts))
-        self.take.files(prefix, self._record.entries(prefix.path), {})
+        self.selected.select_files(prefix, self._record.entries(prefix.path), {})
 
 
 class _Gaps:
-    """What was never listed, to be told in terms of the dimensions."""
+    """What was never listed, described in terms of the dimensions."""
 
     def __init__(self, dimensions: tuple[Dimension, ...]) -> None:
         self._dimensions = dimensions
@@ -162,7 +141,7 @@ class _Gaps:
         self._others[len(prefix.dims)].setdefault(tuple(sorted(listed)), []).append(prefix.path)
 
     def describe(self) -> tuple[str, ...]:
-        """A few words for each gap; nothing for none."""
+        """Describe each gap in a few words."""
         if self._nothing:
             return ("nothing was ever listed",)
         gaps = [
@@ -170,14 +149,14 @@ class _Gaps:
             for position, dimension in enumerate(self._dimensions)
             for gap in self._describe_gaps(position, dimension)
         ]
-        if len(gaps) > _MOST:
-            gaps[_MOST:] = [f"and {len(gaps) - _MOST:,} more of this kind"]
+        if len(gaps) > _MAX_GAPS:
+            gaps[_MAX_GAPS:] = [f"and {len(gaps) - _MAX_GAPS:,} more of this kind"]
         return tuple(gaps)
 
     def _describe_gaps(self, position: int, dimension: Dimension) -> Iterator[str]:
         listed, missing = self._listed[position], self._missing[position]
         nowhere = sorted(missing.keys() - listed)
-        if listed and isinstance(dimension.test, Between):
+        if listed and dimension.test.is_range:
             first, last = min(listed), max(listed)
             if nowhere and nowhere[0] < first:
                 yield f"below {_show(first)} was never listed"
@@ -196,7 +175,7 @@ class _Gaps:
 
 
 def _split(prefix: str) -> tuple[str, str]:
-    """The prefix above, and the name in it.
+    """Return the prefix above, and the name in it.
 
     >>> _split("idle/Firefox/")
     ('idle/', 'Firefox')
@@ -207,7 +186,7 @@ def _split(prefix: str) -> tuple[str, str]:
 
 def _as_given(dimension: Dimension, values: list[str]) -> list[str]:
     """Leave out the spelling of the storage where the filter's own stands beside it."""
-    if not isinstance(dimension.test, OneOf):
+    if not dimension.test.given:
         return values
     spellings = {sanitise(value) for value in values if sanitise(value) != value}
     return [value for value in values if value not in spellings]
@@ -218,10 +197,7 @@ def _describe_start(start: str) -> str:
 
 
 def _join(values: Sequence[str]) -> str:
-    shown = [_show(value) for value in values[:_SHOWN]]
-    if len(values) > _SHOWN:
-        shown.append(f"... ({len(values):,} values)")
-    return " or ".join(shown) if len(shown) < 3 else ", ".join(shown)
+    return join_values(values, _show)
 
 
 def _show(value: str) -> str:

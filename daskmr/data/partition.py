@@ -1,7 +1,7 @@
-"""Cut the list of input files into partitions; pure, and a matter of sizes and order alone.
+"""Cut the list of input files into partitions, by sizes and order alone.
 
-Nothing here looks at workers, memory or time: the plan decides how partial results meet, so that
-the same input must always give the same plan.
+Workers, memory and time play no part: the plan decides how partial results meet, so the same input
+must always give the same plan.
 """
 
 from __future__ import annotations
@@ -35,30 +35,28 @@ PARTITION_BYTES = 16 << 20
 MIN_PARTITIONS = 32
 MAX_PARTITIONS = 4096
 
-_LATE = 4  # as many parts of a plan there are: the last one is mapped in order of size
-# Files of a later partition that are fetched ahead. Twice as many as are fetched at a time: the
+_LATE_SHARE = 4  # the last quarter of a plan is mapped in order of size
+# Files of a later partition that are fetched ahead: twice as many as are fetched at a time. The
 # others follow as soon as it begins.
 LOOK_AHEAD = 16
 
-_BUCKET_BYTES = 32 << 20  # estimated input bytes that one bucket is for
-# The client merges as many parts by blocks, which are the smaller the more there are, and the last
-# merge task holds a reference to each spill for each bucket: with a thousand, the one takes longer
-# than smaller buckets save, and the other outgrows its worker at some 60 GB of data.
-_MOST_BUCKETS = 128
-_MOST_REDUCERS = 64
-_FEWEST_REDUCERS = 8
-_REDUCERS_EACH = 4  # a worker
+_BUCKET_BYTES = 32 << 20  # estimated input bytes for each bucket
+# With a thousand buckets, the client's merge of as many parts takes longer than smaller buckets
+# save, and the last merge task, which holds a reference to each spill of each bucket, outgrows its
+# worker at some 60 GB of data.
+_MAX_BUCKETS = 128
+_MAX_REDUCERS = 64
+_MIN_REDUCERS = 8
+_REDUCERS_PER_WORKER = 4
 
-# What a byte of a file holds of data, as found in logs of JSON.
-_EXPANSION = {".gz": 8, ".bz2": 10, ".xz": 12, ".lzma": 12, ".zst": 12}
+_EXPANSION = {".gz": 8, ".bz2": 10, ".xz": 12, ".lzma": 12, ".zst": 12}  # as found in JSON logs
 _GZIP = _EXPANSION[".gz"]
-# What it costs to open a file, in bytes of gzip.
-_OPENING_BYTES = 16 << 10
+_OPENING_BYTES = 16 << 10  # the cost of opening a file, in bytes of gzip
 
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """What one map task reads.
+    """The input of one map task.
 
     It pickles to some 25 bytes a file, so that the plan of a million files fits in a graph, which
     client and scheduler hold several times over.
@@ -70,9 +68,9 @@ class Partition:
     files : tuple of InputFile
         At least one; the files of all partitions, one after the other, are the input in order.
     bytes : int
-        What it weighs: bytes of gzip that are as much work, the opening of files included.
+        Its weight: the bytes of gzip that are as much work, the opening of files included.
     ahead : tuple of InputFile
-        What one of the next partitions begins with, to be fetched when all of its own is on its way.
+        The first files of a later partition, to fetch once all of its own are under way.
     """
 
     index: int
@@ -97,15 +95,8 @@ def _unpack(index: int, packed: bytes, weight: int, ahead: int) -> Partition:
 
 
 def estimate_bytes(files: Sequence[InputFile]) -> int:
-    """Estimate how many bytes of data `files` hold, uncompressed.
+    """Estimate how many bytes of uncompressed data `files` hold, by their suffixes and sizes.
 
-    Parameters
-    ----------
-    files : sequence of InputFile
-        Only their names' extensions and their sizes count.
-
-    Examples
-    --------
     >>> from types import SimpleNamespace as File
     >>> estimate_bytes([File(path="a.gz", size=1000), File(path="b.log", size=500)])
     8500
@@ -118,24 +109,10 @@ def plan_partitions(
 ) -> list[Partition]:
     """Cut `files` into contiguous partitions of about the same weight.
 
-    There is one partition for every `partition_bytes`, but at least 32 and at most 4,096, and
-    never more than files. No file is split. None weighs more than an equal share and the largest
+    There is one partition for every `partition_bytes` (bytes of gzip, or as much work in another
+    form), but at least 32 and at most 4,096, and never more than files. No file is split. None weighs more than an equal share and the largest
     file together.
 
-    Parameters
-    ----------
-    files : sequence of InputFile
-        In input order.
-    partition_bytes : int
-        Bytes of gzip, or as much work in another form, that a partition aims at.
-
-    Returns
-    -------
-    list of Partition
-        None of them empty; no partitions for no files.
-
-    Examples
-    --------
     >>> from types import SimpleNamespace as File
     >>> files = [File(path=f"{i}.gz", size=1000 * i) for i in range(64)]
     >>> plan = plan_partitions(files)
@@ -152,96 +129,61 @@ def plan_partitions(
 
 
 def run_order(plan: Sequence[Partition]) -> list[int]:
-    """Choose in which order partitions are mapped, which does not change the result.
+    """Choose the order in which partitions are mapped; it does not change the result.
 
-    Neighbours come one after the other, so that what they give is merged soon. The last quarter
-    begins with the largest, so that the workers end at about the same time.
+    Neighbours follow one another, so that their results are merged soon. The last quarter begins
+    with the largest, so that the workers end at about the same time.
 
-    Parameters
-    ----------
-    plan : sequence of Partition
-
-    Returns
-    -------
-    list of int
-        The index of each partition.
-
-    Examples
-    --------
     >>> run_order([Partition(index, (), bytes) for index, bytes in enumerate([1, 5, 2, 4, 3, 3, 1, 2])])
     [0, 1, 2, 3, 4, 5, 7, 6]
     """
-    early = len(plan) - len(plan) // _LATE
+    early = len(plan) - len(plan) // _LATE_SHARE
     late = sorted(plan[early:], key=attrgetter("bytes"), reverse=True)
     return [partition.index for partition in (*plan[:early], *late)]
 
 
 def with_ahead(plan: Sequence[Partition], order: Sequence[int], workers: int) -> list[Partition]:
-    """Tell each partition what to fetch for the one that its worker is likely to map next.
+    """Set what each partition fetches ahead for the one that its worker is likely to map next.
 
-    Parameters
-    ----------
-    plan : sequence of Partition
-    order : sequence of int
-        In which they are mapped.
-    workers : int
-        How many are mapped at the same time.
+    Partitions are mapped in `order`, as many at a time as there are `workers`.
 
-    Examples
-    --------
     >>> from types import SimpleNamespace as File
     >>> plan = [Partition(index, (File(path=f"{index}", is_remote=True),), 1) for index in range(3)]
     >>> [[file.path for file in partition.ahead] for partition in with_ahead(plan, [0, 2, 1], 1)]
     [['2'], [], ['1']]
     """
-    told = list(plan)
+    changed = list(plan)
     for index, later in zip(order, order[workers:], strict=False):
         ahead = [file for file in plan[later].files if file.is_remote][:LOOK_AHEAD]
-        told[index] = replace(plan[index], ahead=tuple(ahead))
-    return told
+        changed[index] = replace(plan[index], ahead=tuple(ahead))
+    return changed
 
 
-def count_buckets(files: Sequence[InputFile], wanted: int | None) -> int:
-    """Choose the number of buckets, which does not change the result.
+def count_buckets(files: Sequence[InputFile], requested: int | None) -> int:
+    """Choose the number of buckets for the input, at least as many as reducers were requested.
 
-    Parameters
-    ----------
-    files : sequence of InputFile
-        All of the input.
-    wanted : int or None
-        Reducers that were asked for.
+    It does not change the result.
 
-    Examples
-    --------
     >>> from types import SimpleNamespace as File
     >>> count_buckets([File(path="a.gz", size=100 << 20)], None)
     26
     """
     by_size = 1 + estimate_bytes(files) // _BUCKET_BYTES
-    return max(wanted or 1, min(by_size, _MOST_BUCKETS))
+    return max(requested or 1, min(by_size, _MAX_BUCKETS))
 
 
-def count_reducers(buckets: int, wanted: int | None, workers: int | None) -> int:
-    """Choose how many reduce tasks are enough to keep all workers busy to the end.
+def count_reducers(buckets: int, requested: int | None, workers: int | None) -> int:
+    """Choose how many reduce tasks keep all workers busy to the end.
 
-    Parameters
-    ----------
-    buckets : int
-        See `count_buckets`.
-    wanted : int or None
-        Reducers that were asked for.
-    workers : int or None
-        Worker processes; ``None`` on a cluster, where their number may change.
+    `workers` is ``None`` on a cluster, where their number may change.
 
-    Examples
-    --------
     >>> count_reducers(26, None, 2), count_reducers(26, None, None), count_reducers(26, 3, 2)
     (8, 26, 3)
     """
-    most = _MOST_REDUCERS
+    most = _MAX_REDUCERS
     if workers is not None:
-        most = max(_FEWEST_REDUCERS, min(_REDUCERS_EACH * workers, _MOST_REDUCERS))
-    return min(wanted or most, buckets)
+        most = max(_MIN_REDUCERS, min(_REDUCERS_PER_WORKER * workers, _MAX_REDUCERS))
+    return min(requested or most, buckets)
 
 
 def _expansion(path: str) -> int:
@@ -254,12 +196,12 @@ def _weight(file: InputFile) -> int:
 
 
 def _number_of_partitions(files: int, weight: int, weight_each: int) -> int:
-    wanted = -(-weight // weight_each)
-    return min(files, max(MIN_PARTITIONS, min(MAX_PARTITIONS, wanted)))
+    by_weight = -(-weight // weight_each)
+    return min(files, max(MIN_PARTITIONS, min(MAX_PARTITIONS, by_weight)))
 
 
 def _cut(totals: list[int], count: int) -> list[int]:
-    """Where each of `count` partitions ends, given the running totals of the weights.
+    """Return where each of `count` partitions ends, given the running totals of the weights.
 
     Each takes files until it reaches an equal share of what is left. So it exceeds that share by
     less than one file, and the shares that are left only get smaller.

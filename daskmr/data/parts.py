@@ -1,15 +1,17 @@
-"""Parts of the output: what one bucket was reduced to, or what one partition of a map-only job wrote.
+"""Parts of the output: the result of one bucket, or of one partition of a map-only job.
 
 A part is a sequence of blocks. A block of a reduced part holds sorted keys and what was written for
-each; a block of a map-only part holds what was written. Small parts travel in memory, large ones as
-a reference to a segment.
+each; a block of a map-only part holds only what was written. Small parts travel in memory, large
+ones as a reference to a segment.
 """
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any
 
 from daskmr.data.segments import Extent, SegmentWriter, read_frames
@@ -17,7 +19,7 @@ from daskmr.data.spill_dir import Shelf
 from daskmr.job.keys import sort_key
 from daskmr.job.pickling import dumps
 
-__all__ = ["Part", "PartWriter", "comparable", "read_blocks"]
+__all__ = ["Part", "PartWriter", "comparable", "merge_parts", "read_blocks"]
 
 _COMPARABLE = (frozenset(("str",)), frozenset(("bytes",)), frozenset(("int",)))
 
@@ -30,12 +32,12 @@ class Part:
 
     Attributes
     ----------
-    header : list
+    header : tuple
         What `setup_reduce` wrote; the output takes that of the first part.
     frames : tuple of bytes, or Extent
         Pickled blocks.
     kinds : frozenset of str
-        Names of the types of keys: where all are of one kind they are compared directly.
+        Names of the types of keys: if all are of one kind, they are compared directly.
     lines : int
         Number of writes.
     """
@@ -50,17 +52,7 @@ class Part:
 
 
 class PartWriter:
-    """Collects the blocks of one part, in a segment file once they are large.
-
-    Parameters
-    ----------
-    folder : str or Shelf
-        Where a segment is made.
-    in_memory : int
-        Bytes of blocks that may travel in memory.
-    header : tuple
-        What `setup_reduce` wrote.
-    """
+    """Collects the blocks of one part, beyond `in_memory` bytes in a segment in `folder`."""
 
     def __init__(self, folder: str | Shelf, in_memory: int, header: tuple[Any, ...] = ()) -> None:
         self._folder = folder
@@ -93,7 +85,7 @@ class PartWriter:
         self._frames, self._size = [], 0
 
     def finish(self) -> Part:
-        """Give the part."""
+        """Close the segment, and return the part."""
         frames: tuple[bytes, ...] | Extent = tuple(self._frames)
         if self._writer is not None:
             if self._frames:
@@ -106,21 +98,13 @@ class PartWriter:
         return Part(self._header, frames, frozenset(self._kinds), self._lines)
 
     def discard(self) -> None:
-        """Remove what was written: this attempt failed."""
+        """Remove the segment: this attempt failed."""
         if self._writer is not None:
             self._writer.remove()
 
 
 def read_blocks(part: Part, direct: bool) -> Iterator[Block]:
-    """Read a part's blocks; the keys of each as what they are ordered by.
-
-    Parameters
-    ----------
-    part : Part
-        To be read.
-    direct : bool
-        Keys are ordered by themselves, so they come as they are.
-    """
+    """Read a part's blocks, with keys as they are if these compare `direct`ly, else as sort keys."""
     frames = read_frames(part.frames) if isinstance(part.frames, Extent) else iter(part.frames)
     for frame in frames:
         keys, written = pickle.loads(frame)
@@ -130,6 +114,64 @@ def read_blocks(part: Part, direct: bool) -> Iterator[Block]:
         yield keys, written
 
 
-def comparable(parts: list[Part]) -> bool:
-    """Tell whether the keys of all `parts` are ordered by themselves."""
+def comparable(parts: Sequence[Part]) -> bool:
+    """Check whether the keys of all `parts` can be compared directly."""
     return frozenset().union(*(part.kinds for part in parts)) in (*_COMPARABLE, frozenset())
+
+
+def merge_parts(parts: Sequence[Part]) -> Iterator[list[Any]]:
+    """Merge sorted `parts`, of which no two share a key, and yield in batches what they wrote.
+
+    Parts of a map-only job follow one another.
+    """
+    if len(parts) == 1 or not any(part.kinds for part in parts):
+        for part in parts:
+            for _, written in read_blocks(part, direct=True):
+                yield written
+        return
+    direct = comparable(parts)
+    yield from _merge_sorted([read_blocks(part, direct) for part in parts])
+
+
+def _merge_sorted(streams: Iterable[Iterator[Block]]) -> Iterator[list[Any]]:
+    """Merge streams of sorted blocks, in steps up to the smallest last key of their current blocks.
+
+    Sorting a few sorted pieces at once is far quicker than comparing the heads of all streams for
+    each key, since `list.sort` finds and merges the pieces in C.
+    """
+    cursors = [cursor for cursor in map(_Cursor, streams) if cursor.keys]
+    while cursors:
+        bound = min(cursor.keys[-1] for cursor in cursors)
+        pieces = [piece for cursor in cursors if (piece := cursor.take(bound))[0]]
+        if len(pieces) == 1:
+            yield pieces[0][1]
+        else:
+            pairs = [pair for keys, written in pieces for pair in zip(keys, written, strict=True)]
+            pairs.sort(key=itemgetter(0))
+            yield [written for _, written in pairs]
+        cursors = [cursor for cursor in cursors if cursor.keys]
+
+
+class _Cursor:
+    """The position in one stream of blocks."""
+
+    def __init__(self, blocks: Iterator[Block]) -> None:
+        self._blocks = blocks
+        self.keys: list[Any] = []
+        self._written: list[Any] = []
+        self._taken = 0
+        self._next()
+
+    def _next(self) -> None:
+        keys, self._written = next(self._blocks, ([], []))
+        self.keys = keys or []
+        self._taken = 0
+
+    def take(self, bound: Any) -> tuple[list[Any], list[Any]]:
+        """Take the remaining keys of the block up to `bound`, with what they wrote."""
+        keys, written, start = self.keys, self._written, self._taken
+        if keys[-1] <= bound:
+            self._next()
+            return (keys[start:], written[start:]) if start else (keys, written)
+        end = self._taken = bisect_right(keys, bound, start)
+        return keys[start:end], written[start:end]

@@ -1,4 +1,4 @@
-"""Paths of remote objects as paths below a local folder; pure."""
+"""Paths of remote objects as paths below a local folder."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from daskmr.errors import JobError
 
 __all__ = ["Unplaceable", "decode_path", "encode_path", "fold", "split_path"]
 
-_LONGEST_NAME = 255  # bytes
+_MAX_NAME_BYTES = 255
 
 
 class Unplaceable(JobError):
-    """A file has no place in a folder: its name, or what is there already, forbids it."""
+    """A file cannot be put in a folder: its name is invalid, or another file is in its place."""
 
 
 def encode_path(path: str) -> bytes:
-    r"""The bytes of a path, as they lie on the disk.
+    r"""Return the bytes of a path on the disk.
 
     >>> encode_path("caf\xe9/\udcff")
     b'caf\xc3\xa9/\xff'
@@ -25,20 +25,13 @@ def encode_path(path: str) -> bytes:
 
 
 def decode_path(raw: bytes) -> str:
-    """The path of which `encode_path` gave the bytes."""
+    """Return the path that `encode_path` has encoded."""
     return raw.decode("utf-8", "surrogateescape")
 
 
 def split_path(path: str) -> list[bytes]:
-    """The parts of a relative path that can be that of a file below a folder.
+    """Split a relative path that is valid below a folder; raise `Unplaceable` for any other.
 
-    Raises
-    ------
-    Unplaceable
-        For any other.
-
-    Examples
-    --------
     >>> split_path("idle/a.gz")
     [b'idle', b'a.gz']
     >>> split_path("idle/../../etc/passwd")
@@ -51,13 +44,13 @@ def split_path(path: str) -> list[bytes]:
     except UnicodeEncodeError:
         parts = [b""]
     for part in parts:
-        if part in (b"", b".", b"..") or b"\0" in part or len(part) > _LONGEST_NAME:
+        if part in (b"", b".", b"..") or b"\0" in part or len(part) > _MAX_NAME_BYTES:
             raise Unplaceable(f"{path!r} cannot be the path of a file in a cache.")
     return parts
 
 
 def fold(path: str) -> str:
-    r"""One form for names that differ only in case, or in how accents are written.
+    r"""Map names that differ only in case, or in how accents are written, to one form.
 
     >>> fold("Idle/Caf\xe9") == fold("IDLE/CAFE\u0301")
     True

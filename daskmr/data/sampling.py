@@ -1,4 +1,4 @@
-"""A part of the input: named files, some files, or some keys; the same for the same seed. Pure."""
+"""Choose a part of the input: named files, some files, or some keys, the same for each seed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from daskmr.data.listing import InputFile
 from daskmr.errors import InputError
 from daskmr.job.keys import stable_hash
-from daskmr.normal_forms import twin_of
+from daskmr.normal_forms import describe_variant, variant_of
 from daskmr.text import counted
 
 __all__ = ["EVERYTHING", "Choice", "KeyFilter"]
@@ -30,18 +30,18 @@ class Choice:
     only : tuple of str
         Paths of the files to read; all of them when it is empty.
     limit_files : int or None
-        So many files at most.
+        How many files to read at most.
     share : float or None
-        So much of the files, or of the keys, between 0 and 1.
+        Share of the files, or of the keys, to read, between 0 and 1.
     seed : int
-        Another one chooses others.
+        Another seed chooses others.
     by : str
         ``"file"`` or ``"key"``: what `share` is of.
 
     Raises
     ------
     InputError
-        For a choice that is none.
+        For values that are invalid or contradict one another.
 
     Examples
     --------
@@ -79,24 +79,18 @@ class Choice:
 
     @property
     def is_sample(self) -> bool:
-        """Whether a part is read that chance chose, rather than a name."""
+        """Whether the part is random, rather than named."""
         return self.limit_files is not None or self.share is not None
 
     @property
     def keys(self) -> KeyFilter | None:
-        """Which records are read of a file; ``None`` is all."""
+        """Which records of a file are read; ``None`` is all."""
         if self.share is None or self.by != "key":
             return None
         return KeyFilter(int(self.share * _SPACE), _number(f"seed {self.seed}"))
 
     def files(self, files: Sequence[InputFile]) -> tuple[InputFile, ...]:
-        """Choose among `files`, and keep their order.
-
-        Raises
-        ------
-        InputError
-            When one is asked for by name that is not there.
-        """
+        """Choose among `files`, in their order; raise InputError for a named one that is missing."""
         chosen = tuple(files)
         if self.only:
             chosen = self._named(chosen)
@@ -112,28 +106,21 @@ class Choice:
         return tuple(file for file in chosen if file.path in kept)
 
     def _named(self, files: tuple[InputFile, ...]) -> tuple[InputFile, ...]:
-        wanted = {path.removeprefix("./") for path in self.only}
-        absent = sorted(wanted - {file.path for file in files})
+        named = {path.removeprefix("./") for path in self.only}
+        absent = sorted(named - {file.path for file in files})
         if absent:
             more = f" and {len(absent) - _NAMED:,} more" if len(absent) > _NAMED else ""
-            twin = twin_of(absent[0], (file.path for file in files))
-            advice = (
-                ""
-                if twin is None
-                else (
-                    f" There is {twin!r}, which differs only in its Unicode normal form ({twin!a}, "
-                    f"where {absent[0]!a} was given)."
-                )
-            )
+            found = variant_of(absent[0], (file.path for file in files))
+            advice = "" if found is None else f" {describe_variant(found, absent[0])}."
             raise InputError(
                 f"--only names what is not among the {counted(len(files), 'file')} of the input: "
                 f"{', '.join(absent[:_NAMED])}{more}. Give paths relative to the data dir or the "
                 f"bucket, that the filter allows.{advice}"
             )
-        return tuple(file for file in files if file.path in wanted)
+        return tuple(file for file in files if file.path in named)
 
     def describe(self, chosen: int) -> str:
-        """Say what a sample is, of which `chosen` files are read."""
+        """Describe a sample, of which `chosen` files are read."""
         if not self.is_sample:
             return ""
         parts = [counted(chosen, "file")] if self.limit_files is not None else []
@@ -160,7 +147,7 @@ EVERYTHING = Choice()
 
 @dataclass(frozen=True, slots=True)
 class KeyFilter:
-    """Takes the records of some keys: those whose hash, mixed with a seed, is below a threshold.
+    """Selects the keys whose hash, mixed with a seed, is below a threshold.
 
     Examples
     --------
@@ -173,7 +160,7 @@ class KeyFilter:
     mixed_in: int
 
     def takes(self, key: str) -> bool:
-        """Tell whether records of this key are read; the same in every process."""
+        """Check whether records of this key are read; the same in every process."""
         mixed = ((stable_hash(key) ^ (self.mixed_in & 0xFFFFFFFF)) * _MIX + self.mixed_in) % (
             1 << 64
         )

@@ -1,4 +1,4 @@
-"""Which objects of a store a job reads: the walk of `listing`, with many prefixes at once."""
+"""List the objects of a store that a job reads: the walk of `listing`, many prefixes at once."""
 
 from __future__ import annotations
 
@@ -7,42 +7,42 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise, takewhile
+from itertools import pairwise
 from typing import Protocol, TypeVar
 
-from daskmr.data.layout import Between, Dimension, Schema
-from daskmr.data.listing import Gathering, InputFile, Listing
+from daskmr.data.filters import Dimension
+from daskmr.data.layout import Schema
+from daskmr.data.listing import InputFile, Listing, Selection
 from daskmr.normal_forms import forms_of
 from daskmr.store.source import Entry, Page
-from daskmr.store.store import Pagination, Store
+from daskmr.store.store import Store
 
-__all__ = ["Prefix", "Recorder", "Take", "known_names", "list_store", "name_starts"]
+__all__ = ["EntrySelection", "Prefix", "Recorder", "known_names", "list_store", "name_starts"]
 
 T = TypeVar("T")
 
 _AT_ONCE = 16
-# Prefixes of known values are named rather than discovered up to so many below one that is known
-# to be there, and in all at one level: a name that is not there costs a request too.
+# Up to so many prefixes of known values are named rather than discovered: below one that exists,
+# and in all at one level. A name that does not exist costs a request too.
 _NAMED_BELOW = 64
 _NAMED = 1024
 _FEW = 4  # values of a file name that are worth a request each
 _PROGRESS_SECONDS = 0.25
 _LONGEST_NAME = 255  # bytes that file systems take
-_PLAIN = re.compile(r"[\w-]*")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Recorder(Protocol):
-    """What keeps a record of what a walk has listed.
+    """Keeps a record of what a walk has listed.
 
-    It is called on the store's own thread, for several prefixes by turns.
+    It is called on the store's own thread, for several prefixes in turn.
     """
 
     def entries_listed(self, prefix: str, entries: Sequence[Entry]) -> None:
-        """Note some of what is directly below `prefix`; an entry may come twice."""
+        """Add some of the entries directly below `prefix`; one may come twice."""
 
     def prefix_listed(self, prefix: str, name_prefix: str) -> None:
-        """Note that all names below `prefix` that begin with `name_prefix` have been listed.
+        """Mark the names below `prefix` that begin with `name_prefix` as completely listed.
 
         They are those that `entries_listed` was given since this walk began.
         """
@@ -57,42 +57,33 @@ def list_store(
 ) -> Listing:
     """List the objects of a store that a filter allows.
 
-    The walk goes level by level, many prefixes at once, and asks for no prefix that the filter
+    The walk goes level by level, many prefixes at once, and requests no prefix that the filter
     excludes. Where the allowed values are few and known, their prefixes are named outright; a
     directory that holds many files is listed by the start of their names if that takes fewer
-    requests. So what the filter excludes may stay unseen, and then isn't counted as skipped.
+    requests. So excluded names may stay unseen, and are not counted as skipped then.
 
-    Keys that could not be files below a directory are skipped: such as have an empty part, a NUL
-    or a newline, or a name of more than 255 bytes. A folder marker, which is an empty object whose
-    key ends in "/", counts as nothing. What the store lists twice counts once.
+    Keys that could not be files below a directory are skipped: those with an empty part, a NUL or
+    a newline, or a name of more than 255 bytes. Empty objects whose key ends in "/" are ignored. An
+    object that the store lists twice counts once.
 
-    Parameters
-    ----------
-    store : Store
-        Where to list.
-    schema : Schema
-        The layout and the filter.
-    recorder : Recorder, optional
-        What is told all that was listed.
-    on_progress : callable, optional
-        Called with the number of prefixes listed and of files found, a few times a second at
-        most, on the store's thread.
+    `recorder` gets all that was listed. `on_progress` is called with the number of prefixes listed
+    and of files found, a few times a second at most, on the store's thread.
 
     Raises
     ------
     StoreError
-        If something can't be listed, or its listing goes backwards or does not end.
+        If something cannot be listed, or its listing goes backwards or does not end.
     """
     walk = _Walk(store, schema, recorder, on_progress)
     store.run(walk.run())
-    listing = walk.gathering.listing(store.source.url)
+    listing = walk.selected.listing(store.source.url)
     files = _without_repeats(listing.files)
     repeated = walk.repeated + len(listing.files) - len(files)
     return replace(listing, files=files, repeated=repeated)
 
 
 def _without_repeats(files: tuple[InputFile, ...]) -> tuple[InputFile, ...]:
-    """Each of the sorted `files` once, as it was listed last."""
+    """Return each of the sorted `files` once, as it was listed last."""
     if all(file.path != after.path for file, after in pairwise(files)):
         return files
     return tuple({file.path: file for file in files}.values())
@@ -106,30 +97,27 @@ class Prefix:
     dims: tuple[str, ...]
 
     def below(self, name: str) -> Prefix:
-        """The directory called `name` in this one."""
+        """Return the directory called `name` in this one."""
         return Prefix(f"{self.path}{name}/", (*self.dims, name))
 
 
-class Take:
-    """Judges entries and gathers them, whether they were just listed or recorded before."""
-
-    def __init__(self, schema: Schema) -> None:
-        self.gathering = Gathering(schema)
+class EntrySelection(Selection):
+    """A selection among the entries of a store, whether just listed or recorded before."""
 
     def directories(
         self, prefix: Prefix, position: int, entries: Iterable[Entry]
     ) -> Iterator[Prefix]:
-        """The directories in `prefix` that the filter allows."""
+        """Yield the directories in `prefix` that the filter allows."""
         for entry in entries:
             name = entry.name
             if not entry.is_dir:
                 self._skip_object(prefix, entry)
             elif (mistake := _mistake(name)) or name.startswith("."):
-                self._skip(f"{prefix.path}{name}/", mistake)
-            elif (value := self.gathering.pick(position, name)) is not None:
+                self._skip_name(f"{prefix.path}{name}/", mistake)
+            elif (value := self.pick(position, name)) is not None:
                 yield prefix.below(value)
 
-    def files(
+    def select_files(
         self,
         prefix: Prefix,
         entries: Iterable[Entry],
@@ -137,11 +125,11 @@ class Take:
     ) -> None:
         """Select files in `prefix`; `known` holds one tuple for equal dimensions."""
         path, dims = prefix.path, prefix.dims
-        pick_file, append = self.gathering.pick_file, self.gathering.files.append
+        pick_file, append = self.pick_file, self.files.append
         for entry in entries:
             name = entry.name
             if entry.is_dir:
-                self._skip(f"{path}{name}/", _mistake(name))
+                self._skip_name(f"{path}{name}/", _mistake(name))
             elif _mistake(name):
                 self._skip_object(prefix, entry)
             elif (picked := pick_file(dims, name, path + name)) is not None:
@@ -150,16 +138,16 @@ class Take:
 
     def _skip_object(self, prefix: Prefix, entry: Entry) -> None:
         if entry.name:
-            self._skip(prefix.path + entry.name, _mistake(entry.name))
+            self._skip_name(prefix.path + entry.name, _mistake(entry.name))
         elif entry.size:
-            self._skip(prefix.path or "/", 'its key ends in "/", and yet it holds something')
+            self._skip_name(prefix.path or "/", 'its key ends in "/", and yet it holds something')
 
-    def _skip(self, path: str, mistake: str | None) -> None:
-        self.gathering.skip(f"{repr(path)[1:-1]} ({mistake})" if mistake else path)
+    def _skip_name(self, path: str, mistake: str | None) -> None:
+        self.skip(f"{repr(path)[1:-1]} ({mistake})" if mistake else path)
 
 
 def _mistake(name: str) -> str | None:
-    """Why there can be no file or directory of this name, or ``None``.
+    """Return why there can be no file or directory of this name, or ``None``.
 
     >>> _mistake("20131029.20131102.4f2e.log.gz")
     >>> _mistake("")
@@ -183,10 +171,10 @@ def _mistake(name: str) -> str | None:
 
 
 def known_names(dimension: Dimension) -> tuple[str, ...] | None:
-    """The only names that can match and can be there, in order; ``None`` if they can't be told.
+    """Return the only names that can match and can exist; ``None`` if they are not known.
 
-    >>> from daskmr.data.layout import OneOf
-    >>> known_names(Dimension("reason", OneOf(("idle",), frozenset({"idle", "a/b"}))))
+    >>> from daskmr.data.filters import OneOf
+    >>> known_names(Dimension("reason", OneOf(("idle", "a/b"))))
     ('idle',)
     """
     known = dimension.known_values
@@ -196,26 +184,19 @@ def known_names(dimension: Dimension) -> tuple[str, ...] | None:
 
 
 def name_starts(dimension: Dimension) -> tuple[str, ...] | None:
-    """What a file's name begins with if `dimension` allows its first part; ``None``: anything.
+    """Return what allowed file names begin with, by their first dimension; ``None``: anything.
 
-    >>> from daskmr.data.layout import OneOf
-    >>> name_starts(Dimension("buildID", OneOf(("2013", "2014"), frozenset({"2013", "2014"}))))
+    >>> from daskmr.data.filters import Between, OneOf
+    >>> name_starts(Dimension("buildID", OneOf(("2013", "2014"))))
     ('2013.', '2014.')
     >>> name_starts(Dimension("buildID", Between("20131101", "20131130")))
     ('201311',)
     """
-    if isinstance(dimension.test, Between):
-        start = _common_start(dimension.test.low or "", dimension.test.high or "")
-        return (start,) if start else None
     known = known_names(dimension)
-    return None if known is None else tuple(f"{name}." for name in known if "." not in name)
-
-
-def _common_start(low: str, high: str) -> str:
-    """What all texts between two begin with, as far as it is safe in a path."""
-    same = takewhile(lambda pair: pair[0] == pair[1], zip(low, high, strict=False))
-    plain = _PLAIN.match("".join(character for character, _ in same))
-    return plain.group() if plain else ""
+    if known is not None:
+        return tuple(f"{name}." for name in known if "." not in name)
+    start = dimension.test.common_start()
+    return (start,) if start else None
 
 
 class _Walk:
@@ -232,15 +213,14 @@ class _Walk:
         self._schema = schema
         self._recorder = recorder
         self._on_progress = on_progress
-        self._told = time.monotonic()
+        self._reported = time.monotonic()
         self._prefixes_listed = 0
         self._named: list[tuple[int, list[Prefix]]] = []
         self.repeated = 0
         starts = name_starts(schema.dimensions[-2]) if store.ordered else None
         few = starts is not None and len(starts) <= _FEW and _are_plain(starts)
         self._starts = starts if few else None
-        self._take = Take(schema)
-        self.gathering = self._take.gathering
+        self.selected = EntrySelection(schema)
 
     async def run(self) -> None:
         level = [Prefix("", ())]
@@ -258,12 +238,12 @@ class _Walk:
                 level = await self._descend(level, position)
                 there = len(level)
         await _each(self._collect, level)
-        if not self.gathering.files:
-            await self._look_around()
-        self._tell(last=True)
+        if not self.selected.files:
+            await self._discover_named()
+        self._report(last=True)
 
-    async def _look_around(self) -> None:
-        """Discover what there is beside the names that led to nothing, to explain it."""
+    async def _discover_named(self) -> None:
+        """List what exists beside the names that led to nothing, to explain the empty result."""
         there: set[tuple[str, ...]] | None = None
         depth = 0
         for position, level in self._named:
@@ -273,12 +253,12 @@ class _Walk:
             depth = position + 1
 
     async def _descend(self, level: list[Prefix], position: int) -> list[Prefix]:
-        """The directories in those of `level` that the filter allows."""
+        """Return the directories in those of `level` that the filter allows."""
         below: list[Prefix] = []
 
         async def discover(prefix: Prefix) -> None:
             async for page in self._pages(prefix):
-                below.extend(self._take.directories(prefix, position, page.entries))
+                below.extend(self.selected.directories(prefix, position, page.entries))
             self._listed(prefix)
 
         await _each(discover, level)
@@ -287,23 +267,20 @@ class _Walk:
     async def _collect(self, prefix: Prefix) -> None:
         """Select the files in a directory: by one flat listing, or by the start of their names.
 
-        A flat listing goes on until it took as many requests as there are starts left. So it
-        takes at most twice as many as the better of the two.
+        A flat listing goes on until it took as many requests as there are starts left. So the two
+        together take at most twice as many as the better one.
         """
         known: dict[tuple[str, ...], tuple[str, ...]] = {}
-        pagination = self._store.pagination(prefix.path)
-        page = await self._page(pagination, prefix)
-        requests = 1
-        while page.token is not None:
-            self._take.files(prefix, page.entries, known)
-            if self._starts is not None and (last := _last_name(page)) is not None:
-                left = [start for start in self._starts if start > last or last.startswith(start)]
-                if len(left) <= requests:
-                    await self._collect_by_starts(prefix, left, last, known)
-                    return
-            page = await self._page(pagination, prefix, token=page.token)
+        requests = 0
+        async for page in self._pages(prefix):
+            self.selected.select_files(prefix, page.entries, known)
             requests += 1
-        self._take.files(prefix, page.entries, known)
+            if page.token is None or self._starts is None or (last := _last_name(page)) is None:
+                continue
+            left = [start for start in self._starts if start > last or last.startswith(start)]
+            if len(left) <= requests:
+                await self._collect_by_starts(prefix, left, last, known)
+                return
         self._listed(prefix)
 
     async def _collect_by_starts(
@@ -317,36 +294,27 @@ class _Walk:
         for start in starts:
             after = last if last.startswith(start) else ""
             async for page in self._pages(prefix, start, after):
-                # a server that does not know of `after` begins with what has been taken already
+                # a server that ignores `after` begins with entries that were selected already
                 entries = [entry for entry in page.entries if entry.name > after]
-                self._take.files(prefix, entries, known)
+                self.selected.select_files(prefix, entries, known)
         self._listed(prefix, self._starts or ())
 
     async def _pages(
         self, prefix: Prefix, name_prefix: str = "", after: str = ""
     ) -> AsyncIterator[Page]:
         pagination = self._store.pagination(prefix.path, name_prefix)
-        page = await self._page(pagination, prefix, name_prefix, after)
-        yield page
-        while page.token is not None:
-            page = await self._page(pagination, prefix, name_prefix, after, page.token)
+        token = None
+        while True:
+            given = await self._store.page_async(prefix.path, name_prefix, start=after, token=token)
+            page = pagination.advance(given)
+            self.repeated += len(given.entries) - len(page.entries)
+            if self._recorder is not None:
+                self._recorder.entries_listed(prefix.path, page.entries)
+            self._report()
             yield page
-
-    async def _page(
-        self,
-        pagination: Pagination,
-        prefix: Prefix,
-        name_prefix: str = "",
-        after: str = "",
-        token: str | None = None,
-    ) -> Page:
-        given = await self._store.page_async(prefix.path, name_prefix, start=after, token=token)
-        page = pagination.advance(given)
-        self.repeated += len(given.entries) - len(page.entries)
-        if self._recorder is not None:
-            self._recorder.entries_listed(prefix.path, page.entries)
-        self._tell()
-        return page
+            token = page.token
+            if token is None:
+                return
 
     def _listed(self, prefix: Prefix, starts: tuple[str, ...] = ("",)) -> None:
         self._prefixes_listed += 1
@@ -354,31 +322,30 @@ class _Walk:
             for start in starts:
                 self._recorder.prefix_listed(prefix.path, start)
 
-    def _tell(self, last: bool = False) -> None:
+    def _report(self, last: bool = False) -> None:
         if self._on_progress is None:
             return
         now = time.monotonic()
-        if last or now - self._told >= _PROGRESS_SECONDS:
-            self._told = now
-            self._on_progress(self._prefixes_listed, len(self.gathering.files))
+        if last or now - self._reported >= _PROGRESS_SECONDS:
+            self._reported = now
+            self._on_progress(self._prefixes_listed, len(self.selected.files))
 
 
 def _are_plain(names: Sequence[str]) -> bool:
-    """Whether each name has one Unicode normal form; else what has another must be seen, to be told."""
+    """Check whether each name has one Unicode normal form; variants are only found by listing."""
     return not any(True for name in names for _ in forms_of(name))
 
 
 def _worth_naming(names: int, prefixes: int, there: int) -> bool:
-    """Whether to name `names` directories below each of `prefixes`, of which some are known.
+    """Decide whether to name `names` directories below each of `prefixes`, of which some exist.
 
-    One name never costs more requests than to discover it does. Several may, where most of them
-    are not there.
+    One name never costs more requests than discovery does. Several may, if most do not exist.
     """
     return names <= 1 or names * prefixes <= min(_NAMED, _NAMED_BELOW * there)
 
 
 def _last_name(page: Page) -> str | None:
-    """Where in the order of names a page ends; ``None`` if the store keeps no such order."""
+    """Return the last name of a page; ``None`` if the store does not list in the order of names."""
     names = [entry.name for entry in page.entries if not entry.is_dir]
     if names != sorted(names):
         return None
@@ -386,7 +353,7 @@ def _last_name(page: Page) -> str | None:
 
 
 async def _each(work: Callable[[T], Awaitable[None]], items: Iterable[T]) -> None:
-    """Do `work` on each of `items`, several at once; the first failure ends it all."""
+    """Do `work` on each of `items`, several at once; the first failure cancels the others."""
     import asyncio
 
     waiting = iter(items)

@@ -14,9 +14,9 @@ from daskmr.config import Config, load_config
 from daskmr.data.inputs import Inputs, find_inputs
 from daskmr.data.layout import load_schema
 from daskmr.data.listing import InputFile
-from daskmr.data.records import CorruptFileError
+from daskmr.data.readers.faults import CorruptFileError
+from daskmr.data.readers.sniffing import LINE_CHARACTERS, describe_lines
 from daskmr.data.sampling import Choice
-from daskmr.data.sniffing import LINE_CHARACTERS, describe_lines
 from daskmr.errors import InputError, JobError, NothingMatchedError, TaskFailed
 from daskmr.job.job import Job, load_job
 from daskmr.job.keys import sorted_keys

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from daskmr import clock
 from daskmr.data.local_file import is_as_listed
-from daskmr.data.output import OutputFile, merge_parts
-from daskmr.data.parts import Part
+from daskmr.data.output import OutputFile
+from daskmr.data.parts import Part, merge_parts
 from daskmr.data.segments import Extent
 from daskmr.errors import JobError
 from daskmr.history import History

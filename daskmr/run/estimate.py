@@ -18,7 +18,7 @@ import zstandard
 
 from daskmr.data.listing import InputFile
 from daskmr.data.partition import Partition
-from daskmr.data.records import CorruptFileError
+from daskmr.data.readers.faults import CorruptFileError
 from daskmr.data.sampling import KeyFilter
 from daskmr.errors import TaskFailed
 from daskmr.job.job import Job

@@ -6,7 +6,8 @@ import os
 
 from daskmr.config import Config
 from daskmr.data.inputs import Inputs
-from daskmr.data.records import CorruptFileError, OversizedLine, read_lines
+from daskmr.data.readers.faults import CorruptFileError
+from daskmr.data.readers.lines import OversizedLine, read_lines
 from daskmr.errors import JobError, TaskFailed
 from daskmr.tasks.counts import OPENING_LINES, Opening, Tally, explain_untabbed
 from daskmr.text import counted, some

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field
 from statistics import median_low
 from typing import Any
 
-from daskmr.data.layout import OneOf, Schema, sanitise
+from daskmr.data.filters import OneOf, sanitise
+from daskmr.data.layout import Schema
 from daskmr.data.listing import InputFile, Listing
 from daskmr.data.partition import Partition, count_buckets, count_reducers
 from daskmr.run.estimate import Estimate, Sample
@@ -208,11 +209,11 @@ def unmatched(schema: Schema, listing: Listing) -> tuple[Unmatched, ...]:
 
     Examples
     --------
-    >>> from daskmr.data.listing import Gathering
+    >>> from daskmr.data.listing import Selection
     >>> from daskmr.data.layout import load_schema
     >>> allowed = {"field_name": "reason", "allowed_values": ["idle", "savedsession"]}
     >>> schema = load_schema({"dimensions": [allowed]})
-    >>> gathering = Gathering(schema)
+    >>> gathering = Selection(schema)
     >>> gathering.pick(0, "idle"), gathering.pick(0, "saved_session")
     ('idle', None)
     >>> gathering.files.append(InputFile("idle/...", 1, ("idle", "b", "c", "d", "e", "f")))
@@ -229,8 +230,8 @@ def unmatched(schema: Schema, listing: Listing) -> tuple[Unmatched, ...]:
             if value in there or sanitise(value) in there:
                 continue
             left_out = {
-                *dimension.test.accepted,
-                *listing.seen[position].twins,
+                *(dimension.test.accepted or ()),
+                *listing.seen[position].variants,
             }  # a note names these
             others = [each for each in seen if each not in left_out]
             similar = difflib.get_close_matches(sanitise(value), others, _SIMILAR)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from daskmr.data.bad_records import BadRecord
-from daskmr.data.layout import Layout, Schema, load_layout
+from daskmr.data.bad_records import BAD_SUFFIX, BadRecord, read_bad_records
+from daskmr.data.layout import Layout, load_layout
 from daskmr.data.output import beside
 from daskmr.errors import InputError
 from daskmr.job.contexts import TextContext
@@ -20,11 +17,11 @@ from daskmr.job.map_context import MapContext
 from daskmr.job.process_errors import explain_process_error, no_children
 from daskmr.job.tracebacks import describe_exception, user_location
 from daskmr.run.provenance import read_meta
-from daskmr.run.side_cars import BAD_SUFFIX, META_SUFFIX, is_meta
+from daskmr.run.side_cars import META_SUFFIX, is_meta
 from daskmr.tasks.guard import Returned, is_interruption, no_exit, shortened
 from daskmr.tasks.user_calls import set_up
 
-__all__ = ["Replay", "Replayed", "open_replay", "read_bad_records"]
+__all__ = ["Replay", "Replayed", "open_replay"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +123,7 @@ def dims_of(path: str, layout: Layout) -> list[str]:
     ['idle', '20131029', '20131102']
     """
     *directories, name = path.split("/")
-    parts = Schema(layout, ()).parse_name(name)
+    parts = layout.parse_name(name)
     if parts is None or len(directories) != layout.directories:
         raise InputError(
             f"The file {path} is not in the layout {layout.template}, so its dimensions are not known. "
@@ -161,33 +158,3 @@ def open_replay(path: str, script: str | None, schema: str | None) -> Replay:
     else:
         layout = load_layout(schema)
     return Replay(load_job(script), layout, records)
-
-
-def read_bad_records(path: str) -> Iterator[BadRecord]:
-    """Read the bad records that a run saved.
-
-    Raises `InputError` when there is no such file, or it is of another kind.
-    """
-    try:
-        with open(path, encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                yield _parse(line, path, number)
-    except OSError as error:
-        raise InputError(f"{os.fspath(path)} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is no text, so it holds no bad records.") from None
-
-
-def _parse(line: str, path: str, number: int) -> BadRecord:
-    get: Callable[[str], Any]
-    try:
-        get = json.loads(line).__getitem__
-        return BadRecord(
-            get("file"), int(get("line")), get("reason"), get("exception"),
-            base64.b64decode(get("raw"), validate=True),
-        )  # fmt: skip
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise InputError(
-            f"{path}, line {number}: this is no bad record as a run saves them. Give an "
-            f"OUTPUT{BAD_SUFFIX}."
-        ) from None

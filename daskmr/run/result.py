@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from daskmr.data.bad_records import BadRecord
-from daskmr.data.output import merge_parts
-from daskmr.data.parts import Part
+from daskmr.data.parts import Part, merge_parts
 from daskmr.diagnostics.looks import Plan
 from daskmr.history import History
 from daskmr.job.job import Job

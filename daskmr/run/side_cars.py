@@ -15,8 +15,8 @@ from typing import Any
 
 from daskmr._version import __version__
 from daskmr.config import Config
-from daskmr.data.bad_records import BadRecord
-from daskmr.data.output import OutputFile, StoreOutput, beside, write_bad_records
+from daskmr.data.bad_records import BAD_SUFFIX, BadRecord, write_bad_records
+from daskmr.data.output import OutputFile, StoreOutput, beside
 from daskmr.errors import InputError
 from daskmr.files import locked
 from daskmr.job.job import Job
@@ -25,7 +25,6 @@ from daskmr.store.source import StoreError
 from daskmr.workdir import disk_error
 
 __all__ = [
-    "BAD_SUFFIX",
     "FORMAT",
     "META_SUFFIX",
     "SideCars",
@@ -36,7 +35,6 @@ __all__ = [
     "side_car_paths",
 ]
 
-BAD_SUFFIX = ".bad.jsonl"
 META_SUFFIX = ".meta.json"
 FORMAT = 1
 META_BEGINS = b'{\n "daskmr": {'

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from daskmr.data.records import OversizedLine, read_lines
+from daskmr.data.readers.lines import OversizedLine, read_lines
 from daskmr.job.contexts import ItemContext, TextContext
 from daskmr.job.job import Job
 from daskmr.job.keys import sorted_keys

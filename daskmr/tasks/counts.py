@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import zstandard
 
 from daskmr.data.bad_records import BadRecord
-from daskmr.data.sniffing import LINE_CHARACTERS, describe_lines, key_command
+from daskmr.data.readers.sniffing import LINE_CHARACTERS, describe_lines, key_command
 from daskmr.history import HotKey, TaskSpan
 from daskmr.tasks.hot_keys import merge_hot_keys
 

@@ -23,7 +23,9 @@ from daskmr.data.listing import InputFile
 from daskmr.data.local_file import LocalFile
 from daskmr.data.partition import Partition
 from daskmr.data.parts import Part, PartWriter
-from daskmr.data.records import CorruptFileError, OversizedLine, raw_bytes, read_chunks, read_lines
+from daskmr.data.readers.decompression import read_chunks
+from daskmr.data.readers.faults import CorruptFileError
+from daskmr.data.readers.lines import OversizedLine, raw_bytes, read_lines
 from daskmr.data.sampling import KeyFilter
 from daskmr.data.spill_dir import Away, Shelf, describe_worker, worker_name
 from daskmr.errors import DaskMRError, TaskFailed

@@ -779,7 +779,7 @@ def test_a_window_too_large_for_a_worker_is_no_damage(place, monkeypatch):
     writer = zstandard.ZstdCompressor(compression_params=settings).compressobj()
     path = place.put("a.d.zst", writer.compress(TEXT * 20) + writer.flush())
     assert dict(place.run(skip_corrupt_files=True))["k1"] == 20
-    monkeypatch.setattr("daskmr.data.records._USUAL_WINDOW", 1 << 20)
+    monkeypatch.setattr("daskmr.data.readers.faults._USUAL_WINDOW", 1 << 20)
     monkeypatch.setattr("daskmr.memory.room", lambda: 1 << 20)
     monkeypatch.setattr("daskmr.memory.limit", lambda: 1 << 30)
     with pytest.raises(JobError, match=f"{path} is not damaged.*Raise --memory-limit"):

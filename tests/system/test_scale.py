@@ -20,7 +20,7 @@ from daskmr import Job, mapreduce
 from daskmr.cluster import session
 from daskmr.data import inputs
 from daskmr.data.layout import load_schema
-from daskmr.data.listing import Gathering, InputFile, Listing
+from daskmr.data.listing import InputFile, Listing, Selection
 from daskmr.data.output import OutputFile
 from daskmr.data.partition import plan_partitions
 from daskmr.errors import JobError
@@ -36,9 +36,9 @@ def pass_on(key: str, dims: list[str], value: str, context: Any) -> None:
 
 
 def listing_of(files: list[InputFile]) -> Listing:
-    gathering = Gathering(load_schema())
-    gathering.files = files
-    return gathering.listing("/data")
+    selection = Selection(load_schema())
+    selection.files = files
+    return selection.listing("/data")
 
 
 # --- a million files ----------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskmr.normal_forms import forms_of, hint, twin_of, twin_path
+from daskmr.normal_forms import forms_of, hint, variant_of, variant_path
 
 COMPOSED = "caf\xe9"
 DECOMPOSED = "cafe\u0301"
@@ -30,7 +30,7 @@ def test_forms_are_equal_after_normalisation(text: str) -> None:
 def test_a_twin_is_another_text_that_is_the_same_after_normalisation(
     text: str, others: list[str]
 ) -> None:
-    twin = twin_of(text, others)
+    twin = variant_of(text, others)
     same = [
         o for o in others if unicodedata.normalize("NFD", o) == unicodedata.normalize("NFD", text)
     ]
@@ -43,13 +43,13 @@ def test_a_path_is_there_in_another_form(
 ) -> None:
     (tmp_path / there / "below" / there).mkdir(parents=True)
     expected = f"{tmp_path}/{there}/below/{there}"
-    assert twin_path(f"{tmp_path}/{given}/below/{given}") == expected
-    assert twin_path(f"{tmp_path}/{there}/below/{given}/") == expected
-    assert twin_path(f"{tmp_path}/{given}/below/{there}") == expected
-    assert twin_path(f"{tmp_path}/{given}/elsewhere/{given}") is None
-    assert twin_path(expected) is None
+    assert variant_path(f"{tmp_path}/{given}/below/{given}") == expected
+    assert variant_path(f"{tmp_path}/{there}/below/{given}/") == expected
+    assert variant_path(f"{tmp_path}/{given}/below/{there}") == expected
+    assert variant_path(f"{tmp_path}/{given}/elsewhere/{given}") is None
+    assert variant_path(expected) is None
     monkeypatch.chdir(tmp_path)
-    assert twin_path(given) == there
+    assert variant_path(given) == there
     assert ascii(there) in hint(given)
     assert hint(there) == hint("caf") == hint("/") == hint("") == ""
     assert os.listdir(tmp_path) == [there]

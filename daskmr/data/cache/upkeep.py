@@ -74,7 +74,7 @@ def dims_of(path: str, schema: Schema) -> tuple[str, ...] | None:
     ('idle', 'Firefox', 'beta', '24.0', '2013', '1102')
     """
     *directories, name = path.split("/")
-    parts = schema.parse_name(name)
+    parts = schema.layout.parse_name(name)
     if parts is None or len(directories) != schema.layout.directories:
         return None
     return (*directories, *parts)

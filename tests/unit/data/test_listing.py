@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daskmr.data.layout import load_schema
-from daskmr.data.listing import EXTENSIONS, Gathering, InputFile, list_files
+from daskmr.data.listing import EXTENSIONS, InputFile, Selection, list_files
 from daskmr.errors import InputError
 
 FILE = "idle/Firefox/beta/24.0/20131029.20131102.4f2e.log.gz"
@@ -182,10 +182,10 @@ def test_skipped_names_are_capped_and_the_first_ones(data, flat):
 
 
 def test_many_skipped_names_do_not_pile_up():
-    gathering = Gathering(load_schema())
+    selection = Selection(load_schema())
     for n in reversed(range(25_000)):
-        gathering.skip(f"{n:05}")
-    listing = gathering.listing("/data")
+        selection.skip(f"{n:05}")
+    listing = selection.listing("/data")
     assert listing.skipped_count == 25_000
     assert listing.skipped == tuple(f"{n:05}" for n in range(1000))
 
@@ -623,12 +623,12 @@ def test_a_value_in_another_normal_form_is_named_as_that(data, there, given, pos
 def test_what_is_left_out_by_its_normal_form_is_noted(data, values, there):
     for name in [*there, "idle", "other"]:
         write(data, f"{name}/Firefox/beta/24.0/1.2.gz")
-    (note,) = list_files(data, allow(values)).explain_twins()
+    (note,) = list_files(data, allow(values)).explain_variants()
     assert note.startswith(f"dimension 1 (f0) leaves out {there[-1]!r}, which differs")
-    assert list_files(data, allow([*there, "idle", COMPOSED])).explain_twins() == ()
+    assert list_files(data, allow([*there, "idle", COMPOSED])).explain_variants() == ()
 
 
-def test_twins_are_found_among_many_values(data):
+def test_variants_are_found_among_many_values(data):
     write(data, *(f"{n:03}/Firefox/beta/24.0/1.2.gz" for n in range(40)))
     write(data, f"050{DECOMPOSED}/Firefox/beta/24.0/1.2.gz", "zz/Firefox/beta/24.0/1.2.gz")
     assert "Unicode normal form" in explain(data, allow(f"050{COMPOSED}"))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from daskmr.data.listing import InputFile
 from daskmr.data.local_file import LocalFile, is_as_listed
-from daskmr.data.records import read_lines
+from daskmr.data.readers.lines import read_lines
 from daskmr.errors import TaskFailed
 
 LINES = b"".join(b"k%d\t%d\n" % (number, number) for number in range(30_000))

@@ -1,16 +1,11 @@
-"""The output is merged in key order, encoded, and in place whole or not at all."""
+"""The output: written beside its target and put in place atomically."""
 
 from __future__ import annotations
 
-import base64
-import bz2
 import errno
 import fcntl
 import functools
-import gzip
 import io
-import json
-import lzma
 import operator
 import os
 import pty
@@ -25,123 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import zstandard
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from daskmr.data.bad_records import BadRecord
-from daskmr.data.output import OutputFile, encode, merge_parts, write_bad_records
-from daskmr.data.parts import Part, PartWriter
+from daskmr.data.output import OutputFile
 from daskmr.errors import InputError, JobError
 from daskmr.files import take_access
-from daskmr.job.keys import canonical, sort_key
-
-ATOMS = (
-    st.none()
-    | st.booleans()
-    | st.integers(-20, 20)
-    | st.floats(-9, 9)
-    | st.just(float("nan"))
-    | st.text(max_size=2)
-    | st.binary(max_size=2)
-)
-MIXED = ATOMS | st.lists(ATOMS, max_size=2).map(tuple)
-KEYS = st.sampled_from([MIXED, st.text(max_size=3), st.integers(-99, 99), st.binary(max_size=3)])
-
-
-def part_of(folder: str, blocks: Any, in_memory: int = 1 << 20) -> Part:
-    writer = PartWriter(folder, in_memory)
-    for keys, written in blocks:
-        writer.add(keys, written, len(written))
-    return writer.finish()
-
-
-def blocks_of(items: list[Any], size: int) -> Iterator[list[Any]]:
-    return (items[start : start + size] for start in range(0, len(items), size))
-
-
-# --- merging ---------------------------------------------------------------------------------
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.data(), st.integers(1, 9), st.sampled_from([1, 2, 5, 100]), st.sampled_from([0, 1 << 20]))
-def test_merged_parts_equal_sorting_all(data: Any, count: int, size: int, in_memory: int) -> None:
-    keys: dict[Any, Any] = {}
-    for key in data.draw(st.lists(data.draw(KEYS), max_size=60)):
-        keys.setdefault(sort_key(canonical(key)), canonical(key))
-    places = data.draw(st.lists(st.integers(0, count - 1), min_size=len(keys), max_size=len(keys)))
-    with tempfile.TemporaryDirectory() as folder:
-        parts = []
-        for number in range(count):
-            own = [key for key, place in zip(keys.values(), places, strict=True) if place == number]
-            own.sort(key=sort_key)
-            cut = [(block, [repr(key) for key in block]) for block in blocks_of(own, size)]
-            parts.append(part_of(folder, cut, in_memory))
-        got = [written for batch in merge_parts(parts) for written in batch]
-    assert got == [repr(key) for key in sorted(keys.values(), key=sort_key)]
-
-
-def test_many_parts_of_very_different_lengths() -> None:
-    parts = [
-        part_of("unused", [([n], [str(n)]) for n in range(start, 5000, 1 + start**2)])
-        for start in range(60)
-    ]
-    expected = sorted(n for start in range(60) for n in range(start, 5000, 1 + start**2))
-    got = [written for batch in merge_parts(parts) for written in batch]
-    assert got == list(map(str, expected))
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.lists(st.text(max_size=3), max_size=6), max_size=6), st.sampled_from([1, 3]))
-def test_map_only_parts_keep_their_order(texts: list[list[str]], size: int) -> None:
-    parts = [part_of("unused", [(None, b) for b in blocks_of(own, size)]) for own in texts]
-    got = [written for batch in merge_parts(parts) for written in batch]
-    assert got == [text for own in texts for text in own]
-
-
-def test_no_parts_and_empty_parts() -> None:
-    empty = part_of("unused", [])
-    assert list(merge_parts([])) == []
-    assert list(merge_parts([empty])) == list(merge_parts([empty, empty])) == []
-    some = part_of("unused", [(["a"], ["x"])])
-    assert list(merge_parts([empty, some, empty])) == [["x"]]
-
-
-# --- text to bytes ---------------------------------------------------------------------------
-
-
-@given(st.binary(max_size=40))
-def test_any_bytes_survive_the_way_through_text(data: bytes) -> None:
-    assert encode(data.decode("utf-8", "surrogateescape")) == data
-
-
-@given(st.text(st.characters(), max_size=20))
-def test_plain_text_is_utf8_and_lone_surrogates_are_passed(text: str) -> None:
-    if any(0xDC80 <= ord(c) <= 0xDCFF for c in text):
-        expected = b"".join(
-            bytes([ord(c) - 0xDC00])
-            if 0xDC80 <= ord(c) <= 0xDCFF
-            else c.encode("utf-8", "surrogatepass")
-            for c in text
-        )
-    else:
-        expected = text.encode("utf-8", "surrogatepass")
-    assert encode(text) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "data"),
-    [
-        ("\ud800\udcff\udc7f\udfff", b"\xed\xa0\x80\xff\xed\xb1\xbf\xed\xbf\xbf"),
-        ("a\udc80\u20acz", b"a\x80\xe2\x82\xacz"),
-        ("", b""),
-    ],
-)
-def test_surrogates_of_both_kinds(text: str, data: bytes) -> None:
-    assert encode(text) == data
-
-
-# --- putting the output in place -------------------------------------------------------------
 
 
 def write(target: Any, *texts: str, run_id: str = "id") -> OutputFile:
@@ -417,46 +301,7 @@ def test_a_terminal_shows_surrogates_as_escapes() -> None:
         os.close(master)
 
 
-# --- compression -----------------------------------------------------------------------------
-
-DECODERS = {
-    ".gz": gzip.decompress,
-    ".bz2": bz2.decompress,
-    ".xz": lzma.decompress,
-    ".zst": lambda data: zstandard.ZstdDecompressor().decompressobj().decompress(data),
-}
-
-
-@pytest.mark.parametrize("extension", [*DECODERS, ".GZ"])
-def test_compressed_outputs_decode_and_do_not_depend_on_time_or_name(
-    tmp_path: Path, extension: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    texts = [f"{n}\t\u00e9\udcff\n" * (n % 50) for n in range(300)]
-    contents = []
-    for name, now in (("one", 1e9), ("other", 1.5e9)):
-        with monkeypatch.context() as patch:
-            patch.setattr("time.time", lambda now=now: now)
-            file = write(tmp_path / f"{name}{extension}", *texts)
-            file.commit()
-        contents.append((tmp_path / f"{name}{extension}").read_bytes())
-        assert file.bytes == len(contents[-1]) < len(encode("".join(texts)))
-    assert contents[0] == contents[1]
-    assert DECODERS[extension.lower()](contents[0]) == encode("".join(texts))
-
-
-@pytest.mark.parametrize("extension", DECODERS)
-def test_an_empty_compressed_output_decodes_to_nothing(tmp_path: Path, extension: str) -> None:
-    write(tmp_path / f"out{extension}").commit()
-    assert DECODERS[extension]((tmp_path / f"out{extension}").read_bytes()) == b""
-
-
-@pytest.mark.parametrize("name", ["out.txt", "gz", ".gz", "out.gz.txt"])
-def test_other_names_are_not_compressed(tmp_path: Path, name: str) -> None:
-    write(tmp_path / name, "text").commit()
-    assert (tmp_path / name).read_bytes() == b"text"
-
-
-# --- a disk that is full ---------------------------------------------------------------------
+# A disk that is full
 
 
 @contextmanager
@@ -501,34 +346,3 @@ def test_a_target_that_became_a_folder(tmp_path: Path) -> None:
         file.commit()
     file.discard()
     assert os.listdir(tmp_path) == ["out"]
-
-
-# --- bad records -----------------------------------------------------------------------------
-
-
-def test_bad_records_are_lines_of_json(tmp_path: Path) -> None:
-    records = [
-        BadRecord("a/b.gz", 7, "ValueError", "ValueError: no \ud800 \u00e9", b"k\tv\xff\x00\n\r"),
-        BadRecord("odd\udcff", 1, "no tab in the line", "", b""),
-    ]
-    file = write_bad_records(str(tmp_path / "out.bad.jsonl"), "id", records)
-    assert os.listdir(tmp_path) == [".out.bad.jsonl.id.tmp"], "ready, and not in place"
-    file.commit()
-    data = (tmp_path / "out.bad.jsonl").read_bytes()
-    assert data.isascii()
-    lines = [json.loads(line) for line in data.decode().splitlines()]
-    for line, record in zip(lines, records, strict=True):
-        assert base64.b64decode(line.pop("raw")) == record.raw
-        assert line == {
-            "file": record.file,
-            "line": record.line,
-            "reason": record.reason,
-            "exception": record.detail,
-        }
-
-
-def test_bad_records_that_do_not_fit_leave_nothing(tmp_path: Path) -> None:
-    records = [BadRecord("f", n, "r", "", os.urandom(5000)) for n in range(50)]
-    with full_disk(10_000), pytest.raises(JobError, match="Make room"):
-        write_bad_records(str(tmp_path / "bad"), "id", records)
-    assert os.listdir(tmp_path) == []

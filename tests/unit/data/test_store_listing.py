@@ -592,7 +592,7 @@ def test_a_value_in_another_normal_form_is_named_as_that(others):
     keys = [f"{name}/Firefox/beta/24.0/{NAME}" for name in [there, *others, "x"]]
     listing = list_store(store_of(*keys), allow([given_, *others]))
     assert paths(listing) == [key for key in keys if key.startswith("idle")]
-    (note,) = listing.explain_twins()
+    (note,) = listing.explain_variants()
     assert f"{there!a} is there, the filter allows {given_!a}" in note
     if not others:
         assert "Unicode normal form" in listing.explain_nothing()
@@ -603,7 +603,7 @@ def test_a_build_in_another_normal_form_is_named_as_that():
     store = store_of(*keys, page=10)
     listing = list_store(store, allow(*DIMS, ["2013", "caf\xe9"]))
     assert len(listing.files) == 20
-    assert len(listing.explain_twins()) == 1
+    assert len(listing.explain_variants()) == 1
 
 
 # What it tells meanwhile

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.docs import first_cells, read
 
 from daskmr.data.layout import load_schema
-from daskmr.data.listing import Gathering, InputFile, Listing
+from daskmr.data.listing import InputFile, Listing, Selection
 from daskmr.data.partition import plan_partitions
 from daskmr.run.plan import (
     Amount,
@@ -30,11 +30,11 @@ FILES = st.lists(st.tuples(VALUES, VALUES, st.integers(0, 10**6)), max_size=60)
 
 
 def listing_of(rows: list[tuple[str, str, int]]) -> Listing:
-    gathering = Gathering(load_schema())
+    selection = Selection(load_schema())
     for number, (first, second, size) in enumerate(rows):
         dims = (first, second, "c", "d", "e", "f")
-        gathering.files.append(InputFile(f"{number:04}.gz", size, dims))
-    return gathering.listing("/data")
+        selection.files.append(InputFile(f"{number:04}.gz", size, dims))
+    return selection.listing("/data")
 
 
 @given(FILES)
@@ -78,11 +78,11 @@ def test_the_plan_of_nothing() -> None:
 def test_unmatched_values_are_those_without_a_file() -> None:
     allowed = ["saved-session", "idle-daily", "nothing-like-it"]
     schema = load_schema({"dimensions": [{"field_name": "why", "allowed_values": allowed}]})
-    gathering = Gathering(schema)
+    selection = Selection(schema)
     for value in ("saved_session", "idle_daily2", "other"):
-        gathering.pick(0, value)
-    gathering.files.append(InputFile("x", 1, ("saved_session", *"bcdef")))
-    found = unmatched(schema, gathering.listing("/data"))
+        selection.pick(0, value)
+    selection.files.append(InputFile("x", 1, ("saved_session", *"bcdef")))
+    found = unmatched(schema, selection.listing("/data"))
     assert [(one.dimension, one.position, one.value, one.similar) for one in found] == [
         ("why", 1, "idle-daily", ("idle_daily2",)),
         ("why", 1, "nothing-like-it", ()),
@@ -93,7 +93,7 @@ def test_unmatched_values_are_those_without_a_file() -> None:
 def test_ranges_and_regexes_name_no_values() -> None:
     for allowed in ("*", {"min": "a"}, {"regex": "x"}):
         schema = load_schema({"dimensions": [{"field_name": "a", "allowed_values": allowed}]})
-        assert unmatched(schema, Gathering(schema).listing("/data")) == ()
+        assert unmatched(schema, Selection(schema).listing("/data")) == ()
 
 
 def test_only_s3_is_asked_for_sizes_of_parts() -> None:

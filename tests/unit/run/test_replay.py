@@ -10,9 +10,10 @@ import pytest
 from support.jobs import DIRECTORY, file_name, write_tree
 
 from daskmr import mapreduce
+from daskmr.data.bad_records import read_bad_records
 from daskmr.data.layout import Layout
 from daskmr.errors import InputError
-from daskmr.run.replay import dims_of, open_replay, read_bad_records
+from daskmr.run.replay import dims_of, open_replay
 
 SCRIPT = """
 def map(key, dims, value, context):

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from support.jobs import identity, oracle
 from support.marks import dead_pid, leave
 
-from daskmr.data.output import merge_parts
-from daskmr.data.parts import Part, read_blocks
+from daskmr.data.parts import Part, merge_parts, read_blocks
 from daskmr.data.segments import Extent
 from daskmr.errors import TaskFailed
 from daskmr.job.job import Job

@@ -1,4 +1,4 @@
-"""What a file holds, judged by its first bytes or its first lines; pure."""
+"""Recognise what a file holds, by its first bytes or its first lines."""
 
 from __future__ import annotations
 
@@ -43,18 +43,11 @@ _SUFFIXES = {".gz": "gzip", ".xz": "xz", ".lzma": "lzma", ".bz2": "bzip2", ".zst
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A form of data that is not lines of UTF-8.
+    """A form of data that is not lines of UTF-8; `name` follows "it holds" in messages.
 
-    Attributes
-    ----------
-    name : str
-        As "it holds ..." goes on.
-    recode : str
-        The command that makes text of it, from standard input to standard output; "" is none.
-    extract : str
-        The command that unpacks the files in it, ``{file}`` into ``{folder}``; "" is none.
-    suffix : str
-        What `extract` wants the file's name to end in.
+    `recode` is the command that makes text of it, from standard input to standard output; "" is
+    none. `extract` unpacks the files in it, ``{file}`` into ``{folder}``, and requires a file name
+    that ends in `suffix`.
     """
 
     name: str
@@ -64,19 +57,19 @@ class Form:
 
 
 def is_bz2(head: bytes) -> bool:
-    """Tell whether bzip2 data begins with `head`."""
+    """Check whether bzip2 data begins with `head`."""
     block_or_end = (b"\x31\x41\x59\x26\x53\x59", b"\x17\x72\x45\x38\x50\x90")
     return head.startswith(b"BZh") and head[3:4] in b"123456789" and head[4:10] in block_or_end
 
 
 def is_zstd(head: bytes) -> bool:
-    """Tell whether a zstd frame, or one to be skipped, begins with `head`."""
+    """Check whether a zstd frame, or one to be skipped, begins with `head`."""
     skippable = head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50
     return skippable or head.startswith(b"\x28\xb5\x2f\xfd")
 
 
 def is_lzma(head: bytes) -> bool:
-    """Tell whether the old lzma format, which has no mark of its own, may begin with `head`.
+    """Check whether the old lzma format, which has no magic number, may begin with `head`.
 
     Its header is a byte of properties, the size of the dictionary and the size of the data; the
     first byte after it is always 0.
@@ -88,7 +81,7 @@ def is_lzma(head: bytes) -> bool:
 
 
 def _is_usual_lzma(head: bytes) -> bool:
-    """The same with a dictionary of a usual size, where no name says that it is lzma."""
+    """Check the same with a dictionary of a usual size, where no name says that it is lzma."""
     dictionary = int.from_bytes(head[1:5], "little")
     bits = f"{dictionary:b}".rstrip("0")
     return is_lzma(head) and dictionary >= 4096 and bits in ("1", "11")
@@ -144,15 +137,10 @@ _MARKED = tuple(_MARKS.values())
 
 
 def form_of(head: bytes) -> Form | None:
-    r"""Tell what is no text by its first bytes; ``None`` for what may be text, in whatever bytes.
+    r"""Return the form of data that is not text, given all of it or its first `HEAD_BYTES`.
 
-    Parameters
-    ----------
-    head : bytes
-        The first `HEAD_BYTES` of it, or all.
+    ``None`` is what may be text, in whatever bytes.
 
-    Examples
-    --------
     >>> form_of(b"PK\x03\x04...").name, form_of("k\t1\n".encode("utf-16")).name
     ('a zip archive', 'text in UTF-16')
     >>> form_of(b"\xff\xfekey\tvalue\n") is None
@@ -177,7 +165,7 @@ def _text(encoding: str) -> Form:
 
 
 def _encoding(head: bytes) -> str:
-    """Name the encoding of text that has NUL bytes; "" where it is none."""
+    """Return the encoding of text that has NUL bytes; "" if it is none."""
     if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         return "UTF-32"
     if head.startswith(codecs.BOM_UTF16_LE) and _ends_are_wide(head[2::2], head[3::2]):
@@ -197,7 +185,7 @@ def _encoding(head: bytes) -> str:
 
 
 def _is_wide(low: bytes, high: bytes, *higher: bytes) -> bool:
-    """Whether these are the bytes of characters: all the lowest ones, the next ones, and so on."""
+    """Check whether these are the bytes of characters: all the lowest ones, the next ones, and so on."""
     if higher:  # most characters have zeros there, and no known one has more than 3
         return not any(higher[-1]) and max(higher[0]) <= 3 and b"\0" not in low
     if 4 * low.count(0) > len(low):  # few characters have one there
@@ -207,7 +195,7 @@ def _is_wide(low: bytes, high: bytes, *higher: bytes) -> bool:
 
 
 def _ends_are_wide(low: bytes, high: bytes, *, without_any: bool = True) -> bool:
-    """Whether tabs and newlines stand beside a NUL, as in UTF-16; in lines of bytes they do not.
+    """Check whether tabs and newlines stand beside a NUL, as in UTF-16 but not in lines of bytes.
 
     `without_any` is the answer where there are none.
     """
@@ -216,22 +204,9 @@ def _ends_are_wide(low: bytes, high: bytes, *, without_any: bool = True) -> bool
     return wide > alone or (not alone and without_any)
 
 
-# --- what to do ---------------------------------------------------------------------------------
-
-
 def recode_command(path: str, codec: str, command: str = "") -> str:
-    """Give the line that makes a new file of what a file holds, compressed as before.
+    """Return the shell command that recodes a file with `command`, compressed with `codec` as before.
 
-    Parameters
-    ----------
-    path : str
-    codec : str
-        How the file is compressed; "" is not at all.
-    command : str
-        What the data is to go through.
-
-    Examples
-    --------
     >>> recode_command("in/a.gz", "gzip", "iconv -f UTF-16 -t UTF-8")
     'gzip -dc < in/a.gz | iconv -f UTF-16 -t UTF-8 | gzip > a.gz.new'
     """
@@ -242,7 +217,7 @@ def recode_command(path: str, codec: str, command: str = "") -> str:
 
 
 def unpack_command(form: Form, path: str, codec: str) -> str:
-    """Give the line that unpacks what a file holds; "" where there is none.
+    """Return the shell command that unpacks a file; "" if there is none.
 
     >>> unpack_command(form_of(b"PK\\3\\4"), "a.log", "")
     'unzip a.log -d a.log.d'
@@ -261,22 +236,20 @@ def unpack_command(form: Form, path: str, codec: str) -> str:
     return before + form.extract.format(file=file, folder=folder)
 
 
-def key_command(path: str, looks: str) -> str:
-    """Give the line that makes records of lines without a tab; "" where there is none.
+def key_command(path: str, form: str) -> str:
+    """Return the shell command that adds keys to lines without a tab; "" if there is none.
 
     The key is the number of the line, or the first of columns that spaces separate.
 
     >>> key_command("data/a.log.gz", "JSON lines")
     'gzip -dc < data/a.log.gz | awk \\'{print NR "\\\\t" $0}\\' | gzip > a.log.gz.new'
     """
-    if "://" in path or looks in (_EMPTY, _BINARY):
+    if "://" in path or form in (_EMPTY, _BINARY):
         return ""
     codec = _SUFFIXES.get(os.path.splitext(path.lower())[1], "")
-    program = 'sub(/ +/, "\\t"); print' if looks == _SPACED else 'print NR "\\t" $0'
+    program = 'sub(/ +/, "\\t"); print' if form == _SPACED else 'print NR "\\t" $0'
     return recode_command(path, codec, f"awk '{{{program}}}'")
 
-
-# --- lines --------------------------------------------------------------------------------------
 
 _ACCESS_LOG = r'\S+ \S+ .+ \[[^\]]+\] "[^"]*" \d{3} (\d+|-)'
 _TIME = r"[\[<(]*(\d{4}[-/]\d\d[-/]\d\d|[A-Z][a-z]{2} [ \d]\d \d\d:|\d{10,13}[. ])"
@@ -285,15 +258,8 @@ _SEPARATORS = {",": "CSV", ";": "CSV with semicolons", "|": "columns separated b
 
 
 def describe_lines(lines: Sequence[str]) -> str:
-    """Say what lines without a tab look like.
+    """Describe lines without a tab, given some of the first.
 
-    Parameters
-    ----------
-    lines : sequence of str
-        Some of the first.
-
-    Examples
-    --------
     >>> describe_lines(['{"n": 1}', '{"n": 2}'])
     'JSON lines'
     >>> describe_lines(["name,size", "a,1", '"b, or c",2'])
@@ -326,7 +292,7 @@ def describe_lines(lines: Sequence[str]) -> str:
 
 
 def _is_json(line: str) -> bool:
-    """Whether a line is an object or an array of JSON, or the beginning of a long one."""
+    """Check whether a line is an object or an array of JSON, or the beginning of a long one."""
     if not line.startswith(("{", "[")):
         return False
     try:

@@ -1,14 +1,10 @@
-"""Every way a file can be compressed, damaged and split into lines."""
+"""Every way a file can be compressed and damaged."""
 
 from __future__ import annotations
 
 import bz2
 import gzip
-import io
-import json
 import lzma
-import os
-import pickle
 import random
 import struct
 import tracemalloc
@@ -16,56 +12,26 @@ import zlib
 
 import pytest
 import zstandard
-from hypothesis import given
-from hypothesis import strategies as st
+from support.compressed import (
+    CODECS,
+    ON_EVERY_CODEC,
+    PLAIN,
+    TEXT,
+    NamedBytes,
+    lines_of,
+    noise,
+    read,
+    to_gz,
+    to_lzma,
+    to_xz,
+    to_zst,
+    zstd_with_window,
+)
 
-from daskmr.data.records import CorruptFileError, OversizedLine, raw_bytes, read_chunks, read_lines
-from daskmr.data.sniffing import form_of
+from daskmr.data.readers.decompression import read_chunks
+from daskmr.data.readers.faults import CorruptFileError
+from daskmr.data.readers.lines import read_lines
 from daskmr.errors import TaskFailed
-
-TEXT = "".join(f"key{i % 7}\t{{'n': {i * i}}}\n" for i in range(12)).encode()
-
-
-def to_gz(data):
-    return gzip.compress(data, mtime=0)
-
-
-def to_xz(data):
-    return lzma.compress(data)
-
-
-def to_lzma(data):
-    return lzma.compress(data, lzma.FORMAT_ALONE)
-
-
-def to_zst(data):
-    return zstandard.ZstdCompressor(write_checksum=True).compress(data)
-
-
-CODECS = {"gz": to_gz, "xz": to_xz, "lzma": to_lzma, "bz2": bz2.compress, "zst": to_zst}
-FORMS = {"gz": "gzip", "xz": "xz", "lzma": "lzma", "bz2": "bzip2", "zst": "zstd"}
-PLAIN = ("log", "txt", "json", "jsonl", "tsv")
-ON_EVERY_CODEC = pytest.mark.parametrize("codec", CODECS)
-
-
-class NamedBytes(io.BytesIO):
-    def __init__(self, data, name="a/b/c"):
-        super().__init__(data)
-        self.name = name
-
-
-def read(data, name="a/b/c", **options):
-    return b"".join(read_chunks(NamedBytes(data, name), **options))
-
-
-def lines_of(data, max_record_bytes=1 << 30, name="a.log", **options):
-    batches = read_lines(NamedBytes(data, name), max_record_bytes, **options)
-    return [line for lines, _ in batches for line in lines]
-
-
-def noise(size):
-    return random.Random(size).randbytes(size)
-
 
 # What is inside decides
 
@@ -286,13 +252,6 @@ def test_what_only_looks_like_lzma_is_not_empty(data):
         read(data, "x.lzma")
 
 
-def test_settings_that_liblzma_lacks_are_no_damage():
-    data = to_lzma(TEXT)
-    with pytest.raises(TaskFailed, match="7-Zip") as caught:
-        read(bytes([8]) + data[1:], "x.lzma")  # lc=8
-    assert "xz" not in caught.value.message  # which cannot read it either
-
-
 @pytest.mark.parametrize("check", [lzma.CHECK_NONE, lzma.CHECK_CRC32, lzma.CHECK_SHA256])
 def test_xz_with_every_check_and_with_filters(check):
     chain = [
@@ -304,137 +263,11 @@ def test_xz_with_every_check_and_with_filters(check):
     assert read(data) == TEXT * 2
 
 
-def zstd_with_window(text, window_log):
-    settings = zstandard.ZstdCompressionParameters(window_log=window_log)
-    writer = zstandard.ZstdCompressor(compression_params=settings).compressobj()
-    return writer.compress(text) + writer.flush()  # of a size not known before
-
-
 @pytest.mark.parametrize("window_log", [10, 27, 28, 31])
 def test_windows_of_every_size(window_log):
     data = zstd_with_window(TEXT, window_log)
     assert zstandard.get_frame_parameters(data).window_size == 1 << window_log
     assert read(data * 2) == TEXT * 2
-
-
-def test_a_window_beyond_the_format_is_damage():
-    data = bytearray(zstd_with_window(TEXT, 31))
-    data[5] = 22 << 3  # 4 GiB
-    with pytest.raises(CorruptFileError, match="larger than 2 GiB"):
-        read(bytes(data))
-
-
-def test_a_missing_dictionary_is_named():
-    dictionary = zstandard.train_dictionary(2000, [b"key%d\tvalue" % n * 5 for n in range(500)])
-    data = zstandard.ZstdCompressor(dict_data=dictionary).compress(TEXT)
-    with pytest.raises(TaskFailed, match=f"dictionary {dictionary.dict_id()}, without which"):
-        read(data)
-
-
-def xz_with_dictionary(text, size, chain=()):
-    chain = [*chain, {"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": size}]
-    return lzma.compress(text, filters=chain)
-
-
-LARGE_TEXT = b"key\tvalue\n" * (1 << 20)
-
-
-@pytest.mark.parametrize("codec", ["zstd", "xz", "xz with a filter", "lzma"])
-def test_a_window_that_outgrows_the_memory_is_no_damage(codec, monkeypatch):
-    monkeypatch.setattr("daskmr.data.records._USUAL_WINDOW", 1 << 22)
-    window = 1 << 24
-    if codec == "zstd":
-        data = zstd_with_window(LARGE_TEXT, 24)
-    elif codec == "lzma":
-        data = bytearray(lzma.compress(LARGE_TEXT, lzma.FORMAT_ALONE, preset=0))
-        data[1:5] = struct.pack("<I", window)
-    else:
-        chain = [{"id": lzma.FILTER_DELTA}] if "filter" in codec else []
-        data = xz_with_dictionary(LARGE_TEXT, window, chain)
-    name = codec.split()[0]
-
-    def size():
-        return sum(map(len, read_chunks(NamedBytes(data, f"a b.{name}"))))
-
-    monkeypatch.setattr("daskmr.memory.limit", lambda: 1 << 40)
-    assert size() == len(LARGE_TEXT)
-    monkeypatch.setattr("daskmr.memory.limit", lambda: 200 << 20)
-    monkeypatch.setattr("daskmr.memory.resident", lambda: 170 << 20)
-    with pytest.raises(TaskFailed) as caught:
-        size()
-    message = caught.value.message
-    assert "is not damaged, but needs more memory" in message
-    assert f"its {name} data has a window of 17 MB, and the limit is 210 MB" in message
-    assert "Raise --memory-limit to 300 MB or more" in message
-    assert message.splitlines()[-1].endswith(f" > 'a b.{name}.new'")
-    # What is small is read, whatever its header asks for.
-    data = zstd_with_window(TEXT, 24) if codec == "zstd" else xz_with_dictionary(TEXT, window)
-    assert size() == len(TEXT)
-
-
-# Byte order marks, and what is no text
-
-BOM = b"\xef\xbb\xbf"
-
-
-@pytest.mark.parametrize("chunk_bytes", [1, 2, 1000])
-@pytest.mark.parametrize(
-    ("data", "lines"),
-    [
-        (BOM + b"a\t1\nb", ["a\t1", "b"]),
-        (BOM, []),
-        (BOM + b"\n", [""]),
-        (BOM + b"\na\t1", ["", "a\t1"]),
-        (BOM * 2 + b"a", ["a"]),
-        (BOM[:2], ["\udcef\udcbb"]),
-        (b"a\t" + BOM + b"\n" + BOM + b"b", ["a\t\ufeff", "\ufeffb"]),
-        (b"\n" + BOM, ["", "\ufeff"]),
-    ],
-)
-def test_a_byte_order_mark_is_no_part_of_the_first_line(data, lines, chunk_bytes):
-    assert lines_of(data, chunk_bytes=chunk_bytes, read_bytes=chunk_bytes) == lines
-    for compress in CODECS.values():
-        assert lines_of(compress(data), name="x.gz", chunk_bytes=chunk_bytes) == lines
-    assert b"".join(read_chunks(NamedBytes(data))) == data  # they are the data as it is
-
-
-@ON_EVERY_CODEC
-def test_byte_order_marks_of_streams_that_were_put_together(codec):
-    parts = [b"", BOM + b"a\t1\n", BOM, BOM + b"b\t2", BOM + b"c\n", BOM + b"d", b"", BOM]
-    data = b"".join(map(CODECS[codec], parts))
-    for chunk_bytes in (1, 1000):
-        lines = lines_of(data, name=f"x.{codec}", chunk_bytes=chunk_bytes)
-        assert lines == ["a\t1", "b\t2\ufeffc", "d\ufeff"]
-
-
-@pytest.mark.parametrize("outer", ["", *CODECS])
-@pytest.mark.parametrize("inner", CODECS)
-def test_a_compression_within_another_is_refused(outer, inner):
-    data = CODECS[inner](TEXT)
-    if not outer and inner != "lzma":
-        assert lines_of(data, name="x.log") == naive(TEXT)
-        return
-    name = f"x.{outer or 'log'}"
-    data = CODECS[outer](data) if outer else data
-    with pytest.raises(TaskFailed) as caught:
-        lines_of(data, name=name, read_bytes=100, chunk_bytes=7)
-    assert f"The input file {name}" in caught.value.message
-    assert " data, not lines of key, tab, value." in caught.value.message
-    assert caught.value.message.endswith(f" > {name}.new")
-
-
-@ON_EVERY_CODEC
-@pytest.mark.parametrize(
-    ("inner", "name"), [(to_gz(TEXT), "gzip data"), (TEXT.decode().encode("utf-16"), "UTF-16")]
-)
-def test_a_later_stream_that_is_no_text_is_refused(codec, inner, name):
-    compress = CODECS[codec]
-    with pytest.raises(TaskFailed, match=f"After {len(TEXT):,} bytes of lines .* {name}") as caught:
-        lines_of(compress(TEXT) + compress(b"") + compress(inner), name=f"x.{codec}")
-    assert f"several streams of {FORMS[codec]} data" in caught.value.message
-    # What goes on with a line is its end, whatever it looks like.
-    data = TEXT + b"k\t" + inner
-    assert lines_of(compress(TEXT + b"k\t") + compress(inner), name=f"x.{codec}") == naive(data)
 
 
 # Damage
@@ -505,22 +338,6 @@ def test_how_far_it_got(tmp_path, codec):
     assert f"{error.data_bytes:,} bytes" in str(error)
 
 
-def test_the_error_survives_pickling():
-    with pytest.raises(CorruptFileError) as caught:
-        read(to_gz(TEXT)[:-3], "x.gz")
-    copy = pickle.loads(pickle.dumps(caught.value))
-    assert str(copy) == str(caught.value)
-    assert (copy.path, copy.data_bytes, copy.reason) == caught.value.args
-    assert caught.value.__cause__ is None
-
-
-def test_damage_is_met_while_reading_lines():
-    text = b"a line\n" * 100_000
-    batches = read_lines(NamedBytes(to_gz(text)[:-4], "x.gz"))
-    with pytest.raises(CorruptFileError):
-        list(batches)
-
-
 def test_a_hostile_dictionary_size_is_refused():
     data = b"\x5d\0\0\0\xf0" + b"\xff" * 8 + b"\0" * 100
     with pytest.raises(CorruptFileError):
@@ -587,139 +404,3 @@ def test_a_small_file_is_asked_for_its_end_but_once(codec):
     file = Counting(CODECS[codec](b"a\t1\n"), f"x.{codec}")
     assert b"".join(read_chunks(file)) == b"a\t1\n"
     assert file.ends == 1
-
-
-def test_a_file_is_closed_when_reading_stops_early(tmp_path):
-    path = tmp_path / "x.log"
-    path.write_bytes(TEXT * 100_000)
-    before = len(os.listdir("/dev/fd"))
-    batches = read_lines(path)
-    next(batches)
-    batches.close()
-    assert len(os.listdir("/dev/fd")) == before
-
-
-# Lines
-
-
-def naive(data):
-    lines = data.split(b"\n")
-    if lines[-1] == b"":
-        lines.pop()
-    return [line.decode("utf-8", "surrogateescape") for line in lines]
-
-
-pieces = st.sampled_from(
-    [b"\n", b"\n\n", b"\r\n", b"\r", b"\t", b"a", b"key\tvalue", b"\x0b", b"\x0c", b"\x1c", b"\x85"]
-    + [text.encode() for text in ("é", "\u2028", "\x85", "日本", "😀")]
-    + [b"\xff", b"\xe2\x82", b"\xed\xa0\x80", b"x" * 40]
-)
-contents = (st.lists(pieces, max_size=60).map(b"".join) | st.binary(max_size=100)).filter(
-    lambda data: not data.startswith(BOM) and form_of(data) is form_of(b"\n" + data) is None
-)
-small_sizes = st.integers(1, 70)
-
-
-@given(contents, small_sizes, small_sizes)
-def test_lines_are_those_of_a_naive_splitter(data, chunk_bytes, read_bytes):
-    data = b"\n" + data  # never looks compressed
-    lines = lines_of(data, chunk_bytes=chunk_bytes, read_bytes=read_bytes)
-    assert lines == naive(data)
-    assert [raw_bytes(line) for line in lines] == [raw_bytes(line) for line in naive(data)]
-
-
-@given(contents, small_sizes)
-def test_lines_of_compressed_data(data, chunk_bytes):
-    assert lines_of(to_zst(data), chunk_bytes=chunk_bytes) == naive(data)
-
-
-@given(contents, small_sizes)
-def test_a_line_to_strip_is_announced(data, read_bytes):
-    for lines, has_cr in read_lines(NamedBytes(b"\n" + data), read_bytes=read_bytes):
-        assert lines
-        assert has_cr or not any(line.endswith("\r") for line in lines)
-
-
-def test_data_without_returns_announces_none():
-    assert not any(has_cr for _, has_cr in read_lines(NamedBytes(TEXT), read_bytes=5))
-
-
-@given(contents, small_sizes, st.integers(0, 12))
-def test_lines_beyond_the_limit(data, read_bytes, limit):
-    data = b"\n" + data
-    lines = lines_of(data, limit, read_bytes=read_bytes)
-    expected = naive(data)
-    assert len(lines) == len(expected)
-    for line, full in zip(lines, expected, strict=True):
-        length = len(raw_bytes(full))
-        if length > limit:
-            assert isinstance(line, OversizedLine)
-            assert line.length == length
-        else:
-            assert line == full
-            assert type(line) is str
-
-
-@given(st.binary(max_size=50))
-def test_raw_bytes_is_the_inverse_of_decoding(data):
-    assert raw_bytes(data.decode("utf-8", "surrogateescape")) == data
-
-
-@pytest.mark.parametrize(
-    ("text", "text_bytes"),
-    [
-        ("x" * 99_990, 99_990),
-        ("caf\xe9 " * 19_998, 99_990),
-        ("x" * 99_989 + "\u20ac", 199_980),
-        ("x" * 99_989 + "\U0001f4a9", 399_960),
-        ("\udcff" * 99_990, 199_980),
-    ],
-)
-def test_a_line_counts_by_the_memory_that_its_text_takes(text, text_bytes):
-    data = raw_bytes(f"a\t1\n{text}\nb\t2")
-    assert lines_of(data, max_text_bytes=text_bytes) == ["a\t1", text, "b\t2"]
-    first, line, last = lines_of(data, max_text_bytes=text_bytes - 1)
-    assert (first, last) == ("a\t1", "b\t2")
-    assert isinstance(line, OversizedLine)
-    assert (line.length, line.text_bytes) == (len(raw_bytes(text)), text_bytes)
-
-
-def test_an_oversized_line_has_no_tab_and_travels():
-    line = OversizedLine(7, 28)
-    assert line.partition("\t") == ("", "", "")
-    copy = pickle.loads(pickle.dumps(line))
-    assert isinstance(copy, OversizedLine)
-    assert (copy.length, copy.text_bytes) == (7, 28)
-
-
-def test_a_huge_line():
-    value = json.dumps({"text": "x" * 30_000_000})
-    data = to_gz(f"short\t1\nhuge\t{value}\nafter\t2".encode())
-    assert lines_of(data) == ["short\t1", f"huge\t{value}", "after\t2"]
-
-
-def test_a_huge_line_is_held_twice_at_most():
-    """As the bytes that have come, and as the text that they are decoded to."""
-    size = 32 << 20
-    data = to_gz(b"short\t1\nhuge\t" + bytes(size) + b"\nafter\t2\n")
-    tracemalloc.start()
-    try:
-        lengths = [len(line) for lines, _ in read_lines(NamedBytes(data)) for line in lines]
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert lengths == [7, 5 + size, 7]
-    assert peak < 2.25 * size + (2 << 20)
-
-
-def test_a_line_beyond_the_limit_is_not_held():
-    data = to_gz(b"short\t1\n" + bytes(64 << 20) + b"\nafter\t2\n")
-    tracemalloc.start()
-    try:
-        lines = lines_of(data, 1 << 20)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert lines == ["short\t1", "", "after\t2"]
-    assert lines[1].length == 64 << 20
-    assert peak < 8 << 20

@@ -18,7 +18,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskmr.data.sniffing import (
+from daskmr.data.readers.sniffing import (
     HEAD_BYTES,
     describe_lines,
     form_of,

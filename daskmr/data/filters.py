@@ -1,0 +1,319 @@
+"""The forms of ``allowed_values`` in a filter; each one is a test of one dimension's values.
+
+A new form is one more subclass of `ValueTest` with its parser, and an entry in `_FORM_OF_KEY`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import takewhile
+from typing import Any
+
+from daskmr.data.strict_json import COMMENT, fail, field_name, kind, refuse_unknown
+from daskmr.normal_forms import forms_of, variant_of
+
+__all__ = [
+    "ANYTHING",
+    "Dimension",
+    "OneOf",
+    "ValueTest",
+    "join_values",
+    "parse_dimension",
+    "sanitise",
+]
+
+_SHOWN = 10
+_ADVICE = (
+    'write "*" for anything, a text, a list of texts, {"min": ..., "max": ...} or {"regex": ...}'
+)
+_NOT_STORED = re.compile(r"[^a-zA-Z0-9_/.]")
+_SAFE = re.compile(r"[\w-]*")
+_MAX_DIGITS = 400  # more of them in a bound are a slip, and would be written out in full
+
+
+def sanitise(value: str) -> str:
+    """Write `value` the way the storage does in the name of a directory or a file.
+
+    >>> sanitise("saved-session")
+    'saved_session'
+    """
+    return _NOT_STORED.sub("_", value)
+
+
+def join_values(values: Sequence[str], shown: Callable[[str], str] = repr) -> str:
+    """List values for a message, the first ten in full."""
+    parts = [shown(value) for value in values[:_SHOWN]]
+    if len(values) > _SHOWN:
+        parts.append(f"... ({len(values):,} values)")
+    return " or ".join(parts) if len(parts) < 3 else ", ".join(parts)
+
+
+class ValueTest:
+    """Which values of a dimension are allowed; this one allows all of them.
+
+    `given` holds the values that the filter names, `accepted` the only ones that can match (``None``
+    if they are not known beforehand); `is_range` marks a contiguous range in the order of text.
+    """
+
+    __slots__ = ()
+    given: tuple[str, ...] = ()
+    accepted: frozenset[str] | None = None
+    is_range = False
+
+    def allows(self, value: str) -> bool:
+        return True
+
+    def describe(self) -> str:
+        """Say what is allowed, in a few words for a message."""
+        return "anything"
+
+    def as_json(self) -> Any:
+        """Return what `parse_dimension` reads as the same test."""
+        return "*"
+
+    def common_start(self) -> str:
+        """Return what all allowed values begin with, as far as it is safe in a path."""
+        return ""
+
+    def variant_of(self, value: str) -> str | None:
+        """Return an allowed value of which `value` is another Unicode normal form."""
+        return next(filter(self.allows, forms_of(value)), None)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+
+ANYTHING = ValueTest()
+
+
+@dataclass(frozen=True)
+class OneOf(ValueTest):
+    """Allows the values given, as they stand and sanitised."""
+
+    given: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        accepted = frozenset(self.given) | frozenset(map(sanitise, self.given))
+        object.__setattr__(self, "accepted", accepted)
+
+    def allows(self, value: str) -> bool:
+        assert self.accepted is not None
+        return value in self.accepted
+
+    def describe(self) -> str:
+        return join_values(self.given)
+
+    def as_json(self) -> Any:
+        return list(self.given)
+
+    def variant_of(self, value: str) -> str | None:
+        for given in self.given:
+            forms = list(forms_of(given))
+            if value in forms or value in map(sanitise, forms):
+                return given
+        return variant_of(value, self.given)
+
+
+@dataclass(frozen=True)
+class Between(ValueTest):
+    """Allows what lies between two texts, both included; ``None`` is no bound."""
+
+    low: str | None
+    high: str | None
+    is_range = True
+
+    def allows(self, value: str) -> bool:
+        return (self.low is None or self.low <= value) and (self.high is None or value <= self.high)
+
+    def describe(self) -> str:
+        if self.high is None:
+            return f"{self.low!r} and above, compared as text"
+        if self.low is None:
+            return f"up to {self.high!r}, compared as text"
+        return f"{self.low!r} to {self.high!r}, compared as text"
+
+    def as_json(self) -> Any:
+        bounds = {"min": self.low, "max": self.high}
+        return {name: bound for name, bound in bounds.items() if bound is not None}
+
+    def common_start(self) -> str:
+        pairs = zip(self.low or "", self.high or "", strict=False)
+        same = "".join(low for low, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        safe = _SAFE.match(same)
+        return safe.group() if safe else ""
+
+
+@dataclass(frozen=True)
+class Matching(ValueTest):
+    """Allows full matches of a regular expression."""
+
+    pattern: re.Pattern[str]
+
+    def allows(self, value: str) -> bool:
+        return self.pattern.fullmatch(value) is not None
+
+    def describe(self) -> str:
+        return f"full matches of the regex {self.pattern.pattern!r}"
+
+    def as_json(self) -> Any:
+        return {"regex": self.pattern.pattern}
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """One dimension: its label, by the filter or else by the layout, and the values allowed.
+
+    >>> allowed = {"field_name": "channel", "allowed_values": ["nightly", "pre-beta"]}
+    >>> channel = parse_dimension(allowed, "The filter, dimension 1")
+    >>> channel.allows("pre_beta"), channel.known_values
+    (True, ('nightly', 'pre-beta', 'pre_beta'))
+    >>> channel.describe()
+    "'nightly' or 'pre-beta'"
+    """
+
+    field_name: str
+    test: ValueTest = ANYTHING
+
+    def allows(self, value: str) -> bool:
+        """Check whether a directory, or part of a file name, called `value` is allowed."""
+        return self.test.allows(value)
+
+    def describe(self) -> str:
+        """Say what is allowed, in a few words for a message."""
+        return self.test.describe()
+
+    def variant_of(self, value: str) -> str | None:
+        r"""Return an allowed value that differs from an excluded one only in its normal form.
+
+        >>> cafe = Dimension("place", OneOf(("caf\xe9",)))
+        >>> cafe.variant_of("cafe\u0301") == "caf\xe9", cafe.variant_of("caf\xe9")
+        (True, None)
+        """
+        return None if self.allows(value) else self.test.variant_of(value)
+
+    @property
+    def known_values(self) -> tuple[str, ...] | None:
+        """The only names that can match, in order; ``None`` if they are not known beforehand.
+
+        No name in it is empty, hidden or holds a slash, so each is safe to put in a path.
+        """
+        accepted = self.test.accepted
+        if accepted is None:
+            return None
+        return tuple(sorted(v for v in accepted if v and v[0] != "." and "/" not in v))
+
+
+def parse_dimension(dimension: Any, where: str) -> Dimension:
+    """Read one dimension of a filter.
+
+    Raises
+    ------
+    InputError
+        Naming the mistake; `where` says in which dimension of which file.
+    """
+    keys = tuple(_FORM_OF_KEY)
+    name = field_name(dimension, where, keys)
+    where = f"{where} ({name})"
+    misplaced = sorted(dimension.keys() & set(keys))
+    if misplaced:
+        fail(
+            where,
+            f'"{misplaced[0]}" stands beside "allowed_values"; write it inside, '
+            f'as in "allowed_values": {{"{misplaced[0]}": ...}}',
+        )
+    refuse_unknown(dimension, where)
+    if "allowed_values" not in dimension:
+        fail(where, f'"allowed_values" is missing; {_ADVICE}')
+    return Dimension(name, _parse_test(dimension["allowed_values"], where))
+
+
+def _parse_test(allowed: Any, where: str) -> ValueTest:
+    if isinstance(allowed, str):
+        return ANYTHING if allowed == "*" else OneOf((allowed,))
+    if isinstance(allowed, (list, tuple)):
+        return _parse_list(allowed, where)
+    if not isinstance(allowed, Mapping):
+        fail(where, f'"allowed_values" is {kind(allowed)}; {_ADVICE}')
+    allowed = {key: allowed[key] for key in allowed if not str(key).startswith(COMMENT)}
+    if not allowed:  # a range that is open at both ends
+        return ANYTHING
+    parsers = (parse for key, parse in _FORM_OF_KEY.items() if key in allowed)
+    return next(parsers, _parse_range)(allowed, where)
+
+
+def _parse_list(values: Sequence[Any], where: str) -> OneOf:
+    if not values:
+        fail(where, 'the list is empty, which allows nothing; name values, or write "*"')
+    for position, value in enumerate(values, 1):
+        if not isinstance(value, str):
+            fail(
+                where,
+                f"value {position} of the list is {kind(value)}, not a text; "
+                "write each value in quotes",
+            )
+        if value == "*":
+            fail(
+                where,
+                f'value {position} of the list is "*", which means anything only by itself; '
+                'write "allowed_values": "*", or leave it out of the list',
+            )
+    return OneOf(tuple(values))
+
+
+def _parse_range(bounds: Mapping[str, Any], where: str) -> Between:
+    unknown = [key for key in bounds if key not in ("min", "max")]
+    if unknown:
+        fail(where, f'{unknown[0]!r} is not known in "allowed_values"; {_ADVICE}')
+    low, high = (_parse_bound(bounds, key, where) for key in ("min", "max"))
+    if low is not None and high is not None and low > high:
+        fail(
+            where,
+            f"min {low!r} is above max {high!r}, which allows nothing; exchange them, or mind that "
+            "they are compared as text, character by character",
+        )
+    return Between(low, high)
+
+
+def _parse_bound(bounds: Mapping[str, Any], key: str, where: str) -> str | None:
+    if key not in bounds:
+        return None
+    bound = bounds[key]
+    if isinstance(bound, str):
+        return bound
+    if isinstance(bound, bool) or not isinstance(bound, (int, float, Decimal)):
+        fail(where, f'"{key}" is {kind(bound)}; write a text or a number, or leave it out')
+    number = Decimal(repr(bound)) if isinstance(bound, float) else Decimal(bound)
+    if not number.is_finite() or abs(number.adjusted()) > _MAX_DIGITS:
+        fail(where, f'"{key}" is a number that cannot be written out; write it as a text')
+    return format(number, "f")
+
+
+def _parse_regex(allowed: Mapping[str, Any], where: str) -> Matching:
+    unknown = [key for key in allowed if key != "regex"]
+    if unknown:
+        fail(where, f'{unknown[0]!r} stands beside "regex"; use one or the other')
+    pattern = allowed["regex"]
+    if not isinstance(pattern, str):
+        fail(where, f'"regex" is {kind(pattern)}; write a regular expression in quotes')
+    try:
+        return Matching(re.compile(pattern))
+    except (re.error, OverflowError, RecursionError) as error:
+        fail(
+            where,
+            f"the regex {pattern!r} is not valid: {error}; write a Python regular expression, "
+            "which must match the whole value",
+        )
+
+
+_FORM_OF_KEY: dict[str, Callable[[Mapping[str, Any], str], ValueTest]] = {
+    "regex": _parse_regex,
+    "min": _parse_range,
+    "max": _parse_range,
+}
+"""Parsers of ``allowed_values`` that are an object, by a key of the object; the first one counts."""

@@ -1,0 +1,400 @@
+"""From a file to its data: opened, recognised by content, decompressed in chunks."""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, BinaryIO, TypeAlias
+
+import zstandard
+from isal import igzip_lib
+
+from daskmr.data.readers.faults import (
+    ZSTD_MAX_WINDOW,
+    CorruptFileError,
+    StreamFault,
+    check_window,
+    explain_decoder_error,
+    refuse_form,
+)
+from daskmr.data.readers.sniffing import HEAD_BYTES, LZMA_FORM, form_of, is_bz2, is_lzma, is_zstd
+
+__all__ = ["CHUNK_BYTES", "READ_BYTES", "Source", "is_compressed", "open_streams", "read_chunks"]
+
+# Small enough for the caches, and for malloc to reuse: from 128 KiB on, every chunk may be fresh
+# pages from the system, which costs more than the splitting.
+CHUNK_BYTES = 1 << 16
+READ_BYTES = 1 << 16
+
+_EXTENSIONS = (".gz", ".lzma", ".xz", ".bz2", ".zst")
+# A zstd block of 4 bytes can stand for 128 KiB, and its decoder takes no limit on its output: so
+# small a slice yields 4 MiB at most.
+_ZSTD_SLICE_BYTES = 128
+_WINDOW_HEADER_BYTES = 64
+_SNIFF_BYTES = 14
+_GZIP_HEADER_BYTES = 1 << 13  # more than most have
+_LONGEST_GZIP_HEADER = 1 << 25
+_GZIP_EXTRA, _GZIP_NAME, _GZIP_COMMENT = 4, 8, 16
+_GZIP_FIELDS = _GZIP_EXTRA | _GZIP_NAME | _GZIP_COMMENT | 2
+_LZMA2 = 0x21  # the filter's number in xz
+
+Source: TypeAlias = "str | os.PathLike[str] | BinaryIO"
+Streams: TypeAlias = Iterator[Iterator[bytes]]
+
+
+def read_chunks(
+    source: Source,
+    *,
+    chunk_bytes: int = CHUNK_BYTES,
+    read_bytes: int = READ_BYTES,
+    opened: Callable[[BinaryIO], object] | None = None,
+) -> Iterator[bytes]:
+    """Read the data of a file, decompressed, in chunks of which none is empty.
+
+    The first bytes identify gzip, xz, bzip2 and zstd, whatever the name; the old lzma format, which
+    has no magic number, is tried under a compressed name only. Without a known one, a file with a
+    compressed name is corrupt and any other is read as it is. Streams that follow one another are
+    read as one. An empty file holds no data.
+
+    Parameters
+    ----------
+    source : path or binary file
+        A file is read from its position, and left open; its ``name`` counts as its path.
+    chunk_bytes : int
+        Size that a chunk has at most (for zstd: 4 MiB more).
+    read_bytes : int
+        Bytes that are read from the file at a time.
+    opened : callable, optional
+        Given the file once it is open, to observe how far it has been read.
+
+    Raises
+    ------
+    CorruptFileError
+        For data that is cut off, fails its checksum, is followed by anything else than the zero
+        bytes that gzip and xz allow, or is not in the form that its name says.
+    TaskFailed
+        For intact data that takes more memory than this worker has, or a dictionary, to be
+        decompressed.
+    OSError
+        When the file cannot be opened or read; its ``filename`` is the path.
+
+    Examples
+    --------
+    >>> import bz2, io
+    >>> b"".join(read_chunks(io.BytesIO(bz2.compress(b"spam ") + bz2.compress(b"and eggs"))))
+    b'spam and eggs'
+    """
+    return open_streams(source, chunk_bytes, read_bytes, opened, _joined)
+
+
+def _joined(streams: Streams, path: str, codec: str) -> Iterator[bytes]:
+    return chain.from_iterable(streams)
+
+
+def open_streams(
+    source: Source,
+    chunk_bytes: int,
+    read_bytes: int,
+    opened: Callable[[BinaryIO], object] | None,
+    join: Callable[[Streams, str, str], Iterator[bytes]],
+) -> Iterator[bytes]:
+    """Open `source`, and `join` its decompressed streams, given its path and its codec ("": none).
+
+    The other parameters and the errors are those of `read_chunks`.
+    """
+    if not isinstance(source, (str, os.PathLike)):
+        path = str(getattr(source, "name", "the input"))
+        yield from _read_file(source, path, chunk_bytes, read_bytes, join)
+        return
+    path = os.fspath(source)
+    try:
+        with open(path, "rb", buffering=0) as file:
+            if opened is not None:
+                opened(file)
+            yield from _read_file(file, path, chunk_bytes, read_bytes, join)
+    except OSError as error:
+        error.filename = path  # a failing read does not say where
+        raise
+
+
+def _read_file(
+    stream: BinaryIO,
+    path: str,
+    chunk_bytes: int,
+    read_bytes: int,
+    join: Callable[[Streams, str, str], Iterator[bytes]],
+) -> Iterator[bytes]:
+    raw = _Input(stream, read_bytes)
+    head = raw.peek(HEAD_BYTES)
+    if not head:
+        return
+    codec = _identify(head, path)
+    if codec is None:
+        chunks = join(iter([iter(raw.read, b"")]), path, "")
+    else:
+        chunks = join(_decompress(raw, codec, chunk_bytes, path), path, codec.name)
+    data_bytes = 0
+    try:
+        for chunk in chunks:
+            data_bytes += len(chunk)
+            yield chunk
+    except StreamFault as fault:
+        raise CorruptFileError(path, data_bytes, str(fault)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Codec:
+    """A form of compression.
+
+    `padding` is the unit in which zero bytes may follow a stream; 0 allows none. `window` reads from
+    the first bytes of a stream how much data the decoder keeps. `has_fields` marks a header of
+    variable size.
+    """
+
+    name: str
+    begins: Callable[[bytes], bool]
+    decoder: Callable[[], Any]  # like `lzma.LZMADecompressor`
+    padding: int = 0
+    window: Callable[[bytes], int] | None = None
+    has_fields: bool = False
+
+
+class _ZstdDecoder:
+    """A decoder like `lzma.LZMADecompressor`, with the limit on output that `zstandard` lacks."""
+
+    def __init__(self) -> None:
+        decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_MAX_WINDOW)
+        self._frame = decompressor.decompressobj()
+        self._input = b""
+        self._position = 0
+
+    @property
+    def eof(self) -> bool:
+        return self._frame.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return self._position >= len(self._input)
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._frame.unused_data + self._input[self._position :]
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes:
+        if data:
+            self._input, self._position = data, 0
+        pieces = []
+        while max_length > 0 and not self.eof and not self.needs_input:
+            end = self._position + _ZSTD_SLICE_BYTES
+            piece = self._frame.decompress(self._input[self._position : end])
+            self._position = end
+            pieces.append(piece)
+            max_length -= len(piece)
+        return b"".join(pieces)
+
+
+def _zstd_window(head: bytes) -> int:
+    try:
+        return zstandard.get_frame_parameters(head).window_size
+    except zstandard.ZstdError:  # the decoder says what is wrong
+        return 0
+
+
+def _lzma_window(head: bytes) -> int:
+    return int.from_bytes(head[1:5], "little")
+
+
+def _xz_window(head: bytes) -> int:
+    """Return the dictionary size of the first block, whose header follows 12 bytes of stream header."""
+    if len(head) < _WINDOW_HEADER_BYTES or not head[12]:  # there is no block, or a tiny one
+        return 0
+    flags = head[13]
+    fields = iter(head[14:])
+    try:
+        for _ in range((flags >> 6 & 1) + (flags >> 7)):
+            _xz_number(fields)
+        for _ in range((flags & 3) + 1):
+            name, size = _xz_number(fields), _xz_number(fields)
+            properties = [next(fields) for _ in range(size)]
+            if name == _LZMA2 and properties:
+                bits = properties[0]
+                return (2 | bits & 1) << (bits // 2 + 11)
+    except StopIteration:  # more filters than this looks at
+        pass
+    return 0
+
+
+def _xz_number(fields: Iterator[int]) -> int:
+    number = shift = 0
+    while True:
+        byte = next(fields)
+        number |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return number
+
+
+_LZMA = _Codec(
+    "lzma",
+    is_lzma,
+    lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE),
+    window=_lzma_window,
+)
+_CODECS = (
+    _Codec(
+        "gzip",
+        lambda head: head.startswith(b"\x1f\x8b"),
+        lambda: igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP),  # checks the trailer too
+        padding=1,
+        has_fields=True,
+    ),
+    _Codec(
+        "xz",
+        lambda head: head.startswith(b"\xfd7zXZ\0"),
+        lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ),
+        padding=4,
+        window=_xz_window,
+    ),
+    _Codec("bzip2", is_bz2, bz2.BZ2Decompressor),
+    _Codec("zstd", is_zstd, _ZstdDecoder, window=_zstd_window),
+)
+# bz2 raises OSError; only calls of decoders, which do no I/O, are guarded with these.
+_DECODER_ERRORS: tuple[type[Exception], ...] = (
+    igzip_lib.error,  # type: ignore[assignment]  # its stub takes the class for an instance
+    lzma.LZMAError,
+    zstandard.ZstdError,
+    OSError,
+    ValueError,
+    EOFError,
+)
+
+
+class _Input:
+    """The raw side of a file: blocks of bytes that can be peeked at or put back."""
+
+    def __init__(self, stream: BinaryIO, size: int) -> None:
+        self._stream = stream
+        self._size = size
+        self._ahead = b""
+        self._ended = False
+
+    def _read(self) -> bytes:
+        if self._ended:  # of a small file, the end is looked at several times
+            return b""
+        data = self._stream.read(self._size) or b""
+        self._ended = not data
+        return data
+
+    def read(self) -> bytes:
+        ahead, self._ahead = self._ahead, b""
+        return ahead or self._read()
+
+    def unread(self, data: bytes) -> None:
+        self._ahead = data + self._ahead
+
+    def peek(self, size: int) -> bytes:
+        while len(self._ahead) < size and (more := self._read()):
+            self._ahead += more
+        return self._ahead[:size]
+
+    def skip_zeros(self) -> int:
+        """Skip zero bytes, and return how many there were."""
+        count = 0
+        while data := self.read():
+            rest = data.lstrip(b"\0")
+            count += len(data) - len(rest)
+            if rest:
+                self.unread(rest)
+                break
+        return count
+
+
+def _identify(head: bytes, path: str) -> _Codec | None:
+    """Return the codec of a file that begins with `head`; ``None`` is no compression."""
+    for codec in _CODECS:
+        if codec.begins(head):
+            return codec
+    if not path.lower().endswith(_EXTENSIONS):
+        return None
+    form = form_of(head)
+    if _LZMA.begins(head) and form in (None, LZMA_FORM):
+        return _LZMA
+    if form is not None:
+        raise refuse_form(form, path, "")
+    raise CorruptFileError(
+        path, 0, "it does not look like gzip, xz, lzma, bzip2 or zstd, as its name says"
+    )
+
+
+def is_compressed(head: bytes, path: str) -> bool:
+    """Check whether a file that begins with `head` is read as compressed data.
+
+    >>> is_compressed(b"k\tv", "a.log"), is_compressed(b"k\tv", "a.gz")
+    (False, True)
+    """
+    named_so = path.lower().endswith(_EXTENSIONS)
+    return named_so or any(codec.begins(head) for codec in _CODECS)
+
+
+def _decompress(
+    raw: _Input, codec: _Codec, chunk_bytes: int, path: str
+) -> Iterator[Iterator[bytes]]:
+    """Every stream of the file (gzip says member, zstd says frame), one after the other."""
+    while True:
+        yield _decompress_one(raw, codec, chunk_bytes, path)
+        zeros = raw.skip_zeros() if codec.padding else 0
+        head = raw.peek(_SNIFF_BYTES)
+        if (zeros and zeros % codec.padding) or (head and not codec.begins(head)):
+            raise StreamFault(f"the {codec.name} data is followed by something else")
+        if not head:
+            return
+
+
+def _decompress_one(raw: _Input, codec: _Codec, chunk_bytes: int, path: str) -> Iterator[bytes]:
+    decoder = codec.decoder()
+    head = raw.peek(_WINDOW_HEADER_BYTES)
+    window = codec.window(head) if codec.window is not None else 0
+    if codec.has_fields:
+        _peek_gzip_header(raw)
+    data_bytes = 0
+    while not decoder.eof:
+        data = raw.read() if decoder.needs_input else b""
+        if decoder.needs_input and not data:
+            raise StreamFault(f"the file ends in the middle of its {codec.name} data")
+        try:
+            chunk = decoder.decompress(data, chunk_bytes)
+        except _DECODER_ERRORS as error:
+            raise explain_decoder_error(codec.name, error, path, head) from None
+        if chunk:
+            data_bytes += len(chunk)
+            yield chunk
+            check_window(codec.name, window, data_bytes, path)
+    raw.unread(decoder.unused_data)
+
+
+def _peek_gzip_header(raw: _Input) -> None:
+    """Buffer the header to its end; isal loses its place when several fields come in pieces."""
+    flags = raw.peek(4)[3:]
+    if not flags or not flags[0] & _GZIP_FIELDS:
+        return
+    size = _GZIP_HEADER_BYTES
+    while len(head := raw.peek(size)) == size and not _holds_gzip_header(head, flags[0]):
+        if size >= _LONGEST_GZIP_HEADER:
+            raise StreamFault(f"the header of its gzip data has more than {size:,} bytes")
+        size *= 4
+
+
+def _holds_gzip_header(head: bytes, flags: int) -> bool:
+    end = 10
+    if flags & _GZIP_EXTRA:
+        end += 2 + int.from_bytes(head[10:12], "little")
+    for flag in (_GZIP_NAME, _GZIP_COMMENT):
+        if flags & flag:
+            end = head.find(b"\0", end) + 1
+            if not end:
+                return False
+    return end + 2 <= len(head)  # with its checksum

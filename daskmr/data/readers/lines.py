@@ -1,0 +1,194 @@
+r"""Lines of text: split on ``\n`` as bytes, decoded one by one."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import BinaryIO, TypeAlias
+
+from daskmr.data.readers.decompression import CHUNK_BYTES, READ_BYTES, Source, open_streams
+from daskmr.data.readers.faults import refuse_form
+from daskmr.data.readers.sniffing import HEAD_BYTES, form_of
+
+__all__ = ["LineBatch", "OversizedLine", "raw_bytes", "read_lines"]
+
+LineBatch: TypeAlias = tuple[list[str], bool]
+
+_MAX_RECORD_BYTES = 1 << 30
+
+
+class OversizedLine(str):
+    """Stands in a batch for a line of `length` bytes that was too long to hold.
+
+    It is an empty string and so has no tab: the test for one catches it, and the lines that have a
+    tab need no further test. `text_bytes` is the memory that its text would have taken, where that
+    was the reason.
+
+    >>> line = OversizedLine(5000)
+    >>> line, line.length
+    ('', 5000)
+    """
+
+    __slots__ = ("length", "text_bytes")
+    length: int
+    text_bytes: int
+
+    def __new__(cls, length: int, text_bytes: int | None = None) -> OversizedLine:
+        line = super().__new__(cls)
+        line.length = length
+        line.text_bytes = length if text_bytes is None else text_bytes
+        return line
+
+    def __getnewargs__(self) -> tuple[int, int]:  # type: ignore[override]
+        return (self.length, self.text_bytes)
+
+
+def raw_bytes(line: str) -> bytes:
+    r"""Return the bytes that `line` was decoded from.
+
+    >>> raw_bytes("caf\xe9 \udcff")
+    b'caf\xc3\xa9 \xff'
+    """
+    return line.encode("utf-8", "surrogateescape")
+
+
+def read_lines(
+    source: Source,
+    max_record_bytes: int = _MAX_RECORD_BYTES,
+    *,
+    max_text_bytes: int | None = None,
+    chunk_bytes: int = CHUNK_BYTES,
+    read_bytes: int = READ_BYTES,
+    opened: Callable[[BinaryIO], object] | None = None,
+) -> Iterator[LineBatch]:
+    r"""Read a file in batches: a list of lines, and whether any of them holds a ``\r``.
+
+    Lines end at ``\n`` only; the last one needs none. Bytes that are not UTF-8 become lone
+    surrogates (see `raw_bytes`). A ``\r`` before the ``\n`` stays. A byte order mark is left out at
+    the start of the file, and of each further stream (as ``cat a.gz b.gz`` makes them) that begins
+    a line.
+
+    Parameters
+    ----------
+    source, chunk_bytes, read_bytes, opened
+        As for `decompression.read_chunks`.
+    max_record_bytes : int
+        A line with more bytes, its newline not counted, is replaced by an `OversizedLine`.
+    max_text_bytes : int, optional
+        The same for a line whose text takes more memory: one emoji makes all of it take four bytes
+        a character.
+
+    Raises
+    ------
+    CorruptFileError
+        After the lines before the fault.
+    TaskFailed
+        For an archive, a second compression, UTF-16 and the like; and as `read_chunks` raises it.
+
+    Examples
+    --------
+    >>> import io
+    >>> list(read_lines(io.BytesIO(b"a\t1\n\nb\t2\r\nc")))
+    [(['a\t1', '', 'b\t2\r'], True), (['c'], False)]
+    """
+    line = _OpenLine(max_record_bytes, max_text_bytes)
+    for chunk in open_streams(source, chunk_bytes, read_bytes, opened, _text_chunks):
+        end = chunk.rfind(b"\n")
+        if end >= 0:
+            lines = _decode(chunk, max_record_bytes)
+            lines[0] = line.close(chunk[: chunk.index(b"\n")])
+            lines.pop()  # the chunk did not end it
+            yield lines, b"\r" in chunk or lines[0].endswith("\r")
+        line.extend(chunk[end + 1 :])
+    if line.length:
+        last = line.close(b"")
+        yield [last], last.endswith("\r")
+
+
+def _decode(chunk: bytes, limit: int) -> list[str]:
+    if len(chunk) > limit:
+        lines = chunk.split(b"\n")
+        return [OversizedLine(len(line)) if len(line) > limit else _text(line) for line in lines]
+    if chunk.isascii():
+        return chunk.decode("ascii").split("\n")
+    # Line by line, since one emoji makes all of a text take four bytes a character.
+    return [line.decode("utf-8", "surrogateescape") for line in chunk.split(b"\n")]
+
+
+def _text(line: bytes | bytearray) -> str:
+    return line.decode("utf-8", "surrogateescape")
+
+
+class _OpenLine:
+    """The line that a chunk did not end: its bytes, or only its length beyond the limit."""
+
+    def __init__(self, limit: int, text_limit: int | None) -> None:
+        self._limit = limit
+        self._text_limit = text_limit
+        self._data = bytearray()  # grows in place: of a large line, there is no second copy
+        self.length = 0
+
+    def extend(self, piece: bytes) -> None:
+        self._data += piece
+        self.length += len(piece)
+        if self.length > self._limit:
+            self._data.clear()
+
+    def close(self, piece: bytes) -> str:
+        """Return the line that ends with `piece`; the next one begins."""
+        self.extend(piece)
+        length, self.length = self.length, 0
+        try:
+            if length > self._limit:
+                return OversizedLine(length)
+            if self._text_limit is not None and 4 * length > self._text_limit:
+                text_bytes = _text_bytes(self._data)
+                if text_bytes > self._text_limit:
+                    return OversizedLine(length, text_bytes)
+            return _text(self._data)
+        finally:
+            self._data.clear()
+
+
+def _text_bytes(data: bytearray) -> int:
+    """Return the memory that the text of a long line takes; its widest character decides."""
+    decode = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode
+    length, width = 0, 1
+    for start in range(0, len(data), CHUNK_BYTES):
+        piece = decode(bytes(data[start : start + CHUNK_BYTES]))
+        length += len(piece)
+        if not piece.isascii():
+            highest = max(piece)
+            width = max(width, 1 if highest < "\u0100" else 2 if highest < "\U00010000" else 4)
+    return length * width
+
+
+def _text_chunks(streams: Iterator[Iterator[bytes]], path: str, codec: str) -> Iterator[bytes]:
+    """Leave out byte order marks, and refuse streams that are not text."""
+    last, data_bytes = b"\n", 0
+    for stream in streams:
+        begins_line = last.endswith(b"\n")
+        head = _gather(stream, HEAD_BYTES if begins_line else 1)
+        if not head:
+            continue
+        if begins_line:
+            form = form_of(head)
+            if form is not None:
+                raise refuse_form(form, path, codec, data_bytes)
+            while head.startswith(codecs.BOM_UTF8):
+                head = head.removeprefix(codecs.BOM_UTF8)
+        for chunk in chain([head] if head else [], stream):
+            last = chunk
+            data_bytes += len(chunk)
+            yield chunk
+
+
+def _gather(chunks: Iterator[bytes], size: int) -> bytes:
+    """Take chunks until there are `size` bytes, or no more."""
+    head = b""
+    for chunk in chunks:
+        head += chunk
+        if len(head) >= size:
+            break
+    return head
