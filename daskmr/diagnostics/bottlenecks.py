@@ -7,16 +7,18 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from daskmr.diagnostics.charts import stragglers
 from daskmr.history import History, TaskSpan
 from daskmr.text import format_bytes, format_count, format_seconds, shorten
 
-__all__ = ["Loss", "find_losses"]
+__all__ = ["Loss", "find_losses", "stragglers"]
 
 _SHARE = 0.1  # of the whole, before something is worth a word
 _LEAST = 1.0  # second
 _HOT = 0.2  # of the values, in one key
 _LARGE = 3.0  # times the median
+_STRAGGLER_TIMES = 3.0  # times the median
+_STRAGGLER_SECONDS = 1.0  # and this much longer
+_FEWEST = 4  # tasks, for a median to mean something
 _SHORT = 0.1  # seconds
 _FULL = 0.8  # of the memory limit
 _MUCH = 100_000_000  # bytes that are spilled
@@ -80,6 +82,26 @@ def find_losses(
         *run.memory(),
     ]
     return tuple(sorted(found, key=lambda loss: -loss.seconds))
+
+
+def stragglers(tasks: Iterable[TaskSpan]) -> tuple[TaskSpan, ...]:
+    """Return the tasks of a phase that took far longer than its median, the longest first.
+
+    Examples
+    --------
+    >>> tasks = [TaskSpan("map", n, "0", 0, 9 if n == 3 else 1) for n in range(6)]
+    >>> [task.number for task in stragglers(tasks)]
+    [3]
+    """
+    all_tasks = list(tasks)
+    found = []
+    for phase in {task.phase for task in all_tasks}:
+        spans = [task for task in all_tasks if task.phase == phase]
+        if len(spans) >= _FEWEST:
+            median = statistics.median(task.end - task.start for task in spans)
+            least = max(_STRAGGLER_TIMES * median, median + _STRAGGLER_SECONDS)
+            found += [task for task in spans if task.end - task.start > least]
+    return tuple(sorted(found, key=lambda task: task.start - task.end))
 
 
 @dataclass(frozen=True, slots=True)

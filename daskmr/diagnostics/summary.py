@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from daskmr.text import counted, format_bytes, printable, shell_path, shell_word
@@ -53,7 +54,8 @@ def summarise(result: Result, profile: str = "") -> str:
     lines += _describe_skew(result)
     lines += _describe_counters(result)
     lines += _describe_profile(result, profile)
-    lines += _left_out(result)
+    lines += _describe_skipped(result)
+    lines += _describe_bad_records(result)
     return "\n".join(map(printable, lines))
 
 
@@ -148,32 +150,57 @@ class _ProfileRow(NamedTuple):
         return f"  {self.alone:7.2f}  {self.whole:8.2f}  {self.calls:10,}  {self.name}{where}"
 
 
-def _left_out(result: Result) -> list[str]:
-    lines = []
-    if result.skipped_count:
-        lines.append(f"not in the layout, skipped: {result.skipped_count:,} files or directories")
-        lines += _named(result.skipped, result.skipped_count)
-    if result.corrupt:
-        lines.append(f"corrupt, left out whole: {len(result.corrupt):,} files")
-        lines += _named((reason for _, reason in result.corrupt), len(result.corrupt))
-    if result.poisoned:
-        lines.append(f"killed their worker, left out whole: {len(result.poisoned):,} files")
-        lines += _named((reason for _, reason in result.poisoned), len(result.poisoned))
-    if result.missing:
-        lines.append(f"could not be fetched, left out: {len(result.missing):,} objects")
-        lines += _named((reason for _, reason in result.missing), len(result.missing))
-    if result.notes:
-        lines += [f"note: {note}" for note in result.notes]
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Input of one kind that a run skipped: how many there are, and some of them."""
+
+    title: str
+    count: int
+    noun: str
+    items: Sequence[str]
+
+    def heading(self) -> str:
+        return f"{self.title}: {self.count:,} {self.noun}"
+
+
+def skipped_input(result: Result) -> list[Skipped]:
+    """Return what a run skipped, kind by kind; nothing of a kind that it has none of."""
+    outside = "not in the layout, skipped"
+    kinds = [Skipped(outside, result.skipped_count, "files or directories", result.skipped)]
+    for title, noun, items in (
+        ("corrupt, skipped", "files", result.corrupt),
+        ("crashed their worker, skipped", "files", result.poisoned),
+        ("could not be fetched, skipped", "objects", result.missing),
+    ):
+        kinds.append(Skipped(title, len(items), noun, [reason for _, reason in items]))
+    return [kind for kind in kinds if kind.count]
+
+
+def worst_files(result: Result, count: int) -> list[tuple[str, int]]:
+    """Return the files with most bad records, and how many each has."""
+    return heapq.nsmallest(count, result.bad_files.items(), key=lambda item: (-item[1], item[0]))
+
+
+def bad_share(result: Result) -> str:
+    """Return how many records were bad as a percentage, or ``""`` where none was."""
     share = f"{100 * result.bad_records / max(1, result.records):.3g}%"
-    lines.append(
-        f"bad records: {result.bad_records:,}" + (f" ({share})" if result.bad_records else "")
-    )
-    for reason, count in result.bad_reasons.items():
-        lines.append(f"  {count:,} x {reason}")
+    return share if result.bad_records else ""
+
+
+def _describe_skipped(result: Result) -> list[str]:
+    lines = []
+    for kind in skipped_input(result):
+        lines += [kind.heading(), *_named(kind.items, kind.count)]
+    return lines + [f"note: {note}" for note in result.notes]
+
+
+def _describe_bad_records(result: Result) -> list[str]:
+    share = bad_share(result)
+    lines = [f"bad records: {result.bad_records:,}{f' ({share})' if share else ''}"]
+    lines += [f"  {count:,} x {reason}" for reason, count in result.bad_reasons.items()]
     if result.bad_records:
-        files = result.bad_files.items()
-        worst = heapq.nsmallest(_NAMED, files, key=lambda item: (-item[1], item[0]))
-        lines += _named((f"{count:,} in {path}" for path, count in worst), len(files))
+        worst = (f"{count:,} in {path}" for path, count in worst_files(result, _NAMED))
+        lines += _named(worst, len(result.bad_files))
         lines += _saved(result)
     return lines
 

@@ -104,9 +104,9 @@ class LivePage:
         return render_page(self._name)
 
     def _news(self, *, ended: bool = False) -> bytes:
-        from daskmr.diagnostics.live.content import news_of
+        from daskmr.diagnostics.live.content import render_update
 
-        return news_of(self._history(), ended=ended)
+        return render_update(self._history(), ended=ended)
 
     def end(self) -> None:
         """Show the last state, and take the page away where the scheduler goes on."""

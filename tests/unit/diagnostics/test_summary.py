@@ -57,7 +57,7 @@ def test_skipped_files_are_named_up_to_ten() -> None:
 def test_corrupt_files_are_named_with_their_reasons() -> None:
     corrupt = tuple((f"f{n}", f"The input file f{n} is damaged") for n in range(12))
     text = summarise(result(corrupt=corrupt))
-    assert "corrupt, left out whole: 12 files\n  The input file f0 is damaged\n" in text
+    assert "corrupt, skipped: 12 files\n  The input file f0 is damaged\n" in text
     assert "f9 is damaged\n  and 2 more\n" in text
 
 
@@ -228,12 +228,12 @@ def test_a_profile_shows_the_scripts_own_functions_first(tmp_path: Path) -> None
     at = lines.index(f"profile  {path}")
     assert lines[at + 1] == "    own s   whole s       calls"
     assert re.fullmatch(
-        r" +\d+\.\d\d +\d+\.\d\d +500  user_map \(test_report.py, line \d+\)", lines[at + 2]
+        r" +\d+\.\d\d +\d+\.\d\d +500  user_map \(test_summary.py, line \d+\)", lines[at + 2]
     )
     others = lines[
         at + 3 : lines.index(f"  open it with python -m pstats '{path}', or snakeviz '{path}'")
     ]
     assert len(others) == 6
-    assert not any("test_report.py" in line for line in others)
+    assert not any("test_summary.py" in line for line in others)
     assert summarise(done) == summarise(done, ""), "without one, there is no word of it"
     assert "cannot be written" in summarise(done, "cannot be written to x: full")

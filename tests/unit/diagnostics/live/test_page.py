@@ -23,7 +23,7 @@ from support.pages import Page
 from daskmr import mapreduce
 from daskmr.cluster.session import Session, connect
 from daskmr.config import load_config
-from daskmr.diagnostics.live.content import news_of, render_page
+from daskmr.diagnostics.live.content import render_page, render_update
 from daskmr.diagnostics.live.page import live_page
 from daskmr.diagnostics.live.server import PageServer, Wanted
 from daskmr.history import History
@@ -99,7 +99,7 @@ def test_the_end_waits_for_those_who_look_and_not_for_those_who_have_gone() -> N
 
 def test_the_page_has_a_place_for_every_picture() -> None:
     page = Page(render_page("<b>job</b>").decode("utf-8"))
-    news = json.loads(news_of(made_up(nasty=True)))
+    news = json.loads(render_update(made_up(nasty=True)))
     ids = {a["id"] for tag, a in page.elements if "id" in a}
     assert set(news["pictures"]) <= ids
     assert {"state", "tiles"} <= ids
@@ -110,7 +110,7 @@ def test_the_page_has_a_place_for_every_picture() -> None:
 
 def test_news_holds_the_figures_of_the_last_look() -> None:
     history = made_up()
-    news = json.loads(news_of(history))
+    news = json.loads(render_update(history))
     assert news["ended"] is False
     tiles = {name: (value, note) for name, value, note in news["tiles"]}
     look = history.looks[-1]
@@ -122,7 +122,7 @@ def test_news_holds_the_figures_of_the_last_look() -> None:
 
 
 def test_news_of_a_run_that_has_not_begun() -> None:
-    news = json.loads(news_of(History(STARTED, STARTED + 1)))
+    news = json.loads(render_update(History(STARTED, STARTED + 1)))
     assert news["tiles"] == []
     assert set(news["pictures"].values()) == {None}
 

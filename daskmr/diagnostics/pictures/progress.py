@@ -1,0 +1,91 @@
+"""How much of each phase was done over time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from daskmr.diagnostics.plotting.base import COLOURS, Chart, Columns, Picture, RunView
+from daskmr.diagnostics.plotting.curves import Points, monotonic, thinned
+from daskmr.diagnostics.plotting.figures import (
+    add_hover,
+    add_legend,
+    empty_source,
+    time_figure,
+)
+from daskmr.diagnostics.plotting.worker_lines import LINES_HEIGHT
+from daskmr.history import PHASES, History, Progress
+
+if TYPE_CHECKING:
+    from bokeh.models import Range1d
+    from bokeh.plotting import figure as Figure
+
+__all__ = ["PICTURES"]
+
+
+def _chart(run: RunView) -> Chart | None:
+    lines = {phase: _progress_of(run.history, phase) for phase in PHASES}
+    drawn = {phase: points for phase, points in lines.items() if len(points) > 1}
+    if not drawn:
+        return None
+    columns: Columns = {
+        "xs": [[run.time(at) for at, _ in points] for points in drawn.values()],
+        "ys": [[100 * share for _, share in points] for points in drawn.values()],
+        "phase": list(drawn),
+        "colour": [COLOURS[phase] for phase in drawn],
+        "text": [f"{100 * points[-1][1]:.0f}%" for points in drawn.values()],
+    }
+    return Chart({"lines": columns}, run.time.settings, "% of each phase")
+
+
+def _progress_of(history: History, phase: str) -> Points:
+    seen = [
+        (look.at, _share(look.progress[phase])) for look in history.looks if phase in look.progress
+    ]
+    points = monotonic((at, share) for at, share in seen if share is not None)
+    tasks = [task for task in history.tasks if task.phase == phase]
+    if len(points) < 2 and tasks:
+        ends = sorted(task.end for task in tasks)
+        first = min(task.start for task in tasks)
+        points = [(first, 0.0), *((end, (i + 1) / len(ends)) for i, end in enumerate(ends))]
+    return thinned(points)
+
+
+def _share(progress: Progress) -> float | None:
+    for done, total in (
+        (progress.bytes, progress.bytes_total),
+        (progress.tasks, progress.tasks_total),
+        (progress.files, progress.files_total),
+    ):
+        if total > 0:
+            return min(1.0, done / total)
+    return None
+
+
+def _figure(time: Range1d) -> Figure:
+    made = time_figure(LINES_HEIGHT, time)
+    lines = made.multi_line(
+        xs="xs",
+        ys="ys",
+        source=empty_source("xs ys phase colour text"),
+        name="lines",
+        line_color="colour",
+        line_width=2.5,
+        line_join="round",
+        legend_field="phase",
+    )
+    made.y_range.update(start=0, end=104)
+    add_legend(made)
+    add_hover(made, lines, ("phase", "@phase"), ("done", "@text"), line_policy="nearest")
+    return made
+
+
+PICTURES = (
+    Picture(
+        name="progress",
+        title="Progress",
+        section="Over time",
+        position=13,
+        chart=_chart,
+        figure=_figure,
+    ),
+)
