@@ -16,13 +16,14 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 from daskmr.diagnostics.collector import Watcher
-from daskmr.diagnostics.looks import Plan
-from daskmr.diagnostics.pace import Pace, format_seconds
-from daskmr.diagnostics.summary import format_bytes, summarise
+from daskmr.diagnostics.pace import Pace
+from daskmr.diagnostics.run_state import RunOutline
+from daskmr.diagnostics.summary import summarise
 from daskmr.history import Look
 from daskmr.stdio import outlasting
 from daskmr.tasks.prints import Rate
 from daskmr.tasks.progress import Printed
+from daskmr.text import format_bytes, format_clock
 
 if TYPE_CHECKING:
     from daskmr.run.result import Result
@@ -132,7 +133,7 @@ class TextLog(Show):
         if elapsed >= self._next and (look.phase != "list" or _has_listed(look)):
             self._next = elapsed + next(self._pauses, _LAST_PAUSE)
             self._tell_address()
-            self.write(f"daskmr: {format_seconds(elapsed)} {describe_look(look, self._pace)}")
+            self.write(f"daskmr: {format_clock(elapsed)} {describe_look(look, self._pace)}")
 
     def dashboard(self, address: str) -> None:
         """Say where the dashboard is, the next time that anything is said."""
@@ -154,7 +155,7 @@ class InlineTerminal(TextLog):
         self._display = Display(stream)
         self._begun = False
 
-    def begin(self, plan: Plan) -> None:
+    def begin(self, plan: RunOutline) -> None:
         """Make way for what comes."""
         self._begun = True
         self._display.end()
@@ -195,7 +196,7 @@ class Terminal(Show):
         self._shared = shared
         self._display = Display(stream)
 
-    def begin(self, plan: Plan) -> None:
+    def begin(self, plan: RunOutline) -> None:
         """Show what will be done."""
         self._display.begin(plan)
 
@@ -242,7 +243,7 @@ class JsonLog(Show):
         """Tell of a phase."""
         self._tell("phase", phase=name)
 
-    def begin(self, plan: Plan) -> None:
+    def begin(self, plan: RunOutline) -> None:
         """Tell what will be done."""
         self._tell("plan", **dataclasses.asdict(plan))
 
@@ -371,7 +372,7 @@ def describe_look(look: Look, pace: Pace) -> str:
     if pace.bytes:
         told.append(f"{format_bytes(pace.bytes)}/s")
     if pace.left is not None:
-        told.append(f"ETA {format_seconds(pace.left)}")
+        told.append(f"ETA {format_clock(pace.left)}")
     if look.bad_records:
         told.append(f"{look.bad_records:,} bad records")
     if look.spilled:

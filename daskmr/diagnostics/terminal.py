@@ -14,12 +14,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from daskmr.diagnostics.looks import Plan
-from daskmr.diagnostics.pace import Pace, format_seconds
-from daskmr.diagnostics.summary import format_bytes
+from daskmr.diagnostics.pace import Pace
+from daskmr.diagnostics.run_state import RunOutline
 from daskmr.history import Look, Progress, WorkerLook
 from daskmr.stdio import outlasting
-from daskmr.text import printable
+from daskmr.text import format_bytes, format_clock, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -95,7 +94,7 @@ class Display:
         self._after = after
         self._lock = threading.RLock()
         self._started = time.monotonic()
-        self._plan: Plan | None = None
+        self._plan: RunOutline | None = None
         self._pace = Pace()
         self._look: Look | None = None
         self._address = ""
@@ -106,7 +105,7 @@ class Display:
 
     # --- what there is to show --------------------------------------------------------------------
 
-    def begin(self, plan: Plan) -> None:
+    def begin(self, plan: RunOutline) -> None:
         """Take note of what will be done."""
         self._plan = plan
 
@@ -275,7 +274,7 @@ def _takes_unicode(stream: TextIO) -> bool:
 
 def compose(
     look: Look,
-    plan: Plan | None,
+    plan: RunOutline | None,
     pace: Pace,
     elapsed: float,
     dashboard: str,
@@ -322,13 +321,13 @@ class _Page:
 
     def listing(self, listed: Progress, elapsed: float) -> Text:
         if not listed.files and not listed.tasks:  # it may be that a cluster is looked for
-            return self._row("start").append(format_seconds(elapsed), "dim")
+            return self._row("start").append(format_clock(elapsed), "dim")
         where = f" in {listed.tasks:,} prefixes" if listed.tasks else ""
         row = self._row("list")
         row.append(f"{listed.files:,} files{where}")
-        return row.append(f"   {format_seconds(elapsed)}", "dim")
+        return row.append(f"   {format_clock(elapsed)}", "dim")
 
-    def phase(self, name: str, look: Look, plan: Plan) -> Text:
+    def phase(self, name: str, look: Look, plan: RunOutline) -> Text:
         progress = look.progress[name]
         share = _share(progress)
         now = name == look.phase
@@ -339,8 +338,8 @@ class _Page:
 
     def speed(self, look: Look, pace: Pace, elapsed: float) -> Text:
         """Say how long it takes and how fast it is, in columns that stay where they are."""
-        row = self._row("time").append(f"{format_seconds(elapsed):<8}")
-        left = "" if pace.left is None else f"{look.phase} ETA {format_seconds(pace.left)}"
+        row = self._row("time").append(f"{format_clock(elapsed):<8}")
+        left = "" if pace.left is None else f"{look.phase} ETA {format_clock(pace.left)}"
         row.append(f"{left:<17}")
         if look.phase == "map" and pace.records is not None and pace.bytes is not None:
             row.append(f"{pace.records:>11,.0f} records/s {format_bytes(pace.bytes):>9}/s", "bold")
@@ -433,7 +432,7 @@ def _share(progress: Progress) -> float:
 _UNITS = {"merge": "merges", "reduce": "buckets", "write": "keys"}
 
 
-def _amounts(name: str, progress: Progress, plan: Plan) -> str:
+def _amounts(name: str, progress: Progress, plan: RunOutline) -> str:
     """Say how much is done, in columns that stay where they are."""
     if name == "list":
         return f"{progress.files:,} files, {format_bytes(progress.bytes)}"

@@ -51,7 +51,7 @@ from daskmr.data.sampling import EVERYTHING, Choice
 from daskmr.data.segments import Extent
 from daskmr.data.spill_dir import HOST_RENEWED_EVERY, RENEWED_EVERY, Away, Shelf
 from daskmr.diagnostics.collector import Collector, Watcher
-from daskmr.diagnostics.looks import Plan
+from daskmr.diagnostics.run_state import RunOutline
 from daskmr.errors import InputError, JobError, NothingMatchedError, TaskFailed
 from daskmr.history import PHASES, History
 from daskmr.job.job import Job, load_job
@@ -468,7 +468,7 @@ class _Run:
     def _is_inline(self) -> bool:
         return self.inline or not self.inputs.listing.files
 
-    def _announced(self, plan: list[Partition]) -> Plan:
+    def _announced(self, plan: list[Partition]) -> RunOutline:
         """Say what will be done."""
         inputs, files = self.inputs, self.inputs.listing.files
         remote = [file.size for file in files if file.is_remote]
@@ -481,7 +481,7 @@ class _Run:
             "reduce": reduces,
             "write": not self.items,
         }
-        return Plan(
+        return RunOutline(
             job=self.job.name,
             phases=tuple(name for name in PHASES if phases.get(name, True)),
             files=len(files),

@@ -9,7 +9,7 @@ from typing import Any
 from daskmr.data.bad_records import BadRecord
 from daskmr.data.output import merge_parts
 from daskmr.data.parts import Part
-from daskmr.diagnostics.looks import Plan
+from daskmr.diagnostics.run_state import RunOutline
 from daskmr.history import History
 from daskmr.job.job import Job
 from daskmr.tasks.counts import Profile
@@ -70,7 +70,7 @@ class Result:
         The file beside the output that says where it is from.
     sha256 : str or None
         Digest of the output, in hex, where there is such a file.
-    plan : Plan or None
+    plan : RunOutline or None
         What was to be done, where the run was watched.
     settings : mapping of str to object
         The settings of the run; none of them is a secret.
@@ -109,7 +109,7 @@ class Result:
     sample: str = ""
     meta_path: str | None = None
     sha256: str | None = None
-    plan: Plan | None = field(default=None, repr=False)
+    plan: RunOutline | None = field(default=None, repr=False)
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
     combines: bool = field(default=False, repr=False)
     profile: Profile | None = field(default=None, repr=False)

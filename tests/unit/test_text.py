@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from daskmr.text import (
     byte_unit,
     count_unit,
+    format_clock,
     format_seconds,
     printable,
     shell_word,
@@ -71,3 +72,11 @@ def test_a_time_never_shows_sixty() -> None:
         "2 min 0 s",
         "1 h 0 min",
     ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0:00"), (59.4, "0:59"), (59.6, "1:00"), (3599.9, "1:00:00"), (90061, "25:01:01")],
+)
+def test_times_as_on_a_clock(seconds: float, text: str) -> None:
+    assert format_clock(seconds) == text

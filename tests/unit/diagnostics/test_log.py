@@ -25,7 +25,7 @@ from support.terminal import Screen
 
 from daskmr.diagnostics import log
 from daskmr.diagnostics.log import InlineTerminal, JsonLog, Show, Terminal, TextLog, choose
-from daskmr.diagnostics.looks import Plan
+from daskmr.diagnostics.run_state import RunOutline
 from daskmr.history import Look, Progress
 from daskmr.tasks.progress import Printed
 
@@ -278,7 +278,7 @@ def test_an_inline_job_shows_its_listing_in_place_and_the_rest_in_lines(
     show.look(Look(0.0, "list", {"list": Progress(tasks=3, files=7)}))
     show.write("said")
     assert screen.lines == ["said", " list      7 files in 3 prefixes   0:02"]
-    show.begin(Plan("job", ("list", "map"), 7, 70, 0, 0, 7, 0, 0, True))
+    show.begin(RunOutline("job", ("list", "map"), 7, 70, 0, 0, 7, 0, 0, True))
     assert screen.lines == ["said"]
     clock.now += 5
     show.look(look())
