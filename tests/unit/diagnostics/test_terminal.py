@@ -13,7 +13,7 @@ from support.terminal import Screen
 from daskmr.diagnostics import terminal as module
 from daskmr.diagnostics.pace import Pace
 from daskmr.diagnostics.run_state import RunOutline
-from daskmr.diagnostics.terminal import Above, Display, Region, compose
+from daskmr.diagnostics.terminal import Display, Region, compose
 from daskmr.history import Look, Progress, WorkerLook
 
 PLAN = RunOutline(
@@ -277,11 +277,3 @@ def test_what_this_process_writes_goes_above(
     assert sys.stderr is terminal
     print("late", file=kept)
     assert terminal.screen.lines == ["half and half", "rest", "late"]
-
-
-def test_a_stream_that_stands_for_another_is_like_it() -> None:
-    stream = io.StringIO()
-    above = Above(stream, lambda text: None)
-    above.flush()
-    assert above.getvalue() == ""
-    assert not above.isatty()
