@@ -10,14 +10,10 @@ import functools
 import importlib
 import pkgutil
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-from daskmr.diagnostics.plotting.base import Chart, Picture, RunView, TimeAxis
-from daskmr.diagnostics.plotting.figures import fill
+from daskmr.diagnostics.plotting.base import Chart, Figure, Picture, RunView, TimeAxis
+from daskmr.diagnostics.plotting.plots import fill
 from daskmr.history import History
-
-if TYPE_CHECKING:
-    from bokeh.plotting import figure as Figure
 
 __all__ = ["draw_charts", "make_figures", "pictures"]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from daskmr.diagnostics.plotting import plots
 from daskmr.diagnostics.plotting.base import STRAGGLER, Chart, Picture, RunView
-from daskmr.diagnostics.plotting.ranking import MAX_ROWS, ranking_chart, ranking_figure
 
 __all__ = ["PICTURES"]
 
@@ -12,10 +12,10 @@ def _chart(run: RunView) -> Chart | None:
     shown = sorted(run.bad_reasons.items(), key=lambda item: (-item[1], item[0]))
     if not shown:
         return None
-    if len(shown) > MAX_ROWS:
-        shown, others = shown[: MAX_ROWS - 1], shown[MAX_ROWS - 1 :]
+    if len(shown) > plots.MAX_ROWS:
+        shown, others = shown[: plots.MAX_ROWS - 1], shown[plots.MAX_ROWS - 1 :]
         shown.append((f"{len(others):,} other reasons", sum(count for _, count in others)))
-    return ranking_chart(
+    return plots.ranking_chart(
         [reason for reason, _ in shown],
         [float(count) for _, count in shown],
         [f"{count:,}" for _, count in shown],
@@ -24,13 +24,4 @@ def _chart(run: RunView) -> Chart | None:
     )
 
 
-PICTURES = (
-    Picture(
-        name="bad-records",
-        title="By reason",
-        section="Bad records",
-        position=40,
-        chart=_chart,
-        figure=ranking_figure,
-    ),
-)
+PICTURES = (Picture("bad-records", "By reason", "Bad records", 40, _chart, plots.ranking_figure),)

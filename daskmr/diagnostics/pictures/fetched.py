@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
+from daskmr.diagnostics.plotting import plots
 from daskmr.diagnostics.plotting.base import COLOURS, Chart, Picture, RunView
 from daskmr.diagnostics.plotting.curves import INSTANT, monotonic
-from daskmr.diagnostics.plotting.rates import rate_chart, rate_figure
 from daskmr.text import format_bytes
 
 __all__ = ["PICTURES"]
@@ -17,16 +17,16 @@ def _chart(run: RunView) -> Chart | None:
     if not points or points[-1][1] <= 0:
         return None
     points.insert(0, (min(run.history.started, points[0][0] - INSTANT), 0.0))
-    return rate_chart(run.time, points, "bytes", f"{format_bytes(points[-1][1])} in all")
+    return plots.rate_chart(run.time, points, "bytes", f"{format_bytes(points[-1][1])} in all")
 
 
 PICTURES = (
     Picture(
-        name="fetched",
-        title="Fetched from the store",
-        section="Over time",
-        position=12,
-        chart=_chart,
-        figure=partial(rate_figure, colour=COLOURS["fetch"]),
+        "fetched",
+        "Fetched from the store",
+        "Over time",
+        12,
+        _chart,
+        partial(plots.rate_figure, colour=COLOURS["fetch"]),
     ),
 )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+from daskmr.diagnostics.plotting import plots
 from daskmr.diagnostics.plotting.base import COLOURS, Chart, Picture, RunView
-from daskmr.diagnostics.plotting.ranking import MAX_ROWS, ranking_chart, ranking_figure
 from daskmr.history import HotKey
 from daskmr.text import format_bytes
 
@@ -13,12 +13,14 @@ __all__ = ["PICTURES"]
 
 
 def _chart(run: RunView, measure: str) -> Chart | None:
-    keys = sorted(run.history.hot_keys, key=lambda key: -getattr(key, measure))[:MAX_ROWS]
+    keys = sorted(run.history.hot_keys, key=lambda key: -getattr(key, measure))[: plots.MAX_ROWS]
     amounts = [float(getattr(key, measure)) for key in keys]
     if not any(amounts):
         return None
     write = _bytes_text if measure == "bytes" else _values_text
-    return ranking_chart([key.key for key in keys], amounts, list(map(write, keys)), COLOURS["map"])
+    return plots.ranking_chart(
+        [key.key for key in keys], amounts, list(map(write, keys)), COLOURS["map"]
+    )
 
 
 def _bytes_text(key: HotKey) -> str:
@@ -36,7 +38,7 @@ PICTURES = tuple(
         section="Hottest keys",
         position=position,
         chart=partial(_chart, measure=measure),
-        figure=ranking_figure,
+        figure=plots.ranking_figure,
         half_width=True,
     )
     for position, measure in ((30, "values"), (31, "bytes"))

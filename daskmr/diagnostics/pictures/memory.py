@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from daskmr.diagnostics.plotting import plots
 from daskmr.diagnostics.plotting.base import Chart, Picture, RunView
 from daskmr.diagnostics.plotting.curves import Points
-from daskmr.diagnostics.plotting.worker_lines import highest, lines_chart, lines_figure
 from daskmr.text import format_bytes
 
 __all__ = ["PICTURES"]
@@ -21,13 +21,13 @@ def _chart(run: RunView) -> Chart | None:
         for worker in look.workers:
             lines[worker.name].append((look.at, float(worker.memory)))
             limits.add(worker.limit)
-    if not highest(lines):
+    if not plots.highest(lines):
         lines = defaultdict(list)
         for task in sorted(run.history.tasks, key=lambda task: task.start):
             if task.memory:
                 held = float(task.memory)
                 lines[task.worker] += [(task.start, held), (task.end, held)]
-    most = highest(lines)
+    most = plots.highest(lines)
     if not most:
         return None
     note = f"at most {format_bytes(most)}"
@@ -37,16 +37,9 @@ def _chart(run: RunView) -> Chart | None:
         share = f"{100 * most / limit:.0f}%" if most >= limit / 100 else "less than 1%"
         note += f", {share} of the limit of {format_bytes(limit)}"
         note += "" if near else ", which is beyond this picture"
-    return lines_chart(lines, run.time, note, [limit] if near else [])
+    return plots.lines_chart(lines, run.time, note, [limit] if near else [])
 
 
 PICTURES = (
-    Picture(
-        name="memory",
-        title="Memory of each worker",
-        section="Over time",
-        position=15,
-        chart=_chart,
-        figure=lines_figure,
-    ),
+    Picture("memory", "Memory of each worker", "Over time", 15, _chart, plots.lines_figure),
 )

@@ -5,30 +5,21 @@ from __future__ import annotations
 import math
 import statistics
 from functools import partial
-from typing import TYPE_CHECKING
 
 from daskmr.diagnostics.bottlenecks import stragglers
+from daskmr.diagnostics.plotting import plots
 from daskmr.diagnostics.plotting.base import (
     COLOURS,
     STRAGGLER,
     Chart,
     Columns,
+    Figure,
     Picture,
+    Range,
     RunView,
-)
-from daskmr.diagnostics.plotting.figures import (
-    INK,
-    add_hover,
-    empty_source,
-    new_figure,
-    value_range,
 )
 from daskmr.history import TaskSpan
 from daskmr.text import byte_unit, format_bytes, format_seconds, time_unit
-
-if TYPE_CHECKING:
-    from bokeh.models import Range1d
-    from bokeh.plotting import figure as Figure
 
 __all__ = ["PICTURES"]
 
@@ -66,7 +57,7 @@ def _chart(run: RunView, by_size: bool) -> Chart | None:
     if each > 1:
         note += f"; a bar is the {'largest' if by_size else 'longest'} of {each:,}"
     ends = {"start": shown[0].number - 0.6 * each, "end": shown[-1].number + 0.6 * each}
-    settings = value_range(max(values) / scale) | {"x": ends}
+    settings = plots.value_range(max(values) / scale) | {"x": ends}
     return Chart({"bars": columns, "median": {"y": [median / scale]}}, settings, unit, note)
 
 
@@ -78,21 +69,21 @@ def _seconds(task: TaskSpan) -> float:
     return task.end - task.start
 
 
-def _figure(time: Range1d, by_size: bool) -> Figure:
+def _figure(time: Range, by_size: bool) -> Figure:
     from bokeh.models import BasicTicker
 
-    made = new_figure(170, tools="xbox_zoom,xpan,reset")
+    made = plots.new_figure(170, tools="xbox_zoom,xpan,reset")
     made.xaxis[0].ticker = BasicTicker(min_interval=1, desired_num_ticks=8)
-    source = empty_source("partition width top waited colour bytes seconds records waiting")
+    source = plots.empty_source("partition width top waited colour bytes seconds records waiting")
     bar = {"x": "partition", "width": "width", "source": source, "line_color": None}
     bars = made.vbar(top="top", name="bars", fill_color="colour", fill_alpha=0.8, **bar)
     if not by_size:
         made.vbar(top="waited", fill_color=COLOURS["fetch"], **bar)
     made.hspan(
         y="y",
-        source=empty_source("y"),
+        source=plots.empty_source("y"),
         name="median",
-        line_color=INK,
+        line_color=plots.INK,
         line_dash=[4, 4],
         line_width=1,
     )
@@ -103,7 +94,7 @@ def _figure(time: Range1d, by_size: bool) -> Figure:
         ("took", "@seconds"),
         ("waited", "@waiting"),
     ]
-    add_hover(made, bars, *rows, mode="vline")
+    plots.add_hover(made, bars, *rows, mode="vline")
     return made
 
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from daskmr.diagnostics.plotting.base import COLOURS, Chart, Columns, Picture, RunView
-from daskmr.diagnostics.plotting.curves import Points, monotonic, thinned
-from daskmr.diagnostics.plotting.figures import (
-    add_hover,
-    add_legend,
-    empty_source,
-    time_figure,
+from daskmr.diagnostics.plotting import plots
+from daskmr.diagnostics.plotting.base import (
+    COLOURS,
+    Chart,
+    Columns,
+    Figure,
+    Picture,
+    Range,
+    RunView,
 )
-from daskmr.diagnostics.plotting.worker_lines import LINES_HEIGHT
+from daskmr.diagnostics.plotting.curves import Points, monotonic, thinned
 from daskmr.history import PHASES, History, Progress
-
-if TYPE_CHECKING:
-    from bokeh.models import Range1d
-    from bokeh.plotting import figure as Figure
 
 __all__ = ["PICTURES"]
 
@@ -61,12 +57,12 @@ def _share(progress: Progress) -> float | None:
     return None
 
 
-def _figure(time: Range1d) -> Figure:
-    made = time_figure(LINES_HEIGHT, time)
+def _figure(time: Range) -> Figure:
+    made = plots.time_figure(plots.TALL, time)
     lines = made.multi_line(
         xs="xs",
         ys="ys",
-        source=empty_source("xs ys phase colour text"),
+        source=plots.empty_source("xs ys phase colour text"),
         name="lines",
         line_color="colour",
         line_width=2.5,
@@ -74,18 +70,9 @@ def _figure(time: Range1d) -> Figure:
         legend_field="phase",
     )
     made.y_range.update(start=0, end=104)
-    add_legend(made)
-    add_hover(made, lines, ("phase", "@phase"), ("done", "@text"), line_policy="nearest")
+    plots.add_legend(made)
+    plots.add_hover(made, lines, ("phase", "@phase"), ("done", "@text"), line_policy="nearest")
     return made
 
 
-PICTURES = (
-    Picture(
-        name="progress",
-        title="Progress",
-        section="Over time",
-        position=13,
-        chart=_chart,
-        figure=_figure,
-    ),
-)
+PICTURES = (Picture("progress", "Progress", "Over time", 13, _chart, _figure),)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from daskmr.diagnostics.plotting import plots
 from daskmr.diagnostics.plotting.base import Chart, Picture, RunView
 from daskmr.diagnostics.plotting.curves import Points
-from daskmr.diagnostics.plotting.worker_lines import highest, lines_chart, lines_figure
 from daskmr.text import format_bytes
 
 __all__ = ["PICTURES"]
@@ -17,7 +17,7 @@ def _chart(run: RunView) -> Chart | None:
     for look in run.history.looks:
         for worker in look.workers:
             lines[worker.name].append((look.at, float(worker.spilled)))
-    if not highest(lines):
+    if not plots.highest(lines):
         lines = defaultdict(list)
         for task in sorted(run.history.tasks, key=lambda task: task.end):
             points = lines[task.worker]
@@ -27,16 +27,9 @@ def _chart(run: RunView) -> Chart | None:
     if not seen:
         return None
     total = max(seen, float(sum(task.spilled for task in run.history.tasks)))
-    return lines_chart(lines, run.time, f"{format_bytes(total)} in all")
+    return plots.lines_chart(lines, run.time, f"{format_bytes(total)} in all")
 
 
 PICTURES = (
-    Picture(
-        name="spill",
-        title="Spilled by each worker, so far",
-        section="Over time",
-        position=16,
-        chart=_chart,
-        figure=lines_figure,
-    ),
+    Picture("spill", "Spilled by each worker, so far", "Over time", 16, _chart, plots.lines_figure),
 )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 from itertools import pairwise
 
+from daskmr.diagnostics.plotting import plots
 from daskmr.diagnostics.plotting.base import COLOURS, Chart, Picture, RunView
 from daskmr.diagnostics.plotting.curves import INSTANT, Points, monotonic, spread
-from daskmr.diagnostics.plotting.rates import rate_chart, rate_figure
 from daskmr.history import History, Look, Progress
 from daskmr.text import format_bytes
 
@@ -23,7 +23,7 @@ def _chart(run: RunView, measure: str) -> Chart | None:
     total = points[-1][1] - points[0][1]
     average = total / max(points[-1][0] - _first_growth(points), INSTANT)
     text = format_bytes(average) if measure == "bytes" else f"{average:,.0f} records"
-    return rate_chart(run.time, points, measure, f"{text}/s on average")
+    return plots.rate_chart(run.time, points, measure, f"{text}/s on average")
 
 
 def _mapped(history: History, measure: str) -> Points:
@@ -59,7 +59,7 @@ PICTURES = tuple(
         section="Over time",
         position=position,
         chart=partial(_chart, measure=measure),
-        figure=partial(rate_figure, colour=COLOURS["map"]),
+        figure=partial(plots.rate_figure, colour=COLOURS["map"]),
     )
     for position, name, title, measure in (
         (10, "throughput", "Bytes mapped, as stored", "bytes"),

@@ -3,41 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import zip_longest
-from typing import TYPE_CHECKING
+from typing import Any
 
 from daskmr.diagnostics.bottlenecks import stragglers
+from daskmr.diagnostics.plotting import plots
 from daskmr.diagnostics.plotting.base import (
     COLOURS,
     STRAGGLER,
     Chart,
     Columns,
+    Figure,
     Picture,
+    Range,
     RunView,
     Settings,
     TimeAxis,
+    columns_of,
 )
 from daskmr.diagnostics.plotting.curves import INSTANT
-from daskmr.diagnostics.plotting.figures import (
-    INK,
-    TEXT,
-    add_hover,
-    empty_source,
-    time_figure,
-)
-from daskmr.diagnostics.plotting.worker_lines import natural, worker_label
 from daskmr.history import History, TaskSpan
 from daskmr.text import format_bytes, format_seconds, printable
 
-if TYPE_CHECKING:
-    from bokeh.models import Range1d
-    from bokeh.plotting import figure as Figure
-
 __all__ = ["PICTURES"]
 
+_BAR = "bottom top alpha left right colour what worker seconds details"  # columns
+_PHASE = "left right bottom top middle colour phase text label"
 _MAX_LABELS = 32
 _LABEL_SHARE = 0.1  # of the width; a shorter phase has no label
 
@@ -49,25 +42,24 @@ def _chart(run: RunView) -> Chart | None:
     if not tasks:
         return None
     slow = {(task.phase, task.number) for task in stragglers(history.tasks)}
-    workers = sorted({task.worker for task in tasks}, key=natural)
-    columns: Columns = defaultdict(list)
+    workers = sorted({task.worker for task in tasks}, key=plots.natural)
+    rows = []
     for row, worker in enumerate(workers):
         own = sorted((t for t in tasks if t.worker == worker), key=lambda task: task.start)
         for n, (task, low, high) in enumerate(_in_lanes(own)):
             is_slow = (task.phase, task.number) in slow
-            columns["bottom"].append(row - 0.4 + 0.8 * low)
-            columns["top"].append(row - 0.4 + 0.8 * high)
-            columns["alpha"].append(0.95 if n % 2 or is_slow else 0.7)
-            _add_task(columns, task, time, is_slow)
+            bottom, top = row - 0.4 + 0.8 * low, row - 0.4 + 0.8 * high
+            alpha = 0.95 if n % 2 or is_slow else 0.7
+            rows.append((bottom, top, alpha, *_bar(task, time, is_slow)))
     phases = _phases(tasks, time, -0.5 - _strip(len(workers)))
     count = sum(task.number >= 0 for task in tasks)
     on = f"{len(workers):,} workers" if len(workers) > 1 else "one worker"
     note = f"{count:,} tasks on {on}" if count else ""
     settings = time.settings | _rows(workers)
-    return Chart({"tasks": dict(columns), "phases": phases}, settings, "", note)
+    return Chart({"tasks": columns_of(_BAR, rows), "phases": phases}, settings, "", note)
 
 
-def _add_task(columns: Columns, task: TaskSpan, time: TimeAxis, slow: bool) -> None:
+def _bar(task: TaskSpan, time: TimeAxis, slow: bool) -> tuple[Any, ...]:
     unit = "keys" if task.phase == "reduce" else "records"
     details = [
         f"{task.files:,} files" if task.files else "",
@@ -80,13 +72,15 @@ def _add_task(columns: Columns, task: TaskSpan, time: TimeAxis, slow: bool) -> N
     kind = "partition" if task.phase == "map" else "reducer, from bucket"
     what = f"{task.phase}: {kind} {task.number}" if task.number >= 0 else task.phase
     seconds = format_seconds(task.end - task.start)
-    columns["left"].append(time(task.start))
-    columns["right"].append(time(task.end))
-    columns["colour"].append(STRAGGLER if slow else COLOURS.get(task.phase, COLOURS["list"]))
-    columns["what"].append(what)
-    columns["worker"].append(printable(task.worker))
-    columns["seconds"].append(f"{seconds}, a straggler" if slow else seconds)
-    columns["details"].append(", ".join(filter(None, details)))
+    return (
+        time(task.start),
+        time(task.end),
+        STRAGGLER if slow else COLOURS.get(task.phase, COLOURS["list"]),
+        what,
+        printable(task.worker),
+        f"{seconds}, a straggler" if slow else seconds,
+        ", ".join(filter(None, details)),
+    )
 
 
 def _in_lanes(tasks: Sequence[TaskSpan]) -> list[tuple[TaskSpan, float, float]]:
@@ -109,28 +103,15 @@ def _phases(tasks: Iterable[TaskSpan], time: TimeAxis, top: float) -> Columns:
         spans[task.phase] = (min(start, task.start), max(end, task.end))
     if "map" in spans and "reduce" in spans and spans["map"][1] < spans["reduce"][0]:
         spans["merge"] = spans["map"][1], spans["reduce"][0]
-    columns: Columns = {
-        name: []
-        for name in ("left", "right", "bottom", "top", "middle", "colour", "phase", "text", "label")
-    }
+    bottom, middle = (-0.5 + share * (top + 0.5) for share in (0.2, 0.6))
+    rows = []
     for phase, (start, end) in spans.items():
-        if phase not in COLOURS:
-            continue
-        text = f"{phase} {format_seconds(end - start)}"
-        row = {
-            "left": time(start),
-            "right": time(end),
-            "bottom": -0.5 + 0.2 * (top + 0.5),
-            "top": top,
-            "middle": -0.5 + 0.6 * (top + 0.5),
-            "colour": COLOURS[phase],
-            "phase": phase,
-            "text": text,
-            "label": text if end - start > _LABEL_SHARE * time.seconds else "",
-        }
-        for name, value in row.items():
-            columns[name].append(value)
-    return columns
+        if phase in COLOURS:
+            text = f"{phase} {format_seconds(end - start)}"
+            label = text if end - start > _LABEL_SHARE * time.seconds else ""
+            left, right = time(start), time(end)
+            rows.append((left, right, bottom, top, middle, COLOURS[phase], phase, text, label))
+    return columns_of(_PHASE, rows)
 
 
 def _rows(workers: Sequence[str]) -> Settings:
@@ -139,7 +120,7 @@ def _rows(workers: Sequence[str]) -> Settings:
     return {
         "y": {"start": count - 0.5, "end": -0.5 - _strip(count)},
         "y-ticks": {"ticks": ticks},
-        "y-axis": {"major_label_overrides": {n: worker_label(workers[n]) for n in ticks}},
+        "y-axis": {"major_label_overrides": {n: plots.worker_label(workers[n]) for n in ticks}},
         "figure": {"height": int(32 + _row_pixels(count) * (count + _strip(count)))},
     }
 
@@ -154,7 +135,7 @@ def _strip(rows: int) -> float:
 
 
 def _observed(history: History) -> list[TaskSpan]:
-    """Return what workers were seen to do since their last finished task: a span a file or phase."""
+    """Return what workers were seen to do since their last finished task, by file or phase."""
     finished: dict[str, float] = {}
     for task in history.tasks:
         finished[task.worker] = max(finished.get(task.worker, 0.0), task.end)
@@ -175,16 +156,16 @@ def _observed(history: History) -> list[TaskSpan]:
     return spans
 
 
-def _figure(time: Range1d) -> Figure:
+def _figure(time: Range) -> Figure:
     from bokeh.models import FixedTicker
 
-    made = time_figure(200, time)
+    made = plots.time_figure(200, time)
     made.ygrid.grid_line_color = None
     made.yaxis[0].ticker = FixedTicker(ticks=[])
     box = {"left": "left", "right": "right", "bottom": "bottom", "top": "top"}
     tasks = made.quad(
         **box,
-        source=empty_source("left right bottom top colour alpha what worker seconds details"),
+        source=plots.empty_source(_BAR),
         name="tasks",
         fill_color="colour",
         fill_alpha="alpha",
@@ -192,7 +173,7 @@ def _figure(time: Range1d) -> Figure:
         line_width=0.5,
         line_alpha="alpha",
     )
-    phases = empty_source("left right bottom top middle colour phase text label")
+    phases = plots.empty_source(_PHASE)
     strip = made.quad(
         **box, source=phases, name="phases", fill_color="colour", fill_alpha=0.25, line_color=None
     )
@@ -203,12 +184,12 @@ def _figure(time: Range1d) -> Figure:
         source=phases,
         x_offset=6,
         text_baseline="middle",
-        text_color=INK,
-        **TEXT,
+        text_color=plots.INK,
+        **plots.TEXT,
     )
     rows = [("task", "@what"), ("worker", "@worker"), ("took", "@seconds"), ("with", "@details")]
-    add_hover(made, tasks, *rows)
-    add_hover(made, strip, ("phase", "@text"))
+    plots.add_hover(made, tasks, *rows)
+    plots.add_hover(made, strip, ("phase", "@text"))
     return made
 
 

@@ -6,19 +6,29 @@ to browsers again and again. Charts import no Bokeh.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 from daskmr.history import History
 from daskmr.text import time_unit
 
-if TYPE_CHECKING:
-    from bokeh.models import Range1d
-    from bokeh.plotting import figure as Figure
+__all__ = [
+    "COLOURS",
+    "STRAGGLER",
+    "Chart",
+    "Columns",
+    "Figure",
+    "Picture",
+    "Range",
+    "RunView",
+    "Settings",
+    "TimeAxis",
+    "columns_of",
+]
 
-__all__ = ["COLOURS", "STRAGGLER", "Chart", "Columns", "Picture", "RunView", "Settings", "TimeAxis"]
-
+Figure: TypeAlias = Any  # bokeh.plotting.figure
+Range: TypeAlias = Any  # bokeh.models.Range1d
 Columns = dict[str, list[Any]]
 Settings = dict[str, dict[str, Any]]
 
@@ -38,6 +48,15 @@ _SHORT = {"seconds": "s", "minutes": "min", "hours": "h"}
 _MAX_BINS = 120
 _BIN_SECONDS = 0.25
 _SHORTEST = 1e-3
+
+
+def columns_of(names: str, rows: Sequence[tuple[Any, ...]]) -> Columns:
+    """Turn rows into columns.
+
+    >>> columns_of("a b", [(1, 2), (3, 4)])
+    {'a': [1, 3], 'b': [2, 4]}
+    """
+    return {name: [row[n] for row in rows] for n, name in enumerate(names.split())}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +109,7 @@ class Picture:
     section: str
     position: int
     chart: Callable[[RunView], Chart | None]
-    figure: Callable[[Range1d], Figure]
+    figure: Callable[[Range], Figure]
     hint: str = ""
     half_width: bool = False
 
