@@ -6,7 +6,7 @@ from collections import deque
 
 from daskmr.history import Look, Progress
 
-__all__ = ["Pace"]
+__all__ = ["Pace", "share"]
 
 _RECENT_SECONDS = 10.0  # over which speed is measured
 _LONG_SECONDS = 60.0  # over which the remaining time is estimated
@@ -61,7 +61,7 @@ class Pace:
         pair = self._recent(_LONG_SECONDS)
         if pair is None or _seconds(*pair) < _LEAST_SECONDS:
             return None
-        first, last = map(_share, pair)
+        first, last = (share(_progress(look)) or 0.0 for look in pair)
         if last < _LEAST_SHARE or last <= first:
             return None
         return (1 - last) * _seconds(*pair) / (last - first)
@@ -79,13 +79,26 @@ def _seconds(first: Look, last: Look) -> float:
     return last.at - first.at
 
 
+def _progress(look: Look) -> Progress:
+    return look.progress.get(look.phase, Progress())
+
+
 def _done(look: Look) -> bool:
-    progress = look.progress.get(look.phase, Progress())
+    progress = _progress(look)
     return bool(progress.bytes or progress.tasks)
 
 
-def _share(look: Look) -> float:
-    progress = look.progress.get(look.phase, Progress())
-    if progress.bytes_total:
-        return progress.bytes / progress.bytes_total
-    return progress.tasks / progress.tasks_total if progress.tasks_total else 0.0
+def share(progress: Progress) -> float | None:
+    """Return the part of a phase that is done; ``None`` where its total is unknown.
+
+    >>> share(Progress(tasks=1, tasks_total=2, bytes=3, bytes_total=4)), share(Progress(tasks=5))
+    (0.75, None)
+    """
+    for done, total in (
+        (progress.bytes, progress.bytes_total),
+        (progress.tasks, progress.tasks_total),
+        (progress.files, progress.files_total),
+    ):
+        if total > 0:
+            return min(1.0, done / total)
+    return None

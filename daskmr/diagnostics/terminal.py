@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from daskmr.diagnostics.pace import Pace
+from daskmr.diagnostics.pace import Pace, share
 from daskmr.diagnostics.run_state import RunOutline
 from daskmr.history import Look, Progress, WorkerLook
 from daskmr.stdio import divert
@@ -241,11 +241,11 @@ class _Page:
 
     def phase(self, name: str, look: Look, outline: RunOutline) -> Text:
         progress = look.progress[name]
-        share = _share(progress)
+        done = share(progress) or 0.0
         now = name == look.phase
-        row = self._row(name, "bold" if now else "" if share else "dim")
-        row.append_text(self._gauge(share, self._bar, "cyan" if share < 1 else "green"))
-        row.append(f" {100 * share:3.0f} %  " if share or now else "        ", "" if now else "dim")
+        row = self._row(name, "bold" if now else "" if done else "dim")
+        row.append_text(self._gauge(done, self._bar, "cyan" if done < 1 else "green"))
+        row.append(f" {100 * done:3.0f} %  " if done or now else "        ", "" if now else "dim")
         return row.append(_amounts(name, progress, outline), "" if now else "dim")
 
     def speed(self, look: Look, pace: Pace, elapsed: float) -> Text:
@@ -263,12 +263,12 @@ class _Page:
         row = self._row("bad", "" if look.bad_records else "dim")
         if not look.bad_records:
             return row.append("no records so far", "dim")
-        share = 100 * look.bad_records / max(1, look.records)
+        percent = 100 * look.bad_records / max(1, look.records)
         reasons = ", ".join(
             f"{n:,} x {printable(reason)}" for reason, n in look.bad_reasons.items()
         )
         row.append(f"{look.bad_records:,} records", "yellow")
-        return row.append(f" ({share:.2g} %): {reasons}", "")
+        return row.append(f" ({percent:.2g} %): {reasons}", "")
 
     def moved(self, look: Look) -> Text:
         row = self._row("data")
@@ -286,10 +286,10 @@ class _Page:
         return [self._worker(worker) for worker in workers]
 
     def _worker(self, worker: WorkerLook) -> Text:
-        share = worker.memory / worker.limit if worker.limit else 0.0
-        color = "red" if share > _FULL else "yellow" if share > _HIGH else "green"
+        used = worker.memory / worker.limit if worker.limit else 0.0
+        color = "red" if used > _FULL else "yellow" if used > _HIGH else "green"
         row = self._row(self._name(worker.name))
-        row.append_text(self._gauge(share, _MEMORY_BAR, color))
+        row.append_text(self._gauge(used, _MEMORY_BAR, color))
         row.append(f" {format_bytes(worker.memory):>8}")
         if self._width >= _WIDE:
             limit = f"of {format_bytes(worker.limit)}" if worker.limit else ""
@@ -323,22 +323,16 @@ class _Page:
 
         return Text(" ").append(f"{name:<{_NAME}} ", style)
 
-    def _gauge(self, share: float, cells: int, color: str) -> Text:
+    def _gauge(self, done: float, cells: int, color: str) -> Text:
         """Draw a bar, to half a cell."""
         from rich.text import Text
 
         full, half, empty = ("━", "╸", "─") if self._unicode else ("#", "", ".")
-        halves = int(min(1.0, share) * cells * 2)
-        done = full * (halves // 2) + (half if halves % 2 else "")
+        halves = int(min(1.0, done) * cells * 2)
+        bar = full * (halves // 2) + (half if halves % 2 else "")
         if self._unicode:
-            return Text(done, color).append(empty * (cells - len(done)), "bright_black")
-        return Text(f"{done:{empty}<{cells}}")
-
-
-def _share(progress: Progress) -> float:
-    if progress.bytes_total:
-        return min(1.0, progress.bytes / progress.bytes_total)
-    return min(1.0, progress.tasks / progress.tasks_total) if progress.tasks_total else 0.0
+            return Text(bar, color).append(empty * (cells - len(bar)), "bright_black")
+        return Text(f"{bar:{empty}<{cells}}")
 
 
 _UNITS = {"merge": "merges", "reduce": "buckets", "write": "keys"}

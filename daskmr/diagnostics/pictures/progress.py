@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from daskmr.diagnostics.pace import share
 from daskmr.diagnostics.plotting import plots
 from daskmr.diagnostics.plotting.base import (
     COLOURS,
@@ -13,7 +14,7 @@ from daskmr.diagnostics.plotting.base import (
     RunView,
 )
 from daskmr.diagnostics.plotting.curves import Points, monotonic, thinned
-from daskmr.history import PHASES, History, Progress
+from daskmr.history import PHASES, History
 
 __all__ = ["PICTURES"]
 
@@ -25,7 +26,7 @@ def _chart(run: RunView) -> Chart | None:
         return None
     columns: Columns = {
         "xs": [[run.time(at) for at, _ in points] for points in drawn.values()],
-        "ys": [[100 * share for _, share in points] for points in drawn.values()],
+        "ys": [[100 * done for _, done in points] for points in drawn.values()],
         "phase": list(drawn),
         "colour": [COLOURS[phase] for phase in drawn],
         "text": [f"{100 * points[-1][1]:.0f}%" for points in drawn.values()],
@@ -35,26 +36,15 @@ def _chart(run: RunView) -> Chart | None:
 
 def _progress_of(history: History, phase: str) -> Points:
     seen = [
-        (look.at, _share(look.progress[phase])) for look in history.looks if phase in look.progress
+        (look.at, share(look.progress[phase])) for look in history.looks if phase in look.progress
     ]
-    points = monotonic((at, share) for at, share in seen if share is not None)
+    points = monotonic((at, done) for at, done in seen if done is not None)
     tasks = [task for task in history.tasks if task.phase == phase]
     if len(points) < 2 and tasks:
         ends = sorted(task.end for task in tasks)
         first = min(task.start for task in tasks)
         points = [(first, 0.0), *((end, (i + 1) / len(ends)) for i, end in enumerate(ends))]
     return thinned(points)
-
-
-def _share(progress: Progress) -> float | None:
-    for done, total in (
-        (progress.bytes, progress.bytes_total),
-        (progress.tasks, progress.tasks_total),
-        (progress.files, progress.files_total),
-    ):
-        if total > 0:
-            return min(1.0, done / total)
-    return None
 
 
 def _figure(time: Range) -> Figure:
