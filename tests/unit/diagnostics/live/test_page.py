@@ -25,7 +25,7 @@ from daskmr.cluster.session import Session, connect
 from daskmr.config import load_config
 from daskmr.diagnostics.live.content import render_page, render_update
 from daskmr.diagnostics.live.page import live_page
-from daskmr.diagnostics.live.server import PageServer, Wanted
+from daskmr.diagnostics.live.server import PageServer, Request
 from daskmr.history import History
 
 
@@ -50,11 +50,11 @@ def in_loop(test: Callable[[PageServer], Awaitable[None]]) -> None:
 
 def test_nothing_is_wanted_before_somebody_asks() -> None:
     async def test(server: PageServer) -> None:
-        assert server.wanted() == Wanted(False, False)
+        assert server.request() == Request(False, False)
         asking = asyncio.ensure_future(server.page())
         await asyncio.sleep(0)
-        assert server.wanted() == Wanted(True, True)
-        assert await server.exchange(b"page", None) == Wanted(False, True)
+        assert server.request() == Request(True, True)
+        assert await server.exchange(b"page", None) == Request(False, True)
         assert await asking == b"page"
 
     in_loop(test)
@@ -62,13 +62,13 @@ def test_nothing_is_wanted_before_somebody_asks() -> None:
 
 def test_all_who_wait_are_given_what_is_new() -> None:
     async def test(server: PageServer) -> None:
-        waiting = [asyncio.ensure_future(server.news_after(0, str(n))) for n in range(3)]
+        waiting = [asyncio.ensure_future(server.update_after(0, str(n))) for n in range(3)]
         await asyncio.sleep(0)
         await server.exchange(None, b"1")
         assert await asyncio.gather(*waiting) == [(1, b"1")] * 3
-        late = await server.news_after(0, "late")
+        late = await server.update_after(0, "late")
         assert late == (1, b"1")
-        next_one = asyncio.ensure_future(server.news_after(1, "late"))
+        next_one = asyncio.ensure_future(server.update_after(1, "late"))
         await asyncio.sleep(0)
         assert not next_one.done()
         await server.exchange(None, b"2")
@@ -80,12 +80,12 @@ def test_all_who_wait_are_given_what_is_new() -> None:
 def test_the_end_waits_for_those_who_look_and_not_for_those_who_have_gone() -> None:
     async def test(server: PageServer) -> None:
         await server.exchange(None, b"1")
-        await server.news_after(0, "a")
+        await server.update_after(0, "a")
         server.delivered("a", 1)
         ending = asyncio.ensure_future(server.finish(b"end"))
         await asyncio.sleep(0.05)
         assert not ending.done()
-        assert await server.news_after(1, "a") == (2, b"end")
+        assert await server.update_after(1, "a") == (2, b"end")
         server.delivered("a", 2)
         await ending
         server._viewers["gone"] = (-1e9, 1)
