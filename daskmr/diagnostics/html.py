@@ -36,21 +36,21 @@ _SECRET_OPTIONS = ("-k", "--aws-key", "-s", "--aws-secret-key")
 
 
 def write_report(result: Result, path: str | os.PathLike[str], *, command: str = "") -> None:
-    """Write a page about a job that has ended: pictures, counts, where time was lost.
+    """Write an HTML page about a run that has ended: pictures, counts, where time was lost.
 
     Parameters
     ----------
     result : Result
-        Of ``mapreduce``. Its pictures hold more when the run was watched.
+        Its pictures hold more when the run was watched.
     path : path
-        The file to write; it appears whole, or not at all.
+        The file, which is written atomically.
     command : str, optional
-        How the job was started.
+        The command that started the job.
 
     Raises
     ------
     InputError
-        When there can be no such file.
+        When `path` cannot be a report.
     JobError
         When it cannot be written.
     """
@@ -59,41 +59,42 @@ def write_report(result: Result, path: str | os.PathLike[str], *, command: str =
 
 
 class ReportFile:
-    """Where a report goes: looked at before there is anything to write.
+    """The file of a report, checked before the run.
 
     Parameters
     ----------
     path : path
     *others : str or None
-        Files that the job reads or writes, which a report may not replace.
+        Files of the job, which a report may not replace.
 
     Raises
     ------
     InputError
-        When there can be no such file.
+        When `path` cannot be a report.
     """
 
     def __init__(self, path: str | os.PathLike[str], *others: str | None) -> None:
         self.name = os.fspath(path)
         self._path = os.path.realpath(self.name)
         folder = os.path.dirname(self._path)
+        problem = ""
         if self.name == "-":
             raise InputError(f"A report is a file, and does not go to standard output. {_ADVICE}")
         if os.path.isdir(self._path):
-            raise InputError(f"The report {self.name!r} is a directory. {_ADVICE}")
-        if any(other and os.path.realpath(other) == self._path for other in others):
-            raise InputError(f"The report {self.name!r} would replace a file of the job. {_ADVICE}")
-        if os.path.lexists(self._path) and not _is_page(self._path):
-            raise InputError(
-                f"The report {self.name!r} would replace a file that is no report. {_ADVICE}"
-            )
+            problem = "is a directory"
+        elif any(other and os.path.realpath(other) == self._path for other in others):
+            problem = "would replace a file of the job"
+        elif os.path.lexists(self._path) and not _is_page(self._path):
+            problem = "would replace a file that is not a report"
+        if problem:
+            raise InputError(f"The report {self.name!r} {problem}. {_ADVICE}")
         if not os.path.isdir(folder):
-            raise InputError(f"The report's directory {folder!r} does not exist. Make it first.")
+            raise InputError(f"The report's directory {folder!r} does not exist. Create it first.")
         if not os.access(folder, os.W_OK):
             raise InputError(f"The report cannot be written to {folder!r}. {_ADVICE}")
 
     def put(self, page: str) -> None:
-        """Write the page beside its place, then put it there in one step.
+        """Write the page atomically.
 
         Raises
         ------
@@ -124,7 +125,7 @@ class ReportFile:
 
 
 def _is_page(path: str) -> bool:
-    """Whether a file is empty, or a page as a report is: what else there is may be the input."""
+    """Check whether a file is empty or an HTML page; anything else may be input, and is kept."""
     if not os.path.isfile(path):
         return False
     try:
@@ -137,9 +138,6 @@ def _is_page(path: str) -> bool:
 def _remove(path: str) -> None:
     with suppress(OSError):
         os.unlink(path)
-
-
-# --- what it says -------------------------------------------------------------------------------
 
 
 def render_report(result: Result, *, command: str = "") -> str:
@@ -293,18 +291,14 @@ def _setting(value: Any) -> object:
     return value if isinstance(value, int) else masked(str(value))
 
 
-# --- without secrets ----------------------------------------------------------------------------
-
-
 def describe_command(arguments: Sequence[str], secrets: Sequence[str] = ()) -> str:
-    """Write a command line without the credentials in it.
+    """Return a command line without the credentials in it.
 
     Parameters
     ----------
     arguments : sequence of str
     secrets : sequence of str
-        The credentials, as far as they are known: they are hidden wherever they are, as short options
-        may stand behind one dash.
+        Known credentials, which are hidden anywhere, as several short options may share one dash.
 
     Examples
     --------
@@ -332,7 +326,7 @@ def describe_command(arguments: Sequence[str], secrets: Sequence[str] = ()) -> s
 
 
 def _is_secret(name: str) -> bool:
-    """Whether an option holds a secret; click takes the beginning of a long name, too."""
+    """Check whether an option takes a secret; click accepts the beginning of a long name, too."""
     if name.startswith("--a"):
         return any(option.startswith(name) for option in _SECRET_OPTIONS)
     return name in _SECRET_OPTIONS

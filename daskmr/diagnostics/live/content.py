@@ -50,7 +50,7 @@ def _chart(chart: Chart) -> dict[str, Any]:
 def _state(history: History, ended: bool) -> str:
     took = format_seconds(history.ended - history.started)
     if ended:
-        return f"The workers have ended, after {took}. This is how the run was last seen."
+        return f"The workers have ended, after {took}. This is the last state that was seen."
     phase = history.looks[-1].phase if history.looks else "list"
     return f"Running for {took}, now in the phase: {phase}."
 

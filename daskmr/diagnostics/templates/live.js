@@ -16,7 +16,7 @@
     return {...rest, major_label_overrides: new Map(Object.entries(labels).map(([k, v]) => [Number(k), v]))};
   };
 
-  // A range that somebody has zoomed into is left as it is.
+  // A range that the user has zoomed into is left alone.
   const zoomed = (range, name) => {
     const last = ranges.get(range);
     return name === "x" && last !== undefined && (range.start !== last.start || range.end !== last.end);
@@ -34,25 +34,25 @@
     }
   };
 
-  const words = (tag, content, kind) => {
-    const element = document.createElement(tag);
-    element.textContent = content;
-    if (kind) element.className = kind;
-    return element;
+  const element = (tag, content, kind) => {
+    const made = document.createElement(tag);
+    made.textContent = content;
+    if (kind) made.className = kind;
+    return made;
   };
 
-  const tell = news => {
-    document.getElementById("state").textContent = news.state;
-    document.getElementById("tiles").replaceChildren(...news.tiles.map(([name, value, note]) => {
-      const tile = words("div", "", "tile");
-      tile.append(words("dt", name), words("dd", value), words("dd", note, "note"));
+  const showState = update => {
+    document.getElementById("state").textContent = update.state;
+    document.getElementById("tiles").replaceChildren(...update.tiles.map(([name, value, note]) => {
+      const tile = element("div", "", "tile");
+      tile.append(element("dt", name), element("dd", value), element("dd", note, "note"));
       return tile;
     }));
   };
 
-  const show = (doc, news) => {
-    tell(news);
-    for (const [name, chart] of Object.entries(news.pictures)) {
+  const show = (doc, update) => {
+    showState(update);
+    for (const [name, chart] of Object.entries(update.pictures)) {
       const place = document.getElementById(name);
       if (chart !== null) {
         place.hidden = false;
@@ -62,32 +62,32 @@
         draw(doc.get_model_by_name(name), chart);
       }
     }
-    document.body.dataset.state = news.ended ? "ended" : "running";
+    document.body.dataset.state = update.ended ? "ended" : "running";
   };
 
   const documents = () => new Promise(resolve => {
-    const look = () => Bokeh.documents.length ? resolve(Bokeh.documents[0]) : setTimeout(look, 20);
-    look();
+    const poll = () => Bokeh.documents.length ? resolve(Bokeh.documents[0]) : setTimeout(poll, 20);
+    poll();
   });
 
   const follow = async () => {
     const doc = await documents();
     for (let number = 0; ;) {
-      let news;
+      let update;
       try {
-        const answer = await fetch(`daskmr/data?after=${number}&viewer=${viewer}`, {cache: "no-store"});
-        if (answer.status === 204) continue;
-        if (!answer.ok) throw new Error(answer.statusText);
-        number = Number(answer.headers.get("X-Number"));
-        news = await answer.json();
+        const response = await fetch(`daskmr/data?after=${number}&viewer=${viewer}`, {cache: "no-store"});
+        if (response.status === 204) continue;
+        if (!response.ok) throw new Error(response.statusText);
+        number = Number(response.headers.get("X-Number"));
+        update = await response.json();
       } catch (error) {
         document.getElementById("state").textContent =
-          "There is no connection any more. This is how the run was last seen.";
+          "The connection is lost. This is the last state that was seen.";
         document.body.dataset.state = "lost";
         return;
       }
-      show(doc, news);
-      if (news.ended) return;
+      show(doc, update);
+      if (update.ended) return;
     }
   };
   follow();
