@@ -134,15 +134,7 @@ class Collector:
     ) -> Iterator[None]:
         """Follow the tasks of a session for the duration of the block.
 
-        Parameters
-        ----------
-        session : Session
-        run_dir : str
-            The run's folder.
-        away : Away or None
-            Replaces it where the workers do not see it.
-        dashboard : bool
-            Whether to announce the address of the dashboard.
+        They report in the folder `run_dir`, or in `away` where the workers do not see that.
         """
         if not self.watched:
             yield

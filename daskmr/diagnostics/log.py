@@ -54,14 +54,7 @@ _NOT_SUMMARISED = ("saved_bad_records", "profile", "history", "_parts", "_job")
 
 
 class View(Watcher):
-    """Shows what the script prints, and the summary.
-
-    Parameters
-    ----------
-    stream : text file
-    quiet : bool
-        Show no summary.
-    """
+    """Shows what the script prints, and the summary unless it is to be `quiet`."""
 
     def __init__(self, stream: TextIO | Display, quiet: bool = False) -> None:
         self._stream = stream
@@ -167,12 +160,7 @@ class InlineTerminal(TextLog):
 class Terminal(View):
     """Shows a run in a few lines that change in place.
 
-    Parameters
-    ----------
-    stream : text file
-        The terminal.
-    shared : bool
-        Whether the output goes to the terminal, too; then the display ends before it.
+    They are removed before the output is written if it goes to a `shared` terminal.
     """
 
     def __init__(self, stream: TextIO, shared: bool = False) -> None:
@@ -260,16 +248,9 @@ class JsonLog(View):
 def choose(
     stream: TextIO, *, quiet: bool, as_json: bool, inline: bool, output: TextIO | Any
 ) -> View:
-    """Choose how a run is shown.
+    """Choose how a run is shown on `stream`, which is standard error.
 
-    Parameters
-    ----------
-    stream : text file
-        Standard error.
-    quiet, as_json, inline : bool
-        The options of the command.
-    output : binary file or None
-        Standard output, if the result goes there.
+    `output` is standard output if the result goes there.
     """
     if as_json:
         return JsonLog(stream, quiet)

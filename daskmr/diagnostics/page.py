@@ -38,12 +38,7 @@ class Section(NamedTuple):
 def embed(charts: Mapping[str, Chart | None], *, keep_empty: bool) -> tuple[list[Section], str]:
     """Return the sections of pictures, and the script that draws them.
 
-    Parameters
-    ----------
-    charts : mapping of str to (Chart or None)
-        By name of the picture.
-    keep_empty : bool
-        Include pictures that are empty now, hidden.
+    With `keep_empty`, pictures that are empty now are included, but hidden.
     """
     from bokeh.embed import components
 
@@ -72,18 +67,10 @@ def live_script() -> str:
 def render(
     template: str, *, scripts: Sequence[str] = (), connects: bool = False, **values: Any
 ) -> str:
-    """Return a page that holds all it needs.
+    """Return a page that holds all it needs, from a template that extends ``page.html``.
 
-    Parameters
-    ----------
-    template : str
-        Name of a file in ``templates/`` that extends ``page.html``.
-    scripts : sequence of str
-        JavaScript, run in this order after Bokeh's.
-    connects : bool
-        Allow requests to the server that the page came from.
-    **values
-        For the template.
+    `scripts` are JavaScript that runs in this order after Bokeh's. A page that `connects` may send
+    requests to the server that it came from.
     """
     from bokeh.resources import Resources
 

@@ -194,20 +194,9 @@ def compose(
     height: int,
     unicode: bool = True,
 ) -> list[Text]:
-    """Compose the lines that show a run.
+    """Compose the lines that show a run, at most `height` of `width` columns.
 
-    Parameters
-    ----------
-    look, outline, pace : Look, RunOutline, Pace
-        What is known of the run.
-    elapsed : float
-        Seconds since it began.
-    dashboard : str
-        Address of the dashboard, or ``""``.
-    width, height : int
-        Columns and lines at most.
-    unicode : bool
-        Whether lines may have characters other than ASCII.
+    Times are in seconds; `dashboard` is an address or ``""``. Without `unicode` lines are ASCII.
     """
     page = _Page(width, unicode)
     if outline is None:

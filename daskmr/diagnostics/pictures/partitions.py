@@ -98,22 +98,25 @@ def _figure(time: Range, by_size: bool) -> Figure:
     return made
 
 
-PICTURES = tuple(
+PICTURES = (
     Picture(
-        name=name,
-        title=title,
-        hint=hint,
-        section="By partition",
-        position=position,
-        chart=partial(_chart, by_size=by_size),
-        figure=partial(_figure, by_size=by_size),
+        "partition-bytes",
+        "Size of each partition",
+        "By partition",
+        20,
+        partial(_chart, by_size=True),
+        partial(_figure, by_size=True),
+        "As stored. Dashed: the median.",
         half_width=True,
-    )
-    for position, name, by_size, title, hint in (
-        (20, "partition-bytes", True, "Size of each partition", "As stored. Dashed: the median."),
-        (
-            *(21, "partition-seconds", False, "Time of each partition"),
-            "Vermilion: stragglers. Pink: waiting for files. Dashed: the median.",
-        ),
-    )
+    ),
+    Picture(
+        "partition-seconds",
+        "Time of each partition",
+        "By partition",
+        21,
+        partial(_chart, by_size=False),
+        partial(_figure, by_size=False),
+        "Vermilion: stragglers. Pink: waiting for files. Dashed: the median.",
+        half_width=True,
+    ),
 )

@@ -13,30 +13,6 @@ from daskmr.diagnostics.plotting.base import Chart, Columns, Figure, Range, Sett
 from daskmr.diagnostics.plotting.curves import Points, increases, thinned
 from daskmr.text import byte_unit, count_unit, format_bytes, printable, shorten
 
-__all__ = [
-    "HEIGHT",
-    "INK",
-    "MAX_ROWS",
-    "TALL",
-    "TEXT",
-    "add_hover",
-    "add_legend",
-    "empty_source",
-    "fill",
-    "highest",
-    "lines_chart",
-    "lines_figure",
-    "natural",
-    "new_figure",
-    "ranking_chart",
-    "ranking_figure",
-    "rate_chart",
-    "rate_figure",
-    "time_figure",
-    "value_range",
-    "worker_label",
-]
-
 HEIGHT = 128  # pixels
 TALL = 158
 INK = "#333333"
