@@ -37,7 +37,7 @@ def keep_alive(stream: _T) -> _T:
 
 
 class LineStream:
-    """Stands for a stream, and passes whole lines to `write`; in all else it is that stream."""
+    """Replaces a stream, and passes complete lines to `write`; all else is as in the stream."""
 
     def __init__(self, stream: TextIO, write: Callable[[str], object]) -> None:
         self._stream = stream
@@ -48,16 +48,16 @@ class LineStream:
     def write(self, text: str) -> int:
         if self._released:
             return self._stream.write(text)
-        whole, newline, self._open = (self._open + text).rpartition("\n")
+        lines, newline, self._open = (self._open + text).rpartition("\n")
         if newline:
-            self._write(whole + newline)
+            self._write(lines + newline)
         return len(text)
 
     def flush(self) -> None:
         self._stream.flush()
 
     def release(self) -> None:
-        """Pass on an unfinished line; from now on, write to the stream, as somebody may keep this."""
+        """Pass on an unfinished line; later writes go to the stream, as other code may keep this one."""
         self._released = True
         if self._open:
             self._write(f"{self._open}\n")
@@ -67,7 +67,7 @@ class LineStream:
 
 
 def divert(names: Iterable[str], write: Callable[[str], object]) -> Callable[[], None]:
-    """Pass whole lines that are written to streams of `sys` to `write` instead.
+    """Pass complete lines that are written to streams of `sys` to `write` instead.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def say(stdout: IO[bytes], text: str) -> None:
     Raises
     ------
     JobError
-        When it cannot be written; a pipe that nobody reads is a BrokenPipeError.
+        When it cannot be written; a closed pipe is a BrokenPipeError.
     """
     try:
         stdout.write(text.encode("utf-8", "backslashreplace"))

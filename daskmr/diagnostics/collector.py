@@ -147,7 +147,7 @@ class Collector:
         self._source = source
         try:
             yield
-        except Exception:  # but not after an interruption, when nobody waits any more
+        except Exception:  # but not after an interruption, when there is no time
             self._drain(source)
             raise
         else:

@@ -101,7 +101,7 @@ class View(Watcher):
             self.write(f"profile  {profile}")
 
     def write(self, text: str) -> None:
-        with contextlib.suppress(OSError):  # nobody may be reading
+        with contextlib.suppress(OSError):  # the reader may be gone
             self._stream.write(f"{text}\n")
             self._stream.flush()
 

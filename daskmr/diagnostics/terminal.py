@@ -48,7 +48,7 @@ class Region:
     def draw(self, lines: Sequence[tuple[str, int]], above: str = "") -> None:
         """Replace the lines on the screen by `lines`, each with its width in cells.
 
-        The whole lines of `above` are written above them, to stay.
+        The complete lines of `above` are written above them, to stay.
         """
         text = [self._to_top()]
         text += [f"{line}\x1b[K\n" for line in above.splitlines()]
@@ -98,7 +98,7 @@ class Display:
                 self._show()
 
     def write(self, text: str) -> None:
-        """Write whole lines above the display."""
+        """Write complete lines above the display."""
         with self._lock:
             if self._console is None:
                 self._stream.write(text)
@@ -341,8 +341,8 @@ def _amounts(name: str, progress: Progress, outline: RunOutline) -> str:
 
 
 def _of(done: int, total: int) -> str:
-    whole = f"{total:,}"
-    return f"{done:>{len(whole)},} of {whole}"
+    of = f"{total:,}"
+    return f"{done:>{len(of)},} of {of}"
 
 
 def _bytes_of(done: int, total: int) -> str:
@@ -351,14 +351,14 @@ def _bytes_of(done: int, total: int) -> str:
     >>> _bytes_of(1_234_567, 89_900_000)
     ' 1.2 of 89.9 MB'
     """
-    whole, unit = format_bytes(total).split()
+    of, unit = format_bytes(total).split()
     scale = 1000 ** ("B", "kB", "MB", "GB", "TB").index(unit)
     number = f"{done / scale:.0f}" if unit == "B" else f"{done / scale:.1f}"
-    return f"{number:>{len(whole)}} of {whole} {unit}"
+    return f"{number:>{len(of)}} of {of} {unit}"
 
 
 def _fit(text: str, cells: int, dots: str) -> str:
-    """Cut the middle out of a long text, as both ends of a path say most."""
+    """Cut the middle out of a long text, as both ends of a path matter."""
     from rich.cells import cell_len, set_cell_size
 
     text = printable(text)

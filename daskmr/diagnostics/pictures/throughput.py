@@ -13,7 +13,7 @@ from daskmr.text import format_bytes
 
 __all__ = ["PICTURES"]
 
-_FEWEST = 4  # different totals, before snapshots say more than tasks do
+_FEWEST = 4  # different totals, below which tasks are more precise than snapshots
 
 
 def _chart(run: RunView, measure: str) -> Chart | None:

@@ -13,7 +13,7 @@ __all__ = ["INSTANT", "Points", "increases", "monotonic", "spread", "thinned"]
 
 Points = list[tuple[float, float]]
 
-INSTANT = 1e-3  # seconds; tells apart what happens at once
+INSTANT = 1e-3  # seconds, to keep points apart
 _MAX_POINTS = 480
 
 
