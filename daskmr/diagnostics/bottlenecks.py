@@ -123,23 +123,12 @@ _TEXTS = {
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """One way in which time was lost.
-
-    Attributes
-    ----------
-    title : str
-    text : str
-        What was seen.
-    advice : str
-        What to do about it.
-    seconds : float
-        How much longer the run took, roughly; 0 where that is unknown.
-    """
+    """One way in which time was lost."""
 
     title: str
-    text: str
-    advice: str
-    seconds: float = 0.0
+    text: str  # what was seen
+    advice: str  # what to do about it
+    seconds: float = 0.0  # how much longer the run took, roughly; 0 where that is unknown
 
 
 def find_losses(

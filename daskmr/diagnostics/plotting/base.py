@@ -63,55 +63,32 @@ def columns_of(names: str, rows: Sequence[tuple[Any, ...]]) -> Columns:
 class Chart:
     """What a picture shows now.
 
-    Attributes
-    ----------
-    sources : Mapping[str, Columns]
-        The columns of each data source.
-    settings : Mapping[str, Mapping[str, object]]
-        Properties by part of the figure: ``"x"`` and ``"y"`` are the ranges, ``"x-format"`` the
-        formatter, ``"y-axis"`` the axis, ``"y-ticks"`` its ticker, ``"legend"``, ``"figure"``.
-    unit : str
-        Unit of the value axis.
-    note : str
-        One line that sums the picture up.
+    Parts of a figure that have settings are ``"figure"``, its ranges ``"x"`` and ``"y"``, the axis
+    ``"y-axis"`` and its ticker ``"y-ticks"``, the formatter ``"x-format"``, and the ``"legend"``.
     """
 
-    sources: Mapping[str, Columns]
-    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    unit: str = ""
-    note: str = ""
+    sources: Mapping[str, Columns]  # by name of the data source
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by part of the figure
+    unit: str = ""  # of the value axis
+    note: str = ""  # one line that sums the picture up
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
     """One picture of the report and the live page.
 
-    Attributes
-    ----------
-    name : str
-        Identifier on the page.
-    title, hint : str
-        Heading, and a line on how to read the picture.
-    section : str
-        Heading of the section that it belongs to.
-    position : int
-        Pictures, and the sections they form, are sorted by this.
-    chart : callable
-        Returns the `Chart` of a `RunView`; ``None`` when it would be empty.
-    figure : callable
-        Returns an empty Bokeh figure; takes the time range that all figures over time share.
-    half_width : bool
-        Stand beside the next picture of the section where there is room.
+    `chart` returns ``None`` when it would be empty. `figure` returns an empty Bokeh figure; it takes
+    the time range that all figures over time share.
     """
 
-    name: str
+    name: str  # its identifier on the page
     title: str
-    section: str
-    position: int
+    section: str  # the heading that it stands below
+    position: int  # sorts pictures, and the sections that they form
     chart: Callable[[RunView], Chart | None]
     figure: Callable[[Range], Figure]
-    hint: str = ""
-    half_width: bool = False
+    hint: str = ""  # how to read it
+    half_width: bool = False  # stand beside the next picture of the section
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,19 +123,9 @@ class TimeAxis:
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """What charts are made from.
-
-    Attributes
-    ----------
-    history : History
-    bad_reasons : Mapping[str, int]
-        Bad records by reason.
-    ended : bool
-        Whether the history holds all tasks; else charts add what workers were last seen to do.
-    time : TimeAxis
-    """
+    """What charts are made from."""
 
     history: History
-    bad_reasons: Mapping[str, int]
-    ended: bool
+    bad_reasons: Mapping[str, int]  # bad records by reason
+    ended: bool  # all tasks are in the history; else charts add what workers were last seen to do
     time: TimeAxis
