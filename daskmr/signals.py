@@ -1,4 +1,4 @@
-"""Being stopped: SIGINT, SIGTERM and SIGHUP end a job in order, and in any case."""
+"""SIGINT, SIGTERM and SIGHUP end a job in good order; a watchdog ends it if that takes too long."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ _hard_exit_callbacks: list[Callable[[], object]] = []
 
 
 def on_hard_exit(callback: Callable[[], object]) -> Callable[[], None]:
-    """Register what must happen even when the process has to be ended the hard way.
+    """Register clean-up that has to happen even when the watchdog ends the process.
 
     Parameters
     ----------
     callback : callable
-        Quick and idempotent; called in another thread, maybe during the ordinary clean-up.
+        Quick and idempotent; called in another thread, perhaps during the ordinary clean-up.
 
     Returns
     -------
     callable
-        Takes the registration back.
+        Removes the registration.
 
     Examples
     --------
@@ -57,7 +57,7 @@ def on_hard_exit(callback: Callable[[], object]) -> Callable[[], None]:
 
 
 class _State:
-    """What the handler of `signals` has seen, and what it may do."""
+    """The state of the handler that `signals` installs."""
 
     def __init__(self) -> None:
         self.raised = False
@@ -72,9 +72,9 @@ _state = _State()
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Hold an interruption back until the end of the block, which it would otherwise cut in two.
+    """Defer an interruption to the end of the block.
 
-    For a few quick steps that belong together: making something and noting that it is there.
+    For a few quick steps that belong together, as creating something and registering its clean-up.
     """
     _state.depth += 1
     try:
@@ -87,15 +87,15 @@ def deferred() -> Iterator[None]:
 
 
 def raises_interrupted() -> bool:
-    """Tell whether Ctrl-C raises `Interrupted`, so that a KeyboardInterrupt is somebody's own."""
+    """Check whether Ctrl-C raises `Interrupted`, so that a KeyboardInterrupt comes from user code."""
     return signal.getsignal(signal.SIGINT) is _handle
 
 
 @contextmanager
 def handlers_kept() -> Iterator[None]:
-    """Undo what a library does to the handlers of SIGINT, SIGTERM and SIGHUP when it is imported."""
+    """Restore the handlers of SIGINT, SIGTERM and SIGHUP that importing a library replaces."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # then it can do nothing to them
+        yield  # where handlers cannot be set
         return
     before = {s: signal.getsignal(s) for s in _stop_signals()}
     try:
@@ -108,9 +108,9 @@ def handlers_kept() -> Iterator[None]:
 
 @contextmanager
 def patient(seconds: float) -> Iterator[None]:
-    """Let the clean-up after a signal take so much longer, while the block lasts.
+    """Let the clean-up after a signal take so much longer, for the duration of the block.
 
-    For what would go on, and cost, were it not ended in order: as a cluster elsewhere.
+    For what would continue, and cost, if it were not ended properly, as a cloud cluster.
     """
     before, _state.patience = _state.patience, _state.patience + seconds
     try:
@@ -120,29 +120,28 @@ def patient(seconds: float) -> Iterator[None]:
 
 
 def finished() -> None:
-    """Say that the result is in place: what comes now is cleaning up, and no signal undoes it."""
+    """Note that the output is committed: only clean-up follows, which signals do not interrupt."""
     _state.finished = True
 
 
 @contextmanager
 def signals() -> Iterator[None]:
-    """Have SIGINT, SIGTERM and SIGHUP raise `Interrupted`, once, in the main thread.
+    """Let SIGINT, SIGTERM and SIGHUP raise `Interrupted`, once, in the main thread.
 
-    Further signals are ignored, so that they do not disturb the clean-up. If 4 seconds after
-    the first one the process is still there, whatever it does, its child processes are killed,
-    the callbacks of `on_hard_exit` run, and the process exits. So leave the process after an
-    `Interrupted`: this last resort stays armed. A signal that is ignored at the start
-    (``nohup``) stays ignored.
+    Further signals are ignored, so that they do not disturb the clean-up. If the process still runs
+    4 seconds after the first one, a watchdog kills its child processes, runs the callbacks of
+    `on_hard_exit`, and exits. It stays armed, so leave the process after an `Interrupted`. A signal
+    that is ignored at the start (``nohup``) stays ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    import psutil  # noqa: F401  # here, as the last resort must not import anything
+    import psutil  # noqa: F401  # here, as the watchdog must not import anything
 
     caught = [s for s in _stop_signals() if signal.getsignal(s) is not signal.SIG_IGN]
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
-    # The watchdog hears of a signal from C code: also when the main thread cannot run Python.
+    # C code notifies the watchdog of a signal, even when the main thread cannot run Python.
     threading.Thread(target=_watchdog, args=(read_end, caught), daemon=True).start()
     before_fd = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
     global _state
@@ -178,7 +177,7 @@ def _watchdog(read_end: int, caught: list[signal.Signals]) -> None:
         received = os.read(read_end, 1)
         if not received:
             os.close(read_end)
-            return  # all went well, and the other end is closed
+            return  # closed, as the block has ended without a signal
         if received[0] in caught:
             since = time.monotonic()
             while time.monotonic() - since < _HARD_EXIT_SECONDS + _state.patience:
@@ -189,21 +188,21 @@ def _watchdog(read_end: int, caught: list[signal.Signals]) -> None:
 def _hard_exit(signum: int) -> None:
     kill_children()
     clean_up()
-    kill_children()  # what was started meanwhile
+    kill_children()  # those started meanwhile
     os._exit(0 if _state.finished else 128 + signum)
 
 
 def clean_up() -> None:
-    """Do what was registered with `on_hard_exit`, before the process is left without more ado."""
+    """Run the callbacks of `on_hard_exit`, before the process exits without unwinding."""
     for callback in list(_hard_exit_callbacks):
         with suppress(Exception):
             callback()
 
 
 def kill_children(pid: int | None = None) -> None:
-    """Kill all processes below process `pid`, or below this one.
+    """Kill all descendants of process `pid`, by default of this one.
 
-    Each is stopped before its own children are looked up, so that it cannot start others meanwhile.
+    Each is suspended before its children are listed, so that it cannot start others meanwhile.
     """
     import psutil
 
@@ -211,7 +210,7 @@ def kill_children(pid: int | None = None) -> None:
         for child in psutil.Process(pid).children():
             with suppress(psutil.Error):
                 if any("resource_tracker" in word for word in child.cmdline()):
-                    continue  # it removes the semaphores of the others, and then ends by itself
+                    continue  # it removes the others' semaphores, and then exits
                 child.suspend()
                 kill_children(child.pid)
                 child.kill()

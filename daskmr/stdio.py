@@ -1,50 +1,116 @@
-"""Standard output, kept for the result alone."""
+"""The standard streams: standard output is reserved for the result, and what is printed can be diverted."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import IO, TypeVar
+from typing import IO, Any, TextIO, TypeVar
 
 from daskmr.errors import JobError
 
-__all__ = ["keep_standard_output", "outlasting", "say", "standard_output"]
+__all__ = [
+    "LineStream",
+    "divert",
+    "keep_alive",
+    "keep_standard_output",
+    "say",
+    "standard_output",
+]
 
 _T = TypeVar("_T")
 
 _kept: int | None = None
-_outlasting: deque[object] = deque(maxlen=64)
+_alive: deque[object] = deque(maxlen=64)
 
 
-def outlasting(stream: _T) -> _T:
-    """Keep what is about to stand for ``sys.stdout`` or ``sys.stderr``, and return it.
+def keep_alive(stream: _T) -> _T:
+    """Keep a replacement of ``sys.stdout`` or ``sys.stderr`` from being deleted, and return it.
 
-    ``print`` holds no reference to the stream that it writes to. Were it gone when a thread of a
-    script is in the middle of a ``print`` and the other stream is put back, the process would crash.
+    ``print`` holds no reference to the stream that it writes to. The process would crash if the
+    stream were deleted while another thread is in the middle of a ``print`` to it.
     """
-    _outlasting.append(stream)
+    _alive.append(stream)
     return stream
 
 
-def keep_standard_output() -> None:
-    """Have what is printed from now on go to standard error; idempotent.
+class LineStream:
+    """Replaces a stream, and passes complete lines to `write`; all else is as in the stream."""
 
-    At the level of descriptors, so that it holds in C code, and in all processes that are started
-    later: so it comes before the first of them.
+    def __init__(self, stream: TextIO, write: Callable[[str], object]) -> None:
+        self._stream = stream
+        self._write = write
+        self._open = ""
+        self._released = False
+
+    def write(self, text: str) -> int:
+        if self._released:
+            return self._stream.write(text)
+        lines, newline, self._open = (self._open + text).rpartition("\n")
+        if newline:
+            self._write(lines + newline)
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def release(self) -> None:
+        """Pass on an unfinished line; later writes go to the stream, as other code may keep this one."""
+        self._released = True
+        if self._open:
+            self._write(f"{self._open}\n")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def divert(names: Iterable[str], write: Callable[[str], object]) -> Callable[[], None]:
+    """Pass complete lines that are written to streams of `sys` to `write` instead.
+
+    Parameters
+    ----------
+    names : iterable of str
+        ``"stdout"``, ``"stderr"``, or both.
+    write : callable
+        Takes text that ends with a newline.
+
+    Returns
+    -------
+    callable
+        Puts the streams back, but leaves one that was replaced meanwhile.
+    """
+    before = {name: getattr(sys, name) for name in names}
+    diverted = {name: keep_alive(LineStream(stream, write)) for name, stream in before.items()}
+    for name, stream in diverted.items():
+        setattr(sys, name, stream)
+
+    def restore() -> None:
+        for name, stream in diverted.items():
+            if getattr(sys, name) is stream:
+                setattr(sys, name, before[name])
+            stream.release()
+
+    return restore
+
+
+def keep_standard_output() -> None:
+    """Send what is printed from now on to standard error; idempotent.
+
+    At the level of file descriptors, so that it covers C code, and all processes that are started
+    later; so call it before the first of them.
     """
     global _kept
     if _kept is not None:
         return
-    if sys.stderr is None:  # closed too; what would be said is said to nobody
-        nobody = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nobody, 2)
+    if sys.stderr is None:  # closed, too
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 2)
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     try:
         _kept = os.dup(1)
-    except OSError:  # closed, as some supervisors do; a result for it has nowhere to go
+    except OSError:  # closed, as by some supervisors; there is no place for a result
         os.dup2(2, 1)  # first: the number 1 must not be given to another file
         _kept = os.open(os.devnull, os.O_RDONLY)
     os.set_inheritable(_kept, False)
@@ -55,7 +121,7 @@ def keep_standard_output() -> None:
 
 @contextmanager
 def standard_output() -> Iterator[IO[bytes]]:
-    """Give the stream of the result, and keep all else away from it."""
+    """Yield the stream of the result, to which nothing else is written."""
     global _kept
     keep_standard_output()
     assert _kept is not None
@@ -65,12 +131,12 @@ def standard_output() -> Iterator[IO[bytes]]:
 
 
 def say(stdout: IO[bytes], text: str) -> None:
-    """Write text for people, or for programs, to standard output at once.
+    """Write text to standard output, and flush it.
 
     Raises
     ------
     JobError
-        When it cannot be written; a pipe that nobody reads is a BrokenPipeError.
+        When it cannot be written; a closed pipe is a BrokenPipeError.
     """
     try:
         stdout.write(text.encode("utf-8", "backslashreplace"))

@@ -12,6 +12,7 @@ __all__ = [
     "count_unit",
     "counted",
     "format_bytes",
+    "format_clock",
     "format_count",
     "format_seconds",
     "holds_credentials",
@@ -74,6 +75,17 @@ def format_seconds(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def format_clock(seconds: float) -> str:
+    """Write a time as on a clock, for figures that keep changing.
+
+    >>> format_clock(7.6), format_clock(3725)
+    ('0:08', '1:02:05')
+    """
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
 def byte_unit(most: float) -> tuple[float, str]:

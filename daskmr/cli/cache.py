@@ -108,7 +108,7 @@ def ls(
 
 
 def _describe(one: Cache, groups: list[Group]) -> None:
-    from daskmr.diagnostics.summary import format_bytes
+    from daskmr.text import format_bytes
 
     files, size = sum(g.files for g in groups), sum(g.bytes for g in groups)
     checked = one.recorded().checked()
@@ -118,7 +118,7 @@ def _describe(one: Cache, groups: list[Group]) -> None:
 
 
 def _print_table(fields: tuple[str, ...], groups: list[Group]) -> None:
-    from daskmr.diagnostics.summary import format_bytes
+    from daskmr.text import format_bytes
 
     head = [*fields, "files", "size", "first fetched", "last fetched", "last used"]
     rows = [
@@ -202,7 +202,7 @@ def prune(
     Only what the cache fetched itself, and what nobody has changed since, is removed.
     """
     from daskmr.data.cache.upkeep import prune as remove
-    from daskmr.diagnostics.summary import format_bytes
+    from daskmr.text import format_bytes
 
     if input_filter is None and older_than is None and down_to is None:
         raise InputError(

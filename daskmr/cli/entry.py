@@ -302,7 +302,7 @@ def sample_data(directory: str, size: str, seed: int, ext: str, bad_lines: float
         from dask.utils import parse_bytes
 
         from daskmr.cli.sample_data import write_sample
-        from daskmr.diagnostics.summary import format_bytes
+        from daskmr.text import format_bytes
 
         try:
             count = int(parse_bytes(size))

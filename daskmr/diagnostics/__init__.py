@@ -1,5 +1,6 @@
-"""What a person sees of a run: lines at a terminal, a log, a summary, a report, a live page.
+"""What a person sees of a run: a display or a log, a summary, a report, a live page.
 
-`collector` reads what tasks say of their progress and keeps a `History`; everything else draws
-that. It listens and never steers: a run gives the same output without it. Begin with `collector`.
+`collector` follows a run and keeps its `History`; everything else is drawn from that, and nothing
+here changes what a run does: its output is the same without. HTML is in `templates`, pictures are in
+`pictures` and made of `plotting`. Begin with `collector`.
 """

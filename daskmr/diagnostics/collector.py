@@ -1,9 +1,9 @@
-"""What a run looks like from outside while it runs.
+"""Follow a run while it runs.
 
-A `Collector` asks, twice a second at most, what tasks have said (`daskmr.tasks.progress`) and how the
-workers are, and makes a `Look` of it. It has a thread of its own, since the client may be waiting
-for anything; for an inline job it takes its turn when a task says something. Whoever wants to know
-is a `Watcher`.
+A `Collector` reads, twice a second at most, what tasks report (`daskmr.tasks.progress`) and how the
+workers are, adds it up in a `RunState`, takes a snapshot (`Look`) and passes it to a `Watcher`. It
+has a thread of its own, since the client may be waiting for anything. An inline job is followed in
+its own thread, whenever a task reports. The collector only listens: it never changes what a run does.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from daskmr import clock
 from daskmr.data.spill_dir import Away, host_folder
-from daskmr.diagnostics.looks import Plan, RunState, Thinned
+from daskmr.diagnostics.run_state import RunOutline, RunState, Thinning
 from daskmr.errors import DaskMRError
 from daskmr.history import History, Look, Progress
 from daskmr.tasks.progress import News, Printed, Report, listening, read_news
@@ -26,55 +26,55 @@ from daskmr.tasks.progress import News, Printed, Report, listening, read_news
 if TYPE_CHECKING:
     from daskmr.cluster.session import Session
 
-__all__ = ["Collector", "Plan", "Watcher"]
+__all__ = ["Collector", "Watcher"]
 
 logger = logging.getLogger(__name__)
 
-_EVERY = 0.5  # seconds at least between two looks
-_MOST_LOOKS = 600  # that are kept
-_WORKERS_EVERY = 1.0  # seconds at least between two questions for the workers' state
-_WORKERS_A_SECOND = 100  # that are asked, when there are many
+_EVERY = 0.5  # seconds at least between two snapshots
+_MAX_SNAPSHOTS = 600  # that are kept
+_WORKERS_EVERY = 1.0  # seconds at least between two requests for the workers' state
+_WORKERS_PER_SECOND = 100  # of many workers
 _ANSWER_SECONDS = 3.0
-_AWAY_PAUSE = 10.0  # seconds at most between two questions to hosts that share no folder
-_AWAY_QUESTIONS = 30.0  # about so many while a run doubles its age
-_MOST_PIECES = 50  # of what is read at the end
+_REMOTE_PAUSE = 10.0  # seconds at most between two requests to hosts that share no folder
+_REMOTE_REQUESTS = 30.0  # roughly, while a run doubles its age
+_MAX_FINAL_READS = 50
 
 
 class Watcher:
-    """Whoever wants to see how a run goes; does nothing by itself, so override what is of use.
+    """Receives the events of a run; does nothing by itself, so override what is of use.
 
-    Its methods are called one at a time, from a thread of the collector's or from the client's, and
-    must be quick. What they raise is logged, and does not fail the job.
+    Methods are called one at a time, from a thread of the collector or from the client's, and must
+    be quick. An exception in one is logged, and does not fail the job.
     """
 
     def phase(self, name: str) -> None:
-        """The run has come to a phase, one of `daskmr.history.PHASES`."""
+        """A phase begins, one of `daskmr.history.PHASES`."""
 
-    def begin(self, plan: Plan) -> None:
-        """The input is listed, and this is what will be done."""
+    def begin(self, plan: RunOutline) -> None:
+        """The input is listed, and this is what the run will do."""
 
     def look(self, look: Look) -> None:
-        """This is how far it is."""
+        """A snapshot of the run was taken."""
 
     def printed(self, line: Printed) -> None:
-        """The script has printed a line."""
+        """The script printed a line."""
 
     def dashboard(self, address: str) -> None:
         """There is a dashboard."""
 
     def end(self, result: Any) -> None:
-        """The run has ended, with this result; ``None`` when it has failed."""
+        """The run has ended with this result, or with ``None`` when it failed."""
 
 
 class Collector:
-    """Watches one run.
+    """Follows one run.
 
     Parameters
     ----------
     watcher : Watcher or None
-        Is told; ``None`` collects nothing.
+        Receives the events; with ``None`` nothing is collected.
     every : float
-        Seconds between two looks.
+        Seconds between two snapshots.
 
     Examples
     --------
@@ -89,21 +89,21 @@ class Collector:
         self._watcher = watcher or Watcher()
         self._every = every
         self._lock = threading.RLock()
-        self._reading = threading.Lock()  # what is read is taken too before anybody reads on
+        self._reading = threading.Lock()  # held from reading news until they are in the state
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
         self._started = clock.now()
         self._state = RunState()
-        self._looks = Thinned(_MOST_LOOKS)
+        self._snapshots = Thinning(_MAX_SNAPSHOTS)
         self._source: _Source | None = None
         self._dashboard: str | None = None
-        self._looked = time.monotonic()
+        self._last = time.monotonic()
 
-    # --- by the client ----------------------------------------------------------------------------
+    # --- called by the client -----------------------------------------------------------------------
 
     def __enter__(self) -> Collector:
         if self.watched:
-            self._tell(self._watcher.phase, "list")
+            self._notify(self._watcher.phase, "list")
             self._thread = threading.Thread(target=self._follow, name="daskmr-watch", daemon=True)
             self._thread.start()
         return self
@@ -118,31 +118,23 @@ class Collector:
             self.end(None)
 
     def listing(self, prefixes: int, files: int) -> None:
-        """Take note of how far a listing is; from any thread."""
+        """Note how far the listing is; from any thread."""
         self._state.listed = Progress(tasks=prefixes, files=files)
 
-    def begin(self, plan: Plan) -> None:
-        """Take note of what will be done."""
+    def begin(self, outline: RunOutline) -> None:
+        """Note what the run will do."""
         if self.watched:
             with self._lock:
-                self._state.plan = plan
-                self._tell(self._watcher.begin, plan)
+                self._state.outline = outline
+                self._notify(self._watcher.begin, outline)
 
     @contextlib.contextmanager
     def following(
         self, session: Session, run_dir: str, away: Away | None, dashboard: bool = True
     ) -> Iterator[None]:
-        """Follow the tasks of a session, while the block lasts.
+        """Follow the tasks of a session for the duration of the block.
 
-        Parameters
-        ----------
-        session : Session
-        run_dir : str
-            The run's folder.
-        away : Away or None
-            What takes its place where the workers do not see it.
-        dashboard : bool
-            Whether to tell the address of the dashboard.
+        They report in the folder `run_dir`, or in `away` where the workers do not see that.
         """
         if not self.watched:
             yield
@@ -155,62 +147,62 @@ class Collector:
         self._source = source
         try:
             yield
-        except Exception:  # after an interruption nobody wants to wait for more
-            self._hear_the_last(source)
+        except Exception:  # but not after an interruption, when there is no time
+            self._drain(source)
             raise
         else:
-            self._hear_the_last(source)
+            self._drain(source)
         finally:
             self._source = None
 
-    def _hear_the_last(self, source: _Source) -> None:
-        """Take what was said since the last look: what a worker prints before it dies matters most."""
+    def _drain(self, source: _Source) -> None:
+        """Read the last news: what a worker printed before it died matters most."""
         with self._reading:
             self._source = None
-            for news in source.all_news():
+            for news in source.remaining_news():
                 with self._lock:
-                    self._take(news)
+                    self._add(news)
             with self._lock:
-                self._look()
+                self._take_snapshot()
 
     def wrote(self, done: int, total: int) -> None:
-        """Take note of how much of the output is written, in keys, or in parts where it has none."""
+        """Note how much of the output is written, in keys, or in parts where there are no keys."""
         if not self.watched:
             return
         first = self._state.written is None
         self._state.written = Progress(done, total)
-        if first:  # whoever shows something may have to make way for the output
+        if first:  # a display may have to make way for the output
             with self._lock:
-                self._look()
+                self._take_snapshot()
         elif self._state.inline:
-            self._turn_if_due()
+            self._take_snapshot_if_due()
 
     def end(self, result: Any) -> None:
-        """Say that the run has ended, once."""
+        """Announce the end of the run, once."""
         with self._lock:
             if self.watched and not self._state.ended:
                 self._closed.set()
-                self._look()
+                self._take_snapshot()
                 self._state.ended = True
-                self._tell(self._watcher.end, result)
+                self._notify(self._watcher.end, result)
 
     @property
     def looks(self) -> tuple[Look, ...]:
-        """Looks that were taken so far, thinned out when there are many."""
-        return self._looks.kept
+        """The snapshots so far, thinned out when there are many."""
+        return self._snapshots.kept
 
     @property
-    def plan(self) -> Plan | None:
-        """What was to be done, once that was known."""
-        return self._state.plan
+    def plan(self) -> RunOutline | None:
+        """What the run does, once that is known."""
+        return self._state.outline
 
     def history(self) -> History:
-        """What is known of the run as of now; from any thread."""
+        """Return the history of the run so far; from any thread."""
         with self._lock:
             state = self._state
             return History(self._started, clock.now(), state.spans, self.looks, state.hot_keys)
 
-    # --- in the collector's own thread ------------------------------------------------------------
+    # --- in the collector's own thread --------------------------------------------------------------
 
     def _follow(self) -> None:
         while not self._closed.wait(self._every) and not self._state.inline:
@@ -228,61 +220,58 @@ class Collector:
             if source is not None:
                 news, workers, address = source.news(), source.workers(), source.dashboard()
                 with self._lock:
-                    self._take(news)
+                    self._add(news)
                     self._state.workers = workers
                     self._note_dashboard(address)
         with self._lock:
-            self._look()
+            self._take_snapshot()
 
     def _note_dashboard(self, address: str | None) -> None:
         if address is not None and address != self._dashboard:
             self._dashboard = address
-            self._tell(self._watcher.dashboard, address)
+            self._notify(self._watcher.dashboard, address)
 
-    def _take(self, news: Sequence[Report | Printed]) -> None:
-        for each in news:
-            if isinstance(each, Report):
-                self._state.take(each)
-            elif not self._state.ended:
-                self._tell(self._watcher.printed, each)
-
-    # --- an inline job, in its own thread ---------------------------------------------------------
+    # --- in the thread of an inline job -------------------------------------------------------------
 
     def _hear(self, news: Report | Printed) -> None:
         with self._lock:
-            self._take([news])
-        self._turn_if_due()
+            self._add([news])
+        self._take_snapshot_if_due()
 
-    def _turn_if_due(self) -> None:
-        if time.monotonic() - self._looked > self._every:
+    def _take_snapshot_if_due(self) -> None:
+        if time.monotonic() - self._last > self._every:
             with self._lock:
-                self._look()
+                self._take_snapshot()
 
-    # --- both -------------------------------------------------------------------------------------
+    # --- in both ------------------------------------------------------------------------------------
 
-    def _look(self) -> None:
+    def _add(self, news: Sequence[Report | Printed]) -> None:
+        for each in news:
+            if isinstance(each, Report):
+                self._state.add(each)
+            elif not self._state.ended:
+                self._notify(self._watcher.printed, each)
+
+    def _take_snapshot(self) -> None:
         if self._state.ended:
             return
-        self._looked = time.monotonic()
-        look = self._state.look()
-        if look.phase != self._state.phase:
-            self._state.phase = look.phase
-            self._tell(self._watcher.phase, look.phase)
-        self._looks.add(look)
-        self._tell(self._watcher.look, look)
+        self._last = time.monotonic()
+        snapshot = self._state.snapshot()
+        if snapshot.phase != self._state.phase:
+            self._state.phase = snapshot.phase
+            self._notify(self._watcher.phase, snapshot.phase)
+        self._snapshots.add(snapshot)
+        self._notify(self._watcher.look, snapshot)
 
-    def _tell(self, method: Callable[..., None], *arguments: Any) -> None:
+    def _notify(self, method: Callable[..., None], *arguments: Any) -> None:
         try:
             method(*arguments)
         except Exception:
             logger.warning("A watcher failed.", exc_info=True)
 
 
-# --- where it is known from ---------------------------------------------------------------------
-
-
 class _Source:
-    """Asks after what tasks have said, and how the workers of a session are."""
+    """Reads what the tasks of a session report, and how its workers are."""
 
     def __init__(self, session: Session, run_dir: str, away: Away | None, dashboard: bool) -> None:
         self._session = session
@@ -291,47 +280,46 @@ class _Source:
         self._away = away
         self._offsets: dict[str, int] = {}
         self._workers: Mapping[str, Any] | None = None
-        self._asked = -float("inf")
-        self._heard = -float("inf")
+        self._workers_asked = self._news_asked = -float("inf")
         self._began = time.monotonic()
 
     def dashboard(self) -> str | None:
-        """Address of the dashboard, once there is one."""
+        """Return the address of the dashboard, once there is one."""
         if not self._dashboard:
             return None
-        self._dashboard = not self._session.is_elsewhere  # a scheduler is asked once
+        self._dashboard = not self._session.is_elsewhere  # an existing scheduler is asked once
         return self._session.dashboard_link
 
     def news(self) -> list[Report | Printed]:
-        """What is new, if it is time to ask."""
+        """Return what is new, if it is time to read it."""
         now = time.monotonic()
         if self._away is not None:
-            # Workers note each question in their log, so of a long run they are asked less often.
-            seldom = min(_AWAY_PAUSE, (now - self._began) / _AWAY_QUESTIONS)
-            if now - self._heard < self._pause(max(_EVERY, seldom)):
+            # Workers log each request, so the longer a run is, the less often they are asked.
+            rarely = min(_REMOTE_PAUSE, (now - self._began) / _REMOTE_REQUESTS)
+            if now - self._news_asked < self._pause(max(_EVERY, rarely)):
                 return []
-        self._heard = now
+        self._news_asked = now
         return self._read()
 
-    def all_news(self) -> Iterator[list[Report | Printed]]:
-        """What is new, in pieces, to the end."""
-        for _ in range(_MOST_PIECES):
+    def remaining_news(self) -> Iterator[list[Report | Printed]]:
+        """Yield what is new, in pieces, to the end."""
+        for _ in range(_MAX_FINAL_READS):
             before = dict(self._offsets)
             yield self._read()
             if self._offsets == before:
                 return
 
     def _read(self) -> list[Report | Printed]:
-        """Read what is new; hosts that do not share the run's folder are asked for it."""
+        """Read what is new here, or request it from hosts that do not share the run's folder."""
         if self._away is None:
-            return self._new(read_news(self._run_dir, self._offsets))
+            return self._unseen(read_news(self._run_dir, self._offsets))
         read = partial(_read_news, self._away)
         answers = self._session.ask(read, self._offsets, seconds=_ANSWER_SECONDS)
-        told = [answer for answer in answers.values() if not isinstance(answer, Exception)]
-        return [said for answer in told for said in self._new(answer)]
+        found = [answer for answer in answers.values() if not isinstance(answer, Exception)]
+        return [said for answer in found for said in self._unseen(answer)]
 
-    def _new(self, found: Sequence[News]) -> list[Report | Printed]:
-        """What was not heard before: workers of one host read the same files."""
+    def _unseen(self, found: Sequence[News]) -> list[Report | Printed]:
+        """Drop duplicates: workers of one host read the same files."""
         new: list[Report | Printed] = []
         for news in found:
             if news.start == self._offsets.get(news.name, 0):
@@ -340,14 +328,14 @@ class _Source:
         return new
 
     def workers(self) -> Mapping[str, Any] | None:
-        """How the workers are, by address; what was known before if it is too early to ask again."""
-        if time.monotonic() - self._asked >= self._pause(_WORKERS_EVERY):
-            self._asked = time.monotonic()
+        """Return the state of the workers by address; the last known if it is too early to ask."""
+        if time.monotonic() - self._workers_asked >= self._pause(_WORKERS_EVERY):
+            self._workers_asked = time.monotonic()
             self._workers = self._session.look_at_workers(_ANSWER_SECONDS) or self._workers
         return self._workers
 
     def _pause(self, least: float) -> float:
-        return max(least, len(self._workers or ()) / _WORKERS_A_SECOND)
+        return max(least, len(self._workers or ()) / _WORKERS_PER_SECOND)
 
 
 def _read_news(away: Away, offsets: Mapping[str, int], dask_worker: Any = None) -> list[News]:

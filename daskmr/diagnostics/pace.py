@@ -1,4 +1,4 @@
-"""How fast a run is, and how long it may take yet: from looks at it. Pure."""
+"""Speed and remaining time of a run, from snapshots. Pure."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections import deque
 
 from daskmr.history import Look, Progress
 
-__all__ = ["Pace", "format_seconds"]
+__all__ = ["Pace", "share"]
 
-_RECENT_SECONDS = 10.0  # over which what is called the speed is measured
-_LONG_SECONDS = 60.0  # over which what is left is estimated
-_LEAST_SECONDS = 1.5  # of a phase, before anything is said of its end
+_RECENT_SECONDS = 10.0  # over which speed is measured
+_LONG_SECONDS = 60.0  # over which the remaining time is estimated
+_LEAST_SECONDS = 1.5  # of a phase, before its end is estimated
 _LEAST_SHARE = 0.02
 
 
 class Pace:
-    """Speed and time left, as of the last look.
+    """Speed and remaining time, as of the last snapshot.
 
     Examples
     --------
@@ -28,27 +28,27 @@ class Pace:
     """
 
     def __init__(self) -> None:
-        self._looks: deque[Look] = deque()
+        self._snapshots: deque[Look] = deque()
 
     def add(self, look: Look) -> None:
-        """Take another look into account."""
-        if self._looks and self._looks[-1].phase != look.phase:
-            self._looks.clear()
-        if not self._looks and not _done(look):
-            return  # what comes before the first result is no part of the speed
-        self._looks.append(look)
-        while look.at - self._looks[0].at > _LONG_SECONDS:
-            self._looks.popleft()
+        """Take another snapshot into account."""
+        if self._snapshots and self._snapshots[-1].phase != look.phase:
+            self._snapshots.clear()
+        if not self._snapshots and not _done(look):
+            return  # time before the first result does not count
+        self._snapshots.append(look)
+        while look.at - self._snapshots[0].at > _LONG_SECONDS:
+            self._snapshots.popleft()
 
     @property
     def records(self) -> float | None:
-        """Lines a second, lately; ``None`` while that is not known."""
+        """Recent records per second; ``None`` while unknown."""
         pair = self._recent(_RECENT_SECONDS)
         return None if pair is None else (pair[1].records - pair[0].records) / _seconds(*pair)
 
     @property
     def bytes(self) -> float | None:
-        """Bytes a second, as stored, lately; ``None`` while that is not known."""
+        """Recent bytes per second, as stored; ``None`` while unknown."""
         pair = self._recent(_RECENT_SECONDS)
         if pair is None:
             return None
@@ -57,21 +57,21 @@ class Pace:
 
     @property
     def left(self) -> float | None:
-        """Seconds that the phase may take yet; ``None`` while that is not known."""
+        """Estimated seconds to the end of the phase; ``None`` while unknown."""
         pair = self._recent(_LONG_SECONDS)
         if pair is None or _seconds(*pair) < _LEAST_SECONDS:
             return None
-        first, last = map(_share, pair)
+        first, last = (share(_progress(look)) or 0.0 for look in pair)
         if last < _LEAST_SHARE or last <= first:
             return None
         return (1 - last) * _seconds(*pair) / (last - first)
 
     def _recent(self, seconds: float) -> tuple[Look, Look] | None:
-        """The last look, and the one so many seconds before it."""
-        if len(self._looks) < 2:
+        """Return the last snapshot, and the first of the `seconds` before it."""
+        if len(self._snapshots) < 2:
             return None
-        last = self._looks[-1]
-        first = next(look for look in self._looks if last.at - look.at <= seconds)
+        last = self._snapshots[-1]
+        first = next(look for look in self._snapshots if last.at - look.at <= seconds)
         return None if first is last or last.at <= first.at else (first, last)
 
 
@@ -79,24 +79,26 @@ def _seconds(first: Look, last: Look) -> float:
     return last.at - first.at
 
 
+def _progress(look: Look) -> Progress:
+    return look.progress.get(look.phase, Progress())
+
+
 def _done(look: Look) -> bool:
-    progress = look.progress.get(look.phase, Progress())
+    progress = _progress(look)
     return bool(progress.bytes or progress.tasks)
 
 
-def _share(look: Look) -> float:
-    progress = look.progress.get(look.phase, Progress())
-    if progress.bytes_total:
-        return progress.bytes / progress.bytes_total
-    return progress.tasks / progress.tasks_total if progress.tasks_total else 0.0
+def share(progress: Progress) -> float | None:
+    """Return the part of a phase that is done; ``None`` where its total is unknown.
 
-
-def format_seconds(seconds: float) -> str:
-    """Write a time for people.
-
-    >>> format_seconds(7.6), format_seconds(3725)
-    ('0:08', '1:02:05')
+    >>> share(Progress(tasks=1, tasks_total=2, bytes=3, bytes_total=4)), share(Progress(tasks=5))
+    (0.75, None)
     """
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+    for done, total in (
+        (progress.bytes, progress.bytes_total),
+        (progress.tasks, progress.tasks_total),
+        (progress.files, progress.files_total),
+    ):
+        if total > 0:
+            return min(1.0, done / total)
+    return None

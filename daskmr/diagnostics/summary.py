@@ -1,10 +1,11 @@
-"""What a person sees of a job: the summary, on standard error."""
+"""The summary of a run, as text for people, and the facts that it shares with the report."""
 
 from __future__ import annotations
 
 import heapq
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from daskmr.text import counted, format_bytes, printable, shell_path, shell_word
@@ -12,10 +13,10 @@ from daskmr.text import counted, format_bytes, printable, shell_path, shell_word
 if TYPE_CHECKING:
     from daskmr.run.result import Result
 
-__all__ = ["format_bytes", "summarise"]
+__all__ = ["Skipped", "bad_share", "skipped_input", "summarise", "worst_files"]
 
-_NAMED = 10  # files that are named before "and N more"
-_MANY_VALUES = 10_000  # below which no skew is worth a word
+_NAMED = 10  # files that are listed before "and N more"
+_MANY_VALUES = 10_000  # below which skew does not matter
 _HOT_SHARE, _HOT_TIMES = 0.1, 10.0  # of all values, and times what a key has on average
 _HOT_NAMED = 3
 _COUNTERS = 40
@@ -23,15 +24,9 @@ _FUNCTIONS = 6
 
 
 def summarise(result: Result, profile: str = "") -> str:
-    """Return the summary of a job: what was read, what was left out, where the result is.
+    """Return the summary of a run; `profile` is where its profile was written, if it was.
 
-    What was left out stands last, where it is seen.
-
-    Parameters
-    ----------
-    result : Result
-    profile : str
-        Where its profile was written, if it was.
+    What was skipped stands last, where people see it.
     """
     lines = [
         f"read     {counted(result.records, 'record')} in {counted(result.files, 'file')}, "
@@ -53,7 +48,8 @@ def summarise(result: Result, profile: str = "") -> str:
     lines += _describe_skew(result)
     lines += _describe_counters(result)
     lines += _describe_profile(result, profile)
-    lines += _left_out(result)
+    lines += _describe_skipped(result)
+    lines += _describe_bad_records(result)
     return "\n".join(map(printable, lines))
 
 
@@ -72,7 +68,7 @@ def _describe_timings(timings: dict[str, float]) -> str:
 
 
 def _describe_skew(result: Result) -> list[str]:
-    """Name the hottest keys, where they have far more than their share of many values."""
+    """List the hottest keys, if they have far more than their share of many values."""
     if result.values < _MANY_VALUES or not result.key_count:
         return []
     least = max(_HOT_SHARE, _HOT_TIMES / result.key_count) * result.values
@@ -107,22 +103,20 @@ def _describe_counters(result: Result) -> list[str]:
 
 
 def _describe_profile(result: Result, path: str) -> list[str]:
-    """Show what took longest: the script's own functions, then all others by their own time."""
+    """Show what took longest: the script's functions by total time, then others by own time."""
     if not path:
         return []
     rows = [_ProfileRow.of(key, figures) for key, figures in (result.profile or {}).items()]
-    own = heapq.nlargest(
-        _FUNCTIONS, (row for row in rows if result.is_own_file(row.file)), key=lambda row: row.whole
-    )
-    rest = heapq.nlargest(
-        _FUNCTIONS,
-        (row for row in rows if not result.is_own_file(row.file)),
-        key=lambda row: row.alone,
-    )
+    script = [row for row in rows if result.is_own_file(row.file)]
+    others = [row for row in rows if not result.is_own_file(row.file)]
+    shown = [
+        *heapq.nlargest(_FUNCTIONS, script, key=lambda row: row.total),
+        *heapq.nlargest(_FUNCTIONS, others, key=lambda row: row.own),
+    ]
     lines = [f"profile  {path}"]
     if rows:
-        lines.append("    own s   whole s       calls")
-    lines += [row.shown() for row in (*own, *rest)]
+        lines.append("    own s   total s       calls")
+    lines += [row.shown() for row in shown]
     if os.path.isfile(path):
         quoted = shell_path(path)
         lines.append(f"  open it with python -m pstats {quoted}, or snakeviz {quoted}")
@@ -130,14 +124,14 @@ def _describe_profile(result: Result, path: str) -> list[str]:
 
 
 class _ProfileRow(NamedTuple):
-    """A function in a profile: seconds without and with those that it calls."""
+    """A function in a profile: its seconds without and with the functions that it calls."""
 
     file: str
     line: int
     name: str
     calls: int
-    alone: float
-    whole: float
+    own: float
+    total: float
 
     @classmethod
     def of(cls, key: tuple[str, int, str], figures: tuple[Any, ...]) -> _ProfileRow:
@@ -145,35 +139,60 @@ class _ProfileRow(NamedTuple):
 
     def shown(self) -> str:
         where = f" ({os.path.basename(self.file)}, line {self.line})" if self.line else ""
-        return f"  {self.alone:7.2f}  {self.whole:8.2f}  {self.calls:10,}  {self.name}{where}"
+        return f"  {self.own:7.2f}  {self.total:8.2f}  {self.calls:10,}  {self.name}{where}"
 
 
-def _left_out(result: Result) -> list[str]:
-    lines = []
-    if result.skipped_count:
-        lines.append(f"not in the layout, skipped: {result.skipped_count:,} files or directories")
-        lines += _named(result.skipped, result.skipped_count)
-    if result.corrupt:
-        lines.append(f"corrupt, left out whole: {len(result.corrupt):,} files")
-        lines += _named((reason for _, reason in result.corrupt), len(result.corrupt))
-    if result.poisoned:
-        lines.append(f"killed their worker, left out whole: {len(result.poisoned):,} files")
-        lines += _named((reason for _, reason in result.poisoned), len(result.poisoned))
-    if result.missing:
-        lines.append(f"could not be fetched, left out: {len(result.missing):,} objects")
-        lines += _named((reason for _, reason in result.missing), len(result.missing))
-    if result.notes:
-        lines += [f"note: {note}" for note in result.notes]
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Input of one kind that a run skipped: how many there are, and some of them."""
+
+    title: str
+    count: int
+    noun: str
+    items: Sequence[str]
+
+    def heading(self) -> str:
+        return f"{self.title}: {self.count:,} {self.noun}"
+
+
+def skipped_input(result: Result) -> list[Skipped]:
+    """Return what a run skipped, kind by kind; nothing of a kind that it has none of."""
+    outside = "not in the layout, skipped"
+    kinds = [Skipped(outside, result.skipped_count, "files or directories", result.skipped)]
+    for title, noun, items in (
+        ("corrupt, skipped", "files", result.corrupt),
+        ("crashed their worker, skipped", "files", result.poisoned),
+        ("could not be fetched, skipped", "objects", result.missing),
+    ):
+        kinds.append(Skipped(title, len(items), noun, [reason for _, reason in items]))
+    return [kind for kind in kinds if kind.count]
+
+
+def worst_files(result: Result, count: int) -> list[tuple[str, int]]:
+    """Return the files with most bad records, and how many each has."""
+    return heapq.nsmallest(count, result.bad_files.items(), key=lambda item: (-item[1], item[0]))
+
+
+def bad_share(result: Result) -> str:
+    """Return how many records were bad as a percentage, or ``""`` where none was."""
     share = f"{100 * result.bad_records / max(1, result.records):.3g}%"
-    lines.append(
-        f"bad records: {result.bad_records:,}" + (f" ({share})" if result.bad_records else "")
-    )
-    for reason, count in result.bad_reasons.items():
-        lines.append(f"  {count:,} x {reason}")
+    return share if result.bad_records else ""
+
+
+def _describe_skipped(result: Result) -> list[str]:
+    lines = []
+    for kind in skipped_input(result):
+        lines += [kind.heading(), *_named(kind.items, kind.count)]
+    return lines + [f"note: {note}" for note in result.notes]
+
+
+def _describe_bad_records(result: Result) -> list[str]:
+    share = bad_share(result)
+    lines = [f"bad records: {result.bad_records:,}{f' ({share})' if share else ''}"]
+    lines += [f"  {count:,} x {reason}" for reason, count in result.bad_reasons.items()]
     if result.bad_records:
-        files = result.bad_files.items()
-        worst = heapq.nsmallest(_NAMED, files, key=lambda item: (-item[1], item[0]))
-        lines += _named((f"{count:,} in {path}" for path, count in worst), len(files))
+        worst = (f"{count:,} in {path}" for path, count in worst_files(result, _NAMED))
+        lines += _named(worst, len(result.bad_files))
         lines += _saved(result)
     return lines
 
@@ -181,14 +200,14 @@ def _left_out(result: Result) -> list[str]:
 def _saved(result: Result) -> list[str]:
     saved = len(result.saved_bad_records)
     if result.bad_records_path is None:
-        return ["  none of them was saved: they are larger than bad-records-saved allows"]
+        return ["  none was saved: they are larger than bad-records-saved allows"]
     path = result.bad_records_path
     some = "all" if saved == result.bad_records else f"the first {saved:,}"
     cap = "" if some == "all" else ", as many as daskmr.bad-records-saved allows"
     lines = [f"  {some} saved in {path}{cap}"]
     if result.script is not None:
         again = f"daskmr replay {shell_path(path)}"
-        if result.meta_path is None:  # which tells the rest
+        if result.meta_path is None:  # which holds the rest
             again += f" --script {shell_word(result.script)}"
             schema = result.settings.get("schema")
             again += f" --schema {shell_word(schema)}" if schema else ""

@@ -1,12 +1,12 @@
-"""What a terminal shows of a run while it runs: a few lines at the bottom, drawn anew in place.
+"""The display of a run on a terminal: a few lines at the bottom that are redrawn in place.
 
-What is printed meanwhile goes above them, and at the end they are gone. The cursor stays where it
-is and is never hidden, so that a process that is killed leaves a terminal that works.
+What is printed meanwhile goes above them, and at the end they are removed. Unlike `rich.live`, this
+never hides the cursor, so that a killed process leaves a usable terminal, and it survives a change
+of the terminal's width.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 import threading
@@ -14,20 +14,19 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from daskmr.diagnostics.looks import Plan
-from daskmr.diagnostics.pace import Pace, format_seconds
-from daskmr.diagnostics.summary import format_bytes
+from daskmr.diagnostics.pace import Pace, share
+from daskmr.diagnostics.run_state import RunOutline
 from daskmr.history import Look, Progress, WorkerLook
-from daskmr.stdio import outlasting
-from daskmr.text import printable
+from daskmr.stdio import divert
+from daskmr.text import format_bytes, format_clock, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-__all__ = ["Above", "Display", "Region", "compose"]
+__all__ = ["Display", "Region", "compose"]
 
-_AFTER_SECONDS = 1.5  # of a run, before anything is shown; a small job is over by then
+_AFTER_SECONDS = 1.5  # of a run, before it is shown; a small job has ended by then
 _WIDEST = 120
 _MOST_WORKERS = 8
 _NAME = 9  # columns
@@ -39,55 +38,34 @@ _FULL, _HIGH = 0.8, 0.6  # shares of a memory limit
 
 
 class Region:
-    """Lines at the bottom of a terminal, which are drawn over.
-
-    Parameters
-    ----------
-    stream : text file
-        The terminal.
-    size : callable
-        Gives its columns and lines.
-    """
+    """Lines at the bottom of a terminal that are redrawn in place; `size` returns columns and lines."""
 
     def __init__(self, stream: TextIO, size: Callable[[], tuple[int, int]]) -> None:
         self._stream = stream
         self._size = size
-        self._drawn: list[int] = []  # cells of each line that is there
+        self._drawn: list[int] = []  # cells of each line on the screen
 
     def draw(self, lines: Sequence[tuple[str, int]], above: str = "") -> None:
-        """Draw lines in place of those that are there.
+        """Replace the lines on the screen by `lines`, each with its width in cells.
 
-        Parameters
-        ----------
-        lines : sequence of (str, int)
-            Each with the number of cells that it takes.
-        above : str
-            Whole lines that stay, above the others.
+        The complete lines of `above` are written above them, to stay.
         """
         text = [self._to_top()]
         text += [f"{line}\x1b[K\n" for line in above.splitlines()]
         text += [f"{line}\x1b[K\n" for line, _ in lines]
         self._drawn = [cells for _, cells in lines]
-        self._stream.write("".join(text) + "\x1b[J")  # at once, so that nothing flickers
+        self._stream.write("".join(text) + "\x1b[J")  # in one write, so that nothing flickers
         self._stream.flush()
 
     def _to_top(self) -> str:
-        """Move the cursor up, also where a narrower terminal has since broken the lines."""
+        """Move the cursor up, also over lines that a narrower terminal has since wrapped."""
         columns = max(1, self._size()[0])
         rows = sum(max(1, -(-cells // columns)) for cells in self._drawn)
         return f"\r\x1b[{rows}A" if rows else "\r"
 
 
 class Display:
-    """Shows looks at a run on a terminal.
-
-    Parameters
-    ----------
-    stream : text file
-        The terminal.
-    after : float
-        Seconds that a run takes before it is shown.
-    """
+    """Shows the state of a run on a terminal, once it has taken `after` seconds."""
 
     def __init__(self, stream: TextIO, after: float = _AFTER_SECONDS) -> None:
         self._stream = stream
@@ -95,35 +73,32 @@ class Display:
         self._after = after
         self._lock = threading.RLock()
         self._started = time.monotonic()
-        self._plan: Plan | None = None
+        self._outline: RunOutline | None = None
         self._pace = Pace()
         self._look: Look | None = None
         self._address = ""
-        self._console: Console | None = None
-        self._buffer = io.StringIO()
-        self._before: tuple[Any, Any] | None = None
-        self._over = False
+        self._console: Console | None = None  # while something is shown
+        self._restore: Callable[[], None] | None = None
+        self._ended = False
 
-    # --- what there is to show --------------------------------------------------------------------
-
-    def begin(self, plan: Plan) -> None:
-        """Take note of what will be done."""
-        self._plan = plan
+    def begin(self, outline: RunOutline) -> None:
+        """Note what the run will do."""
+        self._outline = outline
 
     def dashboard(self, address: str) -> None:
-        """Take note of where the dashboard is."""
+        """Note where the dashboard is."""
         self._address = address
 
     def look(self, look: Look) -> None:
-        """Show how far it is."""
+        """Show a snapshot."""
         with self._lock:
             self._look = look
             self._pace.add(look)
-            if not self._over and time.monotonic() - self._started > self._after:
+            if not self._ended and time.monotonic() - self._started > self._after:
                 self._show()
 
     def write(self, text: str) -> None:
-        """Write whole lines above what is shown."""
+        """Write complete lines above the display."""
         with self._lock:
             if self._console is None:
                 self._stream.write(text)
@@ -131,39 +106,33 @@ class Display:
             else:
                 self._region.draw(self._lines(), text)
 
+    def flush(self) -> None:
+        """Do nothing, as `write` flushes."""
+
     def end(self) -> None:
-        """Remove what is shown, for good."""
+        """Remove the display, for good."""
         with self._lock:
-            self._over = True
+            self._ended = True
             if self._console is not None:
                 self._region.draw([])
                 self._console = None
-                self._give_back_streams()
-
-    # --- showing it -------------------------------------------------------------------------------
+            if self._restore is not None:
+                self._restore()
+                self._restore = None
 
     def _show(self) -> None:
         if self._console is None:
-            self._console = self._make_console()
-            self._take_streams()
+            from rich.console import Console
+
+            self._console = Console(
+                file=self._stream, legacy_windows=False, highlight=False, emoji=False, markup=False
+            )
+            names = [n for n in ("stdout", "stderr") if _are_one(getattr(sys, n), self._stream)]
+            self._restore = divert(names, self.write)
         self._region.draw(self._lines())
 
-    def _make_console(self) -> Console:
-        from rich.console import Console
-
-        colors = Console(file=self._stream).color_system  # honours NO_COLOR and TERM
-        return Console(
-            file=self._buffer,
-            force_terminal=True,
-            color_system=colors,  # type: ignore[arg-type]
-            legacy_windows=False,
-            highlight=False,
-            emoji=False,
-            markup=False,
-        )
-
     def _lines(self) -> list[tuple[str, int]]:
-        """Render what is known now, to fit the terminal as it is now."""
+        """Render the last snapshot to fit the terminal."""
         console = self._console
         assert console is not None
         if self._look is None:
@@ -173,7 +142,7 @@ class Display:
         elapsed = time.monotonic() - self._started
         rows = compose(
             self._look,
-            self._plan,
+            self._outline,
             self._pace,
             elapsed,
             self._address,
@@ -185,11 +154,9 @@ class Display:
 
     def _render(self, console: Console, row: Text, width: int) -> tuple[str, int]:
         row.truncate(width)
-        console.print(row, width=width + 1, no_wrap=True, overflow="crop", end="")
-        line = self._buffer.getvalue()
-        self._buffer.seek(0)
-        self._buffer.truncate()
-        return line, row.cell_len
+        with console.capture() as capture:
+            console.print(row, width=width + 1, no_wrap=True, overflow="crop", end="")
+        return capture.get(), row.cell_len
 
     def _size(self) -> tuple[int, int]:
         try:
@@ -197,62 +164,6 @@ class Display:
         except (OSError, ValueError):
             return 80, 24
         return size.columns or 80, size.lines or 24
-
-    # --- what others write meanwhile --------------------------------------------------------------
-
-    def _take_streams(self) -> None:
-        """Have what this process writes to the terminal go above what is shown."""
-        self._before = sys.stdout, sys.stderr
-        if _are_one(sys.stdout, self._stream):
-            sys.stdout = outlasting(Above(sys.stdout, self.write))
-        if _are_one(sys.stderr, self._stream):
-            sys.stderr = outlasting(Above(sys.stderr, self.write))
-
-    def _give_back_streams(self) -> None:
-        assert self._before is not None
-        for name, before in zip(("stdout", "stderr"), self._before, strict=True):
-            stream = getattr(sys, name)
-            if isinstance(stream, Above):
-                setattr(sys, name, before)
-                stream.end()
-
-
-class Above:
-    """Stands for a stream of this process, and passes whole lines on.
-
-    Parameters
-    ----------
-    stream : text file
-        What it stands for.
-    write : callable
-        Takes the lines.
-    """
-
-    def __init__(self, stream: TextIO, write: Callable[[str], object]) -> None:
-        self._stream = stream
-        self._write = write
-        self._open = ""
-        self._released = False
-
-    def write(self, text: str) -> int:
-        if self._released:
-            return self._stream.write(text)
-        whole, newline, self._open = (self._open + text).rpartition("\n")
-        if newline:
-            self._write(whole + newline)
-        return len(text)
-
-    def flush(self) -> None:
-        self._stream.flush()
-
-    def end(self) -> None:
-        """Pass on what is left, and be that stream from now on, for whoever has kept this one."""
-        self._released = True
-        if self._open:
-            self._write(f"{self._open}\n")
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
 
 
 def _are_one(stream: Any, terminal: TextIO) -> bool:
@@ -275,7 +186,7 @@ def _takes_unicode(stream: TextIO) -> bool:
 
 def compose(
     look: Look,
-    plan: Plan | None,
+    outline: RunOutline | None,
     pace: Pace,
     elapsed: float,
     dashboard: str,
@@ -283,26 +194,15 @@ def compose(
     height: int,
     unicode: bool = True,
 ) -> list[Text]:
-    """Compose the lines that show a run.
+    """Compose the lines that show a run, at most `height` of `width` columns.
 
-    Parameters
-    ----------
-    look, plan, pace : Look, Plan, Pace
-        What is known of the run.
-    elapsed : float
-        Seconds since it began.
-    dashboard : str
-        Address of the dashboard, or ``""``.
-    width, height : int
-        Columns and lines at most.
-    unicode : bool
-        Whether lines may have other characters than those of ASCII.
+    Times are in seconds; `dashboard` is an address or ``""``. Without `unicode` lines are ASCII.
     """
     page = _Page(width, unicode)
-    if plan is None:
+    if outline is None:
         listed = look.progress.get("list", Progress())
         return [page.listing(listed, elapsed)]
-    rows = [page.phase(name, look, plan) for name in plan.phases]
+    rows = [page.phase(name, look, outline) for name in outline.phases]
     rows.append(page.speed(look, pace, elapsed))
     rows.append(page.bad(look))
     if look.fetched_bytes or look.spilled:
@@ -321,26 +221,26 @@ class _Page:
         self._bar = max(8, min(_BAR, width - 57))
 
     def listing(self, listed: Progress, elapsed: float) -> Text:
-        if not listed.files and not listed.tasks:  # it may be that a cluster is looked for
-            return self._row("start").append(format_seconds(elapsed), "dim")
+        if not listed.files and not listed.tasks:  # it may be waiting for a cluster
+            return self._row("start").append(format_clock(elapsed), "dim")
         where = f" in {listed.tasks:,} prefixes" if listed.tasks else ""
         row = self._row("list")
         row.append(f"{listed.files:,} files{where}")
-        return row.append(f"   {format_seconds(elapsed)}", "dim")
+        return row.append(f"   {format_clock(elapsed)}", "dim")
 
-    def phase(self, name: str, look: Look, plan: Plan) -> Text:
+    def phase(self, name: str, look: Look, outline: RunOutline) -> Text:
         progress = look.progress[name]
-        share = _share(progress)
+        done = share(progress) or 0.0
         now = name == look.phase
-        row = self._row(name, "bold" if now else "" if share else "dim")
-        row.append_text(self._gauge(share, self._bar, "cyan" if share < 1 else "green"))
-        row.append(f" {100 * share:3.0f} %  " if share or now else "        ", "" if now else "dim")
-        return row.append(_amounts(name, progress, plan), "" if now else "dim")
+        row = self._row(name, "bold" if now else "" if done else "dim")
+        row.append_text(self._gauge(done, self._bar, "cyan" if done < 1 else "green"))
+        row.append(f" {100 * done:3.0f} %  " if done or now else "        ", "" if now else "dim")
+        return row.append(_amounts(name, progress, outline), "" if now else "dim")
 
     def speed(self, look: Look, pace: Pace, elapsed: float) -> Text:
-        """Say how long it takes and how fast it is, in columns that stay where they are."""
-        row = self._row("time").append(f"{format_seconds(elapsed):<8}")
-        left = "" if pace.left is None else f"{look.phase} ETA {format_seconds(pace.left)}"
+        """Show times and speed, in columns of fixed width."""
+        row = self._row("time").append(f"{format_clock(elapsed):<8}")
+        left = "" if pace.left is None else f"{look.phase} ETA {format_clock(pace.left)}"
         row.append(f"{left:<17}")
         if look.phase == "map" and pace.records is not None and pace.bytes is not None:
             row.append(f"{pace.records:>11,.0f} records/s {format_bytes(pace.bytes):>9}/s", "bold")
@@ -352,17 +252,17 @@ class _Page:
         row = self._row("bad", "" if look.bad_records else "dim")
         if not look.bad_records:
             return row.append("no records so far", "dim")
-        share = 100 * look.bad_records / max(1, look.records)
+        percent = 100 * look.bad_records / max(1, look.records)
         reasons = ", ".join(
             f"{n:,} x {printable(reason)}" for reason, n in look.bad_reasons.items()
         )
         row.append(f"{look.bad_records:,} records", "yellow")
-        return row.append(f" ({share:.2g} %): {reasons}", "")
+        return row.append(f" ({percent:.2g} %): {reasons}", "")
 
     def moved(self, look: Look) -> Text:
         row = self._row("data")
-        told = [("fetched", look.fetched_bytes), ("spilled", look.spilled)]
-        return row.append("   ".join(f"{format_bytes(n)} {what}" for what, n in told if n))
+        moved = [("fetched", look.fetched_bytes), ("spilled", look.spilled)]
+        return row.append("   ".join(f"{format_bytes(n)} {how}" for how, n in moved if n))
 
     def dashboard(self, address: str) -> Text:
         row = self._row("dashboard", "dim")
@@ -375,10 +275,10 @@ class _Page:
         return [self._worker(worker) for worker in workers]
 
     def _worker(self, worker: WorkerLook) -> Text:
-        share = worker.memory / worker.limit if worker.limit else 0.0
-        color = "red" if share > _FULL else "yellow" if share > _HIGH else "green"
+        used = worker.memory / worker.limit if worker.limit else 0.0
+        color = "red" if used > _FULL else "yellow" if used > _HIGH else "green"
         row = self._row(self._name(worker.name))
-        row.append_text(self._gauge(share, _MEMORY_BAR, color))
+        row.append_text(self._gauge(used, _MEMORY_BAR, color))
         row.append(f" {format_bytes(worker.memory):>8}")
         if self._width >= _WIDE:
             limit = f"of {format_bytes(worker.limit)}" if worker.limit else ""
@@ -392,16 +292,16 @@ class _Page:
         return row.append(_fit(worker.file, left, self._dots), "dim")
 
     def _name(self, name: str) -> str:
-        """Of a name that is too long, as of an address, the end tells it from others."""
+        """Shorten a long name, as an address, to its end, which is what distinguishes it."""
         name = f"worker {name}" if len(name) < 3 else name
         return name if len(name) <= _NAME else self._dots + name[len(self._dots) - _NAME :]
 
     def _others(self, workers: Sequence[WorkerLook]) -> Text:
         busy = sum(1 for worker in workers if worker.phase)
         paused = sum(1 for worker in workers if worker.status != "running")
-        told = [f"and {len(workers):,} more workers: {busy:,} at work"]
-        told += [f"{paused:,} not running"] if paused else []
-        return self._row("").append(", ".join(told), "dim")
+        text = f"and {len(workers):,} more workers: {busy:,} at work"
+        text += f", {paused:,} not running" if paused else ""
+        return self._row("").append(text, "dim")
 
     @property
     def _dots(self) -> str:
@@ -412,29 +312,23 @@ class _Page:
 
         return Text(" ").append(f"{name:<{_NAME}} ", style)
 
-    def _gauge(self, share: float, cells: int, color: str) -> Text:
-        """Draw a bar, to the half of a cell."""
+    def _gauge(self, done: float, cells: int, color: str) -> Text:
+        """Draw a bar, to half a cell."""
         from rich.text import Text
 
         full, half, empty = ("━", "╸", "─") if self._unicode else ("#", "", ".")
-        halves = int(min(1.0, share) * cells * 2)
-        done = full * (halves // 2) + (half if halves % 2 else "")
+        halves = int(min(1.0, done) * cells * 2)
+        bar = full * (halves // 2) + (half if halves % 2 else "")
         if self._unicode:
-            return Text(done, color).append(empty * (cells - len(done)), "bright_black")
-        return Text(f"{done:{empty}<{cells}}")
-
-
-def _share(progress: Progress) -> float:
-    if progress.bytes_total:
-        return min(1.0, progress.bytes / progress.bytes_total)
-    return min(1.0, progress.tasks / progress.tasks_total) if progress.tasks_total else 0.0
+            return Text(bar, color).append(empty * (cells - len(bar)), "bright_black")
+        return Text(f"{bar:{empty}<{cells}}")
 
 
 _UNITS = {"merge": "merges", "reduce": "buckets", "write": "keys"}
 
 
-def _amounts(name: str, progress: Progress, plan: Plan) -> str:
-    """Say how much is done, in columns that stay where they are."""
+def _amounts(name: str, progress: Progress, outline: RunOutline) -> str:
+    """Describe how much of a phase is done, in columns of fixed width."""
     if name == "list":
         return f"{progress.files:,} files, {format_bytes(progress.bytes)}"
     if progress.files_total:
@@ -442,29 +336,29 @@ def _amounts(name: str, progress: Progress, plan: Plan) -> str:
         return f"{files} files, {_bytes_of(progress.bytes, progress.bytes_total)}"
     if not progress.tasks_total:
         return ""
-    unit = _UNITS[name] if name != "write" or "reduce" in plan.phases else "parts"
+    unit = _UNITS[name] if name != "write" or "reduce" in outline.phases else "parts"
     return f"{_of(progress.tasks, progress.tasks_total)} {unit}"
 
 
 def _of(done: int, total: int) -> str:
-    whole = f"{total:,}"
-    return f"{done:>{len(whole)},} of {whole}"
+    of = f"{total:,}"
+    return f"{done:>{len(of)},} of {of}"
 
 
 def _bytes_of(done: int, total: int) -> str:
-    """Write both in the unit of the larger one.
+    """Write both in the unit of the larger.
 
     >>> _bytes_of(1_234_567, 89_900_000)
     ' 1.2 of 89.9 MB'
     """
-    whole, unit = format_bytes(total).split()
+    of, unit = format_bytes(total).split()
     scale = 1000 ** ("B", "kB", "MB", "GB", "TB").index(unit)
     number = f"{done / scale:.0f}" if unit == "B" else f"{done / scale:.1f}"
-    return f"{number:>{len(whole)}} of {whole} {unit}"
+    return f"{number:>{len(of)}} of {of} {unit}"
 
 
 def _fit(text: str, cells: int, dots: str) -> str:
-    """Cut the middle out of a text that is too long: of a path, both ends say most."""
+    """Cut the middle out of a long text, as both ends of a path matter."""
     from rich.cells import cell_len, set_cell_size
 
     text = printable(text)

@@ -20,7 +20,7 @@ from daskmr.cluster.versions import Pinned
 from daskmr.data.inputs import Inputs
 from daskmr.data.partition import Partition, count_buckets, count_reducers, run_order, with_ahead
 from daskmr.data.parts import Part
-from daskmr.diagnostics.looks import Plan
+from daskmr.diagnostics.run_state import RunOutline
 from daskmr.errors import JobError
 from daskmr.history import PHASES
 from daskmr.tasks.counts import Span, Tallies, Tally
@@ -80,7 +80,7 @@ def with_deployment(request: Request, clusters: ExitStack) -> Request:
     return replace(request, client=clusters.enter_context(started))
 
 
-def outline_of(request: Request, inputs: Inputs, plan: Sequence[Partition]) -> Plan:
+def outline_of(request: Request, inputs: Inputs, plan: Sequence[Partition]) -> RunOutline:
     """Say what the run will do, for those who watch it."""
     files = inputs.listing.files
     remote = [file.size for file in files if file.is_remote]
@@ -93,7 +93,7 @@ def outline_of(request: Request, inputs: Inputs, plan: Sequence[Partition]) -> P
         "reduce": reduces,
         "write": request.output is not None,
     }
-    return Plan(
+    return RunOutline(
         job=request.job.name,
         phases=tuple(name for name in PHASES if has_phase.get(name, True)),
         files=len(files),

@@ -8,7 +8,7 @@ from typing import Any
 
 from daskmr.data.bad_records import BadRecord
 from daskmr.data.parts import Part, merge_parts
-from daskmr.diagnostics.looks import Plan
+from daskmr.diagnostics.run_state import RunOutline
 from daskmr.history import History
 from daskmr.job.job import Job
 from daskmr.tasks.counts import Profile
@@ -69,7 +69,7 @@ class Result:
         The provenance beside the output.
     sha256 : str or None
         Digest of the output in hex, where its provenance was written.
-    plan : Plan or None
+    plan : RunOutline or None
         The outline of the run, where it was watched.
     settings : mapping of str to object
         The settings of the run; none of them is a secret.
@@ -108,7 +108,7 @@ class Result:
     sample: str = ""
     meta_path: str | None = None
     sha256: str | None = None
-    plan: Plan | None = field(default=None, repr=False)
+    plan: RunOutline | None = field(default=None, repr=False)
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
     combines: bool = field(default=False, repr=False)
     profile: Profile | None = field(default=None, repr=False)

@@ -20,7 +20,7 @@ from typing import Any, TextIO
 from daskmr.data.spill_dir import worker_name
 from daskmr.job.job import Job
 from daskmr.job.tracebacks import elide
-from daskmr.stdio import outlasting
+from daskmr.stdio import keep_alive
 from daskmr.tasks.callers import NO_KEY, Call, call_of
 from daskmr.tasks.guard import shortened
 from daskmr.tasks.progress import Printed, tell
@@ -81,7 +81,7 @@ def _proxy(stream: Any) -> Any:
     for proxy in _proxies:
         if proxy.stands_for(stream):
             return proxy
-    proxy = outlasting(_Stream(stream))
+    proxy = keep_alive(_Stream(stream))
     _proxies.append(proxy)
     return proxy
 

@@ -411,7 +411,7 @@ def test_a_missing_object_fails_the_job_from_beside(place: Place, proxy: FaultPr
     assert f"{gone} is not there any more" in done.stderr
     done = place.run("--skip-missing", env=environment)
     assert done.returncode == 0, done.stderr
-    assert "could not be fetched, left out: 1 objects" in done.stderr
+    assert "could not be fetched, skipped: 1 objects" in done.stderr
     assert fetching_processes(place)
     place.check_nothing_left()
 
@@ -671,7 +671,7 @@ def test_skip_missing_leaves_out_and_names(place: Place, proxy: FaultProxy) -> N
     proxy.inject("403 AccessDenied", match=one_object(refused))
     done = place.run("--skip-missing")
     assert done.returncode == 0, done.stderr
-    assert "could not be fetched, left out: 2 objects" in done.stderr
+    assert "could not be fetched, skipped: 2 objects" in done.stderr
     assert f"{gone} is not there any more" in done.stderr
     assert f"{refused} was denied" in done.stderr
     del place.objects[gone], place.objects[refused]

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from daskmr.text import (
     byte_unit,
     count_unit,
+    format_bytes,
+    format_clock,
     format_seconds,
     printable,
     shell_word,
@@ -71,3 +73,35 @@ def test_a_time_never_shows_sixty() -> None:
         "2 min 0 s",
         "1 h 0 min",
     ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0:00"), (59.4, "0:59"), (59.6, "1:00"), (3599.9, "1:00:00"), (90061, "25:01:01")],
+)
+def test_times_as_on_a_clock(seconds: float, text: str) -> None:
+    assert format_clock(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (1, "1 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (1_234_567, "1.2 MB"),
+        (10**9, "1.0 GB"),
+        (10**12, "1.0 TB"),
+        (10**16, "10000.0 TB"),
+    ],
+)
+def test_bytes_for_people(count: int, text: str) -> None:
+    assert format_bytes(count) == text
+
+
+@given(st.integers(0, 10**14))
+def test_bytes_for_people_are_right_to_the_digits_shown(count: int) -> None:
+    number, unit = format_bytes(count).split()
+    scale = 1000 ** ["B", "kB", "MB", "GB", "TB"].index(unit)
+    assert abs(float(number) * scale - count) <= 0.05 * scale + 1e-9 * count

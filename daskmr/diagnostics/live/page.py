@@ -1,6 +1,6 @@
-"""The page ``/daskmr`` of a run, beside Dask's dashboard, with its pictures as they are now.
+"""The page ``/daskmr`` of a run, beside Dask's dashboard: computed here, served by the scheduler.
 
-Nothing is drawn, nor computed, while nobody looks; nor is what draws imported.
+Nothing is drawn or computed, and Bokeh is not imported, while no browser shows the page.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from daskmr.cluster.session import Session
-    from daskmr.diagnostics.live.server import PagePlugin, PageServer, Wanted
+    from daskmr.diagnostics.live.server import PageServer, Request
     from daskmr.history import History
 
 __all__ = ["LivePage", "live_page"]
 
 logger = logging.getLogger(__name__)
 
-_EVERY = 1.0  # seconds between two pictures
-_ASKED_EVERY = 2.0  # seconds between two questions to another scheduler whether somebody looks
+_EVERY = 1.0  # seconds between two updates
+_POLL_SECONDS = 2.0  # between two requests to a remote scheduler whether a browser shows the page
 _END_SECONDS = 2.0
 
 
 @contextmanager
 def live_page(session: Session, history: Callable[[], History], name: str) -> Iterator[None]:
-    """Show a run on a page of the dashboard, as far as there can be one, while the block lasts.
+    """Show a run on a page of the dashboard for the duration of the block, where that is possible.
 
     Parameters
     ----------
     session : Session
     history : callable
-        Gives what is known of the run now; called in the thread that waits for the run.
+        Returns the history so far; called in the thread that waits for the run.
     name : str
         Of the job.
     """
@@ -54,88 +54,76 @@ class LivePage:
         self._session = session
         self._history = history
         self._name = name
-        self._place: _Place | None = None
-        self._asking: Future[Wanted | None] | None = None
-        self._wanted: Wanted | None = None
-        self._told = self._asked = -float("inf")
+        self._host: _LocalHost | _RemoteHost | None = None
+        self._exchange: Future[Request | None] | None = None
+        self._request: Request | None = None
+        self._updated = self._asked = -float("inf")
 
     def begin(self) -> None:
-        """Have the page added, now or when there is a dashboard."""
-        if self._session.client is None:
+        """Add the page, now or when there is a dashboard."""
+        client = self._session.client
+        if client is None:
             return
-        if self._session.is_elsewhere:
-            self._place = _Elsewhere(self._session.client)
-        else:
-            self._place = _Here(self._session)
+        is_remote = self._session.is_elsewhere
+        self._host = _RemoteHost(client) if is_remote else _LocalHost(self._session)
         self._session.watch(self.turn)
 
     def turn(self) -> None:
-        """Give browsers what they wait for; quick, and called several times a second."""
-        if self._place is None:
+        """Send browsers what they wait for; quick, and called several times a second."""
+        if self._host is None:
             return
         try:
             self._take_answer()
-            if self._asking is None:
-                self._ask(self._place)
-        except Exception as error:  # a page is not worth a failure
+            if self._exchange is None:
+                self._send_if_due(self._host)
+        except Exception as error:  # must not fail the run
             logger.info("The page of the run cannot be shown any more: %s", error)
-            self._place = None
+            self._host = None
 
     def _take_answer(self) -> None:
-        if self._asking is not None and self._asking.done():
-            asking, self._asking = self._asking, None
-            self._wanted = asking.result()
+        if self._exchange is not None and self._exchange.done():
+            exchange, self._exchange = self._exchange, None
+            self._request = exchange.result()
 
-    def _ask(self, place: _Place) -> None:
-        now, wanted = time.monotonic(), self._wanted
-        due = wanted is not None and wanted.news and now - self._told >= _EVERY
-        wants_page = wanted is not None and wanted.page
-        if not (due or wants_page or now - self._asked >= place.asked_every):
+    def _send_if_due(self, host: _LocalHost | _RemoteHost) -> None:
+        now, request = time.monotonic(), self._request
+        wants_update = request is not None and request.updates and now - self._updated >= _EVERY
+        wants_page = request is not None and request.page
+        if not (wants_update or wants_page or now - self._asked >= host.poll_seconds):
             return
         page = self._page() if wants_page else None
-        news = self._news() if due else None
+        update = self._update() if wants_update else None
         self._asked = now
-        self._told = now if due else self._told
-        self._asking = place.exchange(page, news)
+        self._updated = now if wants_update else self._updated
+        self._exchange = host.exchange(page, update)
 
     def _page(self) -> bytes:
         from daskmr.diagnostics.live.content import render_page
 
         return render_page(self._name)
 
-    def _news(self, *, ended: bool = False) -> bytes:
-        from daskmr.diagnostics.live.content import news_of
+    def _update(self, *, ended: bool = False) -> bytes:
+        from daskmr.diagnostics.live.content import render_update
 
-        return news_of(self._history(), ended=ended)
+        return render_update(self._history(), ended=ended)
 
     def end(self) -> None:
-        """Show the last state, and take the page away where the scheduler goes on."""
-        place, self._place = self._place, None
-        if place is None:
+        """Show the last state, and remove the page from a scheduler that continues."""
+        host, self._host = self._host, None
+        if host is None:
             return
         try:
             self._take_answer()
-            looked_at = self._wanted is not None and self._wanted.news
-            news = self._news(ended=True) if looked_at else None
-            place.finish(news)
+            is_shown = self._request is not None and self._request.updates
+            host.finish(self._update(ended=True) if is_shown else None)
         except Exception as error:
             logger.info("The page of the run could not be ended: %s", error)
 
 
-class _Place:
-    """Where the page is served."""
-
-    asked_every = 0.0
-
-    def exchange(self, page: bytes | None, news: bytes | None) -> Future[Wanted | None]:
-        raise NotImplementedError
-
-    def finish(self, news: bytes | None) -> None:
-        raise NotImplementedError
-
-
-class _Here(_Place):
+class _LocalHost:
     """The scheduler of a LocalCluster, in another thread of this process."""
+
+    poll_seconds = 0.0
 
     def __init__(self, session: Session) -> None:
         assert session.client is not None
@@ -146,62 +134,57 @@ class _Here(_Place):
     def _mount(self, application: Any, http_server: Any, scheduler: Any) -> None:
         from daskmr.diagnostics.live.server import PageServer
 
-        server = PageServer()
-        server.mount(scheduler)
-        self._server = server
+        self._server = PageServer()
+        self._server.mount(scheduler)
 
-    def exchange(self, page: bytes | None, news: bytes | None) -> Future[Wanted | None]:
+    def exchange(self, page: bytes | None, update: bytes | None) -> Future[Request | None]:
         if self._server is None:  # there is no dashboard yet
-            nothing: Future[Wanted | None] = Future()
+            nothing: Future[Request | None] = Future()
             nothing.set_result(None)
             return nothing
-        return asyncio.run_coroutine_threadsafe(self._server.exchange(page, news), self._loop)
+        return asyncio.run_coroutine_threadsafe(self._server.exchange(page, update), self._loop)
 
-    def finish(self, news: bytes | None) -> None:
+    def finish(self, update: bytes | None) -> None:
         if self._server is not None:
-            finishing = asyncio.run_coroutine_threadsafe(self._server.finish(news), self._loop)
+            finishing = asyncio.run_coroutine_threadsafe(self._server.finish(update), self._loop)
             finishing.result(_END_SECONDS)
 
 
-class _Elsewhere(_Place):
-    """Somebody's scheduler, which must be able to import daskmr."""
+class _RemoteHost:
+    """An existing scheduler, which must be able to import daskmr."""
 
-    asked_every = _ASKED_EVERY
+    poll_seconds = _POLL_SECONDS
 
     def __init__(self, client: Any) -> None:
-        self._client = client
-        self._name = f"daskmr-page-{client.id}-{time.time_ns()}"
-        self._loop = client.loop.asyncio_loop
         from daskmr.diagnostics.live.server import PagePlugin
 
-        plugin = PagePlugin(self._name, client.id)
-        # Not by the client's own lock, and not waited for: the page is no reason to be late.
-        self._adding: Future[Any] | None = asyncio.run_coroutine_threadsafe(
-            self._add(plugin), self._loop
+        self._client = client
+        self._name = f"daskmr-page-{client.id}-{time.time_ns()}"
+        # In the client's loop, where `register_plugin` returns a coroutine, and without waiting for
+        # it: the page must not delay the run.
+        self._adding: Future[Any] | None = self._submit(
+            client.register_plugin, PagePlugin(self._name, client.id), name=self._name
         )
 
-    async def _add(self, plugin: PagePlugin) -> None:
-        # Waited for in the client's loop, where `register_plugin` gives a coroutine.
-        await self._client.register_plugin(plugin, name=self._name)
+    def _submit(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Future[Any]:
+        async def call() -> Any:
+            return await function(*args, **kwargs)
 
-    def exchange(self, page: bytes | None, news: bytes | None) -> Future[Wanted | None]:
-        return asyncio.run_coroutine_threadsafe(self._exchange(page, news), self._loop)
+        return asyncio.run_coroutine_threadsafe(call(), self._client.loop.asyncio_loop)
 
-    async def _exchange(self, page: bytes | None, news: bytes | None) -> Wanted:
+    async def _run(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Run a function on the scheduler once the page is there."""
         if self._adding is not None:
             await asyncio.wrap_future(self._adding)
             self._adding = None
-        from daskmr.diagnostics.live.server import Wanted, exchange_on
+        return await self._client.run_on_scheduler(function, self._name, *args)
 
-        told = await self._client.run_on_scheduler(exchange_on, self._name, page, news)
-        return Wanted(*told)
+    def exchange(self, page: bytes | None, update: bytes | None) -> Future[Request | None]:
+        from daskmr.diagnostics.live.server import exchange_on
 
-    def finish(self, news: bytes | None) -> None:
+        return self._submit(self._run, exchange_on, page, update)
+
+    def finish(self, update: bytes | None) -> None:
         from daskmr.diagnostics.live.server import finish_on
 
-        async def finish() -> None:
-            if self._adding is not None:
-                await asyncio.wrap_future(self._adding)
-            await self._client.run_on_scheduler(finish_on, self._name, news)
-
-        asyncio.run_coroutine_threadsafe(finish(), self._loop).result(_END_SECONDS)
+        self._submit(self._run, finish_on, update).result(_END_SECONDS)

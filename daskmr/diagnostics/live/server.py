@@ -1,7 +1,7 @@
-"""A page of ours on the HTTP server of a Dask scheduler, and what is new on it.
+"""The page of a run on the HTTP server of a Dask scheduler, and its updates.
 
-It runs in the scheduler, and draws nothing: the client sends the page, and then what changes, but
-only while somebody looks. A browser asks for what is new and is answered once there is something.
+This runs in the scheduler and draws nothing: the client sends the page, and updates while a browser
+shows it. Browsers use long polling: a request for an update is answered when there is one.
 """
 
 from __future__ import annotations
@@ -10,36 +10,26 @@ import asyncio
 import contextlib
 import sys
 import time
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from distributed.diagnostics.plugin import SchedulerPlugin
 from tornado import web
 
-__all__ = ["PagePlugin", "PageServer", "Wanted", "exchange_on", "finish_on"]
+__all__ = ["PagePlugin", "PageServer", "Request", "exchange_on", "finish_on"]
 
 PATH = "daskmr"
-_HELD_SECONDS = 20.0  # for which a browser waits before it asks again
-_WATCHED_SECONDS = 30.0  # since somebody has asked
-_FLUSH_SECONDS = 0.5  # in which browsers take the end of it
-_LATELY = 3.0
-_MOST_VIEWERS = 1000
+_HELD_SECONDS = 20.0  # for which the request of a browser waits
+_WATCHED_SECONDS = 30.0  # since the last request, for which updates are sent
+_FLUSH_SECONDS = 0.5  # for browsers to receive the last update
+_RECENT_SECONDS = 3.0
+_MAX_VIEWERS = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What browsers wait for.
-
-    Attributes
-    ----------
-    page : bool
-        Somebody has asked for the page, and it is not there.
-    news : bool
-        Somebody looks.
-    """
+class Request(NamedTuple):
+    """What browsers wait for: the page, which is not there yet, or updates."""
 
     page: bool
-    news: bool
+    updates: bool
 
 
 class PageServer:
@@ -47,30 +37,30 @@ class PageServer:
 
     Examples
     --------
-    >>> PageServer().wanted()
-    Wanted(page=False, news=False)
+    >>> PageServer().request()
+    Request(page=False, updates=False)
     """
 
     def __init__(self) -> None:
         self._page: bytes | None = None
-        self._news = b""
-        self._number = 0
+        self._update = b""
+        self._number = 0  # of the update
         self._asked = -float("inf")
         self._page_asked = False
         self._changed = asyncio.Event()
-        self._viewers: dict[str, tuple[float, int]] = {}  # when it asked last, and what it has
+        self._viewers: dict[
+            str, tuple[float, int]
+        ] = {}  # when it asked last, and which update it has
         self._application: Any = None
         self._scheduler: Any = None
         self._own: Any = None
 
-    # --- on a scheduler ---------------------------------------------------------------------------
-
     def mount(self, scheduler: Any) -> None:
-        """Add the page to the server of `scheduler`, and a link to it to the menu of Dask's."""
+        """Add the page to the HTTP server of `scheduler`, and a link to it to the menu of its pages."""
         routes = [
-            # The server may have a prefix, which it does not tell.
+            # The server may have a prefix, which is not known here.
             (rf"(?:/.*)?/{PATH}/?", _Page, {"server": self}),
-            (rf"(?:/.*)?/{PATH}/data", _News, {"server": self}),
+            (rf"(?:/.*)?/{PATH}/data", _Update, {"server": self}),
         ]
         self._scheduler, self._own = scheduler, web.Application(routes, daskmr=True)
         scheduler.http_application.add_application(self._own)
@@ -79,7 +69,7 @@ class PageServer:
                 pages.append(PATH)
 
     def unmount(self) -> None:
-        """Take both away again."""
+        """Remove both."""
         if self._own is None:
             return
         applications = self._scheduler.http_application.applications
@@ -92,27 +82,27 @@ class PageServer:
             if PATH in pages:
                 pages.remove(PATH)
 
-    # --- for the client ---------------------------------------------------------------------------
+    # --- for the client -----------------------------------------------------------------------------
 
-    def wanted(self) -> Wanted:
-        """Tell what somebody waits for."""
-        looked_at = time.monotonic() - self._asked < _WATCHED_SECONDS
-        return Wanted(self._page is None and self._page_asked, looked_at)
+    def request(self) -> Request:
+        """Return what browsers wait for."""
+        is_shown = time.monotonic() - self._asked < _WATCHED_SECONDS
+        return Request(self._page is None and self._page_asked, is_shown)
 
-    async def exchange(self, page: bytes | None, news: bytes | None) -> Wanted:
-        """Take a page, or what is new on it; tell what is wanted next."""
+    async def exchange(self, page: bytes | None, update: bytes | None) -> Request:
+        """Take a page or an update, and return what browsers wait for next."""
         if page is not None:
             self._page = page
-        if news is not None:
-            self._news, self._number = news, self._number + 1
-        if page is not None or news is not None:
+        if update is not None:
+            self._update, self._number = update, self._number + 1
+        if page is not None or update is not None:
             self._changed.set()
             self._changed = asyncio.Event()
-        return self.wanted()
+        return self.request()
 
-    async def finish(self, news: bytes | None) -> None:
-        """Take the end of it, and let those who look see it."""
-        await self.exchange(None, news)
+    async def finish(self, update: bytes | None) -> None:
+        """Take the last update, and give browsers time to receive it."""
+        await self.exchange(None, update)
         deadline = time.monotonic() + _FLUSH_SECONDS
         while time.monotonic() < deadline and self._has_waiting():
             await asyncio.sleep(0.01)
@@ -120,29 +110,29 @@ class PageServer:
     def _has_waiting(self) -> bool:
         now = time.monotonic()
         return any(
-            number < self._number and now - asked < _LATELY
+            number < self._number and now - asked < _RECENT_SECONDS
             for asked, number in self._viewers.values()
         )
 
     # --- for browsers -----------------------------------------------------------------------------
 
     async def page(self) -> bytes | None:
-        """Return the page once it is there."""
+        """Return the page once it is there; ``None`` to ask again."""
         self._asked, self._page_asked = time.monotonic(), True
         await self._wait_until(lambda: self._page is not None)
         return self._page
 
-    async def news_after(self, number: int, viewer: str) -> tuple[int, bytes] | None:
-        """Return what is newer than `number`, once there is something; ``None`` to ask again."""
+    async def update_after(self, number: int, viewer: str) -> tuple[int, bytes] | None:
+        """Return an update newer than `number`, once there is one; ``None`` to ask again."""
         self._asked = time.monotonic()
-        if len(self._viewers) < _MOST_VIEWERS or viewer in self._viewers:
+        if len(self._viewers) < _MAX_VIEWERS or viewer in self._viewers:
             self._viewers[viewer] = self._asked, number
         await self._wait_until(lambda: self._number > number)
         self._asked = time.monotonic()
-        return (self._number, self._news) if self._number > number else None
+        return (self._number, self._update) if self._number > number else None
 
     def delivered(self, viewer: str, number: int) -> None:
-        """Note that it has got there."""
+        """Note that a browser has received an update."""
         if viewer in self._viewers:
             self._viewers[viewer] = time.monotonic(), number
 
@@ -172,25 +162,25 @@ class _Page(_Handler):
         await self.finish(page)
 
 
-class _News(_Handler):
+class _Update(_Handler):
     async def get(self) -> None:
         number, viewer = self.get_argument("after", "0"), self.get_argument("viewer", "")[:40]
         if not number.isdecimal():
             raise web.HTTPError(400)
-        news = await self.server.news_after(int(number), viewer)
-        if news is None:
+        update = await self.server.update_after(int(number), viewer)
+        if update is None:
             self.set_status(204)
             return
         self.set_header("Content-Type", "application/json")
-        self.set_header("X-Number", str(news[0]))
-        await self.finish(news[1])
-        self.server.delivered(viewer, news[0])
+        self.set_header("X-Number", str(update[0]))
+        await self.finish(update[1])
+        self.server.delivered(viewer, update[0])
 
 
 def _menus(scheduler: Any) -> list[list[str]]:
-    """The lists of pages that the menu of Dask's dashboard is made of; none where it has none.
+    """Return the lists of pages that the menu of Dask's dashboard is made of, if it has one.
 
-    There is no documented way to them. Without, the page is there, and has no link to it.
+    They are not documented. Where they are missing, the page is there without a link to it.
     """
     module = sys.modules.get("distributed.dashboard.scheduler")
     variables = getattr(module, "template_variables", None)
@@ -200,19 +190,8 @@ def _menus(scheduler: Any) -> list[list[str]]:
     return [pages] if isinstance(pages, list) else []
 
 
-# --- on somebody's scheduler ----------------------------------------------------------------------
-
-
 class PagePlugin(SchedulerPlugin):  # type: ignore[misc]
-    """Brings a page to a scheduler, and takes it away when its client is gone.
-
-    Parameters
-    ----------
-    name : str
-        Of the plugin.
-    client : str
-        Id of the client.
-    """
+    """Adds a page to an existing scheduler, and removes it when the client with this id is gone."""
 
     def __init__(self, name: str, client: str) -> None:
         self.name = name
@@ -238,18 +217,17 @@ class PagePlugin(SchedulerPlugin):  # type: ignore[misc]
 
 
 async def exchange_on(
-    name: str, page: bytes | None, news: bytes | None, dask_scheduler: Any = None
-) -> tuple[bool, bool]:
-    """Exchange with the page on a scheduler; run there."""
-    server = dask_scheduler.plugins[name].server
-    wanted = await server.exchange(page, news)
-    return wanted.page, wanted.news
+    name: str, page: bytes | None, update: bytes | None, dask_scheduler: Any = None
+) -> Request:
+    """Exchange with the page on a scheduler; runs there."""
+    request: Request = await dask_scheduler.plugins[name].server.exchange(page, update)
+    return request
 
 
-async def finish_on(name: str, news: bytes | None, dask_scheduler: Any = None) -> None:
-    """End the page on a scheduler, and remove it; run there."""
+async def finish_on(name: str, update: bytes | None, dask_scheduler: Any = None) -> None:
+    """End the page on a scheduler, and remove it; runs there."""
     plugin = dask_scheduler.plugins[name]
     try:
-        await plugin.server.finish(news)
+        await plugin.server.finish(update)
     finally:
         plugin.remove(dask_scheduler)

@@ -66,7 +66,7 @@ def test_a_straggler_is_named_with_its_file_and_what_it_cost() -> None:
     )
     loss = told(replace(history, looks=looks))["stragglers"]
     assert "partition 3 took 9.0 s, 9 times the median (of usual size, mostly in b.gz)" in loss.text
-    assert "Its size does not explain it" in loss.advice
+    assert "Size does not explain it" in loss.advice
     assert loss.seconds == pytest.approx(6.0)  # until 10 s on one worker, 4 on the other
 
 

@@ -14,7 +14,7 @@ from support.jobs import counting_job
 
 from daskmr import Job, JobError, mapreduce
 from daskmr.diagnostics.collector import Collector, Watcher, _Source
-from daskmr.diagnostics.looks import Plan
+from daskmr.diagnostics.run_state import RunOutline
 from daskmr.history import Look
 from daskmr.run import workspace
 from daskmr.tasks.progress import FOLDER, Printed, Report, tell
@@ -25,7 +25,7 @@ class Notes(Watcher):
 
     def __init__(self) -> None:
         self.phases: list[str] = []
-        self.plans: list[Plan] = []
+        self.plans: list[RunOutline] = []
         self.looks: list[Look] = []
         self.lines: list[Printed] = []
         self.results: list[Any] = []
@@ -34,7 +34,7 @@ class Notes(Watcher):
     def phase(self, name: str) -> None:
         self.phases.append(name)
 
-    def begin(self, plan: Plan) -> None:
+    def begin(self, plan: RunOutline) -> None:
         self.plans.append(plan)
 
     def look(self, look: Look) -> None:
@@ -48,7 +48,7 @@ class Notes(Watcher):
         self.results.append(result)
 
 
-PLAN = Plan(
+PLAN = RunOutline(
     "job", ("list", "fetch", "map", "merge", "reduce", "write"), 4, 400, 1, 90, 2, 3, 1, False
 )
 
@@ -95,14 +95,14 @@ def test_what_several_workers_of_a_host_tell_is_heard_once(tmp_path: Path) -> No
     assert source.news() == [Printed("a")]
     tell(str(tmp_path), Printed("b"))
     assert source.news() == [], "it is too early to ask again"
-    assert [news for some in source.all_news() for news in some] == [Printed("b")]
+    assert [news for some in source.remaining_news() for news in some] == [Printed("b")]
 
 
 def test_workers_that_are_not_told_of_are_as_they_were(tmp_path: Path) -> None:
     session = FakeSession(str(tmp_path))
     source = _Source(session, "", None, True)  # type: ignore[arg-type]
     first = source.workers()
-    source._asked -= 10
+    source._workers_asked -= 10
     assert source.workers() == first
     assert session.asked == 2
     assert (source.dashboard(), source.dashboard()) == (session.dashboard_link, None)
@@ -194,7 +194,7 @@ def test_the_history_so_far_has_tasks_and_looks() -> None:
     with collector:
         collector.begin(PLAN)
         collector._hear(report(0, done=True, files=2, bytes=200, records=20, memory=5))
-        collector._look()
+        collector._take_snapshot()
         history = collector.history()
     (span,) = history.tasks
     assert (span.phase, span.number, span.worker, span.records, span.memory) == (

@@ -166,9 +166,9 @@ def test_what_cannot_be_a_report_is_found_before_any_work(tmp_path: Path) -> Non
     os.mkfifo(tmp_path / "pipe")
     for path, words in (
         ("-", "does not go to standard output"),
-        (tmp_path / "data.gz", "would replace a file that is no report"),
-        (tmp_path / "pipe", "would replace a file that is no report"),
-        ("/dev/null", "would replace a file that is no report"),
+        (tmp_path / "data.gz", "would replace a file that is not a report"),
+        (tmp_path / "pipe", "would replace a file that is not a report"),
+        ("/dev/null", "would replace a file that is not a report"),
         (tmp_path, "is a directory"),
         (tmp_path / "no" / "report.html", "does not exist"),
         (tmp_path / "out.txt", "would replace a file of the job"),

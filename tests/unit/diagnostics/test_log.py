@@ -24,8 +24,8 @@ from support.jobs import daskmr, write_tree
 from support.terminal import Screen
 
 from daskmr.diagnostics import log
-from daskmr.diagnostics.log import InlineTerminal, JsonLog, Show, Terminal, TextLog, choose
-from daskmr.diagnostics.looks import Plan
+from daskmr.diagnostics.log import InlineTerminal, JsonLog, Terminal, TextLog, View, choose
+from daskmr.diagnostics.run_state import RunOutline
 from daskmr.history import Look, Progress
 from daskmr.tasks.progress import Printed
 
@@ -128,13 +128,13 @@ def test_a_line_tells_what_matters(clock: Clock) -> None:
 )
 def test_a_printed_line_is_marked(line: Printed, shown: str) -> None:
     stream = io.StringIO()
-    Show(stream, quiet=True).printed(line)
+    View(stream, quiet=True).printed(line)
     assert stream.getvalue() == f"{shown}\n"
 
 
 def test_what_each_worker_prints_as_it_loads_the_script_is_shown_once() -> None:
     stream = io.StringIO()
-    show = Show(stream)
+    show = View(stream)
     for worker in "01":
         show.printed(Printed("loading", script="job.py", script_line=2, worker=worker))
     assert stream.getvalue().count("loading") == 1
@@ -142,7 +142,7 @@ def test_what_each_worker_prints_as_it_loads_the_script_is_shown_once() -> None:
 
 def test_too_many_lines_are_counted(clock: Clock) -> None:
     stream = io.StringIO()
-    show = Show(stream)
+    show = View(stream)
     for _ in range(1000):
         show.printed(LINE)
     show.printed(Printed("", left_out=5000))
@@ -158,7 +158,7 @@ def test_nobody_there_to_be_told_is_no_failure() -> None:
         def write(self, text: str) -> int:
             raise OSError("full")
 
-    Show(Full()).printed(LINE)
+    View(Full()).printed(LINE)
 
 
 # --- JSON ---------------------------------------------------------------------------------------
@@ -249,7 +249,7 @@ class Stream(io.StringIO):
         ({}, None, TextLog),
         ({"inline": True}, "xterm", InlineTerminal),
         ({"inline": True}, "dumb", TextLog),
-        ({"quiet": True}, "xterm", Show),
+        ({"quiet": True}, "xterm", View),
         ({"as_json": True}, "xterm", JsonLog),
         ({"as_json": True, "quiet": True}, "xterm", JsonLog),
         ({"stream": Stream(terminal=False)}, "xterm", TextLog),
@@ -278,7 +278,7 @@ def test_an_inline_job_shows_its_listing_in_place_and_the_rest_in_lines(
     show.look(Look(0.0, "list", {"list": Progress(tasks=3, files=7)}))
     show.write("said")
     assert screen.lines == ["said", " list      7 files in 3 prefixes   0:02"]
-    show.begin(Plan("job", ("list", "map"), 7, 70, 0, 0, 7, 0, 0, True))
+    show.begin(RunOutline("job", ("list", "map"), 7, 70, 0, 0, 7, 0, 0, True))
     assert screen.lines == ["said"]
     clock.now += 5
     show.look(look())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from daskmr.diagnostics.pace import Pace, format_seconds
+from daskmr.diagnostics.pace import Pace
 from daskmr.history import Look, Progress
 
 
@@ -63,11 +63,3 @@ def test_another_phase_begins_anew_and_may_count_tasks() -> None:
         progress = {"reduce": Progress(tasks=second - 9, tasks_total=10)}
         pace.add(Look(second, "reduce", progress))
     assert pace.left == pytest.approx(5)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0:00"), (59.4, "0:59"), (59.6, "1:00"), (3599.9, "1:00:00"), (90061, "25:01:01")],
-)
-def test_times_for_people(seconds: float, text: str) -> None:
-    assert format_seconds(seconds) == text

@@ -11,12 +11,12 @@ import pytest
 from support.terminal import Screen
 
 from daskmr.diagnostics import terminal as module
-from daskmr.diagnostics.looks import Plan
 from daskmr.diagnostics.pace import Pace
-from daskmr.diagnostics.terminal import Above, Display, Region, compose
+from daskmr.diagnostics.run_state import RunOutline
+from daskmr.diagnostics.terminal import Display, Region, compose
 from daskmr.history import Look, Progress, WorkerLook
 
-PLAN = Plan(
+PLAN = RunOutline(
     "job", ("list", "map", "merge", "reduce", "write"), 1234, 89_900_000, 0, 0, 32, 713, 22, False
 )
 
@@ -43,7 +43,7 @@ def look(at: float = 10.0, share: float = 0.5, **changes: Any) -> Look:
 
 
 def composed(
-    width: int = 79, height: int = 40, plan: Plan | None = PLAN, **changes: Any
+    width: int = 79, height: int = 40, plan: RunOutline | None = PLAN, **changes: Any
 ) -> list[str]:
     pace = Pace()
     pace.add(look(0.0, 0.1))
@@ -131,7 +131,7 @@ def test_before_the_input_is_listed() -> None:
 def test_phases_that_have_parts_or_keys() -> None:
     progress = {**look().progress, "write": Progress(3, 4)}
     assert composed(progress=progress)[4].endswith("  75 %  3 of 4 keys")
-    plan = Plan("job", ("list", "map", "write"), 1234, 89_900_000, 0, 0, 32, 0, 0, False)
+    plan = RunOutline("job", ("list", "map", "write"), 1234, 89_900_000, 0, 0, 32, 0, 0, False)
     assert composed(plan=plan, progress=progress)[2].endswith("  75 %  3 of 4 parts")
 
 
@@ -277,11 +277,3 @@ def test_what_this_process_writes_goes_above(
     assert sys.stderr is terminal
     print("late", file=kept)
     assert terminal.screen.lines == ["half and half", "rest", "late"]
-
-
-def test_a_stream_that_stands_for_another_is_like_it() -> None:
-    stream = io.StringIO()
-    above = Above(stream, lambda text: None)
-    above.flush()
-    assert above.getvalue() == ""
-    assert not above.isatty()

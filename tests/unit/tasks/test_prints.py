@@ -20,9 +20,8 @@ from support.jobs import DIRECTORY, file_name, write_tree
 
 from daskmr import Job, JobError, mapreduce
 from daskmr.diagnostics.collector import Watcher
-from daskmr.diagnostics.terminal import Above
 from daskmr.run import workspace
-from daskmr.stdio import outlasting
+from daskmr.stdio import LineStream, keep_alive
 from daskmr.tasks import prints
 from daskmr.tasks.callers import Call, calls_user
 from daskmr.tasks.prints import Rate, listened, printing
@@ -277,7 +276,7 @@ def test_a_stream_outlasts_a_print_that_a_thread_is_in_the_middle_of(job: Job) -
     gc.collect()
     with printing("", job):
         assert first() is sys.stdout  # one for all tasks
-    above = weakref.ref(outlasting(Above(sys.stdout, print)))
+    above = weakref.ref(keep_alive(LineStream(sys.stdout, print)))
     gc.collect()
     assert above() is not None
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,16 +15,14 @@ from typing import Any
 
 import pytest
 from support.dask_cluster import DaskCluster, wait_until
-from support.histories import STARTED, made_up
+from support.histories import made_up
 from support.jobs import counting_job
 from support.pages import Page
 
 from daskmr import mapreduce
 from daskmr.cluster.session import Session, connect
 from daskmr.config import load_config
-from daskmr.diagnostics.live.content import news_of, render_page
 from daskmr.diagnostics.live.page import live_page
-from daskmr.diagnostics.live.server import PageServer, Wanted
 from daskmr.history import History
 
 
@@ -36,98 +33,6 @@ def get(url: str, timeout: float = 30) -> tuple[int, bytes, Any]:
             return answer.status, answer.read(), answer.headers
     except urllib.error.HTTPError as error:
         return error.code, error.read(), error.headers
-
-
-def in_loop(test: Callable[[PageServer], Awaitable[None]]) -> None:
-    async def run() -> None:
-        await asyncio.wait_for(test(PageServer()), 20)
-
-    asyncio.run(run())
-
-
-# --- the server, without a network ----------------------------------------------------------------
-
-
-def test_nothing_is_wanted_before_somebody_asks() -> None:
-    async def test(server: PageServer) -> None:
-        assert server.wanted() == Wanted(False, False)
-        asking = asyncio.ensure_future(server.page())
-        await asyncio.sleep(0)
-        assert server.wanted() == Wanted(True, True)
-        assert await server.exchange(b"page", None) == Wanted(False, True)
-        assert await asking == b"page"
-
-    in_loop(test)
-
-
-def test_all_who_wait_are_given_what_is_new() -> None:
-    async def test(server: PageServer) -> None:
-        waiting = [asyncio.ensure_future(server.news_after(0, str(n))) for n in range(3)]
-        await asyncio.sleep(0)
-        await server.exchange(None, b"1")
-        assert await asyncio.gather(*waiting) == [(1, b"1")] * 3
-        late = await server.news_after(0, "late")
-        assert late == (1, b"1")
-        next_one = asyncio.ensure_future(server.news_after(1, "late"))
-        await asyncio.sleep(0)
-        assert not next_one.done()
-        await server.exchange(None, b"2")
-        assert await next_one == (2, b"2")
-
-    in_loop(test)
-
-
-def test_the_end_waits_for_those_who_look_and_not_for_those_who_have_gone() -> None:
-    async def test(server: PageServer) -> None:
-        await server.exchange(None, b"1")
-        await server.news_after(0, "a")
-        server.delivered("a", 1)
-        ending = asyncio.ensure_future(server.finish(b"end"))
-        await asyncio.sleep(0.05)
-        assert not ending.done()
-        assert await server.news_after(1, "a") == (2, b"end")
-        server.delivered("a", 2)
-        await ending
-        server._viewers["gone"] = (-1e9, 1)
-        await server.finish(b"again")
-
-    in_loop(test)
-
-
-# --- what it is given ---------------------------------------------------------------------------
-
-
-def test_the_page_has_a_place_for_every_picture() -> None:
-    page = Page(render_page("<b>job</b>").decode("utf-8"))
-    news = json.loads(news_of(made_up(nasty=True)))
-    ids = {a["id"] for tag, a in page.elements if "id" in a}
-    assert set(news["pictures"]) <= ids
-    assert {"state", "tiles"} <= ids
-    figures = [a for tag, a in page.elements if tag == "figure"]
-    assert all("hidden" in a for a in figures)
-    assert not [tag for tag, _ in page.elements if tag == "b"]
-
-
-def test_news_holds_the_figures_of_the_last_look() -> None:
-    history = made_up()
-    news = json.loads(news_of(history))
-    assert news["ended"] is False
-    tiles = {name: (value, note) for name, value, note in news["tiles"]}
-    look = history.looks[-1]
-    assert tiles["Records"][0] == f"{look.records:,}"
-    assert tiles["Bad records"][0] == f"{look.bad_records:,}"
-    assert tiles["Workers"][0] == "4"
-    assert tiles["Mapped"][0] == "100%"
-    assert news["pictures"]["timeline"]["sources"]["tasks"]["left"]
-
-
-def test_news_of_a_run_that_has_not_begun() -> None:
-    news = json.loads(news_of(History(STARTED, STARTED + 1)))
-    assert news["tiles"] == []
-    assert set(news["pictures"].values()) == {None}
-
-
-# --- on schedulers ------------------------------------------------------------------------------
 
 
 def running(session: Session) -> None:

@@ -1,4 +1,4 @@
-"""Adding up what tasks have said, so that each partition counts once; and which looks are kept."""
+"""Add up the reports of tasks to the state of a run, in which each partition counts once."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from daskmr.memory import resident
 from daskmr.tasks.hot_keys import merge_hot_keys
 from daskmr.tasks.progress import Report
 
-__all__ = ["Plan", "RunState", "Thinned"]
+__all__ = ["RunOutline", "RunState", "Thinning"]
 
-_IDLE_SECONDS = 1.5  # after the end of a task, when a process is taken for idle
+_IDLE_SECONDS = 1.5  # since the end of a task, before its process counts as idle
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What a run is about to do.
+class RunOutline:
+    """What a run is about to do, known once the input is listed.
 
     Attributes
     ----------
@@ -31,13 +31,13 @@ class Plan:
     phases : tuple of str
         Those of `daskmr.history.PHASES` that it has.
     files, bytes : int
-        What is read.
+        The input.
     to_fetch, bytes_to_fetch : int
-        What of that has to be fetched first.
+        The part of the input that has to be fetched first.
     partitions, merges, buckets : int
-        How many tasks map, how often two partial results meet, and in how many buckets the keys are.
+        Numbers of map tasks, of merges of two partial results, and of buckets of keys.
     inline : bool
-        It runs in this process.
+        Whether it runs in this process.
     """
 
     job: str
@@ -53,11 +53,11 @@ class Plan:
 
 
 class RunState:
-    """What tasks have said, added up so that each partition counts once."""
+    """The state of a run as far as its tasks have reported it."""
 
     def __init__(self) -> None:
         self.phase = "list"
-        self.plan: Plan | None = None
+        self.outline: RunOutline | None = None
         self.listed = Progress()
         self.written: Progress | None = None
         self.workers: Mapping[str, Any] | None = {}
@@ -66,23 +66,23 @@ class RunState:
         self._done: dict[tuple[str, int], TaskSpan] = {}
         self._total: dict[str, _Sum] = {"map": _Sum(), "reduce": _Sum()}
         self._running: dict[tuple[str, int], Report] = {}
-        self._last: dict[str, tuple[Report, float]] = {}  # by process, with when it was heard
+        self._last: dict[str, tuple[Report, float]] = {}  # by process, with when it came
         self._merges: dict[str, int] = {}
         self._spilled: Counter[str] = Counter()  # by worker
 
     @property
     def inline(self) -> bool:
-        return self.plan is not None and self.plan.inline
+        return self.outline is not None and self.outline.inline
 
     @property
     def spans(self) -> tuple[TaskSpan, ...]:
         return tuple(sorted(self._done.values(), key=lambda span: (span.phase, span.number)))
 
-    def take(self, report: Report) -> None:
-        """Take a report; of a task that is done, the first counts."""
+    def add(self, report: Report) -> None:
+        """Take a report into account; of reports that a task is done, the first counts."""
         last = self._last.get(report.process)
         if last is not None and last[0].at >= report.at:
-            return  # it was read again, or stands there since before the task was done
+            return  # an old one, read again
         self._last[report.process] = report, time.monotonic()
         self._merges[report.process] = report.merges
         if report.phase == "merge":
@@ -99,8 +99,8 @@ class RunState:
         self._spilled[report.worker] += report.spilled
         self.hot_keys = merge_hot_keys(self.hot_keys, tuple(HotKey(*key) for key in report.hot))
 
-    def look(self) -> Look:
-        """What all of this means now."""
+    def snapshot(self) -> Look:
+        """Return the state of the run now."""
         mapped = self._sum("map")
         progress = self._progress(mapped)
         return Look(
@@ -116,7 +116,7 @@ class RunState:
         )
 
     def _sum(self, phase: str) -> _Sum:
-        """What is done, and what is known of that which is being done."""
+        """Return the counts of tasks that are done or running."""
         total = self._total[phase].copy()
         for task, report in self._running.items():
             if task[0] == phase:
@@ -124,13 +124,13 @@ class RunState:
         return total
 
     def _progress(self, mapped: _Sum) -> dict[str, Progress]:
-        plan = self.plan
+        plan = self.outline
         if plan is None:
             return {"list": self.listed}
         reduced = self._sum("reduce")
         merges = min(sum(self._merges.values()), plan.merges)
         if reduced.tasks or reduced.files or self.written is not None:
-            merges = plan.merges  # there is no reducing before all have met
+            merges = plan.merges  # reducing begins after the last merge
         buckets = plan.buckets if self.written is not None else reduced.files
         everything = {
             "list": Progress(1, 1, plan.files, plan.files, plan.bytes, plan.bytes),
@@ -147,8 +147,8 @@ class RunState:
         }
         return {name: everything[name] for name in plan.phases}
 
-    def _mapping(self, mapped: _Sum, plan: Plan) -> Progress:
-        if self.written is not None:  # what was left out is done with, too
+    def _mapping(self, mapped: _Sum, plan: RunOutline) -> Progress:
+        if self.written is not None:  # skipped files are done, too
             mapped = _Sum(tasks=plan.partitions, files=plan.files, bytes=plan.bytes)
         return Progress(
             min(mapped.tasks, plan.partitions),
@@ -160,7 +160,7 @@ class RunState:
         )
 
     def _phase(self, progress: Mapping[str, Progress]) -> str:
-        if self.plan is None:
+        if self.outline is None:
             return "list"
         if self.written is not None:
             return "write"
@@ -175,11 +175,11 @@ class RunState:
             own = WorkerLook("inline", memory=resident(), spilled=self._spilled["inline"])
             return (_at_work(own, *last),)
         latest = {report.address: (report, heard) for report, heard in self._last.values()}
-        looks = [
-            _at_work(_worker_look(worker, self._spilled), *latest.get(address, (None, 0.0)))
+        workers = [
+            _at_work(_worker_snapshot(worker, self._spilled), *latest.get(address, (None, 0.0)))
             for address, worker in (self.workers or {}).items()
         ]
-        return tuple(sorted(looks, key=lambda look: (len(look.name), look.name)))
+        return tuple(sorted(workers, key=lambda worker: (len(worker.name), worker.name)))
 
 
 class _Sum:
@@ -224,8 +224,8 @@ def _span(report: Report) -> TaskSpan:
     )
 
 
-def _worker_look(worker: Mapping[str, Any], spilled: Mapping[str, int]) -> WorkerLook:
-    """What the scheduler knows of a worker."""
+def _worker_snapshot(worker: Mapping[str, Any], spilled: Mapping[str, int]) -> WorkerLook:
+    """Return what the scheduler knows of a worker."""
     name = str(worker["name"])
     return WorkerLook(
         name,
@@ -236,41 +236,41 @@ def _worker_look(worker: Mapping[str, Any], spilled: Mapping[str, int]) -> Worke
     )
 
 
-def _at_work(look: WorkerLook, report: Report | None, heard: float) -> WorkerLook:
-    """Add what the worker's process has said last."""
+def _at_work(worker: WorkerLook, report: Report | None, received: float) -> WorkerLook:
+    """Add what the worker's process reported last."""
     if report is None:
-        return look
-    ended = report.done or report.phase == "merge"  # and the next task has not said anything yet
-    if ended and time.monotonic() - heard > _IDLE_SECONDS:
-        return look
+        return worker
+    ended = report.done or report.phase == "merge"  # and the next task has not reported yet
+    if ended and time.monotonic() - received > _IDLE_SECONDS:
+        return worker
     if report.done:
-        return replace(look, phase=report.phase)
+        return replace(worker, phase=report.phase)
     phase = "fetch" if report.fetching else report.phase
-    spilled = look.spilled + report.spilled
-    return replace(look, phase=phase, file=report.file, spilled=spilled)
+    spilled = worker.spilled + report.spilled
+    return replace(worker, phase=phase, file=report.file, spilled=spilled)
 
 
-class Thinned:
-    """Looks that are spread evenly: when there are too many, every second one goes."""
+class Thinning:
+    """Keeps snapshots evenly spread in time: when there are too many, every second one is dropped."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._looks: list[Look] = []
+        self._kept: list[Look] = []
         self._last: Look | None = None
         self._step = 1
         self._count = 0
 
-    def add(self, look: Look) -> None:
-        self._last = look
+    def add(self, snapshot: Look) -> None:
+        self._last = snapshot
         if self._count % self._step == 0:
-            self._looks.append(look)
+            self._kept.append(snapshot)
         self._count += 1
-        if len(self._looks) >= self._most:
-            self._looks = self._looks[::2]
+        if len(self._kept) >= self._most:
+            self._kept = self._kept[::2]
             self._step *= 2
 
     @property
     def kept(self) -> tuple[Look, ...]:
-        """Those that are kept, and the last."""
-        looks, last = self._looks, self._last
-        return tuple(looks) if last is None or looks[-1] is last else (*looks, last)
+        """Those that were kept, and the last."""
+        kept, last = self._kept, self._last
+        return tuple(kept) if last is None or kept[-1] is last else (*kept, last)

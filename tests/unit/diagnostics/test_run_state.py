@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from daskmr.diagnostics.looks import Plan, RunState, Thinned
+from daskmr.diagnostics.run_state import RunOutline, RunState, Thinning
 from daskmr.history import HotKey, Look
 from daskmr.tasks.progress import Report
 
-PLAN = Plan(
+PLAN = RunOutline(
     "job", ("list", "fetch", "map", "merge", "reduce", "write"), 4, 400, 1, 90, 2, 3, 1, False
 )
 
@@ -27,10 +27,10 @@ def report(number: int, process: str = "p", **fields: Any) -> Report:
 
 def test_what_is_done_and_what_runs_add_up() -> None:
     state = RunState()
-    state.plan = PLAN
-    state.take(report(0, done=True, files=2, bytes=200, records=20, bad={"a": 1}, spilled=7))
-    state.take(report(1, "q", files=1, bytes=50, records=5, bad={"a": 1, "b": 3}, fetched=1))
-    look = state.look()
+    state.outline = PLAN
+    state.add(report(0, done=True, files=2, bytes=200, records=20, bad={"a": 1}, spilled=7))
+    state.add(report(1, "q", files=1, bytes=50, records=5, bad={"a": 1, "b": 3}, fetched=1))
+    look = state.snapshot()
     mapped = look.progress["map"]
     assert look.phase == "map"
     assert (mapped.tasks, mapped.files, mapped.bytes) == (1, 3, 250)
@@ -41,35 +41,35 @@ def test_what_is_done_and_what_runs_add_up() -> None:
 
 def test_a_partition_that_is_mapped_again_counts_once() -> None:
     state = RunState()
-    state.plan = PLAN
-    state.take(report(0, "dead", files=1, bytes=100, records=10))
-    state.take(report(0, "q", at=3.0, files=1, bytes=40, records=4))
-    assert state.look().records == 4
+    state.outline = PLAN
+    state.add(report(0, "dead", files=1, bytes=100, records=10))
+    state.add(report(0, "q", at=3.0, files=1, bytes=40, records=4))
+    assert state.snapshot().records == 4
     for process, at in (("q", 4.0), ("r", 5.0)):
-        state.take(report(0, process, at=at, done=True, files=2, bytes=200, records=20))
-    state.take(report(0, "s", at=6.0, files=1, bytes=100, records=10))
-    look = state.look()
+        state.add(report(0, process, at=at, done=True, files=2, bytes=200, records=20))
+    state.add(report(0, "s", at=6.0, files=1, bytes=100, records=10))
+    look = state.snapshot()
     assert (look.records, look.progress["map"].tasks) == (20, 1)
     assert [span.number for span in state.spans] == [0]
 
 
 def test_hot_keys_add_up_over_the_partitions_that_are_done() -> None:
     state = RunState()
-    state.plan = PLAN
+    state.outline = PLAN
     for number, values in enumerate((3, 4)):
         hot = [["'a'", values, 10 * values, True]]  # as it is read from JSON
-        state.take(report(number, f"p{number}", done=True, hot=hot, waited=1.5))
+        state.add(report(number, f"p{number}", done=True, hot=hot, waited=1.5))
     assert state.hot_keys == (HotKey("'a'", 7, 70, True),)
     assert [span.waited for span in state.spans] == [1.5, 1.5]
 
 
 def test_what_stands_in_a_file_is_not_taken_for_news() -> None:
     state = RunState()
-    state.plan = PLAN
+    state.outline = PLAN
     state.workers = {"tcp://0": worker("0")}
-    state.take(report(0, at=3.0, done=True))
-    state.take(report(0, at=2.0, file="old"))
-    assert state.look().workers[0].file == ""
+    state.add(report(0, at=3.0, done=True))
+    state.add(report(0, at=2.0, file="old"))
+    assert state.snapshot().workers[0].file == ""
 
 
 def worker(name: object, status: str = "running", memory: int = 10) -> dict[str, Any]:
@@ -78,11 +78,11 @@ def worker(name: object, status: str = "running", memory: int = 10) -> dict[str,
 
 def test_workers_are_those_that_the_scheduler_knows() -> None:
     state = RunState()
-    state.plan = PLAN
+    state.outline = PLAN
     state.workers = {"tcp://1": worker(10, "paused"), "tcp://0": worker(9)}
-    state.take(report(0, file="f", spilled=5))
-    state.take(report(1, "dead", address="tcp://dead", file="g"))
-    first, second = state.look().workers
+    state.add(report(0, file="f", spilled=5))
+    state.add(report(1, "dead", address="tcp://dead", file="g"))
+    first, second = state.snapshot().workers
     assert (first.name, first.phase, first.file, first.memory, first.limit) == (
         "9",
         "map",
@@ -91,33 +91,33 @@ def test_workers_are_those_that_the_scheduler_knows() -> None:
         100,
     )
     assert (second.name, second.status, second.phase) == ("10", "paused", "")
-    state.take(report(1, at=4.0, fetching=True, file="f"))
-    assert state.look().workers[0].phase == "fetch"
+    state.add(report(1, at=4.0, fetching=True, file="f"))
+    assert state.snapshot().workers[0].phase == "fetch"
 
 
 def test_a_worker_is_idle_a_moment_after_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
     state = RunState()
-    state.plan = PLAN
+    state.outline = PLAN
     state.workers = {"tcp://0": worker("0")}
     now = time.monotonic()
-    monkeypatch.setattr("daskmr.diagnostics.looks.time.monotonic", lambda: now)
-    state.take(report(0, done=True))
-    assert state.look().workers[0].phase == "map"
+    monkeypatch.setattr("daskmr.diagnostics.run_state.time.monotonic", lambda: now)
+    state.add(report(0, done=True))
+    assert state.snapshot().workers[0].phase == "map"
     now += 5
-    assert state.look().workers[0].phase == ""
+    assert state.snapshot().workers[0].phase == ""
 
 
 def test_phases_follow_each_other() -> None:
     state = RunState()
-    assert state.look().phase == "list"
-    state.plan = PLAN
-    assert state.look().phase == "map"
+    assert state.snapshot().phase == "list"
+    state.outline = PLAN
+    assert state.snapshot().phase == "map"
     for number in (0, 1):
-        state.take(report(number, done=True, at=3.0 + number, files=2, bytes=200, merges=1))
-    look = state.look()
+        state.add(report(number, done=True, at=3.0 + number, files=2, bytes=200, merges=1))
+    look = state.snapshot()
     assert (look.phase, look.progress["merge"].tasks) == ("merge", 1)
-    state.take(report(0, phase="reduce", at=6.0, done=True, files=1))
-    look = state.look()
+    state.add(report(0, phase="reduce", at=6.0, done=True, files=1))
+    look = state.snapshot()
     assert (look.progress["merge"].tasks, look.progress["reduce"].tasks) == (3, 1)
 
 
@@ -126,7 +126,7 @@ def test_phases_follow_each_other() -> None:
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 100, 1000])
 def test_looks_that_are_many_are_thinned_out_evenly(count: int) -> None:
-    thinned = Thinned(8)
+    thinned = Thinning(8)
     for number in range(count):
         thinned.add(Look(float(number), "map"))
     kept = [look.at for look in thinned.kept]
