@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 from support.jobs import DIRECTORY, daskmr, file_name, write_tree
@@ -180,9 +181,12 @@ def test_misspelt_commands_and_options(arguments: str, said: str) -> None:
 
 
 def test_plan_takes_all_options_of_run() -> None:
+    context = click.Context(main)
+    commands = {name: main.get_command(context, name) for name in ("run", "plan")}
     options = {
-        command: {name for p in main.commands[command].params for name in p.opts}
-        for command in ("run", "plan")
+        name: {opt for parameter in command.params for opt in parameter.opts}
+        for name, command in commands.items()
+        if command is not None
     }
     assert options["run"] <= options["plan"]
 

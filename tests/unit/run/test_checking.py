@@ -14,7 +14,7 @@ from support.jobs import ROOT, write_tree
 from support.store_server import Bucket
 
 from daskmr import InputError, Job, JobError, NothingMatchedError
-from daskmr.cli.starter import script_text
+from daskmr.cli.new import script_text
 from daskmr.job.sources import likely_misspelt
 from daskmr.run.checking import alike, check_script
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from daskmr import InputError, mapreduce
-from daskmr.cli.sample_data import write_sample
-from daskmr.cli.starter import filter_text, script_text, write_files
+from daskmr.cli.new import filter_text, script_text, write_files
+from daskmr.cli.sample.files import write_sample
 from daskmr.data.layout import load_layout, load_schema
 from daskmr.run.checking import check_script
 
@@ -51,7 +51,7 @@ def test_the_script_names_itself_and_the_dimensions() -> None:
 def test_all_or_nothing(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("mine")
     texts = {str(tmp_path / "a"): "new", str(tmp_path / "b"): "new"}
-    with pytest.raises(InputError, match="is there already, and stays as it is"):
+    with pytest.raises(InputError, match="exists already, and was not changed"):
         write_files(texts, force=False)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
     write_files(texts, force=True)
