@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import json
 import os
 import signal
@@ -23,7 +22,7 @@ from support.jobs import ROOT
 
 from daskmr import signals
 from daskmr.cluster.preload import MODULES
-from daskmr.cluster.session import Session, WorkerDied, _Guard, connect
+from daskmr.cluster.session import Session, WorkerDied, _SchedulerWatchdog, connect
 from daskmr.config import load_config
 from daskmr.errors import InputError, JobError, TaskFailed
 
@@ -115,17 +114,6 @@ def test_workers_come_from_a_sound_forkserver(local):
     assert server.num_threads() == 1
 
 
-def test_what_is_set_inside_dask_is_still_looked_at():
-    """Without these a start takes longer, and nothing else would tell."""
-    from distributed import nanny, utils
-
-    assert utils._forkserver_preload_set in (True, False)
-    assert "_forkserver_preload_set" in inspect.getsource(utils.get_mp_context)
-    assert nanny.WorkerProcess._init_msg_interval < 1
-    waiting = inspect.getsource(nanny.WorkerProcess._wait_until_connected)
-    assert "sleep(self._init_msg_interval)" in waiting
-
-
 def test_workers_see_the_environment_of_this_process(local):
     names = ("PYTHONPATH", "DASK_LOGGING__DISTRIBUTED", "DASKMR_FORKSERVER")
     with local(1) as session:
@@ -147,7 +135,7 @@ def test_dashboard_is_never_attached_when_it_is_off(local):
     with local(1, dashboard="off") as session:
         session.attach_dashboard()
         assert session.compute(bag(lambda x: x, 1)) == [0]
-        assert session._cluster._dashboard is None
+        assert session._local.dashboard._thread is None
 
 
 def test_dashboard_listens_where_it_is_told_from_the_start(local):
@@ -310,8 +298,8 @@ def test_asynchronous_or_closed_clients_are_refused(client, tmp_path):
 
 
 def test_all_workers_gone_is_an_error(client, tmp_path, monkeypatch):
-    monkeypatch.setattr(_Guard, "_INTERVAL", 0.1)
-    monkeypatch.setattr(_Guard, "_PATIENCE_AT_FIRST", 0.5)
+    monkeypatch.setattr(_SchedulerWatchdog, "_INTERVAL", 0.1)
+    monkeypatch.setattr(_SchedulerWatchdog, "_PATIENCE_AT_FIRST", 0.5)
     with connect(load_config(), 1, client=client, run_dir=tmp_path) as session:
         client.cluster.scale(0)
         wait_until(lambda: not client.scheduler_info()["workers"])
@@ -320,7 +308,7 @@ def test_all_workers_gone_is_an_error(client, tmp_path, monkeypatch):
 
 
 def test_paused_workers_are_an_error():
-    guard = _Guard(None)
+    watchdog = _SchedulerWatchdog(None)
     paused = {
         "status": "paused",
         "metrics": {"memory": 3 << 20, "task_counts": {}},
@@ -328,18 +316,18 @@ def test_paused_workers_are_an_error():
         "local_directory": os.curdir,
     }
     busy = paused | {"metrics": {"task_counts": {"executing": 1}}}
-    guard._judge([busy, paused], time.monotonic() + 1e6)
+    watchdog._judge([busy, paused], time.monotonic() + 1e6)
     with pytest.raises(JobError, match=r"3 MiB of its 4 MiB of memory, and .* MiB of disk"):
-        guard._judge([paused, paused], time.monotonic() + 2e6)
+        watchdog._judge([paused, paused], time.monotonic() + 2e6)
 
 
 def test_a_silent_scheduler_is_an_error(monkeypatch):
-    guard = _Guard(None)
-    guard._asking, guard._asked = Future(), time.monotonic()
-    guard.check()
-    monkeypatch.setattr(_Guard, "_SILENCE", -1.0)
+    watchdog = _SchedulerWatchdog(None)
+    watchdog._asking, watchdog._asked = Future(), time.monotonic()
+    watchdog.check()
+    monkeypatch.setattr(_SchedulerWatchdog, "_SILENCE", -1.0)
     with pytest.raises(JobError, match="has not answered for"):
-        guard.check()
+        watchdog.check()
 
 
 def test_scheduler_gone_is_an_error(client, tmp_path):
