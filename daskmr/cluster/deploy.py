@@ -1,4 +1,4 @@
-"""A cluster that is made for one job, from configuration, and closed after it."""
+"""A cluster that is created for one job, from configuration, and closed after it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _KEYS = ("class", "args", "scale", "adapt")
 _CLOSE_SECONDS = 30.0
 _MOST_WORDS = 500  # characters of a reason, which may be all that a command has said
 
-# Dask passes over arguments of `adapt` that it does not know.
+# Dask ignores arguments of `adapt` that it does not know.
 _ADAPT = frozenset(
     [
         "minimum",
@@ -62,7 +62,7 @@ _ADAPT = frozenset(
     ]
 )
 
-# What brings the library of a class that is not there, by the library's name.
+# The extra of daskmr that installs a library.
 _EXTRAS = {
     "asyncssh": "ssh",
     "dask_jobqueue": "slurm",
@@ -75,20 +75,9 @@ _EXTRAS = {
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """How to make a cluster.
+    """How to create a cluster: a class, its keyword arguments, and those of its scale or adapt.
 
-    Attributes
-    ----------
-    name : str
-        What it goes by in messages.
-    make : callable
-        The cluster's class.
-    args : dict
-        Its arguments, by keyword.
-    scale : dict or None
-        Arguments of its ``scale``; ``None`` leaves it as it is made.
-    adapt : dict or None
-        Arguments of its ``adapt``; ``None`` leaves it as it is made.
+    ``None`` for `scale` or `adapt` leaves the cluster as it is created. Messages use `name`.
     """
 
     name: str
@@ -99,17 +88,14 @@ class Deployment:
 
     @contextmanager
     def started(self, security: Any = None) -> Iterator[Client]:
-        """Make the cluster, and give a client of it; close both, however the block is left.
+        """Create the cluster and a client of it; close both on the way out.
 
-        Parameters
-        ----------
-        security : distributed.Security, optional
-            Given to the class, where its arguments do not say.
+        `security` is given to the class, unless its arguments name one.
 
         Raises
         ------
         InputError
-            When the cluster cannot be made.
+            When the cluster cannot be created.
         """
         import distributed
 
@@ -119,15 +105,15 @@ class Deployment:
         # Closing may mean to cancel jobs, or to call a cloud.
         with patient(_CLOSE_SECONDS), ExitStack() as stack:
             if not _is_local(self.make):
-                # Its processes take this over, and SSHCluster reads in their logs that they are there.
+                # Its processes inherit this, and SSHCluster reads in their logs that they run.
                 stack.enter_context(dask.config.set({"logging.distributed": "info"}))
             elif self.make is distributed.LocalCluster and self.args.get("processes", True):
-                # As where daskmr starts workers itself; what a script starts is started as ever.
+                # As for workers that daskmr starts itself; what a script starts is not affected.
                 extra["env"] = {n: os.environ.get(n, "") for n in SAFE_PATH} | self.args.get(
                     "env", {}
                 )
                 stack.enter_context(environment(SAFE_PATH))
-            # An interruption waits: of what is half made nobody knows how to end it.
+            # An interruption waits: a half-created cluster cannot be closed.
             with deferred():
                 forget = on_hard_exit(close_unfinished_clusters)
                 stack.callback(forget)
@@ -172,7 +158,7 @@ class Deployment:
 
 
 def _is_local(make: object) -> bool:
-    """Tell a cluster whose processes log to the terminal of this one."""
+    """Tell whether the processes of a cluster log to the terminal of this one."""
     from distributed import LocalCluster
 
     return isinstance(make, type) and issubclass(make, LocalCluster)
@@ -186,7 +172,7 @@ def causes_of(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _reason(error: BaseException) -> str:
-    """The first cause: Dask puts others around it, which say that something failed to start."""
+    """Describe the first cause: Dask wraps it in others, which only say that a start failed."""
     *_, first = causes_of(error)
     words = " ".join(describe_exception(first).split()).removesuffix(".")
     return words if len(words) <= _MOST_WORDS else f"{words[:_MOST_WORDS]}..."
@@ -251,19 +237,12 @@ def _close(part: Any) -> None:
 
 
 def load_deployment(name: str, configured: Mapping[str, Any]) -> Deployment:
-    """Find the cluster that `name` means, and the class that makes it.
-
-    Parameters
-    ----------
-    name : str
-        A YAML file; or the name of one that is configured, or packaged.
-    configured : mapping
-        What stands under ``daskmr.clusters`` in Dask's configuration.
+    """Load a cluster from a YAML file, or by its name from those configured or packaged.
 
     Raises
     ------
     InputError
-        When there is none, it is not of its form, or the library of its class is missing.
+        When there is none, its content is invalid, or the library of its class is missing.
     """
     content = _find(name, configured)
     if not isinstance(content, Mapping) or not isinstance(content.get("class"), str):
@@ -305,7 +284,7 @@ def _check_size(
 
 
 def _expanded(args: Any) -> Any:
-    """Put variables of the environment in their places; one that is a number stands for a number."""
+    """Expand environment variables; one whose value is a number becomes a number."""
     if isinstance(args, Mapping):
         return {key: _expanded(value) for key, value in args.items()}
     if isinstance(args, list):
@@ -356,7 +335,7 @@ def _mapping(
 def _import(name: str, path: str) -> Callable[..., Any]:
     module, _, attribute = path.rpartition(".")
     try:
-        with handlers_kept():  # dask_jobqueue takes SIGINT for itself, and ends with code 0
+        with handlers_kept():  # dask_jobqueue installs a handler of SIGINT that exits with 0
             made = getattr(import_module(module), attribute)
     except ImportError as error:
         reason = _explain_missing(name, error)

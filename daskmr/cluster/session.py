@@ -12,6 +12,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -230,7 +231,8 @@ class Session:
         asking = run_in_loop(self.client, question)
         try:
             return asking.result(seconds)
-        except (OSError, TimeoutError) as error:  # the watchdog sees it too
+        # The watchdog sees that too. A client cancels its questions when it loses its scheduler.
+        except (OSError, TimeoutError, CancelledError) as error:
             logger.info("The scheduler does not answer: %s", error)
             asking.cancel()
             return None

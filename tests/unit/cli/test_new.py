@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from support.jobs import daskmr
 
 from daskmr import InputError, mapreduce
 from daskmr.cli.new import filter_text, script_text, write_files
@@ -75,3 +76,15 @@ def test_of_two_files_none_is_left_when_one_cannot_be_written(tmp_path: Path) ->
     with pytest.raises(InputError, match="No such file"):
         write_files({str(tmp_path / "a.py"): "", str(tmp_path / "no" / "b.json"): ""}, False)
     assert not any(tmp_path.iterdir())
+
+
+def test_new_refuses_to_replace(place: Path) -> None:
+    before = (place / "job.py").read_text()
+    done = daskmr("new", "job.py", "--filter", "all.json", cwd=place)
+    assert done.returncode == 2
+    assert "--force" in done.stderr
+    assert (place / "job.py").read_text() == before
+    assert not (place / "all.json").exists()
+    assert daskmr("new", "job.py", "--force", cwd=place).returncode == 0
+    assert (place / "job.py").read_text() != before
+    assert daskmr("new", "job", cwd=place).returncode == 2
