@@ -48,7 +48,7 @@ class Option(click.Option):
         help: str = "",
         group: str = "",
         run_only: bool = False,
-        rerun: bool = True,
+        rerun: bool = False,
         metavar: str | None = None,
         **attributes: Any,
     ) -> None:
@@ -96,12 +96,15 @@ def _of_settings(group: str) -> list[Callable[[Any], Any]]:
 
 _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
     "Input": [
-        add_option("-d", "--data-dir", metavar="DIR", help="Directory of the input files."),
+        add_option(
+            "-d", "--data-dir", metavar="DIR", rerun=True, help="Directory of the input files."
+        ),
         add_option(
             "-f",
             "--input-filter",
             metavar="FILE",
             show_default="all files",
+            rerun=True,
             help="JSON filter of the input files.",
         ),
         *_of_settings("Input"),
@@ -109,43 +112,32 @@ _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
             "--only",
             multiple=True,
             metavar="PATH",
-            rerun=False,
             help="Read only this file, relative to the data dir or bucket; may be repeated.",
         ),
         add_option(
             "--limit-files",
             type=click.IntRange(min=1),
             metavar="N",
-            rerun=False,
             help="Read at most this many files, spread over the input.",
         ),
         add_option(
-            "--sample",
-            type=float,
-            metavar="SHARE",
-            rerun=False,
-            help="Read a share of the input, as `0.01`.",
+            "--sample", type=float, metavar="SHARE", help="Read a share of the input, as `0.01`."
         ),
         add_option(
             "--sample-by",
             type=click.Choice(["file", "key"]),
             default="file",
             show_default=True,
-            rerun=False,
             help="Sample files, or records by a hash of their key.",
         ),
         add_option(
-            "--seed",
-            default=0,
-            show_default=True,
-            metavar="N",
-            rerun=False,
-            help="Random seed for sampling.",
+            "--seed", default=0, show_default=True, metavar="N", help="Random seed for sampling."
         ),
         add_option(
             "--from",
             "earlier",
             metavar="FILE",
+            rerun=True,
             help="Repeat the run of this `OUTPUT.meta.json`; options given beside it take precedence.",
         ),
     ],
@@ -156,7 +148,6 @@ _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
             default="-",
             show_default="standard output",
             metavar="FILE",
-            rerun=False,
             help="The output; `.gz`, `.bz2`, `.xz` and `.zst` are compressed.",
         ),
         *_of_settings("Output"),
@@ -165,7 +156,6 @@ _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
             "--delete-data",
             is_flag=True,
             run_only=True,
-            rerun=False,
             help="Delete fully mapped, unchanged input files (of a bucket, only their local copies) "
             "once the output is in place.",
         ),
@@ -175,7 +165,6 @@ _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
         add_option(
             "--inline",
             is_flag=True,
-            rerun=False,
             help="Use no cluster: run in this process, for `breakpoint()`.",
         ),
     ],
@@ -186,14 +175,12 @@ _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
             "-k",
             "--aws-key",
             metavar="KEY",
-            rerun=False,
             help="Prefer `AWS_ACCESS_KEY_ID` or a profile, as `ps` shows this.",
         ),
         add_option(
             "-s",
             "--aws-secret-key",
             metavar="KEY",
-            rerun=False,
             help="Prefer `AWS_SECRET_ACCESS_KEY` or a profile, as `ps` shows this.",
         ),
     ],
@@ -204,25 +191,22 @@ _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
             "--profile",
             is_flag=True,
             run_only=True,
-            rerun=False,
             help="Write `OUTPUT.pstats`, a profile merged over all tasks.",
         ),
         add_option(
-            "-v", "--verbose", is_flag=True, help="Show the complete traceback of a failure."
+            "-v",
+            "--verbose",
+            is_flag=True,
+            rerun=True,
+            help="Show the complete traceback of a failure.",
         ),
         add_option(
-            "-q",
-            "--quiet",
-            is_flag=True,
-            run_only=True,
-            rerun=False,
-            help="Show no progress and no summary.",
+            "-q", "--quiet", is_flag=True, run_only=True, help="Show no progress and no summary."
         ),
         add_option(
             "--report",
             metavar="FILE",
             run_only=True,
-            rerun=False,
             help="Write an HTML report with charts of the run and its bottlenecks.",
         ),
         add_option(
@@ -231,7 +215,6 @@ _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
             default="text",
             show_default=True,
             run_only=True,
-            rerun=False,
             help="Format of standard error: text, or one JSON object a line.",
         ),
         *_of_settings("Display"),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MEMORY_KILLS",
+    "PARENT_VARIABLE",
     "ClusterFailure",
     "close_unfinished_clusters",
     "cluster_failure",
@@ -39,6 +40,9 @@ __all__ = [
 
 MEMORY_KILLS = "worker-restart-memory"
 """Topic under which a nanny logs that it kills its worker for memory."""
+
+PARENT_VARIABLE = "__DASK_PARENT_PID"
+"""Environment variable that Dask sets in the process that starts workers, and leaves there."""
 
 
 # --- starting workers -----------------------------------------------------------------------------

@@ -70,7 +70,9 @@ def local_workers(config: Config, n_partitions: int, run_dir: Path) -> Iterator[
         # Both for the whole session: a worker that dies is replaced under these settings.
         stack.enter_context(dask.config.set(_settings(run_dir)))
         # Dask sets these in this process for the sake of its workers.
-        names = [*dask.config.get("distributed.nanny.pre-spawn-environ"), "__DASK_PARENT_PID"]
+        names = dask.config.get("distributed.nanny.pre-spawn-environ").keys() | {
+            dask_internals.PARENT_VARIABLE
+        }
         stack.enter_context(environment({name: os.environ.get(name) for name in names}))
         workers = LocalWorkers(config, count, run_dir)
         stack.callback(shutil.rmtree, run_dir / "dask-scratch-space", ignore_errors=True)

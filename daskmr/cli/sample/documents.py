@@ -36,6 +36,8 @@ timeline has the order at startup, and how much of the time each step takes."""
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
+    """Pools and mixes of rendered pieces."""
+
     machines: dict[str, Pool]  # by application
     profiles: Pool
     timelines: Pool
@@ -46,6 +48,7 @@ class Pieces:
 
 
 def render_pieces(words: Words) -> Pieces:
+    """Render all pieces."""
     desktops = _pool(_desktop, words, 512)
     histograms = [_histogram_pool(words, *probe) for probe in TABLES["probes"]]
     sql = [_pool(partial(_slow_sql, statement), words) for statement in TABLES["sql"]]
@@ -72,7 +75,7 @@ def _pool(
 
 
 def _mix(pools: Sequence[Pool], words: Words, fewest: int, most: int, always: int = 0) -> Mix:
-    """Sets of `fewest` to `most` pools, more often few: the first `always`, then rather early ones."""
+    """Draw sets of `fewest` to `most` pools: the first `always`, and more often early ones."""
     sets = []
     spread = most - fewest + 1
     for _ in range(MIXES):
@@ -138,7 +141,7 @@ def _profile(words: Words) -> dict[str, Any]:
 
 
 def _timeline(words: Words) -> dict[str, Any]:
-    """Milliseconds from the start of the process, each later than the one before."""
+    """Generate increasing milliseconds since the start of the process."""
     pace = 1 + log_uniform(words, 9)
     clock = accumulate(below(words, pace * share) for share in TABLES["timeline"].values())
     return {
@@ -160,7 +163,7 @@ def _slow_sql(statement: str, words: Words) -> dict[str, Any]:
 
 
 def _addon_pool(words: Words, key: str, name: str, creator: str) -> Pool:
-    """An add-on with its names in UTF-8, and every third time in escapes."""
+    """Render an add-on, with its names in UTF-8 or, every third time, in escapes."""
     pool = []
     for variant in range(VARIANTS):
         details = {
@@ -192,7 +195,7 @@ def _hangs(words: Words) -> dict[str, Any]:
 
 
 # Histograms: the counts of the buckets, then the sum, its two logarithmic sums and the two halves
-# of the sum of squares. Which of them a kind does not keep are -1.
+# of the sum of squares; -1 for those that a kind does not have.
 
 
 def _histogram_pool(words: Words, name: str, kind: str, high: int, buckets: int) -> Pool:
@@ -231,7 +234,7 @@ def _decimal(millionths: int) -> str:
 
 
 def _log2(value: int) -> int:
-    """The logarithm in 1024ths, straight between powers of two.
+    """Return the logarithm in 1024ths, linear between powers of two.
 
     >>> _log2(1), _log2(2), _log2(3), _log2(8)
     (0, 1024, 1536, 3072)
@@ -246,7 +249,7 @@ def _exp2(log: int) -> int:
 
 
 def _exponential_bounds(high: int, buckets: int) -> list[int]:
-    """Lower bounds that grow by a factor.
+    """Return lower bounds that grow by a factor.
 
     >>> _exponential_bounds(1000, 10)
     [0, 1, 2, 5, 13, 31, 78, 187, 437, 1000]
@@ -262,7 +265,7 @@ def _linear_bounds(high: int, buckets: int) -> list[int]:
 
 
 def _hill(buckets: int, words: Words) -> list[int]:
-    """Counts that fall off to both sides of some bucket, so most of the others are zero."""
+    """Draw counts that decrease to both sides of one bucket, so that most others are zero."""
     peak = 1 + below(words, buckets - 1)
     height = 1 + log_uniform(words, 11)
     width = 1 + below(words, 3)
@@ -271,7 +274,7 @@ def _hill(buckets: int, words: Words) -> list[int]:
 
 
 def _flag(buckets: int, words: Words) -> list[int]:
-    """Yes or no, once: the last bucket is always empty."""
+    """Draw one yes or no; the last bucket is always empty."""
     yes = int(below(words, 6) == 0)
     return [1 - yes, yes, *[0] * (buckets - 2)]
 
@@ -290,7 +293,7 @@ _SHAPES = {"exponential": _hill, "linear": _hill, "flag": _flag, "boolean": _out
 
 
 def draw(words: Words, mix: Mix) -> list[bytes]:
-    """One rendering of each pool of one set of `mix`."""
+    """Draw one rendering of each pool of one set of `mix`."""
     # The pools come first, so that zip takes no word too many.
     return [
         pool[word * VARIANTS >> 32] for pool, word in zip(pick(words, mix), words, strict=False)
@@ -298,7 +301,7 @@ def draw(words: Words, mix: Mix) -> list[bytes]:
 
 
 def members(members: Mapping[str, Any], escaped: bool = False) -> bytes:
-    """The members of a JSON object, without its braces.
+    """Return the members of a JSON object, without its braces.
 
     >>> members({"uptime": 3, "js": {}})
     b'"uptime":3,"js":{}'

@@ -69,7 +69,7 @@ def write_sample(
     extensions: Sequence[str] = ("gz",),
     bad_lines: float = 0.0,
 ) -> SampleSummary:
-    """Write made-up telemetry documents, in the storage layout, into an empty directory.
+    """Write synthetic telemetry documents, in the storage layout, into an empty directory.
 
     A line is ``id TAB json``. The documents and the file names up to the extension depend on
     `size`, `seed` and `bad_lines` alone. About 0.5 % of the documents repeat an earlier id.
@@ -81,9 +81,9 @@ def write_sample(
     size : int
         Uncompressed bytes to write, at least; exceeded by less than one document.
     seed : int
-        Another seed gives other documents.
+        Random seed of the documents.
     extensions : sequence of str
-        What the files are compressed with, in turn: ``gz``, ``xz``, ``lzma``, ``bz2``, ``zst``,
+        Formats of the files, in turn: ``gz``, ``xz``, ``lzma``, ``bz2``, ``zst``,
         or ``log``, ``txt``, ``json``, ``jsonl``, ``tsv`` for plain text.
     bad_lines : float
         Share of lines, from 0.0 to 1.0, that are bad records: in turn without a tab, with
@@ -94,7 +94,7 @@ def write_sample(
     InputError
         For a parameter out of its range, or a directory that is not empty or not a directory.
     JobError
-        When the disk refuses.
+        When the files cannot be written.
 
     Examples
     --------
@@ -176,7 +176,7 @@ _CODECS: dict[str, Callable[[Any], AbstractContextManager[Any]]] = {
 
 
 def _write_file(path: Path, extension: str, chunks: Iterable[bytes]) -> int:
-    """Write `chunks` under a hidden name, then rename: no file is ever half there."""
+    """Write `chunks` under a hidden name, then rename, so that no file is ever incomplete."""
     part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -230,7 +230,7 @@ def _allot_versions(channels: Sequence[str], shares: Sequence[int], words: Words
 
 
 def _allot(weights: Mapping[str, int], shares: Sequence[int], words: Words) -> list[str]:
-    """A value for each share, so that each value gets what it weighs.
+    """Allot a value to each share, in proportion to the weights of the values.
 
     Common values get the large shares first.
 
@@ -241,7 +241,7 @@ def _allot(weights: Mapping[str, int], shares: Sequence[int], words: Words) -> l
         value: weight * sum(shares) // sum(weights.values()) for value, weight in weights.items()
     }
     values = [""] * len(shares)
-    # Not quite by size: in one order for all dimensions their values would go together.
+    # Not quite by size: the same order in all dimensions would correlate their values.
     for index in sorted(
         range(len(shares)), key=lambda index: -shares[index] * (2**32 + next(words))
     ):
@@ -275,7 +275,7 @@ def _sample_file(kind: tuple[str, str, str, str], end: int, words: Words) -> _Sa
 
 
 class _Records:
-    """The records of one sample, made in order; counts them on the way."""
+    """Generates the records of one sample in order, and counts them."""
 
     def __init__(self, size: int, seed: int, bad_lines: float) -> None:
         self.size = size
@@ -286,7 +286,7 @@ class _Records:
         self._recent_ids = [b""] * RECENT_IDS
 
     def chunks(self, file: _SampleFile) -> Iterator[bytes]:
-        """Yield the lines of `file`, many at a time; at least one line."""
+        """Yield chunks of the lines of `file`; at least one line."""
         lines: list[bytes] = []
         pending = 0
         while True:
@@ -340,7 +340,7 @@ class _Records:
 
 
 def _fit(histograms: list[bytes], spare: list[bytes], room: int) -> list[bytes]:
-    """Leave `histograms` as they are, but in the last document take as many as fill `room` bytes.
+    """Return `histograms`, but in the last document only as many as fill `room` bytes.
 
     >>> _fit([b'"A":[1]', b'"B":[1]'], [b'"A":[1]', b'"C":[1]'], 10**6)
     [b'"A":[1]', b'"B":[1]']

@@ -18,7 +18,7 @@ Words = Iterator[int]
 
 
 def random_words(seed: int, purpose: str) -> Words:
-    """An endless stream of 32-bit words, one of its own for each purpose."""
+    """Yield an endless stream of 32-bit words, a separate one for each purpose."""
     keys = (f"daskmr sample {purpose} {seed} {block}".encode() for block in count())
     return chain.from_iterable(
         struct.unpack("<2048I", hashlib.shake_128(key).digest(8192)) for key in keys
@@ -26,24 +26,27 @@ def random_words(seed: int, purpose: str) -> Words:
 
 
 def below(words: Words, limit: int) -> int:
+    """Draw an integer below `limit`."""
     return next(words) * limit >> 32
 
 
 def log_uniform(words: Words, bits: int) -> int:
-    """A number of up to `bits` bits, small ones as often as large ones."""
+    """Draw a number of up to `bits` bits, each length equally often."""
     return next(words) >> 32 - (next(words) * (bits + 1) >> 32)
 
 
 def pick(words: Words, values: Sequence[T]) -> T:
+    """Draw one of `values`."""
     return values[next(words) * len(values) >> 32]
 
 
 def hexadecimal(words: Words, digits: int) -> str:
+    """Draw hexadecimal digits."""
     return "".join(f"{next(words):08x}" for _ in range(-(-digits // 8)))[:digits]
 
 
 def weighted(weights: Mapping[str, int]) -> tuple[str, ...]:
-    """Each value as many times as it weighs.
+    """Repeat each value as many times as its weight.
 
     >>> weighted({"release": 3, "beta": 1})
     ('release', 'release', 'release', 'beta')

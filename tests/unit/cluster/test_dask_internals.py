@@ -49,6 +49,12 @@ def test_the_forkserver_preload_of_dask_is_guarded_by_a_flag(
     assert "not _forkserver_preload_set" in source(utils.get_mp_context)
 
 
+def test_the_variable_that_names_the_parent() -> None:
+    from distributed import proctitle
+
+    assert f'os.environ["{dask_internals.PARENT_VARIABLE}"] = ' in source(proctitle)
+
+
 def test_a_nanny_polls_its_new_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nanny.WorkerProcess, "_init_msg_interval", 0.05)
     dask_internals.poll_new_workers(0.01)
