@@ -35,8 +35,8 @@ __all__ = ["TLS_ADVICE", "Deployment", "causes_of", "load_deployment", "start_fa
 logger = logging.getLogger(__name__)
 
 TLS_ADVICE = (
-    "TLS needs --tls-ca-file, --tls-cert and --tls-key as the scheduler has them, or the same in "
-    "Dask's configuration (distributed.comm.tls)."
+    "Give --tls-ca-file, --tls-cert and --tls-key as the scheduler has them, or the same in Dask's "
+    "configuration (distributed.comm.tls)."
 )
 
 _KEYS = ("class", "args", "scale", "adapt")

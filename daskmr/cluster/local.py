@@ -125,22 +125,17 @@ def _check_open_files() -> None:
 
 
 def _check_port(dashboard: str | None) -> None:
-    """Raise InputError where the port that is asked for is taken: Dask would take another one."""
+    """Raise InputError where the given port is taken: Dask would take another one."""
     if dashboard is None or dashboard == "off":
         return
     host, _, port = dashboard.rpartition(":")
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host.strip("[]"), int(port)))
-        except OSError as error:
-            reason = error.strerror
-        else:
-            return
-    raise InputError(
-        f"The dashboard cannot listen on {dashboard} ({reason}). Give --dashboard another port, or "
-        "leave it out: then any free one is taken."
-    )
+    try:
+        socket.create_server((host, int(port))).close()
+    except OSError as error:
+        raise InputError(
+            f"The dashboard cannot listen on {dashboard} ({os.strerror(error.errno or 0)}). Give "
+            "--dashboard another port, or leave it out: then any free one is taken."
+        ) from None
 
 
 # --- the workers ----------------------------------------------------------------------------------
