@@ -11,7 +11,7 @@ from pathlib import Path
 
 from isal import igzip
 
-from daskmr.cli.sample_data import write_sample
+from daskmr.cli.sample.files import write_sample
 
 DIRECTORY = "saved_session/Firefox/nightly/28.0a1"
 CHUNK_RECORDS = 1000

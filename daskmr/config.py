@@ -1,235 +1,39 @@
-"""The settings of one run: packaged defaults in ``dask.config``, options on top, one frozen value."""
+"""The one table of settings, and how the settings of one run are found.
 
-from __future__ import annotations
+Each field of `Config` declares a setting: its type, default, command-line option and help. The
+options of the command line are built from it; ``scripts/settings`` writes conf/daskmr.yaml and the
+tables of the documentation from it. Dask is imported only when settings are read, as ``--help``
+needs the table alone.
+"""
 
+# ruff: noqa: RUF009  # a default of `Config` is a row of the table, not a value that is shared
+# No `from __future__ import annotations`: the types of the fields are read.
 import difflib
-import functools
-import ipaddress
 import math
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib import resources
-from typing import Any
-
-import dask.config
-import yaml
-from dask.utils import parse_bytes, parse_timedelta
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import partial
+from typing import Annotated, Any, get_args
 
 from daskmr.errors import InputError
 
-__all__ = ["Config", "load_config"]
+__all__ = ["SETTINGS", "Config", "Setting", "load_config"]
 
 _LOOPBACK = "127.0.0.1"
 
 
+# --- forms of values ------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True)
-class Config:
-    """One run's settings.
+class Kind:
+    """A form of values: how one is read, what stands for it in ``--help``, and the least integer."""
 
-    Attributes
-    ----------
-    num_mappers : int or None
-        Worker processes; ``None`` is one a core.
-    num_reducers : int or None
-        Reduce tasks; ``None`` follows the size of the data.
-    work_dir : str
-        Folder for what is temporary.
-    memory_limit : int or "auto"
-        Bytes a worker process may use; 0 is no limit.
-    partition_bytes, spill_bytes : int
-        Plan settings, in bytes.
-    combine_size : int
-        Values a key collects before ``combine`` is called.
-    max_bad_records : int, float or None
-        A count, or a share of the records between 0.0 and 1.0; 1.0 and ``None`` are no limit.
-    bad_records_saved : int
-        Raw bytes of bad records that are kept.
-    max_record_bytes : int
-        Length beyond which a line is a bad record.
-    skip_corrupt_files, skip_poison_files : bool
-        Leave out whole what cannot be decompressed, and what kills its worker twice.
-    allow_empty : bool
-        Write an empty output when the filter matches nothing.
-    meta : bool
-        Say beside the output where it is from.
-    file_timeout : float or None
-        Seconds that one file may take.
-    stopped_timeout : float or None
-        Seconds that a local worker process may be stopped.
-    spill_dir : str or None
-        A shared path, or a URL, for what workers keep on disk for each other.
-    schema : str or None
-        Path of the layout's schema.
-    bucket : str or None
-        A bucket, or a URL that fsspec knows, to read from.
-    endpoint_url, aws_profile, region : str or None
-        How to reach it.
-    anon, requester_pays : bool
-        Without credentials; at the cost of who asks.
-    local_only, allow_incomplete : bool
-        Touch no network; go on though something was never listed or fetched.
-    cache : bool
-        Keep local copies of what is fetched.
-    cache_max : int or None
-        Bytes that they may take.
-    prefetch_bytes : int
-        Bytes that a mapper may have on their way, ahead of what it maps.
-    fetch_processes : bool or "auto"
-        Have a process beside each local worker fetch for it; "auto": where that is worth it.
-    fetch_retries : int
-        How often a request is tried again.
-    skip_missing : bool
-        Leave out what cannot be fetched.
-    read_timeout, connect_timeout : float
-        Seconds without a byte, and to be connected, before a request is tried again.
-    scheduler : str or None
-        Address of a Dask scheduler to use.
-    cluster : str or None
-        Name or file of a cluster to make for the run.
-    clusters : dict
-        Those that have a name.
-    tls_ca_file, tls_cert, tls_key : str or None
-        Files with which to talk to a scheduler over TLS.
-    local_tls : bool
-        Have the processes on this machine talk over TLS; true where Dask requires encryption.
-    worker_timeout : float
-        Seconds to wait for the first worker of a cluster that has none.
-    dashboard : str or None
-        Where the dashboard of local workers listens, as ``"127.0.0.1:8787"``, or ``"off"``; ``None``
-        is any free port, once a job has run for some seconds.
-    """
-
-    num_mappers: int | None
-    num_reducers: int | None
-    work_dir: str
-    memory_limit: int | str
-    partition_bytes: int
-    spill_bytes: int
-    combine_size: int
-    max_bad_records: int | float | None
-    bad_records_saved: int
-    max_record_bytes: int
-    skip_corrupt_files: bool
-    skip_poison_files: bool
-    allow_empty: bool
-    meta: bool
-    file_timeout: float | None
-    stopped_timeout: float | None
-    spill_dir: str | None
-    schema: str | None
-    bucket: str | None
-    endpoint_url: str | None
-    aws_profile: str | None
-    region: str | None
-    anon: bool
-    requester_pays: bool
-    local_only: bool
-    allow_incomplete: bool
-    cache: bool
-    cache_max: int | None
-    prefetch_bytes: int
-    fetch_processes: bool | str
-    fetch_retries: int
-    skip_missing: bool
-    read_timeout: float
-    connect_timeout: float
-    scheduler: str | None
-    cluster: str | None
-    clusters: Mapping[str, Any]
-    tls_ca_file: str | None
-    tls_cert: str | None
-    tls_key: str | None
-    local_tls: bool
-    worker_timeout: float
-    dashboard: str | None
-
-    @property
-    def limits_bad_records(self) -> bool:
-        """Whether there can be too many bad records."""
-        limit = self.max_bad_records
-        return limit is not None and (type(limit) is int or limit < 1)
-
-    def allowed_bad_records(self, records: int) -> int:
-        """Return how many of this number of records may be bad."""
-        limit = self.max_bad_records
-        if limit is None or type(limit) is int:
-            return records if limit is None else limit
-        return math.floor(limit * records + 1e-6)  # 29% of 100 are 29, and in floats a little less
-
-
-@functools.cache
-def _packaged_defaults() -> Any:
-    text = resources.files("daskmr").joinpath("daskmr.yaml").read_text(encoding="utf-8")
-    return yaml.safe_load(text)
-
-
-def load_config(**options: Any) -> Config:
-    """Read ``daskmr:`` from ``dask.config``, with `options` on top.
-
-    Parameters
-    ----------
-    **options
-        Fields of `Config`; ``None`` means "not given".
-
-    Raises
-    ------
-    InputError
-        For a value that is not of its form, naming the setting, or an option or a setting that is
-        not one.
-    """
-    _refuse_unknown(options)
-    dask.config.update(dask.config.config, _packaged_defaults(), priority="old")
-    values = {}
-    for field in Config.__dataclass_fields__:
-        name = field.replace("_", "-")
-        given = options.get(field)
-        value = _configured(name) if given is None else given
-        try:
-            values[field] = _PARSERS[field](value)
-        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"The setting {name} cannot be {value!r}: {error}.") from None
-    # Dask refuses any connection without encryption then, also those on this machine.
-    if dask.config.get("distributed.comm.require-encryption", None):
-        values["local_tls"] = True
-    return Config(**values)
-
-
-def _refuse_unknown(options: Mapping[str, Any]) -> None:
-    """Raise InputError for what would be passed over, though somebody meant something by it."""
-    known = tuple(Config.__dataclass_fields__)
-    for name in sorted(options.keys() - set(known)):
-        raise InputError(f"Unknown option {name!r}. {_suggest(name, known)}")
-    settings = dask.config.get("daskmr", None) or {}
-    if not isinstance(settings, Mapping):
-        raise InputError(
-            f"In Dask's configuration, daskmr is {settings!r}, and not a mapping of settings. Look "
-            "in its YAML files, and for DASK_DASKMR in the environment."
-        )
-    for name in map(str, settings):
-        if name.replace("-", "_") not in known:
-            names = tuple(field.replace("_", "-") for field in known)
-            raise InputError(
-                f"Unknown setting daskmr.{name} in Dask's configuration (a YAML file, or "
-                f"DASK_DASKMR__{name.upper().replace('-', '_')} in the environment). "
-                f"{_suggest(name.replace('_', '-'), names)}"
-            )
-
-
-def _suggest(name: str, known: tuple[str, ...]) -> str:
-    like = difflib.get_close_matches(name, known, 1)
-    return f"Did you mean {like[0]}?" if like else f"There are {', '.join(known)}."
-
-
-def _configured(name: str) -> Any:
-    value = dask.config.get(f"daskmr.{name}")
-    # A variable of the environment that is empty stands for one that is not set.
-    return _packaged_defaults()["daskmr"][name] if value == "" else value
-
-
-def _optional(parse: Any) -> Any:
-    return lambda value: None if value is None else parse(value)
+    parse: Callable[[Any], Any]
+    metavar: str = ""
+    least: int | None = None
 
 
 def _text(value: Any) -> str:
@@ -261,6 +65,8 @@ def _count(value: Any) -> int:
 
 
 def _bytes(value: Any) -> int:
+    from dask.utils import parse_bytes
+
     try:
         count = int(parse_bytes(value))
     except ValueError:
@@ -290,6 +96,8 @@ def _share_or_count(value: Any) -> int | float:
 
 
 def _seconds(value: Any) -> float:
+    from dask.utils import parse_timedelta
+
     if isinstance(value, str):
         value = re.sub(r"min$", "minutes", value.strip())  # which Dask does not know
     seconds = float(parse_timedelta(value))
@@ -305,6 +113,8 @@ def _flag(value: Any) -> bool:
 
 
 def _dashboard(value: Any) -> str:
+    import ipaddress
+
     if value in (False, "off"):  # in YAML, off is false
         return "off"
     host, _, port = str(value).rpartition(":")
@@ -339,48 +149,407 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value
 
 
-_PARSERS: dict[str, Any] = {
-    "num_mappers": _optional(_positive),
-    "num_reducers": _optional(_positive),
-    "work_dir": _text,
-    "memory_limit": _memory_limit,
-    "partition_bytes": _bytes,
-    "spill_bytes": _bytes,
-    "combine_size": _positive,
-    "max_bad_records": _optional(_share_or_count),
-    "bad_records_saved": _bytes,
-    "max_record_bytes": _bytes,
-    "skip_corrupt_files": _flag,
-    "skip_poison_files": _flag,
-    "allow_empty": _flag,
-    "meta": _flag,
-    "file_timeout": _optional(_seconds),
-    "stopped_timeout": _optional(_seconds),
-    "spill_dir": _optional(_text),
-    "schema": _optional(_text),
-    "bucket": _optional(_text),
-    "endpoint_url": _optional(_text),
-    "aws_profile": _optional(_text),
-    "region": _optional(_text),
-    "anon": _flag,
-    "requester_pays": _flag,
-    "local_only": _flag,
-    "allow_incomplete": _flag,
-    "cache": _flag,
-    "cache_max": _optional(_bytes),
-    "prefetch_bytes": _bytes,
-    "fetch_processes": _flag_or_auto,
-    "fetch_retries": _count,
-    "skip_missing": _flag,
-    "read_timeout": _seconds,
-    "connect_timeout": _seconds,
-    "scheduler": _optional(_text),
-    "cluster": _optional(_text),
-    "clusters": _mapping,
-    "tls_ca_file": _optional(_file),
-    "tls_cert": _optional(_file),
-    "tls_key": _optional(_file),
-    "local_tls": _flag,
-    "worker_timeout": _seconds,
-    "dashboard": _optional(_dashboard),
+Text = Annotated[str, Kind(_text)]
+File = Annotated[str, Kind(_file, "FILE")]
+PositiveInt = Annotated[int, Kind(_positive, "N", least=1)]
+NonNegativeInt = Annotated[int, Kind(_count, "N", least=0)]
+Bytes = Annotated[int, Kind(_bytes, "SIZE")]
+MemoryLimit = Annotated[int | str, Kind(_memory_limit, "SIZE")]
+ShareOrCount = Annotated[int | float, Kind(_share_or_count, "N|N%")]
+Seconds = Annotated[float, Kind(_seconds, "TIME")]
+Flag = Annotated[bool, Kind(_flag)]
+FlagOrAuto = Annotated[bool | str, Kind(_flag_or_auto)]
+Dashboard = Annotated[str, Kind(_dashboard, "ADDRESS|off")]
+Clusters = Annotated[Mapping[str, Any], Kind(_mapping)]
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table.
+
+    Attributes
+    ----------
+    name : str
+        Field of `Config`; with hyphens, the name in Dask's configuration.
+    kind : Kind
+    optional : bool
+        Whether ``None`` is a value.
+    group : str
+        Section of ``--help`` and of conf/daskmr.yaml.
+    default : object
+        As it stands in YAML.
+    help : str
+        For ``--help`` and the documentation; code is in backticks.
+    options : tuple of str
+        Of the command line; one that begins with ``--no-`` turns the setting off.
+    note : str
+        What only the documentation says.
+    shown : str
+        What ``--help`` shows as the default.
+    metavar : str
+        What stands for the value in ``--help``.
+    plan : bool
+        It decides how values are grouped, so it may change the output of a `combine` that is not
+        exact. No other setting does.
+    run_only : bool
+        It changes nothing that ``daskmr plan`` shows.
+    rerun : bool
+        The command that runs one file again in one process, to debug it, repeats it.
+    secret : bool
+        It may hold credentials, and is not recorded.
+    """
+
+    name: str
+    kind: Kind
+    optional: bool
+    group: str
+    default: Any
+    help: str
+    options: tuple[str, ...]
+    note: str = ""
+    shown: str = ""
+    metavar: str = ""
+    plan: bool = False
+    run_only: bool = False
+    rerun: bool = True
+    secret: bool = False
+
+    @property
+    def key(self) -> str:
+        """Name in Dask's configuration, below ``daskmr``."""
+        return self.name.replace("_", "-")
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether its option takes no value."""
+        return self.kind.parse is _flag
+
+    def parse(self, value: Any) -> Any:
+        """Read a value; the errors of the parsers do not name the setting."""
+        return None if value is None and self.optional else self.kind.parse(value)
+
+
+def _setting(group: str, default: Any, help: str, *options: str, **attributes: Any) -> Any:
+    row = {"group": group, "default": default, "help": help, "options": options}
+    return field(metadata=row | attributes)
+
+
+_input = partial(_setting, "Input")
+_output = partial(_setting, "Output")
+_worker = partial(_setting, "Workers")
+_bad = partial(_setting, "Bad records and files")
+_store = partial(_setting, "Object store")
+_cluster = partial(_setting, "Cluster", rerun=False)
+_display = partial(_setting, "Display", rerun=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The settings of one run, which `load_config` finds; sizes in bytes, times in seconds."""
+
+    bucket: Text | None = _input(
+        None,
+        "A bucket to read: `NAME`, `NAME/prefix`, or a URL that fsspec knows.",
+        "-b",
+        "--bucket",
+        metavar="BUCKET",
+    )
+    schema: Text | None = _input(
+        None, "JSON schema of the layout.", "--schema", metavar="FILE", shown="the packaged one"
+    )
+    local_only: Flag = _input(
+        False, "Use no network: read what earlier runs have fetched.", "-l", "--local-only"
+    )
+    allow_incomplete: Flag = _input(
+        False,
+        "With `-l`, go on without what was never listed or fetched.",
+        "--allow-incomplete",
+        note="A note says what is missing.",
+    )
+
+    allow_empty: Flag = _output(
+        False,
+        "Write an empty output when the filter matches nothing.",
+        "--allow-empty",
+        note="The exit code is 0 then.",
+    )
+    meta: Flag = _output(
+        True,
+        "Write `OUTPUT.meta.json`, which records where the output comes from.",
+        "--no-meta",
+        run_only=True,
+        rerun=False,
+    )
+
+    num_mappers: PositiveInt | None = _worker(
+        None,
+        "Worker processes, with one thread each.",
+        "-m",
+        "--num-mappers",
+        shown="one per core",
+        rerun=False,
+    )
+    num_reducers: PositiveInt | None = _worker(
+        None, "Reduce tasks.", "-r", "--num-reducers", shown="by the size of the data", rerun=False
+    )
+    work_dir: Text = _worker(
+        ".daskmr",
+        "Directory for temporary files; created when missing.",
+        "-w",
+        "--work-dir",
+        metavar="DIR",
+    )
+    memory_limit: MemoryLimit = _worker(
+        "auto",
+        "Memory limit of a worker process, as `2GB`; `0` is no limit.",
+        "--memory-limit",
+        note="`auto` is an equal share.",
+        shown="an equal share",
+        rerun=False,
+    )
+    file_timeout: Seconds | None = _worker(
+        None,
+        'Fail when mapping one file takes longer, as `"10 min"`.',
+        "--file-timeout",
+        shown="no limit",
+        run_only=True,
+    )
+    stopped_timeout: Seconds | None = _worker(
+        "30 s", "Replace a local worker process that is stopped (SIGSTOP) for longer; `null` never."
+    )
+    partition_bytes: Bytes = _worker(
+        "16 MiB", "Compressed input that one map task aims at.", plan=True
+    )
+    spill_bytes: Bytes = _worker(
+        "64 MiB", "Estimated memory of a partition's pairs beyond which they go to disk.", plan=True
+    )
+    combine_size: PositiveInt = _worker(
+        50, "Values that a key collects before `combine` is called.", plan=True
+    )
+
+    max_bad_records: ShareOrCount | None = _bad(
+        "50%",
+        "Fail when more records than this are bad; `0` is strict, `100%` is no limit.",
+        "--max-bad-records",
+        note="A count, or a share such as `0.1%`.",
+        run_only=True,
+    )
+    bad_records_saved: Bytes = _bad(
+        "4 MiB", "Raw bytes of bad records that are saved, at most 10,000 records; all are counted."
+    )
+    max_record_bytes: Bytes = _bad(
+        "1 GiB",
+        "A longer line is a bad record.",
+        note="A mapper needs twice the memory of a line, and `map` its own.",
+    )
+    skip_corrupt_files: Flag = _bad(
+        False,
+        "Skip files that cannot be decompressed, instead of failing.",
+        "--skip-corrupt-files",
+        run_only=True,
+    )
+    skip_poison_files: Flag = _bad(
+        False,
+        "Skip files that crash their worker twice, instead of failing.",
+        "--skip-poison-files",
+        run_only=True,
+    )
+    skip_missing: Flag = _bad(
+        False,
+        "Skip objects that cannot be fetched, instead of failing.",
+        "--skip-missing",
+        run_only=True,
+    )
+
+    aws_profile: Text | None = _store(
+        None, "Section of the AWS configuration files.", "--aws-profile", metavar="NAME"
+    )
+    endpoint_url: Text | None = _store(
+        None,
+        "URL of the S3 server, if it is not Amazon's.",
+        "--endpoint-url",
+        metavar="URL",
+        note="`null` takes `AWS_ENDPOINT_URL`.",
+    )
+    region: Text | None = _store(
+        None, "Region of the bucket, if it cannot be detected.", "--region", metavar="NAME"
+    )
+    anon: Flag = _store(False, "Send no credentials, for public data.", "--anon")
+    requester_pays: Flag = _store(False, "Agree to pay for the requests.", "--requester-pays")
+    cache: Flag = _store(
+        True, "Keep local copies of fetched files, below the work directory.", "--no-cache"
+    )
+    cache_max: Bytes | None = _store(
+        None, "Most bytes that local copies may take, as `50GB`.", "--cache-max", shown="no limit"
+    )
+    prefetch_bytes: Bytes = _store(
+        "64 MiB", "Bytes that a mapper may fetch ahead of the file that it maps."
+    )
+    fetch_processes: FlagOrAuto = _store(
+        "auto",
+        "Fetch in a process beside each local worker: `true`, `false` or `auto`.",
+        note="`auto` does so when there is much to fetch.",
+    )
+    fetch_retries: NonNegativeInt = _store(
+        10, "How often a request that fails is retried, with growing delays."
+    )
+    read_timeout: Seconds = _store(
+        "60 s",
+        "Longest time without a byte before a request is retried.",
+        note="Fewer than 1,000 bytes for each of its seconds count as none.",
+    )
+    connect_timeout: Seconds = _store("5 s", "Longest time to connect before a request is retried.")
+
+    scheduler: Text | None = _cluster(
+        None,
+        "Dask scheduler to run on, as `tcp://HOST:8786`.",
+        "--scheduler",
+        metavar="ADDRESS",
+        note="`null` takes Dask's `scheduler-address`, if it is set.",
+    )
+    cluster: Text | None = _cluster(
+        None,
+        "Cluster to create for the run: a YAML file, or a name such as `slurm`.",
+        "--cluster",
+        metavar="NAME|FILE",
+    )
+    clusters: Clusters = _cluster(
+        {},
+        "Clusters by name, each with `class`, `args`, and `scale` or `adapt`.",
+        note="See docs/cluster.md.",
+        secret=True,
+    )
+    spill_dir: Text | None = _cluster(
+        None,
+        "Storage that workers share if they do not see the work directory.",
+        "--spill-dir",
+        metavar="DIR|URL",
+        note="A path, or a URL such as `s3://BUCKET/spill`.",
+    )
+    tls_ca_file: File | None = _cluster(
+        None,
+        "Certificate authority that the cluster trusts.",
+        "--tls-ca-file",
+        note="`null` leaves TLS to Dask's configuration.",
+    )
+    tls_cert: File | None = _cluster(None, "Certificate to present to the scheduler.", "--tls-cert")
+    tls_key: File | None = _cluster(None, "Private key of `--tls-cert`.", "--tls-key")
+    local_tls: Flag = _cluster(
+        False,
+        "Use TLS between the processes on this machine, with a temporary certificate.",
+        note="Needs `pip install 'daskmr[tls]'`. It is `true` where Dask's own "
+        "`distributed.comm.require-encryption` is.",
+    )
+    worker_timeout: Seconds = _cluster(
+        "5 min", "How long to wait for the first worker of a cluster that has none."
+    )
+
+    dashboard: Dashboard | None = _display(
+        None,
+        "Address of Dask's dashboard, as `:8787`, or `off`.",
+        "--dashboard",
+        shown="any free port, after 10 s",
+        run_only=True,
+        note="It is for workers on this machine.",
+    )
+
+    @property
+    def limits_bad_records(self) -> bool:
+        """Whether there can be too many bad records."""
+        limit = self.max_bad_records
+        return limit is not None and (type(limit) is int or limit < 1)
+
+    def allowed_bad_records(self, records: int) -> int:
+        """Return how many of this number of records may be bad."""
+        limit = self.max_bad_records
+        if limit is None or type(limit) is int:
+            return records if limit is None else limit
+        return math.floor(limit * records + 1e-6)  # 29% of 100 are 29, and in floats a little less
+
+    def recorded(self) -> dict[str, Any]:
+        """Return the settings that may be recorded: all but those that may hold credentials."""
+        return {name: getattr(self, name) for name, row in SETTINGS.items() if not row.secret}
+
+
+def _form(annotation: Any) -> tuple[Kind, bool]:
+    """Return the kind of a field's type, and whether ``None`` is a value too.
+
+    >>> _form(Bytes | None)[1], _form(Bytes)[1]
+    (True, False)
+    """
+    optional = type(None) in get_args(annotation)
+    annotated = get_args(annotation)[0] if optional else annotation
+    return annotated.__metadata__[0], optional
+
+
+SETTINGS: Mapping[str, Setting] = {
+    row.name: Setting(row.name, *_form(row.type), **row.metadata) for row in fields(Config)
 }
+"""All settings, by the name of their field."""
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def load_config(**options: Any) -> Config:
+    """Read ``daskmr:`` from ``dask.config``, with `options` on top.
+
+    Parameters
+    ----------
+    **options
+        Fields of `Config`; ``None`` means "not given".
+
+    Raises
+    ------
+    InputError
+        For a value that is not of its form, naming the setting, or an option or a setting that is
+        not one.
+    """
+    import dask.config
+
+    _refuse_unknown(options, dask.config.get("daskmr", None) or {})
+    defaults = {"daskmr": {row.key: row.default for row in SETTINGS.values()}}
+    dask.config.update(dask.config.config, defaults, priority="old")
+    values = {}
+    for name, row in SETTINGS.items():
+        value = options.get(name)
+        if value is None:
+            value = dask.config.get(f"daskmr.{row.key}")
+            if value == "":  # an empty environment variable counts as not set
+                value = row.default
+        try:
+            values[name] = row.parse(value)
+        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"The setting {row.key} cannot be {value!r}: {error}.") from None
+    # Dask then refuses any connection without encryption, also on this machine.
+    if dask.config.get("distributed.comm.require-encryption", None):
+        values["local_tls"] = True
+    return Config(**values)
+
+
+def _refuse_unknown(options: Mapping[str, Any], configured: Any) -> None:
+    """Raise InputError for names that would otherwise be ignored silently."""
+    for name in sorted(options.keys() - SETTINGS.keys()):
+        raise InputError(f"Unknown option {name!r}. {_suggest(name, tuple(SETTINGS))}")
+    if not isinstance(configured, Mapping):
+        raise InputError(
+            f"In Dask's configuration, daskmr is {configured!r}, and not a mapping of settings. "
+            "Look in its YAML files, and for DASK_DASKMR in the environment."
+        )
+    keys = tuple(row.key for row in SETTINGS.values())
+    for name in map(str, configured):
+        key = name.replace("_", "-")
+        if key not in keys:
+            raise InputError(
+                f"Unknown setting daskmr.{name} in Dask's configuration (a YAML file, or "
+                f"DASK_DASKMR__{name.upper().replace('-', '_')} in the environment). "
+                f"{_suggest(key, keys)}"
+            )
+
+
+def _suggest(name: str, known: tuple[str, ...]) -> str:
+    like = difflib.get_close_matches(name, known, 1)
+    return f"Did you mean {like[0]}?" if like else f"There are {', '.join(known)}."

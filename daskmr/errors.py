@@ -1,4 +1,4 @@
-"""Failures that are meant: each says what, where and what to do, and carries its exit code."""
+"""Deliberate failures: each says what, where and what to do, and carries its exit code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class DaskMRError(Exception):
     details : str
         The traceback of the user's own code, or ``""``; shown under the message.
     history : daskmr.history.History or None
-        What was seen of the run until then, where there was one.
+        What was recorded of the run until then, if there was one.
     """
 
     exit_code = 1
@@ -39,9 +39,9 @@ class JobError(DaskMRError):
     Attributes
     ----------
     files : tuple of str
-        Input files, relative to the data dir, without which it may succeed.
+        Input files, relative to the data dir, without which the job may succeed.
     file : str
-        The input file that it failed at, relative to the data dir, or ``""``.
+        The input file at which it failed, relative to the data dir, or ``""``.
     record : str
         The beginning of the record, or ``""``.
     """
@@ -52,7 +52,7 @@ class JobError(DaskMRError):
 
 
 class InputError(DaskMRError):
-    """Bad usage or input that was found before any work: exit code 2."""
+    """Bad usage or input, found before any work: exit code 2."""
 
     exit_code = 2
 
@@ -64,7 +64,7 @@ class NothingMatchedError(DaskMRError):
 
 
 class Interrupted(BaseException):
-    """A signal asked the job to stop; not an ``Exception``, so that no handler swallows it."""
+    """A signal asked the job to stop; not an ``Exception``, so that no handler catches it."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
@@ -73,7 +73,7 @@ class Interrupted(BaseException):
 
 
 class TaskFailed(Exception):
-    """What a task raises on a worker: capped strings only, so it always pickles and stays small.
+    """Raised by a task on a worker; it holds capped strings only, so it pickles and stays small.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ class TaskFailed(Exception):
         self.files = files
 
     def like(self, other: TaskFailed) -> TaskFailed:
-        """Say of this one where it was, as `other` does."""
+        """Take over where `other` failed, and return this one."""
         self.files, self.file, self.record = other.files, other.file, other.record
         return self
 

@@ -4,74 +4,81 @@ from __future__ import annotations
 
 import sys
 import time
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from functools import partial, reduce
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from daskmr.cli.completion import complete_files, complete_folders
+from daskmr.cli.console import EPILOG, exit_codes
+from daskmr.cli.options import CommandGroup
 from daskmr.errors import InputError, JobError
+from daskmr.text import format_bytes, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from daskmr.data.cache.cache import Cache
     from daskmr.data.cache.upkeep import Group
 
-__all__ = ["cache"]
+__all__ = ["cache", "commands"]
 
-_KEPT = 10  # files named that were not removed
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+_KEPT = 10  # kept files that are named
 _SORTS = ("value", "size", "fetched", "used")
 
 
-def _common(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in (
-        click.option("-b", "--bucket", metavar="NAME", help="Only the cache of this source."),
-        click.option(
-            "-w",
-            "--work-dir",
-            metavar="DIR",
-            shell_complete=complete_folders,
-            help="The work dir that the caches are in.  [default: .daskmr]",
-        ),
-    ):
-        command = option(command)
-    return command
+_common = (
+    click.option("-b", "--bucket", metavar="NAME", help="Only the cache of this source."),
+    click.option(
+        "-w",
+        "--work-dir",
+        metavar="DIR",
+        shell_complete=complete_folders,
+        show_default=".daskmr",
+        help="The work dir that the caches are in.",
+    ),
+)
+_selecting = (
+    click.option(
+        "--schema", metavar="FILE", shell_complete=complete_files, help="JSON schema of the layout."
+    ),
+    click.option(
+        "-f",
+        "--input-filter",
+        metavar="FILE",
+        shell_complete=complete_files,
+        help="Only what this filter allows.",
+    ),
+)
 
 
-def _selecting(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in (
-        click.option(
-            "--schema",
-            metavar="FILE",
-            shell_complete=complete_files,
-            help="JSON schema of the layout.",
-        ),
-        click.option(
-            "-f",
-            "--input-filter",
-            metavar="FILE",
-            shell_complete=complete_files,
-            help="Only what this filter allows.",
-        ),
-    ):
-        command = option(command)
-    return command
+def _with(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
+    return lambda command: reduce(lambda decorated, option: option(decorated), options, command)
 
 
-@click.group("cache")
-def cache() -> None:
-    """See, check and remove the local copies of remote files."""
+commands = CommandGroup("cache")
+"""The commands, without what ends the process when one fails."""
 
 
-@cache.command()
-@_common
-@_selecting
+@click.group("cache", cls=CommandGroup, commands=commands.commands, epilog=EPILOG)
+@click.pass_context
+def cache(context: click.Context) -> None:
+    """List, verify and remove the local copies of remote files."""
+    from daskmr.signals import signals
+
+    context.with_resource(exit_codes())
+    context.with_resource(signals())
+
+
+@commands.command()
+@_with(*_common, *_selecting)
 @click.option(
     "--by",
     multiple=True,
     metavar="FIELD",
-    help="Dimension to sum up by; may be given several times.  [default: the first of the layout]",
+    show_default="the first of the layout",
+    help="Dimension to group by; may be repeated.",
 )
 @click.option(
     "--sort", type=click.Choice(_SORTS), default="value", show_default=True, help="Order of rows."
@@ -84,11 +91,12 @@ def ls(
     by: tuple[str, ...],
     sort: str,
 ) -> None:
-    """List what is there: by source and dimension, with size and age."""
+    """List the cached files by source and dimension, with size and age."""
     from daskmr.data.cache.upkeep import group_by, select
+    from daskmr.data.layout import load_schema
 
     work_dir, layout = _configured(work_dir, schema)
-    filtered = _load_schema(input_filter, layout)
+    filtered = load_schema(input_filter, layout)
     names = filtered.layout.field_names
     for name in by:
         if name not in names:
@@ -108,8 +116,6 @@ def ls(
 
 
 def _describe(one: Cache, groups: list[Group]) -> None:
-    from daskmr.text import format_bytes
-
     files, size = sum(g.files for g in groups), sum(g.bytes for g in groups)
     checked = one.recorded().checked()
     listed = f"; last listed {_date(checked)}" if checked is not None else ""
@@ -118,8 +124,6 @@ def _describe(one: Cache, groups: list[Group]) -> None:
 
 
 def _print_table(fields: tuple[str, ...], groups: list[Group]) -> None:
-    from daskmr.text import format_bytes
-
     head = [*fields, "files", "size", "first fetched", "last fetched", "last used"]
     rows = [
         [
@@ -142,20 +146,21 @@ def _print_table(fields: tuple[str, ...], groups: list[Group]) -> None:
 
 
 def _sorted(groups: list[Group], sort: str) -> list[Group]:
-    if sort == "size":
-        return sorted(groups, key=lambda group: -group.bytes)
-    if sort == "fetched":
-        return sorted(groups, key=lambda group: group.oldest)
-    return sorted(groups, key=lambda group: group.used) if sort == "used" else groups
+    keys: dict[str, Callable[[Group], float]] = {
+        "size": lambda group: -group.bytes,
+        "fetched": lambda group: group.oldest,
+        "used": lambda group: group.used,
+    }
+    return sorted(groups, key=keys[sort]) if sort in keys else groups
 
 
-@cache.command(short_help="Check every file against the manifest.")
-@_common
-@click.option("--quick", is_flag=True, help="Look at sizes and times only; read no file.")
+@commands.command(short_help="Check every file against the manifest.")
+@_with(*_common)
+@click.option("--quick", is_flag=True, help="Compare sizes and times only; read no file.")
 def verify(work_dir: str | None, bucket: str | None, quick: bool) -> None:
-    """Check every file against the manifest: size, time, and by its digest each byte.
+    """Check every file against the manifest: its size, time and digest.
 
-    What is damaged is not used any more: the next run fetches it again.
+    Damaged files are not used any more: the next run fetches them again.
     """
     from daskmr.data.cache.upkeep import verify as check
 
@@ -172,22 +177,21 @@ def verify(work_dir: str | None, bucket: str | None, quick: bool) -> None:
     if problems:
         raise JobError(
             f"{problems:,} problems were found in {files:,} files. A run uses none of these files "
-            "as they are: it fetches them again. What the cache has not fetched, remove yourself."
+            "as they are: it fetches them again. Remove yourself what the cache has not fetched."
         )
     if found:
         _say(f"{files:,} files are as they were fetched")
 
 
-@cache.command()
-@_common
-@_selecting
-@click.option("--older-than", metavar="TIME", help='Only what was fetched before: as "30 days".')
+@commands.command()
+@_with(*_common, *_selecting)
+@click.option("--older-than", metavar="TIME", help='Only files fetched longer ago, as "30 days".')
 @click.option(
     "--down-to",
     metavar="SIZE",
     help='Only until the cache holds no more than this, as "10 GB": least recently used first.',
 )
-@click.option("--dry-run", is_flag=True, help="Remove nothing; say what would be removed.")
+@click.option("--dry-run", is_flag=True, help="Remove nothing; show what would be removed.")
 def prune(
     work_dir: str | None,
     bucket: str | None,
@@ -199,29 +203,28 @@ def prune(
 ) -> None:
     """Remove local copies that meet all the conditions given.
 
-    Only what the cache fetched itself, and what nobody has changed since, is removed.
+    Files that the cache did not fetch itself, or that have changed since, are never removed.
     """
     from daskmr.data.cache.upkeep import prune as remove
-    from daskmr.text import format_bytes
+    from daskmr.data.layout import load_schema
 
     if input_filter is None and older_than is None and down_to is None:
         raise InputError(
-            "Say what to remove: --older-than, --input-filter or --down-to (--down-to 0 removes "
-            "everything)."
+            "Give --older-than, --input-filter or --down-to (--down-to 0 removes everything)."
         )
     before = None if older_than is None else time.time() - _seconds(older_than)
     most = None if down_to is None else _bytes(down_to)
     work_dir, layout = _configured(work_dir, schema)
-    filtered = None if input_filter is None else _load_schema(input_filter, layout)
+    filtered = None if input_filter is None else load_schema(input_filter, layout)
     for one in _caches(work_dir, bucket):
         one.sweep()
         removed = remove(one, fetched_before=before, schema=filtered, down_to=most, dry_run=dry_run)
         would = "would be removed" if dry_run else "removed"
         _say(f"{one.url}: {removed.files:,} files {would}, {format_bytes(removed.bytes)}")
         if removed.busy:
-            _say(f"  {removed.busy:,} files are being fetched just now, and stay")
+            _say(f"  {removed.busy:,} files are kept, as they are being fetched")
         if removed.kept:
-            _say(f"  {len(removed.kept):,} files stay, which are not as the cache fetched them:")
+            _say(f"  {len(removed.kept):,} files are kept, as they are not what the cache fetched:")
             for path in removed.kept[:_KEPT]:
                 _say(f"    {path}")
 
@@ -231,12 +234,6 @@ def _configured(work_dir: str | None, schema: str | None) -> tuple[str, str | No
 
     config = load_config(work_dir=work_dir, schema=schema)
     return config.work_dir, config.schema
-
-
-def _load_schema(input_filter: str | None, layout: str | None) -> Any:
-    from daskmr.data.layout import load_schema
-
-    return load_schema(input_filter, layout)
 
 
 def _caches(work_dir: str, bucket: str | None) -> list[Cache]:
@@ -276,8 +273,6 @@ def _date(seconds: float) -> str:
 
 
 def _say(text: str) -> None:
-    from daskmr.text import printable
-
     try:
         click.echo(printable(text))
     except BrokenPipeError:

@@ -1,4 +1,4 @@
-"""What a shell offers for the value of an option; click does the rest."""
+"""Shell completion of the values of options; click does the rest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["complete_clusters", "complete_files", "complete_folders"]
 def complete_files(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Leave the completion of a path to the shell, which does it best."""
+    """Leave paths to the shell."""
     from click.shell_completion import CompletionItem
 
     return [CompletionItem(incomplete, type="file")]
@@ -24,7 +24,7 @@ def complete_files(
 def complete_folders(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """The same for a folder."""
+    """Leave paths of directories to the shell."""
     from click.shell_completion import CompletionItem
 
     return [CompletionItem(incomplete, type="dir")]
@@ -33,7 +33,7 @@ def complete_folders(
 def complete_clusters(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """The names of the clusters that are packaged; else a file."""
+    """Complete the names of packaged clusters, or else a path."""
     from importlib import resources
 
     from click.shell_completion import CompletionItem

@@ -1,294 +1,233 @@
-"""The options of the commands that work on a job, in the groups in which ``--help`` shows them."""
+"""The options of the commands that work on a job, in the groups in which ``--help`` shows them.
+
+Those of settings are made from the table in `daskmr.config`; the others stand here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from daskmr.cli.completion import complete_clusters, complete_files, complete_folders
+from daskmr.config import SETTINGS, Setting
 
-__all__ = ["CommandGroup", "GroupedCommand", "job_options", "option_of"]
+__all__ = ["CommandGroup", "GroupedCommand", "Option", "add_option", "job_options", "repeated"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-_Option = Callable[[Any], Any]
+
+_COMPLETION = {
+    "FILE": complete_files,
+    "DIR": complete_folders,
+    "DIR|URL": complete_folders,
+    "NAME|FILE": complete_clusters,
+}
 
 
-_GROUPS: dict[str, list[_Option]] = {
+class Option(click.Option):
+    """An option of a command that works on a job.
+
+    Parameters
+    ----------
+    help : str
+        Code in it is in backticks, which ``--help`` leaves out.
+    group : str
+        Section of ``--help``.
+    run_only : bool
+        It changes nothing that ``daskmr plan`` shows.
+    rerun : bool
+        The command that runs one file again in one process, to debug it, repeats it.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        *,
+        help: str = "",
+        group: str = "",
+        run_only: bool = False,
+        rerun: bool = False,
+        metavar: str | None = None,
+        **attributes: Any,
+    ) -> None:
+        attributes.setdefault("shell_complete", _COMPLETION.get(metavar or ""))
+        super().__init__(names, help=help.replace("`", ""), metavar=metavar, **attributes)
+        self.markdown = help
+        self.group = group
+        self.run_only = run_only
+        self.rerun = rerun
+
+
+def add_option(*names: str, **attributes: Any) -> Callable[[_F], _F]:
+    """Decorate a command with an `Option`."""
+    return click.option(*names, cls=Option, **attributes)
+
+
+def _of_setting(row: Setting) -> Callable[[Any], Any]:
+    """Make the option of a setting; not given, it is ``None``."""
+    attributes: dict[str, Any] = {}
+    text = row.help
+    if not row.is_flag:
+        least = row.kind.least
+        attributes["type"] = None if least is None else click.IntRange(min=least)
+        attributes["metavar"] = row.metavar or row.kind.metavar
+        attributes["show_default"] = row.shown or (row.default and str(row.default))
+    elif row.options[-1].startswith("--no-"):
+        attributes = {"flag_value": False, "type": bool}
+        text = f"Do not {text[0].lower()}{text[1:]}"
+    else:
+        attributes = {"is_flag": True}
+    return add_option(
+        *row.options,
+        row.name,
+        default=None,
+        help=text,
+        run_only=row.run_only,
+        rerun=row.rerun,
+        **attributes,
+    )
+
+
+def _of_settings(group: str) -> list[Callable[[Any], Any]]:
+    return [_of_setting(row) for row in SETTINGS.values() if row.group == group and row.options]
+
+
+_GROUPS: dict[str, list[Callable[[Any], Any]]] = {
     "Input": [
-        click.option(
-            "-d",
-            "--data-dir",
-            metavar="DIR",
-            shell_complete=complete_folders,
-            help="Where the input files lie.",
+        add_option(
+            "-d", "--data-dir", metavar="DIR", rerun=True, help="Directory of the input files."
         ),
-        click.option(
-            "-b",
-            "--bucket",
-            metavar="BUCKET",
-            help="A bucket to read: NAME, NAME/prefix, or a URL.",
-        ),
-        click.option(
+        add_option(
             "-f",
             "--input-filter",
             metavar="FILE",
-            shell_complete=complete_files,
-            help="JSON filter; all files without it.",
+            show_default="all files",
+            rerun=True,
+            help="JSON filter of the input files.",
         ),
-        click.option(
-            "--schema",
-            metavar="FILE",
-            shell_complete=complete_files,
-            help="JSON schema of the layout.",
-        ),
-        click.option(
-            "-l",
-            "--local-only",
-            is_flag=True,
-            default=None,
-            help="Touch no network: read what earlier runs have fetched.",
-        ),
-        click.option(
-            "--allow-incomplete",
-            is_flag=True,
-            default=None,
-            help="With -l, go on without what was never listed or fetched.",
-        ),
-        click.option(
+        *_of_settings("Input"),
+        add_option(
             "--only",
             multiple=True,
             metavar="PATH",
-            help="Read this file alone, relative to the data dir or bucket; may be repeated.",
+            help="Read only this file, relative to the data dir or bucket; may be repeated.",
         ),
-        click.option(
+        add_option(
             "--limit-files",
             type=click.IntRange(min=1),
             metavar="N",
-            help="Read so many files at most, from all over the input.",
+            help="Read at most this many files, spread over the input.",
         ),
-        click.option(
-            "--sample", type=float, metavar="SHARE", help="Read a share of the input, as 0.01."
+        add_option(
+            "--sample", type=float, metavar="SHARE", help="Read a share of the input, as `0.01`."
         ),
-        click.option(
+        add_option(
             "--sample-by",
             type=click.Choice(["file", "key"]),
             default="file",
             show_default=True,
-            help="What the share is of: files, or records by a hash of their key.",
+            help="Sample files, or records by a hash of their key.",
         ),
-        click.option(
-            "--seed", default=0, show_default=True, metavar="N", help="Another one chooses others."
+        add_option(
+            "--seed", default=0, show_default=True, metavar="N", help="Random seed for sampling."
         ),
-        click.option(
+        add_option(
             "--from",
             "earlier",
             metavar="FILE",
-            shell_complete=complete_files,
-            help="Run again what OUTPUT.meta.json tells of; options given beside it count.",
+            rerun=True,
+            help="Repeat the run of this `OUTPUT.meta.json`; options given beside it take precedence.",
         ),
     ],
     "Output": [
-        click.option(
+        add_option(
             "-o",
             "--output",
             default="-",
             show_default="standard output",
             metavar="FILE",
-            shell_complete=complete_files,
-            help="The output; .gz, .bz2, .xz and .zst are compressed.",
+            help="The output; `.gz`, `.bz2`, `.xz` and `.zst` are compressed.",
         ),
-        click.option(
-            "--allow-empty",
-            is_flag=True,
-            default=None,
-            help="Write an empty output when the filter matches nothing.",
-        ),
-        click.option(
-            "--no-meta",
-            "meta",
-            flag_value=False,
-            default=None,
-            type=bool,
-            help="Leave out OUTPUT.meta.json, which says where the output is from.",
-        ),
-        click.option(
+        *_of_settings("Output"),
+        add_option(
             "-X",
             "--delete-data",
             is_flag=True,
-            help="Delete the input files that were mapped whole (of a bucket: their local copies only), "
+            run_only=True,
+            help="Delete fully mapped, unchanged input files (of a bucket, only their local copies) "
             "once the output is in place.",
         ),
     ],
     "Workers": [
-        click.option(
-            "-m",
-            "--num-mappers",
-            metavar="N",
-            type=click.IntRange(min=1),
-            help="Worker processes.  [default: one a core]",
-        ),
-        click.option(
-            "-r",
-            "--num-reducers",
-            metavar="N",
-            type=click.IntRange(min=1),
-            help="Reduce tasks.  [default: by the size of the data]",
-        ),
-        click.option(
-            "--memory-limit",
-            metavar="SIZE",
-            help='Memory of a worker process, as "2GB"; 0 is no limit.  [default: an equal share]',
-        ),
-        click.option(
-            "-w",
-            "--work-dir",
-            metavar="DIR",
-            shell_complete=complete_folders,
-            help="Where temporary files go; created when missing.  [default: .daskmr]",
-        ),
-        click.option(
-            "--inline", is_flag=True, help="No cluster: run in this process, for breakpoint()."
-        ),
-        click.option(
-            "--file-timeout",
-            metavar="TIME",
-            help='Fail when mapping one file takes longer, as "10 min".  [default: no limit]',
+        *_of_settings("Workers"),
+        add_option(
+            "--inline",
+            is_flag=True,
+            help="Use no cluster: run in this process, for `breakpoint()`.",
         ),
     ],
-    "What is left out": [
-        click.option(
-            "--max-bad-records",
-            metavar="N|N%",
-            help="Bad records, or the share of them, beyond which the job fails; 0 is strict, 100% is no limit.  [default: 50%]",
-        ),
-        click.option(
-            "--skip-corrupt-files",
-            is_flag=True,
-            default=None,
-            help="Leave out whole what cannot be decompressed, instead of failing.",
-        ),
-        click.option(
-            "--skip-poison-files",
-            is_flag=True,
-            default=None,
-            help="Leave out whole what kills its worker process twice, instead of failing.",
-        ),
-        click.option(
-            "--skip-missing",
-            is_flag=True,
-            default=None,
-            help="Leave out objects that cannot be fetched, instead of failing.",
-        ),
-    ],
-    "A bucket": [
-        click.option(
-            "--aws-profile", metavar="NAME", help="A section of the AWS configuration files."
-        ),
-        click.option(
-            "--endpoint-url", metavar="URL", help="The S3 server, where it is not Amazon's."
-        ),
-        click.option("--region", metavar="NAME", help="The bucket's region."),
-        click.option(
-            "--anon", is_flag=True, default=None, help="Send no credentials: public data."
-        ),
-        click.option(
-            "--requester-pays", is_flag=True, default=None, help="Agree to pay for requests."
-        ),
-        click.option(
+    "Bad records and files": _of_settings("Bad records and files"),
+    "Object store": [
+        *_of_settings("Object store"),
+        add_option(
             "-k",
             "--aws-key",
             metavar="KEY",
-            help="Better in AWS_ACCESS_KEY_ID or a profile: ps shows it.",
+            help="Prefer `AWS_ACCESS_KEY_ID` or a profile, as `ps` shows this.",
         ),
-        click.option(
+        add_option(
             "-s",
             "--aws-secret-key",
             metavar="KEY",
-            help="Better in AWS_SECRET_ACCESS_KEY or a profile: ps shows it.",
-        ),
-        click.option(
-            "--no-cache",
-            "cache",
-            flag_value=False,
-            default=None,
-            type=bool,
-            help="Map straight from the bucket and keep no local copies.",
-        ),
-        click.option(
-            "--cache-max", metavar="SIZE", help='Most that local copies may take, as "50GB".'
+            help="Prefer `AWS_SECRET_ACCESS_KEY` or a profile, as `ps` shows this.",
         ),
     ],
-    "A cluster": [
-        click.option(
-            "--scheduler", metavar="ADDRESS", help="A Dask cluster to run on, as tcp://HOST:8786."
+    "Cluster": _of_settings("Cluster"),
+    "Display": [
+        add_option(
+            "-p",
+            "--profile",
+            is_flag=True,
+            run_only=True,
+            help="Write `OUTPUT.pstats`, a profile merged over all tasks.",
         ),
-        click.option(
-            "--cluster",
-            metavar="NAME|FILE",
-            shell_complete=complete_clusters,
-            help="A cluster to make for the run: a YAML file, or a name (ssh, slurm, kubernetes, ...).",
+        add_option(
+            "-v",
+            "--verbose",
+            is_flag=True,
+            rerun=True,
+            help="Show the complete traceback of a failure.",
         ),
-        click.option(
-            "--spill-dir",
-            metavar="DIR|URL",
-            shell_complete=complete_folders,
-            help="On a cluster, what its workers share when they do not see the work dir.",
+        add_option(
+            "-q", "--quiet", is_flag=True, run_only=True, help="Show no progress and no summary."
         ),
-        click.option(
-            "--tls-ca-file",
-            metavar="FILE",
-            shell_complete=complete_files,
-            help="The authority that the cluster trusts.",
-        ),
-        click.option(
-            "--tls-cert",
-            metavar="FILE",
-            shell_complete=complete_files,
-            help="The certificate to show to the scheduler.",
-        ),
-        click.option(
-            "--tls-key",
-            metavar="FILE",
-            shell_complete=complete_files,
-            help="The key of --tls-cert.",
-        ),
-    ],
-    "What is shown": [
-        click.option(
-            "-p", "--profile", is_flag=True, help="Write OUTPUT.pstats, merged over all tasks."
-        ),
-        click.option(
-            "-v", "--verbose", is_flag=True, help="Show the whole traceback of a failure."
-        ),
-        click.option("-q", "--quiet", is_flag=True, help="Show no progress and no summary."),
-        click.option(
+        add_option(
             "--report",
             metavar="FILE",
-            shell_complete=complete_files,
-            help="Write an HTML page with pictures of the run, and where time was lost.",
+            run_only=True,
+            help="Write an HTML report with charts of the run and its bottlenecks.",
         ),
-        click.option(
+        add_option(
             "--log-format",
             type=click.Choice(["text", "json"]),
             default="text",
             show_default=True,
-            help="What standard error is for: people, or programs (one JSON object a line).",
+            run_only=True,
+            help="Format of standard error: text, or one JSON object a line.",
         ),
-        click.option(
-            "--dashboard",
-            metavar="ADDRESS|off",
-            help="Where Dask's dashboard listens, as :8787, at once.  [default: any port, after 10 s]",
-        ),
+        *_of_settings("Display"),
     ],
 }
 
 
-def job_options(*groups: str, hidden: Collection[str] = ()) -> Callable[[_F], _F]:
+def job_options(
+    *groups: str, hide: Callable[[Option], bool] = lambda option: False
+) -> Callable[[_F], _F]:
     """Decorate a command with the options of these groups; of all without a name.
 
-    Those whose parameters are named in `hidden` are taken, and not shown by ``--help``.
+    Those that `hide` picks are accepted, but not shown by ``--help``.
     """
 
     def decorate(function: _F) -> _F:
@@ -297,25 +236,31 @@ def job_options(*groups: str, hidden: Collection[str] = ()) -> Callable[[_F], _F
                 function = option(function)
                 added = function.__click_params__[-1]  # type: ignore[attr-defined]
                 added.group = title
-                added.hidden = added.name in hidden
+                added.hidden = hide(added)
         return function
 
     return decorate
 
 
-def option_of(group: str, *names: str, **attributes: Any) -> Callable[[_F], _F]:
-    """Decorate a command with an option of its own, which ``--help`` shows in this group."""
+def repeated(
+    context: click.Context, script: str | None, options: dict[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """With ``--from``, fill in the script and the options of the earlier run."""
+    path = options["earlier"]
+    if path is None:
+        if script is None:
+            raise click.UsageError("Missing argument 'SCRIPT'.", context)
+        return script, options
+    from daskmr.run.provenance import repeat
 
-    def decorate(function: _F) -> _F:
-        decorated = click.option(*names, **attributes)(function)
-        decorated.__click_params__[-1].group = group  # type: ignore[attr-defined]
-        return decorated
-
-    return decorate
+    commandline = ParameterSource.COMMANDLINE
+    given = [name for name in options if context.get_parameter_source(name) is commandline]
+    script, options, meta = repeat(path, script, options, given)
+    return script, {**options, "earlier": meta}
 
 
 class CommandGroup(click.Group):
-    """A group that knows what a misspelt command should have been."""
+    """A group that suggests the command that a misspelt one may have meant."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -329,9 +274,10 @@ class CommandGroup(click.Group):
     def _suggest(self, ctx: click.Context, name: str) -> str:
         from difflib import get_close_matches
 
-        if name.endswith(".py") and "run" in self.commands:
+        names = self.list_commands(ctx)
+        if name.endswith(".py") and "run" in names:
             return f" Did you mean `{ctx.command_path} run {name}`?"
-        like = get_close_matches(name, self.list_commands(ctx))
+        like = get_close_matches(name, names)
         return f" Did you mean {' or '.join(map(repr, like))}?" if like else ""
 
 
@@ -339,12 +285,12 @@ class GroupedCommand(click.Command):
     """A command whose ``--help`` shows its options in their groups."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write one section a group; options of no group come last."""
+        """Write a section for each group; options without a group come last."""
         sections: dict[str, list[tuple[str, str]]] = {title: [] for title in (*_GROUPS, "Options")}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None and (record[1] or isinstance(parameter, click.Option)):
-                sections[getattr(parameter, "group", "Options")].append(record)
+                sections[getattr(parameter, "group", "") or "Options"].append(record)
         for title, records in sections.items():
             if records:
                 with formatter.section(title):

@@ -1,4 +1,4 @@
-"""``daskmr replay``: what it prints, and its exit code."""
+"""The command ``daskmr replay``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import IO
 
 import click
 
+from daskmr.cli.completion import complete_files
+from daskmr.cli.console import EPILOG, ends_process
 from daskmr.errors import JobError
 from daskmr.stdio import say
 from daskmr.text import printable
@@ -14,17 +16,35 @@ from daskmr.text import printable
 __all__ = ["replay"]
 
 
-def replay(path: str, script: str | None, schema: str | None, debug: bool, out: IO[bytes]) -> None:
-    """Print what becomes of each record of `path`; with `debug`, stop at the first that fails.
+@click.command(epilog=EPILOG, short_help="Map the bad records of a run again.")
+@click.argument("file", type=click.Path())
+@click.option(
+    "--script",
+    metavar="SCRIPT",
+    shell_complete=complete_files,
+    show_default="that of the run",
+    help="The job script.",
+)
+@click.option(
+    "--schema",
+    metavar="FILE",
+    shell_complete=complete_files,
+    show_default="that of the run",
+    help="JSON schema of the layout.",
+)
+@click.option("--pdb", "debug", is_flag=True, help="Stop in the debugger at the first failure.")
+@ends_process
+def replay(
+    stdout: IO[bytes], file: str, script: str | None, schema: str | None, debug: bool
+) -> None:
+    """Pass the bad records in FILE through the script's map again, in this process.
 
-    Raises
-    ------
-    JobError
-        When not all of them pass.
+    FILE is an OUTPUT.bad.jsonl. Prints for each record whether it passes now, and exits with 1 if
+    one does not. The script is the one that OUTPUT.meta.json, beside it, names.
     """
     from daskmr.tasks.guard import in_thread
 
-    in_thread(lambda: _replay(path, script, schema, debug, out))
+    in_thread(lambda: _replay(file, script, schema, debug, stdout))
 
 
 def _replay(path: str, script: str | None, schema: str | None, debug: bool, out: IO[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""A cluster that is already there: which one, how to connect, and whether it can run the job."""
+"""A cluster that exists: which one is used, how to connect, and whether it can run the job."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import dask.config
 
-from daskmr.cluster.deploy import start_failure
-from daskmr.cluster.versions import Versions, here, judge
+from daskmr.cluster.dask_internals import is_of_another_server, is_tls_failure
+from daskmr.cluster.deploy import TLS_ADVICE, causes_of, start_failure
+from daskmr.cluster.versions import compare_cluster
 from daskmr.config import Config
 from daskmr.errors import InputError
 from daskmr.job.tracebacks import describe_exception
@@ -22,38 +24,20 @@ from daskmr.job.tracebacks import describe_exception
 if TYPE_CHECKING:
     from distributed import Client, Security
 
-__all__ = [
-    "choose",
-    "examine",
-    "existing_scheduler",
-    "security_of",
-    "temporary_security",
-]
+__all__ = ["choose", "examine", "existing_scheduler", "security_of"]
 
 _CONNECT_SECONDS = 8.0
 _CLOSE_SECONDS = 3.0
-_ANSWER_SECONDS = 30.0  # of all workers, to what they are asked before the job
-_TELL_AFTER_SECONDS = 2.0
+_ANSWER_SECONDS = 30.0  # for all workers, to what they are asked before the job
+_NOTICE_AFTER_SECONDS = 2.0
 _POLL_SECONDS = 0.2
 
 
-# --- which one ----------------------------------------------------------------------------------
-
-
 def choose(config: Config, options: Mapping[str, Any], client: Any, inline: bool) -> Config:
-    """Leave at most one of `scheduler` and `cluster` in `config`: the one that is closest.
+    """Leave at most one of `scheduler` and `cluster` in `config`: the one with precedence.
 
-    What is given with the job goes before any configuration; Dask's own ``scheduler-address``
-    (``DASK_SCHEDULER_ADDRESS``) comes last.
-
-    Parameters
-    ----------
-    config : Config
-        Whose settings may come from anywhere.
-    options : mapping
-        Those that were given with the job.
-    client, inline : object, bool
-        As `daskmr.mapreduce` takes them.
+    `options`, given with the job, precede any configuration; Dask's own ``scheduler-address``
+    (``DASK_SCHEDULER_ADDRESS``) comes last. `client` and `inline` are as for `daskmr.mapreduce`.
 
     Raises
     ------
@@ -88,12 +72,12 @@ def existing_scheduler(address: str, config: Config) -> Iterator[Client]:
     Raises
     ------
     InputError
-        When nothing there answers as a scheduler within some seconds, or TLS does not fit.
+        When no scheduler answers there within some seconds, or TLS does not fit.
     """
     import distributed  # noqa: F401  # on a busy machine for seconds, which are not the scheduler's
 
     security = security_of(config)
-    client = _within(_CONNECT_SECONDS, address, lambda: _client(address, security))
+    client = _client(address, security)
     try:
         yield client
     finally:
@@ -119,71 +103,56 @@ def security_of(config: Config) -> Security | None:
     return Security(require_encryption=True, **given)
 
 
-def temporary_security() -> Security:
-    """Make a certificate for one cluster, which is kept in memory only."""
-    from distributed import Security
-
-    try:
-        return Security.temporary()
-    except ImportError:
-        raise InputError(
-            "TLS between the processes on this machine (daskmr.local-tls, or "
-            "distributed.comm.require-encryption in Dask's configuration) needs the cryptography "
-            "library: pip install 'daskmr[tls]', or run with --inline."
-        ) from None
-
-
 def _client(address: str, security: Security | None) -> Client:
+    """Connect in a thread, as Dask waits for ever for what accepts connections and stays silent."""
     import distributed
 
-    return distributed.Client(
-        address, security=security, set_as_default=False, timeout=_CONNECT_SECONDS
-    )
-
-
-def _within(seconds: float, address: str, connect: Callable[[], Client]) -> Client:
-    """Connect in a thread: to what accepts connections and says nothing, Dask waits for ever."""
-    made: list[Client] = []
-    errors: list[Exception] = []
-    lock, ended, given_up = threading.Lock(), threading.Event(), threading.Event()
-
-    def attempt() -> None:
-        try:
-            client = connect()
-            with lock:
-                made.append(client)
-                late = given_up.is_set()
-            if late:
-                client.close()
-        except Exception as error:
-            errors.append(error)
-        finally:
-            ended.set()
-
-    threading.Thread(target=attempt, name="daskmr-connect", daemon=True).start()
-    try:
-        ended.wait(seconds + 1)
-    finally:
-        with lock:
-            if not made:
-                given_up.set()
-    if made:
-        return made[0]
-    raise InputError(_explain_refusal(address, errors[0] if errors else None, seconds)) from None
-
-
-def _explain_refusal(address: str, error: Exception | None, seconds: float) -> str:
-    reason = _reason(error) if error is not None else "what listens there does not answer"
-    if "TLS" in reason or "SSL" in reason or "encryption" in reason:
-        advice = (
-            "A tls:// address needs --tls-ca-file, --tls-cert and --tls-key as its scheduler has them, "
-            "or the same in Dask's configuration (distributed.comm.tls); a tcp:// one must have none."
+    connecting = _in_thread(
+        lambda: distributed.Client(
+            address, security=security, set_as_default=False, timeout=_CONNECT_SECONDS
         )
-    elif "identity() got an unexpected keyword" in reason:
-        reason = "something of Dask's listens there that is no scheduler"
+    )
+    try:
+        return connecting.result(_CONNECT_SECONDS + 1)
+    except TimeoutError as error:
+        connecting.add_done_callback(_close_late)
+        failure: Exception | None = error if connecting.done() else None
+    except Exception as error:
+        failure = error
+    except BaseException:  # an interruption
+        connecting.add_done_callback(_close_late)
+        raise
+    raise InputError(_explain_refusal(address, failure))
+
+
+def _close_late(connecting: Future[Client]) -> None:
+    if connecting.exception() is None:
+        connecting.result().close()
+
+
+def _in_thread(function: Callable[[], Any]) -> Future[Any]:
+    future: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(function())
+        except Exception as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, name="daskmr-connect", daemon=True).start()
+    return future
+
+
+def _explain_refusal(address: str, error: Exception | None) -> str:
+    reason = _reason(error) if error is not None else "what listens there does not answer"
+    causes = list(causes_of(error))
+    if any(map(is_tls_failure, causes)):
+        advice = f"{TLS_ADVICE} A tcp:// address must have none."
+    elif any(map(is_of_another_server, causes)):
+        reason = "it is no scheduler, but another server of Dask's"
         advice = (
-            "Maybe that is the address of a worker: give that of the scheduler, which each worker "
-            'logs as "Registered to".'
+            "It may be the address of a worker: give that of the scheduler, which each worker logs "
+            'as "Registered to".'
         )
     elif isinstance(error, ValueError):
         advice = "An address looks like tcp://HOST:8786 or tls://HOST:8786."
@@ -196,13 +165,8 @@ def _explain_refusal(address: str, error: Exception | None, seconds: float) -> s
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost cause that says something: the outer ones are of Dask's waiting."""
-    texts = []
-    cause: BaseException | None = error
-    while cause is not None:
-        if str(cause).strip():
-            texts.append(describe_exception(cause))
-        cause = cause.__cause__
+    """Describe the innermost cause with a message: the outer ones are of Dask's waiting."""
+    texts = [describe_exception(cause) for cause in causes_of(error) if str(cause).strip()]
     return texts[-1].removesuffix(".") if texts else type(error).__name__
 
 
@@ -210,10 +174,9 @@ def _reason(error: BaseException) -> str:
 
 
 def examine(client: Client, config: Config) -> tuple[str, ...]:
-    """Wait until the cluster of `client` has a worker, see that all fit, and return what to note.
+    """Wait until the cluster of `client` has a worker, check that all fit, and return notes.
 
-    An adaptive cluster that has none starts one only when there is something to do: so it is given
-    something.
+    An adaptive cluster that has none starts one only when there is a task, so it is given one.
 
     Raises
     ------
@@ -224,9 +187,7 @@ def examine(client: Client, config: Config) -> tuple[str, ...]:
     if not workers:
         _wait_for_worker(client, config.worker_timeout)
         workers = _workers(client)
-    asked = _ask(lambda: _versions(client))
-    notes = judge(here(), asked) if asked is not None else ()
-    return (*notes, *_note_threads(workers), *_note_settings(config))
+    return (*_compare_versions(client), *_note_threads(workers), *_note_settings(config))
 
 
 def _workers(client: Client) -> dict[str, Any]:
@@ -236,8 +197,8 @@ def _workers(client: Client) -> dict[str, Any]:
 
 def _wait_for_worker(client: Client, seconds: float) -> None:
     started = time.monotonic()
-    told = False
-    # Not `pure`, or a result that somebody else's client holds would be taken for an answer.
+    noticed = False
+    # Not `pure`, or a result that another client holds would be taken for an answer.
     first = client.submit(abs, 0, pure=False)
     try:
         while not first.done() and not _workers(client):
@@ -254,74 +215,35 @@ def _wait_for_worker(client: Client, seconds: float) -> None:
                     f"{seconds:g} s (daskmr.worker-timeout). Start workers, or look at why the "
                     "cluster cannot."
                 )
-            if waited > _TELL_AFTER_SECONDS and not told:
-                told = True
-                _tell(f"waiting for the workers of {client.scheduler.address}, up to {seconds:g} s")
+            if waited > _NOTICE_AFTER_SECONDS and not noticed:
+                noticed = True
+                with suppress(OSError):  # standard error may be closed
+                    sys.stderr.write(
+                        f"daskmr: waiting for the workers of {client.scheduler.address}, up to "
+                        f"{seconds:g} s\n"
+                    )
+                    sys.stderr.flush()
             time.sleep(_POLL_SECONDS)
     finally:
         first.release()
 
 
-def _tell(text: str) -> None:
-    with suppress(OSError):  # nobody may be there to be told
-        sys.stderr.write(f"daskmr: {text}\n")
-        sys.stderr.flush()
-
-
-def _ask(question: Callable[[], Any]) -> Any:
-    """Wait for an answer, but not for ever: a worker that hangs is no reason not to begin."""
-    answers: list[Any] = []
-    errors: list[Exception] = []
-
-    def ask() -> None:
-        try:
-            answers.append(question())
-        except Exception as error:
-            errors.append(error)
-
-    asking = threading.Thread(target=ask, name="daskmr-ask", daemon=True)
-    asking.start()
-    asking.join(_ANSWER_SECONDS)
-    if errors:
-        raise InputError(
-            f"The Dask scheduler does not answer ({_reason(errors[0])}). Look at its log, and start "
-            "the job again."
-        ) from None
-    return answers[0] if answers else None
-
-
-# Evaluated by what every process has, so that the question reaches those without daskmr too.
-_DASKMR_THERE = "__import__('daskmr').__version__"
-
-
-def _versions(client: Client) -> list[tuple[str, Versions]]:
-    """Ask the scheduler and all workers for their versions; who does not answer is left out."""
-    answers = client.get_versions()
-    daskmr = client.run(eval, _DASKMR_THERE, on_error="return")
-    found = [("the scheduler", _read(answers["scheduler"], _at_scheduler(client)))]
-    for address, answer in answers["workers"].items():
-        if isinstance(answer, dict) and address in daskmr:
-            found.append((f"the worker {address}", _read(answer, daskmr[address])))
-    return found
-
-
-def _at_scheduler(client: Client) -> Any:
+def _compare_versions(client: Client) -> tuple[str, ...]:
+    """Compare versions, but not for ever: a worker that hangs is no reason not to begin."""
+    comparing = _in_thread(lambda: compare_cluster(client))
     try:
-        return client.run_on_scheduler(eval, _DASKMR_THERE)
+        notes: tuple[str, ...] = comparing.result(_ANSWER_SECONDS)
+        return notes
+    except InputError:
+        raise
     except Exception as error:
-        return error
-
-
-def _read(answer: Mapping[str, Any], daskmr: Any) -> Versions:
-    found = dict(answer["packages"])
-    found["python"] = ".".join(found["python"].split(".")[:3])
-    if isinstance(daskmr, str):
-        found["daskmr"] = daskmr
-    elif isinstance(daskmr, ImportError):
-        found["daskmr"] = None
-    else:  # it would not say; the tasks look again
-        found.pop("daskmr", None)
-    return found
+        if not comparing.done():
+            return ()
+        failure = error
+    raise InputError(
+        f"The Dask scheduler does not answer ({_reason(failure)}). Look at its log, and start the job "
+        "again."
+    )
 
 
 def _note_threads(workers: Mapping[str, Any]) -> list[str]:

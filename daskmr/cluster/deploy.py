@@ -1,4 +1,4 @@
-"""A cluster that is made for one job, from configuration, and closed after it."""
+"""A cluster that is created for one job, from configuration, and closed after it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import difflib
 import logging
 import os
 import tempfile
-import traceback
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -17,6 +16,12 @@ from typing import TYPE_CHECKING, Any
 import dask.config
 import yaml
 
+from daskmr.cluster.dask_internals import (
+    close_unfinished_clusters,
+    is_tls_failure,
+    raised_by_deployment,
+    workers_never_started,
+)
 from daskmr.cluster.forkserver import SAFE_PATH, environment
 from daskmr.errors import InputError
 from daskmr.job.tracebacks import describe_exception
@@ -25,15 +30,20 @@ from daskmr.signals import deferred, handlers_kept, on_hard_exit, patient
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Deployment", "load_deployment", "start_failure"]
+__all__ = ["TLS_ADVICE", "Deployment", "causes_of", "load_deployment", "start_failure"]
 
 logger = logging.getLogger(__name__)
+
+TLS_ADVICE = (
+    "Give --tls-ca-file, --tls-cert and --tls-key as the scheduler has them, or the same in Dask's "
+    "configuration (distributed.comm.tls)."
+)
 
 _KEYS = ("class", "args", "scale", "adapt")
 _CLOSE_SECONDS = 30.0
 _MOST_WORDS = 500  # characters of a reason, which may be all that a command has said
 
-# Dask passes over arguments of `adapt` that it does not know.
+# Dask ignores arguments of `adapt` that it does not know.
 _ADAPT = frozenset(
     [
         "minimum",
@@ -52,7 +62,7 @@ _ADAPT = frozenset(
     ]
 )
 
-# What brings the library of a class that is not there, by the library's name.
+# The extra of daskmr that installs a library.
 _EXTRAS = {
     "asyncssh": "ssh",
     "dask_jobqueue": "slurm",
@@ -65,20 +75,9 @@ _EXTRAS = {
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """How to make a cluster.
+    """How to create a cluster: a class, its keyword arguments, and those of its scale or adapt.
 
-    Attributes
-    ----------
-    name : str
-        What it goes by in messages.
-    make : callable
-        The cluster's class.
-    args : dict
-        Its arguments, by keyword.
-    scale : dict or None
-        Arguments of its ``scale``; ``None`` leaves it as it is made.
-    adapt : dict or None
-        Arguments of its ``adapt``; ``None`` leaves it as it is made.
+    ``None`` for `scale` or `adapt` leaves the cluster as it is created. Messages use `name`.
     """
 
     name: str
@@ -89,17 +88,14 @@ class Deployment:
 
     @contextmanager
     def started(self, security: Any = None) -> Iterator[Client]:
-        """Make the cluster, and give a client of it; close both, however the block is left.
+        """Create the cluster and a client of it; close both on the way out.
 
-        Parameters
-        ----------
-        security : distributed.Security, optional
-            Given to the class, where its arguments do not say.
+        `security` is given to the class, unless its arguments name one.
 
         Raises
         ------
         InputError
-            When the cluster cannot be made.
+            When the cluster cannot be created.
         """
         import distributed
 
@@ -109,21 +105,21 @@ class Deployment:
         # Closing may mean to cancel jobs, or to call a cloud.
         with patient(_CLOSE_SECONDS), ExitStack() as stack:
             if not _is_local(self.make):
-                # Its processes take this over, and SSHCluster reads in their logs that they are there.
+                # Its processes inherit this, and SSHCluster reads in their logs that they run.
                 stack.enter_context(dask.config.set({"logging.distributed": "info"}))
             elif self.make is distributed.LocalCluster and self.args.get("processes", True):
-                # As where daskmr starts workers itself; what a script starts is started as ever.
+                # As for workers that daskmr starts itself; what a script starts is not affected.
                 extra["env"] = {n: os.environ.get(n, "") for n in SAFE_PATH} | self.args.get(
                     "env", {}
                 )
                 stack.enter_context(environment(SAFE_PATH))
-            # An interruption waits: of what is half made nobody knows how to end it.
+            # An interruption waits: a half-created cluster cannot be closed.
             with deferred():
-                forget = on_hard_exit(_close_unfinished)
+                forget = on_hard_exit(close_unfinished_clusters)
                 stack.callback(forget)
                 cluster = self._attempt(lambda: self._make(extra))
                 forget()
-                stack.enter_context(_complaints_heard(cluster))
+                stack.enter_context(_keeping_start_failures(cluster))
                 stack.callback(on_hard_exit(lambda: _close(cluster)))
                 stack.callback(_close, cluster)
             self._attempt(lambda: self._size(cluster))
@@ -148,46 +144,42 @@ class Deployment:
         try:
             return step()
         except (Exception, SystemExit) as error:
-            missing = next((e for e in _causes(error) if isinstance(e, ImportError)), None)
+            missing = next((e for e in causes_of(error) if isinstance(e, ImportError)), None)
             if missing is not None:
                 explanation = _explain_missing(self.name, missing)
             else:
-                reason = _reason(error)
                 advice = "Look at its class and args in the configuration."
-                if "TLS" in reason or "encryption" in reason:
-                    advice = (
-                        "Give --tls-ca-file, --tls-cert and --tls-key, or the same in Dask's "
-                        "configuration (distributed.comm.tls)."
-                    )
-                explanation = f"The cluster {self.name!r} could not be made ({reason}). {advice}"
+                if any(map(is_tls_failure, causes_of(error))):
+                    advice = TLS_ADVICE
+                explanation = (
+                    f"The cluster {self.name!r} could not be made ({_reason(error)}). {advice}"
+                )
         raise InputError(explanation)
 
 
 def _is_local(make: object) -> bool:
-    """Tell a cluster whose processes log to the terminal of this one."""
+    """Tell whether the processes of a cluster log to the terminal of this one."""
     from distributed import LocalCluster
 
     return isinstance(make, type) and issubclass(make, LocalCluster)
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
+def causes_of(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an exception and its causes, the first cause last."""
     while error is not None:
         yield error
         error = error.__cause__
 
 
 def _reason(error: BaseException) -> str:
-    """The first cause: Dask puts others around it, which say that something failed to start."""
-    *_, first = _causes(error)
+    """Describe the first cause: Dask wraps it in others, which only say that a start failed."""
+    *_, first = causes_of(error)
     words = " ".join(describe_exception(first).split()).removesuffix(".")
     return words if len(words) <= _MOST_WORDS else f"{words[:_MOST_WORDS]}..."
 
 
-class _Complaints(logging.Filter):
-    """Keeps what goes wrong when a cluster starts workers, which nobody waits for.
-
-    Dask starts them in its event loop, and what is raised there ends up in the logs.
-    """
+class _StartFailures(logging.Filter):
+    """Keeps what fails when a cluster starts workers: Dask only logs it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -195,56 +187,37 @@ class _Complaints(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if error is None or not any(
-            "distributed/deploy/" in frame.filename.replace(os.sep, "/")
-            for frame in traceback.extract_tb(error.__traceback__)
-        ):
+        if error is None or not raised_by_deployment(error):
             return True
         self.last = _reason(error)
         return False
 
 
-_complaints: weakref.WeakKeyDictionary[Any, _Complaints] = weakref.WeakKeyDictionary()
+_start_failures: weakref.WeakKeyDictionary[Any, _StartFailures] = weakref.WeakKeyDictionary()
 
 
 @contextmanager
-def _complaints_heard(cluster: Any) -> Iterator[None]:
-    complaints = _complaints[cluster] = _Complaints()
+def _keeping_start_failures(cluster: Any) -> Iterator[None]:
+    failures = _start_failures[cluster] = _StartFailures()
     loggers = [logging.getLogger(name) for name in ("asyncio", "tornado.application")]
     for each in loggers:
-        each.addFilter(complaints)
+        each.addFilter(failures)
     try:
         yield
     finally:
         for each in loggers:
-            each.removeFilter(complaints)
+            each.removeFilter(failures)
 
 
 def start_failure(cluster: Any) -> str:
-    """Say why none of the workers of a cluster that was made here could be started.
+    """Explain why none of the workers of a cluster could be started; ``""`` unless that is so.
 
-    Parameters
-    ----------
-    cluster : object
-        The cluster of a client; ``None`` for one that was there before.
-
-    Returns
-    -------
-    str
-        ``""`` unless that is so: as long as one of them has begun, it may still come.
+    `cluster` is that of a client; ``None`` for one that this process has not created.
     """
-    complaints = _complaints.get(cluster) if cluster is not None else None
-    if complaints is None or not complaints.last:
+    failures = _start_failures.get(cluster) if cluster is not None else None
+    if failures is None or not failures.last or not workers_never_started(cluster):
         return ""
-    states = {worker.status.name for worker in getattr(cluster, "workers", {}).values()}
-    return complaints.last if states <= {"created", "failed"} else ""
-
-
-def _close_unfinished() -> None:
-    """Close what takes too long to make, as Dask does when a process ends in the ordinary way."""
-    from distributed.deploy.spec import close_clusters
-
-    close_clusters()
+    return failures.last
 
 
 def _close(part: Any) -> None:
@@ -256,27 +229,20 @@ def _close(part: Any) -> None:
         except Exception as error:  # the result, or what went wrong before, matters more
             level = logging.INFO if start_failure(part) else logging.WARNING
             logger.log(level, "While closing %r: %s", part, error)
-        # Of those that a cluster binds to its own life (the keys of dask_jobqueue's workers) none
-        # would go, since the process is left without Python's clean-up.
+        # Temporary files of a cluster (the keys of dask_jobqueue's workers) would stay, since the
+        # process ends without Python's clean-up.
         for value in getattr(part, "__dict__", {}).values():
             if isinstance(value, tempfile._TemporaryFileWrapper):
                 value.close()
 
 
 def load_deployment(name: str, configured: Mapping[str, Any]) -> Deployment:
-    """Find the cluster that `name` means, and the class that makes it.
-
-    Parameters
-    ----------
-    name : str
-        A YAML file; or the name of one that is configured, or packaged.
-    configured : mapping
-        What stands under ``daskmr.clusters`` in Dask's configuration.
+    """Load a cluster from a YAML file, or by its name from those configured or packaged.
 
     Raises
     ------
     InputError
-        When there is none, it is not of its form, or the library of its class is missing.
+        When there is none, its content is invalid, or the library of its class is missing.
     """
     content = _find(name, configured)
     if not isinstance(content, Mapping) or not isinstance(content.get("class"), str):
@@ -318,7 +284,7 @@ def _check_size(
 
 
 def _expanded(args: Any) -> Any:
-    """Put variables of the environment in their places; one that is a number stands for a number."""
+    """Expand environment variables; one whose value is a number becomes a number."""
     if isinstance(args, Mapping):
         return {key: _expanded(value) for key, value in args.items()}
     if isinstance(args, list):
@@ -369,7 +335,7 @@ def _mapping(
 def _import(name: str, path: str) -> Callable[..., Any]:
     module, _, attribute = path.rpartition(".")
     try:
-        with handlers_kept():  # dask_jobqueue takes SIGINT for itself, and ends with code 0
+        with handlers_kept():  # dask_jobqueue installs a handler of SIGINT that exits with 0
             made = getattr(import_module(module), attribute)
     except ImportError as error:
         reason = _explain_missing(name, error)

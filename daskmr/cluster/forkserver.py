@@ -1,6 +1,6 @@
 """The process that workers are forked from: multiprocessing's forkserver, started early.
 
-It imports what workers need while the process that started it still imports for itself.
+It imports what workers need while the process that started it does its own imports.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ __all__ = ["MALLOC", "SAFE_PATH", "environment", "is_available", "prewarm", "set
 
 _SOCKET_LOCK = "daskmr-lock"
 
-# With Dask's own threshold of 64 KiB, the memory of each chunk and document of a file is fetched from
-# the system and given back: that took a third of the time of a map over large documents.
+# With Dask's own threshold of 64 KiB, the memory of each chunk and document of a file is requested
+# from the system and returned: that took a third of the time of a map over large documents.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20), "MALLOC_TRIM_THRESHOLD_": str(8 << 20)}
 
-# Read when a process or a library starts, so they must stand before the forkserver does.
+# Read when a process or a library starts, so they must be set before the forkserver starts.
 _WORKER_ENVIRONMENT = {
     **MALLOC,
     "DASK_LOGGING__DISTRIBUTED": "critical",
@@ -38,26 +38,21 @@ _WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
-# Multiprocessing starts its processes by `python -c`, which looks for modules in the working directory.
+# Multiprocessing starts its processes by `python -c`, which imports from the working directory.
 SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 
-_fails = False  # as where TMPDIR is too long a path for a socket
+_fails = False  # for example, when TMPDIR is too long a path for a socket
 
-# It counts the semaphores of workers that were killed as leaked, and removes them: no news to a user.
+# It warns that semaphores of killed workers leaked, and removes them: users need not know.
 _QUIET_TRACKER = {"PYTHONWARNINGS": "ignore::UserWarning:multiprocessing.resource_tracker"}
 
 
 def prewarm(processes: bool = True) -> None:
-    """Start the process that workers will be forked from; it imports what they need meanwhile.
+    """Start the process that workers will be forked from, which imports what they need.
 
     Call it first of all: then its imports run beside those of this process, and a worker later
-    takes a tenth of a second. To call it twice costs nothing. Where there is no forkserver
-    (Windows), or it fails, nothing happens, and workers are spawned.
-
-    Parameters
-    ----------
-    processes : bool
-        False when the job will run in this process: then nothing is started.
+    takes a tenth of a second. A second call costs nothing. Where there is no forkserver (Windows),
+    or it fails, nothing happens, and workers are spawned. Without `processes`, nothing is started.
     """
     if not processes or not is_available():
         return
@@ -65,10 +60,10 @@ def prewarm(processes: bool = True) -> None:
 
     try:
         multiprocessing.set_forkserver_preload(["daskmr.cluster.preload"])
-        # First by itself: its start unblocks the signals that are blocked below.
+        # Separately and first: its start unblocks the signals that are blocked below.
         with environment({**_QUIET_TRACKER, **_search_path(), **unset()}), _blocked(signal.SIGHUP):
             resource_tracker.ensure_running()
-        # A worker is given its credentials by its nanny; as a fork, it would show these for ever.
+        # Workers get credentials from their nannies; inherited ones would stay visible for ever.
         with (
             environment({**_forkserver_environment(), **unset()}),
             _blocked(signal.SIGINT, signal.SIGHUP),
@@ -88,9 +83,9 @@ def prewarm(processes: bool = True) -> None:
 
 @functools.cache
 def _remove_socket_at_end() -> None:
-    """Have the folder with the forkserver's socket removed where Python's own clean-up is not run.
+    """Remove the folder of the forkserver's socket when the process ends without Python's clean-up.
 
-    What does not come to that either, as it is killed, leaves a lock that is free.
+    A process that is killed leaves it, with a lock that is free.
     """
     from multiprocessing import util
 
@@ -104,7 +99,7 @@ def _remove_socket_at_end() -> None:
 
 
 def _sweep_sockets() -> None:
-    """Remove the folders with sockets that runs of this user left which were killed."""
+    """Remove the socket folders that killed runs of this user left."""
     from multiprocessing import util
 
     own = util.get_temp_dir()
@@ -113,7 +108,7 @@ def _sweep_sockets() -> None:
         folder = os.path.dirname(path)
         if folder == own:
             continue
-        with suppress(OSError):  # another user's, or removed meanwhile
+        with suppress(OSError):  # of another user, or removed meanwhile
             lock = os.open(path, os.O_RDWR)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -129,17 +124,17 @@ def is_available() -> bool:
 
 def _forkserver_environment() -> dict[str, str]:
     """Environment of the forkserver; `daskmr.cluster.preload` undoes it once it has imported."""
-    wanted = {name: os.environ.get(name, value) for name, value in _WORKER_ENVIRONMENT.items()}
-    wanted |= _search_path()
+    variables = {name: os.environ.get(name, value) for name, value in _WORKER_ENVIRONMENT.items()}
+    variables |= _search_path()
     main = spawn.get_preparation_data("worker")
     handed_over = {
         # The kernel ties a child to the thread that started it, and only this one stays.
         "parent": os.getpid() if threading.current_thread() is threading.main_thread() else None,
         "main_path": main.get("init_main_from_path"),
         "main_name": main.get("init_main_from_name"),
-        "environment": {name: os.environ.get(name) for name in wanted},
+        "environment": {name: os.environ.get(name) for name in variables},
     }
-    return wanted | {"DASKMR_FORKSERVER": json.dumps(handed_over)}
+    return variables | {"DASKMR_FORKSERVER": json.dumps(handed_over)}
 
 
 def _search_path() -> dict[str, str]:
@@ -148,7 +143,7 @@ def _search_path() -> dict[str, str]:
 
 @contextmanager
 def environment(values: Mapping[str, str | None]) -> Iterator[None]:
-    """Have variables of this process set, or removed where they are ``None``, meanwhile."""
+    """Set variables of this process, or remove those that are ``None``, within a block."""
     before = {name: os.environ.get(name) for name in values}
     set_environment(values)
     try:
@@ -168,7 +163,7 @@ def set_environment(values: Mapping[str, str | None]) -> None:
 
 @contextmanager
 def _blocked(*signals: signal.Signals) -> Iterator[None]:
-    """A child started here never sees these, which a terminal sends to all processes alike."""
+    """Block signals, also in children: a terminal sends these to all processes alike."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, set(signals))
     try:
         yield

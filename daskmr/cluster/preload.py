@@ -1,8 +1,7 @@
-"""What a worker needs, imported once in the process that all workers are forked from.
+"""Imports what a worker needs, once, in the process that all workers are forked from.
 
-Multiprocessing's forkserver imports this module before it serves; see `daskmr.cluster.forkserver.prewarm`,
-which hands over what it needs to know in one environment variable. Imported anywhere else it
-does nothing.
+Multiprocessing's forkserver imports this module before it serves; `daskmr.cluster.forkserver.prewarm`
+passes its parameters in one environment variable. Imported anywhere else it does nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ MODULES = (
     "daskmr.tasks.reduce",
 )
 
-# Module name to traceback: forkserver itself passes over what cannot be imported.
+# Module name to traceback: the forkserver itself ignores failed imports.
 FAILED: dict[str, str] = {}
 
 _PR_SET_PDEATHSIG = 1
@@ -43,7 +42,7 @@ _PR_SET_PDEATHSIG = 1
 def _prepare(handed_over: dict[str, Any]) -> None:
     if handed_over["parent"] and sys.platform == "linux":
         _die_with_parent(handed_over["parent"])
-    gc.disable()  # a tenth of the time of these imports, and nothing of them is garbage
+    gc.disable()  # it takes a tenth of the time of these imports, and finds no garbage
     for name in MODULES:
         try:
             importlib.import_module(name)
@@ -52,12 +51,12 @@ def _prepare(handed_over: dict[str, Any]) -> None:
     _warm()
     gc.freeze()  # collections in workers would copy the memory that they share
     gc.enable()
-    _pose_as_main(handed_over["main_path"], handed_over["main_name"])
+    _imitate_main(handed_over["main_path"], handed_over["main_name"])
     _restore_environment(handed_over["environment"])
 
 
 def _warm() -> None:
-    """Do what every worker would do at its start: collect versions, seed numpy if it is there."""
+    """Do what every worker does at its start: collect versions, seed numpy if it is imported."""
     if "numpy" in sys.modules:
         importlib.import_module("numpy.random")
     if "distributed.versions" in sys.modules:
@@ -67,7 +66,7 @@ def _warm() -> None:
 def _die_with_parent(parent: int) -> None:
     """Have the kernel kill this process with `parent`, and every worker with this process.
 
-    A worker that holds the GIL could not notice by itself that it has been left alone.
+    A worker that holds the GIL could not notice by itself that its parent is gone.
     """
     libc = ctypes.CDLL(None)
 
@@ -80,10 +79,10 @@ def _die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def _pose_as_main(path: str | None, name: str | None) -> None:
-    """Look like the parent's ``__main__``, so that a worker does not run that script again.
+def _imitate_main(path: str | None, name: str | None) -> None:
+    """Imitate the parent's ``__main__``, so that a worker does not run that script again.
 
-    Nothing is missed: cloudpickle sends what is defined in ``__main__`` by value. So a script
+    Nothing is missing then, as cloudpickle sends definitions of ``__main__`` by value. So a script
     that calls daskmr without ``if __name__ == "__main__":`` works as well.
     """
     main = sys.modules["__main__"]

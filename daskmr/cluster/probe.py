@@ -1,7 +1,7 @@
-"""What the workers of somebody's cluster see of the files that a job is about.
+"""Probe which files of a job the workers of a cluster see.
 
-The client writes a file with random content, and each worker is asked to read it; and whether the
-input files have the sizes that were listed. A worker that joins later finds out with its tasks.
+The client writes a file with random content, which each worker reads; and each compares the sizes
+of input files with those listed. A worker that joins later finds out with its tasks.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from daskmr.tasks.crashes import Mark, is_alive, read_marks
 
 __all__ = ["RESTART_SECONDS", "Ask", "HostMarks", "check_data", "check_shelf", "sees_all"]
 
-_SAMPLE = 8  # input files that each worker looks at
+_SAMPLE = 8  # input files that each worker probes
 _SHOWN = 3
 _POLL_SECONDS = 0.1
 
 RESTART_SECONDS = 10.0
-"""How long a worker that has died is waited for, until its nanny has started another."""
+"""How long to wait until the nanny of a worker that died has started another."""
 
 Ask = Callable[..., Mapping[str, Any]]
 """Calls a function with arguments on each worker; gives the answers by the worker's address."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Sight:
-    """What one worker sees: its host, what is wrong or ``""``, and what has more bytes there."""
+class _Found:
+    """What one worker found: its host, a problem or ``""``, and files that are larger there."""
 
     host: str
     problem: str
@@ -42,16 +42,7 @@ class _Sight:
 
 
 def check_data(ask: Ask, root: str, files: Sequence[InputFile]) -> None:
-    """See whether each worker sees the local files among `files`.
-
-    Parameters
-    ----------
-    ask : callable
-        Asks the workers.
-    root : str
-        The data dir.
-    files : sequence of InputFile
-        What the job reads, in input order.
+    """Check that each worker sees the local ones of the input files, which are below `root`.
 
     Raises
     ------
@@ -63,166 +54,153 @@ def check_data(ask: Ask, root: str, files: Sequence[InputFile]) -> None:
         return
     step = max(1, len(local) // (_SAMPLE - 1))
     sample = [*local[::step][: _SAMPLE - 1], local[-1]]
-    sights = ask(_look_at_sizes, [(os.path.join(root, f.path), f.size) for f in sample])
-    blind = _blind({address: _with_growth(sight) for address, sight in sights.items()})
-    if blind:
+    found = ask(_probe_sizes, [(os.path.join(root, f.path), f.size) for f in sample])
+    failed = _failed({address: _with_growth(found) for address, found in found.items()})
+    if failed:
         raise InputError(
-            f"The input files in {root} are not what {_name(blind)} sees: "
-            f"{next(iter(blind.values())).problem}. Put the data where all workers see it under the "
+            f"The input files in {root} are not what {_name(failed)} sees: "
+            f"{next(iter(failed.values())).problem}. Put the data where all workers see it under the "
             "same path (a shared file system), read it from a store (--bucket), or run without the "
             "cluster."
         )
 
 
 def sees_all(ask: Ask, folder: str) -> bool:
-    """Tell whether each worker sees what this process writes to `folder`, and can write there.
+    """Tell whether each worker reads what this process writes to `folder`, and can write there.
 
-    Without any worker yet, that is not known, and so not said.
+    ``False`` without any worker, as it is not known then.
     """
     name = f"seen-{secrets.token_hex(8)}"
     path, content = os.path.join(folder, name), secrets.token_hex(32)
     with open(path, "w") as file:
         file.write(content)
     try:
-        sights = ask(_look_at_content, path, content)
+        found = ask(_probe_content, path, content)
     finally:
         os.unlink(path)
-    return bool(sights) and not _blind(sights)
+    return bool(found) and not _failed(found)
 
 
 def check_shelf(ask: Ask, shelf: Shelf) -> None:
-    """See whether each worker can write to the spill dir and read there.
+    """Check that each worker can write to the spill dir and read there.
 
     Raises
     ------
     InputError
         Naming a worker that cannot.
     """
-    blind = _blind(ask(_look_at_shelf, Away(shelf)))
-    if blind:
+    failed = _failed(ask(_probe_shelf, Away(shelf)))
+    if failed:
         raise InputError(
-            f"The spill dir is of no use to {_name(blind)}: {next(iter(blind.values())).problem} "
+            f"The spill dir is of no use to {_name(failed)}: {next(iter(failed.values())).problem} "
             "Workers need credentials of their own for a store, from their environment or a role."
         )
 
 
 class HostMarks:
-    """What tasks leave on the hosts of the workers: the marks of processes that died, and folders.
-
-    Parameters
-    ----------
-    ask : callable
-        Asks the workers.
-    away : Away
-        Where they keep it.
-    """
+    """What tasks leave on the hosts of the workers: folders, and the marks of processes that died."""
 
     def __init__(self, ask: Ask, away: Away) -> None:
         self._ask = ask
         self._away = away
         self._folders: set[str] = set()
         self._marks: set[Mark] = set()
-        ask(_sweep, away)
-        self._look()
+        ask(away.sweep)
+        self._collect()
 
     def read(self) -> list[Mark]:
-        """Give all marks that were found, now and before; the latest last.
-
-        The worker that has just died may have left what matters, so it is waited for until its
-        nanny has started another, for a few seconds.
-        """
-        deadline = time.monotonic() + RESTART_SECONDS
-        known = set(self._folders)
-        missing = known - self._look()
-        while missing and time.monotonic() < deadline:
-            time.sleep(_POLL_SECONDS)
-            missing -= self._look()
+        """Return all marks that were found, now and before; the latest last."""
+        self._ask_all_hosts(self._collect)
         return sorted(self._marks, key=lambda mark: mark.since)
 
-    def _look(self) -> set[str]:
-        answers = self._ask(_read_marks, self._away).values()
-        told = [answer for answer in answers if not isinstance(answer, Exception)]
-        folders = {folder for folder, _ in told}
-        self._folders |= folders
-        self._marks.update(mark for _, marks in told for mark in marks)
-        return folders
-
     def renew(self) -> None:
-        """Say on all hosts that the run lives."""
-        self._ask(_renew, self._away)
+        """Note on all hosts that the run is alive."""
+        self._ask(self._away.renew)
 
     def forget(self) -> None:
-        """Remove what the run has left on the hosts.
+        """Remove what the run has left on the hosts; without an answer, a later run does."""
+        self._ask_all_hosts(self._remove)
 
-        A worker that has just died is waited for like in `read`; if none comes, it is left to a
-        later run.
+    def _ask_all_hosts(self, ask: Callable[[], set[str]]) -> None:
+        """Ask until all known folders have answered.
+
+        The host of a worker that has just died answers when its nanny has started another, for which
+        there are a few seconds.
         """
         deadline = time.monotonic() + RESTART_SECONDS
-        missing = self._folders - self._remove()
+        missing = set(self._folders) - ask()
         while missing and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
-            missing -= self._remove()
+            missing -= ask()
+
+    def _collect(self) -> set[str]:
+        answers = self._ask(_read_marks, self._away).values()
+        found = [answer for answer in answers if not isinstance(answer, Exception)]
+        folders = {folder for folder, _ in found}
+        self._folders |= folders
+        self._marks.update(mark for _, marks in found for mark in marks)
+        return folders
 
     def _remove(self) -> set[str]:
         answers = self._ask(_remove, self._away).values()
         return {answer for answer in answers if not isinstance(answer, Exception)}
 
 
-def _with_growth(sight: Any) -> Any:
-    """Take a file that is larger on a worker for another one, unless it has grown here too."""
-    for path, size in () if isinstance(sight, Exception) else sight.larger:
+def _with_growth(found: Any) -> Any:
+    """Report a file that is larger on a worker as another one, unless it has grown here too."""
+    for path, size in () if isinstance(found, Exception) else found.larger:
         here = os.stat(path).st_size if os.path.exists(path) else 0
         if here < size:
-            return replace(sight, problem=f"{path} has {size:,} bytes there and {here:,} here")
-    return sight
+            return replace(found, problem=f"{path} has {size:,} bytes there and {here:,} here")
+    return found
 
 
-def _blind(answers: Mapping[str, Any]) -> dict[str, _Sight]:
-    blind = {}
+def _failed(answers: Mapping[str, Any]) -> dict[str, _Found]:
+    failed = {}
     for address, answer in answers.items():
         if isinstance(answer, Exception):
-            answer = _Sight("that cannot tell", f"{type(answer).__name__}: {answer}")
+            answer = _Found("that cannot answer", f"{type(answer).__name__}: {answer}")
         if answer.problem:
-            blind[address] = answer
-    return blind
+            failed[address] = answer
+    return failed
 
 
-def _name(blind: Mapping[str, _Sight]) -> str:
-    names = [f"the worker {address} on host {s.host}" for address, s in blind.items()][:_SHOWN]
-    more = f" and {len(blind) - _SHOWN:,} more" if len(blind) > _SHOWN else ""
+def _name(failed: Mapping[str, _Found]) -> str:
+    names = [f"the worker {address} on host {s.host}" for address, s in failed.items()][:_SHOWN]
+    more = f" and {len(failed) - _SHOWN:,} more" if len(failed) > _SHOWN else ""
     return ", ".join(names) + more
 
 
 # --- on a worker --------------------------------------------------------------------------------
 
 
-def _look_at_sizes(files: list[tuple[str, int]]) -> _Sight:
+def _probe_sizes(files: list[tuple[str, int]]) -> _Found:
     larger = []
     for path, size in files:
         try:
             found = os.stat(path).st_size
         except OSError as error:
-            return _sight(f"{path} cannot be read there ({error.strerror})")
+            return _found(f"{path} cannot be read there ({error.strerror})")
         if found < size:
-            return _sight(f"{path} has {found:,} bytes there and {size:,} here")
+            return _found(f"{path} has {found:,} bytes there and {size:,} here")
         if found > size:
             larger.append((path, found))
-    return replace(_sight(), larger=tuple(larger))
+    return replace(_found(), larger=tuple(larger))
 
 
-def _look_at_content(path: str, content: str) -> _Sight:
+def _probe_content(path: str, content: str) -> _Found:
     try:
         with open(path) as file:
             if file.read() != content:
-                return _sight("it reads something else there")
+                return _found("it reads something else there")
         if not os.access(os.path.dirname(path), os.W_OK):
-            return _sight("it cannot write there")
+            return _found("it cannot write there")
     except OSError as error:
-        return _sight(str(error.strerror))
-    return _sight()
+        return _found(str(error.strerror))
+    return _found()
 
 
-def _look_at_shelf(away: Away, dask_worker: Any = None) -> _Sight:
+def _probe_shelf(away: Away, dask_worker: Any = None) -> _Found:
     try:
         away.folder(dask_worker)
         folder = os.path.join(host_folder(away.shelf.run_id, dask_worker), "segments")
@@ -231,13 +209,13 @@ def _look_at_shelf(away: Away, dask_worker: Any = None) -> _Sight:
             file.write(content)
         away.shelf.upload(path)
         if away.shelf.read(path, 0, len(content)) != content:
-            return _sight("it reads something else than it wrote.")
+            return _found("it reads something else than it wrote.")
         away.shelf.remove(path)
     except OSError as error:
-        return _sight(f"its own folder cannot be written ({error}).")
+        return _found(f"its own folder cannot be written ({error}).")
     except DaskMRError as error:
-        return _sight(str(error))
-    return _sight()
+        return _found(str(error))
+    return _found()
 
 
 def _read_marks(away: Away, dask_worker: Any = None) -> tuple[str, list[Mark]]:
@@ -253,17 +231,9 @@ def _remove(away: Away, dask_worker: Any = None) -> str:
     return _place(away, dask_worker)
 
 
-def _renew(away: Away, dask_worker: Any = None) -> None:
-    away.renew(dask_worker)
-
-
-def _sweep(away: Away, dask_worker: Any = None) -> None:
-    away.sweep(dask_worker)
-
-
 def _place(away: Away, dask_worker: Any = None) -> str:
     return f"{socket.gethostname()}:{host_folder(away.shelf.run_id, dask_worker)}"
 
 
-def _sight(problem: str = "") -> _Sight:
-    return _Sight(socket.gethostname(), problem)
+def _found(problem: str = "") -> _Found:
+    return _Found(socket.gethostname(), problem)

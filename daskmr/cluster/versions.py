@@ -1,4 +1,4 @@
-"""Whether the processes of a cluster fit this one: compared before any work, and by each task again."""
+"""Compare the versions of the processes of a cluster: before any work, and again in each task."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ import platform
 import re
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from daskmr._version import __version__
 from daskmr.errors import InputError, TaskFailed
 from daskmr.job.tracebacks import describe_exception
 
-__all__ = ["Pinned", "Versions", "compare", "here", "judge"]
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["Pinned", "Versions", "compare", "compare_cluster", "here", "judge"]
 
 Versions = Mapping[str, str | None]
 
-# How many parts of a version must be equal: of Python, for its pickles of code; of Dask, for the
-# messages of its parts; of daskmr all, since its tasks hold values that another one lays out otherwise.
+# How many parts of a version must be equal: of Python, for pickled code; of Dask, for the messages
+# between its parts; of daskmr all, since its tasks hold values whose layout may change.
 _PARTS = {"python": 2, "dask": 2, "distributed": 2, "cloudpickle": 1, "msgpack": 1, "daskmr": 99}
 _NAMED = 3  # workers that one note names
 
@@ -35,7 +38,7 @@ def here() -> Versions:
 
 
 def compare(ours: Versions, theirs: Versions) -> tuple[list[str], list[str]]:
-    """Return the packages whose versions cannot work together, and those that differ a little.
+    """Return the packages whose versions cannot work together, and those that differ harmlessly.
 
     A package that `theirs` does not name is not compared; one that is ``None`` there is missing.
 
@@ -61,19 +64,12 @@ def _leading(version: str | None, parts: int) -> list[str] | None:
 
 
 def judge(ours: Versions, others: Iterable[tuple[str, Versions]]) -> tuple[str, ...]:
-    """Compare this process with those of a cluster, and return what differs without harm.
-
-    Parameters
-    ----------
-    ours : mapping
-        As `here` gives it.
-    others : iterable of (str, mapping)
-        Whose they are, as ``"the worker tcp://10.0.0.7:40001"``, and their versions.
+    """Compare versions with those of `others`, by their names, and return harmless differences.
 
     Raises
     ------
     InputError
-        For the first one with which the job would fail, or go wrong.
+        For the first process with which the job would fail, or go wrong.
     """
     notes: dict[tuple[str, str | None], list[str]] = {}
     for who, theirs in others:
@@ -86,6 +82,45 @@ def judge(ours: Versions, others: Iterable[tuple[str, Versions]]) -> tuple[str, 
         f"{_called(name)} is {version} on {_listed(who)}, and {ours[name]} here"
         for (name, version), who in notes.items()
     )
+
+
+def compare_cluster(client: Client) -> tuple[str, ...]:
+    """Compare this process with the scheduler and all workers; as `judge`."""
+    return judge(here(), _versions_of(client))
+
+
+# Evaluated by a built-in, so that the question reaches processes without daskmr too.
+_DASKMR_VERSION = "__import__('daskmr').__version__"
+
+
+def _versions_of(client: Client) -> list[tuple[str, Versions]]:
+    """Ask the scheduler and all workers for their versions; those that do not answer are skipped."""
+    answers = client.get_versions()
+    daskmr = client.run(eval, _DASKMR_VERSION, on_error="return")
+    found = [("the scheduler", _read(answers["scheduler"], _at_scheduler(client)))]
+    for address, answer in answers["workers"].items():
+        if isinstance(answer, dict) and address in daskmr:
+            found.append((f"the worker {address}", _read(answer, daskmr[address])))
+    return found
+
+
+def _at_scheduler(client: Client) -> Any:
+    try:
+        return client.run_on_scheduler(eval, _DASKMR_VERSION)
+    except Exception as error:
+        return error
+
+
+def _read(answer: Mapping[str, Any], daskmr: Any) -> Versions:
+    found = dict(answer["packages"])
+    found["python"] = ".".join(found["python"].split(".")[:3])
+    if isinstance(daskmr, str):
+        found["daskmr"] = daskmr
+    elif isinstance(daskmr, ImportError):
+        found["daskmr"] = None
+    else:  # it did not answer; the tasks compare again
+        found.pop("daskmr", None)
+    return found
 
 
 def _explain(who: str, name: str, ours: Versions, theirs: Versions) -> str:
@@ -112,8 +147,8 @@ def _listed(who: list[str]) -> str:
 class Pinned:
     """A task's function that runs only where the versions fit those of the process that made it.
 
-    It travels as bytes that are not looked into before the versions are compared: a worker that
-    joins a running job is checked by its first task. And the scheduler, which takes the graph apart,
+    It travels as bytes that are loaded only when the versions have been compared: so a worker that
+    joins a running job is checked by its first task, and the scheduler, which deserializes the graph,
     runs none of the job's code.
 
     Parameters

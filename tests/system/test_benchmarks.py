@@ -14,7 +14,7 @@ from support.jobs import ROOT
 
 from benchmarks.quick_store import QuickStore
 from daskmr import mapreduce
-from daskmr.cli.sample_data import write_sample
+from daskmr.cli.sample.files import write_sample
 from daskmr.store.store import ChangedObject, MissingObject, Store, parse_source
 
 BY_HAND = ROOT / "benchmarks" / "by_hand.py"

@@ -22,7 +22,7 @@ import pytest
 from support.jobs import ROOT, daskmr
 
 from daskmr import mapreduce
-from daskmr.cli.sample_data import write_sample
+from daskmr.cli.sample.files import write_sample
 from daskmr.data.layout import load_schema
 
 EXAMPLES = ROOT / "examples"

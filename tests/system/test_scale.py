@@ -252,9 +252,9 @@ def test_workers_that_pause_for_good_are_an_error(
     tree: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when neither memory nor disk has room for what they hold; Dask would wait for ever."""
-    monkeypatch.setattr(session._Guard, "_INTERVAL", 0.1)
-    monkeypatch.setattr(session._Guard, "_PATIENCE", 0.5)
-    monkeypatch.setattr(session._Guard, "_PATIENCE_AT_FIRST", 0.5)
+    monkeypatch.setattr(session._SchedulerWatchdog, "_INTERVAL", 0.1)
+    monkeypatch.setattr(session._SchedulerWatchdog, "_PATIENCE", 0.5)
+    monkeypatch.setattr(session._SchedulerWatchdog, "_PATIENCE_AT_FIRST", 0.5)
     with paused_client() as client, pytest.raises(JobError, match=r"paused .* disk are free"):
         mapreduce(
             counting_job(), data_dir=tree([["a\t"]]), client=client, work_dir=tmp_path / "work"

@@ -11,12 +11,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import click
 import dask.config
 import pytest
 import yaml
 from support.jobs import ROOT
 
-from daskmr.config import Config, load_config
+from daskmr.cli.entry import main
+from daskmr.config import SETTINGS, load_config
 from daskmr.data.layout import load_layout
 from daskmr.errors import InputError
 
@@ -89,8 +91,37 @@ def test_defaults_are_those_packaged() -> None:
 
 def test_every_setting_has_a_default_in_conf() -> None:
     settings = yaml.safe_load((CONF / "daskmr.yaml").read_text("utf-8"))["daskmr"]
-    assert [as_option(name) for name in settings] == list(Config.__dataclass_fields__)
+    assert [as_option(name) for name in settings] == list(SETTINGS)
     assert asdict(load_config(**{as_option(k): v for k, v in settings.items()})) == DEFAULTS
+
+
+def test_conf_and_the_tables_of_the_documents_are_written_from_the_table() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "settings", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_every_option_of_a_setting_is_one_of_the_commands() -> None:
+    run = main.get_command(click.Context(main), "run")
+    assert run is not None
+    given = {parameter.name: tuple(parameter.opts) for parameter in run.params}
+    for name, row in SETTINGS.items():
+        assert given.get(name, ()) == row.options
+
+
+def test_three_settings_may_change_an_output() -> None:
+    plan = {name for name, row in SETTINGS.items() if row.plan}
+    assert plan == {"partition_bytes", "spill_bytes", "combine_size"}
+
+
+def test_what_may_hold_credentials_is_not_recorded() -> None:
+    recorded = load_config().recorded()
+    assert SETTINGS.keys() - recorded.keys() == {"clusters"}
+    assert recorded == {name: DEFAULTS[name] for name in recorded}
 
 
 def test_conf_as_a_file_of_dask_changes_nothing() -> None:
@@ -276,7 +307,7 @@ def test_a_dashboard_for_all_the_world_is_refused(given: str) -> None:
 def test_a_dashboard_that_is_no_address_is_refused(given: str) -> None:
     with pytest.raises(InputError, match="The setting dashboard cannot be"):
         load_config(dashboard=given)
-    with pytest.raises(InputError, match=r"Unknown option 'zzz'. There are num_mappers, "):
+    with pytest.raises(InputError, match=r"Unknown option 'zzz'. There are bucket, "):
         load_config(zzz=5)
 
 

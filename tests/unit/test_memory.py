@@ -21,7 +21,7 @@ import pytest
 from support.jobs import DIRECTORY, file_name, write_tree
 
 from daskmr import Job, JobError, mapreduce, memory
-from daskmr.cluster import session
+from daskmr.cluster import local
 from daskmr.errors import InputError, TaskFailed
 from daskmr.memory import OutOfMemory, bounded
 from daskmr.tasks import guard
@@ -505,7 +505,7 @@ def test_a_process_that_the_system_kills_is_explained(
             tried()
             os.kill(os.getpid(), signal.SIGKILL)
     """
-    monkeypatch.setattr(session, "system_kills", itertools.count().__next__)
+    monkeypatch.setattr(local, "system_kills", itertools.count().__next__)
     message, _ = run.fails(text)
     assert "A worker process ran out of memory " in message
     assert f"mapped {run.path()} (the last time it was at line 1)." in message
@@ -523,7 +523,7 @@ def test_a_process_that_ends_otherwise_while_the_system_kills_others(
             tried()
             {end}
     """
-    monkeypatch.setattr(session, "system_kills", itertools.count().__next__)
+    monkeypatch.setattr(local, "system_kills", itertools.count().__next__)
     message, _ = run.fails(text)
     assert message.startswith(f"A worker process died each time it mapped {run.path()}")
     assert "memory" not in message
@@ -535,19 +535,19 @@ class Workers:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.kills, self.now = 7, 100.0
-        monkeypatch.setattr(session, "system_kills", lambda: self.kills)
-        monkeypatch.setattr(session, "time", SimpleNamespace(monotonic=lambda: self.now))
-        self.local = session._LocalWorkers(2, 1000, folder)
+        monkeypatch.setattr(local, "system_kills", lambda: self.kills)
+        monkeypatch.setattr(local, "time", SimpleNamespace(monotonic=lambda: self.now))
         self.processes = [SimpleNamespace(pid=pid, exitcode=None) for pid in (11, 12, 13)]
-        self.local._nannies = [
+        nannies: list[Any] = [
             SimpleNamespace(process=SimpleNamespace(process=process)) for process in self.processes
         ]
+        self.log = local.KillLog(nannies, folder)
         self.look()
 
     def look(self, seconds: float = 0.2) -> dict[int, int]:
         self.now += seconds
-        self.local.note_system_kills()
-        return self.local.killed
+        self.log.update()
+        return self.log.killed
 
 
 @pytest.fixture
@@ -584,8 +584,8 @@ def test_a_kill_long_before_is_of_another_process(workers: Workers) -> None:
 def test_a_process_that_was_replaced_is_not_the_one_that_the_system_killed(
     workers: Workers,
 ) -> None:
-    workers.local._replaced.add(12)
-    workers.local._note_kill(13, 900)  # by its nanny
+    workers.log.replaced(12)
+    workers.log.note(13, 900)  # by its nanny
     for process in workers.processes:
         process.exitcode = -signal.SIGKILL
     workers.kills += 2
@@ -618,9 +618,9 @@ def test_the_kills_in_a_cgroup(
 
 def test_a_kill_that_cannot_be_noted_is_one_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "marks").touch()
-    workers = session._LocalWorkers(1, 1000, tmp_path)
-    workers._note_kill(17, 900)
-    assert workers.killed == {17: 900}
+    log = local.KillLog([], tmp_path)
+    log.note(17, 900)
+    assert log.killed == {17: 900}
 
 
 def test_a_process_that_ends_itself_is_not_said_to_lack_memory(run: Run) -> None:

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from support.object_store import SOURCE, ObjectStore
 
-from daskmr.cli.cache import cache as commands
+from daskmr.cli.cache import commands
 from daskmr.data.cache.cache import Cache
 from daskmr.errors import InputError, JobError
 from daskmr.store.source import Source
@@ -145,8 +145,8 @@ def test_prune_names_what_stays(run: Run, tmp_path: Path) -> None:
         assert staged is not None
         assert said(run("prune", "-b", "bucket", "--older-than", "0s")) == (
             "s3://bucket: 1 files removed, 2.0 kB\n"
-            "  1 files are being fetched just now, and stay\n"
-            "  1 files stay, which are not as the cache fetched them:\n"
+            "  1 files are kept, as they are being fetched\n"
+            "  1 files are kept, as they are not what the cache fetched:\n"
             f"    {min(OBJECTS)}\n"
         )
         staged.release()
@@ -162,7 +162,7 @@ def test_prune_sweeps_what_dead_processes_left(run: Run, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "Say what to remove"),
+        ((), "Give --older-than"),
         (("--older-than", "soon"), "--older-than 'soon' is not a time"),
         (("--down-to", "much"), "--down-to 'much' is not a size"),
         (("--down-to", "0", "-f", "/no/such"), "there is no such file"),

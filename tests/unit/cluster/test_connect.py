@@ -169,7 +169,9 @@ def test_the_address_of_a_worker_is_told_from_that_of_a_scheduler(
 ) -> None:
     monkeypatch.setattr(connect, "_CONNECT_SECONDS", 60)
     address = next(iter(look(dask_cluster)["workers"]))
-    with pytest.raises(InputError, match=r"that is no scheduler\). .* the address of a worker"):
+    with pytest.raises(
+        InputError, match=r"it is no scheduler, .*\)\. It may be the address of a worker"
+    ):
         run(COUNT, address=address)
 
 
@@ -363,7 +365,7 @@ def test_a_cluster_without_workers(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(connect, "_TELL_AFTER_SECONDS", 0)
+    monkeypatch.setattr(connect, "_NOTICE_AFTER_SECONDS", 0)
     cluster = DaskCluster(tmp_path / "cluster", 0)
     try:
         with pytest.raises(InputError, match=r"has no workers, and none has come in 0\.5 s"):

@@ -14,7 +14,7 @@ from support.jobs import ROOT, write_tree
 from support.store_server import Bucket
 
 from daskmr import InputError, Job, JobError, NothingMatchedError
-from daskmr.cli.starter import script_text
+from daskmr.cli.new import script_text
 from daskmr.job.check import likely_misspelt
 from daskmr.run.check import alike, check_script
 

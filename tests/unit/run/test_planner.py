@@ -13,7 +13,7 @@ from support.jobs import counting_job, file_name, write_tree
 from support.store_server import Bucket
 
 from daskmr import InputError, Job, NothingMatchedError, mapreduce
-from daskmr.cli.plan_text import render
+from daskmr.cli.plan import render
 from daskmr.data.sampling import Choice
 from daskmr.run.plan import Amount, Plan
 from daskmr.run.planner import make_plan

@@ -7,10 +7,11 @@ import os
 from pathlib import Path
 
 import pytest
+from support.jobs import daskmr
 
 from daskmr import InputError, mapreduce
-from daskmr.cli.sample_data import write_sample
-from daskmr.cli.starter import filter_text, script_text, write_files
+from daskmr.cli.new import filter_text, script_text, write_files
+from daskmr.cli.sample.files import write_sample
 from daskmr.data.layout import load_layout, load_schema
 from daskmr.run.check import check_script
 
@@ -51,7 +52,7 @@ def test_the_script_names_itself_and_the_dimensions() -> None:
 def test_all_or_nothing(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("mine")
     texts = {str(tmp_path / "a"): "new", str(tmp_path / "b"): "new"}
-    with pytest.raises(InputError, match="is there already, and stays as it is"):
+    with pytest.raises(InputError, match="exists already, and was not changed"):
         write_files(texts, force=False)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
     write_files(texts, force=True)
@@ -75,3 +76,15 @@ def test_of_two_files_none_is_left_when_one_cannot_be_written(tmp_path: Path) ->
     with pytest.raises(InputError, match="No such file"):
         write_files({str(tmp_path / "a.py"): "", str(tmp_path / "no" / "b.json"): ""}, False)
     assert not any(tmp_path.iterdir())
+
+
+def test_new_refuses_to_replace(place: Path) -> None:
+    before = (place / "job.py").read_text()
+    done = daskmr("new", "job.py", "--filter", "all.json", cwd=place)
+    assert done.returncode == 2
+    assert "--force" in done.stderr
+    assert (place / "job.py").read_text() == before
+    assert not (place / "all.json").exists()
+    assert daskmr("new", "job.py", "--force", cwd=place).returncode == 0
+    assert (place / "job.py").read_text() != before
+    assert daskmr("new", "job", cwd=place).returncode == 2

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from daskmr.cli import sample_data
-from daskmr.cli.sample_data import SampleSummary, write_sample
+from daskmr.cli.sample import files
+from daskmr.cli.sample.files import SampleSummary, write_sample
 from daskmr.errors import InputError, JobError
 
 SIZE = 3_000_000
@@ -120,7 +120,7 @@ def test_another_seed_size_or_share_gives_other_bytes(tmp_path, other):
 
 def test_the_sample_does_not_depend_on_how_much_is_joined(tmp_path, monkeypatch):
     write_sample(tmp_path / "a", size=100_000)
-    monkeypatch.setattr(sample_data, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(files, "CHUNK_BYTES", 1)
     write_sample(tmp_path / "b", size=100_000)
     assert digest(tmp_path / "a") == digest(tmp_path / "b")
 
@@ -166,14 +166,13 @@ def test_file_sizes_are_skewed(written):
 
 def test_the_number_of_files_grows_with_the_size():
     numbers = [
-        len(sample_data._plan(size, 0))
-        for size in (1, 1_000_000, 20_000_000, 300_000_000, 1_500_000_000)
+        len(files._plan(size, 0)) for size in (1, 1_000_000, 20_000_000, 300_000_000, 1_500_000_000)
     ]
     assert numbers == [1, 9, 41, 182, 477]
 
 
 def test_the_largest_file_has_about_a_tenth():
-    plan = sample_data._plan(20_000_000, 0)
+    plan = files._plan(20_000_000, 0)
     ends = [0, *(file.end for file in plan)]
     largest = max(end - start for start, end in itertools.pairwise(ends))
     assert 0.08 < largest / ends[-1] < 0.13
@@ -293,19 +292,19 @@ def test_there_are_several_submission_dates(written):
 
 def test_some_ids_come_twice_also_in_another_file(tmp_path, monkeypatch):
     root = tmp_path / "data"
-    monkeypatch.setattr(sample_data, "DUPLICATES", 2**32 // 20)
+    monkeypatch.setattr(files, "DUPLICATES", 2**32 // 20)
     write_sample(root, size=1_000_000, extensions=["log"])
-    files = collections.defaultdict(list)
+    found = collections.defaultdict(list)
     for name, data in contents(root).items():
         for line in data.split(b"\n")[:-1]:
-            files[line.split(b"\t")[0]].append(name)
-    repeated = [names for names in files.values() if len(names) > 1]
+            found[line.split(b"\t")[0]].append(name)
+    repeated = [names for names in found.values() if len(names) > 1]
     assert repeated
     assert any(len(set(names)) > 1 for names in repeated)
 
 
 def test_one_id_in_two_hundred_is_a_repeated_one():
-    records = sample_data._Records(1, 0, 0.0)
+    records = files._Records(1, 0, 0.0)
     ids = [records._document_id() for _ in range(20_000)]
     assert all(
         re.fullmatch(rb"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-a[0-9a-f]{3}-[0-9a-f]{12}", key)
@@ -415,7 +414,7 @@ def test_an_interruption_leaves_no_part(tmp_path, monkeypatch):
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sample_data, "_fit", interrupt)
+    monkeypatch.setattr(files, "_fit", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_sample(tmp_path, size=1)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

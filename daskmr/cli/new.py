@@ -1,15 +1,21 @@
-"""The first script of somebody's own, and the first filter: commented, and at work as they stand."""
+"""The command ``daskmr new``: a first job script and filter, with comments, that work as they are."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Sequence
+from typing import IO
 
+import click
+
+from daskmr.cli.completion import complete_files
+from daskmr.cli.console import EPILOG, ends_process
 from daskmr.errors import InputError
-from daskmr.text import shell_path
+from daskmr.stdio import say
+from daskmr.text import printable, shell_path, shell_word
 
-__all__ = ["filter_text", "script_text", "write_files"]
+__all__ = ["filter_text", "new", "script_text", "write_files"]
 
 _SCRIPT = '''\
 """What this job finds out: how many documents there are of each OS and app version.
@@ -21,8 +27,8 @@ Try it:    daskmr sample-data data
 
 from daskmr import pluck
 
-# Reads a few fields of a JSON document, five to ten times as fast as json.loads. What is missing
-# is None. For the whole document: import json, and json.loads(value) in map.
+# Reads a few fields of a JSON document, five to ten times as fast as json.loads. Missing fields are
+# None. For the complete document: import json, and json.loads(value) in map.
 fields = pluck("info.OS", "info.appVersion")
 
 
@@ -77,6 +83,46 @@ _FILTER_HINT = (
 )
 
 
+@click.command(epilog=EPILOG, short_help="Write a job script to start from.")
+@click.argument("script", type=click.Path())
+@click.option(
+    "--filter",
+    "filter_path",
+    metavar="FILE",
+    shell_complete=complete_files,
+    help="Also write a filter, which allows everything.",
+)
+@click.option(
+    "--schema", metavar="FILE", shell_complete=complete_files, help="JSON schema of the layout."
+)
+@click.option("--force", is_flag=True, help="Replace existing files.")
+@ends_process
+def new(
+    stdout: IO[bytes], script: str, filter_path: str | None, schema: str | None, force: bool
+) -> None:
+    """Write a job SCRIPT to start from: it works as it is, and explains what may be changed."""
+    from daskmr.config import load_config
+    from daskmr.data.layout import load_layout
+
+    if not script.endswith(".py"):
+        raise click.BadParameter(f"{script!r} must end in .py.", param_hint="SCRIPT")
+    names = load_layout(load_config(schema=schema).schema).field_names
+    texts = {script: script_text(script, names)}
+    if filter_path is not None:
+        if os.path.realpath(filter_path) == os.path.realpath(script):
+            raise click.BadParameter("it is the script's name too.", param_hint="--filter")
+        texts[filter_path] = filter_text(names)
+    write_files(texts, force)
+    given = f" -f {shell_word(filter_path)}" if filter_path is not None else ""
+    say(
+        stdout,
+        f"{printable(' and '.join(texts))} written. Try it:\n\n"
+        "  daskmr sample-data data\n"
+        f"  daskmr check {shell_path(script)} -d data{given}\n"
+        f"  daskmr run {shell_path(script)} -d data{given}\n",
+    )
+
+
 def script_text(path: str, field_names: Sequence[str]) -> str:
     """Write a script that counts, with a comment on each of the functions that there may be.
 
@@ -102,24 +148,17 @@ def filter_text(field_names: Sequence[str]) -> str:
 
 
 def write_files(texts: dict[str, str], force: bool) -> None:
-    """Write new files, all of them or none.
-
-    Parameters
-    ----------
-    texts : dict of str to str
-        By path.
-    force : bool
-        Replace what is there.
+    """Write new files, given by their paths, all of them or none.
 
     Raises
     ------
     InputError
-        For a file that is there already, or that cannot be written.
+        For a file that exists, without `force`, or that cannot be written.
     """
     for path in texts:
         if os.path.lexists(path) and not force:
             raise InputError(
-                f"{path} is there already, and stays as it is. Name another file, or replace it "
+                f"{path} exists already, and was not changed. Name another file, or replace it "
                 "with --force."
             )
     made: list[str] = []

@@ -1,20 +1,82 @@
-"""A plan as a person reads it: aligned, the warnings last, where they are seen."""
+"""The command ``daskmr plan``, and a plan as text: aligned, the warnings last, where they are seen."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping
+from typing import IO, TYPE_CHECKING, Any
 
-from daskmr.run.plan import Amount, DimensionFigures, Disk, Plan, Unmatched
+import click
+
+from daskmr.cli.console import EPILOG, Paint, ends_process, listing_line, painter
+from daskmr.cli.options import GroupedCommand, add_option, job_options, repeated
+from daskmr.config import SETTINGS
+from daskmr.stdio import say
 from daskmr.text import counted, format_bytes, format_seconds
 
-__all__ = ["Paint", "render"]
+if TYPE_CHECKING:
+    from daskmr.run.estimate import Sample
+    from daskmr.run.plan import Amount, DimensionFigures, Disk, Plan, Unmatched
 
-Paint = Callable[[str, str], str]
-"""Colours a text in a style of ``"title"``, ``"faint"`` or ``"warning"``, or leaves it as it is."""
+__all__ = ["plan", "render"]
 
-_TITLE = 12  # columns that the titles take
+_TITLE = 12  # columns of the titles
 _LONGEST_VALUE = 40
 _BAR = 20
+
+
+@click.command(
+    cls=GroupedCommand, epilog=EPILOG, short_help="Show what a run would do, without doing it."
+)
+@click.argument("script", type=click.Path(), required=False, metavar="SCRIPT")
+@job_options(hide=lambda option: option.run_only)
+@add_option("--json", "as_json", is_flag=True, group="Display", help="Write one JSON object.")
+@add_option(
+    "--estimate/--no-estimate",
+    default=True,
+    show_default=True,
+    group="Display",
+    help="Map a small sample for a few seconds, to estimate time and memory.",
+)
+@click.pass_context
+@ends_process
+def plan(
+    stdout: IO[bytes],
+    context: click.Context,
+    script: str | None,
+    as_json: bool,
+    estimate: bool,
+    **options: Any,
+) -> None:
+    """Show what a run of the job SCRIPT would do; nothing is fetched, and no output is written.
+
+    It takes the options of run, and shows what would be read, what is in the cache and what would be
+    fetched, how the work is partitioned, and which values of the filter match nothing.
+    """
+    import json
+
+    from daskmr.data.sampling import Choice
+    from daskmr.run.plan import as_json as convert
+    from daskmr.run.planner import make_plan
+
+    script, options = repeated(context, script, options)
+    names = ("data_dir", "input_filter", "output", "inline", "aws_key", "aws_secret_key")
+    limits = (options[name] for name in ("limit_files", "sample", "seed", "sample_by"))
+    with listing_line() as on_listing:
+        made = make_plan(
+            script,
+            **{name: options[name] for name in names},
+            estimating=estimate,
+            choice=Choice(tuple(options["only"]), *limits),
+            on_listing=on_listing,
+            **{name: options[name] for name in options.keys() & SETTINGS.keys()},
+        )
+    text = json.dumps(convert(made), indent=2) if as_json else render(made, painter(stdout))
+    say(stdout, f"{text}\n")
+    if made.sample is not None and made.sample.details and not as_json:
+        click.echo(f"\n{made.sample.details.rstrip()}", err=True)
+
+
+# --- as text --------------------------------------------------------------------------------------
 
 
 def render(plan: Plan, paint: Paint) -> str:
@@ -73,7 +135,7 @@ def _input(plan: Plan) -> Iterator[_Row]:
         yield "", f"{plan.skipped:,} files or directories are not in the layout, and skipped"
 
 
-def _amount(amount: Amount) -> str:
+def _amount(amount: Amount | Sample) -> str:
     return f"{counted(amount.files, 'file')}, {format_bytes(amount.bytes)}"
 
 
@@ -161,8 +223,8 @@ def _estimate(plan: Plan) -> Iterator[_Row]:
     if sample is None or estimate is None:
         yield "estimate", f"none: {plan.no_estimate}"
         return
-    part = Amount(sample.files, sample.bytes)
-    what = "all of it" if part == plan.files else _amount(part)
+    is_all = (sample.files, sample.bytes) == (plan.files.files, plan.files.bytes)
+    what = "all of it" if is_all else _amount(sample)
     yield (
         "estimate",
         f"a rough one, from mapping {what} for {format_seconds(sample.seconds)} in this process",
@@ -179,8 +241,7 @@ def _estimate(plan: Plan) -> Iterator[_Row]:
         yield "  output", f"{format_bytes(estimate.output)}, uncompressed"
 
 
-def _by_count(bad: object) -> Sequence[str]:
-    assert isinstance(bad, dict)
+def _by_count(bad: Mapping[str, int]) -> list[str]:
     return [reason for reason, _ in sorted(bad.items(), key=lambda item: (-item[1], item[0]))][:3]
 
 

@@ -1,0 +1,56 @@
+"""The command ``daskmr check``."""
+
+from __future__ import annotations
+
+from typing import IO, Any
+
+import click
+
+from daskmr.cli.console import EPILOG, ends_process, listing_line, painter
+from daskmr.cli.options import GroupedCommand, job_options
+from daskmr.config import SETTINGS
+from daskmr.stdio import say
+
+__all__ = ["check"]
+
+_TITLE = 12  # columns of the titles
+# It reads one file, and does not fill the cache.
+_HIDDEN = {"limit_files", "sample", "sample_by", "seed", "earlier", "cache_max"}
+
+
+@click.command(cls=GroupedCommand, epilog=EPILOG, short_help="Try a job script on a few records.")
+@click.argument("script", type=click.Path())
+@job_options("Input", "Object store", hide=lambda option: option.name in _HIDDEN)
+@click.option(
+    "-n",
+    "--records",
+    metavar="RECORDS",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="Number of records to map.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Show the complete traceback of a failure.")
+@ends_process
+def check(stdout: IO[bytes], script: str, **options: Any) -> None:
+    """Try the job SCRIPT on a few records, in this process, and show what it does.
+
+    It is loaded, and its functions are checked. With --data-dir or --bucket, the first records of
+    the input are mapped, and the results are combined and reduced.
+    """
+    from daskmr.run.check import check_script
+
+    paint = painter(stdout)
+
+    def show(title: str, text: str) -> None:
+        head = f"{title:{_TITLE}}"
+        if title == "warning":
+            line = paint(f"{head}{text}".rstrip(), "warning")
+        else:
+            line = f"{paint(head, 'title')}{text}".rstrip()
+        say(stdout, f"{line}\n")
+
+    names = {"data_dir", "input_filter", "records", "only", "aws_key", "aws_secret_key"}
+    given = {name: options[name] for name in options.keys() & (names | SETTINGS.keys())}
+    with listing_line() as on_listing:
+        check_script(script, show, on_listing=on_listing, **given)

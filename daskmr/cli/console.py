@@ -1,0 +1,178 @@
+"""How a command ends, and what it shows on a terminal."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import wraps
+from typing import IO, Any, NoReturn
+
+import click
+
+from daskmr.errors import DaskMRError, Interrupted, JobError
+from daskmr.stdio import standard_output
+from daskmr.text import printable
+
+__all__ = ["EPILOG", "Paint", "ends_process", "exit_codes", "leave", "listing_line", "painter"]
+
+EPILOG = (
+    "Exit codes: 0 done, 1 the job failed, 2 bad usage or input, 3 the filter matched nothing, "
+    "130, 143, 129 interrupted."
+)
+
+Paint = Callable[[str, str], str]
+"""Colours a text in a style of ``"title"``, ``"faint"`` or ``"warning"``, or leaves it as it is."""
+
+_STYLES: dict[str, dict[str, Any]] = {
+    "title": {"bold": True},
+    "faint": {"fg": "blue"},
+    "warning": {"fg": "yellow"},
+}
+_LINES = 24  # of a traceback, so that a failure fits on a screen
+
+
+# --- the end --------------------------------------------------------------------------------------
+
+
+def ends_process(work: Callable[..., None]) -> Callable[..., None]:
+    """Decorate the callback of a command: it gets standard output, and the process ends with it.
+
+    What scripts print does not reach standard output, and their threads and processes do not hold
+    up the end.
+    """
+
+    @wraps(work)
+    def guarded(*args: Any, **options: Any) -> None:
+        from daskmr.signals import kill_children, signals
+
+        with standard_output() as stdout, exit_codes(options.pop("verbose", False)), signals():
+            work(stdout, *args, **options)
+            kill_children()
+            leave(0)
+
+    return guarded
+
+
+@contextmanager
+def exit_codes(
+    verbose: bool = False, rerun: Callable[[str], str] | None = None, as_json: bool = False
+) -> Iterator[None]:
+    """End the process with the documented code and one clear paragraph.
+
+    Parameters
+    ----------
+    verbose : bool
+        Show complete tracebacks.
+    rerun : callable, optional
+        Gives the command that runs one input file again, or the job without workers for ``""``.
+    as_json : bool
+        Write one JSON object instead of text.
+    """
+    try:
+        yield
+    except DaskMRError as error:
+        details = error.details
+        if verbose:
+            import traceback
+
+            if as_json:
+                details = f"{details}\n{traceback.format_exc()}".lstrip()
+            else:
+                traceback.print_exc()
+        elif not as_json:
+            details = _shortened(details)
+        hints = _hints(error, rerun) if isinstance(error, JobError) and rerun is not None else ""
+        _fail(f"{error}{hints}", details, error.exit_code, as_json)
+    except Interrupted as error:
+        _fail("Interrupted; nothing was written.", "", error.exit_code, as_json)
+    except KeyboardInterrupt:
+        _fail("Interrupted; nothing was written.", "", 130, as_json)
+    except BrokenPipeError:
+        _fail("Standard output was closed before the result was complete.", "", 1, as_json)
+
+
+def _hints(error: JobError, rerun: Callable[[str], str]) -> str:
+    """Show the record that a job failed at, and how to run its file alone."""
+    lines = [f"The record: {error.record}"] if error.record else []
+    if error.file or error.details:
+        what = "that file alone" if error.file else "it without workers"
+        lines += [f"To run {what}, where breakpoint() works:", f"  {rerun(error.file)}"]
+    return "".join(f"\n{line}" for line in lines)
+
+
+def _shortened(details: str) -> str:
+    """Leave lines out of the middle of a long traceback."""
+    lines = details.splitlines()
+    if len(lines) <= _LINES:
+        return details
+    head, tail = lines[: _LINES // 3], lines[-2 * _LINES // 3 :]
+    left_out = len(lines) - len(head) - len(tail)
+    return "\n".join([*head, f"  ... ({left_out:,} lines left out; --verbose shows them)", *tail])
+
+
+def _fail(message: str, details: str, code: int, as_json: bool = False) -> NoReturn:
+    from daskmr.signals import kill_children
+
+    kill_children()  # also those that a script started in this process
+    text = f"daskmr: {message}\n" if not details else f"{details.rstrip()}\n\ndaskmr: {message}\n"
+    if as_json:
+        from daskmr.diagnostics.log import json_error
+
+        text = f"{json_error(message, details, code)}\n"
+    with suppress(OSError):
+        sys.stderr.write(re.sub(r"[^\n\t]+", lambda part: printable(part[0]), text))
+    leave(code)
+
+
+def leave(code: int) -> NoReturn:
+    """Exit at once: threads that a script started must not hold the process up."""
+    from daskmr.signals import clean_up
+
+    clean_up()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
+# --- a terminal -----------------------------------------------------------------------------------
+
+
+def painter(stdout: IO[bytes]) -> Paint:
+    """Colour text on a terminal, unless NO_COLOR is set (https://no-color.org)."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    if plain or not stdout.isatty():
+        return lambda text, style: text
+    return lambda text, style: click.style(text, **_STYLES[style])
+
+
+@contextmanager
+def listing_line() -> Iterator[Callable[[int, int], None] | None]:
+    """Give a function that shows the progress of a listing on a line that is cleared at the end.
+
+    It is called with the prefixes and the files so far; ``None`` where there is no terminal.
+    """
+    if not sys.stderr.isatty():
+        yield None
+        return
+    shown = False
+
+    def show(prefixes: int, files: int) -> None:
+        nonlocal shown
+        shown = True
+        _replace_line(f"listing: {files:,} files in {prefixes:,} prefixes")
+
+    try:
+        yield show
+    finally:
+        if shown:
+            _replace_line("")
+
+
+def _replace_line(text: str) -> None:
+    with suppress(OSError):  # the terminal may be gone
+        sys.stderr.write(f"\r{text}\x1b[K")
+        sys.stderr.flush()

@@ -1,0 +1,220 @@
+"""The command ``daskmr run``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from daskmr.cli.console import EPILOG, exit_codes, leave
+from daskmr.cli.options import GroupedCommand, job_options, repeated
+from daskmr.errors import DaskMRError, JobError
+from daskmr.stdio import standard_output
+from daskmr.text import printable, shell_path, shell_word
+
+if TYPE_CHECKING:
+    from daskmr.diagnostics.html import ReportFile
+
+__all__ = ["run"]
+
+_GC_THRESHOLD = 200_000  # new objects between two garbage collections
+
+
+@click.command(cls=GroupedCommand, epilog=EPILOG, short_help="Run a job script.")
+@click.argument("script", type=click.Path(), required=False, metavar="SCRIPT")
+@job_options()
+@click.pass_context
+def run(
+    context: click.Context, /, script: str | None, verbose: bool, log_format: str, **options: Any
+) -> None:
+    """Run the job SCRIPT over the files in --data-dir or --bucket that --input-filter allows.
+
+    SCRIPT defines map(key, dims, value, context) and optionally reduce(key, values, context),
+    combine(key, values, context) and setup_reduce(context).
+    """
+    import gc
+
+    from daskmr.cluster.forkserver import prewarm
+    from daskmr.signals import kill_children, signals
+
+    gc.disable()  # imports make no garbage, and looking for it takes a tenth of a second
+
+    as_json = log_format == "json"
+    rerun = partial(_rerun_command, context)
+    with standard_output() as stdout, exit_codes(verbose, rerun, as_json), signals():
+        script, options = repeated(context, script, options)
+        # First, so that it imports while this process does.
+        prewarm(processes=_starts_workers(options))
+        _run(script, stdout, as_json=as_json, **options)
+        kill_children()  # the forkserver, and what a script has started
+        leave(0)  # still here, where a signal no longer counts
+
+
+def _starts_workers(options: dict[str, Any]) -> bool:
+    """Tell whether workers will be started here, as far as is known before Dask is imported."""
+    variables = ("DASK_SCHEDULER_ADDRESS", "DASK_DASKMR__SCHEDULER", "DASK_DASKMR__CLUSTER")
+    elsewhere = options["inline"] or options["scheduler"] or options["cluster"]
+    return not (elsewhere or any(os.environ.get(name) for name in variables))
+
+
+def _run(
+    script: str, stdout: IO[bytes], *, output: str, quiet: bool, as_json: bool, **options: Any
+) -> None:
+    import gc
+
+    import dask.config
+
+    # Read when distributed is imported: what it logs while workers end is for its developers, and a
+    # lost scheduler is reported once, by this command.
+    quiet_logs = {"distributed": "critical", "distributed.client": "critical"}
+    dask.config.set(logging=dask.config.get("logging", {}) | quiet_logs)
+
+    from daskmr.diagnostics.log import choose, notes_to
+    from daskmr.run.pipeline import mapreduce
+
+    gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD)  # more is imported when a cluster is started
+    gc.enable()
+
+    streamed = stdout if output == "-" else None
+    inline = options["inline"]
+    show = choose(sys.stderr, quiet=quiet, as_json=as_json, inline=inline, output=streamed)
+    path, secrets = options.pop("report"), (options["aws_key"], options["aws_secret_key"])
+    read = (options["input_filter"], options["schema"])
+    inputs = (script, *(source for source in read if isinstance(source, str)))
+    with notes_to(show), _reporting(path, inputs, output, quiet, secrets) as report:
+        result = mapreduce(script, output=output, stdout=stdout, watcher=show, **options)
+        stdout.flush()
+        if report is not None:
+            report.write(result)
+    profile = _write_profile(result, output) if options["profile"] else None
+    show.summary(result, profile)
+
+
+# --- the report and the profile -------------------------------------------------------------------
+
+
+class _Report:
+    """The HTML report of one run; a failure to write it is printed, as the output is in place."""
+
+    def __init__(self, file: ReportFile, quiet: bool, secrets: tuple[str | None, ...]) -> None:
+        from daskmr.diagnostics.html import describe_command
+
+        self._file = file
+        self._quiet = quiet
+        name = os.path.basename(sys.argv[0])
+        self._command = describe_command(
+            ["daskmr" if name == "__main__.py" else name, *sys.argv[1:]],
+            [secret for secret in secrets if secret],
+        )
+
+    def write(self, result: Any) -> None:
+        from daskmr.diagnostics.html import render_report
+
+        self._put(render_report(result, command=self._command))
+
+    def write_failure(self, error: DaskMRError, script: str) -> None:
+        from daskmr.diagnostics.html import render_failure
+
+        name = os.path.splitext(os.path.basename(script))[0]
+        self._put(render_failure(error, name, command=self._command))
+
+    def _put(self, page: str) -> None:
+        with suppress(OSError):
+            try:
+                self._file.put(page)
+            except JobError as error:
+                click.echo(f"daskmr: {error}", err=True)
+            else:
+                if not self._quiet:
+                    click.echo(f"report   {printable(self._file.name)}", err=True)
+
+
+@contextmanager
+def _reporting(
+    path: str | None,
+    inputs: tuple[str, ...],
+    output: str,
+    quiet: bool,
+    secrets: tuple[str | None, ...],
+) -> Iterator[_Report | None]:
+    """Open the report at `path`, if there is to be one; a job that fails is reported too.
+
+    Parameters
+    ----------
+    path : str or None
+    inputs : tuple of str
+        Files that the job reads, which the report must not replace; the script is the first.
+    output : str
+    quiet : bool
+    secrets : tuple of (str or None)
+        Options that the report must not show.
+    """
+    if path is None:
+        yield None
+        return
+    from daskmr.diagnostics.html import ReportFile
+    from daskmr.run.side_cars import side_car_paths
+
+    beside = (*side_car_paths(output), _profile_path(output)) if output != "-" else ()
+    script, *others = inputs
+    report = _Report(ReportFile(path, script, output, *beside, *others), quiet, secrets)
+    try:
+        yield report
+    except JobError as error:
+        report.write_failure(error, script)
+        raise
+
+
+def _write_profile(result: Any, output: str) -> str:
+    import marshal
+
+    path = _profile_path(output if os.path.isfile(output) else "-")
+    try:
+        with open(path, "wb") as file:
+            marshal.dump(result.profile, file)
+    except OSError as error:  # the output is in place; this is not worth a failure
+        return f"cannot be written to {path}: {error.strerror}"
+    return path
+
+
+def _profile_path(output: str) -> str:
+    from daskmr.data.output import beside
+
+    return beside("daskmr" if output == "-" else output, ".pstats")
+
+
+# --- running a file again -------------------------------------------------------------------------
+
+
+def _rerun_command(context: click.Context, file: str) -> str:
+    """Return the command line that runs one file again without workers, ready to be pasted.
+
+    Its result goes to standard output, so that nothing is replaced by the result of one file. It
+    repeats no credentials.
+    """
+    words = context.command_path.split()
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and getattr(parameter, "rerun", True):
+            words += _words(parameter, context.params[name])
+    words += ["--inline", "-o", "-"]
+    if file:
+        words += ["--only", shell_word(file)]
+    return " ".join(words)
+
+
+def _words(parameter: click.Parameter, value: object) -> list[str]:
+    if isinstance(parameter, click.Argument):
+        return [shell_path(str(value))]
+    option = parameter.opts[-1]
+    if isinstance(parameter, click.Option) and parameter.is_flag:
+        return [option]
+    return [option, shell_word(str(value))]

@@ -1,0 +1,309 @@
+"""The documents of sample data, as pieces that are rendered once and drawn for each document.
+
+A piece is a probe's histogram, an add-on, an SQL statement with its durations. Joining rendered
+pieces is many times faster than rendering each document.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import resources
+from itertools import accumulate, count
+from typing import Any
+
+from daskmr.cli.sample.words import Words, below, hexadecimal, log_uniform, pick, weighted
+
+__all__ = ["TABLES", "Pieces", "draw", "members", "render_pieces"]
+
+Pool = tuple[bytes, ...]
+"""Renderings of one piece: a document takes one of them."""
+Mix = tuple[tuple[Pool, ...], ...]
+"""Sets of pieces: a document takes one set."""
+
+VARIANTS = 64  # renderings in a pool
+MIXES = 256  # sets in a mix
+
+TABLES: dict[str, Any] = json.loads(
+    resources.files("daskmr").joinpath("sample_data.json").read_bytes()
+)
+"""Vocabulary. A weight is the share of its value in the table's sum; of probes there are the name,
+the kind, the highest bound and the number of buckets, and the first ten are in every document; the
+timeline has the order at startup, and how much of the time each step takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Pools and mixes of rendered pieces."""
+
+    machines: dict[str, Pool]  # by application
+    profiles: Pool
+    timelines: Pool
+    histograms: Mix
+    spare_histograms: list[bytes]  # one of each probe
+    sections: tuple[Mix, Mix, Mix]  # slow SQL of the main thread and of the others, add-ons
+    hangs: Pool
+
+
+def render_pieces(words: Words) -> Pieces:
+    """Render all pieces."""
+    desktops = _pool(_desktop, words, 512)
+    histograms = [_histogram_pool(words, *probe) for probe in TABLES["probes"]]
+    sql = [_pool(partial(_slow_sql, statement), words) for statement in TABLES["sql"]]
+    addons = [_addon_pool(words, *addon) for addon in TABLES["addons"]]
+    return Pieces(
+        machines={
+            "Firefox": desktops,
+            "Thunderbird": desktops,
+            "Fennec": _pool(_phone, words, 128),
+        },
+        profiles=_pool(_profile, words, 512),
+        timelines=_pool(_timeline, words, 512),
+        histograms=_mix(histograms, words, 15, 40, always=10),
+        spare_histograms=[pool[0] for pool in histograms],
+        sections=(_mix(sql, words, 0, 6), _mix(sql, words, 0, 14), _mix(addons, words, 0, 15)),
+        hangs=(members(TABLES["no_hangs"]),) * 28 + _pool(_hangs, words, 4),
+    )
+
+
+def _pool(
+    render: Callable[[Words], dict[str, Any]], words: Words, variants: int = VARIANTS
+) -> Pool:
+    return tuple(members(render(words)) for _ in range(variants))
+
+
+def _mix(pools: Sequence[Pool], words: Words, fewest: int, most: int, always: int = 0) -> Mix:
+    """Draw sets of `fewest` to `most` pools: the first `always`, and more often early ones."""
+    sets = []
+    spread = most - fewest + 1
+    for _ in range(MIXES):
+        chosen = sorted(
+            range(always, len(pools)), key=lambda index: (next(words) >> 8) * (index + 20)
+        )
+        size = fewest - always + below(words, below(words, spread) + 1)
+        sets.append((*pools[:always], *(pools[index] for index in sorted(chosen[:size]))))
+    return tuple(sets)
+
+
+def _desktop(words: Words) -> dict[str, Any]:
+    os_name = pick(words, weighted(TABLES["desktops"]))
+    adapter, vendor = pick(words, TABLES["adapters"][os_name])
+    wide = below(words, 10) > 3
+    return {
+        "OS": os_name,
+        "version": pick(words, weighted(TABLES["os_versions"][os_name])),
+        "arch": "x86-64" if wide and os_name != "WINNT" else "x86",
+        "cpucount": pick(words, (1, 2, 2, 2, 2, 4, 4, 4, 8, 8, 12)),
+        "memsize": (1 << 9 + below(words, 6)) - 1 - below(words, 160),
+        "hasMMX": True,
+        "hasSSE2": True,
+        "hasSSE3": below(words, 20) > 0,
+        "hasSSE4_1": wide,
+        "hasARMv7": False,
+        "isWow64": wide and os_name == "WINNT",
+        "adapterDescription": adapter,
+        "adapterVendorID": vendor,
+        "adapterDeviceID": f"0x{hexadecimal(words, 4)}",
+        "adapterRAM": pick(words, ("Unknown", "64", "128", "256", "512", "1024", "2048")),
+        "adapterDriverVersion": ".".join(str(below(words, top)) for top in (12, 20, 15, 9000)),
+        "D2DEnabled": os_name == "WINNT" and wide,
+        "flashVersion": f"11.{5 + below(words, 5)}.{below(words, 1000)}.{below(words, 260)}",
+    }
+
+
+def _phone(words: Words) -> dict[str, Any]:
+    return {
+        "OS": "Android",
+        "version": str(pick(words, (10, 15, 16, 16, 16, 17, 17, 18))),
+        "arch": "armv7l",
+        "cpucount": pick(words, (1, 2, 2, 4, 4)),
+        "memsize": 300 + below(words, 1700),
+        "hasMMX": False,
+        "hasNEON": below(words, 8) > 0,
+        "hasARMv7": True,
+        "adapterDescription": pick(words, TABLES["phone_adapters"]),
+        "device": f"{pick(words, ('Nimbus', 'Orbit', 'Puck', 'Slate'))} {1 + below(words, 9)}",
+        "manufacturer": pick(words, ("acme", "globex", "initech")),
+        "kernel_version": f"3.{below(words, 5)}.{below(words, 60)}-g{hexadecimal(words, 7)}",
+    }
+
+
+def _profile(words: Words) -> dict[str, Any]:
+    locale = pick(words, weighted(TABLES["locales"]))
+    addons = (
+        f"ext{below(words, 400)}%40example.com:{below(words, 9)}.{below(words, 20)}"
+        for _ in count()
+    )
+    number = below(words, 4) * below(words, 4)
+    return {"locale": locale, "addons": ",".join(next(addons) for _ in range(number))}
+
+
+def _timeline(words: Words) -> dict[str, Any]:
+    """Generate increasing milliseconds since the start of the process."""
+    pace = 1 + log_uniform(words, 9)
+    clock = accumulate(below(words, pace * share) for share in TABLES["timeline"].values())
+    return {
+        **dict(zip(TABLES["timeline"], clock, strict=True)),
+        "startupInterrupted": int(below(words, 10) == 0),
+        "debuggerAttached": 0,
+        "js": {"setProto": below(words, 9), "customIter": below(words, 40)},
+        "addonManager": {"installedUnpacked": below(words, 6)},
+        "shutdownDuration": log_uniform(words, 12),
+        "maximalNumberOfConcurrentThreads": 20 + below(words, 40),
+        "startupSessionRestoreReadBytes": log_uniform(words, 26),
+        "startupSessionRestoreWriteBytes": log_uniform(words, 20),
+    }
+
+
+def _slow_sql(statement: str, words: Words) -> dict[str, Any]:
+    times = 1 + log_uniform(words, 5)
+    return {statement: [times, times * 100 + log_uniform(words, 12)]}
+
+
+def _addon_pool(words: Words, key: str, name: str, creator: str) -> Pool:
+    """Render an add-on, with its names in UTF-8 or, every third time, in escapes."""
+    pool = []
+    for variant in range(VARIANTS):
+        details = {
+            "location": "app-profile",
+            "name": name,
+            "creator": creator,
+            "startup_MS": log_uniform(words, 8),
+            "unpacked": below(words, 2),
+        }
+        pool.append(members({key: details}, escaped=variant % 3 == 0))
+    return tuple(pool)
+
+
+def _hangs(words: Words) -> dict[str, Any]:
+    modules = [
+        [name, hexadecimal(words, 32).upper() + "1"]
+        for name in ("xul.pdb", "ntdll.pdb", "user32.pdb")
+    ]
+    stacks = [
+        [[below(words, 3), below(words, 10**6)] for _ in range(4 + below(words, 8))]
+        for _ in range(2)
+    ]
+    hangs = {
+        "memoryMap": modules,
+        "stacks": stacks,
+        "durations": [5 + below(words, 20) for _ in stacks],
+    }
+    return {**TABLES["no_hangs"], "chromeHangs": hangs}
+
+
+# Histograms: the counts of the buckets, then the sum, its two logarithmic sums and the two halves
+# of the sum of squares; -1 for those that a kind does not have.
+
+
+def _histogram_pool(words: Words, name: str, kind: str, high: int, buckets: int) -> Pool:
+    bounds = _BOUNDS[kind](high, buckets)
+    shape = _SHAPES[kind]
+    rendered = (
+        _histogram(bounds, shape(len(bounds), words), kind == "exponential")
+        for _ in range(VARIANTS)
+    )
+    return tuple(b'"%s":[%s]' % (name.encode(), values.encode()) for values in rendered)
+
+
+def _histogram(bounds: Sequence[int], counts: Sequence[int], logarithmic: bool) -> str:
+    """Render the array of a histogram.
+
+    >>> _histogram([0, 1, 2], [5, 3, 0], logarithmic=False)
+    '5,3,0,3,-1,-1,3,0'
+    >>> _histogram([0, 1, 7], [5, 0, 1], logarithmic=True)
+    '5,0,1,7,2.079441,4.324074,-1,-1'
+    """
+    filled = [(bound, number) for bound, number in zip(bounds, counts, strict=True) if number]
+    total = sum(bound * number for bound, number in filled)
+    if logarithmic:
+        logs = [(_log2(bound + 1) * 693147 // 1024, number) for bound, number in filled]
+        log_sum = sum(log * number for log, number in logs)
+        log_squares = sum(log * log // 10**6 * number for log, number in logs)
+        tail = f"{total},{_decimal(log_sum)},{_decimal(log_squares)},-1,-1"
+    else:
+        squares = sum(bound * bound * number for bound, number in filled)
+        tail = f"{total},-1,-1,{squares & 0xFFFFFFFF},{squares >> 32}"
+    return f"{','.join(map(str, counts))},{tail}"
+
+
+def _decimal(millionths: int) -> str:
+    return f"{millionths // 10**6}.{millionths % 10**6:06}"
+
+
+def _log2(value: int) -> int:
+    """Return the logarithm in 1024ths, linear between powers of two.
+
+    >>> _log2(1), _log2(2), _log2(3), _log2(8)
+    (0, 1024, 1536, 3072)
+    """
+    bits = value.bit_length() - 1
+    return (bits << 10) + (value << 10 >> bits) - 1024
+
+
+def _exp2(log: int) -> int:
+    """The inverse of `_log2`."""
+    return (1024 + (log & 1023) << (log >> 10)) >> 10
+
+
+def _exponential_bounds(high: int, buckets: int) -> list[int]:
+    """Return lower bounds that grow by a factor.
+
+    >>> _exponential_bounds(1000, 10)
+    [0, 1, 2, 5, 13, 31, 78, 187, 437, 1000]
+    """
+    bounds = [0]
+    for step in range(buckets - 1):
+        bounds.append(max(bounds[-1] + 1, _exp2(_log2(high) * step // (buckets - 2))))
+    return bounds
+
+
+def _linear_bounds(high: int, buckets: int) -> list[int]:
+    return [high * bucket // (buckets - 1) for bucket in range(buckets)]
+
+
+def _hill(buckets: int, words: Words) -> list[int]:
+    """Draw counts that decrease to both sides of one bucket, so that most others are zero."""
+    peak = 1 + below(words, buckets - 1)
+    height = 1 + log_uniform(words, 11)
+    width = 1 + below(words, 3)
+    tops = [2 * height >> abs(bucket - peak) * 2 // width for bucket in range(buckets)]
+    return [top // 4 + below(words, top) if top else 0 for top in tops]
+
+
+def _flag(buckets: int, words: Words) -> list[int]:
+    """Draw one yes or no; the last bucket is always empty."""
+    yes = int(below(words, 6) == 0)
+    return [1 - yes, yes, *[0] * (buckets - 2)]
+
+
+def _outcomes(buckets: int, words: Words) -> list[int]:
+    return [log_uniform(words, 7), log_uniform(words, 7), *[0] * (buckets - 2)]
+
+
+_BOUNDS = {
+    "exponential": _exponential_bounds,
+    "linear": _linear_bounds,
+    "flag": _linear_bounds,
+    "boolean": _linear_bounds,
+}
+_SHAPES = {"exponential": _hill, "linear": _hill, "flag": _flag, "boolean": _outcomes}
+
+
+def draw(words: Words, mix: Mix) -> list[bytes]:
+    """Draw one rendering of each pool of one set of `mix`."""
+    # The pools come first, so that zip takes no word too many.
+    return [
+        pool[word * VARIANTS >> 32] for pool, word in zip(pick(words, mix), words, strict=False)
+    ]
+
+
+def members(members: Mapping[str, Any], escaped: bool = False) -> bytes:
+    """Return the members of a JSON object, without its braces.
+
+    >>> members({"uptime": 3, "js": {}})
+    b'"uptime":3,"js":{}'
+    """
+    return json.dumps(members, ensure_ascii=escaped, separators=(",", ":"))[1:-1].encode()

@@ -1,0 +1,208 @@
+"""Every name of Dask that is used here without being part of its documented interface, and why.
+
+tests/unit/cluster/test_dask_internals.py fails when one of them changes. Dask is imported in the
+functions: this module is loaded before it, and a command without a cluster never loads it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from distributed import Client
+
+__all__ = [
+    "MEMORY_KILLS",
+    "PARENT_VARIABLE",
+    "ClusterFailure",
+    "close_unfinished_clusters",
+    "cluster_failure",
+    "is_connection_noise",
+    "is_of_another_server",
+    "is_tls_failure",
+    "mount_dashboard",
+    "on_memory_kill",
+    "own_forkserver_preload",
+    "poll_new_workers",
+    "process_of",
+    "raised_by_deployment",
+    "run_in_loop",
+    "workers_never_started",
+]
+
+MEMORY_KILLS = "worker-restart-memory"
+"""Topic under which a nanny logs that it kills its worker for memory."""
+
+PARENT_VARIABLE = "__DASK_PARENT_PID"
+"""Environment variable that Dask sets in the process that starts workers, and leaves there."""
+
+
+# --- starting workers -----------------------------------------------------------------------------
+
+
+def own_forkserver_preload() -> None:
+    """Keep Dask from replacing the modules that the forkserver preloads.
+
+    It would import pandas and others in this process to make a list of its own.
+    """
+    import distributed.utils
+
+    distributed.utils._forkserver_preload_set = True
+
+
+def poll_new_workers(seconds: float) -> None:
+    """Set how often a nanny looks whether its new worker is there; Dask does so every 50 ms."""
+    import distributed.nanny
+
+    distributed.nanny.WorkerProcess._init_msg_interval = seconds
+
+
+def process_of(nanny: Any) -> Any:
+    """Return the worker process of a nanny, with `pid` and `exitcode`; ``None`` while there is none.
+
+    `Nanny.pid` is public, but is forgotten when the process ends.
+    """
+    return nanny.process and nanny.process.process
+
+
+def on_memory_kill(nanny: Any, note: Callable[[int, int], None]) -> None:
+    """Have `note` called with process id and bytes before a nanny kills its worker for memory.
+
+    Dask logs the event in this process before the kill, so the note is there when another worker
+    takes up the task. A subscriber to the topic would hear of it too late.
+    """
+    log_event = nanny.log_event
+
+    def log(topic: Any, message: Any) -> None:
+        if topic == MEMORY_KILLS:
+            note(message["pid"], message["rss"])
+        log_event(topic, message)
+
+    nanny.log_event = log
+
+
+def workers_never_started(cluster: Any) -> bool:
+    """Tell whether no worker of a cluster has begun to run; one that has may still connect.
+
+    A `SpecCluster` has no public way to ask for the state of its workers.
+    """
+    workers = getattr(cluster, "workers", {}).values()
+    return {worker.status.name for worker in workers} <= {"created", "failed"}
+
+
+def raised_by_deployment(error: BaseException) -> bool:
+    """Tell whether Dask raised an error while it started the workers of a cluster.
+
+    It starts them in its event loop, where nobody waits for them, so the traceback is all there is.
+    """
+    package = "distributed.deploy."
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals.get("__name__", "").startswith(package) for frame, _ in frames)
+
+
+def close_unfinished_clusters() -> None:
+    """Close clusters that are still being created, as Dask does when Python exits."""
+    from distributed.deploy.spec import close_clusters
+
+    close_clusters()
+
+
+# --- the dashboard --------------------------------------------------------------------------------
+
+
+def mount_dashboard(scheduler: Any, pages: Iterable[Callable[[Any, Any, Any], object]]) -> None:
+    """Add Dask's dashboard, and more pages, to a scheduler that runs without; in its event loop.
+
+    There is only a public way to start a scheduler with it, which delays the first task by a second.
+    """
+    from distributed.dashboard.scheduler import connect
+    from distributed.http import get_handlers
+
+    modules = ["distributed.http.scheduler.info", "distributed.http.statics"]
+    application, server = scheduler.http_application, scheduler.http_server
+    application.add_handlers(".*$", get_handlers(server=scheduler, modules=modules))
+    connect(application, server, scheduler, prefix="/")
+    for add in pages:
+        try:
+            add(application, server, scheduler)
+        except Exception as error:
+            logging.getLogger(__name__).warning(
+                "A page could not be added to the dashboard: %s", error
+            )
+
+
+# --- talking to a scheduler -----------------------------------------------------------------------
+
+
+def run_in_loop(client: Client, coroutine: Any) -> Future[Any]:
+    """Run a coroutine in a client's event loop.
+
+    The future can be waited for with a deadline, unlike the client's own synchronous calls.
+    """
+    return asyncio.run_coroutine_threadsafe(coroutine, client.loop.asyncio_loop)
+
+
+class ClusterFailure(Enum):
+    """What an exception of Dask's means for a job."""
+
+    WORKER_DIED = "the worker of a task died each time that it was tried"
+    LOST = "the scheduler is gone, or the job was cancelled there"
+    NO_WORKERS = "there are no workers, or none that may run a task"
+    NOT_LOADED = "the scheduler could not deserialize the graph"
+
+
+def cluster_failure(error: BaseException) -> ClusterFailure | None:
+    """Tell what an exception means that is raised for a collection or a future.
+
+    Only `KilledWorker` is public among those that Dask raises for lost workers and schedulers. One
+    for a graph that cannot be loaded has no class of its own.
+    """
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import KilledWorker
+    from distributed.client import FutureCancelledError
+    from distributed.comm import CommClosedError
+    from distributed.scheduler import NoValidWorkerError, NoWorkerError
+
+    if isinstance(error, KilledWorker):
+        return ClusterFailure.WORKER_DIED
+    if isinstance(error, NoWorkerError | NoValidWorkerError):
+        return ClusterFailure.NO_WORKERS
+    if isinstance(error, FutureCancelledError | CommClosedError):
+        return ClusterFailure.LOST
+    if isinstance(error, RuntimeError) and "deserialization of the task graph" in str(error):
+        return ClusterFailure.NOT_LOADED
+    return None
+
+
+def is_of_another_server(error: BaseException) -> bool:
+    """Tell whether what a client connected to is a worker or a nanny.
+
+    These answer the first question of a client with a TypeError of their own.
+    """
+    return isinstance(error, TypeError) and "identity() got an unexpected keyword" in str(error)
+
+
+def is_tls_failure(error: BaseException) -> bool:
+    """Tell whether TLS is what a connection failed at; Dask has no class for its own checks."""
+    import ssl
+
+    if isinstance(error, ssl.SSLError):
+        return True
+    texts = ("TLS expects", "TLS certificate", "encryption required")
+    return any(text in str(error) for text in texts)
+
+
+def is_connection_noise(record: logging.LogRecord) -> bool:
+    """Tell a log record about a connection that broke, as they do when workers are killed."""
+    from distributed.comm import CommClosedError
+
+    return bool(record.exc_info) and isinstance(record.exc_info[1], CommClosedError)  # type: ignore[index]

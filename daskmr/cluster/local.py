@@ -1,0 +1,497 @@
+"""The workers of this machine: a LocalCluster that starts fast, is watched, and ends by being killed."""
+
+from __future__ import annotations
+
+import logging
+import math
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from multiprocessing import spawn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from daskmr.cluster import dask_internals
+from daskmr.cluster.forkserver import MALLOC, SAFE_PATH, environment, is_available, prewarm
+from daskmr.errors import InputError, JobError
+from daskmr.memory import system_kills
+from daskmr.signals import kill_children
+from daskmr.store.credentials import for_workers
+from daskmr.tasks.crashes import Kills, note_kill
+
+if TYPE_CHECKING:
+    from distributed import Client, Security
+
+    from daskmr.config import Config
+
+__all__ = ["LocalWorkers", "Mount", "local_workers"]
+
+logger = logging.getLogger(__name__)
+
+_OPEN_FILES = 128  # what a client and its scheduler take, with room for segments
+_HOST = "127.0.0.1"
+_START_POLL_SECONDS = 0.005
+_KILL_POLL_SECONDS = 0.02
+_CLOSE_SECONDS = 3.0
+_CREDIT_SECONDS = 1.0  # at most, for the time between two checks of who is stopped
+_DYING_SECONDS = 2.0  # between the system's decision to kill a process and the end of it
+
+Mount = Callable[[Any, Any, Any], object]
+"""Adds pages to a dashboard: given the HTTP application, its server, and the scheduler."""
+
+
+@contextmanager
+def local_workers(config: Config, n_partitions: int, run_dir: Path) -> Iterator[LocalWorkers]:
+    """Start a LocalCluster with no more workers than partitions; kill it on the way out.
+
+    Raises
+    ------
+    InputError
+        For more mappers than make sense, a port that is taken, or a place where no workers can be
+        started.
+    JobError
+        When the cluster cannot be started.
+    """
+    count = _count_workers(config, n_partitions)
+    _refuse_inside_worker_start()
+    _check_open_files()
+    _check_port(config.dashboard)
+    prewarm()
+    import dask
+    import distributed  # noqa: F401  # before `set`, which on its way out drops what is new
+
+    with ExitStack() as stack:
+        # Both for the whole session: a worker that dies is replaced under these settings.
+        stack.enter_context(dask.config.set(_settings(run_dir)))
+        # Dask sets these in this process for the sake of its workers.
+        names = dask.config.get("distributed.nanny.pre-spawn-environ").keys() | {
+            dask_internals.PARENT_VARIABLE
+        }
+        stack.enter_context(environment({name: os.environ.get(name) for name in names}))
+        workers = LocalWorkers(config, count, run_dir)
+        stack.callback(shutil.rmtree, run_dir / "dask-scratch-space", ignore_errors=True)
+        try:
+            workers.start()
+            yield workers
+        finally:
+            workers.stop()
+
+
+# --- before the start -----------------------------------------------------------------------------
+
+
+def _count_workers(config: Config, n_partitions: int) -> int:
+    from dask.system import CPU_COUNT
+
+    most = max(64, 8 * CPU_COUNT)
+    if config.num_mappers is not None and config.num_mappers > most:
+        raise InputError(
+            f"{config.num_mappers} mappers are too many for this machine: it has {CPU_COUNT} "
+            f"cores, and at most {most} mappers are allowed. Give --num-mappers a smaller number."
+        )
+    return max(1, min(config.num_mappers or CPU_COUNT, n_partitions))
+
+
+def _refuse_inside_worker_start() -> None:
+    if multiprocessing.current_process().daemon:
+        raise InputError(
+            "daskmr is called inside a worker process, which cannot start workers of its own. "
+            'In a module that workers import, put the call under `if __name__ == "__main__":`.'
+        )
+    try:
+        spawn.get_preparation_data("worker")
+    except RuntimeError:
+        raise InputError(
+            "The script that calls daskmr is being loaded by a worker process that it started. "
+            'Put the call under `if __name__ == "__main__":`.'
+        ) from None
+
+
+def _check_open_files() -> None:
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit != resource.RLIM_INFINITY and limit < _OPEN_FILES:
+        raise InputError(
+            f"This shell allows {limit} open files to a process, and a cluster needs {_OPEN_FILES}. "
+            "Raise the limit (ulimit -n 1024), or run with --inline."
+        )
+
+
+def _check_port(dashboard: str | None) -> None:
+    """Raise InputError where the given port is taken: Dask would take another one."""
+    if dashboard is None or dashboard == "off":
+        return
+    host, _, port = dashboard.rpartition(":")
+    try:
+        socket.create_server((host, int(port))).close()
+    except OSError as error:
+        raise InputError(
+            f"The dashboard cannot listen on {dashboard} ({os.strerror(error.errno or 0)}). Give "
+            "--dashboard another port, or leave it out: then any free one is taken."
+        ) from None
+
+
+# --- the workers ----------------------------------------------------------------------------------
+
+
+class LocalWorkers:
+    """A LocalCluster that ends by killing its workers.
+
+    Attributes
+    ----------
+    count : int
+        Worker processes.
+    memory_limit : int
+        Bytes beyond which one is killed; 0 is no limit.
+    kills : KillLog
+    dashboard : LateDashboard
+    """
+
+    def __init__(self, config: Config, count: int, run_dir: Path) -> None:
+        self.count = count
+        self.memory_limit = _memory_limit(config, count)
+        self._security = {"security": _temporary_security()} if config.local_tls else {}
+        # So that what a script starts is not started as worker processes are; "" is as if unset.
+        self._path_restored = {name: os.environ.get(name, "") for name in SAFE_PATH}
+        self._run_dir = run_dir
+        self._nannies: list[Any] = []
+        self.kills = KillLog(self._nannies, run_dir)
+        self._stopped = StopWatchdog(self._nannies, self.kills, config.stopped_timeout)
+        self.dashboard = LateDashboard(config.dashboard)
+        self._cluster: Any = None
+        self._client: Client | None = None
+
+    @property
+    def client(self) -> Client:
+        """A client of the cluster, once it has been started."""
+        assert self._client is not None
+        return self._client
+
+    def start(self) -> None:
+        """Start scheduler, client and workers, in a way that an interrupt finds all of them."""
+        import distributed
+
+        dask_internals.own_forkserver_preload()
+        dask_internals.poll_new_workers(_START_POLL_SECONDS)
+        try:
+            self._cluster = distributed.LocalCluster(
+                n_workers=0,  # so that it is assigned before there is a process to clean up
+                threads_per_worker=1,
+                processes=True,
+                worker_class=self._make_nanny,
+                memory_limit=self.memory_limit,
+                env=for_workers() | self._path_restored,
+                local_directory=str(self._run_dir),
+                host=_HOST,
+                dashboard_address=self.dashboard.listening,
+                scheduler_kwargs={"dashboard": False},
+                silence_logs=logging.CRITICAL,
+                **self._security,
+            )
+            self._cluster.scale(self.count)
+            import dask.bag  # noqa: F401  # it is needed next, and the workers take a moment
+
+            # Given the cluster, not its address, the client waits for the workers: one that died
+            # of its first task before it has reported to its nanny would not be replaced.
+            self._client = distributed.Client(self._cluster, set_as_default=False)
+            self.check()
+            self.dashboard.started(self._cluster)
+        except (OSError, RuntimeError) as error:
+            raise JobError(f"The local cluster could not be started: {error}.") from error
+
+    def _make_nanny(self, *args: Any, **kwargs: Any) -> Any:
+        from distributed import Nanny
+
+        nanny = Nanny(*args, **kwargs)
+        dask_internals.on_memory_kill(nanny, self.kills.note)
+        self._nannies.append(nanny)
+        return nanny
+
+    def check(self) -> None:
+        """Raise `JobError` when no worker process could be started; replace those that hang."""
+        self.kills.update()
+        self._stopped.check()
+        ended = [nanny for nanny in self._nannies if nanny.status.name in ("closed", "failed")]
+        if self._nannies and len(ended) == len(self._nannies):
+            raise JobError(
+                "The worker processes could not be started, or ended at once. If the calling "
+                'script has no `if __name__ == "__main__":`, put the call under it.'
+            )
+
+    def stop(self) -> None:
+        """Kill the workers, whatever they do, and close the rest.
+
+        Nothing of theirs is needed any more: results are here or in files.
+        """
+        # Dask restores the levels of its loggers when it closes, and a moment later logs the
+        # connections that broke.
+        logging.getLogger("distributed.batched").addFilter(_is_news)
+        closed = threading.Event()
+        # A worker that is just being started gets its process id only later, so in a loop; in
+        # a thread, so that neither a hanging close nor a signal in the middle of it matters.
+        killer = threading.Thread(target=self._kill_until, args=(closed,), daemon=True)
+        try:
+            self._kill()
+            killer.start()
+            for part in (self._client, self._cluster):
+                if part is not None:
+                    try:
+                        part.close(timeout=_CLOSE_SECONDS)
+                    except Exception as error:
+                        logger.info("While closing: %s", error)
+        finally:
+            self._kill()
+            closed.set()
+
+    def _kill_until(self, closed: threading.Event) -> None:
+        while not closed.wait(_KILL_POLL_SECONDS):
+            self._kill()
+
+    def _kill(self) -> None:
+        for nanny in list(self._nannies):
+            if nanny.status.name in ("init", "starting", "running"):
+                nanny.close_gracefully()  # which keeps it from starting another worker
+            if nanny.pid:
+                _kill_tree(nanny.pid)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not dask_internals.is_connection_noise(record)
+
+
+def _kill_tree(pid: int) -> None:
+    import psutil
+
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        process.suspend()  # or it might start others while these are looked up
+        kill_children(pid)
+        process.kill()
+
+
+def _settings(run_dir: Path) -> dict[str, Any]:
+    import dask
+
+    environ = dask.config.get("distributed.nanny.pre-spawn-environ", default={})
+    return {
+        "temporary-directory": str(run_dir),
+        # At 1.1 the neighbour of a task that kills its worker is blamed now and then.
+        "distributed.scheduler.worker-saturation": 1.0,
+        "distributed.scheduler.allowed-failures": 3,
+        "distributed.scheduler.no-workers-timeout": "30s",
+        # A map function that holds the GIL keeps its worker from reporting.
+        "distributed.scheduler.worker-ttl": None,
+        "distributed.scheduler.http.routes": [],
+        "distributed.worker.http.routes": [],
+        "distributed.worker.multiprocessing-method": "forkserver" if is_available() else "spawn",
+        # Tasks could start processes otherwise, which would outlive a worker that is killed.
+        "distributed.worker.daemon": True,
+        # A worker that pauses may never go on; one that is killed is an error with a name.
+        "distributed.worker.memory.pause": False,
+        "distributed.nanny.pre-spawn-environ": {
+            "PYTHONHASHSEED": "random",
+            **environ,
+            **MALLOC,
+            **SAFE_PATH,
+        },
+        # By default a worker that dies twice in a row is not replaced.
+        "distributed.deploy.lost-worker-timeout": "1h",
+        "distributed.diagnostics.nvml": False,
+        # Sampling the stack a hundred times a second took 3 % of the time of a job.
+        "distributed.worker.profile.interval": "100ms",
+        "distributed.admin.large-graph-warning-threshold": "1GB",
+    }
+
+
+def _memory_limit(config: Config, workers: int) -> int:
+    from distributed.system import MEMORY_LIMIT
+
+    limit = config.memory_limit
+    return MEMORY_LIMIT // workers if isinstance(limit, str) else limit
+
+
+def _temporary_security() -> Security:
+    """Make a certificate for one cluster, which is kept in memory only."""
+    from distributed import Security
+
+    try:
+        return Security.temporary()
+    except ImportError:
+        raise InputError(
+            "TLS between the processes on this machine (daskmr.local-tls, or "
+            "distributed.comm.require-encryption in Dask's configuration) needs the cryptography "
+            "library: pip install 'daskmr[tls]', or run with --inline."
+        ) from None
+
+
+# --- processes that are killed or stopped ---------------------------------------------------------
+
+
+class KillLog:
+    """Knows which worker processes were killed for memory, by their nannies or by the system.
+
+    Parameters
+    ----------
+    nannies : list
+        All nannies; it may grow.
+    run_dir : Path
+        Where kills are noted for the tasks.
+
+    Attributes
+    ----------
+    killed : dict
+        Bytes that each process held, by process id; 0 where that is not known.
+    """
+
+    def __init__(self, nannies: list[Any], run_dir: Path) -> None:
+        self.killed: dict[int | tuple[str, int], int] = {}
+        self._nannies = nannies
+        self._run_dir = run_dir
+        self._system_kills, self._system_killed = system_kills(), -math.inf
+        self._unexplained = 0  # kills by the system of processes that are not known yet
+        self._processes: dict[int, Any] = {}  # of workers, by their id, until they have ended
+        self._ended: set[int] = set()
+        self._replaced: set[int] = set()
+
+    def note(self, pid: int, held: int) -> None:
+        """Note a process that is killed for holding this many bytes."""
+        self.killed[pid] = held
+        with suppress(OSError):  # on a full disk, the worker must be killed all the same
+            note_kill(str(self._run_dir), pid, held)
+
+    def replaced(self, pid: int) -> None:
+        """Note that a process is killed for another reason than memory."""
+        self._replaced.add(pid)
+
+    def update(self) -> Kills:
+        """Note which worker processes the system has killed for memory; return all kills.
+
+        A process that has ended in another way was not killed, whatever else was killed then.
+        """
+        killed = self._ended_by_kill()
+        # Counted before the process ends, so read after that was seen.
+        count, now = system_kills(), time.monotonic()
+        if count > self._system_kills:
+            self._unexplained += count - self._system_kills
+            self._system_kills, self._system_killed = count, now
+        if now - self._system_killed > _DYING_SECONDS:
+            self._unexplained = 0
+        for pid in killed[: self._unexplained]:
+            self._unexplained -= 1
+            self.note(pid, 0)
+        return self.killed
+
+    def _ended_by_kill(self) -> list[int]:
+        """Return the worker processes that have ended since the last time by an unknown SIGKILL."""
+        for process in map(dask_internals.process_of, self._nannies):
+            if process and process.pid and process.pid not in self._ended:
+                self._processes[process.pid] = process
+        ended = [pid for pid, process in self._processes.items() if process.exitcode is not None]
+        codes = {pid: self._processes.pop(pid).exitcode for pid in ended}
+        self._ended.update(ended)
+        known = self.killed.keys() | self._replaced
+        return [pid for pid, code in codes.items() if code == -signal.SIGKILL and pid not in known]
+
+
+class StopWatchdog:
+    """Kills worker processes that are stopped (SIGSTOP) too long; their nannies start others.
+
+    Dask's own ``worker-ttl`` takes a `map` that holds the GIL for one that hangs. Only time that was
+    seen to pass counts, since this process may have been stopped too.
+    """
+
+    def __init__(self, nannies: list[Any], kills: KillLog, timeout: float | None) -> None:
+        self._nannies = nannies
+        self._kills = kills
+        self._timeout = timeout
+        self._stopped: dict[int, float] = {}  # seconds for which a process was seen to be stopped
+        self._checked = time.monotonic()
+
+    def check(self) -> None:
+        """Kill those that have been stopped for longer than the timeout."""
+        now = time.monotonic()
+        passed, self._checked = min(now - self._checked, _CREDIT_SECONDS), now
+        if self._timeout is None:
+            return
+        pids = {nanny.pid for nanny in self._nannies if nanny.pid and _is_stopped(nanny.pid)}
+        self._stopped = {pid: self._stopped.get(pid, 0.0) + passed for pid in pids}
+        for pid, seconds in self._stopped.items():
+            if seconds > self._timeout:
+                self._kills.replaced(pid)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def _is_stopped(pid: int) -> bool:
+    import psutil
+
+    with suppress(psutil.Error):
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    return False
+
+
+# --- the dashboard --------------------------------------------------------------------------------
+
+
+class LateDashboard:
+    """Dask's dashboard, which is attached in the background when a job has run for a while.
+
+    Parameters
+    ----------
+    address : str or None
+        Where it is to listen, then from the start; ``"off"`` for never.
+
+    Attributes
+    ----------
+    pages : list of Mount
+        What is added to it.
+    link : str or None
+        Its address, once it is attached.
+    """
+
+    def __init__(self, address: str | None) -> None:
+        self.pages: list[Mount] = []
+        self.link: str | None = None
+        self._address = address
+        self._cluster: Any = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def listening(self) -> str:
+        """Where the scheduler's HTTP server listens, with a dashboard or without."""
+        return f"{_HOST}:0" if self._address in (None, "off") else str(self._address)
+
+    def started(self, cluster: Any) -> None:
+        """Note that the cluster runs; attach the dashboard at once where its address is given."""
+        self._cluster = cluster
+        if self.listening == self._address:
+            self.attach()
+
+    def attach(self) -> None:
+        """Attach it, unless that has begun or it is off."""
+        if self._thread is None and self._address != "off":
+            self._thread = threading.Thread(target=self._import, daemon=True)
+            self._thread.start()
+
+    def _import(self) -> None:
+        # In a thread of its own: bokeh takes a second, and the scheduler must not wait for it.
+        try:
+            import distributed.dashboard.scheduler  # noqa: F401
+
+            self._cluster.loop.add_callback(self._mount)
+        except Exception as error:
+            logger.warning("The dashboard could not be started: %s", error)
+
+    async def _mount(self) -> None:
+        try:
+            dask_internals.mount_dashboard(self._cluster.scheduler, self.pages)
+            self.link = self._cluster.dashboard_link
+        except Exception as error:
+            logger.warning("The dashboard could not be started: %s", error)

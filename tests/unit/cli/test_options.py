@@ -1,0 +1,38 @@
+"""Options of the commands, and misspelt ones."""
+
+from __future__ import annotations
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from daskmr.cli.entry import main
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("plann", "No such command 'plann'. Did you mean 'plan'?"),
+        ("job.py -d data", "Did you mean `mapreduce run job.py`?"),
+        ("cache verfy", "No such command 'verfy'. Did you mean 'verify'?"),
+        ("zzz", "No such command 'zzz'.\n"),
+        ("run --data-dr x", "--data-dir"),
+        ("plan --data-dr x", "--data-dir"),
+        ("check --data-dr x", "--data-dir"),
+    ],
+)
+def test_misspelt_commands_and_options(arguments: str, said: str) -> None:
+    done = CliRunner().invoke(main, arguments.split())
+    assert done.exit_code == 2
+    assert said in done.output
+
+
+def test_plan_takes_all_options_of_run() -> None:
+    context = click.Context(main)
+    commands = {name: main.get_command(context, name) for name in ("run", "plan")}
+    options = {
+        name: {opt for parameter in command.params for opt in parameter.opts}
+        for name, command in commands.items()
+        if command is not None
+    }
+    assert options["run"] <= options["plan"]
