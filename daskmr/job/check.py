@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from daskmr.job.job import Job
 
 __all__ = [
-    *("Function", "Functions", "check_functions", "choose_functions", "explain_load_failure"),
-    *("hint_for", "likely_misspelt", "notes_on"),
-]
+    "Function", "Functions", "check_functions", "choose_functions", "explain_load_failure",
+    "hint_for", "likely_misspelt", "notes_on",
+]  # fmt: skip
 
 Function = Callable[..., Any]
 IsOwn = Callable[[str, "str | None"], bool]

@@ -20,10 +20,10 @@ from daskmr.job.keys import canonical, name_key
 from daskmr.job.pickling import ATOMS, measured, snapshot
 
 __all__ = [
-    *("COUNTED", "EACH", "HUGE", "Closed", "CombineContext", "CombineError", "CounterError"),
-    *("Counting", "ItemContext", "StaleContextError", "TextContext", "UserContext"),
-    *("UserTextContext", "as_keys", "late_writes"),
-]
+    "COUNTED", "EACH", "HUGE", "Closed", "CombineContext", "CombineError", "CounterError",
+    "Counting", "ItemContext", "StaleContextError", "TextContext", "UserContext",
+    "UserTextContext", "as_keys", "late_writes",
+]  # fmt: skip
 
 _T = TypeVar("_T")
 

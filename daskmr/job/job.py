@@ -304,28 +304,24 @@ def _restore_functions(blob: bytes, digest: str, files: dict[str, str]) -> Job:
 
 @contextmanager
 def _activated(source: Script | InlineFunctions) -> Iterator[None]:
+    global _active
     with _ACTIVATION:
         before = _active
         if before is source:
             yield
             return
-        _switch(before, source)
+        if before is not None:
+            before.leave()
+        source.enter()
+        _active = source
         try:
             with _working_directory_of(source):
                 yield
         finally:
-            _switch(source, before)
-
-
-def _switch(
-    leaving: Script | InlineFunctions | None, entering: Script | InlineFunctions | None
-) -> None:
-    global _active
-    if leaving is not None:
-        leaving.leave()
-    if entering is not None:
-        entering.enter()
-    _active = entering
+            source.leave()
+            if before is not None:
+                before.enter()
+            _active = before
 
 
 @contextmanager

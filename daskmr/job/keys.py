@@ -18,9 +18,9 @@ from zlib import crc32
 from daskmr.job.tracebacks import elide, short_repr
 
 __all__ = [
-    *("Key", "UnsupportedKeyError", "bucket_of", "canonical", "canonical_all", "name_key"),
-    *("sort_key", "sorted_keys", "stable_hash"),
-]
+    "Key", "UnsupportedKeyError", "bucket_of", "canonical", "canonical_all", "name_key",
+    "sort_key", "sorted_keys", "stable_hash",
+]  # fmt: skip
 
 Key: TypeAlias = bool | int | float | str | bytes | tuple["Key", ...] | None
 

@@ -13,6 +13,7 @@ import types
 import uuid
 from collections import ChainMap
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, ClassVar
 
 __all__ = ["ATOMS", "UnpicklableValueError", "dumps", "dumps_by_value", "measured", "snapshot"]
@@ -91,10 +92,13 @@ def measured(value: Any) -> tuple[Any, int]:
             f"A value of type {kind.__name__} cannot be written, as it is nested too deeply to be "
             "pickled. Write it as text, or as a list of its parts."
         )
-    if _can_be_pickled(value):  # with a memo, which a tree does without
+    holds_itself = False
+    with suppress(Exception):
+        holds_itself = bool(dumps(value))  # with a memo, which a tree does without
+    if holds_itself:
         raise UnpicklableValueError(
-            f"A value of type {kind.__name__} cannot be written, as it holds itself: what is written is "
-            "a tree. Write the data without references back to what contains it."
+            f"A value of type {kind.__name__} cannot be written, as it holds itself: only a tree can "
+            "be written. Write the data without references back to what contains it."
         )
     raise UnpicklableValueError(
         f"A value of type {kind.__name__} cannot be written, as it cannot be pickled ({reason}). "
@@ -155,14 +159,6 @@ def _copy_by_identity(value: Any) -> Any:
         pickler.dump(value)
         file.seek(0)
         return Unpickler(file).load()
-
-
-def _can_be_pickled(value: Any) -> bool:
-    try:
-        dumps(value)
-    except Exception:
-        return False
-    return True
 
 
 def dumps(value: Any) -> bytes:

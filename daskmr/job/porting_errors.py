@@ -205,10 +205,7 @@ _SYNTAX = (
     (r"", r"^\s*except\b", r".*,\s*\w+\s*:", "write `except X as e:` for `except X, e:`"),
     (r"", r"^\s*raise\b", r".*,", "write `raise X(message)` for `raise X, message`"),
     (r"leading zeros", "", "", "octal numbers are written `0o777` for `0777`"),
-    (
-        *(r"invalid \w+ literal", "", r".{0,2}[lL]\b"),
-        "leave out the `L` of `10L`: every int is long",
-    ),
+    (r"invalid \w+ literal", "", r".{0,2}[lL]\b", "leave out the `L` of `10L`"),
     (r"parameters cannot be parenthesized", "", "", "take one parameter, and unpack it inside"),
     (r"invalid syntax", "", r"`", "write `repr(x)` for backticks"),
     (r"invalid syntax", "", r"<>", "write `!=` for `<>`"),

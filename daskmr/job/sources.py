@@ -22,9 +22,9 @@ from daskmr.normal_forms import hint
 from daskmr.text import shell_path
 
 __all__ = [
-    *("Sources", "absolute", "check_path", "collect", "is_installed", "is_library", "module_of"),
-    *("parse", "prefixes", "read_source", "syntax_failure"),
-]
+    "Sources", "absolute", "check_path", "collect", "is_installed", "is_library", "module_of",
+    "parse", "prefixes", "read_source", "syntax_failure",
+]  # fmt: skip
 
 # The worker process itself needs these: a file beside the script never takes their place.
 _NEEDED = sys.stdlib_module_names | {
@@ -106,6 +106,7 @@ def module_of(file: str) -> str:
 
 
 def check_path(given: str) -> str:
+    """Return the path of a script; raise InputError where there is none."""
     if os.path.isfile(given):
         if given.endswith(".ipynb"):
             raise InputError(
@@ -166,6 +167,7 @@ def _decoding_failure(
 
 
 def parse(text: str, path: str) -> ast.Module:
+    """Parse a script; raise InputError, with advice, where that fails."""
     try:
         return ast.parse(text, path)
     except SyntaxError as error:
@@ -467,6 +469,7 @@ def _package_files(directory: str, package: str) -> Iterator[str]:
 
 
 def syntax_failure(error: SyntaxError, path: str) -> InputError:
+    """Return an error that shows the place of a syntax error, and says what to write."""
     from daskmr.job.porting_errors import syntax_advice  # deferred: only a failure needs it
 
     advice = syntax_advice(error)
