@@ -167,18 +167,17 @@ class FileTarget:
         self.file.truncate()
 
 
-class Transfer(Protocol):
-    """The bytes of one answer."""
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """One answer: its bytes as they arrive.
 
-    @property
-    def expected(self) -> Expected:
-        """Of the complete object; valid when the answer begins at the first byte."""
+    `expected` is of the complete object, and valid when the answer begins at the first byte;
+    `resumable` is whether verification can go on when the rest comes in another answer.
+    """
 
-    @property
-    def resumable(self) -> bool:
-        """Whether the rest may come in another answer."""
-
-    def __aiter__(self) -> AsyncIterator[bytes]: ...
+    pieces: AsyncIterator[bytes]
+    expected: Expected
+    resumable: bool = False
 
 
 class Backend(Protocol):
@@ -269,7 +268,7 @@ class Download:
         async with transfer as answer:
             if self._verifier is None:
                 self._verifier, self._resumable = Verifier(answer.expected), answer.resumable
-            async for data in answer:
+            async for data in answer.pieces:
                 self._verifier.update(data)
                 if self._verifier.received > size:
                     raise TransientError(f"more than {size} bytes came", restart=True)

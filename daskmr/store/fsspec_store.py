@@ -11,7 +11,7 @@ from typing import Any
 
 from daskmr.files import AtomicFile
 from daskmr.normal_forms import hint
-from daskmr.store.download import Expected
+from daskmr.store.download import Expected, Transfer
 from daskmr.store.retry import RetryPolicy
 from daskmr.store.source import (
     ChangedObject,
@@ -137,15 +137,23 @@ class Filesystem:
     @asynccontextmanager
     async def transfer(
         self, path: str, etag: str | None, size: int, offset: int, exact: bool
-    ) -> AsyncIterator[FilesystemTransfer]:
+    ) -> AsyncIterator[Transfer]:
         """Open an object; it is always read from the first byte, as `offset` is 0."""
         info = await self._call(path, self._fs.info, self._full(path))
         self._check_version(path, info, etag, size)
         file = await self._call(path, self._fs.open, self._full(path), "rb")
         try:
-            yield FilesystemTransfer(self, path, etag, file, Expected(size, _md5(info)))
+            yield Transfer(self._pieces(path, etag, size, file), Expected(size, _md5(info)))
         finally:
             await self._call(path, file.close)
+
+    async def _pieces(
+        self, path: str, etag: str | None, size: int, file: Any
+    ) -> AsyncIterator[bytes]:
+        while data := await self._call(path, file.read, _READ_BYTES):
+            yield data
+        info = await self._call(path, self._fs.info, self._full(path))
+        self._check_version(path, info, etag, size)
 
     def _check_version(self, path: str, info: dict[str, Any], etag: str | None, size: int) -> None:
         if info["type"] != "file":
@@ -158,13 +166,11 @@ class Filesystem:
 
     async def read(self, path: str, offset: int, length: int) -> bytes:
         """Read a range of an object."""
-        data: bytes = await self._call(path, self._read, path, offset, length)
+        full, end = self._full(path), offset + length
+        call = self._call(path, lambda: self._fs.cat_file(full, start=offset, end=end))
+        data: bytes = await call
         if len(data) != length:
             raise TransientError(f"{len(data)} bytes came instead of {length}")
-        return data
-
-    def _read(self, path: str, offset: int, length: int) -> bytes:
-        data: bytes = self._fs.cat_file(self._full(path), start=offset, end=offset + length)
         return data
 
     async def delete(self, paths: list[str]) -> None:
@@ -209,51 +215,21 @@ async def _in_thread(function: Any, *arguments: Any) -> Any:
     """
     import asyncio
     import threading
+    from concurrent.futures import Future
 
-    loop = asyncio.get_running_loop()
-    future = loop.create_future()
-
-    def settle(result: Any, error: BaseException | None) -> None:
-        if future.cancelled():
-            return
-        if error is None:
-            future.set_result(result)
-        else:
-            future.set_exception(error)
+    future: Future[Any] = Future()
+    future.set_running_or_notify_cancel()  # from now on it cannot be cancelled, only left
 
     def work() -> None:
-        result, failure = None, None
         try:
             result = function(*arguments)
         except BaseException as error:
-            failure = error
-        with suppress(RuntimeError):  # the loop is closed, so the result is not needed
-            loop.call_soon_threadsafe(settle, result, failure)
+            future.set_exception(error)
+        else:
+            future.set_result(result)
 
     threading.Thread(target=work, name="daskmr file system", daemon=True).start()
-    return await future
-
-
-class FilesystemTransfer:
-    """The bytes of one object, as they are read; it must not have changed at their end."""
-
-    resumable = False
-
-    def __init__(
-        self, filesystem: Filesystem, path: str, etag: str | None, file: Any, expected: Expected
-    ) -> None:
-        self._filesystem = filesystem
-        self._path = path
-        self._etag = etag
-        self._file = file
-        self.expected = expected
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        source, path = self._filesystem, self._path
-        while data := await source._call(path, self._file.read, _READ_BYTES):
-            yield data
-        info = await source._call(path, source._fs.info, source._full(path))
-        source._check_version(path, info, self._etag, self.expected.size)
+    return await asyncio.wrap_future(future)
 
 
 def _md5(info: dict[str, Any]) -> str | None:

@@ -16,7 +16,7 @@ from typing import Any
 from aiobotocore.awsrequest import AioAWSResponse
 from aiobotocore.httpsession import AIOHTTPSession
 
-from daskmr.store.download import Expected, multipart_etag
+from daskmr.store.download import Expected, Transfer, multipart_etag
 from daskmr.store.event_loop import is_loop_thread
 from daskmr.store.retry import MinimumRate, RetryPolicy
 from daskmr.store.s3_answers import (
@@ -35,7 +35,7 @@ from daskmr.store.source import (
     split_bucket,
 )
 
-__all__ = ["S3", "S3Transfer"]
+__all__ = ["S3"]
 
 _CONNECTIONS = 64
 _READ_BYTES = 1 << 20
@@ -150,7 +150,7 @@ class S3:
     @asynccontextmanager
     async def transfer(
         self, path: str, etag: str | None, size: int, offset: int, exact: bool
-    ) -> AsyncIterator[S3Transfer]:
+    ) -> AsyncIterator[Transfer]:
         """Request the bytes of an object from `offset` on.
 
         `exact` looks up the size of every part of an object that was uploaded in parts, instead of
@@ -169,7 +169,7 @@ class S3:
             expected = Expected(size)
             if not offset:
                 expected = await self._expected(path, etag, size, response, exact)
-            yield S3Transfer(self.source, url, body, expected, _resumable(response, expected))
+            yield Transfer(self._pieces(url, body), expected, _resumable(response, expected))
         finally:
             body.close()
 
@@ -179,13 +179,27 @@ class S3:
         response = await self._call("get_object", url, Key=self._key(path), Range=span)
         body = response["Body"]
         try:
-            answer = S3Transfer(self.source, url, body, Expected(length), False)
-            data = b"".join([piece async for piece in answer])
+            data = b"".join([piece async for piece in self._pieces(url, body)])
         finally:
             body.close()
         if len(data) != length:
             raise TransientError(f"{len(data)} bytes came instead of {length}")
         return data
+
+    async def _pieces(self, url: str, body: Any) -> AsyncIterator[bytes]:
+        async def pieces() -> AsyncIterator[bytes]:
+            while data := await body.read(_READ_BYTES):
+                yield data
+
+        rate = MinimumRate(self.source.option("read_timeout"))
+        try:
+            async with aclosing(rate.of(pieces())) as arriving:
+                async for data in arriving:
+                    yield data
+            return
+        except Exception as error:
+            failure = translate_error(error, url, self.source)
+        raise failure
 
     async def _expected(
         self, path: str, etag: str | None, size: int, response: dict[str, Any], exact: bool
@@ -251,45 +265,6 @@ class S3:
                 f"{self._url('')}{first.get('Key')} cannot be deleted: {first.get('Message')}. "
                 "Check that the credentials allow s3:DeleteObject."
             )
-
-
-class S3Transfer:
-    """The bytes of one answer, as they arrive.
-
-    Attributes
-    ----------
-    expected : Expected
-        Of the complete object; valid in an answer from the first byte on.
-    resumable : bool
-        Whether verification goes on when the rest comes in another answer.
-    """
-
-    def __init__(
-        self, source: Source, url: str, body: Any, expected: Expected, resumable: bool
-    ) -> None:
-        self._source = source
-        self._url = url
-        self._body = body
-        self.expected = expected
-        self.resumable = resumable
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        rate = MinimumRate(self._source.option("read_timeout"))
-        async with aclosing(rate.of(self._pieces())) as pieces:
-            async for data in pieces:
-                yield data
-
-    async def _pieces(self) -> AsyncIterator[bytes]:
-        while data := await self._read():
-            yield data
-
-    async def _read(self) -> bytes:
-        try:
-            data: bytes = await self._body.read(_READ_BYTES)
-            return data
-        except Exception as error:
-            failure = translate_error(error, self._url, self._source)
-        raise failure
 
 
 # --- uploads in parts -----------------------------------------------------------------------------

@@ -34,7 +34,7 @@ class TransientError(Exception):
     Parameters
     ----------
     cause : str
-        What happened, as a part of a sentence.
+        A part of a sentence.
     remedy : str
         What to do when retries do not help, as a sentence.
     likely_to_last : bool
@@ -141,19 +141,9 @@ _OPTIONS_OF_ACCESS = frozenset(
 class Entry:
     """One object or directory in a listing.
 
-    Parameters
-    ----------
-    name : str
-        Its name in the directory, without "/" at the end. It is "" for an object whose key is
-        the prefix itself (a folder marker), and for the directory that a key with "//" makes.
-    is_dir : bool
-        Whether keys go on below it.
-    size : int
-        In bytes; 0 for a directory.
-    etag : str or None
-        Changes with the object, without quotes: the ETag, or what a store has instead.
-    mtime : float or None
-        When it was last changed, in seconds since 1970.
+    Its `name` has no "/" at the end, and is "" for an object whose key is the prefix itself (a
+    folder marker), and for the directory that a key with "//" makes. `size` is in bytes, `mtime` in
+    seconds since 1970. `etag`, without quotes, changes with the object.
     """
 
     name: str

@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from daskmr.data.cache.database import damage, is_damaged
-from daskmr.data.cache.listing_record import Recorded, Recording
+from daskmr.data.cache.listing_record import ListingRecord, ListingRecorder
 from daskmr.data.cache.manifest import Copy, Manifest, in_chunks, is_manifest
 from daskmr.data.cache.staging import Staged, Staging
 from daskmr.data.listing import InputFile
@@ -178,13 +178,13 @@ class Cache:
         """The address of the source."""
         return self.manifest.meta("url")
 
-    def recorded(self) -> Recorded:
+    def recorded(self) -> ListingRecord:
         """Return the record of what was listed so far."""
-        return Recorded(self.manifest)
+        return ListingRecord(self.manifest)
 
-    def recording(self) -> Recording:
+    def recording(self) -> ListingRecorder:
         """Return a recorder for one walk."""
-        return Recording(self.manifest)
+        return ListingRecorder(self.manifest)
 
     def sweep(self) -> int:
         """Remove what dead processes have left, and return how many files it was."""

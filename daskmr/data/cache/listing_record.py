@@ -13,7 +13,7 @@ from daskmr.data.cache.manifest import Manifest, in_chunks
 from daskmr.data.paths import decode_path, encode_path
 from daskmr.store.source import Entry
 
-__all__ = ["Recorded", "Recording"]
+__all__ = ["ListingRecord", "ListingRecorder"]
 
 _PAGE = 20_000  # entries that are packed together
 
@@ -22,7 +22,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Columns).decode
 
 
-class Recorded:
+class ListingRecord:
     """Everything that was listed, prefix by prefix, as the manifest has it.
 
     Examples
@@ -30,10 +30,10 @@ class Recorded:
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     manifest = Manifest(f"{folder}/cache.sqlite")
-    ...     recording = Recording(manifest)
+    ...     recording = ListingRecorder(manifest)
     ...     recording.entries_listed("idle/", [Entry("Firefox", True), Entry("Fennec", True)])
     ...     recording.prefix_listed("idle/", "")
-    ...     recorded = Recorded(manifest)
+    ...     recorded = ListingRecord(manifest)
     ...     print([entry.name for entry in recorded.entries("idle/")])
     ...     print(recorded.prefixes())
     ...     manifest.close()
@@ -72,7 +72,7 @@ class Recorded:
         return when
 
 
-class Recording:
+class ListingRecorder:
     """Collects what one walk lists, and writes complete prefixes to the manifest."""
 
     def __init__(self, manifest: Manifest) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from support.fake_store import FakeRecord, FakeStore
 from support.layouts import DIMS, LAST, NAME, allow, filters, layout, numbered, told, trees
 
-from daskmr.data.cache.listing_record import Recorded, Recording
+from daskmr.data.cache.listing_record import ListingRecord, ListingRecorder
 from daskmr.data.cache.manifest import Manifest
 from daskmr.data.layout import load_schema
 from daskmr.data.offline_listing import list_recorded
@@ -256,8 +256,8 @@ def test_record_that_a_cache_keeps_gives_the_same(tree, before, page):
         for earlier in before:
             schema = layout(root, 4, earlier)
             list_store(FakeStore(tree, page), schema, recorder=kept)
-            list_store(FakeStore(tree, page), schema, recorder=Recording(manifest))
-        recorded = Recorded(manifest)
+            list_store(FakeStore(tree, page), schema, recorder=ListingRecorder(manifest))
+        recorded = ListingRecord(manifest)
         for values in [*before, []]:
             schema = layout(root, 4, values)
             listing, notes = replay(recorded, schema, allow_incomplete=True)
@@ -273,9 +273,9 @@ def test_record_of_a_bucket_needs_no_request(bucket, tmp_path):
     manifest = Manifest(str(tmp_path / "cache.sqlite"))
     schema = allow(["idle-daily", "saved-session"], "Firefox")
     with Store(parse_source(bucket.name)) as store:
-        listed = list_store(store, schema, recorder=Recording(manifest))
+        listed = list_store(store, schema, recorder=ListingRecorder(manifest))
     bucket.server.clear_requests()
-    listing, notes = list_recorded(Recorded(manifest), listed.root, schema)
+    listing, notes = list_recorded(ListingRecord(manifest), listed.root, schema)
     assert (listing, notes) == (listed, ())
     assert len(listing.files) == 4
     assert bucket.requests() == []

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.fake_store import FakeRecord, FakeStore
 
 from daskmr.data.cache import listing_record as module
-from daskmr.data.cache.listing_record import Recorded, Recording
+from daskmr.data.cache.listing_record import ListingRecord, ListingRecorder
 from daskmr.data.cache.manifest import Manifest
 from daskmr.data.layout import load_schema
 from daskmr.data.offline_listing import list_recorded
@@ -27,7 +27,7 @@ def manifest(tmp_path: Path) -> Iterator[Manifest]:
 
 
 def record(manifest: Manifest, prefix: str, names: str, *entries: Entry) -> None:
-    recording = Recording(manifest)
+    recording = ListingRecorder(manifest)
     recording.entries_listed(prefix, entries)
     recording.prefix_listed(prefix, names)
 
@@ -42,34 +42,34 @@ def test_entries_come_back_as_they_were(manifest: Manifest) -> None:
         Entry("é\udcff\n\0", False, 3, "é-5", 1.0),
     ]
     record(manifest, "idle/", "", *entries[3:], *entries[:3])
-    recorded = Recorded(manifest)
+    recorded = ListingRecord(manifest)
     assert recorded.entries("idle/") == entries
     assert recorded.entries("other/") == []
     assert recorded.prefixes() == [("idle/", "")]
 
 
 def test_an_empty_prefix_was_listed_all_the_same(manifest: Manifest) -> None:
-    assert Recorded(manifest).checked() is None
-    Recording(manifest).prefix_listed("gone/", "")
-    assert Recorded(manifest).prefixes() == [("gone/", "")]
-    assert Recorded(manifest).entries("gone/") == []
-    checked = Recorded(manifest).checked()
+    assert ListingRecord(manifest).checked() is None
+    ListingRecorder(manifest).prefix_listed("gone/", "")
+    assert ListingRecord(manifest).prefixes() == [("gone/", "")]
+    assert ListingRecord(manifest).entries("gone/") == []
+    checked = ListingRecord(manifest).checked()
     assert checked is not None
     assert checked > 1e9
 
 
 def test_only_what_was_listed_to_the_end_counts(manifest: Manifest) -> None:
-    recording = Recording(manifest)
+    recording = ListingRecorder(manifest)
     recording.entries_listed("idle/", [Entry("a", True)])
-    assert Recorded(manifest).prefixes() == []
-    assert Recorded(manifest).entries("idle/") == []
+    assert ListingRecord(manifest).prefixes() == []
+    assert ListingRecord(manifest).entries("idle/") == []
 
 
 def test_a_later_listing_replaces_what_it_is_about(manifest: Manifest) -> None:
     old, new = Entry("1.a", False, 1, "old"), Entry("1.a", False, 2, "new")
     two, three = Entry("2.a", False, 1, "t"), Entry("3.a", False, 1, "t")
     gone = Entry("1.gone", False, 1, "t")
-    recorded = Recorded(manifest)
+    recorded = ListingRecord(manifest)
     record(manifest, "p/", "", old, gone, two)
     record(manifest, "q/", "", old)
     record(manifest, "p/", "1.", new, three)  # what does not begin with "1." was seen in part
@@ -85,14 +85,14 @@ def test_a_later_listing_replaces_what_it_is_about(manifest: Manifest) -> None:
 
 
 def test_a_prefix_listed_by_several_starts(manifest: Manifest) -> None:
-    recording = Recording(manifest)
+    recording = ListingRecorder(manifest)
     one, two, three = (Entry(f"{n}.x", False, n, "t") for n in (1, 2, 3))
     recording.entries_listed("p/", [one, two])
     recording.entries_listed("p/", [two, three])
     recording.prefix_listed("p/", "1.")
     recording.prefix_listed("p/", "3.")
-    assert Recorded(manifest).entries("p/") == [one, three]
-    assert Recorded(manifest).prefixes() == [("p/", "1."), ("p/", "3.")]
+    assert ListingRecord(manifest).entries("p/") == [one, three]
+    assert ListingRecord(manifest).prefixes() == [("p/", "1."), ("p/", "3.")]
 
 
 def test_many_entries_are_packed_in_pages(
@@ -100,11 +100,11 @@ def test_many_entries_are_packed_in_pages(
 ) -> None:
     monkeypatch.setattr(module, "_PAGE", 50)
     entries = [Entry(f"{n:05}", False, n, "t") for n in range(333)]
-    recording = Recording(manifest)
+    recording = ListingRecorder(manifest)
     for start in range(0, 333, 10):
         recording.entries_listed("p/", entries[start : start + 10])
     recording.prefix_listed("p/", "")
-    assert Recorded(manifest).entries("p/") == entries
+    assert ListingRecord(manifest).entries("p/") == entries
     assert manifest.database.read("SELECT COUNT(*) FROM pages") == [(7,)]
     record(manifest, "p/", "")
     assert manifest.database.read("SELECT COUNT(*) FROM pages") == [(0,)]
@@ -126,7 +126,7 @@ def test_the_latest_listing_of_each_name_counts(
         record(manifest, "p/", start, *entries)
         known = {name: entry for name, entry in known.items() if not name.startswith(start)}
         known.update((e.name, e) for e in entries if e.name.startswith(start))
-    assert Recorded(manifest).entries("p/") == [known[name] for name in sorted(known)]
+    assert ListingRecord(manifest).entries("p/") == [known[name] for name in sorted(known)]
     manifest.close()
 
 
@@ -150,8 +150,10 @@ def test_a_walk_is_repeated_from_the_record(manifest: Manifest) -> None:
                     ]
                 }
             )
-            recording, fake = Recording(manifest), FakeRecord()
+            recording, fake = ListingRecorder(manifest), FakeRecord()
             walked = list_store(store, schema, recorder=recording)
             list_store(store, schema, recorder=fake)
-            assert list_recorded(Recorded(manifest), walked.root, schema)[0].files == walked.files
+            assert (
+                list_recorded(ListingRecord(manifest), walked.root, schema)[0].files == walked.files
+            )
             assert walked.files == list_recorded(fake, walked.root, schema)[0].files
