@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["OutputFile", "StoreOutput", "beside", "open_output", "take_access"]
 
 _LONGEST_NAME = 200  # bytes, in the temporary name of an output
-
-
 _STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
@@ -168,7 +166,7 @@ class OutputFile:
 
     def _failure(self, error: OSError) -> JobError:
         if self.name == "-" and error.errno in (errno.EPIPE, errno.EBADF):
-            return JobError("Standard output was closed before the result was written whole.")
+            return JobError("Standard output was closed before the result was complete.")
         return disk_error(error, self.temporary or self.path, "the output", self.state)
 
     def close(self) -> None:
@@ -389,7 +387,7 @@ def take_access(descriptor: int, patterns: Sequence[os.stat_result]) -> None:
 
 
 def _sweep(folder: str, name: str) -> None:
-    """Remove the temporary files of killed processes for this output: nobody locks them."""
+    """Remove the temporary files of killed processes for this output: their locks are gone."""
     pattern = re.compile(re.escape(f".{name}.") + r"[0-9a-f]{12}\.tmp")
     for entry in os.scandir(folder):
         if pattern.fullmatch(entry.name):
