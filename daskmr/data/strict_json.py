@@ -1,7 +1,7 @@
 """JSON documents that list dimensions, as filters and schemas do, read strictly.
 
-Unknown and repeated keys are errors: a key that is ignored is a mistake that nobody notices. Each
-error names the file, the dimension and what to write instead.
+Unknown and repeated keys are errors: ignoring one would hide a mistake. Each error names the file,
+the dimension and what to write instead.
 """
 
 from __future__ import annotations

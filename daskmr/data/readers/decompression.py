@@ -223,7 +223,7 @@ def _xz_window(head: bytes) -> int:
             if name == _LZMA2 and properties:
                 bits = properties[0]
                 return (2 | bits & 1) << (bits // 2 + 11)
-    except StopIteration:  # more filters than this looks at
+    except StopIteration:  # more filters than the head holds
         pass
     return 0
 

@@ -70,7 +70,7 @@ def refuse_form(form: Form, path: str, codec: str, data_bytes: int = 0) -> TaskF
     command = unpack_command(form, path, codec)
     decompressed = f", decompressed from {codec}," if codec else ""
     if form.extract:
-        advice = "Unpack it, and put the files that it holds where the layout wants them"
+        advice = "Unpack it, and put the files that it holds where the layout expects them"
     elif form.recode:
         advice = "Replace it with " + (
             "the file that this makes" if command else "text in UTF-8, compressed once at most"
