@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import signal
 import uuid
@@ -12,10 +13,19 @@ from typing import Any
 import pytest
 from support.dask_cluster import DaskCluster
 from support.fault_proxy import FaultProxy
-from support.jobs import DIRECTORY, write_tree
+from support.jobs import DIRECTORY, ROOT, write_tree
 from support.store_server import CREDENTIALS, Bucket, StoreServer
 
 from daskmr.store.store import Store, parse_source
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the package, once, for the hundreds of processes that the tests start.
+
+    Where PYTHONDONTWRITEBYTECODE is set, each of them would compile it again.
+    """
+    if not hasattr(config, "workerinput"):  # or a worker of pytest-xdist, which need not
+        compileall.compile_dir(ROOT / "daskmr", quiet=1)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -235,9 +237,17 @@ def test_a_script_that_changes_the_working_directory_before_a_run(
     assert done.returncode == 0, done.stderr
 
 
-def test_what_a_killed_command_leaves_is_removed_by_the_next(place: Path) -> None:
-    scratch = place / "scratch"
-    scratch.mkdir()
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder whose path leaves room for that of a socket; that of a test may be too long."""
+    with tempfile.TemporaryDirectory(prefix="daskmr-") as folder:
+        yield Path(folder)
+
+
+def test_what_a_killed_command_leaves_is_removed_by_the_next(
+    place: Path, short_folder: Path
+) -> None:
+    scratch = short_folder
     slow = JOB.replace("context.write(key, 1)", "__import__('time').sleep(60)")
     (place / "slow.py").write_text(slow)
     environment = {**os.environ, "TMPDIR": str(scratch)}
@@ -245,8 +255,9 @@ def test_what_a_killed_command_leaves_is_removed_by_the_next(place: Path) -> Non
     with subprocess.Popen(
         [*command, "slow.py", "-d", "data"], cwd=place, env=environment
     ) as killed:
-        until = time.monotonic() + 30
-        while not list(place.glob(".daskmr/run-*/marks/*")) and time.monotonic() < until:
+        until = time.monotonic() + 60
+        while not list(place.glob(".daskmr/run-*/marks/*")):
+            assert time.monotonic() < until
             time.sleep(0.02)
         other = [*command, "job.py", "-d", "data", "-w", "other"]
         subprocess.run(other, cwd=place, env=environment, check=True, capture_output=True)

@@ -159,6 +159,8 @@ def test_what_cannot_be_connected_to(
         run(COUNT, address="tcp://127.0.0.1:1")
     with pytest.raises(InputError, match="what listens there does not answer"):
         run(COUNT, address=silent)
+    # These are refused without waiting, however busy the machine is.
+    monkeypatch.setattr(connect, "_CONNECT_SECONDS", 60)
     for address in ("nonsense", "foo://127.0.0.1:1", "127.0.0.1"):
         with pytest.raises(InputError, match="An address looks like tcp://HOST:8786"):
             run(COUNT, address=address)

@@ -113,7 +113,8 @@ def test_a_packaged_one_makes_its_call(
 @pytest.mark.parametrize("name", ["ssh", "workstation"])
 def test_a_packaged_one_has_arguments_that_its_class_takes(name: str) -> None:
     deployment = load_deployment(name, {})
-    inspect.signature(deployment.make).bind(**deployment.args)
+    bound = inspect.signature(deployment.make).bind(**deployment.args)
+    assert not set(bound.arguments) - set(bound.signature.parameters)
 
 
 # --- one's own ----------------------------------------------------------------------------------
