@@ -257,7 +257,7 @@ def test_objects_that_are_no_records_are_fetched_once_at_most(place: Place, cach
 
 
 def test_three_runs(place: Place) -> None:
-    place.put(40)
+    place.put(20)
     check_three_runs(place, place.expected())
 
 
@@ -369,18 +369,18 @@ def fetching_processes(place: Place) -> list[int]:
 
 @pytest.mark.parametrize("mappers", ["1", "2"])
 def test_processes_beside_the_workers_fetch(place: Place, mappers: str) -> None:
-    place.put(200)
+    place.put(80)
     expected = place.expected()
     done = place.run("-m", mappers, env=beside(place, "pass"))
     assert (done.returncode, place.output.read_bytes()) == (0, expected), done.stderr
     assert place.fetched() == Counter([*place.objects])
-    assert "fetched  200 objects" in done.stderr
+    assert "fetched  80 objects" in done.stderr
     assert 1 <= len(fetching_processes(place)) <= int(mappers)
     place.check_nothing_left()
 
 
 def test_a_job_goes_on_without_a_process_that_fetches(place: Place) -> None:
-    place.put(100)
+    place.put(60)
     expected = place.expected()
     done = place.run(env=beside(place, "other.lost or os.kill(other._process.pid, signal.SIGKILL)"))
     assert (done.returncode, place.output.read_bytes()) == (0, expected), done.stderr
@@ -391,7 +391,7 @@ def test_a_job_goes_on_without_a_process_that_fetches(place: Place) -> None:
 
 @pytest.mark.parametrize("then", ["raise RuntimeError", "os.kill({client}, signal.SIGINT)"])
 def test_what_fetches_ends_with_a_job_that_fails(place: Place, then: str) -> None:
-    place.put(100)
+    place.put(60)
     client = "os.getppid()"  # the server that forks; the client is above
     then = then.format(client=f"__import__('psutil').Process({client}).ppid()")
     done = place.run(env=beside(place, then))
