@@ -5,6 +5,7 @@ from __future__ import annotations
 import compileall
 import os
 import signal
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,6 +35,13 @@ def signals_as_a_terminal_has_them() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder whose path leaves room for that of a socket; that of a test may be too long."""
+    with tempfile.TemporaryDirectory(prefix="daskmr-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

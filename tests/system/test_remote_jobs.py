@@ -316,19 +316,17 @@ def test_a_data_dir_beside_the_bucket(place: Place) -> None:
 
 
 @pytest.mark.parametrize("prefetch", ["64 MiB", "1 B"])
-def test_no_cache_leaves_nothing(place: Place, prefetch: str, tmp_path: Path) -> None:
+def test_no_cache_leaves_nothing(place: Place, prefetch: str, short_folder: Path) -> None:
     place.put(10)
     expected = place.expected()
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
     before = sorted(place.folder.iterdir())
-    environment = {"TMPDIR": str(scratch), "DASK_DASKMR__PREFETCH_BYTES": prefetch}
+    environment = {"TMPDIR": str(short_folder), "DASK_DASKMR__PREFETCH_BYTES": prefetch}
     done = place.run("--no-cache", env=environment)
     assert (done.returncode, place.output.read_bytes()) == (0, expected), done.stderr
     assert place.fetched() == Counter([*place.objects])
     written = [place.output, place.output.with_name("out.meta.json")]
     assert sorted(place.folder.iterdir()) == sorted([*before, *written])
-    assert not list(scratch.iterdir())
+    assert not list(short_folder.iterdir())
 
 
 def test_two_jobs_fetch_each_object_once(place: Place) -> None:

@@ -6,9 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -237,13 +235,6 @@ def test_a_script_that_changes_the_working_directory_before_a_run(
     assert done.returncode == 0, done.stderr
 
 
-@pytest.fixture
-def short_folder() -> Iterator[Path]:
-    """A folder whose path leaves room for that of a socket; that of a test may be too long."""
-    with tempfile.TemporaryDirectory(prefix="daskmr-") as folder:
-        yield Path(folder)
-
-
 def test_what_a_killed_command_leaves_is_removed_by_the_next(
     place: Path, short_folder: Path
 ) -> None:
@@ -271,9 +262,10 @@ def test_what_a_killed_command_leaves_is_removed_by_the_next(
 
 
 @pytest.mark.parametrize("seconds", [0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.15, 0.2])
-def test_a_signal_during_the_start_leaves_nothing(place: Path, seconds: float) -> None:
-    scratch = place / "scratch"
-    scratch.mkdir()
+def test_a_signal_during_the_start_leaves_nothing(
+    place: Path, short_folder: Path, seconds: float
+) -> None:
+    scratch = short_folder
     command = [sys.executable, "-m", "daskmr", "run", "job.py", "-d", "data", "-o", "out"]
     environment = {**os.environ, "TMPDIR": str(scratch)}
     with subprocess.Popen(

@@ -241,8 +241,8 @@ def test_two_clients_at_once_do_not_mix(
         assert done.returncode == 0, done.stderr
         return output.read_text().splitlines()
 
-    with ThreadPoolExecutor(6) as pool:
-        for number, lines in enumerate(pool.map(job, range(6))):
+    with ThreadPoolExecutor(4) as pool:
+        for number, lines in enumerate(pool.map(job, range(4))):
             folder = "abc"[number % 3]
             assert lines == [f"{key}{folder}\t{count}" for key, count in COUNTED]
 
