@@ -31,10 +31,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def signals_as_a_terminal_has_them() -> None:
-    """``nohup`` and some CI ignore SIGHUP, which processes started here would take over."""
+    """What is started by ``nohup`` or in the background ignores some, and so would its children."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
+            interrupted = number == signal.SIGINT
+            signal.signal(number, signal.default_int_handler if interrupted else signal.SIG_DFL)
 
 
 @pytest.fixture

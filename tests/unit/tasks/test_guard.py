@@ -249,7 +249,7 @@ def test_a_failure_names_function_place_exception_and_line() -> None:
     line = failing.__code__.co_firstlineno + 1
     assert failure.message == (
         "map failed at FILE, line 7: KeyError: 'osName' "
-        f"(test_failures.py, line {line}, in failing)."
+        f"(test_guard.py, line {line}, in failing)."
     )
     assert 'raise KeyError("osName")' in failure.details
 
