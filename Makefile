@@ -49,20 +49,20 @@ tests: install-test
 	$(BIN)/python -m pytest -q -m "not slow" -n 4 --dist loadfile
 
 test-slow: install-test
-	$(BIN)/python -m pytest -q -o faulthandler_timeout=1200 -m "slow and not netns and not slurm and not browser" || [ $$? -eq 5 ] # 5: no test is marked so
+	$(BIN)/python -m pytest -q --timeout 1000 -m "slow and not netns and not slurm and not browser" || [ $$? -eq 5 ] # 5: no test is marked so
 
 test-slurm: install-test
-	$(BIN)/python -m pytest -q -o faulthandler_timeout=1200 -m slurm
+	$(BIN)/python -m pytest -q --timeout 1000 -m slurm
 
 test-netns: install-test
-	$(BIN)/python -m pytest -q -o faulthandler_timeout=1200 -m netns
+	$(BIN)/python -m pytest -q --timeout 1000 -m netns
 
 test-browser:
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { \
 		echo "There is no Chromium with its driver. On Debian, as root: apt-get install chromium chromium-driver" >&2; \
 		exit 2; }
 	@scripts/install test,browser
-	$(BIN)/python -m pytest -q -o faulthandler_timeout=1200 -m browser
+	$(BIN)/python -m pytest -q --timeout 1000 -m browser
 
 bench: install
 	$(BIN)/python -m benchmarks $(ARGS)
