@@ -1113,7 +1113,8 @@ def test_a_small_job_at_a_terminal_shows_its_summary_alone(place: Place) -> None
     place.put(4)
     ours, theirs = pty.openpty()
     command = [sys.executable, "-c", UNHURRIED, *place.arguments("--inline")]
-    with subprocess.Popen(command, cwd=place.folder, stderr=theirs) as process:
+    environment = {**os.environ, "TERM": "xterm"}
+    with subprocess.Popen(command, cwd=place.folder, env=environment, stderr=theirs) as process:
         os.close(theirs)
         shown = b""
         with suppress(OSError):  # the end of a terminal
