@@ -1103,7 +1103,8 @@ if pid:
 # On a busy machine, the smallest job takes longer than a terminal waits before it shows anything.
 UNHURRIED = """
 import daskmr.__main__
-from daskmr.diagnostics import terminal
+from daskmr.diagnostics import log, terminal
+log._FIRST_SECONDS = 600.0
 terminal.Display.__init__.__defaults__ = (600.0,)
 daskmr.__main__.main()
 """
