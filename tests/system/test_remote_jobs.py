@@ -335,7 +335,7 @@ def test_two_jobs_fetch_each_object_once(place: Place) -> None:
     place.bucket.server.delay(0.02)
     try:
         with place.start() as first, place.start("-o", "out2") as second:
-            said = [process.communicate(timeout=60)[1] for process in (first, second)]
+            said = [process.communicate(timeout=180)[1] for process in (first, second)]
     finally:
         place.bucket.server.delay(0)
     assert (first.returncode, second.returncode) == (0, 0), said

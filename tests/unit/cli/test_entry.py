@@ -130,9 +130,7 @@ def test_an_output_that_the_job_needs_is_refused(place: Path, output: str) -> No
 
 def test_a_closed_pipe_is_told_as_that(place: Path) -> None:
     write_tree(place / "data", [[f"{n:06}\t" for n in range(40_000)]])
-    command = (
-        f"{sys.executable} -m daskmr run job.py -d data --inline | head -1; exit ${{PIPESTATUS[0]}}"
-    )
+    command = f"{sys.executable} -m daskmr run job.py -d data --inline -q | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(
         ["bash", "-c", command], cwd=place, capture_output=True, text=True, check=False
     )

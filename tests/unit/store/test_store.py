@@ -124,7 +124,7 @@ def test_faults_of_a_listing(
     fault: str, many: Bucket, proxy: FaultProxy, open_store: Callable[..., Store]
 ) -> None:
     proxy.inject(fault, times=2)
-    store = open_store(many, read_timeout=2 if fault == "stall" else 30)
+    store = open_store(many, read_timeout=4 if fault == "stall" else 30)
     assert len(entries_of(store, "")) == 1200
     assert proxy.injected == {fault: 2}
 
