@@ -9,7 +9,7 @@ export PYTHON
 
 BIN := .venv/bin
 
-.PHONY: help demo test test-slow test-slurm test-netns test-browser lint types layers tests bench install install-test clean
+.PHONY: help demo test test-slow test-slurm test-netns test-browser lint house types layers tests bench install install-test clean
 .DEFAULT_GOAL := help
 # Checks that share two cores and one terminal are best read one after the other.
 .NOTPARALLEL:
@@ -21,7 +21,7 @@ help:
 	@echo "make test-slurm the tests that install and start a Slurm, as root on Debian"
 	@echo "make test-netns the tests that take root and network namespaces"
 	@echo "make test-browser the tests in a browser, with Chromium and its driver"
-	@echo "make lint       ruff check, ruff format --check"
+	@echo "make lint       ruff check, ruff format --check, and the bounds on sizes (make house)"
 	@echo "make bench      times against other ways to do the same; ARGS=--help says more"
 	@echo "make clean      remove .venv, demo and caches"
 	@echo "PYTHON=...      the Python to make .venv with (3.11 or newer; now $(PYTHON))"
@@ -34,6 +34,10 @@ test: lint types layers tests
 lint: install-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/python scripts/house
+
+house: install-test
+	$(BIN)/python scripts/house
 
 types: install-test
 	$(BIN)/python -m mypy --strict
@@ -45,20 +49,20 @@ tests: install-test
 	$(BIN)/python -m pytest -q -m "not slow" -n 4 --dist loadfile
 
 test-slow: install-test
-	$(BIN)/python -m pytest -q -m "slow and not netns and not slurm and not browser" || [ $$? -eq 5 ] # 5: no test is marked so
+	$(BIN)/python -m pytest -q --timeout 1000 -m "slow and not netns and not slurm and not browser" || [ $$? -eq 5 ] # 5: no test is marked so
 
 test-slurm: install-test
-	$(BIN)/python -m pytest -q -m slurm
+	$(BIN)/python -m pytest -q --timeout 1000 -m slurm
 
 test-netns: install-test
-	$(BIN)/python -m pytest -q -m netns
+	$(BIN)/python -m pytest -q --timeout 1000 -m netns
 
 test-browser:
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { \
 		echo "There is no Chromium with its driver. On Debian, as root: apt-get install chromium chromium-driver" >&2; \
 		exit 2; }
 	@scripts/install test,browser
-	$(BIN)/python -m pytest -q -m browser
+	$(BIN)/python -m pytest -q --timeout 1000 -m browser
 
 bench: install
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import signal
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,18 +14,35 @@ from typing import Any
 import pytest
 from support.dask_cluster import DaskCluster
 from support.fault_proxy import FaultProxy
-from support.jobs import DIRECTORY, write_tree
+from support.jobs import DIRECTORY, ROOT, write_tree
 from support.store_server import CREDENTIALS, Bucket, StoreServer
 
 from daskmr.store.store import Store, parse_source
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the package, once, for the hundreds of processes that the tests start.
+
+    Where PYTHONDONTWRITEBYTECODE is set, each of them would compile it again.
+    """
+    if not hasattr(config, "workerinput"):  # or a worker of pytest-xdist, which need not
+        compileall.compile_dir(ROOT / "daskmr", quiet=1)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def signals_as_a_terminal_has_them() -> None:
-    """``nohup`` and some CI ignore SIGHUP, which processes started here would take over."""
+    """What is started by ``nohup`` or in the background ignores some, and so would its children."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
+            interrupted = number == signal.SIGINT
+            signal.signal(number, signal.default_int_handler if interrupted else signal.SIG_DFL)
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder whose path leaves room for that of a socket; that of a test may be too long."""
+    with tempfile.TemporaryDirectory(prefix="daskmr-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

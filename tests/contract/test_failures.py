@@ -617,7 +617,7 @@ def test_an_exception_of_any_kind_is_a_quick_and_short_error(run, tmp_path, kind
     started = time.monotonic()
     with pytest.raises(JobError) as failure:
         run(script, [["k\t1"]] * 3, inline=inline, output=tmp_path / "out.txt")
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 30
     message = str(failure.value)
     assert expected in message
     assert "line 1: " in message

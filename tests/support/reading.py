@@ -13,6 +13,9 @@ from support.store_server import Request
 MULTIPART = 52 << 20
 """Bytes of an object that s3fs would not fetch in one piece."""
 
+TWO_PARTS = 20 << 20
+"""Bytes of an object that is uploaded in two parts, and too large for a stream to hold whole."""
+
 
 def noise(size: int, seed: int = 0) -> bytes:
     return random.Random(seed).randbytes(size)

@@ -93,7 +93,9 @@ def test_python_is_as_it_was_afterwards(full: None, monkeypatch: pytest.MonkeyPa
     for _ in range(50):
         with contextlib.suppress(OutOfMemory):
             bounded(spin, 0.0005)
-    cProfile.Profile().runcall(spin, 0.01)  # in CPython 3.11 this would not return
+    profile = cProfile.Profile()
+    profile.runcall(spin, 0.01)  # in CPython 3.11 this would not return
+    assert any(entry.code is spin.__code__ for entry in profile.getstats())
 
 
 @pytest.mark.usefixtures("full")

@@ -130,9 +130,7 @@ def test_an_output_that_the_job_needs_is_refused(place: Path, output: str) -> No
 
 def test_a_closed_pipe_is_told_as_that(place: Path) -> None:
     write_tree(place / "data", [[f"{n:06}\t" for n in range(40_000)]])
-    command = (
-        f"{sys.executable} -m daskmr run job.py -d data --inline | head -1; exit ${{PIPESTATUS[0]}}"
-    )
+    command = f"{sys.executable} -m daskmr run job.py -d data --inline -q | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(
         ["bash", "-c", command], cwd=place, capture_output=True, text=True, check=False
     )
@@ -233,9 +231,10 @@ def test_a_script_that_changes_the_working_directory_before_a_run(
     assert done.returncode == 0, done.stderr
 
 
-def test_what_a_killed_command_leaves_is_removed_by_the_next(place: Path) -> None:
-    scratch = place / "scratch"
-    scratch.mkdir()
+def test_what_a_killed_command_leaves_is_removed_by_the_next(
+    place: Path, short_folder: Path
+) -> None:
+    scratch = short_folder
     slow = JOB.replace("context.write(key, 1)", "__import__('time').sleep(60)")
     (place / "slow.py").write_text(slow)
     environment = {**os.environ, "TMPDIR": str(scratch)}
@@ -243,8 +242,9 @@ def test_what_a_killed_command_leaves_is_removed_by_the_next(place: Path) -> Non
     with subprocess.Popen(
         [*command, "slow.py", "-d", "data"], cwd=place, env=environment
     ) as killed:
-        until = time.monotonic() + 30
-        while not list(place.glob(".daskmr/run-*/marks/*")) and time.monotonic() < until:
+        until = time.monotonic() + 60
+        while not list(place.glob(".daskmr/run-*/marks/*")):
+            assert time.monotonic() < until
             time.sleep(0.02)
         other = [*command, "job.py", "-d", "data", "-w", "other"]
         subprocess.run(other, cwd=place, env=environment, check=True, capture_output=True)
@@ -258,9 +258,10 @@ def test_what_a_killed_command_leaves_is_removed_by_the_next(place: Path) -> Non
 
 
 @pytest.mark.parametrize("seconds", [0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.15, 0.2])
-def test_a_signal_during_the_start_leaves_nothing(place: Path, seconds: float) -> None:
-    scratch = place / "scratch"
-    scratch.mkdir()
+def test_a_signal_during_the_start_leaves_nothing(
+    place: Path, short_folder: Path, seconds: float
+) -> None:
+    scratch = short_folder
     command = [sys.executable, "-m", "daskmr", "run", "job.py", "-d", "data", "-o", "out"]
     environment = {**os.environ, "TMPDIR": str(scratch)}
     with subprocess.Popen(

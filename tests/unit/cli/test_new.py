@@ -69,7 +69,9 @@ def test_any_name_stands_in_a_script_that_runs(name: bytes, tmp_path: Path) -> N
     text = script_text(os.fsdecode(name), NAMES)
     path = tmp_path / "job.py"
     path.write_text(text, "utf-8")
-    compile(path.read_text("utf-8"), "job.py", "exec")
+    names: dict[str, object] = {}
+    exec(compile(path.read_text("utf-8"), "job.py", "exec"), names)
+    assert callable(names["map"])
 
 
 def test_of_two_files_none_is_left_when_one_cannot_be_written(tmp_path: Path) -> None:

@@ -113,7 +113,8 @@ def test_a_packaged_one_makes_its_call(
 @pytest.mark.parametrize("name", ["ssh", "workstation"])
 def test_a_packaged_one_has_arguments_that_its_class_takes(name: str) -> None:
     deployment = load_deployment(name, {})
-    inspect.signature(deployment.make).bind(**deployment.args)
+    bound = inspect.signature(deployment.make).bind(**deployment.args)
+    assert not set(bound.arguments) - set(bound.signature.parameters)
 
 
 # --- one's own ----------------------------------------------------------------------------------
@@ -344,6 +345,7 @@ def test_a_job_on_a_cluster_of_its_own(tmp_path: Path) -> None:
     assert result.notes == ()
 
 
+@pytest.mark.slow  # the workers of such a cluster run a job in test_search_path.py
 def test_the_command_makes_a_cluster_and_closes_it(tmp_path: Path) -> None:
     data = write_tree(tmp_path / "data", [["a\t1", "b\t1"], ["b\t1"]])
     (tmp_path / "job.py").write_text(COUNT)
@@ -351,6 +353,11 @@ def test_the_command_makes_a_cluster_and_closes_it(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "a\t1\nb\t2\n")
     assert "note" not in done.stderr
     assert "distributed" not in done.stderr
+
+
+def test_the_command_knows_no_such_cluster(tmp_path: Path) -> None:
+    data = write_tree(tmp_path / "data", [["a\t1"]])
+    (tmp_path / "job.py").write_text(COUNT)
     done = daskmr("run", "job.py", "-d", data, "--cluster", "no-such", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("daskmr: There is no cluster 'no-such'")

@@ -154,11 +154,19 @@ def test_too_many_lines_are_counted(clock: Clock) -> None:
 
 
 def test_nobody_there_to_be_told_is_no_failure() -> None:
+    tried: list[str] = []
+
     class Full(io.StringIO):
         def write(self, text: str) -> int:
+            tried.append(text)
             raise OSError("full")
 
+<<<<<<< HEAD
     View(Full()).printed(LINE)
+=======
+    Show(Full()).printed(LINE)
+    assert tried
+>>>>>>> w-tests
 
 
 # --- JSON ---------------------------------------------------------------------------------------

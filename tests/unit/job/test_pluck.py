@@ -118,7 +118,7 @@ def mutated(draw: st.DrawFn) -> str:
     return text
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(documents, paths, defaults)
 @example('{"a":{"b":1},"a":{}}', (("a", "b"),), None)
 @example('{"a":5,"a":{"b":1}}', (("a", "b"),), None)
@@ -130,7 +130,7 @@ def test_the_values_are_those_of_json(
     assert outcome(pluck(*paths, default=default), text) == outcome(walk, text, paths, default)
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(mutated(), paths)
 def test_what_json_refuses_is_refused_with_its_words(
     text: str, paths: tuple[tuple[str, ...], ...]

@@ -148,6 +148,7 @@ def test_a_folder_that_is_written_to_need_not_be_there(tmp_path: Path) -> None:
         store.check(to_write=True)
         store.write_object("a/b", str(tmp_path / "local"))
         store.check()
+    assert (tmp_path / "folder/below/a/b").read_bytes() == b"1"
 
 
 class Answers(BaseHTTPRequestHandler):

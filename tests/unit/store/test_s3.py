@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from support.fault_proxy import ANSWERS, FaultProxy
-from support.reading import MULTIPART, entry_of, fetched, is_object, noise
+from support.reading import TWO_PARTS, entry_of, fetched, is_object, noise
 from support.store_server import CREDENTIALS, Bucket
 
 from daskmr.errors import InputError
@@ -233,7 +233,7 @@ def test_expired_credentials_are_read_anew(
 # --- writing --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [0, 1000, MULTIPART])
+@pytest.mark.parametrize("size", [0, 1000, TWO_PARTS])
 def test_write_an_object(
     size: int, bucket: Bucket, proxy: FaultProxy, open_store: Callable[..., Store], tmp_path: Path
 ) -> None:
@@ -246,7 +246,7 @@ def test_write_an_object(
     assert sum(proxy.injected.values()) == 4
 
 
-@pytest.mark.parametrize("size", [1000, MULTIPART])
+@pytest.mark.parametrize("size", [1000, TWO_PARTS])
 @pytest.mark.parametrize("answer", ["403 AccessDenied", "503 SlowDown"])
 def test_an_upload_that_fails_leaves_nothing(
     answer: str,
@@ -258,7 +258,7 @@ def test_an_upload_that_fails_leaves_nothing(
 ) -> None:
     (tmp_path / "local").write_bytes(noise(size))
     bucket.put({"a": b"before"})
-    last = "2" if size == MULTIPART else ""
+    last = "2" if size == TWO_PARTS else ""
     proxy.inject(
         answer, match=lambda r: r.method == "PUT" and r.query.get("partNumber", "") == last
     )
@@ -273,11 +273,11 @@ def test_an_upload_that_fails_leaves_nothing(
 def test_a_lost_answer_to_the_end_of_an_upload(
     bucket: Bucket, proxy: FaultProxy, open_store: Callable[..., Store], tmp_path: Path
 ) -> None:
-    (tmp_path / "local").write_bytes(noise(MULTIPART))
+    (tmp_path / "local").write_bytes(noise(TWO_PARTS))
     proxy.inject("lost", times=1, match=lambda r: r.method == "POST" and "uploadId" in r.query)
     store = open_store(bucket)
     store.write_object("a", str(tmp_path / "local"))
-    assert bucket.objects() == {"a": noise(MULTIPART)}
+    assert bucket.objects() == {"a": noise(TWO_PARTS)}
     assert proxy.injected == {"lost": 1}
 
 

@@ -14,14 +14,15 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.fault_proxy import ANSWERS, BROKEN, DAMAGED, FAULTS, FaultProxy
-from support.reading import MULTIPART, entries_of, entry_of, fetched, is_object, noise
-from support.store_server import CREDENTIALS, Bucket, Request
+from support.reading import MULTIPART, TWO_PARTS, entries_of, entry_of, fetched, is_object, noise
+from support.store_server import CREDENTIALS, Bucket, Request, StoreServer
 
 from daskmr.store.store import (
     ChangedObject,
@@ -110,13 +111,20 @@ def test_listings_are_never_stale(bucket: Bucket, open_store: Callable[..., Stor
     assert entries_of(store, "") == []
 
 
+@pytest.fixture(scope="module")
+def many(s3_server: StoreServer) -> Bucket:
+    """A bucket with more objects than a page lists."""
+    bucket = Bucket(s3_server, f"many-{uuid.uuid4().hex}")
+    bucket.put({f"{number:04}": b"" for number in range(1200)})
+    return bucket
+
+
 @pytest.mark.parametrize("fault", [*ANSWERS, *BROKEN])
 def test_faults_of_a_listing(
-    fault: str, bucket: Bucket, proxy: FaultProxy, open_store: Callable[..., Store]
+    fault: str, many: Bucket, proxy: FaultProxy, open_store: Callable[..., Store]
 ) -> None:
-    bucket.put({f"{number:04}": b"" for number in range(1200)})
     proxy.inject(fault, times=2)
-    store = open_store(bucket, read_timeout=2 if fault == "stall" else 30)
+    store = open_store(many, read_timeout=4 if fault == "stall" else 30)
     assert len(entries_of(store, "")) == 1200
     assert proxy.injected == {fault: 2}
 
@@ -175,13 +183,14 @@ def test_what_trickles_is_tried_again_and_then_an_error(
 
 @pytest.fixture(params=["small", "large", "parts"])
 def stored(request: pytest.FixtureRequest, bucket: Bucket, tmp_path: Path) -> tuple[str, bytes]:
-    """An object: small, of more than 50 MB, and the same uploaded in parts."""
-    data = noise(100_000 if request.param == "small" else MULTIPART)
+    """An object: small, of 20 MB, the same uploaded in parts, and of more than 50 MB."""
+    size = {"small": 100_000, "very large": MULTIPART}.get(request.param, TWO_PARTS)
+    data = noise(size)
     if request.param == "parts":
         (tmp_path / "local").write_bytes(data)
         with Store(parse_source(bucket.name)) as store:
             store.write_object("d/object", str(tmp_path / "local"))
-            assert (entry_of(store, "d/object").etag or "").endswith("-4")
+            assert (entry_of(store, "d/object").etag or "").endswith("-2")
     else:
         bucket.put({"d/object": data})
     bucket.server.clear_requests()
@@ -192,7 +201,8 @@ def test_every_fault_ends_in_verified_bytes(
     stored: tuple[str, bytes], proxy: FaultProxy, bucket: Bucket, open_store: Callable[..., Store]
 ) -> None:
     path, data = stored
-    store = open_store(bucket, retries=2 * len(FAULTS), read_timeout=0.5)
+    # One fault is a stall, which takes this time; a store on a busy machine takes less to answer.
+    store = open_store(bucket, retries=2 * len(FAULTS), read_timeout=3)
     entry = entry_of(store, path)
     proxy.inject(*FAULTS, times=len(FAULTS), match=is_object)
     assert fetched(store, path, entry) == data
@@ -218,6 +228,7 @@ def test_every_fault_that_stays_is_an_error(
         assert proxy.injected[fault] >= 3, fault
 
 
+@pytest.mark.parametrize("stored", ["small", "very large", "parts"], indirect=True)
 def test_a_fetch_is_one_get(
     stored: tuple[str, bytes], bucket: Bucket, open_store: Callable[..., Store]
 ) -> None:
@@ -368,7 +379,7 @@ def test_a_stream(
 def test_a_stream_that_breaks_is_resumed(
     fault: str, bucket: Bucket, proxy: FaultProxy, open_store: Callable[..., Store]
 ) -> None:
-    data = noise(20 << 20)
+    data = noise(12 << 20)
     bucket.put({"a": data})
     store = open_store(bucket, read_timeout=0.5 if fault == "stall" else 30)
     entry = entry_of(store, "a")
@@ -382,7 +393,7 @@ def test_a_stream_that_breaks_is_resumed(
 def test_a_stream_that_was_damaged_is_an_error_at_its_end(
     fault: str, bucket: Bucket, proxy: FaultProxy, open_store: Callable[..., Store]
 ) -> None:
-    bucket.put({"a": noise(20 << 20), "small": b"12345"})
+    bucket.put({"a": noise(12 << 20), "small": b"12345"})
     store = open_store(bucket)
     proxy.inject(fault, times=1, match=is_object)
     entry = entry_of(store, "a")
@@ -401,7 +412,7 @@ def test_a_stream_that_was_damaged_is_an_error_at_its_end(
 def test_a_stream_that_fails(
     bucket: Bucket, proxy: FaultProxy, open_store: Callable[..., Store]
 ) -> None:
-    bucket.put({"a": noise(20 << 20)})
+    bucket.put({"a": noise(12 << 20)})
     store = open_store(bucket, retries=1)
     entry = entry_of(store, "a")
     proxy.inject("503 SlowDown", match=is_object)
@@ -413,7 +424,7 @@ def test_a_stream_that_fails(
 
 
 def test_a_stream_that_is_left(bucket: Bucket, open_store: Callable[..., Store]) -> None:
-    bucket.put({"a": noise(20 << 20)})
+    bucket.put({"a": noise(12 << 20)})
     store = open_store(bucket)
     entry = entry_of(store, "a")
     with store.open("a", entry.etag, entry.size) as file:

@@ -156,6 +156,7 @@ def test_a_scheduler_that_refuses_does_not_matter(
         live_page(session, made_up, "job"),
     ):
         running(session)
+        assert get(f"{client.dashboard_link.removesuffix('/status')}/daskmr")[0] == 404
 
 
 def test_a_job_is_shown_while_it_runs(
