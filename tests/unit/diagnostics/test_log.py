@@ -161,12 +161,8 @@ def test_nobody_there_to_be_told_is_no_failure() -> None:
             tried.append(text)
             raise OSError("full")
 
-<<<<<<< HEAD
     View(Full()).printed(LINE)
-=======
-    Show(Full()).printed(LINE)
     assert tried
->>>>>>> w-tests
 
 
 # --- JSON ---------------------------------------------------------------------------------------
