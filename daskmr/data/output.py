@@ -161,7 +161,7 @@ class OutputFile:
 
     def _failure(self, error: OSError) -> JobError:
         if self.name == "-" and error.errno in (errno.EPIPE, errno.EBADF):
-            return JobError("Standard output was closed before the result was complete.")
+            return JobError("Standard output was closed before the result was written whole.")
         return disk_error(error, self.temporary or self.path, "the output", self.state)
 
     def close(self) -> None:

@@ -135,7 +135,9 @@ def test_a_closed_pipe_is_told_as_that(place: Path) -> None:
         ["bash", "-c", command], cwd=place, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert done.stderr == ("daskmr: Standard output was closed before the result was complete.\n")
+    assert done.stderr == (
+        "daskmr: Standard output was closed before the result was written whole.\n"
+    )
 
 
 @pytest.mark.parametrize("output", ["/dev/stdout", ">(cat)"])
