@@ -45,17 +45,17 @@ def _text(value: Any) -> str:
 
 
 def _file(value: Any) -> str:
-    """A file that is read again and again, whatever the working directory is then."""
+    """Make a path absolute, as the working directory may change before the file is read."""
     return os.path.abspath(_text(value))
 
 
 def _positive(value: Any) -> int:
     try:
         count = int(value)
-        whole = not isinstance(value, bool) and count == float(value)
+        is_integer = not isinstance(value, bool) and count == float(value)
     except (TypeError, ValueError):
-        count, whole = 0, False
-    if not whole or count < 1:
+        count, is_integer = 0, False
+    if not is_integer or count < 1:
         raise ValueError("it must be a whole number of at least 1")
     return count
 
@@ -83,7 +83,7 @@ def _memory_limit(value: Any) -> int | str:
 
 
 def _share_or_count(value: Any) -> int | float:
-    """``7`` is a count and ``"0.5%"`` a share, here 0.005."""
+    """Read ``7`` as a count, and ``"0.5%"`` as the share 0.005."""
     text = str(value).strip()
     share = text.endswith("%")
     try:
@@ -99,7 +99,7 @@ def _seconds(value: Any) -> float:
     from dask.utils import parse_timedelta
 
     if isinstance(value, str):
-        value = re.sub(r"min$", "minutes", value.strip())  # which Dask does not know
+        value = re.sub(r"min$", "minutes", value.strip())  # Dask does not know "min"
     seconds = float(parse_timedelta(value))
     if not seconds > 0:
         raise ValueError("it must be longer than 0 seconds")
@@ -127,10 +127,10 @@ def _dashboard(value: Any) -> str:
         local = False
     if not local:
         raise ValueError(
-            "it must be an address of this machine alone, as 127.0.0.1:8787: whoever reaches the "
+            "it must be an address of this machine alone, as 127.0.0.1:8787: anyone who reaches the "
             f"dashboard sees the job and its data. From elsewhere use `ssh -L {port}:127.0.0.1:{port}`"
         )
-    if ":" in address:  # of which Dask makes nothing
+    if ":" in address:  # Dask cannot use one of IPv6 here
         raise ValueError(f"it must be an address of IPv4, as 127.0.0.1:{port}")
     return f"{address}:{port}"
 

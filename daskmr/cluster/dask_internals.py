@@ -101,7 +101,7 @@ def workers_never_started(cluster: Any) -> bool:
 def raised_by_deployment(error: BaseException) -> bool:
     """Tell whether Dask raised an error while it started the workers of a cluster.
 
-    It starts them in its event loop, where nobody waits for them, so the traceback is all there is.
+    It starts them in its event loop without a caller, so the traceback is all there is.
     """
     package = "distributed.deploy."
     frames = traceback.walk_tb(error.__traceback__)
