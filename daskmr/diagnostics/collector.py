@@ -84,9 +84,15 @@ class Collector:
     ()
     """
 
-    def __init__(self, watcher: Watcher | None, every: float = _EVERY) -> None:
+    def __init__(
+        self,
+        watcher: Watcher | None,
+        on_listing: Callable[[int, int], object] | None = None,
+        every: float = _EVERY,
+    ) -> None:
         self.watched = watcher is not None
         self._watcher = watcher or Watcher()
+        self._on_listing = on_listing
         self._every = every
         self._lock = threading.RLock()
         self._reading = threading.Lock()  # held from reading news until they are in the state
@@ -120,6 +126,8 @@ class Collector:
     def listing(self, prefixes: int, files: int) -> None:
         """Note how far the listing is; from any thread."""
         self._state.listed = Progress(tasks=prefixes, files=files)
+        if self._on_listing is not None:
+            self._on_listing(prefixes, files)
 
     def begin(self, outline: RunOutline) -> None:
         """Note what the run will do."""

@@ -1,9 +1,6 @@
 """The story of a run: check, list, plan, connect, map, merge, reduce, commit.
 
-A filter and a data dir become a list of files; the list becomes a plan of partitions; the plan
-becomes a Dask Bag with one element a partition; each is mapped and folded into a Run for every
-bucket; ``foldby`` merges the Runs; each bucket is reduced in key order into a part; the parts are
-merged into one output. The graph is in `execution`, the end of a run in `commit`.
+The graph is in `execution`, the end of a run in `commit`; docs/design.md has the picture.
 """
 
 from __future__ import annotations
@@ -14,7 +11,6 @@ from contextlib import ExitStack, nullcontext
 from typing import IO, TYPE_CHECKING, Any
 
 from daskmr.cluster.session import connect
-from daskmr.config import Config
 from daskmr.data.inputs import Inputs, find_inputs
 from daskmr.data.partition import Partition, plan_partitions
 from daskmr.data.sampling import Choice
@@ -156,57 +152,54 @@ def mapreduce(
     check_spill_dir(request)
     with (
         given(aws_key, aws_secret_key, request.config.aws_profile),
-        Collector(watcher) as collector,
-        stores_closed(),
-        workspace_of(request, stdout) as workspace,
+        Collector(watcher, on_listing) as collector,
     ):
+        result = _run(request, collector, stopwatch, stdout, earlier)
+    collector.end(result)
+    return result
+
+
+def _run(
+    request: Request,
+    collector: Collector,
+    stopwatch: Stopwatch,
+    stdout: IO[bytes] | None,
+    earlier: Mapping[str, Any] | None,
+) -> Result:
+    """Connect, list, execute, commit."""
+    with stores_closed(), workspace_of(request, stdout) as workspace:
         with ExitStack() as clusters:
             stopwatch.lap("list")
             request = with_scheduler(request, clusters)
             stopwatch.lap("start")
-            inputs = _list_input(request, workspace, collector, on_listing)
+            inputs = _list_input(request, workspace, collector)
             stopwatch.lap("list")
             request = with_deployment(request, clusters)
             provenance, notes = describe_run(request, inputs, workspace.target, earlier)
             stopwatch.lap("start")
             outcome = _execute(request, inputs, workspace, collector, stopwatch)
         # A cluster that was made for the job is closed here: the output is written without it.
-        check_bad_records(outcome.tally, request.config)
-        notes = (
-            *inputs.notes,
-            *notes,
-            *outcome.notes,
-            *outcome.tally.notes,
-            *describe_grown(outcome.tally),
-        )
+        tally = outcome.tally
+        check_bad_records(tally, request.config)
+        notes = (*inputs.notes, *notes, *outcome.notes, *tally.notes, *describe_grown(tally))
         committed = commit(
             outcome, request, inputs, workspace, collector, stopwatch, provenance, notes
         )
-        deleted = delete_input(request, inputs, outcome.tally, committed.target)
+        deleted = delete_input(request, inputs, tally, committed.target)
         notes += committed.notes + deleted.notes
         result = result_of(
             outcome, request, inputs, committed, collector, stopwatch, notes, deleted.count
         )
         if committed.target is None:
             workspace.keep_for(result)
-    collector.end(result)
     return result
 
 
-def _list_input(
-    request: Request,
-    workspace: Workspace,
-    collector: Collector,
-    on_listing: Callable[[int, int], object] | None,
-) -> Inputs:
+def _list_input(request: Request, workspace: Workspace, collector: Collector) -> Inputs:
     """List the files that the filter allows."""
-
-    def report(prefixes: int, files: int) -> None:
-        collector.listing(prefixes, files)
-        if on_listing is not None:
-            on_listing(prefixes, files)
-
-    inputs = find_inputs(request.data_dir, request.schema, request.config, report, request.choice)
+    inputs = find_inputs(
+        request.data_dir, request.schema, request.config, collector.listing, request.choice
+    )
     workspace.at_end(inputs.sweep)
     refuse_input_as_output(inputs, workspace.target)
     if not inputs.listing.files and not request.config.allow_empty:
@@ -224,7 +217,8 @@ def _execute(
     """Plan, connect, map, merge and reduce."""
     config = request.config
     check_opening(inputs, config)
-    plan = _plan(inputs, config)
+    # Without any input, `setup_reduce` may still write.
+    plan = plan_partitions(inputs.listing.files, config.partition_bytes) or [Partition(0, (), 0)]
     outline = outline_of(request, inputs, plan)
     collector.begin(outline)
     stopwatch.lap()
@@ -251,9 +245,3 @@ def _execute(
     placement.run_dir.remove_segments()
     stopwatch.add_tasks(outcome)
     return outcome
-
-
-def _plan(inputs: Inputs, config: Config) -> list[Partition]:
-    """Cut the input into partitions; without any input, `setup_reduce` may still write."""
-    files = inputs.listing.files
-    return plan_partitions(files, config.partition_bytes) if files else [Partition(0, (), 0)]

@@ -95,11 +95,6 @@ def check_request(
         )
     if data_dir is not None and not isinstance(data_dir, str | os.PathLike):
         raise InputError(f"data_dir must be a path, not {data_dir!r}.")
-    deployment = None
-    if config.cluster is not None:
-        from daskmr.cluster.deploy import load_deployment
-
-        deployment = load_deployment(config.cluster, config.clusters)
     # Loggers that the script makes while it is loaded have to be captured when it runs here.
     with listened() if watched else contextlib.nullcontext():
         job = load_job(job)
@@ -121,11 +116,19 @@ def check_request(
         output=output,
         filter_path=os.fspath(input_filter) if has_path else None,
         client=client,
-        deployment=deployment,
+        deployment=_deployment_of(config),
         inline=inline,
         profile=profile,
         delete_data=delete_data,
     )
+
+
+def _deployment_of(config: Config) -> Deployment | None:
+    if config.cluster is None:
+        return None
+    from daskmr.cluster.deploy import load_deployment
+
+    return load_deployment(config.cluster, config.clusters)
 
 
 def _is_local(client: Client | None, config: Config) -> bool:
