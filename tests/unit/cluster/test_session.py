@@ -139,7 +139,7 @@ def test_dashboard_is_attached_later(local):
         session.attach_dashboard()
         wait_until(lambda: session.dashboard_link is not None)
         assert session.dashboard_link.startswith("http://127.0.0.1:")
-        with urllib.request.urlopen(session.dashboard_link, timeout=10) as answer:
+        with urllib.request.urlopen(session.dashboard_link, timeout=60) as answer:
             assert answer.status == 200
 
 
@@ -155,7 +155,7 @@ def test_dashboard_listens_where_it_is_told_from_the_start(local):
     with local(1, dashboard=f":{port}") as session:
         wait_until(lambda: session.dashboard_link is not None)
         assert session.dashboard_link == f"http://127.0.0.1:{port}/status"
-        with urllib.request.urlopen(session.dashboard_link, timeout=10) as answer:
+        with urllib.request.urlopen(session.dashboard_link, timeout=60) as answer:
             assert answer.status == 200
 
 
