@@ -290,7 +290,7 @@ def test_workers_that_cannot_be_started(
     args = {"n_workers": 0, "dashboard_address": "127.0.0.1:0"}
     path = own(tmp_path, **{"class": "refusing.Cluster", "args": args, **size})
     done = daskmr(
-        *("run", "job.py", "-d", data, "--cluster", path),
+        *("run", "job.py", "-d", data, "--cluster", path, "-q"),
         cwd=tmp_path,
         env={"PYTHONPATH": f"{tmp_path}:{CONF.parent}"},
     )
