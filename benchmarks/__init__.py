@@ -1,1 +1,1 @@
-"""Times daskmr against other ways to do the same job: ``python -m benchmarks --help``."""
+"""Compare the time of daskmr with other ways to do the same job: ``python -m benchmarks --help``."""

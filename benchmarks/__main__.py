@@ -1,7 +1,7 @@
-"""Times daskmr against other ways to do the same job, on data that is made once.
+"""Compare the time of daskmr with other ways to do the same job, on data that is generated once.
 
-Each workload is done by daskmr, a script written by hand (the floor), dask.bag, and PySpark, mrjob
-and DuckDB where they are installed beside it; each time by all of them in turn.
+Each workload is run by daskmr, a script written by hand (the floor), dask.bag, and, if they are
+installed, PySpark, mrjob and DuckDB; all of them in turn, round after round.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from benchmarks.workloads import (
     verdicts,
 )
 
-TIMES_LONGER = 10  # than daskmr: a rival is not waited for any more
-SHORTEST_LIMIT = 30.0  # seconds; so that the start of a rival does not count as slow
+TIMES_LONGER = 10  # than daskmr, after which a rival is stopped
+SHORTEST_LIMIT = 30.0  # seconds, so that a slow start does not disqualify a rival
 LONGEST_RUN = 3600.0
 START_BOUND = 1.6  # times `import distributed`
-# Where Spark's workers and mrjob's find what the rivals' scripts import from beside them.
+# Where the workers of Spark and mrjob find the modules beside the rivals' scripts.
 ENV = {
     "PYTHONPATH": os.pathsep.join(filter(None, (str(HERE / "rivals"), os.getenv("PYTHONPATH")))),
     "PYTHONDONTWRITEBYTECODE": "",  # a user compiles once, not for each run
@@ -49,7 +49,7 @@ ENV = {
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What was asked for."""
+    """The options of one benchmark run."""
 
     size: int
     rounds: int
@@ -83,7 +83,7 @@ def _size(context: object, parameter: object, value: str) -> int:
     default="300MB",
     show_default=True,
     callback=_size,
-    help="Uncompressed bytes of the data; median and hotkey take seven times as much.",
+    help="Uncompressed bytes of the data; median and hotkey use seven times as much.",
 )
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(min=1))
 @click.option(
@@ -98,7 +98,7 @@ def _size(context: object, parameter: object, value: str) -> int:
     default=",".join(RIVALS),
     callback=partial(_names, list(RIVALS)),
     metavar="LIST",
-    help=f"Of {','.join(RIVALS)}; those that are not installed are left out.",
+    help=f"Of {','.join(RIVALS)}; those that are not installed are skipped.",
 )
 @click.option(
     "--memory-limit",
@@ -117,7 +117,7 @@ def _size(context: object, parameter: object, value: str) -> int:
     "--data-dir",
     default=HERE / "data",
     type=click.Path(path_type=Path),
-    help="Where the data is kept.  [default: benchmarks/data]",
+    help="Folder of the data.  [default: benchmarks/data]",
 )
 def main(
     size: int,
@@ -131,7 +131,7 @@ def main(
     found = tuple(rival for rival in rivals if installed(rival))
     for rival in rivals:
         if rival not in found:
-            click.echo(f"{RIVALS[rival]} is not installed: left out.", err=True)
+            click.echo(f"{RIVALS[rival]} is not installed: skipped.", err=True)
     with tempfile.TemporaryDirectory(prefix="daskmr-bench-", dir=_folder(data_dir)) as folder:
         bench = Bench(size, rounds, found, data_dir.resolve(), Path(folder), memory_limit)
         start = _start_up(bench)
@@ -150,7 +150,7 @@ def _folder(data_dir: Path) -> Path:
 
 
 def _start_up(bench: Bench) -> str:
-    """Time a job over one tiny file against the import that it cannot do without."""
+    """Compare the time of a job over one tiny file with that of importing distributed alone."""
     contenders = {
         START: contender(START, "count", make(bench.data, "tiny", 1), bench.folder, ""),
         "import": Contender((sys.executable, "-c", "import distributed"), bench.folder / "output"),
@@ -160,7 +160,7 @@ def _start_up(bench: Bench) -> str:
     ratio = start / imported
     return (
         "## start-up\n\n"
-        f"A job over one tiny file, whole command: {start:.2f} s, {ratio:.2f} times "
+        f"A job over one tiny file, complete command: {start:.2f} s, {ratio:.2f} times "
         f'`python -c "import distributed"` ({imported:.2f} s); '
         f"bound {START_BOUND}: {'met' if ratio <= START_BOUND else 'NOT MET'}."
     )
@@ -204,12 +204,12 @@ def _row(who: str, first: First, times: Sequence[float] | str) -> Row:
     return Row(who, statistics.median(times), "", first.peak)
 
 
-# The first run of each: not timed, but its memory is looked at and its output compared.
+# The first run of each is not timed; its memory is sampled and its output compared.
 
 
 @dataclass(frozen=True, slots=True)
 class First:
-    """What a first run showed; `limit` is what one may take that is compared with it."""
+    """The result of a first run; `limit` is the seconds that a contender compared with it may take."""
 
     failure: str
     peak: Peak
@@ -233,7 +233,7 @@ def _first_runs(bench: Bench, contenders: Mapping[str, Contender]) -> dict[str, 
 
 
 def _compared(found: Mapping[str, First]) -> dict[str, First]:
-    """Fail those whose output is not the floor's, or daskmr's where the floor has none."""
+    """Fail contenders whose output differs from the floor's, or from daskmr's if there is no floor."""
     digests = (found[who].digest for who in ("floor", DASKMR) if who in found)
     expected = next(filter(None, digests), "")
     return {
@@ -245,7 +245,7 @@ def _compared(found: Mapping[str, First]) -> dict[str, First]:
 
 
 def _digest(output: Path) -> str:
-    """Digest the lines of a file, or of all files of a folder, in whatever order they are."""
+    """Digest the lines of a file, or of all files of a folder, regardless of their order."""
     paths = [output] if output.is_file() else sorted(output.glob("[!._]*"))
     lines = total = 0
     for path in paths:
@@ -257,13 +257,13 @@ def _digest(output: Path) -> str:
     return f"{lines}-{total % 2**128:x}"
 
 
-# The rounds: timed, one after the other.
+# The rounds are timed, one contender after the other.
 
 
 def _rounds(
     bench: Bench, contenders: Mapping[str, Contender], limits: Mapping[str, float]
 ) -> dict[str, list[float] | str]:
-    """Run all in turn; give the seconds of each, or why it failed."""
+    """Run all in turn; return the seconds of each, or the reason that it failed."""
     found: dict[str, list[float] | str] = {who: [] for who in contenders}
     for _ in range(bench.rounds):
         for who, each in contenders.items():

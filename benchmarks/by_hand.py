@@ -1,12 +1,11 @@
-"""The jobs of `examples/` written by hand, to compare the time that they take.
+"""The jobs of `examples/` written by hand, to compare their time with daskmr's.
 
     python benchmarks/by_hand.py os_distribution sample os.tsv
 
-Each job does what one would write for it alone: two processes take one file after the other, add it
-up in a dict, and the parent puts the dicts together, sorts and writes. The output is the same, byte
-for byte, as that of the example with its filter. What it leaves out is the rest: other compression
-than gzip, damaged files, a report of bad records, data that outgrows the memory, an output that is
-written whole or not at all.
+Each job is what one would write for it alone: two processes read one file after the other and aggregate
+it in a dict, and the parent merges the dicts, sorts and writes. The output has the same bytes as that of
+the example with its filter. It omits everything else: compression other than gzip, damaged files, a
+report of bad records, data that outgrows the memory, atomic output.
 """
 
 import csv
@@ -26,7 +25,7 @@ def main(name, data_dir, output):
     allowed, read, finish = JOBS[name]
     root = Path(data_dir)
     paths = [path for path in root.glob("*/*/*/*/*.gz") if allowed(*dimensions(path))]
-    paths.sort(key=lambda path: path.stat().st_size, reverse=True)  # so that no long one is last
+    paths.sort(key=lambda path: path.stat().st_size, reverse=True)  # largest first, so none is last
     with Pool(PROCESSES) as pool, open(output, "w", encoding="utf-8", newline="") as file:
         finish(pool.imap_unordered(read, paths), file)
 

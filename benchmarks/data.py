@@ -1,4 +1,4 @@
-"""The data of the benchmarks: made once for each size, the same on every machine."""
+"""The data of the benchmarks: generated once for each size, the same on every machine."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from daskmr.cli.sample.files import write_sample
 
 DIRECTORY = "saved_session/Firefox/nightly/28.0a1"
 CHUNK_RECORDS = 1000
-FILE_BYTES = 8_000_000  # uncompressed; what is cut finer keeps two workers busy to the end
+FILE_BYTES = 8_000_000  # uncompressed; small enough to keep two workers busy to the end
 VALUES_PER_SIZE = 7  # 300 MB make 2.1 GB: five times a memory limit of 400 MB
 
 
 def make(root: Path, kind: str, size: int) -> Path:
-    """Give the directory with data of `kind` made for `size`; write it when it is not there.
+    """Return the directory with data of `kind` for `size`; generate it if it does not exist.
 
     Parameters
     ----------
     root : Path
-        Where all data of the benchmarks lies.
+        Folder of all data of the benchmarks.
     kind : str
         ``documents``: telemetry documents in JSON. ``texts``: an id and 30 words, 240 bytes a
         record, no id twice. ``values``: a number and letters under one of 1000 keys, 240 bytes a
@@ -73,7 +73,7 @@ def _write_files(root: Path, size: int, records: Callable[[int], Iterator[str]])
     number = max(2, size // FILE_BYTES) if size > 1 else 1
     for index in range(number):
         name = f"20131029030201.20131102.v2.log.{index:032x}.gz"
-        # Without a time in the header, the same data are the same bytes.
+        # Without a time in the header, the same data gives the same bytes.
         with igzip.IGzipFile(str(folder / name), "wb", compresslevel=1, mtime=0) as file:
             _write_lines(file, size // number, records(index))
 
@@ -95,7 +95,7 @@ def _texts(index: int) -> Iterator[str]:
     number = 0
     while True:
         key = hashlib.md5(b"%d-%d" % (index, number)).hexdigest()
-        # Small starts are more frequent, and so are the words there.
+        # Small starts are more frequent, and so are the words at the beginning.
         start = min(draw.getrandbits(13), draw.getrandbits(13)) % (len(WORDS) - 30)
         yield f"{key}\t{' '.join(WORDS[start : start + 30])}\n"
         number += 1

@@ -1,4 +1,4 @@
-"""Runs a command to its end: how long it took, and how much memory it and its children held."""
+"""Run a command to its end, and measure its time and the memory of it and its children."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ OUT_OF_MEMORY = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a command.
+    """The outcome of a command.
 
     Attributes
     ----------
     seconds : float
         Wall time.
     failure : str
-        Empty when it exited with 0, and otherwise why it counts as failed, in a few words.
+        Empty if it exited with 0, otherwise the reason in a few words.
     stderr : str
-        The end of what it wrote there.
+        The end of its standard error.
     """
 
     seconds: float
@@ -43,14 +43,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """The most memory seen at a time, in bytes.
+    """Peak memory in bytes, from samples.
 
     Attributes
     ----------
     together : int
-        All processes of the command; a page that several share counts once (PSS).
+        All processes of the command; shared pages count once (PSS).
     worker : int
-        The largest process but the first (RSS).
+        The largest process except the first (RSS).
     client : int
         The first process (RSS).
     """
@@ -67,7 +67,7 @@ def run(
     stdout: Path | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Outcome:
-    """Run `command` in `folder`, for `limit` seconds at most, with nothing beside it."""
+    """Run `command` in `folder`, for `limit` seconds at most, without sampling its memory."""
     outcome, _ = _run(command, folder, limit, stdout, env, measured=False)
     return outcome
 
@@ -79,7 +79,7 @@ def run_measured(
     stdout: Path | None = None,
     env: Mapping[str, str] | None = None,
 ) -> tuple[Outcome, Peak]:
-    """Run `command` while its memory is looked at: which takes time, so this run is not timed."""
+    """Run `command` and sample its memory, which takes time, so do not use its seconds."""
     return _run(command, folder, limit, stdout, env, measured=True)
 
 
@@ -104,7 +104,7 @@ def _run(
             start_new_session=True,
         )
     late = threading.Event()
-    # A wait with a timeout of its own would look only every 50 ms.
+    # Popen.wait with a timeout would poll, only every 50 ms.
     timer = threading.Timer(limit, _stop, (process.pid, late))
     timer.start()
     peak = Peak()
@@ -121,7 +121,7 @@ def _run(
 
 
 def _failure(code: int, late: bool, limit: float, said: str) -> str:
-    """Say why the run does not count.
+    """Describe why the run failed; empty if it did not.
 
     >>> _failure(0, False, 30.0, ""), _failure(-9, True, 30.0, "")
     ('', 'over 30 s')
@@ -139,7 +139,7 @@ def _stop(pid: int, late: threading.Event) -> None:
 
 
 def _kill(pid: int) -> None:
-    """Kill the process and all below it; some have left its group."""
+    """Kill the process and its descendants, some of which have left its group."""
     with contextlib.suppress(psutil.NoSuchProcess):
         root = psutil.Process(pid)
         for process in [root, *root.children(recursive=True)]:
@@ -148,7 +148,7 @@ def _kill(pid: int) -> None:
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """Wait until nothing that the command started takes time from the next."""
+    """Wait until all processes of the command have ended, so that they take no time from the next."""
     if process.poll() is None:
         _kill(process.pid)
         process.wait()
@@ -186,7 +186,7 @@ def _status(pid: int) -> str:
 
 def _watch(process: subprocess.Popen[bytes]) -> Peak:
     together = worker = client = 0
-    seen: set[psutil.Process] = set()  # one whose parent has ended is no child any more
+    seen: set[psutil.Process] = set()  # children() omits those whose parent has ended
     while process.poll() is None:
         with contextlib.suppress(psutil.NoSuchProcess):
             root = psutil.Process(process.pid)
@@ -200,7 +200,7 @@ def _watch(process: subprocess.Popen[bytes]) -> Peak:
 
 
 def _size(process: psutil.Process) -> tuple[int, int] | None:
-    """Give the memory that is its part, and all that it has resident."""
+    """Return PSS (or RSS where there is none) and RSS of a process."""
     try:
         memory = process.memory_full_info()
     except psutil.Error:

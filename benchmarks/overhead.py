@@ -1,7 +1,7 @@
-"""What the partitions of a plan cost: a job over tiny files against an empty ``bag.map``.
+"""Measure the overhead per partition: a job over tiny files against an empty ``bag.map``.
 
-Both have as many partitions and the same two workers, in turn; the figures are medians of whole
-calls, from the listing to the output in its place.
+Both run in turn with the same number of partitions on the same two workers; the figures are medians of
+complete calls, from the listing to the committed output.
 
     python -m benchmarks.overhead
 """
@@ -39,7 +39,7 @@ def nothing(element: int) -> int:
 
 
 def _write_files(folder: Path, files: int) -> Path:
-    """One line each, in the layout."""
+    """Write files of one line each, in the layout."""
     below = folder / "data" / "idle" / "Firefox" / "nightly" / "30.0a1"
     below.mkdir(parents=True)
     for number in range(files):
@@ -63,7 +63,7 @@ def _job(client: Client, data: Path, files: int, folder: Path) -> float:
         output=folder / "output",
         client=client,
         work_dir=folder / "work",
-        partition_bytes=1024,  # each of the files is a partition
+        partition_bytes=1024,  # each file becomes a partition
     )
     seconds = time.perf_counter() - started
     assert (result.files, result.key_count) == (files, 10)

@@ -1,9 +1,9 @@
-"""Measures how far fetching and mapping overlap: network alone, CPU alone, and both in one job.
+"""Measure how far fetching and mapping overlap: network alone, CPU alone, and both in one job.
 
-The store is a program on this machine that answers each request so much later, and takes little of the
-CPU itself. The map function computes in Python, so many times as long for a file as the network takes
-for one: its CPU is what the job waits for. With a share of 1 there is most to lose. On a machine with
-fewer cores than there are mappers, processes that fetch, and the store, they take time from each other.
+The store is a program on this machine that answers each request after a delay, and uses little CPU
+itself. The map function computes in Python; `--share` is the ratio of its time per file to the network's.
+With a share of 1 the most time is lost if the two do not overlap. On a machine with fewer cores than
+mappers, helper processes and the store together, they take time from each other.
 """
 
 from __future__ import annotations
@@ -36,11 +36,13 @@ def map(key, dims, value, context):
 def reduce(key, values, context):
     context.write(key, sum(values))
 """
-_TRIAL = 1_000_000  # rounds of the loop that are timed
+_TRIAL = 1_000_000  # rounds of the loop to time
 
 
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--share", default=2.0, show_default=True, help="CPU time of the map, to network's.")
+@click.option(
+    "--share", default=2.0, show_default=True, help="CPU time of map, relative to the network's."
+)
 @click.option("--objects", default=800, show_default=True, type=click.IntRange(min=8))
 @click.option(
     "--size", default=8000, show_default=True, type=click.IntRange(min=100), help="Bytes."
@@ -54,8 +56,8 @@ def main(share: float, objects: int, size: int, latency: float, mappers: int, ro
         bench.make()
         with QuickStore(bench.stored, latency) as store:
             bench.environment = {
-                "AWS_ACCESS_KEY_ID": "nobody",
-                "AWS_SECRET_ACCESS_KEY": "nothing",
+                "AWS_ACCESS_KEY_ID": "key",
+                "AWS_SECRET_ACCESS_KEY": "secret",
                 "AWS_ENDPOINT_URL": store.url,
                 "AWS_EC2_METADATA_DISABLED": "true",
                 "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.getenv("PYTHONPATH")))),
@@ -65,7 +67,7 @@ def main(share: float, objects: int, size: int, latency: float, mappers: int, ro
 
 
 class _Bench:
-    """One set of files, on the disk and in the store, and jobs over it."""
+    """One set of files, on disk and in the store, and the jobs over it."""
 
     def __init__(self, folder: Path, objects: int, size: int, mappers: int, share: float) -> None:
         self.share = share
@@ -87,10 +89,10 @@ class _Bench:
         (self.folder / "data").symlink_to(self.stored / BUCKET)
 
     def report(self, rounds: int) -> bool:
-        """Run all three in turn, and say how long they took."""
+        """Run all three in turn, and print how long they took."""
         idle = self._script("idle", 0)
         network = self._seconds(idle, ["-b", BUCKET])
-        # What is to be balanced is the work on files, not the start that all three have.
+        # Balance the work on files, without the start-up that all three have.
         start = self._seconds(idle, ["-d", "data"])
         each = self.share * max(0.001, network - start) * self.mappers / self.objects
         busy = self._script("busy", round(each / _seconds_a_round()))
@@ -115,7 +117,7 @@ class _Bench:
         return f"{name}.py"
 
     def _seconds(self, script: str, source: list[str]) -> float:
-        self._runs += 1  # a work dir of its own, so that nothing has been fetched
+        self._runs += 1  # a new work dir, so that the cache is empty
         command = [
             *(sys.executable, "-m", "daskmr", "run", script, *source),
             *("-w", f"work-{self._runs}", "-o", "output", "-m", str(self.mappers), "-q"),
@@ -137,7 +139,7 @@ def _seconds_a_round() -> float:
 
 class _Nothing:
     def write(self, key: object, value: object) -> None:
-        """Take what the map function writes."""
+        """Ignore a pair."""
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""A store that takes little of the machine that it is measured on: it lists, and gives, after a while.
+"""An object store with low CPU use and a fixed latency, for measurements on one machine.
 
-Run as a program it serves a folder until its standard input is closed. It answers as S3 does to the
-two requests that a job makes of its input, in some 0.1 ms of CPU each, and checks no signature.
+Run as a program, it serves a folder until its standard input is closed. It answers the two S3 requests
+that a job makes for its input, in about 0.1 ms of CPU each, and checks no signature.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ _CHANGED = b"<Error><Code>PreconditionFailed</Code><Message>It is another.</Mess
 
 
 class QuickStore:
-    """The server in a process of its own, in a ``with`` block.
+    """The server in a separate process, as a context manager.
 
     Parameters
     ----------
     folder : Path
-        Holds a folder for each bucket; read when it starts.
+        Contains a folder for each bucket; it is read at the start.
     latency : float
         Seconds between a request and its answer.
 
     Attributes
     ----------
     url : str
-        Its endpoint.
+        The endpoint URL.
     """
 
     def __init__(self, folder: Path, latency: float) -> None:
@@ -61,7 +61,7 @@ class QuickStore:
 
 
 class _Objects:
-    """What the store holds, by bucket and key."""
+    """The objects of the store, by bucket and key."""
 
     def __init__(self, folder: Path) -> None:
         files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -119,7 +119,7 @@ def _response(status: str, body: bytes, headers: str = "") -> bytes:
 
 
 class _Connection(asyncio.Protocol):
-    """Answers the requests of one connection, which come one after the other."""
+    """Answer the requests of one connection, which arrive one after the other."""
 
     def __init__(self, objects: _Objects, latency: float) -> None:
         self._objects = objects

@@ -1,4 +1,4 @@
-"""The figures as tables in Markdown."""
+"""Render the figures as tables in Markdown."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ DISTRIBUTIONS = ("daskmr", "dask", "distributed", "isal", "msgspec", "pyspark", 
 PREFACE = """\
 # Benchmarks
 
-Written by `make bench`, which makes the data and can be repeated anywhere: see
-`benchmarks/README.md`. All figures are wall times of whole commands, start-up included, medians of
-runs in turn; ratios hold better from one machine to another than seconds. In a first run, which is
-not timed, memory is looked at, ten times a second, and the outputs are compared: all that have a
-figure gave the same lines. For what gave others, failed, ran out of memory or took over ten times as
-long as daskmr (30 s at least) the table says so instead.
+Written by `make bench`, which generates the data and can be repeated anywhere: see
+`benchmarks/README.md`. All figures are wall times of complete commands, start-up included, medians of
+runs in turn; ratios are more comparable between machines than seconds. In a first run, which is not
+timed, memory is sampled ten times a second, and the outputs are compared: all contenders with a figure
+gave the same lines. For those that gave other lines, failed, ran out of memory or took over ten times as
+long as daskmr (30 s at least), the table says so instead.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one contender did: a median of seconds, or why there is none."""
+    """The figures of one contender: a median of seconds, or why there is none."""
 
     who: str
     seconds: float | None
@@ -41,7 +41,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """All that is known of a workload; the rows begin with daskmr's."""
+    """The results of a workload; the first row is daskmr's."""
 
     name: str
     rows: tuple[Row, ...]
@@ -49,12 +49,12 @@ class Result:
 
     @property
     def failed(self) -> bool:
-        """Whether daskmr itself did not do the job, or not rightly."""
+        """Whether daskmr itself failed, or gave another output."""
         return bool(self.rows[0].failure)
 
 
 def detail(result: Result) -> str:
-    """Render one workload: everyone's figures, then the bounds."""
+    """Render one workload: the figures of each contender, then the bounds."""
     ours = result.rows[0].seconds
     rows = [_detail_row(row, ours) for row in result.rows]
     head = ("", "s", "daskmr / it", "all memory MB", "largest worker MB", "client MB")
@@ -122,7 +122,7 @@ def _all_met(verdicts: Iterable[Verdict]) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Render a table, its columns in line so that it reads well as plain text too.
+    """Render a table with aligned columns, so that it is readable as plain text too.
 
     >>> print(_table(("", "s"), [("floor", "1.20")]))
     |       | s    |
@@ -140,13 +140,13 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def page(results: Sequence[Result], start: str, settings: str) -> str:
-    """Render the whole page for the documentation."""
+    """Render the page for the documentation."""
     parts = [PREFACE, f"{machine()}\n{settings}", summary(results), start, *map(detail, results)]
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
 def machine() -> str:
-    """Say where and with what the figures were taken."""
+    """Describe the machine and the versions of the software."""
     memory = psutil.virtual_memory().total / 2**30
     versions = [f"Python {platform.python_version()}", *map(_version, DISTRIBUTIONS)]
     return (

@@ -1,4 +1,4 @@
-"""What is run: the workloads, the ways to do them, and the bounds that daskmr keeps."""
+"""The workloads, the contenders that run them, and the bounds for daskmr."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 from benchmarks.measure import Peak
 
 HERE = Path(__file__).resolve().parent
-LARGE = 300_000_000  # below it the start decides
+LARGE = 300_000_000  # below this, start-up dominates
 VERY_LARGE = 1_500_000_000
 
-# Each as it is called on the command line, and in the tables.
+# By their names on the command line, with those in the tables.
 RIVALS = {
     "floor": "floor",
     "dask.bag": "dask.bag",
@@ -27,12 +27,12 @@ RIVALS = {
 START = "start"
 DASKMR = "daskmr"
 
-Seconds = Mapping[str, float]  # medians; what failed is not there
+Seconds = Mapping[str, float]  # medians; failed contenders are missing
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A time that daskmr keeps to: `seconds` of the medians, where the data has `size` bytes."""
+    """A time limit for daskmr: `seconds` of the medians, judged if the data has `size` bytes."""
 
     text: str
     seconds: Callable[[Seconds], float]
@@ -41,7 +41,7 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A job, its data, and what is asked of it.
+    """A job, its data and its bounds.
 
     Attributes
     ----------
@@ -50,11 +50,11 @@ class Workload:
     data : str
         The kind of data (see `benchmarks.data.make`).
     bounds : tuple of Bound
-        Beside the one that all have: faster than dask.bag, PySpark and mrjob.
+        In addition to that of all workloads: faster than dask.bag, PySpark and mrjob.
     like : str
-        The workload whose rivals these are, when it is another.
+        The workload that the rivals run instead, if it is another one.
     memory_limit : str
-        Memory of a worker, where that is part of the workload.
+        Memory of a worker, if that is part of the workload.
     """
 
     text: str
@@ -85,9 +85,11 @@ WORKLOADS = {
     ),
     "ids": Workload("records for each id; as many keys as records", "texts", (MANY_KEYS,)),
     "words": Workload(
-        "how often each word; 30 pairs a record, by `context.write_each`", "texts", (MANY_KEYS,)
+        "occurrences of each word; 30 pairs a record, with `context.write_each`",
+        "texts",
+        (MANY_KEYS,),
     ),
-    "median": Workload("the middle value of each key; no combine", "values", memory_limit="400MB"),
+    "median": Workload("the median value of each key; no combine", "values", memory_limit="400MB"),
     "hotkey": Workload(
         "a sum for each key, 80 % of the values under one; no combine",
         "values",
@@ -100,7 +102,7 @@ SQL = {"count", "os", "ids"}
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A command that does a workload; `output` is a file, or a folder of files, or its stdout."""
+    """A command that runs a workload; `output` is a file, a folder of files, or its stdout."""
 
     command: tuple[str, ...]
     output: Path
@@ -108,19 +110,19 @@ class Contender:
 
 
 def installed(rival: str) -> bool:
-    """Tell whether `rival` can be run by this Python."""
+    """Check whether this Python can run `rival`."""
     if rival == "pyspark" and shutil.which("java") is None:
         return False
     return rival in ("floor", "dask.bag") or importlib.util.find_spec(rival) is not None
 
 
 def does(rival: str, name: str) -> bool:
-    """Tell whether `rival` has the workload `name`."""
+    """Check whether `rival` has the workload `name`."""
     return rival != "duckdb" or _script(name) in SQL
 
 
 def contender(who: str, name: str, data: Path, folder: Path, memory_limit: str) -> Contender:
-    """Say how `who` does the workload `name` over `data`, writing below `folder`."""
+    """Return how `who` runs the workload `name` over `data`, writing below `folder`."""
     output = folder / "output"
     if who in (DASKMR, START):
         job = HERE / "jobs" / f"{name if who == DASKMR else 'count'}.py"
@@ -148,7 +150,7 @@ def _script(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a bound is met; None where the data is too small to say, or the rival missing."""
+    """Whether a bound is met; None if the data is too small to judge it, or the rival is missing."""
 
     text: str
     met: bool | None
@@ -158,16 +160,16 @@ class Verdict:
 def verdicts(
     name: str, size: int, medians: Seconds, tried: set[str], peak: Peak, limit: int
 ) -> list[Verdict]:
-    """Hold the figures of the workload `name` against its bounds.
+    """Compare the figures of the workload `name` with its bounds.
 
     Parameters
     ----------
     size : int
-        Uncompressed bytes that the data was made for.
+        Uncompressed bytes of the data.
     medians : mapping
-        Seconds of everyone who did it.
+        Seconds of each contender that completed it.
     tried : set of str
-        Everyone who was run; a rival that did not make it was slower.
+        All contenders that were run; a rival that did not complete counts as slower.
     peak : Peak
         Memory of daskmr.
     limit : int

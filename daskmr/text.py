@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 __all__ = [
     "HIDDEN",
@@ -19,6 +19,7 @@ __all__ = [
     "shell_path",
     "shell_word",
     "shorten",
+    "some",
     "time_unit",
 ]
 
@@ -180,3 +181,13 @@ def counted(count: int, noun: str) -> str:
     ('1 key', '1,200 keys')
     """
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """Name the first few, and say how many more there are.
+
+    >>> some(["a", "b", "c", "d", "e"]), some(["a", "b"])
+    ('a, b, c and 2 more', 'a, b')
+    """
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"

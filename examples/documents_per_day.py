@@ -2,9 +2,9 @@
 
     daskmr run examples/documents_per_day.py -d sample -f examples/filters/prerelease.json -o days.txt
 
-A line: day, channel, documents, separated by semicolons. All that the question needs are the
-dimensions (reason, application, channel, version, build, day), which come from the path of the file.
-The JSON is not parsed, so this is several times faster than a job that looks into the documents.
+Each line has day, channel and documents, separated by semicolons. The job needs only the dimensions
+(reason, application, channel, version, build, day), which come from the path of the file. It does not
+parse the JSON, so it is several times faster than a job that reads the documents.
 """
 
 SEPARATOR = ";"

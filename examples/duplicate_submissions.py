@@ -2,9 +2,9 @@
 
     daskmr run examples/duplicate_submissions.py -d sample -f examples/filters/all.json -o twice.tsv
 
-A line: document id, submissions, days. The key of a record is the id of its document, so the
-documents themselves are not parsed. Nearly every id is a key of its own here: this is the job
-that moves the most data between map and reduce.
+Each line has document id, submissions and days. The key of a record is the id of its document, so the
+documents themselves are not parsed. Nearly every record has a different key, so this is the job that
+moves the most data between map and reduce.
 """
 
 

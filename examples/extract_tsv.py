@@ -1,14 +1,13 @@
-r"""What does the hardware of nightly users look like? A table for other tools to read.
+r"""What hardware do nightly users have? A table for other tools to read.
 
     daskmr run examples/extract_tsv.py -d sample -f examples/filters/nightly.json -o hardware.tsv
 
-A line a document, in the order of the input: id, day of submission, then the fields below. Without
-``reduce``, what ``map`` writes is the output. Tabs, newlines and backslashes inside of a field are
-written as ``\t``, ``\n``, ``\r`` and ``\\``, so that a line is always one document; a field that is
-missing is empty.
+There is one line per document, in the order of the input: id, day of submission, then the fields below.
+Without ``reduce``, ``map`` writes the output. Tabs, newlines and backslashes in a field are written as
+``\t``, ``\n``, ``\r`` and ``\\``, so that a line is always one document; a missing field is empty.
 
-``pluck`` reads the fields out of a document without building the rest of it: on documents of this
-kind five to ten times as fast as ``json.loads``, and with the same values and errors.
+``pluck`` reads these fields of a document without building the rest of it. On such documents it is five to
+ten times as fast as ``json.loads``, with the same values and errors.
 """
 
 from daskmr import pluck

@@ -1,15 +1,15 @@
-"""What does one histogram look like on each channel, all documents taken together?
+"""What is the sum of one histogram over all documents, on each channel?
 
     daskmr run examples/histogram_per_channel.py -d sample -f examples/filters/saved_session.json -o gc.tsv
 
-A line: channel, and JSON with the number of documents, the sum of the values measured and the
+Each line has the channel, and JSON with the number of documents, the sum of the measured values and the
 count of each bucket.
 
-In a document a histogram is an array: the counts of its buckets, then five numbers about the values
-measured. These are their sum; the sum of their logarithms and that of the squares of those; the low
-and the high 32 bits of the sum of their squares. What a kind of histogram does not keep is -1. The
-counts and the first sum may be added up element by element; of the other four, -1 and half a number
-may not, so they are cut off.
+In a document a histogram is an array: the counts of its buckets, then five numbers about the measured
+values: their sum; the sum of their logarithms and the sum of the squares of those; the low and the high
+32 bits of the sum of their squares. A number that a kind of histogram does not record is -1. The counts
+and the first sum are added element by element. The other four are dropped, because neither -1 nor half
+of a number can be added.
 """
 
 import json
@@ -20,7 +20,7 @@ PROBE = "GC_MS"
 def map(key, dims, value, context):
     histogram = json.loads(value).get("histograms", {}).get(PROBE)
     if histogram:
-        # The length is part of the key: with other buckets it is another histogram.
+        # The length is part of the key, because histograms with different buckets cannot be added.
         context.write((dims[2], len(histogram)), [1, *histogram[:-4]])
 
 

@@ -1,11 +1,11 @@
-"""Which operating systems do the documents come from, and how many from each?
+"""How many documents come from each operating system?
 
     daskmr run examples/os_distribution.py -d sample -f examples/filters/saved_session.json -o os.tsv
 
-A line: operating system, documents.
+Each line has operating system and documents.
 
 There is no ``try`` around ``json.loads``, here or in any other example: broken JSON raises
-ValueError, and a record for which ``map`` raises ValueError is a bad record. It is left out, and
+ValueError, and a record for which ``map`` raises ValueError is a bad record. It is skipped, and
 the summary says how many there were, in which files and why.
 """
 

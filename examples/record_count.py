@@ -2,8 +2,8 @@
 
     daskmr run examples/record_count.py -d sample -f examples/filters/all.json -o records.tsv
 
-The smallest job there is. One line comes out: ``records``, a tab, and the number. The records are
-not looked into, so a document of broken JSON counts; a line without a tab is no record at all.
+The smallest possible job. Its output is one line: ``records``, a tab, and the number. The values are not
+parsed, so a document of broken JSON counts; a line without a tab is a bad record and does not.
 """
 
 

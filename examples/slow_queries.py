@@ -2,10 +2,10 @@
 
     daskmr run examples/slow_queries.py -d sample -f examples/filters/desktop.json -o slow.tsv
 
-A line: statement, documents that report it, median duration in milliseconds. A document has the
-calls and their milliseconds in total for each statement, so the median is that of averages.
+Each line has statement, documents that report it, and median duration in milliseconds. A document has
+the number of calls and their total milliseconds for each statement, so this is a median of averages.
 
-A median needs all values at once. That is why there is no ``combine``, and why ``reduce`` sorts.
+A median needs all values at once. So there is no ``combine``, and ``reduce`` sorts the values.
 """
 
 import json

@@ -3,7 +3,7 @@
     daskmr run examples/startup_csv.py -d sample -f examples/filters/release_2013_11.json -o startup.csv
 
 CSV with a header: version, operating system, documents, then the average of each milestone below in
-milliseconds after the start of the process. Documents that have not reached them all are left out.
+milliseconds after the start of the process. Documents that lack a milestone are skipped.
 """
 
 from daskmr import pluck

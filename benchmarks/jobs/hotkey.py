@@ -1,4 +1,4 @@
-"""A sum for each key, where one key has four of five values. No combine."""
+"""A sum for each key, where one key has four out of five values. No combine."""
 
 
 def map(key, dims, value, context):

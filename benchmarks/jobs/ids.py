@@ -1,4 +1,4 @@
-"""How many records has each id? As many keys as records."""
+"""How many records does each id have? As many keys as records."""
 
 
 def map(key, dims, value, context):

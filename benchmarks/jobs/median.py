@@ -1,4 +1,4 @@
-"""The value in the middle, for each key. No combine: every value reaches its reduce."""
+"""The median value of each key. No combine: every value reaches reduce."""
 
 
 def map(key, dims, value, context):

@@ -1,4 +1,4 @@
-"""How many documents from each operating system? JSON, and few keys."""
+"""How many documents come from each operating system? JSON, few keys."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The job of os.py, which reads the one field that it needs."""
+"""The job of os.py, reading only the one field that it needs."""
 
 from daskmr import pluck
 

@@ -1,4 +1,4 @@
-"""Each workload as one writes it with dask.bag.
+"""Each workload written with dask.bag.
 
 python on_dask_bag.py WORKLOAD DATA_DIR OUTPUT [MEMORY_LIMIT]
 """

@@ -1,4 +1,4 @@
-"""The workloads that SQL says easily, with DuckDB on two threads.
+"""The workloads that are easy in SQL, with DuckDB on two threads.
 
 python on_duckdb.py WORKLOAD DATA_DIR OUTPUT
 """

@@ -1,4 +1,4 @@
-"""Each workload as one writes it with mrjob.
+"""Each workload written with mrjob.
 
 python on_mrjob.py --no-conf -r local --workload WORKLOAD FILES > OUTPUT
 """

@@ -1,4 +1,4 @@
-"""Each workload as one writes it with PySpark, on two local threads.
+"""Each workload written with PySpark, on two local threads.
 
 python on_pyspark.py WORKLOAD DATA_DIR OUTPUT_DIR
 """

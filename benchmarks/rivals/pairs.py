@@ -1,4 +1,4 @@
-"""What each workload makes of a line, and of the values of a key: the same for all frameworks."""
+"""The map and reduce of each workload, the same for all frameworks."""
 
 import json
 
@@ -16,7 +16,7 @@ def ids(line):
 
 
 def words(line):
-    """Give many pairs; all others give one."""
+    """Return many pairs; all others return one."""
     return [(word, 1) for word in line.partition("\t")[2].split()]
 
 

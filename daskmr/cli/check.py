@@ -38,7 +38,7 @@ def check(stdout: IO[bytes], script: str, **options: Any) -> None:
     It is loaded, and its functions are checked. With --data-dir or --bucket, the first records of
     the input are mapped, and the results are combined and reduced.
     """
-    from daskmr.run.checking import check_script
+    from daskmr.run.check import check_script
 
     paint = painter(stdout)
 

@@ -251,7 +251,7 @@ def repeated(
         if script is None:
             raise click.UsageError("Missing argument 'SCRIPT'.", context)
         return script, options
-    from daskmr.run.rerun import repeat
+    from daskmr.run.provenance import repeat
 
     commandline = ParameterSource.COMMANDLINE
     given = [name for name in options if context.get_parameter_source(name) is commandline]

@@ -160,9 +160,9 @@ def _reporting(
         yield None
         return
     from daskmr.diagnostics.html import ReportFile
-    from daskmr.run.companions import companion_paths
+    from daskmr.run.side_cars import side_car_paths
 
-    beside = (*companion_paths(output), _profile_path(output)) if output != "-" else ()
+    beside = (*side_car_paths(output), _profile_path(output)) if output != "-" else ()
     script, *others = inputs
     report = _Report(ReportFile(path, script, output, *beside, *others), quiet, secrets)
     try:

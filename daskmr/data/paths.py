@@ -44,7 +44,7 @@ def split_path(path: str) -> list[bytes]:
     >>> split_path("idle/../../etc/passwd")
     Traceback (most recent call last):
         ...
-    daskmr.paths.Unplaceable: 'idle/../../etc/passwd' cannot be the path of a file in a cache.
+    daskmr.data.paths.Unplaceable: 'idle/../../etc/passwd' cannot be the path of a file in a cache.
     """
     try:
         parts = encode_path(path).split(b"/")

@@ -1,7 +1,6 @@
-"""What a run may take, from mapping a small sample of its input in this process for a few seconds.
+"""Estimate the time and memory of a run, by mapping a sample of its input for a few seconds.
 
-All of it is an estimate: the sample is small, one process has the machine to itself, and what it
-cannot see is left out.
+The sample is small, one process has the machine to itself, and fetching is not measured.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from daskmr.tasks.user_calls import combiner_of
 __all__ = ["Estimate", "Sample", "estimate", "map_sample", "spread"]
 
 _SLICES = 5  # files of the sample that share the time, if they are large
-_PATIENCE = 4  # times the time of the sample, after which one record takes too long
+_PATIENCE = 4  # times the time of the sample: a record that takes longer is interrupted
 _MOST_FILES = 2000
 _NO_LIMIT = 1 << 60
 _WORKER_BASE = 150_000_000  # bytes that a worker takes before it holds any data
@@ -42,48 +41,25 @@ _WORKER_BASE = 150_000_000  # bytes that a worker takes before it holds any data
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What mapping a few files has shown.
+    """The figures of the sample."""
 
-    Attributes
-    ----------
-    files, bytes, records : int
-        What was mapped: files, their size as stored (of a part, in proportion), lines.
-    bad : Mapping[str, int]
-        Bad records by reason.
-    pairs : int
-        What `map` has written: pairs, or for a map-only job lines.
-    keys : int
-        Distinct keys among them.
-    text_bytes : int
-        Bytes that a map-only job has written.
-    seconds : float
-        What it took.
-    held, packed : int
-        Bytes that its pairs take in memory, as estimated, and that they, or the lines of a map-only
-        job, take on disk, compressed.
-    growth : float
-        How the memory grows with the input: 1 is in proportion, 0 not at all.
-    beside : int
-        Bytes by which the process has grown beside.
-    corrupt : tuple of str
-        What is wrong with files that are damaged.
-    failure, details : str
-        Why `map` failed, and the user's own traceback; "" when it did not.
-    """
-
+    # What was mapped: files, their size as stored (of a part, in proportion), lines
     files: int = 0
     bytes: int = 0
     records: int = 0
-    bad: Mapping[str, int] = field(default_factory=dict)
-    pairs: int = 0
-    keys: int = 0
-    text_bytes: int = 0
-    seconds: float = 0.0
+    bad: Mapping[str, int] = field(default_factory=dict)  # bad records by reason
+    pairs: int = 0  # what `map` has written: pairs, or for a map-only job lines
+    keys: int = 0  # distinct keys among them
+    text_bytes: int = 0  # bytes that a map-only job has written
+    seconds: float = 0.0  # what it took
+    # held, packed: bytes that its pairs take in memory, as estimated, and that they, or the lines
+    # of a map-only job, take on disk, compressed.
     held: int = 0
     packed: int = 0
-    growth: float = 1.0
-    beside: int = 0
-    corrupt: tuple[str, ...] = ()
+    growth: float = 1.0  # how the memory grows with the input: 1 is in proportion, 0 not at all
+    beside: int = 0  # bytes by which the process has grown beside
+    corrupt: tuple[str, ...] = ()  # what is wrong with files that are damaged
+    # Why `map` failed, and the user's own traceback; "" when it did not
     failure: str = ""
     details: str = ""
 
@@ -95,35 +71,21 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What the whole run may take.
+    """The estimated figures of a run."""
 
-    Attributes
-    ----------
-    records, pairs : int
-        Lines, and what `map` writes for them.
-    map_seconds : float or None
-        Time to map on all workers; ``None`` where their number is not known.
-    worker_seconds : float
-        Time that one worker would take to map.
-    memory : int
-        Bytes that a worker process holds while it maps.
-    spilled : int
-        Bytes that the mappers write to the work dir.
-    output : int or None
-        Bytes of the output, uncompressed, of a map-only job.
-    """
-
+    # Lines, and what `map` writes for them
     records: int
     pairs: int
+    # Time to map on all workers; ``None`` where their number is not known.
     map_seconds: float | None
-    worker_seconds: float
-    memory: int
-    spilled: int
-    output: int | None = None
+    worker_seconds: float  # time that one worker would take to map
+    memory: int  # bytes that a worker process holds while it maps
+    spilled: int  # bytes that the mappers write to the work dir
+    output: int | None = None  # bytes of the output, uncompressed, of a map-only job
 
 
 def spread(count: int) -> Iterator[int]:
-    """Give the numbers below `count` so that the first few are spread over all of them.
+    """Yield the numbers below `count` so that the first few are spread over all of them.
 
     >>> list(spread(6))
     [0, 4, 2, 1, 5, 3]
@@ -145,21 +107,13 @@ def map_sample(
     max_record_bytes: int = 1 << 30,
     keys: KeyFilter | None = None,
 ) -> Sample:
-    """Map files from all over the input, or the first part of them, until the time is over.
+    """Map files from all over the input, or the beginnings of them, until the time is up.
 
-    Parameters
-    ----------
-    job : Job
-    files : sequence of (InputFile, str)
-        The input as far as it is on this machine, each with its local path.
-    seconds : float
-        How long to map.
-    buckets : int
-        Buckets of the run, by which pairs are cut before they are compressed.
-    combine_size, max_record_bytes : int
-        The settings of these names.
-    keys : KeyFilter or None
-        Which records the run is to read; ``None`` is all.
+    - `files`: the input as far as it is on this machine, each with its local path.
+    - `seconds`: how long to map.
+    - `buckets`: buckets of the run, by which pairs are cut before they are compressed.
+    - `combine_size`, `max_record_bytes`: the settings of these names.
+    - `keys`: which records the run is to read; ``None`` is all.
     """
     sampling = _Sampling(job, seconds, buckets, combine_size, max_record_bytes, keys)
     failure, details = "", ""
@@ -188,7 +142,7 @@ class _TimeIsUp(BaseException):
 
 @contextmanager
 def _alarm(seconds: float) -> Iterator[list[None]]:
-    """Stop a record that takes for ever, where there can be an alarm; the list tells that it rang."""
+    """Interrupt a record that takes too long, in the main thread; the list is not empty then."""
     rung: list[None] = []
     if threading.current_thread() is not threading.main_thread():
         yield rung
@@ -208,7 +162,7 @@ def _alarm(seconds: float) -> Iterator[list[None]]:
 
 
 class _Sampling:
-    """A sample on its way."""
+    """A sample while it is mapped."""
 
     def __init__(
         self,
@@ -274,7 +228,7 @@ class _Sampling:
         self._most = max(self._most, resident())
 
     def _is_read(self, line: str) -> bool:
-        """Whether the run reads a record; one without a key is bad, and counted."""
+        """Whether the run reads a record; one without a key is bad, and counts."""
         if self._keys is None:
             return True
         key, tab, _ = line.partition("\t")
@@ -333,7 +287,7 @@ def _compressed(data: bytes) -> int:
 
 
 def _growth(half: tuple[int, int] | None, whole: tuple[int, int]) -> float:
-    """How memory grows, as the exponent of the input.
+    """Return how memory grows, as an exponent of the input.
 
     >>> _growth((100, 50), (200, 100)), _growth((100, 50), (200, 50)), _growth(None, (1, 1))
     (1.0, 0.0, 1.0)
@@ -352,18 +306,11 @@ def estimate(
     spill_bytes: int,
     grouped: bool,
 ) -> Estimate | None:
-    """Say what the whole may take; ``None`` where the sample tells nothing.
+    """Estimate a run from its sample; ``None`` where the sample is empty or failed.
 
-    Parameters
-    ----------
-    sample : Sample
-    plan : sequence of Partition
-    workers : int or None
-        Processes that map at the same time; ``None`` is not known.
-    spill_bytes : int
-        The setting of this name.
-    grouped : bool
-        The job has a `reduce`.
+    - `workers`: processes that map at the same time; ``None`` is not known.
+    - `spill_bytes`: the setting of this name.
+    - `grouped`: the job has a `reduce`.
 
     Examples
     --------
@@ -397,5 +344,5 @@ def estimate(
 
 
 def _held(sample: Sample, size: int) -> float:
-    """What the pairs of `size` bytes of input take in memory."""
+    """Estimate the memory that the pairs of `size` bytes of input take."""
     return sample.held * math.pow(size / sample.bytes, sample.growth)

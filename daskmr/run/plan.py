@@ -1,4 +1,4 @@
-"""What a run would do, in figures: its input by dimension, its partitions, what is fetched. Pure."""
+"""The figures of a plan: input by dimension, balance of partitions, requests, disks. Pure functions."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ __all__ = [
 _TOP = 5  # values of a dimension that are named
 _SIMILAR = 3
 _EXISTING = 8
-_UNEVEN = 4  # times the median, from which on the largest partition is worth a word
+_UNEVEN = 4  # times the median: from there on the largest partition is worth a note
 
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """So many files, and their size as stored."""
+    """A number of files, and their size as stored."""
 
     files: int = 0
     bytes: int = 0
@@ -49,7 +49,7 @@ class Amount:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What there is of one value of a dimension."""
+    """The files that have one value of a dimension."""
 
     value: str
     files: int
@@ -58,66 +58,35 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class DimensionFigures:
-    """The input by the values of one dimension.
-
-    Attributes
-    ----------
-    name : str
-    distinct : int
-        How many values there are.
-    first, last : str
-        The lowest and the highest of them, as text.
-    values : tuple of Share
-        The largest, by bytes.
-    others : Amount
-        The rest together.
-    """
+    """The input by the values of one dimension."""
 
     name: str
-    distinct: int
+    distinct: int  # number of values
+    # The lowest and the highest of them, compared as text
     first: str
     last: str
-    values: tuple[Share, ...]
-    others: Amount
+    values: tuple[Share, ...]  # the largest, by bytes
+    others: Amount  # the others together
 
 
 @dataclass(frozen=True, slots=True)
 class Unmatched:
-    """A value that the filter allows, and that no file has.
-
-    Attributes
-    ----------
-    dimension : str
-    position : int
-        From 1.
-    value : str
-        As the filter gives it.
-    similar, existing : tuple of str
-        Values that exist there: those that look like it, and the first few of all.
-    """
+    """A value that the filter allows and no file has."""
 
     dimension: str
-    position: int
-    value: str
+    position: int  # from 1
+    value: str  # as it is in the filter
+    # Values that exist there: those that resemble it, and the first few of all
     similar: tuple[str, ...]
     existing: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """How evenly the work is cut.
+    """How evenly the input is partitioned."""
 
-    Attributes
-    ----------
-    count : int
-        Partitions.
-    bytes_min, bytes_median, bytes_max : int
-        Bytes of input, as stored, in a partition.
-    largest_file : str
-    largest_file_bytes : int
-    """
-
-    count: int
+    count: int  # partitions
+    # Bytes of input, as stored, in a partition
     bytes_min: int
     bytes_median: int
     bytes_max: int
@@ -126,13 +95,13 @@ class Balance:
 
     @property
     def is_uneven(self) -> bool:
-        """Tell whether one partition is far larger than most."""
+        """Whether one partition is far larger than most."""
         return self.bytes_max > _UNEVEN * max(1, self.bytes_median)
 
 
 @dataclass(frozen=True, slots=True)
 class Reducing:
-    """Buckets that keys fall into, and tasks that reduce them."""
+    """The number of buckets, and of the tasks that reduce them."""
 
     buckets: int
     reducers: int
@@ -140,7 +109,7 @@ class Reducing:
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """Requests to a store: those that listed, and those that are to come at least."""
+    """Requests to a store: those of the listing, and the fewest that fetching takes."""
 
     listing: int
     get: int
@@ -149,78 +118,41 @@ class Requests:
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """A disk that the run writes to.
+    """A disk that the run writes to."""
 
-    Attributes
-    ----------
-    path : str
-        The work dir, or the folder of the output.
-    free : int
-        Bytes.
-    fetched, spilled : int
-        Bytes that would be written there: copies of objects, and segments, as estimated.
-    """
-
-    path: str
-    free: int
+    path: str  # the work dir, or the folder of the output
+    free: int  # bytes
+    # Estimated bytes that the run writes there: copies of objects, and segments
     fetched: int = 0
     spilled: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All of it.
-
-    Attributes
-    ----------
-    script, output : str
-    data_dir, bucket, input_filter : str or None
-    files : Amount
-        What the filter allows.
-    text_bytes : int
-        Bytes that it holds uncompressed, as estimated by its files' extensions.
-    local, cached, to_fetch : Amount
-        What of it lies in the data dir, has a local copy, and has none.
-    skipped : int
-        What is not in the layout.
-    dimensions : tuple of DimensionFigures
-    unmatched : tuple of Unmatched
-    partitions : Balance
-    reducing : Reducing or None
-        ``None`` for a map-only job.
-    workers : int or None
-        ``None`` on a cluster.
-    requests : Requests or None
-        ``None`` without a store, or without asking it.
-    disks : tuple of Disk
-    sample : Sample or None
-    estimate : Estimate or None
-    no_estimate : str
-        Why there is none.
-    warnings, notes : tuple of str
-    """
+    """A plan: all that is known of a run before it starts."""
 
     script: str
     output: str
     data_dir: str | None
     bucket: str | None
     input_filter: str | None
-    files: Amount
-    text_bytes: int
+    files: Amount  # those that the filter allows
+    text_bytes: int  # their size uncompressed, estimated from their extensions
+    # Those in the data dir; objects with a local copy; objects without one
     local: Amount
     cached: Amount
     to_fetch: Amount
-    skipped: int
+    skipped: int  # paths that are not in the layout
     dimensions: tuple[DimensionFigures, ...]
     unmatched: tuple[Unmatched, ...]
     partitions: Balance
-    reducing: Reducing | None
-    workers: int | None
-    requests: Requests | None = None
+    reducing: Reducing | None  # ``None`` for a map-only job
+    workers: int | None  # ``None`` on a cluster
+    requests: Requests | None = None  # ``None`` without a store, and where none may be asked
     disks: tuple[Disk, ...] = ()
     sample: Sample | None = None
     estimate: Estimate | None = None
-    no_estimate: str = ""
+    no_estimate: str = ""  # why there is no estimate
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
 
@@ -236,7 +168,7 @@ def amount_of(files: Iterable[InputFile]) -> Amount:
 
 
 def figures(listing: Listing, top: int = _TOP) -> tuple[DimensionFigures, ...]:
-    """Sum the input up by each dimension's values."""
+    """Sum the input by the values of each dimension."""
     by_dims: dict[tuple[str, ...], list[int]] = {}
     for file in listing.files:  # by all dimensions first: there are far fewer of these than files
         total = by_dims.setdefault(file.dims, [0, 0])
@@ -272,7 +204,7 @@ def _figures_of(
 
 
 def unmatched(schema: Schema, listing: Listing) -> tuple[Unmatched, ...]:
-    """Find the values that the filter names and that no file has, as a misspelt channel.
+    """Find the values that the filter names and no file has, such as a misspelt channel.
 
     Examples
     --------
@@ -315,7 +247,7 @@ def unmatched(schema: Schema, listing: Listing) -> tuple[Unmatched, ...]:
 
 
 def balance(plan: Sequence[Partition]) -> Balance:
-    """Say how evenly the partitions of a plan are cut."""
+    """Measure how evenly the input is partitioned."""
     sizes = [sum(file.size for file in partition.files) for partition in plan]
     files = [file for partition in plan for file in partition.files]
     largest = max(files, key=lambda file: file.size, default=InputFile("", 0, ()))
@@ -330,15 +262,15 @@ def balance(plan: Sequence[Partition]) -> Balance:
 
 
 def reducing(files: Sequence[InputFile], wanted: int | None, workers: int | None) -> Reducing:
-    """Choose buckets and reducers as a run does."""
+    """Choose the numbers of buckets and reducers, as a run does."""
     buckets = count_buckets(files, wanted)
     return Reducing(buckets, count_reducers(buckets, wanted, workers))
 
 
 def count_requests(listings: int, absent: Iterable[InputFile], is_s3: bool) -> Requests:
-    """Count the requests that fetching takes, where none has to be tried again.
+    """Count the requests that fetching takes without any retry.
 
-    Of an object that was uploaded in parts, the size of the first part is asked for too.
+    An object that was uploaded in parts takes one more, for the size of its first part.
 
     >>> count_requests(3, [InputFile("a", 1, (), f"{'0' * 32}-2"), InputFile("b", 1, (), "x")], True)
     Requests(listing=3, get=2, head=1)
@@ -349,7 +281,7 @@ def count_requests(listings: int, absent: Iterable[InputFile], is_s3: bool) -> R
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
-    """Give a plan as an object of JSON; docs/before-a-run.md has its keys, which stay as they are."""
+    """Convert a plan to a JSON object; its keys are documented and stable (docs/before-a-run.md)."""
     content = asdict(plan)
     sample, estimate = content.pop("sample"), content.pop("estimate")
     if sample is not None:

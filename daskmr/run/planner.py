@@ -1,4 +1,4 @@
-"""Making a plan: what a run would read, fetch and write, found out without doing it."""
+"""Make a plan: find out what a run would read, fetch and write, without running it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,13 @@ from typing import Any
 
 from dask.system import CPU_COUNT
 
-from daskmr.cluster.connect import choose
-from daskmr.cluster.deploy import load_deployment
-from daskmr.config import Config, load_config
+from daskmr.config import Config
 from daskmr.data.cache.cache import State
 from daskmr.data.inputs import Inputs, find_inputs
-from daskmr.data.layout import Schema, load_schema
 from daskmr.data.listing import InputFile
 from daskmr.data.partition import Partition, count_buckets, estimate_bytes, plan_partitions
 from daskmr.data.sampling import EVERYTHING, Choice
 from daskmr.errors import InputError, NothingMatchedError
-from daskmr.job.job import Job, load_job
-from daskmr.run.checks import check_settings, refuse_to_overwrite, refuse_to_replace_input
-from daskmr.run.companions import check_beside
 from daskmr.run.estimate import Estimate, Sample, estimate, map_sample
 from daskmr.run.plan import (
     Amount,
@@ -38,6 +32,8 @@ from daskmr.run.plan import (
     reducing,
     unmatched,
 )
+from daskmr.run.request import Request, check_request, refuse_to_replace_input
+from daskmr.run.side_cars import check_beside
 from daskmr.store.credentials import given
 from daskmr.store.open_stores import stores_closed
 from daskmr.text import format_bytes
@@ -64,69 +60,58 @@ def make_plan(
     on_listing: Callable[[int, int], object] | None = None,
     **options: Any,
 ) -> Plan:
-    """Say what `daskmr.mapreduce` would do with the same arguments.
+    """Plan what `daskmr.mapreduce` would do with the same arguments.
 
-    Nothing is fetched, and nothing is written but what was listed of a bucket, to its cache's
-    record.
+    Nothing is fetched, and nothing is written but the listing of a bucket, to the record of its cache.
 
-    Parameters
-    ----------
-    script, data_dir, input_filter, output, inline, aws_key, aws_secret_key, on_listing, **options
-        As `daskmr.mapreduce` takes them.
-    estimating : bool
-        Map a sample of what is on this machine, to estimate time and memory.
-    sample_seconds : float
-        How long to map it.
-    choice : Choice
-        Which part of the input the run would read.
-
-    Raises
-    ------
-    InputError
-        For what a run would refuse before any work; not for too little disk, which is in the plan.
-    NothingMatchedError
-        When the filter allows no file.
+    - `script`, `data_dir`, `input_filter`, `output`, `inline`, `aws_key`, `aws_secret_key`,
+      `on_listing`, `**options`: as `daskmr.mapreduce` takes them.
+    - `estimating`: map a sample of the files on this machine, to estimate time and memory.
+    - `sample_seconds`: how long to map the sample.
+    - `choice`: which part of the input the run would read.
+    Raises `InputError` where a run would fail before any work; too little disk space is a warning
+    in the plan.
+    Raises `NothingMatchedError` when the filter allows no file.
     """
-    config = choose(load_config(**options), options, None, inline)
-    local = config.scheduler is None and config.cluster is None
-    check_settings(config, inline, local)
-    if config.cluster is not None:
-        load_deployment(config.cluster, config.clusters)
-    job = load_job(script)
-    schema = load_schema(input_filter, config.schema)
     is_file = output != "-" and "://" not in output
-    if is_file:
-        refuse_to_overwrite(output, job.path, input_filter, config.schema)
+    request = check_request(
+        script,
+        options,
+        choice=choice,
+        data_dir=data_dir,
+        input_filter=input_filter,
+        output=output,
+        inline=inline,
+    )
+    config = request.config
     with given(aws_key, aws_secret_key, config.aws_profile), stores_closed():
-        inputs = find_inputs(data_dir, schema, config, on_listing, choice, to_read=False)
+        inputs = find_inputs(data_dir, request.schema, config, on_listing, choice, to_read=False)
         if not inputs.listing.files and not config.allow_empty:
             raise NothingMatchedError(inputs.listing.explain_nothing())
         if is_file:
             refuse_to_replace_input(inputs, output, output)
             check_beside(output, config.meta)
-        planner = _Planner(job, config, schema, inputs, inline, local, choice)
-        return planner.plan(
-            script=os.fspath(script) if isinstance(script, str | os.PathLike) else job.name,
+        return _Planner(request, inputs).plan(
+            script=os.fspath(script) if isinstance(script, str | os.PathLike) else request.job.name,
             output=output,
-            data_dir=None if data_dir is None else os.fspath(data_dir),
-            input_filter=os.fspath(input_filter) if isinstance(input_filter, str) else None,
+            data_dir=request.data_dir,
+            input_filter=request.filter_path,
             seconds=sample_seconds if estimating else None,
         )
 
 
 @dataclass(slots=True)
 class _Planner:
-    """Gathers the figures."""
+    """Gathers the figures of one plan."""
 
-    job: Job
-    config: Config
-    schema: Schema
+    request: Request
     inputs: Inputs
-    inline: bool
-    local: bool
-    choice: Choice = EVERYTHING
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def config(self) -> Config:
+        return self.request.config
 
     @property
     def files(self) -> tuple[InputFile, ...]:
@@ -134,12 +119,12 @@ class _Planner:
 
     @property
     def workers(self) -> int | None:
-        if not self.local:
+        if not self.request.is_local:
             return None
-        return 1 if self.inline else self.config.num_mappers or CPU_COUNT
+        return 1 if self.request.inline else self.config.num_mappers or CPU_COUNT
 
     def plan(self, *, output: str, seconds: float | None, **names: Any) -> Plan:
-        """Gather them all."""
+        """Gather all figures."""
         listing, source = self.inputs.listing, self.inputs.remote and self.inputs.remote.source
         partitions = plan_partitions(self.files, self.config.partition_bytes)
         state = self.inputs.state()
@@ -147,29 +132,31 @@ class _Planner:
         sample, forecast, reason = self._estimate(partitions, absent, seconds)
         spilled = forecast.spilled if forecast is not None else 0
         local = amount_of(file for file in self.files if not file.is_remote)
-        whole, to_fetch = amount_of(self.files), amount_of(absent)
-        self.warnings += self.job.notes
-        self._look_at_input(listing.files, balance(partitions))
-        self._look_at_output(output)
-        if self.choice.is_sample:
-            self.notes.append(f"a sample: {self.choice.describe(len(self.files))}")
-        self._look_at_room(state, spilled)
+        allowed, to_fetch = amount_of(self.files), amount_of(absent)
+        self.warnings += self.request.job.notes
+        self._check_input(listing.files, balance(partitions))
+        self._check_output(output)
+        if self.request.choice.is_sample:
+            self.notes.append(f"a sample: {self.request.choice.describe(len(self.files))}")
+        self._check_space(state, spilled)
         return Plan(
             **names,
             output=output,
             bucket=source.url if source else None,
-            files=whole,
+            files=allowed,
             text_bytes=estimate_bytes(self.files),
             local=local,
             cached=Amount(
-                whole.files - local.files - to_fetch.files,
-                whole.bytes - local.bytes - to_fetch.bytes,
+                allowed.files - local.files - to_fetch.files,
+                allowed.bytes - local.bytes - to_fetch.bytes,
             ),
             to_fetch=to_fetch,
             skipped=listing.skipped_count,
             dimensions=figures(listing),
-            # Of a part of the input it cannot be told.
-            unmatched=unmatched(self.schema, listing) if self.choice == EVERYTHING else (),
+            # A part of the input does not show which values are missing.
+            unmatched=unmatched(self.request.schema, listing)
+            if self.request.choice == EVERYTHING
+            else (),
             partitions=balance(partitions),
             reducing=self._reducing(),
             workers=self.workers,
@@ -183,15 +170,15 @@ class _Planner:
         )
 
     def _absent(self, state: State | None) -> tuple[InputFile, ...]:
-        """What would be fetched."""
+        """The objects that would be fetched."""
         if state is not None:
             return state.absent
         return tuple(file for file in self.files if file.is_remote)
 
     def _reducing(self) -> Reducing | None:
-        if self.job.reduce is None:
+        if self.request.job.reduce is None:
             return None
-        workers = self.config.num_mappers or CPU_COUNT if self.local else None
+        workers = self.config.num_mappers or CPU_COUNT if self.request.is_local else None
         return reducing(self.files, self.config.num_reducers, workers)
 
     def _requests(self, absent: Sequence[InputFile]) -> Requests | None:
@@ -205,7 +192,7 @@ class _Planner:
     def _estimate(
         self, partitions: Sequence[Partition], absent: Sequence[InputFile], seconds: float | None
     ) -> tuple[Sample | None, Estimate | None, str]:
-        """Map a sample; else the reason why there is none."""
+        """Map a sample, or return the reason why there is no estimate."""
         if seconds is None:
             return None, None, _LEFT_OUT
         here = list(self._on_this_machine({file.path for file in absent}))
@@ -213,26 +200,26 @@ class _Planner:
             return None, None, _NOT_HERE if self.files else "there is nothing to map"
         config = self.config
         sample = map_sample(
-            self.job,
+            self.request.job,
             here,
             seconds,
             buckets=count_buckets(self.files, config.num_reducers),
             combine_size=config.combine_size,
             max_record_bytes=config.max_record_bytes,
-            keys=self.choice.keys,
+            keys=self.request.choice.keys,
         )
-        self._look_at_sample(sample)
+        self._check_sample(sample)
         forecast = estimate(
             sample,
             partitions,
             workers=self.workers,
             spill_bytes=config.spill_bytes,
-            grouped=self.job.reduce is not None,
+            grouped=self.request.job.reduce is not None,
         )
         if forecast is None:
             reason = "map failed on the sample" if sample.failure else "the sample has no data"
             return sample, None, reason
-        self._look_at_memory(forecast)
+        self._check_memory(forecast)
         return sample, forecast, ""
 
     def _on_this_machine(self, absent: set[str]) -> Iterator[tuple[InputFile, str]]:
@@ -243,11 +230,11 @@ class _Planner:
             elif cache_root and file.path not in absent:
                 yield file, os.path.join(cache_root, file.path)
 
-    # --- what is worth a word -------------------------------------------------------------------
+    # --- warnings and notes ---------------------------------------------------------------------
 
-    def _look_at_input(self, files: Sequence[InputFile], cut: Balance) -> None:
-        names = self.schema.layout.field_names
-        for position, dimension in enumerate(self.schema.dimensions):
+    def _check_input(self, files: Sequence[InputFile], cut: Balance) -> None:
+        names = self.request.schema.layout.field_names
+        for position, dimension in enumerate(self.request.schema.dimensions):
             label = dimension.field_name
             if label != names[position] and label in names:
                 self.warnings.append(
@@ -262,7 +249,7 @@ class _Planner:
                 "end, as no file is split"
             )
 
-    def _look_at_sample(self, sample: Sample) -> None:
+    def _check_sample(self, sample: Sample) -> None:
         if sample.failure:
             self.warnings.append(f"the run would fail: {sample.failure}")
         config, bad = self.config, sample.bad_records
@@ -273,14 +260,14 @@ class _Planner:
             )
         for corrupt in sample.corrupt[:3]:
             self.warnings.append(
-                f"{corrupt} The run would leave it out whole (--skip-corrupt-files)"
+                f"{corrupt} The run would skip it (--skip-corrupt-files)"
                 if self.config.skip_corrupt_files
                 else f"{corrupt} The run would fail, without --skip-corrupt-files"
             )
 
-    def _look_at_memory(self, forecast: Estimate) -> None:
+    def _check_memory(self, forecast: Estimate) -> None:
         limit = self.config.memory_limit
-        if not self.local or self.inline:
+        if not self.request.is_local or self.request.inline:
             return
         if limit == "auto" and self.workers:
             from distributed.system import MEMORY_LIMIT  # what a cluster divides among its workers
@@ -292,7 +279,7 @@ class _Planner:
                 "fewer --num-mappers leave more to each"
             )
 
-    def _look_at_output(self, output: str) -> None:
+    def _check_output(self, output: str) -> None:
         if output == "-" or "://" in output:
             return
         folder = os.path.dirname(os.path.abspath(output))
@@ -305,7 +292,7 @@ class _Planner:
                 f"{output} is there, and would be replaced when the job has succeeded"
             )
 
-    def _look_at_room(self, state: State | None, spilled: int) -> None:
+    def _check_space(self, state: State | None, spilled: int) -> None:
         cache = self.inputs.open_cache()
         if cache is not None and state is not None and not self.config.local_only:
             with cache:
@@ -333,7 +320,7 @@ class _Planner:
 
 
 def _existing(path: str) -> str:
-    """The folder that is there, of those above a path that may not be."""
+    """The closest existing folder above a path."""
     path = os.path.abspath(path)
     while not os.path.isdir(path):
         path = os.path.dirname(path)

@@ -1,9 +1,9 @@
-"""Going on without the files that kill their worker.
+"""Skip the files that crash their worker.
 
-Each partition is mapped by a task that the client holds by itself, so that one which fails can be
-put again, under another name, while the results of the others stay where they are. Of a task whose
-processes died, the marks that these have left tell the file: it is left out when it has killed two
-of them. Where there are no marks, the files are mapped one by one to see.
+The client submits each partition as a task of its own, so that one that fails can be submitted again
+under another name, while the results of the others stay where they are. The marks of the processes
+that died name the file: it is skipped once it has crashed two of them. Where there are no marks, the
+files of the partition are mapped one by one to find out.
 """
 
 from __future__ import annotations
@@ -23,26 +23,19 @@ from daskmr.tasks.deaths import deaths_by_file
 
 __all__ = ["Detour"]
 
-_DEATHS = 2  # of a file, after which it is left out
-_TRIES = 2  # of a partition, with nothing learnt, before its files are mapped one by one
-_MOST_TRIES = 5  # of a partition, when that has shown nothing either
+_DEATHS = 2  # of processes, after which a file is skipped
+_TRIES = 2  # of a partition without a new mark, before its files are mapped one by one
+_MOST_TRIES = 5  # of a partition, where that shows nothing either
 _DIED = "{}: the worker process died each time that it was mapped"
 
 
 class Detour:
-    """The mapping of a plan, around the files that kill their worker.
+    """The mapping of a plan, around the files that crash their worker.
 
-    Parameters
-    ----------
-    session : Session
-        With a client.
-    plan : sequence of Partition
-    mapper : callable
-        Maps a packed partition, without the files of a second argument.
-    name : str
-        Unique to the run; begins the names of tasks.
-    look : callable
-        Gives the marks of processes that died, once the mapping of a partition has failed.
+    - `session`: with a client.
+    - `mapper`: maps a packed partition, but for the files that its second argument names.
+    - `name`: unique to the run; the beginning of the names of its tasks.
+    - `marks_of_the_dead`: returns the marks of processes that died, for the partition that failed.
     """
 
     def __init__(
@@ -51,28 +44,26 @@ class Detour:
         plan: Sequence[Partition],
         mapper: Callable[..., Any],
         name: str,
-        look: Callable[[int], Iterable[Mark]],
+        marks_of_the_dead: Callable[[int], Iterable[Mark]],
     ) -> None:
         self._session = session
         self._plan = plan
         self._mapper = mapper
         self._name = name
-        self._look = look
+        self._marks_of_the_dead = marks_of_the_dead
         self._numbers = itertools.count()
-        self._left_out: list[dict[str, str]] = [{} for _ in plan]
-        self._tries: Counter[int] = Counter()  # of a partition, since anything was learnt
+        self._skipped: list[dict[str, str]] = [{} for _ in plan]
+        self._tries: Counter[int] = Counter()  # of a partition, since the last new mark
         self._marks: dict[tuple[int, str], Mark] = {}
         self._known: dict[int, int] = {}  # marks that were known when a partition last failed
         self._futures: dict[int, Any] = {}
         self._submit(range(len(plan)))
 
     def bag(self) -> Any:
-        """Map all partitions, and give their results as a Bag, one element a partition.
+        """Map all partitions, and return their results as a Bag, one element a partition.
 
-        Raises
-        ------
-        JobError
-            When a task fails otherwise, or dies with nothing to be learnt from it.
+        Raises `JobError` when a task fails for another reason, or its worker dies and nothing shows
+        why.
         """
         from dask.bag import Bag
 
@@ -86,12 +77,9 @@ class Detour:
         return Bag(graph, name, len(graph))
 
     def take_up(self, failure: JobError) -> bool:
-        """Map a partition again that was lost after it was mapped, and then failed.
+        """Map a partition again whose result was lost, and which failed when it was recomputed.
 
-        Returns
-        -------
-        bool
-            Whether `failure` is of that kind.
+        Returns whether `failure` is such a case.
         """
         index = self._index_of(failure)
         if index is None:
@@ -115,39 +103,39 @@ class Detour:
     def _submit(self, indices: Iterable[int]) -> None:
         name = self._new_name()
         tasks = {
-            (name, index): (self._mapper, pickle.dumps(self._plan[index], 5), self._left_out[index])
+            (name, index): (self._mapper, pickle.dumps(self._plan[index], 5), self._skipped[index])
             for index in indices
         }
         for (_, index), future in self._session.submit(tasks).items():
             self._futures[index] = future
 
     def _learn(self, index: int, failure: JobError) -> None:
-        """See which files to leave out, or raise `failure`."""
+        """Find the files to skip, or raise `failure`."""
         if failure.files:
             memory = str(failure) if not str(failure).startswith("A worker process died") else ""
             for path in failure.files:
-                self._left_out[index][path] = memory or _DIED.format(path)
+                self._skipped[index][path] = memory or _DIED.format(path)
             return
         if not isinstance(failure, WorkerDied):
             raise failure
-        before = len(self._left_out[index])
-        self._look_at_marks(index)
-        if len(self._left_out[index]) > before or len(self._marks) > self._known.get(index, 0):
+        before = len(self._skipped[index])
+        self._read_marks(index)
+        if len(self._skipped[index]) > before or len(self._marks) > self._known.get(index, 0):
             self._known[index] = len(self._marks)
             self._tries[index] = 0
-            return  # if it was not this task that killed its worker, it is another that will be found
+            return  # if this task did not crash the worker, the one that did will be found
         self._tries[index] += 1
         if self._tries[index] <= _TRIES:
             return
         for path in self._map_one_by_one(self._plan[index]):
-            self._left_out[index][path] = _DIED.format(path)
+            self._skipped[index][path] = _DIED.format(path)
             self._tries[index] = 0
         if self._tries[index] > _MOST_TRIES:
             raise failure
 
-    def _look_at_marks(self, failed: int) -> None:
-        """Leave out what marks show to have killed two processes, in any partition."""
-        for mark in self._look(failed):
+    def _read_marks(self, failed: int) -> None:
+        """Skip the files, of any partition, that crashed two processes by their marks."""
+        for mark in self._marks_of_the_dead(failed):
             if mark.phase == "map":
                 self._marks[mark.number, mark.process] = mark
         by_partition: defaultdict[int, list[Mark]] = defaultdict(list)
@@ -156,13 +144,13 @@ class Detour:
         for index, marks in by_partition.items():
             for path, count in deaths_by_file(marks).items():
                 if count >= _DEATHS:
-                    self._left_out[index].setdefault(path, _DIED.format(path))
+                    self._skipped[index].setdefault(path, _DIED.format(path))
 
     def _map_one_by_one(self, partition: Partition) -> list[str]:
-        """Find the files that kill their worker when they are mapped alone."""
+        """Find the files that crash their worker when they are mapped alone."""
         name = self._new_name()
         files = [
-            file for file in partition.files if file.path not in self._left_out[partition.index]
+            file for file in partition.files if file.path not in self._skipped[partition.index]
         ]
         tasks = {
             (name, number): (

@@ -1,7 +1,7 @@
-"""What stands beside an output and says where it is from: ``OUTPUT.meta.json``.
+"""The provenance of an output, in ``OUTPUT.meta.json``: described, written, read, compared, repeated.
 
-It is enough to tell two runs apart, and to run one again. It holds no credentials: none are among
-the settings of a run, and what a URL holds of them is masked.
+It suffices to tell two runs apart, and to repeat one. It holds no credentials: the settings have none,
+and those in a URL are masked.
 """
 
 from __future__ import annotations
@@ -12,40 +12,33 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from daskmr._version import __version__
 from daskmr.config import Config
 from daskmr.data.inputs import Inputs
-from daskmr.data.layout import Schema
 from daskmr.data.listing import InputFile
 from daskmr.data.output import OutputFile
-from daskmr.data.sampling import Choice
 from daskmr.errors import InputError
 from daskmr.job.job import Job
+from daskmr.run.side_cars import FORMAT, META_SUFFIX
 from daskmr.tasks.counts import Tally, by_group
-from daskmr.text import masked
+from daskmr.text import HIDDEN, masked, some
+
+if TYPE_CHECKING:
+    from daskmr.run.request import Request
 
 __all__ = [
-    "BEGINS",
-    "SUFFIX",
-    "Given",
     "describe_counts",
-    "describe_given",
+    "describe_run",
     "differences",
-    "is_meta",
     "moment",
     "read_meta",
-    "write_meta",
+    "repeat",
 ]
-
-SUFFIX = ".meta.json"
-_VERSION = 1
-BEGINS = b'{\n "daskmr": {'
-"""What such a file begins with."""
 
 _NEEDED = {  # by what reads it
     "script": ("path", "sha256", "modules"),
@@ -58,55 +51,47 @@ _FILES = 1000  # that are named one by one
 _NAMED = 1000  # of what was left out
 _LEFT_OUT = {"clusters"}  # settings that may hold a token, and are long
 _PATHS = {"work_dir", "schema", "tls_ca_file", "tls_cert", "tls_key"}
-_SHOWN = 3  # names in a note
+
+_CHOICE = {"only": "only", "limit_files": "limit_files", "share": "sample", "seed": "seed"}
+_CHOICE_OPTIONS = {*_CHOICE.values(), "sample_by"}
+_PLACES = {"scheduler", "cluster", "inline"}  # of which one is given
+_NOT_AGAIN = {"delete_data"}  # what was deleted then is gone, and what is there now is not that
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
-    """What a run was told to do.
+def describe_run(
+    request: Request, inputs: Inputs, target: OutputFile | None, earlier: Mapping[str, Any] | None
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Describe what a run is made of, before its files change, where that is written or compared.
 
-    Attributes
-    ----------
-    job : Job
-    config : Config
-    schema : Schema
-    filter_path : str or None
-        The file of the filter; ``None`` where there is none.
-    data_dir : str or None
-    choice : Choice
-        Which part of the input is read.
-    inline, profile, delete_data : bool
-        As for ``mapreduce``.
+    - `request`, `inputs`: of the run.
+    - `earlier`: what an ``OUTPUT.meta.json`` holds of a run that is repeated.
+    Returns empty where there is no use for it; notes on the script, and on how the run differs from
+    the earlier one.
     """
-
-    job: Job
-    config: Config
-    schema: Schema
-    filter_path: str | None
-    data_dir: str | None
-    choice: Choice
-    inline: bool
-    profile: bool
-    delete_data: bool
+    notes = request.job.notes
+    is_written = request.config.meta and target is not None and target.has_companions
+    provenance = _describe(request, inputs) if is_written or earlier is not None else {}
+    if earlier is not None:
+        notes += differences(earlier, provenance)
+    return provenance, notes
 
 
-def describe_given(given: Given, inputs: Inputs) -> dict[str, Any]:
-    """Describe what a run is made of; to be called before its work, as files change."""
-    files = inputs.listing.files
+def _describe(request: Request, inputs: Inputs) -> dict[str, Any]:
+    listing = inputs.listing
     return {
-        "script": _describe_script(given.job),
-        "filter": {"path": _absolute(given.filter_path), **given.schema.as_filter()},
-        "layout": list(given.schema.layout.field_names),
-        "options": _describe_options(given),
+        "script": _describe_script(request.job),
+        "filter": {"path": _absolute(request.filter_path), **request.schema.as_filter()},
+        "layout": list(request.schema.layout.field_names),
+        "options": _describe_options(request),
         "versions": _versions(),
         "input": {
-            "data_dir": _absolute(given.data_dir),
-            "bucket": given.config.bucket and masked(given.config.bucket),
-            "files": len(files),
-            "bytes": sum(file.size for file in files),
-            **_describe_files(files, inputs.root),
+            "data_dir": _absolute(request.data_dir),
+            "bucket": request.config.bucket and masked(request.config.bucket),
+            "files": len(listing.files),
+            "bytes": sum(file.size for file in listing.files),
+            **_describe_files(listing.files, inputs.root),
         },
-        "sample": given.choice.as_dict(),
+        "sample": request.choice.as_dict(),
     }
 
 
@@ -125,16 +110,16 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _describe_options(given: Given) -> dict[str, Any]:
+def _describe_options(request: Request) -> dict[str, Any]:
     names = [field.name for field in fields(Config) if field.name not in _LEFT_OUT]
-    options = {name: getattr(given.config, name) for name in names}
+    options = {name: getattr(request.config, name) for name in names}
     share = options["max_bad_records"]
     if type(share) is float:
         options["max_bad_records"] = f"{100 * share:.12g}%"
     for name in _PATHS:
         options[name] = _absolute(options[name])
     options = {name: masked(v) if isinstance(v, str) else v for name, v in options.items()}
-    flags = {"inline": given.inline, "profile": given.profile, "delete_data": given.delete_data}
+    flags = {name: getattr(request, name) for name in ("inline", "profile", "delete_data")}
     return flags | options
 
 
@@ -159,7 +144,7 @@ def _version_of(name: str) -> str:
 
 
 def _describe_files(files: tuple[InputFile, ...], root: str) -> dict[str, Any]:
-    """Name the files with what changes when they do; of many, give one digest over all."""
+    """List the files with their identities; where there are many, only one digest over all."""
     digest = hashlib.sha256()
     for file in files:
         digest.update(
@@ -188,16 +173,11 @@ def _describe_file(file: InputFile, root: str) -> dict[str, Any]:
 def describe_counts(
     tally: Tally, keys: int, lines: int, skipped: tuple[tuple[str, ...], int]
 ) -> dict[str, Any]:
-    """Describe what came of a run: what was read, counted and left out.
+    """Describe what a run read, counted and left out.
 
-    Parameters
-    ----------
-    tally : Tally
-        Of all its tasks.
-    keys, lines : int
-        Keys that were reduced, and what was written for them.
-    skipped : tuple of (tuple of str, int)
-        Some of the paths that are not in the layout, and how many there are.
+    - `tally`: the sum over its tasks.
+    - `keys`, `lines`: keys that were reduced, and lines that were written.
+    - `skipped`: some of the paths that are not in the layout, and their number.
     """
     return {
         "counts": {
@@ -233,7 +213,7 @@ def _left_out(files: tuple[tuple[str, str], ...]) -> dict[str, Any]:
 
 
 def moment(seconds: float) -> str:
-    """Write a moment as ISO 8601 does, in UTC.
+    """Format a moment as ISO 8601, in UTC.
 
     >>> moment(0.0)
     '1970-01-01T00:00:00.000+00:00'
@@ -244,37 +224,10 @@ def moment(seconds: float) -> str:
 # --- files ----------------------------------------------------------------------------------------
 
 
-def write_meta(
-    path: str, run_id: str, content: Mapping[str, Any], like: os.stat_result | None = None
-) -> OutputFile:
-    """Write what `content` says of a run, ready to be committed."""
-    file = OutputFile(path, run_id, like=like)
-    try:
-        whole = {"daskmr": {"meta": _VERSION, "version": __version__}, **content}
-        file.write(json.dumps(whole, indent=1) + "\n")
-        file.close()
-    except BaseException:
-        file.discard()
-        raise
-    return file
-
-
-def is_meta(path: str) -> bool:
-    """Tell whether there is such a file, and it is daskmr's."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(len(BEGINS)) == BEGINS
-    except OSError:
-        return False
-
-
 def read_meta(path: str) -> dict[str, Any]:
-    """Read what was written beside an output.
+    """Read a provenance file.
 
-    Raises
-    ------
-    InputError
-        When it cannot be read, or is nothing of the kind.
+    Raises `InputError` when it cannot be read, or is of another kind or version.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -286,9 +239,9 @@ def read_meta(path: str) -> dict[str, Any]:
     mark = content.get("daskmr") if isinstance(content, dict) else None
     if not isinstance(mark, dict) or "meta" not in mark:
         raise InputError(
-            f"{path} is not what daskmr writes beside an output. Give an OUTPUT{SUFFIX}."
+            f"{path} is not what daskmr writes beside an output. Give an OUTPUT{META_SUFFIX}."
         )
-    if mark["meta"] != _VERSION:
+    if mark["meta"] != FORMAT:
         raise InputError(
             f"{path} was written by daskmr {mark.get('version')}, in a form that this version "
             f"({__version__}) does not know. Use that one."
@@ -296,17 +249,64 @@ def read_meta(path: str) -> dict[str, Any]:
     for part, names in _NEEDED.items():
         within = content.get(part)
         if not isinstance(within, dict) or not all(name in within for name in names):
-            raise InputError(f"{path} is not whole: it lacks what a run writes under {part!r}.")
+            raise InputError(f"{path} is incomplete: it lacks {part!r}, which every run writes.")
     if not isinstance(content.get("layout"), list) or "sample" not in content:
-        raise InputError(f"{path} is not whole: it lacks the layout, or the sample, of the run.")
+        raise InputError(f"{path} is incomplete: it lacks the layout or the sample of the run.")
     return cast(dict[str, Any], content)
 
 
 # --- two runs -------------------------------------------------------------------------------------
 
 
+def repeat(
+    path: str, script: str | None, options: Mapping[str, Any], given: Collection[str]
+) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Return the script and the options of an earlier run, and its provenance.
+
+    - `path`: an ``OUTPUT.meta.json``.
+    - `script`: another script.
+    - `options`: all options, by name.
+    - `given`: names of the options that override those of the earlier run.
+    Raises `InputError` when the file cannot be read, or its run had no script.
+    """
+    meta = read_meta(path)
+    script = script or meta["script"]["path"]
+    if script is None:
+        raise InputError(
+            f"The run that {path} tells of had no script: its functions were given from Python. Run "
+            "it again from there."
+        )
+    again = {name: value for name, value in _recorded(meta).items() if name not in _NOT_AGAIN}
+    for group in (_CHOICE_OPTIONS, _PLACES):
+        if group & set(given):
+            again = {name: value for name, value in again.items() if name not in group}
+    known = {name: v for name, v in again.items() if v is not None and not _is_masked(v)}
+    return script, {**options, **known, **{name: options[name] for name in given}}, meta
+
+
+def _is_masked(value: object) -> bool:
+    """Whether it is a URL whose secret was masked, which has to be given again."""
+    return isinstance(value, str) and "://" in value and HIDDEN in value
+
+
+def _recorded(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a run by their names on the command line."""
+    options = dict(meta["options"])
+    filtered = {"version": meta["filter"]["version"], "dimensions": meta["filter"]["dimensions"]}
+    options |= {
+        "data_dir": meta["input"]["data_dir"],
+        "input_filter": filtered,
+        "output": meta["output"]["path"],
+    }
+    choice = meta["sample"] or {}
+    options |= {option: choice[name] for name, option in _CHOICE.items() if name in choice}
+    if choice.get("share") is not None:
+        options["sample_by"] = choice["by"]
+    return options
+
+
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]:
-    """Say in what a run differs from the one that it repeats, as far as its result may tell."""
+    """Describe how a run differs from the one that it repeats, where that may change its result."""
     same_part = before["sample"] == now["sample"]
     return (
         *_script_differs(before["script"], now["script"]),
@@ -323,7 +323,7 @@ def _script_differs(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterab
         if before["modules"].get(name) != now["modules"].get(name)
     )
     if changed:
-        yield f"what the script imports is not as it was in that run: {_some(changed)}"
+        yield f"what the script imports is not as it was in that run: {some(changed)}"
 
 
 def _input_differs(
@@ -345,9 +345,4 @@ def _input_differs(
     }
     for what, paths in kinds.items():
         if paths and (same_part or what == "has changed"):
-            yield f"input that {what} since the run that is repeated: {_some(paths)}"
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+            yield f"input that {what} since the run that is repeated: {some(paths)}"

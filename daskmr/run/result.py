@@ -1,4 +1,4 @@
-"""What a job did: its counts and times, and, where it had no output file, what it reduced to."""
+"""The result of a run: its counts and times, and its rows where it has no output file."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ __all__ = ["Result"]
 
 @dataclass(slots=True, weakref_slot=True)
 class Result:
-    """What a job did, and, where it had no output file, what it reduced to.
+    """The result of a run.
 
-    Iterating gives what `reduce` wrote in key order (for a map-only job, in input order):
+    Without an output file, iterating gives its rows in key order (for a map-only job, in input order):
     ``(key, value)`` pairs for ``write``, lines as ``str`` for ``writeline`` and ``writecsv``.
 
     Attributes
@@ -29,17 +29,17 @@ class Result:
     output : str or None
         The output file.
     files, bytes, records : int
-        What was mapped: files, their size as stored, lines.
+        Files mapped, their size as stored, and their lines.
     bad_records : int
-        Lines that were left out; `bad_reasons` and `bad_files` count them by reason and by file.
+        Bad lines; `bad_reasons` and `bad_files` count them by reason and by file.
     saved_bad_records : tuple of BadRecord
         The first of them; written to `bad_records_path` beside an output file.
     skipped : tuple of str
         Paths that are not in the layout (the first thousand of `skipped_count`).
     corrupt : tuple of (str, str)
-        Files that were left out whole, and why.
+        Files that were skipped, and why.
     key_count, lines : int
-        Keys reduced, and what was written for them.
+        Keys reduced, and lines (or rows) written.
     output_bytes : int
         Size of the output file.
     spilled : int
@@ -49,17 +49,17 @@ class Result:
     deleted : int
         Input files that were deleted.
     poisoned : tuple of (str, str)
-        Files that were left out whole since they killed their worker, and how.
+        Files that were skipped since they crashed their worker, and how.
     missing : tuple of (str, str)
-        Objects that were left out, and why.
+        Objects that could not be fetched and were skipped, and why.
     fetched, fetched_bytes : int
         Objects that came from a store, and their size.
     cached, cached_bytes : int
-        Those of which there was a local copy.
+        Objects that had a local copy, and their size.
     notes : tuple of str
-        What else there is to say of the input.
+        Notes on the script, the input and the run.
     counters : dict of str to dict of str to int
-        What the script counted with ``context.counter(group, name)``: by group, then by name.
+        The counters of the script (``context.counter(group, name)``), by group and name.
     history : History
         When each task ran, and which keys got the most values.
     values : int
@@ -67,11 +67,11 @@ class Result:
     sample : str
         Which part of the input was read; ``""`` is all of it.
     meta_path : str or None
-        The file beside the output that says where it is from.
+        The provenance beside the output.
     sha256 : str or None
-        Digest of the output, in hex, where there is such a file.
+        Digest of the output in hex, where its provenance was written.
     plan : Plan or None
-        What was to be done, where the run was watched.
+        The outline of the run, where it was watched.
     settings : mapping of str to object
         The settings of the run; none of them is a secret.
     combines : bool
@@ -143,7 +143,7 @@ class Result:
         return as_text(self)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: figures, and the first rows where there is no output file."""
+        """Show figures in a notebook, and the first rows where there is no output file."""
         from daskmr.run.notebook import as_html
 
         return as_html(self, self if self.output is None and self._job is not None else None)

@@ -1,4 +1,4 @@
-"""The user's functions over some records, in this process: before a run, to see what they do."""
+"""Call the user's functions on some records in this process, before a run."""
 
 from __future__ import annotations
 
@@ -24,32 +24,18 @@ _TOO_LONG = "longer than max-record-bytes"
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """Why a record is bad.
+    """Why a record is bad."""
 
-    Attributes
-    ----------
-    reason : str
-        In short; counted by.
-    detail : str
-        What `map` raised, or "".
-    """
-
-    reason: str
-    detail: str = ""
+    reason: str  # in short; counted by
+    detail: str = ""  # what `map` raised, or ""
 
 
 @dataclass(frozen=True, slots=True)
 class Combined:
-    """What `combine` made of the values of one key.
-
-    Attributes
-    ----------
-    key : object
-    values, combined : sequence
-        Before and after.
-    """
+    """What `combine` made of the values of one key."""
 
     key: Any
+    # Before and after
     values: Sequence[Any]
     combined: Sequence[Any]
 
@@ -71,18 +57,9 @@ def read_records(source: str | BinaryIO, max_record_bytes: int) -> Iterator[tupl
 class Trial:
     """A job at work on one record after the other. Enter `Job.activate` before.
 
-    Parameters
-    ----------
-    job : Job
-
-    Attributes
-    ----------
-    context : MapContext or TextContext
-        What `map` writes to.
-    pending : list
-        What it has written, until somebody clears it: keys, or for a map-only job lines.
-    header : tuple of str
-        What `setup_reduce` wrote for a map-only job.
+    - `context`: what `map` writes to.
+    - `pending`: what it has written, until somebody clears it: keys, or for a map-only job lines.
+    - `header`: what `setup_reduce` wrote for a map-only job.
 
     Examples
     --------
@@ -119,19 +96,9 @@ class Trial:
     def map(self, place: str, dims: list[str], number: int, line: str) -> Bad | None:
         """Map one record; what a bad one has written is taken back.
 
-        Parameters
-        ----------
-        place : str
-            The file, for messages.
-        dims : list of str
-        number : int
-            Of the line.
-        line : str
-
-        Raises
-        ------
-        TaskFailed
-            For any other exception than a ``ValueError``.
+        - `place`: the file, for messages.
+        - `number`: of the line.
+        Raises `TaskFailed` for any other exception than a ``ValueError``.
         """
         key, tab, value = line.partition("\t")
         if not tab:
@@ -174,10 +141,7 @@ class Trial:
     def combine(self, key: Any, values: Sequence[Any]) -> Sequence[Any]:
         """Ask `combine` what takes the place of `values`.
 
-        Raises
-        ------
-        TaskFailed
-            When it raises something, or writes what it may not write.
+        Raises `TaskFailed` when it raises something, or writes what it may not write.
         """
         if self._combiner is None or len(values) < 2:
             return values

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
-from types import SimpleNamespace
 
 import psutil
 import pytest
 from support.jobs import DIRECTORY, daskmr, file_name, write_tree
 
 from daskmr import InputError, JobError, mapreduce
-from daskmr.run import pipeline
-from daskmr.tasks.crashes import Mark
 
 IDENTITY = """
     def map(key, dims, value, context):
@@ -723,40 +718,6 @@ def test_a_wall_clock_that_is_set_fails_no_job(run, monkeypatch, jump):
     assert 0 < history.ended - history.started < 60
     for span in history.tasks:
         assert history.started <= span.start <= span.end <= history.ended
-
-
-def test_a_file_timeout_goes_by_the_clock_of_the_client(tmp_path, monkeypatch):
-    """The clock of another host may be a day off, whatever its processes say of their time."""
-    (tmp_path / "marks").mkdir()
-    now = time.monotonic()
-    monkeypatch.setattr("time.monotonic", lambda: now)
-    place = {"path": "/data/a.gz", "host": "another", "file": "a.gz"}
-    dead = Mark("map", 1, 7, now, process="dead", **place)
-    alive = Mark("map", 1, 7, now - 86_400, process="alive", **place)
-    run = SimpleNamespace(
-        config=SimpleNamespace(file_timeout=60.0),
-        run_dir=SimpleNamespace(path=str(tmp_path)),
-        seen={},
-    )
-
-    def look(*marks):
-        for mark in marks:
-            (tmp_path / "marks" / f"map-1.{mark.process}").write_text(
-                json.dumps(dataclasses.asdict(mark))
-            )
-        pipeline._Run._check_timeout(run)
-
-    look(dead)
-    now += 59
-    look(alive)  # which takes up the task of the other, that died
-    now += 2
-    look(alive)
-    now += 57
-    look(dataclasses.replace(alive, place="line 7"))
-    now += 2
-    with pytest.raises(JobError, match=r"Mapping /data/a\.gz took longer than --file-timeout"):
-        look(dataclasses.replace(alive, place="line 8"))
-    look(dataclasses.replace(alive, path="/data/b.gz", since=now))
 
 
 @pytest.mark.parametrize("timeout", ["0", "-1s", "soon"])

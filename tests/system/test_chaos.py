@@ -1,6 +1,6 @@
 """Workers are lost at random moments, and neither output nor counters show it.
 
-``pytest -m slow -s tests/test_chaos.py`` prints a table. The seed of a run tells all that chance
+``pytest -m slow -s tests/system/test_chaos.py`` prints a table. The seed of a run tells all that chance
 decides in it, but not when the machine does what.
 """
 

@@ -21,9 +21,10 @@ from daskmr.cluster import session
 from daskmr.data import inputs
 from daskmr.data.layout import load_schema
 from daskmr.data.listing import Gathering, InputFile, Listing
+from daskmr.data.output import OutputFile
 from daskmr.data.partition import plan_partitions
 from daskmr.errors import JobError
-from daskmr.run import pipeline
+from daskmr.run import execution
 from daskmr.tasks.runs import Spilling
 
 MILLION = 1_000_000
@@ -65,7 +66,7 @@ def graph_of(
             return made[0]  # type: ignore[no-any-return]
 
         monkeypatch.setattr(inputs, "list_files", lambda *_: listing_of(files()))
-        monkeypatch.setattr(pipeline, "Spilling", spilling)
+        monkeypatch.setattr(execution, "Spilling", spilling)
         monkeypatch.setattr(session.Session, "compute", compute)
         with pytest.raises(GraphIsMade):
             mapreduce(job, data_dir=tmp_path, inline=True, work_dir=tmp_path / "work")
@@ -131,14 +132,14 @@ def files_below(folder: Path) -> list[str]:
 def on_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[int, int]]:
     """How many segments and parts there are, each time that something is written to the output."""
     seen: list[tuple[int, int]] = []
-    write = pipeline.OutputFile.write
+    write = OutputFile.write
 
     def count_and_write(output: Any, text: str) -> None:
         (run,) = (tmp_path / "work").glob("run-*")
         seen.append((len(files_below(run / "segments")), len(files_below(run / "parts"))))
         write(output, text)
 
-    monkeypatch.setattr(pipeline.OutputFile, "write", count_and_write)
+    monkeypatch.setattr(OutputFile, "write", count_and_write)
     return seen
 
 
@@ -223,7 +224,7 @@ def test_the_out_of_core_path_is_needed(tmp_path: Path, monkeypatch: pytest.Monk
     def never(folder: str, budget: int, buckets: int, partitions: int) -> Spilling:
         return Spilling(folder, 1 << 60, buckets, 1)
 
-    monkeypatch.setattr(pipeline, "Spilling", never)
+    monkeypatch.setattr(execution, "Spilling", never)
     result = run(small)
     assert dict(result) == dict.fromkeys(range(100), 80_000)
     assert result.spilled == 0

@@ -13,7 +13,7 @@ from daskmr import InputError, mapreduce
 from daskmr.cli.new import filter_text, script_text, write_files
 from daskmr.cli.sample.files import write_sample
 from daskmr.data.layout import load_layout, load_schema
-from daskmr.run.checking import check_script
+from daskmr.run.check import check_script
 
 NAMES = load_layout().field_names
 

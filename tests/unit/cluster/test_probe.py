@@ -21,7 +21,7 @@ from daskmr.data.listing import InputFile
 from daskmr.data.segments import SegmentWriter, read_frames
 from daskmr.data.spill_dir import Away, Shelf
 from daskmr.errors import InputError, JobError
-from daskmr.run import pipeline
+from daskmr.run import pipeline, workspace
 from daskmr.run.pipeline import mapreduce
 from daskmr.store.open_stores import close_stores
 from daskmr.store.source import Source, parse_source
@@ -284,11 +284,11 @@ def test_segments_go_to_the_spill_dir(
 ) -> None:
     (tmp_path / "spill").mkdir()
     seen = iter([False, True])
-    monkeypatch.setattr(pipeline, "sees_all", lambda *_: next(seen))
+    monkeypatch.setattr(workspace, "sees_all", lambda *_: next(seen))
     spill_dir = str(tmp_path / "spill")
     if place == "store":  # a URL of a file is a path; so this stands for a store
         source = parse_source(f"file://{spill_dir}")
-        monkeypatch.setattr(pipeline, "source_of", lambda *_: source)
+        monkeypatch.setattr(workspace, "source_of", lambda *_: source)
         spill_dir = "s3://bucket/spill"
     there = run(tmp_path, "a", client=client, spill_dir=spill_dir, num_reducers=3)
     assert there == run(tmp_path, "b", inline=True)
@@ -305,7 +305,7 @@ def test_copies_of_what_is_fetched_leave_the_hosts(
 ) -> None:
     """Also where the spill dir is a path that all see, and so in the place of the work dir."""
     seen = iter([False, True])
-    monkeypatch.setattr(pipeline, "sees_all", lambda *_: next(seen))
+    monkeypatch.setattr(workspace, "sees_all", lambda *_: next(seen))
     (tmp_path / "job.py").write_text(KEEPING.format(folder=str(dask_cluster.folder)))
     result = mapreduce(
         tmp_path / "job.py",
@@ -325,11 +325,11 @@ def test_a_store_that_workers_cannot_use_leaves_nothing(
     dask_cluster: DaskCluster,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pipeline, "sees_all", lambda *_: False)
+    monkeypatch.setattr(workspace, "sees_all", lambda *_: False)
     monkeypatch.setattr(Shelf, "begin", lambda _: None)  # this machine can
-    monkeypatch.setattr(pipeline, "_check_spill_dir", lambda _: None)
+    monkeypatch.setattr(pipeline, "check_spill_dir", lambda _: None)
     source = Source("nonsense", "x")
-    monkeypatch.setattr(pipeline, "source_of", lambda *_: source)
+    monkeypatch.setattr(workspace, "source_of", lambda *_: source)
     with pytest.raises(InputError, match="The spill dir is of no use to the worker"):
         run(tmp_path, "a", client=client, spill_dir="s3://bucket/spill")
     assert hosts(dask_cluster) == []
@@ -342,7 +342,7 @@ def test_a_job_that_must_spill_and_cannot(
     dask_cluster: DaskCluster,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pipeline, "sees_all", lambda *_: False)
+    monkeypatch.setattr(workspace, "sees_all", lambda *_: False)
     (tmp_path / "a").write_text("old")
     with pytest.raises(JobError, match="Give --spill-dir"):
         run(tmp_path, "a", client=client)
@@ -369,7 +369,7 @@ def test_a_mistake_in_the_spill_dir_is_told_before_any_work(tmp_path: Path, data
 def test_what_is_not_watched_is_told(
     tmp_path: Path, data: Path, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "sees_all", lambda *_: False)
+    monkeypatch.setattr(workspace, "sees_all", lambda *_: False)
     (tmp_path / "job.py").write_text(JOB)
     options = {"work_dir": tmp_path / "work", "client": client, "file_timeout": "1 h"}
     result = mapreduce(tmp_path / "job.py", data_dir=data, **options)
@@ -380,7 +380,7 @@ def test_what_a_worker_reads_otherwise_names_it(
     tmp_path: Path, data: Path, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that joins later is not asked, so its tasks see for themselves."""
-    monkeypatch.setattr(pipeline, "check_data", lambda *_: None)
+    monkeypatch.setattr(workspace, "check_data", lambda *_: None)
     list_files = pipeline.find_inputs
 
     def listed(*arguments: Any) -> Any:

@@ -16,7 +16,7 @@ from daskmr import Job, JobError, mapreduce
 from daskmr.diagnostics.collector import Collector, Watcher, _Source
 from daskmr.diagnostics.looks import Plan
 from daskmr.history import Look
-from daskmr.run import pipeline
+from daskmr.run import workspace
 from daskmr.tasks.progress import FOLDER, Printed, Report, tell
 
 
@@ -217,7 +217,7 @@ def test_a_job_on_a_cluster_is_watched_and_leaves_nothing(
     shared: bool,
 ) -> None:
     if not shared:
-        monkeypatch.setattr(pipeline, "sees_all", lambda *_: False)
+        monkeypatch.setattr(workspace, "sees_all", lambda *_: False)
     notes = Notes()
 
     def map_(key: Any, dims: Any, value: Any, context: Any) -> None:

@@ -228,12 +228,12 @@ def test_a_profile_shows_the_scripts_own_functions_first(tmp_path: Path) -> None
     at = lines.index(f"profile  {path}")
     assert lines[at + 1] == "    own s   whole s       calls"
     assert re.fullmatch(
-        r" +\d+\.\d\d +\d+\.\d\d +500  user_map \(test_report.py, line \d+\)", lines[at + 2]
+        r" +\d+\.\d\d +\d+\.\d\d +500  user_map \(test_summary.py, line \d+\)", lines[at + 2]
     )
     others = lines[
         at + 3 : lines.index(f"  open it with python -m pstats '{path}', or snakeviz '{path}'")
     ]
     assert len(others) == 6
-    assert not any("test_report.py" in line for line in others)
+    assert not any("test_summary.py" in line for line in others)
     assert summarise(done) == summarise(done, ""), "without one, there is no word of it"
     assert "cannot be written" in summarise(done, "cannot be written to x: full")

@@ -650,7 +650,7 @@ def test_runs_in_a_process_without_the_files(tree, tmp_path):
 def test_functions_of_main_run_in_another_process(tmp_path):
     main = tmp_path / "main.py"
     main.write_text(
-        "import pickle, sys\nfrom daskmr.job import Job\n"
+        "import pickle, sys\nfrom daskmr.job.job import Job\n"
         "def check(value):\n    assert value, 'is empty'\n    return value + suffix\n"
         "suffix = '!'\n"
         "job = Job(map=lambda key, dims, value, context: context.write(key, check(value)))\n"
@@ -673,7 +673,7 @@ def test_a_module_that_the_worker_lacks_fails_the_task_and_not_the_unpickling(tr
     library.mkdir()
     (library / "helper_lib.py").write_text("")
     code = (
-        "import pickle, sys\nsys.path.append(sys.argv[1])\nfrom daskmr.job import load_job\n"
+        "import pickle, sys\nsys.path.append(sys.argv[1])\nfrom daskmr.job.job import load_job\n"
         "with open(sys.argv[3], 'wb') as file: pickle.dump(load_job(sys.argv[2]), file)"
     )
     python(code, library, path, tmp_path / "p", cwd="/")

@@ -44,7 +44,7 @@ def test_each_function_keeps_its_own():
 
 def test_a_class_of_main_in_another_process(tmp_path):
     script = (
-        "import sys\nfrom daskmr.by_value import dumps\n"
+        "import sys\nfrom daskmr.job.pickling import dumps\n"
         "class Point:\n    def __init__(self, x):\n        self.x = x\n"
         "    def double(self):\n        return 2 * self.x\n"
         "open(sys.argv[1], 'wb').write(dumps(Point(21)))\n"

@@ -7,6 +7,7 @@ from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
+from support.docs import first_cells, read
 
 from daskmr.data.layout import load_schema
 from daskmr.data.listing import Gathering, InputFile, Listing
@@ -102,8 +103,6 @@ def test_only_s3_is_asked_for_sizes_of_parts() -> None:
 
 
 def test_json_has_the_documented_keys() -> None:
-    from test_docs import first_cells, read
-
     none = Amount()
     plan = Plan(
         *("job.py", "-", None, None, None, none, 0, none, none, none, 0, (), ()),

@@ -21,7 +21,7 @@ from support.jobs import DIRECTORY, file_name, write_tree
 from daskmr import Job, JobError, mapreduce
 from daskmr.diagnostics.collector import Watcher
 from daskmr.diagnostics.terminal import Above
-from daskmr.run import pipeline
+from daskmr.run import workspace
 from daskmr.stdio import outlasting
 from daskmr.tasks import prints
 from daskmr.tasks.callers import Call, calls_user
@@ -141,7 +141,7 @@ def test_what_workers_of_a_cluster_print_is_told(
     shared: bool,
 ) -> None:
     if not shared:
-        monkeypatch.setattr(pipeline, "sees_all", lambda *_: False)
+        monkeypatch.setattr(workspace, "sees_all", lambda *_: False)
     lines = run(scheduler=dask_cluster.address, combine_size=2)
     assert lines.told == TOLD
     assert {line.worker for line in lines.lines} <= {"worker-0", "worker-1"}
@@ -160,7 +160,7 @@ def test_the_last_words_of_a_worker_that_dies_are_heard(
     options: dict[str, Any] = {"num_mappers": 1}
     cluster = None
     if not shared:
-        monkeypatch.setattr(pipeline, "sees_all", lambda *_: False)
+        monkeypatch.setattr(workspace, "sees_all", lambda *_: False)
         cluster = DaskCluster(tmp_path / "cluster", workers=1)
         options = {"scheduler": cluster.address}
     try:

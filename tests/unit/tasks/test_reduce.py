@@ -220,7 +220,7 @@ def test_a_failing_reduce_names_the_key_and_leaves_nothing(
     assert caught.value.message.startswith(
         f"reduce failed for the key 'k5': {type(error).__name__}"
     )
-    assert "test_reducer.py" in caught.value.message
+    assert "test_reduce.py" in caught.value.message
     assert os.listdir(place.folder / "parts") == []
     assert sorted(os.listdir(place.folder / "segments")) == before
 

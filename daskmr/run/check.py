@@ -1,4 +1,4 @@
-"""Trying a script over a few records, and telling what each of its functions does."""
+"""Try a script on a few records, and show what each of its functions does: ``daskmr check``."""
 
 from __future__ import annotations
 
@@ -43,14 +43,10 @@ Say = Callable[[str, str], None]
 
 
 def find_ported(files: Mapping[str, str], script: str) -> list[str]:
-    """Say what may come from Python 2 in a script and in what it imports from beside it, and where.
+    """Find traces of Python 2 in a script and in the files beside it that it imports.
 
-    Parameters
-    ----------
-    files : mapping of str to str
-        Texts by name.
-    script : str
-        The name of the script.
+    - `files`: texts by name.
+    - `script`: the name of the script.
 
     Examples
     --------
@@ -66,7 +62,7 @@ def find_ported(files: Mapping[str, str], script: str) -> list[str]:
 
 
 def _load(script: Any, say: Say) -> Job:
-    """Load a script, and where that fails say first what may have to be changed with it."""
+    """Load a script; where that fails, show its traces of Python 2 first."""
     try:
         return load_job(script)
     except InputError as error:
@@ -94,30 +90,17 @@ def check_script(
     on_listing: Callable[[int, int], object] | None = None,
     **options: Any,
 ) -> int:
-    """Load a script, and try it over the first records of its input, where one is given.
+    """Load a script, and try it on the first records of its input, where one is given.
 
-    Parameters
-    ----------
-    script, data_dir, input_filter, aws_key, aws_secret_key, on_listing, **options
-        As `daskmr.mapreduce` takes them.
-    say : callable
-        Called as ``say(title, text)`` with each line that is found.
-    records : int
-        How many to map.
-    only : iterable of str
-        Paths of the files to read.
-
-    Returns
-    -------
-    int
-        How many warnings were said.
-
-    Raises
-    ------
-    InputError, NothingMatchedError
-        When the script, or the input, is not as a job needs it.
-    JobError
-        When one of the functions fails.
+    - `script`, `data_dir`, `input_filter`, `aws_key`, `aws_secret_key`, `on_listing`, `**options`:
+      as `daskmr.mapreduce` takes them.
+    - `say`: called as ``say(title, text)`` with each finding.
+    - `records`: how many to map.
+    - `only`: paths of the files to read.
+    Returns the number of warnings.
+    Raises `InputError`, `NothingMatchedError` when a job could not run with the script or the
+    input.
+    Raises `JobError` when one of the functions fails.
     """
     config = load_config(**options)
 
@@ -144,13 +127,9 @@ def check_script(
 
 
 class _Check:
-    """A script tried step by step; what is odd about it is said, and counted in `warnings`.
+    """A script that is tried step by step, with the warnings that it gave.
 
-    Parameters
-    ----------
-    job : Job
-    say : callable
-        Shows what is found.
+    - `say`: shows a finding.
     """
 
     def __init__(self, job: Job, say: Say) -> None:
@@ -169,7 +148,7 @@ class _Check:
         self._show("warning", text)  # each with its title, as each counts
 
     def script(self) -> None:
-        """Say which functions there are."""
+        """Show which functions the script defines."""
         job = self.job
         functions = ["map", *(name for name in _OPTIONAL if getattr(job, name) is not None)]
         self._say("script", f"{job.path or 'the job'} defines {', '.join(functions)}")
@@ -180,12 +159,9 @@ class _Check:
             self._warn("combine is never called, as there is no reduce")
 
     def records(self, inputs: Inputs, config: Config, count: int) -> None:
-        """Map the first records of the input, then combine and reduce what they gave.
+        """Map the first records of the input, then combine and reduce their pairs.
 
-        Raises
-        ------
-        JobError
-            When one of the functions fails, or a file cannot be read.
+        Raises `JobError` when one of the functions fails, or a file cannot be read.
         """
         failure = None
         with self.job.activate(), no_exit(), no_children():
@@ -250,7 +226,7 @@ class _Check:
             self._warn("map wrote nothing for any of them")
 
     def _judge_bad(self, bad: Sequence[str], records: int, config: Config) -> None:
-        """Say where a run would fail for its bad records, if the others are like these."""
+        """Warn where a run would fail for its bad records, if the others are like these."""
         if len(bad) <= config.allowed_bad_records(records) or not config.limits_bad_records:
             return
         if len(bad) == records and not any("\t" in line for line in bad):
@@ -289,9 +265,9 @@ class _Check:
             self._say("", "reduce gives the same over what combine makes of the values")
 
     def _compare(self, trial: Trial, combined: Sequence[Combined]) -> tuple[Any, Any, Any] | None:
-        """Reduce all values, and combined ones, and find the first key for which that differs.
+        """Reduce all values, and combined ones, and find the first key for which the results differ.
 
-        Some of the values are combined as well, and what comes of it stands among the others.
+        Some of the values are also combined alone, and reduced among the others.
         """
         for one in combined:
             whole = trial.items({one.key: one.values})
@@ -317,7 +293,7 @@ class _Check:
             self._warn("reduce wrote nothing")
 
     def _reduce_from_disk(self, trial: Trial) -> None:
-        """Give the values of one key once as a run does where they are too many for memory."""
+        """Reduce the values of one key as a run does where they are too many for memory."""
         groups = trial.groups
         if self.job.reduce is None or not groups:
             return
@@ -357,7 +333,7 @@ def _written(written: Any) -> str:
 
 
 def _output_line(line: str) -> str:
-    """A line of the output as a terminal shows it."""
+    """Format a line of the output for a terminal."""
     text = line.rstrip("\r\n")
     shown = text.replace("\t", "    ")
     if not shown.isprintable():
@@ -378,7 +354,7 @@ def _records(inputs: Inputs, config: Config) -> Iterator[tuple[InputFile, str, i
 
 
 def _sources(inputs: Inputs) -> Iterator[tuple[InputFile, str | BinaryIO]]:
-    """Give the files in order, each with its path, or as it comes from the store."""
+    """Yield the files in order, each with its local path or a stream from the store."""
     with ExitStack() as stack:
         cache = inputs.open_cache()
         if cache is not None:
@@ -393,7 +369,7 @@ def _sources(inputs: Inputs) -> Iterator[tuple[InputFile, str | BinaryIO]]:
 
 
 def alike(one: Any, other: Any) -> bool:
-    """Compare what `reduce` wrote; floats may differ in their last digits.
+    """Compare two outputs of `reduce`; floats may differ in their last digits.
 
     >>> alike([("k", 0.1 + 0.2)], [("k", 0.3)]), alike([("k", 3)], [("k", 4)])
     (True, False)

@@ -1,41 +1,65 @@
-"""What stands beside an output: its bad records, and where it is from.
+"""The side-cars of an output: its bad records and its provenance.
 
-They are put in place with the output, in an order in which no moment leaves one beside it that is
-of another run: what is stale goes before the output changes, what is new comes after.
+They are committed with the output, in an order that never leaves the side-car of another run beside
+it: a stale one is deleted before the output is replaced, a new one is put in place afterwards.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from daskmr._version import __version__
+from daskmr.config import Config
 from daskmr.data.bad_records import BadRecord
 from daskmr.data.output import OutputFile, StoreOutput, beside, write_bad_records
 from daskmr.errors import InputError
-from daskmr.run.provenance import BEGINS, SUFFIX, is_meta, write_meta
+from daskmr.job.job import Job
 from daskmr.signals import deferred, finished
 from daskmr.store.source import StoreError
 from daskmr.workdir import disk_error
 
-__all__ = ["BAD_SUFFIX", "Companions", "check_beside", "check_companions", "companion_paths"]
+__all__ = [
+    "BAD_SUFFIX",
+    "FORMAT",
+    "META_SUFFIX",
+    "SideCars",
+    "bad_records_path",
+    "check_beside",
+    "check_side_cars",
+    "is_meta",
+    "side_car_paths",
+]
 
 BAD_SUFFIX = ".bad.jsonl"
+META_SUFFIX = ".meta.json"
+FORMAT = 1
+META_BEGINS = b'{\n "daskmr": {'
+"""The first bytes of such a file."""
 
 
-def companion_paths(output: str) -> tuple[str, str]:
-    """Name the files that may stand beside an output, which a run may replace.
+def side_car_paths(output: str) -> tuple[str, str]:
+    """Name the side-cars of an output, which a run may replace.
 
-    >>> companion_paths("out/counts.txt")
+    >>> side_car_paths("out/counts.txt")
     ('out/counts.txt.bad.jsonl', 'out/counts.txt.meta.json')
     """
-    return beside(output, BAD_SUFFIX), beside(output, SUFFIX)
+    return beside(output, BAD_SUFFIX), beside(output, META_SUFFIX)
 
 
-def check_companions(target: OutputFile, meta: bool, bad_path: str) -> None:
+def bad_records_path(target: OutputFile, config: Config, job: Job) -> str:
+    """Say where bad records are saved: beside the output, or in the work dir for a stream or an object."""
+    if target.is_file:
+        return beside(target.name, BAD_SUFFIX)
+    return os.path.join(config.work_dir, f"{job.name}{BAD_SUFFIX}")
+
+
+def check_side_cars(target: OutputFile, meta: bool, bad_path: str) -> None:
     """Raise InputError where a file that is not daskmr's, or a directory, would be replaced."""
     _check_bad_path(bad_path)
     if target.is_file:
@@ -45,14 +69,10 @@ def check_companions(target: OutputFile, meta: bool, bad_path: str) -> None:
 def check_beside(output: str, meta: bool) -> None:
     """The same for an output by its name.
 
-    Parameters
-    ----------
-    output : str
-        A file, or the name of one.
-    meta : bool
-        Whether there is to be an ``OUTPUT.meta.json``.
+    - `output`: a file, or the name of one.
+    - `meta`: whether there is to be an ``OUTPUT.meta.json``.
     """
-    bad_path, path = companion_paths(output)
+    bad_path, path = side_car_paths(output)
     _check_bad_path(bad_path)
     if meta and os.path.lexists(path) and not is_meta(path):
         raise InputError(
@@ -69,40 +89,25 @@ def _check_bad_path(path: str) -> None:
 
 
 @dataclass(slots=True)
-class Companions:
-    """What is to be put in place with an output.
+class SideCars:
+    """The side-cars of one output, and their commit."""
 
-    Parameters
-    ----------
-    target : OutputFile
-        The output, closed.
-    run_id, folder : str
-        Make temporary names; for what is beside an object.
-    bad_path : str
-        Where bad records go.
-
-    Attributes
-    ----------
-    meta_path : str or None
-        Where it is told where the output is from; ``None`` beside a stream.
-    bad, meta : OutputFile or None
-        What is written of them.
-    notes : tuple of str
-        What could not be done beside an object.
-    """
-
-    target: OutputFile
+    target: OutputFile  # the output, closed
+    # The name of temporary files, and where those of objects are written
     run_id: str
     folder: str
-    bad_path: str
+    bad_path: str  # where bad records are saved
+    # Those that were written
     bad: OutputFile | None = None
     meta: OutputFile | None = None
+    # What failed beside an object, where it is not worth failing the run.
     notes: tuple[str, ...] = ()
+    # The provenance of the output; ``None`` for a stream, which has none.
     meta_path: str | None = field(init=False)
 
     def __post_init__(self) -> None:
-        told = self.target.has_companions
-        self.meta_path = beside(self.target.name, SUFFIX) if told else None
+        has_meta = self.target.has_companions
+        self.meta_path = beside(self.target.name, META_SUFFIX) if has_meta else None
 
     def write(self, saved: tuple[BadRecord, ...], content: Mapping[str, Any] | None) -> None:
         """Write new files under temporary names, readable only by those who may read the output."""
@@ -113,10 +118,10 @@ class Companions:
             path = self.meta_path
             if isinstance(self.target, StoreOutput):
                 path = os.path.join(self.folder, "meta.json")
-            self.meta = write_meta(path, self.run_id, content, like)
+            self.meta = _write_meta(path, self.run_id, content, like)
 
-    def put_in_place(self) -> None:
-        """Put the output in place, and all that stands beside it."""
+    def commit(self) -> None:
+        """Put the output in place, and its side-cars with it."""
         if isinstance(self.target, StoreOutput):
             self._put_object(self.target)
         with deferred(), self._alone():
@@ -133,7 +138,7 @@ class Companions:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """Let one run at a time put what belongs together in a folder."""
+        """Lock the folder, so that one run at a time commits there."""
         if not self.target.is_file:
             yield
             return
@@ -157,32 +162,32 @@ class Companions:
                 raise disk_error(error, path, "what stands beside the output") from None
 
     def _put_object(self, target: StoreOutput) -> None:
-        """Upload the output; what stands beside it is not worth a failure."""
+        """Upload the output; a side-car that fails is a note."""
         free = self._clear_object(target)
         target.publish()
         if not free or self.meta is None:
             return
         try:
             self.meta.commit()
-            target.put_beside(SUFFIX, self.meta.path)
+            target.put_beside(META_SUFFIX, self.meta.path)
         except StoreError as error:
             self.notes += (f"{self.meta_path} could not be written: {error}",)
             self._drop_meta()
 
     def _clear_object(self, target: StoreOutput) -> bool:
-        """Remove the object that tells of an earlier output; whether its name is free now."""
+        """Delete the provenance of an earlier output, and return whether its name is free."""
         try:
-            there = target.begins_beside(SUFFIX, len(BEGINS))
+            there = target.begins_beside(META_SUFFIX, len(META_BEGINS))
             if there is None:
                 return True
-            if there != BEGINS:
+            if there != META_BEGINS:
                 self.notes += (
                     f"{self.meta_path} is not daskmr's, and was left as it is: it does not tell of "
                     "this output",
                 )
                 self._drop_meta()
                 return False
-            target.remove_beside(SUFFIX)
+            target.remove_beside(META_SUFFIX)
         except StoreError as error:
             self.notes += (f"{self.meta_path} may tell of an earlier output: {error}",)
         return True
@@ -197,3 +202,27 @@ class Companions:
         for file in (self.bad, self.meta):
             if file is not None:
                 file.discard()
+
+
+def _write_meta(
+    path: str, run_id: str, content: Mapping[str, Any], like: os.stat_result | None = None
+) -> OutputFile:
+    """Write a provenance file, ready to be committed."""
+    file = OutputFile(path, run_id, like=like)
+    try:
+        whole = {"daskmr": {"meta": FORMAT, "version": __version__}, **content}
+        file.write(json.dumps(whole, indent=1) + "\n")
+        file.close()
+    except BaseException:
+        file.discard()
+        raise
+    return file
+
+
+def is_meta(path: str) -> bool:
+    """Whether there is a provenance file that daskmr wrote."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(META_BEGINS)) == META_BEGINS
+    except OSError:
+        return False

@@ -16,7 +16,7 @@ from support.store_server import Bucket
 from daskmr import InputError, Job, JobError, NothingMatchedError
 from daskmr.cli.new import script_text
 from daskmr.job.sources import likely_misspelt
-from daskmr.run.checking import alike, check_script
+from daskmr.run.check import alike, check_script
 
 EXAMPLES = ROOT / "examples"
 LINES = ["a\t1", "a\t2", "b\t3", "a\t6", "no tab", "b\tx"]

@@ -14,8 +14,8 @@ from support.jobs import DIRECTORY, file_name, write_tree
 
 from daskmr import mapreduce
 from daskmr.errors import InputError
-from daskmr.run.provenance import differences, is_meta, read_meta
-from daskmr.run.rerun import repeat
+from daskmr.run.provenance import differences, read_meta, repeat
+from daskmr.run.side_cars import is_meta
 
 SCRIPT = """
 import helper
@@ -115,7 +115,7 @@ def test_what_is_not_whole(place: Path, part: str) -> None:
     meta = meta_of(place)
     del meta[part]
     (place / "out.txt.meta.json").write_text(json.dumps(meta))
-    with pytest.raises(InputError, match="is not whole"):
+    with pytest.raises(InputError, match="is incomplete"):
         repeat(str(place / "out.txt.meta.json"), None, {}, [])
 
 

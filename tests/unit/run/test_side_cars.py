@@ -19,9 +19,9 @@ from support.store_server import Bucket
 
 from daskmr import Job, mapreduce
 from daskmr.errors import InputError, JobError
-from daskmr.run.companions import Companions, companion_paths
 from daskmr.run.provenance import read_meta
 from daskmr.run.result import Result
+from daskmr.run.side_cars import SideCars, side_car_paths
 
 
 def emit(key: str, dims: list[str], value: str, context: Any) -> None:
@@ -91,16 +91,16 @@ def test_what_holds_data_of_the_output_is_as_private(folder: Path) -> None:
 
 def test_two_runs_to_one_output(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second begins and ends while the first is about to put its own in place."""
-    put_in_place, runs = Companions.put_in_place, []
+    put_in_place, runs = SideCars.commit, []
 
-    def overtaken(self: Companions) -> None:
+    def overtaken(self: SideCars) -> None:
         if not runs:
             runs.append("first")
             run(folder, "other", work_dir=folder / "other-work")
             assert (folder / "out.txt").read_text() == "a\t5\n"
         put_in_place(self)
 
-    monkeypatch.setattr(Companions, "put_in_place", overtaken)
+    monkeypatch.setattr(SideCars, "commit", overtaken)
     result = run(folder)
     assert (folder / "out.txt").read_text() == "a\t1\nb\t2\n"
     assert read_meta(str(folder / "out.txt.meta.json"))["output"]["sha256"] == result.sha256
@@ -178,8 +178,8 @@ def test_a_file_that_is_not_daskmrs_is_left_alone(folder: Path) -> None:
 
 def test_each_name_has_its_own_beside_it() -> None:
     odd, cut = os.fsdecode(b"o\xff.txt"), "é" * 127
-    assert companion_paths(odd) == (f"{odd}.bad.jsonl", f"{odd}.meta.json")
-    assert companion_paths(f"a/{cut}") == (f"a/{'é' * 122}.bad.jsonl", f"a/{'é' * 122}.meta.json")
+    assert side_car_paths(odd) == (f"{odd}.bad.jsonl", f"{odd}.meta.json")
+    assert side_car_paths(f"a/{cut}") == (f"a/{'é' * 122}.bad.jsonl", f"a/{'é' * 122}.meta.json")
 
 
 def test_there_is_nothing_beside_a_stream_or_a_result_in_memory(folder: Path) -> None:

@@ -12,7 +12,7 @@ from support.jobs import DIRECTORY, file_name, write_tree
 from daskmr import mapreduce
 from daskmr.data.layout import Layout
 from daskmr.errors import InputError
-from daskmr.run.retrial import dims_of, open_retrial, read_bad_records
+from daskmr.run.replay import dims_of, open_replay, read_bad_records
 
 SCRIPT = """
 def map(key, dims, value, context):
@@ -117,7 +117,7 @@ def test_what_holds_no_bad_records(place: Path) -> None:
     for text in ("nonsense\n", "[]\n", "3\n", '{"file": "a"}\n', '{"file": 1, "raw": "%"}\n'):
         path.write_text(text)
         with pytest.raises(InputError, match="line 1: this is no bad record"):
-            open_retrial(str(path), None, None)
+            open_replay(str(path), None, None)
     path.write_bytes(b"\xff")
     with pytest.raises(InputError, match="is no text"):
         list(read_bad_records(str(path)))

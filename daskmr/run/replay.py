@@ -1,4 +1,4 @@
-"""``daskmr replay OUTPUT.bad.jsonl``: bad records through the script's `map` once more, here."""
+"""Map saved bad records once more, in this process: ``daskmr replay OUTPUT.bad.jsonl``."""
 
 from __future__ import annotations
 
@@ -18,63 +18,44 @@ from daskmr.job.contexts import MapContext, TextContext
 from daskmr.job.job import Job, load_job
 from daskmr.job.process_pools import no_children
 from daskmr.job.tracebacks import describe_exception, explain_process_error, user_location
-from daskmr.run.companions import BAD_SUFFIX
-from daskmr.run.provenance import SUFFIX, is_meta, read_meta
+from daskmr.run.provenance import read_meta
+from daskmr.run.side_cars import BAD_SUFFIX, META_SUFFIX, is_meta
 from daskmr.tasks.guard import Returned, is_interruption, no_exit, shortened
 from daskmr.tasks.user_calls import set_up
 
-__all__ = ["Outcome", "Retrial", "open_retrial", "read_bad_records"]
+__all__ = ["Replay", "Replayed", "open_replay", "read_bad_records"]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a record.
-
-    Attributes
-    ----------
-    record : BadRecord
-    text : str
-        What there is to say of it, in a line.
-    passes : bool
-        Whether it is no bad record any more.
-    traceback : TracebackType or None
-        Of what `map` raised.
-    """
+class Replayed:
+    """A bad record that was mapped once more."""
 
     record: BadRecord
-    text: str
-    passes: bool
-    traceback: TracebackType | None = None
+    text: str  # the finding, in one line
+    passes: bool  # whether `map` takes it now
+    traceback: TracebackType | None = None  # of the exception of `map`
 
 
 @dataclass(frozen=True, slots=True)
-class Retrial:
-    """Records, and the job that could not take them.
-
-    Attributes
-    ----------
-    job : Job
-    layout : Layout
-        Which tells the dimensions of a record's file.
-    records : tuple of BadRecord
-    """
+class Replay:
+    """Bad records, and the job to map them with."""
 
     job: Job
-    layout: Layout
+    layout: Layout  # gives the dimensions of a record's file
     records: tuple[BadRecord, ...]
 
-    def outcomes(self) -> Iterator[Outcome]:
+    def run(self) -> Iterator[Replayed]:
         """Map one record after the other."""
         with self.job.activate(), no_exit(), no_children():
             for record in self.records:
                 yield self._map(record)
 
-    def _map(self, record: BadRecord) -> Outcome:
+    def _map(self, record: BadRecord) -> Replayed:
         line = record.raw.decode("utf-8", "surrogateescape")
         key, tab, value = line.partition("\t")
         if not tab:
             text = f"still no tab in the line; it begins with {shortened(line, 80)}"
-            return Outcome(record, text, passes=False)
+            return Replayed(record, text, passes=False)
         dims = dims_of(record.file, self.layout)
         context, written = self._context()
         try:
@@ -90,7 +71,7 @@ class Retrial:
                 context.place()
             count = len(written)
             what = "value" if self.job.reduce else "line"
-            return Outcome(
+            return Replayed(
                 record, f"passes now, and writes {count:,} {what}{'s' * (count != 1)}", passes=True
             )
         return self._failed(record, failure)
@@ -103,7 +84,7 @@ class Retrial:
         set_up(self.job, context)
         return context, context.written
 
-    def _failed(self, record: BadRecord, error: BaseException) -> Outcome:
+    def _failed(self, record: BadRecord, error: BaseException) -> Replayed:
         place = user_location(self.job, error)
         where = f" ({place})" if place else ""
         explanation = explain_process_error(error)
@@ -114,7 +95,7 @@ class Retrial:
         if explanation:
             text += f". {explanation}"
         own = own_part(error.__traceback__, self.job.is_user_file)
-        return Outcome(record, text, passes=False, traceback=own)
+        return Replayed(record, text, passes=False, traceback=own)
 
 
 def own_part(trace: TracebackType | None, is_own: Callable[[str], bool]) -> TracebackType | None:
@@ -136,10 +117,7 @@ def own_part(trace: TracebackType | None, is_own: Callable[[str], bool]) -> Trac
 def dims_of(path: str, layout: Layout) -> list[str]:
     """Return the dimensions of a file, from its path.
 
-    Raises
-    ------
-    InputError
-        When it is not in the layout.
+    Raises `InputError` when it is not in the layout.
 
     Examples
     --------
@@ -156,25 +134,16 @@ def dims_of(path: str, layout: Layout) -> list[str]:
     return [*directories, *parts]
 
 
-def open_retrial(path: str, script: str | None, schema: str | None) -> Retrial:
-    """Read saved bad records, and load the script that they were bad for.
+def open_replay(path: str, script: str | None, schema: str | None) -> Replay:
+    """Read saved bad records, and load the script of their run.
 
-    Parameters
-    ----------
-    path : str
-        An ``OUTPUT.bad.jsonl``.
-    script : str or None
-        The script; that of the run, as ``OUTPUT.meta.json`` tells, when it is not given.
-    schema : str or None
-        The schema of the layout, likewise.
-
-    Raises
-    ------
-    InputError
-        When one of them cannot be read, or the script is not known.
+    - `path`: an ``OUTPUT.bad.jsonl``.
+    - `script`: the script; by default that of the run, from its ``OUTPUT.meta.json``.
+    - `schema`: the schema of the layout; by default that of the run.
+    Raises `InputError` when a file cannot be read, or the script is not known.
     """
     records = tuple(read_bad_records(path))
-    meta_path = beside(path.removesuffix(BAD_SUFFIX), SUFFIX)
+    meta_path = beside(path.removesuffix(BAD_SUFFIX), META_SUFFIX)
     meta = read_meta(meta_path) if is_meta(meta_path) else None
     if script is None:
         if meta is None:
@@ -190,16 +159,13 @@ def open_retrial(path: str, script: str | None, schema: str | None) -> Retrial:
         layout = Layout(tuple(meta["layout"]))
     else:
         layout = load_layout(schema)
-    return Retrial(load_job(script), layout, records)
+    return Replay(load_job(script), layout, records)
 
 
 def read_bad_records(path: str) -> Iterator[BadRecord]:
-    """Read what a run has saved.
+    """Read the bad records that a run saved.
 
-    Raises
-    ------
-    InputError
-        When there is no such file, or it is nothing of the kind.
+    Raises `InputError` when there is no such file, or it is of another kind.
     """
     try:
         with open(path, encoding="utf-8") as file:

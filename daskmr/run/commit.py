@@ -1,0 +1,281 @@
+"""From the parts to a committed output, and to the result: bad records, side-cars, deleted input."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from daskmr import clock
+from daskmr.data.local_file import is_as_listed
+from daskmr.data.output import OutputFile, merge_parts
+from daskmr.data.parts import Part
+from daskmr.data.segments import Extent
+from daskmr.errors import JobError
+from daskmr.history import History
+from daskmr.run.provenance import describe_counts, moment
+from daskmr.run.result import Result
+from daskmr.run.side_cars import SideCars, bad_records_path
+from daskmr.tasks.counts import by_group, explain_untabbed
+from daskmr.text import counted, some
+
+if TYPE_CHECKING:
+    from daskmr.config import Config
+    from daskmr.data.inputs import Inputs
+    from daskmr.diagnostics.collector import Collector
+    from daskmr.run.execution import Outcome
+    from daskmr.run.request import Request
+    from daskmr.run.stopwatch import Stopwatch
+    from daskmr.run.workspace import Workspace
+    from daskmr.tasks.counts import Tally
+
+__all__ = ["Committed", "check_bad_records", "commit", "delete_input", "result_of"]
+
+_REASONS = 5  # why records are bad, in a failure
+
+
+def check_bad_records(tally: Tally, config: Config) -> None:
+    """Raise JobError where more records are bad than the settings allow."""
+    if not config.limits_bad_records:
+        return
+    if tally.opening.is_foreign:
+        raise JobError(explain_untabbed(tally.opening))
+    limit, allowed = config.max_bad_records, config.allowed_bad_records(tally.records)
+    if tally.bad_records > allowed:
+        share = f" ({100 * limit:g}% of them)" if type(limit) is float else ""
+        by_count = list(_by_count(tally.bad).items())[:_REASONS]
+        reasons = ", ".join(f"{count:,} x {reason}" for reason, count in by_count)
+        some = "".join(f"\n  {example}" for example in tally.first_bad())
+        raise JobError(
+            f"{tally.bad_records:,} of {tally.records:,} records are bad ({reasons}), and "
+            f"--max-bad-records allows {allowed:,}{share}. Nothing was written. Some of them:{some}\n"
+            "To leave out however many there are: --max-bad-records 100%"
+        )
+
+
+def _by_count(bad: Any) -> dict[str, int]:
+    return dict(sorted(bad.items(), key=lambda item: (-item[1], item[0])))
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What is in place after a commit."""
+
+    target: OutputFile | None = None
+    # Its side-cars, where there are any
+    bad_path: str | None = None
+    meta_path: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def commit(
+    outcome: Outcome,
+    request: Request,
+    inputs: Inputs,
+    workspace: Workspace,
+    collector: Collector,
+    stopwatch: Stopwatch,
+    provenance: dict[str, Any],
+    notes: tuple[str, ...],
+) -> Committed:
+    """Write the output and its side-cars, and put all of them in place.
+
+    - `outcome`, `request`, `inputs`, `workspace`, `collector`, `stopwatch`: of the run.
+    - `provenance`: what the run is made of, for ``OUTPUT.meta.json``.
+    - `notes`: for the same file.
+    """
+    stopwatch.lap()
+    target = workspace.target
+    if target is None:
+        stopwatch.lap("write")  # nothing, and yet a phase
+        return Committed()
+    _write(outcome, request, target, collector)
+    bad_path = bad_records_path(target, request.config, request.job)
+    run_dir = workspace.run_dir
+    side_cars = SideCars(target, run_dir.run_id, os.fspath(run_dir.path), bad_path)
+    try:
+        stopwatch.lap("write")
+        meta = None
+        if request.config.meta and target.has_companions:
+            meta = _meta(outcome, inputs, target, stopwatch, provenance, notes)
+        side_cars.write(outcome.tally.saved, meta)
+        side_cars.commit()
+    finally:
+        side_cars.discard()
+    stopwatch.lap("write")
+    return Committed(
+        target,
+        side_cars.bad_path if side_cars.bad else None,
+        side_cars.meta_path if side_cars.meta else None,
+        side_cars.notes,
+    )
+
+
+def _write(outcome: Outcome, request: Request, target: OutputFile, collector: Collector) -> None:
+    if outcome.parts:
+        target.write("".join(outcome.parts[0].header))
+    grouped = request.job.reduce is not None
+    done, total = 0, outcome.keys if grouped else len(outcome.parts)
+    collector.wrote(done, total)
+    # The parts of a map-only job follow each other, so each is removed before the next is read.
+    batches = [outcome.parts] if grouped else [(part,) for part in outcome.parts]
+    for parts in batches:
+        for written in merge_parts(parts):
+            target.write("".join(written))
+            done += len(written) if grouped else 0
+            collector.wrote(done, total)
+        done += 0 if grouped else 1
+        _remove(parts)
+    target.close()
+
+
+def _remove(parts: Iterable[Part]) -> None:
+    """Remove the segments of `parts`, which will not be read again."""
+    for part in parts:
+        if isinstance(part.frames, Extent):
+            part.frames.remove()
+
+
+def _meta(
+    outcome: Outcome,
+    inputs: Inputs,
+    target: OutputFile,
+    stopwatch: Stopwatch,
+    provenance: dict[str, Any],
+    notes: tuple[str, ...],
+) -> dict[str, Any]:
+    now, lines = clock.now(), _lines(outcome)
+    skipped = inputs.listing.skipped, inputs.listing.skipped_count
+    return {
+        **provenance,
+        **describe_counts(outcome.tally, outcome.keys, lines, skipped),
+        "notes": list(notes),
+        "times": {
+            "started": moment(stopwatch.started),
+            "ended": moment(now),
+            "seconds": {**stopwatch.seconds, "total": now - stopwatch.started},
+        },
+        "output": {
+            "path": target.name if "://" in target.name else os.path.abspath(target.name),
+            "lines": lines,
+            "bytes": target.bytes,
+            "sha256": target.sha256,
+        },
+    }
+
+
+def _lines(outcome: Outcome) -> int:
+    return sum(part.lines for part in outcome.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """How many input files were deleted, and notes on those that stay."""
+
+    count: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def delete_input(
+    request: Request, inputs: Inputs, tally: Tally, output: OutputFile | None
+) -> Deleted:
+    """Delete the input files that were mapped completely, where the run is to.
+
+    A file stays when it was left out, or changed after it was read, or has bad records that were
+    not all saved. Of objects in a store, only the local copies are deleted.
+    """
+    if not request.delete_data or request.choice.keys:
+        return Deleted()
+    left_out = (*tally.corrupt, *tally.poisoned, *tally.missing)
+    kept = {path for path, _ in left_out} | tally.unsaved_files
+    own = output.path if output is not None else None
+    count = 0
+    copies: list[str] = []
+    changed: list[str] = []
+    refused: list[str] = []
+    for file in inputs.listing.files:
+        if file.path in kept:
+            continue
+        if file.is_remote:
+            copies.append(file.path)
+            continue
+        path = os.path.join(inputs.root, file.path)
+        if os.path.realpath(path) == own:
+            continue
+        try:
+            if is_as_listed(file, path):
+                os.unlink(path)
+                count += 1
+            else:
+                changed.append(file.path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:  # the output is in place: this is not worth a failure
+            refused.append(f"{file.path} ({error.strerror})")
+    kinds = (("since no longer as listed and read", changed), ("which was refused", refused))
+    notes = tuple(
+        f"{counted(len(paths), 'input file')} not deleted, {why}: {some(paths)}"
+        for why, paths in kinds
+        if paths
+    )
+    return Deleted(count + inputs.delete_copies(copies), notes)
+
+
+def result_of(
+    outcome: Outcome,
+    request: Request,
+    inputs: Inputs,
+    committed: Committed,
+    collector: Collector,
+    stopwatch: Stopwatch,
+    notes: tuple[str, ...],
+    deleted: int,
+) -> Result:
+    """Sum a run up, once all of it is done."""
+    tally, listing, target = outcome.tally, inputs.listing, committed.target
+    ended = clock.now()
+    history = History(
+        stopwatch.started, ended, tally.tasks, looks=collector.looks, hot_keys=tally.hot_keys
+    )
+    settings = {s.name: getattr(request.config, s.name) for s in fields(request.config)}
+    del settings["clusters"]  # which may hold a token
+    return Result(
+        output=target.name if target is not None else None,
+        files=tally.files,
+        bytes=tally.bytes,
+        records=tally.records,
+        bad_records=tally.bad_records,
+        bad_reasons=_by_count(tally.bad),
+        bad_files=tally.bad_files,
+        saved_bad_records=tally.saved,
+        bad_records_path=committed.bad_path,
+        skipped=listing.skipped,
+        skipped_count=listing.skipped_count,
+        corrupt=tally.corrupt,
+        key_count=outcome.keys,
+        lines=_lines(outcome),
+        output_bytes=target.bytes if target is not None else 0,
+        spilled=tally.spilled,
+        timings={**stopwatch.seconds, "total": ended - stopwatch.started},
+        deleted=deleted,
+        poisoned=tally.poisoned,
+        missing=tally.missing,
+        fetched=tally.fetched,
+        fetched_bytes=tally.fetched_bytes,
+        cached=inputs.cached,
+        cached_bytes=inputs.cached_bytes,
+        notes=notes,
+        counters=by_group(tally.counters),
+        history=history,
+        values=tally.values,
+        sample=request.choice.describe(len(listing.files)),
+        meta_path=committed.meta_path,
+        sha256=target.sha256 if target is not None else None,
+        plan=collector.plan,
+        settings=settings,
+        combines=request.job.combine is not None,
+        profile=tally.profile,
+        _parts=outcome.parts if target is None else (),
+        _job=request.job,
+    )

@@ -1,0 +1,390 @@
+"""The graph of a run, and its computation: one task a partition, a tree of merges, one task a reducer."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import time
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from dask.system import CPU_COUNT
+
+from daskmr.cluster.connect import existing_scheduler, security_of
+from daskmr.cluster.session import Session, WorkerDied
+from daskmr.cluster.versions import Pinned
+from daskmr.data.inputs import Inputs
+from daskmr.data.partition import Partition, count_buckets, count_reducers, run_order, with_ahead
+from daskmr.data.parts import Part
+from daskmr.diagnostics.looks import Plan
+from daskmr.errors import JobError
+from daskmr.history import PHASES
+from daskmr.tasks.counts import Span, Tallies, Tally
+from daskmr.tasks.crashes import COMBINING, FETCHING, Mark, by_task, is_alive, read_marks
+from daskmr.tasks.deaths import explain_death, explain_kills, file_of_death
+from daskmr.tasks.hot_keys import with_counted
+from daskmr.tasks.map import TALLY, MapTask, explain_timeout, map_packed
+from daskmr.tasks.reduce import Merge, Reduced, ReduceTask, never_met, reduce_buckets
+from daskmr.tasks.runs import Spilling
+
+if TYPE_CHECKING:
+    from daskmr.config import Config
+    from daskmr.diagnostics.collector import Collector
+    from daskmr.run.request import Request
+    from daskmr.run.workspace import Placement
+
+__all__ = [
+    "Execution",
+    "Outcome",
+    "live_page_of",
+    "outline_of",
+    "with_deployment",
+    "with_scheduler",
+]
+
+_SPLIT_EVERY = 8  # Runs that one merge takes
+_MANY_FILES = 200  # to fetch for each worker: worth a process beside it; so are as many bytes
+_MANY_BYTES = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the tasks returned."""
+
+    # The output, in parts: one a bucket, or for a map-only job one a partition.
+    parts: tuple[Part, ...]
+    tally: Tally  # what was counted
+    keys: int  # keys that were reduced
+    reducing: Span | None  # when the reducers ran
+    notes: tuple[str, ...] = ()
+
+
+def with_scheduler(request: Request, clusters: ExitStack) -> Request:
+    """Connect to the scheduler of the settings, before the input is listed: that fails fast."""
+    address = request.config.scheduler
+    if address is None:
+        return request
+    client = clusters.enter_context(existing_scheduler(address, request.config))
+    return replace(request, client=client)
+
+
+def with_deployment(request: Request, clusters: ExitStack) -> Request:
+    """Create the cluster of the settings, once the input is listed: that may cost money."""
+    if request.deployment is None:
+        return request
+    started = request.deployment.started(security_of(request.config))
+    return replace(request, client=clusters.enter_context(started))
+
+
+def outline_of(request: Request, inputs: Inputs, plan: Sequence[Partition]) -> Plan:
+    """Say what the run will do, for those who watch it."""
+    files = inputs.listing.files
+    remote = [file.size for file in files if file.is_remote]
+    to_fetch = len(remote) - inputs.cached
+    reduces = request.job.reduce is not None
+    buckets = _buckets_of(request, inputs)[0] if reduces else 0
+    has_phase = {
+        "fetch": to_fetch > 0,
+        "merge": reduces,
+        "reduce": reduces,
+        "write": request.output is not None,
+    }
+    return Plan(
+        job=request.job.name,
+        phases=tuple(name for name in PHASES if has_phase.get(name, True)),
+        files=len(files),
+        bytes=sum(file.size for file in files),
+        to_fetch=to_fetch,
+        bytes_to_fetch=sum(remote) - inputs.cached_bytes,
+        partitions=len(plan),
+        merges=(len(plan) - 1) * (buckets + 1) if reduces else 0,
+        buckets=buckets,
+        inline=request.inline or not files,
+    )
+
+
+@contextmanager
+def live_page_of(session: Session, collector: Collector, request: Request) -> Iterator[None]:
+    """Show the run on a page of the scheduler's dashboard, where there is one and it is watched."""
+    if session.client is None or not collector.watched:
+        yield
+        return
+    from daskmr.diagnostics.live.page import live_page
+
+    with live_page(session, collector.history, request.job.name):
+        yield
+
+
+def _buckets_of(request: Request, inputs: Inputs) -> tuple[int, int]:
+    """Choose the number of buckets and of reducers; neither changes the result."""
+    wanted = request.config.num_reducers
+    workers = request.config.num_mappers or CPU_COUNT if request.is_local else None
+    buckets = count_buckets(inputs.listing.files, wanted)
+    return buckets, count_reducers(buckets, wanted, workers)
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One plan, computed in a session."""
+
+    request: Request
+    session: Session
+    placement: Placement  # where tasks read and write
+    run_id: str  # unique to the run
+    plan: list[Partition]
+    watched: bool  # whether tasks report their progress
+
+    @property
+    def config(self) -> Config:
+        return self.request.config
+
+    def outcome(self) -> Outcome:
+        """Map, merge and reduce.
+
+        Raises `JobError` when a task fails, or a worker dies again and again.
+        """
+        results = self._compute()
+        notes = self.session.notes + self.placement.notes
+        if self.request.job.reduce is None:
+            parts = tuple(part for bucket, part in results if bucket != TALLY)
+            tally = sum((t for bucket, t in results if bucket == TALLY), Tallies()).total()
+            return Outcome(parts, tally, 0, None, notes)
+        reduced: list[Reduced] = results
+        tally = sum((r.tallies for r in reduced), Tallies()).total()
+        counted = sum((r.counted for r in reduced), Tally())
+        hot_keys = with_counted(tally.hot_keys, counted.hot_keys)
+        spans = [r.reducing for r in reduced]
+        return Outcome(
+            tuple(part for r in reduced for part in r.parts),
+            replace(tally + counted, hot_keys=hot_keys),
+            sum(r.keys for r in reduced),
+            Span(min(s.start for s in spans), max(s.end for s in spans)),
+            notes,
+        )
+
+    # --- the graph ------------------------------------------------------------------------------
+
+    def _mapper(self, inputs: Inputs) -> Pinned:
+        config, placement, partitions = self.config, self.placement, len(self.plan)
+        buckets, _ = _buckets_of(self.request, inputs)
+        segments = os.path.join(placement.run_dir.path, "segments")
+        task = MapTask(
+            job=self.request.job,
+            root=inputs.root,
+            remote=inputs.remote,
+            run_dir=placement.run_dir.path,
+            spilling=Spilling(segments, config.spill_bytes, buckets, partitions),
+            combine_size=config.combine_size,
+            items=self.request.output is None,
+            skip_corrupt=config.skip_corrupt_files,
+            max_bad=config.max_bad_records if type(config.max_bad_records) is int else None,
+            save_limit=config.bad_records_saved,
+            profile=self.request.profile,
+            max_record_bytes=config.max_record_bytes,
+            part_bytes=_part_bytes(config, partitions),
+            file_timeout=config.file_timeout,
+            away=placement.away,
+            on_cluster=self.session.is_elsewhere,
+            skip_poison=config.skip_poison_files,
+            needs_tabs=config.limits_bad_records,
+            keys=self.request.choice.keys,
+            watched=self.watched,
+        )
+        return Pinned(partial(map_packed, task=task))
+
+    def _mapped(self, mapper: Pinned, plan: Sequence[Partition]) -> Any:
+        """Build a Bag with one element a partition."""
+        from dask.bag import Bag  # a cluster is started before it is imported
+
+        # Partitions are literals of their tasks: a collection of them would be one more task each,
+        # and a worker would report each before it is told to map. The name is unique to the run,
+        # since the clients of one scheduler share keys of one name.
+        name = self._map_name
+        graph = {(name, p.index): (mapper, pickle.dumps(p, 5)) for p in plan}
+        return Bag(graph, name, len(graph))
+
+    @property
+    def _map_name(self) -> str:
+        return f"map-{self.run_id}"
+
+    def _reduced(self, runs: Any) -> Any:
+        """Add to the mapping a tree of merges, and one task a reducer."""
+        request, placement = self.request, self.placement
+        if request.job.reduce is None:
+            return runs
+        buckets, reducers = _buckets_of(request, placement.inputs)
+        run_dir, away = placement.run_dir.path, placement.away
+        merge = Pinned(Merge(request.job, run_dir, away, self.watched))
+        folded = runs.foldby(itemgetter(0), never_met, combine=merge, split_every=_SPLIT_EVERY)
+        task = ReduceTask(
+            job=request.job,
+            run_dir=run_dir,
+            budget=self.config.spill_bytes,
+            items=request.output is None,
+            profile=request.profile,
+            part_bytes=_part_bytes(self.config, buckets),
+            away=away,
+            watched=self.watched,
+        )
+        if reducers > 1:
+            folded = folded.repartition(npartitions=reducers)
+        return folded.map_partitions(Pinned(partial(reduce_buckets, task=task)))
+
+    # --- its computation ------------------------------------------------------------------------
+
+    def _compute(self) -> list[Any]:
+        session, skip_poison = self.session, self._skips_poison
+        if self.config.file_timeout is not None:
+            watchdog = FileTimeout(self.placement.run_dir.path, self.config.file_timeout)
+            session.watch(watchdog.check)
+        if session.is_elsewhere and self.placement.away is None and not skip_poison:
+            session.watch(self._check_kills)
+        order, plan, inputs = run_order(self.plan), self.plan, self.placement.inputs
+        if self._fetches_beside(inputs):
+            inputs = _with_fetchers(inputs)
+            if not skip_poison:  # whose tasks have no fixed order
+                plan = with_ahead(plan, order, session.workers)
+        mapper = self._mapper(inputs)
+        try:
+            if skip_poison:
+                return self._compute_around_poison(mapper, plan)
+            bag = self._reduced(self._mapped(mapper, plan))
+            if session.client is None:
+                return list(session.compute(bag))
+            positions = {index: -position for position, index in enumerate(order)}
+            if session.is_elsewhere:
+                # The first partition first: it shows whether the input is records at all.
+                positions = {index: int(index == 0) for index in positions}
+            bag = _prioritised(bag, positions, 0 if session.is_elsewhere else 1)
+            return list(session.compute(bag, is_optimized=True))
+        except WorkerDied as error:
+            failure = self._explained(error)
+        raise failure
+
+    @property
+    def _skips_poison(self) -> bool:
+        return self.config.skip_poison_files and self.session.client is not None
+
+    def _explained(self, error: WorkerDied) -> JobError:
+        session, marks = self.session, self.placement.marks()
+        killed = session.killed_for_memory()
+        failure = JobError(
+            explain_death(error.key, error.partition, killed, marks, "", session.memory_limit)
+        )
+        failure.file = file_of_death(error.partition, marks)
+        return failure
+
+    def _fetches_beside(self, inputs: Inputs) -> bool:
+        """Decide whether a process beside each worker fetches: that costs a second, and memory."""
+        remote, session, chosen = inputs.remote, self.session, self.config.fetch_processes
+        if remote is None or remote.cache_root is None or remote.source.protocol != "s3":
+            return False
+        if remote.offline or session.client is None or session.is_elsewhere:
+            return False
+        if chosen != "auto":
+            return bool(chosen)
+        sizes = [file.size for file in inputs.listing.files if file.is_remote]
+        absent, absent_bytes = len(sizes) - inputs.cached, sum(sizes) - inputs.cached_bytes
+        workers = session.workers
+        return absent >= _MANY_FILES * workers or absent_bytes >= _MANY_BYTES * workers
+
+    def _compute_around_poison(self, mapper: Pinned, plan: list[Partition]) -> list[Any]:
+        from daskmr.run.poison import Detour
+
+        session = self.session
+        detour = Detour(session, plan, mapper, self._map_name, self._marks_of_the_dead)
+        while True:
+            bag = self._reduced(detour.bag())
+            try:
+                return list(session.compute(bag))
+            except JobError as error:
+                if not detour.take_up(error):
+                    raise
+
+    def _marks_of_the_dead(self, failed: int) -> list[Mark]:
+        marks = self.placement.marks()
+        if self.placement.away is not None:
+            return marks
+        # Whether a process on another host lives is not known, but the failed task's is dead.
+        return [m for m in marks if m.number == failed or (m.is_local and not is_alive(m.pid))]
+
+    def _check_kills(self) -> None:
+        """Fail when a task was killed for memory twice, on a cluster that would go on trying."""
+        for marks in by_task(read_marks(self.placement.run_dir.path)):
+            if len(marks) > 1:
+                text = explain_kills(marks, self.session.killed_for_memory(), "")
+                if text is not None:
+                    failure = JobError(text)
+                    failure.file = marks[-1].file
+                    raise failure
+
+
+@dataclass(slots=True)
+class FileTimeout:
+    """Fails the run when a living mapper reads one file for too long."""
+
+    run_dir: str  # where the marks of tasks are
+    seconds: float  # how long a file may take
+    _seen: dict[Hashable, float] = field(default_factory=dict)  # when marks were first seen
+
+    def check(self) -> None:
+        """Raise JobError for the file that takes too long."""
+        marks = read_marks(self.run_dir)
+        # By this process's own clock: that of another host may differ.
+        now = time.monotonic()
+        self._seen = {_file_begun(mark): self._seen.get(_file_begun(mark), now) for mark in marks}
+        # Whether a process on another host lives is not known; but unless it was the last to take up
+        # its task, it does not.
+        last = {
+            (mark.phase, mark.number): mark
+            for mark in sorted(marks, key=lambda mark: self._seen[_file_begun(mark)])
+        }
+        for mark in marks:
+            mapping = mark.path and mark.place not in (FETCHING, COMBINING)
+            late = mapping and now - self._seen[_file_begun(mark)] > self.seconds
+            lives = is_alive(mark.pid) if mark.is_local else last[mark.phase, mark.number] is mark
+            if late and lives:
+                failure = JobError(explain_timeout(mark.path, self.seconds))
+                failure.file = mark.file
+                raise failure
+
+
+def _file_begun(mark: Mark) -> Hashable:
+    """Tell the reading of one file from that of all others, wherever in the file it is."""
+    return mark.process, mark.phase, mark.number, mark.since, mark.path
+
+
+def _with_fetchers(inputs: Inputs) -> Inputs:
+    assert inputs.remote is not None
+    # By the wall clock, which the cache uses to note when it fetched something.
+    return replace(inputs, remote=replace(inputs.remote, beside=True, began=time.time()))
+
+
+def _prioritised(bag: Any, of_partition: dict[int, int], of_others: int) -> Any:
+    """Give the task of each partition its priority, and one to all others.
+
+    Dask would choose an order by the shape of the graph. On this machine's own cluster merges come
+    first, so that results are merged as soon as they are there.
+    """
+    from dask import annotate, optimize
+    from dask.bag import Bag
+    from dask.core import get_deps
+
+    (optimized,) = optimize(bag)  # which would lose annotations
+    graph = dict(optimized.__dask_graph__())
+    dependencies, _ = get_deps(graph)
+
+    def priority(key: Any) -> int:
+        return of_others if dependencies[key] else of_partition[key[1]]
+
+    with annotate(priority=priority):
+        return Bag(graph, optimized.name, optimized.npartitions)
+
+
+def _part_bytes(config: Config, parts: int) -> int:
+    """Return the bytes that a part may hold in memory, so that all together stay below ``spill-bytes``."""
+    return max(4096, config.spill_bytes // parts)

@@ -1,0 +1,212 @@
+"""Check the arguments of a run before any work: settings, script, filter, and outputs that would do harm."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from daskmr.cluster.connect import choose
+from daskmr.config import Config, load_config
+from daskmr.data.inputs import Inputs
+from daskmr.data.layout import Schema, load_schema
+from daskmr.data.output import OutputFile, StoreOutput
+from daskmr.data.sampling import Choice
+from daskmr.errors import InputError
+from daskmr.job.job import Job, load_job
+from daskmr.run.side_cars import META_SUFFIX, side_car_paths
+from daskmr.store.source import masked
+from daskmr.tasks.prints import listened
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from daskmr.cluster.deploy import Deployment
+
+__all__ = [
+    "Request",
+    "check_request",
+    "refuse_input_as_output",
+    "refuse_network",
+    "refuse_to_replace_input",
+]
+
+_MOST_WANTED = 1000  # reducers by --num-reducers
+_WORKER_BASE = 150_000_000  # bytes that a worker takes before it holds any data
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A run as it was asked for, with its script, filter and settings loaded and checked."""
+
+    # The script, the settings and the filter, loaded
+    job: Job
+    config: Config
+    schema: Schema
+    choice: Choice  # which part of the input is read
+    data_dir: str | None
+    output: str | None
+    # The file of the filter; ``None`` without one, and for a filter given as a mapping.
+    filter_path: str | None
+    client: Client | None  # a client that the caller passed in
+    deployment: Deployment | None  # the cluster to create for the run
+    # As for `daskmr.mapreduce`
+    inline: bool
+    profile: bool
+    delete_data: bool
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the run starts its workers on this machine, or needs none."""
+        return _is_local(self.client, self.config)
+
+
+def check_request(
+    job: Any,
+    options: Mapping[str, Any],
+    *,
+    choice: Choice,
+    data_dir: Any = None,
+    input_filter: Any = None,
+    output: str | os.PathLike[str] | None = None,
+    client: Client | None = None,
+    inline: bool = False,
+    profile: bool = False,
+    delete_data: bool = False,
+    has_credentials: bool = False,
+    watched: bool = False,
+) -> Request:
+    """Load what a run needs, and raise InputError where it cannot run.
+
+    The parameters are those of `daskmr.mapreduce`; `has_credentials` and `watched` say whether keys
+    and a watcher were given.
+    """
+    config = choose(load_config(**options), options, client, inline)
+    if client is not None and not hasattr(client, "scheduler_info"):
+        raise InputError(f"client must be a distributed.Client, not {client!r}.")
+    local = _is_local(client, config)
+    _check_settings(config, inline, local)
+    if not local and has_credentials:
+        raise InputError(
+            "Credentials given as options cannot reach the workers of a running cluster without "
+            "being seen there. Give them to the workers, by a role or in their environment."
+        )
+    if data_dir is not None and not isinstance(data_dir, str | os.PathLike):
+        raise InputError(f"data_dir must be a path, not {data_dir!r}.")
+    deployment = None
+    if config.cluster is not None:
+        from daskmr.cluster.deploy import load_deployment
+
+        deployment = load_deployment(config.cluster, config.clusters)
+    # Loggers that the script makes while it is loaded have to be captured when it runs here.
+    with listened() if watched else contextlib.nullcontext():
+        job = load_job(job)
+    schema = load_schema(input_filter, config.schema)
+    if output is not None:
+        output = os.fspath(output)
+        if config.local_only:
+            refuse_network("output", output)
+        _refuse_to_overwrite(output, job.path, input_filter, config.schema)
+    elif delete_data:
+        raise InputError("delete_data needs an output: a result in memory ends with this process.")
+    has_path = isinstance(input_filter, str | os.PathLike)
+    return Request(
+        job=job,
+        config=config,
+        schema=schema,
+        choice=choice,
+        data_dir=None if data_dir is None else os.fspath(data_dir),
+        output=output,
+        filter_path=os.fspath(input_filter) if has_path else None,
+        client=client,
+        deployment=deployment,
+        inline=inline,
+        profile=profile,
+        delete_data=delete_data,
+    )
+
+
+def _is_local(client: Client | None, config: Config) -> bool:
+    return client is None and config.scheduler is None and config.cluster is None
+
+
+def _check_settings(config: Config, inline: bool, local: bool) -> None:
+    """Raise InputError for settings with which no job can run."""
+    if (config.num_reducers or 0) > _MOST_WANTED:
+        raise InputError(
+            f"{config.num_reducers:,} reducers are too many: each takes a task, and something of "
+            f"every partition. Give --num-reducers {_MOST_WANTED:,} at most, or leave it out; memory "
+            "does not depend on it."
+        )
+    limit = config.memory_limit
+    needed = 3 * config.spill_bytes + _WORKER_BASE
+    if isinstance(limit, int) and 0 < limit < needed and not inline and local:
+        raise InputError(
+            f"A memory limit of {limit:,} bytes is too small for spill-bytes {config.spill_bytes:,}: "
+            f"a worker needs at least {needed:,}. Raise --memory-limit, or lower daskmr.spill-bytes "
+            "in the configuration."
+        )
+
+
+def _refuse_to_overwrite(output: str, *sources: Any) -> None:
+    """Raise InputError when the output, or what stands beside it, would replace part of the job."""
+    for path in (output, *side_car_paths(output)):
+        real = os.path.realpath(path)
+        for source in sources:
+            if isinstance(source, str | os.PathLike) and os.path.realpath(source) == real:
+                what = (
+                    f"output {output!r}" if path == output else f"file {path!r} beside the output"
+                )
+                raise InputError(
+                    f"The {what} is a file that the job needs, and would replace it. Name another "
+                    "output with --output."
+                )
+
+
+def refuse_network(role: str, url: str) -> None:
+    """Raise InputError for a place in a store, which a run without a network could not write."""
+    protocol, found, _ = url.partition("://")
+    if found and protocol.lower() not in ("file", "local", "memory"):
+        raise InputError(
+            f"--local-only touches no network, and the {role} {masked(url)!r} is in a store. Name a local "
+            "one, or leave --local-only out."
+        )
+
+
+def refuse_input_as_output(inputs: Inputs, target: OutputFile | None) -> None:
+    """Raise InputError when the output would replace an input file, or an input object."""
+    if isinstance(target, StoreOutput):
+        if inputs.remote is not None and _is_object_replaced(inputs, target):
+            raise _replaces_input(target.name)
+    elif target is not None:
+        refuse_to_replace_input(inputs, target.name, target.path)
+
+
+def refuse_to_replace_input(inputs: Inputs, name: str, path: str) -> None:
+    """Raise InputError when the output at `path`, or what stands beside it, is an input file."""
+    there = [p for p in (path, *side_car_paths(path)) if os.path.isfile(p)]
+    sizes, real = {os.path.getsize(p) for p in there}, set(map(os.path.realpath, there))
+    for file in inputs.listing.files if there else ():
+        # The name may be another one, behind a link; to follow the links of all would take long.
+        if file.size in sizes and os.path.realpath(inputs.locate(file.path)) in real:
+            raise _replaces_input(name)
+
+
+def _is_object_replaced(inputs: Inputs, target: StoreOutput) -> bool:
+    assert inputs.remote is not None
+    paths = (target.key, target.key + META_SUFFIX)
+    names = tuple(map(os.path.basename, paths))
+    addresses = [target.source.address(path) for path in paths]
+    return any(
+        file.path.endswith(names) and inputs.remote.source.address(file.path) in addresses
+        for file in inputs.listing.files
+    )
+
+
+def _replaces_input(name: str) -> InputError:
+    return InputError(
+        f"The output {name!r}, or what stands beside it, is one of the input files, and would replace "
+        "it. Name another one with --output."
+    )

@@ -1,0 +1,41 @@
+"""The seconds that each phase of a run took."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from daskmr import clock
+
+if TYPE_CHECKING:
+    from daskmr.run.execution import Outcome
+
+__all__ = ["Stopwatch"]
+
+
+class Stopwatch:
+    """The seconds that each phase took, by the run's own clock.
+
+    - `started`: seconds of the epoch.
+    - `seconds`: by phase, in the order in which they began.
+    """
+
+    def __init__(self) -> None:
+        clock.restart()
+        self.started = self._since = clock.now()
+        self.seconds: dict[str, float] = {}
+
+    def lap(self, phase: str | None = None) -> None:
+        """Add the time since the last lap to a phase, or drop it."""
+        now = clock.now()
+        if phase is not None:
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._since
+        self._since = now
+
+    def add_tasks(self, outcome: Outcome) -> None:
+        """Add the phases that the workers timed."""
+        mapping, reducing = outcome.tally.mapping, outcome.reducing
+        if mapping is not None:
+            self.seconds["map"] = mapping.end - mapping.start
+            if reducing is not None:
+                self.seconds["merge"] = max(0.0, reducing.start - mapping.end)
+                self.seconds["reduce"] = reducing.end - reducing.start

@@ -1,0 +1,260 @@
+"""Where a run writes: its folder and its output, and on a cluster what stands in for the work dir."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import IO, TYPE_CHECKING
+
+from daskmr.cluster.probe import RESTART_SECONDS, HostMarks, check_data, check_shelf, sees_all
+from daskmr.cluster.session import Session
+from daskmr.data.inputs import Inputs, source_of
+from daskmr.data.output import OutputFile, open_output
+from daskmr.data.spill_dir import HOST_RENEWED_EVERY, RENEWED_EVERY, Away, Shelf
+from daskmr.errors import InputError
+from daskmr.run.request import Request, refuse_network
+from daskmr.run.side_cars import bad_records_path, check_side_cars
+from daskmr.signals import deferred, on_hard_exit, patient
+from daskmr.store.source import Source, masked
+from daskmr.tasks.crashes import Mark, read_marks
+from daskmr.workdir import RunDir
+
+if TYPE_CHECKING:
+    from daskmr.config import Config
+    from daskmr.run.result import Result
+
+__all__ = ["Placement", "Workspace", "check_spill_dir", "placed", "workspace_of"]
+
+
+@contextmanager
+def workspace_of(request: Request, stdout: IO[bytes] | None) -> Iterator[Workspace]:
+    """Create the folder of a run, and open its output, unless that would replace foreign files."""
+    with ExitStack() as stack:
+        workspace = Workspace(stack)
+        workspace._open(request, stdout)
+        yield workspace
+
+
+class Workspace:
+    """The folder of a run and its output, removed or discarded however the run ends.
+
+    - `target`: the output; ``None`` for a result in memory.
+    """
+
+    run_dir: RunDir
+    target: OutputFile | None = None
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._leftovers: list[Callable[[], object]] = []
+
+    def _open(self, request: Request, stdout: IO[bytes] | None) -> None:
+        config = request.config
+        with deferred():
+            self.run_dir = RunDir.create(config.work_dir)
+            self._leftovers.append(self.run_dir.remove)
+            self.at_end(self.remove)
+        if request.output is None:
+            return
+        with deferred():
+            self.target = open_output(
+                request.output,
+                self.run_dir.run_id,
+                stdout,
+                self.run_dir.path,
+                partial(source_of, config=config),
+                config.fetch_retries,
+                hashed=config.meta,
+            )
+            self.at_end(self.target.discard)
+        bad_path = bad_records_path(self.target, config, request.job)
+        check_side_cars(self.target, config.meta, bad_path)
+
+    def at_end(self, clean: Callable[[], object]) -> None:
+        """Call `clean` when the run ends, with signals deferred, or when the process is killed hard."""
+
+        def undisturbed() -> None:
+            with deferred():
+                clean()
+
+        self._stack.callback(on_hard_exit(clean))
+        self._stack.callback(undisturbed)
+
+    def add_leftover(self, remove: Callable[[], object]) -> None:
+        """Have `remove` called with the folder's own removal."""
+        self._leftovers.append(remove)
+
+    def remove(self) -> None:
+        """Remove the folder, and what stood in for it."""
+        for remove in self._leftovers:
+            remove()
+
+    def keep_for(self, result: Result) -> None:
+        """Keep the folder as long as a result in memory, which reads its parts from there."""
+        self._stack.pop_all()
+        weakref.finalize(result, self.remove)
+
+
+def check_spill_dir(request: Request) -> None:
+    """Raise InputError where the run may need the store of its spill dir, and cannot reach it."""
+    config = request.config
+    source = None if request.is_local else _spill_source(config)
+    if source is None:
+        return
+    from daskmr.store.store import Store  # deferred: most jobs have none
+
+    try:
+        with Store(source, config.fetch_retries) as store:
+            store.check(to_write=True)
+    except InputError as error:
+        reason = str(error)
+    else:
+        return
+    raise InputError(f"The spill dir {source.url!r} cannot be used: {reason}")
+
+
+def _spill_source(config: Config) -> Source | None:
+    """Say which store the spill dir is in; ``None`` for a path.
+
+    Raises `InputError` for a URL that names no store, or that a run without a network could not
+    use.
+    """
+    url = config.spill_dir
+    if url is None or "://" not in url or url.startswith("file://"):
+        return None
+    if config.local_only:
+        refuse_network("spill dir", url)
+    try:
+        # Public data may be read without credentials; a spill dir is never written that way.
+        return source_of(url, replace(config, anon=False, requester_pays=False))
+    except InputError as error:
+        reason = str(error)
+    raise InputError(f"The spill dir {masked(url)!r} cannot be used: {reason}")
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where the tasks of a run write, seen from its workers."""
+
+    run_dir: RunDir  # the folder that tasks share with the client
+    inputs: Inputs  # the input, with the cache that workers use
+    away: Away | None = None  # where hosts write that do not see that folder
+    host_marks: HostMarks | None = None  # reads the marks of tasks there
+    notes: tuple[str, ...] = ()
+
+    def marks(self) -> list[Mark]:
+        """Read what tasks wrote about themselves, also those whose process has died."""
+        return read_marks(self.run_dir.path) if self.host_marks is None else self.host_marks.read()
+
+
+@contextmanager
+def placed(
+    session: Session, config: Config, inputs: Inputs, workspace: Workspace
+) -> Iterator[Placement]:
+    """Probe what the workers see, and choose where they write.
+
+    Raises `InputError` when a worker does not see the input files, or cannot use the spill dir.
+    """
+    run_dir = workspace.run_dir
+    if not session.is_elsewhere:
+        yield Placement(run_dir, inputs)
+        return
+    check_data(session.ask, inputs.root, inputs.listing.files)
+    if sees_all(session.ask, run_dir.path):
+        yield Placement(run_dir, inputs)
+        return
+    with ExitStack() as stack:
+        yield _replace_work_dir(session, config, inputs, workspace, stack)
+
+
+def _replace_work_dir(
+    session: Session, config: Config, inputs: Inputs, workspace: Workspace, stack: ExitStack
+) -> Placement:
+    """Do without the work dir, which some workers do not see."""
+    spill_dir, source = config.spill_dir, _spill_source(config)
+    placement = Placement(workspace.run_dir, inputs)
+    if spill_dir is not None and source is None:
+        shared = _share(session, spill_dir.removeprefix("file://"), workspace)
+        placement = replace(placement, run_dir=shared)
+    else:
+        placement = _write_on_hosts(session, config, placement, workspace, stack, source)
+    if inputs.remote is None:
+        return placement
+    cache_host = placement.away
+    if cache_host is None:  # hosts keep only their copies of remote files
+        cache_host = Away(Shelf(workspace.run_dir.run_id, None, 0))
+        _HostFolders(session, stack, cache_host)
+    remote = replace(inputs.remote, away=cache_host)
+    return replace(placement, inputs=replace(inputs, remote=remote))
+
+
+def _share(session: Session, spill_dir: str, workspace: Workspace) -> RunDir:
+    with deferred():
+        run_dir = RunDir.create(spill_dir, "--spill-dir")
+        workspace.add_leftover(run_dir.remove)
+    if not sees_all(session.ask, run_dir.path):
+        raise InputError(
+            f"Some workers do not see the spill dir {spill_dir!r} as this machine does, or "
+            "cannot write there. Give a path that all share, or a URL of a store, such as "
+            "s3://BUCKET/spill, as --spill-dir."
+        )
+    return run_dir
+
+
+def _write_on_hosts(
+    session: Session,
+    config: Config,
+    placement: Placement,
+    workspace: Workspace,
+    stack: ExitStack,
+    source: Source | None,
+) -> Placement:
+    """Have tasks write to their hosts' disks, and to a store what other tasks read."""
+    shelf = Shelf(workspace.run_dir.run_id, source, config.fetch_retries)
+    away = Away(shelf)
+    notes: tuple[str, ...] = ()
+    if config.file_timeout is not None:
+        notes = ("file-timeout was not watched for: workers do not see the work dir",)
+    if source is not None:
+        with deferred():
+            workspace.add_leftover(shelf.clear)
+        shelf.begin()
+    folders = _HostFolders(session, stack, away)
+    if source is not None:
+        check_shelf(session.ask, shelf)
+    return replace(placement, away=away, host_marks=folders.marks, notes=notes)
+
+
+@dataclass(slots=True)
+class _HostFolders:
+    """The folders of a run on the hosts of its workers, renewed while it lives, removed at its end."""
+
+    session: Session
+    stack: ExitStack
+    away: Away
+    marks: HostMarks = field(init=False)
+    _renewed: float = field(init=False)
+    _hosts_renewed: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.marks = HostMarks(self.session.ask, self.away)
+        self.stack.callback(self._remove)
+        self._renewed = self._hosts_renewed = time.monotonic()
+        self.session.watch(self._renew)
+
+    def _remove(self) -> None:
+        with deferred(), patient(RESTART_SECONDS):
+            self.marks.forget()
+
+    def _renew(self) -> None:
+        now, shelf = time.monotonic(), self.away.shelf
+        if now - self._hosts_renewed > HOST_RENEWED_EVERY:
+            self._hosts_renewed = now
+            self.marks.renew()
+        if shelf.source is not None and now - self._renewed > RENEWED_EVERY:
+            self._renewed = now
+            shelf.renew()
