@@ -50,9 +50,9 @@ def replay(
 def _replay(path: str, script: str | None, schema: str | None, debug: bool, out: IO[bytes]) -> None:
     from daskmr.run.replay import open_replay
 
-    replay = open_replay(path, script, schema)
+    opened = open_replay(path, script, schema)
     passed = 0
-    for outcome in replay.run():
+    for outcome in opened.run():
         passed += outcome.passes
         place = f"{outcome.record.file}, line {outcome.record.line}"
         say(out, printable(f"{place}: {outcome.text}") + "\n")
@@ -61,7 +61,7 @@ def _replay(path: str, script: str | None, schema: str | None, debug: bool, out:
 
             pdb.post_mortem(outcome.traceback)
             raise JobError("Stopped at the first record that fails.")
-    total = len(replay.records)
+    total = len(opened.records)
     if passed < total:
         raise JobError(f"{total - passed:,} of {total:,} records do not pass.")
     click.echo(f"all {total:,} records pass now", file=sys.stderr)
