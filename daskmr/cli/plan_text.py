@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from itertools import islice
 
+from daskmr.counts import most_frequent_first
 from daskmr.run.plan import Amount, DimensionFigures, Disk, Plan, Unmatched
 from daskmr.text import counted, format_bytes, format_seconds
 
@@ -173,15 +175,10 @@ def _estimate(plan: Plan) -> Iterator[_Row]:
     yield "  records", f"{_round(estimate.records)}, and {_round(estimate.pairs)} {what} from map"
     if sample.bad_records:
         share = sample.bad_records / max(1, sample.records)
-        reasons = ", ".join(_by_count(sample.bad))
+        reasons = ", ".join(islice(most_frequent_first(sample.bad_reasons), 3))
         yield "  bad", f"{share:.2%} of the records: {reasons}"
     if estimate.output is not None:
         yield "  output", f"{format_bytes(estimate.output)}, uncompressed"
-
-
-def _by_count(bad: object) -> Sequence[str]:
-    assert isinstance(bad, dict)
-    return [reason for reason, _ in sorted(bad.items(), key=lambda item: (-item[1], item[0]))][:3]
 
 
 def _describe_time(plan: Plan) -> str:

@@ -252,9 +252,12 @@ class JsonLog(Show):
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _JSON_SECONDS
             pace = self._pace
+            fields = dataclasses.asdict(look)
+            del fields["counts"]
             self._tell(
                 "progress",
-                **dataclasses.asdict(look),
+                **fields,
+                **look.counts.as_dict(),
                 records_per_second=pace.records,
                 bytes_per_second=pace.bytes,
                 seconds_left=pace.left,
@@ -349,9 +352,10 @@ def json_error(message: str, details: str, code: int) -> str:
 def describe_look(look: Look, pace: Pace) -> str:
     """Say in a line how far a run is.
 
+    >>> from daskmr.counts import Counts
     >>> from daskmr.history import Progress
     >>> done = Progress(files=3, files_total=12, bytes=1_500_000, bytes_total=6_000_000)
-    >>> describe_look(Look(0.0, "map", {"map": done}, records=900), Pace())
+    >>> describe_look(Look(0.0, "map", {"map": done}, Counts(records=900)), Pace())
     'map 25 %, 3 of 12 files, 1.5 MB of 6.0 MB, 900 records'
     """
     told = [look.phase]
@@ -400,14 +404,15 @@ def _printable(text: str) -> str:
     return text.translate(_CONTROLS).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-_UNTOLD = ("saved_bad_records", "profile", "history")
+_UNTOLD = ("counts", "saved_bad_records", "profile", "history")
 
 
 def _counts(result: Result) -> dict[str, Any]:
     """All of a result but what is large, or nobody else's business."""
     names = [field.name for field in dataclasses.fields(result)]
-    return {
+    told = {
         name: getattr(result, name)
         for name in names
         if name not in _UNTOLD and not name.startswith("_")
     }
+    return told | result.counts.as_dict()

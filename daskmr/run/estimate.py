@@ -11,12 +11,13 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import zstandard
 
+from daskmr.counts import NO_COUNTS, Counted, Counts
 from daskmr.data.listing import InputFile
 from daskmr.data.partition import Partition
 from daskmr.data.records import CorruptFileError
@@ -41,15 +42,13 @@ _WORKER_BASE = 150_000_000  # bytes that a worker takes before it holds any data
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(Counted):
     """What mapping a few files has shown.
 
     Attributes
     ----------
-    files, bytes, records : int
-        What was mapped: files, their size as stored (of a part, in proportion), lines.
-    bad : Mapping[str, int]
-        Bad records by reason.
+    counts : Counts
+        What was mapped; of the size of a file that was mapped in part, that part.
     pairs : int
         What `map` has written: pairs, or for a map-only job lines.
     keys : int
@@ -71,10 +70,7 @@ class Sample:
         Why `map` failed, and the user's own traceback; "" when it did not.
     """
 
-    files: int = 0
-    bytes: int = 0
-    records: int = 0
-    bad: Mapping[str, int] = field(default_factory=dict)
+    counts: Counts = NO_COUNTS
     pairs: int = 0
     keys: int = 0
     text_bytes: int = 0
@@ -86,11 +82,6 @@ class Sample:
     corrupt: tuple[str, ...] = ()
     failure: str = ""
     details: str = ""
-
-    @property
-    def bad_records(self) -> int:
-        """Number of bad records."""
-        return sum(self.bad.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,10 +301,7 @@ class _Sampling:
             chunks = [chunk for run in runs for chunk in run.chunks]
             packed = sum(_compressed(chunk) for chunk in chunks if isinstance(chunk, bytes))
         return Sample(
-            files=self._files,
-            bytes=self._bytes,
-            records=self._records,
-            bad=dict(self._bad),
+            Counts(self._files, self._bytes, self._records, dict(self._bad)),
             pairs=self._pairs,
             keys=keys,
             text_bytes=self._text,
@@ -368,7 +356,7 @@ def estimate(
     Examples
     --------
     >>> files = tuple(InputFile(f"{n}.gz", 1_000_000, ()) for n in range(4))
-    >>> sample = Sample(files=1, bytes=1_000_000, records=500, pairs=500, seconds=2.0)
+    >>> sample = Sample(Counts(1, 1_000_000, 500), pairs=500, seconds=2.0)
     >>> plan = [Partition(0, files, 4_000_000)]
     >>> estimate(sample, plan, workers=2, spill_bytes=64 << 20, grouped=True).map_seconds
     8.0

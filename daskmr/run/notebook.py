@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from daskmr.tasks.guard import shortened
 from daskmr.text import counted, format_bytes, format_seconds
 
-__all__ = ["Outcome", "as_html", "as_text"]
+if TYPE_CHECKING:
+    from daskmr.run.result import Result
+
+__all__ = ["as_html", "as_text"]
 
 _ROWS = 10  # of the result that are shown
 _REASONS = 5
@@ -18,33 +21,7 @@ _LONGEST = 80  # characters of a key or a value
 _CELL = "text-align: left; vertical-align: top"
 
 
-class Outcome(Protocol):
-    """What is shown of a `daskmr.Result`."""
-
-    output: str | None
-    files: int
-    bytes: int
-    records: int
-    bad_records: int
-    bad_reasons: Mapping[str, int]
-    bad_records_path: str | None
-    skipped_count: int
-    corrupt: tuple[tuple[str, str], ...]
-    key_count: int
-    lines: int
-    output_bytes: int
-    spilled: int
-    timings: dict[str, float]
-    poisoned: tuple[tuple[str, str], ...]
-    missing: tuple[tuple[str, str], ...]
-    fetched: int
-    fetched_bytes: int
-    cached: int
-    cached_bytes: int
-    notes: tuple[str, ...]
-
-
-def as_text(result: Outcome) -> str:
+def as_text(result: Result) -> str:
     """Write one line, however much the result holds."""
     where = "in memory" if result.output is None else f"to {result.output}"
     return (
@@ -54,12 +31,12 @@ def as_text(result: Outcome) -> str:
     )
 
 
-def as_html(result: Outcome, rows: Iterable[Any] | None) -> str:
+def as_html(result: Result, rows: Iterable[Any] | None) -> str:
     """Write a table of figures, and one of the first rows.
 
     Parameters
     ----------
-    result : Outcome
+    result : Result
     rows : iterable or None
         What iterating over the result gives; ``None`` where it has an output file.
     """
@@ -76,7 +53,7 @@ def _escape(text: str) -> str:
     return html.escape(text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
-def _figures(result: Outcome) -> Iterator[tuple[str, str]]:
+def _figures(result: Result) -> Iterator[tuple[str, str]]:
     yield (
         "read",
         f"{counted(result.records, 'record')} in {counted(result.files, 'file')}, "
@@ -97,7 +74,7 @@ def _figures(result: Outcome) -> Iterator[tuple[str, str]]:
     yield from _left_out(result)
 
 
-def _describe_output(result: Outcome) -> str:
+def _describe_output(result: Result) -> str:
     keys = f" for {counted(result.key_count, 'key')}" if result.key_count else ""
     lines = f"{counted(result.lines, 'line')}{keys}"
     if result.output is None:
@@ -106,7 +83,7 @@ def _describe_output(result: Outcome) -> str:
     return f"{lines} to {result.output}{size}"
 
 
-def _left_out(result: Outcome) -> Iterator[tuple[str, str]]:
+def _left_out(result: Result) -> Iterator[tuple[str, str]]:
     if result.skipped_count:
         yield "not in the layout", f"{result.skipped_count:,} files or directories"
     for title, files in (

@@ -17,6 +17,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
+from itertools import islice
 from operator import itemgetter
 from typing import IO, TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from daskmr.cluster.probe import RESTART_SECONDS, HostMarks, check_data, check_s
 from daskmr.cluster.session import Session, WorkerDied, connect
 from daskmr.cluster.versions import Pinned
 from daskmr.config import Config, load_config
+from daskmr.counts import most_frequent_first
 from daskmr.data.inputs import Inputs, find_inputs, source_of
 from daskmr.data.layout import load_schema
 from daskmr.data.local_file import is_as_listed
@@ -74,7 +76,14 @@ from daskmr.signals import deferred, on_hard_exit, patient
 from daskmr.store.credentials import given
 from daskmr.store.open_stores import stores_closed
 from daskmr.store.source import Source, masked
-from daskmr.tasks.counts import (
+from daskmr.tasks.crashes import COMBINING, FETCHING, Mark, by_task, is_alive, read_marks
+from daskmr.tasks.deaths import explain_death, explain_kills, file_of_death
+from daskmr.tasks.hot_keys import with_counted
+from daskmr.tasks.map import TALLY, MapTask, explain_timeout, map_packed
+from daskmr.tasks.prints import listened
+from daskmr.tasks.reduce import Merge, Reduced, ReduceTask, never_met, reduce_buckets
+from daskmr.tasks.runs import Spilling
+from daskmr.tasks.tally import (
     OPENING_LINES,
     Opening,
     Span,
@@ -83,13 +92,6 @@ from daskmr.tasks.counts import (
     by_group,
     explain_untabbed,
 )
-from daskmr.tasks.crashes import COMBINING, FETCHING, Mark, by_task, is_alive, read_marks
-from daskmr.tasks.deaths import explain_death, explain_kills, file_of_death
-from daskmr.tasks.hot_keys import with_counted
-from daskmr.tasks.map import TALLY, MapTask, explain_timeout, map_packed
-from daskmr.tasks.prints import listened
-from daskmr.tasks.reduce import Merge, Reduced, ReduceTask, never_met, reduce_buckets
-from daskmr.tasks.runs import Spilling
 from daskmr.text import counted
 from daskmr.workdir import RunDir
 
@@ -857,8 +859,8 @@ def _check_bad_records(tally: Tally, config: Config) -> None:
     limit, allowed = config.max_bad_records, config.allowed_bad_records(tally.records)
     if tally.bad_records > allowed:
         share = f" ({100 * limit:g}% of them)" if type(limit) is float else ""
-        by_count = sorted(tally.bad.items(), key=lambda item: (-item[1], item[0]))
-        reasons = ", ".join(f"{count:,} x {reason}" for reason, count in by_count[:_REASONS])
+        by_count = islice(most_frequent_first(tally.bad_reasons).items(), _REASONS)
+        reasons = ", ".join(f"{count:,} x {reason}" for reason, count in by_count)
         some = "".join(f"\n  {example}" for example in tally.first_bad())
         raise JobError(
             f"{tally.bad_records:,} of {tally.records:,} records are bad ({reasons}), and "
@@ -879,11 +881,7 @@ def _write(outcome: _Outcome, run: _Run, target: OutputFile | None) -> Result:
     timings["write"] = clock.now() - before
     return Result(
         output=target.name if target is not None else None,
-        files=tally.files,
-        bytes=tally.bytes,
-        records=tally.records,
-        bad_records=tally.bad_records,
-        bad_reasons=dict(sorted(tally.bad.items(), key=lambda item: (-item[1], item[0]))),
+        counts=tally.counts._replace(bad_reasons=most_frequent_first(tally.bad_reasons)),
         bad_files=tally.bad_files,
         saved_bad_records=tally.saved,
         bad_records_path=beside_it.bad_path if beside_it and beside_it.bad else None,
@@ -893,17 +891,13 @@ def _write(outcome: _Outcome, run: _Run, target: OutputFile | None) -> Result:
         key_count=outcome.keys,
         lines=sum(part.lines for part in outcome.parts),
         output_bytes=target.bytes if target is not None else 0,
-        spilled=tally.spilled,
         timings=timings,
         poisoned=tally.poisoned,
         missing=tally.missing,
-        fetched=tally.fetched,
-        fetched_bytes=tally.fetched_bytes,
         cached=run.inputs.cached,
         cached_bytes=run.inputs.cached_bytes,
         notes=_notes(outcome, run),
         counters=by_group(tally.counters),
-        values=tally.values,
         sample=run.choice.describe(len(run.inputs.listing.files)),
         meta_path=beside_it.meta_path if beside_it and beside_it.meta else None,
         sha256=target.sha256 if target is not None else None,

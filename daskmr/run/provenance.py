@@ -26,7 +26,7 @@ from daskmr.data.output import OutputFile
 from daskmr.data.sampling import Choice
 from daskmr.errors import InputError
 from daskmr.job.job import Job
-from daskmr.tasks.counts import Tally, by_group
+from daskmr.tasks.tally import Tally, by_group
 from daskmr.text import masked
 
 __all__ = [
@@ -59,6 +59,7 @@ _NAMED = 1000  # of what was left out
 _LEFT_OUT = {"clusters"}  # settings that may hold a token, and are long
 _PATHS = {"work_dir", "schema", "tls_ca_file", "tls_cert", "tls_key"}
 _SHOWN = 3  # names in a note
+_NOT_IN_META = {"bad_reasons", "waited"}  # counts that stand elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,20 +202,18 @@ def describe_counts(
     """
     return {
         "counts": {
-            "files": tally.files,
-            "bytes": tally.bytes,
-            "records": tally.records,
-            "values": tally.values,
+            **{
+                name: figure
+                for name, figure in tally.counts._asdict().items()
+                if name not in _NOT_IN_META
+            },
             "keys": keys,
             "lines": lines,
-            "fetched": tally.fetched,
-            "fetched_bytes": tally.fetched_bytes,
-            "spilled": tally.spilled,
         },
         "counters": by_group(tally.counters),
         "bad_records": {
             "count": tally.bad_records,
-            "reasons": dict(tally.bad),
+            "reasons": dict(tally.bad_reasons),
             "files": dict(sorted(tally.bad_files.items())[:_NAMED]),
             "files_count": len(tally.bad_files),
             "saved": len(tally.saved),

@@ -6,19 +6,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from daskmr.counts import Counted, Counts
 from daskmr.data.bad_records import BadRecord
 from daskmr.data.output import merge_parts
 from daskmr.data.parts import Part
 from daskmr.diagnostics.looks import Plan
 from daskmr.history import History
 from daskmr.job.job import Job
-from daskmr.tasks.counts import Profile
+from daskmr.tasks.tally import Profile
 
 __all__ = ["Result"]
 
 
 @dataclass(slots=True, weakref_slot=True)
-class Result:
+class Result(Counted):
     """What a job did, and, where it had no output file, what it reduced to.
 
     Iterating gives what `reduce` wrote in key order (for a map-only job, in input order):
@@ -28,10 +29,12 @@ class Result:
     ----------
     output : str or None
         The output file.
-    files, bytes, records : int
-        What was mapped: files, their size as stored, lines.
-    bad_records : int
-        Lines that were left out; `bad_reasons` and `bad_files` count them by reason and by file.
+    counts : Counts
+        What was mapped and left out; each figure is an attribute of the result, too: ``files``,
+        ``bytes``, ``records``, ``bad_records``, ``bad_reasons``, ``fetched``, ``fetched_bytes``,
+        ``spilled``, ``waited``, ``values``.
+    bad_files : Mapping[str, int]
+        Bad records by file.
     saved_bad_records : tuple of BadRecord
         The first of them; written to `bad_records_path` beside an output file.
     skipped : tuple of str
@@ -42,8 +45,6 @@ class Result:
         Keys reduced, and what was written for them.
     output_bytes : int
         Size of the output file.
-    spilled : int
-        Bytes written to segments while mapping.
     timings : dict of str to float
         Seconds by phase: list, start, map, merge, reduce, write, total.
     deleted : int
@@ -52,18 +53,14 @@ class Result:
         Files that were left out whole since they killed their worker, and how.
     missing : tuple of (str, str)
         Objects that were left out, and why.
-    fetched, fetched_bytes : int
-        Objects that came from a store, and their size.
     cached, cached_bytes : int
-        Those of which there was a local copy.
+        Objects of a store of which there was a local copy, and their size.
     notes : tuple of str
         What else there is to say of the input.
     counters : dict of str to dict of str to int
         What the script counted with ``context.counter(group, name)``: by group, then by name.
     history : History
         When each task ran, and which keys got the most values.
-    values : int
-        Values that `map` wrote to be reduced.
     sample : str
         Which part of the input was read; ``""`` is all of it.
     meta_path : str or None
@@ -79,11 +76,7 @@ class Result:
     """
 
     output: str | None
-    files: int
-    bytes: int
-    records: int
-    bad_records: int
-    bad_reasons: Mapping[str, int]
+    counts: Counts
     bad_files: Mapping[str, int]
     saved_bad_records: tuple[BadRecord, ...]
     bad_records_path: str | None
@@ -93,19 +86,15 @@ class Result:
     key_count: int  # not "keys": dict(result) would take the result for a mapping
     lines: int
     output_bytes: int
-    spilled: int
     timings: dict[str, float]
     deleted: int = 0
     poisoned: tuple[tuple[str, str], ...] = ()
     missing: tuple[tuple[str, str], ...] = ()
-    fetched: int = 0
-    fetched_bytes: int = 0
     cached: int = 0
     cached_bytes: int = 0
     notes: tuple[str, ...] = ()
     counters: dict[str, dict[str, int]] = field(default_factory=dict)
     history: History = field(default=History(0.0, 0.0), repr=False)
-    values: int = 0
     sample: str = ""
     meta_path: str | None = None
     sha256: str | None = None

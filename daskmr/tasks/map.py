@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from daskmr import clock
+from daskmr.counts import Counts
 from daskmr.data.bad_records import BadRecord
 from daskmr.data.inputs import Remote
 from daskmr.data.listing import InputFile
@@ -41,7 +42,13 @@ from daskmr.memory import (
 )
 from daskmr.store.source import StoreError
 from daskmr.tasks.callers import Call, calls_user
-from daskmr.tasks.counts import (
+from daskmr.tasks.crashes import Marker, describe_line, describe_reading
+from daskmr.tasks.deaths import refuse_poison, refuse_third_try
+from daskmr.tasks.guard import Returned, guarded, is_interruption, shortened, user_failure
+from daskmr.tasks.prints import printing
+from daskmr.tasks.progress import Reporter
+from daskmr.tasks.runs import Fold, Run, Spilling, estimate_size
+from daskmr.tasks.tally import (
     EXAMPLES,
     OPENING_LINES,
     Opening,
@@ -50,12 +57,6 @@ from daskmr.tasks.counts import (
     Tally,
     explain_untabbed,
 )
-from daskmr.tasks.crashes import Marker, describe_line, describe_reading
-from daskmr.tasks.deaths import refuse_poison, refuse_third_try
-from daskmr.tasks.guard import Returned, guarded, is_interruption, shortened, user_failure
-from daskmr.tasks.prints import printing
-from daskmr.tasks.progress import Counts, Reporter
-from daskmr.tasks.runs import Fold, Run, Spilling, estimate_size
 from daskmr.tasks.user_calls import (
     Held,
     Profiling,
@@ -361,26 +362,18 @@ class _Attempt:
         started = clock.now()
         with Profiling(self.task.profile) as profiling:
             results = self._map_all()
-        mapped, ended = self._wanted(), clock.now()
-        size = sum(f.size for f in mapped)
+        ended, counts = clock.now(), self.counts()
         span = TaskSpan(
             "map",
             self.partition.index,
             worker_name(),
             started,
             ended,
-            files=len(mapped),
-            bytes=size,
-            records=self.records,
-            spilled=self.sink.spilled,
-            waited=self.waited,
+            counts,
             memory=held_by_task(),
         )
         tally = Tally(
-            files=len(mapped),
-            bytes=size,
-            records=self.records,
-            bad=dict(self.bad),
+            counts,
             bad_files=dict(self.bad_files),
             saved=tuple(self.saved),
             save_limit=self.task.save_limit,
@@ -388,17 +381,13 @@ class _Attempt:
             truncated=self.truncated,
             corrupt=tuple(self.corrupt.items()),
             missing=tuple(self.missing.items()),
-            fetched=self.fetched,
-            fetched_bytes=self.fetched_bytes,
             notes=tuple(self.notes),
             poisoned=tuple(self.poison.items()),
-            spilled=self.sink.spilled,
             mapping=Span(started, ended),
             profile=profiling.profile,
             tasks=(span,),
             hot_keys=self.sink.hot_keys,
             counters=self.sink.context.counters,
-            values=self.sink.values,
             grown=tuple(self.grown),
             opening=replace(self.opening, tabbed=self.lines > self.opening.untabbed),
             examples=self.examples,
@@ -417,15 +406,15 @@ class _Attempt:
         """How far it is, but for the file that is read."""
         ahead = self.ahead
         return Counts(
-            self.files_done,
-            self.bytes_done,
-            self.records,
-            self.bad,
-            self.fetched + (ahead.fetched if ahead else 0),
-            self.fetched_bytes + (ahead.fetched_bytes if ahead else 0),
-            self.sink.spilled,
-            self.waited,
-            self.sink.hot_keys,
+            files=self.files_done,
+            bytes=self.bytes_done,
+            records=self.records,
+            bad_reasons=dict(self.bad),
+            fetched=self.fetched + (ahead.fetched if ahead else 0),
+            fetched_bytes=self.fetched_bytes + (ahead.fetched_bytes if ahead else 0),
+            spilled=self.sink.spilled,
+            waited=self.waited,
+            values=self.sink.values,
         )
 
     def find_corrupt(self) -> None:
@@ -468,6 +457,7 @@ class _Attempt:
                 self.notes[note] = None
             self.sink.flush()
             results = self.sink.finish()
+            self.reporter.hot_keys = self.sink.hot_keys
             self.close()
             refuse_late_writes(self.run_dir)
             return results
@@ -802,10 +792,13 @@ class _Sink:
     hurry: list[Any]
     batch: int
     hot_keys: tuple[HotKey, ...] = ()
-    values = 0
 
     @property
     def spilled(self) -> int:
+        return 0
+
+    @property
+    def values(self) -> int:
         return 0
 
     def hasten(self) -> None:
@@ -839,6 +832,10 @@ class _GroupSink(_Sink):
     def spilled(self) -> int:
         return self._fold.spilled
 
+    @property
+    def values(self) -> int:
+        return self._fold.values
+
     def hasten(self) -> None:
         context, hurry = self.context, self.hurry
         context.commit()
@@ -871,7 +868,6 @@ class _GroupSink(_Sink):
         self._settle()
         runs: list[Run] = self._fold.finish()
         self.hot_keys = self._fold.hot_keys
-        self.values = self._fold.values
         return list(enumerate(runs))
 
     def discard(self) -> None:

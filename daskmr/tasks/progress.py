@@ -18,6 +18,7 @@ from dataclasses import astuple
 from typing import Any, BinaryIO, NamedTuple
 
 from daskmr import clock
+from daskmr.counts import NO_COUNTS, Counts
 from daskmr.data.spill_dir import worker_address, worker_name
 from daskmr.history import HotKey
 from daskmr.memory import resident
@@ -25,7 +26,6 @@ from daskmr.tasks.crashes import process_name
 
 __all__ = [
     "FOLDER",
-    "Counts",
     "Listener",
     "News",
     "Printed",
@@ -42,40 +42,9 @@ FOLDER = "live"
 
 _EVERY = 0.4  # seconds at least between two times that a process says what it does
 # What is said is made of named tuples: a data class takes a millisecond to be defined, before each job.
-_NONE: Mapping[str, int] = {}  # never changed
 _NOW = ".now"
 _LOG = ".log"
 _MOST_READ = 1 << 20  # bytes of one file at a time: what was printed may be much
-
-
-class Counts(NamedTuple):
-    """How far a mapper is with its partition.
-
-    Attributes
-    ----------
-    files, bytes, records : int
-        Files mapped, their size as stored, and lines.
-    bad : Mapping[str, int]
-        Bad records by reason.
-    fetched, fetched_bytes : int
-        Objects that came from a store, and their size.
-    spilled : int
-        Bytes written to segments.
-    waited : float
-        Seconds in which it waited for files from a store.
-    hot_keys : tuple of HotKey
-        Keys that many values were written under; empty until it is done.
-    """
-
-    files: int = 0
-    bytes: int = 0
-    records: int = 0
-    bad: Mapping[str, int] = _NONE
-    fetched: int = 0
-    fetched_bytes: int = 0
-    spilled: int = 0
-    waited: float = 0.0
-    hot_keys: tuple[HotKey, ...] = ()
 
 
 class Report(NamedTuple):
@@ -97,14 +66,12 @@ class Report(NamedTuple):
         The file that it maps, relative to the data dir, or ``""``.
     fetching : bool
         It waits for that file.
-    files, bytes, records, bad, fetched, fetched_bytes, spilled
-        As those of `Counts`. For a reducer, `records` are its keys, and `files` its buckets done.
+    counts : Counts
+        What it has done so far.
     memory : int
         Bytes that the process holds.
     merges : int
         How many merges of two the process has done in this run.
-    waited : float
-        Seconds in which it waited for files from a store.
     hot : sequence of (str, int, int, bool)
         Of a mapper that is done, what its `HotKey` are made of.
     """
@@ -119,16 +86,9 @@ class Report(NamedTuple):
     done: bool = False
     file: str = ""
     fetching: bool = False
-    files: int = 0
-    bytes: int = 0
-    records: int = 0
-    bad: Mapping[str, int] = _NONE
-    fetched: int = 0
-    fetched_bytes: int = 0
-    spilled: int = 0
+    counts: Counts = NO_COUNTS
     memory: int = 0
     merges: int = 0
-    waited: float = 0.0
     hot: Sequence[Sequence[Any]] = ()
 
 
@@ -216,6 +176,11 @@ class Reporter:
         The partition, or the first bucket of the reducer.
     counts : callable
         Gives the `Counts` of the task as it is now, but for the file that is read.
+
+    Attributes
+    ----------
+    hot_keys : tuple of HotKey
+        Those of the task; to be set before it is done.
     """
 
     def __init__(
@@ -225,6 +190,7 @@ class Reporter:
         self._phase = phase
         self._number = number
         self._counts = counts
+        self.hot_keys: tuple[HotKey, ...] = ()
         self._start = clock.now()
         self._file = ""
         self._fetching = False
@@ -261,7 +227,7 @@ class Reporter:
             tell(self._run_dir, self._report())
 
     def _report(self, done: bool = False) -> Report:
-        counts = self._counts()
+        current = Counts(bytes=self._read(), records=0 if done else self._lines)
         return Report(
             self._phase,
             self._number,
@@ -273,17 +239,10 @@ class Reporter:
             done,
             file="" if done else self._file,
             fetching=self._fetching and not done,
-            files=counts.files,
-            bytes=counts.bytes + self._read(),
-            records=counts.records + (0 if done else self._lines),
-            bad=dict(counts.bad),
-            fetched=counts.fetched,
-            fetched_bytes=counts.fetched_bytes,
-            spilled=counts.spilled,
+            counts=self._counts() + current,
             memory=resident(),
             merges=_process.merges_of(self._run_dir or ""),
-            waited=counts.waited,
-            hot=[astuple(key) for key in counts.hot_keys] if done else (),
+            hot=[astuple(key) for key in self.hot_keys] if done else (),
         )
 
     def _read(self) -> int:
@@ -418,4 +377,6 @@ def _decode(lines: list[bytes]) -> Iterator[Report | Printed]:
     for line in lines:
         with contextlib.suppress(ValueError):  # on a shared disk it may be seen in halves
             told: dict[str, Any] = json.loads(line)
+            if "counts" in told:
+                told["counts"] = Counts(*told["counts"])
             yield _TYPES[told.pop("kind")](**told)

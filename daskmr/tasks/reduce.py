@@ -12,6 +12,7 @@ from operator import add, attrgetter
 from typing import Any
 
 from daskmr import clock
+from daskmr.counts import Counts
 from daskmr.data.parts import Part, PartWriter
 from daskmr.data.spill_dir import Away, Shelf, worker_name
 from daskmr.history import HotKey, TaskSpan
@@ -20,13 +21,13 @@ from daskmr.job.job import Job
 from daskmr.job.keys import name_key
 from daskmr.memory import OutOfMemory, held_by_task
 from daskmr.tasks.callers import Call, calls_user
-from daskmr.tasks.counts import Span, Tallies, Tally
 from daskmr.tasks.crashes import Marker
 from daskmr.tasks.deaths import refuse_third_try
 from daskmr.tasks.guard import Returned, guarded, is_interruption, shortened, user_failure
 from daskmr.tasks.prints import printing
-from daskmr.tasks.progress import Counts, Reporter, report_merge
+from daskmr.tasks.progress import Reporter, report_merge
 from daskmr.tasks.runs import Run, SpilledValues, merge_runs, read_groups, unites
+from daskmr.tasks.tally import Span, Tallies, Tally
 from daskmr.tasks.user_calls import (
     Held,
     Profiling,
@@ -216,7 +217,7 @@ def reduce_buckets(
         worker_name(),
         started,
         clock.now(),
-        records=reducer.keys,
+        reducer.counts(),
         memory=held_by_task(),
     )
     counted = Tally(

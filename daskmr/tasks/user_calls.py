@@ -15,11 +15,11 @@ from daskmr.errors import TaskFailed
 from daskmr.job import contexts
 from daskmr.job.job import Job
 from daskmr.tasks.callers import Call, calls_user
-from daskmr.tasks.counts import Profile
 from daskmr.tasks.crashes import Marker
 from daskmr.tasks.deaths import refuse_third_load
 from daskmr.tasks.guard import Returned, is_interruption, shortened, user_failure
 from daskmr.tasks.runs import Combiner
+from daskmr.tasks.tally import Profile
 
 
 class Profiling:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.histories import NASTY, STARTED, made_up
 
+from daskmr.counts import Counts
 from daskmr.diagnostics.charts import STRAGGLER, Chart, draw_up, stragglers
 from daskmr.history import History, HotKey, Look, Progress, TaskSpan, WorkerLook
 
@@ -41,7 +42,12 @@ def records_of(chart: Chart) -> float:
 
 spans = st.builds(
     lambda number, worker, start, seconds, size, records, spilled, memory: TaskSpan(
-        "map", number, f"w{worker}", STARTED + start, STARTED + start + seconds, 1, size, records
+        "map",
+        number,
+        f"w{worker}",
+        STARTED + start,
+        STARTED + start + seconds,
+        Counts(1, size, records),
     ),
     st.integers(0, 10_000),
     st.integers(0, 5),
@@ -84,7 +90,7 @@ def test_throughput_adds_up_to_what_was_seen_last(seen: list[tuple[float, int]])
     times = sorted({at for at, _ in seen})
     counts = sorted(count for _, count in seen)[: len(times)]
     looks = tuple(
-        Look(STARTED + at, "map", {"map": Progress(bytes=count)}, records=count)
+        Look(STARTED + at, "map", {"map": Progress(bytes=count)}, Counts(records=count))
         for at, count in zip(times, counts, strict=True)
     )
     history = History(STARTED, STARTED + times[-1] + 0.01, (), looks)
@@ -187,7 +193,7 @@ def test_workers_stand_in_the_order_that_people_use() -> None:
 def test_tasks_that_run_are_shown_by_what_was_seen() -> None:
     at_work = WorkerLook("a", 1, 0, "running", "map", "x.gz")
     looks = tuple(Look(STARTED + n / 2, "map", workers=(at_work,)) for n in range(2, 8))
-    done = TaskSpan("map", 0, "a", STARTED + 0.5, STARTED + 2, files=1, bytes=1, records=1)
+    done = TaskSpan("map", 0, "a", STARTED + 0.5, STARTED + 2, Counts(1, 1, 1))
     history = History(STARTED, STARTED + 4, (done,), looks)
     running = draw_up(history, ended=False)["timeline"]
     assert running is not None

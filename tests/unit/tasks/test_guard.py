@@ -248,8 +248,7 @@ def test_a_failure_names_function_place_exception_and_line() -> None:
     failure = user_failure(job, "map", "at FILE, line 7", caught_in(job, failing))
     line = failing.__code__.co_firstlineno + 1
     assert failure.message == (
-        "map failed at FILE, line 7: KeyError: 'osName' "
-        f"(test_failures.py, line {line}, in failing)."
+        f"map failed at FILE, line 7: KeyError: 'osName' (test_guard.py, line {line}, in failing)."
     )
     assert 'raise KeyError("osName")' in failure.details
 

@@ -13,16 +13,17 @@ from hypothesis import strategies as st
 from support.jobs import identity, oracle
 from support.marks import dead_pid, leave
 
+from daskmr.counts import Counts
 from daskmr.data.output import merge_parts
 from daskmr.data.parts import Part, read_blocks
 from daskmr.data.segments import Extent
 from daskmr.errors import TaskFailed
 from daskmr.job.contexts import MapContext
 from daskmr.job.job import Job
-from daskmr.tasks.counts import Tallies, Tally
 from daskmr.tasks.crashes import Mark, read_marks
 from daskmr.tasks.reduce import Merge, Reduced, ReduceTask, reduce_buckets
 from daskmr.tasks.runs import Fold, Run, Spilling
+from daskmr.tasks.tally import Tallies, Tally
 
 LARGE = 1 << 26
 KEYS = st.sampled_from(
@@ -170,7 +171,7 @@ def test_nothing_to_reduce(place: Place) -> None:
 
 
 def test_the_tally_comes_through(place: Place) -> None:
-    tally = Tallies.of(Tally(files=3, bad={"r": 2}))
+    tally = Tallies.of(Tally(Counts(files=3, bad_reasons={"r": 2})))
     (run,) = place.runs([("k", 1)])
     reduced = place.reduce(run, tally)
     assert reduced.tallies == tally
@@ -220,7 +221,7 @@ def test_a_failing_reduce_names_the_key_and_leaves_nothing(
     assert caught.value.message.startswith(
         f"reduce failed for the key 'k5': {type(error).__name__}"
     )
-    assert "test_reducer.py" in caught.value.message
+    assert "test_reduce.py" in caught.value.message
     assert os.listdir(place.folder / "parts") == []
     assert sorted(os.listdir(place.folder / "segments")) == before
 
