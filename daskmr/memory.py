@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
+from daskmr.worker import current_worker
+
 __all__ = [
     "NEAR_LIMIT",
     "OutOfMemory",
@@ -31,7 +33,6 @@ __all__ = [
     "limit",
     "limit_for_line",
     "longest_line",
-    "on_worker",
     "peak",
     "resident",
     "room",
@@ -119,25 +120,10 @@ _hook_before: Callable[[sys.UnraisableHookArgs], Any] | None = None
 
 def limit() -> int | None:
     """Bytes beyond which Dask kills the process of this task; ``None`` where nobody does."""
-    worker = _worker()
+    worker = current_worker()
     if worker is None or not worker.nanny:
         return None
     return worker.memory_manager.memory_limit or None
-
-
-def on_worker() -> bool:
-    """Tell a task of Dask's from what runs in the user's own process."""
-    return _worker() is not None
-
-
-def _worker() -> Any:
-    module = sys.modules.get("distributed.worker")
-    if module is None:
-        return None
-    try:
-        return module.get_worker()
-    except ValueError:  # this is no task of Dask's
-        return None
 
 
 def bounded(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:

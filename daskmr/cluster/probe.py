@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from daskmr.data.listing import InputFile
-from daskmr.data.spill_dir import Away, Shelf, host_folder
+from daskmr.data.spill_dir import HostFolder, SpillStore
 from daskmr.errors import DaskMRError, InputError
 from daskmr.tasks.crashes import Mark, is_alive, read_marks
 
-__all__ = ["RESTART_SECONDS", "Ask", "HostMarks", "check_data", "check_shelf", "sees_all"]
+__all__ = ["RESTART_SECONDS", "Ask", "HostMarks", "check_data", "check_spill_store", "sees_all"]
 
 _SAMPLE = 8  # input files that each worker looks at
 _SHOWN = 3
@@ -90,7 +90,7 @@ def sees_all(ask: Ask, folder: str) -> bool:
     return bool(sights) and not _blind(sights)
 
 
-def check_shelf(ask: Ask, shelf: Shelf) -> None:
+def check_spill_store(ask: Ask, store: SpillStore) -> None:
     """See whether each worker can write to the spill dir and read there.
 
     Raises
@@ -98,7 +98,7 @@ def check_shelf(ask: Ask, shelf: Shelf) -> None:
     InputError
         Naming a worker that cannot.
     """
-    blind = _blind(ask(_look_at_shelf, Away(shelf)))
+    blind = _blind(ask(_look_at_store, store))
     if blind:
         raise InputError(
             f"The spill dir is of no use to {_name(blind)}: {next(iter(blind.values())).problem} "
@@ -113,16 +113,16 @@ class HostMarks:
     ----------
     ask : callable
         Asks the workers.
-    away : Away
+    host : HostFolder
         Where they keep it.
     """
 
-    def __init__(self, ask: Ask, away: Away) -> None:
+    def __init__(self, ask: Ask, host: HostFolder) -> None:
         self._ask = ask
-        self._away = away
+        self._host = host
         self._folders: set[str] = set()
         self._marks: set[Mark] = set()
-        ask(_sweep, away)
+        ask(_sweep, host)
         self._look()
 
     def read(self) -> list[Mark]:
@@ -140,7 +140,7 @@ class HostMarks:
         return sorted(self._marks, key=lambda mark: mark.since)
 
     def _look(self) -> set[str]:
-        answers = self._ask(_read_marks, self._away).values()
+        answers = self._ask(_read_marks, self._host).values()
         told = [answer for answer in answers if not isinstance(answer, Exception)]
         folders = {folder for folder, _ in told}
         self._folders |= folders
@@ -149,7 +149,7 @@ class HostMarks:
 
     def renew(self) -> None:
         """Say on all hosts that the run lives."""
-        self._ask(_renew, self._away)
+        self._ask(_renew, self._host)
 
     def forget(self) -> None:
         """Remove what the run has left on the hosts.
@@ -164,7 +164,7 @@ class HostMarks:
             missing -= self._remove()
 
     def _remove(self) -> set[str]:
-        answers = self._ask(_remove, self._away).values()
+        answers = self._ask(_remove, self._host).values()
         return {answer for answer in answers if not isinstance(answer, Exception)}
 
 
@@ -222,17 +222,16 @@ def _look_at_content(path: str, content: str) -> _Sight:
     return _sight()
 
 
-def _look_at_shelf(away: Away, dask_worker: Any = None) -> _Sight:
+def _look_at_store(store: SpillStore, dask_worker: Any = None) -> _Sight:
     try:
-        away.folder(dask_worker)
-        folder = os.path.join(host_folder(away.shelf.run_id, dask_worker), "segments")
+        folder = os.path.join(store.host.make(dask_worker), "segments")
         path, content = os.path.join(folder, secrets.token_hex(16)), secrets.token_bytes(32)
         with open(path, "xb") as file:
             file.write(content)
-        away.shelf.upload(path)
-        if away.shelf.read(path, 0, len(content)) != content:
+        store.upload(path)
+        if store.read(path, 0, len(content)) != content:
             return _sight("it reads something else than it wrote.")
-        away.shelf.remove(path)
+        store.remove(path)
     except OSError as error:
         return _sight(f"its own folder cannot be written ({error}).")
     except DaskMRError as error:
@@ -240,29 +239,29 @@ def _look_at_shelf(away: Away, dask_worker: Any = None) -> _Sight:
     return _sight()
 
 
-def _read_marks(away: Away, dask_worker: Any = None) -> tuple[str, list[Mark]]:
-    folder = host_folder(away.shelf.run_id, dask_worker)
-    place = _place(away, dask_worker)
+def _read_marks(host: HostFolder, dask_worker: Any = None) -> tuple[str, list[Mark]]:
+    folder = host.path(dask_worker)
+    place = _place(host, dask_worker)
     if not os.path.isdir(os.path.join(folder, "marks")):
         return place, []
     return place, [mark for mark in read_marks(folder) if not is_alive(mark.pid)]
 
 
-def _remove(away: Away, dask_worker: Any = None) -> str:
-    away.remove(dask_worker)
-    return _place(away, dask_worker)
+def _remove(host: HostFolder, dask_worker: Any = None) -> str:
+    host.remove(dask_worker)
+    return _place(host, dask_worker)
 
 
-def _renew(away: Away, dask_worker: Any = None) -> None:
-    away.renew(dask_worker)
+def _renew(host: HostFolder, dask_worker: Any = None) -> None:
+    host.renew(dask_worker)
 
 
-def _sweep(away: Away, dask_worker: Any = None) -> None:
-    away.sweep(dask_worker)
+def _sweep(host: HostFolder, dask_worker: Any = None) -> None:
+    host.sweep(dask_worker)
 
 
-def _place(away: Away, dask_worker: Any = None) -> str:
-    return f"{socket.gethostname()}:{host_folder(away.shelf.run_id, dask_worker)}"
+def _place(host: HostFolder, dask_worker: Any = None) -> str:
+    return f"{socket.gethostname()}:{host.path(dask_worker)}"
 
 
 def _sight(problem: str = "") -> _Sight:

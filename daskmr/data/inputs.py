@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from daskmr.data.listing import InputFile, Listing, list_files, unite
 from daskmr.data.sampling import EVERYTHING, Choice
-from daskmr.data.spill_dir import Away
+from daskmr.data.spill_dir import HostFolder
 from daskmr.errors import InputError, NothingMatchedError
 from daskmr.normal_forms import twin_of
 from daskmr.store.open_stores import shared_store
@@ -46,8 +46,8 @@ class Remote:
         Leave out what cannot be fetched.
     offline : bool
         Touch no network.
-    away : Away or None
-        Where this host keeps its copies, when it does not see the work dir.
+    host : HostFolder or None
+        Keeps the copies, on hosts that do not see the work dir.
     beside : bool
         Processes beside the workers fetch; else the workers do.
     began : float or None
@@ -61,7 +61,7 @@ class Remote:
     prefetch_bytes: int
     skip_missing: bool
     offline: bool
-    away: Away | None = None
+    host: HostFolder | None = None
     beside: bool = False
     began: float | None = None
 
@@ -69,8 +69,8 @@ class Remote:
         """Open the local copies, in the process that uses them."""
         from daskmr.data.cache.cache import Cache
 
-        if self.away is not None and self.cache_root is not None:
-            return Cache.of(self.away.work_dir(), self.source)
+        if self.host is not None and self.cache_root is not None:
+            return Cache.of(self.host.work_dir(), self.source)
         return None if self.cache_root is None else Cache(self.cache_root)
 
     def open_store(self) -> Store:
@@ -93,7 +93,7 @@ class Remote:
 
     def locate(self, path: str) -> str:
         """Say where an object, or its copy, is to be found."""
-        if self.cache_root is not None and self.away is None:
+        if self.cache_root is not None and self.host is None:
             return os.path.join(self.cache_root, path)
         return f"{self.source.url}/{path}"
 

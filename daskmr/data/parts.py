@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from daskmr.data.segments import Extent, SegmentWriter, read_frames
-from daskmr.data.spill_dir import Shelf
+from daskmr.data.spill_dir import SpillStore
 from daskmr.job.contexts import dumps
 from daskmr.job.keys import sort_key
 
@@ -54,7 +54,7 @@ class PartWriter:
 
     Parameters
     ----------
-    folder : str or Shelf
+    folder : str or SpillStore
         Where a segment is made.
     in_memory : int
         Bytes of blocks that may travel in memory.
@@ -62,7 +62,9 @@ class PartWriter:
         What `setup_reduce` wrote.
     """
 
-    def __init__(self, folder: str | Shelf, in_memory: int, header: tuple[Any, ...] = ()) -> None:
+    def __init__(
+        self, folder: str | SpillStore, in_memory: int, header: tuple[Any, ...] = ()
+    ) -> None:
         self._folder = folder
         self._in_memory = in_memory
         self._header = header

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from daskmr import clock
-from daskmr.data.spill_dir import Away, host_folder
+from daskmr.data.spill_dir import HostFolder, Scratch
 from daskmr.diagnostics.looks import Plan, RunState, Thinned
 from daskmr.errors import DaskMRError
 from daskmr.history import History, Look, Progress
@@ -130,24 +130,22 @@ class Collector:
 
     @contextlib.contextmanager
     def following(
-        self, session: Session, run_dir: str, away: Away | None, dashboard: bool = True
+        self, session: Session, scratch: Scratch, dashboard: bool = True
     ) -> Iterator[None]:
         """Follow the tasks of a session, while the block lasts.
 
         Parameters
         ----------
         session : Session
-        run_dir : str
-            The run's folder.
-        away : Away or None
-            What takes its place where the workers do not see it.
+        scratch : Scratch
+            Where tasks report.
         dashboard : bool
             Whether to tell the address of the dashboard.
         """
         if not self.watched:
             yield
             return
-        source = _Source(session, run_dir, away, dashboard)
+        source = _Source(session, scratch, dashboard)
         if session.client is None:
             with listening(self._hear):
                 yield
@@ -284,11 +282,10 @@ class Collector:
 class _Source:
     """Asks after what tasks have said, and how the workers of a session are."""
 
-    def __init__(self, session: Session, run_dir: str, away: Away | None, dashboard: bool) -> None:
+    def __init__(self, session: Session, scratch: Scratch, dashboard: bool) -> None:
         self._session = session
         self._dashboard = dashboard
-        self._run_dir = run_dir
-        self._away = away
+        self._scratch = scratch
         self._offsets: dict[str, int] = {}
         self._workers: Mapping[str, Any] | None = None
         self._asked = -float("inf")
@@ -305,7 +302,7 @@ class _Source:
     def news(self) -> list[Report | Printed]:
         """What is new, if it is time to ask."""
         now = time.monotonic()
-        if self._away is not None:
+        if not self._scratch.is_shared:
             # Workers note each question in their log, so of a long run they are asked less often.
             seldom = min(_AWAY_PAUSE, (now - self._began) / _AWAY_QUESTIONS)
             if now - self._heard < self._pause(max(_EVERY, seldom)):
@@ -323,9 +320,10 @@ class _Source:
 
     def _read(self) -> list[Report | Printed]:
         """Read what is new; hosts that do not share the run's folder are asked for it."""
-        if self._away is None:
-            return self._new(read_news(self._run_dir, self._offsets))
-        read = partial(_read_news, self._away)
+        store = self._scratch.store
+        if store is None:
+            return self._new(read_news(self._scratch.run_dir, self._offsets))
+        read = partial(_read_news, store.host)
         answers = self._session.ask(read, self._offsets, seconds=_ANSWER_SECONDS)
         told = [answer for answer in answers.values() if not isinstance(answer, Exception)]
         return [said for answer in told for said in self._new(answer)]
@@ -350,5 +348,5 @@ class _Source:
         return max(least, len(self._workers or ()) / _WORKERS_A_SECOND)
 
 
-def _read_news(away: Away, offsets: Mapping[str, int], dask_worker: Any = None) -> list[News]:
-    return read_news(host_folder(away.shelf.run_id, dask_worker), offsets)
+def _read_news(host: HostFolder, offsets: Mapping[str, int], dask_worker: Any = None) -> list[News]:
+    return read_news(host.path(dask_worker), offsets)

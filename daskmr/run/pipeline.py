@@ -25,7 +25,7 @@ from dask.system import CPU_COUNT
 
 from daskmr import clock
 from daskmr.cluster.connect import choose, existing_scheduler, security_of
-from daskmr.cluster.probe import RESTART_SECONDS, HostMarks, check_data, check_shelf, sees_all
+from daskmr.cluster.probe import RESTART_SECONDS, HostMarks, check_data, check_spill_store, sees_all
 from daskmr.cluster.session import Session, WorkerDied, connect
 from daskmr.cluster.versions import Pinned
 from daskmr.config import Config, load_config
@@ -51,7 +51,7 @@ from daskmr.data.parts import Part
 from daskmr.data.records import CorruptFileError, OversizedLine, read_lines
 from daskmr.data.sampling import EVERYTHING, Choice
 from daskmr.data.segments import Extent
-from daskmr.data.spill_dir import HOST_RENEWED_EVERY, RENEWED_EVERY, Away, Shelf
+from daskmr.data.spill_dir import HOST_RENEWED_EVERY, RENEWED_EVERY, HostFolder, Scratch, SpillStore
 from daskmr.diagnostics.collector import Collector, Watcher
 from daskmr.diagnostics.looks import Plan
 from daskmr.errors import InputError, JobError, NothingMatchedError, TaskFailed
@@ -421,7 +421,7 @@ class _Run:
     collector: Collector
     timings: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    away: Away | None = None
+    store: SpillStore | None = None
     on_cluster: bool = False
     host_marks: HostMarks | None = None
     renewed: float = 0.0
@@ -450,7 +450,7 @@ class _Run:
             dashboard = self.config.dashboard != "off"
             with (
                 self._shown(session),
-                self.collector.following(session, self.run_dir.path, self.away, dashboard),
+                self.collector.following(session, self._scratch, dashboard),
             ):
                 outcome = self._outcome(self._compute(session, plan))
         # No task can be tried again now, so none needs its input again: the disk has room for the
@@ -518,11 +518,10 @@ class _Run:
             self._keep_away(session, stack, source)
         remote = self.inputs.remote
         if remote is not None:
-            host = self.away
-            if host is None:  # only the copies of what is fetched are kept by each host
-                host = Away(Shelf(self.run_dir.run_id, None, 0))
+            host = HostFolder(self.run_dir.run_id)
+            if self.store is None:  # only the copies of what is fetched are kept by each host
                 self._clear_in_the_end(session, stack, host)
-            self.inputs = replace(self.inputs, remote=replace(remote, away=host))
+            self.inputs = replace(self.inputs, remote=replace(remote, host=host))
 
     def _share(self, session: Session, spill_dir: str) -> None:
         with deferred():
@@ -537,33 +536,38 @@ class _Run:
 
     def _keep_away(self, session: Session, stack: ExitStack, source: Source | None) -> None:
         """Have tasks keep on their hosts what they write, and in a store what others read."""
-        shelf = Shelf(self.run_dir.run_id, source, self.config.fetch_retries)
-        self.away = Away(shelf)
+        store = SpillStore(self.run_dir.run_id, source, self.config.fetch_retries)
+        self.store = store
         if self.config.file_timeout is not None:
             self.notes += ("file-timeout was not watched for: workers do not see the work dir",)
         if source is not None:
             with deferred():
-                self.remains.append(shelf.clear)
-            shelf.begin()
-        self.host_marks = self._clear_in_the_end(session, stack, self.away)
+                self.remains.append(store.clear)
+            store.begin()
+        self.host_marks = self._clear_in_the_end(session, stack, store.host)
         if source is not None:
-            check_shelf(session.ask, shelf)
+            check_spill_store(session.ask, store)
 
-    def _clear_in_the_end(self, session: Session, stack: ExitStack, away: Away) -> HostMarks:
-        host_marks = HostMarks(session.ask, away)
+    def _clear_in_the_end(self, session: Session, stack: ExitStack, host: HostFolder) -> HostMarks:
+        host_marks = HostMarks(session.ask, host)
         stack.callback(_forget, host_marks)
         self.renewed = self.renewed_on_hosts = time.monotonic()
-        session.watch(partial(self._renew, away.shelf, host_marks))
+        session.watch(partial(self._renew, host_marks))
         return host_marks
 
-    def _renew(self, shelf: Shelf, host_marks: HostMarks) -> None:
+    def _renew(self, host_marks: HostMarks) -> None:
         now = time.monotonic()
         if now - self.renewed_on_hosts > HOST_RENEWED_EVERY:
             self.renewed_on_hosts = now
             host_marks.renew()
-        if shelf.source is not None and now - self.renewed > RENEWED_EVERY:
+        store = self.store
+        if store is not None and store.source is not None and now - self.renewed > RENEWED_EVERY:
             self.renewed = now
-            shelf.renew()
+            store.renew()
+
+    @property
+    def _scratch(self) -> Scratch:
+        return Scratch(str(self.run_dir.path), self.store)
 
     def _plan(self) -> list[Partition]:
         files = self.inputs.listing.files
@@ -577,9 +581,9 @@ class _Run:
             job=self.job,
             root=self.inputs.root,
             remote=self.inputs.remote,
-            run_dir=self.run_dir.path,
+            scratch=self._scratch,
             spilling=Spilling(
-                os.path.join(self.run_dir.path, "segments"),
+                self._scratch.segments(),
                 config.spill_bytes,
                 self._buckets()[0],
                 partitions,
@@ -593,7 +597,6 @@ class _Run:
             max_record_bytes=config.max_record_bytes,
             part_bytes=_part_bytes(config, partitions),
             file_timeout=config.file_timeout,
-            away=self.away,
             on_cluster=self.on_cluster,
             skip_poison=config.skip_poison_files,
             needs_tabs=config.limits_bad_records,
@@ -619,16 +622,15 @@ class _Run:
         if job.reduce is None:
             return runs
         buckets, reducers = self._buckets()
-        merge = Pinned(Merge(job, self.run_dir.path, self.away, self.collector.watched))
+        merge = Pinned(Merge(job, self._scratch, self.collector.watched))
         folded = runs.foldby(itemgetter(0), never_met, combine=merge, split_every=_SPLIT_EVERY)
         reduce_task = ReduceTask(
             job=job,
-            run_dir=self.run_dir.path,
+            scratch=self._scratch,
             budget=config.spill_bytes,
             items=self.items,
             profile=self.profile,
             part_bytes=_part_bytes(config, buckets),
-            away=self.away,
             watched=self.collector.watched,
         )
         if reducers > 1:
@@ -646,7 +648,7 @@ class _Run:
         if self.config.file_timeout is not None:
             session.watch(self._check_timeout)
         skip_poison = self.config.skip_poison_files and session.client is not None
-        if session.is_elsewhere and self.away is None and not skip_poison:
+        if session.is_elsewhere and self.store is None and not skip_poison:
             session.watch(lambda: self._check_kills(session))
         try:
             order = run_order(plan)
@@ -716,14 +718,14 @@ class _Run:
 
     def _marks(self, session: Session) -> list[Mark]:
         """Return what tasks say of themselves, or have said before their process died."""
-        if self.away is None:
+        if self.store is None:
             return read_marks(self.run_dir.path)
         assert self.host_marks is not None
         return self.host_marks.read()
 
     def _marks_of_the_dead(self, session: Session, failed: int) -> list[Mark]:
         marks = self._marks(session)
-        if self.away is not None:
+        if self.store is not None:
             return marks
         # Of a process on another host nobody knows, but of the task that failed none is left.
         return [m for m in marks if m.number == failed or (m.is_local and not is_alive(m.pid))]

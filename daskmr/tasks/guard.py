@@ -24,10 +24,10 @@ from daskmr.job.tracebacks import (
     format_user_traceback,
     user_location,
 )
-from daskmr.memory import NEAR_LIMIT, OutOfMemory, bounded, explain_shortage, on_worker
+from daskmr.memory import NEAR_LIMIT, OutOfMemory, bounded, explain_shortage
 from daskmr.signals import raises_interrupted
 from daskmr.text import printable
-from daskmr.worker import check_wanted
+from daskmr.worker import check_cancelled, current_worker
 
 __all__ = [
     "Returned",
@@ -173,7 +173,7 @@ def _is_left_debugger(error: BaseException) -> bool:
 
 
 def _explain_debugger() -> str:
-    if on_worker():
+    if current_worker() is not None:
         return (
             "A worker process has no terminal, so a debugger ends there at once: run the job with "
             "--inline to stop at breakpoint()."
@@ -187,7 +187,7 @@ def no_exit() -> Iterator[None]:
 
     In a worker it ends the worker, and that is noticed.
     """
-    if on_worker():
+    if current_worker() is not None:
         yield
         return
     process, thread, leave = os.getpid(), threading.get_ident(), os._exit
@@ -270,7 +270,7 @@ def guarded(function: Callable[_P, _T]) -> Callable[_P, _T]:
     def task(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         try:
             with _RUNNING, no_exit(), no_children():
-                check_wanted()
+                check_cancelled()
                 return _twice(function, *args, **kwargs)
         except TaskFailed as error:
             failure = TaskFailed(error.message, error.details).like(error)

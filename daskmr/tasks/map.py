@@ -26,7 +26,7 @@ from daskmr.data.partition import Partition
 from daskmr.data.parts import Part, PartWriter
 from daskmr.data.records import CorruptFileError, OversizedLine, raw_bytes, read_chunks, read_lines
 from daskmr.data.sampling import KeyFilter
-from daskmr.data.spill_dir import Away, Shelf, describe_worker, worker_name
+from daskmr.data.spill_dir import Scratch
 from daskmr.errors import DaskMRError, TaskFailed
 from daskmr.history import HotKey, TaskSpan
 from daskmr.job.contexts import COUNTED, ItemContext, MapContext, TextContext
@@ -66,7 +66,7 @@ from daskmr.tasks.user_calls import (
     refuse_late_writes,
     set_up,
 )
-from daskmr.worker import while_wanted
+from daskmr.worker import describe_worker, until_cancelled, worker_name
 
 if TYPE_CHECKING:
     from daskmr.data.cache.prefetch import Prefetcher
@@ -106,8 +106,8 @@ class MapTask:
         The data dir.
     remote : Remote or None
         How to come by what a store has listed.
-    run_dir : str
-        The run's folder.
+    scratch : Scratch
+        Where to write.
     spilling : Spilling
         Budget and buckets.
     combine_size : int
@@ -128,8 +128,6 @@ class MapTask:
         Bytes of a map-only job's output that travel in memory, a partition.
     file_timeout : float or None
         Seconds that one file may take.
-    away : Away or None
-        What takes the place of the run's folder where the workers do not see it.
     on_cluster : bool
         The workers are not this machine's: what goes wrong with a file names its worker.
     skip_poison : bool
@@ -147,7 +145,7 @@ class MapTask:
     job: Job
     root: str
     remote: Remote | None
-    run_dir: str
+    scratch: Scratch
     spilling: Spilling
     combine_size: int
     items: bool
@@ -158,33 +156,12 @@ class MapTask:
     max_record_bytes: int
     part_bytes: int
     file_timeout: float | None
-    away: Away | None = None
     on_cluster: bool = False
     skip_poison: bool = False
     keys: KeyFilter | None = None
     watched: bool = False
     needs_tabs: bool = False
     origin: clock.Origin = field(default_factory=clock.origin)
-
-    def here(self) -> MapTask:
-        """The same with the folder of this host."""
-        if self.away is None:
-            return self
-        return replace(
-            self,
-            run_dir=self.away.folder(),
-            spilling=replace(self.spilling, folder=self.away.shelf),
-        )
-
-    @property
-    def watched_dir(self) -> str | None:
-        """The run's folder, if somebody looks there."""
-        return self.run_dir if self.watched else None
-
-    @property
-    def parts(self) -> str | Shelf:
-        """Where parts go that do not travel in memory."""
-        return os.path.join(self.run_dir, "parts") if self.away is None else self.away.shelf
 
 
 class _DamagedCopy(Exception):
@@ -216,14 +193,14 @@ def map_partition(
     """
     clock.adopt(task.origin)
     attempt = None
-    task = task.here()
+    run_dir = task.scratch.folder()
     with (
-        printing(task.watched_dir, task.job),
-        activated(task.job, task.run_dir, partition.index),
+        printing(run_dir if task.watched else None, task.job),
+        activated(task.job, run_dir, partition.index),
         _few_collections(),
     ):
         while True:
-            attempt = _Attempt(partition, task, attempt, poison)
+            attempt = _Attempt(partition, task, run_dir, attempt, poison)
             try:
                 return attempt.run()
             except _DamagedCopy:
@@ -320,12 +297,13 @@ class _Attempt:
         self,
         partition: Partition,
         task: MapTask,
+        run_dir: str,
         before: _Attempt | None,
         poison: Mapping[str, str],
     ) -> None:
         self.task = task
         self.partition = partition
-        self.run_dir = task.run_dir
+        self.run_dir = run_dir
         self.poison = {f.path: poison[f.path] for f in partition.files if f.path in poison}
         self.is_again = before is not None
         self.corrupt: dict[str, str] = before.corrupt if before else {}
@@ -355,7 +333,9 @@ class _Attempt:
         self.sampled = _Sampled(task.job.map, task.keys) if task.keys is not None else None
         self.files_done = self.bytes_done = 0
         self.ahead: Prefetcher | None = None
-        self.reporter = Reporter(task.watched_dir, "map", partition.index, self.counts)
+        self.reporter = Reporter(
+            run_dir if task.watched else None, "map", partition.index, self.counts
+        )
         self.sink = _GroupSink(task) if task.job.reduce else _OutputSink(task)
 
     def run(self) -> list[tuple[int, Any]]:
@@ -425,7 +405,7 @@ class _Attempt:
             for file in self.partition.files[after:]
             if not file.is_remote and file.path not in self.poison
         ]
-        with Marker(self.task.run_dir, "map", self.partition.index) as marker:
+        with Marker(self.run_dir, "map", self.partition.index) as marker:
             for file in rest:
                 path = os.path.join(self.task.root, file.path)
                 marker.begin(path, file.path)
@@ -444,11 +424,11 @@ class _Attempt:
             return  # it is told when the file is mapped
 
     def _map_all(self) -> list[tuple[int, Any]]:
-        with Marker(self.task.run_dir, "map", self.partition.index) as marker, self.reporter:
+        with Marker(self.run_dir, "map", self.partition.index) as marker, self.reporter:
             if self.task.skip_poison:
                 refuse_poison(marker, self.poison)
             else:
-                refuse_third_try(marker, self.task.run_dir, "")
+                refuse_third_try(marker, self.run_dir, "")
             self._map_files(marker)
             marker.at_end()
             self.reporter.at_end()
@@ -617,7 +597,7 @@ class _Attempt:
             longest = min(self.task.max_record_bytes, fits or self.task.max_record_bytes)
             step = self.reporter.step
             read = read_lines(source, longest, max_text_bytes=fits, opened=self.reporter.opened)
-            batches = while_wanted(read)
+            batches = until_cancelled(read)
             for lines, has_cr in marker.lines(batches):
                 reading = False
                 for line in lines:
@@ -883,7 +863,7 @@ class _OutputSink(_Sink):
         header = set_up(task.job, self.context)
         self.pending: list[Any] = self.context.written
         self.hurry = self.context.hurry
-        self._part = PartWriter(task.parts, task.part_bytes, header)
+        self._part = PartWriter(task.scratch.parts(), task.part_bytes, header)
         self._items = task.items
         self.batch = _FIRST_BATCH
         self.context.keep_counts()  # those of `setup_reduce`, which no bad record takes back

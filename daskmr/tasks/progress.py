@@ -19,10 +19,11 @@ from typing import Any, BinaryIO, NamedTuple
 
 from daskmr import clock
 from daskmr.counts import NO_COUNTS, Counts
-from daskmr.data.spill_dir import worker_address, worker_name
+from daskmr.data.spill_dir import Scratch
 from daskmr.history import HotKey
 from daskmr.memory import resident
 from daskmr.tasks.crashes import process_name
+from daskmr.worker import worker_address, worker_name
 
 __all__ = [
     "FOLDER",
@@ -252,25 +253,26 @@ class Reporter:
         return 0
 
 
-def report_merge(run: str, bucket: int, folder: Callable[[], str]) -> None:
+def report_merge(scratch: Scratch, bucket: int) -> None:
     """Count a merge of two, and say so if it is time.
 
     Parameters
     ----------
-    run : str
-        The run's folder, wherever it is.
+    scratch : Scratch
+        Of the run.
     bucket : int
         The bucket that is merged.
-    folder : callable
-        Gives the run's folder, as this process sees it.
     """
-    merges = _process.merges = _process.merges_of(run) + 1
+    merges = _process.merges = _process.merges_of(scratch.run_dir) + 1
     now = time.monotonic()
     if now - _process.said > _EVERY:
         _process.said = now
         at = clock.now()
         place = (process_name(), worker_name(), worker_address())
-        tell(folder(), Report("merge", bucket, *place, at, at, memory=resident(), merges=merges))
+        tell(
+            scratch.folder(),
+            Report("merge", bucket, *place, at, at, memory=resident(), merges=merges),
+        )
 
 
 def tell(run_dir: str, news: Report | Printed) -> None:

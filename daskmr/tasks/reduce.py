@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from functools import reduce as fold_left
 from heapq import nlargest
@@ -14,7 +14,7 @@ from typing import Any
 from daskmr import clock
 from daskmr.counts import Counts
 from daskmr.data.parts import Part, PartWriter
-from daskmr.data.spill_dir import Away, Shelf, worker_name
+from daskmr.data.spill_dir import Scratch
 from daskmr.history import HotKey, TaskSpan
 from daskmr.job.contexts import ItemContext, TextContext
 from daskmr.job.job import Job
@@ -38,6 +38,7 @@ from daskmr.tasks.user_calls import (
     refuse_late_writes,
     set_up,
 )
+from daskmr.worker import worker_name
 
 __all__ = ["Merge", "ReduceTask", "Reduced", "never_met", "reduce_buckets"]
 
@@ -55,8 +56,8 @@ class ReduceTask:
     ----------
     job : Job
         The user's functions.
-    run_dir : str
-        The run's folder.
+    scratch : Scratch
+        Where to write.
     budget : int
         Estimated bytes that may be held (``spill-bytes``).
     items : bool
@@ -65,37 +66,20 @@ class ReduceTask:
         Collect a profile.
     part_bytes : int
         Bytes of output that travel in memory, a bucket.
-    away : Away or None
-        What takes the place of the run's folder where the workers do not see it.
     watched : bool
-        Somebody looks at how far it is.
+        Progress is reported.
     origin : Origin
         Where the time of the run begins.
     """
 
     job: Job
-    run_dir: str
+    scratch: Scratch
     budget: int
     items: bool
     profile: bool
     part_bytes: int
-    away: Away | None = None
     watched: bool = False
     origin: clock.Origin = field(default_factory=clock.origin)
-
-    def here(self) -> ReduceTask:
-        """The same with the folder of this host."""
-        return self if self.away is None else replace(self, run_dir=self.away.folder())
-
-    @property
-    def watched_dir(self) -> str | None:
-        """The run's folder, if somebody looks there."""
-        return self.run_dir if self.watched else None
-
-    @property
-    def parts(self) -> str | Shelf:
-        """Where parts go that do not travel in memory."""
-        return os.path.join(self.run_dir, "parts") if self.away is None else self.away.shelf
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,22 +114,15 @@ class Merge:
     Parameters
     ----------
     job : Job
-    run_dir : str
-        The run's folder.
-    away : Away or None
-        What takes its place where the workers do not see it.
+    scratch : Scratch
+        Where to write.
     watched : bool
-        Somebody looks at how far it is.
+        Progress is reported.
     """
 
     job: Job
-    run_dir: str
-    away: Away | None = None
+    scratch: Scratch
     watched: bool = False
-
-    def folder(self) -> str:
-        """The run's folder, or what takes its place on this host."""
-        return self.run_dir if self.away is None else self.away.folder()
 
     def __call__(self, first: tuple[int, Any], second: tuple[int, Any]) -> tuple[int, Any]:
         """Merge `second` into a copy of `first`, which stands before it in input order."""
@@ -161,14 +138,14 @@ def never_met(first: Any, second: Any) -> Any:
 def _merge(task: Merge, first: tuple[int, Any], second: tuple[int, Any]) -> tuple[int, Any]:
     bucket, content = first
     if task.watched:
-        report_merge(task.run_dir, bucket, task.folder)
+        report_merge(task.scratch, bucket)
     if isinstance(content, Tallies):
         return bucket, content + second[1]
     if not task.job.is_loaded:  # this process is new
-        load(task.job, task.folder(), bucket)
+        load(task.job, task.scratch.folder(), bucket)
     if task.job.combine is None or not unites(content, second[1]):
         return bucket, merge_runs(content, second[1], None)
-    run_dir = task.folder()
+    run_dir = task.scratch.folder()
     with (
         printing(run_dir if task.watched else None, task.job),
         task.job.activate(),
@@ -191,26 +168,27 @@ def reduce_buckets(
     """
     clock.adopt(task.origin)
     started = clock.now()
-    task = task.here()
+    run_dir = task.scratch.folder()
+    watched_dir = run_dir if task.watched else None
     contents = {bucket: content for bucket, (_, content) in pairs}
     tallies = fold_left(add, (c for c in contents.values() if isinstance(c, Tallies)), Tallies())
     runs = {bucket: c for bucket, c in contents.items() if isinstance(c, Run)}
     first = min(runs, default=0)
     with (
-        printing(task.watched_dir, task.job),
-        activated(task.job, task.run_dir, first),
+        printing(watched_dir, task.job),
+        activated(task.job, run_dir, first),
         Profiling(task.profile) as profiling,
-        Marker(task.run_dir, "reduce", first) as marker,
+        Marker(run_dir, "reduce", first) as marker,
     ):
-        refuse_third_try(marker, task.run_dir, "")
-        reducer = _Reducer(task, marker)
-        with Reporter(task.watched_dir, "reduce", first, reducer.counts) as reporter:
+        refuse_third_try(marker, run_dir, "")
+        reducer = _Reducer(task, run_dir, marker)
+        with Reporter(watched_dir, "reduce", first, reducer.counts) as reporter:
             try:
                 parts = tuple(reducer.reduce(run, reporter) for run in runs.values())
                 reducer.context.keep_counts()
             finally:
-                reducer.context.close(task.run_dir)
-        refuse_late_writes(task.run_dir)
+                reducer.context.close(run_dir)
+        refuse_late_writes(run_dir)
     span = TaskSpan(
         "reduce",
         first,
@@ -232,8 +210,9 @@ def reduce_buckets(
 class _Reducer:
     """One reducer: `setup_reduce` once, then its buckets."""
 
-    def __init__(self, task: ReduceTask, marker: Marker) -> None:
+    def __init__(self, task: ReduceTask, run_dir: str, marker: Marker) -> None:
         self.task = task
+        self.segments = os.path.join(run_dir, "segments")
         self.marker = marker
         self.context = ItemContext() if task.items else TextContext()
         self.held = Held(self.context)
@@ -249,7 +228,7 @@ class _Reducer:
     def reduce(self, run: Run, reporter: Reporter) -> Part:
         """Reduce one bucket."""
         reporter.step(0)
-        part = PartWriter(self.task.parts, self.task.part_bytes, self.header)
+        part = PartWriter(self.task.scratch.parts(), self.task.part_bytes, self.header)
         try:
             self._reduce_into(part, run)
             self.buckets_done += 1
@@ -263,7 +242,6 @@ class _Reducer:
         task, context = self.task, self.context
         user_reduce, written, user = task.job.reduce, context.written, context.user
         assert user_reduce is not None
-        folder = os.path.join(task.run_dir, "segments")
         done: Any = _NONE
         where = ""
         block = _Block(part, context, min(_BLOCK_BYTES, task.part_bytes // 2))
@@ -271,7 +249,7 @@ class _Reducer:
         try:
             # With no name of its own, so that it ends, and removes its files, where this loop ends.
             for key, values in self.marker.groups(
-                read_groups(run, combiner_of(task.job), task.budget, folder)
+                read_groups(run, combiner_of(task.job), task.budget, self.segments)
             ):
                 self.keys += 1
                 if type(values) is SpilledValues:  # what is written for each may be as much

@@ -27,7 +27,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, overload
 
 from daskmr.data.segments import Extent, SegmentWriter, read_frames
-from daskmr.data.spill_dir import Shelf
+from daskmr.data.spill_dir import SpillStore
 from daskmr.history import HotKey
 from daskmr.job.contexts import LARGE, MOST_LATER, CombineContext, dumps
 from daskmr.job.keys import bucket_of, canonical_all, sort_key, sorted_keys
@@ -72,7 +72,7 @@ class Spilling:
 
     Attributes
     ----------
-    folder : str or Shelf
+    folder : str or SpillStore
         Where segments go.
     budget : int
         Estimated bytes that a fold may hold (``spill-bytes``).
@@ -82,7 +82,7 @@ class Spilling:
         Number of partitions of the plan; together their Runs in memory stay below `budget`.
     """
 
-    folder: str | Shelf
+    folder: str | SpillStore
     budget: int
     buckets: int
     partitions: int

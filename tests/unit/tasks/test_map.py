@@ -25,6 +25,7 @@ from daskmr.data.listing import InputFile
 from daskmr.data.partition import Partition
 from daskmr.data.parts import Part, read_blocks
 from daskmr.data.segments import Extent
+from daskmr.data.spill_dir import Scratch
 from daskmr.errors import TaskFailed
 from daskmr.job.job import Job
 from daskmr.job.keys import bucket_of
@@ -68,7 +69,7 @@ class Place:
             "job": job,
             "root": str(self.data),
             "remote": None,
-            "run_dir": str(self.run_dir),
+            "scratch": Scratch(str(self.run_dir)),
             "spilling": Spilling(str(self.run_dir / "segments"), budget, buckets, 1),
             "combine_size": 50,
             "items": False,

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from daskmr.counts import Counts
+from daskmr.data.spill_dir import Scratch, SpillStore
 from daskmr.tasks import progress
 from daskmr.tasks.progress import (
     FOLDER,
@@ -111,17 +112,21 @@ def test_nothing_is_said_when_nobody_watches(run_dir: str, clock: Clock) -> None
     assert os.listdir(os.path.join(run_dir, FOLDER)) == []
 
 
-def test_merges_are_counted_by_run(run_dir: str, clock: Clock) -> None:
+def test_merges_are_counted_by_run(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    first, second = (Scratch(f"/client/run-{n}", SpillStore(n, None, 0)) for n in "12")
     for number in range(5):
         clock.now += 1
-        report_merge("/client/run-1", number, lambda: run_dir)
-    assert reports(run_dir)[0].merges == 5
+        report_merge(first, number)
+    assert reports(str(tmp_path / "daskmr-1"))[0].merges == 5
     with Reporter("/host/daskmr-1", "map", 7, Counts) as reporter:
         assert reporter._report().merges == 5
-    report_merge("/client/run-2", 0, lambda: run_dir)
+    report_merge(second, 0)
     clock.now += 1
-    report_merge("/client/run-2", 0, lambda: run_dir)
-    assert reports(run_dir)[0].merges == 2
+    report_merge(second, 0)
+    assert reports(str(tmp_path / "daskmr-2"))[0].merges == 2
 
 
 def test_a_folder_that_is_not_there_fails_nothing(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from daskmr.counts import Counts
 from daskmr.data.output import merge_parts
 from daskmr.data.parts import Part, read_blocks
 from daskmr.data.segments import Extent
+from daskmr.data.spill_dir import Scratch
 from daskmr.errors import TaskFailed
 from daskmr.job.contexts import MapContext
 from daskmr.job.job import Job
@@ -64,7 +65,7 @@ class Place:
         functions = {name: changes.pop(name, None) for name in ("combine", "setup_reduce")}
         fields: dict[str, Any] = {
             "job": Job(map=nothing, reduce=reduce, **functions),
-            "run_dir": str(self.folder),
+            "scratch": Scratch(str(self.folder)),
             "budget": LARGE,
             "items": True,
             "profile": False,
@@ -278,7 +279,7 @@ def test_a_missing_segment_is_told(place: Place) -> None:
 
 
 def test_merge_is_of_one_bucket_and_in_order(place: Place) -> None:
-    merge = Merge(Job(map=nothing, reduce=listed), str(place.folder))
+    merge = Merge(Job(map=nothing, reduce=listed), Scratch(str(place.folder)))
     first, second = ((3, place.runs([("k", value)])[0]) for value in ("first", "second"))
     bucket, run = merge(first, second)
     assert bucket == 3
@@ -286,7 +287,7 @@ def test_merge_is_of_one_bucket_and_in_order(place: Place) -> None:
 
 
 def test_merge_combines_frames(place: Place) -> None:
-    merge = Merge(Job(map=nothing, combine=total, reduce=listed), str(place.folder))
+    merge = Merge(Job(map=nothing, combine=total, reduce=listed), Scratch(str(place.folder)))
     merged = (0, Run(()))
     for value in range(9):
         merged = merge(merged, (0, place.runs([("k", value)])[0]))
@@ -310,7 +311,7 @@ def test_what_is_written_for_a_group_on_disk_is_not_held_whole(place: Place) -> 
 
 
 def test_merge_adds_tallies(place: Place) -> None:
-    merge = Merge(Job(map=nothing, reduce=listed), str(place.folder))
+    merge = Merge(Job(map=nothing, reduce=listed), Scratch(str(place.folder)))
     one, two = Tallies((b"1",)), Tallies((b"2",))
     assert merge((-1, one), (-1, two)) == (-1, Tallies((b"1", b"2")))
 
@@ -319,7 +320,7 @@ def test_a_merge_that_fails_names_the_key(place: Place) -> None:
     def combine(key: Any, values: Any, context: Any) -> None:
         raise ValueError("odd")
 
-    merge = Merge(Job(map=nothing, combine=combine, reduce=listed), str(place.folder))
+    merge = Merge(Job(map=nothing, combine=combine, reduce=listed), Scratch(str(place.folder)))
     merged = (0, Run(place.runs([("k", 0)])[0].chunks * 7))
     with pytest.raises(TaskFailed, match="combine failed for the key 'k': ValueError: odd"):
         merge(merged, (0, place.runs([("k", 1)])[0]))
@@ -327,7 +328,9 @@ def test_a_merge_that_fails_names_the_key(place: Place) -> None:
 
 def test_a_merge_pickles(place: Place) -> None:
     merge = pickle.loads(
-        pickle.dumps(Merge(Job(map=nothing, combine=total, reduce=listed), str(place.folder)))
+        pickle.dumps(
+            Merge(Job(map=nothing, combine=total, reduce=listed), Scratch(str(place.folder)))
+        )
     )
     assert merge((-1, Tallies((b"1",))), (-1, Tallies())) == (-1, Tallies((b"1",)))
 
@@ -340,7 +343,7 @@ def test_a_merge_that_is_tried_again_says_at_which_key(place: Place) -> None:
         seen.append(read_marks(str(place.folder))[-1])
         context.write(key, sum(values))
 
-    merge = Merge(Job(map=nothing, combine=combine, reduce=listed), str(place.folder))
+    merge = Merge(Job(map=nothing, combine=combine, reduce=listed), Scratch(str(place.folder)))
     merged = (5, Run(place.runs([("k", 0)])[0].chunks * 7))
     more = (5, place.runs([("k", 1)])[0])
     merge(merged, more)
