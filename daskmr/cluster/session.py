@@ -422,9 +422,7 @@ def _lost(reason: object) -> JobError:
 def _job_error(error: Exception) -> JobError | None:
     """What `error` of Dask means for the job; ``None`` for an error that is none of Dask's."""
     if isinstance(error, TaskFailed):
-        failure = JobError(error.message, details=error.details)
-        failure.files, failure.file, failure.record = error.files, error.file, error.record
-        return failure
+        return error.as_kind(JobError)
     if "distributed" not in sys.modules:
         return None
     from distributed import KilledWorker

@@ -7,12 +7,9 @@ cannot see is left out.
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import zstandard
@@ -28,8 +25,9 @@ from daskmr.job.job import Job
 from daskmr.job.process_pools import no_children
 from daskmr.memory import resident
 from daskmr.run.trial import Trial, read_records
+from daskmr.tasks.alarm import TimeIsUp, alarm
+from daskmr.tasks.fold import Fold, Spilling
 from daskmr.tasks.guard import no_exit
-from daskmr.tasks.runs import Fold, Spilling
 from daskmr.tasks.user_calls import combiner_of
 
 __all__ = ["Estimate", "Sample", "estimate", "map_sample", "spread"]
@@ -154,7 +152,7 @@ def map_sample(
     """
     sampling = _Sampling(job, seconds, buckets, combine_size, max_record_bytes, keys)
     failure, details = "", ""
-    with job.activate(), no_exit(), no_children(), _alarm(_PATIENCE * seconds) as rung:
+    with job.activate(), no_exit(), no_children(), alarm(_PATIENCE * seconds) as rung:
         try:
             sampling.run(files)
         except TaskFailed as error:
@@ -162,7 +160,7 @@ def map_sample(
         except OSError as error:
             reason = error.strerror or error
             failure = f"The input file {sampling.place} cannot be read: {reason}."
-        except _TimeIsUp:
+        except TimeIsUp:
             failure = "late"
     if rung and failure:
         details = ""
@@ -171,31 +169,6 @@ def map_sample(
             f"{sampling.line}, and was stopped there."
         )
     return sampling.sample(failure, details)
-
-
-class _TimeIsUp(BaseException):
-    """The alarm; not an ``Exception``, which a script may catch."""
-
-
-@contextmanager
-def _alarm(seconds: float) -> Iterator[list[None]]:
-    """Stop a record that takes for ever, where there can be an alarm; the list tells that it rang."""
-    rung: list[None] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield rung
-        return
-
-    def ring(signum: int, frame: object) -> None:
-        rung.append(None)
-        raise _TimeIsUp
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 0.1)  # again, should the script swallow it
-    try:
-        yield rung
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 class _Sampling:

@@ -78,11 +78,11 @@ from daskmr.store.open_stores import stores_closed
 from daskmr.store.source import Source, masked
 from daskmr.tasks.crashes import COMBINING, FETCHING, Mark, by_task, is_alive, read_marks
 from daskmr.tasks.deaths import explain_death, explain_kills, file_of_death
+from daskmr.tasks.fold import Spilling
 from daskmr.tasks.hot_keys import with_counted
 from daskmr.tasks.map import TALLY, MapTask, explain_timeout, map_packed
 from daskmr.tasks.prints import listened
 from daskmr.tasks.reduce import Merge, Reduced, ReduceTask, never_met, reduce_buckets
-from daskmr.tasks.runs import Spilling
 from daskmr.tasks.tally import (
     OPENING_LINES,
     Opening,

@@ -273,7 +273,7 @@ def guarded(function: Callable[_P, _T]) -> Callable[_P, _T]:
                 check_cancelled()
                 return _twice(function, *args, **kwargs)
         except TaskFailed as error:
-            failure = TaskFailed(error.message, error.details).like(error)
+            failure = error.as_kind(TaskFailed)
         except DaskMRError as error:
             failure = TaskFailed(str(error), error.details)
         except (MemoryError, OutOfMemory) as error:

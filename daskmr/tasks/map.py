@@ -6,11 +6,8 @@ import gc
 import math
 import os
 import pickle
-import signal
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,53 +15,38 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from daskmr import clock
 from daskmr.counts import Counts
-from daskmr.data.bad_records import BadRecord
 from daskmr.data.inputs import Remote
 from daskmr.data.listing import InputFile
 from daskmr.data.local_file import LocalFile
 from daskmr.data.partition import Partition
-from daskmr.data.parts import Part, PartWriter
-from daskmr.data.records import CorruptFileError, OversizedLine, raw_bytes, read_chunks, read_lines
+from daskmr.data.records import CorruptFileError, read_chunks, read_lines
 from daskmr.data.sampling import KeyFilter
 from daskmr.data.spill_dir import Scratch
 from daskmr.errors import DaskMRError, TaskFailed
-from daskmr.history import HotKey, TaskSpan
-from daskmr.job.contexts import COUNTED, ItemContext, MapContext, TextContext
+from daskmr.history import TaskSpan
 from daskmr.job.job import Job
-from daskmr.job.tracebacks import describe_exception, explain_process_error
 from daskmr.memory import (
     OutOfMemory,
-    describe_size,
     held_by_task,
-    limit,
-    limit_for_line,
     longest_line,
 )
 from daskmr.store.source import StoreError
-from daskmr.tasks.callers import Call, calls_user
+from daskmr.tasks.alarm import TimeIsUp, alarm
+from daskmr.tasks.bad_lines import BadRecords, SampledMap
 from daskmr.tasks.crashes import Marker, describe_line, describe_reading
 from daskmr.tasks.deaths import refuse_poison, refuse_third_try
-from daskmr.tasks.guard import Returned, guarded, is_interruption, shortened, user_failure
+from daskmr.tasks.fold import Spilling
+from daskmr.tasks.guard import guarded, is_interruption, shortened, user_failure
+from daskmr.tasks.map_output import FoldedOutput, MapOutput, PartOutput
 from daskmr.tasks.prints import printing
 from daskmr.tasks.progress import Reporter
-from daskmr.tasks.runs import Fold, Run, Spilling, estimate_size
-from daskmr.tasks.tally import (
-    EXAMPLES,
-    OPENING_LINES,
-    Opening,
-    Span,
-    Tallies,
-    Tally,
-    explain_untabbed,
-)
+from daskmr.tasks.record_rule import RecordMapper
+from daskmr.tasks.tally import Span, Tallies, Tally
 from daskmr.tasks.user_calls import (
-    Held,
     Profiling,
     activated,
-    combiner_of,
     join_threads,
     refuse_late_writes,
-    set_up,
 )
 from daskmr.worker import describe_worker, until_cancelled, worker_name
 
@@ -80,17 +62,10 @@ __all__ = [
 ]
 
 TALLY = -1  # the bucket that holds what was counted
-_NO_TAB = "no tab in the line"
-_TOO_LONG = "longer than max-record-bytes"
-_BATCH = 1024  # lines that are written before they go to the part
-_BATCH_CHARACTERS = 4 << 20  # and fewer of them when they are long
-_FIRST_BATCH = 16  # before anything is known of their length
 _CHUNKS = 16  # chunks of input (1 MiB) after which it is, however few they are
-_SAVED_AT_MOST = 10_000  # bad records that one partition saves
 _RECORD = 200  # characters of a record that a failure shows
 _LOOK_SECONDS = 0.05  # between two looks at the memory that the process holds
 NOTHING: Mapping[str, str] = {}
-_ONLY_COUNTED = [COUNTED]
 _GC_THRESHOLD = 100_000  # new containers between collections: a fold makes millions that stay
 
 
@@ -227,35 +202,6 @@ def map_packed(
     return [*results, (bucket, Tallies.of(tally))]
 
 
-@contextmanager
-def _alarm(task: MapTask, source: str | BinaryIO) -> Iterator[None]:
-    """Interrupt a file that takes too long, where the job runs in the main thread.
-
-    On a cluster the client does so from outside: a worker may hold the GIL, or be stuck in C.
-    """
-    seconds = task.file_timeout
-    if seconds is None or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def ring(signum: int, frame: object) -> None:
-        raise _FileTimeout
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 0.1)  # again, should the script swallow it
-    try:
-        yield
-    except _FileTimeout:
-        late = True
-    else:
-        late = False
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    if late:
-        raise TaskFailed(explain_timeout(_name(source), seconds))
-
-
 def _name(source: str | BinaryIO) -> str:
     """The path of a file, or the address of a stream."""
     return source if isinstance(source, str) else source.name
@@ -267,8 +213,19 @@ def _read_to_end(chunks: Iterable[bytes]) -> None:
         pass
 
 
-class _FileTimeout(BaseException):
-    """The alarm; not an ``Exception``, which a script may catch."""
+@contextmanager
+def _time_limit(seconds: float | None, path: str) -> Iterator[None]:
+    """Fail for a file that takes too long, where the job runs in the main thread.
+
+    On a cluster the client does so from outside: a worker may hold the GIL, or be stuck in C.
+    """
+    try:
+        with alarm(seconds):
+            yield
+        return
+    except TimeIsUp:
+        pass
+    raise TaskFailed(explain_timeout(path, seconds or 0.0))
 
 
 def explain_timeout(path: str, seconds: float) -> str:
@@ -314,29 +271,33 @@ class _Attempt:
         self.waited: float = before.waited if before else 0.0
         self.file: InputFile = partition.files[0] if partition.files else InputFile("", 0, ())
         self.place = ""
-        self.line = 0
         self.chunks = 0
         self.looked = -math.inf
         self.longest: int | None = None
         self.records = 0
-        self.bad: Counter[str] = Counter()
-        self.bad_files: Counter[str] = Counter()
-        self.saved: list[BadRecord] = []
-        self.saved_bytes = 0
-        self.unsaved: set[str] = set()
-        self.truncated = False
         self.grown: list[tuple[str, int]] = []
-        self.last_bad = ""
-        self.examples: dict[str, tuple[str, ...]] = {}
         self.lines = 0  # of the files before this one
-        self.opening = Opening()
-        self.sampled = _Sampled(task.job.map, task.keys) if task.keys is not None else None
+        self.sampled = SampledMap(task.job.map, task.keys) if task.keys is not None else None
+        self.bad = BadRecords(
+            save_limit=task.save_limit,
+            most=task.max_bad,
+            max_record_bytes=task.max_record_bytes,
+            may_be_corrupt=task.skip_corrupt,
+            needs_tabs=task.needs_tabs and partition.index == 0,
+            sampled=self.sampled,
+        )
         self.files_done = self.bytes_done = 0
         self.ahead: Prefetcher | None = None
         self.reporter = Reporter(
             run_dir if task.watched else None, "map", partition.index, self.counts
         )
-        self.sink = _GroupSink(task) if task.job.reduce else _OutputSink(task)
+        self.output: MapOutput
+        if task.job.reduce:
+            self.output = FoldedOutput(task.job, task.spilling, task.combine_size)
+        else:
+            self.output = PartOutput(task.job, task.scratch.parts(), task.part_bytes, task.items)
+        user_map = task.job.map if self.sampled is None else self.sampled.map
+        self.mapper = RecordMapper(user_map, self.output, self.bad.add)
 
     def run(self) -> list[tuple[int, Any]]:
         started = clock.now()
@@ -354,11 +315,11 @@ class _Attempt:
         )
         tally = Tally(
             counts,
-            bad_files=dict(self.bad_files),
-            saved=tuple(self.saved),
+            bad_files=dict(self.bad.files),
+            saved=tuple(self.bad.saved),
             save_limit=self.task.save_limit,
-            unsaved_files=frozenset(self.unsaved),
-            truncated=self.truncated,
+            unsaved_files=frozenset(self.bad.unsaved),
+            truncated=self.bad.truncated,
             corrupt=tuple(self.corrupt.items()),
             missing=tuple(self.missing.items()),
             notes=tuple(self.notes),
@@ -366,21 +327,21 @@ class _Attempt:
             mapping=Span(started, ended),
             profile=profiling.profile,
             tasks=(span,),
-            hot_keys=self.sink.hot_keys,
-            counters=self.sink.context.counters,
+            hot_keys=self.output.hot_keys,
+            counters=self.output.context.counters,
             grown=tuple(self.grown),
-            opening=replace(self.opening, tabbed=self.lines > self.opening.untabbed),
-            examples=self.examples,
+            opening=replace(self.bad.opening, tabbed=self.lines > self.bad.opening.untabbed),
+            examples=self.bad.examples,
         )
         return [*results, (TALLY, tally)]
 
     def discard(self) -> None:
         self.close()
-        self.sink.discard()
+        self.output.discard()
 
     def close(self) -> None:
         """Refuse what the script writes from now on: this attempt is over."""
-        self.sink.context.close(self.run_dir)
+        self.output.context.close(self.run_dir)
 
     def counts(self) -> Counts:
         """How far it is, but for the file that is read."""
@@ -389,12 +350,12 @@ class _Attempt:
             files=self.files_done,
             bytes=self.bytes_done,
             records=self.records,
-            bad_reasons=dict(self.bad),
+            bad_reasons=dict(self.bad.reasons),
             fetched=self.fetched + (ahead.fetched if ahead else 0),
             fetched_bytes=self.fetched_bytes + (ahead.fetched_bytes if ahead else 0),
-            spilled=self.sink.spilled,
+            spilled=self.output.spilled,
             waited=self.waited,
-            values=self.sink.values,
+            values=self.output.values,
         )
 
     def find_corrupt(self) -> None:
@@ -409,7 +370,7 @@ class _Attempt:
             for file in rest:
                 path = os.path.join(self.task.root, file.path)
                 marker.begin(path, file.path)
-                with _alarm(self.task, path):
+                with _time_limit(self.task.file_timeout, path):
                     self._look_through(file, path)
 
     def _look_through(self, file: InputFile, path: str) -> None:
@@ -432,12 +393,12 @@ class _Attempt:
             self._map_files(marker)
             marker.at_end()
             self.reporter.at_end()
-            note = join_threads(self.task.job, "map", self.sink.held)
+            note = join_threads(self.task.job, "map", self.output.held)
             if note:
                 self.notes[note] = None
-            self.sink.flush()
-            results = self.sink.finish()
-            self.reporter.hot_keys = self.sink.hot_keys
+            self.output.flush()
+            results = self.output.finish()
+            self.reporter.hot_keys = self.output.hot_keys
             self.close()
             refuse_late_writes(self.run_dir)
             return results
@@ -445,11 +406,12 @@ class _Attempt:
     def _map_files(self, marker: Marker) -> None:
         with closing(self._opened(marker)) as opened:  # what it has under way ends here too
             for file, source in opened:
-                self.file, self.place, self.line = file, _name(source), 0
+                self.file, self.place = file, _name(source)
+                self.bad.begin(file.path, self.place, self.lines)
                 marker.begin(self.place, file.path)
                 self.reporter.begin(file.path)
                 try:
-                    with _alarm(self.task, source):
+                    with _time_limit(self.task.file_timeout, self.place):
                         self._map_file(file, source, marker)
                 except TaskFailed as error:
                     error.file = file.path
@@ -529,8 +491,8 @@ class _Attempt:
             if self.task.skip_corrupt:
                 raise
             failure = TaskFailed(
-                f"{error} Nothing was written, since the result would be short. Mend or remove "
-                "the file, or leave such files out whole with --skip-corrupt-files."
+                f"{error} Nothing was written, since the result would be short. Repair or "
+                "remove it, or pass --skip-corrupt-files."
             )
         except OSError as error:
             if error.filename != path:
@@ -540,10 +502,11 @@ class _Attempt:
                 "Nothing was written, since the result would be short."
             )
         else:
-            self.lines += self.line
-            self.records += self.line if self.sampled is None else self.sampled.count()
-            self._check_opening()
-            self._check_bad()
+            number = self.mapper.number
+            self.lines += number
+            self.records += number if self.sampled is None else self.sampled.count()
+            self.bad.check_opening()
+            self.bad.check_limit()
             return
         raise failure
 
@@ -582,55 +545,28 @@ class _Attempt:
     def _where(self) -> str:
         return f" on {describe_worker()}" if self.task.on_cluster else ""
 
-    @calls_user(lambda local: Call("map", local["self"].file.path, local["number"]))
     def _map_lines(self, source: str | BinaryIO, dims: list[str], marker: Marker) -> None:
-        path = _name(source)
-        user_map = self.task.job.map if self.sampled is None else self.sampled.map
-        sink = self.sink
-        context, pending, hurry, flush = sink.context.user, sink.pending, sink.hurry, sink.flush
-        hasten = sink.hasten
-        number = 0
-        line, reading = "", True
+        path, mapper = _name(source), self.mapper
+        mapper.begin(self.file.path)
+        reading = True
         failure: BaseException | None = None
         try:
             fits = self._longest_text()
             longest = min(self.task.max_record_bytes, fits or self.task.max_record_bytes)
-            step = self.reporter.step
-            read = read_lines(source, longest, max_text_bytes=fits, opened=self.reporter.opened)
-            batches = until_cancelled(read)
-            for lines, has_cr in marker.lines(batches):
+            opened = self.reporter.opened
+            read = read_lines(source, longest, max_text_bytes=fits, opened=opened)
+            for lines, has_cr in marker.lines(until_cancelled(read)):
                 reading = False
-                for line in lines:
-                    number += 1
-                    key, tab, value = line.partition("\t")
-                    if not tab:
-                        self._bad(number, line, _NO_TAB, "")
-                        continue
-                    if has_cr:
-                        value = value.rstrip("\r")
-                    mark = len(pending)
-                    try:
-                        returned = user_map(key, dims, value, context)
-                        if returned is not None:
-                            raise Returned(returned)
-                    except ValueError as error:
-                        if explain_process_error(error):
-                            raise
-                        sink.take_back(mark)
-                        self._bad(number, line, type(error).__name__, describe_exception(error))
-                    if mark >= sink.batch:
-                        flush()
-                    elif hurry:
-                        hasten()
+                mapper.map(lines, has_cr, dims)
                 reading = True
-                step(number)
+                self.reporter.step(mapper.number)
                 # Over all files: to settle for each small one would cost much. Only the first line
                 # of a batch can be longer than a chunk, and stands for as many.
                 self.chunks += 1 + (len(lines[0]) >> 16)
                 if self.chunks >= _CHUNKS:
                     self.chunks = 0
-                    flush()
-        except (CorruptFileError, DaskMRError, TaskFailed, _FileTimeout):
+                    self.output.flush()
+        except (CorruptFileError, DaskMRError, TaskFailed, TimeIsUp):
             raise
         except OSError as error:
             if error.filename == path:
@@ -640,16 +576,18 @@ class _Attempt:
             if is_interruption(error):
                 raise
             failure = error
-        finally:
-            self.line = number
         if failure is not None:
-            place = describe_line(number, line) if not reading else describe_reading(number + 1)
-            told = user_failure(self.task.job, "map", f"at {path}, {place}", failure)
-            if not reading:
-                told.record = shortened(line, _RECORD)
-            if isinstance(failure, OutOfMemory):
-                told.files = (self.file.path,)
-            raise told
+            raise self._user_failure(path, failure, reading)
+
+    def _user_failure(self, path: str, error: BaseException, reading: bool) -> TaskFailed:
+        number, line = self.mapper.number, self.mapper.line
+        place = describe_reading(number + 1) if reading else describe_line(number, line)
+        failure = user_failure(self.task.job, "map", f"at {path}, {place}", error)
+        if not reading:
+            failure.record = shortened(line, _RECORD)
+        if isinstance(error, OutOfMemory):
+            failure.files = (self.file.path,)
+        return failure
 
     def _longest_text(self) -> int | None:
         """Bytes that the text of a line may take within the memory limit; ``None`` without one."""
@@ -657,235 +595,3 @@ class _Attempt:
         if now - self.looked > _LOOK_SECONDS:  # not for each of many small files
             self.looked, self.longest = now, longest_line()
         return self.longest
-
-    def _bad(self, number: int, line: str, reason: str, detail: str) -> None:
-        if isinstance(line, OversizedLine):
-            if line.length <= self.task.max_record_bytes:
-                raise TaskFailed(self._explain_length(number, line))
-            reason, detail = _TOO_LONG, f"the line has {line.length:,} bytes"
-        elif reason is _NO_TAB and self.opening.untabbed == self.lines + number - 1:
-            self.opening = self.opening.with_line(self.place, line)
-            if not self.task.skip_corrupt:
-                self._check_opening()
-        if self.sampled is not None and not self._is_sampled(number, line):
-            return
-        path = self.file.path
-        self.bad[reason] += 1
-        self.bad_files[path] += 1
-        raw = raw_bytes(line)
-        self.saved_bytes += len(raw)
-        if self.saved_bytes > self.task.save_limit or len(self.saved) >= _SAVED_AT_MOST:
-            self.truncated = True
-        if self.truncated or isinstance(line, OversizedLine):
-            self.unsaved.add(path)
-        else:
-            self.saved.append(BadRecord(path, number, reason, detail, raw))
-        self.last_bad = (
-            f"{path}, line {number}: {detail or reason}; it begins with {shortened(line, 80)}"
-        )
-        if len(self.examples.setdefault(reason, ())) < EXAMPLES:
-            self.examples[reason] += (self.last_bad,)
-        if not self.task.skip_corrupt:  # else the file may yet turn out to be corrupt
-            self._check_bad()
-
-    def _is_sampled(self, number: int, line: str) -> bool:
-        """Tell whether a bad record is in the sample; one that `map` was given certainly is."""
-        assert self.sampled is not None
-        if isinstance(line, OversizedLine):
-            return self.sampled.takes(f"{self.file.path} {number}")
-        return "\t" in line or self.sampled.takes(line)
-
-    def _explain_length(self, number: int, line: OversizedLine) -> str:
-        as_text = ""
-        if line.text_bytes > line.length:
-            as_text = f" ({describe_size(line.text_bytes)} as text, for its wide characters)"
-        return (
-            f"map failed at {self.place}, line {number}: the line has {line.length:,} bytes{as_text}, "
-            f"more than fit in the memory of a worker, whose limit is {describe_size(limit() or 0)}. "
-            f"Raise --memory-limit to {describe_size(limit_for_line(line.text_bytes))} or more, with fewer "
-            "--num-mappers if the machine has no more; or lower daskmr.max-record-bytes, beyond "
-            "which a line is a bad record."
-        )
-
-    def _check_opening(self) -> None:
-        """Fail in the first partition; how others begin says nothing of the whole by itself."""
-        is_first = self.task.needs_tabs and self.partition.index == 0
-        if is_first and self.opening.untabbed >= OPENING_LINES:
-            raise TaskFailed(explain_untabbed(self.opening))
-
-    def _check_bad(self) -> None:
-        limit = self.task.max_bad
-        if limit is not None and self.bad.total() > limit:
-            raise TaskFailed(
-                f"There are more bad records than --max-bad-records allows ({limit:,}). "
-                f"The last one: {self.last_bad}. Nothing was written."
-            )
-
-
-class _Sampled:
-    """The user's `map`, called for a sample of the records by their key."""
-
-    def __init__(self, user_map: Callable[..., Any], keys: KeyFilter) -> None:
-        self._map = user_map
-        self._keys = keys
-        self._taken = 0
-
-    def map(self, key: str, dims: list[str], value: str, context: Any) -> Any:
-        return self._map(key, dims, value, context) if self.takes(key) else None
-
-    def takes(self, key: str) -> bool:
-        """Tell whether a record of this key is in the sample, and count it."""
-        taken = self._keys.takes(key)
-        self._taken += taken
-        return taken
-
-    def count(self) -> int:
-        """How many records were taken since the last time."""
-        taken, self._taken = self._taken, 0
-        return taken
-
-
-class _Sink:
-    """Where goes what `map` writes and counts.
-
-    Attributes
-    ----------
-    context : MapContext, TextContext or ItemContext
-        What `map` writes to.
-    held : Held
-        Whether the script holds it.
-    pending, hurry : list
-        What it has written that is still to be taken, and whether that must not wait.
-    batch : int
-        As many may wait.
-    spilled : int
-        Bytes written to segments.
-    hot_keys : tuple of HotKey
-        Keys with many values.
-    values : int
-        Values that are to be reduced.
-    """
-
-    context: MapContext | TextContext | ItemContext
-    held: Held
-    pending: list[Any]
-    hurry: list[Any]
-    batch: int
-    hot_keys: tuple[HotKey, ...] = ()
-
-    @property
-    def spilled(self) -> int:
-        return 0
-
-    @property
-    def values(self) -> int:
-        return 0
-
-    def hasten(self) -> None:
-        """Do after a record what it says cannot wait."""
-        if self.hurry == _ONLY_COUNTED:
-            self.context.keep_counts()
-            self.hurry.clear()
-        else:
-            self.flush()
-
-    def flush(self) -> None:
-        """Take what is pending."""
-        raise NotImplementedError
-
-
-class _GroupSink(_Sink):
-    """Where pairs go when the job reduces: into a Fold."""
-
-    def __init__(self, task: MapTask) -> None:
-        self.context: MapContext = MapContext()
-        self.held = Held(self.context)
-        self.pending: list[Any] = self.context.keys
-        self.take_back = self.context.take_back
-        self.hurry = self.context.hurry
-        self._fold = Fold(
-            self.context.groups, task.spilling, combiner_of(task.job), task.combine_size
-        )
-        self.batch = self._fold.batch
-
-    @property
-    def spilled(self) -> int:
-        return self._fold.spilled
-
-    @property
-    def values(self) -> int:
-        return self._fold.values
-
-    def hasten(self) -> None:
-        context, hurry = self.context, self.hurry
-        context.commit()
-        if None in hurry:
-            self._settle()
-            return
-        if context.counted:
-            context.keep_counts()
-        hurry.clear()
-
-    def flush(self) -> None:
-        self.context.commit()
-        # What one value was written for is cheaper the more there is of it.
-        if self.pending or self.context.is_full:
-            self._settle()
-        else:
-            self.context.keep_counts()
-            self.hurry.clear()
-
-    def _settle(self) -> None:
-        context = self.context
-        context.keep_counts()
-        context.place()
-        self._fold.settle(self.pending, context.large)
-        context.clear()
-        self.hurry.clear()
-        self.batch, context.most_later = self._fold.batch, self._fold.room
-
-    def finish(self) -> list[tuple[int, Any]]:
-        self._settle()
-        runs: list[Run] = self._fold.finish()
-        self.hot_keys = self._fold.hot_keys
-        return list(enumerate(runs))
-
-    def discard(self) -> None:
-        self._fold.discard()
-
-
-class _OutputSink(_Sink):
-    """Where lines go when the job has no reduce: into a Part."""
-
-    def __init__(self, task: MapTask) -> None:
-        self.context: TextContext | ItemContext = ItemContext() if task.items else TextContext()
-        self.held = Held(self.context)
-        header = set_up(task.job, self.context)
-        self.pending: list[Any] = self.context.written
-        self.hurry = self.context.hurry
-        self._part = PartWriter(task.scratch.parts(), task.part_bytes, header)
-        self._items = task.items
-        self.batch = _FIRST_BATCH
-        self.context.keep_counts()  # those of `setup_reduce`, which no bad record takes back
-
-    def take_back(self, mark: int) -> None:
-        self.context.counted.clear()
-        del self.pending[mark:]
-
-    def flush(self) -> None:
-        self.context.keep_counts()
-        pending = self.pending
-        if pending:
-            count = len(pending)  # a thread of the script may add more meanwhile
-            written = pending[:count] if self._items else ["".join(pending[:count])]
-            self._part.add(None, written, count)
-            characters = sum(map(estimate_size, written))
-            self.batch = max(1, min(_BATCH, _BATCH_CHARACTERS * count // characters))
-            del pending[:count]
-        self.hurry.clear()
-
-    def finish(self) -> list[tuple[int, Part]]:
-        return [(0, self._part.finish())]
-
-    def discard(self) -> None:
-        self._part.discard()

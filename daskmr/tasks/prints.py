@@ -20,9 +20,9 @@ from typing import Any, TextIO
 from daskmr.job.job import Job
 from daskmr.job.tracebacks import shorten
 from daskmr.stdio import outlasting
-from daskmr.tasks.callers import NO_KEY, Call, call_of
 from daskmr.tasks.guard import shortened
 from daskmr.tasks.progress import Printed, tell
+from daskmr.tasks.user_calls import NO_KEY, Call, call_of
 from daskmr.worker import worker_name
 
 __all__ = ["Rate", "listened", "printing"]

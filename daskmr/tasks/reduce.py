@@ -20,18 +20,20 @@ from daskmr.job.contexts import ItemContext, TextContext
 from daskmr.job.job import Job
 from daskmr.job.keys import name_key
 from daskmr.memory import OutOfMemory, held_by_task
-from daskmr.tasks.callers import Call, calls_user
 from daskmr.tasks.crashes import Marker
 from daskmr.tasks.deaths import refuse_third_try
 from daskmr.tasks.guard import Returned, guarded, is_interruption, shortened, user_failure
 from daskmr.tasks.prints import printing
 from daskmr.tasks.progress import Reporter, report_merge
-from daskmr.tasks.runs import Run, SpilledValues, merge_runs, read_groups, unites
+from daskmr.tasks.runs import Run, merge_runs, read_groups, unites
+from daskmr.tasks.spilled_values import SpilledValues
 from daskmr.tasks.tally import Span, Tallies, Tally
 from daskmr.tasks.user_calls import (
+    Call,
     Held,
     Profiling,
     activated,
+    calls_user,
     combiner_of,
     join_threads,
     load,

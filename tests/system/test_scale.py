@@ -24,7 +24,7 @@ from daskmr.data.listing import Gathering, InputFile, Listing
 from daskmr.data.partition import plan_partitions
 from daskmr.errors import JobError
 from daskmr.run import pipeline
-from daskmr.tasks.runs import Spilling
+from daskmr.tasks.fold import Spilling
 
 MILLION = 1_000_000
 DIMS = (*DIRECTORY.split("/"), "20131029030201", "20131102")

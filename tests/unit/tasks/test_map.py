@@ -30,8 +30,9 @@ from daskmr.errors import TaskFailed
 from daskmr.job.job import Job
 from daskmr.job.keys import bucket_of
 from daskmr.tasks.crashes import read_marks
+from daskmr.tasks.fold import Spilling
 from daskmr.tasks.map import TALLY, MapTask, map_packed, map_partition
-from daskmr.tasks.runs import Run, Spilling, read_groups
+from daskmr.tasks.runs import Run, read_groups
 from daskmr.tasks.tally import Tally
 
 LARGE = 1 << 26
@@ -138,7 +139,7 @@ def test_a_run_for_every_bucket(
         for n, lines in enumerate(files)
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("daskmr.tasks.runs._BATCH", batch)
+        patch.setattr("daskmr.tasks.fold._BATCH", batch)
         runs, tally = place.map(*stored, buckets=buckets, budget=budget)
     assert len(runs) == buckets
     expected: dict[str, list[str]] = {}

@@ -24,9 +24,9 @@ from daskmr.diagnostics.terminal import Above
 from daskmr.run import pipeline
 from daskmr.stdio import outlasting
 from daskmr.tasks import prints
-from daskmr.tasks.callers import Call, calls_user
 from daskmr.tasks.prints import Rate, listened, printing
 from daskmr.tasks.progress import Printed, listening
+from daskmr.tasks.user_calls import Call, calls_user
 
 SCRIPT = """
 import logging, os, sys

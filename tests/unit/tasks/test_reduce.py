@@ -22,8 +22,9 @@ from daskmr.errors import TaskFailed
 from daskmr.job.contexts import MapContext
 from daskmr.job.job import Job
 from daskmr.tasks.crashes import Mark, read_marks
+from daskmr.tasks.fold import Fold, Spilling
 from daskmr.tasks.reduce import Merge, Reduced, ReduceTask, reduce_buckets
-from daskmr.tasks.runs import Fold, Run, Spilling
+from daskmr.tasks.runs import Run
 from daskmr.tasks.tally import Tallies, Tally
 
 LARGE = 1 << 26

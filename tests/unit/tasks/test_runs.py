@@ -26,17 +26,13 @@ from daskmr.errors import JobError
 from daskmr.job.contexts import CombineError, ItemContext, MapContext
 from daskmr.job.keys import bucket_of, canonical, sort_key
 from daskmr.job.porting import advice_for
-from daskmr.tasks import runs
-from daskmr.tasks.runs import (
-    Combiner,
-    Fold,
-    Run,
-    SpilledValues,
-    Spilling,
-    estimate_size,
-    merge_runs,
-    read_groups,
-)
+from daskmr.tasks import fold as folding
+from daskmr.tasks import frames, runs, spilled_values
+from daskmr.tasks.fold import Fold, Spilling
+from daskmr.tasks.frames import estimate_size
+from daskmr.tasks.runs import Run, merge_runs, read_groups
+from daskmr.tasks.spilled_values import SpilledValues
+from daskmr.tasks.user_calls import Combiner
 
 LARGE = 1 << 26
 KEYS = st.sampled_from(
@@ -131,7 +127,8 @@ def spell(groups: Any) -> list[tuple[str, list[Any]]]:
 def small_limits(frame: int = 200, fan_in: int = 3) -> Iterator[None]:
     """Many small frames and few streams at once, so that little data takes every way."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "_FRAME", frame)
+        for module in (frames, folding, runs, spilled_values):
+            patch.setattr(module, "FRAME", frame)
         patch.setattr(runs, "_FAN_IN", fan_in)
         yield
 
@@ -624,7 +621,7 @@ def test_an_estimate_does_not_see_a_cached_encoding_or_spare_room() -> None:
 )
 def test_an_estimate_does_not_depend_on_the_hash_seed(value: str) -> None:
     code = (
-        "from collections import Counter; from daskmr.tasks.runs import estimate_size; "
+        "from collections import Counter; from daskmr.tasks.frames import estimate_size; "
         f"print(estimate_size({value}))"
     )
     sizes = {
