@@ -80,7 +80,8 @@ from daskmr.tasks.crashes import COMBINING, FETCHING, Mark, by_task, is_alive, r
 from daskmr.tasks.deaths import explain_death, explain_kills, file_of_death
 from daskmr.tasks.fold import Spilling
 from daskmr.tasks.hot_keys import with_counted
-from daskmr.tasks.map import TALLY, MapTask, explain_timeout, map_packed
+from daskmr.tasks.map import TALLY, MapTask, map_packed
+from daskmr.tasks.partition_files import explain_timeout
 from daskmr.tasks.prints import listened
 from daskmr.tasks.reduce import Merge, Reduced, ReduceTask, never_met, reduce_buckets
 from daskmr.tasks.tally import (

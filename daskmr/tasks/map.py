@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import gc
 import math
-import os
 import pickle
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from daskmr import clock
 from daskmr.counts import Counts
 from daskmr.data.inputs import Remote
 from daskmr.data.listing import InputFile
-from daskmr.data.local_file import LocalFile
 from daskmr.data.partition import Partition
-from daskmr.data.records import CorruptFileError, read_chunks, read_lines
+from daskmr.data.records import CorruptFileError, read_lines
 from daskmr.data.sampling import KeyFilter
 from daskmr.data.spill_dir import Scratch
 from daskmr.errors import DaskMRError, TaskFailed
@@ -31,13 +29,14 @@ from daskmr.memory import (
     longest_line,
 )
 from daskmr.store.source import StoreError
-from daskmr.tasks.alarm import TimeIsUp, alarm
+from daskmr.tasks.alarm import TimeIsUp
 from daskmr.tasks.bad_lines import BadRecords, SampledMap
 from daskmr.tasks.crashes import Marker, describe_line, describe_reading
 from daskmr.tasks.deaths import refuse_poison, refuse_third_try
 from daskmr.tasks.fold import Spilling
 from daskmr.tasks.guard import guarded, is_interruption, shortened, user_failure
 from daskmr.tasks.map_output import FoldedOutput, MapOutput, PartOutput
+from daskmr.tasks.partition_files import PartitionFiles, read_to_end, source_name, time_limit
 from daskmr.tasks.prints import printing
 from daskmr.tasks.progress import Reporter
 from daskmr.tasks.record_rule import RecordMapper
@@ -50,13 +49,9 @@ from daskmr.tasks.user_calls import (
 )
 from daskmr.worker import describe_worker, until_cancelled, worker_name
 
-if TYPE_CHECKING:
-    from daskmr.data.cache.prefetch import Prefetcher
-
 __all__ = [
     "TALLY",
     "MapTask",
-    "explain_timeout",
     "map_packed",
     "map_partition",
 ]
@@ -167,28 +162,30 @@ def map_partition(
         With strings only, whatever went wrong.
     """
     clock.adopt(task.origin)
-    attempt = None
     run_dir = task.scratch.folder()
+    where = f" on {describe_worker()}" if task.on_cluster else ""
+    files = PartitionFiles(partition, task.root, task.remote, poison, where)
     with (
         printing(run_dir if task.watched else None, task.job),
         activated(task.job, run_dir, partition.index),
         _few_collections(),
     ):
         while True:
-            attempt = _Attempt(partition, task, run_dir, attempt, poison)
+            attempt = _Attempt(files, task, run_dir)
             try:
                 return attempt.run()
             except _DamagedCopy:
                 attempt.discard()  # and again, from the store
             except CorruptFileError as error:
                 attempt.discard()
-                attempt.corrupt[attempt.file.path] = str(error)
-                attempt.find_corrupt()
+                files.corrupt[attempt.file.path] = str(error)
+                with Marker(run_dir, "map", partition.index) as marker:
+                    files.find_corrupt(attempt.file, marker, task.file_timeout)
             except StoreError as error:
                 attempt.discard()
                 if task.remote is None or not task.remote.skip_missing:
                     raise
-                attempt.missing[attempt.file.path] = str(error)
+                files.missing[attempt.file.path] = str(error)
             except BaseException:
                 attempt.discard()
                 raise
@@ -200,40 +197,6 @@ def map_packed(
     """Map a pickled partition: in the graph, a million files are a few thousand byte strings."""
     *results, (bucket, tally) = map_partition(pickle.loads(packed), task=task, poison=poison)
     return [*results, (bucket, Tallies.of(tally))]
-
-
-def _name(source: str | BinaryIO) -> str:
-    """The path of a file, or the address of a stream."""
-    return source if isinstance(source, str) else source.name
-
-
-def _read_to_end(chunks: Iterable[bytes]) -> None:
-    """Have what is read raise what is wrong with it."""
-    for _ in chunks:
-        pass
-
-
-@contextmanager
-def _time_limit(seconds: float | None, path: str) -> Iterator[None]:
-    """Fail for a file that takes too long, where the job runs in the main thread.
-
-    On a cluster the client does so from outside: a worker may hold the GIL, or be stuck in C.
-    """
-    try:
-        with alarm(seconds):
-            yield
-        return
-    except TimeIsUp:
-        pass
-    raise TaskFailed(explain_timeout(path, seconds or 0.0))
-
-
-def explain_timeout(path: str, seconds: float) -> str:
-    """Say that a file took too long."""
-    return (
-        f"Mapping {path} took longer than --file-timeout allows ({seconds:g} s). Nothing was "
-        "written. Run that file alone with --inline to see where it stays, or raise the limit."
-    )
 
 
 @contextmanager
@@ -248,28 +211,14 @@ def _few_collections() -> Iterator[None]:
 
 
 class _Attempt:
-    """One pass over a partition. Where a file is to be left out whole there is another."""
+    """One pass over a partition. Where a file turns out to be skipped there is another."""
 
-    def __init__(
-        self,
-        partition: Partition,
-        task: MapTask,
-        run_dir: str,
-        before: _Attempt | None,
-        poison: Mapping[str, str],
-    ) -> None:
+    def __init__(self, files: PartitionFiles, task: MapTask, run_dir: str) -> None:
         self.task = task
-        self.partition = partition
+        self.files = files
+        self.number = files.partition.index
         self.run_dir = run_dir
-        self.poison = {f.path: poison[f.path] for f in partition.files if f.path in poison}
-        self.is_again = before is not None
-        self.corrupt: dict[str, str] = before.corrupt if before else {}
-        self.missing: dict[str, str] = before.missing if before else {}
-        self.fetched: int = before.fetched if before else 0
-        self.fetched_bytes: int = before.fetched_bytes if before else 0
-        self.notes: dict[str, None] = before.notes if before else {}
-        self.waited: float = before.waited if before else 0.0
-        self.file: InputFile = partition.files[0] if partition.files else InputFile("", 0, ())
+        self.file = next(iter(files.partition.files), InputFile("", 0, ()))
         self.place = ""
         self.chunks = 0
         self.looked = -math.inf
@@ -283,14 +232,11 @@ class _Attempt:
             most=task.max_bad,
             max_record_bytes=task.max_record_bytes,
             may_be_corrupt=task.skip_corrupt,
-            needs_tabs=task.needs_tabs and partition.index == 0,
+            needs_tabs=task.needs_tabs and self.number == 0,
             sampled=self.sampled,
         )
         self.files_done = self.bytes_done = 0
-        self.ahead: Prefetcher | None = None
-        self.reporter = Reporter(
-            run_dir if task.watched else None, "map", partition.index, self.counts
-        )
+        self.reporter = Reporter(run_dir if task.watched else None, "map", self.number, self.counts)
         self.output: MapOutput
         if task.job.reduce:
             self.output = FoldedOutput(task.job, task.spilling, task.combine_size)
@@ -306,7 +252,7 @@ class _Attempt:
         ended, counts = clock.now(), self.counts()
         span = TaskSpan(
             "map",
-            self.partition.index,
+            self.number,
             worker_name(),
             started,
             ended,
@@ -320,10 +266,10 @@ class _Attempt:
             save_limit=self.task.save_limit,
             unsaved_files=frozenset(self.bad.unsaved),
             truncated=self.bad.truncated,
-            corrupt=tuple(self.corrupt.items()),
-            missing=tuple(self.missing.items()),
-            notes=tuple(self.notes),
-            poisoned=tuple(self.poison.items()),
+            corrupt=tuple(self.files.corrupt.items()),
+            missing=tuple(self.files.missing.items()),
+            notes=tuple(self.files.notes),
+            poisoned=tuple(self.files.poison.items()),
             mapping=Span(started, ended),
             profile=profiling.profile,
             tasks=(span,),
@@ -345,49 +291,19 @@ class _Attempt:
 
     def counts(self) -> Counts:
         """How far it is, but for the file that is read."""
-        ahead = self.ahead
-        return Counts(
+        return self.files.counts() + Counts(
             files=self.files_done,
             bytes=self.bytes_done,
             records=self.records,
             bad_reasons=dict(self.bad.reasons),
-            fetched=self.fetched + (ahead.fetched if ahead else 0),
-            fetched_bytes=self.fetched_bytes + (ahead.fetched_bytes if ahead else 0),
             spilled=self.output.spilled,
-            waited=self.waited,
             values=self.output.values,
         )
 
-    def find_corrupt(self) -> None:
-        """Look for other corrupt files: to find each by mapping again would take a pass for each."""
-        after = self.partition.files.index(self.file) + 1
-        rest = [
-            file
-            for file in self.partition.files[after:]
-            if not file.is_remote and file.path not in self.poison
-        ]
-        with Marker(self.run_dir, "map", self.partition.index) as marker:
-            for file in rest:
-                path = os.path.join(self.task.root, file.path)
-                marker.begin(path, file.path)
-                with _time_limit(self.task.file_timeout, path):
-                    self._look_through(file, path)
-
-    def _look_through(self, file: InputFile, path: str) -> None:
-        try:
-            with self._opened_local(file, path) as local:
-                try:
-                    _read_to_end(read_chunks(local))
-                except CorruptFileError as error:
-                    local.check()
-                    self.corrupt[file.path] = str(error)
-        except OSError:
-            return  # it is told when the file is mapped
-
     def _map_all(self) -> list[tuple[int, Any]]:
-        with Marker(self.run_dir, "map", self.partition.index) as marker, self.reporter:
+        with Marker(self.run_dir, "map", self.number) as marker, self.reporter:
             if self.task.skip_poison:
-                refuse_poison(marker, self.poison)
+                refuse_poison(marker, self.files.poison)
             else:
                 refuse_third_try(marker, self.run_dir, "")
             self._map_files(marker)
@@ -395,7 +311,7 @@ class _Attempt:
             self.reporter.at_end()
             note = join_threads(self.task.job, "map", self.output.held)
             if note:
-                self.notes[note] = None
+                self.files.notes[note] = None
             self.output.flush()
             results = self.output.finish()
             self.reporter.hot_keys = self.output.hot_keys
@@ -404,14 +320,16 @@ class _Attempt:
             return results
 
     def _map_files(self, marker: Marker) -> None:
-        with closing(self._opened(marker)) as opened:  # what it has under way ends here too
+        with closing(
+            self.files.open(marker, self.reporter)
+        ) as opened:  # what it has under way ends here too
             for file, source in opened:
-                self.file, self.place = file, _name(source)
+                self.file, self.place = file, source_name(source)
                 self.bad.begin(file.path, self.place, self.lines)
                 marker.begin(self.place, file.path)
                 self.reporter.begin(file.path)
                 try:
-                    with _time_limit(self.task.file_timeout, self.place):
+                    with time_limit(self.task.file_timeout, self.place):
                         self._map_file(file, source, marker)
                 except TaskFailed as error:
                     error.file = file.path
@@ -419,74 +337,19 @@ class _Attempt:
                 self.files_done += 1
                 self.bytes_done += file.size
 
-    def _wanted(self) -> list[InputFile]:
-        """The files that are not left out."""
-        left_out = self.corrupt.keys() | self.missing.keys() | self.poison.keys()
-        return [file for file in self.partition.files if file.path not in left_out]
-
-    def _opened(self, marker: Marker) -> Generator[tuple[InputFile, str | BinaryIO], None, None]:
-        """Give each file with its local path, or a stream where it has none."""
-        remote, root, wanted = self.task.remote, self.task.root, self._wanted()
-        there = [file for file in wanted if file.is_remote]
-        if remote is None or not there:
-            for file in wanted:
-                yield file, os.path.join(root, file.path)
-            return
-        from daskmr.data.cache.prefetch import Prefetcher
-
-        with ExitStack() as stack:
-            cache = remote.open_cache()
-            if cache is not None:
-                stack.enter_context(cache)
-            fetcher = remote.open_fetcher()
-            ahead = Prefetcher(
-                cache,
-                remote.open_store,
-                there,
-                remote.prefetch_bytes,
-                fetcher,
-                ahead=self.partition.ahead,
-                began=None if self.is_again else remote.began,  # what was counted stays so
-            )
-            self.ahead = ahead
-            stack.callback(self._count_fetched, ahead)
-            stack.enter_context(ahead)
-            for file in wanted:
-                if not file.is_remote:
-                    yield file, os.path.join(root, file.path)
-                    continue
-                marker.fetch(remote.locate(file.path))
-                self.reporter.begin(file.path, fetching=True)
-                before = time.monotonic()
-                try:
-                    source = ahead.take(file)
-                except StoreError as error:
-                    if not remote.skip_missing:
-                        raise
-                    self.missing[file.path] = str(error)
-                else:
-                    self.waited += time.monotonic() - before
-                    yield file, source
-
-    def _count_fetched(self, ahead: Prefetcher) -> None:
-        self.ahead = None
-        self.fetched += ahead.fetched
-        self.fetched_bytes += ahead.fetched_bytes
-        self.notes.update(dict.fromkeys(ahead.notes))
-
     def _map_file(self, file: InputFile, source: str | BinaryIO, marker: Marker) -> None:
-        path = _name(source)
+        path = source_name(source)
         try:
             if file.is_remote:
                 if isinstance(source, str):
-                    self._check_size(source)
+                    self.files.check_size(file, source)
                 self._map_lines(source, list(file.dims), marker)
             else:
                 self._map_local(file, path, marker)
         except CorruptFileError as error:
             if not isinstance(source, str):  # its data may have been damaged on the way here
-                _read_to_end(iter(partial(source.read, 1 << 20), b""))
-            elif self._distrust(file):
+                read_to_end(iter(partial(source.read, 1 << 20), b""))
+            elif self.files.distrust(file):
                 raise _DamagedCopy from None
             if self.task.skip_corrupt:
                 raise
@@ -498,7 +361,7 @@ class _Attempt:
             if error.filename != path:
                 raise
             failure = TaskFailed(
-                f"The input file {path} cannot be read{self._where()}: {error.strerror}. "
+                f"The input file {path} cannot be read{self.files.where}: {error.strerror}. "
                 "Nothing was written, since the result would be short."
             )
         else:
@@ -511,7 +374,7 @@ class _Attempt:
         raise failure
 
     def _map_local(self, file: InputFile, path: str, marker: Marker) -> None:
-        with self._opened_local(file, path) as local:
+        with self.files.open_local(file, path) as local:
             self.reporter.opened(local)
             try:
                 self._map_lines(local, list(file.dims), marker)
@@ -522,31 +385,8 @@ class _Attempt:
             if local.grown is not None:
                 self.grown.append((file.path, local.grown))
 
-    def _opened_local(self, file: InputFile, path: str) -> LocalFile:
-        return LocalFile(file, path, self._where(), elsewhere=self.task.on_cluster)
-
-    def _distrust(self, file: InputFile) -> bool:
-        """Whether it is the local copy alone that is damaged, which is not used again then."""
-        cache = self.task.remote.open_cache() if file.is_remote and self.task.remote else None
-        if cache is None:
-            return False
-        with cache:
-            return cache.distrust(file)
-
-    def _check_size(self, path: str) -> None:
-        size = os.stat(path).st_size
-        if size != self.file.size:
-            raise TaskFailed(
-                f"The input file {path} has {size:,} bytes{self._where()} and had "
-                f"{self.file.size:,} when it was listed: it changed while the job ran. Run the job "
-                "again when it is complete."
-            )
-
-    def _where(self) -> str:
-        return f" on {describe_worker()}" if self.task.on_cluster else ""
-
     def _map_lines(self, source: str | BinaryIO, dims: list[str], marker: Marker) -> None:
-        path, mapper = _name(source), self.mapper
+        path, mapper = source_name(source), self.mapper
         mapper.begin(self.file.path)
         reading = True
         failure: BaseException | None = None
