@@ -1,7 +1,7 @@
-"""What happened in a run, as plain values: its tasks, looks at its state, its hottest keys. Pure.
+"""The history of a run as plain values: its tasks, snapshots of its state, its hottest keys.
 
-Tasks and counts come with the results, so they are exact; looks are taken now and then while it runs.
-The live display, the dashboard's page and the report are all drawn from these.
+Tasks and counts come with the results, so they are exact; snapshots (`Look`) are taken now and then
+while it runs. The live display, the dashboard's page and the report are all drawn from these.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The memory of a worker process: how much it may hold, and an end before it is killed for more.
 
-Dask kills a worker that holds too much, and its task is tried again on another. That tells nobody
-where the memory went, and costs all results that the worker held. So while a task runs, a thread
-looks at the process a few times a second, and raises `OutOfMemory` in the task a little earlier.
+Dask kills a worker that holds too much, and its task is tried again on another. That does not show
+where the memory went, and costs all results that the worker held. So while a task runs, a watchdog
+thread measures the process a few times a second, and raises `OutOfMemory` in the task a little earlier.
 Code that holds the GIL while it allocates, as one huge ``json.loads`` does, is killed all the same.
 """
 
@@ -85,8 +85,8 @@ class _Request:
 class _Watch:
     """A task that is watched.
 
-    Whoever takes the one request off `open`, which no two can do, decides whether it is made: so a
-    task that ends knows whether an exception is still on its way. A lock would not do: the
+    The thread that takes the one request off `open`, which no two can do, decides whether it is made: so
+    a task that ends knows whether an exception is still on its way. A lock would not do: the
     exception can arrive where it has just been acquired.
     """
 
@@ -119,7 +119,7 @@ _hook_before: Callable[[sys.UnraisableHookArgs], Any] | None = None
 
 
 def limit() -> int | None:
-    """Bytes beyond which Dask kills the process of this task; ``None`` where nobody does."""
+    """Bytes beyond which Dask kills the process of this task; ``None`` where it does not."""
     worker = current_worker()
     if worker is None or not worker.nanny:
         return None

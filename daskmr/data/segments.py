@@ -55,7 +55,7 @@ class Extent:
 
     @property
     def held(self) -> int:
-        """Bytes that whoever reads it holds at most: a frame, and what was fetched with it."""
+        """Bytes that a reader holds at most: a frame, and what was fetched with it."""
         return self.largest + (_READ_BYTES if self.store is not None else 0)
 
     def remove(self) -> None:

@@ -282,7 +282,7 @@ class Scratch:
 
 
 def _is_stale(folder: str) -> bool:
-    """Tell the folder of a dead run from those of others, and of the user's that have such a name."""
+    """Check that a folder is of a dead run, and no folder of the user's that has such a name."""
     age = min(time.time() - os.stat(folder).st_mtime, _monotonic_age(folder))
     return age > _HOST_STALE_AFTER and {*_FOLDERS, _RENEWED}.issuperset(os.listdir(folder))
 

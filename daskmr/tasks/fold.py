@@ -71,7 +71,7 @@ class Spilling:
 class Fold:
     """The pairs of one partition, grouped by key in the order in which they came.
 
-    Whoever writes pairs appends them to `groups` and calls `settle` now and then. The combiner is
+    Pairs are appended to `groups`, and `settle` is called now and then. The combiner is
     asked in `settle`, in arrears: it gets the same values as if it were asked the moment a key
     has collected `combine_size` of them, which would cost a look at the length for every pair.
 
@@ -108,7 +108,7 @@ class Fold:
         self.spilled = 0  # bytes written to segments
         self.hot_keys: tuple[HotKey, ...] = ()  # once it is finished
         self._sample = KeySample()
-        self._whole = True  # whether `groups` holds all that was written
+        self._complete = True  # whether `groups` holds all that was written
         self._extents: list[list[Extent]] = [[] for _ in range(spilling.buckets)]
 
     @property
@@ -153,7 +153,7 @@ class Fold:
         self._uncombined = 0
         if self._combiner is None:
             return
-        self._whole = False
+        self._complete = False
         groups, size, refused = self.groups, self._combine_size, self._refused
         for key, values in groups.items():
             if len(values) >= size and len(values) >= refused.get(key, 0):
@@ -222,7 +222,7 @@ class Fold:
             extent = self._writer.write(frames)
             self._extents[bucket].append(extent)
             self.spilled += extent.length
-        self._whole = False
+        self._complete = False
         groups.clear()
         self._refused.clear()
         self._large.clear()
@@ -252,7 +252,7 @@ class Fold:
 
     def _hottest(self) -> tuple[HotKey, ...]:
         size = self._value_size + VALUE_COST
-        counted = count_keys(self.groups, size, self._large) if self._whole else None
+        counted = count_keys(self.groups, size, self._large) if self._complete else None
         return self._sample.hottest(size) if counted is None else counted
 
     def discard(self) -> None:

@@ -1,4 +1,4 @@
-"""A partition's records through the user's `map`."""
+"""Map a partition: pass its records to the user's `map`, and collect what it emits."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ __all__ = [
 TALLY = -1  # the bucket that holds what was counted
 _CHUNKS = 16  # chunks of input (1 MiB) after which it is, however few they are
 _RECORD = 200  # characters of a record that a failure shows
-_LOOK_SECONDS = 0.05  # between two looks at the memory that the process holds
+_LOOK_SECONDS = 0.05  # between two measurements of the process's memory
 NOTHING: Mapping[str, str] = {}
 _GC_THRESHOLD = 100_000  # new containers between collections: a fold makes millions that stay
 
 
 @dataclass(frozen=True, slots=True)
 class MapTask:
-    """What a mapper needs to know beside its partition; the same for all.
+    """What all mappers are given beside their partitions.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class MapTask:
     root : str
         The data dir.
     remote : Remote or None
-        How to come by what a store has listed.
+        How to fetch what a store has listed.
     scratch : Scratch
         Where to write.
     spilling : Spilling
@@ -83,9 +83,9 @@ class MapTask:
     combine_size : int
         See ``daskmr.combine-size``.
     items : bool
-        The result is iterated over, so a map-only job gives pairs rather than text.
+        A map-only job gives pairs rather than text, as the result is iterated over.
     skip_corrupt : bool
-        Leave corrupt files out whole.
+        Skip corrupt files.
     max_bad : int or None
         Bad records beyond which the job fails.
     save_limit : int
@@ -99,13 +99,13 @@ class MapTask:
     file_timeout : float or None
         Seconds that one file may take.
     on_cluster : bool
-        The workers are not this machine's: what goes wrong with a file names its worker.
+        The workers are not this machine's, so that errors with a file name the worker.
     skip_poison : bool
-        Say which file has killed two processes, for a job that goes on without.
+        Name a file that has killed two processes, for a job that skips it.
     keys : KeyFilter or None
         Which records are mapped; ``None`` is all.
     watched : bool
-        Somebody looks at how far it is.
+        Progress is reported.
     needs_tabs : bool
         Fail at once where the input begins with lines that are no records.
     origin : Origin
@@ -135,7 +135,7 @@ class MapTask:
 
 
 class _DamagedCopy(Exception):
-    """A file in the cache is not what was fetched, though it looked like it."""
+    """A copy in the cache is damaged, though its size and time are right."""
 
 
 @guarded
@@ -149,7 +149,7 @@ def map_partition(
     partition : Partition
     task : MapTask
     poison : mapping of str to str
-        Files to be left out whole, and why.
+        Files to be skipped, and why.
 
     Returns
     -------
@@ -175,7 +175,7 @@ def map_partition(
             try:
                 return attempt.run()
             except _DamagedCopy:
-                attempt.discard()  # and again, from the store
+                attempt.discard()  # and fetch it again
             except CorruptFileError as error:
                 attempt.discard()
                 files.corrupt[attempt.file.path] = str(error)
@@ -201,7 +201,7 @@ def map_packed(
 
 @contextmanager
 def _few_collections() -> Iterator[None]:
-    """Collect garbage less often while millions of lists come to stay."""
+    """Collect garbage less often, as a fold makes millions of lists that stay."""
     before = gc.get_threshold()
     gc.set_threshold(max(before[0], _GC_THRESHOLD), *before[1:])
     try:
@@ -286,11 +286,11 @@ class _Attempt:
         self.output.discard()
 
     def close(self) -> None:
-        """Refuse what the script writes from now on: this attempt is over."""
+        """Refuse what the script writes from now on, as this attempt is over."""
         self.output.context.close(self.run_dir)
 
     def counts(self) -> Counts:
-        """How far it is, but for the file that is read."""
+        """Return the counts so far, without the file that is being read."""
         return self.files.counts() + Counts(
             files=self.files_done,
             bytes=self.bytes_done,

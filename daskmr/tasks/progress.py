@@ -1,10 +1,9 @@
-"""What tasks say of how far they are while they run, for whoever watches.
+"""Progress reports of tasks that run, for the collector on the client.
 
-It is said seldom, in few bytes, and is of no consequence: what counts comes with the results. Each
-process keeps two small files in the run's folder. One says what it does now, and is written over;
-to the other is appended what must not be lost: which tasks it has done, and what the script has
-printed. So nothing is sent to a scheduler, and what a process has said outlives it. An inline job
-says it to a function instead.
+They are rare and small, and nothing depends on them: what counts comes with the results. Each process
+keeps two small files in the run's folder. One holds its current report, and is overwritten; reports of
+finished tasks and lines that the script printed are appended to the other. So nothing is sent to a
+scheduler, and reports outlive their process. An inline job passes them to a function instead.
 """
 
 from __future__ import annotations
@@ -41,26 +40,26 @@ __all__ = [
 FOLDER = "live"
 """The folder of these files, in the run's."""
 
-_EVERY = 0.4  # seconds at least between two times that a process says what it does
-# What is said is made of named tuples: a data class takes a millisecond to be defined, before each job.
+_EVERY = 0.4  # seconds at least between two reports of a process
+# Reports are named tuples: to define a data class takes a millisecond, before each job.
 _NOW = ".now"
 _LOG = ".log"
-_MOST_READ = 1 << 20  # bytes of one file at a time: what was printed may be much
+_MOST_READ = 1 << 20  # bytes of one file at a time, as a script may print much
 
 
 class Report(NamedTuple):
-    """What a task says of itself.
+    """A progress report of a task.
 
     Attributes
     ----------
     phase, number : str, int
         As those of a `daskmr.tasks.crashes.Mark`.
     process : str
-        Tells its process from all others there ever were.
+        A name that no other process ever has.
     worker, address : str
         The worker's name, and its address on the cluster; ``"inline"`` and ``""`` without one.
     start, at : float
-        When the task began, and when this was said, in seconds of the epoch.
+        When the task began, and when the report was made, in seconds of the epoch.
     done : bool
         Whether the task is done.
     file : str
@@ -115,7 +114,7 @@ class Printed(NamedTuple):
         Seconds of the epoch.
     left_out : int
         Lines of this process before it that were left out, since they were too many. Where `text`
-        and `script` are ``""``, there is nothing else to tell.
+        and `script` are ``""``, that is all.
     """
 
     text: str
@@ -131,20 +130,20 @@ class Printed(NamedTuple):
 
 
 Listener = Callable[[Report | Printed], object]
-"""Is told what an inline job says."""
+"""Receives the reports of an inline job."""
 
 
 class _Process:
-    """What this process remembers of what it said."""
+    """What this process remembers of its reports."""
 
     def __init__(self) -> None:
         self.listener: Listener | None = None
-        self.said = 0.0  # by the monotonic clock
+        self.said = 0.0  # time of the last report, by the monotonic clock
         self.run = ""  # the end of the name of its folder, on the client or on this host
         self.merges = 0
 
     def merges_of(self, folder: str) -> int:
-        """How many merges it has done in the run that this folder is of."""
+        """Return how many merges it has done in the run of this folder."""
         run = folder.rpartition("-")[2]
         if run != self.run:
             self.run, self.merges = run, 0
@@ -156,7 +155,7 @@ _process = _Process()
 
 @contextlib.contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Have what tasks of this process say told to `listener`, while the block lasts."""
+    """Pass reports of tasks of this process to `listener` while the block lasts."""
     before, _process.listener = _process.listener, listener
     try:
         yield
@@ -165,18 +164,18 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 class Reporter:
-    """Says how far one task is: when it is done, and meanwhile a few times a second at most.
+    """Reports the progress of one task: at its end, and a few times a second at most before.
 
     Parameters
     ----------
     run_dir : str or None
-        The run's folder; ``None`` when nobody watches.
+        The run's folder; ``None`` reports nothing.
     phase : str
         ``"map"`` or ``"reduce"``.
     number : int
         The partition, or the first bucket of the reducer.
     counts : callable
-        Gives the `Counts` of the task as it is now, but for the file that is read.
+        Returns the `Counts` of the task so far, without the file that is being read.
 
     Attributes
     ----------
@@ -208,20 +207,20 @@ class Reporter:
             tell(self._run_dir, self._report(done=True))
 
     def begin(self, file: str, fetching: bool = False) -> None:
-        """Say which file is read from now on, or waited for."""
+        """Begin with a file, or with waiting for it."""
         self._file, self._fetching, self._lines, self._stream = file, fetching, 0, None
         self.step(0)
 
     def opened(self, stream: BinaryIO) -> None:
-        """Take the stream that the file is read from, whose position tells how far it is."""
+        """Take the stream that the file is read from, whose position is reported."""
         self._stream = stream
 
     def at_end(self) -> None:
-        """Say that all files are read."""
+        """Note that all files are read."""
         self.begin("")
 
     def step(self, lines: int) -> None:
-        """Say where the task is, if it is time: after so many lines of the file."""
+        """Report, if it is time, that so many lines of the file are read."""
         self._lines = lines
         if self._run_dir is not None and time.monotonic() - _process.said > _EVERY:
             _process.said = time.monotonic()
@@ -254,7 +253,7 @@ class Reporter:
 
 
 def report_merge(scratch: Scratch, bucket: int) -> None:
-    """Count a merge of two, and say so if it is time.
+    """Count a merge of two, and report it if it is time.
 
     Parameters
     ----------
@@ -276,14 +275,14 @@ def report_merge(scratch: Scratch, bucket: int) -> None:
 
 
 def tell(run_dir: str, news: Report | Printed) -> None:
-    """Say something to whoever watches.
+    """Write a report where the collector finds it.
 
     Parameters
     ----------
     run_dir : str
         The run's folder, as this process sees it.
     news : Report or Printed
-        What is said. A report of a task that is not done replaces the one before.
+        A report of a task that is not done replaces the one before.
     """
     if _process.listener is not None:
         _process.listener(news)
@@ -291,9 +290,9 @@ def tell(run_dir: str, news: Report | Printed) -> None:
     kind = _kind(news)
     content = json.dumps({**news._asdict(), "kind": kind}).encode()
     path = os.path.join(run_dir, FOLDER, process_name())
-    with contextlib.suppress(OSError):  # a job does not fail for what is only to look at
+    with contextlib.suppress(OSError):  # a job does not fail for a report
         if isinstance(news, Report) and not news.done:
-            # What is left of longer news stands behind the newline, where nobody looks.
+            # The rest of a longer report stands behind the newline, and is not read.
             _write(path + _NOW, os.O_CREAT | os.O_WRONLY, content + b"\n")
         else:
             _write(path + _LOG, os.O_CREAT | os.O_WRONLY | os.O_APPEND, content + b"\n")
@@ -315,11 +314,11 @@ def _kind(news: Report | Printed) -> str:
     return "report" if isinstance(news, Report) else "printed"
 
 
-# --- for who watches ----------------------------------------------------------------------------
+# --- for the collector --------------------------------------------------------------------------
 
 
 class News(NamedTuple):
-    """What one file says.
+    """New reports of one file.
 
     Attributes
     ----------
@@ -338,7 +337,7 @@ class News(NamedTuple):
 
 
 def read_news(run_dir: str, offsets: Mapping[str, int]) -> list[News]:
-    """Read what processes have said.
+    """Read the reports of all processes.
 
     Parameters
     ----------
@@ -350,7 +349,7 @@ def read_news(run_dir: str, offsets: Mapping[str, int]) -> list[News]:
     folder = os.path.join(run_dir, FOLDER)
     try:
         names = sorted(os.listdir(folder))  # of each process the log comes first
-    except FileNotFoundError:  # nobody has said anything, or the run is over
+    except FileNotFoundError:  # there is no report yet, or the run is over
         return []
     found = []
     for name in names:

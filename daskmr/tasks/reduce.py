@@ -1,4 +1,4 @@
-"""A bucket's Run through the user's `reduce`, in key order; and merging Runs before that."""
+"""Merge Runs, and reduce a bucket's groups in key order."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ from daskmr.worker import worker_name
 __all__ = ["Merge", "ReduceTask", "Reduced", "never_met", "reduce_buckets"]
 
 _BLOCK_BYTES = 1 << 20  # of a part, at most: the merge holds one block of every part
-_HOT_KEYS = 64  # that a task tells of
+_HOT_KEYS = 64  # that a task reports
 _NONE = object()
 _LINE_COST = 150  # bytes that a key and its output take beside their characters
 
 
 @dataclass(frozen=True, slots=True)
 class ReduceTask:
-    """What a reducer needs to know beside its buckets; the same for all.
+    """What all reducers are given beside their buckets.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class ReduceTask:
     budget : int
         Estimated bytes that may be held (``spill-bytes``).
     items : bool
-        The result is iterated over, so pairs are given rather than text.
+        Give pairs rather than text, as the result is iterated over.
     profile : bool
         Collect a profile.
     part_bytes : int
@@ -224,7 +224,7 @@ class _Reducer:
         self.buckets_done = 0
 
     def counts(self) -> Counts:
-        """How far it is."""
+        """Return the counts so far."""
         return Counts(files=self.buckets_done, records=self.keys)
 
     def reduce(self, run: Run, reporter: Reporter) -> Part:
@@ -328,6 +328,6 @@ class _Block:
             self.end()
 
     def end(self) -> None:
-        """Have the part take what there is."""
+        """Add a block to the part."""
         self._part.add(self._keys, self._outputs, self._lines)
         self._keys, self._outputs, self._size, self._lines = [], [], 0, 0

@@ -1,4 +1,4 @@
-"""What was counted while mapping: it travels with the Runs, so a retry never counts twice."""
+"""What a task has counted. It travels with the results, so a retry never counts twice."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OPENING_LINES = 1000  # lines without a tab after which the input is not keyed r
 EXAMPLES = 3  # bad records of each reason that a failure may show
 _NOTES = 20
 _SHOWN = 200  # characters of a line
-_LOOKED_AT = 10  # lines that tell what the input looks like
+_LOOKED_AT = 10  # lines from which the format of the input is guessed
 _SAVED_AT_MOST = 10_000  # bad records: those that are short take more beside their bytes
 
 
@@ -141,13 +141,13 @@ class Tally(Counted):
     truncated : bool
         Later bad records are not saved, since an earlier one was too many.
     corrupt : tuple of (str, str)
-        Files left out whole, and why.
+        Corrupt files that were skipped, and why.
     missing : tuple of (str, str)
-        Objects left out that could not be fetched, and why.
+        Objects that were skipped as they could not be fetched, and why.
     notes : tuple of str
-        What there is to say of some of them.
+        Notes on the input.
     poisoned : tuple of (str, str)
-        Files left out whole since they killed their worker, and how.
+        Files that were skipped as they killed their worker, and how.
     counters : Mapping[(str, str), int]
         What the script counted, by group and name.
     tasks : tuple of TaskSpan
