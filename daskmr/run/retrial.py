@@ -19,8 +19,8 @@ from daskmr.job.process_pools import no_children
 from daskmr.job.tracebacks import describe_exception, explain_process_error, user_location
 from daskmr.run.companions import BAD_SUFFIX
 from daskmr.run.provenance import SUFFIX, is_meta, read_meta
+from daskmr.run.trial import TrialOutput
 from daskmr.tasks.guard import Returned, is_interruption, no_exit, shortened
-from daskmr.tasks.map_output import TrialOutput
 from daskmr.tasks.record_rule import RecordMapper
 from daskmr.text import counted
 

@@ -14,11 +14,10 @@ from daskmr.job.keys import sorted_keys
 from daskmr.job.tracebacks import describe_exception
 from daskmr.tasks.crashes import describe_line
 from daskmr.tasks.guard import Returned, is_interruption, shortened, user_failure
-from daskmr.tasks.map_output import TrialOutput
 from daskmr.tasks.record_rule import RecordMapper
 from daskmr.tasks.user_calls import combiner_of, set_up
 
-__all__ = ["Bad", "Combined", "Trial", "read_records"]
+__all__ = ["Bad", "Combined", "Trial", "TrialOutput", "read_records"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +64,46 @@ def read_records(source: str | BinaryIO, max_record_bytes: int) -> Iterator[tupl
         for line in lines:
             number += 1
             yield number, line.rstrip("\r") if has_cr and type(line) is str else line
+
+
+class TrialOutput:
+    """Keeps what `map` writes, in the order in which it was written, for people to see.
+
+    Attributes
+    ----------
+    header : tuple of str
+        What `setup_reduce` wrote for a map-only job.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.header: tuple[str, ...] = ()
+        self.context: MapContext | TextContext
+        if job.reduce is not None:
+            self.context = MapContext()
+            self.pending: list[Any] = self.context.keys
+        else:
+            self.context = TextContext()
+            self.header = set_up(job, self.context)
+            self.pending = self.context.written
+        self.hurry = self.context.hurry
+        self.batch = 0  # after each record
+
+    def flush(self) -> None:
+        """Take what was written for a record."""
+        self.context.keep_counts()
+        if isinstance(self.context, MapContext):
+            self.context.place_in_order()
+        self.hurry.clear()
+
+    hasten = flush
+
+    def take_back(self, mark: int) -> None:
+        """Undo what was written since `pending` had the length `mark`, and what was counted."""
+        if isinstance(self.context, MapContext):
+            self.context.take_back(mark)
+        else:
+            self.context.counted.clear()
+            del self.pending[mark:]
 
 
 class Trial:

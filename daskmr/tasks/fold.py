@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from daskmr.data.segments import Extent, SegmentWriter
 from daskmr.data.spill_dir import SpillStore
@@ -21,14 +21,16 @@ from daskmr.tasks.frames import (
     FRAME,
     KEY_COST,
     VALUE_COST,
+    Run,
     estimate_size,
     pack,
     pieces_of,
     small_size,
 )
 from daskmr.tasks.hot_keys import KeySample, count_keys
-from daskmr.tasks.runs import Run
-from daskmr.tasks.user_calls import Combiner
+
+if TYPE_CHECKING:
+    from daskmr.tasks.user_calls import Combiner
 
 __all__ = ["Fold", "Spilling"]
 

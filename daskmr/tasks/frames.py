@@ -5,9 +5,11 @@ from __future__ import annotations
 import pickle
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
+from daskmr.data.segments import Extent
 from daskmr.job.contexts import LARGE, dumps
 from daskmr.job.keys import canonical_all
 
@@ -15,6 +17,7 @@ __all__ = [
     "FRAME",
     "KEY_COST",
     "VALUE_COST",
+    "Run",
     "are_alike",
     "estimate_elements",
     "estimate_size",
@@ -37,6 +40,20 @@ VALUE_COST = 8
 _WORD = 1 << 256  # an integer below it counts as any other number
 _ELEMENTS = 64  # of a collection whose size is estimated
 _DEEPEST = 6  # collections in collections that are looked into
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One bucket's folded pairs, in input order: frames in memory and references to segments.
+
+    Every partition gives one for every bucket, empty ones included, so that the same neighbours
+    meet in every bucket.
+    """
+
+    chunks: tuple[bytes | Extent, ...]
+
+    def __sizeof__(self) -> int:  # what Dask counts
+        return 100 + sum(len(c) if isinstance(c, bytes) else 100 for c in self.chunks)
 
 
 def estimate_size(value: Any, depth: int = 0) -> int:

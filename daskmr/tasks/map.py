@@ -35,6 +35,7 @@ from daskmr.tasks.crashes import Marker, describe_line, describe_reading
 from daskmr.tasks.deaths import refuse_poison, refuse_third_try
 from daskmr.tasks.fold import Spilling
 from daskmr.tasks.guard import guarded, is_interruption, shortened, user_failure
+from daskmr.tasks.loading import activated
 from daskmr.tasks.map_output import FoldedOutput, MapOutput, PartOutput
 from daskmr.tasks.partition_files import PartitionFiles, read_to_end, source_name, time_limit
 from daskmr.tasks.prints import printing
@@ -43,7 +44,6 @@ from daskmr.tasks.record_rule import RecordMapper
 from daskmr.tasks.tally import Span, Tallies, Tally
 from daskmr.tasks.user_calls import (
     Profiling,
-    activated,
     join_threads,
     refuse_late_writes,
 )

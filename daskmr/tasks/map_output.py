@@ -13,7 +13,7 @@ from daskmr.tasks.fold import Fold, Spilling
 from daskmr.tasks.frames import estimate_size
 from daskmr.tasks.user_calls import Held, combiner_of, set_up
 
-__all__ = ["FoldedOutput", "MapOutput", "PartOutput", "TrialOutput"]
+__all__ = ["FoldedOutput", "MapOutput", "PartOutput"]
 
 _BATCH = 1024  # lines that are written before they go to the part
 _BATCH_CHARACTERS = 4 << 20  # and fewer of them when they are long
@@ -171,33 +171,3 @@ class PartOutput(MapOutput):
 
     def discard(self) -> None:
         self._part.discard()
-
-
-class TrialOutput(MapOutput):
-    """Keeps what `map` writes, in the order in which it was written, for people to see.
-
-    Attributes
-    ----------
-    header : tuple of str
-        What `setup_reduce` wrote for a map-only job.
-    """
-
-    def __init__(self, job: Job) -> None:
-        self.header: tuple[str, ...] = ()
-        self.context: MapContext | TextContext
-        if job.reduce is not None:
-            self.context = MapContext()
-            self.pending: list[Any] = self.context.keys
-            self.take_back = self.context.take_back  # type: ignore[method-assign]
-        else:
-            self.context = TextContext()
-            self.header = set_up(job, self.context)
-            self.pending = self.context.written
-        self.hurry = self.context.hurry
-        self.batch = 0  # after each record
-
-    def flush(self) -> None:
-        self.context.keep_counts()
-        if isinstance(self.context, MapContext):
-            self.context.place_in_order()
-        self.hurry.clear()

@@ -23,6 +23,7 @@ from daskmr.memory import OutOfMemory, held_by_task
 from daskmr.tasks.crashes import Marker
 from daskmr.tasks.deaths import refuse_third_try
 from daskmr.tasks.guard import Returned, guarded, is_interruption, shortened, user_failure
+from daskmr.tasks.loading import activated, load
 from daskmr.tasks.prints import printing
 from daskmr.tasks.progress import Reporter, report_merge
 from daskmr.tasks.runs import Run, merge_runs, read_groups, unites
@@ -32,11 +33,9 @@ from daskmr.tasks.user_calls import (
     Call,
     Held,
     Profiling,
-    activated,
     calls_user,
     combiner_of,
     join_threads,
-    load,
     refuse_late_writes,
     set_up,
 )

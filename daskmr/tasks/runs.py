@@ -13,15 +13,15 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from daskmr.data.segments import Extent, SegmentWriter, read_frames
 from daskmr.job.keys import sort_key, sorted_keys
 from daskmr.tasks.frames import (
     FRAME,
     KEY_COST,
+    Run,
     estimate_elements,
     estimate_size,
     groups_of,
@@ -29,26 +29,14 @@ from daskmr.tasks.frames import (
     pack,
 )
 from daskmr.tasks.spilled_values import GroupValues
-from daskmr.tasks.user_calls import Combiner
+
+if TYPE_CHECKING:
+    from daskmr.tasks.user_calls import Combiner
 
 __all__ = ["Run", "merge_runs", "read_groups", "unites"]
 
 _FAN_IN = 64  # streams that are merged at once; each holds one frame
 _UNITE_EVERY = 8  # adjacent frames that are united with `combine`
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One bucket's folded pairs, in input order: frames in memory and references to segments.
-
-    Every partition gives one for every bucket, empty ones included, so that the same neighbours
-    meet in every bucket.
-    """
-
-    chunks: tuple[bytes | Extent, ...]
-
-    def __sizeof__(self) -> int:  # what Dask counts
-        return 100 + sum(len(c) if isinstance(c, bytes) else 100 for c in self.chunks)
 
 
 def merge_runs(first: Run, second: Run, combiner: Combiner | None) -> Run:

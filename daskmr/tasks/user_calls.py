@@ -1,4 +1,4 @@
-"""Calls of the user's functions: loading the script, `combine`, `setup_reduce`, and what a call is for."""
+"""Calls of the user's functions: `combine`, `setup_reduce`, and what a call is for."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import cProfile
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from types import CodeType, FrameType, FunctionType
 from typing import Any, NamedTuple, TypeVar
 
@@ -15,8 +14,6 @@ from daskmr.errors import TaskFailed
 from daskmr.job import contexts
 from daskmr.job.contexts import CombineContext
 from daskmr.job.job import Job
-from daskmr.tasks.crashes import Marker
-from daskmr.tasks.deaths import refuse_third_load
 from daskmr.tasks.guard import Returned, is_interruption, shortened, user_failure
 from daskmr.tasks.tally import Profile
 
@@ -26,12 +23,10 @@ __all__ = [
     "Combiner",
     "Held",
     "Profiling",
-    "activated",
     "call_of",
     "calls_user",
     "combiner_of",
     "join_threads",
-    "load",
     "refuse_late_writes",
     "set_up",
 ]
@@ -173,32 +168,6 @@ class Combiner:
         else:
             return written or values
         return self.on_error(failure, key)
-
-
-def load(job: Job, run_dir: str, number: int) -> None:
-    """Load the script unless that is done, with a mark meanwhile: it may end the process.
-
-    Parameters
-    ----------
-    job : Job
-    run_dir : str
-        The run's folder.
-    number : int
-        The task's, as in its own marks.
-    """
-    if not job.is_loaded:
-        with Marker(run_dir, "load", number) as marker:
-            refuse_third_load(marker, run_dir)
-            with job.activate():
-                pass
-
-
-@contextmanager
-def activated(job: Job, run_dir: str, number: int) -> Iterator[None]:
-    """`load` a job and enter `Job.activate`."""
-    load(job, run_dir, number)
-    with job.activate():
-        yield
 
 
 def combiner_of(job: Job, before: Callable[[Any], object] | None = None) -> Combiner | None:

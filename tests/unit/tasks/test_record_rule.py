@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from daskmr import Job
+from daskmr.run.trial import TrialOutput
 from daskmr.tasks.guard import Returned
-from daskmr.tasks.map_output import TrialOutput
 from daskmr.tasks.record_rule import NO_TAB, RecordMapper
 
 
