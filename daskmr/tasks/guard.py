@@ -257,34 +257,35 @@ def _twice(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _
     raise failure
 
 
-def guarded(function: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Let only `TaskFailed` out of a task, and run one at a time.
+def guarded(phase: str) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
+    """Decorate a task of `phase`, to let only `TaskFailed` out of it, and to run one at a time.
 
     Anything else may not pickle, may hold all of the data, or may hang the client; so it is
     described in strings, and raised when the ``except`` block is left and nothing refers to it.
-    The name of `function` begins with its phase.
     """
-    phase = function.__name__.strip("_").partition("_")[0]
 
-    @functools.wraps(function)
-    def task(*args: _P.args, **kwargs: _P.kwargs) -> _T:
-        try:
-            with _RUNNING, no_exit(), no_children():
-                check_cancelled()
-                return _twice(function, *args, **kwargs)
-        except TaskFailed as error:
-            failure = error.as_kind(TaskFailed)
-        except DaskMRError as error:
-            failure = TaskFailed(str(error), error.details)
-        except (MemoryError, OutOfMemory) as error:
-            failure = _out_of_memory(phase, error)
-        except BaseException as error:
-            if is_interruption(error):
-                raise
-            failure = _internal(error)
-        raise failure
+    def decorate(function: Callable[_P, _T]) -> Callable[_P, _T]:
+        @functools.wraps(function)
+        def task(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+            try:
+                with _RUNNING, no_exit(), no_children():
+                    check_cancelled()
+                    return _twice(function, *args, **kwargs)
+            except TaskFailed as error:
+                failure = error.as_kind(TaskFailed)
+            except DaskMRError as error:
+                failure = TaskFailed(str(error), error.details)
+            except (MemoryError, OutOfMemory) as error:
+                failure = _out_of_memory(phase, error)
+            except BaseException as error:
+                if is_interruption(error):
+                    raise
+                failure = _internal(error)
+            raise failure
 
-    return task
+        return task
+
+    return decorate
 
 
 def _out_of_memory(phase: str, error: BaseException) -> TaskFailed:

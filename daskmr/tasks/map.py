@@ -108,7 +108,7 @@ class MapTask:
     origin: clock.Origin = field(default_factory=clock.origin)
 
 
-@guarded
+@guarded("map")
 def map_partition(
     partition: Partition, *, task: MapTask, poison: Mapping[str, str] = NOTHING
 ) -> list[tuple[int, Any]]:

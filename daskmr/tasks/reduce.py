@@ -135,7 +135,7 @@ def never_met(first: Any, second: Any) -> Any:
     raise AssertionError("a partition gave two Runs of one bucket")
 
 
-@guarded
+@guarded("merge")
 def _merge(task: Merge, first: tuple[int, Any], second: tuple[int, Any]) -> tuple[int, Any]:
     bucket, content = first
     if task.watched:
@@ -156,7 +156,7 @@ def _merge(task: Merge, first: tuple[int, Any], second: tuple[int, Any]) -> tupl
         return bucket, merge_runs(content, second[1], combiner_of(task.job, marker.key))
 
 
-@guarded
+@guarded("reduce")
 def reduce_buckets(
     pairs: Iterable[tuple[int, tuple[int, Run | Tallies]]], *, task: ReduceTask
 ) -> list[Reduced]:

@@ -258,7 +258,7 @@ def test_a_task_that_nobody_waits_for_ends(dask_cluster: DaskCluster, tmp_path: 
                 (marker / str(number)).touch()
                 time.sleep(0.01)
 
-        guarded(lines)()
+        guarded("map")(lines)()
 
     with Client(dask_cluster.address, set_as_default=False) as client:
         future = client.submit(run_on, tmp_path, pure=False)
