@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 __all__ = [
     "DaskMRError",
     "InputError",
@@ -72,6 +75,9 @@ class Interrupted(BaseException):
         self.exit_code = 128 + signum
 
 
+_Failure = TypeVar("_Failure", "JobError", "TaskFailed")
+
+
 class TaskFailed(Exception):
     """Raised by a task on a worker; it holds capped strings only, so it pickles and stays small.
 
@@ -102,10 +108,11 @@ class TaskFailed(Exception):
         self.details = details
         self.files = files
 
-    def like(self, other: TaskFailed) -> TaskFailed:
-        """Take over where `other` failed, and return this one."""
-        self.files, self.file, self.record = other.files, other.file, other.record
-        return self
+    def as_kind(self, kind: Callable[[str, str], _Failure]) -> _Failure:
+        """Return a new error of this `kind` that says the same, without this one's traceback."""
+        failure = kind(self.message, self.details)
+        failure.files, failure.file, failure.record = self.files, self.file, self.record
+        return failure
 
 
 _LONGEST_TEXT = 20_000

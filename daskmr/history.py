@@ -1,13 +1,15 @@
-"""What happened in a run, as plain values: its tasks, looks at its state, its hottest keys. Pure.
+"""The history of a run as plain values: its tasks, snapshots of its state, its hottest keys.
 
-Tasks and counts come with the results, so they are exact; looks are taken now and then while it runs.
-The live display, the dashboard's page and the report are all drawn from these.
+Tasks and counts come with the results, so they are exact; snapshots (`Look`) are taken now and then
+while it runs. The live display, the dashboard's page and the report are all drawn from these.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from daskmr.counts import NO_COUNTS, Counted, Counts
 
 __all__ = ["PHASES", "History", "HotKey", "Look", "Progress", "TaskSpan", "WorkerLook"]
 
@@ -16,7 +18,7 @@ PHASES = ("list", "fetch", "map", "merge", "reduce", "write")
 
 
 @dataclass(frozen=True, slots=True)
-class TaskSpan:
+class TaskSpan(Counted):
     """One task that gave a result: a partition that was mapped, or a reducer.
 
     Attributes
@@ -29,12 +31,8 @@ class TaskSpan:
         Which process ran it: its name on the cluster, or ``"inline"``.
     start, end : float
         Seconds of the epoch, by the clock of the worker.
-    files, bytes, records : int
-        What it mapped: files, their size as stored, lines. For a reducer, `records` are its keys.
-    spilled : int
-        Bytes that it wrote to segments.
-    waited : float
-        Seconds in which it waited for files from a store.
+    counts : Counts
+        What it did; each figure is an attribute of the task, too.
     memory : int
         Bytes that its process held at most, as far as was seen.
     """
@@ -44,11 +42,7 @@ class TaskSpan:
     worker: str
     start: float
     end: float
-    files: int = 0
-    bytes: int = 0
-    records: int = 0
-    spilled: int = 0
-    waited: float = 0.0
+    counts: Counts = field(default=NO_COUNTS, hash=False)
     memory: int = 0
 
 
@@ -126,7 +120,7 @@ class WorkerLook:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Look(Counted):
     """The state of a run at one moment, as far as the client knows.
 
     Attributes
@@ -137,12 +131,8 @@ class Look:
         The one of `PHASES` that most of the work is in.
     progress : Mapping[str, Progress]
         By phase.
-    records, bad_records : int
-        Lines mapped so far, and bad ones among them.
-    bad_reasons : Mapping[str, int]
-        Bad records so far by reason.
-    fetched_bytes, spilled : int
-        Bytes that came from a store, and that were written to segments, so far.
+    counts : Counts
+        What was mapped so far; each figure is an attribute of the look, too.
     workers : tuple of WorkerLook
         Those that are there.
     """
@@ -150,11 +140,7 @@ class Look:
     at: float
     phase: str
     progress: Mapping[str, Progress] = field(default_factory=dict)
-    records: int = 0
-    bad_records: int = 0
-    bad_reasons: Mapping[str, int] = field(default_factory=dict)
-    fetched_bytes: int = 0
-    spilled: int = 0
+    counts: Counts = field(default=NO_COUNTS, hash=False)
     workers: tuple[WorkerLook, ...] = ()
 
 

@@ -1,8 +1,8 @@
 """The memory of a worker process: how much it may hold, and an end before it is killed for more.
 
-Dask kills a worker that holds too much, and its task is tried again on another. That tells nobody
-where the memory went, and costs all results that the worker held. So while a task runs, a thread
-looks at the process a few times a second, and raises `OutOfMemory` in the task a little earlier.
+Dask kills a worker that holds too much, and its task is tried again on another. That does not show
+where the memory went, and costs all results that the worker held. So while a task runs, a watchdog
+thread measures the process a few times a second, and raises `OutOfMemory` in the task a little earlier.
 Code that holds the GIL while it allocates, as one huge ``json.loads`` does, is killed all the same.
 """
 
@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
+from daskmr.worker import current_worker
+
 __all__ = [
     "NEAR_LIMIT",
     "OutOfMemory",
@@ -31,7 +33,6 @@ __all__ = [
     "limit",
     "limit_for_line",
     "longest_line",
-    "on_worker",
     "peak",
     "resident",
     "room",
@@ -84,8 +85,8 @@ class _Request:
 class _Watch:
     """A task that is watched.
 
-    Whoever takes the one request off `open`, which no two can do, decides whether it is made: so a
-    task that ends knows whether an exception is still on its way. A lock would not do: the
+    The thread that takes the one request off `open`, which no two can do, decides whether it is made: so
+    a task that ends knows whether an exception is still on its way. A lock would not do: the
     exception can arrive where it has just been acquired.
     """
 
@@ -118,26 +119,11 @@ _hook_before: Callable[[sys.UnraisableHookArgs], Any] | None = None
 
 
 def limit() -> int | None:
-    """Bytes beyond which Dask kills the process of this task; ``None`` where nobody does."""
-    worker = _worker()
+    """Bytes beyond which Dask kills the process of this task; ``None`` where it does not."""
+    worker = current_worker()
     if worker is None or not worker.nanny:
         return None
     return worker.memory_manager.memory_limit or None
-
-
-def on_worker() -> bool:
-    """Tell a task of Dask's from what runs in the user's own process."""
-    return _worker() is not None
-
-
-def _worker() -> Any:
-    module = sys.modules.get("distributed.worker")
-    if module is None:
-        return None
-    try:
-        return module.get_worker()
-    except ValueError:  # this is no task of Dask's
-        return None
 
 
 def bounded(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:

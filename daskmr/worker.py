@@ -1,51 +1,90 @@
-"""Whether anybody still waits for the task that this thread runs."""
+"""The Dask worker that runs the current task, if any, and whether the client has cancelled the task."""
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 from daskmr.errors import TaskFailed
 
-__all__ = ["check_wanted", "while_wanted"]
+__all__ = [
+    "check_cancelled",
+    "current_worker",
+    "describe_worker",
+    "until_cancelled",
+    "worker_address",
+    "worker_name",
+]
 
 _T = TypeVar("_T")
 
 
-def check_wanted() -> None:
-    """Raise TaskFailed when the job that this task is of was interrupted, or has failed.
+def current_worker() -> Any:
+    """Return the Dask worker that runs the task of this thread; ``None`` where there is none."""
+    module = sys.modules.get("distributed.worker")
+    if module is None:  # importing it would take an inline job a second
+        return None
+    try:
+        return module.get_worker()
+    except ValueError:  # this is no task of Dask's
+        return None
 
-    Dask cannot stop a task that runs: it would keep a worker of a cluster busy for nobody.
+
+def worker_name() -> str:
+    """Name this process as its cluster knows it; ``"inline"`` where there is none.
+
+    >>> worker_name()
+    'inline'
     """
-    worker = _worker()
+    worker = current_worker()
+    return "inline" if worker is None else str(worker.name)
+
+
+def worker_address() -> str:
+    """Return the address of this process on its cluster; ``""`` where there is none.
+
+    >>> worker_address()
+    ''
+    """
+    worker = current_worker()
+    return "" if worker is None else str(worker.address)
+
+
+def describe_worker() -> str:
+    """Name the worker that this task runs on, and its host.
+
+    >>> describe_worker().startswith("this process on host ")
+    True
+    """
+    worker = current_worker()
+    name = "this process" if worker is None else f"the worker {worker.address}"
+    return f"{name} on host {socket.gethostname()}"
+
+
+def check_cancelled() -> None:
+    """Raise TaskFailed when the client has cancelled the task of this thread.
+
+    Dask cannot stop a task that runs: it would keep a worker of a cluster busy in vain.
+    """
+    worker = current_worker()
     if worker is not None:
         _check(worker, worker.get_current_task())
 
 
-def while_wanted(items: Iterable[_T]) -> Iterator[_T]:
-    """Pass `items` on, until nobody waits for what becomes of them.
+def until_cancelled(items: Iterable[_T]) -> Iterator[_T]:
+    """Pass `items` on, and raise TaskFailed when the client has cancelled the task.
 
-    >>> list(while_wanted("abc"))
+    >>> list(until_cancelled("abc"))
     ['a', 'b', 'c']
     """
-    worker = _worker()  # the same for all items, as is the task
+    worker = current_worker()  # the same for all items, as is the task
     key = None if worker is None else worker.get_current_task()
     for item in items:
         if worker is not None:
             _check(worker, key)
         yield item
-
-
-def _worker() -> Any:
-    if "distributed.worker" not in sys.modules:
-        return None
-    from distributed import get_worker
-
-    try:
-        return get_worker()
-    except ValueError:  # an inline job
-        return None
 
 
 def _check(worker: Any, key: object) -> None:

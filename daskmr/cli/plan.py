@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
 import click
@@ -10,6 +11,7 @@ import click
 from daskmr.cli.console import EPILOG, Paint, ends_process, listing_line, painter
 from daskmr.cli.options import GroupedCommand, add_option, job_options, repeated
 from daskmr.config import SETTINGS
+from daskmr.counts import most_frequent_first
 from daskmr.stdio import say
 from daskmr.text import counted, format_bytes, format_seconds
 
@@ -235,14 +237,10 @@ def _estimate(plan: Plan) -> Iterator[_Row]:
     yield "  records", f"{_round(estimate.records)}, and {_round(estimate.pairs)} {what} from map"
     if sample.bad_records:
         share = sample.bad_records / max(1, sample.records)
-        reasons = ", ".join(_by_count(sample.bad))
+        reasons = ", ".join(islice(most_frequent_first(sample.bad_reasons), 3))
         yield "  bad", f"{share:.2%} of the records: {reasons}"
     if estimate.output is not None:
         yield "  output", f"{format_bytes(estimate.output)}, uncompressed"
-
-
-def _by_count(bad: Mapping[str, int]) -> list[str]:
-    return [reason for reason, _ in sorted(bad.items(), key=lambda item: (-item[1], item[0]))][:3]
 
 
 def _describe_time(plan: Plan) -> str:

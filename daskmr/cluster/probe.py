@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from daskmr.data.listing import InputFile
-from daskmr.data.spill_dir import Away, Shelf, host_folder
+from daskmr.data.spill_dir import HostFolder, SpillStore
 from daskmr.errors import DaskMRError, InputError
 from daskmr.tasks.crashes import Mark, is_alive, read_marks
 
-__all__ = ["RESTART_SECONDS", "Ask", "HostMarks", "check_data", "check_shelf", "sees_all"]
+__all__ = ["RESTART_SECONDS", "Ask", "HostMarks", "check_data", "check_spill_store", "sees_all"]
 
 _SAMPLE = 8  # input files that each worker probes
 _SHOWN = 3
@@ -81,7 +81,7 @@ def sees_all(ask: Ask, folder: str) -> bool:
     return bool(found) and not _failed(found)
 
 
-def check_shelf(ask: Ask, shelf: Shelf) -> None:
+def check_spill_store(ask: Ask, store: SpillStore) -> None:
     """Check that each worker can write to the spill dir and read there.
 
     Raises
@@ -89,7 +89,7 @@ def check_shelf(ask: Ask, shelf: Shelf) -> None:
     InputError
         Naming a worker that cannot.
     """
-    failed = _failed(ask(_probe_shelf, Away(shelf)))
+    failed = _failed(ask(_probe_store, store))
     if failed:
         raise InputError(
             f"The spill dir is of no use to {_name(failed)}: {next(iter(failed.values())).problem} "
@@ -100,12 +100,12 @@ def check_shelf(ask: Ask, shelf: Shelf) -> None:
 class HostMarks:
     """What tasks leave on the hosts of the workers: folders, and the marks of processes that died."""
 
-    def __init__(self, ask: Ask, away: Away) -> None:
+    def __init__(self, ask: Ask, host: HostFolder) -> None:
         self._ask = ask
-        self._away = away
+        self._host = host
         self._folders: set[str] = set()
         self._marks: set[Mark] = set()
-        ask(away.sweep)
+        ask(host.sweep)
         self._collect()
 
     def read(self) -> list[Mark]:
@@ -115,7 +115,7 @@ class HostMarks:
 
     def renew(self) -> None:
         """Note on all hosts that the run is alive."""
-        self._ask(self._away.renew)
+        self._ask(self._host.renew)
 
     def forget(self) -> None:
         """Remove what the run has left on the hosts; without an answer, a later run does."""
@@ -134,7 +134,7 @@ class HostMarks:
             missing -= ask()
 
     def _collect(self) -> set[str]:
-        answers = self._ask(_read_marks, self._away).values()
+        answers = self._ask(_read_marks, self._host).values()
         found = [answer for answer in answers if not isinstance(answer, Exception)]
         folders = {folder for folder, _ in found}
         self._folders |= folders
@@ -142,7 +142,7 @@ class HostMarks:
         return folders
 
     def _remove(self) -> set[str]:
-        answers = self._ask(_remove, self._away).values()
+        answers = self._ask(_remove, self._host).values()
         return {answer for answer in answers if not isinstance(answer, Exception)}
 
 
@@ -200,17 +200,16 @@ def _probe_content(path: str, content: str) -> _Found:
     return _found()
 
 
-def _probe_shelf(away: Away, dask_worker: Any = None) -> _Found:
+def _probe_store(store: SpillStore, dask_worker: Any = None) -> _Found:
     try:
-        away.folder(dask_worker)
-        folder = os.path.join(host_folder(away.shelf.run_id, dask_worker), "segments")
+        folder = os.path.join(store.host.make(dask_worker), "segments")
         path, content = os.path.join(folder, secrets.token_hex(16)), secrets.token_bytes(32)
         with open(path, "xb") as file:
             file.write(content)
-        away.shelf.upload(path)
-        if away.shelf.read(path, 0, len(content)) != content:
+        store.upload(path)
+        if store.read(path, 0, len(content)) != content:
             return _found("it reads something else than it wrote.")
-        away.shelf.remove(path)
+        store.remove(path)
     except OSError as error:
         return _found(f"its own folder cannot be written ({error}).")
     except DaskMRError as error:
@@ -218,21 +217,21 @@ def _probe_shelf(away: Away, dask_worker: Any = None) -> _Found:
     return _found()
 
 
-def _read_marks(away: Away, dask_worker: Any = None) -> tuple[str, list[Mark]]:
-    folder = host_folder(away.shelf.run_id, dask_worker)
-    place = _place(away, dask_worker)
+def _read_marks(host: HostFolder, dask_worker: Any = None) -> tuple[str, list[Mark]]:
+    folder = host.path(dask_worker)
+    place = _place(host, dask_worker)
     if not os.path.isdir(os.path.join(folder, "marks")):
         return place, []
     return place, [mark for mark in read_marks(folder) if not is_alive(mark.pid)]
 
 
-def _remove(away: Away, dask_worker: Any = None) -> str:
-    away.remove(dask_worker)
-    return _place(away, dask_worker)
+def _remove(host: HostFolder, dask_worker: Any = None) -> str:
+    host.remove(dask_worker)
+    return _place(host, dask_worker)
 
 
-def _place(away: Away, dask_worker: Any = None) -> str:
-    return f"{socket.gethostname()}:{host_folder(away.shelf.run_id, dask_worker)}"
+def _place(host: HostFolder, dask_worker: Any = None) -> str:
+    return f"{socket.gethostname()}:{host.path(dask_worker)}"
 
 
 def _found(problem: str = "") -> _Found:

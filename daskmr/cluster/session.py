@@ -405,9 +405,7 @@ def _lost(reason: object) -> JobError:
 def _job_error(error: BaseException) -> JobError | None:
     """Return what an exception means for the job; ``None`` for one that is none of Dask's."""
     if isinstance(error, TaskFailed):
-        failure = JobError(error.message, details=error.details)
-        failure.files, failure.file, failure.record = error.files, error.file, error.record
-        return failure
+        return error.as_kind(JobError)
     kind = cluster_failure(error)
     if kind is ClusterFailure.WORKER_DIED:
         killed: Any = error

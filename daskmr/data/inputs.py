@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from daskmr.data.listing import InputFile, Listing, list_files, unite
 from daskmr.data.sampling import EVERYTHING, Choice
-from daskmr.data.spill_dir import Away
+from daskmr.data.spill_dir import HostFolder
 from daskmr.errors import InputError, NothingMatchedError
 from daskmr.normal_forms import variant_of
 from daskmr.store.source import Source, StoreError, parse_source, split_bucket
@@ -41,8 +41,8 @@ class Remote:
         How often a request is retried; bytes that may be fetched ahead of the mapper.
     skip_missing, offline : bool
         Leave out objects that cannot be fetched; use no network.
-    away : Away or None
-        Where this host keeps its copies, when it does not share the work dir.
+    host : HostFolder or None
+        Keeps the copies on hosts that do not share the work dir.
     beside : bool
         Separate processes fetch, rather than the workers.
     began : float or None
@@ -56,7 +56,7 @@ class Remote:
     prefetch_bytes: int
     skip_missing: bool
     offline: bool
-    away: Away | None = None
+    host: HostFolder | None = None
     beside: bool = False
     began: float | None = None
 
@@ -64,8 +64,8 @@ class Remote:
         """Open the cache, in the process that uses it."""
         from daskmr.data.cache.cache import Cache
 
-        if self.away is not None and self.cache_root is not None:
-            return Cache.of(self.away.work_dir(), self.source)
+        if self.host is not None and self.cache_root is not None:
+            return Cache.of(self.host.work_dir(), self.source)
         return None if self.cache_root is None else Cache(self.cache_root)
 
     def open_store(self) -> Store:
@@ -88,7 +88,7 @@ class Remote:
 
     def locate(self, path: str) -> str:
         """Return the path of an object's copy, or its URL."""
-        if self.cache_root is not None and self.away is None:
+        if self.cache_root is not None and self.host is None:
             return os.path.join(self.cache_root, path)
         return f"{self.source.url}/{path}"
 

@@ -15,7 +15,7 @@ from operator import itemgetter
 from typing import Any
 
 from daskmr.data.segments import Extent, SegmentWriter, read_frames
-from daskmr.data.spill_dir import Shelf
+from daskmr.data.spill_dir import SpillStore
 from daskmr.job.keys import sort_key
 from daskmr.job.pickling import dumps
 
@@ -54,7 +54,9 @@ class Part:
 class PartWriter:
     """Collects the blocks of one part, beyond `in_memory` bytes in a segment in `folder`."""
 
-    def __init__(self, folder: str | Shelf, in_memory: int, header: tuple[Any, ...] = ()) -> None:
+    def __init__(
+        self, folder: str | SpillStore, in_memory: int, header: tuple[Any, ...] = ()
+    ) -> None:
         self._folder = folder
         self._in_memory = in_memory
         self._header = header

@@ -2,7 +2,7 @@
 
 A segment's name is unique to the attempt that wrote it, and only what a returned value refers to
 counts, so a task that is tried again cannot count twice. Segments lie in the run's folder and go
-with it; or, where the workers do not see that, on a `Shelf`, which is in a store.
+with it; or, where the workers do not see that, on a `SpillStore`, which is in a store.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import zstandard
 from isal.isal_zlib import crc32
 
-from daskmr.data.spill_dir import Shelf
+from daskmr.data.spill_dir import SpillStore
 from daskmr.errors import JobError
 from daskmr.workdir import disk_error
 
@@ -42,7 +42,7 @@ class Extent:
         Estimated bytes of the pairs in memory.
     largest : int
         Those of the largest frame.
-    shelf : Shelf or None
+    store : SpillStore or None
         Where the segment is when it is no file.
     """
 
@@ -51,17 +51,17 @@ class Extent:
     length: int
     size: int
     largest: int = 0
-    shelf: Shelf | None = None
+    store: SpillStore | None = None
 
     @property
     def held(self) -> int:
-        """Bytes that whoever reads it holds at most: a frame, and what was fetched with it."""
-        return self.largest + (_READ_BYTES if self.shelf is not None else 0)
+        """Bytes that a reader holds at most: a frame, and what was fetched with it."""
+        return self.largest + (_READ_BYTES if self.store is not None else 0)
 
     def remove(self) -> None:
         """Remove the segment, with all that others refer to."""
-        if self.shelf is not None:
-            self.shelf.remove(self.path)
+        if self.store is not None:
+            self.store.remove(self.path)
         else:
             with contextlib.suppress(OSError):  # it goes with the run's folder at the latest
                 os.unlink(self.path)
@@ -72,13 +72,13 @@ class SegmentWriter:
 
     Parameters
     ----------
-    folder : str or Shelf
+    folder : str or SpillStore
         Where the file is made, under a name that no other attempt has.
     """
 
-    def __init__(self, folder: str | Shelf) -> None:
-        self._shelf = folder if isinstance(folder, Shelf) else None
-        if isinstance(folder, Shelf):
+    def __init__(self, folder: str | SpillStore) -> None:
+        self._store = folder if isinstance(folder, SpillStore) else None
+        if isinstance(folder, SpillStore):
             folder = folder.folder()
         self.path = os.path.join(folder, f"{uuid.uuid4().hex}.seg")
         self._compress = zstandard.ZstdCompressor(level=1).compress
@@ -101,7 +101,7 @@ class SegmentWriter:
                 largest = max(largest, estimated)
         except OSError as error:
             raise disk_error(error, self.path, "what did not fit in memory") from None
-        return Extent(self.path, start, self._offset - start, size, largest, self._shelf)
+        return Extent(self.path, start, self._offset - start, size, largest, self._store)
 
     def close(self) -> None:
         """Flush; the segment can be read from now on, wherever its task was."""
@@ -109,8 +109,8 @@ class SegmentWriter:
             self._file.close()
         except OSError as error:
             raise disk_error(error, self.path, "what did not fit in memory") from None
-        if self._shelf is not None:
-            self._shelf.upload(self.path)
+        if self._store is not None:
+            self._store.upload(self.path)
 
     def remove(self) -> None:
         """Remove the file."""
@@ -135,7 +135,7 @@ def read_frames(extent: Extent) -> Iterator[bytes]:
     if not extent.length:
         return
     offset, end = extent.offset, extent.offset + extent.length
-    read = _read_frame if extent.shelf is None else _Ahead(extent, extent.shelf).read_frame
+    read = _read_frame if extent.store is None else _Ahead(extent, extent.store).read_frame
     try:
         while offset < end:
             data = read(extent.path, offset)
@@ -168,8 +168,8 @@ def _read_frame(path: str, offset: int) -> bytes:
 class _Ahead:
     """Reads the frames of an extent in a store, a stretch of many at a time."""
 
-    def __init__(self, extent: Extent, shelf: Shelf) -> None:
-        self._shelf = shelf
+    def __init__(self, extent: Extent, store: SpillStore) -> None:
+        self._store = store
         self._end = extent.offset + extent.length
         self._start = extent.offset
         self._held = b""
@@ -187,7 +187,7 @@ class _Ahead:
         start = offset - self._start
         if start + length > len(self._held):
             more = min(max(length, _READ_BYTES), self._end - offset)
-            self._held = self._shelf.read(path, offset, more)
+            self._held = self._store.read(path, offset, more)
             self._start, start = offset, 0
         return self._held[start : start + length]
 

@@ -1,8 +1,9 @@
-"""Where tasks keep what they write on machines that do not see the run's folder.
+"""Scratch space: where the tasks of a run keep what they write until the run is over.
 
-What only a task itself reads, and what it says of itself, goes to a folder on its host, below the
-worker's own. What other tasks and the client read goes to a store (``--spill-dir``), one object a
-segment, which is written to the host's folder first and uploaded when it is complete.
+That is the run's folder, where all workers see it. Where they do not, what only a task itself reads,
+and what it reports of itself, goes to a folder on its host, below the worker's own. What other tasks
+and the client read goes to a store (``--spill-dir``), one object a segment, which is written to the
+host's folder first and uploaded when it is complete.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ import math
 import os
 import re
 import shutil
-import socket
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -25,36 +24,104 @@ from daskmr.errors import InputError, JobError
 from daskmr.store.source import Source, StoreError
 from daskmr.store.store import shared_store
 from daskmr.workdir import disk_error
+from daskmr.worker import current_worker
 
 __all__ = [
     "HOST_RENEWED_EVERY",
     "RENEWED_EVERY",
-    "Away",
-    "Shelf",
-    "describe_worker",
-    "host_folder",
-    "worker_address",
-    "worker_name",
+    "HostFolder",
+    "Scratch",
+    "SpillStore",
 ]
 
 _ALIVE = "alive"  # the object that a run renews
 RENEWED_EVERY = 3600.0
-"""Seconds after which a run says again in a store that it lives."""
+"""Seconds between two renewals of a run's mark in a store."""
 
 HOST_RENEWED_EVERY = 600.0
-"""Seconds after which a run says so again to the hosts of the workers."""
+"""Seconds between two renewals of its mark on the hosts of the workers."""
 
 _STALE_AFTER = 24 * 3600.0
 _HOST_STALE_AFTER = 3600.0
 _RUN = "run-"  # what the names of folders begin with
 _FOLDERS = ("marks", "live", "segments", "cache")
-_RENEWED = "renewed"  # the file on a host that tells when a run said so
+_RENEWED = "renewed"  # the mark on a host
 _HOST_FOLDER = re.compile(r"daskmr-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
-    """A run's place in a store, or the lack of one. It may be pickled: it holds no secret.
+class HostFolder:
+    """A run's folder on a host that does not see the run's own.
+
+    On a worker, methods take it from the current task, or from `dask_worker`, as ``Client.run`` gives it.
+
+    Parameters
+    ----------
+    run_id : str
+        Of the run: in the name of the folder.
+    """
+
+    run_id: str
+
+    def path(self, dask_worker: Any = None) -> str:
+        """Return its path: beside the folders of the workers.
+
+        Not in the folder of one worker, which its nanny removes when the worker dies.
+        """
+        worker = dask_worker or current_worker()
+        base = tempfile.gettempdir() if worker is None else os.path.dirname(worker.local_directory)
+        return os.path.join(base, f"daskmr-{self.run_id}")
+
+    def make(self, dask_worker: Any = None) -> str:
+        """Return its path; the folder is made when it is missing."""
+        folder = self.path(dask_worker)
+        try:
+            for name in _FOLDERS:
+                os.makedirs(os.path.join(folder, name), exist_ok=True)
+            if not os.path.exists(os.path.join(folder, _RENEWED)):
+                _renew_mark(folder)
+        except OSError as error:
+            raise disk_error(error, folder, "what a task keeps on its host") from None
+        return folder
+
+    def work_dir(self) -> str:
+        """Return the folder where this host keeps copies of remote files.
+
+        The one that its own configuration of Dask names, which outlives the run; or the run's
+        folder.
+        """
+        import dask.config
+
+        own = dask.config.get("daskmr.work-dir", default=None)
+        if own and os.path.isabs(own):  # else it is the packaged default, and of no place
+            with contextlib.suppress(OSError):
+                os.makedirs(own, exist_ok=True)
+                if os.access(own, os.W_OK):
+                    return str(own)
+        return os.path.join(self.make(), "cache")
+
+    def remove(self, dask_worker: Any = None) -> None:
+        """Remove it."""
+        shutil.rmtree(self.path(dask_worker), ignore_errors=True)
+
+    def renew(self, dask_worker: Any = None) -> None:
+        """Renew the mark that the run lives; to be called every ten minutes."""
+        with contextlib.suppress(FileNotFoundError):  # it has had no task yet
+            _renew_mark(self.path(dask_worker))
+
+    def sweep(self, dask_worker: Any = None) -> None:
+        """Remove the folders of killed runs from a host: their marks are no longer renewed."""
+        base = os.path.dirname(self.path(dask_worker))
+        for name in os.listdir(base) if os.path.isdir(base) else ():
+            folder = os.path.join(base, name)
+            with contextlib.suppress(OSError):  # another worker of this host removes it too
+                if _HOST_FOLDER.fullmatch(name) and _is_stale(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class SpillStore:
+    """A run's segments in a store, if it was given one. It may be pickled: it holds no secret.
 
     Parameters
     ----------
@@ -70,8 +137,13 @@ class Shelf:
     source: Source | None
     retries: int
 
+    @property
+    def host(self) -> HostFolder:
+        """The run's folder on this host."""
+        return HostFolder(self.run_id)
+
     def folder(self) -> str:
-        """Where a segment is kept until it is complete.
+        """Return the folder for a segment that is not complete.
 
         Raises
         ------
@@ -85,10 +157,10 @@ class Shelf:
                 "this machine share, or a URL such as s3://BUCKET/spill; or more memory to a "
                 "partition (daskmr.spill-bytes). Nothing was written."
             )
-        return os.path.join(host_folder(self.run_id), "segments")
+        return os.path.join(self.host.path(), "segments")
 
     def upload(self, local: str) -> None:
-        """Bring a segment to its place, and remove the local file."""
+        """Upload a complete segment, and remove the local file."""
         self._try(lambda store: store.write_object(self._name(local), local))
         os.unlink(local)
 
@@ -103,7 +175,7 @@ class Shelf:
             self._store().delete([self._name(name)])
 
     def begin(self) -> None:
-        """Claim the run's place, and clear away those of runs that died: from the client.
+        """Claim the run's folder, and remove those of runs that died: from the client.
 
         Raises
         ------
@@ -123,19 +195,19 @@ class Shelf:
         raise failure
 
     def renew(self) -> None:
-        """Say that the run lives; to be called every hour."""
+        """Renew the mark that the run lives; to be called every hour."""
         with tempfile.NamedTemporaryFile() as file:
             file.write(b"A run of daskmr keeps segments here. See its documentation.\n")
             file.flush()
             self._store().write_object(f"{_RUN}{self.run_id}/{_ALIVE}", file.name)
 
     def clear(self) -> None:
-        """Remove all that the run has there."""
+        """Remove all that the run has written there."""
         with contextlib.suppress(StoreError):  # the next run does it
             self._clear(f"{_RUN}{self.run_id}/")
 
     def _sweep(self) -> None:
-        """Remove what runs left that were killed: they renew their mark no more."""
+        """Remove what killed runs left: their marks are no longer renewed."""
         newest: dict[str, float] = {}
         for entries in self._store().list(""):
             for entry in entries:
@@ -145,7 +217,7 @@ class Shelf:
                     times = [found.mtime for page in pages for found in page]
                     if times:
                         newest[folder] = max(math.inf if t is None else t for t in times)
-        # By the store's own clock: what this run has just written there tells what time it is.
+        # By the store's own clock, as this run has just written there.
         now = newest.get(f"{_RUN}{self.run_id}/", -math.inf)
         for folder, written in newest.items():
             if now - written > _STALE_AFTER:
@@ -177,81 +249,45 @@ class Shelf:
 
 
 @dataclass(frozen=True, slots=True)
-class Away:
-    """What tasks need to know when the workers do not see the run's folder.
+class Scratch:
+    """Where the tasks of a run write. It is given to each of them.
 
     Parameters
     ----------
-    shelf : Shelf
-        Where goes what others read.
+    run_dir : str
+        The run's folder, on the client and wherever else it is seen.
+    store : SpillStore or None
+        Used in its place where some workers do not see it.
     """
 
-    shelf: Shelf
+    run_dir: str
+    store: SpillStore | None = None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether all workers see the run's folder."""
+        return self.store is None
 
     def folder(self, dask_worker: Any = None) -> str:
-        """The run's folder on this host, made when it is missing."""
-        folder = host_folder(self.shelf.run_id, dask_worker)
-        try:
-            for name in _FOLDERS:
-                os.makedirs(os.path.join(folder, name), exist_ok=True)
-            if not os.path.exists(os.path.join(folder, _RENEWED)):
-                _say_alive(folder)
-        except OSError as error:
-            raise disk_error(error, folder, "what a task keeps on its host") from None
-        return folder
+        """Return the run's folder for this process, which a host makes when it is missing."""
+        return self.run_dir if self.store is None else self.store.host.make(dask_worker)
 
-    def work_dir(self) -> str:
-        """Where this host keeps copies of remote files.
+    def segments(self) -> str | SpillStore:
+        """Return where to write segments of Runs."""
+        return self.store or os.path.join(self.run_dir, "segments")
 
-        The one that its own configuration of Dask names, which outlives the run; or the run's
-        folder.
-        """
-        import dask.config
-
-        own = dask.config.get("daskmr.work-dir", default=None)
-        if own and os.path.isabs(own):  # else it is the packaged default, and of no place
-            with contextlib.suppress(OSError):
-                os.makedirs(own, exist_ok=True)
-                if os.access(own, os.W_OK):
-                    return str(own)
-        return os.path.join(self.folder(), "cache")
-
-    def remove(self, dask_worker: Any = None) -> None:
-        """Remove the run's folder from a host: as a function for ``Client.run``."""
-        shutil.rmtree(host_folder(self.shelf.run_id, dask_worker), ignore_errors=True)
-
-    def renew(self, dask_worker: Any = None) -> None:
-        """Say on a host that the run lives."""
-        with contextlib.suppress(FileNotFoundError):  # it has had no task yet
-            _say_alive(host_folder(self.shelf.run_id, dask_worker))
-
-    def sweep(self, dask_worker: Any = None) -> None:
-        """Remove from a host what runs left there that were killed: they renew it no more."""
-        base = os.path.dirname(host_folder(self.shelf.run_id, dask_worker))
-        for name in os.listdir(base) if os.path.isdir(base) else ():
-            folder = os.path.join(base, name)
-            with contextlib.suppress(OSError):  # another worker of this host removes it too
-                if _HOST_FOLDER.fullmatch(name) and _is_stale(folder):
-                    shutil.rmtree(folder, ignore_errors=True)
-
-
-def host_folder(run_id: str, dask_worker: Any = None) -> str:
-    """Where a run keeps things on this host: beside the folders of its workers.
-
-    Not in the folder of one worker, which its nanny removes when the worker dies.
-    """
-    worker = dask_worker or _worker()
-    base = tempfile.gettempdir() if worker is None else os.path.dirname(worker.local_directory)
-    return os.path.join(base, f"daskmr-{run_id}")
+    def parts(self) -> str | SpillStore:
+        """Return where to write segments of parts."""
+        return self.store or os.path.join(self.run_dir, "parts")
 
 
 def _is_stale(folder: str) -> bool:
-    """Tell the folder of a dead run from those of others, and of the user's that have such a name."""
+    """Check that a folder is of a dead run, and no folder of the user's that has such a name."""
     age = min(time.time() - os.stat(folder).st_mtime, _monotonic_age(folder))
     return age > _HOST_STALE_AFTER and {*_FOLDERS, _RENEWED}.issuperset(os.listdir(folder))
 
 
-def _say_alive(folder: str) -> None:
+def _renew_mark(folder: str) -> None:
     """Record the time, by the wall clock and by the monotonic clock."""
     with open(os.path.join(folder, _RENEWED), "w") as file:
         json.dump([clock.origin().machine, time.monotonic()], file)
@@ -259,51 +295,10 @@ def _say_alive(folder: str) -> None:
 
 
 def _monotonic_age(folder: str) -> float:
-    """How long ago a run of this machine, since it was started, said that it lives."""
+    """Seconds since a run of this machine, in this boot, renewed its mark."""
     try:
         with open(os.path.join(folder, _RENEWED)) as file:
             machine, renewed = json.load(file)
-    except (FileNotFoundError, ValueError):  # it has not said so, or is just about to
+    except (FileNotFoundError, ValueError):  # there is none, or it is being written
         return math.inf
     return time.monotonic() - renewed if machine == clock.origin().machine else math.inf
-
-
-def _worker() -> Any:
-    module = sys.modules.get("distributed.worker")
-    if module is None:
-        return None
-    try:
-        return module.get_worker()
-    except ValueError:  # this is no task of Dask's
-        return None
-
-
-def worker_name() -> str:
-    """Name this process as its cluster knows it; ``"inline"`` where there is none.
-
-    >>> worker_name()
-    'inline'
-    """
-    worker = _worker()
-    return "inline" if worker is None else str(worker.name)
-
-
-def worker_address() -> str:
-    """Return the address of this process on its cluster; ``""`` where there is none.
-
-    >>> worker_address()
-    ''
-    """
-    worker = _worker()
-    return "" if worker is None else str(worker.address)
-
-
-def describe_worker() -> str:
-    """Name the worker that this task runs on, and its host.
-
-    >>> describe_worker().startswith("this process on host ")
-    True
-    """
-    worker = _worker()
-    name = "this process" if worker is None else f"the worker {worker.address}"
-    return f"{name} on host {socket.gethostname()}"

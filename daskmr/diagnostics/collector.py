@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from daskmr import clock
-from daskmr.data.spill_dir import Away, host_folder
+from daskmr.data.spill_dir import HostFolder, Scratch
 from daskmr.diagnostics.run_state import RunOutline, RunState, Thinning
 from daskmr.errors import DaskMRError
 from daskmr.history import History, Look, Progress
@@ -138,16 +138,16 @@ class Collector:
 
     @contextlib.contextmanager
     def following(
-        self, session: Session, run_dir: str, away: Away | None, dashboard: bool = True
+        self, session: Session, scratch: Scratch, dashboard: bool = True
     ) -> Iterator[None]:
         """Follow the tasks of a session for the duration of the block.
 
-        They report in the folder `run_dir`, or in `away` where the workers do not see that.
+        They report in `scratch`.
         """
         if not self.watched:
             yield
             return
-        source = _Source(session, run_dir, away, dashboard)
+        source = _Source(session, scratch, dashboard)
         if session.client is None:
             with listening(self._hear):
                 yield
@@ -281,11 +281,10 @@ class Collector:
 class _Source:
     """Reads what the tasks of a session report, and how its workers are."""
 
-    def __init__(self, session: Session, run_dir: str, away: Away | None, dashboard: bool) -> None:
+    def __init__(self, session: Session, scratch: Scratch, dashboard: bool) -> None:
         self._session = session
         self._dashboard = dashboard
-        self._run_dir = run_dir
-        self._away = away
+        self._scratch = scratch
         self._offsets: dict[str, int] = {}
         self._workers: Mapping[str, Any] | None = None
         self._workers_asked = self._news_asked = -float("inf")
@@ -301,7 +300,7 @@ class _Source:
     def news(self) -> list[Report | Printed]:
         """Return what is new, if it is time to read it."""
         now = time.monotonic()
-        if self._away is not None:
+        if not self._scratch.is_shared:
             # Workers log each request, so the longer a run is, the less often they are asked.
             rarely = min(_REMOTE_PAUSE, (now - self._began) / _REMOTE_REQUESTS)
             if now - self._news_asked < self._pause(max(_EVERY, rarely)):
@@ -319,9 +318,10 @@ class _Source:
 
     def _read(self) -> list[Report | Printed]:
         """Read what is new here, or request it from hosts that do not share the run's folder."""
-        if self._away is None:
-            return self._unseen(read_news(self._run_dir, self._offsets))
-        read = partial(_read_news, self._away)
+        store = self._scratch.store
+        if store is None:
+            return self._unseen(read_news(self._scratch.run_dir, self._offsets))
+        read = partial(_read_news, store.host)
         answers = self._session.ask(read, self._offsets, seconds=_ANSWER_SECONDS)
         found = [answer for answer in answers.values() if not isinstance(answer, Exception)]
         return [said for answer in found for said in self._unseen(answer)]
@@ -346,5 +346,5 @@ class _Source:
         return max(least, len(self._workers or ()) / _WORKERS_PER_SECOND)
 
 
-def _read_news(away: Away, offsets: Mapping[str, int], dask_worker: Any = None) -> list[News]:
-    return read_news(host_folder(away.shelf.run_id, dask_worker), offsets)
+def _read_news(host: HostFolder, offsets: Mapping[str, int], dask_worker: Any = None) -> list[News]:
+    return read_news(host.path(dask_worker), offsets)

@@ -213,9 +213,12 @@ class JsonLog(View):
         pace.add(look)
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _JSON_SECONDS
+            fields = dataclasses.asdict(look)
+            del fields["counts"]
             self._put(
                 "progress",
-                **dataclasses.asdict(look),
+                **fields,
+                **look.counts.as_dict(),
                 records_per_second=pace.records,
                 bytes_per_second=pace.bytes,
                 seconds_left=pace.left,
@@ -288,9 +291,10 @@ def _json_line(event: str, fields: Mapping[str, Any]) -> str:
 def describe_progress(look: Look, pace: Pace) -> str:
     """Describe in a line how far a run is.
 
+    >>> from daskmr.counts import Counts
     >>> from daskmr.history import Progress
     >>> done = Progress(files=3, files_total=12, bytes=1_500_000, bytes_total=6_000_000)
-    >>> describe_progress(Look(0.0, "map", {"map": done}, records=900), Pace())
+    >>> describe_progress(Look(0.0, "map", {"map": done}, Counts(records=900)), Pace())
     'map 25 %, 3 of 12 files, 1.5 MB of 6.0 MB, 900 records'
     """
     parts = [look.phase]
@@ -341,4 +345,5 @@ def _safe(text: str) -> str:
 
 def _summary_fields(result: Result) -> dict[str, Any]:
     names = (field.name for field in dataclasses.fields(result))
-    return {name: getattr(result, name) for name in names if name not in _NOT_SUMMARISED}
+    fields = {name: getattr(result, name) for name in names if name not in _NOT_SUMMARISED}
+    return fields | result.counts.as_dict()

@@ -19,10 +19,11 @@ class Pace:
 
     Examples
     --------
+    >>> from daskmr.counts import Counts
     >>> pace = Pace()
     >>> for at in range(11):
     ...     done = Progress(bytes=at * 10, bytes_total=200)
-    ...     pace.add(Look(1000.0 + at, "map", {"map": done}, records=at * 5))
+    ...     pace.add(Look(1000.0 + at, "map", {"map": done}, Counts(records=at * 5)))
     >>> pace.records, pace.bytes, pace.left
     (5.0, 10.0, 10.0)
     """

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping
-from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
 from daskmr import clock
+from daskmr.counts import Counts, most_frequent_first
 from daskmr.history import HotKey, Look, Progress, TaskSpan, WorkerLook
 from daskmr.memory import resident
 from daskmr.tasks.hot_keys import merge_hot_keys
@@ -64,7 +64,8 @@ class RunState:
         self.ended = False
         self.hot_keys: tuple[HotKey, ...] = ()
         self._done: dict[tuple[str, int], TaskSpan] = {}
-        self._total: dict[str, _Sum] = {"map": _Sum(), "reduce": _Sum()}
+        self._total = {"map": Counts(), "reduce": Counts()}
+        self._tasks: Counter[str] = Counter()  # done, by phase
         self._running: dict[tuple[str, int], Report] = {}
         self._last: dict[str, tuple[Report, float]] = {}  # by process, with when it came
         self._merges: dict[str, int] = {}
@@ -95,8 +96,9 @@ class RunState:
             return
         self._running.pop(task, None)
         self._done[task] = _span(report)
-        self._total[report.phase].add(report)
-        self._spilled[report.worker] += report.spilled
+        self._total[report.phase] += report.counts
+        self._tasks[report.phase] += 1
+        self._spilled[report.worker] += report.counts.spilled
         self.hot_keys = merge_hot_keys(self.hot_keys, tuple(HotKey(*key) for key in report.hot))
 
     def snapshot(self) -> Look:
@@ -107,29 +109,22 @@ class RunState:
             clock.now(),
             self._phase(progress),
             progress,
-            records=mapped.records,
-            bad_records=mapped.bad.total(),
-            bad_reasons=dict(mapped.bad.most_common()),
-            fetched_bytes=mapped.fetched_bytes,
-            spilled=mapped.spilled,
+            counts=mapped._replace(bad_reasons=most_frequent_first(mapped.bad_reasons)),
             workers=self._workers(),
         )
 
-    def _sum(self, phase: str) -> _Sum:
+    def _sum(self, phase: str) -> Counts:
         """Return the counts of tasks that are done or running."""
-        total = self._total[phase].copy()
-        for task, report in self._running.items():
-            if task[0] == phase:
-                total.add(report)
-        return total
+        running = (report.counts for task, report in self._running.items() if task[0] == phase)
+        return sum(running, self._total[phase])
 
-    def _progress(self, mapped: _Sum) -> dict[str, Progress]:
+    def _progress(self, mapped: Counts) -> dict[str, Progress]:
         plan = self.outline
         if plan is None:
             return {"list": self.listed}
         reduced = self._sum("reduce")
         merges = min(sum(self._merges.values()), plan.merges)
-        if reduced.tasks or reduced.files or self.written is not None:
+        if self._tasks["reduce"] or reduced.files or self.written is not None:
             merges = plan.merges  # reducing begins after the last merge
         buckets = plan.buckets if self.written is not None else reduced.files
         everything = {
@@ -147,11 +142,12 @@ class RunState:
         }
         return {name: everything[name] for name in plan.phases}
 
-    def _mapping(self, mapped: _Sum, plan: RunOutline) -> Progress:
+    def _mapping(self, mapped: Counts, plan: RunOutline) -> Progress:
+        tasks = self._tasks["map"]
         if self.written is not None:  # skipped files are done, too
-            mapped = _Sum(tasks=plan.partitions, files=plan.files, bytes=plan.bytes)
+            tasks, mapped = plan.partitions, Counts(files=plan.files, bytes=plan.bytes)
         return Progress(
-            min(mapped.tasks, plan.partitions),
+            min(tasks, plan.partitions),
             plan.partitions,
             min(mapped.files, plan.files),
             plan.files,
@@ -182,32 +178,6 @@ class RunState:
         return tuple(sorted(workers, key=lambda worker: (len(worker.name), worker.name)))
 
 
-class _Sum:
-    """Counts of some tasks."""
-
-    def __init__(self, tasks: int = 0, files: int = 0, bytes: int = 0) -> None:
-        self.tasks = tasks
-        self.files = files
-        self.bytes = bytes
-        self.records = self.fetched = self.fetched_bytes = self.spilled = 0
-        self.bad: Counter[str] = Counter()
-
-    def copy(self) -> _Sum:
-        copied = copy(self)
-        copied.bad = self.bad.copy()
-        return copied
-
-    def add(self, report: Report) -> None:
-        self.tasks += report.done
-        self.files += report.files
-        self.bytes += report.bytes
-        self.records += report.records
-        self.fetched += report.fetched
-        self.fetched_bytes += report.fetched_bytes
-        self.spilled += report.spilled
-        self.bad.update(report.bad)
-
-
 def _span(report: Report) -> TaskSpan:
     return TaskSpan(
         report.phase,
@@ -215,12 +185,8 @@ def _span(report: Report) -> TaskSpan:
         report.worker,
         report.start,
         report.at,
-        files=report.files,
-        bytes=report.bytes,
-        records=report.records,
-        spilled=report.spilled,
-        waited=report.waited,
-        memory=report.memory,
+        report.counts,
+        report.memory,
     )
 
 
@@ -246,7 +212,7 @@ def _at_work(worker: WorkerLook, report: Report | None, received: float) -> Work
     if report.done:
         return replace(worker, phase=report.phase)
     phase = "fetch" if report.fetching else report.phase
-    spilled = worker.spilled + report.spilled
+    spilled = worker.spilled + report.counts.spilled
     return replace(worker, phase=phase, file=report.file, spilled=spilled)
 
 

@@ -27,7 +27,7 @@ from daskmr.run.trial import Bad, Combined, Trial, read_records
 from daskmr.store.credentials import given
 from daskmr.store.store import stores_closed
 from daskmr.tasks.guard import in_thread, no_exit, shortened
-from daskmr.tasks.runs import on_disk
+from daskmr.tasks.spilled_values import on_disk
 from daskmr.text import counted
 
 __all__ = ["alike", "check_script", "find_ported"]

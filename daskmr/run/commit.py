@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from daskmr import clock
+from daskmr.counts import most_frequent_first
 from daskmr.data.local_file import is_as_listed
 from daskmr.data.output import OutputFile
 from daskmr.data.parts import Part, merge_parts
@@ -17,7 +19,7 @@ from daskmr.history import History
 from daskmr.run.provenance import describe_counts, moment
 from daskmr.run.result import Result
 from daskmr.run.side_cars import SideCars, bad_records_path
-from daskmr.tasks.counts import by_group, explain_untabbed
+from daskmr.tasks.tally import by_group, explain_untabbed
 from daskmr.text import counted, some
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from daskmr.run.request import Request
     from daskmr.run.stopwatch import Stopwatch
     from daskmr.run.workspace import Workspace
-    from daskmr.tasks.counts import Tally
+    from daskmr.tasks.tally import Tally
 
 __all__ = ["Committed", "check_bad_records", "commit", "delete_input", "result_of"]
 
@@ -44,7 +46,7 @@ def check_bad_records(tally: Tally, config: Config) -> None:
     limit, allowed = config.max_bad_records, config.allowed_bad_records(tally.records)
     if tally.bad_records > allowed:
         share = f" ({100 * limit:g}% of them)" if type(limit) is float else ""
-        by_count = list(_by_count(tally.bad).items())[:_REASONS]
+        by_count = islice(most_frequent_first(tally.bad_reasons).items(), _REASONS)
         reasons = ", ".join(f"{count:,} x {reason}" for reason, count in by_count)
         some = "".join(f"\n  {example}" for example in tally.first_bad())
         raise JobError(
@@ -52,10 +54,6 @@ def check_bad_records(tally: Tally, config: Config) -> None:
             f"--max-bad-records allows {allowed:,}{share}. Nothing was written. Some of them:{some}\n"
             "To leave out however many there are: --max-bad-records 100%"
         )
-
-
-def _by_count(bad: Any) -> dict[str, int]:
-    return dict(sorted(bad.items(), key=lambda item: (-item[1], item[0])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,11 +240,7 @@ def result_of(
     del settings["clusters"]  # which may hold a token
     return Result(
         output=target.name if target is not None else None,
-        files=tally.files,
-        bytes=tally.bytes,
-        records=tally.records,
-        bad_records=tally.bad_records,
-        bad_reasons=_by_count(tally.bad),
+        counts=tally.counts._replace(bad_reasons=most_frequent_first(tally.bad_reasons)),
         bad_files=tally.bad_files,
         saved_bad_records=tally.saved,
         bad_records_path=committed.bad_path,
@@ -256,19 +250,15 @@ def result_of(
         key_count=outcome.keys,
         lines=_lines(outcome),
         output_bytes=target.bytes if target is not None else 0,
-        spilled=tally.spilled,
         timings={**stopwatch.seconds, "total": ended - stopwatch.started},
         deleted=deleted,
         poisoned=tally.poisoned,
         missing=tally.missing,
-        fetched=tally.fetched,
-        fetched_bytes=tally.fetched_bytes,
         cached=inputs.cached,
         cached_bytes=inputs.cached_bytes,
         notes=notes,
         counters=by_group(tally.counters),
         history=history,
-        values=tally.values,
         sample=request.choice.describe(len(listing.files)),
         meta_path=committed.meta_path,
         sha256=target.sha256 if target is not None else None,

@@ -6,16 +6,14 @@ The sample is small, one process has the machine to itself, and fetching is not 
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import zstandard
 
+from daskmr.counts import NO_COUNTS, Counted, Counts
 from daskmr.data.listing import InputFile
 from daskmr.data.partition import Partition
 from daskmr.data.readers.faults import CorruptFileError
@@ -26,8 +24,9 @@ from daskmr.job.map_context import MapContext
 from daskmr.job.process_errors import no_children
 from daskmr.memory import resident
 from daskmr.run.trial import Trial, read_records
+from daskmr.tasks.alarm import TimeIsUp, alarm
+from daskmr.tasks.fold import Fold, Spilling
 from daskmr.tasks.guard import no_exit
-from daskmr.tasks.runs import Fold, Spilling
 from daskmr.tasks.user_calls import combiner_of
 
 __all__ = ["Estimate", "Sample", "estimate", "map_sample", "spread"]
@@ -40,14 +39,10 @@ _WORKER_BASE = 150_000_000  # bytes that a worker takes before it holds any data
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(Counted):
     """The figures of the sample."""
 
-    # What was mapped: files, their size as stored (of a part, in proportion), lines
-    files: int = 0
-    bytes: int = 0
-    records: int = 0
-    bad: Mapping[str, int] = field(default_factory=dict)  # bad records by reason
+    counts: Counts = NO_COUNTS  # of a file that was mapped in part, the bytes of that part
     pairs: int = 0  # what `map` has written: pairs, or for a map-only job lines
     keys: int = 0  # distinct keys among them
     text_bytes: int = 0  # bytes that a map-only job has written
@@ -62,11 +57,6 @@ class Sample:
     # Why `map` failed, and the user's own traceback; "" when it did not
     failure: str = ""
     details: str = ""
-
-    @property
-    def bad_records(self) -> int:
-        """Number of bad records."""
-        return sum(self.bad.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +107,7 @@ def map_sample(
     """
     sampling = _Sampling(job, seconds, buckets, combine_size, max_record_bytes, keys)
     failure, details = "", ""
-    with job.activate(), no_exit(), no_children(), _alarm(_PATIENCE * seconds) as rung:
+    with job.activate(), no_exit(), no_children(), alarm(_PATIENCE * seconds) as rung:
         try:
             sampling.run(files)
         except TaskFailed as error:
@@ -125,7 +115,7 @@ def map_sample(
         except OSError as error:
             reason = error.strerror or error
             failure = f"The input file {sampling.place} cannot be read: {reason}."
-        except _TimeIsUp:
+        except TimeIsUp:
             failure = "late"
     if rung and failure:
         details = ""
@@ -134,31 +124,6 @@ def map_sample(
             f"{sampling.line}, and was stopped there."
         )
     return sampling.sample(failure, details)
-
-
-class _TimeIsUp(BaseException):
-    """The alarm; not an ``Exception``, which a script may catch."""
-
-
-@contextmanager
-def _alarm(seconds: float) -> Iterator[list[None]]:
-    """Interrupt a record that takes too long, in the main thread; the list is not empty then."""
-    rung: list[None] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield rung
-        return
-
-    def ring(signum: int, frame: object) -> None:
-        rung.append(None)
-        raise _TimeIsUp
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 0.1)  # again, should the script swallow it
-    try:
-        yield rung
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 class _Sampling:
@@ -264,10 +229,7 @@ class _Sampling:
             chunks = [chunk for run in runs for chunk in run.chunks]
             packed = sum(_compressed(chunk) for chunk in chunks if isinstance(chunk, bytes))
         return Sample(
-            files=self._files,
-            bytes=self._bytes,
-            records=self._records,
-            bad=dict(self._bad),
+            Counts(self._files, self._bytes, self._records, dict(self._bad)),
             pairs=self._pairs,
             keys=keys,
             text_bytes=self._text,
@@ -315,7 +277,7 @@ def estimate(
     Examples
     --------
     >>> files = tuple(InputFile(f"{n}.gz", 1_000_000, ()) for n in range(4))
-    >>> sample = Sample(files=1, bytes=1_000_000, records=500, pairs=500, seconds=2.0)
+    >>> sample = Sample(Counts(1, 1_000_000, 500), pairs=500, seconds=2.0)
     >>> plan = [Partition(0, files, 4_000_000)]
     >>> estimate(sample, plan, workers=2, spill_bytes=64 << 20, grouped=True).map_seconds
     8.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import time
 from collections.abc import Hashable, Iterator, Sequence
@@ -23,13 +22,15 @@ from daskmr.data.parts import Part
 from daskmr.diagnostics.run_state import RunOutline
 from daskmr.errors import JobError
 from daskmr.history import PHASES
-from daskmr.tasks.counts import Span, Tallies, Tally
+from daskmr.tasks.attempt import TALLY
 from daskmr.tasks.crashes import COMBINING, FETCHING, Mark, by_task, is_alive, read_marks
 from daskmr.tasks.deaths import explain_death, explain_kills, file_of_death
+from daskmr.tasks.fold import Spilling
 from daskmr.tasks.hot_keys import with_counted
-from daskmr.tasks.map import TALLY, MapTask, explain_timeout, map_packed
+from daskmr.tasks.map import MapTask, map_packed
+from daskmr.tasks.partition_files import explain_timeout
 from daskmr.tasks.reduce import Merge, Reduced, ReduceTask, never_met, reduce_buckets
-from daskmr.tasks.runs import Spilling
+from daskmr.tasks.tally import Span, Tallies, Tally
 
 if TYPE_CHECKING:
     from daskmr.config import Config
@@ -171,13 +172,14 @@ class Execution:
     def _mapper(self, inputs: Inputs) -> Pinned:
         config, placement, partitions = self.config, self.placement, len(self.plan)
         buckets, _ = _buckets_of(self.request, inputs)
-        segments = os.path.join(placement.run_dir.path, "segments")
         task = MapTask(
             job=self.request.job,
             root=inputs.root,
             remote=inputs.remote,
-            run_dir=placement.run_dir.path,
-            spilling=Spilling(segments, config.spill_bytes, buckets, partitions),
+            scratch=placement.scratch,
+            spilling=Spilling(
+                placement.scratch.segments(), config.spill_bytes, buckets, partitions
+            ),
             combine_size=config.combine_size,
             items=self.request.output is None,
             skip_corrupt=config.skip_corrupt_files,
@@ -187,7 +189,6 @@ class Execution:
             max_record_bytes=config.max_record_bytes,
             part_bytes=_part_bytes(config, partitions),
             file_timeout=config.file_timeout,
-            away=placement.away,
             on_cluster=self.session.is_elsewhere,
             skip_poison=config.skip_poison_files,
             needs_tabs=config.limits_bad_records,
@@ -217,17 +218,15 @@ class Execution:
         if request.job.reduce is None:
             return runs
         buckets, reducers = _buckets_of(request, placement.inputs)
-        run_dir, away = placement.run_dir.path, placement.away
-        merge = Pinned(Merge(request.job, run_dir, away, self.watched))
+        merge = Pinned(Merge(request.job, placement.scratch, self.watched))
         folded = runs.foldby(itemgetter(0), never_met, combine=merge, split_every=_SPLIT_EVERY)
         task = ReduceTask(
             job=request.job,
-            run_dir=run_dir,
+            scratch=placement.scratch,
             budget=self.config.spill_bytes,
             items=request.output is None,
             profile=request.profile,
             part_bytes=_part_bytes(self.config, buckets),
-            away=away,
             watched=self.watched,
         )
         if reducers > 1:
@@ -241,7 +240,7 @@ class Execution:
         if self.config.file_timeout is not None:
             watchdog = FileTimeout(self.placement.run_dir.path, self.config.file_timeout)
             session.watch(watchdog.check)
-        if session.is_elsewhere and self.placement.away is None and not skip_poison:
+        if session.is_elsewhere and self.placement.store is None and not skip_poison:
             session.watch(self._check_kills)
         order, plan, inputs = run_order(self.plan), self.plan, self.placement.inputs
         if self._fetches_beside(inputs):
@@ -307,7 +306,7 @@ class Execution:
 
     def _marks_of_the_dead(self, failed: int) -> list[Mark]:
         marks = self.placement.marks()
-        if self.placement.away is not None:
+        if self.placement.store is not None:
             return marks
         # Whether a process on another host lives is not known, but the failed task's is dead.
         return [m for m in marks if m.number == failed or (m.is_local and not is_alive(m.pid))]

@@ -9,7 +9,7 @@ from daskmr.data.inputs import Inputs
 from daskmr.data.readers.faults import CorruptFileError
 from daskmr.data.readers.lines import OversizedLine, read_lines
 from daskmr.errors import JobError, TaskFailed
-from daskmr.tasks.counts import OPENING_LINES, Opening, Tally, explain_untabbed
+from daskmr.tasks.tally import OPENING_LINES, Opening, Tally, explain_untabbed
 from daskmr.text import counted, some
 
 __all__ = ["check_grown", "check_opening", "describe_grown"]

@@ -236,7 +236,7 @@ def _execute(
         dashboard = config.dashboard != "off"
         with (
             live_page_of(session, collector, request) if dashboard else nullcontext(),
-            collector.following(session, placement.run_dir.path, placement.away, dashboard),
+            collector.following(session, placement.scratch, dashboard),
         ):
             outcome = execution.outcome()
         if session.is_elsewhere:

@@ -287,5 +287,6 @@ def as_json(plan: Plan) -> dict[str, Any]:
     sample, estimate = content.pop("sample"), content.pop("estimate")
     if sample is not None:
         kept = ("files", "bytes", "records", "bad", "pairs", "keys", "seconds", "failure")
-        sample = {name: sample[name] for name in kept}
+        sample |= sample["counts"].as_dict()
+        sample = {name: sample["bad_reasons" if name == "bad" else name] for name in kept}
     return {"version": 1, **content, "sample": sample, "estimate": estimate}

@@ -25,7 +25,7 @@ from daskmr.data.output import OutputFile
 from daskmr.errors import InputError
 from daskmr.job.job import Job
 from daskmr.run.side_cars import FORMAT, META_SUFFIX
-from daskmr.tasks.counts import Tally, by_group
+from daskmr.tasks.tally import Tally, by_group
 from daskmr.text import HIDDEN, masked, some
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ _FILES = 1000  # that are named one by one
 _NAMED = 1000  # of what was left out
 _LEFT_OUT = {"clusters"}  # settings that may hold a token, and are long
 _PATHS = {"work_dir", "schema", "tls_ca_file", "tls_cert", "tls_key"}
+_NOT_IN_META = {"bad_reasons", "waited"}  # counts that stand elsewhere
 
 _CHOICE = {"only": "only", "limit_files": "limit_files", "share": "sample", "seed": "seed"}
 _CHOICE_OPTIONS = {*_CHOICE.values(), "sample_by"}
@@ -181,20 +182,18 @@ def describe_counts(
     """
     return {
         "counts": {
-            "files": tally.files,
-            "bytes": tally.bytes,
-            "records": tally.records,
-            "values": tally.values,
+            **{
+                name: figure
+                for name, figure in tally.counts._asdict().items()
+                if name not in _NOT_IN_META
+            },
             "keys": keys,
             "lines": lines,
-            "fetched": tally.fetched,
-            "fetched_bytes": tally.fetched_bytes,
-            "spilled": tally.spilled,
         },
         "counters": by_group(tally.counters),
         "bad_records": {
             "count": tally.bad_records,
-            "reasons": dict(tally.bad),
+            "reasons": dict(tally.bad_reasons),
             "files": dict(sorted(tally.bad_files.items())[:_NAMED]),
             "files_count": len(tally.bad_files),
             "saved": len(tally.saved),

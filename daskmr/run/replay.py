@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
 
 from daskmr.data.bad_records import BAD_SUFFIX, BadRecord, read_bad_records
 from daskmr.data.layout import Layout, load_layout
 from daskmr.data.output import beside
 from daskmr.errors import InputError
-from daskmr.job.contexts import TextContext
 from daskmr.job.job import Job, load_job
-from daskmr.job.map_context import MapContext
 from daskmr.job.process_errors import explain_process_error, no_children
 from daskmr.job.tracebacks import describe_exception, user_location
 from daskmr.run.provenance import read_meta
 from daskmr.run.side_cars import META_SUFFIX, is_meta
+from daskmr.run.trial import TrialOutput
 from daskmr.tasks.guard import Returned, is_interruption, no_exit, shortened
-from daskmr.tasks.user_calls import set_up
+from daskmr.tasks.record_rule import RecordMapper
+from daskmr.text import counted
 
 __all__ = ["Replay", "Replayed", "open_replay"]
 
@@ -50,47 +49,32 @@ class Replay:
 
     def _map(self, record: BadRecord) -> Replayed:
         line = record.raw.decode("utf-8", "surrogateescape")
-        key, tab, value = line.partition("\t")
-        if not tab:
-            text = f"still no tab in the line; it begins with {shortened(line, 80)}"
-            return Replayed(record, text, passes=False)
-        dims = dims_of(record.file, self.layout)
-        context, written = self._context()
+        dims = dims_of(record.file, self.layout) if "\t" in line else []
+        output = TrialOutput(self.job)
+        bad: list[ValueError | None] = []
+        mapper = RecordMapper(self.job.map, output, lambda *why: bad.append(why[-1]))
         try:
-            returned = self.job.map(key, dims, value.rstrip("\r"), context.user)
-            if returned is not None:
-                raise Returned(returned)
+            mapper.map([line], True, dims)
         except BaseException as error:
             if is_interruption(error):
                 raise
             failure = error
         else:
-            if isinstance(context, MapContext):
-                context.place()
-            count = len(written)
-            what = "value" if self.job.reduce else "line"
-            return Replayed(
-                record, f"passes now, and writes {count:,} {what}{'s' * (count != 1)}", passes=True
-            )
-        return self._failed(record, failure)
+            if not bad:
+                what = counted(len(output.pending), "value" if self.job.reduce else "line")
+                return Replayed(record, f"passes now, and writes {what}", passes=True)
+            if bad[0] is None:
+                text = f"still no tab in the line; it begins with {shortened(line, 80)}"
+                return Replayed(record, text, passes=False)
+            return self._failed(record, bad[0], "still bad")
+        return self._failed(record, failure, "would fail the job now")
 
-    def _context(self) -> tuple[Any, list[Any]]:
-        if self.job.reduce is not None:
-            grouping = MapContext()
-            return grouping, grouping.keys
-        context = TextContext()
-        set_up(self.job, context)
-        return context, context.written
-
-    def _failed(self, record: BadRecord, error: BaseException) -> Replayed:
+    def _failed(self, record: BadRecord, error: BaseException, still: str) -> Replayed:
         place = user_location(self.job, error)
         where = f" ({place})" if place else ""
-        explanation = explain_process_error(error)
-        is_bad = isinstance(error, ValueError) and not explanation
-        still = "still bad" if is_bad else "would fail the job now"
         reason = error.explain("map") if isinstance(error, Returned) else describe_exception(error)
         text = f"{still}: {reason}{where}"
-        if explanation:
+        if explanation := explain_process_error(error):
             text += f". {explanation}"
         own = own_part(error.__traceback__, self.job.is_user_file)
         return Replayed(record, text, passes=False, traceback=own)

@@ -6,18 +6,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from daskmr.counts import Counted, Counts
 from daskmr.data.bad_records import BadRecord
 from daskmr.data.parts import Part, merge_parts
 from daskmr.diagnostics.run_state import RunOutline
 from daskmr.history import History
 from daskmr.job.job import Job
-from daskmr.tasks.counts import Profile
+from daskmr.tasks.tally import Profile
 
 __all__ = ["Result"]
 
 
 @dataclass(slots=True, weakref_slot=True)
-class Result:
+class Result(Counted):
     """The result of a run.
 
     Without an output file, iterating gives its rows in key order (for a map-only job, in input order):
@@ -27,10 +28,12 @@ class Result:
     ----------
     output : str or None
         The output file.
-    files, bytes, records : int
-        Files mapped, their size as stored, and their lines.
-    bad_records : int
-        Bad lines; `bad_reasons` and `bad_files` count them by reason and by file.
+    counts : Counts
+        What was mapped; each figure is an attribute of the result, too: ``files``,
+        ``bytes``, ``records``, ``bad_records``, ``bad_reasons``, ``fetched``, ``fetched_bytes``,
+        ``spilled``, ``waited``, ``values``.
+    bad_files : mapping of str to int
+        Bad records by file.
     saved_bad_records : tuple of BadRecord
         The first of them; written to `bad_records_path` beside an output file.
     skipped : tuple of str
@@ -41,8 +44,6 @@ class Result:
         Keys reduced, and lines (or rows) written.
     output_bytes : int
         Size of the output file.
-    spilled : int
-        Bytes written to segments while mapping.
     timings : dict of str to float
         Seconds by phase: list, start, map, merge, reduce, write, total.
     deleted : int
@@ -51,8 +52,6 @@ class Result:
         Files that were skipped since they crashed their worker, and how.
     missing : tuple of (str, str)
         Objects that could not be fetched and were skipped, and why.
-    fetched, fetched_bytes : int
-        Objects that came from a store, and their size.
     cached, cached_bytes : int
         Objects that had a local copy, and their size.
     notes : tuple of str
@@ -61,8 +60,6 @@ class Result:
         The counters of the script (``context.counter(group, name)``), by group and name.
     history : History
         When each task ran, and which keys got the most values.
-    values : int
-        Values that `map` wrote to be reduced.
     sample : str
         Which part of the input was read; ``""`` is all of it.
     meta_path : str or None
@@ -78,11 +75,7 @@ class Result:
     """
 
     output: str | None
-    files: int
-    bytes: int
-    records: int
-    bad_records: int
-    bad_reasons: Mapping[str, int]
+    counts: Counts
     bad_files: Mapping[str, int]
     saved_bad_records: tuple[BadRecord, ...]
     bad_records_path: str | None
@@ -92,19 +85,15 @@ class Result:
     key_count: int  # not "keys": dict(result) would take the result for a mapping
     lines: int
     output_bytes: int
-    spilled: int
     timings: dict[str, float]
     deleted: int = 0
     poisoned: tuple[tuple[str, str], ...] = ()
     missing: tuple[tuple[str, str], ...] = ()
-    fetched: int = 0
-    fetched_bytes: int = 0
     cached: int = 0
     cached_bytes: int = 0
     notes: tuple[str, ...] = ()
     counters: dict[str, dict[str, int]] = field(default_factory=dict)
     history: History = field(default=History(0.0, 0.0), repr=False)
-    values: int = 0
     sample: str = ""
     meta_path: str | None = None
     sha256: str | None = None

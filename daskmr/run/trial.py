@@ -7,21 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from daskmr.data.readers.lines import OversizedLine, read_lines
+from daskmr.data.readers.lines import read_lines
 from daskmr.job.contexts import ItemContext, TextContext
 from daskmr.job.job import Job
 from daskmr.job.keys import sorted_keys
 from daskmr.job.map_context import MapContext
-from daskmr.job.process_errors import explain_process_error
 from daskmr.job.tracebacks import describe_exception
 from daskmr.tasks.crashes import describe_line
 from daskmr.tasks.guard import Returned, is_interruption, shortened, user_failure
+from daskmr.tasks.record_rule import RecordMapper
 from daskmr.tasks.user_calls import combiner_of, set_up
 
-__all__ = ["Bad", "Combined", "Trial", "read_records"]
-
-_NO_TAB = "no tab in the line"
-_TOO_LONG = "longer than max-record-bytes"
+__all__ = ["Bad", "Combined", "Trial", "TrialOutput", "read_records"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +53,46 @@ def read_records(source: str | BinaryIO, max_record_bytes: int) -> Iterator[tupl
             yield number, line.rstrip("\r") if has_cr and type(line) is str else line
 
 
+class TrialOutput:
+    """Keeps what `map` writes, in the order in which it was written, for people to see.
+
+    Attributes
+    ----------
+    header : tuple of str
+        What `setup_reduce` wrote for a map-only job.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.header: tuple[str, ...] = ()
+        self.context: MapContext | TextContext
+        if job.reduce is not None:
+            self.context = MapContext()
+            self.pending: list[Any] = self.context.keys
+        else:
+            self.context = TextContext()
+            self.header = set_up(job, self.context)
+            self.pending = self.context.written
+        self.hurry = self.context.hurry
+        self.batch = 0  # after each record
+
+    def flush(self) -> None:
+        """Take what was written for a record."""
+        self.context.keep_counts()
+        if isinstance(self.context, MapContext):
+            self.context.place_in_order()
+        self.hurry.clear()
+
+    hasten = flush
+
+    def take_back(self, mark: int) -> None:
+        """Undo what was written since `pending` had the length `mark`, and what was counted."""
+        if isinstance(self.context, MapContext):
+            self.context.take_back(mark)
+        else:
+            self.context.counted.clear()
+            del self.pending[mark:]
+
+
 class Trial:
     """A job at work on one record after the other. Enter `Job.activate` before.
 
@@ -78,16 +115,11 @@ class Trial:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.header: tuple[str, ...] = ()
-        self.context: MapContext | TextContext
-        if job.reduce is not None:
-            self.context = MapContext()
-            self.pending: list[Any] = self.context.keys
-        else:
-            self.context = TextContext()
-            self.header = set_up(job, self.context)
-            self.pending = self.context.written
-        self._map = job.map
+        self._output = TrialOutput(job)
+        self.header, self.context = self._output.header, self._output.context
+        self.pending = self._output.pending
+        self._mapper = RecordMapper(job.map, self._output, self._note_bad)
+        self._bad: Bad | None = None
         self._combiner = combiner_of(job)
 
     @property
@@ -102,34 +134,18 @@ class Trial:
         - `number`: of the line.
         Raises `TaskFailed` for any other exception than a ``ValueError``.
         """
-        key, tab, value = line.partition("\t")
-        if not tab:
-            return Bad(_TOO_LONG if isinstance(line, OversizedLine) else _NO_TAB)
-        mark = len(self.pending)
+        self._bad = None
         try:
-            returned = self._map(key, dims, value, self.context.user)
-            if returned is not None:
-                raise Returned(returned)
-            self.context.keep_counts()
-            if isinstance(self.context, MapContext):
-                self.context.place_in_order()
-            self.context.hurry.clear()
-            return None
+            self._mapper.map([line], False, dims)
+            return self._bad
         except BaseException as error:
             if is_interruption(error):
                 raise
-            if isinstance(error, ValueError) and not explain_process_error(error):
-                self._take_back(mark)
-                return Bad(type(error).__name__, describe_exception(error))
             failure = error
         raise user_failure(self.job, "map", f"at {place}, {describe_line(number, line)}", failure)
 
-    def _take_back(self, mark: int) -> None:
-        if isinstance(self.context, MapContext):
-            self.context.take_back(mark)
-        else:
-            self.context.counted.clear()
-            del self.pending[mark:]
+    def _note_bad(self, number: int, line: str, reason: str, error: ValueError | None) -> None:
+        self._bad = Bad(reason, "" if error is None else describe_exception(error))
 
     def written_since(self, mark: int) -> list[Any]:
         """What was written since `pending` had the length `mark`: pairs, or lines."""

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import IO, TYPE_CHECKING
 
-from daskmr.cluster.probe import RESTART_SECONDS, HostMarks, check_data, check_shelf, sees_all
+from daskmr.cluster.probe import RESTART_SECONDS, HostMarks, check_data, check_spill_store, sees_all
 from daskmr.cluster.session import Session
 from daskmr.data.inputs import Inputs, source_of
 from daskmr.data.output import OutputFile, open_output
-from daskmr.data.spill_dir import HOST_RENEWED_EVERY, RENEWED_EVERY, Away, Shelf
+from daskmr.data.spill_dir import HOST_RENEWED_EVERY, RENEWED_EVERY, HostFolder, Scratch, SpillStore
 from daskmr.errors import InputError
 from daskmr.run.request import Request, refuse_network
 from daskmr.run.side_cars import bad_records_path, check_side_cars
@@ -139,13 +139,18 @@ def _spill_source(config: Config) -> Source | None:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where the tasks of a run write, seen from its workers."""
+    """Where the tasks of a run read and write, seen from its workers."""
 
     run_dir: RunDir  # the folder that tasks share with the client
     inputs: Inputs  # the input, with the cache that workers use
-    away: Away | None = None  # where hosts write that do not see that folder
+    store: SpillStore | None = None  # in place of the folder, for hosts that do not see it
     host_marks: HostMarks | None = None  # reads the marks of tasks there
     notes: tuple[str, ...] = ()
+
+    @property
+    def scratch(self) -> Scratch:
+        """Where tasks write."""
+        return Scratch(self.run_dir.path, self.store)
 
     def marks(self) -> list[Mark]:
         """Read what tasks wrote about themselves, also those whose process has died."""
@@ -185,11 +190,10 @@ def _replace_work_dir(
         placement = _write_on_hosts(session, config, placement, workspace, stack, source)
     if inputs.remote is None:
         return placement
-    cache_host = placement.away
-    if cache_host is None:  # hosts keep only their copies of remote files
-        cache_host = Away(Shelf(workspace.run_dir.run_id, None, 0))
-        _HostFolders(session, stack, cache_host)
-    remote = replace(inputs.remote, away=cache_host)
+    host = HostFolder(workspace.run_dir.run_id)
+    if placement.store is None:  # hosts keep only their copies of remote files
+        _HostFolders(session, stack, host)
+    remote = replace(inputs.remote, host=host)
     return replace(placement, inputs=replace(inputs, remote=remote))
 
 
@@ -215,19 +219,18 @@ def _write_on_hosts(
     source: Source | None,
 ) -> Placement:
     """Have tasks write to their hosts' disks, and to a store what other tasks read."""
-    shelf = Shelf(workspace.run_dir.run_id, source, config.fetch_retries)
-    away = Away(shelf)
+    store = SpillStore(workspace.run_dir.run_id, source, config.fetch_retries)
     notes: tuple[str, ...] = ()
     if config.file_timeout is not None:
         notes = ("file-timeout was not watched for: workers do not see the work dir",)
     if source is not None:
         with deferred():
-            workspace.add_leftover(shelf.clear)
-        shelf.begin()
-    folders = _HostFolders(session, stack, away)
+            workspace.add_leftover(store.clear)
+        store.begin()
+    folders = _HostFolders(session, stack, store.host, store)
     if source is not None:
-        check_shelf(session.ask, shelf)
-    return replace(placement, away=away, host_marks=folders.marks, notes=notes)
+        check_spill_store(session.ask, store)
+    return replace(placement, store=store, host_marks=folders.marks, notes=notes)
 
 
 @dataclass(slots=True)
@@ -236,13 +239,14 @@ class _HostFolders:
 
     session: Session
     stack: ExitStack
-    away: Away
+    host: HostFolder
+    store: SpillStore | None = None
     marks: HostMarks = field(init=False)
     _renewed: float = field(init=False)
     _hosts_renewed: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.marks = HostMarks(self.session.ask, self.away)
+        self.marks = HostMarks(self.session.ask, self.host)
         self.stack.callback(self._remove)
         self._renewed = self._hosts_renewed = time.monotonic()
         self.session.watch(self._renew)
@@ -252,10 +256,10 @@ class _HostFolders:
             self.marks.forget()
 
     def _renew(self) -> None:
-        now, shelf = time.monotonic(), self.away.shelf
+        now, store = time.monotonic(), self.store
         if now - self._hosts_renewed > HOST_RENEWED_EVERY:
             self._hosts_renewed = now
             self.marks.renew()
-        if shelf.source is not None and now - self._renewed > RENEWED_EVERY:
+        if store is not None and store.source is not None and now - self._renewed > RENEWED_EVERY:
             self._renewed = now
-            shelf.renew()
+            store.renew()

@@ -20,11 +20,11 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from daskmr import clock
-from daskmr.data.spill_dir import describe_worker, worker_address
 from daskmr.errors import JobError
 from daskmr.memory import limit
 from daskmr.tasks.guard import shortened
 from daskmr.workdir import disk_error
+from daskmr.worker import describe_worker, worker_address
 
 __all__ = [
     "COMBINING",

@@ -17,15 +17,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 from daskmr.errors import DaskMRError, Interrupted, TaskFailed
 from daskmr.job.keys import name_key
 from daskmr.job.process_errors import explain_process_error, no_children
-from daskmr.job.tracebacks import (
-    describe_exception,
-    format_user_traceback,
-    user_location,
-)
-from daskmr.memory import NEAR_LIMIT, OutOfMemory, bounded, explain_shortage, on_worker
+from daskmr.job.tracebacks import describe_exception, format_user_traceback, user_location
+from daskmr.memory import NEAR_LIMIT, OutOfMemory, bounded, explain_shortage
 from daskmr.signals import raises_interrupted
 from daskmr.text import printable
-from daskmr.worker import check_wanted
+from daskmr.worker import check_cancelled, current_worker
 
 if TYPE_CHECKING:
     from daskmr.job.job import Job
@@ -174,7 +170,7 @@ def _is_left_debugger(error: BaseException) -> bool:
 
 
 def _explain_debugger() -> str:
-    if on_worker():
+    if current_worker() is not None:
         return (
             "A worker process has no terminal, so a debugger ends there at once: run the job with "
             "--inline to stop at breakpoint()."
@@ -188,7 +184,7 @@ def no_exit() -> Iterator[None]:
 
     In a worker it ends the worker, and that is noticed.
     """
-    if on_worker():
+    if current_worker() is not None:
         yield
         return
     process, thread, leave = os.getpid(), threading.get_ident(), os._exit
@@ -258,34 +254,35 @@ def _twice(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _
     raise failure
 
 
-def guarded(function: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Let only `TaskFailed` out of a task, and run one at a time.
+def guarded(phase: str) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
+    """Decorate a task of `phase`, to let only `TaskFailed` out of it, and to run one at a time.
 
     Anything else may not pickle, may hold all of the data, or may hang the client; so it is
     described in strings, and raised when the ``except`` block is left and nothing refers to it.
-    The name of `function` begins with its phase.
     """
-    phase = function.__name__.strip("_").partition("_")[0]
 
-    @functools.wraps(function)
-    def task(*args: _P.args, **kwargs: _P.kwargs) -> _T:
-        try:
-            with _RUNNING, no_exit(), no_children():
-                check_wanted()
-                return _twice(function, *args, **kwargs)
-        except TaskFailed as error:
-            failure = TaskFailed(error.message, error.details).like(error)
-        except DaskMRError as error:
-            failure = TaskFailed(str(error), error.details)
-        except (MemoryError, OutOfMemory) as error:
-            failure = _out_of_memory(phase, error)
-        except BaseException as error:
-            if is_interruption(error):
-                raise
-            failure = _internal(error)
-        raise failure
+    def decorate(function: Callable[_P, _T]) -> Callable[_P, _T]:
+        @functools.wraps(function)
+        def task(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+            try:
+                with _RUNNING, no_exit(), no_children():
+                    check_cancelled()
+                    return _twice(function, *args, **kwargs)
+            except TaskFailed as error:
+                failure = error.as_kind(TaskFailed)
+            except DaskMRError as error:
+                failure = TaskFailed(str(error), error.details)
+            except (MemoryError, OutOfMemory) as error:
+                failure = _out_of_memory(phase, error)
+            except BaseException as error:
+                if is_interruption(error):
+                    raise
+                failure = _internal(error)
+            raise failure
 
-    return task
+        return task
+
+    return decorate
 
 
 def _out_of_memory(phase: str, error: BaseException) -> TaskFailed:

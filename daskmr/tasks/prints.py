@@ -17,13 +17,13 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any, TextIO
 
-from daskmr.data.spill_dir import worker_name
 from daskmr.job.job import Job
 from daskmr.job.tracebacks import elide
 from daskmr.stdio import keep_alive
-from daskmr.tasks.callers import NO_KEY, Call, call_of
 from daskmr.tasks.guard import shortened
 from daskmr.tasks.progress import Printed, tell
+from daskmr.tasks.user_calls import NO_KEY, Call, call_of
+from daskmr.worker import worker_name
 
 __all__ = ["Rate", "listened", "printing"]
 

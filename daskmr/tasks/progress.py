@@ -1,10 +1,9 @@
-"""What tasks say of how far they are while they run, for whoever watches.
+"""Progress reports of tasks that run, for the collector on the client.
 
-It is said seldom, in few bytes, and is of no consequence: what counts comes with the results. Each
-process keeps two small files in the run's folder. One says what it does now, and is written over;
-to the other is appended what must not be lost: which tasks it has done, and what the script has
-printed. So nothing is sent to a scheduler, and what a process has said outlives it. An inline job
-says it to a function instead.
+They are rare and small, and nothing depends on them: what counts comes with the results. Each process
+keeps two small files in the run's folder. One holds its current report, and is overwritten; reports of
+finished tasks and lines that the script printed are appended to the other. So nothing is sent to a
+scheduler, and reports outlive their process. An inline job passes them to a function instead.
 """
 
 from __future__ import annotations
@@ -18,14 +17,15 @@ from dataclasses import astuple
 from typing import Any, BinaryIO, NamedTuple
 
 from daskmr import clock
-from daskmr.data.spill_dir import worker_address, worker_name
+from daskmr.counts import NO_COUNTS, Counts
+from daskmr.data.spill_dir import Scratch
 from daskmr.history import HotKey
 from daskmr.memory import resident
 from daskmr.tasks.crashes import process_name
+from daskmr.worker import worker_address, worker_name
 
 __all__ = [
     "FOLDER",
-    "Counts",
     "Listener",
     "News",
     "Printed",
@@ -40,71 +40,38 @@ __all__ = [
 FOLDER = "live"
 """The folder of these files, in the run's."""
 
-_EVERY = 0.4  # seconds at least between two times that a process says what it does
-# What is said is made of named tuples: a data class takes a millisecond to be defined, before each job.
-_NONE: Mapping[str, int] = {}  # never changed
+_EVERY = 0.4  # seconds at least between two reports of a process
+# Reports are named tuples: to define a data class takes a millisecond, before each job.
 _NOW = ".now"
 _LOG = ".log"
-_MOST_READ = 1 << 20  # bytes of one file at a time: what was printed may be much
-
-
-class Counts(NamedTuple):
-    """How far a mapper is with its partition.
-
-    Attributes
-    ----------
-    files, bytes, records : int
-        Files mapped, their size as stored, and lines.
-    bad : Mapping[str, int]
-        Bad records by reason.
-    fetched, fetched_bytes : int
-        Objects that came from a store, and their size.
-    spilled : int
-        Bytes written to segments.
-    waited : float
-        Seconds in which it waited for files from a store.
-    hot_keys : tuple of HotKey
-        Keys that many values were written under; empty until it is done.
-    """
-
-    files: int = 0
-    bytes: int = 0
-    records: int = 0
-    bad: Mapping[str, int] = _NONE
-    fetched: int = 0
-    fetched_bytes: int = 0
-    spilled: int = 0
-    waited: float = 0.0
-    hot_keys: tuple[HotKey, ...] = ()
+_MOST_READ = 1 << 20  # bytes of one file at a time, as a script may print much
 
 
 class Report(NamedTuple):
-    """What a task says of itself.
+    """A progress report of a task.
 
     Attributes
     ----------
     phase, number : str, int
         As those of a `daskmr.tasks.crashes.Mark`.
     process : str
-        Tells its process from all others there ever were.
+        A name that no other process ever has.
     worker, address : str
         The worker's name, and its address on the cluster; ``"inline"`` and ``""`` without one.
     start, at : float
-        When the task began, and when this was said, in seconds of the epoch.
+        When the task began, and when the report was made, in seconds of the epoch.
     done : bool
         Whether the task is done.
     file : str
         The file that it maps, relative to the data dir, or ``""``.
     fetching : bool
         It waits for that file.
-    files, bytes, records, bad, fetched, fetched_bytes, spilled
-        As those of `Counts`. For a reducer, `records` are its keys, and `files` its buckets done.
+    counts : Counts
+        What it has done so far.
     memory : int
         Bytes that the process holds.
     merges : int
         How many merges of two the process has done in this run.
-    waited : float
-        Seconds in which it waited for files from a store.
     hot : sequence of (str, int, int, bool)
         Of a mapper that is done, what its `HotKey` are made of.
     """
@@ -119,16 +86,9 @@ class Report(NamedTuple):
     done: bool = False
     file: str = ""
     fetching: bool = False
-    files: int = 0
-    bytes: int = 0
-    records: int = 0
-    bad: Mapping[str, int] = _NONE
-    fetched: int = 0
-    fetched_bytes: int = 0
-    spilled: int = 0
+    counts: Counts = NO_COUNTS
     memory: int = 0
     merges: int = 0
-    waited: float = 0.0
     hot: Sequence[Sequence[Any]] = ()
 
 
@@ -154,7 +114,7 @@ class Printed(NamedTuple):
         Seconds of the epoch.
     left_out : int
         Lines of this process before it that were left out, since they were too many. Where `text`
-        and `script` are ``""``, there is nothing else to tell.
+        and `script` are ``""``, that is all.
     """
 
     text: str
@@ -170,20 +130,20 @@ class Printed(NamedTuple):
 
 
 Listener = Callable[[Report | Printed], object]
-"""Is told what an inline job says."""
+"""Receives the reports of an inline job."""
 
 
 class _Process:
-    """What this process remembers of what it said."""
+    """What this process remembers of its reports."""
 
     def __init__(self) -> None:
         self.listener: Listener | None = None
-        self.said = 0.0  # by the monotonic clock
+        self.said = 0.0  # time of the last report, by the monotonic clock
         self.run = ""  # the end of the name of its folder, on the client or on this host
         self.merges = 0
 
     def merges_of(self, folder: str) -> int:
-        """How many merges it has done in the run that this folder is of."""
+        """Return how many merges it has done in the run of this folder."""
         run = folder.rpartition("-")[2]
         if run != self.run:
             self.run, self.merges = run, 0
@@ -195,7 +155,7 @@ _process = _Process()
 
 @contextlib.contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Have what tasks of this process say told to `listener`, while the block lasts."""
+    """Pass reports of tasks of this process to `listener` while the block lasts."""
     before, _process.listener = _process.listener, listener
     try:
         yield
@@ -204,18 +164,23 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 class Reporter:
-    """Says how far one task is: when it is done, and meanwhile a few times a second at most.
+    """Reports the progress of one task: at its end, and a few times a second at most before.
 
     Parameters
     ----------
     run_dir : str or None
-        The run's folder; ``None`` when nobody watches.
+        The run's folder; ``None`` reports nothing.
     phase : str
         ``"map"`` or ``"reduce"``.
     number : int
         The partition, or the first bucket of the reducer.
     counts : callable
-        Gives the `Counts` of the task as it is now, but for the file that is read.
+        Returns the `Counts` of the task so far, without the file that is being read.
+
+    Attributes
+    ----------
+    hot_keys : tuple of HotKey
+        Those of the task; to be set before it is done.
     """
 
     def __init__(
@@ -225,6 +190,7 @@ class Reporter:
         self._phase = phase
         self._number = number
         self._counts = counts
+        self.hot_keys: tuple[HotKey, ...] = ()
         self._start = clock.now()
         self._file = ""
         self._fetching = False
@@ -241,27 +207,27 @@ class Reporter:
             tell(self._run_dir, self._report(done=True))
 
     def begin(self, file: str, fetching: bool = False) -> None:
-        """Say which file is read from now on, or waited for."""
+        """Begin with a file, or with waiting for it."""
         self._file, self._fetching, self._lines, self._stream = file, fetching, 0, None
         self.step(0)
 
     def opened(self, stream: BinaryIO) -> None:
-        """Take the stream that the file is read from, whose position tells how far it is."""
+        """Take the stream that the file is read from, whose position is reported."""
         self._stream = stream
 
     def at_end(self) -> None:
-        """Say that all files are read."""
+        """Note that all files are read."""
         self.begin("")
 
     def step(self, lines: int) -> None:
-        """Say where the task is, if it is time: after so many lines of the file."""
+        """Report, if it is time, that so many lines of the file are read."""
         self._lines = lines
         if self._run_dir is not None and time.monotonic() - _process.said > _EVERY:
             _process.said = time.monotonic()
             tell(self._run_dir, self._report())
 
     def _report(self, done: bool = False) -> Report:
-        counts = self._counts()
+        current = Counts(bytes=self._read(), records=0 if done else self._lines)
         return Report(
             self._phase,
             self._number,
@@ -273,17 +239,10 @@ class Reporter:
             done,
             file="" if done else self._file,
             fetching=self._fetching and not done,
-            files=counts.files,
-            bytes=counts.bytes + self._read(),
-            records=counts.records + (0 if done else self._lines),
-            bad=dict(counts.bad),
-            fetched=counts.fetched,
-            fetched_bytes=counts.fetched_bytes,
-            spilled=counts.spilled,
+            counts=self._counts() + current,
             memory=resident(),
             merges=_process.merges_of(self._run_dir or ""),
-            waited=counts.waited,
-            hot=[astuple(key) for key in counts.hot_keys] if done else (),
+            hot=[astuple(key) for key in self.hot_keys] if done else (),
         )
 
     def _read(self) -> int:
@@ -293,36 +252,37 @@ class Reporter:
         return 0
 
 
-def report_merge(run: str, bucket: int, folder: Callable[[], str]) -> None:
-    """Count a merge of two, and say so if it is time.
+def report_merge(scratch: Scratch, bucket: int) -> None:
+    """Count a merge of two, and report it if it is time.
 
     Parameters
     ----------
-    run : str
-        The run's folder, wherever it is.
+    scratch : Scratch
+        Of the run.
     bucket : int
         The bucket that is merged.
-    folder : callable
-        Gives the run's folder, as this process sees it.
     """
-    merges = _process.merges = _process.merges_of(run) + 1
+    merges = _process.merges = _process.merges_of(scratch.run_dir) + 1
     now = time.monotonic()
     if now - _process.said > _EVERY:
         _process.said = now
         at = clock.now()
         place = (process_name(), worker_name(), worker_address())
-        tell(folder(), Report("merge", bucket, *place, at, at, memory=resident(), merges=merges))
+        tell(
+            scratch.folder(),
+            Report("merge", bucket, *place, at, at, memory=resident(), merges=merges),
+        )
 
 
 def tell(run_dir: str, news: Report | Printed) -> None:
-    """Say something to whoever watches.
+    """Write a report where the collector finds it.
 
     Parameters
     ----------
     run_dir : str
         The run's folder, as this process sees it.
     news : Report or Printed
-        What is said. A report of a task that is not done replaces the one before.
+        A report of a task that is not done replaces the one before.
     """
     if _process.listener is not None:
         _process.listener(news)
@@ -330,9 +290,9 @@ def tell(run_dir: str, news: Report | Printed) -> None:
     kind = _kind(news)
     content = json.dumps({**news._asdict(), "kind": kind}).encode()
     path = os.path.join(run_dir, FOLDER, process_name())
-    with contextlib.suppress(OSError):  # a job does not fail for what is only to look at
+    with contextlib.suppress(OSError):  # a job does not fail for a report
         if isinstance(news, Report) and not news.done:
-            # What is left of longer news stands behind the newline, where nobody looks.
+            # The rest of a longer report stands behind the newline, and is not read.
             _write(path + _NOW, os.O_CREAT | os.O_WRONLY, content + b"\n")
         else:
             _write(path + _LOG, os.O_CREAT | os.O_WRONLY | os.O_APPEND, content + b"\n")
@@ -354,11 +314,11 @@ def _kind(news: Report | Printed) -> str:
     return "report" if isinstance(news, Report) else "printed"
 
 
-# --- for who watches ----------------------------------------------------------------------------
+# --- for the collector --------------------------------------------------------------------------
 
 
 class News(NamedTuple):
-    """What one file says.
+    """New reports of one file.
 
     Attributes
     ----------
@@ -377,7 +337,7 @@ class News(NamedTuple):
 
 
 def read_news(run_dir: str, offsets: Mapping[str, int]) -> list[News]:
-    """Read what processes have said.
+    """Read the reports of all processes.
 
     Parameters
     ----------
@@ -389,7 +349,7 @@ def read_news(run_dir: str, offsets: Mapping[str, int]) -> list[News]:
     folder = os.path.join(run_dir, FOLDER)
     try:
         names = sorted(os.listdir(folder))  # of each process the log comes first
-    except FileNotFoundError:  # nobody has said anything, or the run is over
+    except FileNotFoundError:  # there is no report yet, or the run is over
         return []
     found = []
     for name in names:
@@ -418,4 +378,6 @@ def _decode(lines: list[bytes]) -> Iterator[Report | Printed]:
     for line in lines:
         with contextlib.suppress(ValueError):  # on a shared disk it may be seen in halves
             told: dict[str, Any] = json.loads(line)
+            if "counts" in told:
+                told["counts"] = Counts(*told["counts"])
             yield _TYPES[told.pop("kind")](**told)

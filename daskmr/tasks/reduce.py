@@ -1,10 +1,10 @@
-"""A bucket's Run through the user's `reduce`, in key order; and merging Runs before that."""
+"""Merge Runs, and reduce a bucket's groups in key order."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from functools import reduce as fold_left
 from heapq import nlargest
@@ -12,89 +12,75 @@ from operator import add, attrgetter
 from typing import Any
 
 from daskmr import clock
+from daskmr.counts import Counts
 from daskmr.data.parts import Part, PartWriter
-from daskmr.data.spill_dir import Away, Shelf, worker_name
+from daskmr.data.spill_dir import Scratch
 from daskmr.history import HotKey, TaskSpan
 from daskmr.job.contexts import ItemContext, TextContext
 from daskmr.job.job import Job
 from daskmr.job.keys import name_key
 from daskmr.memory import OutOfMemory, held_by_task
-from daskmr.tasks.callers import Call, calls_user
-from daskmr.tasks.counts import Span, Tallies, Tally
 from daskmr.tasks.crashes import Marker
 from daskmr.tasks.deaths import refuse_third_try
 from daskmr.tasks.guard import Returned, guarded, is_interruption, shortened, user_failure
+from daskmr.tasks.loading import activated, load
 from daskmr.tasks.prints import printing
-from daskmr.tasks.progress import Counts, Reporter, report_merge
-from daskmr.tasks.runs import Run, SpilledValues, merge_runs, read_groups, unites
+from daskmr.tasks.progress import Reporter, report_merge
+from daskmr.tasks.runs import Run, merge_runs, read_groups, unites
+from daskmr.tasks.spilled_values import SpilledValues
+from daskmr.tasks.tally import Span, Tallies, Tally
 from daskmr.tasks.user_calls import (
+    Call,
     Held,
     Profiling,
-    activated,
+    calls_user,
     combiner_of,
     join_threads,
-    load,
     refuse_late_writes,
     set_up,
 )
+from daskmr.worker import worker_name
 
 __all__ = ["Merge", "ReduceTask", "Reduced", "never_met", "reduce_buckets"]
 
 _BLOCK_BYTES = 1 << 20  # of a part, at most: the merge holds one block of every part
-_HOT_KEYS = 64  # that a task tells of
+_HOT_KEYS = 64  # that a task reports
 _NONE = object()
 _LINE_COST = 150  # bytes that a key and its output take beside their characters
 
 
 @dataclass(frozen=True, slots=True)
 class ReduceTask:
-    """What a reducer needs to know beside its buckets; the same for all.
+    """What all reducers are given beside their buckets.
 
     Attributes
     ----------
     job : Job
         The user's functions.
-    run_dir : str
-        The run's folder.
+    scratch : Scratch
+        Where to write.
     budget : int
         Estimated bytes that may be held (``spill-bytes``).
     items : bool
-        The result is iterated over, so pairs are given rather than text.
+        Give pairs rather than text, as the result is iterated over.
     profile : bool
         Collect a profile.
     part_bytes : int
         Bytes of output that travel in memory, a bucket.
-    away : Away or None
-        What takes the place of the run's folder where the workers do not see it.
     watched : bool
-        Somebody looks at how far it is.
+        Progress is reported.
     origin : Origin
         Where the time of the run begins.
     """
 
     job: Job
-    run_dir: str
+    scratch: Scratch
     budget: int
     items: bool
     profile: bool
     part_bytes: int
-    away: Away | None = None
     watched: bool = False
     origin: clock.Origin = field(default_factory=clock.origin)
-
-    def here(self) -> ReduceTask:
-        """The same with the folder of this host."""
-        return self if self.away is None else replace(self, run_dir=self.away.folder())
-
-    @property
-    def watched_dir(self) -> str | None:
-        """The run's folder, if somebody looks there."""
-        return self.run_dir if self.watched else None
-
-    @property
-    def parts(self) -> str | Shelf:
-        """Where parts go that do not travel in memory."""
-        return os.path.join(self.run_dir, "parts") if self.away is None else self.away.shelf
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,22 +115,15 @@ class Merge:
     Parameters
     ----------
     job : Job
-    run_dir : str
-        The run's folder.
-    away : Away or None
-        What takes its place where the workers do not see it.
+    scratch : Scratch
+        Where to write.
     watched : bool
-        Somebody looks at how far it is.
+        Progress is reported.
     """
 
     job: Job
-    run_dir: str
-    away: Away | None = None
+    scratch: Scratch
     watched: bool = False
-
-    def folder(self) -> str:
-        """The run's folder, or what takes its place on this host."""
-        return self.run_dir if self.away is None else self.away.folder()
 
     def __call__(self, first: tuple[int, Any], second: tuple[int, Any]) -> tuple[int, Any]:
         """Merge `second` into a copy of `first`, which stands before it in input order."""
@@ -156,18 +135,18 @@ def never_met(first: Any, second: Any) -> Any:
     raise AssertionError("a partition gave two Runs of one bucket")
 
 
-@guarded
+@guarded("merge")
 def _merge(task: Merge, first: tuple[int, Any], second: tuple[int, Any]) -> tuple[int, Any]:
     bucket, content = first
     if task.watched:
-        report_merge(task.run_dir, bucket, task.folder)
+        report_merge(task.scratch, bucket)
     if isinstance(content, Tallies):
         return bucket, content + second[1]
     if not task.job.is_loaded:  # this process is new
-        load(task.job, task.folder(), bucket)
+        load(task.job, task.scratch.folder(), bucket)
     if task.job.combine is None or not unites(content, second[1]):
         return bucket, merge_runs(content, second[1], None)
-    run_dir = task.folder()
+    run_dir = task.scratch.folder()
     with (
         printing(run_dir if task.watched else None, task.job),
         task.job.activate(),
@@ -177,7 +156,7 @@ def _merge(task: Merge, first: tuple[int, Any], second: tuple[int, Any]) -> tupl
         return bucket, merge_runs(content, second[1], combiner_of(task.job, marker.key))
 
 
-@guarded
+@guarded("reduce")
 def reduce_buckets(
     pairs: Iterable[tuple[int, tuple[int, Run | Tallies]]], *, task: ReduceTask
 ) -> list[Reduced]:
@@ -190,33 +169,34 @@ def reduce_buckets(
     """
     clock.adopt(task.origin)
     started = clock.now()
-    task = task.here()
+    run_dir = task.scratch.folder()
+    watched_dir = run_dir if task.watched else None
     contents = {bucket: content for bucket, (_, content) in pairs}
     tallies = fold_left(add, (c for c in contents.values() if isinstance(c, Tallies)), Tallies())
     runs = {bucket: c for bucket, c in contents.items() if isinstance(c, Run)}
     first = min(runs, default=0)
     with (
-        printing(task.watched_dir, task.job),
-        activated(task.job, task.run_dir, first),
+        printing(watched_dir, task.job),
+        activated(task.job, run_dir, first),
         Profiling(task.profile) as profiling,
-        Marker(task.run_dir, "reduce", first) as marker,
+        Marker(run_dir, "reduce", first) as marker,
     ):
-        refuse_third_try(marker, task.run_dir, "")
-        reducer = _Reducer(task, marker)
-        with Reporter(task.watched_dir, "reduce", first, reducer.counts) as reporter:
+        refuse_third_try(marker, run_dir, "")
+        reducer = _Reducer(task, run_dir, marker)
+        with Reporter(watched_dir, "reduce", first, reducer.counts) as reporter:
             try:
                 parts = tuple(reducer.reduce(run, reporter) for run in runs.values())
                 reducer.context.keep_counts()
             finally:
-                reducer.context.close(task.run_dir)
-        refuse_late_writes(task.run_dir)
+                reducer.context.close(run_dir)
+        refuse_late_writes(run_dir)
     span = TaskSpan(
         "reduce",
         first,
         worker_name(),
         started,
         clock.now(),
-        records=reducer.keys,
+        reducer.counts(),
         memory=held_by_task(),
     )
     counted = Tally(
@@ -231,8 +211,9 @@ def reduce_buckets(
 class _Reducer:
     """One reducer: `setup_reduce` once, then its buckets."""
 
-    def __init__(self, task: ReduceTask, marker: Marker) -> None:
+    def __init__(self, task: ReduceTask, run_dir: str, marker: Marker) -> None:
         self.task = task
+        self.segments = os.path.join(run_dir, "segments")
         self.marker = marker
         self.context = ItemContext() if task.items else TextContext()
         self.held = Held(self.context)
@@ -242,13 +223,13 @@ class _Reducer:
         self.buckets_done = 0
 
     def counts(self) -> Counts:
-        """How far it is."""
+        """Return the counts so far."""
         return Counts(files=self.buckets_done, records=self.keys)
 
     def reduce(self, run: Run, reporter: Reporter) -> Part:
         """Reduce one bucket."""
         reporter.step(0)
-        part = PartWriter(self.task.parts, self.task.part_bytes, self.header)
+        part = PartWriter(self.task.scratch.parts(), self.task.part_bytes, self.header)
         try:
             self._reduce_into(part, run)
             self.buckets_done += 1
@@ -262,7 +243,6 @@ class _Reducer:
         task, context = self.task, self.context
         user_reduce, written, user = task.job.reduce, context.written, context.user
         assert user_reduce is not None
-        folder = os.path.join(task.run_dir, "segments")
         done: Any = _NONE
         where = ""
         block = _Block(part, context, min(_BLOCK_BYTES, task.part_bytes // 2))
@@ -270,7 +250,7 @@ class _Reducer:
         try:
             # With no name of its own, so that it ends, and removes its files, where this loop ends.
             for key, values in self.marker.groups(
-                read_groups(run, combiner_of(task.job), task.budget, folder)
+                read_groups(run, combiner_of(task.job), task.budget, self.segments)
             ):
                 self.keys += 1
                 if type(values) is SpilledValues:  # what is written for each may be as much
@@ -347,6 +327,6 @@ class _Block:
             self.end()
 
     def end(self) -> None:
-        """Have the part take what there is."""
+        """Add a block to the part."""
         self._part.add(self._keys, self._outputs, self._lines)
         self._keys, self._outputs, self._size, self._lines = [], [], 0, 0

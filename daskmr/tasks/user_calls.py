@@ -1,4 +1,4 @@
-"""Loading the script, calling `combine` and `setup_reduce`, and profiling, as all tasks do."""
+"""Calls of the user's functions: `combine`, `setup_reduce`, and what a call is for."""
 
 from __future__ import annotations
 
@@ -6,20 +6,94 @@ import cProfile
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from types import CodeType, FrameType, FunctionType
+from typing import Any, NamedTuple, TypeVar
 
 from daskmr.errors import TaskFailed
 from daskmr.job import contexts
+from daskmr.job.contexts import CombineContext
 from daskmr.job.job import Job
-from daskmr.tasks.callers import Call, calls_user
-from daskmr.tasks.counts import Profile
-from daskmr.tasks.crashes import Marker
-from daskmr.tasks.deaths import refuse_third_load
 from daskmr.tasks.guard import Returned, is_interruption, shortened, user_failure
-from daskmr.tasks.runs import Combiner
+from daskmr.tasks.tally import Profile
+
+__all__ = [
+    "NO_KEY",
+    "Call",
+    "Combiner",
+    "Held",
+    "Profiling",
+    "call_of",
+    "calls_user",
+    "combiner_of",
+    "join_threads",
+    "refuse_late_writes",
+    "set_up",
+]
+
+_JOIN_SECONDS = 10.0  # for threads of the script that outlive their call
+_JOIN_DAEMONS_SECONDS = 1.0  # Python itself does not wait for these
+_POLL_SECONDS = 0.01
+_IDLE_POLLS = 3
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+NO_KEY: Any = object()
+"""Stands for the key of a call that has none."""
+
+
+class Call(NamedTuple):
+    """A call of one of the user's functions.
+
+    Attributes
+    ----------
+    function : str
+        ``"map"``, ``"combine"``, ``"reduce"`` or ``"setup_reduce"``.
+    file, line : str, int
+        The record that is mapped.
+    key : object
+        The key whose values are given, or `NO_KEY`.
+    """
+
+    function: str
+    file: str = ""
+    line: int = 0
+    key: Any = NO_KEY
+
+
+_callers: dict[CodeType, Callable[[Mapping[str, Any]], Call]] = {}
+
+
+def calls_user(describe: Callable[[Mapping[str, Any]], Call]) -> Callable[[_F], _F]:
+    """Decorate what calls a function of the user's, without any cost to the call.
+
+    Parameters
+    ----------
+    describe : callable
+        Tells what for, from the local variables of the decorated function.
+
+    Examples
+    --------
+    >>> import sys
+    >>> @calls_user(lambda local: Call("map", line=local["number"]))
+    ... def call(function):
+    ...     number = 7
+    ...     return function()
+    >>> call(lambda: call_of(sys._getframe(1)).line)
+    7
+    """
+
+    def register(function: _F) -> _F:
+        assert isinstance(function, FunctionType)
+        _callers[function.__code__] = describe
+        return function
+
+    return register
+
+
+def call_of(frame: FrameType) -> Call | None:
+    """Tell which call of the user's functions a frame itself makes, if any."""
+    describe = _callers.get(frame.f_code)
+    return None if describe is None else describe(frame.f_locals)
 
 
 class Profiling:
@@ -54,47 +128,46 @@ class Profiling:
             self.profile = self._profiler.stats
 
 
-__all__ = [
-    "Held",
-    "Profiling",
-    "activated",
-    "combiner_of",
-    "join_threads",
-    "load",
-    "refuse_late_writes",
-    "set_up",
-]
-
-_JOIN_SECONDS = 10.0  # for threads of the script that outlive their call
-_JOIN_DAEMONS_SECONDS = 1.0  # Python itself does not wait for these
-_POLL_SECONDS = 0.01
-_IDLE_POLLS = 3
-
-
-def load(job: Job, run_dir: str, number: int) -> None:
-    """Load the script unless that is done, with a mark meanwhile: it may end the process.
+class Combiner:
+    """Calls the user's `combine` as the contract says: one value, under the same key, or none.
 
     Parameters
     ----------
-    job : Job
-    run_dir : str
-        The run's folder.
-    number : int
-        The task's, as in its own marks.
+    combine : callable
+        The user's ``combine(key, values, context)``.
+    on_error : callable
+        Called as ``on_error(exception, key)`` outside of the ``except`` block; has to raise.
+    before : callable, optional
+        Called as ``before(key)`` first.
     """
-    if not job.is_loaded:
-        with Marker(run_dir, "load", number) as marker:
-            refuse_third_load(marker, run_dir)
-            with job.activate():
-                pass
 
+    def __init__(
+        self,
+        combine: Callable[[Any, Any, Any], Any],
+        on_error: Callable[[BaseException, Any], Any],
+        before: Callable[[Any], object] | None = None,
+    ) -> None:
+        self.combine = combine
+        self.on_error = on_error
+        self.before = before
 
-@contextmanager
-def activated(job: Job, run_dir: str, number: int) -> Iterator[None]:
-    """`load` a job and enter `Job.activate`."""
-    load(job, run_dir, number)
-    with job.activate():
-        yield
+    @calls_user(lambda local: Call("combine", key=local["key"]))
+    def __call__(self, key: Any, values: Sequence[Any]) -> Any:
+        """Return what replaces `values`: a list of one combined value, or `values` as they are."""
+        if self.before is not None:
+            self.before(key)
+        context = CombineContext(key)
+        given = values[:] if type(values) is list else values  # it may sort or empty its list
+        try:
+            returned = self.combine(key, given, context)
+            written = context.close()
+            if returned is not None and not written:
+                raise Returned(returned)
+        except BaseException as error:
+            failure = error
+        else:
+            return written or values
+        return self.on_error(failure, key)
 
 
 def combiner_of(job: Job, before: Callable[[Any], object] | None = None) -> Combiner | None:

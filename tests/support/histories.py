@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 
+from daskmr.counts import Counts
 from daskmr.history import History, HotKey, Look, Progress, TaskSpan, WorkerLook
 
 __all__ = ["NASTY", "STARTED", "look_at", "made_up"]
@@ -46,11 +47,13 @@ def made_up(
                 worker=names[worker],
                 start=free[worker],
                 end=free[worker] + seconds,
-                files=rng.randint(3, 9),
-                bytes=size,
-                records=size // 700,
-                spilled=size // 3 if spill and number % 3 == 0 else 0,
-                waited=waited,
+                counts=Counts(
+                    files=rng.randint(3, 9),
+                    bytes=size,
+                    records=size // 700,
+                    spilled=size // 3 if spill and number % 3 == 0 else 0,
+                    waited=waited,
+                ),
                 memory=rng.randint(150, 400) * 1_000_000,
             )
         )
@@ -58,7 +61,14 @@ def made_up(
     begin = max(free) + 0.8
     for n, name in enumerate(names):
         tasks.append(
-            TaskSpan("reduce", 2 * n, name, begin + 0.02 * n, begin + 2 + 0.3 * n, records=50 + n)
+            TaskSpan(
+                "reduce",
+                2 * n,
+                name,
+                begin + 0.02 * n,
+                begin + 2 + 0.3 * n,
+                Counts(records=50 + n),
+            )
         )
     end = max(task.end for task in tasks) + 0.7
     keys = [
@@ -129,11 +139,12 @@ def look_at(
         at=at,
         phase=phase,
         progress=progress,
-        records=records,
-        bad_records=bad,
-        bad_reasons={reason: count for reason, count in reasons.items() if count},
-        fetched_bytes=fetched,
-        spilled=sum(look.spilled for look in looks),
+        counts=Counts(
+            records=records,
+            bad_reasons={reason: count for reason, count in reasons.items() if count},
+            fetched_bytes=fetched,
+            spilled=sum(look.spilled for look in looks),
+        ),
         workers=tuple(looks),
     )
 

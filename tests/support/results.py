@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from daskmr import Result
+from support.counts import with_counts
 from support.histories import made_up
 
 
@@ -14,7 +15,6 @@ def result(**changes: Any) -> Result:
         "files": 1234,
         "bytes": 5_600_000,
         "records": 200_000,
-        "bad_records": 0,
         "bad_reasons": {},
         "bad_files": {},
         "saved_bad_records": (),
@@ -28,7 +28,7 @@ def result(**changes: Any) -> Result:
         "spilled": 0,
         "timings": {"list": 0.1, "map": 2.25, "total": 3.04},
     }
-    return Result(**{**fields, **changes})
+    return with_counts(Result, **{**fields, **changes})
 
 
 def result_with_history(nasty: bool = False, **changes: Any) -> Result:

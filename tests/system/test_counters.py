@@ -11,13 +11,7 @@ from support.jobs import write_tree
 
 from daskmr import Job, mapreduce
 from daskmr.errors import JobError
-from daskmr.job.contexts import (
-    COUNTED,
-    CombineContext,
-    CounterError,
-    ItemContext,
-    TextContext,
-)
+from daskmr.job.contexts import COUNTED, CombineContext, CounterError, ItemContext, TextContext
 from daskmr.job.map_context import MapContext
 from daskmr.run.result import Result
 

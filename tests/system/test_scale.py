@@ -25,7 +25,7 @@ from daskmr.data.output import OutputFile
 from daskmr.data.partition import plan_partitions
 from daskmr.errors import JobError
 from daskmr.run import execution
-from daskmr.tasks.runs import Spilling
+from daskmr.tasks.fold import Spilling
 
 MILLION = 1_000_000
 DIMS = (*DIRECTORY.split("/"), "20131029030201", "20131102")

@@ -100,12 +100,12 @@ def test_python_is_as_it_was_afterwards(full: None, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.usefixtures("full")
 def test_a_script_that_passes_over_everything_fails_all_the_same() -> None:
-    @guarded
+    @guarded("map")
     def map_everything() -> None:
         with contextlib.suppress(BaseException):  # as a bare `except:` does
             spin()
 
-    @guarded
+    @guarded("map")
     def map_most() -> None:
         try:
             spin()
@@ -123,7 +123,7 @@ def test_the_first_try_says_where_it_was() -> None:
     """What it leaves behind may end the second before that comes to the user's function."""
     tries = []
 
-    @guarded
+    @guarded("map")
     def map_nothing() -> None:
         tries.append(len(tries))
         if len(tries) > 1:

@@ -255,14 +255,14 @@ def test_a_task_that_nobody_waits_for_ends(dask_cluster: DaskCluster, tmp_path: 
 
     def run_on(marker: Path) -> None:
         from daskmr.tasks.guard import guarded
-        from daskmr.worker import while_wanted
+        from daskmr.worker import until_cancelled
 
         def lines() -> None:
-            for number in while_wanted(range(1000)):
+            for number in until_cancelled(range(1000)):
                 (marker / str(number)).touch()
                 time.sleep(0.01)
 
-        guarded(lines)()
+        guarded("map")(lines)()
 
     with Client(dask_cluster.address, set_as_default=False) as client:
         future = client.submit(run_on, tmp_path, pure=False)

@@ -16,10 +16,10 @@ from support.dask_cluster import DaskCluster
 from support.jobs import file_name, write_tree
 
 from daskmr import clock
-from daskmr.cluster.probe import HostMarks, check_data, check_shelf, sees_all
+from daskmr.cluster.probe import HostMarks, check_data, check_spill_store, sees_all
 from daskmr.data.listing import InputFile
 from daskmr.data.segments import SegmentWriter, read_frames
-from daskmr.data.spill_dir import Away, Shelf
+from daskmr.data.spill_dir import HostFolder, SpillStore
 from daskmr.errors import InputError, JobError
 from daskmr.run import pipeline, workspace
 from daskmr.run.pipeline import mapreduce
@@ -104,16 +104,16 @@ def test_folders_that_all_see_or_not(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SpillStore]:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     (tmp_path / "spill").mkdir()
-    yield Shelf("0123456789ab", parse_source(f"file://{tmp_path}/spill"), 1)
+    yield SpillStore("0123456789ab", parse_source(f"file://{tmp_path}/spill"), 1)
     close_stores()
 
 
-def test_a_segment_in_a_store(shelf: Shelf, tmp_path: Path) -> None:
-    folder = Path(Away(shelf).folder())
-    writer = SegmentWriter(shelf)
+def test_a_segment_in_a_store(store: SpillStore, tmp_path: Path) -> None:
+    folder = Path(store.host.make())
+    writer = SegmentWriter(store)
     frames = [os.urandom(size) for size in (1, 700_000, 0, 600_000, 3_000_000, 5)]
     first = writer.write([(frame, 1) for frame in frames])
     second = writer.write([(b"other", 1)])
@@ -130,96 +130,100 @@ def test_a_segment_in_a_store(shelf: Shelf, tmp_path: Path) -> None:
 
 def test_without_a_spill_dir(tmp_path: Path) -> None:
     with pytest.raises(JobError, match=r"Give --spill-dir, .* s3://BUCKET/spill"):
-        SegmentWriter(Shelf("0123456789ab", None, 1))
+        SegmentWriter(SpillStore("0123456789ab", None, 1))
 
 
-def test_a_run_clears_what_it_has_and_what_the_dead_have_left(shelf: Shelf, tmp_path: Path) -> None:
+def test_a_run_clears_what_it_has_and_what_the_dead_have_left(
+    store: SpillStore, tmp_path: Path
+) -> None:
     place = tmp_path / "spill"
     for run, age in (("run-dead", 25 * 3600), ("run-alive", 3600), ("notes", 25 * 3600)):
         (place / run).mkdir()
         for name in ("alive", "x.seg"):
             (place / run / name).write_text("x")
             os.utime(place / run / name, (time.time() - age,) * 2)
-    shelf.begin()
+    store.begin()
     assert sorted(p.name for p in place.rglob("*") if p.is_file() and "dead" in str(p)) == []
     assert (place / "run-alive" / "x.seg").exists()
     assert (place / "notes" / "x.seg").exists()
     assert (place / "run-0123456789ab" / "alive").exists()
-    shelf.clear()
+    store.clear()
     assert list((place / "run-0123456789ab").iterdir()) == []
 
 
-def test_the_host_of_a_worker_that_starts_anew_is_cleared(shelf: Shelf, tmp_path: Path) -> None:
-    away = Away(shelf)
+def test_the_host_of_a_worker_that_starts_anew_is_cleared(
+    store: SpillStore, tmp_path: Path
+) -> None:
+    host = store.host
     answering = iter([True, True, False, False, True])  # to sweep, to look, and to remove
 
     def dying(function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
         return {WORKERS[0]: function(*arguments)} if next(answering) else {}
 
-    marks = HostMarks(dying, away)
-    folder = Path(away.folder())
+    marks = HostMarks(dying, host)
+    folder = Path(host.make())
     (folder / "marks" / "map-7.1-x-1").write_text("")
     marks.forget()
     assert not folder.exists()
     assert list(answering) == []
 
 
-def test_a_host_is_rid_of_what_the_dead_have_left(shelf: Shelf, tmp_path: Path) -> None:
-    away = Away(shelf)
+def test_a_host_is_rid_of_what_the_dead_have_left(store: SpillStore, tmp_path: Path) -> None:
+    host = store.host
     old, young, users = (tmp_path / f"daskmr-{digit * 12}" for digit in "abc")
     for folder in (old, young, users):
         (folder / "marks").mkdir(parents=True)
     (users / "notes").write_text("the user's own")
     for folder, age in ((old, 3700), (young, 3500), (users, 3700)):
         os.utime(folder, (time.time() - age,) * 2)
-    own = Path(away.folder())
+    own = Path(host.make())
     os.utime(own, (time.time() - 3700,) * 2)
-    away.renew()
-    HostMarks(ask, away)
+    host.renew()
+    HostMarks(ask, host)
     assert [folder.exists() for folder in (old, young, users, own)] == [False, True, True, True]
 
 
 @pytest.mark.parametrize("machine", ["this", "another"])
 def test_a_host_keeps_what_lives_though_its_wall_clock_was_set(
-    shelf: Shelf, tmp_path: Path, machine: str
+    store: SpillStore, tmp_path: Path, machine: str
 ) -> None:
-    other = Away(replace(shelf, run_id="a" * 12))
-    folder = Path(other.folder())
+    other = HostFolder("a" * 12)
+    folder = Path(other.make())
     if machine == "another":  # or this one, before it was started again: then nothing else tells
         (folder / "renewed").write_text(json.dumps(["another", time.monotonic()]))
     os.utime(folder, (time.time() - 86_400,) * 2)
-    HostMarks(ask, Away(shelf))
+    HostMarks(ask, store.host)
     assert folder.exists() == (machine == "this")
     if machine == "this":
         (folder / "renewed").write_text(
             json.dumps([clock.origin().machine, time.monotonic() - 3700])
         )
         os.utime(folder, (time.time() - 86_400,) * 2)
-        HostMarks(ask, Away(shelf))
+        HostMarks(ask, store.host)
         assert not folder.exists()
 
 
 def test_a_run_spares_what_lives_in_a_store_though_the_wall_clock_was_set(
-    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: SpillStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    replace(shelf, run_id="a" * 12).begin()
+    replace(store, run_id="a" * 12).begin()
     wall = time.time
     monkeypatch.setattr("time.time", lambda: wall() + 2 * 86_400)
-    shelf.begin()
+    store.begin()
     assert (tmp_path / "spill" / f"run-{'a' * 12}" / "alive").exists()
 
 
 def test_a_spill_dir_that_is_not_there(tmp_path: Path) -> None:
-    shelf = Shelf("0123456789ab", Source("nonsense", "x"), 0)
+    store = SpillStore("0123456789ab", Source("nonsense", "x"), 0)
     with pytest.raises(InputError, match="The spill dir nonsense://x cannot be used"):
-        shelf.begin()
+        store.begin()
     close_stores()
 
 
-def test_workers_that_cannot_use_the_spill_dir(shelf: Shelf) -> None:
-    check_shelf(ask, shelf)
+def test_workers_that_cannot_use_the_spill_dir(store: SpillStore) -> None:
+    check_spill_store(ask, store)
     with pytest.raises(InputError, match=r"The spill dir is of no use to the worker tcp://10"):
-        check_shelf(ask, Shelf("0123456789ab", Source("nonsense", "x"), 0))
+        check_spill_store(ask, SpillStore("0123456789ab", Source("nonsense", "x"), 0))
 
 
 # --- on a cluster ---------------------------------------------------------------------------------
@@ -326,7 +330,7 @@ def test_a_store_that_workers_cannot_use_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(workspace, "sees_all", lambda *_: False)
-    monkeypatch.setattr(Shelf, "begin", lambda _: None)  # this machine can
+    monkeypatch.setattr(SpillStore, "begin", lambda _: None)  # this machine can
     monkeypatch.setattr(pipeline, "check_spill_dir", lambda _: None)
     source = Source("nonsense", "x")
     monkeypatch.setattr(workspace, "source_of", lambda *_: source)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.counts import with_counts
 from support.histories import STARTED, made_up
 
 from daskmr.diagnostics.bottlenecks import Loss, find_losses
@@ -27,11 +28,12 @@ def mapped(seconds: Iterable[float], workers: int = 1, **fields: object) -> Hist
     """Partitions one after the other, on workers in turn."""
     free = [STARTED] * workers
     tasks = []
+    figures = {"files": 1, "bytes": 10**6, "records": 1000, **fields}
     for number, length in enumerate(seconds):
         worker = min(range(workers), key=lambda n: free[n])
         start, free[worker] = free[worker], free[worker] + length
         tasks.append(
-            TaskSpan("map", number, str(worker), start, free[worker], 1, 10**6, 1000, **fields)  # type: ignore[arg-type]
+            with_counts(TaskSpan, "map", number, str(worker), start, free[worker], **figures)
         )
     return History(STARTED, max(free), tuple(tasks))
 
@@ -73,7 +75,7 @@ def test_a_straggler_is_named_with_its_file_and_what_it_cost() -> None:
 def test_a_large_partition_is_told_from_a_slow_one() -> None:
     history = mapped([1.0, 1.0, 1.0, 9.0, 1.0, 1.0])
     tasks = list(history.tasks)
-    tasks[3] = replace(tasks[3], bytes=9 * 10**6)
+    tasks[3] = replace(tasks[3], counts=tasks[3].counts._replace(bytes=9 * 10**6))
     loss = told(replace(history, tasks=tuple(tasks)))["stragglers"]
     assert "9.0 times the median size" in loss.text
     assert "A file is never split" in loss.advice

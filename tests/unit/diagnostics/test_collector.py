@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.counts import with_counts
 from support.dask_cluster import DaskCluster
 from support.jobs import counting_job
 
@@ -55,7 +56,7 @@ PLAN = RunOutline(
 
 def report(number: int, process: str = "p", **fields: Any) -> Report:
     given = {"phase": "map", "worker": "0", "address": "tcp://0", "start": 1.0, "at": 2.0, **fields}
-    return Report(number=number, process=process, **given)
+    return with_counts(Report, number=number, process=process, **given)
 
 
 def worker(name: object, status: str = "running", memory: int = 10) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.counts import with_counts
 from support.jobs import daskmr, write_tree
 from support.terminal import Screen
 
@@ -71,7 +72,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def look(at: float = 0.0, **changes: Any) -> Look:
     progress = {"map": Progress(3, 8, 3, 12, 1_500_000, 6_000_000)}
-    return Look(at, "map", **{"progress": progress, "records": 900, **changes})
+    return with_counts(Look, at, "map", **{"progress": progress, "records": 900, **changes})
 
 
 def test_a_log_has_a_line_now_and_then(clock: Clock) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from daskmr.counts import Counts
 from daskmr.diagnostics.pace import Pace
 from daskmr.history import Look, Progress
 
 
 def mapping(at: float, done: int, total: int = 1000, records: int = 0) -> Look:
-    return Look(at, "map", {"map": Progress(bytes=done, bytes_total=total)}, records=records)
+    return Look(
+        at, "map", {"map": Progress(bytes=done, bytes_total=total)}, Counts(records=records)
+    )
 
 
 def test_nothing_is_known_at_first() -> None:

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import pytest
+from support.counts import with_counts
 
 from daskmr.diagnostics.run_state import RunOutline, RunState, Thinning
 from daskmr.history import HotKey, Look
@@ -19,7 +20,7 @@ PLAN = RunOutline(
 
 def report(number: int, process: str = "p", **fields: Any) -> Report:
     given = {"phase": "map", "worker": "0", "address": "tcp://0", "start": 1.0, "at": 2.0, **fields}
-    return Report(number=number, process=process, **given)
+    return with_counts(Report, number=number, process=process, **given)
 
 
 # --- adding up ----------------------------------------------------------------------------------
@@ -28,8 +29,12 @@ def report(number: int, process: str = "p", **fields: Any) -> Report:
 def test_what_is_done_and_what_runs_add_up() -> None:
     state = RunState()
     state.outline = PLAN
-    state.add(report(0, done=True, files=2, bytes=200, records=20, bad={"a": 1}, spilled=7))
-    state.add(report(1, "q", files=1, bytes=50, records=5, bad={"a": 1, "b": 3}, fetched=1))
+    state.add(
+        report(0, done=True, files=2, bytes=200, records=20, bad_reasons={"a": 1}, spilled=7)
+    )
+    state.add(
+        report(1, "q", files=1, bytes=50, records=5, bad_reasons={"a": 1, "b": 3}, fetched=1)
+    )
     look = state.snapshot()
     mapped = look.progress["map"]
     assert look.phase == "map"

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from support.counts import with_counts
 from support.terminal import Screen
 
 from daskmr.diagnostics import terminal as module
@@ -39,7 +40,7 @@ def look(at: float = 10.0, share: float = 0.5, **changes: Any) -> Look:
             WorkerLook("tcp://127.0.0.1:41234", 1_700_000_000, 2_000_000_000, "running", "reduce"),
         ),
     }
-    return Look(at, "map", **{**fields, **changes})
+    return with_counts(Look, at, "map", **{**fields, **changes})
 
 
 def composed(

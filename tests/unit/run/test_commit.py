@@ -14,7 +14,7 @@ from daskmr.data.sampling import EVERYTHING, Choice
 from daskmr.errors import JobError
 from daskmr.run.commit import check_bad_records, delete_input
 from daskmr.run.request import Request, check_request
-from daskmr.tasks.counts import Tally
+from daskmr.tasks.tally import Tally
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from daskmr.data.inputs import Inputs, find_inputs
 from daskmr.data.layout import load_schema
 from daskmr.errors import JobError
 from daskmr.run.input_checks import check_grown, check_opening, describe_grown
-from daskmr.tasks.counts import Tally
+from daskmr.tasks.tally import Tally
 
 
 def inputs_of(folder: Path, files: list[list[str]]) -> Inputs:

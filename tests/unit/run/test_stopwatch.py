@@ -7,7 +7,7 @@ import pytest
 from daskmr import clock
 from daskmr.run.execution import Outcome
 from daskmr.run.stopwatch import Stopwatch
-from daskmr.tasks.counts import Span, Tally
+from daskmr.tasks.tally import Span, Tally
 
 
 def test_laps_of_one_phase_add_up_and_others_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,7 +92,7 @@ RAISING = {
 @pytest.mark.parametrize("name", RAISING)
 def test_a_task_lets_out_strings_only(name: str) -> None:
     with pytest.raises(TaskFailed) as caught:
-        guarded(RAISING[name])()
+        guarded("map")(RAISING[name])()
     error = caught.value
     assert type(error) is TaskFailed
     assert all(type(argument) is str for argument in error.args)
@@ -106,16 +106,16 @@ def test_a_task_lets_out_strings_only(name: str) -> None:
 def test_what_fails_on_purpose_keeps_its_words() -> None:
     for error in (JobError("what", "details"), InputError("what", "details")):
         with pytest.raises(TaskFailed) as caught:
-            guarded(raiser(error))()
+            guarded("map")(raiser(error))()
         assert caught.value.args == ("what", "details")
     with pytest.raises(TaskFailed) as caught:
-        guarded(raiser(TaskFailed("what", "details")))()
+        guarded("map")(raiser(TaskFailed("what", "details")))()
     assert caught.value.args == ("what", "details")
 
 
 def test_a_defect_of_ours_says_so_with_its_lines() -> None:
     with pytest.raises(TaskFailed) as caught:
-        guarded(RAISING["OSError"])()
+        guarded("map")(RAISING["OSError"])()
     assert "defect of daskmr" in caught.value.message
     assert "OSError: [Errno 5] odd" in caught.value.message
     assert "raise error" in caught.value.details
@@ -123,11 +123,11 @@ def test_a_defect_of_ours_says_so_with_its_lines() -> None:
 
 def test_out_of_memory_says_what_to_do() -> None:
     with pytest.raises(TaskFailed, match=r"out of memory.* held [\d,]+ MB .*Hold less at once"):
-        guarded(RAISING["MemoryError"])()
+        guarded("map")(RAISING["MemoryError"])()
 
 
 def test_a_task_that_succeeds_is_itself() -> None:
-    @guarded
+    @guarded("map")
     def task(first: int, *, second: int) -> int:
         """A docstring."""
         return first + second
@@ -138,7 +138,7 @@ def test_a_task_that_succeeds_is_itself() -> None:
     assert pickle.loads(pickle.dumps(guarded_at_the_top))(2) == 4
 
 
-@guarded
+@guarded("map")
 def guarded_at_the_top(number: int) -> int:
     return 2 * number
 
@@ -154,12 +154,12 @@ def test_an_interruption_passes_in_the_main_thread_alone(error: BaseException) -
     assert is_interruption(error)
     assert not is_interruption(SystemExit())
     with pytest.raises(type(error)):
-        guarded(raiser(error))()
+        guarded("map")(raiser(error))()
     raised: list[BaseException] = []
 
     def on_a_worker() -> None:
         try:
-            guarded(raiser(error))()
+            guarded("map")(raiser(error))()
         except BaseException as seen:
             raised.append(seen)
 

@@ -25,13 +25,15 @@ from daskmr.data.listing import InputFile
 from daskmr.data.partition import Partition
 from daskmr.data.parts import Part, read_blocks
 from daskmr.data.segments import Extent
+from daskmr.data.spill_dir import Scratch
 from daskmr.errors import TaskFailed
 from daskmr.job.job import Job
 from daskmr.job.keys import bucket_of
-from daskmr.tasks.counts import Tally
 from daskmr.tasks.crashes import read_marks
+from daskmr.tasks.fold import Spilling
 from daskmr.tasks.map import TALLY, MapTask, map_packed, map_partition
-from daskmr.tasks.runs import Run, Spilling, read_groups
+from daskmr.tasks.runs import Run, read_groups
+from daskmr.tasks.tally import Tally
 
 LARGE = 1 << 26
 
@@ -68,7 +70,7 @@ class Place:
             "job": job,
             "root": str(self.data),
             "remote": None,
-            "run_dir": str(self.run_dir),
+            "scratch": Scratch(str(self.run_dir)),
             "spilling": Spilling(str(self.run_dir / "segments"), budget, buckets, 1),
             "combine_size": 50,
             "items": False,
@@ -137,7 +139,7 @@ def test_a_run_for_every_bucket(
         for n, lines in enumerate(files)
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("daskmr.tasks.runs._BATCH", batch)
+        patch.setattr("daskmr.tasks.fold._BATCH", batch)
         runs, tally = place.map(*stored, buckets=buckets, budget=budget)
     assert len(runs) == buckets
     expected: dict[str, list[str]] = {}
@@ -369,7 +371,7 @@ def test_a_corrupt_file_is_left_out_whole(place: Place, budget: int, map_only: b
         )
     assert [path for path, _ in tally.corrupt] == ["b.gz", "d.gz"]
     assert all(path in why for path, why in tally.corrupt)
-    for name in ("files", "bytes", "records", "bad", "bad_files", "saved", "unsaved_files"):
+    for name in ("files", "bytes", "records", "bad_reasons", "bad_files", "saved", "unsaved_files"):
         assert getattr(tally, name) == getattr(without, name)
     assert tally.files == 3
     assert len(segments) == int(
@@ -455,7 +457,7 @@ def test_bad_records_are_counted_and_saved_with_their_lines(place: Place) -> Non
     (run,), tally = place.map(file, map_=half, max_record_bytes=50)
     assert place.groups(run) == {"a": ["counts", 1], "\udcffc": ["counts"]}
     assert tally.records == 6
-    assert tally.bad == {
+    assert tally.bad_reasons == {
         "no tab in the line": 2,
         "ValueError": 1,
         "longer than max-record-bytes": 1,
@@ -520,7 +522,7 @@ def test_a_bad_record_takes_back_its_writes_alone(place: Place) -> None:
         "e": 1025,
         "g": 1,
     }
-    assert tally.bad == {"ValueError": 3}
+    assert tally.bad_reasons == {"ValueError": 3}
 
 
 # --- time ------------------------------------------------------------------------------------

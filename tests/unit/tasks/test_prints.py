@@ -23,9 +23,9 @@ from daskmr.diagnostics.collector import Watcher
 from daskmr.run import workspace
 from daskmr.stdio import LineStream, keep_alive
 from daskmr.tasks import prints
-from daskmr.tasks.callers import Call, calls_user
 from daskmr.tasks.prints import Rate, listened, printing
 from daskmr.tasks.progress import Printed, listening
+from daskmr.tasks.user_calls import Call, calls_user
 
 SCRIPT = """
 import logging, os, sys

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from daskmr.counts import Counts
+from daskmr.data.spill_dir import Scratch, SpillStore
 from daskmr.tasks import progress
 from daskmr.tasks.progress import (
     FOLDER,
-    Counts,
     Printed,
     Report,
     Reporter,
@@ -55,8 +56,7 @@ def test_a_task_says_when_it_is_done(run_dir: str) -> None:
         pass
     (report,) = reports(run_dir)
     assert (report.phase, report.number, report.done, report.worker) == ("map", 7, True, "inline")
-    assert (report.files, report.bytes, report.records) == (2, 300, 40)
-    assert (report.bad, report.fetched_bytes, report.spilled) == (counts.bad, 200, 50)
+    assert report.counts == counts
     assert report.memory > 0
     assert report.start <= report.at
 
@@ -76,7 +76,7 @@ def test_where_a_task_is_replaces_what_it_said_before(run_dir: str, clock: Clock
         clock.now += 1
         reporter.step(5 + number)
     (report,) = reports(run_dir)
-    assert (report.file, report.records, report.done) == ("b", 16, False)
+    assert (report.file, report.counts.records, report.done) == ("b", 16, False)
 
 
 def test_it_is_said_a_few_times_a_second_at_most(run_dir: str, clock: Clock) -> None:
@@ -97,11 +97,11 @@ def test_bytes_of_a_file_count_while_it_is_read(run_dir: str, clock: Clock) -> N
     stream.read(30)
     clock.now += 1
     reporter.step(3)
-    assert reports(run_dir)[0].bytes == 130
+    assert reports(run_dir)[0].counts.bytes == 130
     stream.close()
     clock.now += 1
     reporter.step(4)
-    assert reports(run_dir)[0].bytes == 100
+    assert reports(run_dir)[0].counts.bytes == 100
 
 
 def test_nothing_is_said_when_nobody_watches(run_dir: str, clock: Clock) -> None:
@@ -112,17 +112,21 @@ def test_nothing_is_said_when_nobody_watches(run_dir: str, clock: Clock) -> None
     assert os.listdir(os.path.join(run_dir, FOLDER)) == []
 
 
-def test_merges_are_counted_by_run(run_dir: str, clock: Clock) -> None:
+def test_merges_are_counted_by_run(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    first, second = (Scratch(f"/client/run-{n}", SpillStore(n, None, 0)) for n in "12")
     for number in range(5):
         clock.now += 1
-        report_merge("/client/run-1", number, lambda: run_dir)
-    assert reports(run_dir)[0].merges == 5
+        report_merge(first, number)
+    assert reports(str(tmp_path / "daskmr-1"))[0].merges == 5
     with Reporter("/host/daskmr-1", "map", 7, Counts) as reporter:
         assert reporter._report().merges == 5
-    report_merge("/client/run-2", 0, lambda: run_dir)
+    report_merge(second, 0)
     clock.now += 1
-    report_merge("/client/run-2", 0, lambda: run_dir)
-    assert reports(run_dir)[0].merges == 2
+    report_merge(second, 0)
+    assert reports(str(tmp_path / "daskmr-2"))[0].merges == 2
 
 
 def test_a_folder_that_is_not_there_fails_nothing(tmp_path: Path) -> None:

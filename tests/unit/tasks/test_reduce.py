@@ -13,15 +13,19 @@ from hypothesis import strategies as st
 from support.jobs import identity, oracle
 from support.marks import dead_pid, leave
 
+from daskmr.counts import Counts
 from daskmr.data.parts import Part, merge_parts, read_blocks
 from daskmr.data.segments import Extent
+from daskmr.data.spill_dir import Scratch
 from daskmr.errors import TaskFailed
 from daskmr.job.job import Job
 from daskmr.job.map_context import MapContext
-from daskmr.tasks.counts import Tallies, Tally
+from daskmr.tasks.tally import Tallies, Tally
 from daskmr.tasks.crashes import Mark, read_marks
+from daskmr.tasks.fold import Fold, Spilling
 from daskmr.tasks.reduce import Merge, Reduced, ReduceTask, reduce_buckets
-from daskmr.tasks.runs import Fold, Run, Spilling
+from daskmr.tasks.runs import Run
+from daskmr.tasks.tally import Tallies, Tally
 
 LARGE = 1 << 26
 KEYS = st.sampled_from(
@@ -62,7 +66,7 @@ class Place:
         functions = {name: changes.pop(name, None) for name in ("combine", "setup_reduce")}
         fields: dict[str, Any] = {
             "job": Job(map=nothing, reduce=reduce, **functions),
-            "run_dir": str(self.folder),
+            "scratch": Scratch(str(self.folder)),
             "budget": LARGE,
             "items": True,
             "profile": False,
@@ -169,7 +173,7 @@ def test_nothing_to_reduce(place: Place) -> None:
 
 
 def test_the_tally_comes_through(place: Place) -> None:
-    tally = Tallies.of(Tally(files=3, bad={"r": 2}))
+    tally = Tallies.of(Tally(Counts(files=3, bad_reasons={"r": 2})))
     (run,) = place.runs([("k", 1)])
     reduced = place.reduce(run, tally)
     assert reduced.tallies == tally
@@ -276,7 +280,7 @@ def test_a_missing_segment_is_told(place: Place) -> None:
 
 
 def test_merge_is_of_one_bucket_and_in_order(place: Place) -> None:
-    merge = Merge(Job(map=nothing, reduce=listed), str(place.folder))
+    merge = Merge(Job(map=nothing, reduce=listed), Scratch(str(place.folder)))
     first, second = ((3, place.runs([("k", value)])[0]) for value in ("first", "second"))
     bucket, run = merge(first, second)
     assert bucket == 3
@@ -284,7 +288,7 @@ def test_merge_is_of_one_bucket_and_in_order(place: Place) -> None:
 
 
 def test_merge_combines_frames(place: Place) -> None:
-    merge = Merge(Job(map=nothing, combine=total, reduce=listed), str(place.folder))
+    merge = Merge(Job(map=nothing, combine=total, reduce=listed), Scratch(str(place.folder)))
     merged = (0, Run(()))
     for value in range(9):
         merged = merge(merged, (0, place.runs([("k", value)])[0]))
@@ -308,7 +312,7 @@ def test_what_is_written_for_a_group_on_disk_is_not_held_whole(place: Place) -> 
 
 
 def test_merge_adds_tallies(place: Place) -> None:
-    merge = Merge(Job(map=nothing, reduce=listed), str(place.folder))
+    merge = Merge(Job(map=nothing, reduce=listed), Scratch(str(place.folder)))
     one, two = Tallies((b"1",)), Tallies((b"2",))
     assert merge((-1, one), (-1, two)) == (-1, Tallies((b"1", b"2")))
 
@@ -317,7 +321,7 @@ def test_a_merge_that_fails_names_the_key(place: Place) -> None:
     def combine(key: Any, values: Any, context: Any) -> None:
         raise ValueError("odd")
 
-    merge = Merge(Job(map=nothing, combine=combine, reduce=listed), str(place.folder))
+    merge = Merge(Job(map=nothing, combine=combine, reduce=listed), Scratch(str(place.folder)))
     merged = (0, Run(place.runs([("k", 0)])[0].chunks * 7))
     with pytest.raises(TaskFailed, match="combine failed for the key 'k': ValueError: odd"):
         merge(merged, (0, place.runs([("k", 1)])[0]))
@@ -325,7 +329,9 @@ def test_a_merge_that_fails_names_the_key(place: Place) -> None:
 
 def test_a_merge_pickles(place: Place) -> None:
     merge = pickle.loads(
-        pickle.dumps(Merge(Job(map=nothing, combine=total, reduce=listed), str(place.folder)))
+        pickle.dumps(
+            Merge(Job(map=nothing, combine=total, reduce=listed), Scratch(str(place.folder)))
+        )
     )
     assert merge((-1, Tallies((b"1",))), (-1, Tallies())) == (-1, Tallies((b"1",)))
 
@@ -338,7 +344,7 @@ def test_a_merge_that_is_tried_again_says_at_which_key(place: Place) -> None:
         seen.append(read_marks(str(place.folder))[-1])
         context.write(key, sum(values))
 
-    merge = Merge(Job(map=nothing, combine=combine, reduce=listed), str(place.folder))
+    merge = Merge(Job(map=nothing, combine=combine, reduce=listed), Scratch(str(place.folder)))
     merged = (5, Run(place.runs([("k", 0)])[0].chunks * 7))
     more = (5, place.runs([("k", 1)])[0])
     merge(merged, more)

@@ -1,4 +1,4 @@
-"""What was counted while mapping: it travels with the Runs, so a retry never counts twice."""
+"""What a task has counted. It travels with the results, so a retry never counts twice."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import Any, TypeVar
+from typing import Any
 
 import zstandard
 
+from daskmr.counts import NO_COUNTS, Counted, Counts, add_counts
 from daskmr.data.bad_records import BadRecord
 from daskmr.data.readers.sniffing import LINE_CHARACTERS, describe_lines, key_command
 from daskmr.history import HotKey, TaskSpan
@@ -22,20 +23,18 @@ __all__ = [
     "Span",
     "Tallies",
     "Tally",
-    "add_counts",
     "by_group",
     "explain_untabbed",
     "merge_profiles",
 ]
 
 Profile = dict[Any, Any]
-_Name = TypeVar("_Name")
 
 OPENING_LINES = 1000  # lines without a tab after which the input is not keyed records
 EXAMPLES = 3  # bad records of each reason that a failure may show
 _NOTES = 20
 _SHOWN = 200  # characters of a line
-_LOOKED_AT = 10  # lines that tell what the input looks like
+_LOOKED_AT = 10  # lines from which the format of the input is guessed
 _SAVED_AT_MOST = 10_000  # bad records: those that are short take more beside their bytes
 
 
@@ -126,15 +125,13 @@ def explain_untabbed(opening: Opening) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
-    """Counts of some partitions.
+class Tally(Counted):
+    """What some partitions have counted, left out and noted.
 
     Attributes
     ----------
-    files, bytes, records : int
-        Files mapped, their size as stored, and the lines in them, bad ones included.
-    bad : Mapping[str, int]
-        Bad records by reason.
+    counts : Counts
+        The figures that add up; each is an attribute of the tally, too.
     bad_files : Mapping[str, int]
         Bad records by file.
     saved : tuple of BadRecord
@@ -144,25 +141,19 @@ class Tally:
     truncated : bool
         Later bad records are not saved, since an earlier one was too many.
     corrupt : tuple of (str, str)
-        Files left out whole, and why.
+        Corrupt files that were skipped, and why.
     missing : tuple of (str, str)
-        Objects left out that could not be fetched, and why.
-    fetched, fetched_bytes : int
-        Objects that came from a store, and their size.
+        Objects that were skipped as they could not be fetched, and why.
     notes : tuple of str
-        What there is to say of some of them.
+        Notes on the input.
     poisoned : tuple of (str, str)
-        Files left out whole since they killed their worker, and how.
-    spilled : int
-        Bytes written to segments.
+        Files that were skipped as they killed their worker, and how.
     counters : Mapping[(str, str), int]
         What the script counted, by group and name.
     tasks : tuple of TaskSpan
         The tasks themselves.
     hot_keys : tuple of HotKey
         Keys with many values, the hottest first.
-    values : int
-        Values that `map` wrote to be reduced.
     grown : tuple of (str, int)
         Plain files that have grown since they were listed, and the bytes they had when read.
     opening : Opening
@@ -171,36 +162,24 @@ class Tally:
         The first bad records of each reason, as a failure shows them.
     """
 
-    files: int = 0
-    bytes: int = 0
-    records: int = 0
-    bad: Mapping[str, int] = field(default_factory=dict)
+    counts: Counts = NO_COUNTS
     bad_files: Mapping[str, int] = field(default_factory=dict)
     saved: tuple[BadRecord, ...] = ()
     save_limit: int = 0
     unsaved_files: frozenset[str] = frozenset()
     corrupt: tuple[tuple[str, str], ...] = ()
-    spilled: int = 0
     mapping: Span | None = None
     profile: Profile | None = None
     truncated: bool = False
     missing: tuple[tuple[str, str], ...] = ()
-    fetched: int = 0
-    fetched_bytes: int = 0
     notes: tuple[str, ...] = ()
     poisoned: tuple[tuple[str, str], ...] = ()
     counters: Mapping[tuple[str, str], int] = field(default_factory=dict)
     tasks: tuple[TaskSpan, ...] = ()
     hot_keys: tuple[HotKey, ...] = ()
-    values: int = 0
     grown: tuple[tuple[str, int], ...] = ()
     opening: Opening = Opening()
     examples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-    @property
-    def bad_records(self) -> int:
-        """Number of bad records."""
-        return sum(self.bad.values())
 
     def __add__(self, other: Tally) -> Tally:
         limit = max(self.save_limit, other.save_limit)
@@ -209,28 +188,21 @@ class Tally:
         if self.truncated:
             saved, dropped = self.saved, other.saved
         return Tally(
-            files=self.files + other.files,
-            bytes=self.bytes + other.bytes,
-            records=self.records + other.records,
-            bad=add_counts(self.bad, other.bad),
+            counts=self.counts + other.counts,
             bad_files=add_counts(self.bad_files, other.bad_files),
             saved=saved,
             save_limit=limit,
             unsaved_files=self.unsaved_files | other.unsaved_files | {b.file for b in dropped},
             truncated=self.truncated or other.truncated or bool(dropped),
             corrupt=self.corrupt + other.corrupt,
-            spilled=self.spilled + other.spilled,
             mapping=_union(self.mapping, other.mapping),
             profile=merge_profiles(self.profile, other.profile),
             missing=self.missing + other.missing,
-            fetched=self.fetched + other.fetched,
-            fetched_bytes=self.fetched_bytes + other.fetched_bytes,
             notes=(self.notes + other.notes)[:_NOTES],
             poisoned=self.poisoned + other.poisoned,
             counters=add_counts(self.counters, other.counters),
             tasks=self.tasks + other.tasks,
             hot_keys=merge_hot_keys(self.hot_keys, other.hot_keys),
-            values=self.values + other.values,
             grown=self.grown + other.grown,
             opening=self.opening + other.opening,
             examples=_merge_examples(self.examples, other.examples),
@@ -238,7 +210,7 @@ class Tally:
 
     def first_bad(self) -> list[str]:
         """Give a few bad records: of each reason one, the most frequent first, then further ones."""
-        reasons = sorted(self.examples, key=lambda reason: (-self.bad[reason], reason))
+        reasons = sorted(self.examples, key=lambda reason: (-self.bad_reasons[reason], reason))
         rounds = zip_longest(*(self.examples[reason] for reason in reasons))
         return [example for each in rounds for example in each if example][:EXAMPLES]
 
@@ -257,7 +229,7 @@ class Tallies:
 
     Examples
     --------
-    >>> (Tallies.of(Tally(files=1)) + Tallies.of(Tally(files=2))).total().files
+    >>> (Tallies.of(Tally(Counts(1))) + Tallies.of(Tally(Counts(2)))).total().files
     3
     """
 
@@ -300,18 +272,6 @@ def _within(
 
 def _union(first: Span | None, second: Span | None) -> Span | None:
     return first | second if first and second else first or second
-
-
-def add_counts(first: Mapping[_Name, int], second: Mapping[_Name, int]) -> dict[_Name, int]:
-    """Add two mappings of counts.
-
-    >>> add_counts({"a": 1}, {"a": 2, "b": 3})
-    {'a': 3, 'b': 3}
-    """
-    total = dict(first)
-    for name, count in second.items():
-        total[name] = total.get(name, 0) + count
-    return total
 
 
 def _merge_examples(

@@ -17,13 +17,13 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daskmr.tasks.counts import (
+from daskmr.counts import Counts
+from daskmr.tasks.tally import (
     BadRecord,
     Opening,
     Span,
     Tallies,
     Tally,
-    add_counts,
     explain_untabbed,
     merge_profiles,
 )
@@ -48,16 +48,18 @@ def tallies(draw: Any) -> Tally:
                 unsaved.add(record.file)
         tally.append(
             Tally(
-                files=draw(st.integers(0, 5)),
-                bytes=draw(st.integers(0, 5)),
-                records=draw(st.integers(0, 5)),
-                bad=draw(COUNTS),
+                Counts(
+                    files=draw(st.integers(0, 5)),
+                    bytes=draw(st.integers(0, 5)),
+                    records=draw(st.integers(0, 5)),
+                    bad_reasons=draw(COUNTS),
+                    spilled=draw(st.integers(0, 5)),
+                ),
                 bad_files=draw(COUNTS),
                 saved=tuple(saved),
                 save_limit=limit,
                 unsaved_files=frozenset(unsaved),
                 corrupt=tuple(draw(st.lists(st.just((f"{number}", "why")), max_size=1))),
-                spilled=draw(st.integers(0, 5)),
                 mapping=draw(st.none() | st.builds(Span, st.integers(0, 9), st.integers(0, 9))),
             )
         )
@@ -68,7 +70,7 @@ def equal(first: Tally, second: Tally, *names: str) -> bool:
     return all(getattr(first, name) == getattr(second, name) for name in names)
 
 
-COUNTED = ("files", "bytes", "records", "bad", "bad_files", "corrupt", "spilled", "mapping")
+COUNTED = ("counts", "bad_files", "corrupt", "mapping")
 
 
 def trees(items: list[Tally]) -> list[Tally]:
@@ -92,7 +94,7 @@ def test_counts_add_up_in_any_tree(items: list[Tally]) -> None:
     left, right, halves = trees(items)
     assert equal(left, right, *COUNTED)
     assert equal(left, halves, *COUNTED)
-    assert left.bad == dict(sum((Counter(item.bad) for item in items), Counter()))
+    assert left.bad_reasons == dict(sum((Counter(item.bad_reasons) for item in items), Counter()))
     assert left.bad_records == sum(item.bad_records for item in items)
 
 
@@ -144,7 +146,7 @@ def test_nothing_is_saved_behind_what_was_left_out() -> None:
 
 def test_an_empty_tally_changes_nothing() -> None:
     saved = (BadRecord("f", 1, "r", "", b"abc"),)
-    tally = Tally(1, 2, 3, {"a": 1}, {"f": 1}, saved, 3, frozenset("g"), (("c", "w"),), 9)
+    tally = Tally(Counts(1, 2, 3, {"a": 1}), {"f": 1}, saved, 3, frozenset("g"), (("c", "w"),))
     assert tally + Tally() == Tally() + tally == tally
 
 
@@ -152,13 +154,6 @@ def test_spans_unite() -> None:
     assert Span(1, 5) | Span(0, 3) == Span(0, 5)
     assert (Tally(mapping=Span(1, 2)) + Tally()).mapping == Span(1, 2)
     assert (Tally(mapping=Span(1, 2)) + Tally(mapping=Span(5, 6))).mapping == Span(1, 6)
-
-
-@given(COUNTS, COUNTS)
-def test_counts_are_added_without_changing_them(first: Any, second: Any) -> None:
-    before = dict(first), dict(second)
-    assert add_counts(first, second) == dict(Counter(first) + Counter(second))
-    assert (first, second) == before
 
 
 # --- profiles --------------------------------------------------------------------------------
@@ -260,9 +255,13 @@ def test_what_is_foreign() -> None:
     assert Opening(1).is_foreign
 
 
+def reasons(**reasons: int) -> Counts:
+    return Counts(bad_reasons=reasons)
+
+
 def test_what_is_shown_of_bad_records() -> None:
-    first = Tally(bad={"a": 5, "b": 1}, examples={"a": ("a1", "a2", "a3"), "b": ("b1",)})
-    second = Tally(bad={"a": 1, "c": 9}, examples={"a": ("a4",), "c": ("c1",)})
+    first = Tally(reasons(a=5, b=1), examples={"a": ("a1", "a2", "a3"), "b": ("b1",)})
+    second = Tally(reasons(a=1, c=9), examples={"a": ("a4",), "c": ("c1",)})
     assert first.first_bad() == ["a1", "b1", "a2"]
     assert (first + second).first_bad() == ["c1", "a1", "b1"]
     assert (first + second).examples["a"] == ("a1", "a2", "a3")

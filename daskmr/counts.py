@@ -1,0 +1,122 @@
+"""The figures of a run that add up: over files, tasks and phases.
+
+They are counted once, where the work is done, and travel as one value from there to the summary. To
+add one, add a field to `Counts`, and count it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Generic, NamedTuple, TypeVar
+
+__all__ = ["NO_COUNTS", "Counted", "Counts", "add_counts", "most_frequent_first"]
+
+_Name = TypeVar("_Name")
+_Figure = TypeVar("_Figure")
+_EMPTY: Mapping[str, int] = {}  # never changed
+
+
+class Counts(NamedTuple):  # to define a data class would take longer, in each process
+    """Counts of some files, tasks or phases.
+
+    Attributes
+    ----------
+    files, bytes, records : int
+        Files mapped, their size as stored, and the lines in them, bad ones included. Of reducers,
+        `records` are keys, and `files` buckets.
+    bad_reasons : Mapping[str, int]
+        Bad records by reason.
+    fetched, fetched_bytes : int
+        Objects fetched from a store, and their size.
+    spilled : int
+        Bytes written to segments.
+    waited : float
+        Seconds spent waiting for files from a store.
+    values : int
+        Values that `map` wrote to be reduced.
+
+    Examples
+    --------
+    >>> both = Counts(files=1, bad_reasons={"a": 2}) + Counts(files=2, bad_reasons={"a": 1})
+    >>> both.files, both.bad_records
+    (3, 3)
+    """
+
+    files: int = 0
+    bytes: int = 0
+    records: int = 0
+    bad_reasons: Mapping[str, int] = _EMPTY
+    fetched: int = 0
+    fetched_bytes: int = 0
+    spilled: int = 0
+    waited: float = 0.0
+    values: int = 0
+
+    @property
+    def bad_records(self) -> int:
+        """Number of bad records."""
+        return sum(self.bad_reasons.values())
+
+    def __add__(self, other: Counts) -> Counts:  # type: ignore[override]
+        return Counts(*map(_add, self, other))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all figures by name, with the number of bad records."""
+        return {**self._asdict(), "bad_records": self.bad_records}
+
+
+NO_COUNTS = Counts()
+
+
+def _add(first: Any, second: Any) -> Any:
+    return add_counts(first, second) if isinstance(first, Mapping) else first + second
+
+
+def add_counts(first: Mapping[_Name, int], second: Mapping[_Name, int]) -> dict[_Name, int]:
+    """Add two mappings of counts.
+
+    >>> add_counts({"a": 1}, {"a": 2, "b": 3})
+    {'a': 3, 'b': 3}
+    """
+    total = dict(first)
+    for name, count in second.items():
+        total[name] = total.get(name, 0) + count
+    return total
+
+
+def most_frequent_first(counts: Mapping[str, int]) -> dict[str, int]:
+    """Sort by count, and by name where it is the same.
+
+    >>> most_frequent_first({"b": 1, "a": 1, "c": 2})
+    {'c': 2, 'a': 1, 'b': 1}
+    """
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+class _Delegate(Generic[_Figure]):
+    """An attribute that is the one of this name of `counts`."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Counted, owner: type) -> _Figure:
+        figure: _Figure = getattr(instance.counts, self._name)
+        return figure
+
+
+class Counted:
+    """A value that holds `Counts`, whose figures can be read from itself."""
+
+    __slots__ = ()
+    counts: Counts
+
+    files = _Delegate[int]()
+    bytes = _Delegate[int]()
+    records = _Delegate[int]()
+    bad_records = _Delegate[int]()
+    bad_reasons = _Delegate[Mapping[str, int]]()
+    fetched = _Delegate[int]()
+    fetched_bytes = _Delegate[int]()
+    spilled = _Delegate[int]()
+    waited = _Delegate[float]()
+    values = _Delegate[int]()

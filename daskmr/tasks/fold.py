@@ -1,0 +1,306 @@
+"""The writing side of a shuffle: a mapper folds the pairs of its partition, and spills them.
+
+Whatever changes how `combine` groups values is decided on counts and estimated bytes over all buckets
+together, so the result does not depend on the number of buckets.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from daskmr.data.segments import Extent, SegmentWriter
+from daskmr.data.spill_dir import SpillStore
+from daskmr.history import HotKey
+from daskmr.job.keys import bucket_of, sorted_keys
+from daskmr.job.map_context import LARGE, MOST_LATER
+from daskmr.tasks.frames import (
+    FRAME,
+    KEY_COST,
+    VALUE_COST,
+    Run,
+    estimate_size,
+    pack,
+    pieces_of,
+    small_size,
+)
+from daskmr.tasks.hot_keys import KeySample, count_keys
+
+if TYPE_CHECKING:
+    from daskmr.tasks.user_calls import Combiner
+
+__all__ = ["Fold", "Spilling"]
+
+_SMALLEST_ALLOWANCE = 64 << 10
+_BATCH = 1024  # pairs between two looks at what is held
+_FIRST_BATCH = 16
+_SAMPLE = 8  # pairs of a batch whose size is estimated
+_COMBINE_EVERY = 1 << 14  # pairs at least between two looks for keys that are due
+
+Groups = dict[Any, list[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Spilling:
+    """When and where a mapper spills.
+
+    Attributes
+    ----------
+    folder : str or SpillStore
+        Where segments go.
+    budget : int
+        Estimated bytes that a fold may hold (``spill-bytes``).
+    buckets : int
+        Number of buckets.
+    partitions : int
+        Number of partitions of the plan; together their Runs in memory stay below `budget`.
+    """
+
+    folder: str | SpillStore
+    budget: int
+    buckets: int
+    partitions: int
+
+    @property
+    def allowance(self) -> int:
+        """Estimated bytes that one partition's Runs may hold in memory."""
+        return max(min(_SMALLEST_ALLOWANCE, self.budget), self.budget // self.partitions)
+
+
+class Fold:
+    """The pairs of one partition, grouped by key in the order in which they came.
+
+    Pairs are appended to `groups`, and `settle` is called now and then. The combiner is
+    asked in `settle`, in arrears: it gets the same values as if it were asked the moment a key
+    has collected `combine_size` of them, which would cost a look at the length for every pair.
+
+    Parameters
+    ----------
+    groups : defaultdict of list
+        Where the pairs are written.
+    spilling : Spilling
+        Budget and place.
+    combiner : Combiner or None
+        Asked when a key has collected `combine_size` values.
+    combine_size : int
+        See ``daskmr.combine-size``.
+    """
+
+    def __init__(
+        self,
+        groups: defaultdict[Any, list[Any]],
+        spilling: Spilling,
+        combiner: Combiner | None,
+        combine_size: int,
+    ) -> None:
+        self.groups = groups
+        self._spilling = spilling
+        self._combiner = combiner
+        self._combine_size = combine_size
+        self._large: dict[Any, int] = {}  # bytes of the large values of a key
+        self._refused: dict[Any, int] = {}  # length at which a key is next asked
+        self._uncombined = 0  # pairs since the combiner was last asked
+        self._arrived = 0  # estimated bytes since the last count
+        self._key_size = self._value_size = 0.0  # running estimates for one key, one value
+        self._grown = 0.0  # estimate for one value, combined ones among them
+        self._writer: SegmentWriter | None = None
+        self.spilled = 0  # bytes written to segments
+        self.hot_keys: tuple[HotKey, ...] = ()  # once it is finished
+        self._sample = KeySample()
+        self._complete = True  # whether `groups` holds all that was written
+        self._extents: list[list[Extent]] = [[] for _ in range(spilling.buckets)]
+
+    @property
+    def batch(self) -> int:
+        """Pairs that may be written before the fold is settled: few while they are large or unknown."""
+        return min(_BATCH, self.room) if self._value_size else _FIRST_BATCH
+
+    @property
+    def room(self) -> int:
+        """Pairs that may be written in one lot, of the size that they have had so far."""
+        size = self._key_size + self._value_size + VALUE_COST
+        return max(1, min(MOST_LATER, int(self._spilling.budget / 16 / size)))
+
+    def settle(self, keys: list[Any], large: Iterable[tuple[Any, int]] = ()) -> None:
+        """Combine what is due, and spill when the budget is used up.
+
+        Parameters
+        ----------
+        keys : list
+            The key of each pair that was written since the last call.
+        large : iterable of (key, int)
+            The keys of those whose values are larger than ``contexts.LARGE``, with their sizes.
+        """
+        if not keys:
+            return
+        self._count_arrivals(keys)
+        self._sample.take(keys, self._key_size)
+        for key, size in large:
+            if key in self.groups:
+                self._large[key] = self._large.get(key, 0) + size
+                self._arrived += size
+                self._sample.take_large(key, size)
+        self._uncombined += len(keys)
+        if self._uncombined > max(_COMBINE_EVERY, 8 * len(self.groups)):
+            self._combine()
+        if self._arrived > self._spilling.budget // 4:
+            self._combine()
+            if self.held() > self._spilling.budget:
+                self._spill()
+
+    def _combine(self) -> None:
+        self._uncombined = 0
+        if self._combiner is None:
+            return
+        self._complete = False
+        groups, size, refused = self.groups, self._combine_size, self._refused
+        for key, values in groups.items():
+            if len(values) >= size and len(values) >= refused.get(key, 0):
+                count = len(values)
+                combined = self._combined(key, values, self._combiner)
+                values[:count] = combined  # in place: a thread of the script may have added more
+
+    def _combined(self, key: Any, values: list[Any], combiner: Combiner) -> list[Any]:
+        """Combine the first `combine_size` values, then the result with those that follow."""
+        size = self._combine_size
+        taken = max(size, self._refused.pop(key, 0))
+        kept = values[:taken]
+        while True:
+            combined: list[Any] = combiner(key, kept)
+            asked_at = max(size, len(combined) + 1)
+            if combined is kept:  # it wrote nothing
+                asked_at = len(kept) + size
+            kept = combined
+            more = asked_at - len(kept)
+            if taken + more > len(values):
+                break
+            kept = [*kept, *values[taken : taken + more]]
+            taken += more
+        if asked_at > size:
+            self._refused[key] = asked_at
+        kept = kept + values[taken:]
+        if key in self._large or (type(kept[0]) is not int and estimate_size(kept[0]) > LARGE):
+            self._large[key] = sum(s for s in map(estimate_size, kept) if s > LARGE)
+        return kept
+
+    def _count_arrivals(self, keys: list[Any]) -> None:
+        groups = self.groups
+        sample = keys[:: max(1, len(keys) // _SAMPLE)]
+        key_size = sum(map(estimate_size, sample)) / len(sample)
+        value_size = sum(small_size(groups[key][-1]) for key in sample) / len(sample)
+        # A slow average: a spill follows the data, yet one odd batch does not decide it.
+        weight = 0.25 if self._value_size else 1.0
+        self._key_size += weight * (key_size - self._key_size)
+        self._value_size += weight * (value_size - self._value_size)
+        self._arrived += int(len(keys) * (key_size + value_size + VALUE_COST))
+
+    def held(self) -> int:
+        """Estimate the bytes that the fold holds now."""
+        self._arrived = 0
+        groups = self.groups
+        step = max(1, len(groups) // 256)
+        sample = [group[-1] for group in islice(groups.values(), 0, None, step) if group]
+        grown = sum(map(small_size, sample)) / len(sample) if sample else 0.0
+        values = sum(map(len, groups.values()))
+        self._grown = max(self._value_size, grown)
+        return int(
+            len(groups) * (self._key_size + KEY_COST)
+            + values * (self._grown + VALUE_COST)
+            + sum(self._large.values())
+        )
+
+    def _spill(self) -> None:
+        if self._writer is None:
+            self._writer = SegmentWriter(self._spilling.folder)
+        buckets = self._spilling.buckets
+        key_cost, value_cost = self._key_size + KEY_COST, self._grown + VALUE_COST
+        groups = self.groups
+        for bucket, keys in enumerate(_keys_by_bucket(groups, buckets)):
+            keys = sorted_keys(keys)
+            frames = _sorted_frames(keys, groups, key_cost, value_cost, self._large)
+            extent = self._writer.write(frames)
+            self._extents[bucket].append(extent)
+            self.spilled += extent.length
+        self._complete = False
+        groups.clear()
+        self._refused.clear()
+        self._large.clear()
+
+    def finish(self) -> list[Run]:
+        """Give one Run a bucket: all in memory while small, all in segments otherwise."""
+        spilling = self._spilling
+        self.hot_keys = self._hottest()
+        self._combine()
+        held = self.held()
+        if self._writer is not None or held > spilling.allowance:
+            if self.groups:
+                self._spill()
+            if self._writer is not None:
+                self._writer.close()
+            return [Run(tuple(extents)) for extents in self._extents]
+        groups = self.groups
+        return [
+            Run((pack(keys, [groups[key] for key in keys]),) if keys else (b"",))
+            for keys in _keys_by_bucket(groups, spilling.buckets)
+        ]
+
+    @property
+    def values(self) -> int:
+        """How many values were written."""
+        return self._sample.taken
+
+    def _hottest(self) -> tuple[HotKey, ...]:
+        size = self._value_size + VALUE_COST
+        counted = count_keys(self.groups, size, self._large) if self._complete else None
+        return self._sample.hottest(size) if counted is None else counted
+
+    def discard(self) -> None:
+        """Remove what was spilled: this attempt failed."""
+        if self._writer is not None:
+            self._writer.remove()
+
+
+def _keys_by_bucket(groups: Groups, buckets: int) -> list[list[Any]]:
+    if buckets == 1:
+        return [list(groups)]
+    keys: list[list[Any]] = [[] for _ in range(buckets)]
+    for key in groups:
+        keys[bucket_of(key, buckets)].append(key)
+    return keys
+
+
+def _sorted_frames(
+    keys: list[Any], groups: Groups, key_cost: float, value_cost: float, large: dict[Any, int]
+) -> Iterator[tuple[bytes, int]]:
+    """Cut sorted groups into frames of some `FRAME` bytes; a long group gets frames of its own."""
+    held: list[Any] = []
+    lists: list[list[Any]] = []
+    size = 0.0
+    longest = max(1, int(FRAME / value_cost))
+    for key in keys:
+        values = groups[key]
+        cost = key_cost + len(values) * value_cost
+        if type(key) is str and len(key) > LARGE:
+            cost += len(key)
+        if large and key in large:
+            cost += large[key]
+        if held and size + cost > FRAME:
+            yield pack(held, lists), int(size)
+            held, lists, size = [], [], 0.0
+        if cost > FRAME and large and key in large:
+            for piece, piece_size in pieces_of(values):
+                yield pack([key], [piece]), int(key_cost) + piece_size
+            continue
+        if len(values) > longest:
+            for start in range(0, len(values), longest):
+                piece = values[start : start + longest]
+                yield pack([key], [piece]), int(key_cost + len(piece) * value_cost)
+            continue
+        held.append(key)
+        lists.append(values)
+        size += cost
+    if held:
+        yield pack(held, lists), int(size)

@@ -1,0 +1,174 @@
+"""What `map` writes to: a fold where the job reduces, a part where it does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from daskmr.data.parts import Part, PartWriter
+from daskmr.data.spill_dir import SpillStore
+from daskmr.history import HotKey
+from daskmr.job.contexts import COUNTED, ItemContext, TextContext
+from daskmr.job.job import Job
+from daskmr.job.map_context import MapContext
+from daskmr.tasks.fold import Fold, Spilling
+from daskmr.tasks.frames import estimate_size
+from daskmr.tasks.user_calls import Held, combiner_of, set_up
+
+__all__ = ["FoldedOutput", "MapOutput", "PartOutput"]
+
+_BATCH = 1024  # lines that are written before they go to the part
+_BATCH_CHARACTERS = 4 << 20  # and fewer of them when they are long
+_FIRST_BATCH = 16  # before anything is known of their length
+_ONLY_COUNTED = [COUNTED]
+
+
+class MapOutput:
+    """Where pairs or lines of `map` go, and what it counts.
+
+    Attributes
+    ----------
+    context : MapContext, TextContext or ItemContext
+        What `map` writes to.
+    held : Held
+        Whether the script holds it.
+    pending, hurry : list
+        What it has written that is still to be taken, and whether that must not wait.
+    batch : int
+        As many may wait.
+    spilled : int
+        Bytes written to segments.
+    hot_keys : tuple of HotKey
+        Keys with many values.
+    values : int
+        Values that are to be reduced.
+    """
+
+    context: MapContext | TextContext | ItemContext
+    held: Held
+    pending: list[Any]
+    hurry: list[Any]
+    batch: int
+    hot_keys: tuple[HotKey, ...] = ()
+
+    @property
+    def spilled(self) -> int:
+        return 0
+
+    @property
+    def values(self) -> int:
+        return 0
+
+    def take_back(self, mark: int) -> None:
+        """Undo what was written since `pending` had the length `mark`, and what was counted."""
+        self.context.counted.clear()
+        del self.pending[mark:]
+
+    def hasten(self) -> None:
+        """Do after a record what it says cannot wait."""
+        if self.hurry == _ONLY_COUNTED:
+            self.context.keep_counts()
+            self.hurry.clear()
+        else:
+            self.flush()
+
+    def flush(self) -> None:
+        """Take what is pending."""
+        raise NotImplementedError
+
+    def finish(self) -> list[tuple[int, Any]]:
+        """Return what was written, by bucket."""
+        raise NotImplementedError
+
+    def discard(self) -> None:
+        """Remove what was spilled: this attempt failed."""
+
+
+class FoldedOutput(MapOutput):
+    """Where pairs go when the job reduces: into a Fold."""
+
+    def __init__(self, job: Job, spilling: Spilling, combine_size: int) -> None:
+        self.context: MapContext = MapContext()
+        self.held = Held(self.context)
+        self.pending: list[Any] = self.context.keys
+        self.take_back = self.context.take_back  # type: ignore[method-assign]
+        self.hurry = self.context.hurry
+        self._fold = Fold(self.context.groups, spilling, combiner_of(job), combine_size)
+        self.batch = self._fold.batch
+
+    @property
+    def spilled(self) -> int:
+        return self._fold.spilled
+
+    @property
+    def values(self) -> int:
+        return self._fold.values
+
+    def hasten(self) -> None:
+        context, hurry = self.context, self.hurry
+        context.commit()
+        if None in hurry:
+            self._settle()
+            return
+        if context.counted:
+            context.keep_counts()
+        hurry.clear()
+
+    def flush(self) -> None:
+        self.context.commit()
+        # What one value was written for is cheaper the more there is of it.
+        if self.pending or self.context.is_full:
+            self._settle()
+        else:
+            self.context.keep_counts()
+            self.hurry.clear()
+
+    def _settle(self) -> None:
+        context = self.context
+        context.keep_counts()
+        context.place()
+        self._fold.settle(self.pending, context.large)
+        context.clear()
+        self.hurry.clear()
+        self.batch, context.most_later = self._fold.batch, self._fold.room
+
+    def finish(self) -> list[tuple[int, Any]]:
+        self._settle()
+        runs = self._fold.finish()
+        self.hot_keys = self._fold.hot_keys
+        return list(enumerate(runs))
+
+    def discard(self) -> None:
+        self._fold.discard()
+
+
+class PartOutput(MapOutput):
+    """Where lines go when the job has no reduce: into a Part."""
+
+    def __init__(self, job: Job, folder: str | SpillStore, part_bytes: int, items: bool) -> None:
+        self.context: TextContext | ItemContext = ItemContext() if items else TextContext()
+        self.held = Held(self.context)
+        header = set_up(job, self.context)
+        self.pending: list[Any] = self.context.written
+        self.hurry = self.context.hurry
+        self._part = PartWriter(folder, part_bytes, header)
+        self._items = items
+        self.batch = _FIRST_BATCH
+        self.context.keep_counts()  # those of `setup_reduce`, which no bad record takes back
+
+    def flush(self) -> None:
+        self.context.keep_counts()
+        pending = self.pending
+        if pending:
+            count = len(pending)  # a thread of the script may add more meanwhile
+            written = pending[:count] if self._items else ["".join(pending[:count])]
+            self._part.add(None, written, count)
+            characters = sum(map(estimate_size, written))
+            self.batch = max(1, min(_BATCH, _BATCH_CHARACTERS * count // characters))
+            del pending[:count]
+        self.hurry.clear()
+
+    def finish(self) -> list[tuple[int, Part]]:
+        return [(0, self._part.finish())]
+
+    def discard(self) -> None:
+        self._part.discard()

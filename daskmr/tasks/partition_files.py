@@ -1,0 +1,218 @@
+"""The files of a partition: opened one after the other, fetched where need be, and skipped."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, BinaryIO
+
+from daskmr.counts import NO_COUNTS, Counts
+from daskmr.data.inputs import Remote
+from daskmr.data.listing import InputFile
+from daskmr.data.local_file import LocalFile
+from daskmr.data.partition import Partition
+from daskmr.data.readers.decompression import read_chunks
+from daskmr.data.readers.faults import CorruptFileError
+from daskmr.errors import TaskFailed
+from daskmr.store.source import StoreError
+from daskmr.tasks.alarm import TimeIsUp, alarm
+from daskmr.tasks.crashes import Marker
+from daskmr.tasks.progress import Reporter
+
+if TYPE_CHECKING:
+    from daskmr.data.cache.prefetch import Prefetcher
+
+__all__ = ["PartitionFiles", "explain_timeout", "read_to_end", "source_name", "time_limit"]
+
+
+class PartitionFiles:
+    """The files of a partition, over all attempts to map it.
+
+    Parameters
+    ----------
+    partition : Partition
+    root : str
+        The data dir.
+    remote : Remote or None
+        How to fetch what a store has listed.
+    poison : mapping of str to str
+        Files to be skipped, of whatever partition, and why.
+    where : str
+        The worker, as messages name it; ``""`` where it is this machine's.
+
+    Attributes
+    ----------
+    corrupt, missing, poison : dict of str to str
+        Files of the partition that are skipped, and why.
+    notes : dict of str to None
+        Notes on the input, each once.
+    """
+
+    def __init__(
+        self,
+        partition: Partition,
+        root: str,
+        remote: Remote | None,
+        poison: Mapping[str, str],
+        where: str,
+    ) -> None:
+        self.partition = partition
+        self.where = where
+        self.corrupt: dict[str, str] = {}
+        self.missing: dict[str, str] = {}
+        self.poison = {f.path: poison[f.path] for f in partition.files if f.path in poison}
+        self.notes: dict[str, None] = {}
+        self._root = root
+        self._remote = remote
+        self._attempts = 0
+        self._counts = NO_COUNTS
+        self._ahead: Prefetcher | None = None
+
+    def counts(self) -> Counts:
+        """Return what was fetched so far, and the time spent waiting for it."""
+        ahead = self._ahead
+        if ahead is None:
+            return self._counts
+        return self._counts + Counts(fetched=ahead.fetched, fetched_bytes=ahead.fetched_bytes)
+
+    def open(
+        self, marker: Marker, reporter: Reporter
+    ) -> Generator[tuple[InputFile, str | BinaryIO], None, None]:
+        """Give each file that is not skipped, with its local path, or a stream where it has none."""
+        self._attempts += 1
+        skipped = self.corrupt.keys() | self.missing.keys() | self.poison.keys()
+        files = [file for file in self.partition.files if file.path not in skipped]
+        remote, remote_files = self._remote, [file for file in files if file.is_remote]
+        if remote is None or not remote_files:
+            for file in files:
+                yield file, os.path.join(self._root, file.path)
+            return
+        with self._prefetching(remote, remote_files) as ahead:
+            for file in files:
+                if not file.is_remote:
+                    yield file, os.path.join(self._root, file.path)
+                    continue
+                marker.fetch(remote.locate(file.path))
+                reporter.begin(file.path, fetching=True)
+                before = time.monotonic()
+                try:
+                    source = ahead.take(file)
+                except StoreError as error:
+                    if not remote.skip_missing:
+                        raise
+                    self.missing[file.path] = str(error)
+                else:
+                    self._counts += Counts(waited=time.monotonic() - before)
+                    yield file, source
+
+    @contextmanager
+    def _prefetching(self, remote: Remote, files: list[InputFile]) -> Iterator[Prefetcher]:
+        from daskmr.data.cache.prefetch import Prefetcher
+
+        with ExitStack() as stack:
+            cache = remote.open_cache()
+            if cache is not None:
+                stack.enter_context(cache)
+            self._ahead = ahead = Prefetcher(
+                cache,
+                remote.open_store,
+                files,
+                remote.prefetch_bytes,
+                remote.open_fetcher(),
+                ahead=self.partition.ahead,
+                began=remote.began if self._attempts == 1 else None,  # what was counted stays so
+            )
+            stack.callback(self._count_fetched)
+            yield stack.enter_context(ahead)
+
+    def _count_fetched(self) -> None:
+        assert self._ahead is not None
+        self.notes.update(dict.fromkeys(self._ahead.notes))
+        self._counts, self._ahead = self.counts(), None
+
+    def find_corrupt(self, after: InputFile, marker: Marker, seconds: float | None) -> None:
+        """Look for other corrupt files: to find each by mapping again would take a pass for each.
+
+        Parameters
+        ----------
+        after : InputFile
+            The one that was found.
+        marker : Marker
+            Of the task.
+        seconds : float or None
+            Time that one file may take.
+        """
+        for file in self.partition.files[self.partition.files.index(after) + 1 :]:
+            if not file.is_remote and file.path not in self.poison:
+                path = os.path.join(self._root, file.path)
+                marker.begin(path, file.path)
+                with time_limit(seconds, path):
+                    self._look_through(file, path)
+
+    def _look_through(self, file: InputFile, path: str) -> None:
+        try:
+            with self.open_local(file, path) as local:
+                try:
+                    read_to_end(read_chunks(local))
+                except CorruptFileError as error:
+                    local.check()
+                    self.corrupt[file.path] = str(error)
+        except OSError:
+            return  # mapping the file says so
+
+    def open_local(self, file: InputFile, path: str) -> LocalFile:
+        """Open a file that is no object of a store."""
+        return LocalFile(file, path, self.where, elsewhere=bool(self.where))
+
+    def distrust(self, file: InputFile) -> bool:
+        """Tell whether only the local copy of an object is damaged, which is then not used again."""
+        cache = self._remote.open_cache() if file.is_remote and self._remote else None
+        if cache is None:
+            return False
+        with cache:
+            return cache.distrust(file)
+
+    def check_size(self, file: InputFile, path: str) -> None:
+        """Raise TaskFailed for a copy that has changed since it was listed."""
+        size = os.stat(path).st_size
+        if size != file.size:
+            raise TaskFailed(
+                f"The input file {path} has {size:,} bytes{self.where} and had {file.size:,} when it "
+                "was listed: it changed while the job ran. Run the job again when it is complete."
+            )
+
+
+def source_name(source: str | BinaryIO) -> str:
+    """Return the path of a file, or the address of a stream."""
+    return source if isinstance(source, str) else source.name
+
+
+def read_to_end(chunks: Iterable[bytes]) -> None:
+    """Read all, for the error that damaged data raises."""
+    for _ in chunks:
+        pass
+
+
+@contextmanager
+def time_limit(seconds: float | None, path: str) -> Iterator[None]:
+    """Fail for a file that takes too long, where the job runs in the main thread.
+
+    On a cluster the client does so from outside: a worker may hold the GIL, or be stuck in C.
+    """
+    try:
+        with alarm(seconds):
+            yield
+        return
+    except TimeIsUp:
+        pass
+    raise TaskFailed(explain_timeout(path, seconds or 0.0))
+
+
+def explain_timeout(path: str, seconds: float) -> str:
+    """Say that a file took too long."""
+    return (
+        f"Mapping {path} took longer than --file-timeout allows ({seconds:g} s). Nothing was "
+        "written. Run that file alone with --inline to see where it stays, or raise the limit."
+    )
