@@ -29,12 +29,8 @@ def report(number: int, process: str = "p", **fields: Any) -> Report:
 def test_what_is_done_and_what_runs_add_up() -> None:
     state = RunState()
     state.outline = PLAN
-    state.add(
-        report(0, done=True, files=2, bytes=200, records=20, bad_reasons={"a": 1}, spilled=7)
-    )
-    state.add(
-        report(1, "q", files=1, bytes=50, records=5, bad_reasons={"a": 1, "b": 3}, fetched=1)
-    )
+    state.add(report(0, done=True, files=2, bytes=200, records=20, bad_reasons={"a": 1}, spilled=7))
+    state.add(report(1, "q", files=1, bytes=50, records=5, bad_reasons={"a": 1, "b": 3}, fetched=1))
     look = state.snapshot()
     mapped = look.progress["map"]
     assert look.phase == "map"

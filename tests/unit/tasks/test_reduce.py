@@ -20,7 +20,6 @@ from daskmr.data.spill_dir import Scratch
 from daskmr.errors import TaskFailed
 from daskmr.job.job import Job
 from daskmr.job.map_context import MapContext
-from daskmr.tasks.tally import Tallies, Tally
 from daskmr.tasks.crashes import Mark, read_marks
 from daskmr.tasks.fold import Fold, Spilling
 from daskmr.tasks.reduce import Merge, Reduced, ReduceTask, reduce_buckets

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from support.charts import bytes_of, history_of, records_of, spans
 from support.histories import STARTED, made_up
 
+from daskmr.counts import Counts
 from daskmr.diagnostics.pictures import draw_charts
 from daskmr.history import History, Look, Progress, TaskSpan
 
@@ -35,7 +36,7 @@ def test_throughput_adds_up_to_what_was_seen_last(seen: list[tuple[float, int]])
     times = sorted({at for at, _ in seen})
     counts = sorted(count for _, count in seen)[: len(times)]
     looks = tuple(
-        Look(STARTED + at, "map", {"map": Progress(bytes=count)}, records=count)
+        Look(STARTED + at, "map", {"map": Progress(bytes=count)}, Counts(records=count))
         for at, count in zip(times, counts, strict=True)
     )
     history = History(STARTED, STARTED + times[-1] + 0.01, (), looks)

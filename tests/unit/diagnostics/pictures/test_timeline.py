@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from support.charts import history_of, spans
 from support.histories import STARTED
 
+from daskmr.counts import Counts
 from daskmr.diagnostics.pictures import draw_charts
 from daskmr.history import History, Look, TaskSpan, WorkerLook
 
@@ -50,7 +51,7 @@ def test_workers_stand_in_the_order_that_people_use() -> None:
 def test_tasks_that_run_are_shown_by_what_was_seen() -> None:
     at_work = WorkerLook("a", 1, 0, "running", "map", "x.gz")
     looks = tuple(Look(STARTED + n / 2, "map", workers=(at_work,)) for n in range(2, 8))
-    done = TaskSpan("map", 0, "a", STARTED + 0.5, STARTED + 2, files=1, bytes=1, records=1)
+    done = TaskSpan("map", 0, "a", STARTED + 0.5, STARTED + 2, Counts(1, 1, 1))
     history = History(STARTED, STARTED + 4, (done,), looks)
     running = draw_charts(history, ended=False)["timeline"]
     assert running is not None
