@@ -418,7 +418,7 @@ def test_a_folder_that_cannot_be_written_is_found_before_any_work(run, data, mon
             raise PermissionError(13, "Permission denied", path)
         return open(path, mode, *args, **kwargs)
 
-    monkeypatch.setattr("daskmr.data.output.open", refuse, raising=False)  # root may write anywhere
+    monkeypatch.setattr("daskmr.files.open", refuse, raising=False)  # root may write anywhere
     with pytest.raises(InputError, match=r"cannot be written .*Permission denied.*--output"):
         run(NO_WORK)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from daskmr.counts import Counts
 from daskmr.diagnostics.plotting.base import Chart
 from daskmr.history import History, TaskSpan
 from support.histories import STARTED
@@ -37,7 +38,12 @@ def records_of(chart: Chart) -> float:
 
 spans = st.builds(
     lambda number, worker, start, seconds, size, records, spilled, memory: TaskSpan(
-        "map", number, f"w{worker}", STARTED + start, STARTED + start + seconds, 1, size, records
+        "map",
+        number,
+        f"w{worker}",
+        STARTED + start,
+        STARTED + start + seconds,
+        Counts(1, size, records),
     ),
     st.integers(0, 10_000),
     st.integers(0, 5),

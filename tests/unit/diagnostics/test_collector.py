@@ -14,6 +14,7 @@ from support.dask_cluster import DaskCluster
 from support.jobs import counting_job
 
 from daskmr import Job, JobError, mapreduce
+from daskmr.data.spill_dir import Scratch, SpillStore
 from daskmr.diagnostics.collector import Collector, Watcher, _Source
 from daskmr.diagnostics.run_state import RunOutline
 from daskmr.history import Look
@@ -91,7 +92,7 @@ class FakeSession:
 
 def test_what_several_workers_of_a_host_tell_is_heard_once(tmp_path: Path) -> None:
     (tmp_path / FOLDER).mkdir()
-    source = _Source(FakeSession(str(tmp_path)), "", object(), True)  # type: ignore[arg-type]
+    source = _Source(FakeSession(str(tmp_path)), Scratch("", SpillStore("id", None, 0)), True)  # type: ignore[arg-type]
     tell(str(tmp_path), Printed("a"))
     assert source.news() == [Printed("a")]
     tell(str(tmp_path), Printed("b"))
@@ -101,7 +102,7 @@ def test_what_several_workers_of_a_host_tell_is_heard_once(tmp_path: Path) -> No
 
 def test_workers_that_are_not_told_of_are_as_they_were(tmp_path: Path) -> None:
     session = FakeSession(str(tmp_path))
-    source = _Source(session, "", None, True)  # type: ignore[arg-type]
+    source = _Source(session, Scratch(""), True)  # type: ignore[arg-type]
     first = source.workers()
     source._workers_asked -= 10
     assert source.workers() == first

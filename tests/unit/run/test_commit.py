@@ -9,6 +9,7 @@ import pytest
 from support.jobs import counting_job, write_tree
 
 from daskmr.config import load_config
+from daskmr.counts import Counts
 from daskmr.data.inputs import Inputs, find_inputs
 from daskmr.data.sampling import EVERYTHING, Choice
 from daskmr.errors import JobError
@@ -22,7 +23,8 @@ from daskmr.tasks.tally import Tally
     [(2, 2, True), (2, 3, False), (0, 1, False), ("50%", 5, True), ("50%", 6, False)],
 )
 def test_the_limit_of_bad_records(limit: Any, bad: int, passes: bool) -> None:
-    tally = Tally(records=10, bad={"KeyError": 1, "ValueError": bad - 1} if bad > 1 else {"x": 1})
+    reasons = {"KeyError": 1, "ValueError": bad - 1} if bad > 1 else {"x": 1}
+    tally = Tally(Counts(records=10, bad_reasons=reasons))
     config = load_config(max_bad_records=limit)
     if passes:
         check_bad_records(tally, config)
@@ -32,7 +34,9 @@ def test_the_limit_of_bad_records(limit: Any, bad: int, passes: bool) -> None:
 
 
 def test_no_limit() -> None:
-    check_bad_records(Tally(records=9, bad={"x": 9}), load_config(max_bad_records="100%"))
+    check_bad_records(
+        Tally(Counts(records=9, bad_reasons={"x": 9})), load_config(max_bad_records="100%")
+    )
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from support.runs import LARGE, Pipeline, concatenate, files_in, naive, spell
 from daskmr.data.segments import Extent, SegmentWriter
 from daskmr.errors import JobError
 from daskmr.job.contexts import ItemContext
-from daskmr.job.porting import advice_for
+from daskmr.job.porting_errors import advice_for
 from daskmr.tasks import runs
 from daskmr.tasks.runs import read_groups
 from daskmr.tasks.spilled_values import SpilledValues
