@@ -14,8 +14,8 @@ from daskmr.data.sampling import EVERYTHING, Choice
 from daskmr.data.spill_dir import HostFolder
 from daskmr.errors import InputError, NothingMatchedError
 from daskmr.normal_forms import variant_of
+from daskmr.store.open_stores import shared_store
 from daskmr.store.source import Source, StoreError, parse_source, split_bucket
-from daskmr.store.store import shared_store
 
 if TYPE_CHECKING:
     from daskmr.config import Config

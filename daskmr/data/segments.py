@@ -14,13 +14,16 @@ import threading
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import zstandard
 from isal.isal_zlib import crc32
 
-from daskmr.data.spill_dir import SpillStore
 from daskmr.errors import JobError
 from daskmr.workdir import disk_error
+
+if TYPE_CHECKING:
+    from daskmr.data.spill_dir import SpillStore
 
 __all__ = ["Extent", "SegmentWriter", "read_frames"]
 
@@ -77,8 +80,8 @@ class SegmentWriter:
     """
 
     def __init__(self, folder: str | SpillStore) -> None:
-        self._store = folder if isinstance(folder, SpillStore) else None
-        if isinstance(folder, SpillStore):
+        self._store = None if isinstance(folder, str) else folder
+        if not isinstance(folder, str):
             folder = folder.folder()
         self.path = os.path.join(folder, f"{uuid.uuid4().hex}.seg")
         self._compress = zstandard.ZstdCompressor(level=1).compress

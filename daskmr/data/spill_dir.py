@@ -21,8 +21,8 @@ from typing import Any
 
 from daskmr import clock
 from daskmr.errors import InputError, JobError
+from daskmr.store.open_stores import shared_store
 from daskmr.store.source import Source, StoreError
-from daskmr.store.store import shared_store
 from daskmr.workdir import disk_error
 from daskmr.worker import current_worker
 

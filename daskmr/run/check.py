@@ -25,7 +25,7 @@ from daskmr.job.process_errors import no_children
 from daskmr.job.sources import collect, parse, read_source
 from daskmr.run.trial import Bad, Combined, Trial, read_records
 from daskmr.store.credentials import given
-from daskmr.store.store import stores_closed
+from daskmr.store.open_stores import stores_closed
 from daskmr.tasks.guard import in_thread, no_exit, shortened
 from daskmr.tasks.spilled_values import on_disk
 from daskmr.text import counted

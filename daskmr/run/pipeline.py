@@ -32,7 +32,7 @@ from daskmr.run.result import Result
 from daskmr.run.stopwatch import Stopwatch
 from daskmr.run.workspace import Workspace, check_spill_dir, placed, workspace_of
 from daskmr.store.credentials import given
-from daskmr.store.store import stores_closed
+from daskmr.store.open_stores import stores_closed
 
 if TYPE_CHECKING:
     from distributed import Client

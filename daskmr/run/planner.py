@@ -35,7 +35,7 @@ from daskmr.run.plan import (
 from daskmr.run.request import Request, check_request, refuse_to_replace_input
 from daskmr.run.side_cars import check_beside
 from daskmr.store.credentials import given
-from daskmr.store.store import stores_closed
+from daskmr.store.open_stores import stores_closed
 from daskmr.text import format_bytes
 
 __all__ = ["make_plan"]

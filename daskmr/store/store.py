@@ -7,11 +7,9 @@ digest where the store has one.
 from __future__ import annotations
 
 import io
-import os
-import threading
 import weakref
 from collections.abc import Coroutine, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing
 from functools import partial
 from typing import Any, BinaryIO, TypeVar, cast
 
@@ -32,8 +30,8 @@ from daskmr.store.source import (
 
 __all__ = [
     "ChangedObject", "Entry", "FileTarget", "InMemory", "MissingObject", "Page", "Pagination",
-    "Source", "Store", "StoreError", "Target", "close_stores", "parse_source", "shared_store",
-    "stores_closed",
+    "Source", "Store", "StoreError", "Target", "parse_source",
+
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -407,43 +405,3 @@ def _key(entry: Entry) -> str:
 
 
 # --- the open stores of this process --------------------------------------------------------------
-
-_stores: dict[tuple[int, Source, int], Store] = {}  # by process: a fork must not use its parent's
-_jobs = 0
-_lock = threading.Lock()
-
-
-def shared_store(source: Source, retries: int) -> Store:
-    """Return this process's store of `source`, which is opened at the first call."""
-    key = os.getpid(), source, retries
-    with _lock:
-        if key not in _stores:
-            _stores[key] = Store(source, retries)
-        return _stores[key]
-
-
-@contextmanager
-def stores_closed() -> Iterator[None]:
-    """Close the stores of this process at the end, unless another job in it still runs.
-
-    Those of worker processes stay open for their next task, until the process ends or calls
-    `close_stores`.
-    """
-    global _jobs
-    with _lock:
-        _jobs += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _jobs -= 1
-        close_stores()
-
-
-def close_stores() -> None:
-    """Close the stores of this process, unless a job in it still runs."""
-    with _lock:
-        own = [key for key in _stores if key[0] == os.getpid() and not _jobs]
-        closing = [_stores.pop(key) for key in own]
-    for store in closing:
-        store.close()

@@ -23,8 +23,8 @@ from daskmr.data.spill_dir import HostFolder, SpillStore
 from daskmr.errors import InputError, JobError
 from daskmr.run import pipeline, workspace
 from daskmr.run.pipeline import mapreduce
+from daskmr.store.open_stores import close_stores
 from daskmr.store.source import Source, parse_source
-from daskmr.store.store import close_stores
 
 WORKERS = ("tcp://10.0.0.1:1", "tcp://10.0.0.2:1")
 
