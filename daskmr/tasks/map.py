@@ -7,10 +7,9 @@ import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from daskmr import clock
-from daskmr.data.inputs import Remote
 from daskmr.data.partition import Partition
 from daskmr.data.readers.faults import CorruptFileError
 from daskmr.data.sampling import KeyFilter
@@ -26,6 +25,9 @@ from daskmr.tasks.partition_files import PartitionFiles
 from daskmr.tasks.prints import printing
 from daskmr.tasks.tally import Tallies
 from daskmr.worker import describe_worker
+
+if TYPE_CHECKING:
+    from daskmr.data.inputs import Remote
 
 __all__ = [
     "TALLY",

@@ -9,7 +9,6 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
 from daskmr.counts import NO_COUNTS, Counts
-from daskmr.data.inputs import Remote
 from daskmr.data.listing import InputFile
 from daskmr.data.local_file import LocalFile
 from daskmr.data.partition import Partition
@@ -23,6 +22,7 @@ from daskmr.tasks.progress import Reporter
 
 if TYPE_CHECKING:
     from daskmr.data.cache.prefetch import Prefetcher
+    from daskmr.data.inputs import Remote
 
 __all__ = ["PartitionFiles", "explain_timeout", "read_to_end", "source_name", "time_limit"]
 
