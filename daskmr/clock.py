@@ -15,18 +15,10 @@ __all__ = ["Origin", "adopt", "now", "origin", "restart"]
 
 
 class Origin(NamedTuple):
-    """Where the time of a run begins.
+    """Where the time of a run begins."""
 
-    Attributes
-    ----------
-    machine : str
-        Tells whose monotonic clock it is; ``""`` is not known.
-    offset : float
-        What to add to that, in seconds.
-    """
-
-    machine: str
-    offset: float
+    machine: str  # tells whose monotonic clock it is; ``""`` is not known
+    offset: float  # what to add to that, in seconds
 
 
 def _machine() -> str:

@@ -33,28 +33,14 @@ class AtomicFile:
 
     In a ``with`` block, what is not committed at the end is discarded.
 
-    Parameters
-    ----------
-    path : str
-        The place, in a folder that exists.
-    token : str, optional
-        Makes the temporary name unique: 12 hex digits.
-    mode : int
-        Permissions of a new file, less the umask.
-    sweep_dead : bool
-        Whether to remove the temporary files for this path of processes that were killed.
-
-    Attributes
-    ----------
-    temporary : str
-        Where it is until then.
-    file : binary file
-        Locked until it is closed.
-
-    Raises
-    ------
-    OSError
-        From every method.
+    - `path`: the place, in a folder that exists.
+    - `token`: makes the temporary name unique: 12 hex digits.
+    - `mode`: permissions of a new file, less the umask.
+    - `sweep_dead`: whether to remove the temporary files for this path of processes that were
+      killed.
+    - `temporary`: where it is until then.
+    - `file`: locked until it is closed.
+    Raises `OSError`: from every method.
     """
 
     def __init__(
@@ -179,10 +165,7 @@ def is_at(descriptor: int, path: str | os.PathLike[str]) -> bool:
 def sweep(lock: str | os.PathLike[str], remove: Callable[[], object]) -> bool:
     """Call `remove` if the process that held the lock file `lock` has died.
 
-    Returns
-    -------
-    bool
-        False when it lives, or when the file cannot be opened, locked or removed.
+    Returns false when it lives, or when the file cannot be opened, locked or removed.
     """
     flags = os.O_NOFOLLOW | os.O_CLOEXEC
     try:

@@ -59,10 +59,7 @@ class OutOfMemory(BaseException):
     Not an ``Exception``: a script that passes over records with ``except Exception`` would give a
     result that is silently short.
 
-    Attributes
-    ----------
-    passed_over : bool
-        The script caught it nevertheless, and went on.
+    - `passed_over`: the script caught it nevertheless, and went on.
     """
 
     def __init__(self, passed_over: bool = False) -> None:
@@ -281,13 +278,9 @@ def _kill_counter() -> str:
 def kill_counters(cgroups: str, mount: str = "/sys/fs/cgroup") -> list[str]:
     """Name the files in which the kernel may count the kills in a cgroup, the best one first.
 
-    Parameters
-    ----------
-    cgroups : str
-        The content of ``/proc/PID/cgroup``. In a container it may name a path that only the host
-        has: then the container's cgroup is what is mounted, at the root.
-    mount : str
-        Where cgroups are mounted.
+    - `cgroups`: the content of ``/proc/PID/cgroup``. In a container it may name a path that only
+      the host has: then the container's cgroup is what is mounted, at the root.
+    - `mount`: where cgroups are mounted.
 
     Examples
     --------

@@ -32,15 +32,9 @@ _hard_exit_callbacks: list[Callable[[], object]] = []
 def on_hard_exit(callback: Callable[[], object]) -> Callable[[], None]:
     """Register clean-up that has to happen even when the watchdog ends the process.
 
-    Parameters
-    ----------
-    callback : callable
-        Quick and idempotent; called in another thread, perhaps during the ordinary clean-up.
-
-    Returns
-    -------
-    callable
-        Removes the registration.
+    - `callback`: quick and idempotent; called in another thread, perhaps during the ordinary
+      clean-up.
+    Returns removes the registration.
 
     Examples
     --------

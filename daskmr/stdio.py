@@ -69,17 +69,9 @@ class LineStream:
 def divert(names: Iterable[str], write: Callable[[str], object]) -> Callable[[], None]:
     """Pass complete lines that are written to streams of `sys` to `write` instead.
 
-    Parameters
-    ----------
-    names : iterable of str
-        ``"stdout"``, ``"stderr"``, or both.
-    write : callable
-        Takes text that ends with a newline.
-
-    Returns
-    -------
-    callable
-        Puts the streams back, but leaves one that was replaced meanwhile.
+    - `names`: ``"stdout"``, ``"stderr"``, or both.
+    - `write`: takes text that ends with a newline.
+    Returns puts the streams back, but leaves one that was replaced meanwhile.
     """
     before = {name: getattr(sys, name) for name in names}
     diverted = {name: keep_alive(LineStream(stream, write)) for name, stream in before.items()}
@@ -133,10 +125,7 @@ def standard_output() -> Iterator[IO[bytes]]:
 def say(stdout: IO[bytes], text: str) -> None:
     """Write text to standard output, and flush it.
 
-    Raises
-    ------
-    JobError
-        When it cannot be written; a closed pipe is a BrokenPipeError.
+    Raises `JobError` when it cannot be written; a closed pipe is a BrokenPipeError.
     """
     try:
         stdout.write(text.encode("utf-8", "backslashreplace"))

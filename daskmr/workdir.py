@@ -32,18 +32,10 @@ _NEW_IS_STALE_AFTER = 3600.0  # seconds; making a folder takes milliseconds
 
 @dataclass(frozen=True, slots=True)
 class RunDir:
-    """One run's folder.
+    """One run's folder."""
 
-    Attributes
-    ----------
-    path : str
-        Absolute path of the folder.
-    run_id : str
-        Unique to this run; part of every name that the run gives.
-    """
-
-    path: str
-    run_id: str
+    path: str  # absolute path of the folder
+    run_id: str  # unique to this run; part of every name that the run gives
     _lock: int
     _created: tuple[str, ...]
 
@@ -51,10 +43,7 @@ class RunDir:
     def create(cls, work_dir: str, option: str = "--work-dir") -> RunDir:
         """Make and lock a folder in `work_dir` (made when missing) and sweep those of dead runs.
 
-        Raises
-        ------
-        InputError
-            When the work dir cannot be made or written.
+        Raises `InputError` when the work dir cannot be made or written.
         """
         root = Path(os.path.abspath(work_dir))
         run_id = uuid.uuid4().hex[:12]
@@ -126,16 +115,10 @@ def _matching(root: Path, name: re.Pattern[str]) -> list[Path]:
 def disk_error(error: OSError, path: str, what: str, state: str = NOTHING_REPLACED) -> JobError:
     """Return the failure to write a file, with its place and the free space there.
 
-    Parameters
-    ----------
-    error : OSError
-        What the operating system said.
-    path : str
-        The file that was written.
-    what : str
-        Its role, as "the output".
-    state : str
-        What became of the output.
+    - `error`: what the operating system said.
+    - `path`: the file that was written.
+    - `what`: its role, as "the output".
+    - `state`: what became of the output.
     """
     folder = os.path.dirname(path) or "."
     free = ""

@@ -62,14 +62,10 @@ def exit_codes(
 ) -> Iterator[None]:
     """End the process with the documented code and one clear paragraph.
 
-    Parameters
-    ----------
-    verbose : bool
-        Show complete tracebacks.
-    rerun : callable, optional
-        Gives the command that runs one input file again, or the job without workers for ``""``.
-    as_json : bool
-        Write one JSON object instead of text.
+    - `verbose`: show complete tracebacks.
+    - `rerun`: gives the command that runs one input file again, or the job without workers for
+      ``""``.
+    - `as_json`: write one JSON object instead of text.
     """
     try:
         yield

@@ -150,10 +150,7 @@ def filter_text(field_names: Sequence[str]) -> str:
 def write_files(texts: dict[str, str], force: bool) -> None:
     """Write new files, given by their paths, all of them or none.
 
-    Raises
-    ------
-    InputError
-        For a file that exists, without `force`, or that cannot be written.
+    Raises `InputError` for a file that exists, without `force`, or that cannot be written.
     """
     for path in texts:
         if os.path.lexists(path) and not force:

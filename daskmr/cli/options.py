@@ -29,16 +29,10 @@ _COMPLETION = {
 class Option(click.Option):
     """An option of a command that works on a job.
 
-    Parameters
-    ----------
-    help : str
-        Code in it is in backticks, which ``--help`` leaves out.
-    group : str
-        Section of ``--help``.
-    run_only : bool
-        It changes nothing that ``daskmr plan`` shows.
-    rerun : bool
-        The command that runs one file again in one process, to debug it, repeats it.
+    - `help`: code in it is in backticks, which ``--help`` leaves out.
+    - `group`: section of ``--help``.
+    - `run_only`: it changes nothing that ``daskmr plan`` shows.
+    - `rerun`: the command that runs one file again in one process, to debug it, repeats it.
     """
 
     def __init__(

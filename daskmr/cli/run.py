@@ -146,15 +146,9 @@ def _reporting(
 ) -> Iterator[_Report | None]:
     """Open the report at `path`, if there is to be one; a job that fails is reported too.
 
-    Parameters
-    ----------
-    path : str or None
-    inputs : tuple of str
-        Files that the job reads, which the report must not replace; the script is the first.
-    output : str
-    quiet : bool
-    secrets : tuple of (str or None)
-        Options that the report must not show.
+    - `inputs`: files that the job reads, which the report must not replace; the script is the
+      first.
+    - `secrets`: options that the report must not show.
     """
     if path is None:
         yield None

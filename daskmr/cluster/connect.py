@@ -39,10 +39,7 @@ def choose(config: Config, options: Mapping[str, Any], client: Any, inline: bool
     `options`, given with the job, precede any configuration; Dask's own ``scheduler-address``
     (``DASK_SCHEDULER_ADDRESS``) comes last. `client` and `inline` are as for `daskmr.mapreduce`.
 
-    Raises
-    ------
-    InputError
-        For two places that are given in the same way.
+    Raises `InputError` for two places that are given in the same way.
     """
     given = [name for name in ("scheduler", "cluster") if options.get(name) is not None]
     given += ["client"] if client is not None else []
@@ -69,10 +66,7 @@ def choose(config: Config, options: Mapping[str, Any], client: Any, inline: bool
 def existing_scheduler(address: str, config: Config) -> Iterator[Client]:
     """Connect to the scheduler at `address`; the connection ends with the block.
 
-    Raises
-    ------
-    InputError
-        When no scheduler answers there within some seconds, or TLS does not fit.
+    Raises `InputError` when no scheduler answers there within some seconds, or TLS does not fit.
     """
     import distributed  # noqa: F401  # on a busy machine for seconds, which are not the scheduler's
 
@@ -178,10 +172,7 @@ def examine(client: Client, config: Config) -> tuple[str, ...]:
 
     An adaptive cluster that has none starts one only when there is a task, so it is given one.
 
-    Raises
-    ------
-    InputError
-        When no worker comes in time, or one could not run the job.
+    Raises `InputError` when no worker comes in time, or one could not run the job.
     """
     workers = _workers(client)
     if not workers:

@@ -92,10 +92,7 @@ class Deployment:
 
         `security` is given to the class, unless its arguments name one.
 
-        Raises
-        ------
-        InputError
-            When the cluster cannot be created.
+        Raises `InputError` when the cluster cannot be created.
         """
         import distributed
 
@@ -239,10 +236,8 @@ def _close(part: Any) -> None:
 def load_deployment(name: str, configured: Mapping[str, Any]) -> Deployment:
     """Load a cluster from a YAML file, or by its name from those configured or packaged.
 
-    Raises
-    ------
-    InputError
-        When there is none, its content is invalid, or the library of its class is missing.
+    Raises `InputError` when there is none, its content is invalid, or the library of its class is
+    missing.
     """
     content = _find(name, configured)
     if not isinstance(content, Mapping) or not isinstance(content.get("class"), str):

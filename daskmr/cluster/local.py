@@ -50,13 +50,9 @@ Mount = Callable[[Any, Any, Any], object]
 def local_workers(config: Config, n_partitions: int, run_dir: Path) -> Iterator[LocalWorkers]:
     """Start a LocalCluster with no more workers than partitions; kill it on the way out.
 
-    Raises
-    ------
-    InputError
-        For more mappers than make sense, a port that is taken, or a place where no workers can be
-        started.
-    JobError
-        When the cluster cannot be started.
+    Raises `InputError` for more mappers than make sense, a port that is taken, or a place where no
+    workers can be started.
+    Raises `JobError` when the cluster cannot be started.
     """
     count = _count_workers(config, n_partitions)
     _refuse_inside_worker_start()
@@ -144,14 +140,8 @@ def _check_port(dashboard: str | None) -> None:
 class LocalWorkers:
     """A LocalCluster that ends by killing its workers.
 
-    Attributes
-    ----------
-    count : int
-        Worker processes.
-    memory_limit : int
-        Bytes beyond which one is killed; 0 is no limit.
-    kills : KillLog
-    dashboard : LateDashboard
+    - `count`: worker processes.
+    - `memory_limit`: bytes beyond which one is killed; 0 is no limit.
     """
 
     def __init__(self, config: Config, count: int, run_dir: Path) -> None:
@@ -337,17 +327,9 @@ def _temporary_security() -> Security:
 class KillLog:
     """Knows which worker processes were killed for memory, by their nannies or by the system.
 
-    Parameters
-    ----------
-    nannies : list
-        All nannies; it may grow.
-    run_dir : Path
-        Where kills are noted for the tasks.
-
-    Attributes
-    ----------
-    killed : dict
-        Bytes that each process held, by process id; 0 where that is not known.
+    - `nannies`: all nannies; it may grow.
+    - `run_dir`: where kills are noted for the tasks.
+    - `killed`: bytes that each process held, by process id; 0 where that is not known.
     """
 
     def __init__(self, nannies: list[Any], run_dir: Path) -> None:
@@ -443,17 +425,9 @@ def _is_stopped(pid: int) -> bool:
 class LateDashboard:
     """Dask's dashboard, which is attached in the background when a job has run for a while.
 
-    Parameters
-    ----------
-    address : str or None
-        Where it is to listen, then from the start; ``"off"`` for never.
-
-    Attributes
-    ----------
-    pages : list of Mount
-        What is added to it.
-    link : str or None
-        Its address, once it is attached.
+    - `address`: where it is to listen, then from the start; ``"off"`` for never.
+    - `pages`: what is added to it.
+    - `link`: its address, once it is attached.
     """
 
     def __init__(self, address: str | None) -> None:

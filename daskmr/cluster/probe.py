@@ -44,10 +44,7 @@ class _Found:
 def check_data(ask: Ask, root: str, files: Sequence[InputFile]) -> None:
     """Check that each worker sees the local ones of the input files, which are below `root`.
 
-    Raises
-    ------
-    InputError
-        Naming a worker that does not see them, and the ways out.
+    Raises `InputError` naming a worker that does not see them, and the ways out.
     """
     local = [file for file in files if not file.is_remote]
     if not local:
@@ -84,10 +81,7 @@ def sees_all(ask: Ask, folder: str) -> bool:
 def check_spill_store(ask: Ask, store: SpillStore) -> None:
     """Check that each worker can write to the spill dir and read there.
 
-    Raises
-    ------
-    InputError
-        Naming a worker that cannot.
+    Raises `InputError` naming a worker that cannot.
     """
     failed = _failed(ask(_probe_store, store))
     if failed:

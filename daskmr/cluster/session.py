@@ -46,15 +46,10 @@ _ENDED = ("error", "cancelled")  # "lost" is being computed again
 class WorkerDied(JobError):
     """A task was tried until Dask gave up, and each time its worker process died.
 
-    Attributes
-    ----------
-    partition : int or None
-        Second part of the task's key. It is the index of a partition of the plan only for
-        keys of the mapping phase: look at `key`.
-    key : object
-        The task's key.
-    last_worker : str
-        Address of the worker that died last.
+    - `partition`: second part of the task's key. It is the index of a partition of the plan only
+      for keys of the mapping phase: look at `key`.
+    - `key`: the task's key.
+    - `last_worker`: address of the worker that died last.
     """
 
     def __init__(self, key: Any, last_worker: str, attempts: int) -> None:
@@ -80,25 +75,13 @@ def connect(
 ) -> Iterator[Session]:
     """Open a session on a LocalCluster, on `client`, or inline; close it on the way out.
 
-    Parameters
-    ----------
-    config : Config
-    n_partitions : int
-        Partitions of the plan: a LocalCluster gets no more workers than that.
-    client : distributed.Client, optional
-        A synchronous client, used as it is and left open.
-    inline : bool
-        Run in this process, without a cluster.
-    run_dir : path
-        An existing folder for the scratch files of the workers.
-
-    Raises
-    ------
-    InputError
-        For more mappers than make sense, a client that is asynchronous or closed, or a cluster that
-        cannot run the job.
-    JobError
-        When the cluster cannot be started.
+    - `n_partitions`: partitions of the plan: a LocalCluster gets no more workers than that.
+    - `client`: a synchronous client, used as it is and left open.
+    - `inline`: run in this process, without a cluster.
+    - `run_dir`: an existing folder for the scratch files of the workers.
+    Raises `InputError` for more mappers than make sense, a client that is asynchronous or closed,
+    or a cluster that cannot run the job.
+    Raises `JobError` when the cluster cannot be started.
     """
     if inline:
         yield Session(None, 1)
@@ -125,14 +108,9 @@ def _check_client(client: Client) -> None:
 class Session:
     """A place to run Dask collections.
 
-    Attributes
-    ----------
-    client : distributed.Client or None
-        ``None`` when the session is inline.
-    workers : int
-        Worker processes.
-    notes : tuple of str
-        Remarks on the cluster, for the user.
+    - `client`: ``None`` when the session is inline.
+    - `workers`: worker processes.
+    - `notes`: remarks on the cluster, for the user.
     """
 
     def __init__(
@@ -206,20 +184,11 @@ class Session:
     ) -> dict[str, Any]:
         """Call a function on every worker, beside its tasks.
 
-        Parameters
-        ----------
-        function : callable
-            Of a module, and quick. Given its worker if it has a parameter `dask_worker`.
-        *arguments
-            What it is called with.
-        seconds : float
-            How long to wait for all answers.
-
-        Returns
-        -------
-        dict of str to object
-            The answers, or exceptions, by the worker's address. One that dies, or does not answer
-            within seconds, gives none.
+        - `function`: of a module, and quick. Given its worker if it has a parameter `dask_worker`.
+        - `*arguments`: what it is called with.
+        - `seconds`: how long to wait for all answers.
+        Returns the answers, or exceptions, by the worker's address. One that dies, or does not
+        answer within seconds, gives none.
         """
         if self.client is None:
             return {}
@@ -248,10 +217,7 @@ class Session:
     def wait_for(self, futures: Collection[Any]) -> list[Any]:
         """Wait until all have succeeded, or some have failed; return those that failed.
 
-        Raises
-        ------
-        JobError
-            When the cluster makes no progress.
+        Raises `JobError` when the cluster makes no progress.
         """
         assert self.client is not None
         found: list[Any] = []
@@ -269,10 +235,7 @@ class Session:
     def failure_of(self, future: Any) -> JobError:
         """Return what the failure of a task means for the job.
 
-        Raises
-        ------
-        Exception
-            When neither Dask nor a task of this package raised it.
+        Raises `Exception` when neither Dask nor a task of this package raised it.
         """
         error = future.exception() if future.status == "error" else None
         if error is None:
@@ -292,12 +255,9 @@ class Session:
     def add_page(self, mount: Mount) -> None:
         """Add something to the dashboard of a LocalCluster once it is attached.
 
-        Parameters
-        ----------
-        mount : callable
-            Called as ``mount(http_application, http_server, scheduler)`` in the scheduler's event
-            loop, when Dask's own pages are there: with what `distributed.dashboard.scheduler.connect`
-            is given. What it raises is logged.
+        - `mount`: called as ``mount(http_application, http_server, scheduler)`` in the scheduler's
+          event loop, when Dask's own pages are there: with what
+          `distributed.dashboard.scheduler.connect` is given. What it raises is logged.
         """
         if self._local is not None:
             self._local.dashboard.pages.append(mount)
@@ -314,12 +274,8 @@ class Session:
     def compute(self, collection: Any, is_optimized: bool = False) -> Any:
         """Run a Bag or Delayed to its result; the annotations of one that is optimized hold.
 
-        Raises
-        ------
-        WorkerDied
-            When the worker of a task died each time that the task was tried.
-        JobError
-            When a task failed as tasks of this package do, or the cluster is gone.
+        Raises `WorkerDied` when the worker of a task died each time that the task was tried.
+        Raises `JobError` when a task failed as tasks of this package do, or the cluster is gone.
         """
         try:
             if self.client is None:

@@ -66,10 +66,7 @@ def _leading(version: str | None, parts: int) -> list[str] | None:
 def judge(ours: Versions, others: Iterable[tuple[str, Versions]]) -> tuple[str, ...]:
     """Compare versions with those of `others`, by their names, and return harmless differences.
 
-    Raises
-    ------
-    InputError
-        For the first process with which the job would fail, or go wrong.
+    Raises `InputError` for the first process with which the job would fail, or go wrong.
     """
     notes: dict[tuple[str, str | None], list[str]] = {}
     for who, theirs in others:
@@ -151,10 +148,7 @@ class Pinned:
     joins a running job is checked by its first task, and the scheduler, which deserializes the graph,
     runs none of the job's code.
 
-    Parameters
-    ----------
-    function : callable
-        One that pickles.
+    - `function`: one that pickles.
 
     Examples
     --------

@@ -212,10 +212,7 @@ class Dimension:
 def parse_dimension(dimension: Any, where: str) -> Dimension:
     """Read one dimension of a filter.
 
-    Raises
-    ------
-    InputError
-        Naming the mistake; `where` says in which dimension of which file.
+    Raises `InputError` naming the mistake; `where` says in which dimension of which file.
     """
     keys = tuple(_FORM_OF_KEY)
     name = field_name(dimension, where, keys)

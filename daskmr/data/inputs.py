@@ -29,35 +29,20 @@ __all__ = ["Inputs", "Remote", "find_inputs", "source_of"]
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """How a mapper gets objects. It holds no secret, so it may be pickled.
+    """How a mapper gets objects. It holds no secret, so it may be pickled."""
 
-    Attributes
-    ----------
-    source : Source
-        The bucket or folder that holds them.
-    cache_root : str or None
-        The data dir of their local copies; ``None`` keeps none.
-    retries, prefetch_bytes : int
-        How often a request is retried; bytes that may be fetched ahead of the mapper.
-    skip_missing, offline : bool
-        Leave out objects that cannot be fetched; use no network.
-    host : HostFolder or None
-        Keeps the copies on hosts that do not share the work dir.
-    beside : bool
-        Separate processes fetch, rather than the workers.
-    began : float or None
-        When the run began, in Unix seconds by the clock of the machine whose workers fetch
-        `beside`; ``None`` where none do.
-    """
-
-    source: Source
-    cache_root: str | None
+    source: Source  # the bucket or folder that holds them
+    cache_root: str | None  # the data dir of their local copies; ``None`` keeps none
+    # How often a request is retried; bytes that may be fetched ahead of the mapper
     retries: int
     prefetch_bytes: int
+    # Leave out objects that cannot be fetched; use no network
     skip_missing: bool
     offline: bool
-    host: HostFolder | None = None
-    beside: bool = False
+    host: HostFolder | None = None  # keeps the copies on hosts that do not share the work dir
+    beside: bool = False  # separate processes fetch, rather than the workers
+    # When the run began, in Unix seconds by the clock of the machine whose workers fetch `beside`;
+    # ``None`` where none do.
     began: float | None = None
 
     def open_cache(self) -> Cache | None:
@@ -95,31 +80,16 @@ class Remote:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The input of a job.
+    """The input of a job."""
 
-    Attributes
-    ----------
-    listing : Listing
-        Its files, in input order.
-    root : str
-        The data dir; ``""`` when there is none.
-    remote : Remote or None
-        How to get the files that a store has listed.
-    cached, cached_bytes : int
-        How many of those, and of their bytes, are in the cache already.
-    notes : tuple of str
-        Warnings for the summary.
-    listings : int
-        Requests that listed a store.
-    """
-
-    listing: Listing
-    root: str
-    remote: Remote | None = None
+    listing: Listing  # its files, in input order
+    root: str  # the data dir; ``""`` when there is none
+    remote: Remote | None = None  # how to get the files that a store has listed
+    # How many of those, and of their bytes, are in the cache already
     cached: int = 0
     cached_bytes: int = 0
-    notes: tuple[str, ...] = ()
-    listings: int = 0
+    notes: tuple[str, ...] = ()  # warnings for the summary
+    listings: int = 0  # requests that listed a store
 
     def locate(self, path: str) -> str:
         """Return where the file of this path is: a path or a URL."""
@@ -164,21 +134,13 @@ def find_inputs(
 
     An object with the same relative path as a file of the data dir is read there.
 
-    Parameters
-    ----------
-    config : Config
-        Its ``bucket`` with the settings to reach it, and those of the cache.
-    on_progress : callable, optional
-        Called with the prefixes listed and the files found so far, from another thread.
-    to_read : bool
-        The files are going to be read: check the room for those to fetch, and mark the others in
-        the cache as used. Without, `Inputs.state` returns which of them are cached.
-
-    Raises
-    ------
-    InputError
-        Before any work: nothing to read from, a bucket that cannot be read, too little disk, or,
-        without the network, something that was never listed or fetched.
+    - `config`: its ``bucket`` with the settings to reach it, and those of the cache.
+    - `on_progress`: called with the prefixes listed and the files found so far, from another
+      thread.
+    - `to_read`: the files are going to be read: check the room for those to fetch, and mark the
+      others in the cache as used. Without, `Inputs.state` returns which of them are cached.
+    Raises `InputError`: before any work: nothing to read from, a bucket that cannot be read, too
+    little disk, or, without the network, something that was never listed or fetched.
     """
     inputs = _Search(data_dir, schema, config, choice).run(on_progress, to_read)
     return replace(inputs, notes=(*inputs.notes, *inputs.listing.explain_variants()))

@@ -87,10 +87,7 @@ class Schema:
 def load_layout(path: str | os.PathLike[str] | None = None) -> Layout:
     """Read the layout from JSON; the packaged one when there is no `path`.
 
-    Raises
-    ------
-    InputError
-        Naming the file, the dimension and the mistake.
+    Raises `InputError` naming the file, the dimension and the mistake.
 
     Examples
     --------
@@ -127,17 +124,9 @@ def load_schema(
 ) -> Schema:
     """Read a filter and the layout that it filters.
 
-    Parameters
-    ----------
-    filter_source : path, dict or None
-        A JSON file, its content, or ``None`` to allow everything.
-    layout_path : path or None
-        See `load_layout`.
-
-    Raises
-    ------
-    InputError
-        Naming the file, the dimension and the mistake.
+    - `filter_source`: a JSON file, its content, or ``None`` to allow everything.
+    - `layout_path`: see `load_layout`.
+    Raises `InputError` naming the file, the dimension and the mistake.
 
     Examples
     --------

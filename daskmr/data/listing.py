@@ -28,27 +28,16 @@ _VALUES_NAMED = 20
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """One file to read.
+    """One file to read."""
 
-    Parameters
-    ----------
-    path : str
-        Relative to the data dir, with "/" between its parts; odd bytes are surrogate escapes.
-    size : int
-        In bytes, as stored.
-    dims : tuple of str
-        The values of its dimensions, in layout order.
-    etag, mtime : str and float, optional
-        Of an object in a store: its ETag without quotes, and its time of writing in Unix seconds.
-    mtime_ns, inode : int, optional
-        Of a local file: with the size, they show whether it has changed since.
-    """
-
+    # Relative to the data dir, with "/" between its parts; odd bytes are surrogate escapes.
     path: str
-    size: int
-    dims: tuple[str, ...]
+    size: int  # in bytes, as stored
+    dims: tuple[str, ...]  # the values of its dimensions, in layout order
+    # Of an object in a store: its ETag without quotes, and its time of writing in Unix seconds
     etag: str | None = None
     mtime: float | None = None
+    # Of a local file: with the size, they show whether it has changed since
     mtime_ns: int | None = None
     inode: int | None = None
 
@@ -77,30 +66,17 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The input of a job.
+    """The input of a job."""
 
-    Parameters
-    ----------
-    root : str
-        A path, or the URL of a bucket; the paths are relative to it.
-    files : tuple of InputFile
-        All that the filter allows, in the order of the paths as bytes.
-    skipped, skipped_count : tuple of str, int
-        Paths outside of the layout, the first thousand in the same order, and their number.
-        Directories end in "/"; nothing below them is named.
-    seen : tuple of Seen
-        One for each dimension, to explain an empty listing.
-    repeated : int
-        How often a store listed something that it had listed before.
-    """
-
-    root: str
-    files: tuple[InputFile, ...]
+    root: str  # a path, or the URL of a bucket; the paths are relative to it
+    files: tuple[InputFile, ...]  # all that the filter allows, in the order of the paths as bytes
+    # skipped, skipped_count: paths outside of the layout, the first thousand in the same order, and
+    # their number. Directories end in "/"; nothing below them is named.
     skipped: tuple[str, ...]
     skipped_count: int
-    seen: tuple[Seen, ...]
+    seen: tuple[Seen, ...]  # one for each dimension, to explain an empty listing
     layout: Layout
-    repeated: int = 0
+    repeated: int = 0  # how often a store listed something that it had listed before
 
     def explain_nothing(self) -> str:
         """Say why there is no file: the dimension that excluded the last candidates."""

@@ -26,27 +26,13 @@ _TIME_UNITS = (10**9, 10**6, 1000, 100, 1)  # nanoseconds to which file systems 
 class LocalFile(FileIO):
     """An input file, open for reading. Call `check` after reading it.
 
-    Parameters
-    ----------
-    file, path : InputFile, str
-        The file as listed, and where it is.
-    where : str
-        Follows the size in messages, as " on the worker ...".
-    elsewhere : bool
-        Another machine has listed it, which may see another inode number, and a time of another
-        precision.
-
-    Attributes
-    ----------
-    grown : int or None
-        Size of a plain file that has grown since it was listed; set by `check`.
-
-    Raises
-    ------
-    TaskFailed
-        When it is not the file that was listed.
-    OSError
-        When it cannot be opened, or read; its ``filename`` is the path.
+    - `file`, `path`: the file as listed, and where it is.
+    - `where`: follows the size in messages, as " on the worker ...".
+    - `elsewhere`: another machine has listed it, which may see another inode number, and a time of
+      another precision.
+    - `grown`: size of a plain file that has grown since it was listed; set by `check`.
+    Raises `TaskFailed` when it is not the file that was listed.
+    Raises `OSError` when it cannot be opened, or read; its ``filename`` is the path.
     """
 
     def __init__(

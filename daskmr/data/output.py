@@ -61,32 +61,16 @@ class _Hashing:
 class OutputFile:
     """A temporary file beside the target, which it replaces at the very end.
 
-    Parameters
-    ----------
-    target : str
-        Path of the output; ``"-"`` is standard output. A link is followed; a pipe or ``/dev/null``
-        is written directly.
-    run_id : str
-        Makes the temporary name unique.
-    stdout : file, optional
-        Where ``"-"`` goes, binary.
-    hashed : bool
-        Compute the digest of a file as it is written.
-    like : os.stat_result, optional
-        Of a file whose group and permissions this one gets, no more of them than the file that it
-        replaces has.
-
-    Attributes
-    ----------
-    access : os.stat_result or None
-        Of the temporary file, once it is closed.
-    state : str
-        What messages say of the output when writing fails.
-
-    Raises
-    ------
-    InputError
-        When the folder is missing or cannot be written, or the target is a folder.
+    - `target`: path of the output; ``"-"`` is standard output. A link is followed; a pipe or
+      ``/dev/null`` is written directly.
+    - `run_id`: makes the temporary name unique.
+    - `stdout`: where ``"-"`` goes, binary.
+    - `hashed`: compute the digest of a file as it is written.
+    - `like`: of a file whose group and permissions this one gets, no more of them than the file
+      that it replaces has.
+    - `access`: of the temporary file, once it is closed.
+    - `state`: what messages say of the output when writing fails.
+    Raises `InputError` when the folder is missing or cannot be written, or the target is a folder.
     """
 
     def __init__(

@@ -60,22 +60,13 @@ class Partition:
 
     It pickles to some 25 bytes a file, so that the plan of a million files fits in a graph, which
     client and scheduler hold several times over.
-
-    Attributes
-    ----------
-    index : int
-        Its place in the plan, from 0.
-    files : tuple of InputFile
-        At least one; the files of all partitions, one after the other, are the input in order.
-    bytes : int
-        Its weight: the bytes of gzip that are as much work, the opening of files included.
-    ahead : tuple of InputFile
-        The first files of a later partition, to fetch once all of its own are under way.
     """
 
-    index: int
+    index: int  # its place in the plan, from 0
+    # At least one; the files of all partitions, one after the other, are the input in order.
     files: tuple[InputFile, ...]
-    bytes: int
+    bytes: int  # its weight: the bytes of gzip that are as much work, the opening of files included
+    # The first files of a later partition, to fetch once all of its own are under way.
     ahead: tuple[InputFile, ...] = ()
 
     def __reduce__(self) -> tuple[Any, ...]:

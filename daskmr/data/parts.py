@@ -28,24 +28,13 @@ Block = tuple[list[Any] | None, list[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Reduced (or mapped) output in order.
+    """Reduced (or mapped) output in order."""
 
-    Attributes
-    ----------
-    header : tuple
-        What `setup_reduce` wrote; the output takes that of the first part.
-    frames : tuple of bytes, or Extent
-        Pickled blocks.
-    kinds : frozenset of str
-        Names of the types of keys: if all are of one kind, they are compared directly.
-    lines : int
-        Number of writes.
-    """
-
-    header: tuple[Any, ...]
-    frames: tuple[bytes, ...] | Extent
+    header: tuple[Any, ...]  # what `setup_reduce` wrote; the output takes that of the first part
+    frames: tuple[bytes, ...] | Extent  # pickled blocks
+    # Names of the types of keys: if all are of one kind, they are compared directly.
     kinds: frozenset[str]
-    lines: int
+    lines: int  # number of writes
 
     def __sizeof__(self) -> int:  # what Dask counts
         return 200 + (0 if isinstance(self.frames, Extent) else sum(map(len, self.frames)))

@@ -25,23 +25,7 @@ _NAMED = 3
 class Choice:
     """Which part of the input a run reads.
 
-    Parameters
-    ----------
-    only : tuple of str
-        Paths of the files to read; all of them when it is empty.
-    limit_files : int or None
-        How many files to read at most.
-    share : float or None
-        Share of the files, or of the keys, to read, between 0 and 1.
-    seed : int
-        Another seed chooses others.
-    by : str
-        ``"file"`` or ``"key"``: what `share` is of.
-
-    Raises
-    ------
-    InputError
-        For values that are invalid or contradict one another.
+    Raises `InputError` for values that are invalid or contradict one another.
 
     Examples
     --------
@@ -52,11 +36,11 @@ class Choice:
     (3, 1)
     """
 
-    only: tuple[str, ...] = ()
-    limit_files: int | None = None
-    share: float | None = None
-    seed: int = 0
-    by: str = "file"
+    only: tuple[str, ...] = ()  # paths of the files to read; all of them when it is empty
+    limit_files: int | None = None  # how many files to read at most
+    share: float | None = None  # share of the files, or of the keys, to read, between 0 and 1
+    seed: int = 0  # another seed chooses others
+    by: str = "file"  # ``"file"`` or ``"key"``: what `share` is of
 
     def __post_init__(self) -> None:
         limit, share = self.limit_files, self.share

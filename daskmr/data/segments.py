@@ -33,28 +33,15 @@ _READ_BYTES = 1 << 20  # of a segment in a store, by one request
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """A stretch of a segment file: one bucket's frames, sorted by key.
+    """A stretch of a segment file: one bucket's frames, sorted by key."""
 
-    Attributes
-    ----------
-    path : str
-        The segment file.
-    offset, length : int
-        Where the frames lie, in bytes.
-    size : int
-        Estimated bytes of the pairs in memory.
-    largest : int
-        Those of the largest frame.
-    store : SpillStore or None
-        Where the segment is when it is no file.
-    """
-
-    path: str
+    path: str  # the segment file
+    # Where the frames lie, in bytes
     offset: int
     length: int
-    size: int
-    largest: int = 0
-    store: SpillStore | None = None
+    size: int  # estimated bytes of the pairs in memory
+    largest: int = 0  # those of the largest frame
+    store: SpillStore | None = None  # where the segment is when it is no file
 
     @property
     def held(self) -> int:
@@ -73,10 +60,7 @@ class Extent:
 class SegmentWriter:
     """Writes frames to one new segment file.
 
-    Parameters
-    ----------
-    folder : str or SpillStore
-        Where the file is made, under a name that no other attempt has.
+    - `folder`: where the file is made, under a name that no other attempt has.
     """
 
     def __init__(self, folder: str | SpillStore) -> None:
@@ -130,10 +114,7 @@ def _checksum(data: bytes) -> int:
 def read_frames(extent: Extent) -> Iterator[bytes]:
     """Read an extent's frames one at a time.
 
-    Raises
-    ------
-    JobError
-        When the segment is gone or damaged.
+    Raises `JobError` when the segment is gone or damaged.
     """
     if not extent.length:
         return

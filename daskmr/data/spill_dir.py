@@ -54,14 +54,9 @@ class HostFolder:
     """A run's folder on a host that does not see the run's own.
 
     On a worker, methods take it from the current task, or from `dask_worker`, as ``Client.run`` gives it.
-
-    Parameters
-    ----------
-    run_id : str
-        Of the run: in the name of the folder.
     """
 
-    run_id: str
+    run_id: str  # of the run: in the name of the folder
 
     def path(self, dask_worker: Any = None) -> str:
         """Return its path: beside the folders of the workers.
@@ -121,21 +116,11 @@ class HostFolder:
 
 @dataclass(frozen=True, slots=True)
 class SpillStore:
-    """A run's segments in a store, if it was given one. It may be pickled: it holds no secret.
+    """A run's segments in a store, if it was given one. It may be pickled: it holds no secret."""
 
-    Parameters
-    ----------
-    run_id : str
-        Of the run: in the name of its folder.
-    source : Source or None
-        The spill dir; ``None`` where none was given.
-    retries : int
-        How often a request is tried again.
-    """
-
-    run_id: str
-    source: Source | None
-    retries: int
+    run_id: str  # of the run: in the name of its folder
+    source: Source | None  # the spill dir; ``None`` where none was given
+    retries: int  # how often a request is tried again
 
     @property
     def host(self) -> HostFolder:
@@ -145,10 +130,7 @@ class SpillStore:
     def folder(self) -> str:
         """Return the folder for a segment that is not complete.
 
-        Raises
-        ------
-        JobError
-            When there is no spill dir.
+        Raises `JobError` when there is no spill dir.
         """
         if self.source is None:
             raise JobError(
@@ -177,10 +159,7 @@ class SpillStore:
     def begin(self) -> None:
         """Claim the run's folder, and remove those of runs that died: from the client.
 
-        Raises
-        ------
-        InputError
-            When the spill dir cannot be written.
+        Raises `InputError` when the spill dir cannot be written.
         """
         try:
             self.renew()
@@ -250,18 +229,10 @@ class SpillStore:
 
 @dataclass(frozen=True, slots=True)
 class Scratch:
-    """Where the tasks of a run write. It is given to each of them.
+    """Where the tasks of a run write. It is given to each of them."""
 
-    Parameters
-    ----------
-    run_dir : str
-        The run's folder, on the client and wherever else it is seen.
-    store : SpillStore or None
-        Used in its place where some workers do not see it.
-    """
-
-    run_dir: str
-    store: SpillStore | None = None
+    run_dir: str  # the run's folder, on the client and wherever else it is seen
+    store: SpillStore | None = None  # used in its place where some workers do not see it
 
     @property
     def is_shared(self) -> bool:

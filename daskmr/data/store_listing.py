@@ -69,10 +69,8 @@ def list_store(
     `recorder` gets all that was listed. `on_progress` is called with the number of prefixes listed
     and of files found, a few times a second at most, on the store's thread.
 
-    Raises
-    ------
-    StoreError
-        If something cannot be listed, or its listing goes backwards or does not end.
+    Raises `StoreError` if something cannot be listed, or its listing goes backwards or does not
+    end.
     """
     walk = _Walk(store, schema, recorder, on_progress)
     store.run(walk.run())

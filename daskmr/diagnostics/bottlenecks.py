@@ -136,15 +136,9 @@ def find_losses(
 ) -> tuple[Loss, ...]:
     """Return where a run that has ended lost time, the most first.
 
-    Parameters
-    ----------
-    history : History
-    timings : mapping of str to float
-        Seconds by phase; ``"total"`` is all of it.
-    combines : bool
-        Whether the job has a `combine`.
-    values : int
-        Values that `map` wrote; 0 where that is unknown.
+    - `timings`: seconds by phase; ``"total"`` is all of it.
+    - `combines`: whether the job has a `combine`.
+    - `values`: values that `map` wrote; 0 where that is unknown.
 
     Examples
     --------

@@ -22,34 +22,21 @@ _IDLE_SECONDS = 1.5  # since the end of a task, before its process counts as idl
 
 @dataclass(frozen=True, slots=True)
 class RunOutline:
-    """What a run is about to do, known once the input is listed.
+    """What a run is about to do, known once the input is listed."""
 
-    Attributes
-    ----------
-    job : str
-        Name of the job.
-    phases : tuple of str
-        Those of `daskmr.history.PHASES` that it has.
-    files, bytes : int
-        The input.
-    to_fetch, bytes_to_fetch : int
-        The part of the input that has to be fetched first.
-    partitions, merges, buckets : int
-        Numbers of map tasks, of merges of two partial results, and of buckets of keys.
-    inline : bool
-        Whether it runs in this process.
-    """
-
-    job: str
-    phases: tuple[str, ...]
+    job: str  # name of the job
+    phases: tuple[str, ...]  # those of `daskmr.history.PHASES` that it has
+    # The input
     files: int
     bytes: int
+    # The part of the input that has to be fetched first
     to_fetch: int
     bytes_to_fetch: int
+    # Numbers of map tasks, of merges of two partial results, and of buckets of keys
     partitions: int
     merges: int
     buckets: int
-    inline: bool
+    inline: bool  # whether it runs in this process
 
 
 class RunState:

@@ -226,11 +226,8 @@ _LIKE_HOOKS = (  # compiled where a script has functions that a job does not cal
 def likely_misspelt(text: str, path: str) -> dict[str, str]:
     """Find the functions of a script that nearly have the name of one that a job may define.
 
-    Returns
-    -------
-    dict
-        By the name of a function, the one that it may be meant to have, or "". None that the script
-        uses itself.
+    Returns by the name of a function, the one that it may be meant to have, or "". None that the
+    script uses itself.
 
     Examples
     --------

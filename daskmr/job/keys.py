@@ -41,10 +41,8 @@ def canonical(key: Any, depth: int = 0) -> Key:
 
     A scalar of numpy becomes the number, bool or text of Python that it is.
 
-    Raises
-    ------
-    UnsupportedKeyError
-        When the key is not None, bool, int, float, str, bytes or a tuple of those.
+    Raises `UnsupportedKeyError` when the key is not None, bool, int, float, str, bytes or a tuple
+    of those.
 
     Examples
     --------

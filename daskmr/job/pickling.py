@@ -36,10 +36,7 @@ class UnpicklableValueError(TypeError):
 def snapshot(value: Any) -> Any:
     """Return `value` itself when it cannot change, a copy otherwise.
 
-    Raises
-    ------
-    UnpicklableValueError
-        When pickle cannot copy it.
+    Raises `UnpicklableValueError` when pickle cannot copy it.
 
     Examples
     --------

@@ -18,17 +18,10 @@ _HOOKS = ("map", "combine", "reduce", "setup_reduce")
 
 
 class Finding(NamedTuple):
-    """A place in a script that means something else under Python 3, or fails there.
-
-    Attributes
-    ----------
-    line : int
-    text : str
-        What happens, and what to write.
-    """
+    """A place in a script that means something else under Python 3, or fails there."""
 
     line: int
-    text: str
+    text: str  # what happens, and what to write
 
 
 # Templates of code, and advice. `_` matches any expression, a name in capitals one that the method of
@@ -97,11 +90,7 @@ def find_python2(tree: ast.Module, *, is_script: bool = True) -> list[Finding]:
     Code that is right in Python 3 too (a division, say) is reported only in a script that uses
     nothing that Python 2 lacks.
 
-    Parameters
-    ----------
-    tree : ast.Module
-    is_script : bool
-        Whether it is the job's script, rather than a module that it imports.
+    - `is_script`: whether it is the job's script, rather than a module that it imports.
 
     Examples
     --------

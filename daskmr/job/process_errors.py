@@ -131,12 +131,8 @@ def explain_process_error(exc: BaseException, *, loading: bool = False) -> str:
     A ``ValueError`` makes its record a bad one, but Python raises some that have nothing to do with
     the record, and that every record of a process would meet.
 
-    Parameters
-    ----------
-    exc : BaseException
-        With its causes.
-    loading : bool
-        Whether the script was being loaded, and so its modules were being imported.
+    - `exc`: with its causes.
+    - `loading`: whether the script was being loaded, and so its modules were being imported.
 
     Examples
     --------

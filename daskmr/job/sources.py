@@ -48,29 +48,17 @@ _ANY = "?"  # stands for a part of a module's name that is known only when it is
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What is shipped of a script, found without running it.
+    """What is shipped of a script, found without running it."""
 
-    Attributes
-    ----------
-    files : dict
-        Source text by file name, relative to the script's folder.
-    homes : dict
-        Folder by top-level module, of those that are beside the target of a link to the script.
-    spaces : tuple of str
-        Folders beside the script that are packages without an ``__init__.py``.
-    aliases : tuple of str
-        Names by which the siblings import the script.
-    unused : tuple of str
-        File names that would be imported, were their names not those of other modules.
-    data : bytes
-        A zip of the other files of packages, where they are small; ``b""`` where there are none.
-    """
-
-    files: dict[str, str]
+    files: dict[str, str]  # source text by file name, relative to the script's folder
+    # Folder by top-level module, of those that are beside the target of a link to the script.
     homes: dict[str, str] = field(default_factory=dict)
+    # Folders beside the script that are packages without an ``__init__.py``.
     spaces: tuple[str, ...] = ()
-    aliases: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()  # names by which the siblings import the script
+    # File names that would be imported, were their names not those of other modules.
     unused: tuple[str, ...] = ()
+    # A zip of the other files of packages, where they are small; ``b""`` where there are none.
     data: bytes = b""
 
     def digest(self) -> str:

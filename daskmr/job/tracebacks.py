@@ -40,17 +40,9 @@ _CONTROLS = {
 def format_user_traceback(job: Job, exc: BaseException) -> str:
     """Python's traceback of `exc`, from the user's first frame on and without daskmr's own.
 
-    Parameters
-    ----------
-    job : Job
-        Whose files are the user's.
-    exc : BaseException
-        With its causes. Its text may be of any size, or raise.
-
-    Returns
-    -------
-    str
-        At most 8,000 characters: the beginning and the end.
+    - `job`: whose files are the user's.
+    - `exc`: with its causes. Its text may be of any size, or raise.
+    Returns at most 8,000 characters: the beginning and the end.
     """
     remember_lines(job.texts)
     following: traceback.TracebackException | None = traceback.TracebackException(

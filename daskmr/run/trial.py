@@ -56,10 +56,7 @@ def read_records(source: str | BinaryIO, max_record_bytes: int) -> Iterator[tupl
 class TrialOutput:
     """Keeps what `map` writes, in the order in which it was written, for people to see.
 
-    Attributes
-    ----------
-    header : tuple of str
-        What `setup_reduce` wrote for a map-only job.
+    - `header`: what `setup_reduce` wrote for a map-only job.
     """
 
     def __init__(self, job: Job) -> None:

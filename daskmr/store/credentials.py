@@ -23,10 +23,7 @@ _OTHERS = ("AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN", "AWS_PROFILE", "AWS_DEFAUL
 def given(key: str | None, secret: str | None, profile: str | None = None) -> Iterator[None]:
     """Use the AWS key that was given, if any, in this process and those it starts meanwhile.
 
-    Raises
-    ------
-    InputError
-        For a key without its secret, or a profile beside them.
+    Raises `InputError` for a key without its secret, or a profile beside them.
     """
     if key is None and secret is None:
         yield

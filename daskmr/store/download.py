@@ -31,21 +31,13 @@ _READ_AHEAD = 64  # pieces, most of them 64 to 128 KiB
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the bytes of an object must show.
+    """What the bytes of an object must show."""
 
-    Parameters
-    ----------
-    size : int
-        Their number.
-    md5 : str, optional
-        Their MD5 as 32 hex digits; or, of an object that was uploaded in parts, the MD5 of the
-        MD5s of its parts.
-    parts : tuple of int
-        The sizes of these parts; empty when `md5` is of the object as a whole.
-    """
-
-    size: int
+    size: int  # their number
+    # Their MD5 as 32 hex digits; or, of an object that was uploaded in parts, the MD5 of the MD5s
+    # of its parts.
     md5: str | None = None
+    # The sizes of these parts; empty when `md5` is of the object as a whole.
     parts: tuple[int, ...] = ()
 
 
@@ -204,17 +196,9 @@ class Backend(Protocol):
 class Download:
     """One object, in pieces: resumed when its transfer breaks, restarted when it was damaged.
 
-    Parameters
-    ----------
-    backend : Backend
-    retry : RetryPolicy
-    url : str
-        For messages.
-    path : str
-        Relative to the source.
-    etag : str or None
-    size : int
-        As they were listed.
+    - `url`: for messages.
+    - `path`: relative to the source.
+    - `size`: as they were listed.
     """
 
     def __init__(

@@ -68,11 +68,8 @@ class LoopThread:
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop and wait for its result; an interruption cancels it.
 
-        Raises
-        ------
-        RuntimeError
-            In another process than the one that made the loop, in the loop's own thread, or
-            after `close`.
+        Raises `RuntimeError`: in another process than the one that made the loop, in the loop's own
+        thread, or after `close`.
         """
         import asyncio
 

@@ -19,19 +19,11 @@ _MINIMUM_RATE = 1000  # bytes a second, below which dnf and git give up a transf
 class RetryPolicy:
     """How often to retry, after which waits, and how many retries there were so far.
 
-    Parameters
-    ----------
-    retries : int
-        How often one request is retried before it is a failure.
-    first_wait, longest_wait : float
-        Upper bounds in seconds of the first wait, and of any. The bound doubles from try to try;
-        each wait is a random part of it, at least half, so that many clients that met the same
-        fault do not return at once.
-
-    Attributes
-    ----------
-    faults : int
-        Transient errors so far that were retried.
+    - `retries`: how often one request is retried before it is a failure.
+    - `first_wait`, `longest_wait`: upper bounds in seconds of the first wait, and of any. The bound
+      doubles from try to try; each wait is a random part of it, at least half, so that many clients
+      that met the same fault do not return at once.
+    - `faults`: transient errors so far that were retried.
 
     Examples
     --------
@@ -60,18 +52,10 @@ class RetryPolicy:
     ) -> T:
         """Make attempts until one succeeds.
 
-        Parameters
-        ----------
-        attempt : callable
-            Raises `TransientError` for what may be retried; anything else is passed on.
-        what : str
-            Begins the message of the final failure.
-        fail_fast : bool
-            Do not retry what is likely to last, since nothing was ever answered before.
-
-        Raises
-        ------
-        StoreError
+        - `attempt`: raises `TransientError` for what may be retried; anything else is passed on.
+        - `what`: begins the message of the final failure.
+        - `fail_fast`: do not retry what is likely to last, since nothing was ever answered before.
+        Raises `StoreError`.
         """
         tries = 0
         while True:
@@ -106,10 +90,7 @@ class MinimumRate:
 
     Only the time spent waiting for bytes counts, so that a slow reader does no harm.
 
-    Parameters
-    ----------
-    seconds : float
-        In each such time, a thousand bytes must arrive for every second of it.
+    - `seconds`: in each such time, a thousand bytes must arrive for every second of it.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -118,10 +99,7 @@ class MinimumRate:
     async def of(self, pieces: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
         """Pass on the pieces of a transfer as they arrive.
 
-        Raises
-        ------
-        TransientError
-            When too little came for too long.
+        Raises `TransientError` when too little came for too long.
         """
         waited, size = 0.0, 0
         began = time.monotonic()

@@ -32,18 +32,11 @@ __all__ = ["ExpiredCredentials", "changed_object", "parse_page", "translate_erro
 def parse_page(body: bytes, bucket: str, prefix: str, name_prefix: str) -> Page:
     """Parse an answer to ListObjectsV2, and check that it answers this very question.
 
-    Parameters
-    ----------
-    body : bytes
-        XML.
-    bucket, prefix, name_prefix : str
-        The question: the names that begin with `name_prefix`, directly below the key `prefix`,
-        which is "" or ends in "/".
-
-    Raises
-    ------
-    TransientError
-        For another server's page, or a truncated one, which must not pass for an empty listing.
+    - `body`: XML.
+    - `bucket`, `prefix`, `name_prefix`: the question: the names that begin with `name_prefix`,
+      directly below the key `prefix`, which is "" or ends in "/".
+    Raises `TransientError` for another server's page, or a truncated one, which must not pass for
+    an empty listing.
 
     Examples
     --------
@@ -153,13 +146,8 @@ _NO_CREDENTIALS = (
 def translate_error(error: Exception, url: str, source: Source) -> TransientError | StoreError:
     """Translate an exception of s3fs, botocore or aiohttp.
 
-    Parameters
-    ----------
-    error : Exception
-    url : str
-        Of the request.
-    source : Source
-        Names the bucket and the endpoint.
+    - `url`: of the request.
+    - `source`: names the bucket and the endpoint.
     """
     if isinstance(error, StoreError):
         return StoreError(f"{url} cannot be read: {error}")

@@ -31,18 +31,11 @@ class ChangedObject(StoreError):
 class TransientError(Exception):
     """A failure that may not occur again when the same is retried.
 
-    Parameters
-    ----------
-    cause : str
-        A part of a sentence.
-    remedy : str
-        What to do when retries do not help, as a sentence.
-    likely_to_last : bool
-        Nothing answered at all, or nothing answers these credentials.
-    restart : bool
-        The bytes so far are no good either, so that a transfer cannot be resumed.
-    disconnected : bool
-        The connection ended: where nothing was ever answered, there may be no server.
+    - `cause`: a part of a sentence.
+    - `remedy`: what to do when retries do not help, as a sentence.
+    - `likely_to_last`: nothing answered at all, or nothing answers these credentials.
+    - `restart`: the bytes so far are no good either, so that a transfer cannot be resumed.
+    - `disconnected`: the connection ended: where nothing was ever answered, there may be no server.
     """
 
     def __init__(
@@ -65,19 +58,6 @@ class TransientError(Exception):
 class Source:
     """Where remote data is. It may be pickled and shown: it holds no secret.
 
-    Parameters
-    ----------
-    protocol : str
-        ``"s3"``, or any other that fsspec knows: ``"gs"``, ``"file"``, ``"memory"``.
-    root : str
-        The bucket, or a folder in it, without "/" at the end.
-    options : tuple of pairs
-        How to reach it, sorted by name: ``anon``, ``connect_timeout`` and ``read_timeout`` in
-        seconds, ``endpoint_url``, ``profile``, ``region``, ``requester_pays``, and for other
-        protocols what fsspec takes from the URL.
-    given : str
-        The URL as it was given, where a part of it, such as the host, is not in `root`.
-
     Examples
     --------
     >>> source = Source("s3", "bucket/data", (("endpoint_url", "http://127.0.0.1:9000"),))
@@ -87,9 +67,13 @@ class Source:
     's3://bucket/data endpoint_url=http://127.0.0.1:9000'
     """
 
-    protocol: str
-    root: str
+    protocol: str  # ``"s3"``, or any other that fsspec knows: ``"gs"``, ``"file"``, ``"memory"``
+    root: str  # the bucket, or a folder in it, without "/" at the end
+    # How to reach it, sorted by name: ``anon``, ``connect_timeout`` and ``read_timeout`` in
+    # seconds, ``endpoint_url``, ``profile``, ``region``, ``requester_pays``, and for other
+    # protocols what fsspec takes from the URL.
     options: tuple[tuple[str, Any], ...] = ()
+    # The URL as it was given, where a part of it, such as the host, is not in `root`.
     given: str = field(default="", compare=False)
 
     @property
@@ -188,24 +172,14 @@ def parse_source(
 ) -> Source:
     """Parse the value of ``--bucket``: ``NAME``, ``NAME/prefix``, or any fsspec URL.
 
-    Parameters
-    ----------
-    bucket : str
-    endpoint_url : str, optional
-        The server, where it is not Amazon's. S3 takes it from ``AWS_ENDPOINT_URL_S3``,
-        ``AWS_ENDPOINT_URL`` or the AWS configuration files too.
-    profile : str, optional
-        A section of the AWS configuration files.
-    region : str, optional
-    anon, requester_pays : bool
-        Send no credentials; agree to pay for the requests.
-    read_timeout, connect_timeout : float
-        Seconds without a byte, and until connected, before a request is retried.
-
-    Raises
-    ------
-    InputError
-        If it is no such name, holds a secret, or needs a package that is not installed.
+    - `endpoint_url`: the server, where it is not Amazon's. S3 takes it from
+      ``AWS_ENDPOINT_URL_S3``, ``AWS_ENDPOINT_URL`` or the AWS configuration files too.
+    - `profile`: a section of the AWS configuration files.
+    - `anon`, `requester_pays`: send no credentials; agree to pay for the requests.
+    - `read_timeout`, `connect_timeout`: seconds without a byte, and until connected, before a
+      request is retried.
+    Raises `InputError` if it is no such name, holds a secret, or needs a package that is not
+    installed.
 
     Examples
     --------

@@ -57,18 +57,9 @@ class Store:
     ``_async`` run there, inside a coroutine that was given to `run`; the others wait for them,
     from any other thread. Paths are relative to the source.
 
-    Parameters
-    ----------
-    source : Source
-    retries : int
-        How often a request is retried, after growing waits, before it is a failure.
-
-    Attributes
-    ----------
-    retry : RetryPolicy
-        Counts the faults, too.
-    listings : int
-        Requests so far that listed something, retries not counted.
+    - `retries`: how often a request is retried, after growing waits, before it is a failure.
+    - `retry`: counts the faults, too.
+    - `listings`: requests so far that listed something, retries not counted.
 
     Examples
     --------
@@ -115,10 +106,8 @@ class Store:
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the store's loop and wait for it; an interruption cancels it.
 
-        Raises
-        ------
-        RuntimeError
-            In another process than the one that made the store, or after `close`.
+        Raises `RuntimeError`: in another process than the one that made the store, or after
+        `close`.
         """
         return self._loop.run(coroutine)
 
@@ -134,15 +123,9 @@ class Store:
     def check(self, to_write: bool = False) -> None:
         """Check by one cheap request that the source can be listed.
 
-        Parameters
-        ----------
-        to_write : bool
-            It is going to be written to, so that a folder need not exist.
-
-        Raises
-        ------
-        InputError
-            Within seconds where no answer helps: credentials, bucket, region, host, package.
+        - `to_write`: it is going to be written to, so that a folder need not exist.
+        Raises `InputError`: within seconds where no answer helps: credentials, bucket, region,
+        host, package.
         """
         self.listings += 1
         try:
@@ -177,16 +160,10 @@ class Store:
     ) -> Page:
         """List one page of the entries directly below `prefix`.
 
-        Parameters
-        ----------
-        prefix : str
-            "" or ending in "/".
-        name_prefix : str
-            Only names that begin with this.
-        start : str
-            Only names after this one, in byte order.
-        token : str, optional
-            `Page.token` of the page before.
+        - `prefix`: "" or ending in "/".
+        - `name_prefix`: only names that begin with this.
+        - `start`: only names after this one, in byte order.
+        - `token`: `Page.token` of the page before.
         """
         what = f"{self._url(prefix + name_prefix)} cannot be listed"
         self.listings += 1
@@ -214,24 +191,11 @@ class Store:
     async def fetch_async(self, path: str, etag: str | None, size: int, target: Target) -> str:
         """Fetch one complete object, as it was listed.
 
-        Parameters
-        ----------
-        path : str
-        etag : str or None
-            As it was listed; ``None`` where the store has none.
-        size : int
-            As it was listed, in bytes.
-        target : Target
-            Called on the store's thread. What it raises is passed on as it is.
-
-        Returns
-        -------
-        str
-            The MD5 of the bytes, as hex digits, whatever the ETag is.
-
-        Raises
-        ------
-        MissingObject, ChangedObject, StoreError
+        - `etag`: as it was listed; ``None`` where the store has none.
+        - `size`: as it was listed, in bytes.
+        - `target`: called on the store's thread. What it raises is passed on as it is.
+        Returns the MD5 of the bytes, as hex digits, whatever the ETag is.
+        Raises `MissingObject`, `ChangedObject`, `StoreError`.
         """
         download = self._download(path, etag, size)
         async with aclosing(download.pieces()) as pieces:
@@ -307,13 +271,9 @@ def _close(loop: LoopThread, backend: Backend) -> None:
 class Pagination:
     """Checks that each page of one listing goes on where the page before it ended.
 
-    Parameters
-    ----------
-    url : str
-        For messages.
-    ordered : bool
-        Whether the store lists by the bytes of the keys. A store that does not may list an object
-        on two pages that are not neighbours.
+    - `url`: for messages.
+    - `ordered`: whether the store lists by the bytes of the keys. A store that does not may list an
+      object on two pages that are not neighbours.
 
     Examples
     --------
@@ -342,10 +302,7 @@ class Pagination:
     def advance(self, page: Page) -> Page:
         """Return the next page without the entries of earlier ones.
 
-        Raises
-        ------
-        StoreError
-            When the listing goes backwards, or does not end.
+        Raises `StoreError` when the listing goes backwards, or does not end.
         """
         current: set[str] = set()
         fresh: list[Entry] = []

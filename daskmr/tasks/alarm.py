@@ -18,15 +18,8 @@ class TimeIsUp(BaseException):
 def alarm(seconds: float | None) -> Iterator[list[None]]:
     """Raise TimeIsUp in the block after so many seconds, where this thread can get a signal.
 
-    Parameters
-    ----------
-    seconds : float or None
-        ``None`` sets no alarm.
-
-    Yields
-    ------
-    list of None
-        Not empty once the alarm has rung, though the script may have swallowed what it raised.
+    - `seconds`: ``None`` sets no alarm.
+    Yields not empty once the alarm has rung, though the script may have swallowed what it raised.
 
     Examples
     --------

@@ -23,20 +23,12 @@ _SAVED_AT_MOST = 10_000  # bad records that one partition saves
 class BadRecords:
     """The bad records of a partition.
 
-    Parameters
-    ----------
-    save_limit : int
-        Raw bytes of them that are saved.
-    most : int or None
-        Number beyond which the job fails.
-    max_record_bytes : int
-        Length beyond which a line is a bad record.
-    may_be_corrupt : bool
-        Judge a file at its end: it may turn out to be corrupt, and is then skipped.
-    needs_tabs : bool
-        Fail where the partition begins with many lines without a tab.
-    sampled : SampledMap or None
-        Which records are read, if not all.
+    - `save_limit`: raw bytes of them that are saved.
+    - `most`: number beyond which the job fails.
+    - `max_record_bytes`: length beyond which a line is a bad record.
+    - `may_be_corrupt`: judge a file at its end: it may turn out to be corrupt, and is then skipped.
+    - `needs_tabs`: fail where the partition begins with many lines without a tab.
+    - `sampled`: which records are read, if not all.
     """
 
     def __init__(

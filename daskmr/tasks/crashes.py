@@ -59,46 +59,23 @@ address of the worker and its id, which in containers are all alike."""
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What a task says of itself.
+    """What a task says of itself."""
 
-    Attributes
-    ----------
-    phase : str
-        ``"load"``, ``"map"``, ``"merge"`` or ``"reduce"``.
-    number : int
-        The partition, the bucket that is merged, or the first bucket of the reducer.
-    pid : int
-        The process that runs the task.
-    since : float
-        When it began with the file, or to reduce, in seconds of the epoch.
-    path : str
-        The file that is read, relative to the data dir; ``""`` when reducing.
-    place : str
-        Where it is, as ``"line 7"``; ``""`` unless an earlier process died of this task, or
-        `FETCHING`.
-    limit : int or None
-        Bytes beyond which the process is killed.
-    host : str
-        The name of the machine that it is on; ``""`` is this one.
-    process : str
-        Tells it from all processes there ever were: in a container, all have the same number.
-    file : str
-        The file whose records `map` is given, as it was listed; ``""`` at any other time.
-    worker : str
-        The address of its worker; ``""`` where there is none.
-    """
-
-    phase: str
-    number: int
-    pid: int
-    since: float
-    path: str = ""
+    phase: str  # ``"load"``, ``"map"``, ``"merge"`` or ``"reduce"``
+    number: int  # the partition, the bucket that is merged, or the first bucket of the reducer
+    pid: int  # the process that runs the task
+    since: float  # when it began with the file, or to reduce, in seconds of the epoch
+    path: str = ""  # the file that is read, relative to the data dir; ``""`` when reducing
+    # Where it is, as ``"line 7"``; ``""`` unless an earlier process died of this task, or
+    # `FETCHING`.
     place: str = ""
-    limit: int | None = None
-    host: str = ""
+    limit: int | None = None  # bytes beyond which the process is killed
+    host: str = ""  # the name of the machine that it is on; ``""`` is this one
+    # Tells it from all processes there ever were: in a container, all have the same number.
     process: str = ""
+    # The file whose records `map` is given, as it was listed; ``""`` at any other time.
     file: str = ""
-    worker: str = ""
+    worker: str = ""  # the address of its worker; ``""`` where there is none
 
     @property
     def is_local(self) -> bool:
@@ -133,19 +110,10 @@ def process_name() -> str:
 class Marker:
     """Writes the mark of one task, until its block is left or the process ends.
 
-    Parameters
-    ----------
-    run_dir : str
-        The run's folder.
-    phase : str
-        ``"load"``, ``"map"``, ``"merge"`` or ``"reduce"``.
-    number : int
-        The partition, the bucket that is merged, or the first bucket of the reducer.
-
-    Attributes
-    ----------
-    earlier : list of Mark
-        Those of processes that died of this task.
+    - `run_dir`: the run's folder.
+    - `phase`: ``"load"``, ``"map"``, ``"merge"`` or ``"reduce"``.
+    - `number`: the partition, the bucket that is merged, or the first bucket of the reducer.
+    - `earlier`: those of processes that died of this task.
     """
 
     def __init__(self, run_dir: str, phase: str, number: int) -> None:
@@ -273,12 +241,8 @@ def describe_reading(number: int) -> str:
 def read_marks(run_dir: str, task: str = "") -> list[Mark]:
     """Return the marks of tasks that run, or whose process died; the latest comes last.
 
-    Parameters
-    ----------
-    run_dir : str
-        The run's folder.
-    task : str
-        What their names begin with, as ``"map-7."``.
+    - `run_dir`: the run's folder.
+    - `task`: what their names begin with, as ``"map-7."``.
     """
     folder = os.path.join(run_dir, "marks")
     marks = []

@@ -27,12 +27,8 @@ _DOING = {"load": "loaded the script", "merge": "merged partial results with com
 def refuse_third_try(marker: Marker, run_dir: str, root: str) -> None:
     """Raise TaskFailed when two processes have been killed for the memory that this task takes.
 
-    Parameters
-    ----------
-    marker : Marker
-        The task's.
-    run_dir, root : str
-        The run's folder, and the data dir.
+    - `marker`: the task's.
+    - `run_dir`, `root`: the run's folder, and the data dir.
     """
     explanation = explain_kills(marker.earlier, read_kills(run_dir) if marker.earlier else {}, root)
     if explanation is not None:
@@ -42,12 +38,8 @@ def refuse_third_try(marker: Marker, run_dir: str, root: str) -> None:
 def refuse_poison(marker: Marker, left_out: Collection[str]) -> None:
     """Raise TaskFailed when a file has killed two processes that mapped it.
 
-    Parameters
-    ----------
-    marker : Marker
-        The task's.
-    left_out : collection of str
-        Files that are left out as it is.
+    - `marker`: the task's.
+    - `left_out`: files that are left out as it is.
     """
     deaths = deaths_by_file(marker.earlier)
     files = tuple(f for f, count in deaths.items() if count > 1 and f not in left_out)
@@ -58,12 +50,8 @@ def refuse_poison(marker: Marker, left_out: Collection[str]) -> None:
 def refuse_third_load(marker: Marker, run_dir: str) -> None:
     """Raise TaskFailed when two processes have died while they loaded the script for this task.
 
-    Parameters
-    ----------
-    marker : Marker
-        The task's, while it loads the script.
-    run_dir : str
-        The run's folder.
+    - `marker`: the task's, while it loads the script.
+    - `run_dir`: the run's folder.
     """
     if len(marker.earlier) > 1:
         explanation = explain_kills(marker.earlier, read_kills(run_dir), "")
@@ -78,14 +66,9 @@ def deaths_by_file(marks: Iterable[Mark]) -> dict[str, int]:
 def explain_kills(marks: Sequence[Mark], kills: Kills, root: str) -> str | None:
     """Say where a task's processes ran out of memory; ``None`` unless that happened twice.
 
-    Parameters
-    ----------
-    marks : sequence of Mark
-        Those of the task, the latest last.
-    kills : Kills
-        What processes held when they were killed for it.
-    root : str
-        The data dir.
+    - `marks`: those of the task, the latest last.
+    - `kills`: what processes held when they were killed for it.
+    - `root`: the data dir.
     """
     held = [held for mark in marks if (held := mark.killed_with(kills)) is not None]
     if len(held) < 2:
@@ -103,18 +86,11 @@ def explain_death(
 ) -> str:
     """Say what a task was doing each time that its worker died, why it did, and what to do.
 
-    Parameters
-    ----------
-    key, partition : object, int or None
-        The task that Dask gave up, and the partition if its key has a number.
-    kills : Kills
-        What processes held when they were killed for it.
-    marks : sequence of Mark
-        What tasks have said of themselves, the latest last.
-    root : str
-        The data dir.
-    limit : int or None
-        Bytes beyond which a worker process is killed.
+    - `key`, `partition`: the task that Dask gave up, and the partition if its key has a number.
+    - `kills`: what processes held when they were killed for it.
+    - `marks`: what tasks have said of themselves, the latest last.
+    - `root`: the data dir.
+    - `limit`: bytes beyond which a worker process is killed.
     """
     marks = _marks_of_the_dead(marks, partition)
     if not marks:  # it died before it could say anything

@@ -45,23 +45,12 @@ Groups = dict[Any, list[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Spilling:
-    """When and where a mapper spills.
+    """When and where a mapper spills."""
 
-    Attributes
-    ----------
-    folder : str or SpillStore
-        Where segments go.
-    budget : int
-        Estimated bytes that a fold may hold (``spill-bytes``).
-    buckets : int
-        Number of buckets.
-    partitions : int
-        Number of partitions of the plan; together their Runs in memory stay below `budget`.
-    """
-
-    folder: str | SpillStore
-    budget: int
-    buckets: int
+    folder: str | SpillStore  # where segments go
+    budget: int  # estimated bytes that a fold may hold (``spill-bytes``)
+    buckets: int  # number of buckets
+    # Number of partitions of the plan; together their Runs in memory stay below `budget`.
     partitions: int
 
     @property
@@ -77,16 +66,10 @@ class Fold:
     asked in `settle`, in arrears: it gets the same values as if it were asked the moment a key
     has collected `combine_size` of them, which would cost a look at the length for every pair.
 
-    Parameters
-    ----------
-    groups : defaultdict of list
-        Where the pairs are written.
-    spilling : Spilling
-        Budget and place.
-    combiner : Combiner or None
-        Asked when a key has collected `combine_size` values.
-    combine_size : int
-        See ``daskmr.combine-size``.
+    - `groups`: where the pairs are written.
+    - `spilling`: budget and place.
+    - `combiner`: asked when a key has collected `combine_size` values.
+    - `combine_size`: see ``daskmr.combine-size``.
     """
 
     def __init__(
@@ -127,12 +110,9 @@ class Fold:
     def settle(self, keys: list[Any], large: Iterable[tuple[Any, int]] = ()) -> None:
         """Combine what is due, and spill when the budget is used up.
 
-        Parameters
-        ----------
-        keys : list
-            The key of each pair that was written since the last call.
-        large : iterable of (key, int)
-            The keys of those whose values are larger than ``contexts.LARGE``, with their sizes.
+        - `keys`: the key of each pair that was written since the last call.
+        - `large`: the keys of those whose values are larger than ``contexts.LARGE``, with their
+          sizes.
         """
         if not keys:
             return

@@ -71,10 +71,7 @@ def is_interruption(error: BaseException) -> bool:
 class Returned(TypeError):
     """One of the user's functions returned a value, which nothing reads.
 
-    Parameters
-    ----------
-    value : object
-        What it returned.
+    - `value`: what it returned.
 
     Examples
     --------
@@ -123,16 +120,10 @@ def _how_to_write(function: str, value: Any) -> str:
 def user_failure(job: Job, function: str, where: str, error: BaseException) -> TaskFailed:
     """Say which of the user's functions failed, where, and over what.
 
-    Parameters
-    ----------
-    job : Job
-        Knows which frames of the traceback are the user's.
-    function : str
-        ``"map"``, ``"combine"``, ``"reduce"`` or ``"setup_reduce"``.
-    where : str
-        The record or the key, as ``"at FILE, line 7"``.
-    error : BaseException
-        What was raised.
+    - `job`: knows which frames of the traceback are the user's.
+    - `function`: ``"map"``, ``"combine"``, ``"reduce"`` or ``"setup_reduce"``.
+    - `where`: the record or the key, as ``"at FILE, line 7"``.
+    - `error`: what was raised.
     """
     kind = TaskFailed
     if isinstance(error, OutOfMemory):

@@ -15,13 +15,8 @@ __all__ = ["activated", "load"]
 def load(job: Job, run_dir: str, number: int) -> None:
     """Load the script unless that is done, with a mark meanwhile: it may end the process.
 
-    Parameters
-    ----------
-    job : Job
-    run_dir : str
-        The run's folder.
-    number : int
-        The task's, as in its own marks.
+    - `run_dir`: the run's folder.
+    - `number`: the task's, as in its own marks.
     """
     if not job.is_loaded:
         with Marker(run_dir, "load", number) as marker:

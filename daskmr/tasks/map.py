@@ -42,72 +42,29 @@ _GC_THRESHOLD = 100_000  # new containers between collections: a fold makes mill
 
 @dataclass(frozen=True, slots=True)
 class MapTask:
-    """What all mappers are given beside their partitions.
+    """What all mappers are given beside their partitions."""
 
-    Attributes
-    ----------
-    job : Job
-        The user's functions.
-    root : str
-        The data dir.
-    remote : Remote or None
-        How to fetch what a store has listed.
-    scratch : Scratch
-        Where to write.
-    spilling : Spilling
-        Budget and buckets.
-    combine_size : int
-        See ``daskmr.combine-size``.
-    items : bool
-        A map-only job gives pairs rather than text, as the result is iterated over.
-    skip_corrupt : bool
-        Skip corrupt files.
-    max_bad : int or None
-        Bad records beyond which the job fails.
-    save_limit : int
-        Raw bytes of bad records that are saved.
-    profile : bool
-        Collect a profile.
-    max_record_bytes : int
-        Length beyond which a line is a bad record.
-    part_bytes : int
-        Bytes of a map-only job's output that travel in memory, a partition.
-    file_timeout : float or None
-        Seconds that one file may take.
-    on_cluster : bool
-        The workers are not this machine's, so that errors with a file name the worker.
-    skip_poison : bool
-        Name a file that has killed two processes, for a job that skips it.
-    keys : KeyFilter or None
-        Which records are mapped; ``None`` is all.
-    watched : bool
-        Progress is reported.
-    needs_tabs : bool
-        Fail at once where the input begins with lines that are no records.
-    origin : Origin
-        Where the time of the run begins.
-    """
-
-    job: Job
-    root: str
-    remote: Remote | None
-    scratch: Scratch
-    spilling: Spilling
-    combine_size: int
-    items: bool
-    skip_corrupt: bool
-    max_bad: int | None
-    save_limit: int
-    profile: bool
-    max_record_bytes: int
-    part_bytes: int
-    file_timeout: float | None
+    job: Job  # the user's functions
+    root: str  # the data dir
+    remote: Remote | None  # how to fetch what a store has listed
+    scratch: Scratch  # where to write
+    spilling: Spilling  # budget and buckets
+    combine_size: int  # see ``daskmr.combine-size``
+    items: bool  # a map-only job gives pairs rather than text, as the result is iterated over
+    skip_corrupt: bool  # skip corrupt files
+    max_bad: int | None  # bad records beyond which the job fails
+    save_limit: int  # raw bytes of bad records that are saved
+    profile: bool  # collect a profile
+    max_record_bytes: int  # length beyond which a line is a bad record
+    part_bytes: int  # bytes of a map-only job's output that travel in memory, a partition
+    file_timeout: float | None  # seconds that one file may take
+    # The workers are not this machine's, so that errors with a file name the worker.
     on_cluster: bool = False
-    skip_poison: bool = False
-    keys: KeyFilter | None = None
-    watched: bool = False
-    needs_tabs: bool = False
-    origin: clock.Origin = field(default_factory=clock.origin)
+    skip_poison: bool = False  # name a file that has killed two processes, for a job that skips it
+    keys: KeyFilter | None = None  # which records are mapped; ``None`` is all
+    watched: bool = False  # progress is reported
+    needs_tabs: bool = False  # fail at once where the input begins with lines that are no records
+    origin: clock.Origin = field(default_factory=clock.origin)  # where the time of the run begins
 
 
 @guarded("map")
@@ -116,22 +73,9 @@ def map_partition(
 ) -> list[tuple[int, Any]]:
     """Map a partition.
 
-    Parameters
-    ----------
-    partition : Partition
-    task : MapTask
-    poison : mapping of str to str
-        Files to be skipped, and why.
-
-    Returns
-    -------
-    list of (int, Run or Part or Tally)
-        A Run for each bucket (for a map-only job one Part, as bucket 0), and the Tally.
-
-    Raises
-    ------
-    TaskFailed
-        With strings only, whatever went wrong.
+    - `poison`: files to be skipped, and why.
+    Returns a Run for each bucket (for a map-only job one Part, as bucket 0), and the Tally.
+    Raises `TaskFailed`: with strings only, whatever went wrong.
     """
     clock.adopt(task.origin)
     run_dir = task.scratch.folder()

@@ -25,22 +25,14 @@ _ONLY_COUNTED = [COUNTED]
 class MapOutput:
     """Where pairs or lines of `map` go, and what it counts.
 
-    Attributes
-    ----------
-    context : MapContext, TextContext or ItemContext
-        What `map` writes to.
-    held : Held
-        Whether the script holds it.
-    pending, hurry : list
-        What it has written that is still to be taken, and whether that must not wait.
-    batch : int
-        As many may wait.
-    spilled : int
-        Bytes written to segments.
-    hot_keys : tuple of HotKey
-        Keys with many values.
-    values : int
-        Values that are to be reduced.
+    - `context`: what `map` writes to.
+    - `held`: whether the script holds it.
+    - `pending`, `hurry`: what it has written that is still to be taken, and whether that must not
+      wait.
+    - `batch`: as many may wait.
+    - `spilled`: bytes written to segments.
+    - `hot_keys`: keys with many values.
+    - `values`: values that are to be reduced.
     """
 
     context: MapContext | TextContext | ItemContext

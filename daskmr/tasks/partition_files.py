@@ -30,24 +30,12 @@ __all__ = ["PartitionFiles", "explain_timeout", "read_to_end", "source_name", "t
 class PartitionFiles:
     """The files of a partition, over all attempts to map it.
 
-    Parameters
-    ----------
-    partition : Partition
-    root : str
-        The data dir.
-    remote : Remote or None
-        How to fetch what a store has listed.
-    poison : mapping of str to str
-        Files to be skipped, of whatever partition, and why.
-    where : str
-        The worker, as messages name it; ``""`` where it is this machine's.
-
-    Attributes
-    ----------
-    corrupt, missing, poison : dict of str to str
-        Files of the partition that are skipped, and why.
-    notes : dict of str to None
-        Notes on the input, each once.
+    - `root`: the data dir.
+    - `remote`: how to fetch what a store has listed.
+    - `poison`: files to be skipped, of whatever partition, and why.
+    - `where`: the worker, as messages name it; ``""`` where it is this machine's.
+    - `corrupt`, `missing`, `poison`: files of the partition that are skipped, and why.
+    - `notes`: notes on the input, each once.
     """
 
     def __init__(
@@ -135,14 +123,9 @@ class PartitionFiles:
     def find_corrupt(self, after: InputFile, marker: Marker, seconds: float | None) -> None:
         """Look for other corrupt files: to find each by mapping again would take a pass for each.
 
-        Parameters
-        ----------
-        after : InputFile
-            The one that was found.
-        marker : Marker
-            Of the task.
-        seconds : float or None
-            Time that one file may take.
+        - `after`: the one that was found.
+        - `marker`: of the task.
+        - `seconds`: time that one file may take.
         """
         for file in self.partition.files[self.partition.files.index(after) + 1 :]:
             if not file.is_remote and file.path not in self.poison:

@@ -38,12 +38,8 @@ _DEBUGGERS = frozenset(("bdb", "code"))  # modules that are on the stack of what
 def printing(run_dir: str | None, job: Job) -> Iterator[None]:
     """Tell what this thread prints in the block.
 
-    Parameters
-    ----------
-    run_dir : str or None
-        The run's folder, as this process sees it; ``None`` leaves everything as it is.
-    job : Job
-        Knows which code is the user's.
+    - `run_dir`: the run's folder, as this process sees it; ``None`` leaves everything as it is.
+    - `job`: knows which code is the user's.
     """
     thread = threading.get_ident()
     if run_dir is None or thread in _captures:

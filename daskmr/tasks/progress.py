@@ -48,84 +48,45 @@ _MOST_READ = 1 << 20  # bytes of one file at a time, as a script may print much
 
 
 class Report(NamedTuple):
-    """A progress report of a task.
+    """A progress report of a task."""
 
-    Attributes
-    ----------
-    phase, number : str, int
-        As those of a `daskmr.tasks.crashes.Mark`.
-    process : str
-        A name that no other process ever has.
-    worker, address : str
-        The worker's name, and its address on the cluster; ``"inline"`` and ``""`` without one.
-    start, at : float
-        When the task began, and when the report was made, in seconds of the epoch.
-    done : bool
-        Whether the task is done.
-    file : str
-        The file that it maps, relative to the data dir, or ``""``.
-    fetching : bool
-        It waits for that file.
-    counts : Counts
-        What it has done so far.
-    memory : int
-        Bytes that the process holds.
-    merges : int
-        How many merges of two the process has done in this run.
-    hot : sequence of (str, int, int, bool)
-        Of a mapper that is done, what its `HotKey` are made of.
-    """
-
+    # As those of a `daskmr.tasks.crashes.Mark`
     phase: str
     number: int
-    process: str
+    process: str  # a name that no other process ever has
+    # The worker's name, and its address on the cluster; ``"inline"`` and ``""`` without one
     worker: str
     address: str
+    # When the task began, and when the report was made, in seconds of the epoch
     start: float
     at: float
-    done: bool = False
-    file: str = ""
-    fetching: bool = False
-    counts: Counts = NO_COUNTS
-    memory: int = 0
-    merges: int = 0
-    hot: Sequence[Sequence[Any]] = ()
+    done: bool = False  # whether the task is done
+    file: str = ""  # the file that it maps, relative to the data dir, or ``""``
+    fetching: bool = False  # it waits for that file
+    counts: Counts = NO_COUNTS  # what it has done so far
+    memory: int = 0  # bytes that the process holds
+    merges: int = 0  # how many merges of two the process has done in this run
+    hot: Sequence[Sequence[Any]] = ()  # of a mapper that is done, what its `HotKey` are made of
 
 
 class Printed(NamedTuple):
-    """A line that the script printed or logged.
+    """A line that the script printed or logged."""
 
-    Attributes
-    ----------
-    text : str
-        Without its newline; shortened where it is long.
-    function : str
-        The user's function that was called: ``"map"``, ``"reduce"``, ...; ``""`` is the script
-        itself, as it is loaded.
-    file, line : str, int
-        The record that was mapped; ``""`` and 0 elsewhere.
-    key : str
-        The key that was reduced or combined, shortened.
-    script, script_line : str, int
-        The line of the user's code.
-    worker : str
-        As in `Report`.
-    at : float
-        Seconds of the epoch.
-    left_out : int
-        Lines of this process before it that were left out, since they were too many. Where `text`
-        and `script` are ``""``, that is all.
-    """
-
-    text: str
+    text: str  # without its newline; shortened where it is long
+    # The user's function that was called: ``"map"``, ``"reduce"``, ...; ``""`` is the script
+    # itself, as it is loaded.
     function: str = ""
+    # The record that was mapped; ``""`` and 0 elsewhere
     file: str = ""
     line: int = 0
-    key: str = ""
+    key: str = ""  # the key that was reduced or combined, shortened
+    # The line of the user's code
     script: str = ""
     script_line: int = 0
-    worker: str = ""
-    at: float = 0.0
+    worker: str = ""  # as in `Report`
+    at: float = 0.0  # seconds of the epoch
+    # Lines of this process before it that were left out, since they were too many. Where `text` and
+    # `script` are ``""``, that is all.
     left_out: int = 0
 
 
@@ -166,21 +127,11 @@ def listening(listener: Listener) -> Iterator[None]:
 class Reporter:
     """Reports the progress of one task: at its end, and a few times a second at most before.
 
-    Parameters
-    ----------
-    run_dir : str or None
-        The run's folder; ``None`` reports nothing.
-    phase : str
-        ``"map"`` or ``"reduce"``.
-    number : int
-        The partition, or the first bucket of the reducer.
-    counts : callable
-        Returns the `Counts` of the task so far, without the file that is being read.
-
-    Attributes
-    ----------
-    hot_keys : tuple of HotKey
-        Those of the task; to be set before it is done.
+    - `run_dir`: the run's folder; ``None`` reports nothing.
+    - `phase`: ``"map"`` or ``"reduce"``.
+    - `number`: the partition, or the first bucket of the reducer.
+    - `counts`: returns the `Counts` of the task so far, without the file that is being read.
+    - `hot_keys`: those of the task; to be set before it is done.
     """
 
     def __init__(
@@ -255,12 +206,8 @@ class Reporter:
 def report_merge(scratch: Scratch, bucket: int) -> None:
     """Count a merge of two, and report it if it is time.
 
-    Parameters
-    ----------
-    scratch : Scratch
-        Of the run.
-    bucket : int
-        The bucket that is merged.
+    - `scratch`: of the run.
+    - `bucket`: the bucket that is merged.
     """
     merges = _process.merges = _process.merges_of(scratch.run_dir) + 1
     now = time.monotonic()
@@ -277,12 +224,8 @@ def report_merge(scratch: Scratch, bucket: int) -> None:
 def tell(run_dir: str, news: Report | Printed) -> None:
     """Write a report where the collector finds it.
 
-    Parameters
-    ----------
-    run_dir : str
-        The run's folder, as this process sees it.
-    news : Report or Printed
-        A report of a task that is not done replaces the one before.
+    - `run_dir`: the run's folder, as this process sees it.
+    - `news`: a report of a task that is not done replaces the one before.
     """
     if _process.listener is not None:
         _process.listener(news)
@@ -318,33 +261,20 @@ def _kind(news: Report | Printed) -> str:
 
 
 class News(NamedTuple):
-    """New reports of one file.
+    """New reports of one file."""
 
-    Attributes
-    ----------
-    name : str
-        The file's.
-    start, end : int
-        From where to where it was read, if it is one that is only appended to; 0 otherwise.
-    said : tuple of Report or Printed
-        What stands there.
-    """
-
-    name: str
+    name: str  # the file's
+    # From where to where it was read, if it is one that is only appended to; 0 otherwise
     start: int
     end: int
-    said: tuple[Report | Printed, ...]
+    said: tuple[Report | Printed, ...]  # what stands there
 
 
 def read_news(run_dir: str, offsets: Mapping[str, int]) -> list[News]:
     """Read the reports of all processes.
 
-    Parameters
-    ----------
-    run_dir : str
-        The run's folder.
-    offsets : mapping of str to int
-        How far each file has been read before.
+    - `run_dir`: the run's folder.
+    - `offsets`: how far each file has been read before.
     """
     folder = os.path.join(run_dir, FOLDER)
     try:

@@ -24,14 +24,9 @@ TOO_LONG = "longer than max-record-bytes"
 class Output(Protocol):
     """What `map` writes to.
 
-    Attributes
-    ----------
-    context : MapContext, TextContext or ItemContext
-        Its `user` is given to `map`.
-    pending, hurry : list
-        What was written and is still to be taken, and whether that must not wait.
-    batch : int
-        Pairs or lines that may wait.
+    - `context`: its `user` is given to `map`.
+    - `pending`, `hurry`: what was written and is still to be taken, and whether that must not wait.
+    - `batch`: pairs or lines that may wait.
     """
 
     @property
@@ -53,20 +48,11 @@ OnBad = Callable[[int, str, str, ValueError | None], object]
 class RecordMapper:
     """Calls `map` for one line after the other.
 
-    Parameters
-    ----------
-    user_map : callable
-        The user's ``map(key, dims, value, context)``.
-    output : Output
-        What it writes to.
-    on_bad : callable
-        Called as ``on_bad(number, line, reason, error)`` for a bad record; `error` is what `map`
-        raised, if it was called.
-
-    Attributes
-    ----------
-    file, number, line : str, int, str
-        The file that is mapped, and the last line that was begun with.
+    - `user_map`: the user's ``map(key, dims, value, context)``.
+    - `output`: what it writes to.
+    - `on_bad`: called as ``on_bad(number, line, reason, error)`` for a bad record; `error` is what
+      `map` raised, if it was called.
+    - `file`, `number`, `line`: the file that is mapped, and the last line that was begun with.
     """
 
     def __init__(self, user_map: Callable[..., Any], output: Output, on_bad: OnBad) -> None:
@@ -83,14 +69,9 @@ class RecordMapper:
     def map(self, lines: Iterable[str], has_cr: bool, dims: list[str]) -> None:
         """Map lines; what `map` raises beside a bad record comes out, and `line` is where it was.
 
-        Parameters
-        ----------
-        lines : iterable of str
-            The next lines of the file.
-        has_cr : bool
-            They may end with a carriage return, which is no part of the value.
-        dims : list of str
-            Dimensions of the file.
+        - `lines`: the next lines of the file.
+        - `has_cr`: they may end with a carriage return, which is no part of the value.
+        - `dims`: dimensions of the file.
         """
         # Nothing here costs a call for each record but `map` itself.
         user_map, output = self._map, self._output

@@ -51,79 +51,37 @@ _LINE_COST = 150  # bytes that a key and its output take beside their characters
 
 @dataclass(frozen=True, slots=True)
 class ReduceTask:
-    """What all reducers are given beside their buckets.
+    """What all reducers are given beside their buckets."""
 
-    Attributes
-    ----------
-    job : Job
-        The user's functions.
-    scratch : Scratch
-        Where to write.
-    budget : int
-        Estimated bytes that may be held (``spill-bytes``).
-    items : bool
-        Give pairs rather than text, as the result is iterated over.
-    profile : bool
-        Collect a profile.
-    part_bytes : int
-        Bytes of output that travel in memory, a bucket.
-    watched : bool
-        Progress is reported.
-    origin : Origin
-        Where the time of the run begins.
-    """
-
-    job: Job
-    scratch: Scratch
-    budget: int
-    items: bool
-    profile: bool
-    part_bytes: int
-    watched: bool = False
-    origin: clock.Origin = field(default_factory=clock.origin)
+    job: Job  # the user's functions
+    scratch: Scratch  # where to write
+    budget: int  # estimated bytes that may be held (``spill-bytes``)
+    items: bool  # give pairs rather than text, as the result is iterated over
+    profile: bool  # collect a profile
+    part_bytes: int  # bytes of output that travel in memory, a bucket
+    watched: bool = False  # progress is reported
+    origin: clock.Origin = field(default_factory=clock.origin)  # where the time of the run begins
 
 
 @dataclass(frozen=True, slots=True)
 class Reduced:
-    """What one reduce task gives.
+    """What one reduce task gives."""
 
-    Attributes
-    ----------
-    parts : tuple of Part
-        One a bucket, each sorted by key.
-    keys : int
-        Number of keys.
-    tallies : Tallies
-        What was counted while mapping; complete in one of the tasks, empty in the others.
-    reducing : Span
-        When the task ran.
-    counted : Tally
-        What was counted while reducing, and the profile.
-    """
-
-    parts: tuple[Part, ...]
-    keys: int
+    parts: tuple[Part, ...]  # one a bucket, each sorted by key
+    keys: int  # number of keys
+    # What was counted while mapping; complete in one of the tasks, empty in the others.
     tallies: Tallies
-    reducing: Span
-    counted: Tally
+    reducing: Span  # when the task ran
+    counted: Tally  # what was counted while reducing, and the profile
 
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """The binary operator of ``foldby``: merges ``(bucket, Run)`` or ``(bucket, Tallies)`` pairs.
-
-    Parameters
-    ----------
-    job : Job
-    scratch : Scratch
-        Where to write.
-    watched : bool
-        Progress is reported.
-    """
+    """The binary operator of ``foldby``: merges ``(bucket, Run)`` or ``(bucket, Tallies)`` pairs."""
 
     job: Job
-    scratch: Scratch
-    watched: bool = False
+    scratch: Scratch  # where to write
+    watched: bool = False  # progress is reported
 
     def __call__(self, first: tuple[int, Any], second: tuple[int, Any]) -> tuple[int, Any]:
         """Merge `second` into a copy of `first`, which stands before it in input order."""
@@ -162,10 +120,7 @@ def reduce_buckets(
 ) -> list[Reduced]:
     """Reduce the buckets that ``foldby`` gave to one reducer, one after the other.
 
-    Raises
-    ------
-    TaskFailed
-        With strings only, whatever went wrong.
+    Raises `TaskFailed`: with strings only, whatever went wrong.
     """
     clock.adopt(task.origin)
     started = clock.now()

@@ -79,16 +79,10 @@ def read_groups(
 ) -> Iterator[tuple[Any, Sequence[Any]]]:
     """Give the groups of a bucket in key order, values in input order.
 
-    Parameters
-    ----------
-    run : Run
-        All of the bucket's pairs.
-    combiner : Combiner or None
-        Applied where partial results of a key meet.
-    budget : int
-        Estimated bytes that may be held; a larger group comes as a `SpilledValues`.
-    folder : str
-        Where groups and intermediate segments are written when they do not fit.
+    - `run`: all of the bucket's pairs.
+    - `combiner`: applied where partial results of a key meet.
+    - `budget`: estimated bytes that may be held; a larger group comes as a `SpilledValues`.
+    - `folder`: where groups and intermediate segments are written when they do not fit.
     """
     extents = [c for c in run.chunks if not isinstance(c, bytes)]
     in_memory = sum(len(c) for c in run.chunks if isinstance(c, bytes))

@@ -100,16 +100,10 @@ class SpilledValues(Sequence[Any]):
     ``isinstance(values, list)`` is true, as it is for values in memory, but this is no subclass of
     list: C code would see an empty list in a subclass, and say nothing. What needs a real list
     (the C encoder of `json`, `marshal`, `heapq`) raises a TypeError instead.
-
-    Attributes
-    ----------
-    pages : tuple of (Extent, int)
-        Where the values lie, and how many in each place.
-    on_page : callable or None
-        Called before another page is read.
     """
 
-    pages: tuple[tuple[Extent, int], ...]
+    pages: tuple[tuple[Extent, int], ...]  # where the values lie, and how many in each place
+    # Called before another page is read.
     on_page: Callable[[], object] | None = field(init=False, default=None)
     _starts: list[int] = field(init=False)
     _held: dict[int, list[Any]] = field(init=False, default_factory=dict)

@@ -53,17 +53,6 @@ class Span:
 class Opening:
     """The lines of some partitions up to the first that holds a tab.
 
-    Attributes
-    ----------
-    untabbed : int
-        How many there are before it.
-    tabbed : bool
-        There is such a line.
-    path : str
-        Where the first of `lines` is.
-    lines : tuple of str
-        The first of them that are not blank, cut off.
-
     Examples
     --------
     >>> Opening(2, False, "a", ("x", "y")) + Opening(3, True, "b", ("z",))
@@ -72,10 +61,10 @@ class Opening:
     Opening(untabbed=0, tabbed=True, path='', lines=())
     """
 
-    untabbed: int = 0
-    tabbed: bool = False
-    path: str = ""
-    lines: tuple[str, ...] = ()
+    untabbed: int = 0  # how many there are before it
+    tabbed: bool = False  # there is such a line
+    path: str = ""  # where the first of `lines` is
+    lines: tuple[str, ...] = ()  # the first of them that are not blank, cut off
 
     def __add__(self, other: Opening) -> Opening:
         if self.tabbed:
@@ -126,59 +115,31 @@ def explain_untabbed(opening: Opening) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Tally(Counted):
-    """What some partitions have counted, left out and noted.
+    """What some partitions have counted, left out and noted."""
 
-    Attributes
-    ----------
-    counts : Counts
-        The figures that add up; each is an attribute of the tally, too.
-    bad_files : Mapping[str, int]
-        Bad records by file.
-    saved : tuple of BadRecord
-        The first of them in input order, up to `save_limit` raw bytes and 10,000 records.
-    unsaved_files : frozenset of str
-        Files with bad records that are not in `saved`.
-    truncated : bool
-        Later bad records are not saved, since an earlier one was too many.
-    corrupt : tuple of (str, str)
-        Corrupt files that were skipped, and why.
-    missing : tuple of (str, str)
-        Objects that were skipped as they could not be fetched, and why.
-    notes : tuple of str
-        Notes on the input.
-    poisoned : tuple of (str, str)
-        Files that were skipped as they killed their worker, and how.
-    counters : Mapping[(str, str), int]
-        What the script counted, by group and name.
-    tasks : tuple of TaskSpan
-        The tasks themselves.
-    hot_keys : tuple of HotKey
-        Keys with many values, the hottest first.
-    grown : tuple of (str, int)
-        Plain files that have grown since they were listed, and the bytes they had when read.
-    opening : Opening
-        How the input begins.
-    examples : Mapping[str, tuple of str]
-        The first bad records of each reason, as a failure shows them.
-    """
-
-    counts: Counts = NO_COUNTS
-    bad_files: Mapping[str, int] = field(default_factory=dict)
+    counts: Counts = NO_COUNTS  # the figures that add up; each is an attribute of the tally, too
+    bad_files: Mapping[str, int] = field(default_factory=dict)  # bad records by file
+    # The first of them in input order, up to `save_limit` raw bytes and 10,000 records.
     saved: tuple[BadRecord, ...] = ()
     save_limit: int = 0
-    unsaved_files: frozenset[str] = frozenset()
-    corrupt: tuple[tuple[str, str], ...] = ()
+    unsaved_files: frozenset[str] = frozenset()  # files with bad records that are not in `saved`
+    corrupt: tuple[tuple[str, str], ...] = ()  # corrupt files that were skipped, and why
     mapping: Span | None = None
     profile: Profile | None = None
-    truncated: bool = False
+    truncated: bool = False  # later bad records are not saved, since an earlier one was too many
+    # Objects that were skipped as they could not be fetched, and why.
     missing: tuple[tuple[str, str], ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # notes on the input
+    # Files that were skipped as they killed their worker, and how.
     poisoned: tuple[tuple[str, str], ...] = ()
+    # What the script counted, by group and name.
     counters: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    tasks: tuple[TaskSpan, ...] = ()
-    hot_keys: tuple[HotKey, ...] = ()
+    tasks: tuple[TaskSpan, ...] = ()  # the tasks themselves
+    hot_keys: tuple[HotKey, ...] = ()  # keys with many values, the hottest first
+    # Plain files that have grown since they were listed, and the bytes they had when read.
     grown: tuple[tuple[str, int], ...] = ()
-    opening: Opening = Opening()
+    opening: Opening = Opening()  # how the input begins
+    # The first bad records of each reason, as a failure shows them.
     examples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __add__(self, other: Tally) -> Tally:
@@ -222,18 +183,13 @@ class Tallies:
     A tally names each file that has a bad record, so together they may name a million: too much for
     the memory of a worker that adds them.
 
-    Attributes
-    ----------
-    packed : tuple of bytes
-        In input order.
-
     Examples
     --------
     >>> (Tallies.of(Tally(Counts(1))) + Tallies.of(Tally(Counts(2)))).total().files
     3
     """
 
-    packed: tuple[bytes, ...] = ()
+    packed: tuple[bytes, ...] = ()  # in input order
 
     @classmethod
     def of(cls, tally: Tally) -> Tallies:

@@ -42,22 +42,13 @@ NO_KEY: Any = object()
 
 
 class Call(NamedTuple):
-    """A call of one of the user's functions.
+    """A call of one of the user's functions."""
 
-    Attributes
-    ----------
-    function : str
-        ``"map"``, ``"combine"``, ``"reduce"`` or ``"setup_reduce"``.
-    file, line : str, int
-        The record that is mapped.
-    key : object
-        The key whose values are given, or `NO_KEY`.
-    """
-
-    function: str
+    function: str  # ``"map"``, ``"combine"``, ``"reduce"`` or ``"setup_reduce"``
+    # The record that is mapped
     file: str = ""
     line: int = 0
-    key: Any = NO_KEY
+    key: Any = NO_KEY  # the key whose values are given, or `NO_KEY`
 
 
 _callers: dict[CodeType, Callable[[Mapping[str, Any]], Call]] = {}
@@ -66,10 +57,7 @@ _callers: dict[CodeType, Callable[[Mapping[str, Any]], Call]] = {}
 def calls_user(describe: Callable[[Mapping[str, Any]], Call]) -> Callable[[_F], _F]:
     """Decorate what calls a function of the user's, without any cost to the call.
 
-    Parameters
-    ----------
-    describe : callable
-        Tells what for, from the local variables of the decorated function.
+    - `describe`: tells what for, from the local variables of the decorated function.
 
     Examples
     --------
@@ -99,10 +87,7 @@ def call_of(frame: FrameType) -> Call | None:
 class Profiling:
     """Profiles a block where that is wanted.
 
-    Attributes
-    ----------
-    profile : dict or None
-        What ``cProfile`` counted, once the block is left.
+    - `profile`: what ``cProfile`` counted, once the block is left.
 
     Examples
     --------
@@ -131,14 +116,10 @@ class Profiling:
 class Combiner:
     """Calls the user's `combine` as the contract says: one value, under the same key, or none.
 
-    Parameters
-    ----------
-    combine : callable
-        The user's ``combine(key, values, context)``.
-    on_error : callable
-        Called as ``on_error(exception, key)`` outside of the ``except`` block; has to raise.
-    before : callable, optional
-        Called as ``before(key)`` first.
+    - `combine`: the user's ``combine(key, values, context)``.
+    - `on_error`: called as ``on_error(exception, key)`` outside of the ``except`` block; has to
+      raise.
+    - `before`: called as ``before(key)`` first.
     """
 
     def __init__(
@@ -222,10 +203,7 @@ class Held:
     Without a reference to it, no code can write to it. A call that waits in a queue holds one, and so
     does a thread that runs the call, or a global variable.
 
-    Parameters
-    ----------
-    context : MapContext, TextContext or ItemContext
-        Of the task, before any function of the script has seen its `user`.
+    - `context`: of the task, before any function of the script has seen its `user`.
 
     Examples
     --------
@@ -262,23 +240,10 @@ def join_threads(job: Job, function: str, held: Held) -> str:
     Threads that hold nothing of the context are left alone, as are those of a pool that wait for work.
     The time limit starts again whenever a reference to it is dropped.
 
-    Parameters
-    ----------
-    job : Job
-    function : str
-        ``"map"`` or ``"reduce"``, which handed the context on.
-    held : Held
-        Tells of the context.
-
-    Returns
-    -------
-    str
-        A note on daemon threads that go on, or ``""``.
-
-    Raises
-    ------
-    TaskFailed
-        For a thread that still runs after 10 s, as what it writes could not count.
+    - `function`: ``"map"`` or ``"reduce"``, which handed the context on.
+    - `held`: tells of the context.
+    Returns a note on daemon threads that go on, or ``""``.
+    Raises `TaskFailed` for a thread that still runs after 10 s, as what it writes could not count.
     """
     changed, idle = time.monotonic(), 0
     fewest = held.count()

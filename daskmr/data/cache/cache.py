@@ -46,43 +46,23 @@ _STALLED = 900.0  # seconds without a byte, which is beyond all retries, before 
 
 @dataclass(frozen=True, slots=True)
 class Local:
-    """A file that is in the cache now.
+    """A file that is in the cache now."""
 
-    Parameters
-    ----------
-    path : str
-        Absolute.
-    fetched : bool
-        Whether it came from the store just now.
-    note : str
-        Why an earlier file in its place was of no use, or "".
-    """
-
-    path: str
-    fetched: bool = False
-    note: str = ""
+    path: str  # absolute
+    fetched: bool = False  # whether it came from the store just now
+    note: str = ""  # why an earlier file in its place was of no use, or ""
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Which of some files are in the cache.
+    """Which of some files are in the cache."""
 
-    Parameters
-    ----------
-    files, bytes : int
-        Those that are, by their listed sizes.
-    absent : tuple of InputFile
-        Those that are not, in the order of the question.
-    absent_bytes : int
-    replaced_bytes : int
-        Size of older versions of these, which are still there.
-    """
-
+    # Those that are, by their listed sizes
     files: int
     bytes: int
-    absent: tuple[InputFile, ...]
+    absent: tuple[InputFile, ...]  # those that are not, in the order of the question
     absent_bytes: int
-    replaced_bytes: int
+    replaced_bytes: int  # size of older versions of these, which are still there
 
     def explain_absent(self) -> str:
         """Describe what is missing, for a run that cannot fetch it.
@@ -102,17 +82,9 @@ class State:
 class Cache:
     """The local copies of one source. It may be pickled, and used by any number of processes.
 
-    Parameters
-    ----------
-    root : str
-        The data dir that the copies are in; `of` chooses it for a source.
-
-    Attributes
-    ----------
-    manifest : Manifest
-        What the cache holds; ``<root>.sqlite``.
-    staging : Staging
-        How files come into it.
+    - `root`: the data dir that the copies are in; `of` chooses it for a source.
+    - `manifest`: what the cache holds; ``<root>.sqlite``.
+    - `staging`: how files come into it.
     """
 
     def __init__(self, root: str) -> None:
@@ -126,10 +98,7 @@ class Cache:
     def of(cls, work_dir: str, source: Source) -> Cache:
         """Return the cache of `source` in a work dir: ``cache``, or ``cache@...`` if it is taken.
 
-        Raises
-        ------
-        InputError
-            When the work dir cannot be used.
+        Raises `InputError` when the work dir cannot be used.
         """
         first = os.path.join(work_dir, "cache")
         named = f"{first}@{_slug(source)}"
@@ -284,14 +253,10 @@ class Cache:
     async def fetch_async(self, store: Store, file: InputFile) -> Local:
         """Fetch `file` unless it is here, and wait where another process fetches it.
 
-        Raises
-        ------
-        Unplaceable
-            When the cache has no place for it; it can be read from the store all the same.
-        StoreError
-            When it cannot be fetched.
-        JobError
-            When the disk or the manifest refuses.
+        Raises `Unplaceable` when the cache has no place for it; it can be read from the store all
+        the same.
+        Raises `StoreError` when it cannot be fetched.
+        Raises `JobError` when the disk or the manifest refuses.
         """
         return await _Fetch(self, file).run(store)
 

@@ -23,14 +23,9 @@ _BUSY_SECONDS = 60.0  # a write takes less than a millisecond, so this is many p
 class Database:
     """The manifest of a cache as a file. A forked process opens a connection of its own.
 
-    Parameters
-    ----------
-    path : str
-        The file, made when it is first used.
-    tables : tuple of str
-        Statements that create the tables of a new one.
-    application, version : int
-        The stamp that a new one gets, and that an existing one must have.
+    - `path`: the file, made when it is first used.
+    - `tables`: statements that create the tables of a new one.
+    - `application`, `version`: the stamp that a new one gets, and that an existing one must have.
     """
 
     def __init__(self, path: str, tables: tuple[str, ...], application: int, version: int) -> None:

@@ -119,11 +119,8 @@ class Fetcher:
     def result(self, file: InputFile) -> Local:
         """Wait for a file that was requested, and take its outcome.
 
-        Raises
-        ------
-        FetcherLost
-        DaskMRError
-            Why it could not be fetched.
+        Raises `FetcherLost`.
+        Raises `DaskMRError`: why it could not be fetched.
         """
         while file.path not in self._done:
             self._take()

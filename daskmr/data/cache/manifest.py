@@ -53,37 +53,22 @@ def in_chunks(items: Iterable[T], count: int = _CHUNK) -> Iterator[list[T]]:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """The row of a local copy of an object, as it was when it was put in place.
+    """The row of a local copy of an object, as it was when it was put in place."""
 
-    Parameters
-    ----------
-    path : str
-        Relative to the cache, and to the source.
-    size, etag, mtime
-        Of the object, as it was listed.
-    digest : str
-        MD5 of the bytes, as hex digits.
-    mtime_ns : int
-        When the copy was last changed, by its file system; -1 for one that was found to be
-        damaged, which matches no file.
-    fetched, used : float
-        When it was fetched, and when a run last asked for it; seconds since 1970.
-    own : bool
-        Whether the cache fetched the file, or found it there with the right bytes.
-    pending : bool
-        Whether the file may not be in its place yet.
-    """
-
-    path: str
+    path: str  # relative to the cache, and to the source
+    # Of the object, as it was listed
     size: int
     etag: str | None
     mtime: float | None
-    digest: str
+    digest: str  # MD5 of the bytes, as hex digits
+    # When the copy was last changed, by its file system; -1 for one that was found to be damaged,
+    # which matches no file.
     mtime_ns: int
+    # When it was fetched, and when a run last asked for it; seconds since 1970
     fetched: float
     used: float
-    own: bool = True
-    pending: bool = False
+    own: bool = True  # whether the cache fetched the file, or found it there with the right bytes
+    pending: bool = False  # whether the file may not be in its place yet
 
     def is_of(self, size: int, etag: str | None, mtime: float | None) -> bool:
         """Check that it is a copy of the object as listed, by the ETag or else the time."""
@@ -110,10 +95,8 @@ def _copy(row: tuple[Any, ...]) -> Copy:
 class Manifest:
     """The table of the files in a cache; every method is one transaction.
 
-    Parameters
-    ----------
-    path : str
-        The SQLite file, made when it is first used; ``database`` also holds the listing record.
+    - `path`: the SQLite file, made when it is first used; ``database`` also holds the listing
+      record.
     """
 
     def __init__(self, path: str) -> None:

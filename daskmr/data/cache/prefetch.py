@@ -33,33 +33,19 @@ class Prefetcher:
 
     Used in a ``with`` block, by one thread. No request is made while all files are in the cache.
 
-    Parameters
-    ----------
-    cache : Cache or None
-        Where they are kept. Without one they are fetched into memory, or streamed if they are
-        larger than `budget_bytes`.
-    open_store : callable
-        Returns the store; called when it is first needed. It stays open.
-    files : iterable of InputFile
-        What will be taken, in this order.
-    budget_bytes : int
-        How many bytes may be fetched ahead; one file always may.
-    fetcher : Fetcher, optional
-        Fetches for this process as soon as it is ready.
-    at_once : int
-        How many files are fetched at the same time.
-    ahead : sequence of InputFile
-        Files of later partitions, which `fetcher` fetches after all of `files`.
-    began : float, optional
-        When the run began, in seconds since 1970. Files that were fetched ahead for this partition
-        count as fetched here, if it was since then.
-
-    Attributes
-    ----------
-    fetched, fetched_bytes : int
-        Files that came from the store, and their size; each counts where it is taken.
-    notes : list of str
-        The first few of `note_count` remarks on them.
+    - `cache`: where they are kept. Without one they are fetched into memory, or streamed if they
+      are larger than `budget_bytes`.
+    - `open_store`: returns the store; called when it is first needed. It stays open.
+    - `files`: what will be taken, in this order.
+    - `budget_bytes`: how many bytes may be fetched ahead; one file always may.
+    - `fetcher`: fetches for this process as soon as it is ready.
+    - `at_once`: how many files are fetched at the same time.
+    - `ahead`: files of later partitions, which `fetcher` fetches after all of `files`.
+    - `began`: when the run began, in seconds since 1970. Files that were fetched ahead for this
+      partition count as fetched here, if it was since then.
+    - `fetched`, `fetched_bytes`: files that came from the store, and their size; each counts where
+      it is taken.
+    - `notes`: the first few of `note_count` remarks on them.
 
     Examples
     --------
@@ -121,14 +107,8 @@ class Prefetcher:
 
         After a failure the next files can still be taken.
 
-        Returns
-        -------
-        str or binary file
-            Its path in the cache; or, without a cache, its bytes, until the next one is taken.
-
-        Raises
-        ------
-        StoreError, JobError
+        Returns its path in the cache; or, without a cache, its bytes, until the next one is taken.
+        Raises `StoreError`, `JobError`.
         """
         self._close_stream()
         self._drop_until(file)

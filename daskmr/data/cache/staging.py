@@ -34,17 +34,9 @@ _ATTEMPTS = 100  # at what other processes undo at the same moment
 class Staging:
     """The way of files into one folder.
 
-    Parameters
-    ----------
-    root : str
-        The folder; made when it is first needed. It may be a link itself.
-
-    Attributes
-    ----------
-    folder : str
-        Where files are until they are complete: beside the root, on the same disk.
-    case_blind : bool
-        Whether the file system ignores the case of names.
+    - `root`: the folder; made when it is first needed. It may be a link itself.
+    - `folder`: where files are until they are complete: beside the root, on the same disk.
+    - `case_blind`: whether the file system ignores the case of names.
     """
 
     def __init__(self, root: str) -> None:
@@ -56,17 +48,9 @@ class Staging:
     def claim(self, path: str) -> Staged | None:
         """Claim the place `path` below the root, with an empty file to write.
 
-        Returns
-        -------
-        Staged or None
-            ``None`` while another has the claim.
-
-        Raises
-        ------
-        Unplaceable
-            When no file can be at `path`.
-        JobError
-            When the disk refuses.
+        Returns ``None`` while another has the claim.
+        Raises `Unplaceable` when no file can be at `path`.
+        Raises `JobError` when the disk refuses.
         """
         split_path(path)
         where = self._staged_path(path)
@@ -221,15 +205,9 @@ class Staging:
 class Staged:
     """A claimed place, and the locked file that is to go there: the target of a fetch.
 
-    Parameters
-    ----------
-    staging : Staging
-    path : str
-        The place, relative to the root.
-    where : str
-        The file, until it is put in place.
-    descriptor : int
-        Of that file, open and locked.
+    - `path`: the place, relative to the root.
+    - `where`: the file, until it is put in place.
+    - `descriptor`: of that file, open and locked.
     """
 
     def __init__(self, staging: Staging, path: str, where: str, descriptor: int) -> None:
@@ -267,11 +245,8 @@ class Staged:
     def place(self) -> None:
         """Rename the file into its place, over an earlier one.
 
-        Raises
-        ------
-        Unplaceable
-            When a link or a file is where a directory of the path has to be, or the other way
-            round, or the file system does not take the name.
+        Raises `Unplaceable` when a link or a file is where a directory of the path has to be, or
+        the other way round, or the file system does not take the name.
         """
         *_, name = split_path(self.path)
         reason = ""

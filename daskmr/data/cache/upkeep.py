@@ -30,22 +30,13 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """The result of a removal.
+    """The result of a removal."""
 
-    Parameters
-    ----------
-    files, bytes : int
-        What was removed.
-    kept : tuple of str
-        Paths that are no longer, or never were, what the cache fetched.
-    busy : int
-        How many files are being fetched again, and stay.
-    """
-
+    # What was removed
     files: int = 0
     bytes: int = 0
-    kept: tuple[str, ...] = ()
-    busy: int = 0
+    kept: tuple[str, ...] = ()  # paths that are no longer, or never were, what the cache fetched
+    busy: int = 0  # how many files are being fetched again, and stay
 
     def __add__(self, other: Removed) -> Removed:
         return Removed(*map(operator.add, astuple(self), astuple(other)))
@@ -120,13 +111,8 @@ def verify(
     Files that a run is fetching are skipped. A file whose bytes are damaged is marked, so that the
     next run fetches it again; other problems a run finds by itself.
 
-    Parameters
-    ----------
-    cache : Cache
-    deep : bool
-        Read every file, rather than only compare its size and time.
-    on_progress : callable, optional
-        Called after each file.
+    - `deep`: read every file, rather than only compare its size and time.
+    - `on_progress`: called after each file.
     """
     for copy in cache.manifest.copies():
         problem = _problem_of(cache, copy, deep)
@@ -208,17 +194,10 @@ def prune(
 ) -> Removed:
     """Remove the files of a cache that meet all given conditions.
 
-    Parameters
-    ----------
-    cache : Cache
-    fetched_before : float, optional
-        In seconds since 1970.
-    schema : Schema, optional
-        Only what its filter allows.
-    down_to : int, optional
-        Only the least recently used, until the cache holds no more bytes than this.
-    dry_run : bool
-        Remove nothing, and return what would be removed.
+    - `fetched_before`: in seconds since 1970.
+    - `schema`: only what its filter allows.
+    - `down_to`: only the least recently used, until the cache holds no more bytes than this.
+    - `dry_run`: remove nothing, and return what would be removed.
     """
     copies: Iterable[Copy] = (copy for copy in cache.manifest.copies() if not copy.pending)
     if schema is not None:

@@ -60,27 +60,15 @@ def read_chunks(
     compressed name is corrupt and any other is read as it is. Streams that follow one another are
     read as one. An empty file holds no data.
 
-    Parameters
-    ----------
-    source : path or binary file
-        A file is read from its position, and left open; its ``name`` counts as its path.
-    chunk_bytes : int
-        Size that a chunk has at most (for zstd: 4 MiB more).
-    read_bytes : int
-        Bytes that are read from the file at a time.
-    opened : callable, optional
-        Given the file once it is open, to observe how far it has been read.
-
-    Raises
-    ------
-    CorruptFileError
-        For data that is cut off, fails its checksum, is followed by anything else than the zero
-        bytes that gzip and xz allow, or is not in the form that its name says.
-    TaskFailed
-        For intact data that takes more memory than this worker has, or a dictionary, to be
-        decompressed.
-    OSError
-        When the file cannot be opened or read; its ``filename`` is the path.
+    - `source`: a file is read from its position, and left open; its ``name`` counts as its path.
+    - `chunk_bytes`: size that a chunk has at most (for zstd: 4 MiB more).
+    - `read_bytes`: bytes that are read from the file at a time.
+    - `opened`: given the file once it is open, to observe how far it has been read.
+    Raises `CorruptFileError` for data that is cut off, fails its checksum, is followed by anything
+    else than the zero bytes that gzip and xz allow, or is not in the form that its name says.
+    Raises `TaskFailed` for intact data that takes more memory than this worker has, or a
+    dictionary, to be decompressed.
+    Raises `OSError` when the file cannot be opened or read; its ``filename`` is the path.
 
     Examples
     --------

@@ -69,22 +69,14 @@ def read_lines(
     the start of the file, and of each further stream (as ``cat a.gz b.gz`` makes them) that begins
     a line.
 
-    Parameters
-    ----------
-    source, chunk_bytes, read_bytes, opened
-        As for `decompression.read_chunks`.
-    max_record_bytes : int
-        A line with more bytes, its newline not counted, is replaced by an `OversizedLine`.
-    max_text_bytes : int, optional
-        The same for a line whose text takes more memory: one emoji makes all of it take four bytes
-        a character.
-
-    Raises
-    ------
-    CorruptFileError
-        After the lines before the fault.
-    TaskFailed
-        For an archive, a second compression, UTF-16 and the like; and as `read_chunks` raises it.
+    - `source`, `chunk_bytes`, `read_bytes`, `opened`: as for `decompression.read_chunks`.
+    - `max_record_bytes`: a line with more bytes, its newline not counted, is replaced by an
+      `OversizedLine`.
+    - `max_text_bytes`: the same for a line whose text takes more memory: one emoji makes all of it
+      take four bytes a character.
+    Raises `CorruptFileError`: after the lines before the fault.
+    Raises `TaskFailed` for an archive, a second compression, UTF-16 and the like; and as
+    `read_chunks` raises it.
 
     Examples
     --------

@@ -31,13 +31,8 @@ _END_SECONDS = 2.0
 def live_page(session: Session, history: Callable[[], History], name: str) -> Iterator[None]:
     """Show a run on a page of the dashboard for the duration of the block, where that is possible.
 
-    Parameters
-    ----------
-    session : Session
-    history : callable
-        Returns the history so far; called in the thread that waits for the run.
-    name : str
-        Of the job.
+    - `history`: returns the history so far; called in the thread that waits for the run.
+    - `name`: of the job.
     """
     page = LivePage(session, history, name)
     try:

@@ -33,13 +33,9 @@ def draw_charts(
 ) -> dict[str, Chart | None]:
     """Return the chart of each picture by name; ``None`` for one that would be empty.
 
-    Parameters
-    ----------
-    history : History
-    bad_reasons : mapping of str to int, optional
-        Bad records by reason; by default those of the last snapshot.
-    ended : bool
-        Whether the history holds all tasks; else charts add what workers were last seen to do.
+    - `bad_reasons`: bad records by reason; by default those of the last snapshot.
+    - `ended`: whether the history holds all tasks; else charts add what workers were last seen to
+      do.
     """
     last = history.looks[-1] if history.looks else None
     reasons = bad_reasons if bad_reasons is not None else last.bad_reasons if last else {}
