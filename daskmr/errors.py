@@ -47,11 +47,14 @@ class JobError(DaskMRError):
         The input file at which it failed, relative to the data dir, or ``""``.
     record : str
         The beginning of the record, or ``""``.
+    skip_reason : str
+        Why a run that skips `files` does so; ``""`` where their worker process died.
     """
 
     files: tuple[str, ...] = ()
     file = ""
     record = ""
+    skip_reason = ""
 
 
 class InputError(DaskMRError):
@@ -94,12 +97,13 @@ class TaskFailed(Exception):
     ----------
     file : str
         The input file that it failed at, relative to the data dir, or ``""``.
-    record : str
-        The beginning of the record, or ``""``.
+    record, skip_reason : str
+        As those of `JobError`.
     """
 
     file = ""
     record = ""
+    skip_reason = ""
 
     def __init__(self, message: str, details: str = "", files: tuple[str, ...] = ()) -> None:
         message, details = _capped(message), _capped(details)
@@ -112,6 +116,7 @@ class TaskFailed(Exception):
         """Return a new error of this `kind` that says the same, without this one's traceback."""
         failure = kind(self.message, self.details)
         failure.files, failure.file, failure.record = self.files, self.file, self.record
+        failure.skip_reason = self.skip_reason
         return failure
 
 

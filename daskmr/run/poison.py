@@ -112,9 +112,8 @@ class Detour:
     def _learn(self, index: int, failure: JobError) -> None:
         """Find the files to skip, or raise `failure`."""
         if failure.files:
-            memory = str(failure) if not str(failure).startswith("A worker process died") else ""
             for path in failure.files:
-                self._skipped[index][path] = memory or _DIED.format(path)
+                self._skipped[index][path] = failure.skip_reason or _DIED.format(path)
             return
         if not isinstance(failure, WorkerDied):
             raise failure

@@ -273,7 +273,7 @@ class Attempt:
         if not reading:
             failure.record = shortened(line, _RECORD)
         if isinstance(error, OutOfMemory):
-            failure.files = (self.file.path,)
+            failure.files, failure.skip_reason = (self.file.path,), failure.message
         return failure
 
     def _longest_text(self) -> int | None:
