@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+# `python -m daskmr` would still take other modules from the working directory.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    _Failure = TypeVar("_Failure", "JobError", "TaskFailed")
 
 __all__ = [
     "DaskMRError",
@@ -76,9 +81,6 @@ class Interrupted(BaseException):
         super().__init__(signum)
         self.signum = signum
         self.exit_code = 128 + signum
-
-
-_Failure = TypeVar("_Failure", "JobError", "TaskFailed")
 
 
 class TaskFailed(Exception):

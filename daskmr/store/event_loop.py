@@ -146,7 +146,9 @@ async def _finish(last: Coroutine[Any, Any, object] | None) -> None:
     if last is not None:
         with suppress(TimeoutError):
             await asyncio.wait_for(last, _SECONDS_TO_CLOSE / 2)
-    await asyncio.get_running_loop().shutdown_asyncgens()
+    loop = asyncio.get_running_loop()
+    await loop.shutdown_asyncgens()
+    await loop.shutdown_default_executor()  # which `asyncio.to_thread` and name lookups use
 
 
 def is_loop_thread(ident: int | None) -> bool:

@@ -59,7 +59,7 @@ def files(folder: Path) -> set[str]:
 def test_the_wheel_holds_the_package_alone(wheel: Path) -> None:
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert names == files(ROOT / "daskmr")
-    assert {"daskmr/py.typed", "daskmr/daskmr.yaml", "daskmr/schema.json"} < names
+    assert {"daskmr/py.typed", "daskmr/clusters/slurm.yaml", "daskmr/schema.json"} < names
 
 
 def test_the_sdist_holds_the_project(built: Path) -> None:
