@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 _EVERY = 1.0  # seconds between two updates
 _POLL_SECONDS = 2.0  # between two requests to a remote scheduler whether a browser shows the page
-_END_SECONDS = 2.0
+_END_SECONDS = 4.0
 
 
 @contextmanager

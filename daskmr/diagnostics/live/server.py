@@ -20,7 +20,7 @@ __all__ = ["PagePlugin", "PageServer", "Request", "exchange_on", "finish_on"]
 PATH = "daskmr"
 _HELD_SECONDS = 20.0  # for which the request of a browser waits
 _WATCHED_SECONDS = 30.0  # since the last request, for which updates are sent
-_FLUSH_SECONDS = 0.5  # for browsers to receive the last update
+_FLUSH_SECONDS = 2.0  # for browsers to receive the last update
 _RECENT_SECONDS = 3.0
 _MAX_VIEWERS = 1000
 
