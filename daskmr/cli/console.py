@@ -86,6 +86,12 @@ def exit_codes(
         _fail("Interrupted; nothing was written.", "", error.exit_code, as_json)
     except KeyboardInterrupt:
         _fail("Interrupted; nothing was written.", "", 130, as_json)
+    except (
+        RuntimeError
+    ) as error:  # before Python 3.12 a class that is being made wraps what it meets
+        if not isinstance(error.__cause__, Interrupted):
+            raise
+        _fail("Interrupted; nothing was written.", "", error.__cause__.exit_code, as_json)
     except BrokenPipeError:
         _fail("Standard output was closed before the result was complete.", "", 1, as_json)
 

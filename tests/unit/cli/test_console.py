@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from support.jobs import DIRECTORY, file_name
 
+from daskmr.cli.console import exit_codes
+
 
 @pytest.mark.parametrize("arguments", ["check job.py -d data", "replay bad --script job.py"])
 def test_standard_output_that_cannot_be_written(place: Path, arguments: str) -> None:
@@ -49,3 +51,25 @@ def test_colours_are_for_terminals_and_obey_no_color(
         os.close(control)
         assert process.wait(60) == 0
     assert (b"\x1b[" in shown) is coloured
+
+
+SIGNALLED = """
+from daskmr.cli.console import exit_codes
+from daskmr.errors import Interrupted
+class Signalled:
+    def __set_name__(self, owner, name):
+        raise Interrupted(15)
+with exit_codes():
+    type("Made", (), {"field": Signalled()})
+"""
+
+
+def test_a_signal_while_a_class_is_made_is_an_interruption() -> None:
+    """Python 3.11 wraps whatever ``__set_name__`` meets in a `RuntimeError`."""
+    done = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (143, b"daskmr: Interrupted; nothing was written.\n")
+
+
+def test_other_runtime_errors_are_left_alone() -> None:
+    with pytest.raises(RuntimeError, match="other"), exit_codes():
+        raise RuntimeError("other")
