@@ -18,6 +18,7 @@ from daskmr.data.listing import InputFile
 from daskmr.data.spill_dir import HostFolder, SpillStore
 from daskmr.errors import DaskMRError, InputError
 from daskmr.tasks.crashes import Mark, is_alive, read_marks
+from daskmr.text import some
 
 __all__ = ["RESTART_SECONDS", "Ask", "HostMarks", "check_data", "check_spill_store", "sees_all"]
 
@@ -160,9 +161,8 @@ def _failed(answers: Mapping[str, Any]) -> dict[str, _Found]:
 
 
 def _name(failed: Mapping[str, _Found]) -> str:
-    names = [f"the worker {address} on host {s.host}" for address, s in failed.items()][:_SHOWN]
-    more = f" and {len(failed) - _SHOWN:,} more" if len(failed) > _SHOWN else ""
-    return ", ".join(names) + more
+    names = [f"the worker {address} on host {s.host}" for address, s in failed.items()]
+    return some(names, _SHOWN)
 
 
 # --- on a worker --------------------------------------------------------------------------------

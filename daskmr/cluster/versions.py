@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from daskmr._version import __version__
 from daskmr.errors import InputError, TaskFailed
 from daskmr.job.tracebacks import describe_exception
+from daskmr.text import some
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -76,7 +77,7 @@ def judge(ours: Versions, others: Iterable[tuple[str, Versions]]) -> tuple[str, 
         for name in differing:
             notes.setdefault((name, theirs[name]), []).append(who)
     return tuple(
-        f"{_called(name)} is {version} on {_listed(who)}, and {ours[name]} here"
+        f"{_called(name)} is {version} on {some(who, _NAMED)}, and {ours[name]} here"
         for (name, version), who in notes.items()
     )
 
@@ -134,11 +135,6 @@ def _explain(who: str, name: str, ours: Versions, theirs: Versions) -> str:
 
 def _called(name: str) -> str:
     return "Python" if name == "python" else name
-
-
-def _listed(who: list[str]) -> str:
-    more = f" and {len(who) - _NAMED:,} more" if len(who) > _NAMED else ""
-    return ", ".join(who[:_NAMED]) + more
 
 
 class Pinned:

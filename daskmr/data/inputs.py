@@ -16,6 +16,7 @@ from daskmr.errors import InputError, NothingMatchedError
 from daskmr.normal_forms import variant_of
 from daskmr.store.open_stores import shared_store
 from daskmr.store.source import Source, StoreError, parse_source, split_bucket
+from daskmr.text import some
 
 if TYPE_CHECKING:
     from daskmr.config import Config
@@ -294,10 +295,9 @@ def _altered(cache: Cache, files: Sequence[InputFile]) -> tuple[str, ...]:
     ]
     if not altered:
         return ()
-    more = f" and {len(altered) - 3:,} more" if len(altered) > 3 else ""
     return (
         f"{len(altered):,} files in {cache.root} are not as they were fetched from {cache.url}, and "
-        f"were read as they are: {', '.join(sorted(altered)[:3])}{more}",
+        f"were read as they are: {some(sorted(altered))}",
     )
 
 

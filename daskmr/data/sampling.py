@@ -12,7 +12,7 @@ from daskmr.data.listing import InputFile
 from daskmr.errors import InputError
 from daskmr.job.keys import stable_hash
 from daskmr.normal_forms import describe_variant, variant_of
-from daskmr.text import counted
+from daskmr.text import counted, some
 
 __all__ = ["EVERYTHING", "Choice", "KeyFilter"]
 
@@ -93,12 +93,11 @@ class Choice:
         named = {path.removeprefix("./") for path in self.only}
         absent = sorted(named - {file.path for file in files})
         if absent:
-            more = f" and {len(absent) - _NAMED:,} more" if len(absent) > _NAMED else ""
             found = variant_of(absent[0], (file.path for file in files))
             advice = "" if found is None else f" {describe_variant(found, absent[0])}."
             raise InputError(
                 f"--only names what is not among the {counted(len(files), 'file')} of the input: "
-                f"{', '.join(absent[:_NAMED])}{more}. Give paths relative to the data dir or the "
+                f"{some(absent, _NAMED)}. Give paths relative to the data dir or the "
                 f"bucket, that the filter allows.{advice}"
             )
         return tuple(file for file in files if file.path in named)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -236,8 +236,6 @@ def result_of(
     history = History(
         stopwatch.started, ended, tally.tasks, looks=collector.looks, hot_keys=tally.hot_keys
     )
-    settings = {s.name: getattr(request.config, s.name) for s in fields(request.config)}
-    del settings["clusters"]  # which may hold a token
     return Result(
         output=target.name if target is not None else None,
         counts=tally.counts._replace(bad_reasons=most_frequent_first(tally.bad_reasons)),
@@ -263,7 +261,7 @@ def result_of(
         meta_path=committed.meta_path,
         sha256=target.sha256 if target is not None else None,
         plan=collector.plan,
-        settings=settings,
+        settings=request.config.recorded(),
         combines=request.job.combine is not None,
         profile=tally.profile,
         _parts=outcome.parts if target is None else (),

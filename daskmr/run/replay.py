@@ -106,14 +106,13 @@ def dims_of(path: str, layout: Layout) -> list[str]:
     >>> dims_of("idle/20131029.20131102.v2.log.gz", Layout(("reason", "buildID", "date")))
     ['idle', '20131029', '20131102']
     """
-    *directories, name = path.split("/")
-    parts = layout.parse_name(name)
-    if parts is None or len(directories) != layout.directories:
+    dims = layout.dims_of(path)
+    if dims is None:
         raise InputError(
             f"The file {path} is not in the layout {layout.template}, so its dimensions are not known. "
             "Give the schema of the run with --schema."
         )
-    return [*directories, *parts]
+    return list(dims)
 
 
 def open_replay(path: str, script: str | None, schema: str | None) -> Replay:

@@ -32,6 +32,7 @@ from daskmr.data.paths import Unplaceable
 from daskmr.errors import InputError, JobError
 from daskmr.files import read_digest
 from daskmr.store.store import Source, Store, StoreError
+from daskmr.text import some
 
 __all__ = ["Cache", "Local", "State", "caches"]
 
@@ -70,12 +71,10 @@ class State:
         >>> State(1, 5, (InputFile("idle/a.gz", 7, ()),), 7, 0).explain_absent()
         '1 of 2 files (7 bytes) are not in the cache, or changed since they were fetched: idle/a.gz'
         """
-        names = ", ".join(file.path for file in self.absent[:3])
-        more = f" and {len(self.absent) - 3:,} more" if len(self.absent) > 3 else ""
         return (
             f"{len(self.absent):,} of {self.files + len(self.absent):,} files "
             f"({self.absent_bytes:,} bytes) are not in the cache, or changed since they were "
-            f"fetched: {names}{more}"
+            f"fetched: {some([file.path for file in self.absent])}"
         )
 
 

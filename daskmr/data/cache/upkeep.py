@@ -64,11 +64,7 @@ def dims_of(path: str, schema: Schema) -> tuple[str, ...] | None:
     >>> dims_of("idle/Firefox/beta/24.0/2013.1102.log.gz", load_schema())
     ('idle', 'Firefox', 'beta', '24.0', '2013', '1102')
     """
-    *directories, name = path.split("/")
-    parts = schema.layout.parse_name(name)
-    if parts is None or len(directories) != schema.layout.directories:
-        return None
-    return (*directories, *parts)
+    return schema.layout.dims_of(path)
 
 
 def select(copies: Iterable[Copy], schema: Schema) -> Iterator[Copy]:
