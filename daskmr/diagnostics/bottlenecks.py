@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from daskmr.history import History, TaskSpan
 from daskmr.text import format_bytes, format_count, format_seconds, shorten
 
-__all__ = ["Loss", "find_losses", "stragglers"]
+__all__ = ["Loss", "find_losses", "seconds_of", "stragglers"]
 
 _SHARE = 0.1  # of the run's time, below which a loss is not reported
 _LEAST_SECONDS = 1.0  # below which it is not reported either
@@ -166,10 +166,10 @@ def stragglers(tasks: Iterable[TaskSpan]) -> tuple[TaskSpan, ...]:
     found: list[TaskSpan] = []
     for spans in phases.values():
         if len(spans) >= _FEWEST:
-            median = statistics.median(map(_seconds, spans))
+            median = statistics.median(map(seconds_of, spans))
             least = max(_LARGE * median, median + _STRAGGLER_SECONDS)
-            found += [task for task in spans if _seconds(task) > least]
-    return tuple(sorted(found, key=_seconds, reverse=True))
+            found += [task for task in spans if seconds_of(task) > least]
+    return tuple(sorted(found, key=seconds_of, reverse=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +228,7 @@ def _stragglers(run: _Run) -> Iterable[Loss]:
     slow = stragglers(mapped)
     if not slow:
         return
-    median = statistics.median(map(_seconds, mapped))
+    median = statistics.median(map(seconds_of, mapped))
     typical = statistics.median(task.bytes for task in mapped)
     described = [_describe(run, task, median, typical) for task in slow[:_NAMED]]
     if len(slow) > _NAMED:
@@ -243,8 +243,8 @@ def _describe(run: _Run, task: TaskSpan, median: float, typical: float) -> str:
     ratio = task.bytes / typical if typical else 1.0
     size = f"{ratio:.1f} times the median size" if ratio > 1.5 else "of usual size"
     return (
-        f"partition {task.number} took {format_seconds(_seconds(task))}, "
-        f"{_seconds(task) / max(median, 1e-3):.0f} times the median ({size}{where})"
+        f"partition {task.number} took {format_seconds(seconds_of(task))}, "
+        f"{seconds_of(task) / max(median, 1e-3):.0f} times the median ({size}{where})"
     )
 
 
@@ -256,10 +256,10 @@ def _idle_workers(run: _Run) -> Iterable[Loss]:
         return
     begin, end = min(task.start for task in mapped), max(task.end for task in mapped)
     capacity = workers * (end - begin)
-    idle = max(0.0, capacity - sum(map(_seconds, mapped)))
+    idle = max(0.0, capacity - sum(map(seconds_of, mapped)))
     if not run.matters(idle / workers):
         return
-    typical = statistics.median(map(_seconds, mapped))
+    typical = statistics.median(map(seconds_of, mapped))
     kind = "few tasks" if len(mapped) < 4 * workers else "uneven end"
     yield _loss(
         "short tasks" if typical < _SHORT_SECONDS else kind,
@@ -272,11 +272,11 @@ def _idle_workers(run: _Run) -> Iterable[Loss]:
 
 def _skew(run: _Run) -> Iterable[Loss]:
     """A reducer that the others waited for."""
-    reduced = sorted(run.tasks("reduce"), key=_seconds)
+    reduced = sorted(run.tasks("reduce"), key=seconds_of)
     if len(reduced) < 2:
         return
-    longest, median = reduced[-1], statistics.median(map(_seconds, reduced))
-    seconds, tail = _seconds(longest), run.tail("reduce")
+    longest, median = reduced[-1], statistics.median(map(seconds_of, reduced))
+    seconds, tail = seconds_of(longest), run.tail("reduce")
     if seconds >= _LARGE * median and run.matters(tail):
         times = seconds / max(median, 1e-3)
         yield _loss("skew", tail, bucket=longest.number, took=format_seconds(seconds), times=times)
@@ -304,7 +304,7 @@ def _hot_key(run: _Run) -> Iterable[Loss]:
 def _waiting(run: _Run) -> Iterable[Loss]:
     """Mappers that waited for files."""
     mapped = run.tasks("map")
-    waited, busy = sum(task.waited for task in mapped), sum(map(_seconds, mapped))
+    waited, busy = sum(task.waited for task in mapped), sum(map(seconds_of, mapped))
     lost = waited / max(1, len({task.worker for task in mapped}))
     if run.matters(lost):
         share = f"{100 * waited / max(busy, 1e-3):.0f}%"
@@ -328,7 +328,7 @@ def _memory(run: _Run) -> Iterable[Loss]:
         yield _loss(kind, share=f"{100 * most:.0f}%", paused=len(paused))
 
 
-def _seconds(task: TaskSpan) -> float:
+def seconds_of(task: TaskSpan) -> float:
     return task.end - task.start
 
 

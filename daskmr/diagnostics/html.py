@@ -6,7 +6,7 @@ import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from daskmr._version import __version__
 from daskmr.diagnostics.bottlenecks import find_losses
@@ -28,7 +28,6 @@ __all__ = ["ReportFile", "describe_command", "render_failure", "render_report", 
 _ADVICE = "Name another file with --report."
 _NAMED = 20  # items of a list that are shown
 _GREY = "#c9c9c9"
-_LABEL_SHARE = 0.07  # of the bar; a shorter phase has no label
 _SECRET_OPTIONS = ("-k", "--aws-key", "-s", "--aws-secret-key")
 
 
@@ -51,32 +50,23 @@ def write_report(result: Result, path: str | os.PathLike[str], *, command: str =
     JobError
         When it cannot be written.
     """
-    file = ReportFile(path, result.output)
-    file.put(render_report(result, command=command))
+    ReportFile(path, result.output).put(render_report(result, command=command))
 
 
 class ReportFile:
     """The file of a report, checked before the run.
 
-    Parameters
-    ----------
-    path : path
-    *others : str or None
-        Files of the job, which a report may not replace.
-
-    Raises
-    ------
-    InputError
-        When `path` cannot be a report.
+    It raises `InputError` when `path` cannot be a report, as it may not replace the `others`, which
+    are files of the job.
     """
 
     def __init__(self, path: str | os.PathLike[str], *others: str | None) -> None:
         self.name = os.fspath(path)
         self._path = os.path.realpath(self.name)
         folder = os.path.dirname(self._path)
-        problem = ""
         if self.name == "-":
             raise InputError(f"A report is a file, and does not go to standard output. {_ADVICE}")
+        problem = ""
         if os.path.isdir(self._path):
             problem = "is a directory"
         elif any(other and os.path.realpath(other) == self._path for other in others):
@@ -91,13 +81,7 @@ class ReportFile:
             raise InputError(f"The report cannot be written to {folder!r}. {_ADVICE}")
 
     def put(self, page: str) -> None:
-        """Write the page atomically.
-
-        Raises
-        ------
-        JobError
-            When the disk is full or fails.
-        """
+        """Write the page atomically; raise `JobError` when the disk is full or fails."""
         try:
             with AtomicFile(self._path) as file:
                 forget = on_hard_exit(file.discard)
@@ -109,13 +93,10 @@ class ReportFile:
                     file.commit()
                 finally:
                     forget()
-        except OSError as error:
-            failure = error
-        else:
             return
-        raise JobError(
-            f"The report {self.name!r} cannot be written: {failure.strerror or failure}."
-        )
+        except OSError as error:
+            reason = error.strerror or error
+        raise JobError(f"The report {self.name!r} cannot be written: {reason}.")
 
 
 def _is_page(path: str) -> bool:
@@ -131,20 +112,16 @@ def _is_page(path: str) -> bool:
 
 def render_report(result: Result, *, command: str = "") -> str:
     """Return the page about a job that has succeeded."""
-    charts = draw_charts(result.history, result.bad_reasons)
-    losses = find_losses(
-        result.history, result.timings, combines=result.combines, values=result.values
-    )
-    name = result.plan.job if result.plan is not None else "daskmr"
+    history, timings = result.history, result.timings
     return _render(
-        name,
-        charts,
+        result.plan.job if result.plan is not None else "daskmr",
+        draw_charts(history, result.bad_reasons),
         command=command,
-        header=[*_times(result.history), *([f"output {result.output}"] if result.output else [])],
+        header=[*_times(history), *([f"output {result.output}"] if result.output else [])],
         failure="",
         tiles=list(_tiles(result)),
-        phases=_phases(result.timings),
-        losses=losses,
+        phases=_phases(timings),
+        losses=find_losses(history, timings, combines=result.combines, values=result.values),
         lists=_lists(result),
         counters=[
             (group, counter, count)
@@ -209,24 +186,17 @@ def _tiles(result: Result) -> Iterator[tuple[str, str, str]]:
         yield "Spilled", format_bytes(result.spilled), "to disk, since removed"
 
 
-class _Phase(NamedTuple):
-    """A part of the bar that shows how long each phase took."""
-
-    name: str
-    seconds: float
-    share: float
-    colour: str
-
-    @property
-    def label(self) -> str:
-        return self.name if self.share > _LABEL_SHARE else ""
-
-
-def _phases(timings: Mapping[str, float]) -> list[_Phase]:
+def _phases(timings: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Return the parts of the bar that shows how long each phase took."""
     parts = {name: max(0.0, seconds) for name, seconds in timings.items() if name != "total"}
     total = sum(parts.values())
     return [
-        _Phase(name, seconds, seconds / total, COLOURS.get(name, _GREY))
+        {
+            "name": name,
+            "seconds": seconds,
+            "share": seconds / total,
+            "colour": COLOURS.get(name, _GREY),
+        }
         for name, seconds in parts.items()
         if total > 0
     ]
@@ -270,27 +240,20 @@ def _settings(result: Result) -> list[tuple[str, object]]:
     ]
 
 
-def _setting(value: Any) -> object:
+def _setting(value: object) -> object:
     if isinstance(value, Mapping):
         return "…"  # it may hold secrets
-    if value is True:
-        return "yes"
     if isinstance(value, float):
         return f"{value:g}"
-    return value if isinstance(value, int) else masked(str(value))
+    return "yes" if value is True else value if isinstance(value, int) else masked(str(value))
 
 
 def describe_command(arguments: Sequence[str], secrets: Sequence[str] = ()) -> str:
     """Return a command line without the credentials in it.
 
-    Parameters
-    ----------
-    arguments : sequence of str
-    secrets : sequence of str
-        Known credentials, which are hidden anywhere, as several short options may share one dash.
+    `secrets` are known credentials, which are hidden anywhere, as several short options may share
+    one dash.
 
-    Examples
-    --------
     >>> describe_command(["daskmr", "run", "job.py", "-s", "secret", "--aws-key=key", "-kkey"])
     'daskmr run job.py -s *** --aws-key=*** -k***'
     >>> describe_command(["daskmr", "run", "job.py", "-qssecret"], ["secret"])
@@ -308,7 +271,7 @@ def describe_command(arguments: Sequence[str], secrets: Sequence[str] = ()) -> s
             shown.append(f"{argument[:2]}{HIDDEN}")
         else:
             for secret in filter(None, secrets):
-                argument = HIDDEN.join(argument.split(secret))
+                argument = argument.replace(secret, HIDDEN)
             shown.append(shell_word(masked(argument)).replace(f"'{HIDDEN}'", HIDDEN))
         hidden = not hidden and not equals and _is_secret(argument)
     return " ".join(shown)

@@ -3,16 +3,8 @@
 from __future__ import annotations
 
 from daskmr.diagnostics.pace import share
-from daskmr.diagnostics.plotting import plots
-from daskmr.diagnostics.plotting.base import (
-    COLOURS,
-    Chart,
-    Columns,
-    Figure,
-    Picture,
-    Range,
-    RunView,
-)
+from daskmr.diagnostics.plotting import figures
+from daskmr.diagnostics.plotting.base import COLOURS, Chart, Figure, Picture, Range, RunView
 from daskmr.diagnostics.plotting.curves import Points, monotonic, thinned
 from daskmr.history import PHASES, History
 
@@ -20,17 +12,15 @@ __all__ = ["PICTURES"]
 
 
 def _chart(run: RunView) -> Chart | None:
-    lines = {phase: _progress_of(run.history, phase) for phase in PHASES}
-    drawn = {phase: points for phase, points in lines.items() if len(points) > 1}
-    if not drawn:
+    rows = []
+    for phase in PHASES:
+        points = _progress_of(run.history, phase)
+        if len(points) > 1:
+            xs, ys = [run.time(at) for at, _ in points], [100 * done for _, done in points]
+            rows.append((xs, ys, COLOURS[phase], phase, f"{ys[-1]:.0f}%"))
+    if not rows:
         return None
-    columns: Columns = {
-        "xs": [[run.time(at) for at, _ in points] for points in drawn.values()],
-        "ys": [[100 * done for _, done in points] for points in drawn.values()],
-        "phase": list(drawn),
-        "colour": [COLOURS[phase] for phase in drawn],
-        "text": [f"{100 * points[-1][1]:.0f}%" for points in drawn.values()],
-    }
+    columns = figures.columns_of("xs ys colour phase text", rows)
     return Chart({"lines": columns}, run.time.settings, "% of each phase")
 
 
@@ -48,20 +38,9 @@ def _progress_of(history: History, phase: str) -> Points:
 
 
 def _figure(time: Range) -> Figure:
-    made = plots.time_figure(plots.TALL, time)
-    lines = made.multi_line(
-        xs="xs",
-        ys="ys",
-        source=plots.empty_source("xs ys phase colour text"),
-        name="lines",
-        line_color="colour",
-        line_width=2.5,
-        line_join="round",
-        legend_field="phase",
-    )
+    made = figures.time_figure(figures.TALL, time)
     made.y_range.update(start=0, end=104)
-    plots.add_legend(made)
-    plots.add_hover(made, lines, ("phase", "@phase"), ("done", "@text"), line_policy="nearest")
+    figures.add_lines(made, "text", "phase", ("done", "@text"), line_width=2.5)
     return made
 
 

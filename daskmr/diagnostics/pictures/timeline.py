@@ -8,8 +8,8 @@ from dataclasses import replace
 from itertools import zip_longest
 from typing import Any
 
-from daskmr.diagnostics.bottlenecks import stragglers
-from daskmr.diagnostics.plotting import plots
+from daskmr.diagnostics.bottlenecks import seconds_of, stragglers
+from daskmr.diagnostics.plotting import figures
 from daskmr.diagnostics.plotting.base import (
     COLOURS,
     STRAGGLER,
@@ -21,7 +21,6 @@ from daskmr.diagnostics.plotting.base import (
     RunView,
     Settings,
     TimeAxis,
-    columns_of,
 )
 from daskmr.diagnostics.plotting.curves import INSTANT
 from daskmr.history import History, TaskSpan
@@ -42,7 +41,7 @@ def _chart(run: RunView) -> Chart | None:
     if not tasks:
         return None
     slow = {(task.phase, task.number) for task in stragglers(history.tasks)}
-    workers = sorted({task.worker for task in tasks}, key=plots.natural)
+    workers = sorted({task.worker for task in tasks}, key=figures.natural)
     rows = []
     for row, worker in enumerate(workers):
         own = sorted((t for t in tasks if t.worker == worker), key=lambda task: task.start)
@@ -56,7 +55,7 @@ def _chart(run: RunView) -> Chart | None:
     on = f"{len(workers):,} workers" if len(workers) > 1 else "one worker"
     note = f"{count:,} tasks on {on}" if count else ""
     settings = time.settings | _rows(workers)
-    return Chart({"tasks": columns_of(_BAR, rows), "phases": phases}, settings, "", note)
+    return Chart({"tasks": figures.columns_of(_BAR, rows), "phases": phases}, settings, "", note)
 
 
 def _bar(task: TaskSpan, time: TimeAxis, slow: bool) -> tuple[Any, ...]:
@@ -71,7 +70,7 @@ def _bar(task: TaskSpan, time: TimeAxis, slow: bool) -> tuple[Any, ...]:
     ]
     kind = "partition" if task.phase == "map" else "reducer, from bucket"
     what = f"{task.phase}: {kind} {task.number}" if task.number >= 0 else task.phase
-    seconds = format_seconds(task.end - task.start)
+    seconds = format_seconds(seconds_of(task))
     return (
         time(task.start),
         time(task.end),
@@ -111,7 +110,7 @@ def _phases(tasks: Iterable[TaskSpan], time: TimeAxis, top: float) -> Columns:
             label = text if end - start > _LABEL_SHARE * time.seconds else ""
             left, right = time(start), time(end)
             rows.append((left, right, bottom, top, middle, COLOURS[phase], phase, text, label))
-    return columns_of(_PHASE, rows)
+    return figures.columns_of(_PHASE, rows)
 
 
 def _rows(workers: Sequence[str]) -> Settings:
@@ -120,7 +119,7 @@ def _rows(workers: Sequence[str]) -> Settings:
     return {
         "y": {"start": count - 0.5, "end": -0.5 - _strip(count)},
         "y-ticks": {"ticks": ticks},
-        "y-axis": {"major_label_overrides": {n: plots.worker_label(workers[n]) for n in ticks}},
+        "y-axis": {"major_label_overrides": {n: figures.worker_label(workers[n]) for n in ticks}},
         "figure": {"height": int(32 + _row_pixels(count) * (count + _strip(count)))},
     }
 
@@ -159,37 +158,21 @@ def _observed(history: History) -> list[TaskSpan]:
 def _figure(time: Range) -> Figure:
     from bokeh.models import FixedTicker
 
-    made = plots.time_figure(200, time)
+    made = figures.time_figure(200, time)
     made.ygrid.grid_line_color = None
     made.yaxis[0].ticker = FixedTicker(ticks=[])
     box = {"left": "left", "right": "right", "bottom": "bottom", "top": "top"}
-    tasks = made.quad(
-        **box,
-        source=plots.empty_source(_BAR),
-        name="tasks",
-        fill_color="colour",
-        fill_alpha="alpha",
-        line_color="colour",
-        line_width=0.5,
-        line_alpha="alpha",
-    )
-    phases = plots.empty_source(_PHASE)
-    strip = made.quad(
-        **box, source=phases, name="phases", fill_color="colour", fill_alpha=0.25, line_color=None
-    )
-    made.text(
-        x="left",
-        y="middle",
-        text="label",
-        source=phases,
-        x_offset=6,
-        text_baseline="middle",
-        text_color=plots.INK,
-        **plots.TEXT,
-    )
+    bars = {"source": figures.empty_source(_BAR), "fill_color": "colour", "fill_alpha": "alpha"}
+    line = {"line_color": "colour", "line_width": 0.5, "line_alpha": "alpha"}
+    tasks = made.quad(name="tasks", **box, **bars, **line)
+    phases = figures.empty_source(_PHASE)
+    fill = {"fill_color": "colour", "fill_alpha": 0.25, "line_color": None}
+    strip = made.quad(name="phases", source=phases, **box, **fill)
+    label = {"text": "label", "x_offset": 6, "text_baseline": "middle"}
+    made.text(x="left", y="middle", source=phases, text_color=figures.INK, **label)
     rows = [("task", "@what"), ("worker", "@worker"), ("took", "@seconds"), ("with", "@details")]
-    plots.add_hover(made, tasks, *rows)
-    plots.add_hover(made, strip, ("phase", "@text"))
+    figures.add_hover(made, tasks, *rows)
+    figures.add_hover(made, strip, ("phase", "@text"))
     return made
 
 

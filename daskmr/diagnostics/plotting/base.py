@@ -6,7 +6,7 @@ to browsers again and again. Charts import no Bokeh.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -24,7 +24,6 @@ __all__ = [
     "RunView",
     "Settings",
     "TimeAxis",
-    "columns_of",
 ]
 
 Figure: TypeAlias = Any  # bokeh.plotting.figure
@@ -48,15 +47,6 @@ _SHORT = {"seconds": "s", "minutes": "min", "hours": "h"}
 _MAX_BINS = 120
 _BIN_SECONDS = 0.25
 _SHORTEST = 1e-3
-
-
-def columns_of(names: str, rows: Sequence[tuple[Any, ...]]) -> Columns:
-    """Turn rows into columns.
-
-    >>> columns_of("a b", [(1, 2), (3, 4)])
-    {'a': [1, 3], 'b': [2, 4]}
-    """
-    return {name: [row[n] for row in rows] for n, name in enumerate(names.split())}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Rates add up to what was mapped."""
+"""Rates add up to what was mapped, and to what was fetched."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from support.histories import STARTED, made_up
 
 from daskmr.counts import Counts
 from daskmr.diagnostics.pictures import draw_charts
+from daskmr.diagnostics.pictures.rates import rate_chart
+from daskmr.diagnostics.plotting.base import RunView, TimeAxis
 from daskmr.history import History, Look, Progress, TaskSpan
 
 
@@ -56,3 +58,20 @@ def test_what_was_not_looked_at_any_more_is_known_from_the_tasks() -> None:
     chart = draw_charts(early)["throughput"]
     assert chart is not None
     assert bytes_of(chart) == pytest.approx(size, rel=1e-3)
+
+
+def test_what_was_fetched_adds_up() -> None:
+    history = made_up()
+    chart = draw_charts(history)["fetched"]
+    assert chart is not None
+    assert bytes_of(chart) == pytest.approx(history.looks[-1].fetched_bytes, rel=1e-3)
+
+
+def test_rates_have_a_unit_that_fits() -> None:
+    history = History(100.0, 110.0)
+    run = RunView(history, {}, True, TimeAxis.of(history))
+    chart = rate_chart(run, [(100.0, 0.0), (110.0, 50e6)], "bytes", "")
+    assert chart.unit == "MB/s"
+    assert set(chart.sources["bars"]["text"]) == {"5 MB/s"}
+    chart = rate_chart(run, [(100.0, 0.0), (110.0, 50.0)], "records", "")
+    assert chart.unit == "records/s"

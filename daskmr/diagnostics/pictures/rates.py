@@ -1,0 +1,102 @@
+"""Rates over time: bytes and records mapped, and bytes fetched from the store, per second."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import pairwise
+
+from daskmr.diagnostics.plotting import figures
+from daskmr.diagnostics.plotting.base import (
+    COLOURS,
+    Chart,
+    Columns,
+    Figure,
+    Picture,
+    Range,
+    RunView,
+)
+from daskmr.diagnostics.plotting.curves import INSTANT, Points, increases, monotonic, spread
+from daskmr.history import History, Look, Progress
+from daskmr.text import byte_unit, count_unit, format_bytes
+
+__all__ = ["PICTURES", "rate_chart"]
+
+_FEWEST = 4  # different totals, below which tasks are more precise than snapshots
+
+
+def rate_chart(run: RunView, points: Points, measure: str, note: str) -> Chart:
+    """Chart how fast a running total of ``"bytes"`` or ``"records"`` grew."""
+    edges = run.time.edges()
+    rates = increases(points, edges)
+    scale, unit = (byte_unit if measure == "bytes" else count_unit)(max(rates))
+    unit += "/s" if measure == "bytes" else f"{measure}/s"
+    at = list(map(run.time, edges))
+    scaled = [rate / scale for rate in rates]
+    text = [f"{rate:,.4g} {unit}" for rate in scaled]
+    columns: Columns = {"left": at[:-1], "right": at[1:], "top": scaled, "text": text}
+    settings = run.time.settings | figures.value_range(max(scaled))
+    return Chart({"bars": columns}, settings, unit, note)
+
+
+def _mapped_chart(run: RunView, measure: str) -> Chart | None:
+    points = _mapped(run.history, measure)
+    if not points or points[-1][1] <= 0:
+        return None
+    first, last = points[0], points[-1]
+    began = next((at for (at, value), (_, later) in pairwise(points) if later > value), first[0])
+    average = (last[1] - first[1]) / max(last[0] - began, INSTANT)
+    text = format_bytes(average) if measure == "bytes" else f"{average:,.0f} records"
+    return rate_chart(run, points, measure, f"{text}/s on average")
+
+
+def _mapped(history: History, measure: str) -> Points:
+    """Return the total mapped over time, from snapshots where there are enough, else from tasks."""
+    mapped = [task for task in history.tasks if task.phase == "map"]
+    seen = monotonic((look.at, float(_mapped_by(look, measure))) for look in history.looks)
+    if len({value for _, value in seen}) < _FEWEST:
+        return spread(mapped, lambda task: getattr(task, measure))
+    total = float(sum(getattr(task, measure) for task in mapped))
+    if total > seen[-1][1]:  # the last snapshot was taken before the end
+        seen.append((max(seen[-1][0] + INSTANT, max(task.end for task in mapped)), total))
+    if seen[0][1]:
+        seen.insert(0, (min(seen[0][0] - INSTANT, history.started), 0.0))
+    return seen
+
+
+def _mapped_by(look: Look, measure: str) -> int:
+    return look.records if measure == "records" else look.progress.get("map", Progress()).bytes
+
+
+def _fetched_chart(run: RunView) -> Chart | None:
+    points = monotonic((look.at, float(look.fetched_bytes)) for look in run.history.looks)
+    if not points or points[-1][1] <= 0:
+        return None
+    points.insert(0, (min(run.history.started, points[0][0] - INSTANT), 0.0))
+    return rate_chart(run, points, "bytes", f"{format_bytes(points[-1][1])} in all")
+
+
+def _figure(time: Range, phase: str) -> Figure:
+    made = figures.time_figure(figures.HEIGHT, time)
+    source = figures.empty_source("left right top text")
+    box = {"left": "left", "right": "right", "bottom": 0, "top": "top", "line_color": None}
+    style = {"fill_color": COLOURS[phase], "fill_alpha": 0.55}
+    bars = made.quad(source=source, name="bars", **box, **style)
+    figures.add_hover(made, bars, ("rate", "@text"), mode="vline")
+    return made
+
+
+_MAPPED = partial(_figure, phase="map")
+_BYTES, _RECORDS = (partial(_mapped_chart, measure=name) for name in ("bytes", "records"))
+
+PICTURES = (
+    Picture("throughput", "Bytes mapped, as stored", "Over time", 10, _BYTES, _MAPPED),
+    Picture("records", "Records mapped", "Over time", 11, _RECORDS, _MAPPED),
+    Picture(
+        "fetched",
+        "Fetched from the store",
+        "Over time",
+        12,
+        _fetched_chart,
+        partial(_figure, phase="fetch"),
+    ),
+)
