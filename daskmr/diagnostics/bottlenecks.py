@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
+
+from cytoolz import groupby
 
 from daskmr.history import History, TaskSpan
 from daskmr.text import format_bytes, format_count, format_seconds, shorten
@@ -26,6 +29,7 @@ _FILE = 64  # characters of a name
 
 _IDLE = "During mapping, workers were idle for {share} of the time ({partitions})."
 _SPILLED = "{bytes} were written to disk between map and reduce, and read again."
+_FULLEST = "A worker used up to {share} of its memory limit"
 _MEMORY_ADVICE = "Raise --memory-limit, use fewer mappers (-m), or lower daskmr.spill-bytes."
 # By kind of loss: its title, what was seen, and what to do.
 _TEXTS = {
@@ -108,14 +112,10 @@ _TEXTS = {
         _SPILLED,
         "Write smaller values, or raise daskmr.spill-bytes, with memory to match.",
     ),
-    "memory": (
-        "memory",
-        "A worker used up to {share} of its memory limit.",
-        _MEMORY_ADVICE,
-    ),
+    "memory": ("memory", f"{_FULLEST}.", _MEMORY_ADVICE),
     "paused": (
         "memory",
-        "A worker used up to {share} of its memory limit, and some ({paused:,}) were paused for it.",
+        f"{_FULLEST}, and some ({{paused:,}}) were paused for it.",
         _MEMORY_ADVICE,
     ),
 }
@@ -160,16 +160,21 @@ def stragglers(tasks: Iterable[TaskSpan]) -> tuple[TaskSpan, ...]:
     >>> [task.number for task in stragglers(tasks)]
     [3]
     """
-    phases: dict[str, list[TaskSpan]] = defaultdict(list)
-    for task in tasks:
-        phases[task.phase].append(task)
     found: list[TaskSpan] = []
-    for spans in phases.values():
+    for spans in groupby(attrgetter("phase"), tasks).values():
         if len(spans) >= _FEWEST:
-            median = statistics.median(map(seconds_of, spans))
+            median = _median(spans)
             least = max(_LARGE * median, median + _STRAGGLER_SECONDS)
             found += [task for task in spans if seconds_of(task) > least]
     return tuple(sorted(found, key=seconds_of, reverse=True))
+
+
+def seconds_of(task: TaskSpan) -> float:
+    return task.end - task.start
+
+
+def _median(tasks: Iterable[TaskSpan]) -> float:
+    return statistics.median(map(seconds_of, tasks))
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +196,9 @@ class _Run:
 
     def tail(self, phase: str) -> float:
         """Return for how long only one worker was still busy with a phase."""
-        last: dict[str, float] = {}
-        for task in self.tasks(phase):
-            last[task.worker] = max(last.get(task.worker, task.end), task.end)
-        ends = sorted(last.values())
-        return ends[-1] - ends[-2] if len(ends) > 1 else 0.0
+        by_worker = groupby(attrgetter("worker"), self.tasks(phase))
+        ends = sorted(max(task.end for task in tasks) for tasks in by_worker.values())
+        return float(ends[-1] - ends[-2]) if len(ends) > 1 else 0.0
 
     def file_of(self, task: TaskSpan) -> str:
         """Return the file that the worker was most often seen to map while the task ran."""
@@ -214,13 +217,17 @@ def _loss(kind: str, seconds: float = 0.0, **facts: object) -> Loss:
     return Loss(title, text.format(**facts), advice.format(**facts), seconds)
 
 
+def _percent(part: float) -> str:
+    return f"{100 * part:.0f}%"
+
+
 def _serial_phases(run: _Run) -> Iterable[Loss]:
     """Phases that one process does while the workers wait."""
     for phase in ("list", "start", "merge", "write"):
         seconds = run.timings.get(phase, 0.0)
         if run.matters(seconds):
-            share = f"{100 * seconds / run.total:.0f}%"
-            yield _loss(phase, seconds, took=format_seconds(seconds), share=share)
+            took, share = format_seconds(seconds), _percent(seconds / run.total)
+            yield _loss(phase, seconds, took=took, share=share)
 
 
 def _stragglers(run: _Run) -> Iterable[Loss]:
@@ -228,8 +235,7 @@ def _stragglers(run: _Run) -> Iterable[Loss]:
     slow = stragglers(mapped)
     if not slow:
         return
-    median = statistics.median(map(seconds_of, mapped))
-    typical = statistics.median(task.bytes for task in mapped)
+    median, typical = _median(mapped), statistics.median(task.bytes for task in mapped)
     described = [_describe(run, task, median, typical) for task in slow[:_NAMED]]
     if len(slow) > _NAMED:
         described.append(f"{len(slow) - _NAMED:,} more partitions took over three times as long")
@@ -259,12 +265,12 @@ def _idle_workers(run: _Run) -> Iterable[Loss]:
     idle = max(0.0, capacity - sum(map(seconds_of, mapped)))
     if not run.matters(idle / workers):
         return
-    typical = statistics.median(map(seconds_of, mapped))
+    typical = _median(mapped)
     kind = "few tasks" if len(mapped) < 4 * workers else "uneven end"
     yield _loss(
         "short tasks" if typical < _SHORT_SECONDS else kind,
         idle / workers,
-        share=f"{100 * idle / capacity:.0f}%",
+        share=_percent(idle / capacity),
         partitions=f"{len(mapped):,} partitions on {workers:,} workers",
         typical=format_seconds(typical),
     )
@@ -275,11 +281,10 @@ def _skew(run: _Run) -> Iterable[Loss]:
     reduced = sorted(run.tasks("reduce"), key=seconds_of)
     if len(reduced) < 2:
         return
-    longest, median = reduced[-1], statistics.median(map(seconds_of, reduced))
-    seconds, tail = seconds_of(longest), run.tail("reduce")
+    seconds, median, tail = seconds_of(reduced[-1]), _median(reduced), run.tail("reduce")
     if seconds >= _LARGE * median and run.matters(tail):
-        times = seconds / max(median, 1e-3)
-        yield _loss("skew", tail, bucket=longest.number, took=format_seconds(seconds), times=times)
+        bucket, times = reduced[-1].number, seconds / max(median, 1e-3)
+        yield _loss("skew", tail, bucket=bucket, took=format_seconds(seconds), times=times)
 
 
 def _hot_key(run: _Run) -> Iterable[Loss]:
@@ -288,17 +293,13 @@ def _hot_key(run: _Run) -> Iterable[Loss]:
     if not run.history.hot_keys or not total:
         return
     key = max(run.history.hot_keys, key=lambda hot: hot.values)
-    share = key.values / total
     reducing = run.timings.get("reduce", 0.0) + run.timings.get("merge", 0.0)
-    if share < _HOT_SHARE or run.combines or not run.matters(reducing):
+    if key.values / total < _HOT_SHARE or run.combines or not run.matters(reducing):
         return
-    percent = f"{100 * share:.0f}%"
-    yield _loss(
-        "hot key",
-        key=key.key,
-        values=f"{'' if key.exact else 'about '}{format_count(key.values)}",
-        amount=f"{percent} of all" if run.values else f"as many as {percent} of the records",
-    )
+    percent = _percent(key.values / total)
+    amount = f"{percent} of all" if run.values else f"as many as {percent} of the records"
+    values = f"{'' if key.exact else 'about '}{format_count(key.values)}"
+    yield _loss("hot key", key=key.key, values=values, amount=amount)
 
 
 def _waiting(run: _Run) -> Iterable[Loss]:
@@ -307,7 +308,7 @@ def _waiting(run: _Run) -> Iterable[Loss]:
     waited, busy = sum(task.waited for task in mapped), sum(map(seconds_of, mapped))
     lost = waited / max(1, len({task.worker for task in mapped}))
     if run.matters(lost):
-        share = f"{100 * waited / max(busy, 1e-3):.0f}%"
+        share = _percent(waited / max(busy, 1e-3))
         yield _loss("waiting", lost, share=share, took=format_seconds(lost))
 
 
@@ -325,14 +326,10 @@ def _memory(run: _Run) -> Iterable[Loss]:
     most = max((worker.memory / worker.limit for worker in seen if worker.limit), default=0.0)
     if paused or most >= _FULL:
         kind = "paused" if paused else "memory"
-        yield _loss(kind, share=f"{100 * most:.0f}%", paused=len(paused))
+        yield _loss(kind, share=_percent(most), paused=len(paused))
 
 
-def seconds_of(task: TaskSpan) -> float:
-    return task.end - task.start
-
-
-_DETECTORS: Sequence[Callable[[_Run], Iterable[Loss]]] = (
+_DETECTORS = (
     _serial_phases,
     _stragglers,
     _idle_workers,

@@ -204,8 +204,7 @@ def _phases(timings: Mapping[str, float]) -> list[dict[str, Any]]:
 
 def _lists(result: Result) -> list[tuple[str, Sequence[str], int]]:
     """Return lists, each with its heading and how many items more there are."""
-    lists = [(kind.heading(), kind.items, kind.count) for kind in skipped_input(result)]
-    lists.append(("Notes", result.notes, len(result.notes)))
+    lists = [*skipped_input(result), ("Notes", result.notes, len(result.notes))]
     bad = [f"{path}: {count:,}" for path, count in worst_files(result, _NAMED)]
     lists.append((f"Files with bad records: {len(result.bad_files):,}", bad, len(result.bad_files)))
     return [

@@ -6,14 +6,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 
+from daskmr.diagnostics.pace import Pace
 from daskmr.diagnostics.page import embed, render
 from daskmr.diagnostics.pictures import draw_charts
 from daskmr.history import History, Progress
 from daskmr.text import format_bytes, format_seconds, printable
 
 __all__ = ["render_page", "render_update"]
-
-_RECENT_SECONDS = 5.0  # over which speed is measured
 
 
 def render_page(name: str) -> bytes:
@@ -47,13 +46,16 @@ def _tiles(history: History) -> Iterator[tuple[str, str, str]]:
     """Return the figures that are shown large: name, figure, note."""
     if not history.looks:
         return
-    look = history.looks[-1]
+    pace = Pace()
+    for look in history.looks:
+        pace.add(look)
+    speed, look = pace.records, history.looks[-1]
     mapped = look.progress.get("map", Progress())
     if mapped.bytes_total:
         of = f"{format_bytes(mapped.bytes)} of {format_bytes(mapped.bytes_total)}"
         yield "Mapped", f"{100 * mapped.bytes / mapped.bytes_total:.0f}%", of
     yield "Files", f"{mapped.files:,}", f"of {mapped.files_total:,}"
-    yield "Records", f"{look.records:,}", _speed(history)
+    yield "Records", f"{look.records:,}", "" if speed is None else f"{speed:,.0f} a second"
     yield "Bad records", f"{look.bad_records:,}", ""
     if look.workers:
         paused = sum(worker.status == "paused" for worker in look.workers)
@@ -64,11 +66,3 @@ def _tiles(history: History) -> Iterator[tuple[str, str, str]]:
         yield "Spilled", format_bytes(look.spilled), ""
     if look.fetched_bytes:
         yield "Fetched", format_bytes(look.fetched_bytes), ""
-
-
-def _speed(history: History) -> str:
-    """Return the recent speed."""
-    last = history.looks[-1]
-    before = next(look for look in history.looks if last.at - look.at <= _RECENT_SECONDS)
-    seconds = last.at - before.at
-    return f"{(last.records - before.records) / seconds:,.0f} a second" if seconds > 0 else ""

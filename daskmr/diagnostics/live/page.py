@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from daskmr.diagnostics.live.server import PageServer, Request
     from daskmr.history import History
 
-__all__ = ["LivePage", "live_page"]
+__all__ = ["live_page"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,34 +34,30 @@ def live_page(session: Session, history: Callable[[], History], name: str) -> It
     - `history`: returns the history so far; called in the thread that waits for the run.
     - `name`: of the job.
     """
-    page = LivePage(session, history, name)
+    if session.client is None:
+        yield
+        return
+    host = _RemoteHost(session.client) if session.is_elsewhere else _LocalHost(session)
+    page = _LivePage(host, history, name)
+    session.watch(page.turn)
     try:
-        page.begin()
         yield
     finally:
         page.end()
 
 
-class LivePage:
+class _LivePage:
     """Shows one run: see `live_page`."""
 
-    def __init__(self, session: Session, history: Callable[[], History], name: str) -> None:
-        self._session = session
+    def __init__(
+        self, host: _LocalHost | _RemoteHost, history: Callable[[], History], name: str
+    ) -> None:
+        self._host: _LocalHost | _RemoteHost | None = host
         self._history = history
         self._name = name
-        self._host: _LocalHost | _RemoteHost | None = None
         self._exchange: Future[Request | None] | None = None
         self._request: Request | None = None
         self._updated = self._asked = -float("inf")
-
-    def begin(self) -> None:
-        """Add the page, now or when there is a dashboard."""
-        client = self._session.client
-        if client is None:
-            return
-        is_remote = self._session.is_elsewhere
-        self._host = _RemoteHost(client) if is_remote else _LocalHost(self._session)
-        self._session.watch(self.turn)
 
     def turn(self) -> None:
         """Send browsers what they wait for; quick, and called several times a second."""
@@ -82,22 +78,20 @@ class LivePage:
 
     def _send_if_due(self, host: _LocalHost | _RemoteHost) -> None:
         now, request = time.monotonic(), self._request
-        wants_update = request is not None and request.updates and now - self._updated >= _EVERY
-        wants_page = request is not None and request.page
-        if not (wants_update or wants_page or now - self._asked >= host.poll_seconds):
-            return
-        page = self._page() if wants_page else None
-        update = self._update() if wants_update else None
-        self._asked = now
-        self._updated = now if wants_update else self._updated
-        self._exchange = host.exchange(page, update)
+        update_due = request is not None and request.updates and now - self._updated >= _EVERY
+        page_due = request is not None and request.page
+        if update_due or page_due or now - self._asked >= host.poll_seconds:
+            self._asked = now
+            self._updated = now if update_due else self._updated
+            update = self._update(ended=False) if update_due else None
+            self._exchange = host.exchange(self._page() if page_due else None, update)
 
     def _page(self) -> bytes:
         from daskmr.diagnostics.live.content import render_page
 
         return render_page(self._name)
 
-    def _update(self, *, ended: bool = False) -> bytes:
+    def _update(self, ended: bool) -> bytes:
         from daskmr.diagnostics.live.content import render_update
 
         return render_update(self._history(), ended=ended)

@@ -6,7 +6,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import zip_longest
+from operator import attrgetter
 from typing import Any
+
+from cytoolz import groupby
 
 from daskmr.diagnostics.bottlenecks import seconds_of, stragglers
 from daskmr.diagnostics.plotting import figures
@@ -41,11 +44,11 @@ def _chart(run: RunView) -> Chart | None:
     if not tasks:
         return None
     slow = {(task.phase, task.number) for task in stragglers(history.tasks)}
-    workers = sorted({task.worker for task in tasks}, key=figures.natural)
+    by_worker = groupby(attrgetter("worker"), sorted(tasks, key=attrgetter("start")))
+    workers = sorted(by_worker, key=figures.natural)
     rows = []
     for row, worker in enumerate(workers):
-        own = sorted((t for t in tasks if t.worker == worker), key=lambda task: task.start)
-        for n, (task, low, high) in enumerate(_in_lanes(own)):
+        for n, (task, low, high) in enumerate(_in_lanes(by_worker[worker])):
             is_slow = (task.phase, task.number) in slow
             bottom, top = row - 0.4 + 0.8 * low, row - 0.4 + 0.8 * high
             alpha = 0.95 if n % 2 or is_slow else 0.7
@@ -96,10 +99,10 @@ def _in_lanes(tasks: Sequence[TaskSpan]) -> list[tuple[TaskSpan, float, float]]:
 
 def _phases(tasks: Iterable[TaskSpan], time: TimeAxis, top: float) -> Columns:
     """Return where each phase began and ended, as a strip above the rows of the workers."""
-    spans: dict[str, tuple[float, float]] = {}
-    for task in tasks:
-        start, end = spans.get(task.phase, (task.start, task.end))
-        spans[task.phase] = (min(start, task.start), max(end, task.end))
+    spans = {
+        phase: (min(task.start for task in own), max(task.end for task in own))
+        for phase, own in groupby(attrgetter("phase"), tasks).items()
+    }
     if "map" in spans and "reduce" in spans and spans["map"][1] < spans["reduce"][0]:
         spans["merge"] = spans["map"][1], spans["reduce"][0]
     bottom, middle = (-0.5 + share * (top + 0.5) for share in (0.2, 0.6))
@@ -135,9 +138,8 @@ def _strip(rows: int) -> float:
 
 def _observed(history: History) -> list[TaskSpan]:
     """Return what workers were seen to do since their last finished task, by file or phase."""
-    finished: dict[str, float] = {}
-    for task in history.tasks:
-        finished[task.worker] = max(finished.get(task.worker, 0.0), task.end)
+    by_worker = groupby(attrgetter("worker"), history.tasks)
+    finished = {worker: max(task.end for task in own) for worker, own in by_worker.items()}
     spans: list[TaskSpan] = []
     current: dict[str, tuple[int, str]] = {}  # by worker: the index of its span, and its file
     for look, after in zip_longest(history.looks, history.looks[1:]):
