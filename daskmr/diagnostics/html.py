@@ -18,7 +18,7 @@ from daskmr.errors import DaskMRError, InputError, JobError
 from daskmr.files import AtomicFile, take_access
 from daskmr.history import History
 from daskmr.signals import on_hard_exit
-from daskmr.text import HIDDEN, counted, format_bytes, format_seconds, masked, shell_word
+from daskmr.text import HIDDEN, format_bytes, format_seconds, masked, shell_word
 
 if TYPE_CHECKING:
     from daskmr.run.result import Result
@@ -119,10 +119,12 @@ def render_report(result: Result, *, command: str = "") -> str:
         command=command,
         header=[*_times(history), *([f"output {result.output}"] if result.output else [])],
         failure="",
-        tiles=list(_tiles(result)),
+        result=result,
+        bad_share=bad_share(result),
         phases=_phases(timings),
         losses=find_losses(history, timings, combines=result.combines, values=result.values),
         lists=_lists(result),
+        named=_NAMED,
         counters=[
             (group, counter, count)
             for group, counts in result.counters.items()
@@ -168,24 +170,6 @@ def _times(history: History | None) -> Iterator[str]:
         yield f"{began:%d %B %Y, %H:%M:%S} UTC, took {took}"
 
 
-def _tiles(result: Result) -> Iterator[tuple[str, str, str]]:
-    """Return the figures that are shown large: name, figure, note."""
-    mapping = result.timings.get("map", 0.0)
-    speed = f"{format_bytes(result.bytes / mapping)}/s mapped" if mapping > 0 else ""
-    yield "Time", format_seconds(result.timings["total"]), speed
-    yield "Read", format_bytes(result.bytes), f"{counted(result.files, 'file')}, as stored"
-    yield "Records", f"{result.records:,}", ""
-    keys = counted(result.key_count, "key") if result.key_count else ""
-    size = format_bytes(result.output_bytes) if result.output_bytes else ""
-    yield "Lines written", f"{result.lines:,}", ", ".join(filter(None, (keys, size)))
-    yield "Bad records", f"{result.bad_records:,}", bad_share(result)
-    if result.fetched or result.cached:
-        cached = f"{result.cached:,} of {result.cached + result.fetched:,} were in the cache"
-        yield "Fetched", format_bytes(result.fetched_bytes), cached
-    if result.spilled:
-        yield "Spilled", format_bytes(result.spilled), "to disk, since removed"
-
-
 def _phases(timings: Mapping[str, float]) -> list[dict[str, Any]]:
     """Return the parts of the bar that shows how long each phase took."""
     parts = {name: max(0.0, seconds) for name, seconds in timings.items() if name != "total"}
@@ -203,14 +187,16 @@ def _phases(timings: Mapping[str, float]) -> list[dict[str, Any]]:
 
 
 def _lists(result: Result) -> list[tuple[str, Sequence[str], int]]:
-    """Return lists, each with its heading and how many items more there are."""
-    lists = [*skipped_input(result), ("Notes", result.notes, len(result.notes))]
+    """Return lists, each with its heading and how many items it has; the first are shown."""
     bad = [f"{path}: {count:,}" for path, count in worst_files(result, _NAMED)]
-    lists.append((f"Files with bad records: {len(result.bad_files):,}", bad, len(result.bad_files)))
+    files = len(result.bad_files)
     return [
-        (f"{title[0].upper()}{title[1:]}", items[:_NAMED], count - len(items[:_NAMED]))
-        for title, items, count in lists
-        if count
+        *(
+            (f"{title[0].upper()}{title[1:]}", items, count)
+            for title, items, count in skipped_input(result)
+        ),
+        ("Notes", result.notes, len(result.notes)),
+        (f"Files with bad records: {files:,}", bad, files),
     ]
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from daskmr.diagnostics.pictures import make_figures, pictures
 from daskmr.diagnostics.plotting.base import Chart, Picture
-from daskmr.text import format_seconds, printable
+from daskmr.text import counted, format_bytes, format_seconds, printable
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -96,8 +96,12 @@ def _environment() -> Environment:
         finalize=_printable,
         trim_blocks=True,
     )
-    environment.filters["seconds"] = format_seconds
-    environment.filters["thousands"] = lambda v: f"{v:,}" if type(v) is int else v
+    environment.filters |= {
+        "bytes": format_bytes,
+        "counted": counted,
+        "seconds": format_seconds,
+        "thousands": lambda value: f"{value:,}" if type(value) is int else value,
+    }
     return environment
 
 

@@ -21,12 +21,15 @@ from daskmr.text import byte_unit, count_unit, format_bytes
 
 __all__ = ["PICTURES", "rate_chart"]
 
+_MAX_BINS = 120
+_BIN_SECONDS = 0.25
 _FEWEST = 4  # different totals, below which tasks are more precise than snapshots
 
 
 def rate_chart(run: RunView, points: Points, measure: str, note: str) -> Chart:
     """Chart how fast a running total of ``"bytes"`` or ``"records"`` grew."""
-    edges = run.time.edges()
+    count = max(1, min(_MAX_BINS, int(run.time.seconds / _BIN_SECONDS)))
+    edges = [run.time.started + run.time.seconds * i / count for i in range(count + 1)]
     rates = increases(points, edges)
     scale, unit = (byte_unit if measure == "bytes" else count_unit)(max(rates))
     unit += "/s" if measure == "bytes" else f"{measure}/s"

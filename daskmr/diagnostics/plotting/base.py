@@ -13,19 +13,6 @@ from typing import Any, TypeAlias
 from daskmr.history import History
 from daskmr.text import time_unit
 
-__all__ = [
-    "COLOURS",
-    "STRAGGLER",
-    "Chart",
-    "Columns",
-    "Figure",
-    "Picture",
-    "Range",
-    "RunView",
-    "Settings",
-    "TimeAxis",
-]
-
 Figure: TypeAlias = Any  # bokeh.plotting.figure
 Range: TypeAlias = Any  # bokeh.models.Range1d
 Columns = dict[str, list[Any]]
@@ -44,8 +31,6 @@ COLOURS = {
 STRAGGLER = "#d55e00"
 
 _SHORT = {"seconds": "s", "minutes": "min", "hours": "h"}
-_MAX_BINS = 120
-_BIN_SECONDS = 0.25
 _SHORTEST = 1e-3
 
 
@@ -100,15 +85,8 @@ class TimeAxis:
 
     @property
     def settings(self) -> Settings:
-        return {
-            "x": {"start": 0.0, "end": self.seconds / self.scale},
-            "x-format": {"format": f"%.5g {_SHORT[self.unit]}"},
-        }
-
-    def edges(self) -> list[float]:
-        """Return the edges of the bins that rates are measured over."""
-        count = max(1, min(_MAX_BINS, int(self.seconds / _BIN_SECONDS)))
-        return [self.started + self.seconds * i / count for i in range(count + 1)]
+        end, unit = self.seconds / self.scale, _SHORT[self.unit]
+        return {"x": {"start": 0.0, "end": end}, "x-format": {"format": f"%.5g {unit}"}}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import math
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate, pairwise
 
 from daskmr.history import TaskSpan
 
@@ -23,10 +24,9 @@ def monotonic(points: Iterable[tuple[float, float]]) -> Points:
     >>> monotonic([(2, 5.0), (1, 3.0), (3, 4.0)])
     [(1, 3.0), (2, 5.0), (3, 5.0)]
     """
-    grown: Points = []
-    for at, value in sorted(points):
-        grown.append((at, max(value, grown[-1][1] if grown else 0.0)))
-    return grown
+    ordered = sorted(points)
+    values = accumulate((value for _, value in ordered), max)
+    return [(at, value) for (at, _), value in zip(ordered, values, strict=True)]
 
 
 def spread(tasks: Iterable[TaskSpan], measure: Callable[[TaskSpan], float]) -> Points:
@@ -48,24 +48,20 @@ def spread(tasks: Iterable[TaskSpan], measure: Callable[[TaskSpan], float]) -> P
 
 def increases(points: Points, edges: Sequence[float]) -> list[float]:
     """Return how fast a running total grew between each two edges, per second."""
-    values = [_value_at(points, edge) for edge in edges]
-    return [(values[i + 1] - values[i]) / (edges[i + 1] - edges[i]) for i in range(len(edges) - 1)]
+    grown = pairwise((edge, _value_at(points, edge)) for edge in edges)
+    return [(after - before) / (end - start) for (start, before), (end, after) in grown]
 
 
 def _value_at(points: Points, time: float) -> float:
     """Interpolate linearly; before the first and after the last point the curve is level."""
     index = bisect_right(points, time, key=lambda point: point[0])
-    if index == 0:
-        return points[0][1]
-    if index == len(points):
-        return points[-1][1]
+    if index in (0, len(points)):
+        return points[max(0, index - 1)][1]
     (t0, v0), (t1, v1) = points[index - 1], points[index]
     return v0 + (v1 - v0) * (time - t0) / (t1 - t0)
 
 
 def thinned(points: Points) -> Points:
     """Keep evenly chosen points, and the last, where there are more than a picture can show."""
-    if len(points) <= _MAX_POINTS:
-        return points
     step = math.ceil(len(points) / _MAX_POINTS)
-    return [*points[:-1:step], points[-1]]
+    return [*points[:-1:step], points[-1]] if step > 1 else points
