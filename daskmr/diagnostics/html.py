@@ -12,7 +12,7 @@ from daskmr._version import __version__
 from daskmr.diagnostics.bottlenecks import find_losses
 from daskmr.diagnostics.page import PREFIX, embed, render
 from daskmr.diagnostics.pictures import draw_charts
-from daskmr.diagnostics.plotting.base import COLOURS, Chart
+from daskmr.diagnostics.plotting import COLOURS, Chart
 from daskmr.diagnostics.summary import bad_share, skipped_input, summarise, worst_files
 from daskmr.errors import DaskMRError, InputError, JobError
 from daskmr.files import AtomicFile, take_access

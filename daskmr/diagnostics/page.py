@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from daskmr.diagnostics.pictures import make_figures, pictures
-from daskmr.diagnostics.plotting.base import Chart, Picture
+from daskmr.diagnostics.plotting import Chart, Picture
 from daskmr.text import counted, format_bytes, format_seconds, printable
 
 if TYPE_CHECKING:

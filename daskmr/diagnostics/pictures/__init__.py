@@ -11,8 +11,7 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 
-from daskmr.diagnostics.plotting.base import Chart, Figure, Picture, RunView, TimeAxis
-from daskmr.diagnostics.plotting.figures import fill
+from daskmr.diagnostics.plotting import Chart, Figure, Picture, RunView, TimeAxis, fill
 from daskmr.history import History
 
 __all__ = ["draw_charts", "make_figures", "pictures"]

@@ -7,17 +7,9 @@ import statistics
 from functools import partial
 from operator import attrgetter
 
+from daskmr.diagnostics import plotting
 from daskmr.diagnostics.bottlenecks import seconds_of, stragglers
-from daskmr.diagnostics.plotting import figures
-from daskmr.diagnostics.plotting.base import (
-    COLOURS,
-    STRAGGLER,
-    Chart,
-    Figure,
-    Picture,
-    Range,
-    RunView,
-)
+from daskmr.diagnostics.plotting import Chart, Figure, Picture, Range, RunView
 from daskmr.text import byte_unit, format_bytes, format_seconds, time_unit
 
 __all__ = ["PICTURES"]
@@ -45,7 +37,7 @@ def _chart(run: RunView, by_size: bool) -> Chart | None:
             0.86 * each,
             measure(task) / scale,
             min(task.waited, seconds_of(task)) / scale,
-            STRAGGLER if task.number in slow else COLOURS["map"],
+            plotting.STRAGGLER if task.number in slow else plotting.COLOURS["map"],
             format_bytes(task.bytes),
             format_seconds(seconds_of(task)),
             f"{task.records:,}",
@@ -59,23 +51,23 @@ def _chart(run: RunView, by_size: bool) -> Chart | None:
     if each > 1:
         note += f"; a bar is the {'largest' if by_size else 'longest'} of {each:,}"
     ends = {"start": shown[0].number - 0.6 * each, "end": shown[-1].number + 0.6 * each}
-    settings = figures.value_range(most / scale) | {"x": ends}
-    sources = {"bars": figures.columns_of(_COLUMNS, rows), "median": {"y": [median / scale]}}
+    settings = plotting.value_range(most / scale) | {"x": ends}
+    sources = {"bars": plotting.columns_of(_COLUMNS, rows), "median": {"y": [median / scale]}}
     return Chart(sources, settings, unit, note)
 
 
 def _figure(time: Range, by_size: bool) -> Figure:
     from bokeh.models import BasicTicker
 
-    made = figures.new_figure(170, tools="xbox_zoom,xpan,reset")
+    made = plotting.new_figure(170, tools="xbox_zoom,xpan,reset")
     made.xaxis[0].ticker = BasicTicker(min_interval=1, desired_num_ticks=8)
-    source = figures.empty_source(_COLUMNS)
+    source = plotting.empty_source(_COLUMNS)
     bar = {"x": "partition", "width": "width", "source": source, "line_color": None}
     bars = made.vbar(top="top", name="bars", fill_color="colour", fill_alpha=0.8, **bar)
     if not by_size:
-        made.vbar(top="waited", fill_color=COLOURS["fetch"], **bar)
-    dashed = {"line_color": figures.INK, "line_dash": [4, 4], "line_width": 1}
-    made.hspan(y="y", source=figures.empty_source("y"), name="median", **dashed)
+        made.vbar(top="waited", fill_color=plotting.COLOURS["fetch"], **bar)
+    dashed = {"line_color": plotting.INK, "line_dash": [4, 4], "line_width": 1}
+    made.hspan(y="y", source=plotting.empty_source("y"), name="median", **dashed)
     rows = [
         ("partition", "@partition"),
         ("size", "@bytes"),
@@ -83,7 +75,7 @@ def _figure(time: Range, by_size: bool) -> Figure:
         ("took", "@seconds"),
         ("waited", "@waiting"),
     ]
-    figures.add_hover(made, bars, *rows, mode="vline")
+    plotting.add_hover(made, bars, *rows, mode="vline")
     return made
 
 

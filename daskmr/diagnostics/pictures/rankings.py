@@ -5,16 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from daskmr.counts import most_frequent_first
-from daskmr.diagnostics.plotting import figures
-from daskmr.diagnostics.plotting.base import (
-    COLOURS,
-    STRAGGLER,
-    Chart,
-    Figure,
-    Picture,
-    Range,
-    RunView,
-)
+from daskmr.diagnostics import plotting
+from daskmr.diagnostics.plotting import Chart, Figure, Picture, Range, RunView
 from daskmr.history import HotKey
 from daskmr.text import format_bytes, printable, shorten
 
@@ -32,7 +24,7 @@ def ranking_chart(rows: list[tuple[str, float, str]], colour: str, note: str = "
         (shorten(printable(label), _LABEL), printable(label), amount, text, n - 0.22, n + 0.2)
         for n, (label, amount, text) in enumerate(rows)
     ]
-    columns = figures.columns_of(_COLUMNS, [(*bar, colour) for bar in bars])
+    columns = plotting.columns_of(_COLUMNS, [(*bar, colour) for bar in bars])
     settings = {
         "x": {"start": 0.0, "end": 1.3 * max(columns["right"])},  # with room for the text
         "y": {"start": len(rows) - 0.4, "end": -0.6},
@@ -42,18 +34,18 @@ def ranking_chart(rows: list[tuple[str, float, str]], colour: str, note: str = "
 
 
 def ranking_figure(time: Range) -> Figure:
-    made = figures.new_figure(200)
+    made = plotting.new_figure(200)
     made.update(min_border_left=8, min_border_bottom=4)
     made.xaxis.visible = made.yaxis.visible = False
     made.ygrid.grid_line_color = None
-    source = figures.empty_source(_COLUMNS)
+    source = plotting.empty_source(_COLUMNS)
     bar = {"y": "y", "right": "right", "left": 0, "height": 0.3, "line_color": None}
     style = {"fill_color": "colour", "fill_alpha": 0.8}
     bars = made.hbar(source=source, name="bars", **bar, **style)
     words = {"source": source, "text_baseline": "middle"}
-    made.text(x=0, y="label_y", text="label", text_color=figures.INK, **words)
+    made.text(x=0, y="label_y", text="label", text_color=plotting.INK, **words)
     made.text(x="right", y="y", text="text", x_offset=6, text_color="#767676", **words)
-    figures.add_hover(made, bars, ("", "@full"), ("", "@text"))
+    plotting.add_hover(made, bars, ("", "@full"), ("", "@text"))
     return made
 
 
@@ -61,7 +53,11 @@ def _hot_keys(run: RunView, measure: str) -> Chart | None:
     keys = sorted(run.history.hot_keys, key=lambda key: -getattr(key, measure))[:_MAX_ROWS]
     write = _bytes_text if measure == "bytes" else _values_text
     rows = [(key.key, float(getattr(key, measure)), write(key)) for key in keys]
-    return ranking_chart(rows, COLOURS["map"]) if any(amount for _, amount, _ in rows) else None
+    return (
+        ranking_chart(rows, plotting.COLOURS["map"])
+        if any(amount for _, amount, _ in rows)
+        else None
+    )
 
 
 def _bytes_text(key: HotKey) -> str:
@@ -80,7 +76,7 @@ def _bad_records(run: RunView) -> Chart | None:
         shown, others = shown[: _MAX_ROWS - 1], shown[_MAX_ROWS - 1 :]
         shown.append((f"{len(others):,} other reasons", sum(count for _, count in others)))
     rows = [(reason, float(count), f"{count:,}") for reason, count in shown]
-    return ranking_chart(rows, STRAGGLER, f"{sum(run.bad_reasons.values()):,} in all")
+    return ranking_chart(rows, plotting.STRAGGLER, f"{sum(run.bad_reasons.values()):,} in all")
 
 
 PICTURES = (

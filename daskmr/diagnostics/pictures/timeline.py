@@ -11,21 +11,9 @@ from typing import Any
 
 from cytoolz import groupby
 
+from daskmr.diagnostics import plotting
 from daskmr.diagnostics.bottlenecks import seconds_of, stragglers
-from daskmr.diagnostics.plotting import figures
-from daskmr.diagnostics.plotting.base import (
-    COLOURS,
-    STRAGGLER,
-    Chart,
-    Columns,
-    Figure,
-    Picture,
-    Range,
-    RunView,
-    Settings,
-    TimeAxis,
-)
-from daskmr.diagnostics.plotting.curves import INSTANT
+from daskmr.diagnostics.plotting import Chart, Figure, Picture, Range, RunView
 from daskmr.history import History, TaskSpan
 from daskmr.text import format_bytes, format_seconds, printable
 
@@ -45,7 +33,7 @@ def _chart(run: RunView) -> Chart | None:
         return None
     slow = {(task.phase, task.number) for task in stragglers(history.tasks)}
     by_worker = groupby(attrgetter("worker"), sorted(tasks, key=attrgetter("start")))
-    workers = sorted(by_worker, key=figures.natural)
+    workers = sorted(by_worker, key=plotting.natural)
     rows = []
     for row, worker in enumerate(workers):
         for n, (task, low, high) in enumerate(_in_lanes(by_worker[worker])):
@@ -58,10 +46,10 @@ def _chart(run: RunView) -> Chart | None:
     on = f"{len(workers):,} workers" if len(workers) > 1 else "one worker"
     note = f"{count:,} tasks on {on}" if count else ""
     settings = time.settings | _rows(workers)
-    return Chart({"tasks": figures.columns_of(_BAR, rows), "phases": phases}, settings, "", note)
+    return Chart({"tasks": plotting.columns_of(_BAR, rows), "phases": phases}, settings, "", note)
 
 
-def _bar(task: TaskSpan, time: TimeAxis, slow: bool) -> tuple[Any, ...]:
+def _bar(task: TaskSpan, time: plotting.TimeAxis, slow: bool) -> tuple[Any, ...]:
     unit = "keys" if task.phase == "reduce" else "records"
     details = [
         f"{task.files:,} files" if task.files else "",
@@ -77,7 +65,7 @@ def _bar(task: TaskSpan, time: TimeAxis, slow: bool) -> tuple[Any, ...]:
     return (
         time(task.start),
         time(task.end),
-        STRAGGLER if slow else COLOURS.get(task.phase, COLOURS["list"]),
+        plotting.STRAGGLER if slow else plotting.COLOURS.get(task.phase, plotting.COLOURS["list"]),
         what,
         printable(task.worker),
         f"{seconds}, a straggler" if slow else seconds,
@@ -90,14 +78,16 @@ def _in_lanes(tasks: Sequence[TaskSpan]) -> list[tuple[TaskSpan, float, float]]:
     ends: list[float] = []
     lanes = []
     for task in tasks:
-        free = next((n for n, end in enumerate(ends) if end <= task.start + INSTANT), len(ends))
+        free = next(
+            (n for n, end in enumerate(ends) if end <= task.start + plotting.INSTANT), len(ends)
+        )
         ends[free : free + 1] = [task.end]
         lanes.append(free)
     count = len(ends)
     return [(t, n / count, (n + 1) / count) for t, n in zip(tasks, lanes, strict=True)]
 
 
-def _phases(tasks: Iterable[TaskSpan], time: TimeAxis, top: float) -> Columns:
+def _phases(tasks: Iterable[TaskSpan], time: plotting.TimeAxis, top: float) -> plotting.Columns:
     """Return where each phase began and ended, as a strip above the rows of the workers."""
     spans = {
         phase: (min(task.start for task in own), max(task.end for task in own))
@@ -108,21 +98,23 @@ def _phases(tasks: Iterable[TaskSpan], time: TimeAxis, top: float) -> Columns:
     bottom, middle = (-0.5 + share * (top + 0.5) for share in (0.2, 0.6))
     rows = []
     for phase, (start, end) in spans.items():
-        if phase in COLOURS:
+        if phase in plotting.COLOURS:
             text = f"{phase} {format_seconds(end - start)}"
             label = text if end - start > _LABEL_SHARE * time.seconds else ""
             left, right = time(start), time(end)
-            rows.append((left, right, bottom, top, middle, COLOURS[phase], phase, text, label))
-    return figures.columns_of(_PHASE, rows)
+            rows.append(
+                (left, right, bottom, top, middle, plotting.COLOURS[phase], phase, text, label)
+            )
+    return plotting.columns_of(_PHASE, rows)
 
 
-def _rows(workers: Sequence[str]) -> Settings:
+def _rows(workers: Sequence[str]) -> plotting.Settings:
     count = len(workers)
     ticks = list(range(0, count, math.ceil(count / _MAX_LABELS)))
     return {
         "y": {"start": count - 0.5, "end": -0.5 - _strip(count)},
         "y-ticks": {"ticks": ticks},
-        "y-axis": {"major_label_overrides": {n: figures.worker_label(workers[n]) for n in ticks}},
+        "y-axis": {"major_label_overrides": {n: plotting.worker_label(workers[n]) for n in ticks}},
         "figure": {"height": int(32 + _row_pixels(count) * (count + _strip(count)))},
     }
 
@@ -160,21 +152,21 @@ def _observed(history: History) -> list[TaskSpan]:
 def _figure(time: Range) -> Figure:
     from bokeh.models import FixedTicker
 
-    made = figures.time_figure(200, time)
+    made = plotting.time_figure(200, time)
     made.ygrid.grid_line_color = None
     made.yaxis[0].ticker = FixedTicker(ticks=[])
     box = {"left": "left", "right": "right", "bottom": "bottom", "top": "top"}
-    bars = {"source": figures.empty_source(_BAR), "fill_color": "colour", "fill_alpha": "alpha"}
+    bars = {"source": plotting.empty_source(_BAR), "fill_color": "colour", "fill_alpha": "alpha"}
     line = {"line_color": "colour", "line_width": 0.5, "line_alpha": "alpha"}
     tasks = made.quad(name="tasks", **box, **bars, **line)
-    phases = figures.empty_source(_PHASE)
+    phases = plotting.empty_source(_PHASE)
     fill = {"fill_color": "colour", "fill_alpha": 0.25, "line_color": None}
     strip = made.quad(name="phases", source=phases, **box, **fill)
     label = {"text": "label", "x_offset": 6, "text_baseline": "middle"}
-    made.text(x="left", y="middle", source=phases, text_color=figures.INK, **label)
+    made.text(x="left", y="middle", source=phases, text_color=plotting.INK, **label)
     rows = [("task", "@what"), ("worker", "@worker"), ("took", "@seconds"), ("with", "@details")]
-    figures.add_hover(made, tasks, *rows)
-    figures.add_hover(made, strip, ("phase", "@text"))
+    plotting.add_hover(made, tasks, *rows)
+    plotting.add_hover(made, strip, ("phase", "@text"))
     return made
 
 

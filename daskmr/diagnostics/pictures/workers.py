@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from daskmr.diagnostics.plotting import figures
-from daskmr.diagnostics.plotting.base import Chart, Figure, Picture, Range, RunView, TimeAxis
-from daskmr.diagnostics.plotting.curves import Points, thinned
+from daskmr.diagnostics import plotting
+from daskmr.diagnostics.plotting import Chart, Figure, Picture, Range, RunView
 from daskmr.history import History
 from daskmr.text import byte_unit, format_bytes
 
@@ -20,37 +19,40 @@ _FAR = 5.0  # times what is held: a limit beyond that would flatten the lines
 
 
 def lines_chart(
-    lines: Mapping[str, Points], time: TimeAxis, note: str, limits: Sequence[int] = ()
+    lines: Mapping[str, plotting.Points],
+    time: plotting.TimeAxis,
+    note: str,
+    limits: Sequence[int] = (),
 ) -> Chart:
     """Chart bytes by worker, and limits as dashed lines."""
     top = max([_highest(lines), *map(float, limits)])
     scale, unit = byte_unit(top)
     few = len(lines) <= len(_SERIES)
     rows = []
-    for n, worker in enumerate(sorted(lines, key=figures.natural)):
+    for n, worker in enumerate(sorted(lines, key=plotting.natural)):
         points = lines[worker]
         most = format_bytes(max(value for _, value in points))
         if len(points) == 1:  # as a level line
             points = [*points, (time.started + time.seconds, points[0][1])]
-        drawn = thinned(points)
+        drawn = plotting.thinned(points)
         xs, ys = [time(at) for at, _ in drawn], [value / scale for _, value in drawn]
         colour, alpha = (_SERIES[n], 0.9) if few else (_SERIES[0], 0.45)
-        rows.append((xs, ys, figures.worker_label(worker, _LABEL), colour, alpha, most))
+        rows.append((xs, ys, plotting.worker_label(worker, _LABEL), colour, alpha, most))
     end = time.seconds / time.scale
     dashed = [(0.0, end, limit / scale, f"limit {format_bytes(limit)}") for limit in limits]
     sources = {
-        "lines": figures.columns_of("xs ys worker colour alpha most", rows),
-        "limit": figures.columns_of("x0 x1 y text", dashed),
+        "lines": plotting.columns_of("xs ys worker colour alpha most", rows),
+        "limit": plotting.columns_of("x0 x1 y text", dashed),
     }
-    settings = time.settings | figures.value_range(top / scale) | {"legend": {"visible": few}}
+    settings = time.settings | plotting.value_range(top / scale) | {"legend": {"visible": few}}
     return Chart(sources, settings, unit, note)
 
 
 def _figure(time: Range) -> Figure:
-    made = figures.time_figure(figures.TALL, time)
+    made = plotting.time_figure(plotting.TALL, time)
     hover = ("at most", "@most")
-    figures.add_lines(made, "alpha most", "worker", hover, line_alpha="alpha", line_width=1.8)
-    limit = figures.empty_source("x0 x1 y text")
+    plotting.add_lines(made, "alpha most", "worker", hover, line_alpha="alpha", line_width=1.8)
+    limit = plotting.empty_source("x0 x1 y text")
     ends = {"x0": "x0", "x1": "x1", "y0": "y", "y1": "y", "source": limit, "name": "limit"}
     made.segment(line_color=_LIMIT, line_dash=[6, 4], line_width=1.5, **ends)
     place = {"y_offset": 4, "text_align": "right", "text_baseline": "top"}
@@ -58,12 +60,12 @@ def _figure(time: Range) -> Figure:
     return made
 
 
-def _highest(lines: Mapping[str, Points]) -> float:
+def _highest(lines: Mapping[str, plotting.Points]) -> float:
     return max((value for points in lines.values() for _, value in points), default=0.0)
 
 
-def _seen(history: History, measure: str) -> dict[str, Points]:
-    lines: dict[str, Points] = defaultdict(list)
+def _seen(history: History, measure: str) -> dict[str, plotting.Points]:
+    lines: dict[str, plotting.Points] = defaultdict(list)
     for look in history.looks:
         for worker in look.workers:
             lines[worker.name].append((look.at, float(getattr(worker, measure))))

@@ -10,7 +10,7 @@ from support.histories import NASTY
 
 from daskmr.diagnostics.pictures import draw_charts
 from daskmr.diagnostics.pictures.rankings import ranking_chart, ranking_figure
-from daskmr.diagnostics.plotting.figures import fill
+from daskmr.diagnostics.plotting import fill
 from daskmr.history import History, HotKey
 
 

@@ -13,7 +13,7 @@ from support.histories import STARTED, made_up
 from daskmr.counts import Counts
 from daskmr.diagnostics.pictures import draw_charts
 from daskmr.diagnostics.pictures.rates import rate_chart
-from daskmr.diagnostics.plotting.base import RunView, TimeAxis
+from daskmr.diagnostics.plotting import RunView, TimeAxis
 from daskmr.history import History, Look, Progress, TaskSpan
 
 

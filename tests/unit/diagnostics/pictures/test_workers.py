@@ -8,7 +8,7 @@ from support.histories import STARTED, made_up
 
 from daskmr.diagnostics.pictures import draw_charts
 from daskmr.diagnostics.pictures.workers import lines_chart
-from daskmr.diagnostics.plotting.base import TimeAxis
+from daskmr.diagnostics.plotting import TimeAxis
 from daskmr.history import History, Look, WorkerLook
 
 
