@@ -27,96 +27,26 @@ _MUCH_SPILL = 100_000_000  # bytes
 _NAMED = 3
 _FILE = 64  # characters of a name
 
-_IDLE = "During mapping, workers were idle for {share} of the time ({partitions})."
-_SPILLED = "{bytes} were written to disk between map and reduce, and read again."
-_FULLEST = "A worker used up to {share} of its memory limit"
-_MEMORY_ADVICE = "Raise --memory-limit, use fewer mappers (-m), or lower daskmr.spill-bytes."
-# By kind of loss: its title, what was seen, and what to do.
-_TEXTS = {
+_SERIAL = {  # phases that one process does while the workers wait: title, what it does, advice
     "list": (
         "listing",
-        "Finding the input files took {took}, {share} of the run.",
+        "Finding the input files",
         "Narrow the filter on the first dimensions: what they exclude is never listed.",
     ),
     "start": (
         "starting",
-        "Starting the workers took {took}, {share} of the run.",
+        "Starting the workers",
         "For small data, --inline starts none; for many jobs in a row, pass one client to mapreduce.",
     ),
     "merge": (
         "merging",
-        "Merging mapped values before the first reducer began took {took}, {share} of the run.",
+        "Merging mapped values before the first reducer began",
         "Make values fewer and smaller: combine more, or map to less.",
     ),
     "write": (
         "writing",
-        "Writing the output, which one process does, took {took}, {share} of the run.",
+        "Writing the output, which one process does,",
         "Write less, or choose a faster compression: .zst rather than .xz or .bz2.",
-    ),
-    "large stragglers": (
-        "stragglers",
-        "{partitions}.",
-        "A file is never split: write smaller files, none of them much larger than the others.",
-    ),
-    "slow stragglers": (
-        "stragglers",
-        "{partitions}.",
-        "Size does not explain it: check what the records hold (--inline on that file alone, or "
-        "--profile), or whether something else kept that worker busy.",
-    ),
-    "short tasks": (
-        "idle workers",
-        _IDLE,
-        "A partition takes {typical}, and scheduling the next takes as long: raise "
-        "daskmr.partition-bytes, or run small data with --inline.",
-    ),
-    "few tasks": (
-        "idle workers",
-        _IDLE,
-        "There are too few partitions for the workers: lower daskmr.partition-bytes, or use fewer "
-        "workers.",
-    ),
-    "uneven end": (
-        "idle workers",
-        _IDLE,
-        "The last partitions end at different times: smaller ones (daskmr.partition-bytes) end "
-        "closer together.",
-    ),
-    "skew": (
-        "skew",
-        "The reducer from bucket {bucket} took {took}, {times:.0f} times the median, and the others "
-        "waited.",
-        "Its keys have most of the values, and all values of a key go to one reducer: define "
-        "combine, or spread such a key over several (append a number to it, and add up later).",
-    ),
-    "hot key": (
-        "one hot key",
-        "The key {key} holds {values} values, {amount}.",
-        "All of them go to one reducer. A combine that replaces fifty values by one would send it a "
-        "fraction of them.",
-    ),
-    "waiting": (
-        "waiting for files",
-        "Mappers waited for files from the store for {share} of their time, {took} each.",
-        "Another run finds the files in the cache. Otherwise run closer to the bucket, fetch further "
-        "ahead (daskmr.prefetch-bytes), or use more mappers than cores.",
-    ),
-    "spill": (
-        "spilling",
-        _SPILLED,
-        "A combine would leave fewer values to write; or raise daskmr.spill-bytes, with memory to "
-        "match.",
-    ),
-    "combined spill": (
-        "spilling",
-        _SPILLED,
-        "Write smaller values, or raise daskmr.spill-bytes, with memory to match.",
-    ),
-    "memory": ("memory", f"{_FULLEST}.", _MEMORY_ADVICE),
-    "paused": (
-        "memory",
-        f"{_FULLEST}, and some ({{paused:,}}) were paused for it.",
-        _MEMORY_ADVICE,
     ),
 }
 
@@ -212,22 +142,17 @@ class _Run:
         return seen.most_common(1)[0][0] if seen else ""
 
 
-def _loss(kind: str, seconds: float = 0.0, **facts: object) -> Loss:
-    title, text, advice = _TEXTS[kind]
-    return Loss(title, text.format(**facts), advice.format(**facts), seconds)
-
-
 def _percent(part: float) -> str:
     return f"{100 * part:.0f}%"
 
 
 def _serial_phases(run: _Run) -> Iterable[Loss]:
-    """Phases that one process does while the workers wait."""
-    for phase in ("list", "start", "merge", "write"):
+    for phase, (title, work, advice) in _SERIAL.items():
         seconds = run.timings.get(phase, 0.0)
         if run.matters(seconds):
-            took, share = format_seconds(seconds), _percent(seconds / run.total)
-            yield _loss(phase, seconds, took=took, share=share)
+            share = _percent(seconds / run.total)
+            text = f"{work} took {format_seconds(seconds)}, {share} of the run."
+            yield Loss(title, text, advice, seconds)
 
 
 def _stragglers(run: _Run) -> Iterable[Loss]:
@@ -239,8 +164,16 @@ def _stragglers(run: _Run) -> Iterable[Loss]:
     described = [_describe(run, task, median, typical) for task in slow[:_NAMED]]
     if len(slow) > _NAMED:
         described.append(f"{len(slow) - _NAMED:,} more partitions took over three times as long")
-    kind = "large stragglers" if slow[0].bytes > _LARGE * typical else "slow stragglers"
-    yield _loss(kind, run.tail("map"), partitions="; ".join(described))
+    if slow[0].bytes > _LARGE * typical:
+        advice = (
+            "A file is never split: write smaller files, none of them much larger than the others."
+        )
+    else:
+        advice = (
+            "Size does not explain it: check what the records hold (--inline on that file alone, or "
+            "--profile), or whether something else kept that worker busy."
+        )
+    yield Loss("stragglers", f"{'; '.join(described)}.", advice, run.tail("map"))
 
 
 def _describe(run: _Run, task: TaskSpan, median: float, typical: float) -> str:
@@ -266,14 +199,26 @@ def _idle_workers(run: _Run) -> Iterable[Loss]:
     if not run.matters(idle / workers):
         return
     typical = _median(mapped)
-    kind = "few tasks" if len(mapped) < 4 * workers else "uneven end"
-    yield _loss(
-        "short tasks" if typical < _SHORT_SECONDS else kind,
-        idle / workers,
-        share=_percent(idle / capacity),
-        partitions=f"{len(mapped):,} partitions on {workers:,} workers",
-        typical=format_seconds(typical),
+    if typical < _SHORT_SECONDS:
+        advice = (
+            f"A partition takes {format_seconds(typical)}, and scheduling the next takes as long: "
+            "raise daskmr.partition-bytes, or run small data with --inline."
+        )
+    elif len(mapped) < 4 * workers:
+        advice = (
+            "There are too few partitions for the workers: lower daskmr.partition-bytes, or use "
+            "fewer workers."
+        )
+    else:
+        advice = (
+            "The last partitions end at different times: smaller ones (daskmr.partition-bytes) end "
+            "closer together."
+        )
+    text = (
+        f"During mapping, workers were idle for {_percent(idle / capacity)} of the time "
+        f"({len(mapped):,} partitions on {workers:,} workers)."
     )
+    yield Loss("idle workers", text, advice, idle / workers)
 
 
 def _skew(run: _Run) -> Iterable[Loss]:
@@ -283,8 +228,15 @@ def _skew(run: _Run) -> Iterable[Loss]:
         return
     seconds, median, tail = seconds_of(reduced[-1]), _median(reduced), run.tail("reduce")
     if seconds >= _LARGE * median and run.matters(tail):
-        bucket, times = reduced[-1].number, seconds / max(median, 1e-3)
-        yield _loss("skew", tail, bucket=bucket, took=format_seconds(seconds), times=times)
+        text = (
+            f"The reducer from bucket {reduced[-1].number} took {format_seconds(seconds)}, "
+            f"{seconds / max(median, 1e-3):.0f} times the median, and the others waited."
+        )
+        advice = (
+            "Its keys have most of the values, and all values of a key go to one reducer: define "
+            "combine, or spread such a key over several (append a number to it, and add up later)."
+        )
+        yield Loss("skew", text, advice, tail)
 
 
 def _hot_key(run: _Run) -> Iterable[Loss]:
@@ -298,8 +250,12 @@ def _hot_key(run: _Run) -> Iterable[Loss]:
         return
     percent = _percent(key.values / total)
     amount = f"{percent} of all" if run.values else f"as many as {percent} of the records"
-    values = f"{'' if key.exact else 'about '}{format_count(key.values)}"
-    yield _loss("hot key", key=key.key, values=values, amount=amount)
+    values = f"{'' if key.exact else 'about '}{format_count(key.values)} values"
+    advice = (
+        "All of them go to one reducer. A combine that replaces fifty values by one would send it a "
+        "fraction of them."
+    )
+    yield Loss("one hot key", f"The key {key.key} holds {values}, {amount}.", advice)
 
 
 def _waiting(run: _Run) -> Iterable[Loss]:
@@ -308,15 +264,31 @@ def _waiting(run: _Run) -> Iterable[Loss]:
     waited, busy = sum(task.waited for task in mapped), sum(map(seconds_of, mapped))
     lost = waited / max(1, len({task.worker for task in mapped}))
     if run.matters(lost):
-        share = _percent(waited / max(busy, 1e-3))
-        yield _loss("waiting", lost, share=share, took=format_seconds(lost))
+        text = (
+            f"Mappers waited for files from the store for {_percent(waited / max(busy, 1e-3))} of "
+            f"their time, {format_seconds(lost)} each."
+        )
+        advice = (
+            "Another run finds the files in the cache. Otherwise run closer to the bucket, fetch "
+            "further ahead (daskmr.prefetch-bytes), or use more mappers than cores."
+        )
+        yield Loss("waiting for files", text, advice, lost)
 
 
 def _spill(run: _Run) -> Iterable[Loss]:
     spilled = sum(task.spilled for task in run.history.tasks)
     stored = sum(task.bytes for task in run.tasks("map"))
     if spilled >= max(_MUCH_SPILL, _SHARE * stored):
-        yield _loss("combined spill" if run.combines else "spill", bytes=format_bytes(spilled))
+        text = (
+            f"{format_bytes(spilled)} were written to disk between map and reduce, and read again."
+        )
+        advice = (
+            "Write smaller values, or raise daskmr.spill-bytes, with memory to match."
+            if run.combines
+            else "A combine would leave fewer values to write; or raise daskmr.spill-bytes, with "
+            "memory to match."
+        )
+        yield Loss("spilling", text, advice)
 
 
 def _memory(run: _Run) -> Iterable[Loss]:
@@ -325,8 +297,10 @@ def _memory(run: _Run) -> Iterable[Loss]:
     paused = {worker.name for worker in seen if worker.status == "paused"}
     most = max((worker.memory / worker.limit for worker in seen if worker.limit), default=0.0)
     if paused or most >= _FULL:
-        kind = "paused" if paused else "memory"
-        yield _loss(kind, share=_percent(most), paused=len(paused))
+        also = f", and some ({len(paused):,}) were paused for it" if paused else ""
+        text = f"A worker used up to {_percent(most)} of its memory limit{also}."
+        advice = "Raise --memory-limit, use fewer mappers (-m), or lower daskmr.spill-bytes."
+        yield Loss("memory", text, advice)
 
 
 _DETECTORS = (

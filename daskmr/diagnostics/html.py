@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,6 @@ __all__ = ["ReportFile", "describe_command", "render_failure", "render_report", 
 
 _ADVICE = "Name another file with --report."
 _NAMED = 20  # items of a list that are shown
-_GREY = "#c9c9c9"
 _SECRET_OPTIONS = ("-k", "--aws-key", "-s", "--aws-secret-key")
 
 
@@ -83,16 +83,13 @@ class ReportFile:
     def put(self, page: str) -> None:
         """Write the page atomically; raise `JobError` when the disk is full or fails."""
         try:
-            with AtomicFile(self._path) as file:
-                forget = on_hard_exit(file.discard)
-                try:
-                    if os.path.exists(self._path):
-                        take_access(file.file.fileno(), [os.stat(self._path)])
-                    file.file.write(page.encode())
-                    file.sync()
-                    file.commit()
-                finally:
-                    forget()
+            with AtomicFile(self._path) as file, ExitStack() as stack:
+                stack.callback(on_hard_exit(file.discard))
+                if os.path.exists(self._path):
+                    take_access(file.file.fileno(), [os.stat(self._path)])
+                file.file.write(page.encode())
+                file.sync()
+                file.commit()
             return
         except OSError as error:
             reason = error.strerror or error
@@ -121,7 +118,8 @@ def render_report(result: Result, *, command: str = "") -> str:
         failure="",
         result=result,
         bad_share=bad_share(result),
-        phases=_phases(timings),
+        phases={name: max(0.0, took) for name, took in timings.items() if name != "total"},
+        colours=COLOURS,
         losses=find_losses(history, timings, combines=result.combines, values=result.values),
         lists=_lists(result),
         named=_NAMED,
@@ -168,22 +166,6 @@ def _times(history: History | None) -> Iterator[str]:
         began = datetime.fromtimestamp(history.started, UTC)
         took = format_seconds(history.ended - history.started)
         yield f"{began:%d %B %Y, %H:%M:%S} UTC, took {took}"
-
-
-def _phases(timings: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Return the parts of the bar that shows how long each phase took."""
-    parts = {name: max(0.0, seconds) for name, seconds in timings.items() if name != "total"}
-    total = sum(parts.values())
-    return [
-        {
-            "name": name,
-            "seconds": seconds,
-            "share": seconds / total,
-            "colour": COLOURS.get(name, _GREY),
-        }
-        for name, seconds in parts.items()
-        if total > 0
-    ]
 
 
 def _lists(result: Result) -> list[tuple[str, Sequence[str], int]]:

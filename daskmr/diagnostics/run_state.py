@@ -116,11 +116,8 @@ class RunState:
         partitions, buckets = self._tasks["map"], reduced.files
         merges = sum(self._merges.values())
         if self.written is not None:  # skipped files are done, too
-            partitions, mapped = (
-                plan.partitions,
-                mapped._replace(files=plan.files, bytes=plan.bytes),
-            )
-            buckets = plan.buckets
+            partitions, buckets = plan.partitions, plan.buckets
+            mapped = mapped._replace(files=plan.files, bytes=plan.bytes)
         if self._tasks["reduce"] or buckets or self.written is not None:
             merges = plan.merges  # reducing begins after the last merge
         fetched = (mapped.fetched, plan.to_fetch, mapped.fetched_bytes, plan.bytes_to_fetch)

@@ -342,8 +342,5 @@ def _fit(text: str, cells: int, dots: str) -> str:
     if cells <= len(dots) + 2:
         return set_cell_size(text, max(0, cells))
     tail = (cells - len(dots)) // 3
-    head = cells - len(dots) - tail
-    end = text
-    while cell_len(end) > tail:
-        end = end[max(1, (cell_len(end) - tail) // 2) :]
-    return set_cell_size(text, head) + dots + end
+    head = set_cell_size(text, cells - len(dots) - tail)
+    return head + dots + set_cell_size(text[::-1], tail)[::-1]

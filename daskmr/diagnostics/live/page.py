@@ -145,14 +145,15 @@ class _RemoteHost:
     poll_seconds = _POLL_SECONDS
 
     def __init__(self, client: Any) -> None:
-        from daskmr.diagnostics.live.server import PagePlugin
+        from daskmr.diagnostics.live import server
 
+        self._server = server
         self._client = client
         self._name = f"daskmr-page-{client.id}-{time.time_ns()}"
         # In the client's loop, where `register_plugin` returns a coroutine, and without waiting for
         # it: the page must not delay the run.
         self._adding: Future[Any] | None = self._submit(
-            client.register_plugin, PagePlugin(self._name, client.id), name=self._name
+            client.register_plugin, server.PagePlugin(self._name, client.id), name=self._name
         )
 
     def _submit(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Future[Any]:
@@ -169,11 +170,7 @@ class _RemoteHost:
         return await self._client.run_on_scheduler(function, self._name, *args)
 
     def exchange(self, page: bytes | None, update: bytes | None) -> Future[Request | None]:
-        from daskmr.diagnostics.live.server import exchange_on
-
-        return self._submit(self._run, exchange_on, page, update)
+        return self._submit(self._run, self._server.exchange_on, page, update)
 
     def finish(self, update: bytes | None) -> None:
-        from daskmr.diagnostics.live.server import finish_on
-
-        self._submit(self._run, finish_on, update).result(_END_SECONDS)
+        self._submit(self._run, self._server.finish_on, update).result(_END_SECONDS)

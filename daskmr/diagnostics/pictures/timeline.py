@@ -41,11 +41,11 @@ def _chart(run: RunView) -> Chart | None:
             bottom, top = row - 0.4 + 0.8 * low, row - 0.4 + 0.8 * high
             alpha = 0.95 if n % 2 or is_slow else 0.7
             rows.append((bottom, top, alpha, *_bar(task, time, is_slow)))
-    phases = _phases(tasks, time, -0.5 - _strip(len(workers)))
     count = sum(task.number >= 0 for task in tasks)
     on = f"{len(workers):,} workers" if len(workers) > 1 else "one worker"
     note = f"{count:,} tasks on {on}" if count else ""
     settings = time.settings | _rows(workers)
+    phases = _phases(tasks, time, settings["y"]["end"])
     return Chart({"tasks": plotting.columns_of(_BAR, rows), "phases": phases}, settings, "", note)
 
 
@@ -110,22 +110,15 @@ def _phases(tasks: Iterable[TaskSpan], time: plotting.TimeAxis, top: float) -> p
 
 def _rows(workers: Sequence[str]) -> plotting.Settings:
     count = len(workers)
+    pixels = max(3.0, min(26.0, 620 / count))
+    strip = 28 / pixels  # of phases, whose height is fixed in pixels
     ticks = list(range(0, count, math.ceil(count / _MAX_LABELS)))
     return {
-        "y": {"start": count - 0.5, "end": -0.5 - _strip(count)},
+        "y": {"start": count - 0.5, "end": -0.5 - strip},
         "y-ticks": {"ticks": ticks},
         "y-axis": {"major_label_overrides": {n: plotting.worker_label(workers[n]) for n in ticks}},
-        "figure": {"height": int(32 + _row_pixels(count) * (count + _strip(count)))},
+        "figure": {"height": int(32 + pixels * (count + strip))},
     }
-
-
-def _row_pixels(rows: int) -> float:
-    return max(3.0, min(26.0, 620 / rows))
-
-
-def _strip(rows: int) -> float:
-    """Return the height of the strip of phases, which is fixed in pixels, in rows."""
-    return 28 / _row_pixels(rows)
 
 
 def _observed(history: History) -> list[TaskSpan]:
