@@ -14,7 +14,13 @@ from daskmr.diagnostics.bottlenecks import find_losses
 from daskmr.diagnostics.page import PREFIX, embed, render
 from daskmr.diagnostics.pictures import draw_charts
 from daskmr.diagnostics.plotting import COLOURS, Chart
-from daskmr.diagnostics.summary import bad_share, skipped_input, summarise, worst_files
+from daskmr.diagnostics.summary import (
+    bad_share,
+    counter_rows,
+    skipped_input,
+    summarise,
+    worst_files,
+)
 from daskmr.errors import DaskMRError, InputError, JobError
 from daskmr.files import AtomicFile, take_access
 from daskmr.history import History
@@ -123,11 +129,7 @@ def render_report(result: Result, *, command: str = "") -> str:
         losses=find_losses(history, timings, combines=result.combines, values=result.values),
         lists=_lists(result),
         named=_NAMED,
-        counters=[
-            (group, counter, count)
-            for group, counts in result.counters.items()
-            for counter, count in counts.items()
-        ],
+        counters=counter_rows(result),
         plan=list(_plan(result)),
         settings=_settings(result),
         summary=summarise(result).splitlines(),
@@ -171,15 +173,9 @@ def _times(history: History | None) -> Iterator[str]:
 def _lists(result: Result) -> list[tuple[str, Sequence[str], int]]:
     """Return lists, each with its heading and how many items it has; the first are shown."""
     bad = [f"{path}: {count:,}" for path, count in worst_files(result, _NAMED)]
-    files = len(result.bad_files)
-    return [
-        *(
-            (f"{title[0].upper()}{title[1:]}", items, count)
-            for title, items, count in skipped_input(result)
-        ),
-        ("Notes", result.notes, len(result.notes)),
-        (f"Files with bad records: {files:,}", bad, files),
-    ]
+    files, notes = len(result.bad_files), result.notes
+    titled = ("Notes", notes, len(notes)), (f"Files with bad records: {files:,}", bad, files)
+    return [*skipped_input(result), *titled]
 
 
 def _plan(result: Result) -> Iterator[tuple[str, object]]:

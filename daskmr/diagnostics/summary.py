@@ -12,7 +12,7 @@ from daskmr.text import counted, format_bytes, printable, shell_path, shell_word
 if TYPE_CHECKING:
     from daskmr.run.result import Result
 
-__all__ = ["bad_share", "skipped_input", "summarise", "worst_files"]
+__all__ = ["bad_share", "counter_rows", "skipped_input", "summarise", "worst_files"]
 
 _NAMED = 10  # files that are listed before "and N more"
 _MANY_VALUES = 10_000  # below which skew does not matter
@@ -80,11 +80,7 @@ def _describe_skew(result: Result) -> list[str]:
 
 
 def _describe_counters(result: Result) -> list[str]:
-    rows = [
-        (printable(group), printable(name), f"{count:,}")
-        for group, names in result.counters.items()
-        for name, count in names.items()
-    ]
+    rows = [(printable(g), printable(n), f"{count:,}") for g, n, count in counter_rows(result)]
     if not rows:
         return []
     shown = rows[:_COUNTERS]
@@ -123,6 +119,12 @@ def _describe_profile(result: Result, path: str) -> list[str]:
         quoted = shell_path(path)
         lines.append(f"  open it with python -m pstats {quoted}, or snakeviz {quoted}")
     return lines
+
+
+def counter_rows(result: Result) -> list[tuple[str, str, int]]:
+    """Return the counters of the script: group, name, count."""
+    groups = result.counters.items()
+    return [(group, name, count) for group, names in groups for name, count in names.items()]
 
 
 def skipped_input(result: Result) -> list[tuple[str, Sequence[str], int]]:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from distributed.diagnostics.plugin import SchedulerPlugin
@@ -45,7 +46,7 @@ class PageServer:
         self._number = 0  # of the update
         self._asked = -float("inf")
         self._page_asked = False
-        self._changed = asyncio.Event()
+        self._changed = asyncio.Condition()
         # When each asked last, and which update it has
         self._viewers: dict[str, tuple[float, int]] = {}
         self._scheduler: Any = None
@@ -92,8 +93,8 @@ class PageServer:
         if update is not None:
             self._update, self._number = update, self._number + 1
         if page is not None or update is not None:
-            self._changed.set()
-            self._changed = asyncio.Event()
+            async with self._changed:
+                self._changed.notify_all()
         return self.request()
 
     async def finish(self, update: bytes | None) -> None:
@@ -128,12 +129,10 @@ class PageServer:
         if viewer in self._viewers:
             self._viewers[viewer] = time.monotonic(), number
 
-    async def _wait_until(self, condition: Any) -> None:
-        deadline = time.monotonic() + _HELD_SECONDS
-        while not condition() and (left := deadline - time.monotonic()) > 0:
-            changed = self._changed
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), left)
+    async def _wait_until(self, condition: Callable[[], bool]) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_HELD_SECONDS), self._changed:
+                await self._changed.wait_for(condition)
 
 
 class _Handler(web.RequestHandler):
@@ -163,10 +162,11 @@ class _Update(_Handler):
         if update is None:
             self.set_status(204)
             return
+        latest, content = update
         self.set_header("Content-Type", "application/json")
-        self.set_header("X-Number", str(update[0]))
-        await self.finish(update[1])
-        self.server.delivered(viewer, update[0])
+        self.set_header("X-Number", str(latest))
+        await self.finish(content)
+        self.server.delivered(viewer, latest)
 
 
 def _menus(scheduler: Any) -> list[list[str]]:
