@@ -70,10 +70,10 @@ class Picture:
 
     name: str  # its identifier on the page
     title: str
-    section: str  # the heading that it stands below
     position: int  # sorts pictures, and the sections that they form
     chart: Callable[[RunView], Chart | None]
     figure: Callable[[Range], Figure]
+    section: str = "Over time"  # the heading that it stands below
     hint: str = ""  # how to read it
     half_width: bool = False  # stand beside the next picture of the section
 

@@ -27,11 +27,13 @@ def summarise(result: Result, profile: str = "") -> str:
 
     What was skipped stands last, where people see it.
     """
+    timings = result.timings
+    phases = ", ".join(f"{name} {took:.1f}" for name, took in timings.items() if name != "total")
     lines = [
         f"read     {counted(result.records, 'record')} in {counted(result.files, 'file')}, "
         f"{format_bytes(result.bytes)} as stored",
         f"wrote    {_describe_output(result)}",
-        f"time     {_describe_timings(result.timings)}",
+        f"time     {timings['total']:.1f} s ({phases})",
     ]
     if result.sample:
         lines.insert(1, f"sample   {result.sample}: the output is that of a part of the input")
@@ -57,13 +59,6 @@ def _describe_output(result: Result) -> str:
     size = f", {format_bytes(result.output_bytes)}" if result.output_bytes else ""
     keys = f" for {counted(result.key_count, 'key')}" if result.key_count else ""
     return f"{counted(result.lines, 'line')}{keys} to {where}{size}"
-
-
-def _describe_timings(timings: dict[str, float]) -> str:
-    phases = ", ".join(
-        f"{name} {seconds:.1f}" for name, seconds in timings.items() if name != "total"
-    )
-    return f"{timings['total']:.1f} s ({phases})"
 
 
 def _describe_skew(result: Result) -> list[str]:

@@ -15,6 +15,8 @@ from daskmr.text import byte_unit, format_bytes, format_seconds, time_unit
 __all__ = ["PICTURES"]
 
 _MAX_BARS = 240
+_SIZE_HINT = "As stored. Dashed: the median."
+_TIME_HINT = "Vermilion: stragglers. Pink: waiting for files. Dashed: the median."
 _COLUMNS = "partition width top waited colour bytes seconds records waiting"
 
 
@@ -83,21 +85,15 @@ PICTURES = tuple(
     Picture(
         name,
         title,
-        "By partition",
         position,
         partial(_chart, by_size=by_size),
         partial(_figure, by_size=by_size),
-        f"{hint} Dashed: the median.",
+        "By partition",
+        hint,
         half_width=True,
     )
     for position, name, title, by_size, hint in (
-        (20, "partition-bytes", "Size of each partition", True, "As stored."),
-        (
-            21,
-            "partition-seconds",
-            "Time of each partition",
-            False,
-            "Vermilion: stragglers. Pink: waiting for files.",
-        ),
+        (20, "partition-bytes", "Size of each partition", True, _SIZE_HINT),
+        (21, "partition-seconds", "Time of each partition", False, _TIME_HINT),
     )
 )

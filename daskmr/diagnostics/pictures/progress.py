@@ -43,4 +43,4 @@ def _figure(time: Range) -> Figure:
     return made
 
 
-PICTURES = (Picture("progress", "Progress", "Over time", 13, _chart, _figure),)
+PICTURES = (Picture("progress", "Progress", 13, _chart, _figure),)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from daskmr.counts import most_frequent_first
 from daskmr.diagnostics import plotting
@@ -79,18 +80,11 @@ def _bad_records(run: RunView) -> Chart | None:
     return ranking_chart(rows, plotting.STRAGGLER, f"{sum(run.bad_reasons.values()):,} in all")
 
 
+_VALUES, _BYTES = (partial(_hot_keys, measure=name) for name in ("values", "bytes"))
+_KEYS: dict[str, Any] = {"section": "Hottest keys", "half_width": True}
+
 PICTURES = (
-    *(
-        Picture(
-            f"key-{measure}",
-            f"By {measure}",
-            "Hottest keys",
-            position,
-            partial(_hot_keys, measure=measure),
-            ranking_figure,
-            half_width=True,
-        )
-        for position, measure in ((30, "values"), (31, "bytes"))
-    ),
-    Picture("bad-records", "By reason", "Bad records", 40, _bad_records, ranking_figure),
+    Picture("key-values", "By values", 30, _VALUES, ranking_figure, **_KEYS),
+    Picture("key-bytes", "By bytes", 31, _BYTES, ranking_figure, **_KEYS),
+    Picture("bad-records", "By reason", 40, _bad_records, ranking_figure, "Bad records"),
 )

@@ -81,16 +81,10 @@ def _figure(time: Range, phase: str) -> Figure:
 
 _MAPPED = partial(_figure, phase="map")
 _BYTES, _RECORDS = (partial(_mapped_chart, measure=name) for name in ("bytes", "records"))
+_FETCHED = partial(_figure, phase="fetch")
 
 PICTURES = (
-    Picture("throughput", "Bytes mapped, as stored", "Over time", 10, _BYTES, _MAPPED),
-    Picture("records", "Records mapped", "Over time", 11, _RECORDS, _MAPPED),
-    Picture(
-        "fetched",
-        "Fetched from the store",
-        "Over time",
-        12,
-        _fetched_chart,
-        partial(_figure, phase="fetch"),
-    ),
+    Picture("throughput", "Bytes mapped, as stored", 10, _BYTES, _MAPPED),
+    Picture("records", "Records mapped", 11, _RECORDS, _MAPPED),
+    Picture("fetched", "Fetched from the store", 12, _fetched_chart, _FETCHED),
 )

@@ -163,14 +163,6 @@ def _figure(time: Range) -> Figure:
     return made
 
 
-PICTURES = (
-    Picture(
-        name="timeline",
-        title="Tasks by worker",
-        hint="A bar is a task; one in vermilion took more than three times the median of its phase.",
-        section="Over time",
-        position=14,
-        chart=_chart,
-        figure=_figure,
-    ),
-)
+_HINT = "A bar is a task; one in vermilion took more than three times the median of its phase."
+
+PICTURES = (Picture("timeline", "Tasks by worker", 14, _chart, _figure, hint=_HINT),)

@@ -110,6 +110,6 @@ def _spilled(run: RunView) -> Chart | None:
 
 
 PICTURES = (
-    Picture("memory", "Memory of each worker", "Over time", 15, _memory, _figure),
-    Picture("spill", "Spilled by each worker, so far", "Over time", 16, _spilled, _figure),
+    Picture("memory", "Memory of each worker", 15, _memory, _figure),
+    Picture("spill", "Spilled by each worker, so far", 16, _spilled, _figure),
 )

@@ -1,4 +1,4 @@
-"""A page asks nobody for anything, and what comes from data is text in it."""
+"""A page requests nothing from a network, and data in it is text."""
 
 from __future__ import annotations
 

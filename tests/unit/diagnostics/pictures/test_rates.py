@@ -52,9 +52,9 @@ def test_throughput_adds_up_to_what_was_seen_last(seen: list[tuple[float, int]])
 
 
 def test_what_was_not_looked_at_any_more_is_known_from_the_tasks() -> None:
-    whole = made_up()
-    early = replace(whole, looks=whole.looks[: len(whole.looks) // 2])
-    size = sum(task.bytes for task in whole.tasks)
+    complete = made_up()
+    early = replace(complete, looks=complete.looks[: len(complete.looks) // 2])
+    size = sum(task.bytes for task in complete.tasks)
     chart = draw_charts(early)["throughput"]
     assert chart is not None
     assert bytes_of(chart) == pytest.approx(size, rel=1e-3)
