@@ -55,7 +55,7 @@ class _LivePage:
         self._host: _LocalHost | _RemoteHost | None = host
         self._history = history
         self._name = name
-        self._exchange: Future[Request | None] | None = None
+        self._exchange: Future[Request] | None = None
         self._request: Request | None = None
         self._updated = self._asked = -float("inf")
 
@@ -126,11 +126,9 @@ class _LocalHost:
         self._server = PageServer()
         self._server.mount(scheduler)
 
-    def exchange(self, page: bytes | None, update: bytes | None) -> Future[Request | None]:
+    def exchange(self, page: bytes | None, update: bytes | None) -> Future[Request] | None:
         if self._server is None:  # there is no dashboard yet
-            nothing: Future[Request | None] = Future()
-            nothing.set_result(None)
-            return nothing
+            return None
         return asyncio.run_coroutine_threadsafe(self._server.exchange(page, update), self._loop)
 
     def finish(self, update: bytes | None) -> None:
@@ -169,7 +167,7 @@ class _RemoteHost:
             self._adding = None
         return await self._client.run_on_scheduler(function, self._name, *args)
 
-    def exchange(self, page: bytes | None, update: bytes | None) -> Future[Request | None]:
+    def exchange(self, page: bytes | None, update: bytes | None) -> Future[Request]:
         return self._submit(self._run, self._server.exchange_on, page, update)
 
     def finish(self, update: bytes | None) -> None:
