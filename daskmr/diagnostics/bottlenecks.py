@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import statistics
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
+
+from cytoolz import groupby
 
 from daskmr.history import History, TaskSpan
 from daskmr.text import format_bytes, format_count, format_seconds, shorten
 
-__all__ = ["Loss", "find_losses", "stragglers"]
+__all__ = ["Loss", "find_losses", "seconds_of", "stragglers"]
 
 _SHARE = 0.1  # of the run's time, below which a loss is not reported
 _LEAST_SECONDS = 1.0  # below which it is not reported either
@@ -24,99 +27,26 @@ _MUCH_SPILL = 100_000_000  # bytes
 _NAMED = 3
 _FILE = 64  # characters of a name
 
-_IDLE = "During mapping, workers were idle for {share} of the time ({partitions})."
-_SPILLED = "{bytes} were written to disk between map and reduce, and read again."
-_MEMORY_ADVICE = "Raise --memory-limit, use fewer mappers (-m), or lower daskmr.spill-bytes."
-# By kind of loss: its title, what was seen, and what to do.
-_TEXTS = {
+_SERIAL = {  # phases that one process does while the workers wait: title, what it does, advice
     "list": (
         "listing",
-        "Finding the input files took {took}, {share} of the run.",
+        "Finding the input files",
         "Narrow the filter on the first dimensions: what they exclude is never listed.",
     ),
     "start": (
         "starting",
-        "Starting the workers took {took}, {share} of the run.",
+        "Starting the workers",
         "For small data, --inline starts none; for many jobs in a row, pass one client to mapreduce.",
     ),
     "merge": (
         "merging",
-        "Merging mapped values before the first reducer began took {took}, {share} of the run.",
+        "Merging mapped values before the first reducer began",
         "Make values fewer and smaller: combine more, or map to less.",
     ),
     "write": (
         "writing",
-        "Writing the output, which one process does, took {took}, {share} of the run.",
+        "Writing the output, which one process does,",
         "Write less, or choose a faster compression: .zst rather than .xz or .bz2.",
-    ),
-    "large stragglers": (
-        "stragglers",
-        "{partitions}.",
-        "A file is never split: write smaller files, none of them much larger than the others.",
-    ),
-    "slow stragglers": (
-        "stragglers",
-        "{partitions}.",
-        "Size does not explain it: check what the records hold (--inline on that file alone, or "
-        "--profile), or whether something else kept that worker busy.",
-    ),
-    "short tasks": (
-        "idle workers",
-        _IDLE,
-        "A partition takes {typical}, and scheduling the next takes as long: raise "
-        "daskmr.partition-bytes, or run small data with --inline.",
-    ),
-    "few tasks": (
-        "idle workers",
-        _IDLE,
-        "There are too few partitions for the workers: lower daskmr.partition-bytes, or use fewer "
-        "workers.",
-    ),
-    "uneven end": (
-        "idle workers",
-        _IDLE,
-        "The last partitions end at different times: smaller ones (daskmr.partition-bytes) end "
-        "closer together.",
-    ),
-    "skew": (
-        "skew",
-        "The reducer from bucket {bucket} took {took}, {times:.0f} times the median, and the others "
-        "waited.",
-        "Its keys have most of the values, and all values of a key go to one reducer: define "
-        "combine, or spread such a key over several (append a number to it, and add up later).",
-    ),
-    "hot key": (
-        "one hot key",
-        "The key {key} holds {values} values, {amount}.",
-        "All of them go to one reducer. A combine that replaces fifty values by one would send it a "
-        "fraction of them.",
-    ),
-    "waiting": (
-        "waiting for files",
-        "Mappers waited for files from the store for {share} of their time, {took} each.",
-        "Another run finds the files in the cache. Otherwise run closer to the bucket, fetch further "
-        "ahead (daskmr.prefetch-bytes), or use more mappers than cores.",
-    ),
-    "spill": (
-        "spilling",
-        _SPILLED,
-        "A combine would leave fewer values to write; or raise daskmr.spill-bytes, with memory to "
-        "match.",
-    ),
-    "combined spill": (
-        "spilling",
-        _SPILLED,
-        "Write smaller values, or raise daskmr.spill-bytes, with memory to match.",
-    ),
-    "memory": (
-        "memory",
-        "A worker used up to {share} of its memory limit.",
-        _MEMORY_ADVICE,
-    ),
-    "paused": (
-        "memory",
-        "A worker used up to {share} of its memory limit, and some ({paused:,}) were paused for it.",
-        _MEMORY_ADVICE,
     ),
 }
 
@@ -160,16 +90,21 @@ def stragglers(tasks: Iterable[TaskSpan]) -> tuple[TaskSpan, ...]:
     >>> [task.number for task in stragglers(tasks)]
     [3]
     """
-    phases: dict[str, list[TaskSpan]] = defaultdict(list)
-    for task in tasks:
-        phases[task.phase].append(task)
     found: list[TaskSpan] = []
-    for spans in phases.values():
+    for spans in groupby(attrgetter("phase"), tasks).values():
         if len(spans) >= _FEWEST:
-            median = statistics.median(map(_seconds, spans))
+            median = _median(spans)
             least = max(_LARGE * median, median + _STRAGGLER_SECONDS)
-            found += [task for task in spans if _seconds(task) > least]
-    return tuple(sorted(found, key=_seconds, reverse=True))
+            found += [task for task in spans if seconds_of(task) > least]
+    return tuple(sorted(found, key=seconds_of, reverse=True))
+
+
+def seconds_of(task: TaskSpan) -> float:
+    return task.end - task.start
+
+
+def _median(tasks: Iterable[TaskSpan]) -> float:
+    return statistics.median(map(seconds_of, tasks))
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +126,9 @@ class _Run:
 
     def tail(self, phase: str) -> float:
         """Return for how long only one worker was still busy with a phase."""
-        last: dict[str, float] = {}
-        for task in self.tasks(phase):
-            last[task.worker] = max(last.get(task.worker, task.end), task.end)
-        ends = sorted(last.values())
-        return ends[-1] - ends[-2] if len(ends) > 1 else 0.0
+        by_worker = groupby(attrgetter("worker"), self.tasks(phase))
+        ends = sorted(max(task.end for task in tasks) for tasks in by_worker.values())
+        return float(ends[-1] - ends[-2]) if len(ends) > 1 else 0.0
 
     def file_of(self, task: TaskSpan) -> str:
         """Return the file that the worker was most often seen to map while the task ran."""
@@ -209,18 +142,17 @@ class _Run:
         return seen.most_common(1)[0][0] if seen else ""
 
 
-def _loss(kind: str, seconds: float = 0.0, **facts: object) -> Loss:
-    title, text, advice = _TEXTS[kind]
-    return Loss(title, text.format(**facts), advice.format(**facts), seconds)
+def _percent(part: float) -> str:
+    return f"{100 * part:.0f}%"
 
 
 def _serial_phases(run: _Run) -> Iterable[Loss]:
-    """Phases that one process does while the workers wait."""
-    for phase in ("list", "start", "merge", "write"):
+    for phase, (title, work, advice) in _SERIAL.items():
         seconds = run.timings.get(phase, 0.0)
         if run.matters(seconds):
-            share = f"{100 * seconds / run.total:.0f}%"
-            yield _loss(phase, seconds, took=format_seconds(seconds), share=share)
+            share = _percent(seconds / run.total)
+            text = f"{work} took {format_seconds(seconds)}, {share} of the run."
+            yield Loss(title, text, advice, seconds)
 
 
 def _stragglers(run: _Run) -> Iterable[Loss]:
@@ -228,13 +160,20 @@ def _stragglers(run: _Run) -> Iterable[Loss]:
     slow = stragglers(mapped)
     if not slow:
         return
-    median = statistics.median(map(_seconds, mapped))
-    typical = statistics.median(task.bytes for task in mapped)
+    median, typical = _median(mapped), statistics.median(task.bytes for task in mapped)
     described = [_describe(run, task, median, typical) for task in slow[:_NAMED]]
     if len(slow) > _NAMED:
         described.append(f"{len(slow) - _NAMED:,} more partitions took over three times as long")
-    kind = "large stragglers" if slow[0].bytes > _LARGE * typical else "slow stragglers"
-    yield _loss(kind, run.tail("map"), partitions="; ".join(described))
+    if slow[0].bytes > _LARGE * typical:
+        advice = (
+            "A file is never split: write smaller files, none of them much larger than the others."
+        )
+    else:
+        advice = (
+            "Size does not explain it: check what the records hold (--inline on that file alone, or "
+            "--profile), or whether something else kept that worker busy."
+        )
+    yield Loss("stragglers", f"{'; '.join(described)}.", advice, run.tail("map"))
 
 
 def _describe(run: _Run, task: TaskSpan, median: float, typical: float) -> str:
@@ -243,8 +182,8 @@ def _describe(run: _Run, task: TaskSpan, median: float, typical: float) -> str:
     ratio = task.bytes / typical if typical else 1.0
     size = f"{ratio:.1f} times the median size" if ratio > 1.5 else "of usual size"
     return (
-        f"partition {task.number} took {format_seconds(_seconds(task))}, "
-        f"{_seconds(task) / max(median, 1e-3):.0f} times the median ({size}{where})"
+        f"partition {task.number} took {format_seconds(seconds_of(task))}, "
+        f"{seconds_of(task) / max(median, 1e-3):.0f} times the median ({size}{where})"
     )
 
 
@@ -256,30 +195,48 @@ def _idle_workers(run: _Run) -> Iterable[Loss]:
         return
     begin, end = min(task.start for task in mapped), max(task.end for task in mapped)
     capacity = workers * (end - begin)
-    idle = max(0.0, capacity - sum(map(_seconds, mapped)))
+    idle = max(0.0, capacity - sum(map(seconds_of, mapped)))
     if not run.matters(idle / workers):
         return
-    typical = statistics.median(map(_seconds, mapped))
-    kind = "few tasks" if len(mapped) < 4 * workers else "uneven end"
-    yield _loss(
-        "short tasks" if typical < _SHORT_SECONDS else kind,
-        idle / workers,
-        share=f"{100 * idle / capacity:.0f}%",
-        partitions=f"{len(mapped):,} partitions on {workers:,} workers",
-        typical=format_seconds(typical),
+    typical = _median(mapped)
+    if typical < _SHORT_SECONDS:
+        advice = (
+            f"A partition takes {format_seconds(typical)}, and scheduling the next takes as long: "
+            "raise daskmr.partition-bytes, or run small data with --inline."
+        )
+    elif len(mapped) < 4 * workers:
+        advice = (
+            "There are too few partitions for the workers: lower daskmr.partition-bytes, or use "
+            "fewer workers."
+        )
+    else:
+        advice = (
+            "The last partitions end at different times: smaller ones (daskmr.partition-bytes) end "
+            "closer together."
+        )
+    text = (
+        f"During mapping, workers were idle for {_percent(idle / capacity)} of the time "
+        f"({len(mapped):,} partitions on {workers:,} workers)."
     )
+    yield Loss("idle workers", text, advice, idle / workers)
 
 
 def _skew(run: _Run) -> Iterable[Loss]:
     """A reducer that the others waited for."""
-    reduced = sorted(run.tasks("reduce"), key=_seconds)
+    reduced = sorted(run.tasks("reduce"), key=seconds_of)
     if len(reduced) < 2:
         return
-    longest, median = reduced[-1], statistics.median(map(_seconds, reduced))
-    seconds, tail = _seconds(longest), run.tail("reduce")
+    seconds, median, tail = seconds_of(reduced[-1]), _median(reduced), run.tail("reduce")
     if seconds >= _LARGE * median and run.matters(tail):
-        times = seconds / max(median, 1e-3)
-        yield _loss("skew", tail, bucket=longest.number, took=format_seconds(seconds), times=times)
+        text = (
+            f"The reducer from bucket {reduced[-1].number} took {format_seconds(seconds)}, "
+            f"{seconds / max(median, 1e-3):.0f} times the median, and the others waited."
+        )
+        advice = (
+            "Its keys have most of the values, and all values of a key go to one reducer: define "
+            "combine, or spread such a key over several (append a number to it, and add up later)."
+        )
+        yield Loss("skew", text, advice, tail)
 
 
 def _hot_key(run: _Run) -> Iterable[Loss]:
@@ -288,34 +245,50 @@ def _hot_key(run: _Run) -> Iterable[Loss]:
     if not run.history.hot_keys or not total:
         return
     key = max(run.history.hot_keys, key=lambda hot: hot.values)
-    share = key.values / total
     reducing = run.timings.get("reduce", 0.0) + run.timings.get("merge", 0.0)
-    if share < _HOT_SHARE or run.combines or not run.matters(reducing):
+    if key.values / total < _HOT_SHARE or run.combines or not run.matters(reducing):
         return
-    percent = f"{100 * share:.0f}%"
-    yield _loss(
-        "hot key",
-        key=key.key,
-        values=f"{'' if key.exact else 'about '}{format_count(key.values)}",
-        amount=f"{percent} of all" if run.values else f"as many as {percent} of the records",
+    percent = _percent(key.values / total)
+    amount = f"{percent} of all" if run.values else f"as many as {percent} of the records"
+    values = f"{'' if key.exact else 'about '}{format_count(key.values)} values"
+    advice = (
+        "All of them go to one reducer. A combine that replaces fifty values by one would send it a "
+        "fraction of them."
     )
+    yield Loss("one hot key", f"The key {key.key} holds {values}, {amount}.", advice)
 
 
 def _waiting(run: _Run) -> Iterable[Loss]:
     """Mappers that waited for files."""
     mapped = run.tasks("map")
-    waited, busy = sum(task.waited for task in mapped), sum(map(_seconds, mapped))
+    waited, busy = sum(task.waited for task in mapped), sum(map(seconds_of, mapped))
     lost = waited / max(1, len({task.worker for task in mapped}))
     if run.matters(lost):
-        share = f"{100 * waited / max(busy, 1e-3):.0f}%"
-        yield _loss("waiting", lost, share=share, took=format_seconds(lost))
+        text = (
+            f"Mappers waited for files from the store for {_percent(waited / max(busy, 1e-3))} of "
+            f"their time, {format_seconds(lost)} each."
+        )
+        advice = (
+            "Another run finds the files in the cache. Otherwise run closer to the bucket, fetch "
+            "further ahead (daskmr.prefetch-bytes), or use more mappers than cores."
+        )
+        yield Loss("waiting for files", text, advice, lost)
 
 
 def _spill(run: _Run) -> Iterable[Loss]:
     spilled = sum(task.spilled for task in run.history.tasks)
     stored = sum(task.bytes for task in run.tasks("map"))
     if spilled >= max(_MUCH_SPILL, _SHARE * stored):
-        yield _loss("combined spill" if run.combines else "spill", bytes=format_bytes(spilled))
+        text = (
+            f"{format_bytes(spilled)} were written to disk between map and reduce, and read again."
+        )
+        advice = (
+            "Write smaller values, or raise daskmr.spill-bytes, with memory to match."
+            if run.combines
+            else "A combine would leave fewer values to write; or raise daskmr.spill-bytes, with "
+            "memory to match."
+        )
+        yield Loss("spilling", text, advice)
 
 
 def _memory(run: _Run) -> Iterable[Loss]:
@@ -324,15 +297,13 @@ def _memory(run: _Run) -> Iterable[Loss]:
     paused = {worker.name for worker in seen if worker.status == "paused"}
     most = max((worker.memory / worker.limit for worker in seen if worker.limit), default=0.0)
     if paused or most >= _FULL:
-        kind = "paused" if paused else "memory"
-        yield _loss(kind, share=f"{100 * most:.0f}%", paused=len(paused))
+        also = f", and some ({len(paused):,}) were paused for it" if paused else ""
+        text = f"A worker used up to {_percent(most)} of its memory limit{also}."
+        advice = "Raise --memory-limit, use fewer mappers (-m), or lower daskmr.spill-bytes."
+        yield Loss("memory", text, advice)
 
 
-def _seconds(task: TaskSpan) -> float:
-    return task.end - task.start
-
-
-_DETECTORS: Sequence[Callable[[_Run], Iterable[Loss]]] = (
+_DETECTORS = (
     _serial_phases,
     _stragglers,
     _idle_workers,

@@ -69,15 +69,9 @@ class Watcher:
 class Collector:
     """Follows one run.
 
-    Parameters
-    ----------
-    watcher : Watcher or None
-        Receives the events; with ``None`` nothing is collected.
-    every : float
-        Seconds between two snapshots.
+    - `watcher`: receives the events; with ``None`` nothing is collected.
+    - `every`: seconds between two snapshots.
 
-    Examples
-    --------
     >>> with Collector(None) as collector:
     ...     collector.listing(3, 100)
     >>> collector.looks
@@ -114,13 +108,11 @@ class Collector:
             self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, *rest: object
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, *rest: object) -> None:
         self._closed.set()
-        if isinstance(error, DaskMRError) and self.watched:
-            error.history = self.history()
-        if kind is not None and self.watched:
+        if self.watched and error is not None:
+            if isinstance(error, DaskMRError):
+                error.history = self.history()
             self.end(None)
 
     def listing(self, prefixes: int, files: int) -> None:
@@ -140,38 +132,31 @@ class Collector:
     def following(
         self, session: Session, scratch: Scratch, dashboard: bool = True
     ) -> Iterator[None]:
-        """Follow the tasks of a session for the duration of the block.
-
-        They report in `scratch`.
-        """
+        """Follow the tasks of a session, which report in `scratch`, for the duration of the block."""
         if not self.watched:
             yield
-            return
-        source = _Source(session, scratch, dashboard)
-        if session.client is None:
+        elif session.client is None:
             with listening(self._hear):
                 yield
-            return
-        self._source = source
-        try:
-            yield
-        except Exception:  # but not after an interruption, when there is no time
-            self._drain(source)
-            raise
         else:
-            self._drain(source)
-        finally:
-            self._source = None
+            self._source = source = _Source(session, scratch, dashboard)
+            try:
+                yield
+            except Exception:  # but not after an interruption, when there is no time
+                self._drain(source)
+                raise
+            else:
+                self._drain(source)
+            finally:
+                self._source = None
 
     def _drain(self, source: _Source) -> None:
         """Read the last news: what a worker printed before it died matters most."""
         with self._reading:
             self._source = None
             for news in source.remaining_news():
-                with self._lock:
-                    self._add(news)
-            with self._lock:
-                self._take_snapshot()
+                self._add(news)
+            self._take_snapshot()
 
     def wrote(self, done: int, total: int) -> None:
         """Note how much of the output is written, in keys, or in parts where there are no keys."""
@@ -180,8 +165,7 @@ class Collector:
         first = self._state.written is None
         self._state.written = Progress(done, total)
         if first:  # a display may have to make way for the output
-            with self._lock:
-                self._take_snapshot()
+            self._take_snapshot()
         elif self._state.inline:
             self._take_snapshot_if_due()
 
@@ -215,61 +199,56 @@ class Collector:
     def _follow(self) -> None:
         while not self._closed.wait(self._every) and not self._state.inline:
             try:
-                self._turn()
+                with self._reading:
+                    if self._source is not None:
+                        self._read(self._source)
+                self._take_snapshot()
             except Exception:
                 if self._source is None:  # its session was closed meanwhile
                     continue
                 logger.warning("The run cannot be watched any more.", exc_info=True)
                 return
 
-    def _turn(self) -> None:
-        with self._reading:
-            source = self._source
-            if source is not None:
-                news, workers, address = source.news(), source.workers(), source.dashboard()
-                with self._lock:
-                    self._add(news)
-                    self._state.workers = workers
-                    self._note_dashboard(address)
+    def _read(self, source: _Source) -> None:
+        news, workers, address = source.news(), source.workers(), source.dashboard()
         with self._lock:
-            self._take_snapshot()
-
-    def _note_dashboard(self, address: str | None) -> None:
-        if address is not None and address != self._dashboard:
-            self._dashboard = address
-            self._notify(self._watcher.dashboard, address)
+            self._add(news)
+            self._state.workers = workers
+            if address is not None and address != self._dashboard:
+                self._dashboard = address
+                self._notify(self._watcher.dashboard, address)
 
     # --- in the thread of an inline job -------------------------------------------------------------
 
     def _hear(self, news: Report | Printed) -> None:
-        with self._lock:
-            self._add([news])
+        self._add([news])
         self._take_snapshot_if_due()
 
     def _take_snapshot_if_due(self) -> None:
         if time.monotonic() - self._last > self._every:
-            with self._lock:
-                self._take_snapshot()
+            self._take_snapshot()
 
     # --- in both ------------------------------------------------------------------------------------
 
     def _add(self, news: Sequence[Report | Printed]) -> None:
-        for each in news:
-            if isinstance(each, Report):
-                self._state.add(each)
-            elif not self._state.ended:
-                self._notify(self._watcher.printed, each)
+        with self._lock:
+            for each in news:
+                if isinstance(each, Report):
+                    self._state.add(each)
+                elif not self._state.ended:
+                    self._notify(self._watcher.printed, each)
 
     def _take_snapshot(self) -> None:
-        if self._state.ended:
-            return
-        self._last = time.monotonic()
-        snapshot = self._state.snapshot()
-        if snapshot.phase != self._state.phase:
-            self._state.phase = snapshot.phase
-            self._notify(self._watcher.phase, snapshot.phase)
-        self._snapshots.add(snapshot)
-        self._notify(self._watcher.look, snapshot)
+        with self._lock:
+            if self._state.ended:
+                return
+            self._last = time.monotonic()
+            snapshot = self._state.snapshot()
+            if snapshot.phase != self._state.phase:
+                self._state.phase = snapshot.phase
+                self._notify(self._watcher.phase, snapshot.phase)
+            self._snapshots.add(snapshot)
+            self._notify(self._watcher.look, snapshot)
 
     def _notify(self, method: Callable[..., None], *arguments: Any) -> None:
         try:
@@ -286,7 +265,7 @@ class _Source:
         self._dashboard = dashboard
         self._scratch = scratch
         self._offsets: dict[str, int] = {}
-        self._workers: Mapping[str, Any] | None = None
+        self._workers: Mapping[str, Any] = {}
         self._workers_asked = self._news_asked = -float("inf")
         self._began = time.monotonic()
 
@@ -320,22 +299,19 @@ class _Source:
         """Read what is new here, or request it from hosts that do not share the run's folder."""
         store = self._scratch.store
         if store is None:
-            return self._unseen(read_news(self._scratch.run_dir, self._offsets))
-        read = partial(_read_news, store.host)
-        answers = self._session.ask(read, self._offsets, seconds=_ANSWER_SECONDS)
-        found = [answer for answer in answers.values() if not isinstance(answer, Exception)]
-        return [said for answer in found for said in self._unseen(answer)]
-
-    def _unseen(self, found: Sequence[News]) -> list[Report | Printed]:
-        """Drop duplicates: workers of one host read the same files."""
+            found = read_news(self._scratch.run_dir, self._offsets)
+        else:
+            read = partial(_read_news, store.host)
+            answers = self._session.ask(read, self._offsets, seconds=_ANSWER_SECONDS).values()
+            found = [news for some in answers if not isinstance(some, Exception) for news in some]
         new: list[Report | Printed] = []
         for news in found:
-            if news.start == self._offsets.get(news.name, 0):
+            if news.start == self._offsets.get(news.name, 0):  # workers of one host read the same
                 new += news.said
                 self._offsets[news.name] = news.end
         return new
 
-    def workers(self) -> Mapping[str, Any] | None:
+    def workers(self) -> Mapping[str, Any]:
         """Return the state of the workers by address; the last known if it is too early to ask."""
         if time.monotonic() - self._workers_asked >= self._pause(_WORKERS_EVERY):
             self._workers_asked = time.monotonic()
@@ -343,7 +319,7 @@ class _Source:
         return self._workers
 
     def _pause(self, least: float) -> float:
-        return max(least, len(self._workers or ()) / _WORKERS_PER_SECOND)
+        return max(least, len(self._workers) / _WORKERS_PER_SECOND)
 
 
 def _read_news(host: HostFolder, offsets: Mapping[str, int], dask_worker: Any = None) -> list[News]:

@@ -5,20 +5,27 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from daskmr._version import __version__
 from daskmr.diagnostics.bottlenecks import find_losses
 from daskmr.diagnostics.page import PREFIX, embed, render
 from daskmr.diagnostics.pictures import draw_charts
-from daskmr.diagnostics.plotting.base import COLOURS, Chart
-from daskmr.diagnostics.summary import bad_share, skipped_input, summarise, worst_files
+from daskmr.diagnostics.plotting import COLOURS, Chart
+from daskmr.diagnostics.summary import (
+    bad_share,
+    counter_rows,
+    skipped_input,
+    summarise,
+    worst_files,
+)
 from daskmr.errors import DaskMRError, InputError, JobError
 from daskmr.files import AtomicFile, take_access
 from daskmr.history import History
 from daskmr.signals import on_hard_exit
-from daskmr.text import HIDDEN, counted, format_bytes, format_seconds, masked, shell_word
+from daskmr.text import HIDDEN, format_bytes, format_seconds, masked, shell_word
 
 if TYPE_CHECKING:
     from daskmr.run.result import Result
@@ -27,8 +34,6 @@ __all__ = ["ReportFile", "describe_command", "render_failure", "render_report", 
 
 _ADVICE = "Name another file with --report."
 _NAMED = 20  # items of a list that are shown
-_GREY = "#c9c9c9"
-_LABEL_SHARE = 0.07  # of the bar; a shorter phase has no label
 _SECRET_OPTIONS = ("-k", "--aws-key", "-s", "--aws-secret-key")
 
 
@@ -51,32 +56,23 @@ def write_report(result: Result, path: str | os.PathLike[str], *, command: str =
     JobError
         When it cannot be written.
     """
-    file = ReportFile(path, result.output)
-    file.put(render_report(result, command=command))
+    ReportFile(path, result.output).put(render_report(result, command=command))
 
 
 class ReportFile:
     """The file of a report, checked before the run.
 
-    Parameters
-    ----------
-    path : path
-    *others : str or None
-        Files of the job, which a report may not replace.
-
-    Raises
-    ------
-    InputError
-        When `path` cannot be a report.
+    It raises `InputError` when `path` cannot be a report, as it may not replace the `others`, which
+    are files of the job.
     """
 
     def __init__(self, path: str | os.PathLike[str], *others: str | None) -> None:
         self.name = os.fspath(path)
         self._path = os.path.realpath(self.name)
         folder = os.path.dirname(self._path)
-        problem = ""
         if self.name == "-":
             raise InputError(f"A report is a file, and does not go to standard output. {_ADVICE}")
+        problem = ""
         if os.path.isdir(self._path):
             problem = "is a directory"
         elif any(other and os.path.realpath(other) == self._path for other in others):
@@ -91,31 +87,19 @@ class ReportFile:
             raise InputError(f"The report cannot be written to {folder!r}. {_ADVICE}")
 
     def put(self, page: str) -> None:
-        """Write the page atomically.
-
-        Raises
-        ------
-        JobError
-            When the disk is full or fails.
-        """
+        """Write the page atomically; raise `JobError` when the disk is full or fails."""
         try:
-            with AtomicFile(self._path) as file:
-                forget = on_hard_exit(file.discard)
-                try:
-                    if os.path.exists(self._path):
-                        take_access(file.file.fileno(), [os.stat(self._path)])
-                    file.file.write(page.encode())
-                    file.sync()
-                    file.commit()
-                finally:
-                    forget()
-        except OSError as error:
-            failure = error
-        else:
+            with AtomicFile(self._path) as file, ExitStack() as stack:
+                stack.callback(on_hard_exit(file.discard))
+                if os.path.exists(self._path):
+                    take_access(file.file.fileno(), [os.stat(self._path)])
+                file.file.write(page.encode())
+                file.sync()
+                file.commit()
             return
-        raise JobError(
-            f"The report {self.name!r} cannot be written: {failure.strerror or failure}."
-        )
+        except OSError as error:
+            reason = error.strerror or error
+        raise JobError(f"The report {self.name!r} cannot be written: {reason}.")
 
 
 def _is_page(path: str) -> bool:
@@ -131,26 +115,21 @@ def _is_page(path: str) -> bool:
 
 def render_report(result: Result, *, command: str = "") -> str:
     """Return the page about a job that has succeeded."""
-    charts = draw_charts(result.history, result.bad_reasons)
-    losses = find_losses(
-        result.history, result.timings, combines=result.combines, values=result.values
-    )
-    name = result.plan.job if result.plan is not None else "daskmr"
+    history, timings = result.history, result.timings
     return _render(
-        name,
-        charts,
+        result.plan.job if result.plan is not None else "daskmr",
+        draw_charts(history, result.bad_reasons),
         command=command,
-        header=[*_times(result.history), *([f"output {result.output}"] if result.output else [])],
+        header=[*_times(history), *([f"output {result.output}"] if result.output else [])],
         failure="",
-        tiles=list(_tiles(result)),
-        phases=_phases(result.timings),
-        losses=losses,
+        result=result,
+        bad_share=bad_share(result),
+        phases={name: max(0.0, took) for name, took in timings.items() if name != "total"},
+        colours=COLOURS,
+        losses=find_losses(history, timings, combines=result.combines, values=result.values),
         lists=_lists(result),
-        counters=[
-            (group, counter, count)
-            for group, counts in result.counters.items()
-            for counter, count in counts.items()
-        ],
+        named=_NAMED,
+        counters=counter_rows(result),
         plan=list(_plan(result)),
         settings=_settings(result),
         summary=summarise(result).splitlines(),
@@ -191,58 +170,12 @@ def _times(history: History | None) -> Iterator[str]:
         yield f"{began:%d %B %Y, %H:%M:%S} UTC, took {took}"
 
 
-def _tiles(result: Result) -> Iterator[tuple[str, str, str]]:
-    """Return the figures that are shown large: name, figure, note."""
-    mapping = result.timings.get("map", 0.0)
-    speed = f"{format_bytes(result.bytes / mapping)}/s mapped" if mapping > 0 else ""
-    yield "Time", format_seconds(result.timings["total"]), speed
-    yield "Read", format_bytes(result.bytes), f"{counted(result.files, 'file')}, as stored"
-    yield "Records", f"{result.records:,}", ""
-    keys = counted(result.key_count, "key") if result.key_count else ""
-    size = format_bytes(result.output_bytes) if result.output_bytes else ""
-    yield "Lines written", f"{result.lines:,}", ", ".join(filter(None, (keys, size)))
-    yield "Bad records", f"{result.bad_records:,}", bad_share(result)
-    if result.fetched or result.cached:
-        cached = f"{result.cached:,} of {result.cached + result.fetched:,} were in the cache"
-        yield "Fetched", format_bytes(result.fetched_bytes), cached
-    if result.spilled:
-        yield "Spilled", format_bytes(result.spilled), "to disk, since removed"
-
-
-class _Phase(NamedTuple):
-    """A part of the bar that shows how long each phase took."""
-
-    name: str
-    seconds: float
-    share: float
-    colour: str
-
-    @property
-    def label(self) -> str:
-        return self.name if self.share > _LABEL_SHARE else ""
-
-
-def _phases(timings: Mapping[str, float]) -> list[_Phase]:
-    parts = {name: max(0.0, seconds) for name, seconds in timings.items() if name != "total"}
-    total = sum(parts.values())
-    return [
-        _Phase(name, seconds, seconds / total, COLOURS.get(name, _GREY))
-        for name, seconds in parts.items()
-        if total > 0
-    ]
-
-
 def _lists(result: Result) -> list[tuple[str, Sequence[str], int]]:
-    """Return lists, each with its heading and how many items more there are."""
-    lists = [(kind.heading(), kind.items, kind.count) for kind in skipped_input(result)]
-    lists.append(("Notes", result.notes, len(result.notes)))
+    """Return lists, each with its heading and how many items it has; the first are shown."""
     bad = [f"{path}: {count:,}" for path, count in worst_files(result, _NAMED)]
-    lists.append((f"Files with bad records: {len(result.bad_files):,}", bad, len(result.bad_files)))
-    return [
-        (f"{title[0].upper()}{title[1:]}", items[:_NAMED], count - len(items[:_NAMED]))
-        for title, items, count in lists
-        if count
-    ]
+    files, notes = len(result.bad_files), result.notes
+    titled = ("Notes", notes, len(notes)), (f"Files with bad records: {files:,}", bad, files)
+    return [*skipped_input(result), *titled]
 
 
 def _plan(result: Result) -> Iterator[tuple[str, object]]:
@@ -270,27 +203,20 @@ def _settings(result: Result) -> list[tuple[str, object]]:
     ]
 
 
-def _setting(value: Any) -> object:
+def _setting(value: object) -> object:
     if isinstance(value, Mapping):
         return "…"  # it may hold secrets
-    if value is True:
-        return "yes"
     if isinstance(value, float):
         return f"{value:g}"
-    return value if isinstance(value, int) else masked(str(value))
+    return "yes" if value is True else value if isinstance(value, int) else masked(str(value))
 
 
 def describe_command(arguments: Sequence[str], secrets: Sequence[str] = ()) -> str:
     """Return a command line without the credentials in it.
 
-    Parameters
-    ----------
-    arguments : sequence of str
-    secrets : sequence of str
-        Known credentials, which are hidden anywhere, as several short options may share one dash.
+    `secrets` are known credentials, which are hidden anywhere, as several short options may share
+    one dash.
 
-    Examples
-    --------
     >>> describe_command(["daskmr", "run", "job.py", "-s", "secret", "--aws-key=key", "-kkey"])
     'daskmr run job.py -s *** --aws-key=*** -k***'
     >>> describe_command(["daskmr", "run", "job.py", "-qssecret"], ["secret"])
@@ -308,7 +234,7 @@ def describe_command(arguments: Sequence[str], secrets: Sequence[str] = ()) -> s
             shown.append(f"{argument[:2]}{HIDDEN}")
         else:
             for secret in filter(None, secrets):
-                argument = HIDDEN.join(argument.split(secret))
+                argument = argument.replace(secret, HIDDEN)
             shown.append(shell_word(masked(argument)).replace(f"'{HIDDEN}'", HIDDEN))
         hidden = not hidden and not equals and _is_secret(argument)
     return " ".join(shown)

@@ -11,15 +11,15 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 from daskmr.diagnostics.collector import Watcher
-from daskmr.diagnostics.pace import Pace
+from daskmr.diagnostics.pace import Pace, share
 from daskmr.diagnostics.run_state import RunOutline
 from daskmr.diagnostics.summary import summarise
 from daskmr.diagnostics.terminal import Display
-from daskmr.history import Look
+from daskmr.history import Look, Progress
 from daskmr.stdio import divert
 from daskmr.tasks.prints import Rate
 from daskmr.tasks.progress import Printed
@@ -35,7 +35,6 @@ __all__ = [
     "TextLog",
     "View",
     "choose",
-    "describe_progress",
     "json_error",
     "notes_to",
 ]
@@ -83,12 +82,12 @@ class View(Watcher):
         self.write(f"[{place}] {_safe(line.text)}" if place else _safe(line.text))
 
     def end(self, result: Any) -> None:
-        """Show how many printed lines were left out."""
         if self._left_out:
             self.show_left_out(self._left_out)
             self._left_out = 0
 
     def show_left_out(self, count: int) -> None:
+        """Show how many printed lines were left out."""
         self.write(
             f"daskmr: {count:,} more lines that the script printed were left out: they came too fast."
         )
@@ -118,10 +117,11 @@ class TextLog(View):
         self._pauses = iter(_PAUSES)
 
     def look(self, look: Look) -> None:
-        """Show the progress, if it is time."""
         self._pace.add(look)
         elapsed = time.monotonic() - self._started
-        if elapsed < self._next or (look.phase == "list" and not _has_listed(look)):
+        listed = look.progress.get("list", Progress())
+        has_begun = look.phase != "list" or listed.files or listed.tasks
+        if elapsed < self._next or not has_begun:
             return
         self._next = elapsed + next(self._pauses, _LAST_PAUSE)
         if self._address:
@@ -130,8 +130,7 @@ class TextLog(View):
         self.write(f"daskmr: {format_clock(elapsed)} {describe_progress(look, self._pace)}")
 
     def dashboard(self, address: str) -> None:
-        """Have the address shown with the next line."""
-        self._address = address
+        self._address = address  # shown with the next line
 
 
 class InlineTerminal(TextLog):
@@ -182,7 +181,6 @@ class Terminal(View):
             self._display.end()
 
     def show_printed(self, line: Printed) -> None:
-        """Show a line above the display, after its place in dim letters."""
         place = _describe_place(line, _LONG_NAME)
         dim, plain = ("", "") if "NO_COLOR" in os.environ else ("\x1b[2m", "\x1b[22m")
         marked = f"{dim}[{place}]{plain} " if place else ""
@@ -208,7 +206,6 @@ class JsonLog(View):
         self._put("plan", **dataclasses.asdict(plan))
 
     def look(self, look: Look) -> None:
-        """Write the progress, if it is time."""
         pace = self._pace
         pace.add(look)
         if time.monotonic() >= self._next:
@@ -241,11 +238,13 @@ class JsonLog(View):
             self._put("note", always=True, text=line)
 
     def summary(self, result: Result, profile: str | None) -> None:
-        self._put("summary", **_summary_fields(result), profile=profile)
+        names = [field.name for field in dataclasses.fields(result)]
+        fields = {name: getattr(result, name) for name in names if name not in _NOT_SUMMARISED}
+        self._put("summary", **fields, **result.counts.as_dict(), profile=profile)
 
     def _put(self, event: str, *, always: bool = False, **fields: Any) -> None:
         if always or not self._quiet:
-            self.write(_json_line(event, fields))
+            self.write(_json_line(event, **fields))
 
 
 def choose(
@@ -281,10 +280,10 @@ def notes_to(view: View) -> Iterator[None]:
 
 def json_error(message: str, details: str, code: int) -> str:
     """Return the JSON event for a command that has failed."""
-    return _json_line("error", {"message": message, "details": details, "exit_code": code})
+    return _json_line("error", message=message, details=details, exit_code=code)
 
 
-def _json_line(event: str, fields: Mapping[str, Any]) -> str:
+def _json_line(event: str, **fields: Any) -> str:
     return json.dumps({"event": event, "time": time.time(), **fields}, default=str)
 
 
@@ -299,33 +298,22 @@ def describe_progress(look: Look, pace: Pace) -> str:
     """
     parts = [look.phase]
     progress = look.progress.get(look.phase)
-    if progress is not None and progress.bytes_total:
-        parts[0] += f" {100 * progress.bytes / progress.bytes_total:.0f} %"
-        parts.append(f"{progress.files:,} of {progress.files_total:,} files")
-        parts.append(f"{format_bytes(progress.bytes)} of {format_bytes(progress.bytes_total)}")
-    elif progress is not None and progress.tasks_total:
-        parts[0] += f" {100 * progress.tasks / progress.tasks_total:.0f} %"
+    if progress is not None and (progress.bytes_total or progress.tasks_total):
+        parts[0] += f" {100 * (share(progress) or 0):.0f} %"
+        if progress.bytes_total:
+            parts.append(f"{progress.files:,} of {progress.files_total:,} files")
+            parts.append(f"{format_bytes(progress.bytes)} of {format_bytes(progress.bytes_total)}")
     elif progress is not None:
         parts.append(f"{progress.files:,} files")
-    if look.records:
-        parts.append(f"{look.records:,} records")
-    if pace.records:
-        parts.append(f"{pace.records:,.0f} records/s")
-    if pace.bytes:
-        parts.append(f"{format_bytes(pace.bytes)}/s")
-    if pace.left is not None:
-        parts.append(f"ETA {format_clock(pace.left)}")
-    if look.bad_records:
-        parts.append(f"{look.bad_records:,} bad records")
-    if look.spilled:
-        parts.append(f"{format_bytes(look.spilled)} spilled")
-    return ", ".join(parts)
-
-
-def _has_listed(look: Look) -> bool:
-    """Check whether the listing has found anything yet."""
-    listed = look.progress.get("list")
-    return listed is not None and (listed.files > 0 or listed.tasks > 0)
+    figures = [
+        (look.records, f"{look.records:,} records"),
+        (pace.records, f"{pace.records or 0:,.0f} records/s"),
+        (pace.bytes, f"{format_bytes(pace.bytes or 0)}/s"),
+        (pace.left is not None, f"ETA {format_clock(pace.left or 0)}"),
+        (look.bad_records, f"{look.bad_records:,} bad records"),
+        (look.spilled, f"{format_bytes(look.spilled)} spilled"),
+    ]
+    return ", ".join([*parts, *(text for known, text in figures if known)])
 
 
 def _describe_place(line: Printed, longest: int | None = None) -> str:
@@ -341,9 +329,3 @@ def _describe_place(line: Printed, longest: int | None = None) -> str:
 def _safe(text: str) -> str:
     """Show characters that would disturb a terminal as escapes."""
     return _UNSAFE.sub(lambda found: printable(found[0]), text)
-
-
-def _summary_fields(result: Result) -> dict[str, Any]:
-    names = (field.name for field in dataclasses.fields(result))
-    fields = {name: getattr(result, name) for name in names if name not in _NOT_SUMMARISED}
-    return fields | result.counts.as_dict()

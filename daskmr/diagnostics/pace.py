@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from daskmr.history import Look, Progress
 
@@ -12,6 +13,7 @@ _RECENT_SECONDS = 10.0  # over which speed is measured
 _LONG_SECONDS = 60.0  # over which the remaining time is estimated
 _LEAST_SECONDS = 1.5  # of a phase, before its end is estimated
 _LEAST_SHARE = 0.02
+_NOTHING = Look(0.0, "")
 
 
 class Pace:
@@ -35,7 +37,8 @@ class Pace:
         """Take another snapshot into account."""
         if self._snapshots and self._snapshots[-1].phase != look.phase:
             self._snapshots.clear()
-        if not self._snapshots and not _done(look):
+        progress = _progress(look)
+        if not self._snapshots and not (progress.bytes or progress.tasks):
             return  # time before the first result does not count
         self._snapshots.append(look)
         while look.at - self._snapshots[0].at > _LONG_SECONDS:
@@ -44,49 +47,37 @@ class Pace:
     @property
     def records(self) -> float | None:
         """Recent records per second; ``None`` while unknown."""
-        pair = self._recent(_RECENT_SECONDS)
-        return None if pair is None else (pair[1].records - pair[0].records) / _seconds(*pair)
+        return self._rate(lambda look: look.records)
 
     @property
     def bytes(self) -> float | None:
         """Recent bytes per second, as stored; ``None`` while unknown."""
-        pair = self._recent(_RECENT_SECONDS)
-        if pair is None:
-            return None
-        first, last = (look.progress.get("map", Progress()).bytes for look in pair)
-        return (last - first) / _seconds(*pair)
+        return self._rate(lambda look: look.progress.get("map", Progress()).bytes)
 
     @property
     def left(self) -> float | None:
         """Estimated seconds to the end of the phase; ``None`` while unknown."""
-        pair = self._recent(_LONG_SECONDS)
-        if pair is None or _seconds(*pair) < _LEAST_SECONDS:
+        first, last, seconds = self._recent(_LONG_SECONDS)
+        if seconds < _LEAST_SECONDS:
             return None
-        first, last = (share(_progress(look)) or 0.0 for look in pair)
-        if last < _LEAST_SHARE or last <= first:
+        before, done = (share(_progress(look)) or 0.0 for look in (first, last))
+        if done < _LEAST_SHARE or done <= before:
             return None
-        return (1 - last) * _seconds(*pair) / (last - first)
+        return (1 - done) * seconds / (done - before)
 
-    def _recent(self, seconds: float) -> tuple[Look, Look] | None:
-        """Return the last snapshot, and the first of the `seconds` before it."""
-        if len(self._snapshots) < 2:
-            return None
-        last = self._snapshots[-1]
-        first = next(look for look in self._snapshots if last.at - look.at <= seconds)
-        return None if first is last or last.at <= first.at else (first, last)
+    def _rate(self, measure: Callable[[Look], int]) -> float | None:
+        first, last, seconds = self._recent(_RECENT_SECONDS)
+        return (measure(last) - measure(first)) / seconds if seconds > 0 else None
 
-
-def _seconds(first: Look, last: Look) -> float:
-    return last.at - first.at
+    def _recent(self, seconds: float) -> tuple[Look, Look, float]:
+        """Return the first snapshot of the last `seconds`, the last, and the time between them."""
+        last = self._snapshots[-1] if self._snapshots else _NOTHING
+        first = next((look for look in self._snapshots if last.at - look.at <= seconds), last)
+        return first, last, last.at - first.at
 
 
 def _progress(look: Look) -> Progress:
     return look.progress.get(look.phase, Progress())
-
-
-def _done(look: Look) -> bool:
-    progress = _progress(look)
-    return bool(progress.bytes or progress.tasks)
 
 
 def share(progress: Progress) -> float | None:

@@ -9,18 +9,18 @@ from __future__ import annotations
 import functools
 import secrets
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from daskmr.diagnostics.pictures import make_figures, pictures
-from daskmr.diagnostics.plotting.base import Chart, Picture
-from daskmr.text import format_seconds, printable
+from daskmr.diagnostics.plotting import Chart, Picture
+from daskmr.text import counted, format_bytes, format_seconds, printable
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["PREFIX", "Section", "embed", "live_script", "render"]
+__all__ = ["PREFIX", "Section", "embed", "render"]
 
 PREFIX = b"<!DOCTYPE html>"
 """How a page begins."""
@@ -41,6 +41,7 @@ def embed(charts: Mapping[str, Chart | None], *, keep_empty: bool) -> tuple[list
     With `keep_empty`, pictures that are empty now are included, but hidden.
     """
     from bokeh.embed import components
+    from bokeh.themes import Theme
 
     figures = {
         name: figure
@@ -49,7 +50,8 @@ def embed(charts: Mapping[str, Chart | None], *, keep_empty: bool) -> tuple[list
     }
     if not figures:
         return [], ""
-    script, places = components(figures, wrap_script=False)
+    theme = Theme(filename=Path(__file__).with_name("templates") / "theme.yaml")
+    script, places = components(figures, wrap_script=False, theme=theme)
     sections = []
     shown = (pictures()[name] for name in figures)
     for title, members in groupby(shown, key=lambda picture: picture.section):
@@ -57,11 +59,6 @@ def embed(charts: Mapping[str, Chart | None], *, keep_empty: bool) -> tuple[list
         layout = "halves" if group[0][0].half_width else "wide"
         sections.append(Section(title, layout, not any(chart for _, chart, _ in group), group))
     return sections, script
-
-
-def live_script() -> str:
-    """Return the JavaScript that keeps the live page up to date."""
-    return files(__package__).joinpath("templates", "live.js").read_text("utf-8")
 
 
 def render(
@@ -83,9 +80,9 @@ def render(
         policy += "; connect-src 'self'"
     # Without widgets, tables and formulas, which are twice as large as what is used.
     bokeh = Resources(mode="inline", components=["bokeh"], log_level="warn")
-    all_scripts = [*bokeh.js_raw, *scripts] if scripts else []
-    page = _environment().get_template(template)
-    return page.render(nonce=nonce, policy=policy, scripts=all_scripts, **values)
+    values |= {"nonce": nonce, "policy": policy}
+    values["scripts"] = [*bokeh.js_raw, *scripts] if scripts else []
+    return _environment().get_template(template).render(**values)
 
 
 @functools.cache
@@ -99,8 +96,12 @@ def _environment() -> Environment:
         finalize=_printable,
         trim_blocks=True,
     )
-    environment.filters["seconds"] = format_seconds
-    environment.filters["thousands"] = _thousands
+    environment.filters |= {
+        "bytes": format_bytes,
+        "counted": counted,
+        "seconds": format_seconds,
+        "thousands": lambda value: f"{value:,}" if type(value) is int else value,
+    }
     return environment
 
 
@@ -108,7 +109,3 @@ def _printable(value: Any) -> Any:
     """Show control characters, and what cannot be encoded, as escapes."""
     is_text = isinstance(value, str) and not hasattr(value, "__html__")
     return printable(value) if is_text else value
-
-
-def _thousands(value: object) -> object:
-    return f"{value:,}" if type(value) is int else value

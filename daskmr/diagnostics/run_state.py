@@ -47,7 +47,7 @@ class RunState:
         self.outline: RunOutline | None = None
         self.listed = Progress()
         self.written: Progress | None = None
-        self.workers: Mapping[str, Any] | None = {}
+        self.workers: Mapping[str, Any] = {}
         self.ended = False
         self.hot_keys: tuple[HotKey, ...] = ()
         self._done: dict[tuple[str, int], TaskSpan] = {}
@@ -75,17 +75,20 @@ class RunState:
         self._merges[report.process] = report.merges
         if report.phase == "merge":
             return
-        task = report.phase, report.number
+        phase, counts = report.phase, report.counts
+        task = phase, report.number
         if task in self._done:
             return
         if not report.done:
             self._running[task] = report
             return
         self._running.pop(task, None)
-        self._done[task] = _span(report)
-        self._total[report.phase] += report.counts
-        self._tasks[report.phase] += 1
-        self._spilled[report.worker] += report.counts.spilled
+        self._done[task] = TaskSpan(
+            *task, report.worker, report.start, report.at, counts, report.memory
+        )
+        self._total[phase] += counts
+        self._tasks[phase] += 1
+        self._spilled[report.worker] += counts.spilled
         self.hot_keys = merge_hot_keys(self.hot_keys, tuple(HotKey(*key) for key in report.hot))
 
     def snapshot(self) -> Look:
@@ -110,37 +113,29 @@ class RunState:
         if plan is None:
             return {"list": self.listed}
         reduced = self._sum("reduce")
-        merges = min(sum(self._merges.values()), plan.merges)
-        if self._tasks["reduce"] or reduced.files or self.written is not None:
-            merges = plan.merges  # reducing begins after the last merge
-        buckets = plan.buckets if self.written is not None else reduced.files
-        everything = {
-            "list": Progress(1, 1, plan.files, plan.files, plan.bytes, plan.bytes),
-            "fetch": Progress(
-                files=mapped.fetched,
-                files_total=plan.to_fetch,
-                bytes=mapped.fetched_bytes,
-                bytes_total=plan.bytes_to_fetch,
-            ),
-            "map": self._mapping(mapped, plan),
-            "merge": Progress(merges, plan.merges),
-            "reduce": Progress(min(buckets, plan.buckets), plan.buckets),
-            "write": self.written or Progress(),
-        }
-        return {name: everything[name] for name in plan.phases}
-
-    def _mapping(self, mapped: Counts, plan: RunOutline) -> Progress:
-        tasks = self._tasks["map"]
+        partitions, buckets = self._tasks["map"], reduced.files
+        merges = sum(self._merges.values())
         if self.written is not None:  # skipped files are done, too
-            tasks, mapped = plan.partitions, Counts(files=plan.files, bytes=plan.bytes)
-        return Progress(
-            min(tasks, plan.partitions),
-            plan.partitions,
+            partitions, buckets = plan.partitions, plan.buckets
+            mapped = mapped._replace(files=plan.files, bytes=plan.bytes)
+        if self._tasks["reduce"] or buckets or self.written is not None:
+            merges = plan.merges  # reducing begins after the last merge
+        fetched = (mapped.fetched, plan.to_fetch, mapped.fetched_bytes, plan.bytes_to_fetch)
+        done = (
             min(mapped.files, plan.files),
             plan.files,
             min(mapped.bytes, plan.bytes),
             plan.bytes,
         )
+        everything = {
+            "list": Progress(1, 1, plan.files, plan.files, plan.bytes, plan.bytes),
+            "fetch": Progress(0, 0, *fetched),
+            "map": Progress(min(partitions, plan.partitions), plan.partitions, *done),
+            "merge": Progress(min(merges, plan.merges), plan.merges),
+            "reduce": Progress(min(buckets, plan.buckets), plan.buckets),
+            "write": self.written or Progress(),
+        }
+        return {name: everything[name] for name in plan.phases}
 
     def _phase(self, progress: Mapping[str, Progress]) -> str:
         if self.outline is None:
@@ -154,39 +149,21 @@ class RunState:
 
     def _workers(self) -> tuple[WorkerLook, ...]:
         if self.inline:
-            last = next(iter(self._last.values()), (None, 0.0))
             own = WorkerLook("inline", memory=resident(), spilled=self._spilled["inline"])
-            return (_at_work(own, *last),)
-        latest = {report.address: (report, heard) for report, heard in self._last.values()}
-        workers = [
-            _at_work(_worker_snapshot(worker, self._spilled), *latest.get(address, (None, 0.0)))
-            for address, worker in (self.workers or {}).items()
-        ]
+            return (_at_work(own, *next(iter(self._last.values()), (None, 0.0))),)
+        latest = {report.address: (report, received) for report, received in self._last.values()}
+        workers = []
+        for address, worker in self.workers.items():  # as the scheduler describes it
+            name = str(worker["name"])
+            known = WorkerLook(
+                name,
+                memory=int(worker["metrics"].get("memory", 0)),
+                limit=int(worker["memory_limit"] or 0),
+                status=str(worker["status"]),
+                spilled=self._spilled[name],
+            )
+            workers.append(_at_work(known, *latest.get(address, (None, 0.0))))
         return tuple(sorted(workers, key=lambda worker: (len(worker.name), worker.name)))
-
-
-def _span(report: Report) -> TaskSpan:
-    return TaskSpan(
-        report.phase,
-        report.number,
-        report.worker,
-        report.start,
-        report.at,
-        report.counts,
-        report.memory,
-    )
-
-
-def _worker_snapshot(worker: Mapping[str, Any], spilled: Mapping[str, int]) -> WorkerLook:
-    """Return what the scheduler knows of a worker."""
-    name = str(worker["name"])
-    return WorkerLook(
-        name,
-        memory=int(worker["metrics"].get("memory", 0)),
-        limit=int(worker["memory_limit"] or 0),
-        status=str(worker["status"]),
-        spilled=spilled.get(name, 0),
-    )
 
 
 def _at_work(worker: WorkerLook, report: Report | None, received: float) -> WorkerLook:

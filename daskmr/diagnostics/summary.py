@@ -5,15 +5,14 @@ from __future__ import annotations
 import heapq
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from daskmr.text import counted, format_bytes, printable, shell_path, shell_word
 
 if TYPE_CHECKING:
     from daskmr.run.result import Result
 
-__all__ = ["Skipped", "bad_share", "skipped_input", "summarise", "worst_files"]
+__all__ = ["bad_share", "counter_rows", "skipped_input", "summarise", "worst_files"]
 
 _NAMED = 10  # files that are listed before "and N more"
 _MANY_VALUES = 10_000  # below which skew does not matter
@@ -28,11 +27,13 @@ def summarise(result: Result, profile: str = "") -> str:
 
     What was skipped stands last, where people see it.
     """
+    timings = result.timings
+    phases = ", ".join(f"{name} {took:.1f}" for name, took in timings.items() if name != "total")
     lines = [
         f"read     {counted(result.records, 'record')} in {counted(result.files, 'file')}, "
         f"{format_bytes(result.bytes)} as stored",
         f"wrote    {_describe_output(result)}",
-        f"time     {_describe_timings(result.timings)}",
+        f"time     {timings['total']:.1f} s ({phases})",
     ]
     if result.sample:
         lines.insert(1, f"sample   {result.sample}: the output is that of a part of the input")
@@ -60,13 +61,6 @@ def _describe_output(result: Result) -> str:
     return f"{counted(result.lines, 'line')}{keys} to {where}{size}"
 
 
-def _describe_timings(timings: dict[str, float]) -> str:
-    phases = ", ".join(
-        f"{name} {seconds:.1f}" for name, seconds in timings.items() if name != "total"
-    )
-    return f"{timings['total']:.1f} s ({phases})"
-
-
 def _describe_skew(result: Result) -> list[str]:
     """List the hottest keys, if they have far more than their share of many values."""
     if result.values < _MANY_VALUES or not result.key_count:
@@ -81,11 +75,7 @@ def _describe_skew(result: Result) -> list[str]:
 
 
 def _describe_counters(result: Result) -> list[str]:
-    rows = [
-        (printable(group), printable(name), f"{count:,}")
-        for group, names in result.counters.items()
-        for name, count in names.items()
-    ]
+    rows = [(printable(g), printable(n), f"{count:,}") for g, n, count in counter_rows(result)]
     if not rows:
         return []
     shown = rows[:_COUNTERS]
@@ -93,8 +83,9 @@ def _describe_counters(result: Result) -> list[str]:
     lines = ["counters"]
     last = None
     for group, name, count in shown:
-        label = group if group != last else ""
-        lines.append(f"  {label:{groups}}  {name:{names}}  {count:>{counts}}")
+        lines.append(
+            f"  {group if group != last else '':{groups}}  {name:{names}}  {count:>{counts}}"
+        )
         last = group
     if len(rows) > len(shown):
         where = f" in {result.meta_path}" if result.meta_path else ""
@@ -106,66 +97,49 @@ def _describe_profile(result: Result, path: str) -> list[str]:
     """Show what took longest: the script's functions by total time, then others by own time."""
     if not path:
         return []
-    rows = [_ProfileRow.of(key, figures) for key, figures in (result.profile or {}).items()]
-    script = [row for row in rows if result.is_own_file(row.file)]
-    others = [row for row in rows if not result.is_own_file(row.file)]
-    shown = [
-        *heapq.nlargest(_FUNCTIONS, script, key=lambda row: row.total),
-        *heapq.nlargest(_FUNCTIONS, others, key=lambda row: row.own),
-    ]
+    # A function (file, line, name), and its calls, its own seconds and those with what it calls.
+    rows = [(key, figures[1:4]) for key, figures in (result.profile or {}).items()]
+    script = [row for row in rows if result.is_own_file(row[0][0])]
+    others = [row for row in rows if not result.is_own_file(row[0][0])]
     lines = [f"profile  {path}"]
     if rows:
         lines.append("    own s   total s       calls")
-    lines += [row.shown() for row in shown]
+    for (file, line, name), (calls, own, total) in (
+        *heapq.nlargest(_FUNCTIONS, script, key=lambda row: row[1][2]),
+        *heapq.nlargest(_FUNCTIONS, others, key=lambda row: row[1][1]),
+    ):
+        where = f" ({os.path.basename(file)}, line {line})" if line else ""
+        lines.append(f"  {own:7.2f}  {total:8.2f}  {calls:10,}  {name}{where}")
     if os.path.isfile(path):
         quoted = shell_path(path)
         lines.append(f"  open it with python -m pstats {quoted}, or snakeviz {quoted}")
     return lines
 
 
-class _ProfileRow(NamedTuple):
-    """A function in a profile: its seconds without and with the functions that it calls."""
-
-    file: str
-    line: int
-    name: str
-    calls: int
-    own: float
-    total: float
-
-    @classmethod
-    def of(cls, key: tuple[str, int, str], figures: tuple[Any, ...]) -> _ProfileRow:
-        return cls(*key, figures[1], figures[2], figures[3])
-
-    def shown(self) -> str:
-        where = f" ({os.path.basename(self.file)}, line {self.line})" if self.line else ""
-        return f"  {self.own:7.2f}  {self.total:8.2f}  {self.calls:10,}  {self.name}{where}"
+def counter_rows(result: Result) -> list[tuple[str, str, int]]:
+    """Return the counters of the script: group, name, count."""
+    groups = result.counters.items()
+    return [(group, name, count) for group, names in groups for name, count in names.items()]
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """Input of one kind that a run skipped: how many there are, and some of them."""
-
-    title: str
-    count: int
-    noun: str
-    items: Sequence[str]
-
-    def heading(self) -> str:
-        return f"{self.title}: {self.count:,} {self.noun}"
-
-
-def skipped_input(result: Result) -> list[Skipped]:
-    """Return what a run skipped, kind by kind; nothing of a kind that it has none of."""
-    outside = "not in the layout, skipped"
-    kinds = [Skipped(outside, result.skipped_count, "files or directories", result.skipped)]
-    for title, noun, items in (
-        ("corrupt, skipped", "files", result.corrupt),
-        ("crashed their worker, skipped", "files", result.poisoned),
-        ("could not be fetched, skipped", "objects", result.missing),
-    ):
-        kinds.append(Skipped(title, len(items), noun, [reason for _, reason in items]))
-    return [kind for kind in kinds if kind.count]
+def skipped_input(result: Result) -> list[tuple[str, Sequence[str], int]]:
+    """Return what a run skipped: a heading for each kind, some of the items, and how many it has."""
+    kinds = [
+        ("not in the layout", "files or directories", result.skipped, result.skipped_count),
+        *(
+            (title, noun, [reason for _, reason in items], len(items))
+            for title, noun, items in (
+                ("corrupt", "files", result.corrupt),
+                ("crashed their worker", "files", result.poisoned),
+                ("could not be fetched", "objects", result.missing),
+            )
+        ),
+    ]
+    return [
+        (f"{title}, skipped: {count:,} {noun}", items, count)
+        for title, noun, items, count in kinds
+        if count
+    ]
 
 
 def worst_files(result: Result, count: int) -> list[tuple[str, int]]:
@@ -181,8 +155,8 @@ def bad_share(result: Result) -> str:
 
 def _describe_skipped(result: Result) -> list[str]:
     lines = []
-    for kind in skipped_input(result):
-        lines += [kind.heading(), *_named(kind.items, kind.count)]
+    for heading, items, count in skipped_input(result):
+        lines += [heading, *_named(items, count)]
     return lines + [f"note: {note}" for note in result.notes]
 
 
@@ -192,24 +166,25 @@ def _describe_bad_records(result: Result) -> list[str]:
     lines += [f"  {count:,} x {reason}" for reason, count in result.bad_reasons.items()]
     if result.bad_records:
         worst = (f"{count:,} in {path}" for path, count in worst_files(result, _NAMED))
-        lines += _named(worst, len(result.bad_files))
-        lines += _saved(result)
+        lines += _named(worst, len(result.bad_files)) + _saved(result)
     return lines
 
 
 def _saved(result: Result) -> list[str]:
-    saved = len(result.saved_bad_records)
-    if result.bad_records_path is None:
+    path, saved = result.bad_records_path, len(result.saved_bad_records)
+    if path is None:
         return ["  none was saved: they are larger than bad-records-saved allows"]
-    path = result.bad_records_path
-    some = "all" if saved == result.bad_records else f"the first {saved:,}"
-    cap = "" if some == "all" else ", as many as daskmr.bad-records-saved allows"
-    lines = [f"  {some} saved in {path}{cap}"]
+    if saved == result.bad_records:
+        lines = [f"  all saved in {path}"]
+    else:
+        lines = [
+            f"  the first {saved:,} saved in {path}, as many as daskmr.bad-records-saved allows"
+        ]
     if result.script is not None:
         again = f"daskmr replay {shell_path(path)}"
         if result.meta_path is None:  # which holds the rest
-            again += f" --script {shell_word(result.script)}"
             schema = result.settings.get("schema")
+            again += f" --script {shell_word(result.script)}"
             again += f" --schema {shell_word(schema)}" if schema else ""
         lines.append(f"  to map them again: {again}")
     return lines

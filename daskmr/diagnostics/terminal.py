@@ -50,18 +50,15 @@ class Region:
 
         The complete lines of `above` are written above them, to stay.
         """
-        text = [self._to_top()]
-        text += [f"{line}\x1b[K\n" for line in above.splitlines()]
-        text += [f"{line}\x1b[K\n" for line, _ in lines]
-        self._drawn = [cells for _, cells in lines]
-        self._stream.write("".join(text) + "\x1b[J")  # in one write, so that nothing flickers
-        self._stream.flush()
-
-    def _to_top(self) -> str:
-        """Move the cursor up, also over lines that a narrower terminal has since wrapped."""
         columns = max(1, self._size()[0])
-        rows = sum(max(1, -(-cells // columns)) for cells in self._drawn)
-        return f"\r\x1b[{rows}A" if rows else "\r"
+        # Move the cursor up, also over lines that a narrower terminal has since wrapped.
+        up = sum(max(1, -(-cells // columns)) for cells in self._drawn)
+        text = [*above.splitlines(), *(line for line, _ in lines)]
+        self._drawn = [cells for _, cells in lines]
+        start, end = f"\r\x1b[{up}A" if up else "\r", "\x1b[J"
+        drawn = "".join(f"{line}\x1b[K\n" for line in text)
+        self._stream.write(start + drawn + end)  # in one write, so that nothing flickers
+        self._stream.flush()
 
 
 class Display:
@@ -133,52 +130,49 @@ class Display:
 
     def _lines(self) -> list[tuple[str, int]]:
         """Render the last snapshot to fit the terminal."""
-        console = self._console
-        assert console is not None
         if self._look is None:
             return []
         columns, height = self._size()
         width = max(20, min(columns - 1, _WIDEST))
-        elapsed = time.monotonic() - self._started
         rows = compose(
             self._look,
             self._outline,
             self._pace,
-            elapsed,
+            time.monotonic() - self._started,
             self._address,
             width,
             max(3, height - 2),
             unicode=_takes_unicode(self._stream),
         )
-        return [self._render(console, row, width) for row in rows]
+        return [self._render(row, width) for row in rows]
 
-    def _render(self, console: Console, row: Text, width: int) -> tuple[str, int]:
+    def _render(self, row: Text, width: int) -> tuple[str, int]:
+        assert self._console is not None
         row.truncate(width)
-        with console.capture() as capture:
-            console.print(row, width=width + 1, no_wrap=True, overflow="crop", end="")
+        with self._console.capture() as capture:
+            self._console.print(row, width=width + 1, no_wrap=True, overflow="crop", end="")
         return capture.get(), row.cell_len
 
     def _size(self) -> tuple[int, int]:
         try:
-            size = os.get_terminal_size(self._stream.fileno())
+            columns, lines = os.get_terminal_size(self._stream.fileno())
         except (OSError, ValueError):
             return 80, 24
-        return size.columns or 80, size.lines or 24
+        return columns or 80, lines or 24
 
 
 def _are_one(stream: Any, terminal: TextIO) -> bool:
     try:
-        return os.path.samestat(os.fstat(stream.fileno()), os.fstat(terminal.fileno()))
+        return os.path.sameopenfile(stream.fileno(), terminal.fileno())
     except (AttributeError, OSError, ValueError):
         return False
 
 
 def _takes_unicode(stream: TextIO) -> bool:
     try:
-        "━╸…".encode(getattr(stream, "encoding", None) or "ascii")
+        return bool("━╸…".encode(getattr(stream, "encoding", None) or "ascii"))
     except (LookupError, UnicodeError):
         return False
-    return True
 
 
 # --- composing ----------------------------------------------------------------------------------
@@ -200,14 +194,10 @@ def compose(
     """
     page = _Page(width, unicode)
     if outline is None:
-        listed = look.progress.get("list", Progress())
-        return [page.listing(listed, elapsed)]
+        return [page.listing(look.progress.get("list", Progress()), elapsed)]
     rows = [page.phase(name, look, outline) for name in outline.phases]
-    rows.append(page.speed(look, pace, elapsed))
-    rows.append(page.bad(look))
-    if look.fetched_bytes or look.spilled:
-        rows.append(page.moved(look))
-    last = [page.dashboard(dashboard)] if dashboard else []
+    rows += [page.speed(look, pace, elapsed), page.bad(look), *page.moved(look)]
+    last = [page.row("dashboard", "dim").append(dashboard, "underline")] if dashboard else []
     room = min(_MOST_WORKERS, height - len(rows) - len(last))
     return [*rows, *page.workers(look.workers, room), *last][:height]
 
@@ -218,30 +208,35 @@ class _Page:
     def __init__(self, width: int, unicode: bool) -> None:
         self._width = width
         self._unicode = unicode
+        self._dots = "…" if unicode else "..."
         self._bar = max(8, min(_BAR, width - 57))
+
+    def row(self, name: str, style: str = "") -> Text:
+        """Begin a line with its name."""
+        from rich.text import Text
+
+        return Text(" ").append(f"{name:<{_NAME}} ", style)
 
     def listing(self, listed: Progress, elapsed: float) -> Text:
         if not listed.files and not listed.tasks:  # it may be waiting for a cluster
-            return self._row("start").append(format_clock(elapsed), "dim")
+            return self.row("start").append(format_clock(elapsed), "dim")
         where = f" in {listed.tasks:,} prefixes" if listed.tasks else ""
-        row = self._row("list")
-        row.append(f"{listed.files:,} files{where}")
+        row = self.row("list").append(f"{listed.files:,} files{where}")
         return row.append(f"   {format_clock(elapsed)}", "dim")
 
     def phase(self, name: str, look: Look, outline: RunOutline) -> Text:
         progress = look.progress[name]
         done = share(progress) or 0.0
         now = name == look.phase
-        row = self._row(name, "bold" if now else "" if done else "dim")
+        row = self.row(name, "bold" if now else "" if done else "dim")
         row.append_text(self._gauge(done, self._bar, "cyan" if done < 1 else "green"))
         row.append(f" {100 * done:3.0f} %  " if done or now else "        ", "" if now else "dim")
         return row.append(_amounts(name, progress, outline), "" if now else "dim")
 
     def speed(self, look: Look, pace: Pace, elapsed: float) -> Text:
         """Show times and speed, in columns of fixed width."""
-        row = self._row("time").append(f"{format_clock(elapsed):<8}")
         left = "" if pace.left is None else f"{look.phase} ETA {format_clock(pace.left)}"
-        row.append(f"{left:<17}")
+        row = self.row("time").append(f"{format_clock(elapsed):<8}{left:<17}")
         if look.phase == "map" and pace.records is not None and pace.bytes is not None:
             row.append(f"{pace.records:>11,.0f} records/s {format_bytes(pace.bytes):>9}/s", "bold")
         if self._width >= _WIDE:
@@ -249,36 +244,33 @@ class _Page:
         return row
 
     def bad(self, look: Look) -> Text:
-        row = self._row("bad", "" if look.bad_records else "dim")
         if not look.bad_records:
-            return row.append("no records so far", "dim")
+            return self.row("bad", "dim").append("no records so far", "dim")
         percent = 100 * look.bad_records / max(1, look.records)
         reasons = ", ".join(
             f"{n:,} x {printable(reason)}" for reason, n in look.bad_reasons.items()
         )
-        row.append(f"{look.bad_records:,} records", "yellow")
-        return row.append(f" ({percent:.2g} %): {reasons}", "")
+        row = self.row("bad").append(f"{look.bad_records:,} records", "yellow")
+        return row.append(f" ({percent:.2g} %): {reasons}")
 
-    def moved(self, look: Look) -> Text:
-        row = self._row("data")
+    def moved(self, look: Look) -> list[Text]:
         moved = [("fetched", look.fetched_bytes), ("spilled", look.spilled)]
-        return row.append("   ".join(f"{format_bytes(n)} {how}" for how, n in moved if n))
-
-    def dashboard(self, address: str) -> Text:
-        row = self._row("dashboard", "dim")
-        return row.append(address, "underline")
+        text = "   ".join(f"{format_bytes(n)} {how}" for how, n in moved if n)
+        return [self.row("data").append(text)] if text else []
 
     def workers(self, workers: Sequence[WorkerLook], room: int) -> list[Text]:
-        if len(workers) > room:
-            shown = workers[: max(0, room - 1)]
-            return [*map(self._worker, shown), self._others(workers[len(shown) :])]
-        return [self._worker(worker) for worker in workers]
+        if len(workers) <= room:
+            return list(map(self._worker, workers))
+        shown = max(0, room - 1)
+        return [*map(self._worker, workers[:shown]), self._others(workers[shown:])]
 
     def _worker(self, worker: WorkerLook) -> Text:
         used = worker.memory / worker.limit if worker.limit else 0.0
+        name = f"worker {worker.name}" if len(worker.name) < 3 else worker.name
+        if len(name) > _NAME:  # as an address, whose end is what distinguishes it
+            name = self._dots + name[len(self._dots) - _NAME :]
         color = "red" if used > _FULL else "yellow" if used > _HIGH else "green"
-        row = self._row(self._name(worker.name))
-        row.append_text(self._gauge(used, _MEMORY_BAR, color))
+        row = self.row(name).append_text(self._gauge(used, _MEMORY_BAR, color))
         row.append(f" {format_bytes(worker.memory):>8}")
         if self._width >= _WIDE:
             limit = f"of {format_bytes(worker.limit)}" if worker.limit else ""
@@ -288,29 +280,14 @@ class _Page:
             row.append(f"{worker.status:<{_STATUS}}", "yellow")
         else:
             row.append(f"{worker.phase or 'idle':<{_STATUS}}", "" if worker.phase else "dim")
-        left = self._width - row.cell_len
-        return row.append(_fit(worker.file, left, self._dots), "dim")
-
-    def _name(self, name: str) -> str:
-        """Shorten a long name, as an address, to its end, which is what distinguishes it."""
-        name = f"worker {name}" if len(name) < 3 else name
-        return name if len(name) <= _NAME else self._dots + name[len(self._dots) - _NAME :]
+        return row.append(_fit(worker.file, self._width - row.cell_len, self._dots), "dim")
 
     def _others(self, workers: Sequence[WorkerLook]) -> Text:
         busy = sum(1 for worker in workers if worker.phase)
         paused = sum(1 for worker in workers if worker.status != "running")
         text = f"and {len(workers):,} more workers: {busy:,} at work"
         text += f", {paused:,} not running" if paused else ""
-        return self._row("").append(text, "dim")
-
-    @property
-    def _dots(self) -> str:
-        return "…" if self._unicode else "..."
-
-    def _row(self, name: str, style: str = "") -> Text:
-        from rich.text import Text
-
-        return Text(" ").append(f"{name:<{_NAME}} ", style)
+        return self.row("").append(text, "dim")
 
     def _gauge(self, done: float, cells: int, color: str) -> Text:
         """Draw a bar, to half a cell."""
@@ -341,8 +318,7 @@ def _amounts(name: str, progress: Progress, outline: RunOutline) -> str:
 
 
 def _of(done: int, total: int) -> str:
-    of = f"{total:,}"
-    return f"{done:>{len(of)},} of {of}"
+    return f"{done:>{len(f'{total:,}')},} of {total:,}"
 
 
 def _bytes_of(done: int, total: int) -> str:
@@ -352,9 +328,8 @@ def _bytes_of(done: int, total: int) -> str:
     ' 1.2 of 89.9 MB'
     """
     of, unit = format_bytes(total).split()
-    scale = 1000 ** ("B", "kB", "MB", "GB", "TB").index(unit)
-    number = f"{done / scale:.0f}" if unit == "B" else f"{done / scale:.1f}"
-    return f"{number:>{len(of)}} of {of} {unit}"
+    exponent = ("B", "kB", "MB", "GB", "TB").index(unit)
+    return f"{done / 1000**exponent:>{len(of)}.{min(1, exponent)}f} of {of} {unit}"
 
 
 def _fit(text: str, cells: int, dots: str) -> str:
@@ -367,8 +342,5 @@ def _fit(text: str, cells: int, dots: str) -> str:
     if cells <= len(dots) + 2:
         return set_cell_size(text, max(0, cells))
     tail = (cells - len(dots)) // 3
-    head = cells - len(dots) - tail
-    end = text
-    while cell_len(end) > tail:
-        end = end[max(1, (cell_len(end) - tail) // 2) :]
-    return set_cell_size(text, head) + dots + end
+    head = set_cell_size(text, cells - len(dots) - tail)
+    return head + dots + set_cell_size(text[::-1], tail)[::-1]

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from daskmr.counts import Counts
-from daskmr.diagnostics.plotting.base import Chart
+from daskmr.diagnostics.plotting import Chart
 from daskmr.history import History, TaskSpan
 from support.histories import STARTED
 

@@ -272,7 +272,7 @@ def test_a_run_on_this_machine_is_shown(
         process.communicate()
 
 
-def test_a_run_on_somebodys_scheduler_is_shown(
+def test_a_run_on_an_existing_scheduler_is_shown(
     browser: Any, data: Path, tmp_path: Path, dask_cluster: DaskCluster
 ) -> None:
     from distributed import Client

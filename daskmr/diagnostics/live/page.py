@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from daskmr.diagnostics.live.server import PageServer, Request
     from daskmr.history import History
 
-__all__ = ["LivePage", "live_page"]
+__all__ = ["live_page"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,34 +34,30 @@ def live_page(session: Session, history: Callable[[], History], name: str) -> It
     - `history`: returns the history so far; called in the thread that waits for the run.
     - `name`: of the job.
     """
-    page = LivePage(session, history, name)
+    if session.client is None:
+        yield
+        return
+    host = _RemoteHost(session.client) if session.is_elsewhere else _LocalHost(session)
+    page = _LivePage(host, history, name)
+    session.watch(page.turn)
     try:
-        page.begin()
         yield
     finally:
         page.end()
 
 
-class LivePage:
+class _LivePage:
     """Shows one run: see `live_page`."""
 
-    def __init__(self, session: Session, history: Callable[[], History], name: str) -> None:
-        self._session = session
+    def __init__(
+        self, host: _LocalHost | _RemoteHost, history: Callable[[], History], name: str
+    ) -> None:
+        self._host: _LocalHost | _RemoteHost | None = host
         self._history = history
         self._name = name
-        self._host: _LocalHost | _RemoteHost | None = None
-        self._exchange: Future[Request | None] | None = None
+        self._exchange: Future[Request] | None = None
         self._request: Request | None = None
         self._updated = self._asked = -float("inf")
-
-    def begin(self) -> None:
-        """Add the page, now or when there is a dashboard."""
-        client = self._session.client
-        if client is None:
-            return
-        is_remote = self._session.is_elsewhere
-        self._host = _RemoteHost(client) if is_remote else _LocalHost(self._session)
-        self._session.watch(self.turn)
 
     def turn(self) -> None:
         """Send browsers what they wait for; quick, and called several times a second."""
@@ -82,22 +78,20 @@ class LivePage:
 
     def _send_if_due(self, host: _LocalHost | _RemoteHost) -> None:
         now, request = time.monotonic(), self._request
-        wants_update = request is not None and request.updates and now - self._updated >= _EVERY
-        wants_page = request is not None and request.page
-        if not (wants_update or wants_page or now - self._asked >= host.poll_seconds):
-            return
-        page = self._page() if wants_page else None
-        update = self._update() if wants_update else None
-        self._asked = now
-        self._updated = now if wants_update else self._updated
-        self._exchange = host.exchange(page, update)
+        update_due = request is not None and request.updates and now - self._updated >= _EVERY
+        page_due = request is not None and request.page
+        if update_due or page_due or now - self._asked >= host.poll_seconds:
+            self._asked = now
+            self._updated = now if update_due else self._updated
+            update = self._update(ended=False) if update_due else None
+            self._exchange = host.exchange(self._page() if page_due else None, update)
 
     def _page(self) -> bytes:
         from daskmr.diagnostics.live.content import render_page
 
         return render_page(self._name)
 
-    def _update(self, *, ended: bool = False) -> bytes:
+    def _update(self, ended: bool) -> bytes:
         from daskmr.diagnostics.live.content import render_update
 
         return render_update(self._history(), ended=ended)
@@ -132,11 +126,9 @@ class _LocalHost:
         self._server = PageServer()
         self._server.mount(scheduler)
 
-    def exchange(self, page: bytes | None, update: bytes | None) -> Future[Request | None]:
+    def exchange(self, page: bytes | None, update: bytes | None) -> Future[Request] | None:
         if self._server is None:  # there is no dashboard yet
-            nothing: Future[Request | None] = Future()
-            nothing.set_result(None)
-            return nothing
+            return None
         return asyncio.run_coroutine_threadsafe(self._server.exchange(page, update), self._loop)
 
     def finish(self, update: bytes | None) -> None:
@@ -151,14 +143,15 @@ class _RemoteHost:
     poll_seconds = _POLL_SECONDS
 
     def __init__(self, client: Any) -> None:
-        from daskmr.diagnostics.live.server import PagePlugin
+        from daskmr.diagnostics.live import server
 
+        self._server = server
         self._client = client
         self._name = f"daskmr-page-{client.id}-{time.time_ns()}"
         # In the client's loop, where `register_plugin` returns a coroutine, and without waiting for
         # it: the page must not delay the run.
         self._adding: Future[Any] | None = self._submit(
-            client.register_plugin, PagePlugin(self._name, client.id), name=self._name
+            client.register_plugin, server.PagePlugin(self._name, client.id), name=self._name
         )
 
     def _submit(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Future[Any]:
@@ -174,12 +167,8 @@ class _RemoteHost:
             self._adding = None
         return await self._client.run_on_scheduler(function, self._name, *args)
 
-    def exchange(self, page: bytes | None, update: bytes | None) -> Future[Request | None]:
-        from daskmr.diagnostics.live.server import exchange_on
-
-        return self._submit(self._run, exchange_on, page, update)
+    def exchange(self, page: bytes | None, update: bytes | None) -> Future[Request]:
+        return self._submit(self._run, self._server.exchange_on, page, update)
 
     def finish(self, update: bytes | None) -> None:
-        from daskmr.diagnostics.live.server import finish_on
-
-        self._submit(self._run, finish_on, update).result(_END_SECONDS)
+        self._submit(self._run, self._server.finish_on, update).result(_END_SECONDS)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from distributed.diagnostics.plugin import SchedulerPlugin
@@ -17,7 +18,7 @@ from tornado import web
 
 __all__ = ["PagePlugin", "PageServer", "Request", "exchange_on", "finish_on"]
 
-PATH = "daskmr"
+_PATH = "daskmr"
 _HELD_SECONDS = 20.0  # for which the request of a browser waits
 _WATCHED_SECONDS = 30.0  # since the last request, for which updates are sent
 _FLUSH_SECONDS = 2.0  # for browsers to receive the last update
@@ -35,8 +36,6 @@ class Request(NamedTuple):
 class PageServer:
     """Serves one page, in the event loop of a scheduler.
 
-    Examples
-    --------
     >>> PageServer().request()
     Request(page=False, updates=False)
     """
@@ -47,40 +46,38 @@ class PageServer:
         self._number = 0  # of the update
         self._asked = -float("inf")
         self._page_asked = False
-        self._changed = asyncio.Event()
-        self._viewers: dict[
-            str, tuple[float, int]
-        ] = {}  # when it asked last, and which update it has
-        self._application: Any = None
+        self._changed = asyncio.Condition()
+        # When each asked last, and which update it has
+        self._viewers: dict[str, tuple[float, int]] = {}
         self._scheduler: Any = None
-        self._own: Any = None
+        self._application: Any = None
 
     def mount(self, scheduler: Any) -> None:
         """Add the page to the HTTP server of `scheduler`, and a link to it to the menu of its pages."""
         routes = [
             # The server may have a prefix, which is not known here.
-            (rf"(?:/.*)?/{PATH}/?", _Page, {"server": self}),
-            (rf"(?:/.*)?/{PATH}/data", _Update, {"server": self}),
+            (rf"(?:/.*)?/{_PATH}/?", _Page, {"server": self}),
+            (rf"(?:/.*)?/{_PATH}/data", _Update, {"server": self}),
         ]
-        self._scheduler, self._own = scheduler, web.Application(routes, daskmr=True)
-        scheduler.http_application.add_application(self._own)
+        self._scheduler, self._application = scheduler, web.Application(routes, daskmr=True)
+        scheduler.http_application.add_application(self._application)
         for pages in _menus(scheduler):
-            if PATH not in pages:
-                pages.append(PATH)
+            if _PATH not in pages:
+                pages.append(_PATH)
 
     def unmount(self) -> None:
         """Remove both."""
-        if self._own is None:
+        if self._application is None:
             return
         applications = self._scheduler.http_application.applications
-        if self._own in applications:
-            applications.remove(self._own)
-        self._own = None
+        if self._application in applications:
+            applications.remove(self._application)
+        self._application = None
         if any(application.settings.get("daskmr") for application in applications):
             return  # another run has a page there
         for pages in _menus(self._scheduler):
-            if PATH in pages:
-                pages.remove(PATH)
+            if _PATH in pages:
+                pages.remove(_PATH)
 
     # --- for the client -----------------------------------------------------------------------------
 
@@ -96,23 +93,19 @@ class PageServer:
         if update is not None:
             self._update, self._number = update, self._number + 1
         if page is not None or update is not None:
-            self._changed.set()
-            self._changed = asyncio.Event()
+            async with self._changed:
+                self._changed.notify_all()
         return self.request()
 
     async def finish(self, update: bytes | None) -> None:
         """Take the last update, and give browsers time to receive it."""
         await self.exchange(None, update)
         deadline = time.monotonic() + _FLUSH_SECONDS
-        while time.monotonic() < deadline and self._has_waiting():
-            await asyncio.sleep(0.01)
-
-    def _has_waiting(self) -> bool:
-        now = time.monotonic()
-        return any(
+        while (now := time.monotonic()) < deadline and any(
             number < self._number and now - asked < _RECENT_SECONDS
             for asked, number in self._viewers.values()
-        )
+        ):
+            await asyncio.sleep(0.01)
 
     # --- for browsers -----------------------------------------------------------------------------
 
@@ -136,12 +129,10 @@ class PageServer:
         if viewer in self._viewers:
             self._viewers[viewer] = time.monotonic(), number
 
-    async def _wait_until(self, condition: Any) -> None:
-        deadline = time.monotonic() + _HELD_SECONDS
-        while not condition() and (left := deadline - time.monotonic()) > 0:
-            changed = self._changed
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), left)
+    async def _wait_until(self, condition: Callable[[], bool]) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_HELD_SECONDS), self._changed:
+                await self._changed.wait_for(condition)
 
 
 class _Handler(web.RequestHandler):
@@ -171,10 +162,11 @@ class _Update(_Handler):
         if update is None:
             self.set_status(204)
             return
+        latest, content = update
         self.set_header("Content-Type", "application/json")
-        self.set_header("X-Number", str(update[0]))
-        await self.finish(update[1])
-        self.server.delivered(viewer, update[0])
+        self.set_header("X-Number", str(latest))
+        await self.finish(content)
+        self.server.delivered(viewer, latest)
 
 
 def _menus(scheduler: Any) -> list[list[str]]:
@@ -184,9 +176,7 @@ def _menus(scheduler: Any) -> list[list[str]]:
     """
     module = sys.modules.get("distributed.dashboard.scheduler")
     variables = getattr(module, "template_variables", None)
-    if variables is None:
-        return []
-    pages = variables(scheduler).get("pages")
+    pages = variables(scheduler).get("pages") if variables is not None else None
     return [pages] if isinstance(pages, list) else []
 
 
@@ -199,12 +189,10 @@ class PagePlugin(SchedulerPlugin):  # type: ignore[misc]
         self.server: PageServer | None = None
 
     async def start(self, scheduler: Any) -> None:
-        """Show the page."""
         self.server = PageServer()
         self.server.mount(scheduler)
 
     def remove_client(self, scheduler: Any, client: str) -> None:
-        """Remove the page of a client that is gone."""
         if client == self.client:
             self.remove(scheduler)
 

@@ -1,7 +1,7 @@
 """The pictures of a run, one module each; a module here is found by listing the package.
 
 To add one, write a module that defines `PICTURES`, a tuple of `Picture`, from the parts in
-`daskmr.diagnostics.plotting`. `memory` is a short one to begin with.
+`daskmr.diagnostics.plotting`. `progress` is a short one to begin with.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 
-from daskmr.diagnostics.plotting.base import Chart, Figure, Picture, RunView, TimeAxis
-from daskmr.diagnostics.plotting.plots import fill
+from daskmr.diagnostics.plotting import Chart, Figure, Picture, RunView, TimeAxis, fill
 from daskmr.history import History
 
 __all__ = ["draw_charts", "make_figures", "pictures"]

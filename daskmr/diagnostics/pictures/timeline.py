@@ -6,24 +6,14 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import zip_longest
+from operator import attrgetter
 from typing import Any
 
-from daskmr.diagnostics.bottlenecks import stragglers
-from daskmr.diagnostics.plotting import plots
-from daskmr.diagnostics.plotting.base import (
-    COLOURS,
-    STRAGGLER,
-    Chart,
-    Columns,
-    Figure,
-    Picture,
-    Range,
-    RunView,
-    Settings,
-    TimeAxis,
-    columns_of,
-)
-from daskmr.diagnostics.plotting.curves import INSTANT
+from cytoolz import groupby
+
+from daskmr.diagnostics import plotting
+from daskmr.diagnostics.bottlenecks import seconds_of, stragglers
+from daskmr.diagnostics.plotting import Chart, Figure, Picture, Range, RunView
 from daskmr.history import History, TaskSpan
 from daskmr.text import format_bytes, format_seconds, printable
 
@@ -42,24 +32,24 @@ def _chart(run: RunView) -> Chart | None:
     if not tasks:
         return None
     slow = {(task.phase, task.number) for task in stragglers(history.tasks)}
-    workers = sorted({task.worker for task in tasks}, key=plots.natural)
+    by_worker = groupby(attrgetter("worker"), sorted(tasks, key=attrgetter("start")))
+    workers = sorted(by_worker, key=plotting.natural)
     rows = []
     for row, worker in enumerate(workers):
-        own = sorted((t for t in tasks if t.worker == worker), key=lambda task: task.start)
-        for n, (task, low, high) in enumerate(_in_lanes(own)):
+        for n, (task, low, high) in enumerate(_in_lanes(by_worker[worker])):
             is_slow = (task.phase, task.number) in slow
             bottom, top = row - 0.4 + 0.8 * low, row - 0.4 + 0.8 * high
             alpha = 0.95 if n % 2 or is_slow else 0.7
             rows.append((bottom, top, alpha, *_bar(task, time, is_slow)))
-    phases = _phases(tasks, time, -0.5 - _strip(len(workers)))
     count = sum(task.number >= 0 for task in tasks)
     on = f"{len(workers):,} workers" if len(workers) > 1 else "one worker"
     note = f"{count:,} tasks on {on}" if count else ""
     settings = time.settings | _rows(workers)
-    return Chart({"tasks": columns_of(_BAR, rows), "phases": phases}, settings, "", note)
+    phases = _phases(tasks, time, settings["y"]["end"])
+    return Chart({"tasks": plotting.columns_of(_BAR, rows), "phases": phases}, settings, "", note)
 
 
-def _bar(task: TaskSpan, time: TimeAxis, slow: bool) -> tuple[Any, ...]:
+def _bar(task: TaskSpan, time: plotting.TimeAxis, slow: bool) -> tuple[Any, ...]:
     unit = "keys" if task.phase == "reduce" else "records"
     details = [
         f"{task.files:,} files" if task.files else "",
@@ -71,11 +61,11 @@ def _bar(task: TaskSpan, time: TimeAxis, slow: bool) -> tuple[Any, ...]:
     ]
     kind = "partition" if task.phase == "map" else "reducer, from bucket"
     what = f"{task.phase}: {kind} {task.number}" if task.number >= 0 else task.phase
-    seconds = format_seconds(task.end - task.start)
+    seconds = format_seconds(seconds_of(task))
     return (
         time(task.start),
         time(task.end),
-        STRAGGLER if slow else COLOURS.get(task.phase, COLOURS["list"]),
+        plotting.STRAGGLER if slow else plotting.COLOURS.get(task.phase, plotting.COLOURS["list"]),
         what,
         printable(task.worker),
         f"{seconds}, a straggler" if slow else seconds,
@@ -88,57 +78,53 @@ def _in_lanes(tasks: Sequence[TaskSpan]) -> list[tuple[TaskSpan, float, float]]:
     ends: list[float] = []
     lanes = []
     for task in tasks:
-        free = next((n for n, end in enumerate(ends) if end <= task.start + INSTANT), len(ends))
+        free = next(
+            (n for n, end in enumerate(ends) if end <= task.start + plotting.INSTANT), len(ends)
+        )
         ends[free : free + 1] = [task.end]
         lanes.append(free)
     count = len(ends)
     return [(t, n / count, (n + 1) / count) for t, n in zip(tasks, lanes, strict=True)]
 
 
-def _phases(tasks: Iterable[TaskSpan], time: TimeAxis, top: float) -> Columns:
+def _phases(tasks: Iterable[TaskSpan], time: plotting.TimeAxis, top: float) -> plotting.Columns:
     """Return where each phase began and ended, as a strip above the rows of the workers."""
-    spans: dict[str, tuple[float, float]] = {}
-    for task in tasks:
-        start, end = spans.get(task.phase, (task.start, task.end))
-        spans[task.phase] = (min(start, task.start), max(end, task.end))
+    spans = {
+        phase: (min(task.start for task in own), max(task.end for task in own))
+        for phase, own in groupby(attrgetter("phase"), tasks).items()
+    }
     if "map" in spans and "reduce" in spans and spans["map"][1] < spans["reduce"][0]:
         spans["merge"] = spans["map"][1], spans["reduce"][0]
     bottom, middle = (-0.5 + share * (top + 0.5) for share in (0.2, 0.6))
     rows = []
     for phase, (start, end) in spans.items():
-        if phase in COLOURS:
+        if phase in plotting.COLOURS:
             text = f"{phase} {format_seconds(end - start)}"
             label = text if end - start > _LABEL_SHARE * time.seconds else ""
             left, right = time(start), time(end)
-            rows.append((left, right, bottom, top, middle, COLOURS[phase], phase, text, label))
-    return columns_of(_PHASE, rows)
+            rows.append(
+                (left, right, bottom, top, middle, plotting.COLOURS[phase], phase, text, label)
+            )
+    return plotting.columns_of(_PHASE, rows)
 
 
-def _rows(workers: Sequence[str]) -> Settings:
+def _rows(workers: Sequence[str]) -> plotting.Settings:
     count = len(workers)
+    pixels = max(3.0, min(26.0, 620 / count))
+    strip = 28 / pixels  # of phases, whose height is fixed in pixels
     ticks = list(range(0, count, math.ceil(count / _MAX_LABELS)))
     return {
-        "y": {"start": count - 0.5, "end": -0.5 - _strip(count)},
+        "y": {"start": count - 0.5, "end": -0.5 - strip},
         "y-ticks": {"ticks": ticks},
-        "y-axis": {"major_label_overrides": {n: plots.worker_label(workers[n]) for n in ticks}},
-        "figure": {"height": int(32 + _row_pixels(count) * (count + _strip(count)))},
+        "y-axis": {"major_label_overrides": {n: plotting.worker_label(workers[n]) for n in ticks}},
+        "figure": {"height": int(32 + pixels * (count + strip))},
     }
-
-
-def _row_pixels(rows: int) -> float:
-    return max(3.0, min(26.0, 620 / rows))
-
-
-def _strip(rows: int) -> float:
-    """Return the height of the strip of phases, which is fixed in pixels, in rows."""
-    return 28 / _row_pixels(rows)
 
 
 def _observed(history: History) -> list[TaskSpan]:
     """Return what workers were seen to do since their last finished task, by file or phase."""
-    finished: dict[str, float] = {}
-    for task in history.tasks:
-        finished[task.worker] = max(finished.get(task.worker, 0.0), task.end)
+    by_worker = groupby(attrgetter("worker"), history.tasks)
+    finished = {worker: max(task.end for task in own) for worker, own in by_worker.items()}
     spans: list[TaskSpan] = []
     current: dict[str, tuple[int, str]] = {}  # by worker: the index of its span, and its file
     for look, after in zip_longest(history.looks, history.looks[1:]):
@@ -159,48 +145,24 @@ def _observed(history: History) -> list[TaskSpan]:
 def _figure(time: Range) -> Figure:
     from bokeh.models import FixedTicker
 
-    made = plots.time_figure(200, time)
+    made = plotting.time_figure(200, time)
     made.ygrid.grid_line_color = None
     made.yaxis[0].ticker = FixedTicker(ticks=[])
     box = {"left": "left", "right": "right", "bottom": "bottom", "top": "top"}
-    tasks = made.quad(
-        **box,
-        source=plots.empty_source(_BAR),
-        name="tasks",
-        fill_color="colour",
-        fill_alpha="alpha",
-        line_color="colour",
-        line_width=0.5,
-        line_alpha="alpha",
-    )
-    phases = plots.empty_source(_PHASE)
-    strip = made.quad(
-        **box, source=phases, name="phases", fill_color="colour", fill_alpha=0.25, line_color=None
-    )
-    made.text(
-        x="left",
-        y="middle",
-        text="label",
-        source=phases,
-        x_offset=6,
-        text_baseline="middle",
-        text_color=plots.INK,
-        **plots.TEXT,
-    )
+    bars = {"source": plotting.empty_source(_BAR), "fill_color": "colour", "fill_alpha": "alpha"}
+    line = {"line_color": "colour", "line_width": 0.5, "line_alpha": "alpha"}
+    tasks = made.quad(name="tasks", **box, **bars, **line)
+    phases = plotting.empty_source(_PHASE)
+    fill = {"fill_color": "colour", "fill_alpha": 0.25, "line_color": None}
+    strip = made.quad(name="phases", source=phases, **box, **fill)
+    label = {"text": "label", "x_offset": 6, "text_baseline": "middle"}
+    made.text(x="left", y="middle", source=phases, text_color=plotting.INK, **label)
     rows = [("task", "@what"), ("worker", "@worker"), ("took", "@seconds"), ("with", "@details")]
-    plots.add_hover(made, tasks, *rows)
-    plots.add_hover(made, strip, ("phase", "@text"))
+    plotting.add_hover(made, tasks, *rows)
+    plotting.add_hover(made, strip, ("phase", "@text"))
     return made
 
 
-PICTURES = (
-    Picture(
-        name="timeline",
-        title="Tasks by worker",
-        hint="A bar is a task; one in vermilion took more than three times the median of its phase.",
-        section="Over time",
-        position=14,
-        chart=_chart,
-        figure=_figure,
-    ),
-)
+_HINT = "A bar is a task; one in vermilion took more than three times the median of its phase."
+
+PICTURES = (Picture("timeline", "Tasks by worker", 14, _chart, _figure, hint=_HINT),)

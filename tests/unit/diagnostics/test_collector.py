@@ -23,7 +23,7 @@ from daskmr.tasks.progress import FOLDER, Printed, Report, tell
 
 
 class Notes(Watcher):
-    """Keeps all that it is told."""
+    """Keeps all events."""
 
     def __init__(self) -> None:
         self.phases: list[str] = []
@@ -90,7 +90,7 @@ class FakeSession:
         return None if self.asked > 1 else {"tcp://0": worker(0)}
 
 
-def test_what_several_workers_of_a_host_tell_is_heard_once(tmp_path: Path) -> None:
+def test_reports_of_a_host_count_once_whichever_workers_send_them(tmp_path: Path) -> None:
     (tmp_path / FOLDER).mkdir()
     source = _Source(FakeSession(str(tmp_path)), Scratch("", SpillStore("id", None, 0)), True)  # type: ignore[arg-type]
     tell(str(tmp_path), Printed("a"))
@@ -100,7 +100,7 @@ def test_what_several_workers_of_a_host_tell_is_heard_once(tmp_path: Path) -> No
     assert [news for some in source.remaining_news() for news in some] == [Printed("b")]
 
 
-def test_workers_that_are_not_told_of_are_as_they_were(tmp_path: Path) -> None:
+def test_workers_stay_as_they_were_without_an_answer(tmp_path: Path) -> None:
     session = FakeSession(str(tmp_path))
     source = _Source(session, Scratch(""), True)  # type: ignore[arg-type]
     first = source.workers()

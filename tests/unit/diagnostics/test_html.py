@@ -1,4 +1,4 @@
-"""The report tells what the run did, whole or not at all, and nothing that is secret."""
+"""The report shows what the run did, is written atomically, and holds no secret."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_nothing_of_the_data_becomes_part_of_the_page() -> None:
     Page(failed)
 
 
-def test_it_can_be_made_of_a_run_that_nobody_watched() -> None:
+def test_it_can_be_made_of_a_run_without_a_watcher() -> None:
     page = render_report(result(timings={"total": 1.0}, history=History(0.0, 0.0)))
     assert "Nothing stands out as lost time." in words_of(page)
     assert "<figure" not in page

@@ -86,7 +86,7 @@ def test_a_log_has_a_line_now_and_then(clock: Clock) -> None:
     assert seconds == [5, 10, 15, 25, 35, 55, 85, 115, 145, 175]
 
 
-def test_a_log_says_nothing_before_there_is_anything(clock: Clock) -> None:
+def test_a_log_is_silent_until_something_is_listed(clock: Clock) -> None:
     stream = io.StringIO()
     log = TextLog(stream)
     clock.now += 10
@@ -96,7 +96,7 @@ def test_a_log_says_nothing_before_there_is_anything(clock: Clock) -> None:
     assert stream.getvalue() == "daskmr: 0:10 list, 0 files\n"
 
 
-def test_a_line_tells_what_matters(clock: Clock) -> None:
+def test_a_line_holds_speed_eta_and_bad_records(clock: Clock) -> None:
     stream = io.StringIO()
     log = TextLog(stream)
     log.look(look(0.0, progress={"map": Progress(1, 8, 1, 12, 500_000, 6_000_000)}, records=300))
@@ -154,7 +154,7 @@ def test_too_many_lines_are_counted(clock: Clock) -> None:
     assert lines[-1].startswith("daskmr: 5,800 more lines that the script printed were left out")
 
 
-def test_nobody_there_to_be_told_is_no_failure() -> None:
+def test_a_closed_stream_is_no_failure() -> None:
     tried: list[str] = []
 
     class Full(io.StringIO):
@@ -169,7 +169,7 @@ def test_nobody_there_to_be_told_is_no_failure() -> None:
 # --- JSON ---------------------------------------------------------------------------------------
 
 
-def test_json_tells_the_same(clock: Clock) -> None:
+def test_json_has_the_same_events(clock: Clock) -> None:
     stream = io.StringIO()
     log = JsonLog(stream)
     log.phase("map")
@@ -179,15 +179,17 @@ def test_json_tells_the_same(clock: Clock) -> None:
     log.printed(LINE)
     log.dashboard("http://x")
     log.note("one\ntwo")
-    told = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert [each["event"] for each in told] == (
+    events_read = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [each["event"] for each in events_read] == (
         ["phase", "progress", "print", "dashboard", "note", "note"]
     )
-    assert all(each["time"] > 0 for each in told)
-    assert told[1]["progress"]["map"]["bytes_total"] == 6_000_000
-    assert told[1]["bad_reasons"] == {"x": 1}
-    assert told[1]["records_per_second"] == 0
-    line = {k: told[2][k] for k in ("text", "function", "file", "line", "script", "script_line")}
+    assert all(each["time"] > 0 for each in events_read)
+    assert events_read[1]["progress"]["map"]["bytes_total"] == 6_000_000
+    assert events_read[1]["bad_reasons"] == {"x": 1}
+    assert events_read[1]["records_per_second"] == 0
+    line = {
+        k: events_read[2][k] for k in ("text", "function", "file", "line", "script", "script_line")
+    }
     assert line == {
         "text": "text",
         "function": "map",
@@ -205,16 +207,16 @@ def events(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
 def test_a_command_for_a_program(place: Path) -> None:
     done = daskmr("run", "job.py", "-d", "data", "--log-format", "json", "-m", "1", cwd=place)
     assert (done.returncode, done.stdout) == (0, "a\t1\nc\t1\nd\t1\n")
-    told = events(done)
-    kinds = [each["event"] for each in told]
+    events_read = events(done)
+    kinds = [each["event"] for each in events_read]
     assert kinds[0] == "note"  # what the script prints as it is loaded
     assert kinds[-1] == "summary"
     assert {"phase", "plan", "print"} < set(kinds)
-    assert [each["phase"] for each in told if each["event"] == "phase"][-1] == "write"
-    summary = told[-1]
+    assert [each["phase"] for each in events_read if each["event"] == "phase"][-1] == "write"
+    summary = events_read[-1]
     assert (summary["records"], summary["bad_records"], summary["files"]) == (4, 1, 2)
     assert summary["bad_reasons"] == {"ValueError": 1}
-    assert {each["text"] for each in told if each["event"] == "print"} == {
+    assert {each["text"] for each in events_read if each["event"] == "print"} == {
         "loading",
         "seen a",
         "seen d",

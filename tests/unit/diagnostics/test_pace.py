@@ -58,7 +58,7 @@ def test_a_phase_that_stands_still_has_no_end() -> None:
     assert (pace.bytes, pace.left) == (0, None)
 
 
-def test_another_phase_begins_anew_and_may_count_tasks() -> None:
+def test_another_phase_starts_over_and_may_count_tasks() -> None:
     pace = Pace()
     for second in range(10):
         pace.add(mapping(second, second * 100))

@@ -1,4 +1,4 @@
-"""A page asks nobody for anything, and what comes from data is text in it."""
+"""A page requests nothing from a network, and data in it is text."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_whatever_is_put_into_parts_they_stay_whole(first: str, second: str) -> 
     shown = part(
         "{% call parts.section(first, hint=second) %}{{ parts.table([(first, 1)], (second,)) }}"
         "{% endcall %}{{ parts.tiles([(first, second, first)]) }}"
-        "{{ parts.phases([dict(name=first, label=first, seconds=1, share=0.5, colour='#fff')]) }}",
+        "{{ parts.phases({first: 1}, {}) }}",
         first=first,
         second=second,
     )

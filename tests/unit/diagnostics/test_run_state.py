@@ -1,4 +1,4 @@
-"""What tasks have said adds up to what is done, and looks that are many are thinned out."""
+"""Reports of tasks add up, and many snapshots are thinned out."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_hot_keys_add_up_over_the_partitions_that_are_done() -> None:
     assert [span.waited for span in state.spans] == [1.5, 1.5]
 
 
-def test_what_stands_in_a_file_is_not_taken_for_news() -> None:
+def test_an_old_report_that_is_read_again_does_not_count() -> None:
     state = RunState()
     state.outline = PLAN
     state.workers = {"tcp://0": worker("0")}

@@ -31,7 +31,7 @@ def test_a_map_only_job_on_standard_output() -> None:
     assert "wrote    3,001 lines to standard output\n" in text
 
 
-def test_spilled_and_deleted_are_told_when_there_are_any() -> None:
+def test_spilled_and_deleted_are_shown_when_there_are_any() -> None:
     text = summarise(result(spilled=2_000_000_000, deleted=1234))
     assert "spilled  2.0 GB to disk" in text
     assert "deleted  1,234 input files" in text
@@ -84,14 +84,14 @@ def test_bad_records_are_counted_by_reason_and_by_file() -> None:
 
 
 @pytest.mark.parametrize(
-    ("saved", "path", "told"),
+    ("saved", "path", "expected"),
     [
         (2, "bad", "all saved in bad"),
         (1, "bad", "the first 1 saved in bad"),
         (0, None, "none was saved"),
     ],
 )
-def test_it_is_told_how_many_were_saved(saved: int, path: str | None, told: str) -> None:
+def test_the_number_of_saved_records_is_shown(saved: int, path: str | None, expected: str) -> None:
     record = BadRecord("f", 1, "r", "", b"")
     text = summarise(
         result(
@@ -102,10 +102,10 @@ def test_it_is_told_how_many_were_saved(saved: int, path: str | None, told: str)
             bad_records_path=path,
         )
     )
-    assert f"  {told}" in text
+    assert f"  {expected}" in text
 
 
-def test_what_no_file_tells_stands_in_the_command_that_maps_bad_records_again() -> None:
+def test_the_replay_command_holds_what_no_side_car_does() -> None:
     options: dict[str, Any] = {
         "bad_records": 1,
         "bad_files": {"f": 1},
@@ -148,7 +148,7 @@ def test_a_job_over_nothing() -> None:
     assert text.endswith("bad records: 0")
 
 
-def test_a_sample_is_told_at_once() -> None:
+def test_a_sample_is_shown_on_the_second_line() -> None:
     lines = summarise(result(sample="1% of the files (12), chosen with seed 0")).splitlines()
     assert lines[1] == (
         "sample   1% of the files (12), chosen with seed 0: the output is that of a part of the input"
@@ -166,7 +166,7 @@ def test_counters_are_aligned() -> None:
     ]
 
 
-def test_of_many_counters_it_is_told_where_the_others_are() -> None:
+def test_many_counters_are_cut_with_a_hint_at_the_others() -> None:
     counters = {"g": {f"n{n:03}": n for n in range(100)}}
     text = summarise(result(counters=counters, meta_path="out.txt.meta.json"))
     assert "n039" in text
@@ -178,7 +178,7 @@ HOT = (HotKey("'null'", 410_000, 9, exact=True), HotKey("'x'", 150_000, 9), HotK
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "expected"),
     [
         ({}, "about 41% 'null', 15% 'x'"),
         ({"key_count": 6}, ""),
@@ -187,11 +187,13 @@ HOT = (HotKey("'null'", 410_000, 9, exact=True), HotKey("'x'", 150_000, 9), HotK
         ({"key_count": 0}, ""),
     ],
 )
-def test_hot_keys_are_told_where_there_is_a_skew(changes: dict[str, Any], told: str) -> None:
+def test_hot_keys_are_shown_where_there_is_skew(changes: dict[str, Any], expected: str) -> None:
     history = History(0.0, 1.0, hot_keys=HOT)
     text = summarise(result(**{"values": 1_000_000, "history": history, **changes}))
     (line,) = [line for line in text.splitlines() if line.startswith("hottest")] or [""]
-    assert line == (f"hottest  keys by share of the 1,000,000 values: {told}" if told else "")
+    assert line == (
+        f"hottest  keys by share of the 1,000,000 values: {expected}" if expected else ""
+    )
 
 
 def test_a_profile_shows_the_scripts_own_functions_first(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_what_there_is_not_takes_no_line() -> None:
     assert " data      2.0 MB spilled" in composed(spilled=2_000_000)
 
 
-def test_bad_records_are_told_by_reason() -> None:
+def test_bad_records_are_shown_by_reason() -> None:
     lines = composed(bad_records=1250, bad_reasons={"ValueError": 1000, "no tab": 250})
     assert lines[6] == " bad       1,250 records (2.5 %): 1,000 x ValueError, 250 x no tab"
 
@@ -163,7 +163,7 @@ def test_names_that_are_no_text_are_shown() -> None:
 
 
 class Terminal(io.StringIO):
-    """A terminal of 80 columns, or of as many as it is told."""
+    """A terminal whose size can be set."""
 
     encoding = "utf-8"  # type: ignore[assignment]
 
@@ -248,7 +248,9 @@ def test_a_run_is_shown_and_then_gone(terminal: Terminal) -> None:
     assert not terminal.screen.hidden
 
 
-def test_no_color_where_none_is_wanted(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_color_where_it_is_turned_off(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     shown = Display(terminal, after=0)
     shown.begin(PLAN)

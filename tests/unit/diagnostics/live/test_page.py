@@ -104,7 +104,7 @@ def test_the_page_of_a_local_cluster(tmp_path: Path) -> None:
         assert 'href="daskmr"' in menu
 
 
-def test_the_page_on_somebodys_scheduler_leaves_nothing(
+def test_the_page_on_an_existing_scheduler_leaves_nothing(
     dask_cluster: DaskCluster, tmp_path: Path
 ) -> None:
     from distributed import Client

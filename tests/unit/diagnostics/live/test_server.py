@@ -15,7 +15,7 @@ def in_loop(test: Callable[[PageServer], Awaitable[None]]) -> None:
     asyncio.run(run())
 
 
-def test_nothing_is_wanted_before_somebody_asks() -> None:
+def test_nothing_is_requested_before_a_browser_asks() -> None:
     async def test(server: PageServer) -> None:
         assert server.request() == Request(False, False)
         asking = asyncio.ensure_future(server.page())
@@ -27,7 +27,7 @@ def test_nothing_is_wanted_before_somebody_asks() -> None:
     in_loop(test)
 
 
-def test_all_who_wait_are_given_what_is_new() -> None:
+def test_all_waiting_viewers_get_an_update() -> None:
     async def test(server: PageServer) -> None:
         waiting = [asyncio.ensure_future(server.update_after(0, str(n))) for n in range(3)]
         await asyncio.sleep(0)
@@ -44,7 +44,7 @@ def test_all_who_wait_are_given_what_is_new() -> None:
     in_loop(test)
 
 
-def test_the_end_waits_for_those_who_look_and_not_for_those_who_have_gone() -> None:
+def test_the_end_waits_for_present_viewers_only() -> None:
     async def test(server: PageServer) -> None:
         await server.exchange(None, b"1")
         await server.update_after(0, "a")

@@ -7,7 +7,7 @@ from support.histories import made_up
 
 from daskmr.diagnostics.bottlenecks import stragglers
 from daskmr.diagnostics.pictures import draw_charts
-from daskmr.diagnostics.plotting.base import STRAGGLER
+from daskmr.diagnostics.plotting import STRAGGLER
 
 
 def test_stragglers_are_marked_in_every_picture_of_tasks() -> None:

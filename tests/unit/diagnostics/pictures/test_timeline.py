@@ -27,8 +27,10 @@ def test_the_timeline_holds_each_task_where_it_ran(tasks: list[TaskSpan]) -> Non
         (worker, round(left * scale, 3), round(right * scale, 3))
         for worker, left, right in zip(bars["worker"], bars["left"], bars["right"], strict=True)
     )
-    told = sorted((t.worker, round(t.start - STARTED, 3), round(t.end - STARTED, 3)) for t in tasks)
-    for (worker, left, right), (name, start, end) in zip(drawn, told, strict=True):
+    expected = sorted(
+        (t.worker, round(t.start - STARTED, 3), round(t.end - STARTED, 3)) for t in tasks
+    )
+    for (worker, left, right), (name, start, end) in zip(drawn, expected, strict=True):
         assert worker == name
         assert (left, right) == pytest.approx((start, end), abs=2e-3)
     sides = zip(bars["left"], bars["right"], bars["bottom"], bars["top"], strict=True)

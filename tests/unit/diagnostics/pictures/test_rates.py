@@ -1,4 +1,4 @@
-"""Rates add up to what was mapped."""
+"""Rates add up to what was mapped, and to what was fetched."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from support.histories import STARTED, made_up
 
 from daskmr.counts import Counts
 from daskmr.diagnostics.pictures import draw_charts
+from daskmr.diagnostics.pictures.rates import rate_chart
+from daskmr.diagnostics.plotting import RunView, TimeAxis
 from daskmr.history import History, Look, Progress, TaskSpan
 
 
@@ -50,9 +52,26 @@ def test_throughput_adds_up_to_what_was_seen_last(seen: list[tuple[float, int]])
 
 
 def test_what_was_not_looked_at_any_more_is_known_from_the_tasks() -> None:
-    whole = made_up()
-    early = replace(whole, looks=whole.looks[: len(whole.looks) // 2])
-    size = sum(task.bytes for task in whole.tasks)
+    complete = made_up()
+    early = replace(complete, looks=complete.looks[: len(complete.looks) // 2])
+    size = sum(task.bytes for task in complete.tasks)
     chart = draw_charts(early)["throughput"]
     assert chart is not None
     assert bytes_of(chart) == pytest.approx(size, rel=1e-3)
+
+
+def test_what_was_fetched_adds_up() -> None:
+    history = made_up()
+    chart = draw_charts(history)["fetched"]
+    assert chart is not None
+    assert bytes_of(chart) == pytest.approx(history.looks[-1].fetched_bytes, rel=1e-3)
+
+
+def test_rates_have_a_unit_that_fits() -> None:
+    history = History(100.0, 110.0)
+    run = RunView(history, {}, True, TimeAxis.of(history))
+    chart = rate_chart(run, [(100.0, 0.0), (110.0, 50e6)], "bytes", "")
+    assert chart.unit == "MB/s"
+    assert set(chart.sources["bars"]["text"]) == {"5 MB/s"}
+    chart = rate_chart(run, [(100.0, 0.0), (110.0, 50.0)], "records", "")
+    assert chart.unit == "records/s"
