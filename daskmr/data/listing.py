@@ -8,7 +8,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import NoReturn, TypeAlias
 
@@ -86,7 +86,9 @@ class Listing:
             seen = self.seen[position]
             if seen.allowed < seen.candidates:
                 return self._explain_excluded(position, seen)
-        skipped = f" {self._describe_skipped()}" if self.skipped_count else ""
+        skipped = ", ".join(map(repr, self.skipped[:3])) + ", ..." * (self.skipped_count > 3)
+        if skipped:
+            skipped = f" Not in the layout: {self.skipped_count} ({skipped})."
         return (
             f"The {self._what} {self.root} holds no file in the layout {self.layout.template} "
             f"with a known extension ({', '.join(sorted(EXTENSIONS))}).{skipped} "
@@ -115,11 +117,6 @@ class Listing:
             f"Correct the filter, or the {self._what}."
             + (f" It leaves out {_describe_variants(seen)}." if seen.variants else "")
         )
-
-    def _describe_skipped(self) -> str:
-        shown = ", ".join(map(repr, self.skipped[:3]))
-        more = ", ..." if self.skipped_count > 3 else ""
-        return f"Not in the layout: {self.skipped_count} ({shown}{more})."
 
 
 def _describe_variants(seen: Seen) -> str:
@@ -191,16 +188,14 @@ def unite(local: Listing, remote: Listing) -> Listing:
     )
 
 
+@dataclass(slots=True)
 class _DimensionFilter:
     """Tests each value of one dimension once, and interns it."""
 
-    __slots__ = ("allowed", "candidates", "dimension", "verdicts")
-
-    def __init__(self, dimension: Dimension) -> None:
-        self.dimension = dimension
-        self.verdicts: dict[str, str | None] = {}
-        self.candidates = 0
-        self.allowed = 0
+    dimension: Dimension
+    verdicts: dict[str, str | None] = field(default_factory=dict)
+    candidates: int = 0
+    allowed: int = 0
 
     def pick(self, value: str) -> str | None:
         """Return the interned `value`, or ``None`` when it is excluded."""
@@ -216,14 +211,8 @@ class _DimensionFilter:
         values = sorted(self.verdicts)
         half = _VALUES_NAMED // 2
         named = values if len(values) <= _VALUES_NAMED else [*values[:half], *values[-half:]]
-        return Seen(
-            self.dimension,
-            self.candidates,
-            self.allowed,
-            tuple(named),
-            len(values),
-            self._variants(),
-        )
+        counts = self.candidates, self.allowed
+        return Seen(self.dimension, *counts, tuple(named), len(values), self._variants())
 
     def _variants(self) -> tuple[str, ...]:
         known = self.dimension.known_values or ()
@@ -263,9 +252,7 @@ class Selection:
 
         A file that is not in the layout is skipped under its `path`.
         """
-        parts = self._schema.layout.parse_name(
-            name
-        )  # none for a hidden file: nothing is before its dot
+        parts = self._schema.layout.parse_name(name)  # none for a hidden file
         if parts is None or name.rpartition(".")[2].lower() not in EXTENSIONS:
             self.skip(path)
             return None
@@ -378,11 +365,12 @@ def _collect(
         dims = selection.pick_file(directory.dims, entry.name, path)
         if dims is None:
             continue
-        found = _stat(entry)
-        shared_dims = known.setdefault(dims, dims)
-        file = InputFile(
-            path, found.st_size, shared_dims, None, None, found.st_mtime_ns, found.st_ino
-        )
+        try:
+            found = entry.stat()
+        except OSError as error:
+            _fail("file", entry.path, error)
+        dims = known.setdefault(dims, dims)
+        file = InputFile(path, found.st_size, dims, None, None, found.st_mtime_ns, found.st_ino)
         if entry.is_symlink() or (shared and directory.linked):
             aliases.append((file, _real_path(directory, entry)[0]))
         else:
@@ -441,13 +429,6 @@ def _format_of(entry: os.DirEntry[str], expected: int) -> int:
         return stat.S_IFREG if entry.is_file() else 0
     except OSError as error:
         return 0 if error.errno in (errno.ELOOP, errno.ENOTDIR) else expected
-
-
-def _stat(entry: os.DirEntry[str]) -> os.stat_result:
-    try:
-        return entry.stat()
-    except OSError as error:
-        _fail("file", entry.path, error)
 
 
 def _real_path(directory: _Directory, entry: os.DirEntry[str]) -> tuple[str, bool]:

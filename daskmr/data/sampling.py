@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from daskmr.data.listing import InputFile
@@ -116,13 +116,7 @@ class Choice:
         """Return it as JSON holds it; ``None`` for all of the input."""
         if not self.only and not self.is_sample:
             return None
-        return {
-            "only": list(self.only),
-            "limit_files": self.limit_files,
-            "share": self.share,
-            "seed": self.seed,
-            "by": self.by,
-        }
+        return asdict(self) | {"only": list(self.only)}
 
 
 EVERYTHING = Choice()

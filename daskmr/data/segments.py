@@ -130,13 +130,10 @@ def read_frames(extent: Extent) -> Iterator[bytes]:
             del data  # a stream that waits holds what it gave at most
             yield frame.pop()
     except (OSError, ValueError, struct.error, zstandard.ZstdError) as error:
-        reason = f"{type(error).__name__}: {error}"
-    else:
-        return
-    raise JobError(
-        f"A segment of this run cannot be read back ({extent.path}: {reason}). "
-        "Check the disk of the work dir and run the job again."
-    )
+        raise JobError(
+            f"A segment of this run cannot be read back ({extent.path}: {type(error).__name__}: "
+            f"{error}). Check the disk of the work dir and run the job again."
+        ) from None
 
 
 def _read_frame(path: str, offset: int) -> bytes:

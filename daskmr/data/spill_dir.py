@@ -26,13 +26,7 @@ from daskmr.store.source import Source, StoreError
 from daskmr.workdir import disk_error
 from daskmr.worker import current_worker
 
-__all__ = [
-    "HOST_RENEWED_EVERY",
-    "RENEWED_EVERY",
-    "HostFolder",
-    "Scratch",
-    "SpillStore",
-]
+__all__ = ["HOST_RENEWED_EVERY", "RENEWED_EVERY", "HostFolder", "Scratch", "SpillStore"]
 
 _ALIVE = "alive"  # the object that a run renews
 RENEWED_EVERY = 3600.0
@@ -165,13 +159,10 @@ class SpillStore:
             self.renew()
             self._sweep()
         except StoreError as error:
-            failure = InputError(
+            raise InputError(
                 f"The spill dir {self._url} cannot be used: {error} Name another one with "
                 "--spill-dir."
-            )
-        else:
-            return
-        raise failure
+            ) from None
 
     def renew(self) -> None:
         """Renew the mark that the run lives; to be called every hour."""
@@ -223,8 +214,7 @@ class SpillStore:
             return action(self._store())
         except StoreError as error:
             # Not as an error of the input's store, whose objects may be left out.
-            failure = JobError(f"The spill dir {self._url} failed: {error}")
-        raise failure
+            raise JobError(f"The spill dir {self._url} failed: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)

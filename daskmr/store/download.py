@@ -26,9 +26,6 @@ _PROGRESS = 8 << 20  # so many bytes of one answer make up for the error that en
 _READ_AHEAD = 64  # pieces, most of them 64 to 128 KiB
 
 
-# --- checksums ------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Expected:
     """What the bytes of an object must show."""
@@ -121,9 +118,6 @@ def _md5(data: bytes = b"") -> hashlib._Hash:
     import hashlib
 
     return hashlib.md5(data, usedforsecurity=False)
-
-
-# --- transfers ------------------------------------------------------------------------------------
 
 
 class Target(Protocol):
@@ -233,14 +227,13 @@ class Download:
                 # A transfer that brings much each time makes progress, so it may break often.
                 tries = 1 if resumes and self._received - before > _PROGRESS else tries + 1
                 if tries > self._retry.retries:
-                    failure = self._retry.give_up(f"{self.url} cannot be fetched", error, tries)
-                    break
-            if self._received and not resumes:
-                yield None
+                    what = f"{self.url} cannot be fetched"
+                    raise self._retry.give_up(what, error, tries) from None
             if not resumes:
+                if self._received:
+                    yield None
                 self._verifier = None
             await self._retry.wait(tries)
-        raise failure
 
     @property
     def _received(self) -> int:

@@ -167,5 +167,4 @@ def _close_selectors() -> None:
         loop._selector.close()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_close_selectors)
+os.register_at_fork(after_in_child=_close_selectors)

@@ -79,7 +79,7 @@ class Source:
     @property
     def url(self) -> str:
         """Its address, for messages."""
-        return self.given or self._address
+        return self.given or f"{self.protocol}://{self.root}"
 
     def url_of(self, path: str) -> str:
         """Return the address of an object, for messages.
@@ -92,7 +92,7 @@ class Source:
     @property
     def identity(self) -> str:
         """The address, and the server where it is not the usual one."""
-        return self._address + self._server
+        return f"{self.protocol}://{self.root}{self._server}"
 
     def address(self, path: str) -> str:
         """Return what identifies an object among those of all stores.
@@ -100,16 +100,11 @@ class Source:
         >>> Source("s3", "bucket/data").address("a") == Source("s3", "bucket").address("data/a")
         True
         """
-        return f"{self._address}/{path}{self._server}"
-
-    @property
-    def _address(self) -> str:
-        return f"{self.protocol}://{self.root}"
+        return f"{self.protocol}://{self.root}/{path}{self._server}"
 
     @property
     def _server(self) -> str:
-        options = (f" {k}={value}" for k, value in self.options if k not in _OPTIONS_OF_ACCESS)
-        return "".join(options)
+        return "".join(f" {k}={v}" for k, v in self.options if k not in _OPTIONS_OF_ACCESS)
 
     def option(self, name: str, default: Any = None) -> Any:
         return dict(self.options).get(name, default)
@@ -156,6 +151,9 @@ def join(root: str, path: str) -> str:
 _URL = r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)"
 _BUCKET = r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}|arn:aws[\w-]*:s3[\w:-]*[:/][\w./-]+"
 _ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "az": "abfs", "abfss": "abfs", "local": "file"}
+_AWS_ADVICE = (
+    "give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, or --aws-profile"
+)
 _ADVICE = "Give a bucket (NAME or NAME/prefix) or a URL such as s3://NAME/prefix."
 
 
@@ -202,12 +200,12 @@ def parse_source(
     if protocol == "s3":
         root = _s3_root(rest, bucket)
         options["endpoint_url"] = _endpoint_url(endpoint_url, profile)
+        options["connect_timeout"] = float(connect_timeout)
+        options["read_timeout"] = float(read_timeout)
     else:
         root, options, shown = _other(protocol, rest, options, bucket)
-    given = {name: value for name, value in options.items() if value not in (None, False)}
-    if protocol == "s3":
-        given |= {"connect_timeout": float(connect_timeout), "read_timeout": float(read_timeout)}
-    return Source(protocol, root, tuple(sorted(given.items())), shown)
+    given = [(k, value) for k, value in options.items() if value is not None and value is not False]
+    return Source(protocol, root, tuple(sorted(given)), shown)
 
 
 def _split(bucket: str) -> tuple[str, str]:
@@ -221,25 +219,19 @@ def _split(bucket: str) -> tuple[str, str]:
                 f"file://{os.path.abspath(os.path.expanduser(bucket))}."
             )
         return "s3", bucket
-    protocol, rest = url[1].lower(), url[2]
+    given = url[1].lower()
+    protocol = _ALIASES.get(given, given)
     if holds_credentials(bucket):
+        advice = (
+            "fsspec takes them from its configuration files, or from variables such as "
+            f"FSSPEC_{given.upper()}_PASSWORD, named after the options of its file system"
+        )
         raise InputError(
             f"The URL {mask_credentials(bucket)} holds credentials, which would be visible in "
             "messages, reports and the list of processes. Leave them out of it: "
-            f"{_how_to_authenticate(protocol)}."
+            f"{_AWS_ADVICE if protocol == 's3' else advice}."
         )
-    return _ALIASES.get(protocol, protocol), rest
-
-
-def _how_to_authenticate(protocol: str) -> str:
-    if _ALIASES.get(protocol, protocol) == "s3":
-        return (
-            "give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, or --aws-profile"
-        )
-    return (
-        "fsspec takes them from its configuration files, or from variables such as "
-        f"FSSPEC_{protocol.upper()}_PASSWORD, named after the options of its file system"
-    )
+    return protocol, url[2]
 
 
 def _s3_root(rest: str, given: str) -> str:
@@ -282,8 +274,7 @@ def _endpoint_url(given: str | None, profile: str | None) -> str | None:
         )
     if "@" in parts[1]:
         raise InputError(
-            "The endpoint URL holds credentials. Leave them out of it: give AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY in the environment, or --aws-profile."
+            f"The endpoint URL holds credentials. Leave them out of it: {_AWS_ADVICE}."
         )
     return url.rstrip("/")
 
@@ -358,10 +349,11 @@ def _class_of(protocol: str, url: str) -> Any:
     try:
         return get_filesystem_class(protocol)
     except ValueError:
-        mistake = f"{protocol}:// is not a protocol that fsspec knows ({url}). {_ADVICE}"
+        raise InputError(
+            f"{protocol}:// is not a protocol that fsspec knows ({url}). {_ADVICE}"
+        ) from None
     except ImportError as error:
-        mistake = missing_package(protocol, url, error)
-    raise InputError(mistake)
+        raise InputError(missing_package(protocol, url, error)) from None
 
 
 def missing_package(protocol: str, url: str, error: ImportError) -> str:

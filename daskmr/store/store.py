@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import weakref
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any, BinaryIO, TypeVar, cast
@@ -31,7 +31,6 @@ from daskmr.store.source import (
 __all__ = [
     "ChangedObject", "Entry", "FileTarget", "InMemory", "MissingObject", "Page", "Pagination",
     "Source", "Store", "StoreError", "Target", "parse_source",
-
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -74,6 +73,7 @@ class Store:
 
     def __init__(self, source: Source, retries: int = 10) -> None:
         self.source = source
+        self._url = source.url_of
         self.retry = RetryPolicy(retries)
         self.listings = 0
         self._backend = _backend(source)
@@ -111,14 +111,9 @@ class Store:
         """
         return self._loop.run(coroutine)
 
-    def _url(self, path: str) -> str:
-        return self.source.url_of(path)
-
     def warm_up(self) -> None:
         """Set up what the first request needs, such as credentials, without making one."""
         self.run(self._backend.warm_up())
-
-    # --- listing ----------------------------------------------------------------------------------
 
     def check(self, to_write: bool = False) -> None:
         """Check by one cheap request that the source can be listed.
@@ -131,29 +126,22 @@ class Store:
         try:
             self.run(self._check())
         except StoreError as error:
-            if to_write and isinstance(error, MissingObject):
-                return
-            failure = InputError(str(error))
-        else:
-            return
-        raise failure
+            if not (to_write and isinstance(error, MissingObject)):
+                raise InputError(str(error)) from None
 
     async def _check(self) -> None:
         import asyncio
 
         what = f"{self._url('').rstrip('/')} cannot be listed"
-        check = self.retry(self._backend.check, what, fail_fast=True)
         try:
-            await asyncio.wait_for(check, _SECONDS_TO_CHECK)
+            async with asyncio.timeout(_SECONDS_TO_CHECK):
+                await self.retry(self._backend.check, what, fail_fast=True)
         except TimeoutError:
             error = TransientError(
                 f"no answer came within {_SECONDS_TO_CHECK} seconds",
                 "Check the network, and the endpoint URL or the host in the address.",
             )
-            failure = self.retry.give_up(what, error, 1)
-        else:
-            return
-        raise failure
+            raise self.retry.give_up(what, error, 1) from None
 
     async def page_async(
         self, prefix: str, name_prefix: str = "", *, start: str = "", token: str | None = None
@@ -185,8 +173,6 @@ class Store:
             if page.token is None:
                 return
             token = page.token
-
-    # --- reading ----------------------------------------------------------------------------------
 
     async def fetch_async(self, path: str, etag: str | None, size: int, target: Target) -> str:
         """Fetch one complete object, as it was listed.
@@ -237,8 +223,6 @@ class Store:
         what = f"{self._url(path)} cannot be read"
         return self.run(self.retry(lambda: self._backend.read(path, offset, length), what))
 
-    # --- writing ----------------------------------------------------------------------------------
-
     def write_object(self, path: str, local: str) -> None:
         """Upload a local file as one object, which appears complete or not at all."""
         self.run(self._backend.write(path, local, self.retry))
@@ -263,9 +247,6 @@ def _backend(source: Source) -> Backend:
 
 def _close(loop: LoopThread, backend: Backend) -> None:
     loop.close(backend.close())
-
-
-# --- listings -------------------------------------------------------------------------------------
 
 
 class Pagination:
@@ -304,25 +285,22 @@ class Pagination:
 
         Raises `StoreError` when the listing goes backwards, or does not end.
         """
-        current: set[str] = set()
-        fresh: list[Entry] = []
-        is_known_page = self._is_known_page(page)
+        # By the end of the key, in which "/" orders a directory among the objects.
+        current: dict[str, Entry] = {}
         for entry in page.entries:
-            key = _key(entry)
-            if not (is_known_page or key in current or self._is_repeated(entry, key)):
-                fresh.append(entry)
-            current.add(key)
-        self._directories.update(entry.name for entry in fresh if entry.is_dir)
-        self._page = current or self._page
+            current.setdefault(f"{entry.name}/" if entry.is_dir else entry.name, entry)
+        fresh: dict[str, Entry] = {}
+        if self._ordered or not self._is_known_page(current):
+            fresh = {key: e for key, e in current.items() if not self._is_repeated(key)}
+        self._directories.update(key for key, entry in fresh.items() if entry.is_dir)
+        self._page = set(current) or self._page
         if self._ordered and fresh:
-            self._last = max(map(_key, fresh))
+            self._last = max(fresh)
         self._check_end(page.token, bool(fresh))
-        return Page(fresh, page.token)
+        return Page(list(fresh.values()), page.token)
 
-    def _is_repeated(self, entry: Entry, key: str) -> bool:
-        if entry.is_dir and entry.name in self._directories:
-            return True
-        if key in self._page:
+    def _is_repeated(self, key: str) -> bool:
+        if key in self._directories or key in self._page:
             return True
         # Text compares by code points, which is the order of its bytes in UTF-8.
         if self._ordered and self._last is not None and key <= self._last:
@@ -334,11 +312,9 @@ class Pagination:
             )
         return False
 
-    def _is_known_page(self, page: Page) -> bool:
+    def _is_known_page(self, keys: Iterable[str]) -> bool:
         """Check for a page that a store without an order repeats, which it may do for ever."""
-        if self._ordered or not page.entries:
-            return False
-        digest = hash(frozenset(map(_key, page.entries)))
+        digest = hash(frozenset(keys))
         known = digest in self._pages
         self._pages.add(digest)
         return known
@@ -354,11 +330,3 @@ class Pagination:
                 "data and give the copy as --data-dir."
             )
         self._tokens.add(hash(token))
-
-
-def _key(entry: Entry) -> str:
-    """Return the end of an entry's key: its "/" orders a directory among the objects."""
-    return f"{entry.name}/" if entry.is_dir else entry.name
-
-
-# --- the open stores of this process --------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import BinaryIO, TypeAlias
 
-from daskmr.data.readers.decompression import CHUNK_BYTES, READ_BYTES, Source, open_streams
+from daskmr.data.readers.decompression import CHUNK_BYTES, READ_BYTES, Source, read_chunks
 from daskmr.data.readers.faults import refuse_form
 from daskmr.data.readers.sniffing import HEAD_BYTES, form_of
 
@@ -85,7 +85,9 @@ def read_lines(
     [(['a\t1', '', 'b\t2\r'], True), (['c'], False)]
     """
     line = _OpenLine(max_record_bytes, max_text_bytes)
-    for chunk in open_streams(source, chunk_bytes, read_bytes, opened, _text_chunks):
+    for chunk in read_chunks(
+        source, chunk_bytes=chunk_bytes, read_bytes=read_bytes, opened=opened, join=_text_chunks
+    ):
         end = chunk.rfind(b"\n")
         if end >= 0:
             lines = _decode(chunk, max_record_bytes)
