@@ -151,8 +151,6 @@ class Between(ValueTest):
 
 @dataclass(frozen=True)
 class Matching(ValueTest):
-    """Allows full matches of a regular expression."""
-
     pattern: re.Pattern[str]
 
     def allows(self, value: str) -> bool:
@@ -181,11 +179,9 @@ class Dimension:
     test: ValueTest = ANYTHING
 
     def allows(self, value: str) -> bool:
-        """Check whether a directory, or part of a file name, called `value` is allowed."""
         return self.test.allows(value)
 
     def describe(self) -> str:
-        """Say what is allowed, in a few words for a message."""
         return self.test.describe()
 
     def variant_of(self, value: str) -> str | None:

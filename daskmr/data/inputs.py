@@ -100,7 +100,6 @@ class Inputs:
         return self.remote.locate(path)
 
     def delete_copies(self, paths: Sequence[str]) -> int:
-        """Delete local copies of objects, and return how many there were."""
         from daskmr.data.cache.upkeep import remove
 
         with self.open_cache() or nullcontext() as cache:
@@ -118,7 +117,6 @@ class Inputs:
                 cache.sweep()
 
     def open_cache(self) -> Cache | None:
-        """Open the cache, if there is one."""
         return self.remote.open_cache() if self.remote is not None else None
 
 

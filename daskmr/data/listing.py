@@ -28,8 +28,6 @@ _VALUES_NAMED = 20
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """One file to read."""
-
     # Relative to the data dir, with "/" between its parts; odd bytes are surrogate escapes.
     path: str
     size: int  # in bytes, as stored
@@ -43,7 +41,6 @@ class InputFile:
 
     @property
     def is_remote(self) -> bool:
-        """Whether it is an object of a store."""
         return self.etag is not None or self.mtime is not None
 
 
@@ -273,7 +270,6 @@ class Selection:
         return sorted(self._skipped, key=os.fsencode)[:_SKIPPED_NAMED]
 
     def listing(self, root: str) -> Listing:
-        """Return the result, in order."""
         return Listing(
             root=root,
             files=tuple(_in_order(self.files)),
@@ -332,7 +328,6 @@ def _check_root(data_dir: str | os.PathLike[str]) -> str:
 def _descend(
     root: str, directory: _Directory, position: int, selection: Selection
 ) -> Iterator[_Directory]:
-    """Yield the directories in `directory` that the filter allows."""
     for entry in _entries(root, directory, selection):
         path = directory.path + entry.name
         if _format_of(entry, stat.S_IFDIR) != stat.S_IFDIR:

@@ -103,7 +103,6 @@ class Choice:
         return tuple(file for file in files if file.path in named)
 
     def describe(self, chosen: int) -> str:
-        """Describe a sample, of which `chosen` files are read."""
         if not self.is_sample:
             return ""
         parts = [counted(chosen, "file")] if self.limit_files is not None else []

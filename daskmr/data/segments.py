@@ -100,7 +100,6 @@ class SegmentWriter:
             self._store.upload(self.path)
 
     def remove(self) -> None:
-        """Remove the file."""
         with contextlib.suppress(OSError):  # it would write what is left, on a disk that is full
             self._file.close()
         with contextlib.suppress(FileNotFoundError):

@@ -75,16 +75,11 @@ def list_store(
     walk = _Walk(store, schema, recorder, on_progress)
     store.run(walk.run())
     listing = walk.selected.listing(store.source.url)
-    files = _without_repeats(listing.files)
-    repeated = walk.repeated + len(listing.files) - len(files)
+    files, repeated = listing.files, walk.repeated
+    if any(file.path == after.path for file, after in pairwise(files)):
+        files = tuple({file.path: file for file in files}.values())  # as they were listed last
+        repeated += len(listing.files) - len(files)
     return replace(listing, files=files, repeated=repeated)
-
-
-def _without_repeats(files: tuple[InputFile, ...]) -> tuple[InputFile, ...]:
-    """Return each of the sorted `files` once, as it was listed last."""
-    if all(file.path != after.path for file, after in pairwise(files)):
-        return files
-    return tuple({file.path: file for file in files}.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +90,6 @@ class Prefix:
     dims: tuple[str, ...]
 
     def below(self, name: str) -> Prefix:
-        """Return the directory called `name` in this one."""
         return Prefix(f"{self.path}{name}/", (*self.dims, name))
 
 
@@ -105,7 +99,6 @@ class EntrySelection(Selection):
     def directories(
         self, prefix: Prefix, position: int, entries: Iterable[Entry]
     ) -> Iterator[Prefix]:
-        """Yield the directories in `prefix` that the filter allows."""
         for entry in entries:
             name = entry.name
             if not entry.is_dir:
@@ -225,11 +218,10 @@ class _Walk:
         there = 1  # prefixes of the last level that was discovered
         for position in range(self._schema.layout.directories):
             names = known_names(self._schema.dimensions[position])
-            if (
-                names is not None
-                and _are_plain(names)
-                and _worth_naming(len(names), len(level), there)
-            ):
+            # One name never costs more requests than discovery does. Several may, if most do not
+            # exist.
+            most = max(len(level), min(_NAMED, _NAMED_BELOW * there))
+            if names is not None and _are_plain(names) and len(names) * len(level) <= most:
                 self._named.append((position, level))
                 level = [prefix.below(name) for prefix in level for name in names]
             else:
@@ -251,7 +243,6 @@ class _Walk:
             depth = position + 1
 
     async def _descend(self, level: list[Prefix], position: int) -> list[Prefix]:
-        """Return the directories in those of `level` that the filter allows."""
         below: list[Prefix] = []
 
         async def discover(prefix: Prefix) -> None:
@@ -332,14 +323,6 @@ class _Walk:
 def _are_plain(names: Sequence[str]) -> bool:
     """Check whether each name has one Unicode normal form; variants are only found by listing."""
     return not any(True for name in names for _ in forms_of(name))
-
-
-def _worth_naming(names: int, prefixes: int, there: int) -> bool:
-    """Decide whether to name `names` directories below each of `prefixes`, of which some exist.
-
-    One name never costs more requests than discovery does. Several may, if most do not exist.
-    """
-    return names <= 1 or names * prefixes <= min(_NAMED, _NAMED_BELOW * there)
 
 
 def _last_name(page: Page) -> str | None:

@@ -32,7 +32,6 @@ _KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
 
 
 def fail(where: str, mistake: str) -> NoReturn:
-    """Raise the InputError for a mistake in a document."""
     raise InputError(f"{where}: {mistake}.") from None
 
 
@@ -91,7 +90,6 @@ def path_name(path: Any) -> str:
 
 
 def kind(value: Any) -> str:
-    """Name the JSON type of a value, for messages."""
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from daskmr.store.event_loop import LoopThread
 from daskmr.store.retry import RetryPolicy
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     import hashlib
 
 __all__ = [
-    "Backend", "Download", "Expected", "FileTarget", "Stream", "Target", "Transfer", "Verifier",
-    "multipart_etag",
+    "Backend", "Download", "Expected", "Stream", "Target", "Transfer", "Verifier", "multipart_etag",
 ]  # fmt: skip
 
 _PROGRESS = 8 << 20  # so many bytes of one answer make up for the error that ended it
@@ -130,29 +129,6 @@ class Target(Protocol):
         """Discard all bytes so far: they come again from the first."""
 
 
-class FileTarget:
-    """A seekable binary file, from its current position on, as a target.
-
-    Examples
-    --------
-    >>> target = FileTarget(io.BytesIO())
-    >>> _ = target.write(b"bro")
-    >>> target.restart()
-    >>> _ = target.write(b"whole")
-    >>> target.file.getvalue()
-    b'whole'
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file = file
-        self._start = file.tell()
-        self.write = file.write
-
-    def restart(self) -> None:
-        self.file.seek(self._start)
-        self.file.truncate()
-
-
 @dataclass(frozen=True, slots=True)
 class Transfer:
     """One answer: its bytes as they arrive.
@@ -174,7 +150,9 @@ class Backend(Protocol):
         """Whether pages come by the bytes of the keys."""
 
     async def warm_up(self) -> None: ...
-    async def check(self) -> None: ...
+    async def check(self) -> None:
+        """Make the cheapest request that lists the source."""
+
     async def page(
         self, prefix: str, name_prefix: str = "", start: str = "", token: str | None = None
     ) -> Page: ...
@@ -182,8 +160,12 @@ class Backend(Protocol):
         self, path: str, etag: str | None, size: int, offset: int, exact: bool
     ) -> AbstractAsyncContextManager[Transfer]: ...
     async def read(self, path: str, offset: int, length: int) -> bytes: ...
-    async def write(self, path: str, local: str, retry: RetryPolicy) -> None: ...
-    async def delete(self, paths: list[str]) -> None: ...
+    async def write(self, path: str, local: str, retry: RetryPolicy) -> None:
+        """Upload a file as one object, which appears only when it is complete."""
+
+    async def delete(self, paths: list[str]) -> None:
+        """Delete at most a thousand objects; a missing one is no error."""
+
     async def close(self) -> None: ...
 
 
@@ -328,7 +310,6 @@ class Stream(io.RawIOBase):
         return count
 
     def close(self) -> None:
-        """Cancel the rest."""
         if not self.closed:
             self._loop.call(self._task.cancel)
         super().close()

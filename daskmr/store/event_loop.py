@@ -75,7 +75,13 @@ class LoopThread:
 
         if not self.usable or self._thread.ident == threading.get_ident():
             coroutine.close()
-            raise RuntimeError(self._why_not())
+            if self._pid != os.getpid():
+                reason = "belongs to another process: make one in this process"
+            elif self._closed:
+                reason = "was closed"
+            else:
+                reason = "would wait for itself: await the coroutine instead"
+            raise RuntimeError(f"This event loop {reason}.")
         ended = threading.Event()
         future = asyncio.run_coroutine_threadsafe(_signalling_end(coroutine, ended), self._loop)
         try:
@@ -92,13 +98,6 @@ class LoopThread:
         with self._lock:
             if not self._closed:
                 self._loop.call_soon_threadsafe(function)
-
-    def _why_not(self) -> str:
-        if self._pid != os.getpid():
-            return "This event loop belongs to another process: make one in this process."
-        if self._closed:
-            return "This event loop was closed."
-        return "This event loop would wait for itself: await the coroutine instead."
 
     def close(self, last: Coroutine[Any, Any, object] | None = None) -> None:
         """Cancel what runs, run `last` for at most a few seconds, end the thread; idempotent."""

@@ -86,7 +86,6 @@ class Filesystem:
         """Nothing stays open."""
 
     async def check(self) -> None:
-        """Check that the folder exists."""
         await self._call("", self._check)
 
     def _check(self) -> None:
@@ -105,7 +104,6 @@ class Filesystem:
     async def page(
         self, prefix: str, name_prefix: str = "", start: str = "", token: str | None = None
     ) -> Page:
-        """List everything directly below `prefix`, as one page."""
         entries = await self._call(prefix, self._entries, prefix)
         return Page([e for e in entries if e.name.startswith(name_prefix) and e.name > start], None)
 
@@ -163,7 +161,6 @@ class Filesystem:
             )
 
     async def read(self, path: str, offset: int, length: int) -> bytes:
-        """Read a range of an object."""
         full, end = self._full(path), offset + length
         call = self._call(path, lambda: self._fs.cat_file(full, start=offset, end=end))
         data: bytes = await call
@@ -172,7 +169,6 @@ class Filesystem:
         return data
 
     async def delete(self, paths: list[str]) -> None:
-        """Delete objects; a missing one is no error."""
         for path in paths:
             await self._call(path, self._delete, path)
 
@@ -181,7 +177,6 @@ class Filesystem:
             self._fs.rm_file(self._full(path))
 
     async def write(self, path: str, local: str, retry: RetryPolicy) -> None:
-        """Upload a file as one object, which appears only when it is complete."""
         what = f"{self._url(path)} cannot be written"
         await retry(lambda: self._call(path, self._write, path, local), what)
 
@@ -257,17 +252,14 @@ def _mtime(info: dict[str, Any]) -> float | None:
 def _unreachable(error: BaseException) -> BaseException | None:
     """Return the underlying error where the host is unknown or refuses connections."""
     # Libraries wrap the error of the socket, or put it into an argument.
-    seen: list[BaseException] = []
-    rest = [error]
-    while rest:
-        one = rest.pop()
+    chain = [error]
+    for one in chain:  # it grows
         if isinstance(one, ConnectionRefusedError | socket.gaierror | ssl.SSLCertVerificationError):
             return one
         if isinstance(one, OSError) and one.errno in _UNREACHABLE:
             return one
-        seen.append(one)
         causes = [one.__cause__, one.__context__, *one.args, getattr(one, "reason", None)]
-        rest += [c for c in causes if isinstance(c, BaseException) and c not in seen]
+        chain += [c for c in causes if isinstance(c, BaseException) and c not in chain]
     return None
 
 

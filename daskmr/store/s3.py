@@ -86,20 +86,17 @@ class S3:
             raise failure from None
 
     async def warm_up(self) -> None:
-        """Make the client."""
         try:
             await self._connect()
         except Exception as error:
             raise translate_error(error, self._url(""), self.source) from None
 
     async def close(self) -> None:
-        """Close all connections."""
         clients, self._clients = self._clients, []
         for client in clients:
             await client.close()
 
     async def check(self) -> None:
-        """Make the cheapest request that lists the source."""
         await self.page("", limit=1)
 
     async def page(
@@ -110,7 +107,6 @@ class S3:
         token: str | None = None,
         limit: int = 1000,
     ) -> Page:
-        """List one page of the entries directly below `prefix`."""
         key = self._key(prefix)
         arguments: dict[str, Any] = {"MaxKeys": limit, "Delimiter": "/", "EncodingType": "url"}
         if token is not None:
@@ -156,7 +152,6 @@ class S3:
             body.close()
 
     async def read(self, path: str, offset: int, length: int) -> bytes:
-        """Read a range of an object."""
         url, span = self._url(path), f"bytes={offset}-{offset + length - 1}"
         response = await self._call("get_object", url, Key=self._key(path), Range=span)
         body = response["Body"]
@@ -209,7 +204,6 @@ class S3:
         return tuple(sizes)
 
     async def write(self, path: str, local: str, retry: RetryPolicy) -> None:
-        """Upload a file as one object, which appears only when it is complete."""
         key, url = self._key(path), self._url(path)
 
         async def request(method: str, *, retry: RetryPolicy = retry, **arguments: Any) -> Any:
@@ -224,7 +218,6 @@ class S3:
         await request("put_object", Body=data, ContentMD5=_md5(data))
 
     async def delete(self, paths: list[str]) -> None:
-        """Delete at most a thousand objects; a missing one is no error."""
         objects = {"Objects": [{"Key": self._key(path)} for path in paths], "Quiet": True}
         response = await self._call("delete_objects", self._url(""), Delete=objects)
         if response.get("Errors"):

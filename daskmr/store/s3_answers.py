@@ -207,7 +207,6 @@ _NO_SUCH_OBJECT = frozenset({"404", "NoSuchKey", "NoSuchUpload", "NoSuchVersion"
 def _translate_answer(
     response: dict[str, Any], url: str, source: Source
 ) -> TransientError | StoreError:
-    """Translate an error that the store itself answered."""
     details = response.get("Error", {})
     metadata = response.get("ResponseMetadata", {})
     code, status = str(details.get("Code", "")), int(metadata.get("HTTPStatusCode") or 0)

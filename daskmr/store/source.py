@@ -289,10 +289,6 @@ def _configured_endpoint_url(profile: str | None) -> str | None:
         os.path.expanduser(os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config")
     ):
         return None
-    return _endpoint_url_of_profile(profile)
-
-
-def _endpoint_url_of_profile(profile: str | None) -> str | None:
     from botocore.exceptions import BotoCoreError
     from botocore.session import Session
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import io
 import weakref
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any, BinaryIO, TypeVar, cast
 
 from daskmr.errors import InputError
-from daskmr.store.download import Backend, Download, FileTarget, Stream, Target
+from daskmr.store.download import Backend, Download, Stream, Target
 from daskmr.store.event_loop import LoopThread
 from daskmr.store.retry import RetryPolicy
 from daskmr.store.source import (
@@ -29,8 +29,8 @@ from daskmr.store.source import (
 )
 
 __all__ = [
-    "ChangedObject", "Entry", "FileTarget", "InMemory", "MissingObject", "Page", "Pagination",
-    "Source", "Store", "StoreError", "Target", "parse_source",
+    "ChangedObject", "Entry", "InMemory", "MissingObject", "Page", "Pagination", "Source", "Store",
+    "StoreError", "Target", "parse_source",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -42,11 +42,25 @@ _MOST_IDLE = 1000  # pages in a row without a new entry; some servers skip delet
 
 
 class InMemory(io.BytesIO):
-    """A complete object; ``name`` is its address."""
+    """A complete object, and the target of its bytes; ``name`` is its address.
+
+    Examples
+    --------
+    >>> target = InMemory("s3://bucket/a")
+    >>> _ = target.write(b"bro")
+    >>> target.restart()
+    >>> _ = target.write(b"whole")
+    >>> target.getvalue()
+    b'whole'
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
+
+    def restart(self) -> None:
+        self.seek(0)
+        self.truncate()
 
 
 class Store:
@@ -195,9 +209,9 @@ class Store:
     def _download(self, path: str, etag: str | None, size: int) -> Download:
         return Download(self._backend, self.retry, self._url(path), path, etag, size)
 
-    def fetch(self, path: str, etag: str | None, size: int, file: BinaryIO) -> str:
-        """Fetch into a seekable file as `fetch_async` does, from sync code."""
-        return self.run(self.fetch_async(path, etag, size, FileTarget(file)))
+    def fetch(self, path: str, etag: str | None, size: int, target: Target) -> str:
+        """Fetch as `fetch_async` does, from sync code."""
+        return self.run(self.fetch_async(path, etag, size, target))
 
     def open(self, path: str, etag: str | None, size: int) -> BinaryIO:
         """Read an object as it arrives, without keeping it.
@@ -277,7 +291,7 @@ class Pagination:
         self._page: set[str] = set()
         self._directories: set[str] = set()
         self._tokens: set[int] = set()
-        self._pages: set[int] = set()
+        self._pages: set[int | None] = set()
         self._idle = 0
 
     def advance(self, page: Page) -> Page:
@@ -290,8 +304,11 @@ class Pagination:
         for entry in page.entries:
             current.setdefault(f"{entry.name}/" if entry.is_dir else entry.name, entry)
         fresh: dict[str, Entry] = {}
-        if self._ordered or not self._is_known_page(current):
+        # A store without an order may repeat a page for ever.
+        digest = None if self._ordered else hash(frozenset(current))
+        if digest is None or digest not in self._pages:
             fresh = {key: e for key, e in current.items() if not self._is_repeated(key)}
+            self._pages.add(digest)
         self._directories.update(key for key, entry in fresh.items() if entry.is_dir)
         self._page = set(current) or self._page
         if self._ordered and fresh:
@@ -311,13 +328,6 @@ class Pagination:
                 "and give the copy as --data-dir."
             )
         return False
-
-    def _is_known_page(self, keys: Iterable[str]) -> bool:
-        """Check for a page that a store without an order repeats, which it may do for ever."""
-        digest = hash(frozenset(keys))
-        known = digest in self._pages
-        self._pages.add(digest)
-        return known
 
     def _check_end(self, token: str | None, advanced: bool) -> None:
         if token is None:

@@ -271,7 +271,6 @@ class _Input:
         return self._ahead[:size]
 
     def skip_zeros(self) -> int:
-        """Skip zero bytes, and return how many there were."""
         count = 0
         while data := self.read():
             rest = data.lstrip(b"\0")
