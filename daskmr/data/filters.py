@@ -16,14 +16,8 @@ from daskmr.data.strict_json import COMMENT, fail, field_name, kind, refuse_unkn
 from daskmr.normal_forms import forms_of, variant_of
 
 __all__ = [
-    "ANYTHING",
-    "Dimension",
-    "OneOf",
-    "ValueTest",
-    "join_values",
-    "parse_dimension",
-    "sanitise",
-]
+    "ANYTHING", "Dimension", "OneOf", "ValueTest", "join_values", "parse_dimension", "sanitise",
+]  # fmt: skip
 
 _SHOWN = 10
 _ADVICE = (

@@ -6,11 +6,10 @@ import errno
 import json
 import os
 import stat
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from operator import attrgetter
-from typing import NoReturn, TypeAlias
+from operator import attrgetter, itemgetter
+from typing import NoReturn
 
 from daskmr.data.filters import Dimension
 from daskmr.data.layout import Layout, Schema
@@ -156,12 +155,11 @@ def list_files(data_dir: str | os.PathLike[str], schema: Schema) -> Listing:
     level = [_Directory("", (), (real,), False)]
     for position in range(schema.layout.directories):
         level = [child for above in level for child in _descend(root, above, position, selection)]
-    names = Counter(directory.real for directory in level)
-    aliases: list[_Alias] = []
+    links: dict[str, str] = {}
     for directory in level:
-        _collect(root, directory, names[directory.real] > 1, selection, aliases)
-    if aliases:
-        selection.files = _without_doubles(selection.files, aliases, level)
+        _collect(root, directory, selection, links)
+    if links or len({directory.real for directory in level}) < len(level):
+        selection.files = _without_doubles(selection.files, links, level)
     return selection.listing(root)
 
 
@@ -222,8 +220,6 @@ class _DimensionFilter:
 class Selection:
     """What a walk has selected and skipped so far; `files` may be in any order.
 
-    Examples
-    --------
     >>> from daskmr.data.layout import load_schema
     >>> schema = load_schema({"dimensions": [{"field_name": "reason", "allowed_values": "idle"}]})
     >>> selection = Selection(schema)
@@ -301,10 +297,6 @@ class _Directory:
         return self.reals[-1]
 
 
-_Alias: TypeAlias = tuple[InputFile, str]
-"""A file that a link leads to, and its real path, by which it may have another name."""
-
-
 def _check_root(data_dir: str | os.PathLike[str]) -> str:
     given = os.fsdecode(data_dir)
     if not given:
@@ -343,13 +335,8 @@ def _descend(
                 yield _Directory(path + "/", dims, reals, linked)
 
 
-def _collect(
-    root: str, directory: _Directory, shared: bool, selection: Selection, aliases: list[_Alias]
-) -> None:
-    """Select the files in `directory`, to which other paths lead as well where it is `shared`.
-
-    Files that may be met under another name go to `aliases`.
-    """
+def _collect(root: str, directory: _Directory, selection: Selection, links: dict[str, str]) -> None:
+    """Select the files in `directory`; of those that are links, `links` gets the real paths."""
     known: dict[tuple[str, ...], tuple[str, ...]] = {}
     for entry in _entries(root, directory, selection):
         path = directory.path + entry.name
@@ -365,36 +352,29 @@ def _collect(
         except OSError as error:
             _fail("file", entry.path, error)
         dims = known.setdefault(dims, dims)
-        file = InputFile(path, found.st_size, dims, None, None, found.st_mtime_ns, found.st_ino)
-        if entry.is_symlink() or (shared and directory.linked):
-            aliases.append((file, _real_path(directory, entry)[0]))
-        else:
-            selection.files.append(file)
+        selection.files.append(
+            InputFile(path, found.st_size, dims, None, None, found.st_mtime_ns, found.st_ino)
+        )
+        if entry.is_symlink():
+            links[path] = _real_path(directory, entry)[0]
 
 
 def _without_doubles(
-    files: list[InputFile], aliases: list[_Alias], level: list[_Directory]
+    files: list[InputFile], links: dict[str, str], level: list[_Directory]
 ) -> list[InputFile]:
     """Keep one name of each file: the plain path if there is one, else the smallest as bytes."""
     directories = {directory.path: directory for directory in level}
-    reals = {real for _, real in aliases}
-    known: set[str] = set()
-    kept: list[InputFile] = []
+    ranked: list[tuple[bool, bytes, str, InputFile]] = []
     for file in files:
-        folder, _, name = file.path.rpartition("/")
-        directory = directories[folder and folder + "/"]
-        real = os.path.join(directory.real, name)
-        if real in reals and directory.linked:
-            aliases.append((file, real))
-            continue
-        kept.append(file)
-        if real in reals:
-            known.add(real)
+        start = file.path.rfind("/") + 1
+        directory = directories[file.path[:start]]
+        real = links.get(file.path) or os.path.join(directory.real, file.path[start:])
+        linked = directory.linked or file.path in links
+        ranked.append((linked, os.fsencode(file.path), real, file))
     chosen: dict[str, InputFile] = {}
-    for file, real in sorted(aliases, key=lambda alias: os.fsencode(alias[0].path)):
-        if real not in known:
-            chosen.setdefault(real, file)
-    return [*kept, *chosen.values()]
+    for _, _, real, file in sorted(ranked, key=itemgetter(0, 1)):
+        chosen.setdefault(real, file)
+    return list(chosen.values())
 
 
 def _entries(root: str, directory: _Directory, selection: Selection) -> Iterator[os.DirEntry[str]]:

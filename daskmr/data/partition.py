@@ -19,16 +19,9 @@ import zstandard
 from daskmr.data.listing import InputFile
 
 __all__ = [
-    "LOOK_AHEAD",
-    "PARTITION_BYTES",
-    "Partition",
-    "count_buckets",
-    "count_reducers",
-    "estimate_bytes",
-    "plan_partitions",
-    "run_order",
-    "with_ahead",
-]
+    "LOOK_AHEAD", "PARTITION_BYTES", "Partition", "count_buckets", "count_reducers",
+    "estimate_bytes", "plan_partitions", "run_order", "with_ahead",
+]  # fmt: skip
 
 PARTITION_BYTES = 16 << 20
 # More than the cores of a workstation, so that the load balances; few enough for the scheduler.

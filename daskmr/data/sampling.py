@@ -27,8 +27,6 @@ class Choice:
 
     Raises `InputError` for values that are invalid or contradict one another.
 
-    Examples
-    --------
     >>> files = [InputFile(f"{n:02}", 1, ()) for n in range(20)]
     >>> [file.path for file in Choice(share=0.2, seed=1).files(files)] == ["01", "09", "11", "17"]
     False
@@ -125,8 +123,6 @@ EVERYTHING = Choice()
 class KeyFilter:
     """Selects the keys whose hash, mixed with a seed, is below a threshold.
 
-    Examples
-    --------
     >>> keys = KeyFilter(1 << 30, 7)
     >>> 200 < sum(keys.takes(str(n)) for n in range(1000)) < 300
     True

@@ -40,8 +40,6 @@ class Expected:
 def multipart_etag(etag: str | None) -> tuple[str, int] | None:
     """Split an ETag that is made of MD5s into its digits and the number of parts, 0 for none.
 
-    Examples
-    --------
     >>> multipart_etag("d41d8cd98f00b204e9800998ecf8427e")
     ('d41d8cd98f00b204e9800998ecf8427e', 0)
     >>> multipart_etag("d41d8cd98f00b204e9800998ecf8427e-3")
@@ -56,8 +54,6 @@ def multipart_etag(etag: str | None) -> tuple[str, int] | None:
 class Verifier:
     """Takes the bytes of one object, in order, and compares them with what is expected.
 
-    Examples
-    --------
     >>> verifier = Verifier(Expected(3, "900150983cd24fb0d6963f7d28e17f72"))
     >>> verifier.update(b"ab")
     >>> verifier.mismatch()

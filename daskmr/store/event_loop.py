@@ -19,11 +19,9 @@ _SECONDS_TO_CANCEL = 1.0
 class LoopThread:
     """An event loop that runs in a daemon thread until it is closed.
 
-    It works only in the process that made it. A forked child keeps it untouched, since what it
-    holds shares sockets with the parent.
+    It works only in the process that made it. A forked child keeps it untouched, and `held` with
+    it, since these share sockets with the parent.
 
-    Examples
-    --------
     >>> import asyncio
     >>> loop = LoopThread("example")
     >>> loop.run(asyncio.sleep(0, "done"))
@@ -31,7 +29,7 @@ class LoopThread:
     >>> loop.close()
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, held: object = None) -> None:
         import asyncio
         import selectors
 
@@ -39,7 +37,7 @@ class LoopThread:
         self._selector = selectors.DefaultSelector()
         self._loop = asyncio.SelectorEventLoop(self._selector)
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
-        self._kept: list[object] = []
+        self._held = held
         self._lock = threading.RLock()
         self._closed = False
         _open.add(self)
@@ -60,10 +58,6 @@ class LoopThread:
     def usable(self) -> bool:
         """Whether it is open, and this is the process that made it."""
         return not self._closed and self._pid == os.getpid()
-
-    def keep(self, held: object) -> None:
-        """Keep a reference to `held`, so that no forked child collects it."""
-        self._kept.append(held)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop and wait for its result; an interruption cancels it.

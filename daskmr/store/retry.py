@@ -25,8 +25,6 @@ class RetryPolicy:
       that met the same fault do not return at once.
     - `faults`: transient errors so far that were retried.
 
-    Examples
-    --------
     >>> import asyncio
     >>> answers = iter([TransientError("busy"), "done"])
     >>> async def attempt():

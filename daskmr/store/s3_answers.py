@@ -35,8 +35,6 @@ def parse_page(body: bytes, bucket: str, prefix: str, name_prefix: str) -> Page:
     Raises `TransientError` for another server's page, or a truncated one, which must not pass for
     an empty listing.
 
-    Examples
-    --------
     >>> body = b'''<ListBucketResult><Name>b</Name><Prefix>idle/</Prefix>
     ... <IsTruncated>false</IsTruncated><EncodingType>url</EncodingType>
     ... <Contents><Key>idle/a%0A1</Key><Size>7</Size><ETag>"12"</ETag></Contents>

@@ -58,8 +58,6 @@ class TransientError(Exception):
 class Source:
     """Where remote data is. It may be pickled and shown: it holds no secret.
 
-    Examples
-    --------
     >>> source = Source("s3", "bucket/data", (("endpoint_url", "http://127.0.0.1:9000"),))
     >>> source.url
     's3://bucket/data'
@@ -179,8 +177,6 @@ def parse_source(
     Raises `InputError` if it is no such name, holds a secret, or needs a package that is not
     installed.
 
-    Examples
-    --------
     >>> parse_source("bucket/data/", anon=True, endpoint_url="http://127.0.0.1:9000").identity
     's3://bucket/data endpoint_url=http://127.0.0.1:9000'
     >>> parse_source("s3://key:secret@bucket")

@@ -44,8 +44,6 @@ _MOST_IDLE = 1000  # pages in a row without a new entry; some servers skip delet
 class InMemory(io.BytesIO):
     """A complete object, and the target of its bytes; ``name`` is its address.
 
-    Examples
-    --------
     >>> target = InMemory("s3://bucket/a")
     >>> _ = target.write(b"bro")
     >>> target.restart()
@@ -72,10 +70,9 @@ class Store:
 
     - `retries`: how often a request is retried, after growing waits, before it is a failure.
     - `retry`: counts the faults, too.
+    - `ordered`: whether it lists by the bytes of the keys.
     - `listings`: requests so far that listed something, retries not counted.
 
-    Examples
-    --------
     >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     _ = pathlib.Path(folder, "a").write_text("text")
@@ -91,18 +88,13 @@ class Store:
         self.retry = RetryPolicy(retries)
         self.listings = 0
         self._backend = _backend(source)
-        self._loop = LoopThread(f"daskmr {source.protocol}")
-        self._loop.keep(self._backend)
+        self.ordered = self._backend.ordered
+        self._loop = LoopThread(f"daskmr {source.protocol}", self._backend)
         # At the end of the process too, before the modules go that closing needs.
         self._finalizer = weakref.finalize(self, _close, self._loop, self._backend)
 
     def __repr__(self) -> str:
         return f"Store({self.source!r})"
-
-    @property
-    def ordered(self) -> bool:
-        """Whether it lists by the bytes of the keys."""
-        return self._backend.ordered
 
     def __enter__(self) -> Store:
         return self
@@ -270,8 +262,6 @@ class Pagination:
     - `ordered`: whether the store lists by the bytes of the keys. A store that does not may list an
       object on two pages that are not neighbours.
 
-    Examples
-    --------
     >>> pagination = Pagination("s3://bucket")
     >>> idle, saved = Entry("idle", True), Entry("saved_session", True)
     >>> pagination.advance(Page([idle], "1")).entries == [idle]

@@ -77,8 +77,6 @@ def read_chunks(
     dictionary, to be decompressed.
     Raises `OSError` when the file cannot be opened or read; its ``filename`` is the path.
 
-    Examples
-    --------
     >>> import bz2, io
     >>> b"".join(read_chunks(io.BytesIO(bz2.compress(b"spam ") + bz2.compress(b"and eggs"))))
     b'spam and eggs'

@@ -78,8 +78,6 @@ def read_lines(
     Raises `TaskFailed` for an archive, a second compression, UTF-16 and the like; and as
     `read_chunks` raises it.
 
-    Examples
-    --------
     >>> import io
     >>> list(read_lines(io.BytesIO(b"a\t1\n\nb\t2\r\nc")))
     [(['a\t1', '', 'b\t2\r'], True), (['c'], False)]

@@ -12,20 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 __all__ = [
-    "BZIP2",
-    "HEAD_BYTES",
-    "LINE_CHARACTERS",
-    "LZMA_FORM",
-    "XZ",
-    "ZSTD",
-    "Form",
-    "describe_lines",
-    "form_of",
-    "is_lzma",
-    "key_command",
-    "recode_command",
-    "unpack_command",
-]
+    "BZIP2", "HEAD_BYTES", "LINE_CHARACTERS", "LZMA_FORM", "XZ", "ZSTD", "Form",
+    "describe_lines", "form_of", "is_lzma", "key_command", "recode_command", "unpack_command",
+]  # fmt: skip
 
 HEAD_BYTES = 512  # the header of a tar archive
 LINE_CHARACTERS = 2000  # as much of a line as need be looked at
