@@ -211,14 +211,10 @@ class _Search:
             listings = store.listings
         if not listing.files:
             _refuse_variant(source, self.config)
-        notes = (
-            ()
-            if not listing.repeated
-            else (
-                f"{listing.root} listed keys or prefixes again that it had listed before, "
-                f"{listing.repeated:,} in all; each counted once",
-            )
-        )
+        notes: tuple[str, ...] = ()
+        if listing.repeated:
+            again = "listed keys or prefixes again that it had listed before"
+            notes = (f"{listing.root} {again}, {listing.repeated:,} in all; each counted once",)
         inputs = self._united(local, listing, source, cache)
         return replace(inputs, listings=listings, notes=notes)
 

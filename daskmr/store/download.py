@@ -9,13 +9,14 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from daskmr.store.event_loop import LoopThread
 from daskmr.store.retry import RetryPolicy
 from daskmr.store.source import Page, StoreError, TransientError
 
 if TYPE_CHECKING:
     import asyncio
     import hashlib
+
+    from daskmr.store.event_loop import LoopThread
 
 __all__ = [
     "Backend", "Download", "Expected", "Stream", "Target", "Transfer", "Verifier", "multipart_etag",

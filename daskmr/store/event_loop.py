@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import selectors
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -30,9 +32,6 @@ class LoopThread:
     """
 
     def __init__(self, name: str, held: object = None) -> None:
-        import asyncio
-        import selectors
-
         self._pid = os.getpid()
         self._selector = selectors.DefaultSelector()
         self._loop = asyncio.SelectorEventLoop(self._selector)
@@ -44,8 +43,6 @@ class LoopThread:
         self._thread.start()
 
     def _serve(self) -> None:
-        import asyncio
-
         asyncio.set_event_loop(self._loop)
         _idents.add(threading.get_ident())
         try:
@@ -65,8 +62,6 @@ class LoopThread:
         Raises `RuntimeError`: in another process than the one that made the loop, in the loop's own
         thread, or after `close`.
         """
-        import asyncio
-
         if not self.usable or self._thread.ident == threading.get_ident():
             coroutine.close()
             if self._pid != os.getpid():
@@ -103,8 +98,6 @@ class LoopThread:
             if last is not None:
                 last.close()
             return
-        import asyncio
-
         future = asyncio.run_coroutine_threadsafe(_finish(last), self._loop)
         try:
             future.result(_SECONDS_TO_CLOSE + 2)
@@ -129,8 +122,6 @@ async def _signalling_end(coroutine: Coroutine[Any, Any, T], ended: threading.Ev
 
 
 async def _finish(last: Coroutine[Any, Any, object] | None) -> None:
-    import asyncio
-
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()

@@ -314,7 +314,16 @@ def _other(
     """Return the root and options of a source that is not S3, and its URL where these lack a part."""
     if re.search(r"::[\w+.-]+://", rest):
         raise InputError(f"{url} chains URLs, which is not supported; give one.")
-    filesystem = _class_of(protocol, url)
+    from fsspec.registry import get_filesystem_class
+
+    try:
+        filesystem: Any = get_filesystem_class(protocol)
+    except ValueError:
+        raise InputError(
+            f"{protocol}:// is not a protocol that fsspec knows ({url}). {_ADVICE}"
+        ) from None
+    except ImportError as error:
+        raise InputError(missing_package(protocol, url, error)) from None
     if not rest.strip("/") and protocol != "memory":
         raise InputError(f"{url} names no bucket or folder.")
     full = f"{protocol}://{rest}"
@@ -333,19 +342,6 @@ def _other(
         if value:
             options[known[name][0]] = known[name][1]
     return root, options, shown
-
-
-def _class_of(protocol: str, url: str) -> Any:
-    from fsspec.registry import get_filesystem_class
-
-    try:
-        return get_filesystem_class(protocol)
-    except ValueError:
-        raise InputError(
-            f"{protocol}:// is not a protocol that fsspec knows ({url}). {_ADVICE}"
-        ) from None
-    except ImportError as error:
-        raise InputError(missing_package(protocol, url, error)) from None
 
 
 def missing_package(protocol: str, url: str, error: ImportError) -> str:

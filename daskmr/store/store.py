@@ -11,11 +11,10 @@ import weakref
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 from daskmr.errors import InputError
 from daskmr.store.download import Backend, Download, Stream, Target
-from daskmr.store.event_loop import LoopThread
 from daskmr.store.retry import RetryPolicy
 from daskmr.store.source import (
     ChangedObject,
@@ -27,6 +26,9 @@ from daskmr.store.source import (
     TransientError,
     parse_source,
 )
+
+if TYPE_CHECKING:
+    from daskmr.store.event_loop import LoopThread
 
 __all__ = [
     "ChangedObject", "Entry", "InMemory", "MissingObject", "Page", "Pagination", "Source", "Store",
@@ -83,6 +85,8 @@ class Store:
     """
 
     def __init__(self, source: Source, retries: int = 10) -> None:
+        from daskmr.store.event_loop import LoopThread  # deferred, as asyncio is
+
         self.source = source
         self._url = source.url_of
         self.retry = RetryPolicy(retries)
@@ -303,7 +307,8 @@ class Pagination:
         self._page = set(current) or self._page
         if self._ordered and fresh:
             self._last = max(fresh)
-        self._check_end(page.token, bool(fresh))
+        if page.token is not None:
+            self._check_progress(page.token, bool(fresh))
         return Page(list(fresh.values()), page.token)
 
     def _is_repeated(self, key: str) -> bool:
@@ -319,9 +324,7 @@ class Pagination:
             )
         return False
 
-    def _check_end(self, token: str | None, advanced: bool) -> None:
-        if token is None:
-            return
+    def _check_progress(self, token: str, advanced: bool) -> None:
         self._idle = 0 if advanced else self._idle + 1
         if hash(token) in self._tokens or self._idle > _MOST_IDLE:
             raise StoreError(
