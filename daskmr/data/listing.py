@@ -159,7 +159,7 @@ def list_files(data_dir: str | os.PathLike[str], schema: Schema) -> Listing:
     for directory in level:
         _collect(root, directory, selection, links)
     if links or len({directory.real for directory in level}) < len(level):
-        selection.files = _without_doubles(selection.files, links, level)
+        selection.files = _drop_duplicates(selection.files, links, level)
     return selection.listing(root)
 
 
@@ -359,7 +359,7 @@ def _collect(root: str, directory: _Directory, selection: Selection, links: dict
             links[path] = _real_path(directory, entry)[0]
 
 
-def _without_doubles(
+def _drop_duplicates(
     files: list[InputFile], links: dict[str, str], level: list[_Directory]
 ) -> list[InputFile]:
     """Keep one name of each file: the plain path if there is one, else the smallest as bytes."""

@@ -118,7 +118,7 @@ def read_frames(extent: Extent) -> Iterator[bytes]:
     if not extent.length:
         return
     offset, end = extent.offset, extent.offset + extent.length
-    read = _read_frame if extent.store is None else _Ahead(extent, extent.store).read_frame
+    read = _read_frame if extent.store is None else _ReadAhead(extent, extent.store).read_frame
     try:
         while offset < end:
             data = read(extent.path, offset)
@@ -145,7 +145,7 @@ def _read_frame(path: str, offset: int) -> bytes:
     return data
 
 
-class _Ahead:
+class _ReadAhead:
     """Reads the frames of an extent in a store, a stretch of many at a time."""
 
     def __init__(self, extent: Extent, store: SpillStore) -> None:

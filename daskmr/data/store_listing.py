@@ -103,8 +103,8 @@ class EntrySelection(Selection):
             name = entry.name
             if not entry.is_dir:
                 self._skip_object(prefix, entry)
-            elif (mistake := _mistake(name)) or name.startswith("."):
-                self._skip_name(f"{prefix.path}{name}/", mistake)
+            elif (fault := _name_fault(name)) or name.startswith("."):
+                self._skip_name(f"{prefix.path}{name}/", fault)
             elif (value := self.pick(position, name)) is not None:
                 yield prefix.below(value)
 
@@ -120,8 +120,8 @@ class EntrySelection(Selection):
         for entry in entries:
             name = entry.name
             if entry.is_dir:
-                self._skip_name(f"{path}{name}/", _mistake(name))
-            elif _mistake(name):
+                self._skip_name(f"{path}{name}/", _name_fault(name))
+            elif _name_fault(name):
                 self._skip_object(prefix, entry)
             elif (picked := pick_file(dims, name, path + name)) is not None:
                 picked = known.setdefault(picked, picked)
@@ -129,19 +129,19 @@ class EntrySelection(Selection):
 
     def _skip_object(self, prefix: Prefix, entry: Entry) -> None:
         if entry.name:
-            self._skip_name(prefix.path + entry.name, _mistake(entry.name))
+            self._skip_name(prefix.path + entry.name, _name_fault(entry.name))
         elif entry.size:
             self._skip_name(prefix.path or "/", 'its key ends in "/", and yet it holds something')
 
-    def _skip_name(self, path: str, mistake: str | None) -> None:
-        self.skip(f"{repr(path)[1:-1]} ({mistake})" if mistake else path)
+    def _skip_name(self, path: str, fault: str | None) -> None:
+        self.skip(f"{repr(path)[1:-1]} ({fault})" if fault else path)
 
 
-def _mistake(name: str) -> str | None:
+def _name_fault(name: str) -> str | None:
     """Return why there can be no file or directory of this name, or ``None``.
 
-    >>> _mistake("20131029.20131102.4f2e.log.gz")
-    >>> _mistake("")
+    >>> _name_fault("20131029.20131102.4f2e.log.gz")
+    >>> _name_fault("")
     'an empty name between two "/"'
     """
     if name.isascii() and name.isprintable() and 0 < len(name) <= _LONGEST_NAME:
@@ -171,7 +171,7 @@ def known_names(dimension: Dimension) -> tuple[str, ...] | None:
     known = dimension.known_values
     if known is None or any(_SURROGATE.search(name) for name in known):  # not in a request
         return None
-    return tuple(name for name in known if _mistake(name) is None)
+    return tuple(name for name in known if _name_fault(name) is None)
 
 
 def name_starts(dimension: Dimension) -> tuple[str, ...] | None:
@@ -215,19 +215,19 @@ class _Walk:
 
     async def run(self) -> None:
         level = [Prefix("", ())]
-        there = 1  # prefixes of the last level that was discovered
+        discovered = 1  # prefixes of the last level that was listed
         for position in range(self._schema.layout.directories):
             names = known_names(self._schema.dimensions[position])
             # One name never costs more requests than discovery does. Several may, if most do not
             # exist.
-            most = max(len(level), min(_NAMED, _NAMED_BELOW * there))
+            most = max(len(level), min(_NAMED, _NAMED_BELOW * discovered))
             if names is not None and _are_plain(names) and len(names) * len(level) <= most:
                 self._named.append((position, level))
                 level = [prefix.below(name) for prefix in level for name in names]
             else:
                 level = await self._descend(level, position)
-                there = len(level)
-        await _each(self._collect, level)
+                discovered = len(level)
+        await _for_each(self._collect, level)
         if not self.selected.files:
             await self._discover_named()
         self._report(last=True)
@@ -250,7 +250,7 @@ class _Walk:
                 below.extend(self.selected.directories(prefix, position, page.entries))
             self._listed(prefix)
 
-        await _each(discover, level)
+        await _for_each(discover, level)
         return below
 
     async def _collect(self, prefix: Prefix) -> None:
@@ -333,7 +333,7 @@ def _last_name(page: Page) -> str | None:
     return max((f"{e.name}/" if e.is_dir else e.name for e in page.entries), default=None)
 
 
-async def _each(work: Callable[[T], Awaitable[None]], items: Iterable[T]) -> None:
+async def _for_each(work: Callable[[T], Awaitable[None]], items: Iterable[T]) -> None:
     """Do `work` on each of `items`, several at once; the first failure cancels the others."""
     import asyncio
 

@@ -71,7 +71,8 @@ class Verifier:
         self._whole = _md5()
         self._part = _md5()
         self._digests: list[bytes] = []
-        self._room = expected.parts[0] if expected.parts else 0
+        self._sizes = iter(expected.parts)
+        self._room = next(self._sizes, None)  # bytes of the current part that have not come
         self.received = 0
 
     @property
@@ -82,20 +83,15 @@ class Verifier:
     def update(self, data: bytes) -> None:
         self.received += len(data)
         self._whole.update(data)
-        if self._expected.parts:
-            self._update_parts(data)
-
-    def _update_parts(self, data: bytes) -> None:
-        parts = self._expected.parts
-        while len(data) >= self._room and len(self._digests) < len(parts):
+        while self._room is not None and len(data) >= self._room:
             self._part.update(data[: self._room])
             data = data[self._room :]
             self._digests.append(self._part.digest())
             self._part = _md5()
-            following = parts[len(self._digests) :]
-            self._room = following[0] if following else 0
-        self._part.update(data)
-        self._room -= len(data)
+            self._room = next(self._sizes, None)
+        if self._room is not None:
+            self._part.update(data)
+            self._room -= len(data)
 
     def mismatch(self) -> str | None:
         """Return what is wrong with the bytes, as a part of a sentence, or ``None``."""

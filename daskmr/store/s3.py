@@ -65,7 +65,7 @@ class S3:
         if self._client is None or self._expired:
             self._expired = False
             self._client = await self._s3fs.set_session(refresh=self._client is not None)
-            if not any(client is self._client for client in self._clients):
+            if self._client not in self._clients:
                 self._clients.append(self._client)
                 # There is no option for one's own parser, and botocore's takes 45 ms a page.
                 self._client.meta.events.register("before-parse.s3.ListObjectsV2", _keep_body)

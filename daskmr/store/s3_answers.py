@@ -83,22 +83,19 @@ def _page(root: Any, space: str, bucket: str, prefix: str, name_prefix: str) -> 
     entries = []
     for element in root.iterfind(f"{space}Contents"):
         fields = {child.tag: child.text or "" for child in element}
+        written = fields.get(f"{space}LastModified")
         entries.append(
             Entry(
                 name_of(fields.get(f"{space}Key", ""), False),
                 False,
                 int(fields.get(f"{space}Size", "")),
                 fields.get(f"{space}ETag", "").strip('"') or None,
-                _timestamp(fields.get(f"{space}LastModified")),
+                None if written is None else datetime.fromisoformat(written).timestamp(),
             )
         )
     for element in root.iterfind(f"{space}CommonPrefixes/{space}Prefix"):
         entries.append(Entry(name_of(element.text or "", True), True))
     return Page(entries, token)
-
-
-def _timestamp(text: str | None) -> float | None:
-    return None if text is None else datetime.fromisoformat(text).timestamp()
 
 
 def _no_listing(reason: str) -> NoReturn:
