@@ -61,22 +61,16 @@ def read_bad_records(path: str) -> Iterator[BadRecord]:
     """Read a bad-records file; raise InputError if it is missing or of another form."""
     try:
         with open(path, encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                yield _parse(line, path, number)
+            for number, line in enumerate(file, 1):  # noqa: B007 - for the error below
+                get: Callable[[str], Any] = json.loads(line).__getitem__
+                yield BadRecord(
+                    get("file"), int(get("line")), get("reason"), get("exception"),
+                    base64.b64decode(get("raw"), validate=True),
+                )  # fmt: skip
     except OSError as error:
         raise InputError(f"{os.fspath(path)} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
         raise InputError(f"{path} is no text, so it holds no bad records.") from None
-
-
-def _parse(line: str, path: str, number: int) -> BadRecord:
-    get: Callable[[str], Any]
-    try:
-        get = json.loads(line).__getitem__
-        return BadRecord(
-            get("file"), int(get("line")), get("reason"), get("exception"),
-            base64.b64decode(get("raw"), validate=True),
-        )  # fmt: skip
     except (AttributeError, KeyError, TypeError, ValueError):
         raise InputError(
             f"{path}, line {number}: this is no bad record as a run saves them. Give an "

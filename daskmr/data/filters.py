@@ -16,14 +16,8 @@ from daskmr.data.strict_json import COMMENT, fail, field_name, kind, refuse_unkn
 from daskmr.normal_forms import forms_of, variant_of
 
 __all__ = [
-    "ANYTHING",
-    "Dimension",
-    "OneOf",
-    "ValueTest",
-    "join_values",
-    "parse_dimension",
-    "sanitise",
-]
+    "ANYTHING", "Dimension", "OneOf", "ValueTest", "join_values", "parse_dimension", "sanitise",
+]  # fmt: skip
 
 _SHOWN = 10
 _ADVICE = (
@@ -151,8 +145,6 @@ class Between(ValueTest):
 
 @dataclass(frozen=True)
 class Matching(ValueTest):
-    """Allows full matches of a regular expression."""
-
     pattern: re.Pattern[str]
 
     def allows(self, value: str) -> bool:
@@ -181,11 +173,9 @@ class Dimension:
     test: ValueTest = ANYTHING
 
     def allows(self, value: str) -> bool:
-        """Check whether a directory, or part of a file name, called `value` is allowed."""
         return self.test.allows(value)
 
     def describe(self) -> str:
-        """Say what is allowed, in a few words for a message."""
         return self.test.describe()
 
     def variant_of(self, value: str) -> str | None:

@@ -100,7 +100,6 @@ class Inputs:
         return self.remote.locate(path)
 
     def delete_copies(self, paths: Sequence[str]) -> int:
-        """Delete local copies of objects, and return how many there were."""
         from daskmr.data.cache.upkeep import remove
 
         with self.open_cache() or nullcontext() as cache:
@@ -118,7 +117,6 @@ class Inputs:
                 cache.sweep()
 
     def open_cache(self) -> Cache | None:
-        """Open the cache, if there is one."""
         return self.remote.open_cache() if self.remote is not None else None
 
 
@@ -182,7 +180,12 @@ class _Search:
         if config.local_only:
             return self._offline(self._known_cache(source), source, self._local_listing)
         inputs = self._online(source, on_progress)
-        return _check_room(inputs, config) if to_read else inputs
+        with (inputs.open_cache() if to_read else None) or nullcontext() as cache:
+            if cache is None:
+                return inputs
+            state = cache.state(_to_fetch(inputs))
+            cache.check_space(state, config.cache_max)
+        return replace(inputs, cached=state.files, cached_bytes=state.bytes)
 
     def _local(self, data_dir: str | os.PathLike[str]) -> Inputs:
         cache = _cache_at(data_dir)
@@ -208,8 +211,12 @@ class _Search:
             listings = store.listings
         if not listing.files:
             _refuse_variant(source, self.config)
+        notes: tuple[str, ...] = ()
+        if listing.repeated:
+            again = "listed keys or prefixes again that it had listed before"
+            notes = (f"{listing.root} {again}, {listing.repeated:,} in all; each counted once",)
         inputs = self._united(local, listing, source, cache)
-        return replace(inputs, listings=listings, notes=_repeats(listing))
+        return replace(inputs, listings=listings, notes=notes)
 
     def _offline(
         self, cache: Cache, source: Source, list_local: Callable[[Cache], Listing | None]
@@ -224,11 +231,19 @@ class _Search:
         inputs = self._united(list_local(cache), listing, source, cache)
         state = cache.state(_to_fetch(inputs))
         if state.absent:
-            inputs = replace(inputs, listing=_without(inputs.listing, state, config))
-            notes = (*notes, state.explain_absent())
-            if not inputs.listing.files and not config.allow_empty:
-                raise NothingMatchedError(f"There is nothing to read: {state.explain_absent()}.")
-        return replace(inputs, cached=state.files, cached_bytes=state.bytes, notes=tuple(notes))
+            explanation = state.explain_absent()
+            if not config.allow_incomplete:
+                raise InputError(
+                    f"{explanation}. Run it once without --local-only, narrow the filter, or use "
+                    "--allow-incomplete to go on without."
+                )
+            absent = {file.path for file in state.absent}
+            files = tuple(f for f in inputs.listing.files if f.path not in absent)
+            if not files and not config.allow_empty:
+                raise NothingMatchedError(f"There is nothing to read: {explanation}.")
+            inputs = replace(inputs, listing=replace(inputs.listing, files=files))
+            notes = (*notes, explanation)
+        return replace(inputs, cached=state.files, cached_bytes=state.bytes, notes=notes)
 
     def _known_cache(self, source: Source) -> Cache:
         """Return the cache of `source`, which an earlier run has made."""
@@ -333,36 +348,6 @@ def _refuse_variant(source: Source, config: Config) -> None:
             above += f"{name}/"
 
 
-def _repeats(listing: Listing) -> tuple[str, ...]:
-    """Report that a store has listed things twice, which is a fault of the store."""
-    if not listing.repeated:
-        return ()
-    return (
-        f"{listing.root} listed keys or prefixes again that it had listed before, "
-        f"{listing.repeated:,} in all; each counted once",
-    )
-
-
-def _check_room(inputs: Inputs, config: Config) -> Inputs:
-    """Mark the cached files as used, and check the room for the others."""
-    with inputs.open_cache() or nullcontext() as cache:
-        if cache is None:
-            return inputs
-        state = cache.state(_to_fetch(inputs))
-        cache.check_space(state, config.cache_max)
-    return replace(inputs, cached=state.files, cached_bytes=state.bytes)
-
-
 def _to_fetch(inputs: Inputs) -> list[InputFile]:
     """Return the files that are not in the data dir."""
     return [file for file in inputs.listing.files if file.is_remote]
-
-
-def _without(listing: Listing, state: State, config: Config) -> Listing:
-    if not config.allow_incomplete:
-        raise InputError(
-            f"{state.explain_absent()}. Run it once without --local-only, narrow the filter, or "
-            "use --allow-incomplete to go on without."
-        )
-    absent = {file.path for file in state.absent}
-    return replace(listing, files=tuple(f for f in listing.files if f.path not in absent))

@@ -24,8 +24,6 @@ _LAYOUT_EXAMPLE = (
 class Layout:
     """The dimensions by which the data is laid out, outermost first.
 
-    Examples
-    --------
     >>> layout = Layout(("reason", "buildID", "submission_date"))
     >>> layout.directories, layout.template
     (1, '<reason>/<buildID>.<submission_date>.<rest>')
@@ -89,8 +87,6 @@ def load_layout(path: str | os.PathLike[str] | None = None) -> Layout:
 
     Raises `InputError` naming the file, the dimension and the mistake.
 
-    Examples
-    --------
     >>> load_layout().field_names
     ('reason', 'appName', 'appUpdateChannel', 'appVersion', 'appBuildID', 'submission_date')
     """
@@ -99,23 +95,17 @@ def load_layout(path: str | os.PathLike[str] | None = None) -> Layout:
         source: Any = json.loads(resources.files("daskmr").joinpath("schema.json").read_bytes())
     else:
         where, source = f"Schema {path_name(path)}", path
-    names = tuple(
-        _layout_name(dimension, f"{where}, dimension {position}")
-        for position, dimension in enumerate(read_dimensions(source, where, _LAYOUT_EXAMPLE), 1)
-    )
+    names: list[str] = []
+    for position, dimension in enumerate(read_dimensions(source, where, _LAYOUT_EXAMPLE), 1):
+        names.append(field_name(dimension, f"{where}, dimension {position}"))
+        refuse_unknown(dimension, f"{where}, dimension {position} ({names[-1]})")
     if len(names) < 2:
         fail(
             where,
             f"a layout has at least two dimensions, here there are {len(names)}; the last two are "
             f"the first two parts of the file names, as in {_LAYOUT_EXAMPLE}",
         )
-    return Layout(names)
-
-
-def _layout_name(dimension: Any, where: str) -> str:
-    name = field_name(dimension, where)
-    refuse_unknown(dimension, f"{where} ({name})")
-    return name
+    return Layout(tuple(names))
 
 
 def load_schema(
@@ -128,8 +118,6 @@ def load_schema(
     - `layout_path`: see `load_layout`.
     Raises `InputError` naming the file, the dimension and the mistake.
 
-    Examples
-    --------
     >>> june = {"min": 20130601, "max": 20130630}
     >>> schema = load_schema({"dimensions": [{"field_name": "reason", "allowed_values": june}]})
     >>> [dimension.describe() for dimension in schema.dimensions[:2]]

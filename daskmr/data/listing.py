@@ -6,11 +6,10 @@ import errno
 import json
 import os
 import stat
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from operator import attrgetter
-from typing import NoReturn, TypeAlias
+from dataclasses import dataclass, field, replace
+from operator import attrgetter, itemgetter
+from typing import NoReturn
 
 from daskmr.data.filters import Dimension
 from daskmr.data.layout import Layout, Schema
@@ -28,8 +27,6 @@ _VALUES_NAMED = 20
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """One file to read."""
-
     # Relative to the data dir, with "/" between its parts; odd bytes are surrogate escapes.
     path: str
     size: int  # in bytes, as stored
@@ -43,7 +40,6 @@ class InputFile:
 
     @property
     def is_remote(self) -> bool:
-        """Whether it is an object of a store."""
         return self.etag is not None or self.mtime is not None
 
 
@@ -86,7 +82,9 @@ class Listing:
             seen = self.seen[position]
             if seen.allowed < seen.candidates:
                 return self._explain_excluded(position, seen)
-        skipped = f" {self._describe_skipped()}" if self.skipped_count else ""
+        skipped = ", ".join(map(repr, self.skipped[:3])) + ", ..." * (self.skipped_count > 3)
+        if skipped:
+            skipped = f" Not in the layout: {self.skipped_count} ({skipped})."
         return (
             f"The {self._what} {self.root} holds no file in the layout {self.layout.template} "
             f"with a known extension ({', '.join(sorted(EXTENSIONS))}).{skipped} "
@@ -115,11 +113,6 @@ class Listing:
             f"Correct the filter, or the {self._what}."
             + (f" It leaves out {_describe_variants(seen)}." if seen.variants else "")
         )
-
-    def _describe_skipped(self) -> str:
-        shown = ", ".join(map(repr, self.skipped[:3]))
-        more = ", ..." if self.skipped_count > 3 else ""
-        return f"Not in the layout: {self.skipped_count} ({shown}{more})."
 
 
 def _describe_variants(seen: Seen) -> str:
@@ -162,12 +155,11 @@ def list_files(data_dir: str | os.PathLike[str], schema: Schema) -> Listing:
     level = [_Directory("", (), (real,), False)]
     for position in range(schema.layout.directories):
         level = [child for above in level for child in _descend(root, above, position, selection)]
-    names = Counter(directory.real for directory in level)
-    aliases: list[_Alias] = []
+    links: dict[str, str] = {}
     for directory in level:
-        _collect(root, directory, names[directory.real] > 1, selection, aliases)
-    if aliases:
-        selection.files = _without_doubles(selection.files, aliases, level)
+        _collect(root, directory, selection, links)
+    if links or len({directory.real for directory in level}) < len(level):
+        selection.files = _drop_duplicates(selection.files, links, level)
     return selection.listing(root)
 
 
@@ -191,16 +183,14 @@ def unite(local: Listing, remote: Listing) -> Listing:
     )
 
 
+@dataclass(slots=True)
 class _DimensionFilter:
     """Tests each value of one dimension once, and interns it."""
 
-    __slots__ = ("allowed", "candidates", "dimension", "verdicts")
-
-    def __init__(self, dimension: Dimension) -> None:
-        self.dimension = dimension
-        self.verdicts: dict[str, str | None] = {}
-        self.candidates = 0
-        self.allowed = 0
+    dimension: Dimension
+    verdicts: dict[str, str | None] = field(default_factory=dict)
+    candidates: int = 0
+    allowed: int = 0
 
     def pick(self, value: str) -> str | None:
         """Return the interned `value`, or ``None`` when it is excluded."""
@@ -216,14 +206,8 @@ class _DimensionFilter:
         values = sorted(self.verdicts)
         half = _VALUES_NAMED // 2
         named = values if len(values) <= _VALUES_NAMED else [*values[:half], *values[-half:]]
-        return Seen(
-            self.dimension,
-            self.candidates,
-            self.allowed,
-            tuple(named),
-            len(values),
-            self._variants(),
-        )
+        counts = self.candidates, self.allowed
+        return Seen(self.dimension, *counts, tuple(named), len(values), self._variants())
 
     def _variants(self) -> tuple[str, ...]:
         known = self.dimension.known_values or ()
@@ -236,8 +220,6 @@ class _DimensionFilter:
 class Selection:
     """What a walk has selected and skipped so far; `files` may be in any order.
 
-    Examples
-    --------
     >>> from daskmr.data.layout import load_schema
     >>> schema = load_schema({"dimensions": [{"field_name": "reason", "allowed_values": "idle"}]})
     >>> selection = Selection(schema)
@@ -263,9 +245,7 @@ class Selection:
 
         A file that is not in the layout is skipped under its `path`.
         """
-        parts = self._schema.layout.parse_name(
-            name
-        )  # none for a hidden file: nothing is before its dot
+        parts = self._schema.layout.parse_name(name)  # none for a hidden file
         if parts is None or name.rpartition(".")[2].lower() not in EXTENSIONS:
             self.skip(path)
             return None
@@ -286,7 +266,6 @@ class Selection:
         return sorted(self._skipped, key=os.fsencode)[:_SKIPPED_NAMED]
 
     def listing(self, root: str) -> Listing:
-        """Return the result, in order."""
         return Listing(
             root=root,
             files=tuple(_in_order(self.files)),
@@ -318,10 +297,6 @@ class _Directory:
         return self.reals[-1]
 
 
-_Alias: TypeAlias = tuple[InputFile, str]
-"""A file that a link leads to, and its real path, by which it may have another name."""
-
-
 def _check_root(data_dir: str | os.PathLike[str]) -> str:
     given = os.fsdecode(data_dir)
     if not given:
@@ -345,7 +320,6 @@ def _check_root(data_dir: str | os.PathLike[str]) -> str:
 def _descend(
     root: str, directory: _Directory, position: int, selection: Selection
 ) -> Iterator[_Directory]:
-    """Yield the directories in `directory` that the filter allows."""
     for entry in _entries(root, directory, selection):
         path = directory.path + entry.name
         if _format_of(entry, stat.S_IFDIR) != stat.S_IFDIR:
@@ -361,13 +335,8 @@ def _descend(
                 yield _Directory(path + "/", dims, reals, linked)
 
 
-def _collect(
-    root: str, directory: _Directory, shared: bool, selection: Selection, aliases: list[_Alias]
-) -> None:
-    """Select the files in `directory`, to which other paths lead as well where it is `shared`.
-
-    Files that may be met under another name go to `aliases`.
-    """
+def _collect(root: str, directory: _Directory, selection: Selection, links: dict[str, str]) -> None:
+    """Select the files in `directory`; of those that are links, `links` gets the real paths."""
     known: dict[tuple[str, ...], tuple[str, ...]] = {}
     for entry in _entries(root, directory, selection):
         path = directory.path + entry.name
@@ -378,40 +347,34 @@ def _collect(
         dims = selection.pick_file(directory.dims, entry.name, path)
         if dims is None:
             continue
-        found = _stat(entry)
-        shared_dims = known.setdefault(dims, dims)
-        file = InputFile(
-            path, found.st_size, shared_dims, None, None, found.st_mtime_ns, found.st_ino
+        try:
+            found = entry.stat()
+        except OSError as error:
+            _fail("file", entry.path, error)
+        dims = known.setdefault(dims, dims)
+        selection.files.append(
+            InputFile(path, found.st_size, dims, None, None, found.st_mtime_ns, found.st_ino)
         )
-        if entry.is_symlink() or (shared and directory.linked):
-            aliases.append((file, _real_path(directory, entry)[0]))
-        else:
-            selection.files.append(file)
+        if entry.is_symlink():
+            links[path] = _real_path(directory, entry)[0]
 
 
-def _without_doubles(
-    files: list[InputFile], aliases: list[_Alias], level: list[_Directory]
+def _drop_duplicates(
+    files: list[InputFile], links: dict[str, str], level: list[_Directory]
 ) -> list[InputFile]:
     """Keep one name of each file: the plain path if there is one, else the smallest as bytes."""
     directories = {directory.path: directory for directory in level}
-    reals = {real for _, real in aliases}
-    known: set[str] = set()
-    kept: list[InputFile] = []
+    ranked: list[tuple[bool, bytes, str, InputFile]] = []
     for file in files:
-        folder, _, name = file.path.rpartition("/")
-        directory = directories[folder and folder + "/"]
-        real = os.path.join(directory.real, name)
-        if real in reals and directory.linked:
-            aliases.append((file, real))
-            continue
-        kept.append(file)
-        if real in reals:
-            known.add(real)
+        start = file.path.rfind("/") + 1
+        directory = directories[file.path[:start]]
+        real = links.get(file.path) or os.path.join(directory.real, file.path[start:])
+        linked = directory.linked or file.path in links
+        ranked.append((linked, os.fsencode(file.path), real, file))
     chosen: dict[str, InputFile] = {}
-    for file, real in sorted(aliases, key=lambda alias: os.fsencode(alias[0].path)):
-        if real not in known:
-            chosen.setdefault(real, file)
-    return [*kept, *chosen.values()]
+    for _, _, real, file in sorted(ranked, key=itemgetter(0, 1)):
+        chosen.setdefault(real, file)
+    return list(chosen.values())
 
 
 def _entries(root: str, directory: _Directory, selection: Selection) -> Iterator[os.DirEntry[str]]:
@@ -441,13 +404,6 @@ def _format_of(entry: os.DirEntry[str], expected: int) -> int:
         return stat.S_IFREG if entry.is_file() else 0
     except OSError as error:
         return 0 if error.errno in (errno.ELOOP, errno.ENOTDIR) else expected
-
-
-def _stat(entry: os.DirEntry[str]) -> os.stat_result:
-    try:
-        return entry.stat()
-    except OSError as error:
-        _fail("file", entry.path, error)
 
 
 def _real_path(directory: _Directory, entry: os.DirEntry[str]) -> tuple[str, bool]:

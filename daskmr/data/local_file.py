@@ -50,8 +50,8 @@ class LocalFile(FileIO):
         self._checksum = 0  # of what was read of a plain file
         try:
             self._opened = os.fstat(self.fileno())
-            if not (self._is_as_listed(self._opened) or self._has_grown(self._opened)):
-                raise self._changed(self._opened)
+            if not self._is_as_listed_or_grown():
+                raise self._failure(self._opened)
         except BaseException:
             self.close()
             raise
@@ -63,8 +63,10 @@ class LocalFile(FileIO):
                 self._plain = not self._is_compressed()
                 self._end = self._last_line_end() if self._plain else self._listed.size
             left = self._end - self._position
-            if left <= 0:
-                left = self._rest_of_last_line()
+            if left <= 0:  # a last line without a newline may be read unless it grew
+                left = self._listed.size - self._position
+                if left > 0 and not self._is_last_line_complete():
+                    left = 0
             data = super().read(left if size is None or size < 0 else min(size, left)) or b""
         except OSError as error:
             error.filename = self._path
@@ -83,23 +85,25 @@ class LocalFile(FileIO):
         try:
             found = os.stat(self._path)
         except FileNotFoundError:
-            raise self._failure(f"was removed{self._where} while the job ran") from None
-        unchanged = _state(found) == _state(self._opened)
-        if not (unchanged or (self._is_opened_grown(found) and self._begins_as_read())):
-            raise self._changed(found)
-        if found.st_size > self._listed.size:
+            raise self._failure(None) from None
+        opened, grown = self._opened, found.st_size > self._listed.size
+        state = found.st_size, found.st_mtime_ns
+        if not os.path.samestat(found, opened) or (
+            state != (opened.st_size, opened.st_mtime_ns)
+            and not (self._plain and grown and self._begins_as_read())
+        ):
+            raise self._failure(found)
+        if grown:
             self.grown = found.st_size
 
-    def _is_as_listed(self, found: os.stat_result) -> bool:
-        time = self._listed.mtime_ns
-        return (
-            found.st_size == self._listed.size
-            and (
-                time is None
-                or time == found.st_mtime_ns
-                or (self._elsewhere and _is_same_time(time, found.st_mtime_ns))
-            )
-            and self._has_listed_inode(found)
+    def _is_as_listed_or_grown(self) -> bool:
+        listed, found = self._listed, self._opened
+        if not self._has_listed_inode(found):
+            return False
+        if found.st_size != listed.size:
+            return found.st_size > listed.size and not self._is_compressed()
+        return listed.mtime_ns in (None, found.st_mtime_ns) or (
+            self._elsewhere and _is_same_time(listed.mtime_ns, found.st_mtime_ns)
         )
 
     def _has_listed_inode(self, found: os.stat_result) -> bool:
@@ -107,20 +111,6 @@ class LocalFile(FileIO):
             return True
         # Some of those forget the number of a file that is not open, and assign another.
         return is_on_network(self._path)
-
-    def _has_grown(self, found: os.stat_result) -> bool:
-        return (
-            found.st_size > self._listed.size
-            and self._has_listed_inode(found)
-            and not self._is_compressed()
-        )
-
-    def _is_opened_grown(self, found: os.stat_result) -> bool:
-        return (
-            self._plain
-            and found.st_size > self._listed.size
-            and (found.st_ino, found.st_dev) == (self._opened.st_ino, self._opened.st_dev)
-        )
 
     def _is_compressed(self) -> bool:
         return is_compressed(os.pread(self.fileno(), _HEAD_BYTES, 0), self._path)
@@ -135,11 +125,6 @@ class LocalFile(FileIO):
                 return start + found + 1
             end, length = start, _BLOCK_BYTES
         return 0
-
-    def _rest_of_last_line(self) -> int:
-        """Return how many bytes of a last line without a newline may be read: all, unless it grew."""
-        left = self._listed.size - self._position
-        return left if left > 0 and self._is_last_line_complete() else 0
 
     def _is_last_line_complete(self) -> bool:
         grown = os.fstat(self.fileno()).st_size > self._listed.size
@@ -163,9 +148,11 @@ class LocalFile(FileIO):
             position += len(block)
         return checksum == self._checksum
 
-    def _changed(self, found: os.stat_result) -> TaskFailed:
+    def _failure(self, found: os.stat_result | None) -> TaskFailed:
         listed = self._listed
-        if found.st_size != listed.size:
+        if found is None:
+            change = f"was removed{self._where} while the job ran"
+        elif found.st_size != listed.size:
             change = (
                 f"has {found.st_size:,} bytes{self._where} and had {listed.size:,} when it was "
                 "listed: it changed while the job ran"
@@ -174,30 +161,20 @@ class LocalFile(FileIO):
             change = f"was replaced by another one{self._where} while the job ran"
         else:
             change = f"was written{self._where} after it was listed: it changed while the job ran"
-        return self._failure(change)
-
-    def _failure(self, change: str) -> TaskFailed:
         failure = TaskFailed(
             f"The input file {self._path} {change}. Nothing was written, since the result would mix two "
             "states of it. Run the job again when nothing changes the file (only one that is not "
             "compressed may grow meanwhile), or leave it out with the filter."
         )
-        failure.file = self._listed.path
+        failure.file = listed.path
         return failure
 
 
 def is_as_listed(file: InputFile, path: str) -> bool:
     """Check whether a local file still has its size, time and inode; FileNotFoundError if it is gone."""
     found = os.stat(path)
-    return (found.st_size, found.st_mtime_ns, found.st_ino) == (
-        file.size,
-        file.mtime_ns,
-        file.inode,
-    )
-
-
-def _state(found: os.stat_result) -> tuple[int, int, int, int]:
-    return found.st_size, found.st_mtime_ns, found.st_ino, found.st_dev
+    state = found.st_size, found.st_mtime_ns, found.st_ino
+    return state == (file.size, file.mtime_ns, file.inode)
 
 
 def _is_same_time(first: int, second: int) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from daskmr.data.filters import Dimension, join_values, sanitise
 from daskmr.data.layout import Schema
@@ -16,6 +17,7 @@ from daskmr.store.source import Entry
 __all__ = ["Record", "list_recorded"]
 
 _MAX_GAPS = 20
+Values: TypeAlias = tuple[str, ...]
 _PLAIN = re.compile(r"[\w.+-]+")
 
 
@@ -62,19 +64,13 @@ class _Replay:
         self._record = record
         self._schema = schema
         self._starts = name_starts(schema.dimensions[-2])
-        self._listed: dict[str, set[str]] = {}
-        self._below: dict[str, set[str]] = {}
-        for prefix, name_prefix in record.prefixes():
-            self._listed.setdefault(prefix, set()).add(name_prefix)
-            self._note_parents(prefix)
-
-    def _note_parents(self, prefix: str) -> None:
-        while prefix:
-            prefix, name = _split(prefix)
-            names = self._below.setdefault(prefix, set())
-            if name in names:
-                return
-            names.add(name)
+        self._listed: dict[str, set[str]] = defaultdict(set)
+        self._below: dict[str, set[str]] = defaultdict(set)
+        for path, name_prefix in record.prefixes():
+            self._listed[path].add(name_prefix)
+            while path:
+                path, name = _split(path)
+                self._below[path].add(name)
 
     def descend(self, prefix: Prefix, position: int) -> Iterator[Prefix]:
         """Yield the directories in `prefix` that the filter allows, as far as they are known."""
@@ -104,7 +100,7 @@ class _Replay:
         if missing and self._schema.dimensions[-2].known_values is not None:
             self.gaps.add_values(prefix, missing)
         elif missing:
-            self.gaps.add_others(prefix, map(_describe_start, starts))
+            self.gaps.add_others(prefix, [s[:-1] if s[-1:] == "." else f"{s}..." for s in starts])
         self.selected.select_files(prefix, self._record.entries(prefix.path), {})
 
 
@@ -115,11 +111,10 @@ class _Gaps:
         self._dimensions = dimensions
         self._nothing = False
         self._listed: list[set[str]] = [set() for _ in dimensions]
-        self._missing: list[dict[str, list[str]]] = [{} for _ in dimensions]
-        self._others: list[dict[tuple[str, ...], list[str]]] = [{} for _ in dimensions]
+        self._missing: list[dict[str, list[str]]] = [defaultdict(list) for _ in dimensions]
+        self._others: list[dict[Values, list[str]]] = [defaultdict(list) for _ in dimensions]
 
     def visit(self, prefix: Prefix, listed: bool) -> None:
-        """Note whether anything in `prefix` was ever listed."""
         if not prefix.dims:
             self._nothing = not listed
             return
@@ -127,21 +122,19 @@ class _Gaps:
         if listed:
             self._listed[position].add(value)
         else:
-            self._missing[position].setdefault(value, []).append(_split(prefix.path)[0])
+            self._missing[position][value].append(_split(prefix.path)[0])
 
     def add_values(self, prefix: Prefix, values: Iterable[str]) -> None:
         """Note that files in `prefix` with one of `values` were never listed."""
         position = len(prefix.dims)
         for value in values:
             self._listed[position].add(value)  # it may well be known of other directories
-            self._missing[position].setdefault(value, []).append(prefix.path)
+            self._missing[position][value].append(prefix.path)
 
     def add_others(self, prefix: Prefix, listed: Iterable[str]) -> None:
-        """Note that in `prefix` only the values `listed` were listed."""
-        self._others[len(prefix.dims)].setdefault(tuple(sorted(listed)), []).append(prefix.path)
+        self._others[len(prefix.dims)][tuple(sorted(listed))].append(prefix.path)
 
     def describe(self) -> tuple[str, ...]:
-        """Describe each gap in a few words."""
         if self._nothing:
             return ("nothing was ever listed",)
         gaps = [
@@ -165,9 +158,9 @@ class _Gaps:
             nowhere = [value for value in nowhere if first < value < last]
         if nowhere:
             yield f"{_join(_as_given(dimension, nowhere))} was never listed"
-        somewhere: dict[tuple[str, ...], list[str]] = {}
+        somewhere: dict[Values, list[str]] = defaultdict(list)
         for value in sorted(missing.keys() & listed):
-            somewhere.setdefault(tuple(missing[value]), []).append(value)
+            somewhere[tuple(missing[value])].append(value)
         for prefixes, values in somewhere.items():
             yield f"{_join(_as_given(dimension, values))} was never listed{_where(prefixes)}"
         for known, below in self._others[position].items():
@@ -190,10 +183,6 @@ def _as_given(dimension: Dimension, values: list[str]) -> list[str]:
         return values
     spellings = {sanitise(value) for value in values if sanitise(value) != value}
     return [value for value in values if value not in spellings]
-
-
-def _describe_start(start: str) -> str:
-    return start[:-1] if start.endswith(".") else f"{start}..."
 
 
 def _join(values: Sequence[str]) -> str:

@@ -167,7 +167,6 @@ class OutputFile:
 
     @property
     def sha256(self) -> str | None:
-        """Digest of the content in hex, if it was requested."""
         return None if self._hashing is None else self._hashing.hexdigest()
 
     @property
@@ -189,7 +188,6 @@ class OutputFile:
         """Upload it where that is needed, which may take long and be interrupted."""
 
     def commit(self) -> None:
-        """Replace an earlier output atomically."""
         if self._atomic is None:
             return
         try:
@@ -199,11 +197,9 @@ class OutputFile:
         self._atomic = None
 
     def discard(self) -> None:
-        """Remove an output that was not committed."""
-        if self.name != "-":
+        if self._compressor is not None:
             with contextlib.suppress(OSError, ValueError):
-                if self._compressor is not None:
-                    self._compressor.close()
+                self._compressor.close()
         if self._atomic is not None:
             self._atomic.discard()
             self._atomic = None
@@ -263,7 +259,6 @@ class StoreOutput(OutputFile):
             store.write_object(self.key, self.temporary)
 
     def commit(self) -> None:
-        """Remove the local file."""
         self.discard()
 
     def begins_beside(self, suffix: str, length: int) -> bytes | None:
@@ -278,12 +273,10 @@ class StoreOutput(OutputFile):
         return None
 
     def remove_beside(self, suffix: str) -> None:
-        """Remove the object with this one's name and `suffix`."""
         with self._store() as store:
             store.delete([self.key + suffix])
 
     def put_beside(self, suffix: str, local: str) -> None:
-        """Upload a file to that name."""
         with self._store() as store:
             store.write_object(self.key + suffix, local)
 

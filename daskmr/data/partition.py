@@ -19,16 +19,9 @@ import zstandard
 from daskmr.data.listing import InputFile
 
 __all__ = [
-    "LOOK_AHEAD",
-    "PARTITION_BYTES",
-    "Partition",
-    "count_buckets",
-    "count_reducers",
-    "estimate_bytes",
-    "plan_partitions",
-    "run_order",
-    "with_ahead",
-]
+    "LOOK_AHEAD", "PARTITION_BYTES", "Partition", "count_buckets", "count_reducers",
+    "estimate_bytes", "plan_partitions", "run_order", "with_ahead",
+]  # fmt: skip
 
 PARTITION_BYTES = 16 << 20
 # More than the cores of a workstation, so that the load balances; few enough for the scheduler.
@@ -101,8 +94,8 @@ def plan_partitions(
     """Cut `files` into contiguous partitions of about the same weight.
 
     There is one partition for every `partition_bytes` (bytes of gzip, or as much work in another
-    form), but at least 32 and at most 4,096, and never more than files. No file is split. None weighs more than an equal share and the largest
-    file together.
+    form), but at least 32 and at most 4,096, and never more than files. No file is split. None
+    weighs more than an equal share and the largest file together.
 
     >>> from types import SimpleNamespace as File
     >>> files = [File(path=f"{i}.gz", size=1000 * i) for i in range(64)]
@@ -111,7 +104,8 @@ def plan_partitions(
     (32, ['6.gz', '7.gz', '8.gz', '9.gz'])
     """
     totals = [0, *accumulate(_weight(file) for file in files)]
-    ends = _cut(totals, _number_of_partitions(len(files), totals[-1], partition_bytes * _GZIP))
+    by_weight = -(-totals[-1] // (partition_bytes * _GZIP))
+    ends = _cut(totals, min(len(files), max(MIN_PARTITIONS, min(MAX_PARTITIONS, by_weight))))
     starts = [0, *ends]
     return [
         Partition(index, tuple(files[start:end]), (totals[end] - totals[start]) // _GZIP)
@@ -186,20 +180,14 @@ def _weight(file: InputFile) -> int:
     return file.size * _expansion(file.path) + _OPENING_BYTES * _GZIP
 
 
-def _number_of_partitions(files: int, weight: int, weight_each: int) -> int:
-    by_weight = -(-weight // weight_each)
-    return min(files, max(MIN_PARTITIONS, min(MAX_PARTITIONS, by_weight)))
-
-
 def _cut(totals: list[int], count: int) -> list[int]:
     """Return where each of `count` partitions ends, given the running totals of the weights.
 
     Each takes files until it reaches an equal share of what is left. So it exceeds that share by
     less than one file, and the shares that are left only get smaller.
     """
-    files = len(totals) - 1
+    files, start = len(totals) - 1, 0
     ends: list[int] = []
-    start = 0
     for left in range(count, 0, -1):
         share = -(-(totals[files] - totals[start]) // left)
         reached = bisect_left(totals, totals[start] + share, start + 1)

@@ -76,7 +76,6 @@ class PartWriter:
         self._frames, self._size = [], 0
 
     def finish(self) -> Part:
-        """Close the segment, and return the part."""
         frames: tuple[bytes, ...] | Extent = tuple(self._frames)
         if self._writer is not None:
             if self._frames:
@@ -89,7 +88,6 @@ class PartWriter:
         return Part(self._header, frames, frozenset(self._kinds), self._lines)
 
     def discard(self) -> None:
-        """Remove the segment: this attempt failed."""
         if self._writer is not None:
             self._writer.remove()
 

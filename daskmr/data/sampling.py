@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from daskmr.data.listing import InputFile
@@ -27,8 +27,6 @@ class Choice:
 
     Raises `InputError` for values that are invalid or contradict one another.
 
-    Examples
-    --------
     >>> files = [InputFile(f"{n:02}", 1, ()) for n in range(20)]
     >>> [file.path for file in Choice(share=0.2, seed=1).files(files)] == ["01", "09", "11", "17"]
     False
@@ -103,7 +101,6 @@ class Choice:
         return tuple(file for file in files if file.path in named)
 
     def describe(self, chosen: int) -> str:
-        """Describe a sample, of which `chosen` files are read."""
         if not self.is_sample:
             return ""
         parts = [counted(chosen, "file")] if self.limit_files is not None else []
@@ -116,13 +113,7 @@ class Choice:
         """Return it as JSON holds it; ``None`` for all of the input."""
         if not self.only and not self.is_sample:
             return None
-        return {
-            "only": list(self.only),
-            "limit_files": self.limit_files,
-            "share": self.share,
-            "seed": self.seed,
-            "by": self.by,
-        }
+        return asdict(self) | {"only": list(self.only)}
 
 
 EVERYTHING = Choice()
@@ -132,8 +123,6 @@ EVERYTHING = Choice()
 class KeyFilter:
     """Selects the keys whose hash, mixed with a seed, is below a threshold.
 
-    Examples
-    --------
     >>> keys = KeyFilter(1 << 30, 7)
     >>> 200 < sum(keys.takes(str(n)) for n in range(1000)) < 300
     True

@@ -100,7 +100,6 @@ class SegmentWriter:
             self._store.upload(self.path)
 
     def remove(self) -> None:
-        """Remove the file."""
         with contextlib.suppress(OSError):  # it would write what is left, on a disk that is full
             self._file.close()
         with contextlib.suppress(FileNotFoundError):
@@ -119,7 +118,7 @@ def read_frames(extent: Extent) -> Iterator[bytes]:
     if not extent.length:
         return
     offset, end = extent.offset, extent.offset + extent.length
-    read = _read_frame if extent.store is None else _Ahead(extent, extent.store).read_frame
+    read = _read_frame if extent.store is None else _ReadAhead(extent, extent.store).read_frame
     try:
         while offset < end:
             data = read(extent.path, offset)
@@ -130,13 +129,10 @@ def read_frames(extent: Extent) -> Iterator[bytes]:
             del data  # a stream that waits holds what it gave at most
             yield frame.pop()
     except (OSError, ValueError, struct.error, zstandard.ZstdError) as error:
-        reason = f"{type(error).__name__}: {error}"
-    else:
-        return
-    raise JobError(
-        f"A segment of this run cannot be read back ({extent.path}: {reason}). "
-        "Check the disk of the work dir and run the job again."
-    )
+        raise JobError(
+            f"A segment of this run cannot be read back ({extent.path}: {type(error).__name__}: "
+            f"{error}). Check the disk of the work dir and run the job again."
+        ) from None
 
 
 def _read_frame(path: str, offset: int) -> bytes:
@@ -149,7 +145,7 @@ def _read_frame(path: str, offset: int) -> bytes:
     return data
 
 
-class _Ahead:
+class _ReadAhead:
     """Reads the frames of an extent in a store, a stretch of many at a time."""
 
     def __init__(self, extent: Extent, store: SpillStore) -> None:

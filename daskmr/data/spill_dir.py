@@ -16,8 +16,10 @@ import re
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from daskmr import clock
 from daskmr.errors import InputError, JobError
@@ -26,13 +28,12 @@ from daskmr.store.source import Source, StoreError
 from daskmr.workdir import disk_error
 from daskmr.worker import current_worker
 
-__all__ = [
-    "HOST_RENEWED_EVERY",
-    "RENEWED_EVERY",
-    "HostFolder",
-    "Scratch",
-    "SpillStore",
-]
+if TYPE_CHECKING:
+    from daskmr.store.store import Store
+
+__all__ = ["HOST_RENEWED_EVERY", "RENEWED_EVERY", "HostFolder", "Scratch", "SpillStore"]
+
+T = TypeVar("T")
 
 _ALIVE = "alive"  # the object that a run renews
 RENEWED_EVERY = 3600.0
@@ -68,7 +69,6 @@ class HostFolder:
         return os.path.join(base, f"daskmr-{self.run_id}")
 
     def make(self, dask_worker: Any = None) -> str:
-        """Return its path; the folder is made when it is missing."""
         folder = self.path(dask_worker)
         try:
             for name in _FOLDERS:
@@ -96,7 +96,6 @@ class HostFolder:
         return os.path.join(self.make(), "cache")
 
     def remove(self, dask_worker: Any = None) -> None:
-        """Remove it."""
         shutil.rmtree(self.path(dask_worker), ignore_errors=True)
 
     def renew(self, dask_worker: Any = None) -> None:
@@ -124,7 +123,6 @@ class SpillStore:
 
     @property
     def host(self) -> HostFolder:
-        """The run's folder on this host."""
         return HostFolder(self.run_id)
 
     def folder(self) -> str:
@@ -142,17 +140,13 @@ class SpillStore:
         return os.path.join(self.host.path(), "segments")
 
     def upload(self, local: str) -> None:
-        """Upload a complete segment, and remove the local file."""
         self._try(lambda store: store.write_object(self._name(local), local))
         os.unlink(local)
 
     def read(self, name: str, offset: int, length: int) -> bytes:
-        """Read a stretch of a segment."""
-        data: bytes = self._try(lambda store: store.read(self._name(name), offset, length))
-        return data
+        return self._try(lambda store: store.read(self._name(name), offset, length))
 
     def remove(self, name: str) -> None:
-        """Remove a segment."""
         with contextlib.suppress(StoreError):  # it goes with the run's folder at the latest
             self._store().delete([self._name(name)])
 
@@ -165,13 +159,10 @@ class SpillStore:
             self.renew()
             self._sweep()
         except StoreError as error:
-            failure = InputError(
+            raise InputError(
                 f"The spill dir {self._url} cannot be used: {error} Name another one with "
                 "--spill-dir."
-            )
-        else:
-            return
-        raise failure
+            ) from None
 
     def renew(self) -> None:
         """Renew the mark that the run lives; to be called every hour."""
@@ -181,21 +172,18 @@ class SpillStore:
             self._store().write_object(f"{_RUN}{self.run_id}/{_ALIVE}", file.name)
 
     def clear(self) -> None:
-        """Remove all that the run has written there."""
         with contextlib.suppress(StoreError):  # the next run does it
             self._clear(f"{_RUN}{self.run_id}/")
 
     def _sweep(self) -> None:
         """Remove what killed runs left: their marks are no longer renewed."""
         newest: dict[str, float] = {}
-        for entries in self._store().list(""):
-            for entry in entries:
-                if entry.is_dir and entry.name.startswith(_RUN):
-                    folder = f"{entry.name}/"
-                    pages = self._store().list(folder)
-                    times = [found.mtime for page in pages for found in page]
-                    if times:
-                        newest[folder] = max(math.inf if t is None else t for t in times)
+        for entry in chain.from_iterable(self._store().list("")):
+            if entry.is_dir and entry.name.startswith(_RUN):
+                folder = f"{entry.name}/"
+                times = [e.mtime for e in chain.from_iterable(self._store().list(folder))]
+                if times:
+                    newest[folder] = max(math.inf if t is None else t for t in times)
         # By the store's own clock, as this run has just written there.
         now = newest.get(f"{_RUN}{self.run_id}/", -math.inf)
         for folder, written in newest.items():
@@ -203,11 +191,10 @@ class SpillStore:
                 self._clear(folder)
 
     def _clear(self, folder: str) -> None:
-        store = self._store()
-        found = [folder + e.name for page in store.list(folder) for e in page if not e.is_dir]
-        store.delete(found)
+        entries = chain.from_iterable(self._store().list(folder))
+        self._store().delete([folder + entry.name for entry in entries if not entry.is_dir])
 
-    def _store(self) -> Any:
+    def _store(self) -> Store:
         assert self.source is not None
         return shared_store(self.source, self.retries)
 
@@ -218,13 +205,12 @@ class SpillStore:
     def _name(self, path: str) -> str:
         return f"{_RUN}{self.run_id}/{os.path.basename(path)}"
 
-    def _try(self, action: Any) -> Any:
+    def _try(self, action: Callable[[Store], T]) -> T:
         try:
             return action(self._store())
         except StoreError as error:
             # Not as an error of the input's store, whose objects may be left out.
-            failure = JobError(f"The spill dir {self._url} failed: {error}")
-        raise failure
+            raise JobError(f"The spill dir {self._url} failed: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +222,6 @@ class Scratch:
 
     @property
     def is_shared(self) -> bool:
-        """Whether all workers see the run's folder."""
         return self.store is None
 
     def folder(self, dask_worker: Any = None) -> str:
@@ -244,11 +229,9 @@ class Scratch:
         return self.run_dir if self.store is None else self.store.host.make(dask_worker)
 
     def segments(self) -> str | SpillStore:
-        """Return where to write segments of Runs."""
         return self.store or os.path.join(self.run_dir, "segments")
 
     def parts(self) -> str | SpillStore:
-        """Return where to write segments of parts."""
         return self.store or os.path.join(self.run_dir, "parts")
 
 

@@ -75,16 +75,11 @@ def list_store(
     walk = _Walk(store, schema, recorder, on_progress)
     store.run(walk.run())
     listing = walk.selected.listing(store.source.url)
-    files = _without_repeats(listing.files)
-    repeated = walk.repeated + len(listing.files) - len(files)
+    files, repeated = listing.files, walk.repeated
+    if any(file.path == after.path for file, after in pairwise(files)):
+        files = tuple({file.path: file for file in files}.values())  # as they were listed last
+        repeated += len(listing.files) - len(files)
     return replace(listing, files=files, repeated=repeated)
-
-
-def _without_repeats(files: tuple[InputFile, ...]) -> tuple[InputFile, ...]:
-    """Return each of the sorted `files` once, as it was listed last."""
-    if all(file.path != after.path for file, after in pairwise(files)):
-        return files
-    return tuple({file.path: file for file in files}.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +90,6 @@ class Prefix:
     dims: tuple[str, ...]
 
     def below(self, name: str) -> Prefix:
-        """Return the directory called `name` in this one."""
         return Prefix(f"{self.path}{name}/", (*self.dims, name))
 
 
@@ -105,13 +99,12 @@ class EntrySelection(Selection):
     def directories(
         self, prefix: Prefix, position: int, entries: Iterable[Entry]
     ) -> Iterator[Prefix]:
-        """Yield the directories in `prefix` that the filter allows."""
         for entry in entries:
             name = entry.name
             if not entry.is_dir:
                 self._skip_object(prefix, entry)
-            elif (mistake := _mistake(name)) or name.startswith("."):
-                self._skip_name(f"{prefix.path}{name}/", mistake)
+            elif (fault := _name_fault(name)) or name.startswith("."):
+                self._skip_name(f"{prefix.path}{name}/", fault)
             elif (value := self.pick(position, name)) is not None:
                 yield prefix.below(value)
 
@@ -127,8 +120,8 @@ class EntrySelection(Selection):
         for entry in entries:
             name = entry.name
             if entry.is_dir:
-                self._skip_name(f"{path}{name}/", _mistake(name))
-            elif _mistake(name):
+                self._skip_name(f"{path}{name}/", _name_fault(name))
+            elif _name_fault(name):
                 self._skip_object(prefix, entry)
             elif (picked := pick_file(dims, name, path + name)) is not None:
                 picked = known.setdefault(picked, picked)
@@ -136,19 +129,19 @@ class EntrySelection(Selection):
 
     def _skip_object(self, prefix: Prefix, entry: Entry) -> None:
         if entry.name:
-            self._skip_name(prefix.path + entry.name, _mistake(entry.name))
+            self._skip_name(prefix.path + entry.name, _name_fault(entry.name))
         elif entry.size:
             self._skip_name(prefix.path or "/", 'its key ends in "/", and yet it holds something')
 
-    def _skip_name(self, path: str, mistake: str | None) -> None:
-        self.skip(f"{repr(path)[1:-1]} ({mistake})" if mistake else path)
+    def _skip_name(self, path: str, fault: str | None) -> None:
+        self.skip(f"{repr(path)[1:-1]} ({fault})" if fault else path)
 
 
-def _mistake(name: str) -> str | None:
+def _name_fault(name: str) -> str | None:
     """Return why there can be no file or directory of this name, or ``None``.
 
-    >>> _mistake("20131029.20131102.4f2e.log.gz")
-    >>> _mistake("")
+    >>> _name_fault("20131029.20131102.4f2e.log.gz")
+    >>> _name_fault("")
     'an empty name between two "/"'
     """
     if name.isascii() and name.isprintable() and 0 < len(name) <= _LONGEST_NAME:
@@ -178,7 +171,7 @@ def known_names(dimension: Dimension) -> tuple[str, ...] | None:
     known = dimension.known_values
     if known is None or any(_SURROGATE.search(name) for name in known):  # not in a request
         return None
-    return tuple(name for name in known if _mistake(name) is None)
+    return tuple(name for name in known if _name_fault(name) is None)
 
 
 def name_starts(dimension: Dimension) -> tuple[str, ...] | None:
@@ -222,20 +215,19 @@ class _Walk:
 
     async def run(self) -> None:
         level = [Prefix("", ())]
-        there = 1  # prefixes of the last level that was discovered
+        discovered = 1  # prefixes of the last level that was listed
         for position in range(self._schema.layout.directories):
             names = known_names(self._schema.dimensions[position])
-            if (
-                names is not None
-                and _are_plain(names)
-                and _worth_naming(len(names), len(level), there)
-            ):
+            # One name never costs more requests than discovery does. Several may, if most do not
+            # exist.
+            most = max(len(level), min(_NAMED, _NAMED_BELOW * discovered))
+            if names is not None and _are_plain(names) and len(names) * len(level) <= most:
                 self._named.append((position, level))
                 level = [prefix.below(name) for prefix in level for name in names]
             else:
                 level = await self._descend(level, position)
-                there = len(level)
-        await _each(self._collect, level)
+                discovered = len(level)
+        await _for_each(self._collect, level)
         if not self.selected.files:
             await self._discover_named()
         self._report(last=True)
@@ -251,7 +243,6 @@ class _Walk:
             depth = position + 1
 
     async def _descend(self, level: list[Prefix], position: int) -> list[Prefix]:
-        """Return the directories in those of `level` that the filter allows."""
         below: list[Prefix] = []
 
         async def discover(prefix: Prefix) -> None:
@@ -259,7 +250,7 @@ class _Walk:
                 below.extend(self.selected.directories(prefix, position, page.entries))
             self._listed(prefix)
 
-        await _each(discover, level)
+        await _for_each(discover, level)
         return below
 
     async def _collect(self, prefix: Prefix) -> None:
@@ -334,14 +325,6 @@ def _are_plain(names: Sequence[str]) -> bool:
     return not any(True for name in names for _ in forms_of(name))
 
 
-def _worth_naming(names: int, prefixes: int, there: int) -> bool:
-    """Decide whether to name `names` directories below each of `prefixes`, of which some exist.
-
-    One name never costs more requests than discovery does. Several may, if most do not exist.
-    """
-    return names <= 1 or names * prefixes <= min(_NAMED, _NAMED_BELOW * there)
-
-
 def _last_name(page: Page) -> str | None:
     """Return the last name of a page; ``None`` if the store does not list in the order of names."""
     names = [entry.name for entry in page.entries if not entry.is_dir]
@@ -350,7 +333,7 @@ def _last_name(page: Page) -> str | None:
     return max((f"{e.name}/" if e.is_dir else e.name for e in page.entries), default=None)
 
 
-async def _each(work: Callable[[T], Awaitable[None]], items: Iterable[T]) -> None:
+async def _for_each(work: Callable[[T], Awaitable[None]], items: Iterable[T]) -> None:
     """Do `work` on each of `items`, several at once; the first failure cancels the others."""
     import asyncio
 

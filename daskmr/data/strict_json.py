@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import partial
 from typing import Any, NoReturn
 
 from daskmr.errors import InputError
@@ -32,7 +33,6 @@ _KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
 
 
 def fail(where: str, mistake: str) -> NoReturn:
-    """Raise the InputError for a mistake in a document."""
     raise InputError(f"{where}: {mistake}.") from None
 
 
@@ -91,7 +91,6 @@ def path_name(path: Any) -> str:
 
 
 def kind(value: Any) -> str:
-    """Name the JSON type of a value, for messages."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -108,8 +107,6 @@ def _read(path: Any, where: str) -> bytes:
             return file.read()
     except FileNotFoundError:
         fail(where, f"there is no such file; check the path.{hint(path_name(path))}".rstrip("."))
-    except IsADirectoryError:
-        fail(where, "this is a directory; give the path of a JSON file")
     except (OSError, ValueError, TypeError) as error:
         reason = getattr(error, "strerror", None) or error
         fail(where, f"it cannot be read ({reason}); give the path of a readable JSON file")
@@ -125,7 +122,10 @@ def _parse(raw: bytes, where: str) -> Any:
     try:
         # Decimal keeps 24.10 apart from 24.1
         return json.loads(
-            text, parse_float=Decimal, parse_constant=_no_constant, object_pairs_hook=_unique
+            text,
+            parse_float=Decimal,
+            parse_constant=_no_constant,
+            object_pairs_hook=partial(_unique, where),
         )
     except json.JSONDecodeError as error:
         fail(
@@ -133,23 +133,20 @@ def _parse(raw: bytes, where: str) -> Any:
             f"it is not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}; "
             "look there for a missing or superfluous comma, quote or bracket",
         )
-    except _RepeatedKey as error:
-        fail(where, f"{error}, and only one can count; leave one of them")
     except (ValueError, ArithmeticError, RecursionError) as error:
         fail(where, f"it is not valid JSON: {error}; correct it")
 
 
-class _RepeatedKey(ValueError):
-    """A key that stands twice in one object, the meaning of which JSON leaves open."""
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content: dict[str, Any] = {}
     for key, value in pairs:
         if key in content and not key.startswith(COMMENT):
             name = next((v for k, v in pairs if k == "field_name"), None)
             of = f" of dimension {name!r}" if isinstance(name, str) and key != "field_name" else ""
-            raise _RepeatedKey(f'"{key}" stands twice in one object{of}')
+            fail(
+                where,
+                f'"{key}" stands twice in one object{of}, and only one can count; leave one of them',
+            )
         content[key] = value
     return content
 

@@ -7,9 +7,8 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from daskmr.store.event_loop import LoopThread
 from daskmr.store.retry import RetryPolicy
 from daskmr.store.source import Page, StoreError, TransientError
 
@@ -17,16 +16,14 @@ if TYPE_CHECKING:
     import asyncio
     import hashlib
 
+    from daskmr.store.event_loop import LoopThread
+
 __all__ = [
-    "Backend", "Download", "Expected", "FileTarget", "Stream", "Target", "Transfer", "Verifier",
-    "multipart_etag",
+    "Backend", "Download", "Expected", "Stream", "Target", "Transfer", "Verifier", "multipart_etag",
 ]  # fmt: skip
 
 _PROGRESS = 8 << 20  # so many bytes of one answer make up for the error that ended it
 _READ_AHEAD = 64  # pieces, most of them 64 to 128 KiB
-
-
-# --- checksums ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +41,6 @@ class Expected:
 def multipart_etag(etag: str | None) -> tuple[str, int] | None:
     """Split an ETag that is made of MD5s into its digits and the number of parts, 0 for none.
 
-    Examples
-    --------
     >>> multipart_etag("d41d8cd98f00b204e9800998ecf8427e")
     ('d41d8cd98f00b204e9800998ecf8427e', 0)
     >>> multipart_etag("d41d8cd98f00b204e9800998ecf8427e-3")
@@ -60,8 +55,6 @@ def multipart_etag(etag: str | None) -> tuple[str, int] | None:
 class Verifier:
     """Takes the bytes of one object, in order, and compares them with what is expected.
 
-    Examples
-    --------
     >>> verifier = Verifier(Expected(3, "900150983cd24fb0d6963f7d28e17f72"))
     >>> verifier.update(b"ab")
     >>> verifier.mismatch()
@@ -78,7 +71,8 @@ class Verifier:
         self._whole = _md5()
         self._part = _md5()
         self._digests: list[bytes] = []
-        self._room = expected.parts[0] if expected.parts else 0
+        self._sizes = iter(expected.parts)
+        self._room = next(self._sizes, None)  # bytes of the current part that have not come
         self.received = 0
 
     @property
@@ -89,20 +83,15 @@ class Verifier:
     def update(self, data: bytes) -> None:
         self.received += len(data)
         self._whole.update(data)
-        if self._expected.parts:
-            self._update_parts(data)
-
-    def _update_parts(self, data: bytes) -> None:
-        parts = self._expected.parts
-        while len(data) >= self._room and len(self._digests) < len(parts):
+        while self._room is not None and len(data) >= self._room:
             self._part.update(data[: self._room])
             data = data[self._room :]
             self._digests.append(self._part.digest())
             self._part = _md5()
-            following = parts[len(self._digests) :]
-            self._room = following[0] if following else 0
-        self._part.update(data)
-        self._room -= len(data)
+            self._room = next(self._sizes, None)
+        if self._room is not None:
+            self._part.update(data)
+            self._room -= len(data)
 
     def mismatch(self) -> str | None:
         """Return what is wrong with the bytes, as a part of a sentence, or ``None``."""
@@ -123,9 +112,6 @@ def _md5(data: bytes = b"") -> hashlib._Hash:
     return hashlib.md5(data, usedforsecurity=False)
 
 
-# --- transfers ------------------------------------------------------------------------------------
-
-
 class Target(Protocol):
     """Where fetched bytes go."""
 
@@ -134,29 +120,6 @@ class Target(Protocol):
 
     def restart(self) -> object:
         """Discard all bytes so far: they come again from the first."""
-
-
-class FileTarget:
-    """A seekable binary file, from its current position on, as a target.
-
-    Examples
-    --------
-    >>> target = FileTarget(io.BytesIO())
-    >>> _ = target.write(b"bro")
-    >>> target.restart()
-    >>> _ = target.write(b"whole")
-    >>> target.file.getvalue()
-    b'whole'
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file = file
-        self._start = file.tell()
-        self.write = file.write
-
-    def restart(self) -> None:
-        self.file.seek(self._start)
-        self.file.truncate()
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +143,9 @@ class Backend(Protocol):
         """Whether pages come by the bytes of the keys."""
 
     async def warm_up(self) -> None: ...
-    async def check(self) -> None: ...
+    async def check(self) -> None:
+        """Make the cheapest request that lists the source."""
+
     async def page(
         self, prefix: str, name_prefix: str = "", start: str = "", token: str | None = None
     ) -> Page: ...
@@ -188,8 +153,12 @@ class Backend(Protocol):
         self, path: str, etag: str | None, size: int, offset: int, exact: bool
     ) -> AbstractAsyncContextManager[Transfer]: ...
     async def read(self, path: str, offset: int, length: int) -> bytes: ...
-    async def write(self, path: str, local: str, retry: RetryPolicy) -> None: ...
-    async def delete(self, paths: list[str]) -> None: ...
+    async def write(self, path: str, local: str, retry: RetryPolicy) -> None:
+        """Upload a file as one object, which appears only when it is complete."""
+
+    async def delete(self, paths: list[str]) -> None:
+        """Delete at most a thousand objects; a missing one is no error."""
+
     async def close(self) -> None: ...
 
 
@@ -233,14 +202,13 @@ class Download:
                 # A transfer that brings much each time makes progress, so it may break often.
                 tries = 1 if resumes and self._received - before > _PROGRESS else tries + 1
                 if tries > self._retry.retries:
-                    failure = self._retry.give_up(f"{self.url} cannot be fetched", error, tries)
-                    break
-            if self._received and not resumes:
-                yield None
+                    what = f"{self.url} cannot be fetched"
+                    raise self._retry.give_up(what, error, tries) from None
             if not resumes:
+                if self._received:
+                    yield None
                 self._verifier = None
             await self._retry.wait(tries)
-        raise failure
 
     @property
     def _received(self) -> int:
@@ -335,7 +303,6 @@ class Stream(io.RawIOBase):
         return count
 
     def close(self) -> None:
-        """Cancel the rest."""
         if not self.closed:
             self._loop.call(self._task.cancel)
         super().close()

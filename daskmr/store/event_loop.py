@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import selectors
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -19,11 +21,9 @@ _SECONDS_TO_CANCEL = 1.0
 class LoopThread:
     """An event loop that runs in a daemon thread until it is closed.
 
-    It works only in the process that made it. A forked child keeps it untouched, since what it
-    holds shares sockets with the parent.
+    It works only in the process that made it. A forked child keeps it untouched, and `held` with
+    it, since these share sockets with the parent.
 
-    Examples
-    --------
     >>> import asyncio
     >>> loop = LoopThread("example")
     >>> loop.run(asyncio.sleep(0, "done"))
@@ -31,23 +31,18 @@ class LoopThread:
     >>> loop.close()
     """
 
-    def __init__(self, name: str) -> None:
-        import asyncio
-        import selectors
-
+    def __init__(self, name: str, held: object = None) -> None:
         self._pid = os.getpid()
         self._selector = selectors.DefaultSelector()
         self._loop = asyncio.SelectorEventLoop(self._selector)
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
-        self._kept: list[object] = []
+        self._held = held
         self._lock = threading.RLock()
         self._closed = False
         _open.add(self)
         self._thread.start()
 
     def _serve(self) -> None:
-        import asyncio
-
         asyncio.set_event_loop(self._loop)
         _idents.add(threading.get_ident())
         try:
@@ -61,21 +56,21 @@ class LoopThread:
         """Whether it is open, and this is the process that made it."""
         return not self._closed and self._pid == os.getpid()
 
-    def keep(self, held: object) -> None:
-        """Keep a reference to `held`, so that no forked child collects it."""
-        self._kept.append(held)
-
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop and wait for its result; an interruption cancels it.
 
         Raises `RuntimeError`: in another process than the one that made the loop, in the loop's own
         thread, or after `close`.
         """
-        import asyncio
-
         if not self.usable or self._thread.ident == threading.get_ident():
             coroutine.close()
-            raise RuntimeError(self._why_not())
+            if self._pid != os.getpid():
+                reason = "belongs to another process: make one in this process"
+            elif self._closed:
+                reason = "was closed"
+            else:
+                reason = "would wait for itself: await the coroutine instead"
+            raise RuntimeError(f"This event loop {reason}.")
         ended = threading.Event()
         future = asyncio.run_coroutine_threadsafe(_signalling_end(coroutine, ended), self._loop)
         try:
@@ -93,13 +88,6 @@ class LoopThread:
             if not self._closed:
                 self._loop.call_soon_threadsafe(function)
 
-    def _why_not(self) -> str:
-        if self._pid != os.getpid():
-            return "This event loop belongs to another process: make one in this process."
-        if self._closed:
-            return "This event loop was closed."
-        return "This event loop would wait for itself: await the coroutine instead."
-
     def close(self, last: Coroutine[Any, Any, object] | None = None) -> None:
         """Cancel what runs, run `last` for at most a few seconds, end the thread; idempotent."""
         if self.usable and self._thread.ident == threading.get_ident():
@@ -110,8 +98,6 @@ class LoopThread:
             if last is not None:
                 last.close()
             return
-        import asyncio
-
         future = asyncio.run_coroutine_threadsafe(_finish(last), self._loop)
         try:
             future.result(_SECONDS_TO_CLOSE + 2)
@@ -136,8 +122,6 @@ async def _signalling_end(coroutine: Coroutine[Any, Any, T], ended: threading.Ev
 
 
 async def _finish(last: Coroutine[Any, Any, object] | None) -> None:
-    import asyncio
-
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()
@@ -167,5 +151,4 @@ def _close_selectors() -> None:
         loop._selector.close()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_close_selectors)
+os.register_at_fork(after_in_child=_close_selectors)

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import errno
 import os
 import shutil
+import socket
+import ssl
+import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+from functools import cached_property
 from typing import Any
+
+import fsspec
 
 from daskmr.files import AtomicFile
 from daskmr.normal_forms import hint
@@ -45,20 +55,16 @@ class Filesystem:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self._made: Any = None
+        self._url = source.url_of
 
-    @property
+    @cached_property
     def _fs(self) -> Any:
-        if self._made is None:
-            import fsspec
-
-            self._made = fsspec.filesystem(
-                self.source.protocol,
-                skip_instance_cache=True,
-                use_listings_cache=False,
-                **dict(self.source.options),
-            )
-        return self._made
+        return fsspec.filesystem(
+            self.source.protocol,
+            skip_instance_cache=True,
+            use_listings_cache=False,
+            **dict(self.source.options),
+        )
 
     async def _call(self, path: str, function: Any, *arguments: Any) -> Any:
         """Call a blocking function in another thread; `path` is for messages."""
@@ -66,13 +72,9 @@ class Filesystem:
             return await _in_thread(function, *arguments)
         except ImportError as error:  # of what the file system needs when it is made
             source = self.source
-            failure: Exception = StoreError(missing_package(source.protocol, source.url, error))
+            raise StoreError(missing_package(source.protocol, source.url, error)) from None
         except Exception as error:
-            failure = _explain(error, self._url(path))
-        raise failure
-
-    def _url(self, path: str) -> str:
-        return self.source.url_of(path)
+            raise _explain(error, self._url(path)) from None
 
     def _full(self, path: str) -> str:
         return join(self.source.root, path)
@@ -83,10 +85,7 @@ class Filesystem:
     async def close(self) -> None:
         """Nothing stays open."""
 
-    # --- listing ----------------------------------------------------------------------------------
-
     async def check(self) -> None:
-        """Check that the folder exists."""
         await self._call("", self._check)
 
     def _check(self) -> None:
@@ -105,7 +104,6 @@ class Filesystem:
     async def page(
         self, prefix: str, name_prefix: str = "", start: str = "", token: str | None = None
     ) -> Page:
-        """List everything directly below `prefix`, as one page."""
         entries = await self._call(prefix, self._entries, prefix)
         return Page([e for e in entries if e.name.startswith(name_prefix) and e.name > start], None)
 
@@ -131,8 +129,6 @@ class Filesystem:
         if info["type"] != "file" or info["size"] is None:
             return None  # a device or a socket; or a page without a length
         return Entry(name, False, info["size"], _version(info), _mtime(info))
-
-    # --- reading ----------------------------------------------------------------------------------
 
     @asynccontextmanager
     async def transfer(
@@ -165,7 +161,6 @@ class Filesystem:
             )
 
     async def read(self, path: str, offset: int, length: int) -> bytes:
-        """Read a range of an object."""
         full, end = self._full(path), offset + length
         call = self._call(path, lambda: self._fs.cat_file(full, start=offset, end=end))
         data: bytes = await call
@@ -174,7 +169,6 @@ class Filesystem:
         return data
 
     async def delete(self, paths: list[str]) -> None:
-        """Delete objects; a missing one is no error."""
         for path in paths:
             await self._call(path, self._delete, path)
 
@@ -182,10 +176,7 @@ class Filesystem:
         with suppress(FileNotFoundError):
             self._fs.rm_file(self._full(path))
 
-    # --- writing ----------------------------------------------------------------------------------
-
     async def write(self, path: str, local: str, retry: RetryPolicy) -> None:
-        """Upload a file as one object, which appears only when it is complete."""
         what = f"{self._url(path)} cannot be written"
         await retry(lambda: self._call(path, self._write, path, local), what)
 
@@ -213,10 +204,6 @@ async def _in_thread(function: Any, *arguments: Any) -> Any:
 
     A file system may wait for ever for a host that never answers; the end of the process must not.
     """
-    import asyncio
-    import threading
-    from concurrent.futures import Future
-
     future: Future[Any] = Future()
     future.set_running_or_notify_cancel()  # from now on it cannot be cancelled, only left
 
@@ -234,8 +221,6 @@ async def _in_thread(function: Any, *arguments: Any) -> Any:
 
 def _md5(info: dict[str, Any]) -> str | None:
     """Return the MD5 as hex digits, if the store has one: Google and Azure give it in base64."""
-    import base64
-
     settings = info.get("content_settings") or {}
     encoded = info.get("md5Hash") or settings.get("content_md5")
     if not encoded:
@@ -253,8 +238,6 @@ def _version(info: dict[str, Any]) -> str | None:
 
 
 def _mtime(info: dict[str, Any]) -> float | None:
-    from datetime import datetime
-
     for name in ("mtime", "LastModified", "last_modified", "updated", "modified", "created"):
         value = info.get(name)
         if isinstance(value, str):
@@ -268,21 +251,15 @@ def _mtime(info: dict[str, Any]) -> float | None:
 
 def _unreachable(error: BaseException) -> BaseException | None:
     """Return the underlying error where the host is unknown or refuses connections."""
-    import socket
-    import ssl
-
     # Libraries wrap the error of the socket, or put it into an argument.
-    seen: list[BaseException] = []
-    rest = [error]
-    while rest:
-        one = rest.pop()
+    chain = [error]
+    for one in chain:  # it grows
         if isinstance(one, ConnectionRefusedError | socket.gaierror | ssl.SSLCertVerificationError):
             return one
         if isinstance(one, OSError) and one.errno in _UNREACHABLE:
             return one
-        seen.append(one)
         causes = [one.__cause__, one.__context__, *one.args, getattr(one, "reason", None)]
-        rest += [c for c in causes if isinstance(c, BaseException) and c not in seen]
+        chain += [c for c in causes if isinstance(c, BaseException) and c not in chain]
     return None
 
 

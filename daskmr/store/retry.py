@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from daskmr.store.source import StoreError, TransientError
 
-__all__ = ["MinimumRate", "RetryPolicy"]
+__all__ = ["RetryPolicy", "at_minimum_rate"]
 
 T = TypeVar("T")
 
@@ -25,8 +25,6 @@ class RetryPolicy:
       that met the same fault do not return at once.
     - `faults`: transient errors so far that were retried.
 
-    Examples
-    --------
     >>> import asyncio
     >>> answers = iter([TransientError("busy"), "done"])
     >>> async def attempt():
@@ -63,11 +61,10 @@ class RetryPolicy:
                 return await attempt()
             except TransientError as error:
                 tries += 1
-                if tries > self.retries or (fail_fast and _is_likely_to_last(error, tries)):
-                    failure = self.give_up(what, error, tries)
-                    break
+                lasts = error.likely_to_last or (error.disconnected and tries > _RETRIES_OF_BROKEN)
+                if tries > self.retries or (fail_fast and lasts):
+                    raise self.give_up(what, error, tries) from None
             await self.wait(tries)
-        raise failure
 
     async def wait(self, tries: int) -> None:
         """Sleep after the `tries`-th failure."""
@@ -85,39 +82,28 @@ class RetryPolicy:
         return StoreError(f"{what}: {error}{times}. {error.remedy}")
 
 
-class MinimumRate:
-    """Ends a transfer that is too slow to be of use.
+async def at_minimum_rate(
+    pieces: AsyncIterable[bytes], seconds: float
+) -> AsyncGenerator[bytes, None]:
+    """Pass on the pieces of a transfer, and end one that is too slow to be of use.
 
-    Only the time spent waiting for bytes counts, so that a slow reader does no harm.
-
-    - `seconds`: in each such time, a thousand bytes must arrive for every second of it.
+    In `seconds`, a thousand bytes must arrive for every second of it. Only the time spent waiting
+    for bytes counts, so that a slow reader does no harm.
+    Raises `TransientError` when too little came for too long.
     """
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-
-    async def of(self, pieces: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
-        """Pass on the pieces of a transfer as they arrive.
-
-        Raises `TransientError` when too little came for too long.
-        """
-        waited, size = 0.0, 0
+    waited, size = 0.0, 0
+    began = time.monotonic()
+    async for piece in pieces:
+        gap = time.monotonic() - began
+        # The socket's timeout ends a longer one, unless the process itself could not run.
+        waited += gap if gap < seconds else 0.0
+        size += len(piece)
+        if size >= _MINIMUM_RATE * seconds:
+            waited, size = 0.0, 0
+        elif waited >= seconds:
+            raise TransientError(
+                f"only {size:,} bytes came in {waited:,.1f} seconds",
+                "Check the network, or raise read-timeout.",
+            )
+        yield piece
         began = time.monotonic()
-        async for piece in pieces:
-            gap = time.monotonic() - began
-            # The socket's timeout ends a longer one, unless the process itself could not run.
-            waited += gap if gap < self.seconds else 0.0
-            size += len(piece)
-            if size >= _MINIMUM_RATE * self.seconds:
-                waited, size = 0.0, 0
-            elif waited >= self.seconds:
-                raise TransientError(
-                    f"only {size:,} bytes came in {waited:,.1f} seconds",
-                    "Check the network, or raise read-timeout.",
-                )
-            yield piece
-            began = time.monotonic()
-
-
-def _is_likely_to_last(error: TransientError, tries: int) -> bool:
-    return error.likely_to_last or (error.disconnected and tries > _RETRIES_OF_BROKEN)

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 from aiobotocore.awsrequest import AioAWSResponse
@@ -18,13 +19,8 @@ from aiobotocore.httpsession import AIOHTTPSession
 
 from daskmr.store.download import Expected, Transfer, multipart_etag
 from daskmr.store.event_loop import is_loop_thread
-from daskmr.store.retry import MinimumRate, RetryPolicy
-from daskmr.store.s3_answers import (
-    ExpiredCredentials,
-    changed_object,
-    parse_page,
-    translate_error,
-)
+from daskmr.store.retry import RetryPolicy, at_minimum_rate
+from daskmr.store.s3_answers import ExpiredCredentials, changed_object, parse_page, translate_error
 from daskmr.store.source import (
     MissingObject,
     Page,
@@ -53,15 +49,14 @@ class S3:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self._bucket, _, self._prefix = split_bucket(source.root)
+        self._bucket, _, prefix = split_bucket(source.root)
+        self._url, self._key = source.url_of, partial(join, prefix)
         self.ordered = not _is_directory_bucket(self._bucket)
         self._s3fs: Any = None
         self._client: Any = None
         self._expired = False
         self._clients: list[Any] = []
         self._payer = {"RequestPayer": "requester"} if source.option("requester_pays") else {}
-
-    # --- requests ---------------------------------------------------------------------------------
 
     async def _connect(self) -> Any:
         """Return the botocore client; a new one, with new credentials, when the last ones expired."""
@@ -70,7 +65,7 @@ class S3:
         if self._client is None or self._expired:
             self._expired = False
             self._client = await self._s3fs.set_session(refresh=self._client is not None)
-            if not any(client is self._client for client in self._clients):
+            if self._client not in self._clients:
                 self._clients.append(self._client)
                 # There is no option for one's own parser, and botocore's takes 45 ms a page.
                 self._client.meta.events.register("before-parse.s3.ListObjectsV2", _keep_body)
@@ -86,36 +81,22 @@ class S3:
             return await call(Bucket=self._bucket, **arguments, **self._payer)
         except Exception as error:
             failure = translate_error(error, url, self.source)
-        if isinstance(failure, ExpiredCredentials) and client is self._client:
-            self._expired = True  # not when another request has renewed it meanwhile
-        raise failure
+            if isinstance(failure, ExpiredCredentials) and client is self._client:
+                self._expired = True  # not when another request has renewed it meanwhile
+            raise failure from None
 
     async def warm_up(self) -> None:
-        """Make the client."""
         try:
             await self._connect()
         except Exception as error:
-            failure = translate_error(error, self._url(""), self.source)
-        else:
-            return
-        raise failure
+            raise translate_error(error, self._url(""), self.source) from None
 
     async def close(self) -> None:
-        """Close all connections."""
         clients, self._clients = self._clients, []
         for client in clients:
             await client.close()
 
-    def _url(self, path: str) -> str:
-        return self.source.url_of(path)
-
-    def _key(self, path: str) -> str:
-        return join(self._prefix, path)
-
-    # --- listing ----------------------------------------------------------------------------------
-
     async def check(self) -> None:
-        """Make the cheapest request that lists the source."""
         await self.page("", limit=1)
 
     async def page(
@@ -126,8 +107,7 @@ class S3:
         token: str | None = None,
         limit: int = 1000,
     ) -> Page:
-        """List one page of the entries directly below `prefix`."""
-        key = self._key(prefix) if prefix or self._prefix else ""
+        key = self._key(prefix)
         arguments: dict[str, Any] = {"MaxKeys": limit, "Delimiter": "/", "EncodingType": "url"}
         if token is not None:
             arguments["ContinuationToken"] = token
@@ -144,8 +124,6 @@ class S3:
                 "endpoint is an S3 store, and that no proxy answers for it."
             ) from None
         return parse_page(response["Body"], self._bucket, key, name_prefix)
-
-    # --- reading ----------------------------------------------------------------------------------
 
     @asynccontextmanager
     async def transfer(
@@ -174,7 +152,6 @@ class S3:
             body.close()
 
     async def read(self, path: str, offset: int, length: int) -> bytes:
-        """Read a range of an object."""
         url, span = self._url(path), f"bytes={offset}-{offset + length - 1}"
         response = await self._call("get_object", url, Key=self._key(path), Range=span)
         body = response["Body"]
@@ -191,15 +168,13 @@ class S3:
             while data := await body.read(_READ_BYTES):
                 yield data
 
-        rate = MinimumRate(self.source.option("read_timeout"))
+        seconds = self.source.option("read_timeout")
         try:
-            async with aclosing(rate.of(pieces())) as arriving:
+            async with aclosing(at_minimum_rate(pieces(), seconds)) as arriving:
                 async for data in arriving:
                     yield data
-            return
         except Exception as error:
-            failure = translate_error(error, url, self.source)
-        raise failure
+            raise translate_error(error, url, self.source) from None
 
     async def _expected(
         self, path: str, etag: str | None, size: int, response: dict[str, Any], exact: bool
@@ -208,40 +183,27 @@ class S3:
         if digits is None or not _etag_is_md5(response, self._bucket):
             return Expected(size)
         md5, count = digits
-        if not count:
-            return Expected(size, md5)
         parts = await self._part_sizes(path, size, count, exact)
-        return Expected(size, md5, parts) if parts else Expected(size)
+        return Expected(size, md5, parts) if parts or not count else Expected(size)
 
     async def _part_sizes(self, path: str, size: int, count: int, exact: bool) -> tuple[int, ...]:
         """Return the sizes of the parts of an object; none where the store does not say."""
-        first = await self._part_size(path, 1)
-        if first is None:
-            return ()
-        last = size - first * (count - 1)
-        if 0 < last <= first and not exact:
-            return (*[first] * (count - 1), last)
-        sizes = [first]
-        for number in range(2, count + 1):
-            part = await self._part_size(path, number)
-            if part is None:
+        url, key = self._url(path), self._key(path)
+        sizes: list[int] = []
+        for number in range(1, count + 1):
+            try:
+                head = await self._call("head_object", url, Key=key, PartNumber=number)
+            except StoreError:
+                return ()  # not every store knows of parts
+            if "PartsCount" not in head:
                 return ()
-            sizes.append(part)
+            sizes.append(head["ContentLength"])
+            last = size - sizes[0] * (count - 1)
+            if 0 < last <= sizes[0] and not exact:
+                return (*sizes * (count - 1), last)
         return tuple(sizes)
 
-    async def _part_size(self, path: str, number: int) -> int | None:
-        try:
-            head = await self._call(
-                "head_object", self._url(path), Key=self._key(path), PartNumber=number
-            )
-        except StoreError:
-            return None  # not every store knows of parts
-        return head["ContentLength"] if "PartsCount" in head else None
-
-    # --- writing ----------------------------------------------------------------------------------
-
     async def write(self, path: str, local: str, retry: RetryPolicy) -> None:
-        """Upload a file as one object, which appears only when it is complete."""
         key, url = self._key(path), self._url(path)
 
         async def request(method: str, *, retry: RetryPolicy = retry, **arguments: Any) -> Any:
@@ -256,7 +218,6 @@ class S3:
         await request("put_object", Body=data, ContentMD5=_md5(data))
 
     async def delete(self, paths: list[str]) -> None:
-        """Delete at most a thousand objects; a missing one is no error."""
         objects = {"Objects": [{"Key": self._key(path)} for path in paths], "Quiet": True}
         response = await self._call("delete_objects", self._url(""), Delete=objects)
         if response.get("Errors"):
@@ -265,9 +226,6 @@ class S3:
                 f"{self._url('')}{first.get('Key')} cannot be deleted: {first.get('Message')}. "
                 "Check that the credentials allow s3:DeleteObject."
             )
-
-
-# --- uploads in parts -----------------------------------------------------------------------------
 
 
 async def _write_parts(request: Callable[..., Awaitable[Any]], local: str) -> None:
@@ -302,10 +260,8 @@ async def _upload_parts(
                 count = -(-size // part_bytes)
                 tasks = [group.create_task(put(number + 1)) for number in range(count)]
     except ExceptionGroup as failures:
-        failure = failures.exceptions[0]
-    else:
-        return [task.result() for task in tasks]
-    raise failure
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
 async def _complete(
@@ -321,9 +277,6 @@ async def _complete(
         head = await request("head_object")
         if head["ContentLength"] != size or not head["ETag"].endswith(f'-{len(parts)}"'):
             raise
-
-
-# --- the session ----------------------------------------------------------------------------------
 
 
 def _session(source: Source) -> Any:
@@ -370,10 +323,8 @@ class BoundedSession(AIOHTTPSession):  # type: ignore[misc]  # it is untyped
 
     async def send(self, request: Any) -> Any:
         """Send a request, and read its answer except for the body of an object."""
-        streams, request.stream_output = (
-            request.stream_output,
-            True,
-        )  # so that the base does not read
+        streams = request.stream_output
+        request.stream_output = True  # so that the base does not read
         seconds = self._timeout.sock_read
         # An upload takes as long as its body does.
         async with asyncio.timeout(None if request.body else 2 * seconds):
@@ -401,7 +352,7 @@ class _Answer:
 
 async def _read_answer(content: Any, seconds: float) -> bytes:
     body = bytearray()
-    async with aclosing(MinimumRate(seconds).of(content.iter_any())) as pieces:
+    async with aclosing(at_minimum_rate(content.iter_any(), seconds)) as pieces:
         async for piece in pieces:
             body += piece
             if len(body) > _ANSWER_BYTES:
@@ -411,9 +362,6 @@ async def _read_answer(content: Any, seconds: float) -> bytes:
                     "store, and that no proxy answers for it."
                 )
     return bytes(body)
-
-
-# --- objects --------------------------------------------------------------------------------------
 
 
 def _check_answer(
@@ -457,9 +405,6 @@ def _md5(data: bytes) -> str:
     import hashlib
 
     return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
-
-
-# --- logs -----------------------------------------------------------------------------------------
 
 
 def guard_logs() -> None:

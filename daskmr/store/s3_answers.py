@@ -26,9 +26,6 @@ from daskmr.text import printable
 __all__ = ["ExpiredCredentials", "changed_object", "parse_page", "translate_error"]
 
 
-# --- listings -------------------------------------------------------------------------------------
-
-
 def parse_page(body: bytes, bucket: str, prefix: str, name_prefix: str) -> Page:
     """Parse an answer to ListObjectsV2, and check that it answers this very question.
 
@@ -38,8 +35,6 @@ def parse_page(body: bytes, bucket: str, prefix: str, name_prefix: str) -> Page:
     Raises `TransientError` for another server's page, or a truncated one, which must not pass for
     an empty listing.
 
-    Examples
-    --------
     >>> body = b'''<ListBucketResult><Name>b</Name><Prefix>idle/</Prefix>
     ... <IsTruncated>false</IsTruncated><EncodingType>url</EncodingType>
     ... <Contents><Key>idle/a%0A1</Key><Size>7</Size><ETag>"12"</ETag></Contents>
@@ -66,23 +61,16 @@ def _page(root: Any, space: str, bucket: str, prefix: str, name_prefix: str) -> 
     def decoded(text: str) -> str:
         return unquote_plus(text, errors="strict") if encoded else text
 
-    def name_of(text: str) -> str:
+    def name_of(text: str, is_dir: bool) -> str:
         key = decoded(text)
         if not key.startswith(asked):
             _no_listing(f"it has a key that was not asked for, {key!r}")
-        return key[len(prefix) :]
-
-    def object_name(text: str) -> str:
-        name = name_of(text)
-        if "/" in name:
+        name = key[len(prefix) :]
+        if not is_dir and "/" in name:
             _no_listing(f'it has an object below the next "/", {name!r}')
-        return name
-
-    def directory_name(text: str) -> str:
-        name = name_of(text)
-        if name.find("/") != len(name) - 1:
+        if is_dir and name.find("/") != len(name) - 1:
             _no_listing(f'it has a common prefix that does not end at the next "/", {name!r}')
-        return name[:-1]
+        return name[:-1] if is_dir else name
 
     asked = prefix + name_prefix
     answered = root.findtext(f"{space}Prefix")
@@ -95,22 +83,19 @@ def _page(root: Any, space: str, bucket: str, prefix: str, name_prefix: str) -> 
     entries = []
     for element in root.iterfind(f"{space}Contents"):
         fields = {child.tag: child.text or "" for child in element}
+        written = fields.get(f"{space}LastModified")
         entries.append(
             Entry(
-                object_name(fields.get(f"{space}Key", "")),
+                name_of(fields.get(f"{space}Key", ""), False),
                 False,
                 int(fields.get(f"{space}Size", "")),
                 fields.get(f"{space}ETag", "").strip('"') or None,
-                _timestamp(fields.get(f"{space}LastModified")),
+                None if written is None else datetime.fromisoformat(written).timestamp(),
             )
         )
     for element in root.iterfind(f"{space}CommonPrefixes/{space}Prefix"):
-        entries.append(Entry(directory_name(element.text or ""), True))
+        entries.append(Entry(name_of(element.text or "", True), True))
     return Page(entries, token)
-
-
-def _timestamp(text: str | None) -> float | None:
-    return None if text is None else datetime.fromisoformat(text).timestamp()
 
 
 def _no_listing(reason: str) -> NoReturn:
@@ -119,9 +104,6 @@ def _no_listing(reason: str) -> NoReturn:
         "Check that the endpoint is an S3 store, and that no proxy answers for it.",
         likely_to_last=True,
     )
-
-
-# --- errors ---------------------------------------------------------------------------------------
 
 
 class ExpiredCredentials(TransientError):
@@ -197,9 +179,22 @@ _OTHER_REGION = frozenset(
         "Redirect", "TemporaryRedirect",
     }
 )  # fmt: skip
-_BAD_CREDENTIALS = frozenset(
-    {"InvalidAccessKeyId", "InvalidSecurity", "InvalidToken", "SignatureDoesNotMatch"}
-)
+_REFUSAL = "The store refuses {url} ({answer}). Check the name of the bucket and the endpoint URL."
+_REFUSALS = {
+    **dict.fromkeys(
+        ("InvalidAccessKeyId", "InvalidSecurity", "InvalidToken", "SignatureDoesNotMatch"),
+        "The store does not accept the credentials for {url} ({answer}). Correct them, or give "
+        "another --aws-profile.",
+    ),
+    "RequestTimeTooSkewed": "The store refuses {url}, as this machine's clock is wrong ({answer}). "
+    "Set the clock.",
+    "InvalidObjectState": "{url} is archived ({answer}). Restore it first, or exclude it by the "
+    "filter.",
+    "403": "Access to {url} was denied ({answer}). Check that the credentials may list the bucket "
+    "and read its objects (s3:ListBucket, s3:GetObject), or give another --aws-profile; "
+    "--anon for a public bucket, --requester-pays where the reader pays.",
+}
+"""Messages by the code of the answer, or by its status."""
 # A request without a body in its answer, such as HEAD, has the status in place of a code.
 _NO_SUCH_OBJECT = frozenset({"404", "NoSuchKey", "NoSuchUpload", "NoSuchVersion", "NotFound"})
 
@@ -207,7 +202,6 @@ _NO_SUCH_OBJECT = frozenset({"404", "NoSuchKey", "NoSuchUpload", "NoSuchVersion"
 def _translate_answer(
     response: dict[str, Any], url: str, source: Source
 ) -> TransientError | StoreError:
-    """Translate an error that the store itself answered."""
     details = response.get("Error", {})
     metadata = response.get("ResponseMetadata", {})
     code, status = str(details.get("Code", "")), int(metadata.get("HTTPStatusCode") or 0)
@@ -242,28 +236,8 @@ def _translate_answer(
         )
     if status in (412, 416):
         return changed_object(url)
-    return StoreError(_explain_refusal(code, status, answer, url))
-
-
-def _explain_refusal(code: str, status: int, answer: str, url: str) -> str:
-    if code in _BAD_CREDENTIALS:
-        return (
-            f"The store does not accept the credentials for {url} ({answer}). Correct them, or give "
-            "another --aws-profile."
-        )
-    if code == "RequestTimeTooSkewed":
-        return (
-            f"The store refuses {url}, as this machine's clock is wrong ({answer}). Set the clock."
-        )
-    if code == "InvalidObjectState":
-        return f"{url} is archived ({answer}). Restore it first, or exclude it by the filter."
-    if status == 403:
-        return (
-            f"Access to {url} was denied ({answer}). Check that the credentials may list the bucket "
-            "and read its objects (s3:ListBucket, s3:GetObject), or give another --aws-profile; "
-            "--anon for a public bucket, --requester-pays where the reader pays."
-        )
-    return f"The store refuses {url} ({answer}). Check the name of the bucket and the endpoint URL."
+    refusal = _REFUSALS.get(code) or _REFUSALS.get(str(status), _REFUSAL)
+    return StoreError(refusal.format(url=url, answer=answer))
 
 
 def _translate_connection(error: Exception, url: str) -> TransientError | StoreError:

@@ -58,8 +58,6 @@ class TransientError(Exception):
 class Source:
     """Where remote data is. It may be pickled and shown: it holds no secret.
 
-    Examples
-    --------
     >>> source = Source("s3", "bucket/data", (("endpoint_url", "http://127.0.0.1:9000"),))
     >>> source.url
     's3://bucket/data'
@@ -79,7 +77,7 @@ class Source:
     @property
     def url(self) -> str:
         """Its address, for messages."""
-        return self.given or self._address
+        return self.given or f"{self.protocol}://{self.root}"
 
     def url_of(self, path: str) -> str:
         """Return the address of an object, for messages.
@@ -92,7 +90,7 @@ class Source:
     @property
     def identity(self) -> str:
         """The address, and the server where it is not the usual one."""
-        return self._address + self._server
+        return f"{self.protocol}://{self.root}{self._server}"
 
     def address(self, path: str) -> str:
         """Return what identifies an object among those of all stores.
@@ -100,16 +98,11 @@ class Source:
         >>> Source("s3", "bucket/data").address("a") == Source("s3", "bucket").address("data/a")
         True
         """
-        return f"{self._address}/{path}{self._server}"
-
-    @property
-    def _address(self) -> str:
-        return f"{self.protocol}://{self.root}"
+        return f"{self.protocol}://{self.root}/{path}{self._server}"
 
     @property
     def _server(self) -> str:
-        options = (f" {k}={value}" for k, value in self.options if k not in _OPTIONS_OF_ACCESS)
-        return "".join(options)
+        return "".join(f" {k}={v}" for k, v in self.options if k not in _OPTIONS_OF_ACCESS)
 
     def option(self, name: str, default: Any = None) -> Any:
         return dict(self.options).get(name, default)
@@ -156,6 +149,9 @@ def join(root: str, path: str) -> str:
 _URL = r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)"
 _BUCKET = r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}|arn:aws[\w-]*:s3[\w:-]*[:/][\w./-]+"
 _ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "az": "abfs", "abfss": "abfs", "local": "file"}
+_AWS_ADVICE = (
+    "give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, or --aws-profile"
+)
 _ADVICE = "Give a bucket (NAME or NAME/prefix) or a URL such as s3://NAME/prefix."
 
 
@@ -181,8 +177,6 @@ def parse_source(
     Raises `InputError` if it is no such name, holds a secret, or needs a package that is not
     installed.
 
-    Examples
-    --------
     >>> parse_source("bucket/data/", anon=True, endpoint_url="http://127.0.0.1:9000").identity
     's3://bucket/data endpoint_url=http://127.0.0.1:9000'
     >>> parse_source("s3://key:secret@bucket")
@@ -202,12 +196,12 @@ def parse_source(
     if protocol == "s3":
         root = _s3_root(rest, bucket)
         options["endpoint_url"] = _endpoint_url(endpoint_url, profile)
+        options["connect_timeout"] = float(connect_timeout)
+        options["read_timeout"] = float(read_timeout)
     else:
         root, options, shown = _other(protocol, rest, options, bucket)
-    given = {name: value for name, value in options.items() if value not in (None, False)}
-    if protocol == "s3":
-        given |= {"connect_timeout": float(connect_timeout), "read_timeout": float(read_timeout)}
-    return Source(protocol, root, tuple(sorted(given.items())), shown)
+    given = [(k, value) for k, value in options.items() if value is not None and value is not False]
+    return Source(protocol, root, tuple(sorted(given)), shown)
 
 
 def _split(bucket: str) -> tuple[str, str]:
@@ -221,25 +215,19 @@ def _split(bucket: str) -> tuple[str, str]:
                 f"file://{os.path.abspath(os.path.expanduser(bucket))}."
             )
         return "s3", bucket
-    protocol, rest = url[1].lower(), url[2]
+    given = url[1].lower()
+    protocol = _ALIASES.get(given, given)
     if holds_credentials(bucket):
+        advice = (
+            "fsspec takes them from its configuration files, or from variables such as "
+            f"FSSPEC_{given.upper()}_PASSWORD, named after the options of its file system"
+        )
         raise InputError(
             f"The URL {mask_credentials(bucket)} holds credentials, which would be visible in "
             "messages, reports and the list of processes. Leave them out of it: "
-            f"{_how_to_authenticate(protocol)}."
+            f"{_AWS_ADVICE if protocol == 's3' else advice}."
         )
-    return _ALIASES.get(protocol, protocol), rest
-
-
-def _how_to_authenticate(protocol: str) -> str:
-    if _ALIASES.get(protocol, protocol) == "s3":
-        return (
-            "give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, or --aws-profile"
-        )
-    return (
-        "fsspec takes them from its configuration files, or from variables such as "
-        f"FSSPEC_{protocol.upper()}_PASSWORD, named after the options of its file system"
-    )
+    return protocol, url[2]
 
 
 def _s3_root(rest: str, given: str) -> str:
@@ -282,8 +270,7 @@ def _endpoint_url(given: str | None, profile: str | None) -> str | None:
         )
     if "@" in parts[1]:
         raise InputError(
-            "The endpoint URL holds credentials. Leave them out of it: give AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY in the environment, or --aws-profile."
+            f"The endpoint URL holds credentials. Leave them out of it: {_AWS_ADVICE}."
         )
     return url.rstrip("/")
 
@@ -298,10 +285,6 @@ def _configured_endpoint_url(profile: str | None) -> str | None:
         os.path.expanduser(os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config")
     ):
         return None
-    return _endpoint_url_of_profile(profile)
-
-
-def _endpoint_url_of_profile(profile: str | None) -> str | None:
     from botocore.exceptions import BotoCoreError
     from botocore.session import Session
 
@@ -331,7 +314,16 @@ def _other(
     """Return the root and options of a source that is not S3, and its URL where these lack a part."""
     if re.search(r"::[\w+.-]+://", rest):
         raise InputError(f"{url} chains URLs, which is not supported; give one.")
-    filesystem = _class_of(protocol, url)
+    from fsspec.registry import get_filesystem_class
+
+    try:
+        filesystem: Any = get_filesystem_class(protocol)
+    except ValueError:
+        raise InputError(
+            f"{protocol}:// is not a protocol that fsspec knows ({url}). {_ADVICE}"
+        ) from None
+    except ImportError as error:
+        raise InputError(missing_package(protocol, url, error)) from None
     if not rest.strip("/") and protocol != "memory":
         raise InputError(f"{url} names no bucket or folder.")
     full = f"{protocol}://{rest}"
@@ -350,18 +342,6 @@ def _other(
         if value:
             options[known[name][0]] = known[name][1]
     return root, options, shown
-
-
-def _class_of(protocol: str, url: str) -> Any:
-    from fsspec.registry import get_filesystem_class
-
-    try:
-        return get_filesystem_class(protocol)
-    except ValueError:
-        mistake = f"{protocol}:// is not a protocol that fsspec knows ({url}). {_ADVICE}"
-    except ImportError as error:
-        mistake = missing_package(protocol, url, error)
-    raise InputError(mistake)
 
 
 def missing_package(protocol: str, url: str, error: ImportError) -> str:

@@ -11,11 +11,10 @@ import weakref
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 from daskmr.errors import InputError
-from daskmr.store.download import Backend, Download, FileTarget, Stream, Target
-from daskmr.store.event_loop import LoopThread
+from daskmr.store.download import Backend, Download, Stream, Target
 from daskmr.store.retry import RetryPolicy
 from daskmr.store.source import (
     ChangedObject,
@@ -28,10 +27,12 @@ from daskmr.store.source import (
     parse_source,
 )
 
-__all__ = [
-    "ChangedObject", "Entry", "FileTarget", "InMemory", "MissingObject", "Page", "Pagination",
-    "Source", "Store", "StoreError", "Target", "parse_source",
+if TYPE_CHECKING:
+    from daskmr.store.event_loop import LoopThread
 
+__all__ = [
+    "ChangedObject", "Entry", "InMemory", "MissingObject", "Page", "Pagination", "Source", "Store",
+    "StoreError", "Target", "parse_source",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -43,11 +44,23 @@ _MOST_IDLE = 1000  # pages in a row without a new entry; some servers skip delet
 
 
 class InMemory(io.BytesIO):
-    """A complete object; ``name`` is its address."""
+    """A complete object, and the target of its bytes; ``name`` is its address.
+
+    >>> target = InMemory("s3://bucket/a")
+    >>> _ = target.write(b"bro")
+    >>> target.restart()
+    >>> _ = target.write(b"whole")
+    >>> target.getvalue()
+    b'whole'
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
+
+    def restart(self) -> None:
+        self.seek(0)
+        self.truncate()
 
 
 class Store:
@@ -59,10 +72,9 @@ class Store:
 
     - `retries`: how often a request is retried, after growing waits, before it is a failure.
     - `retry`: counts the faults, too.
+    - `ordered`: whether it lists by the bytes of the keys.
     - `listings`: requests so far that listed something, retries not counted.
 
-    Examples
-    --------
     >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     _ = pathlib.Path(folder, "a").write_text("text")
@@ -73,22 +85,20 @@ class Store:
     """
 
     def __init__(self, source: Source, retries: int = 10) -> None:
+        from daskmr.store.event_loop import LoopThread  # deferred, as asyncio is
+
         self.source = source
+        self._url = source.url_of
         self.retry = RetryPolicy(retries)
         self.listings = 0
         self._backend = _backend(source)
-        self._loop = LoopThread(f"daskmr {source.protocol}")
-        self._loop.keep(self._backend)
+        self.ordered = self._backend.ordered
+        self._loop = LoopThread(f"daskmr {source.protocol}", self._backend)
         # At the end of the process too, before the modules go that closing needs.
         self._finalizer = weakref.finalize(self, _close, self._loop, self._backend)
 
     def __repr__(self) -> str:
         return f"Store({self.source!r})"
-
-    @property
-    def ordered(self) -> bool:
-        """Whether it lists by the bytes of the keys."""
-        return self._backend.ordered
 
     def __enter__(self) -> Store:
         return self
@@ -111,14 +121,9 @@ class Store:
         """
         return self._loop.run(coroutine)
 
-    def _url(self, path: str) -> str:
-        return self.source.url_of(path)
-
     def warm_up(self) -> None:
         """Set up what the first request needs, such as credentials, without making one."""
         self.run(self._backend.warm_up())
-
-    # --- listing ----------------------------------------------------------------------------------
 
     def check(self, to_write: bool = False) -> None:
         """Check by one cheap request that the source can be listed.
@@ -131,29 +136,22 @@ class Store:
         try:
             self.run(self._check())
         except StoreError as error:
-            if to_write and isinstance(error, MissingObject):
-                return
-            failure = InputError(str(error))
-        else:
-            return
-        raise failure
+            if not (to_write and isinstance(error, MissingObject)):
+                raise InputError(str(error)) from None
 
     async def _check(self) -> None:
         import asyncio
 
         what = f"{self._url('').rstrip('/')} cannot be listed"
-        check = self.retry(self._backend.check, what, fail_fast=True)
         try:
-            await asyncio.wait_for(check, _SECONDS_TO_CHECK)
+            async with asyncio.timeout(_SECONDS_TO_CHECK):
+                await self.retry(self._backend.check, what, fail_fast=True)
         except TimeoutError:
             error = TransientError(
                 f"no answer came within {_SECONDS_TO_CHECK} seconds",
                 "Check the network, and the endpoint URL or the host in the address.",
             )
-            failure = self.retry.give_up(what, error, 1)
-        else:
-            return
-        raise failure
+            raise self.retry.give_up(what, error, 1) from None
 
     async def page_async(
         self, prefix: str, name_prefix: str = "", *, start: str = "", token: str | None = None
@@ -186,8 +184,6 @@ class Store:
                 return
             token = page.token
 
-    # --- reading ----------------------------------------------------------------------------------
-
     async def fetch_async(self, path: str, etag: str | None, size: int, target: Target) -> str:
         """Fetch one complete object, as it was listed.
 
@@ -209,9 +205,9 @@ class Store:
     def _download(self, path: str, etag: str | None, size: int) -> Download:
         return Download(self._backend, self.retry, self._url(path), path, etag, size)
 
-    def fetch(self, path: str, etag: str | None, size: int, file: BinaryIO) -> str:
-        """Fetch into a seekable file as `fetch_async` does, from sync code."""
-        return self.run(self.fetch_async(path, etag, size, FileTarget(file)))
+    def fetch(self, path: str, etag: str | None, size: int, target: Target) -> str:
+        """Fetch as `fetch_async` does, from sync code."""
+        return self.run(self.fetch_async(path, etag, size, target))
 
     def open(self, path: str, etag: str | None, size: int) -> BinaryIO:
         """Read an object as it arrives, without keeping it.
@@ -236,8 +232,6 @@ class Store:
         """
         what = f"{self._url(path)} cannot be read"
         return self.run(self.retry(lambda: self._backend.read(path, offset, length), what))
-
-    # --- writing ----------------------------------------------------------------------------------
 
     def write_object(self, path: str, local: str) -> None:
         """Upload a local file as one object, which appears complete or not at all."""
@@ -265,9 +259,6 @@ def _close(loop: LoopThread, backend: Backend) -> None:
     loop.close(backend.close())
 
 
-# --- listings -------------------------------------------------------------------------------------
-
-
 class Pagination:
     """Checks that each page of one listing goes on where the page before it ended.
 
@@ -275,8 +266,6 @@ class Pagination:
     - `ordered`: whether the store lists by the bytes of the keys. A store that does not may list an
       object on two pages that are not neighbours.
 
-    Examples
-    --------
     >>> pagination = Pagination("s3://bucket")
     >>> idle, saved = Entry("idle", True), Entry("saved_session", True)
     >>> pagination.advance(Page([idle], "1")).entries == [idle]
@@ -296,7 +285,7 @@ class Pagination:
         self._page: set[str] = set()
         self._directories: set[str] = set()
         self._tokens: set[int] = set()
-        self._pages: set[int] = set()
+        self._pages: set[int | None] = set()
         self._idle = 0
 
     def advance(self, page: Page) -> Page:
@@ -304,25 +293,26 @@ class Pagination:
 
         Raises `StoreError` when the listing goes backwards, or does not end.
         """
-        current: set[str] = set()
-        fresh: list[Entry] = []
-        is_known_page = self._is_known_page(page)
+        # By the end of the key, in which "/" orders a directory among the objects.
+        current: dict[str, Entry] = {}
         for entry in page.entries:
-            key = _key(entry)
-            if not (is_known_page or key in current or self._is_repeated(entry, key)):
-                fresh.append(entry)
-            current.add(key)
-        self._directories.update(entry.name for entry in fresh if entry.is_dir)
-        self._page = current or self._page
+            current.setdefault(f"{entry.name}/" if entry.is_dir else entry.name, entry)
+        fresh: dict[str, Entry] = {}
+        # A store without an order may repeat a page for ever.
+        digest = None if self._ordered else hash(frozenset(current))
+        if digest is None or digest not in self._pages:
+            fresh = {key: e for key, e in current.items() if not self._is_repeated(key)}
+            self._pages.add(digest)
+        self._directories.update(key for key, entry in fresh.items() if entry.is_dir)
+        self._page = set(current) or self._page
         if self._ordered and fresh:
-            self._last = max(map(_key, fresh))
-        self._check_end(page.token, bool(fresh))
-        return Page(fresh, page.token)
+            self._last = max(fresh)
+        if page.token is not None:
+            self._check_progress(page.token, bool(fresh))
+        return Page(list(fresh.values()), page.token)
 
-    def _is_repeated(self, entry: Entry, key: str) -> bool:
-        if entry.is_dir and entry.name in self._directories:
-            return True
-        if key in self._page:
+    def _is_repeated(self, key: str) -> bool:
+        if key in self._directories or key in self._page:
             return True
         # Text compares by code points, which is the order of its bytes in UTF-8.
         if self._ordered and self._last is not None and key <= self._last:
@@ -334,18 +324,7 @@ class Pagination:
             )
         return False
 
-    def _is_known_page(self, page: Page) -> bool:
-        """Check for a page that a store without an order repeats, which it may do for ever."""
-        if self._ordered or not page.entries:
-            return False
-        digest = hash(frozenset(map(_key, page.entries)))
-        known = digest in self._pages
-        self._pages.add(digest)
-        return known
-
-    def _check_end(self, token: str | None, advanced: bool) -> None:
-        if token is None:
-            return
+    def _check_progress(self, token: str, advanced: bool) -> None:
         self._idle = 0 if advanced else self._idle + 1
         if hash(token) in self._tokens or self._idle > _MOST_IDLE:
             raise StoreError(
@@ -354,11 +333,3 @@ class Pagination:
                 "data and give the copy as --data-dir."
             )
         self._tokens.add(hash(token))
-
-
-def _key(entry: Entry) -> str:
-    """Return the end of an entry's key: its "/" orders a directory among the objects."""
-    return f"{entry.name}/" if entry.is_dir else entry.name
-
-
-# --- the open stores of this process --------------------------------------------------------------

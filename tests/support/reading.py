@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import random
 from typing import Any
 
-from daskmr.store.store import Entry, Store
+from daskmr.store.store import Entry, InMemory, Store
 from support.store_server import Request
 
 MULTIPART = 52 << 20
@@ -36,7 +35,7 @@ def entry_of(store: Store, path: str) -> Entry:
 
 
 def fetched(store: Store, path: str, entry: Entry) -> bytes:
-    file = io.BytesIO()
+    file = InMemory(path)
     md5 = store.fetch(path, entry.etag, entry.size, file)
     assert md5 == hashlib.md5(file.getvalue()).hexdigest()
     return file.getvalue()

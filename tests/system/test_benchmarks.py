@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import io
 import re
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from support.jobs import ROOT
 from benchmarks.quick_store import QuickStore
 from daskmr import mapreduce
 from daskmr.cli.sample.files import write_sample
-from daskmr.store.store import ChangedObject, MissingObject, Store, parse_source
+from daskmr.store.store import ChangedObject, InMemory, MissingObject, Store, parse_source
 
 BY_HAND = ROOT / "benchmarks" / "by_hand.py"
 SCRIPTS = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
@@ -83,7 +82,7 @@ def test_the_quick_store_answers_as_s3_does(
             pages = list(store.list("idle & so on/"))
             assert [len(page) for page in pages] == [1000, 100]
             last = pages[1][-1]
-            found = io.BytesIO()
+            found = InMemory("last")
             store.fetch(f"idle & so on/{last.name}", last.etag, last.size, found)
             assert found.getvalue() == b"1099"
             with pytest.raises(ChangedObject):

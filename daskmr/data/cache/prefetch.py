@@ -13,7 +13,7 @@ from daskmr.data.cache.fetcher import Fetcher, FetcherLost
 from daskmr.data.listing import InputFile
 from daskmr.data.partition import LOOK_AHEAD
 from daskmr.data.paths import Unplaceable
-from daskmr.store.store import FileTarget, InMemory, Store
+from daskmr.store.store import InMemory, Store
 
 __all__ = ["AT_ONCE", "Prefetcher"]
 
@@ -302,7 +302,7 @@ class _LocalFetches:
                 except Unplaceable as error:
                     return error
             buffer = InMemory(f"{store.source.url}/{file.path}")
-            await store.fetch_async(file.path, file.etag, file.size, FileTarget(buffer))
+            await store.fetch_async(file.path, file.etag, file.size, buffer)
             buffer.seek(0)
             return buffer
 

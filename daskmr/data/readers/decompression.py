@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import lzma
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -21,9 +22,9 @@ from daskmr.data.readers.faults import (
     explain_decoder_error,
     refuse_form,
 )
-from daskmr.data.readers.sniffing import HEAD_BYTES, LZMA_FORM, form_of, is_bz2, is_lzma, is_zstd
+from daskmr.data.readers.sniffing import BZIP2, HEAD_BYTES, LZMA_FORM, XZ, ZSTD, form_of, is_lzma
 
-__all__ = ["CHUNK_BYTES", "READ_BYTES", "Source", "is_compressed", "open_streams", "read_chunks"]
+__all__ = ["CHUNK_BYTES", "READ_BYTES", "Source", "Streams", "is_compressed", "read_chunks"]
 
 # Small enough for the caches, and for malloc to reuse: from 128 KiB on, every chunk may be fresh
 # pages from the system, which costs more than the splitting.
@@ -46,12 +47,17 @@ Source: TypeAlias = "str | os.PathLike[str] | BinaryIO"
 Streams: TypeAlias = Iterator[Iterator[bytes]]
 
 
+def _joined(streams: Streams, path: str, codec: str) -> Iterator[bytes]:
+    return chain.from_iterable(streams)
+
+
 def read_chunks(
     source: Source,
     *,
     chunk_bytes: int = CHUNK_BYTES,
     read_bytes: int = READ_BYTES,
     opened: Callable[[BinaryIO], object] | None = None,
+    join: Callable[[Streams, str, str], Iterator[bytes]] = _joined,
 ) -> Iterator[bytes]:
     """Read the data of a file, decompressed, in chunks of which none is empty.
 
@@ -64,35 +70,16 @@ def read_chunks(
     - `chunk_bytes`: size that a chunk has at most (for zstd: 4 MiB more).
     - `read_bytes`: bytes that are read from the file at a time.
     - `opened`: given the file once it is open, to observe how far it has been read.
+    - `join`: makes one of the streams, given the path and the codec too ("": none).
     Raises `CorruptFileError` for data that is cut off, fails its checksum, is followed by anything
     else than the zero bytes that gzip and xz allow, or is not in the form that its name says.
     Raises `TaskFailed` for intact data that takes more memory than this worker has, or a
     dictionary, to be decompressed.
     Raises `OSError` when the file cannot be opened or read; its ``filename`` is the path.
 
-    Examples
-    --------
     >>> import bz2, io
     >>> b"".join(read_chunks(io.BytesIO(bz2.compress(b"spam ") + bz2.compress(b"and eggs"))))
     b'spam and eggs'
-    """
-    return open_streams(source, chunk_bytes, read_bytes, opened, _joined)
-
-
-def _joined(streams: Streams, path: str, codec: str) -> Iterator[bytes]:
-    return chain.from_iterable(streams)
-
-
-def open_streams(
-    source: Source,
-    chunk_bytes: int,
-    read_bytes: int,
-    opened: Callable[[BinaryIO], object] | None,
-    join: Callable[[Streams, str, str], Iterator[bytes]],
-) -> Iterator[bytes]:
-    """Open `source`, and `join` its decompressed streams, given its path and its codec ("": none).
-
-    The other parameters and the errors are those of `read_chunks`.
     """
     if not isinstance(source, (str, os.PathLike)):
         path = str(getattr(source, "name", "the input"))
@@ -136,19 +123,15 @@ def _read_file(
 
 @dataclass(frozen=True, slots=True)
 class _Codec:
-    """A form of compression.
-
-    `padding` is the unit in which zero bytes may follow a stream; 0 allows none. `window` reads from
-    the first bytes of a stream how much data the decoder keeps. `has_fields` marks a header of
-    variable size.
-    """
+    """A form of compression."""
 
     name: str
-    begins: Callable[[bytes], bool]
+    begins: Callable[[bytes], object]
     decoder: Callable[[], Any]  # like `lzma.LZMADecompressor`
-    padding: int = 0
-    window: Callable[[bytes], int] | None = None
-    has_fields: bool = False
+    padding: int = 0  # the unit in which zero bytes may follow a stream; 0 allows none
+    # Reads from the first bytes of a stream how much data the decoder keeps
+    window: Callable[[bytes], int] = lambda head: 0
+    has_fields: bool = False  # whether the size of its header varies
 
 
 class _ZstdDecoder:
@@ -192,10 +175,6 @@ def _zstd_window(head: bytes) -> int:
         return 0
 
 
-def _lzma_window(head: bytes) -> int:
-    return int.from_bytes(head[1:5], "little")
-
-
 def _xz_window(head: bytes) -> int:
     """Return the dictionary size of the first block, whose header follows 12 bytes of stream header."""
     if len(head) < _WINDOW_HEADER_BYTES or not head[12]:  # there is no block, or a tiny one
@@ -230,25 +209,25 @@ _LZMA = _Codec(
     "lzma",
     is_lzma,
     lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE),
-    window=_lzma_window,
+    window=lambda head: int.from_bytes(head[1:5], "little"),
 )
 _CODECS = (
     _Codec(
         "gzip",
-        lambda head: head.startswith(b"\x1f\x8b"),
+        re.compile(rb"\x1f\x8b").match,
         lambda: igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP),  # checks the trailer too
         padding=1,
         has_fields=True,
     ),
     _Codec(
         "xz",
-        lambda head: head.startswith(b"\xfd7zXZ\0"),
+        re.compile(XZ).match,
         lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ),
         padding=4,
         window=_xz_window,
     ),
-    _Codec("bzip2", is_bz2, bz2.BZ2Decompressor),
-    _Codec("zstd", is_zstd, _ZstdDecoder, window=_zstd_window),
+    _Codec("bzip2", re.compile(BZIP2).match, bz2.BZ2Decompressor),
+    _Codec("zstd", re.compile(ZSTD).match, _ZstdDecoder, window=_zstd_window),
 )
 # bz2 raises OSError; only calls of decoders, which do no I/O, are guarded with these.
 _DECODER_ERRORS: tuple[type[Exception], ...] = (
@@ -290,7 +269,6 @@ class _Input:
         return self._ahead[:size]
 
     def skip_zeros(self) -> int:
-        """Skip zero bytes, and return how many there were."""
         count = 0
         while data := self.read():
             rest = data.lstrip(b"\0")
@@ -328,9 +306,7 @@ def is_compressed(head: bytes, path: str) -> bool:
     return named_so or any(codec.begins(head) for codec in _CODECS)
 
 
-def _decompress(
-    raw: _Input, codec: _Codec, chunk_bytes: int, path: str
-) -> Iterator[Iterator[bytes]]:
+def _decompress(raw: _Input, codec: _Codec, chunk_bytes: int, path: str) -> Streams:
     """Every stream of the file (gzip says member, zstd says frame), one after the other."""
     while True:
         yield _decompress_one(raw, codec, chunk_bytes, path)
@@ -345,7 +321,7 @@ def _decompress(
 def _decompress_one(raw: _Input, codec: _Codec, chunk_bytes: int, path: str) -> Iterator[bytes]:
     decoder = codec.decoder()
     head = raw.peek(_WINDOW_HEADER_BYTES)
-    window = codec.window(head) if codec.window is not None else 0
+    window = codec.window(head)
     if codec.has_fields:
         _peek_gzip_header(raw)
     data_bytes = 0

@@ -17,13 +17,9 @@ from daskmr.data.readers.sniffing import Form, recode_command, unpack_command
 from daskmr.errors import TaskFailed
 
 __all__ = [
-    "ZSTD_MAX_WINDOW",
-    "CorruptFileError",
-    "StreamFault",
-    "check_window",
-    "explain_decoder_error",
-    "refuse_form",
-]
+    "ZSTD_MAX_WINDOW", "CorruptFileError", "StreamFault", "check_window",
+    "explain_decoder_error", "refuse_form",
+]  # fmt: skip
 
 ZSTD_MAX_WINDOW = 1 << 31  # the largest that zstd makes
 # A decoder's window takes memory as it fills. This much fits into any worker: `xz -9` asks for half

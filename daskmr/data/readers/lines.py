@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import BinaryIO, TypeAlias
 
-from daskmr.data.readers.decompression import CHUNK_BYTES, READ_BYTES, Source, open_streams
+from daskmr.data.readers.decompression import CHUNK_BYTES, READ_BYTES, Source, read_chunks
 from daskmr.data.readers.faults import refuse_form
 from daskmr.data.readers.sniffing import HEAD_BYTES, form_of
 
@@ -78,14 +78,14 @@ def read_lines(
     Raises `TaskFailed` for an archive, a second compression, UTF-16 and the like; and as
     `read_chunks` raises it.
 
-    Examples
-    --------
     >>> import io
     >>> list(read_lines(io.BytesIO(b"a\t1\n\nb\t2\r\nc")))
     [(['a\t1', '', 'b\t2\r'], True), (['c'], False)]
     """
     line = _OpenLine(max_record_bytes, max_text_bytes)
-    for chunk in open_streams(source, chunk_bytes, read_bytes, opened, _text_chunks):
+    for chunk in read_chunks(
+        source, chunk_bytes=chunk_bytes, read_bytes=read_bytes, opened=opened, join=_text_chunks
+    ):
         end = chunk.rfind(b"\n")
         if end >= 0:
             lines = _decode(chunk, max_record_bytes)

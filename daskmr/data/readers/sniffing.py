@@ -12,19 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 __all__ = [
-    "HEAD_BYTES",
-    "LINE_CHARACTERS",
-    "LZMA_FORM",
-    "Form",
-    "describe_lines",
-    "form_of",
-    "is_bz2",
-    "is_lzma",
-    "is_zstd",
-    "key_command",
-    "recode_command",
-    "unpack_command",
-]
+    "BZIP2", "HEAD_BYTES", "LINE_CHARACTERS", "LZMA_FORM", "XZ", "ZSTD", "Form",
+    "describe_lines", "form_of", "is_lzma", "key_command", "recode_command", "unpack_command",
+]  # fmt: skip
 
 HEAD_BYTES = 512  # the header of a tar archive
 LINE_CHARACTERS = 2000  # as much of a line as need be looked at
@@ -56,16 +46,10 @@ class Form:
     suffix: str = ""
 
 
-def is_bz2(head: bytes) -> bool:
-    """Check whether bzip2 data begins with `head`."""
-    block_or_end = (b"\x31\x41\x59\x26\x53\x59", b"\x17\x72\x45\x38\x50\x90")
-    return head.startswith(b"BZh") and head[3:4] in b"123456789" and head[4:10] in block_or_end
-
-
-def is_zstd(head: bytes) -> bool:
-    """Check whether a zstd frame, or one to be skipped, begins with `head`."""
-    skippable = head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50
-    return skippable or head.startswith(b"\x28\xb5\x2f\xfd")
+# Patterns of the first bytes of compressed data
+XZ = rb"\xfd7zXZ\x00"
+BZIP2 = rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)"
+ZSTD = rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"  # a frame, or one to be skipped
 
 
 def is_lzma(head: bytes) -> bool:
@@ -109,9 +93,9 @@ _RAR = Form("a rar archive", extract="unrar x {file} {folder}/", suffix=".rar")
 # Each mark holds a byte that no text has there, so that no key is taken for one.
 _MARKS = {
     rb"\x1f\x8b\x08": _compressed("gzip"),
-    rb"\xfd7zXZ\x00": _compressed("xz"),
-    rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)": _compressed("bzip2"),
-    rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18": _compressed("zstd"),
+    XZ: _compressed("xz"),
+    BZIP2: _compressed("bzip2"),
+    ZSTD: _compressed("zstd"),
     rb"\x04\x22\x4d\x18": Form("lz4 data", "lz4 -dc"),
     rb"LZIP\x01": Form("lzip data", "lzip -dc"),
     rb"\x89LZO\x00\r\n\x1a\n": Form("lzop data", "lzop -dc"),
@@ -211,7 +195,7 @@ def recode_command(path: str, codec: str, command: str = "") -> str:
     'gzip -dc < in/a.gz | iconv -f UTF-16 -t UTF-8 | gzip > a.gz.new'
     """
     unpack, pack = _TOOLS.get(codec, ("", ""))
-    first, *rest = [step for step in (unpack, command, pack) if step]
+    first, *rest = filter(None, (unpack, command, pack))
     steps = " | ".join([f"{first} < {shlex.quote(path)}", *rest])
     return f"{steps} > {shlex.quote(os.path.basename(path) + '.new')}"
 

@@ -5,28 +5,23 @@ from __future__ import annotations
 import bz2
 import lzma
 import os
-from typing import Any, Protocol
+from typing import Any
 
-__all__ = ["Compressor", "compressor_for"]
-
-
-class Compressor(Protocol):
-    """A compressed stream that is open for writing."""
-
-    def write(self, data: bytes, /) -> Any: ...
-    def close(self) -> Any: ...
+__all__ = ["compressor_for"]
 
 
-def compressor_for(name: str, raw: Any) -> Compressor | None:
-    """Wrap `raw` by the suffix of `name`; the stream depends on neither time nor name."""
+def compressor_for(name: str, raw: Any) -> Any:
+    """Wrap `raw` by the suffix of `name`: a stream that depends on neither time nor name.
+
+    ``None``: no suffix of a compression.
+    """
     suffix = os.path.splitext(name)[1].lower()
     if suffix == ".gz":
         from isal import igzip
 
-        file: Compressor = igzip.IGzipFile(  # type: ignore[no-untyped-call]
+        return igzip.IGzipFile(  # type: ignore[no-untyped-call]
             filename="", mode="wb", fileobj=raw, mtime=0
         )
-        return file
     if suffix == ".bz2":
         return bz2.BZ2File(raw, "wb")
     if suffix == ".xz":

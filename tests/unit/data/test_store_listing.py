@@ -26,7 +26,7 @@ from support.layouts import (
 
 from daskmr.data.layout import load_schema
 from daskmr.data.listing import InputFile, list_files
-from daskmr.data.store_listing import _mistake, list_store
+from daskmr.data.store_listing import _name_fault, list_store
 from daskmr.store.source import Entry, Page, StoreError
 from daskmr.store.store import Store, parse_source
 
@@ -541,7 +541,7 @@ def test_names_that_differ_in_case_are_two():
 
 def test_mistake_is_none_for_any_name_a_file_can_have(tmp_path):
     for name in ("a", "x" * 255, "\xe9" * 127, "a\tb", "\x7f", os.fsdecode(b"\xff")):
-        assert _mistake(name) is None
+        assert _name_fault(name) is None
         (tmp_path / name).touch()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import socket
 import sys
@@ -20,6 +19,7 @@ from daskmr.errors import InputError
 from daskmr.store.store import (
     ChangedObject,
     Entry,
+    InMemory,
     MissingObject,
     Store,
     StoreError,
@@ -82,7 +82,7 @@ def test_another_file_system_changes(
 def test_another_file_system_changes_meanwhile(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(noise(3 << 20))
 
-    class Overwriting(io.BytesIO):
+    class Overwriting(InMemory):
         def write(self, data: Any) -> int:
             if not self.tell():
                 (tmp_path / "x").write_bytes(noise(3 << 20, 1))
@@ -92,7 +92,7 @@ def test_another_file_system_changes_meanwhile(tmp_path: Path) -> None:
         entry = entry_of(store, "x")
         time.sleep(0.02)
         with pytest.raises(ChangedObject, match="/x changed"):
-            store.fetch("x", entry.etag, entry.size, Overwriting())
+            store.fetch("x", entry.etag, entry.size, Overwriting("x"))
 
 
 def test_another_file_system_is_not_there(tmp_path: Path) -> None:

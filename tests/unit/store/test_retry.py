@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskmr.store.retry import MinimumRate, RetryPolicy
+from daskmr.store.retry import RetryPolicy, at_minimum_rate
 from daskmr.store.source import StoreError, TransientError
 
 
@@ -96,7 +96,7 @@ def passed_on(gaps: list[tuple[float, int]], reading: float = 0.0) -> int:
     async def read() -> int:
         nonlocal clock
         size = 0
-        async for piece in MinimumRate(10).of(pieces()):
+        async for piece in at_minimum_rate(pieces(), 10):
             clock += reading
             size += len(piece)
         return size

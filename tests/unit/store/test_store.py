@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 import multiprocessing
 import os
@@ -27,6 +26,7 @@ from support.store_server import CREDENTIALS, Bucket, Request, StoreServer
 from daskmr.store.store import (
     ChangedObject,
     Entry,
+    InMemory,
     MissingObject,
     Source,
     Store,
@@ -324,22 +324,17 @@ def test_what_the_target_raises_is_passed_on(
     store = open_store(bucket)
     entry = entry_of(store, "a")
 
-    class Full(io.BytesIO):
+    class Full(InMemory):
         def write(self, data: Any) -> int:
             raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space left"):
-        store.fetch("a", entry.etag, entry.size, Full())
+        store.fetch("a", entry.etag, entry.size, Full("a"))
     assert bucket.count("GET", "a") == 1
 
 
 def test_many_at_once(bucket: Bucket, proxy: FaultProxy, open_store: Callable[..., Store]) -> None:
     import asyncio
-
-    class Buffer(io.BytesIO):
-        def restart(self) -> None:
-            self.seek(0)
-            self.truncate()
 
     data = {f"{number:03}": noise(20_000, number) for number in range(100)}
     bucket.put(data)
@@ -349,7 +344,7 @@ def test_many_at_once(bucket: Bucket, proxy: FaultProxy, open_store: Callable[..
 
     async def fetch_all() -> list[bytes]:
         async def one(entry: Entry) -> bytes:
-            target = Buffer()
+            target = InMemory(entry.name)
             await store.fetch_async(entry.name, entry.etag, entry.size, target)
             return target.getvalue()
 
