@@ -29,10 +29,10 @@ _LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A form of values: how one is read, what stands for it in ``--help``, and the least integer."""
+    """A form of values."""
 
     parse: Callable[[Any], Any]
-    metavar: str = ""
+    metavar: str = ""  # for ``--help``
     least: int | None = None
 
 
@@ -170,36 +170,20 @@ Clusters = Annotated[Mapping[str, Any], Kind(_mapping)]
 class Setting:
     """One row of the table.
 
-    Attributes
-    ----------
-    name : str
-        Field of `Config`; with hyphens, the name in Dask's configuration.
-    kind : Kind
-    optional : bool
-        Whether ``None`` is a value.
-    group : str
-        Section of ``--help`` and of conf/daskmr.yaml.
-    default : object
-        As it stands in YAML.
-    help : str
-        For ``--help`` and the documentation; code is in backticks.
-    options : tuple of str
-        Of the command line; one that begins with ``--no-`` turns the setting off.
-    note : str
-        What only the documentation says.
-    shown : str
-        What ``--help`` shows as the default.
-    metavar : str
-        What stands for the value in ``--help``.
-    plan : bool
-        It decides how values are grouped, so it may change the output of a `combine` that is not
-        exact. No other setting does.
-    run_only : bool
-        It changes nothing that ``daskmr plan`` shows.
-    rerun : bool
-        The command that runs one file again in one process, to debug it, repeats it.
-    secret : bool
-        It may hold credentials, and is not recorded.
+    - `name`: field of `Config`; with hyphens, the name in Dask's configuration.
+    - `optional`: whether ``None`` is a value.
+    - `group`: section of ``--help`` and of conf/daskmr.yaml.
+    - `default`: as it stands in YAML.
+    - `help`: for ``--help`` and the documentation; code is in backticks.
+    - `options`: of the command line; one that begins with ``--no-`` turns the setting off.
+    - `note`: what only the documentation says.
+    - `shown`: what ``--help`` shows as the default.
+    - `metavar`: what stands for the value in ``--help``.
+    - `plan`: it decides how values are grouped, so it may change the output of a `combine` that is
+      not exact. No other setting does.
+    - `run_only`: it changes nothing that ``daskmr plan`` shows.
+    - `rerun`: the command that runs one file again in one process, to debug it, repeats it.
+    - `secret`: it may hold credentials, and is not recorded.
     """
 
     name: str
@@ -224,7 +208,7 @@ class Setting:
 
     @property
     def is_flag(self) -> bool:
-        """Whether its option takes no value."""
+        """Check whether its option takes no value."""
         return self.kind.parse is _flag
 
     def parse(self, value: Any) -> Any:
@@ -232,8 +216,8 @@ class Setting:
         return None if value is None and self.optional else self.kind.parse(value)
 
 
-def _setting(group: str, default: Any, help: str, *options: str, **attributes: Any) -> Any:
-    row = {"group": group, "default": default, "help": help, "options": options}
+def _setting(group: str, default: Any, help: str, options: str = "", **attributes: Any) -> Any:
+    row = {"group": group, "default": default, "help": help, "options": (*options.split(),)}
     return field(metadata=row | attributes)
 
 
@@ -253,15 +237,14 @@ class Config:
     bucket: Text | None = _input(
         None,
         "A bucket to read: `NAME`, `NAME/prefix`, or a URL that fsspec knows.",
-        "-b",
-        "--bucket",
+        "-b --bucket",
         metavar="BUCKET",
     )
     schema: Text | None = _input(
         None, "JSON schema of the layout.", "--schema", metavar="FILE", shown="the packaged one"
     )
     local_only: Flag = _input(
-        False, "Use no network: read what earlier runs have fetched.", "-l", "--local-only"
+        False, "Use no network: read what earlier runs have fetched.", "-l --local-only"
     )
     allow_incomplete: Flag = _input(
         False,
@@ -287,19 +270,17 @@ class Config:
     num_mappers: PositiveInt | None = _worker(
         None,
         "Worker processes, with one thread each.",
-        "-m",
-        "--num-mappers",
+        "-m --num-mappers",
         shown="one per core",
         rerun=False,
     )
     num_reducers: PositiveInt | None = _worker(
-        None, "Reduce tasks.", "-r", "--num-reducers", shown="by the size of the data", rerun=False
+        None, "Reduce tasks.", "-r --num-reducers", shown="by the size of the data", rerun=False
     )
     work_dir: Text = _worker(
         ".daskmr",
         "Directory for temporary files; created when missing.",
-        "-w",
-        "--work-dir",
+        "-w --work-dir",
         metavar="DIR",
     )
     memory_limit: MemoryLimit = _worker(
@@ -458,7 +439,7 @@ class Config:
 
     @property
     def limits_bad_records(self) -> bool:
-        """Whether there can be too many bad records."""
+        """Check whether there can be too many bad records."""
         limit = self.max_bad_records
         return limit is not None and (type(limit) is int or limit < 1)
 
@@ -475,11 +456,7 @@ class Config:
 
 
 def _form(annotation: Any) -> tuple[Kind, bool]:
-    """Return the kind of a field's type, and whether ``None`` is a value too.
-
-    >>> _form(Bytes | None)[1], _form(Bytes)[1]
-    (True, False)
-    """
+    """Return the kind of a field's type, and whether ``None`` is a value too."""
     optional = type(None) in get_args(annotation)
     annotated = get_args(annotation)[0] if optional else annotation
     return annotated.__metadata__[0], optional

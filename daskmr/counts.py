@@ -1,7 +1,6 @@
-"""The figures of a run that add up: over files, tasks and phases.
+"""Counters of a run: one value from where the work is done to the summary.
 
-They are counted once, where the work is done, and travel as one value from there to the summary. To
-add one, add a field to `Counts`, and count it.
+To add a figure, add a field to `Counts`, and count it.
 """
 
 from __future__ import annotations
@@ -19,21 +18,13 @@ _EMPTY: Mapping[str, int] = {}  # never changed
 class Counts(NamedTuple):  # to define a data class would take longer, in each process
     """Counts of some files, tasks or phases.
 
-    Attributes
-    ----------
-    files, bytes, records : int
-        Files mapped, their size as stored, and the lines in them, bad ones included. Of reducers,
-        `records` are keys, and `files` buckets.
-    bad_reasons : Mapping[str, int]
-        Bad records by reason.
-    fetched, fetched_bytes : int
-        Objects fetched from a store, and their size.
-    spilled : int
-        Bytes written to segments.
-    waited : float
-        Seconds spent waiting for files from a store.
-    values : int
-        Values that `map` wrote to be reduced.
+    - `files`, `bytes`, `records`: files mapped, their size as stored, and the lines in them, bad
+      ones included. Of reducers, `records` are keys, and `files` buckets.
+    - `bad_reasons`: bad records by reason.
+    - `fetched`, `fetched_bytes`: objects fetched from a store, and their size.
+    - `spilled`: bytes written to segments.
+    - `waited`: seconds spent waiting for files from a store.
+    - `values`: values that `map` wrote to be reduced.
 
     Examples
     --------
@@ -54,7 +45,6 @@ class Counts(NamedTuple):  # to define a data class would take longer, in each p
 
     @property
     def bad_records(self) -> int:
-        """Number of bad records."""
         return sum(self.bad_reasons.values())
 
     def __add__(self, other: Counts) -> Counts:  # type: ignore[override]
@@ -78,10 +68,7 @@ def add_counts(first: Mapping[_Name, int], second: Mapping[_Name, int]) -> dict[
     >>> add_counts({"a": 1}, {"a": 2, "b": 3})
     {'a': 3, 'b': 3}
     """
-    total = dict(first)
-    for name, count in second.items():
-        total[name] = total.get(name, 0) + count
-    return total
+    return {**first, **{name: first.get(name, 0) + count for name, count in second.items()}}
 
 
 def most_frequent_first(counts: Mapping[str, int]) -> dict[str, int]:

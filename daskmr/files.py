@@ -29,25 +29,25 @@ _NETWORK = re.compile(
 
 
 class AtomicFile:
-    """A file that is written beside its place under a temporary name, then renamed over it.
+    """A file that is written under a temporary name beside its place, then renamed over it.
 
-    In a ``with`` block, what is not committed at the end is discarded.
+    A ``with`` block discards what it does not commit.
 
     - `path`: the place, in a folder that exists.
     - `token`: makes the temporary name unique: 12 hex digits.
     - `mode`: permissions of a new file, less the umask.
-    - `sweep_dead`: whether to remove the temporary files for this path of processes that were
-      killed.
-    - `temporary`: where it is until then.
-    - `file`: locked until it is closed.
-    Raises `OSError`: from every method.
+    - `sweep_dead`: whether to remove the temporary files that killed processes left for this path.
+    - `temporary`: where it is until then; `file` is open there, and locked.
+    Every method raises `OSError`.
     """
 
     def __init__(
         self, path: str, token: str | None = None, mode: int = 0o666, sweep_dead: bool = True
     ) -> None:
         folder, name = os.path.split(path)
-        name = _shortened(os.fsencode(name))
+        raw = os.fsencode(name)
+        if len(raw) > _LONGEST_NAME:  # with a checksum, so that no other name becomes the same
+            name = f"{os.fsdecode(raw[: _LONGEST_NAME - 8])}{crc32(raw):08x}"
         if sweep_dead:
             _sweep_temporary_files(folder or ".", name)
         self.path = path
@@ -80,13 +80,6 @@ class AtomicFile:
                 self.file.close()
 
 
-def _shortened(name: bytes) -> str:
-    """Shorten a name, so that there is room for more, to one that no other name becomes."""
-    if len(name) <= _LONGEST_NAME:
-        return os.fsdecode(name)
-    return os.fsdecode(name[: _LONGEST_NAME - 8]) + f"{crc32(name):08x}"
-
-
 def _open_locked(path: str, mode: int) -> IO[bytes]:
     while True:
         file = open(path, "xb", opener=partial(os.open, mode=mode))  # noqa: SIM115
@@ -104,20 +97,15 @@ def _sweep_temporary_files(folder: str, name: str) -> None:
 
 
 def _sync_folder(folder: str) -> None:
-    """Make a rename survive a power cut; some file systems cannot, and lose nothing else."""
-    with suppress(OSError):
+    """Make a rename survive a power cut, where the file system can."""
+    with suppress(OSError), ExitStack() as stack:
         handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        stack.callback(os.close, handle)
+        os.fsync(handle)
 
 
 def take_access(descriptor: int, patterns: Sequence[os.stat_result]) -> None:
-    """Give a file the group of other files, and the permissions that all of them have.
-
-    Without any, it keeps its own.
-    """
+    """Give a file the group of the `patterns`, if there are any, and the permissions of them all."""
     mode = 0o777
     for pattern in patterns:
         mode &= pattern.st_mode
@@ -168,21 +156,15 @@ def sweep(lock: str | os.PathLike[str], remove: Callable[[], object]) -> bool:
     Returns false when it lives, or when the file cannot be opened, locked or removed.
     """
     flags = os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
+    with suppress(OSError), ExitStack() as stack:
         try:
             descriptor = os.open(lock, os.O_RDWR | flags)  # which NFS requires for a lock
         except PermissionError:
             descriptor = os.open(lock, os.O_RDONLY | flags)
-    except OSError:
-        return False
-    try:
+        stack.callback(os.close, descriptor)
         if try_lock(descriptor) and is_at(descriptor, lock):
             remove()
             return True
-    except OSError:
-        pass
-    finally:
-        os.close(descriptor)
     return False
 
 

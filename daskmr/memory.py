@@ -17,27 +17,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
 from daskmr.worker import current_worker
 
 __all__ = [
-    "NEAR_LIMIT",
-    "OutOfMemory",
-    "advice",
-    "bounded",
-    "describe_size",
-    "explain_shortage",
-    "held_by_task",
-    "kill_counters",
-    "limit",
-    "limit_for_line",
-    "longest_line",
-    "peak",
-    "resident",
-    "room",
-    "system_kills",
-]
+    "NEAR_LIMIT", "OutOfMemory", "advice", "bounded", "describe_size", "explain_shortage",
+    "held_by_task", "kill_counters", "limit", "limit_for_line", "longest_line", "peak",
+    "resident", "room", "system_kills",
+]  # fmt: skip
 
 _SHARE = 0.9  # of the limit: Dask kills at 0.95, and looks ten times a second
 _SHORTEST_PAUSE = 0.005
@@ -71,12 +60,9 @@ class OutOfMemory(BaseException):
 
 
 class _Request:
-    """For one exception in a task; `made` once Python has been asked for it."""
+    """One exception in a task."""
 
-    __slots__ = ("made",)
-
-    def __init__(self) -> None:
-        self.made = False
+    made = False  # whether Python has been asked for it
 
 
 class _Watch:
@@ -150,11 +136,12 @@ def bounded(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> 
 
 def _keep_looking() -> None:
     """Have a thread look at the process, and for some time on."""
-    global _thread, _needed
+    global _thread, _needed, _hook_before
     with _lock:
         _needed = time.monotonic()
         if _thread is None or not _thread.is_alive():  # as in a process that was forked
-            _hear_of_lost_exceptions()
+            if _hook_before is None:
+                _hook_before, sys.unraisablehook = sys.unraisablehook, _ask_again
             _thread = threading.Thread(target=_look, name="daskmr-memory", daemon=True)
             _thread.start()
 
@@ -179,12 +166,6 @@ def _ask(thread: int) -> None:
     """Have `OutOfMemory` raised in `thread` where it next runs Python code."""
     exception = ctypes.py_object(OutOfMemory)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), exception)
-
-
-def _hear_of_lost_exceptions() -> None:
-    global _hook_before
-    if _hook_before is None:
-        _hook_before, sys.unraisablehook = sys.unraisablehook, _ask_again
 
 
 def _ask_again(lost: sys.UnraisableHookArgs) -> None:
@@ -240,8 +221,7 @@ def resident() -> int:
     except FileNotFoundError:  # no Linux
         import psutil
 
-        held: int = psutil.Process().memory_info().rss
-        return held
+        return int(psutil.Process().memory_info().rss)
 
 
 def held_by_task() -> int:
@@ -267,11 +247,9 @@ def system_kills() -> int:
 
 @functools.cache
 def _kill_counter() -> str:
-    try:
-        with open("/proc/self/cgroup") as file:
-            paths = kill_counters(file.read())
-    except OSError:  # no Linux
-        paths = []
+    paths = []
+    with suppress(OSError), open("/proc/self/cgroup") as file:  # which only Linux has
+        paths = kill_counters(file.read())
     return next((path for path in paths if os.access(path, os.R_OK)), "/proc/vmstat")
 
 
@@ -282,33 +260,24 @@ def kill_counters(cgroups: str, mount: str = "/sys/fs/cgroup") -> list[str]:
       the host has: then the container's cgroup is what is mounted, at the root.
     - `mount`: where cgroups are mounted.
 
-    Examples
-    --------
     >>> kill_counters("4:memory:/a\\n0::/b\\n", "/c")[:2]
     ['/c/b/memory.events', '/c/memory.events']
     """
-    found = {}
-    for line in cgroups.splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers == "" or "memory" in controllers.split(","):
-            found[controllers] = path
     files = []
-    for controllers, path in sorted(found.items()):  # the second version of cgroups has no names
-        root = os.path.join(mount, controllers)
-        name = "memory.oom_control" if controllers else "memory.events"
+    for controllers, path in sorted(line.split(":", 2)[1:] for line in cgroups.splitlines()):
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        name = "memory.oom_control" if controllers else "memory.events"  # of version 2
         parts = [part for part in path.split("/") if part]
         for depth in range(len(parts), -1, -1):  # a cgroup may leave memory to the one above it
-            files.append(os.path.normpath(os.path.join(root, *parts[:depth], name)))
+            files.append(os.path.normpath(os.path.join(mount, controllers, *parts[:depth], name)))
     return files
 
 
 def _count_kills(path: str) -> int:
-    try:
-        with open(path, "rb") as file:
-            counts = [line for line in file if line.startswith(b"oom_kill ")]
-    except OSError:
-        return 0
-    return int(counts[0].split()[1]) if counts else 0
+    with suppress(OSError), open(path, "rb") as file:
+        return next((int(line.split()[1]) for line in file if line.startswith(b"oom_kill ")), 0)
+    return 0
 
 
 def room() -> int | None:
@@ -319,10 +288,8 @@ def room() -> int | None:
 
 def longest_line() -> int | None:
     """Bytes that a line may have to be read within the limit; ``None`` without one."""
-    most = limit()
-    if most is None:
-        return None
-    return max(_ANY_LINE, int((_SHARE * most - resident()) / _LINE_COPIES))
+    free = room()
+    return None if free is None else max(_ANY_LINE, int(free / _LINE_COPIES))
 
 
 def limit_for_line(length: int) -> int:
@@ -352,7 +319,7 @@ _ADVICE = {
 
 
 def advice(phase: str, limited: bool = True) -> str:
-    """Say what to do when `phase` (a function's name, ``"load"`` or ``"merge"``) ran out of memory."""
+    """Advise where `phase` (a function's name, ``"load"`` or ``"merge"``) ran out of memory."""
     first = _ADVICE.get(phase, f"Hold less at once in {phase}")
     if not limited:
         return f"{first}, or use fewer --num-mappers, or a machine with more memory."
@@ -375,7 +342,7 @@ def explain_shortage(phase: str) -> str:
 def describe_size(size: float) -> str:
     """Write a number of bytes as it can be given to ``--memory-limit``.
 
-    >>> describe_size(250_000_000), describe_size(12_345_678_901)
-    ('250 MB', '12.3 GB')
+    >>> describe_size(12_345_678_901)
+    '12.3 GB'
     """
     return f"{size / 1e6:,.0f} MB" if size < 1e10 else f"{size / 1e9:,.1f} GB"

@@ -113,10 +113,8 @@ def _matching(root: Path, name: re.Pattern[str]) -> list[Path]:
 
 
 def disk_error(error: OSError, path: str, what: str, state: str = NOTHING_REPLACED) -> JobError:
-    """Return the failure to write a file, with its place and the free space there.
+    """Return the failure to write `path`, with the free space there.
 
-    - `error`: what the operating system said.
-    - `path`: the file that was written.
     - `what`: its role, as "the output".
     - `state`: what became of the output.
     """

@@ -268,16 +268,11 @@ class CombineError(TypeError):
 class _OutputContext(Counting):
     """Base of what `reduce`, and `map` in a job without it, write to.
 
-    Attributes
-    ----------
-    user : UserTextContext
-        With the separators, a tab and a newline until `setup_reduce` sets others.
-    written : list
-        Lines or items, until the caller clears it.
-    hurry : list
-        Not empty when much has been written, or something counted, until the caller clears it.
-    counted, counters : dict
-        Counts of the current record, and of those before it.
+    - `user`: with the separators, a tab and a newline until `setup_reduce` sets others.
+    - `written`: lines or items, until the caller clears it.
+    - `hurry`: not empty when much has been written, or something counted, until the caller clears
+      it.
+    - `counted`, `counters`: counts of the current record, and of those before it.
     """
 
     user: UserTextContext
@@ -404,10 +399,7 @@ class TextContext(_OutputContext):
 class ItemContext(_OutputContext):
     """Collects pairs, and lines as ``str``, where there is no output file.
 
-    Attributes
-    ----------
-    size : int
-        Bytes of what is large in `written`, until the caller sets it back.
+    - `size`: bytes of what is large in `written`, until the caller sets it back.
     """
 
     def __init__(self) -> None:

@@ -31,24 +31,17 @@ _MOST_TEXT = 1 << 23  # characters of keys that may wait, equal ones counted eac
 class MapContext(Counting):
     """Groups of a partition's values by key.
 
-    Attributes
-    ----------
-    user : UserContext
-        What `map` is given.
-    groups : defaultdict of list
-        The values of each key, in the order in which they were written; complete after `place`.
-    keys : list
-        The keys, until the caller clears the list; complete after `place`. Those of `write_each` may
-        have another place than they were written at.
-    large : list of (key, int)
-        The keys of values larger than `LARGE`, with their sizes in bytes, until the caller clears the
-        list; those of a record that was taken back may be among them.
-    hurry : list
-        Not empty when much has been written, or something counted, until the caller clears it.
-    counted, counters : dict
-        Counts of the current record, and of those before it.
-    most_later : int
-        Different keys that `write_each` defers before it asks the caller to hurry.
+    - `user`: what `map` is given.
+    - `groups`: the values of each key, in the order in which they were written; complete after
+      `place`.
+    - `keys`: the keys, until the caller clears the list; complete after `place`. Those of
+      `write_each` may have another place than they were written at.
+    - `large`: the keys of values larger than `LARGE`, with their sizes in bytes, until the caller
+      clears the list; those of a record that was taken back may be among them.
+    - `hurry`: not empty when much has been written, or something counted, until the caller clears
+      it.
+    - `counted`, `counters`: counts of the current record, and of those before it.
+    - `most_later`: different keys that `write_each` defers before it asks the caller to hurry.
 
     Examples
     --------

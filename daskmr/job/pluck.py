@@ -93,12 +93,8 @@ def _names(path: str | Sequence[str]) -> Names:
 class Fields:
     """A function from a JSON text to the values at its paths; it pickles, and is safe in threads.
 
-    Attributes
-    ----------
-    paths : tuple of tuple of str
-        The names of each path.
-    default
-        Stands for a value that is missing.
+    - `paths`: the names of each path.
+    - `default`: stands for a value that is missing.
 
     Examples
     --------

@@ -92,8 +92,6 @@ def find_python2(tree: ast.Module, *, is_script: bool = True) -> list[Finding]:
 
     - `is_script`: whether it is the job's script, rather than a module that it imports.
 
-    Examples
-    --------
     >>> text = "def reduce(key, values, context):\\n    context.write(key, sum(values) / len(values))"
     >>> [finding.line for finding in find_python2(ast.parse(text))]
     [2]
@@ -113,8 +111,7 @@ def find_python2(tree: ast.Module, *, is_script: bool = True) -> list[Finding]:
             parts: list[Any] = []
             if isinstance(node, kind) and _matches(module, pattern, node, parts):
                 made = module.origin(parts[0]) if parts else ""
-                text = advice.format(*map(_shown, parts), made=made)
-                found.add(Finding(node.lineno, text))
+                found.add(Finding(node.lineno, advice.format(*map(_shown, parts), made=made)))
     return sorted(found)
 
 
@@ -122,11 +119,12 @@ def find_python2(tree: ast.Module, *, is_script: bool = True) -> list[Finding]:
 def _compiled(table: tuple[tuple[str, str], ...]) -> list[tuple[Any, ast.AST, str]]:
     """Parse templates, one that ends in ``;`` as a statement; with each the type of its node."""
     rules: list[tuple[Any, ast.AST, str]] = []
-    for template, text in [(one, text) for several, text in table for one in several.split(" | ")]:
-        pattern: ast.AST = ast.parse(template).body[0]
-        if isinstance(pattern, ast.Expr) and template[-1] != ";":
-            pattern = pattern.value
-        rules.append((_ROOTS.get(template, type(pattern)), pattern, text))
+    for templates, advice in table:
+        for template in templates.split(" | "):
+            pattern: ast.AST = ast.parse(template).body[0]
+            if isinstance(pattern, ast.Expr) and template[-1] != ";":
+                pattern = pattern.value
+            rules.append((_ROOTS.get(template, type(pattern)), pattern, advice))
     return rules
 
 
@@ -135,7 +133,7 @@ def _shown(node: ast.AST) -> str:
 
 
 def _matches(module: _Module, pattern: Any, node: Any, parts: list[Any]) -> bool:
-    """Whether `node` matches `pattern`; `parts` collects what the names in capitals matched."""
+    """Match `node` with `pattern`; `parts` collects what the names in capitals matched."""
     if isinstance(pattern, ast.Name):
         if pattern.id.isupper():
             parts.append(node)
@@ -177,12 +175,10 @@ class _Module:
             for child in ast.iter_child_nodes(node):
                 self.parents[child], self.inside[child] = node, inside
             self._note_names(node)
-        self.encoders = {  # functions that return bytes
-            function.name
-            for node in self.nodes
-            if isinstance(node, ast.Return) and (function := self.inside[node]) is not None
-            if _has_encoded(node.value, set())
-        }
+        returns = [
+            (n, f) for n in self.nodes if isinstance(n, ast.Return) and (f := self.inside[n])
+        ]
+        self.encoders = {f.name for n, f in returns if _has_encoded(n.value, set())}  # to bytes
 
     def _note_names(self, node: Any) -> None:
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
@@ -204,22 +200,23 @@ class _Module:
                 self.imported[name] = node.name
 
     def is_name(self, node: Any, *names: str) -> bool:
-        """Whether it is one of `names`, and means the builtin where it is one's name."""
+        """Check whether it is one of `names`, and means the builtin if that is a builtin's name."""
         if not isinstance(node, ast.Name) or node.id not in names:
             return False
         return node.id not in self.bound or not (hasattr(builtins, node.id) or node.id in NAMES)
 
     def is_new(self, node: Any) -> bool:
-        """Whether Python 2 does not have it, so that a `/` beside it is meant as it is."""
-        if isinstance(node, ast.Import | ast.ImportFrom):
+        """Check whether Python 2 lacks it, so that a `/` beside it is meant as it is."""
+        if isinstance(node, ast.ImportFrom):
             names = [alias.name for alias in node.names]
-            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else names
-            is_division = modules == ["__future__"] and "division" in names
-            return is_division or any(m.split(".")[0] in _PYTHON3_MODULES for m in modules)
+            is_division = node.module == "__future__" and "division" in names
+            return is_division or (node.module or "").split(".")[0] in _PYTHON3_MODULES
+        if isinstance(node, ast.Import):
+            return any(each.name.split(".")[0] in _PYTHON3_MODULES for each in node.names)
         if isinstance(node, ast.Starred):
             return isinstance(self.parents[node], ast.List | ast.Tuple)
         if isinstance(node, ast.Call):
-            return _called(node) == "super" and not node.args
+            return getattr(node.func, "id", "") == "super" and not node.args
         return isinstance(node, _NEW) or any(getattr(node, field, None) for field in _NEW_FIELDS)
 
     def around(self, node: Any) -> list[Any]:
@@ -235,7 +232,7 @@ class _Module:
         return self.stores.get((self.inside[node], node.id), []) if is_name else [node]
 
     def maker(self, node: Any) -> str:
-        """The function that makes `node`, or its variable, and made a list in Python 2; or ""."""
+        """Return the function that makes `node`, or its variable, and made a list in Python 2."""
         values = self.values(node)
         call = values[0] if len(values) == 1 and isinstance(values[0], ast.Call) else None
         if call is None or isinstance(call.func, ast.Name):
@@ -264,7 +261,7 @@ class _Module:
         return isinstance(node, ast.Lambda)
 
     def codec(self, node: Any) -> bool:
-        """Whether it names a codec that is no encoding of text."""
+        """Check whether it names a codec that is no encoding of text."""
         name = node.value if isinstance(node, ast.Constant) else None
         return isinstance(name, str) and name.lower() in CODECS
 
@@ -282,8 +279,9 @@ class _Module:
 
     def encoded(self, node: Any) -> bool:
         inside, reduce = self.inside[node], self.hooks.get("reduce")
-        if inside is self.hooks.get("map") and inside and reduce and _has(reduce, "decode"):
-            return False  # it makes text of the bytes that `map` writes
+        attributes = [getattr(each, "attr", "") for each in ast.walk(reduce)] if reduce else []
+        if "decode" in attributes and inside and inside is self.hooks.get("map"):
+            return False  # `reduce` makes text of the bytes that `map` writes
         variables = {
             name
             for (function, name), values in self.stores.items()
@@ -292,14 +290,14 @@ class _Module:
         return _has_encoded(node, self.encoders | variables)
 
     def text(self, node: Any) -> bool:
-        """Whether it is the key or the value of `map`, and its ``decode`` is given no codec."""
+        """Check whether it is the key or the value of `map`, and its ``decode`` has no codec."""
         hook, call = self.inside[node], self.parents[self.parents[node]]
         parameters = [each.arg for each in hook.args.args] if hook else []
         is_text = len(parameters) == 4 and _name_of(node) in (parameters[0], parameters[2])
         return is_text and hook is self.hooks.get("map") and not any(map(self.codec, call.args))
 
     def shadowed(self, node: Any) -> bool:
-        """Whether it calls the job's `map` or `reduce`, and means the builtin; 2to3 makes some."""
+        """Check whether it calls the job's `map` or `reduce`, and means the builtin, as 2to3's do."""
         name, given = getattr(node, "id", ""), self.parents[node].args
         if name not in ("map", "reduce") or name not in self.hooks or not given:
             return False
@@ -307,7 +305,7 @@ class _Module:
         return too_few or isinstance(given[0], ast.Lambda | ast.Attribute)
 
     def values_seen(self, node: Any) -> bool:
-        """Whether it is the values of `reduce` or `combine`, and their type is compared."""
+        """Check whether it is the values of `reduce` or `combine`, and their type is compared."""
         hook = self.inside[node]
         parameters = [each.arg for each in hook.args.args] if hook else []
         is_values = len(parameters) == 3 and getattr(node, "id", "") == parameters[1]
@@ -315,17 +313,15 @@ class _Module:
         return is_values and is_compared and hook in (*map(self.hooks.get, ("reduce", "combine")),)
 
     def integer(self, node: Any) -> bool:
-        """Whether an operand may be an integer, in a division that is not made one by ``int``."""
+        """Check whether an operand may be an integer, in a division not inside of ``int()``."""
         around = self.parents[self.parents[node]]
         made_one = isinstance(around, ast.Call) and self.is_name(around.func, "int")
         return not made_one and not self._is_float(node)
 
     def _is_float(self, node: Any, *, follow: bool = True) -> bool:
-        """Whether a number is certainly a float, or is no number."""
+        """Check whether a number is certainly a float, or is no number."""
         if isinstance(node, ast.Name):
-            return follow and any(
-                self._is_float(value, follow=False) for value in self.values(node)
-            )
+            return follow and any(self._is_float(v, follow=False) for v in self.values(node))
         if isinstance(node, ast.BinOp | ast.UnaryOp):
             return any(self._is_float(each, follow=follow) for each in ast.iter_child_nodes(node))
         if isinstance(node, ast.Constant):
@@ -335,7 +331,7 @@ class _Module:
         )
 
     def nullable(self, node: Any) -> bool:
-        """Whether it is ``d.get(name)``, not behind an ``and`` or a test, which may ask for None."""
+        """Check whether it is ``d.get(name)``, outside of what may test for None (``and``, ``if``)."""
         if not isinstance(node, ast.Call) or len(node.args) != 1 or node.keywords:
             return False
         is_get = isinstance(node.func, ast.Attribute) and node.func.attr == "get"
@@ -369,22 +365,18 @@ _TEXT_PARTS = (
 
 
 def _name_of(node: Any) -> str:
-    """The name of a variable, of an attribute, or of what a call calls; else ""."""
+    """Return the name of a variable, of an attribute, or of what a call calls; else ""."""
     node = getattr(node, "func", node)
     return str(getattr(node, "id", getattr(node, "attr", "")))
 
 
 def _called(node: Any) -> str:
-    """The plain name of the function that a call calls; "" for a method."""
+    """Return the plain name of the function that a call calls; "" for a method."""
     return str(getattr(getattr(node, "func", None), "id", ""))
 
 
-def _has(tree: ast.AST, attribute: str) -> bool:
-    return any(getattr(node, "attr", "") == attribute for node in ast.walk(tree))
-
-
 def _has_encoded(node: Any, names: set[str]) -> bool:
-    """Whether bytes are a part of the text of `node`; `names` are of variables and functions."""
+    """Check whether the text of `node` includes bytes, as what has one of `names` does."""
     parts: Iterable[ast.AST] = ()
     if isinstance(node, ast.Name):
         return node.id in names
@@ -426,12 +418,10 @@ def _written_before_parsing(module: _Module) -> Iterator[Finding]:
     defined = [node for node in module.nodes if isinstance(node, ast.FunctionDef)]
     functions = [each for each in defined if each.name not in _HOOKS]
     careful = [each for each in functions if any(map(_catches_bad_records, ast.walk(each)))]
-    assigned = [node for node in module.nodes if isinstance(node, ast.Assign)]
     plucked = {
-        _name_of(target)
-        for node in assigned
-        if _name_of(node.value) == "pluck"
-        for target in node.targets
+        name
+        for (_, name), values in module.stores.items()
+        if any(_name_of(value) == "pluck" for value in values)
     }
     parsers = _callers([each for each in functions if each not in careful], plucked, _parses)
     writers = _callers(functions, set(), _writes)
@@ -453,14 +443,14 @@ def _written_before_parsing(module: _Module) -> Iterator[Finding]:
 
 
 def _is_before(module: _Module, write: ast.Call, parse: ast.Call) -> bool:
-    """Whether `parse` may run after `write`, and end the call of `map`."""
+    """Check whether `parse` may run after `write`, and end the call of `map`."""
     of_parse, of_write = {*module.around(parse)}, {*module.around(write)}
     if write in of_parse or (write.lineno, write.col_offset) > (parse.lineno, parse.col_offset):
         return False
     for node in of_parse | of_write:
-        for block in [
-            b for name in ("body", "orelse") if isinstance(b := getattr(node, name, 0), list)
-        ]:
+        for block in (getattr(node, name, None) for name in ("body", "orelse")):
+            if not isinstance(block, list):  # of a lambda, or a conditional expression
+                continue
             has_parse, has_write = not of_parse.isdisjoint(block), not of_write.isdisjoint(block)
             handlers = getattr(node, "handlers", ())
             if has_parse and any(map(_catches_bad_records, handlers)):
@@ -475,7 +465,7 @@ def _is_before(module: _Module, write: ast.Call, parse: ast.Call) -> bool:
 def _callers(
     functions: list[ast.FunctionDef], known: set[str], does: Callable[[ast.Call], bool]
 ) -> set[str]:
-    """Return `known`, and the `functions` that do something or call another one that does."""
+    """Return `known`, and the `functions` that do something or call one that does."""
     found = set(known)
     while more := {
         each.name
@@ -495,13 +485,13 @@ def _parses(call: ast.Call) -> bool:
 
 
 def _writes(call: ast.Call) -> bool:
-    """Whether it writes to a context, or counts; a file's ``write`` takes one argument."""
+    """Check whether it writes to a context, or counts; a file's ``write`` takes one argument."""
     name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
     return name in _WRITERS or (name == "write" and len(call.args) == 2)
 
 
 def _catches_bad_records(node: ast.AST) -> bool:
-    if not isinstance(node, ast.ExceptHandler) or node.type is None:
-        return isinstance(node, ast.ExceptHandler)
-    names = set(map(_name_of, ast.walk(node.type)))
-    return bool(names & {"ValueError", "Exception", "BaseException", "JSONDecodeError"})
+    if not isinstance(node, ast.ExceptHandler):
+        return False
+    names = set(map(_name_of, ast.walk(node.type))) if node.type else {"BaseException"}
+    return not names.isdisjoint(("ValueError", "Exception", "BaseException", "JSONDecodeError"))

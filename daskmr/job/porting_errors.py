@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+import collections.abc
 import re
 import types
 
 from daskmr.job.tracebacks import message_of
 
 __all__ = [
-    "BY_KEY",
-    "BY_TRANSLATION",
-    "CODECS",
-    "METHODS",
-    "MODULES",
-    "NAMES",
-    "advice_for",
+    "BY_KEY", "BY_TRANSLATION", "CODECS", "METHODS", "MODULES", "NAMES", "advice_for",
     "syntax_advice",
-]
+]  # fmt: skip
 
 NAMES = {
     "StandardError": "`Exception`", "apply": "`f(*args)`", "basestring": "`str`",
@@ -30,15 +25,14 @@ METHODS = {
     "itervalues": "`values()`", "viewitems": "`items()`", "viewkeys": "`keys()`",
     "viewvalues": "`values()`", "func_name": "`__name__`",
 }  # fmt: skip
-_TEXT_METHODS = (
-    "capitalize count find index ljust lower lstrip replace rfind rjust rstrip split strip "
-    "swapcase translate upper zfill"
-)
-_ABCS = (
-    "Callable Container Hashable ItemsView Iterable Iterator KeysView Mapping MappingView "
-    "MutableMapping MutableSequence MutableSet Sequence Set Sized ValuesView"
-)
 MODULES = {
+    **{f"collections.{name}": f"`collections.abc.{name}`" for name in collections.abc.__all__},
+    **{f"string.{name}": f"`text.{name}(...)`" for name in vars(str) if name[0] != "_"},
+    **{f"types.{name.title()}Type": f"`{name}`" for name in ("dict", "float", "int", "list", "tuple")},
+    **{
+        f"urllib.{name}": f"`urllib.parse.{name}`"
+        for name in ("quote", "quote_plus", "unquote", "unquote_plus", "urlencode")
+    },
     "base64.decodestring": "`base64.decodebytes`", "base64.encodestring": "`base64.encodebytes`",
     "cgi.escape": "`html.escape`", "inspect.getargspec": "`inspect.getfullargspec`",
     "itertools.ifilter": "a comprehension", "itertools.ifilterfalse": "`itertools.filterfalse`",
@@ -51,17 +45,10 @@ MODULES = {
     "string.uppercase": "`string.ascii_uppercase`", "sys.maxint": "`sys.maxsize`",
     "sys.setdefaultencoding": "nothing: text needs no default",
     "time.clock": "`time.perf_counter`",
-    "types.BooleanType": "`bool`", "types.DictType": "`dict`", "types.FloatType": "`float`",
-    "types.IntType": "`int`", "types.ListType": "`list`", "types.LongType": "`int`",
-    "types.StringType": "`str`", "types.StringTypes": "`str`", "types.TupleType": "`tuple`",
-    "types.UnicodeType": "`str`",
-    "urllib.quote": "`urllib.parse.quote`", "urllib.quote_plus": "`urllib.parse.quote_plus`",
-    "urllib.unquote": "`urllib.parse.unquote`", "urllib.urlencode": "`urllib.parse.urlencode`",
-    "urllib.unquote_plus": "`urllib.parse.unquote_plus`",
+    "types.BooleanType": "`bool`", "types.LongType": "`int`", "types.StringType": "`str`",
+    "types.StringTypes": "`str`", "types.UnicodeType": "`str`",
     "urllib.urlopen": "`urllib.request.urlopen`",
     "urllib.urlretrieve": "`urllib.request.urlretrieve`",
-    **{f"collections.{name}": f"`collections.abc.{name}`" for name in _ABCS.split()},
-    **{f"string.{name}": f"`text.{name}(...)`" for name in _TEXT_METHODS.split()},
 }  # fmt: skip
 # Codecs that `text.encode(...)` and `text.decode(...)` took in Python 2, and that are no encodings.
 CODECS = ("base64", "bz2", "hex", "quopri", "rot13", "rot_13", "uu", "zip", "zlib")
@@ -72,15 +59,8 @@ BY_TRANSLATION = "write `text.translate(str.maketrans('', '', letters))`"
 # --- advice on errors ---------------------------------------------------------------------------
 
 _OLD = "This looks like Python 2: "
-_LAZY_TYPES: tuple[type, ...] = (
-    type({}.keys()),
-    type({}.values()),
-    type({}.items()),
-    map,
-    filter,
-    zip,
-    range,
-)
+_VIEWS = tuple(map(type, ({}.keys(), {}.values(), {}.items())))
+_LAZY_TYPES: tuple[type, ...] = (*_VIEWS, map, filter, zip, range)
 _LAZY = f"'(?:{'|'.join(kind.__name__ for kind in _LAZY_TYPES)})'"
 # C code raises these, and only their text distinguishes them.
 _BY_MESSAGE = (
@@ -127,10 +107,7 @@ _BY_MESSAGE = (
         f"{_OLD}write `codecs.encode(text.encode(), 'hex').decode()`, with the name of the codec",
     ),
     (r"translate\(\) takes exactly one argument", f"{_OLD}{BY_TRANSLATION}"),
-    (
-        r"^exceptions must derive from BaseException",
-        f"{_OLD}write `raise ValueError(message)`",
-    ),
+    (r"^exceptions must derive from BaseException", f"{_OLD}write `raise ValueError(message)`"),
     (
         r"for >>: 'builtin_function_or_method'",
         f"{_OLD}write `print(..., file=f)` for `print >>f, ...`",
@@ -143,9 +120,7 @@ _BY_MESSAGE = (
 
 
 def advice_for(error: BaseException) -> str:
-    """Say what to write, for an error that Python 2 did not raise; else return "".
-
-    It begins with a space, as it follows a message.
+    """Advise on an error that Python 2 did not raise, after a space; "" for any other.
 
     >>> advice_for(NameError("name 'xrange' is not defined", name="xrange"))
     ' This looks like Python 2: write `range` for `xrange`.'
@@ -215,7 +190,7 @@ _SYNTAX = (
 
 
 def syntax_advice(error: SyntaxError) -> str:
-    """Say what to write, for syntax that Python 2 had; else return ""."""
+    """Advise on syntax of Python 2, after a space; "" for any other error."""
     if isinstance(error, TabError):
         return f" {_OLD}indent with spaces only."
     line = error.text or ""

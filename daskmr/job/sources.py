@@ -13,6 +13,7 @@ import re
 import sys
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -95,21 +96,19 @@ def module_of(file: str) -> str:
 
 def check_path(given: str) -> str:
     """Return the path of a script; raise InputError where there is none."""
-    if os.path.isfile(given):
-        if given.endswith(".ipynb"):
-            raise InputError(
-                f"{given} is a notebook: save it as a .py script, or pass its functions to daskmr.Job."
-            )
+    if os.path.isfile(given) and not given.endswith(".ipynb"):
         return given
-    if os.path.isdir(given):
-        raise InputError(
-            f"The job script {given} is a directory: give the path of the .py file in it."
-        )
-    if os.path.exists(given):
-        raise InputError(f"The job script {given} is not a regular file.")
-    if os.path.islink(given):
-        target = os.readlink(given)
-        raise InputError(f"The job script {given} is a link to {target}, which is not there.")
+    problem = ""
+    if os.path.isfile(given):
+        problem = "is a notebook: save it as a .py script, or pass its functions to daskmr.Job"
+    elif os.path.isdir(given):
+        problem = "is a directory: give the path of the .py file in it"
+    elif os.path.exists(given):
+        problem = "is not a regular file"
+    elif os.path.islink(given):
+        problem = f"is a link to {os.readlink(given)}, which is not there"
+    if problem:
+        raise InputError(f"The job script {given} {problem}.")
     advice = f" Did you mean {given}.py?" if os.path.isfile(f"{given}.py") else hint(given)
     where = "" if os.path.isabs(given) else f" (looked for in {os.getcwd()})"
     raise InputError(f"There is no job script {given}{where}.{advice}")
@@ -131,27 +130,19 @@ def read_source(path: str) -> str:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
     try:
-        return importlib.util.decode_source(data)
-    except (SyntaxError, UnicodeDecodeError) as error:
-        failure = _decoding_failure(path, data, error)
-    raise failure
-
-
-def _decoding_failure(
-    path: str, data: bytes, error: SyntaxError | UnicodeDecodeError
-) -> InputError:
-    if isinstance(error, SyntaxError) and "unknown" not in error.msg:
         try:
-            data.decode()  # for the first two lines, Python does not say where the error is
-        except UnicodeDecodeError as place:
-            error = place
-    if isinstance(error, SyntaxError):
-        return InputError(f"{path} cannot be read as Python: {error.msg}. Save the file as UTF-8.")
-    line = data.count(b"\n", 0, error.start) + 1
-    return InputError(
-        f"{path}, line {line}: not {error.encoding} text (byte 0x{error.object[error.start]:02x}). Save the "
-        'file as UTF-8, or name its encoding in the first line, as in "# -*- coding: latin-1 -*-".'
-    )
+            return importlib.util.decode_source(data)
+        except SyntaxError as error:
+            problem = f"{path} cannot be read as Python: {error.msg}. Save the file as UTF-8."
+            if "unknown" not in error.msg:
+                data.decode()  # for the first two lines, Python does not say where the error is
+    except UnicodeDecodeError as error:
+        line, byte = data.count(b"\n", 0, error.start) + 1, error.object[error.start]
+        problem = (
+            f"{path}, line {line}: not {error.encoding} text (byte 0x{byte:02x}). Save the file as UTF-8, or "
+            'name its encoding in the first line, as in "# -*- coding: latin-1 -*-".'
+        )
+    raise InputError(problem)
 
 
 def parse(text: str, path: str) -> ast.Module:
@@ -190,7 +181,7 @@ def collect(path: str, text: str, tree: ast.Module) -> Sources:
 
 
 def _folders(path: str) -> list[str]:
-    """The folder of a script, and those of what it is a link to."""
+    """Return the folder of a script, and those of what it is a link to."""
     folders = [os.path.dirname(path)]
     while os.path.islink(path):
         path = os.path.join(os.path.dirname(path), os.readlink(path))
@@ -208,15 +199,17 @@ def _imports_of(text: str, file: str) -> set[str]:
 
 
 def _imports(tree: ast.Module, package: str) -> Iterator[str]:
-    """Dotted names that a module of `package` may import, wherever in the file."""
+    """Yield the dotted names that a module of `package` may import, anywhere in the file."""
     nodes = list(ast.walk(tree))
     called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
     for node in nodes:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = _absolute(node.module or "", node.level, package)
-            names = [f"{base}.{alias.name}" for alias in node.names if base]
+            names = []
+            with suppress(ImportError):  # above the script's folder
+                base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+                names = [f"{base}.{alias.name}" for alias in node.names]
             if any(alias.name in _BY_NAME and alias.asname for alias in node.names):
                 names.append(_ANY)
         elif isinstance(node, ast.Call):
@@ -229,17 +222,6 @@ def _imports(tree: ast.Module, package: str) -> Iterator[str]:
             yield from prefixes(name.removesuffix(".*"))
 
 
-def _absolute(module: str, level: int, package: str) -> str:
-    """
-    >>> _absolute("cells", 2, "geo.grid"), _absolute("cells", 2, "geo")
-    ('geo.cells', '')
-    """
-    try:
-        return importlib.util.resolve_name("." * level + module, package)
-    except ImportError:
-        return ""
-
-
 # Functions whose first argument is the name of a module that they import.
 _BY_NAME = {"__import__", "import_module"}
 _OF_RESOURCES = {
@@ -248,7 +230,7 @@ _OF_RESOURCES = {
 
 
 def _named_import(call: ast.Call) -> list[str]:
-    """``import_module("geo.cells")``, ``__import__("my-helper")``, ``get_data("geo", "cells.json")``."""
+    """Return what ``import_module("geo.cells")`` or ``get_data("geo", "cells.json")`` imports."""
     function = _name_of(call.func)
     if function not in _BY_NAME | _OF_RESOURCES or not call.args:
         return []
@@ -312,9 +294,13 @@ class _Found:
         return os.path.join(self._home(module_of(file).partition(".")[0]), file)
 
     def _home(self, top: str) -> str:
-        """The folder that has the module `top`: the first one, as along ``sys.path``."""
+        """Return the first folder that has the module `top`, as along ``sys.path``."""
         if top not in self._homes:
-            having = (f for f in self._folders if _has_module(f, top))
+            having = (
+                folder
+                for folder in self._folders
+                if _module_files(folder, top) or os.path.isdir(os.path.join(folder, top))
+            )
             self._homes[top] = next(having, self._folders[0])
         return self._homes[top]
 
@@ -331,28 +317,25 @@ class _Found:
                     yield from _package_files(self._home(top), os.path.dirname(file))
 
     def _find(self, dotted: str) -> str | None:
-        """The file beside the script that Python would import as `dotted`, if there is one."""
+        """Return the file beside the script that Python would import as `dotted`."""
         top, _, rest = dotted.partition(".")
         directory = self._home(top)
         if is_installed(os.path.join(directory, top)):
             return None
         if _is_taken(top, directory):
-            files = (f"{top}.py", f"{top}/__init__.py")
-            self._unused |= {file for file in files if _is_file(directory, file)}
+            self._unused.update(_module_files(directory, top))
             return None
         base = dotted.replace(".", "/")
-        for file in (f"{base}/__init__.py", f"{base}.py"):
-            if _is_file(directory, file):
-                if not rest or not _is_elsewhere(directory, top):
-                    return file
-                self._unused.add(file)
-                return None
-        if os.path.isdir(os.path.join(directory, base)) and not _is_elsewhere(directory, top):
+        if found := _module_files(directory, base):
+            if not rest or not _is_elsewhere(directory, top):
+                return found[0]
+            self._unused.add(found[0])
+        elif os.path.isdir(os.path.join(directory, base)) and not _is_elsewhere(directory, top):
             self._spaces.add(base)
         return None
 
     def _any(self, package: str) -> Iterator[str]:
-        """The modules of `package`, or beside the script, of which any may be imported."""
+        """Yield the modules of `package`, or beside the script, of which any may be imported."""
         if package:
             top, base = package.partition(".")[0], package.replace(".", "/")
             home = self._home(top)
@@ -368,7 +351,7 @@ class _Found:
                     yield file
 
     def _data(self) -> bytes:
-        """Return a zip of the packages' other files, where they are small; the same for the same."""
+        """Return a reproducible zip of the packages' other files, where they are small."""
         packages = {os.path.dirname(f) for f in self.files if f.endswith("/__init__.py")}
         files: dict[str, str] = {}
         size = 0
@@ -386,7 +369,7 @@ class _Found:
 
 
 def _data_files(directory: str, package: str) -> Iterator[tuple[str, str]]:
-    """The files of a package that are no modules: relative to the script's folder, and where."""
+    """Yield the files of a package that are no modules: relative to the script's folder, and where."""
     for place, folders, names in os.walk(os.path.join(directory, package)):
         folders[:] = [name for name in folders if name[0] != "." and name != "__pycache__"]
         for name in names:
@@ -396,12 +379,9 @@ def _data_files(directory: str, package: str) -> Iterator[tuple[str, str]]:
                 yield os.path.relpath(path, directory), path
 
 
-def _has_module(folder: str, top: str) -> bool:
-    return _is_file(folder, f"{top}.py") or os.path.isdir(os.path.join(folder, top))
-
-
-def _is_file(folder: str, name: str) -> bool:
-    return os.path.isfile(os.path.join(folder, name))
+def _module_files(folder: str, base: str) -> list[str]:
+    files = (f"{base}/__init__.py", f"{base}.py")
+    return [file for file in files if os.path.isfile(os.path.join(folder, file))]
 
 
 def _is_module(path: str) -> bool:
@@ -410,13 +390,13 @@ def _is_module(path: str) -> bool:
         return False
     try:
         read_source(path)
-    except InputError:  # a file of a package that can't be read matters only when it is imported
+    except InputError:  # it matters only when it is imported
         return False
     return True
 
 
 def _is_taken(top: str, directory: str) -> bool:
-    """Whether a module is never that beside the script, as a worker itself needs another."""
+    """Check whether a worker itself needs another module of this name."""
     if top not in _USED_IF_INSTALLED:
         return top in _NEEDED
     beside = os.path.realpath(directory)
@@ -425,13 +405,13 @@ def _is_taken(top: str, directory: str) -> bool:
 
 
 def is_library(module: str, filename: str | None) -> bool:
-    """Whether a module is of the standard library, or installed."""
+    """Check whether a module is of the standard library, or installed."""
     installed = not {"site-packages", "dist-packages"}.isdisjoint(Path(filename or "").parts)
     return installed or module.partition(".")[0] in _NEEDED - {"__main__"}
 
 
 def _is_elsewhere(directory: str, top: str) -> bool:
-    """Whether a folder without ``__init__.py`` gives way to a library of its name, as in Python."""
+    """Check whether a folder without ``__init__.py`` gives way to a library of its name."""
     if os.path.isfile(os.path.join(directory, top, "__init__.py")):
         return False
     spec = importlib.machinery.PathFinder.find_spec(top)
@@ -439,19 +419,17 @@ def _is_elsewhere(directory: str, top: str) -> bool:
 
 
 def is_installed(filename: str) -> bool:
-    """Whether a file, or a package, is in a folder of installed ones."""
+    """Check whether a file, or a package, is in a folder of installed ones."""
     return os.path.basename(os.path.dirname(filename)) in ("site-packages", "dist-packages")
 
 
 def _package_files(directory: str, package: str) -> Iterator[str]:
-    """All modules of a package, also those it imports in ways that can't be seen."""
-    with os.scandir(os.path.join(directory, package)) as entries:
-        found = sorted(entries, key=lambda entry: entry.name)
-    for entry in found:
-        file = f"{package}/{entry.name}"
-        if _is_module(entry.path):
+    """Yield all modules of a package: it may import them in ways that cannot be seen."""
+    for name in sorted(os.listdir(os.path.join(directory, package))):
+        file = f"{package}/{name}"
+        if _is_module(os.path.join(directory, file)):
             yield file
-        elif entry.name.isidentifier() and os.path.isfile(os.path.join(entry.path, "__init__.py")):
+        elif name.isidentifier() and _module_files(directory, file)[:1] == [f"{file}/__init__.py"]:
             yield f"{file}/__init__.py"
             yield from _package_files(directory, file)
 
@@ -472,7 +450,7 @@ def syntax_failure(error: SyntaxError, path: str) -> InputError:
 
 
 def _excerpt(error: SyntaxError) -> list[str]:
-    """The line of a syntax error, and a caret under the place."""
+    """Return the line of a syntax error, and a caret under the place."""
     line = (error.text or linecache.getline(error.filename or "", error.lineno or 0)).rstrip()
     code = line.lstrip()
     if not code:

@@ -13,14 +13,9 @@ if TYPE_CHECKING:
     from daskmr.job.job import Job
 
 __all__ = [
-    "describe_exception",
-    "elide",
-    "format_user_traceback",
-    "message_of",
-    "remember_lines",
-    "short_repr",
-    "user_location",
-]
+    "describe_exception", "elide", "format_user_traceback", "message_of", "remember_lines",
+    "short_repr", "user_location",
+]  # fmt: skip
 
 _MESSAGE_LIMIT = 2_000
 _TRACEBACK_LIMIT = 8_000
