@@ -43,10 +43,9 @@ class CounterError(TypeError):
 
 
 class Counting:
-    """``context.counter``, with the counts of the current record apart: a bad record's are dropped.
+    """``context.counter``; the caller keeps or drops the counts of each record before the next.
 
-    The caller of the user's function keeps or drops them before the next record; `COUNTED` in
-    `hurry` says that there are some.
+    `COUNTED` in `hurry` says that there are some.
     """
 
     __slots__ = ()
@@ -219,13 +218,7 @@ def as_keys(keys: Iterable[Any]) -> list[Any]:
 
 
 class CombineContext:
-    """What `combine` writes to: at most one value, under the key that it was given.
-
-    >>> context = CombineContext("k")
-    >>> context.write("k", 3)
-    >>> context.close()
-    [3]
-    """
+    """What `combine` writes to: at most one value, under the key that it was given."""
 
     __slots__ = ("__dict__", "_key", "_written")
 
@@ -316,10 +309,9 @@ class _OutputContext(Counting):
     def check_separators(self) -> None:
         """Raise TypeError where `setup_reduce` set a separator that is not text."""
         for name in ("field_separator", "record_separator"):
-            if not isinstance(getattr(self.user, name), str):
-                raise TypeError(
-                    f"context.{name} was set to {getattr(self.user, name)!r}; it must be a str."
-                )
+            value = getattr(self.user, name)
+            if not isinstance(value, str):
+                raise TypeError(f"context.{name} was set to {value!r}; it must be a str.")
 
 
 def _all_digits(function: Callable[[Any], _T], value: Any) -> _T:
@@ -332,37 +324,27 @@ def _all_digits(function: Callable[[Any], _T], value: Any) -> _T:
         sys.set_int_max_str_digits(limit)
 
 
-_CALLABLE = (types.FunctionType, types.MethodType, types.BuiltinFunctionType)
-
-
 def _refuse_address(value: Any) -> None:
     """Raise TypeError for a value whose text is its address in memory, which differs between runs."""
     kind: Any = type(value)
     if kind.__str__ is not object.__str__:
         return
-    advice = ""
     if isinstance(value, Iterator):
         advice = "list(...) of it"
-    elif isinstance(value, _CALLABLE):
+    elif isinstance(value, types.FunctionType | types.MethodType | types.BuiltinFunctionType):
         advice = "what it returns: call it, with ()"
     elif kind.__repr__ is object.__repr__:
         advice = f"its fields, or give the class {kind.__name__} a __str__"
-    if advice:
-        raise TypeError(
-            f"A {kind.__name__} cannot be written to the output: as text it is its address in memory, "
-            f"which differs from run to run. Write {advice}."
-        )
+    else:
+        return
+    raise TypeError(
+        f"A {kind.__name__} cannot be written to the output: as text it is its address in memory, "
+        f"which differs from run to run. Write {advice}."
+    )
 
 
 class TextContext(_OutputContext):
-    """Collects the lines of the output.
-
-    >>> context = TextContext()
-    >>> context.write("a", 1)
-    >>> context.writecsv([1, "x,y"])
-    >>> context.written
-    ['a\\t1\\n', '1,"x,y"\\r\\n']
-    """
+    """Collects the lines of the output."""
 
     def write(self, key: Any, value: Any) -> None:
         """Write `key`, the field separator, `value` and the record separator."""

@@ -29,11 +29,10 @@ _MOST_TEXT = 1 << 23  # characters of keys that may wait, equal ones counted eac
 
 
 class MapContext(Counting):
-    """Groups of a partition's values by key.
+    """The values of a partition, grouped by key.
 
     - `user`: what `map` is given.
-    - `groups`: the values of each key, in the order in which they were written; complete after
-      `place`.
+    - `groups`: the values of each key in the order of writing; complete after `place`.
     - `keys`: the keys, until the caller clears the list; complete after `place`. Those of
       `write_each` may have another place than they were written at.
     - `large`: the keys of values larger than `LARGE`, with their sizes in bytes, until the caller
@@ -43,8 +42,6 @@ class MapContext(Counting):
     - `counted`, `counters`: counts of the current record, and of those before it.
     - `most_later`: different keys that `write_each` defers before it asks the caller to hurry.
 
-    Examples
-    --------
     >>> context = MapContext()
     >>> context.write("a", 1)
     >>> context.write_each(["b", "a"], 2)
@@ -101,14 +98,9 @@ class MapContext(Counting):
             self.counted = closed
             self._lots = closed
 
-        self.groups = groups
-        self.keys = keys
-        self.large = large
-        self.hurry = hurry
-        self.write = write
-        self.close = close
-        self.counted = {}
-        self.counters = {}
+        self.groups, self.keys, self.large, self.hurry = groups, keys, large, hurry
+        self.write, self.close = write, close
+        self.counted, self.counters = {}, {}
         self.most_later = MOST_LATER
         self._value: Any = None  # the one value of all deferred keys:
         self._later: Counter[str] = Counter()
@@ -122,10 +114,7 @@ class MapContext(Counting):
     def write_each(self, keys: Iterable[Any], value: Any) -> None:
         """Write `value` under each of `keys`, as a loop of ``write`` does, and faster.
 
-        Raises
-        ------
-        TypeError
-            For a key or value that ``write`` refuses; for `keys` that are one text.
+        Raises TypeError for a key or value that ``write`` refuses, and for `keys` that are one text.
         """
         if type(keys) is not list:
             keys = as_keys(keys)
@@ -167,7 +156,7 @@ class MapContext(Counting):
 
     @property
     def is_full(self) -> bool:
-        """Whether `write_each` has deferred so much that it is time to `place` it."""
+        """Check whether `write_each` has deferred so much that it is time to `place` it."""
         most = self.most_later
         return len(self._later) > most or self._pairs > _PAIRS_EACH * most
 
@@ -194,7 +183,7 @@ class MapContext(Counting):
         self._written.clear()
 
     def _meet(self) -> bool:
-        """Whether a key was written both ways, so that the order of its values has to be kept."""
+        """Check whether a key was written both ways, so that the order of its values is to be kept."""
         keys = {*self.keys[self._since :]}
         return not (keys.isdisjoint(self._written) and self._later.keys().isdisjoint(keys))
 
@@ -214,22 +203,16 @@ class MapContext(Counting):
         values = [groups[key].pop() for key in reversed(single)]
         del keys[since:]
         starts = [start for _, start in self._lots] + [len(self._written)]
-        together = self._written[starts[0] :]
+        lots = [self._written[start:end] for start, end in pairwise(starts)]
         del self._written[starts[0] :]
         self._pour()  # the deferred keys of other records, before any of `single`
-        done = 0
-        lots = [together[a - starts[0] : b - starts[0]] for a, b in pairwise(starts)]
-        places = [place - since for place, _ in self._lots]
-        lots.append([])
-        places.append(len(single))
-        for place, lot in zip(places, lots, strict=True):
-            for key in single[done:place]:
+        places = [0, *(place - since for place, _ in self._lots), len(single)]
+        for (place, end), lot in zip(pairwise(places), [*lots, []], strict=True):
+            for key in single[place:end]:
                 groups[key].append(values.pop())
-            keys += single[done:place]
-            done = place
             for key in lot:
                 groups[key].append(value)
-            keys += lot
+            keys += single[place:end] + lot
 
     def clear(self) -> None:
         """Forget `keys` and `large`, after `place`."""

@@ -9,6 +9,7 @@ import multiprocessing
 import re
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
@@ -82,13 +83,6 @@ def no_children() -> Iterator[None]:
     A pool that a task starts may wait for ever: its processes are forks of one that has threads, or
     cannot import the script. Dask's workers refuse that unless ``distributed.worker.daemon`` is
     false; this does so everywhere alike. ``subprocess`` is not concerned.
-
-    Examples
-    --------
-    >>> with no_children():
-    ...     multiprocessing.Process(target=print).start()
-    Traceback (most recent call last):
-    daskmr.job.process_errors.ProcessStartRefused: daemonic processes are not allowed to have children
     """
     thread = threading.get_ident()
     if thread in _refusing:
@@ -104,7 +98,7 @@ def no_children() -> Iterator[None]:
 
 @functools.cache
 def _watch_starts() -> None:
-    """Check every start of a process from now on; other threads may start some."""
+    """Check every start of a process from now on."""
     start = BaseProcess.start
 
     def start_or_refuse(process: BaseProcess) -> None:
@@ -116,13 +110,9 @@ def _watch_starts() -> None:
 
 
 def _is_called_by_script() -> bool:
-    """Whether a function of a job's script is on the stack: it may run in a thread of its own."""
-    frame = sys._getframe(1).f_back
-    while frame is not None:
-        if getattr(frame.f_globals.get("__loader__"), "is_job", False):
-            return True
-        frame = frame.f_back
-    return False
+    """Check whether a function of a job's script is on the stack, maybe in a thread of its own."""
+    frames = (frame for frame, _ in traceback.walk_stack(sys._getframe()))
+    return any(getattr(f.f_globals.get("__loader__"), "is_job", False) for f in frames)
 
 
 def explain_process_error(exc: BaseException, *, loading: bool = False) -> str:
@@ -131,11 +121,8 @@ def explain_process_error(exc: BaseException, *, loading: bool = False) -> str:
     A ``ValueError`` makes its record a bad one, but Python raises some that have nothing to do with
     the record, and that every record of a process would meet.
 
-    - `exc`: with its causes.
     - `loading`: whether the script was being loaded, and so its modules were being imported.
 
-    Examples
-    --------
     >>> explain_process_error(ValueError("I/O operation on closed file."))[:22]
     'The script used a file'
     >>> explain_process_error(ValueError("invalid literal: 'I/O operation on closed file.'"))
@@ -153,7 +140,7 @@ def explain_process_error(exc: BaseException, *, loading: bool = False) -> str:
 
 def _explain_one(exc: BaseException, loading: bool) -> str:
     inner = _innermost(exc)
-    module = str(inner.tb_frame.f_globals.get("__name__", "")) if inner is not None else ""
+    module = str(inner.tb_frame.f_globals.get("__name__", "")) if inner else ""
     if isinstance(exc, AssertionError):
         by_python = module == BaseProcess.__module__ and multiprocessing.current_process().daemon
         return _CHILDREN if by_python or isinstance(exc, ProcessStartRefused) else ""
@@ -172,12 +159,12 @@ def _explain_one(exc: BaseException, loading: bool) -> str:
     # C code that these modules call (`int` in a `map` that they iterate over) raises because of data,
     # and the error of another process is raised again here, from a text of its traceback.
     own = module.partition(".")[0] in _PROCESS_MODULES and exc.__cause__ is None
-    return _PROCESS if own and inner is not None and _is_raise(inner) else ""
+    return _PROCESS if own and inner and _is_raise(inner) else ""
 
 
 def _innermost(exc: BaseException) -> TracebackType | None:
     trace = exc.__traceback__
-    while trace is not None and trace.tb_next is not None:
+    while trace and trace.tb_next:
         trace = trace.tb_next
     return trace
 
@@ -188,13 +175,8 @@ def _is_raise(trace: TracebackType) -> bool:
 
 
 def _is_of_import(trace: TracebackType | None) -> bool:
-    while trace is not None:
-        frame = trace.tb_frame
-        filename = frame.f_code.co_filename
-        if frame.f_code.co_name == "<module>" and frame.f_globals.get("__file__") == filename:
-            return True
-        trace = trace.tb_next
-    return False
+    frames = [frame for frame, _ in traceback.walk_tb(trace) if frame.f_code.co_name == "<module>"]
+    return any(f.f_globals.get("__file__") == f.f_code.co_filename for f in frames)
 
 
 def _translated(exc: BaseException) -> BaseException | None:

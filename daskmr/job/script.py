@@ -44,6 +44,7 @@ class InlineFunctions:
     name = "job"
     path = None
     module_name = None
+    unused = ()
 
     def __init__(
         self,
@@ -92,7 +93,7 @@ def _files_of(functions: tuple[Function | None, ...]) -> dict[str, str]:
 
 
 def _code_files(function: Any, seen: set[int]) -> Iterator[str]:
-    """Files of a function and of those it refers to in ``__main__``: each cell of a notebook is one."""
+    """Yield the files of a function and those it refers to in ``__main__``, as cells of a notebook."""
     while isinstance(function, partial):
         function = function.func
     with suppress(ValueError):
@@ -123,7 +124,7 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
     def __init__(self, name: str, path: str, digest: str, sources: Sources) -> None:
         self.name, self.path, self.digest, self.sources = name, path, digest, sources
         self.directory: str | None = None  # that it has changed to
-        self.files = sources.files
+        self.files, self.unused = sources.files, sources.unused
         directory, script = os.path.split(path)
         places = {file: sources.place(file, directory) for file in self.files}
         self.texts = {places[file]: text for file, text in self.files.items()}
@@ -150,7 +151,7 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
             return {name: archive.read(name) for name in archive.namelist()}
 
     def is_own(self, top: str, filename: str | None) -> bool:
-        """Whether a module is of the script, by its top-level name, or a function by its file."""
+        """Check whether a module (by its top-level name) or a function (by its file) is the script's."""
         return top in self._tops or filename in self.texts
 
     def load(self) -> dict[str, Any]:
@@ -167,7 +168,7 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
     def leave(self) -> None:
         with suppress(ValueError):
             sys.meta_path.remove(self)
-        # To go through all of sys.modules costs more than the rest together: only after imports.
+        # Going through all of sys.modules costs more than the rest together: only after imports.
         if len(sys.modules) != self._size:
             self._modules = self._take()
         for name in self._modules:
@@ -193,27 +194,26 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
         return None
 
     def get_filename(self, fullname: str) -> str:
-        try:
-            return self._filenames[fullname]
-        except KeyError:
-            raise ImportError(f"not a module of {self.path}", name=fullname) from None
+        if fullname not in self._filenames:
+            raise ImportError(f"not a module of {self.path}", name=fullname)
+        return self._filenames[fullname]
 
     def get_source(self, fullname: str) -> str:
         return self.texts[self.get_filename(fullname)]
 
     def is_package(self, fullname: str) -> bool:
+        is_script = fullname == self.module_name
         return fullname in self._folders or (
-            fullname != self.module_name
-            and os.path.basename(self.get_filename(fullname)) == "__init__.py"
+            not is_script and self.get_filename(fullname).endswith("/__init__.py")
         )
 
     def get_data(self, path: str) -> bytes:
         if os.path.exists(path):
             return Path(path).read_bytes()
-        try:
-            return self.data[self._data_name(path)]
-        except KeyError:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
+        name = self._data_name(path)
+        if name not in self.data:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return self.data[name]
 
     def get_resource_reader(self, fullname: str) -> TraversableResources:
         """Read a package's files from its folder, or from what was sent if that is not seen here."""
