@@ -6,12 +6,12 @@ To add a figure, add a field to `Counts`, and count it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Generic, NamedTuple, TypeVar
+from operator import attrgetter
+from typing import Any, NamedTuple, TypeVar
 
 __all__ = ["NO_COUNTS", "Counted", "Counts", "add_counts", "most_frequent_first"]
 
 _Name = TypeVar("_Name")
-_Figure = TypeVar("_Figure")
 _EMPTY: Mapping[str, int] = {}  # never changed
 
 
@@ -80,30 +80,19 @@ def most_frequent_first(counts: Mapping[str, int]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-class _Delegate(Generic[_Figure]):
-    """An attribute that is the one of this name of `counts`."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, instance: Counted, owner: type) -> _Figure:
-        figure: _Figure = getattr(instance.counts, self._name)
-        return figure
-
-
 class Counted:
     """A value that holds `Counts`, whose figures can be read from itself."""
 
     __slots__ = ()
     counts: Counts
 
-    files = _Delegate[int]()
-    bytes = _Delegate[int]()
-    records = _Delegate[int]()
-    bad_records = _Delegate[int]()
-    bad_reasons = _Delegate[Mapping[str, int]]()
-    fetched = _Delegate[int]()
-    fetched_bytes = _Delegate[int]()
-    spilled = _Delegate[int]()
-    waited = _Delegate[float]()
-    values = _Delegate[int]()
+    files = property(attrgetter("counts.files"))
+    bytes = property(attrgetter("counts.bytes"))
+    records = property(attrgetter("counts.records"))
+    bad_records = property(attrgetter("counts.bad_records"))
+    bad_reasons = property(attrgetter("counts.bad_reasons"))
+    fetched = property(attrgetter("counts.fetched"))
+    fetched_bytes = property(attrgetter("counts.fetched_bytes"))
+    spilled = property(attrgetter("counts.spilled"))
+    waited = property(attrgetter("counts.waited"))
+    values = property(attrgetter("counts.values"))

@@ -185,18 +185,14 @@ def is_case_blind(folder: str) -> bool:
 
 def is_on_network(path: str) -> bool:
     """Check whether `path` is on a file system that several machines may share."""
-    try:
-        with open("/proc/self/mounts", "rb") as file:
-            mounts = [line.split(b" ") for line in file]
-    except OSError:  # not Linux
-        return False
-    real, form, longest = os.fsencode(os.path.realpath(path)), "", -1
-    for mount in mounts:
-        point = mount[1].decode("unicode_escape").encode("latin-1")  # a space is written \040
-        below = point if point.endswith(b"/") else point + b"/"
-        if real.startswith(below) and len(below) >= longest:
-            form, longest = mount[2].decode("latin-1"), len(below)
-    return _NETWORK.fullmatch(form) is not None
+    import psutil
+
+    real, mounts = os.path.realpath(path), []
+    with suppress(OSError):  # a sandbox without /proc
+        mounts = psutil.disk_partitions(all=True)
+    mounts = [each for each in mounts if real.startswith(os.path.join(each.mountpoint, ""))]
+    mounts.sort(key=lambda mount: len(mount.mountpoint))  # of the same place, the last one counts
+    return bool(mounts and _NETWORK.fullmatch(mounts[-1].fstype))
 
 
 class Digest(NamedTuple):

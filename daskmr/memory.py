@@ -102,7 +102,7 @@ _hook_before: Callable[[sys.UnraisableHookArgs], Any] | None = None
 
 
 def limit() -> int | None:
-    """Bytes beyond which Dask kills the process of this task; ``None`` where it does not."""
+    """Return the bytes beyond which Dask kills this task's process; ``None`` where it does not."""
     worker = current_worker()
     if worker is None or not worker.nanny:
         return None
@@ -135,7 +135,7 @@ def bounded(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> 
 
 
 def _keep_looking() -> None:
-    """Have a thread look at the process, and for some time on."""
+    """Start the watchdog thread, or keep it from ending."""
     global _thread, _needed, _hook_before
     with _lock:
         _needed = time.monotonic()
@@ -147,7 +147,7 @@ def _keep_looking() -> None:
 
 
 def _end(thread: int, watch: _Watch) -> None:
-    """See to it that no exception arrives any more."""
+    """Make sure that no exception arrives any more."""
     watch.ended = True
     try:
         if watch.take() is None:
@@ -214,7 +214,7 @@ def _check(held: int) -> float:
 
 
 def resident() -> int:
-    """Bytes of memory that this process holds now."""
+    """Return the bytes of memory that this process holds now."""
     try:
         with open("/proc/self/statm", "rb", buffering=0) as file:
             return int(file.read().split()[1]) * _PAGE
@@ -225,22 +225,21 @@ def resident() -> int:
 
 
 def held_by_task() -> int:
-    """Bytes that this process has held while the task of this thread ran, as far as was seen."""
+    """Return the most bytes that were seen in this process while the task of this thread ran."""
     watch = _watches.get(threading.get_ident())
     return max(resident(), watch.held if watch is not None else 0)
 
 
 def peak() -> int:
-    """Bytes of memory that this process has held at most."""
+    """Return the most bytes of memory that this process has held."""
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return max(most if sys.platform == "darwin" else most << 10, resident())
 
 
 def system_kills() -> int:
-    """How many processes the kernel has killed for want of memory; 0 if it does not say.
+    """Count the processes that the kernel has killed for want of memory; 0 if it does not say.
 
-    Only those of this process's cgroup, which is that of its workers. Where there is none, those of
-    the whole machine.
+    Only those of the cgroup of this process and its workers, or of the machine if there is none.
     """
     return _count_kills(_kill_counter())
 
@@ -281,19 +280,19 @@ def _count_kills(path: str) -> int:
 
 
 def room() -> int | None:
-    """Bytes that the process of this task may yet take; ``None`` without a limit."""
+    """Return the bytes that the process of this task may yet take; ``None`` without a limit."""
     most = limit()
     return None if most is None else int(_SHARE * most - resident())
 
 
 def longest_line() -> int | None:
-    """Bytes that a line may have to be read within the limit; ``None`` without one."""
+    """Return the bytes that a line may have, to be read within the limit; ``None`` without one."""
     free = room()
     return None if free is None else max(_ANY_LINE, int(free / _LINE_COPIES))
 
 
 def limit_for_line(length: int) -> int:
-    """Limit under which a line of `length` bytes can be mapped: some four times as much."""
+    """Return a limit under which a line of `length` bytes can be mapped: some four times as much."""
     least = (_LINE_COPIES * length + resident()) / _SHARE
     return math.ceil(max(_LINE_SHARE * length, least) / 1e7) * 10_000_000
 
@@ -329,12 +328,11 @@ def advice(phase: str, limited: bool = True) -> str:
 def explain_shortage(phase: str) -> str:
     """Say how much this process held when `phase` ran out of memory, and what to do."""
     held, most = describe_size(peak()), limit()
-    if most is None:
-        figures = f"The process held {held} at most, and the system gave no more."
-    else:
+    figures = f"The process held {held} at most, and the system gave no more."
+    if most is not None:
+        size = describe_size(most)
         figures = (
-            f"The worker process held {held} at most, and its limit is {describe_size(most)} "
-            "(--memory-limit)."
+            f"The worker process held {held} at most, and its limit is {size} (--memory-limit)."
         )
     return f"{figures} {advice(phase, limited=most is not None)}"
 

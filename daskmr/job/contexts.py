@@ -125,10 +125,6 @@ class UserContext:
 
     __slots__ = ("__dict__", "counter", "write", "write_each")
 
-    write: Callable[[Any, Any], None]
-    write_each: Callable[[Iterable[Any], Any], None]
-    counter: Callable[..., None]
-
     def __init__(self, writer: Any) -> None:
         self.write, self.write_each = writer.write, writer.write_each
         self.counter = writer.counter
@@ -156,9 +152,6 @@ class UserTextContext(UserContext):
     record_separator = "\n"
 
     __slots__ = ("writecsv", "writeline")
-
-    writeline: Callable[[Any], None]
-    writecsv: Callable[[Any], None]
 
     def __init__(self, writer: Any) -> None:
         super().__init__(writer)
@@ -268,15 +261,10 @@ class _OutputContext(Counting):
     - `counted`, `counters`: counts of the current record, and of those before it.
     """
 
-    user: UserTextContext
-    written: list[Any]
-    hurry: list[Any]
-
     def __init__(self) -> None:
-        self.written = []
+        self.written: list[Any] = []
         self.hurry = []
-        self.counted = {}
-        self.counters = {}
+        self.counted, self.counters = {}, {}
         self._append: Any = self.written.append
         self._csv = csv.writer(types.SimpleNamespace(write=self._add_row))
         self.user = UserTextContext(self)

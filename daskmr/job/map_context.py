@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import pairwise
 from operator import countOf
 from typing import Any
@@ -57,11 +57,6 @@ class MapContext(Counting):
 
     # The lengths of `keys` and `_written` at each call of `write_each` for this record.
     _lots: list[tuple[int, int]]
-    close: Callable[[str], None]
-    groups: defaultdict[Any, list[Any]]
-    keys: list[Any]
-    large: list[tuple[Any, int]]
-    write: Callable[[Any, Any], None]
 
     def __init__(self) -> None:
         groups: defaultdict[Any, list[Any]] = defaultdict(list)

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from daskmr.job.porting_errors import BY_KEY, BY_TRANSLATION, CODECS, METHODS, MODULES, NAMES
+from daskmr.job.sources import name_of
 from daskmr.job.tracebacks import elide
 
 __all__ = ["Finding", "find_python2"]
@@ -238,8 +239,8 @@ class _Module:
         if call is None or isinstance(call.func, ast.Name):
             is_maker = call and self.is_name(call.func, *_ITERATORS, "range")
         else:
-            is_maker = _name_of(call) in _VIEWS and not call.args
-        return _name_of(call) if is_maker else ""
+            is_maker = name_of(call) in _VIEWS and not call.args
+        return name_of(call) if is_maker else ""
 
     def origin(self, node: Any) -> str:
         """Say which call makes the list that a variable was in Python 2."""
@@ -274,7 +275,7 @@ class _Module:
         return isinstance(node, ast.Name) and node.id in [each.name for each in handlers]
 
     def hiding(self, node: ast.ExceptHandler) -> bool:
-        of_all = node.type is None or (_name_of(node.type) == "BaseException" and not node.name)
+        of_all = node.type is None or (name_of(node.type) == "BaseException" and not node.name)
         return of_all and not any(isinstance(each, ast.Raise) for each in ast.walk(node))
 
     def encoded(self, node: Any) -> bool:
@@ -293,7 +294,7 @@ class _Module:
         """Check whether it is the key or the value of `map`, and its ``decode`` has no codec."""
         hook, call = self.inside[node], self.parents[self.parents[node]]
         parameters = [each.arg for each in hook.args.args] if hook else []
-        is_text = len(parameters) == 4 and _name_of(node) in (parameters[0], parameters[2])
+        is_text = len(parameters) == 4 and name_of(node) in (parameters[0], parameters[2])
         return is_text and hook is self.hooks.get("map") and not any(map(self.codec, call.args))
 
     def shadowed(self, node: Any) -> bool:
@@ -327,7 +328,7 @@ class _Module:
         if isinstance(node, ast.Constant):
             return not isinstance(node.value, int)
         return isinstance(node, ast.JoinedStr) or (
-            isinstance(node, ast.Call) and _name_of(node) in _FLOATS
+            isinstance(node, ast.Call) and name_of(node) in _FLOATS
         )
 
     def nullable(self, node: Any) -> bool:
@@ -343,8 +344,8 @@ class _Module:
         return is_get
 
     def signed(self, node: Any) -> bool:
-        of, around = _name_of(getattr(node, "value", None)), self.parents[self.parents[node]]
-        is_checksum = _name_of(node) in ("crc32", "adler32") and of in ("zlib", "binascii")
+        of, around = name_of(getattr(node, "value", None)), self.parents[self.parents[node]]
+        is_checksum = name_of(node) in ("crc32", "adler32") and of in ("zlib", "binascii")
         return is_checksum and not isinstance(getattr(around, "op", None), ast.BitAnd)
 
 
@@ -364,12 +365,6 @@ _TEXT_PARTS = (
 )  # fmt: skip
 
 
-def _name_of(node: Any) -> str:
-    """Return the name of a variable, of an attribute, or of what a call calls; else ""."""
-    node = getattr(node, "func", node)
-    return str(getattr(node, "id", getattr(node, "attr", "")))
-
-
 def _called(node: Any) -> str:
     """Return the plain name of the function that a call calls; "" for a method."""
     return str(getattr(getattr(node, "func", None), "id", ""))
@@ -382,10 +377,10 @@ def _has_encoded(node: Any, names: set[str]) -> bool:
         return node.id in names
     if isinstance(node, ast.Call):
         codecs = [each.value for each in node.args if isinstance(each, ast.Constant)]
-        is_encode = _name_of(node) == "encode" and not any(each in CODECS for each in codecs)
+        is_encode = name_of(node) == "encode" and not any(each in CODECS for each in codecs)
         if is_encode or _called(node) in names:
             return True
-        parts = node.args if _name_of(node) in ("str", "format") else ()
+        parts = node.args if name_of(node) in ("str", "format") else ()
     elif isinstance(node, _TEXT_PARTS):
         parts = ast.iter_child_nodes(node)
     return any(_has_encoded(part, names) for part in parts)
@@ -421,7 +416,7 @@ def _written_before_parsing(module: _Module) -> Iterator[Finding]:
     plucked = {
         name
         for (_, name), values in module.stores.items()
-        if any(_name_of(value) == "pluck" for value in values)
+        if any(name_of(value) == "pluck" for value in values)
     }
     parsers = _callers([each for each in functions if each not in careful], plucked, _parses)
     writers = _callers(functions, set(), _writes)
@@ -479,9 +474,9 @@ def _callers(
 
 
 def _parses(call: ast.Call) -> bool:
-    if _name_of(call) in ("int", "float"):
+    if name_of(call) in ("int", "float"):
         return len(call.args) == 1 and isinstance(call.args[0], ast.Name | ast.Subscript)
-    return _name_of(call) in ("loads", "literal_eval", "strptime")
+    return name_of(call) in ("loads", "literal_eval", "strptime")
 
 
 def _writes(call: ast.Call) -> bool:
@@ -493,5 +488,5 @@ def _writes(call: ast.Call) -> bool:
 def _catches_bad_records(node: ast.AST) -> bool:
     if not isinstance(node, ast.ExceptHandler):
         return False
-    names = set(map(_name_of, ast.walk(node.type))) if node.type else {"BaseException"}
+    names = set(map(name_of, ast.walk(node.type))) if node.type else {"BaseException"}
     return not names.isdisjoint(("ValueError", "Exception", "BaseException", "JSONDecodeError"))

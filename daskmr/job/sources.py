@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 from daskmr.errors import InputError
 from daskmr.normal_forms import hint
@@ -24,6 +25,7 @@ from daskmr.text import shell_path
 
 __all__ = [
     "Sources", "absolute", "check_path", "collect", "is_installed", "is_library", "module_of",
+    "name_of",
     "parse", "prefixes", "read_source", "syntax_failure",
 ]  # fmt: skip
 
@@ -190,12 +192,9 @@ def _folders(path: str) -> list[str]:
 
 
 def _imports_of(text: str, file: str) -> set[str]:
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return set()  # if it is really imported, that fails and says why
-    package = os.path.dirname(file).replace("/", ".")
-    return set(_imports(tree, package))
+    with suppress(InputError):  # if it is really imported, that fails and says why
+        return set(_imports(parse(text, file), os.path.dirname(file).replace("/", ".")))
+    return set()
 
 
 def _imports(tree: ast.Module, package: str) -> Iterator[str]:
@@ -215,7 +214,7 @@ def _imports(tree: ast.Module, package: str) -> Iterator[str]:
         elif isinstance(node, ast.Call):
             names = _named_import(node)
         elif isinstance(node, ast.Name | ast.Attribute) and id(node) not in called:
-            names = [_ANY] if _name_of(node) in _BY_NAME else []
+            names = [_ANY] if name_of(node) in _BY_NAME else []
         else:
             continue
         for name in names:
@@ -231,7 +230,7 @@ _OF_RESOURCES = {
 
 def _named_import(call: ast.Call) -> list[str]:
     """Return what ``import_module("geo.cells")`` or ``get_data("geo", "cells.json")`` imports."""
-    function = _name_of(call.func)
+    function = name_of(call)
     if function not in _BY_NAME | _OF_RESOURCES or not call.args:
         return []
     name = _text(call.args[0])
@@ -242,8 +241,10 @@ def _named_import(call: ast.Call) -> list[str]:
     return [name] if all(name.split(".")) and not re.search(r"[/\0]", name) else []
 
 
-def _name_of(node: ast.expr) -> str:
-    return str(getattr(node, "attr", getattr(node, "id", "")))
+def name_of(node: Any) -> str:
+    """Return the name of a variable, of an attribute, or of what a call calls; else ""."""
+    node = getattr(node, "func", node)
+    return str(getattr(node, "id", getattr(node, "attr", "")))
 
 
 def _text(node: ast.expr) -> str:
@@ -296,12 +297,12 @@ class _Found:
     def _home(self, top: str) -> str:
         """Return the first folder that has the module `top`, as along ``sys.path``."""
         if top not in self._homes:
-            having = (
+            found = [
                 folder
                 for folder in self._folders
                 if _module_files(folder, top) or os.path.isdir(os.path.join(folder, top))
-            )
-            self._homes[top] = next(having, self._folders[0])
+            ]
+            self._homes[top] = (found or self._folders)[0]
         return self._homes[top]
 
     def siblings(self, names: set[str]) -> Iterator[str]:
