@@ -181,7 +181,7 @@ class Setting:
     - `metavar`: what stands for the value in ``--help``.
     - `plan`: it decides how values are grouped, so it may change the output of a `combine` that is
       not exact. No other setting does.
-    - `run_only`: it changes nothing that ``daskmr plan`` shows.
+    - `run_only`: its options are none of ``daskmr plan``, which shows nothing that they change.
     - `rerun`: the command that runs one file again in one process, to debug it, repeats it.
     - `secret`: it may hold credentials, and is not recorded.
     """
@@ -224,7 +224,7 @@ def _setting(group: str, default: Any, help: str, options: str = "", **attribute
 _input = partial(_setting, "Input")
 _output = partial(_setting, "Output")
 _worker = partial(_setting, "Workers")
-_bad = partial(_setting, "Bad records and files")
+_bad = partial(_setting, "Bad records and files", run_only=True)
 _store = partial(_setting, "Object store")
 _cluster = partial(_setting, "Cluster", rerun=False)
 _display = partial(_setting, "Display", rerun=False)
@@ -316,7 +316,6 @@ class Config:
         "Fail when more records than this are bad; `0` is strict, `100%` is no limit.",
         "--max-bad-records",
         note="A count, or a share such as `0.1%`.",
-        run_only=True,
     )
     bad_records_saved: Bytes = _bad(
         "4 MiB", "Raw bytes of bad records that are saved, at most 10,000 records; all are counted."
@@ -327,22 +326,15 @@ class Config:
         note="A mapper needs twice the memory of a line, and `map` its own.",
     )
     skip_corrupt_files: Flag = _bad(
-        False,
-        "Skip files that cannot be decompressed, instead of failing.",
-        "--skip-corrupt-files",
-        run_only=True,
+        False, "Skip files that cannot be decompressed, instead of failing.", "--skip-corrupt-files"
     )
     skip_poison_files: Flag = _bad(
         False,
         "Skip files that crash their worker twice, instead of failing.",
         "--skip-poison-files",
-        run_only=True,
     )
     skip_missing: Flag = _bad(
-        False,
-        "Skip objects that cannot be fetched, instead of failing.",
-        "--skip-missing",
-        run_only=True,
+        False, "Skip objects that cannot be fetched, instead of failing.", "--skip-missing"
     )
 
     aws_profile: Text | None = _store(
@@ -474,16 +466,9 @@ SETTINGS: Mapping[str, Setting] = {
 def load_config(**options: Any) -> Config:
     """Read ``daskmr:`` from ``dask.config``, with `options` on top.
 
-    Parameters
-    ----------
-    **options
-        Fields of `Config`; ``None`` means "not given".
-
-    Raises
-    ------
-    InputError
-        For a value that is not of its form, naming the setting, or an option or a setting that is
-        not one.
+    - `**options`: fields of `Config`; ``None`` means "not given".
+    Raises `InputError`, naming the setting, for a value that is not of its form, or for an option
+    or a setting that does not exist.
     """
     import dask.config
 

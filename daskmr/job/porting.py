@@ -176,10 +176,9 @@ class _Module:
             for child in ast.iter_child_nodes(node):
                 self.parents[child], self.inside[child] = node, inside
             self._note_names(node)
-        returns = [
-            (n, f) for n in self.nodes if isinstance(n, ast.Return) and (f := self.inside[n])
-        ]
-        self.encoders = {f.name for n, f in returns if _has_encoded(n.value, set())}  # to bytes
+        returns = [node for node in self.nodes if isinstance(node, ast.Return)]
+        encoders = [self.inside[each] for each in returns if _has_encoded(each.value, set())]
+        self.encoders = {each.name for each in encoders if each}  # functions that return bytes
 
     def _note_names(self, node: Any) -> None:
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
@@ -208,12 +207,9 @@ class _Module:
 
     def is_new(self, node: Any) -> bool:
         """Check whether Python 2 lacks it, so that a `/` beside it is meant as it is."""
-        if isinstance(node, ast.ImportFrom):
-            names = [alias.name for alias in node.names]
-            is_division = node.module == "__future__" and "division" in names
-            return is_division or (node.module or "").split(".")[0] in _PYTHON3_MODULES
-        if isinstance(node, ast.Import):
-            return any(each.name.split(".")[0] in _PYTHON3_MODULES for each in node.names)
+        if isinstance(node, ast.alias):
+            name = f"{getattr(self.parents[node], 'module', None) or ''}.{node.name}".lstrip(".")
+            return name == "__future__.division" or name.split(".")[0] in _PYTHON3_MODULES
         if isinstance(node, ast.Starred):
             return isinstance(self.parents[node], ast.List | ast.Tuple)
         if isinstance(node, ast.Call):
@@ -232,14 +228,21 @@ class _Module:
         is_name = isinstance(node, ast.Name)
         return self.stores.get((self.inside[node], node.id), []) if is_name else [node]
 
+    def parameter(self, node: Any, *hooks: str) -> int:
+        """Return the place of `node` among the parameters of the one of `hooks` that it is in."""
+        hook = self.inside[node]
+        is_in = hook and hook in [self.hooks.get(name) for name in hooks]
+        names = [each.arg for each in hook.args.args] if hook and is_in else []
+        return names.index(node.id) if getattr(node, "id", "") in names else -1
+
     def maker(self, node: Any) -> str:
         """Return the function that makes `node`, or its variable, and made a list in Python 2."""
         values = self.values(node)
-        call = values[0] if len(values) == 1 and isinstance(values[0], ast.Call) else None
-        if call is None or isinstance(call.func, ast.Name):
-            is_maker = call and self.is_name(call.func, *_ITERATORS, "range")
-        else:
-            is_maker = name_of(call) in _VIEWS and not call.args
+        call = values[0] if len(values) == 1 else None
+        if not isinstance(call, ast.Call):
+            return ""
+        is_view = not isinstance(call.func, ast.Name) and name_of(call) in _VIEWS and not call.args
+        is_maker = is_view or self.is_name(call.func, *_ITERATORS, "range")
         return name_of(call) if is_maker else ""
 
     def origin(self, node: Any) -> str:
@@ -263,8 +266,7 @@ class _Module:
 
     def codec(self, node: Any) -> bool:
         """Check whether it names a codec that is no encoding of text."""
-        name = node.value if isinstance(node, ast.Constant) else None
-        return isinstance(name, str) and name.lower() in CODECS
+        return isinstance(node, ast.Constant) and str(node.value).lower() in CODECS
 
     def salted(self, node: Any) -> bool:
         inside = self.inside[node]
@@ -292,10 +294,8 @@ class _Module:
 
     def text(self, node: Any) -> bool:
         """Check whether it is the key or the value of `map`, and its ``decode`` has no codec."""
-        hook, call = self.inside[node], self.parents[self.parents[node]]
-        parameters = [each.arg for each in hook.args.args] if hook else []
-        is_text = len(parameters) == 4 and name_of(node) in (parameters[0], parameters[2])
-        return is_text and hook is self.hooks.get("map") and not any(map(self.codec, call.args))
+        is_text = self.parameter(node, "map") in (0, 2)
+        return is_text and not any(map(self.codec, self.parents[self.parents[node]].args))
 
     def shadowed(self, node: Any) -> bool:
         """Check whether it calls the job's `map` or `reduce`, and means the builtin, as 2to3's do."""
@@ -307,11 +307,8 @@ class _Module:
 
     def values_seen(self, node: Any) -> bool:
         """Check whether it is the values of `reduce` or `combine`, and their type is compared."""
-        hook = self.inside[node]
-        parameters = [each.arg for each in hook.args.args] if hook else []
-        is_values = len(parameters) == 3 and getattr(node, "id", "") == parameters[1]
         is_compared = isinstance(self.parents[self.parents[node]], ast.Compare)
-        return is_values and is_compared and hook in (*map(self.hooks.get, ("reduce", "combine")),)
+        return is_compared and self.parameter(node, "reduce", "combine") == 1
 
     def integer(self, node: Any) -> bool:
         """Check whether an operand may be an integer, in a division not inside of ``int()``."""
