@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from daskmr.search_path import look_here_last
+from daskmr.search_path import put_working_directory_last
 
-look_here_last(by_name=__name__ == "__main__")  # before any other import
+put_working_directory_last(by_name=__name__ == "__main__")  # before any other import
 
 import os  # noqa: E402
 import signal  # noqa: E402

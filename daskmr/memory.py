@@ -1,9 +1,9 @@
-"""The memory of a worker process: how much it may hold, and an end before it is killed for more.
+"""The memory limit of a worker process: raise `OutOfMemory` in a task before Dask kills its worker.
 
-Dask kills a worker that holds too much, and its task is tried again on another. That does not show
-where the memory went, and costs all results that the worker held. So while a task runs, a watchdog
-thread measures the process a few times a second, and raises `OutOfMemory` in the task a little earlier.
-Code that holds the GIL while it allocates, as one huge ``json.loads`` does, is killed all the same.
+A killed worker loses all of its results, its task is retried elsewhere, and nothing shows where the
+memory went. So while a task runs, a watchdog thread measures the process, and raises the exception a
+little below the limit. Code that holds the GIL while it allocates (one huge ``json.loads``) is still
+killed.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ __all__ = [
     "resident", "room", "system_kills",
 ]  # fmt: skip
 
-_SHARE = 0.9  # of the limit: Dask kills at 0.95, and looks ten times a second
+_SHARE = 0.9  # of the limit: Dask kills at 0.95, and measures ten times a second
 _SHORTEST_PAUSE = 0.005
 _LONGEST_PAUSE = 0.05
-_FASTEST_GROWTH = 2e9  # bytes a second, up to which the next look is in time
+_FASTEST_GROWTH = 2e9  # bytes a second, up to which the next measurement is in time
 _IDLE_SECONDS = 2.0  # after which the thread ends
 _LINE_COPIES = 2.2  # of a line: its bytes and its text, later its text and its value
 _LINE_SHARE = 4  # what is asked for a long line, so that `map` has room too
@@ -68,8 +68,8 @@ class _Request:
 class _Watch:
     """A task that is watched.
 
-    The thread that takes the one request off `open`, which no two can do, decides whether it is made: so
-    a task that ends knows whether an exception is still on its way. A lock would not do: the
+    Only one thread can take the one request off `open`, and that thread decides whether it is made: so
+    a task that ends knows whether an exception is still on its way. A lock would not do, as the
     exception can arrive where it has just been acquired.
     """
 
@@ -95,7 +95,7 @@ class _Watch:
 
 
 _watches: dict[int, _Watch] = {}  # by the thread of the task
-_lock = threading.Lock()  # held to start and to end the thread that looks
+_lock = threading.Lock()  # held to start and to end the watchdog thread
 _thread: threading.Thread | None = None
 _needed = 0.0  # when it was last, in seconds of the monotonic clock
 _hook_before: Callable[[sys.UnraisableHookArgs], Any] | None = None
@@ -119,7 +119,7 @@ def bounded(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> 
     if most is None or thread in _watches:
         return function(*args, **kwargs)
     watch = _Watch(_SHARE * most)
-    _keep_looking()
+    _keep_watching()
     try:
         _watches[thread] = watch
         result = function(*args, **kwargs)
@@ -134,15 +134,15 @@ def bounded(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> 
     return result
 
 
-def _keep_looking() -> None:
+def _keep_watching() -> None:
     """Start the watchdog thread, or keep it from ending."""
     global _thread, _needed, _hook_before
     with _lock:
         _needed = time.monotonic()
         if _thread is None or not _thread.is_alive():  # as in a process that was forked
             if _hook_before is None:
-                _hook_before, sys.unraisablehook = sys.unraisablehook, _ask_again
-            _thread = threading.Thread(target=_look, name="daskmr-memory", daemon=True)
+                _hook_before, sys.unraisablehook = sys.unraisablehook, _renew_lost_request
+            _thread = threading.Thread(target=_watch_memory, name="daskmr-memory", daemon=True)
             _thread.start()
 
 
@@ -162,17 +162,17 @@ def _end(thread: int, watch: _Watch) -> None:
     _watches.pop(thread, None)
 
 
-def _ask(thread: int) -> None:
-    """Have `OutOfMemory` raised in `thread` where it next runs Python code."""
+def _raise_in(thread: int) -> None:
+    """Raise `OutOfMemory` in `thread` where it next runs Python code."""
     exception = ctypes.py_object(OutOfMemory)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), exception)
 
 
-def _ask_again(lost: sys.UnraisableHookArgs) -> None:
-    """Note that the exception arrived in a callback of the garbage collector, or in a ``__del__``.
+def _renew_lost_request(lost: sys.UnraisableHookArgs) -> None:
+    """Allow another exception where Python dropped one, in a ``__del__`` or a callback of the GC.
 
-    There it is dropped; and a task that fills the memory with objects spends much of its time
-    there, since Dask has such a callback.
+    A task that fills the memory with objects spends much of its time there, as Dask has such a
+    callback.
     """
     if lost.exc_type is not OutOfMemory:
         assert _hook_before is not None
@@ -184,7 +184,7 @@ def _ask_again(lost: sys.UnraisableHookArgs) -> None:
         watch.renew()
 
 
-def _look() -> None:
+def _watch_memory() -> None:
     global _thread
     pause = _LONGEST_PAUSE
     while True:
@@ -199,13 +199,13 @@ def _look() -> None:
 
 
 def _check(held: int) -> float:
-    """Ask for `OutOfMemory` in the tasks that hold too much; how long to wait for the next look."""
+    """Raise `OutOfMemory` in the tasks that hold too much; return the seconds until the next check."""
     room = math.inf
     for thread, watch in list(_watches.items()):
         room = min(room, watch.most - held)
         watch.held = max(watch.held, held)
         if held >= watch.most and (request := watch.take()) is not None:
-            _ask(thread)
+            _raise_in(thread)
             request.made = True
     return min(_LONGEST_PAUSE, max(_SHORTEST_PAUSE, room / _FASTEST_GROWTH))
 

@@ -14,7 +14,7 @@ __all__ = [
 ]  # fmt: skip
 
 HIDDEN = "***"
-"""What stands in the place of a secret."""
+"""Stands for a secret."""
 
 _USER_IN_URL = re.compile(r"(?<=://)[^/\s]*@")
 _QUERY_IN_URL = re.compile(r"(?<=[^\s?])\?\S+$")
@@ -91,9 +91,7 @@ def printable(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
-    )
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def masked(content: str) -> str:

@@ -344,12 +344,11 @@ def _missing_module(job: Job, name: str) -> str:
             f"the module {name!r} is missing. Install it here and in the environment of every worker: "
             f"`pip install {_DISTRIBUTIONS[top]}`."
         )
-    known = {*sys.stdlib_module_names, *_DISTRIBUTIONS}
-    if job.path is not None:
-        with suppress(OSError):  # a worker may not see the folder
-            files = os.listdir(os.path.dirname(job.path))
-            known |= {file.removesuffix(".py") for file in files if file.endswith(".py")}
-    public = [each for each in known if each[0] != "_"]
+    known = [*sys.stdlib_module_names, *_DISTRIBUTIONS]
+    with suppress(OSError):  # a worker may not see the folder
+        files = os.listdir(os.path.dirname(job.path)) if job.path else []
+        known += [file.removesuffix(".py") for file in files if file.endswith(".py")]
+    public = sorted({each for each in known if each[0] != "_"})
     like = difflib.get_close_matches(top, public, 1, 0.75)
     meant = f" Is `{like[0]}` meant?" if like else ""
     own = f"If it is yours, put {top}.py beside the script; if" if job.path else "If"

@@ -63,60 +63,38 @@ _VIEWS = tuple(map(type, ({}.keys(), {}.values(), {}.items())))
 _LAZY_TYPES: tuple[type, ...] = (*_VIEWS, map, filter, zip, range)
 _LAZY = f"'(?:{'|'.join(kind.__name__ for kind in _LAZY_TYPES)})'"
 # C code raises these, and only their text distinguishes them.
-_BY_MESSAGE = (
-    (
-        r"^(?!unhashable).*SpilledValues|Object of type list is not JSON serializable|"
-        r"^unmarshallable object",
-        "`values` is no real list where a key has too many for memory: what needs one (`json.dumps`, "
-        "`marshal`, `[...] + values`) takes `list(values)`, and that takes the memory of all of them",
-    ),
-    (
-        rf"{_LAZY} object is not subscriptable|object of type {_LAZY} has no len|for \+: .*{_LAZY}",
+_BY_MESSAGE = {
+    r"^(?!unhashable).*SpilledValues|Object of type list is not JSON serializable|"
+    r"^unmarshallable object": "`values` is no real list where a key has too many for memory: what "
+    "needs one (`json.dumps`, `marshal`, `[...] + values`) takes `list(values)`, and that takes the "
+    "memory of all of them",
+    rf"{_LAZY} object is not subscriptable|object of type {_LAZY} has no len|for \+: .*{_LAZY}": (
         f"{_OLD}`keys()`, `values()`, `items()`, `filter`, `zip` and `range` give no list any more, "
-        "so write `list(...)` around it",
+        "so write `list(...)` around it"
     ),
-    (
-        r"not supported between instances of",
-        "Python 2 ordered values of any types, and None before all others. Give `sorted`, `min` or "
-        "`max` a `key`, or leave None out first",
-    ),
-    (
-        r"'cmp' is an invalid keyword|unexpected keyword argument 'cmp'|^sorted expected 1 argument|"
-        r"^sort\(\) takes (no|exactly 0) positional",
-        f"{_OLD}{BY_KEY}",
-    ),
-    (
-        r"'float' object cannot be interpreted as an integer|indices must be integers.* not float|"
-        r"^slice indices must be integers",
-        "If there is a `/` in it: that gives a float, and `//` rounds down, as `/` did in Python 2",
-    ),
-    (
-        r"concatenate str \(not \"bytes\"|concat str to bytes|bytes-like object is required, not 'str'|"
-        r"must be encoded before hashing|'in <string>' requires string .* not bytes",
+    r"not supported between instances of": "Python 2 ordered values of any types, and None before "
+    "all others. Give `sorted`, `min` or `max` a `key`, or leave None out first",
+    r"'cmp' is an invalid keyword|unexpected keyword argument 'cmp'|^sorted expected 1 argument|"
+    r"^sort\(\) takes (no|exactly 0) positional": f"{_OLD}{BY_KEY}",
+    r"'float' object cannot be interpreted as an integer|indices must be integers.* not float|"
+    r"^slice indices must be integers": "If there is a `/` in it: that gives a float, and `//` rounds "
+    "down, as `/` did in Python 2",
+    r"concatenate str \(not \"bytes\"|concat str to bytes|bytes-like object is required, not 'str'|"
+    r"must be encoded before hashing|'in <string>' requires string .* not bytes": (
         "In Python 3 text (`str`) and bytes do not mix: `text.encode()` gives the bytes that a "
         "checksum or a compressor takes, `io.StringIO` is a file of text, and elsewhere "
-        "`.encode(...)` is left out",
+        "`.encode(...)` is left out"
     ),
-    (
-        r"^(map|reduce)\(\) missing \d+ required positional argument",
-        "`map` and `reduce` are the job's own functions in a script: write a comprehension for "
-        "`map(...)`, and `functools.reduce(...)`",
-    ),
-    (
-        r"is not a text encoding; use codecs",
-        f"{_OLD}write `codecs.encode(text.encode(), 'hex').decode()`, with the name of the codec",
-    ),
-    (r"translate\(\) takes exactly one argument", f"{_OLD}{BY_TRANSLATION}"),
-    (r"^exceptions must derive from BaseException", f"{_OLD}write `raise ValueError(message)`"),
-    (
-        r"for >>: 'builtin_function_or_method'",
-        f"{_OLD}write `print(..., file=f)` for `print >>f, ...`",
-    ),
-    (
-        r"^dictionary (changed size|keys changed) during iteration",
-        "Loop over a copy, as `keys()` was in Python 2: `for key in list(d)`",
-    ),
-)
+    r"^(map|reduce)\(\) missing \d+ required positional argument": "`map` and `reduce` are the job's "
+    "own functions in a script: write a comprehension for `map(...)`, and `functools.reduce(...)`",
+    r"is not a text encoding; use codecs": f"{_OLD}write `codecs.encode(text.encode(), 'hex').decode()`"
+    ", with the name of the codec",
+    r"translate\(\) takes exactly one argument": f"{_OLD}{BY_TRANSLATION}",
+    r"^exceptions must derive from BaseException": f"{_OLD}write `raise ValueError(message)`",
+    r"for >>: 'builtin_function_or_method'": f"{_OLD}write `print(..., file=f)` for `print >>f, ...`",
+    r"^dictionary (changed size|keys changed) during iteration": "Loop over a copy, as `keys()` was "
+    "in Python 2: `for key in list(d)`",
+}
 
 
 def advice_for(error: BaseException) -> str:
@@ -142,7 +120,7 @@ def _advice(error: BaseException) -> str:
         return _renamed(f"{found[2]}.{found[1]}", MODULES, found[1]) if found else ""
     if not isinstance(error, TypeError | ValueError | RuntimeError | LookupError):
         return ""
-    return next((advice for known, advice in _BY_MESSAGE if re.search(known, message)), "")
+    return next((advice for known, advice in _BY_MESSAGE.items() if re.search(known, message)), "")
 
 
 def _renamed(name: str, table: dict[str, str], shown: str = "") -> str:

@@ -46,21 +46,15 @@ _PROCESS = (
 
 # C code raises these as a plain ValueError, with the script's own frame as the innermost one. They
 # are whole messages without a place for data: one that quotes a record must not be taken for them.
-_BY_MESSAGE = (
-    (r"[\w.() ]+ only works in (?:the )?main thread[\w ]*\.?", _SIGNALS),
-    (
-        r"(?:I/O|invalid) operation on (?:closed|uninitialized) [\w ]+\.?"
-        r"|(?:flush|peek|read|seek|tell|truncate|write)\w*(?:\(\))? (?:of|to|on) closed "
-        r"(?:file|\w+ object)\.?"
-        r"|Attempt to (?:use|write to) ZIP archive that was already closed"
-        r"|mmap closed or invalid"
-        r"|underlying buffer has been detached|raw stream has been detached"
-        r"|operation forbidden on released memoryview object",
-        _CLOSED,
-    ),
-    (r"generator already executing", _PROCESS),
-)
-_MESSAGES = "|".join(f"({pattern})" for pattern, _ in _BY_MESSAGE)
+_BY_MESSAGE = {
+    r"[\w.() ]+ only works in (the )?main thread[\w ]*\.?": _SIGNALS,
+    r"(I/O|invalid) operation on (closed|uninitialized) [\w ]+\.?"
+    r"|(flush|peek|read|seek|tell|truncate|write)\w*(\(\))? (of|to|on) closed (file|\w+ object)\.?"
+    r"|Attempt to (use|write to) ZIP archive that was already closed|mmap closed or invalid"
+    r"|underlying buffer has been detached|raw stream has been detached"
+    r"|operation forbidden on released memoryview object": _CLOSED,
+    r"generator already executing": _PROCESS,
+}
 _PROCESS_MODULES = frozenset(("concurrent", "daskmr", "multiprocessing", "selectors", "threading"))
 _STANDARD_ERRORS = frozenset(("io", "ssl"))
 _CHAIN_SHOWN = 10
@@ -144,8 +138,10 @@ def _explain_one(exc: BaseException, loading: bool) -> str:
     if isinstance(exc, AssertionError):
         by_python = module == BaseProcess.__module__ and multiprocessing.current_process().daemon
         return _CHILDREN if by_python or isinstance(exc, ProcessStartRefused) else ""
-    if match := re.fullmatch(_MESSAGES, message_of(exc)):
-        return _BY_MESSAGE[(match.lastindex or 1) - 1][1]
+    message = message_of(exc)
+    for pattern, explanation in _BY_MESSAGE.items():
+        if re.fullmatch(pattern, message):
+            return explanation
     if not isinstance(exc, ValueError):
         return ""
     if isinstance(exc, io.UnsupportedOperation):
