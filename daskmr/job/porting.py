@@ -313,8 +313,7 @@ class _Module:
     def integer(self, node: Any) -> bool:
         """Check whether an operand may be an integer, in a division not inside of ``int()``."""
         around = self.parents[self.parents[node]]
-        made_one = isinstance(around, ast.Call) and self.is_name(around.func, "int")
-        return not made_one and not self._is_float(node)
+        return not (self.is_name(getattr(around, "func", None), "int") or self._is_float(node))
 
     def _is_float(self, node: Any, *, follow: bool = True) -> bool:
         """Check whether a number is certainly a float, or is no number."""
@@ -324,15 +323,14 @@ class _Module:
             return any(self._is_float(each, follow=follow) for each in ast.iter_child_nodes(node))
         if isinstance(node, ast.Constant):
             return not isinstance(node.value, int)
-        return isinstance(node, ast.JoinedStr) or (
-            isinstance(node, ast.Call) and name_of(node) in _FLOATS
-        )
+        is_float = isinstance(node, ast.Call) and name_of(node) in _FLOATS
+        return is_float or isinstance(node, ast.JoinedStr)
 
     def nullable(self, node: Any) -> bool:
         """Check whether it is ``d.get(name)``, outside of what may test for None (``and``, ``if``)."""
         if not isinstance(node, ast.Call) or len(node.args) != 1 or node.keywords:
             return False
-        is_get = isinstance(node.func, ast.Attribute) and node.func.attr == "get"
+        is_get = getattr(node.func, "attr", "") == "get"
         while is_get and not isinstance(parent := self.parents.get(node), ast.FunctionDef | None):
             has_key = any(each.arg == "key" for each in getattr(parent, "keywords", ()))
             is_branch = isinstance(parent, ast.If | ast.IfExp) and node is not parent.test
@@ -373,9 +371,8 @@ def _has_encoded(node: Any, names: set[str]) -> bool:
     if isinstance(node, ast.Name):
         return node.id in names
     if isinstance(node, ast.Call):
-        codecs = [each.value for each in node.args if isinstance(each, ast.Constant)]
-        is_encode = name_of(node) == "encode" and not any(each in CODECS for each in codecs)
-        if is_encode or _called(node) in names:
+        codecs = {getattr(each, "value", None) for each in node.args}
+        if _called(node) in names or (name_of(node) == "encode" and codecs.isdisjoint(CODECS)):
             return True
         parts = node.args if name_of(node) in ("str", "format") else ()
     elif isinstance(node, _TEXT_PARTS):
@@ -405,33 +402,27 @@ _LEAVING = (ast.Return, ast.Raise, ast.Continue, ast.Break)
 _WRITERS = ("writeline", "writecsv", "write_each", "counter")
 
 
-def _written_before_parsing(module: _Module) -> Iterator[Finding]:
+def _written_before_parsing(module: _Module) -> list[Finding]:
     """Find writes and counts of `map` before a line that may find the record to be bad."""
     defined = [node for node in module.nodes if isinstance(node, ast.FunctionDef)]
     functions = [each for each in defined if each.name not in _HOOKS]
-    careful = [each for each in functions if any(map(_catches_bad_records, ast.walk(each)))]
-    plucked = {
-        name
-        for (_, name), values in module.stores.items()
-        if any(name_of(value) == "pluck" for value in values)
-    }
-    parsers = _callers([each for each in functions if each not in careful], plucked, _parses)
+    careless = [each for each in functions if not any(map(_catches_bad_records, ast.walk(each)))]
+    plucked = {name for (_, name), made in module.stores.items() if "pluck" in map(name_of, made)}
+    parsers = _callers(careless, plucked, _parses)
     writers = _callers(functions, set(), _writes)
     nodes = ast.walk(module.hooks["map"]) if "map" in module.hooks else ()
     calls = [node for node in nodes if isinstance(node, ast.Call)]
     calls.sort(key=lambda call: (call.lineno, call.col_offset))
     writes = [call for call in calls if _writes(call) or _called(call) in writers]
-    found = set()
+    lines: dict[int, int] = {}  # of parsing, by that of the write
     for parse in [call for call in calls if _parses(call) or _called(call) in parsers]:
-        write = next((each for each in writes if _is_before(module, each, parse)), None)
-        if write is not None and write.lineno not in found:
-            found.add(write.lineno)
-            yield Finding(
-                write.lineno,
-                f"what is written here does not count when line {parse.lineno} raises a ValueError: "
-                "a bad record takes back all that its call of map wrote and counted, where formerly "
-                "it stayed",
-            )
+        before = [write.lineno for write in writes if _is_before(module, write, parse)]
+        lines.setdefault(min(before, default=0), parse.lineno)
+    advice = (
+        "what is written here does not count when line {} raises a ValueError: a bad record takes back "
+        "all that its call of map wrote and counted, where formerly it stayed"
+    )
+    return [Finding(write, advice.format(parse)) for write, parse in lines.items() if write]
 
 
 def _is_before(module: _Module, write: ast.Call, parse: ast.Call) -> bool:

@@ -1,4 +1,4 @@
-"""Where a job's functions come from, here and in another process: source text, or pickles."""
+"""The source of a job's functions, here and in another process: a script's text, or pickles."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
         self.module_name = re.sub(r"\W|^(?=\d)", "_", f"{name}_{digest[:12]}")
         self._filenames = {module_of(file): places[file] for file in self.files if file != script}
         self._filenames[self.module_name] = path
-        modules = [*self._filenames, *map(module_of, sources.spaces)]
+        modules = [*self._filenames, *map(module_of, sources.namespaces)]
         self._folders = {
             parent: sources.place(parent.replace(".", "/"), directory)
             for module in modules

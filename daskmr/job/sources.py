@@ -51,13 +51,13 @@ _ANY = "?"  # stands for a part of a module's name that is known only when it is
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What is shipped of a script, found without running it."""
+    """The shipped parts of a script."""
 
     files: dict[str, str]  # source text by file name, relative to the script's folder
     # Folder by top-level module, of those that are beside the target of a link to the script.
     homes: dict[str, str] = field(default_factory=dict)
     # Folders beside the script that are packages without an ``__init__.py``.
-    spaces: tuple[str, ...] = ()
+    namespaces: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()  # names by which the siblings import the script
     # File names that would be imported, were their names not those of other modules.
     unused: tuple[str, ...] = ()
@@ -75,7 +75,7 @@ class Sources:
         return sha.hexdigest()
 
     def place(self, file: str, directory: str) -> str:
-        """Return where a file, or a folder of `spaces`, is; `directory` is the script's folder."""
+        """Return where a file, or a folder of `namespaces`, is; `directory` is the script's folder."""
         home = self.homes.get(module_of(file).partition(".")[0], directory)
         return os.path.join(home, file)
 
@@ -165,7 +165,7 @@ def collect(path: str, text: str, tree: ast.Module) -> Sources:
     They are looked for in the script's folder; where the script is a link, also beside its target.
     """
     script = os.path.basename(path)
-    found = _Found(_folders(path), {script: text})
+    found = _SourceFinder(_folders(path), {script: text})
     own = set(_imports(tree, ""))
     queue = [(script, own)]
     while queue:
@@ -254,38 +254,38 @@ def _text(node: ast.expr) -> str:
     'plugins.?'
     """
     match node:
-        case (
-            ast.Constant(value=str(known)) | ast.JoinedStr(values=[ast.Constant(value=str(known))])
-        ):
+        case ast.Constant(value=str(known)):
             return known
-        case (
-            ast.JoinedStr(values=[first, *_])
-            | ast.BinOp(left=first)
-            | ast.Call(func=ast.Attribute(value=first, attr="format"))
-        ):
-            known = re.split(r"[%{?]", _text(first))[0].rpartition(".")[0]
-            return f"{known}.{_ANY}" if known else _ANY
-    return _ANY
+        case ast.JoinedStr(values=[ast.Constant() as only]):
+            return _text(only)
+        case ast.Call(func=ast.Attribute(value=first, attr="format")):
+            pass
+        case ast.JoinedStr(values=[first, *_]) | ast.BinOp(left=first):
+            pass
+        case _:
+            return _ANY
+    known = re.split(r"[%{?]", _text(first))[0].rpartition(".")[0]
+    return f"{known}.{_ANY}" if known else _ANY
 
 
-class _Found:
-    """The files of a script that have been found, in its own folder first and then in others."""
+class _SourceFinder:
+    """Finds the files that a script imports, in its own folder first and then in others."""
 
     def __init__(self, folders: list[str], files: dict[str, str]) -> None:
         self._folders = folders
         self.files = files
         self.aliases: set[str] = set()
         self._homes: dict[str, str] = {}
-        self._spaces: set[str] = set()
+        self._namespaces: set[str] = set()
         self._unused: set[str] = set()
 
     def sources(self) -> Sources:
         files = dict(sorted(self.files.items()))
-        tops = {module_of(file).partition(".")[0] for file in (*files, *self._spaces)}
+        tops = {module_of(file).partition(".")[0] for file in (*files, *self._namespaces)}
         return Sources(
             files,
             {top: self._home(top) for top in tops if self._home(top) != self._folders[0]},
-            tuple(sorted(self._spaces)),
+            tuple(sorted(self._namespaces)),
             tuple(sorted(self.aliases)),
             tuple(sorted(self._unused - files.keys())),
             self._data(),
@@ -328,11 +328,13 @@ class _Found:
             return None
         base = dotted.replace(".", "/")
         if found := _module_files(directory, base):
-            if not rest or not _is_elsewhere(directory, top):
+            if not rest or not _yields_to_library(directory, top):
                 return found[0]
             self._unused.add(found[0])
-        elif os.path.isdir(os.path.join(directory, base)) and not _is_elsewhere(directory, top):
-            self._spaces.add(base)
+        elif os.path.isdir(os.path.join(directory, base)) and not _yields_to_library(
+            directory, top
+        ):
+            self._namespaces.add(base)
         return None
 
     def _any(self, package: str) -> Iterator[str]:
@@ -340,7 +342,7 @@ class _Found:
         if package:
             top, base = package.partition(".")[0], package.replace(".", "/")
             home = self._home(top)
-            is_here = os.path.isdir(os.path.join(home, base)) and not _is_elsewhere(home, top)
+            is_here = os.path.isdir(os.path.join(home, base)) and not _yields_to_library(home, top)
             if is_here and not _is_taken(top, home):
                 yield from _package_files(home, base)
             return
@@ -355,13 +357,13 @@ class _Found:
         """Return a reproducible zip of the packages' other files, where they are small."""
         packages = {os.path.dirname(f) for f in self.files if f.endswith("/__init__.py")}
         files: dict[str, str] = {}
-        size = 0
-        for package in packages | self._spaces:
+        for package in packages | self._namespaces:
             for file, path in _data_files(self._home(package.partition("/")[0]), package):
-                size += os.path.getsize(path) if file not in files else 0
                 files[file] = path
-                if size > _DATA_BYTES or len(files) > _DATA_FILES:
+                if len(files) > _DATA_FILES:
                     return b""
+        if sum(map(os.path.getsize, files.values())) > _DATA_BYTES:
+            return b""
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w") as archive:
             for file, path in sorted(files.items()):
@@ -370,7 +372,7 @@ class _Found:
 
 
 def _data_files(directory: str, package: str) -> Iterator[tuple[str, str]]:
-    """Yield the files of a package that are no modules: relative to the script's folder, and where."""
+    """Yield the files of a package that are no modules: their names in `directory`, and their paths."""
     for place, folders, names in os.walk(os.path.join(directory, package)):
         folders[:] = [name for name in folders if name[0] != "." and name != "__pycache__"]
         for name in names:
@@ -411,7 +413,7 @@ def is_library(module: str, filename: str | None) -> bool:
     return installed or module.partition(".")[0] in _NEEDED - {"__main__"}
 
 
-def _is_elsewhere(directory: str, top: str) -> bool:
+def _yields_to_library(directory: str, top: str) -> bool:
     """Check whether a folder without ``__init__.py`` gives way to a library of its name."""
     if os.path.isfile(os.path.join(directory, top, "__init__.py")):
         return False
