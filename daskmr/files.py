@@ -69,7 +69,11 @@ class AtomicFile:
         """Put the file in place of an earlier one, in one step; call `sync` before."""
         os.replace(self.temporary, self.path)
         self.file.close()
-        _sync_folder(os.path.dirname(self.path) or ".")
+        # Make the rename survive a power cut, where the file system can.
+        with suppress(OSError), ExitStack() as stack:
+            folder = os.open(os.path.dirname(self.path) or ".", os.O_RDONLY)
+            stack.callback(os.close, folder)
+            os.fsync(folder)
 
     def discard(self) -> None:
         """Remove the file unless it was committed; idempotent."""
@@ -94,14 +98,6 @@ def _sweep_temporary_files(folder: str, name: str) -> None:
     for entry in os.scandir(folder):
         if pattern.fullmatch(entry.name):
             sweep(entry.path, partial(os.unlink, entry.path))
-
-
-def _sync_folder(folder: str) -> None:
-    """Make a rename survive a power cut, where the file system can."""
-    with suppress(OSError), ExitStack() as stack:
-        handle = os.open(folder, os.O_RDONLY)
-        stack.callback(os.close, handle)
-        os.fsync(handle)
 
 
 def take_access(descriptor: int, patterns: Sequence[os.stat_result]) -> None:

@@ -162,12 +162,6 @@ def _end(thread: int, watch: _Watch) -> None:
     _watches.pop(thread, None)
 
 
-def _raise_in(thread: int) -> None:
-    """Raise `OutOfMemory` in `thread` where it next runs Python code."""
-    exception = ctypes.py_object(OutOfMemory)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), exception)
-
-
 def _renew_lost_request(lost: sys.UnraisableHookArgs) -> None:
     """Allow another exception where Python dropped one, in a ``__del__`` or a callback of the GC.
 
@@ -205,7 +199,10 @@ def _check(held: int) -> float:
         room = min(room, watch.most - held)
         watch.held = max(watch.held, held)
         if held >= watch.most and (request := watch.take()) is not None:
-            _raise_in(thread)
+            # Raised where the thread next runs Python code.
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(thread), ctypes.py_object(OutOfMemory)
+            )
             request.made = True
     return min(_LONGEST_PAUSE, max(_SHORTEST_PAUSE, room / _FASTEST_GROWTH))
 

@@ -163,7 +163,8 @@ def _reader(paths: tuple[Names, ...], default: Any) -> Callable[[str], tuple[Any
     names = {name: f"f{place}" for place, name in enumerate(dict.fromkeys(chain(*paths)))}
     if any(map(_UNREADABLE.search, names)):
         return None
-    heads = [_head(path, paths) for path in paths]
+    # Of each path the shortest beginning that is a path too: its value is read as one.
+    heads = [next(p[:n] for n in range(1, len(p) + 1) if p[:n] in paths) for p in paths]
     tree: dict[str, Any] = {}
     for head in heads:
         reduce(lambda node, name: node.setdefault(name, {}), head, tree)
@@ -186,11 +187,6 @@ def _reader(paths: tuple[Names, ...], default: Any) -> Callable[[str], tuple[Any
     return lambda text: tuple(
         [_walk(value, rest, default) for value, rest in zip(read(text), rests, strict=True)]
     )
-
-
-def _head(names: Names, paths: tuple[Names, ...]) -> Names:
-    """Return the shortest of `paths` that `names` begins with: its value is read as one."""
-    return next(names[:n] for n in range(1, len(names) + 1) if names[:n] in paths)
 
 
 def _struct(tree: dict[str, Any], names: dict[str, str], default: Any) -> Any:

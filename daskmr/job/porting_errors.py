@@ -105,22 +105,18 @@ def advice_for(error: BaseException) -> str:
     >>> advice_for(KeyError("xrange"))
     ''
     """
-    advice = _advice(error)
-    return f" {advice}." if advice else ""
-
-
-def _advice(error: BaseException) -> str:
-    if isinstance(error, AttributeError):
-        return _advice_on_attribute(error.obj, str(error.name))
-    if isinstance(error, NameError):
-        return _renamed(str(error.name), NAMES)
+    advice = ""
     message = " ".join(message_of(error).split())
-    if isinstance(error, ImportError):  # `name_from` is there from Python 3.12 on
-        found = re.match(r"cannot import name '(\w+)' from '([\w.]+)'", message)
-        return _renamed(f"{found[2]}.{found[1]}", MODULES, found[1]) if found else ""
-    if not isinstance(error, TypeError | ValueError | RuntimeError | LookupError):
-        return ""
-    return next((advice for known, advice in _BY_MESSAGE.items() if re.search(known, message)), "")
+    if isinstance(error, AttributeError):
+        advice = _advice_on_attribute(error.obj, str(error.name))
+    elif isinstance(error, NameError):
+        advice = _renamed(str(error.name), NAMES)
+    elif isinstance(error, ImportError):  # `name_from` is there from Python 3.12 on
+        if found := re.match(r"cannot import name '(\w+)' from '([\w.]+)'", message):
+            advice = _renamed(f"{found[2]}.{found[1]}", MODULES, found[1])
+    elif isinstance(error, TypeError | ValueError | RuntimeError | LookupError):
+        advice = next((a for known, a in _BY_MESSAGE.items() if re.search(known, message)), "")
+    return f" {advice}." if advice else ""
 
 
 def _renamed(name: str, table: dict[str, str], shown: str = "") -> str:

@@ -96,17 +96,14 @@ def _watch_starts() -> None:
     start = BaseProcess.start
 
     def start_or_refuse(process: BaseProcess) -> None:
-        if threading.get_ident() in _refusing or _is_called_by_script():
+        frames = [frame for frame, _ in traceback.walk_stack(sys._getframe())]
+        # The script may run in a thread of its own.
+        by_script = any(getattr(f.f_globals.get("__loader__"), "is_job", False) for f in frames)
+        if by_script or threading.get_ident() in _refusing:
             raise ProcessStartRefused
         start(process)
 
     BaseProcess.start = start_or_refuse  # type: ignore[assignment, method-assign]
-
-
-def _is_called_by_script() -> bool:
-    """Check whether a function of a job's script is on the stack, maybe in a thread of its own."""
-    frames = (frame for frame, _ in traceback.walk_stack(sys._getframe()))
-    return any(getattr(f.f_globals.get("__loader__"), "is_job", False) for f in frames)
 
 
 def explain_process_error(exc: BaseException, *, loading: bool = False) -> str:
@@ -148,7 +145,9 @@ def _explain_one(exc: BaseException, loading: bool) -> str:
         return _UNSUPPORTED
     if isinstance(exc, OSError) and type(exc).__module__ in _STANDARD_ERRORS:
         return _PROCESS
-    if not loading and _is_of_import(exc.__traceback__):
+    frames = [frame for frame, _ in traceback.walk_tb(exc.__traceback__)]
+    modules = [each for each in frames if each.f_code.co_name == "<module>"]
+    if not loading and any(m.f_globals.get("__file__") == m.f_code.co_filename for m in modules):
         return _IMPORT
     if module == "signal":
         return _SIGNALS
@@ -168,11 +167,6 @@ def _innermost(exc: BaseException) -> TracebackType | None:
 def _is_raise(trace: TracebackType) -> bool:
     """Tell a ``raise`` from a call of C code that raises."""
     return trace.tb_frame.f_code.co_code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]
-
-
-def _is_of_import(trace: TracebackType | None) -> bool:
-    frames = [frame for frame, _ in traceback.walk_tb(trace) if frame.f_code.co_name == "<module>"]
-    return any(f.f_globals.get("__file__") == f.f_code.co_filename for f in frames)
 
 
 def _translated(exc: BaseException) -> BaseException | None:

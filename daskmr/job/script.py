@@ -55,8 +55,11 @@ class InlineFunctions:
         self._functions = functions
         self._blob = blob
         self.directory: str | None = None
-        self.files = _files_of(functions) if files is None else files
-        self.texts = self.files
+        if files is None:
+            seen: set[int] = set()
+            names = {name for each in functions if each for name in _code_files(each, seen)}
+            files = {name: "".join(linecache.getlines(name)) for name in sorted(names)}
+        self.files = self.texts = files
         self.data: dict[str, bytes] = {}
 
     @property
@@ -84,12 +87,6 @@ class InlineFunctions:
         """Do nothing: the functions need no names in ``sys.modules``."""
 
     leave = enter
-
-
-def _files_of(functions: tuple[Function | None, ...]) -> dict[str, str]:
-    seen: set[int] = set()
-    names = {name for function in functions if function for name in _code_files(function, seen)}
-    return {name: "".join(linecache.getlines(name)) for name in sorted(names)}
 
 
 def _code_files(function: Any, seen: set[int]) -> Iterator[str]:

@@ -177,8 +177,10 @@ def collect(path: str, text: str, tree: ast.Module) -> Sources:
                 if importer != script and module_of(file) not in own:
                     found.aliases.add(module_of(file))
             elif file not in found.files:
-                found.files[file] = read_source(place)
-                queue.append((file, _imports_of(found.files[file], file)))
+                text = found.files[file] = read_source(place)
+                with suppress(InputError):  # if it is really imported, that fails and says why
+                    package = os.path.dirname(file).replace("/", ".")
+                    queue.append((file, set(_imports(parse(text, file), package))))
     return found.sources()
 
 
@@ -189,12 +191,6 @@ def _folders(path: str) -> list[str]:
         path = os.path.join(os.path.dirname(path), os.readlink(path))
         folders.append(os.path.realpath(os.path.dirname(path)))
     return list({os.path.realpath(folder): folder for folder in folders[::-1]}.values())[::-1]
-
-
-def _imports_of(text: str, file: str) -> set[str]:
-    with suppress(InputError):  # if it is really imported, that fails and says why
-        return set(_imports(parse(text, file), os.path.dirname(file).replace("/", ".")))
-    return set()
 
 
 def _imports(tree: ast.Module, package: str) -> Iterator[str]:
