@@ -168,38 +168,24 @@ Clusters = Annotated[Mapping[str, Any], Kind(_mapping)]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One row of the table.
+    """One row of the table."""
 
-    - `name`: field of `Config`; with hyphens, the name in Dask's configuration.
-    - `optional`: whether ``None`` is a value.
-    - `group`: section of ``--help`` and of conf/daskmr.yaml.
-    - `default`: as it stands in YAML.
-    - `help`: for ``--help`` and the documentation; code is in backticks.
-    - `options`: of the command line; one that begins with ``--no-`` turns the setting off.
-    - `note`: what only the documentation says.
-    - `shown`: what ``--help`` shows as the default.
-    - `metavar`: what stands for the value in ``--help``.
-    - `plan`: it decides how values are grouped, so it may change the output of a `combine` that is
-      not exact. No other setting does.
-    - `run_only`: its options are none of ``daskmr plan``, which shows nothing that they change.
-    - `rerun`: the command that runs one file again in one process, to debug it, repeats it.
-    - `secret`: it may hold credentials, and is not recorded.
-    """
-
-    name: str
+    name: str  # field of `Config`; with hyphens, the name in Dask's configuration
     kind: Kind
-    optional: bool
-    group: str
-    default: Any
-    help: str
-    options: tuple[str, ...]
-    note: str = ""
-    shown: str = ""
-    metavar: str = ""
+    optional: bool  # whether ``None`` is a value
+    group: str  # section of ``--help`` and of conf/daskmr.yaml
+    default: Any  # as it stands in YAML
+    help: str  # for ``--help`` and the documentation; code is in backticks
+    options: tuple[str, ...]  # of the command line; one of ``--no-...`` turns the setting off
+    note: str = ""  # for the documentation alone
+    shown: str = ""  # the default, as ``--help`` shows it
+    metavar: str = ""  # what stands for the value in ``--help``
+    # Decides how values are grouped, and so may change the output of an inexact `combine`; no other
+    # setting does.
     plan: bool = False
-    run_only: bool = False
-    rerun: bool = True
-    secret: bool = False
+    run_only: bool = False  # no option of ``daskmr plan``, which shows nothing that it changes
+    rerun: bool = True  # repeated by the command that runs one file again in one process
+    secret: bool = False  # may hold credentials, and is not recorded
 
     @property
     def key(self) -> str:

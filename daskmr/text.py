@@ -25,11 +25,7 @@ _TIMES = ((3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
 
 
 def format_bytes(count: float) -> str:
-    """Write a number of bytes for people.
-
-    >>> format_bytes(999), format_bytes(1_500_000)
-    ('999 B', '1.5 MB')
-    """
+    """Write a number of bytes for people, as ``999 B`` or ``1.5 MB``."""
     scale, unit = next((each for each in _BYTES if count >= each[0]), _BYTES[-1])
     return f"{count / scale:.{1 if scale > 1 else 0}f} {unit}"
 

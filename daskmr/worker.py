@@ -58,11 +58,7 @@ def check_cancelled() -> None:
 
 
 def until_cancelled(items: Iterable[_T]) -> Iterator[_T]:
-    """Pass `items` on, and raise TaskFailed when the client has cancelled the task.
-
-    >>> list(until_cancelled("abc"))
-    ['a', 'b', 'c']
-    """
+    """Pass `items` on, and raise TaskFailed when the client has cancelled the task."""
     worker = current_worker()  # the same for all items, as is the task
     key = None if worker is None else worker.get_current_task()
     for item in items:
