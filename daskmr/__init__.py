@@ -17,17 +17,9 @@ if TYPE_CHECKING:
     from daskmr.run.result import Result
 
 __all__ = [
-    "DaskMRError",
-    "InputError",
-    "Job",
-    "JobError",
-    "NothingMatchedError",
-    "Result",
-    "__version__",
-    "mapreduce",
-    "pluck",
-    "write_report",
-]
+    "DaskMRError", "InputError", "Job", "JobError", "NothingMatchedError", "Result", "__version__",
+    "mapreduce", "pluck", "write_report",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from daskmr.search_path import look_here_last
+from daskmr.search_path import put_working_directory_last
 
-look_here_last(by_name=__name__ == "__main__")  # before any other import
+put_working_directory_last(by_name=__name__ == "__main__")  # before any other import
 
 import os  # noqa: E402
 import signal  # noqa: E402
@@ -31,20 +31,17 @@ def _will_start_workers(arguments: list[str]) -> bool:
 
 
 def _has_standard_streams() -> bool:
-    """Tell whether pipes of other processes cannot be given the numbers of streams that are closed."""
+    """Check that all are open: a pipe to another process could take the number of a closed one."""
     try:
-        for number in (0, 1, 2):
-            os.fstat(number)
+        return bool([os.fstat(number) for number in (0, 1, 2)])
     except OSError:
         return False
-    return True
 
 
 def main() -> None:
     """Run the command line."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        signum = getattr(signal, name, None)
-        if signum is not None and signal.getsignal(signum) is not signal.SIG_IGN:
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(signum) is not signal.SIG_IGN:
             signal.signal(signum, _leave)
     if _will_start_workers(sys.argv[1:]) and _has_standard_streams():
         from daskmr.cluster.forkserver import prewarm

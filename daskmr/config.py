@@ -29,10 +29,10 @@ _LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A form of values: how one is read, what stands for it in ``--help``, and the least integer."""
+    """A form of values."""
 
     parse: Callable[[Any], Any]
-    metavar: str = ""
+    metavar: str = ""  # for ``--help``
     least: int | None = None
 
 
@@ -168,54 +168,24 @@ Clusters = Annotated[Mapping[str, Any], Kind(_mapping)]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One row of the table.
+    """One row of the table."""
 
-    Attributes
-    ----------
-    name : str
-        Field of `Config`; with hyphens, the name in Dask's configuration.
-    kind : Kind
-    optional : bool
-        Whether ``None`` is a value.
-    group : str
-        Section of ``--help`` and of conf/daskmr.yaml.
-    default : object
-        As it stands in YAML.
-    help : str
-        For ``--help`` and the documentation; code is in backticks.
-    options : tuple of str
-        Of the command line; one that begins with ``--no-`` turns the setting off.
-    note : str
-        What only the documentation says.
-    shown : str
-        What ``--help`` shows as the default.
-    metavar : str
-        What stands for the value in ``--help``.
-    plan : bool
-        It decides how values are grouped, so it may change the output of a `combine` that is not
-        exact. No other setting does.
-    run_only : bool
-        It changes nothing that ``daskmr plan`` shows.
-    rerun : bool
-        The command that runs one file again in one process, to debug it, repeats it.
-    secret : bool
-        It may hold credentials, and is not recorded.
-    """
-
-    name: str
+    name: str  # field of `Config`; with hyphens, the name in Dask's configuration
     kind: Kind
-    optional: bool
-    group: str
-    default: Any
-    help: str
-    options: tuple[str, ...]
-    note: str = ""
-    shown: str = ""
-    metavar: str = ""
+    optional: bool  # whether ``None`` is a value
+    group: str  # section of ``--help`` and of conf/daskmr.yaml
+    default: Any  # as it stands in YAML
+    help: str  # for ``--help`` and the documentation; code is in backticks
+    options: tuple[str, ...]  # of the command line; one of ``--no-...`` turns the setting off
+    note: str = ""  # for the documentation alone
+    shown: str = ""  # the default, as ``--help`` shows it
+    metavar: str = ""  # what stands for the value in ``--help``
+    # Decides how values are grouped, and so may change the output of an inexact `combine`; no other
+    # setting does.
     plan: bool = False
-    run_only: bool = False
-    rerun: bool = True
-    secret: bool = False
+    run_only: bool = False  # no option of ``daskmr plan``, which shows nothing that it changes
+    rerun: bool = True  # repeated by the command that runs one file again in one process
+    secret: bool = False  # may hold credentials, and is not recorded
 
     @property
     def key(self) -> str:
@@ -224,7 +194,7 @@ class Setting:
 
     @property
     def is_flag(self) -> bool:
-        """Whether its option takes no value."""
+        """Check whether its option takes no value."""
         return self.kind.parse is _flag
 
     def parse(self, value: Any) -> Any:
@@ -232,15 +202,15 @@ class Setting:
         return None if value is None and self.optional else self.kind.parse(value)
 
 
-def _setting(group: str, default: Any, help: str, *options: str, **attributes: Any) -> Any:
-    row = {"group": group, "default": default, "help": help, "options": options}
+def _setting(group: str, default: Any, help: str, options: str = "", **attributes: Any) -> Any:
+    row = {"group": group, "default": default, "help": help, "options": (*options.split(),)}
     return field(metadata=row | attributes)
 
 
 _input = partial(_setting, "Input")
 _output = partial(_setting, "Output")
 _worker = partial(_setting, "Workers")
-_bad = partial(_setting, "Bad records and files")
+_bad = partial(_setting, "Bad records and files", run_only=True)
 _store = partial(_setting, "Object store")
 _cluster = partial(_setting, "Cluster", rerun=False)
 _display = partial(_setting, "Display", rerun=False)
@@ -253,15 +223,14 @@ class Config:
     bucket: Text | None = _input(
         None,
         "A bucket to read: `NAME`, `NAME/prefix`, or a URL that fsspec knows.",
-        "-b",
-        "--bucket",
+        "-b --bucket",
         metavar="BUCKET",
     )
     schema: Text | None = _input(
         None, "JSON schema of the layout.", "--schema", metavar="FILE", shown="the packaged one"
     )
     local_only: Flag = _input(
-        False, "Use no network: read what earlier runs have fetched.", "-l", "--local-only"
+        False, "Use no network: read what earlier runs have fetched.", "-l --local-only"
     )
     allow_incomplete: Flag = _input(
         False,
@@ -287,19 +256,17 @@ class Config:
     num_mappers: PositiveInt | None = _worker(
         None,
         "Worker processes, with one thread each.",
-        "-m",
-        "--num-mappers",
+        "-m --num-mappers",
         shown="one per core",
         rerun=False,
     )
     num_reducers: PositiveInt | None = _worker(
-        None, "Reduce tasks.", "-r", "--num-reducers", shown="by the size of the data", rerun=False
+        None, "Reduce tasks.", "-r --num-reducers", shown="by the size of the data", rerun=False
     )
     work_dir: Text = _worker(
         ".daskmr",
         "Directory for temporary files; created when missing.",
-        "-w",
-        "--work-dir",
+        "-w --work-dir",
         metavar="DIR",
     )
     memory_limit: MemoryLimit = _worker(
@@ -335,7 +302,6 @@ class Config:
         "Fail when more records than this are bad; `0` is strict, `100%` is no limit.",
         "--max-bad-records",
         note="A count, or a share such as `0.1%`.",
-        run_only=True,
     )
     bad_records_saved: Bytes = _bad(
         "4 MiB", "Raw bytes of bad records that are saved, at most 10,000 records; all are counted."
@@ -346,22 +312,15 @@ class Config:
         note="A mapper needs twice the memory of a line, and `map` its own.",
     )
     skip_corrupt_files: Flag = _bad(
-        False,
-        "Skip files that cannot be decompressed, instead of failing.",
-        "--skip-corrupt-files",
-        run_only=True,
+        False, "Skip files that cannot be decompressed, instead of failing.", "--skip-corrupt-files"
     )
     skip_poison_files: Flag = _bad(
         False,
         "Skip files that crash their worker twice, instead of failing.",
         "--skip-poison-files",
-        run_only=True,
     )
     skip_missing: Flag = _bad(
-        False,
-        "Skip objects that cannot be fetched, instead of failing.",
-        "--skip-missing",
-        run_only=True,
+        False, "Skip objects that cannot be fetched, instead of failing.", "--skip-missing"
     )
 
     aws_profile: Text | None = _store(
@@ -458,7 +417,7 @@ class Config:
 
     @property
     def limits_bad_records(self) -> bool:
-        """Whether there can be too many bad records."""
+        """Check whether there can be too many bad records."""
         limit = self.max_bad_records
         return limit is not None and (type(limit) is int or limit < 1)
 
@@ -475,11 +434,7 @@ class Config:
 
 
 def _form(annotation: Any) -> tuple[Kind, bool]:
-    """Return the kind of a field's type, and whether ``None`` is a value too.
-
-    >>> _form(Bytes | None)[1], _form(Bytes)[1]
-    (True, False)
-    """
+    """Return the kind of a field's type, and whether ``None`` is a value too."""
     optional = type(None) in get_args(annotation)
     annotated = get_args(annotation)[0] if optional else annotation
     return annotated.__metadata__[0], optional
@@ -497,16 +452,9 @@ SETTINGS: Mapping[str, Setting] = {
 def load_config(**options: Any) -> Config:
     """Read ``daskmr:`` from ``dask.config``, with `options` on top.
 
-    Parameters
-    ----------
-    **options
-        Fields of `Config`; ``None`` means "not given".
-
-    Raises
-    ------
-    InputError
-        For a value that is not of its form, naming the setting, or an option or a setting that is
-        not one.
+    - `**options`: fields of `Config`; ``None`` means "not given".
+    Raises `InputError`, naming the setting, for a value that is not of its form, or for an option
+    or a setting that does not exist.
     """
     import dask.config
 

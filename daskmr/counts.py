@@ -1,39 +1,30 @@
-"""The figures of a run that add up: over files, tasks and phases.
+"""Counters of a run: one value from where the work is done to the summary.
 
-They are counted once, where the work is done, and travel as one value from there to the summary. To
-add one, add a field to `Counts`, and count it.
+To add a figure, add a field to `Counts`, and count it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Generic, NamedTuple, TypeVar
+from operator import attrgetter
+from typing import Any, NamedTuple, TypeVar
 
 __all__ = ["NO_COUNTS", "Counted", "Counts", "add_counts", "most_frequent_first"]
 
 _Name = TypeVar("_Name")
-_Figure = TypeVar("_Figure")
 _EMPTY: Mapping[str, int] = {}  # never changed
 
 
 class Counts(NamedTuple):  # to define a data class would take longer, in each process
     """Counts of some files, tasks or phases.
 
-    Attributes
-    ----------
-    files, bytes, records : int
-        Files mapped, their size as stored, and the lines in them, bad ones included. Of reducers,
-        `records` are keys, and `files` buckets.
-    bad_reasons : Mapping[str, int]
-        Bad records by reason.
-    fetched, fetched_bytes : int
-        Objects fetched from a store, and their size.
-    spilled : int
-        Bytes written to segments.
-    waited : float
-        Seconds spent waiting for files from a store.
-    values : int
-        Values that `map` wrote to be reduced.
+    - `files`, `bytes`, `records`: files mapped, their size as stored, and the lines in them, bad
+      ones included. Of reducers, `records` are keys, and `files` buckets.
+    - `bad_reasons`: bad records by reason.
+    - `fetched`, `fetched_bytes`: objects fetched from a store, and their size.
+    - `spilled`: bytes written to segments.
+    - `waited`: seconds spent waiting for files from a store.
+    - `values`: values that `map` wrote to be reduced.
 
     Examples
     --------
@@ -54,7 +45,6 @@ class Counts(NamedTuple):  # to define a data class would take longer, in each p
 
     @property
     def bad_records(self) -> int:
-        """Number of bad records."""
         return sum(self.bad_reasons.values())
 
     def __add__(self, other: Counts) -> Counts:  # type: ignore[override]
@@ -78,10 +68,7 @@ def add_counts(first: Mapping[_Name, int], second: Mapping[_Name, int]) -> dict[
     >>> add_counts({"a": 1}, {"a": 2, "b": 3})
     {'a': 3, 'b': 3}
     """
-    total = dict(first)
-    for name, count in second.items():
-        total[name] = total.get(name, 0) + count
-    return total
+    return {**first, **{name: first.get(name, 0) + count for name, count in second.items()}}
 
 
 def most_frequent_first(counts: Mapping[str, int]) -> dict[str, int]:
@@ -93,30 +80,19 @@ def most_frequent_first(counts: Mapping[str, int]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-class _Delegate(Generic[_Figure]):
-    """An attribute that is the one of this name of `counts`."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, instance: Counted, owner: type) -> _Figure:
-        figure: _Figure = getattr(instance.counts, self._name)
-        return figure
-
-
 class Counted:
     """A value that holds `Counts`, whose figures can be read from itself."""
 
     __slots__ = ()
     counts: Counts
 
-    files = _Delegate[int]()
-    bytes = _Delegate[int]()
-    records = _Delegate[int]()
-    bad_records = _Delegate[int]()
-    bad_reasons = _Delegate[Mapping[str, int]]()
-    fetched = _Delegate[int]()
-    fetched_bytes = _Delegate[int]()
-    spilled = _Delegate[int]()
-    waited = _Delegate[float]()
-    values = _Delegate[int]()
+    files = property(attrgetter("counts.files"))
+    bytes = property(attrgetter("counts.bytes"))
+    records = property(attrgetter("counts.records"))
+    bad_records = property(attrgetter("counts.bad_records"))
+    bad_reasons = property(attrgetter("counts.bad_reasons"))
+    fetched = property(attrgetter("counts.fetched"))
+    fetched_bytes = property(attrgetter("counts.fetched_bytes"))
+    spilled = property(attrgetter("counts.spilled"))
+    waited = property(attrgetter("counts.waited"))
+    values = property(attrgetter("counts.values"))

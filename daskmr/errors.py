@@ -11,26 +11,16 @@ if TYPE_CHECKING:
     _Failure = TypeVar("_Failure", "JobError", "TaskFailed")
 
 __all__ = [
-    "DaskMRError",
-    "InputError",
-    "Interrupted",
-    "JobError",
-    "NothingMatchedError",
-    "TaskFailed",
-]
+    "DaskMRError", "InputError", "Interrupted", "JobError", "NothingMatchedError", "TaskFailed",
+]  # fmt: skip
 
 
 class DaskMRError(Exception):
     """A failure with a message for the user; base of all that daskmr raises on purpose.
 
-    Attributes
-    ----------
-    exit_code : int
-        What the command line exits with.
-    details : str
-        The traceback of the user's own code, or ``""``; shown under the message.
-    history : daskmr.history.History or None
-        What was recorded of the run until then, if there was one.
+    - `exit_code`: what the command line exits with.
+    - `details`: the traceback of the user's own code, or ``""``; shown under the message.
+    - `history`: what was recorded of the run until then, if there was one.
     """
 
     exit_code = 1
@@ -44,16 +34,10 @@ class DaskMRError(Exception):
 class JobError(DaskMRError):
     """The job started and failed: exit code 1, and no output.
 
-    Attributes
-    ----------
-    files : tuple of str
-        Input files, relative to the data dir, without which the job may succeed.
-    file : str
-        The input file at which it failed, relative to the data dir, or ``""``.
-    record : str
-        The beginning of the record, or ``""``.
-    skip_reason : str
-        Why a run that skips `files` does so; ``""`` where their worker process died.
+    - `files`: input files, relative to the data dir, without which the job may succeed.
+    - `file`: the input file at which it failed, relative to the data dir, or ``""``.
+    - `record`: the beginning of the record, or ``""``.
+    - `skip_reason`: why a run that skips `files` does so; ``""`` where their worker process died.
     """
 
     files: tuple[str, ...] = ()
@@ -86,21 +70,9 @@ class Interrupted(BaseException):
 class TaskFailed(Exception):
     """Raised by a task on a worker; it holds capped strings only, so it pickles and stays small.
 
-    Parameters
-    ----------
-    message : str
-        One paragraph for the user: what, where, what to do.
-    details : str
-        The traceback of the user's own code, or ``""``.
-    files : tuple of str
-        Input files, relative to the data dir, without which the task may succeed.
-
-    Attributes
-    ----------
-    file : str
-        The input file that it failed at, relative to the data dir, or ``""``.
-    record, skip_reason : str
-        As those of `JobError`.
+    - `message`: one paragraph for the user: what, where, what to do.
+    - `details`: the traceback of the user's own code, or ``""``.
+    - `files`, `file`, `record`, `skip_reason`: as those of `JobError`.
     """
 
     file = ""
@@ -108,14 +80,11 @@ class TaskFailed(Exception):
     skip_reason = ""
 
     def __init__(self, message: str, details: str = "", files: tuple[str, ...] = ()) -> None:
-        message, details = _capped(message), _capped(details)
-        super().__init__(message, details)
-        self.message = message
-        self.details = details
-        self.files = files
+        self.message, self.details, self.files = _capped(message), _capped(details), files
+        super().__init__(self.message, self.details)
 
     def as_kind(self, kind: Callable[[str, str], _Failure]) -> _Failure:
-        """Return a new error of this `kind` that says the same, without this one's traceback."""
+        """Return an error of another kind that says the same, without this one's traceback."""
         failure = kind(self.message, self.details)
         failure.files, failure.file, failure.record = self.files, self.file, self.record
         failure.skip_reason = self.skip_reason

@@ -29,25 +29,25 @@ _NETWORK = re.compile(
 
 
 class AtomicFile:
-    """A file that is written beside its place under a temporary name, then renamed over it.
+    """A file that is written under a temporary name beside its place, then renamed over it.
 
-    In a ``with`` block, what is not committed at the end is discarded.
+    A ``with`` block discards what it does not commit.
 
     - `path`: the place, in a folder that exists.
     - `token`: makes the temporary name unique: 12 hex digits.
     - `mode`: permissions of a new file, less the umask.
-    - `sweep_dead`: whether to remove the temporary files for this path of processes that were
-      killed.
-    - `temporary`: where it is until then.
-    - `file`: locked until it is closed.
-    Raises `OSError`: from every method.
+    - `sweep_dead`: whether to remove the temporary files that killed processes left for this path.
+    - `temporary`: where it is until then; `file` is open there, and locked.
+    Every method raises `OSError`.
     """
 
     def __init__(
         self, path: str, token: str | None = None, mode: int = 0o666, sweep_dead: bool = True
     ) -> None:
         folder, name = os.path.split(path)
-        name = _shortened(os.fsencode(name))
+        raw = os.fsencode(name)
+        if len(raw) > _LONGEST_NAME:  # with a checksum, so that no other name becomes the same
+            name = f"{os.fsdecode(raw[: _LONGEST_NAME - 8])}{crc32(raw):08x}"
         if sweep_dead:
             _sweep_temporary_files(folder or ".", name)
         self.path = path
@@ -69,7 +69,11 @@ class AtomicFile:
         """Put the file in place of an earlier one, in one step; call `sync` before."""
         os.replace(self.temporary, self.path)
         self.file.close()
-        _sync_folder(os.path.dirname(self.path) or ".")
+        # Make the rename survive a power cut, where the file system can.
+        with suppress(OSError), ExitStack() as stack:
+            folder = os.open(os.path.dirname(self.path) or ".", os.O_RDONLY)
+            stack.callback(os.close, folder)
+            os.fsync(folder)
 
     def discard(self) -> None:
         """Remove the file unless it was committed; idempotent."""
@@ -78,13 +82,6 @@ class AtomicFile:
                 os.unlink(self.temporary)
             with suppress(OSError):
                 self.file.close()
-
-
-def _shortened(name: bytes) -> str:
-    """Shorten a name, so that there is room for more, to one that no other name becomes."""
-    if len(name) <= _LONGEST_NAME:
-        return os.fsdecode(name)
-    return os.fsdecode(name[: _LONGEST_NAME - 8]) + f"{crc32(name):08x}"
 
 
 def _open_locked(path: str, mode: int) -> IO[bytes]:
@@ -103,21 +100,8 @@ def _sweep_temporary_files(folder: str, name: str) -> None:
             sweep(entry.path, partial(os.unlink, entry.path))
 
 
-def _sync_folder(folder: str) -> None:
-    """Make a rename survive a power cut; some file systems cannot, and lose nothing else."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
 def take_access(descriptor: int, patterns: Sequence[os.stat_result]) -> None:
-    """Give a file the group of other files, and the permissions that all of them have.
-
-    Without any, it keeps its own.
-    """
+    """Give a file the group of the `patterns`, if there are any, and the permissions of them all."""
     mode = 0o777
     for pattern in patterns:
         mode &= pattern.st_mode
@@ -168,21 +152,15 @@ def sweep(lock: str | os.PathLike[str], remove: Callable[[], object]) -> bool:
     Returns false when it lives, or when the file cannot be opened, locked or removed.
     """
     flags = os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
+    with suppress(OSError), ExitStack() as stack:
         try:
             descriptor = os.open(lock, os.O_RDWR | flags)  # which NFS requires for a lock
         except PermissionError:
             descriptor = os.open(lock, os.O_RDONLY | flags)
-    except OSError:
-        return False
-    try:
+        stack.callback(os.close, descriptor)
         if try_lock(descriptor) and is_at(descriptor, lock):
             remove()
             return True
-    except OSError:
-        pass
-    finally:
-        os.close(descriptor)
     return False
 
 
@@ -203,18 +181,14 @@ def is_case_blind(folder: str) -> bool:
 
 def is_on_network(path: str) -> bool:
     """Check whether `path` is on a file system that several machines may share."""
-    try:
-        with open("/proc/self/mounts", "rb") as file:
-            mounts = [line.split(b" ") for line in file]
-    except OSError:  # not Linux
-        return False
-    real, form, longest = os.fsencode(os.path.realpath(path)), "", -1
-    for mount in mounts:
-        point = mount[1].decode("unicode_escape").encode("latin-1")  # a space is written \040
-        below = point if point.endswith(b"/") else point + b"/"
-        if real.startswith(below) and len(below) >= longest:
-            form, longest = mount[2].decode("latin-1"), len(below)
-    return _NETWORK.fullmatch(form) is not None
+    import psutil
+
+    real, mounts = os.path.realpath(path), []
+    with suppress(OSError):  # a sandbox without /proc
+        mounts = psutil.disk_partitions(all=True)
+    mounts = [each for each in mounts if real.startswith(os.path.join(each.mountpoint, ""))]
+    mounts.sort(key=lambda mount: len(mount.mountpoint))  # of the same place, the last one counts
+    return bool(mounts and _NETWORK.fullmatch(mounts[-1].fstype))
 
 
 class Digest(NamedTuple):

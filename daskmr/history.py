@@ -21,20 +21,12 @@ PHASES = ("list", "fetch", "map", "merge", "reduce", "write")
 class TaskSpan(Counted):
     """One task that gave a result: a partition that was mapped, or a reducer.
 
-    Attributes
-    ----------
-    phase : str
-        ``"map"`` or ``"reduce"``.
-    number : int
-        The partition, or the first bucket of the reducer.
-    worker : str
-        Which process ran it: its name on the cluster, or ``"inline"``.
-    start, end : float
-        Seconds of the epoch, by the clock of the worker.
-    counts : Counts
-        What it did; each figure is an attribute of the task, too.
-    memory : int
-        Bytes that its process held at most, as far as was seen.
+    - `phase`: ``"map"`` or ``"reduce"``.
+    - `number`: the partition, or the first bucket of the reducer.
+    - `worker`: which process ran it: its name on the cluster, or ``"inline"``.
+    - `start`, `end`: seconds of the epoch, by the clock of the worker.
+    - `counts`: what it did; each figure is an attribute of the task, too.
+    - `memory`: bytes that its process held at most, as far as was seen.
     """
 
     phase: str
@@ -50,16 +42,10 @@ class TaskSpan(Counted):
 class HotKey:
     """A key that many values were written under.
 
-    Attributes
-    ----------
-    key : str
-        Its ``repr``, shortened.
-    values : int
-        How many values `map` wrote under it; estimated, where `exact` is false.
-    bytes : int
-        What they take, roughly.
-    exact : bool
-        Whether each value was counted.
+    - `key`: its ``repr``, shortened.
+    - `values`: how many values `map` wrote under it; estimated, where `exact` is false.
+    - `bytes`: what they take, roughly.
+    - `exact`: whether each value was counted.
     """
 
     key: str
@@ -72,12 +58,9 @@ class HotKey:
 class Progress:
     """How far a phase is.
 
-    Attributes
-    ----------
-    tasks, tasks_total : int
-        Tasks done, of all.
-    files, files_total, bytes, bytes_total : int
-        Files, and their size as stored, done of all; zero where a phase has none.
+    - `tasks`, `tasks_total`: tasks done, of all.
+    - `files`, `files_total`, `bytes`, `bytes_total`: files, and their size as stored, done of all;
+      zero where a phase has none.
     """
 
     tasks: int = 0
@@ -92,22 +75,13 @@ class Progress:
 class WorkerLook:
     """A worker at one moment.
 
-    Attributes
-    ----------
-    name : str
-        As in `TaskSpan.worker`.
-    memory : int
-        Bytes that its process holds.
-    limit : int
-        Bytes beyond which it is killed; 0 where there is no limit.
-    status : str
-        Dask's word for it: ``"running"``, ``"paused"``, ...
-    phase : str
-        Of the task that it runs; ``""`` when it runs none.
-    file : str
-        The file that it maps, relative to the data dir, or ``""``.
-    spilled : int
-        Bytes that the tasks it has run have written to segments so far.
+    - `name`: as in `TaskSpan.worker`.
+    - `memory`: bytes that its process holds.
+    - `limit`: bytes beyond which it is killed; 0 where there is no limit.
+    - `status`: Dask's word for it: ``"running"``, ``"paused"``, ...
+    - `phase`: of the task that it runs; ``""`` when it runs none.
+    - `file`: the file that it maps, relative to the data dir, or ``""``.
+    - `spilled`: bytes that the tasks it has run have written to segments so far.
     """
 
     name: str
@@ -123,18 +97,11 @@ class WorkerLook:
 class Look(Counted):
     """The state of a run at one moment, as far as the client knows.
 
-    Attributes
-    ----------
-    at : float
-        Seconds of the epoch.
-    phase : str
-        The one of `PHASES` that most of the work is in.
-    progress : Mapping[str, Progress]
-        By phase.
-    counts : Counts
-        What was mapped so far; each figure is an attribute of the look, too.
-    workers : tuple of WorkerLook
-        Those that are there.
+    - `at`: seconds of the epoch.
+    - `phase`: the one of `PHASES` that most of the work is in.
+    - `progress`: by phase.
+    - `counts`: what was mapped so far; each figure is an attribute of the look, too.
+    - `workers`: those that are there.
     """
 
     at: float
@@ -148,16 +115,10 @@ class Look(Counted):
 class History:
     """All of a run.
 
-    Attributes
-    ----------
-    started, ended : float
-        Seconds of the epoch.
-    tasks : tuple of TaskSpan
-        Those that gave results, mapping first.
-    looks : tuple of Look
-        In the order in which they were taken; thinned out when there are many.
-    hot_keys : tuple of HotKey
-        The hottest first.
+    - `started`, `ended`: seconds of the epoch.
+    - `tasks`: those that gave results, mapping first.
+    - `looks`: in the order in which they were taken; thinned out when there are many.
+    - `hot_keys`: the hottest first.
     """
 
     started: float

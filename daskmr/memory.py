@@ -1,9 +1,9 @@
-"""The memory of a worker process: how much it may hold, and an end before it is killed for more.
+"""The memory limit of a worker process: raise `OutOfMemory` in a task before Dask kills its worker.
 
-Dask kills a worker that holds too much, and its task is tried again on another. That does not show
-where the memory went, and costs all results that the worker held. So while a task runs, a watchdog
-thread measures the process a few times a second, and raises `OutOfMemory` in the task a little earlier.
-Code that holds the GIL while it allocates, as one huge ``json.loads`` does, is killed all the same.
+A killed worker loses all of its results, its task is retried elsewhere, and nothing shows where the
+memory went. So while a task runs, a watchdog thread measures the process, and raises the exception a
+little below the limit. Code that holds the GIL while it allocates (one huge ``json.loads``) is still
+killed.
 """
 
 from __future__ import annotations
@@ -17,32 +17,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
 from daskmr.worker import current_worker
 
 __all__ = [
-    "NEAR_LIMIT",
-    "OutOfMemory",
-    "advice",
-    "bounded",
-    "describe_size",
-    "explain_shortage",
-    "held_by_task",
-    "kill_counters",
-    "limit",
-    "limit_for_line",
-    "longest_line",
-    "peak",
-    "resident",
-    "room",
-    "system_kills",
-]
+    "NEAR_LIMIT", "OutOfMemory", "advice", "bounded", "describe_size", "explain_shortage",
+    "held_by_task", "kill_counters", "limit", "limit_for_line", "longest_line", "peak",
+    "resident", "room", "system_kills",
+]  # fmt: skip
 
-_SHARE = 0.9  # of the limit: Dask kills at 0.95, and looks ten times a second
+_SHARE = 0.9  # of the limit: Dask kills at 0.95, and measures ten times a second
 _SHORTEST_PAUSE = 0.005
 _LONGEST_PAUSE = 0.05
-_FASTEST_GROWTH = 2e9  # bytes a second, up to which the next look is in time
+_FASTEST_GROWTH = 2e9  # bytes a second, up to which the next measurement is in time
 _IDLE_SECONDS = 2.0  # after which the thread ends
 _LINE_COPIES = 2.2  # of a line: its bytes and its text, later its text and its value
 _LINE_SHARE = 4  # what is asked for a long line, so that `map` has room too
@@ -71,19 +60,16 @@ class OutOfMemory(BaseException):
 
 
 class _Request:
-    """For one exception in a task; `made` once Python has been asked for it."""
+    """One exception in a task."""
 
-    __slots__ = ("made",)
-
-    def __init__(self) -> None:
-        self.made = False
+    made = False  # whether Python has been asked for it
 
 
 class _Watch:
     """A task that is watched.
 
-    The thread that takes the one request off `open`, which no two can do, decides whether it is made: so
-    a task that ends knows whether an exception is still on its way. A lock would not do: the
+    Only one thread can take the one request off `open`, and that thread decides whether it is made: so
+    a task that ends knows whether an exception is still on its way. A lock would not do, as the
     exception can arrive where it has just been acquired.
     """
 
@@ -109,14 +95,14 @@ class _Watch:
 
 
 _watches: dict[int, _Watch] = {}  # by the thread of the task
-_lock = threading.Lock()  # held to start and to end the thread that looks
+_lock = threading.Lock()  # held to start and to end the watchdog thread
 _thread: threading.Thread | None = None
 _needed = 0.0  # when it was last, in seconds of the monotonic clock
 _hook_before: Callable[[sys.UnraisableHookArgs], Any] | None = None
 
 
 def limit() -> int | None:
-    """Bytes beyond which Dask kills the process of this task; ``None`` where it does not."""
+    """Return the bytes beyond which Dask kills this task's process; ``None`` where it does not."""
     worker = current_worker()
     if worker is None or not worker.nanny:
         return None
@@ -133,7 +119,7 @@ def bounded(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> 
     if most is None or thread in _watches:
         return function(*args, **kwargs)
     watch = _Watch(_SHARE * most)
-    _keep_looking()
+    _keep_watching()
     try:
         _watches[thread] = watch
         result = function(*args, **kwargs)
@@ -148,19 +134,20 @@ def bounded(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> 
     return result
 
 
-def _keep_looking() -> None:
-    """Have a thread look at the process, and for some time on."""
-    global _thread, _needed
+def _keep_watching() -> None:
+    """Start the watchdog thread, or keep it from ending."""
+    global _thread, _needed, _hook_before
     with _lock:
         _needed = time.monotonic()
         if _thread is None or not _thread.is_alive():  # as in a process that was forked
-            _hear_of_lost_exceptions()
-            _thread = threading.Thread(target=_look, name="daskmr-memory", daemon=True)
+            if _hook_before is None:
+                _hook_before, sys.unraisablehook = sys.unraisablehook, _renew_lost_request
+            _thread = threading.Thread(target=_watch_memory, name="daskmr-memory", daemon=True)
             _thread.start()
 
 
 def _end(thread: int, watch: _Watch) -> None:
-    """See to it that no exception arrives any more."""
+    """Make sure that no exception arrives any more."""
     watch.ended = True
     try:
         if watch.take() is None:
@@ -175,23 +162,11 @@ def _end(thread: int, watch: _Watch) -> None:
     _watches.pop(thread, None)
 
 
-def _ask(thread: int) -> None:
-    """Have `OutOfMemory` raised in `thread` where it next runs Python code."""
-    exception = ctypes.py_object(OutOfMemory)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), exception)
+def _renew_lost_request(lost: sys.UnraisableHookArgs) -> None:
+    """Allow another exception where Python dropped one, in a ``__del__`` or a callback of the GC.
 
-
-def _hear_of_lost_exceptions() -> None:
-    global _hook_before
-    if _hook_before is None:
-        _hook_before, sys.unraisablehook = sys.unraisablehook, _ask_again
-
-
-def _ask_again(lost: sys.UnraisableHookArgs) -> None:
-    """Note that the exception arrived in a callback of the garbage collector, or in a ``__del__``.
-
-    There it is dropped; and a task that fills the memory with objects spends much of its time
-    there, since Dask has such a callback.
+    A task that fills the memory with objects spends much of its time there, as Dask has such a
+    callback.
     """
     if lost.exc_type is not OutOfMemory:
         assert _hook_before is not None
@@ -203,7 +178,7 @@ def _ask_again(lost: sys.UnraisableHookArgs) -> None:
         watch.renew()
 
 
-def _look() -> None:
+def _watch_memory() -> None:
     global _thread
     pause = _LONGEST_PAUSE
     while True:
@@ -218,13 +193,16 @@ def _look() -> None:
 
 
 def _check(held: int) -> float:
-    """Ask for `OutOfMemory` in the tasks that hold too much; how long to wait for the next look."""
+    """Raise `OutOfMemory` in the tasks that hold too much; return the seconds until the next check."""
     room = math.inf
     for thread, watch in list(_watches.items()):
         room = min(room, watch.most - held)
         watch.held = max(watch.held, held)
         if held >= watch.most and (request := watch.take()) is not None:
-            _ask(thread)
+            # Raised where the thread next runs Python code.
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(thread), ctypes.py_object(OutOfMemory)
+            )
             request.made = True
     return min(_LONGEST_PAUSE, max(_SHORTEST_PAUSE, room / _FASTEST_GROWTH))
 
@@ -233,45 +211,41 @@ def _check(held: int) -> float:
 
 
 def resident() -> int:
-    """Bytes of memory that this process holds now."""
+    """Return the bytes of memory that this process holds now."""
     try:
         with open("/proc/self/statm", "rb", buffering=0) as file:
             return int(file.read().split()[1]) * _PAGE
     except FileNotFoundError:  # no Linux
         import psutil
 
-        held: int = psutil.Process().memory_info().rss
-        return held
+        return int(psutil.Process().memory_info().rss)
 
 
 def held_by_task() -> int:
-    """Bytes that this process has held while the task of this thread ran, as far as was seen."""
+    """Return the most bytes that were seen in this process while the task of this thread ran."""
     watch = _watches.get(threading.get_ident())
     return max(resident(), watch.held if watch is not None else 0)
 
 
 def peak() -> int:
-    """Bytes of memory that this process has held at most."""
+    """Return the most bytes of memory that this process has held."""
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return max(most if sys.platform == "darwin" else most << 10, resident())
 
 
 def system_kills() -> int:
-    """How many processes the kernel has killed for want of memory; 0 if it does not say.
+    """Count the processes that the kernel has killed for want of memory; 0 if it does not say.
 
-    Only those of this process's cgroup, which is that of its workers. Where there is none, those of
-    the whole machine.
+    Only those of the cgroup of this process and its workers, or of the machine if there is none.
     """
     return _count_kills(_kill_counter())
 
 
 @functools.cache
 def _kill_counter() -> str:
-    try:
-        with open("/proc/self/cgroup") as file:
-            paths = kill_counters(file.read())
-    except OSError:  # no Linux
-        paths = []
+    paths = []
+    with suppress(OSError), open("/proc/self/cgroup") as file:  # which only Linux has
+        paths = kill_counters(file.read())
     return next((path for path in paths if os.access(path, os.R_OK)), "/proc/vmstat")
 
 
@@ -282,51 +256,40 @@ def kill_counters(cgroups: str, mount: str = "/sys/fs/cgroup") -> list[str]:
       the host has: then the container's cgroup is what is mounted, at the root.
     - `mount`: where cgroups are mounted.
 
-    Examples
-    --------
     >>> kill_counters("4:memory:/a\\n0::/b\\n", "/c")[:2]
     ['/c/b/memory.events', '/c/memory.events']
     """
-    found = {}
-    for line in cgroups.splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers == "" or "memory" in controllers.split(","):
-            found[controllers] = path
     files = []
-    for controllers, path in sorted(found.items()):  # the second version of cgroups has no names
-        root = os.path.join(mount, controllers)
-        name = "memory.oom_control" if controllers else "memory.events"
+    for controllers, path in sorted(line.split(":", 2)[1:] for line in cgroups.splitlines()):
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        name = "memory.oom_control" if controllers else "memory.events"  # of version 2
         parts = [part for part in path.split("/") if part]
         for depth in range(len(parts), -1, -1):  # a cgroup may leave memory to the one above it
-            files.append(os.path.normpath(os.path.join(root, *parts[:depth], name)))
+            files.append(os.path.normpath(os.path.join(mount, controllers, *parts[:depth], name)))
     return files
 
 
 def _count_kills(path: str) -> int:
-    try:
-        with open(path, "rb") as file:
-            counts = [line for line in file if line.startswith(b"oom_kill ")]
-    except OSError:
-        return 0
-    return int(counts[0].split()[1]) if counts else 0
+    with suppress(OSError), open(path, "rb") as file:
+        return next((int(line.split()[1]) for line in file if line.startswith(b"oom_kill ")), 0)
+    return 0
 
 
 def room() -> int | None:
-    """Bytes that the process of this task may yet take; ``None`` without a limit."""
+    """Return the bytes that the process of this task may yet take; ``None`` without a limit."""
     most = limit()
     return None if most is None else int(_SHARE * most - resident())
 
 
 def longest_line() -> int | None:
-    """Bytes that a line may have to be read within the limit; ``None`` without one."""
-    most = limit()
-    if most is None:
-        return None
-    return max(_ANY_LINE, int((_SHARE * most - resident()) / _LINE_COPIES))
+    """Return the bytes that a line may have, to be read within the limit; ``None`` without one."""
+    free = room()
+    return None if free is None else max(_ANY_LINE, int(free / _LINE_COPIES))
 
 
 def limit_for_line(length: int) -> int:
-    """Limit under which a line of `length` bytes can be mapped: some four times as much."""
+    """Return a limit under which a line of `length` bytes can be mapped: some four times as much."""
     least = (_LINE_COPIES * length + resident()) / _SHARE
     return math.ceil(max(_LINE_SHARE * length, least) / 1e7) * 10_000_000
 
@@ -352,7 +315,7 @@ _ADVICE = {
 
 
 def advice(phase: str, limited: bool = True) -> str:
-    """Say what to do when `phase` (a function's name, ``"load"`` or ``"merge"``) ran out of memory."""
+    """Advise where `phase` (a function's name, ``"load"`` or ``"merge"``) ran out of memory."""
     first = _ADVICE.get(phase, f"Hold less at once in {phase}")
     if not limited:
         return f"{first}, or use fewer --num-mappers, or a machine with more memory."
@@ -362,12 +325,11 @@ def advice(phase: str, limited: bool = True) -> str:
 def explain_shortage(phase: str) -> str:
     """Say how much this process held when `phase` ran out of memory, and what to do."""
     held, most = describe_size(peak()), limit()
-    if most is None:
-        figures = f"The process held {held} at most, and the system gave no more."
-    else:
+    figures = f"The process held {held} at most, and the system gave no more."
+    if most is not None:
+        size = describe_size(most)
         figures = (
-            f"The worker process held {held} at most, and its limit is {describe_size(most)} "
-            "(--memory-limit)."
+            f"The worker process held {held} at most, and its limit is {size} (--memory-limit)."
         )
     return f"{figures} {advice(phase, limited=most is not None)}"
 
@@ -375,7 +337,7 @@ def explain_shortage(phase: str) -> str:
 def describe_size(size: float) -> str:
     """Write a number of bytes as it can be given to ``--memory-limit``.
 
-    >>> describe_size(250_000_000), describe_size(12_345_678_901)
-    ('250 MB', '12.3 GB')
+    >>> describe_size(12_345_678_901)
+    '12.3 GB'
     """
     return f"{size / 1e6:,.0f} MB" if size < 1e10 else f"{size / 1e9:,.1f} GB"

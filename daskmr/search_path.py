@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import sys
 
-__all__ = ["look_here_last", "python_path"]
+__all__ = ["put_working_directory_last", "python_path"]
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 
 
-def look_here_last(by_name: bool = False) -> None:
+def put_working_directory_last(by_name: bool = False) -> None:
     """Move the working directory to the end of ``sys.path``: PYTHONPATH may have it, or be empty.
 
     With `by_name`, Python runs this package by ``python -m``, which puts the working directory first:

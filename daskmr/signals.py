@@ -13,18 +13,12 @@ from typing import Any
 from daskmr.errors import Interrupted
 
 __all__ = [
-    "clean_up",
-    "deferred",
-    "finished",
-    "handlers_kept",
-    "kill_children",
-    "on_hard_exit",
-    "patient",
-    "raises_interrupted",
-    "signals",
-]
+    "clean_up", "deferred", "finished", "handlers_kept", "kill_children", "on_hard_exit",
+    "patient", "raises_interrupted", "signals",
+]  # fmt: skip
 
 _HARD_EXIT_SECONDS = 4.0
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _hard_exit_callbacks: list[Callable[[], object]] = []
 
@@ -34,12 +28,7 @@ def on_hard_exit(callback: Callable[[], object]) -> Callable[[], None]:
 
     - `callback`: quick and idempotent; called in another thread, perhaps during the ordinary
       clean-up.
-    Returns removes the registration.
-
-    Examples
-    --------
-    >>> forget = on_hard_exit(lambda: print("removing temporary files"))
-    >>> forget()
+    Returns a function that removes the registration.
     """
     _hard_exit_callbacks.append(callback)
 
@@ -53,12 +42,11 @@ def on_hard_exit(callback: Callable[[], object]) -> Callable[[], None]:
 class _State:
     """The state of the handler that `signals` installs."""
 
-    def __init__(self) -> None:
-        self.raised = False
-        self.depth = 0
-        self.pending: int | None = None
-        self.finished = False
-        self.patience = 0.0
+    raised = False
+    depth = 0
+    pending: int | None = None
+    finished = False
+    patience = 0.0
 
 
 _state = _State()
@@ -66,10 +54,7 @@ _state = _State()
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Defer an interruption to the end of the block.
-
-    For a few quick steps that belong together, as creating something and registering its clean-up.
-    """
+    """Defer an interruption to the end of the block, of a few quick steps that belong together."""
     _state.depth += 1
     try:
         yield
@@ -91,7 +76,7 @@ def handlers_kept() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # where handlers cannot be set
         return
-    before = {s: signal.getsignal(s) for s in _stop_signals()}
+    before = {s: signal.getsignal(s) for s in _STOP_SIGNALS}
     try:
         yield
     finally:
@@ -102,10 +87,7 @@ def handlers_kept() -> Iterator[None]:
 
 @contextmanager
 def patient(seconds: float) -> Iterator[None]:
-    """Let the clean-up after a signal take so much longer, for the duration of the block.
-
-    For what would continue, and cost, if it were not ended properly, as a cloud cluster.
-    """
+    """Let clean-up take so much longer within the block: an abandoned cloud cluster would cost."""
     before, _state.patience = _state.patience, _state.patience + seconds
     try:
         yield
@@ -132,7 +114,7 @@ def signals() -> Iterator[None]:
         return
     import psutil  # noqa: F401  # here, as the watchdog must not import anything
 
-    caught = [s for s in _stop_signals() if signal.getsignal(s) is not signal.SIG_IGN]
+    caught = [s for s in _STOP_SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     # C code notifies the watchdog of a signal, even when the main thread cannot run Python.
@@ -149,11 +131,6 @@ def signals() -> Iterator[None]:
                 signal.signal(s, handler)
             signal.set_wakeup_fd(before_fd)
             os.close(write_end)
-
-
-def _stop_signals() -> list[signal.Signals]:
-    names = ("SIGINT", "SIGTERM", "SIGHUP")
-    return [getattr(signal, name) for name in names if hasattr(signal, name)]
 
 
 def _handle(signum: int, frame: Any) -> None:

@@ -11,14 +11,7 @@ from typing import IO, Any, TextIO, TypeVar
 
 from daskmr.errors import JobError
 
-__all__ = [
-    "LineStream",
-    "divert",
-    "keep_alive",
-    "keep_standard_output",
-    "say",
-    "standard_output",
-]
+__all__ = ["LineStream", "divert", "keep_alive", "keep_standard_output", "say", "standard_output"]
 
 _T = TypeVar("_T")
 
@@ -40,21 +33,21 @@ class LineStream:
     """Replaces a stream, and passes complete lines to `write`; all else is as in the stream."""
 
     def __init__(self, stream: TextIO, write: Callable[[str], object]) -> None:
-        self._stream = stream
+        self.stream = stream
         self._write = write
         self._open = ""
         self._released = False
 
     def write(self, text: str) -> int:
         if self._released:
-            return self._stream.write(text)
+            return self.stream.write(text)
         lines, newline, self._open = (self._open + text).rpartition("\n")
         if newline:
             self._write(lines + newline)
         return len(text)
 
     def flush(self) -> None:
-        self._stream.flush()
+        self.stream.flush()
 
     def release(self) -> None:
         """Pass on an unfinished line; later writes go to the stream, as other code may keep this one."""
@@ -63,7 +56,7 @@ class LineStream:
             self._write(f"{self._open}\n")
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+        return getattr(self.stream, name)
 
 
 def divert(names: Iterable[str], write: Callable[[str], object]) -> Callable[[], None]:
@@ -71,27 +64,24 @@ def divert(names: Iterable[str], write: Callable[[str], object]) -> Callable[[],
 
     - `names`: ``"stdout"``, ``"stderr"``, or both.
     - `write`: takes text that ends with a newline.
-    Returns puts the streams back, but leaves one that was replaced meanwhile.
+    Returns a function that puts the streams back, except one that was replaced meanwhile.
     """
-    before = {name: getattr(sys, name) for name in names}
-    diverted = {name: keep_alive(LineStream(stream, write)) for name, stream in before.items()}
-    for name, stream in diverted.items():
-        setattr(sys, name, stream)
+    diverted = {name: keep_alive(LineStream(getattr(sys, name), write)) for name in names}
+    vars(sys).update(diverted)
 
     def restore() -> None:
         for name, stream in diverted.items():
             if getattr(sys, name) is stream:
-                setattr(sys, name, before[name])
+                setattr(sys, name, stream.stream)
             stream.release()
 
     return restore
 
 
 def keep_standard_output() -> None:
-    """Send what is printed from now on to standard error; idempotent.
+    """Send what is printed from now on, also by C code and by new processes, to standard error.
 
-    At the level of file descriptors, so that it covers C code, and all processes that are started
-    later; so call it before the first of them.
+    Idempotent; call it before the first process is started.
     """
     global _kept
     if _kept is not None:
@@ -130,9 +120,7 @@ def say(stdout: IO[bytes], text: str) -> None:
     try:
         stdout.write(text.encode("utf-8", "backslashreplace"))
         stdout.flush()
-        return
     except BrokenPipeError:
         raise
     except OSError as error:
-        reason = error.strerror
-    raise JobError(f"Standard output cannot be written: {reason}.")
+        raise JobError(f"Standard output cannot be written: {error.strerror}.") from None

@@ -4,30 +4,17 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 __all__ = [
-    "HIDDEN",
-    "byte_unit",
-    "count_unit",
-    "counted",
-    "format_bytes",
-    "format_clock",
-    "format_count",
-    "format_seconds",
-    "holds_credentials",
-    "mask_credentials",
-    "masked",
-    "printable",
-    "shell_path",
-    "shell_word",
-    "shorten",
-    "some",
-    "time_unit",
-]
+    "HIDDEN", "byte_unit", "count_unit", "counted", "format_bytes", "format_clock",
+    "format_count", "format_seconds", "holds_credentials", "mask_credentials", "masked",
+    "printable", "shell_path", "shell_word", "shorten", "some", "time_unit",
+]  # fmt: skip
 
 HIDDEN = "***"
-"""What stands in the place of a secret."""
+"""Stands for a secret."""
 
 _USER_IN_URL = re.compile(r"(?<=://)[^/\s]*@")
 _QUERY_IN_URL = re.compile(r"(?<=[^\s?])\?\S+$")
@@ -35,20 +22,12 @@ _SECRET_IN_QUERY = re.compile(r"([?&](?:sig|token|password|key|secret)[\w-]*=)[^
 _BYTES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 _COUNTS = ((1e9, "billion "), (1e6, "million "), (1e3, "thousand "), (1.0, ""))
 _TIMES = ((3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
-_ENOUGH = 2.0  # of a larger unit, before a whole axis is in it
 
 
 def format_bytes(count: float) -> str:
-    """Write a number of bytes for people.
-
-    >>> format_bytes(999), format_bytes(1_500_000)
-    ('999 B', '1.5 MB')
-    """
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
+    """Write a number of bytes for people, as ``999 B`` or ``1.5 MB``."""
+    scale, unit = next((each for each in _BYTES if count >= each[0]), _BYTES[-1])
+    return f"{count / scale:.{1 if scale > 1 else 0}f} {unit}"
 
 
 def format_count(count: float) -> str:
@@ -57,10 +36,8 @@ def format_count(count: float) -> str:
     >>> format_count(999), format_count(12_345), format_count(2_500_000)
     ('999', '12.3 thousand', '2.5 million')
     """
-    for scale, unit in _COUNTS:
-        if count >= scale > 1:
-            return f"{count / scale:.3g} {unit.strip()}"
-    return f"{count:.0f}"
+    scale, unit = next((each for each in _COUNTS if count >= each[0]), _COUNTS[-1])
+    return f"{count / scale:.3g} {unit}".rstrip() if unit else f"{count:.0f}"
 
 
 def format_seconds(seconds: float) -> str:
@@ -88,40 +65,18 @@ def format_clock(seconds: float) -> str:
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
-def byte_unit(most: float) -> tuple[float, str]:
-    """Return the unit for an axis that goes to `most` bytes, and what it is called.
+def _unit(units: Sequence[tuple[float, str]], enough: float, most: float) -> tuple[float, str]:
+    """Return the unit for an axis that goes to `most`, which is `enough` of it, and its name.
 
-    >>> byte_unit(3_000_000), byte_unit(0)
-    ((1000000.0, 'MB'), (1.0, 'B'))
+    >>> byte_unit(3_000_000), count_unit(30_000), time_unit(90)
+    ((1000000.0, 'MB'), (1000.0, 'thousand '), (1.0, 'seconds'))
     """
-    return _unit(_BYTES, most)
+    return next((unit for unit in units if most >= enough * unit[0]), units[-1])
 
 
-def count_unit(most: float) -> tuple[float, str]:
-    """Return the unit for an axis that goes to `most`, and what stands before the thing counted.
-
-    >>> count_unit(30_000), count_unit(900)
-    ((1000.0, 'thousand '), (1.0, ''))
-    """
-    return _unit(_COUNTS, most)
-
-
-def time_unit(most: float) -> tuple[float, str]:
-    """Return the unit for an axis that goes to `most` seconds, and what it is called.
-
-    >>> time_unit(90), time_unit(600)
-    ((1.0, 'seconds'), (60.0, 'minutes'))
-    """
-    return _unit(_TIMES, most / 2)
-
-
-def _unit(units: Iterable[tuple[float, str]], most: float) -> tuple[float, str]:
-    chosen = (1.0, "")
-    for scale, name in units:
-        chosen = (scale, name)
-        if most >= _ENOUGH * scale:
-            break
-    return chosen
+byte_unit = partial(_unit, _BYTES, 2)
+count_unit = partial(_unit, _COUNTS, 2)
+time_unit = partial(_unit, _TIMES, 4)
 
 
 def printable(text: str) -> str:
@@ -132,9 +87,7 @@ def printable(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
-    )
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def masked(content: str) -> str:

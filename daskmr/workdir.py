@@ -89,41 +89,31 @@ class RunDir:
 
 def _sweep(root: Path) -> None:
     """Remove the folders of runs that were killed."""
-    for folder in _matching(root, _RUN):
+    for folder in [each for each in root.iterdir() if each.is_dir()]:
         with contextlib.suppress(OSError):
-            if _CONTENTS.issuperset(os.listdir(folder)):  # else the user gave it such a name
-                _sweep_folder(folder)
-    for folder in _matching(root, _NEW):
-        with contextlib.suppress(OSError):
-            if time.time() - folder.stat().st_mtime > _NEW_IS_STALE_AFTER:
-                _sweep_folder(folder)
-
-
-def _sweep_folder(folder: Path) -> None:
-    remove = partial(shutil.rmtree, folder, ignore_errors=True)
-    if (folder / _LOCK).exists():
-        sweep(folder / _LOCK, remove)
-    else:
-        remove()  # its removal was cut short
-
-
-def _matching(root: Path, name: re.Pattern[str]) -> list[Path]:
-    """List the folders with the name of a run's; everything else there is the user's."""
-    return [folder for folder in root.iterdir() if name.fullmatch(folder.name) and folder.is_dir()]
+            if _RUN.fullmatch(folder.name):
+                is_left = _CONTENTS.issuperset(os.listdir(folder))  # else the user named it so
+            elif _NEW.fullmatch(folder.name):
+                is_left = time.time() - folder.stat().st_mtime > _NEW_IS_STALE_AFTER
+            else:
+                continue
+            remove = partial(shutil.rmtree, folder, ignore_errors=True)
+            if is_left and (folder / _LOCK).exists():
+                sweep(folder / _LOCK, remove)
+            elif is_left:
+                remove()  # its removal was cut short
 
 
 def disk_error(error: OSError, path: str, what: str, state: str = NOTHING_REPLACED) -> JobError:
-    """Return the failure to write a file, with its place and the free space there.
+    """Return the failure to write `path`, with the free space there.
 
-    - `error`: what the operating system said.
-    - `path`: the file that was written.
     - `what`: its role, as "the output".
     - `state`: what became of the output.
     """
-    folder = os.path.dirname(path) or "."
     free = ""
     with contextlib.suppress(OSError):
-        free = f"; {shutil.disk_usage(folder).free:,} bytes are free there"
+        usage = shutil.disk_usage(os.path.dirname(path) or ".")
+        free = f"; {usage.free:,} bytes are free there"
     advice = "Make room, or use another disk"
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         advice = "Check the disk and its permissions, or use another place"

@@ -10,13 +10,9 @@ from typing import Any, TypeVar
 from daskmr.errors import TaskFailed
 
 __all__ = [
-    "check_cancelled",
-    "current_worker",
-    "describe_worker",
-    "until_cancelled",
-    "worker_address",
+    "check_cancelled", "current_worker", "describe_worker", "until_cancelled", "worker_address",
     "worker_name",
-]
+]  # fmt: skip
 
 _T = TypeVar("_T")
 
@@ -33,31 +29,19 @@ def current_worker() -> Any:
 
 
 def worker_name() -> str:
-    """Name this process as its cluster knows it; ``"inline"`` where there is none.
-
-    >>> worker_name()
-    'inline'
-    """
+    """Name this process as its cluster knows it; ``"inline"`` where there is none."""
     worker = current_worker()
     return "inline" if worker is None else str(worker.name)
 
 
 def worker_address() -> str:
-    """Return the address of this process on its cluster; ``""`` where there is none.
-
-    >>> worker_address()
-    ''
-    """
+    """Return the address of this process on its cluster; ``""`` where there is none."""
     worker = current_worker()
     return "" if worker is None else str(worker.address)
 
 
 def describe_worker() -> str:
-    """Name the worker that this task runs on, and its host.
-
-    >>> describe_worker().startswith("this process on host ")
-    True
-    """
+    """Name the worker that this task runs on, and its host."""
     worker = current_worker()
     name = "this process" if worker is None else f"the worker {worker.address}"
     return f"{name} on host {socket.gethostname()}"
@@ -74,11 +58,7 @@ def check_cancelled() -> None:
 
 
 def until_cancelled(items: Iterable[_T]) -> Iterator[_T]:
-    """Pass `items` on, and raise TaskFailed when the client has cancelled the task.
-
-    >>> list(until_cancelled("abc"))
-    ['a', 'b', 'c']
-    """
+    """Pass `items` on, and raise TaskFailed when the client has cancelled the task."""
     worker = current_worker()  # the same for all items, as is the task
     key = None if worker is None else worker.get_current_task()
     for item in items:

@@ -53,9 +53,7 @@ _ARGUMENTS = {
     "setup_reduce": ("context",),
 }
 
-
-# ---------------------------------------------------------------------------------------------
-# Which functions
+# --- which functions ------------------------------------------------------------------------------
 
 
 def choose_functions(
@@ -74,21 +72,20 @@ def choose_functions(
     passed_over = {name: library for name, library in libraries.items() if library}
     functions = Functions(**found | dict.fromkeys(passed_over))  # type: ignore[arg-type]
     if functions.map is None:
-        raise InputError(_no_map(namespace, where, passed_over.get("map")))
+        raise InputError(_no_map(namespace, where, passed_over.get("map", "")))
     check_functions(functions, where)
     return functions, passed_over
 
 
 def _is_made_for(name: str, function: Any) -> bool:
-    """Whether a function, maybe of an installed library, takes the arguments of a job's."""
-    try:
+    """Check whether a function, maybe of an installed library, takes the arguments of a job's."""
+    with suppress(ValueError, TypeError):
         return (*inspect.signature(function).parameters,) == _ARGUMENTS[name]
-    except (ValueError, TypeError):
-        return False
+    return False
 
 
 def _library_name(name: str, value: Any, is_own: IsOwn) -> str:
-    """The name by which a library has `value`, or ``""``: then the script made it."""
+    """Return the name by which a library has `value`; ``""`` if the script made it."""
     code = getattr(value, "__code__", None)
     if is_own("", getattr(code, "co_filename", None)):
         return ""
@@ -108,17 +105,14 @@ def _library_name(name: str, value: Any, is_own: IsOwn) -> str:
     return min(having)[-1] if having else ""
 
 
-def _no_map(namespace: Mapping[str, Any], where: str, library: str | None = None) -> str:
+def _no_map(namespace: Mapping[str, Any], where: str, library: str) -> str:
     if library:
         return (
             f"{where} does not define `map`: the `map` in it is {library}, which it imports. Define `def "
             "map(key, dims, value, context):`, and import the other one by another name."
         )
-    names = {
-        name.lower(): name
-        for name, value in namespace.items()
-        if callable(value) and name[:2] != "__"
-    }
+    functions = [name for name, value in namespace.items() if callable(value)]
+    names = {name.lower(): name for name in functions if name[:2] != "__"}
     like = [name for name in names if "map" in name] or difflib.get_close_matches("map", names)
     hint = f" Should `{names[like[0]]}` be named `map`?" if like else ""
     return (
@@ -129,10 +123,8 @@ def _no_map(namespace: Mapping[str, Any], where: str, library: str | None = None
 
 def check_functions(functions: Functions, where: str) -> None:
     """Raise InputError for a function that cannot be called as a job's is."""
-    if functions.map is None:
-        raise InputError(_no_map({}, where))
     for name, function in functions._asdict().items():
-        if function is not None:
+        if function is not None or name == "map":
             _check_function(name, function, where)
 
 
@@ -144,7 +136,9 @@ def _check_function(name: str, function: Any, where: str) -> None:
         )
     line = getattr(getattr(function, "__code__", None), "co_firstlineno", None)
     place = f"{where}, line {line}" if line and os.path.isabs(where) else where
-    if any(map(_is_lazy, (function, inspect.getattr_static(type(function), "__call__", None)))):
+    kinds = (inspect.isgeneratorfunction, inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+    called = (function, inspect.getattr_static(type(function), "__call__", None))
+    if any(is_kind(each) for is_kind in kinds for each in called):
         raise InputError(
             f"{place}: `{name}` is a generator or async function, so calling it would do nothing. "
             f"Make it a plain `{signature}`, and for `yield` call `context.write(...)`."
@@ -155,15 +149,6 @@ def _check_function(name: str, function: Any, where: str) -> None:
             f"{place}: `{name}` cannot be called with {len(_ARGUMENTS[name])} positional arguments ({problem}). "
             f"Define it as `{signature}`."
         )
-
-
-def _is_lazy(function: Any) -> bool:
-    """Whether a call makes a generator or coroutine, and runs nothing of the body."""
-    return (
-        inspect.isgeneratorfunction(function)
-        or inspect.iscoroutinefunction(function)
-        or inspect.isasyncgenfunction(function)
-    )
 
 
 def _binding_problem(function: Function, count: int) -> str:
@@ -179,8 +164,7 @@ def _binding_problem(function: Function, count: int) -> str:
     return ""
 
 
-# ---------------------------------------------------------------------------------------------
-# Notes on unused functions and files
+# --- notes on unused functions and files ----------------------------------------------------------
 
 
 def notes_on(job: Job, passed_over: Mapping[str, str]) -> Iterator[str]:
@@ -203,9 +187,8 @@ def notes_on(job: Job, passed_over: Mapping[str, str]) -> Iterator[str]:
 
 def _note_unused(file: str) -> str:
     name = module_of(file)
-    owner = (
-        "Python's standard library" if name in sys.stdlib_module_names else "an installed library"
-    )
+    is_standard = name in sys.stdlib_module_names
+    owner = "Python's standard library" if is_standard else "an installed library"
     return (
         f"{file} beside the script is not used: the module {name!r} is that of {owner}. If the script "
         "means the file, give it another name"
@@ -224,13 +207,10 @@ _LIKE_HOOKS = (  # compiled where a script has functions that a job does not cal
 
 
 def likely_misspelt(text: str, path: str) -> dict[str, str]:
-    """Find the functions of a script that nearly have the name of one that a job may define.
+    """Find unused functions of a script whose names resemble those that a job may define.
 
-    Returns by the name of a function, the one that it may be meant to have, or "". None that the
-    script uses itself.
+    Returns the name that is likely meant, or "", by the name of the function.
 
-    Examples
-    --------
     >>> likely_misspelt("def map(k, d, v, c): pass\\ndef reducer(k, v, c): pass", "job.py")
     {'reducer': 'reduce'}
     >>> likely_misspelt("def map(k, d, v, c): pass\\ndef map_finished(c): pass", "job.py")
@@ -256,8 +236,7 @@ def likely_misspelt(text: str, path: str) -> dict[str, str]:
     return found
 
 
-# ---------------------------------------------------------------------------------------------
-# Failures
+# --- failures -------------------------------------------------------------------------------------
 
 
 def explain_load_failure(job: Job, exc: BaseException) -> InputError:
@@ -308,7 +287,7 @@ def hint_for(job: Job, exc: BaseException) -> str:
 
 
 def _unused_file(job: Job, module: str) -> str:
-    """The file beside the script that `module` would be, were its name not taken."""
+    """Return the file beside the script that `module` would be, were its name not taken."""
     top = module.partition(".")[0]
     return next((file for file in job.unused if module_of(file).partition(".")[0] == top), "")
 
@@ -346,8 +325,9 @@ _RENAMED = {
 _DISTRIBUTIONS = {
     "bs4": "beautifulsoup4", "cv2": "opencv-python", "dateutil": "python-dateutil",
     "PIL": "Pillow", "sklearn": "scikit-learn", "yaml": "PyYAML",
-    **dict.fromkeys(("lxml", "numpy", "orjson", "pandas", "pyarrow", "pytz", "regex", "requests")),
-    **dict.fromkeys(("scipy", "simplejson", "six", "ujson")),
+    "lxml": "lxml", "numpy": "numpy", "orjson": "orjson", "pandas": "pandas", "pyarrow": "pyarrow",
+    "pytz": "pytz", "regex": "regex", "requests": "requests", "scipy": "scipy",
+    "simplejson": "simplejson", "six": "six", "ujson": "ujson",
 }  # fmt: skip
 
 
@@ -360,17 +340,15 @@ def _missing_module(job: Job, name: str) -> str:
     if name != top and (f"{top}.py" in job.files or f"{top}/__init__.py" in job.files):
         return f"there is no module {name!r} beside the script, though there is {top!r}."
     if top in _DISTRIBUTIONS:
-        package = _DISTRIBUTIONS[top] or top
         return (
             f"the module {name!r} is missing. Install it here and in the environment of every worker: "
-            f"`pip install {package}`."
+            f"`pip install {_DISTRIBUTIONS[top]}`."
         )
-    known = {*sys.stdlib_module_names, *_DISTRIBUTIONS}
-    if job.path is not None:
-        with suppress(OSError):  # a worker may not see the folder
-            files = os.listdir(os.path.dirname(job.path))
-            known |= {file.removesuffix(".py") for file in files if file.endswith(".py")}
-    public = [each for each in known if each[0] != "_"]
+    known = [*sys.stdlib_module_names, *_DISTRIBUTIONS]
+    with suppress(OSError):  # a worker may not see the folder
+        files = os.listdir(os.path.dirname(job.path)) if job.path else []
+        known += [file.removesuffix(".py") for file in files if file.endswith(".py")]
+    public = sorted({each for each in known if each[0] != "_"})
     like = difflib.get_close_matches(top, public, 1, 0.75)
     meant = f" Is `{like[0]}` meant?" if like else ""
     own = f"If it is yours, put {top}.py beside the script; if" if job.path else "If"

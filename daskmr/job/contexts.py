@@ -43,10 +43,9 @@ class CounterError(TypeError):
 
 
 class Counting:
-    """``context.counter``, with the counts of the current record apart: a bad record's are dropped.
+    """``context.counter``; the caller keeps or drops the counts of each record before the next.
 
-    The caller of the user's function keeps or drops them before the next record; `COUNTED` in
-    `hurry` says that there are some.
+    `COUNTED` in `hurry` says that there are some.
     """
 
     __slots__ = ()
@@ -126,10 +125,6 @@ class UserContext:
 
     __slots__ = ("__dict__", "counter", "write", "write_each")
 
-    write: Callable[[Any, Any], None]
-    write_each: Callable[[Iterable[Any], Any], None]
-    counter: Callable[..., None]
-
     def __init__(self, writer: Any) -> None:
         self.write, self.write_each = writer.write, writer.write_each
         self.counter = writer.counter
@@ -157,9 +152,6 @@ class UserTextContext(UserContext):
     record_separator = "\n"
 
     __slots__ = ("writecsv", "writeline")
-
-    writeline: Callable[[Any], None]
-    writecsv: Callable[[Any], None]
 
     def __init__(self, writer: Any) -> None:
         super().__init__(writer)
@@ -219,13 +211,7 @@ def as_keys(keys: Iterable[Any]) -> list[Any]:
 
 
 class CombineContext:
-    """What `combine` writes to: at most one value, under the key that it was given.
-
-    >>> context = CombineContext("k")
-    >>> context.write("k", 3)
-    >>> context.close()
-    [3]
-    """
+    """What `combine` writes to: at most one value, under the key that it was given."""
 
     __slots__ = ("__dict__", "_key", "_written")
 
@@ -268,27 +254,17 @@ class CombineError(TypeError):
 class _OutputContext(Counting):
     """Base of what `reduce`, and `map` in a job without it, write to.
 
-    Attributes
-    ----------
-    user : UserTextContext
-        With the separators, a tab and a newline until `setup_reduce` sets others.
-    written : list
-        Lines or items, until the caller clears it.
-    hurry : list
-        Not empty when much has been written, or something counted, until the caller clears it.
-    counted, counters : dict
-        Counts of the current record, and of those before it.
+    - `user`: with the separators, a tab and a newline until `setup_reduce` sets others.
+    - `written`: lines or items, until the caller clears it.
+    - `hurry`: not empty when much has been written, or something counted, until the caller clears
+      it.
+    - `counted`, `counters`: counts of the current record, and of those before it.
     """
 
-    user: UserTextContext
-    written: list[Any]
-    hurry: list[Any]
-
     def __init__(self) -> None:
-        self.written = []
+        self.written: list[Any] = []
         self.hurry = []
-        self.counted = {}
-        self.counters = {}
+        self.counted, self.counters = {}, {}
         self._append: Any = self.written.append
         self._csv = csv.writer(types.SimpleNamespace(write=self._add_row))
         self.user = UserTextContext(self)
@@ -321,10 +297,9 @@ class _OutputContext(Counting):
     def check_separators(self) -> None:
         """Raise TypeError where `setup_reduce` set a separator that is not text."""
         for name in ("field_separator", "record_separator"):
-            if not isinstance(getattr(self.user, name), str):
-                raise TypeError(
-                    f"context.{name} was set to {getattr(self.user, name)!r}; it must be a str."
-                )
+            value = getattr(self.user, name)
+            if not isinstance(value, str):
+                raise TypeError(f"context.{name} was set to {value!r}; it must be a str.")
 
 
 def _all_digits(function: Callable[[Any], _T], value: Any) -> _T:
@@ -337,37 +312,27 @@ def _all_digits(function: Callable[[Any], _T], value: Any) -> _T:
         sys.set_int_max_str_digits(limit)
 
 
-_CALLABLE = (types.FunctionType, types.MethodType, types.BuiltinFunctionType)
-
-
 def _refuse_address(value: Any) -> None:
     """Raise TypeError for a value whose text is its address in memory, which differs between runs."""
     kind: Any = type(value)
     if kind.__str__ is not object.__str__:
         return
-    advice = ""
     if isinstance(value, Iterator):
         advice = "list(...) of it"
-    elif isinstance(value, _CALLABLE):
+    elif isinstance(value, types.FunctionType | types.MethodType | types.BuiltinFunctionType):
         advice = "what it returns: call it, with ()"
     elif kind.__repr__ is object.__repr__:
         advice = f"its fields, or give the class {kind.__name__} a __str__"
-    if advice:
-        raise TypeError(
-            f"A {kind.__name__} cannot be written to the output: as text it is its address in memory, "
-            f"which differs from run to run. Write {advice}."
-        )
+    else:
+        return
+    raise TypeError(
+        f"A {kind.__name__} cannot be written to the output: as text it is its address in memory, "
+        f"which differs from run to run. Write {advice}."
+    )
 
 
 class TextContext(_OutputContext):
-    """Collects the lines of the output.
-
-    >>> context = TextContext()
-    >>> context.write("a", 1)
-    >>> context.writecsv([1, "x,y"])
-    >>> context.written
-    ['a\\t1\\n', '1,"x,y"\\r\\n']
-    """
+    """Collects the lines of the output."""
 
     def write(self, key: Any, value: Any) -> None:
         """Write `key`, the field separator, `value` and the record separator."""
@@ -404,10 +369,7 @@ class TextContext(_OutputContext):
 class ItemContext(_OutputContext):
     """Collects pairs, and lines as ``str``, where there is no output file.
 
-    Attributes
-    ----------
-    size : int
-        Bytes of what is large in `written`, until the caller sets it back.
+    - `size`: bytes of what is large in `written`, until the caller sets it back.
     """
 
     def __init__(self) -> None:

@@ -47,6 +47,13 @@ class Job:
     as source text and inline functions by value; either is loaded when a function is first asked
     for, once a process.
 
+    - `name`: the script's name without its extension, or ``"job"``.
+    - `path`, `module_name`: the script's absolute path, and the name of its module; ``None`` for
+      inline functions.
+    - `files`: source text by file name, relative to the script's folder (inline: as compiled).
+    - `texts`: the same by absolute file name.
+    - `unused`: files beside the script that are not used, as other modules have their names.
+
     Parameters
     ----------
     map : callable
@@ -78,16 +85,23 @@ class Job:
     ) -> None:
         functions = Functions(map, combine, reduce, setup_reduce)
         check_functions(functions, "The job")
-        self._functions: Functions | None = functions
-        self._passed_over: Mapping[str, str] = {}
-        self._source: Script | InlineFunctions = InlineFunctions((*functions,))
+        self._take(InlineFunctions((*functions,)), functions)
 
     @classmethod
     def _of(cls, source: Script | InlineFunctions) -> Job:
         job = cls.__new__(cls)
-        job._functions, job._passed_over = None, {}
-        job._source = source
+        job._take(source, None)
         return job
+
+    def _take(self, source: Script | InlineFunctions, functions: Functions | None) -> None:
+        self._source, self._functions = source, functions
+        self._passed_over: Mapping[str, str] = {}
+        self.name: str = source.name
+        self.path: str | None = source.path
+        self.files: Mapping[str, str] = source.files
+        self.texts: Mapping[str, str] = source.texts
+        self.module_name: str | None = source.module_name
+        self.unused: tuple[str, ...] = source.unused
 
     @property
     def map(self) -> Function:
@@ -110,44 +124,14 @@ class Job:
         return self._loaded().setup_reduce
 
     @property
-    def name(self) -> str:
-        """The script's name without its extension, or ``"job"``."""
-        return self._source.name
-
-    @property
-    def path(self) -> str | None:
-        """The script's absolute path; ``None`` for inline functions."""
-        return self._source.path
-
-    @property
     def digest(self) -> str:
         """SHA-256, in hex, of the contents of all that is shipped."""
         return self._source.digest
 
     @property
-    def files(self) -> Mapping[str, str]:
-        """Source text by file name, relative to the script's folder (inline: as compiled)."""
-        return self._source.files
-
-    @property
     def data(self) -> Mapping[str, bytes]:
         """The other files of the script's packages that are shipped, by name like `files`."""
         return self._source.data
-
-    @property
-    def module_name(self) -> str | None:
-        """Name of the module that the script is loaded as; None for inline functions."""
-        return self._source.module_name
-
-    @property
-    def texts(self) -> Mapping[str, str]:
-        """Source text by absolute file name, as it was shipped."""
-        return self._source.texts
-
-    @property
-    def unused(self) -> tuple[str, ...]:
-        """Files beside the script that are not used, as other modules have their names."""
-        return self._source.sources.unused if isinstance(self._source, Script) else ()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -160,8 +144,8 @@ class Job:
         return hint_for(self, exc)
 
     def is_user_file(self, filename: str) -> bool:
-        """Whether a traceback's `filename` is of the user's code."""
-        return filename in self._source.texts
+        """Check whether a traceback's `filename` is of the user's code."""
+        return filename in self.texts
 
     @contextmanager
     def activate(self) -> Iterator[None]:
@@ -177,17 +161,15 @@ class Job:
 
     @property
     def is_loaded(self) -> bool:
-        """Whether its functions are there, in this process."""
+        """Check whether its functions are loaded in this process."""
         return self._functions is not None
 
     def _loaded(self) -> Functions:
-        functions = self._functions
-        if functions is None:
+        if self._functions is None:
             with _activated(self._source):
-                if self._functions is None:
+                if self._functions is None:  # no other thread has loaded it
                     self._functions, self._passed_over = self._load()
-                functions = self._functions
-        return functions
+        return self._functions
 
     def _load(self) -> tuple[Functions, dict[str, str]]:
         process, source = os.getpid(), self._source
@@ -220,28 +202,20 @@ class Job:
 def load_job(source: str | os.PathLike[str] | types.ModuleType | Job) -> Job:
     """Load a job script and check it before any work.
 
-    Parameters
-    ----------
-    source : path, module or Job
-        A script's path; a module, whose file is taken as the script unless it is part of a package
-        or installed; a `Job`, which is returned as it is.
-
-    Raises
-    ------
-    InputError
-        When the script can't be read or run, or its functions are not as a job needs them.
+    - `source`: a script's path; a module, whose file is taken as the script unless it is part of a
+      package or installed; a `Job`, which is returned as it is.
+    Raises `InputError` when the script cannot be read or run, or its functions are not as a job
+    needs them.
     """
     if isinstance(source, Job):
         return source
     if isinstance(source, types.ModuleType):
         return _load_module(source)
-    try:
-        given = os.fsdecode(source)
-    except TypeError:
-        raise InputError(
-            f"A job is the path of a script, a module, or a daskmr.Job of functions, not {short_repr(source)}."
-        ) from None
-    return _load_script(given)
+    if isinstance(source, str | bytes | os.PathLike):
+        return _load_script(os.fsdecode(source))
+    raise InputError(
+        f"A job is the path of a script, a module, or a daskmr.Job of functions, not {short_repr(source)}."
+    )
 
 
 def _load_module(module: types.ModuleType) -> Job:
@@ -261,9 +235,7 @@ def _load_module(module: types.ModuleType) -> Job:
 
 
 def _load_script(given: str) -> Job:
-    path = absolute(
-        check_path(given)
-    )  # not that of a link's target: scripts may read their own names
+    path = absolute(check_path(given))  # not a link's target: scripts may read their own names
     text = read_source(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # compiling the script to run it warns again
@@ -275,8 +247,7 @@ def _load_script(given: str) -> Job:
     return _memoised((path, job.digest), lambda: job)
 
 
-# ---------------------------------------------------------------------------------------------
-# One process: the jobs it has loaded, and the one that is active
+# --- one process: the jobs it has loaded, and the one that is active ------------------------------
 
 _JOBS: dict[tuple[str | None, str], Job] = {}
 # Not _ACTIVATION: unpickling happens in Dask's event loop, which must not wait for user code.
@@ -326,7 +297,7 @@ def _activated(source: Script | InlineFunctions) -> Iterator[None]:
 
 @contextmanager
 def _working_directory_of(source: Script | InlineFunctions) -> Iterator[None]:
-    """Let a script change the working directory for itself alone: relative paths of a run stay valid."""
+    """Keep a script's changes of the working directory from the run, whose paths may be relative."""
     before = _working_directory()
     if source.directory is not None:
         with suppress(FileNotFoundError):  # the script will notice when it opens a file there

@@ -6,7 +6,6 @@ Nothing here depends on ``PYTHONHASHSEED``: ``hash()`` is used for numbers only.
 
 from __future__ import annotations
 
-import decimal
 import enum
 import numbers
 import sys
@@ -37,17 +36,11 @@ class UnsupportedKeyError(TypeError):
 
 
 def canonical(key: Any, depth: int = 0) -> Key:
-    """Return `key` with every NaN in it replaced by one and the same object.
-
-    A scalar of numpy becomes the number, bool or text of Python that it is.
+    """Return `key` with one object for every NaN in it, and plain values for scalars of numpy.
 
     Raises `UnsupportedKeyError` when the key is not None, bool, int, float, str, bytes or a tuple
     of those.
 
-    Examples
-    --------
-    >>> canonical(("a", 1))
-    ('a', 1)
     >>> canonical(float("nan")) is canonical(float("nan"))
     True
     """
@@ -72,23 +65,15 @@ def canonical(key: Any, depth: int = 0) -> Key:
 def _from_numpy(key: Any) -> Any:
     """Return the plain value of a numpy scalar that has one without loss; anything else as it is."""
     numpy = sys.modules.get("numpy")
-    # Times would become numbers in some of their units.
     if numpy is None or not isinstance(key, numpy.number | numpy.bool_ | numpy.character):
         return key
-    if isinstance(key, numpy.timedelta64):
-        return key
-    plain = key.item()
+    # A time would become a number in one of its units.
+    plain = key if isinstance(key, numpy.timedelta64) else key.item()
     return plain if type(plain) in _PLAIN or type(plain) is float else key
 
 
 def name_key(key: Any) -> str:
-    """Return the ``repr`` of a key in at most some 130 characters; of a long one beginning and end.
-
-    Integers of any size have a name, in hexadecimal digits where Python refuses decimal ones.
-
-    >>> name_key(("a", 1))
-    "('a', 1)"
-    """
+    """Return the ``repr`` of a key in at most some 130 characters; of a long one beginning and end."""
     return elide(_name(key), _NAME, " ... ({:,} characters) ... ")
 
 
@@ -97,7 +82,7 @@ def _name(key: Any) -> str:
         head, tail = key[:_NAME], key[-_NAME:]
         return elide(repr(head + tail), _NAME, " ... ")  # type: ignore[operator]
     if isinstance(key, int) and key.bit_length() > _LONGEST_INT:
-        return hex(key)
+        return hex(key)  # Python refuses as many decimal digits
     if type(key) is tuple:
         names = [_name(item) for item in key[:_NAMED]]
         if len(key) > _NAMED:
@@ -106,36 +91,32 @@ def _name(key: Any) -> str:
     return repr(key)
 
 
+_INSTEAD: tuple[tuple[Any, str], ...] = (  # the first type that fits
+    (set | frozenset, "tuple(sorted(key)) instead: a set has no order of its own"),
+    (list, "tuple(key) instead"),
+    (dict, "tuple(sorted(key.items())) instead"),
+    *((kind, f"{kind.__name__}(key) instead") for kind in (str, bytes, int, float)),
+    (complex, "str(key), or a tuple of its fields, instead"),
+    (numbers.Number, "int(key) or float(key) instead: as text, 10 comes before 9"),
+    (enum.Enum, "key.value or key.name instead"),
+    (bytearray | memoryview, "bytes(key) instead"),
+    # In Python 2, `filter` of text was text, and `zip` a list.
+    (Iterable, "tuple(key) instead, or ''.join(key) where text is meant"),
+)
+
+
 def _advice(key: Any) -> str:
-    if isinstance(key, set | frozenset):
-        return " Write tuple(sorted(key)) instead: a set has no order of its own."
-    if isinstance(key, list):
-        return " Write tuple(key) instead."
-    if isinstance(key, dict):
-        return " Write tuple(sorted(key.items())) instead."
-    for plain in (str, bytes, int, float):
-        if isinstance(key, plain):
-            return f" Write {plain.__name__}(key) instead."
-    if isinstance(key, numbers.Number | decimal.Decimal) and not isinstance(key, complex):
-        return " Write int(key) or float(key) instead: as text, 10 comes before 9."
-    if isinstance(key, enum.Enum):
-        return " Write key.value or key.name instead."
-    if isinstance(key, bytearray | memoryview):
-        return " Write bytes(key) instead."
-    if isinstance(key, Iterable):  # of Python 2, `filter` of text was text, and `zip` a list
-        return " Write tuple(key) instead, or ''.join(key) where text is meant."
-    methods = {name for kind in type(key).__mro__[:-1] for name in vars(kind)}
-    if not methods & {"__str__", "__repr__"}:
-        return " Write a tuple of its fields instead."  # as text it is an address in memory
-    return " Write str(key), or a tuple of its fields, instead."
+    advice = next((advice for kind, advice in _INSTEAD if isinstance(key, kind)), "")
+    if not advice:
+        kind: Any = type(key)
+        advice = "str(key), or a tuple of its fields, instead"
+        if kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__:
+            advice = "a tuple of its fields instead"  # as text it is an address in memory
+    return f" Write {advice}."
 
 
 def canonical_all(keys: list[Any]) -> list[Key]:
-    """Make keys that came out of a pickle canonical again; free of cost where no NaN can hide.
-
-    >>> canonical_all(["a", "b"])
-    ['a', 'b']
-    """
+    """Make keys that came out of a pickle canonical again; free of cost where no NaN can hide."""
     return keys if _PLAIN.issuperset(map(type, keys)) else list(map(canonical, keys))
 
 
@@ -180,11 +161,7 @@ def bucket_of(key: Key, buckets: int) -> int:
 
 
 def stable_hash(key: Key) -> int:
-    """Return a number of 32 bits, the same for equal keys in every process.
-
-    >>> stable_hash("a") == stable_hash("b")
-    False
-    """
+    """Return a number of 32 bits, the same for equal keys in every process."""
     if isinstance(key, str):
         return crc32(key.encode("utf-8", "surrogatepass"))
     if isinstance(key, bytes):

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import pairwise
 from operator import countOf
 from typing import Any
@@ -29,29 +29,19 @@ _MOST_TEXT = 1 << 23  # characters of keys that may wait, equal ones counted eac
 
 
 class MapContext(Counting):
-    """Groups of a partition's values by key.
+    """The values of a partition, grouped by key.
 
-    Attributes
-    ----------
-    user : UserContext
-        What `map` is given.
-    groups : defaultdict of list
-        The values of each key, in the order in which they were written; complete after `place`.
-    keys : list
-        The keys, until the caller clears the list; complete after `place`. Those of `write_each` may
-        have another place than they were written at.
-    large : list of (key, int)
-        The keys of values larger than `LARGE`, with their sizes in bytes, until the caller clears the
-        list; those of a record that was taken back may be among them.
-    hurry : list
-        Not empty when much has been written, or something counted, until the caller clears it.
-    counted, counters : dict
-        Counts of the current record, and of those before it.
-    most_later : int
-        Different keys that `write_each` defers before it asks the caller to hurry.
+    - `user`: what `map` is given.
+    - `groups`: the values of each key in the order of writing; complete after `place`.
+    - `keys`: the keys, until the caller clears the list; complete after `place`. Those of
+      `write_each` may have another place than they were written at.
+    - `large`: the keys of values larger than `LARGE`, with their sizes in bytes, until the caller
+      clears the list; those of a record that was taken back may be among them.
+    - `hurry`: not empty when much has been written, or something counted, until the caller clears
+      it.
+    - `counted`, `counters`: counts of the current record, and of those before it.
+    - `most_later`: different keys that `write_each` defers before it asks the caller to hurry.
 
-    Examples
-    --------
     >>> context = MapContext()
     >>> context.write("a", 1)
     >>> context.write_each(["b", "a"], 2)
@@ -61,17 +51,12 @@ class MapContext(Counting):
     """
 
     __slots__ = (
-        "_later", "_lots", "_pairs", "_since", "_text", "_value", "_written", "close", "counted",
-        "counters", "groups", "hurry", "keys", "large", "most_later", "user", "write",
+        "_batches", "_deferred", "_pairs", "_since", "_text", "_value", "_written", "close",
+        "counted", "counters", "groups", "hurry", "keys", "large", "most_later", "user", "write",
     )  # fmt: skip
 
     # The lengths of `keys` and `_written` at each call of `write_each` for this record.
-    _lots: list[tuple[int, int]]
-    close: Callable[[str], None]
-    groups: defaultdict[Any, list[Any]]
-    keys: list[Any]
-    large: list[tuple[Any, int]]
-    write: Callable[[Any, Any], None]
+    _batches: list[tuple[int, int]]
 
     def __init__(self) -> None:
         groups: defaultdict[Any, list[Any]] = defaultdict(list)
@@ -106,53 +91,45 @@ class MapContext(Counting):
             closed: Any = Closed(run)
             groups = closed
             self.counted = closed
-            self._lots = closed
+            self._batches = closed
 
-        self.groups = groups
-        self.keys = keys
-        self.large = large
-        self.hurry = hurry
-        self.write = write
-        self.close = close
-        self.counted = {}
-        self.counters = {}
+        self.groups, self.keys, self.large, self.hurry = groups, keys, large, hurry
+        self.write, self.close = write, close
+        self.counted, self.counters = {}, {}
         self.most_later = MOST_LATER
         self._value: Any = None  # the one value of all deferred keys:
-        self._later: Counter[str] = Counter()
+        self._deferred: Counter[str] = Counter()
         self._pairs = 0  # as many
         self._text = 0  # and as many characters of keys, those to be counted among them
         self._written: list[str] = []  # and of these, which are still to be counted
-        self._lots = []
+        self._batches = []
         self._since = 0  # the place of the first key that was written by itself after all of them
         self.user = UserContext(self)
 
     def write_each(self, keys: Iterable[Any], value: Any) -> None:
         """Write `value` under each of `keys`, as a loop of ``write`` does, and faster.
 
-        Raises
-        ------
-        TypeError
-            For a key or value that ``write`` refuses; for `keys` that are one text.
+        Raises TypeError for a key or value that ``write`` refuses, and for `keys` that are one text.
         """
         if type(keys) is not list:
             keys = as_keys(keys)
-        kind, lots = type(value), self._lots
+        kind, batches = type(value), self._batches
         # One object that cannot change, and is small, stands for all until they have been counted.
-        later = kind in _SMALL or (kind in _TEXTS and len(value) <= LARGE)
-        if later and value is not self._value:
-            if self._later or self._written or lots:
-                later = False
+        deferred = kind in _SMALL or (kind in _TEXTS and len(value) <= LARGE)
+        if deferred and value is not self._value:
+            if self._deferred or self._written or batches:
+                deferred = False
             else:
                 self._value = value
         # A subclass of str is equal to a text, and would be counted as one.
-        if not later or countOf(map(type, keys), str) != len(keys):
+        if not deferred or countOf(map(type, keys), str) != len(keys):
             write = self.write
             for key in keys:
                 write(key, value)
             return
-        if not lots:
+        if not batches:
             self.hurry.append(EACH)
-        lots.append((len(self.keys), len(self._written)))
+        batches.append((len(self.keys), len(self._written)))
         self._written += keys
         self._text += len("".join(keys))  # quicker than a sum of lengths
         if len(keys) > self.most_later or self._text > _MOST_TEXT:
@@ -160,12 +137,12 @@ class MapContext(Counting):
 
     def commit(self) -> None:
         """Keep the keys of `write_each`: the record is done."""
-        lots, written = self._lots, self._written
-        if not lots:
+        batches, written = self._batches, self._written
+        if not batches:
             return
-        if len(self.keys) > self._since and self._meet():
+        if len(self.keys) > self._since and self._overlaps():
             self._place_in_order()
-        lots.clear()
+        batches.clear()
         self._since = len(self.keys)
         if len(written) >= _COUNTED_AT:
             self._count()
@@ -174,44 +151,44 @@ class MapContext(Counting):
 
     @property
     def is_full(self) -> bool:
-        """Whether `write_each` has deferred so much that it is time to `place` it."""
+        """Check whether `write_each` has deferred so much that it is time to `place` it."""
         most = self.most_later
-        return len(self._later) > most or self._pairs > _PAIRS_EACH * most
+        return len(self._deferred) > most or self._pairs > _PAIRS_EACH * most
 
     def place_in_order(self) -> None:
         """Do as `place` after each record, and keep the order of `keys` for people to see."""
-        if self._lots:
+        if self._batches:
             self._place_in_order()
-            self._lots.clear()
+            self._batches.clear()
         self._since = len(self.keys)
 
     def place(self) -> None:
         """Put the deferred keys of `write_each` into `groups` and `keys`."""
         self.commit()
-        if self._later or self._written:
-            if self._meet():
+        if self._deferred or self._written:
+            if self._overlaps():
                 self._place_in_order()
             else:
-                self._pour()
+                self._flush()
         self._since = len(self.keys)
 
     def _count(self) -> None:
-        self._later.update(self._written)
+        self._deferred.update(self._written)
         self._pairs += len(self._written)
         self._written.clear()
 
-    def _meet(self) -> bool:
-        """Whether a key was written both ways, so that the order of its values has to be kept."""
+    def _overlaps(self) -> bool:
+        """Check whether a key was written both ways, so that the order of its values is to be kept."""
         keys = {*self.keys[self._since :]}
-        return not (keys.isdisjoint(self._written) and self._later.keys().isdisjoint(keys))
+        return not (keys.isdisjoint(self._written) and self._deferred.keys().isdisjoint(keys))
 
-    def _pour(self) -> None:
+    def _flush(self) -> None:
         self._count()
-        groups, later, value = self.groups, self._later, self._value
-        for key, count in later.items():
+        groups, deferred, value = self.groups, self._deferred, self._value
+        for key, count in deferred.items():
             groups[key].extend([value] * count)
-        self.keys.extend(later.elements())
-        later.clear()
+        self.keys.extend(deferred.elements())
+        deferred.clear()
         self._pairs = self._text = 0
 
     def _place_in_order(self) -> None:
@@ -220,23 +197,17 @@ class MapContext(Counting):
         single = keys[since:]
         values = [groups[key].pop() for key in reversed(single)]
         del keys[since:]
-        starts = [start for _, start in self._lots] + [len(self._written)]
-        together = self._written[starts[0] :]
+        starts = [start for _, start in self._batches] + [len(self._written)]
+        batches = [self._written[start:end] for start, end in pairwise(starts)]
         del self._written[starts[0] :]
-        self._pour()  # the deferred keys of other records, before any of `single`
-        done = 0
-        lots = [together[a - starts[0] : b - starts[0]] for a, b in pairwise(starts)]
-        places = [place - since for place, _ in self._lots]
-        lots.append([])
-        places.append(len(single))
-        for place, lot in zip(places, lots, strict=True):
-            for key in single[done:place]:
+        self._flush()  # the deferred keys of other records, before any of `single`
+        places = [0, *(place - since for place, _ in self._batches), len(single)]
+        for (place, end), batch in zip(pairwise(places), [*batches, []], strict=True):
+            for key in single[place:end]:
                 groups[key].append(values.pop())
-            keys += single[done:place]
-            done = place
-            for key in lot:
+            for key in batch:
                 groups[key].append(value)
-            keys += lot
+            keys += single[place:end] + batch
 
     def clear(self) -> None:
         """Forget `keys` and `large`, after `place`."""
@@ -247,9 +218,9 @@ class MapContext(Counting):
     def take_back(self, mark: int) -> None:
         """Undo the writes since `keys` had the length `mark`, and the counts of this record."""
         self.counted.clear()
-        if self._lots:
-            del self._written[self._lots[0][1] :]
-            self._lots.clear()
+        if self._batches:
+            del self._written[self._batches[0][1] :]
+            self._batches.clear()
         groups, keys = self.groups, self.keys
         for key in reversed(keys[mark:]):
             values = groups[key]

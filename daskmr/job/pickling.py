@@ -38,8 +38,6 @@ def snapshot(value: Any) -> Any:
 
     Raises `UnpicklableValueError` when pickle cannot copy it.
 
-    Examples
-    --------
     >>> row = ["a", 1]
     >>> kept = snapshot(row)
     >>> row.clear(); kept
@@ -81,40 +79,33 @@ def measured(value: Any) -> tuple[Any, int]:
     except MemoryError:
         raise
     except RecursionError:
-        reason = ""
+        problem = "is nested too deeply to be pickled. Write it as text, or as a list of its parts"
     except Exception as error:
         reason = f"{type(error).__name__}: {str(error)[:200]}"
-    if not reason:
-        raise UnpicklableValueError(
-            f"A value of type {kind.__name__} cannot be written, as it is nested too deeply to be "
-            "pickled. Write it as text, or as a list of its parts."
+        problem = (
+            f"cannot be pickled ({reason}). Write plain data instead: numbers, text, lists, dicts"
         )
-    holds_itself = False
-    with suppress(Exception):
-        holds_itself = bool(dumps(value))  # with a memo, which a tree does without
-    if holds_itself:
-        raise UnpicklableValueError(
-            f"A value of type {kind.__name__} cannot be written, as it holds itself: only a tree can "
-            "be written. Write the data without references back to what contains it."
-        )
+        with suppress(Exception):
+            dumps(value)  # with a memo, which a tree does without
+            problem = (
+                "holds itself: only a tree can be written. Write the data without references back to "
+                "what contains it"
+            )
     raise UnpicklableValueError(
-        f"A value of type {kind.__name__} cannot be written, as it cannot be pickled ({reason}). "
-        "Write plain data instead: numbers, text, lists, dicts."
+        f"A value of type {kind.__name__} cannot be written, as it {problem}."
     )
 
 
-class _Pickler:
-    """Pickles without a memo, so that an object that stands in two places is copied twice."""
-
-    def __init__(self) -> None:
-        self.pieces: list[bytes] = []
-        pickler = pickle.Pickler(types.SimpleNamespace(write=self.pieces.append), 5)
-        pickler.fast = True
-        self.dump = pickler.dump
+def _make_pickler() -> tuple[Callable[[Any], None], list[bytes]]:
+    """Return a function that pickles without a memo, so that shared objects are copied, and its output."""
+    pieces: list[bytes] = []
+    pickler = pickle.Pickler(types.SimpleNamespace(write=pieces.append), 5)
+    pickler.fast = True
+    return pickler.dump, pieces
 
 
 # A call takes one out: pickling may run code of the script, which may write as well.
-_picklers: list[_Pickler] = []
+_picklers: list[tuple[Callable[[Any], None], list[bytes]]] = []
 
 
 def _copy_as_tree(value: Any) -> tuple[Any, int]:
@@ -122,13 +113,13 @@ def _copy_as_tree(value: Any) -> tuple[Any, int]:
     try:
         pickler = _picklers.pop()
     except IndexError:
-        pickler = _Pickler()
+        pickler = _make_pickler()
+    dump, pieces = pickler
     try:
-        pickler.dump(value)
+        dump(value)
     except (AttributeError, TypeError, pickle.PicklingError):
         size = 2 * len(dumps(value))  # raises for a value that can never travel
         return _copy_by_identity(value), size
-    pieces = pickler.pieces
     blob = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     pieces.clear()
     _picklers.append(pickler)
@@ -162,23 +153,18 @@ def dumps(value: Any) -> bytes:
     """Pickle `value`; objects of classes that a notebook or ``__main__`` defines by value."""
     try:
         return pickle.dumps(value, 5)
-    except RecursionError:
-        return _dumps_deeper(value)
+    except RecursionError:  # the value was written with fewer calls on the stack
+        limit = sys.getrecursionlimit()
+        sys.setrecursionlimit(limit + _DEEPER)
+        try:
+            return pickle.dumps(value, 5)
+        finally:
+            sys.setrecursionlimit(limit)
     except (AttributeError, TypeError, pickle.PicklingError):
         blob = dumps_by_value(value)
         if b"__main__" not in blob:
             raise  # pickle refuses it for another reason
         return blob
-
-
-def _dumps_deeper(value: Any) -> bytes:
-    """Pickle with a higher recursion limit: the value was written with fewer calls on the stack."""
-    most = sys.getrecursionlimit()
-    sys.setrecursionlimit(most + _DEEPER)
-    try:
-        return pickle.dumps(value, 5)
-    finally:
-        sys.setrecursionlimit(most)
 
 
 def dumps_by_value(value: Any) -> bytes:
@@ -196,19 +182,16 @@ def dumps_by_value(value: Any) -> bytes:
 def _pickler() -> type[Any]:
     import cloudpickle
 
+    table = cloudpickle.Pickler.dispatch_table
+
+    def reduce_code(code: types.CodeType) -> tuple[Callable[..., types.CodeType], tuple[Any, ...]]:
+        make, arguments = table[types.CodeType](code)
+        return _make_code, (make, arguments, code.co_filename)
+
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-        dispatch_table: ClassVar[ChainMap[Any, Any]] = ChainMap(
-            {types.CodeType: _reduce_code}, cloudpickle.Pickler.dispatch_table
-        )
+        dispatch_table: ClassVar[Any] = ChainMap({types.CodeType: reduce_code}, table)
 
     return Pickler
-
-
-def _reduce_code(code: types.CodeType) -> tuple[Callable[..., types.CodeType], tuple[Any, ...]]:
-    import cloudpickle
-
-    make, arguments = cloudpickle.Pickler.dispatch_table[types.CodeType](code)
-    return _make_code, (make, arguments, code.co_filename)
 
 
 def _make_code(

@@ -10,6 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import reduce
 from itertools import chain
 from operator import attrgetter
 from typing import Any, TypeAlias
@@ -24,7 +25,6 @@ _UNDECIDED = (msgspec.MsgspecError, UnicodeEncodeError, RecursionError)
 _UNREADABLE = re.compile(r'[\x00-\x1f"\\\ud800-\udfff]')  # in a name: msgspec takes none of these
 _SAMPLES = 20
 _ALL_ZEROS = bytes.maketrans(b"123456789", b"000000000")
-_MISSING = object()
 
 
 def pluck(*paths: str | Sequence[str], default: Any = None) -> Fields:
@@ -93,15 +93,9 @@ def _names(path: str | Sequence[str]) -> Names:
 class Fields:
     """A function from a JSON text to the values at its paths; it pickles, and is safe in threads.
 
-    Attributes
-    ----------
-    paths : tuple of tuple of str
-        The names of each path.
-    default
-        Stands for a value that is missing.
+    - `paths`: the names of each path.
+    - `default`: stands for a value that is missing.
 
-    Examples
-    --------
     >>> fields = pluck("info.OS", ["a.b", "c"])
     >>> fields
     pluck('info.OS', ('a.b', 'c'))
@@ -149,7 +143,7 @@ def _walk(value: Any, names: Sequence[str], default: Any) -> Any:
 
 
 def _has_endless_number(text: str) -> bool:
-    """Whether there may be an integer in `text` of more digits than Python converts.
+    """Check whether `text` may hold an integer of more digits than Python converts.
 
     json refuses those, and msgspec passes over them. A number that long shows in a few samples.
     """
@@ -165,27 +159,27 @@ def _zeros(text: str) -> bytes:
 
 
 def _reader(paths: tuple[Names, ...], default: Any) -> Callable[[str], tuple[Any, ...]] | None:
-    """Return a function that reads the values at `paths`; None if msgspec cannot take their names."""
+    """Return a function that reads the values at `paths`, if msgspec can take their names."""
     names = {name: f"f{place}" for place, name in enumerate(dict.fromkeys(chain(*paths)))}
     if any(map(_UNREADABLE.search, names)):
         return None
-    heads = [_head(path, paths) for path in paths]
+    # Of each path the shortest beginning that is a path too: its value is read as one.
+    heads = [next(p[:n] for n in range(1, len(p) + 1) if p[:n] in paths) for p in paths]
     tree: dict[str, Any] = {}
     for head in heads:
-        node = tree
-        for name in head:
-            node = node.setdefault(name, {})
+        reduce(lambda node, name: node.setdefault(name, {}), head, tree)
     decode = msgspec.json.Decoder(_or_anything(_struct(tree, names, default))).decode
-    attributes = [[names[name] for name in head] for head in heads]
+    attributes = [".".join(names[name] for name in head) for head in heads]
+    getters = list(map(attrgetter, attributes))
     # One more than asked for, so that it always gives a tuple.
-    get = attrgetter(*map(".".join, attributes), "__class__")
+    get = attrgetter(*attributes, "__class__")
 
     def read(text: str) -> tuple[Any, ...]:
         found = decode(text)
         try:
             return get(found)[:-1]
         except AttributeError:  # something else stands where an object should be
-            return tuple([_follow(found, each, default) for each in attributes])
+            return tuple([_value(found, each, default) for each in getters])
 
     rests = [path[len(head) :] for path, head in zip(paths, heads, strict=True)]
     if not any(rests):
@@ -193,11 +187,6 @@ def _reader(paths: tuple[Names, ...], default: Any) -> Callable[[str], tuple[Any
     return lambda text: tuple(
         [_walk(value, rest, default) for value, rest in zip(read(text), rests, strict=True)]
     )
-
-
-def _head(names: Names, paths: tuple[Names, ...]) -> Names:
-    """Return the shortest of `paths` that `names` begins with: its value is read as one."""
-    return next(names[:n] for n in range(1, len(names) + 1) if names[:n] in paths)
 
 
 def _struct(tree: dict[str, Any], names: dict[str, str], default: Any) -> Any:
@@ -219,7 +208,8 @@ def _or_anything(struct: Any) -> Any:
     return struct | None | bool | int | float | str | list
 
 
-def _follow(found: Any, attributes: list[str], default: Any) -> Any:
-    for attribute in attributes:
-        found = getattr(found, attribute, _MISSING)
-    return default if found is _MISSING else found
+def _value(found: Any, getter: Callable[[Any], Any], default: Any) -> Any:
+    try:
+        return getter(found)
+    except AttributeError:
+        return default

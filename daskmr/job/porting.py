@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from daskmr.job.porting_errors import BY_KEY, BY_TRANSLATION, CODECS, METHODS, MODULES, NAMES
+from daskmr.job.sources import name_of
 from daskmr.job.tracebacks import elide
 
 __all__ = ["Finding", "find_python2"]
@@ -92,8 +93,6 @@ def find_python2(tree: ast.Module, *, is_script: bool = True) -> list[Finding]:
 
     - `is_script`: whether it is the job's script, rather than a module that it imports.
 
-    Examples
-    --------
     >>> text = "def reduce(key, values, context):\\n    context.write(key, sum(values) / len(values))"
     >>> [finding.line for finding in find_python2(ast.parse(text))]
     [2]
@@ -113,8 +112,7 @@ def find_python2(tree: ast.Module, *, is_script: bool = True) -> list[Finding]:
             parts: list[Any] = []
             if isinstance(node, kind) and _matches(module, pattern, node, parts):
                 made = module.origin(parts[0]) if parts else ""
-                text = advice.format(*map(_shown, parts), made=made)
-                found.add(Finding(node.lineno, text))
+                found.add(Finding(node.lineno, advice.format(*map(_shown, parts), made=made)))
     return sorted(found)
 
 
@@ -122,11 +120,12 @@ def find_python2(tree: ast.Module, *, is_script: bool = True) -> list[Finding]:
 def _compiled(table: tuple[tuple[str, str], ...]) -> list[tuple[Any, ast.AST, str]]:
     """Parse templates, one that ends in ``;`` as a statement; with each the type of its node."""
     rules: list[tuple[Any, ast.AST, str]] = []
-    for template, text in [(one, text) for several, text in table for one in several.split(" | ")]:
-        pattern: ast.AST = ast.parse(template).body[0]
-        if isinstance(pattern, ast.Expr) and template[-1] != ";":
-            pattern = pattern.value
-        rules.append((_ROOTS.get(template, type(pattern)), pattern, text))
+    for templates, advice in table:
+        for template in templates.split(" | "):
+            pattern: ast.AST = ast.parse(template).body[0]
+            if isinstance(pattern, ast.Expr) and template[-1] != ";":
+                pattern = pattern.value
+            rules.append((_ROOTS.get(template, type(pattern)), pattern, advice))
     return rules
 
 
@@ -135,7 +134,7 @@ def _shown(node: ast.AST) -> str:
 
 
 def _matches(module: _Module, pattern: Any, node: Any, parts: list[Any]) -> bool:
-    """Whether `node` matches `pattern`; `parts` collects what the names in capitals matched."""
+    """Match `node` with `pattern`; `parts` collects what the names in capitals matched."""
     if isinstance(pattern, ast.Name):
         if pattern.id.isupper():
             parts.append(node)
@@ -177,12 +176,9 @@ class _Module:
             for child in ast.iter_child_nodes(node):
                 self.parents[child], self.inside[child] = node, inside
             self._note_names(node)
-        self.encoders = {  # functions that return bytes
-            function.name
-            for node in self.nodes
-            if isinstance(node, ast.Return) and (function := self.inside[node]) is not None
-            if _has_encoded(node.value, set())
-        }
+        returns = [node for node in self.nodes if isinstance(node, ast.Return)]
+        encoders = [self.inside[each] for each in returns if _has_encoded(each.value, set())]
+        self.encoders = {each.name for each in encoders if each}  # functions that return bytes
 
     def _note_names(self, node: Any) -> None:
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
@@ -204,22 +200,20 @@ class _Module:
                 self.imported[name] = node.name
 
     def is_name(self, node: Any, *names: str) -> bool:
-        """Whether it is one of `names`, and means the builtin where it is one's name."""
+        """Check whether it is one of `names`, and means the builtin if that is a builtin's name."""
         if not isinstance(node, ast.Name) or node.id not in names:
             return False
         return node.id not in self.bound or not (hasattr(builtins, node.id) or node.id in NAMES)
 
     def is_new(self, node: Any) -> bool:
-        """Whether Python 2 does not have it, so that a `/` beside it is meant as it is."""
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            names = [alias.name for alias in node.names]
-            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else names
-            is_division = modules == ["__future__"] and "division" in names
-            return is_division or any(m.split(".")[0] in _PYTHON3_MODULES for m in modules)
+        """Check whether Python 2 lacks it, so that a `/` beside it is meant as it is."""
+        if isinstance(node, ast.alias):
+            name = f"{getattr(self.parents[node], 'module', None) or ''}.{node.name}".lstrip(".")
+            return name == "__future__.division" or name.split(".")[0] in _PYTHON3_MODULES
         if isinstance(node, ast.Starred):
             return isinstance(self.parents[node], ast.List | ast.Tuple)
         if isinstance(node, ast.Call):
-            return _called(node) == "super" and not node.args
+            return getattr(node.func, "id", "") == "super" and not node.args
         return isinstance(node, _NEW) or any(getattr(node, field, None) for field in _NEW_FIELDS)
 
     def around(self, node: Any) -> list[Any]:
@@ -234,15 +228,22 @@ class _Module:
         is_name = isinstance(node, ast.Name)
         return self.stores.get((self.inside[node], node.id), []) if is_name else [node]
 
+    def parameter(self, node: Any, *hooks: str) -> int:
+        """Return the place of `node` among the parameters of the one of `hooks` that it is in."""
+        hook = self.inside[node]
+        is_in = hook and hook in [self.hooks.get(name) for name in hooks]
+        names = [each.arg for each in hook.args.args] if hook and is_in else []
+        return names.index(node.id) if getattr(node, "id", "") in names else -1
+
     def maker(self, node: Any) -> str:
-        """The function that makes `node`, or its variable, and made a list in Python 2; or ""."""
+        """Return the function that makes `node`, or its variable, and made a list in Python 2."""
         values = self.values(node)
-        call = values[0] if len(values) == 1 and isinstance(values[0], ast.Call) else None
-        if call is None or isinstance(call.func, ast.Name):
-            is_maker = call and self.is_name(call.func, *_ITERATORS, "range")
-        else:
-            is_maker = _name_of(call) in _VIEWS and not call.args
-        return _name_of(call) if is_maker else ""
+        call = values[0] if len(values) == 1 else None
+        if not isinstance(call, ast.Call):
+            return ""
+        is_view = not isinstance(call.func, ast.Name) and name_of(call) in _VIEWS and not call.args
+        is_maker = is_view or self.is_name(call.func, *_ITERATORS, "range")
+        return name_of(call) if is_maker else ""
 
     def origin(self, node: Any) -> str:
         """Say which call makes the list that a variable was in Python 2."""
@@ -264,9 +265,8 @@ class _Module:
         return isinstance(node, ast.Lambda)
 
     def codec(self, node: Any) -> bool:
-        """Whether it names a codec that is no encoding of text."""
-        name = node.value if isinstance(node, ast.Constant) else None
-        return isinstance(name, str) and name.lower() in CODECS
+        """Check whether it names a codec that is no encoding of text."""
+        return isinstance(node, ast.Constant) and str(node.value).lower() in CODECS
 
     def salted(self, node: Any) -> bool:
         inside = self.inside[node]
@@ -277,13 +277,14 @@ class _Module:
         return isinstance(node, ast.Name) and node.id in [each.name for each in handlers]
 
     def hiding(self, node: ast.ExceptHandler) -> bool:
-        of_all = node.type is None or (_name_of(node.type) == "BaseException" and not node.name)
+        of_all = node.type is None or (name_of(node.type) == "BaseException" and not node.name)
         return of_all and not any(isinstance(each, ast.Raise) for each in ast.walk(node))
 
     def encoded(self, node: Any) -> bool:
         inside, reduce = self.inside[node], self.hooks.get("reduce")
-        if inside is self.hooks.get("map") and inside and reduce and _has(reduce, "decode"):
-            return False  # it makes text of the bytes that `map` writes
+        attributes = [getattr(each, "attr", "") for each in ast.walk(reduce)] if reduce else []
+        if "decode" in attributes and inside and inside is self.hooks.get("map"):
+            return False  # `reduce` makes text of the bytes that `map` writes
         variables = {
             name
             for (function, name), values in self.stores.items()
@@ -292,14 +293,12 @@ class _Module:
         return _has_encoded(node, self.encoders | variables)
 
     def text(self, node: Any) -> bool:
-        """Whether it is the key or the value of `map`, and its ``decode`` is given no codec."""
-        hook, call = self.inside[node], self.parents[self.parents[node]]
-        parameters = [each.arg for each in hook.args.args] if hook else []
-        is_text = len(parameters) == 4 and _name_of(node) in (parameters[0], parameters[2])
-        return is_text and hook is self.hooks.get("map") and not any(map(self.codec, call.args))
+        """Check whether it is the key or the value of `map`, and its ``decode`` has no codec."""
+        is_text = self.parameter(node, "map") in (0, 2)
+        return is_text and not any(map(self.codec, self.parents[self.parents[node]].args))
 
     def shadowed(self, node: Any) -> bool:
-        """Whether it calls the job's `map` or `reduce`, and means the builtin; 2to3 makes some."""
+        """Check whether it calls the job's `map` or `reduce`, and means the builtin, as 2to3's do."""
         name, given = getattr(node, "id", ""), self.parents[node].args
         if name not in ("map", "reduce") or name not in self.hooks or not given:
             return False
@@ -307,38 +306,31 @@ class _Module:
         return too_few or isinstance(given[0], ast.Lambda | ast.Attribute)
 
     def values_seen(self, node: Any) -> bool:
-        """Whether it is the values of `reduce` or `combine`, and their type is compared."""
-        hook = self.inside[node]
-        parameters = [each.arg for each in hook.args.args] if hook else []
-        is_values = len(parameters) == 3 and getattr(node, "id", "") == parameters[1]
+        """Check whether it is the values of `reduce` or `combine`, and their type is compared."""
         is_compared = isinstance(self.parents[self.parents[node]], ast.Compare)
-        return is_values and is_compared and hook in (*map(self.hooks.get, ("reduce", "combine")),)
+        return is_compared and self.parameter(node, "reduce", "combine") == 1
 
     def integer(self, node: Any) -> bool:
-        """Whether an operand may be an integer, in a division that is not made one by ``int``."""
+        """Check whether an operand may be an integer, in a division not inside of ``int()``."""
         around = self.parents[self.parents[node]]
-        made_one = isinstance(around, ast.Call) and self.is_name(around.func, "int")
-        return not made_one and not self._is_float(node)
+        return not (self.is_name(getattr(around, "func", None), "int") or self._is_float(node))
 
     def _is_float(self, node: Any, *, follow: bool = True) -> bool:
-        """Whether a number is certainly a float, or is no number."""
+        """Check whether a number is certainly a float, or is no number."""
         if isinstance(node, ast.Name):
-            return follow and any(
-                self._is_float(value, follow=False) for value in self.values(node)
-            )
+            return follow and any(self._is_float(v, follow=False) for v in self.values(node))
         if isinstance(node, ast.BinOp | ast.UnaryOp):
             return any(self._is_float(each, follow=follow) for each in ast.iter_child_nodes(node))
         if isinstance(node, ast.Constant):
             return not isinstance(node.value, int)
-        return isinstance(node, ast.JoinedStr) or (
-            isinstance(node, ast.Call) and _name_of(node) in _FLOATS
-        )
+        is_float = isinstance(node, ast.Call) and name_of(node) in _FLOATS
+        return is_float or isinstance(node, ast.JoinedStr)
 
     def nullable(self, node: Any) -> bool:
-        """Whether it is ``d.get(name)``, not behind an ``and`` or a test, which may ask for None."""
+        """Check whether it is ``d.get(name)``, outside of what may test for None (``and``, ``if``)."""
         if not isinstance(node, ast.Call) or len(node.args) != 1 or node.keywords:
             return False
-        is_get = isinstance(node.func, ast.Attribute) and node.func.attr == "get"
+        is_get = getattr(node.func, "attr", "") == "get"
         while is_get and not isinstance(parent := self.parents.get(node), ast.FunctionDef | None):
             has_key = any(each.arg == "key" for each in getattr(parent, "keywords", ()))
             is_branch = isinstance(parent, ast.If | ast.IfExp) and node is not parent.test
@@ -347,8 +339,8 @@ class _Module:
         return is_get
 
     def signed(self, node: Any) -> bool:
-        of, around = _name_of(getattr(node, "value", None)), self.parents[self.parents[node]]
-        is_checksum = _name_of(node) in ("crc32", "adler32") and of in ("zlib", "binascii")
+        of, around = name_of(getattr(node, "value", None)), self.parents[self.parents[node]]
+        is_checksum = name_of(node) in ("crc32", "adler32") and of in ("zlib", "binascii")
         return is_checksum and not isinstance(getattr(around, "op", None), ast.BitAnd)
 
 
@@ -368,32 +360,21 @@ _TEXT_PARTS = (
 )  # fmt: skip
 
 
-def _name_of(node: Any) -> str:
-    """The name of a variable, of an attribute, or of what a call calls; else ""."""
-    node = getattr(node, "func", node)
-    return str(getattr(node, "id", getattr(node, "attr", "")))
-
-
 def _called(node: Any) -> str:
-    """The plain name of the function that a call calls; "" for a method."""
+    """Return the plain name of the function that a call calls; "" for a method."""
     return str(getattr(getattr(node, "func", None), "id", ""))
 
 
-def _has(tree: ast.AST, attribute: str) -> bool:
-    return any(getattr(node, "attr", "") == attribute for node in ast.walk(tree))
-
-
 def _has_encoded(node: Any, names: set[str]) -> bool:
-    """Whether bytes are a part of the text of `node`; `names` are of variables and functions."""
+    """Check whether the text of `node` includes bytes, as what has one of `names` does."""
     parts: Iterable[ast.AST] = ()
     if isinstance(node, ast.Name):
         return node.id in names
     if isinstance(node, ast.Call):
-        codecs = [each.value for each in node.args if isinstance(each, ast.Constant)]
-        is_encode = _name_of(node) == "encode" and not any(each in CODECS for each in codecs)
-        if is_encode or _called(node) in names:
+        codecs = {getattr(each, "value", None) for each in node.args}
+        if _called(node) in names or (name_of(node) == "encode" and codecs.isdisjoint(CODECS)):
             return True
-        parts = node.args if _name_of(node) in ("str", "format") else ()
+        parts = node.args if name_of(node) in ("str", "format") else ()
     elif isinstance(node, _TEXT_PARTS):
         parts = ast.iter_child_nodes(node)
     return any(_has_encoded(part, names) for part in parts)
@@ -421,46 +402,38 @@ _LEAVING = (ast.Return, ast.Raise, ast.Continue, ast.Break)
 _WRITERS = ("writeline", "writecsv", "write_each", "counter")
 
 
-def _written_before_parsing(module: _Module) -> Iterator[Finding]:
+def _written_before_parsing(module: _Module) -> list[Finding]:
     """Find writes and counts of `map` before a line that may find the record to be bad."""
     defined = [node for node in module.nodes if isinstance(node, ast.FunctionDef)]
     functions = [each for each in defined if each.name not in _HOOKS]
-    careful = [each for each in functions if any(map(_catches_bad_records, ast.walk(each)))]
-    assigned = [node for node in module.nodes if isinstance(node, ast.Assign)]
-    plucked = {
-        _name_of(target)
-        for node in assigned
-        if _name_of(node.value) == "pluck"
-        for target in node.targets
-    }
-    parsers = _callers([each for each in functions if each not in careful], plucked, _parses)
+    careless = [each for each in functions if not any(map(_catches_bad_records, ast.walk(each)))]
+    plucked = {name for (_, name), made in module.stores.items() if "pluck" in map(name_of, made)}
+    parsers = _callers(careless, plucked, _parses)
     writers = _callers(functions, set(), _writes)
     nodes = ast.walk(module.hooks["map"]) if "map" in module.hooks else ()
     calls = [node for node in nodes if isinstance(node, ast.Call)]
     calls.sort(key=lambda call: (call.lineno, call.col_offset))
     writes = [call for call in calls if _writes(call) or _called(call) in writers]
-    found = set()
+    lines: dict[int, int] = {}  # of parsing, by that of the write
     for parse in [call for call in calls if _parses(call) or _called(call) in parsers]:
-        write = next((each for each in writes if _is_before(module, each, parse)), None)
-        if write is not None and write.lineno not in found:
-            found.add(write.lineno)
-            yield Finding(
-                write.lineno,
-                f"what is written here does not count when line {parse.lineno} raises a ValueError: "
-                "a bad record takes back all that its call of map wrote and counted, where formerly "
-                "it stayed",
-            )
+        before = [write.lineno for write in writes if _is_before(module, write, parse)]
+        lines.setdefault(min(before, default=0), parse.lineno)
+    advice = (
+        "what is written here does not count when line {} raises a ValueError: a bad record takes back "
+        "all that its call of map wrote and counted, where formerly it stayed"
+    )
+    return [Finding(write, advice.format(parse)) for write, parse in lines.items() if write]
 
 
 def _is_before(module: _Module, write: ast.Call, parse: ast.Call) -> bool:
-    """Whether `parse` may run after `write`, and end the call of `map`."""
+    """Check whether `parse` may run after `write`, and end the call of `map`."""
     of_parse, of_write = {*module.around(parse)}, {*module.around(write)}
     if write in of_parse or (write.lineno, write.col_offset) > (parse.lineno, parse.col_offset):
         return False
     for node in of_parse | of_write:
-        for block in [
-            b for name in ("body", "orelse") if isinstance(b := getattr(node, name, 0), list)
-        ]:
+        for block in (getattr(node, name, None) for name in ("body", "orelse")):
+            if not isinstance(block, list):  # of a lambda, or a conditional expression
+                continue
             has_parse, has_write = not of_parse.isdisjoint(block), not of_write.isdisjoint(block)
             handlers = getattr(node, "handlers", ())
             if has_parse and any(map(_catches_bad_records, handlers)):
@@ -475,7 +448,7 @@ def _is_before(module: _Module, write: ast.Call, parse: ast.Call) -> bool:
 def _callers(
     functions: list[ast.FunctionDef], known: set[str], does: Callable[[ast.Call], bool]
 ) -> set[str]:
-    """Return `known`, and the `functions` that do something or call another one that does."""
+    """Return `known`, and the `functions` that do something or call one that does."""
     found = set(known)
     while more := {
         each.name
@@ -489,19 +462,19 @@ def _callers(
 
 
 def _parses(call: ast.Call) -> bool:
-    if _name_of(call) in ("int", "float"):
+    if name_of(call) in ("int", "float"):
         return len(call.args) == 1 and isinstance(call.args[0], ast.Name | ast.Subscript)
-    return _name_of(call) in ("loads", "literal_eval", "strptime")
+    return name_of(call) in ("loads", "literal_eval", "strptime")
 
 
 def _writes(call: ast.Call) -> bool:
-    """Whether it writes to a context, or counts; a file's ``write`` takes one argument."""
+    """Check whether it writes to a context, or counts; a file's ``write`` takes one argument."""
     name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
     return name in _WRITERS or (name == "write" and len(call.args) == 2)
 
 
 def _catches_bad_records(node: ast.AST) -> bool:
-    if not isinstance(node, ast.ExceptHandler) or node.type is None:
-        return isinstance(node, ast.ExceptHandler)
-    names = set(map(_name_of, ast.walk(node.type)))
-    return bool(names & {"ValueError", "Exception", "BaseException", "JSONDecodeError"})
+    if not isinstance(node, ast.ExceptHandler):
+        return False
+    names = set(map(name_of, ast.walk(node.type))) if node.type else {"BaseException"}
+    return not names.isdisjoint(("ValueError", "Exception", "BaseException", "JSONDecodeError"))

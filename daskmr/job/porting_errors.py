@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+import collections.abc
 import re
 import types
 
 from daskmr.job.tracebacks import message_of
 
 __all__ = [
-    "BY_KEY",
-    "BY_TRANSLATION",
-    "CODECS",
-    "METHODS",
-    "MODULES",
-    "NAMES",
-    "advice_for",
+    "BY_KEY", "BY_TRANSLATION", "CODECS", "METHODS", "MODULES", "NAMES", "advice_for",
     "syntax_advice",
-]
+]  # fmt: skip
 
 NAMES = {
     "StandardError": "`Exception`", "apply": "`f(*args)`", "basestring": "`str`",
@@ -30,15 +25,14 @@ METHODS = {
     "itervalues": "`values()`", "viewitems": "`items()`", "viewkeys": "`keys()`",
     "viewvalues": "`values()`", "func_name": "`__name__`",
 }  # fmt: skip
-_TEXT_METHODS = (
-    "capitalize count find index ljust lower lstrip replace rfind rjust rstrip split strip "
-    "swapcase translate upper zfill"
-)
-_ABCS = (
-    "Callable Container Hashable ItemsView Iterable Iterator KeysView Mapping MappingView "
-    "MutableMapping MutableSequence MutableSet Sequence Set Sized ValuesView"
-)
 MODULES = {
+    **{f"collections.{name}": f"`collections.abc.{name}`" for name in collections.abc.__all__},
+    **{f"string.{name}": f"`text.{name}(...)`" for name in vars(str) if name[0] != "_"},
+    **{f"types.{name.title()}Type": f"`{name}`" for name in ("dict", "float", "int", "list", "tuple")},
+    **{
+        f"urllib.{name}": f"`urllib.parse.{name}`"
+        for name in ("quote", "quote_plus", "unquote", "unquote_plus", "urlencode")
+    },
     "base64.decodestring": "`base64.decodebytes`", "base64.encodestring": "`base64.encodebytes`",
     "cgi.escape": "`html.escape`", "inspect.getargspec": "`inspect.getfullargspec`",
     "itertools.ifilter": "a comprehension", "itertools.ifilterfalse": "`itertools.filterfalse`",
@@ -51,17 +45,10 @@ MODULES = {
     "string.uppercase": "`string.ascii_uppercase`", "sys.maxint": "`sys.maxsize`",
     "sys.setdefaultencoding": "nothing: text needs no default",
     "time.clock": "`time.perf_counter`",
-    "types.BooleanType": "`bool`", "types.DictType": "`dict`", "types.FloatType": "`float`",
-    "types.IntType": "`int`", "types.ListType": "`list`", "types.LongType": "`int`",
-    "types.StringType": "`str`", "types.StringTypes": "`str`", "types.TupleType": "`tuple`",
-    "types.UnicodeType": "`str`",
-    "urllib.quote": "`urllib.parse.quote`", "urllib.quote_plus": "`urllib.parse.quote_plus`",
-    "urllib.unquote": "`urllib.parse.unquote`", "urllib.urlencode": "`urllib.parse.urlencode`",
-    "urllib.unquote_plus": "`urllib.parse.unquote_plus`",
+    "types.BooleanType": "`bool`", "types.LongType": "`int`", "types.StringType": "`str`",
+    "types.StringTypes": "`str`", "types.UnicodeType": "`str`",
     "urllib.urlopen": "`urllib.request.urlopen`",
     "urllib.urlretrieve": "`urllib.request.urlretrieve`",
-    **{f"collections.{name}": f"`collections.abc.{name}`" for name in _ABCS.split()},
-    **{f"string.{name}": f"`text.{name}(...)`" for name in _TEXT_METHODS.split()},
 }  # fmt: skip
 # Codecs that `text.encode(...)` and `text.decode(...)` took in Python 2, and that are no encodings.
 CODECS = ("base64", "bz2", "hex", "quopri", "rot13", "rot_13", "uu", "zip", "zlib")
@@ -72,102 +59,64 @@ BY_TRANSLATION = "write `text.translate(str.maketrans('', '', letters))`"
 # --- advice on errors ---------------------------------------------------------------------------
 
 _OLD = "This looks like Python 2: "
-_LAZY_TYPES: tuple[type, ...] = (
-    type({}.keys()),
-    type({}.values()),
-    type({}.items()),
-    map,
-    filter,
-    zip,
-    range,
-)
+_VIEWS = tuple(map(type, ({}.keys(), {}.values(), {}.items())))
+_LAZY_TYPES: tuple[type, ...] = (*_VIEWS, map, filter, zip, range)
 _LAZY = f"'(?:{'|'.join(kind.__name__ for kind in _LAZY_TYPES)})'"
 # C code raises these, and only their text distinguishes them.
-_BY_MESSAGE = (
-    (
-        r"^(?!unhashable).*SpilledValues|Object of type list is not JSON serializable|"
-        r"^unmarshallable object",
-        "`values` is no real list where a key has too many for memory: what needs one (`json.dumps`, "
-        "`marshal`, `[...] + values`) takes `list(values)`, and that takes the memory of all of them",
-    ),
-    (
-        rf"{_LAZY} object is not subscriptable|object of type {_LAZY} has no len|for \+: .*{_LAZY}",
+_BY_MESSAGE = {
+    r"^(?!unhashable).*SpilledValues|Object of type list is not JSON serializable|"
+    r"^unmarshallable object": "`values` is no real list where a key has too many for memory: what "
+    "needs one (`json.dumps`, `marshal`, `[...] + values`) takes `list(values)`, and that takes the "
+    "memory of all of them",
+    rf"{_LAZY} object is not subscriptable|object of type {_LAZY} has no len|for \+: .*{_LAZY}": (
         f"{_OLD}`keys()`, `values()`, `items()`, `filter`, `zip` and `range` give no list any more, "
-        "so write `list(...)` around it",
+        "so write `list(...)` around it"
     ),
-    (
-        r"not supported between instances of",
-        "Python 2 ordered values of any types, and None before all others. Give `sorted`, `min` or "
-        "`max` a `key`, or leave None out first",
-    ),
-    (
-        r"'cmp' is an invalid keyword|unexpected keyword argument 'cmp'|^sorted expected 1 argument|"
-        r"^sort\(\) takes (no|exactly 0) positional",
-        f"{_OLD}{BY_KEY}",
-    ),
-    (
-        r"'float' object cannot be interpreted as an integer|indices must be integers.* not float|"
-        r"^slice indices must be integers",
-        "If there is a `/` in it: that gives a float, and `//` rounds down, as `/` did in Python 2",
-    ),
-    (
-        r"concatenate str \(not \"bytes\"|concat str to bytes|bytes-like object is required, not 'str'|"
-        r"must be encoded before hashing|'in <string>' requires string .* not bytes",
+    r"not supported between instances of": "Python 2 ordered values of any types, and None before "
+    "all others. Give `sorted`, `min` or `max` a `key`, or leave None out first",
+    r"'cmp' is an invalid keyword|unexpected keyword argument 'cmp'|^sorted expected 1 argument|"
+    r"^sort\(\) takes (no|exactly 0) positional": f"{_OLD}{BY_KEY}",
+    r"'float' object cannot be interpreted as an integer|indices must be integers.* not float|"
+    r"^slice indices must be integers": "If there is a `/` in it: that gives a float, and `//` rounds "
+    "down, as `/` did in Python 2",
+    r"concatenate str \(not \"bytes\"|concat str to bytes|bytes-like object is required, not 'str'|"
+    r"must be encoded before hashing|'in <string>' requires string .* not bytes": (
         "In Python 3 text (`str`) and bytes do not mix: `text.encode()` gives the bytes that a "
         "checksum or a compressor takes, `io.StringIO` is a file of text, and elsewhere "
-        "`.encode(...)` is left out",
+        "`.encode(...)` is left out"
     ),
-    (
-        r"^(map|reduce)\(\) missing \d+ required positional argument",
-        "`map` and `reduce` are the job's own functions in a script: write a comprehension for "
-        "`map(...)`, and `functools.reduce(...)`",
-    ),
-    (
-        r"is not a text encoding; use codecs",
-        f"{_OLD}write `codecs.encode(text.encode(), 'hex').decode()`, with the name of the codec",
-    ),
-    (r"translate\(\) takes exactly one argument", f"{_OLD}{BY_TRANSLATION}"),
-    (
-        r"^exceptions must derive from BaseException",
-        f"{_OLD}write `raise ValueError(message)`",
-    ),
-    (
-        r"for >>: 'builtin_function_or_method'",
-        f"{_OLD}write `print(..., file=f)` for `print >>f, ...`",
-    ),
-    (
-        r"^dictionary (changed size|keys changed) during iteration",
-        "Loop over a copy, as `keys()` was in Python 2: `for key in list(d)`",
-    ),
-)
+    r"^(map|reduce)\(\) missing \d+ required positional argument": "`map` and `reduce` are the job's "
+    "own functions in a script: write a comprehension for `map(...)`, and `functools.reduce(...)`",
+    r"is not a text encoding; use codecs": f"{_OLD}write `codecs.encode(text.encode(), 'hex').decode()`"
+    ", with the name of the codec",
+    r"translate\(\) takes exactly one argument": f"{_OLD}{BY_TRANSLATION}",
+    r"^exceptions must derive from BaseException": f"{_OLD}write `raise ValueError(message)`",
+    r"for >>: 'builtin_function_or_method'": f"{_OLD}write `print(..., file=f)` for `print >>f, ...`",
+    r"^dictionary (changed size|keys changed) during iteration": "Loop over a copy, as `keys()` was "
+    "in Python 2: `for key in list(d)`",
+}
 
 
 def advice_for(error: BaseException) -> str:
-    """Say what to write, for an error that Python 2 did not raise; else return "".
-
-    It begins with a space, as it follows a message.
+    """Advise on an error that Python 2 did not raise, after a space; "" for any other.
 
     >>> advice_for(NameError("name 'xrange' is not defined", name="xrange"))
     ' This looks like Python 2: write `range` for `xrange`.'
     >>> advice_for(KeyError("xrange"))
     ''
     """
-    advice = _advice(error)
-    return f" {advice}." if advice else ""
-
-
-def _advice(error: BaseException) -> str:
-    if isinstance(error, AttributeError):
-        return _advice_on_attribute(error.obj, str(error.name))
-    if isinstance(error, NameError):
-        return _renamed(str(error.name), NAMES)
+    advice = ""
     message = " ".join(message_of(error).split())
-    if isinstance(error, ImportError):  # `name_from` is there from Python 3.12 on
-        found = re.match(r"cannot import name '(\w+)' from '([\w.]+)'", message)
-        return _renamed(f"{found[2]}.{found[1]}", MODULES, found[1]) if found else ""
-    if not isinstance(error, TypeError | ValueError | RuntimeError | LookupError):
-        return ""
-    return next((advice for known, advice in _BY_MESSAGE if re.search(known, message)), "")
+    if isinstance(error, AttributeError):
+        advice = _advice_on_attribute(error.obj, str(error.name))
+    elif isinstance(error, NameError):
+        advice = _renamed(str(error.name), NAMES)
+    elif isinstance(error, ImportError):  # `name_from` is there from Python 3.12 on
+        if found := re.match(r"cannot import name '(\w+)' from '([\w.]+)'", message):
+            advice = _renamed(f"{found[2]}.{found[1]}", MODULES, found[1])
+    elif isinstance(error, TypeError | ValueError | RuntimeError | LookupError):
+        advice = next((a for known, a in _BY_MESSAGE.items() if re.search(known, message)), "")
+    return f" {advice}." if advice else ""
 
 
 def _renamed(name: str, table: dict[str, str], shown: str = "") -> str:
@@ -215,7 +164,7 @@ _SYNTAX = (
 
 
 def syntax_advice(error: SyntaxError) -> str:
-    """Say what to write, for syntax that Python 2 had; else return ""."""
+    """Advise on syntax of Python 2, after a space; "" for any other error."""
     if isinstance(error, TabError):
         return f" {_OLD}indent with spaces only."
     line = error.text or ""

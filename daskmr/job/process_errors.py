@@ -9,6 +9,7 @@ import multiprocessing
 import re
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
@@ -45,21 +46,15 @@ _PROCESS = (
 
 # C code raises these as a plain ValueError, with the script's own frame as the innermost one. They
 # are whole messages without a place for data: one that quotes a record must not be taken for them.
-_BY_MESSAGE = (
-    (r"[\w.() ]+ only works in (?:the )?main thread[\w ]*\.?", _SIGNALS),
-    (
-        r"(?:I/O|invalid) operation on (?:closed|uninitialized) [\w ]+\.?"
-        r"|(?:flush|peek|read|seek|tell|truncate|write)\w*(?:\(\))? (?:of|to|on) closed "
-        r"(?:file|\w+ object)\.?"
-        r"|Attempt to (?:use|write to) ZIP archive that was already closed"
-        r"|mmap closed or invalid"
-        r"|underlying buffer has been detached|raw stream has been detached"
-        r"|operation forbidden on released memoryview object",
-        _CLOSED,
-    ),
-    (r"generator already executing", _PROCESS),
-)
-_MESSAGES = "|".join(f"({pattern})" for pattern, _ in _BY_MESSAGE)
+_BY_MESSAGE = {
+    r"[\w.() ]+ only works in (the )?main thread[\w ]*\.?": _SIGNALS,
+    r"(I/O|invalid) operation on (closed|uninitialized) [\w ]+\.?"
+    r"|(flush|peek|read|seek|tell|truncate|write)\w*(\(\))? (of|to|on) closed (file|\w+ object)\.?"
+    r"|Attempt to (use|write to) ZIP archive that was already closed|mmap closed or invalid"
+    r"|underlying buffer has been detached|raw stream has been detached"
+    r"|operation forbidden on released memoryview object": _CLOSED,
+    r"generator already executing": _PROCESS,
+}
 _PROCESS_MODULES = frozenset(("concurrent", "daskmr", "multiprocessing", "selectors", "threading"))
 _STANDARD_ERRORS = frozenset(("io", "ssl"))
 _CHAIN_SHOWN = 10
@@ -82,13 +77,6 @@ def no_children() -> Iterator[None]:
     A pool that a task starts may wait for ever: its processes are forks of one that has threads, or
     cannot import the script. Dask's workers refuse that unless ``distributed.worker.daemon`` is
     false; this does so everywhere alike. ``subprocess`` is not concerned.
-
-    Examples
-    --------
-    >>> with no_children():
-    ...     multiprocessing.Process(target=print).start()
-    Traceback (most recent call last):
-    daskmr.job.process_errors.ProcessStartRefused: daemonic processes are not allowed to have children
     """
     thread = threading.get_ident()
     if thread in _refusing:
@@ -104,25 +92,18 @@ def no_children() -> Iterator[None]:
 
 @functools.cache
 def _watch_starts() -> None:
-    """Check every start of a process from now on; other threads may start some."""
+    """Check every start of a process from now on."""
     start = BaseProcess.start
 
     def start_or_refuse(process: BaseProcess) -> None:
-        if threading.get_ident() in _refusing or _is_called_by_script():
+        frames = [frame for frame, _ in traceback.walk_stack(sys._getframe())]
+        # The script may run in a thread of its own.
+        by_script = any(getattr(f.f_globals.get("__loader__"), "is_job", False) for f in frames)
+        if by_script or threading.get_ident() in _refusing:
             raise ProcessStartRefused
         start(process)
 
     BaseProcess.start = start_or_refuse  # type: ignore[assignment, method-assign]
-
-
-def _is_called_by_script() -> bool:
-    """Whether a function of a job's script is on the stack: it may run in a thread of its own."""
-    frame = sys._getframe(1).f_back
-    while frame is not None:
-        if getattr(frame.f_globals.get("__loader__"), "is_job", False):
-            return True
-        frame = frame.f_back
-    return False
 
 
 def explain_process_error(exc: BaseException, *, loading: bool = False) -> str:
@@ -131,11 +112,8 @@ def explain_process_error(exc: BaseException, *, loading: bool = False) -> str:
     A ``ValueError`` makes its record a bad one, but Python raises some that have nothing to do with
     the record, and that every record of a process would meet.
 
-    - `exc`: with its causes.
     - `loading`: whether the script was being loaded, and so its modules were being imported.
 
-    Examples
-    --------
     >>> explain_process_error(ValueError("I/O operation on closed file."))[:22]
     'The script used a file'
     >>> explain_process_error(ValueError("invalid literal: 'I/O operation on closed file.'"))
@@ -153,31 +131,35 @@ def explain_process_error(exc: BaseException, *, loading: bool = False) -> str:
 
 def _explain_one(exc: BaseException, loading: bool) -> str:
     inner = _innermost(exc)
-    module = str(inner.tb_frame.f_globals.get("__name__", "")) if inner is not None else ""
+    module = str(inner.tb_frame.f_globals.get("__name__", "")) if inner else ""
     if isinstance(exc, AssertionError):
         by_python = module == BaseProcess.__module__ and multiprocessing.current_process().daemon
         return _CHILDREN if by_python or isinstance(exc, ProcessStartRefused) else ""
-    if match := re.fullmatch(_MESSAGES, message_of(exc)):
-        return _BY_MESSAGE[(match.lastindex or 1) - 1][1]
+    message = message_of(exc)
+    for pattern, explanation in _BY_MESSAGE.items():
+        if re.fullmatch(pattern, message):
+            return explanation
     if not isinstance(exc, ValueError):
         return ""
     if isinstance(exc, io.UnsupportedOperation):
         return _UNSUPPORTED
     if isinstance(exc, OSError) and type(exc).__module__ in _STANDARD_ERRORS:
         return _PROCESS
-    if not loading and _is_of_import(exc.__traceback__):
+    frames = [frame for frame, _ in traceback.walk_tb(exc.__traceback__)]
+    modules = [each for each in frames if each.f_code.co_name == "<module>"]
+    if not loading and any(m.f_globals.get("__file__") == m.f_code.co_filename for m in modules):
         return _IMPORT
     if module == "signal":
         return _SIGNALS
     # C code that these modules call (`int` in a `map` that they iterate over) raises because of data,
     # and the error of another process is raised again here, from a text of its traceback.
     own = module.partition(".")[0] in _PROCESS_MODULES and exc.__cause__ is None
-    return _PROCESS if own and inner is not None and _is_raise(inner) else ""
+    return _PROCESS if own and inner and _is_raise(inner) else ""
 
 
 def _innermost(exc: BaseException) -> TracebackType | None:
     trace = exc.__traceback__
-    while trace is not None and trace.tb_next is not None:
+    while trace and trace.tb_next:
         trace = trace.tb_next
     return trace
 
@@ -185,16 +167,6 @@ def _innermost(exc: BaseException) -> TracebackType | None:
 def _is_raise(trace: TracebackType) -> bool:
     """Tell a ``raise`` from a call of C code that raises."""
     return trace.tb_frame.f_code.co_code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]
-
-
-def _is_of_import(trace: TracebackType | None) -> bool:
-    while trace is not None:
-        frame = trace.tb_frame
-        filename = frame.f_code.co_filename
-        if frame.f_code.co_name == "<module>" and frame.f_globals.get("__file__") == filename:
-            return True
-        trace = trace.tb_next
-    return False
 
 
 def _translated(exc: BaseException) -> BaseException | None:

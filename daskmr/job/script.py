@@ -1,4 +1,4 @@
-"""Where a job's functions come from, here and in another process: source text, or pickles."""
+"""The source of a job's functions, here and in another process: a script's text, or pickles."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ class InlineFunctions:
     name = "job"
     path = None
     module_name = None
+    unused = ()
 
     def __init__(
         self,
@@ -54,8 +55,11 @@ class InlineFunctions:
         self._functions = functions
         self._blob = blob
         self.directory: str | None = None
-        self.files = _files_of(functions) if files is None else files
-        self.texts = self.files
+        if files is None:
+            seen: set[int] = set()
+            names = {name for each in functions if each for name in _code_files(each, seen)}
+            files = {name: "".join(linecache.getlines(name)) for name in sorted(names)}
+        self.files = self.texts = files
         self.data: dict[str, bytes] = {}
 
     @property
@@ -85,14 +89,8 @@ class InlineFunctions:
     leave = enter
 
 
-def _files_of(functions: tuple[Function | None, ...]) -> dict[str, str]:
-    seen: set[int] = set()
-    names = {name for function in functions if function for name in _code_files(function, seen)}
-    return {name: "".join(linecache.getlines(name)) for name in sorted(names)}
-
-
 def _code_files(function: Any, seen: set[int]) -> Iterator[str]:
-    """Files of a function and of those it refers to in ``__main__``: each cell of a notebook is one."""
+    """Yield the files of a function and those it refers to in ``__main__``, as cells of a notebook."""
     while isinstance(function, partial):
         function = function.func
     with suppress(ValueError):
@@ -123,14 +121,14 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
     def __init__(self, name: str, path: str, digest: str, sources: Sources) -> None:
         self.name, self.path, self.digest, self.sources = name, path, digest, sources
         self.directory: str | None = None  # that it has changed to
-        self.files = sources.files
+        self.files, self.unused = sources.files, sources.unused
         directory, script = os.path.split(path)
         places = {file: sources.place(file, directory) for file in self.files}
         self.texts = {places[file]: text for file, text in self.files.items()}
         self.module_name = re.sub(r"\W|^(?=\d)", "_", f"{name}_{digest[:12]}")
         self._filenames = {module_of(file): places[file] for file in self.files if file != script}
         self._filenames[self.module_name] = path
-        modules = [*self._filenames, *map(module_of, sources.spaces)]
+        modules = [*self._filenames, *map(module_of, sources.namespaces)]
         self._folders = {
             parent: sources.place(parent.replace(".", "/"), directory)
             for module in modules
@@ -150,7 +148,7 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
             return {name: archive.read(name) for name in archive.namelist()}
 
     def is_own(self, top: str, filename: str | None) -> bool:
-        """Whether a module is of the script, by its top-level name, or a function by its file."""
+        """Check whether a module (by its top-level name) or a function (by its file) is the script's."""
         return top in self._tops or filename in self.texts
 
     def load(self) -> dict[str, Any]:
@@ -167,7 +165,7 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
     def leave(self) -> None:
         with suppress(ValueError):
             sys.meta_path.remove(self)
-        # To go through all of sys.modules costs more than the rest together: only after imports.
+        # Going through all of sys.modules costs more than the rest together: only after imports.
         if len(sys.modules) != self._size:
             self._modules = self._take()
         for name in self._modules:
@@ -193,27 +191,26 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
         return None
 
     def get_filename(self, fullname: str) -> str:
-        try:
-            return self._filenames[fullname]
-        except KeyError:
-            raise ImportError(f"not a module of {self.path}", name=fullname) from None
+        if fullname not in self._filenames:
+            raise ImportError(f"not a module of {self.path}", name=fullname)
+        return self._filenames[fullname]
 
     def get_source(self, fullname: str) -> str:
         return self.texts[self.get_filename(fullname)]
 
     def is_package(self, fullname: str) -> bool:
+        is_script = fullname == self.module_name
         return fullname in self._folders or (
-            fullname != self.module_name
-            and os.path.basename(self.get_filename(fullname)) == "__init__.py"
+            not is_script and self.get_filename(fullname).endswith("/__init__.py")
         )
 
     def get_data(self, path: str) -> bytes:
         if os.path.exists(path):
             return Path(path).read_bytes()
-        try:
-            return self.data[self._data_name(path)]
-        except KeyError:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
+        name = self._data_name(path)
+        if name not in self.data:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return self.data[name]
 
     def get_resource_reader(self, fullname: str) -> TraversableResources:
         """Read a package's files from its folder, or from what was sent if that is not seen here."""

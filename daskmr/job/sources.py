@@ -13,9 +13,11 @@ import re
 import sys
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 from daskmr.errors import InputError
 from daskmr.normal_forms import hint
@@ -23,6 +25,7 @@ from daskmr.text import shell_path
 
 __all__ = [
     "Sources", "absolute", "check_path", "collect", "is_installed", "is_library", "module_of",
+    "name_of",
     "parse", "prefixes", "read_source", "syntax_failure",
 ]  # fmt: skip
 
@@ -48,13 +51,13 @@ _ANY = "?"  # stands for a part of a module's name that is known only when it is
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What is shipped of a script, found without running it."""
+    """The shipped parts of a script."""
 
     files: dict[str, str]  # source text by file name, relative to the script's folder
     # Folder by top-level module, of those that are beside the target of a link to the script.
     homes: dict[str, str] = field(default_factory=dict)
     # Folders beside the script that are packages without an ``__init__.py``.
-    spaces: tuple[str, ...] = ()
+    namespaces: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()  # names by which the siblings import the script
     # File names that would be imported, were their names not those of other modules.
     unused: tuple[str, ...] = ()
@@ -72,7 +75,7 @@ class Sources:
         return sha.hexdigest()
 
     def place(self, file: str, directory: str) -> str:
-        """Return where a file, or a folder of `spaces`, is; `directory` is the script's folder."""
+        """Return where a file, or a folder of `namespaces`, is; `directory` is the script's folder."""
         home = self.homes.get(module_of(file).partition(".")[0], directory)
         return os.path.join(home, file)
 
@@ -95,21 +98,19 @@ def module_of(file: str) -> str:
 
 def check_path(given: str) -> str:
     """Return the path of a script; raise InputError where there is none."""
-    if os.path.isfile(given):
-        if given.endswith(".ipynb"):
-            raise InputError(
-                f"{given} is a notebook: save it as a .py script, or pass its functions to daskmr.Job."
-            )
+    if os.path.isfile(given) and not given.endswith(".ipynb"):
         return given
-    if os.path.isdir(given):
-        raise InputError(
-            f"The job script {given} is a directory: give the path of the .py file in it."
-        )
-    if os.path.exists(given):
-        raise InputError(f"The job script {given} is not a regular file.")
-    if os.path.islink(given):
-        target = os.readlink(given)
-        raise InputError(f"The job script {given} is a link to {target}, which is not there.")
+    problem = ""
+    if os.path.isfile(given):
+        problem = "is a notebook: save it as a .py script, or pass its functions to daskmr.Job"
+    elif os.path.isdir(given):
+        problem = "is a directory: give the path of the .py file in it"
+    elif os.path.exists(given):
+        problem = "is not a regular file"
+    elif os.path.islink(given):
+        problem = f"is a link to {os.readlink(given)}, which is not there"
+    if problem:
+        raise InputError(f"The job script {given} {problem}.")
     advice = f" Did you mean {given}.py?" if os.path.isfile(f"{given}.py") else hint(given)
     where = "" if os.path.isabs(given) else f" (looked for in {os.getcwd()})"
     raise InputError(f"There is no job script {given}{where}.{advice}")
@@ -131,27 +132,19 @@ def read_source(path: str) -> str:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
     try:
-        return importlib.util.decode_source(data)
-    except (SyntaxError, UnicodeDecodeError) as error:
-        failure = _decoding_failure(path, data, error)
-    raise failure
-
-
-def _decoding_failure(
-    path: str, data: bytes, error: SyntaxError | UnicodeDecodeError
-) -> InputError:
-    if isinstance(error, SyntaxError) and "unknown" not in error.msg:
         try:
-            data.decode()  # for the first two lines, Python does not say where the error is
-        except UnicodeDecodeError as place:
-            error = place
-    if isinstance(error, SyntaxError):
-        return InputError(f"{path} cannot be read as Python: {error.msg}. Save the file as UTF-8.")
-    line = data.count(b"\n", 0, error.start) + 1
-    return InputError(
-        f"{path}, line {line}: not {error.encoding} text (byte 0x{error.object[error.start]:02x}). Save the "
-        'file as UTF-8, or name its encoding in the first line, as in "# -*- coding: latin-1 -*-".'
-    )
+            return importlib.util.decode_source(data)
+        except SyntaxError as error:
+            problem = f"{path} cannot be read as Python: {error.msg}. Save the file as UTF-8."
+            if "unknown" not in error.msg:
+                data.decode()  # for the first two lines, Python does not say where the error is
+    except UnicodeDecodeError as error:
+        line, byte = data.count(b"\n", 0, error.start) + 1, error.object[error.start]
+        problem = (
+            f"{path}, line {line}: not {error.encoding} text (byte 0x{byte:02x}). Save the file as UTF-8, or "
+            'name its encoding in the first line, as in "# -*- coding: latin-1 -*-".'
+        )
+    raise InputError(problem)
 
 
 def parse(text: str, path: str) -> ast.Module:
@@ -172,7 +165,7 @@ def collect(path: str, text: str, tree: ast.Module) -> Sources:
     They are looked for in the script's folder; where the script is a link, also beside its target.
     """
     script = os.path.basename(path)
-    found = _Found(_folders(path), {script: text})
+    found = _SourceFinder(_folders(path), {script: text})
     own = set(_imports(tree, ""))
     queue = [(script, own)]
     while queue:
@@ -184,13 +177,15 @@ def collect(path: str, text: str, tree: ast.Module) -> Sources:
                 if importer != script and module_of(file) not in own:
                     found.aliases.add(module_of(file))
             elif file not in found.files:
-                found.files[file] = read_source(place)
-                queue.append((file, _imports_of(found.files[file], file)))
+                text = found.files[file] = read_source(place)
+                with suppress(InputError):  # if it is really imported, that fails and says why
+                    package = os.path.dirname(file).replace("/", ".")
+                    queue.append((file, set(_imports(parse(text, file), package))))
     return found.sources()
 
 
 def _folders(path: str) -> list[str]:
-    """The folder of a script, and those of what it is a link to."""
+    """Return the folder of a script, and those of what it is a link to."""
     folders = [os.path.dirname(path)]
     while os.path.islink(path):
         path = os.path.join(os.path.dirname(path), os.readlink(path))
@@ -198,46 +193,28 @@ def _folders(path: str) -> list[str]:
     return list({os.path.realpath(folder): folder for folder in folders[::-1]}.values())[::-1]
 
 
-def _imports_of(text: str, file: str) -> set[str]:
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return set()  # if it is really imported, that fails and says why
-    package = os.path.dirname(file).replace("/", ".")
-    return set(_imports(tree, package))
-
-
 def _imports(tree: ast.Module, package: str) -> Iterator[str]:
-    """Dotted names that a module of `package` may import, wherever in the file."""
+    """Yield the dotted names that a module of `package` may import, anywhere in the file."""
     nodes = list(ast.walk(tree))
     called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
     for node in nodes:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = _absolute(node.module or "", node.level, package)
-            names = [f"{base}.{alias.name}" for alias in node.names if base]
+            names = []
+            with suppress(ImportError):  # above the script's folder
+                base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+                names = [f"{base}.{alias.name}" for alias in node.names]
             if any(alias.name in _BY_NAME and alias.asname for alias in node.names):
                 names.append(_ANY)
         elif isinstance(node, ast.Call):
             names = _named_import(node)
         elif isinstance(node, ast.Name | ast.Attribute) and id(node) not in called:
-            names = [_ANY] if _name_of(node) in _BY_NAME else []
+            names = [_ANY] if name_of(node) in _BY_NAME else []
         else:
             continue
         for name in names:
             yield from prefixes(name.removesuffix(".*"))
-
-
-def _absolute(module: str, level: int, package: str) -> str:
-    """
-    >>> _absolute("cells", 2, "geo.grid"), _absolute("cells", 2, "geo")
-    ('geo.cells', '')
-    """
-    try:
-        return importlib.util.resolve_name("." * level + module, package)
-    except ImportError:
-        return ""
 
 
 # Functions whose first argument is the name of a module that they import.
@@ -248,8 +225,8 @@ _OF_RESOURCES = {
 
 
 def _named_import(call: ast.Call) -> list[str]:
-    """``import_module("geo.cells")``, ``__import__("my-helper")``, ``get_data("geo", "cells.json")``."""
-    function = _name_of(call.func)
+    """Return what ``import_module("geo.cells")`` or ``get_data("geo", "cells.json")`` imports."""
+    function = name_of(call)
     if function not in _BY_NAME | _OF_RESOURCES or not call.args:
         return []
     name = _text(call.args[0])
@@ -260,8 +237,10 @@ def _named_import(call: ast.Call) -> list[str]:
     return [name] if all(name.split(".")) and not re.search(r"[/\0]", name) else []
 
 
-def _name_of(node: ast.expr) -> str:
-    return str(getattr(node, "attr", getattr(node, "id", "")))
+def name_of(node: Any) -> str:
+    """Return the name of a variable, of an attribute, or of what a call calls; else ""."""
+    node = getattr(node, "func", node)
+    return str(getattr(node, "id", getattr(node, "attr", "")))
 
 
 def _text(node: ast.expr) -> str:
@@ -271,38 +250,38 @@ def _text(node: ast.expr) -> str:
     'plugins.?'
     """
     match node:
-        case (
-            ast.Constant(value=str(known)) | ast.JoinedStr(values=[ast.Constant(value=str(known))])
-        ):
+        case ast.Constant(value=str(known)):
             return known
-        case (
-            ast.JoinedStr(values=[first, *_])
-            | ast.BinOp(left=first)
-            | ast.Call(func=ast.Attribute(value=first, attr="format"))
-        ):
-            known = re.split(r"[%{?]", _text(first))[0].rpartition(".")[0]
-            return f"{known}.{_ANY}" if known else _ANY
-    return _ANY
+        case ast.JoinedStr(values=[ast.Constant() as only]):
+            return _text(only)
+        case ast.Call(func=ast.Attribute(value=first, attr="format")):
+            pass
+        case ast.JoinedStr(values=[first, *_]) | ast.BinOp(left=first):
+            pass
+        case _:
+            return _ANY
+    known = re.split(r"[%{?]", _text(first))[0].rpartition(".")[0]
+    return f"{known}.{_ANY}" if known else _ANY
 
 
-class _Found:
-    """The files of a script that have been found, in its own folder first and then in others."""
+class _SourceFinder:
+    """Finds the files that a script imports, in its own folder first and then in others."""
 
     def __init__(self, folders: list[str], files: dict[str, str]) -> None:
         self._folders = folders
         self.files = files
         self.aliases: set[str] = set()
         self._homes: dict[str, str] = {}
-        self._spaces: set[str] = set()
+        self._namespaces: set[str] = set()
         self._unused: set[str] = set()
 
     def sources(self) -> Sources:
         files = dict(sorted(self.files.items()))
-        tops = {module_of(file).partition(".")[0] for file in (*files, *self._spaces)}
+        tops = {module_of(file).partition(".")[0] for file in (*files, *self._namespaces)}
         return Sources(
             files,
             {top: self._home(top) for top in tops if self._home(top) != self._folders[0]},
-            tuple(sorted(self._spaces)),
+            tuple(sorted(self._namespaces)),
             tuple(sorted(self.aliases)),
             tuple(sorted(self._unused - files.keys())),
             self._data(),
@@ -312,10 +291,14 @@ class _Found:
         return os.path.join(self._home(module_of(file).partition(".")[0]), file)
 
     def _home(self, top: str) -> str:
-        """The folder that has the module `top`: the first one, as along ``sys.path``."""
+        """Return the first folder that has the module `top`, as along ``sys.path``."""
         if top not in self._homes:
-            having = (f for f in self._folders if _has_module(f, top))
-            self._homes[top] = next(having, self._folders[0])
+            found = [
+                folder
+                for folder in self._folders
+                if _module_files(folder, top) or os.path.isdir(os.path.join(folder, top))
+            ]
+            self._homes[top] = (found or self._folders)[0]
         return self._homes[top]
 
     def siblings(self, names: set[str]) -> Iterator[str]:
@@ -331,32 +314,31 @@ class _Found:
                     yield from _package_files(self._home(top), os.path.dirname(file))
 
     def _find(self, dotted: str) -> str | None:
-        """The file beside the script that Python would import as `dotted`, if there is one."""
+        """Return the file beside the script that Python would import as `dotted`."""
         top, _, rest = dotted.partition(".")
         directory = self._home(top)
         if is_installed(os.path.join(directory, top)):
             return None
         if _is_taken(top, directory):
-            files = (f"{top}.py", f"{top}/__init__.py")
-            self._unused |= {file for file in files if _is_file(directory, file)}
+            self._unused.update(_module_files(directory, top))
             return None
         base = dotted.replace(".", "/")
-        for file in (f"{base}/__init__.py", f"{base}.py"):
-            if _is_file(directory, file):
-                if not rest or not _is_elsewhere(directory, top):
-                    return file
-                self._unused.add(file)
-                return None
-        if os.path.isdir(os.path.join(directory, base)) and not _is_elsewhere(directory, top):
-            self._spaces.add(base)
+        if found := _module_files(directory, base):
+            if not rest or not _yields_to_library(directory, top):
+                return found[0]
+            self._unused.add(found[0])
+        elif os.path.isdir(os.path.join(directory, base)) and not _yields_to_library(
+            directory, top
+        ):
+            self._namespaces.add(base)
         return None
 
     def _any(self, package: str) -> Iterator[str]:
-        """The modules of `package`, or beside the script, of which any may be imported."""
+        """Yield the modules of `package`, or beside the script, of which any may be imported."""
         if package:
             top, base = package.partition(".")[0], package.replace(".", "/")
             home = self._home(top)
-            is_here = os.path.isdir(os.path.join(home, base)) and not _is_elsewhere(home, top)
+            is_here = os.path.isdir(os.path.join(home, base)) and not _yields_to_library(home, top)
             if is_here and not _is_taken(top, home):
                 yield from _package_files(home, base)
             return
@@ -368,16 +350,16 @@ class _Found:
                     yield file
 
     def _data(self) -> bytes:
-        """Return a zip of the packages' other files, where they are small; the same for the same."""
+        """Return a reproducible zip of the packages' other files, where they are small."""
         packages = {os.path.dirname(f) for f in self.files if f.endswith("/__init__.py")}
         files: dict[str, str] = {}
-        size = 0
-        for package in packages | self._spaces:
+        for package in packages | self._namespaces:
             for file, path in _data_files(self._home(package.partition("/")[0]), package):
-                size += os.path.getsize(path) if file not in files else 0
                 files[file] = path
-                if size > _DATA_BYTES or len(files) > _DATA_FILES:
+                if len(files) > _DATA_FILES:
                     return b""
+        if sum(map(os.path.getsize, files.values())) > _DATA_BYTES:
+            return b""
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w") as archive:
             for file, path in sorted(files.items()):
@@ -386,7 +368,7 @@ class _Found:
 
 
 def _data_files(directory: str, package: str) -> Iterator[tuple[str, str]]:
-    """The files of a package that are no modules: relative to the script's folder, and where."""
+    """Yield the files of a package that are no modules: their names in `directory`, and their paths."""
     for place, folders, names in os.walk(os.path.join(directory, package)):
         folders[:] = [name for name in folders if name[0] != "." and name != "__pycache__"]
         for name in names:
@@ -396,12 +378,9 @@ def _data_files(directory: str, package: str) -> Iterator[tuple[str, str]]:
                 yield os.path.relpath(path, directory), path
 
 
-def _has_module(folder: str, top: str) -> bool:
-    return _is_file(folder, f"{top}.py") or os.path.isdir(os.path.join(folder, top))
-
-
-def _is_file(folder: str, name: str) -> bool:
-    return os.path.isfile(os.path.join(folder, name))
+def _module_files(folder: str, base: str) -> list[str]:
+    files = (f"{base}/__init__.py", f"{base}.py")
+    return [file for file in files if os.path.isfile(os.path.join(folder, file))]
 
 
 def _is_module(path: str) -> bool:
@@ -410,13 +389,13 @@ def _is_module(path: str) -> bool:
         return False
     try:
         read_source(path)
-    except InputError:  # a file of a package that can't be read matters only when it is imported
+    except InputError:  # it matters only when it is imported
         return False
     return True
 
 
 def _is_taken(top: str, directory: str) -> bool:
-    """Whether a module is never that beside the script, as a worker itself needs another."""
+    """Check whether a worker itself needs another module of this name."""
     if top not in _USED_IF_INSTALLED:
         return top in _NEEDED
     beside = os.path.realpath(directory)
@@ -425,13 +404,13 @@ def _is_taken(top: str, directory: str) -> bool:
 
 
 def is_library(module: str, filename: str | None) -> bool:
-    """Whether a module is of the standard library, or installed."""
+    """Check whether a module is of the standard library, or installed."""
     installed = not {"site-packages", "dist-packages"}.isdisjoint(Path(filename or "").parts)
     return installed or module.partition(".")[0] in _NEEDED - {"__main__"}
 
 
-def _is_elsewhere(directory: str, top: str) -> bool:
-    """Whether a folder without ``__init__.py`` gives way to a library of its name, as in Python."""
+def _yields_to_library(directory: str, top: str) -> bool:
+    """Check whether a folder without ``__init__.py`` gives way to a library of its name."""
     if os.path.isfile(os.path.join(directory, top, "__init__.py")):
         return False
     spec = importlib.machinery.PathFinder.find_spec(top)
@@ -439,19 +418,17 @@ def _is_elsewhere(directory: str, top: str) -> bool:
 
 
 def is_installed(filename: str) -> bool:
-    """Whether a file, or a package, is in a folder of installed ones."""
+    """Check whether a file, or a package, is in a folder of installed ones."""
     return os.path.basename(os.path.dirname(filename)) in ("site-packages", "dist-packages")
 
 
 def _package_files(directory: str, package: str) -> Iterator[str]:
-    """All modules of a package, also those it imports in ways that can't be seen."""
-    with os.scandir(os.path.join(directory, package)) as entries:
-        found = sorted(entries, key=lambda entry: entry.name)
-    for entry in found:
-        file = f"{package}/{entry.name}"
-        if _is_module(entry.path):
+    """Yield all modules of a package: it may import them in ways that cannot be seen."""
+    for name in sorted(os.listdir(os.path.join(directory, package))):
+        file = f"{package}/{name}"
+        if _is_module(os.path.join(directory, file)):
             yield file
-        elif entry.name.isidentifier() and os.path.isfile(os.path.join(entry.path, "__init__.py")):
+        elif name.isidentifier() and _module_files(directory, file)[:1] == [f"{file}/__init__.py"]:
             yield f"{file}/__init__.py"
             yield from _package_files(directory, file)
 
@@ -472,7 +449,7 @@ def syntax_failure(error: SyntaxError, path: str) -> InputError:
 
 
 def _excerpt(error: SyntaxError) -> list[str]:
-    """The line of a syntax error, and a caret under the place."""
+    """Return the line of a syntax error, and a caret under the place."""
     line = (error.text or linecache.getline(error.filename or "", error.lineno or 0)).rstrip()
     code = line.lstrip()
     if not code:

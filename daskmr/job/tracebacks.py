@@ -13,14 +13,9 @@ if TYPE_CHECKING:
     from daskmr.job.job import Job
 
 __all__ = [
-    "describe_exception",
-    "elide",
-    "format_user_traceback",
-    "message_of",
-    "remember_lines",
-    "short_repr",
-    "user_location",
-]
+    "describe_exception", "elide", "format_user_traceback", "message_of", "remember_lines",
+    "short_repr", "user_location",
+]  # fmt: skip
 
 _MESSAGE_LIMIT = 2_000
 _TRACEBACK_LIMIT = 8_000
@@ -38,25 +33,21 @@ _CONTROLS = {
 
 
 def format_user_traceback(job: Job, exc: BaseException) -> str:
-    """Python's traceback of `exc`, from the user's first frame on and without daskmr's own.
+    """Format `exc` and its causes, from the user's first frame on and without daskmr's own.
 
-    - `job`: whose files are the user's.
-    - `exc`: with its causes. Its text may be of any size, or raise.
     Returns at most 8,000 characters: the beginning and the end.
     """
     remember_lines(job.texts)
-    following: traceback.TracebackException | None = traceback.TracebackException(
+    current: traceback.TracebackException | None = traceback.TracebackException(
         type(exc), exc, exc.__traceback__, limit=-_FRAMES_SHOWN, max_group_width=_GROUP_SHOWN
     )
     parts: list[str] = []
-    while following is not None and len(parts) < 2 * _CHAIN_SHOWN:
-        current = following
-        hidden = current.__suppress_context__
-        following = current.__cause__ or (None if hidden else current.__context__)
+    while current is not None and len(parts) < 2 * _CHAIN_SHOWN:
         parts += [_format_one(job, current), _CAUSE if current.__cause__ else _CONTEXT]
-    return elide(
-        "".join(reversed(parts[:-1])), _TRACEBACK_LIMIT, " ... ({:,} characters left out) ...\n"
-    )
+        hidden = current.__suppress_context__
+        current = current.__cause__ or (None if hidden else current.__context__)
+    text = "".join(reversed(parts[:-1]))
+    return elide(text, _TRACEBACK_LIMIT, " ... ({:,} characters left out) ...\n")
 
 
 def _format_one(job: Job, exc: traceback.TracebackException) -> str:
@@ -69,10 +60,8 @@ def _format_one(job: Job, exc: traceback.TracebackException) -> str:
     # The module is named after its contents: that says nothing to its author.
     text = "".join(exc.format_exception_only()).removeprefix(f"{job.module_name}.")
     members = [_format_one(job, member) for member in (exc.exceptions or ())[:_GROUP_SHOWN]]
-    return "".join(
-        [head, *frames, _printable(text, _MESSAGE_LIMIT + 50)]
-        + [textwrap.indent(member, "  | ") for member in members]
-    )
+    indented = [textwrap.indent(member, "  | ") for member in members]
+    return "".join([head, *frames, _printable(text, _MESSAGE_LIMIT + 50), *indented])
 
 
 def describe_exception(exc: BaseException) -> str:
@@ -103,18 +92,15 @@ def _printable(text: str, limit: int) -> str:
 
 
 def user_location(job: Job, exc: BaseException) -> str | None:
-    """Where in the user's code `exc` arose, as ``"job.py, line 12, in map"``; ``None``: not there."""
+    """Say where in the user's code `exc` arose, as ``"job.py, line 12, in map"``, if it did there."""
     frames = traceback.walk_tb(exc.__traceback__)
     places = [(f.f_code, line) for f, line in frames if job.is_user_file(f.f_code.co_filename)]
     if not places:
         return None
     inner, line = places[-1]
     function = "" if inner.co_name == "<module>" else f", in {inner.co_name}"
-    filename = inner.co_filename
-    if job.path:
-        shown = filename.removeprefix(os.path.join(os.path.dirname(job.path), ""))
-    else:
-        shown = os.path.basename(filename)
+    folder = os.path.dirname(job.path or inner.co_filename)
+    shown = inner.co_filename.removeprefix(os.path.join(folder, ""))
     return f"{shown}, line {line}{function}"
 
 

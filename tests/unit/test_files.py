@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -132,17 +133,12 @@ def test_network_file_systems_are_told_by_their_mount(
 ) -> None:
     place = tmp_path / "with space"
     place.mkdir()
-    mounts = tmp_path / "mounts"
-    shown = str(place).replace(" ", "\\040")
-    mounts.write_text(f"a / ext4 rw 0 0\nb {shown} {form} rw 0 0\nc {shown}2 nfs rw 0 0\n")
-    real_open = open
-    monkeypatch.setattr(
-        "builtins.open",
-        lambda name, *rest: real_open(mounts if name == "/proc/self/mounts" else name, *rest),
-    )
+    points = {"/": "ext4", str(place): form, f"{place}2": "nfs"}
+    mounts = [SimpleNamespace(mountpoint=point, fstype=kind) for point, kind in points.items()]
+    monkeypatch.setattr("psutil.disk_partitions", lambda all: mounts)
     assert is_on_network(str(place / "x.sqlite")) is network
     assert is_on_network(str(tmp_path / "x.sqlite")) is False
-    mounts.unlink()
+    monkeypatch.setattr("psutil.disk_partitions", lambda all: os.listdir("/nowhere"))
     assert is_on_network(str(place / "x.sqlite")) is False
 
 

@@ -11,7 +11,7 @@ import pytest
 from support.jobs import daskmr, write_tree
 
 from daskmr import search_path
-from daskmr.search_path import look_here_last, python_path
+from daskmr.search_path import put_working_directory_last, python_path
 
 JOB = """
 def map(key, dims, value, context):
@@ -102,17 +102,17 @@ def here(tmp_path, monkeypatch):
 def test_the_working_directory_comes_last_by_whatever_name(here, monkeypatch):
     link, real = str(here / "link"), str(here / "here")
     monkeypatch.setattr(sys, "path", ["", link, "/a", ".", real, "/b", "/a"])
-    look_here_last()
+    put_working_directory_last()
     assert sys.path == ["/a", "/b", "/a", "", link, ".", real]
 
 
 def test_what_python_puts_first_for_a_module_that_it_runs_is_left_out(here, monkeypatch):
     monkeypatch.setattr(sys, "path", [str(here / "here"), "/a"])
-    look_here_last(by_name=True)
+    put_working_directory_last(by_name=True)
     assert sys.path == ["/a"]
     monkeypatch.setattr(search_path, "_PACKAGE", str(here / "here"))
     monkeypatch.setattr(sys, "path", [str(here / "here"), "/a"])
-    look_here_last(by_name=True)
+    put_working_directory_last(by_name=True)
     assert sys.path == ["/a", str(here / "here")]
 
 
@@ -139,5 +139,5 @@ def test_a_working_directory_that_is_gone_is_no_hindrance(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
     monkeypatch.setattr(sys, "path", ["/a", "/b"])
-    look_here_last()
+    put_working_directory_last()
     assert sys.path == ["/a", "/b"]
