@@ -222,7 +222,7 @@ class Config:
 
     bucket: Text | None = _input(
         None,
-        "A bucket to read: `NAME`, `NAME/prefix`, or a URL that fsspec knows.",
+        "Bucket to read: `NAME`, `NAME/prefix`, or a URL that fsspec supports.",
         "-b --bucket",
         metavar="BUCKET",
     )
@@ -230,24 +230,24 @@ class Config:
         None, "JSON schema of the layout.", "--schema", metavar="FILE", shown="the packaged one"
     )
     local_only: Flag = _input(
-        False, "Use no network: read what earlier runs have fetched.", "-l --local-only"
+        False, "Work offline: use only what earlier runs have fetched.", "-l --local-only"
     )
     allow_incomplete: Flag = _input(
         False,
-        "With `-l`, go on without what was never listed or fetched.",
+        "With `-l`, continue even if some files were never listed or fetched.",
         "--allow-incomplete",
         note="A note says what is missing.",
     )
 
     allow_empty: Flag = _output(
         False,
-        "Write an empty output when the filter matches nothing.",
+        "Write an empty output if the filter matches nothing.",
         "--allow-empty",
-        note="The exit code is 0 then.",
+        note="The exit code is then 0.",
     )
     meta: Flag = _output(
         True,
-        "Write `OUTPUT.meta.json`, which records where the output comes from.",
+        "Write `OUTPUT.meta.json`, which records the provenance of the output.",
         "--no-meta",
         run_only=True,
         rerun=False,
@@ -255,23 +255,27 @@ class Config:
 
     num_mappers: PositiveInt | None = _worker(
         None,
-        "Worker processes, with one thread each.",
+        "Number of worker processes, one thread each.",
         "-m --num-mappers",
         shown="one per core",
         rerun=False,
     )
     num_reducers: PositiveInt | None = _worker(
-        None, "Reduce tasks.", "-r --num-reducers", shown="by the size of the data", rerun=False
+        None,
+        "Number of reduce tasks.",
+        "-r --num-reducers",
+        shown="depends on the data size",
+        rerun=False,
     )
     work_dir: Text = _worker(
         ".daskmr",
-        "Directory for temporary files; created when missing.",
+        "Directory for temporary files; created if missing.",
         "-w --work-dir",
         metavar="DIR",
     )
     memory_limit: MemoryLimit = _worker(
         "auto",
-        "Memory limit of a worker process, as `2GB`; `0` is no limit.",
+        "Memory limit of each worker process, such as `2GB`; `0` means no limit.",
         "--memory-limit",
         note="`auto` is an equal share.",
         shown="an equal share",
@@ -279,95 +283,101 @@ class Config:
     )
     file_timeout: Seconds | None = _worker(
         None,
-        'Fail when mapping one file takes longer, as `"10 min"`.',
+        'Fail if mapping one file takes longer than this, such as `"10 min"`.',
         "--file-timeout",
         shown="no limit",
         run_only=True,
     )
     stopped_timeout: Seconds | None = _worker(
-        "30 s", "Replace a local worker process that is stopped (SIGSTOP) for longer; `null` never."
+        "30 s",
+        "Replace a local worker process that is stopped (SIGSTOP) for longer than this; `null` means never.",
     )
     partition_bytes: Bytes = _worker(
-        "16 MiB", "Compressed input that one map task aims at.", plan=True
+        "16 MiB", "Target size of the compressed input of a map task.", plan=True
     )
     spill_bytes: Bytes = _worker(
-        "64 MiB", "Estimated memory of a partition's pairs beyond which they go to disk.", plan=True
+        "64 MiB",
+        "Estimated memory of a partition's pairs above which they are spilled to disk.",
+        plan=True,
     )
     combine_size: PositiveInt = _worker(
-        50, "Values that a key collects before `combine` is called.", plan=True
+        50, "Number of values that a key collects before `combine` is called.", plan=True
     )
 
     max_bad_records: ShareOrCount | None = _bad(
         "50%",
-        "Fail when more records than this are bad; `0` is strict, `100%` is no limit.",
+        "Fail if more records than this are bad; `0` allows none, `100%` means no limit.",
         "--max-bad-records",
         note="A count, or a share such as `0.1%`.",
     )
     bad_records_saved: Bytes = _bad(
-        "4 MiB", "Raw bytes of bad records that are saved, at most 10,000 records; all are counted."
+        "4 MiB",
+        "Most raw bytes of bad records that are saved (10,000 records at most); all are counted.",
     )
     max_record_bytes: Bytes = _bad(
         "1 GiB",
-        "A longer line is a bad record.",
-        note="A mapper needs twice the memory of a line, and `map` its own.",
+        "Longer lines are bad records.",
+        note="A mapper needs twice the length of a line in memory, besides what `map` uses.",
     )
     skip_corrupt_files: Flag = _bad(
-        False, "Skip files that cannot be decompressed, instead of failing.", "--skip-corrupt-files"
+        False, "Skip files that cannot be decompressed instead of failing.", "--skip-corrupt-files"
     )
     skip_poison_files: Flag = _bad(
         False,
-        "Skip files that crash their worker twice, instead of failing.",
+        "Skip files that crash their worker twice instead of failing.",
         "--skip-poison-files",
     )
     skip_missing: Flag = _bad(
-        False, "Skip objects that cannot be fetched, instead of failing.", "--skip-missing"
+        False, "Skip objects that cannot be fetched instead of failing.", "--skip-missing"
     )
 
     aws_profile: Text | None = _store(
-        None, "Section of the AWS configuration files.", "--aws-profile", metavar="NAME"
+        None, "Profile in the AWS configuration files.", "--aws-profile", metavar="NAME"
     )
     endpoint_url: Text | None = _store(
         None,
-        "URL of the S3 server, if it is not Amazon's.",
+        "URL of an S3-compatible server other than Amazon's.",
         "--endpoint-url",
         metavar="URL",
-        note="`null` takes `AWS_ENDPOINT_URL`.",
+        note="`null` uses `AWS_ENDPOINT_URL`.",
     )
     region: Text | None = _store(
         None, "Region of the bucket, if it cannot be detected.", "--region", metavar="NAME"
     )
-    anon: Flag = _store(False, "Send no credentials, for public data.", "--anon")
-    requester_pays: Flag = _store(False, "Agree to pay for the requests.", "--requester-pays")
+    anon: Flag = _store(False, "Send unsigned requests, for public data.", "--anon")
+    requester_pays: Flag = _store(
+        False, "Agree to pay for requests to requester-pays buckets.", "--requester-pays"
+    )
     cache: Flag = _store(
         True, "Keep local copies of fetched files, below the work directory.", "--no-cache"
     )
     cache_max: Bytes | None = _store(
-        None, "Most bytes that local copies may take, as `50GB`.", "--cache-max", shown="no limit"
+        None, "Maximum total size of local copies, such as `50GB`.", "--cache-max", shown="no limit"
     )
     prefetch_bytes: Bytes = _store(
-        "64 MiB", "Bytes that a mapper may fetch ahead of the file that it maps."
+        "64 MiB", "Most bytes that a mapper fetches ahead of the file that it maps."
     )
     fetch_processes: FlagOrAuto = _store(
         "auto",
-        "Fetch in a process beside each local worker: `true`, `false` or `auto`.",
-        note="`auto` does so when there is much to fetch.",
+        "Fetch in a separate process beside each local worker: `true`, `false` or `auto`.",
+        note="`auto` does so if there is much to fetch.",
     )
     fetch_retries: NonNegativeInt = _store(
-        10, "How often a request that fails is retried, with growing delays."
+        10, "Number of times that a failed request is retried, with exponential back-off."
     )
     read_timeout: Seconds = _store(
         "60 s",
-        "Longest time without a byte before a request is retried.",
+        "Longest time without data before a request is retried.",
         note="Fewer than 1,000 bytes for each of its seconds count as none.",
     )
     connect_timeout: Seconds = _store("5 s", "Longest time to connect before a request is retried.")
 
     scheduler: Text | None = _cluster(
         None,
-        "Dask scheduler to run on, as `tcp://HOST:8786`.",
+        "Address of an existing Dask scheduler, such as `tcp://HOST:8786`.",
         "--scheduler",
         metavar="ADDRESS",
-        note="`null` takes Dask's `scheduler-address`, if it is set.",
+        note="`null` uses Dask's `scheduler-address`, if it is set.",
     )
     cluster: Text | None = _cluster(
         None,
@@ -383,14 +393,14 @@ class Config:
     )
     spill_dir: Text | None = _cluster(
         None,
-        "Storage that workers share if they do not see the work directory.",
+        "Shared storage for workers that cannot see the work directory.",
         "--spill-dir",
         metavar="DIR|URL",
         note="A path, or a URL such as `s3://BUCKET/spill`.",
     )
     tls_ca_file: File | None = _cluster(
         None,
-        "Certificate authority that the cluster trusts.",
+        "CA certificate that verifies the cluster.",
         "--tls-ca-file",
         note="`null` leaves TLS to Dask's configuration.",
     )
@@ -399,20 +409,20 @@ class Config:
     local_tls: Flag = _cluster(
         False,
         "Use TLS between the processes on this machine, with a temporary certificate.",
-        note="Needs `pip install 'daskmr[tls]'`. It is `true` where Dask's own "
+        note="Requires `pip install 'daskmr[tls]'`. It is on if Dask's "
         "`distributed.comm.require-encryption` is.",
     )
     worker_timeout: Seconds = _cluster(
-        "5 min", "How long to wait for the first worker of a cluster that has none."
+        "5 min", "Time to wait for the first worker of a cluster that has none."
     )
 
     dashboard: Dashboard | None = _display(
         None,
-        "Address of Dask's dashboard, as `:8787`, or `off`.",
+        "Address of Dask's dashboard, such as `:8787`, or `off`.",
         "--dashboard",
         shown="any free port, after 10 s",
         run_only=True,
-        note="It is for workers on this machine.",
+        note="Only for workers on this machine.",
     )
 
     @property

@@ -106,16 +106,19 @@ _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
             "--only",
             multiple=True,
             metavar="PATH",
-            help="Read only this file, relative to the data dir or bucket; may be repeated.",
+            help="Read only this file, relative to the data dir or bucket; can be repeated.",
         ),
         add_option(
             "--limit-files",
             type=click.IntRange(min=1),
             metavar="N",
-            help="Read at most this many files, spread over the input.",
+            help="Read at most this many files, spread evenly over the input.",
         ),
         add_option(
-            "--sample", type=float, metavar="SHARE", help="Read a share of the input, as `0.01`."
+            "--sample",
+            type=float,
+            metavar="SHARE",
+            help="Read a share of the input, such as `0.01`.",
         ),
         add_option(
             "--sample-by",
@@ -132,7 +135,7 @@ _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
             "earlier",
             metavar="FILE",
             rerun=True,
-            help="Repeat the run of this `OUTPUT.meta.json`; options given beside it take precedence.",
+            help="Repeat the run of this `OUTPUT.meta.json`; options given explicitly take precedence.",
         ),
     ],
     "Output": [
@@ -142,7 +145,7 @@ _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
             default="-",
             show_default="standard output",
             metavar="FILE",
-            help="The output; `.gz`, `.bz2`, `.xz` and `.zst` are compressed.",
+            help="Output file; compressed if its name ends in `.gz`, `.bz2`, `.xz` or `.zst`.",
         ),
         *_of_settings("Output"),
         add_option(
@@ -159,7 +162,7 @@ _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
         add_option(
             "--inline",
             is_flag=True,
-            help="Use no cluster: run in this process, for `breakpoint()`.",
+            help="Run in this process without a cluster, so that `breakpoint()` works.",
         ),
     ],
     "Bad records and files": _of_settings("Bad records and files"),
@@ -169,13 +172,13 @@ _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
             "-k",
             "--aws-key",
             metavar="KEY",
-            help="Prefer `AWS_ACCESS_KEY_ID` or a profile, as `ps` shows this.",
+            help="AWS access key; prefer `AWS_ACCESS_KEY_ID` or a profile, since `ps` shows command lines.",
         ),
         add_option(
             "-s",
             "--aws-secret-key",
             metavar="KEY",
-            help="Prefer `AWS_SECRET_ACCESS_KEY` or a profile, as `ps` shows this.",
+            help="AWS secret key; prefer `AWS_SECRET_ACCESS_KEY` or a profile, since `ps` shows command lines.",
         ),
     ],
     "Cluster": _of_settings("Cluster"),
@@ -192,10 +195,10 @@ _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
             "--verbose",
             is_flag=True,
             rerun=True,
-            help="Show the complete traceback of a failure.",
+            help="Show full tracebacks.",
         ),
         add_option(
-            "-q", "--quiet", is_flag=True, run_only=True, help="Show no progress and no summary."
+            "-q", "--quiet", is_flag=True, run_only=True, help="Show neither progress nor summary."
         ),
         add_option(
             "--report",
@@ -209,7 +212,7 @@ _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
             default="text",
             show_default=True,
             run_only=True,
-            help="Format of standard error: text, or one JSON object a line.",
+            help="Format of standard error: text, or one JSON object per line.",
         ),
         *_of_settings("Display"),
     ],
