@@ -16,8 +16,8 @@ from daskmr.data.readers.decompression import read_chunks
 from daskmr.data.readers.faults import CorruptFileError
 from daskmr.errors import TaskFailed
 from daskmr.store.source import StoreError
-from daskmr.tasks.alarm import TimeIsUp, alarm
 from daskmr.tasks.crashes import Marker
+from daskmr.tasks.guard import TimeIsUp, alarm
 from daskmr.tasks.progress import Reporter
 
 if TYPE_CHECKING:
