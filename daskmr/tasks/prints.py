@@ -169,10 +169,7 @@ class _Capture:
         before, place = self._open.pop(stream, ("", None))
         *lines, rest = (before + text).split("\n")
         for line in lines:
-            if _output.rate.allows():
-                self._report(line, place or self._place(frame))
-            else:
-                _output.omitted += 1
+            self._report_line(line, place, frame)
             place = None
         if rest:
             self._open[stream] = rest[: _LONGEST + 1], place or self._place(frame)
@@ -182,10 +179,7 @@ class _Capture:
         """Report a line that has not ended."""
         if not self._busy and stream in self._open:
             text, place = self._open.pop(stream)
-            if _output.rate.allows():
-                self._report(text, place)
-            else:
-                _output.omitted += 1
+            self._report_line(text, place, None)
 
     def end(self) -> None:
         """Report what is left to report."""
@@ -193,6 +187,12 @@ class _Capture:
             self.flush(stream)
         if _output.omitted and time.monotonic() - _output.reported > _SUMMARY_EVERY:
             self._report("", Printed("", worker=worker_name(), at=time.time()))
+
+    def _report_line(self, text: str, place: Printed | None, frame: FrameType | None) -> None:
+        if _output.rate.allows():
+            self._report(text, place or self._place(frame))
+        else:
+            _output.omitted += 1
 
     def _report(self, text: str, place: Printed) -> None:
         omitted, _output.omitted, _output.reported = _output.omitted, 0, time.monotonic()
@@ -203,7 +203,7 @@ class _Capture:
         finally:
             self._busy = False
 
-    def _place(self, frame: FrameType) -> Printed:
+    def _place(self, frame: FrameType | None) -> Printed:
         """Describe the call that writes a line, and find the line of the script on the stack."""
         call = current_call().call or Call("")
         script, script_line = self._script_line(frame)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from daskmr.data.bad_records import BadRecord
 from daskmr.data.readers.lines import OversizedLine, raw_bytes
@@ -23,32 +23,14 @@ from daskmr.tasks.guard import Returned, shortened
 from daskmr.tasks.tally import EXAMPLES, OPENING_LINES, Opening, explain_untabbed
 from daskmr.tasks.user_calls import Call, current_call
 
-__all__ = ["NO_TAB", "TOO_LONG", "BadRecords", "Output", "RecordMapper", "SampledMap"]
+if TYPE_CHECKING:
+    from daskmr.tasks.map_output import MapOutput
+
+__all__ = ["NO_TAB", "TOO_LONG", "BadRecords", "RecordMapper", "SampledMap"]
 
 NO_TAB = "no tab in the line"
 TOO_LONG = "longer than max-record-bytes"
 _SAVED_AT_MOST = 10_000  # bad records that one partition saves
-
-
-class Output(Protocol):
-    """What `map` writes to.
-
-    - `context`: its `user` is given to `map`.
-    - `pending`, `hurry`: what was written and is still to be taken, and whether that must not wait.
-    - `batch`: pairs or lines that may wait.
-    """
-
-    @property
-    def context(self) -> Any: ...
-    @property
-    def pending(self) -> list[Any]: ...
-    @property
-    def hurry(self) -> list[Any]: ...
-    @property
-    def batch(self) -> int: ...
-    def take_back(self, mark: int) -> None: ...
-    def flush(self) -> None: ...
-    def hasten(self) -> None: ...
 
 
 OnBad = Callable[[int, str, str, ValueError | None], object]
@@ -64,7 +46,7 @@ class RecordMapper:
     - `line`: the last line that was begun with.
     """
 
-    def __init__(self, user_map: Callable[..., Any], output: Output, on_bad: OnBad) -> None:
+    def __init__(self, user_map: Callable[..., Any], output: MapOutput, on_bad: OnBad) -> None:
         self._map = user_map
         self._output = output
         self._on_bad = on_bad

@@ -250,24 +250,12 @@ def by_group(counters: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int
 
 
 def merge_profiles(first: Profile | None, second: Profile | None) -> Profile | None:
-    """Add two tables of ``cProfile``, as `pstats.Stats.add` does with files."""
+    """Add two tables of ``cProfile``."""
     if first is None or second is None:
         return first or second
-    total = dict(first)
-    for function, (primitive, calls, own, cumulative, callers) in second.items():
-        if function in total:
-            old = total[function]
-            merged = dict(old[4])
-            for caller, counts in callers.items():
-                known = merged.get(caller, (0,) * len(counts))
-                merged[caller] = tuple(a + b for a, b in zip(known, counts, strict=True))
-            total[function] = (
-                old[0] + primitive,
-                old[1] + calls,
-                old[2] + own,
-                old[3] + cumulative,
-                merged,
-            )
-        else:
-            total[function] = (primitive, calls, own, cumulative, callers)
-    return total
+    import pstats  # deferred: few jobs are profiled
+
+    total, other = pstats.Stats(), pstats.Stats()
+    total.stats, other.stats = {**first}, second  # type: ignore[attr-defined]
+    merged: Profile = total.add(other).stats  # type: ignore[attr-defined]
+    return merged
