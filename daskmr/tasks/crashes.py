@@ -110,9 +110,7 @@ def process_name() -> str:
 class Marker:
     """Writes the mark of one task, until its block is left or the process ends.
 
-    - `run_dir`: the run's folder.
-    - `phase`: ``"load"``, ``"map"``, ``"merge"`` or ``"reduce"``.
-    - `number`: the partition, the bucket that is merged, or the first bucket of the reducer.
+    - `phase`, `number`: as in a `Mark`.
     - `earlier`: marks of processes that died of this task.
     """
 
@@ -259,7 +257,6 @@ def describe_reading(number: int) -> str:
 def read_marks(run_dir: str, task: str = "") -> list[Mark]:
     """Return the marks of tasks that run, or whose process died; the latest comes last.
 
-    - `run_dir`: the run's folder.
     - `task`: the beginning of their names, such as ``"map-7."``.
     """
     folder = os.path.join(run_dir, "marks")

@@ -34,7 +34,6 @@ _DOING = {"load": "loaded the script", "merge": "merged partial results with com
 def load(job: Job, run_dir: str, number: int) -> None:
     """Load the script unless that is done, under a mark of its own, as it may end the process.
 
-    - `run_dir`: the run's folder.
     - `number`: the task's, as in its own marks.
     Raises `TaskFailed` when two processes have died while they loaded the script for this task.
     """
@@ -57,21 +56,13 @@ def activated(job: Job, run_dir: str, number: int) -> Iterator[None]:
 
 
 def refuse_third_try(marker: Marker, run_dir: str) -> None:
-    """Raise TaskFailed when two processes have been killed for the memory that this task takes.
-
-    - `marker`: the task's.
-    - `run_dir`: the run's folder.
-    """
+    """Raise TaskFailed when two processes have been killed for the memory that this task takes."""
     if marker.earlier and (why := explain_kills(marker.earlier, read_kills(run_dir))) is not None:
         raise TaskFailed(why)
 
 
 def refuse_poison(marker: Marker, skipped: Collection[str]) -> None:
-    """Raise TaskFailed when a file has killed two processes that mapped it.
-
-    - `marker`: the task's.
-    - `skipped`: files that are skipped already.
-    """
+    """Raise TaskFailed when a file that is not skipped has killed two processes that mapped it."""
     deaths = deaths_by_file(marker.earlier)
     files = tuple(f for f, count in deaths.items() if count > 1 and f not in skipped)
     if files:

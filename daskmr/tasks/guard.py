@@ -74,8 +74,6 @@ def is_interruption(error: BaseException) -> bool:
 class Returned(TypeError):
     """One of the user's functions returned a value, which nothing reads.
 
-    - `value`: what it returned.
-
     Examples
     --------
     >>> Returned(("a", 1)).explain("map")
@@ -123,10 +121,7 @@ def _how_to_write(function: str, value: Any) -> str:
 def user_failure(job: Job, function: str, where: str, error: BaseException) -> TaskFailed:
     """Say which of the user's functions failed, where, and over what.
 
-    - `job`: knows which frames of the traceback are the user's.
-    - `function`: ``"map"``, ``"combine"``, ``"reduce"`` or ``"setup_reduce"``.
-    - `where`: the record or the key, as ``"at FILE, line 7"``.
-    - `error`: what was raised.
+    - `where`: the record or the key, such as ``"at FILE, line 7"``.
     """
     kind = TaskFailed
     if isinstance(error, OutOfMemory):
@@ -147,7 +142,14 @@ def user_failure(job: Job, function: str, where: str, error: BaseException) -> T
     elif hint := job.hint(error):
         message += hint
     elif (bdb := sys.modules.get("bdb")) and isinstance(error, bdb.BdbQuit):
-        return kind(f"{message} {_explain_debugger()}")  # its traceback is the debugger's
+        if current_worker() is None:
+            advice = "The debugger was left before the job was done: `continue` goes on with it."
+        else:
+            advice = (
+                "A worker process has no terminal, so a debugger ends there at once: run the job with "
+                "--inline to stop at breakpoint()."
+            )
+        return kind(f"{message} {advice}")  # the traceback is the debugger's
     elif explanation := explain_process_error(error):
         message += f" {explanation}"
     else:
@@ -155,15 +157,6 @@ def user_failure(job: Job, function: str, where: str, error: BaseException) -> T
 
         message += advice_for(error)
     return kind(message, format_user_traceback(job, error))
-
-
-def _explain_debugger() -> str:
-    if current_worker() is not None:
-        return (
-            "A worker process has no terminal, so a debugger ends there at once: run the job with "
-            "--inline to stop at breakpoint()."
-        )
-    return "The debugger was left before the job was done: `continue` goes on with it."
 
 
 class TimeIsUp(BaseException):

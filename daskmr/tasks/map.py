@@ -7,6 +7,7 @@ import gc
 import math
 import pickle
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -31,7 +32,7 @@ from daskmr.tasks.deaths import activated, refuse_poison, refuse_third_try
 from daskmr.tasks.fold import Spilling
 from daskmr.tasks.guard import TimeIsUp, guarded, is_interruption, shortened, user_failure
 from daskmr.tasks.map_output import FoldedOutput, MapOutput, PartOutput
-from daskmr.tasks.partition_files import PartitionFiles, read_to_end, source_name, time_limit
+from daskmr.tasks.partition_files import PartitionFiles, source_name, time_limit
 from daskmr.tasks.prints import printing
 from daskmr.tasks.progress import Reporter
 from daskmr.tasks.record_rule import BadRecords, RecordMapper, SampledMap
@@ -88,7 +89,6 @@ def map_partition(
 
     - `poison`: files to be skipped, and why.
     Returns a Run for each bucket (for a map-only job one Part, as bucket 0), and the Tally.
-    Raises `TaskFailed`: with strings only, whatever went wrong.
     """
     clock.adopt(task.origin)
     run_dir = task.scratch.folder()
@@ -103,21 +103,16 @@ def map_partition(
             attempt = _Attempt(files, task, run_dir)
             try:
                 return attempt.run()
-            except _DamagedCopy:
-                attempt.discard()  # and fetch it again
-            except CorruptFileError as error:
+            except BaseException as error:
                 attempt.discard()
-                files.corrupt[attempt.file.path] = str(error)
-                with Marker(run_dir, "map", partition.index) as marker:
-                    files.find_corrupt(attempt.file, marker, task.file_timeout)
-            except StoreError as error:
-                attempt.discard()
-                if task.remote is None or not task.remote.skip_missing:
+                if isinstance(error, CorruptFileError):
+                    files.corrupt[attempt.file.path] = str(error)
+                    with Marker(run_dir, "map", partition.index) as marker:
+                        files.find_corrupt(attempt.file, marker, task.file_timeout)
+                elif isinstance(error, StoreError) and task.remote and task.remote.skip_missing:
+                    files.missing[attempt.file.path] = str(error)
+                elif not isinstance(error, _DamagedCopy):  # which is fetched again
                     raise
-                files.missing[attempt.file.path] = str(error)
-            except BaseException:
-                attempt.discard()
-                raise
 
 
 def map_packed(
@@ -266,7 +261,7 @@ class _Attempt:
                 self._map_local(file, path, marker)
         except CorruptFileError as error:
             if not isinstance(source, str):  # the checksum at its end tells data damaged in transit
-                read_to_end(iter(partial(source.read, 1 << 20), b""))
+                deque(iter(partial(source.read, 1 << 20), b""), maxlen=0)
             elif self.files.distrust(file):
                 raise _DamagedCopy from None
             if self.task.skip_corrupt:

@@ -36,11 +36,7 @@ _DEBUGGERS = frozenset(("bdb", "code"))  # modules that are on the stack of any 
 
 @contextlib.contextmanager
 def printing(run_dir: str | None, job: Job) -> Iterator[None]:
-    """Report what this thread prints in the block.
-
-    - `run_dir`: the run's folder, as this process sees it; ``None`` leaves everything as it is.
-    - `job`: knows which code is the user's.
-    """
+    """Report what this thread prints in the block; without a `run_dir`, leave everything as it is."""
     thread = threading.get_ident()
     if run_dir is None or thread in _captures:
         yield

@@ -121,8 +121,7 @@ class Reporter:
     """Reports the progress of one task: a few times a second at most, and at its end.
 
     - `run_dir`: the run's folder; ``None`` reports nothing.
-    - `phase`: ``"map"`` or ``"reduce"``.
-    - `number`: the partition, or the first bucket of the reducer.
+    - `phase`, `number`: as in a `Report`.
     - `counts`: returns the `Counts` of the task so far, without the file that is being read.
     - `hot_keys`: those of the task; set before it is done.
     """
@@ -209,11 +208,7 @@ def report_merge(scratch: Scratch, bucket: int) -> None:
 
 
 def publish(run_dir: str, news: Report | Printed) -> None:
-    """Write a report where the collector finds it.
-
-    - `run_dir`: the run's folder, as this process sees it.
-    - `news`: a report of a task that is not done replaces the one before.
-    """
+    """Write a report for the collector; one of a task that is not done replaces the one before."""
     if _process.listener is not None:
         _process.listener(news)
         return
@@ -250,7 +245,6 @@ class News(NamedTuple):
 def read_news(run_dir: str, offsets: Mapping[str, int]) -> list[News]:
     """Read the reports of all processes.
 
-    - `run_dir`: the run's folder.
     - `offsets`: how far each file has been read before.
     """
     folder = os.path.join(run_dir, FOLDER)

@@ -83,9 +83,26 @@ class Merge:
     scratch: Scratch  # where to write
     watched: bool = False  # progress is reported
 
+    @guarded("merge")
     def __call__(self, first: tuple[int, Any], second: tuple[int, Any]) -> tuple[int, Any]:
         """Merge `second` into a copy of `first`, which stands before it in input order."""
-        return _merge(self, first, second)
+        (bucket, content), (_, other) = first, second
+        if self.watched:
+            report_merge(self.scratch, bucket)
+        if isinstance(content, Tallies):
+            return bucket, content + other
+        if not self.job.is_loaded:  # this process is new
+            load(self.job, self.scratch.folder(), bucket)
+        if self.job.combine is None or not unites(content, other):
+            return bucket, merge_runs(content, other, None)
+        run_dir = self.scratch.folder()
+        with (
+            printing(run_dir if self.watched else None, self.job),
+            self.job.activate(),
+            Marker(run_dir, "merge", bucket) as marker,
+        ):
+            refuse_third_try(marker, run_dir)
+            return bucket, merge_runs(content, other, combiner_of(self.job, marker.key))
 
 
 def never_met(first: Any, second: Any) -> Any:
@@ -93,35 +110,11 @@ def never_met(first: Any, second: Any) -> Any:
     raise AssertionError("a partition gave two Runs of one bucket")
 
 
-@guarded("merge")
-def _merge(task: Merge, first: tuple[int, Any], second: tuple[int, Any]) -> tuple[int, Any]:
-    bucket, content = first
-    if task.watched:
-        report_merge(task.scratch, bucket)
-    if isinstance(content, Tallies):
-        return bucket, content + second[1]
-    if not task.job.is_loaded:  # this process is new
-        load(task.job, task.scratch.folder(), bucket)
-    if task.job.combine is None or not unites(content, second[1]):
-        return bucket, merge_runs(content, second[1], None)
-    run_dir = task.scratch.folder()
-    with (
-        printing(run_dir if task.watched else None, task.job),
-        task.job.activate(),
-        Marker(run_dir, "merge", bucket) as marker,
-    ):
-        refuse_third_try(marker, run_dir)
-        return bucket, merge_runs(content, second[1], combiner_of(task.job, marker.key))
-
-
 @guarded("reduce")
 def reduce_buckets(
     pairs: Iterable[tuple[int, tuple[int, Run | Tallies]]], *, task: ReduceTask
 ) -> list[Reduced]:
-    """Reduce the buckets that ``foldby`` gave to one reducer, one after the other.
-
-    Raises `TaskFailed`: with strings only, whatever went wrong.
-    """
+    """Reduce the buckets that ``foldby`` gave to one reducer, one after the other."""
     clock.adopt(task.origin)
     started = clock.now()
     run_dir = task.scratch.folder()
@@ -228,7 +221,7 @@ class _Reducer:
         block.end()
 
     def _note_hot(self, key: Any, values: SpilledValues) -> None:
-        """Note a key that certainly is hot, where its values are those that `map` wrote."""
+        """Note a key that is certainly hot, if its values are those that `map` wrote."""
         if self.task.job.combine is None:
             size = sum(extent.length for extent, _ in values.pages)
             self.hot_keys.append(HotKey(name_key(key), len(values), size, exact=True))
@@ -237,7 +230,7 @@ class _Reducer:
 
 
 class _Block:
-    """What was written for the last keys, until it is enough for a block of the part."""
+    """Collects the output of the last keys, until it is enough for a block of the part."""
 
     def __init__(self, part: PartWriter, context: ItemContext | TextContext, most: int) -> None:
         self._part = part
@@ -249,7 +242,7 @@ class _Block:
         self.taken: Any = NO_KEY  # the last key for which something was written
 
     def take(self, key: Any) -> None:
-        """Take what the context holds, all of it written for `key`; a key may come several times."""
+        """Take what the context holds, all written for `key`, which may come several times."""
         context = self._context
         written = context.written
         if not written:

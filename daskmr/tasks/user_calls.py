@@ -246,7 +246,6 @@ def join_threads(job: Job, function: str, references: ContextReferences) -> str:
     The time limit starts again whenever a reference to it is dropped.
 
     - `function`: ``"map"`` or ``"reduce"``, which handed the context on.
-    - `references`: those to the context.
     Returns a note on daemon threads that go on, or ``""``.
     Raises `TaskFailed` for a thread that still runs after 10 s, as what it writes could not count.
     """
