@@ -16,10 +16,9 @@ import socket
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
 from operator import length_hint
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from daskmr import clock
 from daskmr.errors import JobError
@@ -59,8 +58,7 @@ Kills = Mapping[int | tuple[str, int], int]
 the worker's address and process id, as in containers all have the same id."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """What a task is doing."""
 
     phase: str  # ``"load"``, ``"map"``, ``"merge"`` or ``"reduce"``
@@ -87,7 +85,6 @@ class Mark:
         return kills.get((self.worker, self.pid), kills.get(self.pid))
 
 
-_FIELDS = tuple(field.name for field in fields(Mark))
 _numbers = itertools.count()
 
 
@@ -97,14 +94,12 @@ def _host() -> str:
 
 
 @functools.cache
-def _process_of(pid: int) -> str:
-    """Name this process: by its id, as a fork inherits the cache."""
+def process_name() -> str:
+    """Return a name of this process that no other ever has."""
     return uuid.uuid4().hex[:12]
 
 
-def process_name() -> str:
-    """Return a name that no other process ever has."""
-    return _process_of(os.getpid())
+os.register_at_fork(after_in_child=process_name.cache_clear)
 
 
 class Marker:
@@ -116,7 +111,7 @@ class Marker:
 
     def __init__(self, run_dir: str, phase: str, number: int) -> None:
         pid = os.getpid()
-        process = _process_of(pid)
+        process = process_name()
         self._mark = Mark(
             phase, number, pid, clock.now(), limit=limit(), host=_host(), process=process,
             worker=worker_address(),
@@ -176,10 +171,9 @@ class Marker:
             self._write(place=f"the key {shortened(key)}")
 
     def _write(self, **changes: Any) -> None:
-        self._mark = replace(self._mark, **changes)
+        self._mark = self._mark._replace(**changes)
         # The rest of a longer mark stands behind the newline, which readers stop at.
-        # Not by `asdict`, which copies deeply: of many small files, that would be half of the work.
-        content = json.dumps({name: getattr(self._mark, name) for name in _FIELDS}).encode() + b"\n"
+        content = json.dumps(self._mark._asdict()).encode() + b"\n"
         try:
             os.pwrite(self._file, content, 0)
         except OSError as error:
