@@ -159,7 +159,7 @@ class _Attempt:
             most=task.max_bad,
             max_record_bytes=task.max_record_bytes,
             may_be_corrupt=task.skip_corrupt,
-            needs_tabs=task.needs_tabs and self.number == 0,
+            needs_tabs=task.needs_tabs and self.number == 0,  # how others begin says little
             sampled=self.sampled,
         )
         self.reporter = Reporter(run_dir if task.watched else None, "map", self.number, self.counts)
@@ -281,8 +281,7 @@ class _Attempt:
             number = self.mapper.number
             self.lines += number
             self.records += number if self.sampled is None else self.sampled.count()
-            self.bad.check_opening()
-            self.bad.check_limit()
+            self.bad.check()
             return
         raise failure
 

@@ -137,13 +137,10 @@ class BadRecords:
             detail = f"the line has {line.length:,} bytes"
         elif error is None and self.opening.untabbed == self._lines + number - 1:
             self.opening = self.opening.with_line(self._place, line)
-            if not self.may_be_corrupt:
-                self.check_opening()
-        if not self._is_sampled(number, line):
-            return
-        self._count(number, line, reason, detail)
+        if self._is_sampled(number, line):
+            self._count(number, line, reason, detail)
         if not self.may_be_corrupt:
-            self.check_limit()
+            self.check()
 
     def _count(self, number: int, line: str, reason: str, detail: str) -> None:
         path = self._path
@@ -182,16 +179,10 @@ class BadRecords:
             "which a line is a bad record."
         )
 
-    def check_opening(self) -> None:
-        """Fail where the input begins with lines that are no records.
-
-        Only the first partition can tell: how others begin says nothing of the whole.
-        """
+    def check(self) -> None:
+        """Fail where the input begins with lines that are no records, or too many are bad."""
         if self.needs_tabs and self.opening.untabbed >= OPENING_LINES:
             raise TaskFailed(explain_untabbed(self.opening))
-
-    def check_limit(self) -> None:
-        """Fail where there are more bad records than the job allows."""
         if self.most is not None and self.reasons.total() > self.most:
             raise TaskFailed(
                 f"There are more bad records than --max-bad-records allows ({self.most:,}). "

@@ -132,8 +132,8 @@ def _groups_merged(
         items = _merge_streams(chunks)
         following = next(items, None)
         while following is not None:
-            group = GroupValues(following[2], budget, folder)
-            order = following[0]
+            group = GroupValues(budget, folder)
+            order, _, key, _ = following
             while following is not None and following[0] == order:
                 group.extend(following[3])
                 following = next(items, None)
@@ -141,8 +141,8 @@ def _groups_merged(
                 values = group.values()
                 if combiner and len(values) > 1:
                     # Once, and over all of them: so the bucket's size does not show in the result.
-                    values = combiner(group.key, values)
-                yield group.key, values
+                    values = combiner(key, values)
+                yield key, values
     finally:
         for writer in made:
             writer.remove()

@@ -25,8 +25,7 @@ _PAGES_HELD = 4  # of values on disk, unless they are large
 class GroupValues:
     """Collects one group's values, on disk beyond the budget."""
 
-    def __init__(self, key: Any, budget: int, folder: str) -> None:
-        self.key = key
+    def __init__(self, budget: int, folder: str) -> None:
         self._budget, self._folder = budget, folder
         self._held: list[Any] = []
         self._size = 0
@@ -81,7 +80,7 @@ def on_disk(values: Sequence[Any]) -> Iterator[SpilledValues]:
     ...     sorted(values), len(values)
     ([1, 2, 3], 3)
     """
-    with TemporaryDirectory() as folder, GroupValues(None, 0, folder) as group:
+    with TemporaryDirectory() as folder, GroupValues(0, folder) as group:
         step = -(-len(values) // (2 * _PAGES_HELD))  # more pages than are held at a time
         for start in range(0, len(values), step):
             group.extend(list(values[start : start + step]))

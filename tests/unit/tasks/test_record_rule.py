@@ -127,7 +127,7 @@ def test_more_than_the_limit_fail_at_once_unless_the_file_may_be_corrupt() -> No
     later = bad_records(most=0, may_be_corrupt=True)
     later.add(1, "x", NO_TAB, None)
     with pytest.raises(TaskFailed):
-        later.check_limit()
+        later.check()
 
 
 def test_an_input_of_no_records_fails_in_its_first_partition_only() -> None:
