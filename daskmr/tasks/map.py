@@ -2,57 +2,37 @@
 
 from __future__ import annotations
 
-import cProfile
 import gc
-import math
 import pickle
-import time
-from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, BinaryIO
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from daskmr import clock
-from daskmr.counts import Counts
-from daskmr.data.listing import InputFile
 from daskmr.data.partition import Partition
 from daskmr.data.readers.faults import CorruptFileError
-from daskmr.data.readers.lines import read_lines
 from daskmr.data.sampling import KeyFilter
 from daskmr.data.spill_dir import Scratch
-from daskmr.errors import DaskMRError, TaskFailed
-from daskmr.history import TaskSpan
 from daskmr.job.job import Job
-from daskmr.memory import OutOfMemory, held_by_task, longest_line
 from daskmr.store.source import StoreError
-from daskmr.tasks.crashes import Marker, describe_line, describe_reading
-from daskmr.tasks.deaths import activated, refuse_poison, refuse_third_try
+from daskmr.tasks.attempt import TALLY, Attempt, DamagedCopy
+from daskmr.tasks.crashes import Marker
+from daskmr.tasks.deaths import activated
 from daskmr.tasks.fold import Spilling
-from daskmr.tasks.guard import TimeIsUp, guarded, is_interruption, shortened, user_failure
-from daskmr.tasks.map_output import FoldedOutput, MapOutput, PartOutput
-from daskmr.tasks.partition_files import PartitionFiles, source_name, time_limit
+from daskmr.tasks.guard import guarded
+from daskmr.tasks.partition_files import PartitionFiles
 from daskmr.tasks.prints import printing
-from daskmr.tasks.progress import Reporter
-from daskmr.tasks.record_rule import BadRecords, RecordMapper, SampledMap
-from daskmr.tasks.tally import Span, Tallies, Tally
-from daskmr.tasks.user_calls import join_threads, read_profile, refuse_late_writes
-from daskmr.worker import describe_worker, until_cancelled, worker_name
+from daskmr.tasks.tally import Tallies
+from daskmr.worker import describe_worker
 
 if TYPE_CHECKING:
     from daskmr.data.inputs import Remote
 
 __all__ = ["TALLY", "MapTask", "map_packed", "map_partition"]
 
-TALLY = -1
-"""The bucket that holds the tallies."""
-
 NOTHING: Mapping[str, str] = {}
 _GC_THRESHOLD = 100_000  # new containers between collections: a fold makes millions that stay
-_CHUNKS = 16  # chunks of input (1 MiB) after which pairs are folded, however few they are
-_RECORD = 200  # characters of a record that a failure shows
-_MEASURE_SECONDS = 0.05  # between two measurements of the process's memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +80,7 @@ def map_partition(
         _few_collections(),
     ):
         while True:
-            attempt = _Attempt(files, task, run_dir)
+            attempt = Attempt(files, task, run_dir)
             try:
                 return attempt.run()
             except BaseException as error:
@@ -111,7 +91,7 @@ def map_partition(
                         files.find_corrupt(attempt.file, marker, task.file_timeout)
                 elif isinstance(error, StoreError) and task.remote and task.remote.skip_missing:
                     files.missing[attempt.file.path] = str(error)
-                elif not isinstance(error, _DamagedCopy):  # which is fetched again
+                elif not isinstance(error, DamagedCopy):  # which is fetched again
                     raise
 
 
@@ -132,217 +112,3 @@ def _few_collections() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
-
-
-class _DamagedCopy(Exception):
-    """A copy in the cache is damaged, though its size and time are right."""
-
-
-class _Attempt:
-    """One pass over a partition; there is another where a file turns out to be skipped."""
-
-    def __init__(self, files: PartitionFiles, task: MapTask, run_dir: str) -> None:
-        self.task = task
-        self.files = files
-        self.number = files.partition.index
-        self.run_dir = run_dir
-        self.file = InputFile("", 0, ())
-        self.chunks = 0
-        self.measured = -math.inf
-        self.longest: int | None = None
-        self.files_done = self.bytes_done = self.records = 0
-        self.grown: list[tuple[str, int]] = []
-        self.lines = 0  # of the files before this one
-        self.sampled = SampledMap(task.job.map, task.keys) if task.keys is not None else None
-        self.bad = BadRecords(
-            save_limit=task.save_limit,
-            most=task.max_bad,
-            max_record_bytes=task.max_record_bytes,
-            may_be_corrupt=task.skip_corrupt,
-            needs_tabs=task.needs_tabs and self.number == 0,  # how others begin says little
-            sampled=self.sampled,
-        )
-        self.reporter = Reporter(run_dir if task.watched else None, "map", self.number, self.counts)
-        self.output: MapOutput
-        if task.job.reduce:
-            self.output = FoldedOutput(task.job, task.spilling, task.combine_size)
-        else:
-            self.output = PartOutput(task.job, task.scratch.parts(), task.part_bytes, task.items)
-        user_map = task.job.map if self.sampled is None else self.sampled.map
-        self.mapper = RecordMapper(user_map, self.output, self.bad.add)
-
-    def run(self) -> list[tuple[int, Any]]:
-        """Map all files; return what was written by bucket, and the tally."""
-        started = clock.now()
-        with cProfile.Profile() if self.task.profile else nullcontext() as profiler:
-            results = self._map_all()
-        ended, counts, worker = clock.now(), self.counts(), worker_name()
-        span = TaskSpan("map", self.number, worker, started, ended, counts, memory=held_by_task())
-        tally = Tally(
-            counts,
-            bad_files=dict(self.bad.files),
-            saved=tuple(self.bad.saved),
-            save_limit=self.task.save_limit,
-            unsaved_files=frozenset(self.bad.unsaved),
-            truncated=self.bad.truncated,
-            corrupt=tuple(self.files.corrupt.items()),
-            missing=tuple(self.files.missing.items()),
-            notes=tuple(self.files.notes),
-            poisoned=tuple(self.files.poison.items()),
-            mapping=Span(started, ended),
-            profile=read_profile(profiler),
-            tasks=(span,),
-            hot_keys=self.output.hot_keys,
-            counters=self.output.context.counters,
-            grown=tuple(self.grown),
-            opening=replace(self.bad.opening, tabbed=self.lines > self.bad.opening.untabbed),
-            examples=self.bad.examples,
-        )
-        return [*results, (TALLY, tally)]
-
-    def discard(self) -> None:
-        """Remove what was spilled, and refuse what the script writes from now on."""
-        self.output.context.close(self.run_dir)
-        self.output.discard()
-
-    def counts(self) -> Counts:
-        """Return the counts so far, without the file that is being read."""
-        return self.files.counts() + Counts(
-            files=self.files_done,
-            bytes=self.bytes_done,
-            records=self.records,
-            bad_reasons=dict(self.bad.reasons),
-            spilled=self.output.spilled,
-            values=self.output.values,
-        )
-
-    def _map_all(self) -> list[tuple[int, Any]]:
-        with Marker(self.run_dir, "map", self.number) as marker, self.reporter:
-            if self.task.skip_poison:
-                refuse_poison(marker, self.files.poison)
-            else:
-                refuse_third_try(marker, self.run_dir)
-            self._map_files(marker)
-            marker.at_end()
-            self.reporter.at_end()
-            if note := join_threads(self.task.job, "map", self.output.references):
-                self.files.notes[note] = None
-            self.output.flush()
-            results = self.output.finish()
-            self.reporter.hot_keys = self.output.hot_keys
-            self.output.context.close(self.run_dir)
-            refuse_late_writes(self.run_dir)
-            return results
-
-    def _map_files(self, marker: Marker) -> None:
-        with closing(self.files.open(marker, self.reporter)) as opened:  # ends pending fetches
-            for file, source in opened:
-                self.file, place = file, source_name(source)
-                self.bad.begin(file.path, place, self.lines)
-                marker.begin(place, file.path)
-                self.reporter.begin(file.path)
-                try:
-                    with time_limit(self.task.file_timeout, place):
-                        self._map_file(file, source, marker)
-                except TaskFailed as error:
-                    error.file = file.path
-                    raise
-                self.files_done += 1
-                self.bytes_done += file.size
-
-    def _map_file(self, file: InputFile, source: str | BinaryIO, marker: Marker) -> None:
-        path = source_name(source)
-        try:
-            if file.is_remote:
-                if isinstance(source, str):
-                    self.files.check_size(file, source)
-                self._map_lines(source, list(file.dims), marker)
-            else:
-                self._map_local(file, path, marker)
-        except CorruptFileError as error:
-            if not isinstance(source, str):  # the checksum at its end tells data damaged in transit
-                deque(iter(partial(source.read, 1 << 20), b""), maxlen=0)
-            elif self.files.distrust(file):
-                raise _DamagedCopy from None
-            if self.task.skip_corrupt:
-                raise
-            failure = TaskFailed(
-                f"{error} Nothing was written, since the result would be short. Repair or "
-                "remove it, or pass --skip-corrupt-files."
-            )
-        except OSError as error:
-            if error.filename != path:
-                raise
-            failure = TaskFailed(
-                f"The input file {path} cannot be read{self.files.where}: {error.strerror}. "
-                "Nothing was written, since the result would be short."
-            )
-        else:
-            number = self.mapper.number
-            self.lines += number
-            self.records += number if self.sampled is None else self.sampled.count()
-            self.bad.check()
-            return
-        raise failure
-
-    def _map_local(self, file: InputFile, path: str, marker: Marker) -> None:
-        with self.files.open_local(file, path) as local:
-            self.reporter.opened(local)
-            try:
-                self._map_lines(local, list(file.dims), marker)
-            except CorruptFileError:
-                local.check()  # a file that is still being written is cut off, too
-                raise
-            local.check()
-            if local.grown is not None:
-                self.grown.append((file.path, local.grown))
-
-    def _map_lines(self, source: str | BinaryIO, dims: list[str], marker: Marker) -> None:
-        path, mapper = source_name(source), self.mapper
-        mapper.begin(self.file.path)
-        reading = True
-        try:
-            fits = self._longest_text()
-            longest = min(self.task.max_record_bytes, fits or self.task.max_record_bytes)
-            read = read_lines(source, longest, max_text_bytes=fits, opened=self.reporter.opened)
-            for lines, has_cr in marker.lines(until_cancelled(read)):
-                reading = False
-                mapper.map(lines, has_cr, dims)
-                reading = True
-                self.reporter.step(mapper.number)
-                # Counted over all files, as to settle after each small one would cost much. Only the
-                # first line of a batch can be longer than a chunk, and counts as several.
-                self.chunks += 1 + (len(lines[0]) >> 16)
-                if self.chunks >= _CHUNKS:
-                    self.chunks = 0
-                    self.output.flush()
-        except (CorruptFileError, DaskMRError, TaskFailed, TimeIsUp):
-            raise
-        except OSError as error:
-            if error.filename == path:
-                raise
-            failure: BaseException = error
-        except BaseException as error:
-            if is_interruption(error):
-                raise
-            failure = error
-        else:
-            return
-        raise self._user_failure(path, failure, reading)
-
-    def _user_failure(self, path: str, error: BaseException, reading: bool) -> TaskFailed:
-        number, line = self.mapper.number, self.mapper.line
-        place = describe_reading(number + 1) if reading else describe_line(number, line)
-        failure = user_failure(self.task.job, "map", f"at {path}, {place}", error)
-        if not reading:
-            failure.record = shortened(line, _RECORD)
-        if isinstance(error, OutOfMemory):
-            failure.files, failure.skip_reason = (self.file.path,), failure.message
-        return failure
-
-    def _longest_text(self) -> int | None:
-        """Return the bytes that a line's text may take within the memory limit, if there is one."""
-        now = time.monotonic()
-        if now - self.measured > _MEASURE_SECONDS:  # not for each of many small files
-            self.measured, self.longest = now, longest_line()
-        return self.longest

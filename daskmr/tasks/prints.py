@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from traceback import walk_stack
 from types import FrameType
 from typing import Any, TextIO
 
@@ -216,13 +217,12 @@ class _Capture:
         )
 
     def _script_line(self, frame: FrameType | None) -> tuple[str, int]:
-        while frame is not None:
-            filename = frame.f_code.co_filename
+        for each, line in walk_stack(frame):
+            filename = each.f_code.co_filename
             if self._job.is_user_file(filename):
-                return os.path.basename(filename), frame.f_lineno
-            if current_call().call and frame.f_globals.get("__package__") == __package__:
-                break  # what calls the user's function: the user's code is in front of it
-            frame = frame.f_back
+                return os.path.basename(filename), line
+            if current_call().call and each.f_globals.get("__package__") == __package__:
+                break  # this calls the user's function, which would be in front of it
         return "", 0
 
 
@@ -230,10 +230,6 @@ _captures: dict[int, _Capture] = {}  # by thread
 _proxies: deque[_Stream] = deque(maxlen=8)  # one for a stream, however many tasks there are
 
 
-def _is_debugging(frame: FrameType | None) -> bool:
+def _is_debugging(frame: FrameType) -> bool:
     """Check whether a debugger has stopped the user's code, and writes this or runs what does."""
-    while frame is not None:
-        if frame.f_globals.get("__name__") in _DEBUGGERS:
-            return True
-        frame = frame.f_back
-    return False
+    return any(f.f_globals.get("__name__") in _DEBUGGERS for f, _ in walk_stack(frame))

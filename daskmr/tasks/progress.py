@@ -190,7 +190,7 @@ class Reporter:
 
     def _read(self) -> int:
         """Return the bytes of the file that have been read."""
-        with contextlib.suppress(OSError, ValueError):  # it may be at its end, and closed
+        with contextlib.suppress(OSError, ValueError):  # at its end it may be closed
             return self._stream.tell() if self._stream is not None else 0
         return 0
 

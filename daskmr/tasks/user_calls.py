@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import length_hint
+from traceback import walk_stack
 from types import FrameType
 from typing import Any
 
@@ -284,13 +285,12 @@ def _busy_threads(job: Job) -> list[threading.Thread]:
     ]
 
 
-def _runs_script(job: Job, frame: FrameType | None) -> bool:
+def _runs_script(job: Job, frame: FrameType) -> bool:
     """Check whether a thread runs code of the script, or writes, or begins or ends to do so."""
     at_an_end = True
-    while frame is not None:
-        filename = frame.f_code.co_filename
-        if job.is_user_file(filename) or frame.f_globals.get("__package__") == contexts.__package__:
+    for each, _ in walk_stack(frame):
+        filename = each.f_code.co_filename
+        if job.is_user_file(filename) or each.f_globals.get("__package__") == contexts.__package__:
             return True
         at_an_end = at_an_end and filename == threading.__file__
-        frame = frame.f_back
     return at_an_end
