@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 __all__ = ["Fold", "Spilling"]
 
 _SMALLEST_ALLOWANCE = 64 << 10
-_BATCH = 1024  # pairs between two looks at what is held
+_BATCH = 1024  # pairs between two estimates of the bytes that are held
 _FIRST_BATCH = 16
 _SAMPLE = 8  # pairs of a batch whose size is estimated
-_COMBINE_EVERY = 1 << 14  # pairs at least between two looks for keys that are due
+_COMBINE_EVERY = 1 << 14  # pairs at least between two searches for keys to combine
 
 Groups = dict[Any, list[Any]]
 
@@ -79,8 +79,8 @@ class Fold:
         self._combiner = combiner
         self._combine_size = combine_size
         self._large: dict[Any, int] = {}  # bytes of the large values of a key
-        self._refused: dict[Any, int] = {}  # length at which a key is next asked
-        self._uncombined = 0  # pairs since the combiner was last asked
+        self._refused: dict[Any, int] = {}  # length at which a key is next combined
+        self._uncombined = 0  # pairs since the last call of the combiner
         self._arrived = 0  # estimated bytes since the last count
         self._key_size = self._value_size = 0.0  # running estimates for one key, one value
         self._grown = 0.0  # estimate for one value, combined ones among them
@@ -103,7 +103,7 @@ class Fold:
         return max(1, min(MOST_LATER, int(self._spilling.budget / 16 / size)))
 
     def settle(self, keys: list[Any], large: Iterable[tuple[Any, int]] = ()) -> None:
-        """Combine what is due, and spill when the budget is used up.
+        """Combine the keys that are due, and spill when the budget is used up.
 
         - `keys`: the key of each pair that was written since the last call.
         - `large`: the keys of those whose values are larger than `LARGE`, with their bytes.

@@ -308,11 +308,11 @@ def _out_of_memory(phase: str, error: BaseException) -> TaskFailed:
     explanation = explain_shortage(phase)
     if isinstance(error, OutOfMemory) and error.passed_over:
         return TaskFailed(
-            f"The script ran out of memory in the {phase} phase, and caught the exception that says "
-            f"so (with a bare `except:`, say), so its result may be short. {explanation}"
+            f"The script ran out of memory in the {phase} phase and caught the exception, for example "
+            f"with a bare `except:`, so its result may be short. {explanation}"
         )
     return TaskFailed(
-        f"A task of the {phase} phase ran out of memory, in none of the script's functions. "
+        f"A task of the {phase} phase ran out of memory outside of the script's functions. "
         f"{explanation}"
     )
 

@@ -43,7 +43,7 @@ class RecordMapper:
     - `output`: what it writes to.
     - `on_bad`: called as ``on_bad(number, line, reason, error)`` for a bad record; `error` is what
       `map` raised, if it was called.
-    - `line`: the last line that was begun with.
+    - `line`: the last line that was started.
     """
 
     def __init__(self, user_map: Callable[..., Any], output: MapOutput, on_bad: OnBad) -> None:

@@ -1,4 +1,4 @@
-"""Call the user's functions, and know at any time which call a thread makes, and for what."""
+"""Call the user's functions, and record which call a thread is making, and for which record or key."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ class Combiner:
 
 
 def combiner_of(job: Job, before: Callable[[Any], object] | None = None) -> Combiner | None:
-    """Wrap the job's `combine` so that what it raises names the key, and `before` is told it."""
+    """Wrap the job's `combine` so that its failures name the key; `before(key)` is called first."""
     if job.combine is None:
         return None
 
