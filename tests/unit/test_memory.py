@@ -114,7 +114,7 @@ def test_a_script_that_passes_over_everything_fails_all_the_same() -> None:
 
     with pytest.raises(TaskFailed, match=r"map phase and caught the exception, .* may be short"):
         map_everything()
-    with pytest.raises(TaskFailed, match="A task of the map phase ran out of memory, in none"):
+    with pytest.raises(TaskFailed, match="A task of the map phase ran out of memory outside"):
         map_most()
 
 
