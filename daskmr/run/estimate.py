@@ -24,9 +24,8 @@ from daskmr.job.map_context import MapContext
 from daskmr.job.process_errors import no_children
 from daskmr.memory import resident
 from daskmr.run.trial import Trial, read_records
-from daskmr.tasks.alarm import TimeIsUp, alarm
 from daskmr.tasks.fold import Fold, Spilling
-from daskmr.tasks.guard import no_exit
+from daskmr.tasks.guard import TimeIsUp, alarm, no_exit
 from daskmr.tasks.user_calls import combiner_of
 
 __all__ = ["Estimate", "Sample", "estimate", "map_sample", "spread"]

@@ -22,12 +22,11 @@ from daskmr.data.parts import Part
 from daskmr.diagnostics.run_state import RunOutline
 from daskmr.errors import JobError
 from daskmr.history import PHASES
-from daskmr.tasks.attempt import TALLY
 from daskmr.tasks.crashes import COMBINING, FETCHING, Mark, by_task, is_alive, read_marks
 from daskmr.tasks.deaths import explain_death, explain_kills, file_of_death
 from daskmr.tasks.fold import Spilling
 from daskmr.tasks.hot_keys import with_counted
-from daskmr.tasks.map import MapTask, map_packed
+from daskmr.tasks.map import TALLY, MapTask, map_packed
 from daskmr.tasks.partition_files import explain_timeout
 from daskmr.tasks.reduce import Merge, Reduced, ReduceTask, never_met, reduce_buckets
 from daskmr.tasks.tally import Span, Tallies, Tally

@@ -17,7 +17,7 @@ from daskmr.data.sampling import Choice
 from daskmr.errors import InputError
 from daskmr.job.job import Job, load_job
 from daskmr.run.side_cars import META_SUFFIX, side_car_paths
-from daskmr.tasks.prints import listened
+from daskmr.tasks.prints import redirected
 from daskmr.text import mask_credentials
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def check_request(
     if data_dir is not None and not isinstance(data_dir, str | os.PathLike):
         raise InputError(f"data_dir must be a path, not {data_dir!r}.")
     # Loggers that the script makes while it is loaded have to be captured when it runs here.
-    with listened() if watched else contextlib.nullcontext():
+    with redirected() if watched else contextlib.nullcontext():
         job = load_job(job)
     schema = load_schema(input_filter, config.schema)
     if output is not None:

@@ -15,6 +15,7 @@ from daskmr.job.map_context import MapContext
 from daskmr.job.tracebacks import describe_exception
 from daskmr.tasks.crashes import describe_line
 from daskmr.tasks.guard import Returned, is_interruption, shortened, user_failure
+from daskmr.tasks.map_output import MapOutput
 from daskmr.tasks.record_rule import RecordMapper
 from daskmr.tasks.user_calls import combiner_of, set_up
 
@@ -53,7 +54,7 @@ def read_records(source: str | BinaryIO, max_record_bytes: int) -> Iterator[tupl
             yield number, line.rstrip("\r") if has_cr and type(line) is str else line
 
 
-class TrialOutput:
+class TrialOutput(MapOutput):
     """Keeps what `map` writes, in the order in which it was written, for people to see.
 
     - `header`: what `setup_reduce` wrote for a map-only job.
@@ -86,8 +87,7 @@ class TrialOutput:
         if isinstance(self.context, MapContext):
             self.context.take_back(mark)
         else:
-            self.context.counted.clear()
-            del self.pending[mark:]
+            super().take_back(mark)
 
 
 class Trial:

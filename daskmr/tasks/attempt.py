@@ -1,10 +1,12 @@
-"""One attempt to map a partition. Where a file turns out to be skipped there is another."""
+"""One attempt to map a partition; there is another where a file turns out to be skipped."""
 
 from __future__ import annotations
 
+import cProfile
 import math
 import time
-from contextlib import closing
+from collections import deque
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -16,26 +18,16 @@ from daskmr.data.readers.faults import CorruptFileError
 from daskmr.data.readers.lines import read_lines
 from daskmr.errors import DaskMRError, TaskFailed
 from daskmr.history import TaskSpan
-from daskmr.memory import (
-    OutOfMemory,
-    held_by_task,
-    longest_line,
-)
-from daskmr.tasks.alarm import TimeIsUp
-from daskmr.tasks.bad_lines import BadRecords, SampledMap
+from daskmr.memory import OutOfMemory, held_by_task, longest_line
 from daskmr.tasks.crashes import Marker, describe_line, describe_reading
 from daskmr.tasks.deaths import refuse_poison, refuse_third_try
-from daskmr.tasks.guard import is_interruption, shortened, user_failure
+from daskmr.tasks.guard import TimeIsUp, is_interruption, shortened, user_failure
 from daskmr.tasks.map_output import FoldedOutput, MapOutput, PartOutput
-from daskmr.tasks.partition_files import PartitionFiles, read_to_end, source_name, time_limit
+from daskmr.tasks.partition_files import PartitionFiles, source_name, time_limit
 from daskmr.tasks.progress import Reporter
-from daskmr.tasks.record_rule import RecordMapper
+from daskmr.tasks.record_rule import BadRecords, RecordMapper, SampledMap
 from daskmr.tasks.tally import Span, Tally
-from daskmr.tasks.user_calls import (
-    Profiling,
-    join_threads,
-    refuse_late_writes,
-)
+from daskmr.tasks.user_calls import join_threads, read_profile, refuse_late_writes
 from daskmr.worker import until_cancelled, worker_name
 
 if TYPE_CHECKING:
@@ -46,9 +38,9 @@ __all__ = ["TALLY", "Attempt", "DamagedCopy"]
 TALLY = -1
 """The bucket that holds the tallies."""
 
-_CHUNKS = 16  # chunks of input (1 MiB) after which it is, however few they are
+_CHUNKS = 16  # chunks of input (1 MiB) after which pairs are folded, however few they are
 _RECORD = 200  # characters of a record that a failure shows
-_LOOK_SECONDS = 0.05  # between two measurements of the process's memory
+_MEASURE_SECONDS = 0.05  # between two measurements of the process's memory
 
 
 class DamagedCopy(Exception):
@@ -56,19 +48,18 @@ class DamagedCopy(Exception):
 
 
 class Attempt:
-    """One pass over a partition."""
+    """One pass over a partition; there is another where a file turns out to be skipped."""
 
     def __init__(self, files: PartitionFiles, task: MapTask, run_dir: str) -> None:
         self.task = task
         self.files = files
         self.number = files.partition.index
         self.run_dir = run_dir
-        self.file = next(iter(files.partition.files), InputFile("", 0, ()))
-        self.place = ""
+        self.file = InputFile("", 0, ())
         self.chunks = 0
-        self.looked = -math.inf
+        self.measured = -math.inf
         self.longest: int | None = None
-        self.records = 0
+        self.files_done = self.bytes_done = self.records = 0
         self.grown: list[tuple[str, int]] = []
         self.lines = 0  # of the files before this one
         self.sampled = SampledMap(task.job.map, task.keys) if task.keys is not None else None
@@ -77,10 +68,9 @@ class Attempt:
             most=task.max_bad,
             max_record_bytes=task.max_record_bytes,
             may_be_corrupt=task.skip_corrupt,
-            needs_tabs=task.needs_tabs and self.number == 0,
+            needs_tabs=task.needs_tabs and self.number == 0,  # how others begin says little
             sampled=self.sampled,
         )
-        self.files_done = self.bytes_done = 0
         self.reporter = Reporter(run_dir if task.watched else None, "map", self.number, self.counts)
         self.output: MapOutput
         if task.job.reduce:
@@ -93,18 +83,10 @@ class Attempt:
     def run(self) -> list[tuple[int, Any]]:
         """Map all files; return what was written by bucket, and the tally."""
         started = clock.now()
-        with Profiling(self.task.profile) as profiling:
+        with cProfile.Profile() if self.task.profile else nullcontext() as profiler:
             results = self._map_all()
-        ended, counts = clock.now(), self.counts()
-        span = TaskSpan(
-            "map",
-            self.number,
-            worker_name(),
-            started,
-            ended,
-            counts,
-            memory=held_by_task(),
-        )
+        ended, counts, worker = clock.now(), self.counts(), worker_name()
+        span = TaskSpan("map", self.number, worker, started, ended, counts, memory=held_by_task())
         tally = Tally(
             counts,
             bad_files=dict(self.bad.files),
@@ -117,7 +99,7 @@ class Attempt:
             notes=tuple(self.files.notes),
             poisoned=tuple(self.files.poison.items()),
             mapping=Span(started, ended),
-            profile=profiling.profile,
+            profile=read_profile(profiler),
             tasks=(span,),
             hot_keys=self.output.hot_keys,
             counters=self.output.context.counters,
@@ -128,13 +110,9 @@ class Attempt:
         return [*results, (TALLY, tally)]
 
     def discard(self) -> None:
-        """Remove what was spilled, as this attempt failed."""
-        self.close()
-        self.output.discard()
-
-    def close(self) -> None:
-        """Refuse what the script writes from now on, as this attempt is over."""
+        """Remove what was spilled, and refuse what the script writes from now on."""
         self.output.context.close(self.run_dir)
+        self.output.discard()
 
     def counts(self) -> Counts:
         """Return the counts so far, without the file that is being read."""
@@ -152,31 +130,28 @@ class Attempt:
             if self.task.skip_poison:
                 refuse_poison(marker, self.files.poison)
             else:
-                refuse_third_try(marker, self.run_dir, "")
+                refuse_third_try(marker, self.run_dir)
             self._map_files(marker)
             marker.at_end()
             self.reporter.at_end()
-            note = join_threads(self.task.job, "map", self.output.held)
-            if note:
+            if note := join_threads(self.task.job, "map", self.output.references):
                 self.files.notes[note] = None
             self.output.flush()
             results = self.output.finish()
             self.reporter.hot_keys = self.output.hot_keys
-            self.close()
+            self.output.context.close(self.run_dir)
             refuse_late_writes(self.run_dir)
             return results
 
     def _map_files(self, marker: Marker) -> None:
-        with closing(
-            self.files.open(marker, self.reporter)
-        ) as opened:  # what it has under way ends here too
+        with closing(self.files.open(marker, self.reporter)) as opened:  # ends pending fetches
             for file, source in opened:
-                self.file, self.place = file, source_name(source)
-                self.bad.begin(file.path, self.place, self.lines)
-                marker.begin(self.place, file.path)
+                self.file, place = file, source_name(source)
+                self.bad.begin(file.path, place, self.lines)
+                marker.begin(place, file.path)
                 self.reporter.begin(file.path)
                 try:
-                    with time_limit(self.task.file_timeout, self.place):
+                    with time_limit(self.task.file_timeout, place):
                         self._map_file(file, source, marker)
                 except TaskFailed as error:
                     error.file = file.path
@@ -194,8 +169,8 @@ class Attempt:
             else:
                 self._map_local(file, path, marker)
         except CorruptFileError as error:
-            if not isinstance(source, str):  # its data may have been damaged on the way here
-                read_to_end(iter(partial(source.read, 1 << 20), b""))
+            if not isinstance(source, str):  # the checksum at its end tells data damaged in transit
+                deque(iter(partial(source.read, 1 << 20), b""), maxlen=0)
             elif self.files.distrust(file):
                 raise DamagedCopy from None
             if self.task.skip_corrupt:
@@ -215,8 +190,7 @@ class Attempt:
             number = self.mapper.number
             self.lines += number
             self.records += number if self.sampled is None else self.sampled.count()
-            self.bad.check_opening()
-            self.bad.check_limit()
+            self.bad.check()
             return
         raise failure
 
@@ -226,7 +200,7 @@ class Attempt:
             try:
                 self._map_lines(local, list(file.dims), marker)
             except CorruptFileError:
-                local.check()  # what was cut off may be on its way
+                local.check()  # a file that is still being written is cut off, too
                 raise
             local.check()
             if local.grown is not None:
@@ -236,19 +210,17 @@ class Attempt:
         path, mapper = source_name(source), self.mapper
         mapper.begin(self.file.path)
         reading = True
-        failure: BaseException | None = None
         try:
             fits = self._longest_text()
             longest = min(self.task.max_record_bytes, fits or self.task.max_record_bytes)
-            opened = self.reporter.opened
-            read = read_lines(source, longest, max_text_bytes=fits, opened=opened)
+            read = read_lines(source, longest, max_text_bytes=fits, opened=self.reporter.opened)
             for lines, has_cr in marker.lines(until_cancelled(read)):
                 reading = False
                 mapper.map(lines, has_cr, dims)
                 reading = True
                 self.reporter.step(mapper.number)
-                # Over all files: to settle for each small one would cost much. Only the first line
-                # of a batch can be longer than a chunk, and stands for as many.
+                # Counted over all files, as to settle after each small one would cost much. Only the
+                # first line of a batch can be longer than a chunk, and counts as several.
                 self.chunks += 1 + (len(lines[0]) >> 16)
                 if self.chunks >= _CHUNKS:
                     self.chunks = 0
@@ -258,13 +230,14 @@ class Attempt:
         except OSError as error:
             if error.filename == path:
                 raise
-            failure = error
+            failure: BaseException = error
         except BaseException as error:
             if is_interruption(error):
                 raise
             failure = error
-        if failure is not None:
-            raise self._user_failure(path, failure, reading)
+        else:
+            return
+        raise self._user_failure(path, failure, reading)
 
     def _user_failure(self, path: str, error: BaseException, reading: bool) -> TaskFailed:
         number, line = self.mapper.number, self.mapper.line
@@ -277,8 +250,8 @@ class Attempt:
         return failure
 
     def _longest_text(self) -> int | None:
-        """Bytes that the text of a line may take within the memory limit; ``None`` without one."""
+        """Return the bytes that a line's text may take within the memory limit, if there is one."""
         now = time.monotonic()
-        if now - self.looked > _LOOK_SECONDS:  # not for each of many small files
-            self.looked, self.longest = now, longest_line()
+        if now - self.measured > _MEASURE_SECONDS:  # not for each of many small files
+            self.measured, self.longest = now, longest_line()
         return self.longest

@@ -1,8 +1,8 @@
-"""Marks: what a task says of itself while it runs, in a file that outlives its process.
+"""Marks: what a task is doing, in a file that outlives its process.
 
-When a worker dies, its mark tells what it was doing. The first time that is little, the file that is
-read, and costs next to nothing. A task that is tried again because its process died leaves a mark
-that follows it from line to line, or from key to key. Whoever kills a process leaves a note beside.
+When a worker dies, its mark says what it was doing. At the first try that is just the file that is
+read, and costs next to nothing. The mark of a task that is retried because its process died follows it
+from line to line, or from key to key. Whatever kills a process leaves a note of it beside the marks.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ import os
 import socket
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import length_hint
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from daskmr import clock
 from daskmr.errors import JobError
+from daskmr.files import AtomicFile
 from daskmr.memory import limit
 from daskmr.tasks.guard import shortened
 from daskmr.workdir import disk_error
@@ -42,37 +44,33 @@ __all__ = [
     "read_marks",
 ]
 
-_KILLED = "killed."  # what the name of a note begins with
+_KILLED = "killed."  # and the process id: the name of a note
 FETCHING = "the fetch of it"
 """The place of a task that waits for its next file."""
 
 COMBINING = "its end, where what was mapped is combined"
 """The place of a task that has read all of its files."""
 
-_LONG = 1_000_000  # characters from which on it matters how many there are
-
+_LONG = 1_000_000  # characters of a line that are worth a mention
 
 Kills = Mapping[int | tuple[str, int], int]
-"""What processes held when they were killed for it: on this machine by their id, elsewhere by the
-address of the worker and its id, which in containers are all alike."""
+"""Bytes that processes held when they were killed for it: by process id on this machine, elsewhere by
+the worker's address and process id, as in containers all have the same id."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """What a task says of itself."""
+class Mark(NamedTuple):
+    """What a task is doing."""
 
     phase: str  # ``"load"``, ``"map"``, ``"merge"`` or ``"reduce"``
     number: int  # the partition, the bucket that is merged, or the first bucket of the reducer
     pid: int  # the process that runs the task
     since: float  # when it began with the file, or to reduce, in seconds of the epoch
     path: str = ""  # the file that is read, relative to the data dir; ``""`` when reducing
-    # Where it is, as ``"line 7"``; ``""`` unless an earlier process died of this task, or
-    # `FETCHING`.
+    # ``"line 7"``, say, where an earlier process died of this task; `FETCHING`; or ``""``.
     place: str = ""
     limit: int | None = None  # bytes beyond which the process is killed
-    host: str = ""  # the name of the machine that it is on; ``""`` is this one
-    # Tells it from all processes there ever were: in a container, all have the same number.
-    process: str = ""
+    host: str = ""  # the name of its machine; ``""`` is this one
+    process: str = ""  # unique among all processes, which in containers share a process id
     # The file whose records `map` is given, as it was listed; ``""`` at any other time.
     file: str = ""
     worker: str = ""  # the address of its worker; ``""`` where there is none
@@ -83,11 +81,10 @@ class Mark:
         return self.host in ("", _host())
 
     def killed_with(self, kills: Kills) -> int | None:
-        """Bytes that its process held when it was killed for that; ``None`` where it was not."""
+        """Return the bytes that its process held when it was killed for that, if it was."""
         return kills.get((self.worker, self.pid), kills.get(self.pid))
 
 
-_FIELDS = tuple(field.name for field in fields(Mark))
 _numbers = itertools.count()
 
 
@@ -97,35 +94,38 @@ def _host() -> str:
 
 
 @functools.cache
-def _process_of(pid: int) -> str:
-    """Name this process; by its number, since what is forked has what its parent remembers."""
+def process_name() -> str:
+    """Return a name of this process that no other ever has."""
     return uuid.uuid4().hex[:12]
 
 
-def process_name() -> str:
-    """Name this process by what no other ever has."""
-    return _process_of(os.getpid())
+os.register_at_fork(after_in_child=process_name.cache_clear)
 
 
 class Marker:
     """Writes the mark of one task, until its block is left or the process ends.
 
-    - `run_dir`: the run's folder.
-    - `phase`: ``"load"``, ``"map"``, ``"merge"`` or ``"reduce"``.
-    - `number`: the partition, the bucket that is merged, or the first bucket of the reducer.
-    - `earlier`: those of processes that died of this task.
+    - `phase`, `number`: as in a `Mark`.
+    - `earlier`: marks of processes that died of this task.
     """
 
     def __init__(self, run_dir: str, phase: str, number: int) -> None:
         pid = os.getpid()
-        process = _process_of(pid)
+        process = process_name()
         self._mark = Mark(
             phase, number, pid, clock.now(), limit=limit(), host=_host(), process=process,
             worker=worker_address(),
         )  # fmt: skip
         task = f"{phase}-{number}."
-        self.earlier = [m for m in _read_marks(run_dir, task) if m.process != process]
-        if phase in ("merge", "load"):  # others may have something of the same number to do now
+        try:
+            self.earlier = [m for m in read_marks(run_dir, task) if m.process != process]
+        except FileNotFoundError:
+            raise JobError(
+                f"The run's folder {run_dir} does not exist for {describe_worker()}. A worker that "
+                "joins while a job runs must see what the others see: the work dir, or the spill dir "
+                "(--spill-dir)."
+            ) from None
+        if phase in ("merge", "load"):  # others may be busy with something of the same number
             self.earlier = [m for m in self.earlier if m.is_local and not is_alive(m.pid)]
         self._path = os.path.join(run_dir, "marks", f"{task}{pid}-{process}-{next(_numbers)}")
         try:
@@ -133,36 +133,6 @@ class Marker:
         except OSError as error:
             raise disk_error(error, self._path, "what a task does") from None
         self._write()
-
-    def begin(self, path: str, file: str = "") -> None:
-        """Say which file is read from now on."""
-        self._mark = replace(self._mark, since=clock.now(), path=path, place="", file=file)
-        self._write()
-
-    def at_end(self) -> None:
-        """Say that all files are read."""
-        self._mark = replace(self._mark, since=clock.now(), place=COMBINING, file="")
-        self._write()
-
-    def fetch(self, path: str) -> None:
-        """Say which file it waits for."""
-        self._mark = replace(self._mark, since=clock.now(), path=path, place=FETCHING, file="")
-        self._write()
-
-    def lines(self, batches: Iterable[tuple[list[str], bool]]) -> Iterable[tuple[list[str], bool]]:
-        """Pass on the lines of that file, saying where it stands if that may matter."""
-        return self._follow_lines(batches) if self.earlier else batches
-
-    def groups(
-        self, groups: Iterable[tuple[Any, Sequence[Any]]]
-    ) -> Iterable[tuple[Any, Sequence[Any]]]:
-        """Pass on groups, saying which one it is if that may matter."""
-        return self._follow_groups(groups) if self.earlier else groups
-
-    def key(self, key: Any) -> None:
-        """Say which key's values are combined, if that may matter."""
-        if self.earlier:
-            self.at(f"the key {shortened(key)}")
 
     def __enter__(self) -> Marker:
         return self
@@ -173,15 +143,37 @@ class Marker:
         with contextlib.suppress(FileNotFoundError):  # the run's folder may be gone
             os.unlink(self._path)
 
-    def at(self, place: str) -> None:
-        """Say where the task is."""
-        self._mark = replace(self._mark, place=place)
-        self._write()
+    def begin(self, path: str, file: str = "") -> None:
+        """Mark the file that is read from now on."""
+        self._write(since=clock.now(), path=path, place="", file=file)
 
-    def _write(self) -> None:
-        # What is left of a longer mark stands behind the newline, where nobody looks.
-        # Not by `asdict`, which copies deeply: of many small files, that would be half of the work.
-        content = json.dumps({name: getattr(self._mark, name) for name in _FIELDS}).encode() + b"\n"
+    def at_end(self) -> None:
+        """Mark that all files are read."""
+        self._write(since=clock.now(), place=COMBINING, file="")
+
+    def fetch(self, path: str) -> None:
+        """Mark the file that the task waits for."""
+        self._write(since=clock.now(), path=path, place=FETCHING, file="")
+
+    def lines(self, batches: Iterable[tuple[list[str], bool]]) -> Iterable[tuple[list[str], bool]]:
+        """Pass on the lines of that file, marking each one if an earlier process died."""
+        return self._follow_lines(batches) if self.earlier else batches
+
+    def groups(
+        self, groups: Iterable[tuple[Any, Sequence[Any]]]
+    ) -> Iterable[tuple[Any, Sequence[Any]]]:
+        """Pass on groups, marking each one if an earlier process died."""
+        return self._follow_groups(groups) if self.earlier else groups
+
+    def key(self, key: Any) -> None:
+        """Mark the key whose values are combined, if an earlier process died."""
+        if self.earlier:
+            self._write(place=f"the key {shortened(key)}")
+
+    def _write(self, **changes: Any) -> None:
+        self._mark = self._mark._replace(**changes)
+        # The rest of a longer mark stands behind the newline, which readers stop at.
+        content = json.dumps(self._mark._asdict()).encode() + b"\n"
         try:
             os.pwrite(self._file, content, 0)
         except OSError as error:
@@ -190,37 +182,55 @@ class Marker:
     def _follow_lines(
         self, batches: Iterable[tuple[list[str], bool]]
     ) -> Iterator[tuple[list[str], bool]]:
+        def mark(number: int, line: str) -> None:
+            self._write(place=describe_line(number, line))
+
         number = 0
-        self.at(describe_reading(1))
+        self._write(place=describe_reading(1))
         for lines, has_cr in batches:
             # Batches stay as they are: pairs are folded by the batch.
-            yield _Followed(lines, self, number), has_cr
+            yield _MarkedLines(lines, number + 1, mark), has_cr
             number += len(lines)
-            self.at(describe_reading(number + 1))
+            self._write(place=describe_reading(number + 1))
 
     def _follow_groups(
         self, groups: Iterable[tuple[Any, Sequence[Any]]]
     ) -> Iterator[tuple[Any, Sequence[Any]]]:
-        self.at("the first key, whose values it was gathering")
+        self._write(place="the first key, whose values it was gathering")
         for key, values in groups:
             name = shortened(key)
-            self.at(f"the key {name}, which has {len(values):,} values")
+            self._write(place=f"the key {name}, which has {len(values):,} values")
             yield key, values
-            self.at(f"the key after {name}, whose values it was gathering")
+            self._write(place=f"the key after {name}, whose values it was gathering")
 
 
-class _Followed(list[str]):
-    """Lines that say when they are reached."""
+class _MarkedLines(list[str]):
+    """Lines, each of which is passed with its number to `mark` when an iteration reaches it."""
 
-    def __init__(self, lines: list[str], marker: Marker, before: int) -> None:
+    def __init__(self, lines: list[str], first: int, mark: Callable[[int, str], object]) -> None:
         super().__init__(lines)
-        self._marker = marker
-        self._before = before
+        self._first = first
+        self._mark = mark
 
     def __iter__(self) -> Iterator[str]:
-        for number, line in enumerate(super().__iter__(), self._before + 1):
-            self._marker.at(describe_line(number, line))
-            yield line
+        return _MarkedIterator(super().__iter__(), self._first, self._mark)
+
+
+class _MarkedIterator(Iterator[str]):
+    def __init__(
+        self, lines: Iterator[str], first: int, mark: Callable[[int, str], object]
+    ) -> None:
+        self._lines = lines
+        self._numbers = itertools.count(first)
+        self._mark = mark
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self._mark(next(self._numbers), line)
+        return line
+
+    def __length_hint__(self) -> int:
+        return length_hint(self._lines)
 
 
 def describe_line(number: int, line: str) -> str:
@@ -234,20 +244,19 @@ def describe_line(number: int, line: str) -> str:
 
 
 def describe_reading(number: int) -> str:
-    """Name the line that is read, as the place of whatever goes wrong then."""
+    """Name the line that is being read."""
     return f"line {number}, which it was reading"
 
 
 def read_marks(run_dir: str, task: str = "") -> list[Mark]:
     """Return the marks of tasks that run, or whose process died; the latest comes last.
 
-    - `run_dir`: the run's folder.
-    - `task`: what their names begin with, as ``"map-7."``.
+    - `task`: the beginning of their names, such as ``"map-7."``.
     """
     folder = os.path.join(run_dir, "marks")
     marks = []
     for name in os.listdir(folder):
-        if name.startswith(task) and not name.startswith(_KILLED):
+        if name.startswith(task) and not name.startswith((_KILLED, ".")):
             with contextlib.suppress(FileNotFoundError):  # the task is done
                 with open(os.path.join(folder, name), "rb") as file:
                     content = file.read().partition(b"\n")[0]
@@ -256,43 +265,29 @@ def read_marks(run_dir: str, task: str = "") -> list[Mark]:
     return sorted(marks, key=lambda mark: mark.since)
 
 
-def _read_marks(run_dir: str, task: str) -> list[Mark]:
-    try:
-        return read_marks(run_dir, task)
-    except FileNotFoundError:
-        raise JobError(
-            f"The run's folder {run_dir} is not there for {describe_worker()}. A worker that joins "
-            "while a job runs must see what the others see: the work dir, or the spill dir "
-            "(--spill-dir)."
-        ) from None
-
-
 def note_kill(run_dir: str, pid: int, held: int) -> None:
-    """Note that a process is killed since it holds `held` bytes of memory; 0 is not known.
+    """Note that a process is killed because it holds `held` bytes of memory; 0 is not known.
 
-    What the system kills when the machine is out of memory may hold less than it was allowed to.
+    A process that the system kills when the machine is out of memory may hold less than its limit.
     """
     path = os.path.join(run_dir, "marks", f"{_KILLED}{pid}")
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(f"{path}.new", "w") as file:
-        file.write(str(held))
-    os.rename(f"{path}.new", path)
+    with AtomicFile(path, sweep_dead=False) as note:
+        note.file.write(b"%d" % held)
+        note.sync()
+        note.commit()
 
 
 def read_kills(run_dir: str) -> Kills:
     """Return what processes held when they were killed for it, by process id."""
-    folder = os.path.join(run_dir, "marks")
     kills: dict[int | tuple[str, int], int] = {}
-    for name in os.listdir(folder):
-        pid = name.removeprefix(_KILLED)
-        if pid != name and pid.isdecimal():
-            with open(os.path.join(folder, name)) as file:
-                kills[int(pid)] = int(file.read())
+    for path in Path(run_dir, "marks").glob(f"{_KILLED}*"):
+        kills[int(path.name.removeprefix(_KILLED))] = int(path.read_text())
     return kills
 
 
 def by_task(marks: Iterable[Mark]) -> list[list[Mark]]:
-    """Bring the marks of each task together."""
+    """Group marks by their task."""
     tasks: dict[tuple[str, int], list[Mark]] = defaultdict(list)
     for mark in marks:
         tasks[mark.phase, mark.number].append(mark)
@@ -300,21 +295,12 @@ def by_task(marks: Iterable[Mark]) -> list[list[Mark]]:
 
 
 def is_alive(pid: int) -> bool:
-    """Tell a task at work from the mark of one whose process died."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return not _is_zombie(pid)
-
-
-def _is_zombie(pid: int) -> bool:
-    """Tell a process that has died, though its parent has not looked yet."""
+    """Check whether a process runs; a zombie, whose parent has not waited for it yet, does not."""
     import psutil
 
     try:
-        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
-    except psutil.Error:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
         return True

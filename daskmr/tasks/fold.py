@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 __all__ = ["Fold", "Spilling"]
 
 _SMALLEST_ALLOWANCE = 64 << 10
-_BATCH = 1024  # pairs between two looks at what is held
+_BATCH = 1024  # pairs between two estimates of the bytes that are held
 _FIRST_BATCH = 16
 _SAMPLE = 8  # pairs of a batch whose size is estimated
-_COMBINE_EVERY = 1 << 14  # pairs at least between two looks for keys that are due
+_COMBINE_EVERY = 1 << 14  # pairs at least between two searches for keys to combine
 
 Groups = dict[Any, list[Any]]
 
@@ -62,14 +62,9 @@ class Spilling:
 class Fold:
     """The pairs of one partition, grouped by key in the order in which they came.
 
-    Pairs are appended to `groups`, and `settle` is called now and then. The combiner is
-    asked in `settle`, in arrears: it gets the same values as if it were asked the moment a key
-    has collected `combine_size` of them, which would cost a look at the length for every pair.
-
-    - `groups`: where the pairs are written.
-    - `spilling`: budget and place.
-    - `combiner`: asked when a key has collected `combine_size` values.
-    - `combine_size`: see ``daskmr.combine-size``.
+    Pairs are appended to `groups`, and `settle` is called now and then. It calls the combiner in
+    arrears, with the same values as if that were called the moment a key has collected
+    `combine_size` of them, which would cost a look at the length for every pair.
     """
 
     def __init__(
@@ -84,8 +79,8 @@ class Fold:
         self._combiner = combiner
         self._combine_size = combine_size
         self._large: dict[Any, int] = {}  # bytes of the large values of a key
-        self._refused: dict[Any, int] = {}  # length at which a key is next asked
-        self._uncombined = 0  # pairs since the combiner was last asked
+        self._refused: dict[Any, int] = {}  # length at which a key is next combined
+        self._uncombined = 0  # pairs since the last call of the combiner
         self._arrived = 0  # estimated bytes since the last count
         self._key_size = self._value_size = 0.0  # running estimates for one key, one value
         self._grown = 0.0  # estimate for one value, combined ones among them
@@ -98,7 +93,7 @@ class Fold:
 
     @property
     def batch(self) -> int:
-        """Pairs that may be written before the fold is settled: few while they are large or unknown."""
+        """Pairs that may be written before `settle`: few while they are large or unknown."""
         return min(_BATCH, self.room) if self._value_size else _FIRST_BATCH
 
     @property
@@ -108,11 +103,10 @@ class Fold:
         return max(1, min(MOST_LATER, int(self._spilling.budget / 16 / size)))
 
     def settle(self, keys: list[Any], large: Iterable[tuple[Any, int]] = ()) -> None:
-        """Combine what is due, and spill when the budget is used up.
+        """Combine the keys that are due, and spill when the budget is used up.
 
         - `keys`: the key of each pair that was written since the last call.
-        - `large`: the keys of those whose values are larger than ``contexts.LARGE``, with their
-          sizes.
+        - `large`: the keys of those whose values are larger than `LARGE`, with their bytes.
         """
         if not keys:
             return
@@ -210,7 +204,7 @@ class Fold:
         self._large.clear()
 
     def finish(self) -> list[Run]:
-        """Give one Run a bucket: all in memory while small, all in segments otherwise."""
+        """Return one Run a bucket: all in memory while small, all in segments otherwise."""
         spilling = self._spilling
         self.hot_keys = self._hottest()
         self._combine()
@@ -229,7 +223,7 @@ class Fold:
 
     @property
     def values(self) -> int:
-        """How many values were written."""
+        """The number of values that were written."""
         return self._sample.taken
 
     def _hottest(self) -> tuple[HotKey, ...]:
@@ -238,7 +232,7 @@ class Fold:
         return self._sample.hottest(size) if counted is None else counted
 
     def discard(self) -> None:
-        """Remove what was spilled: this attempt failed."""
+        """Remove what was spilled."""
         if self._writer is not None:
             self._writer.remove()
 

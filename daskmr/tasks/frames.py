@@ -23,7 +23,7 @@ __all__ = [
     "estimate_elements",
     "estimate_size",
     "groups_of",
-    "load_into",
+    "load_groups",
     "pack",
     "pieces_of",
     "small_size",
@@ -60,8 +60,7 @@ class Run:
 def estimate_size(value: Any, depth: int = 0) -> int:
     """Estimate the memory of `value` in bytes, from its type and length alone.
 
-    ``sys.getsizeof`` depends on what was done to an object before, which would make the plan of
-    a spill depend on it too.
+    ``sys.getsizeof`` depends on an object's history, and so would the spills of a fold.
 
     >>> estimate_size("x" * 100)
     150
@@ -77,10 +76,10 @@ def estimate_size(value: Any, depth: int = 0) -> int:
     if kind is bytes:
         return 33 + len(value)
     if depth > _DEEPEST:
-        pass  # what holds itself, or the same many times over, would take for ever
+        pass  # a value that holds itself, or the same many times over, would take for ever
     elif kind is tuple or kind is list:
         return 64 + estimate_elements(value, depth) + 8 * len(value)
-    elif kind is set or kind is frozenset:  # all: which elements come first is up to the seed
+    elif kind is set or kind is frozenset:  # all, as which come first depends on the hash seed
         return 64 + sum([estimate_size(item, depth) for item in value]) + 8 * len(value)
     elif kind is dict:
         elements = estimate_elements(value, depth) + estimate_elements(value.values(), depth)
@@ -92,11 +91,11 @@ def estimate_size(value: Any, depth: int = 0) -> int:
 
 
 def estimate_elements(elements: Any, depth: int = 0) -> int:
-    """Estimate the memory of the elements of a collection, from some of them where there are many."""
+    """Estimate the memory of the elements of a collection, of many from a sample."""
     count = len(elements)
     if count <= _ELEMENTS:
         return sum([estimate_size(item, depth) for item in elements])
-    # From all over: what comes first may be unlike the rest.
+    # From everywhere, as the first may be unlike the rest.
     sizes = [estimate_size(item, depth) for item in islice(elements, 0, None, count // _ELEMENTS)]
     return sum(sizes) * count // len(sizes)
 
@@ -122,26 +121,29 @@ def groups_of(frame: bytes) -> Iterator[tuple[Any, list[Any]]]:
     return ((k, list(islice(source, n))) for k, n in zip(keys, counts, strict=True))
 
 
-def load_into(groups: defaultdict[Any, list[Any]], frame: bytes) -> None:
-    """Unpickle a frame, and append its values to those of `groups`."""
-    keys, counts, values = _unpack(frame)
-    if counts is None:
-        for key, value in zip(keys, values, strict=True):
-            groups[key].append(value)
-        return
-    start = 0
-    for key, count in zip(keys, counts, strict=True):
-        groups[key].extend(values[start : start + count])
-        start += count
+def load_groups(frames: Iterable[bytes]) -> defaultdict[Any, list[Any]]:
+    """Unpickle frames, and collect the values of each key in their order; an empty frame has none."""
+    groups: defaultdict[Any, list[Any]] = defaultdict(list)
+    for frame in filter(None, frames):
+        keys, counts, values = _unpack(frame)
+        if counts is None:
+            for key, value in zip(keys, values, strict=True):
+                groups[key].append(value)
+            continue
+        start = 0
+        for key, count in zip(keys, counts, strict=True):
+            groups[key].extend(values[start : start + count])
+            start += count
+    return groups
 
 
 def small_size(value: Any) -> int:
-    """Estimate the size of a value among others; what is large is counted by itself."""
+    """Estimate the size of a value, up to `LARGE`: larger ones are counted by themselves."""
     return min(estimate_size(value), LARGE)
 
 
 def are_alike(values: list[Any]) -> bool:
-    """Tell whether no value can be far larger than the others, at the cost of a look at each."""
+    """Check that no value can be far larger than the others, by the type and length of each."""
     kinds = set(map(type, values))
     if kinds <= {str} or kinds <= {bytes}:
         return max(map(len, values), default=0) <= LARGE

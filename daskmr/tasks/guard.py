@@ -1,4 +1,4 @@
-"""Turning what a user's function raised into one message of plain, capped strings."""
+"""Run the user's code: interrupt it, keep it from ending the process, and describe its failures."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 import gc
 import inspect
 import os
+import signal
 import sys
 import threading
 import traceback
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Returned",
+    "TimeIsUp",
+    "alarm",
     "guarded",
     "in_thread",
     "is_interruption",
@@ -57,7 +60,7 @@ def shortened(value: Any, limit: int = 120) -> str:
 
 
 def is_interruption(error: BaseException) -> bool:
-    """Tell a real Ctrl-C or signal from an exception of that type raised by the user's code.
+    """Check that an exception is a real Ctrl-C or signal, and not raised by the user's code.
 
     Signals reach the main thread only; Dask's workers run tasks in another.
     """
@@ -70,8 +73,6 @@ def is_interruption(error: BaseException) -> bool:
 
 class Returned(TypeError):
     """One of the user's functions returned a value, which nothing reads.
-
-    - `value`: what it returned.
 
     Examples
     --------
@@ -89,7 +90,7 @@ class Returned(TypeError):
         """Say what was returned, and how to write it."""
         kind = type(self.value).__name__
         if isinstance(self.value, Iterator | Awaitable):
-            what = f"a {kind}, of which nothing has run"
+            what = f"a {kind}, none of which has run"
         else:
             what = f"{shortened(self.value)}, which is written nowhere"
         return f"it returned {what}. {_how_to_write(function, self.value)}"
@@ -97,7 +98,7 @@ class Returned(TypeError):
 
 def _how_to_write(function: str, value: Any) -> str:
     if isinstance(value, Awaitable):
-        return "Make it a plain function, and call `context.write(key, value)` in it"
+        return "Make it a plain function that calls `context.write(key, value)`"
     if isinstance(value, Iterator):
         return "In place of `yield key, value` call `context.write(key, value)`"
     if function == "setup_reduce":
@@ -105,7 +106,7 @@ def _how_to_write(function: str, value: Any) -> str:
     if function != "map":
         return "In place of `return result` call `context.write(key, result)`"
     if isinstance(value, bool):
-        return "Leave out what follows `return`: `return` alone ends the call"
+        return "Drop the value after `return`: `return` alone ends the call"
     if isinstance(value, Mapping):
         loop = "for key, value in result.items(): context.write(key, value)"
         return f"In place of `return result` write `{loop}`"
@@ -120,16 +121,13 @@ def _how_to_write(function: str, value: Any) -> str:
 def user_failure(job: Job, function: str, where: str, error: BaseException) -> TaskFailed:
     """Say which of the user's functions failed, where, and over what.
 
-    - `job`: knows which frames of the traceback are the user's.
-    - `function`: ``"map"``, ``"combine"``, ``"reduce"`` or ``"setup_reduce"``.
-    - `where`: the record or the key, as ``"at FILE, line 7"``.
-    - `error`: what was raised.
+    - `where`: the record or the key, such as ``"at FILE, line 7"``.
     """
     kind = TaskFailed
     if isinstance(error, OutOfMemory):
         kind = _NearLimit
         trace = error.__traceback__
-        traceback.clear_frames(trace)  # what they hold must not be in the way of the rest
+        traceback.clear_frames(trace)  # what they hold would take memory from the rest
         error = MemoryError(NEAR_LIMIT).with_traceback(trace)
     location = user_location(job, error)
     place = f" ({location})" if location else ""
@@ -138,13 +136,20 @@ def user_failure(job: Job, function: str, where: str, error: BaseException) -> T
     reason = describe_exception(error).removesuffix(".")
     message = f"{function} failed {printable(where)}: {reason}{place}."
     if isinstance(error, SystemExit):
-        message += f" Return from {function} instead of leaving the program."
+        message += f" Return from {function} instead of ending the program."
     elif isinstance(error, MemoryError):
         message += f" {explain_shortage(function)}"
     elif hint := job.hint(error):
         message += hint
-    elif _is_left_debugger(error):
-        return kind(f"{message} {_explain_debugger()}")
+    elif (bdb := sys.modules.get("bdb")) and isinstance(error, bdb.BdbQuit):
+        if current_worker() is None:
+            advice = "The debugger was left before the job was done: `continue` goes on with it."
+        else:
+            advice = (
+                "A worker process has no terminal, so a debugger ends there at once: run the job with "
+                "--inline to stop at breakpoint()."
+            )
+        return kind(f"{message} {advice}")  # the traceback is the debugger's
     elif explanation := explain_process_error(error):
         message += f" {explanation}"
     else:
@@ -154,26 +159,50 @@ def user_failure(job: Job, function: str, where: str, error: BaseException) -> T
     return kind(message, format_user_traceback(job, error))
 
 
-def _is_left_debugger(error: BaseException) -> bool:
-    """Tell what ``breakpoint()`` raises when its debugger ends; the traceback is of the debugger."""
-    bdb = sys.modules.get("bdb")
-    return bdb is not None and isinstance(error, bdb.BdbQuit)
+class TimeIsUp(BaseException):
+    """The alarm; not an ``Exception``, which a script may catch."""
 
 
-def _explain_debugger() -> str:
-    if current_worker() is not None:
-        return (
-            "A worker process has no terminal, so a debugger ends there at once: run the job with "
-            "--inline to stop at breakpoint()."
-        )
-    return "The debugger was left before the job was done: `continue` goes on with it."
+@contextmanager
+def alarm(seconds: float | None) -> Iterator[list[None]]:
+    """Raise TimeIsUp in the block after `seconds`, if this thread can receive a signal.
+
+    - `seconds`: ``None`` sets no alarm.
+    Yields a list that is not empty once the alarm has gone off, even if the script swallows it.
+
+    Examples
+    --------
+    >>> try:
+    ...     with alarm(0.01) as rung:
+    ...         while True:
+    ...             pass
+    ... except TimeIsUp:
+    ...     bool(rung)
+    True
+    """
+    rung: list[None] = []
+    if seconds is None or threading.current_thread() is not threading.main_thread():
+        yield rung
+        return
+
+    def ring(signum: int, frame: object) -> None:
+        rung.append(None)
+        raise TimeIsUp
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 0.1)  # again, should the script swallow it
+    try:
+        yield rung
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @contextmanager
 def no_exit() -> Iterator[None]:
     """Have ``os._exit`` in the user's code fail an inline job, which would end as if it were done.
 
-    In a worker it ends the worker, and that is noticed.
+    In a worker it ends the worker, which is noticed.
     """
     if current_worker() is not None:
         yield
@@ -181,9 +210,8 @@ def no_exit() -> Iterator[None]:
     process, thread, leave = os.getpid(), threading.get_ident(), os._exit
 
     def refuse(status: int) -> NoReturn:
-        ours = os.getpid() == process and threading.get_ident() == thread
-        if not ours:  # a child that the script forked, our last resort
-            leave(status)
+        if (os.getpid(), threading.get_ident()) != (process, thread):
+            leave(status)  # a child that the script forked, or our own last resort
         raise SystemExit(f"os._exit({status}) was called")
 
     os._exit = refuse
@@ -194,7 +222,7 @@ def no_exit() -> Iterator[None]:
 
 
 def in_thread(function: Callable[[], _T]) -> _T:
-    """Call `function` in another thread than this one: as in a worker, it cannot set signal handlers.
+    """Call `function` in another thread, where it cannot set signal handlers, as in a worker.
 
     An interruption ends the wait for it.
     """
@@ -212,8 +240,8 @@ def in_thread(function: Callable[[], _T]) -> _T:
     return future.result()
 
 
-# Held by the task that runs: of those on a worker with several threads, only one takes memory, and
-# calls functions of a script, which are written for one thread. Reentrant, as a task may run a job.
+# Held by the running task: on a worker with several threads, only one task takes memory, and calls
+# functions of a script, which are written for one thread. Reentrant, as a task may run a job.
 _RUNNING = threading.RLock()
 
 
@@ -222,9 +250,9 @@ class _NearLimit(TaskFailed):
 
 
 def _twice(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Try again, once, what came near the limit of memory: as Dask does with what it kills.
+    """Retry a task that came near the memory limit once, as Dask does with one that it kills.
 
-    What a task before this one left behind may have been a part of it.
+    Garbage of an earlier task may have been part of the memory.
     """
     failure: _NearLimit | None = None
     try:
@@ -238,18 +266,18 @@ def _twice(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _
     try:
         return bounded(function, *args, **kwargs)
     except (_NearLimit, OutOfMemory) as error:
-        # What the first one left behind is in the way of the second, which may not even come to the
-        # user's function: the first says where it was.
+        # With the garbage of the first try, the second may not even reach the user's function: so the
+        # first failure says where it was.
         if failure is None or (isinstance(error, OutOfMemory) and error.passed_over):
             raise
     raise failure
 
 
 def guarded(phase: str) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
-    """Decorate a task of `phase`, to let only `TaskFailed` out of it, and to run one at a time.
+    """Decorate a task of `phase`, so that it raises only `TaskFailed`, and tasks run one at a time.
 
-    Anything else may not pickle, may hold all of the data, or may hang the client; so it is
-    described in strings, and raised when the ``except`` block is left and nothing refers to it.
+    Any other exception may not pickle, may hold all of the data, or may hang the client; so it is
+    described in strings, raised after the ``except`` block, where nothing refers to the original.
     """
 
     def decorate(function: Callable[_P, _T]) -> Callable[_P, _T]:
@@ -280,11 +308,11 @@ def _out_of_memory(phase: str, error: BaseException) -> TaskFailed:
     explanation = explain_shortage(phase)
     if isinstance(error, OutOfMemory) and error.passed_over:
         return TaskFailed(
-            f"The script ran out of memory in the {phase} phase, and caught the exception that says "
-            f"so (with a bare `except:`, say), so its result may be short. {explanation}"
+            f"The script ran out of memory in the {phase} phase and caught the exception, for example "
+            f"with a bare `except:`, so its result may be short. {explanation}"
         )
     return TaskFailed(
-        f"A task of the {phase} phase ran out of memory, in none of the script's functions. "
+        f"A task of the {phase} phase ran out of memory outside of the script's functions. "
         f"{explanation}"
     )
 

@@ -1,6 +1,6 @@
-"""Which keys get the most values: estimated from a sample, as counting all would cost time.
+"""The keys with the most values, estimated from every 127th pair, as counting all would cost time.
 
-Every 127th pair that a mapper writes is looked at. What travels are the names of a few keys.
+Only the names of a few keys travel.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _HELD_BYTES = 4 << 20  # and fewer when they are long
 _DRAWN_BYTES = 1 << 18  # of keys that are still to be counted
 _KEY_COST = 200  # bytes that a key takes beside its characters
 _KEPT = 256  # of those, when there are too many
-_EACH = 16  # keys that a partition tells of
-_ALL = 64  # keys that are told of in all
-_COUNTED = 1024  # keys of a partition that are few enough to look at each
+_EACH = 16  # keys that a partition reports
+_ALL = 64  # keys that are reported in all
+_COUNTED = 1024  # keys of a partition that are few enough to count them all
 
 
 class KeySample:
@@ -47,14 +47,13 @@ class KeySample:
         self._next = 0  # place of the next one among the keys that come
 
     def take(self, keys: list[Any], key_size: float) -> None:
-        """Look at some of `keys`, the keys of pairs, that take some `key_size` bytes each."""
+        """Sample `keys`, the keys of pairs, that take some `key_size` bytes each."""
         drawn = self._drawn
         drawn += keys[self._next :: _STRIDE]
         self._next = (self._next - len(keys)) % _STRIDE
         self.taken += len(keys)
-        if (
-            len(drawn) * (key_size + _KEY_COST) > _DRAWN_BYTES
-        ):  # to count a few at a time costs more
+        # To count a few at a time would cost more.
+        if len(drawn) * (key_size + _KEY_COST) > _DRAWN_BYTES:
             self._count(key_size)
 
     def _count(self, key_size: float) -> None:
@@ -62,7 +61,8 @@ class KeySample:
         hits.update(self._drawn)
         self._drawn.clear()
         if len(hits) > _HELD or len(hits) * key_size > _HELD_BYTES:
-            self._hits = _pruned(hits, key_size)
+            kept = max(1, min(_KEPT, int(_HELD_BYTES / 2 / max(key_size, 1.0))))
+            self._hits = Counter(dict(hits.most_common(kept)))
 
     def take_large(self, key: Any, size: int) -> None:
         """Count the bytes of a value that is large."""
@@ -85,11 +85,6 @@ class KeySample:
             )
             for key in chosen
         )
-
-
-def _pruned(hits: Counter[Any], key_size: float) -> Counter[Any]:
-    kept = max(1, min(_KEPT, int(_HELD_BYTES / 2 / max(key_size, 1.0))))
-    return Counter(dict(hits.most_common(kept)))
 
 
 def count_keys(
@@ -116,10 +111,10 @@ def count_keys(
 
 
 def merge_hot_keys(first: tuple[HotKey, ...], second: tuple[HotKey, ...]) -> tuple[HotKey, ...]:
-    """Add up what two sets of partitions tell of.
+    """Add up the hot keys of two sets of partitions.
 
-    Where a key is not told of, it may have had some values nevertheless; so figures stay exact only
-    while both tell of all of their keys.
+    A key that is not reported may have values nevertheless; so figures stay exact only while both
+    report all of their keys.
 
     >>> merge_hot_keys((HotKey("a", 2, 16, True),), (HotKey("a", 3, 24, True),))
     (HotKey(key='a', values=5, bytes=40, exact=True),)
@@ -139,7 +134,7 @@ def merge_hot_keys(first: tuple[HotKey, ...], second: tuple[HotKey, ...]) -> tup
 
 
 def with_counted(estimated: tuple[HotKey, ...], counted: Iterable[HotKey]) -> tuple[HotKey, ...]:
-    """Put what reducers have counted, each key in one of them, in place of estimates."""
+    """Replace estimates by exact counts of reducers, each key being in one of them."""
     best = {hot.key: hot for hot in estimated}
     for hot in counted:
         known = best.get(hot.key)

@@ -18,9 +18,9 @@ from daskmr.job.job import Job
 from daskmr.store.source import StoreError
 from daskmr.tasks.attempt import TALLY, Attempt, DamagedCopy
 from daskmr.tasks.crashes import Marker
+from daskmr.tasks.deaths import activated
 from daskmr.tasks.fold import Spilling
 from daskmr.tasks.guard import guarded
-from daskmr.tasks.loading import activated
 from daskmr.tasks.partition_files import PartitionFiles
 from daskmr.tasks.prints import printing
 from daskmr.tasks.tally import Tallies
@@ -29,12 +29,7 @@ from daskmr.worker import describe_worker
 if TYPE_CHECKING:
     from daskmr.data.inputs import Remote
 
-__all__ = [
-    "TALLY",
-    "MapTask",
-    "map_packed",
-    "map_partition",
-]
+__all__ = ["TALLY", "MapTask", "map_packed", "map_partition"]
 
 NOTHING: Mapping[str, str] = {}
 _GC_THRESHOLD = 100_000  # new containers between collections: a fold makes millions that stay
@@ -42,7 +37,7 @@ _GC_THRESHOLD = 100_000  # new containers between collections: a fold makes mill
 
 @dataclass(frozen=True, slots=True)
 class MapTask:
-    """What all mappers are given beside their partitions."""
+    """The arguments that all mappers share."""
 
     job: Job  # the user's functions
     root: str  # the data dir
@@ -58,8 +53,7 @@ class MapTask:
     max_record_bytes: int  # length beyond which a line is a bad record
     part_bytes: int  # bytes of a map-only job's output that travel in memory, a partition
     file_timeout: float | None  # seconds that one file may take
-    # The workers are not this machine's, so that errors with a file name the worker.
-    on_cluster: bool = False
+    on_cluster: bool = False  # workers are on other machines, so errors with a file name the worker
     skip_poison: bool = False  # name a file that has killed two processes, for a job that skips it
     keys: KeyFilter | None = None  # which records are mapped; ``None`` is all
     watched: bool = False  # progress is reported
@@ -75,7 +69,6 @@ def map_partition(
 
     - `poison`: files to be skipped, and why.
     Returns a Run for each bucket (for a map-only job one Part, as bucket 0), and the Tally.
-    Raises `TaskFailed`: with strings only, whatever went wrong.
     """
     clock.adopt(task.origin)
     run_dir = task.scratch.folder()
@@ -90,21 +83,16 @@ def map_partition(
             attempt = Attempt(files, task, run_dir)
             try:
                 return attempt.run()
-            except DamagedCopy:
-                attempt.discard()  # and fetch it again
-            except CorruptFileError as error:
+            except BaseException as error:
                 attempt.discard()
-                files.corrupt[attempt.file.path] = str(error)
-                with Marker(run_dir, "map", partition.index) as marker:
-                    files.find_corrupt(attempt.file, marker, task.file_timeout)
-            except StoreError as error:
-                attempt.discard()
-                if task.remote is None or not task.remote.skip_missing:
+                if isinstance(error, CorruptFileError):
+                    files.corrupt[attempt.file.path] = str(error)
+                    with Marker(run_dir, "map", partition.index) as marker:
+                        files.find_corrupt(attempt.file, marker, task.file_timeout)
+                elif isinstance(error, StoreError) and task.remote and task.remote.skip_missing:
+                    files.missing[attempt.file.path] = str(error)
+                elif not isinstance(error, DamagedCopy):  # which is fetched again
                     raise
-                files.missing[attempt.file.path] = str(error)
-            except BaseException:
-                attempt.discard()
-                raise
 
 
 def map_packed(

@@ -1,4 +1,4 @@
-"""What `map` writes to: a fold where the job reduces, a part where it does not."""
+"""The destination of what `map` writes: a fold where the job reduces, a part where it does not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from daskmr.job.job import Job
 from daskmr.job.map_context import MapContext
 from daskmr.tasks.fold import Fold, Spilling
 from daskmr.tasks.frames import estimate_size
-from daskmr.tasks.user_calls import Held, combiner_of, set_up
+from daskmr.tasks.user_calls import ContextReferences, combiner_of, set_up
 
 __all__ = ["FoldedOutput", "MapOutput", "PartOutput"]
 
@@ -23,32 +23,16 @@ _ONLY_COUNTED = [COUNTED]
 
 
 class MapOutput:
-    """Where pairs or lines of `map` go, and what it counts.
+    """Takes the pairs or lines that `map` writes."""
 
-    - `context`: what `map` writes to.
-    - `held`: whether the script holds it.
-    - `pending`, `hurry`: what it has written that is still to be taken, and whether that must not
-      wait.
-    - `batch`: as many may wait.
-    - `spilled`: bytes written to segments.
-    - `hot_keys`: keys with many values.
-    - `values`: values that are to be reduced.
-    """
-
-    context: MapContext | TextContext | ItemContext
-    held: Held
-    pending: list[Any]
-    hurry: list[Any]
-    batch: int
+    context: MapContext | TextContext | ItemContext  # what `map` writes to
+    references: ContextReferences  # those of the script to it
+    pending: list[Any]  # what was written and is still to be taken
+    hurry: list[Any]  # not empty where that must not wait
+    batch: int  # as many may wait
     hot_keys: tuple[HotKey, ...] = ()
-
-    @property
-    def spilled(self) -> int:
-        return 0
-
-    @property
-    def values(self) -> int:
-        return 0
+    spilled = 0  # bytes written to segments
+    values = 0  # values that are to be reduced
 
     def take_back(self, mark: int) -> None:
         """Undo what was written since `pending` had the length `mark`, and what was counted."""
@@ -56,7 +40,7 @@ class MapOutput:
         del self.pending[mark:]
 
     def hasten(self) -> None:
-        """Do after a record what it says cannot wait."""
+        """Do what must not wait, after a record."""
         if self.hurry == _ONLY_COUNTED:
             self.context.keep_counts()
             self.hurry.clear()
@@ -72,15 +56,15 @@ class MapOutput:
         raise NotImplementedError
 
     def discard(self) -> None:
-        """Remove what was spilled: this attempt failed."""
+        """Remove what was spilled."""
 
 
 class FoldedOutput(MapOutput):
-    """Where pairs go when the job reduces: into a Fold."""
+    """Takes the pairs of a job that reduces, into a Fold."""
 
     def __init__(self, job: Job, spilling: Spilling, combine_size: int) -> None:
         self.context: MapContext = MapContext()
-        self.held = Held(self.context)
+        self.references = ContextReferences(self.context)
         self.pending: list[Any] = self.context.keys
         self.take_back = self.context.take_back  # type: ignore[method-assign]
         self.hurry = self.context.hurry
@@ -88,11 +72,11 @@ class FoldedOutput(MapOutput):
         self.batch = self._fold.batch
 
     @property
-    def spilled(self) -> int:
+    def spilled(self) -> int:  # type: ignore[override]
         return self._fold.spilled
 
     @property
-    def values(self) -> int:
+    def values(self) -> int:  # type: ignore[override]
         return self._fold.values
 
     def hasten(self) -> None:
@@ -107,7 +91,7 @@ class FoldedOutput(MapOutput):
 
     def flush(self) -> None:
         self.context.commit()
-        # What one value was written for is cheaper the more there is of it.
+        # Deferred keys of `write_each` are cheaper the more there are.
         if self.pending or self.context.is_full:
             self._settle()
         else:
@@ -134,11 +118,11 @@ class FoldedOutput(MapOutput):
 
 
 class PartOutput(MapOutput):
-    """Where lines go when the job has no reduce: into a Part."""
+    """Takes the lines of a job without `reduce`, into a Part."""
 
     def __init__(self, job: Job, folder: str | SpillStore, part_bytes: int, items: bool) -> None:
         self.context: TextContext | ItemContext = ItemContext() if items else TextContext()
-        self.held = Held(self.context)
+        self.references = ContextReferences(self.context)
         header = set_up(job, self.context)
         self.pending: list[Any] = self.context.written
         self.hurry = self.context.hurry
@@ -146,6 +130,7 @@ class PartOutput(MapOutput):
         self._items = items
         self.batch = _FIRST_BATCH
         self.context.keep_counts()  # those of `setup_reduce`, which no bad record takes back
+        self.hurry.clear()
 
     def flush(self) -> None:
         self.context.keep_counts()

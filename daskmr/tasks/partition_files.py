@@ -1,11 +1,12 @@
-"""The files of a partition: opened one after the other, fetched where need be, and skipped."""
+"""The files of a partition: opened one after the other, fetched if remote, and skipped."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO
 
 from daskmr.counts import NO_COUNTS, Counts
@@ -16,26 +17,24 @@ from daskmr.data.readers.decompression import read_chunks
 from daskmr.data.readers.faults import CorruptFileError
 from daskmr.errors import TaskFailed
 from daskmr.store.source import StoreError
-from daskmr.tasks.alarm import TimeIsUp, alarm
 from daskmr.tasks.crashes import Marker
+from daskmr.tasks.guard import TimeIsUp, alarm
 from daskmr.tasks.progress import Reporter
 
 if TYPE_CHECKING:
     from daskmr.data.cache.prefetch import Prefetcher
     from daskmr.data.inputs import Remote
 
-__all__ = ["PartitionFiles", "explain_timeout", "read_to_end", "source_name", "time_limit"]
+__all__ = ["PartitionFiles", "explain_timeout", "source_name", "time_limit"]
 
 
 class PartitionFiles:
     """The files of a partition, over all attempts to map it.
 
     - `root`: the data dir.
-    - `remote`: how to fetch what a store has listed.
-    - `poison`: files to be skipped, of whatever partition, and why.
-    - `where`: the worker, as messages name it; ``""`` where it is this machine's.
-    - `corrupt`, `missing`, `poison`: files of the partition that are skipped, and why.
-    - `notes`: notes on the input, each once.
+    - `remote`: how to fetch the files that a store has listed.
+    - `poison`: files of any partition to be skipped, and why.
+    - `where`: the worker, as messages name it; ``""`` on this machine.
     """
 
     def __init__(
@@ -48,10 +47,10 @@ class PartitionFiles:
     ) -> None:
         self.partition = partition
         self.where = where
-        self.corrupt: dict[str, str] = {}
+        self.corrupt: dict[str, str] = {}  # files that are skipped, and why; so are these two
         self.missing: dict[str, str] = {}
         self.poison = {f.path: poison[f.path] for f in partition.files if f.path in poison}
-        self.notes: dict[str, None] = {}
+        self.notes: dict[str, None] = {}  # on the input, each once
         self._root = root
         self._remote = remote
         self._attempts = 0
@@ -121,36 +120,31 @@ class PartitionFiles:
         self._counts, self._ahead = self.counts(), None
 
     def find_corrupt(self, after: InputFile, marker: Marker, seconds: float | None) -> None:
-        """Look for other corrupt files: to find each by mapping again would take a pass for each.
+        """Find the corrupt files after one, as another attempt to map would only find the next.
 
-        - `after`: the one that was found.
-        - `marker`: of the task.
         - `seconds`: time that one file may take.
         """
         for file in self.partition.files[self.partition.files.index(after) + 1 :]:
             if not file.is_remote and file.path not in self.poison:
                 path = os.path.join(self._root, file.path)
                 marker.begin(path, file.path)
-                with time_limit(seconds, path):
-                    self._look_through(file, path)
-
-    def _look_through(self, file: InputFile, path: str) -> None:
-        try:
-            with self.open_local(file, path) as local:
-                try:
-                    read_to_end(read_chunks(local))
-                except CorruptFileError as error:
-                    local.check()
-                    self.corrupt[file.path] = str(error)
-        except OSError:
-            return  # mapping the file says so
+                with (
+                    time_limit(seconds, path),
+                    suppress(OSError),  # which mapping the file reports
+                    self.open_local(file, path) as local,
+                ):
+                    try:
+                        deque(read_chunks(local), maxlen=0)
+                    except CorruptFileError as error:
+                        local.check()
+                        self.corrupt[file.path] = str(error)
 
     def open_local(self, file: InputFile, path: str) -> LocalFile:
         """Open a file that is no object of a store."""
         return LocalFile(file, path, self.where, elsewhere=bool(self.where))
 
     def distrust(self, file: InputFile) -> bool:
-        """Tell whether only the local copy of an object is damaged, which is then not used again."""
+        """Check whether only the local copy of an object is damaged; it is not used again then."""
         cache = self._remote.open_cache() if file.is_remote and self._remote else None
         if cache is None:
             return False
@@ -172,12 +166,6 @@ def source_name(source: str | BinaryIO) -> str:
     return source if isinstance(source, str) else source.name
 
 
-def read_to_end(chunks: Iterable[bytes]) -> None:
-    """Read all, for the error that damaged data raises."""
-    for _ in chunks:
-        pass
-
-
 @contextmanager
 def time_limit(seconds: float | None, path: str) -> Iterator[None]:
     """Fail for a file that takes too long, where the job runs in the main thread.
@@ -197,5 +185,5 @@ def explain_timeout(path: str, seconds: float) -> str:
     """Say that a file took too long."""
     return (
         f"Mapping {path} took longer than --file-timeout allows ({seconds:g} s). Nothing was "
-        "written. Run that file alone with --inline to see where it stays, or raise the limit."
+        "written. Run that file alone with --inline to see where it hangs, or raise the limit."
     )

@@ -1,8 +1,8 @@
-"""What the user's functions print and log: told line by line, with the record or key it is about.
+"""Report what the user's functions print and log, line by line, with the record or key it is about.
 
-While a task runs, ``sys.stdout`` and ``sys.stderr`` pass on what its thread writes, and only that.
-Where a line comes from is read from the stack when it is written, so that a job that prints nothing
-pays nothing. What a debugger writes goes straight to the terminal, and so does its prompt.
+While a task runs, ``sys.stdout`` and ``sys.stderr`` report what its thread writes, and only that. What
+a line is about is looked up when it is written (`user_calls.current_call`, and the stack for the line of the
+script), so a job that prints nothing pays nothing. A debugger writes straight to the terminal.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from traceback import walk_stack
 from types import FrameType
 from typing import Any, TextIO
 
@@ -21,33 +22,29 @@ from daskmr.job.job import Job
 from daskmr.job.tracebacks import elide
 from daskmr.stdio import keep_alive
 from daskmr.tasks.guard import shortened
-from daskmr.tasks.progress import Printed, tell
-from daskmr.tasks.user_calls import NO_KEY, Call, call_of
+from daskmr.tasks.progress import Printed, publish
+from daskmr.tasks.user_calls import NO_KEY, Call, current_call
 from daskmr.worker import worker_name
 
-__all__ = ["Rate", "listened", "printing"]
+__all__ = ["Rate", "printing", "redirected"]
 
 _LONGEST = 2_000  # characters of a line
-_BURST = 100  # lines that a process may tell at once
-_A_SECOND = 10.0  # and on the whole
-_TELL_EVERY = 0.5  # seconds at least between two times that nothing is told but what was left out
-_DEBUGGERS = frozenset(("bdb", "code"))  # modules that are on the stack of whatever debugs
+_BURST = 100  # lines that a process may report at once
+_PER_SECOND = 10.0  # and on average
+_SUMMARY_EVERY = 0.5  # seconds at least between two reports that only count omitted lines
+_DEBUGGERS = frozenset(("bdb", "code"))  # modules that are on the stack of any debugger
 
 
 @contextlib.contextmanager
 def printing(run_dir: str | None, job: Job) -> Iterator[None]:
-    """Tell what this thread prints in the block.
-
-    - `run_dir`: the run's folder, as this process sees it; ``None`` leaves everything as it is.
-    - `job`: knows which code is the user's.
-    """
+    """Report what this thread prints in the block; without a `run_dir`, leave everything as it is."""
     thread = threading.get_ident()
     if run_dir is None or thread in _captures:
         yield
         return
     capture = _captures[thread] = _Capture(run_dir, job)
     try:
-        with listened():
+        with redirected():
             yield
     finally:
         capture.end()
@@ -55,16 +52,16 @@ def printing(run_dir: str | None, job: Job) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def listened() -> Iterator[None]:
-    """Have `sys.stdout` and `sys.stderr` be streams that can be listened to.
+def redirected() -> Iterator[None]:
+    """Replace `sys.stdout` and `sys.stderr` by streams that `printing` can capture.
 
-    What keeps one of them, as a handler of `logging` does, is listened to in later tasks too.
+    Whatever keeps one of them, such as a handler of `logging`, is captured in later tasks too.
     """
     before = sys.stdout, sys.stderr
     streams = sys.stdout, sys.stderr = _proxy(before[0]), _proxy(before[1])
     try:
         yield
-    finally:  # what the script has put there itself stays
+    finally:  # a stream that the script has set itself stays
         if sys.stdout is streams[0]:
             sys.stdout = before[0]
         if sys.stderr is streams[1]:
@@ -75,7 +72,7 @@ def _proxy(stream: Any) -> Any:
     if stream is None or isinstance(stream, _Stream):
         return stream
     for proxy in _proxies:
-        if proxy.stands_for(stream):
+        if proxy.stream is stream:
             return proxy
     proxy = keep_alive(_Stream(stream))
     _proxies.append(proxy)
@@ -83,39 +80,39 @@ def _proxy(stream: Any) -> Any:
 
 
 class _Stream:
-    """Stands for ``sys.stdout`` or ``sys.stderr``. In all but writing it is that stream.
+    """A proxy of ``sys.stdout`` or ``sys.stderr`` that captures what the thread of a task writes.
 
-    It may be kept, as a handler of `logging` does: for threads that run no task it is the stream.
+    For other threads it is the stream, so it may be kept, as a handler of `logging` does.
     """
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def stands_for(self, stream: TextIO) -> bool:
-        return self._stream is stream
+        self.stream = stream
 
     def write(self, text: str) -> int:
-        capture = _captures.get(threading.get_ident())
-        if capture is None or not capture.take(id(self._stream), text, sys._getframe(1)):
-            return self._stream.write(text)
-        return len(text)
+        return self._write(text, sys._getframe(1))
 
-    def writelines(self, lines: Any) -> None:
+    def writelines(self, lines: Iterable[str]) -> None:
         for line in lines:
-            self.write(line)
+            self._write(line, sys._getframe(1))
+
+    def _write(self, text: str, frame: FrameType) -> int:
+        capture = _captures.get(threading.get_ident())
+        if capture is None or not capture.take(id(self.stream), text, frame):
+            return self.stream.write(text)
+        return len(text)
 
     def flush(self) -> None:
         capture = _captures.get(threading.get_ident())
         if capture is not None:
-            capture.flush(id(self._stream))
-        self._stream.flush()
+            capture.flush(id(self.stream))
+        self.stream.flush()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+        return getattr(self.stream, name)
 
 
 class Rate:
-    """Lets so many things pass at once, and so many a second on the whole.
+    """A token bucket: allows a burst, and so many a second on average.
 
     Examples
     --------
@@ -124,16 +121,16 @@ class Rate:
     [True, True, False]
     """
 
-    def __init__(self, burst: int, a_second: float) -> None:
+    def __init__(self, burst: int, per_second: float) -> None:
         self._burst = burst
-        self._a_second = a_second
+        self._per_second = per_second
         self._room = float(burst)
         self._at = time.monotonic()
 
     def allows(self) -> bool:
-        """Whether one more may pass now."""
+        """Check whether one more may pass now, and count it."""
         now = time.monotonic()
-        self._room = min(self._burst, self._room + (now - self._at) * self._a_second)
+        self._room = min(self._burst, self._room + (now - self._at) * self._per_second)
         self._at = now
         if self._room < 1:
             return False
@@ -141,16 +138,16 @@ class Rate:
         return True
 
 
-class _Tasks:
+class _Output:
     """What all tasks of this process have printed."""
 
     def __init__(self) -> None:
-        self.rate = Rate(_BURST, _A_SECOND)
-        self.left_out = 0
-        self.told = 0.0  # when it was last told how many were left out, by the monotonic clock
+        self.rate = Rate(_BURST, _PER_SECOND)
+        self.omitted = 0  # lines since the last report
+        self.reported = 0.0  # time of the last report, by the monotonic clock
 
 
-_all = _Tasks()
+_output = _Output()
 
 
 class _Capture:
@@ -169,50 +166,44 @@ class _Capture:
         before, place = self._open.pop(stream, ("", None))
         *lines, rest = (before + text).split("\n")
         for line in lines:
-            self._tell(line, place, frame)
+            self._report_line(line, place, frame)
             place = None
         if rest:
             self._open[stream] = rest[: _LONGEST + 1], place or self._place(frame)
         return True
 
     def flush(self, stream: int) -> None:
-        """Tell a line that has not ended."""
+        """Report a line that has not ended."""
         if not self._busy and stream in self._open:
             text, place = self._open.pop(stream)
-            self._tell(text, place, None)
+            self._report_line(text, place, None)
 
     def end(self) -> None:
-        """Tell what there is left to tell."""
+        """Report what is left to report."""
         for stream in list(self._open):
             self.flush(stream)
-        if _all.left_out and time.monotonic() - _all.told > _TELL_EVERY:
-            self._say(Printed("", worker=worker_name(), at=time.time()))
+        if _output.omitted and time.monotonic() - _output.reported > _SUMMARY_EVERY:
+            self._report("", Printed("", worker=worker_name(), at=time.time()))
 
-    def _tell(self, text: str, place: Printed | None, frame: FrameType | None) -> None:
-        """Tell a line, if there have not been too many."""
-        if not _all.rate.allows():
-            _all.left_out += 1
-            return
-        self._say((place or self._place(frame))._replace(text=elide(text, _LONGEST)))
+    def _report_line(self, text: str, place: Printed | None, frame: FrameType | None) -> None:
+        if _output.rate.allows():
+            self._report(text, place or self._place(frame))
+        else:
+            _output.omitted += 1
 
-    def _say(self, printed: Printed) -> None:
-        left_out, _all.left_out, _all.told = _all.left_out, 0, time.monotonic()
-        self._busy = True  # whoever is told may print too
+    def _report(self, text: str, place: Printed) -> None:
+        omitted, _output.omitted, _output.reported = _output.omitted, 0, time.monotonic()
+        self._busy = True  # the listener may print too
         try:
-            tell(self._run_dir, printed._replace(left_out=left_out))
+            printed = place._replace(text=elide(text, _LONGEST), left_out=omitted)
+            publish(self._run_dir, printed)
         finally:
             self._busy = False
 
     def _place(self, frame: FrameType | None) -> Printed:
-        """Find the line of the script, and what it was called for, on the stack."""
-        script, script_line, call = "", 0, None
-        while frame is not None and call is None:
-            code = frame.f_code
-            if not script and self._job.is_user_file(code.co_filename):
-                script, script_line = os.path.basename(code.co_filename), frame.f_lineno
-            call = call_of(frame)
-            frame = frame.f_back
-        call = call or Call("")
+        """Describe the call that writes a line, and find the line of the script on the stack."""
+        call = current_call().call or Call("")
+        script, script_line = self._script_line(frame)
         return Printed(
             "",
             call.function,
@@ -225,15 +216,20 @@ class _Capture:
             time.time(),
         )
 
+    def _script_line(self, frame: FrameType | None) -> tuple[str, int]:
+        for each, line in walk_stack(frame):
+            filename = each.f_code.co_filename
+            if self._job.is_user_file(filename):
+                return os.path.basename(filename), line
+            if current_call().call and each.f_globals.get("__package__") == __package__:
+                break  # this calls the user's function, which would be in front of it
+        return "", 0
+
 
 _captures: dict[int, _Capture] = {}  # by thread
 _proxies: deque[_Stream] = deque(maxlen=8)  # one for a stream, however many tasks there are
 
 
-def _is_debugging(frame: FrameType | None) -> bool:
-    """Whether a debugger has stopped the user's code, and writes this, or what it is told to."""
-    while frame is not None:
-        if frame.f_globals.get("__name__") in _DEBUGGERS:
-            return True
-        frame = frame.f_back
-    return False
+def _is_debugging(frame: FrameType) -> bool:
+    """Check whether a debugger has stopped the user's code, and writes this or runs what does."""
+    return any(f.f_globals.get("__name__") in _DEBUGGERS for f, _ in walk_stack(frame))

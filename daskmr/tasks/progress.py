@@ -1,9 +1,9 @@
-"""Progress reports of tasks that run, for the collector on the client.
+"""Progress reports of running tasks, for the collector on the client.
 
-They are rare and small, and nothing depends on them: what counts comes with the results. Each process
+They are rare and small, and nothing depends on them: exact counts come with the results. Each process
 keeps two small files in the run's folder. One holds its current report, and is overwritten; reports of
-finished tasks and lines that the script printed are appended to the other. So nothing is sent to a
-scheduler, and reports outlive their process. An inline job passes them to a function instead.
+finished tasks and printed lines are appended to the other. So nothing is sent to a scheduler, and
+reports outlive their process. An inline job passes them to a function instead.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ __all__ = [
     "Report",
     "Reporter",
     "listening",
+    "publish",
     "read_news",
     "report_merge",
-    "tell",
 ]
 
 FOLDER = "live"
@@ -50,43 +50,36 @@ _MOST_READ = 1 << 20  # bytes of one file at a time, as a script may print much
 class Report(NamedTuple):
     """A progress report of a task."""
 
-    # As those of a `daskmr.tasks.crashes.Mark`
-    phase: str
+    phase: str  # as in a `daskmr.tasks.crashes.Mark`, and so are the next two
     number: int
-    process: str  # a name that no other process ever has
-    # The worker's name, and its address on the cluster; ``"inline"`` and ``""`` without one
-    worker: str
-    address: str
-    # When the task began, and when the report was made, in seconds of the epoch
-    start: float
-    at: float
-    done: bool = False  # whether the task is done
+    process: str
+    worker: str  # the worker's name; ``"inline"`` without one
+    address: str  # its address on the cluster; ``""`` without one
+    start: float  # when the task began, in seconds of the epoch
+    at: float  # when the report was made
+    done: bool = False  # the task is done
     file: str = ""  # the file that it maps, relative to the data dir, or ``""``
     fetching: bool = False  # it waits for that file
-    counts: Counts = NO_COUNTS  # what it has done so far
+    counts: Counts = NO_COUNTS  # so far
     memory: int = 0  # bytes that the process holds
-    merges: int = 0  # how many merges of two the process has done in this run
-    hot: Sequence[Sequence[Any]] = ()  # of a mapper that is done, what its `HotKey` are made of
+    merges: int = 0  # merges of two that the process has done in this run
+    hot: Sequence[Sequence[Any]] = ()  # the fields of each `HotKey` of a mapper that is done
 
 
 class Printed(NamedTuple):
     """A line that the script printed or logged."""
 
     text: str  # without its newline; shortened where it is long
-    # The user's function that was called: ``"map"``, ``"reduce"``, ...; ``""`` is the script
-    # itself, as it is loaded.
-    function: str = ""
-    # The record that was mapped; ``""`` and 0 elsewhere
-    file: str = ""
-    line: int = 0
+    function: str = ""  # of the user's, such as ``"map"``; ``""`` while the script is loaded
+    file: str = ""  # the file of the record that was mapped, if any
+    line: int = 0  # and its line
     key: str = ""  # the key that was reduced or combined, shortened
-    # The line of the user's code
-    script: str = ""
-    script_line: int = 0
+    script: str = ""  # the file of the user's code
+    script_line: int = 0  # and its line
     worker: str = ""  # as in `Report`
     at: float = 0.0  # seconds of the epoch
-    # Lines of this process before it that were left out, since they were too many. Where `text` and
-    # `script` are ``""``, that is all.
+    # Earlier lines of this process that were too many to report. Where `text` and `script` are
+    # ``""``, there is nothing else.
     left_out: int = 0
 
 
@@ -95,16 +88,16 @@ Listener = Callable[[Report | Printed], object]
 
 
 class _Process:
-    """What this process remembers of its reports."""
+    """The state of reporting in this process."""
 
     def __init__(self) -> None:
         self.listener: Listener | None = None
-        self.said = 0.0  # time of the last report, by the monotonic clock
+        self.reported = 0.0  # time of the last report, by the monotonic clock
         self.run = ""  # the end of the name of its folder, on the client or on this host
         self.merges = 0
 
     def merges_of(self, folder: str) -> int:
-        """Return how many merges it has done in the run of this folder."""
+        """Return the number of merges that it has done in the run of this folder."""
         run = folder.rpartition("-")[2]
         if run != self.run:
             self.run, self.merges = run, 0
@@ -125,13 +118,12 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 class Reporter:
-    """Reports the progress of one task: at its end, and a few times a second at most before.
+    """Reports the progress of one task: a few times a second at most, and at its end.
 
     - `run_dir`: the run's folder; ``None`` reports nothing.
-    - `phase`: ``"map"`` or ``"reduce"``.
-    - `number`: the partition, or the first bucket of the reducer.
+    - `phase`, `number`: as in a `Report`.
     - `counts`: returns the `Counts` of the task so far, without the file that is being read.
-    - `hot_keys`: those of the task; to be set before it is done.
+    - `hot_keys`: those of the task; set before it is done.
     """
 
     def __init__(
@@ -154,11 +146,11 @@ class Reporter:
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         self._stream = None
         if kind is None and self._run_dir is not None:
-            _process.said = time.monotonic()
-            tell(self._run_dir, self._report(done=True))
+            _process.reported = time.monotonic()
+            publish(self._run_dir, self._report(done=True))
 
     def begin(self, file: str, fetching: bool = False) -> None:
-        """Begin with a file, or with waiting for it."""
+        """Start a file, or the wait for it."""
         self._file, self._fetching, self._lines, self._stream = file, fetching, 0, None
         self.step(0)
 
@@ -171,11 +163,11 @@ class Reporter:
         self.begin("")
 
     def step(self, lines: int) -> None:
-        """Report, if it is time, that so many lines of the file are read."""
+        """Report, if it is due, that so many lines of the file are read."""
         self._lines = lines
-        if self._run_dir is not None and time.monotonic() - _process.said > _EVERY:
-            _process.said = time.monotonic()
-            tell(self._run_dir, self._report())
+        if self._run_dir is not None and time.monotonic() - _process.reported > _EVERY:
+            _process.reported = time.monotonic()
+            publish(self._run_dir, self._report())
 
     def _report(self, done: bool = False) -> Report:
         current = Counts(bytes=self._read(), records=0 if done else self._lines)
@@ -197,64 +189,45 @@ class Reporter:
         )
 
     def _read(self) -> int:
-        """Bytes of the file that have been read."""
-        with contextlib.suppress(OSError, ValueError):  # it may be at its end, and closed
+        """Return the bytes of the file that have been read."""
+        with contextlib.suppress(OSError, ValueError):  # at its end it may be closed
             return self._stream.tell() if self._stream is not None else 0
         return 0
 
 
 def report_merge(scratch: Scratch, bucket: int) -> None:
-    """Count a merge of two, and report it if it is time.
-
-    - `scratch`: of the run.
-    - `bucket`: the bucket that is merged.
-    """
+    """Count a merge of two Runs of `bucket`, and report it if that is due."""
     merges = _process.merges = _process.merges_of(scratch.run_dir) + 1
     now = time.monotonic()
-    if now - _process.said > _EVERY:
-        _process.said = now
+    if now - _process.reported > _EVERY:
+        _process.reported = now
         at = clock.now()
         place = (process_name(), worker_name(), worker_address())
-        tell(
-            scratch.folder(),
-            Report("merge", bucket, *place, at, at, memory=resident(), merges=merges),
-        )
+        report = Report("merge", bucket, *place, at, at, memory=resident(), merges=merges)
+        publish(scratch.folder(), report)
 
 
-def tell(run_dir: str, news: Report | Printed) -> None:
-    """Write a report where the collector finds it.
-
-    - `run_dir`: the run's folder, as this process sees it.
-    - `news`: a report of a task that is not done replaces the one before.
-    """
+def publish(run_dir: str, news: Report | Printed) -> None:
+    """Write a report for the collector; one of a task that is not done replaces the one before."""
     if _process.listener is not None:
         _process.listener(news)
         return
-    kind = _kind(news)
-    content = json.dumps({**news._asdict(), "kind": kind}).encode()
-    path = os.path.join(run_dir, FOLDER, process_name())
+    content = json.dumps({**news._asdict(), "kind": type(news).__name__}).encode() + b"\n"
+    path, flags = os.path.join(run_dir, FOLDER, process_name()), os.O_CREAT | os.O_WRONLY
+    if isinstance(news, Report) and not news.done:
+        path += _NOW  # the rest of a longer report stands behind the newline, and is not read
+    else:
+        path, flags = path + _LOG, flags | os.O_APPEND
     with contextlib.suppress(OSError):  # a job does not fail for a report
-        if isinstance(news, Report) and not news.done:
-            # The rest of a longer report stands behind the newline, and is not read.
-            _write(path + _NOW, os.O_CREAT | os.O_WRONLY, content + b"\n")
-        else:
-            _write(path + _LOG, os.O_CREAT | os.O_WRONLY | os.O_APPEND, content + b"\n")
+        # Opened each time: a file that is held open keeps a shared folder from being removed.
+        file = os.open(path, flags, 0o600)
+        try:
+            os.write(file, content)
+        finally:
+            os.close(file)
 
 
-def _write(path: str, flags: int, content: bytes) -> None:
-    # Opened each time: a file that is held open keeps a shared folder from being removed.
-    file = os.open(path, flags, 0o600)
-    try:
-        os.write(file, content)
-    finally:
-        os.close(file)
-
-
-_TYPES: dict[str, type[Report] | type[Printed]] = {"report": Report, "printed": Printed}
-
-
-def _kind(news: Report | Printed) -> str:
-    return "report" if isinstance(news, Report) else "printed"
+_KINDS: dict[str, type[Report] | type[Printed]] = {"Report": Report, "Printed": Printed}
 
 
 # --- for the collector --------------------------------------------------------------------------
@@ -264,16 +237,14 @@ class News(NamedTuple):
     """New reports of one file."""
 
     name: str  # the file's
-    # From where to where it was read, if it is one that is only appended to; 0 otherwise
-    start: int
-    end: int
-    said: tuple[Report | Printed, ...]  # what stands there
+    start: int  # where reading started, in a file that is only appended to; else 0
+    end: int  # and ended
+    said: tuple[Report | Printed, ...]  # its reports
 
 
 def read_news(run_dir: str, offsets: Mapping[str, int]) -> list[News]:
     """Read the reports of all processes.
 
-    - `run_dir`: the run's folder.
     - `offsets`: how far each file has been read before.
     """
     folder = os.path.join(run_dir, FOLDER)
@@ -300,14 +271,14 @@ def _read_lines(path: str, start: int) -> tuple[list[bytes], int]:
             content = file.read(_MOST_READ)
     except OSError:  # it is gone, or the process is another user's
         return [], start
-    whole = content[: content.rfind(b"\n") + 1]
-    return whole.splitlines(), start + len(whole)
+    complete = content[: content.rfind(b"\n") + 1]
+    return complete.splitlines(), start + len(complete)
 
 
 def _decode(lines: list[bytes]) -> Iterator[Report | Printed]:
     for line in lines:
-        with contextlib.suppress(ValueError):  # on a shared disk it may be seen in halves
-            told: dict[str, Any] = json.loads(line)
-            if "counts" in told:
-                told["counts"] = Counts(*told["counts"])
-            yield _TYPES[told.pop("kind")](**told)
+        with contextlib.suppress(ValueError):  # on a shared disk, half of a line may be visible
+            fields: dict[str, Any] = json.loads(line)
+            if "counts" in fields:
+                fields["counts"] = Counts(*fields["counts"])
+            yield _KINDS[fields.pop("kind")](**fields)

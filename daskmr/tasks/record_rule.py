@@ -7,39 +7,30 @@ then taken back. Anything else that `map` raises fails the job.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from daskmr.data.readers.lines import OversizedLine
+from daskmr.data.bad_records import BadRecord
+from daskmr.data.readers.lines import OversizedLine, raw_bytes
+from daskmr.data.sampling import KeyFilter
+from daskmr.errors import TaskFailed
 from daskmr.job.process_errors import explain_process_error
-from daskmr.tasks.guard import Returned
-from daskmr.tasks.user_calls import Call, calls_user
+from daskmr.job.tracebacks import describe_exception
+from daskmr.memory import describe_size, limit, limit_for_line
+from daskmr.tasks.guard import Returned, shortened
+from daskmr.tasks.tally import EXAMPLES, OPENING_LINES, Opening, explain_untabbed
+from daskmr.tasks.user_calls import Call, current_call
 
-__all__ = ["NO_TAB", "TOO_LONG", "Output", "RecordMapper"]
+if TYPE_CHECKING:
+    from daskmr.tasks.map_output import MapOutput
+
+__all__ = ["NO_TAB", "TOO_LONG", "BadRecords", "RecordMapper", "SampledMap"]
 
 NO_TAB = "no tab in the line"
 TOO_LONG = "longer than max-record-bytes"
-
-
-class Output(Protocol):
-    """What `map` writes to.
-
-    - `context`: its `user` is given to `map`.
-    - `pending`, `hurry`: what was written and is still to be taken, and whether that must not wait.
-    - `batch`: pairs or lines that may wait.
-    """
-
-    @property
-    def context(self) -> Any: ...
-    @property
-    def pending(self) -> list[Any]: ...
-    @property
-    def hurry(self) -> list[Any]: ...
-    @property
-    def batch(self) -> int: ...
-    def take_back(self, mark: int) -> None: ...
-    def flush(self) -> None: ...
-    def hasten(self) -> None: ...
+_SAVED_AT_MOST = 10_000  # bad records that one partition saves
 
 
 OnBad = Callable[[int, str, str, ValueError | None], object]
@@ -52,10 +43,10 @@ class RecordMapper:
     - `output`: what it writes to.
     - `on_bad`: called as ``on_bad(number, line, reason, error)`` for a bad record; `error` is what
       `map` raised, if it was called.
-    - `file`, `number`, `line`: the file that is mapped, and the last line that was begun with.
+    - `line`: the last line that was started.
     """
 
-    def __init__(self, user_map: Callable[..., Any], output: Output, on_bad: OnBad) -> None:
+    def __init__(self, user_map: Callable[..., Any], output: MapOutput, on_bad: OnBad) -> None:
         self._map = user_map
         self._output = output
         self._on_bad = on_bad
@@ -63,10 +54,14 @@ class RecordMapper:
 
     def begin(self, file: str) -> None:
         """Begin with a file."""
-        self.file, self.number, self.line = file, 0, ""
+        self._call, self.line = Call("map", file), ""
 
-    @calls_user(lambda local: Call("map", local["self"].file, local["number"]))
-    def map(self, lines: Iterable[str], has_cr: bool, dims: list[str]) -> None:
+    @property
+    def number(self) -> int:
+        """The number of `line` in its file."""
+        return self._call.line
+
+    def map(self, lines: list[str], has_cr: bool, dims: list[str]) -> None:
         """Map lines; what `map` raises beside a bad record comes out, and `line` is where it was.
 
         - `lines`: the next lines of the file.
@@ -74,32 +69,146 @@ class RecordMapper:
         - `dims`: dimensions of the file.
         """
         # Nothing here costs a call for each record but `map` itself.
-        user_map, output = self._map, self._output
+        user_map, output, call = self._map, self._output, self._call
         user, pending, hurry = output.context.user, output.pending, output.hurry
-        number, line = self.number, ""
+        call.last_line += len(lines)
+        call.rest, line = iter(lines), ""
         try:
-            for line in lines:
-                number += 1
-                key, tab, value = line.partition("\t")
-                if not tab:
-                    reason = TOO_LONG if isinstance(line, OversizedLine) else NO_TAB
-                    self._on_bad(number, line, reason, None)
-                    continue
-                if has_cr:
-                    value = value.rstrip("\r")
-                mark = len(pending)
-                try:
-                    returned = user_map(key, dims, value, user)
-                    if returned is not None:
-                        raise Returned(returned)
-                except ValueError as error:
-                    if explain_process_error(error):
-                        raise
-                    output.take_back(mark)
-                    self._on_bad(number, line, type(error).__name__, error)
-                if mark >= output.batch:
-                    output.flush()
-                elif hurry:
-                    output.hasten()
+            with current_call().making(call):
+                for line in call.rest:
+                    key, tab, value = line.partition("\t")
+                    if not tab:
+                        reason = TOO_LONG if isinstance(line, OversizedLine) else NO_TAB
+                        self._on_bad(call.line, line, reason, None)
+                        continue
+                    if has_cr:
+                        value = value.rstrip("\r")
+                    mark = len(pending)
+                    try:
+                        returned = user_map(key, dims, value, user)
+                        if returned is not None:
+                            raise Returned(returned)
+                    except ValueError as error:
+                        if explain_process_error(error):
+                            raise
+                        output.take_back(mark)
+                        self._on_bad(call.line, line, type(error).__name__, error)
+                    if mark >= output.batch:
+                        output.flush()
+                    elif hurry:
+                        output.hasten()
         finally:
-            self.number, self.line = number, line
+            self.line = line
+
+
+@dataclass
+class BadRecords:
+    """The bad records of a partition: counted, saved, and refused where they are too many."""
+
+    save_limit: int  # raw bytes of them that are saved
+    most: int | None  # number beyond which the job fails
+    max_record_bytes: int  # length beyond which a line is a bad record
+    may_be_corrupt: bool  # judge a file at its end, as one that turns out to be corrupt is skipped
+    needs_tabs: bool  # fail where the partition begins with many lines without a tab
+    sampled: SampledMap | None  # which records are read, if not all
+    reasons: Counter[str] = field(default_factory=Counter)
+    files: Counter[str] = field(default_factory=Counter)
+    saved: list[BadRecord] = field(default_factory=list)
+    unsaved: set[str] = field(default_factory=set)  # files with records that are not in `saved`
+    truncated: bool = False  # later ones are not saved, since an earlier one was too many
+    examples: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    opening: Opening = field(default_factory=Opening)
+    _saved_bytes: int = 0
+    _last: str = ""
+    _path: str = ""
+    _place: str = ""
+    _lines: int = 0
+
+    def begin(self, path: str, place: str, lines: int) -> None:
+        """Begin with a file: its path in the data dir, where it is read, and the lines before it."""
+        self._path, self._place, self._lines = path, place, lines
+
+    def add(self, number: int, line: str, reason: str, error: ValueError | None) -> None:
+        """Take a bad record, as `RecordMapper` gives it."""
+        detail = "" if error is None else describe_exception(error)
+        if isinstance(line, OversizedLine):
+            if line.length <= self.max_record_bytes:
+                raise TaskFailed(self._explain_length(number, line))
+            detail = f"the line has {line.length:,} bytes"
+        elif error is None and self.opening.untabbed == self._lines + number - 1:
+            self.opening = self.opening.with_line(self._place, line)
+        if self._is_sampled(number, line):
+            self._count(number, line, reason, detail)
+        if not self.may_be_corrupt:
+            self.check()
+
+    def _count(self, number: int, line: str, reason: str, detail: str) -> None:
+        path = self._path
+        self.reasons[reason] += 1
+        self.files[path] += 1
+        raw = raw_bytes(line)
+        self._saved_bytes += len(raw)
+        if self._saved_bytes > self.save_limit or len(self.saved) >= _SAVED_AT_MOST:
+            self.truncated = True
+        if self.truncated or isinstance(line, OversizedLine):
+            self.unsaved.add(path)
+        else:
+            self.saved.append(BadRecord(path, number, reason, detail, raw))
+        begins = shortened(line, 80)
+        self._last = f"{path}, line {number}: {detail or reason}; it begins with {begins}"
+        if len(self.examples.setdefault(reason, ())) < EXAMPLES:
+            self.examples[reason] += (self._last,)
+
+    def _is_sampled(self, number: int, line: str) -> bool:
+        """Check whether a bad record is in the sample; one that `map` was given certainly is."""
+        if self.sampled is None:
+            return True
+        if isinstance(line, OversizedLine):
+            return self.sampled.takes(f"{self._path} {number}")
+        return "\t" in line or self.sampled.takes(line)
+
+    def _explain_length(self, number: int, line: OversizedLine) -> str:
+        as_text = ""
+        if line.text_bytes > line.length:
+            as_text = f" ({describe_size(line.text_bytes)} as text, for its wide characters)"
+        return (
+            f"map failed at {self._place}, line {number}: the line has {line.length:,} bytes{as_text}, "
+            f"more than fit in the memory of a worker, whose limit is {describe_size(limit() or 0)}. "
+            f"Raise --memory-limit to {describe_size(limit_for_line(line.text_bytes))} or more, with fewer "
+            "--num-mappers if the machine has no more; or lower daskmr.max-record-bytes, beyond "
+            "which a line is a bad record."
+        )
+
+    def check(self) -> None:
+        """Fail where the input begins with lines that are no records, or too many are bad."""
+        if self.needs_tabs and self.opening.untabbed >= OPENING_LINES:
+            raise TaskFailed(explain_untabbed(self.opening))
+        if self.most is not None and self.reasons.total() > self.most:
+            raise TaskFailed(
+                f"There are more bad records than --max-bad-records allows ({self.most:,}). "
+                f"The last one: {self._last}. Nothing was written."
+            )
+
+
+class SampledMap:
+    """The user's `map`, called for a sample of the records by their key."""
+
+    def __init__(self, user_map: Callable[..., Any], keys: KeyFilter) -> None:
+        self._map = user_map
+        self._keys = keys
+        self._taken = 0
+
+    def map(self, key: str, dims: list[str], value: str, context: Any) -> Any:
+        """Call `map` for a record of the sample."""
+        return self._map(key, dims, value, context) if self.takes(key) else None
+
+    def takes(self, key: str) -> bool:
+        """Check whether a record of this key is in the sample, and count it."""
+        taken = self._keys.takes(key)
+        self._taken += taken
+        return taken
+
+    def count(self) -> int:
+        """Return how many records were taken since the last time."""
+        taken, self._taken = self._taken, 0
+        return taken

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import cProfile
 import os
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from functools import reduce as fold_left
@@ -21,21 +23,21 @@ from daskmr.job.job import Job
 from daskmr.job.keys import name_key
 from daskmr.memory import OutOfMemory, held_by_task
 from daskmr.tasks.crashes import Marker
-from daskmr.tasks.deaths import refuse_third_try
+from daskmr.tasks.deaths import activated, load, refuse_third_try
 from daskmr.tasks.guard import Returned, guarded, is_interruption, shortened, user_failure
-from daskmr.tasks.loading import activated, load
 from daskmr.tasks.prints import printing
 from daskmr.tasks.progress import Reporter, report_merge
 from daskmr.tasks.runs import Run, merge_runs, read_groups, unites
 from daskmr.tasks.spilled_values import SpilledValues
 from daskmr.tasks.tally import Span, Tallies, Tally
 from daskmr.tasks.user_calls import (
+    NO_KEY,
     Call,
-    Held,
-    Profiling,
-    calls_user,
+    ContextReferences,
     combiner_of,
+    current_call,
     join_threads,
+    read_profile,
     refuse_late_writes,
     set_up,
 )
@@ -45,13 +47,12 @@ __all__ = ["Merge", "ReduceTask", "Reduced", "never_met", "reduce_buckets"]
 
 _BLOCK_BYTES = 1 << 20  # of a part, at most: the merge holds one block of every part
 _HOT_KEYS = 64  # that a task reports
-_NONE = object()
 _LINE_COST = 150  # bytes that a key and its output take beside their characters
 
 
 @dataclass(frozen=True, slots=True)
 class ReduceTask:
-    """What all reducers are given beside their buckets."""
+    """The arguments that all reducers share."""
 
     job: Job  # the user's functions
     scratch: Scratch  # where to write
@@ -65,12 +66,11 @@ class ReduceTask:
 
 @dataclass(frozen=True, slots=True)
 class Reduced:
-    """What one reduce task gives."""
+    """The result of one reduce task."""
 
     parts: tuple[Part, ...]  # one a bucket, each sorted by key
     keys: int  # number of keys
-    # What was counted while mapping; complete in one of the tasks, empty in the others.
-    tallies: Tallies
+    tallies: Tallies  # of the mappers: all of them in one of the tasks, none in the others
     reducing: Span  # when the task ran
     counted: Tally  # what was counted while reducing, and the profile
 
@@ -83,9 +83,26 @@ class Merge:
     scratch: Scratch  # where to write
     watched: bool = False  # progress is reported
 
+    @guarded("merge")
     def __call__(self, first: tuple[int, Any], second: tuple[int, Any]) -> tuple[int, Any]:
         """Merge `second` into a copy of `first`, which stands before it in input order."""
-        return _merge(self, first, second)
+        (bucket, content), (_, other) = first, second
+        if self.watched:
+            report_merge(self.scratch, bucket)
+        if isinstance(content, Tallies):
+            return bucket, content + other
+        if not self.job.is_loaded:  # this process is new
+            load(self.job, self.scratch.folder(), bucket)
+        if self.job.combine is None or not unites(content, other):
+            return bucket, merge_runs(content, other, None)
+        run_dir = self.scratch.folder()
+        with (
+            printing(run_dir if self.watched else None, self.job),
+            self.job.activate(),
+            Marker(run_dir, "merge", bucket) as marker,
+        ):
+            refuse_third_try(marker, run_dir)
+            return bucket, merge_runs(content, other, combiner_of(self.job, marker.key))
 
 
 def never_met(first: Any, second: Any) -> Any:
@@ -93,35 +110,11 @@ def never_met(first: Any, second: Any) -> Any:
     raise AssertionError("a partition gave two Runs of one bucket")
 
 
-@guarded("merge")
-def _merge(task: Merge, first: tuple[int, Any], second: tuple[int, Any]) -> tuple[int, Any]:
-    bucket, content = first
-    if task.watched:
-        report_merge(task.scratch, bucket)
-    if isinstance(content, Tallies):
-        return bucket, content + second[1]
-    if not task.job.is_loaded:  # this process is new
-        load(task.job, task.scratch.folder(), bucket)
-    if task.job.combine is None or not unites(content, second[1]):
-        return bucket, merge_runs(content, second[1], None)
-    run_dir = task.scratch.folder()
-    with (
-        printing(run_dir if task.watched else None, task.job),
-        task.job.activate(),
-        Marker(run_dir, "merge", bucket) as marker,
-    ):
-        refuse_third_try(marker, run_dir, "")
-        return bucket, merge_runs(content, second[1], combiner_of(task.job, marker.key))
-
-
 @guarded("reduce")
 def reduce_buckets(
     pairs: Iterable[tuple[int, tuple[int, Run | Tallies]]], *, task: ReduceTask
 ) -> list[Reduced]:
-    """Reduce the buckets that ``foldby`` gave to one reducer, one after the other.
-
-    Raises `TaskFailed`: with strings only, whatever went wrong.
-    """
+    """Reduce the buckets that ``foldby`` gave to one reducer, one after the other."""
     clock.adopt(task.origin)
     started = clock.now()
     run_dir = task.scratch.folder()
@@ -133,10 +126,10 @@ def reduce_buckets(
     with (
         printing(watched_dir, task.job),
         activated(task.job, run_dir, first),
-        Profiling(task.profile) as profiling,
+        cProfile.Profile() if task.profile else nullcontext() as profiler,
         Marker(run_dir, "reduce", first) as marker,
     ):
-        refuse_third_try(marker, run_dir, "")
+        refuse_third_try(marker, run_dir)
         reducer = _Reducer(task, run_dir, marker)
         with Reporter(watched_dir, "reduce", first, reducer.counts) as reporter:
             try:
@@ -145,22 +138,15 @@ def reduce_buckets(
             finally:
                 reducer.context.close(run_dir)
         refuse_late_writes(run_dir)
-    span = TaskSpan(
-        "reduce",
-        first,
-        worker_name(),
-        started,
-        clock.now(),
-        reducer.counts(),
-        memory=held_by_task(),
-    )
+    ended, counts, worker = clock.now(), reducer.counts(), worker_name()
+    span = TaskSpan("reduce", first, worker, started, ended, counts, memory=held_by_task())
     counted = Tally(
-        profile=profiling.profile,
+        profile=read_profile(profiler),
         tasks=(span,),
         hot_keys=tuple(reducer.hot_keys),
         counters=reducer.context.counters,
     )
-    return [Reduced(parts, reducer.keys, tallies, Span(span.start, span.end), counted)]
+    return [Reduced(parts, reducer.keys, tallies, Span(started, ended), counted)]
 
 
 class _Reducer:
@@ -171,7 +157,7 @@ class _Reducer:
         self.segments = os.path.join(run_dir, "segments")
         self.marker = marker
         self.context = ItemContext() if task.items else TextContext()
-        self.held = Held(self.context)
+        self.references = ContextReferences(self.context)
         self.header = set_up(task.job, self.context)
         self.keys = 0
         self.hot_keys: list[HotKey] = []
@@ -186,22 +172,21 @@ class _Reducer:
         reporter.step(0)
         part = PartWriter(self.task.scratch.parts(), self.task.part_bytes, self.header)
         try:
-            self._reduce_into(part, run)
+            with current_call().making(call := Call("reduce")):
+                self._reduce_into(part, run, call)
             self.buckets_done += 1
             return part.finish()
         except BaseException:
             part.discard()
             raise
 
-    @calls_user(lambda local: Call("reduce", key=local["key"]))
-    def _reduce_into(self, part: PartWriter, run: Run) -> None:
+    def _reduce_into(self, part: PartWriter, run: Run, call: Call) -> None:
         task, context = self.task, self.context
         user_reduce, written, user = task.job.reduce, context.written, context.user
         assert user_reduce is not None
-        done: Any = _NONE
-        where = ""
         block = _Block(part, context, min(_BLOCK_BYTES, task.part_bytes // 2))
         failure: BaseException | None = None
+        where = ""
         try:
             # With no name of its own, so that it ends, and removes its files, where this loop ends.
             for key, values in self.marker.groups(
@@ -211,6 +196,7 @@ class _Reducer:
                 if type(values) is SpilledValues:  # what is written for each may be as much
                     values.on_page = partial(block.take, key)
                     self._note_hot(key, values)
+                call.key = key
                 try:
                     returned = user_reduce(key, values, user)
                     if returned is not None and not written and block.taken is not key:
@@ -222,21 +208,20 @@ class _Reducer:
                     break
                 if written:
                     block.take(key)
-                done = key
         except OutOfMemory as error:  # which arrives anywhere, and after some keys of reduce's
             failure, where = error, "before its first key"
-            if done is not _NONE:
-                where = f"after the key {shortened(done)}"
+            if call.key is not NO_KEY:
+                where = f"after the key {shortened(call.key)}"
         if failure is not None:
             raise user_failure(task.job, "reduce", where, failure)
         del user  # only the script may hold it now
-        join_threads(task.job, "reduce", self.held)
+        join_threads(task.job, "reduce", self.references)
         if written:
-            block.take(done)
+            block.take(call.key)
         block.end()
 
     def _note_hot(self, key: Any, values: SpilledValues) -> None:
-        """Note a key that certainly is hot, where its values are those that `map` wrote."""
+        """Note a key that is certainly hot, if its values are those that `map` wrote."""
         if self.task.job.combine is None:
             size = sum(extent.length for extent, _ in values.pages)
             self.hot_keys.append(HotKey(name_key(key), len(values), size, exact=True))
@@ -245,7 +230,7 @@ class _Reducer:
 
 
 class _Block:
-    """What was written for the last keys, until it is enough for a block of the part."""
+    """Collects the output of the last keys, until it is enough for a block of the part."""
 
     def __init__(self, part: PartWriter, context: ItemContext | TextContext, most: int) -> None:
         self._part = part
@@ -254,10 +239,10 @@ class _Block:
         self._keys: list[Any] = []
         self._outputs: list[Any] = []
         self._size = self._lines = 0
-        self.taken: Any = _NONE  # the last key for which something was written
+        self.taken: Any = NO_KEY  # the last key for which something was written
 
     def take(self, key: Any) -> None:
-        """Take what the context holds, all of it written for `key`; a key may come several times."""
+        """Take what the context holds, all written for `key`, which may come several times."""
         context = self._context
         written = context.written
         if not written:

@@ -11,8 +11,8 @@ needs memory in proportion to the data.
 from __future__ import annotations
 
 import heapq
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, takewhile
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from daskmr.tasks.frames import (
     estimate_elements,
     estimate_size,
     groups_of,
-    load_into,
+    load_groups,
     pack,
 )
 from daskmr.tasks.spilled_values import GroupValues
@@ -46,32 +46,23 @@ def merge_runs(first: Run, second: Run, combiner: Combiner | None) -> Run:
     references are concatenated. Neither input is changed.
     """
     chunks = first.chunks + second.chunks
-    frames = _frames_at_the_end(chunks)
-    if combiner is None or frames < _UNITE_EVERY:
+    frames = _trailing_frames(chunks)
+    if combiner is None or len(frames) < _UNITE_EVERY:
         return Run(chunks)
-    return Run((*chunks[:-frames], _unite(chunks[-frames:], combiner)))
+    groups = load_groups(frames)
+    lists = [combiner(k, vs) if len(vs) > 1 else vs for k, vs in groups.items()]
+    united = pack(list(groups), lists) if groups else b""
+    return Run((*chunks[: -len(frames)], united))
 
 
 def unites(first: Run, second: Run) -> bool:
-    """Tell whether `merge_runs` will ask a combiner."""
-    return _frames_at_the_end(first.chunks + second.chunks) >= _UNITE_EVERY
+    """Check whether `merge_runs` will call a combiner."""
+    return len(_trailing_frames(first.chunks + second.chunks)) >= _UNITE_EVERY
 
 
-def _frames_at_the_end(chunks: Sequence[bytes | Extent]) -> int:
-    frames = 0
-    while frames < len(chunks) and isinstance(chunks[-1 - frames], bytes):
-        frames += 1
-    return frames
-
-
-def _unite(frames: Sequence[Any], combiner: Combiner) -> bytes:
-    groups: defaultdict[Any, list[Any]] = defaultdict(list)
-    for frame in filter(None, frames):
-        load_into(groups, frame)
-    if not groups:
-        return b""
-    lists = [combiner(k, vs) if len(vs) > 1 else vs for k, vs in groups.items()]
-    return pack(list(groups), lists)
+def _trailing_frames(chunks: Sequence[bytes | Extent]) -> list[bytes]:
+    frames: list[Any] = list(takewhile(lambda chunk: isinstance(chunk, bytes), chunks[::-1]))
+    return frames[::-1]
 
 
 def read_groups(
@@ -93,16 +84,11 @@ def read_groups(
 
 
 def _frames_of(chunk: bytes | Extent) -> Iterable[bytes]:
-    if isinstance(chunk, bytes):
-        return (chunk,) if chunk else ()
-    return read_frames(chunk)
+    return (chunk,) if isinstance(chunk, bytes) else read_frames(chunk)
 
 
 def _groups_in_memory(run: Run, combiner: Combiner | None) -> Iterator[tuple[Any, list[Any]]]:
-    groups: defaultdict[Any, list[Any]] = defaultdict(list)
-    for chunk in run.chunks:
-        for frame in _frames_of(chunk):
-            load_into(groups, frame)
+    groups = load_groups(chain.from_iterable(map(_frames_of, run.chunks)))
     take = groups.pop
     for key in sorted_keys(groups):
         values = take(key)
@@ -115,9 +101,7 @@ _Item = tuple[Any, int, Any, list[Any]]
 
 def _stream(position: int, chunk: bytes | Extent) -> Iterator[_Item]:
     if isinstance(chunk, bytes):  # small, and not sorted yet
-        groups: defaultdict[Any, list[Any]] = defaultdict(list)
-        for frame in _frames_of(chunk):
-            load_into(groups, frame)
+        groups = load_groups((chunk,))
         for key in sorted_keys(groups):
             yield sort_key(key), position, key, groups[key]
         return
@@ -140,16 +124,16 @@ def _groups_merged(
     chunks = [c for c in run.chunks if isinstance(c, bytes) or c.length]
     made: list[SegmentWriter] = []
     try:
-        while len(together := _together(chunks, budget)) > 1:
+        while len(batches := _batches(chunks, budget)) > 1:
             writer = SegmentWriter(folder)
             made.append(writer)
-            chunks = [writer.write(_remerged(some)) for some in together]
+            chunks = [writer.write(_remerged(batch)) for batch in batches]
             writer.close()
         items = _merge_streams(chunks)
         following = next(items, None)
         while following is not None:
-            group = GroupValues(following[2], budget, folder)
-            order = following[0]
+            group = GroupValues(budget, folder)
+            order, _, key, _ = following
             while following is not None and following[0] == order:
                 group.extend(following[3])
                 following = next(items, None)
@@ -157,27 +141,27 @@ def _groups_merged(
                 values = group.values()
                 if combiner and len(values) > 1:
                     # Once, and over all of them: so the bucket's size does not show in the result.
-                    values = combiner(group.key, values)
-                yield group.key, values
+                    values = combiner(key, values)
+                yield key, values
     finally:
         for writer in made:
             writer.remove()
 
 
-def _together(chunks: Sequence[bytes | Extent], budget: int) -> list[list[bytes | Extent]]:
-    """Cut `chunks` into stretches that can be merged at once: each stream holds its largest frame."""
-    stretches: list[list[bytes | Extent]] = [[]]
+def _batches(chunks: Sequence[bytes | Extent], budget: int) -> list[list[bytes | Extent]]:
+    """Cut `chunks` into batches that can be merged at once: each stream holds its largest frame."""
+    batches: list[list[bytes | Extent]] = [[]]
     held = 0
     for chunk in chunks:
         cost = 3 * len(chunk) if isinstance(chunk, bytes) else chunk.held
-        last = stretches[-1]
+        last = batches[-1]
         if len(last) > 1 and (len(last) == _FAN_IN or held + cost > budget):
             last = []
-            stretches.append(last)
+            batches.append(last)
             held = 0
         last.append(chunk)
         held += cost
-    return stretches
+    return batches
 
 
 def _remerged(chunks: Sequence[bytes | Extent]) -> Iterator[tuple[bytes, int]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pickle
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain, islice
+from itertools import accumulate, chain, islice
 from operator import index as to_index
 from tempfile import TemporaryDirectory
 from typing import Any, overload
@@ -24,8 +25,7 @@ _PAGES_HELD = 4  # of values on disk, unless they are large
 class GroupValues:
     """Collects one group's values, on disk beyond the budget."""
 
-    def __init__(self, key: Any, budget: int, folder: str) -> None:
-        self.key = key
+    def __init__(self, budget: int, folder: str) -> None:
         self._budget, self._folder = budget, folder
         self._held: list[Any] = []
         self._size = 0
@@ -80,7 +80,7 @@ def on_disk(values: Sequence[Any]) -> Iterator[SpilledValues]:
     ...     sorted(values), len(values)
     ([1, 2, 3], 3)
     """
-    with TemporaryDirectory() as folder, GroupValues(None, 0, folder) as group:
+    with TemporaryDirectory() as folder, GroupValues(0, folder) as group:
         step = -(-len(values) // (2 * _PAGES_HELD))  # more pages than are held at a time
         for start in range(0, len(values), step):
             group.extend(list(values[start : start + step]))
@@ -93,13 +93,13 @@ def on_disk(values: Sequence[Any]) -> Iterator[SpilledValues]:
 class SpilledValues(Sequence[Any]):
     """The values of a group that is too large for memory: a sequence backed by its file.
 
-    Whatever reads a list works on it; a few pages of values are in memory at a time. It cannot be
-    changed or sorted in place: ``sorted(values)`` gives a list, and takes the memory of all the
-    values. It ends with the call of `reduce` that it was given to.
+    It reads like a list, with a few pages of values in memory at a time. It cannot be changed or
+    sorted in place: ``sorted(values)`` gives a list, and takes the memory of all the values. It ends
+    with the call of `reduce` that it was given to.
 
-    ``isinstance(values, list)`` is true, as it is for values in memory, but this is no subclass of
-    list: C code would see an empty list in a subclass, and say nothing. What needs a real list
-    (the C encoder of `json`, `marshal`, `heapq`) raises a TypeError instead.
+    ``isinstance(values, list)`` is true, as for values in memory, but this is no subclass of list,
+    which C code would silently see as empty: the C encoder of `json`, `marshal` and `heapq` raise a
+    TypeError instead.
     """
 
     pages: tuple[tuple[Extent, int], ...]  # where the values lie, and how many in each place
@@ -113,9 +113,7 @@ class SpilledValues(Sequence[Any]):
     __class__ = property(lambda self: list)
 
     def __post_init__(self) -> None:
-        self._starts = [0]
-        for _, count in self.pages:
-            self._starts.append(self._starts[-1] + count)
+        self._starts = [*accumulate((count for _, count in self.pages), initial=0)]
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -134,8 +132,7 @@ class SpilledValues(Sequence[Any]):
     __hash__ = None  # type: ignore[assignment]
 
     def __iter__(self) -> Iterator[Any]:
-        for number in range(len(self.pages)):
-            yield from self._load(number)
+        return self._from(0)
 
     def __reversed__(self) -> Iterator[Any]:
         for number in reversed(range(len(self.pages))):
@@ -157,21 +154,14 @@ class SpilledValues(Sequence[Any]):
             raise IndexError(f"there are {len(self)} values, and no index {index}")
         return self._at(position)
 
-    def _find(self, position: int) -> int:
-        low, high = 0, len(self.pages)
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if self._starts[middle] <= position else (low, middle)
-        return low
-
     def _at(self, position: int) -> Any:
-        number = self._find(position)
+        number = bisect_right(self._starts, position) - 1
         return self._load(number)[position - self._starts[number]]
 
     def _from(self, position: int) -> Iterator[Any]:
-        if position >= len(self):
+        first = bisect_right(self._starts, position) - 1
+        if first == len(self.pages):
             return
-        first = self._find(position)
         yield from islice(self._load(first), position - self._starts[first], None)
         for number in range(first + 1, len(self.pages)):
             yield from self._load(number)
@@ -180,7 +170,7 @@ class SpilledValues(Sequence[Any]):
         page = self._held.pop(number, None)
         if page is None:
             page = self._read(number)
-        self._held[number] = page  # last in order: what was used longest ago is dropped first
+        self._held[number] = page  # last in order: the least recently used is dropped first
         return page
 
     def _read(self, number: int) -> list[Any]:
@@ -194,9 +184,7 @@ class SpilledValues(Sequence[Any]):
             self.on_page()
         extent = self.pages[number][0]
         sizes = [self.pages[each][0].size for each in (number, *self._held)]
-        room = (
-            1 if max(sizes) > 2 * FRAME else _PAGES_HELD
-        )  # where one value is large, a page is one
+        room = 1 if max(sizes) > 2 * FRAME else _PAGES_HELD  # a page is one value where it is large
         while len(self._held) >= room:
             self._drop(next(iter(self._held)))
         (frame,) = read_frames(extent)
@@ -210,13 +198,13 @@ class SpilledValues(Sequence[Any]):
         return page
 
     def _drop(self, number: int) -> None:
-        """Let go of a page, and note how its values are left, for when they are read again."""
+        """Drop a page, and note the state of its values, which is checked when they are read again."""
         page = self._held.pop(number)
         if not _cannot_change(page):
             self._left[number] = _state_of(page)
 
     def end(self) -> None:
-        """Say from now on that the file is gone."""
+        """Refuse reads from now on, as the file is removed."""
         self._ended = True
         self._held.clear()
 

@@ -1,4 +1,4 @@
-"""What a task has counted. It travels with the results, so a retry never counts twice."""
+"""What a task has counted; it travels with the results, so a retry never counts twice."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """The lines of some partitions up to the first that holds a tab.
+    """The lines of some partitions up to the first with a tab.
 
     Examples
     --------
@@ -115,7 +115,7 @@ def explain_untabbed(opening: Opening) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Tally(Counted):
-    """What some partitions have counted, left out and noted."""
+    """What some partitions have counted, skipped and noted."""
 
     counts: Counts = NO_COUNTS  # the figures that add up; each is an attribute of the tally, too
     bad_files: Mapping[str, int] = field(default_factory=dict)  # bad records by file
@@ -156,7 +156,9 @@ class Tally(Counted):
             unsaved_files=self.unsaved_files | other.unsaved_files | {b.file for b in dropped},
             truncated=self.truncated or other.truncated or bool(dropped),
             corrupt=self.corrupt + other.corrupt,
-            mapping=_union(self.mapping, other.mapping),
+            mapping=self.mapping | other.mapping
+            if self.mapping and other.mapping
+            else self.mapping or other.mapping,
             profile=merge_profiles(self.profile, other.profile),
             missing=self.missing + other.missing,
             notes=(self.notes + other.notes)[:_NOTES],
@@ -170,7 +172,7 @@ class Tally(Counted):
         )
 
     def first_bad(self) -> list[str]:
-        """Give a few bad records: of each reason one, the most frequent first, then further ones."""
+        """Return a few bad records: one of each reason, the most frequent first, then further ones."""
         reasons = sorted(self.examples, key=lambda reason: (-self.bad_reasons[reason], reason))
         rounds = zip_longest(*(self.examples[reason] for reason in reasons))
         return [example for each in rounds for example in each if example][:EXAMPLES]
@@ -178,10 +180,10 @@ class Tally(Counted):
 
 @dataclass(frozen=True, slots=True)
 class Tallies:
-    """Tallies of several partitions on their way to the client, which alone unpacks and adds them.
+    """Packed tallies of several partitions, which only the client unpacks and adds.
 
     A tally names each file that has a bad record, so together they may name a million: too much for
-    the memory of a worker that adds them.
+    the memory of a worker.
 
     Examples
     --------
@@ -193,7 +195,6 @@ class Tallies:
 
     @classmethod
     def of(cls, tally: Tally) -> Tallies:
-        """Pack one."""
         return cls((zstandard.ZstdCompressor(level=1).compress(pickle.dumps(tally, 5)),))
 
     def __add__(self, other: Tallies) -> Tallies:
@@ -203,7 +204,7 @@ class Tallies:
         return 100 + sum(map(len, self.packed))
 
     def total(self) -> Tally:
-        """Add them by halves: to add one after the other would copy all names as often."""
+        """Add them by halves, as one after the other would copy all names as often."""
         count = len(self.packed)
         if count > 1:
             first, second = self.packed[: count // 2], self.packed[count // 2 :]
@@ -226,10 +227,6 @@ def _within(
     return records, ()
 
 
-def _union(first: Span | None, second: Span | None) -> Span | None:
-    return first | second if first and second else first or second
-
-
 def _merge_examples(
     first: Mapping[str, tuple[str, ...]], second: Mapping[str, tuple[str, ...]]
 ) -> dict[str, tuple[str, ...]]:
@@ -250,24 +247,12 @@ def by_group(counters: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int
 
 
 def merge_profiles(first: Profile | None, second: Profile | None) -> Profile | None:
-    """Add two tables of ``cProfile``, as `pstats.Stats.add` does with files."""
+    """Add two tables of ``cProfile``."""
     if first is None or second is None:
         return first or second
-    total = dict(first)
-    for function, (primitive, calls, own, cumulative, callers) in second.items():
-        if function in total:
-            old = total[function]
-            merged = dict(old[4])
-            for caller, counts in callers.items():
-                known = merged.get(caller, (0,) * len(counts))
-                merged[caller] = tuple(a + b for a, b in zip(known, counts, strict=True))
-            total[function] = (
-                old[0] + primitive,
-                old[1] + calls,
-                old[2] + own,
-                old[3] + cumulative,
-                merged,
-            )
-        else:
-            total[function] = (primitive, calls, own, cumulative, callers)
-    return total
+    import pstats  # deferred: few jobs are profiled
+
+    total, other = pstats.Stats(), pstats.Stats()
+    total.stats, other.stats = {**first}, second  # type: ignore[attr-defined]
+    merged: Profile = total.add(other).stats  # type: ignore[attr-defined]
+    return merged

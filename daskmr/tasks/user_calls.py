@@ -1,4 +1,4 @@
-"""Calls of the user's functions: `combine`, `setup_reduce`, and what a call is for."""
+"""Call the user's functions, and record which call a thread is making, and for which record or key."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import cProfile
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from types import CodeType, FrameType, FunctionType
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from operator import length_hint
+from traceback import walk_stack
+from types import FrameType
+from typing import Any
 
 from daskmr.errors import TaskFailed
 from daskmr.job import contexts
@@ -21,12 +25,11 @@ __all__ = [
     "NO_KEY",
     "Call",
     "Combiner",
-    "Held",
-    "Profiling",
-    "call_of",
-    "calls_user",
+    "ContextReferences",
     "combiner_of",
+    "current_call",
     "join_threads",
+    "read_profile",
     "refuse_late_writes",
     "set_up",
 ]
@@ -35,90 +38,91 @@ _JOIN_SECONDS = 10.0  # for threads of the script that outlive their call
 _JOIN_DAEMONS_SECONDS = 1.0  # Python itself does not wait for these
 _POLL_SECONDS = 0.01
 _IDLE_POLLS = 3
-_F = TypeVar("_F", bound=Callable[..., Any])
 
 NO_KEY: Any = object()
 """Stands for the key of a call that has none."""
 
-
-class Call(NamedTuple):
-    """A call of one of the user's functions."""
-
-    function: str  # ``"map"``, ``"combine"``, ``"reduce"`` or ``"setup_reduce"``
-    # The record that is mapped
-    file: str = ""
-    line: int = 0
-    key: Any = NO_KEY  # the key whose values are given, or `NO_KEY`
+_NO_LINES: Iterator[str] = iter(())
 
 
-_callers: dict[CodeType, Callable[[Mapping[str, Any]], Call]] = {}
-
-
-def calls_user(describe: Callable[[Mapping[str, Any]], Call]) -> Callable[[_F], _F]:
-    """Decorate what calls a function of the user's, without any cost to the call.
-
-    - `describe`: tells what for, from the local variables of the decorated function.
+@dataclass(slots=True)
+class Call:
+    """A call of one of the user's functions, changed in place from record to record or key to key.
 
     Examples
     --------
-    >>> import sys
-    >>> @calls_user(lambda local: Call("map", line=local["number"]))
-    ... def call(function):
-    ...     number = 7
-    ...     return function()
-    >>> call(lambda: call_of(sys._getframe(1)).line)
-    7
+    >>> call = Call("map", last_line=3, rest=iter(["third", "second"]))
+    >>> line = next(call.rest)
+    >>> call.line
+    2
     """
 
-    def register(function: _F) -> _F:
-        assert isinstance(function, FunctionType)
-        _callers[function.__code__] = describe
-        return function
+    function: str  # ``"map"``, ``"combine"``, ``"reduce"`` or ``"setup_reduce"``
+    file: str = ""  # the file whose records are mapped
+    last_line: int = 0  # the number in `file` of the last line of the batch that is mapped
+    rest: Iterator[str] = _NO_LINES  # lines of that batch that are still to be mapped
+    key: Any = NO_KEY  # the key whose values are given, or `NO_KEY`
 
-    return register
-
-
-def call_of(frame: FrameType) -> Call | None:
-    """Tell which call of the user's functions a frame itself makes, if any."""
-    describe = _callers.get(frame.f_code)
-    return None if describe is None else describe(frame.f_locals)
+    @property
+    def line(self) -> int:
+        """The number of the line that is mapped: read from the iterator, so no record pays for it."""
+        return self.last_line - length_hint(self.rest)
 
 
-class Profiling:
-    """Profiles a block where that is wanted.
-
-    - `profile`: what ``cProfile`` counted, once the block is left.
+class CurrentCall:
+    """The call of the user's functions that a thread makes, if any.
 
     Examples
     --------
-    >>> with Profiling(wanted=False) as profiling:
-    ...     pass
-    >>> profiling.profile is None
+    >>> current = current_call()
+    >>> with current.making(Call("reduce", key="k")):
+    ...     current.call.key
+    'k'
+    >>> current.call is None
     True
     """
 
-    def __init__(self, wanted: bool) -> None:
-        self.profile: Profile | None = None
-        self._profiler = cProfile.Profile() if wanted else None
+    __slots__ = ("call",)
 
-    def __enter__(self) -> Profiling:
-        if self._profiler is not None:
-            self._profiler.enable()
-        return self
+    def __init__(self) -> None:
+        self.call: Call | None = None
 
-    def __exit__(self, *exc_info: object) -> None:
-        if self._profiler is not None:
-            self._profiler.disable()
-            self._profiler.create_stats()
-            self.profile = self._profiler.stats
+    @contextmanager
+    def making(self, call: Call) -> Iterator[None]:
+        """Note that the thread makes `call` in the block; calls nest, as a task may run a job."""
+        outer, self.call = self.call, call
+        try:
+            yield
+        finally:
+            self.call = outer
+
+
+_thread = threading.local()
+
+
+def current_call() -> CurrentCall:
+    """Return that of this thread: always the same object, so it can be kept."""
+    try:
+        current: CurrentCall = _thread.current
+    except AttributeError:
+        current = _thread.current = CurrentCall()
+    return current
+
+
+def read_profile(profiler: cProfile.Profile | None) -> Profile | None:
+    """Return what a profiler has counted, as `pstats` keeps it; ``None`` without one."""
+    if profiler is None:
+        return None
+    profiler.create_stats()
+    profile: Profile = profiler.stats
+    return profile
 
 
 class Combiner:
     """Calls the user's `combine` as the contract says: one value, under the same key, or none.
 
     - `combine`: the user's ``combine(key, values, context)``.
-    - `on_error`: called as ``on_error(exception, key)`` outside of the ``except`` block; has to
-      raise.
+    - `on_error`: called as ``on_error(exception, key)`` outside of the ``except`` block; must raise.
     - `before`: called as ``before(key)`` first.
     """
 
@@ -128,19 +132,22 @@ class Combiner:
         on_error: Callable[[BaseException, Any], Any],
         before: Callable[[Any], object] | None = None,
     ) -> None:
-        self.combine = combine
-        self.on_error = on_error
-        self.before = before
+        self._combine = combine
+        self._on_error = on_error
+        self._before = before
+        self._call = Call("combine")
+        self._current = current_call()
 
-    @calls_user(lambda local: Call("combine", key=local["key"]))
     def __call__(self, key: Any, values: Sequence[Any]) -> Any:
         """Return what replaces `values`: a list of one combined value, or `values` as they are."""
-        if self.before is not None:
-            self.before(key)
+        if self._before is not None:
+            self._before(key)
         context = CombineContext(key)
         given = values[:] if type(values) is list else values  # it may sort or empty its list
+        current, call = self._current, self._call
+        outer, current.call, call.key = current.call, call, key
         try:
-            returned = self.combine(key, given, context)
+            returned = self._combine(key, given, context)
             written = context.close()
             if returned is not None and not written:
                 raise Returned(returned)
@@ -148,11 +155,13 @@ class Combiner:
             failure = error
         else:
             return written or values
-        return self.on_error(failure, key)
+        finally:
+            current.call = outer
+        return self._on_error(failure, key)
 
 
 def combiner_of(job: Job, before: Callable[[Any], object] | None = None) -> Combiner | None:
-    """Wrap the job's `combine` so that what it raises names the key, and `before` is told it."""
+    """Wrap the job's `combine` so that its failures name the key; `before(key)` is called first."""
     if job.combine is None:
         return None
 
@@ -164,13 +173,13 @@ def combiner_of(job: Job, before: Callable[[Any], object] | None = None) -> Comb
     return Combiner(job.combine, on_error, before)
 
 
-@calls_user(lambda local: Call("setup_reduce"))
 def set_up(job: Job, context: Any) -> tuple[Any, ...]:
     """Call `setup_reduce` on a fresh context and return what it wrote there: the header."""
     if job.setup_reduce is None:
         return ()
     try:
-        returned = job.setup_reduce(context.user)
+        with current_call().making(Call("setup_reduce")):
+            returned = job.setup_reduce(context.user)
         if isinstance(returned, str | list | tuple) and not context.written:
             raise Returned(returned)
         context.check_separators()
@@ -197,7 +206,7 @@ def refuse_late_writes(run: str) -> None:
         )
 
 
-class Held:
+class ContextReferences:
     """Counts the references to a context that the task itself does not hold.
 
     Without a reference to it, no code can write to it. A call that waits in a queue holds one, and so
@@ -208,32 +217,29 @@ class Held:
     Examples
     --------
     >>> context = contexts.TextContext()
-    >>> held = Held(context)
+    >>> references = ContextReferences(context)
     >>> queue = [context.user.write]
-    >>> held.count()
+    >>> references.count()
     1
     >>> queue.clear()
-    >>> held.count()
+    >>> references.count()
     0
     """
 
     def __init__(self, context: Any) -> None:
-        self._writing = _what_writes(context.user)
-        self._before = list(map(sys.getrefcount, self._writing))
+        user, names = context.user, contexts.UserTextContext.FUNCTIONS
+        self._writers = [user, *(getattr(user, name) for name in names if hasattr(user, name))]
+        del user
+        self._before = list(map(sys.getrefcount, self._writers))
 
     def count(self) -> int:
-        """How many references there are beside those of the task itself."""
-        now = map(sys.getrefcount, self._writing)
-        # The script may have put something else in the place of one: that lets go of it.
+        """Count the references beside those of the task itself."""
+        now = map(sys.getrefcount, self._writers)
+        # The script may have replaced one of the functions, which releases it.
         return sum(max(0, each - before) for each, before in zip(now, self._before, strict=True))
 
 
-def _what_writes(user: Any) -> list[Any]:
-    names = contexts.UserTextContext.FUNCTIONS
-    return [user, *(getattr(user, name) for name in names if hasattr(user, name))]
-
-
-def join_threads(job: Job, function: str, held: Held) -> str:
+def join_threads(job: Job, function: str, references: ContextReferences) -> str:
     """Wait until no thread of the script can write to the context of this task any more.
 
     What they write counts while their task is open, as Python's own exit waits for threads, too.
@@ -241,17 +247,16 @@ def join_threads(job: Job, function: str, held: Held) -> str:
     The time limit starts again whenever a reference to it is dropped.
 
     - `function`: ``"map"`` or ``"reduce"``, which handed the context on.
-    - `held`: tells of the context.
     Returns a note on daemon threads that go on, or ``""``.
     Raises `TaskFailed` for a thread that still runs after 10 s, as what it writes could not count.
     """
     changed, idle = time.monotonic(), 0
-    fewest = held.count()
+    fewest = references.count()
     # Between two calls, a thread of a pool runs no code of the script for a moment.
-    while held.count() and idle < _IDLE_POLLS:
+    while references.count() and idle < _IDLE_POLLS:
         busy = _busy_threads(job)
         idle = 0 if busy else idle + 1
-        now, count = time.monotonic(), held.count()
+        now, count = time.monotonic(), references.count()
         if count < fewest:
             changed, fewest = now, count
         lasting = [thread for thread in busy if not thread.daemon]
@@ -272,19 +277,20 @@ def join_threads(job: Job, function: str, held: Held) -> str:
 
 
 def _busy_threads(job: Job) -> list[threading.Thread]:
-    own = threading.current_thread()
-    others = [thread for thread in threading.enumerate() if thread is not own]
-    frames = sys._current_frames()
-    return [t for t in others if t.ident in frames and _runs_script(job, frames[t.ident])]
+    own, frames = threading.current_thread(), sys._current_frames()
+    return [
+        thread
+        for thread in threading.enumerate()
+        if thread is not own and thread.ident in frames and _runs_script(job, frames[thread.ident])
+    ]
 
 
-def _runs_script(job: Job, frame: FrameType | None) -> bool:
-    """Tell whether a thread runs code of the script, or writes, or begins or ends to do so."""
+def _runs_script(job: Job, frame: FrameType) -> bool:
+    """Check whether a thread runs code of the script, or writes, or begins or ends to do so."""
     at_an_end = True
-    while frame is not None:
-        filename = frame.f_code.co_filename
-        if job.is_user_file(filename) or frame.f_globals.get("__package__") == contexts.__package__:
+    for each, _ in walk_stack(frame):
+        filename = each.f_code.co_filename
+        if job.is_user_file(filename) or each.f_globals.get("__package__") == contexts.__package__:
             return True
         at_an_end = at_an_end and filename == threading.__file__
-        frame = frame.f_back
     return at_an_end

@@ -327,9 +327,9 @@ def spell_pairs(key, values, context):
         ("", r"it returned '', .*context\.write\(key, result\)"),
         (
             (n for n in "ab"),
-            r"it returned a generator, of which nothing has run.*In place of `yield",
+            r"it returned a generator, none of which has run.*In place of `yield",
         ),
-        (builtins.map(str, "ab"), r"it returned a map, of which nothing has run"),
+        (builtins.map(str, "ab"), r"it returned a map, none of which has run"),
     ],
 )
 @pytest.mark.parametrize("reduce", [None, spell_pairs])
@@ -353,7 +353,7 @@ def test_what_an_async_function_returns_is_an_error(run):
     def map_(key, dims, value, context):
         return later(key, dims, value, context)
 
-    with pytest.raises(JobError, match=r"it returned a coroutine, of which nothing has run"):
+    with pytest.raises(JobError, match=r"it returned a coroutine, none of which has run"):
         run(Job(map=map_), [["a\t1"]])
 
 
@@ -409,7 +409,7 @@ def test_a_reduce_that_returns_a_generator_is_an_error(run):
     def reduce(key, values, context):
         return (context.write(key, value) for value in values)
 
-    with pytest.raises(JobError, match=r"returned a generator, of which nothing has run.*`yield"):
+    with pytest.raises(JobError, match=r"returned a generator, none of which has run.*`yield"):
         run(Job(map=pass_on, reduce=reduce), [["a\t1"]])
 
 

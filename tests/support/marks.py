@@ -18,6 +18,5 @@ def dead_pid() -> int:
 
 def leave(run_dir: str, mark: Mark) -> None:
     """Write a mark as a process does that dies."""
-    fields = {name: getattr(mark, name) for name in Mark.__dataclass_fields__}
     path = Path(run_dir, "marks", f"{mark.phase}-{mark.number}.{mark.pid}")
-    path.write_text(json.dumps(fields) + "\n")
+    path.write_text(json.dumps(mark._asdict()) + "\n")

@@ -19,7 +19,7 @@ from daskmr.diagnostics.collector import Collector, Watcher, _Source
 from daskmr.diagnostics.run_state import RunOutline
 from daskmr.history import Look
 from daskmr.run import workspace
-from daskmr.tasks.progress import FOLDER, Printed, Report, tell
+from daskmr.tasks.progress import FOLDER, Printed, Report, publish
 
 
 class Notes(Watcher):
@@ -93,9 +93,9 @@ class FakeSession:
 def test_reports_of_a_host_count_once_whichever_workers_send_them(tmp_path: Path) -> None:
     (tmp_path / FOLDER).mkdir()
     source = _Source(FakeSession(str(tmp_path)), Scratch("", SpillStore("id", None, 0)), True)  # type: ignore[arg-type]
-    tell(str(tmp_path), Printed("a"))
+    publish(str(tmp_path), Printed("a"))
     assert source.news() == [Printed("a")]
-    tell(str(tmp_path), Printed("b"))
+    publish(str(tmp_path), Printed("b"))
     assert source.news() == [], "it is too early to ask again"
     assert [news for some in source.remaining_news() for news in some] == [Printed("b")]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from operator import itemgetter
@@ -56,9 +55,7 @@ def test_a_file_timeout_goes_by_the_clock_of_the_client(tmp_path, monkeypatch):
 
     def look(*marks):
         for mark in marks:
-            (tmp_path / "marks" / f"map-1.{mark.process}").write_text(
-                json.dumps(dataclasses.asdict(mark))
-            )
+            (tmp_path / "marks" / f"map-1.{mark.process}").write_text(json.dumps(mark._asdict()))
         watchdog.check()
 
     look(dead)
@@ -67,8 +64,8 @@ def test_a_file_timeout_goes_by_the_clock_of_the_client(tmp_path, monkeypatch):
     now += 2
     look(alive)
     now += 57
-    look(dataclasses.replace(alive, place="line 7"))
+    look(alive._replace(place="line 7"))
     now += 2
     with pytest.raises(JobError, match=r"Mapping /data/a\.gz took longer than --file-timeout"):
-        look(dataclasses.replace(alive, place="line 8"))
-    look(dataclasses.replace(alive, path="/data/b.gz", since=now))
+        look(alive._replace(place="line 8"))
+    look(alive._replace(path="/data/b.gz", since=now))

@@ -149,7 +149,7 @@ def test_a_process_that_nobody_has_looked_after_is_dead() -> None:
 def test_notes_of_kills_are_no_marks(run_dir: str) -> None:
     note_kill(run_dir, 17, 250_000_000)
     note_kill(run_dir, 18, 0)
-    Path(run_dir, "marks", "killed.19.new").touch()
+    Path(run_dir, "marks", ".killed.19.0123456789ab.tmp").touch()
     assert read_kills(run_dir) == {17: 250_000_000, 18: 0}
     assert read_marks(run_dir) == []
 

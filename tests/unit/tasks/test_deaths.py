@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 from support.marks import dead_pid, leave
 
 from daskmr.errors import TaskFailed
+from daskmr.job.job import Job
 from daskmr.tasks.crashes import Mark, Marker, note_kill, read_marks
-from daskmr.tasks.deaths import explain_death, explain_kills, refuse_third_load, refuse_third_try
+from daskmr.tasks.deaths import activated, explain_death, explain_kills, load, refuse_third_try
 
 MB = 1_000_000
 
@@ -20,6 +24,23 @@ MB = 1_000_000
 def run_dir(tmp_path: Path) -> str:
     (tmp_path / "marks").mkdir()
     return str(tmp_path)
+
+
+class Script:
+    """A job that a new process has not loaded yet, and the marks that there are while it does."""
+
+    is_loaded = False
+
+    def __init__(self, run_dir: str) -> None:
+        self.run_dir = run_dir
+        self.marks: list[str] = []
+
+    @contextmanager
+    def activate(self) -> Iterator[None]:
+        if not self.is_loaded:
+            self.marks = [mark.phase for mark in read_marks(self.run_dir)]
+        self.is_loaded = True
+        yield
 
 
 def explain(run_dir: str, partition: int | None = None, kills: dict[int, int] | None = None) -> str:
@@ -61,7 +82,7 @@ def test_the_system_kills_without_a_figure() -> None:
     assert message is not None
     assert message.startswith(
         "A worker process ran out of memory twice while it ran reduce (the last time it was at "
-        "the key 'k'). The machine or container had no more, so that the system killed it. Nothing"
+        "the key 'k'). The machine or container had no more, so the system killed it. Nothing"
     )
     assert "raise --memory-limit" not in message
     assert "fewer --num-mappers" in message
@@ -69,19 +90,19 @@ def test_the_system_kills_without_a_figure() -> None:
 
 def test_a_third_try_is_refused(run_dir: str) -> None:
     with Marker(run_dir, "map", 1) as marker:
-        refuse_third_try(marker, run_dir, "/data")
+        refuse_third_try(marker, run_dir)
     first, second = marks_of_map(run_dir, 1, 2)
     note_kill(run_dir, first.pid, 240 * MB)
     with Marker(run_dir, "map", 1) as marker:
-        refuse_third_try(marker, run_dir, "/data")
+        refuse_third_try(marker, run_dir)
     note_kill(run_dir, second.pid, 240 * MB)
     with (
         Marker(run_dir, "map", 1) as marker,
-        pytest.raises(TaskFailed, match=r"twice while it mapped /data/a\.gz \(the last time"),
+        pytest.raises(TaskFailed, match=r"twice while it mapped a\.gz \(the last time"),
     ):
-        refuse_third_try(marker, run_dir, "/data")
+        refuse_third_try(marker, run_dir)
     with Marker(run_dir, "map", 2) as marker:
-        refuse_third_try(marker, run_dir, "/data")
+        refuse_third_try(marker, run_dir)
 
 
 def test_a_process_of_the_same_number_on_another_host_is_another() -> None:
@@ -98,14 +119,15 @@ def test_a_process_of_the_same_number_on_another_host_is_another() -> None:
 def test_a_third_process_does_not_load_what_two_have_died_of(run_dir: str, killed: bool) -> None:
     leave(run_dir, Mark("load", 1, os.getpid(), 0.0, process="other"))  # a merge in bucket 1, say
     for attempt in range(2):
-        with Marker(run_dir, "load", 1) as marker:
-            refuse_third_load(marker, run_dir)
+        load(cast(Job, Script(run_dir)), run_dir, 1)
         mark = Mark("load", 1, dead_pid(), float(attempt), limit=250 * MB)
         leave(run_dir, mark)
         if killed:
             note_kill(run_dir, mark.pid, 240 * MB)
-    with Marker(run_dir, "load", 1) as marker, pytest.raises(TaskFailed) as caught:
-        refuse_third_load(marker, run_dir)
+    script = Script(run_dir)
+    with pytest.raises(TaskFailed) as caught, activated(cast(Job, script), run_dir, 1):
+        pass
+    assert not script.is_loaded
     message = caught.value.message
     if killed:
         assert message.startswith("A worker process ran out of memory twice while it loaded the")
@@ -114,6 +136,14 @@ def test_a_third_process_does_not_load_what_two_have_died_of(run_dir: str, kille
     else:
         assert message.startswith("A worker process died each time it loaded the script. ")
     assert explain(run_dir).startswith("A worker process died each time it loaded the script. ")
+
+
+def test_a_script_is_loaded_once_under_a_mark_of_its_own(run_dir: str) -> None:
+    script = Script(run_dir)
+    for _ in range(2):
+        with activated(cast(Job, script), run_dir, 7):
+            assert (script.is_loaded, script.marks) == (True, ["load"])
+            assert read_marks(run_dir) == []
 
 
 def test_a_death_without_a_known_reason_names_what_died_most_often(run_dir: str) -> None:

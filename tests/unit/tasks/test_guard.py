@@ -14,6 +14,7 @@ import pickle
 import signal
 import sys
 import threading
+import time
 import uuid
 import zipfile
 from collections.abc import Callable
@@ -30,7 +31,15 @@ from daskmr.errors import InputError, Interrupted, JobError, TaskFailed
 from daskmr.job.job import Job
 from daskmr.job.process_errors import explain_process_error
 from daskmr.signals import signals
-from daskmr.tasks.guard import guarded, in_thread, is_interruption, shortened, user_failure
+from daskmr.tasks.guard import (
+    TimeIsUp,
+    alarm,
+    guarded,
+    in_thread,
+    is_interruption,
+    shortened,
+    user_failure,
+)
 
 SMALL = 30_000  # bytes of a pickle
 
@@ -178,6 +187,7 @@ def test_an_interruption_does_not_wait_for_the_other_thread() -> None:
 
     def interrupt() -> None:
         waiting.wait(60)
+        time.sleep(0.2)  # a signal just before the wait would not end it
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     threading.Thread(target=interrupt, daemon=True).start()
@@ -256,7 +266,7 @@ def test_a_failure_names_function_place_exception_and_line() -> None:
 @pytest.mark.parametrize(
     ("error", "advice"),
     [
-        (SystemExit(0), "Return from reduce instead of leaving the program"),
+        (SystemExit(0), "Return from reduce instead of ending the program"),
         (MemoryError(), "Iterate over the values"),
         (ZeroDivisionError("division by zero"), r"division by zero"),
     ],
@@ -447,3 +457,42 @@ def test_a_record_that_fails_after_a_fallback_is_bad_itself() -> None:
         in_thread(lambda: with_limit("x"))
     assert caught.value.__context__ is not None
     assert explain_process_error(caught.value) == ""
+
+
+# --- the alarm ----------------------------------------------------------------------------------
+
+
+def wait(seconds: float) -> None:
+    with alarm(seconds):
+        time.sleep(10)
+
+
+def test_it_interrupts_and_is_gone() -> None:
+    before = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(TimeIsUp):
+        wait(0.05)
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_it_rings_again_where_a_script_swallows_it() -> None:
+    times = []
+    with pytest.raises(TimeIsUp), alarm(0.05) as rung:
+        times.append(rung)
+        try:
+            time.sleep(10)
+        except BaseException:
+            time.sleep(10)
+    assert len(times[0]) == 2
+
+
+def test_there_is_none_without_a_limit_or_in_another_thread() -> None:
+    def briefly() -> list[None]:
+        with alarm(0.01) as rung:
+            time.sleep(0.05)
+        return rung
+
+    assert in_thread(briefly) == []
+    with alarm(None) as rung:
+        pass
+    assert rung == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import gc
 import io
@@ -23,9 +22,9 @@ from daskmr.diagnostics.collector import Watcher
 from daskmr.run import workspace
 from daskmr.stdio import LineStream, keep_alive
 from daskmr.tasks import prints
-from daskmr.tasks.prints import Rate, listened, printing
+from daskmr.tasks.prints import Rate, printing, redirected
 from daskmr.tasks.progress import Printed, listening
-from daskmr.tasks.user_calls import Call, calls_user
+from daskmr.tasks.user_calls import Call, current_call
 
 SCRIPT = """
 import logging, os, sys
@@ -73,7 +72,7 @@ class Lines(Watcher):
 @pytest.fixture
 def heard(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Printed]]:
     """What is told in this process, where nothing has been told yet."""
-    monkeypatch.setattr(prints, "_all", prints._Tasks())
+    monkeypatch.setattr(prints, "_output", prints._Output())
     told: list[Any] = []
     with listening(told.append):
         yield told
@@ -234,7 +233,7 @@ def test_lines_are_told_whole(heard: list[Printed], job: Job) -> None:
 
 def test_streams_are_as_before_afterwards(heard: list[Printed], job: Job) -> None:
     before = sys.stdout, sys.stderr
-    with listened(), printing("", job):
+    with redirected(), printing("", job):
         kept = sys.stdout
         assert kept is not before[0]
         assert kept.fileno() == before[0].fileno()
@@ -317,7 +316,7 @@ def test_too_many_lines_are_counted(heard: list[Printed], job: Job) -> None:
         for number in range(10_000):
             print(number)
         assert 100 <= len(heard) < 1000
-        prints._all.told -= 10
+        prints._output.reported -= 10
     last = heard[-1]
     assert (last.text, last.script) == ("", "")
     told = [line for line in heard if line is not last]
@@ -345,14 +344,9 @@ def test_a_rate_lets_pass_so_many_a_second(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_call_that_is_not_the_users_has_no_place(heard: list[Printed], job: Job) -> None:
-    @calls_user(lambda local: Call("map", "f", local["number"]))
-    def call(function: Callable[[], None]) -> None:
-        number = 9
-        function()
-        assert number
-
     with printing("", job):
-        call(lambda: builtins.print("x"))
+        with current_call().making(Call("map", "f", last_line=9)):
+            print("x")
         with contextlib.redirect_stdout(sys.stderr):
             print("y")
     first, second = heard

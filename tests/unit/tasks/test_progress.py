@@ -18,9 +18,9 @@ from daskmr.tasks.progress import (
     Report,
     Reporter,
     listening,
+    publish,
     read_news,
     report_merge,
-    tell,
 )
 
 
@@ -130,22 +130,22 @@ def test_merges_are_counted_by_run(
 
 
 def test_a_folder_that_is_not_there_fails_nothing(tmp_path: Path) -> None:
-    tell(str(tmp_path / "gone"), Printed("x"))
+    publish(str(tmp_path / "gone"), Printed("x"))
     assert read_news(str(tmp_path / "gone"), {}) == []
 
 
 def test_what_was_read_is_not_read_again(run_dir: str) -> None:
-    tell(run_dir, Printed("first"))
+    publish(run_dir, Printed("first"))
     (news,) = read_news(run_dir, {})
     assert (news.start, news.said) == (0, (Printed("first"),))
     assert read_news(run_dir, {news.name: news.end}) == []
-    tell(run_dir, Printed("second \udcff"))
+    publish(run_dir, Printed("second \udcff"))
     (more,) = read_news(run_dir, {news.name: news.end})
     assert (more.start, more.said) == (news.end, (Printed("second \udcff"),))
 
 
 def test_halves_of_lines_wait_for_the_rest(run_dir: str) -> None:
-    tell(run_dir, Printed("first"))
+    publish(run_dir, Printed("first"))
     (path,) = Path(run_dir, FOLDER).iterdir()
     whole = path.read_bytes()
     path.write_bytes(whole + whole[:10])
@@ -154,7 +154,7 @@ def test_halves_of_lines_wait_for_the_rest(run_dir: str) -> None:
 
 
 def test_what_is_no_news_is_passed_over(run_dir: str) -> None:
-    tell(run_dir, Printed("first"))
+    publish(run_dir, Printed("first"))
     (path,) = Path(run_dir, FOLDER).iterdir()
     path.write_bytes(b"{half\n" + path.read_bytes())
     assert [said for news in read_news(run_dir, {}) for said in news.said] == [Printed("first")]
