@@ -234,7 +234,7 @@ def peak() -> int:
 
 
 def system_kills() -> int:
-    """Count the processes that the kernel has killed for want of memory; 0 if it does not say.
+    """Count the processes that the kernel has killed because memory ran out; 0 if unknown.
 
     Only those of the cgroup of this process and its workers, or of the machine if there is none.
     """
@@ -304,9 +304,9 @@ _ADVICE = {
         "Keep less at the top level of the script, which every worker process loads for itself "
         "(look up large tables in a file, with sqlite3, say)"
     ),
-    "map": "Hold less at once in map, which may keep things from one record to the next",
-    "combine": "Have combine make something smaller than the values that it is given",
-    "merge": "Have combine make something smaller than the values that it is given",
+    "map": "Keep less in memory in map, which may accumulate objects across records",
+    "combine": "Have combine return something smaller than its values",
+    "merge": "Have combine return something smaller than its values",
     "reduce": (
         "Iterate over the values instead of making a list of them (sorted, list), keep nothing "
         "from one key to the next, or give the job a combine"
@@ -316,7 +316,7 @@ _ADVICE = {
 
 def advice(phase: str, limited: bool = True) -> str:
     """Advise where `phase` (a function's name, ``"load"`` or ``"merge"``) ran out of memory."""
-    first = _ADVICE.get(phase, f"Hold less at once in {phase}")
+    first = _ADVICE.get(phase, f"Keep less in memory in {phase}")
     if not limited:
         return f"{first}, or use fewer --num-mappers, or a machine with more memory."
     return f"{first}, or raise --memory-limit, with fewer --num-mappers if the machine has no more."
@@ -325,7 +325,7 @@ def advice(phase: str, limited: bool = True) -> str:
 def explain_shortage(phase: str) -> str:
     """Say how much this process held when `phase` ran out of memory, and what to do."""
     held, most = describe_size(peak()), limit()
-    figures = f"The process held {held} at most, and the system gave no more."
+    figures = f"The process held {held} at most, and the system refused more."
     if most is not None:
         size = describe_size(most)
         figures = (

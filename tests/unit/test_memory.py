@@ -317,7 +317,7 @@ def test_map_that_hoards_names_line_and_figures(run: Run) -> None:
     assert "(job.py, line " in message
     assert ", in grow)" in message
     assert "its limit is 250 MB (--memory-limit)" in message
-    assert "Hold less at once in map" in message
+    assert "Keep less in memory in map" in message
     assert "raise --memory-limit" in message
     assert 220 <= held_in(message) <= 400
     assert ", in map\n    grow()\n" in details
@@ -348,7 +348,7 @@ def test_a_worker_that_is_killed_is_replaced_once(run: Run) -> None:
         f"A worker process ran out of memory twice while it mapped {run.path(1)} "
         "(the last time it was at line 3). It held "
     )
-    assert "its limit is 250 MB (--memory-limit). Nothing was written. Hold less" in message
+    assert "its limit is 250 MB (--memory-limit). Nothing was written. Keep less" in message
     assert run.tries == 2
 
 
@@ -453,7 +453,7 @@ def test_a_script_that_the_system_gives_no_memory_is_told_figures_and_advice(run
         run("held = bytearray(1 << 60)")
     message = str(caught.value)
     assert "it fails while it is loaded: MemoryError. The process held " in message
-    assert "and the system gave no more. Keep less at the top level of the script" in message
+    assert "and the system refused more. Keep less at the top level of the script" in message
     assert "--memory-limit" not in message
 
 
@@ -483,7 +483,7 @@ def test_inline_no_limit_is_made_up(run: Run) -> None:
             bytes(1 << 60)
     """
     message, _ = run.fails(text, inline=True)
-    assert "and the system gave no more" in message
+    assert "and the system refused more" in message
     assert "--memory-limit" not in message
     assert "250" not in message
 

@@ -71,8 +71,8 @@ def test_a_second_kill_is_explained() -> None:
     assert explain_kills(marks, {5: 240 * MB, 6: 245 * MB}, "/data") == (
         "A worker process ran out of memory twice while it mapped /data/a.gz (the last time it was "
         "at line 7). It held 245 MB when it was killed; its limit is 250 MB (--memory-limit). "
-        "Nothing was written. Hold less at once in map, which may keep things from one record to "
-        "the next, or raise --memory-limit, with fewer --num-mappers if the machine has no more."
+        "Nothing was written. Keep less in memory in map, which may accumulate objects across "
+        "records, or raise --memory-limit, with fewer --num-mappers if the machine has no more."
     )
 
 

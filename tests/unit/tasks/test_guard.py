@@ -131,7 +131,7 @@ def test_a_defect_of_ours_says_so_with_its_lines() -> None:
 
 
 def test_out_of_memory_says_what_to_do() -> None:
-    with pytest.raises(TaskFailed, match=r"out of memory.* held [\d,]+ MB .*Hold less at once"):
+    with pytest.raises(TaskFailed, match=r"out of memory.* held [\d,]+ MB .*Keep less in memory"):
         guarded("map")(RAISING["MemoryError"])()
 
 
