@@ -58,7 +58,7 @@ def plan(
 
     from daskmr.data.sampling import Choice
     from daskmr.run.plan import as_json as convert
-    from daskmr.run.planner import make_plan
+    from daskmr.run.plan import make_plan
 
     script, options = repeated(context, script, options)
     names = ("data_dir", "input_filter", "output", "inline", "aws_key", "aws_secret_key")

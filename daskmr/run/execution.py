@@ -11,13 +11,11 @@ from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from dask.system import CPU_COUNT
-
 from daskmr.cluster.connect import existing_scheduler, security_of
 from daskmr.cluster.session import Session, WorkerDied
 from daskmr.cluster.versions import Pinned
 from daskmr.data.inputs import Inputs
-from daskmr.data.partition import Partition, count_buckets, count_reducers, run_order, with_ahead
+from daskmr.data.partition import Partition, run_order, with_ahead
 from daskmr.data.parts import Part
 from daskmr.diagnostics.run_state import RunOutline
 from daskmr.errors import JobError
@@ -87,7 +85,7 @@ def outline_of(request: Request, inputs: Inputs, plan: Sequence[Partition]) -> R
     remote = [file.size for file in files if file.is_remote]
     to_fetch = len(remote) - inputs.cached
     reduces = request.job.reduce is not None
-    buckets = _buckets_of(request, inputs)[0] if reduces else 0
+    buckets = request.count_buckets(files)[0] if reduces else 0
     has_phase = {
         "fetch": to_fetch > 0,
         "merge": reduces,
@@ -118,14 +116,6 @@ def live_page_of(session: Session, collector: Collector, request: Request) -> It
 
     with live_page(session, collector.history, request.job.name):
         yield
-
-
-def _buckets_of(request: Request, inputs: Inputs) -> tuple[int, int]:
-    """Choose the number of buckets and of reducers; neither changes the result."""
-    wanted = request.config.num_reducers
-    workers = request.config.num_mappers or CPU_COUNT if request.is_local else None
-    buckets = count_buckets(inputs.listing.files, wanted)
-    return buckets, count_reducers(buckets, wanted, workers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +161,7 @@ class Execution:
 
     def _mapper(self, inputs: Inputs) -> Pinned:
         config, placement, partitions = self.config, self.placement, len(self.plan)
-        buckets, _ = _buckets_of(self.request, inputs)
+        buckets, _ = self.request.count_buckets(inputs.listing.files)
         task = MapTask(
             job=self.request.job,
             root=inputs.root,
@@ -217,7 +207,7 @@ class Execution:
         request, placement = self.request, self.placement
         if request.job.reduce is None:
             return runs
-        buckets, reducers = _buckets_of(request, placement.inputs)
+        buckets, reducers = request.count_buckets(placement.inputs.listing.files)
         merge = Pinned(Merge(request.job, placement.scratch, self.watched))
         folded = runs.foldby(itemgetter(0), never_met, combine=merge, split_every=_SPLIT_EVERY)
         task = ReduceTask(
