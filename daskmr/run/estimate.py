@@ -9,7 +9,7 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import zstandard
@@ -99,13 +99,14 @@ def map_sample(
         try:
             sampling.run(files)
         except (TaskFailed, OSError, TimeIsUp) as error:
-            if rung:
+            if rung or isinstance(error, TimeIsUp):
                 where = f"{sampling.place}, line {sampling.line}"
                 failure = f"map took more than {patience:g} s at {where}, and was stopped there."
             elif isinstance(error, TaskFailed):
                 failure, details = error.message, error.details
             else:
-                failure = f"The input file {sampling.place} cannot be read: {error.strerror}."
+                reason = error.strerror or error
+                failure = f"The input file {sampling.place} cannot be read: {reason}."
     return sampling.sample(failure, details)
 
 
