@@ -16,7 +16,7 @@ from daskmr.data.parts import Part, merge_parts
 from daskmr.data.segments import Extent
 from daskmr.errors import JobError
 from daskmr.history import History
-from daskmr.run.provenance import describe_counts, moment
+from daskmr.run.provenance import describe_outcome
 from daskmr.run.result import Result
 from daskmr.run.side_cars import SideCars, bad_records_path
 from daskmr.tasks.tally import by_group, explain_untabbed
@@ -96,7 +96,8 @@ def commit(
         stopwatch.lap("write")
         meta = None
         if request.config.meta and target.has_companions:
-            meta = _meta(outcome, inputs, target, stopwatch, provenance, notes)
+            described = describe_outcome(outcome, inputs.listing, target, stopwatch, notes)
+            meta = {**provenance, **described}
         side_cars.write(outcome.tally.saved, meta)
         side_cars.commit()
     finally:
@@ -133,38 +134,6 @@ def _remove(parts: Iterable[Part]) -> None:
     for part in parts:
         if isinstance(part.frames, Extent):
             part.frames.remove()
-
-
-def _meta(
-    outcome: Outcome,
-    inputs: Inputs,
-    target: OutputFile,
-    stopwatch: Stopwatch,
-    provenance: dict[str, Any],
-    notes: tuple[str, ...],
-) -> dict[str, Any]:
-    now, lines = clock.now(), _lines(outcome)
-    skipped = inputs.listing.skipped, inputs.listing.skipped_count
-    return {
-        **provenance,
-        **describe_counts(outcome.tally, outcome.keys, lines, skipped),
-        "notes": list(notes),
-        "times": {
-            "started": moment(stopwatch.started),
-            "ended": moment(now),
-            "seconds": {**stopwatch.seconds, "total": now - stopwatch.started},
-        },
-        "output": {
-            "path": target.name if "://" in target.name else os.path.abspath(target.name),
-            "lines": lines,
-            "bytes": target.bytes,
-            "sha256": target.sha256,
-        },
-    }
-
-
-def _lines(outcome: Outcome) -> int:
-    return sum(part.lines for part in outcome.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +215,7 @@ def result_of(
         skipped_count=listing.skipped_count,
         corrupt=tally.corrupt,
         key_count=outcome.keys,
-        lines=_lines(outcome),
+        lines=outcome.lines,
         output_bytes=target.bytes if target is not None else 0,
         timings={**stopwatch.seconds, "total": ended - stopwatch.started},
         deleted=deleted,

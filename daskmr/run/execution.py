@@ -61,6 +61,11 @@ class Outcome:
     reducing: Span | None  # when the reducers ran
     notes: tuple[str, ...] = ()
 
+    @property
+    def lines(self) -> int:
+        """The number of lines of the output."""
+        return sum(part.lines for part in self.parts)
+
 
 def with_scheduler(request: Request, clusters: ExitStack) -> Request:
     """Connect to the scheduler of the settings, before the input is listed: that fails fast."""
