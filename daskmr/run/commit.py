@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from daskmr import clock
 from daskmr.counts import most_frequent_first
 from daskmr.data.local_file import is_as_listed
 from daskmr.data.output import OutputFile
-from daskmr.data.parts import Part, merge_parts
+from daskmr.data.parts import merge_parts
 from daskmr.data.segments import Extent
 from daskmr.errors import JobError
 from daskmr.history import History
@@ -48,10 +47,10 @@ def check_bad_records(tally: Tally, config: Config) -> None:
         share = f" ({100 * limit:g}% of them)" if type(limit) is float else ""
         by_count = islice(most_frequent_first(tally.bad_reasons).items(), _REASONS)
         reasons = ", ".join(f"{count:,} x {reason}" for reason, count in by_count)
-        some = "".join(f"\n  {example}" for example in tally.first_bad())
+        examples = "".join(f"\n  {example}" for example in tally.first_bad())
         raise JobError(
             f"{tally.bad_records:,} of {tally.records:,} records are bad ({reasons}), and "
-            f"--max-bad-records allows {allowed:,}{share}. Nothing was written. Some of them:{some}\n"
+            f"--max-bad-records allows {allowed:,}{share}. Nothing was written. Some of them:{examples}\n"
             "To leave out however many there are: --max-bad-records 100%"
         )
 
@@ -79,7 +78,6 @@ def commit(
 ) -> Committed:
     """Write the output and its side-cars, and put all of them in place.
 
-    - `outcome`, `request`, `inputs`, `workspace`, `collector`, `stopwatch`: of the run.
     - `provenance`: what the run is made of, for ``OUTPUT.meta.json``.
     - `notes`: for the same file.
     """
@@ -88,10 +86,9 @@ def commit(
     if target is None:
         stopwatch.lap("write")  # nothing, and yet a phase
         return Committed()
-    _write(outcome, request, target, collector)
+    _write_parts(outcome, request, target, collector)
     bad_path = bad_records_path(target, request.config, request.job)
-    run_dir = workspace.run_dir
-    side_cars = SideCars(target, run_dir.run_id, os.fspath(run_dir.path), bad_path)
+    side_cars = SideCars(target, workspace.run_dir, bad_path)
     try:
         stopwatch.lap("write")
         meta = None
@@ -111,7 +108,9 @@ def commit(
     )
 
 
-def _write(outcome: Outcome, request: Request, target: OutputFile, collector: Collector) -> None:
+def _write_parts(
+    outcome: Outcome, request: Request, target: OutputFile, collector: Collector
+) -> None:
     if outcome.parts:
         target.write("".join(outcome.parts[0].header))
     grouped = request.job.reduce is not None
@@ -125,15 +124,10 @@ def _write(outcome: Outcome, request: Request, target: OutputFile, collector: Co
             done += len(written) if grouped else 0
             collector.wrote(done, total)
         done += 0 if grouped else 1
-        _remove(parts)
+        for part in parts:
+            if isinstance(part.frames, Extent):
+                part.frames.remove()
     target.close()
-
-
-def _remove(parts: Iterable[Part]) -> None:
-    """Remove the segments of `parts`, which will not be read again."""
-    for part in parts:
-        if isinstance(part.frames, Extent):
-            part.frames.remove()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from daskmr.data.sampling import EVERYTHING, Choice
 from daskmr.errors import InputError, NothingMatchedError
 from daskmr.run.estimate import Estimate, Sample, estimate, map_sample
 from daskmr.run.request import Request, check_request, refuse_to_replace_input
-from daskmr.run.side_cars import check_beside
+from daskmr.run.side_cars import check_side_cars, side_car_paths
 from daskmr.store.credentials import given
 from daskmr.store.download import multipart_etag
 from daskmr.store.open_stores import stores_closed
@@ -191,7 +191,8 @@ def make_plan(
             raise NothingMatchedError(inputs.listing.explain_nothing())
         if _is_file(output):
             refuse_to_replace_input(inputs, output, output)
-            check_beside(output, config.meta)
+            bad_path, meta_path = side_car_paths(output)
+            check_side_cars(bad_path, meta_path if config.meta else None)
         name = os.fspath(script) if isinstance(script, str | os.PathLike) else request.job.name
         return _Planner(request, inputs, output).plan(name, estimating)
 
