@@ -68,7 +68,7 @@ def describe_grown(tally: Tally) -> tuple[str, ...]:
     if not paths:
         return ()
     return (
-        f"{counted(len(paths), 'file')} grew while the job ran, as a log does that is still being written: "
-        "what was listed of it was read, but for a last line that was not complete then: "
+        f"{counted(len(paths), 'file')} grew while the job ran, as a log does that is still being "
+        "written: what was listed of it was read, but for a last line that was not complete then: "
         f"{some(paths)}",
     )
