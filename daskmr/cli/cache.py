@@ -25,10 +25,13 @@ __all__ = ["cache", "commands"]
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 _KEPT = 10  # kept files that are named
-_SORTS = ("value", "size", "fetched", "used")
-
-
-_common = (
+_ORDERS: dict[str, Callable[[Group], float]] = {
+    "value": lambda group: 0.0,  # as they are
+    "size": lambda group: -group.bytes,
+    "fetched": lambda group: group.oldest,
+    "used": lambda group: group.used,
+}
+_COMMON = (
     click.option("-b", "--bucket", metavar="NAME", help="Only the cache of this source."),
     click.option(
         "-w",
@@ -39,7 +42,7 @@ _common = (
         help="The work dir that the caches are in.",
     ),
 )
-_selecting = (
+_SELECTING = (
     click.option(
         "--schema", metavar="FILE", shell_complete=complete_files, help="JSON schema of the layout."
     ),
@@ -72,7 +75,7 @@ def cache(context: click.Context) -> None:
 
 
 @commands.command()
-@_with(*_common, *_selecting)
+@_with(*_COMMON, *_SELECTING)
 @click.option(
     "--by",
     multiple=True,
@@ -81,7 +84,11 @@ def cache(context: click.Context) -> None:
     help="Dimension to group by; may be repeated.",
 )
 @click.option(
-    "--sort", type=click.Choice(_SORTS), default="value", show_default=True, help="Order of rows."
+    "--sort",
+    type=click.Choice(list(_ORDERS)),
+    default="value",
+    show_default=True,
+    help="Order of rows.",
 )
 def ls(
     work_dir: str | None,
@@ -107,37 +114,25 @@ def ls(
     positions = tuple(map(names.index, fields))
     for one in _caches(work_dir, bucket):
         copies = (copy for copy in one.manifest.copies() if not copy.pending)
-        groups = group_by(
-            copies if input_filter is None else select(copies, filtered), filtered, positions
-        )
-        _describe(one, groups)
+        chosen = copies if input_filter is None else select(copies, filtered)
+        groups = group_by(chosen, filtered, positions)
+        files, size = sum(g.files for g in groups), sum(g.bytes for g in groups)
+        checked = one.recorded().checked()
+        listed = f"; last listed {_date(checked)}" if checked is not None else ""
+        _say(f"{one.url}  {one.root}")
+        _say(f"  {files:,} files, {format_bytes(size)}{listed}")
         if groups:
-            _print_table(fields, _sorted(groups, sort))
-
-
-def _describe(one: Cache, groups: list[Group]) -> None:
-    files, size = sum(g.files for g in groups), sum(g.bytes for g in groups)
-    checked = one.recorded().checked()
-    listed = f"; last listed {_date(checked)}" if checked is not None else ""
-    _say(f"{one.url}  {one.root}")
-    _say(f"  {files:,} files, {format_bytes(size)}{listed}")
+            _print_table(fields, sorted(groups, key=_ORDERS[sort]))
 
 
 def _print_table(fields: tuple[str, ...], groups: list[Group]) -> None:
-    head = [*fields, "files", "size", "first fetched", "last fetched", "last used"]
-    rows = [
-        [
-            *(g.values or ("(not in the layout)", *[""] * (len(fields) - 1))),
-            f"{g.files:,}",
-            format_bytes(g.bytes),
-            _date(g.oldest),
-            _date(g.newest),
-            _date(g.used),
-        ]
-        for g in groups
-    ]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    for row in (head, *rows):
+    rows = [[*fields, "files", "size", "first fetched", "last fetched", "last used"]]
+    for group in groups:
+        values = group.values or ("(not in the layout)", *[""] * (len(fields) - 1))
+        dates = map(_date, (group.oldest, group.newest, group.used))
+        rows.append([*values, f"{group.files:,}", format_bytes(group.bytes), *dates])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
         cells = [
             cell.rjust(width) if len(fields) <= place < len(fields) + 2 else cell.ljust(width)
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
@@ -145,17 +140,8 @@ def _print_table(fields: tuple[str, ...], groups: list[Group]) -> None:
         _say(f"  {'  '.join(cells)}".rstrip())
 
 
-def _sorted(groups: list[Group], sort: str) -> list[Group]:
-    keys: dict[str, Callable[[Group], float]] = {
-        "size": lambda group: -group.bytes,
-        "fetched": lambda group: group.oldest,
-        "used": lambda group: group.used,
-    }
-    return sorted(groups, key=keys[sort]) if sort in keys else groups
-
-
 @commands.command(short_help="Check every file against the manifest.")
-@_with(*_common)
+@_with(*_COMMON)
 @click.option("--quick", is_flag=True, help="Compare sizes and times only; read no file.")
 def verify(work_dir: str | None, bucket: str | None, quick: bool) -> None:
     """Check every file against the manifest: its size, time and digest.
@@ -184,7 +170,7 @@ def verify(work_dir: str | None, bucket: str | None, quick: bool) -> None:
 
 
 @commands.command()
-@_with(*_common, *_selecting)
+@_with(*_COMMON, *_SELECTING)
 @click.option("--older-than", metavar="TIME", help='Only files fetched longer ago, as "30 days".')
 @click.option(
     "--down-to",
@@ -205,6 +191,8 @@ def prune(
 
     Files that the cache did not fetch itself, or that have changed since, are never removed.
     """
+    from dask.utils import parse_bytes, parse_timedelta
+
     from daskmr.data.cache.upkeep import prune as remove
     from daskmr.data.layout import load_schema
 
@@ -212,8 +200,9 @@ def prune(
         raise InputError(
             "Give --older-than, --input-filter or --down-to (--down-to 0 removes everything)."
         )
-    before = None if older_than is None else time.time() - _seconds(older_than)
-    most = None if down_to is None else _bytes(down_to)
+    age = _parsed(parse_timedelta, "--older-than", older_than, 'time such as "30 days"')
+    before = None if age is None else time.time() - age
+    most = _parsed(parse_bytes, "--down-to", down_to, 'size such as "10 GB"')
     work_dir, layout = _configured(work_dir, schema)
     filtered = None if input_filter is None else load_schema(input_filter, layout)
     for one in _caches(work_dir, bucket):
@@ -250,22 +239,11 @@ def _caches(work_dir: str, bucket: str | None) -> list[Cache]:
     return found
 
 
-def _seconds(text: str) -> float:
-    from dask.utils import parse_timedelta
-
+def _parsed(parse: Callable[[str], Any], option: str, text: str | None, form: str) -> Any:
     try:
-        return float(parse_timedelta(text))
+        return None if text is None else parse(text)
     except (KeyError, TypeError, ValueError):
-        raise InputError(f'--older-than {text!r} is not a time such as "30 days".') from None
-
-
-def _bytes(text: str) -> int:
-    from dask.utils import parse_bytes
-
-    try:
-        return int(parse_bytes(text))
-    except ValueError:
-        raise InputError(f'--down-to {text!r} is not a size such as "10 GB".') from None
+        raise InputError(f"{option} {text!r} is not a {form}.") from None
 
 
 def _date(seconds: float) -> str:

@@ -59,33 +59,24 @@ def add_option(*names: str, **attributes: Any) -> Callable[[_F], _F]:
     return click.option(*names, cls=Option, **attributes)
 
 
+def _of_settings(group: str) -> list[Callable[[Any], Any]]:
+    return [_of_setting(row) for row in SETTINGS.values() if row.group == group and row.options]
+
+
 def _of_setting(row: Setting) -> Callable[[Any], Any]:
     """Make the option of a setting; not given, it is ``None``."""
-    attributes: dict[str, Any] = {}
-    text = row.help
+    attributes: dict[str, Any] = {"run_only": row.run_only, "rerun": row.rerun, "help": row.help}
     if not row.is_flag:
         least = row.kind.least
         attributes["type"] = None if least is None else click.IntRange(min=least)
         attributes["metavar"] = row.metavar or row.kind.metavar
         attributes["show_default"] = row.shown or (row.default and str(row.default))
     elif row.options[-1].startswith("--no-"):
-        attributes = {"flag_value": False, "type": bool}
-        text = f"Do not {text[0].lower()}{text[1:]}"
+        text = f"Do not {row.help[0].lower()}{row.help[1:]}"
+        attributes |= {"flag_value": False, "type": bool, "help": text}
     else:
-        attributes = {"is_flag": True}
-    return add_option(
-        *row.options,
-        row.name,
-        default=None,
-        help=text,
-        run_only=row.run_only,
-        rerun=row.rerun,
-        **attributes,
-    )
-
-
-def _of_settings(group: str) -> list[Callable[[Any], Any]]:
-    return [_of_setting(row) for row in SETTINGS.values() if row.group == group and row.options]
+        attributes["is_flag"] = True
+    return add_option(*row.options, row.name, default=None, **attributes)
 
 
 _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
@@ -259,20 +250,17 @@ class CommandGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that `args` begin with."""
         name = args[0]
         if self.get_command(ctx, name) is None and not ctx.resilient_parsing and name[:1] != "-":
-            ctx.fail(f"No such command {name!r}.{self._suggest(ctx, name)}")
+            from difflib import get_close_matches
+
+            names = self.list_commands(ctx)
+            like = " or ".join(map(repr, get_close_matches(name, names)))
+            if name.endswith(".py") and "run" in names:
+                like = f"`{ctx.command_path} run {name}`"
+            hint = f" Did you mean {like}?" if like else ""
+            ctx.fail(f"No such command {name!r}.{hint}")
         return super().resolve_command(ctx, args)
-
-    def _suggest(self, ctx: click.Context, name: str) -> str:
-        from difflib import get_close_matches
-
-        names = self.list_commands(ctx)
-        if name.endswith(".py") and "run" in names:
-            return f" Did you mean `{ctx.command_path} run {name}`?"
-        like = get_close_matches(name, names)
-        return f" Did you mean {' or '.join(map(repr, like))}?" if like else ""
 
 
 class GroupedCommand(click.Command):
