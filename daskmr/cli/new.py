@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import IO
 
 import click
@@ -140,11 +141,10 @@ def filter_text(field_names: Sequence[str]) -> str:
     >>> print(filter_text(["day", "region"]).splitlines()[4].strip())
     {"field_name": "day", "allowed_values": "*"},
     """
-    rows = ",\n".join(
-        f'    {{"field_name": {json.dumps(name)}, "allowed_values": "*"}}' for name in field_names
-    )
+    rows = [json.dumps({"field_name": name, "allowed_values": "*"}) for name in field_names]
+    lines = ",\n    ".join(rows)
     hint = json.dumps(_FILTER_HINT)
-    return f'{{\n  "version": 1,\n  "_comment": {hint},\n  "dimensions": [\n{rows}\n  ]\n}}\n'
+    return f'{{\n  "version": 1,\n  "_comment": {hint},\n  "dimensions": [\n    {lines}\n  ]\n}}\n'
 
 
 def write_files(texts: dict[str, str], force: bool) -> None:
@@ -158,15 +158,15 @@ def write_files(texts: dict[str, str], force: bool) -> None:
                 f"{path} exists already, and was not changed. Name another file, or replace it "
                 "with --force."
             )
-    made: list[str] = []
-    for path, text in texts.items():
-        try:
-            with open(path, "w" if force else "x", encoding="utf-8") as file:
-                made += [] if force else [path]
-                file.write(text)
-        except OSError as error:
-            for each in made:
-                os.unlink(each)
-            raise InputError(
-                f"{path} cannot be written: {error.strerror}. Name another file."
-            ) from None
+    with ExitStack() as made:
+        for path, text in texts.items():
+            try:
+                with open(path, "w" if force else "x", encoding="utf-8") as file:
+                    if not force:
+                        made.callback(os.unlink, path)
+                    file.write(text)
+            except OSError as error:
+                raise InputError(
+                    f"{path} cannot be written: {error.strerror}. Name another file."
+                ) from None
+        made.pop_all()
