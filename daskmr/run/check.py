@@ -35,7 +35,7 @@ __all__ = ["alike", "check_script", "find_ported"]
 _OPTIONAL = ("combine", "reduce", "setup_reduce")
 _SHOWN = 20  # pairs, lines of output
 _BAD_SHOWN = 5
-_LOOKED_AT = 10  # lines that tell what the input looks like
+_SNIFFED = 10  # lines that show what the input is
 _WIDTH = 60  # characters of a key or value
 
 Say = Callable[[str, str], None]
@@ -129,13 +129,13 @@ class _Check:
         self._title = ""
 
     def _say(self, title: str, text: str) -> None:
-        self._show("" if title == self._title else title, text)
+        is_repeated = title == self._title and title != "warning"  # each of which counts
+        self._show("" if is_repeated else title, text)
         self._title = title or self._title
 
     def _warn(self, text: str) -> None:
         self.warnings += 1
-        self._title = "warning"
-        self._show("warning", text)  # each with its title, as each counts
+        self._say("warning", text)
 
     def script(self) -> None:
         """Show which functions the script defines."""
@@ -199,10 +199,10 @@ class _Check:
     def _sum_up(
         self, trial: Trial, records: int, pairs: int, bad: list[tuple[str, int, str, Bad]]
     ) -> None:
-        grouped = self.job.reduce is not None
-        keys = counted(len(trial.groups), "key")
-        what = f"{counted(pairs, 'pair')} under {keys}" if grouped else counted(pairs, "line")
-        self._say("records", f"{counted(records, 'record')} gave {what}")
+        written = counted(pairs, "line")
+        if self.job.reduce is not None:
+            written = f"{counted(pairs, 'pair')} under {counted(len(trial.groups), 'key')}"
+        self._say("records", f"{counted(records, 'record')} gave {written}")
         for (group, name), n in sorted(trial.context.counters.items()):
             self._say("counter", f"{group}: {name} {n:,}")
         reasons = Counter(each.reason for *_, each in bad)
@@ -223,8 +223,8 @@ class _Check:
         if len(bad) <= config.allowed_bad_records(records) or not config.limits_bad_records:
             return
         if len(bad) == records and not any("\t" in line for line in bad):
-            looks = describe_lines([line[:LINE_CHARACTERS] for line in bad[:_LOOKED_AT]])
-            self._warn(f"no line has a tab: they look like {looks}, and a run fails at once")
+            form = describe_lines([line[:LINE_CHARACTERS] for line in bad[:_SNIFFED]])
+            self._warn(f"no line has a tab: they look like {form}, and a run fails at once")
         else:
             self._warn(
                 f"a run fails where as many are bad as here, {len(bad):,} of {records:,}, unless "

@@ -130,39 +130,28 @@ def _write_parts(
     target.close()
 
 
-@dataclass(frozen=True, slots=True)
-class Deleted:
-    """How many input files were deleted, and notes on those that stay."""
-
-    count: int = 0
-    notes: tuple[str, ...] = ()
-
-
 def delete_input(
     request: Request, inputs: Inputs, tally: Tally, output: OutputFile | None
-) -> Deleted:
+) -> tuple[int, tuple[str, ...]]:
     """Delete the input files that were mapped completely, where the run is to.
 
     A file stays when it was left out, or changed after it was read, or has bad records that were
     not all saved. Of objects in a store, only the local copies are deleted.
+
+    Returns how many were deleted, and notes on those that stay.
     """
     if not request.delete_data or request.choice.keys:
-        return Deleted()
+        return 0, ()
     left_out = (*tally.corrupt, *tally.poisoned, *tally.missing)
     kept = {path for path, _ in left_out} | tally.unsaved_files
+    files = [file for file in inputs.listing.files if file.path not in kept]
     own = output.path if output is not None else None
-    count = 0
-    copies: list[str] = []
+    count = inputs.delete_copies([file.path for file in files if file.is_remote])
     changed: list[str] = []
     refused: list[str] = []
-    for file in inputs.listing.files:
-        if file.path in kept:
-            continue
-        if file.is_remote:
-            copies.append(file.path)
-            continue
+    for file in files:
         path = os.path.join(inputs.root, file.path)
-        if os.path.realpath(path) == own:
+        if file.is_remote or os.path.realpath(path) == own:
             continue
         try:
             if is_as_listed(file, path):
@@ -175,12 +164,11 @@ def delete_input(
         except OSError as error:  # the output is in place: this is not worth a failure
             refused.append(f"{file.path} ({error.strerror})")
     kinds = (("since no longer as listed and read", changed), ("which was refused", refused))
-    notes = tuple(
+    return count, tuple(
         f"{counted(len(paths), 'input file')} not deleted, {why}: {some(paths)}"
         for why, paths in kinds
         if paths
     )
-    return Deleted(count + inputs.delete_copies(copies), notes)
 
 
 def result_of(

@@ -185,10 +185,10 @@ def _run(
         committed = commit(
             outcome, request, inputs, workspace, collector, stopwatch, provenance, notes
         )
-        deleted = delete_input(request, inputs, tally, committed.target)
-        notes += committed.notes + deleted.notes
+        deleted, kept = delete_input(request, inputs, tally, committed.target)
+        notes += committed.notes + kept
         result = result_of(
-            outcome, request, inputs, committed, collector, stopwatch, notes, deleted.count
+            outcome, request, inputs, committed, collector, stopwatch, notes, deleted
         )
         if committed.target is None:
             workspace.keep_for(result)

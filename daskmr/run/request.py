@@ -194,8 +194,15 @@ def refuse_network(role: str, url: str) -> None:
 def refuse_input_as_output(inputs: Inputs, target: OutputFile | None) -> None:
     """Raise InputError when the output would replace an input file, or an input object."""
     if isinstance(target, StoreOutput):
-        if inputs.remote is not None and _is_object_replaced(inputs, target):
-            raise _replaces_input(target.name)
+        if inputs.remote is None:
+            return
+        keys = (target.key, target.key + META_SUFFIX)
+        names = tuple(map(os.path.basename, keys))
+        addresses = [target.source.address(key) for key in keys]
+        for file in inputs.listing.files:
+            address = inputs.remote.source.address
+            if file.path.endswith(names) and address(file.path) in addresses:
+                raise _replaces_input(target.name)
     elif target is not None:
         refuse_to_replace_input(inputs, target.name, target.path)
 
@@ -208,17 +215,6 @@ def refuse_to_replace_input(inputs: Inputs, name: str, path: str) -> None:
         # The name may be another one, behind a link; to follow the links of all would take long.
         if file.size in sizes and os.path.realpath(inputs.locate(file.path)) in real:
             raise _replaces_input(name)
-
-
-def _is_object_replaced(inputs: Inputs, target: StoreOutput) -> bool:
-    assert inputs.remote is not None
-    paths = (target.key, target.key + META_SUFFIX)
-    names = tuple(map(os.path.basename, paths))
-    addresses = [target.source.address(path) for path in paths]
-    return any(
-        file.path.endswith(names) and inputs.remote.source.address(file.path) in addresses
-        for file in inputs.listing.files
-    )
 
 
 def _replaces_input(name: str) -> InputError:

@@ -6,18 +6,24 @@ pieces is many times faster than rendering each document.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
-from itertools import accumulate
-from typing import Any
+from itertools import accumulate, chain, count
+from typing import Any, TypeVar
 
-from daskmr.cli.sample.words import Words, below, hexadecimal, log_uniform, pick, weighted
+__all__ = [
+    "TABLES", "Pieces", "Words", "below", "draw", "hexadecimal", "log_uniform", "members", "pick",
+    "random_words", "render_pieces",
+]  # fmt: skip
 
-__all__ = ["TABLES", "Pieces", "draw", "members", "render_pieces"]
-
+T = TypeVar("T")
+Words = Iterator[int]
+"""Random numbers: 32-bit words of SHAKE-128, so that all that is drawn from them is an integer."""
 Pool = tuple[bytes, ...]
 """Renderings of one piece: a document takes one of them."""
 Mix = tuple[tuple[Pool, ...], ...]
@@ -287,3 +293,43 @@ def members(members: Mapping[str, Any], escaped: bool = False) -> bytes:
     b'"uptime":3,"js":{}'
     """
     return json.dumps(members, ensure_ascii=escaped, separators=(",", ":"))[1:-1].encode()
+
+
+# --- random numbers -------------------------------------------------------------------------------
+
+
+def random_words(seed: int, purpose: str) -> Words:
+    """Yield an endless stream of 32-bit words, a separate one for each purpose."""
+    keys = (f"daskmr sample {purpose} {seed} {block}".encode() for block in count())
+    return chain.from_iterable(
+        struct.unpack("<2048I", hashlib.shake_128(key).digest(8192)) for key in keys
+    )
+
+
+def below(words: Words, limit: int) -> int:
+    """Draw an integer below `limit`."""
+    return next(words) * limit >> 32
+
+
+def log_uniform(words: Words, bits: int) -> int:
+    """Draw a number of up to `bits` bits, each length equally often."""
+    return next(words) >> 32 - (next(words) * (bits + 1) >> 32)
+
+
+def pick(words: Words, values: Sequence[T]) -> T:
+    """Draw one of `values`."""
+    return values[next(words) * len(values) >> 32]
+
+
+def hexadecimal(words: Words, digits: int) -> str:
+    """Draw hexadecimal digits."""
+    return "".join(f"{next(words):08x}" for _ in range(-(-digits // 8)))[:digits]
+
+
+def weighted(weights: Mapping[str, int]) -> tuple[str, ...]:
+    """Repeat each value as many times as its weight.
+
+    >>> weighted({"release": 3, "beta": 1})
+    ('release', 'release', 'release', 'beta')
+    """
+    return tuple(value for value, weight in weights.items() for _ in range(weight))

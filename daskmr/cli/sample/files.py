@@ -23,8 +23,18 @@ from typing import Any
 import zstandard
 from isal import igzip
 
-from daskmr.cli.sample.documents import TABLES, draw, members, render_pieces
-from daskmr.cli.sample.words import Words, below, hexadecimal, log_uniform, pick, random_words
+from daskmr.cli.sample.documents import (
+    TABLES,
+    Words,
+    below,
+    draw,
+    hexadecimal,
+    log_uniform,
+    members,
+    pick,
+    random_words,
+    render_pieces,
+)
 from daskmr.errors import InputError, JobError
 from daskmr.files import AtomicFile
 
