@@ -163,7 +163,7 @@ def verify(work_dir: str | None, bucket: str | None, quick: bool) -> None:
     if problems:
         raise JobError(
             f"{problems:,} problems were found in {files:,} files. A run uses none of these files "
-            "as they are: it fetches them again. Remove yourself what the cache has not fetched."
+            "as they are: it fetches them again. Files that the cache did not fetch are yours to remove."
         )
     if found:
         _say(f"{files:,} files are as they were fetched")

@@ -94,8 +94,8 @@ def _hints(error: JobError, rerun: Callable[[str], str]) -> str:
     """Show the record that a job failed at, and how to run its file alone."""
     lines = [f"The record: {error.record}"] if error.record else []
     if error.file or error.details:
-        what = "that file alone" if error.file else "it without workers"
-        lines += [f"To run {what}, where breakpoint() works:", f"  {rerun(error.file)}"]
+        scope = "that file alone" if error.file else "it without workers"
+        lines += [f"To run {scope}, where breakpoint() works:", f"  {rerun(error.file)}"]
     return "".join(f"\n{line}" for line in lines)
 
 

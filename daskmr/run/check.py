@@ -103,7 +103,7 @@ def check_script(
         check = _Check(_load(script, say), say)
         check.script()
         if data_dir is None and config.bucket is None:
-            none = "none given (--data-dir, --bucket): its functions were looked at, not called"
+            none = "none given (--data-dir, --bucket): its functions were checked, not called"
             say("input", none)
             return check.warnings
         schema = load_schema(input_filter, config.schema)

@@ -221,15 +221,15 @@ def _compressed(data: bytes) -> int:
     return len(zstandard.ZstdCompressor(level=1).compress(data))
 
 
-def _growth(half: tuple[int, int] | None, whole: tuple[int, int]) -> float:
+def _growth(half: tuple[int, int] | None, end: tuple[int, int]) -> float:
     """Return how memory grows, as an exponent of the input.
 
     >>> _growth((100, 50), (200, 100)), _growth((100, 50), (200, 50)), _growth(None, (1, 1))
     (1.0, 0.0, 1.0)
     """
-    if half is None or not 0 < half[0] < whole[0] or half[1] <= 0 or whole[1] <= 0:
+    if half is None or not 0 < half[0] < end[0] or half[1] <= 0 or end[1] <= 0:
         return 1.0
-    exponent = math.log(whole[1] / half[1]) / math.log(whole[0] / half[0])
+    exponent = math.log(end[1] / half[1]) / math.log(end[0] / half[0])
     return min(1.0, max(0.0, exponent))
 
 

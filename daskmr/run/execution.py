@@ -204,7 +204,7 @@ class Execution:
         from dask.bag import Bag  # a cluster is started before it is imported
 
         # Partitions are literals of their tasks: a collection of them would be one more task each,
-        # and a worker would report each before it is told to map. The name is unique to the run,
+        # and a worker would report each before it gets the task to map it. The name is unique to the run,
         # since the clients of one scheduler share keys of one name.
         graph = {(self._map_name, p.index): (mapper, pickle.dumps(p, 5)) for p in plan}
         return Bag(graph, self._map_name, len(graph))

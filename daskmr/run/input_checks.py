@@ -39,7 +39,7 @@ def check_opening(inputs: Inputs, config: Config) -> None:
                     if opening.untabbed == OPENING_LINES:
                         raise JobError(explain_untabbed(opening))
         except (OSError, CorruptFileError, TaskFailed):
-            return  # the task that maps the file says what is wrong with it
+            return  # the task that maps the file reports it
     if opening.untabbed:
         raise JobError(explain_untabbed(opening))
 

@@ -1,7 +1,7 @@
 """The provenance of an output, in ``OUTPUT.meta.json``: described, written, read, compared, repeated.
 
-It suffices to tell two runs apart, and to repeat one. It holds no credentials: the settings have none,
-and those in a URL are masked.
+It suffices to distinguish two runs, and to repeat one. It holds no credentials: the recorded settings
+have none, and those in a URL are masked.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _NOT_IN_META = {"bad_reasons", "waited"}  # counts that stand elsewhere
 _CHOICE = {"only": "only", "limit_files": "limit_files", "share": "sample", "seed": "seed"}
 _CHOICE_OPTIONS = {*_CHOICE.values(), "sample_by"}
 _PLACES = {"scheduler", "cluster", "inline"}  # of which one is given
-_NOT_AGAIN = {"delete_data"}  # what was deleted then is gone, and what is there now is not that
+_NOT_AGAIN = {"delete_data"}  # the files that are there now are others
 
 
 def describe_run(
@@ -236,7 +236,7 @@ def read_meta(path: str) -> dict[str, Any]:
     mark = content.get("daskmr") if isinstance(content, dict) else None
     if not isinstance(mark, dict) or "meta" not in mark:
         raise InputError(
-            f"{path} is not what daskmr writes beside an output. Give an OUTPUT{META_SUFFIX}."
+            f"{path} is not the provenance of an output of daskmr. Give an OUTPUT{META_SUFFIX}."
         )
     if mark["meta"] != FORMAT:
         raise InputError(
@@ -309,10 +309,10 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str,
 
 def _script_differs(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[str]:
     if before["sha256"] != now["sha256"]:
-        yield f"the script {now['path']} is not as it was in the run that is repeated"
+        yield f"the script {now['path']} has changed since the run that is repeated"
     changed = sorted({name for name, _ in before["modules"].items() ^ now["modules"].items()})
     if changed:
-        yield f"what the script imports is not as it was in that run: {some(changed)}"
+        yield f"modules of the script have changed since that run: {some(changed)}"
 
 
 def _input_differs(
@@ -332,6 +332,6 @@ def _input_differs(
         "is gone": sorted(then.keys() - here.keys()),
         "has changed": sorted(p for p in here.keys() & then.keys() if here[p] != then[p]),
     }
-    for what, paths in kinds.items():
-        if paths and (same_part or what == "has changed"):
-            yield f"input that {what} since the run that is repeated: {some(paths)}"
+    for change, paths in kinds.items():
+        if paths and (same_part or change == "has changed"):
+            yield f"input that {change} since the run that is repeated: {some(paths)}"

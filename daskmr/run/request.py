@@ -43,7 +43,7 @@ _WORKER_BASE = 150_000_000  # bytes that a worker takes before it holds any data
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A run as it was asked for, with its script, filter and settings loaded and checked."""
+    """A requested run, with its script, filter and settings loaded and checked."""
 
     # The script, the settings and the filter, loaded
     job: Job
@@ -169,7 +169,7 @@ def _check_settings(config: Config, inline: bool, local: bool) -> None:
 
 
 def _refuse_to_overwrite(output: str, *sources: Any) -> None:
-    """Raise InputError when the output, or what stands beside it, would replace part of the job."""
+    """Raise InputError when the output, or a side-car of it, would replace part of the job."""
     for path in (output, *side_car_paths(output)):
         real = os.path.realpath(path)
         for source in sources:
@@ -208,7 +208,7 @@ def refuse_input_as_output(inputs: Inputs, target: OutputFile | None) -> None:
 
 
 def refuse_to_replace_input(inputs: Inputs, name: str, path: str) -> None:
-    """Raise InputError when the output at `path`, or what stands beside it, is an input file."""
+    """Raise InputError when the output at `path`, or a side-car of it, is an input file."""
     there = [p for p in (path, *side_car_paths(path)) if os.path.isfile(p)]
     sizes, real = {os.path.getsize(p) for p in there}, set(map(os.path.realpath, there))
     for file in inputs.listing.files if there else ():
@@ -219,6 +219,6 @@ def refuse_to_replace_input(inputs: Inputs, name: str, path: str) -> None:
 
 def _replaces_input(name: str) -> InputError:
     return InputError(
-        f"The output {name!r}, or what stands beside it, is one of the input files, and would replace "
-        "it. Name another one with --output."
+        f"The output {name!r}, or a side-car of it, is one of the input files, and would replace it. "
+        "Name another one with --output."
     )

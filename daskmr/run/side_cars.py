@@ -124,7 +124,7 @@ class SideCars:
             except FileNotFoundError:
                 pass
             except OSError as error:
-                raise disk_error(error, path, "what stands beside the output") from None
+                raise disk_error(error, path, "a side-car of the output") from None
 
     def _put_object(self, target: StoreOutput) -> None:
         """Upload the output; a side-car that fails is a note."""
