@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from daskmr.cli.completion import complete_files, complete_folders
 from daskmr.cli.console import EPILOG, exit_codes
-from daskmr.cli.options import CommandGroup
+from daskmr.cli.options import CommandGroup, add_option
 from daskmr.errors import InputError, JobError
 from daskmr.text import format_bytes, printable
 
@@ -32,27 +31,14 @@ _ORDERS: dict[str, Callable[[Group], float]] = {
     "used": lambda group: group.used,
 }
 _COMMON = (
-    click.option("-b", "--bucket", metavar="NAME", help="Only the cache of this source."),
-    click.option(
-        "-w",
-        "--work-dir",
-        metavar="DIR",
-        shell_complete=complete_folders,
-        show_default=".daskmr",
-        help="The work dir that the caches are in.",
+    add_option("-b --bucket", "NAME", "Only the cache of this source."),
+    add_option(
+        "-w --work-dir", "DIR", "The work dir that the caches are in.", show_default=".daskmr"
     ),
 )
 _SELECTING = (
-    click.option(
-        "--schema", metavar="FILE", shell_complete=complete_files, help="JSON schema of the layout."
-    ),
-    click.option(
-        "-f",
-        "--input-filter",
-        metavar="FILE",
-        shell_complete=complete_files,
-        help="Only what this filter allows.",
-    ),
+    add_option("--schema", "FILE", "JSON schema of the layout."),
+    add_option("-f --input-filter", "FILE", "Only what this filter allows."),
 )
 
 
@@ -76,19 +62,20 @@ def cache(context: click.Context) -> None:
 
 @commands.command()
 @_with(*_COMMON, *_SELECTING)
-@click.option(
+@add_option(
     "--by",
+    "FIELD",
+    "Dimension to group by; may be repeated.",
     multiple=True,
-    metavar="FIELD",
     show_default="the first of the layout",
-    help="Dimension to group by; may be repeated.",
 )
-@click.option(
+@add_option(
     "--sort",
+    None,
+    "Order of rows.",
     type=click.Choice(list(_ORDERS)),
     default="value",
     show_default=True,
-    help="Order of rows.",
 )
 def ls(
     work_dir: str | None,
@@ -142,7 +129,7 @@ def _print_table(fields: tuple[str, ...], groups: list[Group]) -> None:
 
 @commands.command(short_help="Check every file against the manifest.")
 @_with(*_COMMON)
-@click.option("--quick", is_flag=True, help="Compare sizes and times only; read no file.")
+@add_option("--quick", None, "Compare sizes and times only; read no file.")
 def verify(work_dir: str | None, bucket: str | None, quick: bool) -> None:
     """Check every file against the manifest: its size, time and digest.
 
@@ -171,13 +158,13 @@ def verify(work_dir: str | None, bucket: str | None, quick: bool) -> None:
 
 @commands.command()
 @_with(*_COMMON, *_SELECTING)
-@click.option("--older-than", metavar="TIME", help='Only files fetched longer ago, as "30 days".')
-@click.option(
+@add_option("--older-than", "TIME", 'Only files fetched longer ago, as "30 days".')
+@add_option(
     "--down-to",
-    metavar="SIZE",
-    help='Only until the cache holds no more than this, as "10 GB": least recently used first.',
+    "SIZE",
+    'Only until the cache holds no more than this, as "10 GB": least recently used first.',
 )
-@click.option("--dry-run", is_flag=True, help="Remove nothing; show what would be removed.")
+@add_option("--dry-run", None, "Remove nothing; show what would be removed.")
 def prune(
     work_dir: str | None,
     bucket: str | None,

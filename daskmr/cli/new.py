@@ -10,8 +10,8 @@ from typing import IO
 
 import click
 
-from daskmr.cli.completion import complete_files
 from daskmr.cli.console import EPILOG, ends_process
+from daskmr.cli.options import add_option
 from daskmr.errors import InputError
 from daskmr.stdio import say
 from daskmr.text import printable, shell_path, shell_word
@@ -86,17 +86,9 @@ _FILTER_HINT = (
 
 @click.command(epilog=EPILOG, short_help="Write a job script to start from.")
 @click.argument("script", type=click.Path())
-@click.option(
-    "--filter",
-    "filter_path",
-    metavar="FILE",
-    shell_complete=complete_files,
-    help="Also write a filter, which allows everything.",
-)
-@click.option(
-    "--schema", metavar="FILE", shell_complete=complete_files, help="JSON schema of the layout."
-)
-@click.option("--force", is_flag=True, help="Replace existing files.")
+@add_option("--filter filter_path", "FILE", "Also write a filter, which allows everything.")
+@add_option("--schema", "FILE", "JSON schema of the layout.")
+@add_option("--force", None, "Replace existing files.")
 @ends_process
 def new(
     stdout: IO[bytes], script: str, filter_path: str | None, schema: str | None, force: bool

@@ -31,13 +31,14 @@ _BAR = 20
 )
 @click.argument("script", type=click.Path(), required=False, metavar="SCRIPT")
 @job_options(hide=lambda option: option.run_only)
-@add_option("--json", "as_json", is_flag=True, group="Display", help="Write one JSON object.")
+@add_option("--json as_json", None, "Write one JSON object.", group="Display")
 @add_option(
     "--estimate/--no-estimate",
+    None,
+    "Map a small sample for a few seconds, to estimate time and memory.",
     default=True,
     show_default=True,
     group="Display",
-    help="Map a small sample for a few seconds, to estimate time and memory.",
 )
 @click.pass_context
 @ends_process
