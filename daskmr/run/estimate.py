@@ -160,9 +160,9 @@ class _Sampling:
         with open(path, "rb", buffering=0) as stream:
             for number, line in read_records(stream, self._max_record_bytes):
                 self.line = number
+                keys = self._keys
                 # A record without a key is bad, and counts.
-                key, tab, _ = line.partition("\t")
-                if self._keys is None or not tab or self._keys.takes(key):
+                if keys is None or "\t" not in line or keys.takes(line.partition("\t")[0]):
                     bad = self._trial.map(path, dims, number, line)
                     self._records += 1
                     if bad is not None:
