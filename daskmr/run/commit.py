@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from daskmr.run.workspace import Workspace
     from daskmr.tasks.tally import Tally
 
-__all__ = ["Committed", "check_bad_records", "commit", "delete_input", "result_of"]
+__all__ = ["check_bad_records", "commit", "delete_input", "result_of"]
 
 _REASONS = 5  # why records are bad, in a failure
 
@@ -55,17 +54,6 @@ def check_bad_records(tally: Tally, config: Config) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """What is in place after a commit."""
-
-    target: OutputFile | None = None
-    # Its side-cars, where there are any
-    bad_path: str | None = None
-    meta_path: str | None = None
-    notes: tuple[str, ...] = ()
-
-
 def commit(
     outcome: Outcome,
     request: Request,
@@ -75,8 +63,8 @@ def commit(
     stopwatch: Stopwatch,
     provenance: dict[str, Any],
     notes: tuple[str, ...],
-) -> Committed:
-    """Write the output and its side-cars, and put all of them in place.
+) -> SideCars | None:
+    """Write the output and its side-cars, and put all of them in place; ``None`` without an output.
 
     - `provenance`: what the run is made of, for ``OUTPUT.meta.json``.
     - `notes`: for the same file.
@@ -85,7 +73,7 @@ def commit(
     target = workspace.target
     if target is None:
         stopwatch.lap("write")  # nothing, and yet a phase
-        return Committed()
+        return None
     _write_parts(outcome, request, target, collector)
     bad_path = bad_records_path(target, request.config, request.job)
     side_cars = SideCars(target, workspace.run_dir, bad_path)
@@ -100,12 +88,7 @@ def commit(
     finally:
         side_cars.discard()
     stopwatch.lap("write")
-    return Committed(
-        target,
-        side_cars.bad_path if side_cars.bad else None,
-        side_cars.meta_path if side_cars.meta else None,
-        side_cars.notes,
-    )
+    return side_cars
 
 
 def _write_parts(
@@ -175,14 +158,15 @@ def result_of(
     outcome: Outcome,
     request: Request,
     inputs: Inputs,
-    committed: Committed,
+    side_cars: SideCars | None,
     collector: Collector,
     stopwatch: Stopwatch,
     notes: tuple[str, ...],
     deleted: int,
 ) -> Result:
     """Sum a run up, once all of it is done."""
-    tally, listing, target = outcome.tally, inputs.listing, committed.target
+    tally, listing = outcome.tally, inputs.listing
+    target = side_cars.target if side_cars is not None else None
     ended = clock.now()
     history = History(
         stopwatch.started, ended, tally.tasks, looks=collector.looks, hot_keys=tally.hot_keys
@@ -192,7 +176,7 @@ def result_of(
         counts=tally.counts._replace(bad_reasons=most_frequent_first(tally.bad_reasons)),
         bad_files=tally.bad_files,
         saved_bad_records=tally.saved,
-        bad_records_path=committed.bad_path,
+        bad_records_path=side_cars.bad_path if side_cars and side_cars.bad else None,
         skipped=listing.skipped,
         skipped_count=listing.skipped_count,
         corrupt=tally.corrupt,
@@ -209,7 +193,7 @@ def result_of(
         counters=by_group(tally.counters),
         history=history,
         sample=request.choice.describe(len(listing.files)),
-        meta_path=committed.meta_path,
+        meta_path=side_cars.meta_path if side_cars and side_cars.meta else None,
         sha256=target.sha256 if target is not None else None,
         plan=collector.plan,
         settings=request.config.recorded(),
