@@ -63,7 +63,7 @@ def exit_codes(
     """End the process with the documented code and one clear paragraph.
 
     - `verbose`: show complete tracebacks.
-    - `rerun`: gives the command that runs one input file again, or the job without workers for
+    - `rerun`: returns the command that runs one input file again, or the job without workers for
       ``""``.
     - `as_json`: write one JSON object instead of text.
     """
@@ -146,7 +146,7 @@ def painter(stdout: IO[bytes]) -> Paint:
 
 @contextmanager
 def listing_line() -> Iterator[Callable[[int, int], None] | None]:
-    """Give a function that shows the progress of a listing on a line that is cleared at the end.
+    """Yield a function that shows the progress of a listing on a line that is cleared at the end.
 
     It is called with the prefixes and the files so far; ``None`` where there is no terminal.
     """

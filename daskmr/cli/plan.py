@@ -152,7 +152,7 @@ def _values(plan: Plan, paint: Paint) -> Iterator[str]:
 def _dimension(
     dimension: DimensionFigures, all_files: Amount
 ) -> Iterator[tuple[str, str, str, float]]:
-    """Give the label, the files, their size, and its share of all, for each row."""
+    """Yield the label, the files, their size, and its share of all, for each row."""
     shares = [(_short(each.value), each.files, each.bytes) for each in dimension.values]
     about, others = counted(dimension.distinct, "value"), dimension.distinct - len(shares)
     if others:

@@ -107,7 +107,7 @@ def _reporting(
     quiet: bool,
     secrets: tuple[str | None, ...],
 ) -> Iterator[Callable[[Result], None]]:
-    """Give a function that writes the report of a result to `path`; a failed job is reported too.
+    """Yield a function that writes the report of a result to `path`; a failed job is reported too.
 
     - `inputs`: files that the job reads, which the report must not replace; the script is the
       first.

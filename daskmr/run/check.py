@@ -299,7 +299,7 @@ class _Check:
 
 
 def _combinations(trial: Trial, one: Combined) -> Iterator[Sequence[Any]]:
-    """Give the values after `combine` has folded all, half of them, and these with the rest."""
+    """Yield the values after `combine` has folded all, half of them, and these with the rest."""
     yield one.combined
     half = max(2, len(one.values) // 2)
     partly = [*trial.combine(one.key, one.values[:half]), *one.values[half:]]
@@ -324,7 +324,7 @@ def _output_line(line: str) -> str:
 
 
 def _records(inputs: Inputs, config: Config) -> Iterator[tuple[InputFile, str, int, str]]:
-    """Give the records in order, each with its file, the place of that, and its line's number."""
+    """Yield the records in order, each with its file, the place of that, and its line's number."""
     for file, source in _sources(inputs):
         place = source if isinstance(source, str) else source.name
         try:

@@ -41,6 +41,9 @@ class Amount:
     files: int = 0
     bytes: int = 0
 
+    def __sub__(self, other: Amount) -> Amount:
+        return Amount(self.files - other.files, self.bytes - other.bytes)
+
 
 @dataclass(frozen=True, slots=True)
 class Share:
@@ -209,11 +212,8 @@ class _Planner:
         self.config, self.files = request.config, inputs.listing.files
         self.partitions = plan_partitions(self.files, self.config.partition_bytes)
         self.state = inputs.state()
-        self.absent = (
-            tuple(file for file in self.files if file.is_remote)
-            if self.state is None
-            else self.state.absent
-        )
+        self.remote = [file for file in self.files if file.is_remote]
+        self.absent = self.remote if self.state is None else self.state.absent
         self.workers = request.local_workers
         self.warnings: list[str] = []
         self.notes = [*inputs.notes]
@@ -222,8 +222,8 @@ class _Planner:
         request, listing, remote = self.request, self.inputs.listing, self.inputs.remote
         sample, forecast, reason = self._estimate(estimating)
         spilled = forecast.spilled if forecast is not None else 0
-        local = amount_of(file for file in self.files if not file.is_remote)
         allowed, to_fetch = amount_of(self.files), amount_of(self.absent)
+        listed = amount_of(self.remote)
         partitions = balance(self.partitions)
         kept = to_fetch.bytes if self.config.cache else 0
         self.warnings += request.job.notes
@@ -244,11 +244,8 @@ class _Planner:
             input_filter=request.filter_path,
             files=allowed,
             text_bytes=estimate_bytes(self.files),
-            local=local,
-            cached=Amount(
-                allowed.files - local.files - to_fetch.files,
-                allowed.bytes - local.bytes - to_fetch.bytes,
-            ),
+            local=allowed - listed,
+            cached=listed - to_fetch,
             to_fetch=to_fetch,
             skipped=listing.skipped_count,
             dimensions=figures(listing),

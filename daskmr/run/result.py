@@ -111,7 +111,7 @@ class Result(Counted):
         return self._job.path if self._job is not None else None
 
     def is_own_file(self, filename: str) -> bool:
-        """Tell whether a file that a profile or traceback names is the script, or beside it."""
+        """Check whether a file that a profile or traceback names is the script, or beside it."""
         return self._job is not None and self._job.is_user_file(filename)
 
     def __iter__(self) -> Iterator[Any]:

@@ -49,7 +49,7 @@ def side_car_paths(output: str) -> tuple[str, str]:
 
 
 def bad_records_path(target: OutputFile, config: Config, job: Job) -> str:
-    """Say where bad records are saved: beside the output, or in the work dir for a stream or an object."""
+    """Return where bad records are saved: beside the output, or in the work dir for a stream or an object."""
     if target.is_file:
         return beside(target.name, BAD_SUFFIX)
     return os.path.join(config.work_dir, f"{job.name}{BAD_SUFFIX}")

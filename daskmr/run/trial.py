@@ -39,7 +39,7 @@ class Combined:
 
 
 def read_records(source: str | BinaryIO, max_record_bytes: int) -> Iterator[tuple[int, str]]:
-    """Give the lines of a file as `map` gets them, each with its number.
+    """Yield the lines of a file as `map` gets them, each with its number.
 
     >>> import io
     >>> list(read_records(io.BytesIO(b"k\\tv\\r\\nno tab"), 100))
