@@ -325,20 +325,17 @@ class FileTimeout:
 
     def check(self) -> None:
         """Raise JobError for the file that takes too long."""
-        marks = read_marks(self.run_dir)
         # By this process's own clock: that of another host may differ.
-        now = time.monotonic()
-        self._seen = {_reading_of(mark): self._seen.get(_reading_of(mark), now) for mark in marks}
+        marks, now = read_marks(self.run_dir), time.monotonic()
+        self._seen = {key: self._seen.get(key, now) for key in map(_reading_of, marks)}
+        marks.sort(key=lambda mark: self._seen[_reading_of(mark)])
         # Whether a process on another host lives is not known, but only the last to take up a task can.
-        last = {
-            (mark.phase, mark.number): mark
-            for mark in sorted(marks, key=lambda mark: self._seen[_reading_of(mark)])
-        }
+        last = {(mark.phase, mark.number): mark for mark in marks}
         for mark in marks:
-            mapping = mark.path and mark.place not in (FETCHING, COMBINING)
-            late = mapping and now - self._seen[_reading_of(mark)] > self.seconds
+            is_mapping = mark.path and mark.place not in (FETCHING, COMBINING)
+            is_late = now - self._seen[_reading_of(mark)] > self.seconds
             lives = is_alive(mark.pid) if mark.is_local else last[mark.phase, mark.number] is mark
-            if late and lives:
+            if is_mapping and is_late and lives:
                 raise _failure_at(mark.file, explain_timeout(mark.path, self.seconds))
 
 
