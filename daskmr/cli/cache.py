@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from daskmr.cli.completion import complete_files, complete_folders
 from daskmr.cli.console import EPILOG, exit_codes
-from daskmr.cli.options import CommandGroup
+from daskmr.cli.options import CommandGroup, add_option
 from daskmr.errors import InputError, JobError
 from daskmr.text import format_bytes, printable
 
@@ -25,31 +24,21 @@ __all__ = ["cache", "commands"]
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 _KEPT = 10  # kept files that are named
-_SORTS = ("value", "size", "fetched", "used")
-
-
-_common = (
-    click.option("-b", "--bucket", metavar="NAME", help="Only the cache of this source."),
-    click.option(
-        "-w",
-        "--work-dir",
-        metavar="DIR",
-        shell_complete=complete_folders,
-        show_default=".daskmr",
-        help="The work dir that the caches are in.",
+_ORDERS: dict[str, Callable[[Group], float]] = {
+    "value": lambda group: 0.0,  # as they are
+    "size": lambda group: -group.bytes,
+    "fetched": lambda group: group.oldest,
+    "used": lambda group: group.used,
+}
+_COMMON = (
+    add_option("-b --bucket", "NAME", "Only the cache of this source."),
+    add_option(
+        "-w --work-dir", "DIR", "The work dir that the caches are in.", show_default=".daskmr"
     ),
 )
-_selecting = (
-    click.option(
-        "--schema", metavar="FILE", shell_complete=complete_files, help="JSON schema of the layout."
-    ),
-    click.option(
-        "-f",
-        "--input-filter",
-        metavar="FILE",
-        shell_complete=complete_files,
-        help="Only what this filter allows.",
-    ),
+_SELECTING = (
+    add_option("--schema", "FILE", "JSON schema of the layout."),
+    add_option("-f --input-filter", "FILE", "Only what this filter allows."),
 )
 
 
@@ -72,16 +61,21 @@ def cache(context: click.Context) -> None:
 
 
 @commands.command()
-@_with(*_common, *_selecting)
-@click.option(
+@_with(*_COMMON, *_SELECTING)
+@add_option(
     "--by",
+    "FIELD",
+    "Dimension to group by; may be repeated.",
     multiple=True,
-    metavar="FIELD",
     show_default="the first of the layout",
-    help="Dimension to group by; may be repeated.",
 )
-@click.option(
-    "--sort", type=click.Choice(_SORTS), default="value", show_default=True, help="Order of rows."
+@add_option(
+    "--sort",
+    None,
+    "Order of rows.",
+    type=click.Choice(list(_ORDERS)),
+    default="value",
+    show_default=True,
 )
 def ls(
     work_dir: str | None,
@@ -107,37 +101,25 @@ def ls(
     positions = tuple(map(names.index, fields))
     for one in _caches(work_dir, bucket):
         copies = (copy for copy in one.manifest.copies() if not copy.pending)
-        groups = group_by(
-            copies if input_filter is None else select(copies, filtered), filtered, positions
-        )
-        _describe(one, groups)
+        chosen = copies if input_filter is None else select(copies, filtered)
+        groups = group_by(chosen, filtered, positions)
+        files, size = sum(g.files for g in groups), sum(g.bytes for g in groups)
+        checked = one.recorded().checked()
+        listed = f"; last listed {_date(checked)}" if checked is not None else ""
+        _say(f"{one.url}  {one.root}")
+        _say(f"  {files:,} files, {format_bytes(size)}{listed}")
         if groups:
-            _print_table(fields, _sorted(groups, sort))
-
-
-def _describe(one: Cache, groups: list[Group]) -> None:
-    files, size = sum(g.files for g in groups), sum(g.bytes for g in groups)
-    checked = one.recorded().checked()
-    listed = f"; last listed {_date(checked)}" if checked is not None else ""
-    _say(f"{one.url}  {one.root}")
-    _say(f"  {files:,} files, {format_bytes(size)}{listed}")
+            _print_table(fields, sorted(groups, key=_ORDERS[sort]))
 
 
 def _print_table(fields: tuple[str, ...], groups: list[Group]) -> None:
-    head = [*fields, "files", "size", "first fetched", "last fetched", "last used"]
-    rows = [
-        [
-            *(g.values or ("(not in the layout)", *[""] * (len(fields) - 1))),
-            f"{g.files:,}",
-            format_bytes(g.bytes),
-            _date(g.oldest),
-            _date(g.newest),
-            _date(g.used),
-        ]
-        for g in groups
-    ]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    for row in (head, *rows):
+    rows = [[*fields, "files", "size", "first fetched", "last fetched", "last used"]]
+    for group in groups:
+        values = group.values or ("(not in the layout)", *[""] * (len(fields) - 1))
+        dates = map(_date, (group.oldest, group.newest, group.used))
+        rows.append([*values, f"{group.files:,}", format_bytes(group.bytes), *dates])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
         cells = [
             cell.rjust(width) if len(fields) <= place < len(fields) + 2 else cell.ljust(width)
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
@@ -145,18 +127,9 @@ def _print_table(fields: tuple[str, ...], groups: list[Group]) -> None:
         _say(f"  {'  '.join(cells)}".rstrip())
 
 
-def _sorted(groups: list[Group], sort: str) -> list[Group]:
-    keys: dict[str, Callable[[Group], float]] = {
-        "size": lambda group: -group.bytes,
-        "fetched": lambda group: group.oldest,
-        "used": lambda group: group.used,
-    }
-    return sorted(groups, key=keys[sort]) if sort in keys else groups
-
-
 @commands.command(short_help="Check every file against the manifest.")
-@_with(*_common)
-@click.option("--quick", is_flag=True, help="Compare sizes and times only; read no file.")
+@_with(*_COMMON)
+@add_option("--quick", None, "Compare sizes and times only; read no file.")
 def verify(work_dir: str | None, bucket: str | None, quick: bool) -> None:
     """Check every file against the manifest: its size, time and digest.
 
@@ -177,21 +150,21 @@ def verify(work_dir: str | None, bucket: str | None, quick: bool) -> None:
     if problems:
         raise JobError(
             f"{problems:,} problems were found in {files:,} files. A run uses none of these files "
-            "as they are: it fetches them again. Remove yourself what the cache has not fetched."
+            "as they are: it fetches them again. Files that the cache did not fetch are yours to remove."
         )
     if found:
         _say(f"{files:,} files are as they were fetched")
 
 
 @commands.command()
-@_with(*_common, *_selecting)
-@click.option("--older-than", metavar="TIME", help='Only files fetched longer ago, as "30 days".')
-@click.option(
+@_with(*_COMMON, *_SELECTING)
+@add_option("--older-than", "TIME", 'Only files fetched longer ago, as "30 days".')
+@add_option(
     "--down-to",
-    metavar="SIZE",
-    help='Only until the cache holds no more than this, as "10 GB": least recently used first.',
+    "SIZE",
+    'Only until the cache holds no more than this, as "10 GB": least recently used first.',
 )
-@click.option("--dry-run", is_flag=True, help="Remove nothing; show what would be removed.")
+@add_option("--dry-run", None, "Remove nothing; show what would be removed.")
 def prune(
     work_dir: str | None,
     bucket: str | None,
@@ -205,6 +178,8 @@ def prune(
 
     Files that the cache did not fetch itself, or that have changed since, are never removed.
     """
+    from dask.utils import parse_bytes, parse_timedelta
+
     from daskmr.data.cache.upkeep import prune as remove
     from daskmr.data.layout import load_schema
 
@@ -212,8 +187,9 @@ def prune(
         raise InputError(
             "Give --older-than, --input-filter or --down-to (--down-to 0 removes everything)."
         )
-    before = None if older_than is None else time.time() - _seconds(older_than)
-    most = None if down_to is None else _bytes(down_to)
+    age = _parsed(parse_timedelta, "--older-than", older_than, 'time such as "30 days"')
+    before = None if age is None else time.time() - age
+    most = _parsed(parse_bytes, "--down-to", down_to, 'size such as "10 GB"')
     work_dir, layout = _configured(work_dir, schema)
     filtered = None if input_filter is None else load_schema(input_filter, layout)
     for one in _caches(work_dir, bucket):
@@ -250,22 +226,11 @@ def _caches(work_dir: str, bucket: str | None) -> list[Cache]:
     return found
 
 
-def _seconds(text: str) -> float:
-    from dask.utils import parse_timedelta
-
+def _parsed(parse: Callable[[str], Any], option: str, text: str | None, form: str) -> Any:
     try:
-        return float(parse_timedelta(text))
+        return None if text is None else parse(text)
     except (KeyError, TypeError, ValueError):
-        raise InputError(f'--older-than {text!r} is not a time such as "30 days".') from None
-
-
-def _bytes(text: str) -> int:
-    from dask.utils import parse_bytes
-
-    try:
-        return int(parse_bytes(text))
-    except ValueError:
-        raise InputError(f'--down-to {text!r} is not a size such as "10 GB".') from None
+        raise InputError(f"{option} {text!r} is not a {form}.") from None
 
 
 def _date(seconds: float) -> str:

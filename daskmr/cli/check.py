@@ -7,7 +7,7 @@ from typing import IO, Any
 import click
 
 from daskmr.cli.console import EPILOG, ends_process, listing_line, painter
-from daskmr.cli.options import GroupedCommand, job_options
+from daskmr.cli.options import GroupedCommand, add_option, job_options
 from daskmr.config import SETTINGS
 from daskmr.stdio import say
 
@@ -21,16 +21,15 @@ _HIDDEN = {"limit_files", "sample", "sample_by", "seed", "earlier", "cache_max"}
 @click.command(cls=GroupedCommand, epilog=EPILOG, short_help="Try a job script on a few records.")
 @click.argument("script", type=click.Path())
 @job_options("Input", "Object store", hide=lambda option: option.name in _HIDDEN)
-@click.option(
-    "-n",
-    "--records",
-    metavar="RECORDS",
+@add_option(
+    "-n --records",
+    "RECORDS",
+    "Number of records to map.",
     type=click.IntRange(min=1),
     default=100,
     show_default=True,
-    help="Number of records to map.",
 )
-@click.option("-v", "--verbose", is_flag=True, help="Show the complete traceback of a failure.")
+@add_option("-v --verbose", None, "Show the complete traceback of a failure.")
 @ends_process
 def check(stdout: IO[bytes], script: str, **options: Any) -> None:
     """Try the job SCRIPT on a few records, in this process, and show what it does.
@@ -44,11 +43,9 @@ def check(stdout: IO[bytes], script: str, **options: Any) -> None:
 
     def show(title: str, text: str) -> None:
         head = f"{title:{_TITLE}}"
-        if title == "warning":
-            line = paint(f"{head}{text}".rstrip(), "warning")
-        else:
-            line = f"{paint(head, 'title')}{text}".rstrip()
-        say(stdout, f"{line}\n")
+        is_warning = title == "warning"
+        line = paint(f"{head}{text}", "warning") if is_warning else f"{paint(head, 'title')}{text}"
+        say(stdout, f"{line.rstrip()}\n")
 
     names = {"data_dir", "input_filter", "records", "only", "aws_key", "aws_secret_key"}
     given = {name: options[name] for name in options.keys() & (names | SETTINGS.keys())}

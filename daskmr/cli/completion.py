@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -13,21 +14,15 @@ __all__ = ["complete_clusters", "complete_files", "complete_folders"]
 
 
 def complete_files(
-    context: click.Context, parameter: click.Parameter, incomplete: str
+    context: click.Context, parameter: click.Parameter, incomplete: str, type: str = "file"
 ) -> list[CompletionItem]:
     """Leave paths to the shell."""
     from click.shell_completion import CompletionItem
 
-    return [CompletionItem(incomplete, type="file")]
+    return [CompletionItem(incomplete, type=type)]
 
 
-def complete_folders(
-    context: click.Context, parameter: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    """Leave paths of directories to the shell."""
-    from click.shell_completion import CompletionItem
-
-    return [CompletionItem(incomplete, type="dir")]
+complete_folders = partial(complete_files, type="dir")
 
 
 def complete_clusters(

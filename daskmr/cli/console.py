@@ -63,7 +63,7 @@ def exit_codes(
     """End the process with the documented code and one clear paragraph.
 
     - `verbose`: show complete tracebacks.
-    - `rerun`: gives the command that runs one input file again, or the job without workers for
+    - `rerun`: returns the command that runs one input file again, or the job without workers for
       ``""``.
     - `as_json`: write one JSON object instead of text.
     """
@@ -74,21 +74,15 @@ def exit_codes(
         if verbose:
             import traceback
 
-            if as_json:
-                details = f"{details}\n{traceback.format_exc()}".lstrip()
-            else:
-                traceback.print_exc()
+            details = f"{details}\n{traceback.format_exc()}".lstrip()
         elif not as_json:
             details = _shortened(details)
         hints = _hints(error, rerun) if isinstance(error, JobError) and rerun is not None else ""
         _fail(f"{error}{hints}", details, error.exit_code, as_json)
-    except Interrupted as error:
-        _fail("Interrupted; nothing was written.", "", error.exit_code, as_json)
-    except KeyboardInterrupt:
-        _fail("Interrupted; nothing was written.", "", 130, as_json)
-    except (
-        RuntimeError
-    ) as error:  # before Python 3.12 a class that is being made wraps what it meets
+    except (Interrupted, KeyboardInterrupt) as error:
+        code = error.exit_code if isinstance(error, Interrupted) else 130
+        _fail("Interrupted; nothing was written.", "", code, as_json)
+    except RuntimeError as error:  # Python 3.11 wraps what is raised while a class is made
         if not isinstance(error.__cause__, Interrupted):
             raise
         _fail("Interrupted; nothing was written.", "", error.__cause__.exit_code, as_json)
@@ -100,8 +94,8 @@ def _hints(error: JobError, rerun: Callable[[str], str]) -> str:
     """Show the record that a job failed at, and how to run its file alone."""
     lines = [f"The record: {error.record}"] if error.record else []
     if error.file or error.details:
-        what = "that file alone" if error.file else "it without workers"
-        lines += [f"To run {what}, where breakpoint() works:", f"  {rerun(error.file)}"]
+        scope = "that file alone" if error.file else "it without workers"
+        lines += [f"To run {scope}, where breakpoint() works:", f"  {rerun(error.file)}"]
     return "".join(f"\n{line}" for line in lines)
 
 
@@ -110,9 +104,8 @@ def _shortened(details: str) -> str:
     lines = details.splitlines()
     if len(lines) <= _LINES:
         return details
-    head, tail = lines[: _LINES // 3], lines[-2 * _LINES // 3 :]
-    left_out = len(lines) - len(head) - len(tail)
-    return "\n".join([*head, f"  ... ({left_out:,} lines left out; --verbose shows them)", *tail])
+    left_out = f"  ... ({len(lines) - _LINES:,} lines left out; --verbose shows them)"
+    return "\n".join([*lines[: _LINES // 3], left_out, *lines[-2 * _LINES // 3 :]])
 
 
 def _fail(message: str, details: str, code: int, as_json: bool = False) -> NoReturn:
@@ -153,28 +146,24 @@ def painter(stdout: IO[bytes]) -> Paint:
 
 @contextmanager
 def listing_line() -> Iterator[Callable[[int, int], None] | None]:
-    """Give a function that shows the progress of a listing on a line that is cleared at the end.
+    """Yield a function that shows the progress of a listing on a line that is cleared at the end.
 
     It is called with the prefixes and the files so far; ``None`` where there is no terminal.
     """
-    if not sys.stderr.isatty():
-        yield None
-        return
     shown = False
 
     def show(prefixes: int, files: int) -> None:
         nonlocal shown
         shown = True
-        _replace_line(f"listing: {files:,} files in {prefixes:,} prefixes")
+        replace_line(f"listing: {files:,} files in {prefixes:,} prefixes")
+
+    def replace_line(text: str) -> None:
+        with suppress(OSError):  # the terminal may be gone
+            sys.stderr.write(f"\r{text}\x1b[K")
+            sys.stderr.flush()
 
     try:
-        yield show
+        yield show if sys.stderr.isatty() else None
     finally:
         if shown:
-            _replace_line("")
-
-
-def _replace_line(text: str) -> None:
-    with suppress(OSError):  # the terminal may be gone
-        sys.stderr.write(f"\r{text}\x1b[K")
-        sys.stderr.flush()
+            replace_line("")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import IO
 
 import click
 
-from daskmr.cli.completion import complete_files
 from daskmr.cli.console import EPILOG, ends_process
+from daskmr.cli.options import add_option
 from daskmr.errors import InputError
 from daskmr.stdio import say
 from daskmr.text import printable, shell_path, shell_word
@@ -85,17 +86,9 @@ _FILTER_HINT = (
 
 @click.command(epilog=EPILOG, short_help="Write a job script to start from.")
 @click.argument("script", type=click.Path())
-@click.option(
-    "--filter",
-    "filter_path",
-    metavar="FILE",
-    shell_complete=complete_files,
-    help="Also write a filter, which allows everything.",
-)
-@click.option(
-    "--schema", metavar="FILE", shell_complete=complete_files, help="JSON schema of the layout."
-)
-@click.option("--force", is_flag=True, help="Replace existing files.")
+@add_option("--filter filter_path", "FILE", "Also write a filter, which allows everything.")
+@add_option("--schema", "FILE", "JSON schema of the layout.")
+@add_option("--force", None, "Replace existing files.")
 @ends_process
 def new(
     stdout: IO[bytes], script: str, filter_path: str | None, schema: str | None, force: bool
@@ -140,11 +133,10 @@ def filter_text(field_names: Sequence[str]) -> str:
     >>> print(filter_text(["day", "region"]).splitlines()[4].strip())
     {"field_name": "day", "allowed_values": "*"},
     """
-    rows = ",\n".join(
-        f'    {{"field_name": {json.dumps(name)}, "allowed_values": "*"}}' for name in field_names
-    )
+    rows = [json.dumps({"field_name": name, "allowed_values": "*"}) for name in field_names]
+    lines = ",\n    ".join(rows)
     hint = json.dumps(_FILTER_HINT)
-    return f'{{\n  "version": 1,\n  "_comment": {hint},\n  "dimensions": [\n{rows}\n  ]\n}}\n'
+    return f'{{\n  "version": 1,\n  "_comment": {hint},\n  "dimensions": [\n    {lines}\n  ]\n}}\n'
 
 
 def write_files(texts: dict[str, str], force: bool) -> None:
@@ -158,15 +150,15 @@ def write_files(texts: dict[str, str], force: bool) -> None:
                 f"{path} exists already, and was not changed. Name another file, or replace it "
                 "with --force."
             )
-    made: list[str] = []
-    for path, text in texts.items():
-        try:
-            with open(path, "w" if force else "x", encoding="utf-8") as file:
-                made += [] if force else [path]
-                file.write(text)
-        except OSError as error:
-            for each in made:
-                os.unlink(each)
-            raise InputError(
-                f"{path} cannot be written: {error.strerror}. Name another file."
-            ) from None
+    with ExitStack() as made:
+        for path, text in texts.items():
+            try:
+                with open(path, "w" if force else "x", encoding="utf-8") as file:
+                    if not force:
+                        made.callback(os.unlink, path)
+                    file.write(text)
+            except OSError as error:
+                raise InputError(
+                    f"{path} cannot be written: {error.strerror}. Name another file."
+                ) from None
+        made.pop_all()

@@ -20,6 +20,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 _COMPLETION = {
     "FILE": complete_files,
+    "SCRIPT": complete_files,
     "DIR": complete_folders,
     "DIR|URL": complete_folders,
     "NAME|FILE": complete_clusters,
@@ -54,169 +55,111 @@ class Option(click.Option):
         self.rerun = rerun
 
 
-def add_option(*names: str, **attributes: Any) -> Callable[[_F], _F]:
-    """Decorate a command with an `Option`."""
-    return click.option(*names, cls=Option, **attributes)
-
-
-def _of_setting(row: Setting) -> Callable[[Any], Any]:
-    """Make the option of a setting; not given, it is ``None``."""
-    attributes: dict[str, Any] = {}
-    text = row.help
-    if not row.is_flag:
-        least = row.kind.least
-        attributes["type"] = None if least is None else click.IntRange(min=least)
-        attributes["metavar"] = row.metavar or row.kind.metavar
-        attributes["show_default"] = row.shown or (row.default and str(row.default))
-    elif row.options[-1].startswith("--no-"):
-        attributes = {"flag_value": False, "type": bool}
-        text = f"Do not {text[0].lower()}{text[1:]}"
-    else:
-        attributes = {"is_flag": True}
-    return add_option(
-        *row.options,
-        row.name,
-        default=None,
-        help=text,
-        run_only=row.run_only,
-        rerun=row.rerun,
-        **attributes,
-    )
+def add_option(names: str, metavar: str | None, help: str, **attributes: Any) -> Callable[[_F], _F]:
+    """Decorate a command with an `Option`; one without a metavar or a type is a flag."""
+    if metavar is None and "type" not in attributes:
+        attributes["is_flag"] = True
+    return click.option(*names.split(), cls=Option, metavar=metavar, help=help, **attributes)
 
 
 def _of_settings(group: str) -> list[Callable[[Any], Any]]:
     return [_of_setting(row) for row in SETTINGS.values() if row.group == group and row.options]
 
 
+def _of_setting(row: Setting) -> Callable[[Any], Any]:
+    """Make the option of a setting; not given, it is ``None``."""
+    names, metavar, help = " ".join((*row.options, row.name)), None, row.help
+    attributes: dict[str, Any] = {"run_only": row.run_only, "rerun": row.rerun, "default": None}
+    if not row.is_flag:
+        least, metavar = row.kind.least, row.metavar or row.kind.metavar
+        attributes["type"] = None if least is None else click.IntRange(min=least)
+        attributes["show_default"] = row.shown or (row.default and str(row.default))
+    elif row.options[-1].startswith("--no-"):
+        help = f"Do not {row.help[0].lower()}{row.help[1:]}"
+        attributes |= {"flag_value": False, "type": bool}
+    return add_option(names, metavar, help, **attributes)
+
+
 _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
     "Input": [
+        add_option("-d --data-dir", "DIR", "Directory of the input files.", rerun=True),
         add_option(
-            "-d", "--data-dir", metavar="DIR", rerun=True, help="Directory of the input files."
-        ),
-        add_option(
-            "-f",
-            "--input-filter",
-            metavar="FILE",
-            show_default="all files",
-            rerun=True,
-            help="JSON filter of the input files.",
+            "-f --input-filter", "FILE", "JSON filter of the input files.",
+            show_default="all files", rerun=True,
         ),
         *_of_settings("Input"),
         add_option(
-            "--only",
+            "--only", "PATH",
+            "Read only this file, relative to the data dir or bucket; can be repeated.",
             multiple=True,
-            metavar="PATH",
-            help="Read only this file, relative to the data dir or bucket; can be repeated.",
         ),
         add_option(
-            "--limit-files",
+            "--limit-files", "N", "Read at most this many files, spread evenly over the input.",
             type=click.IntRange(min=1),
-            metavar="N",
-            help="Read at most this many files, spread evenly over the input.",
         ),
+        add_option("--sample", "SHARE", "Read a share of the input, such as `0.01`.", type=float),
         add_option(
-            "--sample",
-            type=float,
-            metavar="SHARE",
-            help="Read a share of the input, such as `0.01`.",
+            "--sample-by", None, "Sample files, or records by a hash of their key.",
+            type=click.Choice(["file", "key"]), default="file", show_default=True,
         ),
+        add_option("--seed", "N", "Random seed for sampling.", default=0, show_default=True),
         add_option(
-            "--sample-by",
-            type=click.Choice(["file", "key"]),
-            default="file",
-            show_default=True,
-            help="Sample files, or records by a hash of their key.",
-        ),
-        add_option(
-            "--seed", default=0, show_default=True, metavar="N", help="Random seed for sampling."
-        ),
-        add_option(
-            "--from",
-            "earlier",
-            metavar="FILE",
+            "--from earlier", "FILE",
+            "Repeat the run of this `OUTPUT.meta.json`; options given explicitly take precedence.",
             rerun=True,
-            help="Repeat the run of this `OUTPUT.meta.json`; options given explicitly take precedence.",
         ),
     ],
     "Output": [
         add_option(
-            "-o",
-            "--output",
-            default="-",
-            show_default="standard output",
-            metavar="FILE",
-            help="Output file; compressed if its name ends in `.gz`, `.bz2`, `.xz` or `.zst`.",
+            "-o --output", "FILE",
+            "Output file; compressed if its name ends in `.gz`, `.bz2`, `.xz` or `.zst`.",
+            default="-", show_default="standard output",
         ),
         *_of_settings("Output"),
         add_option(
-            "-X",
-            "--delete-data",
-            is_flag=True,
-            run_only=True,
-            help="Delete fully mapped, unchanged input files (of a bucket, only their local copies) "
+            "-X --delete-data", None,
+            "Delete fully mapped, unchanged input files (of a bucket, only their local copies) "
             "once the output is in place.",
+            run_only=True,
         ),
     ],
     "Workers": [
         *_of_settings("Workers"),
         add_option(
-            "--inline",
-            is_flag=True,
-            help="Run in this process without a cluster, so that `breakpoint()` works.",
+            "--inline", None, "Run in this process without a cluster, so that `breakpoint()` works."
         ),
     ],
     "Bad records and files": _of_settings("Bad records and files"),
     "Object store": [
         *_of_settings("Object store"),
         add_option(
-            "-k",
-            "--aws-key",
-            metavar="KEY",
-            help="AWS access key; prefer `AWS_ACCESS_KEY_ID` or a profile, since `ps` shows command lines.",
+            "-k --aws-key", "KEY",
+            "AWS access key; prefer `AWS_ACCESS_KEY_ID` or a profile, since `ps` shows this.",
         ),
         add_option(
-            "-s",
-            "--aws-secret-key",
-            metavar="KEY",
-            help="AWS secret key; prefer `AWS_SECRET_ACCESS_KEY` or a profile, since `ps` shows command lines.",
+            "-s --aws-secret-key", "KEY",
+            "AWS secret key; prefer `AWS_SECRET_ACCESS_KEY` or a profile, since `ps` shows this.",
         ),
     ],
     "Cluster": _of_settings("Cluster"),
     "Display": [
         add_option(
-            "-p",
-            "--profile",
-            is_flag=True,
+            "-p --profile", None, "Write `OUTPUT.pstats`, a profile merged over all tasks.",
             run_only=True,
-            help="Write `OUTPUT.pstats`, a profile merged over all tasks.",
         ),
+        add_option("-v --verbose", None, "Show full tracebacks.", rerun=True),
+        add_option("-q --quiet", None, "Show neither progress nor summary.", run_only=True),
         add_option(
-            "-v",
-            "--verbose",
-            is_flag=True,
-            rerun=True,
-            help="Show full tracebacks.",
-        ),
-        add_option(
-            "-q", "--quiet", is_flag=True, run_only=True, help="Show neither progress nor summary."
-        ),
-        add_option(
-            "--report",
-            metavar="FILE",
+            "--report", "FILE", "Write an HTML report with charts of the run and its bottlenecks.",
             run_only=True,
-            help="Write an HTML report with charts of the run and its bottlenecks.",
         ),
         add_option(
-            "--log-format",
-            type=click.Choice(["text", "json"]),
-            default="text",
-            show_default=True,
-            run_only=True,
-            help="Format of standard error: text, or one JSON object per line.",
+            "--log-format", None, "Format of standard error: text, or one JSON object per line.",
+            type=click.Choice(["text", "json"]), default="text", show_default=True, run_only=True,
         ),
         *_of_settings("Display"),
     ],
-}
+}  # fmt: skip
 
 
 def job_options(
@@ -262,20 +205,17 @@ class CommandGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that `args` begin with."""
         name = args[0]
         if self.get_command(ctx, name) is None and not ctx.resilient_parsing and name[:1] != "-":
-            ctx.fail(f"No such command {name!r}.{self._suggest(ctx, name)}")
+            from difflib import get_close_matches
+
+            names = self.list_commands(ctx)
+            like = " or ".join(map(repr, get_close_matches(name, names)))
+            if name.endswith(".py") and "run" in names:
+                like = f"`{ctx.command_path} run {name}`"
+            hint = f" Did you mean {like}?" if like else ""
+            ctx.fail(f"No such command {name!r}.{hint}")
         return super().resolve_command(ctx, args)
-
-    def _suggest(self, ctx: click.Context, name: str) -> str:
-        from difflib import get_close_matches
-
-        names = self.list_commands(ctx)
-        if name.endswith(".py") and "run" in names:
-            return f" Did you mean `{ctx.command_path} run {name}`?"
-        like = get_close_matches(name, names)
-        return f" Did you mean {' or '.join(map(repr, like))}?" if like else ""
 
 
 class GroupedCommand(click.Command):

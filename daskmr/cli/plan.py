@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
@@ -16,8 +16,8 @@ from daskmr.stdio import say
 from daskmr.text import counted, format_bytes, format_seconds
 
 if TYPE_CHECKING:
-    from daskmr.run.estimate import Sample
-    from daskmr.run.plan import Amount, DimensionFigures, Disk, Plan, Unmatched
+    from daskmr.run.estimate import Estimate, Sample
+    from daskmr.run.plan import Amount, DimensionFigures, Plan, Unmatched
 
 __all__ = ["plan", "render"]
 
@@ -31,13 +31,14 @@ _BAR = 20
 )
 @click.argument("script", type=click.Path(), required=False, metavar="SCRIPT")
 @job_options(hide=lambda option: option.run_only)
-@add_option("--json", "as_json", is_flag=True, group="Display", help="Write one JSON object.")
+@add_option("--json as_json", None, "Write one JSON object.", group="Display")
 @add_option(
     "--estimate/--no-estimate",
+    None,
+    "Map a small sample for a few seconds, to estimate time and memory.",
     default=True,
     show_default=True,
     group="Display",
-    help="Map a small sample for a few seconds, to estimate time and memory.",
 )
 @click.pass_context
 @ends_process
@@ -58,7 +59,7 @@ def plan(
 
     from daskmr.data.sampling import Choice
     from daskmr.run.plan import as_json as convert
-    from daskmr.run.planner import make_plan
+    from daskmr.run.plan import make_plan
 
     script, options = repeated(context, script, options)
     names = ("data_dir", "input_filter", "output", "inline", "aws_key", "aws_secret_key")
@@ -83,39 +84,34 @@ def plan(
 
 def render(plan: Plan, paint: Paint) -> str:
     """Write a plan, to be shown in a terminal or kept in a file."""
+
+    def titled(rows: Iterable[tuple[str, str]]) -> str:
+        return "\n".join(f"{paint(f'{title:{_TITLE}}', 'title')}{text}" for title, text in rows)
+
     blocks = [
-        _head(plan),
-        _input(plan),
-        _values(plan, paint),
-        _work(plan),
-        _costs(plan),
-        _estimate(plan),
+        titled(_head(plan)),
+        titled(_input(plan)),
+        "\n".join(_values(plan, paint)),
+        titled(_work(plan)),
+        titled(_costs(plan)),
+        titled(_estimate(plan)),
     ]
-    lines: list[str] = []
-    for block in blocks:
-        rows = list(block)
-        if rows:
-            lines += [*([""] if lines else []), *(_line(row, paint) for row in rows)]
+    text = "\n\n".join(filter(None, blocks))
     warnings = [*map(_explain_unmatched, plan.unmatched), *plan.warnings]
     if warnings:
-        lines.append("")
-        lines += [paint(f"{'warning':{_TITLE}}{text}", "warning") for text in warnings]
-    lines += [f"{'note':{_TITLE}}{text}" for text in plan.notes]
-    text = "\n".join(lines)  # with names of files in any encoding
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+        text += "\n"
+    for warning in warnings:
+        text += "\n" + paint(f"{'warning':{_TITLE}}{warning}", "warning")
+    for note in plan.notes:
+        text += f"\n{'note':{_TITLE}}{note}"
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")  # names in any encoding
 
 
-_Row = tuple[str, str] | str  # a title and a text, or a line as it is
+_Rows = Iterator[tuple[str, str]]
+"""Titles, each with a text."""
 
 
-def _line(row: _Row, paint: Paint) -> str:
-    if isinstance(row, str):
-        return row
-    title, text = row
-    return f"{paint(f'{title:{_TITLE}}', 'title')}{text}"
-
-
-def _head(plan: Plan) -> Iterator[_Row]:
+def _head(plan: Plan) -> _Rows:
     where = " and ".join(place for place in (plan.data_dir, plan.bucket) if place)
     yield "plan", f"{plan.script} over {where}"
     if plan.input_filter is not None:
@@ -123,11 +119,8 @@ def _head(plan: Plan) -> Iterator[_Row]:
     yield "output", "standard output" if plan.output == "-" else plan.output
 
 
-def _input(plan: Plan) -> Iterator[_Row]:
-    yield (
-        "input",
-        f"{_amount(plan.files)}, some {format_bytes(plan.text_bytes)} uncompressed",
-    )
+def _input(plan: Plan) -> _Rows:
+    yield "input", f"{_amount(plan.files)}, some {format_bytes(plan.text_bytes)} uncompressed"
     if plan.bucket is not None:
         if plan.local.files:
             yield "", f"{_amount(plan.local)} in the data dir"
@@ -141,34 +134,32 @@ def _amount(amount: Amount | Sample) -> str:
     return f"{counted(amount.files, 'file')}, {format_bytes(amount.bytes)}"
 
 
-def _values(plan: Plan, paint: Paint) -> Iterator[_Row]:
-    rows = [row for dimension in plan.dimensions for row in _dimension(dimension, plan.files)]
-    name = max(len(row[0]) for row in rows)
-    files = max(len("files"), *(len(row[1]) for row in rows))
-    size = max(len("size"), *(len(row[2]) for row in rows))
-    head = f"{'values':{name}}  {'files':>{files}}  {'size':>{size}}  share"
-    yield paint(head, "title")
+def _values(plan: Plan, paint: Paint) -> Iterator[str]:
+    rows = [("values", "files", "size", 0.0)]
+    for dimension in plan.dimensions:
+        rows += _dimension(dimension, plan.files)
+    name, files, size = (max(len(str(row[column])) for row in rows) for column in range(3))
     for label, count, taken, share in rows:
-        if not count:
+        text = f"{label:{name}}  {count:>{files}}  {taken:>{size}}"
+        if count == "files":
+            yield paint(f"{text}  share", "title")
+        elif count:
+            yield f"{text}  {share:>6.1%}  {paint('█' * round(_BAR * share), 'faint')}".rstrip()
+        else:
             yield label
-            continue
-        text = f"{label:{name}}  {count:>{files}}  {taken:>{size}}  {share:>6.1%}"
-        yield f"{text}  {paint(_bar(share), 'faint')}".rstrip()
 
 
-_ValueRow = tuple[str, str, str, float]  # label, files, size, share
-
-
-def _dimension(dimension: DimensionFigures, all_files: Amount) -> Iterator[_ValueRow]:
-    about = counted(dimension.distinct, "value")
-    if dimension.distinct > len(dimension.values):
-        about += f", {_short(dimension.first)} to {_short(dimension.last)}"
-    yield f"{dimension.name}: {about}", "", "", 0.0
-    parts = [(_short(each.value), each.files, each.bytes) for each in dimension.values]
-    others = dimension.distinct - len(dimension.values)
+def _dimension(
+    dimension: DimensionFigures, all_files: Amount
+) -> Iterator[tuple[str, str, str, float]]:
+    """Yield the label, the files, their size, and its share of all, for each row."""
+    shares = [(_short(each.value), each.files, each.bytes) for each in dimension.values]
+    about, others = counted(dimension.distinct, "value"), dimension.distinct - len(shares)
     if others:
-        parts.append((f"({others:,} others)", dimension.others.files, dimension.others.bytes))
-    for label, files, size in parts:
+        about += f", {_short(dimension.first)} to {_short(dimension.last)}"
+        shares.append((f"({others:,} others)", dimension.others.files, dimension.others.bytes))
+    yield f"{dimension.name}: {about}", "", "", 0.0
+    for label, files, size in shares:
         share = size / all_files.bytes if all_files.bytes else files / max(1, all_files.files)
         yield f"  {label}", f"{files:,}", format_bytes(size), share
 
@@ -178,63 +169,53 @@ def _short(value: str) -> str:
     return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 3]}..."
 
 
-def _bar(share: float) -> str:
-    return "█" * round(_BAR * share)
-
-
-def _work(plan: Plan) -> Iterator[_Row]:
-    cut = plan.partitions
+def _work(plan: Plan) -> _Rows:
+    cut, reducing = plan.partitions, plan.reducing
     yield (
         "partitions",
         f"{cut.count:,}, of {format_bytes(cut.bytes_min)} to {format_bytes(cut.bytes_max)}, "
         f"the median {format_bytes(cut.bytes_median)}",
     )
     yield "", f"the largest file: {format_bytes(cut.largest_file_bytes)}, {cut.largest_file}"
-    if plan.reducing is None:
+    if reducing is None:
         yield "reducers", "none: the job has no reduce, and map writes the output"
     else:
-        reducers, buckets = plan.reducing.reducers, plan.reducing.buckets
-        yield "reducers", f"{counted(reducers, 'task')}, for {counted(buckets, 'bucket')} of keys"
-    workers = "those of the cluster" if plan.workers is None else f"{plan.workers:,}"
-    yield "workers", workers
+        buckets = counted(reducing.buckets, "bucket")
+        yield "reducers", f"{counted(reducing.reducers, 'task')}, for {buckets} of keys"
+    yield "workers", "those of the cluster" if plan.workers is None else f"{plan.workers:,}"
 
 
-def _costs(plan: Plan) -> Iterator[_Row]:
-    if plan.requests is not None:
-        asked = plan.requests
+def _costs(plan: Plan) -> _Rows:
+    if (asked := plan.requests) is not None:
         heads = f" and {asked.head:,} HEAD" if asked.head else ""
         yield (
             "requests",
             f"{asked.listing:,} listed the bucket just now; {asked.get:,} GET{heads} to come",
         )
     for number, disk in enumerate(plan.disks):
-        yield "" if number else "disk", _describe_disk(disk)
+        text = f"{format_bytes(disk.free)} free in {disk.path}"
+        if disk.fetched:
+            text += f"; {format_bytes(disk.fetched)} would be fetched"
+        if disk.spilled:
+            text += f"; some {format_bytes(disk.spilled)} spilled for a time"
+        yield "" if number else "disk", text
 
 
-def _describe_disk(disk: Disk) -> str:
-    parts = [f"{format_bytes(disk.free)} free in {disk.path}"]
-    if disk.fetched:
-        parts.append(f"{format_bytes(disk.fetched)} would be fetched")
-    if disk.spilled:
-        parts.append(f"some {format_bytes(disk.spilled)} spilled for a time")
-    return "; ".join(parts)
-
-
-def _estimate(plan: Plan) -> Iterator[_Row]:
+def _estimate(plan: Plan) -> _Rows:
     sample, estimate = plan.sample, plan.estimate
     if sample is None or estimate is None:
         yield "estimate", f"none: {plan.no_estimate}"
         return
     is_all = (sample.files, sample.bytes) == (plan.files.files, plan.files.bytes)
-    what = "all of it" if is_all else _amount(sample)
+    mapped = "all of it" if is_all else _amount(sample)
     yield (
         "estimate",
-        f"a rough one, from mapping {what} for {format_seconds(sample.seconds)} in this process",
+        f"a rough one, from mapping {mapped} for {format_seconds(sample.seconds)} in this process",
     )
-    yield "  time", _describe_time(plan)
+    yield "  time", _describe_time(plan, estimate)
     yield "  memory", f"{format_bytes(estimate.memory)} a worker, while it maps"
-    what = "pairs" if plan.reducing is not None else "lines"
-    yield "  records", f"{_round(estimate.records)}, and {_round(estimate.pairs)} {what} from map"
+    unit = "pairs" if plan.reducing is not None else "lines"
+    yield "  records", f"{_round(estimate.records)}, and {_round(estimate.pairs)} {unit} from map"
     if sample.bad_records:
         share = sample.bad_records / max(1, sample.records)
         reasons = ", ".join(islice(most_frequent_first(sample.bad_reasons), 3))
@@ -243,26 +224,24 @@ def _estimate(plan: Plan) -> Iterator[_Row]:
         yield "  output", f"{format_bytes(estimate.output)}, uncompressed"
 
 
-def _describe_time(plan: Plan) -> str:
-    estimate = plan.estimate
-    assert estimate is not None
-    one = format_seconds(estimate.worker_seconds)
-    rest = "starting" if not plan.to_fetch.files else "starting, fetching"
+def _describe_time(plan: Plan, estimate: Estimate) -> str:
+    rest = "starting, fetching" if plan.to_fetch.files else "starting"
     rest += ", merging and reducing" if plan.reducing is not None else " and writing"
     if estimate.map_seconds is None:
-        return f"{one} of one worker's time to map; {rest} not counted"
-    workers = counted(plan.workers or 0, "worker")
-    return f"{format_seconds(estimate.map_seconds)} to map with {workers}; {rest} not counted"
+        text = f"{format_seconds(estimate.worker_seconds)} of one worker's time to map"
+    else:
+        workers = counted(plan.workers or 0, "worker")
+        text = f"{format_seconds(estimate.map_seconds)} to map with {workers}"
+    return f"{text}; {rest} not counted"
 
 
 def _round(count: int) -> str:
-    """Write a count that is no more than estimated.
+    """Write an estimated count in three digits.
 
     >>> _round(123_456), _round(7)
     ('123,000', '7')
     """
-    digits = len(str(count))
-    return f"{round(count, min(0, 3 - digits)):,}"
+    return f"{round(count, min(0, 3 - len(str(count)))):,}"
 
 
 def _explain_unmatched(one: Unmatched) -> str:

@@ -7,8 +7,8 @@ from typing import IO
 
 import click
 
-from daskmr.cli.completion import complete_files
 from daskmr.cli.console import EPILOG, ends_process
+from daskmr.cli.options import add_option
 from daskmr.errors import JobError
 from daskmr.stdio import say
 from daskmr.text import printable
@@ -18,21 +18,9 @@ __all__ = ["replay"]
 
 @click.command(epilog=EPILOG, short_help="Map the bad records of a run again.")
 @click.argument("file", type=click.Path())
-@click.option(
-    "--script",
-    metavar="SCRIPT",
-    shell_complete=complete_files,
-    show_default="that of the run",
-    help="The job script.",
-)
-@click.option(
-    "--schema",
-    metavar="FILE",
-    shell_complete=complete_files,
-    show_default="that of the run",
-    help="JSON schema of the layout.",
-)
-@click.option("--pdb", "debug", is_flag=True, help="Stop in the debugger at the first failure.")
+@add_option("--script", "SCRIPT", "The job script.", show_default="that of the run")
+@add_option("--schema", "FILE", "JSON schema of the layout.", show_default="that of the run")
+@add_option("--pdb debug", None, "Stop in the debugger at the first failure.")
 @ends_process
 def replay(
     stdout: IO[bytes], file: str, script: str | None, schema: str | None, debug: bool

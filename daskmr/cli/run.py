@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any
@@ -14,12 +14,12 @@ from click.core import ParameterSource
 
 from daskmr.cli.console import EPILOG, exit_codes, leave
 from daskmr.cli.options import GroupedCommand, job_options, repeated
-from daskmr.errors import DaskMRError, JobError
+from daskmr.errors import JobError
 from daskmr.stdio import standard_output
 from daskmr.text import printable, shell_path, shell_word
 
 if TYPE_CHECKING:
-    from daskmr.diagnostics.html import ReportFile
+    from daskmr.run.result import Result
 
 __all__ = ["run"]
 
@@ -57,7 +57,7 @@ def run(
 
 
 def _starts_workers(options: dict[str, Any]) -> bool:
-    """Tell whether workers will be started here, as far as is known before Dask is imported."""
+    """Guess whether workers will be started here, before Dask is imported."""
     variables = ("DASK_SCHEDULER_ADDRESS", "DASK_DASKMR__SCHEDULER", "DASK_DASKMR__CLUSTER")
     elsewhere = options["inline"] or options["scheduler"] or options["cluster"]
     return not (elsewhere or any(os.environ.get(name) for name in variables))
@@ -91,49 +91,12 @@ def _run(
     with notes_to(show), _reporting(path, inputs, output, quiet, secrets) as report:
         result = mapreduce(script, output=output, stdout=stdout, watcher=show, **options)
         stdout.flush()
-        if report is not None:
-            report.write(result)
+        report(result)
     profile = _write_profile(result, output) if options["profile"] else None
     show.summary(result, profile)
 
 
 # --- the report and the profile -------------------------------------------------------------------
-
-
-class _Report:
-    """The HTML report of one run; a failure to write it is printed, as the output is in place."""
-
-    def __init__(self, file: ReportFile, quiet: bool, secrets: tuple[str | None, ...]) -> None:
-        from daskmr.diagnostics.html import describe_command
-
-        self._file = file
-        self._quiet = quiet
-        name = os.path.basename(sys.argv[0])
-        self._command = describe_command(
-            ["daskmr" if name == "__main__.py" else name, *sys.argv[1:]],
-            [secret for secret in secrets if secret],
-        )
-
-    def write(self, result: Any) -> None:
-        from daskmr.diagnostics.html import render_report
-
-        self._put(render_report(result, command=self._command))
-
-    def write_failure(self, error: DaskMRError, script: str) -> None:
-        from daskmr.diagnostics.html import render_failure
-
-        name = os.path.splitext(os.path.basename(script))[0]
-        self._put(render_failure(error, name, command=self._command))
-
-    def _put(self, page: str) -> None:
-        with suppress(OSError):
-            try:
-                self._file.put(page)
-            except JobError as error:
-                click.echo(f"daskmr: {error}", err=True)
-            else:
-                if not self._quiet:
-                    click.echo(f"report   {printable(self._file.name)}", err=True)
 
 
 @contextmanager
@@ -143,30 +106,45 @@ def _reporting(
     output: str,
     quiet: bool,
     secrets: tuple[str | None, ...],
-) -> Iterator[_Report | None]:
-    """Open the report at `path`, if there is to be one; a job that fails is reported too.
+) -> Iterator[Callable[[Result], None]]:
+    """Yield a function that writes the report of a result to `path`; a failed job is reported too.
 
     - `inputs`: files that the job reads, which the report must not replace; the script is the
       first.
     - `secrets`: options that the report must not show.
     """
     if path is None:
-        yield None
+        yield lambda result: None
         return
-    from daskmr.diagnostics.html import ReportFile
+    from daskmr.diagnostics.html import ReportFile, describe_command, render_failure, render_report
     from daskmr.run.side_cars import side_car_paths
 
     beside = (*side_car_paths(output), _profile_path(output)) if output != "-" else ()
     script, *others = inputs
-    report = _Report(ReportFile(path, script, output, *beside, *others), quiet, secrets)
+    file = ReportFile(path, script, output, *beside, *others)
+    program = os.path.basename(sys.argv[0])
+    words = ["daskmr" if program == "__main__.py" else program, *sys.argv[1:]]
+    command = describe_command(words, [secret for secret in secrets if secret])
+
+    def put(page: str) -> None:
+        with suppress(OSError):
+            try:
+                file.put(page)
+            except JobError as error:  # the output is in place: this is not worth a failure
+                click.echo(f"daskmr: {error}", err=True)
+            else:
+                if not quiet:
+                    click.echo(f"report   {printable(file.name)}", err=True)
+
     try:
-        yield report
+        yield lambda result: put(render_report(result, command=command))
     except JobError as error:
-        report.write_failure(error, script)
+        name = os.path.splitext(os.path.basename(script))[0]
+        put(render_failure(error, name, command=command))
         raise
 
 
-def _write_profile(result: Any, output: str) -> str:
+def _write_profile(result: Result, output: str) -> str:
     import marshal
 
     path = _profile_path(output if os.path.isfile(output) else "-")
@@ -196,19 +174,15 @@ def _rerun_command(context: click.Context, file: str) -> str:
     words = context.command_path.split()
     for parameter in context.command.params:
         name = parameter.name or ""
-        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if given and getattr(parameter, "rerun", True):
-            words += _words(parameter, context.params[name])
+        source, value = context.get_parameter_source(name), str(context.params.get(name))
+        if source is not ParameterSource.COMMANDLINE or not getattr(parameter, "rerun", True):
+            continue
+        if isinstance(parameter, click.Argument):
+            words.append(shell_path(value))
+        else:
+            is_flag = isinstance(parameter, click.Option) and parameter.is_flag
+            words += [parameter.opts[-1], *([] if is_flag else [shell_word(value)])]
     words += ["--inline", "-o", "-"]
     if file:
         words += ["--only", shell_word(file)]
     return " ".join(words)
-
-
-def _words(parameter: click.Parameter, value: object) -> list[str]:
-    if isinstance(parameter, click.Argument):
-        return [shell_path(str(value))]
-    option = parameter.opts[-1]
-    if isinstance(parameter, click.Option) and parameter.is_flag:
-        return [option]
-    return [option, shell_word(str(value))]

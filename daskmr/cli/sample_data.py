@@ -7,6 +7,7 @@ from typing import IO
 import click
 
 from daskmr.cli.console import EPILOG, ends_process
+from daskmr.cli.options import add_option
 from daskmr.text import format_bytes, printable
 
 __all__ = ["sample_data"]
@@ -14,27 +15,21 @@ __all__ = ["sample_data"]
 
 @click.command("sample-data", epilog=EPILOG, short_help="Write synthetic data to try daskmr with.")
 @click.argument("directory", type=click.Path())
-@click.option(
-    "--size",
-    default="20MB",
-    metavar="SIZE",
-    show_default=True,
-    help="Bytes to write, uncompressed.",
-)
-@click.option("--seed", default=0, metavar="N", show_default=True, help="Random seed.")
-@click.option(
+@add_option("--size", "SIZE", "Bytes to write, uncompressed.", default="20MB", show_default=True)
+@add_option("--seed", "N", "Random seed.", default=0, show_default=True)
+@add_option(
     "--ext",
+    "FORMATS",
+    "Formats of the files in turn, of gz, xz, lzma, bz2, zst, log.",
     default="gz",
-    metavar="FORMATS",
     show_default=True,
-    help="Formats of the files in turn, of gz, xz, lzma, bz2, zst, log.",
 )
-@click.option(
+@add_option(
     "--bad-lines",
+    "SHARE",
+    "Share of lines that are bad records.",
     default=0.0,
-    metavar="SHARE",
     show_default=True,
-    help="Share of lines that are bad records.",
 )
 @ends_process
 def sample_data(

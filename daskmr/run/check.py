@@ -6,7 +6,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import nullcontext, suppress
 from itertools import islice
 from typing import Any, BinaryIO
 
@@ -35,7 +35,7 @@ __all__ = ["alike", "check_script", "find_ported"]
 _OPTIONAL = ("combine", "reduce", "setup_reduce")
 _SHOWN = 20  # pairs, lines of output
 _BAD_SHOWN = 5
-_LOOKED_AT = 10  # lines that tell what the input looks like
+_SNIFFED = 10  # lines that show what the input is
 _WIDTH = 60  # characters of a key or value
 
 Say = Callable[[str, str], None]
@@ -45,11 +45,6 @@ Say = Callable[[str, str], None]
 def find_ported(files: Mapping[str, str], script: str) -> list[str]:
     """Find traces of Python 2 in a script and in the files beside it that it imports.
 
-    - `files`: texts by name.
-    - `script`: the name of the script.
-
-    Examples
-    --------
     >>> find_ported({"job.py": "names = {}.iteritems()"}, "job.py")
     ['job.py:1: `iteritems` is gone in Python 3: write `items()`']
     """
@@ -108,10 +103,8 @@ def check_script(
         check = _Check(_load(script, say), say)
         check.script()
         if data_dir is None and config.bucket is None:
-            say(
-                "input",
-                "none given (--data-dir, --bucket): its functions were looked at, not called",
-            )
+            none = "none given (--data-dir, --bucket): its functions were checked, not called"
+            say("input", none)
             return check.warnings
         schema = load_schema(input_filter, config.schema)
         choice = Choice(tuple(only))
@@ -127,10 +120,7 @@ def check_script(
 
 
 class _Check:
-    """A script that is tried step by step, with the warnings that it gave.
-
-    - `say`: shows a finding.
-    """
+    """A script that is tried step by step, with the warnings that it gave."""
 
     def __init__(self, job: Job, say: Say) -> None:
         self.job = job
@@ -139,13 +129,13 @@ class _Check:
         self._title = ""
 
     def _say(self, title: str, text: str) -> None:
-        self._show("" if title == self._title else title, text)
+        is_repeated = title == self._title and title != "warning"  # each of which counts
+        self._show("" if is_repeated else title, text)
         self._title = title or self._title
 
     def _warn(self, text: str) -> None:
         self.warnings += 1
-        self._title = "warning"
-        self._show("warning", text)  # each with its title, as each counts
+        self._say("warning", text)
 
     def script(self) -> None:
         """Show which functions the script defines."""
@@ -163,7 +153,6 @@ class _Check:
 
         Raises `JobError` when one of the functions fails, or a file cannot be read.
         """
-        failure = None
         with self.job.activate(), no_exit(), no_children():
             try:
                 trial = Trial(self.job)
@@ -171,12 +160,12 @@ class _Check:
                 self._combine(trial)
                 self._reduce(trial)
                 self._reduce_from_disk(trial)
+                return
             except TaskFailed as error:
                 failure = JobError(error.message, error.details)
             except CorruptFileError as error:
                 failure = JobError(f"{error} A run fails there, without --skip-corrupt-files.")
-        if failure is not None:
-            raise failure
+        raise failure
 
     # --- map ------------------------------------------------------------------------------------
 
@@ -190,7 +179,11 @@ class _Check:
                 self._say("input", place)
                 self._say("dims", shortened(list(file.dims), 2 * _WIDTH))
             mark = len(trial.pending)
-            found = _map_one(trial, place, file, number, line)
+            try:
+                found = trial.map(place, list(file.dims), number, line)
+            except TaskFailed as error:
+                error.message += f" The record: {shortened(line, 3 * _WIDTH)}"
+                raise
             records += 1
             if found is not None:
                 bad.append((file.path, number, line, found))
@@ -206,10 +199,10 @@ class _Check:
     def _sum_up(
         self, trial: Trial, records: int, pairs: int, bad: list[tuple[str, int, str, Bad]]
     ) -> None:
-        grouped = self.job.reduce is not None
-        keys = counted(len(trial.groups), "key")
-        what = f"{counted(pairs, 'pair')} under {keys}" if grouped else counted(pairs, "line")
-        self._say("records", f"{counted(records, 'record')} gave {what}")
+        written = counted(pairs, "line")
+        if self.job.reduce is not None:
+            written = f"{counted(pairs, 'pair')} under {counted(len(trial.groups), 'key')}"
+        self._say("records", f"{counted(records, 'record')} gave {written}")
         for (group, name), n in sorted(trial.context.counters.items()):
             self._say("counter", f"{group}: {name} {n:,}")
         reasons = Counter(each.reason for *_, each in bad)
@@ -230,8 +223,8 @@ class _Check:
         if len(bad) <= config.allowed_bad_records(records) or not config.limits_bad_records:
             return
         if len(bad) == records and not any("\t" in line for line in bad):
-            looks = describe_lines([line[:LINE_CHARACTERS] for line in bad[:_LOOKED_AT]])
-            self._warn(f"no line has a tab: they look like {looks}, and a run fails at once")
+            form = describe_lines([line[:LINE_CHARACTERS] for line in bad[:_SNIFFED]])
+            self._warn(f"no line has a tab: they look like {form}, and a run fails at once")
         else:
             self._warn(
                 f"a run fails where as many are bad as here, {len(bad):,} of {records:,}, unless "
@@ -253,31 +246,19 @@ class _Check:
             "combine",
             f"{shortened(first.key, _WIDTH)}: {len(first.values):,} values become {shown}",
         )
-        different = self._compare(trial, combined)
-        if different:
-            key, whole, folded = different
-            self._warn(
-                f"combine changes the result: for the key {shortened(key, _WIDTH)}, reduce gives "
-                f"{shortened(whole, _WIDTH)} over all values, and {shortened(folded, _WIDTH)} over "
-                "what combine makes of them. The output would depend on how often it is called"
-            )
-        else:
-            self._say("", "reduce gives the same over what combine makes of the values")
-
-    def _compare(self, trial: Trial, combined: Sequence[Combined]) -> tuple[Any, Any, Any] | None:
-        """Reduce all values, and combined ones, and find the first key for which the results differ.
-
-        Some of the values are also combined alone, and reduced among the others.
-        """
         for one in combined:
-            whole = trial.items({one.key: one.values})
-            half = max(2, len(one.values) // 2)
-            partly = [*trial.combine(one.key, one.values[:half]), *one.values[half:]]
-            for values in (one.combined, partly, trial.combine(one.key, partly)):
+            original = trial.items({one.key: one.values})
+            for values in _combinations(trial, one):
                 folded = trial.items({one.key: values})
-                if not alike(whole, folded):
-                    return one.key, whole, folded
-        return None
+                if not alike(original, folded):
+                    self._warn(
+                        f"combine changes the result: for the key {shortened(one.key, _WIDTH)}, "
+                        f"reduce gives {shortened(original, _WIDTH)} over all values, and "
+                        f"{shortened(folded, _WIDTH)} over what combine makes of them. The output "
+                        "would depend on how often it is called"
+                    )
+                    return
+        self._say("", "reduce gives the same over what combine makes of the values")
 
     def _reduce(self, trial: Trial) -> None:
         if self.job.reduce is None:
@@ -285,8 +266,8 @@ class _Check:
                 self._say("header", shortened(line, 2 * _WIDTH))
             return
         lines = trial.reduced(trial.groups)
-        for number, line in enumerate(lines[:_SHOWN]):
-            self._say("" if number else "output", _output_line(line))
+        for line in lines[:_SHOWN]:
+            self._say("output", _output_line(line))
         if len(lines) > _SHOWN:
             self._say("", f"... and {len(lines) - _SHOWN:,} more")
         if not lines:
@@ -317,12 +298,13 @@ class _Check:
         )
 
 
-def _map_one(trial: Trial, place: str, file: InputFile, number: int, line: str) -> Bad | None:
-    try:
-        return trial.map(place, list(file.dims), number, line)
-    except TaskFailed as error:
-        message, details = error.message, error.details
-    raise TaskFailed(f"{message} The record: {shortened(line, 3 * _WIDTH)}", details)
+def _combinations(trial: Trial, one: Combined) -> Iterator[Sequence[Any]]:
+    """Yield the values after `combine` has folded all, half of them, and these with the rest."""
+    yield one.combined
+    half = max(2, len(one.values) // 2)
+    partly = [*trial.combine(one.key, one.values[:half]), *one.values[half:]]
+    yield partly
+    yield trial.combine(one.key, partly)
 
 
 def _written(written: Any) -> str:
@@ -342,7 +324,7 @@ def _output_line(line: str) -> str:
 
 
 def _records(inputs: Inputs, config: Config) -> Iterator[tuple[InputFile, str, int, str]]:
-    """Give the records in order, each with its file, the place of that, and its line's number."""
+    """Yield the records in order, each with its file, the place of that, and its line's number."""
     for file, source in _sources(inputs):
         place = source if isinstance(source, str) else source.name
         try:
@@ -355,17 +337,13 @@ def _records(inputs: Inputs, config: Config) -> Iterator[tuple[InputFile, str, i
 
 def _sources(inputs: Inputs) -> Iterator[tuple[InputFile, str | BinaryIO]]:
     """Yield the files in order, each with its local path or a stream from the store."""
-    with ExitStack() as stack:
-        cache = inputs.open_cache()
-        if cache is not None:
-            stack.enter_context(cache)
+    with inputs.open_cache() or nullcontext() as cache:
         for file in inputs.listing.files:
             if not file.is_remote or inputs.remote is None:
                 yield file, os.path.join(inputs.root, file.path)
                 continue
             path = cache.present(file) if cache is not None else None
-            store = inputs.remote.open_store
-            yield file, path or store().open(file.path, file.etag, file.size)
+            yield file, path or inputs.remote.open_store().open(file.path, file.etag, file.size)
 
 
 def alike(one: Any, other: Any) -> bool:

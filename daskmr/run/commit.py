@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +10,11 @@ from daskmr import clock
 from daskmr.counts import most_frequent_first
 from daskmr.data.local_file import is_as_listed
 from daskmr.data.output import OutputFile
-from daskmr.data.parts import Part, merge_parts
+from daskmr.data.parts import merge_parts
 from daskmr.data.segments import Extent
 from daskmr.errors import JobError
 from daskmr.history import History
-from daskmr.run.provenance import describe_counts, moment
+from daskmr.run.provenance import describe_outcome
 from daskmr.run.result import Result
 from daskmr.run.side_cars import SideCars, bad_records_path
 from daskmr.tasks.tally import by_group, explain_untabbed
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
     from daskmr.run.workspace import Workspace
     from daskmr.tasks.tally import Tally
 
-__all__ = ["Committed", "check_bad_records", "commit", "delete_input", "result_of"]
+__all__ = ["check_bad_records", "commit", "delete_input", "result_of"]
 
 _REASONS = 5  # why records are bad, in a failure
 
@@ -48,23 +46,12 @@ def check_bad_records(tally: Tally, config: Config) -> None:
         share = f" ({100 * limit:g}% of them)" if type(limit) is float else ""
         by_count = islice(most_frequent_first(tally.bad_reasons).items(), _REASONS)
         reasons = ", ".join(f"{count:,} x {reason}" for reason, count in by_count)
-        some = "".join(f"\n  {example}" for example in tally.first_bad())
+        examples = "".join(f"\n  {example}" for example in tally.first_bad())
         raise JobError(
             f"{tally.bad_records:,} of {tally.records:,} records are bad ({reasons}), and "
-            f"--max-bad-records allows {allowed:,}{share}. Nothing was written. Some of them:{some}\n"
+            f"--max-bad-records allows {allowed:,}{share}. Nothing was written. Some of them:{examples}\n"
             "To leave out however many there are: --max-bad-records 100%"
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """What is in place after a commit."""
-
-    target: OutputFile | None = None
-    # Its side-cars, where there are any
-    bad_path: str | None = None
-    meta_path: str | None = None
-    notes: tuple[str, ...] = ()
 
 
 def commit(
@@ -76,10 +63,9 @@ def commit(
     stopwatch: Stopwatch,
     provenance: dict[str, Any],
     notes: tuple[str, ...],
-) -> Committed:
-    """Write the output and its side-cars, and put all of them in place.
+) -> SideCars | None:
+    """Write the output and its side-cars, and put all of them in place; ``None`` without an output.
 
-    - `outcome`, `request`, `inputs`, `workspace`, `collector`, `stopwatch`: of the run.
     - `provenance`: what the run is made of, for ``OUTPUT.meta.json``.
     - `notes`: for the same file.
     """
@@ -87,30 +73,27 @@ def commit(
     target = workspace.target
     if target is None:
         stopwatch.lap("write")  # nothing, and yet a phase
-        return Committed()
-    _write(outcome, request, target, collector)
+        return None
+    _write_parts(outcome, request, target, collector)
     bad_path = bad_records_path(target, request.config, request.job)
-    run_dir = workspace.run_dir
-    side_cars = SideCars(target, run_dir.run_id, os.fspath(run_dir.path), bad_path)
+    side_cars = SideCars(target, workspace.run_dir, bad_path)
     try:
         stopwatch.lap("write")
         meta = None
         if request.config.meta and target.has_companions:
-            meta = _meta(outcome, inputs, target, stopwatch, provenance, notes)
+            described = describe_outcome(outcome, inputs.listing, target, stopwatch, notes)
+            meta = {**provenance, **described}
         side_cars.write(outcome.tally.saved, meta)
         side_cars.commit()
     finally:
         side_cars.discard()
     stopwatch.lap("write")
-    return Committed(
-        target,
-        side_cars.bad_path if side_cars.bad else None,
-        side_cars.meta_path if side_cars.meta else None,
-        side_cars.notes,
-    )
+    return side_cars
 
 
-def _write(outcome: Outcome, request: Request, target: OutputFile, collector: Collector) -> None:
+def _write_parts(
+    outcome: Outcome, request: Request, target: OutputFile, collector: Collector
+) -> None:
     if outcome.parts:
         target.write("".join(outcome.parts[0].header))
     grouped = request.job.reduce is not None
@@ -124,82 +107,34 @@ def _write(outcome: Outcome, request: Request, target: OutputFile, collector: Co
             done += len(written) if grouped else 0
             collector.wrote(done, total)
         done += 0 if grouped else 1
-        _remove(parts)
+        for part in parts:
+            if isinstance(part.frames, Extent):
+                part.frames.remove()
     target.close()
-
-
-def _remove(parts: Iterable[Part]) -> None:
-    """Remove the segments of `parts`, which will not be read again."""
-    for part in parts:
-        if isinstance(part.frames, Extent):
-            part.frames.remove()
-
-
-def _meta(
-    outcome: Outcome,
-    inputs: Inputs,
-    target: OutputFile,
-    stopwatch: Stopwatch,
-    provenance: dict[str, Any],
-    notes: tuple[str, ...],
-) -> dict[str, Any]:
-    now, lines = clock.now(), _lines(outcome)
-    skipped = inputs.listing.skipped, inputs.listing.skipped_count
-    return {
-        **provenance,
-        **describe_counts(outcome.tally, outcome.keys, lines, skipped),
-        "notes": list(notes),
-        "times": {
-            "started": moment(stopwatch.started),
-            "ended": moment(now),
-            "seconds": {**stopwatch.seconds, "total": now - stopwatch.started},
-        },
-        "output": {
-            "path": target.name if "://" in target.name else os.path.abspath(target.name),
-            "lines": lines,
-            "bytes": target.bytes,
-            "sha256": target.sha256,
-        },
-    }
-
-
-def _lines(outcome: Outcome) -> int:
-    return sum(part.lines for part in outcome.parts)
-
-
-@dataclass(frozen=True, slots=True)
-class Deleted:
-    """How many input files were deleted, and notes on those that stay."""
-
-    count: int = 0
-    notes: tuple[str, ...] = ()
 
 
 def delete_input(
     request: Request, inputs: Inputs, tally: Tally, output: OutputFile | None
-) -> Deleted:
+) -> tuple[int, tuple[str, ...]]:
     """Delete the input files that were mapped completely, where the run is to.
 
     A file stays when it was left out, or changed after it was read, or has bad records that were
     not all saved. Of objects in a store, only the local copies are deleted.
+
+    Returns how many were deleted, and notes on those that stay.
     """
     if not request.delete_data or request.choice.keys:
-        return Deleted()
+        return 0, ()
     left_out = (*tally.corrupt, *tally.poisoned, *tally.missing)
     kept = {path for path, _ in left_out} | tally.unsaved_files
+    files = [file for file in inputs.listing.files if file.path not in kept]
     own = output.path if output is not None else None
-    count = 0
-    copies: list[str] = []
+    count = inputs.delete_copies([file.path for file in files if file.is_remote])
     changed: list[str] = []
     refused: list[str] = []
-    for file in inputs.listing.files:
-        if file.path in kept:
-            continue
-        if file.is_remote:
-            copies.append(file.path)
-            continue
+    for file in files:
         path = os.path.join(inputs.root, file.path)
-        if os.path.realpath(path) == own:
+        if file.is_remote or os.path.realpath(path) == own:
             continue
         try:
             if is_as_listed(file, path):
@@ -212,26 +147,26 @@ def delete_input(
         except OSError as error:  # the output is in place: this is not worth a failure
             refused.append(f"{file.path} ({error.strerror})")
     kinds = (("since no longer as listed and read", changed), ("which was refused", refused))
-    notes = tuple(
+    return count, tuple(
         f"{counted(len(paths), 'input file')} not deleted, {why}: {some(paths)}"
         for why, paths in kinds
         if paths
     )
-    return Deleted(count + inputs.delete_copies(copies), notes)
 
 
 def result_of(
     outcome: Outcome,
     request: Request,
     inputs: Inputs,
-    committed: Committed,
+    side_cars: SideCars | None,
     collector: Collector,
     stopwatch: Stopwatch,
     notes: tuple[str, ...],
     deleted: int,
 ) -> Result:
     """Sum a run up, once all of it is done."""
-    tally, listing, target = outcome.tally, inputs.listing, committed.target
+    tally, listing = outcome.tally, inputs.listing
+    target = side_cars.target if side_cars is not None else None
     ended = clock.now()
     history = History(
         stopwatch.started, ended, tally.tasks, looks=collector.looks, hot_keys=tally.hot_keys
@@ -241,12 +176,12 @@ def result_of(
         counts=tally.counts._replace(bad_reasons=most_frequent_first(tally.bad_reasons)),
         bad_files=tally.bad_files,
         saved_bad_records=tally.saved,
-        bad_records_path=committed.bad_path,
+        bad_records_path=side_cars.bad_path if side_cars and side_cars.bad else None,
         skipped=listing.skipped,
         skipped_count=listing.skipped_count,
         corrupt=tally.corrupt,
         key_count=outcome.keys,
-        lines=_lines(outcome),
+        lines=outcome.lines,
         output_bytes=target.bytes if target is not None else 0,
         timings={**stopwatch.seconds, "total": ended - stopwatch.started},
         deleted=deleted,
@@ -258,7 +193,7 @@ def result_of(
         counters=by_group(tally.counters),
         history=history,
         sample=request.choice.describe(len(listing.files)),
-        meta_path=committed.meta_path,
+        meta_path=side_cars.meta_path if side_cars and side_cars.meta else None,
         sha256=target.sha256 if target is not None else None,
         plan=collector.plan,
         settings=request.config.recorded(),

@@ -6,9 +6,10 @@ The sample is small, one process has the machine to itself, and fetching is not 
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import zstandard
@@ -28,7 +29,7 @@ from daskmr.tasks.fold import Fold, Spilling
 from daskmr.tasks.guard import TimeIsUp, alarm, no_exit
 from daskmr.tasks.user_calls import combiner_of
 
-__all__ = ["Estimate", "Sample", "estimate", "map_sample", "spread"]
+__all__ = ["Estimate", "Sample", "estimate", "map_sample"]
 
 _SLICES = 5  # files of the sample that share the time, if they are large
 _PATIENCE = 4  # times the time of the sample: a record that takes longer is interrupted
@@ -73,19 +74,6 @@ class Estimate:
     output: int | None = None  # bytes of the output, uncompressed, of a map-only job
 
 
-def spread(count: int) -> Iterator[int]:
-    """Yield the numbers below `count` so that the first few are spread over all of them.
-
-    >>> list(spread(6))
-    [0, 4, 2, 1, 5, 3]
-    """
-    bits = max(1, (count - 1).bit_length())
-    for number in range(1 << bits):
-        mirrored = int(f"{number:0{bits}b}"[::-1], 2)
-        if mirrored < count:
-            yield mirrored
-
-
 def map_sample(
     job: Job,
     files: Sequence[tuple[InputFile, str]],
@@ -105,23 +93,19 @@ def map_sample(
     - `keys`: which records the run is to read; ``None`` is all.
     """
     sampling = _Sampling(job, seconds, buckets, combine_size, max_record_bytes, keys)
-    failure, details = "", ""
-    with job.activate(), no_exit(), no_children(), alarm(_PATIENCE * seconds) as rung:
+    failure, details, patience = "", "", _PATIENCE * seconds
+    with job.activate(), no_exit(), no_children(), alarm(patience) as rung:
         try:
             sampling.run(files)
-        except TaskFailed as error:
-            failure, details = error.message, error.details
-        except OSError as error:
-            reason = error.strerror or error
-            failure = f"The input file {sampling.place} cannot be read: {reason}."
-        except TimeIsUp:
-            failure = "late"
-    if rung and failure:
-        details = ""
-        failure = (
-            f"map took more than {_PATIENCE * seconds:g} s at {sampling.place}, line "
-            f"{sampling.line}, and was stopped there."
-        )
+        except (TaskFailed, OSError, TimeIsUp) as error:
+            if rung or isinstance(error, TimeIsUp):
+                where = f"{sampling.place}, line {sampling.line}"
+                failure = f"map took more than {patience:g} s at {where}, and was stopped there."
+            elif isinstance(error, TaskFailed):
+                failure, details = error.message, error.details
+            else:
+                reason = error.strerror or error
+                failure = f"The input file {sampling.place} cannot be read: {reason}."
     return sampling.sample(failure, details)
 
 
@@ -155,16 +139,16 @@ class _Sampling:
         self._half: tuple[int, int] | None = None  # bytes mapped, bytes held, half-way
 
     def run(self, files: Sequence[tuple[InputFile, str]]) -> None:
-        for count, number in enumerate(spread(len(files))):
-            if count >= _MOST_FILES or self._elapsed() > self._seconds:
+        # In random order, so that the first few are from all over the input
+        for file, path in random.Random(0).sample(files, min(len(files), _MOST_FILES)):
+            if self._elapsed() > self._seconds:
                 return
-            file, path = files[number]
             try:
                 self._map_file(file, path)
             except CorruptFileError as error:
                 self._corrupt.append(str(error))
-            if self._half is None and self._elapsed() > self._seconds / 2:
-                self._note_half()
+            if self._fold and self._half is None and self._elapsed() > self._seconds / 2:
+                self._half = self._bytes, self._fold.held()
 
     def _elapsed(self) -> float:
         return time.perf_counter() - self._started
@@ -175,7 +159,9 @@ class _Sampling:
         with open(path, "rb", buffering=0) as stream:
             for number, line in read_records(stream, self._max_record_bytes):
                 self.line = number
-                if self._is_read(line):
+                keys = self._keys
+                # A record without a key is bad, and counts.
+                if keys is None or "\t" not in line or keys.takes(line.partition("\t")[0]):
                     bad = self._trial.map(path, dims, number, line)
                     self._records += 1
                     if bad is not None:
@@ -191,13 +177,6 @@ class _Sampling:
         self._flush()
         self._most = max(self._most, resident())
 
-    def _is_read(self, line: str) -> bool:
-        """Whether the run reads a record; one without a key is bad, and counts."""
-        if self._keys is None:
-            return True
-        key, tab, _ = line.partition("\t")
-        return not tab or self._keys.takes(key)
-
     def _flush(self) -> None:
         pending, context = self._trial.pending, self._trial.context
         self._pairs += len(pending)
@@ -211,15 +190,9 @@ class _Sampling:
             pending.clear()
         context.hurry.clear()
 
-    def _note_half(self) -> None:
-        if self._fold is not None:
-            self._half = self._bytes, self._fold.held()
-
     def sample(self, failure: str, details: str) -> Sample:
-        """Sum up."""
         seconds = self._elapsed()
-        held, packed, keys = 0, self._packed, 0
-        growth = 1.0
+        held, packed, keys, growth = 0, self._packed, 0, 1.0
         if self._fold is not None and not failure:
             keys = len(self._trial.groups)
             runs = self._fold.finish()
@@ -247,15 +220,15 @@ def _compressed(data: bytes) -> int:
     return len(zstandard.ZstdCompressor(level=1).compress(data))
 
 
-def _growth(half: tuple[int, int] | None, whole: tuple[int, int]) -> float:
+def _growth(half: tuple[int, int] | None, end: tuple[int, int]) -> float:
     """Return how memory grows, as an exponent of the input.
 
     >>> _growth((100, 50), (200, 100)), _growth((100, 50), (200, 50)), _growth(None, (1, 1))
     (1.0, 0.0, 1.0)
     """
-    if half is None or not 0 < half[0] < whole[0] or half[1] <= 0 or whole[1] <= 0:
+    if half is None or not 0 < half[0] < end[0] or half[1] <= 0 or end[1] <= 0:
         return 1.0
-    exponent = math.log(whole[1] / half[1]) / math.log(whole[0] / half[0])
+    exponent = math.log(end[1] / half[1]) / math.log(end[0] / half[0])
     return min(1.0, max(0.0, exponent))
 
 
@@ -287,7 +260,7 @@ def estimate(
     times = [sample.seconds * size / sample.bytes for size in sizes]
     share = sum(sizes) / sample.bytes
     shared = None if workers is None else max(sum(times) / workers, max(times))
-    held = [_held(sample, size) for size in sizes]
+    held = [sample.held * math.pow(size / sample.bytes, sample.growth) for size in sizes]
     allowance = Spilling("", spill_bytes, 1, max(1, len(plan))).allowance
     spilled = sum(size for size in held if size > allowance) * sample.packed / (sample.held or 1)
     output = None if grouped else int(sample.text_bytes * share)
@@ -302,8 +275,3 @@ def estimate(
         spilled=int(spilled),
         output=output,
     )
-
-
-def _held(sample: Sample, size: int) -> float:
-    """Estimate the memory that the pairs of `size` bytes of input take."""
-    return sample.held * math.pow(size / sample.bytes, sample.growth)

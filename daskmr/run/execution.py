@@ -11,13 +11,11 @@ from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from dask.system import CPU_COUNT
-
 from daskmr.cluster.connect import existing_scheduler, security_of
 from daskmr.cluster.session import Session, WorkerDied
 from daskmr.cluster.versions import Pinned
 from daskmr.data.inputs import Inputs
-from daskmr.data.partition import Partition, count_buckets, count_reducers, run_order, with_ahead
+from daskmr.data.partition import Partition, run_order, with_ahead
 from daskmr.data.parts import Part
 from daskmr.diagnostics.run_state import RunOutline
 from daskmr.errors import JobError
@@ -62,6 +60,11 @@ class Outcome:
     reducing: Span | None  # when the reducers ran
     notes: tuple[str, ...] = ()
 
+    @property
+    def lines(self) -> int:
+        """The number of lines of the output."""
+        return sum(part.lines for part in self.parts)
+
 
 def with_scheduler(request: Request, clusters: ExitStack) -> Request:
     """Connect to the scheduler of the settings, before the input is listed: that fails fast."""
@@ -81,12 +84,12 @@ def with_deployment(request: Request, clusters: ExitStack) -> Request:
 
 
 def outline_of(request: Request, inputs: Inputs, plan: Sequence[Partition]) -> RunOutline:
-    """Say what the run will do, for those who watch it."""
+    """Outline the run, for its watchers."""
     files = inputs.listing.files
     remote = [file.size for file in files if file.is_remote]
     to_fetch = len(remote) - inputs.cached
     reduces = request.job.reduce is not None
-    buckets = _buckets_of(request, inputs)[0] if reduces else 0
+    buckets = request.count_buckets(files)[0] if reduces else 0
     has_phase = {
         "fetch": to_fetch > 0,
         "merge": reduces,
@@ -119,28 +122,27 @@ def live_page_of(session: Session, collector: Collector, request: Request) -> It
         yield
 
 
-def _buckets_of(request: Request, inputs: Inputs) -> tuple[int, int]:
-    """Choose the number of buckets and of reducers; neither changes the result."""
-    wanted = request.config.num_reducers
-    workers = request.config.num_mappers or CPU_COUNT if request.is_local else None
-    buckets = count_buckets(inputs.listing.files, wanted)
-    return buckets, count_reducers(buckets, wanted, workers)
-
-
-@dataclass(frozen=True, slots=True)
 class Execution:
-    """One plan, computed in a session."""
+    """One plan, computed in a session.
 
-    request: Request
-    session: Session
-    placement: Placement  # where tasks read and write
-    run_id: str  # unique to the run
-    plan: list[Partition]
-    watched: bool  # whether tasks report their progress
+    - `placement`: where tasks read and write.
+    - `run_id`: unique to the run.
+    - `watched`: whether tasks report their progress.
+    """
 
-    @property
-    def config(self) -> Config:
-        return self.request.config
+    def __init__(
+        self,
+        request: Request,
+        session: Session,
+        placement: Placement,
+        run_id: str,
+        plan: list[Partition],
+        watched: bool,
+    ) -> None:
+        self.request, self.config, self.session = request, request.config, session
+        self.placement, self.plan, self.watched = placement, plan, watched
+        self._map_name = f"map-{run_id}"
+        self._skips_poison = self.config.skip_poison_files and session.client is not None
 
     def outcome(self) -> Outcome:
         """Map, merge and reduce.
@@ -170,7 +172,7 @@ class Execution:
 
     def _mapper(self, inputs: Inputs) -> Pinned:
         config, placement, partitions = self.config, self.placement, len(self.plan)
-        buckets, _ = _buckets_of(self.request, inputs)
+        buckets, _ = self.request.count_buckets(inputs.listing.files)
         task = MapTask(
             job=self.request.job,
             root=inputs.root,
@@ -201,22 +203,17 @@ class Execution:
         from dask.bag import Bag  # a cluster is started before it is imported
 
         # Partitions are literals of their tasks: a collection of them would be one more task each,
-        # and a worker would report each before it is told to map. The name is unique to the run,
+        # and a worker would report each before it gets the task to map it. The name is unique to the run,
         # since the clients of one scheduler share keys of one name.
-        name = self._map_name
-        graph = {(name, p.index): (mapper, pickle.dumps(p, 5)) for p in plan}
-        return Bag(graph, name, len(graph))
-
-    @property
-    def _map_name(self) -> str:
-        return f"map-{self.run_id}"
+        graph = {(self._map_name, p.index): (mapper, pickle.dumps(p, 5)) for p in plan}
+        return Bag(graph, self._map_name, len(graph))
 
     def _reduced(self, runs: Any) -> Any:
         """Add to the mapping a tree of merges, and one task a reducer."""
         request, placement = self.request, self.placement
         if request.job.reduce is None:
             return runs
-        buckets, reducers = _buckets_of(request, placement.inputs)
+        buckets, reducers = request.count_buckets(placement.inputs.listing.files)
         merge = Pinned(Merge(request.job, placement.scratch, self.watched))
         folded = runs.foldby(itemgetter(0), never_met, combine=merge, split_every=_SPLIT_EVERY)
         task = ReduceTask(
@@ -235,20 +232,23 @@ class Execution:
     # --- its computation ------------------------------------------------------------------------
 
     def _compute(self) -> list[Any]:
-        session, skip_poison = self.session, self._skips_poison
+        session = self.session
         if self.config.file_timeout is not None:
             watchdog = FileTimeout(self.placement.run_dir.path, self.config.file_timeout)
             session.watch(watchdog.check)
-        if session.is_elsewhere and self.placement.store is None and not skip_poison:
+        if session.is_elsewhere and self.placement.store is None and not self._skips_poison:
             session.watch(self._check_kills)
         order, plan, inputs = run_order(self.plan), self.plan, self.placement.inputs
         if self._fetches_beside(inputs):
-            inputs = _with_fetchers(inputs)
-            if not skip_poison:  # whose tasks have no fixed order
+            assert inputs.remote is not None
+            # By the wall clock, which the cache uses to note when it fetched something.
+            remote = replace(inputs.remote, beside=True, began=time.time())
+            inputs = replace(inputs, remote=remote)
+            if not self._skips_poison:  # whose tasks have no fixed order
                 plan = with_ahead(plan, order, session.workers)
         mapper = self._mapper(inputs)
         try:
-            if skip_poison:
+            if self._skips_poison:
                 return self._compute_around_poison(mapper, plan)
             bag = self._reduced(self._mapped(mapper, plan))
             if session.client is None:
@@ -260,21 +260,10 @@ class Execution:
             bag = _prioritised(bag, positions, 0 if session.is_elsewhere else 1)
             return list(session.compute(bag, is_optimized=True))
         except WorkerDied as error:
-            failure = self._explained(error)
-        raise failure
-
-    @property
-    def _skips_poison(self) -> bool:
-        return self.config.skip_poison_files and self.session.client is not None
-
-    def _explained(self, error: WorkerDied) -> JobError:
-        session, marks = self.session, self.placement.marks()
-        killed = session.killed_for_memory()
-        failure = JobError(
-            explain_death(error.key, error.partition, killed, marks, "", session.memory_limit)
-        )
-        failure.file = file_of_death(error.partition, marks)
-        return failure
+            key, partition = error.key, error.partition
+        marks, killed = self.placement.marks(), session.killed_for_memory()
+        text = explain_death(key, partition, killed, marks, "", session.memory_limit)
+        raise _failure_at(file_of_death(partition, marks), text)
 
     def _fetches_beside(self, inputs: Inputs) -> bool:
         """Decide whether a process beside each worker fetches: that costs a second, and memory."""
@@ -316,9 +305,13 @@ class Execution:
             if len(marks) > 1:
                 text = explain_kills(marks, self.session.killed_for_memory(), "")
                 if text is not None:
-                    failure = JobError(text)
-                    failure.file = marks[-1].file
-                    raise failure
+                    raise _failure_at(marks[-1].file, text)
+
+
+def _failure_at(file: str, text: str) -> JobError:
+    failure = JobError(text)
+    failure.file = file
+    return failure
 
 
 @dataclass(slots=True)
@@ -331,42 +324,30 @@ class FileTimeout:
 
     def check(self) -> None:
         """Raise JobError for the file that takes too long."""
-        marks = read_marks(self.run_dir)
         # By this process's own clock: that of another host may differ.
-        now = time.monotonic()
-        self._seen = {_file_begun(mark): self._seen.get(_file_begun(mark), now) for mark in marks}
-        # Whether a process on another host lives is not known; but unless it was the last to take up
-        # its task, it does not.
-        last = {
-            (mark.phase, mark.number): mark
-            for mark in sorted(marks, key=lambda mark: self._seen[_file_begun(mark)])
-        }
+        marks, now = read_marks(self.run_dir), time.monotonic()
+        self._seen = {key: self._seen.get(key, now) for key in map(_reading_of, marks)}
+        marks.sort(key=lambda mark: self._seen[_reading_of(mark)])
+        # Whether a process on another host lives is not known, but only the last to take up a task can.
+        last = {(mark.phase, mark.number): mark for mark in marks}
         for mark in marks:
-            mapping = mark.path and mark.place not in (FETCHING, COMBINING)
-            late = mapping and now - self._seen[_file_begun(mark)] > self.seconds
+            is_mapping = mark.path and mark.place not in (FETCHING, COMBINING)
+            is_late = now - self._seen[_reading_of(mark)] > self.seconds
             lives = is_alive(mark.pid) if mark.is_local else last[mark.phase, mark.number] is mark
-            if late and lives:
-                failure = JobError(explain_timeout(mark.path, self.seconds))
-                failure.file = mark.file
-                raise failure
+            if is_mapping and is_late and lives:
+                raise _failure_at(mark.file, explain_timeout(mark.path, self.seconds))
 
 
-def _file_begun(mark: Mark) -> Hashable:
-    """Tell the reading of one file from that of all others, wherever in the file it is."""
+def _reading_of(mark: Mark) -> Hashable:
+    """Identify the reading of one file, wherever in the file it is."""
     return mark.process, mark.phase, mark.number, mark.since, mark.path
-
-
-def _with_fetchers(inputs: Inputs) -> Inputs:
-    assert inputs.remote is not None
-    # By the wall clock, which the cache uses to note when it fetched something.
-    return replace(inputs, remote=replace(inputs.remote, beside=True, began=time.time()))
 
 
 def _prioritised(bag: Any, of_partition: dict[int, int], of_others: int) -> Any:
     """Give the task of each partition its priority, and one to all others.
 
     Dask would choose an order by the shape of the graph. On this machine's own cluster merges come
-    first, so that results are merged as soon as they are there.
+    first, so that results are merged as soon as they exist.
     """
     from dask import annotate, optimize
     from dask.bag import Bag

@@ -39,7 +39,7 @@ def check_opening(inputs: Inputs, config: Config) -> None:
                     if opening.untabbed == OPENING_LINES:
                         raise JobError(explain_untabbed(opening))
         except (OSError, CorruptFileError, TaskFailed):
-            return  # the task that maps the file says what is wrong with it
+            return  # the task that maps the file reports it
     if opening.untabbed:
         raise JobError(explain_untabbed(opening))
 
@@ -68,7 +68,7 @@ def describe_grown(tally: Tally) -> tuple[str, ...]:
     if not paths:
         return ()
     return (
-        f"{counted(len(paths), 'file')} grew while the job ran, as a log does that is still being written: "
-        "what was listed of it was read, but for a last line that was not complete then: "
+        f"{counted(len(paths), 'file')} grew while the job ran, as a log does that is still being "
+        "written: what was listed of it was read, but for a last line that was not complete then: "
         f"{some(paths)}",
     )

@@ -55,7 +55,10 @@ def _figures(result: Result) -> Iterator[tuple[str, str]]:
         f"{counted(result.records, 'record')} in {counted(result.files, 'file')}, "
         f"{format_bytes(result.bytes)} as stored",
     )
-    yield "wrote", _describe_output(result)
+    keys = f" for {counted(result.key_count, 'key')}" if result.key_count else ""
+    size = f", {format_bytes(result.output_bytes)}" if result.output_bytes else ""
+    where = ", to iterate over" if result.output is None else f" to {result.output}{size}"
+    yield "wrote", f"{counted(result.lines, 'line')}{keys}{where}"
     phases = (f"{name} {t:.1f}" for name, t in result.timings.items() if name != "total")
     total = format_seconds(result.timings.get("total", 0.0))
     yield "time", f"{total} ({', '.join(phases)})"
@@ -67,19 +70,6 @@ def _figures(result: Result) -> Iterator[tuple[str, str]]:
         yield "cached", f"{counted(result.cached, 'object')}, {format_bytes(result.cached_bytes)}"
     if result.spilled:
         yield "spilled", format_bytes(result.spilled)
-    yield from _left_out(result)
-
-
-def _describe_output(result: Result) -> str:
-    keys = f" for {counted(result.key_count, 'key')}" if result.key_count else ""
-    lines = f"{counted(result.lines, 'line')}{keys}"
-    if result.output is None:
-        return f"{lines}, to iterate over"
-    size = f", {format_bytes(result.output_bytes)}" if result.output_bytes else ""
-    return f"{lines} to {result.output}{size}"
-
-
-def _left_out(result: Result) -> Iterator[tuple[str, str]]:
     if result.skipped_count:
         yield "not in the layout", f"{result.skipped_count:,} files or directories"
     for title, files in (
@@ -103,14 +93,13 @@ def _first_rows(rows: Sequence[Any], lines: int) -> str:
         return ""
     pairs = all(isinstance(row, tuple) and len(row) == 2 for row in rows)
     head = "<thead><tr><th>key</th><th>value</th></tr></thead>" if pairs else ""
-    body = "".join(f"<tr>{_cells(row, pairs)}</tr>" for row in rows)
+    body = ""
+    for row in rows:
+        texts = (_escape(_show(value)) for value in (row if pairs else (row,)))
+        cells = "".join(f'<td style="{_CELL}">{text}</td>' for text in texts)
+        body += f"<tr>{cells}</tr>"
     more = f"<caption>the first {len(rows):,} of {lines:,}</caption>" if lines > len(rows) else ""
     return f"<table>{more}{head}<tbody>{body}</tbody></table>"
-
-
-def _cells(row: Any, pairs: bool) -> str:
-    values = row if pairs else (row,)
-    return "".join(f'<td style="{_CELL}">{_escape(_show(value))}</td>' for value in values)
 
 
 def _show(value: Any) -> str:

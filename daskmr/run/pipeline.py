@@ -182,15 +182,15 @@ def _run(
         tally = outcome.tally
         check_bad_records(tally, request.config)
         notes = (*inputs.notes, *notes, *outcome.notes, *tally.notes, *describe_grown(tally))
-        committed = commit(
+        side_cars = commit(
             outcome, request, inputs, workspace, collector, stopwatch, provenance, notes
         )
-        deleted = delete_input(request, inputs, tally, committed.target)
-        notes += committed.notes + deleted.notes
+        deleted, kept = delete_input(request, inputs, tally, workspace.target)
+        notes += (() if side_cars is None else side_cars.notes) + kept
         result = result_of(
-            outcome, request, inputs, committed, collector, stopwatch, notes, deleted.count
+            outcome, request, inputs, side_cars, collector, stopwatch, notes, deleted
         )
-        if committed.target is None:
+        if workspace.target is None:
             workspace.keep_for(result)
     return result
 

@@ -1,42 +1,36 @@
-"""The figures of a plan: input by dimension, balance of partitions, requests, disks. Pure functions."""
+"""The dry run: find out what a run would read, fetch and write, without running it."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from statistics import median_low
 from typing import Any
 
 from daskmr.data.filters import OneOf, sanitise
+from daskmr.data.inputs import Inputs, find_inputs
 from daskmr.data.layout import Schema
 from daskmr.data.listing import InputFile, Listing
-from daskmr.data.partition import Partition, count_buckets, count_reducers
-from daskmr.run.estimate import Estimate, Sample
+from daskmr.data.partition import Partition, estimate_bytes, plan_partitions
+from daskmr.data.sampling import EVERYTHING, Choice
+from daskmr.errors import InputError, NothingMatchedError
+from daskmr.run.estimate import Estimate, Sample, estimate, map_sample
+from daskmr.run.request import Request, check_request, refuse_to_replace_input
+from daskmr.run.side_cars import check_side_cars, side_car_paths
+from daskmr.store.credentials import given
 from daskmr.store.download import multipart_etag
+from daskmr.store.open_stores import stores_closed
+from daskmr.text import format_bytes
 
-__all__ = [
-    "Amount",
-    "Balance",
-    "DimensionFigures",
-    "Disk",
-    "Plan",
-    "Reducing",
-    "Requests",
-    "Share",
-    "Unmatched",
-    "amount_of",
-    "as_json",
-    "balance",
-    "count_requests",
-    "figures",
-    "reducing",
-    "unmatched",
-]
+__all__ = ["Plan", "as_json", "make_plan"]
 
 _TOP = 5  # values of a dimension that are named
 _SIMILAR = 3
 _EXISTING = 8
+_SAMPLE_SECONDS = 3.0
 _UNEVEN = 4  # times the median: from there on the largest partition is worth a note
 
 
@@ -46,6 +40,9 @@ class Amount:
 
     files: int = 0
     bytes: int = 0
+
+    def __sub__(self, other: Amount) -> Amount:
+        return Amount(self.files - other.files, self.bytes - other.bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +93,6 @@ class Balance:
 
     @property
     def is_uneven(self) -> bool:
-        """Whether one partition is far larger than most."""
         return self.bytes_max > _UNEVEN * max(1, self.bytes_median)
 
 
@@ -155,7 +151,263 @@ class Plan:
     estimate: Estimate | None = None
     no_estimate: str = ""  # why there is no estimate
     warnings: tuple[str, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+
+
+def make_plan(
+    script: Any,
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    input_filter: Any = None,
+    output: str = "-",
+    inline: bool = False,
+    estimating: bool = True,
+    choice: Choice = EVERYTHING,
+    aws_key: str | None = None,
+    aws_secret_key: str | None = None,
+    on_listing: Callable[[int, int], object] | None = None,
+    **options: Any,
+) -> Plan:
+    """Plan what `daskmr.mapreduce` would do with the same arguments.
+
+    Nothing is fetched, and nothing is written but the listing of a bucket, to the record of its cache.
+
+    - `estimating`: map a sample of the files on this machine, to estimate time and memory.
+    - `choice`: which part of the input the run would read.
+    Raises `InputError` where a run would fail before any work; too little disk space is a warning
+    in the plan.
+    Raises `NothingMatchedError` when the filter allows no file.
+    """
+    request = check_request(
+        script,
+        options,
+        choice=choice,
+        data_dir=data_dir,
+        input_filter=input_filter,
+        output=output,
+        inline=inline,
+    )
+    config = request.config
+    with given(aws_key, aws_secret_key, config.aws_profile), stores_closed():
+        inputs = find_inputs(data_dir, request.schema, config, on_listing, choice, to_read=False)
+        if not inputs.listing.files and not config.allow_empty:
+            raise NothingMatchedError(inputs.listing.explain_nothing())
+        if _is_file(output):
+            refuse_to_replace_input(inputs, output, output)
+            bad_path, meta_path = side_car_paths(output)
+            check_side_cars(bad_path, meta_path if config.meta else None)
+        name = os.fspath(script) if isinstance(script, str | os.PathLike) else request.job.name
+        return _Planner(request, inputs, output).plan(name, estimating)
+
+
+def _is_file(output: str) -> bool:
+    return output != "-" and "://" not in output
+
+
+class _Planner:
+    """Gathers the figures of one plan."""
+
+    def __init__(self, request: Request, inputs: Inputs, output: str) -> None:
+        self.request, self.inputs, self.output = request, inputs, output
+        self.config, self.files = request.config, inputs.listing.files
+        self.partitions = plan_partitions(self.files, self.config.partition_bytes)
+        self.state = inputs.state()
+        self.remote = [file for file in self.files if file.is_remote]
+        self.absent = self.remote if self.state is None else self.state.absent
+        self.workers = request.local_workers
+        self.warnings: list[str] = []
+        self.notes = [*inputs.notes]
+
+    def plan(self, script: str, estimating: bool) -> Plan:
+        request, listing, remote = self.request, self.inputs.listing, self.inputs.remote
+        sample, forecast, reason = self._estimate(estimating)
+        spilled = forecast.spilled if forecast is not None else 0
+        allowed, to_fetch = amount_of(self.files), amount_of(self.absent)
+        listed = amount_of(self.remote)
+        partitions = balance(self.partitions)
+        kept = to_fetch.bytes if self.config.cache else 0
+        self.warnings += request.job.notes
+        self._check_input(partitions)
+        self._check_output()
+        if request.choice.is_sample:
+            self.notes.append(f"a sample: {request.choice.describe(len(self.files))}")
+        self._check_space(kept + spilled if spilled else 0)
+        requests = None
+        if remote is not None and not remote.offline:
+            is_s3 = remote.source.protocol == "s3"
+            requests = count_requests(self.inputs.listings, self.absent, is_s3)
+        return Plan(
+            script=script,
+            output=self.output,
+            data_dir=request.data_dir,
+            bucket=remote.source.url if remote else None,
+            input_filter=request.filter_path,
+            files=allowed,
+            text_bytes=estimate_bytes(self.files),
+            local=allowed - listed,
+            cached=listed - to_fetch,
+            to_fetch=to_fetch,
+            skipped=listing.skipped_count,
+            dimensions=figures(listing),
+            # A part of the input does not show which values are missing.
+            unmatched=unmatched(request.schema, listing) if request.choice == EVERYTHING else (),
+            partitions=partitions,
+            reducing=Reducing(*request.count_buckets(self.files)) if request.job.reduce else None,
+            workers=self.workers,
+            requests=requests,
+            disks=self._disks(kept, spilled),
+            sample=sample,
+            estimate=forecast,
+            no_estimate=reason,
+            warnings=tuple(self.warnings),
+            notes=tuple(self.notes),
+        )
+
+    # --- the estimate ---------------------------------------------------------------------------
+
+    def _estimate(self, estimating: bool) -> tuple[Sample | None, Estimate | None, str]:
+        """Map a sample, or return the reason why there is no estimate."""
+        if not estimating:
+            return None, None, "left out (--no-estimate)"
+        if not self.files:
+            return None, None, "there is nothing to map"
+        here = list(self._on_this_machine())
+        if not here:
+            reason = "none of the files is on this machine yet, and a plan fetches nothing"
+            return None, None, reason
+        config, request = self.config, self.request
+        sample = map_sample(
+            request.job,
+            here,
+            _SAMPLE_SECONDS,
+            buckets=request.count_buckets(self.files)[0],
+            combine_size=config.combine_size,
+            max_record_bytes=config.max_record_bytes,
+            keys=request.choice.keys,
+        )
+        self._check_sample(sample)
+        forecast = estimate(
+            sample,
+            self.partitions,
+            workers=self.workers,
+            spill_bytes=config.spill_bytes,
+            grouped=request.job.reduce is not None,
+        )
+        if forecast is None:
+            reason = "map failed on the sample" if sample.failure else "the sample has no data"
+            return sample, None, reason
+        self._check_memory(forecast)
+        return sample, forecast, ""
+
+    def _on_this_machine(self) -> Iterator[tuple[InputFile, str]]:
+        cache_root = self.inputs.remote and self.inputs.remote.cache_root
+        absent = {file.path for file in self.absent}
+        for file in self.files:
+            if not file.is_remote:
+                yield file, os.path.join(self.inputs.root, file.path)
+            elif cache_root and file.path not in absent:
+                yield file, os.path.join(cache_root, file.path)
+
+    # --- warnings and notes ---------------------------------------------------------------------
+
+    def _check_input(self, partitions: Balance) -> None:
+        names = self.request.schema.layout.field_names
+        for position, dimension in enumerate(self.request.schema.dimensions):
+            label = dimension.field_name
+            if label != names[position] and label in names:
+                self.warnings.append(
+                    f"dimension {position + 1} of the filter is called {label}, and in the layout "
+                    f"{names[position]}: the order counts, not the name"
+                )
+        if not self.files:
+            self.warnings.append("nothing matches, and the output would be empty (--allow-empty)")
+        elif partitions.is_uneven and partitions.bytes_max > self.config.partition_bytes:
+            self.notes.append(
+                f"the largest partition, with {format_bytes(partitions.bytes_max)}, may be the last "
+                "to end, as no file is split"
+            )
+
+    def _check_sample(self, sample: Sample) -> None:
+        if sample.failure:
+            self.warnings.append(f"the run would fail: {sample.failure}")
+        config, bad = self.config, sample.bad_records
+        if config.limits_bad_records and bad > config.allowed_bad_records(sample.records):
+            self.warnings.append(
+                f"the run would fail if all of the input were like the sample: {bad:,} of its "
+                f"{sample.records:,} records are bad, more than --max-bad-records allows"
+            )
+        outcome = (
+            "The run would skip it (--skip-corrupt-files)"
+            if config.skip_corrupt_files
+            else "The run would fail, without --skip-corrupt-files"
+        )
+        self.warnings += [f"{corrupt} {outcome}" for corrupt in sample.corrupt[:3]]
+
+    def _check_memory(self, forecast: Estimate) -> None:
+        limit = self.config.memory_limit
+        if self.workers is None or self.request.inline:
+            return
+        if limit == "auto":
+            from distributed.system import MEMORY_LIMIT  # what a cluster divides among its workers
+
+            limit = MEMORY_LIMIT // self.workers
+        if isinstance(limit, int) and 0 < limit < forecast.memory:
+            self.warnings.append(
+                f"a worker may need {format_bytes(forecast.memory)}, and has {format_bytes(limit)}: "
+                "fewer --num-mappers leave more to each"
+            )
+
+    def _check_output(self) -> None:
+        output = self.output
+        if not _is_file(output):
+            return
+        folder = os.path.dirname(os.path.abspath(output))
+        if os.path.isdir(output):
+            self.warnings.append(f"the run would refuse the output {output}: it is a directory")
+        elif not os.path.isdir(folder):
+            self.warnings.append(f"the run would refuse the output: there is no directory {folder}")
+        elif os.path.isfile(output):
+            self.notes.append(
+                f"{output} is there, and would be replaced when the job has succeeded"
+            )
+
+    def _check_space(self, written: int) -> None:
+        cache = self.inputs.open_cache()
+        if cache is not None and self.state is not None and not self.config.local_only:
+            with cache:
+                try:
+                    cache.check_space(self.state, self.config.cache_max)
+                except InputError as error:
+                    self.warnings.append(f"the run would refuse: {error}")
+        free = _free(self.config.work_dir)
+        if written > free:
+            self.warnings.append(
+                f"some {format_bytes(written)} would be written to the work dir, where "
+                f"{format_bytes(free)} are free: use another --work-dir"
+            )
+
+    def _disks(self, fetched: int, spilled: int) -> tuple[Disk, ...]:
+        work_dir, folder = self.config.work_dir, os.path.dirname(os.path.abspath(self.output))
+        disk = Disk(work_dir, _free(work_dir), fetched, spilled)
+        if not _is_file(self.output) or not os.path.isdir(folder):
+            return (disk,)
+        is_same = os.stat(folder).st_dev == os.stat(_existing(work_dir)).st_dev
+        return (disk,) if is_same else (disk, Disk(folder, _free(folder)))
+
+
+def _existing(path: str) -> str:
+    """Return the closest existing folder above a path."""
+    path = os.path.abspath(path)
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def _free(path: str) -> int:
+    return shutil.disk_usage(_existing(path)).free
+
+
+# --- the figures ----------------------------------------------------------------------------------
 
 
 def amount_of(files: Iterable[InputFile]) -> Amount:
@@ -229,21 +481,12 @@ def unmatched(schema: Schema, listing: Listing) -> tuple[Unmatched, ...]:
         for value in dict.fromkeys(dimension.test.given):
             if value in there or sanitise(value) in there:
                 continue
-            left_out = {
-                *(dimension.test.accepted or ()),
-                *listing.seen[position].variants,
-            }  # a note names these
+            # A note names the variants.
+            left_out = {*(dimension.test.accepted or ()), *listing.seen[position].variants}
             others = [each for each in seen if each not in left_out]
-            similar = difflib.get_close_matches(sanitise(value), others, _SIMILAR)
-            found.append(
-                Unmatched(
-                    dimension.field_name,
-                    position + 1,
-                    value,
-                    tuple(similar),
-                    tuple(seen[:_EXISTING]),
-                )
-            )
+            similar = tuple(difflib.get_close_matches(sanitise(value), others, _SIMILAR))
+            existing = tuple(seen[:_EXISTING])
+            found.append(Unmatched(dimension.field_name, position + 1, value, similar, existing))
     return tuple(found)
 
 
@@ -260,12 +503,6 @@ def balance(plan: Sequence[Partition]) -> Balance:
         largest.path,
         largest.size,
     )
-
-
-def reducing(files: Sequence[InputFile], wanted: int | None, workers: int | None) -> Reducing:
-    """Choose the numbers of buckets and reducers, as a run does."""
-    buckets = count_buckets(files, wanted)
-    return Reducing(buckets, count_reducers(buckets, wanted, workers))
 
 
 def count_requests(listings: int, absent: Iterable[InputFile], is_s3: bool) -> Requests:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -19,7 +19,6 @@ from daskmr.cluster.session import Session, WorkerDied
 from daskmr.data.partition import Partition
 from daskmr.errors import JobError
 from daskmr.tasks.crashes import Mark
-from daskmr.tasks.deaths import deaths_by_file
 
 __all__ = ["Detour"]
 
@@ -32,7 +31,6 @@ _DIED = "{}: the worker process died each time that it was mapped"
 class Detour:
     """The mapping of a plan, around the files that crash their worker.
 
-    - `session`: with a client.
     - `mapper`: maps a packed partition, but for the files that its second argument names.
     - `name`: unique to the run; the beginning of the names of its tasks.
     - `marks_of_the_dead`: returns the marks of processes that died, for the partition that failed.
@@ -46,11 +44,9 @@ class Detour:
         name: str,
         marks_of_the_dead: Callable[[int], Iterable[Mark]],
     ) -> None:
-        self._session = session
-        self._plan = plan
-        self._mapper = mapper
-        self._name = name
+        self._session, self._plan, self._mapper = session, plan, mapper
         self._marks_of_the_dead = marks_of_the_dead
+        self._name = name
         self._numbers = itertools.count()
         self._skipped: list[dict[str, str]] = [{} for _ in plan]
         self._tries: Counter[int] = Counter()  # of a partition, since the last new mark
@@ -69,8 +65,7 @@ class Detour:
 
         while failed := self._session.wait_for(self._futures.values()):
             for index in [i for i, future in self._futures.items() if future in failed]:
-                failure = self._session.failure_of(self._futures[index])
-                self._learn(index, failure)
+                self._learn(index, self._session.failure_of(self._futures[index]))
                 self._submit([index])
         name = self._new_name()
         graph = {(name, index): future for index, future in sorted(self._futures.items())}
@@ -81,21 +76,16 @@ class Detour:
 
         Returns whether `failure` is such a case.
         """
-        index = self._index_of(failure)
-        if index is None:
-            return False
-        self._learn(index, failure)
-        self._submit([index])
-        return True
-
-    def _index_of(self, failure: JobError) -> int | None:
+        index = None
         if failure.files:
             found = (p.index for p in self._plan for f in p.files if f.path in failure.files)
-            return next(found, None)
-        if isinstance(failure, WorkerDied):
-            keys = {future.key: index for index, future in self._futures.items()}
-            return keys.get(failure.key)
-        return None
+            index = next(found, None)
+        elif isinstance(failure, WorkerDied):
+            index = {f.key: index for index, f in self._futures.items()}.get(failure.key)
+        if index is not None:
+            self._learn(index, failure)
+            self._submit([index])
+        return index is not None
 
     def _new_name(self) -> str:
         return f"{self._name}-{next(self._numbers)}"
@@ -106,8 +96,7 @@ class Detour:
             (name, index): (self._mapper, pickle.dumps(self._plan[index], 5), self._skipped[index])
             for index in indices
         }
-        for (_, index), future in self._session.submit(tasks).items():
-            self._futures[index] = future
+        self._futures |= {index: f for (_, index), f in self._session.submit(tasks).items()}
 
     def _learn(self, index: int, failure: JobError) -> None:
         """Find the files to skip, or raise `failure`."""
@@ -137,28 +126,19 @@ class Detour:
         for mark in self._marks_of_the_dead(failed):
             if mark.phase == "map":
                 self._marks[mark.number, mark.process] = mark
-        by_partition: defaultdict[int, list[Mark]] = defaultdict(list)
-        for mark in self._marks.values():
-            by_partition[mark.number].append(mark)
-        for index, marks in by_partition.items():
-            for path, count in deaths_by_file(marks).items():
-                if count >= _DEATHS:
-                    self._skipped[index].setdefault(path, _DIED.format(path))
+        deaths = Counter((mark.number, mark.file) for mark in self._marks.values() if mark.file)
+        for (index, path), count in deaths.items():
+            if count >= _DEATHS:
+                self._skipped[index].setdefault(path, _DIED.format(path))
 
     def _map_one_by_one(self, partition: Partition) -> list[str]:
         """Find the files that crash their worker when they are mapped alone."""
-        name = self._new_name()
-        files = [
-            file for file in partition.files if file.path not in self._skipped[partition.index]
-        ]
-        tasks = {
-            (name, number): (
-                partial(_probe, self._mapper),
-                pickle.dumps(Partition(partition.index, (file,), partition.bytes), 5),
-            )
-            for number, file in enumerate(files)
-        }
-        futures = self._session.submit(tasks)
+        name, probe, skipped = self._new_name(), partial(_probe, self._mapper), self._skipped
+        files = [file for file in partition.files if file.path not in skipped[partition.index]]
+        alone = [Partition(partition.index, (file,), partition.bytes) for file in files]
+        futures = self._session.submit(
+            {(name, number): (probe, pickle.dumps(one, 5)) for number, one in enumerate(alone)}
+        )
         killers = []
         while failed := self._session.wait_for(futures.values()):
             for key in [key for key, future in futures.items() if future in failed]:

@@ -1,7 +1,7 @@
 """The provenance of an output, in ``OUTPUT.meta.json``: described, written, read, compared, repeated.
 
-It suffices to tell two runs apart, and to repeat one. It holds no credentials: the settings have none,
-and those in a URL are masked.
+It suffices to distinguish two runs, and to repeat one. It holds no credentials: the recorded settings
+have none, and those in a URL are masked.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ import os
 import platform
 import sys
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
+from daskmr import clock
 from daskmr._version import __version__
-from daskmr.config import Config
 from daskmr.data.inputs import Inputs
-from daskmr.data.listing import InputFile
+from daskmr.data.listing import InputFile, Listing
 from daskmr.data.output import OutputFile
 from daskmr.errors import InputError
 from daskmr.job.job import Job
 from daskmr.run.side_cars import FORMAT, META_SUFFIX
-from daskmr.tasks.tally import Tally, by_group
+from daskmr.tasks.tally import by_group
 from daskmr.text import HIDDEN, masked, some
 
 if TYPE_CHECKING:
+    from daskmr.run.execution import Outcome
     from daskmr.run.request import Request
+    from daskmr.run.stopwatch import Stopwatch
 
 __all__ = [
-    "describe_counts",
+    "describe_outcome",
     "describe_run",
     "differences",
-    "moment",
     "read_meta",
     "repeat",
 ]
@@ -49,14 +49,13 @@ _NEEDED = {  # by what reads it
 }
 _FILES = 1000  # that are named one by one
 _NAMED = 1000  # of what was left out
-_LEFT_OUT = {"clusters"}  # settings that may hold a token, and are long
 _PATHS = {"work_dir", "schema", "tls_ca_file", "tls_cert", "tls_key"}
 _NOT_IN_META = {"bad_reasons", "waited"}  # counts that stand elsewhere
 
 _CHOICE = {"only": "only", "limit_files": "limit_files", "share": "sample", "seed": "seed"}
 _CHOICE_OPTIONS = {*_CHOICE.values(), "sample_by"}
 _PLACES = {"scheduler", "cluster", "inline"}  # of which one is given
-_NOT_AGAIN = {"delete_data"}  # what was deleted then is gone, and what is there now is not that
+_NOT_AGAIN = {"delete_data"}  # the files that are there now are others
 
 
 def describe_run(
@@ -64,42 +63,38 @@ def describe_run(
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Describe what a run is made of, before its files change, where that is written or compared.
 
-    - `request`, `inputs`: of the run.
     - `earlier`: what an ``OUTPUT.meta.json`` holds of a run that is repeated.
     Returns empty where there is no use for it; notes on the script, and on how the run differs from
     the earlier one.
     """
     notes = request.job.notes
     is_written = request.config.meta and target is not None and target.has_companions
-    provenance = _describe(request, inputs) if is_written or earlier is not None else {}
-    if earlier is not None:
-        notes += differences(earlier, provenance)
-    return provenance, notes
-
-
-def _describe(request: Request, inputs: Inputs) -> dict[str, Any]:
-    listing = inputs.listing
-    return {
+    if not is_written and earlier is None:
+        return {}, notes
+    files, schema, bucket = inputs.listing.files, request.schema, request.config.bucket
+    provenance = {
         "script": _describe_script(request.job),
-        "filter": {"path": _absolute(request.filter_path), **request.schema.as_filter()},
-        "layout": list(request.schema.layout.field_names),
+        "filter": {"path": _absolute(request.filter_path), **schema.as_filter()},
+        "layout": list(schema.layout.field_names),
         "options": _describe_options(request),
         "versions": _versions(),
         "input": {
             "data_dir": _absolute(request.data_dir),
-            "bucket": request.config.bucket and masked(request.config.bucket),
-            "files": len(listing.files),
-            "bytes": sum(file.size for file in listing.files),
-            **_describe_files(listing.files, inputs.root),
+            "bucket": bucket and masked(bucket),
+            "files": len(files),
+            "bytes": sum(file.size for file in files),
+            **_describe_files(files, inputs.root),
         },
         "sample": request.choice.as_dict(),
     }
+    return provenance, notes if earlier is None else notes + differences(earlier, provenance)
 
 
 def _describe_script(job: Job) -> dict[str, Any]:
     own = os.path.basename(job.path) if job.path else None
     texts = {name: text.encode("utf-8", "surrogatepass") for name, text in job.files.items()}
-    digests = {name: _sha256(content) for name, content in sorted({**texts, **job.data}.items())}
+    contents = sorted({**texts, **job.data}.items())
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents}
     return {
         "path": job.path,
         "sha256": digests.pop(own) if own in digests else job.digest,
@@ -107,21 +102,15 @@ def _describe_script(job: Job) -> dict[str, Any]:
     }
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
 def _describe_options(request: Request) -> dict[str, Any]:
-    names = [field.name for field in fields(Config) if field.name not in _LEFT_OUT]
-    options = {name: getattr(request.config, name) for name in names}
+    options = request.config.recorded()
     share = options["max_bad_records"]
     if type(share) is float:
         options["max_bad_records"] = f"{100 * share:.12g}%"
     for name in _PATHS:
         options[name] = _absolute(options[name])
-    options = {name: masked(v) if isinstance(v, str) else v for name, v in options.items()}
     flags = {name: getattr(request, name) for name in ("inline", "profile", "delete_data")}
-    return flags | options
+    return flags | {n: masked(v) if isinstance(v, str) else v for n, v in options.items()}
 
 
 def _absolute(path: str | None) -> str | None:
@@ -148,9 +137,8 @@ def _describe_files(files: tuple[InputFile, ...], root: str) -> dict[str, Any]:
     """List the files with their identities; where there are many, only one digest over all."""
     digest = hashlib.sha256()
     for file in files:
-        digest.update(
-            f"{file.path}\t{file.size}\t{file.etag or ''}\n".encode("utf-8", "surrogatepass")
-        )
+        identity = f"{file.path}\t{file.size}\t{file.etag or ''}\n"
+        digest.update(identity.encode("utf-8", "surrogatepass"))
     described: dict[str, Any] = {"sha256": digest.hexdigest()}
     if len(files) <= _FILES:
         described["list"] = [_describe_file(file, root) for file in files]
@@ -166,29 +154,26 @@ def _describe_file(file: InputFile, root: str) -> dict[str, Any]:
     elif not file.is_remote:
         try:
             described["mtime"] = os.stat(os.path.join(root, file.path)).st_mtime
-        except OSError:  # it is told when the file is mapped
+        except OSError:  # the task that maps the file reports it
             described["mtime"] = None
     return described
 
 
-def describe_counts(
-    tally: Tally, keys: int, lines: int, skipped: tuple[tuple[str, ...], int]
+def describe_outcome(
+    outcome: Outcome,
+    listing: Listing,
+    target: OutputFile,
+    stopwatch: Stopwatch,
+    notes: tuple[str, ...],
 ) -> dict[str, Any]:
-    """Describe what a run read, counted and left out.
-
-    - `tally`: the sum over its tasks.
-    - `keys`, `lines`: keys that were reduced, and lines that were written.
-    - `skipped`: some of the paths that are not in the layout, and their number.
-    """
+    """Describe what a run read, counted, left out and wrote, and how long it took."""
+    tally, now = outcome.tally, clock.now()
+    counts = tally.counts._asdict()
     return {
         "counts": {
-            **{
-                name: figure
-                for name, figure in tally.counts._asdict().items()
-                if name not in _NOT_IN_META
-            },
-            "keys": keys,
-            "lines": lines,
+            **{name: figure for name, figure in counts.items() if name not in _NOT_IN_META},
+            "keys": outcome.keys,
+            "lines": outcome.lines,
         },
         "counters": by_group(tally.counters),
         "bad_records": {
@@ -199,22 +184,35 @@ def describe_counts(
             "saved": len(tally.saved),
         },
         "left_out": {
-            "skipped": {"count": skipped[1], "paths": list(skipped[0])},
-            "corrupt": _left_out(tally.corrupt),
-            "poisoned": _left_out(tally.poisoned),
-            "missing": _left_out(tally.missing),
+            "skipped": {"count": listing.skipped_count, "paths": list(listing.skipped)},
+            **{
+                name: {"count": len(files), "reasons": dict(files[:_NAMED])}
+                for name, files in (
+                    ("corrupt", tally.corrupt),
+                    ("poisoned", tally.poisoned),
+                    ("missing", tally.missing),
+                )
+            },
+        },
+        "notes": list(notes),
+        "times": {
+            "started": _timestamp(stopwatch.started),
+            "ended": _timestamp(now),
+            "seconds": {**stopwatch.seconds, "total": now - stopwatch.started},
+        },
+        "output": {
+            "path": target.name if "://" in target.name else os.path.abspath(target.name),
+            "lines": outcome.lines,
+            "bytes": target.bytes,
+            "sha256": target.sha256,
         },
     }
 
 
-def _left_out(files: tuple[tuple[str, str], ...]) -> dict[str, Any]:
-    return {"count": len(files), "reasons": dict(files[:_NAMED])}
+def _timestamp(seconds: float) -> str:
+    """Format seconds since 1970 as ISO 8601, in UTC.
 
-
-def moment(seconds: float) -> str:
-    """Format a moment as ISO 8601, in UTC.
-
-    >>> moment(0.0)
+    >>> _timestamp(0.0)
     '1970-01-01T00:00:00.000+00:00'
     """
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
@@ -238,7 +236,7 @@ def read_meta(path: str) -> dict[str, Any]:
     mark = content.get("daskmr") if isinstance(content, dict) else None
     if not isinstance(mark, dict) or "meta" not in mark:
         raise InputError(
-            f"{path} is not what daskmr writes beside an output. Give an OUTPUT{META_SUFFIX}."
+            f"{path} is not the provenance of an output of daskmr. Give an OUTPUT{META_SUFFIX}."
         )
     if mark["meta"] != FORMAT:
         raise InputError(
@@ -272,29 +270,25 @@ def repeat(
     script = script or meta["script"]["path"]
     if script is None:
         raise InputError(
-            f"The run that {path} tells of had no script: its functions were given from Python. Run "
-            "it again from there."
+            f"The run of {path} had no script: its functions were given from Python. Run it again "
+            "from there."
         )
     again = {name: value for name, value in _recorded(meta).items() if name not in _NOT_AGAIN}
     for group in (_CHOICE_OPTIONS, _PLACES):
         if group & set(given):
             again = {name: value for name, value in again.items() if name not in group}
-    known = {name: v for name, v in again.items() if v is not None and not _is_masked(v)}
+    # A URL whose secret was masked has to be given again.
+    masks = {n for n, v in again.items() if isinstance(v, str) and "://" in v and HIDDEN in v}
+    known = {n: v for n, v in again.items() if v is not None and n not in masks}
     return script, {**options, **known, **{name: options[name] for name in given}}, meta
-
-
-def _is_masked(value: object) -> bool:
-    """Whether it is a URL whose secret was masked, which has to be given again."""
-    return isinstance(value, str) and "://" in value and HIDDEN in value
 
 
 def _recorded(meta: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a run by their names on the command line."""
-    options = dict(meta["options"])
-    filtered = {"version": meta["filter"]["version"], "dimensions": meta["filter"]["dimensions"]}
-    options |= {
+    options = {
+        **meta["options"],
         "data_dir": meta["input"]["data_dir"],
-        "input_filter": filtered,
+        "input_filter": {name: meta["filter"][name] for name in ("version", "dimensions")},
         "output": meta["output"]["path"],
     }
     choice = meta["sample"] or {}
@@ -315,14 +309,10 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str,
 
 def _script_differs(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[str]:
     if before["sha256"] != now["sha256"]:
-        yield f"the script {now['path']} is not as it was in the run that is repeated"
-    changed = sorted(
-        name
-        for name in before["modules"].keys() | now["modules"].keys()
-        if before["modules"].get(name) != now["modules"].get(name)
-    )
+        yield f"the script {now['path']} has changed since the run that is repeated"
+    changed = sorted({name for name, _ in before["modules"].items() ^ now["modules"].items()})
     if changed:
-        yield f"what the script imports is not as it was in that run: {some(changed)}"
+        yield f"modules of the script have changed since that run: {some(changed)}"
 
 
 def _input_differs(
@@ -342,6 +332,6 @@ def _input_differs(
         "is gone": sorted(then.keys() - here.keys()),
         "has changed": sorted(p for p in here.keys() & then.keys() if here[p] != then[p]),
     }
-    for what, paths in kinds.items():
-        if paths and (same_part or what == "has changed"):
-            yield f"input that {what} since the run that is repeated: {some(paths)}"
+    for change, paths in kinds.items():
+        if paths and (same_part or change == "has changed"):
+            yield f"input that {change} since the run that is repeated: {some(paths)}"

@@ -58,22 +58,19 @@ class Replay:
         except BaseException as error:
             if is_interruption(error):
                 raise
-            failure = error
-        else:
-            if not bad:
-                what = counted(len(output.pending), "value" if self.job.reduce else "line")
-                return Replayed(record, f"passes now, and writes {what}", passes=True)
-            if bad[0] is None:
-                text = f"still no tab in the line; it begins with {shortened(line, 80)}"
-                return Replayed(record, text, passes=False)
+            return self._failed(record, error, "would fail the job now")
+        if not bad:
+            written = counted(len(output.pending), "value" if self.job.reduce else "line")
+            return Replayed(record, f"passes now, and writes {written}", passes=True)
+        if bad[0] is not None:
             return self._failed(record, bad[0], "still bad")
-        return self._failed(record, failure, "would fail the job now")
+        text = f"still no tab in the line; it begins with {shortened(line, 80)}"
+        return Replayed(record, text, passes=False)
 
-    def _failed(self, record: BadRecord, error: BaseException, still: str) -> Replayed:
+    def _failed(self, record: BadRecord, error: BaseException, outcome: str) -> Replayed:
         place = user_location(self.job, error)
-        where = f" ({place})" if place else ""
         reason = error.explain("map") if isinstance(error, Returned) else describe_exception(error)
-        text = f"{still}: {reason}{where}"
+        text = f"{outcome}: {reason}" + (f" ({place})" if place else "")
         if explanation := explain_process_error(error):
             text += f". {explanation}"
         own = own_part(error.__traceback__, self.job.is_user_file)
@@ -97,12 +94,8 @@ def own_part(trace: TracebackType | None, is_own: Callable[[str], bool]) -> Trac
 
 
 def dims_of(path: str, layout: Layout) -> list[str]:
-    """Return the dimensions of a file, from its path.
+    """Return the dimensions of a file, from its path; raise InputError when it is not in the layout.
 
-    Raises `InputError` when it is not in the layout.
-
-    Examples
-    --------
     >>> dims_of("idle/20131029.20131102.v2.log.gz", Layout(("reason", "buildID", "date")))
     ['idle', '20131029', '20131102']
     """
@@ -119,22 +112,18 @@ def open_replay(path: str, script: str | None, schema: str | None) -> Replay:
     """Read saved bad records, and load the script of their run.
 
     - `path`: an ``OUTPUT.bad.jsonl``.
-    - `script`: the script; by default that of the run, from its ``OUTPUT.meta.json``.
-    - `schema`: the schema of the layout; by default that of the run.
+    - `script`, `schema`: by default those of the run, from its ``OUTPUT.meta.json``.
     Raises `InputError` when a file cannot be read, or the script is not known.
     """
     records = tuple(read_bad_records(path))
     meta_path = beside(path.removesuffix(BAD_SUFFIX), META_SUFFIX)
     meta = read_meta(meta_path) if is_meta(meta_path) else None
-    if script is None:
-        if meta is None:
-            raise InputError(
-                f"The script is not known: there is no {meta_path} to tell. Give it with --script."
-            )
+    if script is None and meta is not None:
         script = meta["script"]["path"]
     if script is None:
+        reason = "it does not exist" if meta is None else "its run had no script"
         raise InputError(
-            f"The run that {meta_path} tells of had no script. Give one with --script."
+            f"{meta_path} does not name the script, as {reason}. Give it with --script."
         )
     if schema is None and meta is not None:
         layout = Layout(tuple(meta["layout"]))

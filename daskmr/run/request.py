@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from dask.system import CPU_COUNT
 
 from daskmr.cluster.connect import choose
 from daskmr.config import Config, load_config
 from daskmr.data.inputs import Inputs
 from daskmr.data.layout import Schema, load_schema
+from daskmr.data.listing import InputFile
 from daskmr.data.output import OutputFile, StoreOutput
+from daskmr.data.partition import count_buckets, count_reducers
 from daskmr.data.sampling import Choice
 from daskmr.errors import InputError
 from daskmr.job.job import Job, load_job
@@ -33,13 +37,13 @@ __all__ = [
     "refuse_to_replace_input",
 ]
 
-_MOST_WANTED = 1000  # reducers by --num-reducers
+_MOST_REDUCERS = 1000  # reducers by --num-reducers
 _WORKER_BASE = 150_000_000  # bytes that a worker takes before it holds any data
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A run as it was asked for, with its script, filter and settings loaded and checked."""
+    """A requested run, with its script, filter and settings loaded and checked."""
 
     # The script, the settings and the filter, loaded
     job: Job
@@ -61,6 +65,20 @@ class Request:
     def is_local(self) -> bool:
         """Whether the run starts its workers on this machine, or needs none."""
         return _is_local(self.client, self.config)
+
+    @property
+    def local_workers(self) -> int | None:
+        """The number of processes that map on this machine; ``None`` on a cluster."""
+        if not self.is_local:
+            return None
+        return 1 if self.inline else self.config.num_mappers or CPU_COUNT
+
+    def count_buckets(self, files: Sequence[InputFile]) -> tuple[int, int]:
+        """Choose the number of buckets and of reducers; neither changes the result."""
+        requested = self.config.num_reducers
+        workers = self.config.num_mappers or CPU_COUNT if self.is_local else None
+        buckets = count_buckets(files, requested)
+        return buckets, count_reducers(buckets, requested, workers)
 
 
 def check_request(
@@ -93,7 +111,7 @@ def check_request(
             "Credentials given as options cannot reach the workers of a running cluster without "
             "being seen there. Give them to the workers, by a role or in their environment."
         )
-    if data_dir is not None and not isinstance(data_dir, str | os.PathLike):
+    if not isinstance(data_dir, str | os.PathLike | None):
         raise InputError(f"data_dir must be a path, not {data_dir!r}.")
     # Loggers that the script makes while it is loaded have to be captured when it runs here.
     with redirected() if watched else contextlib.nullcontext():
@@ -106,6 +124,11 @@ def check_request(
         _refuse_to_overwrite(output, job.path, input_filter, config.schema)
     elif delete_data:
         raise InputError("delete_data needs an output: a result in memory ends with this process.")
+    deployment = None
+    if config.cluster is not None:
+        from daskmr.cluster.deploy import load_deployment  # deferred: most jobs have none
+
+        deployment = load_deployment(config.cluster, config.clusters)
     has_path = isinstance(input_filter, str | os.PathLike)
     return Request(
         job=job,
@@ -116,19 +139,11 @@ def check_request(
         output=output,
         filter_path=os.fspath(input_filter) if has_path else None,
         client=client,
-        deployment=_deployment_of(config),
+        deployment=deployment,
         inline=inline,
         profile=profile,
         delete_data=delete_data,
     )
-
-
-def _deployment_of(config: Config) -> Deployment | None:
-    if config.cluster is None:
-        return None
-    from daskmr.cluster.deploy import load_deployment
-
-    return load_deployment(config.cluster, config.clusters)
 
 
 def _is_local(client: Client | None, config: Config) -> bool:
@@ -137,10 +152,10 @@ def _is_local(client: Client | None, config: Config) -> bool:
 
 def _check_settings(config: Config, inline: bool, local: bool) -> None:
     """Raise InputError for settings with which no job can run."""
-    if (config.num_reducers or 0) > _MOST_WANTED:
+    if (config.num_reducers or 0) > _MOST_REDUCERS:
         raise InputError(
             f"{config.num_reducers:,} reducers are too many: each takes a task, and something of "
-            f"every partition. Give --num-reducers {_MOST_WANTED:,} at most, or leave it out; memory "
+            f"every partition. Give --num-reducers {_MOST_REDUCERS:,} at most, or leave it out; memory "
             "does not depend on it."
         )
     limit = config.memory_limit
@@ -154,17 +169,15 @@ def _check_settings(config: Config, inline: bool, local: bool) -> None:
 
 
 def _refuse_to_overwrite(output: str, *sources: Any) -> None:
-    """Raise InputError when the output, or what stands beside it, would replace part of the job."""
+    """Raise InputError when the output, or a side-car of it, would replace part of the job."""
     for path in (output, *side_car_paths(output)):
         real = os.path.realpath(path)
         for source in sources:
             if isinstance(source, str | os.PathLike) and os.path.realpath(source) == real:
-                what = (
-                    f"output {output!r}" if path == output else f"file {path!r} beside the output"
-                )
+                file = f"file {path!r} beside the output"
                 raise InputError(
-                    f"The {what} is a file that the job needs, and would replace it. Name another "
-                    "output with --output."
+                    f"The {f'output {output!r}' if path == output else file} is a file that the job "
+                    "needs, and would replace it. Name another output with --output."
                 )
 
 
@@ -173,22 +186,29 @@ def refuse_network(role: str, url: str) -> None:
     protocol, found, _ = url.partition("://")
     if found and protocol.lower() not in ("file", "local", "memory"):
         raise InputError(
-            f"--local-only touches no network, and the {role} {mask_credentials(url)!r} is in a store. Name a local "
-            "one, or leave --local-only out."
+            f"--local-only touches no network, and the {role} {mask_credentials(url)!r} is in a store. "
+            "Name a local one, or leave --local-only out."
         )
 
 
 def refuse_input_as_output(inputs: Inputs, target: OutputFile | None) -> None:
     """Raise InputError when the output would replace an input file, or an input object."""
     if isinstance(target, StoreOutput):
-        if inputs.remote is not None and _is_object_replaced(inputs, target):
-            raise _replaces_input(target.name)
+        if inputs.remote is None:
+            return
+        keys = (target.key, target.key + META_SUFFIX)
+        names = tuple(map(os.path.basename, keys))
+        addresses = [target.source.address(key) for key in keys]
+        for file in inputs.listing.files:
+            address = inputs.remote.source.address
+            if file.path.endswith(names) and address(file.path) in addresses:
+                raise _replaces_input(target.name)
     elif target is not None:
         refuse_to_replace_input(inputs, target.name, target.path)
 
 
 def refuse_to_replace_input(inputs: Inputs, name: str, path: str) -> None:
-    """Raise InputError when the output at `path`, or what stands beside it, is an input file."""
+    """Raise InputError when the output at `path`, or a side-car of it, is an input file."""
     there = [p for p in (path, *side_car_paths(path)) if os.path.isfile(p)]
     sizes, real = {os.path.getsize(p) for p in there}, set(map(os.path.realpath, there))
     for file in inputs.listing.files if there else ():
@@ -197,19 +217,8 @@ def refuse_to_replace_input(inputs: Inputs, name: str, path: str) -> None:
             raise _replaces_input(name)
 
 
-def _is_object_replaced(inputs: Inputs, target: StoreOutput) -> bool:
-    assert inputs.remote is not None
-    paths = (target.key, target.key + META_SUFFIX)
-    names = tuple(map(os.path.basename, paths))
-    addresses = [target.source.address(path) for path in paths]
-    return any(
-        file.path.endswith(names) and inputs.remote.source.address(file.path) in addresses
-        for file in inputs.listing.files
-    )
-
-
 def _replaces_input(name: str) -> InputError:
     return InputError(
-        f"The output {name!r}, or what stands beside it, is one of the input files, and would replace "
-        "it. Name another one with --output."
+        f"The output {name!r}, or a side-car of it, is one of the input files, and would replace it. "
+        "Name another one with --output."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from daskmr.counts import Counted, Counts
@@ -110,7 +111,7 @@ class Result(Counted):
         return self._job.path if self._job is not None else None
 
     def is_own_file(self, filename: str) -> bool:
-        """Tell whether a file that a profile or traceback names is the script, or beside it."""
+        """Check whether a file that a profile or traceback names is the script, or beside it."""
         return self._job is not None and self._job.is_user_file(filename)
 
     def __iter__(self) -> Iterator[Any]:
@@ -123,7 +124,15 @@ class Result(Counted):
 
     def _iterate(self, job: Job) -> Iterator[Any]:
         # A method, so that the result, and with it the run's folder, lives as long as this.
-        yield from _items(job, self._parts)
+        if self._parts:
+            yield from self._parts[0].header
+        batches = merge_parts(self._parts)
+        while True:
+            with job.activate():  # the values may be of classes that the script defines
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield from batch if job.reduce is None else chain.from_iterable(batch)
 
     def __repr__(self) -> str:
         from daskmr.run.notebook import as_text  # for people only, and not in every run
@@ -135,20 +144,3 @@ class Result(Counted):
         from daskmr.run.notebook import as_html
 
         return as_html(self, self if self.output is None and self._job is not None else None)
-
-
-def _items(job: Job, parts: tuple[Part, ...]) -> Iterator[Any]:
-    if parts:
-        yield from parts[0].header
-    batches = merge_parts(parts)
-    grouped = job.reduce is not None
-    while True:
-        with job.activate():  # the values may be of classes that the script defines
-            batch = next(batches, None)
-        if batch is None:
-            return
-        for written in batch:
-            if grouped:
-                yield from written
-            else:
-                yield written

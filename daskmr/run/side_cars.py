@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import nullcontext
 from typing import Any
 
 from daskmr._version import __version__
@@ -22,14 +21,13 @@ from daskmr.files import locked
 from daskmr.job.job import Job
 from daskmr.signals import deferred, finished
 from daskmr.store.source import StoreError
-from daskmr.workdir import disk_error
+from daskmr.workdir import RunDir, disk_error
 
 __all__ = [
     "FORMAT",
     "META_SUFFIX",
     "SideCars",
     "bad_records_path",
-    "check_beside",
     "check_side_cars",
     "is_meta",
     "side_car_paths",
@@ -51,92 +49,70 @@ def side_car_paths(output: str) -> tuple[str, str]:
 
 
 def bad_records_path(target: OutputFile, config: Config, job: Job) -> str:
-    """Say where bad records are saved: beside the output, or in the work dir for a stream or an object."""
+    """Return where bad records are saved: beside the output, or in the work dir for a stream or an object."""
     if target.is_file:
         return beside(target.name, BAD_SUFFIX)
     return os.path.join(config.work_dir, f"{job.name}{BAD_SUFFIX}")
 
 
-def check_side_cars(target: OutputFile, meta: bool, bad_path: str) -> None:
-    """Raise InputError where a file that is not daskmr's, or a directory, would be replaced."""
-    _check_bad_path(bad_path)
-    if target.is_file:
-        check_beside(target.name, meta)
-
-
-def check_beside(output: str, meta: bool) -> None:
-    """The same for an output by its name.
-
-    - `output`: a file, or the name of one.
-    - `meta`: whether there is to be an ``OUTPUT.meta.json``.
-    """
-    bad_path, path = side_car_paths(output)
-    _check_bad_path(bad_path)
-    if meta and os.path.lexists(path) and not is_meta(path):
+def check_side_cars(bad_path: str, meta_path: str | None) -> None:
+    """Raise InputError where a directory, or a file that is not daskmr's, would be replaced."""
+    if os.path.isdir(bad_path):
         raise InputError(
-            f"{path} would be replaced by what daskmr writes beside its output, and is not daskmr's. "
-            "Name another output, or leave that file out with --no-meta."
+            f"{bad_path} is a directory, and bad records are saved there. Name another output."
+        )
+    if meta_path is not None and os.path.lexists(meta_path) and not is_meta(meta_path):
+        raise InputError(
+            f"{meta_path} would be replaced by the provenance of the output, and daskmr did not "
+            "write it. Name another output, or write no provenance with --no-meta."
         )
 
 
-def _check_bad_path(path: str) -> None:
-    if os.path.isdir(path):
-        raise InputError(
-            f"{path} is a directory, and bad records are saved there. Name another output."
-        )
-
-
-@dataclass(slots=True)
 class SideCars:
-    """The side-cars of one output, and their commit."""
+    """The side-cars of one output, which is closed, and the commit of all of them.
 
-    target: OutputFile  # the output, closed
-    # The name of temporary files, and where those of objects are written
-    run_id: str
-    folder: str
-    bad_path: str  # where bad records are saved
-    # Those that were written
-    bad: OutputFile | None = None
-    meta: OutputFile | None = None
-    # What failed beside an object, where it is not worth failing the run.
-    notes: tuple[str, ...] = ()
-    # The provenance of the output; ``None`` for a stream, which has none.
-    meta_path: str | None = field(init=False)
+    - `bad`, `meta`: those that were written.
+    - `meta_path`: the path or URL of the provenance; ``None`` for a stream, which has none.
+    - `notes`: what failed beside an object, where it is not worth failing the run.
+    """
 
-    def __post_init__(self) -> None:
-        has_meta = self.target.has_companions
-        self.meta_path = beside(self.target.name, META_SUFFIX) if has_meta else None
+    def __init__(self, target: OutputFile, run_dir: RunDir, bad_path: str) -> None:
+        self.target, self.bad_path = target, bad_path
+        self.meta_path = beside(target.name, META_SUFFIX) if target.has_companions else None
+        self.bad: OutputFile | None = None
+        self.meta: OutputFile | None = None
+        self.notes: tuple[str, ...] = ()
+        self._run_dir = run_dir
 
     def write(self, saved: tuple[BadRecord, ...], content: Mapping[str, Any] | None) -> None:
         """Write new files under temporary names, readable only by those who may read the output."""
-        like = self.target.access
+        like, run_id = self.target.access, self._run_dir.run_id
         if saved:
-            self.bad = write_bad_records(self.bad_path, self.run_id, saved, like)
+            self.bad = write_bad_records(self.bad_path, run_id, saved, like)
         if content is not None and self.meta_path is not None:
             path = self.meta_path
             if isinstance(self.target, StoreOutput):
-                path = os.path.join(self.folder, "meta.json")
-            self.meta = _write_meta(path, self.run_id, content, like)
+                path = os.path.join(self._run_dir.path, "meta.json")
+            self.meta = OutputFile(path, run_id, like=like)
+            mark = {"daskmr": {"meta": FORMAT, "version": __version__}}
+            self.meta.write(json.dumps({**mark, **content}, indent=1) + "\n")
+            self.meta.close()
 
     def commit(self) -> None:
         """Put the output in place, and its side-cars with it."""
+        is_object = isinstance(self.target, StoreOutput)
         if isinstance(self.target, StoreOutput):
             self._put_object(self.target)
-        with deferred(), self._alone():
+        # One run at a time commits files that belong together in a folder.
+        folder = os.path.dirname(self.target.path)
+        with deferred(), locked(folder) if self.target.is_file else nullcontext():
             self._remove_stale()
             self.target.commit()
             finished()
-            beside = [self.bad]
-            if not isinstance(self.target, StoreOutput):
-                beside.append(self.meta)
-            for file in beside:
+            for file in (self.bad, None if is_object else self.meta):
                 if file is not None:
                     file.state = f"the output {self.target.name} of this run is in place"
                     file.commit()
-
-    def _alone(self) -> AbstractContextManager[None]:
-        """Let one run at a time commit files that belong together in a folder."""
-        return locked(os.path.dirname(self.target.path)) if self.target.is_file else nullcontext()
 
     def _remove_stale(self) -> None:
         stale = [self.bad_path]
@@ -148,13 +124,13 @@ class SideCars:
             except FileNotFoundError:
                 pass
             except OSError as error:
-                raise disk_error(error, path, "what stands beside the output") from None
+                raise disk_error(error, path, "a side-car of the output") from None
 
     def _put_object(self, target: StoreOutput) -> None:
         """Upload the output; a side-car that fails is a note."""
-        free = self._clear_object(target)
+        is_free = self._clear_object(target)
         target.publish()
-        if not free or self.meta is None:
+        if not is_free or self.meta is None:
             return
         try:
             self.meta.commit()
@@ -167,18 +143,15 @@ class SideCars:
         """Delete the provenance of an earlier output, and return whether its name is free."""
         try:
             there = target.begins_beside(META_SUFFIX, len(META_BEGINS))
-            if there is None:
-                return True
-            if there != META_BEGINS:
-                self.notes += (
-                    f"{self.meta_path} is not daskmr's, and was left as it is: it does not tell of "
-                    "this output",
-                )
+            if there == META_BEGINS:
+                target.remove_beside(META_SUFFIX)
+            elif there is not None:
+                note = "was not written by daskmr, and is left as it is: it does not describe this output"
+                self.notes += (f"{self.meta_path} {note}",)
                 self._drop_meta()
                 return False
-            target.remove_beside(META_SUFFIX)
         except StoreError as error:
-            self.notes += (f"{self.meta_path} may tell of an earlier output: {error}",)
+            self.notes += (f"{self.meta_path} may describe an earlier output: {error}",)
         return True
 
     def _drop_meta(self) -> None:
@@ -193,23 +166,8 @@ class SideCars:
                 file.discard()
 
 
-def _write_meta(
-    path: str, run_id: str, content: Mapping[str, Any], like: os.stat_result | None = None
-) -> OutputFile:
-    """Write a provenance file, ready to be committed."""
-    file = OutputFile(path, run_id, like=like)
-    try:
-        whole = {"daskmr": {"meta": FORMAT, "version": __version__}, **content}
-        file.write(json.dumps(whole, indent=1) + "\n")
-        file.close()
-    except BaseException:
-        file.discard()
-        raise
-    return file
-
-
 def is_meta(path: str) -> bool:
-    """Whether there is a provenance file that daskmr wrote."""
+    """Check whether there is a provenance file that daskmr wrote."""
     try:
         with open(path, "rb") as file:
             return file.read(len(META_BEGINS)) == META_BEGINS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from daskmr.data.readers.lines import read_lines
 from daskmr.job.contexts import ItemContext, TextContext
@@ -32,16 +32,15 @@ class Bad:
 
 @dataclass(frozen=True, slots=True)
 class Combined:
-    """What `combine` made of the values of one key."""
+    """The values of one key, before and after `combine`."""
 
     key: Any
-    # Before and after
     values: Sequence[Any]
     combined: Sequence[Any]
 
 
 def read_records(source: str | BinaryIO, max_record_bytes: int) -> Iterator[tuple[int, str]]:
-    """Give the lines of a file as `map` gets them, each with its number.
+    """Yield the lines of a file as `map` gets them, each with its number.
 
     >>> import io
     >>> list(read_records(io.BytesIO(b"k\\tv\\r\\nno tab"), 100))
@@ -94,7 +93,7 @@ class Trial:
     """A job at work on one record after the other. Enter `Job.activate` before.
 
     - `context`: what `map` writes to.
-    - `pending`: what it has written, until somebody clears it: keys, or for a map-only job lines.
+    - `pending`: what it has written, until it is cleared: keys, or for a map-only job lines.
     - `header`: what `setup_reduce` wrote for a map-only job.
 
     Examples
@@ -154,17 +153,13 @@ class Trial:
         return [(key, next(values[key])) for key in written]
 
     def combine(self, key: Any, values: Sequence[Any]) -> Sequence[Any]:
-        """Ask `combine` what takes the place of `values`.
-
-        Raises `TaskFailed` when it raises something, or writes what it may not write.
-        """
+        """Call `combine`, and return what replaces `values`."""
         if self._combiner is None or len(values) < 2:
             return values
-        combined: Sequence[Any] = self._combiner(key, values)
-        return combined
+        return cast(Sequence[Any], self._combiner(key, values))
 
     def combined(self) -> list[Combined]:
-        """Ask `combine` for each key that has several values, in key order."""
+        """Call `combine` for each key that has several values, in key order."""
         groups = self.groups
         return [
             Combined(key, groups[key], self.combine(key, groups[key]))
@@ -175,35 +170,34 @@ class Trial:
     def reduced(self, groups: Mapping[Any, Sequence[Any]]) -> list[str]:
         """Reduce `groups` in key order, and return the lines of the output, the header first."""
         context = TextContext()
-        header = set_up(self.job, context)
-        self._reduce(groups, context)
-        return [*header, *context.written]
+        return [*self._reduce(groups, context), *context.written]
 
     def items(self, groups: Mapping[Any, Sequence[Any]]) -> list[Any]:
-        """Reduce `groups` in key order, and return what was written as it is: pairs, and lines."""
+        """Reduce `groups` in key order, and return the pairs and lines, without the header."""
         context = ItemContext()
-        set_up(self.job, context)
         self._reduce(groups, context)
         return context.written
 
     def _reduce(
         self, groups: Mapping[Any, Sequence[Any]], context: TextContext | ItemContext
-    ) -> None:
-        reduce = self.job.reduce
+    ) -> tuple[Any, ...]:
+        """Reduce to `context`, and return the header."""
+        header, reduce = set_up(self.job, context), self.job.reduce
         if reduce is None:
-            return
+            return header
         for key in sorted_keys(groups):
             values = groups[key]
             if type(values) is list:
-                values = values[:]  # it may change its list, and the values are looked at again
+                values = values[:]  # it may change its list, and the values are needed again
+            before = len(context.written)
             try:
-                before = len(context.written)
                 returned = reduce(key, values, context.user)
-                if returned is None or len(context.written) > before:
-                    continue
-                raise Returned(returned)
+                if returned is not None and len(context.written) == before:
+                    raise Returned(returned)
+                continue
             except BaseException as error:
                 if is_interruption(error):
                     raise
                 failure = error
             raise user_failure(self.job, "reduce", f"for the key {shortened(key)}", failure)
+        return header

@@ -6,7 +6,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import IO, TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from daskmr.data.output import OutputFile, open_output
 from daskmr.data.spill_dir import HOST_RENEWED_EVERY, RENEWED_EVERY, HostFolder, Scratch, SpillStore
 from daskmr.errors import InputError
 from daskmr.run.request import Request, refuse_network
-from daskmr.run.side_cars import bad_records_path, check_side_cars
+from daskmr.run.side_cars import bad_records_path, check_side_cars, side_car_paths
 from daskmr.signals import deferred, on_hard_exit, patient
 from daskmr.store.source import Source
 from daskmr.tasks.crashes import Mark, read_marks
@@ -35,9 +35,7 @@ __all__ = ["Placement", "Workspace", "check_spill_dir", "placed", "workspace_of"
 def workspace_of(request: Request, stdout: IO[bytes] | None) -> Iterator[Workspace]:
     """Create the folder of a run, and open its output, unless that would replace foreign files."""
     with ExitStack() as stack:
-        workspace = Workspace(stack)
-        workspace._open(request, stdout)
-        yield workspace
+        yield Workspace(stack, request, stdout)
 
 
 class Workspace:
@@ -46,15 +44,11 @@ class Workspace:
     - `target`: the output; ``None`` for a result in memory.
     """
 
-    run_dir: RunDir
-    target: OutputFile | None = None
-
-    def __init__(self, stack: ExitStack) -> None:
+    def __init__(self, stack: ExitStack, request: Request, stdout: IO[bytes] | None) -> None:
+        config = request.config
         self._stack = stack
         self._leftovers: list[Callable[[], object]] = []
-
-    def _open(self, request: Request, stdout: IO[bytes] | None) -> None:
-        config = request.config
+        self.target: OutputFile | None = None
         with deferred():
             self.run_dir = RunDir.create(config.work_dir)
             self._leftovers.append(self.run_dir.remove)
@@ -73,7 +67,8 @@ class Workspace:
             )
             self.at_end(self.target.discard)
         bad_path = bad_records_path(self.target, config, request.job)
-        check_side_cars(self.target, config.meta, bad_path)
+        has_meta = self.target.is_file and config.meta
+        check_side_cars(bad_path, side_car_paths(self.target.name)[1] if has_meta else None)
 
     def at_end(self, clean: Callable[[], object]) -> None:
         """Call `clean` when the run ends, with signals deferred, or when the process is killed hard."""
@@ -112,18 +107,11 @@ def check_spill_dir(request: Request) -> None:
         with Store(source, config.fetch_retries) as store:
             store.check(to_write=True)
     except InputError as error:
-        reason = str(error)
-    else:
-        return
-    raise InputError(f"The spill dir {source.url!r} cannot be used: {reason}")
+        raise InputError(f"The spill dir {source.url!r} cannot be used: {error}") from None
 
 
 def _spill_source(config: Config) -> Source | None:
-    """Say which store the spill dir is in; ``None`` for a path.
-
-    Raises `InputError` for a URL that names no store, or that a run without a network could not
-    use.
-    """
+    """Return the store that the spill dir is in; ``None`` for a path."""
     url = config.spill_dir
     if url is None or "://" not in url or url.startswith("file://"):
         return None
@@ -133,8 +121,8 @@ def _spill_source(config: Config) -> Source | None:
         # Public data may be read without credentials; a spill dir is never written that way.
         return source_of(url, replace(config, anon=False, requester_pays=False))
     except InputError as error:
-        reason = str(error)
-    raise InputError(f"The spill dir {mask_credentials(url)!r} cannot be used: {reason}")
+        where = mask_credentials(url)
+        raise InputError(f"The spill dir {where!r} cannot be used: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,19 +170,17 @@ def _replace_work_dir(
 ) -> Placement:
     """Do without the work dir, which some workers do not see."""
     spill_dir, source = config.spill_dir, _spill_source(config)
-    placement = Placement(workspace.run_dir, inputs)
     if spill_dir is not None and source is None:
         shared = _share(session, spill_dir.removeprefix("file://"), workspace)
-        placement = replace(placement, run_dir=shared)
+        placement = Placement(shared, inputs)
     else:
-        placement = _write_on_hosts(session, config, placement, workspace, stack, source)
+        placement = _write_on_hosts(session, config, inputs, workspace, stack, source)
     if inputs.remote is None:
         return placement
     host = HostFolder(workspace.run_dir.run_id)
     if placement.store is None:  # hosts keep only their copies of remote files
         _HostFolders(session, stack, host)
-    remote = replace(inputs.remote, host=host)
-    return replace(placement, inputs=replace(inputs, remote=remote))
+    return replace(placement, inputs=replace(inputs, remote=replace(inputs.remote, host=host)))
 
 
 def _share(session: Session, spill_dir: str, workspace: Workspace) -> RunDir:
@@ -213,14 +199,14 @@ def _share(session: Session, spill_dir: str, workspace: Workspace) -> RunDir:
 def _write_on_hosts(
     session: Session,
     config: Config,
-    placement: Placement,
+    inputs: Inputs,
     workspace: Workspace,
     stack: ExitStack,
     source: Source | None,
 ) -> Placement:
     """Have tasks write to their hosts' disks, and to a store what other tasks read."""
-    store = SpillStore(workspace.run_dir.run_id, source, config.fetch_retries)
-    notes: tuple[str, ...] = ()
+    run_dir, notes = workspace.run_dir, tuple[str, ...]()
+    store = SpillStore(run_dir.run_id, source, config.fetch_retries)
     if config.file_timeout is not None:
         notes = ("file-timeout was not watched for: workers do not see the work dir",)
     if source is not None:
@@ -230,36 +216,30 @@ def _write_on_hosts(
     folders = _HostFolders(session, stack, store.host, store)
     if source is not None:
         check_spill_store(session.ask, store)
-    return replace(placement, store=store, host_marks=folders.marks, notes=notes)
+    return Placement(run_dir, inputs, store, folders.marks, notes)
 
 
-@dataclass(slots=True)
 class _HostFolders:
     """The folders of a run on the hosts of its workers, renewed while it lives, removed at its end."""
 
-    session: Session
-    stack: ExitStack
-    host: HostFolder
-    store: SpillStore | None = None
-    marks: HostMarks = field(init=False)
-    _renewed: float = field(init=False)
-    _hosts_renewed: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.marks = HostMarks(self.session.ask, self.host)
-        self.stack.callback(self._remove)
+    def __init__(
+        self, session: Session, stack: ExitStack, host: HostFolder, store: SpillStore | None = None
+    ) -> None:
+        self.marks = HostMarks(session.ask, host)
+        self._store = store if store is not None and store.source is not None else None
         self._renewed = self._hosts_renewed = time.monotonic()
-        self.session.watch(self._renew)
+        stack.callback(self._remove)
+        session.watch(self._renew)
 
     def _remove(self) -> None:
         with deferred(), patient(RESTART_SECONDS):
             self.marks.forget()
 
     def _renew(self) -> None:
-        now, store = time.monotonic(), self.store
+        now = time.monotonic()
         if now - self._hosts_renewed > HOST_RENEWED_EVERY:
             self._hosts_renewed = now
             self.marks.renew()
-        if store is not None and store.source is not None and now - self._renewed > RENEWED_EVERY:
+        if self._store is not None and now - self._renewed > RENEWED_EVERY:
             self._renewed = now
-            store.renew()
+            self._store.renew()

@@ -1,1 +1,1 @@
-"""Sample data: `files` writes it, from `documents` that are made of random `words`."""
+"""Sample data: `files` writes it, from `documents` that are made of random numbers."""

@@ -6,18 +6,24 @@ pieces is many times faster than rendering each document.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
-from itertools import accumulate, count
-from typing import Any
+from itertools import accumulate, chain, count
+from typing import Any, TypeVar
 
-from daskmr.cli.sample.words import Words, below, hexadecimal, log_uniform, pick, weighted
+__all__ = [
+    "TABLES", "Pieces", "Words", "below", "draw", "hexadecimal", "log_uniform", "members", "pick",
+    "random_words", "render_pieces",
+]  # fmt: skip
 
-__all__ = ["TABLES", "Pieces", "draw", "members", "render_pieces"]
-
+T = TypeVar("T")
+Words = Iterator[int]
+"""Random numbers: 32-bit words of SHAKE-128, so that all that is drawn from them is an integer."""
 Pool = tuple[bytes, ...]
 """Renderings of one piece: a document takes one of them."""
 Mix = tuple[tuple[Pool, ...], ...]
@@ -76,12 +82,10 @@ def _pool(
 
 def _mix(pools: Sequence[Pool], words: Words, fewest: int, most: int, always: int = 0) -> Mix:
     """Draw sets of `fewest` to `most` pools: the first `always`, and more often early ones."""
-    sets = []
-    spread = most - fewest + 1
+    sets, spread = [], most - fewest + 1
     for _ in range(MIXES):
-        chosen = sorted(
-            range(always, len(pools)), key=lambda index: (next(words) >> 8) * (index + 20)
-        )
+        ranks = {index: (next(words) >> 8) * (index + 20) for index in range(always, len(pools))}
+        chosen = sorted(ranks, key=ranks.__getitem__)
         size = fewest - always + below(words, below(words, spread) + 1)
         sets.append((*pools[:always], *(pools[index] for index in sorted(chosen[:size]))))
     return tuple(sets)
@@ -134,10 +138,9 @@ def _profile(words: Words) -> dict[str, Any]:
     locale = pick(words, weighted(TABLES["locales"]))
     addons = (
         f"ext{below(words, 400)}%40example.com:{below(words, 9)}.{below(words, 20)}"
-        for _ in count()
+        for _ in range(below(words, 4) * below(words, 4))
     )
-    number = below(words, 4) * below(words, 4)
-    return {"locale": locale, "addons": ",".join(next(addons) for _ in range(number))}
+    return {"locale": locale, "addons": ",".join(addons)}
 
 
 def _timeline(words: Words) -> dict[str, Any]:
@@ -164,48 +167,40 @@ def _slow_sql(statement: str, words: Words) -> dict[str, Any]:
 
 def _addon_pool(words: Words, key: str, name: str, creator: str) -> Pool:
     """Render an add-on, with its names in UTF-8 or, every third time, in escapes."""
-    pool = []
-    for variant in range(VARIANTS):
-        details = {
-            "location": "app-profile",
-            "name": name,
-            "creator": creator,
-            "startup_MS": log_uniform(words, 8),
-            "unpacked": below(words, 2),
-        }
-        pool.append(members({key: details}, escaped=variant % 3 == 0))
-    return tuple(pool)
+    about = {"location": "app-profile", "name": name, "creator": creator}
+    return tuple(
+        members(
+            {key: {**about, "startup_MS": log_uniform(words, 8), "unpacked": below(words, 2)}},
+            escaped=variant % 3 == 0,
+        )
+        for variant in range(VARIANTS)
+    )
 
 
 def _hangs(words: Words) -> dict[str, Any]:
-    modules = [
-        [name, hexadecimal(words, 32).upper() + "1"]
-        for name in ("xul.pdb", "ntdll.pdb", "user32.pdb")
-    ]
-    stacks = [
-        [[below(words, 3), below(words, 10**6)] for _ in range(4 + below(words, 8))]
-        for _ in range(2)
-    ]
+    libraries = ("xul.pdb", "ntdll.pdb", "user32.pdb")
     hangs = {
-        "memoryMap": modules,
-        "stacks": stacks,
-        "durations": [5 + below(words, 20) for _ in stacks],
+        "memoryMap": [[name, hexadecimal(words, 32).upper() + "1"] for name in libraries],
+        "stacks": [
+            [[below(words, 3), below(words, 10**6)] for _ in range(4 + below(words, 8))]
+            for _ in range(2)
+        ],
+        "durations": [5 + below(words, 20) for _ in range(2)],
     }
     return {**TABLES["no_hangs"], "chromeHangs": hangs}
 
 
-# Histograms: the counts of the buckets, then the sum, its two logarithmic sums and the two halves
-# of the sum of squares; -1 for those that a kind does not have.
+# --- histograms -----------------------------------------------------------------------------------
+# The counts of the buckets, then the sum, its two logarithmic sums and the two halves of the sum of
+# squares; -1 for those that a kind does not have.
 
 
 def _histogram_pool(words: Words, name: str, kind: str, high: int, buckets: int) -> Pool:
-    bounds = _BOUNDS[kind](high, buckets)
-    shape = _SHAPES[kind]
-    rendered = (
-        _histogram(bounds, shape(len(bounds), words), kind == "exponential")
-        for _ in range(VARIANTS)
-    )
-    return tuple(b'"%s":[%s]' % (name.encode(), values.encode()) for values in rendered)
+    is_exponential = kind == "exponential"
+    bounds = (_exponential_bounds if is_exponential else _linear_bounds)(high, buckets)
+    counts = (_SHAPES[kind](len(bounds), words) for _ in range(VARIANTS))
+    rendered = (_histogram(bounds, each, is_exponential) for each in counts)
+    return tuple(f'"{name}":[{values}]'.encode() for values in rendered)
 
 
 def _histogram(bounds: Sequence[int], counts: Sequence[int], logarithmic: bool) -> str:
@@ -283,21 +278,12 @@ def _outcomes(buckets: int, words: Words) -> list[int]:
     return [log_uniform(words, 7), log_uniform(words, 7), *[0] * (buckets - 2)]
 
 
-_BOUNDS = {
-    "exponential": _exponential_bounds,
-    "linear": _linear_bounds,
-    "flag": _linear_bounds,
-    "boolean": _linear_bounds,
-}
 _SHAPES = {"exponential": _hill, "linear": _hill, "flag": _flag, "boolean": _outcomes}
 
 
 def draw(words: Words, mix: Mix) -> list[bytes]:
     """Draw one rendering of each pool of one set of `mix`."""
-    # The pools come first, so that zip takes no word too many.
-    return [
-        pool[word * VARIANTS >> 32] for pool, word in zip(pick(words, mix), words, strict=False)
-    ]
+    return [pick(words, pool) for pool in pick(words, mix)]
 
 
 def members(members: Mapping[str, Any], escaped: bool = False) -> bytes:
@@ -307,3 +293,43 @@ def members(members: Mapping[str, Any], escaped: bool = False) -> bytes:
     b'"uptime":3,"js":{}'
     """
     return json.dumps(members, ensure_ascii=escaped, separators=(",", ":"))[1:-1].encode()
+
+
+# --- random numbers -------------------------------------------------------------------------------
+
+
+def random_words(seed: int, purpose: str) -> Words:
+    """Yield an endless stream of 32-bit words, a separate one for each purpose."""
+    keys = (f"daskmr sample {purpose} {seed} {block}".encode() for block in count())
+    return chain.from_iterable(
+        struct.unpack("<2048I", hashlib.shake_128(key).digest(8192)) for key in keys
+    )
+
+
+def below(words: Words, limit: int) -> int:
+    """Draw an integer below `limit`."""
+    return next(words) * limit >> 32
+
+
+def log_uniform(words: Words, bits: int) -> int:
+    """Draw a number of up to `bits` bits, each length equally often."""
+    return next(words) >> 32 - (next(words) * (bits + 1) >> 32)
+
+
+def pick(words: Words, values: Sequence[T]) -> T:
+    """Draw one of `values`."""
+    return values[next(words) * len(values) >> 32]
+
+
+def hexadecimal(words: Words, digits: int) -> str:
+    """Draw hexadecimal digits."""
+    return "".join(f"{next(words):08x}" for _ in range(-(-digits // 8)))[:digits]
+
+
+def weighted(weights: Mapping[str, int]) -> tuple[str, ...]:
+    """Repeat each value as many times as its weight.
+
+    >>> weighted({"release": 3, "beta": 1})
+    ('release', 'release', 'release', 'beta')
+    """
+    return tuple(value for value, weight in weights.items() for _ in range(weight))

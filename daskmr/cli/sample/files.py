@@ -16,16 +16,27 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, cycle
 from pathlib import Path
 from typing import Any
 
 import zstandard
 from isal import igzip
 
-from daskmr.cli.sample.documents import TABLES, draw, members, render_pieces
-from daskmr.cli.sample.words import Words, below, hexadecimal, log_uniform, pick, random_words
+from daskmr.cli.sample.documents import (
+    TABLES,
+    Words,
+    below,
+    draw,
+    hexadecimal,
+    log_uniform,
+    members,
+    pick,
+    random_words,
+    render_pieces,
+)
 from daskmr.errors import InputError, JobError
+from daskmr.files import AtomicFile
 
 __all__ = ["SampleSummary", "write_sample"]
 
@@ -39,27 +50,13 @@ _FIRST_DAY = datetime.date(2013, 10, 31)
 
 @dataclass(frozen=True, slots=True)
 class SampleSummary:
-    """What `write_sample` wrote.
-
-    Attributes
-    ----------
-    files : int
-        Files written.
-    records : int
-        Lines written, the bad ones among them.
-    bad_lines : int
-        Lines that are bad records.
-    bytes : int
-        Uncompressed bytes.
-    compressed_bytes : int
-        Bytes on disk.
-    """
+    """What `write_sample` wrote."""
 
     files: int
-    records: int
-    bad_lines: int
-    bytes: int
-    compressed_bytes: int
+    records: int  # lines, the bad ones among them
+    bad_lines: int  # lines that are bad records
+    bytes: int  # uncompressed
+    compressed_bytes: int  # on disk
 
 
 def write_sample(
@@ -74,27 +71,13 @@ def write_sample(
     A line is ``id TAB json``. The documents and the file names up to the extension depend on
     `size`, `seed` and `bad_lines` alone. About 0.5 % of the documents repeat an earlier id.
 
-    Parameters
-    ----------
-    directory : path
-        Where to write; created when missing.
-    size : int
-        Uncompressed bytes to write, at least; exceeded by less than one document.
-    seed : int
-        Random seed of the documents.
-    extensions : sequence of str
-        Formats of the files, in turn: ``gz``, ``xz``, ``lzma``, ``bz2``, ``zst``,
-        or ``log``, ``txt``, ``json``, ``jsonl``, ``tsv`` for plain text.
-    bad_lines : float
-        Share of lines, from 0.0 to 1.0, that are bad records: in turn without a tab, with
-        truncated JSON, empty, and with bytes that are not UTF-8 in broken JSON.
-
-    Raises
-    ------
-    InputError
-        For a parameter out of its range, or a directory that is not empty or not a directory.
-    JobError
-        When the files cannot be written.
+    - `directory`: created when missing.
+    - `size`: uncompressed bytes to write; exceeded by less than one document.
+    - `extensions`: formats of the files, in turn: those of `_CODECS`.
+    - `bad_lines`: share of lines, from 0.0 to 1.0, that are bad records: in turn without a tab,
+      with truncated JSON, empty, and with bytes that are not UTF-8 in broken JSON.
+    Raises `InputError` for a parameter out of its range, or a directory that is not empty or not a
+    directory; `JobError` when the files cannot be written.
 
     Examples
     --------
@@ -106,12 +89,10 @@ def write_sample(
     """
     _check(size, extensions, bad_lines)
     root = _empty_directory(Path(directory))
-    records = _Records(size, seed, bad_lines)
-    files = _plan(size, seed)
+    records, files = _Records(size, seed, bad_lines), _plan(size, seed)
     compressed = 0
-    for index, file in enumerate(files):
-        extension = extensions[index % len(extensions)]
-        path = root / f"{file.stem}.{extension}"
+    for file, extension in zip(files, cycle(extensions), strict=False):
+        path = f"{root}/{file.stem}.{extension}"
         compressed += _write_file(path, extension, records.chunks(file))
     return SampleSummary(len(files), records.count, records.bad, records.written, compressed)
 
@@ -126,11 +107,10 @@ def _check(size: int, extensions: Sequence[str], bad_lines: float) -> None:
         raise InputError(
             f"The extensions must be a list of at least one of {known}; not {extensions!r}."
         )
-    for extension in extensions:
-        if extension not in _CODECS:
-            raise InputError(
-                f"A sample cannot be written with the extension {extension!r}; there are {known}."
-            )
+    for extension in set(extensions) - _CODECS.keys():
+        raise InputError(
+            f"A sample cannot be written with the extension {extension!r}; there are {known}."
+        )
 
 
 def _empty_directory(root: Path) -> Path:
@@ -147,13 +127,13 @@ def _empty_directory(root: Path) -> Path:
         ) from error
     if occupied is not None:
         raise InputError(
-            f"The directory {root} is not empty (it holds {occupied.name}), and two samples must not mix. "
-            "Name another directory, or empty this one."
+            f"The directory {root} is not empty (it holds {occupied.name}), and two samples must not "
+            "mix. Name another directory, or empty this one."
         )
     return root
 
 
-# Files
+# --- files ----------------------------------------------------------------------------------------
 
 
 def _open_gzip(raw: Any) -> Any:
@@ -161,37 +141,30 @@ def _open_gzip(raw: Any) -> Any:
     return opener(filename="", mode="wb", compresslevel=1, fileobj=raw, mtime=0)
 
 
-def _open_zstd(raw: Any) -> Any:
-    return zstandard.ZstdCompressor(level=1).stream_writer(raw, closefd=False)
-
-
 _CODECS: dict[str, Callable[[Any], AbstractContextManager[Any]]] = {
     "gz": _open_gzip,
     "xz": partial(lzma.LZMAFile, mode="wb", format=lzma.FORMAT_XZ, preset=0),
     "lzma": partial(lzma.LZMAFile, mode="wb", format=lzma.FORMAT_ALONE, preset=0),
     "bz2": partial(bz2.BZ2File, mode="wb", compresslevel=1),
-    "zst": _open_zstd,
+    "zst": lambda raw: zstandard.ZstdCompressor(level=1).stream_writer(raw, closefd=False),
     **dict.fromkeys(("log", "txt", "json", "jsonl", "tsv"), nullcontext),
 }
 
 
-def _write_file(path: Path, extension: str, chunks: Iterable[bytes]) -> int:
-    """Write `chunks` under a hidden name, then rename, so that no file is ever incomplete."""
-    part = path.with_name(f".{path.name}.part")
+def _write_file(path: str, extension: str, chunks: Iterable[bytes]) -> int:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(part, "wb") as raw, _CODECS[extension](raw) as stream:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with AtomicFile(path) as file:
+            with _CODECS[extension](file.file) as stream:
                 for chunk in chunks:
                     stream.write(chunk)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-        return path.stat().st_size
+            file.sync()
+            file.commit()
+        return os.path.getsize(path)
     except OSError as error:
         raise JobError(
-            f"The sample file {path} cannot be written: {error.strerror or error}. The sample is incomplete: "
-            "remove its directory, make room or choose another place, and write it again."
+            f"The sample file {path} cannot be written: {error.strerror or error}. The sample is "
+            "incomplete: remove its directory, make room or choose another place, and write it again."
         ) from error
 
 
@@ -222,9 +195,8 @@ def _allot_versions(channels: Sequence[str], shares: Sequence[int], words: Words
     versions = [""] * len(channels)
     for channel, table in TABLES["versions"].items():
         indices = [index for index, other in enumerate(channels) if other == channel]
-        for index, version in zip(
-            indices, _allot(table, [shares[index] for index in indices], words), strict=True
-        ):
+        allotted = _allot(table, [shares[index] for index in indices], words)
+        for index, version in zip(indices, allotted, strict=True):
             versions[index] = version
     return versions
 
@@ -237,14 +209,12 @@ def _allot(weights: Mapping[str, int], shares: Sequence[int], words: Words) -> l
     >>> _allot({"release": 60, "beta": 40}, [10, 9, 8, 7, 6], iter([0] * 5))
     ['release', 'beta', 'release', 'beta', 'release']
     """
-    missing = {
-        value: weight * sum(shares) // sum(weights.values()) for value, weight in weights.items()
-    }
+    total = sum(weights.values())
+    missing = {value: weight * sum(shares) // total for value, weight in weights.items()}
     values = [""] * len(shares)
     # Not quite by size: the same order in all dimensions would correlate their values.
-    for index in sorted(
-        range(len(shares)), key=lambda index: -shares[index] * (2**32 + next(words))
-    ):
+    ranks = [-share * (2**32 + next(words)) for share in shares]
+    for index in sorted(range(len(shares)), key=ranks.__getitem__):
         values[index] = max(missing, key=missing.__getitem__)
         missing[values[index]] -= shares[index]
     return values
@@ -271,7 +241,7 @@ def _sample_file(kind: tuple[str, str, str, str], end: int, words: Words) -> _Sa
     return _SampleFile(stem, members(info), app, end)
 
 
-# Records
+# --- records --------------------------------------------------------------------------------------
 
 
 class _Records:
@@ -287,21 +257,16 @@ class _Records:
 
     def chunks(self, file: _SampleFile) -> Iterator[bytes]:
         """Yield chunks of the lines of `file`; at least one line."""
-        lines: list[bytes] = []
-        pending = 0
-        while True:
+        chunk, is_complete = bytearray(), False
+        while not is_complete:
             line = self._line(file)
-            lines.append(line)
-            pending += len(line)
+            chunk += line
             self.count += 1
             self.written += len(line)
-            if self.written >= file.end:
-                break
-            if pending >= CHUNK_BYTES:
-                yield b"".join(lines)
-                lines.clear()
-                pending = 0
-        yield b"".join(lines)
+            is_complete = self.written >= file.end
+            if is_complete or len(chunk) >= CHUNK_BYTES:
+                yield bytes(chunk)
+                chunk.clear()
 
     def _line(self, file: _SampleFile) -> bytes:
         if next(self._words) >= self._bad_lines:

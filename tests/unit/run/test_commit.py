@@ -66,8 +66,8 @@ def test_only_files_that_were_mapped_and_are_unchanged_are_deleted(
         poisoned=((poisoned, "died"),),
         unsaved_files=frozenset([unsaved]),
     )
-    deleted = delete_input(request_of(tmp_path), inputs, tally, None)
-    assert deleted.count == 1
+    count, notes = delete_input(request_of(tmp_path), inputs, tally, None)
+    assert count == 1
     assert [
         p for p in (corrupt, poisoned, unsaved, changed, good) if Path(inputs.locate(p)).exists()
     ] == [
@@ -76,7 +76,7 @@ def test_only_files_that_were_mapped_and_are_unchanged_are_deleted(
         unsaved,
         changed,
     ]
-    (note,) = deleted.notes
+    (note,) = notes
     assert note == f"1 input file not deleted, since no longer as listed and read: {changed}"
 
 
@@ -86,5 +86,5 @@ def test_only_files_that_were_mapped_and_are_unchanged_are_deleted(
 def test_nothing_is_deleted_unasked_or_of_a_sample_of_keys(
     tmp_path: Path, inputs: Inputs, request_: dict[str, Any]
 ) -> None:
-    assert delete_input(request_of(tmp_path, **request_), inputs, Tally(), None).count == 0
+    assert delete_input(request_of(tmp_path, **request_), inputs, Tally(), None) == (0, ())
     assert all(Path(inputs.locate(file.path)).exists() for file in inputs.listing.files)

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from daskmr import Job
 from daskmr.counts import Counts
@@ -17,7 +15,7 @@ from daskmr.data.layout import load_schema
 from daskmr.data.listing import InputFile, list_files
 from daskmr.data.partition import plan_partitions
 from daskmr.data.sampling import Choice
-from daskmr.run.estimate import Sample, estimate, map_sample, spread
+from daskmr.run.estimate import Sample, estimate, map_sample
 
 MANY = [[f"k{n}-{m}\t{m}" for m in range(50)] for n in range(20)]
 
@@ -32,11 +30,6 @@ def total(key: Any, values: Any, context: Any) -> None:
 
 def local(root: Path) -> list[tuple[InputFile, str]]:
     return [(f, str(root / f.path)) for f in list_files(root, load_schema()).files]
-
-
-@given(st.integers(1, 300))
-def test_spread_gives_each_number_once(count: int) -> None:
-    assert sorted(spread(count)) == list(range(count))
 
 
 def test_all_of_a_small_input_is_mapped(tree: Callable[..., Path]) -> None:

@@ -87,8 +87,8 @@ def test_what_differs_is_said(place: Path) -> None:
     done = daskmr(place, "run", "--from", "out.txt.meta.json", "-o", "-")
     assert done.stdout == "a\t1\nb\t2\n"
     for text in (
-        f"note: the script {place / 'job.py'} is not as it was",
-        "note: what the script imports is not as it was in that run: helper.py",
+        f"note: the script {place / 'job.py'} has changed since",
+        "note: modules of the script have changed since that run: helper.py",
         f"note: input that is new since the run that is repeated: {DIRECTORY}/{file_name(7)}",
         f"note: input that is gone since the run that is repeated: {DIRECTORY}/{file_name(1)}",
         f"note: input that has changed since the run that is repeated: {DIRECTORY}/{file_name(0)}",
@@ -194,9 +194,9 @@ def test_where_it_runs_is_given_once(place: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is not what daskmr writes"),
-        ("[]", "is not what daskmr writes"),
-        ('{"daskmr": 1}', "is not what daskmr writes"),
+        ("", "is not the provenance"),
+        ("[]", "is not the provenance"),
+        ('{"daskmr": 1}', "is not the provenance"),
         ('{"daskmr": {"meta": 99, "version": "9.9"}}', "was written by daskmr 9.9"),
     ],
 )

@@ -169,7 +169,7 @@ def test_a_job_that_fails_leaves_all_as_it_was(folder: Path) -> None:
 def test_a_file_that_is_not_daskmrs_is_left_alone(folder: Path) -> None:
     own = folder / "out.txt.meta.json"
     own.write_text('{"mine": true}')
-    with pytest.raises(InputError, match=r"is not daskmr's.*--no-meta"):
+    with pytest.raises(InputError, match=r"daskmr did not write it.*--no-meta"):
         run(folder)
     assert not (folder / "out.txt").exists()
     run(folder, meta=False)
@@ -201,7 +201,7 @@ def test_what_the_job_needs_is_not_replaced_by_what_stands_beside(
     name = "20131029030201.20131102.x"
     place = next((folder / "data").glob("*/*/*/*"))
     (place / f"{name}{suffix}").write_text("a\t1\n")
-    with pytest.raises(InputError, match=r"is one of the input files|is not daskmr's"):
+    with pytest.raises(InputError, match=r"is one of the input files|daskmr did not write it"):
         run(folder, output=place / name, delete_data=True)
     assert (place / f"{name}{suffix}").read_text() == "a\t1\n"
 
@@ -287,5 +287,5 @@ def test_an_object_that_is_not_daskmrs_is_left_alone(folder: Path, bucket: Bucke
     bucket.put({"counts.txt.meta.json": b"mine"})
     result = run(folder, output=f"s3://{bucket.name}/counts.txt")
     assert bucket.objects()["counts.txt.meta.json"] == b"mine"
-    assert any("is not daskmr's" in note for note in result.notes)
+    assert any("was not written by daskmr" in note for note in result.notes)
     assert result.meta_path is None
