@@ -78,6 +78,7 @@ class Staging:
         """Open, or make, a file in the folder, neither of which may be a link."""
         for _ in range(_ATTEMPTS):
             try:
+                os.makedirs(self.folder, exist_ok=True)
                 folder = os.open(self.folder, _DIRECTORY | os.O_NOFOLLOW)
                 try:
                     name = os.path.basename(where)
@@ -85,7 +86,7 @@ class Staging:
                 finally:
                     os.close(folder)
             except FileNotFoundError:
-                self._make_folder()
+                continue  # the folder was removed meanwhile
             except OSError as error:
                 if os.path.islink(self.folder):
                     reason = f"{self.folder} is a link, which is not followed. Remove it."
@@ -95,12 +96,6 @@ class Staging:
                 with suppress(FileNotFoundError):
                     os.unlink(where)  # a planted link
         raise JobError(f"{self.folder} is removed all the time, so nothing can be fetched.")
-
-    def _make_folder(self) -> None:
-        try:
-            os.makedirs(self.folder, exist_ok=True)
-        except OSError as error:
-            raise disk_error(error, self.folder, "the cache") from None
 
     def _staged_path(self, path: str) -> str:
         place = encode_path(fold(path) if self.case_blind else path)

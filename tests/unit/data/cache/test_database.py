@@ -229,7 +229,8 @@ def test_the_stamp_tells_whose_it_is(tmp_path: Path) -> None:
     database.close()
     assert is_stamped(str(path), STAMP)
     (tmp_path / "text.sqlite").write_text("not a database at all" * 100)
-    assert not is_stamped(str(tmp_path / "text.sqlite"), STAMP)
+    with pytest.raises(InputError, match=r"text\.sqlite, is damaged \(it is no database\)"):
+        is_stamped(str(tmp_path / "text.sqlite"), STAMP)
 
 
 def test_somebody_elses_database_is_left_as_it_is(tmp_path: Path) -> None:

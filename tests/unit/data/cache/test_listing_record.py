@@ -105,9 +105,9 @@ def test_many_entries_are_packed_in_pages(
         recording.entries_listed("p/", entries[start : start + 10])
     recording.prefix_listed("p/", "")
     assert ListingRecord(manifest).entries("p/") == entries
-    assert manifest.database.read("SELECT COUNT(*) FROM pages") == [(7,)]
+    assert manifest.read("SELECT COUNT(*) FROM pages") == [(7,)]
     record(manifest, "p/", "")
-    assert manifest.database.read("SELECT COUNT(*) FROM pages") == [(0,)]
+    assert manifest.read("SELECT COUNT(*) FROM pages") == [(0,)]
 
 
 names = st.text("ab.", min_size=1, max_size=3)
