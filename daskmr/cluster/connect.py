@@ -108,14 +108,11 @@ def _client(address: str, security: Security | None) -> Client:
     )
     try:
         return connecting.result(_CONNECT_SECONDS + 1)
-    except TimeoutError as error:
+    except BaseException as error:
         connecting.add_done_callback(_close_late)
-        failure: Exception | None = error if connecting.done() else None
-    except Exception as error:
-        failure = error
-    except BaseException:  # an interruption
-        connecting.add_done_callback(_close_late)
-        raise
+        if not isinstance(error, Exception):  # an interruption
+            raise
+        failure = error if connecting.done() else None
     raise InputError(_explain_refusal(address, failure))
 
 
@@ -174,11 +171,10 @@ def examine(client: Client, config: Config) -> tuple[str, ...]:
 
     Raises `InputError` when no worker comes in time, or one could not run the job.
     """
-    workers = _workers(client)
-    if not workers:
+    if not _workers(client):
         _wait_for_worker(client, config.worker_timeout)
-        workers = _workers(client)
-    return (*_compare_versions(client), *_note_threads(workers), *_note_settings(config))
+    notes = _compare_versions(client)
+    return (*notes, *_note_threads(_workers(client)), *_note_settings(config))
 
 
 def _workers(client: Client) -> dict[str, Any]:
@@ -238,22 +234,23 @@ def _compare_versions(client: Client) -> tuple[str, ...]:
 
 
 def _note_threads(workers: Mapping[str, Any]) -> list[str]:
-    several = [address for address, worker in workers.items() if worker["nthreads"] > 1]
-    if not several:
-        return []
+    several = {address: w["nthreads"] for address, w in workers.items() if w["nthreads"] > 1}
     return [
-        f"{len(several):,} of {len(workers):,} workers have several threads ({several[0]} has "
-        f"{workers[several[0]]['nthreads']}), and a process runs one task of a job at a time: start "
-        "more workers, each with --nthreads 1"
+        f"{len(several):,} of {len(workers):,} workers have several threads ({address} has "
+        f"{threads}), and a process runs one task of a job at a time: start more workers, each with "
+        "--nthreads 1"
+        for address, threads in [*several.items()][:1]
     ]
 
 
 def _note_settings(config: Config) -> list[str]:
-    unused = [("num-mappers", config.num_mappers is not None)]
-    unused.append(("memory-limit", config.memory_limit != "auto"))
-    unused.append(("dashboard", config.dashboard not in (None, "off")))
+    unused = {
+        "num-mappers": config.num_mappers is not None,
+        "memory-limit": config.memory_limit != "auto",
+        "dashboard": config.dashboard not in (None, "off"),
+    }
     return [
         f"{name} is for workers on this machine; those of the cluster are as they were started"
-        for name, is_set in unused
+        for name, is_set in unused.items()
         if is_set
     ]

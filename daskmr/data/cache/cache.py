@@ -6,7 +6,7 @@ cache, verified, and renamed into its place, by one process at a time.
 
 A process that dies at any moment leaves either an unfinished file in that folder, which nothing
 reads; or a pending row of the manifest, whose file is in its place and right, or missing.
-`Cache.sweep` clears both away.
+`Cache.sweep` removes both.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class State:
     # Those that are, by their listed sizes
     files: int
     bytes: int
-    absent: tuple[InputFile, ...]  # those that are not, in the order of the question
+    absent: tuple[InputFile, ...]  # those that are not, in the given order
     absent_bytes: int
     replaced_bytes: int  # size of older versions of these, which are still there
 
