@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 import dask.config
 
 from daskmr.cluster.dask_internals import is_of_another_server, is_tls_failure
-from daskmr.cluster.deploy import TLS_ADVICE, causes_of, start_failure
+from daskmr.cluster.deploy import TLS_ADVICE, causes_of, reason_of, start_failure
 from daskmr.cluster.versions import compare_cluster
 from daskmr.config import Config
 from daskmr.errors import InputError
-from daskmr.job.tracebacks import describe_exception
 
 if TYPE_CHECKING:
     from distributed import Client, Security
@@ -135,7 +134,7 @@ def _in_thread(function: Callable[[], Any]) -> Future[Any]:
 
 
 def _explain_refusal(address: str, error: Exception | None) -> str:
-    reason = _reason(error) if error is not None else "what listens there does not answer"
+    reason = reason_of(error) if error is not None else "what listens there does not answer"
     causes = list(causes_of(error))
     if any(map(is_tls_failure, causes)):
         advice = f"{TLS_ADVICE} A tcp:// address must have none."
@@ -153,12 +152,6 @@ def _explain_refusal(address: str, error: Exception | None) -> str:
             "let this machine through, and does it use TLS (then the address begins with tls://)?"
         )
     return f"Cannot connect to the Dask scheduler {address} ({reason}). {advice}"
-
-
-def _reason(error: BaseException) -> str:
-    """Describe the innermost cause with a message: the outer ones are of Dask's waiting."""
-    texts = [describe_exception(cause) for cause in causes_of(error) if str(cause).strip()]
-    return texts[-1].removesuffix(".") if texts else type(error).__name__
 
 
 # --- before the job -----------------------------------------------------------------------------
@@ -228,7 +221,7 @@ def _compare_versions(client: Client) -> tuple[str, ...]:
             return ()
         failure = error
     raise InputError(
-        f"The Dask scheduler does not answer ({_reason(failure)}). Look at its log, and start the job "
+        f"The Dask scheduler does not answer ({reason_of(failure)}). Look at its log, and start the job "
         "again."
     )
 

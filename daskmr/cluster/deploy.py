@@ -31,7 +31,9 @@ from daskmr.signals import deferred, handlers_kept, on_hard_exit, patient
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["TLS_ADVICE", "Deployment", "causes_of", "load_deployment", "start_failure"]
+__all__ = [
+    "TLS_ADVICE", "Deployment", "causes_of", "load_deployment", "reason_of", "start_failure",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ TLS_ADVICE = (
 )
 
 _CLOSE_SECONDS = 30.0
-_MOST_WORDS = 500  # characters of a reason, which may be all that a command has said
+_LONGEST_REASON = 500  # characters, since it may be all that a command has printed
 
 # Dask ignores arguments of `adapt` that it does not know.
 _ADAPT = frozenset([
@@ -101,44 +103,39 @@ class Deployment:
             with deferred():
                 forget = on_hard_exit(close_unfinished_clusters)
                 stack.callback(forget)
-                cluster = self._attempt(lambda: self._create(args))
+                with self._failures_explained():
+                    cluster = self.make(**args)
+                    if not hasattr(cluster, "close"):
+                        raise TypeError(f"it is no cluster, but {type(cluster).__name__}")
                 forget()
                 stack.enter_context(_keeping_start_failures(cluster))
                 stack.callback(on_hard_exit(lambda: _close(cluster)))
                 stack.callback(_close, cluster)
-            self._attempt(lambda: self._size(cluster))
+            with self._failures_explained():
+                if self.scale is not None:
+                    cluster.scale(**self.scale)
+                if self.adapt is not None:
+                    cluster.adapt(**self.adapt)
             with deferred():
-                client = self._attempt(lambda: distributed.Client(cluster, set_as_default=False))
+                with self._failures_explained():
+                    client = distributed.Client(cluster, set_as_default=False)
                 stack.callback(_close, client)
             yield client
 
-    def _create(self, args: Mapping[str, Any]) -> Any:
-        cluster = self.make(**args)
-        if not hasattr(cluster, "close"):
-            raise TypeError(f"it is no cluster, but {type(cluster).__name__}")
-        return cluster
-
-    def _size(self, cluster: Any) -> None:
-        if self.scale is not None:
-            cluster.scale(**self.scale)
-        if self.adapt is not None:
-            cluster.adapt(**self.adapt)
-
-    def _attempt(self, step: Callable[[], Any]) -> Any:
+    @contextmanager
+    def _failures_explained(self) -> Iterator[None]:
         try:
-            return step()
+            yield
         except (Exception, SystemExit) as error:
             missing = next((e for e in causes_of(error) if isinstance(e, ImportError)), None)
             if missing is not None:
-                explanation = _explain_missing(self.name, missing)
-            else:
-                advice = "Look at its class and args in the configuration."
-                if any(map(is_tls_failure, causes_of(error))):
-                    advice = TLS_ADVICE
-                explanation = (
-                    f"The cluster {self.name!r} could not be made ({_reason(error)}). {advice}"
-                )
-        raise InputError(explanation)
+                raise InputError(_explain_missing(self.name, missing)) from None
+            advice = "Look at its class and args in the configuration."
+            if any(map(is_tls_failure, causes_of(error))):
+                advice = TLS_ADVICE
+            raise InputError(
+                f"The cluster {self.name!r} could not be made ({reason_of(error)}). {advice}"
+            ) from None
 
 
 def _is_local(make: object) -> bool:
@@ -155,11 +152,11 @@ def causes_of(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def _reason(error: BaseException) -> str:
-    """Describe the first cause: Dask wraps it in others, which only say that a start failed."""
-    *_, first = causes_of(error)
-    words = " ".join(describe_exception(first).split()).removesuffix(".")
-    return words if len(words) <= _MOST_WORDS else f"{words[:_MOST_WORDS]}..."
+def reason_of(error: BaseException) -> str:
+    """Describe the innermost cause with a message: Dask wraps it in others, which say less."""
+    texts = [describe_exception(cause) for cause in causes_of(error) if str(cause).strip()]
+    text = " ".join(texts[-1].split()).removesuffix(".") if texts else type(error).__name__
+    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
 
 
 class _StartFailures(logging.Filter):
@@ -173,7 +170,7 @@ class _StartFailures(logging.Filter):
         error = record.exc_info[1] if record.exc_info else None
         if error is None or not raised_by_deployment(error):
             return True
-        self.last = _reason(error)
+        self.last = reason_of(error)
         return False
 
 
@@ -311,7 +308,7 @@ def _import(name: str, path: str) -> Callable[..., Any]:
     except (Exception, SystemExit) as error:
         reason = (
             f"The module of the class {path!r} of the cluster {name!r} cannot be imported "
-            f"({_reason(error)})."
+            f"({reason_of(error)})."
         )
     else:
         if callable(make):

@@ -11,7 +11,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from daskmr.data.listing import InputFile
@@ -35,11 +35,11 @@ Ask = Callable[..., Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What one worker found: its host, a problem or ``""``, and files that are larger there."""
+    """The answer of one worker: a problem or ``""``, and files that are larger there."""
 
-    host: str
-    problem: str
+    problem: str = ""
     larger: tuple[tuple[str, int], ...] = ()
+    host: str = field(default_factory=socket.gethostname)
 
 
 def check_data(ask: Ask, root: str, files: Sequence[InputFile]) -> None:
@@ -161,7 +161,8 @@ def _failure(answers: Mapping[str, Any]) -> _Failure | None:
     names, problems = [], []
     for address, answer in answers.items():
         if isinstance(answer, Exception):
-            answer = _Found("that cannot answer", f"{type(answer).__name__}: {answer}")
+            problem = f"{type(answer).__name__}: {answer}"
+            answer = _Found(problem, host="that cannot answer")
         if answer.problem:
             names.append(f"the worker {address} on host {answer.host}")
             problems.append(answer.problem)
@@ -177,24 +178,24 @@ def _probe_sizes(files: list[tuple[str, int]]) -> _Found:
         try:
             found = os.stat(path).st_size
         except OSError as error:
-            return _found(f"{path} cannot be read there ({error.strerror})")
+            return _Found(f"{path} cannot be read there ({error.strerror})")
         if found < size:
-            return _found(f"{path} has {found:,} bytes there and {size:,} here")
+            return _Found(f"{path} has {found:,} bytes there and {size:,} here")
         if found > size:
             larger.append((path, found))
-    return replace(_found(), larger=tuple(larger))
+    return _Found(larger=tuple(larger))
 
 
 def _probe_content(path: str, content: str) -> _Found:
     try:
         with open(path) as file:
             if file.read() != content:
-                return _found("it reads something else there")
+                return _Found("it reads something else there")
         if not os.access(os.path.dirname(path), os.W_OK):
-            return _found("it cannot write there")
+            return _Found("it cannot write there")
     except OSError as error:
-        return _found(str(error.strerror))
-    return _found()
+        return _Found(str(error.strerror))
+    return _Found()
 
 
 def _probe_store(store: SpillStore, dask_worker: Any = None) -> _Found:
@@ -205,13 +206,13 @@ def _probe_store(store: SpillStore, dask_worker: Any = None) -> _Found:
             file.write(content)
         store.upload(path)
         if store.read(path, 0, len(content)) != content:
-            return _found("it reads something else than it wrote.")
+            return _Found("it reads something else than it wrote.")
         store.remove(path)
     except OSError as error:
-        return _found(f"its own folder cannot be written ({error}).")
+        return _Found(f"its own folder cannot be written ({error}).")
     except DaskMRError as error:
-        return _found(str(error))
-    return _found()
+        return _Found(str(error))
+    return _Found()
 
 
 def _read_marks(host: HostFolder, dask_worker: Any = None) -> tuple[str, list[Mark]]:
@@ -228,7 +229,3 @@ def _remove(host: HostFolder, dask_worker: Any = None) -> str:
 
 def _place(host: HostFolder, dask_worker: Any = None) -> str:
     return f"{socket.gethostname()}:{host.path(dask_worker)}"
-
-
-def _found(problem: str = "") -> _Found:
-    return _Found(socket.gethostname(), problem)

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from daskmr.data.cache.listing_record import ListingRecord, ListingRecorder
-from daskmr.data.cache.manifest import Copy, Manifest, in_chunks, is_manifest
+from daskmr.data.cache.manifest import Copy, Manifest, in_chunks
 from daskmr.data.cache.staging import Staged, Staging
 from daskmr.data.listing import InputFile
 from daskmr.data.paths import Unplaceable
@@ -123,7 +123,7 @@ class Cache:
         root = os.path.abspath(data_dir)
         path = root + ".sqlite"
         try:
-            return cls(root) if is_manifest(path) else None
+            return cls(root) if Manifest.is_at(path) else None
         except InputError:
             if _NAME.search(path):
                 raise  # otherwise it would pass for local data
@@ -229,11 +229,6 @@ class Cache:
         if copy and copy.is_of(file) and copy.is_unchanged(self.staging.found(file.path)):
             return os.path.join(self.root, file.path)
         return None
-
-    def was_fetched_since(self, file: InputFile, moment: float) -> bool:
-        """Check whether `file` came from the store after `moment`, in seconds since 1970."""
-        copy = self.manifest.find(file.path)
-        return copy is not None and copy.own and copy.fetched >= moment
 
     def distrust(self, file: InputFile) -> bool:
         """Check whether the bytes of the copy are damaged; then it is not used any more."""

@@ -9,13 +9,13 @@ import time
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 from daskmr.errors import InputError, JobError
 from daskmr.files import is_on_network
 
-__all__ = ["Database", "is_stamped"]
+__all__ = ["Database"]
 
 _BUSY_SECONDS = 60.0  # a write takes less than a millisecond, so this is many processes' worth
 
@@ -27,13 +27,30 @@ class Database:
     - `application`, `version`: the stamp that a new one gets, and that an existing one must have.
     """
 
-    def __init__(self, path: str, tables: tuple[str, ...], application: int, version: int) -> None:
+    tables: ClassVar[tuple[str, ...]]
+    application: ClassVar[int]
+    version: ClassVar[int]
+
+    def __init__(self, path: str) -> None:
         self.path = path
-        self._tables = tables
-        self._application = application
-        self._version = version
         self._connection: sqlite3.Connection | None = None
         _living.add(self)
+
+    @classmethod
+    def is_at(cls, path: str) -> bool:
+        """Check for a database of this application at `path`, without making or changing it.
+
+        Raises `InputError` for a file that SQLite cannot read.
+        """
+        uri = f"file:{quote(os.fsencode(os.path.abspath(path)))}?mode=ro"
+        try:
+            with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)) as connection:
+                _is_empty(connection)  # reads the schema, which may be damaged
+                return _stamp(connection)[0] == cls.application
+        except sqlite3.OperationalError:  # no such file, or no permission
+            return False
+        except sqlite3.DatabaseError:
+            raise _damage(path, "it is no database") from None
 
     def __del__(self) -> None:
         self.close()
@@ -80,12 +97,12 @@ class Database:
     def _refuse_others(self, connection: sqlite3.Connection) -> None:
         if _is_empty(connection):  # checked first: another process may just be making the tables
             return
-        stamp = _stamp(connection)
-        if stamp == (self._application, self._version):
+        application, version = _stamp(connection)
+        if (application, version) == (self.application, self.version):
             return
-        if stamp[0] == self._application:
+        if application == self.application:
             raise InputError(
-                f"The manifest of the cache, {self.path}, is of version {stamp[1]}, which this "
+                f"The manifest of the cache, {self.path}, is of version {version}, which this "
                 "version of daskmr does not know. Use another --work-dir, or the daskmr that made "
                 "it."
             )
@@ -99,10 +116,10 @@ class Database:
             return
         connection.execute("BEGIN IMMEDIATE")
         if _is_empty(connection):  # still: another process may have been faster
-            for table in self._tables:
+            for table in self.tables:
                 connection.execute(table)
-            connection.execute(f"PRAGMA application_id = {self._application}")
-            connection.execute(f"PRAGMA user_version = {self._version}")
+            connection.execute(f"PRAGMA application_id = {self.application}")
+            connection.execute(f"PRAGMA user_version = {self.version}")
         connection.execute("COMMIT")
 
     @contextmanager
@@ -140,22 +157,6 @@ def _stamp(connection: sqlite3.Connection) -> tuple[int, int]:
 
 def _is_empty(connection: sqlite3.Connection) -> bool:
     return not connection.execute("SELECT name FROM sqlite_master LIMIT 1").fetchall()
-
-
-def is_stamped(path: str, application: int) -> bool:
-    """Check for a database of an application at `path`, without making or changing it.
-
-    Raises `InputError` for a file that SQLite cannot read.
-    """
-    uri = f"file:{quote(os.fsencode(os.path.abspath(path)))}?mode=ro"
-    try:
-        with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)) as connection:
-            _is_empty(connection)  # reads the schema, which may be damaged
-            return _stamp(connection)[0] == application
-    except sqlite3.OperationalError:  # no such file, or no permission
-        return False
-    except sqlite3.DatabaseError:
-        raise _damage(path, "it is no database") from None
 
 
 def choose_journal(connection: sqlite3.Connection, on_network: bool) -> str:

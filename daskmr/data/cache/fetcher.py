@@ -52,18 +52,16 @@ class FetcherLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The first message to a fetching process: what to fetch from, with `retries` a request, into
-    which cache, and how many files at once. It holds no secret.
-    """
+    """The first message to a fetching process. It holds no secret."""
 
     source: Source
-    retries: int
+    retries: int  # of each request
     cache_root: str
-    at_once: int
+    at_once: int  # files that are fetched at the same time
 
 
 class Fetcher:
-    """The worker's end, used by one thread; once ``lost``, it is of no use any more."""
+    """The worker's end, used by one thread; once ``lost``, it cannot be used any more."""
 
     def __init__(self, order: Order) -> None:
         self.lost = False
@@ -123,10 +121,10 @@ class Fetcher:
         """
         while file.path not in self._done:
             self._take()
-        outcome = self._forget(file.path)
+        outcome = self._done[file.path]
+        self._forget(file.path)
         if isinstance(outcome, DaskMRError):
             raise outcome
-        assert outcome is not None
         return outcome
 
     def cancel(self, files: Iterable[InputFile]) -> None:
@@ -154,9 +152,9 @@ class Fetcher:
         for path in paths:
             self._forget(path)
 
-    def _forget(self, path: str) -> Outcome | None:
+    def _forget(self, path: str) -> None:
         self._asked.pop(path, None)
-        return self._done.pop(path, None)
+        self._done.pop(path, None)
 
     def _send(self, message: object) -> None:
         with self._one_message():

@@ -10,16 +10,14 @@ from hashlib import blake2b
 from itertools import islice
 from typing import Any, TypeVar
 
-from daskmr.data.cache.database import Database, is_stamped
+from daskmr.data.cache.database import Database
 from daskmr.data.listing import InputFile
 from daskmr.data.paths import decode_path, encode_path, fold
 
-__all__ = ["Copy", "Manifest", "in_chunks", "is_manifest"]
+__all__ = ["Copy", "Manifest", "in_chunks"]
 
 T = TypeVar("T")
 
-_VERSION = 1
-_APPLICATION = 0x6461736B  # "dask", the application id of the SQLite file
 _CHUNK = 500  # parameters of one query; SQLite before 3.32 takes 999
 _TABLES = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID",
@@ -95,8 +93,9 @@ class Manifest(Database):
     Every method is one transaction. The SQLite file at `path` is created at its first use.
     """
 
-    def __init__(self, path: str) -> None:
-        super().__init__(path, _TABLES, _APPLICATION, _VERSION)
+    tables = _TABLES
+    application = 0x6461736B  # "dask"
+    version = 1
 
     def claim(self, identity: str, url: str) -> bool:
         """Assign this manifest to a store, unless it has one, and check that it is `identity`."""
@@ -191,11 +190,3 @@ def _folded(path: str) -> int:
     """Return a number that is equal for paths that `fold` makes equal."""
     digest = blake2b(encode_path(fold(path)), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
-
-
-def is_manifest(path: str) -> bool:
-    """Check for a manifest at `path`, without making or changing it.
-
-    Raises `InputError` for a file that SQLite cannot read.
-    """
-    return is_stamped(path, _APPLICATION)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import islice
 from typing import BinaryIO, TypeAlias, TypeVar
 
@@ -190,7 +191,8 @@ class Prefetcher:
         """Check whether it came from the store in this run, or another with the same work dir."""
         if self._began is None or self._cache is None or file.path not in self._maybe_ahead:
             return False
-        return self._cache.was_fetched_since(file, self._began)
+        copy = self._cache.manifest.find(file.path)
+        return copy is not None and copy.own and copy.fetched >= self._began
 
     def _drop_until(self, file: InputFile) -> None:
         if file not in self._files:
@@ -271,13 +273,10 @@ class _LocalFetches:
         self._cache = cache
         self._open_store = open_store
         self._semaphore = asyncio.Semaphore(at_once)
-        self._store: Store | None = None
 
-    @property
+    @cached_property
     def store(self) -> Store:
-        if self._store is None:
-            self._store = self._open_store()
-        return self._store
+        return self._open_store()
 
     def fetch(self, file: InputFile) -> _Outcome:
         return self.store.run(self._fetch(file))

@@ -7,8 +7,8 @@ on that place: no two processes fetch the same object, and what is not locked wa
 from __future__ import annotations
 
 import errno
+import glob
 import os
-import re
 import stat
 import time
 from collections.abc import Iterator
@@ -24,17 +24,16 @@ from daskmr.workdir import disk_error
 
 __all__ = ["Staged", "Staging"]
 
-_NAME = re.compile(r"[0-9a-f]{40}")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY_THERE = "a directory is in its place; remove it"
-_ATTEMPTS = 100  # at what other processes undo at the same moment
+_ATTEMPTS = 100  # at steps that other processes undo at the same moment
 
 
 class Staging:
     """The way of files into one folder.
 
-    - `root`: the folder; made when it is first needed. It may be a link itself.
+    - `root`: the folder, created at its first use. It may be a link itself.
     - `folder`: where files are until they are complete: beside the root, on the same disk.
     - `case_blind`: whether the file system ignores the case of names.
     """
@@ -111,11 +110,7 @@ class Staging:
 
     def sweep(self) -> int:
         """Remove the files of dead processes, and return how many there were."""
-        try:
-            names = [*filter(_NAME.fullmatch, os.listdir(self.folder))]
-        except FileNotFoundError:
-            return 0
-        paths = [os.path.join(self.folder, name) for name in names]
+        paths = glob.glob(os.path.join(glob.escape(self.folder), "[0-9a-f]" * 40))
         return sum(sweep(path, partial(os.unlink, path)) for path in paths)
 
     def found(self, path: str) -> os.stat_result | None:

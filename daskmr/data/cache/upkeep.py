@@ -23,10 +23,10 @@ _CLAIMED = 100  # files that are claimed, and so open, at the same time
 
 
 class Problem(NamedTuple):
-    """The file of a cache at `path`, relative to it, and what is wrong with it, in a few words."""
+    """A problem with the file of a cache at `path`, relative to it."""
 
     path: str
-    what: str
+    description: str  # a predicate, such as "cannot be read"
 
 
 @dataclass(frozen=True, slots=True)

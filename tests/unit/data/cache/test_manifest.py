@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskmr.data.cache.manifest import Copy, Manifest, in_chunks, is_manifest
+from daskmr.data.cache.manifest import Copy, Manifest, in_chunks
 from daskmr.data.listing import InputFile
 
 COPY = Copy("idle/a.gz", 5, "tag", 1e9, "0" * 32, 10**18 + 1, 2e9, 3e9)
@@ -82,7 +82,7 @@ def test_the_first_store_to_claim_it_has_it(manifest: Manifest) -> None:
     assert not manifest.claim("s3://b", "s3://b")
     assert manifest.claim("s3://a server", "s3://a")
     assert manifest.meta("url") == "s3://a"
-    assert is_manifest(manifest.path)
+    assert Manifest.is_at(manifest.path)
 
 
 def test_which_object_a_copy_is_of() -> None:
