@@ -144,7 +144,7 @@ def verify(work_dir: str | None, bucket: str | None, quick: bool) -> None:
         hidden = not sys.stderr.isatty()
         with click.progressbar(length=count, label=one.url, file=sys.stderr, hidden=hidden) as bar:
             for problem in check(one, deep=not quick, on_progress=partial(bar.update, 1)):
-                _say(f"{one.root}/{problem.path} {problem.what}")
+                _say(f"{one.root}/{problem.path} {problem.description}")
                 problems += 1
         files += count
     if problems:

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 import dask.config
 
 from daskmr.cluster.dask_internals import is_of_another_server, is_tls_failure
-from daskmr.cluster.deploy import TLS_ADVICE, causes_of, start_failure
+from daskmr.cluster.deploy import TLS_ADVICE, causes_of, reason_of, start_failure
 from daskmr.cluster.versions import compare_cluster
 from daskmr.config import Config
 from daskmr.errors import InputError
-from daskmr.job.tracebacks import describe_exception
 
 if TYPE_CHECKING:
     from distributed import Client, Security
@@ -108,14 +107,11 @@ def _client(address: str, security: Security | None) -> Client:
     )
     try:
         return connecting.result(_CONNECT_SECONDS + 1)
-    except TimeoutError as error:
+    except BaseException as error:
         connecting.add_done_callback(_close_late)
-        failure: Exception | None = error if connecting.done() else None
-    except Exception as error:
-        failure = error
-    except BaseException:  # an interruption
-        connecting.add_done_callback(_close_late)
-        raise
+        if not isinstance(error, Exception):  # an interruption
+            raise
+        failure = error if connecting.done() else None
     raise InputError(_explain_refusal(address, failure))
 
 
@@ -138,7 +134,7 @@ def _in_thread(function: Callable[[], Any]) -> Future[Any]:
 
 
 def _explain_refusal(address: str, error: Exception | None) -> str:
-    reason = _reason(error) if error is not None else "what listens there does not answer"
+    reason = reason_of(error) if error is not None else "what listens there does not answer"
     causes = list(causes_of(error))
     if any(map(is_tls_failure, causes)):
         advice = f"{TLS_ADVICE} A tcp:// address must have none."
@@ -158,12 +154,6 @@ def _explain_refusal(address: str, error: Exception | None) -> str:
     return f"Cannot connect to the Dask scheduler {address} ({reason}). {advice}"
 
 
-def _reason(error: BaseException) -> str:
-    """Describe the innermost cause with a message: the outer ones are of Dask's waiting."""
-    texts = [describe_exception(cause) for cause in causes_of(error) if str(cause).strip()]
-    return texts[-1].removesuffix(".") if texts else type(error).__name__
-
-
 # --- before the job -----------------------------------------------------------------------------
 
 
@@ -174,11 +164,10 @@ def examine(client: Client, config: Config) -> tuple[str, ...]:
 
     Raises `InputError` when no worker comes in time, or one could not run the job.
     """
-    workers = _workers(client)
-    if not workers:
+    if not _workers(client):
         _wait_for_worker(client, config.worker_timeout)
-        workers = _workers(client)
-    return (*_compare_versions(client), *_note_threads(workers), *_note_settings(config))
+    notes = _compare_versions(client)
+    return (*notes, *_note_threads(_workers(client)), *_note_settings(config))
 
 
 def _workers(client: Client) -> dict[str, Any]:
@@ -232,28 +221,29 @@ def _compare_versions(client: Client) -> tuple[str, ...]:
             return ()
         failure = error
     raise InputError(
-        f"The Dask scheduler does not answer ({_reason(failure)}). Look at its log, and start the job "
+        f"The Dask scheduler does not answer ({reason_of(failure)}). Look at its log, and start the job "
         "again."
     )
 
 
 def _note_threads(workers: Mapping[str, Any]) -> list[str]:
-    several = [address for address, worker in workers.items() if worker["nthreads"] > 1]
-    if not several:
-        return []
+    several = {address: w["nthreads"] for address, w in workers.items() if w["nthreads"] > 1}
     return [
-        f"{len(several):,} of {len(workers):,} workers have several threads ({several[0]} has "
-        f"{workers[several[0]]['nthreads']}), and a process runs one task of a job at a time: start "
-        "more workers, each with --nthreads 1"
+        f"{len(several):,} of {len(workers):,} workers have several threads ({address} has "
+        f"{threads}), and a process runs one task of a job at a time: start more workers, each with "
+        "--nthreads 1"
+        for address, threads in [*several.items()][:1]
     ]
 
 
 def _note_settings(config: Config) -> list[str]:
-    unused = [("num-mappers", config.num_mappers is not None)]
-    unused.append(("memory-limit", config.memory_limit != "auto"))
-    unused.append(("dashboard", config.dashboard not in (None, "off")))
+    unused = {
+        "num-mappers": config.num_mappers is not None,
+        "memory-limit": config.memory_limit != "auto",
+        "dashboard": config.dashboard not in (None, "off"),
+    }
     return [
         f"{name} is for workers on this machine; those of the cluster are as they were started"
-        for name, is_set in unused
+        for name, is_set in unused.items()
         if is_set
     ]

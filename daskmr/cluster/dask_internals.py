@@ -20,23 +20,11 @@ if TYPE_CHECKING:
     from distributed import Client
 
 __all__ = [
-    "MEMORY_KILLS",
-    "PARENT_VARIABLE",
-    "ClusterFailure",
-    "close_unfinished_clusters",
-    "cluster_failure",
-    "is_connection_noise",
-    "is_of_another_server",
-    "is_tls_failure",
-    "mount_dashboard",
-    "on_memory_kill",
-    "own_forkserver_preload",
-    "poll_new_workers",
-    "process_of",
-    "raised_by_deployment",
-    "run_in_loop",
-    "workers_never_started",
-]
+    "MEMORY_KILLS", "PARENT_VARIABLE", "ClusterFailure", "close_unfinished_clusters",
+    "cluster_failure", "drop_broken_connections", "is_of_another_server", "is_tls_failure",
+    "mount_dashboard", "on_memory_kill", "own_forkserver_preload", "poll_new_workers", "process_of",
+    "raised_by_deployment", "run_in_loop", "workers_never_started",
+]  # fmt: skip
 
 MEMORY_KILLS = "worker-restart-memory"
 """Topic under which a nanny logs that it kills its worker for memory."""
@@ -59,7 +47,7 @@ def own_forkserver_preload() -> None:
 
 
 def poll_new_workers(seconds: float) -> None:
-    """Set how often a nanny looks whether its new worker is there; Dask does so every 50 ms."""
+    """Set how often a nanny checks whether its new worker is there; Dask does so every 50 ms."""
     import distributed.nanny
 
     distributed.nanny.WorkerProcess._init_msg_interval = seconds
@@ -90,7 +78,7 @@ def on_memory_kill(nanny: Any, note: Callable[[int, int], None]) -> None:
 
 
 def workers_never_started(cluster: Any) -> bool:
-    """Tell whether no worker of a cluster has begun to run; one that has may still connect.
+    """Check that no worker of a cluster has begun to run; one that has may still connect.
 
     A `SpecCluster` has no public way to ask for the state of its workers.
     """
@@ -99,7 +87,7 @@ def workers_never_started(cluster: Any) -> bool:
 
 
 def raised_by_deployment(error: BaseException) -> bool:
-    """Tell whether Dask raised an error while it started the workers of a cluster.
+    """Check whether Dask raised an error while it started the workers of a cluster.
 
     It starts them in its event loop without a caller, so the traceback is all there is.
     """
@@ -160,7 +148,7 @@ class ClusterFailure(Enum):
 
 
 def cluster_failure(error: BaseException) -> ClusterFailure | None:
-    """Tell what an exception means that is raised for a collection or a future.
+    """Return what an exception means that is raised for a collection or a future.
 
     Only `KilledWorker` is public among those that Dask raises for lost workers and schedulers. One
     for a graph that cannot be loaded has no class of its own.
@@ -184,7 +172,7 @@ def cluster_failure(error: BaseException) -> ClusterFailure | None:
 
 
 def is_of_another_server(error: BaseException) -> bool:
-    """Tell whether what a client connected to is a worker or a nanny.
+    """Check whether a client has connected to a worker or a nanny.
 
     These answer the first question of a client with a TypeError of their own.
     """
@@ -192,7 +180,7 @@ def is_of_another_server(error: BaseException) -> bool:
 
 
 def is_tls_failure(error: BaseException) -> bool:
-    """Tell whether TLS is what a connection failed at; Dask has no class for its own checks."""
+    """Check whether a connection failed because of TLS; Dask has no class for its own checks."""
     import ssl
 
     if isinstance(error, ssl.SSLError):
@@ -201,8 +189,8 @@ def is_tls_failure(error: BaseException) -> bool:
     return any(text in str(error) for text in texts)
 
 
-def is_connection_noise(record: logging.LogRecord) -> bool:
-    """Tell a log record about a connection that broke, as they do when workers are killed."""
+def drop_broken_connections(record: logging.LogRecord) -> bool:
+    """Filter out log records about connections that broke, as they do when workers are killed."""
     from distributed.comm import CommClosedError
 
-    return bool(record.exc_info) and isinstance(record.exc_info[1], CommClosedError)  # type: ignore[index]
+    return not (record.exc_info and isinstance(record.exc_info[1], CommClosedError))

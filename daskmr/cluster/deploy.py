@@ -14,6 +14,7 @@ from importlib import import_module, resources
 from typing import TYPE_CHECKING, Any
 
 import dask.config
+import msgspec
 import yaml
 
 from daskmr.cluster.dask_internals import (
@@ -30,7 +31,9 @@ from daskmr.signals import deferred, handlers_kept, on_hard_exit, patient
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["TLS_ADVICE", "Deployment", "causes_of", "load_deployment", "start_failure"]
+__all__ = [
+    "TLS_ADVICE", "Deployment", "causes_of", "load_deployment", "reason_of", "start_failure",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -39,28 +42,15 @@ TLS_ADVICE = (
     "configuration (distributed.comm.tls)."
 )
 
-_KEYS = ("class", "args", "scale", "adapt")
 _CLOSE_SECONDS = 30.0
-_MOST_WORDS = 500  # characters of a reason, which may be all that a command has said
+_LONGEST_REASON = 500  # characters, since it may be all that a command has printed
 
 # Dask ignores arguments of `adapt` that it does not know.
-_ADAPT = frozenset(
-    [
-        "minimum",
-        "maximum",
-        "minimum_jobs",
-        "maximum_jobs",
-        "minimum_cores",
-        "maximum_cores",
-        "minimum_memory",
-        "maximum_memory",
-        "interval",
-        "wait_count",
-        "target_duration",
-        "worker_key",
-        "active",
-    ]
-)
+_ADAPT = frozenset([
+    "minimum", "maximum", "minimum_jobs", "maximum_jobs", "minimum_cores", "maximum_cores",
+    "minimum_memory", "maximum_memory", "interval", "wait_count", "target_duration", "worker_key",
+    "active",
+])  # fmt: skip
 
 # The extra of daskmr that installs a library.
 _EXTRAS = {
@@ -96,9 +86,9 @@ class Deployment:
         """
         import distributed
 
-        extra: dict[str, Any] = (
-            {} if security is None or "security" in self.args else {"security": security}
-        )
+        args = dict(self.args)
+        if security is not None:
+            args.setdefault("security", security)
         # Closing may mean to cancel jobs, or to call a cloud.
         with patient(_CLOSE_SECONDS), ExitStack() as stack:
             if not _is_local(self.make):
@@ -106,56 +96,50 @@ class Deployment:
                 stack.enter_context(dask.config.set({"logging.distributed": "info"}))
             elif self.make is distributed.LocalCluster and self.args.get("processes", True):
                 # As for workers that daskmr starts itself; what a script starts is not affected.
-                extra["env"] = {n: os.environ.get(n, "") for n in SAFE_PATH} | self.args.get(
-                    "env", {}
-                )
+                restored = {name: os.environ.get(name, "") for name in SAFE_PATH}
+                args["env"] = restored | args.get("env", {})
                 stack.enter_context(environment(SAFE_PATH))
             # An interruption waits: a half-created cluster cannot be closed.
             with deferred():
                 forget = on_hard_exit(close_unfinished_clusters)
                 stack.callback(forget)
-                cluster = self._attempt(lambda: self._make(extra))
+                with self._failures_explained():
+                    cluster = self.make(**args)
+                    if not hasattr(cluster, "close"):
+                        raise TypeError(f"it is no cluster, but {type(cluster).__name__}")
                 forget()
                 stack.enter_context(_keeping_start_failures(cluster))
                 stack.callback(on_hard_exit(lambda: _close(cluster)))
                 stack.callback(_close, cluster)
-            self._attempt(lambda: self._size(cluster))
+            with self._failures_explained():
+                if self.scale is not None:
+                    cluster.scale(**self.scale)
+                if self.adapt is not None:
+                    cluster.adapt(**self.adapt)
             with deferred():
-                client = self._attempt(lambda: distributed.Client(cluster, set_as_default=False))
+                with self._failures_explained():
+                    client = distributed.Client(cluster, set_as_default=False)
                 stack.callback(_close, client)
             yield client
 
-    def _make(self, extra: Mapping[str, Any]) -> Any:
-        cluster = self.make(**{**self.args, **extra})
-        if not hasattr(cluster, "close"):
-            raise TypeError(f"it is no cluster, but {type(cluster).__name__}")
-        return cluster
-
-    def _size(self, cluster: Any) -> None:
-        if self.scale is not None:
-            cluster.scale(**self.scale)
-        if self.adapt is not None:
-            cluster.adapt(**self.adapt)
-
-    def _attempt(self, step: Callable[[], Any]) -> Any:
+    @contextmanager
+    def _failures_explained(self) -> Iterator[None]:
         try:
-            return step()
+            yield
         except (Exception, SystemExit) as error:
             missing = next((e for e in causes_of(error) if isinstance(e, ImportError)), None)
             if missing is not None:
-                explanation = _explain_missing(self.name, missing)
-            else:
-                advice = "Look at its class and args in the configuration."
-                if any(map(is_tls_failure, causes_of(error))):
-                    advice = TLS_ADVICE
-                explanation = (
-                    f"The cluster {self.name!r} could not be made ({_reason(error)}). {advice}"
-                )
-        raise InputError(explanation)
+                raise InputError(_explain_missing(self.name, missing)) from None
+            advice = "Look at its class and args in the configuration."
+            if any(map(is_tls_failure, causes_of(error))):
+                advice = TLS_ADVICE
+            raise InputError(
+                f"The cluster {self.name!r} could not be made ({reason_of(error)}). {advice}"
+            ) from None
 
 
 def _is_local(make: object) -> bool:
-    """Tell whether the processes of a cluster log to the terminal of this one."""
+    """Check whether the processes of a cluster log to the terminal of this one."""
     from distributed import LocalCluster
 
     return isinstance(make, type) and issubclass(make, LocalCluster)
@@ -168,11 +152,11 @@ def causes_of(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def _reason(error: BaseException) -> str:
-    """Describe the first cause: Dask wraps it in others, which only say that a start failed."""
-    *_, first = causes_of(error)
-    words = " ".join(describe_exception(first).split()).removesuffix(".")
-    return words if len(words) <= _MOST_WORDS else f"{words[:_MOST_WORDS]}..."
+def reason_of(error: BaseException) -> str:
+    """Describe the innermost cause with a message: Dask wraps it in others, which say less."""
+    texts = [describe_exception(cause) for cause in causes_of(error) if str(cause).strip()]
+    text = " ".join(texts[-1].split()).removesuffix(".") if texts else type(error).__name__
+    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
 
 
 class _StartFailures(logging.Filter):
@@ -186,7 +170,7 @@ class _StartFailures(logging.Filter):
         error = record.exc_info[1] if record.exc_info else None
         if error is None or not raised_by_deployment(error):
             return True
-        self.last = _reason(error)
+        self.last = reason_of(error)
         return False
 
 
@@ -196,14 +180,11 @@ _start_failures: weakref.WeakKeyDictionary[Any, _StartFailures] = weakref.WeakKe
 @contextmanager
 def _keeping_start_failures(cluster: Any) -> Iterator[None]:
     failures = _start_failures[cluster] = _StartFailures()
-    loggers = [logging.getLogger(name) for name in ("asyncio", "tornado.application")]
-    for each in loggers:
-        each.addFilter(failures)
-    try:
+    with ExitStack() as stack:
+        for name in ("asyncio", "tornado.application"):
+            logging.getLogger(name).addFilter(failures)
+            stack.callback(logging.getLogger(name).removeFilter, failures)
         yield
-    finally:
-        for each in loggers:
-            each.removeFilter(failures)
 
 
 def start_failure(cluster: Any) -> str:
@@ -212,9 +193,7 @@ def start_failure(cluster: Any) -> str:
     `cluster` is that of a client; ``None`` for one that this process has not created.
     """
     failures = _start_failures.get(cluster) if cluster is not None else None
-    if failures is None or not failures.last or not workers_never_started(cluster):
-        return ""
-    return failures.last
+    return failures.last if failures is not None and workers_never_started(cluster) else ""
 
 
 def _close(part: Any) -> None:
@@ -233,30 +212,35 @@ def _close(part: Any) -> None:
                 value.close()
 
 
+class _Content(msgspec.Struct, forbid_unknown_fields=True):
+    """A cluster as it is configured."""
+
+    path: str = msgspec.field(name="class")
+    args: dict[str, Any] | None = None
+    scale: int | dict[str, Any] | None = None
+    adapt: dict[str, Any] | None = None
+
+
 def load_deployment(name: str, configured: Mapping[str, Any]) -> Deployment:
     """Load a cluster from a YAML file, or by its name from those configured or packaged.
 
     Raises `InputError` when there is none, its content is invalid, or the library of its class is
     missing.
     """
-    content = _find(name, configured)
-    if not isinstance(content, Mapping) or not isinstance(content.get("class"), str):
+    try:
+        content = msgspec.convert(_find(name, configured), _Content)
+    except msgspec.ValidationError as error:
         raise InputError(
-            f"The cluster {name!r} must be a mapping with class, a dotted path such as "
-            "distributed.LocalCluster; it may have args, and scale or adapt."
-        )
-    unknown = content.keys() - set(_KEYS)
-    if unknown:
-        raise InputError(
-            f"The cluster {name!r} has {sorted(map(str, unknown))[0]!r}; there are {', '.join(_KEYS)}."
-        )
-    if content.get("scale") is not None and content.get("adapt") is not None:
+            f"The cluster {name!r} is not valid ({error}): it must be a mapping with class, a dotted "
+            "path such as distributed.LocalCluster; it may have args (a mapping of arguments), and "
+            "scale (a number, or a mapping of arguments) or adapt (a mapping of arguments)."
+        ) from None
+    if content.scale is not None and content.adapt is not None:
         raise InputError(f"The cluster {name!r} has both scale and adapt: leave one of them out.")
-    args = _expanded(_mapping(name, content, "args"))
-    scale = _mapping(name, content, "scale", count="n")
-    adapt = _mapping(name, content, "adapt")
-    _check_size(name, scale, adapt)
-    return Deployment(name, _import(name, content["class"]), args or {}, scale, adapt)
+    scale = {"n": content.scale} if isinstance(content.scale, int) else content.scale
+    _check_size(name, scale, content.adapt)
+    make = _import(name, content.path)
+    return Deployment(name, make, _expanded(content.args or {}), scale, content.adapt)
 
 
 def _check_size(
@@ -291,7 +275,12 @@ def _expanded(args: Any) -> Any:
 
 def _find(name: str, configured: Mapping[str, Any]) -> Any:
     if os.path.isfile(name):
-        return _read(name)
+        try:
+            with open(name, encoding="utf-8") as file:
+                return yaml.safe_load(file)
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            reason = describe_exception(error)
+        raise InputError(f"The cluster file {name!r} cannot be read ({reason}).")
     if name in configured:
         return configured[name]
     packaged = resources.files("daskmr").joinpath("clusters")
@@ -304,34 +293,11 @@ def _find(name: str, configured: Mapping[str, Any]) -> Any:
     )
 
 
-def _read(path: str) -> Any:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return yaml.safe_load(file)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = describe_exception(error)
-    raise InputError(f"The cluster file {path!r} cannot be read ({reason}).")
-
-
-def _mapping(
-    name: str, content: Mapping[str, Any], key: str, count: str | None = None
-) -> dict[str, Any] | None:
-    value = content.get(key)
-    if count is not None and isinstance(value, int) and not isinstance(value, bool):
-        return {count: value}
-    if value is None:
-        return None
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        form = "a number, or a mapping of arguments" if count else "a mapping of arguments"
-        raise InputError(f"In the cluster {name!r}, {key} must be {form}, not {value!r}.")
-    return dict(value)
-
-
 def _import(name: str, path: str) -> Callable[..., Any]:
     module, _, attribute = path.rpartition(".")
     try:
         with handlers_kept():  # dask_jobqueue installs a handler of SIGINT that exits with 0
-            made = getattr(import_module(module), attribute)
+            make: Callable[..., Any] = getattr(import_module(module), attribute)
     except ImportError as error:
         reason = _explain_missing(name, error)
     except (AttributeError, ValueError):
@@ -342,12 +308,11 @@ def _import(name: str, path: str) -> Callable[..., Any]:
     except (Exception, SystemExit) as error:
         reason = (
             f"The module of the class {path!r} of the cluster {name!r} cannot be imported "
-            f"({_reason(error)})."
+            f"({reason_of(error)})."
         )
     else:
-        if callable(made):
-            found: Callable[..., Any] = made
-            return found
+        if callable(make):
+            return make
         reason = f"The class {path!r} of the cluster {name!r} cannot be called. Name another one."
     raise InputError(reason)
 

@@ -18,11 +18,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from multiprocessing import spawn
 
+from daskmr.files import sweep
 from daskmr.search_path import python_path
 from daskmr.signals import on_hard_exit
 from daskmr.store.credentials import unset
 
-__all__ = ["MALLOC", "SAFE_PATH", "environment", "is_available", "prewarm", "set_environment"]
+__all__ = [
+    "MALLOC", "PARAMETERS", "SAFE_PATH", "environment", "is_available", "prewarm", "set_environment",
+]  # fmt: skip
+
+PARAMETERS = "DASKMR_FORKSERVER"
+"""Environment variable with the parameters of `daskmr.cluster.preload`, as JSON."""
 
 _SOCKET_LOCK = "daskmr-lock"
 
@@ -41,7 +47,7 @@ _WORKER_ENVIRONMENT = {
 # Multiprocessing starts its processes by `python -c`, which imports from the working directory.
 SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 
-_fails = False  # for example, when TMPDIR is too long a path for a socket
+_fails = False  # for example, because the path of TMPDIR is too long for a socket
 
 # It warns that semaphores of killed workers leaked, and removes them: users need not know.
 _QUIET_TRACKER = {"PYTHONWARNINGS": "ignore::UserWarning:multiprocessing.resource_tracker"}
@@ -51,14 +57,15 @@ def prewarm(processes: bool = True) -> None:
     """Start the process that workers will be forked from, which imports what they need.
 
     Call it first of all: then its imports run beside those of this process, and a worker later
-    takes a tenth of a second. A second call costs nothing. Where there is no forkserver (Windows),
-    or it fails, nothing happens, and workers are spawned. Without `processes`, nothing is started.
+    takes a tenth of a second. A second call costs nothing. Where the forkserver fails, workers are
+    spawned. Without `processes`, nothing is started.
     """
     if not processes or not is_available():
         return
     from multiprocessing import forkserver, resource_tracker
 
     try:
+        _remove_socket_at_end()
         multiprocessing.set_forkserver_preload(["daskmr.cluster.preload"])
         # Separately and first: its start unblocks the signals that are blocked below.
         with environment({**_QUIET_TRACKER, **_search_path(), **unset()}), _blocked(signal.SIGHUP):
@@ -68,9 +75,7 @@ def prewarm(processes: bool = True) -> None:
             environment({**_forkserver_environment(), **unset()}),
             _blocked(signal.SIGINT, signal.SIGHUP),
         ):
-            _remove_socket_at_end()
             forkserver.ensure_running()
-        _sweep_sockets()
     except OSError as error:
         import logging
 
@@ -79,6 +84,8 @@ def prewarm(processes: bool = True) -> None:
         logging.getLogger(__name__).warning(
             "No forkserver (%s); workers will take longer to start.", error
         )
+    with suppress(OSError):  # there is no folder for temporary files
+        _sweep_sockets()
 
 
 @functools.cache
@@ -102,24 +109,14 @@ def _sweep_sockets() -> None:
     """Remove the socket folders that killed runs of this user left."""
     from multiprocessing import util
 
-    own = util.get_temp_dir()
-    beside = os.path.join(glob.escape(os.path.dirname(own)), "pymp-*", _SOCKET_LOCK)
-    for path in glob.iglob(beside):
-        folder = os.path.dirname(path)
-        if folder == own:
-            continue
-        with suppress(OSError):  # of another user, or removed meanwhile
-            lock = os.open(path, os.O_RDWR)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(lock)
+    beside = glob.escape(os.path.dirname(util.get_temp_dir()))
+    for path in glob.iglob(os.path.join(beside, "pymp-*", _SOCKET_LOCK)):
+        sweep(path, functools.partial(shutil.rmtree, os.path.dirname(path), ignore_errors=True))
 
 
 def is_available() -> bool:
-    """Tell whether workers can be forked; otherwise they are spawned."""
-    return not _fails and "forkserver" in multiprocessing.get_all_start_methods()
+    """Check whether workers can be forked; otherwise they are spawned."""
+    return not _fails
 
 
 def _forkserver_environment() -> dict[str, str]:
@@ -134,7 +131,7 @@ def _forkserver_environment() -> dict[str, str]:
         "main_name": main.get("init_main_from_name"),
         "environment": {name: os.environ.get(name) for name in variables},
     }
-    return variables | {"DASKMR_FORKSERVER": json.dumps(handed_over)}
+    return variables | {PARAMETERS: json.dumps(handed_over)}
 
 
 def _search_path() -> dict[str, str]:

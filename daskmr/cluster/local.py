@@ -26,7 +26,7 @@ from daskmr.store.credentials import for_workers
 from daskmr.tasks.crashes import Kills, note_kill
 
 if TYPE_CHECKING:
-    from distributed import Client, Security
+    from distributed import Security
 
     from daskmr.config import Config
 
@@ -138,15 +138,18 @@ def _check_port(dashboard: str | None) -> None:
 
 
 class LocalWorkers:
-    """A LocalCluster that ends by killing its workers.
+    """A LocalCluster of `count` workers that ends by killing them.
 
-    - `count`: worker processes.
-    - `memory_limit`: bytes beyond which one is killed; 0 is no limit.
+    - `memory_limit`: bytes beyond which a worker is killed; 0 is no limit.
+    - `client`: a client of the cluster, once that has been started.
     """
 
     def __init__(self, config: Config, count: int, run_dir: Path) -> None:
+        from distributed.system import MEMORY_LIMIT
+
         self.count = count
-        self.memory_limit = _memory_limit(config, count)
+        limit = config.memory_limit
+        self.memory_limit = MEMORY_LIMIT // count if isinstance(limit, str) else limit
         self._security = {"security": _temporary_security()} if config.local_tls else {}
         # So that what a script starts is not started as worker processes are; "" is as if unset.
         self._path_restored = {name: os.environ.get(name, "") for name in SAFE_PATH}
@@ -156,13 +159,7 @@ class LocalWorkers:
         self._stopped = StopWatchdog(self._nannies, self.kills, config.stopped_timeout)
         self.dashboard = LateDashboard(config.dashboard)
         self._cluster: Any = None
-        self._client: Client | None = None
-
-    @property
-    def client(self) -> Client:
-        """A client of the cluster, once it has been started."""
-        assert self._client is not None
-        return self._client
+        self.client: Any = None
 
     def start(self) -> None:
         """Start scheduler, client and workers, in a way that an interrupt finds all of them."""
@@ -190,7 +187,7 @@ class LocalWorkers:
 
             # Given the cluster, not its address, the client waits for the workers: one that died
             # of its first task before it has reported to its nanny would not be replaced.
-            self._client = distributed.Client(self._cluster, set_as_default=False)
+            self.client = distributed.Client(self._cluster, set_as_default=False)
             self.check()
             self.dashboard.started(self._cluster)
         except (OSError, RuntimeError) as error:
@@ -208,8 +205,7 @@ class LocalWorkers:
         """Raise `JobError` when no worker process could be started; replace those that hang."""
         self.kills.update()
         self._stopped.check()
-        ended = [nanny for nanny in self._nannies if nanny.status.name in ("closed", "failed")]
-        if self._nannies and len(ended) == len(self._nannies):
+        if self._nannies and {n.status.name for n in self._nannies} <= {"closed", "failed"}:
             raise JobError(
                 "The worker processes could not be started, or ended at once. If the calling "
                 'script has no `if __name__ == "__main__":`, put the call under it.'
@@ -222,27 +218,28 @@ class LocalWorkers:
         """
         # Dask restores the levels of its loggers when it closes, and a moment later logs the
         # connections that broke.
-        logging.getLogger("distributed.batched").addFilter(_is_news)
+        broken = logging.getLogger("distributed.batched")
+        broken.addFilter(dask_internals.drop_broken_connections)
         closed = threading.Event()
-        # A worker that is just being started gets its process id only later, so in a loop; in
-        # a thread, so that neither a hanging close nor a signal in the middle of it matters.
-        killer = threading.Thread(target=self._kill_until, args=(closed,), daemon=True)
+
+        def kill_until_closed() -> None:
+            while not closed.wait(_KILL_POLL_SECONDS):
+                self._kill()
+
         try:
             self._kill()
-            killer.start()
-            for part in (self._client, self._cluster):
-                if part is not None:
-                    try:
+            # A worker that is just being started gets its process id only later, so in a loop; in
+            # a thread, so that neither a hanging close nor a signal in the middle of it matters.
+            threading.Thread(target=kill_until_closed, daemon=True).start()
+            for part in (self.client, self._cluster):
+                try:
+                    if part is not None:
                         part.close(timeout=_CLOSE_SECONDS)
-                    except Exception as error:
-                        logger.info("While closing: %s", error)
+                except Exception as error:
+                    logger.info("While closing: %s", error)
         finally:
             self._kill()
             closed.set()
-
-    def _kill_until(self, closed: threading.Event) -> None:
-        while not closed.wait(_KILL_POLL_SECONDS):
-            self._kill()
 
     def _kill(self) -> None:
         for nanny in list(self._nannies):
@@ -250,10 +247,6 @@ class LocalWorkers:
                 nanny.close_gracefully()  # which keeps it from starting another worker
             if nanny.pid:
                 _kill_tree(nanny.pid)
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    return not dask_internals.is_connection_noise(record)
 
 
 def _kill_tree(pid: int) -> None:
@@ -300,13 +293,6 @@ def _settings(run_dir: Path) -> dict[str, Any]:
     }
 
 
-def _memory_limit(config: Config, workers: int) -> int:
-    from distributed.system import MEMORY_LIMIT
-
-    limit = config.memory_limit
-    return MEMORY_LIMIT // workers if isinstance(limit, str) else limit
-
-
 def _temporary_security() -> Security:
     """Make a certificate for one cluster, which is kept in memory only."""
     from distributed import Security
@@ -325,32 +311,29 @@ def _temporary_security() -> Security:
 
 
 class KillLog:
-    """Knows which worker processes were killed for memory, by their nannies or by the system.
+    """Which worker processes were killed for memory, by their nannies or by the system.
 
-    - `nannies`: all nannies; it may grow.
+    - `nannies`: those of all workers; the list may grow.
     - `run_dir`: where kills are noted for the tasks.
     - `killed`: bytes that each process held, by process id; 0 where that is not known.
+    - `replaced`: ids of processes that are killed for another reason.
     """
 
     def __init__(self, nannies: list[Any], run_dir: Path) -> None:
         self.killed: dict[int | tuple[str, int], int] = {}
+        self.replaced: set[int] = set()
         self._nannies = nannies
         self._run_dir = run_dir
         self._system_kills, self._system_killed = system_kills(), -math.inf
         self._unexplained = 0  # kills by the system of processes that are not known yet
         self._processes: dict[int, Any] = {}  # of workers, by their id, until they have ended
         self._ended: set[int] = set()
-        self._replaced: set[int] = set()
 
     def note(self, pid: int, held: int) -> None:
         """Note a process that is killed for holding this many bytes."""
         self.killed[pid] = held
         with suppress(OSError):  # on a full disk, the worker must be killed all the same
             note_kill(str(self._run_dir), pid, held)
-
-    def replaced(self, pid: int) -> None:
-        """Note that a process is killed for another reason than memory."""
-        self._replaced.add(pid)
 
     def update(self) -> Kills:
         """Note which worker processes the system has killed for memory; return all kills.
@@ -378,7 +361,7 @@ class KillLog:
         ended = [pid for pid, process in self._processes.items() if process.exitcode is not None]
         codes = {pid: self._processes.pop(pid).exitcode for pid in ended}
         self._ended.update(ended)
-        known = self.killed.keys() | self._replaced
+        known = self.killed.keys() | self.replaced
         return [pid for pid, code in codes.items() if code == -signal.SIGKILL and pid not in known]
 
 
@@ -406,7 +389,7 @@ class StopWatchdog:
         self._stopped = {pid: self._stopped.get(pid, 0.0) + passed for pid in pids}
         for pid, seconds in self._stopped.items():
             if seconds > self._timeout:
-                self._kills.replaced(pid)
+                self._kills.replaced.add(pid)
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
@@ -426,7 +409,7 @@ class LateDashboard:
     """Dask's dashboard, which is attached in the background when a job has run for a while.
 
     - `address`: where it is to listen, then from the start; ``"off"`` for never.
-    - `pages`: what is added to it.
+    - `pages`: functions that add pages to it.
     - `link`: its address, once it is attached.
     """
 

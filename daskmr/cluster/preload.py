@@ -1,7 +1,7 @@
 """Imports what a worker needs, once, in the process that all workers are forked from.
 
 Multiprocessing's forkserver imports this module before it serves; `daskmr.cluster.forkserver.prewarm`
-passes its parameters in one environment variable. Imported anywhere else it does nothing.
+passes its parameters in one environment variable. Imported anywhere else it has no effect.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import sys
 import traceback
 from typing import Any
 
-__all__ = ["ENVIRONMENT", "FAILED", "MODULES"]
+from daskmr.cluster.forkserver import PARAMETERS, set_environment
 
-ENVIRONMENT = "DASKMR_FORKSERVER"
+__all__ = ["FAILED", "MODULES"]
 
 MODULES = (
     "distributed",
@@ -48,19 +48,15 @@ def _prepare(handed_over: dict[str, Any]) -> None:
             importlib.import_module(name)
         except Exception:
             FAILED[name] = traceback.format_exc()
-    _warm()
-    gc.freeze()  # collections in workers would copy the memory that they share
-    gc.enable()
-    _imitate_main(handed_over["main_path"], handed_over["main_name"])
-    _restore_environment(handed_over["environment"])
-
-
-def _warm() -> None:
-    """Do what every worker does at its start: collect versions, seed numpy if it is imported."""
+    # What every worker does at its start: collect versions, seed numpy if it is imported
     if "numpy" in sys.modules:
         importlib.import_module("numpy.random")
     if "distributed.versions" in sys.modules:
         sys.modules["distributed.versions"].get_versions()
+    gc.freeze()  # collections in workers would copy the memory that they share
+    gc.enable()
+    _imitate_main(handed_over["main_path"], handed_over["main_name"])
+    set_environment(handed_over["environment"])
 
 
 def _die_with_parent(parent: int) -> None:
@@ -92,13 +88,5 @@ def _imitate_main(path: str | None, name: str | None) -> None:
         main.__spec__ = importlib.machinery.ModuleSpec(name, None)
 
 
-def _restore_environment(original: dict[str, str | None]) -> None:
-    for name, value in original.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
-
-
-if ENVIRONMENT in os.environ:
-    _prepare(json.loads(os.environ.pop(ENVIRONMENT)))
+if PARAMETERS in os.environ:
+    _prepare(json.loads(os.environ.pop(PARAMETERS)))

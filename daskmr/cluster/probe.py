@@ -11,8 +11,8 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 from daskmr.data.listing import InputFile
 from daskmr.data.spill_dir import HostFolder, SpillStore
@@ -35,11 +35,11 @@ Ask = Callable[..., Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What one worker found: its host, a problem or ``""``, and files that are larger there."""
+    """The answer of one worker: a problem or ``""``, and files that are larger there."""
 
-    host: str
-    problem: str
+    problem: str = ""
     larger: tuple[tuple[str, int], ...] = ()
+    host: str = field(default_factory=socket.gethostname)
 
 
 def check_data(ask: Ask, root: str, files: Sequence[InputFile]) -> None:
@@ -53,30 +53,28 @@ def check_data(ask: Ask, root: str, files: Sequence[InputFile]) -> None:
     step = max(1, len(local) // (_SAMPLE - 1))
     sample = [*local[::step][: _SAMPLE - 1], local[-1]]
     found = ask(_probe_sizes, [(os.path.join(root, f.path), f.size) for f in sample])
-    failed = _failed({address: _with_growth(found) for address, found in found.items()})
-    if failed:
+    failure = _failure({address: _with_growth(found) for address, found in found.items()})
+    if failure is not None:
         raise InputError(
-            f"The input files in {root} are not what {_name(failed)} sees: "
-            f"{next(iter(failed.values())).problem}. Put the data where all workers see it under the "
-            "same path (a shared file system), read it from a store (--bucket), or run without the "
-            "cluster."
+            f"The input files in {root} are not what {failure.workers} sees: {failure.problem}. Put "
+            "the data where all workers see it under the same path (a shared file system), read it "
+            "from a store (--bucket), or run without the cluster."
         )
 
 
 def sees_all(ask: Ask, folder: str) -> bool:
-    """Tell whether each worker reads what this process writes to `folder`, and can write there.
+    """Check whether each worker reads what this process writes to `folder`, and can write there.
 
     ``False`` without any worker, as it is not known then.
     """
-    name = f"seen-{secrets.token_hex(8)}"
-    path, content = os.path.join(folder, name), secrets.token_hex(32)
+    path, content = os.path.join(folder, f"seen-{secrets.token_hex(8)}"), secrets.token_hex(32)
     with open(path, "w") as file:
         file.write(content)
     try:
         found = ask(_probe_content, path, content)
     finally:
         os.unlink(path)
-    return bool(found) and not _failed(found)
+    return bool(found) and _failure(found) is None
 
 
 def check_spill_store(ask: Ask, store: SpillStore) -> None:
@@ -84,11 +82,11 @@ def check_spill_store(ask: Ask, store: SpillStore) -> None:
 
     Raises `InputError` naming a worker that cannot.
     """
-    failed = _failed(ask(_probe_store, store))
-    if failed:
+    failure = _failure(ask(_probe_store, store))
+    if failure is not None:
         raise InputError(
-            f"The spill dir is of no use to {_name(failed)}: {next(iter(failed.values())).problem} "
-            "Workers need credentials of their own for a store, from their environment or a role."
+            f"The spill dir is of no use to {failure.workers}: {failure.problem} Workers need "
+            "credentials of their own for a store, from their environment or a role."
         )
 
 
@@ -129,16 +127,18 @@ class HostMarks:
             missing -= ask()
 
     def _collect(self) -> set[str]:
-        answers = self._ask(_read_marks, self._host).values()
-        found = [answer for answer in answers if not isinstance(answer, Exception)]
+        found = self._answers(_read_marks)
         folders = {folder for folder, _ in found}
         self._folders |= folders
         self._marks.update(mark for _, marks in found for mark in marks)
         return folders
 
     def _remove(self) -> set[str]:
-        answers = self._ask(_remove, self._host).values()
-        return {answer for answer in answers if not isinstance(answer, Exception)}
+        return set(self._answers(_remove))
+
+    def _answers(self, function: Callable[..., Any]) -> list[Any]:
+        answers = self._ask(function, self._host).values()
+        return [answer for answer in answers if not isinstance(answer, Exception)]
 
 
 def _with_growth(found: Any) -> Any:
@@ -150,19 +150,23 @@ def _with_growth(found: Any) -> Any:
     return found
 
 
-def _failed(answers: Mapping[str, Any]) -> dict[str, _Found]:
-    failed = {}
+class _Failure(NamedTuple):
+    """Names of the workers that found a problem, and the problem of the first."""
+
+    workers: str
+    problem: str
+
+
+def _failure(answers: Mapping[str, Any]) -> _Failure | None:
+    names, problems = [], []
     for address, answer in answers.items():
         if isinstance(answer, Exception):
-            answer = _Found("that cannot answer", f"{type(answer).__name__}: {answer}")
+            problem = f"{type(answer).__name__}: {answer}"
+            answer = _Found(problem, host="that cannot answer")
         if answer.problem:
-            failed[address] = answer
-    return failed
-
-
-def _name(failed: Mapping[str, _Found]) -> str:
-    names = [f"the worker {address} on host {s.host}" for address, s in failed.items()]
-    return some(names, _SHOWN)
+            names.append(f"the worker {address} on host {answer.host}")
+            problems.append(answer.problem)
+    return _Failure(some(names, _SHOWN), problems[0]) if names else None
 
 
 # --- on a worker --------------------------------------------------------------------------------
@@ -174,24 +178,24 @@ def _probe_sizes(files: list[tuple[str, int]]) -> _Found:
         try:
             found = os.stat(path).st_size
         except OSError as error:
-            return _found(f"{path} cannot be read there ({error.strerror})")
+            return _Found(f"{path} cannot be read there ({error.strerror})")
         if found < size:
-            return _found(f"{path} has {found:,} bytes there and {size:,} here")
+            return _Found(f"{path} has {found:,} bytes there and {size:,} here")
         if found > size:
             larger.append((path, found))
-    return replace(_found(), larger=tuple(larger))
+    return _Found(larger=tuple(larger))
 
 
 def _probe_content(path: str, content: str) -> _Found:
     try:
         with open(path) as file:
             if file.read() != content:
-                return _found("it reads something else there")
+                return _Found("it reads something else there")
         if not os.access(os.path.dirname(path), os.W_OK):
-            return _found("it cannot write there")
+            return _Found("it cannot write there")
     except OSError as error:
-        return _found(str(error.strerror))
-    return _found()
+        return _Found(str(error.strerror))
+    return _Found()
 
 
 def _probe_store(store: SpillStore, dask_worker: Any = None) -> _Found:
@@ -202,21 +206,20 @@ def _probe_store(store: SpillStore, dask_worker: Any = None) -> _Found:
             file.write(content)
         store.upload(path)
         if store.read(path, 0, len(content)) != content:
-            return _found("it reads something else than it wrote.")
+            return _Found("it reads something else than it wrote.")
         store.remove(path)
     except OSError as error:
-        return _found(f"its own folder cannot be written ({error}).")
+        return _Found(f"its own folder cannot be written ({error}).")
     except DaskMRError as error:
-        return _found(str(error))
-    return _found()
+        return _Found(str(error))
+    return _Found()
 
 
 def _read_marks(host: HostFolder, dask_worker: Any = None) -> tuple[str, list[Mark]]:
     folder = host.path(dask_worker)
-    place = _place(host, dask_worker)
-    if not os.path.isdir(os.path.join(folder, "marks")):
-        return place, []
-    return place, [mark for mark in read_marks(folder) if not is_alive(mark.pid)]
+    has_marks = os.path.isdir(os.path.join(folder, "marks"))
+    marks = [mark for mark in read_marks(folder) if not is_alive(mark.pid)] if has_marks else []
+    return _place(host, dask_worker), marks
 
 
 def _remove(host: HostFolder, dask_worker: Any = None) -> str:
@@ -226,7 +229,3 @@ def _remove(host: HostFolder, dask_worker: Any = None) -> str:
 
 def _place(host: HostFolder, dask_worker: Any = None) -> str:
     return f"{socket.gethostname()}:{host.path(dask_worker)}"
-
-
-def _found(problem: str = "") -> _Found:
-    return _Found(socket.gethostname(), problem)

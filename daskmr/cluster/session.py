@@ -46,9 +46,9 @@ _ENDED = ("error", "cancelled")  # "lost" is being computed again
 class WorkerDied(JobError):
     """A task was tried until Dask gave up, and each time its worker process died.
 
-    - `partition`: second part of the task's key. It is the index of a partition of the plan only
-      for keys of the mapping phase: look at `key`.
     - `key`: the task's key.
+    - `partition`: the second part of `key`; the index of a partition of the plan only for keys of
+      the mapping phase.
     - `last_worker`: address of the worker that died last.
     """
 
@@ -86,9 +86,12 @@ def connect(
     if inline:
         yield Session(None, 1)
     elif client is not None:
-        _check_client(client)
         from daskmr.cluster.connect import examine
 
+        if client.asynchronous:
+            raise InputError("The client is asynchronous; daskmr needs Client(asynchronous=False).")
+        if client.status != "running":
+            raise InputError(f"The client is not connected: its status is {client.status!r}.")
         notes = examine(client, config)
         session = Session(client, max(1, len(client.nthreads())), notes=notes)
         session.forget_kills()
@@ -98,18 +101,10 @@ def connect(
             yield Session(local.client, local.count, local)
 
 
-def _check_client(client: Client) -> None:
-    if client.asynchronous:
-        raise InputError("The client is asynchronous; daskmr needs Client(asynchronous=False).")
-    if client.status != "running":
-        raise InputError(f"The client is not connected: its status is {client.status!r}.")
-
-
 class Session:
-    """A place to run Dask collections.
+    """A place to run Dask collections, with `workers` worker processes.
 
     - `client`: ``None`` when the session is inline.
-    - `workers`: worker processes.
     - `notes`: remarks on the cluster, for the user.
     """
 
@@ -169,8 +164,8 @@ class Session:
         events = self._answer(self.client.scheduler.events(topic=MEMORY_KILLS), _EVENTS_SECONDS)
         return {(event["worker"], event["pid"]): event["rss"] for _, event in events or ()}
 
-    def look_at_workers(self, seconds: float) -> dict[str, Any] | None:
-        """Return what the scheduler knows of its workers, by address.
+    def worker_info(self, seconds: float) -> dict[str, Any] | None:
+        """Return the scheduler's information on its workers, by address.
 
         ``None`` when it does not answer within so many seconds.
         """
@@ -255,9 +250,8 @@ class Session:
     def add_page(self, mount: Mount) -> None:
         """Add something to the dashboard of a LocalCluster once it is attached.
 
-        - `mount`: called as ``mount(http_application, http_server, scheduler)`` in the scheduler's
-          event loop, when Dask's own pages are there: with what
-          `distributed.dashboard.scheduler.connect` is given. What it raises is logged.
+        - `mount`: called in the scheduler's event loop when Dask's own pages are there, as
+          ``mount(http_application, http_server, scheduler)``. What it raises is logged.
         """
         if self._local is not None:
             self._local.dashboard.pages.append(mount)
@@ -297,7 +291,10 @@ class Session:
             self._wait(client, done.wait)
             return future.result()
         except BaseException:
-            self._cancel(client, future)
+            if self._local is None:  # otherwise its workers are killed in a moment
+                with suppress(Exception):
+                    # Waited for only shortly: the scheduler may be what has failed.
+                    run_in_loop(client, client.cancel([future], asynchronous=True)).result(0.2)
             raise
 
     def _wait(self, client: Client, is_done: Callable[[float], bool]) -> None:
@@ -311,39 +308,27 @@ class Session:
                 if time.monotonic() - self._opened > _DASHBOARD_AFTER_SECONDS:
                     self.attach_dashboard()
 
-    def _cancel(self, client: Client, future: Any) -> None:
-        if self._local is not None:
-            return  # its workers are killed in a moment
-        with suppress(Exception):
-            # Waited for only shortly: the scheduler may be what has failed.
-            run_in_loop(client, client.cancel([future], asynchronous=True)).result(0.2)
-
 
 async def _ask_workers(
     client: Client, function: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> dict[str, Any]:
     """Ask each worker by itself: one that is stopped must not hold up the answers of the others."""
 
-    async def answer(address: str) -> dict[str, Any]:
+    async def answer(address: str) -> None:
         run = client.run(
             function, *arguments, workers=[address], on_error="return", asynchronous=True
         )
         try:
-            answers: dict[str, Any] = await asyncio.wait_for(run, _ANSWER_SECONDS)
+            found = await asyncio.wait_for(run, _ANSWER_SECONDS)
         except (OSError, TimeoutError, ValueError) as error:
             logger.info("The worker %s does not answer: %s", address, error)
-            return {}
-        return {
-            # an OSError: the connection to it broke
-            worker: value
-            for worker, value in answers.items()
-            if not isinstance(value, OSError)
-        }
+        else:  # an OSError: the connection to it broke
+            answers.update(
+                (w, value) for w, value in found.items() if not isinstance(value, OSError)
+            )
 
-    workers = await client.nthreads(asynchronous=True)
     answers: dict[str, Any] = {}
-    for some in await asyncio.gather(*map(answer, workers)):
-        answers |= some
+    await asyncio.gather(*map(answer, await client.nthreads(asynchronous=True)))
     return answers
 
 
@@ -351,10 +336,10 @@ async def _ask_workers(
 
 
 def _lost(reason: object) -> JobError:
-    told = " ".join(str(reason).split()).removesuffix(".")
+    text = " ".join(str(reason).split()).removesuffix(".")
     return JobError(
         "The connection to the Dask scheduler is lost, or the job was cancelled there "
-        f"({told}). Nothing was written. Look at the scheduler's log, and start the job again."
+        f"({text}). Nothing was written. Look at the scheduler's log, and start the job again."
     )
 
 
@@ -380,7 +365,7 @@ def _job_error(error: BaseException) -> JobError | None:
 
 
 class _SchedulerWatchdog:
-    """Fails the job for what no future reports: no worker is left, or all have stopped working."""
+    """Fails the job when no worker is left, or all are paused: no future reports that."""
 
     _INTERVAL = 5.0
     _PATIENCE = 45.0
@@ -411,7 +396,7 @@ class _SchedulerWatchdog:
             self._asking = run_in_loop(self._client, identity)
 
     def _judge(self, workers: list[dict[str, Any]], now: float) -> None:
-        if any(not _is_stuck(worker) for worker in workers):
+        if not all(map(_is_stuck, workers)):
             self._well, self._patience = now, self._PATIENCE
         elif now - self._well > self._patience:
             raise JobError(_describe_stuck(workers))
@@ -419,7 +404,7 @@ class _SchedulerWatchdog:
 
 def _is_stuck(worker: dict[str, Any]) -> bool:
     executing = worker["metrics"].get("task_counts", {}).get("executing", 0)
-    return bool(worker["status"] == "paused" and not executing)
+    return worker["status"] == "paused" and not executing
 
 
 def _describe_stuck(workers: list[dict[str, Any]]) -> str:
@@ -427,16 +412,12 @@ def _describe_stuck(workers: list[dict[str, Any]]) -> str:
         return "All workers are gone, so the job cannot go on. Start workers and the job again."
     used = max(worker["metrics"].get("memory", 0) for worker in workers)
     limit = max(worker["memory_limit"] or 0 for worker in workers)
+    disk = ""
+    with suppress(OSError):  # the folder of a worker on another machine
+        free = shutil.disk_usage(workers[0]["local_directory"]).free
+        disk = f", and {free >> 20} MiB of disk are free for spilling"
     return (
         f"All {len(workers)} workers are paused and make no progress: the fullest uses "
-        f"{used >> 20} MiB of its {limit >> 20} MiB of memory{_free_disk(workers[0])}. "
+        f"{used >> 20} MiB of its {limit >> 20} MiB of memory{disk}. "
         "Give the workers more memory or disk, or make partitions smaller."
     )
-
-
-def _free_disk(worker: dict[str, Any]) -> str:
-    try:
-        free = shutil.disk_usage(worker["local_directory"]).free
-    except OSError:  # the folder of a worker on another machine
-        return ""
-    return f", and {free >> 20} MiB of disk are free for spilling"

@@ -38,22 +38,22 @@ def here() -> Versions:
     return versions
 
 
-def compare(ours: Versions, theirs: Versions) -> tuple[list[str], list[str]]:
+def compare(local: Versions, remote: Versions) -> tuple[list[str], list[str]]:
     """Return the packages whose versions cannot work together, and those that differ harmlessly.
 
-    A package that `theirs` does not name is not compared; one that is ``None`` there is missing.
+    A package that `remote` does not name is not compared; one that is ``None`` there is missing.
 
     Examples
     --------
-    >>> ours = {"python": "3.11.2", "dask": "2026.8.0", "daskmr": "0.1.0"}
-    >>> compare(ours, {"python": "3.11.9", "dask": "2026.8.0", "daskmr": None})
+    >>> local = {"python": "3.11.2", "dask": "2026.8.0", "daskmr": "0.1.0"}
+    >>> compare(local, {"python": "3.11.9", "dask": "2026.8.0", "daskmr": None})
     (['daskmr'], ['python'])
     """
     breaking, differing = [], []
     for name, parts in _PARTS.items():
-        if name not in ours or name not in theirs or ours[name] == theirs[name]:
+        if name not in local or name not in remote or local[name] == remote[name]:
             continue
-        if _leading(ours[name], parts) != _leading(theirs[name], parts):
+        if _leading(local[name], parts) != _leading(remote[name], parts):
             breaking.append(name)
         else:
             differing.append(name)
@@ -64,20 +64,20 @@ def _leading(version: str | None, parts: int) -> list[str] | None:
     return None if version is None else re.split(r"[.+]", version)[:parts]
 
 
-def judge(ours: Versions, others: Iterable[tuple[str, Versions]]) -> tuple[str, ...]:
+def judge(local: Versions, others: Iterable[tuple[str, Versions]]) -> tuple[str, ...]:
     """Compare versions with those of `others`, by their names, and return harmless differences.
 
     Raises `InputError` for the first process with which the job would fail, or go wrong.
     """
     notes: dict[tuple[str, str | None], list[str]] = {}
-    for who, theirs in others:
-        breaking, differing = compare(ours, theirs)
+    for who, remote in others:
+        breaking, differing = compare(local, remote)
         if breaking:
-            raise InputError(_explain(who, breaking[0], ours, theirs))
+            raise InputError(_explain(who, breaking[0], local, remote))
         for name in differing:
-            notes.setdefault((name, theirs[name]), []).append(who)
+            notes.setdefault((name, remote[name]), []).append(who)
     return tuple(
-        f"{_called(name)} is {version} on {some(who, _NAMED)}, and {ours[name]} here"
+        f"{_called(name)} is {version} on {some(who, _NAMED)}, and {local[name]} here"
         for (name, version), who in notes.items()
     )
 
@@ -95,18 +95,15 @@ def _versions_of(client: Client) -> list[tuple[str, Versions]]:
     """Ask the scheduler and all workers for their versions; those that do not answer are skipped."""
     answers = client.get_versions()
     daskmr = client.run(eval, _DASKMR_VERSION, on_error="return")
-    found = [("the scheduler", _read(answers["scheduler"], _at_scheduler(client)))]
+    try:
+        at_scheduler = client.run_on_scheduler(eval, _DASKMR_VERSION)
+    except Exception as error:
+        at_scheduler = error
+    found = [("the scheduler", _read(answers["scheduler"], at_scheduler))]
     for address, answer in answers["workers"].items():
         if isinstance(answer, dict) and address in daskmr:
             found.append((f"the worker {address}", _read(answer, daskmr[address])))
     return found
-
-
-def _at_scheduler(client: Client) -> Any:
-    try:
-        return client.run_on_scheduler(eval, _DASKMR_VERSION)
-    except Exception as error:
-        return error
 
 
 def _read(answer: Mapping[str, Any], daskmr: Any) -> Versions:
@@ -121,14 +118,14 @@ def _read(answer: Mapping[str, Any], daskmr: Any) -> Versions:
     return found
 
 
-def _explain(who: str, name: str, ours: Versions, theirs: Versions) -> str:
-    if theirs[name] is None:
+def _explain(who: str, name: str, local: Versions, remote: Versions) -> str:
+    if remote[name] is None:
         return (
             f"There is no {_called(name)} on {who}. Install what this machine has "
-            f"({_called(name)} {ours[name]}) there, in the environment that Dask runs in."
+            f"({_called(name)} {local[name]}) there, in the environment that Dask runs in."
         )
     return (
-        f"{_called(name)} is {theirs[name]} on {who}, and {ours[name]} on this machine: a job cannot "
+        f"{_called(name)} is {remote[name]} on {who}, and {local[name]} on this machine: a job cannot "
         "run on both. Install the same version in both places."
     )
 
@@ -140,11 +137,9 @@ def _called(name: str) -> str:
 class Pinned:
     """A task's function that runs only where the versions fit those of the process that made it.
 
-    It travels as bytes that are loaded only when the versions have been compared: so a worker that
+    It is sent as bytes that are loaded only when the versions have been compared: so a worker that
     joins a running job is checked by its first task, and the scheduler, which deserializes the graph,
     runs none of the job's code.
-
-    - `function`: one that pickles.
 
     Examples
     --------
@@ -162,16 +157,14 @@ class Pinned:
             self._function = _unpacked(self._versions, self._packed)
         return self._function(*args, **kwargs)
 
-    def __reduce__(self) -> tuple[Callable[..., Pinned], tuple[Versions, bytes]]:
+    def __getstate__(self) -> tuple[Versions, bytes]:
         if not self._packed:
             self._packed = pickle.dumps(self._function, 5)
-        return _restore, (self._versions, self._packed)
+        return self._versions, self._packed
 
-
-def _restore(versions: Versions, packed: bytes) -> Pinned:
-    pinned = Pinned.__new__(Pinned)
-    pinned._function, pinned._versions, pinned._packed = None, versions, packed
-    return pinned
+    def __setstate__(self, state: tuple[Versions, bytes]) -> None:
+        self._function = None
+        self._versions, self._packed = state
 
 
 def _unpacked(versions: Versions, packed: bytes) -> Callable[..., Any]:
@@ -185,10 +178,9 @@ def _unpacked(versions: Versions, packed: bytes) -> Callable[..., Any]:
         )
     try:
         function: Callable[..., Any] = pickle.loads(packed)
+        return function
     except Exception as error:
         reason = describe_exception(error)
-    else:
-        return function
     raise TaskFailed(
         f"The job could not be loaded on {_this_worker()}: {reason}. Nothing was written. The worker "
         "needs the same daskmr, and what it depends on, as the machine where the job was started."

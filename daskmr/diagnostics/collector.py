@@ -315,7 +315,7 @@ class _Source:
         """Return the state of the workers by address; the last known if it is too early to ask."""
         if time.monotonic() - self._workers_asked >= self._pause(_WORKERS_EVERY):
             self._workers_asked = time.monotonic()
-            self._workers = self._session.look_at_workers(_ANSWER_SECONDS) or self._workers
+            self._workers = self._session.worker_info(_ANSWER_SECONDS) or self._workers
         return self._workers
 
     def _pause(self, least: float) -> float:

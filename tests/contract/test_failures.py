@@ -13,6 +13,7 @@ import time
 import psutil
 import pytest
 from support.jobs import DIRECTORY, daskmr, file_name, write_tree
+from support.processes import SessionProcess, wait_until
 
 from daskmr import InputError, JobError, mapreduce
 
@@ -25,15 +26,8 @@ IDENTITY = """
 """
 
 
-def wait_until(condition, seconds=30.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.01)
-
-
-class Command:
-    """The command in a session of its own, so that whatever it leaves can be found."""
+class Command(SessionProcess):
+    """The command in a session of its own."""
 
     def __init__(self, root, text, *options, files=(("k\t1",),) * 4):
         self.root, self.marker, self.output = root, root / "marker", root / "out.txt"
@@ -44,12 +38,11 @@ class Command:
         command = [*("run", "job.py", "-d", "data", "-o", "out.txt", "-w", "work"), *options]
         self.errors = root / "stderr"  # no pipe: a stray process would hold it open
         with self.errors.open("w") as errors:
-            self.popen = subprocess.Popen(
+            super().__init__(
                 [sys.executable, "-m", "daskmr", *command],
                 cwd=root,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
-                start_new_session=True,
                 # A shell may have it ignored for what it starts in the background.
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
@@ -57,18 +50,8 @@ class Command:
     def finish(self, seconds=60):
         return self.popen.wait(seconds), self.errors.read_text()
 
-    def processes(self):
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if os.getsid(process.pid) == self.popen.pid:
-                    found.append(process)
-            except (ProcessLookupError, psutil.NoSuchProcess):
-                continue
-        return [p for p in found if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
-
     def leaves_nothing(self):
-        wait_until(lambda: not self.processes(), 5)
+        wait_until(lambda: not self.left(), 5)
         found = {path.name for path in self.root.iterdir()} - {"marker", "stderr", "__pycache__"}
         if self.popen.returncode == 0:
             found.discard("out.txt.meta.json")
@@ -87,9 +70,7 @@ def start(tmp_path):
 
     yield start
     for command in started:
-        for stray in command.processes():
-            stray.kill()
-        command.popen.wait()
+        command.kill()
 
 
 @pytest.fixture
@@ -351,7 +332,7 @@ def test_a_signal_that_nohup_ignores_changes_nothing(start, tmp_path):
 def test_a_signal_while_processes_start(start, processes):
     """They are the command, the resource tracker, the forkserver, and the workers."""
     command = start(AT["map"], "-m", "2")
-    wait_until(lambda: len(command.processes()) >= processes)
+    wait_until(lambda: len(command.left()) >= processes)
     interrupt(command, signal.SIGTERM)
     assert command.leaves_nothing()
 
@@ -437,7 +418,7 @@ def test_a_signal_at_any_moment(start, options, step):
     sent = time.monotonic()
     code, error = command.finish(20)
     assert time.monotonic() - sent < 5
-    wait_until(lambda: not command.processes(), 5)
+    wait_until(lambda: not command.left(), 5)
     if code == 0:
         assert command.output.read_text() == "k\t1\n" * 4
         command.output.write_text("old")
@@ -734,7 +715,7 @@ def test_the_next_run_works_and_sweeps_what_a_killed_one_left(start, tmp_path):
     wait_until(command.marker.exists)
     os.kill(command.popen.pid, signal.SIGKILL)
     command.popen.wait(10)
-    wait_until(lambda: not command.processes(), 5)
+    wait_until(lambda: not command.left(), 5)
     assert [path.name[:4] for path in (tmp_path / "work").iterdir()] == ["run-"]
     (tmp_path / "marker").unlink()
     command = start(IDENTITY, "-m", "2")

@@ -14,20 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from dask.bag import Bag, from_sequence
 
-__all__ = ["DaskCluster", "DaskWorker", "wait_until"]
+__all__ = ["DaskCluster", "DaskWorker", "bag"]
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
 _START_SECONDS = 60.0
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 30.0, what: str = "it") -> None:
-    """Wait for what will come true, however slow the machine is."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come true in time"
-        time.sleep(0.02)
+def bag(function: Callable[[int], Any], n: int = 4) -> Bag:
+    """Return a bag that calls `function` with the numbers below `n`, each in a task of its own."""
+    return from_sequence(range(n), npartitions=n).map(function)
 
 
 class _Process:

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.dask_cluster import DaskCluster, wait_until
+from support.dask_cluster import DaskCluster
 from support.histories import made_up
 from support.jobs import write_tree
+from support.processes import wait_until
 from support.results import result_with_history as result
 
 from daskmr.diagnostics.html import render_report

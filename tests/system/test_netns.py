@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.dask_cluster import ROOT, wait_until
+from support.dask_cluster import ROOT
 from support.jobs import file_name, write_tree
+from support.processes import wait_until
 from support.store_server import CREDENTIALS
 
 NETWORK = "10.231.77"

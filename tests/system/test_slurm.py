@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.dask_cluster import ROOT, wait_until
+from support.dask_cluster import ROOT
 from support.jobs import daskmr, write_tree
+from support.processes import wait_until
 
 SCRIPTS = Path(__file__).parent / "slurm"
 JOB = """

@@ -586,7 +586,7 @@ def test_a_kill_long_before_is_of_another_process(workers: Workers) -> None:
 def test_a_process_that_was_replaced_is_not_the_one_that_the_system_killed(
     workers: Workers,
 ) -> None:
-    workers.log.replaced(12)
+    workers.log.replaced.add(12)
     workers.log.note(13, 900)  # by its nanny
     for process in workers.processes:
         process.exitcode = -signal.SIGKILL

@@ -6,13 +6,14 @@ cache, verified, and renamed into its place, by one process at a time.
 
 A process that dies at any moment leaves either an unfinished file in that folder, which nothing
 reads; or a pending row of the manifest, whose file is in its place and right, or missing.
-`Cache.sweep` clears both away.
+`Cache.sweep` removes both.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import glob
 import hashlib
 import os
 import re
@@ -23,9 +24,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from daskmr.data.cache.database import damage, is_damaged
 from daskmr.data.cache.listing_record import ListingRecord, ListingRecorder
-from daskmr.data.cache.manifest import Copy, Manifest, in_chunks, is_manifest
+from daskmr.data.cache.manifest import Copy, Manifest, in_chunks
 from daskmr.data.cache.staging import Staged, Staging
 from daskmr.data.listing import InputFile
 from daskmr.data.paths import Unplaceable
@@ -38,7 +38,7 @@ __all__ = ["Cache", "Local", "State", "caches"]
 
 T = TypeVar("T")
 
-_NAME = re.compile(r"cache(@.+)?\.sqlite")
+_NAME = re.compile(r"/cache(@[^/]+)?\.sqlite$")
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _USED_AGAIN = 3600.0  # seconds after which another use is recorded
 _LONGEST_POLL = 0.5  # seconds, while another process fetches a file
@@ -61,7 +61,7 @@ class State:
     # Those that are, by their listed sizes
     files: int
     bytes: int
-    absent: tuple[InputFile, ...]  # those that are not, in the order of the question
+    absent: tuple[InputFile, ...]  # those that are not, in the given order
     absent_bytes: int
     replaced_bytes: int  # size of older versions of these, which are still there
 
@@ -82,8 +82,8 @@ class Cache:
     """The local copies of one source. It may be pickled, and used by any number of processes.
 
     - `root`: the data dir that the copies are in; `of` chooses it for a source.
-    - `manifest`: what the cache holds; ``<root>.sqlite``.
-    - `staging`: how files come into it.
+    - `manifest`: the table of these; ``<root>.sqlite``.
+    - `staging`: the folder that files are fetched into.
     """
 
     def __init__(self, root: str) -> None:
@@ -122,11 +122,12 @@ class Cache:
         """Return the cache whose data dir this is; ``None`` for any other folder."""
         root = os.path.abspath(data_dir)
         path = root + ".sqlite"
-        if is_manifest(path):
-            return cls(root)
-        if _NAME.fullmatch(os.path.basename(path)) and is_damaged(path):
-            raise damage(path, "it is no database")  # else it would pass for local data
-        return None
+        try:
+            return cls(root) if Manifest.is_at(path) else None
+        except InputError:
+            if _NAME.search(path):
+                raise  # otherwise it would pass for local data
+            return None
 
     def __reduce__(self) -> Any:
         return Cache, (self.root,)
@@ -181,8 +182,9 @@ class Cache:
             copies = self.manifest.get([file.path for file in many])
             for file in many:
                 copy = copies.get(file.path)
-                there = copy is not None and copy.is_unchanged(self.staging.found(file.path))
-                if copy is not None and there and _is_of(copy, file):
+                if copy is not None and not copy.is_unchanged(self.staging.found(file.path)):
+                    copy = None
+                if copy is not None and copy.is_of(file):
                     count += 1
                     size += file.size
                     if now - copy.used > _USED_AGAIN:
@@ -190,7 +192,7 @@ class Cache:
                 else:
                     absent.append(file)
                     absent_bytes += file.size
-                    replaced_bytes += copy.size if copy is not None and there else 0
+                    replaced_bytes += copy.size if copy is not None else 0
             if use and used:
                 self.manifest.touch(used, now)
         return State(count, size, tuple(absent), absent_bytes, replaced_bytes)
@@ -224,22 +226,14 @@ class Cache:
     def present(self, file: InputFile) -> str | None:
         """Return the path of `file` if it is here, as it was fetched, without asking the store."""
         copy = self.manifest.find(file.path)
-        is_here = (
-            copy is not None
-            and _is_of(copy, file)
-            and copy.is_unchanged(self.staging.found(file.path))
-        )
-        return self.path_of(file) if is_here else None
-
-    def was_fetched_since(self, file: InputFile, moment: float) -> bool:
-        """Check whether `file` came from the store after `moment`, in seconds since 1970."""
-        copy = self.manifest.find(file.path)
-        return copy is not None and copy.own and copy.fetched >= moment
+        if copy and copy.is_of(file) and copy.is_unchanged(self.staging.found(file.path)):
+            return os.path.join(self.root, file.path)
+        return None
 
     def distrust(self, file: InputFile) -> bool:
         """Check whether the bytes of the copy are damaged; then it is not used any more."""
         copy = self.manifest.find(file.path)
-        read = read_digest(self.path_of(file))
+        read = read_digest(os.path.join(self.root, file.path))
         if copy is None or read is None or read.digest == copy.digest:
             return False
         self.manifest.distrust(file.path)
@@ -257,144 +251,114 @@ class Cache:
         Raises `StoreError` when it cannot be fetched.
         Raises `JobError` when the disk or the manifest refuses.
         """
-        return await _Fetch(self, file).run(store)
-
-    def path_of(self, file: InputFile) -> str:
-        return os.path.join(self.root, file.path)
-
-
-class _Fetch:
-    """One file on its way into the cache."""
-
-    def __init__(self, cache: Cache, file: InputFile) -> None:
-        self._cache = cache
-        self._manifest = cache.manifest
-        self._staging = cache.staging
-        self._file = file
-        self._path = file.path
-        self._local = Local(cache.path_of(file))
-
-    async def run(self, store: Store) -> Local:
-        staged = await self._claim()
+        path = os.path.join(self.root, file.path)
+        staged = await _claim(self, file)
         if staged is None:
-            return self._local
+            return Local(path)
         try:
-            note = await _shielded(self._check)
+            note = await _shielded(_reason_to_fetch, self, file)
             if note is None:
-                return self._local
-            digest = await store.fetch_async(self._path, self._file.etag, self._file.size, staged)
-            await _shielded(self._put_in_place, staged, digest)
-            return Local(self._local.path, True, note)
+                return Local(path)
+            digest = await store.fetch_async(file.path, file.etag, file.size, staged)
+            await _shielded(_put_in_place, self, file, staged, digest)
+            return Local(path, True, note)
         finally:
             staged.release()
 
-    async def _claim(self) -> Staged | None:
-        """Claim the place of the file; ``None`` when another process has fetched it meanwhile."""
-        poll, progress, since = 0.01, None, time.monotonic()
-        while (staged := self._staging.claim(self._path)) is None:
-            await asyncio.sleep(poll)
-            if await _shielded(self._cache.present, self._file) is not None:
-                return None
-            poll = min(1.5 * poll, _LONGEST_POLL)
-            before, progress = progress, self._staging.progress(self._path)
-            if progress != before:
-                since = time.monotonic()
-            elif time.monotonic() - since > _STALLED:
-                raise JobError(
-                    f"Another process fetches {self._path} into the cache {self._cache.root}, and "
-                    f"has received nothing for {_STALLED / 60:.0f} minutes. Continue or end that "
-                    f"process, which has a file in {self._staging.folder} open."
-                )
-        return staged
 
-    def _check(self) -> str | None:
-        """Return why the file must be fetched, or "" where there was none; ``None`` if it is here.
-
-        It may have been fetched just now, or touched since, or be older than the manifest: then
-        its digest decides.
-        """
-        file, path = self._file, self._path
-        copy = self._manifest.find(path)
-        found = self._staging.found(path)
-        known = copy if copy is not None and _is_of(copy, file) else None
-        if known is not None and known.is_unchanged(found):
+async def _claim(cache: Cache, file: InputFile) -> Staged | None:
+    """Claim the place of a file; ``None`` when another process has fetched it meanwhile."""
+    poll, progress, since = 0.01, None, time.monotonic()
+    while (staged := cache.staging.claim(file.path)) is None:
+        await asyncio.sleep(poll)
+        if await _shielded(cache.present, file) is not None:
             return None
-        self._check_place()
-        if found is None:
-            return ""
-        digest = known.digest if known is not None else _md5_of(file.etag)
-        if digest is not None and stat.S_ISREG(found.st_mode) and found.st_size == file.size:
-            read = read_digest(self._local.path)
-            if read is not None and read.digest == digest:
-                own = known is not None and known.own
-                self._manifest.put(_copy(file, digest, read.mtime_ns, own))
-                return None
-        if known is not None:
-            return f"{path} in the cache was no longer what was fetched: fetched again"
-        if copy is not None:
-            return f"{path} has changed in the store: fetched again"
-        return f"{path} was in the cache, but not from the store: replaced by the store's"
-
-    def _check_place(self) -> None:
-        """Raise Unplaceable before a byte is fetched that has no place."""
-        self._staging.check(self._path)
-        if self._staging.case_blind:
-            for twin in self._manifest.twins(self._path):
-                if twin.is_unchanged(self._staging.found(twin.path)):
-                    raise Unplaceable(
-                        f"{self._path!r} has no place in the cache {self._cache.root}: to its file "
-                        f"system that is the same name as {twin.path!r}."
-                    )
-
-    def _put_in_place(self, staged: Staged, digest: str) -> None:
-        file, path = self._file, self._path
-        found = staged.seal()
-        if found.st_size != file.size:
-            raise StoreError(
-                f"{path} came with {found.st_size:,} bytes instead of {file.size:,}. Run the "
-                "job again; complete files are kept."
+        poll = min(1.5 * poll, _LONGEST_POLL)
+        before, progress = progress, cache.staging.progress(file.path)
+        if progress != before:
+            since = time.monotonic()
+        elif time.monotonic() - since > _STALLED:
+            raise JobError(
+                f"Another process fetches {file.path} into the cache {cache.root}, and has received "
+                f"nothing for {_STALLED / 60:.0f} minutes. Continue or end that process, which has a "
+                f"file in {cache.staging.folder} open."
             )
-        # In this order no row ever describes bytes that it was not written for, whenever the
-        # process ends: remove the old file, write the row, rename the file. While a row is
-        # pending, its file may be missing.
-        if self._staging.found(path) is not None:
-            self._manifest.unsettle([path])
-            self._staging.remove(path)
-        self._manifest.put(replace(_copy(file, digest, found.st_mtime_ns, True), pending=True))
-        try:
-            staged.place()
-        except JobError:
-            self._manifest.forget([path])
-            raise
-        self._manifest.settle(path)
+    return staged
+
+
+def _reason_to_fetch(cache: Cache, file: InputFile) -> str | None:
+    """Return why a file must be fetched, or "" where there was none; ``None`` if it is here.
+
+    It may have been fetched just now, or touched since, or be older than the manifest: then its
+    digest decides.
+    """
+    path = file.path
+    copy, found = cache.manifest.find(path), cache.staging.found(path)
+    known = copy if copy is not None and copy.is_of(file) else None
+    if known is not None and known.is_unchanged(found):
+        return None
+    _check_place(cache, path)
+    if found is None:
+        return ""
+    digest = known.digest if known is not None else file.etag
+    is_digest = _MD5.fullmatch(digest or "")  # unlike the ETag of an upload in parts
+    if is_digest and stat.S_ISREG(found.st_mode) and found.st_size == file.size:
+        read = read_digest(os.path.join(cache.root, path))
+        if read is not None and read.digest == digest:
+            own = known is not None and known.own
+            cache.manifest.put(_copy(file, read.digest, read.mtime_ns, own))
+            return None
+    if known is not None:
+        return f"{path} in the cache was no longer what was fetched: fetched again"
+    if copy is not None:
+        return f"{path} has changed in the store: fetched again"
+    return f"{path} was in the cache, but not from the store: replaced by the store's"
+
+
+def _check_place(cache: Cache, path: str) -> None:
+    """Raise Unplaceable before a byte is fetched that has no place."""
+    cache.staging.check(path)
+    for twin in cache.manifest.twins(path) if cache.staging.case_blind else ():
+        if twin.is_unchanged(cache.staging.found(twin.path)):
+            raise Unplaceable(
+                f"{path!r} has no place in the cache {cache.root}: to its file system that is the "
+                f"same name as {twin.path!r}."
+            )
+
+
+def _put_in_place(cache: Cache, file: InputFile, staged: Staged, digest: str) -> None:
+    path, manifest = file.path, cache.manifest
+    found = staged.seal()
+    if found.st_size != file.size:
+        raise StoreError(
+            f"{path} came with {found.st_size:,} bytes instead of {file.size:,}. Run the job again; "
+            "complete files are kept."
+        )
+    # In this order no row ever describes bytes that it was not written for, whenever the process
+    # ends: remove the old file, write the row, rename the file. While a row is pending, its file may
+    # be missing.
+    if cache.staging.found(path) is not None:
+        manifest.unsettle([path])
+        cache.staging.remove(path)
+    manifest.put(replace(_copy(file, digest, found.st_mtime_ns, True), pending=True))
+    try:
+        staged.place()
+    except JobError:
+        manifest.forget([path])
+        raise
+    manifest.settle(path)
 
 
 def caches(work_dir: str) -> list[Cache]:
-    """All caches in a work dir, by name."""
-    try:
-        names = sorted(os.listdir(work_dir))
-    except FileNotFoundError:
-        return []
-    roots = [
-        os.path.join(work_dir, name.removesuffix(".sqlite"))
-        for name in names
-        if _NAME.fullmatch(name)
-    ]
-    return [cache for root in roots if (cache := Cache.at(root)) is not None]
+    """Return all caches in a work dir, by name."""
+    paths = sorted(glob.glob(os.path.join(glob.escape(work_dir), "cache*.sqlite")))
+    found = [Cache.at(path.removesuffix(".sqlite")) for path in paths if _NAME.search(path)]
+    return [cache for cache in found if cache is not None]
 
 
 def _copy(file: InputFile, digest: str, mtime_ns: int, own: bool) -> Copy:
     now = time.time()
     return Copy(file.path, file.size, file.etag, file.mtime, digest, mtime_ns, now, now, own)
-
-
-def _is_of(copy: Copy, file: InputFile) -> bool:
-    return copy.is_of(file.size, file.etag, file.mtime)
-
-
-def _md5_of(etag: str | None) -> str | None:
-    """Return an ETag that may be a digest, though not of an object in parts."""
-    return etag if _MD5.fullmatch(etag or "") else None
 
 
 def _slug(source: Source) -> str:

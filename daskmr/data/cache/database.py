@@ -9,13 +9,13 @@ import time
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 from daskmr.errors import InputError, JobError
 from daskmr.files import is_on_network
 
-__all__ = ["Database", "damage", "is_damaged", "is_stamped"]
+__all__ = ["Database"]
 
 _BUSY_SECONDS = 60.0  # a write takes less than a millisecond, so this is many processes' worth
 
@@ -23,18 +23,34 @@ _BUSY_SECONDS = 60.0  # a write takes less than a millisecond, so this is many p
 class Database:
     """The manifest of a cache as a file. A forked process opens a connection of its own.
 
-    - `path`: the file, made when it is first used.
-    - `tables`: statements that create the tables of a new one.
+    - `path`: the file, created at its first use with the statements `tables`.
     - `application`, `version`: the stamp that a new one gets, and that an existing one must have.
     """
 
-    def __init__(self, path: str, tables: tuple[str, ...], application: int, version: int) -> None:
+    tables: ClassVar[tuple[str, ...]]
+    application: ClassVar[int]
+    version: ClassVar[int]
+
+    def __init__(self, path: str) -> None:
         self.path = path
-        self._tables = tables
-        self._application = application
-        self._version = version
         self._connection: sqlite3.Connection | None = None
         _living.add(self)
+
+    @classmethod
+    def is_at(cls, path: str) -> bool:
+        """Check for a database of this application at `path`, without making or changing it.
+
+        Raises `InputError` for a file that SQLite cannot read.
+        """
+        uri = f"file:{quote(os.fsencode(os.path.abspath(path)))}?mode=ro"
+        try:
+            with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)) as connection:
+                _is_empty(connection)  # reads the schema, which may be damaged
+                return _stamp(connection)[0] == cls.application
+        except sqlite3.OperationalError:  # no such file, or no permission
+            return False
+        except sqlite3.DatabaseError:
+            raise _damage(path, "it is no database") from None
 
     def __del__(self) -> None:
         self.close()
@@ -81,12 +97,12 @@ class Database:
     def _refuse_others(self, connection: sqlite3.Connection) -> None:
         if _is_empty(connection):  # checked first: another process may just be making the tables
             return
-        stamp = _stamp(connection)
-        if stamp == (self._application, self._version):
+        application, version = _stamp(connection)
+        if (application, version) == (self.application, self.version):
             return
-        if stamp[0] == self._application:
+        if application == self.application:
             raise InputError(
-                f"The manifest of the cache, {self.path}, is of version {stamp[1]}, which this "
+                f"The manifest of the cache, {self.path}, is of version {version}, which this "
                 "version of daskmr does not know. Use another --work-dir, or the daskmr that made "
                 "it."
             )
@@ -100,10 +116,10 @@ class Database:
             return
         connection.execute("BEGIN IMMEDIATE")
         if _is_empty(connection):  # still: another process may have been faster
-            for table in self._tables:
+            for table in self.tables:
                 connection.execute(table)
-            connection.execute(f"PRAGMA application_id = {self._application}")
-            connection.execute(f"PRAGMA user_version = {self._version}")
+            connection.execute(f"PRAGMA application_id = {self.application}")
+            connection.execute(f"PRAGMA user_version = {self.version}")
         connection.execute("COMMIT")
 
     @contextmanager
@@ -111,18 +127,15 @@ class Database:
         try:
             yield
         except sqlite3.Error as error:
-            failure = error
-        else:
-            return
-        if _code(failure) in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-            raise damage(self.path, str(failure))
-        raise JobError(
-            f"The manifest of the cache, {self.path}, cannot be used: {failure}. Check the disk and "
-            "the permissions there, or use another --work-dir."
-        )
+            if _code(error) in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+                raise _damage(self.path, str(error)) from None
+            raise JobError(
+                f"The manifest of the cache, {self.path}, cannot be used: {error}. Check the disk "
+                "and the permissions there, or use another --work-dir."
+            ) from None
 
 
-def damage(path: str, cause: str) -> InputError:
+def _damage(path: str, cause: str) -> InputError:
     return InputError(
         f"The manifest of the cache, {path}, is damaged ({cause}). Remove it, and its "
         "-wal and -shm files: the next run makes another, and adopts those files of the "
@@ -137,39 +150,13 @@ def _code(error: sqlite3.Error) -> int:
 
 def _stamp(connection: sqlite3.Connection) -> tuple[int, int]:
     """Return the application that a file belongs to, and its version."""
-    names = ("application_id", "user_version")
-    application, version = (connection.execute(f"PRAGMA {n}").fetchone()[0] for n in names)
+    query = "SELECT application_id, user_version FROM pragma_application_id, pragma_user_version"
+    application, version = connection.execute(query).fetchone()
     return application, version
 
 
 def _is_empty(connection: sqlite3.Connection) -> bool:
     return not connection.execute("SELECT name FROM sqlite_master LIMIT 1").fetchall()
-
-
-def is_stamped(path: str, application: int) -> bool:
-    """Check for a database of an application at `path`, without making or changing it."""
-    try:
-        return _read_stamp(path)[0] == application
-    except sqlite3.Error:  # no such file, or no database
-        return False
-
-
-def is_damaged(path: str) -> bool:
-    """Check for a file at `path` that SQLite cannot read, without making or changing it."""
-    try:
-        _read_stamp(path)
-    except sqlite3.OperationalError:  # no such file, or no permission
-        return False
-    except sqlite3.DatabaseError:
-        return True
-    return False
-
-
-def _read_stamp(path: str) -> tuple[int, int]:
-    uri = f"file:{quote(os.fsencode(os.path.abspath(path)))}?mode=ro"
-    with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)) as connection:
-        _is_empty(connection)  # reads the schema, which may be damaged
-        return _stamp(connection)
 
 
 def choose_journal(connection: sqlite3.Connection, on_network: bool) -> str:

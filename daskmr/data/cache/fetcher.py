@@ -7,17 +7,18 @@ between them closes. A worker whose fetcher has not started, or is lost, fetches
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from daskmr.data.cache.cache import Cache, Local
 from daskmr.data.listing import InputFile
@@ -25,11 +26,7 @@ from daskmr.errors import DaskMRError, JobError
 from daskmr.search_path import python_path
 from daskmr.store.credentials import for_workers, unset
 from daskmr.store.source import Source
-
-if TYPE_CHECKING:
-    import asyncio
-
-    from daskmr.store.store import Store
+from daskmr.store.store import Store
 
 __all__ = ["Control", "Fetcher", "FetcherLost", "Order", "fetcher_for"]
 
@@ -55,18 +52,16 @@ class FetcherLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The first message to a fetching process: what to fetch from, with `retries` a request, into
-    which cache, and how many files at once. It holds no secret.
-    """
+    """The first message to a fetching process. It holds no secret."""
 
     source: Source
-    retries: int
+    retries: int  # of each request
     cache_root: str
-    at_once: int
+    at_once: int  # files that are fetched at the same time
 
 
 class Fetcher:
-    """The worker's end, used by one thread; once ``lost``, it is of no use any more."""
+    """The worker's end, used by one thread; once ``lost``, it cannot be used any more."""
 
     def __init__(self, order: Order) -> None:
         self.lost = False
@@ -82,7 +77,9 @@ class Fetcher:
                 pass_fds=[other.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                env=_environment(),
+                # Without credentials, which are sent later.
+                env={name: value for name, value in os.environ.items() if name not in unset()}
+                | {"PYTHONPATH": python_path()},
             )
         self._send((for_workers(), order))
 
@@ -124,10 +121,10 @@ class Fetcher:
         """
         while file.path not in self._done:
             self._take()
-        outcome = self._forget(file.path)
+        outcome = self._done[file.path]
+        self._forget(file.path)
         if isinstance(outcome, DaskMRError):
             raise outcome
-        assert outcome is not None
         return outcome
 
     def cancel(self, files: Iterable[InputFile]) -> None:
@@ -155,40 +152,38 @@ class Fetcher:
         for path in paths:
             self._forget(path)
 
-    def _forget(self, path: str) -> Outcome | None:
+    def _forget(self, path: str) -> None:
         self._asked.pop(path, None)
-        return self._done.pop(path, None)
+        self._done.pop(path, None)
 
     def _send(self, message: object) -> None:
-        self._begin()
-        try:
+        with self._one_message():
             self._connection.send(message)
-        except OSError:
-            self._lose()
-        self._in_message = False
 
     def _take(self) -> object:
         """Wait for one message."""
-        self._begin()
-        try:
+        with self._one_message():
             if not self._connection.poll(_SILENT):
                 self._connection.send(Control.PING)  # a stopped process would be silent for ever
                 if not self._connection.poll(_SILENT):
                     self._lose()
             message = self._connection.recv()
-        except (EOFError, OSError):
-            self._lose()
-        self._in_message = False
         if isinstance(message, tuple):
             path, outcome = message
             self._done[path] = outcome
         self._ready = True
         return message
 
-    def _begin(self) -> None:
+    @contextmanager
+    def _one_message(self) -> Iterator[None]:
         if self.lost or self._in_message:
             self._lose()
-        self._in_message = True
+        self._in_message = True  # stays so after an interruption
+        try:
+            yield
+        except (EOFError, OSError):
+            self._lose()
+        self._in_message = False
 
     def _lose(self) -> None:
         """Kill the process, so that it neither writes nor holds a claim any more."""
@@ -197,12 +192,6 @@ class Fetcher:
         self._asked.clear()
         self._done.clear()
         raise FetcherLost
-
-
-def _environment() -> dict[str, str]:
-    """Return this environment without credentials, which are sent later, and with this package."""
-    environment = {name: value for name, value in os.environ.items() if name not in unset()}
-    return environment | {"PYTHONPATH": python_path()}
 
 
 _fetchers: dict[tuple[int, Order], Fetcher] = {}  # by process
@@ -229,8 +218,6 @@ class _Server:
     """The fetches of the process, on the loop of its store."""
 
     def __init__(self, connection: Connection, store: Store, cache: Cache, order: Order) -> None:
-        import asyncio
-
         self._connection = connection
         self._store = store
         self._cache = cache
@@ -239,8 +226,6 @@ class _Server:
 
     async def take(self, message: Any) -> None:
         """Handle a message of the worker: `Control.PING`, or files to fetch and paths to cancel."""
-        import asyncio
-
         if message is Control.PING:
             self._send(Control.PING)
             return
@@ -256,8 +241,6 @@ class _Server:
 
     async def end(self) -> None:
         """Cancel all fetches, with time to leave nothing behind."""
-        import asyncio
-
         tasks = set(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -283,8 +266,6 @@ class _Server:
 
 
 def _serve(connection: Connection) -> None:
-    from daskmr.store.store import Store
-
     environment, order = connection.recv()
     os.environ.update(environment)
     with Cache(order.cache_root) as cache, Store(order.source, order.retries) as store:

@@ -42,16 +42,16 @@ class ListingRecord:
     """
 
     def __init__(self, manifest: Manifest) -> None:
-        self._database = manifest.database
+        self._manifest = manifest
 
     def prefixes(self) -> list[tuple[str, str]]:
         """Return the prefixes that were listed completely, each with its name prefix."""
-        rows = self._database.read("SELECT prefix, name_prefix FROM listings ORDER BY prefix, id")
+        rows = self._manifest.read("SELECT prefix, name_prefix FROM listings ORDER BY prefix, id")
         return [(decode_path(prefix), decode_path(names)) for prefix, names in rows]
 
     def entries(self, prefix: str) -> list[Entry]:
         """Return the latest entries directly below `prefix`, in the order of their names."""
-        rows = self._database.read(
+        rows = self._manifest.read(
             "SELECT id, name_prefix, entries FROM listings LEFT JOIN pages ON listing = id"
             " WHERE prefix = ? ORDER BY id, number",
             (encode_path(prefix),),
@@ -63,12 +63,13 @@ class ListingRecord:
                 found = {key: e for key, e in found.items() if not key[0].startswith(names)}
                 latest = number
             if page is not None:
-                found.update(_by_name(_unpack(page)))
+                # An object and a directory may have one name.
+                found.update(((encode_path(e.name), e.is_dir), e) for e in _unpack(page))
         return [found[key] for key in sorted(found)]
 
     def checked(self) -> float | None:
         """Return when anything was last listed, in seconds since 1970, if it ever was."""
-        when: float | None = self._database.read("SELECT MAX(checked) FROM listings")[0][0]
+        when: float | None = self._manifest.read("SELECT MAX(checked) FROM listings")[0][0]
         return when
 
 
@@ -76,7 +77,7 @@ class ListingRecorder:
     """Collects what one walk lists, and writes complete prefixes to the manifest."""
 
     def __init__(self, manifest: Manifest) -> None:
-        self._database = manifest.database
+        self._manifest = manifest
         self._listed: dict[str, _Pages] = {}
 
     def entries_listed(self, prefix: str, entries: Sequence[Entry]) -> None:
@@ -88,16 +89,15 @@ class ListingRecorder:
 
         They replace those that an earlier walk found under these names, in one transaction.
         """
-        pages = self._listed.get(prefix, _Pages())
-        if name_prefix:  # others of the same prefix may follow
-            packed = pages.starting_with(encode_path(name_prefix))
-        else:
-            packed = pages.pack()
+        names = encode_path(name_prefix)
+        listed = self._listed.get(prefix, _Pages())
+        pages = listed.starting_with(names) if names else listed.pack()
+        if not names:  # otherwise others of the same prefix may follow
             self._listed.pop(prefix, None)
-        self._replace(encode_path(prefix), encode_path(name_prefix), packed)
+        self._replace(encode_path(prefix), names, pages)
 
     def _replace(self, prefix: bytes, names: bytes, pages: list[bytes]) -> None:
-        with self._database.writing() as connection:
+        with self._manifest.writing() as connection:
             earlier = connection.execute(
                 "SELECT id, name_prefix FROM listings WHERE prefix = ?", (prefix,)
             ).fetchall()
@@ -140,20 +140,9 @@ class _Pages:
         return [_pack(chunk) for chunk in in_chunks(chosen, _PAGE)]
 
 
-def _by_name(entries: Iterable[Entry]) -> Iterable[tuple[tuple[bytes, bool], Entry]]:
-    # An object and a directory may have one name.
-    return (((encode_path(entry.name), entry.is_dir), entry) for entry in entries)
-
-
 def _pack(entries: list[Entry]) -> bytes:
-    columns: _Columns = (
-        [encode_path(entry.name) for entry in entries],
-        [entry.is_dir for entry in entries],
-        [entry.size for entry in entries],
-        [entry.etag for entry in entries],
-        [entry.mtime for entry in entries],
-    )
-    return zstandard.ZstdCompressor(level=1).compress(_encode(columns))
+    rows = ((encode_path(e.name), e.is_dir, e.size, e.etag, e.mtime) for e in entries)
+    return zstandard.ZstdCompressor(level=1).compress(_encode([*zip(*rows, strict=True)]))
 
 
 def _unpack(page: bytes) -> list[Entry]:

@@ -7,17 +7,17 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from hashlib import blake2b
+from itertools import islice
 from typing import Any, TypeVar
 
-from daskmr.data.cache.database import Database, is_stamped
+from daskmr.data.cache.database import Database
+from daskmr.data.listing import InputFile
 from daskmr.data.paths import decode_path, encode_path, fold
 
-__all__ = ["Copy", "Manifest", "in_chunks", "is_manifest"]
+__all__ = ["Copy", "Manifest", "in_chunks"]
 
 T = TypeVar("T")
 
-_VERSION = 1
-_APPLICATION = 0x6461736B  # "dask", the application id of the SQLite file
 _CHUNK = 500  # parameters of one query; SQLite before 3.32 takes 999
 _TABLES = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID",
@@ -41,13 +41,8 @@ def in_chunks(items: Iterable[T], count: int = _CHUNK) -> Iterator[list[T]]:
     >>> list(in_chunks("abcde", 2))
     [['a', 'b'], ['c', 'd'], ['e']]
     """
-    chunk = []
-    for item in items:
-        chunk.append(item)
-        if len(chunk) == count:
-            yield chunk
-            chunk = []
-    if chunk:
+    rest = iter(items)
+    while chunk := list(islice(rest, count)):
         yield chunk
 
 
@@ -70,9 +65,10 @@ class Copy:
     own: bool = True  # whether the cache fetched the file, or found it there with the right bytes
     pending: bool = False  # whether the file may not be in its place yet
 
-    def is_of(self, size: int, etag: str | None, mtime: float | None) -> bool:
+    def is_of(self, file: InputFile) -> bool:
         """Check that it is a copy of the object as listed, by the ETag or else the time."""
-        return self.size == size and self.etag == etag and (etag is not None or self.mtime == mtime)
+        same_time = file.etag is not None or self.mtime == file.mtime
+        return self.size == file.size and self.etag == file.etag and same_time
 
     def is_unchanged(self, found: os.stat_result | None) -> bool:
         """Check that the file with the status `found` is as it was when it was put in place."""
@@ -85,37 +81,32 @@ class Copy:
 
 
 def _copy(row: tuple[Any, ...]) -> Copy:
-    path, size, etag, mtime, digest, mtime_ns, fetched, used, own, pending = row
-    times = mtime_ns, fetched, used
-    return Copy(
-        decode_path(path), size, etag, mtime, digest.hex(), *times, bool(own), bool(pending)
-    )
+    path, size, etag, mtime, digest, *times, own, pending = row
+    listed = [decode_path(path), size, etag, mtime, digest.hex()]
+    values: list[Any] = [*listed, *times, bool(own), bool(pending)]
+    return Copy(*values)
 
 
-class Manifest:
-    """The table of the files in a cache; every method is one transaction.
+class Manifest(Database):
+    """The table of the files in a cache, and those of its listing record.
 
-    - `path`: the SQLite file, made when it is first used; ``database`` also holds the listing
-      record.
+    Every method is one transaction. The SQLite file at `path` is created at its first use.
     """
 
-    def __init__(self, path: str) -> None:
-        self.database = Database(path, _TABLES, _APPLICATION, _VERSION)
-
-    def close(self) -> None:
-        """Close the file; the next use opens it again."""
-        self.database.close()
+    tables = _TABLES
+    application = 0x6461736B  # "dask"
+    version = 1
 
     def claim(self, identity: str, url: str) -> bool:
         """Assign this manifest to a store, unless it has one, and check that it is `identity`."""
-        with self.database.writing() as connection:
+        with self.writing() as connection:
             for name, value in (("identity", identity), ("url", url)):
                 connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, value))
         return self.meta("identity") == identity
 
     def meta(self, name: str) -> str:
         """Return the ``"identity"`` or ``"url"`` of the store; "" where there is none yet."""
-        rows = self.database.read("SELECT value FROM meta WHERE name = ?", (name,))
+        rows = self.read("SELECT value FROM meta WHERE name = ?", (name,))
         return rows[0][0] if rows else ""
 
     def find(self, path: str) -> Copy | None:
@@ -125,43 +116,39 @@ class Manifest:
         """Return the copies of those `paths` that have one."""
         found: dict[str, Copy] = {}
         for chunk in in_chunks(paths):
-            marks = ",".join("?" * len(chunk))
-            rows = self.database.read(
-                f"SELECT {_COLUMNS} FROM files WHERE path IN ({marks})",
-                [encode_path(path) for path in chunk],
+            condition = f"path IN ({','.join('?' * len(chunk))})"
+            found.update(
+                (copy.path, copy) for copy in self._select(condition, map(encode_path, chunk))
             )
-            found.update((copy.path, copy) for copy in map(_copy, rows))
         return found
+
+    def _select(self, condition: str, parameters: Iterable[object] = ()) -> Iterator[Copy]:
+        query = f"SELECT {_COLUMNS} FROM files WHERE {condition}"
+        return map(_copy, self.read(query, tuple(parameters)))
 
     def copies(self) -> Iterator[Copy]:
         """Yield all copies in the order of their paths, as they are when they are reached."""
-        last = b""  # no path is empty
-        while rows := self.database.read(
-            f"SELECT {_COLUMNS} FROM files WHERE path > ? ORDER BY path LIMIT 5000", (last,)
-        ):
-            yield from map(_copy, rows)
-            last = rows[-1][0]
+        last = ""  # no path is empty
+        while some := [*self._select("path > ? ORDER BY path LIMIT 5000", [encode_path(last)])]:
+            yield from some
+            last = some[-1].path
 
     def pending(self) -> list[Copy]:
         """Return the copies that are being put in place, or whose process died before that."""
-        return [*map(_copy, self.database.read(f"SELECT {_COLUMNS} FROM files WHERE pending"))]
+        return [*self._select("pending")]
 
     def count(self) -> tuple[int, int]:
         """Return the number of copies and of their bytes."""
-        rows = self.database.read("SELECT COUNT(*), TOTAL(size) FROM files WHERE NOT pending")
+        rows = self.read("SELECT COUNT(*), TOTAL(size) FROM files WHERE NOT pending")
         return rows[0][0], int(rows[0][1])
 
     def twins(self, path: str) -> list[Copy]:
         """Return copies of other paths that differ from `path` only in case."""
-        rows = self.database.read(
-            f"SELECT {_COLUMNS} FROM files WHERE folded = ? AND path != ?",
-            (_folded(path), encode_path(path)),
-        )
-        return [*map(_copy, rows)]
+        return [*self._select("folded = ? AND path != ?", (_folded(path), encode_path(path)))]
 
     def index_folded(self) -> None:
         """Make `twins` fast."""
-        with self.database.writing() as connection:
+        with self.writing() as connection:
             connection.execute("CREATE INDEX IF NOT EXISTS folded ON files (folded)")
 
     def put(self, copy: Copy) -> None:
@@ -169,7 +156,7 @@ class Manifest:
         _, size, etag, mtime, digest, *rest = astuple(copy)
         path = encode_path(copy.path)
         row = (path, size, etag, mtime, bytes.fromhex(digest), *rest, _folded(copy.path))
-        with self.database.writing() as connection:
+        with self.writing() as connection:
             connection.execute(f"INSERT OR REPLACE INTO files VALUES ({','.join('?' * 11)})", row)
 
     def settle(self, path: str) -> None:
@@ -193,7 +180,7 @@ class Manifest:
         self._each("DELETE FROM files", paths)
 
     def _each(self, statement: str, paths: Iterable[str], *values: object) -> None:
-        with self.database.writing() as connection:
+        with self.writing() as connection:
             connection.executemany(
                 f"{statement} WHERE path = ?", [(*values, encode_path(path)) for path in paths]
             )
@@ -203,8 +190,3 @@ def _folded(path: str) -> int:
     """Return a number that is equal for paths that `fold` makes equal."""
     digest = blake2b(encode_path(fold(path)), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
-
-
-def is_manifest(path: str) -> bool:
-    """Check for a manifest at `path`, without making or changing anything."""
-    return is_stamped(path, _APPLICATION)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import islice
 from typing import BinaryIO, TypeAlias, TypeVar
 
@@ -79,7 +80,9 @@ class Prefetcher:
         self._fetcher = fetcher if cache is not None else None
         self._began = began  # without a fetcher, too: it may have been lost since
         self._maybe_ahead = {file.path for file in islice(self._files, LOOK_AHEAD)}
-        self._later = _Later(cache, ahead if self._fetcher is not None else ())
+        # Of later partitions: not waited for, nor cancelled, as their own tasks do that.
+        self._later = deque(ahead if self._fetcher is not None else ())
+        self._later_bytes = 0  # that were requested
         if self._fetcher is not None:
             self._fetcher.tidy()
         self._waiting = deque(self._absent())
@@ -149,9 +152,8 @@ class Prefetcher:
             return self._run_now(file)
         except Unplaceable as error:
             got = error
-        except BaseException as error:
-            if isinstance(error, Exception):
-                self._forget(file.path)  # not when interrupted: `close` stops it
+        except Exception:  # not an interruption, after which `close` cancels it
+            self._forget(file.path)
             raise
         self._forget(file.path)
         return got
@@ -189,17 +191,15 @@ class Prefetcher:
         """Check whether it came from the store in this run, or another with the same work dir."""
         if self._began is None or self._cache is None or file.path not in self._maybe_ahead:
             return False
-        return self._cache.was_fetched_since(file, self._began)
+        copy = self._cache.manifest.find(file.path)
+        return copy is not None and copy.own and copy.fetched >= self._began
 
     def _drop_until(self, file: InputFile) -> None:
-        dropped = []
-        while self._files and self._files[0] != file:
-            dropped.append(self._files.popleft())
-        if not self._files:
-            self._files.extend(dropped)
+        if file not in self._files:
             raise ValueError(f"{file.path} is not among the files that remain.")
-        self._files.popleft()
-        gone = {other.path for other in dropped}
+        gone = set()
+        while (first := self._files.popleft()) != file:
+            gone.add(first.path)
         while self._waiting and self._waiting[0].path in gone:
             self._waiting.popleft()
         self._cancel([*gone & self._started.keys()])
@@ -236,14 +236,20 @@ class Prefetcher:
             return
         self._started.update((file.path, (file, None)) for file in chosen)
         if not self._waiting:
-            chosen += self._later.take(self._budget - self._ahead)
-        if not chosen:
-            return
-        assert self._fetcher is not None
+            chosen += self._take_later()
         try:
             self._fetcher.start(chosen)
         except FetcherLost:
             self._lose_fetcher()
+
+    def _take_later(self) -> Iterator[InputFile]:
+        """Yield the next files of later partitions that fit into the budget."""
+        if self._later and not self._later_bytes:
+            assert self._cache is not None
+            self._later = deque(self._cache.state(self._later, use=False).absent)
+        while self._later and self._ahead + self._later_bytes + self._later[0].size <= self._budget:
+            self._later_bytes += self._later[0].size
+            yield self._later.popleft()
 
     def _count(self, file: InputFile) -> None:
         self.fetched += 1
@@ -255,9 +261,9 @@ class Prefetcher:
             self.notes.append(note)
 
     def _close_stream(self) -> None:
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            stream.close()
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
 
 
 class _LocalFetches:
@@ -267,31 +273,34 @@ class _LocalFetches:
         self._cache = cache
         self._open_store = open_store
         self._semaphore = asyncio.Semaphore(at_once)
-        self._store: Store | None = None
 
-    @property
+    @cached_property
     def store(self) -> Store:
-        if self._store is None:
-            self._store = self._open_store()
-        return self._store
+        return self._open_store()
 
     def fetch(self, file: InputFile) -> _Outcome:
         return self.store.run(self._fetch(file))
 
     def start(self, files: list[InputFile], started: _Started) -> None:
-        self.store.run(self._start(files, started))
+        async def start() -> None:
+            for file in files:  # added one by one, so that an interruption loses none
+                started[file.path] = file, asyncio.create_task(self._fetch(file))
+
+        self.store.run(start())
 
     def wait(self, task: _Task) -> None:
         if not task.done():
-            self.store.run(_finished(task))
+            self.store.run(asyncio.wait({task}))
 
     def cancel(self, tasks: list[_Task]) -> None:
         """Cancel tasks, and wait until they have left nothing behind."""
-        self.store.run(_cancelled(tasks))
 
-    async def _start(self, files: list[InputFile], started: _Started) -> None:
-        for file in files:  # noted one by one, so that an interruption loses none
-            started[file.path] = file, asyncio.create_task(self._fetch(file))
+        async def cancel() -> None:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+        self.store.run(cancel())
 
     async def _fetch(self, file: InputFile) -> _Outcome:
         async with self._semaphore:
@@ -305,33 +314,3 @@ class _LocalFetches:
             await store.fetch_async(file.path, file.etag, file.size, buffer)
             buffer.seek(0)
             return buffer
-
-
-class _Later:
-    """Files of later partitions: not waited for, nor cancelled, as their own tasks will do that."""
-
-    def __init__(self, cache: Cache | None, files: Sequence[InputFile]) -> None:
-        self._cache = cache
-        self._files = deque(files)
-        self._bytes = 0
-
-    def take(self, budget: int) -> list[InputFile]:
-        """Return as many of the next files as fit into `budget` with those that were taken before."""
-        if self._files and not self._bytes:
-            assert self._cache is not None
-            self._files = deque(self._cache.state(self._files, use=False).absent)
-        chosen = []
-        while self._files and self._bytes + self._files[0].size <= budget:
-            self._bytes += self._files[0].size
-            chosen.append(self._files.popleft())
-        return chosen
-
-
-async def _finished(task: _Task) -> None:
-    await asyncio.wait({task})
-
-
-async def _cancelled(tasks: list[_Task]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

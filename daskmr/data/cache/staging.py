@@ -7,8 +7,8 @@ on that place: no two processes fetch the same object, and what is not locked wa
 from __future__ import annotations
 
 import errno
+import glob
 import os
-import re
 import stat
 import time
 from collections.abc import Iterator
@@ -24,17 +24,16 @@ from daskmr.workdir import disk_error
 
 __all__ = ["Staged", "Staging"]
 
-_NAME = re.compile(r"[0-9a-f]{40}")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY_THERE = "a directory is in its place; remove it"
-_ATTEMPTS = 100  # at what other processes undo at the same moment
+_ATTEMPTS = 100  # at steps that other processes undo at the same moment
 
 
 class Staging:
     """The way of files into one folder.
 
-    - `root`: the folder; made when it is first needed. It may be a link itself.
+    - `root`: the folder, created at its first use. It may be a link itself.
     - `folder`: where files are until they are complete: beside the root, on the same disk.
     - `case_blind`: whether the file system ignores the case of names.
     """
@@ -78,6 +77,7 @@ class Staging:
         """Open, or make, a file in the folder, neither of which may be a link."""
         for _ in range(_ATTEMPTS):
             try:
+                os.makedirs(self.folder, exist_ok=True)
                 folder = os.open(self.folder, _DIRECTORY | os.O_NOFOLLOW)
                 try:
                     name = os.path.basename(where)
@@ -85,7 +85,7 @@ class Staging:
                 finally:
                     os.close(folder)
             except FileNotFoundError:
-                self._make_folder()
+                continue  # the folder was removed meanwhile
             except OSError as error:
                 if os.path.islink(self.folder):
                     reason = f"{self.folder} is a link, which is not followed. Remove it."
@@ -95,12 +95,6 @@ class Staging:
                 with suppress(FileNotFoundError):
                     os.unlink(where)  # a planted link
         raise JobError(f"{self.folder} is removed all the time, so nothing can be fetched.")
-
-    def _make_folder(self) -> None:
-        try:
-            os.makedirs(self.folder, exist_ok=True)
-        except OSError as error:
-            raise disk_error(error, self.folder, "the cache") from None
 
     def _staged_path(self, path: str) -> str:
         place = encode_path(fold(path) if self.case_blind else path)
@@ -116,11 +110,7 @@ class Staging:
 
     def sweep(self) -> int:
         """Remove the files of dead processes, and return how many there were."""
-        try:
-            names = [*filter(_NAME.fullmatch, os.listdir(self.folder))]
-        except FileNotFoundError:
-            return 0
-        paths = [os.path.join(self.folder, name) for name in names]
+        paths = glob.glob(os.path.join(glob.escape(self.folder), "[0-9a-f]" * 40))
         return sum(sweep(path, partial(os.unlink, path)) for path in paths)
 
     def found(self, path: str) -> os.stat_result | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import os
 import stat
@@ -22,10 +23,10 @@ _CLAIMED = 100  # files that are claimed, and so open, at the same time
 
 
 class Problem(NamedTuple):
-    """The file of a cache at `path`, relative to it, and what is wrong with it, in a few words."""
+    """A problem with the file of a cache at `path`, relative to it."""
 
     path: str
-    what: str
+    description: str  # a predicate, such as "cannot be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Removed:
         return Removed(*map(operator.add, astuple(self), astuple(other)))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Group:
     """Copies that share the `values` of some dimensions, summed up.
 
@@ -50,27 +51,17 @@ class Group:
     """
 
     values: tuple[str, ...]
-    files: int
-    bytes: int
-    oldest: float
-    newest: float
-    used: float
-
-
-def dims_of(path: str, schema: Schema) -> tuple[str, ...] | None:
-    """Return the dimensions of a file by its path; ``None`` if it is not in the layout.
-
-    >>> from daskmr.data.layout import load_schema
-    >>> dims_of("idle/Firefox/beta/24.0/2013.1102.log.gz", load_schema())
-    ('idle', 'Firefox', 'beta', '24.0', '2013', '1102')
-    """
-    return schema.layout.dims_of(path)
+    files: int = 0
+    bytes: int = 0
+    oldest: float = math.inf
+    newest: float = 0.0
+    used: float = 0.0
 
 
 def select(copies: Iterable[Copy], schema: Schema) -> Iterator[Copy]:
     """Yield the copies that the filter of `schema` allows."""
     for copy in copies:
-        dims = dims_of(copy.path, schema)
+        dims = schema.layout.dims_of(copy.path)
         if dims is not None and all(
             dimension.allows(value)
             for dimension, value in zip(schema.dimensions, dims, strict=True)
@@ -85,17 +76,14 @@ def group_by(copies: Iterable[Copy], schema: Schema, positions: tuple[int, ...])
     """
     groups: dict[tuple[str, ...], Group] = {}
     for copy in copies:
-        dims = dims_of(copy.path, schema)
+        dims = schema.layout.dims_of(copy.path)
         values = () if dims is None else tuple(dims[position] for position in positions)
-        group = groups.get(values) or Group(values, 0, 0, copy.fetched, copy.fetched, copy.used)
-        groups[values] = Group(
-            values,
-            group.files + 1,
-            group.bytes + copy.size,
-            min(group.oldest, copy.fetched),
-            max(group.newest, copy.fetched),
-            max(group.used, copy.used),
-        )
+        group = groups.setdefault(values, Group(values))
+        group.files += 1
+        group.bytes += copy.size
+        group.oldest = min(group.oldest, copy.fetched)
+        group.newest = max(group.newest, copy.fetched)
+        group.used = max(group.used, copy.used)
     return sorted(groups.values(), key=lambda group: (not group.values, group.values))
 
 
@@ -111,10 +99,7 @@ def verify(
     - `on_progress`: called after each file.
     """
     for copy in cache.manifest.copies():
-        problem = _problem_of(cache, copy, deep)
-        if problem:
-            problem = _check_again(cache, copy.path, deep)
-        if problem:
+        if _problem_of(cache, copy, deep) and (problem := _check_again(cache, copy.path, deep)):
             yield Problem(copy.path, problem)
         if on_progress is not None:
             on_progress()
@@ -172,12 +157,11 @@ def _unknown(cache: Cache) -> Iterator[Problem]:
 
 def _files_below(root: str, unreadable: list[OSError]) -> Iterator[str]:
     """Yield the paths below `root` of everything but directories, without following links."""
-    above = len(root) + 1
     for folder, directories, names in os.walk(root, onerror=unreadable.append):
         directories.sort()
         links = [name for name in directories if os.path.islink(os.path.join(folder, name))]
         for name in sorted([*names, *links]):
-            yield os.path.join(folder, name)[above:]
+            yield os.path.join(folder, name)[len(root) + 1 :]
 
 
 def prune(
@@ -224,7 +208,7 @@ def _remove(cache: Cache, paths: list[str], dry_run: bool) -> Removed:
     kept: list[str] = []
     busy = 0
     with ExitStack() as claims:
-        chosen: list[Copy] = []
+        chosen: dict[str, int] = {}  # sizes
         gone: list[str] = []
         for path in paths:
             try:
@@ -237,32 +221,25 @@ def _remove(cache: Cache, paths: list[str], dry_run: bool) -> Removed:
             claims.callback(staged.release)
             copy = cache.manifest.find(path)  # under the claim, so that it cannot change
             if copy is not None and _is_as_fetched(cache, copy):
-                chosen.append(copy)
+                chosen[path] = copy.size
             elif cache.staging.found(path) is not None:
                 kept.append(path)
             else:
                 gone.append(path)
         if not dry_run:
-            _strike(cache, [copy.path for copy in chosen])
-            cache.manifest.forget(gone)
-    return Removed(len(chosen), sum(copy.size for copy in chosen), tuple(kept), busy)
+            # A pending file may be missing, so an end at any step leaves the manifest right.
+            cache.manifest.unsettle(chosen)
+            for path in chosen:
+                cache.staging.remove(path)
+            cache.manifest.forget([*chosen, *gone])
+            for path in chosen:
+                cache.staging.prune(path)
+    return Removed(len(chosen), sum(chosen.values()), tuple(kept), busy)
 
 
 def _is_as_fetched(cache: Cache, copy: Copy) -> bool:
-    if not copy.own or not copy.is_unchanged(cache.staging.found(copy.path)):
-        return False
     try:
         cache.staging.check(copy.path)
     except Unplaceable:  # a link leads there
         return False
-    return True
-
-
-def _strike(cache: Cache, paths: list[str]) -> None:
-    # A pending file may be missing, so that an end at any step leaves the manifest right.
-    cache.manifest.unsettle(paths)
-    for path in paths:
-        cache.staging.remove(path)
-    cache.manifest.forget(paths)
-    for path in paths:
-        cache.staging.prune(path)
+    return copy.own and copy.is_unchanged(cache.staging.found(copy.path))

@@ -17,8 +17,9 @@ from typing import Any
 
 import dask
 import pytest
-from support.dask_cluster import ROOT, DaskCluster, wait_until
+from support.dask_cluster import ROOT, DaskCluster
 from support.jobs import daskmr, write_tree
+from support.processes import wait_until
 
 from daskmr import mapreduce
 from daskmr.cluster import connect

@@ -222,6 +222,6 @@ def test_noise_of_connections_that_break() -> None:
 
     assert "exc_info=True" in source(batched.BatchedSend._background_send)
     record = logging.LogRecord("distributed.batched", logging.INFO, "", 0, "Closed", (), None)
-    assert not dask_internals.is_connection_noise(record)
+    assert dask_internals.drop_broken_connections(record)
     record.exc_info = (CommClosedError, CommClosedError(), None)
-    assert dask_internals.is_connection_noise(record)
+    assert not dask_internals.drop_broken_connections(record)

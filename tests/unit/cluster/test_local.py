@@ -12,34 +12,14 @@ import textwrap
 import time
 import urllib.request
 
-import dask.bag as db
 import psutil
 import pytest
+from support.dask_cluster import bag
 from support.jobs import ROOT
+from support.processes import SessionProcess, wait_until
 
 from daskmr.cluster.preload import MODULES
-from daskmr.cluster.session import connect
-from daskmr.config import load_config
 from daskmr.errors import InputError
-
-
-def wait_until(condition, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.02)
-
-
-def bag(function, n=4):
-    return db.from_sequence(range(n), npartitions=n).map(function)
-
-
-@pytest.fixture
-def local(tmp_path):
-    def open_session(n=4, **options):
-        return connect(load_config(**options), n, run_dir=tmp_path)
-
-    return open_session
 
 
 def test_no_more_workers_than_partitions(local):
@@ -198,36 +178,25 @@ except Interrupted as interrupted:
 """
 
 
-class Process:
-    """A script in a session of its own, so that whatever it leaves can be found."""
+class Script(SessionProcess):
+    """A script in a session of its own."""
 
     def __init__(self, folder, text, *args):
         script = folder / "script.py"
         script.write_text(textwrap.dedent(text))
         self.run_dir, self.marker = folder / "run", folder / "marker"
         self.run_dir.mkdir()
-        self.popen = subprocess.Popen(
+        super().__init__(
             [sys.executable, str(script), *args],
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            start_new_session=True,
         )
 
     def finish(self):
         out, err = self.popen.communicate(timeout=30)
         return self.popen.returncode, out, err
-
-    def left(self):
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if os.getsid(process.pid) == self.popen.pid:
-                    found.append(process)
-            except (ProcessLookupError, psutil.NoSuchProcess):
-                continue
-        return [p for p in found if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
 @pytest.fixture
@@ -235,15 +204,13 @@ def start(tmp_path):
     started = []
 
     def start(text, kind):
-        process = Process(tmp_path, text, kind, str(tmp_path / "run"), str(tmp_path / "marker"))
+        process = Script(tmp_path, text, kind, str(tmp_path / "run"), str(tmp_path / "marker"))
         started.append(process)
         return process
 
     yield start
     for process in started:
-        for stray in process.left():
-            stray.kill()
-        process.popen.communicate()
+        process.kill()
 
 
 def test_success_leaves_nothing_and_says_nothing(start):

@@ -11,33 +11,15 @@ import time
 from concurrent.futures import Future
 
 import dask
-import dask.bag as db
 import psutil
 import pytest
+from support.dask_cluster import bag
+from support.processes import wait_until
 
 from daskmr import signals
 from daskmr.cluster.session import Session, WorkerDied, _SchedulerWatchdog, connect
 from daskmr.config import load_config
 from daskmr.errors import InputError, JobError, TaskFailed
-
-
-def wait_until(condition, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.02)
-
-
-def bag(function, n=4):
-    return db.from_sequence(range(n), npartitions=n).map(function)
-
-
-@pytest.fixture
-def local(tmp_path):
-    def open_session(n=4, **options):
-        return connect(load_config(**options), n, run_dir=tmp_path)
-
-    return open_session
 
 
 def worker_processes():

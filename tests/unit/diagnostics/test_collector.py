@@ -85,7 +85,7 @@ class FakeSession:
         answers = {f"tcp://{n}": read_news(self.folder, *arguments) for n in (0, 1)}
         return {**answers, "tcp://2": ValueError("it has another version")}
 
-    def look_at_workers(self, seconds: float) -> dict[str, Any] | None:
+    def worker_info(self, seconds: float) -> dict[str, Any] | None:
         self.asked += 1
         return None if self.asked > 1 else {"tcp://0": worker(0)}
 

@@ -312,14 +312,14 @@ def test_a_fetch_that_is_cancelled_at_its_end_is_done_whole(
     times: int, cache: Cache, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What runs in a thread cannot be stopped, and must not lose its claim."""
-    begun, put_in_place = [], module._Fetch._put_in_place
+    begun, put_in_place = [], module._put_in_place
 
     def slow(*arguments: Any) -> None:
         begun.append(1)
         time.sleep(0.2)
         put_in_place(*arguments)
 
-    monkeypatch.setattr(module._Fetch, "_put_in_place", slow)
+    monkeypatch.setattr(module, "_put_in_place", slow)
 
     async def cancelled() -> None:
         task = asyncio.create_task(cache.fetch_async(store, store.file(PATH)))

@@ -16,15 +16,26 @@ import pytest
 from support.jobs import ROOT
 
 from daskmr.data.cache import database as module
-from daskmr.data.cache.database import Database, choose_journal, is_stamped
+from daskmr.data.cache.database import Database, choose_journal
 from daskmr.errors import InputError, JobError
 
-TABLES = ("CREATE TABLE counts (name TEXT PRIMARY KEY, value INTEGER)",)
-STAMP = 7
+
+class Counts(Database):
+    tables = ("CREATE TABLE counts (name TEXT PRIMARY KEY, value INTEGER)",)
+    application = 7
+    version = 1
+
+
+class LaterCounts(Counts):
+    version = 9
+
+
+class Others(Counts):
+    application = 8
 
 
 def opened(path: Path) -> Database:
-    return Database(str(path / "x.sqlite"), TABLES, STAMP, 1)
+    return Counts(str(path / "x.sqlite"))
 
 
 def add(database: Database) -> None:
@@ -220,16 +231,17 @@ def test_the_journal_of_a_file_that_is_locked(
 
 def test_the_stamp_tells_whose_it_is(tmp_path: Path) -> None:
     path = tmp_path / "x.sqlite"
-    assert not is_stamped(str(path), STAMP)
+    assert not Counts.is_at(str(path))
     assert not path.exists()
     database = opened(tmp_path)
     add(database)
-    assert is_stamped(str(path), STAMP)
-    assert not is_stamped(str(path), STAMP + 1)
+    assert Counts.is_at(str(path))
+    assert not Others.is_at(str(path))
     database.close()
-    assert is_stamped(str(path), STAMP)
+    assert Counts.is_at(str(path))
     (tmp_path / "text.sqlite").write_text("not a database at all" * 100)
-    assert not is_stamped(str(tmp_path / "text.sqlite"), STAMP)
+    with pytest.raises(InputError, match=r"text\.sqlite, is damaged \(it is no database\)"):
+        Counts.is_at(str(tmp_path / "text.sqlite"))
 
 
 def test_somebody_elses_database_is_left_as_it_is(tmp_path: Path) -> None:
@@ -243,7 +255,7 @@ def test_somebody_elses_database_is_left_as_it_is(tmp_path: Path) -> None:
 
 
 def test_another_version_is_refused(tmp_path: Path) -> None:
-    with closing(Database(str(tmp_path / "x.sqlite"), TABLES, STAMP, 9)) as database:
+    with closing(LaterCounts(str(tmp_path / "x.sqlite"))) as database:
         add(database)
     with pytest.raises(InputError, match="version 9"):
         add(opened(tmp_path))
@@ -257,4 +269,4 @@ def test_a_damaged_file_says_what_to_do(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="cannot be used"):
-        add(Database(str(tmp_path / "missing/x.sqlite"), TABLES, STAMP, 1))
+        add(Counts(str(tmp_path / "missing/x.sqlite")))

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskmr.data.cache.manifest import Copy, Manifest, in_chunks, is_manifest
+from daskmr.data.cache.manifest import Copy, Manifest, in_chunks
+from daskmr.data.listing import InputFile
 
 COPY = Copy("idle/a.gz", 5, "tag", 1e9, "0" * 32, 10**18 + 1, 2e9, 3e9)
 
@@ -52,7 +53,7 @@ def test_a_copy_comes_back_as_it_was(manifest: Manifest) -> None:
 
 
 def test_many_copies(manifest: Manifest) -> None:
-    with manifest.database.writing() as connection:
+    with manifest.writing() as connection:
         connection.execute(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 12000)"
             "INSERT INTO files SELECT CAST(printf('idle/%06d', i) AS BLOB), i, 't', 1.0, x'00', i,"
@@ -81,18 +82,18 @@ def test_the_first_store_to_claim_it_has_it(manifest: Manifest) -> None:
     assert not manifest.claim("s3://b", "s3://b")
     assert manifest.claim("s3://a server", "s3://a")
     assert manifest.meta("url") == "s3://a"
-    assert is_manifest(manifest.database.path)
+    assert Manifest.is_at(manifest.path)
 
 
 def test_which_object_a_copy_is_of() -> None:
-    assert COPY.is_of(5, "tag", 1e9)
-    assert COPY.is_of(5, "tag", 2e9), "the ETag decides"
-    assert not COPY.is_of(6, "tag", 1e9)
-    assert not COPY.is_of(5, "other", 1e9)
-    assert not COPY.is_of(5, None, 1e9)
+    assert COPY.is_of(InputFile("a", 5, (), "tag", 1e9))
+    assert COPY.is_of(InputFile("a", 5, (), "tag", 2e9)), "the ETag decides"
+    assert not COPY.is_of(InputFile("a", 6, (), "tag", 1e9))
+    assert not COPY.is_of(InputFile("a", 5, (), "other", 1e9))
+    assert not COPY.is_of(InputFile("a", 5, (), None, 1e9))
     untagged = replace(COPY, etag=None)
-    assert untagged.is_of(5, None, 1e9)
-    assert not untagged.is_of(5, None, 2e9)
+    assert untagged.is_of(InputFile("a", 5, (), None, 1e9))
+    assert not untagged.is_of(InputFile("a", 5, (), None, 2e9))
 
 
 def test_what_lies_there_as_it_did(tmp_path: Path) -> None:

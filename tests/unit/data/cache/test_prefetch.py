@@ -217,7 +217,7 @@ def test_an_interruption_while_waiting(
     run = store.run
 
     def interrupted(coroutine: Any) -> Any:
-        if coroutine.__name__ != "_finished":
+        if coroutine.__name__ != "wait":
             return run(coroutine)
         coroutine.close()
         raise KeyboardInterrupt

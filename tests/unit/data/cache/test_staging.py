@@ -404,7 +404,7 @@ def test_a_case_blind_folder_is_found_by_its_name(
 
 def test_what_never_ends_is_given_up(staging: Staging, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(Staging, "_make_folder", lambda self: None)
+        patched.setattr(os, "makedirs", lambda path, **_: None)
         with pytest.raises(JobError, match="is removed all the time"):
             staging.claim("a")
     monkeypatch.setattr(module, "is_at", lambda descriptor, where: False)

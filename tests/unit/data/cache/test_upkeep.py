@@ -108,7 +108,7 @@ def test_damage_that_only_the_digest_shows(cache: Cache, store: ObjectStore) -> 
     ]
     assert cache.present(file) is None, "from now on it is not used"
     (again,) = verify(cache, deep=False)
-    assert again.what == "is damaged, as was found before; it will be fetched again"
+    assert again.description == "is damaged, as was found before; it will be fetched again"
     assert cache.fetch(store, file).fetched
     assert path.read_bytes() == OBJECTS[PATHS[0]]
     assert list(verify(cache)) == []
@@ -118,7 +118,7 @@ def test_a_file_that_cannot_be_read(
     cache: Cache, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("daskmr.data.cache.upkeep.read_digest", lambda path: None)
-    assert [problem.what for problem in verify(cache)] == ["cannot be read"] * len(OBJECTS)
+    assert [problem.description for problem in verify(cache)] == ["cannot be read"] * len(OBJECTS)
     monkeypatch.undo()
     assert cache.state(store.files()).files == 0
 

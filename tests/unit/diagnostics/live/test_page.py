@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.dask_cluster import DaskCluster, wait_until
+from support.dask_cluster import DaskCluster
 from support.histories import made_up
 from support.jobs import counting_job
 from support.pages import Page
+from support.processes import wait_until
 
 from daskmr import mapreduce
 from daskmr.cluster.session import Session, connect
