@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from operator import attrgetter
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 __all__ = ["NO_COUNTS", "Counted", "Counts", "add_counts", "most_frequent_first"]
 
@@ -81,18 +81,15 @@ def most_frequent_first(counts: Mapping[str, int]) -> dict[str, int]:
 
 
 class Counted:
-    """A value that holds `Counts`, whose figures can be read from itself."""
+    """A value that holds `Counts`, each figure of which is an attribute of the value, too."""
 
     __slots__ = ()
     counts: Counts
 
-    files = property(attrgetter("counts.files"))
-    bytes = property(attrgetter("counts.bytes"))
-    records = property(attrgetter("counts.records"))
-    bad_records = property(attrgetter("counts.bad_records"))
-    bad_reasons = property(attrgetter("counts.bad_reasons"))
-    fetched = property(attrgetter("counts.fetched"))
-    fetched_bytes = property(attrgetter("counts.fetched_bytes"))
-    spilled = property(attrgetter("counts.spilled"))
-    waited = property(attrgetter("counts.waited"))
-    values = property(attrgetter("counts.values"))
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
+for _figure in (*Counts._fields, "bad_records"):
+    setattr(Counted, _figure, property(attrgetter(f"counts.{_figure}")))

@@ -55,4 +55,5 @@ def fold(path: str) -> str:
     >>> fold("Idle/Caf\xe9") == fold("IDLE/CAFE\u0301")
     True
     """
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
+    upper = unicodedata.normalize("NFC", path).upper()  # the capital of a dotless i is that of i
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", upper).casefold())

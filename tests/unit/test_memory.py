@@ -729,8 +729,11 @@ def test_on_somebody_s_cluster(run: Run, client: Any) -> None:
     hoard = """
         def map(key, dims, value, context):
             tried()
-            while True:
-                grow()
+            try:
+                while True:
+                    grow()
+            finally:
+                hoard.clear()  # else the second try may end before it comes to this
     """
     message, _ = run.fails(hoard, client=client, memory_limit="auto")
     assert message.startswith(f"map failed at {run.path()}, line 1: MemoryError: ")

@@ -137,15 +137,15 @@ def test_two_runs_do_not_meet(store: SpillStore, temp: Path) -> None:
 
 
 def test_scratch_is_the_folder_of_the_run_where_all_see_it() -> None:
-    scratch = Scratch("/work/run-1")
+    scratch = Scratch("/shared/run-1")
     assert scratch.is_shared
-    assert scratch.folder() == "/work/run-1"
-    assert scratch.segments() == "/work/run-1/segments"
-    assert scratch.parts() == "/work/run-1/parts"
+    assert scratch.folder() == "/shared/run-1"
+    assert scratch.segments() == "/shared/run-1/segments"
+    assert scratch.parts() == "/shared/run-1/parts"
 
 
 def test_scratch_is_on_the_host_and_in_a_store_where_some_do_not(store: SpillStore) -> None:
-    scratch = Scratch("/work/run-1", store)
+    scratch = Scratch("/shared/run-1", store)
     assert not scratch.is_shared
     assert scratch.folder() == store.host.path()
     assert Path(scratch.folder(), "marks").is_dir()
@@ -154,5 +154,5 @@ def test_scratch_is_on_the_host_and_in_a_store_where_some_do_not(store: SpillSto
 
 
 def test_it_travels_to_the_workers(store: SpillStore) -> None:
-    scratch = Scratch("/work/run-1", store)
+    scratch = Scratch("/shared/run-1", store)
     assert pickle.loads(pickle.dumps(scratch)) == scratch
