@@ -242,7 +242,7 @@ def test_values_on_disk_end_with_their_group(tmp_path: Path) -> None:
     (run,) = Pipeline(tmp_path, budget=1).runs([[[("k", 1), ("k", 2)], [("l", 3), ("l", 4)]]])
     kept = [values for _, values in read_groups(run, None, 1, str(tmp_path))]
     assert len(kept) == 2
-    with pytest.raises(ValueError, match=r"2 values lay on disk.* keep a list of those"):
+    with pytest.raises(ValueError, match=r"2 values were on disk.* keep a list of those"):
         list(kept[0])
 
 
