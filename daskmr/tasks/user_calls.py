@@ -200,8 +200,8 @@ def refuse_late_writes(run: str) -> None:
     if places:
         more = f" and at {len(places) - 1} more places" if len(places) > 1 else ""
         raise TaskFailed(
-            f"The script wrote to the context of a task that had ended, at {places[0]}{more}: this is "
-            "lost, so the result would be incomplete. Nothing was written. Use the context that each "
+            f"The script wrote to the context of a task that had ended, at {places[0]}{more}: this "
+            "cannot count, so the result would be incomplete. Nothing was written. Use the context that each "
             "call receives, and join the threads that a call starts before it returns."
         )
 

@@ -154,7 +154,7 @@ def test_what_needs_a_real_list_is_told_how_to_make_one(expression: str) -> None
         pytest.raises((TypeError, ValueError)) as caught,
     ):
         eval(expression, modules | {"values": values})
-    assert "takes `list(values)`" in advice_for(caught.value)
+    assert "requires `list(values)`" in advice_for(caught.value)
 
 
 def test_values_that_are_changed_in_place_are_not_read_again() -> None:
