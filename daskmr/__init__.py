@@ -5,7 +5,7 @@ from __future__ import annotations
 from daskmr._version import __version__
 from daskmr.errors import DaskMRError, InputError, JobError, NothingMatchedError
 
-# Of no module: `python -m daskmr` would still take it from the working directory.
+# Not imported: `python -m daskmr` would still find modules in the working directory.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -23,7 +23,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is heavy when it is first asked for: ``--help`` must not wait for Dask."""
+    """Import large modules only when needed, so that ``--help`` does not wait for Dask."""
     import importlib
 
     modules = {

@@ -1,4 +1,4 @@
-"""The command ``daskmr``, and ``python -m daskmr``: quick to answer a signal from the start."""
+"""The command ``daskmr``, and ``python -m daskmr``, which handle signals from the start."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ import sys  # noqa: E402
 
 
 def _leave(signum: int, frame: object) -> None:
-    """End while nothing was begun yet; later the commands have handlers of their own."""
+    """Exit before any work was begun; later the commands install their own handlers."""
     os.write(2, b"daskmr: Interrupted; nothing was written.\n")
-    # What has been started by now, if anything has, left something to remove.
+    # If anything was started by now, it may have left something to remove.
     clean_up = getattr(sys.modules.get("daskmr.signals"), "clean_up", None)
     if clean_up is not None:
         clean_up()
     os._exit(128 + signum)
 
 
-# With these a job may run elsewhere, or nothing at all.
+# With these options the job runs elsewhere or inline, or does not run at all.
 _NO_WORKERS_HERE = ("-h", "--help", "--inline", "--scheduler", "--cluster")
 
 
 def _will_start_workers(arguments: list[str]) -> bool:
-    """Guess from the command line; a wrong guess costs no more than a process that soon ends."""
+    """Guess from the command line; a wrong guess only costs a short-lived process."""
     return arguments[:1] == ["run"] and not any(a.startswith(_NO_WORKERS_HERE) for a in arguments)
 
 
 def _has_standard_streams() -> bool:
-    """Check that all are open: a pipe to another process could take the number of a closed one."""
+    """Check that all are open, because a new pipe could get the number of a closed one."""
     try:
         return bool([os.fstat(number) for number in (0, 1, 2)])
     except OSError:
@@ -47,8 +47,8 @@ def main() -> None:
         from daskmr.cluster.forkserver import prewarm
         from daskmr.stdio import keep_standard_output
 
-        keep_standard_output()  # or what a script prints in its workers would go there
-        prewarm()  # before all else, as it takes the longest
+        keep_standard_output()  # else the output of scripts in workers would go there
+        prewarm()  # before all else, because it takes the longest
 
     from daskmr.cli.entry import main as command
 

@@ -1,7 +1,7 @@
-"""The clock of a run: seconds of the epoch that never jump, alike in all processes of a machine.
+"""The clock of a run: epoch seconds that never jump, the same in all processes of a machine.
 
-It starts with the wall clock, so that times can be shown, and goes on with the monotonic clock, which
-the processes of a machine share. So a task begins where its run does, whatever sets the wall clock.
+It starts with the wall clock, so that times can be shown, and continues with the monotonic clock, which
+the processes of a machine share. So tasks use the time of their run even if the wall clock is set.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ __all__ = ["Origin", "adopt", "now", "origin", "restart"]
 
 
 class Origin(NamedTuple):
-    """Where the time of a run begins."""
+    """The offset of a run's clock."""
 
     machine: str  # identifies the monotonic clock; ``""`` if it is unknown
-    offset: float  # what to add to it, in seconds
+    offset: float  # seconds to add to the monotonic clock
 
 
 def _here() -> Origin:
@@ -34,23 +34,23 @@ _origin = _here()
 
 
 def now() -> float:
-    """Return the seconds of the epoch."""
+    """Return the time in seconds since the epoch."""
     return _origin.offset + time.monotonic()
 
 
 def origin() -> Origin:
-    """Return what another process needs to have the same time."""
+    """Return the origin of this clock, which another process can `adopt`."""
     return _origin
 
 
 def restart() -> None:
-    """Start again from the wall clock, as a run does."""
+    """Restart from the wall clock, at the start of a run."""
     global _origin
     _origin = _here()
 
 
 def adopt(other: Origin) -> None:
-    """Take over the time of a run, if it began on this machine."""
+    """Use the clock of a run, if it began on this machine."""
     global _origin
     if other.machine and other.machine == _origin.machine:
         _origin = other

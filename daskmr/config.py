@@ -1,13 +1,13 @@
-"""The one table of settings, and how the settings of one run are found.
+"""The table of all settings, and the loading of the settings of a run.
 
 Each field of `Config` declares a setting: its type, default, command-line option and help. The
-options of the command line are built from it; ``scripts/settings`` writes conf/daskmr.yaml and the
-tables of the documentation from it. Dask is imported only when settings are read, as ``--help``
-needs the table alone.
+options of the command line are built from it, and ``scripts/settings`` generates conf/daskmr.yaml and
+the tables in the documentation. Dask is imported only when settings are read, because ``--help``
+needs only the table.
 """
 
-# ruff: noqa: RUF009  # a default of `Config` is a row of the table, not a value that is shared
-# No `from __future__ import annotations`: the types of the fields are read.
+# ruff: noqa: RUF009  # a default of `Config` is a row of the table, not a shared value
+# No `from __future__ import annotations`, because the types of the fields are evaluated.
 import difflib
 import math
 import os
@@ -29,7 +29,7 @@ _LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A form of values."""
+    """A kind of values."""
 
     parse: Callable[[Any], Any]
     metavar: str = ""  # for ``--help``
@@ -45,7 +45,7 @@ def _text(value: Any) -> str:
 
 
 def _file(value: Any) -> str:
-    """Make a path absolute, as the working directory may change before the file is read."""
+    """Make a path absolute, because the working directory may change before the file is read."""
     return os.path.abspath(_text(value))
 
 
@@ -83,7 +83,7 @@ def _memory_limit(value: Any) -> int | str:
 
 
 def _share_or_count(value: Any) -> int | float:
-    """Read ``7`` as a count, and ``"0.5%"`` as the share 0.005."""
+    """Parse ``7`` as a count, and ``"0.5%"`` as the share 0.005."""
     text = str(value).strip()
     share = text.endswith("%")
     try:
@@ -115,7 +115,7 @@ def _flag(value: Any) -> bool:
 def _dashboard(value: Any) -> str:
     import ipaddress
 
-    if value in (False, "off"):  # in YAML, off is false
+    if value in (False, "off"):  # YAML reads off as false
         return "off"
     host, _, port = str(value).rpartition(":")
     address = host.strip("[]").replace("localhost", _LOOPBACK) or _LOOPBACK
@@ -130,7 +130,7 @@ def _dashboard(value: Any) -> str:
             "it must be an address of this machine alone, as 127.0.0.1:8787: anyone who reaches the "
             f"dashboard sees the job and its data. From elsewhere use `ssh -L {port}:127.0.0.1:{port}`"
         )
-    if ":" in address:  # Dask cannot use one of IPv6 here
+    if ":" in address:  # Dask does not support IPv6 here
         raise ValueError(f"it must be an address of IPv4, as 127.0.0.1:{port}")
     return f"{address}:{port}"
 
@@ -174,31 +174,31 @@ class Setting:
     kind: Kind
     optional: bool  # whether ``None`` is a value
     group: str  # section of ``--help`` and of conf/daskmr.yaml
-    default: Any  # as it stands in YAML
-    help: str  # for ``--help`` and the documentation; code is in backticks
-    options: tuple[str, ...]  # of the command line; one of ``--no-...`` turns the setting off
-    note: str = ""  # for the documentation alone
-    shown: str = ""  # the default, as ``--help`` shows it
-    metavar: str = ""  # what stands for the value in ``--help``
-    # Decides how values are grouped, and so may change the output of an inexact `combine`; no other
-    # setting does.
+    default: Any  # the default as written in YAML
+    help: str  # text for ``--help`` and the documentation, with code in backticks
+    options: tuple[str, ...]  # command-line options; ``--no-...`` turns the setting off
+    note: str = ""  # additional text for the documentation only
+    shown: str = ""  # the default as shown in ``--help``
+    metavar: str = ""  # placeholder for the value in ``--help``
+    # Determines how values are grouped, and so may change the output of an inexact `combine`, unlike
+    # all other settings.
     plan: bool = False
-    run_only: bool = False  # no option of ``daskmr plan``, which shows nothing that it changes
-    rerun: bool = True  # repeated by the command that runs one file again in one process
-    secret: bool = False  # may hold credentials, and is not recorded
+    run_only: bool = False  # not an option of ``daskmr plan``, whose output it does not affect
+    rerun: bool = True  # included in the command that runs one file again in one process
+    secret: bool = False  # may contain credentials, and is not recorded
 
     @property
     def key(self) -> str:
-        """Name in Dask's configuration, below ``daskmr``."""
+        """Name in Dask's configuration, under ``daskmr``."""
         return self.name.replace("_", "-")
 
     @property
     def is_flag(self) -> bool:
-        """Check whether its option takes no value."""
+        """Check whether the option takes no value."""
         return self.kind.parse is _flag
 
     def parse(self, value: Any) -> Any:
-        """Read a value; the errors of the parsers do not name the setting."""
+        """Parse a value; errors do not name the setting."""
         return None if value is None and self.optional else self.kind.parse(value)
 
 
@@ -218,7 +218,7 @@ _display = partial(_setting, "Display", rerun=False)
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The settings of one run, which `load_config` finds; sizes in bytes, times in seconds."""
+    """The settings of a run, from `load_config`; sizes are in bytes, times in seconds."""
 
     bucket: Text | None = _input(
         None,
@@ -432,19 +432,19 @@ class Config:
         return limit is not None and (type(limit) is int or limit < 1)
 
     def allowed_bad_records(self, records: int) -> int:
-        """Return how many of this number of records may be bad."""
+        """Return how many of `records` records may be bad."""
         limit = self.max_bad_records
         if limit is None or type(limit) is int:
             return records if limit is None else limit
-        return math.floor(limit * records + 1e-6)  # 29% of 100 are 29, and in floats a little less
+        return math.floor(limit * records + 1e-6)  # in floats, 29% of 100 is slightly less than 29
 
     def recorded(self) -> dict[str, Any]:
-        """Return the settings that may be recorded: all but those that may hold credentials."""
+        """Return the settings that may be recorded, which excludes those with credentials."""
         return {name: getattr(self, name) for name, row in SETTINGS.items() if not row.secret}
 
 
 def _form(annotation: Any) -> tuple[Kind, bool]:
-    """Return the kind of a field's type, and whether ``None`` is a value too."""
+    """Return the kind of a field's type, and whether ``None`` is also a value."""
     optional = type(None) in get_args(annotation)
     annotated = get_args(annotation)[0] if optional else annotation
     return annotated.__metadata__[0], optional
@@ -460,11 +460,11 @@ SETTINGS: Mapping[str, Setting] = {
 
 
 def load_config(**options: Any) -> Config:
-    """Read ``daskmr:`` from ``dask.config``, with `options` on top.
+    """Load the settings from ``daskmr:`` in ``dask.config``, overridden by `options`.
 
     - `**options`: fields of `Config`; ``None`` means "not given".
-    Raises `InputError`, naming the setting, for a value that is not of its form, or for an option
-    or a setting that does not exist.
+    Raises `InputError`, which names the setting, for an invalid value, or for an option or setting
+    that does not exist.
     """
     import dask.config
 
@@ -476,20 +476,20 @@ def load_config(**options: Any) -> Config:
         value = options.get(name)
         if value is None:
             value = dask.config.get(f"daskmr.{row.key}")
-            if value == "":  # an empty environment variable counts as not set
+            if value == "":  # an empty environment variable means "not set"
                 value = row.default
         try:
             values[name] = row.parse(value)
         except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"The setting {row.key} cannot be {value!r}: {error}.") from None
-    # Dask then refuses any connection without encryption, also on this machine.
+    # Dask then refuses all connections without encryption, even on this machine.
     if dask.config.get("distributed.comm.require-encryption", None):
         values["local_tls"] = True
     return Config(**values)
 
 
 def _refuse_unknown(options: Mapping[str, Any], configured: Any) -> None:
-    """Raise InputError for names that would otherwise be ignored silently."""
+    """Raise InputError for names that would otherwise be silently ignored."""
     for name in sorted(options.keys() - SETTINGS.keys()):
         raise InputError(f"Unknown option {name!r}. {_suggest(name, tuple(SETTINGS))}")
     if not isinstance(configured, Mapping):

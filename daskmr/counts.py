@@ -1,4 +1,4 @@
-"""Counters of a run: one value from where the work is done to the summary.
+"""Counts of a run: one type, from the tasks that count to the summary.
 
 To add a figure, add a field to `Counts`, and count it.
 """
@@ -15,16 +15,16 @@ _Name = TypeVar("_Name")
 _EMPTY: Mapping[str, int] = {}  # never changed
 
 
-class Counts(NamedTuple):  # to define a data class would take longer, in each process
+class Counts(NamedTuple):  # faster to define than a data class, in each process
     """Counts of some files, tasks or phases.
 
-    - `files`, `bytes`, `records`: files mapped, their size as stored, and the lines in them, bad
-      ones included. Of reducers, `records` are keys, and `files` buckets.
+    - `files`, `bytes`, `records`: files mapped, their size as stored, and their lines, including
+      bad ones. For reducers, `records` are keys, and `files` are buckets.
     - `bad_reasons`: bad records by reason.
     - `fetched`, `fetched_bytes`: objects fetched from a store, and their size.
     - `spilled`: bytes written to segments.
     - `waited`: seconds spent waiting for files from a store.
-    - `values`: values that `map` wrote to be reduced.
+    - `values`: values that `map` wrote for `reduce`.
 
     Examples
     --------
@@ -51,7 +51,7 @@ class Counts(NamedTuple):  # to define a data class would take longer, in each p
         return Counts(*map(_add, self, other))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all figures by name, with the number of bad records."""
+        """Return all figures by name, including the number of bad records."""
         return {**self._asdict(), "bad_records": self.bad_records}
 
 
@@ -72,7 +72,7 @@ def add_counts(first: Mapping[_Name, int], second: Mapping[_Name, int]) -> dict[
 
 
 def most_frequent_first(counts: Mapping[str, int]) -> dict[str, int]:
-    """Sort by count, and by name where it is the same.
+    """Sort by count, and by name if counts are equal.
 
     >>> most_frequent_first({"b": 1, "a": 1, "c": 2})
     {'c': 2, 'a': 1, 'b': 1}

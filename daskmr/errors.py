@@ -1,8 +1,8 @@
-"""Deliberate failures: each says what, where and what to do, and carries its exit code."""
+"""Errors for the user: each says what failed, where and what to do, and has an exit code."""
 
 from __future__ import annotations
 
-# `python -m daskmr` would still take other modules from the working directory.
+# Nothing is imported: `python -m daskmr` would still find modules in the working directory.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,11 +16,11 @@ __all__ = [
 
 
 class DaskMRError(Exception):
-    """A failure with a message for the user; base of all that daskmr raises on purpose.
+    """A failure with a message for the user; the base of all errors that daskmr raises on purpose.
 
-    - `exit_code`: what the command line exits with.
+    - `exit_code`: the exit code of the command line.
     - `details`: the traceback of the user's own code, or ``""``; shown under the message.
-    - `history`: what was recorded of the run until then, if there was one.
+    - `history`: the history of the run so far, if there was one.
     """
 
     exit_code = 1
@@ -32,12 +32,12 @@ class DaskMRError(Exception):
 
 
 class JobError(DaskMRError):
-    """The job started and failed: exit code 1, and no output.
+    """The job failed after it was started: exit code 1, and no output.
 
-    - `files`: input files, relative to the data dir, without which the job may succeed.
+    - `files`: input files, relative to the data dir; the job may succeed without them.
     - `file`: the input file at which it failed, relative to the data dir, or ``""``.
     - `record`: the beginning of the record, or ``""``.
-    - `skip_reason`: why a run that skips `files` does so; ``""`` where their worker process died.
+    - `skip_reason`: the reason for a run to skip `files`; ``""`` if they crash their worker.
     """
 
     files: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ class NothingMatchedError(DaskMRError):
 
 
 class Interrupted(BaseException):
-    """A signal asked the job to stop; not an ``Exception``, so that no handler catches it."""
+    """A signal asked the job to stop; not an ``Exception``, so ``except Exception`` does not catch it."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
@@ -68,11 +68,11 @@ class Interrupted(BaseException):
 
 
 class TaskFailed(Exception):
-    """Raised by a task on a worker; it holds capped strings only, so it pickles and stays small.
+    """Raised by a task on a worker; contains only short strings, so it is small and can be pickled.
 
-    - `message`: one paragraph for the user: what, where, what to do.
+    - `message`: one paragraph for the user: what failed, where, and what to do.
     - `details`: the traceback of the user's own code, or ``""``.
-    - `files`, `file`, `record`, `skip_reason`: as those of `JobError`.
+    - `files`, `file`, `record`, `skip_reason`: as in `JobError`.
     """
 
     file = ""
@@ -84,7 +84,7 @@ class TaskFailed(Exception):
         super().__init__(self.message, self.details)
 
     def as_kind(self, kind: Callable[[str, str], _Failure]) -> _Failure:
-        """Return an error of another kind that says the same, without this one's traceback."""
+        """Return an error of another class with the same contents, without this one's traceback."""
         failure = kind(self.message, self.details)
         failure.files, failure.file, failure.record = self.files, self.file, self.record
         failure.skip_reason = self.skip_reason

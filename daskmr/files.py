@@ -1,7 +1,7 @@
 """Files that appear complete or not at all, and locks that end with the process that holds them.
 
-What is being written is locked. The lock goes with its process, so that whatever is not locked was
-left by a dead one, and the next may sweep it.
+A file is locked while it is written. The lock ends with its process, so an unlocked temporary file was
+left by a dead process, and the next one may remove it.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ __all__ = [
     "sweep", "take_access", "try_lock",
 ]  # fmt: skip
 
-_LONGEST_NAME = 200  # bytes of a name that are kept in a temporary one
-# File systems without the shared memory between machines that SQLite's write-ahead log needs.
+_LONGEST_NAME = 200  # maximum bytes of a name in a temporary name
+# File systems without shared memory between machines, which SQLite's write-ahead log needs.
 _NETWORK = re.compile(
     "9p|afs|beegfs|ceph|cifs|fuse[.].*|glusterfs|gpfs|lustre|nfs4?|ocfs2|panfs|smb.*|virtiofs"
 )
 
 
 class AtomicFile:
-    """A file that is written under a temporary name beside its place, then renamed over it.
+    """A file that is written under a temporary name in the same folder, and then renamed.
 
-    A ``with`` block discards what it does not commit.
+    A ``with`` block discards the file unless it was committed.
 
-    - `path`: the place, in a folder that exists.
-    - `token`: makes the temporary name unique: 12 hex digits.
-    - `mode`: permissions of a new file, less the umask.
-    - `sweep_dead`: whether to remove the temporary files that killed processes left for this path.
-    - `temporary`: where it is until then; `file` is open there, and locked.
-    Every method raises `OSError`.
+    - `path`: the final path, in an existing folder.
+    - `token`: 12 hex digits that make the temporary name unique.
+    - `mode`: permissions of the new file, before the umask.
+    - `sweep_dead`: remove temporary files that killed processes left for this path.
+    - `temporary`: the temporary path, where `file` is open and locked.
+    All methods may raise `OSError`.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class AtomicFile:
     ) -> None:
         folder, name = os.path.split(path)
         raw = os.fsencode(name)
-        if len(raw) > _LONGEST_NAME:  # with a checksum, so that no other name becomes the same
+        if len(raw) > _LONGEST_NAME:  # append a checksum to keep names unique
             name = f"{os.fsdecode(raw[: _LONGEST_NAME - 8])}{crc32(raw):08x}"
         if sweep_dead:
             _sweep_temporary_files(folder or ".", name)
@@ -61,15 +61,15 @@ class AtomicFile:
         self.discard()
 
     def sync(self) -> None:
-        """Bring what was written to the disk."""
+        """Flush the file to disk."""
         self.file.flush()
         os.fsync(self.file.fileno())
 
     def commit(self) -> None:
-        """Put the file in place of an earlier one, in one step; call `sync` before."""
+        """Move the file to its path, atomically replacing an earlier one; call `sync` first."""
         os.replace(self.temporary, self.path)
         self.file.close()
-        # Make the rename survive a power cut, where the file system can.
+        # Make the rename survive a power failure, if the file system can.
         with suppress(OSError), ExitStack() as stack:
             folder = os.open(os.path.dirname(self.path) or ".", os.O_RDONLY)
             stack.callback(os.close, folder)
@@ -90,7 +90,7 @@ def _open_locked(path: str, mode: int) -> IO[bytes]:
         fcntl.flock(file, fcntl.LOCK_EX)
         if os.fstat(file.fileno()).st_nlink:
             return file
-        file.close()  # swept before it was locked
+        file.close()  # another process removed it before it was locked
 
 
 def _sweep_temporary_files(folder: str, name: str) -> None:
@@ -101,17 +101,17 @@ def _sweep_temporary_files(folder: str, name: str) -> None:
 
 
 def take_access(descriptor: int, patterns: Sequence[os.stat_result]) -> None:
-    """Give a file the group of the `patterns`, if there are any, and the permissions of them all."""
+    """Give a file the group of the `patterns`, if any, and the permissions that they have in common."""
     mode = 0o777
     for pattern in patterns:
         mode &= pattern.st_mode
         if os.fstat(descriptor).st_gid != pattern.st_gid:
             try:
                 os.fchown(descriptor, -1, pattern.st_gid)
-            except OSError:  # it stays with another group, which must not gain access
+            except OSError:  # the file keeps another group, which must not gain access
                 mode &= ~0o070
     if patterns:
-        with suppress(PermissionError):  # a file system without permissions
+        with suppress(PermissionError):  # the file system has no permissions
             os.fchmod(descriptor, mode)
 
 
@@ -119,7 +119,7 @@ def take_access(descriptor: int, patterns: Sequence[os.stat_result]) -> None:
 
 
 def try_lock(descriptor: int) -> bool:
-    """Lock an open file, unless another holds the lock."""
+    """Try to lock an open file; return false if another process holds the lock."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -129,7 +129,7 @@ def try_lock(descriptor: int) -> bool:
 
 @contextmanager
 def locked(path: str) -> Iterator[None]:
-    """Hold the lock of a file or folder, after waiting for it; where it cannot be locked, go on."""
+    """Wait for the lock of a file or folder and hold it; continue if it cannot be locked."""
     with ExitStack() as stack:
         with suppress(OSError):
             descriptor = os.open(path, os.O_RDONLY)
@@ -139,7 +139,7 @@ def locked(path: str) -> Iterator[None]:
 
 
 def is_at(descriptor: int, path: str | os.PathLike[str]) -> bool:
-    """Check that an open file is the one at `path`."""
+    """Check whether an open file is the one at `path`."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except FileNotFoundError:
@@ -149,12 +149,12 @@ def is_at(descriptor: int, path: str | os.PathLike[str]) -> bool:
 def sweep(lock: str | os.PathLike[str], remove: Callable[[], object]) -> bool:
     """Call `remove` if the process that held the lock file `lock` has died.
 
-    Returns false when it lives, or when the file cannot be opened, locked or removed.
+    Returns false if it is alive, or if the file cannot be opened, locked or removed.
     """
     flags = os.O_NOFOLLOW | os.O_CLOEXEC
     with suppress(OSError), ExitStack() as stack:
         try:
-            descriptor = os.open(lock, os.O_RDWR | flags)  # which NFS requires for a lock
+            descriptor = os.open(lock, os.O_RDWR | flags)  # NFS requires write access for a lock
         except PermissionError:
             descriptor = os.open(lock, os.O_RDONLY | flags)
         stack.callback(os.close, descriptor)
@@ -187,12 +187,12 @@ def is_on_network(path: str) -> bool:
     with suppress(OSError):  # a sandbox without /proc
         mounts = psutil.disk_partitions(all=True)
     mounts = [each for each in mounts if real.startswith(os.path.join(each.mountpoint, ""))]
-    mounts.sort(key=lambda mount: len(mount.mountpoint))  # of the same place, the last one counts
+    mounts.sort(key=lambda mount: len(mount.mountpoint))  # the last mount at a place counts
     return bool(mounts and _NETWORK.fullmatch(mounts[-1].fstype))
 
 
 class Digest(NamedTuple):
-    """The MD5 of a file, and its modification time when it was read."""
+    """The MD5 digest of a file, and its modification time when it was read."""
 
     digest: str
     mtime_ns: int

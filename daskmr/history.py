@@ -1,7 +1,7 @@
 """The history of a run as plain values: its tasks, snapshots of its state, its hottest keys.
 
-Tasks and counts come with the results, so they are exact; snapshots (`Look`) are taken now and then
-while it runs. The live display, the dashboard's page and the report are all drawn from these.
+Tasks and counts come with the results, so they are exact. Snapshots (`Look`) are taken now and then
+during the run. The live display, the dashboard's page and the report are all based on these.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from daskmr.counts import NO_COUNTS, Counted, Counts
 __all__ = ["PHASES", "History", "HotKey", "Look", "Progress", "TaskSpan", "WorkerLook"]
 
 PHASES = ("list", "fetch", "map", "merge", "reduce", "write")
-"""The phases of a run, in order; those that a job does not have are left out of what is shown."""
+"""The phases of a run, in order; displays omit those that a job does not have."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskSpan(Counted):
-    """One task that gave a result: a partition that was mapped, or a reducer.
+    """One task with a result: a mapped partition, or a reducer.
 
     - `phase`: ``"map"`` or ``"reduce"``.
     - `number`: the partition, or the first bucket of the reducer.
-    - `worker`: which process ran it: its name on the cluster, or ``"inline"``.
-    - `start`, `end`: seconds of the epoch, by the clock of the worker.
-    - `counts`: what it did; each figure is an attribute of the task, too.
-    - `memory`: bytes that its process held at most, as far as was seen.
+    - `worker`: the name on the cluster of the process that ran it, or ``"inline"``.
+    - `start`, `end`: seconds since the epoch, by the clock of the worker.
+    - `counts`: the counts of the task; each figure is also an attribute of the task.
+    - `memory`: most bytes that its process was seen to use.
     """
 
     phase: str
@@ -40,12 +40,12 @@ class TaskSpan(Counted):
 
 @dataclass(frozen=True, slots=True)
 class HotKey:
-    """A key that many values were written under.
+    """A key with many values.
 
     - `key`: its ``repr``, shortened.
-    - `values`: how many values `map` wrote under it; estimated, where `exact` is false.
-    - `bytes`: what they take, roughly.
-    - `exact`: whether each value was counted.
+    - `values`: number of values that `map` wrote under it; an estimate if `exact` is false.
+    - `bytes`: their approximate size.
+    - `exact`: each value was counted.
     """
 
     key: str
@@ -56,11 +56,11 @@ class HotKey:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a phase is.
+    """The progress of a phase.
 
-    - `tasks`, `tasks_total`: tasks done, of all.
-    - `files`, `files_total`, `bytes`, `bytes_total`: files, and their size as stored, done of all;
-      zero where a phase has none.
+    - `tasks`, `tasks_total`: number of tasks done, and of all tasks.
+    - `files`, `files_total`, `bytes`, `bytes_total`: files, and their size as stored, done and in
+      all; zero if a phase has none.
     """
 
     tasks: int = 0
@@ -76,12 +76,12 @@ class WorkerLook:
     """A worker at one moment.
 
     - `name`: as in `TaskSpan.worker`.
-    - `memory`: bytes that its process holds.
-    - `limit`: bytes beyond which it is killed; 0 where there is no limit.
-    - `status`: Dask's word for it: ``"running"``, ``"paused"``, ...
-    - `phase`: of the task that it runs; ``""`` when it runs none.
+    - `memory`: bytes of memory that its process uses.
+    - `limit`: bytes beyond which it is killed; 0 if there is no limit.
+    - `status`: its status in Dask: ``"running"``, ``"paused"``, ...
+    - `phase`: the phase of its current task; ``""`` without one.
     - `file`: the file that it maps, relative to the data dir, or ``""``.
-    - `spilled`: bytes that the tasks it has run have written to segments so far.
+    - `spilled`: bytes that its tasks have written to segments so far.
     """
 
     name: str
@@ -97,11 +97,11 @@ class WorkerLook:
 class Look(Counted):
     """The state of a run at one moment, as far as the client knows.
 
-    - `at`: seconds of the epoch.
-    - `phase`: the one of `PHASES` that most of the work is in.
-    - `progress`: by phase.
-    - `counts`: what was mapped so far; each figure is an attribute of the look, too.
-    - `workers`: those that are there.
+    - `at`: the moment, in seconds since the epoch.
+    - `phase`: the phase of most of the work, one of `PHASES`.
+    - `progress`: the progress of each phase.
+    - `counts`: counts of the mapped files so far; each figure is also an attribute of the look.
+    - `workers`: the present workers.
     """
 
     at: float
@@ -113,12 +113,12 @@ class Look(Counted):
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """All of a run.
+    """The complete history of a run.
 
-    - `started`, `ended`: seconds of the epoch.
-    - `tasks`: those that gave results, mapping first.
-    - `looks`: in the order in which they were taken; thinned out when there are many.
-    - `hot_keys`: the hottest first.
+    - `started`, `ended`: seconds since the epoch.
+    - `tasks`: the tasks with results, those of map first.
+    - `looks`: snapshots in order of time; thinned out if there are many.
+    - `hot_keys`: the hottest keys, the hottest first.
     """
 
     started: float

@@ -1,9 +1,9 @@
-"""The memory limit of a worker process: raise `OutOfMemory` in a task before Dask kills its worker.
+"""The memory limit of a worker process: raise `OutOfMemory` in a task before Dask kills the worker.
 
 A killed worker loses all of its results, its task is retried elsewhere, and nothing shows where the
-memory went. So while a task runs, a watchdog thread measures the process, and raises the exception a
-little below the limit. Code that holds the GIL while it allocates (one huge ``json.loads``) is still
-killed.
+memory went. So while a task runs, a watchdog thread measures the process, and raises the exception
+slightly below the limit. Code that holds the GIL while it allocates memory (such as one huge
+``json.loads``) is still killed.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ __all__ = [
     "resident", "room", "system_kills",
 ]  # fmt: skip
 
-_SHARE = 0.9  # of the limit: Dask kills at 0.95, and measures ten times a second
-_SHORTEST_PAUSE = 0.005
+_SHARE = 0.9  # share of the limit to use: Dask kills at 0.95, and measures ten times a second
+_SHORTEST_PAUSE = 0.005  # seconds between two measurements
 _LONGEST_PAUSE = 0.05
-_FASTEST_GROWTH = 2e9  # bytes a second, up to which the next measurement is in time
-_IDLE_SECONDS = 2.0  # after which the thread ends
-_LINE_COPIES = 2.2  # of a line: its bytes and its text, later its text and its value
-_LINE_SHARE = 4  # what is asked for a long line, so that `map` has room too
-_ANY_LINE = 1 << 24  # bytes of a line that is read in any case
+_FASTEST_GROWTH = 2e9  # bytes per second; at faster growth, a measurement may be too late
+_IDLE_SECONDS = 2.0  # without a task, after which the thread ends
+_LINE_COPIES = 2.2  # copies of a line: its bytes and text, later its text and value
+_LINE_SHARE = 4  # recommended multiple of a long line's length, with room for `map`
+_ANY_LINE = 1 << 24  # lines up to this many bytes are always read
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 _P = ParamSpec("_P")
@@ -43,12 +43,12 @@ _T = TypeVar("_T")
 
 
 class OutOfMemory(BaseException):
-    """Raised in a task whose process is about to be killed for its memory.
+    """Raised in a task whose process is about to be killed for its memory use.
 
-    Not an ``Exception``: a script that passes over records with ``except Exception`` would give a
-    result that is silently short.
+    Not an ``Exception``: a script that skips records with ``except Exception`` would silently produce
+    an incomplete result.
 
-    - `passed_over`: the script caught it nevertheless, and went on.
+    - `passed_over`: the script caught the exception all the same, and continued.
     """
 
     def __init__(self, passed_over: bool = False) -> None:
@@ -60,17 +60,17 @@ class OutOfMemory(BaseException):
 
 
 class _Request:
-    """One exception in a task."""
+    """A request to raise one exception in a task."""
 
-    made = False  # whether Python has been asked for it
+    made = False  # the request was passed to Python
 
 
 class _Watch:
-    """A task that is watched.
+    """A watched task.
 
-    Only one thread can take the one request off `open`, and that thread decides whether it is made: so
-    a task that ends knows whether an exception is still on its way. A lock would not do, as the
-    exception can arrive where it has just been acquired.
+    Only one thread can take the single request from `open`, and that thread decides whether to make it.
+    So a task that ends knows whether an exception is still pending. A lock would not work, because the
+    exception can be raised when it has just been acquired.
     """
 
     __slots__ = ("arrived", "ended", "held", "most", "open", "request")
@@ -82,12 +82,12 @@ class _Watch:
         self.renew()
 
     def renew(self) -> None:
-        """Allow a request; to be called in the thread of the task."""
+        """Allow a request; call this in the thread of the task."""
         self.request = _Request()
         self.open = [self.request]
 
     def take(self) -> _Request | None:
-        """Return the request, once."""
+        """Return the request to the first caller, ``None`` to others."""
         try:
             return self.open.pop()
         except IndexError:
@@ -97,12 +97,12 @@ class _Watch:
 _watches: dict[int, _Watch] = {}  # by the thread of the task
 _lock = threading.Lock()  # held to start and to end the watchdog thread
 _thread: threading.Thread | None = None
-_needed = 0.0  # when it was last, in seconds of the monotonic clock
+_needed = 0.0  # time when the thread was last needed, by the monotonic clock
 _hook_before: Callable[[sys.UnraisableHookArgs], Any] | None = None
 
 
 def limit() -> int | None:
-    """Return the bytes beyond which Dask kills this task's process; ``None`` where it does not."""
+    """Return the bytes beyond which Dask kills this task's process; ``None`` without a limit."""
     worker = current_worker()
     if worker is None or not worker.nanny:
         return None
@@ -110,11 +110,11 @@ def limit() -> int | None:
 
 
 def bounded(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Call `function`, with `OutOfMemory` raised in it when the process nears its limit.
+    """Call `function`, and raise `OutOfMemory` in it if the process comes near its limit.
 
-    Where there is no limit, or within another such call, nothing is raised.
+    Without a limit, or within another such call, nothing is raised.
     """
-    # No context manager: the exception can arrive on the way into its code, and leave it undone.
+    # Not a context manager, because the exception could be raised before its code is complete.
     thread, most = threading.get_ident(), limit()
     if most is None or thread in _watches:
         return function(*args, **kwargs)
@@ -126,7 +126,7 @@ def bounded(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> 
     finally:
         try:
             _end(thread, watch)
-        except OutOfMemory:  # it arrived before anything was done about it
+        except OutOfMemory:  # it was raised before `_end` could do anything
             _end(thread, watch)
             watch.arrived = False
     if watch.arrived:
@@ -139,7 +139,7 @@ def _keep_watching() -> None:
     global _thread, _needed, _hook_before
     with _lock:
         _needed = time.monotonic()
-        if _thread is None or not _thread.is_alive():  # as in a process that was forked
+        if _thread is None or not _thread.is_alive():  # not alive in a forked process
             if _hook_before is None:
                 _hook_before, sys.unraisablehook = sys.unraisablehook, _renew_lost_request
             _thread = threading.Thread(target=_watch_memory, name="daskmr-memory", daemon=True)
@@ -147,25 +147,25 @@ def _keep_watching() -> None:
 
 
 def _end(thread: int, watch: _Watch) -> None:
-    """Make sure that no exception arrives any more."""
+    """Make sure that no exception can still be raised."""
     watch.ended = True
     try:
         if watch.take() is None:
             while not watch.request.made:
                 time.sleep(0)
-            # What is on its way arrives where a thread gets the GIL back. It could be taken back, but
-            # then CPython 3.11 looks for it for ever: slowly, and under cProfile in an endless loop.
+            # A pending exception is raised when the thread gets the GIL back. It could be cancelled, but
+            # then CPython 3.11 would look for it forever, and under cProfile loop endlessly.
             for _ in range(3):
                 time.sleep(0)
     except OutOfMemory:
-        watch.arrived = False  # in no code of the task's, which is done
+        watch.arrived = False  # not in code of the task, which is done
     _watches.pop(thread, None)
 
 
 def _renew_lost_request(lost: sys.UnraisableHookArgs) -> None:
-    """Allow another exception where Python dropped one, in a ``__del__`` or a callback of the GC.
+    """Allow another exception after Python dropped one, in ``__del__`` or a callback of the GC.
 
-    A task that fills the memory with objects spends much of its time there, as Dask has such a
+    A task that fills the memory with objects spends much time there, because Dask has such a
     callback.
     """
     if lost.exc_type is not OutOfMemory:
@@ -199,7 +199,7 @@ def _check(held: int) -> float:
         room = min(room, watch.most - held)
         watch.held = max(watch.held, held)
         if held >= watch.most and (request := watch.take()) is not None:
-            # Raised where the thread next runs Python code.
+            # The thread raises it when it next runs Python code.
             ctypes.pythonapi.PyThreadState_SetAsyncExc(
                 ctypes.c_ulong(thread), ctypes.py_object(OutOfMemory)
             )
@@ -211,7 +211,7 @@ def _check(held: int) -> float:
 
 
 def resident() -> int:
-    """Return the bytes of memory that this process holds now."""
+    """Return the bytes of memory that this process uses now."""
     try:
         with open("/proc/self/statm", "rb", buffering=0) as file:
             return int(file.read().split()[1]) * _PAGE
@@ -222,13 +222,13 @@ def resident() -> int:
 
 
 def held_by_task() -> int:
-    """Return the most bytes that were seen in this process while the task of this thread ran."""
+    """Return the most bytes that this process was seen to use during the task of this thread."""
     watch = _watches.get(threading.get_ident())
     return max(resident(), watch.held if watch is not None else 0)
 
 
 def peak() -> int:
-    """Return the most bytes of memory that this process has held."""
+    """Return the most bytes of memory that this process has used."""
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return max(most if sys.platform == "darwin" else most << 10, resident())
 
@@ -236,7 +236,7 @@ def peak() -> int:
 def system_kills() -> int:
     """Count the processes that the kernel has killed because memory ran out; 0 if unknown.
 
-    Only those of the cgroup of this process and its workers, or of the machine if there is none.
+    Counts only those in the cgroup of this process and its workers, or on the machine without one.
     """
     return _count_kills(_kill_counter())
 
@@ -244,17 +244,17 @@ def system_kills() -> int:
 @functools.cache
 def _kill_counter() -> str:
     paths = []
-    with suppress(OSError), open("/proc/self/cgroup") as file:  # which only Linux has
+    with suppress(OSError), open("/proc/self/cgroup") as file:  # exists only on Linux
         paths = kill_counters(file.read())
     return next((path for path in paths if os.access(path, os.R_OK)), "/proc/vmstat")
 
 
 def kill_counters(cgroups: str, mount: str = "/sys/fs/cgroup") -> list[str]:
-    """Name the files in which the kernel may count the kills in a cgroup, the best one first.
+    """Return the files in which the kernel may count the kills in a cgroup, the best one first.
 
-    - `cgroups`: the content of ``/proc/PID/cgroup``. In a container it may name a path that only
-      the host has: then the container's cgroup is what is mounted, at the root.
-    - `mount`: where cgroups are mounted.
+    - `cgroups`: the content of ``/proc/PID/cgroup``. In a container it may name a path that exists
+      only on the host; then the container's cgroup is mounted at the root.
+    - `mount`: the path where cgroups are mounted.
 
     >>> kill_counters("4:memory:/a\\n0::/b\\n", "/c")[:2]
     ['/c/b/memory.events', '/c/memory.events']
@@ -277,19 +277,19 @@ def _count_kills(path: str) -> int:
 
 
 def room() -> int | None:
-    """Return the bytes that the process of this task may yet take; ``None`` without a limit."""
+    """Return how many more bytes the process of this task may use; ``None`` without a limit."""
     most = limit()
     return None if most is None else int(_SHARE * most - resident())
 
 
 def longest_line() -> int | None:
-    """Return the bytes that a line may have, to be read within the limit; ``None`` without one."""
+    """Return the maximum bytes of a line that can be read within the limit; ``None`` without one."""
     free = room()
     return None if free is None else max(_ANY_LINE, int(free / _LINE_COPIES))
 
 
 def limit_for_line(length: int) -> int:
-    """Return a limit under which a line of `length` bytes can be mapped: some four times as much."""
+    """Return a memory limit for mapping a line of `length` bytes, about four times as much."""
     least = (_LINE_COPIES * length + resident()) / _SHARE
     return math.ceil(max(_LINE_SHARE * length, least) / 1e7) * 10_000_000
 
@@ -297,7 +297,7 @@ def limit_for_line(length: int) -> int:
 # --- words --------------------------------------------------------------------------------------
 
 NEAR_LIMIT = "the worker process is near its memory limit"
-"""The text of the `MemoryError` that takes the place of an `OutOfMemory`."""
+"""Text of the `MemoryError` that replaces an `OutOfMemory`."""
 
 _ADVICE = {
     "load": (
@@ -315,7 +315,7 @@ _ADVICE = {
 
 
 def advice(phase: str, limited: bool = True) -> str:
-    """Advise where `phase` (a function's name, ``"load"`` or ``"merge"``) ran out of memory."""
+    """Return advice if `phase` (a function's name, ``"load"`` or ``"merge"``) ran out of memory."""
     first = _ADVICE.get(phase, f"Keep less in memory in {phase}")
     if not limited:
         return f"{first}, or use fewer --num-mappers, or a machine with more memory."
@@ -323,7 +323,7 @@ def advice(phase: str, limited: bool = True) -> str:
 
 
 def explain_shortage(phase: str) -> str:
-    """Say how much this process held when `phase` ran out of memory, and what to do."""
+    """Describe how much memory this process used when `phase` ran out of it, and what to do."""
     held, most = describe_size(peak()), limit()
     figures = f"The process held {held} at most, and the system refused more."
     if most is not None:
@@ -335,7 +335,7 @@ def explain_shortage(phase: str) -> str:
 
 
 def describe_size(size: float) -> str:
-    """Write a number of bytes as it can be given to ``--memory-limit``.
+    """Format a number of bytes in a form that ``--memory-limit`` accepts.
 
     >>> describe_size(12_345_678_901)
     '12.3 GB'

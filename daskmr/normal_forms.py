@@ -11,7 +11,7 @@ __all__ = ["describe_variant", "forms_of", "hint", "variant_of", "variant_path"]
 
 
 def forms_of(text: str) -> Iterator[str]:
-    r"""Yield the composed and the decomposed form of a text, where they differ.
+    r"""Yield the composed and the decomposed form of a text, if they differ.
 
     >>> list(forms_of("\xe9")) == ["\xe9", "e\u0301"]
     True
@@ -54,7 +54,7 @@ def variant_path(path: str) -> str | None:
 
 
 def describe_variant(found: str, given: str) -> str:
-    """Name what exists in place of what was given, as the beginning of a sentence."""
+    """Describe the existing variant of a given name, as the beginning of a sentence."""
     return (
         f"There is {found!r}, which differs only in its Unicode normal form ({found!a}, where "
         f"{given!a} was given)"
@@ -62,7 +62,7 @@ def describe_variant(found: str, given: str) -> str:
 
 
 def hint(path: str) -> str:
-    """Return a sentence on the variant of a missing path that exists; "" if there is none."""
+    """Return a sentence about the existing variant of a missing path; "" if there is none."""
     found = variant_path(path)
     advice = "let the shell complete the name, or copy it from a listing"
     return "" if found is None else f" {describe_variant(found, path)}: {advice}."

@@ -1,6 +1,6 @@
 """The module search path: the working directory comes last.
 
-A file there may have the name of a module of the standard library, or of one that Dask needs
+A file there may have the name of a module in the standard library, or of one that Dask needs
 (``queue.py``, ``csv.py``), and must not shadow it.
 """
 
@@ -15,10 +15,10 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 
 
 def put_working_directory_last(by_name: bool = False) -> None:
-    """Move the working directory to the end of ``sys.path``: PYTHONPATH may have it, or be empty.
+    """Move the working directory, which PYTHONPATH may contain, to the end of ``sys.path``.
 
-    With `by_name`, Python runs this package by ``python -m``, which puts the working directory first:
-    it is removed then, as if the command was run by its own name.
+    - `by_name`: Python runs this package by ``python -m``, which puts the working directory first. It
+      is then removed, as if the command was run by its own name.
     """
     if by_name and not sys.flags.safe_path and os.path.realpath(sys.path[0]) != _PACKAGE:
         del sys.path[0]
@@ -27,9 +27,9 @@ def put_working_directory_last(by_name: bool = False) -> None:
 
 
 def python_path() -> str:
-    """Return a PYTHONPATH with which a process finds this package, installed or not.
+    """Return a PYTHONPATH by which a process finds this package, installed or not.
 
-    It leaves out the working directory, unless the package itself is there.
+    It omits the working directory, unless it contains the package itself.
     """
     entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     paths = [entry for entry in entries if not _is_here(entry)]

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP end a job in good order; a watchdog ends it if that takes too long."""
+"""Orderly end of a job at SIGINT, SIGTERM or SIGHUP, with a watchdog in case that takes too long."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _hard_exit_callbacks: list[Callable[[], object]] = []
 
 
 def on_hard_exit(callback: Callable[[], object]) -> Callable[[], None]:
-    """Register clean-up that has to happen even when the watchdog ends the process.
+    """Register clean-up that must happen even if the watchdog ends the process.
 
-    - `callback`: quick and idempotent; called in another thread, perhaps during the ordinary
+    - `callback`: must be quick and idempotent; called in another thread, maybe during the ordinary
       clean-up.
     Returns a function that removes the registration.
     """
@@ -54,7 +54,7 @@ _state = _State()
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Defer an interruption to the end of the block, of a few quick steps that belong together."""
+    """Defer interruptions to the end of the block, for a few quick steps that belong together."""
     _state.depth += 1
     try:
         yield
@@ -66,7 +66,7 @@ def deferred() -> Iterator[None]:
 
 
 def raises_interrupted() -> bool:
-    """Check whether Ctrl-C raises `Interrupted`, so that a KeyboardInterrupt comes from user code."""
+    """Check whether Ctrl-C raises `Interrupted`, so a KeyboardInterrupt must come from user code."""
     return signal.getsignal(signal.SIGINT) is _handle
 
 
@@ -74,7 +74,7 @@ def raises_interrupted() -> bool:
 def handlers_kept() -> Iterator[None]:
     """Restore the handlers of SIGINT, SIGTERM and SIGHUP that importing a library replaces."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # where handlers cannot be set
+        yield  # other threads cannot set handlers
         return
     before = {s: signal.getsignal(s) for s in _STOP_SIGNALS}
     try:
@@ -87,7 +87,7 @@ def handlers_kept() -> Iterator[None]:
 
 @contextmanager
 def patient(seconds: float) -> Iterator[None]:
-    """Let clean-up take so much longer within the block: an abandoned cloud cluster would cost."""
+    """Let clean-up in the block take longer, because an abandoned cloud cluster costs money."""
     before, _state.patience = _state.patience, _state.patience + seconds
     try:
         yield
@@ -96,7 +96,7 @@ def patient(seconds: float) -> Iterator[None]:
 
 
 def finished() -> None:
-    """Note that the output is committed: only clean-up follows, which signals do not interrupt."""
+    """Record that the output is committed, so signals do not interrupt the clean-up that follows."""
     _state.finished = True
 
 
@@ -104,7 +104,7 @@ def finished() -> None:
 def signals() -> Iterator[None]:
     """Let SIGINT, SIGTERM and SIGHUP raise `Interrupted`, once, in the main thread.
 
-    Further signals are ignored, so that they do not disturb the clean-up. If the process still runs
+    Further signals are ignored, so they do not disturb the clean-up. If the process still runs
     4 seconds after the first one, a watchdog kills its child processes, runs the callbacks of
     `on_hard_exit`, and exits. It stays armed, so leave the process after an `Interrupted`. A signal
     that is ignored at the start (``nohup``) stays ignored.
@@ -112,12 +112,12 @@ def signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    import psutil  # noqa: F401  # here, as the watchdog must not import anything
+    import psutil  # noqa: F401  # here, because the watchdog must not import anything
 
     caught = [s for s in _STOP_SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
-    # C code notifies the watchdog of a signal, even when the main thread cannot run Python.
+    # C code notifies the watchdog of a signal, even if the main thread cannot run Python code.
     threading.Thread(target=_watchdog, args=(read_end, caught), daemon=True).start()
     before_fd = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
     global _state
@@ -148,7 +148,7 @@ def _watchdog(read_end: int, caught: list[signal.Signals]) -> None:
         received = os.read(read_end, 1)
         if not received:
             os.close(read_end)
-            return  # closed, as the block has ended without a signal
+            return  # closed, because the block has ended without a signal
         if received[0] in caught:
             since = time.monotonic()
             while time.monotonic() - since < _HARD_EXIT_SECONDS + _state.patience:
@@ -159,7 +159,7 @@ def _watchdog(read_end: int, caught: list[signal.Signals]) -> None:
 def _hard_exit(signum: int) -> None:
     kill_children()
     clean_up()
-    kill_children()  # those started meanwhile
+    kill_children()  # those that were started in the meantime
     os._exit(0 if _state.finished else 128 + signum)
 
 
@@ -171,9 +171,9 @@ def clean_up() -> None:
 
 
 def kill_children(pid: int | None = None) -> None:
-    """Kill all descendants of process `pid`, by default of this one.
+    """Kill all descendants of process `pid`, by default those of this one.
 
-    Each is suspended before its children are listed, so that it cannot start others meanwhile.
+    Each is suspended before its children are listed, so that it cannot start more of them.
     """
     import psutil
 

@@ -1,4 +1,4 @@
-"""The standard streams: standard output is reserved for the result, and what is printed can be diverted."""
+"""The standard streams: reserve standard output for the result, and divert printed text."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def keep_alive(stream: _T) -> _T:
 
 
 class LineStream:
-    """Replaces a stream, and passes complete lines to `write`; all else is as in the stream."""
+    """A proxy of a stream that passes complete lines to `write`; all else is as in the stream."""
 
     def __init__(self, stream: TextIO, write: Callable[[str], object]) -> None:
         self.stream = stream
@@ -50,7 +50,7 @@ class LineStream:
         self.stream.flush()
 
     def release(self) -> None:
-        """Pass on an unfinished line; later writes go to the stream, as other code may keep this one."""
+        """Pass on an unfinished line; later writes go to the stream, if other code keeps the proxy."""
         self._released = True
         if self._open:
             self._write(f"{self._open}\n")
@@ -60,11 +60,11 @@ class LineStream:
 
 
 def divert(names: Iterable[str], write: Callable[[str], object]) -> Callable[[], None]:
-    """Pass complete lines that are written to streams of `sys` to `write` instead.
+    """Pass complete lines that are written to streams in `sys` to `write` instead.
 
     - `names`: ``"stdout"``, ``"stderr"``, or both.
-    - `write`: takes text that ends with a newline.
-    Returns a function that puts the streams back, except one that was replaced meanwhile.
+    - `write`: a function of text that ends with a newline.
+    Returns a function that restores the streams, except those replaced in the meantime.
     """
     diverted = {name: keep_alive(LineStream(getattr(sys, name), write)) for name in names}
     vars(sys).update(diverted)
@@ -79,20 +79,20 @@ def divert(names: Iterable[str], write: Callable[[str], object]) -> Callable[[],
 
 
 def keep_standard_output() -> None:
-    """Send what is printed from now on, also by C code and by new processes, to standard error.
+    """Send later output, also that of C code and new processes, to standard error.
 
     Idempotent; call it before the first process is started.
     """
     global _kept
     if _kept is not None:
         return
-    if sys.stderr is None:  # closed, too
+    if sys.stderr is None:  # also closed
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 2)
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     try:
         _kept = os.dup(1)
-    except OSError:  # closed, as by some supervisors; there is no place for a result
+    except OSError:  # closed, as by some supervisors, so the result has no destination
         os.dup2(2, 1)  # first: the number 1 must not be given to another file
         _kept = os.open(os.devnull, os.O_RDONLY)
     os.set_inheritable(_kept, False)
@@ -103,7 +103,7 @@ def keep_standard_output() -> None:
 
 @contextmanager
 def standard_output() -> Iterator[IO[bytes]]:
-    """Yield the stream of the result, to which nothing else is written."""
+    """Yield the stream for the result, to which nothing else is written."""
     global _kept
     keep_standard_output()
     assert _kept is not None
@@ -115,7 +115,7 @@ def standard_output() -> Iterator[IO[bytes]]:
 def say(stdout: IO[bytes], text: str) -> None:
     """Write text to standard output, and flush it.
 
-    Raises `JobError` when it cannot be written; a closed pipe is a BrokenPipeError.
+    Raises `JobError` if it cannot be written, but BrokenPipeError for a closed pipe.
     """
     try:
         stdout.write(text.encode("utf-8", "backslashreplace"))

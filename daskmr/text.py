@@ -1,4 +1,4 @@
-"""Numbers and text for people: bytes, seconds, counts, and names that hold anything. Pure."""
+"""Formatting for people: bytes, seconds, counts, and names with any characters. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = [
 ]  # fmt: skip
 
 HIDDEN = "***"
-"""Stands for a secret."""
+"""Placeholder for a secret."""
 
 _USER_IN_URL = re.compile(r"(?<=://)[^/\s]*@")
 _QUERY_IN_URL = re.compile(r"(?<=[^\s?])\?\S+$")
@@ -25,13 +25,13 @@ _TIMES = ((3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
 
 
 def format_bytes(count: float) -> str:
-    """Write a number of bytes for people, as ``999 B`` or ``1.5 MB``."""
+    """Format a number of bytes, as ``999 B`` or ``1.5 MB``."""
     scale, unit = next((each for each in _BYTES if count >= each[0]), _BYTES[-1])
     return f"{count / scale:.{1 if scale > 1 else 0}f} {unit}"
 
 
 def format_count(count: float) -> str:
-    """Write a large number in three digits or so.
+    """Format a large number with about three digits.
 
     >>> format_count(999), format_count(12_345), format_count(2_500_000)
     ('999', '12.3 thousand', '2.5 million')
@@ -41,7 +41,7 @@ def format_count(count: float) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """Write a time for people.
+    """Format a duration.
 
     >>> format_seconds(0.0123), format_seconds(9.96), format_seconds(75), format_seconds(7260)
     ('0.01 s', '10.0 s', '1 min 15 s', '2 h 1 min')
@@ -55,7 +55,7 @@ def format_seconds(seconds: float) -> str:
 
 
 def format_clock(seconds: float) -> str:
-    """Write a time as on a clock, for figures that keep changing.
+    """Format a duration as on a clock, for figures that keep changing.
 
     >>> format_clock(7.6), format_clock(3725)
     ('0:08', '1:02:05')
@@ -66,7 +66,7 @@ def format_clock(seconds: float) -> str:
 
 
 def _unit(units: Sequence[tuple[float, str]], enough: float, most: float) -> tuple[float, str]:
-    """Return the unit for an axis that goes to `most`, which is `enough` of it, and its name.
+    """Return the size and name of the largest unit of which `most` is at least `enough`.
 
     >>> byte_unit(3_000_000), count_unit(30_000), time_unit(90)
     ((1000000.0, 'MB'), (1000.0, 'thousand '), (1.0, 'seconds'))
@@ -80,7 +80,7 @@ time_unit = partial(_unit, _TIMES, 4)
 
 
 def printable(text: str) -> str:
-    r"""Write what cannot be seen, or not encoded, as escapes.
+    r"""Replace characters that are invisible or cannot be encoded by escapes.
 
     >>> printable("a\nb\ud800")
     'a\\nb\\ud800'
@@ -91,7 +91,7 @@ def printable(text: str) -> str:
 
 
 def masked(content: str) -> str:
-    """Hide what stands for a user, a password or a signature in a URL.
+    """Hide anything in a URL that may be a user, a password or a signature.
 
     >>> masked("https://me:sec@ret@host/data?sig=abc"), masked("what?")
     ('https://***@host/data?***', 'what?')
@@ -102,7 +102,7 @@ def masked(content: str) -> str:
 
 
 def holds_credentials(url: str) -> bool:
-    """Check whether a URL holds a user with a password, or a secret in its query.
+    """Check whether a URL contains a user with a password, or a secret in its query.
 
     >>> holds_credentials("ftp://me:word@host"), holds_credentials("abfs://container@account/x")
     (True, False)
@@ -113,7 +113,7 @@ def holds_credentials(url: str) -> bool:
 
 
 def mask_credentials(url: str) -> str:
-    """Hide the credentials in a URL, and nothing else: it names a place in messages.
+    """Hide the credentials in a URL, and nothing else, to name a place in messages.
 
     >>> mask_credentials("ftp://me:word@host/x?token=abc&a=1")
     'ftp://***@host/x?token=***&a=1'
@@ -129,7 +129,7 @@ def mask_credentials(url: str) -> str:
 
 
 def shell_word(text: str) -> str:
-    r"""Quote a word for a shell; what a terminal would act on, or cannot show, as bash and zsh read it.
+    r"""Quote a word for a shell, with characters that are not printable escaped for bash and zsh.
 
     >>> print(shell_word("plain"), shell_word("a b"), shell_word("it's\n\udcff"))
     plain 'a b' $'it\'s\x0a\xff'
@@ -149,7 +149,7 @@ def _in_quotes(character: str) -> str:
 
 
 def shell_path(path: str) -> str:
-    """Quote a path for a shell, as an argument that is not taken for an option.
+    """Quote a path for a shell, as an argument that is not mistaken for an option.
 
     >>> shell_path("-odd.py"), shell_path("my job.py")
     ('./-odd.py', "'my job.py'")
@@ -158,7 +158,7 @@ def shell_path(path: str) -> str:
 
 
 def shorten(text: str, length: int) -> str:
-    """Leave out the middle of what is longer than `length` characters.
+    """Omit the middle of a text longer than `length` characters.
 
     >>> shorten("tcp://10.0.0.1:34567", 12)
     'tcp://…34567'
@@ -170,7 +170,7 @@ def shorten(text: str, length: int) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """Write a count with its noun.
+    """Format a count with its noun.
 
     >>> counted(1, "key"), counted(1200, "key")
     ('1 key', '1,200 keys')
@@ -179,7 +179,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def some(names: Sequence[str], most: int = 3) -> str:
-    """Name the first few, and say how many more there are.
+    """Format the first few names, and the number of the others.
 
     >>> some(["a", "b", "c", "d", "e"]), some(["a", "b"])
     ('a, b, c and 2 more', 'a, b')

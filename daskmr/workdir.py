@@ -1,4 +1,4 @@
-"""A run's own folder under the work dir: locked while the run lives, swept by the next if it died."""
+"""A run's own folder in the work dir, locked during the run; if the run dies, the next removes it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from daskmr.files import sweep
 __all__ = ["NOTHING_REPLACED", "RunDir", "disk_error"]
 
 NOTHING_REPLACED = "this run has replaced no output"
-"""What is true of a run that fails before its output is in place, whatever others do meanwhile."""
+"""Statement about a run that fails before its output is in place, true whatever other runs do."""
 
 _LOCK = "lock"
 _RUN = re.compile(r"run-[0-9a-f]{12}")
@@ -32,18 +32,18 @@ _NEW_IS_STALE_AFTER = 3600.0  # seconds; making a folder takes milliseconds
 
 @dataclass(frozen=True, slots=True)
 class RunDir:
-    """One run's folder."""
+    """The folder of one run."""
 
     path: str  # absolute path of the folder
-    run_id: str  # unique to this run; part of every name that the run gives
+    run_id: str  # unique to this run; part of all names that the run creates
     _lock: int
     _created: tuple[str, ...]
 
     @classmethod
     def create(cls, work_dir: str, option: str = "--work-dir") -> RunDir:
-        """Make and lock a folder in `work_dir` (made when missing) and sweep those of dead runs.
+        """Create and lock a folder in `work_dir` (created if missing), and remove those of dead runs.
 
-        Raises `InputError` when the work dir cannot be made or written.
+        Raises `InputError` if the work dir cannot be created or written.
         """
         root = Path(os.path.abspath(work_dir))
         run_id = uuid.uuid4().hex[:12]
@@ -54,7 +54,7 @@ class RunDir:
             new.mkdir()
             lock = os.open(new / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
             fcntl.flock(lock, fcntl.LOCK_EX)
-            new.rename(path)  # only now does it look like a run to a sweep of another
+            new.rename(path)  # only now do other runs recognise it as a run's folder
         except OSError as error:
             shutil.rmtree(new, ignore_errors=True)
             raise InputError(
@@ -67,14 +67,14 @@ class RunDir:
         return cls(str(path), run_id, lock, tuple(created))
 
     def remove_segments(self) -> None:
-        """Remove the intermediate data; the parts of the output stay."""
+        """Remove the intermediate data, but not the parts of the output."""
         shutil.rmtree(os.path.join(self.path, "segments"), ignore_errors=True)
 
     def remove(self) -> None:
-        """Remove the folder, and the work dir where this run made it."""
+        """Remove the folder, and the work dir if this run created it."""
         until = time.monotonic() + _REMOVE_SECONDS
         shutil.rmtree(self.path, ignore_errors=True)
-        # A worker that was just killed may have made a file while the others were removed.
+        # A worker that was just killed may have created a file while the others were removed.
         while os.path.lexists(self.path) and time.monotonic() < until:
             time.sleep(0.02)
             shutil.rmtree(self.path, ignore_errors=True)
@@ -83,7 +83,7 @@ class RunDir:
         for folder in self._created:
             try:
                 os.rmdir(folder)
-            except OSError:  # another run's, or the user's: it stays
+            except OSError:  # keep a folder that another run or the user uses
                 return
 
 
@@ -92,7 +92,7 @@ def _sweep(root: Path) -> None:
     for folder in [each for each in root.iterdir() if each.is_dir()]:
         with contextlib.suppress(OSError):
             if _RUN.fullmatch(folder.name):
-                is_left = _CONTENTS.issuperset(os.listdir(folder))  # else the user named it so
+                is_left = _CONTENTS.issuperset(os.listdir(folder))  # else it is the user's own
             elif _NEW.fullmatch(folder.name):
                 is_left = time.time() - folder.stat().st_mtime > _NEW_IS_STALE_AFTER
             else:
@@ -101,14 +101,14 @@ def _sweep(root: Path) -> None:
             if is_left and (folder / _LOCK).exists():
                 sweep(folder / _LOCK, remove)
             elif is_left:
-                remove()  # its removal was cut short
+                remove()  # its removal was interrupted
 
 
 def disk_error(error: OSError, path: str, what: str, state: str = NOTHING_REPLACED) -> JobError:
-    """Return the failure to write `path`, with the free space there.
+    """Return an error for a failure to write `path`, with the free space there.
 
-    - `what`: its role, as "the output".
-    - `state`: what became of the output.
+    - `what`: the role of the file, as "the output".
+    - `state`: the state of the output.
     """
     free = ""
     with contextlib.suppress(OSError):

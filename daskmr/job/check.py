@@ -1,4 +1,4 @@
-"""Check that a script is acceptable, and explain why it is not."""
+"""Check whether a script is acceptable, and explain why if it is not."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ IsOwn = Callable[[str, "str | None"], bool]
 
 
 class Functions(NamedTuple):
-    """The functions of a job, by the names that a script gives them."""
+    """The functions of a job, by their names in a script."""
 
     map: Function
     combine: Function | None
@@ -59,9 +59,9 @@ _ARGUMENTS = {
 def choose_functions(
     namespace: Mapping[str, Any], where: str, is_own: IsOwn
 ) -> tuple[Functions, dict[str, str]]:
-    """Return the functions of a job among all names of its module, and those that are a library's.
+    """Return a job's functions from the names in its module, and those that belong to a library.
 
-    ``from functools import reduce`` does not mean that to be called for every key.
+    For example, ``from functools import reduce`` does not define the job's `reduce`.
     """
     found = {name: namespace.get(name) for name in _ARGUMENTS}
     libraries = {
@@ -78,21 +78,21 @@ def choose_functions(
 
 
 def _is_made_for(name: str, function: Any) -> bool:
-    """Check whether a function, maybe of an installed library, takes the arguments of a job's."""
+    """Check whether a function, even one of a library, has exactly the arguments of a job's function."""
     with suppress(ValueError, TypeError):
         return (*inspect.signature(function).parameters,) == _ARGUMENTS[name]
     return False
 
 
 def _library_name(name: str, value: Any, is_own: IsOwn) -> str:
-    """Return the name by which a library has `value`; ``""`` if the script made it."""
+    """Return the name of `value` in the library that defines it; ``""`` if it is the script's own."""
     code = getattr(value, "__code__", None)
     if is_own("", getattr(code, "co_filename", None)):
         return ""
     names: set[str] = {name, getattr(value, "__name__", name)}
     home = str(getattr(value, "__module__", "")).lstrip("_")
     having = [
-        # The best known first: `functools.reduce` is in `_functools`, `enum` and `toolz` too.
+        # Prefer the best known: `functools.reduce` is also in `_functools`, `enum` and `toolz`.
         (module != home, module not in sys.stdlib_module_names, f"{module}.{each}")
         for module, content in list(sys.modules.items())
         if isinstance(content, types.ModuleType)
@@ -122,7 +122,7 @@ def _no_map(namespace: Mapping[str, Any], where: str, library: str) -> str:
 
 
 def check_functions(functions: Functions, where: str) -> None:
-    """Raise InputError for a function that cannot be called as a job's is."""
+    """Raise InputError for a function that cannot be called like a job's function."""
     for name, function in functions._asdict().items():
         if function is not None or name == "map":
             _check_function(name, function, where)
@@ -153,7 +153,7 @@ def _check_function(name: str, function: Any, where: str) -> None:
 
 def _binding_problem(function: Function, count: int) -> str:
     try:
-        # A decorator's wrapper is what will be called, not the function inside it.
+        # The wrapper of a decorator will be called, not the function inside it.
         signature = inspect.signature(function, follow_wrapped=False)
     except (ValueError, TypeError):
         return ""  # a builtin without a signature
@@ -168,12 +168,12 @@ def _binding_problem(function: Function, count: int) -> str:
 
 
 def notes_on(job: Job, passed_over: Mapping[str, str]) -> Iterator[str]:
-    """Name the functions and files of a script that are not used."""
+    """Yield notes on functions and files of a script that are not used."""
     for name, library in passed_over.items():
         without = ": without one, what map writes is the output" if name == "reduce" else ""
         yield (
             f"`{name}` in the script is {library}, not a function of the script or of a module of "
-            f"yours, and so is not the job's{without}"
+            f"yours, so it is not the job's `{name}`{without}"
         )
     yield from map(_note_unused, job.unused)
     names = likely_misspelt(job.files[os.path.basename(job.path)], job.path) if job.path else {}
@@ -195,7 +195,7 @@ def _note_unused(file: str) -> str:
     )
 
 
-_LIKE_HOOKS = (  # compiled where a script has functions that a job does not call
+_LIKE_HOOKS = (  # compiled only if a script has functions that a job does not call
     r"(map|reduce|combine)(?![a-z])|"
     r"(map|reduc|combin)(e|per|er|ed|ing)?_?"
     r"(setup|init|start|begin|teardown|cleanup|finish|final|done|close|end)|"
@@ -209,7 +209,7 @@ _LIKE_HOOKS = (  # compiled where a script has functions that a job does not cal
 def likely_misspelt(text: str, path: str) -> dict[str, str]:
     """Find unused functions of a script whose names resemble those that a job may define.
 
-    Returns the name that is likely meant, or "", by the name of the function.
+    Returns a dict from each function's name to the name that was likely intended, or "".
 
     >>> likely_misspelt("def map(k, d, v, c): pass\\ndef reducer(k, v, c): pass", "job.py")
     {'reducer': 'reduce'}
@@ -240,7 +240,7 @@ def likely_misspelt(text: str, path: str) -> dict[str, str]:
 
 
 def explain_load_failure(job: Job, exc: BaseException) -> InputError:
-    """Return an error that says where and why the script fails while it is loaded."""
+    """Return an error that describes where and why loading the script fails."""
     if isinstance(exc, OutOfMemory):
         exc = MemoryError(NEAR_LIMIT).with_traceback(exc.__traceback__)
     if isinstance(exc, SyntaxError) and job.is_user_file(exc.filename or ""):
@@ -252,7 +252,7 @@ def explain_load_failure(job: Job, exc: BaseException) -> InputError:
     if isinstance(exc, SystemExit):
         reason = (
             "the script calls sys.exit while it is loaded, so its functions cannot be used. "
-            'Move what it does as a program under `if __name__ == "__main__":`.'
+            'Move code that runs as a program under `if __name__ == "__main__":`.'
         )
     else:
         reason = f"it fails while it is loaded: {describe_exception(exc)}"
@@ -269,7 +269,7 @@ def explain_load_failure(job: Job, exc: BaseException) -> InputError:
 
 
 def hint_for(job: Job, exc: BaseException) -> str:
-    """Suggest a repair for an exception that comes from where the script's files are."""
+    """Return advice on an exception that is caused by the location of the script's files, or ""."""
     module = ""
     if isinstance(exc, AttributeError) and isinstance(exc.obj, types.ModuleType):
         module = exc.obj.__name__
@@ -287,7 +287,7 @@ def hint_for(job: Job, exc: BaseException) -> str:
 
 
 def _unused_file(job: Job, module: str) -> str:
-    """Return the file beside the script that `module` would be, were its name not taken."""
+    """Return the file beside the script that is not used as `module`, because the name is taken."""
     top = module.partition(".")[0]
     return next((file for file in job.unused if module_of(file).partition(".")[0] == top), "")
 
@@ -298,9 +298,9 @@ def _hint_missing_file(script: str, name: str) -> str:
         return ""
     if not os.path.isdir(folder):
         return (
-            f" The worker on {socket.gethostname()} does not see the script's folder {folder}. It is "
-            "sent the script's modules, and the data files of its packages if they are small, which "
-            "importlib.resources and pkgutil.get_data read. Put other files where all workers see "
+            f" The worker on {socket.gethostname()} does not see the script's folder {folder}. It "
+            "receives the script's modules, and the data files of its packages if they are small, which "
+            "importlib.resources and pkgutil.get_data can read. Put other files where all workers see "
             "them under the same path."
         )
     target = os.path.realpath(script)
@@ -321,7 +321,7 @@ _RENAMED = {
 }  # fmt: skip
 
 
-# Modules whose distribution has another name, and some that are often used.
+# Modules whose distribution has a different name, and some popular ones.
 _DISTRIBUTIONS = {
     "bs4": "beautifulsoup4", "cv2": "opencv-python", "dateutil": "python-dateutil",
     "PIL": "Pillow", "sklearn": "scikit-learn", "yaml": "PyYAML",
@@ -335,7 +335,7 @@ def _missing_module(job: Job, name: str) -> str:
     top = name.partition(".")[0]
     if top in _RENAMED:
         return (
-            f"there is no module {name!r} in this Python; its functions are in {_RENAMED[top]} now."
+            f"there is no module {name!r} in this Python; its functions are now in {_RENAMED[top]}."
         )
     if name != top and (f"{top}.py" in job.files or f"{top}/__init__.py" in job.files):
         return f"there is no module {name!r} beside the script, though there is {top!r}."
@@ -350,7 +350,7 @@ def _missing_module(job: Job, name: str) -> str:
         known += [file.removesuffix(".py") for file in files if file.endswith(".py")]
     public = sorted({each for each in known if each[0] != "_"})
     like = difflib.get_close_matches(top, public, 1, 0.75)
-    meant = f" Is `{like[0]}` meant?" if like else ""
+    meant = f" Did you mean `{like[0]}`?" if like else ""
     own = f"If it is yours, put {top}.py beside the script; if" if job.path else "If"
     return (
         f"the module {name!r} is missing.{meant} {own} it is a library's, install that library here "

@@ -1,9 +1,9 @@
-"""What the user's functions write to, except for the groups of `map` (`map_context`).
+"""The contexts that the user's functions write to, except that of `map` with `reduce` (`map_context`).
 
-A value is taken as it is at the time of writing, and as a tree: `snapshot` copies what can change, so
-that no two places in what was written are one object. The script's functions see a `UserContext`: the
-functions to write with, and the attributes that the script sets. A context is closed when its task
-ends; a later write raises.
+A value is recorded as it is at the time of writing, and as a tree: `snapshot` copies mutable objects,
+so that written values never share one. The script's functions receive a `UserContext`, which has the
+functions to write with and the attributes that the script sets. A context is closed when its task
+ends, and later writes raise.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ __all__ = [
 
 _T = TypeVar("_T")
 
-# In `hurry`, these announce work for the end of the record: counts, and keys of `write_each`.
+# Entries of `hurry` that request work at the end of the record: counts, and keys of `write_each`.
 COUNTED = "counted"
 EACH = "each"
 
-HUGE = 1 << 18  # bytes of one value, or line, that is not to wait for others
+HUGE = 1 << 18  # bytes from which on a value or line must not wait for others
 
-_LARGEST = 1 << 64  # number to be added to a counter
-_MOST_COUNTERS = 1000  # in one task: names are for people to read, and travel with every result
+_LARGEST = 1 << 64  # bound of a number to add to a counter
+_MOST_COUNTERS = 1000  # in one task, because their names travel with every result
 _LONGEST_NAME = 200
 
 
 class CounterError(TypeError):
-    """Wrong arguments of `context.counter`; no ValueError, as no record is bad."""
+    """Wrong arguments of `context.counter`; not a ValueError, as this makes no record bad."""
 
 
 class Counting:
-    """``context.counter``; the caller keeps or drops the counts of each record before the next.
+    """Base of contexts with ``counter``; the caller keeps or drops counts before the next record.
 
-    `COUNTED` in `hurry` says that there are some.
+    `COUNTED` in `hurry` means that the current record has counts.
     """
 
     __slots__ = ()
@@ -55,7 +55,7 @@ class Counting:
     hurry: list[Any]
 
     def counter(self, group: str, name: str, n: int = 1) -> None:
-        """Add `n` to the counter `name` of `group`, which the summary shows.
+        """Add `n` to the counter `name` of `group`, for the summary.
 
         The sum over the job is exact: a retried task counts once, a bad record not at all.
         """
@@ -80,7 +80,7 @@ class Counting:
         if len(counters.keys() | counted.keys()) >= _MOST_COUNTERS:
             raise CounterError(
                 f"There are more than {_MOST_COUNTERS:,} counters, the last one being {group!r}, "
-                f"{name!r}. Counters are a few figures for people to read; many belong in "
+                f"{name!r}. Counters are meant for a few figures to read; write many to "
                 "the output: context.write(key, 1)."
             )
 
@@ -93,7 +93,7 @@ class Counting:
 
 
 def check_counter(group: Any, name: Any, n: Any) -> None:
-    """Raise CounterError for arguments that ``context.counter`` does not take."""
+    """Raise CounterError for arguments that ``context.counter`` does not support."""
     for what, text in (("group", group), ("name", name)):
         if not isinstance(text, str):
             raise CounterError(
@@ -107,18 +107,18 @@ def check_counter(group: Any, name: Any, n: Any) -> None:
             )
     if not isinstance(n, int):
         raise CounterError(
-            f"context.counter adds whole numbers, and was given {n!r:.80} for {group!r}, {name!r}: "
+            f"context.counter adds whole numbers, but was given {n!r:.80} for {group!r}, {name!r}: "
             'write context.counter("group", "name", 2).'
         )
-    if not -_LARGEST < n < _LARGEST:  # JSON is to hold it
+    if not -_LARGEST < n < _LARGEST:  # it must fit in JSON
         raise CounterError(
             f"context.counter was given a number of {n.bit_length():,} bits for {group!r}, {name!r}; "
-            "64 are the most."
+            "at most 64 are possible."
         )
 
 
 class UserContext:
-    """The context as the script's functions see it.
+    """The context that the script's functions receive.
 
     Attributes that the script sets (``context.seen = {}``) last as long as the task.
     """
@@ -137,14 +137,14 @@ class UserContext:
             )
         functions = [f"{name}()" for name in UserTextContext.FUNCTIONS if hasattr(type(self), name)]
         raise AttributeError(
-            f"the context has no attribute {name!r}: it has {', '.join(functions)}, and what the "
-            f"script itself sets, as in `context.{name} = {{}}`. That lasts for one partition, or in "
+            f"the context has no attribute {name!r}: it has {', '.join(functions)}, and attributes that the "
+            f"script itself sets, as in `context.{name} = {{}}`, which last for one partition, or in "
             "reduce for one reducer."
         )
 
 
 class UserTextContext(UserContext):
-    """A `UserContext` that writes to the output, with the separators that ``write`` puts there."""
+    """A `UserContext` that writes to the output, with the separators for ``write``."""
 
     FUNCTIONS = ("write", "write_each", "writeline", "writecsv", "counter")
 
@@ -159,15 +159,15 @@ class UserTextContext(UserContext):
 
 
 class StaleContextError(RuntimeError):
-    """A write to a context whose task, or call, has ended: it cannot count."""
+    """A write to a context whose task, or call, has ended, so the output would be lost."""
 
 
-_LATE_KEPT = 100
-_late_writes: list[tuple[str, str]] = []  # runs, and places in the script
+_LATE_KEPT = 100  # maximum number of late writes to remember
+_late_writes: list[tuple[str, str]] = []  # run and place in the script
 
 
 def late_writes(run: str) -> list[str]:
-    """Return where this process has written to closed contexts of `run`, each place once.
+    """Return the places where this process has written to closed contexts of `run`, each once.
 
     The exception alone is not enough: a script may swallow it, or raise it in a thread of its own.
     """
@@ -175,7 +175,7 @@ def late_writes(run: str) -> list[str]:
 
 
 class Closed:
-    """Replaces the containers of a context when it is closed, and refuses writes."""
+    """Replacement for the containers of a closed context, which refuses writes."""
 
     def __init__(self, run: str) -> None:
         self._run = run
@@ -192,8 +192,8 @@ class Closed:
             _late_writes.append((self._run, place))
         raise StaleContextError(
             "context.write was called on the context of a task, or of a call of combine, that has "
-            "ended, so what it writes cannot count. Use the context that each call is given: do not "
-            "keep one in a global, in an object, or in a thread that goes on after the call has "
+            "ended, so its output cannot count. Use the context that each call receives: do not "
+            "keep one in a global, in an object, or in a thread that keeps running after the call has "
             "returned."
         )
 
@@ -201,17 +201,17 @@ class Closed:
 
 
 def as_keys(keys: Iterable[Any]) -> list[Any]:
-    """Return the keys that ``write_each`` was given; an iterator may fail before any is written."""
+    """Return the keys for ``write_each`` as a list, so that an iterator fails before any write."""
     if isinstance(keys, str | bytes):
         raise TypeError(
-            f"context.write_each takes several keys, such as a list, and was given {keys!r:.80}: "
+            f"context.write_each takes several keys, such as a list, but was given {keys!r:.80}: "
             "for one key write context.write(key, value)."
         )
     return [*keys]
 
 
 class CombineContext:
-    """What `combine` writes to: at most one value, under the key that it was given."""
+    """The context of `combine`, which may write one value under the key that it received."""
 
     __slots__ = ("__dict__", "_key", "_written")
 
@@ -220,20 +220,20 @@ class CombineContext:
         self._written: list[Any] = []
 
     def close(self) -> list[Any]:
-        """Return the written values, and refuse later writes."""
+        """Return the written values and refuse later writes."""
         written = self._written
         closed: Any = Closed("")
         self._written = closed
         return written
 
     def write(self, key: Any, value: Any) -> None:
-        """Replace the values that were combined by `value`."""
+        """Replace the combined values by `value`."""
         if type(key) is not str:
             key = canonical(key)
         if self._written:
             raise CombineError(
                 f"combine wrote twice under the key {name_key(key)}; it may write one value, which "
-                "stands for all that it was given."
+                "replaces all those that it received."
             )
         if key is not self._key and key != self._key:
             raise CombineError(
@@ -243,7 +243,7 @@ class CombineContext:
         self._written.append(value if type(value) in ATOMS else snapshot(value))
 
     def counter(self, group: str, name: str, n: int = 1) -> None:
-        """Check the arguments and count nothing: how often combine runs does not follow the data."""
+        """Only check the arguments, because the number of calls of combine does not follow the data."""
         check_counter(group, name, n)
 
 
@@ -252,13 +252,12 @@ class CombineError(TypeError):
 
 
 class _OutputContext(Counting):
-    """Base of what `reduce`, and `map` in a job without it, write to.
+    """Base of the contexts of `reduce`, and of `map` in a job without `reduce`.
 
-    - `user`: with the separators, a tab and a newline until `setup_reduce` sets others.
+    - `user`: the script's context, with tab and newline as separators unless `setup_reduce` sets others.
     - `written`: lines or items, until the caller clears it.
-    - `hurry`: not empty when much has been written, or something counted, until the caller clears
-      it.
-    - `counted`, `counters`: counts of the current record, and of those before it.
+    - `hurry`: not empty after large writes, or after counts, until the caller clears it.
+    - `counted`, `counters`: counts of the current record, and of earlier ones.
     """
 
     def __init__(self) -> None:
@@ -270,7 +269,7 @@ class _OutputContext(Counting):
         self.user = UserTextContext(self)
 
     def close(self, run: str) -> None:
-        """Refuse later writes, and note them for `run`."""
+        """Refuse later writes, and record them for `run`."""
         closed: Any = Closed(run)
         self._append = self.counted = closed
 
@@ -281,7 +280,7 @@ class _OutputContext(Counting):
         raise NotImplementedError
 
     def write_each(self, keys: Iterable[Any], value: Any) -> None:
-        """Write for each of `keys`, as a loop of ``write`` does."""
+        """Write `value` under each of `keys`, like a loop of ``write``."""
         for key in as_keys(keys):
             self.write(key, value)
 
@@ -290,12 +289,12 @@ class _OutputContext(Counting):
         try:
             self._csv.writerow(values)
         except ValueError:
-            if not isinstance(values, list | tuple):  # an iterator is used up
+            if not isinstance(values, list | tuple):  # an iterator is exhausted
                 raise
             _all_digits(self._csv.writerow, values)
 
     def check_separators(self) -> None:
-        """Raise TypeError where `setup_reduce` set a separator that is not text."""
+        """Raise TypeError if `setup_reduce` set a separator that is not text."""
         for name in ("field_separator", "record_separator"):
             value = getattr(self.user, name)
             if not isinstance(value, str):
@@ -313,7 +312,7 @@ def _all_digits(function: Callable[[Any], _T], value: Any) -> _T:
 
 
 def _refuse_address(value: Any) -> None:
-    """Raise TypeError for a value whose text is its address in memory, which differs between runs."""
+    """Raise TypeError for a value whose text is its memory address, which differs between runs."""
     kind: Any = type(value)
     if kind.__str__ is not object.__str__:
         return
@@ -326,13 +325,13 @@ def _refuse_address(value: Any) -> None:
     else:
         return
     raise TypeError(
-        f"A {kind.__name__} cannot be written to the output: as text it is its address in memory, "
+        f"A {kind.__name__} cannot be written to the output: its text is its address in memory, "
         f"which differs from run to run. Write {advice}."
     )
 
 
 class TextContext(_OutputContext):
-    """Collects the lines of the output."""
+    """Collector of the lines of the output."""
 
     def write(self, key: Any, value: Any) -> None:
         """Write `key`, the field separator, `value` and the record separator."""
@@ -367,9 +366,9 @@ class TextContext(_OutputContext):
 
 
 class ItemContext(_OutputContext):
-    """Collects pairs, and lines as ``str``, where there is no output file.
+    """Collector of pairs, and of lines as ``str``, for a job without an output file.
 
-    - `size`: bytes of what is large in `written`, until the caller sets it back.
+    - `size`: bytes of text and containers in `written`, until the caller resets it.
     """
 
     def __init__(self) -> None:
@@ -386,12 +385,12 @@ class ItemContext(_OutputContext):
         self._add(line.removesuffix("\r\n"), len(line))
 
     def write(self, key: Any, value: Any) -> None:
-        """Yield the pair `key`, `value` as it is now."""
+        """Write the pair `key`, `value` as it is now."""
         key, key_size = measured(key)
         value, value_size = measured(value)
         self._add((key, value), key_size + value_size)
 
     def writeline(self, text: Any) -> None:
-        """Yield `text` as a line."""
+        """Write `text` as a line."""
         text = str(text)
         self._add(text, len(text))

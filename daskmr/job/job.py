@@ -41,18 +41,18 @@ _JOBS_KEPT = 32
 
 
 class Job:
-    """The four functions of a job, with everything they need to run in another process.
+    """The four functions of a job, with everything that they need to run in another process.
 
-    Made of functions that are defined inline, or by `load_job` of a script. Pickling ships a script
-    as source text and inline functions by value; either is loaded when a function is first asked
-    for, once a process.
+    It is created from functions that are defined inline, or by `load_job` from a script. Pickling
+    ships a script as source text, and inline functions by value. Either is loaded when a function is
+    first accessed, once in each process.
 
     - `name`: the script's name without its extension, or ``"job"``.
     - `path`, `module_name`: the script's absolute path, and the name of its module; ``None`` for
       inline functions.
     - `files`: source text by file name, relative to the script's folder (inline: as compiled).
-    - `texts`: the same by absolute file name.
-    - `unused`: files beside the script that are not used, as other modules have their names.
+    - `texts`: source text by absolute file name.
+    - `unused`: files beside the script that are not used, because other modules have their names.
 
     Parameters
     ----------
@@ -66,8 +66,8 @@ class Job:
     Raises
     ------
     InputError
-        For a function that is not callable, is a generator or ``async``, or takes other arguments;
-        and, when pickled, for one that refers to objects that can't leave this process.
+        If a function is not callable, is a generator or ``async``, or has other arguments; and,
+        during pickling, if one refers to objects that cannot leave this process.
 
     Examples
     --------
@@ -125,35 +125,35 @@ class Job:
 
     @property
     def digest(self) -> str:
-        """SHA-256, in hex, of the contents of all that is shipped."""
+        """SHA-256 of everything that is shipped, in hex."""
         return self._source.digest
 
     @property
     def data(self) -> Mapping[str, bytes]:
-        """The other files of the script's packages that are shipped, by name like `files`."""
+        """The other shipped files of the script's packages, by name like `files`."""
         return self._source.data
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Files and functions of the script that are not used."""
+        """Notes on files and functions of the script that are not used."""
         self._loaded()
         return (*notes_on(self, self._passed_over),)
 
     def hint(self, exc: BaseException) -> str:
-        """Suggest a repair for an exception that comes from where the script's files are."""
+        """Return advice on an exception that is caused by the location of the script's files, or ""."""
         return hint_for(self, exc)
 
     def is_user_file(self, filename: str) -> bool:
-        """Check whether a traceback's `filename` is of the user's code."""
+        """Check whether the `filename` in a traceback belongs to the user's code."""
         return filename in self.texts
 
     @contextmanager
     def activate(self) -> Iterator[None]:
-        """Run the user's code, and unpickle the user's values, inside of this.
+        """Activate the job in a block that runs the user's code or unpickles the user's values.
 
-        Meanwhile the job's modules are importable under their names, and the working directory is
-        the one that they have changed to; afterwards both are as they were. One job is active in a
-        process at a time: another thread waits. Leave in the reverse order of entering.
+        Within it the job's modules can be imported by their names, and the working directory is the
+        one that they have changed to; afterwards both are restored. One job is active in a process
+        at a time, and other threads wait. Leave such blocks in the reverse order of entering.
         """
         with _activated(self._source):
             self._loaded()
@@ -161,7 +161,7 @@ class Job:
 
     @property
     def is_loaded(self) -> bool:
-        """Check whether its functions are loaded in this process."""
+        """Check whether the functions are loaded in this process."""
         return self._functions is not None
 
     def _loaded(self) -> Functions:
@@ -186,7 +186,7 @@ class Job:
             if isinstance(source, Script):
                 return choose_functions(loaded, source.path, source.is_own)
             return Functions(*loaded), {}
-        raise failure  # outside of the handler: it must not hold on to the user's exception
+        raise failure  # outside of the handler, so it does not refer to the user's exception
 
     def __reduce__(self) -> tuple[Callable[..., Job], tuple[Any, ...]]:
         source = self._source
@@ -200,12 +200,11 @@ class Job:
 
 
 def load_job(source: str | os.PathLike[str] | types.ModuleType | Job) -> Job:
-    """Load a job script and check it before any work.
+    """Load and check a job script before any work.
 
-    - `source`: a script's path; a module, whose file is taken as the script unless it is part of a
-      package or installed; a `Job`, which is returned as it is.
-    Raises `InputError` when the script cannot be read or run, or its functions are not as a job
-    needs them.
+    - `source`: a script's path; a module, whose file is used as the script unless it is part of a
+      package or installed; or a `Job`, which is returned unchanged.
+    Raises `InputError` if the script cannot be read or run, or if its functions do not fit a job.
     """
     if isinstance(source, Job):
         return source
@@ -219,7 +218,7 @@ def load_job(source: str | os.PathLike[str] | types.ModuleType | Job) -> Job:
 
 
 def _load_module(module: types.ModuleType) -> Job:
-    """Take the file of a top-level module as the script, and the functions of any other."""
+    """Use the file of a top-level module as the script, and only the functions of other modules."""
     filename = getattr(module, "__file__", None) or ""
     in_package = "." in module.__name__ or hasattr(module, "__path__")
     is_script = filename.endswith(".py") and os.path.isfile(filename)
@@ -235,10 +234,10 @@ def _load_module(module: types.ModuleType) -> Job:
 
 
 def _load_script(given: str) -> Job:
-    path = absolute(check_path(given))  # not a link's target: scripts may read their own names
+    path = absolute(check_path(given))  # not a link's target: a script may read its own name
     text = read_source(path)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # compiling the script to run it warns again
+        warnings.simplefilter("ignore")  # running the script will compile it and warn again
         sources = collect(path, text, parse(text, path))
     job = Job._of(Script(Path(given).stem, path, sources.digest(), sources))
     with _JOBS_LOCK:
@@ -250,7 +249,7 @@ def _load_script(given: str) -> Job:
 # --- one process: the jobs it has loaded, and the one that is active ------------------------------
 
 _JOBS: dict[tuple[str | None, str], Job] = {}
-# Not _ACTIVATION: unpickling happens in Dask's event loop, which must not wait for user code.
+# Separate from _ACTIVATION, because Dask's event loop unpickles, and must not wait for user code.
 _JOBS_LOCK = threading.Lock()
 _ACTIVATION = threading.RLock()
 _active: Script | InlineFunctions | None = None
@@ -259,7 +258,7 @@ _active: Script | InlineFunctions | None = None
 def _memoised(key: tuple[str | None, str], make: Callable[[], Job]) -> Job:
     with _JOBS_LOCK:
         job = _JOBS.pop(key, None) or make()
-        _JOBS[key] = job  # last in order: the least recently used is dropped first
+        _JOBS[key] = job  # now the last: the first one is the least recently used
         while len(_JOBS) > _JOBS_KEPT:
             del _JOBS[next(iter(_JOBS))]
     return job
@@ -297,7 +296,7 @@ def _activated(source: Script | InlineFunctions) -> Iterator[None]:
 
 @contextmanager
 def _working_directory_of(source: Script | InlineFunctions) -> Iterator[None]:
-    """Keep a script's changes of the working directory from the run, whose paths may be relative."""
+    """Hide a script's changes of the working directory from the run, whose paths may be relative."""
     before = _working_directory()
     if source.directory is not None:
         with suppress(FileNotFoundError):  # the script will notice when it opens a file there
@@ -314,5 +313,5 @@ def _working_directory_of(source: Script | InlineFunctions) -> Iterator[None]:
 def _working_directory() -> str | None:
     try:
         return os.getcwd()
-    except FileNotFoundError:  # it has been removed
+    except FileNotFoundError:  # the directory has been removed
         return None

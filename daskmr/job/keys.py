@@ -1,4 +1,4 @@
-"""One identity, one hash and one order for all keys, the same in every process.
+"""The identity, hash and order of keys, which are the same in every process.
 
 Keys that are equal in Python are one key (``1``, ``1.0`` and ``True``), and NaN is one key too.
 Nothing here depends on ``PYTHONHASHSEED``: ``hash()`` is used for numbers only.
@@ -23,11 +23,11 @@ __all__ = [
 
 Key: TypeAlias = bool | int | float | str | bytes | tuple["Key", ...] | None
 
-_DEEPEST = 50  # tuples in tuples; beyond some hundred, Python cannot pickle or compare them
-_PLAIN = frozenset((str, int, bool, bytes, type(None)))  # no NaN can hide in these
+_DEEPEST = 50  # levels of tuples; Python cannot pickle or compare more than a few hundred
+_PLAIN = frozenset((str, int, bool, bytes, type(None)))  # types that cannot contain NaN
 _NAME = 120  # characters of a key in a message
-_NAMED = 20  # elements of a tuple
-_LONGEST_INT = 10_000  # bits that are shown as decimal digits, which Python does up to 14,000
+_NAMED = 20  # elements of a tuple in a message
+_LONGEST_INT = 10_000  # maximum bits to show in decimal; Python supports about 14,000
 _COMPARABLE = (frozenset((str,)), frozenset((bytes,)), frozenset((int,)), frozenset((int, bool)))
 
 
@@ -36,9 +36,9 @@ class UnsupportedKeyError(TypeError):
 
 
 def canonical(key: Any, depth: int = 0) -> Key:
-    """Return `key` with one object for every NaN in it, and plain values for scalars of numpy.
+    """Return `key` with one object for all NaNs, and plain values for numpy scalars.
 
-    Raises `UnsupportedKeyError` when the key is not None, bool, int, float, str, bytes or a tuple
+    Raises `UnsupportedKeyError` if the key is not None, bool, int, float, str, bytes or a tuple
     of those.
 
     >>> canonical(float("nan")) is canonical(float("nan"))
@@ -48,10 +48,10 @@ def canonical(key: Any, depth: int = 0) -> Key:
     if kind in _PLAIN:
         return key  # type: ignore[no-any-return]
     if kind is float:
-        return key if key == key else nan  # one object: dicts look for identity first
+        return key if key == key else nan  # one object, because dicts compare identity first
     if kind is tuple:
         if depth == _DEEPEST:
-            raise UnsupportedKeyError(f"A key is a tuple of tuples, more than {_DEEPEST} deep.")
+            raise UnsupportedKeyError(f"A key has more than {_DEEPEST} levels of nested tuples.")
         return tuple([canonical(item, depth + 1) for item in key])
     plain = _from_numpy(key)
     if plain is not key:
@@ -63,7 +63,7 @@ def canonical(key: Any, depth: int = 0) -> Key:
 
 
 def _from_numpy(key: Any) -> Any:
-    """Return the plain value of a numpy scalar that has one without loss; anything else as it is."""
+    """Return the plain value of a numpy scalar if that loses nothing; anything else unchanged."""
     numpy = sys.modules.get("numpy")
     if numpy is None or not isinstance(key, numpy.number | numpy.bool_ | numpy.character):
         return key
@@ -73,7 +73,7 @@ def _from_numpy(key: Any) -> Any:
 
 
 def name_key(key: Any) -> str:
-    """Return the ``repr`` of a key in at most some 130 characters; of a long one beginning and end."""
+    """Return the ``repr`` of a key in at most about 130 characters, shortened in the middle."""
     return elide(_name(key), _NAME, " ... ({:,} characters) ... ")
 
 
@@ -82,7 +82,7 @@ def _name(key: Any) -> str:
         head, tail = key[:_NAME], key[-_NAME:]
         return elide(repr(head + tail), _NAME, " ... ")  # type: ignore[operator]
     if isinstance(key, int) and key.bit_length() > _LONGEST_INT:
-        return hex(key)  # Python refuses as many decimal digits
+        return hex(key)  # Python refuses to convert so many digits to decimal
     if type(key) is tuple:
         names = [_name(item) for item in key[:_NAMED]]
         if len(key) > _NAMED:
@@ -100,8 +100,8 @@ _INSTEAD: tuple[tuple[Any, str], ...] = (  # the first type that fits
     (numbers.Number, "int(key) or float(key) instead: as text, 10 comes before 9"),
     (enum.Enum, "key.value or key.name instead"),
     (bytearray | memoryview, "bytes(key) instead"),
-    # In Python 2, `filter` of text was text, and `zip` a list.
-    (Iterable, "tuple(key) instead, or ''.join(key) where text is meant"),
+    # In Python 2, `filter` of text returned text, and `zip` returned a list.
+    (Iterable, "tuple(key) instead, or ''.join(key) for text"),
 )
 
 
@@ -111,12 +111,12 @@ def _advice(key: Any) -> str:
         kind: Any = type(key)
         advice = "str(key), or a tuple of its fields, instead"
         if kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__:
-            advice = "a tuple of its fields instead"  # as text it is an address in memory
+            advice = "a tuple of its fields instead"  # its text is an address in memory
     return f" Write {advice}."
 
 
 def canonical_all(keys: list[Any]) -> list[Key]:
-    """Make keys that came out of a pickle canonical again; free of cost where no NaN can hide."""
+    """Make unpickled keys canonical again, which is fast for types that cannot contain NaN."""
     return keys if _PLAIN.issuperset(map(type, keys)) else list(map(canonical, keys))
 
 
@@ -138,7 +138,7 @@ def sort_key(key: Key) -> tuple[Any, ...]:
 
 
 def sorted_keys(keys: Iterable[Key]) -> list[Any]:
-    """Sort keys by `sort_key`, comparing them directly where their types allow it.
+    """Sort keys by `sort_key`, or compare them directly if their types allow it.
 
     >>> sorted_keys({"b": 1, "a": 2})
     ['a', 'b']
@@ -161,7 +161,7 @@ def bucket_of(key: Key, buckets: int) -> int:
 
 
 def stable_hash(key: Key) -> int:
-    """Return a number of 32 bits, the same for equal keys in every process."""
+    """Return a 32-bit number, which is the same for equal keys in every process."""
     if isinstance(key, str):
         return crc32(key.encode("utf-8", "surrogatepass"))
     if isinstance(key, bytes):

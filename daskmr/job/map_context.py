@@ -1,6 +1,6 @@
-"""What `map` writes to in a job with `reduce`: the groups of its partition.
+"""The context of `map` in a job with `reduce`, which groups the pairs of a partition.
 
-``write`` is called once a pair, so it is a closure over its containers: it looks up no attribute.
+``write`` is called for each pair, so it is a closure over its containers, to look up no attributes.
 """
 
 from __future__ import annotations
@@ -17,29 +17,28 @@ from daskmr.job.pickling import ATOMS, measured
 
 __all__ = ["LARGE", "MOST_LATER", "MapContext"]
 
-LARGE = 4096  # bytes from which on the size of a value counts by itself, not by that of a sample
-MOST_LATER = 1 << 15  # different keys: a hash table of as many still fits the cache of a core
+LARGE = 4096  # bytes from which on the size of a value is counted, not estimated from a sample
+MOST_LATER = 1 << 15  # different keys, whose hash table still fits in the cache of a core
 
-_MANY = 64  # values below `HUGE`
+_MANY = 64  # large values after which the caller must hurry, even if none is `HUGE`
 _TEXTS = frozenset((str, bytes))
 _SMALL = frozenset((int, float, bool, type(None)))
-_COUNTED_AT = 1024  # keys, so that they are still in the cache of the core
-_PAIRS_EACH = 16  # as many pairs may wait as there may be different keys
-_MOST_TEXT = 1 << 23  # characters of keys that may wait, equal ones counted each time
+_COUNTED_AT = 1024  # number of keys to count at once, while they are in the cache of the core
+_PAIRS_EACH = 16  # maximum number of deferred pairs, as a multiple of that of different keys
+_MOST_TEXT = 1 << 23  # maximum characters of deferred keys, including duplicates
 
 
 class MapContext(Counting):
     """The values of a partition, grouped by key.
 
-    - `user`: what `map` is given.
+    - `user`: the context that `map` receives.
     - `groups`: the values of each key in the order of writing; complete after `place`.
-    - `keys`: the keys, until the caller clears the list; complete after `place`. Those of
-      `write_each` may have another place than they were written at.
+    - `keys`: the keys, until the caller clears the list; complete after `place`. Keys of
+      `write_each` may be out of order.
     - `large`: the keys of values larger than `LARGE`, with their sizes in bytes, until the caller
-      clears the list; those of a record that was taken back may be among them.
-    - `hurry`: not empty when much has been written, or something counted, until the caller clears
-      it.
-    - `counted`, `counters`: counts of the current record, and of those before it.
+      clears the list; may include keys of a record that was undone.
+    - `hurry`: not empty after large writes, or after counts, until the caller clears it.
+    - `counted`, `counters`: counts of the current record, and of earlier ones.
     - `most_later`: different keys that `write_each` defers before it asks the caller to hurry.
 
     >>> context = MapContext()
@@ -83,7 +82,7 @@ class MapContext(Counting):
                     if size > LARGE:
                         note(key, size)
             groups[key].append(value)
-            keys.append(key)  # looked up as a method, it costs half of what a bound one does
+            keys.append(key)  # twice as fast as a bound method
 
         def close(run: str) -> None:
             """Refuse later writes: the script may have kept `write`."""
@@ -97,31 +96,31 @@ class MapContext(Counting):
         self.write, self.close = write, close
         self.counted, self.counters = {}, {}
         self.most_later = MOST_LATER
-        self._value: Any = None  # the one value of all deferred keys:
+        self._value: Any = None  # the single value of all deferred keys
         self._deferred: Counter[str] = Counter()
-        self._pairs = 0  # as many
-        self._text = 0  # and as many characters of keys, those to be counted among them
-        self._written: list[str] = []  # and of these, which are still to be counted
+        self._pairs = 0  # number of deferred pairs
+        self._text = 0  # characters of deferred keys, including those not yet counted
+        self._written: list[str] = []  # deferred keys that are not yet counted
         self._batches = []
-        self._since = 0  # the place of the first key that was written by itself after all of them
+        self._since = 0  # index in `keys` of the first key written by `write` after deferred ones
         self.user = UserContext(self)
 
     def write_each(self, keys: Iterable[Any], value: Any) -> None:
-        """Write `value` under each of `keys`, as a loop of ``write`` does, and faster.
+        """Write `value` under each of `keys`, like a loop of ``write``, but faster.
 
-        Raises TypeError for a key or value that ``write`` refuses, and for `keys` that are one text.
+        Raises TypeError for a key or value that ``write`` refuses, and if `keys` is text.
         """
         if type(keys) is not list:
             keys = as_keys(keys)
         kind, batches = type(value), self._batches
-        # One object that cannot change, and is small, stands for all until they have been counted.
+        # A small immutable object can be shared by all keys until they have been counted.
         deferred = kind in _SMALL or (kind in _TEXTS and len(value) <= LARGE)
         if deferred and value is not self._value:
             if self._deferred or self._written or batches:
                 deferred = False
             else:
                 self._value = value
-        # A subclass of str is equal to a text, and would be counted as one.
+        # An instance of a subclass of str equals a str, and would be counted as one.
         if not deferred or countOf(map(type, keys), str) != len(keys):
             write = self.write
             for key in keys:
@@ -131,12 +130,12 @@ class MapContext(Counting):
             self.hurry.append(EACH)
         batches.append((len(self.keys), len(self._written)))
         self._written += keys
-        self._text += len("".join(keys))  # quicker than a sum of lengths
+        self._text += len("".join(keys))  # faster than a sum of lengths
         if len(keys) > self.most_later or self._text > _MOST_TEXT:
             self.hurry.append(None)
 
     def commit(self) -> None:
-        """Keep the keys of `write_each`: the record is done."""
+        """Keep the keys of `write_each`, because the record is done."""
         batches, written = self._batches, self._written
         if not batches:
             return
@@ -151,12 +150,12 @@ class MapContext(Counting):
 
     @property
     def is_full(self) -> bool:
-        """Check whether `write_each` has deferred so much that it is time to `place` it."""
+        """Check whether `write_each` has deferred so many keys that it is time to call `place`."""
         most = self.most_later
         return len(self._deferred) > most or self._pairs > _PAIRS_EACH * most
 
     def place_in_order(self) -> None:
-        """Do as `place` after each record, and keep the order of `keys` for people to see."""
+        """Do the work of `place` after each record, and keep `keys` in order for display."""
         if self._batches:
             self._place_in_order()
             self._batches.clear()
@@ -178,7 +177,7 @@ class MapContext(Counting):
         self._written.clear()
 
     def _overlaps(self) -> bool:
-        """Check whether a key was written both ways, so that the order of its values is to be kept."""
+        """Check whether a key was written in both ways, so the order of its values must be kept."""
         keys = {*self.keys[self._since :]}
         return not (keys.isdisjoint(self._written) and self._deferred.keys().isdisjoint(keys))
 
@@ -192,7 +191,7 @@ class MapContext(Counting):
         self._pairs = self._text = 0
 
     def _place_in_order(self) -> None:
-        """Put everything since the last time into `groups`, in the order in which it was written."""
+        """Put all new pairs into `groups`, in the order in which they were written."""
         groups, keys, value, since = self.groups, self.keys, self._value, self._since
         single = keys[since:]
         values = [groups[key].pop() for key in reversed(single)]
@@ -210,7 +209,7 @@ class MapContext(Counting):
             keys += single[place:end] + batch
 
     def clear(self) -> None:
-        """Forget `keys` and `large`, after `place`."""
+        """Clear `keys` and `large`, after `place`."""
         self.keys.clear()
         self.large.clear()
         self._since = 0
@@ -226,5 +225,5 @@ class MapContext(Counting):
             values = groups[key]
             values.pop()
             if not values:
-                del groups[key]  # or the key to be printed would come from a bad record
+                del groups[key]  # else the bad record would determine how an equal key is printed
         del keys[mark:]

@@ -1,4 +1,4 @@
-"""Snapshots of the values that a script writes, and pickles that any process can read."""
+"""Snapshots of the values that a script writes, and pickles that every process can read."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ ATOMS = frozenset((
 ))  # fmt: skip
 """Types whose values cannot change."""
 
-_CLOCKS = frozenset((datetime.datetime, datetime.time))  # atoms, unless their zone is none
+_CLOCKS = frozenset((datetime.datetime, datetime.time))  # atoms if their time zone is one
 _STANDARD = ("builtins", "datetime", "zoneinfo")
-_DEEPER = 1000  # calls: some 100 would do, as tasks begin at about the same depth
+_DEEPER = 1000  # additional calls; about 100 would do, as tasks begin at a similar depth
 
 
 class UnpicklableValueError(TypeError):
@@ -34,7 +34,7 @@ class UnpicklableValueError(TypeError):
 
 
 def snapshot(value: Any) -> Any:
-    """Return `value` itself when it cannot change, a copy otherwise.
+    """Return `value` itself if it is immutable, a copy otherwise.
 
     Raises `UnpicklableValueError` when pickle cannot copy it.
 
@@ -47,7 +47,7 @@ def snapshot(value: Any) -> Any:
 
 
 def measured(value: Any) -> tuple[Any, int]:
-    """Return the `snapshot` of a value and its size in bytes, without what each object takes."""
+    """Return the `snapshot` of a value and its size in bytes, without the overhead of objects."""
     kind = type(value)
     if kind is tuple or kind is list or kind is dict:
         size = 8 * len(value)
@@ -86,30 +86,30 @@ def measured(value: Any) -> tuple[Any, int]:
             f"cannot be pickled ({reason}). Write plain data instead: numbers, text, lists, dicts"
         )
         with suppress(Exception):
-            dumps(value)  # with a memo, which a tree does without
+            dumps(value)  # with a memo, which is not needed for a tree
             problem = (
-                "holds itself: only a tree can be written. Write the data without references back to "
+                "contains itself: only a tree can be written. Write the data without references back to "
                 "what contains it"
             )
     raise UnpicklableValueError(
-        f"A value of type {kind.__name__} cannot be written, as it {problem}."
+        f"A value of type {kind.__name__} cannot be written, because it {problem}."
     )
 
 
 def _make_pickler() -> tuple[Callable[[Any], None], list[bytes]]:
-    """Return a function that pickles without a memo, so that shared objects are copied, and its output."""
+    """Return a function that pickles without a memo, to copy shared objects, and its output list."""
     pieces: list[bytes] = []
     pickler = pickle.Pickler(types.SimpleNamespace(write=pieces.append), 5)
     pickler.fast = True
     return pickler.dump, pieces
 
 
-# A call takes one out: pickling may run code of the script, which may write as well.
+# A call takes one, because pickling may run code of the script, which may also write.
 _picklers: list[tuple[Callable[[Any], None], list[bytes]]] = []
 
 
 def _copy_as_tree(value: Any) -> tuple[Any, int]:
-    """Return a copy of `value` without shared objects, and the bytes that it takes."""
+    """Return a copy of `value` without shared objects, and its size in bytes."""
     try:
         pickler = _picklers.pop()
     except IndexError:
@@ -127,7 +127,7 @@ def _copy_as_tree(value: Any) -> tuple[Any, int]:
 
 
 def _copy_by_identity(value: Any) -> Any:
-    """Copy a value whose classes cannot be imported, as those of ``__main__``: the copy keeps them."""
+    """Copy a value whose classes cannot be imported, such as those of ``__main__``, and keep these."""
     kept: dict[int, Any] = {}
 
     class Pickler(pickle.Pickler):
@@ -150,7 +150,7 @@ def _copy_by_identity(value: Any) -> Any:
 
 
 def dumps(value: Any) -> bytes:
-    """Pickle `value`; objects of classes that a notebook or ``__main__`` defines by value."""
+    """Pickle `value`; classes that a notebook or ``__main__`` defines are pickled by value."""
     try:
         return pickle.dumps(value, 5)
     except RecursionError:  # the value was written with fewer calls on the stack
@@ -168,9 +168,9 @@ def dumps(value: Any) -> bytes:
 
 
 def dumps_by_value(value: Any) -> bytes:
-    """Pickle functions and classes that have no module to be imported from by value.
+    """Pickle `value`; functions and classes that cannot be imported are pickled by value.
 
-    As ``cloudpickle.dumps``, but code keeps the name of its file: since 3.1.3 cloudpickle drops it, and
+    Like ``cloudpickle.dumps``, but code keeps its file name. Cloudpickle has dropped it since 3.1.3, so
     a traceback could neither recognise the user's code nor show its lines.
     """
     with io.BytesIO() as file:

@@ -1,7 +1,7 @@
-"""A few fields out of a large JSON document, without building the rest of it.
+"""Extraction of a few fields from a large JSON document, without building the rest of it.
 
-`msgspec` reads the fields, and checks the syntax of the rest. ``json.loads`` decides about whatever it
-does not accept: the values and the errors are always those of ``json``.
+`msgspec` reads the fields, and checks the syntax of the rest. If it does not accept a document,
+``json.loads`` decides. So the values and errors are always those of ``json``.
 """
 
 from __future__ import annotations
@@ -22,45 +22,45 @@ __all__ = ["Fields", "pluck"]
 Names: TypeAlias = tuple[str, ...]
 
 _UNDECIDED = (msgspec.MsgspecError, UnicodeEncodeError, RecursionError)
-_UNREADABLE = re.compile(r'[\x00-\x1f"\\\ud800-\udfff]')  # in a name: msgspec takes none of these
+_UNREADABLE = re.compile(r'[\x00-\x1f"\\\ud800-\udfff]')  # not supported by msgspec in names
 _SAMPLES = 20
 _ALL_ZEROS = bytes.maketrans(b"123456789", b"000000000")
 
 
 def pluck(*paths: str | Sequence[str], default: Any = None) -> Fields:
-    """Compile paths into a function that takes the values there out of a JSON text.
+    """Compile paths into a function that extracts their values from a JSON text.
 
-    Reading three fields this way is some eight to ten times as fast as ``json.loads``, five times
-    where documents are small. Compile once, at the top of the script, not in `map`.
+    Reading three fields this way is about eight to ten times as fast as ``json.loads``, five times
+    for small documents. Compile once, at the top of the script, not in `map`.
 
     Parameters
     ----------
     *paths : str or sequence of str
-        Names of objects joined by dots, from the top of the document: ``"info.OS"``. Where a name
-        has a dot in it, a tuple or list of names: ``("info", "a.b")``. One path may lead into
-        another's value.
+        Names from the top of the document, joined by dots: ``"info.OS"``. If a name contains a dot,
+        a tuple or list of names: ``("info", "a.b")``. One path may lead into the value of
+        another.
     default : optional
-        Stands for a value whose name, or the object that should hold it, is missing. A ``null``
-        gives ``None`` all the same.
+        Replaces a value whose name, or the object that should contain it, is missing. A ``null``
+        is still ``None``.
 
     Returns
     -------
     Fields
-        Called with a JSON text (`str`), it gives the values as ``json.loads(text)`` has them, a
-        tuple in the order of the paths. It raises ``ValueError`` where the text is not JSON.
+        A function of a JSON text (`str`). It returns a tuple of the values in ``json.loads(text)``
+        in the order of the paths, and raises ``ValueError`` if the text is not JSON.
 
     Raises
     ------
     TypeError
-        When a path is neither text nor a sequence of text.
+        If a path is neither text nor a sequence of text.
     ValueError
-        When there is no path, or a name is empty.
+        If there is no path, or a name is empty.
 
     Notes
     -----
-    What only Python's ``json`` accepts (``NaN``, numbers too large for a float, half a surrogate
-    pair), bytes that were not UTF-8, and names with a quote, a backslash or a control character
-    take the time of ``json.loads``.
+    Input that only Python's ``json`` accepts (``NaN``, numbers too large for a float, half a
+    surrogate pair), bytes that were not UTF-8, and names with a quote, a backslash or a control
+    character are only as fast as ``json.loads``.
 
     Examples
     --------
@@ -71,7 +71,7 @@ def pluck(*paths: str | Sequence[str], default: Any = None) -> Fields:
     (None, 0, [1])
     """
     if not paths:
-        raise ValueError('pluck needs a path at least, such as pluck("info.OS").')
+        raise ValueError('pluck needs at least one path, such as pluck("info.OS").')
     return Fields(tuple(map(_names, paths)), default)
 
 
@@ -79,22 +79,22 @@ def _names(path: str | Sequence[str]) -> Names:
     names = path.split(".") if isinstance(path, str) else path
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise TypeError(
-            f"A path is a str, such as 'info.OS', or a tuple of them, such as ('info', 'OS'), "
+            f"A path is a str, such as 'info.OS', or a tuple of str, such as ('info', 'OS'), "
             f"not {path!r}."
         )
     if not names or "" in names:
         raise ValueError(
-            f"The path {path!r} has an empty name in it. Write the names from the top of the "
+            f"The path {path!r} contains an empty name. Write the names from the top of the "
             "document, joined by dots: 'info.OS'."
         )
     return tuple(names)
 
 
 class Fields:
-    """A function from a JSON text to the values at its paths; it pickles, and is safe in threads.
+    """A function from a JSON text to the values at its paths; can be pickled, and is thread-safe.
 
     - `paths`: the names of each path.
-    - `default`: stands for a value that is missing.
+    - `default`: replaces a missing value.
 
     >>> fields = pluck("info.OS", ["a.b", "c"])
     >>> fields
@@ -112,7 +112,7 @@ class Fields:
 
     @property
     def names(self) -> Names:
-        """The paths with dots, for a header say."""
+        """The paths joined by dots, for example for a header."""
         return tuple(map(".".join, self.paths))
 
     def __call__(self, value: str) -> tuple[Any, ...]:
@@ -145,7 +145,7 @@ def _walk(value: Any, names: Sequence[str], default: Any) -> Any:
 def _has_endless_number(text: str) -> bool:
     """Check whether `text` may hold an integer of more digits than Python converts.
 
-    json refuses those, and msgspec passes over them. A number that long shows in a few samples.
+    json refuses those, but msgspec skips them. A number of that length is visible in a few samples.
     """
     limit = sys.get_int_max_str_digits()
     if not limit or len(text) <= limit:
@@ -159,11 +159,11 @@ def _zeros(text: str) -> bytes:
 
 
 def _reader(paths: tuple[Names, ...], default: Any) -> Callable[[str], tuple[Any, ...]] | None:
-    """Return a function that reads the values at `paths`, if msgspec can take their names."""
+    """Return a function that reads the values at `paths`, if msgspec supports their names."""
     names = {name: f"f{place}" for place, name in enumerate(dict.fromkeys(chain(*paths)))}
     if any(map(_UNREADABLE.search, names)):
         return None
-    # Of each path the shortest beginning that is a path too: its value is read as one.
+    # For each path, its shortest prefix that is also a path, whose value is read as a whole.
     heads = [next(p[:n] for n in range(1, len(p) + 1) if p[:n] in paths) for p in paths]
     tree: dict[str, Any] = {}
     for head in heads:
@@ -171,14 +171,14 @@ def _reader(paths: tuple[Names, ...], default: Any) -> Callable[[str], tuple[Any
     decode = msgspec.json.Decoder(_or_anything(_struct(tree, names, default))).decode
     attributes = [".".join(names[name] for name in head) for head in heads]
     getters = list(map(attrgetter, attributes))
-    # One more than asked for, so that it always gives a tuple.
+    # Get one more attribute, so that the result is always a tuple.
     get = attrgetter(*attributes, "__class__")
 
     def read(text: str) -> tuple[Any, ...]:
         found = decode(text)
         try:
             return get(found)[:-1]
-        except AttributeError:  # something else stands where an object should be
+        except AttributeError:  # there is another value where an object was expected
             return tuple([_value(found, each, default) for each in getters])
 
     rests = [path[len(head) :] for path, head in zip(paths, heads, strict=True)]
@@ -190,14 +190,14 @@ def _reader(paths: tuple[Names, ...], default: Any) -> Callable[[str], tuple[Any
 
 
 def _struct(tree: dict[str, Any], names: dict[str, str], default: Any) -> Any:
-    """Return the type of the objects that have the names in `tree`, as attributes `names`."""
+    """Return a type for objects with the names in `tree`, which `names` maps to attributes."""
     fields: list[tuple[str, Any, Any]] = []
     for name, branch in tree.items():
         if branch:
             inner = _struct(branch, names, default)
             fields.append((names[name], _or_anything(inner), inner()))
         else:
-            # msgspec would copy a default that can change
+            # msgspec would copy a mutable default
             given = None if default is None else msgspec.field(default_factory=lambda: default)
             fields.append((names[name], Any, given))
     rename = {names[name]: name for name in tree}

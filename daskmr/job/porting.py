@@ -1,4 +1,4 @@
-"""Scripts that come from Python 2: the places where they fail silently, or late."""
+"""Scripts written for Python 2: find the places where they fail silently, or late."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ _HOOKS = ("map", "combine", "reduce", "setup_reduce")
 
 
 class Finding(NamedTuple):
-    """A place in a script that means something else under Python 3, or fails there."""
+    """A place in a script whose meaning differs in Python 3, or that fails there."""
 
     line: int
     text: str  # what happens, and what to write
 
 
-# Templates of code, and advice. `_` matches any expression, a name in capitals one that the method of
-# that name of `_Module` accepts, and `...` any further arguments; keywords may be more. In advice, `{0}`
-# is the code that the name in capitals matched.
+# Templates of code, and advice. `_` matches any expression, a name in capitals any expression that the
+# method of `_Module` with that name accepts, and `...` any further arguments. Extra keyword arguments
+# are ignored. In advice, `{0}` is the code that matched the name in capitals.
 _RULES = {
-    "LAZY.sort": "`{0}`{made} is no list in Python 3: write `sorted(...)`",
+    "LAZY.sort": "`{0}`{made} is not a list in Python 3: write `sorted(...)`",
     "LAZY.append | LAZY.extend | LAZY.reverse | LAZY.pop | LAZY[_] | LAZY + _ | _ + LAZY | "
-    "len(ITERATOR)": "`{0}`{made} is no list in Python 3: write `list(...)` around it",
+    "len(ITERATOR)": "`{0}`{made} is not a list in Python 3: write `list(...)` around it",
     "not ITERATOR | if ITERATOR: ... | while ITERATOR: ... | _ if ITERATOR else _": (
         "`{0}`{made} is always true in Python 3: write `list(...)`"
     ),
     "USED_AGAIN": "`{0}`{made} is empty after its first use in Python 3: write `list(...)`",
     "_.write(SHOWN, _) | _.write(_, SHOWN) | _.writeline(SHOWN) | str(SHOWN) | _ % SHOWN": (
-        "`{0}`{made} has no list in it in Python 3, and prints differently: write `list(...)`"
+        "`{0}`{made} does not contain a list in Python 3, and prints differently: write `list(...)`"
     ),
     "sorted(_, _, ...) | sorted(..., cmp=_) | _.sort(..., cmp=_) | _.sort(FUNCTION, ...)": (
         f"sorting takes no function of two values in Python 3: {BY_KEY}"
@@ -51,8 +51,8 @@ _RULES = {
     "print;": "`print` alone prints nothing in Python 3: write `print()`",
     "SALTED(_)": "`hash()` of text differs from process to process: write `zlib.crc32(text.encode())`",
     "CAUGHT.message": "`{0}.message` is gone in Python 3: write `str({0})`",
-    "HIDING": "catching everything also hides what is no fault of the record: a name that "
-    "Python 3 does not have, running out of memory. Name what it is for, as in `except ValueError:`",
+    "HIDING": "catching everything also hides errors that are not the record's fault: a name that "
+    "Python 3 does not have, or lack of memory. Name the exception, as in `except ValueError:`",
     "_.write(ENCODED, _) | _.write(_, ENCODED) | _.writeline(ENCODED) | _.writecsv(ENCODED) | "
     "_.write_each(ENCODED, _) | _.write_each(_, ENCODED)": (
         "`.encode(...)` makes bytes, which are written as \"b'...'\": leave it out, all text is "
@@ -60,10 +60,10 @@ _RULES = {
     ),
 }
 _OF_SCRIPT = {
-    "TEXT.decode(...)": "`{0}` is text, decoded already: leave `.decode(...)` out",
+    "TEXT.decode(...)": "`{0}` is text, which is already decoded: leave `.decode(...)` out",
     "SHADOWED(...)": "`{0}` is the job's own function here: write a comprehension for `map(...)`, and "
     "`functools.reduce(...)`",
-    "type(VALUES_SEEN)": "`{0}` is of another type where a key has too many for memory: write "
+    "type(VALUES_SEEN)": "`{0}` has another type if a key has too many values for memory: write "
     "`isinstance({0}, list)`",
 }
 _ORDERINGS = " | ".join([
@@ -86,12 +86,12 @@ _AMBIGUOUS = {
 
 
 def find_python2(tree: ast.Module, *, is_script: bool = True) -> list[Finding]:
-    """Find code from Python 2 that changes its meaning, or fails only when it is reached.
+    """Find code from Python 2 whose meaning differs, or that fails only when it is reached.
 
-    Code that is right in Python 3 too (a division, say) is reported only in a script that uses
-    nothing that Python 2 lacks.
+    Code that may also be intended in Python 3 (such as a division) is reported only in a script that
+    uses nothing that Python 2 lacks.
 
-    - `is_script`: whether it is the job's script, rather than a module that it imports.
+    - `is_script`: whether this is the job's script, not a module that it imports.
 
     >>> text = "def reduce(key, values, context):\\n    context.write(key, sum(values) / len(values))"
     >>> [finding.line for finding in find_python2(ast.parse(text))]
@@ -118,7 +118,7 @@ def find_python2(tree: ast.Module, *, is_script: bool = True) -> list[Finding]:
 
 @cache
 def _compiled(table: tuple[tuple[str, str], ...]) -> list[tuple[Any, ast.AST, str]]:
-    """Parse templates, one that ends in ``;`` as a statement; with each the type of its node."""
+    """Parse templates, and return them with the type of their node; ``;`` marks a statement."""
     rules: list[tuple[Any, ast.AST, str]] = []
     for templates, advice in table:
         for template in templates.split(" | "):
@@ -134,7 +134,7 @@ def _shown(node: ast.AST) -> str:
 
 
 def _matches(module: _Module, pattern: Any, node: Any, parts: list[Any]) -> bool:
-    """Match `node` with `pattern`; `parts` collects what the names in capitals matched."""
+    """Match `node` with `pattern`, and collect in `parts` the matches of names in capitals."""
     if isinstance(pattern, ast.Name):
         if pattern.id.isupper():
             parts.append(node)
@@ -158,7 +158,7 @@ def _matches(module: _Module, pattern: Any, node: Any, parts: list[Any]) -> bool
 
 
 class _Module:
-    """A syntax tree; methods of one node are the predicates that templates name in capitals."""
+    """A syntax tree; its methods of one node are the predicates that templates name in capitals."""
 
     def __init__(self, tree: ast.Module) -> None:
         self.nodes: list[Any] = list(ast.walk(tree))
@@ -166,9 +166,9 @@ class _Module:
         self.inside: dict[Any, ast.FunctionDef | None] = {tree: None}  # the function around a node
         functions = [each for each in tree.body if isinstance(each, ast.FunctionDef)]
         self.hooks = {each.name: each for each in functions if each.name in _HOOKS}
-        self.bound: set[str] = set()  # names that the module gives a meaning of its own
-        self.imported: dict[str, str] = {}  # modules by the names that they go by
-        # By function and name: values assigned to a variable (None: set otherwise), and its uses.
+        self.bound: set[str] = set()  # names that the module defines itself
+        self.imported: dict[str, str] = {}  # imported modules by their local names
+        # By function and name: the values assigned to a variable (``None``: set otherwise), its uses.
         self.stores: defaultdict[Any, list[ast.expr | None]] = defaultdict(list)
         self.loads: defaultdict[Any, list[ast.Name]] = defaultdict(list)
         for node in self.nodes:
@@ -193,20 +193,20 @@ class _Module:
         elif isinstance(node, ast.arg):
             self.bound.add(node.arg)
         elif isinstance(node, ast.alias):
-            # A star may bring any of them; that of a module that brings none is no harm.
+            # A star may import any of them; assuming so is harmless if it does not.
             name = node.asname or node.name
             self.bound.update(NAMES if name == "*" else [name.split(".")[0]])
             if isinstance(self.parents[node], ast.Import):
                 self.imported[name] = node.name
 
     def is_name(self, node: Any, *names: str) -> bool:
-        """Check whether it is one of `names`, and means the builtin if that is a builtin's name."""
+        """Check whether `node` is one of `names`, and not redefined if that is a builtin's name."""
         if not isinstance(node, ast.Name) or node.id not in names:
             return False
         return node.id not in self.bound or not (hasattr(builtins, node.id) or node.id in NAMES)
 
     def is_new(self, node: Any) -> bool:
-        """Check whether Python 2 lacks it, so that a `/` beside it is meant as it is."""
+        """Check whether Python 2 lacks this syntax, so that the script is meant for Python 3."""
         if isinstance(node, ast.alias):
             name = f"{getattr(self.parents[node], 'module', None) or ''}.{node.name}".lstrip(".")
             return name == "__future__.division" or name.split(".")[0] in _PYTHON3_MODULES
@@ -224,19 +224,19 @@ class _Module:
         return found
 
     def values(self, node: Any) -> list[Any]:
-        """Return the values assigned to the variable `node`; `node` itself if it is no variable."""
+        """Return the values assigned to the variable `node`; `node` itself if it is not a variable."""
         is_name = isinstance(node, ast.Name)
         return self.stores.get((self.inside[node], node.id), []) if is_name else [node]
 
     def parameter(self, node: Any, *hooks: str) -> int:
-        """Return the place of `node` among the parameters of the one of `hooks` that it is in."""
+        """Return the index of `node` in the parameters of the function of `hooks` that it is in, or -1."""
         hook = self.inside[node]
         is_in = hook and hook in [self.hooks.get(name) for name in hooks]
         names = [each.arg for each in hook.args.args] if hook and is_in else []
         return names.index(node.id) if getattr(node, "id", "") in names else -1
 
     def maker(self, node: Any) -> str:
-        """Return the function that makes `node`, or its variable, and made a list in Python 2."""
+        """Return the name of the function that made `node`, and returned a list in Python 2, or ""."""
         values = self.values(node)
         call = values[0] if len(values) == 1 else None
         if not isinstance(call, ast.Call):
@@ -246,7 +246,7 @@ class _Module:
         return name_of(call) if is_maker else ""
 
     def origin(self, node: Any) -> str:
-        """Say which call makes the list that a variable was in Python 2."""
+        """Describe the call that made a variable, which was a list in Python 2."""
         is_made = isinstance(node, ast.Name) and self.maker(node)
         return f" (made by `{_shown(self.values(node)[0])}`)" if is_made else ""
 
@@ -265,7 +265,7 @@ class _Module:
         return isinstance(node, ast.Lambda)
 
     def codec(self, node: Any) -> bool:
-        """Check whether it names a codec that is no encoding of text."""
+        """Check whether `node` is the name of a codec that is not a text encoding."""
         return isinstance(node, ast.Constant) and str(node.value).lower() in CODECS
 
     def salted(self, node: Any) -> bool:
@@ -284,7 +284,7 @@ class _Module:
         inside, reduce = self.inside[node], self.hooks.get("reduce")
         attributes = [getattr(each, "attr", "") for each in ast.walk(reduce)] if reduce else []
         if "decode" in attributes and inside and inside is self.hooks.get("map"):
-            return False  # `reduce` makes text of the bytes that `map` writes
+            return False  # `reduce` decodes the bytes that `map` writes
         variables = {
             name
             for (function, name), values in self.stores.items()
@@ -293,12 +293,12 @@ class _Module:
         return _has_encoded(node, self.encoders | variables)
 
     def text(self, node: Any) -> bool:
-        """Check whether it is the key or the value of `map`, and its ``decode`` has no codec."""
+        """Check whether `node` is the key or value of `map`, and its ``decode`` has no codec."""
         is_text = self.parameter(node, "map") in (0, 2)
         return is_text and not any(map(self.codec, self.parents[self.parents[node]].args))
 
     def shadowed(self, node: Any) -> bool:
-        """Check whether it calls the job's `map` or `reduce`, and means the builtin, as 2to3's do."""
+        """Check whether `node` calls the job's `map` or `reduce`, but means the builtin."""
         name, given = getattr(node, "id", ""), self.parents[node].args
         if name not in ("map", "reduce") or name not in self.hooks or not given:
             return False
@@ -306,17 +306,17 @@ class _Module:
         return too_few or isinstance(given[0], ast.Lambda | ast.Attribute)
 
     def values_seen(self, node: Any) -> bool:
-        """Check whether it is the values of `reduce` or `combine`, and their type is compared."""
+        """Check whether `node` is the values of `reduce` or `combine`, and their type is compared."""
         is_compared = isinstance(self.parents[self.parents[node]], ast.Compare)
         return is_compared and self.parameter(node, "reduce", "combine") == 1
 
     def integer(self, node: Any) -> bool:
-        """Check whether an operand may be an integer, in a division not inside of ``int()``."""
+        """Check whether an operand may be an integer, in a division that is not within ``int()``."""
         around = self.parents[self.parents[node]]
         return not (self.is_name(getattr(around, "func", None), "int") or self._is_float(node))
 
     def _is_float(self, node: Any, *, follow: bool = True) -> bool:
-        """Check whether a number is certainly a float, or is no number."""
+        """Check whether a number is certainly a float, or not a number at all."""
         if isinstance(node, ast.Name):
             return follow and any(self._is_float(v, follow=False) for v in self.values(node))
         if isinstance(node, ast.BinOp | ast.UnaryOp):
@@ -327,7 +327,7 @@ class _Module:
         return is_float or isinstance(node, ast.JoinedStr)
 
     def nullable(self, node: Any) -> bool:
-        """Check whether it is ``d.get(name)``, outside of what may test for None (``and``, ``if``)."""
+        """Check for ``d.get(name)``, except where None may be tested (in ``and``, ``or``, ``if``)."""
         if not isinstance(node, ast.Call) or len(node.args) != 1 or node.keywords:
             return False
         is_get = getattr(node.func, "attr", "") == "get"
@@ -344,7 +344,7 @@ class _Module:
         return is_checksum and not isinstance(getattr(around, "op", None), ast.BitAnd)
 
 
-_IGNORED = ("body", "orelse", "ctx", "generators")  # fields of nodes that templates leave open
+_IGNORED = ("body", "orelse", "ctx", "generators")  # fields that templates do not compare
 _ROOTS = {"USED_AGAIN": ast.Name, "HIDING": ast.ExceptHandler}
 _PYTHON3_MODULES = ("asyncio", "concurrent", "daskmr", "dataclasses", "enum", "pathlib", "typing")
 _NEW = (
@@ -366,7 +366,7 @@ def _called(node: Any) -> str:
 
 
 def _has_encoded(node: Any, names: set[str]) -> bool:
-    """Check whether the text of `node` includes bytes, as what has one of `names` does."""
+    """Check whether the text of `node` includes bytes, such as a variable or call of `names`."""
     parts: Iterable[ast.AST] = ()
     if isinstance(node, ast.Name):
         return node.id in names
@@ -381,7 +381,7 @@ def _has_encoded(node: Any, names: set[str]) -> bool:
 
 
 def _gone(module: _Module) -> Iterator[Finding]:
-    """Find names, attributes and imports that Python 3 does not have."""
+    """Find names, attributes and imports that do not exist in Python 3."""
     for node in module.nodes:
         names, table = [], MODULES
         if isinstance(node, ast.Name):
@@ -403,7 +403,7 @@ _WRITERS = ("writeline", "writecsv", "write_each", "counter")
 
 
 def _written_before_parsing(module: _Module) -> list[Finding]:
-    """Find writes and counts of `map` before a line that may find the record to be bad."""
+    """Find writes and counts of `map` before a line that may reject the record as bad."""
     defined = [node for node in module.nodes if isinstance(node, ast.FunctionDef)]
     functions = [each for each in defined if each.name not in _HOOKS]
     careless = [each for each in functions if not any(map(_catches_bad_records, ast.walk(each)))]
@@ -414,32 +414,32 @@ def _written_before_parsing(module: _Module) -> list[Finding]:
     calls = [node for node in nodes if isinstance(node, ast.Call)]
     calls.sort(key=lambda call: (call.lineno, call.col_offset))
     writes = [call for call in calls if _writes(call) or _called(call) in writers]
-    lines: dict[int, int] = {}  # of parsing, by that of the write
+    lines: dict[int, int] = {}  # the line that parses, by the line that writes
     for parse in [call for call in calls if _parses(call) or _called(call) in parsers]:
         before = [write.lineno for write in writes if _is_before(module, write, parse)]
         lines.setdefault(min(before, default=0), parse.lineno)
     advice = (
-        "what is written here does not count when line {} raises a ValueError: a bad record takes back "
-        "all that its call of map wrote and counted, where formerly it stayed"
+        "this output does not count when line {} raises a ValueError: for a bad record, everything that "
+        "its call of map wrote and counted is undone, but formerly it was kept"
     )
     return [Finding(write, advice.format(parse)) for write, parse in lines.items() if write]
 
 
 def _is_before(module: _Module, write: ast.Call, parse: ast.Call) -> bool:
-    """Check whether `parse` may run after `write`, and end the call of `map`."""
+    """Check whether `parse` may run after `write` and end the call of `map`."""
     of_parse, of_write = {*module.around(parse)}, {*module.around(write)}
     if write in of_parse or (write.lineno, write.col_offset) > (parse.lineno, parse.col_offset):
         return False
     for node in of_parse | of_write:
         for block in (getattr(node, name, None) for name in ("body", "orelse")):
-            if not isinstance(block, list):  # of a lambda, or a conditional expression
+            if not isinstance(block, list):  # the body of a lambda or a conditional expression
                 continue
             has_parse, has_write = not of_parse.isdisjoint(block), not of_write.isdisjoint(block)
             handlers = getattr(node, "handlers", ())
             if has_parse and any(map(_catches_bad_records, handlers)):
                 return False
             if has_parse and not has_write and isinstance(node, ast.If) and node in of_write:
-                return False  # of two branches, one runs
+                return False  # only one of two branches runs
             if has_write and not has_parse and any(isinstance(each, _LEAVING) for each in block):
                 return False
     return True
@@ -448,7 +448,7 @@ def _is_before(module: _Module, write: ast.Call, parse: ast.Call) -> bool:
 def _callers(
     functions: list[ast.FunctionDef], known: set[str], does: Callable[[ast.Call], bool]
 ) -> set[str]:
-    """Return `known`, and the `functions` that do something or call one that does."""
+    """Return `known` and the names of `functions` with a call that `does` it, even indirectly."""
     found = set(known)
     while more := {
         each.name
@@ -468,7 +468,7 @@ def _parses(call: ast.Call) -> bool:
 
 
 def _writes(call: ast.Call) -> bool:
-    """Check whether it writes to a context, or counts; a file's ``write`` takes one argument."""
+    """Check whether a call writes to a context, or counts; a file's ``write`` has one argument."""
     name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
     return name in _WRITERS or (name == "write" and len(call.args) == 2)
 

@@ -1,4 +1,4 @@
-"""Advice on errors that Python 2 did not raise: what to write in their place."""
+"""Advice on errors that Python 2 did not raise: what to write instead."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ MODULES = {
     "urllib.urlopen": "`urllib.request.urlopen`",
     "urllib.urlretrieve": "`urllib.request.urlretrieve`",
 }  # fmt: skip
-# Codecs that `text.encode(...)` and `text.decode(...)` took in Python 2, and that are no encodings.
+# Codecs that `text.encode` and `text.decode` took in Python 2, but that are not text encodings.
 CODECS = ("base64", "bz2", "hex", "quopri", "rot13", "rot_13", "uu", "zip", "zlib")
 BY_KEY = "write `key=functools.cmp_to_key(compare)`"
 BY_TRANSLATION = "write `text.translate(str.maketrans('', '', letters))`"
@@ -65,11 +65,11 @@ _LAZY = f"'(?:{'|'.join(kind.__name__ for kind in _LAZY_TYPES)})'"
 # C code raises these, and only their text distinguishes them.
 _BY_MESSAGE = {
     r"^(?!unhashable).*SpilledValues|Object of type list is not JSON serializable|"
-    r"^unmarshallable object": "`values` is no real list where a key has too many for memory: what "
-    "needs one (`json.dumps`, `marshal`, `[...] + values`) takes `list(values)`, and that takes the "
+    r"^unmarshallable object": "`values` is not a real list if a key has too many for memory: code that "
+    "needs one (`json.dumps`, `marshal`, `[...] + values`) requires `list(values)`, which takes the "
     "memory of all of them",
     rf"{_LAZY} object is not subscriptable|object of type {_LAZY} has no len|for \+: .*{_LAZY}": (
-        f"{_OLD}`keys()`, `values()`, `items()`, `filter`, `zip` and `range` give no list any more, "
+        f"{_OLD}`keys()`, `values()`, `items()`, `filter`, `zip` and `range` no longer return a list, "
         "so write `list(...)` around it"
     ),
     r"not supported between instances of": "Python 2 ordered values of any types, and None before "
@@ -81,9 +81,9 @@ _BY_MESSAGE = {
     "down, as `/` did in Python 2",
     r"concatenate str \(not \"bytes\"|concat str to bytes|bytes-like object is required, not 'str'|"
     r"must be encoded before hashing|'in <string>' requires string .* not bytes": (
-        "In Python 3 text (`str`) and bytes do not mix: `text.encode()` gives the bytes that a "
-        "checksum or a compressor takes, `io.StringIO` is a file of text, and elsewhere "
-        "`.encode(...)` is left out"
+        "In Python 3 text (`str`) and bytes do not mix: `text.encode()` returns the bytes that a "
+        "checksum or compressor needs, `io.StringIO` is a text file, and elsewhere "
+        "leave `.encode(...)` out"
     ),
     r"^(map|reduce)\(\) missing \d+ required positional argument": "`map` and `reduce` are the job's "
     "own functions in a script: write a comprehension for `map(...)`, and `functools.reduce(...)`",
@@ -98,7 +98,7 @@ _BY_MESSAGE = {
 
 
 def advice_for(error: BaseException) -> str:
-    """Advise on an error that Python 2 did not raise, after a space; "" for any other.
+    """Return advice on an error that Python 2 did not raise, after a space; "" for any other.
 
     >>> advice_for(NameError("name 'xrange' is not defined", name="xrange"))
     ' This looks like Python 2: write `range` for `xrange`.'
@@ -111,7 +111,7 @@ def advice_for(error: BaseException) -> str:
         advice = _advice_on_attribute(error.obj, str(error.name))
     elif isinstance(error, NameError):
         advice = _renamed(str(error.name), NAMES)
-    elif isinstance(error, ImportError):  # `name_from` is there from Python 3.12 on
+    elif isinstance(error, ImportError):  # `name_from` exists from Python 3.12 on
         if found := re.match(r"cannot import name '(\w+)' from '([\w.]+)'", message):
             advice = _renamed(f"{found[2]}.{found[1]}", MODULES, found[1])
     elif isinstance(error, TypeError | ValueError | RuntimeError | LookupError):
@@ -129,28 +129,28 @@ def _advice_on_attribute(of: object, name: str) -> str:
         return _renamed(f"{of.__name__}.{name}", MODULES)
     if kind is str and name == "decode":
         return (
-            f"{_OLD}text is decoded already, so leave `.decode(...)` out, but for "
+            f"{_OLD}text is already decoded, so leave `.decode(...)` out, but for "
             "`.decode('base64')` and the like write `codecs.decode(text.encode(), 'base64').decode()`"
         )
     if kind is bytes and name in ("encode", "format"):
-        return f"{_OLD}these are bytes, and `.decode()` makes text of them"
+        return f"{_OLD}these are bytes, which `.decode()` converts to text"
     if isinstance(of, BaseException) and name == "message":
         return f"{_OLD}write `str(error)` for `error.message`"
     if name == "next" and hasattr(kind, "__next__"):
         return f"{_OLD}write `next(it)` for `it.next()`"
     if hasattr(list, name) and kind in _LAZY_TYPES:
         now = "sorted(...)" if name == "sort" else "list(...)"
-        return f"{_OLD}a {kind.__name__} is no list, so write `{now}` around it"
+        return f"{_OLD}a {kind.__name__} is not a list, so write `{now}` around it"
     return _renamed(name, METHODS)
 
 
 # --- syntax errors ------------------------------------------------------------------------------
 
-# The compiler's message, the line up to the error, and the line from the error on: each a pattern.
-# The compiler raises one type for all of these.
+# Patterns of the compiler's message, of the line up to the error, and of the line after it, because
+# the compiler raises the same type for all of these.
 _SYNTAX = (
-    (r"call to 'print'", "", "", "`print` is a function now: write `print(...)`"),
-    (r"call to 'exec'", "", "", "`exec` is a function now: write `exec(...)`"),
+    (r"call to 'print'", "", "", "`print` is now a function: write `print(...)`"),
+    (r"call to 'exec'", "", "", "`exec` is now a function: write `exec(...)`"),
     (r"", r"^\s*except\b", r".*,\s*\w+\s*:", "write `except X as e:` for `except X, e:`"),
     (r"", r"^\s*raise\b", r".*,", "write `raise X(message)` for `raise X, message`"),
     (r"leading zeros", "", "", "octal numbers are written `0o777` for `0777`"),
@@ -164,7 +164,7 @@ _SYNTAX = (
 
 
 def syntax_advice(error: SyntaxError) -> str:
-    """Advise on syntax of Python 2, after a space; "" for any other error."""
+    """Return advice on syntax of Python 2, after a space; "" for any other error."""
     if isinstance(error, TabError):
         return f" {_OLD}indent with spaces only."
     line = error.text or ""

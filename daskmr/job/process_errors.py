@@ -1,4 +1,4 @@
-"""Errors that come from the process which runs the script, not from its data."""
+"""Errors that are caused by the process that runs the script, not by its data."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from daskmr.job.tracebacks import message_of
 __all__ = ["explain_process_error", "no_children"]
 
 _SIGNALS = (
-    "Signal handlers can be set in the main thread only, and a worker process runs the script in "
-    "another: leave that out, or run with --inline."
+    "Signal handlers can only be set in the main thread, and a worker process runs the script in "
+    "another: remove that code, or run with --inline."
 )
 _CHILDREN = (
-    "A job cannot start processes with multiprocessing, ProcessPoolExecutor or joblib: daskmr runs "
-    "it in one process a core already. Call the function directly, or use threads "
+    "A job cannot start processes with multiprocessing, ProcessPoolExecutor or joblib: daskmr already "
+    "runs it in one process per core. Call the function directly, or use threads "
     "(ThreadPoolExecutor) or subprocess."
 )
 _CLOSED = (
-    "The script used a file, or the like, that it had closed or given away before: open it where "
-    "it is used. No record is left out for this."
+    "The script used a file or similar object that it had closed or detached before: open it where "
+    "it is used. No record is skipped for this."
 )
 _UNSUPPORTED = (
-    "The file that the script used does not allow this: in a task, standard input, output and "
-    "error are no files of the system. No record is left out for this."
+    "The script used a file that does not support this: in a task, standard input, output and "
+    "error are not real files. No record is skipped for this."
 )
 _IMPORT = (
-    "A module failed while it was imported, so the record is not at fault. Repair its "
-    "installation, and import it at the top of the script to see that at once."
+    "A module failed while it was imported, which is not the record's fault. Repair its "
+    "installation, and import it at the top of the script to notice such errors at once."
 )
 _PROCESS = (
-    "This comes from how the script is run, not from the data, so no record is left out for it."
+    "This is caused by how the script is run, not by the data, so no record is skipped for it."
 )
 
-# C code raises these as a plain ValueError, with the script's own frame as the innermost one. They
-# are whole messages without a place for data: one that quotes a record must not be taken for them.
+# C code raises these as a plain ValueError, with the script's own frame as the innermost one. The
+# patterns match whole messages without data, so a message that quotes a record never matches.
 _BY_MESSAGE = {
     r"[\w.() ]+ only works in (the )?main thread[\w ]*\.?": _SIGNALS,
     r"(I/O|invalid) operation on (closed|uninitialized) [\w ]+\.?"
@@ -61,22 +61,22 @@ _CHAIN_SHOWN = 10
 
 
 class ProcessStartRefused(AssertionError):
-    """As multiprocessing raises in a daemon: libraries expect its type and its text."""
+    """Raised like the error of multiprocessing in a daemon: libraries expect its type and text."""
 
     def __init__(self) -> None:
         super().__init__("daemonic processes are not allowed to have children")
 
 
-_refusing: set[int] = set()  # threads
+_refusing: set[int] = set()  # ids of threads
 
 
 @contextmanager
 def no_children() -> Iterator[None]:
     """Refuse processes started by ``multiprocessing``, in this thread and from a job's script.
 
-    A pool that a task starts may wait for ever: its processes are forks of one that has threads, or
-    cannot import the script. Dask's workers refuse that unless ``distributed.worker.daemon`` is
-    false; this does so everywhere alike. ``subprocess`` is not concerned.
+    A pool that a task starts may wait forever: its processes are forks of one that has threads, or
+    cannot import the script. Dask workers refuse this unless ``distributed.worker.daemon`` is false;
+    this function refuses it everywhere. ``subprocess`` is not affected.
     """
     thread = threading.get_ident()
     if thread in _refusing:
@@ -97,7 +97,7 @@ def _watch_starts() -> None:
 
     def start_or_refuse(process: BaseProcess) -> None:
         frames = [frame for frame, _ in traceback.walk_stack(sys._getframe())]
-        # The script may run in a thread of its own.
+        # The script may call this in its own thread.
         by_script = any(getattr(f.f_globals.get("__loader__"), "is_job", False) for f in frames)
         if by_script or threading.get_ident() in _refusing:
             raise ProcessStartRefused
@@ -109,10 +109,10 @@ def _watch_starts() -> None:
 def explain_process_error(exc: BaseException, *, loading: bool = False) -> str:
     """Explain an error of the process that runs the script; return ``""`` for any other.
 
-    A ``ValueError`` makes its record a bad one, but Python raises some that have nothing to do with
-    the record, and that every record of a process would meet.
+    A ``ValueError`` makes its record a bad one, but Python raises some that are unrelated to the
+    record, and that all records of a process would cause.
 
-    - `loading`: whether the script was being loaded, and so its modules were being imported.
+    - `loading`: whether the script was being loaded, so that its modules were being imported.
 
     >>> explain_process_error(ValueError("I/O operation on closed file."))[:22]
     'The script used a file'
@@ -151,8 +151,8 @@ def _explain_one(exc: BaseException, loading: bool) -> str:
         return _IMPORT
     if module == "signal":
         return _SIGNALS
-    # C code that these modules call (`int` in a `map` that they iterate over) raises because of data,
-    # and the error of another process is raised again here, from a text of its traceback.
+    # C code that these modules call (`int` in a `map` that they iterate over) raises errors of data.
+    # An error from another process is raised again here, and its cause is a text of its traceback.
     own = module.partition(".")[0] in _PROCESS_MODULES and exc.__cause__ is None
     return _PROCESS if own and inner and _is_raise(inner) else ""
 
@@ -165,12 +165,12 @@ def _innermost(exc: BaseException) -> TracebackType | None:
 
 
 def _is_raise(trace: TracebackType) -> bool:
-    """Tell a ``raise`` from a call of C code that raises."""
+    """Check whether a frame is at a ``raise`` statement, not at a call of C code that raises."""
     return trace.tb_frame.f_code.co_code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]
 
 
 def _translated(exc: BaseException) -> BaseException | None:
-    """Return the error that `exc` was raised in place of, by the function that caught it."""
+    """Return the error that a function caught, and replaced by raising `exc`."""
     context, inner = exc.__context__, _innermost(exc)
     if exc.__cause__ is not None:
         return exc.__cause__

@@ -1,4 +1,4 @@
-"""The source of a job's functions, here and in another process: a script's text, or pickles."""
+"""The source of a job's functions, in this or another process: a script's text, or pickles."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ Function = Callable[..., Any]
 
 
 class InlineFunctions:
-    """Functions of a notebook, of ``__main__``, lambdas, closures: shipped by value.
+    """Functions that are shipped by value: those of a notebook or ``__main__``, lambdas, closures.
 
-    They are pickled again every time, since what they refer to may have changed.
+    They are pickled again every time, because the objects that they refer to may have changed.
     """
 
     name = "job"
@@ -80,17 +80,17 @@ class InlineFunctions:
             reason = describe_exception(exc)
         raise InputError(
             f"The job's functions cannot be sent to worker processes ({reason}). Open files, locks, "
-            "connections and the like inside the functions, instead of referring to them from there."
+            "connections and the like inside of the functions instead of referring to them from there."
         )
 
     def enter(self) -> None:
-        """Do nothing: the functions need no names in ``sys.modules``."""
+        """Do nothing, because the functions need no names in ``sys.modules``."""
 
     leave = enter
 
 
 def _code_files(function: Any, seen: set[int]) -> Iterator[str]:
-    """Yield the files of a function and those it refers to in ``__main__``, as cells of a notebook."""
+    """Yield the files of a function and of those it uses in ``__main__``, such as notebook cells."""
     while isinstance(function, partial):
         function = function.func
     with suppress(ValueError):
@@ -103,24 +103,24 @@ def _code_files(function: Any, seen: set[int]) -> Iterator[str]:
     seen.add(id(function))
     yield function.__code__.co_filename
     if function.__module__ == "__main__":
-        with suppress(ValueError):  # a cell that is still empty
+        with suppress(ValueError):  # a closure cell that is still empty
             for other in inspect.getclosurevars(function).globals.values():
                 if isinstance(other, types.FunctionType) and other.__module__ == "__main__":
                     yield from _code_files(other, seen)
 
 
 class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
-    """A script and its siblings as text; finder and loader of the modules made of it.
+    """A script and its siblings as text, and the finder and loader of their modules.
 
-    Siblings go by the names they are imported under. The script's own module is named after the
-    contents, so that its classes pickle under a name that no other script has.
+    Siblings keep the names that they are imported under. The script's own module is named after the
+    contents, so that its classes are pickled under a name that no other script has.
     """
 
     is_job = True  # `process_errors` recognises the functions of a script by their loader
 
     def __init__(self, name: str, path: str, digest: str, sources: Sources) -> None:
         self.name, self.path, self.digest, self.sources = name, path, digest, sources
-        self.directory: str | None = None  # that it has changed to
+        self.directory: str | None = None  # the working directory that the script has changed to
         self.files, self.unused = sources.files, sources.unused
         directory, script = os.path.split(path)
         places = {file: sources.place(file, directory) for file in self.files}
@@ -165,7 +165,7 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
     def leave(self) -> None:
         with suppress(ValueError):
             sys.meta_path.remove(self)
-        # Going through all of sys.modules costs more than the rest together: only after imports.
+        # Searching all of sys.modules is slower than all the rest, so do it only after imports.
         if len(sys.modules) != self._size:
             self._modules = self._take()
         for name in self._modules:
@@ -213,7 +213,7 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
         return self.data[name]
 
     def get_resource_reader(self, fullname: str) -> TraversableResources:
-        """Read a package's files from its folder, or from what was sent if that is not seen here."""
+        """Read a package's files from its folder, or from the shipped copy if that is not accessible."""
         folder = self._folders.get(fullname) or os.path.dirname(self.get_filename(fullname))
         if os.path.isdir(folder) or not self.sources.data:
             anchor = os.path.join(folder, "__init__.py")
@@ -229,7 +229,7 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
     def exec_module(self, module: types.ModuleType) -> None:
         if module.__name__ in self._folders:
             return
-        # A sibling that imports the script gets the script's module, not a second copy of it.
+        # A sibling that imports the script must get the script's module, not a second copy.
         aliases = self.sources.aliases if module.__name__ == self.module_name else ()
         sys.modules.update(dict.fromkeys(aliases, module))
         try:

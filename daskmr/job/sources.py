@@ -1,4 +1,4 @@
-"""The files of a script: itself and what it imports from beside it, found without running it."""
+"""The files of a script: itself and its imports from beside it, found without running it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
     "parse", "prefixes", "read_source", "syntax_failure",
 ]  # fmt: skip
 
-# The worker process itself needs these: a file beside the script never takes their place.
+# The worker process itself needs these, so a file beside the script never replaces them.
 _NEEDED = sys.stdlib_module_names | {
     "__main__", "bokeh", "botocore", "aiobotocore", "aiohttp", "click", "cloudpickle", "cytoolz",
     "dask", "daskmr", "distributed", "fsspec", "importlib_metadata", "isal", "jinja2", "locket",
@@ -37,16 +37,16 @@ _NEEDED = sys.stdlib_module_names | {
     "sortedcontainers", "tblib", "tlz", "toolz", "tornado", "urllib3", "yaml", "yarl", "zict", "zipp",
     "zstandard",
 }  # fmt: skip
-# They import these where they are installed, some only when they first need them.
+# The above import these if they are installed, some only when they first need them.
 _USED_IF_INSTALLED = {
     "aiohappyeyeballs", "aioitertools", "aiosignal", "attr", "attrs", "certifi", "cryptography",
     "dateutil", "frozenlist", "idna", "jmespath", "lz4", "numpy", "pandas", "propcache", "pyarrow",
     "scipy", "snappy", "wrapt",
 }  # fmt: skip
 
-_DATA_BYTES = 1 << 20  # of all packages together, as each task has them with it
+_DATA_BYTES = 1 << 20  # maximum for all packages together, because each task carries them
 _DATA_FILES = 1000
-_ANY = "?"  # stands for a part of a module's name that is known only when it is imported
+_ANY = "?"  # replaces a part of a module's name that is known only when it is imported
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +54,18 @@ class Sources:
     """The shipped parts of a script."""
 
     files: dict[str, str]  # source text by file name, relative to the script's folder
-    # Folder by top-level module, of those that are beside the target of a link to the script.
+    # Folder of each top-level module that is beside the target of a link to the script.
     homes: dict[str, str] = field(default_factory=dict)
     # Folders beside the script that are packages without an ``__init__.py``.
     namespaces: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()  # names by which the siblings import the script
-    # File names that would be imported, were their names not those of other modules.
+    # File names that would be imported if their names were not taken by other modules.
     unused: tuple[str, ...] = ()
-    # A zip of the other files of packages, where they are small; ``b""`` where there are none.
+    # A zip of the packages' other files, if they are small; ``b""`` if there are none.
     data: bytes = b""
 
     def digest(self) -> str:
-        """SHA-256, in hex, of the contents."""
+        """Return the SHA-256 of the contents, in hex."""
         sha = hashlib.sha256()
         texts = {file: text.encode("utf-8", "surrogatepass") for file, text in self.files.items()}
         data = [("", self.data)] if self.data else []
@@ -75,7 +75,7 @@ class Sources:
         return sha.hexdigest()
 
     def place(self, file: str, directory: str) -> str:
-        """Return where a file, or a folder of `namespaces`, is; `directory` is the script's folder."""
+        """Return the path of a file, or of a folder in `namespaces`; `directory` is the script's folder."""
         home = self.homes.get(module_of(file).partition(".")[0], directory)
         return os.path.join(home, file)
 
@@ -97,7 +97,7 @@ def module_of(file: str) -> str:
 
 
 def check_path(given: str) -> str:
-    """Return the path of a script; raise InputError where there is none."""
+    """Return the path of a script; raise InputError if there is none."""
     if os.path.isfile(given) and not given.endswith(".ipynb"):
         return given
     problem = ""
@@ -108,7 +108,7 @@ def check_path(given: str) -> str:
     elif os.path.exists(given):
         problem = "is not a regular file"
     elif os.path.islink(given):
-        problem = f"is a link to {os.readlink(given)}, which is not there"
+        problem = f"is a link to {os.readlink(given)}, which does not exist"
     if problem:
         raise InputError(f"The job script {given} {problem}.")
     advice = f" Did you mean {given}.py?" if os.path.isfile(f"{given}.py") else hint(given)
@@ -117,16 +117,16 @@ def check_path(given: str) -> str:
 
 
 def absolute(given: str) -> str:
-    """Return `given` as an absolute path, in which symlinks stay as they are."""
+    """Return `given` as an absolute path, without resolving symlinks."""
     path = os.path.abspath(given)
-    # After a link, `..` is the folder above the link's target.
+    # After a symlink, `..` means the folder above the link's target.
     if os.path.realpath(os.path.dirname(path)) == os.path.realpath(os.path.dirname(given) or "."):
         return path
     return os.path.join(os.getcwd(), given)
 
 
 def read_source(path: str) -> str:
-    """Decode as Python does: UTF-8 with or without a mark, or as a coding line says."""
+    """Read and decode a file like Python: UTF-8 with or without a BOM, or as a coding line declares."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -137,7 +137,7 @@ def read_source(path: str) -> str:
         except SyntaxError as error:
             problem = f"{path} cannot be read as Python: {error.msg}. Save the file as UTF-8."
             if "unknown" not in error.msg:
-                data.decode()  # for the first two lines, Python does not say where the error is
+                data.decode()  # find the place, which Python does not report for the first two lines
     except UnicodeDecodeError as error:
         line, byte = data.count(b"\n", 0, error.start) + 1, error.object[error.start]
         problem = (
@@ -148,7 +148,7 @@ def read_source(path: str) -> str:
 
 
 def parse(text: str, path: str) -> ast.Module:
-    """Parse a script; raise InputError, with advice, where that fails."""
+    """Parse a script; raise InputError, with advice, if that fails."""
     try:
         return ast.parse(text, path)
     except SyntaxError as error:
@@ -162,7 +162,7 @@ def parse(text: str, path: str) -> ast.Module:
 def collect(path: str, text: str, tree: ast.Module) -> Sources:
     """Find the files that a script imports from beside it, and those that they import.
 
-    They are looked for in the script's folder; where the script is a link, also beside its target.
+    The search covers the script's folder and, if the script is a link, the folder of its target.
     """
     script = os.path.basename(path)
     found = _SourceFinder(_folders(path), {script: text})
@@ -173,19 +173,19 @@ def collect(path: str, text: str, tree: ast.Module) -> Sources:
         for file in found.siblings(names):
             place = found.place(file)
             if os.path.samefile(place, path):
-                # A script that imports its own name means the library that it is named after.
+                # A script that imports its own name means a library of the same name.
                 if importer != script and module_of(file) not in own:
                     found.aliases.add(module_of(file))
             elif file not in found.files:
                 text = found.files[file] = read_source(place)
-                with suppress(InputError):  # if it is really imported, that fails and says why
+                with suppress(InputError):  # if it is really imported, that reports the error
                     package = os.path.dirname(file).replace("/", ".")
                     queue.append((file, set(_imports(parse(text, file), package))))
     return found.sources()
 
 
 def _folders(path: str) -> list[str]:
-    """Return the folder of a script, and those of what it is a link to."""
+    """Return the folder of a script, followed by those of the targets of its links."""
     folders = [os.path.dirname(path)]
     while os.path.islink(path):
         path = os.path.join(os.path.dirname(path), os.readlink(path))
@@ -194,7 +194,7 @@ def _folders(path: str) -> list[str]:
 
 
 def _imports(tree: ast.Module, package: str) -> Iterator[str]:
-    """Yield the dotted names that a module of `package` may import, anywhere in the file."""
+    """Yield the dotted names that a module in `package` may import, anywhere in its code."""
     nodes = list(ast.walk(tree))
     called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
     for node in nodes:
@@ -225,7 +225,7 @@ _OF_RESOURCES = {
 
 
 def _named_import(call: ast.Call) -> list[str]:
-    """Return what ``import_module("geo.cells")`` or ``get_data("geo", "cells.json")`` imports."""
+    """Return the names imported by ``import_module("geo.cells")``, ``get_data("geo", "x")`` etc."""
     function = name_of(call)
     if function not in _BY_NAME | _OF_RESOURCES or not call.args:
         return []
@@ -233,18 +233,18 @@ def _named_import(call: ast.Call) -> list[str]:
     if name.startswith(".") and len(call.args) > 1:
         name = f"{_text(call.args[1])}{name}"
     if function in _OF_RESOURCES and _ANY in name:
-        return []  # other functions have these names too
+        return []  # other functions may have these names, too
     return [name] if all(name.split(".")) and not re.search(r"[/\0]", name) else []
 
 
 def name_of(node: Any) -> str:
-    """Return the name of a variable, of an attribute, or of what a call calls; else ""."""
+    """Return the name of a variable, of an attribute, or of the function of a call; else ""."""
     node = getattr(node, "func", node)
     return str(getattr(node, "id", getattr(node, "attr", "")))
 
 
 def _text(node: ast.expr) -> str:
-    """Return the value of an expression if it is text, with `_ANY` for all that is not known.
+    """Return the value of a text expression, with `_ANY` for all unknown parts.
 
     >>> _text(ast.parse("'plugins.' + name", mode="eval").body)
     'plugins.?'
@@ -265,7 +265,7 @@ def _text(node: ast.expr) -> str:
 
 
 class _SourceFinder:
-    """Finds the files that a script imports, in its own folder first and then in others."""
+    """Finder of the files that a script imports, in its own folder first and then in others."""
 
     def __init__(self, folders: list[str], files: dict[str, str]) -> None:
         self._folders = folders
@@ -291,7 +291,7 @@ class _SourceFinder:
         return os.path.join(self._home(module_of(file).partition(".")[0]), file)
 
     def _home(self, top: str) -> str:
-        """Return the first folder that has the module `top`, as along ``sys.path``."""
+        """Return the first folder that contains the module `top`, like a search of ``sys.path``."""
         if top not in self._homes:
             found = [
                 folder
@@ -334,7 +334,7 @@ class _SourceFinder:
         return None
 
     def _any(self, package: str) -> Iterator[str]:
-        """Yield the modules of `package`, or beside the script, of which any may be imported."""
+        """Yield all modules in `package`, or beside the script if it is ""; any may be imported."""
         if package:
             top, base = package.partition(".")[0], package.replace(".", "/")
             home = self._home(top)
@@ -350,7 +350,7 @@ class _SourceFinder:
                     yield file
 
     def _data(self) -> bytes:
-        """Return a reproducible zip of the packages' other files, where they are small."""
+        """Return a reproducible zip of the packages' other files, if they are small."""
         packages = {os.path.dirname(f) for f in self.files if f.endswith("/__init__.py")}
         files: dict[str, str] = {}
         for package in packages | self._namespaces:
@@ -368,7 +368,7 @@ class _SourceFinder:
 
 
 def _data_files(directory: str, package: str) -> Iterator[tuple[str, str]]:
-    """Yield the files of a package that are no modules: their names in `directory`, and their paths."""
+    """Yield the files of a package that are not modules, by their names in `directory` and paths."""
     for place, folders, names in os.walk(os.path.join(directory, package)):
         folders[:] = [name for name in folders if name[0] != "." and name != "__pycache__"]
         for name in names:
@@ -389,13 +389,13 @@ def _is_module(path: str) -> bool:
         return False
     try:
         read_source(path)
-    except InputError:  # it matters only when it is imported
+    except InputError:  # the error matters only if the file is imported
         return False
     return True
 
 
 def _is_taken(top: str, directory: str) -> bool:
-    """Check whether a worker itself needs another module of this name."""
+    """Check whether a worker itself needs a different module of this name."""
     if top not in _USED_IF_INSTALLED:
         return top in _NEEDED
     beside = os.path.realpath(directory)
@@ -404,13 +404,13 @@ def _is_taken(top: str, directory: str) -> bool:
 
 
 def is_library(module: str, filename: str | None) -> bool:
-    """Check whether a module is of the standard library, or installed."""
+    """Check whether a module belongs to the standard library or to an installed one."""
     installed = not {"site-packages", "dist-packages"}.isdisjoint(Path(filename or "").parts)
     return installed or module.partition(".")[0] in _NEEDED - {"__main__"}
 
 
 def _yields_to_library(directory: str, top: str) -> bool:
-    """Check whether a folder without ``__init__.py`` gives way to a library of its name."""
+    """Check whether a folder without ``__init__.py`` is shadowed by a library of the same name."""
     if os.path.isfile(os.path.join(directory, top, "__init__.py")):
         return False
     spec = importlib.machinery.PathFinder.find_spec(top)
@@ -418,12 +418,12 @@ def _yields_to_library(directory: str, top: str) -> bool:
 
 
 def is_installed(filename: str) -> bool:
-    """Check whether a file, or a package, is in a folder of installed ones."""
+    """Check whether a file or package is directly in a folder for installed packages."""
     return os.path.basename(os.path.dirname(filename)) in ("site-packages", "dist-packages")
 
 
 def _package_files(directory: str, package: str) -> Iterator[str]:
-    """Yield all modules of a package: it may import them in ways that cannot be seen."""
+    """Yield all modules of a package, because it may import them in ways that cannot be detected."""
     for name in sorted(os.listdir(os.path.join(directory, package))):
         file = f"{package}/{name}"
         if _is_module(os.path.join(directory, file)):
@@ -434,13 +434,13 @@ def _package_files(directory: str, package: str) -> Iterator[str]:
 
 
 def syntax_failure(error: SyntaxError, path: str) -> InputError:
-    """Return an error that shows the place of a syntax error, and says what to write."""
+    """Return an error that shows the place of a syntax error, with advice on what to write."""
     from daskmr.job.porting_errors import syntax_advice  # deferred: only a failure needs it
 
     advice = syntax_advice(error)
     if advice and not isinstance(error, TabError):
         advice += (
-            f" To change all of this kind in {os.path.basename(path)}: `pip install fissix`, then "
+            f" To fix all such errors in {os.path.basename(path)}: `pip install fissix`, then "
             f"`python -m fissix -w {shell_path(path)}`."
         )
     shown = "".join(f"\n    {line}" for line in _excerpt(error))
@@ -449,7 +449,7 @@ def syntax_failure(error: SyntaxError, path: str) -> InputError:
 
 
 def _excerpt(error: SyntaxError) -> list[str]:
-    """Return the line of a syntax error, and a caret under the place."""
+    """Return the line of a syntax error, and a line with a caret under its place."""
     line = (error.text or linecache.getline(error.filename or "", error.lineno or 0)).rstrip()
     code = line.lstrip()
     if not code:

@@ -1,4 +1,4 @@
-"""Tracebacks of the user's code: without other frames, capped, and never raising themselves."""
+"""Tracebacks of the user's code, without other frames, limited in size; these never raise."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _CONTROLS = {
 
 
 def format_user_traceback(job: Job, exc: BaseException) -> str:
-    """Format `exc` and its causes, from the user's first frame on and without daskmr's own.
+    """Format `exc` and its causes, starting at the user's first frame, without daskmr's own frames.
 
     Returns at most 8,000 characters: the beginning and the end.
     """
@@ -51,13 +51,13 @@ def format_user_traceback(job: Job, exc: BaseException) -> str:
 
 
 def _format_one(job: Job, exc: traceback.TracebackException) -> str:
-    """Format an exception without those that led to it."""
+    """Format an exception without its causes."""
     first = next((i for i, frame in enumerate(exc.stack) if job.is_user_file(frame.filename)), 0)
     others = (_OWN_FOLDER, "<frozen importlib")
     shown = [frame for frame in exc.stack[first:] if not frame.filename.startswith(others)]
     frames = traceback.StackSummary.from_list(shown).format()
     head = "Traceback (most recent call last):\n" if shown else ""
-    # The module is named after its contents: that says nothing to its author.
+    # The module is named after a hash of its contents, which would only confuse its author.
     text = "".join(exc.format_exception_only()).removeprefix(f"{job.module_name}.")
     members = [_format_one(job, member) for member in (exc.exceptions or ())[:_GROUP_SHOWN]]
     indented = [textwrap.indent(member, "  | ") for member in members]
@@ -65,7 +65,7 @@ def _format_one(job: Job, exc: traceback.TracebackException) -> str:
 
 
 def describe_exception(exc: BaseException) -> str:
-    """Type and text of an exception in one line of at most 300 characters; never raises.
+    """Return the type and text of an exception in a line of at most 300 characters; never raises.
 
     >>> describe_exception(ValueError("not a number:\\n'x'"))
     "ValueError: not a number: 'x'"
@@ -86,13 +86,13 @@ def message_of(exc: BaseException) -> str:
 
 
 def _printable(text: str, limit: int) -> str:
-    # Lone surrogates and control characters would break what shows or sends the text.
+    # Lone surrogates and control characters could not be displayed or sent.
     text = elide(text, limit).encode("utf-8", "backslashreplace").decode()
     return elide(text.translate(_CONTROLS), limit)
 
 
 def user_location(job: Job, exc: BaseException) -> str | None:
-    """Say where in the user's code `exc` arose, as ``"job.py, line 12, in map"``, if it did there."""
+    """Return the place in the user's code that raised `exc`, such as ``"job.py, line 12, in map"``."""
     frames = traceback.walk_tb(exc.__traceback__)
     places = [(f.f_code, line) for f, line in frames if job.is_user_file(f.f_code.co_filename)]
     if not places:
@@ -105,7 +105,7 @@ def user_location(job: Job, exc: BaseException) -> str | None:
 
 
 def elide(text: str, limit: int, gap: str = " ... ({:,} characters left out) ... ") -> str:
-    """Keep the beginning and the end.
+    """Shorten a text to its beginning and end.
 
     >>> elide("a" * 50 + "z" * 50, 50)
     'aaaa ... (94 characters left out) ... zz'
@@ -126,7 +126,7 @@ def short_repr(value: object) -> str:
 
 
 def remember_lines(texts: Mapping[str, str]) -> None:
-    """Let tracebacks show the lines that run, where the file is absent or has changed since."""
+    """Make tracebacks show the lines that run, even if the file is missing or has changed."""
     for filename, text in texts.items():
         lines = [line + "\n" for line in text.removesuffix("\n").split("\n")]
         linecache.checkcache(filename)

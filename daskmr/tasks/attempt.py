@@ -1,4 +1,4 @@
-"""One attempt to map a partition; there is another where a file turns out to be skipped."""
+"""One attempt to map a partition, which is repeated without a file that must be skipped."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 __all__ = ["TALLY", "Attempt", "DamagedCopy"]
 
 TALLY = -1
-"""The bucket that holds the tallies."""
+"""Number of the bucket that holds the tallies."""
 
-_CHUNKS = 16  # chunks of input (1 MiB) after which pairs are folded, however few they are
-_RECORD = 200  # characters of a record that a failure shows
+_CHUNKS = 16  # chunks of input (1 MiB) after which pairs are folded, even if there are few
+_RECORD = 200  # characters of the record that a failure shows
 _MEASURE_SECONDS = 0.05  # between two measurements of the process's memory
 
 
@@ -48,7 +48,7 @@ class DamagedCopy(Exception):
 
 
 class Attempt:
-    """One pass over a partition; there is another where a file turns out to be skipped."""
+    """One pass over a partition."""
 
     def __init__(self, files: PartitionFiles, task: MapTask, run_dir: str) -> None:
         self.task = task
@@ -61,14 +61,14 @@ class Attempt:
         self.longest: int | None = None
         self.files_done = self.bytes_done = self.records = 0
         self.grown: list[tuple[str, int]] = []
-        self.lines = 0  # of the files before this one
+        self.lines = 0  # lines in the files before the current one
         self.sampled = SampledMap(task.job.map, task.keys) if task.keys is not None else None
         self.bad = BadRecords(
             save_limit=task.save_limit,
             most=task.max_bad,
             max_record_bytes=task.max_record_bytes,
             may_be_corrupt=task.skip_corrupt,
-            needs_tabs=task.needs_tabs and self.number == 0,  # how others begin says little
+            needs_tabs=task.needs_tabs and self.number == 0,  # check only the start of the input
             sampled=self.sampled,
         )
         self.reporter = Reporter(run_dir if task.watched else None, "map", self.number, self.counts)
@@ -81,7 +81,7 @@ class Attempt:
         self.mapper = RecordMapper(user_map, self.output, self.bad.add)
 
     def run(self) -> list[tuple[int, Any]]:
-        """Map all files; return what was written by bucket, and the tally."""
+        """Map all files; return the output by bucket, and the tally."""
         started = clock.now()
         with cProfile.Profile() if self.task.profile else nullcontext() as profiler:
             results = self._map_all()
@@ -110,12 +110,12 @@ class Attempt:
         return [*results, (TALLY, tally)]
 
     def discard(self) -> None:
-        """Remove what was spilled, and refuse what the script writes from now on."""
+        """Remove spilled data, and refuse later writes of the script."""
         self.output.context.close(self.run_dir)
         self.output.discard()
 
     def counts(self) -> Counts:
-        """Return the counts so far, without the file that is being read."""
+        """Return the counts so far, except for the current file."""
         return self.files.counts() + Counts(
             files=self.files_done,
             bytes=self.bytes_done,
@@ -169,14 +169,14 @@ class Attempt:
             else:
                 self._map_local(file, path, marker)
         except CorruptFileError as error:
-            if not isinstance(source, str):  # the checksum at its end tells data damaged in transit
+            if not isinstance(source, str):  # the checksum at its end shows damage in transit
                 deque(iter(partial(source.read, 1 << 20), b""), maxlen=0)
             elif self.files.distrust(file):
                 raise DamagedCopy from None
             if self.task.skip_corrupt:
                 raise
             failure = TaskFailed(
-                f"{error} Nothing was written, since the result would be short. Repair or "
+                f"{error} Nothing was written, since the result would be incomplete. Repair or "
                 "remove it, or pass --skip-corrupt-files."
             )
         except OSError as error:
@@ -184,7 +184,7 @@ class Attempt:
                 raise
             failure = TaskFailed(
                 f"The input file {path} cannot be read{self.files.where}: {error.strerror}. "
-                "Nothing was written, since the result would be short."
+                "Nothing was written, since the result would be incomplete."
             )
         else:
             number = self.mapper.number
@@ -200,7 +200,7 @@ class Attempt:
             try:
                 self._map_lines(local, list(file.dims), marker)
             except CorruptFileError:
-                local.check()  # a file that is still being written is cut off, too
+                local.check()  # a file that is still being written is also truncated
                 raise
             local.check()
             if local.grown is not None:
@@ -219,7 +219,7 @@ class Attempt:
                 mapper.map(lines, has_cr, dims)
                 reading = True
                 self.reporter.step(mapper.number)
-                # Counted over all files, as to settle after each small one would cost much. Only the
+                # Count over all files, because settling after each small one would be slow. Only the
                 # first line of a batch can be longer than a chunk, and counts as several.
                 self.chunks += 1 + (len(lines[0]) >> 16)
                 if self.chunks >= _CHUNKS:
@@ -250,7 +250,7 @@ class Attempt:
         return failure
 
     def _longest_text(self) -> int | None:
-        """Return the bytes that a line's text may take within the memory limit, if there is one."""
+        """Return how many bytes a line's text may take within the memory limit, if there is one."""
         now = time.monotonic()
         if now - self.measured > _MEASURE_SECONDS:  # not for each of many small files
             self.measured, self.longest = now, longest_line()

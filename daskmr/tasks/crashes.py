@@ -1,8 +1,8 @@
-"""Marks: what a task is doing, in a file that outlives its process.
+"""Marks: files that record what a task is doing, and outlive its process.
 
-When a worker dies, its mark says what it was doing. At the first try that is just the file that is
-read, and costs next to nothing. The mark of a task that is retried because its process died follows it
-from line to line, or from key to key. Whatever kills a process leaves a note of it beside the marks.
+When a worker dies, its mark shows what it was doing. On the first try it names only the file that is
+read, which costs next to nothing. If a task is retried because its process died, the mark follows it
+from line to line, or from key to key. Code that kills a process leaves a note beside the marks.
 """
 
 from __future__ import annotations
@@ -44,44 +44,44 @@ __all__ = [
     "read_marks",
 ]
 
-_KILLED = "killed."  # and the process id: the name of a note
-FETCHING = "the fetch of it"
-"""The place of a task that waits for its next file."""
+_KILLED = "killed."  # with the process id appended, the name of a note
+FETCHING = "the fetch of that file"
+"""The place in the mark of a task that waits for its next file."""
 
-COMBINING = "its end, where what was mapped is combined"
-"""The place of a task that has read all of its files."""
+COMBINING = "its end, where the mapped pairs are combined"
+"""The place in the mark of a task that has read all of its files."""
 
-_LONG = 1_000_000  # characters of a line that are worth a mention
+_LONG = 1_000_000  # characters from which on the length of a line is mentioned
 
 Kills = Mapping[int | tuple[str, int], int]
-"""Bytes that processes held when they were killed for it: by process id on this machine, elsewhere by
-the worker's address and process id, as in containers all have the same id."""
+"""Bytes that processes used when they were killed for it, by process id on this machine; elsewhere by
+the worker's address and process id, because all processes in containers may have the same id."""
 
 
 class Mark(NamedTuple):
-    """What a task is doing."""
+    """The current activity of a task."""
 
     phase: str  # ``"load"``, ``"map"``, ``"merge"`` or ``"reduce"``
     number: int  # the partition, the bucket that is merged, or the first bucket of the reducer
     pid: int  # the process that runs the task
-    since: float  # when it began with the file, or to reduce, in seconds of the epoch
+    since: float  # when it began the file, or the reduce phase, in seconds since the epoch
     path: str = ""  # the file that is read, relative to the data dir; ``""`` when reducing
-    # ``"line 7"``, say, where an earlier process died of this task; `FETCHING`; or ``""``.
+    # Such as ``"line 7"``, if an earlier process crashed in this task; `FETCHING`; or ``""``.
     place: str = ""
     limit: int | None = None  # bytes beyond which the process is killed
-    host: str = ""  # the name of its machine; ``""`` is this one
-    process: str = ""  # unique among all processes, which in containers share a process id
-    # The file whose records `map` is given, as it was listed; ``""`` at any other time.
+    host: str = ""  # the name of its machine; ``""`` means this one
+    process: str = ""  # unique among all processes, unlike a process id in a container
+    # The file, as listed, whose records `map` processes; ``""`` at any other time.
     file: str = ""
-    worker: str = ""  # the address of its worker; ``""`` where there is none
+    worker: str = ""  # the address of its worker; ``""`` without one
 
     @property
     def is_local(self) -> bool:
-        """Whether its process is, or was, on this machine."""
+        """Check whether its process is, or was, on this machine."""
         return self.host in ("", _host())
 
     def killed_with(self, kills: Kills) -> int | None:
-        """Return the bytes that its process held when it was killed for that, if it was."""
+        """Return how many bytes its process used when it was killed for it; ``None`` if it was not."""
         return kills.get((self.worker, self.pid), kills.get(self.pid))
 
 
@@ -95,7 +95,7 @@ def _host() -> str:
 
 @functools.cache
 def process_name() -> str:
-    """Return a name of this process that no other ever has."""
+    """Return a name of this process that is unique forever."""
     return uuid.uuid4().hex[:12]
 
 
@@ -103,10 +103,10 @@ os.register_at_fork(after_in_child=process_name.cache_clear)
 
 
 class Marker:
-    """Writes the mark of one task, until its block is left or the process ends.
+    """The mark of one task, which is kept until its block is left or the process ends.
 
     - `phase`, `number`: as in a `Mark`.
-    - `earlier`: marks of processes that died of this task.
+    - `earlier`: marks of processes that died during this task.
     """
 
     def __init__(self, run_dir: str, phase: str, number: int) -> None:
@@ -122,10 +122,10 @@ class Marker:
         except FileNotFoundError:
             raise JobError(
                 f"The run's folder {run_dir} does not exist for {describe_worker()}. A worker that "
-                "joins while a job runs must see what the others see: the work dir, or the spill dir "
+                "joins while a job runs needs access to the work dir of the others, or to the spill dir "
                 "(--spill-dir)."
             ) from None
-        if phase in ("merge", "load"):  # others may be busy with something of the same number
+        if phase in ("merge", "load"):  # other processes may use the same number
             self.earlier = [m for m in self.earlier if m.is_local and not is_alive(m.pid)]
         self._path = os.path.join(run_dir, "marks", f"{task}{pid}-{process}-{next(_numbers)}")
         try:
@@ -144,35 +144,35 @@ class Marker:
             os.unlink(self._path)
 
     def begin(self, path: str, file: str = "") -> None:
-        """Mark the file that is read from now on."""
+        """Record the file that is read from now on."""
         self._write(since=clock.now(), path=path, place="", file=file)
 
     def at_end(self) -> None:
-        """Mark that all files are read."""
+        """Record that all files are read."""
         self._write(since=clock.now(), place=COMBINING, file="")
 
     def fetch(self, path: str) -> None:
-        """Mark the file that the task waits for."""
+        """Record the file that the task waits for."""
         self._write(since=clock.now(), path=path, place=FETCHING, file="")
 
     def lines(self, batches: Iterable[tuple[list[str], bool]]) -> Iterable[tuple[list[str], bool]]:
-        """Pass on the lines of that file, marking each one if an earlier process died."""
+        """Pass on the lines of that file, and record each one if an earlier process died."""
         return self._follow_lines(batches) if self.earlier else batches
 
     def groups(
         self, groups: Iterable[tuple[Any, Sequence[Any]]]
     ) -> Iterable[tuple[Any, Sequence[Any]]]:
-        """Pass on groups, marking each one if an earlier process died."""
+        """Pass on groups, and record each one if an earlier process died."""
         return self._follow_groups(groups) if self.earlier else groups
 
     def key(self, key: Any) -> None:
-        """Mark the key whose values are combined, if an earlier process died."""
+        """Record the key whose values are combined, if an earlier process died."""
         if self.earlier:
             self._write(place=f"the key {shortened(key)}")
 
     def _write(self, **changes: Any) -> None:
         self._mark = self._mark._replace(**changes)
-        # The rest of a longer mark stands behind the newline, which readers stop at.
+        # Readers stop at the newline, and so ignore the rest of a longer mark.
         content = json.dumps(self._mark._asdict()).encode() + b"\n"
         try:
             os.pwrite(self._file, content, 0)
@@ -188,7 +188,7 @@ class Marker:
         number = 0
         self._write(place=describe_reading(1))
         for lines, has_cr in batches:
-            # Batches stay as they are: pairs are folded by the batch.
+            # Keep the batches unchanged, because pairs are folded in batches.
             yield _MarkedLines(lines, number + 1, mark), has_cr
             number += len(lines)
             self._write(place=describe_reading(number + 1))
@@ -205,7 +205,7 @@ class Marker:
 
 
 class _MarkedLines(list[str]):
-    """Lines, each of which is passed with its number to `mark` when an iteration reaches it."""
+    """Lines that call `mark` with the number and text of each line that an iteration reaches."""
 
     def __init__(self, lines: list[str], first: int, mark: Callable[[int, str], object]) -> None:
         super().__init__(lines)
@@ -234,7 +234,7 @@ class _MarkedIterator(Iterator[str]):
 
 
 def describe_line(number: int, line: str) -> str:
-    """Name a line, with its length where that matters.
+    """Describe a line, with its length if it is very long.
 
     >>> describe_line(7, "short"), describe_line(8, "x" * 1_000_000)
     ('line 7', 'line 8, which has 1,000,000 characters')
@@ -244,14 +244,14 @@ def describe_line(number: int, line: str) -> str:
 
 
 def describe_reading(number: int) -> str:
-    """Name the line that is being read."""
+    """Describe the line that is being read."""
     return f"line {number}, which it was reading"
 
 
 def read_marks(run_dir: str, task: str = "") -> list[Mark]:
-    """Return the marks of tasks that run, or whose process died; the latest comes last.
+    """Return the marks of running tasks and of tasks whose process died, the latest last.
 
-    - `task`: the beginning of their names, such as ``"map-7."``.
+    - `task`: the prefix of their names, such as ``"map-7."``.
     """
     folder = os.path.join(run_dir, "marks")
     marks = []
@@ -260,15 +260,15 @@ def read_marks(run_dir: str, task: str = "") -> list[Mark]:
             with contextlib.suppress(FileNotFoundError):  # the task is done
                 with open(os.path.join(folder, name), "rb") as file:
                     content = file.read().partition(b"\n")[0]
-                if content:  # else it has only just been made
+                if content:  # else it was only just created
                     marks.append(Mark(**json.loads(content)))
     return sorted(marks, key=lambda mark: mark.since)
 
 
 def note_kill(run_dir: str, pid: int, held: int) -> None:
-    """Note that a process is killed because it holds `held` bytes of memory; 0 is not known.
+    """Record that a process is killed because it uses `held` bytes of memory; 0 if unknown.
 
-    A process that the system kills when the machine is out of memory may hold less than its limit.
+    A process that the system kills when the machine is out of memory may use less than its limit.
     """
     path = os.path.join(run_dir, "marks", f"{_KILLED}{pid}")
     os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -279,7 +279,7 @@ def note_kill(run_dir: str, pid: int, held: int) -> None:
 
 
 def read_kills(run_dir: str) -> Kills:
-    """Return what processes held when they were killed for it, by process id."""
+    """Return how many bytes processes used when they were killed for it, by process id."""
     kills: dict[int | tuple[str, int], int] = {}
     for path in Path(run_dir, "marks").glob(f"{_KILLED}*"):
         kills[int(path.name.removeprefix(_KILLED))] = int(path.read_text())
@@ -295,7 +295,7 @@ def by_task(marks: Iterable[Mark]) -> list[list[Mark]]:
 
 
 def is_alive(pid: int) -> bool:
-    """Check whether a process runs; a zombie, whose parent has not waited for it yet, does not."""
+    """Check whether a process runs; a zombie, for which its parent has not waited yet, does not."""
     import psutil
 
     try:

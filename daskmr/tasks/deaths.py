@@ -1,7 +1,7 @@
-"""Why worker processes died, from the marks of their tasks and the notes of kills; and when to give up.
+"""Explanations of why worker processes died, from marks and notes of kills; and when to give up.
 
-Dask retries a task whose worker dies, several times. A task that has read the marks of earlier tries
-gives up sooner where another try is in vain.
+Dask retries a task several times if its worker dies. A task reads the marks of earlier tries, and gives
+up sooner if another try would be useless.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _DOING = {"load": "loaded the script", "merge": "merged partial results with com
 
 
 def load(job: Job, run_dir: str, number: int) -> None:
-    """Load the script unless that is done, under a mark of its own, as it may end the process.
+    """Load the script, if necessary, under a separate mark, because it may end the process.
 
-    - `number`: the task's, as in its own marks.
-    Raises `TaskFailed` when two processes have died while they loaded the script for this task.
+    - `number`: the number of the task, as in its own marks.
+    Raises `TaskFailed` if two processes have died while they loaded the script for this task.
     """
     if job.is_loaded:
         return
@@ -56,13 +56,13 @@ def activated(job: Job, run_dir: str, number: int) -> Iterator[None]:
 
 
 def refuse_third_try(marker: Marker, run_dir: str) -> None:
-    """Raise TaskFailed when two processes have been killed for the memory that this task takes."""
+    """Raise TaskFailed if two processes have been killed for the memory that this task uses."""
     if marker.earlier and (why := explain_kills(marker.earlier, read_kills(run_dir))) is not None:
         raise TaskFailed(why)
 
 
 def refuse_poison(marker: Marker, skipped: Collection[str]) -> None:
-    """Raise TaskFailed when a file that is not skipped has killed two processes that mapped it."""
+    """Raise TaskFailed if a file that is not skipped has crashed two workers that mapped it."""
     deaths = deaths_by_file(marker.earlier)
     files = tuple(f for f, count in deaths.items() if count > 1 and f not in skipped)
     if files:
@@ -70,15 +70,15 @@ def refuse_poison(marker: Marker, skipped: Collection[str]) -> None:
 
 
 def deaths_by_file(marks: Iterable[Mark]) -> dict[str, int]:
-    """Count the processes that died of each file, from their marks."""
+    """Count how many processes crashed while mapping each file, from their marks."""
     return dict(Counter(mark.file for mark in marks if mark.file))
 
 
 def explain_kills(marks: Sequence[Mark], kills: Kills, root: str = "") -> str | None:
-    """Say where a task's processes ran out of memory; ``None`` unless that happened twice.
+    """Describe where a task's processes ran out of memory; ``None`` unless that happened twice.
 
-    - `marks`: those of the task, the latest last.
-    - `kills`: what processes held when they were killed for it.
+    - `marks`: the marks of the task, the latest last.
+    - `kills`: the memory that processes used when they were killed for it.
     - `root`: the data dir.
     """
     held = _held(marks, kills)
@@ -95,11 +95,11 @@ def explain_death(
     root: str,
     limit: int | None,
 ) -> str:
-    """Say what a task was doing each time that its worker died, why it did, and what to do.
+    """Describe what a task was doing each time its worker died, why it died, and what to do.
 
     - `key`, `partition`: the task that Dask gave up, and the partition if its key has a number.
-    - `kills`: what processes held when they were killed for it.
-    - `marks`: those of all tasks, the latest last.
+    - `kills`: the memory that processes used when they were killed for it.
+    - `marks`: the marks of all tasks, the latest last.
     - `root`: the data dir.
     - `limit`: bytes beyond which a worker process is killed.
     """
@@ -116,7 +116,7 @@ def explain_death(
 
 
 def file_of_death(partition: int | None, marks: Sequence[Mark]) -> str:
-    """Name the input file that workers died of, if all were reading the same; else ``""``."""
+    """Return the input file that crashed the workers, if all read the same one; else ``""``."""
     files = {mark.file for mark in _marks_of_dead(marks, partition)}
     return files.pop() if len(files) == 1 else ""
 
@@ -128,7 +128,7 @@ def _held(marks: Iterable[Mark], kills: Kills) -> list[int]:
 def _explain_memory(doing: str, phase: str, held: Sequence[int], limit: int | None) -> str:
     by_system = not max(held)
     if by_system:
-        how = "The machine or container had no more, so the system killed it"
+        how = "The machine or container had none left, so the system killed it"
     else:
         how = f"It held {describe_size(max(held))} when it was killed"
     most = f"; its limit is {describe_size(limit)} (--memory-limit)" if limit else ""
@@ -148,7 +148,7 @@ def _explain_end(doing: str, what: str = "job") -> str:
 
 
 def _describe(marks: Sequence[Mark], root: str = "") -> str:
-    """Say what tasks did, as the end of a sentence; and where they were, if that is known."""
+    """Describe what tasks did, as the end of a sentence, and their last place if it is known."""
     paths = dict.fromkeys(os.path.join(root, mark.path) for mark in marks if mark.path)
     phase = marks[-1].phase
     doing = _DOING.get(phase, f"ran {phase}")
@@ -161,9 +161,9 @@ def _describe(marks: Sequence[Mark], root: str = "") -> str:
 def _marks_of_dead(marks: Iterable[Mark], partition: int | None) -> list[Mark]:
     """Return the marks of the tasks whose workers died most often.
 
-    A task's key gives its partition, but not for the only task of a job, which Dask fuses with the one
-    that gathers the result; and a worker may die while tasks wait for it that have not begun. Then it
-    is one of the tasks that dead processes had begun.
+    A task's key contains its partition, except for the only task of a job, which Dask fuses with the
+    one that gathers the result. Also, a worker may die while tasks that have not begun wait for it.
+    In these cases it is one of the tasks that dead processes had begun.
     """
     tasks = by_task(mark for mark in marks if not mark.is_local or not is_alive(mark.pid))
     most = max(map(len, tasks), default=0)

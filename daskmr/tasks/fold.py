@@ -1,7 +1,7 @@
-"""The writing side of a shuffle: a mapper folds the pairs of its partition, and spills them.
+"""The writing side of a shuffle: fold the pairs of a partition, and spill them.
 
-Whatever changes how `combine` groups values is decided on counts and estimated bytes over all buckets
-together, so the result does not depend on the number of buckets.
+Decisions that affect how `combine` groups values depend only on counts and estimated bytes over all
+buckets together, so the result does not depend on the number of buckets.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ if TYPE_CHECKING:
 __all__ = ["Fold", "Spilling"]
 
 _SMALLEST_ALLOWANCE = 64 << 10
-_BATCH = 1024  # pairs between two estimates of the bytes that are held
+_BATCH = 1024  # pairs between two estimates of the memory used
 _FIRST_BATCH = 16
-_SAMPLE = 8  # pairs of a batch whose size is estimated
-_COMBINE_EVERY = 1 << 14  # pairs at least between two searches for keys to combine
+_SAMPLE = 8  # pairs of a batch whose sizes are estimated
+_COMBINE_EVERY = 1 << 14  # minimum number of pairs between two searches for keys to combine
 
 Groups = dict[Any, list[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Spilling:
-    """When and where a mapper spills."""
+    """The rules for when and where a mapper spills."""
 
-    folder: str | SpillStore  # where segments go
+    folder: str | SpillStore  # the destination of segments
     budget: int  # estimated bytes that a fold may hold (``spill-bytes``)
     buckets: int  # number of buckets
-    # Number of partitions of the plan; together their Runs in memory stay below `budget`.
+    # Number of partitions of the plan, whose Runs in memory must stay below `budget` together.
     partitions: int
 
     @property
@@ -60,11 +60,11 @@ class Spilling:
 
 
 class Fold:
-    """The pairs of one partition, grouped by key in the order in which they came.
+    """The pairs of one partition, grouped by key in the order in which they were written.
 
-    Pairs are appended to `groups`, and `settle` is called now and then. It calls the combiner in
-    arrears, with the same values as if that were called the moment a key has collected
-    `combine_size` of them, which would cost a look at the length for every pair.
+    Pairs are appended to `groups`, and `settle` is called now and then. It calls the combiner late,
+    but with the same values as if it were called as soon as a key has `combine_size` of them, because
+    checking the length for every pair would be slow.
     """
 
     def __init__(
@@ -79,34 +79,34 @@ class Fold:
         self._combiner = combiner
         self._combine_size = combine_size
         self._large: dict[Any, int] = {}  # bytes of the large values of a key
-        self._refused: dict[Any, int] = {}  # length at which a key is next combined
+        self._refused: dict[Any, int] = {}  # the length at which to combine a key again
         self._uncombined = 0  # pairs since the last call of the combiner
         self._arrived = 0  # estimated bytes since the last count
         self._key_size = self._value_size = 0.0  # running estimates for one key, one value
-        self._grown = 0.0  # estimate for one value, combined ones among them
+        self._grown = 0.0  # estimate for one value, including combined ones
         self._writer: SegmentWriter | None = None
         self.spilled = 0  # bytes written to segments
-        self.hot_keys: tuple[HotKey, ...] = ()  # once it is finished
+        self.hot_keys: tuple[HotKey, ...] = ()  # set by `finish`
         self._sample = KeySample()
-        self._complete = True  # whether `groups` holds all that was written
+        self._complete = True  # `groups` holds all pairs that were written
         self._extents: list[list[Extent]] = [[] for _ in range(spilling.buckets)]
 
     @property
     def batch(self) -> int:
-        """Pairs that may be written before `settle`: few while they are large or unknown."""
+        """Number of pairs to write before `settle`: few if they are large or of unknown size."""
         return min(_BATCH, self.room) if self._value_size else _FIRST_BATCH
 
     @property
     def room(self) -> int:
-        """Pairs that may be written in one lot, of the size that they have had so far."""
+        """Number of pairs of the average size so far that may be written at once."""
         size = self._key_size + self._value_size + VALUE_COST
         return max(1, min(MOST_LATER, int(self._spilling.budget / 16 / size)))
 
     def settle(self, keys: list[Any], large: Iterable[tuple[Any, int]] = ()) -> None:
-        """Combine the keys that are due, and spill when the budget is used up.
+        """Combine the keys that are due, and spill if the budget is exceeded.
 
         - `keys`: the key of each pair that was written since the last call.
-        - `large`: the keys of those whose values are larger than `LARGE`, with their bytes.
+        - `large`: the keys of pairs whose values are larger than `LARGE`, with their sizes in bytes.
         """
         if not keys:
             return
@@ -145,7 +145,7 @@ class Fold:
         while True:
             combined: list[Any] = combiner(key, kept)
             asked_at = max(size, len(combined) + 1)
-            if combined is kept:  # it wrote nothing
+            if combined is kept:  # `combine` wrote nothing
                 asked_at = len(kept) + size
             kept = combined
             more = asked_at - len(kept)
@@ -165,14 +165,14 @@ class Fold:
         sample = keys[:: max(1, len(keys) // _SAMPLE)]
         key_size = sum(map(estimate_size, sample)) / len(sample)
         value_size = sum(small_size(groups[key][-1]) for key in sample) / len(sample)
-        # A slow average: a spill follows the data, yet one odd batch does not decide it.
+        # Average slowly, so that one unusual batch does not cause a spill.
         weight = 0.25 if self._value_size else 1.0
         self._key_size += weight * (key_size - self._key_size)
         self._value_size += weight * (value_size - self._value_size)
         self._arrived += int(len(keys) * (key_size + value_size + VALUE_COST))
 
     def held(self) -> int:
-        """Estimate the bytes that the fold holds now."""
+        """Estimate the bytes of memory that the fold uses now."""
         self._arrived = 0
         groups = self.groups
         step = max(1, len(groups) // 256)
@@ -204,7 +204,7 @@ class Fold:
         self._large.clear()
 
     def finish(self) -> list[Run]:
-        """Return one Run a bucket: all in memory while small, all in segments otherwise."""
+        """Return one Run for each bucket: all in memory if they are small, otherwise all in segments."""
         spilling = self._spilling
         self.hot_keys = self._hottest()
         self._combine()
@@ -223,7 +223,7 @@ class Fold:
 
     @property
     def values(self) -> int:
-        """The number of values that were written."""
+        """Number of values that were written."""
         return self._sample.taken
 
     def _hottest(self) -> tuple[HotKey, ...]:
@@ -249,7 +249,7 @@ def _keys_by_bucket(groups: Groups, buckets: int) -> list[list[Any]]:
 def _sorted_frames(
     keys: list[Any], groups: Groups, key_cost: float, value_cost: float, large: dict[Any, int]
 ) -> Iterator[tuple[bytes, int]]:
-    """Cut sorted groups into frames of some `FRAME` bytes; a long group gets frames of its own."""
+    """Divide sorted groups into frames of about `FRAME` bytes; a long group gets its own frames."""
     held: list[Any] = []
     lists: list[list[Any]] = []
     size = 0.0

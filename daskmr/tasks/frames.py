@@ -1,4 +1,4 @@
-"""Frames: groups pickled as columns, and estimates of what they take in memory."""
+"""Frames, which are groups pickled as columns, and estimates of their size in memory."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ FRAME = 256 << 10
 """Estimated bytes in one frame of a segment."""
 
 KEY_COST = 200
-"""Bytes that a dict's slot, a list and its first slot take beside the key itself."""
+"""Bytes that a dict's slot, a list and its first slot take in addition to the key itself."""
 
 VALUE_COST = 8
 """Bytes of a slot in a list."""
 
-_WORD = 1 << 256  # an integer below it counts as any other number
-_ELEMENTS = 64  # of a collection whose size is estimated
-_DEEPEST = 6  # collections in collections that are looked into
+_WORD = 1 << 256  # integers below this count like any other number
+_ELEMENTS = 64  # elements of a collection whose sizes are estimated
+_DEEPEST = 6  # levels of nested collections that are examined
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One bucket's folded pairs, in input order: frames in memory and references to segments.
+    """The folded pairs of one bucket, in input order: frames in memory and references to segments.
 
-    Every partition gives one for every bucket, empty ones included, so that the same neighbours
-    meet in every bucket.
+    Every partition has one for every bucket, even if it is empty, so that the same neighbours are
+    merged in every bucket.
     """
 
     chunks: tuple[bytes | Extent, ...]
@@ -60,7 +60,7 @@ class Run:
 def estimate_size(value: Any, depth: int = 0) -> int:
     """Estimate the memory of `value` in bytes, from its type and length alone.
 
-    ``sys.getsizeof`` depends on an object's history, and so would the spills of a fold.
+    ``sys.getsizeof`` depends on an object's history, so spills would depend on it, too.
 
     >>> estimate_size("x" * 100)
     150
@@ -76,32 +76,32 @@ def estimate_size(value: Any, depth: int = 0) -> int:
     if kind is bytes:
         return 33 + len(value)
     if depth > _DEEPEST:
-        pass  # a value that holds itself, or the same many times over, would take for ever
+        pass  # a value that contains itself, or one object many times, would take forever
     elif kind is tuple or kind is list:
         return 64 + estimate_elements(value, depth) + 8 * len(value)
-    elif kind is set or kind is frozenset:  # all, as which come first depends on the hash seed
+    elif kind is set or kind is frozenset:  # all elements: their order depends on the hash seed
         return 64 + sum([estimate_size(item, depth) for item in value]) + 8 * len(value)
     elif kind is dict:
         elements = estimate_elements(value, depth) + estimate_elements(value.values(), depth)
         return 64 + elements + 24 * len(value)
     try:
         return 64 + 2 * len(dumps(value))
-    except Exception:  # it was pickled once when it was written; only an estimate is lost
+    except Exception:  # it was pickled when it was written, so a rough estimate will do
         return 1000
 
 
 def estimate_elements(elements: Any, depth: int = 0) -> int:
-    """Estimate the memory of the elements of a collection, of many from a sample."""
+    """Estimate the memory of the elements of a collection, from a sample if there are many."""
     count = len(elements)
     if count <= _ELEMENTS:
         return sum([estimate_size(item, depth) for item in elements])
-    # From everywhere, as the first may be unlike the rest.
+    # Sample throughout, because the first elements may differ from the rest.
     sizes = [estimate_size(item, depth) for item in islice(elements, 0, None, count // _ELEMENTS)]
     return sum(sizes) * count // len(sizes)
 
 
 def pack(keys: list[Any], lists: Sequence[list[Any]]) -> bytes:
-    """Pickle groups as columns: flat lists take half the time of many small ones."""
+    """Pickle groups as columns, because flat lists take half the time of many small ones."""
     counts = list(map(len, lists))
     lengths = None if max(counts) == 1 else counts
     return dumps((keys, lengths, list(chain.from_iterable(lists))))
@@ -122,7 +122,7 @@ def groups_of(frame: bytes) -> Iterator[tuple[Any, list[Any]]]:
 
 
 def load_groups(frames: Iterable[bytes]) -> defaultdict[Any, list[Any]]:
-    """Unpickle frames, and collect the values of each key in their order; an empty frame has none."""
+    """Unpickle frames, which may be empty, and collect the values of each key in order."""
     groups: defaultdict[Any, list[Any]] = defaultdict(list)
     for frame in filter(None, frames):
         keys, counts, values = _unpack(frame)
@@ -138,12 +138,12 @@ def load_groups(frames: Iterable[bytes]) -> defaultdict[Any, list[Any]]:
 
 
 def small_size(value: Any) -> int:
-    """Estimate the size of a value, up to `LARGE`: larger ones are counted by themselves."""
+    """Estimate the size of a value, up to `LARGE`; larger values are counted separately."""
     return min(estimate_size(value), LARGE)
 
 
 def are_alike(values: list[Any]) -> bool:
-    """Check that no value can be far larger than the others, by the type and length of each."""
+    """Check, by type and length, that no value can be far larger than the others."""
     kinds = set(map(type, values))
     if kinds <= {str} or kinds <= {bytes}:
         return max(map(len, values), default=0) <= LARGE
@@ -151,7 +151,7 @@ def are_alike(values: list[Any]) -> bool:
 
 
 def pieces_of(values: Iterable[Any]) -> Iterator[tuple[list[Any], int]]:
-    """Cut values of different sizes into lists of some `FRAME` bytes."""
+    """Divide values of different sizes into lists of about `FRAME` bytes."""
     piece: list[Any] = []
     size = 0
     for value in values:

@@ -1,4 +1,4 @@
-"""Run the user's code: interrupt it, keep it from ending the process, and describe its failures."""
+"""Protection against the user's code: interrupt it, keep the process alive, describe failures."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ def shortened(value: Any, limit: int = 120) -> str:
 
 
 def is_interruption(error: BaseException) -> bool:
-    """Check that an exception is a real Ctrl-C or signal, and not raised by the user's code.
+    """Check whether an exception is a real Ctrl-C or signal, rather than raised by the user's code.
 
-    Signals reach the main thread only; Dask's workers run tasks in another.
+    Signals reach only the main thread; Dask workers run tasks in another one.
     """
     if threading.current_thread() is not threading.main_thread():
         return False
@@ -72,12 +72,12 @@ def is_interruption(error: BaseException) -> bool:
 
 
 class Returned(TypeError):
-    """One of the user's functions returned a value, which nothing reads.
+    """One of the user's functions returned a value, which would be ignored.
 
     Examples
     --------
     >>> Returned(("a", 1)).explain("map")
-    "it returned ('a', 1), which is written nowhere. In place of `return key, value` call `context.write(key, value)`"
+    "it returned ('a', 1), which is not written. Instead of `return key, value` call `context.write(key, value)`"
     """
 
     def __init__(self, value: Any) -> None:
@@ -87,12 +87,12 @@ class Returned(TypeError):
         self.value = value
 
     def explain(self, function: str) -> str:
-        """Say what was returned, and how to write it."""
+        """Describe the value that was returned, and how to write it."""
         kind = type(self.value).__name__
         if isinstance(self.value, Iterator | Awaitable):
-            what = f"a {kind}, none of which has run"
+            what = f"a {kind}, which was never run"
         else:
-            what = f"{shortened(self.value)}, which is written nowhere"
+            what = f"{shortened(self.value)}, which is not written"
         return f"it returned {what}. {_how_to_write(function, self.value)}"
 
 
@@ -100,26 +100,26 @@ def _how_to_write(function: str, value: Any) -> str:
     if isinstance(value, Awaitable):
         return "Make it a plain function that calls `context.write(key, value)`"
     if isinstance(value, Iterator):
-        return "In place of `yield key, value` call `context.write(key, value)`"
+        return "Instead of `yield key, value` call `context.write(key, value)`"
     if function == "setup_reduce":
-        return "In place of `return header` call `context.writeline(header)`"
+        return "Instead of `return header` call `context.writeline(header)`"
     if function != "map":
-        return "In place of `return result` call `context.write(key, result)`"
+        return "Instead of `return result` call `context.write(key, result)`"
     if isinstance(value, bool):
         return "Drop the value after `return`: `return` alone ends the call"
     if isinstance(value, Mapping):
         loop = "for key, value in result.items(): context.write(key, value)"
-        return f"In place of `return result` write `{loop}`"
+        return f"Instead of `return result` write `{loop}`"
     if isinstance(value, tuple) and len(value) == 2 and not isinstance(value[0], tuple | list):
-        return "In place of `return key, value` call `context.write(key, value)`"
+        return "Instead of `return key, value` call `context.write(key, value)`"
     if isinstance(value, tuple | list | set | frozenset):
         loop = "for key, value in pairs: context.write(key, value)"
-        return f"In place of `return pairs` write `{loop}`"
-    return "In place of `return result` call `context.write(key, result)`"
+        return f"Instead of `return pairs` write `{loop}`"
+    return "Instead of `return result` call `context.write(key, result)`"
 
 
 def user_failure(job: Job, function: str, where: str, error: BaseException) -> TaskFailed:
-    """Say which of the user's functions failed, where, and over what.
+    """Describe which of the user's functions failed, where and why.
 
     - `where`: the record or the key, such as ``"at FILE, line 7"``.
     """
@@ -127,7 +127,7 @@ def user_failure(job: Job, function: str, where: str, error: BaseException) -> T
     if isinstance(error, OutOfMemory):
         kind = _NearLimit
         trace = error.__traceback__
-        traceback.clear_frames(trace)  # what they hold would take memory from the rest
+        traceback.clear_frames(trace)  # free the memory that their variables hold
         error = MemoryError(NEAR_LIMIT).with_traceback(trace)
     location = user_location(job, error)
     place = f" ({location})" if location else ""
@@ -143,13 +143,13 @@ def user_failure(job: Job, function: str, where: str, error: BaseException) -> T
         message += hint
     elif (bdb := sys.modules.get("bdb")) and isinstance(error, bdb.BdbQuit):
         if current_worker() is None:
-            advice = "The debugger was left before the job was done: `continue` goes on with it."
+            advice = "The debugger was quit before the job was done: leave it with `continue`."
         else:
             advice = (
                 "A worker process has no terminal, so a debugger ends there at once: run the job with "
                 "--inline to stop at breakpoint()."
             )
-        return kind(f"{message} {advice}")  # the traceback is the debugger's
+        return kind(f"{message} {advice}")  # the traceback would be that of the debugger
     elif explanation := explain_process_error(error):
         message += f" {explanation}"
     else:
@@ -160,7 +160,7 @@ def user_failure(job: Job, function: str, where: str, error: BaseException) -> T
 
 
 class TimeIsUp(BaseException):
-    """The alarm; not an ``Exception``, which a script may catch."""
+    """Raised when the alarm goes off; not an ``Exception``, which a script may catch."""
 
 
 @contextmanager
@@ -190,7 +190,7 @@ def alarm(seconds: float | None) -> Iterator[list[None]]:
         raise TimeIsUp
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 0.1)  # again, should the script swallow it
+    signal.setitimer(signal.ITIMER_REAL, seconds, 0.1)  # repeated in case the script swallows it
     try:
         yield rung
     finally:
@@ -200,9 +200,9 @@ def alarm(seconds: float | None) -> Iterator[list[None]]:
 
 @contextmanager
 def no_exit() -> Iterator[None]:
-    """Have ``os._exit`` in the user's code fail an inline job, which would end as if it were done.
+    """Make ``os._exit`` in the user's code fail an inline job, which would seem to succeed.
 
-    In a worker it ends the worker, which is noticed.
+    In a worker it ends the worker, which Dask notices.
     """
     if current_worker() is not None:
         yield
@@ -224,7 +224,7 @@ def no_exit() -> Iterator[None]:
 def in_thread(function: Callable[[], _T]) -> _T:
     """Call `function` in another thread, where it cannot set signal handlers, as in a worker.
 
-    An interruption ends the wait for it.
+    An interruption ends the wait for the thread.
     """
     future: Future[_T] = Future()
 
@@ -240,19 +240,19 @@ def in_thread(function: Callable[[], _T]) -> _T:
     return future.result()
 
 
-# Held by the running task: on a worker with several threads, only one task takes memory, and calls
-# functions of a script, which are written for one thread. Reentrant, as a task may run a job.
+# Held by the running task: on a worker with several threads, only one task at a time takes memory and
+# calls functions of a script, which are written for one thread. Reentrant, because a task may run a job.
 _RUNNING = threading.RLock()
 
 
 class _NearLimit(TaskFailed):
-    """The user's function was about to have its process killed for the memory that it took."""
+    """The user's function used so much memory that its process was about to be killed."""
 
 
 def _twice(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Retry a task that came near the memory limit once, as Dask does with one that it kills.
+    """Call a task, and retry it once if it came near the memory limit.
 
-    Garbage of an earlier task may have been part of the memory.
+    Garbage of an earlier task may have taken part of the memory.
     """
     failure: _NearLimit | None = None
     try:
@@ -266,8 +266,8 @@ def _twice(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _
     try:
         return bounded(function, *args, **kwargs)
     except (_NearLimit, OutOfMemory) as error:
-        # With the garbage of the first try, the second may not even reach the user's function: so the
-        # first failure says where it was.
+        # With the garbage of the first try, the second may not even reach the user's function, so
+        # report the first failure, which names the place.
         if failure is None or (isinstance(error, OutOfMemory) and error.passed_over):
             raise
     raise failure
@@ -276,8 +276,8 @@ def _twice(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _
 def guarded(phase: str) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
     """Decorate a task of `phase`, so that it raises only `TaskFailed`, and tasks run one at a time.
 
-    Any other exception may not pickle, may hold all of the data, or may hang the client; so it is
-    described in strings, raised after the ``except`` block, where nothing refers to the original.
+    Any other exception may fail to pickle, refer to all of the data, or hang the client. So it is
+    replaced by strings, raised after the ``except`` block, where nothing refers to the original.
     """
 
     def decorate(function: Callable[_P, _T]) -> Callable[_P, _T]:
@@ -309,7 +309,7 @@ def _out_of_memory(phase: str, error: BaseException) -> TaskFailed:
     if isinstance(error, OutOfMemory) and error.passed_over:
         return TaskFailed(
             f"The script ran out of memory in the {phase} phase and caught the exception, for example "
-            f"with a bare `except:`, so its result may be short. {explanation}"
+            f"with a bare `except:`, so its result may be incomplete. {explanation}"
         )
     return TaskFailed(
         f"A task of the {phase} phase ran out of memory outside of the script's functions. "
@@ -320,7 +320,7 @@ def _out_of_memory(phase: str, error: BaseException) -> TaskFailed:
 def _internal(error: BaseException) -> TaskFailed:
     details = "".join(traceback.format_exception(error, limit=-12))[-8000:]
     return TaskFailed(
-        f"daskmr itself failed: {describe_exception(error)}. This is a defect of daskmr; "
+        f"daskmr itself failed: {describe_exception(error)}. This is a bug in daskmr; "
         "please report it with the lines below.",
         details,
     )

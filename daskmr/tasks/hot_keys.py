@@ -1,6 +1,6 @@
-"""The keys with the most values, estimated from every 127th pair, as counting all would cost time.
+"""The keys with the most values, estimated from every 127th pair, because counting all is slow.
 
-Only the names of a few keys travel.
+Only the names of a few keys travel to the client.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from daskmr.job.keys import name_key
 
 __all__ = ["KeySample", "count_keys", "merge_hot_keys", "with_counted"]
 
-_STRIDE = 127  # a prime, which periods of the input are not likely to be multiples of
-_HELD = 4096  # keys that a sample holds at most
-_HELD_BYTES = 4 << 20  # and fewer when they are long
-_DRAWN_BYTES = 1 << 18  # of keys that are still to be counted
-_KEY_COST = 200  # bytes that a key takes beside its characters
-_KEPT = 256  # of those, when there are too many
-_EACH = 16  # keys that a partition reports
+_STRIDE = 127  # a prime, so periods in the input are unlikely to be multiples of it
+_HELD = 4096  # maximum number of keys in a sample
+_HELD_BYTES = 4 << 20  # maximum bytes of keys in a sample
+_DRAWN_BYTES = 1 << 18  # bytes of sampled keys not yet counted
+_KEY_COST = 200  # bytes that a key takes in addition to its characters
+_KEPT = 256  # keys that remain in a sample when there are too many
+_EACH = 16  # keys that each partition reports
 _ALL = 64  # keys that are reported in all
-_COUNTED = 1024  # keys of a partition that are few enough to count them all
+_COUNTED = 1024  # maximum number of keys of a partition to count them all
 
 
 class KeySample:
-    """Counts every 127th of the keys that it is given.
+    """A count of every 127th key.
 
     Examples
     --------
@@ -43,16 +43,16 @@ class KeySample:
         self._drawn: list[Any] = []
         self._hits: Counter[Any] = Counter()
         self._large: Counter[Any] = Counter()  # bytes of large values
-        self.taken = 0  # keys in all
-        self._next = 0  # place of the next one among the keys that come
+        self.taken = 0  # number of keys in all
+        self._next = 0  # index of the next key to sample in the coming keys
 
     def take(self, keys: list[Any], key_size: float) -> None:
-        """Sample `keys`, the keys of pairs, that take some `key_size` bytes each."""
+        """Sample `keys`, the keys of pairs, which take about `key_size` bytes each."""
         drawn = self._drawn
         drawn += keys[self._next :: _STRIDE]
         self._next = (self._next - len(keys)) % _STRIDE
         self.taken += len(keys)
-        # To count a few at a time would cost more.
+        # Counting only a few at a time would be slower.
         if len(drawn) * (key_size + _KEY_COST) > _DRAWN_BYTES:
             self._count(key_size)
 
@@ -65,14 +65,14 @@ class KeySample:
             self._hits = Counter(dict(hits.most_common(kept)))
 
     def take_large(self, key: Any, size: int) -> None:
-        """Count the bytes of a value that is large."""
+        """Count the bytes of a large value."""
         large = self._large
         large[key] += size
         if len(large) > _KEPT:
             self._large = Counter(dict(large.most_common(_KEPT // 2)))
 
     def hottest(self, value_size: float) -> tuple[HotKey, ...]:
-        """Return the keys with the most values, and those with the most bytes of large values."""
+        """Return the keys with the most values, and those with the most bytes in large values."""
         self._count(0.0)
         hits, large = self._hits, self._large
         chosen = dict.fromkeys(key for key, _ in hits.most_common(_EACH))
@@ -90,7 +90,7 @@ class KeySample:
 def count_keys(
     groups: Mapping[Any, list[Any]], value_size: float, large: Mapping[Any, int]
 ) -> tuple[HotKey, ...] | None:
-    """Return the hottest of groups that hold all values, or ``None`` where the keys are too many.
+    """Return the hottest keys of complete groups, or ``None`` if there are too many keys.
 
     >>> [hot.values for hot in count_keys({"a": [1], "b": [1, 1]}, 8.0, {})]
     [2, 1]
@@ -113,7 +113,7 @@ def count_keys(
 def merge_hot_keys(first: tuple[HotKey, ...], second: tuple[HotKey, ...]) -> tuple[HotKey, ...]:
     """Add up the hot keys of two sets of partitions.
 
-    A key that is not reported may have values nevertheless; so figures stay exact only while both
+    A key that is not reported may have values all the same, so figures stay exact only while both
     report all of their keys.
 
     >>> merge_hot_keys((HotKey("a", 2, 16, True),), (HotKey("a", 3, 24, True),))
@@ -134,7 +134,7 @@ def merge_hot_keys(first: tuple[HotKey, ...], second: tuple[HotKey, ...]) -> tup
 
 
 def with_counted(estimated: tuple[HotKey, ...], counted: Iterable[HotKey]) -> tuple[HotKey, ...]:
-    """Replace estimates by exact counts of reducers, each key being in one of them."""
+    """Replace estimates by the exact counts of reducers, in which each key occurs only once."""
     best = {hot.key: hot for hot in estimated}
     for hot in counted:
         known = best.get(hot.key)
@@ -143,7 +143,7 @@ def with_counted(estimated: tuple[HotKey, ...], counted: Iterable[HotKey]) -> tu
 
 
 def _top(keys: Iterable[HotKey]) -> list[HotKey]:
-    """Sort by values; of too many, keep those that have most values, and most bytes."""
+    """Sort by values; if there are too many, keep those with the most values and the most bytes."""
     ordered = sorted(keys, key=lambda hot: (-hot.values, -hot.bytes, hot.key))
     if len(ordered) <= _ALL:
         return ordered

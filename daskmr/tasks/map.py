@@ -1,4 +1,4 @@
-"""Map a partition: pass its records to the user's `map`, and collect what it emits."""
+"""Map a partition: pass its records to the user's `map`, and collect its output."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["TALLY", "MapTask", "map_packed", "map_partition"]
 
 NOTHING: Mapping[str, str] = {}
-_GC_THRESHOLD = 100_000  # new containers between collections: a fold makes millions that stay
+_GC_THRESHOLD = 100_000  # new containers between collections of garbage; see `_few_collections`
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,24 +41,24 @@ class MapTask:
 
     job: Job  # the user's functions
     root: str  # the data dir
-    remote: Remote | None  # how to fetch what a store has listed
-    scratch: Scratch  # where to write
+    remote: Remote | None  # how to fetch the files that a store has listed
+    scratch: Scratch  # destination of temporary files
     spilling: Spilling  # budget and buckets
     combine_size: int  # see ``daskmr.combine-size``
-    items: bool  # a map-only job gives pairs rather than text, as the result is iterated over
+    items: bool  # a map-only job returns pairs rather than text, as its result is iterated over
     skip_corrupt: bool  # skip corrupt files
-    max_bad: int | None  # bad records beyond which the job fails
-    save_limit: int  # raw bytes of bad records that are saved
+    max_bad: int | None  # maximum number of bad records before the job fails
+    save_limit: int  # maximum raw bytes of bad records to save
     profile: bool  # collect a profile
-    max_record_bytes: int  # length beyond which a line is a bad record
-    part_bytes: int  # bytes of a map-only job's output that travel in memory, a partition
-    file_timeout: float | None  # seconds that one file may take
-    on_cluster: bool = False  # workers are on other machines, so errors with a file name the worker
-    skip_poison: bool = False  # name a file that has killed two processes, for a job that skips it
-    keys: KeyFilter | None = None  # which records are mapped; ``None`` is all
+    max_record_bytes: int  # longer lines are bad records
+    part_bytes: int  # maximum bytes of a map-only job's output per partition that travel in memory
+    file_timeout: float | None  # maximum seconds for one file
+    on_cluster: bool = False  # workers are on other machines, so errors of files name the worker
+    skip_poison: bool = False  # name a file that has crashed two workers, so that the job skips it
+    keys: KeyFilter | None = None  # the records to map; ``None`` means all
     watched: bool = False  # progress is reported
-    needs_tabs: bool = False  # fail at once where the input begins with lines that are no records
-    origin: clock.Origin = field(default_factory=clock.origin)  # where the time of the run begins
+    needs_tabs: bool = False  # fail at once if the input begins with lines that are not records
+    origin: clock.Origin = field(default_factory=clock.origin)  # the clock of the run
 
 
 @guarded("map")
@@ -67,7 +67,7 @@ def map_partition(
 ) -> list[tuple[int, Any]]:
     """Map a partition.
 
-    - `poison`: files to be skipped, and why.
+    - `poison`: files to skip, and why.
     Returns a Run for each bucket (for a map-only job one Part, as bucket 0), and the Tally.
     """
     clock.adopt(task.origin)
@@ -98,14 +98,14 @@ def map_partition(
 def map_packed(
     packed: bytes, poison: Mapping[str, str] = NOTHING, *, task: MapTask
 ) -> list[tuple[int, Any]]:
-    """Map a pickled partition: in the graph, a million files are a few thousand byte strings."""
+    """Map a pickled partition, which keeps a graph of a million files at a few thousand objects."""
     *results, (bucket, tally) = map_partition(pickle.loads(packed), task=task, poison=poison)
     return [*results, (bucket, Tallies.of(tally))]
 
 
 @contextmanager
 def _few_collections() -> Iterator[None]:
-    """Collect garbage less often, as a fold makes millions of lists that stay."""
+    """Collect garbage less often, because a fold creates millions of lists that stay alive."""
     before = gc.get_threshold()
     gc.set_threshold(max(before[0], _GC_THRESHOLD), *before[1:])
     try:

@@ -1,4 +1,4 @@
-"""The destination of what `map` writes: a fold where the job reduces, a part where it does not."""
+"""The destination of the output of `map`: a fold if the job has a `reduce`, otherwise a part."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from daskmr.tasks.user_calls import ContextReferences, combiner_of, set_up
 
 __all__ = ["FoldedOutput", "MapOutput", "PartOutput"]
 
-_BATCH = 1024  # lines that are written before they go to the part
-_BATCH_CHARACTERS = 4 << 20  # and fewer of them when they are long
-_FIRST_BATCH = 16  # before anything is known of their length
+_BATCH = 1024  # lines that are collected before they go to the part
+_BATCH_CHARACTERS = 4 << 20  # maximum characters of those lines
+_FIRST_BATCH = 16  # lines to collect before their length is known
 _ONLY_COUNTED = [COUNTED]
 
 
 class MapOutput:
-    """Takes the pairs or lines that `map` writes."""
+    """Collector of the pairs or lines that `map` writes."""
 
     context: MapContext | TextContext | ItemContext  # what `map` writes to
-    references: ContextReferences  # those of the script to it
-    pending: list[Any]  # what was written and is still to be taken
-    hurry: list[Any]  # not empty where that must not wait
-    batch: int  # as many may wait
+    references: ContextReferences  # the script's references to the context
+    pending: list[Any]  # output that was not taken yet
+    hurry: list[Any]  # not empty if it must be taken without delay
+    batch: int  # maximum length of `pending`
     hot_keys: tuple[HotKey, ...] = ()
     spilled = 0  # bytes written to segments
-    values = 0  # values that are to be reduced
+    values = 0  # number of values to reduce
 
     def take_back(self, mark: int) -> None:
-        """Undo what was written since `pending` had the length `mark`, and what was counted."""
+        """Undo the writes since `pending` had the length `mark`, and the counts of this record."""
         self.context.counted.clear()
         del self.pending[mark:]
 
     def hasten(self) -> None:
-        """Do what must not wait, after a record."""
+        """Do the work that must not wait, after a record."""
         if self.hurry == _ONLY_COUNTED:
             self.context.keep_counts()
             self.hurry.clear()
@@ -48,11 +48,11 @@ class MapOutput:
             self.flush()
 
     def flush(self) -> None:
-        """Take what is pending."""
+        """Take the pending output."""
         raise NotImplementedError
 
     def finish(self) -> list[tuple[int, Any]]:
-        """Return what was written, by bucket."""
+        """Return the output by bucket."""
         raise NotImplementedError
 
     def discard(self) -> None:
@@ -60,7 +60,7 @@ class MapOutput:
 
 
 class FoldedOutput(MapOutput):
-    """Takes the pairs of a job that reduces, into a Fold."""
+    """Collector of the pairs of a job with `reduce`, in a Fold."""
 
     def __init__(self, job: Job, spilling: Spilling, combine_size: int) -> None:
         self.context: MapContext = MapContext()
@@ -91,7 +91,7 @@ class FoldedOutput(MapOutput):
 
     def flush(self) -> None:
         self.context.commit()
-        # Deferred keys of `write_each` are cheaper the more there are.
+        # The more keys of `write_each` are deferred, the cheaper each is.
         if self.pending or self.context.is_full:
             self._settle()
         else:
@@ -118,7 +118,7 @@ class FoldedOutput(MapOutput):
 
 
 class PartOutput(MapOutput):
-    """Takes the lines of a job without `reduce`, into a Part."""
+    """Collector of the lines of a job without `reduce`, in a Part."""
 
     def __init__(self, job: Job, folder: str | SpillStore, part_bytes: int, items: bool) -> None:
         self.context: TextContext | ItemContext = ItemContext() if items else TextContext()
@@ -129,14 +129,14 @@ class PartOutput(MapOutput):
         self._part = PartWriter(folder, part_bytes, header)
         self._items = items
         self.batch = _FIRST_BATCH
-        self.context.keep_counts()  # those of `setup_reduce`, which no bad record takes back
+        self.context.keep_counts()  # those of `setup_reduce`, which no bad record undoes
         self.hurry.clear()
 
     def flush(self) -> None:
         self.context.keep_counts()
         pending = self.pending
         if pending:
-            count = len(pending)  # a thread of the script may add more meanwhile
+            count = len(pending)  # a thread of the script may add more in the meantime
             written = pending[:count] if self._items else ["".join(pending[:count])]
             self._part.add(None, written, count)
             characters = sum(map(estimate_size, written))

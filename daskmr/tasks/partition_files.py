@@ -1,4 +1,4 @@
-"""The files of a partition: opened one after the other, fetched if remote, and skipped."""
+"""The files of a partition: open one after the other, fetch remote ones, and skip some."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class PartitionFiles:
 
     - `root`: the data dir.
     - `remote`: how to fetch the files that a store has listed.
-    - `poison`: files of any partition to be skipped, and why.
-    - `where`: the worker, as messages name it; ``""`` on this machine.
+    - `poison`: files of any partition to skip, and why.
+    - `where`: the worker's name for messages; ``""`` on this machine.
     """
 
     def __init__(
@@ -47,10 +47,10 @@ class PartitionFiles:
     ) -> None:
         self.partition = partition
         self.where = where
-        self.corrupt: dict[str, str] = {}  # files that are skipped, and why; so are these two
-        self.missing: dict[str, str] = {}
+        self.corrupt: dict[str, str] = {}  # corrupt files that are skipped, and why
+        self.missing: dict[str, str] = {}  # missing objects that are skipped, and why
         self.poison = {f.path: poison[f.path] for f in partition.files if f.path in poison}
-        self.notes: dict[str, None] = {}  # on the input, each once
+        self.notes: dict[str, None] = {}  # notes on the input, without duplicates
         self._root = root
         self._remote = remote
         self._attempts = 0
@@ -58,7 +58,7 @@ class PartitionFiles:
         self._ahead: Prefetcher | None = None
 
     def counts(self) -> Counts:
-        """Return what was fetched so far, and the time spent waiting for it."""
+        """Return the counts of fetched files so far, and the time spent waiting for them."""
         ahead = self._ahead
         if ahead is None:
             return self._counts
@@ -67,7 +67,7 @@ class PartitionFiles:
     def open(
         self, marker: Marker, reporter: Reporter
     ) -> Generator[tuple[InputFile, str | BinaryIO], None, None]:
-        """Give each file that is not skipped, with its local path, or a stream where it has none."""
+        """Yield each file that is not skipped, with its local path, or a stream if it has none."""
         self._attempts += 1
         skipped = self.corrupt.keys() | self.missing.keys() | self.poison.keys()
         files = [file for file in self.partition.files if file.path not in skipped]
@@ -109,7 +109,7 @@ class PartitionFiles:
                 remote.prefetch_bytes,
                 remote.open_fetcher(),
                 ahead=self.partition.ahead,
-                began=remote.began if self._attempts == 1 else None,  # what was counted stays so
+                began=remote.began if self._attempts == 1 else None,  # count each fetch once
             )
             stack.callback(self._count_fetched)
             yield stack.enter_context(ahead)
@@ -120,9 +120,9 @@ class PartitionFiles:
         self._counts, self._ahead = self.counts(), None
 
     def find_corrupt(self, after: InputFile, marker: Marker, seconds: float | None) -> None:
-        """Find the corrupt files after one, as another attempt to map would only find the next.
+        """Find all corrupt files after `after`, because another attempt would find only the next.
 
-        - `seconds`: time that one file may take.
+        - `seconds`: maximum time for one file.
         """
         for file in self.partition.files[self.partition.files.index(after) + 1 :]:
             if not file.is_remote and file.path not in self.poison:
@@ -130,7 +130,7 @@ class PartitionFiles:
                 marker.begin(path, file.path)
                 with (
                     time_limit(seconds, path),
-                    suppress(OSError),  # which mapping the file reports
+                    suppress(OSError),  # reported when the file is mapped
                     self.open_local(file, path) as local,
                 ):
                     try:
@@ -140,11 +140,11 @@ class PartitionFiles:
                         self.corrupt[file.path] = str(error)
 
     def open_local(self, file: InputFile, path: str) -> LocalFile:
-        """Open a file that is no object of a store."""
+        """Open a file that is not an object of a store."""
         return LocalFile(file, path, self.where, elsewhere=bool(self.where))
 
     def distrust(self, file: InputFile) -> bool:
-        """Check whether only the local copy of an object is damaged; it is not used again then."""
+        """Check whether only the local copy of an object is damaged; if so, never use it again."""
         cache = self._remote.open_cache() if file.is_remote and self._remote else None
         if cache is None:
             return False
@@ -152,7 +152,7 @@ class PartitionFiles:
             return cache.distrust(file)
 
     def check_size(self, file: InputFile, path: str) -> None:
-        """Raise TaskFailed for a copy that has changed since it was listed."""
+        """Raise TaskFailed if a copy has changed since it was listed."""
         size = os.stat(path).st_size
         if size != file.size:
             raise TaskFailed(
@@ -162,15 +162,15 @@ class PartitionFiles:
 
 
 def source_name(source: str | BinaryIO) -> str:
-    """Return the path of a file, or the address of a stream."""
+    """Return the path of a file, or the name of a stream."""
     return source if isinstance(source, str) else source.name
 
 
 @contextmanager
 def time_limit(seconds: float | None, path: str) -> Iterator[None]:
-    """Fail for a file that takes too long, where the job runs in the main thread.
+    """Fail if a file takes too long, for a job that runs in the main thread.
 
-    On a cluster the client does so from outside: a worker may hold the GIL, or be stuck in C.
+    On a cluster the client checks this, because a worker may hold the GIL, or be stuck in C code.
     """
     try:
         with alarm(seconds):
@@ -182,7 +182,7 @@ def time_limit(seconds: float | None, path: str) -> Iterator[None]:
 
 
 def explain_timeout(path: str, seconds: float) -> str:
-    """Say that a file took too long."""
+    """Return the message for a file that took too long."""
     return (
         f"Mapping {path} took longer than --file-timeout allows ({seconds:g} s). Nothing was "
         "written. Run that file alone with --inline to see where it hangs, or raise the limit."

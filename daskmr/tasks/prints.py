@@ -1,8 +1,8 @@
-"""Report what the user's functions print and log, line by line, with the record or key it is about.
+"""Report lines that the user's functions print and log, with the current record or key.
 
-While a task runs, ``sys.stdout`` and ``sys.stderr`` report what its thread writes, and only that. What
-a line is about is looked up when it is written (`user_calls.current_call`, and the stack for the line of the
-script), so a job that prints nothing pays nothing. A debugger writes straight to the terminal.
+While a task runs, ``sys.stdout`` and ``sys.stderr`` report the output of its thread only. The record
+and the line of the script are looked up when a line is written (in `user_calls.current_call` and on
+the stack), so this costs nothing for a job that prints nothing. A debugger writes to the terminal.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from daskmr.worker import worker_name
 
 __all__ = ["Rate", "printing", "redirected"]
 
-_LONGEST = 2_000  # characters of a line
+_LONGEST = 2_000  # maximum characters of a line
 _BURST = 100  # lines that a process may report at once
-_PER_SECOND = 10.0  # and on average
-_SUMMARY_EVERY = 0.5  # seconds at least between two reports that only count omitted lines
+_PER_SECOND = 10.0  # lines that a process may report on average
+_SUMMARY_EVERY = 0.5  # minimum seconds between two reports that only count omitted lines
 _DEBUGGERS = frozenset(("bdb", "code"))  # modules that are on the stack of any debugger
 
 
 @contextlib.contextmanager
 def printing(run_dir: str | None, job: Job) -> Iterator[None]:
-    """Report what this thread prints in the block; without a `run_dir`, leave everything as it is."""
+    """Report the lines that this thread prints in the block; without a `run_dir`, do nothing."""
     thread = threading.get_ident()
     if run_dir is None or thread in _captures:
         yield
@@ -53,15 +53,16 @@ def printing(run_dir: str | None, job: Job) -> Iterator[None]:
 
 @contextlib.contextmanager
 def redirected() -> Iterator[None]:
-    """Replace `sys.stdout` and `sys.stderr` by streams that `printing` can capture.
+    """Replace `sys.stdout` and `sys.stderr` with streams that `printing` can capture.
 
-    Whatever keeps one of them, such as a handler of `logging`, is captured in later tasks too.
+    If a handler of `logging`, for example, keeps one of them, its output is also captured in later
+    tasks.
     """
     before = sys.stdout, sys.stderr
     streams = sys.stdout, sys.stderr = _proxy(before[0]), _proxy(before[1])
     try:
         yield
-    finally:  # a stream that the script has set itself stays
+    finally:  # keep a stream that the script itself has set
         if sys.stdout is streams[0]:
             sys.stdout = before[0]
         if sys.stderr is streams[1]:
@@ -80,9 +81,9 @@ def _proxy(stream: Any) -> Any:
 
 
 class _Stream:
-    """A proxy of ``sys.stdout`` or ``sys.stderr`` that captures what the thread of a task writes.
+    """A proxy of ``sys.stdout`` or ``sys.stderr`` that captures the output of a task's thread.
 
-    For other threads it is the stream, so it may be kept, as a handler of `logging` does.
+    Other threads write to the stream, so code may keep it, as a handler of `logging` does.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -112,7 +113,7 @@ class _Stream:
 
 
 class Rate:
-    """A token bucket: allows a burst, and so many a second on average.
+    """A token bucket, which allows a burst, and limits the average rate per second.
 
     Examples
     --------
@@ -139,7 +140,7 @@ class Rate:
 
 
 class _Output:
-    """What all tasks of this process have printed."""
+    """The printed output of all tasks of this process."""
 
     def __init__(self) -> None:
         self.rate = Rate(_BURST, _PER_SECOND)
@@ -151,7 +152,7 @@ _output = _Output()
 
 
 class _Capture:
-    """What one task prints."""
+    """The printed output of one task."""
 
     def __init__(self, run_dir: str, job: Job) -> None:
         self._run_dir = run_dir
@@ -160,7 +161,7 @@ class _Capture:
         self._busy = False
 
     def take(self, stream: int, text: str, frame: FrameType) -> bool:
-        """Take what was written; ``False`` leaves it to the stream."""
+        """Take text that was written, or return ``False`` to write it to the stream."""
         if self._busy or not isinstance(text, str) or _is_debugging(frame):
             return False
         before, place = self._open.pop(stream, ("", None))
@@ -173,13 +174,13 @@ class _Capture:
         return True
 
     def flush(self, stream: int) -> None:
-        """Report a line that has not ended."""
+        """Report a line without a newline."""
         if not self._busy and stream in self._open:
             text, place = self._open.pop(stream)
             self._report_line(text, place, None)
 
     def end(self) -> None:
-        """Report what is left to report."""
+        """Report all lines that were not yet reported."""
         for stream in list(self._open):
             self.flush(stream)
         if _output.omitted and time.monotonic() - _output.reported > _SUMMARY_EVERY:
@@ -193,7 +194,7 @@ class _Capture:
 
     def _report(self, text: str, place: Printed) -> None:
         omitted, _output.omitted, _output.reported = _output.omitted, 0, time.monotonic()
-        self._busy = True  # the listener may print too
+        self._busy = True  # the listener may also print
         try:
             printed = place._replace(text=elide(text, _LONGEST), left_out=omitted)
             publish(self._run_dir, printed)
@@ -222,14 +223,14 @@ class _Capture:
             if self._job.is_user_file(filename):
                 return os.path.basename(filename), line
             if current_call().call and each.f_globals.get("__package__") == __package__:
-                break  # this calls the user's function, which would be in front of it
+                break  # this frame calls the user's function, whose frame would have come first
         return "", 0
 
 
 _captures: dict[int, _Capture] = {}  # by thread
-_proxies: deque[_Stream] = deque(maxlen=8)  # one for a stream, however many tasks there are
+_proxies: deque[_Stream] = deque(maxlen=8)  # one for each stream, for all tasks
 
 
 def _is_debugging(frame: FrameType) -> bool:
-    """Check whether a debugger has stopped the user's code, and writes this or runs what does."""
+    """Check whether a debugger is on the stack, and so produced this text."""
     return any(f.f_globals.get("__name__") in _DEBUGGERS for f, _ in walk_stack(frame))

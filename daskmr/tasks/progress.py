@@ -1,9 +1,9 @@
 """Progress reports of running tasks, for the collector on the client.
 
-They are rare and small, and nothing depends on them: exact counts come with the results. Each process
-keeps two small files in the run's folder. One holds its current report, and is overwritten; reports of
-finished tasks and printed lines are appended to the other. So nothing is sent to a scheduler, and
-reports outlive their process. An inline job passes them to a function instead.
+They are infrequent and small, and nothing depends on them: exact counts come with the results. Each
+process keeps two small files in the run's folder. One holds its current report, and is overwritten;
+reports of finished tasks and printed lines are appended to the other. So the scheduler gets no extra
+messages, and reports outlive their process. An inline job passes them to a function instead.
 """
 
 from __future__ import annotations
@@ -38,53 +38,53 @@ __all__ = [
 ]
 
 FOLDER = "live"
-"""The folder of these files, in the run's."""
+"""Name of the folder of these files, in the run's folder."""
 
-_EVERY = 0.4  # seconds at least between two reports of a process
-# Reports are named tuples: to define a data class takes a millisecond, before each job.
+_EVERY = 0.4  # minimum seconds between two reports of a process
+# Reports are named tuples, because defining a data class would delay each job by a millisecond.
 _NOW = ".now"
 _LOG = ".log"
-_MOST_READ = 1 << 20  # bytes of one file at a time, as a script may print much
+_MOST_READ = 1 << 20  # bytes read from one file at a time, because a script may print a lot
 
 
 class Report(NamedTuple):
     """A progress report of a task."""
 
-    phase: str  # as in a `daskmr.tasks.crashes.Mark`, and so are the next two
-    number: int
-    process: str
+    phase: str  # as in a `daskmr.tasks.crashes.Mark`
+    number: int  # as in a `Mark`
+    process: str  # as in a `Mark`
     worker: str  # the worker's name; ``"inline"`` without one
-    address: str  # its address on the cluster; ``""`` without one
-    start: float  # when the task began, in seconds of the epoch
-    at: float  # when the report was made
+    address: str  # the worker's address on the cluster; ``""`` without one
+    start: float  # when the task began, in seconds since the epoch
+    at: float  # when the report was made, likewise
     done: bool = False  # the task is done
-    file: str = ""  # the file that it maps, relative to the data dir, or ``""``
-    fetching: bool = False  # it waits for that file
-    counts: Counts = NO_COUNTS  # so far
-    memory: int = 0  # bytes that the process holds
-    merges: int = 0  # merges of two that the process has done in this run
-    hot: Sequence[Sequence[Any]] = ()  # the fields of each `HotKey` of a mapper that is done
+    file: str = ""  # the file that the task maps, relative to the data dir, or ``""``
+    fetching: bool = False  # the task waits for that file
+    counts: Counts = NO_COUNTS  # counts so far
+    memory: int = 0  # bytes of memory that the process uses
+    merges: int = 0  # number of merges that the process has done in this run
+    hot: Sequence[Sequence[Any]] = ()  # the fields of each `HotKey` of a finished mapper
 
 
 class Printed(NamedTuple):
     """A line that the script printed or logged."""
 
-    text: str  # without its newline; shortened where it is long
-    function: str = ""  # of the user's, such as ``"map"``; ``""`` while the script is loaded
+    text: str  # the line without its newline; shortened if it is long
+    function: str = ""  # the user's function, as ``"map"``; ``""`` while the script is loaded
     file: str = ""  # the file of the record that was mapped, if any
-    line: int = 0  # and its line
+    line: int = 0  # the line of that record
     key: str = ""  # the key that was reduced or combined, shortened
     script: str = ""  # the file of the user's code
-    script_line: int = 0  # and its line
+    script_line: int = 0  # the line in that file
     worker: str = ""  # as in `Report`
-    at: float = 0.0  # seconds of the epoch
-    # Earlier lines of this process that were too many to report. Where `text` and `script` are
-    # ``""``, there is nothing else.
+    at: float = 0.0  # seconds since the epoch
+    # Earlier lines of this process that were too many to report. If `text` and `script` are
+    # ``""``, this is only a count of such lines.
     left_out: int = 0
 
 
 Listener = Callable[[Report | Printed], object]
-"""Receives the reports of an inline job."""
+"""A function that receives the reports of an inline job."""
 
 
 class _Process:
@@ -93,11 +93,11 @@ class _Process:
     def __init__(self) -> None:
         self.listener: Listener | None = None
         self.reported = 0.0  # time of the last report, by the monotonic clock
-        self.run = ""  # the end of the name of its folder, on the client or on this host
+        self.run = ""  # end of the run folder's name, the same on the client and on this host
         self.merges = 0
 
     def merges_of(self, folder: str) -> int:
-        """Return the number of merges that it has done in the run of this folder."""
+        """Return the number of merges that the process has done in the run of this folder."""
         run = folder.rpartition("-")[2]
         if run != self.run:
             self.run, self.merges = run, 0
@@ -109,7 +109,7 @@ _process = _Process()
 
 @contextlib.contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Pass reports of tasks of this process to `listener` while the block lasts."""
+    """Pass reports of tasks of this process to `listener` within the block."""
     before, _process.listener = _process.listener, listener
     try:
         yield
@@ -118,12 +118,12 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 class Reporter:
-    """Reports the progress of one task: a few times a second at most, and at its end.
+    """Reporter of the progress of one task: a few times a second at most, and at its end.
 
     - `run_dir`: the run's folder; ``None`` reports nothing.
     - `phase`, `number`: as in a `Report`.
-    - `counts`: returns the `Counts` of the task so far, without the file that is being read.
-    - `hot_keys`: those of the task; set before it is done.
+    - `counts`: a function that returns the task's `Counts` so far, except for the current file.
+    - `hot_keys`: the hot keys of the task; to be set before it is done.
     """
 
     def __init__(
@@ -150,20 +150,20 @@ class Reporter:
             publish(self._run_dir, self._report(done=True))
 
     def begin(self, file: str, fetching: bool = False) -> None:
-        """Start a file, or the wait for it."""
+        """Report that a file, or the wait for it, begins."""
         self._file, self._fetching, self._lines, self._stream = file, fetching, 0, None
         self.step(0)
 
     def opened(self, stream: BinaryIO) -> None:
-        """Take the stream that the file is read from, whose position is reported."""
+        """Set the stream that the file is read from, to report its position."""
         self._stream = stream
 
     def at_end(self) -> None:
-        """Note that all files are read."""
+        """Report that all files are read."""
         self.begin("")
 
     def step(self, lines: int) -> None:
-        """Report, if it is due, that so many lines of the file are read."""
+        """Report, if a report is due, that `lines` lines of the file have been read."""
         self._lines = lines
         if self._run_dir is not None and time.monotonic() - _process.reported > _EVERY:
             _process.reported = time.monotonic()
@@ -189,14 +189,14 @@ class Reporter:
         )
 
     def _read(self) -> int:
-        """Return the bytes of the file that have been read."""
-        with contextlib.suppress(OSError, ValueError):  # at its end it may be closed
+        """Return how many bytes of the file have been read."""
+        with contextlib.suppress(OSError, ValueError):  # the stream may be closed at its end
             return self._stream.tell() if self._stream is not None else 0
         return 0
 
 
 def report_merge(scratch: Scratch, bucket: int) -> None:
-    """Count a merge of two Runs of `bucket`, and report it if that is due."""
+    """Count a merge of two Runs of `bucket`, and report it if a report is due."""
     merges = _process.merges = _process.merges_of(scratch.run_dir) + 1
     now = time.monotonic()
     if now - _process.reported > _EVERY:
@@ -208,18 +208,18 @@ def report_merge(scratch: Scratch, bucket: int) -> None:
 
 
 def publish(run_dir: str, news: Report | Printed) -> None:
-    """Write a report for the collector; one of a task that is not done replaces the one before."""
+    """Write a report for the collector; that of a running task replaces its previous one."""
     if _process.listener is not None:
         _process.listener(news)
         return
     content = json.dumps({**news._asdict(), "kind": type(news).__name__}).encode() + b"\n"
     path, flags = os.path.join(run_dir, FOLDER, process_name()), os.O_CREAT | os.O_WRONLY
     if isinstance(news, Report) and not news.done:
-        path += _NOW  # the rest of a longer report stands behind the newline, and is not read
+        path += _NOW  # readers ignore the rest of a longer report, after the newline
     else:
         path, flags = path + _LOG, flags | os.O_APPEND
-    with contextlib.suppress(OSError):  # a job does not fail for a report
-        # Opened each time: a file that is held open keeps a shared folder from being removed.
+    with contextlib.suppress(OSError):  # a job does not fail because of a report
+        # Opened each time, because an open file would prevent the removal of a shared folder.
         file = os.open(path, flags, 0o600)
         try:
             os.write(file, content)
@@ -236,20 +236,20 @@ _KINDS: dict[str, type[Report] | type[Printed]] = {"Report": Report, "Printed": 
 class News(NamedTuple):
     """New reports of one file."""
 
-    name: str  # the file's
-    start: int  # where reading started, in a file that is only appended to; else 0
-    end: int  # and ended
-    said: tuple[Report | Printed, ...]  # its reports
+    name: str  # name of the file
+    start: int  # offset at which reading started, in a file that is only appended to; else 0
+    end: int  # offset at which reading ended, likewise
+    said: tuple[Report | Printed, ...]  # the reports
 
 
 def read_news(run_dir: str, offsets: Mapping[str, int]) -> list[News]:
     """Read the reports of all processes.
 
-    - `offsets`: how far each file has been read before.
+    - `offsets`: the offset up to which each file has been read, by name.
     """
     folder = os.path.join(run_dir, FOLDER)
     try:
-        names = sorted(os.listdir(folder))  # of each process the log comes first
+        names = sorted(os.listdir(folder))  # the log of a process comes first
     except FileNotFoundError:  # there is no report yet, or the run is over
         return []
     found = []
@@ -269,7 +269,7 @@ def _read_lines(path: str, start: int) -> tuple[list[bytes], int]:
         with open(path, "rb", buffering=0) as file:
             file.seek(start)
             content = file.read(_MOST_READ)
-    except OSError:  # it is gone, or the process is another user's
+    except OSError:  # it was removed, or the process is another user's
         return [], start
     complete = content[: content.rfind(b"\n") + 1]
     return complete.splitlines(), start + len(complete)

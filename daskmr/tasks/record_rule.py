@@ -1,8 +1,8 @@
-"""The rule for a record: what `map` is called with, and when a record is bad.
+"""The rule for records: how `map` is called for them, and when they are bad.
 
-A line is split at its first tab; without one it is a bad record. So is one for which `map` raises a
-``ValueError``, unless that comes from the process and not from the record: what was written for it is
-then taken back. Anything else that `map` raises fails the job.
+A line is split at its first tab; without one it is a bad record. A record is also bad if `map` raises
+a ``ValueError`` that is not caused by the process; the output of that call is then undone. Any other
+exception of `map` fails the job.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ __all__ = ["NO_TAB", "TOO_LONG", "BadRecords", "RecordMapper", "SampledMap"]
 
 NO_TAB = "no tab in the line"
 TOO_LONG = "longer than max-record-bytes"
-_SAVED_AT_MOST = 10_000  # bad records that one partition saves
+_SAVED_AT_MOST = 10_000  # bad records saved by one partition
 
 
 OnBad = Callable[[int, str, str, ValueError | None], object]
 
 
 class RecordMapper:
-    """Calls `map` for one line after the other.
+    """Calls `map` for each line.
 
     - `user_map`: the user's ``map(key, dims, value, context)``.
-    - `output`: what it writes to.
-    - `on_bad`: called as ``on_bad(number, line, reason, error)`` for a bad record; `error` is what
-      `map` raised, if it was called.
-    - `line`: the last line that was started.
+    - `output`: the destination of its output.
+    - `on_bad`: called as ``on_bad(number, line, reason, error)`` for a bad record; `error` is the
+      exception of `map`, if it was called.
+    - `line`: the line that `map` was last called for.
     """
 
     def __init__(self, user_map: Callable[..., Any], output: MapOutput, on_bad: OnBad) -> None:
@@ -53,22 +53,22 @@ class RecordMapper:
         self.begin("")
 
     def begin(self, file: str) -> None:
-        """Begin with a file."""
+        """Begin a file."""
         self._call, self.line = Call("map", file), ""
 
     @property
     def number(self) -> int:
-        """The number of `line` in its file."""
+        """The line number of `line` in its file."""
         return self._call.line
 
     def map(self, lines: list[str], has_cr: bool, dims: list[str]) -> None:
-        """Map lines; what `map` raises beside a bad record comes out, and `line` is where it was.
+        """Map lines; pass on an exception of `map` that is no bad record, with `line` at its place.
 
         - `lines`: the next lines of the file.
-        - `has_cr`: they may end with a carriage return, which is no part of the value.
+        - `has_cr`: they may end with a carriage return, which is not part of the value.
         - `dims`: dimensions of the file.
         """
-        # Nothing here costs a call for each record but `map` itself.
+        # To be fast, call only `map` itself for each record.
         user_map, output, call = self._map, self._output, self._call
         user, pending, hurry = output.context.user, output.pending, output.hurry
         call.last_line += len(lines)
@@ -103,19 +103,19 @@ class RecordMapper:
 
 @dataclass
 class BadRecords:
-    """The bad records of a partition: counted, saved, and refused where they are too many."""
+    """The bad records of a partition: count and save them, and fail if there are too many."""
 
-    save_limit: int  # raw bytes of them that are saved
-    most: int | None  # number beyond which the job fails
-    max_record_bytes: int  # length beyond which a line is a bad record
-    may_be_corrupt: bool  # judge a file at its end, as one that turns out to be corrupt is skipped
-    needs_tabs: bool  # fail where the partition begins with many lines without a tab
-    sampled: SampledMap | None  # which records are read, if not all
+    save_limit: int  # maximum raw bytes of bad records to save
+    most: int | None  # maximum number before the job fails
+    max_record_bytes: int  # longer lines are bad records
+    may_be_corrupt: bool  # check a file at its end, because it is skipped if it is corrupt
+    needs_tabs: bool  # fail if the partition begins with many lines without a tab
+    sampled: SampledMap | None  # the sample of the records, if not all are read
     reasons: Counter[str] = field(default_factory=Counter)
     files: Counter[str] = field(default_factory=Counter)
     saved: list[BadRecord] = field(default_factory=list)
     unsaved: set[str] = field(default_factory=set)  # files with records that are not in `saved`
-    truncated: bool = False  # later ones are not saved, since an earlier one was too many
+    truncated: bool = False  # a limit was reached, so later bad records are not saved
     examples: dict[str, tuple[str, ...]] = field(default_factory=dict)
     opening: Opening = field(default_factory=Opening)
     _saved_bytes: int = 0
@@ -125,11 +125,11 @@ class BadRecords:
     _lines: int = 0
 
     def begin(self, path: str, place: str, lines: int) -> None:
-        """Begin with a file: its path in the data dir, where it is read, and the lines before it."""
+        """Begin a file, given its path in the data dir, its location and the lines before it."""
         self._path, self._place, self._lines = path, place, lines
 
     def add(self, number: int, line: str, reason: str, error: ValueError | None) -> None:
-        """Take a bad record, as `RecordMapper` gives it."""
+        """Take a bad record from a `RecordMapper`."""
         detail = "" if error is None else describe_exception(error)
         if isinstance(line, OversizedLine):
             if line.length <= self.max_record_bytes:
@@ -160,7 +160,7 @@ class BadRecords:
             self.examples[reason] += (self._last,)
 
     def _is_sampled(self, number: int, line: str) -> bool:
-        """Check whether a bad record is in the sample; one that `map` was given certainly is."""
+        """Check whether a bad record is in the sample; one that `map` was called for certainly is."""
         if self.sampled is None:
             return True
         if isinstance(line, OversizedLine):
@@ -180,7 +180,7 @@ class BadRecords:
         )
 
     def check(self) -> None:
-        """Fail where the input begins with lines that are no records, or too many are bad."""
+        """Fail if the input begins with lines that are not records, or too many records are bad."""
         if self.needs_tabs and self.opening.untabbed >= OPENING_LINES:
             raise TaskFailed(explain_untabbed(self.opening))
         if self.most is not None and self.reasons.total() > self.most:
@@ -191,7 +191,7 @@ class BadRecords:
 
 
 class SampledMap:
-    """The user's `map`, called for a sample of the records by their key."""
+    """The user's `map`, called only for records whose key is in the sample."""
 
     def __init__(self, user_map: Callable[..., Any], keys: KeyFilter) -> None:
         self._map = user_map
@@ -199,7 +199,7 @@ class SampledMap:
         self._taken = 0
 
     def map(self, key: str, dims: list[str], value: str, context: Any) -> Any:
-        """Call `map` for a record of the sample."""
+        """Call `map` if the record is in the sample."""
         return self._map(key, dims, value, context) if self.takes(key) else None
 
     def takes(self, key: str) -> bool:
@@ -209,6 +209,6 @@ class SampledMap:
         return taken
 
     def count(self) -> int:
-        """Return how many records were taken since the last time."""
+        """Return how many records were taken since the last call."""
         taken, self._taken = self._taken, 0
         return taken

@@ -45,9 +45,9 @@ from daskmr.worker import worker_name
 
 __all__ = ["Merge", "ReduceTask", "Reduced", "never_met", "reduce_buckets"]
 
-_BLOCK_BYTES = 1 << 20  # of a part, at most: the merge holds one block of every part
-_HOT_KEYS = 64  # that a task reports
-_LINE_COST = 150  # bytes that a key and its output take beside their characters
+_BLOCK_BYTES = 1 << 20  # maximum size of a block: the merge holds one block of every part
+_HOT_KEYS = 64  # hot keys that a task reports
+_LINE_COST = 150  # bytes that a key and its output take in addition to their characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,37 +55,37 @@ class ReduceTask:
     """The arguments that all reducers share."""
 
     job: Job  # the user's functions
-    scratch: Scratch  # where to write
+    scratch: Scratch  # destination of temporary files
     budget: int  # estimated bytes that may be held (``spill-bytes``)
-    items: bool  # give pairs rather than text, as the result is iterated over
+    items: bool  # return pairs rather than text, because the result is iterated over
     profile: bool  # collect a profile
-    part_bytes: int  # bytes of output that travel in memory, a bucket
+    part_bytes: int  # maximum bytes of output per bucket that travel in memory
     watched: bool = False  # progress is reported
-    origin: clock.Origin = field(default_factory=clock.origin)  # where the time of the run begins
+    origin: clock.Origin = field(default_factory=clock.origin)  # the clock of the run
 
 
 @dataclass(frozen=True, slots=True)
 class Reduced:
     """The result of one reduce task."""
 
-    parts: tuple[Part, ...]  # one a bucket, each sorted by key
+    parts: tuple[Part, ...]  # one for each bucket, sorted by key
     keys: int  # number of keys
-    tallies: Tallies  # of the mappers: all of them in one of the tasks, none in the others
+    tallies: Tallies  # those of all mappers in one of the tasks, none in the others
     reducing: Span  # when the task ran
-    counted: Tally  # what was counted while reducing, and the profile
+    counted: Tally  # the counts of the reduce phase, and the profile
 
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """The binary operator of ``foldby``: merges ``(bucket, Run)`` or ``(bucket, Tallies)`` pairs."""
+    """The binary operator of ``foldby``, which merges ``(bucket, Run)`` or ``(bucket, Tallies)``."""
 
     job: Job
-    scratch: Scratch  # where to write
+    scratch: Scratch  # destination of temporary files
     watched: bool = False  # progress is reported
 
     @guarded("merge")
     def __call__(self, first: tuple[int, Any], second: tuple[int, Any]) -> tuple[int, Any]:
-        """Merge `second` into a copy of `first`, which stands before it in input order."""
+        """Merge `second` into a copy of `first`, which precedes it in input order."""
         (bucket, content), (_, other) = first, second
         if self.watched:
             report_merge(self.scratch, bucket)
@@ -106,15 +106,15 @@ class Merge:
 
 
 def never_met(first: Any, second: Any) -> Any:
-    """Stand in for ``foldby``'s operator within a partition, which gives one Run a bucket."""
-    raise AssertionError("a partition gave two Runs of one bucket")
+    """Replace ``foldby``'s operator within a partition, which has one Run for each bucket."""
+    raise AssertionError("a partition returned two Runs of one bucket")
 
 
 @guarded("reduce")
 def reduce_buckets(
     pairs: Iterable[tuple[int, tuple[int, Run | Tallies]]], *, task: ReduceTask
 ) -> list[Reduced]:
-    """Reduce the buckets that ``foldby`` gave to one reducer, one after the other."""
+    """Reduce the buckets that ``foldby`` assigned to one reducer, one after the other."""
     clock.adopt(task.origin)
     started = clock.now()
     run_dir = task.scratch.folder()
@@ -150,7 +150,7 @@ def reduce_buckets(
 
 
 class _Reducer:
-    """One reducer: `setup_reduce` once, then its buckets."""
+    """A reducer, which calls `setup_reduce` once and then reduces its buckets."""
 
     def __init__(self, task: ReduceTask, run_dir: str, marker: Marker) -> None:
         self.task = task
@@ -188,12 +188,12 @@ class _Reducer:
         failure: BaseException | None = None
         where = ""
         try:
-            # With no name of its own, so that it ends, and removes its files, where this loop ends.
+            # No variable refers to the generator, so it closes and removes its files after the loop.
             for key, values in self.marker.groups(
                 read_groups(run, combiner_of(task.job), task.budget, self.segments)
             ):
                 self.keys += 1
-                if type(values) is SpilledValues:  # what is written for each may be as much
+                if type(values) is SpilledValues:  # the output may be as large
                     values.on_page = partial(block.take, key)
                     self._note_hot(key, values)
                 call.key = key
@@ -208,7 +208,7 @@ class _Reducer:
                     break
                 if written:
                     block.take(key)
-        except OutOfMemory as error:  # which arrives anywhere, and after some keys of reduce's
+        except OutOfMemory as error:  # can be raised anywhere, also outside of `user_reduce`
             failure, where = error, "before its first key"
             if call.key is not NO_KEY:
                 where = f"after the key {shortened(call.key)}"
@@ -221,7 +221,7 @@ class _Reducer:
         block.end()
 
     def _note_hot(self, key: Any, values: SpilledValues) -> None:
-        """Note a key that is certainly hot, if its values are those that `map` wrote."""
+        """Record a key that is certainly hot, if its values are those that `map` wrote."""
         if self.task.job.combine is None:
             size = sum(extent.length for extent, _ in values.pages)
             self.hot_keys.append(HotKey(name_key(key), len(values), size, exact=True))
@@ -230,7 +230,7 @@ class _Reducer:
 
 
 class _Block:
-    """Collects the output of the last keys, until it is enough for a block of the part."""
+    """Collector of the output of the latest keys, until it fills a block of the part."""
 
     def __init__(self, part: PartWriter, context: ItemContext | TextContext, most: int) -> None:
         self._part = part
@@ -242,7 +242,7 @@ class _Block:
         self.taken: Any = NO_KEY  # the last key for which something was written
 
     def take(self, key: Any) -> None:
-        """Take what the context holds, all written for `key`, which may come several times."""
+        """Take the pending output of the context, all written for `key`; may be called repeatedly."""
         context = self._context
         written = context.written
         if not written:

@@ -1,11 +1,11 @@
-"""The reading side of a shuffle: Runs of folded pairs are merged, and read group by group.
+"""The reading side of a shuffle: merge Runs of folded pairs, and read them group by group.
 
-A mapper folds what `map` emits into one dict (`daskmr.tasks.fold`). While that is small, each bucket's
-share of it travels as a pickled frame; beyond ``spill-bytes`` it is written to a segment file, sorted
-by key and cut into frames, and only references travel (`Run`). Merging two Runs unites frames with the
-user's `combine` and concatenates references. `read_groups` then gives a bucket's groups in key
-order: from a dict when they are small, by merging sorted streams when they are not. So no step
-needs memory in proportion to the data.
+A mapper folds the pairs that `map` emits into one dict (`daskmr.tasks.fold`). While the dict is
+small, each bucket's share of it travels as a pickled frame. Beyond ``spill-bytes`` it is written to a
+segment file, sorted by key and divided into frames, and only references travel (`Run`). Merging two
+Runs unites frames with the user's `combine` and concatenates references. `read_groups` then yields a
+bucket's groups in key order: from a dict if they are small, otherwise by merging sorted streams. So
+no step needs memory in proportion to the data.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "merge_runs", "read_groups", "unites"]
 
-_FAN_IN = 64  # streams that are merged at once; each holds one frame
+_FAN_IN = 64  # streams that are merged at once; each keeps one frame in memory
 _UNITE_EVERY = 8  # adjacent frames that are united with `combine`
 
 
 def merge_runs(first: Run, second: Run, combiner: Combiner | None) -> Run:
-    """Merge two Runs of one bucket, `first` standing before `second` in input order.
+    """Merge two Runs of one bucket, of which `first` precedes `second` in input order.
 
-    Frames that lie side by side are united with `combine` once there are enough of them;
+    Adjacent frames are united with `combine` once there are enough of them;
     references are concatenated. Neither input is changed.
     """
     chunks = first.chunks + second.chunks
@@ -68,12 +68,12 @@ def _trailing_frames(chunks: Sequence[bytes | Extent]) -> list[bytes]:
 def read_groups(
     run: Run, combiner: Combiner | None, budget: int, folder: str
 ) -> Iterator[tuple[Any, Sequence[Any]]]:
-    """Give the groups of a bucket in key order, values in input order.
+    """Yield the groups of a bucket in key order, with their values in input order.
 
     - `run`: all of the bucket's pairs.
-    - `combiner`: applied where partial results of a key meet.
-    - `budget`: estimated bytes that may be held; a larger group comes as a `SpilledValues`.
-    - `folder`: where groups and intermediate segments are written when they do not fit.
+    - `combiner`: merges partial results of a key.
+    - `budget`: estimated bytes to hold in memory; a larger group is passed as a `SpilledValues`.
+    - `folder`: the folder for groups and intermediate segments that do not fit.
     """
     extents = [c for c in run.chunks if not isinstance(c, bytes)]
     in_memory = sum(len(c) for c in run.chunks if isinstance(c, bytes))
@@ -107,13 +107,13 @@ def _stream(position: int, chunk: bytes | Extent) -> Iterator[_Item]:
         return
     for frame in read_frames(chunk):
         lists = groups_of(frame)
-        del frame  # a stream that waits holds its groups only
+        del frame  # while the stream waits, it keeps only the groups
         for key, values in lists:
             yield sort_key(key), position, key, values
 
 
 def _merge_streams(chunks: Sequence[bytes | Extent]) -> Iterator[_Item]:
-    # A long group lies in several frames of one stream; equal items keep the order of the stream.
+    # A long group spans several frames of one stream; equal items keep the order of the stream.
     streams = [_stream(position, chunk) for position, chunk in enumerate(chunks)]
     return heapq.merge(*streams, key=itemgetter(0, 1))
 
@@ -140,7 +140,7 @@ def _groups_merged(
             with group:
                 values = group.values()
                 if combiner and len(values) > 1:
-                    # Once, and over all of them: so the bucket's size does not show in the result.
+                    # Combine once, over all values, so the result does not depend on the bucket's size.
                     values = combiner(key, values)
                 yield key, values
     finally:
@@ -149,7 +149,7 @@ def _groups_merged(
 
 
 def _batches(chunks: Sequence[bytes | Extent], budget: int) -> list[list[bytes | Extent]]:
-    """Cut `chunks` into batches that can be merged at once: each stream holds its largest frame."""
+    """Divide `chunks` into batches that fit in memory, where each stream needs its largest frame."""
     batches: list[list[bytes | Extent]] = [[]]
     held = 0
     for chunk in chunks:
@@ -165,7 +165,7 @@ def _batches(chunks: Sequence[bytes | Extent], budget: int) -> list[list[bytes |
 
 
 def _remerged(chunks: Sequence[bytes | Extent]) -> Iterator[tuple[bytes, int]]:
-    """Merge sorted streams into frames of one; values of a key stay in order, uncombined."""
+    """Merge sorted streams into the frames of one; a key's values stay in order, uncombined."""
     keys: list[Any] = []
     lists: list[list[Any]] = []
     size = 0

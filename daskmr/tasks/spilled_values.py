@@ -1,4 +1,4 @@
-"""The values of one group, on disk where they are too many for memory."""
+"""The values of one group, kept on disk if they do not fit in memory."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from daskmr.tasks.frames import FRAME, VALUE_COST, are_alike, estimate_elements,
 
 __all__ = ["GroupValues", "SpilledValues", "on_disk"]
 
-_PAGES_HELD = 4  # of values on disk, unless they are large
+_PAGES_HELD = 4  # pages of values kept in memory at a time, unless they are large
 
 
 class GroupValues:
-    """Collects one group's values, on disk beyond the budget."""
+    """Collector of one group's values, which moves them to disk beyond the budget."""
 
     def __init__(self, budget: int, folder: str) -> None:
         self._budget, self._folder = budget, folder
@@ -74,14 +74,14 @@ class GroupValues:
 
 @contextmanager
 def on_disk(values: Sequence[Any]) -> Iterator[SpilledValues]:
-    """Give `values` as `reduce` gets them where they are too many for memory.
+    """Yield `values` in the form that `reduce` gets if they do not fit in memory.
 
     >>> with on_disk([3, 1, 2]) as values:
     ...     sorted(values), len(values)
     ([1, 2, 3], 3)
     """
     with TemporaryDirectory() as folder, GroupValues(0, folder) as group:
-        step = -(-len(values) // (2 * _PAGES_HELD))  # more pages than are held at a time
+        step = -(-len(values) // (2 * _PAGES_HELD))  # makes more pages than are held
         for start in range(0, len(values), step):
             group.extend(list(values[start : start + step]))
         spilled = group.values()
@@ -91,18 +91,18 @@ def on_disk(values: Sequence[Any]) -> Iterator[SpilledValues]:
 
 @dataclass(slots=True, repr=False, eq=False)
 class SpilledValues(Sequence[Any]):
-    """The values of a group that is too large for memory: a sequence backed by its file.
+    """The values of a group that is too large for memory: a sequence backed by a file.
 
     It reads like a list, with a few pages of values in memory at a time. It cannot be changed or
-    sorted in place: ``sorted(values)`` gives a list, and takes the memory of all the values. It ends
-    with the call of `reduce` that it was given to.
+    sorted in place: ``sorted(values)`` returns a list, which takes the memory of all the values. It
+    can be read until the call of `reduce` that received it returns.
 
-    ``isinstance(values, list)`` is true, as for values in memory, but this is no subclass of list,
-    which C code would silently see as empty: the C encoder of `json`, `marshal` and `heapq` raise a
-    TypeError instead.
+    ``isinstance(values, list)`` is true, as for values in memory, but this is not a subclass of
+    list, because C code would silently treat it as empty. The C encoder of `json`, `marshal` and
+    `heapq` raise a TypeError instead.
     """
 
-    pages: tuple[tuple[Extent, int], ...]  # where the values lie, and how many in each place
+    pages: tuple[tuple[Extent, int], ...]  # place and number of values of each page
     # Called before another page is read.
     on_page: Callable[[], object] | None = field(init=False, default=None)
     _starts: list[int] = field(init=False)
@@ -121,7 +121,7 @@ class SpilledValues(Sequence[Any]):
     def __repr__(self) -> str:
         return repr(list(self))
 
-    def __reduce__(self) -> tuple[Any, ...]:  # what outlives the group outlives its file
+    def __reduce__(self) -> tuple[Any, ...]:  # a copy may outlive the file
         return list, (list(self),)
 
     def __eq__(self, other: object) -> bool:
@@ -170,21 +170,21 @@ class SpilledValues(Sequence[Any]):
         page = self._held.pop(number, None)
         if page is None:
             page = self._read(number)
-        self._held[number] = page  # last in order: the least recently used is dropped first
+        self._held[number] = page  # now the last: the first one is the least recently used
         return page
 
     def _read(self, number: int) -> list[Any]:
         if self._ended:
             raise ValueError(
-                f"These {len(self):,} values lay on disk, because they were too many for memory, "
-                "until the call of reduce that they were given to came to its end. To keep "
-                "values for later, keep a list of those that are needed."
+                f"These {len(self):,} values were on disk, because they did not fit in memory, and "
+                "were removed when the call of reduce that received them returned. To use values "
+                "later, keep a list of those that are needed."
             )
         if self.on_page is not None:
             self.on_page()
         extent = self.pages[number][0]
         sizes = [self.pages[each][0].size for each in (number, *self._held)]
-        room = 1 if max(sizes) > 2 * FRAME else _PAGES_HELD  # a page is one value where it is large
+        room = 1 if max(sizes) > 2 * FRAME else _PAGES_HELD  # a large page is a single value
         while len(self._held) >= room:
             self._drop(next(iter(self._held)))
         (frame,) = read_frames(extent)
@@ -192,28 +192,28 @@ class SpilledValues(Sequence[Any]):
         if number in self._left and self._left[number] != _state_of(page):
             raise TypeError(
                 f"A value (a {_kinds(page)}) was changed in place, and is now read again: "
-                f"{self._on_disk()}, so the change is lost. Change what is read in the same pass over "
-                "the values, or work on `values = list(values)`, which takes the memory of all of them."
+                f"{self._on_disk()}, so the change is lost. Change and use values in the same pass over "
+                "them, or work on `values = list(values)`, which takes the memory of all of them."
             )
         return page
 
     def _drop(self, number: int) -> None:
-        """Drop a page, and note the state of its values, which is checked when they are read again."""
+        """Drop a page, and record the state of its values to check when they are read again."""
         page = self._held.pop(number)
         if not _cannot_change(page):
             self._left[number] = _state_of(page)
 
     def end(self) -> None:
-        """Refuse reads from now on, as the file is removed."""
+        """Refuse reads from now on, because the file is removed."""
         self._ended = True
         self._held.clear()
 
     def copy(self) -> list[Any]:
-        """Return a list, which takes the memory of all the values."""
+        """Return a list of all the values, which takes their memory."""
         return list(self)
 
     def __add__(self, other: Any) -> Any:
-        # No __radd__: `kept += values` would call it, and bind a new list in place of extending.
+        # No __radd__: `kept += values` would call it, and bind a new list instead of extending.
         return self.copy() + (other.copy() if type(other) is SpilledValues else other)
 
     def __mul__(self, times: Any) -> Any:
@@ -222,17 +222,17 @@ class SpilledValues(Sequence[Any]):
     __rmul__ = __mul__
 
     def _on_disk(self) -> str:
-        return f"this key has {len(self):,} values, which lie on disk because they are too many for memory"
+        return f"this key has {len(self):,} values, which are on disk because they do not fit in memory"
 
     def _refuse(self, name: str, *args: Any, **kwargs: Any) -> None:
         raise TypeError(
             f"{_CHANGES.get(name, f'values.{name}()')} is not possible: {self._on_disk()}, so they cannot be changed or sorted "
-            "in place. sorted(values) gives a sorted list, list(values) one that can be changed; either takes "
+            "in place. sorted(values) returns a sorted list, list(values) one that can be changed; either takes "
             "the memory of all of them."
         )
 
     def __getattr__(self, name: str) -> Any:
-        if name in _LIST_CHANGES:  # a name of a list, so AttributeError would be confusing
+        if name in _LIST_CHANGES:  # a method of list, so AttributeError would be confusing
             return partial(self._refuse, name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
@@ -261,8 +261,8 @@ def _cannot_change(page: list[Any]) -> bool:
 
 def _state_of(page: list[Any]) -> int:
     try:
-        return hash(dumps(page))  # which never leaves this process
-    except Exception:  # it was read from a pickle, so it has changed since
+        return hash(dumps(page))  # the hash never leaves this process
+    except Exception:  # it was unpickled, so it has changed since
         return -1
 
 

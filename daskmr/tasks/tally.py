@@ -1,4 +1,4 @@
-"""What a task has counted; it travels with the results, so a retry never counts twice."""
+"""The counts of a task, which travel with its results, so a retry never counts twice."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ __all__ = [
 Profile = dict[Any, Any]
 
 OPENING_LINES = 1000  # lines without a tab after which the input is not keyed records
-EXAMPLES = 3  # bad records of each reason that a failure may show
+EXAMPLES = 3  # bad records that a failure shows for each reason
 _NOTES = 20
-_SHOWN = 200  # characters of a line
+_SHOWN = 200  # characters of a line that a message shows
 _LOOKED_AT = 10  # lines from which the format of the input is guessed
-_SAVED_AT_MOST = 10_000  # bad records: those that are short take more beside their bytes
+_SAVED_AT_MOST = 10_000  # bad records, because short ones take much more than their bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """From the start of a phase's first task to the end of its last, in seconds of the epoch."""
+    """The time from the start of a phase's first task to the end of its last, in epoch seconds."""
 
     start: float
     end: float
@@ -61,10 +61,10 @@ class Opening:
     Opening(untabbed=0, tabbed=True, path='', lines=())
     """
 
-    untabbed: int = 0  # how many there are before it
-    tabbed: bool = False  # there is such a line
-    path: str = ""  # where the first of `lines` is
-    lines: tuple[str, ...] = ()  # the first of them that are not blank, cut off
+    untabbed: int = 0  # number of lines before the first with a tab
+    tabbed: bool = False  # there is a line with a tab
+    path: str = ""  # the file of the first of `lines`
+    lines: tuple[str, ...] = ()  # the first lines that are not blank, truncated
 
     def __add__(self, other: Opening) -> Opening:
         if self.tabbed:
@@ -77,23 +77,23 @@ class Opening:
         )
 
     def with_line(self, path: str, line: str) -> Opening:
-        """Add one without a tab."""
+        """Add a line without a tab."""
         lines = (line[:LINE_CHARACTERS],) if line.strip() else ()
         return self + Opening(1, False, path, lines)
 
     @property
     def is_foreign(self) -> bool:
-        """Whether the input begins with lines that are no records, or holds nothing else."""
+        """Check whether the input begins with, or consists of, lines that are not records."""
         return self.untabbed >= OPENING_LINES or (self.untabbed > 0 and not self.tabbed)
 
 
 def explain_untabbed(opening: Opening) -> str:
-    """Say what the input looks like instead of records, and what to do.
+    """Describe the input, which has no records, and say what to do.
 
     >>> print(explain_untabbed(Opening(7, False, "a.log", ("a,b", "c,d"))))
     ... # doctest: +NORMALIZE_WHITESPACE
     None of the 7 lines of the input holds a tab, so there is no record (a key, a tab, a value).
-    The input looks like CSV. The first, in a.log: 'a,b'. Nothing was written. To leave such lines out, give
+    The input looks like CSV. The first, in a.log: 'a,b'. Nothing was written. To skip such lines, use
     --max-bad-records 100%. To have map get each line as a value, put a key and a tab before it:
     awk '{print NR "\\t" $0}' < a.log > a.log.new
     """
@@ -106,7 +106,7 @@ def explain_untabbed(opening: Opening) -> str:
     text += f", so there is no record (a key, a tab, a value). The input looks like {looks}."
     if opening.lines:
         text += f" The first, in {opening.path}: {opening.lines[0][:_SHOWN]!r}."
-    text += " Nothing was written. To leave such lines out, give --max-bad-records 100%."
+    text += " Nothing was written. To skip such lines, use --max-bad-records 100%."
     command = key_command(opening.path, looks)
     if command:
         text += f" To have map get each line as a value, put a key and a tab before it:\n{command}"
@@ -115,31 +115,31 @@ def explain_untabbed(opening: Opening) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Tally(Counted):
-    """What some partitions have counted, skipped and noted."""
+    """The counts, skipped files and notes of some partitions."""
 
-    counts: Counts = NO_COUNTS  # the figures that add up; each is an attribute of the tally, too
+    counts: Counts = NO_COUNTS  # figures that add up; each is an attribute of the tally, too
     bad_files: Mapping[str, int] = field(default_factory=dict)  # bad records by file
-    # The first of them in input order, up to `save_limit` raw bytes and 10,000 records.
+    # The first bad records in input order, up to `save_limit` raw bytes and 10,000 records.
     saved: tuple[BadRecord, ...] = ()
     save_limit: int = 0
     unsaved_files: frozenset[str] = frozenset()  # files with bad records that are not in `saved`
     corrupt: tuple[tuple[str, str], ...] = ()  # corrupt files that were skipped, and why
     mapping: Span | None = None
     profile: Profile | None = None
-    truncated: bool = False  # later bad records are not saved, since an earlier one was too many
-    # Objects that were skipped as they could not be fetched, and why.
+    truncated: bool = False  # a limit was reached, so later bad records are not saved
+    # Objects that were skipped because they could not be fetched, and why.
     missing: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()  # notes on the input
-    # Files that were skipped as they killed their worker, and how.
+    # Files that were skipped because they crash their worker, and how.
     poisoned: tuple[tuple[str, str], ...] = ()
-    # What the script counted, by group and name.
+    # The script's own counters, by group and name.
     counters: Mapping[tuple[str, str], int] = field(default_factory=dict)
     tasks: tuple[TaskSpan, ...] = ()  # the tasks themselves
     hot_keys: tuple[HotKey, ...] = ()  # keys with many values, the hottest first
-    # Plain files that have grown since they were listed, and the bytes they had when read.
+    # Plain files that have grown since they were listed, and their size when they were read.
     grown: tuple[tuple[str, int], ...] = ()
     opening: Opening = Opening()  # how the input begins
-    # The first bad records of each reason, as a failure shows them.
+    # The first bad records for each reason, in the form that a failure shows.
     examples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __add__(self, other: Tally) -> Tally:
@@ -172,7 +172,7 @@ class Tally(Counted):
         )
 
     def first_bad(self) -> list[str]:
-        """Return a few bad records: one of each reason, the most frequent first, then further ones."""
+        """Return a few bad records: one for each reason, the most frequent first, then more."""
         reasons = sorted(self.examples, key=lambda reason: (-self.bad_reasons[reason], reason))
         rounds = zip_longest(*(self.examples[reason] for reason in reasons))
         return [example for each in rounds for example in each if example][:EXAMPLES]
@@ -182,8 +182,8 @@ class Tally(Counted):
 class Tallies:
     """Packed tallies of several partitions, which only the client unpacks and adds.
 
-    A tally names each file that has a bad record, so together they may name a million: too much for
-    the memory of a worker.
+    A tally names each file that has a bad record. All together may name a million files, which would
+    not fit in the memory of a worker.
 
     Examples
     --------
@@ -204,7 +204,7 @@ class Tallies:
         return 100 + sum(map(len, self.packed))
 
     def total(self) -> Tally:
-        """Add them by halves, as one after the other would copy all names as often."""
+        """Return the sum; added in halves, so that names are not copied for each partition."""
         count = len(self.packed)
         if count > 1:
             first, second = self.packed[: count // 2], self.packed[count // 2 :]
@@ -218,7 +218,7 @@ class Tallies:
 def _within(
     records: tuple[BadRecord, ...], limit: int
 ) -> tuple[tuple[BadRecord, ...], tuple[BadRecord, ...]]:
-    """Split `records` before the first that would pass `limit` raw bytes in all, or is too many."""
+    """Split `records` before the first one that exceeds a total of `limit` raw bytes or the count."""
     size = 0
     for count, record in enumerate(records):
         size += len(record.raw)
@@ -235,7 +235,7 @@ def _merge_examples(
 
 
 def by_group(counters: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:
-    """Sort counters into their groups.
+    """Arrange counters by group.
 
     >>> by_group({("b", "x"): 1, ("a", "y"): 2, ("b", "a"): 3})
     {'a': {'y': 2}, 'b': {'a': 3, 'x': 1}}

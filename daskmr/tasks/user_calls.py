@@ -1,4 +1,4 @@
-"""Call the user's functions, and record which call a thread is making, and for which record or key."""
+"""Calls of the user's functions, and a record of the current call of each thread."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ __all__ = [
 ]
 
 _JOIN_SECONDS = 10.0  # for threads of the script that outlive their call
-_JOIN_DAEMONS_SECONDS = 1.0  # Python itself does not wait for these
+_JOIN_DAEMONS_SECONDS = 1.0  # for daemon threads, for which Python itself does not wait
 _POLL_SECONDS = 0.01
 _IDLE_POLLS = 3
 
 NO_KEY: Any = object()
-"""Stands for the key of a call that has none."""
+"""Placeholder for the key of a call that has none."""
 
 _NO_LINES: Iterator[str] = iter(())
 
 
 @dataclass(slots=True)
 class Call:
-    """A call of one of the user's functions, changed in place from record to record or key to key.
+    """A call of one of the user's functions, updated in place for each record or key.
 
     Examples
     --------
@@ -59,18 +59,18 @@ class Call:
 
     function: str  # ``"map"``, ``"combine"``, ``"reduce"`` or ``"setup_reduce"``
     file: str = ""  # the file whose records are mapped
-    last_line: int = 0  # the number in `file` of the last line of the batch that is mapped
-    rest: Iterator[str] = _NO_LINES  # lines of that batch that are still to be mapped
-    key: Any = NO_KEY  # the key whose values are given, or `NO_KEY`
+    last_line: int = 0  # the line number in `file` of the last line of the current batch
+    rest: Iterator[str] = _NO_LINES  # lines of that batch that are not yet mapped
+    key: Any = NO_KEY  # the key whose values are reduced or combined, or `NO_KEY`
 
     @property
     def line(self) -> int:
-        """The number of the line that is mapped: read from the iterator, so no record pays for it."""
+        """Number of the current line, read from the iterator to save work for each record."""
         return self.last_line - length_hint(self.rest)
 
 
 class CurrentCall:
-    """The call of the user's functions that a thread makes, if any.
+    """The call of a user's function that a thread is making, if any.
 
     Examples
     --------
@@ -89,7 +89,7 @@ class CurrentCall:
 
     @contextmanager
     def making(self, call: Call) -> Iterator[None]:
-        """Note that the thread makes `call` in the block; calls nest, as a task may run a job."""
+        """Record that the thread makes `call` in the block; calls nest, because a task may run a job."""
         outer, self.call = self.call, call
         try:
             yield
@@ -101,7 +101,7 @@ _thread = threading.local()
 
 
 def current_call() -> CurrentCall:
-    """Return that of this thread: always the same object, so it can be kept."""
+    """Return the `CurrentCall` of this thread, always the same object, so it can be kept."""
     try:
         current: CurrentCall = _thread.current
     except AttributeError:
@@ -110,7 +110,7 @@ def current_call() -> CurrentCall:
 
 
 def read_profile(profiler: cProfile.Profile | None) -> Profile | None:
-    """Return what a profiler has counted, as `pstats` keeps it; ``None`` without one."""
+    """Return the data of a profiler in the form of `pstats`; ``None`` without a profiler."""
     if profiler is None:
         return None
     profiler.create_stats()
@@ -119,7 +119,7 @@ def read_profile(profiler: cProfile.Profile | None) -> Profile | None:
 
 
 class Combiner:
-    """Calls the user's `combine` as the contract says: one value, under the same key, or none.
+    """Calls the user's `combine` and checks its output: one value under the same key, or none.
 
     - `combine`: the user's ``combine(key, values, context)``.
     - `on_error`: called as ``on_error(exception, key)`` outside of the ``except`` block; must raise.
@@ -139,11 +139,11 @@ class Combiner:
         self._current = current_call()
 
     def __call__(self, key: Any, values: Sequence[Any]) -> Any:
-        """Return what replaces `values`: a list of one combined value, or `values` as they are."""
+        """Return the replacement of `values`: a list of one combined value, or `values` unchanged."""
         if self._before is not None:
             self._before(key)
         context = CombineContext(key)
-        given = values[:] if type(values) is list else values  # it may sort or empty its list
+        given = values[:] if type(values) is list else values  # `combine` may change its list
         current, call = self._current, self._call
         outer, current.call, call.key = current.call, call, key
         try:
@@ -174,7 +174,7 @@ def combiner_of(job: Job, before: Callable[[Any], object] | None = None) -> Comb
 
 
 def set_up(job: Job, context: Any) -> tuple[Any, ...]:
-    """Call `setup_reduce` on a fresh context and return what it wrote there: the header."""
+    """Call `setup_reduce` on a new context and return the header that it wrote."""
     if job.setup_reduce is None:
         return ()
     try:
@@ -195,24 +195,24 @@ def set_up(job: Job, context: Any) -> tuple[Any, ...]:
 
 
 def refuse_late_writes(run: str) -> None:
-    """Raise TaskFailed where the script has written to closed contexts of `run` in this process."""
+    """Raise TaskFailed if the script has written to closed contexts of `run` in this process."""
     places = contexts.late_writes(run)
     if places:
         more = f" and at {len(places) - 1} more places" if len(places) > 1 else ""
         raise TaskFailed(
-            f"The script wrote to the context of a task that had ended, at {places[0]}{more}: that "
-            "cannot count, so the result would be short. Nothing was written. Use the context that "
-            "each call is given, and join the threads that a call starts before it returns."
+            f"The script wrote to the context of a task that had ended, at {places[0]}{more}: this "
+            "cannot count, so the result would be incomplete. Nothing was written. Use the context that each "
+            "call receives, and join the threads that a call starts before it returns."
         )
 
 
 class ContextReferences:
-    """Counts the references to a context that the task itself does not hold.
+    """Counter of the references to a context, except those that the task itself holds.
 
-    Without a reference to it, no code can write to it. A call that waits in a queue holds one, and so
-    does a thread that runs the call, or a global variable.
+    Without a reference to it, no code can write to it. References may be held by a call that waits in
+    a queue, a thread that runs the call, or a global variable.
 
-    - `context`: of the task, before any function of the script has seen its `user`.
+    - `context`: the task's context, before any function of the script has received its `user`.
 
     Examples
     --------
@@ -233,26 +233,26 @@ class ContextReferences:
         self._before = list(map(sys.getrefcount, self._writers))
 
     def count(self) -> int:
-        """Count the references beside those of the task itself."""
+        """Return the number of references, except those of the task itself."""
         now = map(sys.getrefcount, self._writers)
         # The script may have replaced one of the functions, which releases it.
         return sum(max(0, each - before) for each, before in zip(now, self._before, strict=True))
 
 
 def join_threads(job: Job, function: str, references: ContextReferences) -> str:
-    """Wait until no thread of the script can write to the context of this task any more.
+    """Wait until no thread of the script can still write to the context of this task.
 
-    What they write counts while their task is open, as Python's own exit waits for threads, too.
-    Threads that hold nothing of the context are left alone, as are those of a pool that wait for work.
-    The time limit starts again whenever a reference to it is dropped.
+    Their output counts while their task is open, just as Python waits for threads when it exits.
+    Threads without a reference to the context are ignored, like those of a pool that wait for work.
+    The time limit starts again whenever a reference is dropped.
 
-    - `function`: ``"map"`` or ``"reduce"``, which handed the context on.
-    Returns a note on daemon threads that go on, or ``""``.
-    Raises `TaskFailed` for a thread that still runs after 10 s, as what it writes could not count.
+    - `function`: ``"map"`` or ``"reduce"``, which passed the context to the threads.
+    Returns a note on daemon threads that keep running, or ``""``.
+    Raises `TaskFailed` for a thread that still runs after 10 s, because its output would be lost.
     """
     changed, idle = time.monotonic(), 0
     fewest = references.count()
-    # Between two calls, a thread of a pool runs no code of the script for a moment.
+    # Between two calls, a thread of a pool briefly runs no code of the script.
     while references.count() and idle < _IDLE_POLLS:
         busy = _busy_threads(job)
         idle = 0 if busy else idle + 1
@@ -264,12 +264,10 @@ def join_threads(job: Job, function: str, references: ContextReferences) -> str:
         if busy and waited > (_JOIN_SECONDS if lasting else _JOIN_DAEMONS_SECONDS):
             names = ", ".join(thread.name for thread in (lasting or busy)[:3])
             if not lasting:
-                return (
-                    f"{function} left daemon threads running ({names}): what they write is refused"
-                )
+                return f"{function} left daemon threads running ({names}): their writes are refused"
             raise TaskFailed(
                 f"{function} gave its context to a thread that still runs {waited:.0f} s after the last "
-                f"call of its task ({names}), so what it writes could not count. Nothing was written. "
+                f"call of its task ({names}), so its output would be lost. Nothing was written. "
                 "Join threads before the function returns, as `with ThreadPoolExecutor() as pool:` does."
             )
         time.sleep(_POLL_SECONDS)
@@ -286,7 +284,7 @@ def _busy_threads(job: Job) -> list[threading.Thread]:
 
 
 def _runs_script(job: Job, frame: FrameType) -> bool:
-    """Check whether a thread runs code of the script, or writes, or begins or ends to do so."""
+    """Check whether a thread runs code of the script, writes, or is just starting or ending."""
     at_an_end = True
     for each, _ in walk_stack(frame):
         filename = each.f_code.co_filename

@@ -126,7 +126,7 @@ def test_signals_in_map_fail_the_job_and_keep_the_old_output(start):
     code, error = command.finish()
     assert code == 1
     assert ", line 1: ValueError: signal only works in main thread" in error
-    assert "(job.py, line 4, in map). Signal handlers can be set in the main thread only" in error
+    assert "(job.py, line 4, in map). Signal handlers can only be set in the main thread" in error
     assert command.leaves_nothing()
 
 

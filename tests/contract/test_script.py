@@ -327,9 +327,9 @@ def spell_pairs(key, values, context):
         ("", r"it returned '', .*context\.write\(key, result\)"),
         (
             (n for n in "ab"),
-            r"it returned a generator, none of which has run.*In place of `yield",
+            r"it returned a generator, which was never run.*Instead of `yield",
         ),
-        (builtins.map(str, "ab"), r"it returned a map, none of which has run"),
+        (builtins.map(str, "ab"), r"it returned a map, which was never run"),
     ],
 )
 @pytest.mark.parametrize("reduce", [None, spell_pairs])
@@ -353,7 +353,7 @@ def test_what_an_async_function_returns_is_an_error(run):
     def map_(key, dims, value, context):
         return later(key, dims, value, context)
 
-    with pytest.raises(JobError, match=r"it returned a coroutine, none of which has run"):
+    with pytest.raises(JobError, match=r"it returned a coroutine, which was never run"):
         run(Job(map=map_), [["a\t1"]])
 
 
@@ -409,7 +409,7 @@ def test_a_reduce_that_returns_a_generator_is_an_error(run):
     def reduce(key, values, context):
         return (context.write(key, value) for value in values)
 
-    with pytest.raises(JobError, match=r"returned a generator, none of which has run.*`yield"):
+    with pytest.raises(JobError, match=r"returned a generator, which was never run.*`yield"):
         run(Job(map=pass_on, reduce=reduce), [["a\t1"]])
 
 
@@ -887,7 +887,7 @@ def test_a_value_that_holds_itself_is_an_error_and_names_the_record(run):
         row["child"] = {"parent": row}
         context.write(key, row)
 
-    with pytest.raises(JobError, match=r"line 1: .* cannot be written, as it holds itself"):
+    with pytest.raises(JobError, match=r"line 1: .* cannot be written, because it contains itself"):
         run(Job(map_, reduce=collect), [["k\t"]])
 
 
@@ -1452,7 +1452,7 @@ def test_tuples_in_tuples_beyond_50_are_refused(run):
 
     assert list(run(Job(map_, reduce=reduce), [["k\t49"]])) == [("n", 1)]
     for depth in (50, 100_000):
-        with pytest.raises(JobError, match="more than 50 deep"):
+        with pytest.raises(JobError, match="more than 50 levels"):
             run(Job(map_, reduce=reduce), [[f"k\t{depth}"]])
 
 

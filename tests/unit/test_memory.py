@@ -112,7 +112,7 @@ def test_a_script_that_passes_over_everything_fails_all_the_same() -> None:
         except Exception:
             raise AssertionError from None
 
-    with pytest.raises(TaskFailed, match=r"map phase and caught the exception, .* may be short"):
+    with pytest.raises(TaskFailed, match=r"map phase and caught the exception, .* incomplete"):
         map_everything()
     with pytest.raises(TaskFailed, match="A task of the map phase ran out of memory outside"):
         map_most()
@@ -511,7 +511,7 @@ def test_a_process_that_the_system_kills_is_explained(
     message, _ = run.fails(text)
     assert "A worker process ran out of memory " in message
     assert f"mapped {run.path()} (the last time it was at line 1)." in message
-    assert "The machine or container had no more, so the system killed it" in message
+    assert "The machine or container had none left, so the system killed it" in message
     assert 2 <= run.tries <= 4  # the client looks five times a second
 
 

@@ -51,7 +51,7 @@ def test_check_stops_at_breakpoints(place: Path) -> None:
     )
     assert done.returncode == 1
     assert "value 1" in done.stderr
-    assert "The debugger was left" in done.stderr
+    assert "The debugger was quit" in done.stderr
 
 
 def test_breakpoint_in_a_worker_hints_at_inline(place: Path) -> None:

@@ -319,7 +319,7 @@ def test_a_signal_handler_in_the_script_is_explained_on_a_cluster(place: Path) -
     (place / "job.py").write_text(handler + JOB)
     done = daskmr("run", "job.py", "-d", "data", "-o", "out", cwd=place)
     assert done.returncode == 1
-    assert "Signal handlers can be set in the main thread only" in done.stderr
+    assert "Signal handlers can only be set in the main thread" in done.stderr
     assert "--inline" in done.stderr
 
 

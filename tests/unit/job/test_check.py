@@ -65,7 +65,7 @@ def test_missing_module(tree):
 def test_no_unknown_name_is_said_to_be_a_package_to_install(tree, module, meant):
     message = str(error_of(tree(f"import {module}\n" + WRITE, myliba="")))
     assert "pip install" not in message
-    assert (f"Is `{meant}` meant?" in message) == (meant is not None)
+    assert (f"Did you mean `{meant}`?" in message) == (meant is not None)
     assert f"put {module}.py beside the script" in message
     job = load_job(tree(f"{MAP}    import {module}\n", myliba=""))
     assert f" The module '{module}' is missing." in job.hint(failure_of(job))

@@ -146,12 +146,12 @@ def test_a_value_that_refers_to_itself() -> None:
     loop: list[Any] = [1]
     loop.append(loop)
     with pytest.raises(
-        UnpicklableValueError, match="type list cannot be written, as it holds itself"
+        UnpicklableValueError, match="type list cannot be written, because it contains itself"
     ):
         snapshot(loop)
     parent: dict[str, Any] = {"children": [{}]}
     parent["children"][0]["parent"] = parent
-    with pytest.raises(UnpicklableValueError, match=r"type dict .* holds itself"):
+    with pytest.raises(UnpicklableValueError, match=r"type dict .* contains itself"):
         snapshot(parent)
 
 

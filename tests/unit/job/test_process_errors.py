@@ -20,7 +20,7 @@ from support.jobs import write_tree
 from daskmr import DaskMRError, InputError, JobError, mapreduce
 from daskmr.job.process_errors import explain_process_error, no_children
 
-HINT = "daskmr runs it in one process a core already"
+HINT = "daskmr already runs it in one process per core"
 
 
 def by_pool() -> None:

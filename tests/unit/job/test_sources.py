@@ -183,7 +183,7 @@ def test_paths(tmp_path, monkeypatch):
     Path("book.ipynb").write_text("{}")
     assert "is a notebook" in str(error_of("book.ipynb"))
     os.symlink("gone.py", "link.py")
-    assert "link.py is a link to gone.py, which is not there" in str(error_of("link.py"))
+    assert "link.py is a link to gone.py, which does not exist" in str(error_of("link.py"))
     os.mkfifo("pipe")
     assert "not a regular file" in str(error_of("pipe"))
     assert "not 12" in str(error_of(12))

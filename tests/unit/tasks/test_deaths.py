@@ -82,7 +82,7 @@ def test_the_system_kills_without_a_figure() -> None:
     assert message is not None
     assert message.startswith(
         "A worker process ran out of memory twice while it ran reduce (the last time it was at "
-        "the key 'k'). The machine or container had no more, so the system killed it. Nothing"
+        "the key 'k'). The machine or container had none left, so the system killed it. Nothing"
     )
     assert "raise --memory-limit" not in message
     assert "fewer --num-mappers" in message

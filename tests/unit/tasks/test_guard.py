@@ -125,7 +125,7 @@ def test_what_fails_on_purpose_keeps_its_words() -> None:
 def test_a_defect_of_ours_says_so_with_its_lines() -> None:
     with pytest.raises(TaskFailed) as caught:
         guarded("map")(RAISING["OSError"])()
-    assert "defect of daskmr" in caught.value.message
+    assert "bug in daskmr" in caught.value.message
     assert "OSError: [Errno 5] odd" in caught.value.message
     assert "raise error" in caught.value.details
 
@@ -350,9 +350,9 @@ OF_THE_PROCESS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: closed(zipfile.ZipFile(path / "z", "w")).writestr("a", "b"),
         "that it had closed",
     ),
-    "detached": (lambda _: use_a_detached_buffer(), "that it had closed or given away"),
-    "read only": (lambda path: (path / "f").open("w").read(), "No record is left out"),
-    "no file": (lambda _: io.StringIO().fileno(), "No record is left out for this"),
+    "detached": (lambda _: use_a_detached_buffer(), "that it had closed or detached"),
+    "read only": (lambda path: (path / "f").open("w").read(), "No record is skipped"),
+    "no file": (lambda _: io.StringIO().fileno(), "No record is skipped for this"),
     "closed pool": (
         lambda _: closed(multiprocessing.pool.ThreadPool(1)).apply(int),
         "how the script is run",

@@ -154,7 +154,7 @@ def test_what_needs_a_real_list_is_told_how_to_make_one(expression: str) -> None
         pytest.raises((TypeError, ValueError)) as caught,
     ):
         eval(expression, modules | {"values": values})
-    assert "takes `list(values)`" in advice_for(caught.value)
+    assert "requires `list(values)`" in advice_for(caught.value)
 
 
 def test_values_that_are_changed_in_place_are_not_read_again() -> None:
@@ -242,7 +242,7 @@ def test_values_on_disk_end_with_their_group(tmp_path: Path) -> None:
     (run,) = Pipeline(tmp_path, budget=1).runs([[[("k", 1), ("k", 2)], [("l", 3), ("l", 4)]]])
     kept = [values for _, values in read_groups(run, None, 1, str(tmp_path))]
     assert len(kept) == 2
-    with pytest.raises(ValueError, match=r"2 values lay on disk.* keep a list of those"):
+    with pytest.raises(ValueError, match=r"2 values were on disk.* keep a list of those"):
         list(kept[0])
 
 
