@@ -218,8 +218,8 @@ class Cache:
         held = self.manifest.count()[1] - state.replaced_bytes
         if most is not None and state.absent and held + state.absent_bytes > most:
             raise InputError(
-                f"{needed}. Together with {held:,} bytes in the cache {self.root}, this exceeds the "
-                f"{most:,} bytes that --cache-max allows. {advice}"
+                f"{needed}. Together with {held:,} bytes kept in the cache {self.root}, this exceeds "
+                f"the {most:,} bytes that --cache-max allows. {advice}"
             )
 
     def present(self, file: InputFile) -> str | None:

@@ -614,7 +614,7 @@ def test_room_is_looked_for_before_the_first_byte(
         cache.check_space(state, 17_999)
     store.objects[PATH] = b"changed" * 1000
     cache.check_space(cache.state(store.files()), 12_000)
-    with pytest.raises(InputError, match="with 0 bytes in the cache"):
+    with pytest.raises(InputError, match="with 0 bytes kept in the cache"):
         cache.check_space(cache.state(store.files()), 11_999)
     cache.check_space(cache.state([]), 0)
     usage = type("usage", (), {"free": 4999})
