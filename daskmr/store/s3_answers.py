@@ -180,14 +180,14 @@ _OTHER_REGION = frozenset(
         "Redirect", "TemporaryRedirect",
     }
 )  # fmt: skip
-_REFUSAL = "The store denies {url} ({answer}). Check the name of the bucket and the endpoint URL."
+_REFUSAL = "The store rejects {url} ({answer}). Check the name of the bucket and the endpoint URL."
 _REFUSALS = {
     **dict.fromkeys(
         ("InvalidAccessKeyId", "InvalidSecurity", "InvalidToken", "SignatureDoesNotMatch"),
         "The store does not accept the credentials for {url} ({answer}). Correct them, or give "
         "another --aws-profile.",
     ),
-    "RequestTimeTooSkewed": "The store denies {url} because this machine's clock is wrong "
+    "RequestTimeTooSkewed": "The store rejects {url} because this machine's clock is wrong "
     "({answer}). Set the clock.",
     "InvalidObjectState": "{url} is archived ({answer}). Restore it first, or exclude it with the "
     "filter.",

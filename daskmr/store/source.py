@@ -17,7 +17,7 @@ __all__ = [
 
 
 class StoreError(JobError):
-    """A request that a store denied, or that failed after all retries; names object and cause."""
+    """A request that a store rejected, or that failed after all retries; names object and cause."""
 
 
 class MissingObject(StoreError):
