@@ -609,7 +609,7 @@ def test_room_is_looked_for_before_the_first_byte(
     cache.check_space(state)
     cache.check_space(state, 18_000)
     with pytest.raises(
-        InputError, match=r"take 5,000 bytes \(1 files\), .* holds 13,000 .* 17,999"
+        InputError, match=r"take 5,000 bytes \(1 files\).* with 13,000 bytes kept .* 17,999"
     ):
         cache.check_space(state, 17_999)
     store.objects[PATH] = b"changed" * 1000
