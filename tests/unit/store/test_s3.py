@@ -188,7 +188,9 @@ def test_no_tls(s3_server: Any) -> None:
 def test_no_credentials(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in CREDENTIALS:
         monkeypatch.delenv(name)
-    refused(parse_source(bucket.name), "no usable credentials", "AWS_ACCESS_KEY_ID", "--aws-profile")
+    refused(
+        parse_source(bucket.name), "no usable credentials", "AWS_ACCESS_KEY_ID", "--aws-profile"
+    )
 
 
 def test_half_of_the_credentials(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:

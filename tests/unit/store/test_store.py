@@ -147,7 +147,9 @@ def test_a_page_that_never_ends_is_an_error_in_flat_memory(
     store.check()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     proxy.inject("endless")
-    with pytest.raises(StoreError, match=rf"s3://{bucket.name}/ cannot be .* is longer than 64 MiB"):
+    with pytest.raises(
+        StoreError, match=rf"s3://{bucket.name}/ cannot be .* is longer than 64 MiB"
+    ):
         entries_of(store, "")
     assert proxy.injected == {"endless": 1}
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before

@@ -619,7 +619,7 @@ def test_room_is_looked_for_before_the_first_byte(
     cache.check_space(cache.state([]), 0)
     usage = type("usage", (), {"free": 4999})
     monkeypatch.setattr("daskmr.data.cache.cache.shutil.disk_usage", lambda folder: usage)
-    with pytest.raises(InputError, match=r"5,000 bytes \(1 files\), and only 4,999 bytes are free"):
+    with pytest.raises(InputError, match=r"5,000 bytes \(1 files\), but only 4,999 bytes are free"):
         cache.check_space(state)
 
 
