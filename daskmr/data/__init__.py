@@ -1,8 +1,8 @@
-"""From a layout and a filter to files, from files to records, from parts to one output.
+"""Find and read the input of a job, and write its output.
 
-Listing prunes by the filter (`layout`, `filters`, `listing`, `store_listing`), `inputs` combines
-local and remote files and `partition` cuts their list; `readers` turns a file into lines; `parts`
-merges what was reduced, `writers` encodes it, and `output` commits it. Nothing here calls a
-function of the user. A new form of filter belongs in `filters`, an input format in `readers`, an
-output format in `writers`. Begin with `listing`, then `readers.lines`.
+`listing` and `store_listing` list the files that the `layout` and `filters` select, `inputs` merges
+local and remote files, and `partition` splits their list; `readers` turns a file into lines; `parts`
+merges reduced results, `writers` encodes them, and `output` commits them. No module here calls user
+code. A new form of filter belongs in `filters`, an input format in `readers`, an output format in
+`writers`. Start with `listing`, then `readers.lines`.
 """

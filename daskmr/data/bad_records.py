@@ -1,4 +1,4 @@
-"""Bad records, and the file in which they are saved: JSON lines, with the raw bytes in base64."""
+"""Write and read bad-records files: JSON lines, with the raw bytes in base64."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from daskmr.errors import InputError
 
 __all__ = ["BAD_SUFFIX", "BadRecord", "read_bad_records", "write_bad_records"]
 
-BAD_SUFFIX = ".bad.jsonl"
+BAD_SUFFIX = ".bad.jsonl"  # appended to the name of the output
 
 
 @dataclass(frozen=True, slots=True)
 class BadRecord:
     """A record that `map` rejected.
 
-    `file` is relative to the data dir, and `line` counts from 1. Bad records are counted by their
-    `reason`; `detail` is the exception of `map`, capped. `raw` is the line without its newline.
+    `file` is relative to the data dir, and `line` starts at 1. The report counts bad records by
+    `reason`. `detail` is the exception from `map`, truncated. `raw` is the line without its newline.
     """
 
     file: str
@@ -35,9 +35,9 @@ class BadRecord:
 def write_bad_records(
     path: str, run_id: str, records: Sequence[BadRecord], like: os.stat_result | None = None
 ) -> OutputFile:
-    """Write a bad-records file, ready to be committed.
+    """Write a bad-records file; the caller commits it.
 
-    Each line holds ``file``, ``line``, ``reason``, ``exception`` and ``raw`` (the bytes, in base64).
+    Each line has ``file``, ``line``, ``reason``, ``exception`` and ``raw`` (the bytes in base64).
     """
     file = OutputFile(path, run_id, like=like)
     try:
@@ -58,7 +58,7 @@ def write_bad_records(
 
 
 def read_bad_records(path: str) -> Iterator[BadRecord]:
-    """Read a bad-records file; raise InputError if it is missing or of another form."""
+    """Read a bad-records file; raise InputError if it is missing or malformed."""
     try:
         with open(path, encoding="utf-8") as file:
             for number, line in enumerate(file, 1):  # noqa: B007 - for the error below
@@ -70,9 +70,9 @@ def read_bad_records(path: str) -> Iterator[BadRecord]:
     except OSError as error:
         raise InputError(f"{os.fspath(path)} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
-        raise InputError(f"{path} is no text, so it holds no bad records.") from None
+        raise InputError(f"{path} is not text, so it is not a bad-records file.") from None
     except (AttributeError, KeyError, TypeError, ValueError):
         raise InputError(
-            f"{path}, line {number}: this is no bad record as a run saves them. Give an "
+            f"{path}, line {number}: this is not a bad record. Give a file that a run saved as "
             f"OUTPUT{BAD_SUFFIX}."
         ) from None

@@ -1,6 +1,6 @@
-"""The forms of ``allowed_values`` in a filter; each one is a test of one dimension's values.
+"""The forms of ``allowed_values`` in a filter: tests for the values of one dimension.
 
-A new form is one more subclass of `ValueTest` with its parser, and an entry in `_FORM_OF_KEY`.
+To add a form, write a subclass of `ValueTest` and a parser, and register it in `_FORM_OF_KEY`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _ADVICE = (
 )
 _NOT_STORED = re.compile(r"[^a-zA-Z0-9_/.]")
 _SAFE = re.compile(r"[\w-]*")
-_MAX_DIGITS = 400  # more of them in a bound are a slip, and would be written out in full
+_MAX_DIGITS = 400  # a bound with more digits is a mistake, and would be written out in full
 
 
 def sanitise(value: str) -> str:
-    """Write `value` the way the storage does in the name of a directory or a file.
+    """Convert `value` to the form that the storage uses in directory and file names.
 
     >>> sanitise("saved-session")
     'saved_session'
@@ -38,7 +38,7 @@ def sanitise(value: str) -> str:
 
 
 def join_values(values: Sequence[str], shown: Callable[[str], str] = repr) -> str:
-    """List values for a message, the first ten in full."""
+    """Format values for a message; show only the first ten."""
     parts = [shown(value) for value in values[:_SHOWN]]
     if len(values) > _SHOWN:
         parts.append(f"... ({len(values):,} values)")
@@ -46,10 +46,10 @@ def join_values(values: Sequence[str], shown: Callable[[str], str] = repr) -> st
 
 
 class ValueTest:
-    """Which values of a dimension are allowed; this one allows all of them.
+    """A test for the allowed values of a dimension; the base class allows all values.
 
-    `given` holds the values that the filter names, `accepted` the only ones that can match (``None``
-    if they are not known beforehand); `is_range` marks a contiguous range in the order of text.
+    `given` holds the values that the filter names; `accepted`, all values that can match (``None``
+    if they are not known in advance); `is_range` marks a contiguous range in text order.
     """
 
     __slots__ = ()
@@ -61,19 +61,19 @@ class ValueTest:
         return True
 
     def describe(self) -> str:
-        """Say what is allowed, in a few words for a message."""
+        """Return a short description of the allowed values, for messages."""
         return "anything"
 
     def as_json(self) -> Any:
-        """Return what `parse_dimension` reads as the same test."""
+        """Return the JSON value that `parse_dimension` reads as this test."""
         return "*"
 
     def common_start(self) -> str:
-        """Return what all allowed values begin with, as far as it is safe in a path."""
+        """Return the common prefix of all allowed values, as far as it is safe in a path."""
         return ""
 
     def variant_of(self, value: str) -> str | None:
-        """Return an allowed value of which `value` is another Unicode normal form."""
+        """Return an allowed value that differs from `value` only in its Unicode normal form."""
         return next(filter(self.allows, forms_of(value)), None)
 
     def __eq__(self, other: object) -> bool:
@@ -83,12 +83,12 @@ class ValueTest:
         return hash(type(self))
 
 
-ANYTHING = ValueTest()
+ANYTHING = ValueTest()  # allows all values
 
 
 @dataclass(frozen=True)
 class OneOf(ValueTest):
-    """Allows the values given, as they stand and sanitised."""
+    """Allows the given values, and their sanitised forms."""
 
     given: tuple[str, ...]
 
@@ -116,7 +116,7 @@ class OneOf(ValueTest):
 
 @dataclass(frozen=True)
 class Between(ValueTest):
-    """Allows what lies between two texts, both included; ``None`` is no bound."""
+    """Allows values between two texts, both included; ``None``: no bound."""
 
     low: str | None
     high: str | None
@@ -145,6 +145,8 @@ class Between(ValueTest):
 
 @dataclass(frozen=True)
 class Matching(ValueTest):
+    """Allows full matches of a regular expression."""
+
     pattern: re.Pattern[str]
 
     def allows(self, value: str) -> bool:
@@ -159,7 +161,7 @@ class Matching(ValueTest):
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
-    """One dimension: its label, by the filter or else by the layout, and the values allowed.
+    """One dimension: its name in the filter (by default, in the layout), and its allowed values.
 
     >>> allowed = {"field_name": "channel", "allowed_values": ["nightly", "pre-beta"]}
     >>> channel = parse_dimension(allowed, "The filter, dimension 1")
@@ -179,7 +181,7 @@ class Dimension:
         return self.test.describe()
 
     def variant_of(self, value: str) -> str | None:
-        r"""Return an allowed value that differs from an excluded one only in its normal form.
+        r"""Return an allowed value that differs from an excluded `value` only in its normal form.
 
         >>> cafe = Dimension("place", OneOf(("caf\xe9",)))
         >>> cafe.variant_of("cafe\u0301") == "caf\xe9", cafe.variant_of("caf\xe9")
@@ -189,9 +191,9 @@ class Dimension:
 
     @property
     def known_values(self) -> tuple[str, ...] | None:
-        """The only names that can match, in order; ``None`` if they are not known beforehand.
+        """All names that can match, sorted; ``None`` if they are not known in advance.
 
-        No name in it is empty, hidden or holds a slash, so each is safe to put in a path.
+        None of them is empty, starts with a dot or contains a slash, so they are safe in a path.
         """
         accepted = self.test.accepted
         if accepted is None:
@@ -202,7 +204,7 @@ class Dimension:
 def parse_dimension(dimension: Any, where: str) -> Dimension:
     """Read one dimension of a filter.
 
-    Raises `InputError` naming the mistake; `where` says in which dimension of which file.
+    Raises `InputError` that names the mistake; `where` is the file and dimension, for messages.
     """
     keys = tuple(_FORM_OF_KEY)
     name = field_name(dimension, where, keys)
@@ -211,7 +213,7 @@ def parse_dimension(dimension: Any, where: str) -> Dimension:
     if misplaced:
         fail(
             where,
-            f'"{misplaced[0]}" stands beside "allowed_values"; write it inside, '
+            f'"{misplaced[0]}" is outside of "allowed_values"; write it inside, '
             f'as in "allowed_values": {{"{misplaced[0]}": ...}}',
         )
     refuse_unknown(dimension, where)
@@ -247,7 +249,7 @@ def _parse_list(values: Sequence[Any], where: str) -> OneOf:
         if value == "*":
             fail(
                 where,
-                f'value {position} of the list is "*", which means anything only by itself; '
+                f'value {position} of the list is "*", which means anything only outside of a list; '
                 'write "allowed_values": "*", or leave it out of the list',
             )
     return OneOf(tuple(values))
@@ -261,7 +263,7 @@ def _parse_range(bounds: Mapping[str, Any], where: str) -> Between:
     if low is not None and high is not None and low > high:
         fail(
             where,
-            f"min {low!r} is above max {high!r}, which allows nothing; exchange them, or mind that "
+            f"min {low!r} is above max {high!r}, which allows nothing; swap them, or note that "
             "they are compared as text, character by character",
         )
     return Between(low, high)
@@ -284,7 +286,7 @@ def _parse_bound(bounds: Mapping[str, Any], key: str, where: str) -> str | None:
 def _parse_regex(allowed: Mapping[str, Any], where: str) -> Matching:
     unknown = [key for key in allowed if key != "regex"]
     if unknown:
-        fail(where, f'{unknown[0]!r} stands beside "regex"; use one or the other')
+        fail(where, f'{unknown[0]!r} cannot be combined with "regex"; use one or the other')
     pattern = allowed["regex"]
     if not isinstance(pattern, str):
         fail(where, f'"regex" is {kind(pattern)}; write a regular expression in quotes')
@@ -303,4 +305,4 @@ _FORM_OF_KEY: dict[str, Callable[[Mapping[str, Any], str], ValueTest]] = {
     "min": _parse_range,
     "max": _parse_range,
 }
-"""Parsers of ``allowed_values`` that are an object, by a key of the object; the first one counts."""
+"""Parsers of ``allowed_values`` that are objects, by their keys; the first match is used."""

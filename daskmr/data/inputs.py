@@ -1,4 +1,4 @@
-"""The input of a job: files of a data dir, objects of a store, or both together."""
+"""The input of a job: files in a data dir, objects in a store, or both."""
 
 from __future__ import annotations
 
@@ -30,24 +30,22 @@ __all__ = ["Inputs", "Remote", "find_inputs", "source_of"]
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """How a mapper gets objects. It holds no secret, so it may be pickled."""
+    """The remote objects of a job, as a mapper fetches them. It may be pickled: it holds no secret."""
 
-    source: Source  # the bucket or folder that holds them
-    cache_root: str | None  # the data dir of their local copies; ``None`` keeps none
-    # How often a request is retried; bytes that may be fetched ahead of the mapper
-    retries: int
-    prefetch_bytes: int
-    # Leave out objects that cannot be fetched; use no network
-    skip_missing: bool
-    offline: bool
-    host: HostFolder | None = None  # keeps the copies on hosts that do not share the work dir
-    beside: bool = False  # separate processes fetch, rather than the workers
-    # When the run began, in Unix seconds by the clock of the machine whose workers fetch `beside`;
-    # ``None`` where none do.
+    source: Source  # the bucket or folder of the objects
+    cache_root: str | None  # the data dir for local copies; ``None``: keep no copies
+    retries: int  # maximum number of retries of a request
+    prefetch_bytes: int  # maximum number of bytes fetched ahead of the mapper
+    skip_missing: bool  # skip objects that cannot be fetched
+    offline: bool  # do not use the network
+    host: HostFolder | None = None  # folder for copies on hosts that do not share the work dir
+    beside: bool = False  # fetch in separate processes, rather than in the workers
+    # Start of the run in Unix seconds, by the clock of the machine whose workers fetch `beside`;
+    # ``None`` if no workers do.
     began: float | None = None
 
     def open_cache(self) -> Cache | None:
-        """Open the cache, in the process that uses it."""
+        """Open the cache for this process; ``None`` if no copies are kept."""
         from daskmr.data.cache.cache import Cache
 
         if self.host is not None and self.cache_root is not None:
@@ -55,16 +53,16 @@ class Remote:
         return None if self.cache_root is None else Cache(self.cache_root)
 
     def open_store(self) -> Store:
-        """Return the store of this process, made at the first call."""
+        """Return the store of this process, which is opened on the first call."""
         if self.offline:
             raise StoreError(
                 f"A file of {self.source.url} was removed from the cache, or changed there, while "
-                "the job ran with --local-only. Run it again without."
+                "the job ran with --local-only. Run the job again without --local-only."
             )
         return shared_store(self.source, self.retries)
 
     def open_fetcher(self) -> Fetcher | None:
-        """Return the process that fetches for this one, if there is one."""
+        """Return the process that fetches for this one, if any."""
         if not self.beside or self.cache_root is None:
             return None
         from daskmr.data.cache.fetcher import Order, fetcher_for
@@ -73,7 +71,7 @@ class Remote:
         return fetcher_for(Order(self.source, self.retries, self.cache_root, AT_ONCE))
 
     def locate(self, path: str) -> str:
-        """Return the path of an object's copy, or its URL."""
+        """Return the path of the object's local copy, or its URL."""
         if self.cache_root is not None and self.host is None:
             return os.path.join(self.cache_root, path)
         return f"{self.source.url}/{path}"
@@ -84,39 +82,40 @@ class Inputs:
     """The input of a job."""
 
     listing: Listing  # its files, in input order
-    root: str  # the data dir; ``""`` when there is none
-    remote: Remote | None = None  # how to get the files that a store has listed
-    # How many of those, and of their bytes, are in the cache already
-    cached: int = 0
-    cached_bytes: int = 0
+    root: str  # the data dir; ``""`` if there is none
+    remote: Remote | None = None  # the source of remote files, if any
+    cached: int = 0  # number of remote files that are already in the cache
+    cached_bytes: int = 0  # their size
     notes: tuple[str, ...] = ()  # warnings for the summary
-    listings: int = 0  # requests that listed a store
+    listings: int = 0  # number of listing requests to the store
 
     def locate(self, path: str) -> str:
-        """Return where the file of this path is: a path or a URL."""
+        """Return the location of a file of the input: a local path or a URL."""
         local = os.path.join(self.root, path)
         if self.remote is None or (self.root and os.path.exists(local)):
             return local
         return self.remote.locate(path)
 
     def delete_copies(self, paths: Sequence[str]) -> int:
+        """Delete files from the cache, and return their number."""
         from daskmr.data.cache.upkeep import remove
 
         with self.open_cache() or nullcontext() as cache:
             return 0 if cache is None else remove(cache, paths).files
 
     def state(self) -> State | None:
-        """Return which of the listed objects have a local copy; ``None`` without a cache."""
+        """Look up the listed objects in the cache; return ``None`` without a cache."""
         with self.open_cache() or nullcontext() as cache:
             return None if cache is None else cache.state(_to_fetch(self), use=False)
 
     def sweep(self) -> None:
-        """Remove the temporary files of processes that died while they fetched."""
+        """Remove the temporary files of processes that died while fetching."""
         with self.open_cache() or nullcontext() as cache:
             if cache is not None:
                 cache.sweep()
 
     def open_cache(self) -> Cache | None:
+        """Open the cache, if there is one."""
         return self.remote.open_cache() if self.remote is not None else None
 
 
@@ -131,22 +130,22 @@ def find_inputs(
 ) -> Inputs:
     """List the files that the filter allows, in the data dir and in the bucket.
 
-    An object with the same relative path as a file of the data dir is read there.
+    If a path exists in both, the data dir's file is read.
 
-    - `config`: its ``bucket`` with the settings to reach it, and those of the cache.
-    - `on_progress`: called with the prefixes listed and the files found so far, from another
-      thread.
-    - `to_read`: the files are going to be read: check the room for those to fetch, and mark the
-      others in the cache as used. Without, `Inputs.state` returns which of them are cached.
-    Raises `InputError`: before any work: nothing to read from, a bucket that cannot be read, too
-    little disk, or, without the network, something that was never listed or fetched.
+    - `config`: the ``bucket``, the settings to access it, and the settings of the cache.
+    - `on_progress`: called from another thread with the numbers of prefixes listed and files found
+      so far.
+    - `to_read`: the files are going to be read: check the disk space for those to fetch, and mark
+      those in the cache as used. If false, call `Inputs.state` to look up the cached files.
+    Raises `InputError`: no input is given, a bucket cannot be read, there is too little disk space,
+    or, without the network, a prefix or file was never listed or fetched.
     """
     inputs = _Search(data_dir, schema, config, choice).run(on_progress, to_read)
     return replace(inputs, notes=(*inputs.notes, *inputs.listing.explain_variants()))
 
 
 def source_of(url: str, config: Config) -> Source:
-    """Return the source of a bucket's or folder's URL, reached with the settings of `config`."""
+    """Return the source at the URL of a bucket or folder, with the access settings of `config`."""
     return parse_source(
         url,
         endpoint_url=config.endpoint_url,
@@ -190,7 +189,7 @@ class _Search:
     def _local(self, data_dir: str | os.PathLike[str]) -> Inputs:
         cache = _cache_at(data_dir)
         if cache is not None and self.config.local_only:
-            # It was fetched, and maybe only a part of what the filter allows.
+            # The cache may hold only a part of the files that the filter allows.
             return self._offline(cache, parse_source(cache.url), lambda cache: None)
         listing = self._chosen(list_files(data_dir, self.schema))
         notes = () if cache is None else _altered(cache, listing.files)
@@ -201,7 +200,7 @@ class _Search:
         from daskmr.store.store import Store
 
         with Store(source, self.config.fetch_retries) as store:
-            store.check()  # first of all: a bucket of a wrong name must not get a cache
+            store.check()  # first, so that no cache is created for a misspelled bucket
             cache = self._cache(source)
             local = self._local_listing(cache)
             if cache is not None:
@@ -213,15 +212,15 @@ class _Search:
             _refuse_variant(source, self.config)
         notes: tuple[str, ...] = ()
         if listing.repeated:
-            again = "listed keys or prefixes again that it had listed before"
-            notes = (f"{listing.root} {again}, {listing.repeated:,} in all; each counted once",)
+            again = "listed some keys or prefixes more than once"
+            notes = (f"{listing.root} {again} ({listing.repeated:,} repeats); each counts once",)
         inputs = self._united(local, listing, source, cache)
         return replace(inputs, listings=listings, notes=notes)
 
     def _offline(
         self, cache: Cache, source: Source, list_local: Callable[[Cache], Listing | None]
     ) -> Inputs:
-        """List what earlier runs have recorded and fetched, without the network."""
+        """List the files that earlier runs have listed and fetched, without using the network."""
         from daskmr.data.offline_listing import list_recorded
 
         config = self.config
@@ -234,8 +233,8 @@ class _Search:
             explanation = state.explain_absent()
             if not config.allow_incomplete:
                 raise InputError(
-                    f"{explanation}. Run it once without --local-only, narrow the filter, or use "
-                    "--allow-incomplete to go on without."
+                    f"{explanation}. Run once without --local-only, narrow the filter, or use "
+                    "--allow-incomplete to continue without them."
                 )
             absent = {file.path for file in state.absent}
             files = tuple(f for f in inputs.listing.files if f.path not in absent)
@@ -246,20 +245,20 @@ class _Search:
         return replace(inputs, cached=state.files, cached_bytes=state.bytes, notes=notes)
 
     def _known_cache(self, source: Source) -> Cache:
-        """Return the cache of `source`, which an earlier run has made."""
+        """Return the cache of `source` from an earlier run."""
         from daskmr.data.cache.cache import caches
 
         work_dir = self.config.work_dir
         if not self.config.cache:
             raise InputError(
-                "--local-only reads the cache, and --no-cache has none: leave one out."
+                "--local-only reads the cache, which --no-cache disables: use only one of them."
             )
         for cache in (_cache_at(self.data_dir), *caches(work_dir)):
             if cache is not None and cache.manifest.meta("identity") == source.identity:
                 return cache
         raise InputError(
             f"Nothing was ever fetched from {source.identity} with the work dir {work_dir!r}. "
-            "Run it once without --local-only, or name the work dir of earlier runs with --work-dir."
+            "Run once without --local-only, or name the work dir of earlier runs with --work-dir."
         )
 
     def _cache(self, source: Source) -> Cache | None:
@@ -273,7 +272,7 @@ class _Search:
         return Cache.of(self.config.work_dir, source)
 
     def _local_listing(self, cache: Cache | None) -> Listing | None:
-        """List the data dir, unless it is the cache itself, whose rules hold then."""
+        """List the data dir, unless it is the cache itself."""
         if self.data_dir is None:
             return None
         if cache is not None and os.path.realpath(self.data_dir) == os.path.realpath(cache.root):
@@ -303,7 +302,7 @@ class _Search:
 
 
 def _altered(cache: Cache, files: Sequence[InputFile]) -> tuple[str, ...]:
-    """Name the files of a cache, read as a data dir, that differ from what was fetched."""
+    """Describe the files of a cache, read as a data dir, that were modified after the fetch."""
     copies = cache.manifest.get([file.path for file in files])
     altered = [
         path for path, copy in copies.items() if not copy.is_unchanged(cache.staging.found(path))
@@ -311,8 +310,8 @@ def _altered(cache: Cache, files: Sequence[InputFile]) -> tuple[str, ...]:
     if not altered:
         return ()
     return (
-        f"{len(altered):,} files in {cache.root} are not as they were fetched from {cache.url}, and "
-        f"were read as they are: {some(sorted(altered))}",
+        f"{len(altered):,} files in {cache.root} were modified after they were fetched from "
+        f"{cache.url}, and were read as they are: {some(sorted(altered))}",
     )
 
 
@@ -325,7 +324,7 @@ def _cache_at(data_dir: str | os.PathLike[str] | None) -> Cache | None:
 
 
 def _refuse_variant(source: Source, config: Config) -> None:
-    """Raise InputError if a bucket holds the prefix in another Unicode normal form only."""
+    """Raise InputError if the prefix exists in the bucket only in another Unicode normal form."""
     from daskmr.store.store import Store
 
     bucket, _, prefix = split_bucket(source.root)
@@ -335,7 +334,7 @@ def _refuse_variant(source: Source, config: Config) -> None:
     with Store(replace(source, root=bucket), config.fetch_retries) as store:
         for name in prefix.split("/"):
             if not name.isascii():
-                # The last letter that is ASCII may be a part of the first that is not.
+                # The last ASCII letter may be the base of the first non-ASCII character.
                 start = "".join(takewhile(str.isascii, name))[:-1]
                 pages = store.list(above, start)
                 found = variant_of(name, {e.name for page in pages for e in page if e.is_dir})
@@ -343,11 +342,11 @@ def _refuse_variant(source: Source, config: Config) -> None:
                     raise InputError(
                         f"There is no file below {source.url}, but there is "
                         f"{store.source.url_of(above + found)}, which differs only in its Unicode "
-                        f"normal form ({found!a}, where {name!a} was given). Give that."
+                        f"normal form ({found!a} instead of {name!a}). Use that URL."
                     )
             above += f"{name}/"
 
 
 def _to_fetch(inputs: Inputs) -> list[InputFile]:
-    """Return the files that are not in the data dir."""
+    """Return the files that are in the store."""
     return [file for file in inputs.listing.files if file.is_remote]

@@ -1,4 +1,4 @@
-"""The layout: by which dimensions the data is laid out in directories and file names."""
+"""The layout: the dimensions that directories and file names encode."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LAYOUT_EXAMPLE = (
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The dimensions by which the data is laid out, outermost first.
+    """The dimensions of the data, outermost first.
 
     >>> layout = Layout(("reason", "buildID", "submission_date"))
     >>> layout.directories, layout.template
@@ -37,7 +37,7 @@ class Layout:
 
     @property
     def directories(self) -> int:
-        """How many directory levels there are: all dimensions but the two in the file name."""
+        """The number of directory levels: all dimensions except the two in the file name."""
         return len(self.field_names) - 2
 
     @property
@@ -47,7 +47,7 @@ class Layout:
         return "/".join([*directories, f"{first}.{second}.<rest>"])
 
     def parse_name(self, file_name: str) -> tuple[str, str] | None:
-        """Return the two dimensions at the start of a file name; ``None`` if it has no such form."""
+        """Return the two dimensions at the start of a file name; ``None`` if it has another form."""
         parts = file_name.split(".", 2)
         if len(parts) < 3 or not parts[0] or not parts[1]:
             return None
@@ -64,13 +64,13 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """A layout, with one `Dimension` for each of its field names."""
+    """A layout, and one `Dimension` for each of its field names."""
 
     layout: Layout
     dimensions: tuple[Dimension, ...]
 
     def as_filter(self) -> dict[str, Any]:
-        """Return the filter as JSON holds it, with every dimension of the layout.
+        """Return the filter as a dict for JSON, with every dimension of the layout.
 
         >>> load_schema(load_schema().as_filter()) == load_schema()
         True
@@ -83,9 +83,9 @@ class Schema:
 
 
 def load_layout(path: str | os.PathLike[str] | None = None) -> Layout:
-    """Read the layout from JSON; the packaged one when there is no `path`.
+    """Read the layout from a JSON file, by default the packaged one.
 
-    Raises `InputError` naming the file, the dimension and the mistake.
+    Raises `InputError` that names the file, the dimension and the mistake.
 
     >>> load_layout().field_names
     ('reason', 'appName', 'appUpdateChannel', 'appVersion', 'appBuildID', 'submission_date')
@@ -102,7 +102,7 @@ def load_layout(path: str | os.PathLike[str] | None = None) -> Layout:
     if len(names) < 2:
         fail(
             where,
-            f"a layout has at least two dimensions, here there are {len(names)}; the last two are "
+            f"a layout needs at least two dimensions, but has {len(names)}; the last two are "
             f"the first two parts of the file names, as in {_LAYOUT_EXAMPLE}",
         )
     return Layout(tuple(names))
@@ -112,11 +112,11 @@ def load_schema(
     filter_source: str | os.PathLike[str] | Mapping[str, Any] | None = None,
     layout_path: str | os.PathLike[str] | None = None,
 ) -> Schema:
-    """Read a filter and the layout that it filters.
+    """Read a filter and its layout.
 
     - `filter_source`: a JSON file, its content, or ``None`` to allow everything.
     - `layout_path`: see `load_layout`.
-    Raises `InputError` naming the file, the dimension and the mistake.
+    Raises `InputError` that names the file, the dimension and the mistake.
 
     >>> june = {"min": 20130601, "max": 20130630}
     >>> schema = load_schema({"dimensions": [{"field_name": "reason", "allowed_values": june}]})
@@ -138,7 +138,7 @@ def _load_filter(source: Any, names: tuple[str, ...]) -> tuple[Dimension, ...]:
         fail(
             f"{where}, dimension {len(names) + 1}{f' ({label})' if isinstance(label, str) else ''}",
             f"the filter has {len(dimensions)} dimensions, the layout only {len(names)} "
-            f"({', '.join(names)}); remove what is too much, or give the schema of the layout",
+            f"({', '.join(names)}); remove the extra dimensions, or give the schema of the layout",
         )
     return tuple(
         parse_dimension(dimension, f"{where}, dimension {position}")

@@ -1,4 +1,4 @@
-"""List the files that a job reads: a walk level by level, pruned by the filter."""
+"""List the files that a job reads: walk the data dir level by level, pruned by the filter."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from daskmr.normal_forms import hint
 __all__ = ["EXTENSIONS", "InputFile", "Listing", "Seen", "Selection", "list_files", "unite"]
 
 EXTENSIONS = frozenset({"gz", "lzma", "xz", "bz2", "zst", "log", "txt", "json", "jsonl", "tsv"})
-"""What a file's name may end in, in any case, without the dot."""
+"""File name extensions of input files, without the dot; their case is ignored."""
 
 _SKIPPED_NAMED = 1000
 _VALUES_NAMED = 20
@@ -27,16 +27,15 @@ _VALUES_NAMED = 20
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    # Relative to the data dir, with "/" between its parts; odd bytes are surrogate escapes.
-    path: str
+    """A file or an object, as it was listed."""
+
+    path: str  # relative to the data dir, separated by "/"; invalid UTF-8 is surrogate-escaped
     size: int  # in bytes, as stored
     dims: tuple[str, ...]  # the values of its dimensions, in layout order
-    # Of an object in a store: its ETag without quotes, and its time of writing in Unix seconds
-    etag: str | None = None
-    mtime: float | None = None
-    # Of a local file: with the size, they show whether it has changed since
-    mtime_ns: int | None = None
-    inode: int | None = None
+    etag: str | None = None  # of an object in a store, without quotes
+    mtime: float | None = None  # of an object in a store, in Unix seconds
+    mtime_ns: int | None = None  # of a local file, to detect changes
+    inode: int | None = None  # of a local file, to detect changes
 
     @property
     def is_remote(self) -> bool:
@@ -45,10 +44,10 @@ class InputFile:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The values of one dimension that a walk met, below what the earlier dimensions allow.
+    """The values of one dimension that a walk found, below values allowed for earlier dimensions.
 
-    Of the `candidates`, which are directories or files at this level, the filter has `allowed` some.
-    Of the `distinct` existing ones, `values` holds the first and last few in order, or all.
+    `candidates` counts the directories or files at this level, and `allowed` those that the filter
+    allows. `distinct` counts the existing values, and `values` holds the first and last few, or all.
     `variants` are excluded values that differ from an allowed one only in their normal form.
     """
 
@@ -65,19 +64,21 @@ class Listing:
     """The input of a job."""
 
     root: str  # a path, or the URL of a bucket; the paths are relative to it
-    files: tuple[InputFile, ...]  # all that the filter allows, in the order of the paths as bytes
-    # skipped, skipped_count: paths outside of the layout, the first thousand in the same order, and
-    # their number. Directories end in "/"; nothing below them is named.
+    files: tuple[
+        InputFile, ...
+    ]  # all files that the filter allows, sorted by the bytes of the path
+    # The first thousand paths outside of the layout, in the same order. Directories end in "/";
+    # paths below them are not included.
     skipped: tuple[str, ...]
-    skipped_count: int
+    skipped_count: int  # number of all paths outside of the layout
     seen: tuple[Seen, ...]  # one for each dimension, to explain an empty listing
     layout: Layout
-    repeated: int = 0  # how often a store listed something that it had listed before
+    repeated: int = 0  # number of entries that a store listed more than once
 
     def explain_nothing(self) -> str:
-        """Say why there is no file: the dimension that excluded the last candidates."""
-        # A deeper dimension meets only what all before it allow, so the deepest that excluded
-        # something is the one without which there might have been a file.
+        """Explain an empty listing: name the dimension that excluded the last candidates."""
+        # A dimension only sees values below what all earlier ones allow, so without the deepest
+        # dimension that excluded something, there might have been a file.
         for position in reversed(range(len(self.seen))):
             seen = self.seen[position]
             if seen.allowed < seen.candidates:
@@ -92,9 +93,9 @@ class Listing:
         )
 
     def explain_variants(self) -> tuple[str, ...]:
-        """Name the values that are left out only because of their Unicode normal form."""
+        """Describe the values that are excluded only because of their Unicode normal form."""
         return tuple(
-            f"dimension {position} ({seen.dimension.field_name}) leaves out {_describe_variants(seen)}"
+            f"dimension {position} ({seen.dimension.field_name}) excludes {_describe_variants(seen)}"
             for position, seen in enumerate(self.seen, 1)
             if seen.variants
         )
@@ -111,7 +112,7 @@ class Listing:
             f"No file below {self.root} matches the filter: dimension {position + 1} ({label}) "
             f"allows {seen.dimension.describe()}{barren}; {_describe_values(seen)}. "
             f"Correct the filter, or the {self._what}."
-            + (f" It leaves out {_describe_variants(seen)}." if seen.variants else "")
+            + (f" It excludes {_describe_variants(seen)}." if seen.variants else "")
         )
 
 
@@ -121,7 +122,7 @@ def _describe_variants(seen: Seen) -> str:
     more = f" and {len(seen.variants) - 1:,} more" if len(seen.variants) > 1 else ""
     return (
         f"{found!r}{more}, which differs from {allowed!r} only in its Unicode normal form "
-        f"({found!a} is there, the filter allows {allowed!a}); to read both, allow "
+        f"({found!a} exists, the filter allows {allowed!a}); to read both, allow "
         f"{json.dumps([found, allowed])}"
     )
 
@@ -137,10 +138,10 @@ def _describe_values(seen: Seen) -> str:
 def list_files(data_dir: str | os.PathLike[str], schema: Schema) -> Listing:
     """List the files below a local directory that a filter allows.
 
-    Directories that the filter excludes are never opened. Symbolic links are followed, yet no
+    Directories that the filter excludes are never opened. Symbolic links are followed, but no
     file is listed twice.
 
-    Raises InputError if the data directory, or something that the filter allows below it, cannot be
+    Raises InputError if the data directory, or a path below it that the filter allows, cannot be
     read.
 
     >>> from daskmr.data.layout import load_schema
@@ -164,9 +165,9 @@ def list_files(data_dir: str | os.PathLike[str], schema: Schema) -> Listing:
 
 
 def unite(local: Listing, remote: Listing) -> Listing:
-    """Join the listings of a data dir and a store; a path in both is read from the data dir.
+    """Merge the listings of a data dir and a store; a path in both is read from the data dir.
 
-    If neither has a file, the store's listing explains it.
+    If both are empty, the store's listing provides the explanation.
     """
     known = {file.path for file in local.files}
     skipped = sorted({*local.skipped, *remote.skipped}, key=os.fsencode)
@@ -185,7 +186,7 @@ def unite(local: Listing, remote: Listing) -> Listing:
 
 @dataclass(slots=True)
 class _DimensionFilter:
-    """Tests each value of one dimension once, and interns it."""
+    """Tests the values of one dimension, each only once, and interns them."""
 
     dimension: Dimension
     verdicts: dict[str, str | None] = field(default_factory=dict)
@@ -193,7 +194,7 @@ class _DimensionFilter:
     allowed: int = 0
 
     def pick(self, value: str) -> str | None:
-        """Return the interned `value`, or ``None`` when it is excluded."""
+        """Return the interned `value`, or ``None`` if it is excluded."""
         self.candidates += 1
         try:
             kept = self.verdicts[value]
@@ -218,7 +219,7 @@ class _DimensionFilter:
 
 
 class Selection:
-    """What a walk has selected and skipped so far; `files` may be in any order.
+    """The files that a walk has selected so far, in any order, and the paths that it has skipped.
 
     >>> from daskmr.data.layout import load_schema
     >>> schema = load_schema({"dimensions": [{"field_name": "reason", "allowed_values": "idle"}]})
@@ -243,9 +244,9 @@ class Selection:
     def pick_file(self, dims: tuple[str, ...], name: str, path: str) -> tuple[str, ...] | None:
         """Return all dimensions of a file in a directory of `dims`; ``None`` if it isn't selected.
 
-        A file that is not in the layout is skipped under its `path`.
+        A file that is not in the layout is recorded as skipped, by its `path`.
         """
-        parts = self._schema.layout.parse_name(name)  # none for a hidden file
+        parts = self._schema.layout.parse_name(name)  # None for a hidden file
         if parts is None or name.rpartition(".")[2].lower() not in EXTENSIONS:
             self.skip(path)
             return None
@@ -256,7 +257,7 @@ class Selection:
         return None if second is None else (*dims, first, second)
 
     def skip(self, path: str) -> None:
-        """Record a path that is not in the layout; a directory's ends in "/"."""
+        """Record a path that is not in the layout; the path of a directory ends in "/"."""
         self.skipped_count += 1
         self._skipped.append(path)
         if len(self._skipped) >= 10 * _SKIPPED_NAMED:
@@ -277,7 +278,7 @@ class Selection:
 
 
 def _in_order(files: list[InputFile]) -> list[InputFile]:
-    """Sort by the paths as bytes; ASCII is in that order as it is, without a copy of each path."""
+    """Sort by the bytes of the paths; ASCII paths are compared as text, without encoding them."""
     if all(file.path.isascii() for file in files):
         return sorted(files, key=attrgetter("path"))
     return sorted(files, key=lambda file: os.fsencode(file.path))
@@ -308,13 +309,13 @@ def _check_root(data_dir: str | os.PathLike[str]) -> str:
     except FileNotFoundError:
         advice = hint(root)
         if "://" in given:
-            advice = f" What is in a store is given as --bucket {given}"
+            advice = f" For data in a store, use --bucket {given}"
         raise InputError(
             f"The data directory {root} does not exist; check the path.{advice}"
         ) from None
     except (OSError, ValueError) as error:
         _fail("data directory", root, error)
-    raise InputError(f"The data directory {root} is not a directory; give the one above the files.")
+    raise InputError(f"The data directory {root} is not a directory; give its parent directory.")
 
 
 def _descend(
@@ -328,7 +329,7 @@ def _descend(
             selection.skip(path + "/")
         elif (value := selection.pick(position, entry.name)) is not None:
             real, linked = _real_path(directory, entry)
-            if linked and real in directory.reals:  # it leads back to a directory above it
+            if linked and real in directory.reals:  # a link to a parent directory
                 selection.skip(path + "/")
             else:
                 dims, reals = (*directory.dims, value), (*directory.reals, real)
@@ -336,7 +337,7 @@ def _descend(
 
 
 def _collect(root: str, directory: _Directory, selection: Selection, links: dict[str, str]) -> None:
-    """Select the files in `directory`; of those that are links, `links` gets the real paths."""
+    """Select the files in `directory`, and add the real paths of symbolic links to `links`."""
     known: dict[tuple[str, ...], tuple[str, ...]] = {}
     for entry in _entries(root, directory, selection):
         path = directory.path + entry.name
@@ -362,7 +363,7 @@ def _collect(root: str, directory: _Directory, selection: Selection, links: dict
 def _drop_duplicates(
     files: list[InputFile], links: dict[str, str], level: list[_Directory]
 ) -> list[InputFile]:
-    """Keep one name of each file: the plain path if there is one, else the smallest as bytes."""
+    """Keep one path of each file: the one without links if any, else the first in byte order."""
     directories = {directory.path: directory for directory in level}
     ranked: list[tuple[bool, bytes, str, InputFile]] = []
     for file in files:
@@ -378,7 +379,7 @@ def _drop_duplicates(
 
 
 def _entries(root: str, directory: _Directory, selection: Selection) -> Iterator[os.DirEntry[str]]:
-    """Yield the entries of `directory`; an empty one is skipped, unless it is the root."""
+    """Yield the entries of `directory`; record it as skipped if it is empty, except for the root."""
     path = os.path.join(root, directory.path)
     empty = True
     try:
@@ -396,7 +397,7 @@ def _format_of(entry: os.DirEntry[str], expected: int) -> int:
     """Return the type: directory, regular file, or 0 for anything else (a dangling link, a device).
 
     A link whose target cannot be examined counts as the `expected` type, so that it is an error
-    where the filter allows it, and only there.
+    only if the filter allows it.
     """
     try:
         if entry.is_dir():
@@ -407,18 +408,18 @@ def _format_of(entry: os.DirEntry[str], expected: int) -> int:
 
 
 def _real_path(directory: _Directory, entry: os.DirEntry[str]) -> tuple[str, bool]:
-    """Return the path of `entry` without links, and whether there was one."""
+    """Return the real path of `entry`, and whether it contained a link."""
     if entry.is_symlink():
         try:
             return os.path.realpath(entry.path), True
-        except OSError as error:  # a link that may not be resolved, as in /proc
+        except OSError as error:  # a link that cannot be resolved, as in /proc
             _fail("link", entry.path, error)
     return os.path.join(directory.real, entry.name), directory.linked
 
 
 def _fail(what: str, path: str, error: OSError | ValueError) -> NoReturn:
     reason = getattr(error, "strerror", None) or error
-    remedy = "give another" if what == "data directory" else "exclude it by the filter"
+    remedy = "give another" if what == "data directory" else "exclude it with the filter"
     raise InputError(
         f"The {what} {path} cannot be read: {reason}; correct it, or {remedy}."
     ) from None

@@ -1,7 +1,7 @@
-"""Local files, read as they were listed: a file that changes while the job runs fails it.
+"""Read local files as they were listed; the job fails if a file changes while it runs.
 
-Only a plain file may grow, as a log does. It is read up to the size that was listed, without a
-last line that was not complete there.
+Only an uncompressed file may grow, as logs do. It is read up to its listed size, without the last
+line if that was incomplete.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from daskmr.files import is_on_network
 __all__ = ["LocalFile", "is_as_listed"]
 
 _BLOCK_BYTES = 1 << 16
-_HEAD_BYTES = 16  # more than identify a compressed file
-_TIME_UNITS = (10**9, 10**6, 1000, 100, 1)  # nanoseconds to which file systems round times
+_HEAD_BYTES = 16  # enough to identify a compressed file
+_TIME_UNITS = (10**9, 10**6, 1000, 100, 1)  # time resolutions of file systems, in nanoseconds
 
 
 class LocalFile(FileIO):
     """An input file, open for reading. Call `check` after reading it.
 
-    - `file`, `path`: the file as listed, and where it is.
-    - `where`: follows the size in messages, as " on the worker ...".
-    - `elsewhere`: another machine has listed it, which may see another inode number, and a time of
-      another precision.
-    - `grown`: size of a plain file that has grown since it was listed; set by `check`.
-    Raises `TaskFailed` when it is not the file that was listed.
-    Raises `OSError` when it cannot be opened, or read; its ``filename`` is the path.
+    - `file`, `path`: the file as listed, and its path.
+    - `where`: a phrase for messages, such as " on the worker ...".
+    - `elsewhere`: the file was listed on another machine, which may see another inode number and
+      times of another precision.
+    - `grown`: the size of an uncompressed file that has grown since it was listed; set by `check`.
+    Raises `TaskFailed` if the file is not the one that was listed.
+    Raises `OSError` if it cannot be opened or read; its ``filename`` is the path.
     """
 
     def __init__(
@@ -45,9 +45,9 @@ class LocalFile(FileIO):
         self._where = where
         self._elsewhere = elsewhere
         self._plain = False
-        self._end = -1  # of the last complete line; -1 until something is read
+        self._end = -1  # end of the last complete line; -1 before the first read
         self._position = 0
-        self._checksum = 0  # of what was read of a plain file
+        self._checksum = 0  # CRC of the bytes read from an uncompressed file
         try:
             self._opened = os.fstat(self.fileno())
             if not self._is_as_listed_or_grown():
@@ -57,13 +57,13 @@ class LocalFile(FileIO):
             raise
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read at most `size` bytes, and none beyond the size that was listed."""
+        """Read at most `size` bytes, and none beyond the listed size."""
         try:
             if self._end < 0:
                 self._plain = not self._is_compressed()
                 self._end = self._last_line_end() if self._plain else self._listed.size
             left = self._end - self._position
-            if left <= 0:  # a last line without a newline may be read unless it grew
+            if left <= 0:  # read a last line without a newline, unless it has grown
                 left = self._listed.size - self._position
                 if left > 0 and not self._is_last_line_complete():
                     left = 0
@@ -109,14 +109,14 @@ class LocalFile(FileIO):
     def _has_listed_inode(self, found: os.stat_result) -> bool:
         if self._elsewhere or self._listed.inode in (None, found.st_ino):
             return True
-        # Some of those forget the number of a file that is not open, and assign another.
+        # Some network file systems assign a new inode number after a file is closed.
         return is_on_network(self._path)
 
     def _is_compressed(self) -> bool:
         return is_compressed(os.pread(self.fileno(), _HEAD_BYTES, 0), self._path)
 
     def _last_line_end(self) -> int:
-        """Return where the last complete line ends within the size that was listed."""
+        """Return the end of the last complete line within the listed size."""
         end, length = self._listed.size, 1
         while end > 0:
             start = max(0, end - length)
@@ -133,11 +133,11 @@ class LocalFile(FileIO):
         )
 
     def _begins_as_read(self) -> bool:
-        """Check whether a file that has grown still begins with the data that was read."""
+        """Check whether a grown file still begins with the data that was read."""
         if self._position < self._end:
             return False
         if self._position > self._end and not self._is_last_line_complete():
-            return False  # it was not known to grow when its last line was read
+            return False  # the last line was read before it grew
         checksum = position = 0
         while position < self._position:
             length = min(_BLOCK_BYTES, self._position - position)
@@ -162,23 +162,23 @@ class LocalFile(FileIO):
         else:
             change = f"was written{self._where} after it was listed: it changed while the job ran"
         failure = TaskFailed(
-            f"The input file {self._path} {change}. Nothing was written, since the result would mix two "
-            "states of it. Run the job again when nothing changes the file (only one that is not "
-            "compressed may grow meanwhile), or leave it out with the filter."
+            f"The input file {self._path} {change}. Nothing was written, because the result would mix "
+            "two versions of the file. Run the job again when nothing modifies the file (uncompressed "
+            "files may grow), or exclude it with the filter."
         )
         failure.file = listed.path
         return failure
 
 
 def is_as_listed(file: InputFile, path: str) -> bool:
-    """Check whether a local file still has its size, time and inode; FileNotFoundError if it is gone."""
+    """Check whether a local file is unchanged since it was listed; FileNotFoundError if it is gone."""
     found = os.stat(path)
     state = found.st_size, found.st_mtime_ns, found.st_ino
     return state == (file.size, file.mtime_ns, file.inode)
 
 
 def _is_same_time(first: int, second: int) -> bool:
-    """Check whether two times in nanoseconds are equal, rounded to the coarser precision.
+    """Check whether two times in nanoseconds are equal at the coarser of their precisions.
 
     >>> _is_same_time(1_700_000_000_123_456_789, 1_700_000_000_000_000_000)
     True

@@ -1,4 +1,4 @@
-"""List the objects that a job reads without the store: a walk over earlier listings."""
+"""List a job's objects without access to the store, from the record of earlier listings."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ _PLAIN = re.compile(r"[\w.+-]+")
 
 
 class Record(Protocol):
-    """The listings of one source by earlier walks."""
+    """The recorded listings of one source."""
 
     def prefixes(self) -> Iterable[tuple[str, str]]:
-        """Yield the prefixes that were listed to the end, each with the start of the names listed."""
+        """Yield each completely listed prefix, with the name prefix that limited its listing."""
 
     def entries(self, prefix: str) -> Iterable[Entry]:
-        """Yield the entries listed directly below `prefix`."""
+        """Return the entries that were listed directly below `prefix`."""
 
 
 def list_recorded(
     record: Record, root: str, schema: Schema, allow_incomplete: bool = False
 ) -> tuple[Listing, tuple[str, ...]]:
-    """List what a filter allows of the recorded listings of the source at the URL `root`.
+    """List the files that a filter allows, from the recorded listings of the source at URL `root`.
 
-    The second value describes each gap in a few words: what was never listed although the filter
-    allows it. A gap is an InputError unless `allow_incomplete`.
+    Return the listing and a short description of each gap: values that the filter allows but that
+    were never listed. A gap raises InputError unless `allow_incomplete`.
     """
     replay = _Replay(record, schema)
     level = [Prefix("", ())]
@@ -48,15 +48,15 @@ def list_recorded(
     notes = replay.gaps.describe()
     if notes and not allow_incomplete:
         raise InputError(
-            f"What is known of {root} is less than the filter allows: {'; '.join(notes)}. "
-            "Run it once without --local-only, narrow the filter, or use --allow-incomplete to go "
-            "on without."
+            f"The recorded listing of {root} is incomplete for this filter: {'; '.join(notes)}. "
+            "Run once without --local-only, narrow the filter, or use --allow-incomplete to "
+            "continue without them."
         )
     return replay.selected.listing(root), notes
 
 
 class _Replay:
-    """A walk over a record, which notes the gaps of the record."""
+    """A walk over a record that also collects its gaps."""
 
     def __init__(self, record: Record, schema: Schema) -> None:
         self.selected = EntrySelection(schema)
@@ -73,7 +73,7 @@ class _Replay:
                 self._below[path].add(name)
 
     def descend(self, prefix: Prefix, position: int) -> Iterator[Prefix]:
-        """Yield the directories in `prefix` that the filter allows, as far as they are known."""
+        """Yield the known directories in `prefix` that the filter allows."""
         complete = "" in self._listed.get(prefix.path, ())
         below = self._below.get(prefix.path, set())
         self.gaps.visit(prefix, complete or bool(below))
@@ -89,7 +89,7 @@ class _Replay:
             yield from map(prefix.below, names)
 
     def collect(self, prefix: Prefix) -> None:
-        """Select the files in `prefix`, as far as they are known."""
+        """Select the known files in `prefix`."""
         listed = self._listed.get(prefix.path)
         self.gaps.visit(prefix, listed is not None)
         if listed is None:
@@ -105,7 +105,7 @@ class _Replay:
 
 
 class _Gaps:
-    """What was never listed, described in terms of the dimensions."""
+    """The gaps of a record, described in terms of the dimensions."""
 
     def __init__(self, dimensions: tuple[Dimension, ...]) -> None:
         self._dimensions = dimensions
@@ -125,10 +125,10 @@ class _Gaps:
             self._missing[position][value].append(_split(prefix.path)[0])
 
     def add_values(self, prefix: Prefix, values: Iterable[str]) -> None:
-        """Note that files in `prefix` with one of `values` were never listed."""
+        """Record that files in `prefix` with one of `values` were never listed."""
         position = len(prefix.dims)
         for value in values:
-            self._listed[position].add(value)  # it may well be known of other directories
+            self._listed[position].add(value)  # other directories may have been listed
             self._missing[position][value].append(prefix.path)
 
     def add_others(self, prefix: Prefix, listed: Iterable[str]) -> None:
@@ -168,7 +168,7 @@ class _Gaps:
 
 
 def _split(prefix: str) -> tuple[str, str]:
-    """Return the prefix above, and the name in it.
+    """Split a prefix into its parent and its last name.
 
     >>> _split("idle/Firefox/")
     ('idle/', 'Firefox')
@@ -178,7 +178,7 @@ def _split(prefix: str) -> tuple[str, str]:
 
 
 def _as_given(dimension: Dimension, values: list[str]) -> list[str]:
-    """Leave out the spelling of the storage where the filter's own stands beside it."""
+    """Drop the sanitised form of a value if the list also has the filter's own spelling."""
     if not dimension.test.given:
         return values
     spellings = {sanitise(value) for value in values if sanitise(value) != value}

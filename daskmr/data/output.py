@@ -1,4 +1,4 @@
-"""The output of a run: written beside its target and put in place atomically, or not at all."""
+"""The output of a run: written to a temporary file, which replaces the target atomically."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
 def _resolve(target: str) -> str:
-    """Follow links to a file that can be replaced; a stream keeps its name."""
+    """Resolve links to a regular file, which is going to be replaced; do not resolve a stream."""
     if target == "-":
         return target
     with contextlib.suppress(OSError):
@@ -41,7 +41,7 @@ def _resolve(target: str) -> str:
 
 
 class _Hashing:
-    """A file that computes the digest of all that is written to it."""
+    """A file that computes the digest of the data written to it."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -59,18 +59,18 @@ class _Hashing:
 
 
 class OutputFile:
-    """A temporary file beside the target, which it replaces at the very end.
+    """A temporary file next to the target, which `commit` replaces.
 
-    - `target`: path of the output; ``"-"`` is standard output. A link is followed; a pipe or
-      ``/dev/null`` is written directly.
+    - `target`: path of the output; ``"-"`` is standard output. Links are followed; a pipe or
+      ``/dev/null`` is written to directly.
     - `run_id`: makes the temporary name unique.
-    - `stdout`: where ``"-"`` goes, binary.
-    - `hashed`: compute the digest of a file as it is written.
-    - `like`: of a file whose group and permissions this one gets, no more of them than the file
-      that it replaces has.
-    - `access`: of the temporary file, once it is closed.
-    - `state`: what messages say of the output when writing fails.
-    Raises `InputError` when the folder is missing or cannot be written, or the target is a folder.
+    - `stdout`: a binary stream for ``"-"``.
+    - `hashed`: compute the digest of a file while writing it.
+    - `like`: status of a file whose group and permissions to copy; the result never grants more
+      than the replaced file does.
+    - `access`: status of the temporary file, once it is closed.
+    - `state`: a sentence about the output for messages about failed writes.
+    Raises `InputError` if the folder is missing or not writable, or the target is a folder.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class OutputFile:
             raise InputError(f"The output {self.name!r} is a directory. {advice}")
         if not os.path.isdir(folder):
             raise InputError(
-                f"The output's directory {folder!r} does not exist. Make it first.{hint(folder)}"
+                f"The output's directory {folder!r} does not exist. Create it first.{hint(folder)}"
             )
         try:
             if before is not None and not stat.S_ISREG(before.st_mode):
@@ -130,14 +130,14 @@ class OutputFile:
         return self._atomic.file
 
     def _take_access(self, file: IO[bytes]) -> None:
-        """Copy the present group and permissions of the file that is replaced."""
+        """Copy the current group and permissions of the file to be replaced."""
         patterns = [] if self._like is None else [self._like]
         with contextlib.suppress(OSError):
             patterns.append(os.stat(self.path))
         take_access(file.fileno(), patterns)
 
     def write(self, text: str) -> None:
-        """Append `text`; raise JobError, with the free space, when the disk is full or fails."""
+        """Append `text`; raise JobError, with the free space, if the disk is full or fails."""
         try:
             (self._compressor or self._raw).write(self._encode(text))
         except OSError as error:
@@ -145,11 +145,11 @@ class OutputFile:
 
     def _failure(self, error: OSError) -> JobError:
         if self.name == "-" and error.errno in (errno.EPIPE, errno.EBADF):
-            return JobError("Standard output was closed before the result was written whole.")
+            return JobError("Standard output was closed before the entire result was written.")
         return disk_error(error, self.temporary or self.path, "the output", self.state)
 
     def close(self) -> None:
-        """Flush everything to the disk; the target is unchanged so far."""
+        """Flush everything to disk; the target remains unchanged until `commit`."""
         try:
             if self._compressor is not None:
                 self._compressor.close()
@@ -160,32 +160,33 @@ class OutputFile:
                 self._take_access(self._file)
                 self.access = os.fstat(self._file.fileno())
                 self.bytes = self.access.st_size
-            elif self.name != "-":  # a temporary file stays open, and so locked, until the commit
+            elif self.name != "-":  # a temporary file stays open, to keep its lock, until `commit`
                 self._file.close()
         except OSError as error:
             raise self._failure(error) from None
 
     @property
     def sha256(self) -> str | None:
+        """The digest of a file, if it is `hashed`."""
         return None if self._hashing is None else self._hashing.hexdigest()
 
     @property
     def temporary(self) -> str | None:
-        """Where it is until it is committed; ``None`` for a stream."""
+        """The path of the temporary file; ``None`` for a stream."""
         return None if self._atomic is None else self._atomic.temporary
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a regular file, so that side-cars may stand beside it."""
+        """Whether it is a regular file, so that sidecar files can be written next to it."""
         return self.temporary is not None
 
     @property
     def has_companions(self) -> bool:
-        """Whether its provenance may stand beside it."""
+        """Whether its provenance can be written next to it."""
         return self.is_file
 
     def publish(self) -> None:
-        """Upload it where that is needed, which may take long and be interrupted."""
+        """Upload it if its target is in a store; this may take long and can be interrupted."""
 
     def commit(self) -> None:
         if self._atomic is None:
@@ -209,10 +210,10 @@ class OutputFile:
 
 
 class StoreOutput(OutputFile):
-    """An output that becomes the object `url` in `source`, once it is complete in `folder`.
+    """An output that is written to `folder` and, when complete, uploaded to `url` in `source`.
 
-    The other parameters are those of `OutputFile`. Raises InputError when there is no such bucket,
-    or it refuses.
+    See `OutputFile` for the other parameters. Raises InputError if the bucket does not exist or
+    denies access.
     """
 
     def __init__(
@@ -244,12 +245,12 @@ class StoreOutput(OutputFile):
 
     @property
     def is_file(self) -> bool:
-        """Side-cars are objects too."""
+        """False: sidecar files are objects too."""
         return False
 
     @property
     def has_companions(self) -> bool:
-        """Its provenance may be another object."""
+        """True: its provenance is another object."""
         return True
 
     def publish(self) -> None:
@@ -262,7 +263,7 @@ class StoreOutput(OutputFile):
         self.discard()
 
     def begins_beside(self, suffix: str, length: int) -> bytes | None:
-        """Read the beginning of the object with this one's name and `suffix`, if it exists."""
+        """Read the first `length` bytes of the object named like this one plus `suffix`, if any."""
         name = self.key + suffix
         with self._store() as store:
             for entries in store.list("", name):
@@ -293,14 +294,14 @@ def open_output(
 ) -> OutputFile:
     """Open an output by its name: a path, ``"-"``, or the URL of an object.
 
-    `reach` returns the source of a URL; the other parameters are those of `OutputFile` and
-    `StoreOutput`.
+    `reach` returns the source of a URL; see `OutputFile` and `StoreOutput` for the other
+    parameters.
     """
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/(?!/)", target) and not os.path.exists(
         os.path.dirname(target)
     ):
         raise InputError(
-            f"The output {target!r} is neither a URL nor in a directory that is there. A URL has two "
+            f"The output {target!r} is neither a URL nor in an existing directory. A URL has two "
             f"slashes: {target.replace(':/', '://', 1)}"
         )
     if "://" not in target:
@@ -319,7 +320,7 @@ def open_output(
 
 
 def beside(path: str, suffix: str) -> str:
-    """Return `path` with a suffix, its name cut where that is too long for a file system.
+    """Return `path` with a suffix; the name is truncated if it is too long for a file system.
 
     >>> beside("out/counts.txt", ".bad.jsonl")
     'out/counts.txt.bad.jsonl'

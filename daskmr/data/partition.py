@@ -1,7 +1,7 @@
-"""Cut the list of input files into partitions, by sizes and order alone.
+"""Split the list of input files into partitions.
 
-Workers, memory and time play no part: the plan decides how partial results meet, so the same input
-must always give the same plan.
+Only the sizes and the order of the files matter, not workers, memory or time: the plan determines
+how partial results are combined, so the same input must always give the same plan.
 """
 
 from __future__ import annotations
@@ -23,43 +23,43 @@ __all__ = [
     "estimate_bytes", "plan_partitions", "run_order", "with_ahead",
 ]  # fmt: skip
 
-PARTITION_BYTES = 16 << 20
-# More than the cores of a workstation, so that the load balances; few enough for the scheduler.
+PARTITION_BYTES = 16 << 20  # default size of a partition, as bytes of gzip
+# More than a workstation has cores, to balance the load; few enough for the scheduler.
 MIN_PARTITIONS = 32
 MAX_PARTITIONS = 4096
 
 _LATE_SHARE = 4  # the last quarter of a plan is mapped in order of size
-# Files of a later partition that are fetched ahead: twice as many as are fetched at a time. The
-# others follow as soon as it begins.
 LOOK_AHEAD = 16
+"""Files of a later partition to fetch ahead: twice as many as are fetched at the same time."""
 
 _BUCKET_BYTES = 32 << 20  # estimated input bytes for each bucket
-# With a thousand buckets, the client's merge of as many parts takes longer than smaller buckets
-# save, and the last merge task, which holds a reference to each spill of each bucket, outgrows its
-# worker at some 60 GB of data.
+# With a thousand buckets, the client's merge of a thousand parts takes longer than smaller buckets
+# save, and the last merge task, which holds a reference to each spill of each bucket, exceeds its
+# worker's memory at about 60 GB of data.
 _MAX_BUCKETS = 128
 _MAX_REDUCERS = 64
 _MIN_REDUCERS = 8
 _REDUCERS_PER_WORKER = 4
 
-_EXPANSION = {".gz": 8, ".bz2": 10, ".xz": 12, ".lzma": 12, ".zst": 12}  # as found in JSON logs
+# Compression ratios, measured on JSON logs
+_EXPANSION = {".gz": 8, ".bz2": 10, ".xz": 12, ".lzma": 12, ".zst": 12}
 _GZIP = _EXPANSION[".gz"]
-_OPENING_BYTES = 16 << 10  # the cost of opening a file, in bytes of gzip
+_OPENING_BYTES = 16 << 10  # the cost of opening a file, as bytes of gzip
 
 
 @dataclass(frozen=True, slots=True)
 class Partition:
     """The input of one map task.
 
-    It pickles to some 25 bytes a file, so that the plan of a million files fits in a graph, which
-    client and scheduler hold several times over.
+    It pickles to about 25 bytes per file, so that a plan for a million files fits in a graph, of
+    which the client and the scheduler hold several copies.
     """
 
-    index: int  # its place in the plan, from 0
-    # At least one; the files of all partitions, one after the other, are the input in order.
+    index: int  # position in the plan, from 0
+    # At least one file; the files of all partitions, concatenated, are the input in order.
     files: tuple[InputFile, ...]
-    bytes: int  # its weight: the bytes of gzip that are as much work, the opening of files included
-    # The first files of a later partition, to fetch once all of its own are under way.
+    bytes: int  # weight: the equivalent amount of gzip data, including the cost of opening files
+    # The first files of a later partition, to fetch once all of its own are being fetched.
     ahead: tuple[InputFile, ...] = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -79,7 +79,7 @@ def _unpack(index: int, packed: bytes, weight: int, ahead: int) -> Partition:
 
 
 def estimate_bytes(files: Sequence[InputFile]) -> int:
-    """Estimate how many bytes of uncompressed data `files` hold, by their suffixes and sizes.
+    """Estimate the uncompressed size of `files` in bytes, from their suffixes and sizes.
 
     >>> from types import SimpleNamespace as File
     >>> estimate_bytes([File(path="a.gz", size=1000), File(path="b.log", size=500)])
@@ -91,11 +91,11 @@ def estimate_bytes(files: Sequence[InputFile]) -> int:
 def plan_partitions(
     files: Sequence[InputFile], partition_bytes: int = PARTITION_BYTES
 ) -> list[Partition]:
-    """Cut `files` into contiguous partitions of about the same weight.
+    """Split `files` into contiguous partitions of about the same weight.
 
-    There is one partition for every `partition_bytes` (bytes of gzip, or as much work in another
-    form), but at least 32 and at most 4,096, and never more than files. No file is split. None
-    weighs more than an equal share and the largest file together.
+    There is one partition for every `partition_bytes` (bytes of gzip, or the equivalent in other
+    formats), but at least 32 and at most 4,096, and never more than files. No file is split. No
+    partition weighs more than an equal share plus the largest file.
 
     >>> from types import SimpleNamespace as File
     >>> files = [File(path=f"{i}.gz", size=1000 * i) for i in range(64)]
@@ -114,10 +114,10 @@ def plan_partitions(
 
 
 def run_order(plan: Sequence[Partition]) -> list[int]:
-    """Choose the order in which partitions are mapped; it does not change the result.
+    """Return the order in which to map the partitions; it does not affect the result.
 
-    Neighbours follow one another, so that their results are merged soon. The last quarter begins
-    with the largest, so that the workers end at about the same time.
+    Adjacent partitions are mapped consecutively, so that their results can be merged early. The
+    last quarter is mapped largest first, so that all workers finish at about the same time.
 
     >>> run_order([Partition(index, (), bytes) for index, bytes in enumerate([1, 5, 2, 4, 3, 3, 1, 2])])
     [0, 1, 2, 3, 4, 5, 7, 6]
@@ -128,9 +128,9 @@ def run_order(plan: Sequence[Partition]) -> list[int]:
 
 
 def with_ahead(plan: Sequence[Partition], order: Sequence[int], workers: int) -> list[Partition]:
-    """Set what each partition fetches ahead for the one that its worker is likely to map next.
+    """Set the files that each partition fetches ahead for its worker's likely next partition.
 
-    Partitions are mapped in `order`, as many at a time as there are `workers`.
+    Partitions are mapped in `order`, one per worker at a time.
 
     >>> from types import SimpleNamespace as File
     >>> plan = [Partition(index, (File(path=f"{index}", is_remote=True),), 1) for index in range(3)]
@@ -145,9 +145,9 @@ def with_ahead(plan: Sequence[Partition], order: Sequence[int], workers: int) ->
 
 
 def count_buckets(files: Sequence[InputFile], requested: int | None) -> int:
-    """Choose the number of buckets for the input, at least as many as reducers were requested.
+    """Return the number of buckets for the input, at least the `requested` number of reducers.
 
-    It does not change the result.
+    It does not affect the result.
 
     >>> from types import SimpleNamespace as File
     >>> count_buckets([File(path="a.gz", size=100 << 20)], None)
@@ -158,9 +158,9 @@ def count_buckets(files: Sequence[InputFile], requested: int | None) -> int:
 
 
 def count_reducers(buckets: int, requested: int | None, workers: int | None) -> int:
-    """Choose how many reduce tasks keep all workers busy to the end.
+    """Return a number of reduce tasks that keeps all workers busy to the end.
 
-    `workers` is ``None`` on a cluster, where their number may change.
+    `workers` is ``None`` on a cluster, because the number of workers may change there.
 
     >>> count_reducers(26, None, 2), count_reducers(26, None, None), count_reducers(26, 3, 2)
     (8, 26, 3)
@@ -176,21 +176,21 @@ def _expansion(path: str) -> int:
 
 
 def _weight(file: InputFile) -> int:
-    """Estimated bytes of data: whole numbers, so that sums are exact."""
+    """Estimate the bytes of data, as an integer, so that sums are exact."""
     return file.size * _expansion(file.path) + _OPENING_BYTES * _GZIP
 
 
 def _cut(totals: list[int], count: int) -> list[int]:
-    """Return where each of `count` partitions ends, given the running totals of the weights.
+    """Return the end of each of `count` partitions, given the running totals of the weights.
 
-    Each takes files until it reaches an equal share of what is left. So it exceeds that share by
-    less than one file, and the shares that are left only get smaller.
+    Each partition takes files until it reaches an equal share of the remaining weight. It exceeds
+    that share by less than one file, and the remaining shares only get smaller.
     """
     files, start = len(totals) - 1, 0
     ends: list[int] = []
     for left in range(count, 0, -1):
         share = -(-(totals[files] - totals[start]) // left)
         reached = bisect_left(totals, totals[start] + share, start + 1)
-        start = min(reached, files - (left - 1))  # one file at least for each that follows
+        start = min(reached, files - (left - 1))  # leave at least one file for each later partition
         ends.append(start)
     return ends

@@ -1,8 +1,8 @@
 """Parts of the output: the result of one bucket, or of one partition of a map-only job.
 
-A part is a sequence of blocks. A block of a reduced part holds sorted keys and what was written for
-each; a block of a map-only part holds only what was written. Small parts travel in memory, large
-ones as a reference to a segment.
+A part is a sequence of blocks. A block of a reduced part holds sorted keys and the text written for
+each key; a block of a map-only part holds only the text. Small parts are sent in memory, large ones
+as a reference to a segment.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ Block = tuple[list[Any] | None, list[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Reduced (or mapped) output in order."""
+    """Reduced (or mapped) output, in order."""
 
-    header: tuple[Any, ...]  # what `setup_reduce` wrote; the output takes that of the first part
+    header: tuple[Any, ...]  # written by `setup_reduce`; the output uses that of the first part
     frames: tuple[bytes, ...] | Extent  # pickled blocks
-    # Names of the types of keys: if all are of one kind, they are compared directly.
+    # Names of the keys' types: if all keys have the same type, they are compared directly
     kinds: frozenset[str]
     lines: int  # number of writes
 
-    def __sizeof__(self) -> int:  # what Dask counts
+    def __sizeof__(self) -> int:  # used by Dask
         return 200 + (0 if isinstance(self.frames, Extent) else sum(map(len, self.frames)))
 
 
 class PartWriter:
-    """Collects the blocks of one part, beyond `in_memory` bytes in a segment in `folder`."""
+    """Collects the blocks of one part; moves them to a segment in `folder` above `in_memory` bytes."""
 
     def __init__(
         self, folder: str | SpillStore, in_memory: int, header: tuple[Any, ...] = ()
@@ -57,7 +57,7 @@ class PartWriter:
         self._extents: list[Extent] = []
 
     def add(self, keys: list[Any] | None, written: list[Any], lines: int) -> None:
-        """Append a block; `keys` and `written` run in parallel, `keys` is None without them."""
+        """Append a block; `keys` has one key for each item of `written`, or is None (map-only)."""
         if not written:
             return
         if keys is not None:
@@ -93,11 +93,11 @@ class PartWriter:
 
 
 def read_blocks(part: Part, direct: bool) -> Iterator[Block]:
-    """Read a part's blocks, with keys as they are if these compare `direct`ly, else as sort keys."""
+    """Read a part's blocks; unless keys can be compared `direct`ly, convert them to sort keys."""
     frames = read_frames(part.frames) if isinstance(part.frames, Extent) else iter(part.frames)
     for frame in frames:
         keys, written = pickle.loads(frame)
-        del frame  # while the block is merged, its bytes are not needed as well
+        del frame  # free the bytes while the block is merged
         if keys is not None and not direct:
             keys = list(map(sort_key, keys))
         yield keys, written
@@ -109,9 +109,9 @@ def comparable(parts: Sequence[Part]) -> bool:
 
 
 def merge_parts(parts: Sequence[Part]) -> Iterator[list[Any]]:
-    """Merge sorted `parts`, of which no two share a key, and yield in batches what they wrote.
+    """Merge sorted `parts` that have no key in common, and yield their output in batches.
 
-    Parts of a map-only job follow one another.
+    The parts of a map-only job are concatenated.
     """
     if len(parts) == 1 or not any(part.kinds for part in parts):
         for part in parts:
@@ -123,10 +123,10 @@ def merge_parts(parts: Sequence[Part]) -> Iterator[list[Any]]:
 
 
 def _merge_sorted(streams: Iterable[Iterator[Block]]) -> Iterator[list[Any]]:
-    """Merge streams of sorted blocks, in steps up to the smallest last key of their current blocks.
+    """Merge streams of sorted blocks; each step ends at the smallest last key of the current blocks.
 
-    Sorting a few sorted pieces at once is far quicker than comparing the heads of all streams for
-    each key, since `list.sort` finds and merges the pieces in C.
+    Sorting a few sorted pieces at once is much faster than comparing the heads of all streams for
+    each key, because `list.sort` finds and merges sorted runs in C.
     """
     cursors = [cursor for cursor in map(_Cursor, streams) if cursor.keys]
     while cursors:
@@ -157,7 +157,7 @@ class _Cursor:
         self._taken = 0
 
     def take(self, bound: Any) -> tuple[list[Any], list[Any]]:
-        """Take the remaining keys of the block up to `bound`, with what they wrote."""
+        """Take the remaining keys of the block up to `bound`, with their output."""
         keys, written, start = self.keys, self._written, self._taken
         if keys[-1] <= bound:
             self._next()

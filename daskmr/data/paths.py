@@ -1,4 +1,4 @@
-"""Paths of remote objects as paths below a local folder."""
+"""Convert paths of remote objects to paths below a local folder."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _MAX_NAME_BYTES = 255
 
 
 class Unplaceable(JobError):
-    """A file cannot be put in a folder: its name is invalid, or another file is in its place."""
+    """A file that cannot be stored in a folder: its name is invalid, or its place is taken."""
 
 
 def encode_path(path: str) -> bytes:
-    r"""Return the bytes of a path on the disk.
+    r"""Encode a path to the bytes that the file system uses.
 
     >>> encode_path("caf\xe9/\udcff")
     b'caf\xc3\xa9/\xff'
@@ -25,12 +25,12 @@ def encode_path(path: str) -> bytes:
 
 
 def decode_path(raw: bytes) -> str:
-    """Return the path that `encode_path` has encoded."""
+    """Decode a path from `encode_path`."""
     return raw.decode("utf-8", "surrogateescape")
 
 
 def split_path(path: str) -> list[bytes]:
-    """Split a relative path that is valid below a folder; raise `Unplaceable` for any other.
+    """Split a relative path into its parts; raise `Unplaceable` if it is not valid below a folder.
 
     >>> split_path("idle/a.gz")
     [b'idle', b'a.gz']
@@ -50,7 +50,7 @@ def split_path(path: str) -> list[bytes]:
 
 
 def fold(path: str) -> str:
-    r"""Map names that differ only in case, or in how accents are written, to one form.
+    r"""Normalize a path, so that names that differ only in case or Unicode normal form are equal.
 
     >>> fold("Idle/Caf\xe9") == fold("IDLE/CAFE\u0301")
     True

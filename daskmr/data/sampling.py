@@ -1,4 +1,4 @@
-"""Choose a part of the input: named files, some files, or some keys, the same for each seed."""
+"""Select a part of the input: named files, or a reproducible sample of files or keys."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from daskmr.text import counted, some
 __all__ = ["EVERYTHING", "Choice", "KeyFilter"]
 
 _SPACE = 1 << 32
-_MIX = 0x9E3779B97F4A7C15  # odd, and about the golden ratio of 2**64: neighbours go far apart
+_MIX = 0x9E3779B97F4A7C15  # odd, about 2**64 / the golden ratio: spreads adjacent hashes apart
 _NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which part of the input a run reads.
+    """The part of the input that a run reads.
 
-    Raises `InputError` for values that are invalid or contradict one another.
+    Raises `InputError` for values that are invalid or contradict each other.
 
     >>> files = [InputFile(f"{n:02}", 1, ()) for n in range(20)]
     >>> [file.path for file in Choice(share=0.2, seed=1).files(files)] == ["01", "09", "11", "17"]
@@ -34,11 +34,11 @@ class Choice:
     (3, 1)
     """
 
-    only: tuple[str, ...] = ()  # paths of the files to read; all of them when it is empty
-    limit_files: int | None = None  # how many files to read at most
-    share: float | None = None  # share of the files, or of the keys, to read, between 0 and 1
-    seed: int = 0  # another seed chooses others
-    by: str = "file"  # ``"file"`` or ``"key"``: what `share` is of
+    only: tuple[str, ...] = ()  # paths of the files to read; empty: all files
+    limit_files: int | None = None  # maximum number of files to read
+    share: float | None = None  # fraction of the files or keys to read, between 0 and 1
+    seed: int = 0  # a different seed selects a different sample
+    by: str = "file"  # the unit of `share`: ``"file"`` or ``"key"``
 
     def __post_init__(self) -> None:
         limit, share = self.limit_files, self.share
@@ -47,32 +47,32 @@ class Choice:
         if share is not None and not (
             isinstance(share, int | float) and not isinstance(share, bool) and 0 < share <= 1
         ):
-            raise InputError(f"sample cannot be {share!r}: it is a share above 0 and up to 1.")
+            raise InputError(f"sample cannot be {share!r}: it is a fraction above 0, up to 1.")
         if type(self.seed) is not int:
             raise InputError(f"seed cannot be {self.seed!r}: it must be a whole number.")
         if self.by not in ("file", "key"):
             raise InputError(f'sample-by cannot be {self.by!r}: it is "file" or "key".')
         if limit is not None and share is not None and self.by == "file":
             raise InputError(
-                "limit-files and sample both choose files: give one of them, or sample by key."
+                "limit-files and sample both select files: give one of them, or sample by key."
             )
         if share is None and self.by == "key":
-            raise InputError("sample-by says what a sample is of: give sample too, as 0.01.")
+            raise InputError("sample-by has no effect without sample: give both, as sample 0.01.")
 
     @property
     def is_sample(self) -> bool:
-        """Whether the part is random, rather than named."""
+        """Whether the part is a random sample, rather than named files or everything."""
         return self.limit_files is not None or self.share is not None
 
     @property
     def keys(self) -> KeyFilter | None:
-        """Which records of a file are read; ``None`` is all."""
+        """The filter on the records of each file; ``None``: read all records."""
         if self.share is None or self.by != "key":
             return None
         return KeyFilter(int(self.share * _SPACE), _number(f"seed {self.seed}"))
 
     def files(self, files: Sequence[InputFile]) -> tuple[InputFile, ...]:
-        """Choose among `files`, in their order; raise InputError for a named one that is missing."""
+        """Select from `files`, keeping their order; raise InputError if a named file is missing."""
         chosen = tuple(files)
         if self.only:
             chosen = self._named(chosen)
@@ -94,9 +94,9 @@ class Choice:
             found = variant_of(absent[0], (file.path for file in files))
             advice = "" if found is None else f" {describe_variant(found, absent[0])}."
             raise InputError(
-                f"--only names what is not among the {counted(len(files), 'file')} of the input: "
-                f"{some(absent, _NAMED)}. Give paths relative to the data dir or the "
-                f"bucket, that the filter allows.{advice}"
+                f"--only names files that are not among the {counted(len(files), 'file')} of the "
+                f"input: {some(absent, _NAMED)}. Give paths relative to the data dir or the "
+                f"bucket, and allowed by the filter.{advice}"
             )
         return tuple(file for file in files if file.path in named)
 
@@ -110,13 +110,13 @@ class Choice:
         return f"{' and '.join(parts)}, chosen with seed {self.seed}"
 
     def as_dict(self) -> dict[str, Any] | None:
-        """Return it as JSON holds it; ``None`` for all of the input."""
+        """Return a dict that can be encoded as JSON; ``None`` if the entire input is read."""
         if not self.only and not self.is_sample:
             return None
         return asdict(self) | {"only": list(self.only)}
 
 
-EVERYTHING = Choice()
+EVERYTHING = Choice()  # reads the entire input
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ class KeyFilter:
     mixed_in: int
 
     def takes(self, key: str) -> bool:
-        """Check whether records of this key are read; the same in every process."""
+        """Check whether to read records of this key; the answer is the same in every process."""
         mixed = ((stable_hash(key) ^ (self.mixed_in & 0xFFFFFFFF)) * _MIX + self.mixed_in) % (
             1 << 64
         )

@@ -1,8 +1,8 @@
 """Segment files: frames of bytes on disk, compressed (zstd level 1) and checksummed.
 
-A segment's name is unique to the attempt that wrote it, and only what a returned value refers to
-counts, so a task that is tried again cannot count twice. Segments lie in the run's folder and go
-with it; or, where the workers do not see that, on a `SpillStore`, which is in a store.
+A segment's name is unique to the attempt that wrote it, and only segments that a task's result
+refers to are used, so a retried task cannot count twice. Segments are in the run's folder and are
+removed with it; if the workers do not share that folder, they are in a `SpillStore`.
 """
 
 from __future__ import annotations
@@ -27,40 +27,39 @@ if TYPE_CHECKING:
 
 __all__ = ["Extent", "SegmentWriter", "read_frames"]
 
-_HEADER = struct.Struct("<II")  # length of the frame, and a checksum over that and the frame
-_READ_BYTES = 1 << 20  # of a segment in a store, by one request
+_HEADER = struct.Struct("<II")  # length of the frame, and a checksum of the length and the frame
+_READ_BYTES = 1 << 20  # bytes per request for a segment in a store
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """A stretch of a segment file: one bucket's frames, sorted by key."""
+    """A section of a segment file: one bucket's frames, sorted by key."""
 
     path: str  # the segment file
-    # Where the frames lie, in bytes
-    offset: int
-    length: int
-    size: int  # estimated bytes of the pairs in memory
-    largest: int = 0  # those of the largest frame
-    store: SpillStore | None = None  # where the segment is when it is no file
+    offset: int  # start of the frames, in bytes
+    length: int  # size of the frames on disk, in bytes
+    size: int  # estimated size of the pairs in memory, in bytes
+    largest: int = 0  # estimated size of the largest frame in memory
+    store: SpillStore | None = None  # the store of the segment, if it is not a local file
 
     @property
     def held(self) -> int:
-        """Bytes that a reader holds at most: a frame, and what was fetched with it."""
+        """The maximum memory of a reader in bytes: one frame, and the data fetched with it."""
         return self.largest + (_READ_BYTES if self.store is not None else 0)
 
     def remove(self) -> None:
-        """Remove the segment, with all that others refer to."""
+        """Remove the entire segment, including other extents."""
         if self.store is not None:
             self.store.remove(self.path)
         else:
-            with contextlib.suppress(OSError):  # it goes with the run's folder at the latest
+            with contextlib.suppress(OSError):  # it is removed with the run's folder at the latest
                 os.unlink(self.path)
 
 
 class SegmentWriter:
     """Writes frames to one new segment file.
 
-    - `folder`: where the file is made, under a name that no other attempt has.
+    - `folder`: the folder in which to create the file, under a unique name.
     """
 
     def __init__(self, folder: str | SpillStore) -> None:
@@ -76,7 +75,7 @@ class SegmentWriter:
             raise disk_error(error, self.path, "what did not fit in memory") from None
 
     def write(self, frames: Iterable[tuple[bytes, int]]) -> Extent:
-        """Append `frames`, each with its estimated size in memory, and say where they lie."""
+        """Append `frames`, each with its estimated size in memory, and return their extent."""
         start, size, largest = self._offset, 0, 0
         try:
             for frame, estimated in frames:
@@ -91,7 +90,7 @@ class SegmentWriter:
         return Extent(self.path, start, self._offset - start, size, largest, self._store)
 
     def close(self) -> None:
-        """Flush; the segment can be read from now on, wherever its task was."""
+        """Flush the segment, so that it can be read, also from other hosts."""
         try:
             self._file.close()
         except OSError as error:
@@ -100,7 +99,8 @@ class SegmentWriter:
             self._store.upload(self.path)
 
     def remove(self) -> None:
-        with contextlib.suppress(OSError):  # it would write what is left, on a disk that is full
+        """Close and remove the local file."""
+        with contextlib.suppress(OSError):  # closing flushes the buffer, maybe to a full disk
             self._file.close()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
@@ -113,7 +113,7 @@ def _checksum(data: bytes) -> int:
 def read_frames(extent: Extent) -> Iterator[bytes]:
     """Read an extent's frames one at a time.
 
-    Raises `JobError` when the segment is gone or damaged.
+    Raises `JobError` if the segment is missing or damaged.
     """
     if not extent.length:
         return
@@ -124,9 +124,9 @@ def read_frames(extent: Extent) -> Iterator[bytes]:
             data = read(extent.path, offset)
             offset += _HEADER.size + len(data)
             if offset > end:
-                raise ValueError("a frame ends behind its extent")
+                raise ValueError("a frame ends after its extent")
             frame = [_per_thread.decompress(data, allow_extra_data=False)]
-            del data  # a stream that waits holds what it gave at most
+            del data  # while suspended, hold no reference to the data or the frame
             yield frame.pop()
     except (OSError, ValueError, struct.error, zstandard.ZstdError) as error:
         raise JobError(
@@ -136,7 +136,7 @@ def read_frames(extent: Extent) -> Iterator[bytes]:
 
 
 def _read_frame(path: str, offset: int) -> bytes:
-    # Opened for each frame: a thousand streams are merged at once, more than files may be open.
+    # Open the file for each frame: merging a thousand streams would exceed the limit of open files.
     with open(path, "rb", buffering=0) as file:
         length, checksum = _HEADER.unpack(os.pread(file.fileno(), _HEADER.size, offset))
         data = os.pread(file.fileno(), length, offset + _HEADER.size)
@@ -146,7 +146,7 @@ def _read_frame(path: str, offset: int) -> bytes:
 
 
 class _ReadAhead:
-    """Reads the frames of an extent in a store, a stretch of many at a time."""
+    """Reads the frames of an extent in a store, many frames per request."""
 
     def __init__(self, extent: Extent, store: SpillStore) -> None:
         self._store = store
@@ -163,7 +163,7 @@ class _ReadAhead:
 
     def _take(self, path: str, offset: int, length: int) -> bytes:
         if offset + length > self._end:
-            raise ValueError("a frame ends behind its extent")
+            raise ValueError("a frame ends after its extent")
         start = offset - self._start
         if start + length > len(self._held):
             more = min(max(length, _READ_BYTES), self._end - offset)
@@ -173,7 +173,7 @@ class _ReadAhead:
 
 
 class _PerThread(threading.local):
-    """A decompressor takes some 100 kB, and a thousand streams may be read by turns."""
+    """One decompressor per thread: each takes about 100 kB, and a merge may read 1,000 streams."""
 
     def __init__(self) -> None:
         self.decompress = zstandard.ZstdDecompressor().decompress

@@ -1,9 +1,8 @@
-"""Scratch space: where the tasks of a run keep what they write until the run is over.
+"""Scratch space for the intermediate files of a run, which are removed when the run ends.
 
-That is the run's folder, where all workers see it. Where they do not, what only a task itself reads,
-and what it reports of itself, goes to a folder on its host, below the worker's own. What other tasks
-and the client read goes to a store (``--spill-dir``), one object a segment, which is written to the
-host's folder first and uploaded when it is complete.
+If all workers share the run's folder, tasks write there. Otherwise, a task's reports, and files for
+itself, go to a folder on its host, next to the worker's own. Segments for other tasks or the client
+go to a store (``--spill-dir``): each is written to the host's folder first, then uploaded.
 """
 
 from __future__ import annotations
@@ -35,40 +34,38 @@ __all__ = ["HOST_RENEWED_EVERY", "RENEWED_EVERY", "HostFolder", "Scratch", "Spil
 
 T = TypeVar("T")
 
-_ALIVE = "alive"  # the object that a run renews
+_ALIVE = "alive"  # the object that a run renews, to mark that it is alive
 RENEWED_EVERY = 3600.0
-"""Seconds between two renewals of a run's mark in a store."""
+"""Seconds between renewals of a run's mark in a store."""
 
 HOST_RENEWED_EVERY = 600.0
-"""Seconds between two renewals of its mark on the hosts of the workers."""
+"""Seconds between renewals of a run's mark on the hosts of the workers."""
 
 _STALE_AFTER = 24 * 3600.0
 _HOST_STALE_AFTER = 3600.0
-_RUN = "run-"  # what the names of folders begin with
+_RUN = "run-"  # prefix of the names of runs' folders
 _FOLDERS = ("marks", "live", "segments", "cache")
-_RENEWED = "renewed"  # the mark on a host
+_RENEWED = "renewed"  # the file that a run renews on a host
 _HOST_FOLDER = re.compile(r"daskmr-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
 class HostFolder:
-    """A run's folder on a host that does not see the run's own.
+    """A run's folder on a host that does not share the run's main folder.
 
-    On a worker, methods take it from the current task, or from `dask_worker`, as ``Client.run`` gives it.
+    Methods use the worker of the current task, or `dask_worker`, which ``Client.run`` passes.
     """
 
-    run_id: str  # of the run: in the name of the folder
+    run_id: str  # part of the folder's name
 
     def path(self, dask_worker: Any = None) -> str:
-        """Return its path: beside the folders of the workers.
-
-        Not in the folder of one worker, which its nanny removes when the worker dies.
-        """
+        """Return its path, next to the workers' folders, which nannies remove when workers die."""
         worker = dask_worker or current_worker()
         base = tempfile.gettempdir() if worker is None else os.path.dirname(worker.local_directory)
         return os.path.join(base, f"daskmr-{self.run_id}")
 
     def make(self, dask_worker: Any = None) -> str:
+        """Create the folder if it is missing, and return its path."""
         folder = self.path(dask_worker)
         try:
             for name in _FOLDERS:
@@ -76,19 +73,18 @@ class HostFolder:
             if not os.path.exists(os.path.join(folder, _RENEWED)):
                 _renew_mark(folder)
         except OSError as error:
-            raise disk_error(error, folder, "what a task keeps on its host") from None
+            raise disk_error(error, folder, "a task's files on its host") from None
         return folder
 
     def work_dir(self) -> str:
-        """Return the folder where this host keeps copies of remote files.
+        """Return this host's folder for copies of remote files.
 
-        The one that its own configuration of Dask names, which outlives the run; or the run's
-        folder.
+        If the host's own Dask configuration has a work dir, it is that; else in the run's folder.
         """
         import dask.config
 
         own = dask.config.get("daskmr.work-dir", default=None)
-        if own and os.path.isabs(own):  # else it is the packaged default, and of no place
+        if own and os.path.isabs(own):  # the packaged default is relative
             with contextlib.suppress(OSError):
                 os.makedirs(own, exist_ok=True)
                 if os.access(own, os.W_OK):
@@ -99,47 +95,48 @@ class HostFolder:
         shutil.rmtree(self.path(dask_worker), ignore_errors=True)
 
     def renew(self, dask_worker: Any = None) -> None:
-        """Renew the mark that the run lives; to be called every ten minutes."""
-        with contextlib.suppress(FileNotFoundError):  # it has had no task yet
+        """Renew the mark of a live run; must be called every ten minutes."""
+        with contextlib.suppress(FileNotFoundError):  # no task has run on this host yet
             _renew_mark(self.path(dask_worker))
 
     def sweep(self, dask_worker: Any = None) -> None:
-        """Remove the folders of killed runs from a host: their marks are no longer renewed."""
+        """Remove the folders of dead runs from a host: those whose marks are no longer renewed."""
         base = os.path.dirname(self.path(dask_worker))
         for name in os.listdir(base) if os.path.isdir(base) else ():
             folder = os.path.join(base, name)
-            with contextlib.suppress(OSError):  # another worker of this host removes it too
+            with contextlib.suppress(OSError):  # another worker on this host may remove it too
                 if _HOST_FOLDER.fullmatch(name) and _is_stale(folder):
                     shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)
 class SpillStore:
-    """A run's segments in a store, if it was given one. It may be pickled: it holds no secret."""
+    """A run's segments in a store, if a spill dir is given. It may be pickled: it holds no secret."""
 
-    run_id: str  # of the run: in the name of its folder
-    source: Source | None  # the spill dir; ``None`` where none was given
-    retries: int  # how often a request is tried again
+    run_id: str  # part of the folder's name
+    source: Source | None  # the spill dir; ``None`` if none is given
+    retries: int  # maximum number of retries of a request
 
     @property
     def host(self) -> HostFolder:
         return HostFolder(self.run_id)
 
     def folder(self) -> str:
-        """Return the folder for a segment that is not complete.
+        """Return the local folder for incomplete segments.
 
-        Raises `JobError` when there is no spill dir.
+        Raises `JobError` if there is no spill dir.
         """
         if self.source is None:
             raise JobError(
-                "The job must keep data on disk for other workers, and the workers do not see each "
-                "other's disks, nor the work dir. Give --spill-dir, a path that all workers and "
-                "this machine share, or a URL such as s3://BUCKET/spill; or more memory to a "
+                "The job must keep data on disk for other workers, but the workers share neither "
+                "their disks nor the work dir. Give --spill-dir, a path that all workers and "
+                "this machine share, or a URL such as s3://BUCKET/spill; or allow more memory per "
                 "partition (daskmr.spill-bytes). Nothing was written."
             )
         return os.path.join(self.host.path(), "segments")
 
     def upload(self, local: str) -> None:
+        """Move a complete segment to the store."""
         self._try(lambda store: store.write_object(self._name(local), local))
         os.unlink(local)
 
@@ -147,13 +144,13 @@ class SpillStore:
         return self._try(lambda store: store.read(self._name(name), offset, length))
 
     def remove(self, name: str) -> None:
-        with contextlib.suppress(StoreError):  # it goes with the run's folder at the latest
+        with contextlib.suppress(StoreError):  # `clear` removes it at the latest
             self._store().delete([self._name(name)])
 
     def begin(self) -> None:
-        """Claim the run's folder, and remove those of runs that died: from the client.
+        """Create the run's folder, and remove those of dead runs; called by the client.
 
-        Raises `InputError` when the spill dir cannot be written.
+        Raises `InputError` if the spill dir is not writable.
         """
         try:
             self.renew()
@@ -165,18 +162,19 @@ class SpillStore:
             ) from None
 
     def renew(self) -> None:
-        """Renew the mark that the run lives; to be called every hour."""
+        """Renew the mark of a live run; must be called every hour."""
         with tempfile.NamedTemporaryFile() as file:
             file.write(b"A run of daskmr keeps segments here. See its documentation.\n")
             file.flush()
             self._store().write_object(f"{_RUN}{self.run_id}/{_ALIVE}", file.name)
 
     def clear(self) -> None:
-        with contextlib.suppress(StoreError):  # the next run does it
+        """Remove the run's folder."""
+        with contextlib.suppress(StoreError):  # a later run removes it
             self._clear(f"{_RUN}{self.run_id}/")
 
     def _sweep(self) -> None:
-        """Remove what killed runs left: their marks are no longer renewed."""
+        """Remove the folders of dead runs: those whose marks are no longer renewed."""
         newest: dict[str, float] = {}
         for entry in chain.from_iterable(self._store().list("")):
             if entry.is_dir and entry.name.startswith(_RUN):
@@ -184,7 +182,7 @@ class SpillStore:
                 times = [e.mtime for e in chain.from_iterable(self._store().list(folder))]
                 if times:
                     newest[folder] = max(math.inf if t is None else t for t in times)
-        # By the store's own clock, as this run has just written there.
+        # The time by the store's own clock, because this run has just renewed its mark.
         now = newest.get(f"{_RUN}{self.run_id}/", -math.inf)
         for folder, written in newest.items():
             if now - written > _STALE_AFTER:
@@ -209,50 +207,53 @@ class SpillStore:
         try:
             return action(self._store())
         except StoreError as error:
-            # Not as an error of the input's store, whose objects may be left out.
+            # Not a StoreError, because those from the input's store allow to skip the object.
             raise JobError(f"The spill dir {self._url} failed: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
 class Scratch:
-    """Where the tasks of a run write. It is given to each of them."""
+    """The scratch space of a run, which is passed to all its tasks."""
 
-    run_dir: str  # the run's folder, on the client and wherever else it is seen
-    store: SpillStore | None = None  # used in its place where some workers do not see it
+    run_dir: str  # the run's folder, on the client and on the hosts that share it
+    store: SpillStore | None = None  # used instead if some workers do not share the folder
 
     @property
     def is_shared(self) -> bool:
+        """Whether all workers share the run's folder."""
         return self.store is None
 
     def folder(self, dask_worker: Any = None) -> str:
-        """Return the run's folder for this process, which a host makes when it is missing."""
+        """Return the run's folder for this process; create it if it is on this host only."""
         return self.run_dir if self.store is None else self.store.host.make(dask_worker)
 
     def segments(self) -> str | SpillStore:
+        """Return the place for segments of map and merge tasks."""
         return self.store or os.path.join(self.run_dir, "segments")
 
     def parts(self) -> str | SpillStore:
+        """Return the place for parts of the output."""
         return self.store or os.path.join(self.run_dir, "parts")
 
 
 def _is_stale(folder: str) -> bool:
-    """Check that a folder is of a dead run, and no folder of the user's that has such a name."""
+    """Check that a folder belongs to a dead run, and is not a user's folder with a similar name."""
     age = min(time.time() - os.stat(folder).st_mtime, _monotonic_age(folder))
     return age > _HOST_STALE_AFTER and {*_FOLDERS, _RENEWED}.issuperset(os.listdir(folder))
 
 
 def _renew_mark(folder: str) -> None:
-    """Record the time, by the wall clock and by the monotonic clock."""
+    """Record the current time of the wall clock and of the monotonic clock."""
     with open(os.path.join(folder, _RENEWED), "w") as file:
         json.dump([clock.origin().machine, time.monotonic()], file)
     os.utime(folder)
 
 
 def _monotonic_age(folder: str) -> float:
-    """Seconds since a run of this machine, in this boot, renewed its mark."""
+    """Return the seconds since the mark was renewed; infinite unless on this machine and boot."""
     try:
         with open(os.path.join(folder, _RENEWED)) as file:
             machine, renewed = json.load(file)
-    except (FileNotFoundError, ValueError):  # there is none, or it is being written
+    except (FileNotFoundError, ValueError):  # it does not exist, or is being written
         return math.inf
     return time.monotonic() - renewed if machine == clock.origin().machine else math.inf

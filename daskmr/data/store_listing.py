@@ -1,4 +1,4 @@
-"""List the objects of a store that a job reads: the walk of `listing`, many prefixes at once."""
+"""List the objects that a job reads: a walk as in `listing`, with many concurrent requests."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ __all__ = ["EntrySelection", "Prefix", "Recorder", "known_names", "list_store", 
 T = TypeVar("T")
 
 _AT_ONCE = 16
-# Up to so many prefixes of known values are named rather than discovered: below one that exists,
-# and in all at one level. A name that does not exist costs a request too.
+# If the allowed values are known, request their prefixes directly: at most this many below an
+# existing prefix, and in total at one level. A prefix that does not exist also costs a request.
 _NAMED_BELOW = 64
 _NAMED = 1024
-_FEW = 4  # values of a file name that are worth a request each
+_FEW = 4  # at most this many starts of file names are worth a request each
 _PROGRESS_SECONDS = 0.25
-_LONGEST_NAME = 255  # bytes that file systems take
+_LONGEST_NAME = 255  # limit of file systems, in bytes
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Recorder(Protocol):
-    """Keeps a record of what a walk has listed.
+    """Records the entries that a walk lists.
 
-    It is called on the store's own thread, for several prefixes in turn.
+    It is called on the store's own thread; calls for several prefixes may be interleaved.
     """
 
     def entries_listed(self, prefix: str, entries: Sequence[Entry]) -> None:
-        """Add some of the entries directly below `prefix`; one may come twice."""
+        """Add some of the entries directly below `prefix`; an entry may be repeated."""
 
     def prefix_listed(self, prefix: str, name_prefix: str) -> None:
-        """Mark the names below `prefix` that begin with `name_prefix` as completely listed.
+        """Mark the names below `prefix` that start with `name_prefix` as completely listed.
 
-        They are those that `entries_listed` was given since this walk began.
+        All of them were passed to `entries_listed` during this walk.
         """
 
 
@@ -57,19 +57,19 @@ def list_store(
 ) -> Listing:
     """List the objects of a store that a filter allows.
 
-    The walk goes level by level, many prefixes at once, and requests no prefix that the filter
-    excludes. Where the allowed values are few and known, their prefixes are named outright; a
-    directory that holds many files is listed by the start of their names if that takes fewer
-    requests. So excluded names may stay unseen, and are not counted as skipped then.
+    The walk goes level by level, lists many prefixes concurrently, and requests no prefix that the
+    filter excludes. If the allowed values are known and few, their prefixes are requested directly;
+    a directory with many files is listed by the starts of their names if that takes fewer requests.
+    Excluded names may therefore not be seen, and are then not counted as skipped.
 
     Keys that could not be files below a directory are skipped: those with an empty part, a NUL or
     a newline, or a name of more than 255 bytes. Empty objects whose key ends in "/" are ignored. An
     object that the store lists twice counts once.
 
-    `recorder` gets all that was listed. `on_progress` is called with the number of prefixes listed
-    and of files found, a few times a second at most, on the store's thread.
+    `recorder` receives all listed entries. `on_progress` is called on the store's thread, at most
+    a few times a second, with the numbers of prefixes listed and files found.
 
-    Raises `StoreError` if something cannot be listed, or its listing goes backwards or does not
+    Raises `StoreError` if a prefix cannot be listed, or its listing goes backwards or does not
     end.
     """
     walk = _Walk(store, schema, recorder, on_progress)
@@ -77,7 +77,7 @@ def list_store(
     listing = walk.selected.listing(store.source.url)
     files, repeated = listing.files, walk.repeated
     if any(file.path == after.path for file, after in pairwise(files)):
-        files = tuple({file.path: file for file in files}.values())  # as they were listed last
+        files = tuple({file.path: file for file in files}.values())  # keep the last listed entry
         repeated += len(listing.files) - len(files)
     return replace(listing, files=files, repeated=repeated)
 
@@ -94,7 +94,7 @@ class Prefix:
 
 
 class EntrySelection(Selection):
-    """A selection among the entries of a store, whether just listed or recorded before."""
+    """A selection from the entries of a store, which are either just listed or recorded."""
 
     def directories(
         self, prefix: Prefix, position: int, entries: Iterable[Entry]
@@ -114,7 +114,7 @@ class EntrySelection(Selection):
         entries: Iterable[Entry],
         known: dict[tuple[str, ...], tuple[str, ...]],
     ) -> None:
-        """Select files in `prefix`; `known` holds one tuple for equal dimensions."""
+        """Select the files in `prefix`; `known` interns the tuples of dimensions."""
         path, dims = prefix.path, prefix.dims
         pick_file, append = self.pick_file, self.files.append
         for entry in entries:
@@ -131,14 +131,14 @@ class EntrySelection(Selection):
         if entry.name:
             self._skip_name(prefix.path + entry.name, _name_fault(entry.name))
         elif entry.size:
-            self._skip_name(prefix.path or "/", 'its key ends in "/", and yet it holds something')
+            self._skip_name(prefix.path or "/", 'its key ends in "/", but it is not empty')
 
     def _skip_name(self, path: str, fault: str | None) -> None:
         self.skip(f"{repr(path)[1:-1]} ({fault})" if fault else path)
 
 
 def _name_fault(name: str) -> str | None:
-    """Return why there can be no file or directory of this name, or ``None``.
+    """Return the reason that no file or directory can have this name, or ``None``.
 
     >>> _name_fault("20131029.20131102.4f2e.log.gz")
     >>> _name_fault("")
@@ -157,25 +157,25 @@ def _name_fault(name: str) -> str | None:
     except UnicodeEncodeError:
         return "its name is not text"
     if length > _LONGEST_NAME:
-        return f"a name of {length} bytes, where file systems take {_LONGEST_NAME}"
+        return f"a name of {length} bytes, while file systems allow {_LONGEST_NAME}"
     return None
 
 
 def known_names(dimension: Dimension) -> tuple[str, ...] | None:
-    """Return the only names that can match and can exist; ``None`` if they are not known.
+    """Return all names that can match and can exist; ``None`` if they are not known.
 
     >>> from daskmr.data.filters import OneOf
     >>> known_names(Dimension("reason", OneOf(("idle", "a/b"))))
     ('idle',)
     """
     known = dimension.known_values
-    if known is None or any(_SURROGATE.search(name) for name in known):  # not in a request
+    if known is None or any(_SURROGATE.search(name) for name in known):  # invalid in a request
         return None
     return tuple(name for name in known if _name_fault(name) is None)
 
 
 def name_starts(dimension: Dimension) -> tuple[str, ...] | None:
-    """Return what allowed file names begin with, by their first dimension; ``None``: anything.
+    """Return the possible starts of allowed file names, from their first dimension; ``None``: any.
 
     >>> from daskmr.data.filters import Between, OneOf
     >>> name_starts(Dimension("buildID", OneOf(("2013", "2014"))))
@@ -191,7 +191,7 @@ def name_starts(dimension: Dimension) -> tuple[str, ...] | None:
 
 
 class _Walk:
-    """One walk of a store. Its coroutines run on the store's loop."""
+    """A walk of a store. Its coroutines run on the store's loop."""
 
     def __init__(
         self,
@@ -215,11 +215,11 @@ class _Walk:
 
     async def run(self) -> None:
         level = [Prefix("", ())]
-        discovered = 1  # prefixes of the last level that was listed
+        discovered = 1  # number of prefixes at the last level that was listed
         for position in range(self._schema.layout.directories):
             names = known_names(self._schema.dimensions[position])
-            # One name never costs more requests than discovery does. Several may, if most do not
-            # exist.
+            # A single name never costs more requests than listing. Several names may, if most of
+            # them do not exist.
             most = max(len(level), min(_NAMED, _NAMED_BELOW * discovered))
             if names is not None and _are_plain(names) and len(names) * len(level) <= most:
                 self._named.append((position, level))
@@ -233,7 +233,7 @@ class _Walk:
         self._report(last=True)
 
     async def _discover_named(self) -> None:
-        """List what exists beside the names that led to nothing, to explain the empty result."""
+        """List the levels that were not listed, to explain an empty result."""
         there: set[tuple[str, ...]] | None = None
         depth = 0
         for position, level in self._named:
@@ -254,10 +254,10 @@ class _Walk:
         return below
 
     async def _collect(self, prefix: Prefix) -> None:
-        """Select the files in a directory: by one flat listing, or by the start of their names.
+        """Select the files in a directory: by one flat listing, or by the starts of their names.
 
-        A flat listing goes on until it took as many requests as there are starts left. So the two
-        together take at most twice as many as the better one.
+        The flat listing continues until it has taken as many requests as there are starts left, so
+        that both together take at most twice as many requests as the better one.
         """
         known: dict[tuple[str, ...], tuple[str, ...]] = {}
         requests = 0
@@ -279,11 +279,11 @@ class _Walk:
         last: str,
         known: dict[tuple[str, ...], tuple[str, ...]],
     ) -> None:
-        """Select the files after `last` whose names begin with one of `starts`."""
+        """Select the files after `last` whose names start with one of `starts`."""
         for start in starts:
             after = last if last.startswith(start) else ""
             async for page in self._pages(prefix, start, after):
-                # a server that ignores `after` begins with entries that were selected already
+                # A server that ignores `after` repeats entries that are already selected.
                 entries = [entry for entry in page.entries if entry.name > after]
                 self.selected.select_files(prefix, entries, known)
         self._listed(prefix, self._starts or ())
@@ -321,12 +321,12 @@ class _Walk:
 
 
 def _are_plain(names: Sequence[str]) -> bool:
-    """Check whether each name has one Unicode normal form; variants are only found by listing."""
+    """Check that each name has only one Unicode normal form; others can only be found by listing."""
     return not any(True for name in names for _ in forms_of(name))
 
 
 def _last_name(page: Page) -> str | None:
-    """Return the last name of a page; ``None`` if the store does not list in the order of names."""
+    """Return the last name of a page; ``None`` if the page is not sorted by name."""
     names = [entry.name for entry in page.entries if not entry.is_dir]
     if names != sorted(names):
         return None
@@ -334,7 +334,7 @@ def _last_name(page: Page) -> str | None:
 
 
 async def _for_each(work: Callable[[T], Awaitable[None]], items: Iterable[T]) -> None:
-    """Do `work` on each of `items`, several at once; the first failure cancels the others."""
+    """Call `work` for each of `items`, several at once; the first failure cancels the others."""
     import asyncio
 
     waiting = iter(items)

@@ -1,7 +1,7 @@
-"""JSON documents that list dimensions, as filters and schemas do, read strictly.
+"""Read JSON documents that list dimensions, such as filters and schemas, strictly.
 
-Unknown and repeated keys are errors: ignoring one would hide a mistake. Each error names the file,
-the dimension and what to write instead.
+Unknown and repeated keys are errors, because ignoring them would hide mistakes. Each error names
+the file, the dimension and the correction.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from daskmr.normal_forms import hint
 __all__ = ["fail", "field_name", "kind", "path_name", "read_dimensions", "refuse_unknown"]
 
 COMMENT = ("_", "//")
-"""What the key of a comment begins with: JSON has no comments of its own."""
+"""Prefixes of keys that are comments, since JSON itself has no comments."""
 
 _OUTER_KEYS = ("version", "dimensions")
-_DIMENSION_KEYS = ("field_name", "allowed_values")  # a filter may serve as the schema of its layout
+_DIMENSION_KEYS = ("field_name", "allowed_values")  # both, so that a filter can be used as a schema
 _KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
     ((str,), "a text"),
     ((int, float, Decimal), "a number"),
@@ -33,13 +33,14 @@ _KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
 
 
 def fail(where: str, mistake: str) -> NoReturn:
+    """Raise InputError for a `mistake` in the file and dimension `where`."""
     raise InputError(f"{where}: {mistake}.") from None
 
 
 def read_dimensions(source: Any, where: str, example: str) -> list[Any]:
-    """Return the dimensions of a file, or of its content as a dict, whose outer form is checked.
+    """Return the dimensions from a file, or from its content as a dict, and check the outer object.
 
-    Errors begin with `where` and show the `example`.
+    Errors start with `where` and show the `example`.
     """
     content = source if isinstance(source, Mapping) else _parse(_read(source, where), where)
     if not isinstance(content, Mapping):
@@ -64,12 +65,12 @@ def refuse_unknown(
         if key in known or str(key).startswith(COMMENT):
             continue
         similar = difflib.get_close_matches(str(key), known, 1, 0.5)
-        advice = f'write "{similar[0]}"' if similar else f"there are {' and '.join(known)}"
-        fail(where, f'"{key}" is not known; {advice}, or begin a comment with "_"')
+        advice = f'write "{similar[0]}"' if similar else f"use {' and '.join(known)}"
+        fail(where, f'"{key}" is not known; {advice}, or start a comment with "_"')
 
 
 def field_name(dimension: Any, where: str, misplaced: tuple[str, ...] = ()) -> str:
-    """Return the field name of a dimension; `misplaced` keys are left for a better message."""
+    """Return the field name of a dimension; the caller reports `misplaced` keys."""
     if not isinstance(dimension, Mapping):
         fail(
             where,
@@ -86,11 +87,12 @@ def field_name(dimension: Any, where: str, misplaced: tuple[str, ...] = ()) -> s
 
 
 def path_name(path: Any) -> str:
-    """Return the name of a path for messages, whatever was given as one."""
+    """Return a path as text for messages, even if it is not a valid path."""
     return os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else repr(path)
 
 
 def kind(value: Any) -> str:
+    """Return the kind of a JSON value, for messages."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -118,9 +120,9 @@ def _parse(raw: bytes, where: str) -> Any:
     except UnicodeDecodeError as error:
         fail(where, f"it is not UTF-8 text (byte {error.start + 1}); save it as UTF-8")
     if not text.strip():
-        fail(where, "the file is empty; leave the option out, or write an object of JSON")
+        fail(where, "the file is empty; omit the option, or write a JSON object")
     try:
-        # Decimal keeps 24.10 apart from 24.1
+        # Decimal distinguishes 24.10 from 24.1.
         return json.loads(
             text,
             parse_float=Decimal,
@@ -131,7 +133,7 @@ def _parse(raw: bytes, where: str) -> Any:
         fail(
             where,
             f"it is not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}; "
-            "look there for a missing or superfluous comma, quote or bracket",
+            "look for a missing or extra comma, quote or bracket there",
         )
     except (ValueError, ArithmeticError, RecursionError) as error:
         fail(where, f"it is not valid JSON: {error}; correct it")
@@ -145,11 +147,11 @@ def _unique(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             of = f" of dimension {name!r}" if isinstance(name, str) and key != "field_name" else ""
             fail(
                 where,
-                f'"{key}" stands twice in one object{of}, and only one can count; leave one of them',
+                f'"{key}" is repeated in one object{of}; remove all but one',
             )
         content[key] = value
     return content
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number of JSON")
+    raise ValueError(f"{name} is not a JSON number")

@@ -1,8 +1,8 @@
-"""Objects in S3 or any fsspec store: list them, fetch them verified, write them.
+"""List, fetch, verify and write objects in S3 or any other fsspec store.
 
-A `Source` names where data is without a secret; a `Store` lists, fetches and writes, through its
-own S3 requests (`s3`) or a file system of fsspec (`fsspec_store`). S3 requests are made here and
-not by ``s3fs.get``, which was measured to leave files with holes and to mix versions of an object
-that is overwritten: here a GET is bound to the listed ETag, resumed by range and verified by
-length and checksum. Nothing here knows of layouts, caches or jobs. Begin with `store`.
+A `Source` is the location of data, without secrets; a `Store` lists, fetches and writes objects,
+with its own S3 requests (`s3`) or a file system of fsspec (`fsspec_store`). It does not use
+``s3fs.get``, which in tests left holes in files and mixed versions of an overwritten object: here,
+a GET is bound to the listed ETag, resumed by range, and verified by length and checksum. No module
+here depends on layouts, caches or jobs. Start with `store`.
 """

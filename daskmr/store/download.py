@@ -1,4 +1,4 @@
-"""Fetch one object completely, in as many answers as it takes, and verify it: length and MD5."""
+"""Fetch one complete object, resuming it if necessary, and verify its length and MD5."""
 
 from __future__ import annotations
 
@@ -22,24 +22,22 @@ __all__ = [
     "Backend", "Download", "Expected", "Stream", "Target", "Transfer", "Verifier", "multipart_etag",
 ]  # fmt: skip
 
-_PROGRESS = 8 << 20  # so many bytes of one answer make up for the error that ended it
+_PROGRESS = 8 << 20  # after at least this many bytes, an error does not add to the number of tries
 _READ_AHEAD = 64  # pieces, most of them 64 to 128 KiB
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the bytes of an object must show."""
+    """The expected size and MD5 of an object."""
 
-    size: int  # their number
-    # Their MD5 as 32 hex digits; or, of an object that was uploaded in parts, the MD5 of the MD5s
-    # of its parts.
+    size: int  # in bytes
+    # The MD5 as 32 hex digits; for a multipart upload, the MD5 of the MD5s of its parts
     md5: str | None = None
-    # The sizes of these parts; empty when `md5` is of the object as a whole.
-    parts: tuple[int, ...] = ()
+    parts: tuple[int, ...] = ()  # sizes of these parts; empty if `md5` is of the entire object
 
 
 def multipart_etag(etag: str | None) -> tuple[str, int] | None:
-    """Split an ETag that is made of MD5s into its digits and the number of parts, 0 for none.
+    """Split an ETag that is based on MD5 into the digits and the number of parts, or 0.
 
     >>> multipart_etag("d41d8cd98f00b204e9800998ecf8427e")
     ('d41d8cd98f00b204e9800998ecf8427e', 0)
@@ -53,12 +51,12 @@ def multipart_etag(etag: str | None) -> tuple[str, int] | None:
 
 
 class Verifier:
-    """Takes the bytes of one object, in order, and compares them with what is expected.
+    """Compares the bytes of one object with the expected size and MD5.
 
     >>> verifier = Verifier(Expected(3, "900150983cd24fb0d6963f7d28e17f72"))
     >>> verifier.update(b"ab")
     >>> verifier.mismatch()
-    '2 bytes came instead of 3'
+    '2 bytes arrived instead of 3'
     >>> verifier.update(b"c")
     >>> verifier.mismatch() is None
     True
@@ -72,7 +70,7 @@ class Verifier:
         self._part = _md5()
         self._digests: list[bytes] = []
         self._sizes = iter(expected.parts)
-        self._room = next(self._sizes, None)  # bytes of the current part that have not come
+        self._room = next(self._sizes, None)  # bytes of the current part that have not arrived
         self.received = 0
 
     @property
@@ -81,6 +79,7 @@ class Verifier:
         return self._whole.hexdigest()
 
     def update(self, data: bytes) -> None:
+        """Add the next bytes."""
         self.received += len(data)
         self._whole.update(data)
         while self._room is not None and len(data) >= self._room:
@@ -94,16 +93,16 @@ class Verifier:
             self._room -= len(data)
 
     def mismatch(self) -> str | None:
-        """Return what is wrong with the bytes, as a part of a sentence, or ``None``."""
+        """Return a clause that describes a mismatch, or ``None``."""
         size, md5 = self._expected.size, self._expected.md5
         if self.received != size:
-            return f"{self.received} bytes came instead of {size}"
+            return f"{self.received} bytes arrived instead of {size}"
         found = self.md5
         if self._expected.parts:
             found = _md5(b"".join(self._digests)).hexdigest()
         if md5 is None or found == md5:
             return None
-        return f"the bytes that came are not those of the object: their MD5 is {found}, its ETag says {md5}"
+        return f"the received bytes are not those of the object: MD5 {found} instead of {md5}"
 
 
 def _md5(data: bytes = b"") -> hashlib._Hash:
@@ -113,21 +112,21 @@ def _md5(data: bytes = b"") -> hashlib._Hash:
 
 
 class Target(Protocol):
-    """Where fetched bytes go."""
+    """The destination of fetched bytes."""
 
     def write(self, data: bytes, /) -> object:
         """Take the next bytes."""
 
     def restart(self) -> object:
-        """Discard all bytes so far: they come again from the first."""
+        """Discard all bytes so far: the object will be written again from the start."""
 
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """One answer: its bytes as they arrive.
+    """One answer, whose bytes are yielded as they arrive.
 
-    `expected` is of the complete object, and valid when the answer begins at the first byte;
-    `resumable` is whether verification can go on when the rest comes in another answer.
+    `expected` is for the complete object, and only valid if the answer starts at the first byte.
+    `resumable`: whether the object can still be verified if the rest is in another answer.
     """
 
     pieces: AsyncIterator[bytes]
@@ -136,15 +135,15 @@ class Transfer:
 
 
 class Backend(Protocol):
-    """One attempt of each operation; raises `TransientError` for what may be retried."""
+    """The operations of a store, without retries; they raise `TransientError` for faults to retry."""
 
     @property
     def ordered(self) -> bool:
-        """Whether pages come by the bytes of the keys."""
+        """Whether pages are sorted by the bytes of the keys."""
 
     async def warm_up(self) -> None: ...
     async def check(self) -> None:
-        """Make the cheapest request that lists the source."""
+        """Make the cheapest possible listing request."""
 
     async def page(
         self, prefix: str, name_prefix: str = "", start: str = "", token: str | None = None
@@ -154,20 +153,20 @@ class Backend(Protocol):
     ) -> AbstractAsyncContextManager[Transfer]: ...
     async def read(self, path: str, offset: int, length: int) -> bytes: ...
     async def write(self, path: str, local: str, retry: RetryPolicy) -> None:
-        """Upload a file as one object, which appears only when it is complete."""
+        """Upload a file as one object, which appears only once it is complete."""
 
     async def delete(self, paths: list[str]) -> None:
-        """Delete at most a thousand objects; a missing one is no error."""
+        """Delete at most a thousand objects; ignore missing ones."""
 
     async def close(self) -> None: ...
 
 
 class Download:
-    """One object, in pieces: resumed when its transfer breaks, restarted when it was damaged.
+    """The download of one object: resumed if its transfer breaks, restarted if it is damaged.
 
-    - `url`: for messages.
-    - `path`: relative to the source.
-    - `size`: as they were listed.
+    - `url`: the URL for messages.
+    - `path`: the path relative to the source.
+    - `etag`, `size`: the listed ETag and size.
     """
 
     def __init__(
@@ -183,12 +182,12 @@ class Download:
 
     @property
     def md5(self) -> str:
-        """The MD5 of the bytes, when all of them have come."""
+        """The MD5 of the bytes, once all of them have arrived."""
         assert self._verifier is not None
         return self._verifier.md5
 
     async def pieces(self) -> AsyncGenerator[bytes | None, None]:
-        """Yield all bytes of the object, verified at the end; ``None`` where they restart."""
+        """Yield all bytes of the object, and verify them at the end; ``None`` means a restart."""
         tries = 0
         while True:
             before = self._received
@@ -199,7 +198,7 @@ class Download:
                 return
             except TransientError as error:
                 resumes = self._resumable and not error.restart and self._received < self._object[2]
-                # A transfer that brings much each time makes progress, so it may break often.
+                # A transfer that makes enough progress each time may break any number of times.
                 tries = 1 if resumes and self._received - before > _PROGRESS else tries + 1
                 if tries > self._retry.retries:
                     what = f"{self.url} cannot be fetched"
@@ -223,7 +222,7 @@ class Download:
             async for data in answer.pieces:
                 self._verifier.update(data)
                 if self._verifier.received > size:
-                    raise TransientError(f"more than {size} bytes came", restart=True)
+                    raise TransientError(f"more than {size} bytes arrived", restart=True)
                 yield data
         mismatch = self._verifier.mismatch()
         if mismatch is not None:
@@ -267,15 +266,15 @@ class Stream(io.RawIOBase):
     def _restart(self) -> None:
         if self._taken:
             raise StoreError(
-                f"{self._download.url} came damaged, as its checksum shows, when a part of it had "
-                "been mapped. Run the job again; with a cache, an object is verified before it is "
-                "mapped."
+                f"{self._download.url} was damaged in transfer, according to its checksum, but a part "
+                "of it was already mapped. Run the job again; with a cache, objects are verified "
+                "before they are mapped."
             )
         while not self._queue.empty():
             self._queue.get_nowait()
 
     async def _take(self) -> bytes:
-        """Return everything that is queued, or wait for one piece when nothing is."""
+        """Return all queued pieces; wait for one if the queue is empty."""
         pieces: list[bytes] = []
         while self._end is None and (not pieces or not self._queue.empty()):
             piece = await self._queue.get()
@@ -290,7 +289,7 @@ class Stream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer with what has come, and wait when that is nothing."""
+        """Fill a buffer with the bytes that have arrived; wait if there are none."""
         while not self._rest:
             if isinstance(self._end, EOFError):
                 return 0

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, on which sync code runs coroutines."""
+"""An event loop in its own thread, on which sync code runs coroutines."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _SECONDS_TO_CANCEL = 1.0
 class LoopThread:
     """An event loop that runs in a daemon thread until it is closed.
 
-    It works only in the process that made it. A forked child keeps it untouched, and `held` with
-    it, since these share sockets with the parent.
+    It can only be used in the process that created it. A forked child does not close it or free
+    `held`, because they share sockets with the parent.
 
     >>> import asyncio
     >>> loop = LoopThread("example")
@@ -53,19 +53,19 @@ class LoopThread:
 
     @property
     def usable(self) -> bool:
-        """Whether it is open, and this is the process that made it."""
+        """Whether it is open, and this is the process that created it."""
         return not self._closed and self._pid == os.getpid()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop and wait for its result; an interruption cancels it.
 
-        Raises `RuntimeError`: in another process than the one that made the loop, in the loop's own
-        thread, or after `close`.
+        Raises `RuntimeError`: in a process other than the one that created the loop, in the loop's
+        own thread, or after `close`.
         """
         if not self.usable or self._thread.ident == threading.get_ident():
             coroutine.close()
             if self._pid != os.getpid():
-                reason = "belongs to another process: make one in this process"
+                reason = "belongs to another process: create one in this process"
             elif self._closed:
                 reason = "was closed"
             else:
@@ -77,11 +77,11 @@ class LoopThread:
             return future.result()
         except BaseException:
             if future.cancel():
-                ended.wait(_SECONDS_TO_CANCEL)  # until then it may use its arguments
+                ended.wait(_SECONDS_TO_CANCEL)  # it may still be using its arguments
             raise
 
     def call(self, function: Callable[[], object]) -> None:
-        """Call a fast function on the loop, without waiting, unless the loop is closed."""
+        """Schedule a call of a fast function on the loop, unless the loop is closed."""
         if not self.usable:
             return
         with self._lock:
@@ -89,9 +89,9 @@ class LoopThread:
                 self._loop.call_soon_threadsafe(function)
 
     def close(self, last: Coroutine[Any, Any, object] | None = None) -> None:
-        """Cancel what runs, run `last` for at most a few seconds, end the thread; idempotent."""
+        """Cancel all tasks, run `last` for at most a few seconds, end the thread; idempotent."""
         if self.usable and self._thread.ident == threading.get_ident():
-            # The last reference to its owner was in its own coroutine: it cannot wait for itself.
+            # One of its coroutines held the last reference to its owner; it cannot wait for itself.
             threading.Thread(target=self.close, args=(last,), daemon=True).start()
             return
         if not self._mark_closed():
@@ -107,7 +107,7 @@ class LoopThread:
             _open.discard(self)
 
     def _mark_closed(self) -> bool:
-        if not self.usable:  # in a forked child the lock may be held for ever
+        if not self.usable:  # in a forked child, the lock may never be released
             return False
         with self._lock:
             is_first, self._closed = not self._closed, True
@@ -132,11 +132,11 @@ async def _finish(last: Coroutine[Any, Any, object] | None) -> None:
             await asyncio.wait_for(last, _SECONDS_TO_CLOSE / 2)
     loop = asyncio.get_running_loop()
     await loop.shutdown_asyncgens()
-    await loop.shutdown_default_executor()  # which `asyncio.to_thread` and name lookups use
+    await loop.shutdown_default_executor()  # used by `asyncio.to_thread` and name lookups
 
 
 def is_loop_thread(ident: int | None) -> bool:
-    """Check whether a thread, by its `threading.get_ident`, runs one of these loops."""
+    """Check whether the thread with this `threading.get_ident` runs one of these loops."""
     return ident in _idents
 
 
@@ -145,7 +145,7 @@ _idents: set[int] = set()
 
 
 def _close_selectors() -> None:
-    """Close the selectors in a forked child: its changes of them would affect the parent."""
+    """Close the selectors in a forked child, where changes to them would affect the parent."""
     _idents.clear()
     for loop in _open:
         loop._selector.close()

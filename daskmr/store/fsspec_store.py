@@ -1,4 +1,4 @@
-"""Remote data through any fsspec file system, with the same checks as far as it supports them."""
+"""Access any fsspec file system, with the same checks as for S3 if the file system supports them."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ from daskmr.text import printable
 __all__ = ["Filesystem"]
 
 _READ_BYTES = 1 << 20
-_REMEDY = "Check the address and the network: what has been fetched is kept."
-_ABSENT = (404, 410)  # of HTTP
+_REMEDY = "Check the address and the network: fetched files are kept."
+_ABSENT = (404, 410)  # HTTP statuses
 _CALLER_ERRORS = (
     ArithmeticError, AssertionError, AttributeError, LookupError, NameError, RuntimeError, TypeError,
     ValueError,
@@ -49,9 +49,9 @@ _UNREACHABLE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTA
 
 
 class Filesystem:
-    """The backend for a folder of an fsspec file system, whose blocking calls run in threads."""
+    """The backend for a folder of an fsspec file system; runs its blocking calls in threads."""
 
-    ordered = True  # there is one page, which is sorted here
+    ordered = True  # there is only one page, which is sorted here
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -70,7 +70,7 @@ class Filesystem:
         """Call a blocking function in another thread; `path` is for messages."""
         try:
             return await _in_thread(function, *arguments)
-        except ImportError as error:  # of what the file system needs when it is made
+        except ImportError as error:  # creating the file system may import packages
             source = self.source
             raise StoreError(missing_package(source.protocol, source.url, error)) from None
         except Exception as error:
@@ -80,10 +80,10 @@ class Filesystem:
         return join(self.source.root, path)
 
     async def warm_up(self) -> None:
-        """Nothing is needed before the first request."""
+        """Do nothing: there is nothing to set up."""
 
     async def close(self) -> None:
-        """Nothing stays open."""
+        """Do nothing: no connection stays open."""
 
     async def check(self) -> None:
         await self._call("", self._check)
@@ -96,10 +96,10 @@ class Filesystem:
                 raise
             advice = hint(self.source.root) if self.source.protocol == "file" else ""
             raise MissingObject(
-                f"{self.source.url} is not there: check the address.{advice}"
+                f"{self.source.url} does not exist: check the address.{advice}"
             ) from None
         if info["type"] != "directory":
-            raise StoreError(f"{self.source.url} is not a folder; give the one above the files.")
+            raise StoreError(f"{self.source.url} is not a folder; give the folder of the files.")
 
     async def page(
         self, prefix: str, name_prefix: str = "", start: str = "", token: str | None = None
@@ -127,14 +127,14 @@ class Filesystem:
         if info["type"] == "directory":
             return Entry(name, True)
         if info["type"] != "file" or info["size"] is None:
-            return None  # a device or a socket; or a page without a length
+            return None  # a device or a socket, or a web page of unknown size
         return Entry(name, False, info["size"], _version(info), _mtime(info))
 
     @asynccontextmanager
     async def transfer(
         self, path: str, etag: str | None, size: int, offset: int, exact: bool
     ) -> AsyncIterator[Transfer]:
-        """Open an object; it is always read from the first byte, as `offset` is 0."""
+        """Open an object and read it from the start; `offset` is always 0."""
         info = await self._call(path, self._fs.info, self._full(path))
         self._check_version(path, info, etag, size)
         file = await self._call(path, self._fs.open, self._full(path), "rb")
@@ -156,7 +156,7 @@ class Filesystem:
             raise MissingObject(f"{self._url(path)} is no longer a file. List it again.")
         if info["size"] != size or (etag is not None and _version(info) != etag):
             raise ChangedObject(
-                f"{self._url(path)} changed after it was listed. Run the job again, when nothing "
+                f"{self._url(path)} changed after it was listed. Run the job again when nothing "
                 "writes there."
             )
 
@@ -165,7 +165,7 @@ class Filesystem:
         call = self._call(path, lambda: self._fs.cat_file(full, start=offset, end=end))
         data: bytes = await call
         if len(data) != length:
-            raise TransientError(f"{len(data)} bytes came instead of {length}")
+            raise TransientError(f"{len(data)} bytes arrived instead of {length}")
         return data
 
     async def delete(self, paths: list[str]) -> None:
@@ -182,10 +182,10 @@ class Filesystem:
 
     def _write(self, path: str, local: str) -> None:
         full = self._full(path)
-        if "/" in path:  # the source exists, folders below it may not
+        if "/" in path:  # the source exists, but folders below it may not
             self._fs.makedirs(full.rpartition("/")[0], exist_ok=True)
         if self.source.protocol == "file":
-            # The transaction of fsspec may copy across disks at its end.
+            # At its end, fsspec's transaction may copy the file to another disk.
             with AtomicFile(full, sweep_dead=False) as file, open(local, "rb") as source:
                 shutil.copyfileobj(source, file.file)
                 file.sync()
@@ -202,10 +202,10 @@ class Filesystem:
 async def _in_thread(function: Any, *arguments: Any) -> Any:
     """Call a blocking function in a daemon thread.
 
-    A file system may wait for ever for a host that never answers; the end of the process must not.
+    A file system may wait forever for a host that never answers; this must not block the exit.
     """
     future: Future[Any] = Future()
-    future.set_running_or_notify_cancel()  # from now on it cannot be cancelled, only left
+    future.set_running_or_notify_cancel()  # from now on it cannot be cancelled, only abandoned
 
     def work() -> None:
         try:
@@ -220,7 +220,7 @@ async def _in_thread(function: Any, *arguments: Any) -> Any:
 
 
 def _md5(info: dict[str, Any]) -> str | None:
-    """Return the MD5 as hex digits, if the store has one: Google and Azure give it in base64."""
+    """Return the MD5 as hex digits, if the store has one; Google and Azure return it in base64."""
     settings = info.get("content_settings") or {}
     encoded = info.get("md5Hash") or settings.get("content_md5")
     if not encoded:
@@ -229,7 +229,7 @@ def _md5(info: dict[str, Any]) -> str | None:
 
 
 def _version(info: dict[str, Any]) -> str | None:
-    """Return what changes with the object: its MD5, its ETag, or its modification time."""
+    """Return a value that changes with the object: its MD5, its ETag, or its modification time."""
     tag = _md5(info) or info.get("ETag") or info.get("etag")
     if tag:
         return str(tag).removeprefix("W/").strip('"')
@@ -250,10 +250,10 @@ def _mtime(info: dict[str, Any]) -> float | None:
 
 
 def _unreachable(error: BaseException) -> BaseException | None:
-    """Return the underlying error where the host is unknown or refuses connections."""
-    # Libraries wrap the error of the socket, or put it into an argument.
+    """Return the underlying error if the host is unknown or refuses connections."""
+    # Libraries wrap the socket's error, or pass it as an argument.
     chain = [error]
-    for one in chain:  # it grows
+    for one in chain:  # which grows in the loop
         if isinstance(one, ConnectionRefusedError | socket.gaierror | ssl.SSLCertVerificationError):
             return one
         if isinstance(one, OSError) and one.errno in _UNREACHABLE:
@@ -264,12 +264,12 @@ def _unreachable(error: BaseException) -> BaseException | None:
 
 
 def _is_absence(error: OSError) -> bool:
-    """Check that a file is missing; HTTP's file system says so of any request that fails."""
+    """Check that a file is missing; the HTTP file system reports any failed request like this."""
     return _unreachable(error) is None and _status(error) in (None, *_ABSENT)
 
 
 def _status(error: BaseException) -> int | None:
-    """Return the status of the server's answer that caused an error."""
+    """Return the HTTP status that caused an error, if any."""
     status = getattr(error.__cause__, "status", None)
     return status if isinstance(status, int) else None
 
@@ -289,15 +289,15 @@ def _explain(error: Exception, url: str) -> TransientError | StoreError:
         return TransientError(f"the server answered {_status(error)}", _REMEDY, disconnected=True)
     if isinstance(error, FileNotFoundError):
         return MissingObject(
-            f"{url} is not there. Check the address; or, when it was listed before, leave such "
-            "objects out with --skip-missing."
+            f"{url} does not exist. Check the address; or, if it was listed before, skip such "
+            "objects with --skip-missing."
         )
     if isinstance(error, PermissionError):
         return StoreError(f"Access to {url} was denied ({detail}). Check the credentials.")
-    # The exceptions of cloud libraries are no OSError, and some are transient; a caller's never are.
+    # Exceptions of cloud libraries are not OSErrors, and some are transient; caller errors never are.
     if isinstance(error, _CALLER_ERRORS) and not isinstance(error, OSError | EOFError):
         return StoreError(
-            f"{url} cannot be used: {text}. Check the address against what fsspec's documentation "
-            "says of its protocol."
+            f"{url} cannot be used: {text}. Check the address against fsspec's documentation of "
+            "its protocol."
         )
     return TransientError(text, _REMEDY, disconnected=True)

@@ -1,4 +1,4 @@
-"""The stores that are open in this process: one for each source, shared by all that use it."""
+"""The open stores of this process: one for each source, shared by all its users."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 __all__ = ["close_stores", "shared_store", "stores_closed"]
 
-# By process: the stores that a fork inherits belong to its parent.
+# The keys include the process ID: stores inherited by a fork belong to its parent.
 _stores: dict[tuple[int, Source, int], Store] = {}
 _jobs = 0
 _lock = threading.Lock()
 
 
 def shared_store(source: Source, retries: int) -> Store:
-    """Return this process's store of `source`, which is opened at the first call."""
-    from daskmr.store.store import Store  # deferred: a job over local files needs none
+    """Return this process's store of `source`, which is opened on the first call."""
+    from daskmr.store.store import Store  # deferred: a job on local files does not need it
 
     key = os.getpid(), source, retries
     with _lock:
@@ -34,9 +34,9 @@ def shared_store(source: Source, retries: int) -> Store:
 
 @contextmanager
 def stores_closed() -> Iterator[None]:
-    """Close the stores of this process at the end, unless another job in it still runs.
+    """Close the stores of this process at the end, unless another job is running in it.
 
-    Those of worker processes stay open for their next task, until the process ends or calls
+    The stores of worker processes stay open for further tasks, until the process ends or calls
     `close_stores`.
     """
     global _jobs
@@ -51,7 +51,7 @@ def stores_closed() -> Iterator[None]:
 
 
 def close_stores() -> None:
-    """Close the stores of this process, unless a job in it still runs."""
+    """Close the stores of this process, unless a job is running in it."""
     with _lock:
         own = [key for key in _stores if key[0] == os.getpid() and not _jobs]
         closing = [_stores.pop(key) for key in own]

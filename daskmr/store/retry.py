@@ -1,4 +1,4 @@
-"""Retry transient errors with capped, jittered exponential back-off; end transfers that stall."""
+"""Retry transient errors with capped, jittered exponential back-off; stop stalled transfers."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ __all__ = ["RetryPolicy", "at_minimum_rate"]
 
 T = TypeVar("T")
 
-_RETRIES_OF_BROKEN = 3  # when nothing was ever answered
-_MINIMUM_RATE = 1000  # bytes a second, below which dnf and git give up a transfer too
+_RETRIES_OF_BROKEN = 3  # of broken connections to a server that has never answered
+_MINIMUM_RATE = 1000  # bytes per second, a limit that dnf and git use too
 
 
 class RetryPolicy:
-    """How often to retry, after which waits, and how many retries there were so far.
+    """Retries requests, waits between the attempts, and counts the retries.
 
-    - `retries`: how often one request is retried before it is a failure.
-    - `first_wait`, `longest_wait`: upper bounds in seconds of the first wait, and of any. The bound
-      doubles from try to try; each wait is a random part of it, at least half, so that many clients
-      that met the same fault do not return at once.
-    - `faults`: transient errors so far that were retried.
+    - `retries`: maximum number of retries of one request.
+    - `first_wait`, `longest_wait`: upper bounds in seconds for the first wait and for any wait. The
+      bound doubles with each retry; each wait is a random part of it, at least half, so that clients
+      with the same fault do not retry at the same time.
+    - `faults`: number of transient errors so far that were retried.
 
     >>> import asyncio
     >>> answers = iter([TransientError("busy"), "done"])
@@ -33,7 +33,7 @@ class RetryPolicy:
     ...         raise answer
     ...     return answer
     >>> retry = RetryPolicy(retries=2, first_wait=0.001)
-    >>> asyncio.run(retry(attempt, "It cannot be had"))
+    >>> asyncio.run(retry(attempt, "It cannot be fetched"))
     'done'
     >>> retry.faults
     1
@@ -48,11 +48,11 @@ class RetryPolicy:
     async def __call__(
         self, attempt: Callable[[], Awaitable[T]], what: str, *, fail_fast: bool = False
     ) -> T:
-        """Make attempts until one succeeds.
+        """Call `attempt` until it succeeds.
 
-        - `attempt`: raises `TransientError` for what may be retried; anything else is passed on.
-        - `what`: begins the message of the final failure.
-        - `fail_fast`: do not retry what is likely to last, since nothing was ever answered before.
+        - `attempt`: raises `TransientError` for a failure to retry; other exceptions are passed on.
+        - `what`: the start of the message if all attempts fail.
+        - `fail_fast`: do not retry errors that are likely to last; for the first request to a store.
         Raises `StoreError`.
         """
         tries = 0
@@ -77,7 +77,7 @@ class RetryPolicy:
 
     @staticmethod
     def give_up(what: str, error: TransientError, tries: int) -> StoreError:
-        """Return the failure that a transient error has become."""
+        """Return the final failure after a transient error."""
         times = f", after {tries} tries" if tries > 1 else ""
         return StoreError(f"{what}: {error}{times}. {error.remedy}")
 
@@ -85,24 +85,24 @@ class RetryPolicy:
 async def at_minimum_rate(
     pieces: AsyncIterable[bytes], seconds: float
 ) -> AsyncGenerator[bytes, None]:
-    """Pass on the pieces of a transfer, and end one that is too slow to be of use.
+    """Yield the pieces of a transfer, and stop it if it is too slow.
 
-    In `seconds`, a thousand bytes must arrive for every second of it. Only the time spent waiting
-    for bytes counts, so that a slow reader does no harm.
-    Raises `TransientError` when too little came for too long.
+    In each period of `seconds`, at least a thousand bytes per second must arrive. Only the time
+    spent waiting for data counts, so a slow reader does not stop the transfer.
+    Raises `TransientError` if too little data arrives.
     """
     waited, size = 0.0, 0
     began = time.monotonic()
     async for piece in pieces:
         gap = time.monotonic() - began
-        # The socket's timeout ends a longer one, unless the process itself could not run.
+        # The socket's timeout stops longer gaps, except when the process itself was suspended.
         waited += gap if gap < seconds else 0.0
         size += len(piece)
         if size >= _MINIMUM_RATE * seconds:
             waited, size = 0.0, 0
         elif waited >= seconds:
             raise TransientError(
-                f"only {size:,} bytes came in {waited:,.1f} seconds",
+                f"only {size:,} bytes arrived in {waited:,.1f} seconds",
                 "Check the network, or raise read-timeout.",
             )
         yield piece

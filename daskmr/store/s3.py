@@ -1,7 +1,7 @@
-"""The backend for S3, request by request: one attempt each, through the botocore client of s3fs.
+"""The backend for S3: makes single requests, without retries, with the botocore client of s3fs.
 
-s3fs opens the session (profile, endpoint, anonymous access). The requests are made here, since the
-methods of s3fs repair broken transfers in ways that can leave wrong bytes.
+s3fs opens the session (profile, endpoint, anonymous access). The requests are made here, because
+the methods of s3fs resume broken transfers in ways that can produce wrong bytes.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _PART_BYTES = 16 << 20
 _MOST_PARTS = 10_000
 _UPLOADS_AT_ONCE = 4
 _TRIES_TO_ABORT = 3
+# S3 lists 1,000 keys of at most 1,024 bytes in an answer, so this limit also allows for servers that
+# list far more than was requested.
 _ANSWER_BYTES = 64 << 20
-# S3 lists 1,000 keys of at most 1,024 bytes in an answer, so this leaves room for servers that list
-# far more than they are asked for.
 
 
 class S3:
@@ -59,7 +59,7 @@ class S3:
         self._payer = {"RequestPayer": "requester"} if source.option("requester_pays") else {}
 
     async def _connect(self) -> Any:
-        """Return the botocore client; a new one, with new credentials, when the last ones expired."""
+        """Return the botocore client; create a new one if the credentials have expired."""
         if self._s3fs is None:
             self._s3fs = _session(self.source)
         if self._client is None or self._expired:
@@ -67,7 +67,7 @@ class S3:
             self._client = await self._s3fs.set_session(refresh=self._client is not None)
             if self._client not in self._clients:
                 self._clients.append(self._client)
-                # There is no option for one's own parser, and botocore's takes 45 ms a page.
+                # botocore's parser takes 45 ms per page, and there is no option to replace it.
                 self._client.meta.events.register("before-parse.s3.ListObjectsV2", _keep_body)
             guard_logs()
         return self._client
@@ -82,7 +82,7 @@ class S3:
         except Exception as error:
             failure = translate_error(error, url, self.source)
             if isinstance(failure, ExpiredCredentials) and client is self._client:
-                self._expired = True  # not when another request has renewed it meanwhile
+                self._expired = True  # unless another request has already renewed the client
             raise failure from None
 
     async def warm_up(self) -> None:
@@ -129,17 +129,17 @@ class S3:
     async def transfer(
         self, path: str, etag: str | None, size: int, offset: int, exact: bool
     ) -> AsyncIterator[Transfer]:
-        """Request the bytes of an object from `offset` on.
+        """Request the bytes of an object, starting at `offset`.
 
-        `exact` looks up the size of every part of an object that was uploaded in parts, instead of
-        assuming that all but the last are equal.
+        If `exact` is true, look up the size of each part of a multipart upload, instead of assuming
+        that all parts except the last have the same size.
         """
         url = self._url(path)
         arguments: dict[str, Any] = {} if etag is None else {"IfMatch": f'"{etag}"'}
         if offset:
             arguments["Range"] = f"bytes={offset}-"
         else:
-            arguments["ChecksumMode"] = "ENABLED"  # then botocore checks what it can
+            arguments["ChecksumMode"] = "ENABLED"  # botocore verifies the checksum, if it can
         response = await self._call("get_object", url, Key=self._key(path), **arguments)
         body = response["Body"]
         try:
@@ -160,7 +160,7 @@ class S3:
         finally:
             body.close()
         if len(data) != length:
-            raise TransientError(f"{len(data)} bytes came instead of {length}")
+            raise TransientError(f"{len(data)} bytes arrived instead of {length}")
         return data
 
     async def _pieces(self, url: str, body: Any) -> AsyncIterator[bytes]:
@@ -187,14 +187,14 @@ class S3:
         return Expected(size, md5, parts) if parts or not count else Expected(size)
 
     async def _part_sizes(self, path: str, size: int, count: int, exact: bool) -> tuple[int, ...]:
-        """Return the sizes of the parts of an object; none where the store does not say."""
+        """Return the sizes of the parts of an object; empty if the store does not support this."""
         url, key = self._url(path), self._key(path)
         sizes: list[int] = []
         for number in range(1, count + 1):
             try:
                 head = await self._call("head_object", url, Key=key, PartNumber=number)
             except StoreError:
-                return ()  # not every store knows of parts
+                return ()  # not all stores support this
             if "PartsCount" not in head:
                 return ()
             sizes.append(head["ContentLength"])
@@ -229,14 +229,14 @@ class S3:
 
 
 async def _write_parts(request: Callable[..., Awaitable[Any]], local: str) -> None:
-    """Upload a file in parts; `request` makes one request about the object, with retries."""
+    """Upload a file in parts; `request` makes one request for the object, with retries."""
     size = os.path.getsize(local)
     upload = {"UploadId": (await request("create_multipart_upload"))["UploadId"]}
     try:
         parts = await _upload_parts(request, upload, local, size)
         await _complete(request, upload, parts, size)
     except BaseException:
-        with suppress(StoreError):  # the first failure is what counts
+        with suppress(StoreError):  # report only the first failure
             await request("abort_multipart_upload", retry=RetryPolicy(_TRIES_TO_ABORT), **upload)
         raise
 
@@ -273,7 +273,7 @@ async def _complete(
     try:
         await request("complete_multipart_upload", **upload, MultipartUpload={"Parts": parts})
     except MissingObject:
-        # The upload no longer exists: when the answer to an attempt was lost, it succeeded.
+        # The upload no longer exists. An earlier attempt may have succeeded, and its answer was lost.
         head = await request("head_object")
         if head["ContentLength"] != size or not head["ETag"].endswith(f'-{len(parts)}"'):
             raise
@@ -292,10 +292,10 @@ def _session(source: Source) -> Any:
         config_kwargs={
             "connect_timeout": source.option("connect_timeout"),
             "read_timeout": source.option("read_timeout"),
-            "retries": {"total_max_attempts": 1},  # `Store` tries again
+            "retries": {"total_max_attempts": 1},  # `Store` makes the retries
             "max_pool_connections": _CONNECTIONS,
             "http_session_cls": BoundedSession,
-            # Uploads carry an MD5, which every store knows; the newer checksums, not every one.
+            # Uploads have an MD5, which all stores support, unlike the newer checksums.
             "request_checksum_calculation": "when_required",
         },
         asynchronous=True,
@@ -308,25 +308,25 @@ def _session(source: Source) -> Any:
 def _keep_body(
     response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any
 ) -> None:
-    """Take the listing out of a successful answer before botocore parses it."""
+    """Move the listing out of a successful answer, so that botocore does not parse it."""
     if response_dict["status_code"] == 200:
         customized_response_dict["Body"] = response_dict["body"]
         response_dict["body"] = b"<ListBucketResult/>"
 
 
-class BoundedSession(AIOHTTPSession):  # type: ignore[misc]  # it is untyped
-    """Sends requests as its base does, and reads answers that are no objects within bounds.
+class BoundedSession(AIOHTTPSession):  # type: ignore[misc]  # untyped
+    """Sends requests like its base class, but limits the time and size of answers except objects.
 
-    botocore's timeout is for one read from a socket: a server that sends a byte each minute, or that
-    never comes to the end of a listing, would hold a run for days or fill its memory.
+    botocore's timeout only applies to one read from a socket: a server that sends a byte per minute,
+    or never ends a listing, would delay a run for days or fill its memory.
     """
 
     async def send(self, request: Any) -> Any:
-        """Send a request, and read its answer except for the body of an object."""
+        """Send a request, and read its answer unless it is an object."""
         streams = request.stream_output
-        request.stream_output = True  # so that the base does not read
+        request.stream_output = True  # so that the base class does not read the answer
         seconds = self._timeout.sock_read
-        # An upload takes as long as its body does.
+        # The time of an upload depends on its size.
         async with asyncio.timeout(None if request.body else 2 * seconds):
             response = await super().send(request)
         if streams and response.status_code < 300:
@@ -341,7 +341,7 @@ class BoundedSession(AIOHTTPSession):  # type: ignore[misc]  # it is untyped
 
 
 class _Answer:
-    """The body of an answer that has been read, with the interface that botocore uses."""
+    """The body of an answer that is already read, with the interface that botocore expects."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -357,9 +357,9 @@ async def _read_answer(content: Any, seconds: float) -> bytes:
             body += piece
             if len(body) > _ANSWER_BYTES:
                 raise StoreError(
-                    f"the answer does not end, it is longer than {_ANSWER_BYTES >> 20} MiB, where a "
-                    "listing of a thousand keys was asked for. Check that the endpoint is an S3 "
-                    "store, and that no proxy answers for it."
+                    f"the answer is longer than {_ANSWER_BYTES >> 20} MiB, although a listing of a "
+                    "thousand keys was requested. Check that the endpoint is an S3 store, and that no "
+                    "proxy answers for it."
                 )
     return bytes(body)
 
@@ -367,24 +367,24 @@ async def _read_answer(content: Any, seconds: float) -> bytes:
 def _check_answer(
     response: dict[str, Any], url: str, etag: str | None, size: int, offset: int
 ) -> None:
-    """Check that an answer is the object that was listed, from `offset` on."""
+    """Check that an answer contains the listed object, starting at `offset`."""
     found = str(response.get("ETag", "")).strip('"')
     if etag is not None and not found:
         raise TransientError(
-            "what came has no ETag, so it is not from the store",
+            "the answer has no ETag, so it is not from the store",
             "Check that the endpoint is an S3 store, and that no proxy answers for it.",
         )
     if etag is not None and found != etag:
         raise changed_object(url)
     if offset and not str(response.get("ContentRange", "")).startswith(f"bytes {offset}-"):
-        raise TransientError(f"the store did not go on at byte {offset}", restart=True)
+        raise TransientError(f"the store did not resume at byte {offset}", restart=True)
     length = response.get("ContentLength")
     if length != size - offset:
         raise TransientError(f"the store announced {length} bytes instead of {size - offset}")
 
 
 def _etag_is_md5(response: dict[str, Any], bucket: str) -> bool:
-    """An ETag is no MD5 where a customer's key encrypts the object, nor in a directory bucket."""
+    """Check whether an ETag is an MD5: not with a customer's encryption key, or a directory bucket."""
     encryption = response.get("ServerSideEncryption", "AES256")
     own_key = encryption != "AES256" or "SSECustomerAlgorithm" in response
     return not own_key and not _is_directory_bucket(bucket)
@@ -396,7 +396,7 @@ def _is_directory_bucket(bucket: str) -> bool:
 
 
 def _resumable(response: dict[str, Any], expected: Expected) -> bool:
-    """botocore verifies a checksum within one answer only: with no other check, do not resume."""
+    """Return False if the only check is a checksum, which botocore verifies within one answer."""
     return expected.md5 is not None or not any(name.startswith("Checksum") for name in response)
 
 
@@ -408,14 +408,14 @@ def _md5(data: bytes) -> str:
 
 
 def guard_logs() -> None:
-    """Keep credentials out of the logs, whatever their level.
+    """Keep credentials out of the logs at any level.
 
-    At level DEBUG botocore logs the headers of requests, with the session token, and the answers
-    to requests for credentials. Its messages below INFO on the threads of stores are dropped.
+    At level DEBUG, botocore logs request headers, which contain the session token, and the answers
+    to requests for credentials. This drops its messages below INFO from the threads of stores.
     """
     for name in tuple(logging.root.manager.loggerDict):
         if name.partition(".")[0] in ("aiobotocore", "botocore", "s3fs"):
-            logging.getLogger(name).addFilter(_may_be_logged)  # adding it again does nothing
+            logging.getLogger(name).addFilter(_may_be_logged)  # idempotent
 
 
 def _may_be_logged(record: logging.LogRecord) -> bool:

@@ -1,4 +1,4 @@
-"""What S3 answers: pages of ListObjectsV2, and errors, which are transient or final. Pure."""
+"""Parse answers from S3: pages of ListObjectsV2, and errors, which are transient or final."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ __all__ = ["ExpiredCredentials", "changed_object", "parse_page", "translate_erro
 
 
 def parse_page(body: bytes, bucket: str, prefix: str, name_prefix: str) -> Page:
-    """Parse an answer to ListObjectsV2, and check that it answers this very question.
+    """Parse an answer to ListObjectsV2, and check that it matches the request.
 
     - `body`: XML.
-    - `bucket`, `prefix`, `name_prefix`: the question: the names that begin with `name_prefix`,
+    - `bucket`, `prefix`, `name_prefix`: the request: list the names that start with `name_prefix`,
       directly below the key `prefix`, which is "" or ends in "/".
-    Raises `TransientError` for another server's page, or a truncated one, which must not pass for
-    an empty listing.
+    Raises `TransientError` for another server's page, or a truncated one, which must not be
+    mistaken for an empty listing.
 
     >>> body = b'''<ListBucketResult><Name>b</Name><Prefix>idle/</Prefix>
     ... <IsTruncated>false</IsTruncated><EncodingType>url</EncodingType>
@@ -64,7 +64,7 @@ def _page(root: Any, space: str, bucket: str, prefix: str, name_prefix: str) -> 
     def name_of(text: str, is_dir: bool) -> str:
         key = decoded(text)
         if not key.startswith(asked):
-            _no_listing(f"it has a key that was not asked for, {key!r}")
+            _no_listing(f"it has a key that was not requested, {key!r}")
         name = key[len(prefix) :]
         if not is_dir and "/" in name:
             _no_listing(f'it has an object below the next "/", {name!r}')
@@ -75,11 +75,11 @@ def _page(root: Any, space: str, bucket: str, prefix: str, name_prefix: str) -> 
     asked = prefix + name_prefix
     answered = root.findtext(f"{space}Prefix")
     if root.findtext(f"{space}Name") != bucket or decoded(answered or "") not in ("", asked):
-        _no_listing("it is of another bucket or prefix")
+        _no_listing("it is for another bucket or prefix")
     truncated = root.findtext(f"{space}IsTruncated")
     token = root.findtext(f"{space}NextContinuationToken") if truncated == "true" else None
     if truncated not in ("true", "false") or (truncated == "true" and not token):
-        _no_listing("it does not say whether it goes on")
+        _no_listing("it does not indicate whether there are more pages")
     entries = []
     for element in root.iterfind(f"{space}Contents"):
         fields = {child.tag: child.text or "" for child in element}
@@ -100,19 +100,20 @@ def _page(root: Any, space: str, bucket: str, prefix: str, name_prefix: str) -> 
 
 def _no_listing(reason: str) -> NoReturn:
     raise TransientError(
-        f"what came is no listing of the bucket: {printable(reason)[:200]}",
+        f"the answer is not a listing of the bucket: {printable(reason)[:200]}",
         "Check that the endpoint is an S3 store, and that no proxy answers for it.",
         likely_to_last=True,
     )
 
 
 class ExpiredCredentials(TransientError):
-    """The credentials are no longer valid; new ones may be available."""
+    """The credentials have expired; new ones may be available."""
 
 
 def changed_object(url: str) -> ChangedObject:
+    """Return the error for an object that has changed since it was listed."""
     return ChangedObject(
-        f"{url} changed after it was listed (its ETag or size is another now). Run the job again, "
+        f"{url} changed after it was listed (its ETag or size is different). Run the job again "
         "when nothing writes there."
     )
 
@@ -128,8 +129,8 @@ _NO_CREDENTIALS = (
 def translate_error(error: Exception, url: str, source: Source) -> TransientError | StoreError:
     """Translate an exception of s3fs, botocore or aiohttp.
 
-    - `url`: of the request.
-    - `source`: names the bucket and the endpoint.
+    - `url`: the URL of the request.
+    - `source`: the source with the bucket and the endpoint.
     """
     if isinstance(error, StoreError):
         return StoreError(f"{url} cannot be read: {error}")
@@ -139,19 +140,19 @@ def translate_error(error: Exception, url: str, source: Source) -> TransientErro
         return _translate_answer(error.response, url, source)
     if isinstance(error, e.SSLError):
         return TransientError(
-            f"the server of {_endpoint(source)} could not be trusted or spoke no TLS ({_text(error)})",
+            f"the TLS connection to {_endpoint(source)} failed ({_text(error)})",
             "Check the endpoint URL and the certificates (AWS_CA_BUNDLE).",
             likely_to_last=True,
         )
     if isinstance(error, _UNREACHABLE):
         return TransientError(
             f"{_endpoint(source)} cannot be reached ({_text(error)})",
-            "Check the network, and --endpoint-url or AWS_ENDPOINT_URL where it is not Amazon's.",
+            "Check the network, and --endpoint-url or AWS_ENDPOINT_URL if it is not Amazon S3.",
             likely_to_last=True,
         )
     if isinstance(error, _NO_CREDENTIALS):
         return StoreError(
-            f"{url} cannot be read, as there are no credentials that can be used ({_text(error)}). "
+            f"{url} cannot be read because there are no usable credentials ({_text(error)}). "
             "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give --aws-profile, or --anon "
             "for a public bucket."
         )
@@ -179,23 +180,23 @@ _OTHER_REGION = frozenset(
         "Redirect", "TemporaryRedirect",
     }
 )  # fmt: skip
-_REFUSAL = "The store refuses {url} ({answer}). Check the name of the bucket and the endpoint URL."
+_REFUSAL = "The store rejects {url} ({answer}). Check the name of the bucket and the endpoint URL."
 _REFUSALS = {
     **dict.fromkeys(
         ("InvalidAccessKeyId", "InvalidSecurity", "InvalidToken", "SignatureDoesNotMatch"),
         "The store does not accept the credentials for {url} ({answer}). Correct them, or give "
         "another --aws-profile.",
     ),
-    "RequestTimeTooSkewed": "The store refuses {url}, as this machine's clock is wrong ({answer}). "
-    "Set the clock.",
-    "InvalidObjectState": "{url} is archived ({answer}). Restore it first, or exclude it by the "
+    "RequestTimeTooSkewed": "The store rejects {url} because this machine's clock is wrong "
+    "({answer}). Set the clock.",
+    "InvalidObjectState": "{url} is archived ({answer}). Restore it first, or exclude it with the "
     "filter.",
     "403": "Access to {url} was denied ({answer}). Check that the credentials may list the bucket "
     "and read its objects (s3:ListBucket, s3:GetObject), or give another --aws-profile; "
-    "--anon for a public bucket, --requester-pays where the reader pays.",
+    "--anon for a public bucket, or --requester-pays if the reader must pay.",
 }
-"""Messages by the code of the answer, or by its status."""
-# A request without a body in its answer, such as HEAD, has the status in place of a code.
+"""Messages by the error code, or by the HTTP status."""
+# If the answer has no body, as for HEAD, the code is the HTTP status.
 _NO_SUCH_OBJECT = frozenset({"404", "NoSuchKey", "NoSuchUpload", "NoSuchVersion", "NotFound"})
 
 
@@ -210,7 +211,7 @@ def _translate_answer(
     if code in _EXPIRED:
         return ExpiredCredentials(
             f"the credentials have expired ({answer})",
-            "Renew them, and run the job again: what has been fetched is kept.",
+            "Renew them, and run the job again: fetched files are kept.",
             likely_to_last=True,
         )
     if code in _TRANSIENT or status in (408, 429) or status >= 500:
@@ -222,17 +223,17 @@ def _translate_answer(
         where = f"in region {region}" if region else f"at {endpoint}" if endpoint else "elsewhere"
         advice = f"--region {region}" if region else "its --region, or its --endpoint-url"
         return StoreError(
-            f"The bucket {bucket} is {where}, not where it was asked for ({answer}). Give {advice}."
+            f"The bucket {bucket} is {where}, not where it was requested ({answer}). Give {advice}."
         )
     if status == 404 and code not in _NO_SUCH_OBJECT:
         return StoreError(
             f"There is no bucket {bucket} at {_endpoint(source)}. Check its name, and "
-            "--endpoint-url where it is not Amazon's."
+            "--endpoint-url if it is not at Amazon S3."
         )
     if status == 404:
         return MissingObject(
-            f"{url} is not there any more ({answer}): it was deleted after it was listed. List "
-            "the bucket again, or leave such objects out with --skip-missing."
+            f"{url} no longer exists ({answer}): it was deleted after it was listed. List "
+            "the bucket again, or skip such objects with --skip-missing."
         )
     if status in (412, 416):
         return changed_object(url)
@@ -241,29 +242,29 @@ def _translate_answer(
 
 
 def _translate_connection(error: Exception, url: str) -> TransientError | StoreError:
-    """Translate the rest: a connection that broke, an unreadable answer, or a mistake."""
+    """Translate other errors: a broken connection, an unreadable answer, or an invalid request."""
     if isinstance(error, (e.ReadTimeoutError, TimeoutError)):
         return TransientError(
-            "no byte came for too long", "Check the network, or raise read-timeout."
+            "no data arrived for too long", "Check the network, or raise read-timeout."
         )
     if isinstance(error, (e.HTTPClientError, e.IncompleteReadError, aiohttp.ClientError, OSError)):
         return TransientError(
             f"the connection broke ({_text(error)})",
-            "Check the network, and that the endpoint is an S3 store: what has been fetched is kept.",
+            "Check the network, and that the endpoint is an S3 store: fetched files are kept.",
             disconnected=True,
         )
     if isinstance(error, (e.FlexibleChecksumError, e.ChecksumError)):
         return TransientError(
-            f"the bytes that came are not those of the object ({_text(error)})", restart=True
+            f"the received bytes are not those of the object ({_text(error)})", restart=True
         )
     if isinstance(error, ResponseParserError):
         return TransientError(
-            "what came is no answer of an S3 store",
+            "the answer is not from an S3 store",
             "Check that the endpoint is one, and that no proxy answers for it.",
             likely_to_last=True,
         )
     return StoreError(
-        f"{url} cannot be asked for: {type(error).__name__}: {_text(error)}. Check the name of the "
+        f"{url} cannot be requested: {type(error).__name__}: {_text(error)}. Check the name of the "
         "bucket, the endpoint URL and the region."
     )
 

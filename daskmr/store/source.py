@@ -1,4 +1,4 @@
-"""Values of remote data: a source without a secret, entries and pages of a listing, errors."""
+"""Value types for remote data: sources, entries and pages of listings, and errors."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ __all__ = [
 
 
 class StoreError(JobError):
-    """What a store refused, or what retries did not overcome: names the object and the cause."""
+    """A request that a store rejected, or that failed after all retries; names object and cause."""
 
 
 class MissingObject(StoreError):
-    """An object that was listed is not there."""
+    """An object that was listed does not exist."""
 
 
 class ChangedObject(StoreError):
-    """An object is not the one that was listed: another ETag, or another size."""
+    """An object has another ETag or size than when it was listed."""
 
 
 class TransientError(Exception):
-    """A failure that may not occur again when the same is retried.
+    """A failure that may not occur again if the operation is retried.
 
-    - `cause`: a part of a sentence.
-    - `remedy`: what to do when retries do not help, as a sentence.
-    - `likely_to_last`: nothing answered at all, or nothing answers these credentials.
-    - `restart`: the bytes so far are no good either, so that a transfer cannot be resumed.
-    - `disconnected`: the connection ended: where nothing was ever answered, there may be no server.
+    - `cause`: a clause for the message.
+    - `remedy`: a sentence for the message: advice in case retries do not help.
+    - `likely_to_last`: retries are unlikely to help: the server or the credentials do not work.
+    - `restart`: the bytes received so far are unusable too, so a transfer cannot be resumed.
+    - `disconnected`: the connection was closed; without any earlier answer, there may be no server.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class TransientError(Exception):
         disconnected: bool = False,
     ) -> None:
         super().__init__(cause)
-        self.remedy = remedy or "Run the job again later: what has been fetched is kept."
+        self.remedy = remedy or "Run the job again later: fetched files are kept."
         self.likely_to_last = likely_to_last
         self.restart = restart
         self.disconnected = disconnected
@@ -56,7 +56,7 @@ class TransientError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where remote data is. It may be pickled and shown: it holds no secret.
+    """The location of remote data. It may be pickled and displayed: it holds no secret.
 
     >>> source = Source("s3", "bucket/data", (("endpoint_url", "http://127.0.0.1:9000"),))
     >>> source.url
@@ -65,13 +65,13 @@ class Source:
     's3://bucket/data endpoint_url=http://127.0.0.1:9000'
     """
 
-    protocol: str  # ``"s3"``, or any other that fsspec knows: ``"gs"``, ``"file"``, ``"memory"``
+    protocol: str  # ``"s3"``, or another fsspec protocol: ``"gs"``, ``"file"``, ``"memory"``
     root: str  # the bucket, or a folder in it, without "/" at the end
-    # How to reach it, sorted by name: ``anon``, ``connect_timeout`` and ``read_timeout`` in
+    # Access options, sorted by name: ``anon``, ``connect_timeout`` and ``read_timeout`` in
     # seconds, ``endpoint_url``, ``profile``, ``region``, ``requester_pays``, and for other
-    # protocols what fsspec takes from the URL.
+    # protocols the options that fsspec parses from the URL
     options: tuple[tuple[str, Any], ...] = ()
-    # The URL as it was given, where a part of it, such as the host, is not in `root`.
+    # The given URL, if `root` lacks a part of it, such as the host
     given: str = field(default="", compare=False)
 
     @property
@@ -89,11 +89,11 @@ class Source:
 
     @property
     def identity(self) -> str:
-        """The address, and the server where it is not the usual one."""
+        """The address, and the server if it is not the default one."""
         return f"{self.protocol}://{self.root}{self._server}"
 
     def address(self, path: str) -> str:
-        """Return what identifies an object among those of all stores.
+        """Return an identifier of an object that is unique among all stores.
 
         >>> Source("s3", "bucket/data").address("a") == Source("s3", "bucket").address("data/a")
         True
@@ -105,10 +105,11 @@ class Source:
         return "".join(f" {k}={v}" for k, v in self.options if k not in _OPTIONS_OF_ACCESS)
 
     def option(self, name: str, default: Any = None) -> Any:
+        """Return the value of an option."""
         return dict(self.options).get(name, default)
 
 
-# They say how to connect, not to which store.
+# Options for the connection, which do not identify the store
 _OPTIONS_OF_ACCESS = frozenset(
     {"anon", "connect_timeout", "profile", "read_timeout", "region", "requester_pays", "token"}
 )
@@ -118,9 +119,9 @@ _OPTIONS_OF_ACCESS = frozenset(
 class Entry:
     """One object or directory in a listing.
 
-    Its `name` has no "/" at the end, and is "" for an object whose key is the prefix itself (a
-    folder marker), and for the directory that a key with "//" makes. `size` is in bytes, `mtime` in
-    seconds since 1970. `etag`, without quotes, changes with the object.
+    Its `name` has no "/" at the end. It is "" for an object whose key is the prefix itself (a
+    folder marker), and for the directory from a key with "//". `size` is in bytes, `mtime` in Unix
+    seconds. `etag`, without quotes, changes with the object.
     """
 
     name: str
@@ -132,14 +133,15 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One answer to a listing; `token` asks for the next page, ``None`` after the last."""
+    """One page of a listing; `token` requests the next page, and is ``None`` on the last one."""
 
     entries: list[Entry]
     token: str | None
 
 
 def join(root: str, path: str) -> str:
-    """
+    """Join a root and a relative path.
+
     >>> join("bucket/data", "idle/"), join("", "idle/"), join("bucket", "")
     ('bucket/data/idle/', 'idle/', 'bucket/')
     """
@@ -168,14 +170,13 @@ def parse_source(
 ) -> Source:
     """Parse the value of ``--bucket``: ``NAME``, ``NAME/prefix``, or any fsspec URL.
 
-    - `endpoint_url`: the server, where it is not Amazon's. S3 takes it from
-      ``AWS_ENDPOINT_URL_S3``, ``AWS_ENDPOINT_URL`` or the AWS configuration files too.
+    - `endpoint_url`: the server, if it is not Amazon S3. The default is from
+      ``AWS_ENDPOINT_URL_S3``, ``AWS_ENDPOINT_URL`` or the AWS configuration files.
     - `profile`: a section of the AWS configuration files.
     - `anon`, `requester_pays`: send no credentials; agree to pay for the requests.
-    - `read_timeout`, `connect_timeout`: seconds without a byte, and until connected, before a
+    - `read_timeout`, `connect_timeout`: seconds without a byte, or without a connection, until a
       request is retried.
-    Raises `InputError` if it is no such name, holds a secret, or needs a package that is not
-    installed.
+    Raises `InputError` if it is not valid, holds a secret, or needs a package that is not installed.
 
     >>> parse_source("bucket/data/", anon=True, endpoint_url="http://127.0.0.1:9000").identity
     's3://bucket/data endpoint_url=http://127.0.0.1:9000'
@@ -237,13 +238,13 @@ def _s3_root(rest: str, given: str) -> str:
         raise InputError(f"{given} does not begin with a bucket. {_ADVICE}")
     if {".", ".."} & set(prefix.split("/")):
         raise InputError(
-            f'{given} has "." or ".." in its prefix, which S3 takes literally. Write the path out.'
+            f'{given} has "." or ".." in its prefix, which S3 does not resolve. Resolve the path.'
         )
     return root
 
 
 def split_bucket(root: str) -> tuple[str, str, str]:
-    """Split the root of an S3 source as ``partition("/")`` does; an access point's ARN stays whole.
+    """Split the root of an S3 source like ``partition("/")``; do not split an access point's ARN.
 
     >>> split_bucket("bucket/a/b")
     ('bucket', '/', 'a/b')
@@ -257,15 +258,15 @@ def split_bucket(root: str) -> tuple[str, str, str]:
 
 
 def _endpoint_url(given: str | None, profile: str | None) -> str | None:
-    """Return what botocore would use: a worker's environment may differ, and the cache has none."""
+    """Return botocore's endpoint; a worker's environment may differ, and the cache needs it too."""
     url = given or _configured_endpoint_url(profile)
     if not url:
         return None
     parts = re.fullmatch(r"https?://([^/?#\s]+)(/[^?#\s]*)?", url)
     if parts is None:
-        shown = url if "@" not in url else "what was given"
+        shown = url if "@" not in url else "hidden: it contains @"
         raise InputError(
-            f"The endpoint URL is not one ({printable(shown)}): give http:// or https:// and the "
+            f"The endpoint URL is not valid ({printable(shown)}): give http:// or https:// and the "
             "server, as in http://127.0.0.1:9000."
         )
     if "@" in parts[1]:
@@ -301,7 +302,7 @@ def _configured_endpoint_url(profile: str | None) -> str | None:
     return None if url is None else str(url)
 
 
-# Names of the options in the file systems that have them, and their values.
+# The names and values of options in the file systems that support them
 _KNOWN_OPTIONS: dict[str, dict[str, tuple[str, Any]]] = {
     "gs": {"anon": ("token", "anon"), "requester_pays": ("requester_pays", True)},
     "abfs": {"anon": ("anon", True)},
@@ -311,7 +312,7 @@ _KNOWN_OPTIONS: dict[str, dict[str, tuple[str, Any]]] = {
 def _other(
     protocol: str, rest: str, given: dict[str, Any], url: str
 ) -> tuple[str, dict[str, Any], str]:
-    """Return the root and options of a source that is not S3, and its URL where these lack a part."""
+    """Return the root and options of a source other than S3; and its URL, if they are incomplete."""
     if re.search(r"::[\w+.-]+://", rest):
         raise InputError(f"{url} chains URLs, which is not supported; give one.")
     from fsspec.registry import get_filesystem_class
@@ -345,7 +346,7 @@ def _other(
 
 
 def missing_package(protocol: str, url: str, error: ImportError) -> str:
-    """Name the package that the file system of a URL requires, with the advice of fsspec."""
+    """Return a message about the package that a URL's file system requires, with fsspec's advice."""
     from fsspec.registry import known_implementations
 
     cause = error.__cause__ if isinstance(error.__cause__, ImportError) else error
@@ -353,5 +354,5 @@ def missing_package(protocol: str, url: str, error: ImportError) -> str:
     advice = known_implementations.get(protocol, {}).get("err") or str(error)
     return (
         f"{url} needs a package that is not installed{name}: {advice.rstrip('.')}. Install it in the "
-        "environment of daskmr, on the workers of a cluster too."
+        "environment of daskmr, and on the workers of a cluster."
     )

@@ -1,7 +1,7 @@
-"""The only access to remote data: list, fetch and write objects, and share the open stores.
+"""List, fetch and write objects: the only access to remote data.
 
-A fetch returns only when its bytes are verified: the length, the ETag that was listed, and the
-digest where the store has one.
+A fetch returns only if its bytes are verified by their length, the listed ETag, and the digest if
+the store has one.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ __all__ = [
 
 T = TypeVar("T")
 
-_BUFFERED_BYTES = 8 << 20  # `open` takes so much into memory, where it can be fetched again
+_BUFFERED_BYTES = 8 << 20  # `open` fetches objects up to this size into memory, with retries
 _SECONDS_TO_CHECK = 20
 _DELETED_AT_ONCE = 1000  # the limit of S3 for one request
-_MOST_IDLE = 1000  # pages in a row without a new entry; some servers skip deleted keys by pages
+_MOST_IDLE = 1000  # consecutive pages without new entries, which deleted keys may cause
 
 
 class InMemory(io.BytesIO):
-    """A complete object, and the target of its bytes; ``name`` is its address.
+    """A target that keeps an object in memory; ``name`` is the object's address.
 
     >>> target = InMemory("s3://bucket/a")
-    >>> _ = target.write(b"bro")
+    >>> _ = target.write(b"par")
     >>> target.restart()
-    >>> _ = target.write(b"whole")
+    >>> _ = target.write(b"complete")
     >>> target.getvalue()
-    b'whole'
+    b'complete'
     """
 
     def __init__(self, name: str) -> None:
@@ -64,16 +64,16 @@ class InMemory(io.BytesIO):
 
 
 class Store:
-    """A connection to a source, in the process that made it, until it is closed.
+    """A connection to a source, for the process that created it.
 
-    Its requests run on an event loop in a thread of its own. The methods whose names end in
-    ``_async`` run there, inside a coroutine that was given to `run`; the others wait for them,
-    from any other thread. Paths are relative to the source.
+    Its requests run on an event loop in its own thread. Call methods that end in ``_async`` there,
+    in a coroutine that is passed to `run`; all others block, so call them in other threads. Paths
+    are relative to the source.
 
-    - `retries`: how often a request is retried, after growing waits, before it is a failure.
-    - `retry`: counts the faults, too.
-    - `ordered`: whether it lists by the bytes of the keys.
-    - `listings`: requests so far that listed something, retries not counted.
+    - `retries`: maximum number of retries of a request, with increasing waits.
+    - `retry`: the retry policy, which also counts the faults.
+    - `ordered`: whether listings are sorted by the bytes of the keys.
+    - `listings`: number of listing requests so far, not counting retries.
 
     >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -85,7 +85,7 @@ class Store:
     """
 
     def __init__(self, source: Source, retries: int = 10) -> None:
-        from daskmr.store.event_loop import LoopThread  # deferred, as asyncio is
+        from daskmr.store.event_loop import LoopThread  # deferred, because it imports asyncio
 
         self.source = source
         self._url = source.url_of
@@ -94,7 +94,7 @@ class Store:
         self._backend = _backend(source)
         self.ordered = self._backend.ordered
         self._loop = LoopThread(f"daskmr {source.protocol}", self._backend)
-        # At the end of the process too, before the modules go that closing needs.
+        # Also called at the exit of the process, while the modules for closing still exist.
         self._finalizer = weakref.finalize(self, _close, self._loop, self._backend)
 
     def __repr__(self) -> str:
@@ -107,30 +107,30 @@ class Store:
         self.close()
 
     def __reduce__(self) -> Any:
-        raise TypeError("A Store belongs to one process: pickle its source, and make another.")
+        raise TypeError("A Store belongs to one process: pickle its source, and open another one.")
 
     def close(self) -> None:
-        """Close its connections, cancel what still runs, and stop its thread."""
+        """Cancel all requests, close the connections, and stop the thread."""
         self._finalizer()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the store's loop and wait for it; an interruption cancels it.
 
-        Raises `RuntimeError`: in another process than the one that made the store, or after
+        Raises `RuntimeError`: in a process other than the one that created the store, or after
         `close`.
         """
         return self._loop.run(coroutine)
 
     def warm_up(self) -> None:
-        """Set up what the first request needs, such as credentials, without making one."""
+        """Prepare for the first request, such as by looking up credentials, without making one."""
         self.run(self._backend.warm_up())
 
     def check(self, to_write: bool = False) -> None:
-        """Check by one cheap request that the source can be listed.
+        """Check with one cheap request that the source can be listed.
 
-        - `to_write`: it is going to be written to, so that a folder need not exist.
-        Raises `InputError`: within seconds where no answer helps: credentials, bucket, region,
-        host, package.
+        - `to_write`: the source is going to be written to; its folder need not exist.
+        Raises `InputError`: within seconds if retries cannot help, as for wrong credentials, bucket,
+        region or host, or a missing package.
         """
         self.listings += 1
         try:
@@ -148,7 +148,7 @@ class Store:
                 await self.retry(self._backend.check, what, fail_fast=True)
         except TimeoutError:
             error = TransientError(
-                f"no answer came within {_SECONDS_TO_CHECK} seconds",
+                f"no answer arrived within {_SECONDS_TO_CHECK} seconds",
                 "Check the network, and the endpoint URL or the host in the address.",
             )
             raise self.retry.give_up(what, error, 1) from None
@@ -158,23 +158,23 @@ class Store:
     ) -> Page:
         """List one page of the entries directly below `prefix`.
 
-        - `prefix`: "" or ending in "/".
-        - `name_prefix`: only names that begin with this.
-        - `start`: only names after this one, in byte order.
-        - `token`: `Page.token` of the page before.
+        - `prefix`: "", or a path that ends in "/".
+        - `name_prefix`: list only names that start with this.
+        - `start`: list only names after this one, in byte order.
+        - `token`: `Page.token` of the previous page.
         """
         what = f"{self._url(prefix + name_prefix)} cannot be listed"
         self.listings += 1
         return await self.retry(lambda: self._backend.page(prefix, name_prefix, start, token), what)
 
     def pagination(self, prefix: str, name_prefix: str = "") -> Pagination:
-        """Return the check that the pages of one listing go through."""
+        """Return a `Pagination` that checks the pages of one listing."""
         return Pagination(self._url(prefix + name_prefix), self.ordered)
 
     def list(
         self, prefix: str, name_prefix: str = "", start: str = ""
     ) -> Iterator[Sequence[Entry]]:
-        """List the entries directly below `prefix`, page by page, as `page_async` does."""
+        """Yield the entries directly below `prefix`, page by page; see `page_async`."""
         pagination = self.pagination(prefix, name_prefix)
         token: str | None = None
         while True:
@@ -187,10 +187,10 @@ class Store:
     async def fetch_async(self, path: str, etag: str | None, size: int, target: Target) -> str:
         """Fetch one complete object, as it was listed.
 
-        - `etag`: as it was listed; ``None`` where the store has none.
-        - `size`: as it was listed, in bytes.
-        - `target`: called on the store's thread. What it raises is passed on as it is.
-        Returns the MD5 of the bytes, as hex digits, whatever the ETag is.
+        - `etag`: the listed ETag; ``None`` if the store has none.
+        - `size`: the listed size in bytes.
+        - `target`: called on the store's thread. Its exceptions are passed on unchanged.
+        Returns the MD5 of the bytes, as hex digits, even if the ETag is not an MD5.
         Raises `MissingObject`, `ChangedObject`, `StoreError`.
         """
         download = self._download(path, etag, size)
@@ -206,16 +206,15 @@ class Store:
         return Download(self._backend, self.retry, self._url(path), path, etag, size)
 
     def fetch(self, path: str, etag: str | None, size: int, target: Target) -> str:
-        """Fetch as `fetch_async` does, from sync code."""
+        """Fetch one complete object, from sync code; see `fetch_async`."""
         return self.run(self.fetch_async(path, etag, size, target))
 
     def open(self, path: str, etag: str | None, size: int) -> BinaryIO:
-        """Read an object as it arrives, without keeping it.
+        """Open an object as a stream, without storing it.
 
-        A small one is first read into memory. A large one is read ahead, and its transfer is
-        resumed when it breaks; but damage that only a checksum shows, at the end, raises
-        `StoreError` in the last ``read``, so bytes count only when the end was reached. Its
-        ``name`` is the object's address.
+        A small object is first fetched into memory. A large one is read ahead, and its transfer is
+        resumed if it breaks; but if its checksum is wrong, only the last ``read`` raises
+        `StoreError`, so the bytes are not valid before. The ``name`` is the object's address.
         """
         if size <= _BUFFERED_BYTES:
             buffer = InMemory(self._url(path))
@@ -226,9 +225,9 @@ class Store:
         return cast(BinaryIO, io.BufferedReader(stream, 1 << 18))
 
     def read(self, path: str, offset: int, length: int) -> bytes:
-        """Read `length` >= 1 bytes of an object that only this run writes, so it needs no ETag.
+        """Read `length` >= 1 bytes of an object that only this run writes, so no ETag is needed.
 
-        Nothing but the length is verified: such objects have checksums of their own inside.
+        Only the length is verified: such objects contain their own checksums.
         """
         what = f"{self._url(path)} cannot be read"
         return self.run(self.retry(lambda: self._backend.read(path, offset, length), what))
@@ -238,7 +237,7 @@ class Store:
         self.run(self._backend.write(path, local, self.retry))
 
     def delete(self, paths: Sequence[str]) -> None:
-        """Delete objects; a missing one is no error."""
+        """Delete objects; ignore missing ones."""
         what = f"Objects of {self._url('')} cannot be deleted"
         for start in range(0, len(paths), _DELETED_AT_ONCE):
             some = [*paths[start : start + _DELETED_AT_ONCE]]
@@ -260,11 +259,11 @@ def _close(loop: LoopThread, backend: Backend) -> None:
 
 
 class Pagination:
-    """Checks that each page of one listing goes on where the page before it ended.
+    """Checks that each page of a listing continues after the previous page.
 
-    - `url`: for messages.
-    - `ordered`: whether the store lists by the bytes of the keys. A store that does not may list an
-      object on two pages that are not neighbours.
+    - `url`: the URL for messages.
+    - `ordered`: whether the store sorts listings by the bytes of the keys. Otherwise, it may list an
+      object on two pages that are not adjacent.
 
     >>> pagination = Pagination("s3://bucket")
     >>> idle, saved = Entry("idle", True), Entry("saved_session", True)
@@ -289,16 +288,16 @@ class Pagination:
         self._idle = 0
 
     def advance(self, page: Page) -> Page:
-        """Return the next page without the entries of earlier ones.
+        """Return the next page without the entries of earlier pages.
 
-        Raises `StoreError` when the listing goes backwards, or does not end.
+        Raises `StoreError` if the listing goes backwards, or does not end.
         """
-        # By the end of the key, in which "/" orders a directory among the objects.
+        # Keys are relative; "/" at the end of a directory sorts it correctly among the objects.
         current: dict[str, Entry] = {}
         for entry in page.entries:
             current.setdefault(f"{entry.name}/" if entry.is_dir else entry.name, entry)
         fresh: dict[str, Entry] = {}
-        # A store without an order may repeat a page for ever.
+        # An unordered store may repeat a page endlessly.
         digest = None if self._ordered else hash(frozenset(current))
         if digest is None or digest not in self._pages:
             fresh = {key: e for key, e in current.items() if not self._is_repeated(key)}
@@ -314,13 +313,13 @@ class Pagination:
     def _is_repeated(self, key: str) -> bool:
         if key in self._directories or key in self._page:
             return True
-        # Text compares by code points, which is the order of its bytes in UTF-8.
+        # Text is compared by code points, which is the same order as that of the UTF-8 bytes.
         if self._ordered and self._last is not None and key <= self._last:
             raise StoreError(
                 f"{self._url} cannot be listed: its pages are out of order: {key!r} came after "
-                f"{self._last!r}, so objects could be missed or count twice. Only the directory "
-                "buckets of S3 may list so. Check that the endpoint is an S3 store, or copy the data "
-                "and give the copy as --data-dir."
+                f"{self._last!r}, so objects could be missed or counted twice. Only directory buckets "
+                "of S3 may do this. Check that the endpoint is an S3 store, or copy the data and give "
+                "the copy as --data-dir."
             )
         return False
 
@@ -328,7 +327,7 @@ class Pagination:
         self._idle = 0 if advanced else self._idle + 1
         if hash(token) in self._tokens or self._idle > _MOST_IDLE:
             raise StoreError(
-                f"{self._url} cannot be listed: the store gives the same pages again and again, so "
+                f"{self._url} cannot be listed: the store repeats the same pages, so "
                 "the listing would never end. Check that the endpoint is an S3 store, or copy the "
                 "data and give the copy as --data-dir."
             )

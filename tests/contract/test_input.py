@@ -826,7 +826,7 @@ def test_a_file_that_is_rewritten_or_replaced_while_the_job_runs_fails_it(place)
 
     for change in (replace, lambda path: path.write_bytes(b"k\t2\n")):
         message = run_changing_the_other(place, change)
-        assert "Run the job again when nothing changes the file" in message
+        assert "Run the job again when nothing modifies the file" in message
 
 
 def test_a_compressed_file_that_grows_is_no_corrupt_one(place):
@@ -1065,7 +1065,7 @@ def test_a_run_notes_what_its_filter_left_out_by_its_normal_form(place, tmp_path
     reason = DIRECTORY.partition("/")[0]
     chosen = write_filter(tmp_path / "filter.json", [reason, given])
     (note,) = place.run(input_filter=chosen).notes
-    assert f"{there!a} is there, the filter allows {given!a}" in note
+    assert f"{there!a} exists, the filter allows {given!a}" in note
     both = write_filter(tmp_path / "filter.json", [reason, given, there])
     assert place.run(input_filter=both).notes == ()
 

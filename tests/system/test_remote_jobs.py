@@ -406,7 +406,7 @@ def test_a_missing_object_fails_the_job_from_beside(place: Place, proxy: FaultPr
     environment = beside(place, "pass")
     done = place.run(env=environment)
     assert done.returncode == 1
-    assert f"{gone} is not there any more" in done.stderr
+    assert f"{gone} no longer exists" in done.stderr
     done = place.run("--skip-missing", env=environment)
     assert done.returncode == 0, done.stderr
     assert "could not be fetched, skipped: 1 objects" in done.stderr
@@ -499,9 +499,7 @@ def test_what_is_not_as_it_was_fetched_is_not_used(
     assert place.in_cache() == place.objects
     assert not (place.cache / damaged).is_symlink()
     if damage is not Path.unlink:
-        assert result.notes == (
-            f"{damaged} in the cache was no longer what was fetched: fetched again",
-        )
+        assert result.notes == (f"{damaged} was modified in the cache: fetched again",)
     if damage is link:
         assert (place.folder / "outside").read_bytes() == place.objects[damaged]
 
@@ -520,7 +518,7 @@ def test_a_damaged_copy_is_no_corrupt_file(place: Place, skip: bool) -> None:
     os.utime(damaged, ns=(before.st_atime_ns, before.st_mtime_ns))
     result = place.call(skip_corrupt_files=skip)
     assert (result.corrupt, result.fetched) == ((), 1)
-    assert "no longer what was fetched" in result.notes[0]
+    assert "was modified in the cache" in result.notes[0]
     assert place.output.read_bytes() == expected
     place.check_nothing_left()
 
@@ -532,7 +530,7 @@ def test_a_cache_as_data_dir_tells_what_was_altered(place: Place) -> None:
     (place.cache / altered).write_bytes(gzip.compress(b"k1\tmine\n"))
     done = daskmr("run", "job.py", "-d", "work/cache", "-o", "other", cwd=place.folder)
     assert done.returncode == 0
-    assert f"not as they were fetched from s3://{place.bucket.name}" in done.stderr
+    assert f"modified after they were fetched from s3://{place.bucket.name}" in done.stderr
     assert altered in done.stderr
 
 
@@ -591,7 +589,7 @@ def test_hostile_keys(place: Place) -> None:
     assert skipped is not None
     assert int(skipped[1]) >= 7
     assert "a newline in its name" in done.stderr
-    assert "where file systems take 255" in done.stderr
+    assert "while file systems allow 255" in done.stderr
     assert 'an empty name between two "/"' in done.stderr
     assert not any(ord(c) < 32 and c != "\n" for c in done.stderr)
     assert {path.name for path in place.folder.iterdir()} == {
@@ -633,7 +631,7 @@ def test_what_the_store_lists_twice_counts_once(place: Place, proxy: FaultProxy)
     assert place.output.read_bytes() == expected
     assert (result.files, result.records) == (40, 800)
     (note,) = result.notes
-    assert note.startswith(f"s3://{place.bucket.name} listed keys or prefixes again")
+    assert note.startswith(f"s3://{place.bucket.name} listed some keys or prefixes more than once")
     proxy.clear()
     again = place.call(local_only=True)
     assert place.output.read_bytes() == expected
@@ -670,7 +668,7 @@ def test_skip_missing_leaves_out_and_names(place: Place, proxy: FaultProxy) -> N
     done = place.run("--skip-missing")
     assert done.returncode == 0, done.stderr
     assert "could not be fetched, skipped: 2 objects" in done.stderr
-    assert f"{gone} is not there any more" in done.stderr
+    assert f"{gone} no longer exists" in done.stderr
     assert f"{refused} was denied" in done.stderr
     del place.objects[gone], place.objects[refused]
     assert "in 10 files" in done.stderr
@@ -686,7 +684,7 @@ def test_damage_of_a_large_object_without_a_cache_is_no_corrupt_file(
     data = os.urandom(9 << 20)  # stored as it is: a flipped bit shows to gzip too
     place.bucket.put({large: gzip.compress(b"k\t" + data.hex().encode() + b"\n", 1)})
     proxy.inject("flip", match=of_object)
-    with pytest.raises(JobError, match="came damaged, as its checksum shows"):
+    with pytest.raises(JobError, match="was damaged in transfer, according to its checksum"):
         place.call(cache=False, prefetch_bytes=1, skip_corrupt_files=skip == "corrupt")
     assert proxy.injected["flip"] > 0
     assert not place.output.exists()
@@ -700,10 +698,14 @@ def test_damage_of_a_large_object_without_a_cache_is_no_corrupt_file(
         (["-b", "s3://KEY:SECRET@bucket"], {}, "holds credentials"),
         (["--endpoint-url", "http://127.0.0.1:9"], {}, "http://127.0.0.1:9 cannot be reached"),
         (["--aws-profile", "nobody"], {}, "nobody"),
-        ([], {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "there are no credentials"),
-        (["-k", "KEY"], {}, "--aws-key and --aws-secret-key go together"),
+        (
+            [],
+            {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""},
+            "there are no usable credentials",
+        ),
+        (["-k", "KEY"], {}, "--aws-key and --aws-secret-key must be used together"),
         (["-l"], {}, "Nothing was ever fetched from"),
-        (["-l", "--no-cache"], {}, "leave one out"),
+        (["-l", "--no-cache"], {}, "use only one of them"),
         (["-l", "-o", "s3://bucket/key"], {}, "touches no network"),
         (["-o", "s3://no-such-bucket/key"], {}, "There is no bucket no-such-bucket"),
         (["-o", "s3://bucket/"], {}, "names no object"),

@@ -1,12 +1,12 @@
 """Verified local copies of remote files.
 
-A cache is a plain data dir, ``<work-dir>/cache``, with a manifest beside it. A file in it counts
-only while it is exactly what the manifest says was fetched. It is fetched into a folder beside the
-cache, verified, and renamed into its place, by one process at a time.
+A cache is a plain data dir, ``<work-dir>/cache``, with a manifest next to it. A file in it is used
+only while it is unchanged according to the manifest. It is fetched into a folder next to the cache,
+verified, and renamed to its final path, by one process at a time.
 
-A process that dies at any moment leaves either an unfinished file in that folder, which nothing
-reads; or a pending row of the manifest, whose file is in its place and right, or missing.
-`Cache.sweep` removes both.
+A process that dies leaves behind at most an incomplete file in that folder, which is never read, or
+a pending row in the manifest, whose file is either missing or in place and valid. `Cache.sweep`
+removes both.
 """
 
 from __future__ import annotations
@@ -40,33 +40,32 @@ T = TypeVar("T")
 
 _NAME = re.compile(r"/cache(@[^/]+)?\.sqlite$")
 _MD5 = re.compile(r"[0-9a-f]{32}")
-_USED_AGAIN = 3600.0  # seconds after which another use is recorded
-_LONGEST_POLL = 0.5  # seconds, while another process fetches a file
-_STALLED = 900.0  # seconds without a byte, which is beyond all retries, before that is an error
+_USED_AGAIN = 3600.0  # seconds until another use is recorded
+_LONGEST_POLL = 0.5  # seconds between checks while another process fetches a file
+_STALLED = 900.0  # seconds without a byte, longer than all retries take, until this is an error
 
 
 @dataclass(frozen=True, slots=True)
 class Local:
-    """A file that is in the cache now."""
+    """A file that is in the cache."""
 
     path: str  # absolute
-    fetched: bool = False  # whether it came from the store just now
-    note: str = ""  # why an earlier file in its place was of no use, or ""
+    fetched: bool = False  # whether it was just fetched from the store
+    note: str = ""  # the reason that an earlier file at its path was replaced, or ""
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Which of some files are in the cache."""
+    """The result of looking up files in the cache."""
 
-    # Those that are, by their listed sizes
-    files: int
-    bytes: int
-    absent: tuple[InputFile, ...]  # those that are not, in the given order
-    absent_bytes: int
-    replaced_bytes: int  # size of older versions of these, which are still there
+    files: int  # number of files in the cache
+    bytes: int  # their size
+    absent: tuple[InputFile, ...]  # files that are not in the cache, in the given order
+    absent_bytes: int  # their size
+    replaced_bytes: int  # size of older versions of absent files, which will be replaced
 
     def explain_absent(self) -> str:
-        """Describe what is missing, for a run that cannot fetch it.
+        """Describe the absent files, for a run that cannot fetch them.
 
         >>> State(1, 5, (InputFile("idle/a.gz", 7, ()),), 7, 0).explain_absent()
         '1 of 2 files (7 bytes) are not in the cache, or changed since they were fetched: idle/a.gz'
@@ -81,9 +80,9 @@ class State:
 class Cache:
     """The local copies of one source. It may be pickled, and used by any number of processes.
 
-    - `root`: the data dir that the copies are in; `of` chooses it for a source.
-    - `manifest`: the table of these; ``<root>.sqlite``.
-    - `staging`: the folder that files are fetched into.
+    - `root`: the data dir of the copies; `of` selects it for a source.
+    - `manifest`: the table of the copies; ``<root>.sqlite``.
+    - `staging`: the folder into which files are fetched.
     """
 
     def __init__(self, root: str) -> None:
@@ -97,7 +96,7 @@ class Cache:
     def of(cls, work_dir: str, source: Source) -> Cache:
         """Return the cache of `source` in a work dir: ``cache``, or ``cache@...`` if it is taken.
 
-        Raises `InputError` when the work dir cannot be used.
+        Raises `InputError` if the work dir cannot be used.
         """
         first = os.path.join(work_dir, "cache")
         named = f"{first}@{_slug(source)}"
@@ -119,14 +118,14 @@ class Cache:
 
     @classmethod
     def at(cls, data_dir: str) -> Cache | None:
-        """Return the cache whose data dir this is; ``None`` for any other folder."""
+        """Return the cache at `data_dir`; ``None`` if the folder is not a cache."""
         root = os.path.abspath(data_dir)
         path = root + ".sqlite"
         try:
             return cls(root) if Manifest.is_at(path) else None
         except InputError:
             if _NAME.search(path):
-                raise  # otherwise it would pass for local data
+                raise  # otherwise the cache would be read as local data
             return None
 
     def __reduce__(self) -> Any:
@@ -148,7 +147,7 @@ class Cache:
         return self.manifest.meta("url")
 
     def recorded(self) -> ListingRecord:
-        """Return the record of what was listed so far."""
+        """Return the record of earlier listings."""
         return ListingRecord(self.manifest)
 
     def recording(self) -> ListingRecorder:
@@ -156,7 +155,7 @@ class Cache:
         return ListingRecorder(self.manifest)
 
     def sweep(self) -> int:
-        """Remove what dead processes have left, and return how many files it was."""
+        """Remove the files and pending rows that dead processes left; return the number of files."""
         for copy in self.manifest.pending():
             staged = self.staging.claim(copy.path)
             if staged is not None:
@@ -170,9 +169,9 @@ class Cache:
         return self.staging.sweep()
 
     def state(self, files: Iterable[InputFile], *, use: bool = True) -> State:
-        """Look up which of `files` are here, as they were listed, without asking the store.
+        """Look up which of `files` are in the cache as they were listed, without using the store.
 
-        `use` records that a run uses those that are here.
+        If `use` is true, record that a run uses the files in the cache.
         """
         now = time.time()
         count = size = absent_bytes = replaced_bytes = 0
@@ -198,40 +197,40 @@ class Cache:
         return State(count, size, tuple(absent), absent_bytes, replaced_bytes)
 
     def check_space(self, state: State, most: int | None = None) -> None:
-        """Raise InputError if there is no room for what `state` lacks.
+        """Raise InputError if there is not enough space for the absent files of `state`.
 
-        `most` is the limit of the cache in bytes (``--cache-max``).
+        `most` is the size limit of the cache in bytes (``--cache-max``).
         """
         needed = (
             f"The files to fetch take {state.absent_bytes:,} bytes ({len(state.absent):,} files)"
         )
         advice = (
-            "Narrow the filter, make room with `daskmr cache prune`, or leave nothing on the disk "
-            "with --no-cache."
+            "Narrow the filter, free space with `daskmr cache prune`, or keep no copies with "
+            "--no-cache."
         )
         folder = os.path.dirname(self.staging.folder)
         free = shutil.disk_usage(folder).free
         if state.absent_bytes > free:
             raise InputError(
-                f"{needed}, and only {free:,} bytes are free on the disk of {folder}. Use another "
+                f"{needed}, but only {free:,} bytes are free on the disk of {folder}. Use another "
                 f"--work-dir. {advice}"
             )
         held = self.manifest.count()[1] - state.replaced_bytes
         if most is not None and state.absent and held + state.absent_bytes > most:
             raise InputError(
-                f"{needed}, and the cache {self.root} holds {held:,} bytes that stay, together more "
-                f"than the {most:,} bytes that --cache-max allows. {advice}"
+                f"{needed}. Together with {held:,} bytes kept in the cache {self.root}, this exceeds "
+                f"the {most:,} bytes that --cache-max allows. {advice}"
             )
 
     def present(self, file: InputFile) -> str | None:
-        """Return the path of `file` if it is here, as it was fetched, without asking the store."""
+        """Return the path of `file` if the cache has it unmodified, without using the store."""
         copy = self.manifest.find(file.path)
         if copy and copy.is_of(file) and copy.is_unchanged(self.staging.found(file.path)):
             return os.path.join(self.root, file.path)
         return None
 
     def distrust(self, file: InputFile) -> bool:
-        """Check whether the bytes of the copy are damaged; then it is not used any more."""
+        """Check whether the bytes of a copy are damaged; if so, mark it, so that it is not used."""
         copy = self.manifest.find(file.path)
         read = read_digest(os.path.join(self.root, file.path))
         if copy is None or read is None or read.digest == copy.digest:
@@ -244,12 +243,11 @@ class Cache:
         return store.run(self.fetch_async(store, file))
 
     async def fetch_async(self, store: Store, file: InputFile) -> Local:
-        """Fetch `file` unless it is here, and wait where another process fetches it.
+        """Fetch `file` unless it is in the cache; wait if another process is fetching it.
 
-        Raises `Unplaceable` when the cache has no place for it; it can be read from the store all
-        the same.
-        Raises `StoreError` when it cannot be fetched.
-        Raises `JobError` when the disk or the manifest refuses.
+        Raises `Unplaceable` if the cache cannot store it; it can still be read from the store.
+        Raises `StoreError` if it cannot be fetched.
+        Raises `JobError` if the disk or the manifest fails.
         """
         path = os.path.join(self.root, file.path)
         staged = await _claim(self, file)
@@ -267,7 +265,7 @@ class Cache:
 
 
 async def _claim(cache: Cache, file: InputFile) -> Staged | None:
-    """Claim the place of a file; ``None`` when another process has fetched it meanwhile."""
+    """Claim the path of a file; return ``None`` if another process has fetched it meanwhile."""
     poll, progress, since = 0.01, None, time.monotonic()
     while (staged := cache.staging.claim(file.path)) is None:
         await asyncio.sleep(poll)
@@ -279,18 +277,18 @@ async def _claim(cache: Cache, file: InputFile) -> Staged | None:
             since = time.monotonic()
         elif time.monotonic() - since > _STALLED:
             raise JobError(
-                f"Another process fetches {file.path} into the cache {cache.root}, and has received "
-                f"nothing for {_STALLED / 60:.0f} minutes. Continue or end that process, which has a "
+                f"Another process is fetching {file.path} into the cache {cache.root}, and has received "
+                f"nothing for {_STALLED / 60:.0f} minutes. Resume or end that process, which has a "
                 f"file in {cache.staging.folder} open."
             )
     return staged
 
 
 def _reason_to_fetch(cache: Cache, file: InputFile) -> str | None:
-    """Return why a file must be fetched, or "" where there was none; ``None`` if it is here.
+    """Return the reason to replace a file, "" if there is no file; ``None`` if the file is valid.
 
-    It may have been fetched just now, or touched since, or be older than the manifest: then its
-    digest decides.
+    A file at its path may be unknown to the manifest, or its time may have changed; if its digest
+    is right, it is added to the manifest.
     """
     path = file.path
     copy, found = cache.manifest.find(path), cache.staging.found(path)
@@ -301,7 +299,7 @@ def _reason_to_fetch(cache: Cache, file: InputFile) -> str | None:
     if found is None:
         return ""
     digest = known.digest if known is not None else file.etag
-    is_digest = _MD5.fullmatch(digest or "")  # unlike the ETag of an upload in parts
+    is_digest = _MD5.fullmatch(digest or "")  # unlike the ETag of a multipart upload
     if is_digest and stat.S_ISREG(found.st_mode) and found.st_size == file.size:
         read = read_digest(os.path.join(cache.root, path))
         if read is not None and read.digest == digest:
@@ -309,20 +307,20 @@ def _reason_to_fetch(cache: Cache, file: InputFile) -> str | None:
             cache.manifest.put(_copy(file, read.digest, read.mtime_ns, own))
             return None
     if known is not None:
-        return f"{path} in the cache was no longer what was fetched: fetched again"
+        return f"{path} was modified in the cache: fetched again"
     if copy is not None:
         return f"{path} has changed in the store: fetched again"
-    return f"{path} was in the cache, but not from the store: replaced by the store's"
+    return f"{path} in the cache was not from the store: replaced by the store's"
 
 
 def _check_place(cache: Cache, path: str) -> None:
-    """Raise Unplaceable before a byte is fetched that has no place."""
+    """Raise Unplaceable, before anything is fetched, if the file cannot be stored."""
     cache.staging.check(path)
     for twin in cache.manifest.twins(path) if cache.staging.case_blind else ():
         if twin.is_unchanged(cache.staging.found(twin.path)):
             raise Unplaceable(
-                f"{path!r} has no place in the cache {cache.root}: to its file system that is the "
-                f"same name as {twin.path!r}."
+                f"{path!r} has no place in the cache {cache.root}: its file system treats the name "
+                f"as equal to {twin.path!r}."
             )
 
 
@@ -334,9 +332,9 @@ def _put_in_place(cache: Cache, file: InputFile, staged: Staged, digest: str) ->
             f"{path} came with {found.st_size:,} bytes instead of {file.size:,}. Run the job again; "
             "complete files are kept."
         )
-    # In this order no row ever describes bytes that it was not written for, whenever the process
-    # ends: remove the old file, write the row, rename the file. While a row is pending, its file may
-    # be missing.
+    # This order ensures that a row never describes other bytes, even if the process is interrupted:
+    # remove the old file, write the row, rename the file. While a row is pending, its file may be
+    # missing.
     if cache.staging.found(path) is not None:
         manifest.unsettle([path])
         cache.staging.remove(path)
@@ -350,7 +348,7 @@ def _put_in_place(cache: Cache, file: InputFile, staged: Staged, digest: str) ->
 
 
 def caches(work_dir: str) -> list[Cache]:
-    """Return all caches in a work dir, by name."""
+    """Return all caches in a work dir, sorted by name."""
     paths = sorted(glob.glob(os.path.join(glob.escape(work_dir), "cache*.sqlite")))
     found = [Cache.at(path.removesuffix(".sqlite")) for path in paths if _NAME.search(path)]
     return [cache for cache in found if cache is not None]
@@ -369,7 +367,7 @@ def _slug(source: Source) -> str:
 
 
 async def _shielded(work: Callable[..., T], *arguments: Any) -> T:
-    """Run `work` in a thread, and wait for its end even when cancelled: it cannot be stopped."""
+    """Run `work` in a thread, and wait for it even when cancelled, since it cannot be stopped."""
     task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
     try:
         return await asyncio.shield(task)
@@ -378,5 +376,5 @@ async def _shielded(work: Callable[..., T], *arguments: Any) -> T:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait({task})
         if not task.cancelled():
-            task.exception()  # retrieved, so that asyncio does not log it
+            task.exception()  # retrieve it, so that asyncio does not log it
         raise

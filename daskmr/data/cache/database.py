@@ -1,4 +1,4 @@
-"""A SQLite file that any number of threads and processes use, also across forks."""
+"""An SQLite file that many threads and processes can use, even after a fork."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from daskmr.files import is_on_network
 
 __all__ = ["Database"]
 
-_BUSY_SECONDS = 60.0  # a write takes less than a millisecond, so this is many processes' worth
+_BUSY_SECONDS = 60.0  # a write takes less than a millisecond, so this suffices for many processes
 
 
 class Database:
-    """The manifest of a cache as a file. A forked process opens a connection of its own.
+    """The file of a cache's manifest. A forked process opens its own connection.
 
-    - `path`: the file, created at its first use with the statements `tables`.
-    - `application`, `version`: the stamp that a new one gets, and that an existing one must have.
+    - `path`: the file, created on first use with the statements in `tables`.
+    - `application`, `version`: identifiers for new files; those of an existing file must match.
     """
 
     tables: ClassVar[tuple[str, ...]]
@@ -38,7 +38,7 @@ class Database:
 
     @classmethod
     def is_at(cls, path: str) -> bool:
-        """Check for a database of this application at `path`, without making or changing it.
+        """Check for a database of this application at `path`, without creating or changing it.
 
         Raises `InputError` for a file that SQLite cannot read.
         """
@@ -50,25 +50,26 @@ class Database:
         except sqlite3.OperationalError:  # no such file, or no permission
             return False
         except sqlite3.DatabaseError:
-            raise _damage(path, "it is no database") from None
+            raise _damage(path, "it is not a database") from None
 
     def __del__(self) -> None:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; the next use opens another."""
+        """Close the connection; the next use opens a new one."""
         with _lock:
             connection, self._connection = self._connection, None
             if connection is not None:
                 connection.close()
 
     def read(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Return all rows of a query."""
         with _lock, self._explained():
             return self._connect().execute(query, parameters).fetchall()
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """Run a transaction, after waiting for others; an exception rolls it back."""
+        """Run a transaction, after waiting for other transactions; an exception rolls it back."""
         with _lock, self._explained():
             connection = self._connect()
             try:
@@ -95,19 +96,19 @@ class Database:
         return self._connection
 
     def _refuse_others(self, connection: sqlite3.Connection) -> None:
-        if _is_empty(connection):  # checked first: another process may just be making the tables
+        if _is_empty(connection):  # check this first: another process may be creating the tables
             return
         application, version = _stamp(connection)
         if (application, version) == (self.application, self.version):
             return
         if application == self.application:
             raise InputError(
-                f"The manifest of the cache, {self.path}, is of version {version}, which this "
-                "version of daskmr does not know. Use another --work-dir, or the daskmr that made "
-                "it."
+                f"The manifest of the cache, {self.path}, has version {version}, which this "
+                "version of daskmr does not support. Use another --work-dir, or the version of "
+                "daskmr that created it."
             )
         raise InputError(
-            f"{self.path} is where the manifest of the cache would be, and is another database. "
+            f"{self.path} should be the manifest of the cache, but is another database. "
             "Move it, or use another --work-dir."
         )
 
@@ -115,7 +116,7 @@ class Database:
         if not _is_empty(connection):
             return
         connection.execute("BEGIN IMMEDIATE")
-        if _is_empty(connection):  # still: another process may have been faster
+        if _is_empty(connection):  # check again: another process may have been faster
             for table in self.tables:
                 connection.execute(table)
             connection.execute(f"PRAGMA application_id = {self.application}")
@@ -137,19 +138,19 @@ class Database:
 
 def _damage(path: str, cause: str) -> InputError:
     return InputError(
-        f"The manifest of the cache, {path}, is damaged ({cause}). Remove it, and its "
-        "-wal and -shm files: the next run makes another, and adopts those files of the "
+        f"The manifest of the cache, {path}, is damaged ({cause}). Remove it and its "
+        "-wal and -shm files: the next run creates a new one, and keeps all files in the "
         "cache whose bytes it can verify."
     )
 
 
 def _code(error: sqlite3.Error) -> int:
-    # 0 where the error is not from SQLite itself; without the bits of an extended code
+    # The primary result code; 0 if the error is not from SQLite itself
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def _stamp(connection: sqlite3.Connection) -> tuple[int, int]:
-    """Return the application that a file belongs to, and its version."""
+    """Return the identifiers of the application and the version of a file."""
     query = "SELECT application_id, user_version FROM pragma_application_id, pragma_user_version"
     application, version = connection.execute(query).fetchone()
     return application, version
@@ -160,14 +161,14 @@ def _is_empty(connection: sqlite3.Connection) -> bool:
 
 
 def choose_journal(connection: sqlite3.Connection, on_network: bool) -> str:
-    """Set up a write-ahead log, or else the old rollback journal, and return the mode."""
+    """Select a write-ahead log, or if that is not possible a rollback journal; return the mode."""
     mode = "delete" if on_network else "wal"
     deadline = time.monotonic() + _BUSY_SECONDS
     while True:
         try:
             actual: str = connection.execute(f"PRAGMA journal_mode = {mode}").fetchone()[0]
         except sqlite3.OperationalError as error:
-            # A change of the mode does not wait for other processes as statements do.
+            # Unlike other statements, a change of the mode does not wait for other processes.
             if _code(error) == sqlite3.SQLITE_BUSY and time.monotonic() < deadline:
                 time.sleep(0.02)
             elif mode == "wal":
@@ -175,14 +176,14 @@ def choose_journal(connection: sqlite3.Connection, on_network: bool) -> str:
             else:
                 raise
         else:
-            # The log loses nothing with the process, and with the power at most the latest rows,
-            # whose files then count as unknown.
+            # A crash of the process loses nothing; a power failure may lose the latest rows, and
+            # their files are then unknown to the manifest.
             connection.execute("PRAGMA synchronous = NORMAL")
             return actual
 
 
-# A connection must not be used, nor even closed, on the other side of a fork. So none is open at
-# that moment: each side opens its own when it needs one.
+# A connection must not be used, or even closed, in a forked child. So all connections are closed
+# before a fork; parent and child open new ones when they need them.
 _lock = threading.RLock()
 _living: weakref.WeakSet[Database] = weakref.WeakSet()
 

@@ -1,8 +1,8 @@
-"""A process beside a worker that fetches for it, so that requests take no time from mapping.
+"""Fetch files in a separate process for each worker, so that requests do not slow down mapping.
 
-A request costs some milliseconds of Python, during which the worker would hold the GIL. The
-process is spawned, not forked, as a worker has threads. It ends with its worker, when the pipe
-between them closes. A worker whose fetcher has not started, or is lost, fetches by itself.
+A request takes a few milliseconds of Python code, during which the worker would hold the GIL. The
+process is spawned, not forked, because a worker has threads. It ends with its worker, when the pipe
+between them closes. If its fetcher has not started yet, or is lost, a worker fetches by itself.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from daskmr.store.store import Store
 __all__ = ["Control", "Fetcher", "FetcherLost", "Order", "fetcher_for"]
 
 _PROGRAM = "from daskmr.data.cache.fetcher import main; main()"
-_SILENT = 15.0  # seconds until it is pinged, and as many to answer
+_SILENT = 15.0  # seconds without a message until it is pinged, and then again for its answer
 _SECONDS_TO_END = 3.0
 _SECONDS_TO_CLEAN_UP = 10.0  # on a slow disk
 
@@ -42,12 +42,12 @@ class Control(Enum):
     """A message without content, in either direction."""
 
     READY = "the process has started"
-    CANCELLED = "what was to be cancelled has ended"
-    PING = "asks whether the process lives, and answers that"
+    CANCELLED = "the cancelled fetches have ended"
+    PING = "asks whether the process is alive, and is the answer"
 
 
 class FetcherLost(Exception):
-    """The process has ended, or its messages are out of step: fetch without it."""
+    """The process has ended, or its messages are out of sync: continue without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,29 +55,29 @@ class Order:
     """The first message to a fetching process. It holds no secret."""
 
     source: Source
-    retries: int  # of each request
+    retries: int  # maximum number of retries of each request
     cache_root: str
-    at_once: int  # files that are fetched at the same time
+    at_once: int  # maximum number of files fetched at the same time
 
 
 class Fetcher:
-    """The worker's end, used by one thread; once ``lost``, it cannot be used any more."""
+    """The worker's connection to the process, for one thread; once ``lost``, it cannot be used."""
 
     def __init__(self, order: Order) -> None:
         self.lost = False
         self._ready = False
-        self._in_message = False  # an exception within one leaves the pipe out of step
+        self._in_message = False  # an exception within a message leaves the pipe out of sync
         self._asked: dict[str, InputFile] = {}
         self._done: dict[str, Outcome] = {}
         self._connection, other = Pipe()
         with other:
             self._process = subprocess.Popen(
-                # Without the current directory, whose files may have names of modules.
+                # -P: exclude the current directory, whose files may have the names of modules.
                 [sys.executable, "-P", "-c", _PROGRAM, str(other.fileno())],
                 pass_fds=[other.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                # Without credentials, which are sent later.
+                # Exclude credentials, which are sent through the pipe.
                 env={name: value for name, value in os.environ.items() if name not in unset()}
                 | {"PYTHONPATH": python_path()},
             )
@@ -85,7 +85,7 @@ class Fetcher:
 
     @property
     def ready(self) -> bool:
-        """Whether it has started, without waiting for that."""
+        """Whether the process has started; do not wait for it."""
         try:
             while not self.lost and not self._ready and self._connection.poll():
                 self._take()
@@ -94,11 +94,11 @@ class Fetcher:
         return self._ready and not self.lost
 
     def known(self, file: InputFile) -> bool:
-        """Check whether `file` was requested, and its outcome not taken yet."""
+        """Check whether `file` was requested, and its outcome has not been taken yet."""
         return self._asked.get(file.path) == file
 
     def start(self, files: Iterable[InputFile]) -> None:
-        """Request files, unless they have been; may raise FetcherLost."""
+        """Request files that are not requested yet; may raise FetcherLost."""
         new = [file for file in files if not self.known(file)]
         self._drop([file.path for file in new if file.path in self._asked])
         self._asked.update((file.path, file) for file in new)
@@ -106,7 +106,7 @@ class Fetcher:
             self._send((new, ()))
 
     def tidy(self) -> None:
-        """Discard the outcomes so far that were not taken."""
+        """Discard all outcomes that have arrived but were not taken."""
         with suppress(FetcherLost):
             while not self.lost and self._connection.poll():
                 self._take()
@@ -117,7 +117,7 @@ class Fetcher:
         """Wait for a file that was requested, and take its outcome.
 
         Raises `FetcherLost`.
-        Raises `DaskMRError`: why it could not be fetched.
+        Raises `DaskMRError`: the reason that it could not be fetched.
         """
         while file.path not in self._done:
             self._take()
@@ -128,11 +128,11 @@ class Fetcher:
         return outcome
 
     def cancel(self, files: Iterable[InputFile]) -> None:
-        """Cancel `files`, and wait until they have left nothing behind."""
+        """Cancel the fetches of `files`, and wait until they have cleaned up."""
         self._drop([file.path for file in files if self.known(file)])
 
     def close(self) -> None:
-        """End the process and wait for that; idempotent."""
+        """End the process and wait for it; idempotent."""
         self.lost = True
         self._connection.close()
         try:
@@ -164,7 +164,7 @@ class Fetcher:
         """Wait for one message."""
         with self._one_message():
             if not self._connection.poll(_SILENT):
-                self._connection.send(Control.PING)  # a stopped process would be silent for ever
+                self._connection.send(Control.PING)  # a stopped process would never answer
                 if not self._connection.poll(_SILENT):
                     self._lose()
             message = self._connection.recv()
@@ -178,7 +178,7 @@ class Fetcher:
     def _one_message(self) -> Iterator[None]:
         if self.lost or self._in_message:
             self._lose()
-        self._in_message = True  # stays so after an interruption
+        self._in_message = True  # remains set after an interruption
         try:
             yield
         except (EOFError, OSError):
@@ -186,7 +186,7 @@ class Fetcher:
         self._in_message = False
 
     def _lose(self) -> None:
-        """Kill the process, so that it neither writes nor holds a claim any more."""
+        """Kill the process, so that it no longer writes or holds claims."""
         self._process.kill()
         self.close()
         self._asked.clear()
@@ -194,18 +194,18 @@ class Fetcher:
         raise FetcherLost
 
 
-_fetchers: dict[tuple[int, Order], Fetcher] = {}  # by process
+_fetchers: dict[tuple[int, Order], Fetcher] = {}  # the key includes the process ID
 
 
 def fetcher_for(order: Order) -> Fetcher | None:
-    """Return this process's fetcher for `order`, which is started at the first call.
+    """Return this process's fetcher for `order`, which is started on the first call.
 
-    ``None`` when it was lost: what killed it may kill another.
+    Return ``None`` if it was lost: the cause may also kill a new one.
     """
     key = os.getpid(), order
     if key not in _fetchers:
         for other in [other for other in _fetchers if other[0] == os.getpid()]:
-            _fetchers.pop(other).close()  # an earlier run's
+            _fetchers.pop(other).close()  # the fetcher of an earlier run
         _fetchers[key] = Fetcher(order)
     fetcher = _fetchers[key]
     return None if fetcher.lost else fetcher
@@ -215,7 +215,7 @@ def fetcher_for(order: Order) -> Fetcher | None:
 
 
 class _Server:
-    """The fetches of the process, on the loop of its store."""
+    """The fetches of the process, on the event loop of its store."""
 
     def __init__(self, connection: Connection, store: Store, cache: Cache, order: Order) -> None:
         self._connection = connection
@@ -225,7 +225,7 @@ class _Server:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def take(self, message: Any) -> None:
-        """Handle a message of the worker: `Control.PING`, or files to fetch and paths to cancel."""
+        """Handle a message from the worker: `Control.PING`, or files to fetch and paths to cancel."""
         if message is Control.PING:
             self._send(Control.PING)
             return
@@ -240,7 +240,7 @@ class _Server:
             self._send(Control.CANCELLED)
 
     async def end(self) -> None:
-        """Cancel all fetches, with time to leave nothing behind."""
+        """Cancel all fetches, and give them time to clean up."""
         tasks = set(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -254,14 +254,14 @@ class _Server:
                 outcome = await self._cache.fetch_async(self._store, file)
         except DaskMRError as error:
             outcome = error
-        except Exception as error:  # raised where the file is needed
+        except Exception as error:  # the worker raises it when it takes the file
             outcome = JobError(f"{file.path} cannot be fetched: {type(error).__name__}: {error}")
         finally:
             self._tasks.pop(file.path, None)
         self._send((file.path, outcome))
 
     def _send(self, message: object) -> None:
-        with suppress(OSError):  # the worker has ended, which `_serve` notices too
+        with suppress(OSError):  # the worker has ended; `_serve` notices this too
             self._connection.send(message)
 
 
@@ -280,11 +280,11 @@ def _serve(connection: Connection) -> None:
 
 
 def main() -> None:
-    """Fetch what the worker at the other end of the pipe requests, until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the worker, which ends this
+    """Fetch the files that the worker at the other end of the pipe requests, until it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C, the worker ends this process
     try:
         _serve(Connection(int(sys.argv[1])))
     except (EOFError, OSError, DaskMRError):
-        # The worker has ended; or it fetches by itself, and reports the failure. The store is closed
-        # by now, and threads that may wait for a disk must not delay the end.
+        # The worker has ended, or it will fetch by itself and report the failure. The store is
+        # closed by now; do not wait for threads that may be blocked on a disk.
         os._exit(0)

@@ -1,4 +1,4 @@
-"""The record of what was listed of a store, and when, which a run without a network uses."""
+"""Record the listings of a store, for runs without a network."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _decode = msgspec.msgpack.Decoder(_Columns).decode
 
 
 class ListingRecord:
-    """Everything that was listed, prefix by prefix, as the manifest has it.
+    """The recorded listings of a store, by prefix, from the manifest.
 
     Examples
     --------
@@ -45,12 +45,12 @@ class ListingRecord:
         self._manifest = manifest
 
     def prefixes(self) -> list[tuple[str, str]]:
-        """Return the prefixes that were listed completely, each with its name prefix."""
+        """Return each completely listed prefix, with the name prefix that limited its listing."""
         rows = self._manifest.read("SELECT prefix, name_prefix FROM listings ORDER BY prefix, id")
         return [(decode_path(prefix), decode_path(names)) for prefix, names in rows]
 
     def entries(self, prefix: str) -> list[Entry]:
-        """Return the latest entries directly below `prefix`, in the order of their names."""
+        """Return the latest entries directly below `prefix`, sorted by name."""
         rows = self._manifest.read(
             "SELECT id, name_prefix, entries FROM listings LEFT JOIN pages ON listing = id"
             " WHERE prefix = ? ORDER BY id, number",
@@ -63,18 +63,18 @@ class ListingRecord:
                 found = {key: e for key, e in found.items() if not key[0].startswith(names)}
                 latest = number
             if page is not None:
-                # An object and a directory may have one name.
+                # An object and a directory may have the same name.
                 found.update(((encode_path(e.name), e.is_dir), e) for e in _unpack(page))
         return [found[key] for key in sorted(found)]
 
     def checked(self) -> float | None:
-        """Return when anything was last listed, in seconds since 1970, if it ever was."""
+        """Return the time of the last listing in Unix seconds, if any."""
         when: float | None = self._manifest.read("SELECT MAX(checked) FROM listings")[0][0]
         return when
 
 
 class ListingRecorder:
-    """Collects what one walk lists, and writes complete prefixes to the manifest."""
+    """Collects the entries that one walk lists, and writes complete prefixes to the manifest."""
 
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
@@ -85,14 +85,14 @@ class ListingRecorder:
         self._listed.setdefault(prefix, _Pages()).extend(entries)
 
     def prefix_listed(self, prefix: str, name_prefix: str) -> None:
-        """Write all entries below `prefix` whose names begin with `name_prefix`.
+        """Write all entries below `prefix` whose names start with `name_prefix`.
 
-        They replace those that an earlier walk found under these names, in one transaction.
+        In one transaction, they replace the entries of earlier walks with such names.
         """
         names = encode_path(name_prefix)
         listed = self._listed.get(prefix, _Pages())
         pages = listed.starting_with(names) if names else listed.pack()
-        if not names:  # otherwise others of the same prefix may follow
+        if not names:  # otherwise more name prefixes may follow
             self._listed.pop(prefix, None)
         self._replace(encode_path(prefix), names, pages)
 
@@ -116,7 +116,7 @@ class ListingRecorder:
 
 
 class _Pages:
-    """Entries, packed except for the last few, in about 30 bytes each."""
+    """Entries, packed into about 30 bytes each except for the most recent ones."""
 
     def __init__(self) -> None:
         self._packed: list[bytes] = []
@@ -134,7 +134,7 @@ class _Pages:
         return self._packed
 
     def starting_with(self, names: bytes) -> list[bytes]:
-        """Return the entries whose names begin with `names`, packed."""
+        """Return the packed entries whose names start with `names`."""
         entries = chain.from_iterable(map(_unpack, self.pack()))
         chosen = (entry for entry in entries if encode_path(entry.name).startswith(names))
         return [_pack(chunk) for chunk in in_chunks(chosen, _PAGE)]

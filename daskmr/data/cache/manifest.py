@@ -1,4 +1,4 @@
-"""The tables beside a cache: the files that it holds, and the store that they are from."""
+"""The SQLite tables of a cache: its files, its listings, and the store that they are from."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["Copy", "Manifest", "in_chunks"]
 
 T = TypeVar("T")
 
-_CHUNK = 500  # parameters of one query; SQLite before 3.32 takes 999
+_CHUNK = 500  # parameters of one query; SQLite before 3.32 allows 999
 _TABLES = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID",
-    # Paths as bytes: they sort in input order, and what is not UTF-8 has its place.
+    # Paths are bytes, so that they sort in input order and need not be valid UTF-8.
     "CREATE TABLE files (path BLOB PRIMARY KEY, size INTEGER, etag TEXT, mtime REAL, digest BLOB,"
     " mtime_ns INTEGER, fetched REAL, used REAL, own INTEGER, pending INTEGER, folded INTEGER)"
     " WITHOUT ROWID",
@@ -36,7 +36,7 @@ _COLUMNS = "path, size, etag, mtime, digest, mtime_ns, fetched, used, own, pendi
 
 
 def in_chunks(items: Iterable[T], count: int = _CHUNK) -> Iterator[list[T]]:
-    """Cut `items` into lists of at most `count`.
+    """Split `items` into lists of at most `count` items.
 
     >>> list(in_chunks("abcde", 2))
     [['a', 'b'], ['c', 'd'], ['e']]
@@ -48,30 +48,26 @@ def in_chunks(items: Iterable[T], count: int = _CHUNK) -> Iterator[list[T]]:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """The row of a local copy of an object, as it was when it was put in place."""
+    """A row of the manifest: the local copy of an object, as it was put in place."""
 
     path: str  # relative to the cache, and to the source
-    # Of the object, as it was listed
-    size: int
-    etag: str | None
-    mtime: float | None
+    size: int  # of the object, as it was listed
+    etag: str | None  # of the object, as it was listed
+    mtime: float | None  # of the object, as it was listed
     digest: str  # MD5 of the bytes, as hex digits
-    # When the copy was last changed, by its file system; -1 for one that was found to be damaged,
-    # which matches no file.
-    mtime_ns: int
-    # When it was fetched, and when a run last asked for it; seconds since 1970
-    fetched: float
-    used: float
-    own: bool = True  # whether the cache fetched the file, or found it there with the right bytes
-    pending: bool = False  # whether the file may not be in its place yet
+    mtime_ns: int  # modification time of the copy; -1, which matches no file, if it is damaged
+    fetched: float  # time of the fetch, in Unix seconds
+    used: float  # time of the last use by a run, in Unix seconds
+    own: bool = True  # whether the cache fetched the file, rather than finding it with these bytes
+    pending: bool = False  # whether the file may be missing
 
     def is_of(self, file: InputFile) -> bool:
-        """Check that it is a copy of the object as listed, by the ETag or else the time."""
+        """Check that it is a copy of the object as listed, by the ETag or, without one, the time."""
         same_time = file.etag is not None or self.mtime == file.mtime
         return self.size == file.size and self.etag == file.etag and same_time
 
     def is_unchanged(self, found: os.stat_result | None) -> bool:
-        """Check that the file with the status `found` is as it was when it was put in place."""
+        """Check that the file with the status `found` was not modified since it was put in place."""
         return (
             found is not None
             and found.st_mtime_ns == self.mtime_ns
@@ -88,9 +84,9 @@ def _copy(row: tuple[Any, ...]) -> Copy:
 
 
 class Manifest(Database):
-    """The table of the files in a cache, and those of its listing record.
+    """The tables of the files in a cache and of its listing record.
 
-    Every method is one transaction. The SQLite file at `path` is created at its first use.
+    Each method is one transaction. The SQLite file at `path` is created on first use.
     """
 
     tables = _TABLES
@@ -98,22 +94,23 @@ class Manifest(Database):
     version = 1
 
     def claim(self, identity: str, url: str) -> bool:
-        """Assign this manifest to a store, unless it has one, and check that it is `identity`."""
+        """Assign this manifest to a store unless it has one; check that the store is `identity`."""
         with self.writing() as connection:
             for name, value in (("identity", identity), ("url", url)):
                 connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, value))
         return self.meta("identity") == identity
 
     def meta(self, name: str) -> str:
-        """Return the ``"identity"`` or ``"url"`` of the store; "" where there is none yet."""
+        """Return the ``"identity"`` or ``"url"`` of the store; "" if none is assigned yet."""
         rows = self.read("SELECT value FROM meta WHERE name = ?", (name,))
         return rows[0][0] if rows else ""
 
     def find(self, path: str) -> Copy | None:
+        """Return the copy of `path`, if any."""
         return self.get([path]).get(path)
 
     def get(self, paths: Sequence[str]) -> dict[str, Copy]:
-        """Return the copies of those `paths` that have one."""
+        """Return the existing copies of `paths`."""
         found: dict[str, Copy] = {}
         for chunk in in_chunks(paths):
             condition = f"path IN ({','.join('?' * len(chunk))})"
@@ -127,18 +124,18 @@ class Manifest(Database):
         return map(_copy, self.read(query, tuple(parameters)))
 
     def copies(self) -> Iterator[Copy]:
-        """Yield all copies in the order of their paths, as they are when they are reached."""
+        """Yield all copies, sorted by path; changes made during the iteration may be seen."""
         last = ""  # no path is empty
         while some := [*self._select("path > ? ORDER BY path LIMIT 5000", [encode_path(last)])]:
             yield from some
             last = some[-1].path
 
     def pending(self) -> list[Copy]:
-        """Return the copies that are being put in place, or whose process died before that."""
+        """Return the copies that are being put in place, or whose process died while doing so."""
         return [*self._select("pending")]
 
     def count(self) -> tuple[int, int]:
-        """Return the number of copies and of their bytes."""
+        """Return the number of copies and their total size in bytes."""
         rows = self.read("SELECT COUNT(*), TOTAL(size) FROM files WHERE NOT pending")
         return rows[0][0], int(rows[0][1])
 
@@ -147,12 +144,12 @@ class Manifest(Database):
         return [*self._select("folded = ? AND path != ?", (_folded(path), encode_path(path)))]
 
     def index_folded(self) -> None:
-        """Make `twins` fast."""
+        """Create the index that makes `twins` fast."""
         with self.writing() as connection:
             connection.execute("CREATE INDEX IF NOT EXISTS folded ON files (folded)")
 
     def put(self, copy: Copy) -> None:
-        """Write the row of `copy`, in place of an earlier one of its path."""
+        """Write the row of `copy`, replacing an earlier one for its path."""
         _, size, etag, mtime, digest, *rest = astuple(copy)
         path = encode_path(copy.path)
         row = (path, size, etag, mtime, bytes.fromhex(digest), *rest, _folded(copy.path))
@@ -160,7 +157,7 @@ class Manifest(Database):
             connection.execute(f"INSERT OR REPLACE INTO files VALUES ({','.join('?' * 11)})", row)
 
     def settle(self, path: str) -> None:
-        """Record that the copy of `path` is in its place."""
+        """Record that the copy of `path` is in place."""
         self._each("UPDATE files SET pending = 0", [path])
 
     def unsettle(self, paths: Iterable[str]) -> None:
@@ -168,11 +165,11 @@ class Manifest(Database):
         self._each("UPDATE files SET pending = 1", paths)
 
     def touch(self, paths: Iterable[str], now: float) -> None:
-        """Record that the copies of `paths` are used."""
+        """Record a use of the copies of `paths`."""
         self._each("UPDATE files SET used = ?", paths, now)
 
     def distrust(self, path: str) -> None:
-        """Record that the copy of `path` is damaged, whatever its size and time."""
+        """Record that the copy of `path` is damaged, even if its size and time match."""
         self._each("UPDATE files SET mtime_ns = -1", [path])
 
     def forget(self, paths: Iterable[str]) -> None:
@@ -187,6 +184,6 @@ class Manifest(Database):
 
 
 def _folded(path: str) -> int:
-    """Return a number that is equal for paths that `fold` makes equal."""
+    """Return a hash of the folded path."""
     digest = blake2b(encode_path(fold(path)), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)

@@ -1,4 +1,4 @@
-"""Fetch the files of a partition ahead of the task that maps them."""
+"""Fetch the files of a partition before they are mapped."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ __all__ = ["AT_ONCE", "Prefetcher"]
 
 T = TypeVar("T")
 
-AT_ONCE = 8
-_MOST_AHEAD = 64  # files that are fetched before their turn
+AT_ONCE = 8  # number of files that are fetched at the same time
+_MOST_AHEAD = 64  # maximum number of files to fetch ahead
 _NOTES = 20
 
-_Outcome: TypeAlias = "Local | InMemory | Unplaceable | None"  # None: to be streamed
+_Outcome: TypeAlias = "Local | InMemory | Unplaceable | None"  # None: stream the file
 _Task: TypeAlias = "asyncio.Task[_Outcome]"
-_Started: TypeAlias = "dict[str, tuple[InputFile, _Task | None]]"  # no task: by the fetcher
+_Started: TypeAlias = "dict[str, tuple[InputFile, _Task | None]]"  # None: fetched by the fetcher
 
 
 class Prefetcher:
-    """Gives the files of a partition in order, while the next ones are being fetched.
+    """Returns the files of a partition in order, while the next ones are being fetched.
 
-    Used in a ``with`` block, by one thread. No request is made while all files are in the cache.
+    Use it in a ``with`` block, in one thread. If all files are in the cache, no request is made.
 
-    - `cache`: where they are kept. Without one they are fetched into memory, or streamed if they
-      are larger than `budget_bytes`.
-    - `open_store`: returns the store; called when it is first needed. It stays open.
-    - `files`: what will be taken, in this order.
-    - `budget_bytes`: how many bytes may be fetched ahead; one file always may.
-    - `fetcher`: fetches for this process as soon as it is ready.
-    - `at_once`: how many files are fetched at the same time.
+    - `cache`: the cache for the files. Without it, files are fetched into memory, or streamed if
+      they are larger than `budget_bytes`.
+    - `open_store`: returns the store; called when it is first needed. The store stays open.
+    - `files`: the files to take, in this order.
+    - `budget_bytes`: maximum number of bytes to fetch ahead; one file may exceed it.
+    - `fetcher`: the process that fetches for this one, once it is ready.
+    - `at_once`: maximum number of files to fetch at the same time.
     - `ahead`: files of later partitions, which `fetcher` fetches after all of `files`.
-    - `began`: when the run began, in seconds since 1970. Files that were fetched ahead for this
-      partition count as fetched here, if it was since then.
-    - `fetched`, `fetched_bytes`: files that came from the store, and their size; each counts where
-      it is taken.
-    - `notes`: the first few of `note_count` remarks on them.
+    - `began`: start of the run, in Unix seconds. Files of this partition that were fetched ahead
+      since then count as fetched here.
+    - `fetched`, `fetched_bytes`: number of files that came from the store, and their size; each
+      file counts when it is taken.
+    - `notes`: the first few of `note_count` remarks about the files.
 
     Examples
     --------
@@ -78,11 +78,11 @@ class Prefetcher:
         self._budget = budget_bytes
         self._files = deque(files)
         self._fetcher = fetcher if cache is not None else None
-        self._began = began  # without a fetcher, too: it may have been lost since
+        self._began = began  # used without a fetcher too, which may have been lost
         self._maybe_ahead = {file.path for file in islice(self._files, LOOK_AHEAD)}
-        # Of later partitions: not waited for, nor cancelled, as their own tasks do that.
+        # Files of later partitions; their own tasks wait for them and cancel them.
         self._later = deque(ahead if self._fetcher is not None else ())
-        self._later_bytes = 0  # that were requested
+        self._later_bytes = 0  # size of those that were requested
         if self._fetcher is not None:
             self._fetcher.tidy()
         self._waiting = deque(self._absent())
@@ -106,11 +106,11 @@ class Prefetcher:
             yield file, self.take(file)
 
     def take(self, file: InputFile) -> str | BinaryIO:
-        """Return `file`, whose turn it is; files before it that were not taken are dropped.
+        """Take `file`, and drop the files before it that were not taken.
 
-        After a failure the next files can still be taken.
+        After a failure, later files can still be taken.
 
-        Returns its path in the cache; or, without a cache, its bytes, until the next one is taken.
+        Returns its path in the cache; without a cache, a stream, which is open until the next take.
         Raises `StoreError`, `JobError`.
         """
         self._close_stream()
@@ -120,11 +120,11 @@ class Prefetcher:
             return self._give(file, self._run_now(file))
         got = self._wait_for(file)
         if isinstance(got, Local) and self._cache is not None and not self._cache.present(file):
-            got = self._run_now(file)  # another process has removed it since
+            got = self._run_now(file)  # another process has removed it
         return self._give(file, got)
 
     def close(self) -> None:
-        """Cancel what is being fetched, and wait for that; idempotent."""
+        """Cancel all fetches, and wait until they have ended; idempotent."""
         self._close_stream()
         self._waiting.clear()
         self._cancel([*self._started])
@@ -135,11 +135,11 @@ class Prefetcher:
         return [file for file in self._files if file.size <= self._budget]
 
     def _wait_for(self, file: InputFile) -> _Outcome:
-        """Wait for a file that was started, and free its part of the budget."""
+        """Wait for a file whose fetch was started, and release its share of the budget."""
         _, task = self._started[file.path]
         if task is None:
             return self._wait_for_fetcher(file)
-        self._local.wait(task)  # an interruption leaves the task to `close`
+        self._local.wait(task)  # after an interruption, `close` cancels the task
         self._forget(file.path)
         return task.result()
 
@@ -152,7 +152,7 @@ class Prefetcher:
             return self._run_now(file)
         except Unplaceable as error:
             got = error
-        except Exception:  # not an interruption, after which `close` cancels it
+        except Exception:  # after an interruption, `close` cancels the fetch
             self._forget(file.path)
             raise
         self._forget(file.path)
@@ -163,11 +163,11 @@ class Prefetcher:
         lost = {path for path, (_, task) in self._started.items() if task is None}
         for path in lost:
             self._forget(path)
-        self._maybe_ahead |= lost  # it may have fetched them without reporting it
+        self._maybe_ahead |= lost  # it may have fetched them without reporting this
         self._waiting.extendleft(reversed([file for file in self._files if file.path in lost]))
 
     def _run_now(self, file: InputFile) -> _Outcome:
-        """Fetch a file that was not fetched ahead, since it was here, or is too large."""
+        """Return a file that was not fetched ahead, because it was in the cache or is too large."""
         if self._cache is None:
             return None
         path = self._cache.present(file)
@@ -181,14 +181,14 @@ class Prefetcher:
                 self._count(file)
             return got.path
         if isinstance(got, Unplaceable):
-            self._note(f"{got} It was read from the store instead.")
+            self._note(f"{got} It was streamed from the store instead.")
             got = None
         self._stream = got or self._local.store.open(file.path, file.etag, file.size)
         self._count(file)
         return self._stream
 
     def _was_fetched_ahead(self, file: InputFile) -> bool:
-        """Check whether it came from the store in this run, or another with the same work dir."""
+        """Check whether a file was fetched since this run began, by this run or a concurrent one."""
         if self._began is None or self._cache is None or file.path not in self._maybe_ahead:
             return False
         copy = self._cache.manifest.find(file.path)
@@ -196,7 +196,7 @@ class Prefetcher:
 
     def _drop_until(self, file: InputFile) -> None:
         if file not in self._files:
-            raise ValueError(f"{file.path} is not among the files that remain.")
+            raise ValueError(f"{file.path} is not among the remaining files.")
         gone = set()
         while (first := self._files.popleft()) != file:
             gone.add(first.path)
@@ -205,7 +205,7 @@ class Prefetcher:
         self._cancel([*gone & self._started.keys()])
 
     def _cancel(self, paths: list[str]) -> None:
-        """Cancel fetches, and wait until they have left nothing behind."""
+        """Cancel fetches, and wait until they have cleaned up."""
         started = [self._started[path] for path in paths]
         for path in paths:
             self._forget(path)
@@ -222,7 +222,7 @@ class Prefetcher:
         self._ahead -= file.size
 
     def _start_next(self) -> None:
-        """Start to fetch as many files as the budget allows."""
+        """Start fetching as many files as the budget allows."""
         chosen: list[InputFile] = []
         while self._waiting and len(self._started) + len(chosen) < _MOST_AHEAD:
             file = self._waiting[0]
@@ -267,7 +267,7 @@ class Prefetcher:
 
 
 class _LocalFetches:
-    """Fetches of this process, as tasks on the loop of the store."""
+    """The fetches that run in this process, as tasks on the store's event loop."""
 
     def __init__(self, cache: Cache | None, open_store: Callable[[], Store], at_once: int) -> None:
         self._cache = cache
@@ -283,7 +283,7 @@ class _LocalFetches:
 
     def start(self, files: list[InputFile], started: _Started) -> None:
         async def start() -> None:
-            for file in files:  # added one by one, so that an interruption loses none
+            for file in files:  # add tasks one by one, so that an interruption loses none
                 started[file.path] = file, asyncio.create_task(self._fetch(file))
 
         self.store.run(start())
@@ -293,7 +293,7 @@ class _LocalFetches:
             self.store.run(asyncio.wait({task}))
 
     def cancel(self, tasks: list[_Task]) -> None:
-        """Cancel tasks, and wait until they have left nothing behind."""
+        """Cancel tasks, and wait until they have cleaned up."""
 
         async def cancel() -> None:
             for task in tasks:

@@ -1,7 +1,7 @@
-"""Files that appear complete: written and locked in a folder beside the cache, then renamed.
+"""Write files to the cache atomically: to a locked file in a folder next to the cache, then rename.
 
-The name of a file that is being written depends on its place alone, so that its lock is the claim
-on that place: no two processes fetch the same object, and what is not locked was left by a dead one.
+The name of a temporary file depends only on its final path, so that its lock is a claim on that
+path: no two processes fetch the same object, and an unlocked file was left behind by a dead process.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ __all__ = ["Staged", "Staging"]
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY_THERE = "a directory is in its place; remove it"
-_ATTEMPTS = 100  # at steps that other processes undo at the same moment
+_ATTEMPTS = 100  # for steps that another process may undo at the same time
 
 
 class Staging:
-    """The way of files into one folder.
+    """The folder of a cache, and the folder in which its files are written first.
 
-    - `root`: the folder, created at its first use. It may be a link itself.
-    - `folder`: where files are until they are complete: beside the root, on the same disk.
+    - `root`: the folder of the cache, created on first use. It may be a link.
+    - `folder`: the folder for incomplete files, next to the root, on the same disk.
     - `case_blind`: whether the file system ignores the case of names.
     """
 
@@ -45,11 +45,11 @@ class Staging:
         self.case_blind = is_case_blind(os.path.dirname(real))
 
     def claim(self, path: str) -> Staged | None:
-        """Claim the place `path` below the root, with an empty file to write.
+        """Claim `path` below the root, and create an empty file to write.
 
-        Returns ``None`` while another has the claim.
-        Raises `Unplaceable` when no file can be at `path`.
-        Raises `JobError` when the disk refuses.
+        Returns ``None`` if the path is already claimed.
+        Raises `Unplaceable` if there can be no file at `path`.
+        Raises `JobError` if the disk is full or fails.
         """
         split_path(path)
         where = self._staged_path(path)
@@ -63,18 +63,18 @@ class Staging:
                     if _is_alone(descriptor):
                         os.ftruncate(descriptor, 0)
                         return Staged(self, path, where, descriptor)
-                    os.unlink(where)  # it was planted
-                os.close(descriptor)  # it was put in place or removed meanwhile
+                    os.unlink(where)  # not created by daskmr
+                os.close(descriptor)  # another process has renamed or removed it
             except OSError as error:
                 os.close(descriptor)
                 raise disk_error(error, where, "the cache") from None
         raise JobError(
-            f"{where} is no file of its own, so nothing can be fetched. Remove it: daskmr does not "
-            "make such files."
+            f"{where} is not a regular file, or has hard links, so nothing can be fetched. Remove "
+            "it: daskmr does not create such files."
         )
 
     def _open(self, where: str) -> int:
-        """Open, or make, a file in the folder, neither of which may be a link."""
+        """Open or create a file in the folder; neither may be a link."""
         for _ in range(_ATTEMPTS):
             try:
                 os.makedirs(self.folder, exist_ok=True)
@@ -85,7 +85,7 @@ class Staging:
                 finally:
                     os.close(folder)
             except FileNotFoundError:
-                continue  # the folder was removed meanwhile
+                continue  # another process has removed the folder
             except OSError as error:
                 if os.path.islink(self.folder):
                     reason = f"{self.folder} is a link, which is not followed. Remove it."
@@ -93,15 +93,15 @@ class Staging:
                 if error.errno != errno.ELOOP:
                     raise disk_error(error, where, "the cache") from None
                 with suppress(FileNotFoundError):
-                    os.unlink(where)  # a planted link
-        raise JobError(f"{self.folder} is removed all the time, so nothing can be fetched.")
+                    os.unlink(where)  # a link that daskmr did not create
+        raise JobError(f"{self.folder} is removed repeatedly, so nothing can be fetched.")
 
     def _staged_path(self, path: str) -> str:
         place = encode_path(fold(path) if self.case_blind else path)
         return os.path.join(self.folder, blake2b(place, digest_size=20).hexdigest())
 
     def progress(self, path: str) -> tuple[int, int] | None:
-        """Return what changes while another process writes the file that goes to `path`."""
+        """Return a value that changes while another process writes the file for `path`."""
         try:
             found = os.lstat(self._staged_path(path))
         except FileNotFoundError:
@@ -109,12 +109,12 @@ class Staging:
         return found.st_ino, found.st_mtime_ns
 
     def sweep(self) -> int:
-        """Remove the files of dead processes, and return how many there were."""
+        """Remove the files of dead processes, and return their number."""
         paths = glob.glob(os.path.join(glob.escape(self.folder), "[0-9a-f]" * 40))
         return sum(sweep(path, partial(os.unlink, path)) for path in paths)
 
     def found(self, path: str) -> os.stat_result | None:
-        """Return the status of `path`, not of what it links to; ``None`` for nothing."""
+        """Return the status of `path`, without following links; ``None`` if it does not exist."""
         try:
             return os.lstat(os.path.join(self.root, path))
         except (FileNotFoundError, NotADirectoryError):
@@ -125,19 +125,19 @@ class Staging:
             raise disk_error(error, os.path.join(self.root, path), "the cache") from None
 
     def check(self, path: str) -> None:
-        """Raise Unplaceable if no file can be put at `path`."""
+        """Raise Unplaceable if there can be no file at `path`."""
         *_, name = split_path(path)
         with self._refusals(path), self._parent(path, make=False) as parent:
             if _is_directory(name, parent):
                 raise Unplaceable(self._explain(path, _DIRECTORY_THERE))
 
     def remove(self, path: str) -> None:
-        """Remove whatever is at `path`, except a directory, without following links."""
+        """Remove the file or link at `path`; raise Unplaceable for a directory."""
         *_, name = split_path(path)
         with self._refusals(path), self._parent(path, make=False) as parent:
             try:
                 os.unlink(name, dir_fd=parent)
-            except (IsADirectoryError, PermissionError):  # which, depends on the system
+            except (IsADirectoryError, PermissionError):  # depending on the system
                 if not _is_directory(name, parent):
                     raise
                 raise Unplaceable(self._explain(path, _DIRECTORY_THERE)) from None
@@ -153,7 +153,7 @@ class Staging:
             raise disk_error(error, os.path.join(self.root, path), "the cache") from None
 
     def prune(self, path: str) -> None:
-        """Remove the directories above `path` that are empty, up to the root."""
+        """Remove the empty parent directories of `path`, up to the root."""
         above, _, _ = path.rpartition("/")
         while above:
             try:
@@ -165,7 +165,7 @@ class Staging:
 
     @contextmanager
     def _parent(self, path: str, make: bool) -> Iterator[int]:
-        """Open the directory above `path` without following a link below the root."""
+        """Open the parent directory of `path`, without following links below the root."""
         *above, _ = split_path(path)
         if make:
             os.makedirs(self.root, exist_ok=True)
@@ -180,7 +180,7 @@ class Staging:
                 except OSError as error:
                     if error.errno not in (errno.ENOTDIR, errno.ELOOP):
                         raise
-                    reason = f"{os.fsdecode(name)!r} there is a link or a file; remove it"
+                    reason = f"its parent {os.fsdecode(name)!r} is a link or a file; remove it"
                     raise Unplaceable(self._explain(path, reason)) from None
                 os.close(directory)
                 directory = below
@@ -193,11 +193,11 @@ class Staging:
 
 
 class Staged:
-    """A claimed place, and the locked file that is to go there: the target of a fetch.
+    """A claimed path and its locked temporary file, to which a fetch writes.
 
-    - `path`: the place, relative to the root.
-    - `where`: the file, until it is put in place.
-    - `descriptor`: of that file, open and locked.
+    - `path`: the claimed path, relative to the root.
+    - `where`: the path of the temporary file.
+    - `descriptor`: the descriptor of that file, open and locked.
     """
 
     def __init__(self, staging: Staging, path: str, where: str, descriptor: int) -> None:
@@ -221,22 +221,22 @@ class Staged:
         os.lseek(self._descriptor, 0, os.SEEK_SET)
 
     def seal(self) -> os.stat_result:
-        """Bring the bytes to the disk, and return the status that the file has from now on."""
+        """Flush the data to disk, and return the final status of the file."""
         try:
-            # After a crash of the system an incomplete file has another size, but only if the size
-            # does not reach the disk before the bytes.
+            # Without this, the size could reach the disk before the data, and after a system crash
+            # an incomplete file would have the right size.
             os.fsync(self._descriptor)
-            now = time.time_ns()  # set here: a file server may report another time later
+            now = time.time_ns()  # set explicitly: a file server may report another time later
             os.utime(self._descriptor, ns=(now, now))
             return os.fstat(self._descriptor)
         except OSError as error:
             raise disk_error(error, self._where, "the cache") from None
 
     def place(self) -> None:
-        """Rename the file into its place, over an earlier one.
+        """Rename the file to its final path, replacing an earlier one.
 
-        Raises `Unplaceable` when a link or a file is where a directory of the path has to be, or
-        the other way round, or the file system does not take the name.
+        Raises `Unplaceable` if a parent of the path is a link or a file, the path itself is a
+        directory, or the file system does not allow the name.
         """
         *_, name = split_path(self.path)
         reason = ""
@@ -245,7 +245,7 @@ class Staged:
                 with self._staging._parent(self.path, make=True) as parent:
                     os.rename(self._where, name, dst_dir_fd=parent)
             except FileNotFoundError as error:
-                # `prune` of another process removed the empty directory meanwhile
+                # `prune` in another process may have removed the empty directory.
                 if attempt < _ATTEMPTS - 1 and os.path.lexists(self._where):
                     continue
                 raise disk_error(error, self._where, "the cache") from None
@@ -254,7 +254,7 @@ class Staged:
             except OSError as error:
                 if error.errno not in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL):
                     raise disk_error(error, self._where, "the cache") from None
-                reason = f"the file system does not take the name ({error.strerror})"
+                reason = f"the file system does not allow the name ({error.strerror})"
             else:
                 self._placed = True
                 return
@@ -262,21 +262,21 @@ class Staged:
         raise Unplaceable(self._staging._explain(self.path, reason))
 
     def release(self) -> None:
-        """Give up the claim, and remove the file unless it is in its place; idempotent."""
+        """Release the claim, and remove the file unless `place` has renamed it; idempotent."""
         if self._descriptor < 0:
             return
         descriptor, self._descriptor = self._descriptor, -1
         try:
             if not self._placed and is_at(descriptor, self._where):
                 os.unlink(self._where)
-            flock(descriptor, LOCK_UN)  # a forked process may hold it open too
+            flock(descriptor, LOCK_UN)  # a forked process may also have it open
         finally:
             _held.discard(descriptor)
             os.close(descriptor)
 
 
 def _is_alone(descriptor: int) -> bool:
-    """Check that an open file is a regular one without another name, which would change too."""
+    """Check that an open file is a regular file without other hard links, which would change too."""
     found = os.fstat(descriptor)
     return stat.S_ISREG(found.st_mode) and found.st_nlink == 1
 
@@ -285,7 +285,7 @@ def _is_directory(name: bytes, parent: int) -> bool:
     return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
 
 
-# A forked child would hold the locks of its parent beyond its death.
+# A forked child would keep its parent's locks after the parent has died.
 _held: set[int] = set()
 
 

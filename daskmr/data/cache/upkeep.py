@@ -1,4 +1,4 @@
-"""Maintain a cache: verify it, remove files from it, sum up its contents."""
+"""Maintain a cache: verify it, remove files from it, summarize its contents."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CLAIMED = 100  # files that are claimed, and so open, at the same time
 
 
 class Problem(NamedTuple):
-    """A problem with the file of a cache at `path`, relative to it."""
+    """A problem with the file at `path`, relative to the cache."""
 
     path: str
     description: str  # a predicate, such as "cannot be read"
@@ -33,11 +33,10 @@ class Problem(NamedTuple):
 class Removed:
     """The result of a removal."""
 
-    # What was removed
-    files: int = 0
-    bytes: int = 0
-    kept: tuple[str, ...] = ()  # paths that are no longer, or never were, what the cache fetched
-    busy: int = 0  # how many files are being fetched again, and stay
+    files: int = 0  # number of removed files
+    bytes: int = 0  # their size
+    kept: tuple[str, ...] = ()  # paths of files that were modified, or not fetched by the cache
+    busy: int = 0  # number of files kept because they are being fetched again
 
     def __add__(self, other: Removed) -> Removed:
         return Removed(*map(operator.add, astuple(self), astuple(other)))
@@ -45,9 +44,10 @@ class Removed:
 
 @dataclass(slots=True)
 class Group:
-    """Copies that share the `values` of some dimensions, summed up.
+    """The totals of copies that have the same `values` of some dimensions.
 
-    They were fetched from `oldest` to `newest`, and last `used`, in seconds since 1970.
+    `oldest` and `newest` are the times of the first and last fetch, `used` is the time of the last
+    use, all in Unix seconds.
     """
 
     values: tuple[str, ...]
@@ -70,9 +70,9 @@ def select(copies: Iterable[Copy], schema: Schema) -> Iterator[Copy]:
 
 
 def group_by(copies: Iterable[Copy], schema: Schema, positions: tuple[int, ...]) -> list[Group]:
-    """Sum `copies` up by the dimensions at `positions`, in the order of their values.
+    """Summarize `copies` by the dimensions at `positions`, sorted by their values.
 
-    What is not in the layout comes last, under no values.
+    Copies that are not in the layout come last, in a group without values.
     """
     groups: dict[tuple[str, ...], Group] = {}
     for copy in copies:
@@ -93,9 +93,9 @@ def verify(
     """Check every file of a cache against the manifest.
 
     Files that a run is fetching are skipped. A file whose bytes are damaged is marked, so that the
-    next run fetches it again; other problems a run finds by itself.
+    next run fetches it again; runs detect all other problems themselves.
 
-    - `deep`: read every file, rather than only compare its size and time.
+    - `deep`: read every file, instead of only comparing its size and time.
     - `on_progress`: called after each file.
     """
     for copy in cache.manifest.copies():
@@ -109,25 +109,25 @@ def verify(
 def _problem_of(cache: Cache, copy: Copy, deep: bool) -> str:
     found = cache.staging.found(copy.path)
     if found is None:
-        return "" if copy.pending else "is not there any more"
+        return "" if copy.pending else "no longer exists"
     if copy.mtime_ns == -1:
-        return "is damaged, as was found before; it will be fetched again"
+        return "was already found to be damaged; it will be fetched again"
     if not stat.S_ISREG(found.st_mode):
         return "is no longer a plain file"
     if found.st_size != copy.size:
         return f"has {found.st_size:,} bytes instead of {copy.size:,}"
     if not copy.is_unchanged(found):
-        return "was changed since it was fetched"
+        return "was modified after it was fetched"
     if not deep:
         return ""
     read = read_digest(os.path.join(cache.root, copy.path))
     if read is None:
         return "cannot be read"
-    return "" if read.digest == copy.digest else "is damaged: its bytes are not what was fetched"
+    return "" if read.digest == copy.digest else "is damaged: its bytes have changed"
 
 
 def _check_again(cache: Cache, path: str, deep: bool) -> str:
-    """Check once more, now under a claim, so that no other process changes `path`."""
+    """Check `path` again, under a claim, so that no other process changes it meanwhile."""
     staged = cache.staging.claim(path)
     if staged is None:
         return ""
@@ -135,19 +135,19 @@ def _check_again(cache: Cache, path: str, deep: bool) -> str:
         copy = cache.manifest.find(path)
         problem = "" if copy is None else _problem_of(cache, copy, deep)
         if problem and copy is not None and copy.is_unchanged(cache.staging.found(path)):
-            cache.manifest.distrust(path)  # a run would not notice
+            cache.manifest.distrust(path)  # a run would not detect the damage
         return problem
     finally:
         staged.release()
 
 
 def _unknown(cache: Cache) -> Iterator[Problem]:
-    """Yield the files that are not in the manifest, or unreadable."""
+    """Yield the files that are not in the manifest, and the folders that are unreadable."""
     unreadable: list[OSError] = []
     for paths in in_chunks(_files_below(cache.root, unreadable)):
         known = cache.manifest.get(paths)
         for path in paths:
-            if path not in known and not cache.manifest.find(path):  # it may have come since
+            if path not in known and not cache.manifest.find(path):  # it may have been added since
                 yield Problem(path, "is not in the manifest: the cache has not fetched it")
     for error in unreadable:
         if error.filename != cache.root or not isinstance(error, FileNotFoundError):
@@ -156,7 +156,7 @@ def _unknown(cache: Cache) -> Iterator[Problem]:
 
 
 def _files_below(root: str, unreadable: list[OSError]) -> Iterator[str]:
-    """Yield the paths below `root` of everything but directories, without following links."""
+    """Yield the relative paths below `root` except directories, without following links."""
     for folder, directories, names in os.walk(root, onerror=unreadable.append):
         directories.sort()
         links = [name for name in directories if os.path.islink(os.path.join(folder, name))]
@@ -174,9 +174,9 @@ def prune(
 ) -> Removed:
     """Remove the files of a cache that meet all given conditions.
 
-    - `fetched_before`: in seconds since 1970.
-    - `schema`: only what its filter allows.
-    - `down_to`: only the least recently used, until the cache holds no more bytes than this.
+    - `fetched_before`: only files fetched before this time, in Unix seconds.
+    - `schema`: only files that its filter allows.
+    - `down_to`: only the least recently used files, until the cache has at most this many bytes.
     - `dry_run`: remove nothing, and return what would be removed.
     """
     copies: Iterable[Copy] = (copy for copy in cache.manifest.copies() if not copy.pending)
@@ -184,7 +184,7 @@ def prune(
         copies = select(copies, schema)
     if fetched_before is not None:
         copies = (copy for copy in copies if copy.fetched < fetched_before)
-    if down_to:  # and for 0 all of them, empty ones too
+    if down_to:  # 0 removes all files, including empty ones
         copies = _least_recent(copies, cache.manifest.count()[1] - down_to)
     return remove(cache, [copy.path for copy in copies], dry_run=dry_run)
 
@@ -199,7 +199,7 @@ def _least_recent(copies: Iterable[Copy], surplus: int) -> Iterator[Copy]:
 
 
 def remove(cache: Cache, paths: Iterable[str], *, dry_run: bool = False) -> Removed:
-    """Remove files, by their paths in the cache, that are still what it fetched."""
+    """Remove the files at `paths` in the cache that were not modified after they were fetched."""
     removals = (_remove(cache, chunk, dry_run) for chunk in in_chunks(paths, _CLAIMED))
     return sum(removals, Removed())
 
@@ -214,7 +214,7 @@ def _remove(cache: Cache, paths: list[str], dry_run: bool) -> Removed:
             try:
                 staged = cache.staging.claim(path)
             except Unplaceable:
-                continue  # nothing of this name was ever fetched
+                continue  # no file with such a name was ever fetched
             if staged is None:
                 busy += 1
                 continue
@@ -227,7 +227,7 @@ def _remove(cache: Cache, paths: list[str], dry_run: bool) -> Removed:
             else:
                 gone.append(path)
         if not dry_run:
-            # A pending file may be missing, so an end at any step leaves the manifest right.
+            # A pending file may be missing, so the manifest is valid wherever this is interrupted.
             cache.manifest.unsettle(chosen)
             for path in chosen:
                 cache.staging.remove(path)
@@ -240,6 +240,6 @@ def _remove(cache: Cache, paths: list[str], dry_run: bool) -> Removed:
 def _is_as_fetched(cache: Cache, copy: Copy) -> bool:
     try:
         cache.staging.check(copy.path)
-    except Unplaceable:  # a link leads there
+    except Unplaceable:  # a parent is a link
         return False
     return copy.own and copy.is_unchanged(cache.staging.found(copy.path))

@@ -1,7 +1,7 @@
-"""From the bytes of an input file to its records: one module for each input format.
+"""Read records from the bytes of an input file: one module for each input format.
 
-`decompression` opens a file and yields its data, whatever codec it is compressed with; `lines`
-splits that data and decodes it; `sniffing` recognises what a file holds and `faults` words the
-errors about it. Nothing here knows the layout or the job. A new input format is a new module that
-reads the chunks of `decompression`. Begin with `lines`.
+`decompression` opens a file and decompresses its data; `lines` splits the data into lines and
+decodes them; `sniffing` recognises the format of a file, and `faults` creates the errors about it.
+No module here depends on the layout or the job. Add a new input format as a new module that reads
+the chunks from `decompression`. Start with `lines`.
 """

@@ -1,4 +1,4 @@
-"""From a file to its data: opened, recognised by content, decompressed in chunks."""
+"""Open a file, identify its compression by content, and decompress it in chunks."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from daskmr.data.readers.sniffing import BZIP2, HEAD_BYTES, LZMA_FORM, XZ, ZSTD,
 
 __all__ = ["CHUNK_BYTES", "READ_BYTES", "Source", "Streams", "is_compressed", "read_chunks"]
 
-# Small enough for the caches, and for malloc to reuse: from 128 KiB on, every chunk may be fresh
-# pages from the system, which costs more than the splitting.
+# Small enough for the CPU caches, and for malloc to reuse: from 128 KiB on, malloc may request new
+# pages from the system for each chunk, which costs more than splitting the chunk.
 CHUNK_BYTES = 1 << 16
 READ_BYTES = 1 << 16
 
 _EXTENSIONS = (".gz", ".lzma", ".xz", ".bz2", ".zst")
-# A zstd block of 4 bytes can stand for 128 KiB, and its decoder takes no limit on its output: so
-# small a slice yields 4 MiB at most.
+# A zstd block of 4 bytes can encode 128 KiB, and the decoder cannot limit its output: a slice of
+# this size yields at most 4 MiB.
 _ZSTD_SLICE_BYTES = 128
 _WINDOW_HEADER_BYTES = 64
 _SNIFF_BYTES = 14
-_GZIP_HEADER_BYTES = 1 << 13  # more than most have
+_GZIP_HEADER_BYTES = 1 << 13  # larger than most headers
 _LONGEST_GZIP_HEADER = 1 << 25
 _GZIP_EXTRA, _GZIP_NAME, _GZIP_COMMENT = 4, 8, 16
 _GZIP_FIELDS = _GZIP_EXTRA | _GZIP_NAME | _GZIP_COMMENT | 2
-_LZMA2 = 0x21  # the filter's number in xz
+_LZMA2 = 0x21  # the ID of the filter in xz
 
 Source: TypeAlias = "str | os.PathLike[str] | BinaryIO"
 Streams: TypeAlias = Iterator[Iterator[bytes]]
@@ -59,23 +59,24 @@ def read_chunks(
     opened: Callable[[BinaryIO], object] | None = None,
     join: Callable[[Streams, str, str], Iterator[bytes]] = _joined,
 ) -> Iterator[bytes]:
-    """Read the data of a file, decompressed, in chunks of which none is empty.
+    """Read and decompress the data of a file, in non-empty chunks.
 
-    The first bytes identify gzip, xz, bzip2 and zstd, whatever the name; the old lzma format, which
-    has no magic number, is tried under a compressed name only. Without a known one, a file with a
-    compressed name is corrupt and any other is read as it is. Streams that follow one another are
-    read as one. An empty file holds no data.
+    The first bytes identify gzip, xz, bzip2 and zstd, regardless of the name; the old lzma format,
+    which has no magic number, requires a name with the suffix of a compression. If no compression is
+    identified, a file with such a suffix is corrupt, and any other file is read as it is. Consecutive
+    streams are read as one. An empty file holds no data.
 
-    - `source`: a file is read from its position, and left open; its ``name`` counts as its path.
-    - `chunk_bytes`: size that a chunk has at most (for zstd: 4 MiB more).
-    - `read_bytes`: bytes that are read from the file at a time.
-    - `opened`: given the file once it is open, to observe how far it has been read.
-    - `join`: makes one of the streams, given the path and the codec too ("": none).
-    Raises `CorruptFileError` for data that is cut off, fails its checksum, is followed by anything
-    else than the zero bytes that gzip and xz allow, or is not in the form that its name says.
-    Raises `TaskFailed` for intact data that takes more memory than this worker has, or a
-    dictionary, to be decompressed.
-    Raises `OSError` when the file cannot be opened or read; its ``filename`` is the path.
+    - `source`: a path, or an open file, which is read from its current position and not closed; its
+      ``name`` is used as its path.
+    - `chunk_bytes`: maximum size of a chunk (for zstd: plus 4 MiB).
+    - `read_bytes`: number of bytes to read from the file at a time.
+    - `opened`: called with the file once it is open, to observe the progress.
+    - `join`: joins the streams into one; also called with the path and the codec ("": none).
+    Raises `CorruptFileError` for data that is truncated, fails its checksum, is followed by anything
+    but the zero bytes that gzip and xz allow, or is not in the format that its name indicates.
+    Raises `TaskFailed` for intact data that needs a dictionary, or more memory than this worker has,
+    to be decompressed.
+    Raises `OSError` if the file cannot be opened or read; its ``filename`` is the path.
 
     >>> import bz2, io
     >>> b"".join(read_chunks(io.BytesIO(bz2.compress(b"spam ") + bz2.compress(b"and eggs"))))
@@ -92,7 +93,7 @@ def read_chunks(
                 opened(file)
             yield from _read_file(file, path, chunk_bytes, read_bytes, join)
     except OSError as error:
-        error.filename = path  # a failing read does not say where
+        error.filename = path  # a failing read does not set it
         raise
 
 
@@ -123,19 +124,18 @@ def _read_file(
 
 @dataclass(frozen=True, slots=True)
 class _Codec:
-    """A form of compression."""
+    """A compression format."""
 
     name: str
     begins: Callable[[bytes], object]
     decoder: Callable[[], Any]  # like `lzma.LZMADecompressor`
-    padding: int = 0  # the unit in which zero bytes may follow a stream; 0 allows none
-    # Reads from the first bytes of a stream how much data the decoder keeps
-    window: Callable[[bytes], int] = lambda head: 0
-    has_fields: bool = False  # whether the size of its header varies
+    padding: int = 0  # zero bytes may follow a stream in multiples of this; 0: none may
+    window: Callable[[bytes], int] = lambda head: 0  # returns the window size, from the first bytes
+    has_fields: bool = False  # whether the header has a variable size
 
 
 class _ZstdDecoder:
-    """A decoder like `lzma.LZMADecompressor`, with the limit on output that `zstandard` lacks."""
+    """A decoder like `lzma.LZMADecompressor`; it limits the output, which `zstandard` does not."""
 
     def __init__(self) -> None:
         decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_MAX_WINDOW)
@@ -171,13 +171,13 @@ class _ZstdDecoder:
 def _zstd_window(head: bytes) -> int:
     try:
         return zstandard.get_frame_parameters(head).window_size
-    except zstandard.ZstdError:  # the decoder says what is wrong
+    except zstandard.ZstdError:  # the decoder will report the error
         return 0
 
 
 def _xz_window(head: bytes) -> int:
-    """Return the dictionary size of the first block, whose header follows 12 bytes of stream header."""
-    if len(head) < _WINDOW_HEADER_BYTES or not head[12]:  # there is no block, or a tiny one
+    """Return the dictionary size of the first block; its header follows the 12-byte stream header."""
+    if len(head) < _WINDOW_HEADER_BYTES or not head[12]:  # no block, or a tiny one
         return 0
     flags = head[13]
     fields = iter(head[14:])
@@ -190,7 +190,7 @@ def _xz_window(head: bytes) -> int:
             if name == _LZMA2 and properties:
                 bits = properties[0]
                 return (2 | bits & 1) << (bits // 2 + 11)
-    except StopIteration:  # more filters than the head holds
+    except StopIteration:  # the header is longer than `head`
         pass
     return 0
 
@@ -229,9 +229,9 @@ _CODECS = (
     _Codec("bzip2", re.compile(BZIP2).match, bz2.BZ2Decompressor),
     _Codec("zstd", re.compile(ZSTD).match, _ZstdDecoder, window=_zstd_window),
 )
-# bz2 raises OSError; only calls of decoders, which do no I/O, are guarded with these.
+# bz2 raises OSError; these are only caught around calls of decoders, which do no I/O.
 _DECODER_ERRORS: tuple[type[Exception], ...] = (
-    igzip_lib.error,  # type: ignore[assignment]  # its stub takes the class for an instance
+    igzip_lib.error,  # type: ignore[assignment]  # its stub declares an instance instead of a class
     lzma.LZMAError,
     zstandard.ZstdError,
     OSError,
@@ -241,7 +241,7 @@ _DECODER_ERRORS: tuple[type[Exception], ...] = (
 
 
 class _Input:
-    """The raw side of a file: blocks of bytes that can be peeked at or put back."""
+    """The raw bytes of a file, read in blocks that can be peeked at or put back."""
 
     def __init__(self, stream: BinaryIO, size: int) -> None:
         self._stream = stream
@@ -250,7 +250,7 @@ class _Input:
         self._ended = False
 
     def _read(self) -> bytes:
-        if self._ended:  # of a small file, the end is looked at several times
+        if self._ended:  # avoid repeated reads at the end of a small file
             return b""
         data = self._stream.read(self._size) or b""
         self._ended = not data
@@ -280,7 +280,7 @@ class _Input:
 
 
 def _identify(head: bytes, path: str) -> _Codec | None:
-    """Return the codec of a file that begins with `head`; ``None`` is no compression."""
+    """Return the codec of a file that starts with `head`; ``None``: not compressed."""
     for codec in _CODECS:
         if codec.begins(head):
             return codec
@@ -297,7 +297,7 @@ def _identify(head: bytes, path: str) -> _Codec | None:
 
 
 def is_compressed(head: bytes, path: str) -> bool:
-    """Check whether a file that begins with `head` is read as compressed data.
+    """Check whether a file that starts with `head` is read as compressed data.
 
     >>> is_compressed(b"k\tv", "a.log"), is_compressed(b"k\tv", "a.gz")
     (False, True)
@@ -307,7 +307,7 @@ def is_compressed(head: bytes, path: str) -> bool:
 
 
 def _decompress(raw: _Input, codec: _Codec, chunk_bytes: int, path: str) -> Streams:
-    """Every stream of the file (gzip says member, zstd says frame), one after the other."""
+    """Yield each stream of the file (called a member in gzip, and a frame in zstd)."""
     while True:
         yield _decompress_one(raw, codec, chunk_bytes, path)
         zeros = raw.skip_zeros() if codec.padding else 0
@@ -341,7 +341,7 @@ def _decompress_one(raw: _Input, codec: _Codec, chunk_bytes: int, path: str) -> 
 
 
 def _peek_gzip_header(raw: _Input) -> None:
-    """Buffer the header to its end; isal loses its place when several fields come in pieces."""
+    """Buffer the entire header: isal fails if several fields are split between reads."""
     flags = raw.peek(4)[3:]
     if not flags or not flags[0] & _GZIP_FIELDS:
         return
@@ -361,4 +361,4 @@ def _holds_gzip_header(head: bytes, flags: int) -> bool:
             end = head.find(b"\0", end) + 1
             if not end:
                 return False
-    return end + 2 <= len(head)  # with its checksum
+    return end + 2 <= len(head)  # including its checksum

@@ -1,4 +1,4 @@
-r"""Lines of text: split on ``\n`` as bytes, decoded one by one."""
+r"""Read lines of text: split the bytes at ``\n``, and decode each line."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _MAX_RECORD_BYTES = 1 << 30
 
 
 class OversizedLine(str):
-    """Stands in a batch for a line of `length` bytes that was too long to hold.
+    """A placeholder in a batch for a line of `length` bytes that was too long to keep.
 
-    It is an empty string and so has no tab: the test for one catches it, and the lines that have a
-    tab need no further test. `text_bytes` is the memory that its text would have taken, where that
-    was the reason.
+    It is an empty string, so the usual test for a tab detects it, and lines that have a tab need no
+    further test. `text_bytes` is the memory that the text would have taken, if that was the reason;
+    otherwise, it is `length`.
 
     >>> line = OversizedLine(5000)
     >>> line, line.length
@@ -45,7 +45,7 @@ class OversizedLine(str):
 
 
 def raw_bytes(line: str) -> bytes:
-    r"""Return the bytes that `line` was decoded from.
+    r"""Return the bytes from which `line` was decoded.
 
     >>> raw_bytes("caf\xe9 \udcff")
     b'caf\xc3\xa9 \xff'
@@ -62,21 +62,19 @@ def read_lines(
     read_bytes: int = READ_BYTES,
     opened: Callable[[BinaryIO], object] | None = None,
 ) -> Iterator[LineBatch]:
-    r"""Read a file in batches: a list of lines, and whether any of them holds a ``\r``.
+    r"""Read a file in batches: a list of lines, and whether any of them contains a ``\r``.
 
-    Lines end at ``\n`` only; the last one needs none. Bytes that are not UTF-8 become lone
-    surrogates (see `raw_bytes`). A ``\r`` before the ``\n`` stays. A byte order mark is left out at
-    the start of the file, and of each further stream (as ``cat a.gz b.gz`` makes them) that begins
-    a line.
+    Lines end only at ``\n``, which the last line need not have. Bytes that are not UTF-8 become lone
+    surrogates (see `raw_bytes`). A ``\r`` before the ``\n`` is kept. A byte order mark is dropped at
+    the start of the file, and of each further stream (as in ``cat a.gz b.gz``) that starts a line.
 
     - `source`, `chunk_bytes`, `read_bytes`, `opened`: as for `decompression.read_chunks`.
-    - `max_record_bytes`: a line with more bytes, its newline not counted, is replaced by an
+    - `max_record_bytes`: a line with more bytes, not counting its newline, is replaced with an
       `OversizedLine`.
-    - `max_text_bytes`: the same for a line whose text takes more memory: one emoji makes all of it
-      take four bytes a character.
-    Raises `CorruptFileError`: after the lines before the fault.
-    Raises `TaskFailed` for an archive, a second compression, UTF-16 and the like; and as
-    `read_chunks` raises it.
+    - `max_text_bytes`: the same limit for the memory of a line's text: a single emoji makes the
+      text take four bytes per character.
+    Raises `CorruptFileError`: after yielding the lines before the fault.
+    Raises `TaskFailed` for archives, a second compression, UTF-16 and the like; see `read_chunks`.
 
     >>> import io
     >>> list(read_lines(io.BytesIO(b"a\t1\n\nb\t2\r\nc")))
@@ -90,7 +88,7 @@ def read_lines(
         if end >= 0:
             lines = _decode(chunk, max_record_bytes)
             lines[0] = line.close(chunk[: chunk.index(b"\n")])
-            lines.pop()  # the chunk did not end it
+            lines.pop()  # the chunk ends within this line
             yield lines, b"\r" in chunk or lines[0].endswith("\r")
         line.extend(chunk[end + 1 :])
     if line.length:
@@ -104,7 +102,7 @@ def _decode(chunk: bytes, limit: int) -> list[str]:
         return [OversizedLine(len(line)) if len(line) > limit else _text(line) for line in lines]
     if chunk.isascii():
         return chunk.decode("ascii").split("\n")
-    # Line by line, since one emoji makes all of a text take four bytes a character.
+    # Decode line by line, because one emoji makes an entire text take four bytes per character.
     return [line.decode("utf-8", "surrogateescape") for line in chunk.split(b"\n")]
 
 
@@ -113,12 +111,12 @@ def _text(line: bytes | bytearray) -> str:
 
 
 class _OpenLine:
-    """The line that a chunk did not end: its bytes, or only its length beyond the limit."""
+    """The line that continues in the next chunk: its bytes, or only its length above the limit."""
 
     def __init__(self, limit: int, text_limit: int | None) -> None:
         self._limit = limit
         self._text_limit = text_limit
-        self._data = bytearray()  # grows in place: of a large line, there is no second copy
+        self._data = bytearray()  # grows in place, without a second copy of a large line
         self.length = 0
 
     def extend(self, piece: bytes) -> None:
@@ -128,7 +126,7 @@ class _OpenLine:
             self._data.clear()
 
     def close(self, piece: bytes) -> str:
-        """Return the line that ends with `piece`; the next one begins."""
+        """Return the line, which ends with `piece`, and start the next one."""
         self.extend(piece)
         length, self.length = self.length, 0
         try:
@@ -144,7 +142,7 @@ class _OpenLine:
 
 
 def _text_bytes(data: bytearray) -> int:
-    """Return the memory that the text of a long line takes; its widest character decides."""
+    """Return the memory that the text of a long line takes, which depends on its widest character."""
     decode = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode
     length, width = 0, 1
     for start in range(0, len(data), CHUNK_BYTES):
@@ -157,7 +155,7 @@ def _text_bytes(data: bytearray) -> int:
 
 
 def _text_chunks(streams: Iterator[Iterator[bytes]], path: str, codec: str) -> Iterator[bytes]:
-    """Leave out byte order marks, and refuse streams that are not text."""
+    """Drop byte order marks, and raise `TaskFailed` for streams that are not text."""
     last, data_bytes = b"\n", 0
     for stream in streams:
         begins_line = last.endswith(b"\n")
@@ -177,7 +175,7 @@ def _text_chunks(streams: Iterator[Iterator[bytes]], path: str, codec: str) -> I
 
 
 def _gather(chunks: Iterator[bytes], size: int) -> bytes:
-    """Take chunks until there are `size` bytes, or no more."""
+    """Take chunks until there are `size` bytes, or no more chunks."""
     head = b""
     for chunk in chunks:
         head += chunk

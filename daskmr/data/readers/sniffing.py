@@ -1,4 +1,4 @@
-"""Recognise what a file holds, by its first bytes or its first lines."""
+"""Recognise the format of a file from its first bytes or its first lines."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = [
     "describe_lines", "form_of", "is_lzma", "key_command", "recode_command", "unpack_command",
 ]  # fmt: skip
 
-HEAD_BYTES = 512  # the header of a tar archive
-LINE_CHARACTERS = 2000  # as much of a line as need be looked at
+HEAD_BYTES = 512  # enough to identify a format: the size of a tar header
+LINE_CHARACTERS = 2000  # characters of a line that are enough to identify its format
 _TAR_CHECKSUM = slice(148, 156)
-_ENOUGH = 16  # characters of UTF-16 that need no tab or newline among them
-_LARGEST_LZMA = 1 << 38  # bytes of data in an .lzma file, beyond which its header is taken for none
-_TOOLS = {  # how to unpack, and to pack
+_ENOUGH = 16  # characters that can be recognised as UTF-16 even without a tab or newline
+_LARGEST_LZMA = 1 << 38  # bytes; if the header gives a larger size, the data is not lzma
+_TOOLS = {  # commands to decompress and compress
     "gzip": ("gzip -dc", "gzip"),
     "xz": ("xz -dc", "xz"),
     "lzma": ("xz --format=lzma -dc", "xz --format=lzma"),
@@ -33,11 +33,11 @@ _SUFFIXES = {".gz": "gzip", ".xz": "xz", ".lzma": "lzma", ".bz2": "bzip2", ".zst
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A form of data that is not lines of UTF-8; `name` follows "it holds" in messages.
+    """A format of data other than lines of UTF-8; `name` is a noun phrase for messages.
 
-    `recode` is the command that makes text of it, from standard input to standard output; "" is
-    none. `extract` unpacks the files in it, ``{file}`` into ``{folder}``, and requires a file name
-    that ends in `suffix`.
+    `recode` is a command that converts it to text, from standard input to standard output, if any.
+    `extract` is a command that extracts its files, from ``{file}`` into ``{folder}``; it requires
+    that the name of the file ends in `suffix`.
     """
 
     name: str
@@ -49,14 +49,14 @@ class Form:
 # Patterns of the first bytes of compressed data
 XZ = rb"\xfd7zXZ\x00"
 BZIP2 = rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)"
-ZSTD = rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"  # a frame, or one to be skipped
+ZSTD = rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"  # a frame, or a skippable frame
 
 
 def is_lzma(head: bytes) -> bool:
-    """Check whether the old lzma format, which has no magic number, may begin with `head`.
+    """Check whether `head` may be the start of the old lzma format, which has no magic number.
 
-    Its header is a byte of properties, the size of the dictionary and the size of the data; the
-    first byte after it is always 0.
+    Its header has a byte of properties, the size of the dictionary and the size of the data; the
+    first byte after the header is always 0.
     """
     if len(head) < 14 or head[0] >= 9 * 5 * 5 or head[13] or not any(head[1:5]):
         return False
@@ -65,7 +65,7 @@ def is_lzma(head: bytes) -> bool:
 
 
 def _is_usual_lzma(head: bytes) -> bool:
-    """Check the same with a dictionary of a usual size, where no name says that it is lzma."""
+    """Check for lzma with a usual dictionary size, for files whose name does not indicate lzma."""
     dictionary = int.from_bytes(head[1:5], "little")
     bits = f"{dictionary:b}".rstrip("0")
     return is_lzma(head) and dictionary >= 4096 and bits in ("1", "11")
@@ -90,7 +90,7 @@ _TAR = Form("a tar archive", extract="tar -xf {file} -C {folder}")
 _ZIP = Form("a zip archive", extract="unzip {file} -d {folder}", suffix=".zip")
 _7Z = Form("a 7z archive", extract="7z x {file} -o{folder}", suffix=".7z")
 _RAR = Form("a rar archive", extract="unrar x {file} {folder}/", suffix=".rar")
-# Each mark holds a byte that no text has there, so that no key is taken for one.
+# Each mark contains a byte that cannot be at that position in text, so that no key matches.
 _MARKS = {
     rb"\x1f\x8b\x08": _compressed("gzip"),
     XZ: _compressed("xz"),
@@ -115,15 +115,15 @@ _MARKS = {
     rb"\x7fELF": Form("a program (ELF)"),
 }
 _MARK = b"|".join(b"(%b)" % mark for mark in _MARKS)
-# To compile the marks takes longer than to start with a file that has none.
+# Compiling the marks takes longer than starting to read a file, so check the first byte before.
 _FIRST_BYTES = b"\x04\x1f\x28\x7f\x80\x89\x93\xfd\xff7ABLORS" + bytes(range(0x50, 0x60))
 _MARKED = tuple(_MARKS.values())
 
 
 def form_of(head: bytes) -> Form | None:
-    r"""Return the form of data that is not text, given all of it or its first `HEAD_BYTES`.
+    r"""Return the form of data that is not text, from all of it or its first `HEAD_BYTES`.
 
-    ``None`` is what may be text, in whatever bytes.
+    ``None``: it may be text, even if it is not valid UTF-8.
 
     >>> form_of(b"PK\x03\x04...").name, form_of("k\t1\n".encode("utf-16")).name
     ('a zip archive', 'text in UTF-16')
@@ -149,7 +149,7 @@ def _text(encoding: str) -> Form:
 
 
 def _encoding(head: bytes) -> str:
-    """Return the encoding of text that has NUL bytes; "" if it is none."""
+    """Return the encoding of text that has NUL bytes; "" if it is not text."""
     if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         return "UTF-32"
     if head.startswith(codecs.BOM_UTF16_LE) and _ends_are_wide(head[2::2], head[3::2]):
@@ -169,19 +169,19 @@ def _encoding(head: bytes) -> str:
 
 
 def _is_wide(low: bytes, high: bytes, *higher: bytes) -> bool:
-    """Check whether these are the bytes of characters: all the lowest ones, the next ones, and so on."""
-    if higher:  # most characters have zeros there, and no known one has more than 3
+    """Check for UTF-16 or UTF-32, given all lowest bytes, all second-lowest bytes, and so on."""
+    if higher:  # most characters have 0 in the third byte, and assigned ones have at most 3
         return not any(higher[-1]) and max(higher[0]) <= 3 and b"\0" not in low
-    if 4 * low.count(0) > len(low):  # few characters have one there
+    if 4 * low.count(0) > len(low):  # few characters have 0 in the lowest byte
         return False
     latin = len(low) >= _ENOUGH and 5 * high.count(0) >= 2 * len(high)
     return _ends_are_wide(low, high, without_any=latin)
 
 
 def _ends_are_wide(low: bytes, high: bytes, *, without_any: bool = True) -> bool:
-    """Check whether tabs and newlines stand beside a NUL, as in UTF-16 but not in lines of bytes.
+    """Check whether tabs and newlines are next to a NUL, as in UTF-16 but not in UTF-8.
 
-    `without_any` is the answer where there are none.
+    `without_any` is the result if there are no tabs or newlines.
     """
     wide = sum(one in b"\t\n" and not other for one, other in zip(low, high, strict=False))
     alone = sum(low.count(end) + high.count(end) for end in b"\t\n") - wide
@@ -189,7 +189,7 @@ def _ends_are_wide(low: bytes, high: bytes, *, without_any: bool = True) -> bool
 
 
 def recode_command(path: str, codec: str, command: str = "") -> str:
-    """Return the shell command that recodes a file with `command`, compressed with `codec` as before.
+    """Return the shell command that recodes a file with `command`, keeping its compression `codec`.
 
     >>> recode_command("in/a.gz", "gzip", "iconv -f UTF-16 -t UTF-8")
     'gzip -dc < in/a.gz | iconv -f UTF-16 -t UTF-8 | gzip > a.gz.new'
@@ -201,7 +201,7 @@ def recode_command(path: str, codec: str, command: str = "") -> str:
 
 
 def unpack_command(form: Form, path: str, codec: str) -> str:
-    """Return the shell command that unpacks a file; "" if there is none.
+    """Return the shell command that extracts or recodes a file; "" if there is none.
 
     >>> unpack_command(form_of(b"PK\\3\\4"), "a.log", "")
     'unzip a.log -d a.log.d'
@@ -223,7 +223,7 @@ def unpack_command(form: Form, path: str, codec: str) -> str:
 def key_command(path: str, form: str) -> str:
     """Return the shell command that adds keys to lines without a tab; "" if there is none.
 
-    The key is the number of the line, or the first of columns that spaces separate.
+    The key is the line number, or the first of several columns separated by spaces.
 
     >>> key_command("data/a.log.gz", "JSON lines")
     'gzip -dc < data/a.log.gz | awk \\'{print NR "\\\\t" $0}\\' | gzip > a.log.gz.new'
@@ -242,7 +242,7 @@ _SEPARATORS = {",": "CSV", ";": "CSV with semicolons", "|": "columns separated b
 
 
 def describe_lines(lines: Sequence[str]) -> str:
-    """Describe lines without a tab, given some of the first.
+    """Describe the format of lines without a tab, from the first few lines.
 
     >>> describe_lines(['{"n": 1}', '{"n": 2}'])
     'JSON lines'
@@ -276,7 +276,7 @@ def describe_lines(lines: Sequence[str]) -> str:
 
 
 def _is_json(line: str) -> bool:
-    """Check whether a line is an object or an array of JSON, or the beginning of a long one."""
+    """Check whether a line is a JSON object or array, or the start of a long one."""
     if not line.startswith(("{", "[")):
         return False
     try:

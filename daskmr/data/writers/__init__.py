@@ -1,5 +1,5 @@
-"""From what a reducer wrote to the bytes of the output: one module for each output format.
+"""Encode the results of reducers as bytes: one module for each output format.
 
-`text` encodes the text that reducers write, `compression` wraps the output by the suffix of its
-name. Nothing here knows where the output goes; `output` does. A new output format is a new module.
+`text` encodes the text that reducers write; `compression` compresses it in the format that the
+suffix of the output names. `output` decides where the bytes go. Add a new format as a new module.
 """

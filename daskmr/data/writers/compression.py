@@ -1,4 +1,4 @@
-"""Compression of the output, by the suffix of its name."""
+"""Compress the output in the format that its suffix names."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["compressor_for"]
 
 
 def compressor_for(name: str, raw: Any) -> Any:
-    """Wrap `raw` by the suffix of `name`: a stream that depends on neither time nor name.
+    """Return a compressing stream that writes to `raw`; ``None`` if no compression is named.
 
-    ``None``: no suffix of a compression.
+    The suffix of `name` selects the format. The same data always gives the same bytes.
     """
     suffix = os.path.splitext(name)[1].lower()
     if suffix == ".gz":

@@ -1,4 +1,4 @@
-"""Text as UTF-8, such that bytes that were not UTF-8 in the input come out unchanged."""
+"""Encode text as UTF-8, and restore bytes of the input that were not valid UTF-8."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SURROGATES = "daskmr.surrogates"
 
 
 def _restore_surrogates(error: UnicodeError) -> tuple[bytes, int]:
-    """Encode what UTF-8 does not: a byte that was kept by surrogateescape, a lone surrogate."""
+    """Encode lone surrogates, which UTF-8 rejects; those from surrogateescape become their byte."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     data = bytearray()
@@ -27,7 +27,7 @@ codecs.register_error(_SURROGATES, _restore_surrogates)
 
 
 def encode(text: str) -> bytes:
-    r"""Encode as UTF-8; bytes that were not UTF-8 in the input come out as they were.
+    r"""Encode as UTF-8, and restore bytes that were not valid UTF-8 in the input.
 
     >>> encode("\udcff\u00e9")
     b'\xff\xc3\xa9'
@@ -38,5 +38,5 @@ def encode(text: str) -> bytes:
 
 
 def encode_for_terminal(text: str) -> bytes:
-    """Encode as UTF-8, with lone surrogates as escapes, since they would garble a terminal."""
+    """Encode as UTF-8; escape lone surrogates, which would garble a terminal."""
     return text.encode("utf-8", "backslashreplace")

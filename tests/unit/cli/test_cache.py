@@ -116,7 +116,7 @@ def test_verify(run: Run, tmp_path: Path) -> None:
     os.utime(path, ns=(times, times))
     assert said(run("verify", "--quick")) == "4 files are as they were fetched\n"
     result = run("verify")
-    assert result.output == f"{path} is damaged: its bytes are not what was fetched\n"
+    assert result.output == f"{path} is damaged: its bytes have changed\n"
     assert isinstance(result.exception, JobError)
     assert str(result.exception).startswith("1 problems were found in 4 files.")
 

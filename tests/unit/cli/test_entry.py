@@ -136,7 +136,7 @@ def test_a_closed_pipe_is_told_as_that(place: Path) -> None:
     )
     assert done.returncode == 1
     assert done.stderr == (
-        "daskmr: Standard output was closed before the result was written whole.\n"
+        "daskmr: Standard output was closed before the entire result was written.\n"
     )
 
 

@@ -192,7 +192,7 @@ BAD_VALUES = [
     ({"max": float("inf")}, "cannot be written out"),
     ({"regex": "("}, "the regex '(' is not valid"),
     ({"regex": 7}, '"regex" is a number'),
-    ({"regex": "x", "min": "y"}, "'min' stands beside \"regex\""),
+    ({"regex": "x", "min": "y"}, "'min' cannot be combined with \"regex\""),
 ]
 
 

@@ -62,10 +62,10 @@ def test_without_the_network_the_record_counts(tmp_path: Path) -> None:
     offline = dataclasses.replace(config, local_only=True)
     with pytest.raises(InputError, match="Nothing was ever fetched from"):
         find_inputs(None, allow(), offline)
-    with pytest.raises(InputError, match="--no-cache has none"):
+    with pytest.raises(InputError, match="which --no-cache disables"):
         find_inputs(None, allow(), dataclasses.replace(offline, cache=False))
     find_inputs(None, allow(), config)
-    with pytest.raises(InputError, match="Run it once without --local-only"):
+    with pytest.raises(InputError, match="Run once without --local-only"):
         find_inputs(None, allow(), offline)
     incomplete = dataclasses.replace(offline, allow_incomplete=True, allow_empty=True)
     inputs = find_inputs(None, allow(), incomplete)

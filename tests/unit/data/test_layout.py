@@ -107,7 +107,7 @@ def test_parse_name(name, parts):
         ("", "is empty"),
         ("[]", "not an object"),
         ('{"version": 3, "dimensions": []}', "only version 1"),
-        ('{"dimensions": [{"field_name": "a"}]}', "at least two dimensions, here there are 1"),
+        ('{"dimensions": [{"field_name": "a"}]}', "at least two dimensions, but has 1"),
         ('{"dimensions": [{"field_name": "a"}, {}]}', 'dimension 2: "field_name" is missing'),
         ('{"dimensions": [{"field_name": "a"}, "b"]}', "dimension 2: it is a text"),
     ],

@@ -603,7 +603,7 @@ def test_a_value_in_another_normal_form_is_named_as_that(data, there, given, pos
     parts[position] = there
     write(data, "{}/{}/{}/{}/{}.{}.gz".format(*parts))
     message = explain(data, allow(*["*"] * position, given))
-    assert f"{there!a} is there, the filter allows {given!a}" in message
+    assert f"{there!a} exists, the filter allows {given!a}" in message
     assert "Unicode normal form" in message
     advised = json.loads(message[message.index("to read both, allow ") + 20 :].rstrip("."))
     (file,) = list_files(data, allow(*["*"] * position, advised)).files
@@ -624,7 +624,7 @@ def test_what_is_left_out_by_its_normal_form_is_noted(data, values, there):
     for name in [*there, "idle", "other"]:
         write(data, f"{name}/Firefox/beta/24.0/1.2.gz")
     (note,) = list_files(data, allow(values)).explain_variants()
-    assert note.startswith(f"dimension 1 (f0) leaves out {there[-1]!r}, which differs")
+    assert note.startswith(f"dimension 1 (f0) excludes {there[-1]!r}, which differs")
     assert list_files(data, allow([*there, "idle", COMPOSED])).explain_variants() == ()
 
 
@@ -643,5 +643,5 @@ def test_a_data_directory_in_another_normal_form_is_named(tmp_path):
 
 
 def test_a_data_directory_that_is_a_url():
-    with pytest.raises(InputError, match=r"given as --bucket s3://name/a$"):
+    with pytest.raises(InputError, match=r"use --bucket s3://name/a$"):
         list_files("s3://name/a", allow())

@@ -36,8 +36,8 @@ def missing(record, schema):
     notes = replay(record, schema, allow_incomplete=True)[1]
     text = "; ".join(notes)
     assert str(caught.value) == (
-        f"What is known of s3://bucket is less than the filter allows: {text}. Run it once "
-        "without --local-only, narrow the filter, or use --allow-incomplete to go on without."
+        f"The recorded listing of s3://bucket is incomplete for this filter: {text}. Run once "
+        "without --local-only, narrow the filter, or use --allow-incomplete to continue without them."
     )
     return text
 

@@ -56,13 +56,13 @@ def test_another_seed_chooses_others() -> None:
     [
         ({"limit_files": 0}, "limit-files"),
         ({"limit_files": True}, "limit-files"),
-        ({"share": 0.0}, "share above 0"),
-        ({"share": 1.5}, "share above 0"),
-        ({"share": float("nan")}, "share above 0"),
-        ({"share": "1%"}, "share above 0"),
+        ({"share": 0.0}, "fraction above 0"),
+        ({"share": 1.5}, "fraction above 0"),
+        ({"share": float("nan")}, "fraction above 0"),
+        ({"share": "1%"}, "fraction above 0"),
         ({"seed": "x", "share": 0.5}, "seed"),
         ({"by": "line", "share": 0.5}, "sample-by"),
-        ({"by": "key"}, "give sample too"),
+        ({"by": "key"}, "no effect without sample"),
         ({"limit_files": 3, "share": 0.5}, "give one of them"),
     ],
 )

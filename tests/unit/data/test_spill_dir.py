@@ -70,7 +70,7 @@ def test_a_host_without_a_task_gets_no_mark(temp: Path) -> None:
 
 def test_a_host_without_room_is_an_error_that_names_the_place(temp: Path) -> None:
     (temp / f"daskmr-{RUN}").write_text("a file")
-    with pytest.raises(JobError, match=f"(?s)what a task keeps on its host.*daskmr-{RUN}"):
+    with pytest.raises(JobError, match=f"(?s)a task's files on its host.*daskmr-{RUN}"):
         HostFolder(RUN).make()
 
 

@@ -460,8 +460,8 @@ def test_folder_markers_count_as_nothing():
     assert listing.skipped_count == 0
     store = FakeStore({LAST + NAME: 3, LAST: 5, "idle/": 5})
     assert list_store(store, allow()).skipped == (
-        'idle/ (its key ends in "/", and yet it holds something)',
-        f'{LAST} (its key ends in "/", and yet it holds something)',
+        'idle/ (its key ends in "/", but it is not empty)',
+        f'{LAST} (its key ends in "/", but it is not empty)',
     )
 
 
@@ -482,10 +482,10 @@ HOSTILE = {
     "id\nle/Firefox/beta/24.0/1.2.gz": "id\\nle/ (a newline in its name)",
     f"{LAST}1.2.gz/": f"{LAST}1.2.gz/",
     f"{LAST}1.2.{'x' * 249}.gz": f"{LAST}1.2.{'x' * 249}.gz "
-    "(a name of 256 bytes, where file systems take 255)",
+    "(a name of 256 bytes, while file systems allow 255)",
     f"{LAST}1.2.{'é' * 125}.gz": f"{LAST}1.2.{'é' * 125}.gz "
-    "(a name of 257 bytes, where file systems take 255)",
-    f"{'x' * 1024}": "x" * 1024 + " (a name of 1024 bytes, where file systems take 255)",
+    "(a name of 257 bytes, while file systems allow 255)",
+    f"{'x' * 1024}": "x" * 1024 + " (a name of 1024 bytes, while file systems allow 255)",
     f"{LAST}1.2.\ud800.gz": f"{LAST}1.2.\\ud800.gz (its name is not text)",
 }
 
@@ -593,7 +593,7 @@ def test_a_value_in_another_normal_form_is_named_as_that(others):
     listing = list_store(store_of(*keys), allow([given_, *others]))
     assert paths(listing) == [key for key in keys if key.startswith("idle")]
     (note,) = listing.explain_variants()
-    assert f"{there!a} is there, the filter allows {given_!a}" in note
+    assert f"{there!a} exists, the filter allows {given_!a}" in note
     if not others:
         assert "Unicode normal form" in listing.explain_nothing()
 

@@ -33,9 +33,9 @@ MISTAKES = [
         {"dimensions": [{"field_name": f"d{n}", "allowed_values": "*"} for n in range(1, 8)]},
         "dimension 7 (d7): the filter has 7 dimensions, the layout only 6 (reason, appName",
     ),
-    ({"dimensions": second({"allowed_values": "*", "max": "x"})}, '"max" stands beside'),
+    ({"dimensions": second({"allowed_values": "*", "max": "x"})}, '"max" is outside of'),
     ({"dimension": []}, '"dimension" is not known; write "dimensions"'),
-    ({"dimensions": [], "limit": 5}, '"limit" is not known; there are version and dimensions'),
+    ({"dimensions": [], "limit": 5}, '"limit" is not known; use version and dimensions'),
     ({"dimensions": second({"alowed_values": "*"})}, '(b): "alowed_values" is not known; write'),
     ({"dimensions": [{"fieldname": "a"}]}, 'dimension 1: "fieldname" is not known; write'),
 ]
@@ -61,7 +61,7 @@ def test_mistake_in_the_form(tmp_path, content, mistake):
         ("{}".encode("utf-16"), "not UTF-8"),
         (b'{"version": 1,\n "dimensions": [,]}', "line 2, column 17"),
         (b"{'version': 1}", "line 1, column 2"),
-        (b'{"version": NaN}', "NaN is not a number"),
+        (b'{"version": NaN}', "NaN is not a JSON number"),
         (b"1" * 5000, "not valid JSON"),
         (b"[" * 100_000, "not valid JSON"),
         (b'{"version": 1e99999999999999999999}', "JSON"),
@@ -94,14 +94,14 @@ def test_filter_that_cannot_be_read(tmp_path):
 @pytest.mark.parametrize(
     ("text", "mistake"),
     [
-        ('{"dimensions": [], "dimensions": []}', '"dimensions" stands twice in one object, and'),
+        ('{"dimensions": [], "dimensions": []}', '"dimensions" is repeated in one object; remove'),
         (
             '{"dimensions": [{"field_name": "a", "allowed_values": "x", "allowed_values": "*"}]}',
-            "\"allowed_values\" stands twice in one object of dimension 'a'",
+            "\"allowed_values\" is repeated in one object of dimension 'a'",
         ),
         (
             '{"dimensions": [{"field_name": "a", "allowed_values": {"min": "1", "min": "2"}}]}',
-            '"min" stands twice',
+            '"min" is repeated',
         ),
     ],
 )

@@ -117,10 +117,10 @@ def test_what_holds_no_bad_records(place: Path) -> None:
     path = place / "out.txt.bad.jsonl"
     for text in ("nonsense\n", "[]\n", "3\n", '{"file": "a"}\n', '{"file": 1, "raw": "%"}\n'):
         path.write_text(text)
-        with pytest.raises(InputError, match="line 1: this is no bad record"):
+        with pytest.raises(InputError, match="line 1: this is not a bad record"):
             open_replay(str(path), None, None)
     path.write_bytes(b"\xff")
-    with pytest.raises(InputError, match="is no text"):
+    with pytest.raises(InputError, match="is not text"):
         list(read_bad_records(str(path)))
     with pytest.raises(InputError, match="cannot be read"):
         list(read_bad_records(str(place / "absent")))

@@ -50,7 +50,9 @@ def test_a_whole(data: bytes, pieces: list[int]) -> None:
     expected = Expected(len(data), md5(data).hex())
     assert checked(expected, pieces_of(data, pieces)) is None
     assert checked(Expected(len(data)), pieces_of(data, pieces)) is None
-    assert checked(expected, [data, b"x"]) == f"{len(data) + 1} bytes came instead of {len(data)}"
+    assert (
+        checked(expected, [data, b"x"]) == f"{len(data) + 1} bytes arrived instead of {len(data)}"
+    )
 
 
 @pytest.mark.parametrize("etag", [None, "", "A" * 32, "a" * 31, "a" * 33, "a" * 32 + "-0", "a-1"])

@@ -75,7 +75,7 @@ def test_another_file_system_changes(
     filesystem.rm(f"{url}/y")
     with pytest.raises(ChangedObject, match="/x changed"):
         fetched(store, "x", x)
-    with pytest.raises(MissingObject, match="/y is not there"):
+    with pytest.raises(MissingObject, match="/y does not exist"):
         fetched(store, "y", y)
 
 
@@ -98,7 +98,7 @@ def test_another_file_system_changes_meanwhile(tmp_path: Path) -> None:
 def test_another_file_system_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     for url, said in (
-        (f"file://{tmp_path}/no", "is not there"),
+        (f"file://{tmp_path}/no", "does not exist"),
         (f"file://{tmp_path}/file", "is not a folder"),
     ):
         with Store(parse_source(url)) as store, pytest.raises(InputError, match=said):
@@ -175,9 +175,9 @@ def test_a_web_server_that_fails_is_no_empty_folder(
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/x"
         monkeypatch.setattr(Answers, "status", 404)
-        with pytest.raises(InputError, match=f"{url} is not there"):
+        with pytest.raises(InputError, match=f"{url} does not exist"):
             open_store(url).check()
-        with pytest.raises(MissingObject, match=f"{url}/1.2.txt is not there"):
+        with pytest.raises(MissingObject, match=f"{url}/1.2.txt does not exist"):
             fetched(open_store(url), "1.2.txt", entry)
         monkeypatch.setattr(Answers, "status", 503)
         store = open_store(url, retries=2)
@@ -220,7 +220,7 @@ def test_an_upload_to_a_folder_that_fails_leaves_nothing(tmp_path: Path) -> None
     (tmp_path / "folder").mkdir()
     with (
         Store(parse_source(f"file://{tmp_path}/folder"), retries=0) as store,
-        pytest.raises(StoreError, match="is not there"),
+        pytest.raises(StoreError, match="does not exist"),
     ):
         store.write_object("x", str(tmp_path / "no-such-file"))
     assert list((tmp_path / "folder").iterdir()) == []

@@ -75,7 +75,7 @@ def test_a_checksum_where_the_etag_is_none(
     # A checksum of the whole says nothing of a rest, so none was asked for.
     assert not any("range" in r.headers for r in proxy.requests)
     proxy.inject("flip", match=is_object)
-    with pytest.raises(StoreError, match="the bytes that came are not those of the object"):
+    with pytest.raises(StoreError, match="the received bytes are not those of the object"):
         fetched(store, "a", entry)
 
 
@@ -163,14 +163,14 @@ def test_nobody_listens() -> None:
 
 def test_somebody_elses_server(bucket: Bucket, proxy: FaultProxy) -> None:
     proxy.inject("html")
-    refused(parse_source(bucket.name), "no listing of the bucket", "the endpoint is an S3 store")
+    refused(parse_source(bucket.name), "not a listing of the bucket", "the endpoint is an S3 store")
 
 
 def test_a_server_that_never_answers(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("daskmr.store.store._SECONDS_TO_CHECK", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        refused(parse_source("name", endpoint_url=endpoint), "no answer came within 0.5 seconds")
+        refused(parse_source("name", endpoint_url=endpoint), "no answer arrived within 0.5 seconds")
 
 
 @pytest.mark.usefixtures("bucket")
@@ -188,12 +188,14 @@ def test_no_tls(s3_server: Any) -> None:
 def test_no_credentials(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in CREDENTIALS:
         monkeypatch.delenv(name)
-    refused(parse_source(bucket.name), "no credentials", "AWS_ACCESS_KEY_ID", "--aws-profile")
+    refused(
+        parse_source(bucket.name), "no usable credentials", "AWS_ACCESS_KEY_ID", "--aws-profile"
+    )
 
 
 def test_half_of_the_credentials(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    refused(parse_source(bucket.name), "no credentials", "AWS_SECRET_ACCESS_KEY")
+    refused(parse_source(bucket.name), "no usable credentials", "AWS_SECRET_ACCESS_KEY")
 
 
 def test_anonymous(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,7 +296,7 @@ def test_a_stretch_of_an_object(
     proxy.inject("reset", times=1, match=is_object)
     assert store.read("a/b.seg", 1_000_000, 1_500_000) == data[1_000_000:2_500_000]
     assert store.read("a/b.seg", 2_999_999, 1) == data[-1:]
-    with pytest.raises(StoreError, match=r"a/b.seg cannot be read: 10 bytes came instead of 20"):
+    with pytest.raises(StoreError, match=r"a/b.seg cannot be read: 10 bytes arrived instead of 20"):
         open_store(bucket, retries=0).read("a/b.seg", 2_999_990, 20)
     with pytest.raises(StoreError, match="nothing"):
         store.read("nothing", 0, 1)

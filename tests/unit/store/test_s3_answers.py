@@ -36,5 +36,5 @@ LISTING = (
 def test_what_is_no_listing_is_not_an_empty_one(old: str, new: str) -> None:
     assert parse_page(LISTING.encode(), "b", "p/", "").entries == [Entry("k", False, 1)]
     assert old in LISTING
-    with pytest.raises(TransientError, match="no listing of the bucket"):
+    with pytest.raises(TransientError, match="not a listing of the bucket"):
         parse_page(LISTING.replace(old, new).encode(), "b", "p/", "")

@@ -137,7 +137,7 @@ def test_a_local_file_that_was_changed_is_not_used(
         assert cache.present(file) is None
         assert cache.state([file]).absent == (file,)
         local = cache.fetch(store, file)
-        assert local.note == f"{PATH} in the cache was no longer what was fetched: fetched again"
+        assert local.note == f"{PATH} was modified in the cache: fetched again"
         assert content(cache) == right
     assert len(store.gets) == 5
 
@@ -171,7 +171,7 @@ def test_a_file_that_was_there_before_the_manifest(cache: Cache, store: ObjectSt
     change(cache, store.objects[PATH][:-1] + b"?")
     local = cache.fetch(store, file)
     assert local.fetched
-    assert local.note == f"{PATH} was in the cache, but not from the store: replaced by the store's"
+    assert local.note == f"{PATH} in the cache was not from the store: replaced by the store's"
     assert content(cache) == store.objects[PATH]
     assert next(cache.manifest.copies()).own
 
@@ -377,7 +377,7 @@ def test_another_that_makes_no_progress_is_not_waited_for_without_end(
     monkeypatch.setattr(module, "_STALLED", 0.3)
     staged = cache.staging.claim(PATH)
     assert staged is not None
-    with pytest.raises(JobError, match=r"Another process fetches idle/Firefox/a\.gz"):
+    with pytest.raises(JobError, match=r"Another process is fetching idle/Firefox/a\.gz"):
         cache.fetch(store, store.file(PATH))
     staged.release()
     assert cache.fetch(store, store.file(PATH)).fetched
@@ -609,17 +609,17 @@ def test_room_is_looked_for_before_the_first_byte(
     cache.check_space(state)
     cache.check_space(state, 18_000)
     with pytest.raises(
-        InputError, match=r"take 5,000 bytes \(1 files\), .* holds 13,000 .* 17,999"
+        InputError, match=r"take 5,000 bytes \(1 files\).* with 13,000 bytes kept .* 17,999"
     ):
         cache.check_space(state, 17_999)
     store.objects[PATH] = b"changed" * 1000
     cache.check_space(cache.state(store.files()), 12_000)
-    with pytest.raises(InputError, match="holds 0 bytes that stay"):
+    with pytest.raises(InputError, match="with 0 bytes kept in the cache"):
         cache.check_space(cache.state(store.files()), 11_999)
     cache.check_space(cache.state([]), 0)
     usage = type("usage", (), {"free": 4999})
     monkeypatch.setattr("daskmr.data.cache.cache.shutil.disk_usage", lambda folder: usage)
-    with pytest.raises(InputError, match=r"5,000 bytes \(1 files\), and only 4,999 bytes are free"):
+    with pytest.raises(InputError, match=r"5,000 bytes \(1 files\), but only 4,999 bytes are free"):
         cache.check_space(state)
 
 
@@ -702,7 +702,7 @@ def test_names_that_differ_in_case_where_they_are_one(tmp_path: Path) -> None:
     cache.manifest.index_folded()
     with cache, ObjectStore({"idle/a": b"1", "Idle/A": b"22", "idle/b": b"3"}) as store:
         first = cache.fetch(store, store.file("idle/a"))
-        with pytest.raises(Unplaceable, match="is the same name as 'idle/a'"):
+        with pytest.raises(Unplaceable, match="as equal to 'idle/a'"):
             cache.fetch(store, store.file("Idle/A"))
         assert cache.present(store.file("Idle/A")) is None
         assert cache.fetch(store, store.file("idle/b")).fetched

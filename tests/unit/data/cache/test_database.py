@@ -240,7 +240,7 @@ def test_the_stamp_tells_whose_it_is(tmp_path: Path) -> None:
     database.close()
     assert Counts.is_at(str(path))
     (tmp_path / "text.sqlite").write_text("not a database at all" * 100)
-    with pytest.raises(InputError, match=r"text\.sqlite, is damaged \(it is no database\)"):
+    with pytest.raises(InputError, match=r"text\.sqlite, is damaged \(it is not a database\)"):
         Counts.is_at(str(tmp_path / "text.sqlite"))
 
 

@@ -167,7 +167,7 @@ def test_a_failure_is_that_of_its_file(
 ) -> None:
     place.bucket.delete(files[1].path)
     fetcher.start(files[:3])
-    with pytest.raises(MissingObject, match=f"{files[1].path} is not there any more"):
+    with pytest.raises(MissingObject, match=f"{files[1].path} no longer exists"):
         fetcher.result(files[1])
     assert fetcher.result(files[0]).fetched
     assert fetcher.result(files[2]).fetched
@@ -357,7 +357,7 @@ def test_what_has_no_place_is_read_from_the_store(
     with Prefetcher(cache, lambda: store, files[:3], BUDGET, fetcher) as ahead:
         got = [path if isinstance(path, str) else path.read() for _, path in ahead]
     assert got[1] == contents(files)[1]
-    assert ahead.notes[0].endswith("It was read from the store instead.")
+    assert ahead.notes[0].endswith("It was streamed from the store instead.")
 
 
 def test_an_early_end_stops_all(

@@ -152,7 +152,7 @@ def test_only_what_is_missing_is_fetched(store: ObjectStore, cache: Cache) -> No
     with Prefetcher(cache, lambda: store, files, BUDGET) as ahead:
         assert [content(got) for _, got in ahead] == list(OBJECTS.values())
     assert sorted(store.gets) == sorted(["idle/04", *(file.path for file in files[1::2])])
-    assert ahead.notes == ["idle/04 in the cache was no longer what was fetched: fetched again"]
+    assert ahead.notes == ["idle/04 was modified in the cache: fetched again"]
 
 
 def test_what_is_removed_before_its_turn_is_fetched_again(store: ObjectStore, cache: Cache) -> None:
@@ -235,7 +235,7 @@ def test_files_that_are_left_out_are_dropped(store: ObjectStore, place: Cache | 
         for file in files[20:]:
             assert content(ahead.take(file)) == OBJECTS[file.path]
         for file in (files[25], InputFile("idle/none", 1, ())):
-            with pytest.raises(ValueError, match="not among the files"):
+            with pytest.raises(ValueError, match="not among the remaining files"):
                 ahead.take(file)
     assert running(store) == 0
     assert ahead._ahead == 0
@@ -253,7 +253,7 @@ def test_what_has_no_place_is_read_from_the_store(
     assert os.listdir(tmp_path / "outside") == []
     assert ahead.note_count == len(ahead.notes) == 2
     assert ahead.notes[0].startswith("'linked/b' has no place in the cache ")
-    assert ahead.notes[1].endswith("It was read from the store instead.")
+    assert ahead.notes[1].endswith("It was streamed from the store instead.")
     assert ahead.fetched == 4
 
 

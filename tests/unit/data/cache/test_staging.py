@@ -346,7 +346,7 @@ def test_a_name_that_the_file_system_does_not_take(
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "rename", refuse)
-        with pytest.raises(Unplaceable, match="does not take the name"):
+        with pytest.raises(Unplaceable, match="does not allow the name"):
             staged.place()
     staged.release()
 
@@ -409,10 +409,10 @@ def test_a_case_blind_folder_is_found_by_its_name(
 def test_what_never_ends_is_given_up(staging: Staging, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(os, "makedirs", lambda path, **_: None)
-        with pytest.raises(JobError, match="is removed all the time"):
+        with pytest.raises(JobError, match="is removed repeatedly"):
             staging.claim("a")
     monkeypatch.setattr(module, "is_at", lambda descriptor, where: False)
-    with pytest.raises(JobError, match="is no file of its own"):
+    with pytest.raises(JobError, match="is not a regular file, or has"):
         staging.claim("a")
 
 

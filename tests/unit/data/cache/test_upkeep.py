@@ -82,9 +82,9 @@ def test_every_problem_is_found(cache: Cache, store: ObjectStore, tmp_path: Path
     at(cache, "linked").symlink_to(tmp_path)
     found = list(verify(cache))
     assert found == [
-        Problem(PATHS[0], "is not there any more"),
+        Problem(PATHS[0], "no longer exists"),
         Problem(PATHS[1], "has 5 bytes instead of 102"),
-        Problem(PATHS[2], "was changed since it was fetched"),
+        Problem(PATHS[2], "was modified after it was fetched"),
         Problem(PATHS[3], "is no longer a plain file"),
         Problem("linked", "is not in the manifest: the cache has not fetched it"),
         Problem("mine", "is not in the manifest: the cache has not fetched it"),
@@ -103,12 +103,10 @@ def test_damage_that_only_the_digest_shows(cache: Cache, store: ObjectStore) -> 
     file = store.file(PATHS[0])
     assert cache.present(file), "a look does not show it"
     assert list(verify(cache, deep=False)) == []
-    assert list(verify(cache)) == [
-        Problem(PATHS[0], "is damaged: its bytes are not what was fetched")
-    ]
+    assert list(verify(cache)) == [Problem(PATHS[0], "is damaged: its bytes have changed")]
     assert cache.present(file) is None, "from now on it is not used"
     (again,) = verify(cache, deep=False)
-    assert again.description == "is damaged, as was found before; it will be fetched again"
+    assert again.description == "was already found to be damaged; it will be fetched again"
     assert cache.fetch(store, file).fetched
     assert path.read_bytes() == OBJECTS[PATHS[0]]
     assert list(verify(cache)) == []

@@ -32,7 +32,7 @@ def test_settings_that_liblzma_lacks_are_no_damage():
 def test_a_window_beyond_the_format_is_damage():
     data = bytearray(zstd_with_window(TEXT, 31))
     data[5] = 22 << 3  # 4 GiB
-    with pytest.raises(CorruptFileError, match="larger than 2 GiB"):
+    with pytest.raises(CorruptFileError, match="larger than the maximum of 2 GiB"):
         read(bytes(data))
 
 
