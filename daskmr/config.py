@@ -264,7 +264,7 @@ class Config:
         None,
         "Number of reduce tasks.",
         "-r --num-reducers",
-        shown="depends on the data size",
+        shown="a number based on the data size",
         rerun=False,
     )
     work_dir: Text = _worker(

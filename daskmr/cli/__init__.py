@@ -1,7 +1,7 @@
-"""The command line: one file for each command, and the options that they share.
+"""The command line: one module per command, and their shared options.
 
-Commands parse, call `run`, print, and choose the exit code; no decision about a job is made here.
-Nothing heavy is imported before a command needs it. Begin with `entry`.
+Commands parse arguments, call `run`, print, and choose the exit code. They make no decisions about
+a job. Large modules are imported only when a command needs them. Begin with `entry`.
 """
 
 from __future__ import annotations

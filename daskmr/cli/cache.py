@@ -23,9 +23,9 @@ __all__ = ["cache", "commands"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-_KEPT = 10  # kept files that are named
+_KEPT = 10  # kept files listed
 _ORDERS: dict[str, Callable[[Group], float]] = {
-    "value": lambda group: 0.0,  # as they are
+    "value": lambda group: 0.0,  # the existing order
     "size": lambda group: -group.bytes,
     "fetched": lambda group: group.oldest,
     "used": lambda group: group.used,
@@ -47,7 +47,7 @@ def _with(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
 
 
 commands = CommandGroup("cache")
-"""The commands, without what ends the process when one fails."""
+"""The subcommands, without the context that ends the process when one of them fails."""
 
 
 @click.group("cache", cls=CommandGroup, commands=commands.commands, epilog=EPILOG)
@@ -131,9 +131,9 @@ def _print_table(fields: tuple[str, ...], groups: list[Group]) -> None:
 @_with(*_COMMON)
 @add_option("--quick", None, "Compare sizes and times only; read no file.")
 def verify(work_dir: str | None, bucket: str | None, quick: bool) -> None:
-    """Check every file against the manifest: its size, time and digest.
+    """Check the size, time and digest of every file against the manifest.
 
-    Damaged files are not used any more: the next run fetches them again.
+    Damaged files are no longer used; the next run fetches them again.
     """
     from daskmr.data.cache.upkeep import verify as check
 
@@ -149,20 +149,20 @@ def verify(work_dir: str | None, bucket: str | None, quick: bool) -> None:
         files += count
     if problems:
         raise JobError(
-            f"{problems:,} problems were found in {files:,} files. A run uses none of these files "
-            "as they are: it fetches them again. Files that the cache did not fetch are yours to remove."
+            f"{problems:,} problems were found in {files:,} files. Runs do not use the damaged files, "
+            "but fetch them again. Remove files that the cache did not fetch yourself."
         )
     if found:
-        _say(f"{files:,} files are as they were fetched")
+        _say(f"{files:,} files are unchanged since they were fetched")
 
 
 @commands.command()
 @_with(*_COMMON, *_SELECTING)
-@add_option("--older-than", "TIME", 'Only files fetched longer ago, as "30 days".')
+@add_option("--older-than", "TIME", 'Only files fetched longer ago than this, such as "30 days".')
 @add_option(
     "--down-to",
     "SIZE",
-    'Only until the cache holds no more than this, as "10 GB": least recently used first.',
+    'Only until the cache is no larger than this, such as "10 GB"; least recently used first.',
 )
 @add_option("--dry-run", None, "Remove nothing; show what would be removed.")
 def prune(
@@ -174,9 +174,9 @@ def prune(
     down_to: str | None,
     dry_run: bool,
 ) -> None:
-    """Remove local copies that meet all the conditions given.
+    """Remove local copies that meet all the given conditions.
 
-    Files that the cache did not fetch itself, or that have changed since, are never removed.
+    Files that the cache did not fetch, or that have changed since, are never removed.
     """
     from dask.utils import parse_bytes, parse_timedelta
 
@@ -198,9 +198,9 @@ def prune(
         would = "would be removed" if dry_run else "removed"
         _say(f"{one.url}: {removed.files:,} files {would}, {format_bytes(removed.bytes)}")
         if removed.busy:
-            _say(f"  {removed.busy:,} files are kept, as they are being fetched")
+            _say(f"  {removed.busy:,} files kept because they are being fetched")
         if removed.kept:
-            _say(f"  {len(removed.kept):,} files are kept, as they are not what the cache fetched:")
+            _say(f"  {len(removed.kept):,} files kept because they differ from what was fetched:")
             for path in removed.kept[:_KEPT]:
                 _say(f"    {path}")
 

@@ -13,8 +13,8 @@ from daskmr.stdio import say
 
 __all__ = ["check"]
 
-_TITLE = 12  # columns of the titles
-# It reads one file, and does not fill the cache.
+_TITLE = 12  # width of the titles
+# Options without effect: the command reads only the first records, and does not fill the cache.
 _HIDDEN = {"limit_files", "sample", "sample_by", "seed", "earlier", "cache_max"}
 
 
@@ -34,8 +34,8 @@ _HIDDEN = {"limit_files", "sample", "sample_by", "seed", "earlier", "cache_max"}
 def check(stdout: IO[bytes], script: str, **options: Any) -> None:
     """Try the job SCRIPT on a few records, in this process, and show what it does.
 
-    It is loaded, and its functions are checked. With --data-dir or --bucket, the first records of
-    the input are mapped, and the results are combined and reduced.
+    The script is loaded, and its functions are checked. With --data-dir or --bucket, the first
+    records of the input are mapped, and the results are combined and reduced.
     """
     from daskmr.run.check import check_script
 

@@ -1,4 +1,4 @@
-"""Shell completion of the values of options; click does the rest."""
+"""Shell completion for the values of options; click completes the rest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["complete_clusters", "complete_files", "complete_folders"]
 def complete_files(
     context: click.Context, parameter: click.Parameter, incomplete: str, type: str = "file"
 ) -> list[CompletionItem]:
-    """Leave paths to the shell."""
+    """Let the shell complete paths."""
     from click.shell_completion import CompletionItem
 
     return [CompletionItem(incomplete, type=type)]
@@ -28,7 +28,7 @@ complete_folders = partial(complete_files, type="dir")
 def complete_clusters(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Complete the names of packaged clusters, or else a path."""
+    """Complete the name of a packaged cluster, or else a path."""
     from importlib import resources
 
     from click.shell_completion import CompletionItem

@@ -1,4 +1,4 @@
-"""How a command ends, and what it shows on a terminal."""
+"""End a command with its exit code, and format text for a terminal."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ EPILOG = (
 )
 
 Paint = Callable[[str, str], str]
-"""Colours a text in a style of ``"title"``, ``"faint"`` or ``"warning"``, or leaves it as it is."""
+"""A function that colours a text in the style ``"title"``, ``"faint"`` or ``"warning"``, or not."""
 
 _STYLES: dict[str, dict[str, Any]] = {
     "title": {"bold": True},
     "faint": {"fg": "blue"},
     "warning": {"fg": "yellow"},
 }
-_LINES = 24  # of a traceback, so that a failure fits on a screen
+_LINES = 24  # lines of a traceback, so that a failure fits on a screen
 
 
 # --- the end --------------------------------------------------------------------------------------
 
 
 def ends_process(work: Callable[..., None]) -> Callable[..., None]:
-    """Decorate the callback of a command: it gets standard output, and the process ends with it.
+    """Decorate the callback of a command: pass it standard output, and end the process after it.
 
-    What scripts print does not reach standard output, and their threads and processes do not hold
-    up the end.
+    Text that scripts print does not reach standard output, and their threads and processes do not
+    delay the end.
     """
 
     @wraps(work)
@@ -63,8 +63,8 @@ def exit_codes(
     """End the process with the documented code and one clear paragraph.
 
     - `verbose`: show complete tracebacks.
-    - `rerun`: returns the command that runs one input file again, or the job without workers for
-      ``""``.
+    - `rerun`: returns the command that runs one input file again; for ``""``, the entire job
+      without workers.
     - `as_json`: write one JSON object instead of text.
     """
     try:
@@ -82,7 +82,7 @@ def exit_codes(
     except (Interrupted, KeyboardInterrupt) as error:
         code = error.exit_code if isinstance(error, Interrupted) else 130
         _fail("Interrupted; nothing was written.", "", code, as_json)
-    except RuntimeError as error:  # Python 3.11 wraps what is raised while a class is made
+    except RuntimeError as error:  # Python 3.11 wraps exceptions raised while a class is created
         if not isinstance(error.__cause__, Interrupted):
             raise
         _fail("Interrupted; nothing was written.", "", error.__cause__.exit_code, as_json)
@@ -91,27 +91,27 @@ def exit_codes(
 
 
 def _hints(error: JobError, rerun: Callable[[str], str]) -> str:
-    """Show the record that a job failed at, and how to run its file alone."""
+    """Return the record at which a job failed, and the command that runs its file alone."""
     lines = [f"The record: {error.record}"] if error.record else []
     if error.file or error.details:
-        scope = "that file alone" if error.file else "it without workers"
-        lines += [f"To run {scope}, where breakpoint() works:", f"  {rerun(error.file)}"]
+        scope = "only that file" if error.file else "it without workers"
+        lines += [f"To run {scope}, so that breakpoint() works:", f"  {rerun(error.file)}"]
     return "".join(f"\n{line}" for line in lines)
 
 
 def _shortened(details: str) -> str:
-    """Leave lines out of the middle of a long traceback."""
+    """Omit lines from the middle of a long traceback."""
     lines = details.splitlines()
     if len(lines) <= _LINES:
         return details
-    left_out = f"  ... ({len(lines) - _LINES:,} lines left out; --verbose shows them)"
+    left_out = f"  ... ({len(lines) - _LINES:,} lines omitted; --verbose shows them)"
     return "\n".join([*lines[: _LINES // 3], left_out, *lines[-2 * _LINES // 3 :]])
 
 
 def _fail(message: str, details: str, code: int, as_json: bool = False) -> NoReturn:
     from daskmr.signals import kill_children
 
-    kill_children()  # also those that a script started in this process
+    kill_children()  # including those that a script started in this process
     text = f"daskmr: {message}\n" if not details else f"{details.rstrip()}\n\ndaskmr: {message}\n"
     if as_json:
         from daskmr.diagnostics.log import json_error
@@ -123,7 +123,7 @@ def _fail(message: str, details: str, code: int, as_json: bool = False) -> NoRet
 
 
 def leave(code: int) -> NoReturn:
-    """Exit at once: threads that a script started must not hold the process up."""
+    """Exit immediately: threads that a script started must not delay the exit."""
     from daskmr.signals import clean_up
 
     clean_up()
@@ -137,7 +137,7 @@ def leave(code: int) -> NoReturn:
 
 
 def painter(stdout: IO[bytes]) -> Paint:
-    """Colour text on a terminal, unless NO_COLOR is set (https://no-color.org)."""
+    """Return a function that colours text on a terminal unless NO_COLOR is set (https://no-color.org)."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     if plain or not stdout.isatty():
         return lambda text, style: text
@@ -148,7 +148,7 @@ def painter(stdout: IO[bytes]) -> Paint:
 def listing_line() -> Iterator[Callable[[int, int], None] | None]:
     """Yield a function that shows the progress of a listing on a line that is cleared at the end.
 
-    It is called with the prefixes and the files so far; ``None`` where there is no terminal.
+    Its arguments are the numbers of prefixes and files so far. Yields ``None`` without a terminal.
     """
     shown = False
 

@@ -1,4 +1,4 @@
-"""The command line: each command is a module of this package, imported when it is asked for."""
+"""The entry point of the command line. Each command is a module, which is imported when needed."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from daskmr.cli.options import CommandGroup
 
 __all__ = ["main"]
 
-_SHARED = {"__init__", "completion", "console", "entry", "options"}  # what commands have in common
+_SHARED = {"__init__", "completion", "console", "entry", "options"}  # modules without a command
 
 
 class _Commands(CommandGroup):
-    """Finds a command in the module of its name, as ``sample_data.sample_data``."""
+    """A group that finds a command in the module of its name, such as ``sample_data.sample_data``."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Name all of them."""
+        """Return the names of all commands."""
         modules = {path.stem for path in Path(__file__).parent.glob("*.py")} - _SHARED
         return sorted(module.replace("_", "-") for module in modules)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one."""
+        """Import a command."""
         if cmd_name not in self.list_commands(ctx):
             return None
         module = cmd_name.replace("-", "_")
@@ -33,7 +33,7 @@ class _Commands(CommandGroup):
         return command
 
 
-# Named as `dask` lists it: it goes by this name, not by that of the entry point.
+# The `dask` command lists this name, not the name of the entry point.
 @click.group(
     "mapreduce",
     cls=_Commands,

@@ -1,4 +1,4 @@
-"""The command ``daskmr new``: a first job script and filter, with comments, that work as they are."""
+"""The command ``daskmr new``, which writes a working, commented job script and filter."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from daskmr.text import printable, shell_path, shell_word
 __all__ = ["filter_text", "new", "script_text", "write_files"]
 
 _SCRIPT = '''\
-"""What this job finds out: how many documents there are of each OS and app version.
+"""Count the documents of each OS and app version.
 
 Try it:    daskmr sample-data data
            daskmr check {name} -d data
@@ -29,15 +29,15 @@ Try it:    daskmr sample-data data
 from daskmr import pluck
 
 # Reads a few fields of a JSON document, five to ten times as fast as json.loads. Missing fields are
-# None. For the complete document: import json, and json.loads(value) in map.
+# None. For the complete document, call json.loads(value) in map.
 fields = pluck("info.OS", "info.appVersion")
 
 
 def map(key, dims, value, context):
-    """Called for every record; a ValueError (a JSON error is one) makes it a bad record.
+    """Called for every record; a ValueError (such as a JSON error) makes it a bad record.
 
     key      the record's key, as text
-    dims     the dimensions of its file, in the order of the layout, as a list
+    dims     the dimensions of its file, as a list in the order of the layout
     value    the record's value, as text
     """
     # {dims} = dims
@@ -45,33 +45,33 @@ def map(key, dims, value, context):
     if system is None:
         context.counter("documents", "without OS")  # shown in the summary
         return
-    # The key may be text, a number, None, or a tuple of those; the value anything that pickles.
+    # The key can be text, a number, None, or a tuple of these; the value, anything that pickles.
     context.write((system, version or "unknown"), 1)
 
 
 def combine(key, values, context):
-    """Optional: folds some values of a key into one, early, so that less travels.
+    """Optional: combines some values of a key into one early, so that less data is transferred.
 
-    It writes one value under the same key, of the kind that map writes, since it may be called
-    again with its own results among the values. Leave it out for what cannot be folded (a median).
+    It writes one value of the kind that map writes under the same key, because it may be called
+    again with its own results among the values. Omit it if values cannot be combined (a median).
     """
     context.write(key, sum(values))
 
 
 def setup_reduce(context):
-    """Optional: called before the first key. What it writes is the header of the output."""
+    """Optional: called before the first key, to write the header of the output."""
     context.field_separator = "\\t"
     context.writeline("OS\\tversion\\tdocuments")
 
 
 def reduce(key, values, context):
-    """Called once a key, in the order of the keys, with all of its values.
+    """Called once for each key, in key order, with all of its values.
 
     context.write(key, value)    "key TAB value"
     context.writeline(text)      a line
     context.writecsv(values)     a row of CSV
 
-    Without reduce, what map writes is the output.
+    Without reduce, the lines that map writes are the output.
     """
     system, version = key
     context.write(f"{system}\\t{version}", sum(values))
@@ -79,7 +79,7 @@ def reduce(key, values, context):
 
 _FILTER_HINT = (
     'Allowed values are "*" for anything, a text, a list of texts, {"min": ..., "max": ...} or '
-    '{"regex": ...}; the dimensions are in the order of the layout. Keys that begin with _ are '
+    '{"regex": ...}. The dimensions are in the order of the layout. Keys that start with _ are '
     "comments."
 )
 
@@ -93,7 +93,7 @@ _FILTER_HINT = (
 def new(
     stdout: IO[bytes], script: str, filter_path: str | None, schema: str | None, force: bool
 ) -> None:
-    """Write a job SCRIPT to start from: it works as it is, and explains what may be changed."""
+    """Write a job SCRIPT to start from, which works unchanged and has comments on what to change."""
     from daskmr.config import load_config
     from daskmr.data.layout import load_layout
 
@@ -103,7 +103,7 @@ def new(
     texts = {script: script_text(script, names)}
     if filter_path is not None:
         if os.path.realpath(filter_path) == os.path.realpath(script):
-            raise click.BadParameter("it is the script's name too.", param_hint="--filter")
+            raise click.BadParameter("it is also the name of the script.", param_hint="--filter")
         texts[filter_path] = filter_text(names)
     write_files(texts, force)
     given = f" -f {shell_word(filter_path)}" if filter_path is not None else ""
@@ -117,7 +117,7 @@ def new(
 
 
 def script_text(path: str, field_names: Sequence[str]) -> str:
-    """Write a script that counts, with a comment on each of the functions that there may be.
+    """Return a script that counts, with comments on all functions that a script can define.
 
     >>> compile(script_text("jobs/mine.py", ["day", "region"]), "mine.py", "exec").co_name
     '<module>'
@@ -128,7 +128,7 @@ def script_text(path: str, field_names: Sequence[str]) -> str:
 
 
 def filter_text(field_names: Sequence[str]) -> str:
-    """Write a filter that allows everything, with a line for each dimension of the layout.
+    """Return a filter that allows everything, with a line for each dimension of the layout.
 
     >>> print(filter_text(["day", "region"]).splitlines()[4].strip())
     {"field_name": "day", "allowed_values": "*"},
@@ -140,14 +140,14 @@ def filter_text(field_names: Sequence[str]) -> str:
 
 
 def write_files(texts: dict[str, str], force: bool) -> None:
-    """Write new files, given by their paths, all of them or none.
+    """Write the texts of new files, given by path: all of them or none.
 
-    Raises `InputError` for a file that exists, without `force`, or that cannot be written.
+    Raises `InputError` if a file exists, unless `force` is true, or cannot be written.
     """
     for path in texts:
         if os.path.lexists(path) and not force:
             raise InputError(
-                f"{path} exists already, and was not changed. Name another file, or replace it "
+                f"{path} already exists, and was not changed. Name another file, or replace it "
                 "with --force."
             )
     with ExitStack() as made:

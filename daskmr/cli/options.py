@@ -1,6 +1,6 @@
 """The options of the commands that work on a job, in the groups in which ``--help`` shows them.
 
-Those of settings are made from the table in `daskmr.config`; the others stand here.
+Options for settings are generated from the table in `daskmr.config`; the others are defined here.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _COMPLETION = {
 class Option(click.Option):
     """An option of a command that works on a job.
 
-    - `help`: code in it is in backticks, which ``--help`` leaves out.
-    - `group`: section of ``--help``.
-    - `run_only`: it changes nothing that ``daskmr plan`` shows.
-    - `rerun`: the command that runs one file again in one process, to debug it, repeats it.
+    - `help`: the help text; code is in backticks, which ``--help`` omits.
+    - `group`: the section of ``--help``.
+    - `run_only`: whether it has no effect on ``daskmr plan``.
+    - `rerun`: whether to repeat it in the command that runs one file again, for debugging.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Option(click.Option):
 
 
 def add_option(names: str, metavar: str | None, help: str, **attributes: Any) -> Callable[[_F], _F]:
-    """Decorate a command with an `Option`; one without a metavar or a type is a flag."""
+    """Decorate a command with an `Option`; an option without a metavar or a type is a flag."""
     if metavar is None and "type" not in attributes:
         attributes["is_flag"] = True
     return click.option(*names.split(), cls=Option, metavar=metavar, help=help, **attributes)
@@ -67,7 +67,7 @@ def _of_settings(group: str) -> list[Callable[[Any], Any]]:
 
 
 def _of_setting(row: Setting) -> Callable[[Any], Any]:
-    """Make the option of a setting; not given, it is ``None``."""
+    """Create the option of a setting; its value is ``None`` if it is not given."""
     names, metavar, help = " ".join((*row.options, row.name)), None, row.help
     attributes: dict[str, Any] = {"run_only": row.run_only, "rerun": row.rerun, "default": None}
     if not row.is_flag:
@@ -165,9 +165,9 @@ _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
 def job_options(
     *groups: str, hide: Callable[[Option], bool] = lambda option: False
 ) -> Callable[[_F], _F]:
-    """Decorate a command with the options of these groups; of all without a name.
+    """Decorate a command with the options of the given groups; by default, of all groups.
 
-    Those that `hide` picks are accepted, but not shown by ``--help``.
+    Options for which `hide` returns true are accepted, but not shown by ``--help``.
     """
 
     def decorate(function: _F) -> _F:
@@ -185,7 +185,7 @@ def job_options(
 def repeated(
     context: click.Context, script: str | None, options: dict[str, Any]
 ) -> tuple[str, dict[str, Any]]:
-    """With ``--from``, fill in the script and the options of the earlier run."""
+    """Return the script and the options; with ``--from``, based on those of the earlier run."""
     path = options["earlier"]
     if path is None:
         if script is None:
@@ -200,7 +200,7 @@ def repeated(
 
 
 class CommandGroup(click.Group):
-    """A group that suggests the command that a misspelt one may have meant."""
+    """A group that suggests similar names for a misspelled command."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -219,7 +219,7 @@ class CommandGroup(click.Group):
 
 
 class GroupedCommand(click.Command):
-    """A command whose ``--help`` shows its options in their groups."""
+    """A command whose ``--help`` shows its options by group."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a section for each group; options without a group come last."""

@@ -1,4 +1,4 @@
-"""The command ``daskmr plan``, and a plan as text: aligned, the warnings last, where they are seen."""
+"""The command ``daskmr plan``, which shows a plan as aligned text with the warnings at the end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plan", "render"]
 
-_TITLE = 12  # columns of the titles
+_TITLE = 12  # width of the titles
 _LONGEST_VALUE = 40
 _BAR = 20
 
@@ -50,10 +50,10 @@ def plan(
     estimate: bool,
     **options: Any,
 ) -> None:
-    """Show what a run of the job SCRIPT would do; nothing is fetched, and no output is written.
+    """Show what a run of the job SCRIPT would do, without fetching input or writing output.
 
-    It takes the options of run, and shows what would be read, what is in the cache and what would be
-    fetched, how the work is partitioned, and which values of the filter match nothing.
+    Takes the options of run. Shows the input, what is in the cache and what would be fetched, how
+    the work is partitioned, and which values of the filter match nothing.
     """
     import json
 
@@ -83,7 +83,7 @@ def plan(
 
 
 def render(plan: Plan, paint: Paint) -> str:
-    """Write a plan, to be shown in a terminal or kept in a file."""
+    """Format a plan for a terminal or a file."""
 
     def titled(rows: Iterable[tuple[str, str]]) -> str:
         return "\n".join(f"{paint(f'{title:{_TITLE}}', 'title')}{text}" for title, text in rows)
@@ -108,7 +108,7 @@ def render(plan: Plan, paint: Paint) -> str:
 
 
 _Rows = Iterator[tuple[str, str]]
-"""Titles, each with a text."""
+"""Rows of a title and a text."""
 
 
 def _head(plan: Plan) -> _Rows:
@@ -120,14 +120,14 @@ def _head(plan: Plan) -> _Rows:
 
 
 def _input(plan: Plan) -> _Rows:
-    yield "input", f"{_amount(plan.files)}, some {format_bytes(plan.text_bytes)} uncompressed"
+    yield "input", f"{_amount(plan.files)}, about {format_bytes(plan.text_bytes)} uncompressed"
     if plan.bucket is not None:
         if plan.local.files:
             yield "", f"{_amount(plan.local)} in the data dir"
         yield "", f"{_amount(plan.cached)} in the cache"
         yield "", f"{_amount(plan.to_fetch)} to fetch"
     if plan.skipped:
-        yield "", f"{plan.skipped:,} files or directories are not in the layout, and skipped"
+        yield "", f"{plan.skipped:,} files or directories skipped, which are not in the layout"
 
 
 def _amount(amount: Amount | Sample) -> str:
@@ -152,7 +152,7 @@ def _values(plan: Plan, paint: Paint) -> Iterator[str]:
 def _dimension(
     dimension: DimensionFigures, all_files: Amount
 ) -> Iterator[tuple[str, str, str, float]]:
-    """Yield the label, the files, their size, and its share of all, for each row."""
+    """Yield the label, the number of files, their size, and its share of the total for each row."""
     shares = [(_short(each.value), each.files, each.bytes) for each in dimension.values]
     about, others = counted(dimension.distinct, "value"), dimension.distinct - len(shares)
     if others:
@@ -174,14 +174,14 @@ def _work(plan: Plan) -> _Rows:
     yield (
         "partitions",
         f"{cut.count:,}, of {format_bytes(cut.bytes_min)} to {format_bytes(cut.bytes_max)}, "
-        f"the median {format_bytes(cut.bytes_median)}",
+        f"median {format_bytes(cut.bytes_median)}",
     )
-    yield "", f"the largest file: {format_bytes(cut.largest_file_bytes)}, {cut.largest_file}"
+    yield "", f"largest file: {format_bytes(cut.largest_file_bytes)}, {cut.largest_file}"
     if reducing is None:
-        yield "reducers", "none: the job has no reduce, and map writes the output"
+        yield "reducers", "none: the job has no reduce, so map writes the output"
     else:
         buckets = counted(reducing.buckets, "bucket")
-        yield "reducers", f"{counted(reducing.reducers, 'task')}, for {buckets} of keys"
+        yield "reducers", f"{counted(reducing.reducers, 'task')} for {buckets} of keys"
     yield "workers", "those of the cluster" if plan.workers is None else f"{plan.workers:,}"
 
 
@@ -190,14 +190,14 @@ def _costs(plan: Plan) -> _Rows:
         heads = f" and {asked.head:,} HEAD" if asked.head else ""
         yield (
             "requests",
-            f"{asked.listing:,} listed the bucket just now; {asked.get:,} GET{heads} to come",
+            f"{asked.listing:,} for this listing; a run would make {asked.get:,} GET{heads}",
         )
     for number, disk in enumerate(plan.disks):
         text = f"{format_bytes(disk.free)} free in {disk.path}"
         if disk.fetched:
             text += f"; {format_bytes(disk.fetched)} would be fetched"
         if disk.spilled:
-            text += f"; some {format_bytes(disk.spilled)} spilled for a time"
+            text += f"; about {format_bytes(disk.spilled)} would be spilled temporarily"
         yield "" if number else "disk", text
 
 
@@ -210,12 +210,12 @@ def _estimate(plan: Plan) -> _Rows:
     mapped = "all of it" if is_all else _amount(sample)
     yield (
         "estimate",
-        f"a rough one, from mapping {mapped} for {format_seconds(sample.seconds)} in this process",
+        f"rough, from mapping {mapped} for {format_seconds(sample.seconds)} in this process",
     )
     yield "  time", _describe_time(plan, estimate)
-    yield "  memory", f"{format_bytes(estimate.memory)} a worker, while it maps"
+    yield "  memory", f"{format_bytes(estimate.memory)} per worker while mapping"
     unit = "pairs" if plan.reducing is not None else "lines"
-    yield "  records", f"{_round(estimate.records)}, and {_round(estimate.pairs)} {unit} from map"
+    yield "  records", f"{_round(estimate.records)}; map writes {_round(estimate.pairs)} {unit}"
     if sample.bad_records:
         share = sample.bad_records / max(1, sample.records)
         reasons = ", ".join(islice(most_frequent_first(sample.bad_reasons), 3))
@@ -236,7 +236,7 @@ def _describe_time(plan: Plan, estimate: Estimate) -> str:
 
 
 def _round(count: int) -> str:
-    """Write an estimated count in three digits.
+    """Round an estimated count to three digits.
 
     >>> _round(123_456), _round(7)
     ('123,000', '7')
@@ -249,5 +249,5 @@ def _explain_unmatched(one: Unmatched) -> str:
     if one.similar:
         return f"{text}; did you mean {' or '.join(map(repr, one.similar))}?"
     if one.existing:
-        return f"{text}; existing there: {', '.join(map(repr, one.existing))}"
+        return f"{text}; existing values: {', '.join(map(repr, one.existing))}"
     return text

@@ -27,8 +27,8 @@ def replay(
 ) -> None:
     """Pass the bad records in FILE through the script's map again, in this process.
 
-    FILE is an OUTPUT.bad.jsonl. Prints for each record whether it passes now, and exits with 1 if
-    one does not. The script is the one that OUTPUT.meta.json, beside it, names.
+    FILE is an OUTPUT.bad.jsonl. For each record, print whether it passes now; exit with 1 if any
+    does not. By default, the script is the one named in OUTPUT.meta.json in the same directory.
     """
     from daskmr.tasks.guard import in_thread
 
@@ -48,7 +48,7 @@ def _replay(path: str, script: str | None, schema: str | None, debug: bool, out:
             import pdb
 
             pdb.post_mortem(outcome.traceback)
-            raise JobError("Stopped at the first record that fails.")
+            raise JobError("Stopped at the first record that failed.")
     total = len(opened.records)
     if passed < total:
         raise JobError(f"{total - passed:,} of {total:,} records do not pass.")

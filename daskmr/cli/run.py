@@ -43,21 +43,21 @@ def run(
     from daskmr.cluster.forkserver import prewarm
     from daskmr.signals import kill_children, signals
 
-    gc.disable()  # imports make no garbage, and looking for it takes a tenth of a second
+    gc.disable()  # imports create no garbage, and collecting it takes a tenth of a second
 
     as_json = log_format == "json"
     rerun = partial(_rerun_command, context)
     with standard_output() as stdout, exit_codes(verbose, rerun, as_json), signals():
         script, options = repeated(context, script, options)
-        # First, so that it imports while this process does.
+        # As early as possible, so that the forkserver imports while this process does.
         prewarm(processes=_starts_workers(options))
         _run(script, stdout, as_json=as_json, **options)
-        kill_children()  # the forkserver, and what a script has started
-        leave(0)  # still here, where a signal no longer counts
+        kill_children()  # the forkserver, and processes that a script has started
+        leave(0)  # inside the block, because the result is complete and signals no longer matter
 
 
 def _starts_workers(options: dict[str, Any]) -> bool:
-    """Guess whether workers will be started here, before Dask is imported."""
+    """Guess whether workers will be started on this machine, without importing Dask."""
     variables = ("DASK_SCHEDULER_ADDRESS", "DASK_DASKMR__SCHEDULER", "DASK_DASKMR__CLUSTER")
     elsewhere = options["inline"] or options["scheduler"] or options["cluster"]
     return not (elsewhere or any(os.environ.get(name) for name in variables))
@@ -70,8 +70,8 @@ def _run(
 
     import dask.config
 
-    # Read when distributed is imported: what it logs while workers end is for its developers, and a
-    # lost scheduler is reported once, by this command.
+    # Read when distributed is imported. Its logs of ending workers are for its developers, and this
+    # command reports a lost scheduler itself.
     quiet_logs = {"distributed": "critical", "distributed.client": "critical"}
     dask.config.set(logging=dask.config.get("logging", {}) | quiet_logs)
 
@@ -79,7 +79,7 @@ def _run(
     from daskmr.run.pipeline import mapreduce
 
     gc.freeze()
-    gc.set_threshold(_GC_THRESHOLD)  # more is imported when a cluster is started
+    gc.set_threshold(_GC_THRESHOLD)  # starting a cluster imports more modules
     gc.enable()
 
     streamed = stdout if output == "-" else None
@@ -107,11 +107,11 @@ def _reporting(
     quiet: bool,
     secrets: tuple[str | None, ...],
 ) -> Iterator[Callable[[Result], None]]:
-    """Yield a function that writes the report of a result to `path`; a failed job is reported too.
+    """Yield a function that writes the report of a result to `path`; also report a failed job.
 
-    - `inputs`: files that the job reads, which the report must not replace; the script is the
-      first.
-    - `secrets`: options that the report must not show.
+    - `inputs`: files that the job reads, which the report must not replace; the first one is the
+      script.
+    - `secrets`: values that the report must not show.
     """
     if path is None:
         yield lambda result: None
@@ -130,7 +130,7 @@ def _reporting(
         with suppress(OSError):
             try:
                 file.put(page)
-            except JobError as error:  # the output is in place: this is not worth a failure
+            except JobError as error:  # not a failure of the run, because the output is in place
                 click.echo(f"daskmr: {error}", err=True)
             else:
                 if not quiet:
@@ -151,7 +151,7 @@ def _write_profile(result: Result, output: str) -> str:
     try:
         with open(path, "wb") as file:
             marshal.dump(result.profile, file)
-    except OSError as error:  # the output is in place; this is not worth a failure
+    except OSError as error:  # not a failure of the run, because the output is in place
         return f"cannot be written to {path}: {error.strerror}"
     return path
 
@@ -166,10 +166,10 @@ def _profile_path(output: str) -> str:
 
 
 def _rerun_command(context: click.Context, file: str) -> str:
-    """Return the command line that runs one file again without workers, ready to be pasted.
+    """Return the command line that runs one file again without workers, quoted for a shell.
 
-    Its result goes to standard output, so that nothing is replaced by the result of one file. It
-    repeats no credentials.
+    Its result goes to standard output, so that it does not replace any file. It contains no
+    credentials.
     """
     words = context.command_path.split()
     for parameter in context.command.params:

@@ -20,7 +20,7 @@ __all__ = ["sample_data"]
 @add_option(
     "--ext",
     "FORMATS",
-    "Formats of the files in turn, of gz, xz, lzma, bz2, zst, log.",
+    "Formats to use in turn: any of gz, xz, lzma, bz2, zst, log, separated by commas.",
     default="gz",
     show_default=True,
 )
@@ -37,7 +37,7 @@ def sample_data(
 ) -> None:
     """Write synthetic telemetry documents to DIRECTORY, in the layout.
 
-    The same seed gives the same documents on every machine.
+    The same seed produces the same documents on every machine.
     """
     from dask.utils import parse_bytes
 

@@ -1,4 +1,4 @@
-"""A cluster that exists: which one is used, how to connect, and whether it can run the job."""
+"""Choose an existing cluster, connect to it, and check whether it can run the job."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ __all__ = ["choose", "examine", "existing_scheduler", "security_of"]
 
 _CONNECT_SECONDS = 8.0
 _CLOSE_SECONDS = 3.0
-_ANSWER_SECONDS = 30.0  # for all workers, to what they are asked before the job
+_ANSWER_SECONDS = 30.0  # for the answers of all workers before the job
 _NOTICE_AFTER_SECONDS = 2.0
 _POLL_SECONDS = 0.2
 
 
 def choose(config: Config, options: Mapping[str, Any], client: Any, inline: bool) -> Config:
-    """Leave at most one of `scheduler` and `cluster` in `config`: the one with precedence.
+    """Return `config` with at most one of `scheduler` and `cluster`: the one that takes precedence.
 
-    `options`, given with the job, precede any configuration; Dask's own ``scheduler-address``
+    The `options` of the job precede any configuration; Dask's own ``scheduler-address``
     (``DASK_SCHEDULER_ADDRESS``) comes last. `client` and `inline` are as for `daskmr.mapreduce`.
 
-    Raises `InputError` for two places that are given in the same way.
+    Raises `InputError` if two places have the same precedence.
     """
     given = [name for name in ("scheduler", "cluster") if options.get(name) is not None]
     given += ["client"] if client is not None else []
@@ -47,8 +47,8 @@ def choose(config: Config, options: Mapping[str, Any], client: Any, inline: bool
         given = [name for name in ("scheduler", "cluster") if getattr(config, name) is not None]
     if len(given) > 1:
         raise InputError(
-            f"A job runs in one place, and both {given[0]} and {given[1]} are given: leave one of "
-            "them out."
+            f"A job runs in one place, but both {given[0]} and {given[1]} are given. Remove one of "
+            "them."
         )
     scheduler, cluster = config.scheduler, config.cluster
     if given != ["scheduler"]:
@@ -63,23 +63,23 @@ def choose(config: Config, options: Mapping[str, Any], client: Any, inline: bool
 
 @contextmanager
 def existing_scheduler(address: str, config: Config) -> Iterator[Client]:
-    """Connect to the scheduler at `address`; the connection ends with the block.
+    """Connect to the scheduler at `address` for the duration of the block.
 
-    Raises `InputError` when no scheduler answers there within some seconds, or TLS does not fit.
+    Raises `InputError` if no scheduler answers there in a few seconds, or the TLS options are wrong.
     """
-    import distributed  # noqa: F401  # on a busy machine for seconds, which are not the scheduler's
+    import distributed  # noqa: F401  # slow on a busy machine; must not count against the timeout
 
     security = security_of(config)
     client = _client(address, security)
     try:
         yield client
     finally:
-        with suppress(Exception):  # the scheduler may be what has failed
+        with suppress(Exception):  # the scheduler may have failed
             client.close(timeout=_CLOSE_SECONDS)
 
 
 def security_of(config: Config) -> Security | None:
-    """Return what the TLS options say; ``None`` leaves it to Dask's own configuration."""
+    """Convert the TLS options; ``None`` means that Dask's own configuration applies."""
     files = {
         "tls_ca_file": config.tls_ca_file,
         "tls_client_cert": config.tls_cert,
@@ -87,7 +87,7 @@ def security_of(config: Config) -> Security | None:
     }
     for path in files.values():
         if path is not None and not os.access(path, os.R_OK):
-            raise InputError(f"The TLS file {path!r} cannot be read. Name another one.")
+            raise InputError(f"The TLS file {path!r} cannot be read. Give a readable file.")
     given = {name: path for name, path in files.items() if path is not None}
     if not given:
         return None
@@ -97,7 +97,7 @@ def security_of(config: Config) -> Security | None:
 
 
 def _client(address: str, security: Security | None) -> Client:
-    """Connect in a thread, as Dask waits for ever for what accepts connections and stays silent."""
+    """Connect in a thread: Dask waits indefinitely for a server that accepts but never answers."""
     import distributed
 
     connecting = _in_thread(
@@ -134,22 +134,23 @@ def _in_thread(function: Callable[[], Any]) -> Future[Any]:
 
 
 def _explain_refusal(address: str, error: Exception | None) -> str:
-    reason = reason_of(error) if error is not None else "what listens there does not answer"
+    reason = reason_of(error) if error is not None else "the server there does not answer"
     causes = list(causes_of(error))
     if any(map(is_tls_failure, causes)):
         advice = f"{TLS_ADVICE} A tcp:// address must have none."
     elif any(map(is_of_another_server, causes)):
-        reason = "it is no scheduler, but another server of Dask's"
+        reason = "it is another kind of Dask server, not a scheduler"
         advice = (
-            "It may be the address of a worker: give that of the scheduler, which each worker logs "
-            'as "Registered to".'
+            "It may be the address of a worker. Give the address of the scheduler, which each worker "
+            'logs as "Registered to".'
         )
     elif isinstance(error, ValueError):
         advice = "An address looks like tcp://HOST:8786 or tls://HOST:8786."
     else:
         advice = (
-            "Is it running there, is that its address (it logs it when it starts), does a firewall "
-            "let this machine through, and does it use TLS (then the address begins with tls://)?"
+            "Check that it is running, that the address is correct (the scheduler logs it when it "
+            "starts), that no firewall blocks this machine, and that the address begins with tls:// "
+            "if it uses TLS."
         )
     return f"Cannot connect to the Dask scheduler {address} ({reason}). {advice}"
 
@@ -158,11 +159,11 @@ def _explain_refusal(address: str, error: Exception | None) -> str:
 
 
 def examine(client: Client, config: Config) -> tuple[str, ...]:
-    """Wait until the cluster of `client` has a worker, check that all fit, and return notes.
+    """Wait until the cluster of `client` has a worker, check all workers, and return notes.
 
-    An adaptive cluster that has none starts one only when there is a task, so it is given one.
+    An adaptive cluster starts its first worker only when there is a task, so submit one.
 
-    Raises `InputError` when no worker comes in time, or one could not run the job.
+    Raises `InputError` if no worker starts in time, or a worker could not run the job.
     """
     if not _workers(client):
         _wait_for_worker(client, config.worker_timeout)
@@ -178,7 +179,7 @@ def _workers(client: Client) -> dict[str, Any]:
 def _wait_for_worker(client: Client, seconds: float) -> None:
     started = time.monotonic()
     noticed = False
-    # Not `pure`, or a result that another client holds would be taken for an answer.
+    # Not `pure`: otherwise a result that another client holds would count as an answer.
     first = client.submit(abs, 0, pure=False)
     try:
         while not first.done() and not _workers(client):
@@ -186,14 +187,14 @@ def _wait_for_worker(client: Client, seconds: float) -> None:
             failure = start_failure(client.cluster)
             if failure:
                 raise InputError(
-                    f"The cluster could start no worker ({failure}). Look at its class and args in "
+                    f"The cluster could not start any worker ({failure}). Check its class and args in "
                     "the configuration."
                 )
             if waited > seconds:
                 raise InputError(
-                    f"The cluster of {client.scheduler.address} has no workers, and none has come in "
-                    f"{seconds:g} s (daskmr.worker-timeout). Start workers, or look at why the "
-                    "cluster cannot."
+                    f"The cluster of {client.scheduler.address} has no workers, and none has started "
+                    f"within {seconds:g} s (daskmr.worker-timeout). Start workers, or find out why "
+                    "the cluster cannot."
                 )
             if waited > _NOTICE_AFTER_SECONDS and not noticed:
                 noticed = True
@@ -209,7 +210,7 @@ def _wait_for_worker(client: Client, seconds: float) -> None:
 
 
 def _compare_versions(client: Client) -> tuple[str, ...]:
-    """Compare versions, but not for ever: a worker that hangs is no reason not to begin."""
+    """Compare versions, but give up after a while: a hanging worker must not prevent the start."""
     comparing = _in_thread(lambda: compare_cluster(client))
     try:
         notes: tuple[str, ...] = comparing.result(_ANSWER_SECONDS)
@@ -221,7 +222,7 @@ def _compare_versions(client: Client) -> tuple[str, ...]:
             return ()
         failure = error
     raise InputError(
-        f"The Dask scheduler does not answer ({reason_of(failure)}). Look at its log, and start the job "
+        f"The Dask scheduler does not answer ({reason_of(failure)}). Check its log, and start the job "
         "again."
     )
 
@@ -243,7 +244,7 @@ def _note_settings(config: Config) -> list[str]:
         "dashboard": config.dashboard not in (None, "off"),
     }
     return [
-        f"{name} is for workers on this machine; those of the cluster are as they were started"
+        f"{name} is ignored: it only applies to workers on this machine, not to a cluster"
         for name, is_set in unused.items()
         if is_set
     ]

@@ -1,7 +1,7 @@
-"""Every name of Dask that is used here without being part of its documented interface, and why.
+"""Access to names of Dask that are not part of its documented interface, with the reason for each.
 
-tests/unit/cluster/test_dask_internals.py fails when one of them changes. Dask is imported in the
-functions: this module is loaded before it, and a command without a cluster never loads it.
+tests/unit/cluster/test_dask_internals.py fails when one of them changes. Dask is imported inside
+the functions because this module is loaded first, and a command without a cluster never needs Dask.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ __all__ = [
 ]  # fmt: skip
 
 MEMORY_KILLS = "worker-restart-memory"
-"""Topic under which a nanny logs that it kills its worker for memory."""
+"""The topic under which a nanny logs that it kills its worker for using too much memory."""
 
 PARENT_VARIABLE = "__DASK_PARENT_PID"
-"""Environment variable that Dask sets in the process that starts workers, and leaves there."""
+"""The environment variable that Dask sets in the process that starts workers, and never removes."""
 
 
 # --- starting workers -----------------------------------------------------------------------------
@@ -39,7 +39,7 @@ PARENT_VARIABLE = "__DASK_PARENT_PID"
 def own_forkserver_preload() -> None:
     """Keep Dask from replacing the modules that the forkserver preloads.
 
-    It would import pandas and others in this process to make a list of its own.
+    To compile its own list, it would import pandas and other libraries in this process.
     """
     import distributed.utils
 
@@ -47,7 +47,7 @@ def own_forkserver_preload() -> None:
 
 
 def poll_new_workers(seconds: float) -> None:
-    """Set how often a nanny checks whether its new worker is there; Dask does so every 50 ms."""
+    """Set how often a nanny checks whether its new worker has started; Dask's default is 50 ms."""
     import distributed.nanny
 
     distributed.nanny.WorkerProcess._init_msg_interval = seconds
@@ -56,16 +56,16 @@ def poll_new_workers(seconds: float) -> None:
 def process_of(nanny: Any) -> Any:
     """Return the worker process of a nanny, with `pid` and `exitcode`; ``None`` while there is none.
 
-    `Nanny.pid` is public, but is forgotten when the process ends.
+    `Nanny.pid` is public, but becomes ``None`` when the process ends.
     """
     return nanny.process and nanny.process.process
 
 
 def on_memory_kill(nanny: Any, note: Callable[[int, int], None]) -> None:
-    """Have `note` called with process id and bytes before a nanny kills its worker for memory.
+    """Call `note` with process id and bytes just before a nanny kills its worker for memory.
 
-    Dask logs the event in this process before the kill, so the note is there when another worker
-    takes up the task. A subscriber to the topic would hear of it too late.
+    Dask logs the event in this process before the kill, so the note exists before another worker
+    takes up the task. A subscriber to the topic would be notified too late.
     """
     log_event = nanny.log_event
 
@@ -78,9 +78,9 @@ def on_memory_kill(nanny: Any, note: Callable[[int, int], None]) -> None:
 
 
 def workers_never_started(cluster: Any) -> bool:
-    """Check that no worker of a cluster has begun to run; one that has may still connect.
+    """Check whether no worker of a cluster has started to run; one that has may still connect.
 
-    A `SpecCluster` has no public way to ask for the state of its workers.
+    `SpecCluster` has no public interface to the state of its workers.
     """
     workers = getattr(cluster, "workers", {}).values()
     return {worker.status.name for worker in workers} <= {"created", "failed"}
@@ -89,7 +89,7 @@ def workers_never_started(cluster: Any) -> bool:
 def raised_by_deployment(error: BaseException) -> bool:
     """Check whether Dask raised an error while it started the workers of a cluster.
 
-    It starts them in its event loop without a caller, so the traceback is all there is.
+    Dask starts them in its event loop, without a caller, so the traceback is the only evidence.
     """
     package = "distributed.deploy."
     frames = traceback.walk_tb(error.__traceback__)
@@ -97,7 +97,7 @@ def raised_by_deployment(error: BaseException) -> bool:
 
 
 def close_unfinished_clusters() -> None:
-    """Close clusters that are still being created, as Dask does when Python exits."""
+    """Close clusters that are still being created, just as Dask does when Python exits."""
     from distributed.deploy.spec import close_clusters
 
     close_clusters()
@@ -107,9 +107,9 @@ def close_unfinished_clusters() -> None:
 
 
 def mount_dashboard(scheduler: Any, pages: Iterable[Callable[[Any, Any, Any], object]]) -> None:
-    """Add Dask's dashboard, and more pages, to a scheduler that runs without; in its event loop.
+    """Add Dask's dashboard and more pages to a running scheduler; call this in its event loop.
 
-    There is only a public way to start a scheduler with it, which delays the first task by a second.
+    The public interface can only start a scheduler with it, which delays the first task by a second.
     """
     from distributed.dashboard.scheduler import connect
     from distributed.http import get_handlers
@@ -133,13 +133,13 @@ def mount_dashboard(scheduler: Any, pages: Iterable[Callable[[Any, Any, Any], ob
 def run_in_loop(client: Client, coroutine: Any) -> Future[Any]:
     """Run a coroutine in a client's event loop.
 
-    The future can be waited for with a deadline, unlike the client's own synchronous calls.
+    Unlike the client's own synchronous calls, the returned future can be waited for with a timeout.
     """
     return asyncio.run_coroutine_threadsafe(coroutine, client.loop.asyncio_loop)
 
 
 class ClusterFailure(Enum):
-    """What an exception of Dask's means for a job."""
+    """The meaning of a Dask exception for a job."""
 
     WORKER_DIED = "the worker of a task died each time that it was tried"
     LOST = "the scheduler is gone, or the job was cancelled there"
@@ -148,10 +148,10 @@ class ClusterFailure(Enum):
 
 
 def cluster_failure(error: BaseException) -> ClusterFailure | None:
-    """Return what an exception means that is raised for a collection or a future.
+    """Classify an exception that a collection or a future has raised; ``None`` if it is not Dask's.
 
-    Only `KilledWorker` is public among those that Dask raises for lost workers and schedulers. One
-    for a graph that cannot be loaded has no class of its own.
+    Of the exceptions that Dask raises for lost workers and schedulers, only `KilledWorker` is public.
+    The exception for a graph that cannot be loaded has no class of its own.
     """
     if "distributed" not in sys.modules:
         return None
@@ -172,15 +172,15 @@ def cluster_failure(error: BaseException) -> ClusterFailure | None:
 
 
 def is_of_another_server(error: BaseException) -> bool:
-    """Check whether a client has connected to a worker or a nanny.
+    """Check whether a client has connected to a worker or a nanny instead of a scheduler.
 
-    These answer the first question of a client with a TypeError of their own.
+    They answer the client's first request with a TypeError.
     """
     return isinstance(error, TypeError) and "identity() got an unexpected keyword" in str(error)
 
 
 def is_tls_failure(error: BaseException) -> bool:
-    """Check whether a connection failed because of TLS; Dask has no class for its own checks."""
+    """Check whether a connection failed because of TLS; Dask's own checks have no exception class."""
     import ssl
 
     if isinstance(error, ssl.SSLError):
@@ -190,7 +190,7 @@ def is_tls_failure(error: BaseException) -> bool:
 
 
 def drop_broken_connections(record: logging.LogRecord) -> bool:
-    """Filter out log records about connections that broke, as they do when workers are killed."""
+    """Filter out log records about broken connections, which are expected when workers are killed."""
     from distributed.comm import CommClosedError
 
     return not (record.exc_info and isinstance(record.exc_info[1], CommClosedError))

@@ -1,4 +1,4 @@
-"""A cluster that is created for one job, from configuration, and closed after it."""
+"""Create a cluster from configuration for one job, and close it afterwards."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ TLS_ADVICE = (
 )
 
 _CLOSE_SECONDS = 30.0
-_LONGEST_REASON = 500  # characters, since it may be all that a command has printed
+_LONGEST_REASON = 500  # characters; a reason may contain the entire output of a command
 
-# Dask ignores arguments of `adapt` that it does not know.
+# Dask ignores unknown arguments of `adapt`, so they are checked here.
 _ADAPT = frozenset([
     "minimum", "maximum", "minimum_jobs", "maximum_jobs", "minimum_cores", "maximum_cores",
     "minimum_memory", "maximum_memory", "interval", "wait_count", "target_duration", "worker_key",
     "active",
 ])  # fmt: skip
 
-# The extra of daskmr that installs a library.
+# The extras of daskmr, by the library that they install.
 _EXTRAS = {
     "asyncssh": "ssh",
     "dask_jobqueue": "slurm",
@@ -65,9 +65,9 @@ _EXTRAS = {
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """How to create a cluster: a class, its keyword arguments, and those of its scale or adapt.
+    """A recipe for a cluster: a class, its keyword arguments, and those of its scale or adapt.
 
-    ``None`` for `scale` or `adapt` leaves the cluster as it is created. Messages use `name`.
+    If `scale` or `adapt` is ``None``, that method is not called. Messages use `name`.
     """
 
     name: str
@@ -78,24 +78,24 @@ class Deployment:
 
     @contextmanager
     def started(self, security: Any = None) -> Iterator[Client]:
-        """Create the cluster and a client of it; close both on the way out.
+        """Create the cluster and a client of it; close both at the end of the block.
 
-        `security` is given to the class, unless its arguments name one.
+        `security` is passed to the class unless its arguments contain one.
 
-        Raises `InputError` when the cluster cannot be created.
+        Raises `InputError` if the cluster cannot be created.
         """
         import distributed
 
         args = dict(self.args)
         if security is not None:
             args.setdefault("security", security)
-        # Closing may mean to cancel jobs, or to call a cloud.
+        # Closing may take a while: it may have to cancel jobs, or call a cloud service.
         with patient(_CLOSE_SECONDS), ExitStack() as stack:
             if not _is_local(self.make):
-                # Its processes inherit this, and SSHCluster reads in their logs that they run.
+                # Its processes inherit this; SSHCluster learns from their logs that they are running.
                 stack.enter_context(dask.config.set({"logging.distributed": "info"}))
             elif self.make is distributed.LocalCluster and self.args.get("processes", True):
-                # As for workers that daskmr starts itself; what a script starts is not affected.
+                # As for daskmr's own workers; processes that a script starts are not affected.
                 restored = {name: os.environ.get(name, "") for name in SAFE_PATH}
                 args["env"] = restored | args.get("env", {})
                 stack.enter_context(environment(SAFE_PATH))
@@ -106,7 +106,7 @@ class Deployment:
                 with self._failures_explained():
                     cluster = self.make(**args)
                     if not hasattr(cluster, "close"):
-                        raise TypeError(f"it is no cluster, but {type(cluster).__name__}")
+                        raise TypeError(f"it is not a cluster but {type(cluster).__name__}")
                 forget()
                 stack.enter_context(_keeping_start_failures(cluster))
                 stack.callback(on_hard_exit(lambda: _close(cluster)))
@@ -130,37 +130,37 @@ class Deployment:
             missing = next((e for e in causes_of(error) if isinstance(e, ImportError)), None)
             if missing is not None:
                 raise InputError(_explain_missing(self.name, missing)) from None
-            advice = "Look at its class and args in the configuration."
+            advice = "Check its class and args in the configuration."
             if any(map(is_tls_failure, causes_of(error))):
                 advice = TLS_ADVICE
             raise InputError(
-                f"The cluster {self.name!r} could not be made ({reason_of(error)}). {advice}"
+                f"The cluster {self.name!r} could not be created ({reason_of(error)}). {advice}"
             ) from None
 
 
 def _is_local(make: object) -> bool:
-    """Check whether the processes of a cluster log to the terminal of this one."""
+    """Check whether the processes of a cluster log to this process's terminal."""
     from distributed import LocalCluster
 
     return isinstance(make, type) and issubclass(make, LocalCluster)
 
 
 def causes_of(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an exception and its causes, the first cause last."""
+    """Yield an exception and its chain of causes, the root cause last."""
     while error is not None:
         yield error
         error = error.__cause__
 
 
 def reason_of(error: BaseException) -> str:
-    """Describe the innermost cause with a message: Dask wraps it in others, which say less."""
+    """Describe the innermost cause that has a message: Dask wraps it in less specific exceptions."""
     texts = [describe_exception(cause) for cause in causes_of(error) if str(cause).strip()]
     text = " ".join(texts[-1].split()).removesuffix(".") if texts else type(error).__name__
     return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
 
 
 class _StartFailures(logging.Filter):
-    """Keeps what fails when a cluster starts workers: Dask only logs it."""
+    """A log filter that keeps the last failure of a cluster to start workers: Dask only logs it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -188,9 +188,9 @@ def _keeping_start_failures(cluster: Any) -> Iterator[None]:
 
 
 def start_failure(cluster: Any) -> str:
-    """Explain why none of the workers of a cluster could be started; ``""`` unless that is so.
+    """Explain why a cluster could not start any worker; ``""`` if it could, or may still.
 
-    `cluster` is that of a client; ``None`` for one that this process has not created.
+    `cluster` is the cluster of a client; ``None`` if this process did not create it.
     """
     failures = _start_failures.get(cluster) if cluster is not None else None
     return failures.last if failures is not None and workers_never_started(cluster) else ""
@@ -202,10 +202,10 @@ def _close(part: Any) -> None:
             part.close(timeout=_CLOSE_SECONDS / 2)
         except TypeError:  # a cluster whose `close` takes no such argument
             part.close()
-        except Exception as error:  # the result, or what went wrong before, matters more
+        except Exception as error:  # the result, or an earlier failure, matters more
             level = logging.INFO if start_failure(part) else logging.WARNING
             logger.log(level, "While closing %r: %s", part, error)
-        # Temporary files of a cluster (the keys of dask_jobqueue's workers) would stay, since the
+        # Remove a cluster's temporary files (the TLS keys of dask_jobqueue's workers), because the
         # process ends without Python's clean-up.
         for value in getattr(part, "__dict__", {}).values():
             if isinstance(value, tempfile._TemporaryFileWrapper):
@@ -213,7 +213,7 @@ def _close(part: Any) -> None:
 
 
 class _Content(msgspec.Struct, forbid_unknown_fields=True):
-    """A cluster as it is configured."""
+    """The configuration of a cluster."""
 
     path: str = msgspec.field(name="class")
     args: dict[str, Any] | None = None
@@ -222,9 +222,9 @@ class _Content(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def load_deployment(name: str, configured: Mapping[str, Any]) -> Deployment:
-    """Load a cluster from a YAML file, or by its name from those configured or packaged.
+    """Load a cluster from a YAML file, or a configured or packaged one by its name.
 
-    Raises `InputError` when there is none, its content is invalid, or the library of its class is
+    Raises `InputError` if it does not exist, its content is invalid, or the library of its class is
     missing.
     """
     try:
@@ -236,7 +236,7 @@ def load_deployment(name: str, configured: Mapping[str, Any]) -> Deployment:
             "scale (a number, or a mapping of arguments) or adapt (a mapping of arguments)."
         ) from None
     if content.scale is not None and content.adapt is not None:
-        raise InputError(f"The cluster {name!r} has both scale and adapt: leave one of them out.")
+        raise InputError(f"The cluster {name!r} has both scale and adapt. Remove one of them.")
     scale = {"n": content.scale} if isinstance(content.scale, int) else content.scale
     _check_size(name, scale, content.adapt)
     make = _import(name, content.path)
@@ -250,7 +250,7 @@ def _check_size(
         meant = difflib.get_close_matches(word, _ADAPT, 1)
         if meant and word not in _ADAPT:
             raise InputError(
-                f"In the cluster {name!r}, adapt has {word!r}, which is not known: {meant[0]} is."
+                f"In the cluster {name!r}, adapt has the unknown key {word!r}. Use {meant[0]}."
             )
     most = {**(scale or {}), "maximum": (adapt or {}).get("maximum")}
     for word in ("n", "jobs", "maximum"):
@@ -258,12 +258,12 @@ def _check_size(
         if isinstance(count, int) and count < 1:
             key = "adapt" if word == "maximum" else "scale"
             raise InputError(
-                f"In the cluster {name!r}, {key} leaves no worker ({count}): a job needs one at least."
+                f"In the cluster {name!r}, {key} allows {count} workers. A job needs at least one."
             )
 
 
 def _expanded(args: Any) -> Any:
-    """Expand environment variables; one whose value is a number becomes a number."""
+    """Expand environment variables; convert values that are integers."""
     if isinstance(args, Mapping):
         return {key: _expanded(value) for key, value in args.items()}
     if isinstance(args, list):
@@ -288,7 +288,7 @@ def _find(name: str, configured: Mapping[str, Any]) -> Any:
     if name in names:
         return yaml.safe_load(packaged.joinpath(f"{name}.yaml").read_text("utf-8"))
     raise InputError(
-        f"There is no cluster {name!r}: it is no file, and the names are "
+        f"There is no cluster {name!r}. Give a YAML file, or one of these names: "
         f"{', '.join(sorted({*names, *configured}))}."
     )
 
@@ -302,8 +302,8 @@ def _import(name: str, path: str) -> Callable[..., Any]:
         reason = _explain_missing(name, error)
     except (AttributeError, ValueError):
         reason = (
-            f"The class {path!r} of the cluster {name!r} does not exist. Name one by its dotted path, "
-            "such as distributed.LocalCluster."
+            f"The class {path!r} of the cluster {name!r} does not exist. Give a dotted path such as "
+            "distributed.LocalCluster."
         )
     except (Exception, SystemExit) as error:
         reason = (
@@ -313,7 +313,7 @@ def _import(name: str, path: str) -> Callable[..., Any]:
     else:
         if callable(make):
             return make
-        reason = f"The class {path!r} of the cluster {name!r} cannot be called. Name another one."
+        reason = f"The class {path!r} of the cluster {name!r} cannot be called. Give another one."
     raise InputError(reason)
 
 
@@ -325,6 +325,6 @@ def _explain_missing(name: str, error: ImportError) -> str:
                 f"pip install 'daskmr[{extra}]'."
             )
     return (
-        f"The cluster {name!r} needs a library that is not installed ({error}). Install it beside "
-        "daskmr."
+        f"The cluster {name!r} needs a library that is not installed ({error}). Install it in the "
+        "environment of daskmr."
     )

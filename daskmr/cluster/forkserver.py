@@ -1,6 +1,6 @@
-"""The process that workers are forked from: multiprocessing's forkserver, started early.
+"""Start the forkserver of multiprocessing early: the process that workers are forked from.
 
-It imports what workers need while the process that started it does its own imports.
+It imports what workers need while the main process does its own imports.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ PARAMETERS = "DASKMR_FORKSERVER"
 
 _SOCKET_LOCK = "daskmr-lock"
 
-# With Dask's own threshold of 64 KiB, the memory of each chunk and document of a file is requested
-# from the system and returned: that took a third of the time of a map over large documents.
+# With Dask's own threshold of 64 KiB, each chunk and each document of a file is allocated from the
+# system and returned to it, which took a third of the time of a map over large documents.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20), "MALLOC_TRIM_THRESHOLD_": str(8 << 20)}
 
 # Read when a process or a library starts, so they must be set before the forkserver starts.
@@ -44,21 +44,21 @@ _WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
-# Multiprocessing starts its processes by `python -c`, which imports from the working directory.
+# Multiprocessing starts its processes with `python -c`, which imports from the working directory.
 SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 
-_fails = False  # for example, because the path of TMPDIR is too long for a socket
+_fails = False  # True if, for example, the path of TMPDIR is too long for a socket
 
-# It warns that semaphores of killed workers leaked, and removes them: users need not know.
+# The resource tracker removes the semaphores of killed workers, and would warn about each.
 _QUIET_TRACKER = {"PYTHONWARNINGS": "ignore::UserWarning:multiprocessing.resource_tracker"}
 
 
 def prewarm(processes: bool = True) -> None:
-    """Start the process that workers will be forked from, which imports what they need.
+    """Start the process that workers will be forked from, and have it import what they need.
 
-    Call it first of all: then its imports run beside those of this process, and a worker later
-    takes a tenth of a second. A second call costs nothing. Where the forkserver fails, workers are
-    spawned. Without `processes`, nothing is started.
+    Call this as early as possible: its imports then run in parallel with those of this process, and
+    a worker later starts in a tenth of a second. A second call costs nothing. If the forkserver
+    fails, workers are spawned. If `processes` is false, nothing is started.
     """
     if not processes or not is_available():
         return
@@ -67,10 +67,10 @@ def prewarm(processes: bool = True) -> None:
     try:
         _remove_socket_at_end()
         multiprocessing.set_forkserver_preload(["daskmr.cluster.preload"])
-        # Separately and first: its start unblocks the signals that are blocked below.
+        # Started first and on its own, because its start unblocks the signals blocked below.
         with environment({**_QUIET_TRACKER, **_search_path(), **unset()}), _blocked(signal.SIGHUP):
             resource_tracker.ensure_running()
-        # Workers get credentials from their nannies; inherited ones would stay visible for ever.
+        # Workers get credentials from their nannies; inherited ones would stay visible until the end.
         with (
             environment({**_forkserver_environment(), **unset()}),
             _blocked(signal.SIGINT, signal.SIGHUP),
@@ -90,9 +90,9 @@ def prewarm(processes: bool = True) -> None:
 
 @functools.cache
 def _remove_socket_at_end() -> None:
-    """Remove the folder of the forkserver's socket when the process ends without Python's clean-up.
+    """Remove the folder of the forkserver's socket even if the process skips Python's clean-up.
 
-    A process that is killed leaves it, with a lock that is free.
+    A killed process leaves the folder behind, but its lock is free then.
     """
     from multiprocessing import util
 
@@ -101,12 +101,12 @@ def _remove_socket_at_end() -> None:
         path = os.path.join(folder, _SOCKET_LOCK)
         lock = os.open(f"{path}.new", os.O_CREAT | os.O_RDWR, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
-        os.rename(f"{path}.new", path)  # a sweep of another run finds it locked, or not at all
+        os.rename(f"{path}.new", path)  # so that another run's sweep never finds it unlocked
         on_hard_exit(functools.partial(shutil.rmtree, folder, ignore_errors=True))
 
 
 def _sweep_sockets() -> None:
-    """Remove the socket folders that killed runs of this user left."""
+    """Remove the socket folders that this user's killed runs left behind."""
     from multiprocessing import util
 
     beside = glob.escape(os.path.dirname(util.get_temp_dir()))
@@ -120,12 +120,12 @@ def is_available() -> bool:
 
 
 def _forkserver_environment() -> dict[str, str]:
-    """Environment of the forkserver; `daskmr.cluster.preload` undoes it once it has imported."""
+    """Return the environment of the forkserver; `daskmr.cluster.preload` undoes it after its imports."""
     variables = {name: os.environ.get(name, value) for name, value in _WORKER_ENVIRONMENT.items()}
     variables |= _search_path()
     main = spawn.get_preparation_data("worker")
     handed_over = {
-        # The kernel ties a child to the thread that started it, and only this one stays.
+        # The kernel ties a child to the thread that started it, and only the main thread lasts.
         "parent": os.getpid() if threading.current_thread() is threading.main_thread() else None,
         "main_path": main.get("init_main_from_path"),
         "main_name": main.get("init_main_from_name"),
@@ -140,7 +140,7 @@ def _search_path() -> dict[str, str]:
 
 @contextmanager
 def environment(values: Mapping[str, str | None]) -> Iterator[None]:
-    """Set variables of this process, or remove those that are ``None``, within a block."""
+    """Set environment variables within a block, and remove those whose value is ``None``."""
     before = {name: os.environ.get(name) for name in values}
     set_environment(values)
     try:
@@ -150,7 +150,7 @@ def environment(values: Mapping[str, str | None]) -> Iterator[None]:
 
 
 def set_environment(values: Mapping[str, str | None]) -> None:
-    """Set variables of this process, or remove those that are ``None``."""
+    """Set environment variables, and remove those whose value is ``None``."""
     for name, value in values.items():
         if value is None:
             os.environ.pop(name, None)
@@ -160,7 +160,7 @@ def set_environment(values: Mapping[str, str | None]) -> None:
 
 @contextmanager
 def _blocked(*signals: signal.Signals) -> Iterator[None]:
-    """Block signals, also in children: a terminal sends these to all processes alike."""
+    """Block signals in this process and its children: a terminal sends them to all processes."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, set(signals))
     try:
         yield

@@ -1,4 +1,4 @@
-"""The workers of this machine: a LocalCluster that starts fast, is watched, and ends by being killed."""
+"""Run workers on this machine: a LocalCluster that starts fast, is watched, and is killed at the end."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ __all__ = ["LocalWorkers", "Mount", "local_workers"]
 
 logger = logging.getLogger(__name__)
 
-_OPEN_FILES = 128  # what a client and its scheduler take, with room for segments
+_OPEN_FILES = 128  # needed by a client and its scheduler, with room for segments
 _HOST = "127.0.0.1"
 _START_POLL_SECONDS = 0.005
 _KILL_POLL_SECONDS = 0.02
 _CLOSE_SECONDS = 3.0
-_CREDIT_SECONDS = 1.0  # at most, for the time between two checks of who is stopped
-_DYING_SECONDS = 2.0  # between the system's decision to kill a process and the end of it
+_CREDIT_SECONDS = 1.0  # the most that one check adds to the time that a process was stopped
+_DYING_SECONDS = 2.0  # from the system's decision to kill a process until it has ended
 
 Mount = Callable[[Any, Any, Any], object]
-"""Adds pages to a dashboard: given the HTTP application, its server, and the scheduler."""
+"""A function that adds pages to a dashboard, given its HTTP application, its server, and the scheduler."""
 
 
 @contextmanager
 def local_workers(config: Config, n_partitions: int, run_dir: Path) -> Iterator[LocalWorkers]:
-    """Start a LocalCluster with no more workers than partitions; kill it on the way out.
+    """Start a LocalCluster with no more workers than partitions; kill it at the end of the block.
 
-    Raises `InputError` for more mappers than make sense, a port that is taken, or a place where no
-    workers can be started.
-    Raises `JobError` when the cluster cannot be started.
+    Raises `InputError` if there are too many mappers, the port is taken, or workers cannot be
+    started from this process.
+    Raises `JobError` if the cluster cannot be started.
     """
     count = _count_workers(config, n_partitions)
     _refuse_inside_worker_start()
@@ -60,12 +60,12 @@ def local_workers(config: Config, n_partitions: int, run_dir: Path) -> Iterator[
     _check_port(config.dashboard)
     prewarm()
     import dask
-    import distributed  # noqa: F401  # before `set`, which on its way out drops what is new
+    import distributed  # noqa: F401  # before `set`, which drops new settings when it ends
 
     with ExitStack() as stack:
-        # Both for the whole session: a worker that dies is replaced under these settings.
+        # For the entire session, because workers that die are replaced under these settings.
         stack.enter_context(dask.config.set(_settings(run_dir)))
-        # Dask sets these in this process for the sake of its workers.
+        # Dask sets these in this process so that its workers inherit them.
         names = dask.config.get("distributed.nanny.pre-spawn-environ").keys() | {
             dask_internals.PARENT_VARIABLE
         }
@@ -97,7 +97,7 @@ def _count_workers(config: Config, n_partitions: int) -> int:
 def _refuse_inside_worker_start() -> None:
     if multiprocessing.current_process().daemon:
         raise InputError(
-            "daskmr is called inside a worker process, which cannot start workers of its own. "
+            "daskmr was called in a worker process, which cannot start its own workers. "
             'In a module that workers import, put the call under `if __name__ == "__main__":`.'
         )
     try:
@@ -115,13 +115,13 @@ def _check_open_files() -> None:
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit != resource.RLIM_INFINITY and limit < _OPEN_FILES:
         raise InputError(
-            f"This shell allows {limit} open files to a process, and a cluster needs {_OPEN_FILES}. "
+            f"This shell allows a process {limit} open files, and a cluster needs {_OPEN_FILES}. "
             "Raise the limit (ulimit -n 1024), or run with --inline."
         )
 
 
 def _check_port(dashboard: str | None) -> None:
-    """Raise InputError where the given port is taken: Dask would take another one."""
+    """Raise InputError if the given port is taken: Dask would silently use another one."""
     if dashboard is None or dashboard == "off":
         return
     host, _, port = dashboard.rpartition(":")
@@ -130,7 +130,7 @@ def _check_port(dashboard: str | None) -> None:
     except OSError as error:
         raise InputError(
             f"The dashboard cannot listen on {dashboard} ({os.strerror(error.errno or 0)}). Give "
-            "--dashboard another port, or leave it out: then any free one is taken."
+            "--dashboard another port, or omit it to use any free port."
         ) from None
 
 
@@ -138,10 +138,10 @@ def _check_port(dashboard: str | None) -> None:
 
 
 class LocalWorkers:
-    """A LocalCluster of `count` workers that ends by killing them.
+    """A LocalCluster of `count` workers, which are killed at the end.
 
-    - `memory_limit`: bytes beyond which a worker is killed; 0 is no limit.
-    - `client`: a client of the cluster, once that has been started.
+    - `memory_limit`: bytes beyond which a worker is killed; 0 means no limit.
+    - `client`: a client of the cluster once it has been started.
     """
 
     def __init__(self, config: Config, count: int, run_dir: Path) -> None:
@@ -151,7 +151,7 @@ class LocalWorkers:
         limit = config.memory_limit
         self.memory_limit = MEMORY_LIMIT // count if isinstance(limit, str) else limit
         self._security = {"security": _temporary_security()} if config.local_tls else {}
-        # So that what a script starts is not started as worker processes are; "" is as if unset.
+        # Processes that a script starts must not inherit SAFE_PATH; "" is equivalent to unset.
         self._path_restored = {name: os.environ.get(name, "") for name in SAFE_PATH}
         self._run_dir = run_dir
         self._nannies: list[Any] = []
@@ -162,14 +162,14 @@ class LocalWorkers:
         self.client: Any = None
 
     def start(self) -> None:
-        """Start scheduler, client and workers, in a way that an interrupt finds all of them."""
+        """Start scheduler, client and workers so that an interrupt can stop all of them."""
         import distributed
 
         dask_internals.own_forkserver_preload()
         dask_internals.poll_new_workers(_START_POLL_SECONDS)
         try:
             self._cluster = distributed.LocalCluster(
-                n_workers=0,  # so that it is assigned before there is a process to clean up
+                n_workers=0,  # so that `_cluster` is set before there is a process to clean up
                 threads_per_worker=1,
                 processes=True,
                 worker_class=self._make_nanny,
@@ -185,8 +185,8 @@ class LocalWorkers:
             self._cluster.scale(self.count)
             import dask.bag  # noqa: F401  # it is needed next, and the workers take a moment
 
-            # Given the cluster, not its address, the client waits for the workers: one that died
-            # of its first task before it has reported to its nanny would not be replaced.
+            # Given the cluster rather than its address, the client waits for the workers. A worker
+            # that crashed in its first task before it reported to its nanny would not be replaced.
             self.client = distributed.Client(self._cluster, set_as_default=False)
             self.check()
             self.dashboard.started(self._cluster)
@@ -202,22 +202,21 @@ class LocalWorkers:
         return nanny
 
     def check(self) -> None:
-        """Raise `JobError` when no worker process could be started; replace those that hang."""
+        """Raise `JobError` if no worker process could be started; replace those that are stopped."""
         self.kills.update()
         self._stopped.check()
         if self._nannies and {n.status.name for n in self._nannies} <= {"closed", "failed"}:
             raise JobError(
-                "The worker processes could not be started, or ended at once. If the calling "
+                "The worker processes could not be started, or ended immediately. If the calling "
                 'script has no `if __name__ == "__main__":`, put the call under it.'
             )
 
     def stop(self) -> None:
-        """Kill the workers, whatever they do, and close the rest.
+        """Kill the workers, whatever they are doing, and close the rest.
 
-        Nothing of theirs is needed any more: results are here or in files.
+        They are not needed any more: all results are in this process or in files.
         """
-        # Dask restores the levels of its loggers when it closes, and a moment later logs the
-        # connections that broke.
+        # Dask restores the levels of its loggers when it closes, and then logs broken connections.
         broken = logging.getLogger("distributed.batched")
         broken.addFilter(dask_internals.drop_broken_connections)
         closed = threading.Event()
@@ -228,8 +227,8 @@ class LocalWorkers:
 
         try:
             self._kill()
-            # A worker that is just being started gets its process id only later, so in a loop; in
-            # a thread, so that neither a hanging close nor a signal in the middle of it matters.
+            # In a loop, because a worker that is being started gets its process id only later. In a
+            # thread, so that neither a hanging `close` nor a signal can prevent it.
             threading.Thread(target=kill_until_closed, daemon=True).start()
             for part in (self.client, self._cluster):
                 try:
@@ -244,7 +243,7 @@ class LocalWorkers:
     def _kill(self) -> None:
         for nanny in list(self._nannies):
             if nanny.status.name in ("init", "starting", "running"):
-                nanny.close_gracefully()  # which keeps it from starting another worker
+                nanny.close_gracefully()  # keeps it from starting another worker
             if nanny.pid:
                 _kill_tree(nanny.pid)
 
@@ -254,7 +253,7 @@ def _kill_tree(pid: int) -> None:
 
     with suppress(psutil.Error):
         process = psutil.Process(pid)
-        process.suspend()  # or it might start others while these are looked up
+        process.suspend()  # so that it cannot start more children in the meantime
         kill_children(pid)
         process.kill()
 
@@ -265,7 +264,7 @@ def _settings(run_dir: Path) -> dict[str, Any]:
     environ = dask.config.get("distributed.nanny.pre-spawn-environ", default={})
     return {
         "temporary-directory": str(run_dir),
-        # At 1.1 the neighbour of a task that kills its worker is blamed now and then.
+        # At 1.1, the task queued next to one that crashes the worker is sometimes blamed.
         "distributed.scheduler.worker-saturation": 1.0,
         "distributed.scheduler.allowed-failures": 3,
         "distributed.scheduler.no-workers-timeout": "30s",
@@ -274,9 +273,9 @@ def _settings(run_dir: Path) -> dict[str, Any]:
         "distributed.scheduler.http.routes": [],
         "distributed.worker.http.routes": [],
         "distributed.worker.multiprocessing-method": "forkserver" if is_available() else "spawn",
-        # Tasks could start processes otherwise, which would outlive a worker that is killed.
+        # Otherwise tasks could start processes that outlive a killed worker.
         "distributed.worker.daemon": True,
-        # A worker that pauses may never go on; one that is killed is an error with a name.
+        # A paused worker may never resume; a killed worker leads to a clear error.
         "distributed.worker.memory.pause": False,
         "distributed.nanny.pre-spawn-environ": {
             "PYTHONHASHSEED": "random",
@@ -284,17 +283,17 @@ def _settings(run_dir: Path) -> dict[str, Any]:
             **MALLOC,
             **SAFE_PATH,
         },
-        # By default a worker that dies twice in a row is not replaced.
+        # By default, a worker that dies twice in a row is not replaced.
         "distributed.deploy.lost-worker-timeout": "1h",
         "distributed.diagnostics.nvml": False,
-        # Sampling the stack a hundred times a second took 3 % of the time of a job.
+        # Sampling the stack a hundred times a second took 3% of the time of a job.
         "distributed.worker.profile.interval": "100ms",
         "distributed.admin.large-graph-warning-threshold": "1GB",
     }
 
 
 def _temporary_security() -> Security:
-    """Make a certificate for one cluster, which is kept in memory only."""
+    """Create a certificate for one cluster, which is only kept in memory."""
     from distributed import Security
 
     try:
@@ -311,11 +310,11 @@ def _temporary_security() -> Security:
 
 
 class KillLog:
-    """Which worker processes were killed for memory, by their nannies or by the system.
+    """The worker processes that were killed for memory, by their nannies or by the system.
 
-    - `nannies`: those of all workers; the list may grow.
-    - `run_dir`: where kills are noted for the tasks.
-    - `killed`: bytes that each process held, by process id; 0 where that is not known.
+    - `nannies`: the nannies of all workers; the list may grow.
+    - `run_dir`: the folder in which kills are noted for the tasks.
+    - `killed`: bytes that each process held, by process id; 0 if unknown.
     - `replaced`: ids of processes that are killed for another reason.
     """
 
@@ -325,23 +324,23 @@ class KillLog:
         self._nannies = nannies
         self._run_dir = run_dir
         self._system_kills, self._system_killed = system_kills(), -math.inf
-        self._unexplained = 0  # kills by the system of processes that are not known yet
-        self._processes: dict[int, Any] = {}  # of workers, by their id, until they have ended
+        self._unexplained = 0  # kills by the system that are not yet attributed to a process
+        self._processes: dict[int, Any] = {}  # running worker processes, by process id
         self._ended: set[int] = set()
 
     def note(self, pid: int, held: int) -> None:
-        """Note a process that is killed for holding this many bytes."""
+        """Note that a process is killed for holding this many bytes."""
         self.killed[pid] = held
-        with suppress(OSError):  # on a full disk, the worker must be killed all the same
+        with suppress(OSError):  # the worker must be killed even if the disk is full
             note_kill(str(self._run_dir), pid, held)
 
     def update(self) -> Kills:
-        """Note which worker processes the system has killed for memory; return all kills.
+        """Note the worker processes that the system has killed for memory; return all kills.
 
-        A process that has ended in another way was not killed, whatever else was killed then.
+        Only processes that ended by SIGKILL count: the system may have killed others.
         """
         killed = self._ended_by_kill()
-        # Counted before the process ends, so read after that was seen.
+        # The system counts a kill before the process ends, so read the counter after the exit codes.
         count, now = system_kills(), time.monotonic()
         if count > self._system_kills:
             self._unexplained += count - self._system_kills
@@ -354,7 +353,7 @@ class KillLog:
         return self.killed
 
     def _ended_by_kill(self) -> list[int]:
-        """Return the worker processes that have ended since the last time by an unknown SIGKILL."""
+        """Return the worker processes that an unexplained SIGKILL has ended since the last call."""
         for process in map(dask_internals.process_of, self._nannies):
             if process and process.pid and process.pid not in self._ended:
                 self._processes[process.pid] = process
@@ -366,21 +365,21 @@ class KillLog:
 
 
 class StopWatchdog:
-    """Kills worker processes that are stopped (SIGSTOP) too long; their nannies start others.
+    """A watchdog that kills worker processes stopped (SIGSTOP) for too long; nannies replace them.
 
-    Dask's own ``worker-ttl`` takes a `map` that holds the GIL for one that hangs. Only time that was
-    seen to pass counts, since this process may have been stopped too.
+    Dask's own ``worker-ttl`` cannot distinguish a `map` that holds the GIL from a hanging worker. The
+    time between two checks counts only in part, since this process may have been stopped too.
     """
 
     def __init__(self, nannies: list[Any], kills: KillLog, timeout: float | None) -> None:
         self._nannies = nannies
         self._kills = kills
         self._timeout = timeout
-        self._stopped: dict[int, float] = {}  # seconds for which a process was seen to be stopped
+        self._stopped: dict[int, float] = {}  # observed seconds that a process was stopped
         self._checked = time.monotonic()
 
     def check(self) -> None:
-        """Kill those that have been stopped for longer than the timeout."""
+        """Kill the processes that have been stopped for longer than the timeout."""
         now = time.monotonic()
         passed, self._checked = min(now - self._checked, _CREDIT_SECONDS), now
         if self._timeout is None:
@@ -406,9 +405,9 @@ def _is_stopped(pid: int) -> bool:
 
 
 class LateDashboard:
-    """Dask's dashboard, which is attached in the background when a job has run for a while.
+    """Dask's dashboard, which is attached in the background once a job has run for a while.
 
-    - `address`: where it is to listen, then from the start; ``"off"`` for never.
+    - `address`: the address to listen on, if given, from the start; ``"off"`` for no dashboard.
     - `pages`: functions that add pages to it.
     - `link`: its address, once it is attached.
     """
@@ -422,23 +421,23 @@ class LateDashboard:
 
     @property
     def listening(self) -> str:
-        """Where the scheduler's HTTP server listens, with a dashboard or without."""
+        """The address of the scheduler's HTTP server, with or without a dashboard."""
         return f"{_HOST}:0" if self._address in (None, "off") else str(self._address)
 
     def started(self, cluster: Any) -> None:
-        """Note that the cluster runs; attach the dashboard at once where its address is given."""
+        """Note that the cluster is running; attach the dashboard now if its address is given."""
         self._cluster = cluster
         if self.listening == self._address:
             self.attach()
 
     def attach(self) -> None:
-        """Attach it, unless that has begun or it is off."""
+        """Attach the dashboard, unless this has begun or it is off."""
         if self._thread is None and self._address != "off":
             self._thread = threading.Thread(target=self._import, daemon=True)
             self._thread.start()
 
     def _import(self) -> None:
-        # In a thread of its own: bokeh takes a second, and the scheduler must not wait for it.
+        # In its own thread: importing bokeh takes a second, and the scheduler must not wait.
         try:
             import distributed.dashboard.scheduler  # noqa: F401
 

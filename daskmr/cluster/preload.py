@@ -1,7 +1,7 @@
-"""Imports what a worker needs, once, in the process that all workers are forked from.
+"""Import what a worker needs, once, in the process that all workers are forked from.
 
-Multiprocessing's forkserver imports this module before it serves; `daskmr.cluster.forkserver.prewarm`
-passes its parameters in one environment variable. Imported anywhere else it has no effect.
+The forkserver of multiprocessing imports this module at its start; `daskmr.cluster.forkserver.prewarm`
+passes the parameters in an environment variable. Importing it anywhere else has no effect.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MODULES = (
     "daskmr.tasks.reduce",
 )
 
-# Module name to traceback: the forkserver itself ignores failed imports.
+# Tracebacks by module name. The forkserver itself ignores failed imports.
 FAILED: dict[str, str] = {}
 
 _PR_SET_PDEATHSIG = 1
@@ -42,27 +42,27 @@ _PR_SET_PDEATHSIG = 1
 def _prepare(handed_over: dict[str, Any]) -> None:
     if handed_over["parent"] and sys.platform == "linux":
         _die_with_parent(handed_over["parent"])
-    gc.disable()  # it takes a tenth of the time of these imports, and finds no garbage
+    gc.disable()  # it would take a tenth of the time of these imports and find no garbage
     for name in MODULES:
         try:
             importlib.import_module(name)
         except Exception:
             FAILED[name] = traceback.format_exc()
-    # What every worker does at its start: collect versions, seed numpy if it is imported
+    # Every worker does this at its start: collect versions, and seed numpy if it is imported.
     if "numpy" in sys.modules:
         importlib.import_module("numpy.random")
     if "distributed.versions" in sys.modules:
         sys.modules["distributed.versions"].get_versions()
-    gc.freeze()  # collections in workers would copy the memory that they share
+    gc.freeze()  # garbage collection in a worker would copy the shared memory pages
     gc.enable()
     _imitate_main(handed_over["main_path"], handed_over["main_name"])
     set_environment(handed_over["environment"])
 
 
 def _die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process with `parent`, and every worker with this process.
+    """Have the kernel kill this process when `parent` ends, and every worker when this process ends.
 
-    A worker that holds the GIL could not notice by itself that its parent is gone.
+    A worker whose task holds the GIL could not notice that its parent is gone.
     """
     libc = ctypes.CDLL(None)
 
@@ -78,8 +78,8 @@ def _die_with_parent(parent: int) -> None:
 def _imitate_main(path: str | None, name: str | None) -> None:
     """Imitate the parent's ``__main__``, so that a worker does not run that script again.
 
-    Nothing is missing then, as cloudpickle sends definitions of ``__main__`` by value. So a script
-    that calls daskmr without ``if __name__ == "__main__":`` works as well.
+    Workers do not need it, because cloudpickle sends definitions in ``__main__`` by value. So a script
+    that calls daskmr without ``if __name__ == "__main__":`` works too.
     """
     main = sys.modules["__main__"]
     if path is not None:

@@ -1,7 +1,7 @@
 """Probe which files of a job the workers of a cluster see.
 
-The client writes a file with random content, which each worker reads; and each compares the sizes
-of input files with those listed. A worker that joins later finds out with its tasks.
+The client writes a file with random content, which each worker reads. Each worker also compares the
+sizes of input files with the listing. A worker that joins later is checked only by its tasks.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _SHOWN = 3
 _POLL_SECONDS = 0.1
 
 RESTART_SECONDS = 10.0
-"""How long to wait until the nanny of a worker that died has started another."""
+"""The time in which a nanny replaces a worker that died."""
 
 Ask = Callable[..., Mapping[str, Any]]
-"""Calls a function with arguments on each worker; gives the answers by the worker's address."""
+"""A function that calls another with arguments on each worker; it returns answers by worker address."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The answer of one worker: a problem or ``""``, and files that are larger there."""
+    """The answer of one worker: a problem or ``""``, and files that are larger for it."""
 
     problem: str = ""
     larger: tuple[tuple[str, int], ...] = ()
@@ -43,9 +43,9 @@ class _Found:
 
 
 def check_data(ask: Ask, root: str, files: Sequence[InputFile]) -> None:
-    """Check that each worker sees the local ones of the input files, which are below `root`.
+    """Check that each worker sees the local input files below `root`.
 
-    Raises `InputError` naming a worker that does not see them, and the ways out.
+    Raises `InputError` with the names of workers that do not, and with advice.
     """
     local = [file for file in files if not file.is_remote]
     if not local:
@@ -56,16 +56,16 @@ def check_data(ask: Ask, root: str, files: Sequence[InputFile]) -> None:
     failure = _failure({address: _with_growth(found) for address, found in found.items()})
     if failure is not None:
         raise InputError(
-            f"The input files in {root} are not what {failure.workers} sees: {failure.problem}. Put "
+            f"The input files in {root} look different to {failure.workers}: {failure.problem}. Put "
             "the data where all workers see it under the same path (a shared file system), read it "
             "from a store (--bucket), or run without the cluster."
         )
 
 
 def sees_all(ask: Ask, folder: str) -> bool:
-    """Check whether each worker reads what this process writes to `folder`, and can write there.
+    """Check whether each worker can read what this process writes to `folder`, and can write there.
 
-    ``False`` without any worker, as it is not known then.
+    ``False`` if there is no worker.
     """
     path, content = os.path.join(folder, f"seen-{secrets.token_hex(8)}"), secrets.token_hex(32)
     with open(path, "w") as file:
@@ -78,20 +78,20 @@ def sees_all(ask: Ask, folder: str) -> bool:
 
 
 def check_spill_store(ask: Ask, store: SpillStore) -> None:
-    """Check that each worker can write to the spill dir and read there.
+    """Check that each worker can write to the spill dir and read from it.
 
-    Raises `InputError` naming a worker that cannot.
+    Raises `InputError` with the names of workers that cannot.
     """
     failure = _failure(ask(_probe_store, store))
     if failure is not None:
         raise InputError(
-            f"The spill dir is of no use to {failure.workers}: {failure.problem} Workers need "
-            "credentials of their own for a store, from their environment or a role."
+            f"The spill dir cannot be used by {failure.workers}: {failure.problem} For a store, "
+            "workers need their own credentials, from their environment or a role."
         )
 
 
 class HostMarks:
-    """What tasks leave on the hosts of the workers: folders, and the marks of processes that died."""
+    """The folders that tasks leave on the hosts of workers, and the marks of processes that died."""
 
     def __init__(self, ask: Ask, host: HostFolder) -> None:
         self._ask = ask
@@ -102,7 +102,7 @@ class HostMarks:
         self._collect()
 
     def read(self) -> list[Mark]:
-        """Return all marks that were found, now and before; the latest last."""
+        """Return all marks found so far, the latest last."""
         self._ask_all_hosts(self._collect)
         return sorted(self._marks, key=lambda mark: mark.since)
 
@@ -111,14 +111,13 @@ class HostMarks:
         self._ask(self._host.renew)
 
     def forget(self) -> None:
-        """Remove what the run has left on the hosts; without an answer, a later run does."""
+        """Remove the run's folders; a later run removes those on hosts that do not answer."""
         self._ask_all_hosts(self._remove)
 
     def _ask_all_hosts(self, ask: Callable[[], set[str]]) -> None:
-        """Ask until all known folders have answered.
+        """Ask until the hosts of all known folders have answered, or time is up.
 
-        The host of a worker that has just died answers when its nanny has started another, for which
-        there are a few seconds.
+        The host of a worker that has just died answers once its nanny has started another worker.
         """
         deadline = time.monotonic() + RESTART_SECONDS
         missing = set(self._folders) - ask()
@@ -142,7 +141,7 @@ class HostMarks:
 
 
 def _with_growth(found: Any) -> Any:
-    """Report a file that is larger on a worker as another one, unless it has grown here too."""
+    """Report a file that is larger for a worker as a different file, unless it has grown here too."""
     for path, size in () if isinstance(found, Exception) else found.larger:
         here = os.stat(path).st_size if os.path.exists(path) else 0
         if here < size:
@@ -151,7 +150,7 @@ def _with_growth(found: Any) -> Any:
 
 
 class _Failure(NamedTuple):
-    """Names of the workers that found a problem, and the problem of the first."""
+    """The names of the workers that found a problem, and the problem of the first one."""
 
     workers: str
     problem: str
@@ -162,7 +161,7 @@ def _failure(answers: Mapping[str, Any]) -> _Failure | None:
     for address, answer in answers.items():
         if isinstance(answer, Exception):
             problem = f"{type(answer).__name__}: {answer}"
-            answer = _Found(problem, host="that cannot answer")
+            answer = _Found(problem, host="(unknown)")
         if answer.problem:
             names.append(f"the worker {address} on host {answer.host}")
             problems.append(answer.problem)
@@ -190,7 +189,7 @@ def _probe_content(path: str, content: str) -> _Found:
     try:
         with open(path) as file:
             if file.read() != content:
-                return _Found("it reads something else there")
+                return _Found("it reads different content there")
         if not os.access(os.path.dirname(path), os.W_OK):
             return _Found("it cannot write there")
     except OSError as error:
@@ -206,7 +205,7 @@ def _probe_store(store: SpillStore, dask_worker: Any = None) -> _Found:
             file.write(content)
         store.upload(path)
         if store.read(path, 0, len(content)) != content:
-            return _Found("it reads something else than it wrote.")
+            return _Found("it does not read back what it wrote.")
         store.remove(path)
     except OSError as error:
         return _Found(f"its own folder cannot be written ({error}).")

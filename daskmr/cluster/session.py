@@ -1,6 +1,6 @@
-"""Where a job runs: on workers of this machine, on a client that is given, or in this process.
+"""Run a job on workers of this machine, on a given client, or in this process.
 
-`connect` gives a `Session`, which runs Dask collections and can be interrupted at any time.
+`connect` opens a `Session`, which runs Dask collections and can be interrupted at any time.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ __all__ = ["Mount", "Session", "WorkerDied", "connect"]
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.2
-_DASHBOARD_AFTER_SECONDS = 10.0  # its imports take time from the workers
+_DASHBOARD_AFTER_SECONDS = 10.0  # its imports take CPU time from the workers
 _EVENTS_SECONDS = 3.0
-_ANSWER_SECONDS = 10.0  # a map that holds the GIL keeps its worker from answering
-_ENDED = ("error", "cancelled")  # "lost" is being computed again
+_ANSWER_SECONDS = 10.0  # a `map` that holds the GIL keeps its worker from answering
+_ENDED = ("error", "cancelled")  # not "lost", which Dask computes again
 
 
 class WorkerDied(JobError):
-    """A task was tried until Dask gave up, and each time its worker process died.
+    """Raised when Dask gives up on a task because its worker process died each time.
 
     - `key`: the task's key.
-    - `partition`: the second part of `key`; the index of a partition of the plan only for keys of
-      the mapping phase.
-    - `last_worker`: address of the worker that died last.
+    - `partition`: the second part of `key`. In the mapping phase, it is the index of a partition of
+      the plan.
+    - `last_worker`: the address of the last worker that died.
     """
 
     def __init__(self, key: Any, last_worker: str, attempts: int) -> None:
@@ -59,8 +59,8 @@ class WorkerDied(JobError):
         self.last_worker = last_worker
         super().__init__(
             f"The worker process died {attempts} times while it ran the task {key!r}. "
-            "Either its code ended the process, or it was killed for using too much memory: "
-            "try a higher --memory-limit, fewer mappers or smaller partitions."
+            "Either its code ended the process, or the process was killed for using too much memory. "
+            "Try a higher --memory-limit, fewer mappers or smaller partitions."
         )
 
 
@@ -73,15 +73,15 @@ def connect(
     inline: bool = False,
     run_dir: str | os.PathLike[str],
 ) -> Iterator[Session]:
-    """Open a session on a LocalCluster, on `client`, or inline; close it on the way out.
+    """Open a session on a LocalCluster, on `client`, or inline; close it at the end of the block.
 
-    - `n_partitions`: partitions of the plan: a LocalCluster gets no more workers than that.
-    - `client`: a synchronous client, used as it is and left open.
+    - `n_partitions`: partitions of the plan. A LocalCluster gets no more workers than that.
+    - `client`: a synchronous client, which stays open.
     - `inline`: run in this process, without a cluster.
     - `run_dir`: an existing folder for the scratch files of the workers.
-    Raises `InputError` for more mappers than make sense, a client that is asynchronous or closed,
-    or a cluster that cannot run the job.
-    Raises `JobError` when the cluster cannot be started.
+    Raises `InputError` if there are too many mappers, the client is asynchronous or closed, or the
+    cluster cannot run the job.
+    Raises `JobError` if the cluster cannot be started.
     """
     if inline:
         yield Session(None, 1)
@@ -105,7 +105,7 @@ class Session:
     """A place to run Dask collections, with `workers` worker processes.
 
     - `client`: ``None`` when the session is inline.
-    - `notes`: remarks on the cluster, for the user.
+    - `notes`: notes on the cluster, for the user.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Session:
 
     @property
     def dashboard_link(self) -> str | None:
-        """Address of Dask's dashboard; ``None`` while there is none."""
+        """The address of Dask's dashboard; ``None`` while there is none."""
         if self._local is not None:
             return self._local.dashboard.link
         if self.client is None:
@@ -137,25 +137,25 @@ class Session:
 
     @property
     def memory_limit(self) -> int | None:
-        """Bytes beyond which a worker process is killed; ``None`` where that is not known."""
+        """The bytes beyond which a worker process is killed; ``None`` if unknown."""
         return None if self._local is None else self._local.memory_limit or None
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether its workers may be on other machines, which see other files than this one."""
+        """True if the workers may be on other machines, which may not see this machine's files."""
         return self.client is not None and self._local is None
 
     # --- asking the cluster -----------------------------------------------------------------------
 
     def killed_for_memory(self) -> Kills:
-        """Return what worker processes held when they were killed for it, since the session began."""
+        """Return the bytes held by each worker process killed for memory since the session began."""
         if self._local is not None:
             return self._local.kills.update()
         kills = self._kills_of_scheduler()
         return {pid: held for pid, held in kills.items() if pid not in self._killed_before}
 
     def forget_kills(self) -> None:
-        """Ignore the kills until now: a scheduler remembers those of earlier jobs."""
+        """Ignore all kills until now, because a scheduler remembers the kills of earlier jobs."""
         self._killed_before = self._kills_of_scheduler().keys()
 
     def _kills_of_scheduler(self) -> dict[int | tuple[str, int], int]:
@@ -167,7 +167,7 @@ class Session:
     def worker_info(self, seconds: float) -> dict[str, Any] | None:
         """Return the scheduler's information on its workers, by address.
 
-        ``None`` when it does not answer within so many seconds.
+        ``None`` if it does not answer within `seconds`.
         """
         if self.client is None:
             return None
@@ -177,25 +177,25 @@ class Session:
     def ask(
         self, function: Callable[..., Any], *arguments: Any, seconds: float = 2 * _ANSWER_SECONDS
     ) -> dict[str, Any]:
-        """Call a function on every worker, beside its tasks.
+        """Call a function on every worker, while its tasks go on.
 
-        - `function`: of a module, and quick. Given its worker if it has a parameter `dask_worker`.
-        - `*arguments`: what it is called with.
-        - `seconds`: how long to wait for all answers.
-        Returns the answers, or exceptions, by the worker's address. One that dies, or does not
-        answer within seconds, gives none.
+        - `function`: a quick function of a module. A parameter `dask_worker` receives the worker.
+        - `*arguments`: the arguments of the function.
+        - `seconds`: the time to wait for all answers.
+        Returns the answers, or exceptions, by worker address. Workers that die, or do not answer
+        in time, are missing.
         """
         if self.client is None:
             return {}
         return self._answer(_ask_workers(self.client, function, arguments), seconds) or {}
 
     def _answer(self, question: Any, seconds: float) -> Any:
-        """Run a coroutine in the client's loop; ``None`` where it fails, as the scheduler may."""
+        """Run a coroutine in the client's loop; return ``None`` if the scheduler does not answer."""
         assert self.client is not None
         asking = run_in_loop(self.client, question)
         try:
             return asking.result(seconds)
-        # The watchdog sees that too. A client cancels its questions when it loses its scheduler.
+        # The watchdog notices too. A client cancels its requests when it loses its scheduler.
         except (OSError, TimeoutError, CancelledError) as error:
             logger.info("The scheduler does not answer: %s", error)
             asking.cancel()
@@ -204,15 +204,15 @@ class Session:
     # --- computing --------------------------------------------------------------------------------
 
     def submit(self, graph: Mapping[Any, Any]) -> dict[Any, Any]:
-        """Run tasks; return the future of each by its key."""
+        """Submit tasks, and return their futures by key."""
         assert self.client is not None
         futures = self.client.get(dict(graph), list(graph), sync=False)
         return dict(zip(graph, futures, strict=True))
 
     def wait_for(self, futures: Collection[Any]) -> list[Any]:
-        """Wait until all have succeeded, or some have failed; return those that failed.
+        """Wait until all futures have succeeded, or some have failed; return those that failed.
 
-        Raises `JobError` when the cluster makes no progress.
+        Raises `JobError` if the cluster makes no progress.
         """
         assert self.client is not None
         found: list[Any] = []
@@ -228,9 +228,9 @@ class Session:
         return found
 
     def failure_of(self, future: Any) -> JobError:
-        """Return what the failure of a task means for the job.
+        """Convert the failure of a task to an error of the job.
 
-        Raises `Exception` when neither Dask nor a task of this package raised it.
+        Raises the original exception if neither Dask nor a task of this package raised it.
         """
         error = future.exception() if future.status == "error" else None
         if error is None:
@@ -243,33 +243,33 @@ class Session:
     def watch(self, hook: Callable[[], object]) -> None:
         """Call `hook` five times a second, in this thread, while `compute` waits.
 
-        What it raises ends the computation. An inline session does not call it.
+        An exception of the hook ends the computation. An inline session does not call it.
         """
         self._hooks.append(hook)
 
     def add_page(self, mount: Mount) -> None:
-        """Add something to the dashboard of a LocalCluster once it is attached.
+        """Add a page to the dashboard of a LocalCluster once it is attached.
 
-        - `mount`: called in the scheduler's event loop when Dask's own pages are there, as
-          ``mount(http_application, http_server, scheduler)``. What it raises is logged.
+        - `mount`: called in the scheduler's event loop after Dask's own pages were added, as
+          ``mount(http_application, http_server, scheduler)``. Its exceptions are logged.
         """
         if self._local is not None:
             self._local.dashboard.pages.append(mount)
 
     def attach_dashboard(self) -> None:
-        """Add Dask's dashboard to a LocalCluster that runs, in the background.
+        """Add Dask's dashboard to a running LocalCluster, in the background.
 
-        `compute` does so by itself when a session is 10 seconds old. Without effect elsewhere, and
-        where the dashboard is off.
+        `compute` calls this when a session is 10 seconds old. It has no effect on other clusters, or
+        if the dashboard is off.
         """
         if self._local is not None:
             self._local.dashboard.attach()
 
     def compute(self, collection: Any, is_optimized: bool = False) -> Any:
-        """Run a Bag or Delayed to its result; the annotations of one that is optimized hold.
+        """Compute a Bag or Delayed; optimize it first, which drops annotations, unless `is_optimized`.
 
-        Raises `WorkerDied` when the worker of a task died each time that the task was tried.
-        Raises `JobError` when a task failed as tasks of this package do, or the cluster is gone.
+        Raises `WorkerDied` if the worker of a task died each time that the task was tried.
+        Raises `JobError` if a task failed with an error of this package, or the cluster is gone.
         """
         try:
             if self.client is None:
@@ -280,7 +280,7 @@ class Session:
             if failure is None:
                 raise
             cause = None if isinstance(error, TaskFailed) else error
-        # Outside of the handler: a chain of remote tracebacks helps no user.
+        # Outside of the handler, because a chain of remote tracebacks would not help the user.
         raise failure from cause
 
     def _compute_remotely(self, client: Client, collection: Any, optimize: bool) -> Any:
@@ -291,9 +291,9 @@ class Session:
             self._wait(client, done.wait)
             return future.result()
         except BaseException:
-            if self._local is None:  # otherwise its workers are killed in a moment
+            if self._local is None:  # the workers of this machine are killed shortly anyway
                 with suppress(Exception):
-                    # Waited for only shortly: the scheduler may be what has failed.
+                    # The wait is short, because the scheduler may have failed.
                     run_in_loop(client, client.cancel([future], asynchronous=True)).result(0.2)
             raise
 
@@ -312,7 +312,7 @@ class Session:
 async def _ask_workers(
     client: Client, function: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> dict[str, Any]:
-    """Ask each worker by itself: one that is stopped must not hold up the answers of the others."""
+    """Ask each worker separately, so that a stopped one does not hold up the others' answers."""
 
     async def answer(address: str) -> None:
         run = client.run(
@@ -322,7 +322,7 @@ async def _ask_workers(
             found = await asyncio.wait_for(run, _ANSWER_SECONDS)
         except (OSError, TimeoutError, ValueError) as error:
             logger.info("The worker %s does not answer: %s", address, error)
-        else:  # an OSError: the connection to it broke
+        else:  # an OSError means that the connection broke
             answers.update(
                 (w, value) for w, value in found.items() if not isinstance(value, OSError)
             )
@@ -339,12 +339,12 @@ def _lost(reason: object) -> JobError:
     text = " ".join(str(reason).split()).removesuffix(".")
     return JobError(
         "The connection to the Dask scheduler is lost, or the job was cancelled there "
-        f"({text}). Nothing was written. Look at the scheduler's log, and start the job again."
+        f"({text}). Nothing was written. Check the scheduler's log, and start the job again."
     )
 
 
 def _job_error(error: BaseException) -> JobError | None:
-    """Return what an exception means for the job; ``None`` for one that is none of Dask's."""
+    """Convert an exception of Dask or of a task to an error of the job; ``None`` for any other."""
     if isinstance(error, TaskFailed):
         return error.as_kind(JobError)
     kind = cluster_failure(error)
@@ -365,12 +365,12 @@ def _job_error(error: BaseException) -> JobError | None:
 
 
 class _SchedulerWatchdog:
-    """Fails the job when no worker is left, or all are paused: no future reports that."""
+    """A watchdog that fails the job when no worker is left or all are paused: no future reports that."""
 
     _INTERVAL = 5.0
     _PATIENCE = 45.0
-    _PATIENCE_AT_FIRST = 300.0  # an adaptive cluster may take minutes to bring its first worker
-    _SILENCE = 120.0  # a scheduler that takes a large graph apart may be silent for seconds
+    _PATIENCE_AT_FIRST = 300.0  # an adaptive cluster may take minutes to start its first worker
+    _SILENCE = 120.0  # a scheduler that unpacks a large graph may be silent for seconds
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -379,7 +379,7 @@ class _SchedulerWatchdog:
         self._patience = self._PATIENCE_AT_FIRST
 
     def check(self) -> None:
-        """Judge the scheduler's last answer, and ask again every few seconds."""
+        """Check the scheduler's last answer, and ask again every few seconds."""
         now = time.monotonic()
         if self._asking is not None and self._asking.done():
             asking, self._asking = self._asking, None
@@ -388,7 +388,7 @@ class _SchedulerWatchdog:
         if self._asking is not None and now - self._asked > self._SILENCE:
             raise JobError(
                 f"The Dask scheduler has not answered for {self._SILENCE:g} s, so the job cannot go "
-                "on. Look at its log, and start the job again."
+                "on. Check its log, and start the job again."
             )
         if self._asking is None and now - self._asked >= self._INTERVAL:
             self._asked = now

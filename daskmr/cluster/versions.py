@@ -1,4 +1,4 @@
-"""Compare the versions of the processes of a cluster: before any work, and again in each task."""
+"""Compare the versions of a cluster's processes with this one, before any work and in each task."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ __all__ = ["Pinned", "Versions", "compare", "compare_cluster", "here", "judge"]
 
 Versions = Mapping[str, str | None]
 
-# How many parts of a version must be equal: of Python, for pickled code; of Dask, for the messages
-# between its parts; of daskmr all, since its tasks hold values whose layout may change.
+# The number of leading parts of a version that must be equal: for Python because of pickled code, for
+# Dask because of its messages; for daskmr all, since its tasks hold values whose layout may change.
 _PARTS = {"python": 2, "dask": 2, "distributed": 2, "cloudpickle": 1, "msgpack": 1, "daskmr": 99}
-_NAMED = 3  # workers that one note names
+_NAMED = 3  # workers named in one note
 
 
 @functools.cache
 def here() -> Versions:
-    """Return the versions in this process, by package."""
+    """Return the versions of the packages in this process."""
     versions: dict[str, str | None] = {"python": platform.python_version(), "daskmr": __version__}
     for name in ("dask", "distributed", "cloudpickle"):
         versions[name] = import_module(name).__version__
@@ -39,9 +39,9 @@ def here() -> Versions:
 
 
 def compare(local: Versions, remote: Versions) -> tuple[list[str], list[str]]:
-    """Return the packages whose versions cannot work together, and those that differ harmlessly.
+    """Return the packages whose versions are incompatible, and those that differ harmlessly.
 
-    A package that `remote` does not name is not compared; one that is ``None`` there is missing.
+    Packages that `remote` does not name are not compared; ``None`` means that a package is missing.
 
     Examples
     --------
@@ -65,9 +65,9 @@ def _leading(version: str | None, parts: int) -> list[str] | None:
 
 
 def judge(local: Versions, others: Iterable[tuple[str, Versions]]) -> tuple[str, ...]:
-    """Compare versions with those of `others`, by their names, and return harmless differences.
+    """Compare versions with those of `others`, and return notes on harmless differences.
 
-    Raises `InputError` for the first process with which the job would fail, or go wrong.
+    Raises `InputError` for the first process whose versions are incompatible.
     """
     notes: dict[tuple[str, str | None], list[str]] = {}
     for who, remote in others:
@@ -83,11 +83,11 @@ def judge(local: Versions, others: Iterable[tuple[str, Versions]]) -> tuple[str,
 
 
 def compare_cluster(client: Client) -> tuple[str, ...]:
-    """Compare this process with the scheduler and all workers; as `judge`."""
+    """Compare this process with the scheduler and all workers, and return notes as `judge` does."""
     return judge(here(), _versions_of(client))
 
 
-# Evaluated by a built-in, so that the question reaches processes without daskmr too.
+# Evaluated by a built-in, so that processes without daskmr can answer too.
 _DASKMR_VERSION = "__import__('daskmr').__version__"
 
 
@@ -121,7 +121,7 @@ def _read(answer: Mapping[str, Any], daskmr: Any) -> Versions:
 def _explain(who: str, name: str, local: Versions, remote: Versions) -> str:
     if remote[name] is None:
         return (
-            f"There is no {_called(name)} on {who}. Install what this machine has "
+            f"{_called(name)} is not installed on {who}. Install the version of this machine "
             f"({_called(name)} {local[name]}) there, in the environment that Dask runs in."
         )
     return (
@@ -135,11 +135,11 @@ def _called(name: str) -> str:
 
 
 class Pinned:
-    """A task's function that runs only where the versions fit those of the process that made it.
+    """A task's function that runs only where versions are compatible with the client's.
 
-    It is sent as bytes that are loaded only when the versions have been compared: so a worker that
-    joins a running job is checked by its first task, and the scheduler, which deserializes the graph,
-    runs none of the job's code.
+    It is sent as bytes, which are loaded only after the versions have been compared. So a worker
+    that joins a running job is checked by its first task, and the scheduler, which deserializes the
+    graph, runs none of the job's code.
 
     Examples
     --------
@@ -183,7 +183,7 @@ def _unpacked(versions: Versions, packed: bytes) -> Callable[..., Any]:
         reason = describe_exception(error)
     raise TaskFailed(
         f"The job could not be loaded on {_this_worker()}: {reason}. Nothing was written. The worker "
-        "needs the same daskmr, and what it depends on, as the machine where the job was started."
+        "needs the same daskmr and dependencies as the machine where the job was started."
     )
 
 
@@ -192,5 +192,5 @@ def _this_worker() -> str:
 
     try:
         return f"the worker {get_worker().address}"
-    except ValueError:  # no worker of Dask's
+    except ValueError:  # this process is not a Dask worker
         return platform.node()

@@ -1,4 +1,4 @@
-"""Find where a run lost time, and what to do about it. Pure."""
+"""Find out where a run lost time, and what to do about it."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from daskmr.text import format_bytes, format_count, format_seconds, shorten
 
 __all__ = ["Loss", "find_losses", "seconds_of", "stragglers"]
 
-_SHARE = 0.1  # of the run's time, below which a loss is not reported
-_LEAST_SECONDS = 1.0  # below which it is not reported either
-_HOT_SHARE = 0.2  # of the values, under one key
+_SHARE = 0.1  # of the run's time; smaller losses are not reported
+_LEAST_SECONDS = 1.0  # shorter losses are not reported either
+_HOT_SHARE = 0.2  # share of the values from which on a key is hot
 _LARGE = 3.0  # times the median
 _STRAGGLER_SECONDS = 1.0  # more than the median
-_FEWEST = 4  # tasks that a median needs
+_FEWEST = 4  # tasks needed for a median
 _SHORT_SECONDS = 0.1
 _FULL = 0.8  # of the memory limit
 _MUCH_SPILL = 100_000_000  # bytes
 _NAMED = 3
 _FILE = 64  # characters of a name
 
-_SERIAL = {  # phases that one process does while the workers wait: title, what it does, advice
+_SERIAL = {  # phases of one process while the workers wait: title, activity, advice
     "list": (
         "listing",
         "Finding the input files",
-        "Narrow the filter on the first dimensions: what they exclude is never listed.",
+        "Narrow the filter on the first dimensions: directories that they exclude are never listed.",
     ),
     "start": (
         "starting",
         "Starting the workers",
-        "For small data, --inline starts none; for many jobs in a row, pass one client to mapreduce.",
+        "For small data, use --inline; for many jobs in a row, pass the same client to mapreduce.",
     ),
     "merge": (
         "merging",
         "Merging mapped values before the first reducer began",
-        "Make values fewer and smaller: combine more, or map to less.",
+        "Reduce the number and size of values: combine more, or write less in map.",
     ),
     "write": (
         "writing",
-        "Writing the output, which one process does,",
+        "Writing the output in a single process",
         "Write less, or choose a faster compression: .zst rather than .xz or .bz2.",
     ),
 }
@@ -56,19 +56,19 @@ class Loss:
     """One way in which time was lost."""
 
     title: str
-    text: str  # what was seen
+    text: str  # the observation
     advice: str  # what to do about it
-    seconds: float = 0.0  # how much longer the run took, roughly; 0 where that is unknown
+    seconds: float = 0.0  # rough time lost by the run; 0 if unknown
 
 
 def find_losses(
     history: History, timings: Mapping[str, float], *, combines: bool = False, values: int = 0
 ) -> tuple[Loss, ...]:
-    """Return where a run that has ended lost time, the most first.
+    """Return the ways in which a completed run lost time, the largest loss first.
 
-    - `timings`: seconds by phase; ``"total"`` is all of it.
+    - `timings`: seconds by phase, and ``"total"``.
     - `combines`: whether the job has a `combine`.
-    - `values`: values that `map` wrote; 0 where that is unknown.
+    - `values`: number of values that `map` wrote; 0 if unknown.
 
     Examples
     --------
@@ -82,7 +82,7 @@ def find_losses(
 
 
 def stragglers(tasks: Iterable[TaskSpan]) -> tuple[TaskSpan, ...]:
-    """Return the tasks that took far longer than the median of their phase, the longest first.
+    """Return the tasks that took much longer than the median of their phase, the longest first.
 
     Examples
     --------
@@ -100,6 +100,7 @@ def stragglers(tasks: Iterable[TaskSpan]) -> tuple[TaskSpan, ...]:
 
 
 def seconds_of(task: TaskSpan) -> float:
+    """Return the duration of a task."""
     return task.end - task.start
 
 
@@ -125,13 +126,13 @@ class _Run:
         return seconds >= max(_LEAST_SECONDS, _SHARE * self.total)
 
     def tail(self, phase: str) -> float:
-        """Return for how long only one worker was still busy with a phase."""
+        """Return the seconds for which only one worker was still busy with a phase."""
         by_worker = groupby(attrgetter("worker"), self.tasks(phase))
         ends = sorted(max(task.end for task in tasks) for tasks in by_worker.values())
         return float(ends[-1] - ends[-2]) if len(ends) > 1 else 0.0
 
     def file_of(self, task: TaskSpan) -> str:
-        """Return the file that the worker was most often seen to map while the task ran."""
+        """Return the file that the worker was most often seen mapping while the task ran."""
         seen = Counter(
             worker.file
             for look in self.history.looks
@@ -165,13 +166,11 @@ def _stragglers(run: _Run) -> Iterable[Loss]:
     if len(slow) > _NAMED:
         described.append(f"{len(slow) - _NAMED:,} more partitions took over three times as long")
     if slow[0].bytes > _LARGE * typical:
-        advice = (
-            "A file is never split: write smaller files, none of them much larger than the others."
-        )
+        advice = "Files are never split: write smaller files of similar size."
     else:
         advice = (
-            "Size does not explain it: check what the records hold (--inline on that file alone, or "
-            "--profile), or whether something else kept that worker busy."
+            "Size does not explain it: check the records (--inline with only that file, or "
+            "--profile), and whether something else kept that worker busy."
         )
     yield Loss("stragglers", f"{'; '.join(described)}.", advice, run.tail("map"))
 
@@ -188,7 +187,7 @@ def _describe(run: _Run, task: TaskSpan, median: float, typical: float) -> str:
 
 
 def _idle_workers(run: _Run) -> Iterable[Loss]:
-    """Workers that had nothing to map while others did."""
+    """Find workers that had nothing to map while others did."""
     mapped = run.tasks("map")
     workers = len({task.worker for task in run.history.tasks})
     if workers < 2 or not mapped:
@@ -201,7 +200,7 @@ def _idle_workers(run: _Run) -> Iterable[Loss]:
     typical = _median(mapped)
     if typical < _SHORT_SECONDS:
         advice = (
-            f"A partition takes {format_seconds(typical)}, and scheduling the next takes as long: "
+            f"A partition takes only {format_seconds(typical)}, as long as scheduling the next one: "
             "raise daskmr.partition-bytes, or run small data with --inline."
         )
     elif len(mapped) < 4 * workers:
@@ -211,8 +210,8 @@ def _idle_workers(run: _Run) -> Iterable[Loss]:
         )
     else:
         advice = (
-            "The last partitions end at different times: smaller ones (daskmr.partition-bytes) end "
-            "closer together."
+            "The last partitions ended at different times: make partitions smaller "
+            "(daskmr.partition-bytes), so that they end closer together."
         )
     text = (
         f"During mapping, workers were idle for {_percent(idle / capacity)} of the time "
@@ -222,7 +221,7 @@ def _idle_workers(run: _Run) -> Iterable[Loss]:
 
 
 def _skew(run: _Run) -> Iterable[Loss]:
-    """A reducer that the others waited for."""
+    """Find a reducer that the others waited for."""
     reduced = sorted(run.tasks("reduce"), key=seconds_of)
     if len(reduced) < 2:
         return
@@ -234,13 +233,13 @@ def _skew(run: _Run) -> Iterable[Loss]:
         )
         advice = (
             "Its keys have most of the values, and all values of a key go to one reducer: define "
-            "combine, or spread such a key over several (append a number to it, and add up later)."
+            "combine, or split such a key into several (append a number to it, and merge them later)."
         )
         yield Loss("skew", text, advice, tail)
 
 
 def _hot_key(run: _Run) -> Iterable[Loss]:
-    """A key with a large share of all values."""
+    """Find a key with a large share of all values."""
     total = run.values or sum(task.records for task in run.tasks("map"))
     if not run.history.hot_keys or not total:
         return
@@ -252,14 +251,14 @@ def _hot_key(run: _Run) -> Iterable[Loss]:
     amount = f"{percent} of all" if run.values else f"as many as {percent} of the records"
     values = f"{'' if key.exact else 'about '}{format_count(key.values)} values"
     advice = (
-        "All of them go to one reducer. A combine that replaces fifty values by one would send it a "
-        "fraction of them."
+        "All of them go to one reducer. Define combine, which replaces many values by one, to send "
+        "only a fraction of them."
     )
-    yield Loss("one hot key", f"The key {key.key} holds {values}, {amount}.", advice)
+    yield Loss("one hot key", f"The key {key.key} has {values}, {amount}.", advice)
 
 
 def _waiting(run: _Run) -> Iterable[Loss]:
-    """Mappers that waited for files."""
+    """Find mappers that waited for files."""
     mapped = run.tasks("map")
     waited, busy = sum(task.waited for task in mapped), sum(map(seconds_of, mapped))
     lost = waited / max(1, len({task.worker for task in mapped}))
@@ -269,8 +268,8 @@ def _waiting(run: _Run) -> Iterable[Loss]:
             f"their time, {format_seconds(lost)} each."
         )
         advice = (
-            "Another run finds the files in the cache. Otherwise run closer to the bucket, fetch "
-            "further ahead (daskmr.prefetch-bytes), or use more mappers than cores."
+            "The next run will find the files in the cache. To speed up fetching, run closer to the "
+            "bucket, fetch further ahead (daskmr.prefetch-bytes), or use more mappers than cores."
         )
         yield Loss("waiting for files", text, advice, lost)
 
@@ -279,25 +278,23 @@ def _spill(run: _Run) -> Iterable[Loss]:
     spilled = sum(task.spilled for task in run.history.tasks)
     stored = sum(task.bytes for task in run.tasks("map"))
     if spilled >= max(_MUCH_SPILL, _SHARE * stored):
-        text = (
-            f"{format_bytes(spilled)} were written to disk between map and reduce, and read again."
-        )
+        text = f"{format_bytes(spilled)} were written to disk between map and reduce and read back."
         advice = (
-            "Write smaller values, or raise daskmr.spill-bytes, with memory to match."
+            "Write smaller values, or raise daskmr.spill-bytes if there is enough memory."
             if run.combines
-            else "A combine would leave fewer values to write; or raise daskmr.spill-bytes, with "
-            "memory to match."
+            else "Define combine to write fewer values, or raise daskmr.spill-bytes if there is "
+            "enough memory."
         )
         yield Loss("spilling", text, advice)
 
 
 def _memory(run: _Run) -> Iterable[Loss]:
-    """Workers near their memory limit."""
+    """Find workers near their memory limit."""
     seen = [worker for look in run.history.looks for worker in look.workers]
     paused = {worker.name for worker in seen if worker.status == "paused"}
     most = max((worker.memory / worker.limit for worker in seen if worker.limit), default=0.0)
     if paused or most >= _FULL:
-        also = f", and some ({len(paused):,}) were paused for it" if paused else ""
+        also = f", and some workers ({len(paused):,}) were paused because of it" if paused else ""
         text = f"A worker used up to {_percent(most)} of its memory limit{also}."
         advice = "Raise --memory-limit, use fewer mappers (-m), or lower daskmr.spill-bytes."
         yield Loss("memory", text, advice)

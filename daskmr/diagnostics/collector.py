@@ -1,9 +1,9 @@
-"""Follow a run while it runs.
+"""Follow a run.
 
-A `Collector` reads, twice a second at most, what tasks report (`daskmr.tasks.progress`) and how the
-workers are, adds it up in a `RunState`, takes a snapshot (`Look`) and passes it to a `Watcher`. It
-has a thread of its own, since the client may be waiting for anything. An inline job is followed in
-its own thread, whenever a task reports. The collector only listens: it never changes what a run does.
+At most twice a second, a `Collector` reads the reports of tasks (`daskmr.tasks.progress`) and the
+state of the workers, combines them in a `RunState`, takes a snapshot (`Look`) and passes it to a
+`Watcher`. It uses its own thread, because the client may be blocked. An inline job is followed in
+the job's thread, whenever a task reports. The collector never changes what a run does.
 """
 
 from __future__ import annotations
@@ -30,46 +30,46 @@ __all__ = ["Collector", "Watcher"]
 
 logger = logging.getLogger(__name__)
 
-_EVERY = 0.5  # seconds at least between two snapshots
-_MAX_SNAPSHOTS = 600  # that are kept
-_WORKERS_EVERY = 1.0  # seconds at least between two requests for the workers' state
-_WORKERS_PER_SECOND = 100  # of many workers
+_EVERY = 0.5  # least seconds between two snapshots
+_MAX_SNAPSHOTS = 600  # snapshots kept
+_WORKERS_EVERY = 1.0  # least seconds between two requests for the workers' state
+_WORKERS_PER_SECOND = 100  # with many workers, at most this many are asked per second
 _ANSWER_SECONDS = 3.0
-_REMOTE_PAUSE = 10.0  # seconds at most between two requests to hosts that share no folder
-_REMOTE_REQUESTS = 30.0  # roughly, while a run doubles its age
+_REMOTE_PAUSE = 10.0  # most seconds between two requests to hosts that share no folder
+_REMOTE_REQUESTS = 30.0  # approximate requests while the age of a run doubles
 _MAX_FINAL_READS = 50
 
 
 class Watcher:
-    """Receives the events of a run; does nothing by itself, so override what is of use.
+    """A receiver of the events of a run. All methods do nothing; override those of interest.
 
     Methods are called one at a time, from a thread of the collector or from the client's, and must
-    be quick. An exception in one is logged, and does not fail the job.
+    be quick. Exceptions are logged, and do not fail the job.
     """
 
     def phase(self, name: str) -> None:
-        """A phase begins, one of `daskmr.history.PHASES`."""
+        """Called when a phase begins, one of `daskmr.history.PHASES`."""
 
     def begin(self, plan: RunOutline) -> None:
-        """The input is listed, and this is what the run will do."""
+        """Called with the outline of the run when the input has been listed."""
 
     def look(self, look: Look) -> None:
-        """A snapshot of the run was taken."""
+        """Called when a snapshot of the run was taken."""
 
     def printed(self, line: Printed) -> None:
-        """The script printed a line."""
+        """Called when the script printed a line."""
 
     def dashboard(self, address: str) -> None:
-        """There is a dashboard."""
+        """Called when there is a dashboard."""
 
     def end(self, result: Any) -> None:
-        """The run has ended with this result, or with ``None`` when it failed."""
+        """Called with the result when the run has ended; with ``None`` if it failed."""
 
 
 class Collector:
     """Follows one run.
 
-    - `watcher`: receives the events; with ``None`` nothing is collected.
+    - `watcher`: receives the events; with ``None``, nothing is collected.
     - `every`: seconds between two snapshots.
 
     >>> with Collector(None) as collector:
@@ -89,7 +89,7 @@ class Collector:
         self._on_listing = on_listing
         self._every = every
         self._lock = threading.RLock()
-        self._reading = threading.Lock()  # held from reading news until they are in the state
+        self._reading = threading.Lock()  # held while reading news and adding them to the state
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
         self._started = clock.now()
@@ -116,13 +116,13 @@ class Collector:
             self.end(None)
 
     def listing(self, prefixes: int, files: int) -> None:
-        """Note how far the listing is; from any thread."""
+        """Note the progress of the listing; may be called from any thread."""
         self._state.listed = Progress(tasks=prefixes, files=files)
         if self._on_listing is not None:
             self._on_listing(prefixes, files)
 
     def begin(self, outline: RunOutline) -> None:
-        """Note what the run will do."""
+        """Set the outline of the run."""
         if self.watched:
             with self._lock:
                 self._state.outline = outline
@@ -142,7 +142,7 @@ class Collector:
             self._source = source = _Source(session, scratch, dashboard)
             try:
                 yield
-            except Exception:  # but not after an interruption, when there is no time
+            except Exception:  # but not after an interruption, when there is no time for it
                 self._drain(source)
                 raise
             else:
@@ -151,7 +151,7 @@ class Collector:
                 self._source = None
 
     def _drain(self, source: _Source) -> None:
-        """Read the last news: what a worker printed before it died matters most."""
+        """Read the remaining news: the last lines that a dead worker printed matter most."""
         with self._reading:
             self._source = None
             for news in source.remaining_news():
@@ -159,12 +159,12 @@ class Collector:
             self._take_snapshot()
 
     def wrote(self, done: int, total: int) -> None:
-        """Note how much of the output is written, in keys, or in parts where there are no keys."""
+        """Note how much of the output is written, in keys, or in parts for a map-only job."""
         if not self.watched:
             return
         first = self._state.written is None
         self._state.written = Progress(done, total)
-        if first:  # a display may have to make way for the output
+        if first:  # a display may have to be removed before the output is written
             self._take_snapshot()
         elif self._state.inline:
             self._take_snapshot_if_due()
@@ -180,16 +180,16 @@ class Collector:
 
     @property
     def looks(self) -> tuple[Look, ...]:
-        """The snapshots so far, thinned out when there are many."""
+        """The snapshots so far, thinned out if there are many."""
         return self._snapshots.kept
 
     @property
     def plan(self) -> RunOutline | None:
-        """What the run does, once that is known."""
+        """The outline of the run, once it is known."""
         return self._state.outline
 
     def history(self) -> History:
-        """Return the history of the run so far; from any thread."""
+        """Return the history of the run so far; may be called from any thread."""
         with self._lock:
             state = self._state
             return History(self._started, clock.now(), state.spans, self.looks, state.hot_keys)
@@ -204,7 +204,7 @@ class Collector:
                         self._read(self._source)
                 self._take_snapshot()
             except Exception:
-                if self._source is None:  # its session was closed meanwhile
+                if self._source is None:  # its session has been closed
                     continue
                 logger.warning("The run cannot be watched any more.", exc_info=True)
                 return
@@ -258,7 +258,7 @@ class Collector:
 
 
 class _Source:
-    """Reads what the tasks of a session report, and how its workers are."""
+    """Reads the reports of a session's tasks, and the state of its workers."""
 
     def __init__(self, session: Session, scratch: Scratch, dashboard: bool) -> None:
         self._session = session
@@ -273,14 +273,14 @@ class _Source:
         """Return the address of the dashboard, once there is one."""
         if not self._dashboard:
             return None
-        self._dashboard = not self._session.is_elsewhere  # an existing scheduler is asked once
+        self._dashboard = not self._session.is_elsewhere  # ask an existing scheduler only once
         return self._session.dashboard_link
 
     def news(self) -> list[Report | Printed]:
-        """Return what is new, if it is time to read it."""
+        """Return new reports and printed lines, if it is time to read them."""
         now = time.monotonic()
         if not self._scratch.is_shared:
-            # Workers log each request, so the longer a run is, the less often they are asked.
+            # Workers log each request, so they are asked less often as a run gets older.
             rarely = min(_REMOTE_PAUSE, (now - self._began) / _REMOTE_REQUESTS)
             if now - self._news_asked < self._pause(max(_EVERY, rarely)):
                 return []
@@ -288,7 +288,7 @@ class _Source:
         return self._read()
 
     def remaining_news(self) -> Iterator[list[Report | Printed]]:
-        """Yield what is new, in pieces, to the end."""
+        """Yield new reports and printed lines in batches, up to the end."""
         for _ in range(_MAX_FINAL_READS):
             before = dict(self._offsets)
             yield self._read()
@@ -296,7 +296,7 @@ class _Source:
                 return
 
     def _read(self) -> list[Report | Printed]:
-        """Read what is new here, or request it from hosts that do not share the run's folder."""
+        """Read news from the run's folder, or request them from hosts that do not share it."""
         store = self._scratch.store
         if store is None:
             found = read_news(self._scratch.run_dir, self._offsets)
@@ -306,7 +306,9 @@ class _Source:
             found = [news for some in answers if not isinstance(some, Exception) for news in some]
         new: list[Report | Printed] = []
         for news in found:
-            if news.start == self._offsets.get(news.name, 0):  # workers of one host read the same
+            if news.start == self._offsets.get(
+                news.name, 0
+            ):  # all workers of a host return the same
                 new += news.said
                 self._offsets[news.name] = news.end
         return new

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file with its pictures, its counts, and where time was lost."""
+"""Write the report of a run: an HTML file with its pictures, its counts, and where time was lost."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ if TYPE_CHECKING:
 __all__ = ["ReportFile", "describe_command", "render_failure", "render_report", "write_report"]
 
 _ADVICE = "Name another file with --report."
-_NAMED = 20  # items of a list that are shown
+_NAMED = 20  # items shown of a list
 _SECRET_OPTIONS = ("-k", "--aws-key", "-s", "--aws-secret-key")
 
 
 def write_report(result: Result, path: str | os.PathLike[str], *, command: str = "") -> None:
-    """Write an HTML page about a run that has ended: pictures, counts, where time was lost.
+    """Write an HTML report of a completed run: pictures, counts, and where time was lost.
 
     Parameters
     ----------
     result : Result
-        Its pictures hold more when the run was watched.
+        The result of the run; pictures show more if the run was watched.
     path : path
         The file, which is written atomically.
     command : str, optional
@@ -52,9 +52,9 @@ def write_report(result: Result, path: str | os.PathLike[str], *, command: str =
     Raises
     ------
     InputError
-        When `path` cannot be a report.
+        If `path` cannot be a report.
     JobError
-        When it cannot be written.
+        If it cannot be written.
     """
     ReportFile(path, result.output).put(render_report(result, command=command))
 
@@ -62,7 +62,7 @@ def write_report(result: Result, path: str | os.PathLike[str], *, command: str =
 class ReportFile:
     """The file of a report, checked before the run.
 
-    It raises `InputError` when `path` cannot be a report, as it may not replace the `others`, which
+    Raises `InputError` if `path` cannot be a report. It must not replace any of the `others`, which
     are files of the job.
     """
 
@@ -71,7 +71,7 @@ class ReportFile:
         self._path = os.path.realpath(self.name)
         folder = os.path.dirname(self._path)
         if self.name == "-":
-            raise InputError(f"A report is a file, and does not go to standard output. {_ADVICE}")
+            raise InputError(f"A report cannot be written to standard output. {_ADVICE}")
         problem = ""
         if os.path.isdir(self._path):
             problem = "is a directory"
@@ -87,7 +87,7 @@ class ReportFile:
             raise InputError(f"The report cannot be written to {folder!r}. {_ADVICE}")
 
     def put(self, page: str) -> None:
-        """Write the page atomically; raise `JobError` when the disk is full or fails."""
+        """Write the page atomically; raise `JobError` if the disk is full or fails."""
         try:
             with AtomicFile(self._path) as file, ExitStack() as stack:
                 stack.callback(on_hard_exit(file.discard))
@@ -103,7 +103,7 @@ class ReportFile:
 
 
 def _is_page(path: str) -> bool:
-    """Check whether a file is empty or an HTML page; anything else may be input, and is kept."""
+    """Check whether a file is empty or an HTML page; anything else may be input, and must be kept."""
     if not os.path.isfile(path):
         return False
     try:
@@ -114,7 +114,7 @@ def _is_page(path: str) -> bool:
 
 
 def render_report(result: Result, *, command: str = "") -> str:
-    """Return the page about a job that has succeeded."""
+    """Render the report of a job that has succeeded."""
     history, timings = result.history, result.timings
     return _render(
         result.plan.job if result.plan is not None else "daskmr",
@@ -137,9 +137,9 @@ def render_report(result: Result, *, command: str = "") -> str:
 
 
 def render_failure(error: DaskMRError, name: str, *, command: str = "") -> str:
-    """Return the page about a job that has failed: why, and what was seen until then."""
+    """Render the report of a failed job: the reason, and pictures of the time until then."""
     history = error.history if isinstance(error.history, History) else None
-    # Without the traceback: it shows lines of the script, and a report may go to others.
+    # Without the traceback, because it shows lines of the script, and a report may be passed on.
     return _render(
         f"{name}: failed",
         draw_charts(history) if history is not None else {},
@@ -171,7 +171,7 @@ def _times(history: History | None) -> Iterator[str]:
 
 
 def _lists(result: Result) -> list[tuple[str, Sequence[str], int]]:
-    """Return lists, each with its heading and how many items it has; the first are shown."""
+    """Return lists, each with its heading, its first items, and their total number."""
     bad = [f"{path}: {count:,}" for path, count in worst_files(result, _NAMED)]
     files, notes = len(result.bad_files), result.notes
     titled = ("Notes", notes, len(notes)), (f"Files with bad records: {files:,}", bad, files)
@@ -205,17 +205,17 @@ def _settings(result: Result) -> list[tuple[str, object]]:
 
 def _setting(value: object) -> object:
     if isinstance(value, Mapping):
-        return "…"  # it may hold secrets
+        return "…"  # it may contain secrets
     if isinstance(value, float):
         return f"{value:g}"
     return "yes" if value is True else value if isinstance(value, int) else masked(str(value))
 
 
 def describe_command(arguments: Sequence[str], secrets: Sequence[str] = ()) -> str:
-    """Return a command line without the credentials in it.
+    """Format a command line, with credentials hidden.
 
-    `secrets` are known credentials, which are hidden anywhere, as several short options may share
-    one dash.
+    `secrets` are known credentials, which are hidden everywhere, because several short options may
+    share a dash.
 
     >>> describe_command(["daskmr", "run", "job.py", "-s", "secret", "--aws-key=key", "-kkey"])
     'daskmr run job.py -s *** --aws-key=*** -k***'
@@ -241,7 +241,7 @@ def describe_command(arguments: Sequence[str], secrets: Sequence[str] = ()) -> s
 
 
 def _is_secret(name: str) -> bool:
-    """Check whether an option takes a secret; click accepts the beginning of a long name, too."""
+    """Check whether an option takes a secret; click also accepts abbreviated long options."""
     if name.startswith("--a"):
         return any(option.startswith(name) for option in _SECRET_OPTIONS)
     return name in _SECRET_OPTIONS

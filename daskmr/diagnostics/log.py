@@ -1,6 +1,6 @@
-"""What goes to standard error: for a person at a terminal, for a log, or for a program.
+"""Write to standard error for a user at a terminal, for a log, or for a program.
 
-`choose` returns the `View` that fits. It watches the run, and shows the summary in the end.
+`choose` returns the appropriate `View`. It watches the run, and shows the summary at the end.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ __all__ = [
     "notes_to",
 ]
 
-_FIRST_SECONDS = 5.0  # of a run, before the first line on its progress
+_FIRST_SECONDS = 5.0  # before the first line on progress
 _PAUSES = (5.0, 5.0, 10.0, 10.0, 20.0)  # seconds to the next lines
 _LAST_PAUSE = 30.0
 _JSON_SECONDS = 5.0
-_BURST = 200  # printed lines that are shown at once
+_BURST = 200  # printed lines shown without a limit on their rate
 _LINES_PER_SECOND = 20.0
-_LONG_NAME = 40  # characters of a file's name before a printed line, on a terminal
-# Characters that move the cursor, end a line or turn its direction, and lone surrogates.
+_LONG_NAME = 40  # longest file name before a printed line on a terminal, in characters
+# Characters that move the cursor, end a line or change the text direction, and lone surrogates.
 _UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-# Fields of a result that are too large, or of no use to a program.
+# Fields of a result that are too large, or useless to a program.
 _NOT_SUMMARISED = ("saved_bad_records", "profile", "history", "_parts", "_job")
 
 
 class View(Watcher):
-    """Shows what the script prints, and the summary unless it is to be `quiet`."""
+    """Shows the output that the script prints and, unless it is `quiet`, the summary."""
 
     def __init__(self, stream: TextIO | Display, quiet: bool = False) -> None:
         self._stream = stream
@@ -67,7 +67,7 @@ class View(Watcher):
         self._left_out += line.left_out
         if not line.text and not line.script and line.left_out:
             return
-        if not line.function:  # printed while a worker loads the script, as each of them does
+        if not line.function:  # printed while loading the script, which each worker does
             key = line.script, line.script_line, line.text
             if key in self._loading:
                 return
@@ -78,6 +78,7 @@ class View(Watcher):
             self._left_out += 1
 
     def show_printed(self, line: Printed) -> None:
+        """Show one printed line."""
         place = _describe_place(line)
         self.write(f"[{place}] {_safe(line.text)}" if place else _safe(line.text))
 
@@ -87,26 +88,25 @@ class View(Watcher):
             self._left_out = 0
 
     def show_left_out(self, count: int) -> None:
-        """Show how many printed lines were left out."""
-        self.write(
-            f"daskmr: {count:,} more lines that the script printed were left out: they came too fast."
-        )
+        """Show the number of printed lines that were skipped."""
+        self.write(f"daskmr: skipped {count:,} more lines that the script printed too fast.")
 
     def summary(self, result: Result, profile: str | None) -> None:
-        """Show the summary, and where the profile is, if there is one."""
+        """Show the summary, and the path of the profile if there is one."""
         if not self._quiet:
             self.write(summarise(result, profile or ""))
         elif profile is not None:
             self.write(f"profile  {profile}")
 
     def write(self, text: str) -> None:
+        """Write text and a newline."""
         with contextlib.suppress(OSError):  # the reader may be gone
             self._stream.write(f"{text}\n")
             self._stream.flush()
 
 
 class TextLog(View):
-    """Shows the progress in a line now and then."""
+    """Shows progress in a line from time to time."""
 
     def __init__(self, stream: TextIO | Display) -> None:
         super().__init__(stream)
@@ -134,7 +134,7 @@ class TextLog(View):
 
 
 class InlineTerminal(TextLog):
-    """Shows the listing in place, and the rest in lines, as a debugger may use the terminal then."""
+    """Shows the listing in place, and the rest in lines because a debugger may use the terminal."""
 
     def __init__(self, stream: TextIO) -> None:
         self._display = Display(stream)
@@ -157,9 +157,9 @@ class InlineTerminal(TextLog):
 
 
 class Terminal(View):
-    """Shows a run in a few lines that change in place.
+    """Shows a run in a few lines that are updated in place.
 
-    They are removed before the output is written if it goes to a `shared` terminal.
+    They are removed before the output is written if that goes to the same, `shared` terminal.
     """
 
     def __init__(self, stream: TextIO, shared: bool = False) -> None:
@@ -192,7 +192,7 @@ class Terminal(View):
 
 
 class JsonLog(View):
-    """Writes the events of a run for a program, one JSON object a line."""
+    """Writes the events of a run for a program, one JSON object per line."""
 
     def __init__(self, stream: TextIO, quiet: bool = False) -> None:
         super().__init__(stream, quiet)
@@ -233,7 +233,7 @@ class JsonLog(View):
         self._put("left out", always=True, lines=count)
 
     def note(self, text: str) -> None:
-        """Write what was written to standard error by other code."""
+        """Write text that other code wrote to standard error."""
         for line in text.splitlines():
             self._put("note", always=True, text=line)
 
@@ -250,9 +250,9 @@ class JsonLog(View):
 def choose(
     stream: TextIO, *, quiet: bool, as_json: bool, inline: bool, output: TextIO | Any
 ) -> View:
-    """Choose how a run is shown on `stream`, which is standard error.
+    """Return the view that shows a run on `stream`, which is standard error.
 
-    `output` is standard output if the result goes there.
+    `output` is standard output if the result goes there, else ``None``.
     """
     if as_json:
         return JsonLog(stream, quiet)
@@ -267,7 +267,7 @@ def choose(
 
 @contextlib.contextmanager
 def notes_to(view: View) -> Iterator[None]:
-    """Where a program reads, turn what this process writes to standard error into notes."""
+    """For a JSON log, convert all text that this process prints into notes."""
     if not isinstance(view, JsonLog):
         yield
         return
@@ -288,7 +288,7 @@ def _json_line(event: str, **fields: Any) -> str:
 
 
 def describe_progress(look: Look, pace: Pace) -> str:
-    """Describe in a line how far a run is.
+    """Describe the progress of a run in one line.
 
     >>> from daskmr.counts import Counts
     >>> from daskmr.history import Progress
@@ -317,7 +317,7 @@ def describe_progress(look: Look, pace: Pace) -> str:
 
 
 def _describe_place(line: Printed, longest: int | None = None) -> str:
-    """Describe where a line was printed: the record or the key, and the line of the script."""
+    """Describe the origin of a printed line: the record or key, and the line of the script."""
     file = line.file
     if longest is not None and len(file) > longest:
         file = f"…{file[-longest:]}"
@@ -327,5 +327,5 @@ def _describe_place(line: Printed, longest: int | None = None) -> str:
 
 
 def _safe(text: str) -> str:
-    """Show characters that would disturb a terminal as escapes."""
+    """Escape characters that would disturb a terminal."""
     return _UNSAFE.sub(lambda found: printable(found[0]), text)

@@ -1,4 +1,4 @@
-"""Speed and remaining time of a run, from snapshots. Pure."""
+"""Compute speed and remaining time of a run from snapshots."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ["Pace", "share"]
 
 _RECENT_SECONDS = 10.0  # over which speed is measured
 _LONG_SECONDS = 60.0  # over which the remaining time is estimated
-_LEAST_SECONDS = 1.5  # of a phase, before its end is estimated
+_LEAST_SECONDS = 1.5  # of a phase that must pass before its end is estimated
 _LEAST_SHARE = 0.02
 _NOTHING = Look(0.0, "")
 
 
 class Pace:
-    """Speed and remaining time, as of the last snapshot.
+    """The speed and remaining time as of the last snapshot.
 
     Examples
     --------
@@ -34,12 +34,12 @@ class Pace:
         self._snapshots: deque[Look] = deque()
 
     def add(self, look: Look) -> None:
-        """Take another snapshot into account."""
+        """Add a snapshot."""
         if self._snapshots and self._snapshots[-1].phase != look.phase:
             self._snapshots.clear()
         progress = _progress(look)
         if not self._snapshots and not (progress.bytes or progress.tasks):
-            return  # time before the first result does not count
+            return  # the time before the first result does not count
         self._snapshots.append(look)
         while look.at - self._snapshots[0].at > _LONG_SECONDS:
             self._snapshots.popleft()
@@ -81,7 +81,7 @@ def _progress(look: Look) -> Progress:
 
 
 def share(progress: Progress) -> float | None:
-    """Return the part of a phase that is done; ``None`` where its total is unknown.
+    """Return the share of a phase that is done; ``None`` if its total is unknown.
 
     >>> share(Progress(tasks=1, tasks_total=2, bytes=3, bytes_total=4)), share(Progress(tasks=5))
     (0.75, None)

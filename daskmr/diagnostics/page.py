@@ -1,7 +1,7 @@
-"""Pages with pictures: one piece of HTML that requests nothing from a network.
+"""Pages with pictures: self-contained HTML that requests nothing from the network.
 
-The content security policy (CSP) allows only the scripts that the page was made with, by a nonce.
-So whatever a key or a file name holds, it is text; and Bokeh cannot load anything either.
+The content security policy (CSP) allows only the page's own scripts, by a nonce. So keys and file
+names cannot inject scripts, and Bokeh cannot load anything either.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 __all__ = ["PREFIX", "Section", "embed", "render"]
 
 PREFIX = b"<!DOCTYPE html>"
-"""How a page begins."""
+"""The first bytes of a page."""
 
 
 class Section(NamedTuple):
-    """Pictures under one heading; each with its chart, and with the HTML that its figure is drawn in."""
+    """The pictures under one heading, each with its chart and the HTML in which its figure is drawn."""
 
     title: str
     layout: str
@@ -38,7 +38,7 @@ class Section(NamedTuple):
 def embed(charts: Mapping[str, Chart | None], *, keep_empty: bool) -> tuple[list[Section], str]:
     """Return the sections of pictures, and the script that draws them.
 
-    With `keep_empty`, pictures that are empty now are included, but hidden.
+    With `keep_empty`, pictures without data are included but hidden.
     """
     from bokeh.embed import components
     from bokeh.themes import Theme
@@ -64,10 +64,10 @@ def embed(charts: Mapping[str, Chart | None], *, keep_empty: bool) -> tuple[list
 def render(
     template: str, *, scripts: Sequence[str] = (), connects: bool = False, **values: Any
 ) -> str:
-    """Return a page that holds all it needs, from a template that extends ``page.html``.
+    """Render a self-contained page from a template that extends ``page.html``.
 
     `scripts` are JavaScript that runs in this order after Bokeh's. A page that `connects` may send
-    requests to the server that it came from.
+    requests to its own server.
     """
     from bokeh.resources import Resources
 
@@ -78,7 +78,7 @@ def render(
     )
     if connects:
         policy += "; connect-src 'self'"
-    # Without widgets, tables and formulas, which are twice as large as what is used.
+    # Omit widgets, tables and formulas, which are twice as large as the rest.
     bokeh = Resources(mode="inline", components=["bokeh"], log_level="warn")
     values |= {"nonce": nonce, "policy": policy}
     values["scripts"] = [*bokeh.js_raw, *scripts] if scripts else []
@@ -106,6 +106,6 @@ def _environment() -> Environment:
 
 
 def _printable(value: Any) -> Any:
-    """Show control characters, and what cannot be encoded, as escapes."""
+    """Escape control characters and characters that cannot be encoded."""
     is_text = isinstance(value, str) and not hasattr(value, "__html__")
     return printable(value) if is_text else value

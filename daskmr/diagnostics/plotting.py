@@ -1,7 +1,7 @@
-"""What `daskmr.diagnostics.pictures` are made of: charts, curves, and Bokeh figures in one style.
+"""Building blocks of `daskmr.diagnostics.pictures`: charts, curves, and Bokeh figures in one style.
 
-A chart is plain data (columns and settings), so the report draws it once and the live page sends it
-to browsers again and again. Bokeh is imported when the first figure is made.
+A chart is plain data (columns and settings), so that the report can draw it once and the live page
+can send it to browsers repeatedly. Bokeh is imported when the first figure is made.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Columns = dict[str, list[Any]]
 Settings = dict[str, dict[str, Any]]
 Points = list[tuple[float, float]]
 
-# After Okabe and Ito: distinguishable by people with colour blindness.
+# The palette of Okabe and Ito, which people with colour blindness can distinguish.
 COLOURS = {
     "list": "#8a8a8a",
     "fetch": "#cc79a7",
@@ -33,7 +33,7 @@ COLOURS = {
     "reduce": "#e69f00",
     "write": "#4d4d4d",
 }
-"""Colour by phase."""
+"""The colour of each phase."""
 STRAGGLER = "#d55e00"
 
 HEIGHT, TALL = 128, 158  # pixels
@@ -48,34 +48,34 @@ _WORKER_LABEL = 14  # characters
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """What a picture shows now.
+    """The current content of a picture.
 
-    Parts of a figure that have settings are ``"figure"``, its ranges ``"x"`` and ``"y"``, the axis
+    The parts of a figure that have settings are ``"figure"``, its ranges ``"x"`` and ``"y"``, the axis
     ``"y-axis"`` and its ticker ``"y-ticks"``, the formatter ``"x-format"``, and the ``"legend"``.
     """
 
     sources: Mapping[str, Columns]  # by name of the data source
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by part of the figure
     unit: str = ""  # of the value axis
-    note: str = ""  # one line that sums the picture up
+    note: str = ""  # a one-line summary of the picture
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One picture of the report and the live page.
+    """A picture of the report and the live page.
 
-    `chart` returns ``None`` when it would be empty. `figure` returns an empty Bokeh figure; it takes
-    the time range that all figures over time share.
+    `chart` returns ``None`` if it would be empty. `figure` returns an empty Bokeh figure; its argument
+    is the time range that all figures over time share.
     """
 
     name: str  # its identifier on the page
     title: str
-    position: int  # sorts pictures, and the sections that they form
+    position: int  # sorts the pictures, and thereby their sections
     chart: Callable[[RunView], Chart | None]
     figure: Callable[[Range], Figure]
-    section: str = "Over time"  # the heading that it stands below
+    section: str = "Over time"  # the heading of its section
     hint: str = ""  # how to read it
-    half_width: bool = False  # stand beside the next picture of the section
+    half_width: bool = False  # place it beside the next picture of the section
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +103,11 @@ class TimeAxis:
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """What charts are made from."""
+    """The data from which charts are made."""
 
     history: History
     bad_reasons: Mapping[str, int]  # bad records by reason
-    ended: bool  # all tasks are in the history; else charts add what workers were last seen to do
+    ended: bool  # all tasks are in the history; if not, charts add what workers were last seen at
     time: TimeAxis
 
 
@@ -115,7 +115,7 @@ class RunView:
 
 
 def monotonic(points: Iterable[tuple[float, float]]) -> Points:
-    """Sort points by time, and keep the highest value so far where a total fell back.
+    """Sort points by time, and replace each value by the highest so far.
 
     >>> monotonic([(2, 5.0), (1, 3.0), (3, 4.0)])
     [(1, 3.0), (2, 5.0), (3, 5.0)]
@@ -126,7 +126,7 @@ def monotonic(points: Iterable[tuple[float, float]]) -> Points:
 
 
 def spread(tasks: Iterable[TaskSpan], measure: Callable[[TaskSpan], float]) -> Points:
-    """Return the running total of what tasks did, each spread evenly over its time."""
+    """Return the running total of a measure of tasks, each spread evenly over its duration."""
     changes: dict[float, float] = defaultdict(float)
     for task in tasks:
         end = max(task.end, task.start + INSTANT)
@@ -143,13 +143,13 @@ def spread(tasks: Iterable[TaskSpan], measure: Callable[[TaskSpan], float]) -> P
 
 
 def increases(points: Points, edges: Sequence[float]) -> list[float]:
-    """Return how fast a running total grew between each two edges, per second."""
+    """Return the growth per second of a running total between each two edges."""
     grown = pairwise((edge, _value_at(points, edge)) for edge in edges)
     return [(after - before) / (end - start) for (start, before), (end, after) in grown]
 
 
 def _value_at(points: Points, time: float) -> float:
-    """Interpolate linearly; before the first and after the last point the curve is level."""
+    """Interpolate linearly; the curve is constant before the first and after the last point."""
     index = bisect_right(points, time, key=lambda point: point[0])
     if index in (0, len(points)):
         return points[max(0, index - 1)][1]
@@ -158,7 +158,7 @@ def _value_at(points: Points, time: float) -> float:
 
 
 def thinned(points: Points) -> Points:
-    """Keep evenly chosen points, and the last, where there are more than a picture can show."""
+    """Keep evenly spaced points and the last one if there are more than a picture can show."""
     step = math.ceil(len(points) / _MAX_POINTS)
     return [*points[:-1:step], points[-1]] if step > 1 else points
 
@@ -167,6 +167,7 @@ def thinned(points: Points) -> Points:
 
 
 def new_figure(height: int, x_range: Range | None = None, tools: str = "") -> Figure:
+    """Return an empty figure; `height` is in pixels."""
     from bokeh.models import Range1d
     from bokeh.plotting import figure
 
@@ -184,7 +185,7 @@ def new_figure(height: int, x_range: Range | None = None, tools: str = "") -> Fi
 
 
 def time_figure(height: int, time: Range) -> Figure:
-    """Return a figure over time; zooming one of them zooms all."""
+    """Return an empty figure over time; zooming into one of them zooms all."""
     from bokeh.models import PrintfTickFormatter
 
     made = new_figure(height, time, "xbox_zoom,xpan,reset")
@@ -194,21 +195,22 @@ def time_figure(height: int, time: Range) -> Figure:
 
 
 def empty_source(names: str) -> Any:
-    """Return a data source with empty columns, given their names with spaces between."""
+    """Return a data source with empty columns, given their names separated by spaces."""
     from bokeh.models import ColumnDataSource
 
     return ColumnDataSource({name: [] for name in names.split()})
 
 
 def add_hover(made: Figure, renderer: Any, *rows: tuple[str, str], **options: Any) -> None:
+    """Add a tooltip of rows, each a label and a template."""
     from bokeh.models import HoverTool
 
-    # Bokeh escapes values of columns, unless they are marked {safe}.
+    # Bokeh escapes the values of columns unless they are marked {safe}.
     made.add_tools(HoverTool(renderers=[renderer], tooltips=list(rows), **options))
 
 
 def add_lines(made: Figure, names: str, label: str, hover: tuple[str, str], **style: Any) -> None:
-    """Add lines with a legend above the figure; `names` and `label` are of columns."""
+    """Add lines with a legend above the figure; `names` and `label` are names of columns."""
     fields = {"xs": "xs", "ys": "ys", "line_color": "colour", "legend_field": label}
     source = empty_source(f"xs ys colour {label} {names}")
     lines = made.multi_line(source=source, name="lines", line_join="round", **fields, **style)
@@ -217,12 +219,12 @@ def add_lines(made: Figure, names: str, label: str, hover: tuple[str, str], **st
 
 
 def value_range(highest: float) -> Settings:
-    """Return the settings of a value axis that begins at zero."""
+    """Return the settings of a value axis that starts at zero."""
     return {"y": {"start": 0.0, "end": highest * _HEADROOM if highest > 0 else 1.0}}
 
 
 def columns_of(names: str, rows: list[tuple[Any, ...]]) -> Columns:
-    """Turn rows into columns.
+    """Convert rows to columns.
 
     >>> columns_of("a b", [(1, 2), (3, 4)])
     {'a': [1, 3], 'b': [2, 4]}
@@ -250,8 +252,9 @@ def fill(made: Figure, chart: Chart) -> None:
 
 
 def worker_label(name: str, length: int = _WORKER_LABEL) -> str:
+    """Return the label of a worker, shortened to `length` characters."""
     label = f"worker {name}" if name.isdigit() else printable(name)
-    # Bokeh would read these as a formula, and load MathJax from the network.
+    # Bokeh would interpret these as a formula, and load MathJax from the network.
     return shorten(label, length).replace("$$", "$ $").replace("\\", "∖")
 
 

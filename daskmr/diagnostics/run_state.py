@@ -1,4 +1,4 @@
-"""Add up the reports of tasks to the state of a run, in which each partition counts once."""
+"""Combine the reports of tasks into the state of a run, counting each partition once."""
 
 from __future__ import annotations
 
@@ -17,30 +17,27 @@ from daskmr.tasks.progress import Report
 
 __all__ = ["RunOutline", "RunState", "Thinning"]
 
-_IDLE_SECONDS = 1.5  # since the end of a task, before its process counts as idle
+_IDLE_SECONDS = 1.5  # after the end of a task until its process counts as idle
 
 
 @dataclass(frozen=True, slots=True)
 class RunOutline:
-    """What a run is about to do, known once the input is listed."""
+    """The outline of a run, known once the input is listed."""
 
     job: str  # name of the job
-    phases: tuple[str, ...]  # those of `daskmr.history.PHASES` that it has
-    # The input
-    files: int
-    bytes: int
-    # The part of the input that has to be fetched first
-    to_fetch: int
-    bytes_to_fetch: int
-    # Numbers of map tasks, of merges of two partial results, and of buckets of keys
-    partitions: int
-    merges: int
-    buckets: int
+    phases: tuple[str, ...]  # the run's phases, of `daskmr.history.PHASES`
+    files: int  # number of input files
+    bytes: int  # bytes of input
+    to_fetch: int  # input files that must be fetched first
+    bytes_to_fetch: int  # bytes of these
+    partitions: int  # number of map tasks
+    merges: int  # number of merges of two partial results
+    buckets: int  # number of buckets of keys
     inline: bool  # whether it runs in this process
 
 
 class RunState:
-    """The state of a run as far as its tasks have reported it."""
+    """The state of a run according to the reports of its tasks."""
 
     def __init__(self) -> None:
         self.phase = "list"
@@ -54,23 +51,25 @@ class RunState:
         self._total = {"map": Counts(), "reduce": Counts()}
         self._tasks: Counter[str] = Counter()  # done, by phase
         self._running: dict[tuple[str, int], Report] = {}
-        self._last: dict[str, tuple[Report, float]] = {}  # by process, with when it came
+        self._last: dict[str, tuple[Report, float]] = {}  # by process, with the time of receipt
         self._merges: dict[str, int] = {}
         self._spilled: Counter[str] = Counter()  # by worker
 
     @property
     def inline(self) -> bool:
+        """True if the run is in this process."""
         return self.outline is not None and self.outline.inline
 
     @property
     def spans(self) -> tuple[TaskSpan, ...]:
+        """The tasks that are done, by phase and number."""
         return tuple(sorted(self._done.values(), key=lambda span: (span.phase, span.number)))
 
     def add(self, report: Report) -> None:
-        """Take a report into account; of reports that a task is done, the first counts."""
+        """Add a report; if several say that the same task is done, the first counts."""
         last = self._last.get(report.process)
         if last is not None and last[0].at >= report.at:
-            return  # an old one, read again
+            return  # an old report, read again
         self._last[report.process] = report, time.monotonic()
         self._merges[report.process] = report.merges
         if report.phase == "merge":
@@ -92,7 +91,7 @@ class RunState:
         self.hot_keys = merge_hot_keys(self.hot_keys, tuple(HotKey(*key) for key in report.hot))
 
     def snapshot(self) -> Look:
-        """Return the state of the run now."""
+        """Return the current state of the run."""
         mapped = self._sum("map")
         progress = self._progress(mapped)
         return Look(
@@ -104,7 +103,7 @@ class RunState:
         )
 
     def _sum(self, phase: str) -> Counts:
-        """Return the counts of tasks that are done or running."""
+        """Sum the counts of tasks that are done or running."""
         running = (report.counts for task, report in self._running.items() if task[0] == phase)
         return sum(running, self._total[phase])
 
@@ -115,7 +114,7 @@ class RunState:
         reduced = self._sum("reduce")
         partitions, buckets = self._tasks["map"], reduced.files
         merges = sum(self._merges.values())
-        if self.written is not None:  # skipped files are done, too
+        if self.written is not None:  # skipped files count as done, too
             partitions, buckets = plan.partitions, plan.buckets
             mapped = mapped._replace(files=plan.files, bytes=plan.bytes)
         if self._tasks["reduce"] or buckets or self.written is not None:
@@ -167,10 +166,10 @@ class RunState:
 
 
 def _at_work(worker: WorkerLook, report: Report | None, received: float) -> WorkerLook:
-    """Add what the worker's process reported last."""
+    """Add the last report of a worker's process."""
     if report is None:
         return worker
-    ended = report.done or report.phase == "merge"  # and the next task has not reported yet
+    ended = report.done or report.phase == "merge"  # the next task has not reported yet
     if ended and time.monotonic() - received > _IDLE_SECONDS:
         return worker
     if report.done:
@@ -181,7 +180,7 @@ def _at_work(worker: WorkerLook, report: Report | None, received: float) -> Work
 
 
 class Thinning:
-    """Keeps snapshots evenly spread in time: when there are too many, every second one is dropped."""
+    """A list of snapshots, evenly spread in time: every second one is dropped if there are too many."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -191,6 +190,7 @@ class Thinning:
         self._count = 0
 
     def add(self, snapshot: Look) -> None:
+        """Add a snapshot."""
         self._last = snapshot
         if self._count % self._step == 0:
             self._kept.append(snapshot)
@@ -201,6 +201,6 @@ class Thinning:
 
     @property
     def kept(self) -> tuple[Look, ...]:
-        """Those that were kept, and the last."""
+        """The snapshots that were kept, and the last one."""
         kept, last = self._kept, self._last
         return tuple(kept) if last is None or kept[-1] is last else (*kept, last)

@@ -1,4 +1,4 @@
-"""The summary of a run, as text for people, and the facts that it shares with the report."""
+"""Summarize a run as text for people, and compute the figures shared with the report."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 __all__ = ["bad_share", "counter_rows", "skipped_input", "summarise", "worst_files"]
 
-_NAMED = 10  # files that are listed before "and N more"
-_MANY_VALUES = 10_000  # below which skew does not matter
-_HOT_SHARE, _HOT_TIMES = 0.1, 10.0  # of all values, and times what a key has on average
+_NAMED = 10  # files listed before "and N more"
+_MANY_VALUES = 10_000  # with fewer values, skew does not matter
+_HOT_SHARE, _HOT_TIMES = 0.1, 10.0  # share of all values, and multiple of a key's average
 _HOT_NAMED = 3
 _COUNTERS = 40
 _FUNCTIONS = 6
 
 
 def summarise(result: Result, profile: str = "") -> str:
-    """Return the summary of a run; `profile` is where its profile was written, if it was.
+    """Return the summary of a run; `profile` is the path of its profile, if there is one.
 
-    What was skipped stands last, where people see it.
+    Skipped input comes last, where people see it.
     """
     timings = result.timings
     phases = ", ".join(f"{name} {took:.1f}" for name, took in timings.items() if name != "total")
@@ -36,7 +36,7 @@ def summarise(result: Result, profile: str = "") -> str:
         f"time     {timings['total']:.1f} s ({phases})",
     ]
     if result.sample:
-        lines.insert(1, f"sample   {result.sample}: the output is that of a part of the input")
+        lines.insert(1, f"sample   {result.sample}: the output covers only a part of the input")
     if result.fetched or result.cached:
         lines.append(
             f"fetched  {result.fetched:,} objects, {format_bytes(result.fetched_bytes)}; in the "
@@ -62,7 +62,7 @@ def _describe_output(result: Result) -> str:
 
 
 def _describe_skew(result: Result) -> list[str]:
-    """List the hottest keys, if they have far more than their share of many values."""
+    """List the hottest keys if they have much more than their share of many values."""
     if result.values < _MANY_VALUES or not result.key_count:
         return []
     least = max(_HOT_SHARE, _HOT_TIMES / result.key_count) * result.values
@@ -94,10 +94,10 @@ def _describe_counters(result: Result) -> list[str]:
 
 
 def _describe_profile(result: Result, path: str) -> list[str]:
-    """Show what took longest: the script's functions by total time, then others by own time."""
+    """List the slowest functions: the script's by total time, then others by own time."""
     if not path:
         return []
-    # A function (file, line, name), and its calls, its own seconds and those with what it calls.
+    # A function (file, line, name), its number of calls, its own seconds, and its total seconds.
     rows = [(key, figures[1:4]) for key, figures in (result.profile or {}).items()]
     script = [row for row in rows if result.is_own_file(row[0][0])]
     others = [row for row in rows if not result.is_own_file(row[0][0])]
@@ -123,7 +123,7 @@ def counter_rows(result: Result) -> list[tuple[str, str, int]]:
 
 
 def skipped_input(result: Result) -> list[tuple[str, Sequence[str], int]]:
-    """Return what a run skipped: a heading for each kind, some of the items, and how many it has."""
+    """Return the skipped input: a heading for each kind, some of its items, and their number."""
     kinds = [
         ("not in the layout", "files or directories", result.skipped, result.skipped_count),
         *(
@@ -143,12 +143,12 @@ def skipped_input(result: Result) -> list[tuple[str, Sequence[str], int]]:
 
 
 def worst_files(result: Result, count: int) -> list[tuple[str, int]]:
-    """Return the files with most bad records, and how many each has."""
+    """Return the files with the most bad records, and how many each has."""
     return heapq.nsmallest(count, result.bad_files.items(), key=lambda item: (-item[1], item[0]))
 
 
 def bad_share(result: Result) -> str:
-    """Return how many records were bad as a percentage, or ``""`` where none was."""
+    """Return the percentage of bad records, or ``""`` if there are none."""
     share = f"{100 * result.bad_records / max(1, result.records):.3g}%"
     return share if result.bad_records else ""
 
@@ -173,16 +173,14 @@ def _describe_bad_records(result: Result) -> list[str]:
 def _saved(result: Result) -> list[str]:
     path, saved = result.bad_records_path, len(result.saved_bad_records)
     if path is None:
-        return ["  none was saved: they are larger than bad-records-saved allows"]
+        return ["  none were saved: they are larger than bad-records-saved allows"]
     if saved == result.bad_records:
         lines = [f"  all saved in {path}"]
     else:
-        lines = [
-            f"  the first {saved:,} saved in {path}, as many as daskmr.bad-records-saved allows"
-        ]
+        lines = [f"  the first {saved:,} saved in {path} (limit: daskmr.bad-records-saved)"]
     if result.script is not None:
         again = f"daskmr replay {shell_path(path)}"
-        if result.meta_path is None:  # which holds the rest
+        if result.meta_path is None:  # otherwise replay reads script and schema from it
             schema = result.settings.get("schema")
             again += f" --script {shell_word(result.script)}"
             again += f" --schema {shell_word(schema)}" if schema else ""

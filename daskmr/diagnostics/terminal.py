@@ -1,8 +1,8 @@
 """The display of a run on a terminal: a few lines at the bottom that are redrawn in place.
 
-What is printed meanwhile goes above them, and at the end they are removed. Unlike `rich.live`, this
-never hides the cursor, so that a killed process leaves a usable terminal, and it survives a change
-of the terminal's width.
+Printed lines go above them, and they are removed at the end. Unlike `rich.live`, the display never
+hides the cursor, so a killed process leaves a usable terminal, and it survives a change of the
+terminal's width.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Display", "Region", "compose"]
 
-_AFTER_SECONDS = 1.5  # of a run, before it is shown; a small job has ended by then
+_AFTER_SECONDS = 1.5  # before a run is shown; small jobs have ended by then
 _WIDEST = 120
 _MOST_WORKERS = 8
 _NAME = 9  # columns
 _BAR = 24
 _MEMORY_BAR = 10
 _STATUS = 7
-_WIDE = 100  # columns from which on there is room for more
+_WIDE = 100  # columns from which on more details are shown
 _FULL, _HIGH = 0.8, 0.6  # shares of a memory limit
 
 
@@ -48,16 +48,16 @@ class Region:
     def draw(self, lines: Sequence[tuple[str, int]], above: str = "") -> None:
         """Replace the lines on the screen by `lines`, each with its width in cells.
 
-        The complete lines of `above` are written above them, to stay.
+        The complete lines of `above` are written above them, and stay there.
         """
         columns = max(1, self._size()[0])
-        # Move the cursor up, also over lines that a narrower terminal has since wrapped.
+        # Move the cursor up, including lines that have wrapped because the terminal got narrower.
         up = sum(max(1, -(-cells // columns)) for cells in self._drawn)
         text = [*above.splitlines(), *(line for line, _ in lines)]
         self._drawn = [cells for _, cells in lines]
         start, end = f"\r\x1b[{up}A" if up else "\r", "\x1b[J"
         drawn = "".join(f"{line}\x1b[K\n" for line in text)
-        self._stream.write(start + drawn + end)  # in one write, so that nothing flickers
+        self._stream.write(start + drawn + end)  # a single write avoids flicker
         self._stream.flush()
 
 
@@ -79,11 +79,11 @@ class Display:
         self._ended = False
 
     def begin(self, outline: RunOutline) -> None:
-        """Note what the run will do."""
+        """Set the outline of the run."""
         self._outline = outline
 
     def dashboard(self, address: str) -> None:
-        """Note where the dashboard is."""
+        """Set the address of the dashboard."""
         self._address = address
 
     def look(self, look: Look) -> None:
@@ -104,10 +104,10 @@ class Display:
                 self._region.draw(self._lines(), text)
 
     def flush(self) -> None:
-        """Do nothing, as `write` flushes."""
+        """Do nothing, because `write` flushes."""
 
     def end(self) -> None:
-        """Remove the display, for good."""
+        """Remove the display permanently."""
         with self._lock:
             self._ended = True
             if self._console is not None:
@@ -188,9 +188,9 @@ def compose(
     height: int,
     unicode: bool = True,
 ) -> list[Text]:
-    """Compose the lines that show a run, at most `height` of `width` columns.
+    """Compose the lines that show a run: at most `height` lines of `width` columns.
 
-    Times are in seconds; `dashboard` is an address or ``""``. Without `unicode` lines are ASCII.
+    Times are in seconds; `dashboard` is an address or ``""``. Without `unicode`, lines are ASCII.
     """
     page = _Page(width, unicode)
     if outline is None:
@@ -203,7 +203,7 @@ def compose(
 
 
 class _Page:
-    """Makes lines of one width."""
+    """Formats lines of the same width."""
 
     def __init__(self, width: int, unicode: bool) -> None:
         self._width = width
@@ -212,13 +212,13 @@ class _Page:
         self._bar = max(8, min(_BAR, width - 57))
 
     def row(self, name: str, style: str = "") -> Text:
-        """Begin a line with its name."""
+        """Start a line with its name."""
         from rich.text import Text
 
         return Text(" ").append(f"{name:<{_NAME}} ", style)
 
     def listing(self, listed: Progress, elapsed: float) -> Text:
-        if not listed.files and not listed.tasks:  # it may be waiting for a cluster
+        if not listed.files and not listed.tasks:  # the run may be waiting for a cluster
             return self.row("start").append(format_clock(elapsed), "dim")
         where = f" in {listed.tasks:,} prefixes" if listed.tasks else ""
         row = self.row("list").append(f"{listed.files:,} files{where}")
@@ -234,7 +234,7 @@ class _Page:
         return row.append(_amounts(name, progress, outline), "" if now else "dim")
 
     def speed(self, look: Look, pace: Pace, elapsed: float) -> Text:
-        """Show times and speed, in columns of fixed width."""
+        """Format times and speed in columns of fixed width."""
         left = "" if pace.left is None else f"{look.phase} ETA {format_clock(pace.left)}"
         row = self.row("time").append(f"{format_clock(elapsed):<8}{left:<17}")
         if look.phase == "map" and pace.records is not None and pace.bytes is not None:
@@ -267,7 +267,7 @@ class _Page:
     def _worker(self, worker: WorkerLook) -> Text:
         used = worker.memory / worker.limit if worker.limit else 0.0
         name = f"worker {worker.name}" if len(worker.name) < 3 else worker.name
-        if len(name) > _NAME:  # as an address, whose end is what distinguishes it
+        if len(name) > _NAME:  # such as an address, of which the end is distinctive
             name = self._dots + name[len(self._dots) - _NAME :]
         color = "red" if used > _FULL else "yellow" if used > _HIGH else "green"
         row = self.row(name).append_text(self._gauge(used, _MEMORY_BAR, color))
@@ -290,7 +290,7 @@ class _Page:
         return self.row("").append(text, "dim")
 
     def _gauge(self, done: float, cells: int, color: str) -> Text:
-        """Draw a bar, to half a cell."""
+        """Draw a bar with a resolution of half a cell."""
         from rich.text import Text
 
         full, half, empty = ("━", "╸", "─") if self._unicode else ("#", "", ".")
@@ -305,7 +305,7 @@ _UNITS = {"merge": "merges", "reduce": "buckets", "write": "keys"}
 
 
 def _amounts(name: str, progress: Progress, outline: RunOutline) -> str:
-    """Describe how much of a phase is done, in columns of fixed width."""
+    """Format how much of a phase is done in columns of fixed width."""
     if name == "list":
         return f"{progress.files:,} files, {format_bytes(progress.bytes)}"
     if progress.files_total:
@@ -322,7 +322,7 @@ def _of(done: int, total: int) -> str:
 
 
 def _bytes_of(done: int, total: int) -> str:
-    """Write both in the unit of the larger.
+    """Format two sizes in the unit of the total.
 
     >>> _bytes_of(1_234_567, 89_900_000)
     ' 1.2 of 89.9 MB'
@@ -333,7 +333,7 @@ def _bytes_of(done: int, total: int) -> str:
 
 
 def _fit(text: str, cells: int, dots: str) -> str:
-    """Cut the middle out of a long text, as both ends of a path matter."""
+    """Cut the middle out of a long text, because both ends of a path matter."""
     from rich.cells import cell_len, set_cell_size
 
     text = printable(text)

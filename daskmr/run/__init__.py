@@ -1,6 +1,6 @@
-"""One run, from arguments to a committed output; and what can be known before it.
+"""Run a job, from the arguments to a committed output, or predict what a run would do.
 
-`pipeline` tells the story: check, list, plan, connect, map, merge, reduce, commit. Before a run,
-`plan` and `estimate` say what it would do, and `trial` tries the script on a few records. Nothing here
-prints. Begin with `pipeline`.
+`pipeline` is the main line: check, list, plan, connect, map, merge, reduce, commit. `plan` and
+`estimate` predict a run, and `trial` calls the script on a few records. Nothing here prints. Begin
+with `pipeline`.
 """

@@ -1,4 +1,4 @@
-"""Try a script on a few records, and show what each of its functions does: ``daskmr check``."""
+"""Call a script's functions on a few records, and show what each of them does: ``daskmr check``."""
 
 from __future__ import annotations
 
@@ -33,37 +33,37 @@ from daskmr.text import counted
 __all__ = ["alike", "check_script", "find_ported"]
 
 _OPTIONAL = ("combine", "reduce", "setup_reduce")
-_SHOWN = 20  # pairs, lines of output
+_SHOWN = 20  # pairs, and lines of output
 _BAD_SHOWN = 5
-_SNIFFED = 10  # lines that show what the input is
+_SNIFFED = 10  # lines from which the format of the input is guessed
 _WIDTH = 60  # characters of a key or value
 
 Say = Callable[[str, str], None]
-"""Shows a line: its title, and its text."""
+"""A function that shows a line, given its title and its text."""
 
 
 def find_ported(files: Mapping[str, str], script: str) -> list[str]:
-    """Find traces of Python 2 in a script and in the files beside it that it imports.
+    """Find Python 2 code in a script and in the files beside it that it imports.
 
     >>> find_ported({"job.py": "names = {}.iteritems()"}, "job.py")
     ['job.py:1: `iteritems` is gone in Python 3: write `items()`']
     """
     found = []
     for file, text in files.items():
-        with suppress(InputError):  # a syntax error: to load it says so, if it is ever imported
+        with suppress(InputError):  # a syntax error is reported when the file is imported
             findings = find_python2(parse(text, file), is_script=file == script)
             found += [f"{file}:{finding.line}: {finding.text}" for finding in findings]
     return found
 
 
 def _load(script: Any, say: Say) -> Job:
-    """Load a script; where that fails, show its traces of Python 2 first."""
+    """Load a script; if that fails, show its Python 2 code first."""
     try:
         return load_job(script)
     except InputError as error:
         failure = error
     if isinstance(script, str | os.PathLike) and os.path.isfile(script):
-        with suppress(InputError):  # the failure is the same
+        with suppress(InputError):  # it would be the same failure
             path = os.path.abspath(os.fsdecode(script))
             text = read_source(path)
             files = collect(path, text, parse(text, path)).files
@@ -85,17 +85,17 @@ def check_script(
     on_listing: Callable[[int, int], object] | None = None,
     **options: Any,
 ) -> int:
-    """Load a script, and try it on the first records of its input, where one is given.
+    """Load a script, and try it on the first records of its input, if one is given.
 
     - `script`, `data_dir`, `input_filter`, `aws_key`, `aws_secret_key`, `on_listing`, `**options`:
-      as `daskmr.mapreduce` takes them.
-    - `say`: called as ``say(title, text)`` with each finding.
-    - `records`: how many to map.
+      as for `daskmr.mapreduce`.
+    - `say`: called as ``say(title, text)`` for each finding.
+    - `records`: the number of records to map.
     - `only`: paths of the files to read.
     Returns the number of warnings.
-    Raises `InputError`, `NothingMatchedError` when a job could not run with the script or the
+    Raises `InputError` or `NothingMatchedError` if a job could not run with the script or the
     input.
-    Raises `JobError` when one of the functions fails.
+    Raises `JobError` if one of the functions fails.
     """
     config = load_config(**options)
 
@@ -115,12 +115,12 @@ def check_script(
         return check.warnings
 
     with given(aws_key, aws_secret_key, config.aws_profile), stores_closed():
-        # All of it in one: a connection of SQLite belongs to the thread that made it.
+        # One thread for everything: SQLite connections belong to the thread that opened them.
         return in_thread(try_script)
 
 
 class _Check:
-    """A script that is tried step by step, with the warnings that it gave."""
+    """The trial of a script, step by step, with a count of the warnings."""
 
     def __init__(self, job: Job, say: Say) -> None:
         self.job = job
@@ -129,7 +129,7 @@ class _Check:
         self._title = ""
 
     def _say(self, title: str, text: str) -> None:
-        is_repeated = title == self._title and title != "warning"  # each of which counts
+        is_repeated = title == self._title and title != "warning"  # each warning has its title
         self._show("" if is_repeated else title, text)
         self._title = title or self._title
 
@@ -146,12 +146,12 @@ class _Check:
         for text in [*job.notes, *ported]:
             self._warn(text)
         if job.reduce is None and job.combine is not None:
-            self._warn("combine is never called, as there is no reduce")
+            self._warn("combine is never called, because there is no reduce")
 
     def records(self, inputs: Inputs, config: Config, count: int) -> None:
         """Map the first records of the input, then combine and reduce their pairs.
 
-        Raises `JobError` when one of the functions fails, or a file cannot be read.
+        Raises `JobError` if one of the functions fails, or a file cannot be read.
         """
         with self.job.activate(), no_exit(), no_children():
             try:
@@ -164,7 +164,7 @@ class _Check:
             except TaskFailed as error:
                 failure = JobError(error.message, error.details)
             except CorruptFileError as error:
-                failure = JobError(f"{error} A run fails there, without --skip-corrupt-files.")
+                failure = JobError(f"{error} A run fails there, unless with --skip-corrupt-files.")
         raise failure
 
     # --- map ------------------------------------------------------------------------------------
@@ -219,16 +219,16 @@ class _Check:
             self._warn("map wrote nothing for any of them")
 
     def _judge_bad(self, bad: Sequence[str], records: int, config: Config) -> None:
-        """Warn where a run would fail for its bad records, if the others are like these."""
+        """Warn if a run would fail because of bad records, assuming that the rest is similar."""
         if len(bad) <= config.allowed_bad_records(records) or not config.limits_bad_records:
             return
         if len(bad) == records and not any("\t" in line for line in bad):
             form = describe_lines([line[:LINE_CHARACTERS] for line in bad[:_SNIFFED]])
-            self._warn(f"no line has a tab: they look like {form}, and a run fails at once")
+            self._warn(f"no line has a tab: they look like {form}. A run would fail immediately")
         else:
             self._warn(
-                f"a run fails where as many are bad as here, {len(bad):,} of {records:,}, unless "
-                "--max-bad-records allows it"
+                f"{len(bad):,} of {records:,} records are bad: with this proportion, a run would fail "
+                "unless --max-bad-records allows it"
             )
 
     # --- combine, reduce ------------------------------------------------------------------------
@@ -253,12 +253,12 @@ class _Check:
                 if not alike(original, folded):
                     self._warn(
                         f"combine changes the result: for the key {shortened(one.key, _WIDTH)}, "
-                        f"reduce gives {shortened(original, _WIDTH)} over all values, and "
-                        f"{shortened(folded, _WIDTH)} over what combine makes of them. The output "
-                        "would depend on how often it is called"
+                        f"reduce gives {shortened(original, _WIDTH)} for all values, but "
+                        f"{shortened(folded, _WIDTH)} for combined values. The output "
+                        "would depend on how often combine is called"
                     )
                     return
-        self._say("", "reduce gives the same over what combine makes of the values")
+        self._say("", "reduce gives the same result for combined values")
 
     def _reduce(self, trial: Trial) -> None:
         if self.job.reduce is None:
@@ -274,13 +274,13 @@ class _Check:
             self._warn("reduce wrote nothing")
 
     def _reduce_from_disk(self, trial: Trial) -> None:
-        """Reduce the values of one key as a run does where they are too many for memory."""
+        """Reduce the values of one key as a run does if they do not fit in memory."""
         groups = trial.groups
         if self.job.reduce is None or not groups:
             return
         key = max(sorted_keys(groups), key=lambda key: len(groups[key]))
         in_memory = trial.items({key: groups[key]})
-        large = "where a key has too many values for memory"
+        large = "if the values of a key do not fit in memory"
         try:
             with on_disk(groups[key]) as values:
                 found = trial.items({key: values})
@@ -290,16 +290,16 @@ class _Check:
             self._warn(f"{large}, a run will fail: {error.message}")
             return
         if alike(in_memory, found) or not alike(in_memory, trial.items({key: groups[key]})):
-            return  # or it gives another result each time
+            return  # the same result, or `reduce` is not deterministic
         self._warn(
             f"{large}, the result differs: for the key {shortened(key, _WIDTH)}, reduce gives "
-            f"{shortened(found, _WIDTH)} over values on disk, and {shortened(in_memory, _WIDTH)} "
-            "over a list of them"
+            f"{shortened(found, _WIDTH)} for values on disk, but {shortened(in_memory, _WIDTH)} "
+            "for a list of them"
         )
 
 
 def _combinations(trial: Trial, one: Combined) -> Iterator[Sequence[Any]]:
-    """Yield the values after `combine` has folded all, half of them, and these with the rest."""
+    """Yield the values after `combine` of all, of the first half, and of that half with the rest."""
     yield one.combined
     half = max(2, len(one.values) // 2)
     partly = [*trial.combine(one.key, one.values[:half]), *one.values[half:]]
@@ -324,7 +324,7 @@ def _output_line(line: str) -> str:
 
 
 def _records(inputs: Inputs, config: Config) -> Iterator[tuple[InputFile, str, int, str]]:
-    """Yield the records in order, each with its file, the place of that, and its line's number."""
+    """Yield the records in order, each with its file, the file's location, and the line number."""
     for file, source in _sources(inputs):
         place = source if isinstance(source, str) else source.name
         try:

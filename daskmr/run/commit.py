@@ -1,4 +1,4 @@
-"""From the parts to a committed output, and to the result: bad records, side-cars, deleted input."""
+"""Commit the output and its side-cars, delete the input, and create the result."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 __all__ = ["check_bad_records", "commit", "delete_input", "result_of"]
 
-_REASONS = 5  # why records are bad, in a failure
+_REASONS = 5  # reasons for bad records named in a failure
 
 
 def check_bad_records(tally: Tally, config: Config) -> None:
-    """Raise JobError where more records are bad than the settings allow."""
+    """Raise JobError if more records are bad than the settings allow."""
     if not config.limits_bad_records:
         return
     if tally.opening.is_foreign:
@@ -50,7 +50,7 @@ def check_bad_records(tally: Tally, config: Config) -> None:
         raise JobError(
             f"{tally.bad_records:,} of {tally.records:,} records are bad ({reasons}), and "
             f"--max-bad-records allows {allowed:,}{share}. Nothing was written. Some of them:{examples}\n"
-            "To leave out however many there are: --max-bad-records 100%"
+            "To skip any number of bad records: --max-bad-records 100%"
         )
 
 
@@ -66,13 +66,13 @@ def commit(
 ) -> SideCars | None:
     """Write the output and its side-cars, and put all of them in place; ``None`` without an output.
 
-    - `provenance`: what the run is made of, for ``OUTPUT.meta.json``.
-    - `notes`: for the same file.
+    - `provenance`: the description of the run for ``OUTPUT.meta.json``.
+    - `notes`: the notes for the same file.
     """
     stopwatch.lap()
     target = workspace.target
     if target is None:
-        stopwatch.lap("write")  # nothing, and yet a phase
+        stopwatch.lap("write")  # no time, but every result has this phase
         return None
     _write_parts(outcome, request, target, collector)
     bad_path = bad_records_path(target, request.config, request.job)
@@ -99,7 +99,7 @@ def _write_parts(
     grouped = request.job.reduce is not None
     done, total = 0, outcome.keys if grouped else len(outcome.parts)
     collector.wrote(done, total)
-    # The parts of a map-only job follow each other, so each is removed before the next is read.
+    # The parts of a map-only job are concatenated, so each is removed before the next is read.
     batches = [outcome.parts] if grouped else [(part,) for part in outcome.parts]
     for parts in batches:
         for written in merge_parts(parts):
@@ -116,12 +116,12 @@ def _write_parts(
 def delete_input(
     request: Request, inputs: Inputs, tally: Tally, output: OutputFile | None
 ) -> tuple[int, tuple[str, ...]]:
-    """Delete the input files that were mapped completely, where the run is to.
+    """Delete the input files that were mapped completely, if the run was asked to.
 
-    A file stays when it was left out, or changed after it was read, or has bad records that were
-    not all saved. Of objects in a store, only the local copies are deleted.
+    Files are kept if they were skipped, have changed since they were read, or have bad records that
+    were not all saved. Of objects in a store, only the local copies are deleted.
 
-    Returns how many were deleted, and notes on those that stay.
+    Returns the number of deleted files, and notes on files that were kept.
     """
     if not request.delete_data or request.choice.keys:
         return 0, ()
@@ -144,9 +144,9 @@ def delete_input(
                 changed.append(file.path)
         except FileNotFoundError:
             pass
-        except OSError as error:  # the output is in place: this is not worth a failure
+        except OSError as error:  # not a failure of the run, because the output is in place
             refused.append(f"{file.path} ({error.strerror})")
-    kinds = (("since no longer as listed and read", changed), ("which was refused", refused))
+    kinds = (("changed since listed", changed), ("the system refused", refused))
     return count, tuple(
         f"{counted(len(paths), 'input file')} not deleted, {why}: {some(paths)}"
         for why, paths in kinds
@@ -164,7 +164,7 @@ def result_of(
     notes: tuple[str, ...],
     deleted: int,
 ) -> Result:
-    """Sum a run up, once all of it is done."""
+    """Create the result of a run that is complete."""
     tally, listing = outcome.tally, inputs.listing
     target = side_cars.target if side_cars is not None else None
     ended = clock.now()

@@ -1,6 +1,6 @@
 """Estimate the time and memory of a run, by mapping a sample of its input for a few seconds.
 
-The sample is small, one process has the machine to itself, and fetching is not measured.
+The estimate is rough: the sample is small, a single process maps it, and fetching is not measured.
 """
 
 from __future__ import annotations
@@ -31,47 +31,43 @@ from daskmr.tasks.user_calls import combiner_of
 
 __all__ = ["Estimate", "Sample", "estimate", "map_sample"]
 
-_SLICES = 5  # files of the sample that share the time, if they are large
-_PATIENCE = 4  # times the time of the sample: a record that takes longer is interrupted
+_SLICES = 5  # each file gets at most a fifth of the time
+_PATIENCE = 4  # times the time of the sample; the sample is interrupted after that
 _MOST_FILES = 2000
 _NO_LIMIT = 1 << 60
-_WORKER_BASE = 150_000_000  # bytes that a worker takes before it holds any data
+_WORKER_BASE = 150_000_000  # memory of a worker without any data, in bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Sample(Counted):
     """The figures of the sample."""
 
-    counts: Counts = NO_COUNTS  # of a file that was mapped in part, the bytes of that part
-    pairs: int = 0  # what `map` has written: pairs, or for a map-only job lines
-    keys: int = 0  # distinct keys among them
-    text_bytes: int = 0  # bytes that a map-only job has written
-    seconds: float = 0.0  # what it took
-    # held, packed: bytes that its pairs take in memory, as estimated, and that they, or the lines
-    # of a map-only job, take on disk, compressed.
-    held: int = 0
-    packed: int = 0
-    growth: float = 1.0  # how the memory grows with the input: 1 is in proportion, 0 not at all
-    beside: int = 0  # bytes by which the process has grown beside
-    corrupt: tuple[str, ...] = ()  # what is wrong with files that are damaged
-    # Why `map` failed, and the user's own traceback; "" when it did not
-    failure: str = ""
-    details: str = ""
+    counts: Counts = NO_COUNTS  # for partly mapped files, bytes of the mapped part
+    pairs: int = 0  # pairs, or lines of a map-only job, written by `map`
+    keys: int = 0  # distinct keys of the pairs
+    text_bytes: int = 0  # bytes written by a map-only job
+    seconds: float = 0.0  # time to map the sample
+    held: int = 0  # estimated bytes of the pairs in memory
+    packed: int = 0  # bytes of the pairs, or of a map-only job's lines, compressed on disk
+    growth: float = 1.0  # growth of memory with the input: 1 is proportional, 0 is none
+    beside: int = 0  # bytes by which the process has grown in addition to `held`
+    corrupt: tuple[str, ...] = ()  # the problems of corrupt files
+    failure: str = ""  # why `map` failed; "" if it did not
+    details: str = ""  # the traceback of the user's own code
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """The estimated figures of a run."""
 
-    # Lines, and what `map` writes for them
     records: int
-    pairs: int
-    # Time to map on all workers; ``None`` where their number is not known.
+    pairs: int  # pairs, or lines of a map-only job, written by `map`
+    # Time to map on all workers; ``None`` if their number is not known.
     map_seconds: float | None
     worker_seconds: float  # time that one worker would take to map
     memory: int  # bytes that a worker process holds while it maps
     spilled: int  # bytes that the mappers write to the work dir
-    output: int | None = None  # bytes of the output, uncompressed, of a map-only job
+    output: int | None = None  # uncompressed bytes of a map-only job's output
 
 
 def map_sample(
@@ -86,11 +82,11 @@ def map_sample(
 ) -> Sample:
     """Map files from all over the input, or the beginnings of them, until the time is up.
 
-    - `files`: the input as far as it is on this machine, each with its local path.
-    - `seconds`: how long to map.
-    - `buckets`: buckets of the run, by which pairs are cut before they are compressed.
+    - `files`: the input files on this machine, each with its local path.
+    - `seconds`: the time to map for.
+    - `buckets`: buckets of the run, into which pairs are divided before they are compressed.
     - `combine_size`, `max_record_bytes`: the settings of these names.
-    - `keys`: which records the run is to read; ``None`` is all.
+    - `keys`: the filter of the records by key; ``None`` for all records.
     """
     sampling = _Sampling(job, seconds, buckets, combine_size, max_record_bytes, keys)
     failure, details, patience = "", "", _PATIENCE * seconds
@@ -110,7 +106,7 @@ def map_sample(
 
 
 class _Sampling:
-    """A sample while it is mapped."""
+    """The mapping of a sample."""
 
     def __init__(
         self,
@@ -136,10 +132,10 @@ class _Sampling:
         self._bad: Counter[str] = Counter()
         self._corrupt: list[str] = []
         self._started = time.perf_counter()
-        self._half: tuple[int, int] | None = None  # bytes mapped, bytes held, half-way
+        self._half: tuple[int, int] | None = None  # bytes mapped and bytes held at half-time
 
     def run(self, files: Sequence[tuple[InputFile, str]]) -> None:
-        # In random order, so that the first few are from all over the input
+        # In random order, so that the first few files are from all over the input
         for file, path in random.Random(0).sample(files, min(len(files), _MOST_FILES)):
             if self._elapsed() > self._seconds:
                 return
@@ -160,7 +156,7 @@ class _Sampling:
             for number, line in read_records(stream, self._max_record_bytes):
                 self.line = number
                 keys = self._keys
-                # A record without a key is bad, and counts.
+                # A record without a key is mapped too, because it counts as bad.
                 if keys is None or "\t" not in line or keys.takes(line.partition("\t")[0]):
                     bad = self._trial.map(path, dims, number, line)
                     self._records += 1
@@ -221,7 +217,7 @@ def _compressed(data: bytes) -> int:
 
 
 def _growth(half: tuple[int, int] | None, end: tuple[int, int]) -> float:
-    """Return how memory grows, as an exponent of the input.
+    """Return the exponent with which memory grows with the input.
 
     >>> _growth((100, 50), (200, 100)), _growth((100, 50), (200, 50)), _growth(None, (1, 1))
     (1.0, 0.0, 1.0)
@@ -240,11 +236,11 @@ def estimate(
     spill_bytes: int,
     grouped: bool,
 ) -> Estimate | None:
-    """Estimate a run from its sample; ``None`` where the sample is empty or failed.
+    """Estimate a run from its sample; ``None`` if the sample is empty or failed.
 
-    - `workers`: processes that map at the same time; ``None`` is not known.
+    - `workers`: processes that map at the same time; ``None`` if not known.
     - `spill_bytes`: the setting of this name.
-    - `grouped`: the job has a `reduce`.
+    - `grouped`: whether the job has a `reduce`.
 
     Examples
     --------

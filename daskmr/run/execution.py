@@ -1,4 +1,4 @@
-"""The graph of a run, and its computation: one task a partition, a tree of merges, one task a reducer."""
+"""Build and compute the graph of a run: a task per partition, a tree of merges, a task per reducer."""
 
 from __future__ import annotations
 
@@ -44,20 +44,20 @@ __all__ = [
     "with_scheduler",
 ]
 
-_SPLIT_EVERY = 8  # Runs that one merge takes
-_MANY_FILES = 200  # to fetch for each worker: worth a process beside it; so are as many bytes
-_MANY_BYTES = 256 << 20
+_SPLIT_EVERY = 8  # inputs of one merge
+_MANY_FILES = 200  # files to fetch per worker from which on a process beside it pays off
+_MANY_BYTES = 256 << 20  # bytes to fetch per worker from which on it pays off
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the tasks returned."""
+    """The combined results of the tasks."""
 
-    # The output, in parts: one a bucket, or for a map-only job one a partition.
+    # The parts of the output: one per bucket, or for a map-only job one per partition.
     parts: tuple[Part, ...]
-    tally: Tally  # what was counted
-    keys: int  # keys that were reduced
-    reducing: Span | None  # when the reducers ran
+    tally: Tally  # the counts of all tasks
+    keys: int  # number of keys that were reduced
+    reducing: Span | None  # the time in which the reducers ran
     notes: tuple[str, ...] = ()
 
     @property
@@ -67,7 +67,7 @@ class Outcome:
 
 
 def with_scheduler(request: Request, clusters: ExitStack) -> Request:
-    """Connect to the scheduler of the settings, before the input is listed: that fails fast."""
+    """Connect to the configured scheduler. Do this before the input is listed, to fail fast."""
     address = request.config.scheduler
     if address is None:
         return request
@@ -76,7 +76,7 @@ def with_scheduler(request: Request, clusters: ExitStack) -> Request:
 
 
 def with_deployment(request: Request, clusters: ExitStack) -> Request:
-    """Create the cluster of the settings, once the input is listed: that may cost money."""
+    """Create the configured cluster. Do this after the input is listed, because it may cost money."""
     if request.deployment is None:
         return request
     started = request.deployment.started(security_of(request.config))
@@ -84,7 +84,7 @@ def with_deployment(request: Request, clusters: ExitStack) -> Request:
 
 
 def outline_of(request: Request, inputs: Inputs, plan: Sequence[Partition]) -> RunOutline:
-    """Outline the run, for its watchers."""
+    """Return an outline of the run for its watchers."""
     files = inputs.listing.files
     remote = [file.size for file in files if file.is_remote]
     to_fetch = len(remote) - inputs.cached
@@ -112,7 +112,7 @@ def outline_of(request: Request, inputs: Inputs, plan: Sequence[Partition]) -> R
 
 @contextmanager
 def live_page_of(session: Session, collector: Collector, request: Request) -> Iterator[None]:
-    """Show the run on a page of the scheduler's dashboard, where there is one and it is watched."""
+    """Show the run on a page of the scheduler's dashboard, unless it is inline or not watched."""
     if session.client is None or not collector.watched:
         yield
         return
@@ -123,9 +123,9 @@ def live_page_of(session: Session, collector: Collector, request: Request) -> It
 
 
 class Execution:
-    """One plan, computed in a session.
+    """The computation of a plan in a session.
 
-    - `placement`: where tasks read and write.
+    - `placement`: the places where tasks read and write.
     - `run_id`: unique to the run.
     - `watched`: whether tasks report their progress.
     """
@@ -147,7 +147,7 @@ class Execution:
     def outcome(self) -> Outcome:
         """Map, merge and reduce.
 
-        Raises `JobError` when a task fails, or a worker dies again and again.
+        Raises `JobError` if a task fails, or its worker dies repeatedly.
         """
         results = self._compute()
         notes = self.session.notes + self.placement.notes
@@ -199,17 +199,17 @@ class Execution:
         return Pinned(partial(map_packed, task=task))
 
     def _mapped(self, mapper: Pinned, plan: Sequence[Partition]) -> Any:
-        """Build a Bag with one element a partition."""
-        from dask.bag import Bag  # a cluster is started before it is imported
+        """Build a Bag with one element per partition."""
+        from dask.bag import Bag  # imported only after a cluster has been started
 
-        # Partitions are literals of their tasks: a collection of them would be one more task each,
-        # and a worker would report each before it gets the task to map it. The name is unique to the run,
-        # since the clients of one scheduler share keys of one name.
+        # Partitions are literals in their tasks. In a collection, each would be one more task, which
+        # its worker would report before it gets the task to map it. The name is unique to the run,
+        # because clients of the same scheduler share keys of the same name.
         graph = {(self._map_name, p.index): (mapper, pickle.dumps(p, 5)) for p in plan}
         return Bag(graph, self._map_name, len(graph))
 
     def _reduced(self, runs: Any) -> Any:
-        """Add to the mapping a tree of merges, and one task a reducer."""
+        """Add a tree of merges to the mapping, and one task per reducer."""
         request, placement = self.request, self.placement
         if request.job.reduce is None:
             return runs
@@ -241,10 +241,10 @@ class Execution:
         order, plan, inputs = run_order(self.plan), self.plan, self.placement.inputs
         if self._fetches_beside(inputs):
             assert inputs.remote is not None
-            # By the wall clock, which the cache uses to note when it fetched something.
+            # The wall clock, since the cache uses it to record when an object was fetched.
             remote = replace(inputs.remote, beside=True, began=time.time())
             inputs = replace(inputs, remote=remote)
-            if not self._skips_poison:  # whose tasks have no fixed order
+            if not self._skips_poison:  # when skipping poison files, tasks have no fixed order
                 plan = with_ahead(plan, order, session.workers)
         mapper = self._mapper(inputs)
         try:
@@ -255,7 +255,7 @@ class Execution:
                 return list(session.compute(bag))
             positions = {index: -position for position, index in enumerate(order)}
             if session.is_elsewhere:
-                # The first partition first: it shows whether the input is records at all.
+                # Map the first partition first, since it shows whether the input is records at all.
                 positions = {index: int(index == 0) for index in positions}
             bag = _prioritised(bag, positions, 0 if session.is_elsewhere else 1)
             return list(session.compute(bag, is_optimized=True))
@@ -266,7 +266,7 @@ class Execution:
         raise _failure_at(file_of_death(partition, marks), text)
 
     def _fetches_beside(self, inputs: Inputs) -> bool:
-        """Decide whether a process beside each worker fetches: that costs a second, and memory."""
+        """Decide whether a process beside each worker fetches, which costs a second and memory."""
         remote, session, chosen = inputs.remote, self.session, self.config.fetch_processes
         if remote is None or remote.cache_root is None or remote.source.protocol != "s3":
             return False
@@ -296,11 +296,11 @@ class Execution:
         marks = self.placement.marks()
         if self.placement.store is not None:
             return marks
-        # Whether a process on another host lives is not known, but the failed task's is dead.
+        # It is unknown whether processes on other hosts are alive, but the failed task's is dead.
         return [m for m in marks if m.number == failed or (m.is_local and not is_alive(m.pid))]
 
     def _check_kills(self) -> None:
-        """Fail when a task was killed for memory twice, on a cluster that would go on trying."""
+        """Fail if a task was killed for memory twice, because the cluster would go on trying."""
         for marks in by_task(read_marks(self.placement.run_dir.path)):
             if len(marks) > 1:
                 text = explain_kills(marks, self.session.killed_for_memory(), "")
@@ -316,19 +316,19 @@ def _failure_at(file: str, text: str) -> JobError:
 
 @dataclass(slots=True)
 class FileTimeout:
-    """Fails the run when a living mapper reads one file for too long."""
+    """A watchdog that fails the run when a live mapper reads one file for too long."""
 
-    run_dir: str  # where the marks of tasks are
-    seconds: float  # how long a file may take
+    run_dir: str  # the folder with the marks of tasks
+    seconds: float  # the time that a file may take
     _seen: dict[Hashable, float] = field(default_factory=dict)  # when marks were first seen
 
     def check(self) -> None:
-        """Raise JobError for the file that takes too long."""
-        # By this process's own clock: that of another host may differ.
+        """Raise JobError if a file takes too long."""
+        # Use this process's clock, since those of other hosts may differ.
         marks, now = read_marks(self.run_dir), time.monotonic()
         self._seen = {key: self._seen.get(key, now) for key in map(_reading_of, marks)}
         marks.sort(key=lambda mark: self._seen[_reading_of(mark)])
-        # Whether a process on another host lives is not known, but only the last to take up a task can.
+        # It is unknown whether processes on other hosts are alive; only a task's latest process can be.
         last = {(mark.phase, mark.number): mark for mark in marks}
         for mark in marks:
             is_mapping = mark.path and mark.place not in (FETCHING, COMBINING)
@@ -339,21 +339,21 @@ class FileTimeout:
 
 
 def _reading_of(mark: Mark) -> Hashable:
-    """Identify the reading of one file, wherever in the file it is."""
+    """Identify the reading of one file, regardless of the position in it."""
     return mark.process, mark.phase, mark.number, mark.since, mark.path
 
 
 def _prioritised(bag: Any, of_partition: dict[int, int], of_others: int) -> Any:
-    """Give the task of each partition its priority, and one to all others.
+    """Set the priority of each partition's task, and one priority for all other tasks.
 
-    Dask would choose an order by the shape of the graph. On this machine's own cluster merges come
-    first, so that results are merged as soon as they exist.
+    Dask would choose an order by the shape of the graph. On a local cluster, merges come first, so
+    that results are merged as soon as they exist.
     """
     from dask import annotate, optimize
     from dask.bag import Bag
     from dask.core import get_deps
 
-    (optimized,) = optimize(bag)  # which would lose annotations
+    (optimized,) = optimize(bag)  # optimize first, because that drops annotations
     graph = dict(optimized.__dask_graph__())
     dependencies, _ = get_deps(graph)
 
@@ -365,5 +365,5 @@ def _prioritised(bag: Any, of_partition: dict[int, int], of_others: int) -> Any:
 
 
 def _part_bytes(config: Config, parts: int) -> int:
-    """Return the bytes that a part may hold in memory, so that all together stay below ``spill-bytes``."""
+    """Return the bytes that a part may hold in memory so that all parts stay below ``spill-bytes``."""
     return max(4096, config.spill_bytes // parts)

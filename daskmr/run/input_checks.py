@@ -1,4 +1,4 @@
-"""Check the input as it is read: that it is records, and that workers read the files that were listed."""
+"""Check that the input consists of records, and that workers read the files that were listed."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from daskmr.text import counted, some
 
 __all__ = ["check_grown", "check_opening", "describe_grown"]
 
-_LONGEST_LOOKED_AT = 1 << 20  # bytes of a line
+_LONGEST_LOOKED_AT = 1 << 20  # bytes; longer lines are not checked
 
 
 def check_opening(inputs: Inputs, config: Config) -> None:
-    """Raise JobError before any work where the input begins with lines that are no records.
+    """Raise JobError before any work if the input begins with lines that are not records.
 
-    Objects in a store are not fetched for that: the task that maps them checks. So it does where
-    files may be left out as corrupt, which their first lines cannot show.
+    Objects in a store are not fetched for this check; the task that maps them checks them. The same
+    applies if corrupt files may be skipped, because the first lines do not show if a file is corrupt.
     """
     if not config.limits_bad_records or config.skip_corrupt_files:
         return
@@ -45,7 +45,7 @@ def check_opening(inputs: Inputs, config: Config) -> None:
 
 
 def check_grown(inputs: Inputs, tally: Tally) -> None:
-    """Raise JobError where a file grew on a worker and not here: then the worker read another file."""
+    """Raise JobError if a file grew on a worker but not here: then the worker read another file."""
     for path, size in tally.grown:
         where = inputs.locate(path)
         try:
@@ -54,7 +54,7 @@ def check_grown(inputs: Inputs, tally: Tally) -> None:
             here = 0
         if here < size:
             failure = JobError(
-                f"The input file {where} had {size:,} bytes for the worker that read it, and has "
+                f"The input file {where} had {size:,} bytes for the worker that read it, but has "
                 f"{here:,} here. Nothing was written. Put the data where all workers see it under "
                 "the same path (a shared file system), and run the job again."
             )
@@ -63,12 +63,12 @@ def check_grown(inputs: Inputs, tally: Tally) -> None:
 
 
 def describe_grown(tally: Tally) -> tuple[str, ...]:
-    """Name the files that grew while the job ran, in one note or none."""
+    """Return a note that names the files that grew while the job ran, if there are any."""
     paths = [path for path, _ in tally.grown]
     if not paths:
         return ()
     return (
-        f"{counted(len(paths), 'file')} grew while the job ran, as a log does that is still being "
-        "written: what was listed of it was read, but for a last line that was not complete then: "
+        f"{counted(len(paths), 'file')} grew while the job ran, like a log that is still being "
+        "written: it was read up to its size in the listing, except for an incomplete last line: "
         f"{some(paths)}",
     )

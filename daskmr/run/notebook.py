@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["as_html", "as_text"]
 
-_ROWS = 10  # of the result that are shown
+_ROWS = 10  # rows of the result shown
 _REASONS = 5
 _LONGEST = 80  # characters of a key or a value
 _CELL = "text-align: left; vertical-align: top"
@@ -32,9 +32,9 @@ def as_text(result: Result) -> str:
 
 
 def as_html(result: Result, rows: Iterable[Any] | None) -> str:
-    """Format a result as a table of figures, and one of its first rows.
+    """Format a result as a table of figures and a table of its first rows.
 
-    - `rows`: the rows of the result; ``None`` where it has an output file.
+    - `rows`: the rows of the result; ``None`` if it has an output file.
     """
     body = "".join(_row(title, text) for title, text in _figures(result))
     table = f"<table><caption><b>daskmr result</b></caption><tbody>{body}</tbody></table>"
@@ -73,9 +73,9 @@ def _figures(result: Result) -> Iterator[tuple[str, str]]:
     if result.skipped_count:
         yield "not in the layout", f"{result.skipped_count:,} files or directories"
     for title, files in (
-        ("corrupt, left out", result.corrupt),
-        ("killed their worker, left out", result.poisoned),
-        ("missing, left out", result.missing),
+        ("corrupt, skipped", result.corrupt),
+        ("crashed their worker, skipped", result.poisoned),
+        ("missing, skipped", result.missing),
     ):
         if files:
             yield title, counted(len(files), "file")
@@ -103,7 +103,7 @@ def _first_rows(rows: Sequence[Any], lines: int) -> str:
 
 
 def _show(value: Any) -> str:
-    """Show text as it is, anything else by its ``repr``."""
+    """Format text unchanged, and any other value by its ``repr``; shorten both."""
     if isinstance(value, str):
         return value if len(value) <= _LONGEST else f"{value[: _LONGEST - 3]}..."
     return shortened(value, _LONGEST)

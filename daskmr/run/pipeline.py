@@ -1,6 +1,7 @@
-"""The story of a run: check, list, plan, connect, map, merge, reduce, commit.
+"""Run a job: check, list, plan, connect, map, merge, reduce, commit.
 
-The graph is in `execution`, the end of a run in `commit`; docs/design.md has the picture.
+The graph is built in `execution`, and the output is put in place in `commit`. See the diagram in
+docs/design.md.
 """
 
 from __future__ import annotations
@@ -70,58 +71,58 @@ def mapreduce(
     job : str, path, module or Job
         The user's functions: a script, a module, or ``Job(map=..., reduce=...)``.
     data_dir : path, optional
-        The directory of the input files, in the layout. For a store, give ``bucket=``; a file that
-        is in both is read from the data dir.
+        The directory of the input files, in the layout. For a store, give ``bucket=``; if a path
+        exists in both, the data dir's file is read.
     input_filter : path or dict, optional
-        Which files to read; all of them by default.
+        The filter of the files to read; all files by default.
     output : path, optional
         The file to write; ``"-"`` is standard output. Without it, iterate over the result.
     client : distributed.Client, optional
-        A cluster to use and leave as it was; by default, one is started over this machine's cores.
+        A client of the cluster to use, which stays open; by default, a cluster is started on this
+        machine.
     inline : bool
-        Run everything in this process, one partition after the other, so that ``breakpoint()``
-        works.
+        Run everything in this process, one partition at a time, so that ``breakpoint()`` works.
     delete_data : bool
         Delete the input files that were mapped completely, once the output is in place.
     profile : bool
         Collect a profile of all tasks in ``Result.profile``.
     stdout : binary file, optional
-        What ``"-"`` means.
+        The stream for an output of ``"-"``.
     aws_key, aws_secret_key : str, optional
-        Credentials, where the usual chain of AWS (environment, profile, role) finds none.
+        Credentials, if the usual AWS chain (environment, profile, role) has none.
     on_listing : callable, optional
-        Called while a bucket is listed, from another thread, with the number of prefixes listed
-        and of files found so far.
+        Called from another thread while a bucket is listed, with the numbers of prefixes listed
+        and files found so far.
     only : iterable of str
         Paths of the files to read, relative to the data dir or the bucket; all by default.
     limit_files : int, optional
         Read at most this many files, from all over the input.
     sample : float, optional
-        Read this share of the files, or of the keys, above 0 and up to 1.
+        Read this share of the files, or of the keys; above 0, at most 1.
     seed : int
         Random seed for sampling.
     sample_by : str
-        ``"file"``, or ``"key"``: records by a hash of their key.
+        Sample files (``"file"``), or records by a hash of their key (``"key"``).
     earlier : mapping, optional
-        The ``OUTPUT.meta.json`` of a run to repeat; what differs is among the notes.
+        The content of ``OUTPUT.meta.json`` of a run to repeat; notes name the differences.
     watcher : daskmr.watching.Watcher, optional
-        Notified of the progress of the job, and of what the script prints.
+        Notified of the progress of the job, and of anything that the script prints.
     **options
-        Any setting under ``daskmr:`` in Dask's configuration, as ``num_mappers=4``.
+        Any setting under ``daskmr:`` in Dask's configuration, such as ``num_mappers=4``.
 
     Returns
     -------
     Result
-        Counts and timings; without `output`, the reduced pairs too.
+        Counts and timings; without `output`, also the reduced pairs.
 
     Raises
     ------
     InputError
-        For a mistake that is found before any work.
+        If a mistake is found before any work.
     NothingMatchedError
-        When the filter allows no file.
+        If the filter allows no file.
     JobError
-        When the job fails; there is no output, and an earlier one is as it was.
+        If the job fails; no output is written, and an earlier one is unchanged.
 
     Examples
     --------
@@ -178,7 +179,7 @@ def _run(
             provenance, notes = describe_run(request, inputs, workspace.target, earlier)
             stopwatch.lap("start")
             outcome = _execute(request, inputs, workspace, collector, stopwatch)
-        # A cluster that was made for the job is closed here: the output is written without it.
+        # A cluster created for the job is closed now, since writing the output does not need it.
         tally = outcome.tally
         check_bad_records(tally, request.config)
         notes = (*inputs.notes, *notes, *outcome.notes, *tally.notes, *describe_grown(tally))
@@ -241,7 +242,7 @@ def _execute(
             outcome = execution.outcome()
         if session.is_elsewhere:
             check_grown(inputs, outcome.tally)
-    # No task can be tried again now, so none needs the segments: the output may take their space.
+    # No task will be retried now, so remove the segments to make space for the output.
     placement.run_dir.remove_segments()
     stopwatch.add_tasks(outcome)
     return outcome

@@ -1,4 +1,4 @@
-"""The dry run: find out what a run would read, fetch and write, without running it."""
+"""Plan a run: find out what it would read, fetch and write, without running it."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from daskmr.text import format_bytes
 
 __all__ = ["Plan", "as_json", "make_plan"]
 
-_TOP = 5  # values of a dimension that are named
+_TOP = 5  # values listed per dimension
 _SIMILAR = 3
 _EXISTING = 8
 _SAMPLE_SECONDS = 3.0
-_UNEVEN = 4  # times the median: from there on the largest partition is worth a note
+_UNEVEN = 4  # a largest partition of more than this many times the median is worth a note
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Amount:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """The files that have one value of a dimension."""
+    """The files with one value of a dimension."""
 
     value: str
     files: int
@@ -56,35 +56,32 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class DimensionFigures:
-    """The input by the values of one dimension."""
+    """The input, broken down by the values of one dimension."""
 
     name: str
     distinct: int  # number of values
-    # The lowest and the highest of them, compared as text
-    first: str
-    last: str
-    values: tuple[Share, ...]  # the largest, by bytes
-    others: Amount  # the others together
+    first: str  # lowest value, compared as text
+    last: str  # highest value
+    values: tuple[Share, ...]  # values with the most bytes
+    others: Amount  # all other values together
 
 
 @dataclass(frozen=True, slots=True)
 class Unmatched:
-    """A value that the filter allows and no file has."""
+    """A value that the filter allows but no file has."""
 
     dimension: str
-    position: int  # from 1
-    value: str  # as it is in the filter
-    # Values that exist there: those that resemble it, and the first few of all
-    similar: tuple[str, ...]
-    existing: tuple[str, ...]
+    position: int  # counted from 1
+    value: str  # as written in the filter
+    similar: tuple[str, ...]  # existing values that resemble it
+    existing: tuple[str, ...]  # the first few existing values
 
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """How evenly the input is partitioned."""
+    """The sizes of the partitions, in bytes of input as stored."""
 
-    count: int  # partitions
-    # Bytes of input, as stored, in a partition
+    count: int  # number of partitions
     bytes_min: int
     bytes_median: int
     bytes_max: int
@@ -93,12 +90,13 @@ class Balance:
 
     @property
     def is_uneven(self) -> bool:
+        """True if the largest partition is several times the median."""
         return self.bytes_max > _UNEVEN * max(1, self.bytes_median)
 
 
 @dataclass(frozen=True, slots=True)
 class Reducing:
-    """The number of buckets, and of the tasks that reduce them."""
+    """The numbers of buckets and of tasks that reduce them."""
 
     buckets: int
     reducers: int
@@ -106,7 +104,7 @@ class Reducing:
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """Requests to a store: those of the listing, and the fewest that fetching takes."""
+    """The requests to a store: those of the listing, and the minimum for fetching."""
 
     listing: int
     get: int
@@ -119,33 +117,31 @@ class Disk:
 
     path: str  # the work dir, or the folder of the output
     free: int  # bytes
-    # Estimated bytes that the run writes there: copies of objects, and segments
-    fetched: int = 0
-    spilled: int = 0
+    fetched: int = 0  # estimated bytes of copies of objects written there
+    spilled: int = 0  # estimated bytes of segments written there
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A plan: all that is known of a run before it starts."""
+    """A plan: everything known about a run before it starts."""
 
     script: str
     output: str
     data_dir: str | None
     bucket: str | None
     input_filter: str | None
-    files: Amount  # those that the filter allows
-    text_bytes: int  # their size uncompressed, estimated from their extensions
-    # Those in the data dir; objects with a local copy; objects without one
-    local: Amount
-    cached: Amount
-    to_fetch: Amount
+    files: Amount  # files that the filter allows
+    text_bytes: int  # their uncompressed size, estimated from their extensions
+    local: Amount  # files in the data dir
+    cached: Amount  # objects with a local copy
+    to_fetch: Amount  # objects without a local copy
     skipped: int  # paths that are not in the layout
     dimensions: tuple[DimensionFigures, ...]
     unmatched: tuple[Unmatched, ...]
     partitions: Balance
     reducing: Reducing | None  # ``None`` for a map-only job
     workers: int | None  # ``None`` on a cluster
-    requests: Requests | None = None  # ``None`` without a store, and where none may be asked
+    requests: Requests | None = None  # ``None`` without a store, or offline
     disks: tuple[Disk, ...] = ()
     sample: Sample | None = None
     estimate: Estimate | None = None
@@ -170,13 +166,13 @@ def make_plan(
 ) -> Plan:
     """Plan what `daskmr.mapreduce` would do with the same arguments.
 
-    Nothing is fetched, and nothing is written but the listing of a bucket, to the record of its cache.
+    Nothing is fetched, and the only thing written is the listing of a bucket, to its cache.
 
     - `estimating`: map a sample of the files on this machine, to estimate time and memory.
-    - `choice`: which part of the input the run would read.
-    Raises `InputError` where a run would fail before any work; too little disk space is a warning
+    - `choice`: the part of the input that the run would read.
+    Raises `InputError` if a run would fail before any work. Too little disk space is only a warning
     in the plan.
-    Raises `NothingMatchedError` when the filter allows no file.
+    Raises `NothingMatchedError` if the filter allows no file.
     """
     request = check_request(
         script,
@@ -205,7 +201,7 @@ def _is_file(output: str) -> bool:
 
 
 class _Planner:
-    """Gathers the figures of one plan."""
+    """Collects the figures of one plan."""
 
     def __init__(self, request: Request, inputs: Inputs, output: str) -> None:
         self.request, self.inputs, self.output = request, inputs, output
@@ -249,7 +245,7 @@ class _Planner:
             to_fetch=to_fetch,
             skipped=listing.skipped_count,
             dimensions=figures(listing),
-            # A part of the input does not show which values are missing.
+            # With only a part of the input, it is unknown which values are missing.
             unmatched=unmatched(request.schema, listing) if request.choice == EVERYTHING else (),
             partitions=partitions,
             reducing=Reducing(*request.count_buckets(self.files)) if request.job.reduce else None,
@@ -268,12 +264,12 @@ class _Planner:
     def _estimate(self, estimating: bool) -> tuple[Sample | None, Estimate | None, str]:
         """Map a sample, or return the reason why there is no estimate."""
         if not estimating:
-            return None, None, "left out (--no-estimate)"
+            return None, None, "skipped (--no-estimate)"
         if not self.files:
             return None, None, "there is nothing to map"
         here = list(self._on_this_machine())
         if not here:
-            reason = "none of the files is on this machine yet, and a plan fetches nothing"
+            reason = "none of the files is on this machine yet, and plan does not fetch any"
             return None, None, reason
         config, request = self.config, self.request
         sample = map_sample(
@@ -316,15 +312,15 @@ class _Planner:
             label = dimension.field_name
             if label != names[position] and label in names:
                 self.warnings.append(
-                    f"dimension {position + 1} of the filter is called {label}, and in the layout "
-                    f"{names[position]}: the order counts, not the name"
+                    f"dimension {position + 1} is called {label} in the filter but {names[position]} "
+                    "in the layout: the position counts, not the name"
                 )
         if not self.files:
-            self.warnings.append("nothing matches, and the output would be empty (--allow-empty)")
+            self.warnings.append("nothing matches, so the output would be empty (--allow-empty)")
         elif partitions.is_uneven and partitions.bytes_max > self.config.partition_bytes:
             self.notes.append(
-                f"the largest partition, with {format_bytes(partitions.bytes_max)}, may be the last "
-                "to end, as no file is split"
+                f"the largest partition, with {format_bytes(partitions.bytes_max)}, may finish last, "
+                "because files are never split"
             )
 
     def _check_sample(self, sample: Sample) -> None:
@@ -333,13 +329,13 @@ class _Planner:
         config, bad = self.config, sample.bad_records
         if config.limits_bad_records and bad > config.allowed_bad_records(sample.records):
             self.warnings.append(
-                f"the run would fail if all of the input were like the sample: {bad:,} of its "
+                f"the run would fail if all of the input is like the sample: {bad:,} of its "
                 f"{sample.records:,} records are bad, more than --max-bad-records allows"
             )
         outcome = (
             "The run would skip it (--skip-corrupt-files)"
             if config.skip_corrupt_files
-            else "The run would fail, without --skip-corrupt-files"
+            else "The run would fail unless --skip-corrupt-files is given"
         )
         self.warnings += [f"{corrupt} {outcome}" for corrupt in sample.corrupt[:3]]
 
@@ -348,13 +344,13 @@ class _Planner:
         if self.workers is None or self.request.inline:
             return
         if limit == "auto":
-            from distributed.system import MEMORY_LIMIT  # what a cluster divides among its workers
+            from distributed.system import MEMORY_LIMIT  # a cluster divides this among its workers
 
             limit = MEMORY_LIMIT // self.workers
         if isinstance(limit, int) and 0 < limit < forecast.memory:
             self.warnings.append(
-                f"a worker may need {format_bytes(forecast.memory)}, and has {format_bytes(limit)}: "
-                "fewer --num-mappers leave more to each"
+                f"a worker may need {format_bytes(forecast.memory)} but has {format_bytes(limit)}: "
+                "lower --num-mappers to give each more memory"
             )
 
     def _check_output(self) -> None:
@@ -363,13 +359,11 @@ class _Planner:
             return
         folder = os.path.dirname(os.path.abspath(output))
         if os.path.isdir(output):
-            self.warnings.append(f"the run would refuse the output {output}: it is a directory")
+            self.warnings.append(f"the run would reject the output {output}: it is a directory")
         elif not os.path.isdir(folder):
-            self.warnings.append(f"the run would refuse the output: there is no directory {folder}")
+            self.warnings.append(f"the run would reject the output: there is no directory {folder}")
         elif os.path.isfile(output):
-            self.notes.append(
-                f"{output} is there, and would be replaced when the job has succeeded"
-            )
+            self.notes.append(f"{output} exists, and would be replaced when the job has succeeded")
 
     def _check_space(self, written: int) -> None:
         cache = self.inputs.open_cache()
@@ -378,12 +372,12 @@ class _Planner:
                 try:
                     cache.check_space(self.state, self.config.cache_max)
                 except InputError as error:
-                    self.warnings.append(f"the run would refuse: {error}")
+                    self.warnings.append(f"the run would fail: {error}")
         free = _free(self.config.work_dir)
         if written > free:
             self.warnings.append(
-                f"some {format_bytes(written)} would be written to the work dir, where "
-                f"{format_bytes(free)} are free: use another --work-dir"
+                f"about {format_bytes(written)} would be written to the work dir, which has "
+                f"{format_bytes(free)} free: use another --work-dir"
             )
 
     def _disks(self, fetched: int, spilled: int) -> tuple[Disk, ...]:
@@ -396,7 +390,7 @@ class _Planner:
 
 
 def _existing(path: str) -> str:
-    """Return the closest existing folder above a path."""
+    """Return the closest existing parent folder of a path, or the path itself."""
     path = os.path.abspath(path)
     while not os.path.isdir(path):
         path = os.path.dirname(path)
@@ -421,9 +415,9 @@ def amount_of(files: Iterable[InputFile]) -> Amount:
 
 
 def figures(listing: Listing, top: int = _TOP) -> tuple[DimensionFigures, ...]:
-    """Sum the input by the values of each dimension."""
+    """Break the input down by the values of each dimension."""
     by_dims: dict[tuple[str, ...], list[int]] = {}
-    for file in listing.files:  # by all dimensions first: there are far fewer of these than files
+    for file in listing.files:  # combinations of values first, which are far fewer than files
         total = by_dims.setdefault(file.dims, [0, 0])
         total[0] += 1
         total[1] += file.size
@@ -443,7 +437,7 @@ def _figures_of(
         total[1] += size
     shares = [Share(value, files, size) for value, (files, size) in totals.items()]
     shares.sort(key=lambda share: (-share.bytes, share.value))
-    if len(shares) == top + 1:  # "1 other" would take as much room as its name
+    if len(shares) == top + 1:  # "1 other" would take as much space as its name
         top += 1
     rest = shares[top:]
     return DimensionFigures(
@@ -457,7 +451,7 @@ def _figures_of(
 
 
 def unmatched(schema: Schema, listing: Listing) -> tuple[Unmatched, ...]:
-    """Find the values that the filter names and no file has, such as a misspelt channel.
+    """Find values that the filter names but no file has, such as a misspelled channel.
 
     Examples
     --------
@@ -481,7 +475,7 @@ def unmatched(schema: Schema, listing: Listing) -> tuple[Unmatched, ...]:
         for value in dict.fromkeys(dimension.test.given):
             if value in there or sanitise(value) in there:
                 continue
-            # A note names the variants.
+            # The variants are named in a note.
             left_out = {*(dimension.test.accepted or ()), *listing.seen[position].variants}
             others = [each for each in seen if each not in left_out]
             similar = tuple(difflib.get_close_matches(sanitise(value), others, _SIMILAR))
@@ -491,7 +485,7 @@ def unmatched(schema: Schema, listing: Listing) -> tuple[Unmatched, ...]:
 
 
 def balance(plan: Sequence[Partition]) -> Balance:
-    """Measure how evenly the input is partitioned."""
+    """Compute the sizes of the partitions."""
     sizes = [sum(file.size for file in partition.files) for partition in plan]
     files = [file for partition in plan for file in partition.files]
     largest = max(files, key=lambda file: file.size, default=InputFile("", 0, ()))
@@ -506,9 +500,9 @@ def balance(plan: Sequence[Partition]) -> Balance:
 
 
 def count_requests(listings: int, absent: Iterable[InputFile], is_s3: bool) -> Requests:
-    """Count the requests that fetching takes without any retry.
+    """Count the requests that fetching takes without retries.
 
-    An object that was uploaded in parts takes one more, for the size of its first part.
+    An object that was uploaded in parts takes an additional one, for the size of its first part.
 
     >>> count_requests(3, [InputFile("a", 1, (), f"{'0' * 32}-2"), InputFile("b", 1, (), "x")], True)
     Requests(listing=3, get=2, head=1)

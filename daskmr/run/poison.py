@@ -1,9 +1,9 @@
-"""Skip the files that crash their worker.
+"""Skip poison files, which crash their worker.
 
-The client submits each partition as a task of its own, so that one that fails can be submitted again
-under another name, while the results of the others stay where they are. The marks of the processes
-that died name the file: it is skipped once it has crashed two of them. Where there are no marks, the
-files of the partition are mapped one by one to find out.
+The client submits each partition as a separate task, so that a failed one can be submitted again
+under another name while the results of the others are kept. The marks of the processes that died
+name the file, which is skipped once it has crashed two of them. If there are no marks, the files of
+the partition are mapped one by one to find it.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from daskmr.tasks.crashes import Mark
 
 __all__ = ["Detour"]
 
-_DEATHS = 2  # of processes, after which a file is skipped
-_TRIES = 2  # of a partition without a new mark, before its files are mapped one by one
-_MOST_TRIES = 5  # of a partition, where that shows nothing either
+_DEATHS = 2  # a file is skipped after it has crashed this many processes
+_TRIES = 2  # tries of a partition without a new mark before its files are mapped one by one
+_MOST_TRIES = 5  # tries of a partition before the job fails if that finds nothing either
 _DIED = "{}: the worker process died each time that it was mapped"
 
 
 class Detour:
-    """The mapping of a plan, around the files that crash their worker.
+    """The mapping of a plan that skips poison files.
 
-    - `mapper`: maps a packed partition, but for the files that its second argument names.
-    - `name`: unique to the run; the beginning of the names of its tasks.
-    - `marks_of_the_dead`: returns the marks of processes that died, for the partition that failed.
+    - `mapper`: maps a packed partition, except for the files that its second argument names.
+    - `name`: a prefix of the names of tasks, unique to the run.
+    - `marks_of_the_dead`: returns the marks of processes that died, given the failed partition.
     """
 
     def __init__(
@@ -49,17 +49,17 @@ class Detour:
         self._name = name
         self._numbers = itertools.count()
         self._skipped: list[dict[str, str]] = [{} for _ in plan]
-        self._tries: Counter[int] = Counter()  # of a partition, since the last new mark
+        self._tries: Counter[int] = Counter()  # by partition, since its last new mark
         self._marks: dict[tuple[int, str], Mark] = {}
-        self._known: dict[int, int] = {}  # marks that were known when a partition last failed
+        self._known: dict[int, int] = {}  # number of marks when a partition last failed
         self._futures: dict[int, Any] = {}
         self._submit(range(len(plan)))
 
     def bag(self) -> Any:
-        """Map all partitions, and return their results as a Bag, one element a partition.
+        """Map all partitions, and return their results as a Bag with one element per partition.
 
-        Raises `JobError` when a task fails for another reason, or its worker dies and nothing shows
-        why.
+        Raises `JobError` if a task fails for another reason, or its worker dies for an unknown
+        reason.
         """
         from dask.bag import Bag
 
@@ -72,9 +72,9 @@ class Detour:
         return Bag(graph, name, len(graph))
 
     def take_up(self, failure: JobError) -> bool:
-        """Map a partition again whose result was lost, and which failed when it was recomputed.
+        """Map a partition again if its result was lost and recomputing it failed.
 
-        Returns whether `failure` is such a case.
+        Returns whether that was the cause of `failure`.
         """
         index = None
         if failure.files:
@@ -111,7 +111,7 @@ class Detour:
         if len(self._skipped[index]) > before or len(self._marks) > self._known.get(index, 0):
             self._known[index] = len(self._marks)
             self._tries[index] = 0
-            return  # if this task did not crash the worker, the one that did will be found
+            return  # if another task crashed the worker, that one will be found
         self._tries[index] += 1
         if self._tries[index] <= _TRIES:
             return
@@ -122,7 +122,7 @@ class Detour:
             raise failure
 
     def _read_marks(self, failed: int) -> None:
-        """Skip the files, of any partition, that crashed two processes by their marks."""
+        """Skip the files of any partition that have crashed two processes according to the marks."""
         for mark in self._marks_of_the_dead(failed):
             if mark.phase == "map":
                 self._marks[mark.number, mark.process] = mark
@@ -132,7 +132,7 @@ class Detour:
                 self._skipped[index].setdefault(path, _DIED.format(path))
 
     def _map_one_by_one(self, partition: Partition) -> list[str]:
-        """Find the files that crash their worker when they are mapped alone."""
+        """Return the files that crash their worker when they are mapped alone."""
         name, probe, skipped = self._new_name(), partial(_probe, self._mapper), self._skipped
         files = [file for file in partition.files if file.path not in skipped[partition.index]]
         alone = [Partition(partition.index, (file,), partition.bytes) for file in files]

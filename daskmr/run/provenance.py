@@ -1,7 +1,7 @@
-"""The provenance of an output, in ``OUTPUT.meta.json``: described, written, read, compared, repeated.
+"""The provenance of an output, in ``OUTPUT.meta.json``: describe, read and compare it, repeat its run.
 
-It suffices to distinguish two runs, and to repeat one. It holds no credentials: the recorded settings
-have none, and those in a URL are masked.
+It is sufficient to tell two runs apart, and to repeat one. It contains no credentials: the recorded
+settings have none, and credentials in URLs are masked.
 """
 
 from __future__ import annotations
@@ -40,32 +40,32 @@ __all__ = [
     "repeat",
 ]
 
-_NEEDED = {  # by what reads it
+_NEEDED = {  # keys that `repeat`, `differences` and `replay` read
     "script": ("path", "sha256", "modules"),
     "filter": ("version", "dimensions"),
     "input": ("data_dir", "files", "bytes", "sha256"),
     "output": ("path",),
     "options": (),
 }
-_FILES = 1000  # that are named one by one
-_NAMED = 1000  # of what was left out
+_FILES = 1000  # input files up to which each is listed
+_NAMED = 1000  # skipped files listed per reason
 _PATHS = {"work_dir", "schema", "tls_ca_file", "tls_cert", "tls_key"}
-_NOT_IN_META = {"bad_reasons", "waited"}  # counts that stand elsewhere
+_NOT_IN_META = {"bad_reasons", "waited"}  # counts that are recorded elsewhere, or not at all
 
 _CHOICE = {"only": "only", "limit_files": "limit_files", "share": "sample", "seed": "seed"}
 _CHOICE_OPTIONS = {*_CHOICE.values(), "sample_by"}
-_PLACES = {"scheduler", "cluster", "inline"}  # of which one is given
-_NOT_AGAIN = {"delete_data"}  # the files that are there now are others
+_PLACES = {"scheduler", "cluster", "inline"}  # mutually exclusive
+_NOT_AGAIN = {"delete_data"}  # the files that exist now may be different ones
 
 
 def describe_run(
     request: Request, inputs: Inputs, target: OutputFile | None, earlier: Mapping[str, Any] | None
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Describe what a run is made of, before its files change, where that is written or compared.
+    """Describe the script, settings and input of a run before its files can change.
 
-    - `earlier`: what an ``OUTPUT.meta.json`` holds of a run that is repeated.
-    Returns empty where there is no use for it; notes on the script, and on how the run differs from
-    the earlier one.
+    - `earlier`: the content of ``OUTPUT.meta.json`` of a run that is repeated.
+    Returns the description, empty if it is neither written nor compared, and notes on the script and
+    on the differences from the earlier run.
     """
     notes = request.job.notes
     is_written = request.config.meta and target is not None and target.has_companions
@@ -129,12 +129,12 @@ def _versions() -> dict[str, str]:
 
 
 def _version_of(name: str) -> str:
-    module = sys.modules.get(name)  # to look for its metadata takes longer
+    module = sys.modules.get(name)  # looking up its metadata takes longer
     return module.__version__ if module else importlib.metadata.version(name)
 
 
 def _describe_files(files: tuple[InputFile, ...], root: str) -> dict[str, Any]:
-    """List the files with their identities; where there are many, only one digest over all."""
+    """Describe the files by one digest and, unless there are many, list each with its identity."""
     digest = hashlib.sha256()
     for file in files:
         identity = f"{file.path}\t{file.size}\t{file.etag or ''}\n"
@@ -166,7 +166,7 @@ def describe_outcome(
     stopwatch: Stopwatch,
     notes: tuple[str, ...],
 ) -> dict[str, Any]:
-    """Describe what a run read, counted, left out and wrote, and how long it took."""
+    """Describe what a run read, counted, skipped and wrote, and how long it took."""
     tally, now = outcome.tally, clock.now()
     counts = tally.counts._asdict()
     return {
@@ -224,7 +224,7 @@ def _timestamp(seconds: float) -> str:
 def read_meta(path: str) -> dict[str, Any]:
     """Read a provenance file.
 
-    Raises `InputError` when it cannot be read, or is of another kind or version.
+    Raises `InputError` if it cannot be read, or has another format or version.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -236,12 +236,12 @@ def read_meta(path: str) -> dict[str, Any]:
     mark = content.get("daskmr") if isinstance(content, dict) else None
     if not isinstance(mark, dict) or "meta" not in mark:
         raise InputError(
-            f"{path} is not the provenance of an output of daskmr. Give an OUTPUT{META_SUFFIX}."
+            f"{path} is not the provenance of a daskmr output. Give an OUTPUT{META_SUFFIX}."
         )
     if mark["meta"] != FORMAT:
         raise InputError(
-            f"{path} was written by daskmr {mark.get('version')}, in a form that this version "
-            f"({__version__}) does not know. Use that one."
+            f"{path} was written by daskmr {mark.get('version')}, in a format that this version "
+            f"({__version__}) cannot read. Use that one."
         )
     for part, names in _NEEDED.items():
         within = content.get(part)
@@ -260,24 +260,24 @@ def repeat(
 ) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """Return the script and the options of an earlier run, and its provenance.
 
-    - `path`: an ``OUTPUT.meta.json``.
-    - `script`: another script.
+    - `path`: the path of an ``OUTPUT.meta.json``.
+    - `script`: a script to use instead of the earlier run's.
     - `options`: all options, by name.
     - `given`: names of the options that override those of the earlier run.
-    Raises `InputError` when the file cannot be read, or its run had no script.
+    Raises `InputError` if the file cannot be read, or its run had no script.
     """
     meta = read_meta(path)
     script = script or meta["script"]["path"]
     if script is None:
         raise InputError(
-            f"The run of {path} had no script: its functions were given from Python. Run it again "
-            "from there."
+            f"The run of {path} had no script: its functions were passed from Python. Repeat it from "
+            "Python."
         )
     again = {name: value for name, value in _recorded(meta).items() if name not in _NOT_AGAIN}
     for group in (_CHOICE_OPTIONS, _PLACES):
         if group & set(given):
             again = {name: value for name, value in again.items() if name not in group}
-    # A URL whose secret was masked has to be given again.
+    # A URL with masked credentials must be given again.
     masks = {n for n, v in again.items() if isinstance(v, str) and "://" in v and HIDDEN in v}
     known = {n: v for n, v in again.items() if v is not None and n not in masks}
     return script, {**options, **known, **{name: options[name] for name in given}}, meta
@@ -299,7 +299,7 @@ def _recorded(meta: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]:
-    """Describe how a run differs from the one that it repeats, where that may change its result."""
+    """Describe differences from the repeated run that may change the result."""
     same_part = before["sample"] == now["sample"]
     return (
         *_script_differs(before["script"], now["script"]),
@@ -309,10 +309,10 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str,
 
 def _script_differs(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[str]:
     if before["sha256"] != now["sha256"]:
-        yield f"the script {now['path']} has changed since the run that is repeated"
+        yield f"the script {now['path']} has changed since the repeated run"
     changed = sorted({name for name, _ in before["modules"].items() ^ now["modules"].items()})
     if changed:
-        yield f"modules of the script have changed since that run: {some(changed)}"
+        yield f"modules of the script have changed since the repeated run: {some(changed)}"
 
 
 def _input_differs(
@@ -321,8 +321,8 @@ def _input_differs(
     if "list" not in before or "list" not in now:
         if same_part and before["sha256"] != now["sha256"]:
             yield (
-                f"the input is not that of the run that is repeated: {now['files']:,} files, "
-                f"{now['bytes']:,} bytes; then {before['files']:,} files, {before['bytes']:,} bytes"
+                f"the input differs from the repeated run: now {now['files']:,} files, {now['bytes']:,} "
+                f"bytes; then {before['files']:,} files, {before['bytes']:,} bytes"
             )
         return
     then = {file["path"]: file for file in before["list"]}
@@ -334,4 +334,4 @@ def _input_differs(
     }
     for change, paths in kinds.items():
         if paths and (same_part or change == "has changed"):
-            yield f"input that {change} since the run that is repeated: {some(paths)}"
+            yield f"input that {change} since the repeated run: {some(paths)}"

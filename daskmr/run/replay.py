@@ -1,4 +1,4 @@
-"""Map saved bad records once more, in this process: ``daskmr replay OUTPUT.bad.jsonl``."""
+"""Map saved bad records again, in this process: ``daskmr replay OUTPUT.bad.jsonl``."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ __all__ = ["Replay", "Replayed", "open_replay"]
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """A bad record that was mapped once more."""
+    """A bad record that was mapped again."""
 
     record: BadRecord
-    text: str  # the finding, in one line
-    passes: bool  # whether `map` takes it now
+    text: str  # the outcome, in one line
+    passes: bool  # whether `map` accepts it now
     traceback: TracebackType | None = None  # of the exception of `map`
 
 
@@ -42,7 +42,7 @@ class Replay:
     records: tuple[BadRecord, ...]
 
     def run(self) -> Iterator[Replayed]:
-        """Map one record after the other."""
+        """Map the records one by one."""
         with self.job.activate(), no_exit(), no_children():
             for record in self.records:
                 yield self._map(record)
@@ -80,7 +80,7 @@ class Replay:
 def own_part(trace: TracebackType | None, is_own: Callable[[str], bool]) -> TracebackType | None:
     """Return the part of a traceback from the first to the last frame of the user's own code.
 
-    A debugger stands in the last frame of what it is given, and there are the user's variables.
+    A debugger stops in the last frame of the traceback, which then has the user's variables.
     """
     frames = []
     while trace is not None:
@@ -94,7 +94,7 @@ def own_part(trace: TracebackType | None, is_own: Callable[[str], bool]) -> Trac
 
 
 def dims_of(path: str, layout: Layout) -> list[str]:
-    """Return the dimensions of a file, from its path; raise InputError when it is not in the layout.
+    """Return the dimensions of a file, from its path; raise InputError if it is not in the layout.
 
     >>> dims_of("idle/20131029.20131102.v2.log.gz", Layout(("reason", "buildID", "date")))
     ['idle', '20131029', '20131102']
@@ -111,9 +111,9 @@ def dims_of(path: str, layout: Layout) -> list[str]:
 def open_replay(path: str, script: str | None, schema: str | None) -> Replay:
     """Read saved bad records, and load the script of their run.
 
-    - `path`: an ``OUTPUT.bad.jsonl``.
+    - `path`: the path of an ``OUTPUT.bad.jsonl``.
     - `script`, `schema`: by default those of the run, from its ``OUTPUT.meta.json``.
-    Raises `InputError` when a file cannot be read, or the script is not known.
+    Raises `InputError` if a file cannot be read, or the script is not known.
     """
     records = tuple(read_bad_records(path))
     meta_path = beside(path.removesuffix(BAD_SUFFIX), META_SUFFIX)
@@ -123,7 +123,7 @@ def open_replay(path: str, script: str | None, schema: str | None) -> Replay:
     if script is None:
         reason = "it does not exist" if meta is None else "its run had no script"
         raise InputError(
-            f"{meta_path} does not name the script, as {reason}. Give it with --script."
+            f"{meta_path} does not name the script, because {reason}. Give it with --script."
         )
     if schema is None and meta is not None:
         layout = Layout(tuple(meta["layout"]))

@@ -1,4 +1,4 @@
-"""Check the arguments of a run before any work: settings, script, filter, and outputs that would do harm."""
+"""Check the arguments of a run before any work: settings, script, filter and output."""
 
 from __future__ import annotations
 
@@ -37,44 +37,45 @@ __all__ = [
     "refuse_to_replace_input",
 ]
 
-_MOST_REDUCERS = 1000  # reducers by --num-reducers
-_WORKER_BASE = 150_000_000  # bytes that a worker takes before it holds any data
+_MOST_REDUCERS = 1000  # limit of --num-reducers
+_WORKER_BASE = 150_000_000  # memory of a worker without any data, in bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A requested run, with its script, filter and settings loaded and checked."""
+    """A requested run, with its script, filter and settings loaded and checked.
 
-    # The script, the settings and the filter, loaded
-    job: Job
-    config: Config
-    schema: Schema
-    choice: Choice  # which part of the input is read
+    The other fields are parameters of `daskmr.mapreduce`.
+    """
+
+    job: Job  # the loaded script
+    config: Config  # the settings
+    schema: Schema  # the layout and the filter
+    choice: Choice  # the part of the input that is read
     data_dir: str | None
     output: str | None
-    # The file of the filter; ``None`` without one, and for a filter given as a mapping.
+    # The file of the filter; ``None`` without one, or for a filter given as a mapping.
     filter_path: str | None
     client: Client | None  # a client that the caller passed in
     deployment: Deployment | None  # the cluster to create for the run
-    # As for `daskmr.mapreduce`
     inline: bool
     profile: bool
     delete_data: bool
 
     @property
     def is_local(self) -> bool:
-        """Whether the run starts its workers on this machine, or needs none."""
+        """True if the run starts its workers on this machine, or needs none."""
         return _is_local(self.client, self.config)
 
     @property
     def local_workers(self) -> int | None:
-        """The number of processes that map on this machine; ``None`` on a cluster."""
+        """The number of processes that map on this machine; ``None`` for a cluster."""
         if not self.is_local:
             return None
         return 1 if self.inline else self.config.num_mappers or CPU_COUNT
 
     def count_buckets(self, files: Sequence[InputFile]) -> tuple[int, int]:
-        """Choose the number of buckets and of reducers; neither changes the result."""
+        """Choose the numbers of buckets and reducers; neither changes the result."""
         requested = self.config.num_reducers
         workers = self.config.num_mappers or CPU_COUNT if self.is_local else None
         buckets = count_buckets(files, requested)
@@ -96,10 +97,10 @@ def check_request(
     has_credentials: bool = False,
     watched: bool = False,
 ) -> Request:
-    """Load what a run needs, and raise InputError where it cannot run.
+    """Load what a run needs, and raise InputError if it cannot run.
 
-    The parameters are those of `daskmr.mapreduce`; `has_credentials` and `watched` say whether keys
-    and a watcher were given.
+    The parameters are those of `daskmr.mapreduce`; `has_credentials` and `watched` tell whether AWS
+    keys and a watcher were given.
     """
     config = choose(load_config(**options), options, client, inline)
     if client is not None and not hasattr(client, "scheduler_info"):
@@ -108,12 +109,12 @@ def check_request(
     _check_settings(config, inline, local)
     if not local and has_credentials:
         raise InputError(
-            "Credentials given as options cannot reach the workers of a running cluster without "
-            "being seen there. Give them to the workers, by a role or in their environment."
+            "Credentials given as options cannot be sent to the workers of a cluster without "
+            "exposing them there. Provide them to the workers by a role or in their environment."
         )
     if not isinstance(data_dir, str | os.PathLike | None):
         raise InputError(f"data_dir must be a path, not {data_dir!r}.")
-    # Loggers that the script makes while it is loaded have to be captured when it runs here.
+    # Loggers that the script creates while it is loaded must be captured if it runs in this process.
     with redirected() if watched else contextlib.nullcontext():
         job = load_job(job)
     schema = load_schema(input_filter, config.schema)
@@ -154,8 +155,8 @@ def _check_settings(config: Config, inline: bool, local: bool) -> None:
     """Raise InputError for settings with which no job can run."""
     if (config.num_reducers or 0) > _MOST_REDUCERS:
         raise InputError(
-            f"{config.num_reducers:,} reducers are too many: each takes a task, and something of "
-            f"every partition. Give --num-reducers {_MOST_REDUCERS:,} at most, or leave it out; memory "
+            f"{config.num_reducers:,} reducers are too many: each is a task, and takes a share of "
+            f"every partition. Give --num-reducers {_MOST_REDUCERS:,} at most, or omit it; memory use "
             "does not depend on it."
         )
     limit = config.memory_limit
@@ -169,30 +170,30 @@ def _check_settings(config: Config, inline: bool, local: bool) -> None:
 
 
 def _refuse_to_overwrite(output: str, *sources: Any) -> None:
-    """Raise InputError when the output, or a side-car of it, would replace part of the job."""
+    """Raise InputError if the output, or one of its side-cars, would replace part of the job."""
     for path in (output, *side_car_paths(output)):
         real = os.path.realpath(path)
         for source in sources:
             if isinstance(source, str | os.PathLike) and os.path.realpath(source) == real:
                 file = f"file {path!r} beside the output"
                 raise InputError(
-                    f"The {f'output {output!r}' if path == output else file} is a file that the job "
-                    "needs, and would replace it. Name another output with --output."
+                    f"The {f'output {output!r}' if path == output else file} would replace a file "
+                    "that the job needs. Name another output with --output."
                 )
 
 
 def refuse_network(role: str, url: str) -> None:
-    """Raise InputError for a place in a store, which a run without a network could not write."""
+    """Raise InputError for a URL of a store, which an offline run cannot write to."""
     protocol, found, _ = url.partition("://")
     if found and protocol.lower() not in ("file", "local", "memory"):
         raise InputError(
-            f"--local-only touches no network, and the {role} {mask_credentials(url)!r} is in a store. "
-            "Name a local one, or leave --local-only out."
+            f"--local-only does not use the network, but the {role} {mask_credentials(url)!r} is in a "
+            "store. Name a local one, or omit --local-only."
         )
 
 
 def refuse_input_as_output(inputs: Inputs, target: OutputFile | None) -> None:
-    """Raise InputError when the output would replace an input file, or an input object."""
+    """Raise InputError if the output would replace an input file or an input object."""
     if isinstance(target, StoreOutput):
         if inputs.remote is None:
             return
@@ -208,17 +209,17 @@ def refuse_input_as_output(inputs: Inputs, target: OutputFile | None) -> None:
 
 
 def refuse_to_replace_input(inputs: Inputs, name: str, path: str) -> None:
-    """Raise InputError when the output at `path`, or a side-car of it, is an input file."""
+    """Raise InputError if the output at `path`, or one of its side-cars, is an input file."""
     there = [p for p in (path, *side_car_paths(path)) if os.path.isfile(p)]
     sizes, real = {os.path.getsize(p) for p in there}, set(map(os.path.realpath, there))
     for file in inputs.listing.files if there else ():
-        # The name may be another one, behind a link; to follow the links of all would take long.
+        # A link may have another name; resolving the links of all files would take too long.
         if file.size in sizes and os.path.realpath(inputs.locate(file.path)) in real:
             raise _replaces_input(name)
 
 
 def _replaces_input(name: str) -> InputError:
     return InputError(
-        f"The output {name!r}, or a side-car of it, is one of the input files, and would replace it. "
-        "Name another one with --output."
+        f"The output {name!r}, or one of its side-cars, would replace one of the input files. Name "
+        "another output with --output."
     )

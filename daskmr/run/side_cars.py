@@ -1,7 +1,7 @@
 """The side-cars of an output: its bad records and its provenance.
 
-They are committed with the output, in an order that never leaves the side-car of another run beside
-it: a stale one is deleted before the output is replaced, a new one is put in place afterwards.
+They are committed with the output, in an order that never leaves an output with the side-car of
+another run: stale ones are deleted before the output is replaced, new ones are put in place after it.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ __all__ = [
 META_SUFFIX = ".meta.json"
 FORMAT = 1
 META_BEGINS = b'{\n "daskmr": {'
-"""The first bytes of such a file."""
+"""The first bytes of a provenance file."""
 
 
 def side_car_paths(output: str) -> tuple[str, str]:
-    """Name the side-cars of an output, which a run may replace.
+    """Return the paths of an output's side-cars, which a run may replace.
 
     >>> side_car_paths("out/counts.txt")
     ('out/counts.txt.bad.jsonl', 'out/counts.txt.meta.json')
@@ -49,31 +49,31 @@ def side_car_paths(output: str) -> tuple[str, str]:
 
 
 def bad_records_path(target: OutputFile, config: Config, job: Job) -> str:
-    """Return where bad records are saved: beside the output, or in the work dir for a stream or an object."""
+    """Return the path of saved bad records: beside an output file, otherwise in the work dir."""
     if target.is_file:
         return beside(target.name, BAD_SUFFIX)
     return os.path.join(config.work_dir, f"{job.name}{BAD_SUFFIX}")
 
 
 def check_side_cars(bad_path: str, meta_path: str | None) -> None:
-    """Raise InputError where a directory, or a file that is not daskmr's, would be replaced."""
+    """Raise InputError if a directory, or a file that daskmr did not write, would be replaced."""
     if os.path.isdir(bad_path):
         raise InputError(
-            f"{bad_path} is a directory, and bad records are saved there. Name another output."
+            f"{bad_path} is a directory, but bad records are saved there. Name another output."
         )
     if meta_path is not None and os.path.lexists(meta_path) and not is_meta(meta_path):
         raise InputError(
-            f"{meta_path} would be replaced by the provenance of the output, and daskmr did not "
-            "write it. Name another output, or write no provenance with --no-meta."
+            f"{meta_path} would be replaced by the provenance of the output, but daskmr did not "
+            "write it. Name another output, or omit the provenance with --no-meta."
         )
 
 
 class SideCars:
-    """The side-cars of one output, which is closed, and the commit of all of them.
+    """The side-cars of one output that is already closed, and the commit of all of them.
 
-    - `bad`, `meta`: those that were written.
+    - `bad`, `meta`: the side-cars that were written.
     - `meta_path`: the path or URL of the provenance; ``None`` for a stream, which has none.
-    - `notes`: what failed beside an object, where it is not worth failing the run.
+    - `notes`: notes on side-cars of an object that failed without failing the run.
     """
 
     def __init__(self, target: OutputFile, run_dir: RunDir, bad_path: str) -> None:
@@ -85,7 +85,7 @@ class SideCars:
         self._run_dir = run_dir
 
     def write(self, saved: tuple[BadRecord, ...], content: Mapping[str, Any] | None) -> None:
-        """Write new files under temporary names, readable only by those who may read the output."""
+        """Write new files under temporary names, with the access rights of the output."""
         like, run_id = self.target.access, self._run_dir.run_id
         if saved:
             self.bad = write_bad_records(self.bad_path, run_id, saved, like)
@@ -103,7 +103,7 @@ class SideCars:
         is_object = isinstance(self.target, StoreOutput)
         if isinstance(self.target, StoreOutput):
             self._put_object(self.target)
-        # One run at a time commits files that belong together in a folder.
+        # Only one run at a time may commit an output and its side-cars in a folder.
         folder = os.path.dirname(self.target.path)
         with deferred(), locked(folder) if self.target.is_file else nullcontext():
             self._remove_stale()
@@ -127,7 +127,7 @@ class SideCars:
                 raise disk_error(error, path, "a side-car of the output") from None
 
     def _put_object(self, target: StoreOutput) -> None:
-        """Upload the output; a side-car that fails is a note."""
+        """Upload the output and its side-car; failures of the side-car become notes."""
         is_free = self._clear_object(target)
         target.publish()
         if not is_free or self.meta is None:
@@ -140,13 +140,13 @@ class SideCars:
             self._drop_meta()
 
     def _clear_object(self, target: StoreOutput) -> bool:
-        """Delete the provenance of an earlier output, and return whether its name is free."""
+        """Delete the provenance of an earlier output; return whether its name is now free."""
         try:
             there = target.begins_beside(META_SUFFIX, len(META_BEGINS))
             if there == META_BEGINS:
                 target.remove_beside(META_SUFFIX)
             elif there is not None:
-                note = "was not written by daskmr, and is left as it is: it does not describe this output"
+                note = "was not written by daskmr and is kept; it does not describe this output"
                 self.notes += (f"{self.meta_path} {note}",)
                 self._drop_meta()
                 return False
@@ -160,14 +160,14 @@ class SideCars:
             self.meta = None
 
     def discard(self) -> None:
-        """Remove what was not put in place."""
+        """Remove the side-cars that were not put in place."""
         for file in (self.bad, self.meta):
             if file is not None:
                 file.discard()
 
 
 def is_meta(path: str) -> bool:
-    """Check whether there is a provenance file that daskmr wrote."""
+    """Check whether a file is a provenance file that daskmr wrote."""
     try:
         with open(path, "rb") as file:
             return file.read(len(META_BEGINS)) == META_BEGINS

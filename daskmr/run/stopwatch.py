@@ -1,4 +1,4 @@
-"""The seconds that each phase of a run took."""
+"""Time the phases of a run."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["Stopwatch"]
 
 
 class Stopwatch:
-    """The seconds that each phase took, by the run's own clock.
+    """A stopwatch for the phases of a run, by the run's own clock.
 
-    - `started`: seconds of the epoch.
-    - `seconds`: by phase, in the order in which they began.
+    - `started`: start of the run, in seconds since the epoch.
+    - `seconds`: duration of each phase, in the order in which they began.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Stopwatch:
         self.seconds: dict[str, float] = {}
 
     def lap(self, phase: str | None = None) -> None:
-        """Add the time since the last lap to a phase, or drop it."""
+        """Add the time since the last lap to a phase; discard it if there is none."""
         now = clock.now()
         if phase is not None:
             self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._since

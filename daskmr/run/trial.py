@@ -1,4 +1,4 @@
-"""Call the user's functions on some records in this process, before a run."""
+"""Call the user's functions on a few records in this process, before a run."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ __all__ = ["Bad", "Combined", "Trial", "TrialOutput", "read_records"]
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """Why a record is bad."""
+    """The reason why a record is bad."""
 
-    reason: str  # in short; counted by
-    detail: str = ""  # what `map` raised, or ""
+    reason: str  # short; bad records are counted by it
+    detail: str = ""  # the exception of `map`, or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,9 @@ def read_records(source: str | BinaryIO, max_record_bytes: int) -> Iterator[tupl
 
 
 class TrialOutput(MapOutput):
-    """Keeps what `map` writes, in the order in which it was written, for people to see.
+    """Keeps what `map` writes in the order in which it was written, to be shown to the user.
 
-    - `header`: what `setup_reduce` wrote for a map-only job.
+    - `header`: the lines that `setup_reduce` wrote for a map-only job.
     """
 
     def __init__(self, job: Job) -> None:
@@ -70,10 +70,10 @@ class TrialOutput(MapOutput):
             self.header = set_up(job, self.context)
             self.pending = self.context.written
         self.hurry = self.context.hurry
-        self.batch = 0  # after each record
+        self.batch = 0  # flush after each record
 
     def flush(self) -> None:
-        """Take what was written for a record."""
+        """Process what was written for a record."""
         self.context.keep_counts()
         if isinstance(self.context, MapContext):
             self.context.place_in_order()
@@ -82,7 +82,7 @@ class TrialOutput(MapOutput):
     hasten = flush
 
     def take_back(self, mark: int) -> None:
-        """Undo what was written since `pending` had the length `mark`, and what was counted."""
+        """Undo everything written and counted since `pending` had the length `mark`."""
         if isinstance(self.context, MapContext):
             self.context.take_back(mark)
         else:
@@ -90,11 +90,11 @@ class TrialOutput(MapOutput):
 
 
 class Trial:
-    """A job at work on one record after the other. Enter `Job.activate` before.
+    """A trial of a job, one record at a time. Enter `Job.activate` first.
 
-    - `context`: what `map` writes to.
-    - `pending`: what it has written, until it is cleared: keys, or for a map-only job lines.
-    - `header`: what `setup_reduce` wrote for a map-only job.
+    - `context`: the context that `map` writes to.
+    - `pending`: keys, or lines of a map-only job, written since it was last cleared.
+    - `header`: the lines that `setup_reduce` wrote for a map-only job.
 
     Examples
     --------
@@ -120,15 +120,15 @@ class Trial:
 
     @property
     def groups(self) -> defaultdict[Any, list[Any]]:
-        """The values that were written, by key; none for a map-only job."""
+        """The values written so far, by key; empty for a map-only job."""
         return self.context.groups if isinstance(self.context, MapContext) else defaultdict(list)
 
     def map(self, place: str, dims: list[str], number: int, line: str) -> Bad | None:
-        """Map one record; what a bad one has written is taken back.
+        """Map one record; discard what a bad record has written.
 
         - `place`: the file, for messages.
-        - `number`: of the line.
-        Raises `TaskFailed` for any other exception than a ``ValueError``.
+        - `number`: the line number.
+        Raises `TaskFailed` for any exception other than a ``ValueError``.
         """
         self._bad = None
         try:
@@ -144,7 +144,7 @@ class Trial:
         self._bad = Bad(reason, "" if error is None else describe_exception(error))
 
     def written_since(self, mark: int) -> list[Any]:
-        """What was written since `pending` had the length `mark`: pairs, or lines."""
+        """Return the pairs or lines written since `pending` had the length `mark`."""
         written = self.pending[mark:]
         if not isinstance(self.context, MapContext):
             return written
@@ -153,7 +153,7 @@ class Trial:
         return [(key, next(values[key])) for key in written]
 
     def combine(self, key: Any, values: Sequence[Any]) -> Sequence[Any]:
-        """Call `combine`, and return what replaces `values`."""
+        """Call `combine`, and return the values that replace `values`."""
         if self._combiner is None or len(values) < 2:
             return values
         return cast(Sequence[Any], self._combiner(key, values))
@@ -188,7 +188,7 @@ class Trial:
         for key in sorted_keys(groups):
             values = groups[key]
             if type(values) is list:
-                values = values[:]  # it may change its list, and the values are needed again
+                values = values[:]  # `reduce` may change its list, but the values are needed again
             before = len(context.written)
             try:
                 returned = reduce(key, values, context.user)

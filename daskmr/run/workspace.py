@@ -1,4 +1,4 @@
-"""Where a run writes: its folder and its output, and on a cluster what stands in for the work dir."""
+"""Prepare the places that a run writes to: its folder, its output, and on a cluster a spill dir."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ __all__ = ["Placement", "Workspace", "check_spill_dir", "placed", "workspace_of"
 
 @contextmanager
 def workspace_of(request: Request, stdout: IO[bytes] | None) -> Iterator[Workspace]:
-    """Create the folder of a run, and open its output, unless that would replace foreign files."""
+    """Create the folder of a run, and open its output; refuse to replace files of other programs."""
     with ExitStack() as stack:
         yield Workspace(stack, request, stdout)
 
 
 class Workspace:
-    """The folder of a run and its output, removed or discarded however the run ends.
+    """The folder of a run and its output, which are cleaned up however the run ends.
 
     - `target`: the output; ``None`` for a result in memory.
     """
@@ -71,7 +71,7 @@ class Workspace:
         check_side_cars(bad_path, side_car_paths(self.target.name)[1] if has_meta else None)
 
     def at_end(self, clean: Callable[[], object]) -> None:
-        """Call `clean` when the run ends, with signals deferred, or when the process is killed hard."""
+        """Call `clean` with signals deferred when the run ends, or at a hard exit of the process."""
 
         def undisturbed() -> None:
             with deferred():
@@ -81,22 +81,22 @@ class Workspace:
         self._stack.callback(undisturbed)
 
     def add_leftover(self, remove: Callable[[], object]) -> None:
-        """Have `remove` called with the folder's own removal."""
+        """Call `remove` together with the removal of the folder."""
         self._leftovers.append(remove)
 
     def remove(self) -> None:
-        """Remove the folder, and what stood in for it."""
+        """Remove the folder and all leftovers."""
         for remove in self._leftovers:
             remove()
 
     def keep_for(self, result: Result) -> None:
-        """Keep the folder as long as a result in memory, which reads its parts from there."""
+        """Keep the folder for the lifetime of a result in memory, which reads its parts there."""
         self._stack.pop_all()
         weakref.finalize(result, self.remove)
 
 
 def check_spill_dir(request: Request) -> None:
-    """Raise InputError where the run may need the store of its spill dir, and cannot reach it."""
+    """Raise InputError if the run may need the store of its spill dir but cannot reach it."""
     config = request.config
     source = None if request.is_local else _spill_source(config)
     if source is None:
@@ -118,7 +118,7 @@ def _spill_source(config: Config) -> Source | None:
     if config.local_only:
         refuse_network("spill dir", url)
     try:
-        # Public data may be read without credentials; a spill dir is never written that way.
+        # Public data may be read without credentials, but a spill dir is always written with them.
         return source_of(url, replace(config, anon=False, requester_pays=False))
     except InputError as error:
         where = mask_credentials(url)
@@ -127,21 +127,21 @@ def _spill_source(config: Config) -> Source | None:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where the tasks of a run read and write, seen from its workers."""
+    """The places where the tasks of a run read and write, as seen from its workers."""
 
     run_dir: RunDir  # the folder that tasks share with the client
     inputs: Inputs  # the input, with the cache that workers use
-    store: SpillStore | None = None  # in place of the folder, for hosts that do not see it
-    host_marks: HostMarks | None = None  # reads the marks of tasks there
+    store: SpillStore | None = None  # replaces the folder on hosts that do not see it
+    host_marks: HostMarks | None = None  # reads the marks of tasks on those hosts
     notes: tuple[str, ...] = ()
 
     @property
     def scratch(self) -> Scratch:
-        """Where tasks write."""
+        """The place where tasks write."""
         return Scratch(self.run_dir.path, self.store)
 
     def marks(self) -> list[Mark]:
-        """Read what tasks wrote about themselves, also those whose process has died."""
+        """Read the marks of tasks, including those whose process has died."""
         return read_marks(self.run_dir.path) if self.host_marks is None else self.host_marks.read()
 
 
@@ -149,9 +149,9 @@ class Placement:
 def placed(
     session: Session, config: Config, inputs: Inputs, workspace: Workspace
 ) -> Iterator[Placement]:
-    """Probe what the workers see, and choose where they write.
+    """Probe which files the workers see, and choose where they write.
 
-    Raises `InputError` when a worker does not see the input files, or cannot use the spill dir.
+    Raises `InputError` if a worker does not see the input files, or cannot use the spill dir.
     """
     run_dir = workspace.run_dir
     if not session.is_elsewhere:
@@ -168,7 +168,7 @@ def placed(
 def _replace_work_dir(
     session: Session, config: Config, inputs: Inputs, workspace: Workspace, stack: ExitStack
 ) -> Placement:
-    """Do without the work dir, which some workers do not see."""
+    """Replace the work dir, which some workers do not see."""
     spill_dir, source = config.spill_dir, _spill_source(config)
     if spill_dir is not None and source is None:
         shared = _share(session, spill_dir.removeprefix("file://"), workspace)
@@ -189,8 +189,8 @@ def _share(session: Session, spill_dir: str, workspace: Workspace) -> RunDir:
         workspace.add_leftover(run_dir.remove)
     if not sees_all(session.ask, run_dir.path):
         raise InputError(
-            f"Some workers do not see the spill dir {spill_dir!r} as this machine does, or "
-            "cannot write there. Give a path that all share, or a URL of a store, such as "
+            f"Some workers do not see the spill dir {spill_dir!r} of this machine, or cannot "
+            "write to it. Give a path that all share, or the URL of a store, such as "
             "s3://BUCKET/spill, as --spill-dir."
         )
     return run_dir
@@ -204,11 +204,11 @@ def _write_on_hosts(
     stack: ExitStack,
     source: Source | None,
 ) -> Placement:
-    """Have tasks write to their hosts' disks, and to a store what other tasks read."""
+    """Let tasks write to the disks of their hosts, and data for other tasks to a store."""
     run_dir, notes = workspace.run_dir, tuple[str, ...]()
     store = SpillStore(run_dir.run_id, source, config.fetch_retries)
     if config.file_timeout is not None:
-        notes = ("file-timeout was not watched for: workers do not see the work dir",)
+        notes = ("file-timeout was ignored, because workers do not see the work dir",)
     if source is not None:
         with deferred():
             workspace.add_leftover(store.clear)
@@ -220,7 +220,7 @@ def _write_on_hosts(
 
 
 class _HostFolders:
-    """The folders of a run on the hosts of its workers, renewed while it lives, removed at its end."""
+    """The folders of a run on its workers' hosts, which are renewed while it runs, and then removed."""
 
     def __init__(
         self, session: Session, stack: ExitStack, host: HostFolder, store: SpillStore | None = None

@@ -862,10 +862,8 @@ def test_a_log_that_grows_is_read_up_to_what_was_listed(place, inline):
     assert (result.records, result.bad_records, result.bytes) == (1000, 0, len(lines) + 10)
     summary = summarise(result)
     name = f"{DIRECTORY}/a.d.log"
-    assert (
-        "note: 1 file grew while the job ran, as a log does that is still being written" in summary
-    )
-    assert f"1 input file not deleted, since no longer as listed and read: {name}" in summary
+    assert "note: 1 file grew while the job ran, like a log that is still being written" in summary
+    assert f"1 input file not deleted, changed since listed: {name}" in summary
     assert (result.deleted, path.read_bytes()[-7:]) == (0, b"\nnew\t4\n")
 
 
@@ -885,7 +883,7 @@ def test_what_is_written_to_a_file_after_it_was_read_is_not_deleted(place):
     assert [path.exists() for path in paths] == [True, True, False, False]
     assert paths[0].read_text() == "k\t1\nk\t2\n"
     assert result.deleted == 1
-    assert "2 input files not deleted, since no longer as listed and read" in summarise(result)
+    assert "2 input files not deleted, changed since listed" in summarise(result)
 
 
 def test_a_copy_in_a_data_dir_that_is_read_through_links(place, tmp_path):

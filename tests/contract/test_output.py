@@ -616,7 +616,7 @@ def test_an_input_file_that_may_not_be_deleted_is_a_note(run, data, monkeypatch)
     monkeypatch.setattr("os.unlink", refuse)
     result = run(delete_data=True)
     assert (result.deleted, len(left(data))) == (1, 1)
-    assert "1 input file not deleted, which was refused: " in result.notes[-1]
+    assert "1 input file not deleted, the system refused: " in result.notes[-1]
     assert "(Operation not permitted)" in result.notes[-1]
 
 

@@ -223,7 +223,7 @@ def test_a_script_that_looks_at_its_own_name_is_the_one_that_was_given(tmp_path,
     (tmp_path / "links/common.py").write_text("SIGN = -1")  # which is nearer
     done = daskmr("run", "--from", meta, cwd=tmp_path)
     assert output.read_text() == "a\t-1\nb\t-2\n"
-    assert "modules of the script have changed since that run: common.py" in done.stderr
+    assert "modules of the script have changed since the repeated run: common.py" in done.stderr
 
 
 def test_a_reduce_of_pythons_own_is_not_called(run):
@@ -1660,7 +1660,7 @@ def test_the_files_of_a_result_go_with_it(run, tmp_path):
 
 def test_a_result_with_an_output_says_where_it_is(run, tmp_path):
     result = run(Job(pass_on, reduce=collect), [["k\tv"]], output=tmp_path / "out.txt")
-    with pytest.raises(TypeError, match=r"out\.txt; read it there"):
+    with pytest.raises(TypeError, match=r"out\.txt\. Read it there"):
         list(result)
 
 

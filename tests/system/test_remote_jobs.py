@@ -706,7 +706,7 @@ def test_damage_of_a_large_object_without_a_cache_is_no_corrupt_file(
         (["-k", "KEY"], {}, "--aws-key and --aws-secret-key must be used together"),
         (["-l"], {}, "Nothing was ever fetched from"),
         (["-l", "--no-cache"], {}, "use only one of them"),
-        (["-l", "-o", "s3://bucket/key"], {}, "touches no network"),
+        (["-l", "-o", "s3://bucket/key"], {}, "does not use the network"),
         (["-o", "s3://no-such-bucket/key"], {}, "There is no bucket no-such-bucket"),
         (["-o", "s3://bucket/"], {}, "names no object"),
     ],
@@ -912,7 +912,7 @@ def test_an_output_that_cannot_be_uploaded_fails_the_job(place: Place, proxy: Fa
 def test_an_output_that_would_replace_an_input_object(place: Place) -> None:
     place.put(2)
     folder, _, name = sorted(place.objects)[1].rpartition("/")
-    with pytest.raises(InputError, match="would replace it"):
+    with pytest.raises(InputError, match="would replace one of the input files"):
         place.call(output=f"s3://{place.bucket.name}/{folder}/{name}")
     assert place.bucket.objects() == place.objects
 
@@ -1030,7 +1030,7 @@ def test_no_secret_is_in_the_graph(place: Place, monkeypatch: pytest.MonkeyPatch
 
 def test_credentials_as_options_do_not_go_to_a_running_cluster(place: Place) -> None:
     client = SimpleNamespace(scheduler_info=dict)
-    with pytest.raises(InputError, match="cannot reach the workers of a running cluster"):
+    with pytest.raises(InputError, match="cannot be sent to the workers of a cluster"):
         place.call(client=client, inline=False, aws_key=GIVEN[0], aws_secret_key=GIVEN[1])
     assert place.requests() == []
 

@@ -119,7 +119,7 @@ def test_tls_that_does_not_fit(
         (address, [], "TLS"),
         (address, options(other), "certificate"),
         (plain, options(files), "encryption"),
-        (plain, [], "does it use TLS"),
+        (plain, [], "if it uses TLS"),
         (address, ["--tls-ca-file", "nowhere.pem"], "nowhere.pem' cannot be read"),
     ]:
         done = daskmr(*job, "--scheduler", where, *given, cwd=tmp_path)

@@ -1,1 +1,1 @@
-"""Sample data: `files` writes it, from `documents` that are made of random numbers."""
+"""Generate sample data: `documents` are generated from random numbers, and `files` writes them."""

@@ -1,7 +1,7 @@
-"""The documents of sample data, as pieces that are rendered once and drawn for each document.
+"""Generate the documents of sample data from pieces that are rendered once and drawn at random.
 
-A piece is a probe's histogram, an add-on, an SQL statement with its durations. Joining rendered
-pieces is many times faster than rendering each document.
+A piece is the histogram of a probe, an add-on, or an SQL statement with its durations. Joining
+rendered pieces is many times faster than rendering each document.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ __all__ = [
 
 T = TypeVar("T")
 Words = Iterator[int]
-"""Random numbers: 32-bit words of SHAKE-128, so that all that is drawn from them is an integer."""
+"""Random numbers: 32-bit words of SHAKE-128, from which only integers are drawn."""
 Pool = tuple[bytes, ...]
-"""Renderings of one piece: a document takes one of them."""
+"""Renderings of one piece, of which a document uses one."""
 Mix = tuple[tuple[Pool, ...], ...]
-"""Sets of pieces: a document takes one set."""
+"""Sets of pieces, of which a document uses one."""
 
 VARIANTS = 64  # renderings in a pool
 MIXES = 256  # sets in a mix
@@ -35,9 +35,9 @@ MIXES = 256  # sets in a mix
 TABLES: dict[str, Any] = json.loads(
     resources.files("daskmr").joinpath("sample_data.json").read_bytes()
 )
-"""Vocabulary. A weight is the share of its value in the table's sum; of probes there are the name,
-the kind, the highest bound and the number of buckets, and the first ten are in every document; the
-timeline has the order at startup, and how much of the time each step takes."""
+"""The vocabulary. Weights are relative to the sum of their table. A probe has a name, a kind, the
+highest bound and the number of buckets; the first ten are in every document. The timeline lists the
+steps at startup in order, with the share of time that each takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ class Pieces:
     profiles: Pool
     timelines: Pool
     histograms: Mix
-    spare_histograms: list[bytes]  # one of each probe
-    sections: tuple[Mix, Mix, Mix]  # slow SQL of the main thread and of the others, add-ons
+    spare_histograms: list[bytes]  # one for each probe
+    sections: tuple[Mix, Mix, Mix]  # slow SQL of the main thread, of other threads, and add-ons
     hangs: Pool
 
 
@@ -81,7 +81,7 @@ def _pool(
 
 
 def _mix(pools: Sequence[Pool], words: Words, fewest: int, most: int, always: int = 0) -> Mix:
-    """Draw sets of `fewest` to `most` pools: the first `always`, and more often early ones."""
+    """Draw sets of `fewest` to `most` pools: the first `always`, and others, preferring early ones."""
     sets, spread = [], most - fewest + 1
     for _ in range(MIXES):
         ranks = {index: (next(words) >> 8) * (index + 20) for index in range(always, len(pools))}
@@ -144,7 +144,7 @@ def _profile(words: Words) -> dict[str, Any]:
 
 
 def _timeline(words: Words) -> dict[str, Any]:
-    """Generate increasing milliseconds since the start of the process."""
+    """Generate the times of startup, in increasing milliseconds since the start of the process."""
     pace = 1 + log_uniform(words, 9)
     clock = accumulate(below(words, pace * share) for share in TABLES["timeline"].values())
     return {
@@ -166,7 +166,7 @@ def _slow_sql(statement: str, words: Words) -> dict[str, Any]:
 
 
 def _addon_pool(words: Words, key: str, name: str, creator: str) -> Pool:
-    """Render an add-on, with its names in UTF-8 or, every third time, in escapes."""
+    """Render an add-on with its names in UTF-8 or, every third time, as escapes."""
     about = {"location": "app-profile", "name": name, "creator": creator}
     return tuple(
         members(
@@ -191,8 +191,8 @@ def _hangs(words: Words) -> dict[str, Any]:
 
 
 # --- histograms -----------------------------------------------------------------------------------
-# The counts of the buckets, then the sum, its two logarithmic sums and the two halves of the sum of
-# squares; -1 for those that a kind does not have.
+# The array has the counts of the buckets, the sum, two logarithmic sums, and the two halves of the
+# sum of squares; -1 stands for a sum that a kind does not have.
 
 
 def _histogram_pool(words: Words, name: str, kind: str, high: int, buckets: int) -> Pool:
@@ -239,12 +239,12 @@ def _log2(value: int) -> int:
 
 
 def _exp2(log: int) -> int:
-    """The inverse of `_log2`."""
+    """Return the inverse of `_log2`."""
     return (1024 + (log & 1023) << (log >> 10)) >> 10
 
 
 def _exponential_bounds(high: int, buckets: int) -> list[int]:
-    """Return lower bounds that grow by a factor.
+    """Return lower bounds that grow exponentially.
 
     >>> _exponential_bounds(1000, 10)
     [0, 1, 2, 5, 13, 31, 78, 187, 437, 1000]
@@ -260,7 +260,7 @@ def _linear_bounds(high: int, buckets: int) -> list[int]:
 
 
 def _hill(buckets: int, words: Words) -> list[int]:
-    """Draw counts that decrease to both sides of one bucket, so that most others are zero."""
+    """Draw counts that decrease on both sides of one bucket, so that most of the others are zero."""
     peak = 1 + below(words, buckets - 1)
     height = 1 + log_uniform(words, 11)
     width = 1 + below(words, 3)
@@ -269,7 +269,7 @@ def _hill(buckets: int, words: Words) -> list[int]:
 
 
 def _flag(buckets: int, words: Words) -> list[int]:
-    """Draw one yes or no; the last bucket is always empty."""
+    """Draw a single yes or no; the remaining buckets are empty."""
     yes = int(below(words, 6) == 0)
     return [1 - yes, yes, *[0] * (buckets - 2)]
 
@@ -282,7 +282,7 @@ _SHAPES = {"exponential": _hill, "linear": _hill, "flag": _flag, "boolean": _out
 
 
 def draw(words: Words, mix: Mix) -> list[bytes]:
-    """Draw one rendering of each pool of one set of `mix`."""
+    """Draw one set of `mix`, and one rendering from each of its pools."""
     return [pick(words, pool) for pool in pick(words, mix)]
 
 
@@ -312,7 +312,7 @@ def below(words: Words, limit: int) -> int:
 
 
 def log_uniform(words: Words, bits: int) -> int:
-    """Draw a number of up to `bits` bits, each length equally often."""
+    """Draw a number of up to `bits` bits; all lengths are equally likely."""
     return next(words) >> 32 - (next(words) * (bits + 1) >> 32)
 
 

@@ -1,7 +1,7 @@
-"""Sample data: synthetic telemetry documents in the storage layout, the same for the same seed.
+"""Write sample data: synthetic telemetry documents in the storage layout, reproducible by a seed.
 
-Random numbers are 32-bit words of SHAKE-128 and stay integers, so a seed gives the same documents
-on every machine and Python.
+Random numbers are 32-bit words of SHAKE-128 and only integers are used, so a seed produces the same
+documents on every machine and Python version.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ __all__ = ["SampleSummary", "write_sample"]
 
 CHUNK_BYTES = 256 * 1024
 RECENT_IDS = 1024
-DUPLICATES = 2**32 // 200  # of 2**32: 0.5 %
-LAST_DOCUMENT = 4096  # room that any document fits in without its sections
+DUPLICATES = 2**32 // 200  # 0.5% of 2**32
+LAST_DOCUMENT = 4096  # enough bytes for any document without its sections
 
 _FIRST_DAY = datetime.date(2013, 10, 31)
 
 
 @dataclass(frozen=True, slots=True)
 class SampleSummary:
-    """What `write_sample` wrote."""
+    """The figures of a sample that `write_sample` wrote."""
 
     files: int
-    records: int  # lines, the bad ones among them
+    records: int  # lines, including bad ones
     bad_lines: int  # lines that are bad records
     bytes: int  # uncompressed
     compressed_bytes: int  # on disk
@@ -68,16 +68,17 @@ def write_sample(
 ) -> SampleSummary:
     """Write synthetic telemetry documents, in the storage layout, into an empty directory.
 
-    A line is ``id TAB json``. The documents and the file names up to the extension depend on
-    `size`, `seed` and `bad_lines` alone. About 0.5 % of the documents repeat an earlier id.
+    A line is ``id TAB json``. The documents and the file names up to the extension depend only on
+    `size`, `seed` and `bad_lines`. About 0.5% of the documents repeat an earlier id.
 
-    - `directory`: created when missing.
+    - `directory`: created if missing.
     - `size`: uncompressed bytes to write; exceeded by less than one document.
-    - `extensions`: formats of the files, in turn: those of `_CODECS`.
+    - `extensions`: formats of the files, used in turn; see `_CODECS`.
     - `bad_lines`: share of lines, from 0.0 to 1.0, that are bad records: in turn without a tab,
-      with truncated JSON, empty, and with bytes that are not UTF-8 in broken JSON.
-    Raises `InputError` for a parameter out of its range, or a directory that is not empty or not a
-    directory; `JobError` when the files cannot be written.
+      with truncated JSON, empty, and with broken JSON that is not valid UTF-8.
+    Raises `InputError` if a parameter is out of range, or the directory is not empty or not a
+    directory.
+    Raises `JobError` if the files cannot be written.
 
     Examples
     --------
@@ -101,15 +102,15 @@ def _check(size: int, extensions: Sequence[str], bad_lines: float) -> None:
     if size < 1:
         raise InputError(f"The size of the sample must be at least 1 byte, not {size}.")
     if not 0 <= bad_lines <= 1:
-        raise InputError(f"The share of bad lines must lie between 0.0 and 1.0; it is {bad_lines}.")
+        raise InputError(f"The share of bad lines must be between 0.0 and 1.0, not {bad_lines}.")
     known = ", ".join(_CODECS)
     if isinstance(extensions, str) or not extensions:
         raise InputError(
-            f"The extensions must be a list of at least one of {known}; not {extensions!r}."
+            f"The extensions must be a list of at least one of {known}, not {extensions!r}."
         )
     for extension in set(extensions) - _CODECS.keys():
         raise InputError(
-            f"A sample cannot be written with the extension {extension!r}; there are {known}."
+            f"A sample cannot be written with the extension {extension!r}. Use one of {known}."
         )
 
 
@@ -119,7 +120,7 @@ def _empty_directory(root: Path) -> Path:
         occupied = next(root.iterdir(), None)
     except (FileExistsError, NotADirectoryError):
         raise InputError(
-            f"The sample cannot go to {root}: a file is in the way. Name another directory."
+            f"The sample cannot be written to {root}, which is or is below a file. Name a directory."
         ) from None
     except OSError as error:
         raise JobError(
@@ -127,8 +128,8 @@ def _empty_directory(root: Path) -> Path:
         ) from error
     if occupied is not None:
         raise InputError(
-            f"The directory {root} is not empty (it holds {occupied.name}), and two samples must not "
-            "mix. Name another directory, or empty this one."
+            f"The directory {root} is not empty (it contains {occupied.name}), and samples must not "
+            "be mixed. Name another directory, or empty this one."
         )
     return root
 
@@ -164,14 +165,14 @@ def _write_file(path: str, extension: str, chunks: Iterable[bytes]) -> int:
     except OSError as error:
         raise JobError(
             f"The sample file {path} cannot be written: {error.strerror or error}. The sample is "
-            "incomplete: remove its directory, make room or choose another place, and write it again."
+            "incomplete: remove its directory, free some space or choose another one, and try again."
         ) from error
 
 
 @dataclass(frozen=True, slots=True)
 class _SampleFile:
     stem: str  # path below the directory, without the extension
-    info: bytes  # what all documents of the file have in their info
+    info: bytes  # the part of the info that all documents of the file share
     app: str
     end: int  # uncompressed bytes of the sample up to the end of this file
 
@@ -179,7 +180,7 @@ class _SampleFile:
 def _plan(size: int, seed: int) -> list[_SampleFile]:
     words = random_words(seed, "plan")
     number = max(1, min(math.isqrt(size) // 110 + size // 12_000_000, size // 40_000))
-    # Falls with the square of the rank, from about a tenth of the data down to some 50 kB.
+    # File sizes fall with the square of the rank, from about a tenth of the data to about 50 kB.
     shares = [10**12 // (rank + 10) ** 2 for rank in range(number)]
     reasons, apps, channels = (
         _allot(table, shares, words)
@@ -202,9 +203,9 @@ def _allot_versions(channels: Sequence[str], shares: Sequence[int], words: Words
 
 
 def _allot(weights: Mapping[str, int], shares: Sequence[int], words: Words) -> list[str]:
-    """Allot a value to each share, in proportion to the weights of the values.
+    """Assign a value to each share, in proportion to the weights of the values.
 
-    Common values get the large shares first.
+    Common values get the largest shares first.
 
     >>> _allot({"release": 60, "beta": 40}, [10, 9, 8, 7, 6], iter([0] * 5))
     ['release', 'beta', 'release', 'beta', 'release']
@@ -212,7 +213,7 @@ def _allot(weights: Mapping[str, int], shares: Sequence[int], words: Words) -> l
     total = sum(weights.values())
     missing = {value: weight * sum(shares) // total for value, weight in weights.items()}
     values = [""] * len(shares)
-    # Not quite by size: the same order in all dimensions would correlate their values.
+    # Not strictly by size, because the same order in all dimensions would correlate their values.
     ranks = [-share * (2**32 + next(words)) for share in shares]
     for index in sorted(range(len(shares)), key=ranks.__getitem__):
         values[index] = max(missing, key=missing.__getitem__)
@@ -245,7 +246,7 @@ def _sample_file(kind: tuple[str, str, str, str], end: int, words: Words) -> _Sa
 
 
 class _Records:
-    """Generates the records of one sample in order, and counts them."""
+    """A generator of the records of a sample, in order, which also counts them."""
 
     def __init__(self, size: int, seed: int, bad_lines: float) -> None:
         self.size = size
@@ -256,7 +257,7 @@ class _Records:
         self._recent_ids = [b""] * RECENT_IDS
 
     def chunks(self, file: _SampleFile) -> Iterator[bytes]:
-        """Yield chunks of the lines of `file`; at least one line."""
+        """Yield the lines of `file` in chunks; there is at least one line."""
         chunk, is_complete = bytearray(), False
         while not is_complete:
             line = self._line(file)
@@ -297,7 +298,7 @@ class _Records:
         remaining = self.size - self.written
         sections = [b",".join(draw(words, mix)) for mix in pieces.sections]
         if remaining < 3 * LAST_DOCUMENT:
-            sections = [b""] * len(sections)  # so that the last document is not too long
+            sections = [b""] * len(sections)  # keep the last document from getting too long
         after = _AFTER_HISTOGRAMS % (*sections, pick(words, pieces.hangs))
         room = remaining - len(before) - len(after) - ID_BYTES
         histograms = _fit(draw(words, pieces.histograms), pieces.spare_histograms, room)
@@ -305,7 +306,7 @@ class _Records:
 
 
 def _fit(histograms: list[bytes], spare: list[bytes], room: int) -> list[bytes]:
-    """Return `histograms`, but in the last document only as many as fill `room` bytes.
+    """Return `histograms`; in the last document, add or drop some to fill `room` bytes.
 
     >>> _fit([b'"A":[1]', b'"B":[1]'], [b'"A":[1]', b'"C":[1]'], 10**6)
     [b'"A":[1]', b'"B":[1]']
@@ -319,12 +320,12 @@ def _fit(histograms: list[bytes], spare: list[bytes], room: int) -> list[bytes]:
     present = {histogram.partition(b":")[0] for histogram in histograms}
     candidates = histograms + [other for other in spare if other.partition(b":")[0] not in present]
     if sum(map(len, candidates)) < room:
-        room -= LAST_DOCUMENT  # it cannot be the last: leave room for one that can
+        room -= LAST_DOCUMENT  # this cannot be the last document: leave enough room for another
     starts = accumulate((len(histogram) + 1 for histogram in candidates), initial=0)
     return [histogram for start, histogram in zip(starts, candidates, strict=False) if start < room]
 
 
-# Each takes an id, a document and a place to cut it. None must give valid JSON after a tab.
+# Each takes an id, a document and a position to cut it. None may produce valid JSON after a tab.
 _SPOILERS: tuple[Callable[[bytes, bytes, int], bytes], ...] = (
     lambda key, document, cut: key + b" " + document,
     lambda key, document, cut: key + b"\t" + document[:cut],

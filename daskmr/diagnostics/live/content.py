@@ -16,14 +16,14 @@ __all__ = ["render_page", "render_update"]
 
 
 def render_page(name: str) -> bytes:
-    """Return the page, with nothing drawn on it yet."""
+    """Return the page without any content."""
     sections, script = embed({}, keep_empty=True)
     shown = {"title": f"{name} · daskmr", "heading": name, "pictures": sections}
     return render("live.html", scripts=[script], connects=True, **shown).encode("utf-8")
 
 
 def render_update(history: History, *, ended: bool = False) -> bytes:
-    """Return what the page is to show now, as JSON."""
+    """Return the current content of the page as JSON."""
     charts = draw_charts(history, ended=False)
     update = {
         "ended": ended,
@@ -37,13 +37,13 @@ def render_update(history: History, *, ended: bool = False) -> bytes:
 def _state(history: History, ended: bool) -> str:
     took = format_seconds(history.ended - history.started)
     if ended:
-        return f"The workers have ended, after {took}. This is the last state that was seen."
+        return f"The workers have ended after {took}. This is the last known state."
     phase = history.looks[-1].phase if history.looks else "list"
-    return f"Running for {took}, now in the phase: {phase}."
+    return f"Running for {took}. Current phase: {phase}."
 
 
 def _tiles(history: History) -> Iterator[tuple[str, str, str]]:
-    """Return the figures that are shown large: name, figure, note."""
+    """Yield the figures shown in large type: name, figure, note."""
     if not history.looks:
         return
     pace = Pace()
@@ -55,7 +55,7 @@ def _tiles(history: History) -> Iterator[tuple[str, str, str]]:
         of = f"{format_bytes(mapped.bytes)} of {format_bytes(mapped.bytes_total)}"
         yield "Mapped", f"{100 * mapped.bytes / mapped.bytes_total:.0f}%", of
     yield "Files", f"{mapped.files:,}", f"of {mapped.files_total:,}"
-    yield "Records", f"{look.records:,}", "" if speed is None else f"{speed:,.0f} a second"
+    yield "Records", f"{look.records:,}", "" if speed is None else f"{speed:,.0f} per second"
     yield "Bad records", f"{look.bad_records:,}", ""
     if look.workers:
         paused = sum(worker.status == "paused" for worker in look.workers)

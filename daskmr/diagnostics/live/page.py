@@ -1,6 +1,6 @@
-"""The page ``/daskmr`` of a run, beside Dask's dashboard: computed here, served by the scheduler.
+"""The page ``/daskmr`` of a run beside Dask's dashboard: rendered here, served by the scheduler.
 
-Nothing is drawn or computed, and Bokeh is not imported, while no browser shows the page.
+While no browser shows the page, nothing is rendered, and Bokeh is not imported.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ __all__ = ["live_page"]
 logger = logging.getLogger(__name__)
 
 _EVERY = 1.0  # seconds between two updates
-_POLL_SECONDS = 2.0  # between two requests to a remote scheduler whether a browser shows the page
+_POLL_SECONDS = 2.0  # between two requests to a remote scheduler for what browsers wait for
 _END_SECONDS = 4.0
 
 
 @contextmanager
 def live_page(session: Session, history: Callable[[], History], name: str) -> Iterator[None]:
-    """Show a run on a page of the dashboard for the duration of the block, where that is possible.
+    """Show a run on a page of the dashboard, if possible, for the duration of the block.
 
     - `history`: returns the history so far; called in the thread that waits for the run.
-    - `name`: of the job.
+    - `name`: the name of the job.
     """
     if session.client is None:
         yield
@@ -47,7 +47,7 @@ def live_page(session: Session, history: Callable[[], History], name: str) -> It
 
 
 class _LivePage:
-    """Shows one run: see `live_page`."""
+    """The page of one run; see `live_page`."""
 
     def __init__(
         self, host: _LocalHost | _RemoteHost, history: Callable[[], History], name: str
@@ -60,14 +60,14 @@ class _LivePage:
         self._updated = self._asked = -float("inf")
 
     def turn(self) -> None:
-        """Send browsers what they wait for; quick, and called several times a second."""
+        """Send browsers what they wait for. This is quick, and called several times a second."""
         if self._host is None:
             return
         try:
             self._take_answer()
             if self._exchange is None:
                 self._send_if_due(self._host)
-        except Exception as error:  # must not fail the run
+        except Exception as error:  # it must not fail the run
             logger.info("The page of the run cannot be shown any more: %s", error)
             self._host = None
 
@@ -97,7 +97,7 @@ class _LivePage:
         return render_update(self._history(), ended=ended)
 
     def end(self) -> None:
-        """Show the last state, and remove the page from a scheduler that continues."""
+        """Show the last state, and remove the page if the scheduler keeps running."""
         host, self._host = self._host, None
         if host is None:
             return
@@ -148,8 +148,8 @@ class _RemoteHost:
         self._server = server
         self._client = client
         self._name = f"daskmr-page-{client.id}-{time.time_ns()}"
-        # In the client's loop, where `register_plugin` returns a coroutine, and without waiting for
-        # it: the page must not delay the run.
+        # Call it in the client's loop, where `register_plugin` returns a coroutine, and do not wait
+        # for it, because the page must not delay the run.
         self._adding: Future[Any] | None = self._submit(
             client.register_plugin, server.PagePlugin(self._name, client.id), name=self._name
         )
@@ -161,7 +161,7 @@ class _RemoteHost:
         return asyncio.run_coroutine_threadsafe(call(), self._client.loop.asyncio_loop)
 
     async def _run(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Run a function on the scheduler once the page is there."""
+        """Run a function on the scheduler once the page exists there."""
         if self._adding is not None:
             await asyncio.wrap_future(self._adding)
             self._adding = None

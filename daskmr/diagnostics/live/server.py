@@ -1,7 +1,7 @@
-"""The page of a run on the HTTP server of a Dask scheduler, and its updates.
+"""Serve the page of a run and its updates on the HTTP server of a Dask scheduler.
 
-This runs in the scheduler and draws nothing: the client sends the page, and updates while a browser
-shows it. Browsers use long polling: a request for an update is answered when there is one.
+This runs in the scheduler and renders nothing: the client sends the page, and updates while a browser
+shows it. Browsers use long polling: a request for an update is answered once there is one.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from tornado import web
 __all__ = ["PagePlugin", "PageServer", "Request", "exchange_on", "finish_on"]
 
 _PATH = "daskmr"
-_HELD_SECONDS = 20.0  # for which the request of a browser waits
-_WATCHED_SECONDS = 30.0  # since the last request, for which updates are sent
+_HELD_SECONDS = 20.0  # longest wait of a browser's request
+_WATCHED_SECONDS = 30.0  # updates are sent for this long after the last request
 _FLUSH_SECONDS = 2.0  # for browsers to receive the last update
 _RECENT_SECONDS = 3.0
 _MAX_VIEWERS = 1000
 
 
 class Request(NamedTuple):
-    """What browsers wait for: the page, which is not there yet, or updates."""
+    """The data that browsers wait for: the page, if it is missing, or updates."""
 
     page: bool
     updates: bool
@@ -47,15 +47,15 @@ class PageServer:
         self._asked = -float("inf")
         self._page_asked = False
         self._changed = asyncio.Condition()
-        # When each asked last, and which update it has
+        # The time of each viewer's last request, and the number of its update.
         self._viewers: dict[str, tuple[float, int]] = {}
         self._scheduler: Any = None
         self._application: Any = None
 
     def mount(self, scheduler: Any) -> None:
-        """Add the page to the HTTP server of `scheduler`, and a link to it to the menu of its pages."""
+        """Add the page to the HTTP server of `scheduler`, and a link to the menu of its dashboard."""
         routes = [
-            # The server may have a prefix, which is not known here.
+            # The server may have a prefix, which is unknown here.
             (rf"(?:/.*)?/{_PATH}/?", _Page, {"server": self}),
             (rf"(?:/.*)?/{_PATH}/data", _Update, {"server": self}),
         ]
@@ -66,7 +66,7 @@ class PageServer:
                 pages.append(_PATH)
 
     def unmount(self) -> None:
-        """Remove both."""
+        """Remove the page and the link."""
         if self._application is None:
             return
         applications = self._scheduler.http_application.applications
@@ -82,12 +82,12 @@ class PageServer:
     # --- for the client -----------------------------------------------------------------------------
 
     def request(self) -> Request:
-        """Return what browsers wait for."""
+        """Return the data that browsers wait for."""
         is_shown = time.monotonic() - self._asked < _WATCHED_SECONDS
         return Request(self._page is None and self._page_asked, is_shown)
 
     async def exchange(self, page: bytes | None, update: bytes | None) -> Request:
-        """Take a page or an update, and return what browsers wait for next."""
+        """Receive a page or an update, and return the data that browsers wait for next."""
         if page is not None:
             self._page = page
         if update is not None:
@@ -98,7 +98,7 @@ class PageServer:
         return self.request()
 
     async def finish(self, update: bytes | None) -> None:
-        """Take the last update, and give browsers time to receive it."""
+        """Receive the last update, and give browsers time to fetch it."""
         await self.exchange(None, update)
         deadline = time.monotonic() + _FLUSH_SECONDS
         while (now := time.monotonic()) < deadline and any(
@@ -110,7 +110,7 @@ class PageServer:
     # --- for browsers -----------------------------------------------------------------------------
 
     async def page(self) -> bytes | None:
-        """Return the page once it is there; ``None`` to ask again."""
+        """Return the page once it exists; ``None`` to ask again."""
         self._asked, self._page_asked = time.monotonic(), True
         await self._wait_until(lambda: self._page is not None)
         return self._page
@@ -148,7 +148,7 @@ class _Page(_Handler):
     async def get(self) -> None:
         page = await self.server.page()
         if page is None:
-            raise web.HTTPError(503, reason="Nothing is shown yet")
+            raise web.HTTPError(503, reason="There is no page yet")
         self.set_header("Content-Type", "text/html; charset=utf-8")
         await self.finish(page)
 
@@ -170,9 +170,9 @@ class _Update(_Handler):
 
 
 def _menus(scheduler: Any) -> list[list[str]]:
-    """Return the lists of pages that the menu of Dask's dashboard is made of, if it has one.
+    """Return the lists of pages in the menu of Dask's dashboard, if it has one.
 
-    They are not documented. Where they are missing, the page is there without a link to it.
+    They are not documented. If they are missing, the page works but has no link.
     """
     module = sys.modules.get("distributed.dashboard.scheduler")
     variables = getattr(module, "template_variables", None)
@@ -181,7 +181,7 @@ def _menus(scheduler: Any) -> list[list[str]]:
 
 
 class PagePlugin(SchedulerPlugin):  # type: ignore[misc]
-    """Adds a page to an existing scheduler, and removes it when the client with this id is gone."""
+    """A plugin that adds a page to an existing scheduler, and removes it when its client is gone."""
 
     def __init__(self, name: str, client: str) -> None:
         self.name = name
@@ -197,7 +197,7 @@ class PagePlugin(SchedulerPlugin):  # type: ignore[misc]
             self.remove(scheduler)
 
     def remove(self, scheduler: Any) -> None:
-        """Leave the scheduler as it was."""
+        """Remove the page and the plugin from the scheduler."""
         if self.server is not None:
             self.server.unmount()
         if self.name in scheduler.plugins:
@@ -207,13 +207,13 @@ class PagePlugin(SchedulerPlugin):  # type: ignore[misc]
 async def exchange_on(
     name: str, page: bytes | None, update: bytes | None, dask_scheduler: Any = None
 ) -> Request:
-    """Exchange with the page on a scheduler; runs there."""
+    """Call `PageServer.exchange` on a scheduler; runs there."""
     request: Request = await dask_scheduler.plugins[name].server.exchange(page, update)
     return request
 
 
 async def finish_on(name: str, update: bytes | None, dask_scheduler: Any = None) -> None:
-    """End the page on a scheduler, and remove it; runs there."""
+    """Call `PageServer.finish` on a scheduler, and remove the page; runs there."""
     plugin = dask_scheduler.plugins[name]
     try:
         await plugin.server.finish(update)

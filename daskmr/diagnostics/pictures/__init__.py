@@ -1,7 +1,7 @@
-"""The pictures of a run, one module each; a module here is found by listing the package.
+"""The pictures of a run. Each module in this package is loaded automatically.
 
-To add one, write a module that defines `PICTURES`, a tuple of `Picture`, from the parts in
-`daskmr.diagnostics.plotting`. `progress` is a short one to begin with.
+To add a picture, write a module that defines `PICTURES`, a tuple of `Picture`, built with
+`daskmr.diagnostics.plotting`. `progress` is a short example.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["draw_charts", "make_figures", "pictures"]
 
 @functools.cache
 def pictures() -> dict[str, Picture]:
-    """Return every picture by name, in the order of a page."""
+    """Return all pictures by name, in the order of the page."""
     modules = (
         importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__)
     )
@@ -30,11 +30,11 @@ def pictures() -> dict[str, Picture]:
 def draw_charts(
     history: History, bad_reasons: Mapping[str, int] | None = None, *, ended: bool = True
 ) -> dict[str, Chart | None]:
-    """Return the chart of each picture by name; ``None`` for one that would be empty.
+    """Return the chart of each picture by name; ``None`` if it would be empty.
 
     - `bad_reasons`: bad records by reason; by default those of the last snapshot.
-    - `ended`: whether the history holds all tasks; else charts add what workers were last seen to
-      do.
+    - `ended`: whether the history contains all tasks; if not, charts add the tasks that workers
+      were last seen at.
     """
     last = history.looks[-1] if history.looks else None
     reasons = bad_reasons if bad_reasons is not None else last.bad_reasons if last else {}
@@ -43,7 +43,7 @@ def draw_charts(
 
 
 def make_figures(charts: Mapping[str, Chart | None]) -> dict[str, Figure]:
-    """Return the Bokeh figure of each picture by name; one without a chart stays empty."""
+    """Return the Bokeh figure of each picture by name; a figure without a chart stays empty."""
     from bokeh.models import Range1d
 
     time = Range1d(0.0, 1.0)

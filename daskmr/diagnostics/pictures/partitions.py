@@ -1,4 +1,4 @@
-"""Size and time of each partition."""
+"""Draw the size and time of each partition."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _chart(run: RunView, by_size: bool) -> Chart | None:
     if slow and not by_size:
         note += f", {len(slow):,} stragglers" if len(slow) > 1 else ", one straggler"
     if each > 1:
-        note += f"; a bar is the {'largest' if by_size else 'longest'} of {each:,}"
+        note += f"; each bar is the {'largest' if by_size else 'longest'} of {each:,}"
     ends = {"start": shown[0].number - 0.6 * each, "end": shown[-1].number + 0.6 * each}
     settings = plotting.value_range(most / scale) | {"x": ends}
     sources = {"bars": plotting.columns_of(_COLUMNS, rows), "median": {"y": [median / scale]}}

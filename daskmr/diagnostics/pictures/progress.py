@@ -1,4 +1,4 @@
-"""How much of each phase was done over time."""
+"""Draw the progress of each phase over time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rankings, as horizontal bars with the largest first: the hottest keys, bad records by reason."""
+"""Draw rankings as horizontal bars, the largest first: the hottest keys, bad records by reason."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _COLUMNS = "label full right text label_y y colour"
 
 
 def ranking_chart(rows: list[tuple[str, float, str]], colour: str, note: str = "") -> Chart:
-    """Chart rows of a label, which stands above its bar, an amount, and a text after the bar."""
+    """Chart rows of a label above the bar, an amount, and a text after the bar."""
     bars = [
         (shorten(printable(label), _LABEL), printable(label), amount, text, n - 0.22, n + 0.2)
         for n, (label, amount, text) in enumerate(rows)
@@ -35,6 +35,7 @@ def ranking_chart(rows: list[tuple[str, float, str]], colour: str, note: str = "
 
 
 def ranking_figure(time: Range) -> Figure:
+    """Return an empty figure for a ranking."""
     made = plotting.new_figure(200)
     made.update(min_border_left=8, min_border_bottom=4)
     made.xaxis.visible = made.yaxis.visible = False
@@ -77,7 +78,7 @@ def _bad_records(run: RunView) -> Chart | None:
         shown, others = shown[: _MAX_ROWS - 1], shown[_MAX_ROWS - 1 :]
         shown.append((f"{len(others):,} other reasons", sum(count for _, count in others)))
     rows = [(reason, float(count), f"{count:,}") for reason, count in shown]
-    return ranking_chart(rows, plotting.STRAGGLER, f"{sum(run.bad_reasons.values()):,} in all")
+    return ranking_chart(rows, plotting.STRAGGLER, f"{sum(run.bad_reasons.values()):,} in total")
 
 
 _VALUES, _BYTES = (partial(_hot_keys, measure=name) for name in ("values", "bytes"))

@@ -1,4 +1,4 @@
-"""Rates over time: bytes and records mapped, and bytes fetched from the store, per second."""
+"""Draw rates over time: bytes and records mapped, and bytes fetched from the store, per second."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["PICTURES", "rate_chart"]
 
 _MAX_BINS = 120
 _BIN_SECONDS = 0.25
-_FEWEST = 4  # different totals, below which tasks are more precise than snapshots
+_FEWEST = 4  # different totals; with fewer, tasks are more precise than snapshots
 
 
 def rate_chart(run: RunView, points: plotting.Points, measure: str, note: str) -> Chart:
-    """Chart how fast a running total of ``"bytes"`` or ``"records"`` grew."""
+    """Chart the growth per second of a running total of ``"bytes"`` or ``"records"``."""
     count = max(1, min(_MAX_BINS, int(run.time.seconds / _BIN_SECONDS)))
     edges = [run.time.started + run.time.seconds * i / count for i in range(count + 1)]
     rates = plotting.increases(points, edges)
@@ -44,7 +44,7 @@ def _mapped_chart(run: RunView, measure: str) -> Chart | None:
 
 
 def _mapped(history: History, measure: str) -> plotting.Points:
-    """Return the total mapped over time, from snapshots where there are enough, else from tasks."""
+    """Return the total mapped over time, from snapshots if there are enough, else from tasks."""
     mapped = [task for task in history.tasks if task.phase == "map"]
     seen = plotting.monotonic((look.at, float(_mapped_by(look, measure))) for look in history.looks)
     if len({value for _, value in seen}) < _FEWEST:
@@ -66,7 +66,7 @@ def _fetched_chart(run: RunView) -> Chart | None:
     if not points or points[-1][1] <= 0:
         return None
     points.insert(0, (min(run.history.started, points[0][0] - plotting.INSTANT), 0.0))
-    return rate_chart(run, points, "bytes", f"{format_bytes(points[-1][1])} in all")
+    return rate_chart(run, points, "bytes", f"{format_bytes(points[-1][1])} in total")
 
 
 def _figure(time: Range, phase: str) -> Figure:

@@ -1,4 +1,4 @@
-"""Tasks by worker over time, with the phases above them."""
+"""Draw the tasks of each worker over time, with the phases above them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["PICTURES"]
 _BAR = "bottom top alpha left right colour what worker seconds details"  # columns
 _PHASE = "left right bottom top middle colour phase text label"
 _MAX_LABELS = 32
-_LABEL_SHARE = 0.1  # of the width; a shorter phase has no label
+_LABEL_SHARE = 0.1  # of the width; shorter phases have no label
 
 
 def _chart(run: RunView) -> Chart | None:
@@ -74,7 +74,7 @@ def _bar(task: TaskSpan, time: plotting.TimeAxis, slow: bool) -> tuple[Any, ...]
 
 
 def _in_lanes(tasks: Sequence[TaskSpan]) -> list[tuple[TaskSpan, float, float]]:
-    """Divide the row of a worker among tasks that overlap; they come sorted by start."""
+    """Divide the row of a worker among overlapping tasks, which are sorted by start."""
     ends: list[float] = []
     lanes = []
     for task in tasks:
@@ -88,7 +88,7 @@ def _in_lanes(tasks: Sequence[TaskSpan]) -> list[tuple[TaskSpan, float, float]]:
 
 
 def _phases(tasks: Iterable[TaskSpan], time: plotting.TimeAxis, top: float) -> plotting.Columns:
-    """Return where each phase began and ended, as a strip above the rows of the workers."""
+    """Return the start and end of each phase, for a strip above the rows of the workers."""
     spans = {
         phase: (min(task.start for task in own), max(task.end for task in own))
         for phase, own in groupby(attrgetter("phase"), tasks).items()
@@ -111,7 +111,7 @@ def _phases(tasks: Iterable[TaskSpan], time: plotting.TimeAxis, top: float) -> p
 def _rows(workers: Sequence[str]) -> plotting.Settings:
     count = len(workers)
     pixels = max(3.0, min(26.0, 620 / count))
-    strip = 28 / pixels  # of phases, whose height is fixed in pixels
+    strip = 28 / pixels  # the strip of phases has a fixed height in pixels
     ticks = list(range(0, count, math.ceil(count / _MAX_LABELS)))
     return {
         "y": {"start": count - 0.5, "end": -0.5 - strip},
@@ -122,7 +122,7 @@ def _rows(workers: Sequence[str]) -> plotting.Settings:
 
 
 def _observed(history: History) -> list[TaskSpan]:
-    """Return what workers were seen to do since their last finished task, by file or phase."""
+    """Return the observed activity of workers since their last finished task, by file or phase."""
     by_worker = groupby(attrgetter("worker"), history.tasks)
     finished = {worker: max(task.end for task in own) for worker, own in by_worker.items()}
     spans: list[TaskSpan] = []
@@ -163,6 +163,6 @@ def _figure(time: Range) -> Figure:
     return made
 
 
-_HINT = "A bar is a task; one in vermilion took more than three times the median of its phase."
+_HINT = "Each bar is a task; vermilion ones took more than three times the median of their phase."
 
 PICTURES = (Picture("timeline", "Tasks by worker", 14, _chart, _figure, hint=_HINT),)

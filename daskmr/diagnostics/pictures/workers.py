@@ -1,4 +1,4 @@
-"""One line per worker over time: the memory that it holds, with its limit, and what it has spilled."""
+"""Draw a line per worker over time: its memory, with the limit, and the bytes that it has spilled."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from daskmr.text import byte_unit, format_bytes
 
 __all__ = ["PICTURES", "lines_chart"]
 
-_SERIES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#4d4d4d")  # if there are so few
+_SERIES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#4d4d4d")  # if this many suffice
 _LIMIT = "#d55e00"
 _LABEL = 28  # characters
-_FAR = 5.0  # times what is held: a limit beyond that would flatten the lines
+_FAR = 5.0  # times the highest value; a limit beyond that would flatten the lines
 
 
 def lines_chart(
@@ -32,7 +32,7 @@ def lines_chart(
     for n, worker in enumerate(sorted(lines, key=plotting.natural)):
         points = lines[worker]
         most = format_bytes(max(value for _, value in points))
-        if len(points) == 1:  # as a level line
+        if len(points) == 1:  # draw a horizontal line
             points = [*points, (time.started + time.seconds, points[0][1])]
         drawn = plotting.thinned(points)
         xs, ys = [time(at) for at, _ in drawn], [value / scale for _, value in drawn]
@@ -90,7 +90,7 @@ def _memory(run: RunView) -> Chart | None:
     if limit:
         share = f"{100 * most / limit:.0f}%" if most >= limit / 100 else "less than 1%"
         note += f", {share} of the limit of {format_bytes(limit)}"
-        note += "" if near else ", which is beyond this picture"
+        note += "" if near else ", which is off the chart"
     return lines_chart(lines, run.time, note, [limit] if near else [])
 
 
@@ -106,7 +106,7 @@ def _spilled(run: RunView) -> Chart | None:
     if not seen:
         return None
     total = max(seen, float(sum(task.spilled for task in run.history.tasks)))
-    return lines_chart(lines, run.time, f"{format_bytes(total)} in all")
+    return lines_chart(lines, run.time, f"{format_bytes(total)} in total")
 
 
 PICTURES = (

@@ -16,7 +16,7 @@
     return {...rest, major_label_overrides: new Map(Object.entries(labels).map(([k, v]) => [Number(k), v]))};
   };
 
-  // A range that the user has zoomed into is left alone.
+  // Do not change a range that the user has zoomed into.
   const zoomed = (range, name) => {
     const last = ranges.get(range);
     return name === "x" && last !== undefined && (range.start !== last.start || range.end !== last.end);
@@ -82,7 +82,7 @@
         update = await response.json();
       } catch (error) {
         document.getElementById("state").textContent =
-          "The connection is lost. This is the last state that was seen.";
+          "The connection was lost. This is the last known state.";
         document.body.dataset.state = "lost";
         return;
       }

@@ -109,12 +109,12 @@ def test_no_cache(tmp_path: Path, run: Run) -> None:
 
 
 def test_verify(run: Run, tmp_path: Path) -> None:
-    assert said(run("verify")) == "4 files are as they were fetched\n"
+    assert said(run("verify")) == "4 files are unchanged since they were fetched\n"
     path = tmp_path / "cache" / min(OBJECTS)
     times = os.stat(path).st_mtime_ns
     path.write_bytes(b"y" * 1000)
     os.utime(path, ns=(times, times))
-    assert said(run("verify", "--quick")) == "4 files are as they were fetched\n"
+    assert said(run("verify", "--quick")) == "4 files are unchanged since they were fetched\n"
     result = run("verify")
     assert result.output == f"{path} is damaged: its bytes have changed\n"
     assert isinstance(result.exception, JobError)
@@ -145,8 +145,8 @@ def test_prune_names_what_stays(run: Run, tmp_path: Path) -> None:
         assert staged is not None
         assert said(run("prune", "-b", "bucket", "--older-than", "0s")) == (
             "s3://bucket: 1 files removed, 2.0 kB\n"
-            "  1 files are kept, as they are being fetched\n"
-            "  1 files are kept, as they are not what the cache fetched:\n"
+            "  1 files kept because they are being fetched\n"
+            "  1 files kept because they differ from what was fetched:\n"
             f"    {min(OBJECTS)}\n"
         )
         staged.release()

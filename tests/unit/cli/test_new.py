@@ -52,7 +52,7 @@ def test_the_script_names_itself_and_the_dimensions() -> None:
 def test_all_or_nothing(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("mine")
     texts = {str(tmp_path / "a"): "new", str(tmp_path / "b"): "new"}
-    with pytest.raises(InputError, match="exists already, and was not changed"):
+    with pytest.raises(InputError, match="already exists, and was not changed"):
         write_files(texts, force=False)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
     write_files(texts, force=True)

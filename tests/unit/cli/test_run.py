@@ -61,7 +61,7 @@ def test_a_record(place: Path) -> None:
     told = [number for number, line in enumerate(lines) if line.startswith("daskmr: map failed")]
     assert "line 2: KeyError: 'nothing'" in lines[told[0]]
     assert lines[told[0] + 1] == r"The record: 'key\tfatal'"
-    assert lines[-2] == "To run that file alone, where breakpoint() works:"
+    assert lines[-2] == "To run only that file, so that breakpoint() works:"
     path = f"{DIRECTORY}/{file_name(1)}"
     assert again(lines) == [
         "daskmr", "run", "my job.py", "--data-dir", "data", "--max-bad-records", "3%",
@@ -77,7 +77,7 @@ def test_a_key(place: Path) -> None:
     write_tree(place / "data", [["fatal\tb"]])
     lines = run(place, "-d", "data", "-o", "out", "--inline")
     assert any("reduce failed for the key 'fatal'" in line for line in lines)
-    assert lines[-2] == "To run it without workers, where breakpoint() works:"
+    assert lines[-2] == "To run it without workers, so that breakpoint() works:"
     assert again(lines)[2:] == ["my job.py", "--data-dir", "data", "--inline", "-o", "-"]
 
 
@@ -111,6 +111,6 @@ def test_it_fits_on_a_screen(place: Path) -> None:
     write_tree(place / "data", [["x" * 500 + "\tdeep"]])
     lines = run(place, "-d", "data", "--inline")
     assert len(lines) < 35
-    assert any("lines left out; --verbose shows them" in line for line in lines)
+    assert any("lines omitted; --verbose shows them" in line for line in lines)
     assert any(len(line) == 200 + len("The record: ") for line in lines)
     assert len(run(place, "-d", "data", "--inline", "-v")) > 60

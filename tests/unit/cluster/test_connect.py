@@ -156,9 +156,9 @@ def test_what_cannot_be_connected_to(
     run: Callable[..., Any], silent: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connect, "_CONNECT_SECONDS", 0.5)
-    with pytest.raises(InputError, match=r"tcp://127\.0\.0\.1:1 .*Is it running there"):
+    with pytest.raises(InputError, match=r"tcp://127\.0\.0\.1:1 .*Check that it is running"):
         run(COUNT, address="tcp://127.0.0.1:1")
-    with pytest.raises(InputError, match="what listens there does not answer"):
+    with pytest.raises(InputError, match="the server there does not answer"):
         run(COUNT, address=silent)
     # These are refused without waiting, however busy the machine is.
     monkeypatch.setattr(connect, "_CONNECT_SECONDS", 60)
@@ -173,7 +173,7 @@ def test_the_address_of_a_worker_is_told_from_that_of_a_scheduler(
     monkeypatch.setattr(connect, "_CONNECT_SECONDS", 60)
     address = next(iter(look(dask_cluster)["workers"]))
     with pytest.raises(
-        InputError, match=r"it is no scheduler, .*\)\. It may be the address of a worker"
+        InputError, match=r"Dask server, not a scheduler\)\. It may be the address of a worker"
     ):
         run(COUNT, address=address)
 
@@ -371,7 +371,7 @@ def test_a_cluster_without_workers(
     monkeypatch.setattr(connect, "_NOTICE_AFTER_SECONDS", 0)
     cluster = DaskCluster(tmp_path / "cluster", 0)
     try:
-        with pytest.raises(InputError, match=r"has no workers, and none has come in 0\.5 s"):
+        with pytest.raises(InputError, match=r"has no workers, and none has started within 0\.5 s"):
             run(COUNT, address=cluster.address, worker_timeout="0.5s")
         starting = threading.Timer(1, cluster.start_worker, kwargs={"nthreads": 3})
         starting.start()
@@ -426,7 +426,7 @@ def test_a_worker_without_daskmr_is_found_at_once(run: Callable[..., Any], tmp_p
     cluster = DaskCluster(tmp_path / "cluster", 1)
     try:
         cluster.start_worker(env=without_daskmr(tmp_path / "without"))
-        with pytest.raises(InputError, match="There is no daskmr on the worker tcp://127"):
+        with pytest.raises(InputError, match="daskmr is not installed on the worker tcp://127"):
             run(COUNT, address=cluster.address)
     finally:
         cluster.stop()

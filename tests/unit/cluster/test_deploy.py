@@ -159,10 +159,10 @@ def test_a_name_of_ones_own_goes_before_a_packaged_one(
         ({"scale": True}, r"got `bool` - at `\$\.scale`"),
         ({"adapt": 3}, r"got `int` - at `\$\.adapt`.* adapt \(a mapping of arguments\)"),
         ({"args": {1: 2}}, r"got `int` - at `key` in `\$\.args`"),
-        ({"adapt": {"minmum": 0}}, "adapt has 'minmum', which is not known: minimum is"),
-        ({"adapt": {"maximum": 0}}, "adapt leaves no worker"),
-        ({"scale": 0}, r"scale leaves no worker \(0\)"),
-        ({"scale": {"jobs": -1}}, "scale leaves no worker"),
+        ({"adapt": {"minmum": 0}}, "adapt has the unknown key 'minmum'. Use minimum"),
+        ({"adapt": {"maximum": 0}}, "adapt allows 0 workers"),
+        ({"scale": 0}, "scale allows 0 workers"),
+        ({"scale": {"jobs": -1}}, "scale allows -1 workers"),
         ({"class": "daskmr.NoSuchThing"}, "'daskmr.NoSuchThing' .* does not exist"),
         ({"class": "nothing"}, "'nothing' .* does not exist"),
         ({"class": "daskmr.__version__"}, "cannot be called"),
@@ -255,12 +255,12 @@ def test_a_module_that_cannot_be_imported(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(
     ("called", "said"),
-    [("os.getpid", "it is no cluster, but int"), ("sys.exit", "SystemExit")],
+    [("os.getpid", "it is not a cluster but int"), ("sys.exit", "SystemExit")],
 )
 def test_what_makes_no_cluster(tmp_path: Path, called: str, said: str) -> None:
     path = own(tmp_path, **{"class": called})
     with (
-        pytest.raises(InputError, match=rf"could not be made \(.*{said}"),
+        pytest.raises(InputError, match=rf"could not be created \(.*{said}"),
         load_deployment(path, {}).started(),
     ):
         pass
@@ -298,8 +298,8 @@ def test_workers_that_cannot_be_started(
     )
     assert done.returncode == 2
     assert done.stderr == (
-        "daskmr: The cluster could start no worker (RuntimeError: Command failed. sbatch: error: no "
-        "such account). Look at its class and args in the configuration.\n"
+        "daskmr: The cluster could not start any worker (RuntimeError: Command failed. sbatch: error: no "
+        "such account). Check its class and args in the configuration.\n"
     )
 
 
@@ -311,15 +311,15 @@ def test_the_first_cause_is_told_of_a_cluster_that_fails_to_start(tmp_path: Path
     done = daskmr("run", "job.py", "-d", data, "--cluster", path, cwd=tmp_path)
     assert done.returncode == 2
     assert "daskmr: The cluster " in done.stderr  # after what Dask's worker itself says
-    assert "could not be made (TypeError: " in done.stderr
-    assert "'no_such'). Look at its class and args" in done.stderr
+    assert "could not be created (TypeError: " in done.stderr
+    assert "'no_such'). Check its class and args" in done.stderr
 
 
 def test_a_cluster_that_cannot_be_made(tmp_path: Path) -> None:
     path = own(tmp_path, **{"class": "json.loads", "args": {"jobs": 2}})
     with (
         pytest.raises(
-            InputError, match=r"own\.yaml' could not be made \(TypeError.*class and args"
+            InputError, match=r"own\.yaml' could not be created \(TypeError.*class and args"
         ),
         load_deployment(path, {}).started(),
     ):

@@ -222,7 +222,7 @@ def test_a_spill_dir_that_is_not_there(tmp_path: Path) -> None:
 
 def test_workers_that_cannot_use_the_spill_dir(store: SpillStore) -> None:
     check_spill_store(ask, store)
-    with pytest.raises(InputError, match=r"The spill dir is of no use to the worker tcp://10"):
+    with pytest.raises(InputError, match=r"The spill dir cannot be used by the worker tcp://10"):
         check_spill_store(ask, SpillStore("0123456789ab", Source("nonsense", "x"), 0))
 
 
@@ -334,7 +334,7 @@ def test_a_store_that_workers_cannot_use_leaves_nothing(
     monkeypatch.setattr(pipeline, "check_spill_dir", lambda _: None)
     source = Source("nonsense", "x")
     monkeypatch.setattr(workspace, "source_of", lambda *_: source)
-    with pytest.raises(InputError, match="The spill dir is of no use to the worker"):
+    with pytest.raises(InputError, match="The spill dir cannot be used by the worker"):
         run(tmp_path, "a", client=client, spill_dir="s3://bucket/spill")
     assert hosts(dask_cluster) == []
 
@@ -363,7 +363,7 @@ def test_a_mistake_in_the_spill_dir_is_told_before_any_work(tmp_path: Path, data
         ),
         (
             {"spill_dir": "s3://b/x", "local_only": True},
-            "and the spill dir 's3://b/x' is in a store",
+            "but the spill dir 's3://b/x' is in a store",
         ),
     ]:
         with pytest.raises(InputError, match=said):
@@ -377,7 +377,7 @@ def test_what_is_not_watched_is_told(
     (tmp_path / "job.py").write_text(JOB)
     options = {"work_dir": tmp_path / "work", "client": client, "file_timeout": "1 h"}
     result = mapreduce(tmp_path / "job.py", data_dir=data, **options)
-    assert [note for note in result.notes if "file-timeout was not watched" in note]
+    assert [note for note in result.notes if "file-timeout was ignored" in note]
 
 
 def test_what_a_worker_reads_otherwise_names_it(

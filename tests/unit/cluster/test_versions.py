@@ -59,7 +59,9 @@ def test_an_error_has_both_versions_and_the_worker() -> None:
     assert str(caught.value).startswith(
         "Python is 3.12.1 on the worker tcp://10.0.0.7:4, and 3.11.2 on this machine"
     )
-    with pytest.raises(InputError, match=r"no daskmr on the worker w\. Install .*daskmr 0\.1\.0"):
+    with pytest.raises(
+        InputError, match=r"daskmr is not installed on the worker w\. Install .*daskmr 0\.1\.0"
+    ):
         judge(OURS, [("the worker w", OURS | {"daskmr": None})])
 
 

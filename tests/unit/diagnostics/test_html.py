@@ -165,7 +165,7 @@ def test_what_cannot_be_a_report_is_found_before_any_work(tmp_path: Path) -> Non
     (tmp_path / "data.gz").write_bytes(b"\x1f\x8b")
     os.mkfifo(tmp_path / "pipe")
     for path, words in (
-        ("-", "does not go to standard output"),
+        ("-", "cannot be written to standard output"),
         (tmp_path / "data.gz", "would replace a file that is not a report"),
         (tmp_path / "pipe", "would replace a file that is not a report"),
         ("/dev/null", "would replace a file that is not a report"),
@@ -199,7 +199,7 @@ def test_pictures_hold_what_a_run_did(tree: Callable[..., Path], tmp_path: Path)
     words = words_of(render_report(done))
     assert "seen a 1" in words
     assert "partitions 2" in words
-    assert "By reason 1 in all" in words
+    assert "By reason 1 in total" in words
 
 
 def test_the_command_writes_it_and_says_so(tree: Callable[..., Path], tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def test_too_many_lines_are_counted(clock: Clock) -> None:
     show.end(None)
     lines = stream.getvalue().splitlines()
     assert len(lines) == 201
-    assert lines[-1].startswith("daskmr: 5,800 more lines that the script printed were left out")
+    assert lines[-1].startswith("daskmr: skipped 5,800 more lines that the script printed")
 
 
 def test_a_closed_stream_is_no_failure() -> None:

@@ -78,7 +78,7 @@ def test_bad_records_are_counted_by_reason_and_by_file() -> None:
         "  1,000 in c",
         "  5 in a",
         "  5 in b",
-        "  the first 7 saved in out.txt.bad.jsonl, as many as daskmr.bad-records-saved allows",
+        "  the first 7 saved in out.txt.bad.jsonl (limit: daskmr.bad-records-saved)",
         "  to map them again: daskmr replay out.txt.bad.jsonl",
     ]
 
@@ -88,7 +88,7 @@ def test_bad_records_are_counted_by_reason_and_by_file() -> None:
     [
         (2, "bad", "all saved in bad"),
         (1, "bad", "the first 1 saved in bad"),
-        (0, None, "none was saved"),
+        (0, None, "none were saved"),
     ],
 )
 def test_the_number_of_saved_records_is_shown(saved: int, path: str | None, expected: str) -> None:
@@ -151,7 +151,7 @@ def test_a_job_over_nothing() -> None:
 def test_a_sample_is_shown_on_the_second_line() -> None:
     lines = summarise(result(sample="1% of the files (12), chosen with seed 0")).splitlines()
     assert lines[1] == (
-        "sample   1% of the files (12), chosen with seed 0: the output is that of a part of the input"
+        "sample   1% of the files (12), chosen with seed 0: the output covers only a part of the input"
     )
 
 

@@ -198,16 +198,20 @@ def test_a_map_only_job(tree: Callable[..., Path]) -> None:
         (
             Job(map=emit, reduce=total),
             ["a,b", "c,d"],
-            "no line has a tab: they look like CSV, and a run fails at once",
+            "no line has a tab: they look like CSV. A run would fail immediately",
         ),
         (
             Job(map=lambda k, d, v, c: c.write(k, int(v))),
             ["a\tx", "a\t1", "b"],
-            "a run fails where as many are bad as here, 2 of 3, unless --max-bad-records allows it",
+            "2 of 3 records are bad: with this proportion, a run would fail unless --max-bad-records allows it",
         ),
         (Job(map=lambda k, d, v, c: None), ["a\t1"], "map wrote nothing for any of them"),
         (Job(map=emit, reduce=lambda k, v, c: None), ["a\t1"], "reduce wrote nothing"),
-        (Job(map=emit, combine=total), ["a\t1"], "combine is never called, as there is no reduce"),
+        (
+            Job(map=emit, combine=total),
+            ["a\t1"],
+            "combine is never called, because there is no reduce",
+        ),
     ],
 )
 def test_what_is_odd_is_warned_of(

@@ -77,7 +77,7 @@ def test_only_files_that_were_mapped_and_are_unchanged_are_deleted(
         changed,
     ]
     (note,) = notes
-    assert note == f"1 input file not deleted, since no longer as listed and read: {changed}"
+    assert note == f"1 input file not deleted, changed since listed: {changed}"
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,7 @@ def test_without_an_estimate_nothing_is_mapped(tree: Callable[..., Path], in_tmp
     plan = make_plan(job, data_dir=tree(LINES), estimating=False)
     assert mapped == []
     assert plan.sample is plan.estimate is plan.reducing is None
-    assert "none: left out (--no-estimate)" in plain(plan)
+    assert "none: skipped (--no-estimate)" in plain(plan)
     assert "the job has no reduce" in plain(plan)
 
 
@@ -223,7 +223,7 @@ def test_values_that_match_nothing(tree: Callable[..., Path], in_tmp: Path) -> N
 def test_dimensions_in_another_order_are_a_warning(tree: Callable[..., Path], in_tmp: Path) -> None:
     swapped = {"dimensions": [{"field_name": "appName", "allowed_values": "*"}]}
     plan = make_plan(counting_job(), data_dir=tree(LINES), input_filter=swapped)
-    assert "dimension 1 of the filter is called appName, and in the layout reason" in plain(plan)
+    assert "dimension 1 is called appName in the filter but reason in the layout" in plain(plan)
 
 
 def test_nothing_matches(tree: Callable[..., Path], in_tmp: Path) -> None:
@@ -266,7 +266,7 @@ def test_on_a_cluster_the_number_of_workers_is_not_known(
 @pytest.mark.parametrize(
     ("output", "said"),
     [
-        ("old.txt", "old.txt is there, and would be replaced"),
+        ("old.txt", "old.txt exists, and would be replaced"),
         ("data", "it is a directory"),
         ("no/out.txt", "there is no directory"),
     ],

@@ -88,10 +88,10 @@ def test_what_differs_is_said(place: Path) -> None:
     assert done.stdout == "a\t1\nb\t2\n"
     for text in (
         f"note: the script {place / 'job.py'} has changed since",
-        "note: modules of the script have changed since that run: helper.py",
-        f"note: input that is new since the run that is repeated: {DIRECTORY}/{file_name(7)}",
-        f"note: input that is gone since the run that is repeated: {DIRECTORY}/{file_name(1)}",
-        f"note: input that has changed since the run that is repeated: {DIRECTORY}/{file_name(0)}",
+        "note: modules of the script have changed since the repeated run: helper.py",
+        f"note: input that is new since the repeated run: {DIRECTORY}/{file_name(7)}",
+        f"note: input that is gone since the repeated run: {DIRECTORY}/{file_name(1)}",
+        f"note: input that has changed since the repeated run: {DIRECTORY}/{file_name(0)}",
     ):
         assert text in done.stderr
 
@@ -168,7 +168,7 @@ def test_many_files_have_one_digest(place: Path, monkeypatch: pytest.MonkeyPatch
     assert differences(before, meta_of(place)) == ()
     write_tree(place / "data", [["a\t1", "b\t2", "c\t3"]])
     (told,) = differences(before, meta_of(place))
-    assert told.startswith("the input is not that of the run that is repeated: 2 files")
+    assert told.startswith("the input differs from the repeated run: now 2 files")
 
 
 def test_functions_from_python_cannot_be_run_again(place: Path) -> None:

@@ -48,8 +48,12 @@ def test_a_run_is_local_unless_it_is_told_of_a_cluster() -> None:
         ({}, {"delete_data": True}, "delete_data needs an output"),
         ({"num_reducers": 1001}, {}, "1,001 reducers are too many"),
         ({"memory_limit": "200MB"}, {}, "too small for spill-bytes"),
-        ({"scheduler": "tcp://h:1"}, {"has_credentials": True}, "without being seen there"),
-        ({"local_only": True}, {"output": "s3://bucket/out"}, "touches no network, and the output"),
+        ({"scheduler": "tcp://h:1"}, {"has_credentials": True}, "without exposing them there"),
+        (
+            {"local_only": True},
+            {"output": "s3://bucket/out"},
+            "does not use the network, but the output",
+        ),
     ],
 )
 def test_mistakes(options: dict[str, Any], given: dict[str, Any], message: str) -> None:
@@ -61,7 +65,7 @@ def test_mistakes(options: dict[str, Any], given: dict[str, Any], message: str) 
 def test_an_output_never_replaces_the_script(tmp_path: Path, suffix: str) -> None:
     script = tmp_path / f"job.py{suffix}"
     script.write_text(SCRIPT)
-    with pytest.raises(InputError, match="is a file that the job needs"):
+    with pytest.raises(InputError, match="would replace a file that the job needs"):
         check_request(script, {}, choice=Choice(), output=tmp_path / "job.py")
     assert script.read_text() == SCRIPT
 

@@ -196,19 +196,23 @@ def test_what_the_job_needs_is_not_replaced_by_what_stands_beside(
 ) -> None:
     filter_path = folder / f"out.txt{suffix}"
     filter_path.write_text('{"version": 1, "dimensions": []}')
-    with pytest.raises(InputError, match=r"beside the output is a file that the job needs"):
+    with pytest.raises(
+        InputError, match=r"beside the output would replace a file that the job needs"
+    ):
         run(folder, input_filter=filter_path)
     name = "20131029030201.20131102.x"
     place = next((folder / "data").glob("*/*/*/*"))
     (place / f"{name}{suffix}").write_text("a\t1\n")
-    with pytest.raises(InputError, match=r"is one of the input files|daskmr did not write it"):
+    with pytest.raises(
+        InputError, match=r"would replace one of the input files|daskmr did not write it"
+    ):
         run(folder, output=place / name, delete_data=True)
     assert (place / f"{name}{suffix}").read_text() == "a\t1\n"
 
 
 def test_a_directory_where_bad_records_go_is_found_before_any_work(folder: Path) -> None:
     (folder / "out.txt.bad.jsonl").mkdir()
-    with pytest.raises(InputError, match="is a directory, and bad records are saved there"):
+    with pytest.raises(InputError, match="is a directory, but bad records are saved there"):
         run(folder, data="good")
     assert not (folder / "out.txt").exists()
 

@@ -379,7 +379,7 @@ def test_a_missing_directory_is_created(tmp_path):
 @pytest.mark.parametrize("name", ["README.md", ".hidden"])
 def test_two_samples_never_mix(tmp_path, name):
     (tmp_path / name).write_text("something")
-    with pytest.raises(InputError, match=f"not empty .it holds {name}"):
+    with pytest.raises(InputError, match=f"not empty .it contains {name}"):
         write_sample(tmp_path, size=1)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
@@ -387,7 +387,7 @@ def test_two_samples_never_mix(tmp_path, name):
 @pytest.mark.parametrize("below", ["", "deeper"])
 def test_a_file_in_the_way_is_an_error(tmp_path, below):
     (tmp_path / "data").write_text("something")
-    with pytest.raises(InputError, match="a file is in the way"):
+    with pytest.raises(InputError, match="which is or is below a file"):
         write_sample(tmp_path / "data" / below, size=1)
 
 
