@@ -60,6 +60,7 @@ def test_job_equals_the_floor(name: str, bench: Any, root: Path, tmp_path: Path)
     assert floor.output.read_bytes() == (tmp_path / "daskmr").read_bytes() != b""
 
 
+@pytest.mark.slow
 def test_command(root: Path, tmp_path: Path) -> None:
     docs = tmp_path / "benchmarks.md"
     options = ["--size", "150kB", "--rounds", "1", "--only", "median", "--rivals", "floor"]

@@ -329,6 +329,7 @@ def test_no_cache_leaves_nothing(place: Place, prefetch: str, short_folder: Path
     assert not list(short_folder.iterdir())
 
 
+@pytest.mark.slow
 def test_two_jobs_fetch_each_object_once(place: Place) -> None:
     place.put(60)
     expected = place.expected()
@@ -365,7 +366,7 @@ def fetching_processes(place: Place) -> list[int]:
     return pids
 
 
-@pytest.mark.parametrize("mappers", ["1", "2"])
+@pytest.mark.parametrize("mappers", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_processes_beside_the_workers_fetch(place: Place, mappers: str) -> None:
     place.put(80)
     expected = place.expected()
@@ -377,6 +378,7 @@ def test_processes_beside_the_workers_fetch(place: Place, mappers: str) -> None:
     place.check_nothing_left()
 
 
+@pytest.mark.slow
 def test_a_job_goes_on_without_a_process_that_fetches(place: Place) -> None:
     place.put(60)
     expected = place.expected()
@@ -399,6 +401,7 @@ def test_what_fetches_ends_with_a_job_that_fails(place: Place, then: str) -> Non
     place.check_nothing_left()
 
 
+@pytest.mark.slow
 def test_a_missing_object_fails_the_job_from_beside(place: Place, proxy: FaultProxy) -> None:
     place.put(60)
     gone = sorted(place.objects)[30]
@@ -781,6 +784,7 @@ def test_too_little_disk_is_told_before_the_first_byte(
 # --- local only -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_local_only_is_honest(place: Place) -> None:
     place.put(20)
     place.write_filter(channel=["nightly"], day={"min": "20131103"})
@@ -967,6 +971,7 @@ def test_secrets_show_nowhere(place: Place, way: str) -> None:
         assert ("x-amz-security-token" in request.headers) == (way == "environment")
 
 
+@pytest.mark.slow
 def test_credentials_are_those_of_now(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither an earlier job's nor an earlier environment's, also where workers are forked."""
     place.put(6)

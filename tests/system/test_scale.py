@@ -75,7 +75,13 @@ def graph_of(
     return graph_of
 
 
-@pytest.mark.parametrize("job", [counting_job(), Job(map=pass_on)], ids=["reduce", "map-only"])
+@pytest.mark.parametrize(
+    "job",
+    [
+        pytest.param(counting_job(), id="reduce"),
+        pytest.param(Job(map=pass_on), id="map-only", marks=pytest.mark.slow),
+    ],
+)
 def test_the_graph_of_a_million_files_has_less_than_20_000_tasks(graph_of: Any, job: Job) -> None:
     bag, spilling = graph_of(job, lambda: [InputFile("a.gz", 1 << 20, DIMS)] * MILLION)
     assert spilling.partitions == 4096

@@ -457,7 +457,7 @@ file_targets = st.sampled_from(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     st.fixed_dictionaries({}, optional=dict.fromkeys(LINKED[2:], link_targets)),
     st.dictionaries(

@@ -282,7 +282,7 @@ def test_record_of_a_bucket_needs_no_request(bucket, tmp_path):
     manifest.close()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(trees, st.lists(filters, max_size=3), filters, st.sampled_from([1, 2, 1000]))
 def test_replay_equals_the_walk_or_says_that_it_can_not(tree, before, values, page):
     with tempfile.TemporaryDirectory() as root:

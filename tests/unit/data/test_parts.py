@@ -21,7 +21,7 @@ KEYS = st.none() | st.booleans() | st.integers(-3, 3) | st.text(max_size=2) | st
 BLOCKS = st.lists(st.lists(st.tuples(KEYS, st.text(max_size=8)), max_size=5), max_size=8)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(BLOCKS, st.sampled_from([0, 1, 50, 1 << 20]), st.booleans())
 def test_blocks_come_back_in_order(blocks: Any, in_memory: int, keyed: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -137,7 +137,7 @@ def blocks_of(items: list[Any], size: int) -> Iterator[list[Any]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.data(), st.integers(1, 9), st.sampled_from([1, 2, 5, 100]), st.sampled_from([0, 1 << 20]))
 def test_merged_parts_equal_sorting_all(data: Any, count: int, size: int, in_memory: int) -> None:
     keys: dict[Any, Any] = {}

@@ -85,7 +85,7 @@ def build(root, tree):
     return {path: size for path, size in tree.items() if Path(root, path).is_file()}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(trees, filters, st.sampled_from([1, 2, 3, 1000]))
 def test_walk_of_a_store_equals_that_of_a_disk(tree, values, page):
     with tempfile.TemporaryDirectory() as root:
@@ -411,7 +411,7 @@ def test_what_a_server_lists_twice_counts_once(server, values):
     assert expected.repeated == 0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(trees, filters, st.sampled_from([1, 2, 3]), st.sampled_from([Repeating, Overlapping]))
 def test_walk_of_a_repeating_store_equals_that_of_another(tree, values, page, server):
     with tempfile.TemporaryDirectory() as root:

@@ -318,8 +318,11 @@ def concatenating(key: Any, values: Any, context: Any) -> None:
     ("reduce", "told"),
     [
         (sorting_in_place, r"a run will fail: reduce failed for the key 'a'.*sorted\(values\)"),
-        (dumping, r"a run will fail: .*not JSON serializable.* takes `list\(values\)`"),
-        (concatenating, r"a run will fail: .*can only concatenate list.* takes `list\(values\)`"),
+        (dumping, r"a run will fail: .*not JSON serializable.* requires `list\(values\)`"),
+        (
+            concatenating,
+            r"a run will fail: .*can only concatenate list.* requires `list\(values\)`",
+        ),
         (asking_the_type, r"the result differs: for the key 'a', reduce gives \[\('a', 1\)\]"),
     ],
 )

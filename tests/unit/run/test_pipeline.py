@@ -59,7 +59,7 @@ def write_pairs(root: Path, files: list[list[tuple[Any, int]]]) -> None:
     write_tree(root, [[f"{value}\t{key!a}" for key, value in pairs] for pairs in files])
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     files=FILES,
     combine=st.booleans(),

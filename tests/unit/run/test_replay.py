@@ -101,7 +101,7 @@ def test_the_debugger_stands_where_the_script_failed(place: Path) -> None:
     assert len(done.stdout.splitlines()) == 1
     assert r"('saved_session', 'x\udcff')" in done.stderr
     assert "NameError" in done.stderr, "the line that failed has not given it a value"
-    assert "Stopped at the first record that fails" in done.stderr
+    assert "Stopped at the first record that failed" in done.stderr
 
 
 def test_where_nothing_tells_of_the_run(place: Path) -> None:

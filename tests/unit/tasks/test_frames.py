@@ -27,7 +27,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(VALUES)
 def test_estimates_are_the_same_for_equal_values_made_differently(value: Any) -> None:
     before = estimate_size(value)

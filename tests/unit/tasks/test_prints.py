@@ -326,7 +326,7 @@ def test_too_many_lines_are_counted(heard: list[Printed], job: Job) -> None:
 def test_long_lines_are_shortened(heard: list[Printed], job: Job) -> None:
     with printing("", job):
         print("x" * 100_000)
-        for _ in range(100_000):
+        for _ in range(3_000):
             print("y", end="")
     assert [len(line.text) <= 2100 for line in heard] == [True, True]
     assert "characters left out" in heard[0].text

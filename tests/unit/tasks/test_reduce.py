@@ -93,7 +93,7 @@ def text(parts: tuple[Part, ...]) -> str:
     return "".join(written for batch in merge_parts(parts) for written in batch)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(st.tuples(KEYS, st.integers(0, 9)), max_size=40),
     st.sampled_from([1, 2, 5]),

@@ -28,7 +28,7 @@ from daskmr.tasks.runs import Run, read_groups
 # --- equal to a naive grouping ---------------------------------------------------------------
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(PARTITIONS, st.sampled_from([1, 2, 7]), BUDGETS, st.sampled_from([2, 8]))
 def test_groups_equal_a_naive_grouping(
     partitions: Any, buckets: int, budget: int, split: int
@@ -38,7 +38,7 @@ def test_groups_equal_a_naive_grouping(
         assert spell(pipeline(partitions)) == spell(naive(partitions))
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(PARTITIONS, st.sampled_from([1, 7]), BUDGETS, st.sampled_from([1, 2, 5, 50]))
 def test_combined_values_hold_all_values_in_input_order(
     partitions: Any, buckets: int, budget: int, combine_size: int
@@ -52,7 +52,7 @@ def test_combined_values_hold_all_values_in_input_order(
     assert [(repr(k), v) for k, v in flat] == [(repr(k), v) for k, v in plain]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(
         st.lists(st.tuples(KEYS, st.integers(0, 9)), min_size=1, max_size=12),
@@ -162,7 +162,7 @@ TEXTS = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(TEXTS, BUDGETS, st.sampled_from([2, 3, 50]), st.booleans())
 def test_grouping_is_the_same_for_any_number_of_buckets(
     partitions: Any, budget: int, combine_size: int, small: bool

@@ -40,7 +40,7 @@ BOUNDS = st.none() | st.integers(-40, 40)
 PAGES = st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=5), max_size=7)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(PAGES, st.lists(st.tuples(BOUNDS, BOUNDS, BOUNDS.filter(lambda n: n != 0)), max_size=8))
 @example([[1], [2, 3], [4]], [(None, None, -1), (1, 3, 1), (-2, None, 2), (3, 1, 1)])
 def test_spilled_values_are_a_sequence(pages: list[list[int]], cuts: Any) -> None:
@@ -198,7 +198,7 @@ VALUES = st.recursive(
 ) | st.builds(Point, st.floats(), st.sets(st.text()))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.lists(VALUES, min_size=1, max_size=4), min_size=1, max_size=4))
 def test_values_that_are_only_read_are_never_called_changed(pages: list[list[Any]]) -> None:
     with spilled(pages) as values:

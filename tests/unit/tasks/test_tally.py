@@ -88,7 +88,7 @@ def trees(items: list[Tally]) -> list[Tally]:
     return [left, right, halves(items or [Tally()])]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(tallies())
 def test_counts_add_up_in_any_tree(items: list[Tally]) -> None:
     left, right, halves = trees(items)
@@ -98,7 +98,7 @@ def test_counts_add_up_in_any_tree(items: list[Tally]) -> None:
     assert left.bad_records == sum(item.bad_records for item in items)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(tallies())
 def test_no_bad_record_is_lost_unseen_and_no_more_than_the_limit_is_saved(
     items: list[Tally],
@@ -113,7 +113,7 @@ def test_no_bad_record_is_lost_unseen_and_no_more_than_the_limit_is_saved(
         assert total.unsaved_files == lost
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(tallies())
 def test_the_first_bad_records_are_saved_whatever_the_tree(items: list[Tally]) -> None:
     """The summary says "the first N saved", so nothing may follow what was left out."""
@@ -212,7 +212,7 @@ def test_merging_with_no_profile() -> None:
     assert (Tally(profile=stats) + Tally()).profile == stats
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(tallies())
 def test_tallies_that_travel_packed_add_up_to_the_same(items: list[Tally]) -> None:
     packed = [Tallies.of(item) for item in items]

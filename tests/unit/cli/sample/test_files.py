@@ -358,7 +358,7 @@ def test_no_line_is_bad_unless_asked(written):
         ({"bad_lines": -0.1}, "between 0.0 and 1.0"),
         ({"bad_lines": 1.1}, "between 0.0 and 1.0"),
         ({"bad_lines": float("nan")}, "between 0.0 and 1.0"),
-        ({"extensions": ["gz", "zip"]}, "'zip'; there are gz, xz"),
+        ({"extensions": ["gz", "zip"]}, "'zip'. Use one of gz, xz"),
         ({"extensions": "gz"}, "must be a list"),
         ({"extensions": []}, "must be a list"),
     ],
