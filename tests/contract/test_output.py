@@ -150,6 +150,7 @@ PLANS = [
 ]
 
 
+@pytest.mark.slow
 def test_without_combine_plan_settings_do_not_matter(run, floats, tmp_path):
     outputs = set()
     for options in PLANS:

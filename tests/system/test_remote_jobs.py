@@ -243,6 +243,7 @@ def check_three_runs(place: Place, expected: bytes) -> None:
     place.check_nothing_left()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", [True, False])
 def test_objects_that_are_no_records_are_fetched_once_at_most(place: Place, cache: bool) -> None:
     place.put(6)
@@ -315,6 +316,7 @@ def test_a_data_dir_beside_the_bucket(place: Place) -> None:
     assert place.requests() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefetch", ["64 MiB", "1 B"])
 def test_no_cache_leaves_nothing(place: Place, prefetch: str, short_folder: Path) -> None:
     place.put(10)
@@ -389,6 +391,7 @@ def test_a_job_goes_on_without_a_process_that_fetches(place: Place) -> None:
     place.check_nothing_left()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("then", ["raise RuntimeError", "os.kill({client}, signal.SIGINT)"])
 def test_what_fetches_ends_with_a_job_that_fails(place: Place, then: str) -> None:
     place.put(60)
@@ -428,6 +431,7 @@ def test_delete_data_removes_copies_only(place: Place) -> None:
     assert not any(request.method == "DELETE" for request in place.requests())
 
 
+@pytest.mark.slow
 def test_delete_data_removes_nothing_of_a_job_that_fails(place: Place) -> None:
     place.put(8)
     place.write_script(JOB.replace("sum(values)", "1 / 0"))
@@ -483,6 +487,7 @@ def link(path: Path) -> None:
     path.symlink_to(outside)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [cut, edit, link, Path.unlink])
 def test_what_is_not_as_it_was_fetched_is_not_used(
     place: Place, damage: Callable[[Path], None]
@@ -507,6 +512,7 @@ def test_what_is_not_as_it_was_fetched_is_not_used(
         assert (place.folder / "outside").read_bytes() == place.objects[damaged]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("skip", [False, True])
 def test_a_damaged_copy_is_no_corrupt_file(place: Place, skip: bool) -> None:
     """Such as a disk makes of it, which tells by neither size nor time."""
@@ -526,6 +532,7 @@ def test_a_damaged_copy_is_no_corrupt_file(place: Place, skip: bool) -> None:
     place.check_nothing_left()
 
 
+@pytest.mark.slow
 def test_a_cache_as_data_dir_tells_what_was_altered(place: Place) -> None:
     place.put(8)
     place.call()
@@ -854,6 +861,7 @@ sys.addaudithook(note)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data_dir", [False, True])
 def test_local_only_connects_to_this_machine_only(place: Place, data_dir: bool) -> None:
     place.put(8)
@@ -1056,6 +1064,7 @@ def listing(request: Request) -> bool:
     return request.is_listing and bool(request.query.get("prefix"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["listing", "fetching"])
 @pytest.mark.parametrize("inline", [True, False])
 def test_an_interruption(place: Place, proxy: FaultProxy, phase: str, inline: bool) -> None:

@@ -173,6 +173,7 @@ def test_too_few_open_files_are_named(place: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_temporary_directory_of_a_long_name(place: Path) -> None:
     """It has no room for the path of a socket, which a forkserver needs."""
     scratch = place / ("long" * 25)
@@ -187,6 +188,7 @@ def test_a_temporary_directory_of_a_long_name(place: Path) -> None:
     assert not list(scratch.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inline", [True, False])
 @pytest.mark.parametrize("where", ["load", "map", "reduce"])
 def test_a_script_that_changes_the_working_directory(place: Path, inline: bool, where: str) -> None:
@@ -233,6 +235,7 @@ def test_a_script_that_changes_the_working_directory_before_a_run(
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_what_a_killed_command_leaves_is_removed_by_the_next(
     place: Path, short_folder: Path
 ) -> None:
@@ -366,6 +369,7 @@ def test_wrong_arguments_of_the_interface_are_named(
         mapreduce(place / "job.py", **arguments)
 
 
+@pytest.mark.slow
 def test_a_death_on_a_client_with_threads_names_a_file_that_was_read(place: Path) -> None:
     script = JOB.replace("context.write(key, 1)", "__import__('os')._exit(1)")
     (place / "job.py").write_text(script)

@@ -449,6 +449,7 @@ def test_processes_share_the_work(tmp_path: Path) -> None:
         assert list(verify(cache)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("round_", range(8))
 def test_processes_that_are_killed_leave_nothing_wrong(round_: int, tmp_path: Path) -> None:
     chance = random.Random(round_)
