@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -100,11 +101,20 @@ def _client(address: str, security: Security | None) -> Client:
     """Connect in a thread: Dask waits indefinitely for a server that accepts but never answers."""
     import distributed
 
-    connecting = _in_thread(
-        lambda: distributed.Client(
-            address, security=security, set_as_default=False, timeout=_CONNECT_SECONDS
-        )
-    )
+    def connect() -> Client:
+        try:
+            return distributed.Client(
+                address, security=security, set_as_default=False, timeout=_CONNECT_SECONDS
+            )
+        except Exception as error:
+            # Finalize the client now. Its finalizer takes a lock that Dask holds while another client
+            # starts its event loop: were it garbage until then, the two could wait for each other.
+            for cause in causes_of(error):
+                cause.__traceback__ = None
+            gc.collect()
+            raise
+
+    connecting = _in_thread(connect)
     try:
         return connecting.result(_CONNECT_SECONDS + 1)
     except BaseException as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -165,6 +166,24 @@ def test_what_cannot_be_connected_to(
     for address in ("nonsense", "foo://127.0.0.1:1", "127.0.0.1"):
         with pytest.raises(InputError, match="An address looks like tcp://HOST:8786"):
             run(COUNT, address=address)
+
+
+def test_a_client_that_failed_is_no_garbage(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distributed import Client
+
+    monkeypatch.setattr(connect, "_CONNECT_SECONDS", 0.5)
+    gc.collect()
+    before = {id(each) for each in gc.get_objects() if isinstance(each, Client)}
+    gc.disable()
+    try:
+        with pytest.raises(InputError, match="Check that it is running"):
+            run(COUNT, address="tcp://127.0.0.1:1")
+        left = [each for each in gc.get_objects() if isinstance(each, Client)]
+        assert {*map(id, left)} <= before
+    finally:
+        gc.enable()
 
 
 def test_the_address_of_a_worker_is_told_from_that_of_a_scheduler(
