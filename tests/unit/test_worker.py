@@ -1,4 +1,4 @@
-"""A task is told from what runs elsewhere, and ends when the client has cancelled it."""
+"""A task that the client has cancelled ends, on a worker and elsewhere."""
 
 from __future__ import annotations
 
