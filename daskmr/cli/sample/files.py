@@ -58,7 +58,7 @@ def write_sample(
     `bad_lines`.
 
     - `directory`: created if missing.
-    - `size`: uncompressed bytes to write; exceeded by less than one record, or one record a file.
+    - `size`: uncompressed bytes to write; exceeded by less than one record, and by headers.
     - `extensions`: formats of the files, used in turn; by default, the usual one of the kind.
     - `bad_lines`: share of lines, from 0.0 to 1.0, that are bad records, in several ways.
     - `kind`: one of `daskmr.cli.sample.KINDS`.
