@@ -119,16 +119,22 @@ class Display:
         self._started_up.set()
         with self._lock:
             self._ended = True
-            if self._console is not None:
-                self._region.draw([])
-                self._console = None
-            if self._restore is not None:
-                self._restore()
-                self._restore = None
+            self._hide()
+
+    def _hide(self) -> None:
+        if self._console is not None:
+            self._region.draw([])
+            self._console = None
+        if self._restore is not None:
+            self._restore()
+            self._restore = None
 
     def _show_start(self) -> None:
         while not self._started_up.wait(_START_SECONDS):
             with self._lock, suppress(OSError):  # the terminal may be gone
+                if "pdb" in sys.modules:  # its prompt may be waiting while the script is loaded
+                    self._hide()
+                    return
                 if not self._started_up.is_set():
                     self._show()
 

@@ -293,6 +293,31 @@ def test_an_inline_job_shows_its_listing_in_place_and_the_rest_in_lines(
     assert screen.lines[1].startswith("daskmr: 0:07 map 25 %")
 
 
+@pytest.mark.parametrize("debugging", [False, True])
+def test_a_silent_inline_job_says_once_that_it_runs(
+    debugging: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "_SILENT_SECONDS", 0.0)
+    monkeypatch.delitem(sys.modules, "pdb", raising=False)
+    if debugging:
+        monkeypatch.setitem(sys.modules, "pdb", log)
+    stream = Stream()
+    show = InlineTerminal(stream)
+    show.start()
+    show._silence.join(30)
+    assert stream.getvalue() == ("" if debugging else "daskmr: running in this process\n")
+    show.end(None)
+
+
+def test_an_inline_job_that_writes_is_not_announced() -> None:
+    stream = Stream()
+    show = InlineTerminal(stream)
+    show.start()
+    show.write("said")
+    show._silence.join(30)
+    assert stream.getvalue() == "said\n"
+
+
 def test_quiet_shows_what_the_script_prints_and_nothing_else(place: Path) -> None:
     done = daskmr("run", "job.py", "-d", "data", "-q", "-m", "1", cwd=place)
     assert done.stdout == "a\t1\nc\t1\nd\t1\n"
