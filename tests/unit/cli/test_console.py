@@ -93,23 +93,24 @@ class Terminal(io.StringIO):
         self.written.set()
 
 
-@pytest.fixture
-def stderr(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+def use_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     return terminal
 
 
 def test_a_command_that_takes_long_says_what_it_does(
-    stderr: Terminal, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    stderr = use_terminal(monkeypatch)
     monkeypatch.setattr(console, "_SILENT_SECONDS", 0.0)
     with announced("reading"):
         assert stderr.written.wait(30)
     assert stderr.getvalue() == "\r\x1b[Kdaskmr: reading\n"
 
 
-def test_a_command_that_is_quick_says_nothing(stderr: Terminal) -> None:
+def test_a_command_that_is_quick_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    stderr = use_terminal(monkeypatch)
     before = threading.active_count()
     with announced("reading"):
         assert threading.active_count() == before + 1
@@ -127,7 +128,8 @@ def test_nothing_is_announced_without_a_terminal(monkeypatch: pytest.MonkeyPatch
     assert sys.stderr.getvalue() == ""
 
 
-def test_progress_is_replaced_and_cleared(stderr: Terminal) -> None:
+def test_progress_is_replaced_and_cleared(monkeypatch: pytest.MonkeyPatch) -> None:
+    stderr = use_terminal(monkeypatch)
     with listing_line() as show:
         assert show is not None
         show(2, 1_000)
