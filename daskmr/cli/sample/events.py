@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from daskmr.cli.sample.draws import Words, below, hexadecimal, pick, random_words, weighted
-from daskmr.cli.sample.kind import Kind, Record, SampleFile, fill, hour_weight, share_out
+from daskmr.cli.sample.kind import Kind, SampleFile, fill, hour_weight, share_out
 
 __all__ = ["KIND"]
 
@@ -44,6 +44,9 @@ _PRODUCTS = (
     ("parasol", "garden", 7900),
     ("notebook", "office", 450),
 )
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 class _Shop:
@@ -107,23 +110,19 @@ def _files(size: int, seed: int, bad_lines: float) -> Iterator[SampleFile]:
     hours = [*_hours(size)]
     words = random_words(seed, "events")
     shop = _Shop(words, 20 + size // _USER_BYTES)
-    spoilt = int(bad_lines * 2**32)
-    bad = 0
 
-    def make(index: int, done: int, whole: int) -> Record:
-        nonlocal bad
+    def make(index: int, done: int, whole: int, bad: int) -> bytes:
         hour, part, parts = hours[index]
         seconds = (part * whole + done) * 3600 // (parts * whole)
         time = f"{hour + datetime.timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%SZ}"
-        line = json.dumps(shop.event(time), ensure_ascii=False, separators=(",", ":")).encode()
-        if next(words) >= spoilt:
-            return line + b"\n", False
-        bad += 1
-        spoilt_lines = (line[: len(line) // 2], b"restarted", line + line, b'{"user":"\xff\xfe')
-        return spoilt_lines[bad % len(spoilt_lines)] + b"\n", True
+        line = _ENCODER.encode(shop.event(time)).encode()
+        if bad:
+            spoilt = (line[: len(line) // 2], b"restarted", line + line, b'{"user":"\xff\xfe')
+            line = spoilt[bad % len(spoilt)]
+        return line + b"\n"
 
     ends = share_out(size, [hour_weight(hour.hour) * 60 // parts for hour, _, parts in hours])
-    for (hour, part, _), records in zip(hours, fill(ends, make), strict=True):
+    for (hour, part, _), records in zip(hours, fill(ends, words, bad_lines, make), strict=True):
         folder = f"dt={hour:%Y-%m-%d}/hour={hour:%H}"
         yield SampleFile(f"{folder}/events-{part:02}.jsonl", records)
 

@@ -7,7 +7,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-__all__ = ["Kind", "Record", "SampleFile", "fill", "hour_weight", "second_of_day", "share_out"]
+from daskmr.cli.sample.draws import Words
+
+__all__ = [
+    "Kind",
+    "Record",
+    "SampleFile",
+    "clock",
+    "fill",
+    "hour_weight",
+    "second_of_day",
+    "share_out",
+]
 
 Record = tuple[bytes, bool]
 """The bytes of a record with its line end, and whether it is a bad record."""
@@ -47,28 +58,33 @@ def share_out(size: int, weights: Sequence[int]) -> list[int]:
 
 
 def fill(
-    ends: Iterable[int], make: Callable[[int, int, int], Record]
+    ends: Iterable[int], words: Words, bad_lines: float, make: Callable[[int, int, int, int], bytes]
 ) -> Iterator[Iterator[Record]]:
-    """Yield the records of each file; the records of all files up to one have its `ends` in bytes.
+    r"""Yield the records of each file; the records of all files up to one have its `ends` in bytes.
 
     A file has at least one record. The files must be read one after the other.
 
-    - `make`: returns a record. Its arguments are the index of the file, and the bytes written to it
-      and expected of it.
+    - `bad_lines`: the share of bad records, which are drawn from `words`.
+    - `make`: returns the bytes of a record. Its arguments are the index of the file, the bytes
+      written to it and expected of it, and the number of the bad record, or 0 for a good one.
 
-    >>> [list(records) for records in fill([4, 6], lambda file, done, whole: (b"ab\\n", False))]
-    [[(b'ab\\n', False), (b'ab\\n', False)], [(b'ab\\n', False)]]
+    >>> files = fill([4, 6], iter([0] * 9), 0.0, lambda file, done, whole, bad: b"ab\n")
+    >>> [list(records) for records in files]
+    [[(b'ab\n', False), (b'ab\n', False)], [(b'ab\n', False)]]
     """
-    written = 0
+    written = bad = 0
+    threshold = int(bad_lines * 2**32)
 
     def records(index: int, end: int) -> Iterator[Record]:
-        nonlocal written
+        nonlocal written, bad
         start, whole, is_first = written, max(1, end - written), True
         while is_first or written < end:
-            record = make(index, min(written - start, whole - 1), whole)
-            written += len(record[0])
+            is_bad = next(words) < threshold
+            bad += is_bad
+            record = make(index, min(written - start, whole - 1), whole, bad if is_bad else 0)
+            written += len(record)
             is_first = False
-            yield record
+            yield record, is_bad
 
     for index, end in enumerate(ends):
         yield records(index, end)
@@ -88,3 +104,12 @@ def second_of_day(done: int, whole: int) -> int:
     position = done * _HOUR_STARTS[-1]
     hour = bisect_right(_HOUR_STARTS, position // whole) - 1
     return 3600 * hour + (position - _HOUR_STARTS[hour] * whole) * 3600 // (_HOURS[hour] * whole)
+
+
+def clock(second: int) -> str:
+    """Format a second of a day.
+
+    >>> clock(3661)
+    '01:01:01'
+    """
+    return f"{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from daskmr.cli.sample.draws import Words, below, log_uniform, pick, random_words, weighted
-from daskmr.cli.sample.kind import Kind, Record, SampleFile, fill, second_of_day, share_out
+from daskmr.cli.sample.kind import Kind, SampleFile, clock, fill, second_of_day, share_out
 
 __all__ = ["KIND"]
 
@@ -73,21 +73,14 @@ def _files(size: int, seed: int, bad_lines: float) -> Iterator[SampleFile]:
     """Generate the files. Bad lines are in turn cut off, of the error log, empty, and zero bytes."""
     logs = sorted(_plan(size, random_words(seed, "plan of logs")), key=lambda log: log.path)
     words = random_words(seed, "logs")
-    spoilt = int(bad_lines * 2**32)
-    bad = 0
 
-    def make(index: int, done: int, whole: int) -> Record:
-        nonlocal bad
-        log = logs[index]
-        second = second_of_day(done, whole)
+    def make(index: int, done: int, whole: int, bad: int) -> bytes:
+        log, second = logs[index], second_of_day(done, whole)
         line = _line(words, log, second)
-        if next(words) >= spoilt:
-            return line.encode() + b"\n", False
-        bad += 1
-        return _spoil(bad, line, log.day, second), True
+        return (_spoil(bad, line, log.day, second) if bad else line).encode() + b"\n"
 
     ends = share_out(size, [log.weight for log in logs])
-    for log, records in zip(logs, fill(ends, make), strict=True):
+    for log, records in zip(logs, fill(ends, words, bad_lines, make), strict=True):
         yield SampleFile(log.path, records)
 
 
@@ -120,7 +113,7 @@ def _line(words: Words, log: _Log, second: int) -> str:
         request = request.replace("%d", str(below(words, 1 + below(words, 400)))).replace("%%", "%")
     # The C locale's names of months: `%b` would depend on the machine.
     month = "JanFebMarAprMayJunJulAugSepOctNovDec"[3 * log.day.month - 3 : 3 * log.day.month]
-    time = f"{log.day.day:02}/{month}/{log.day.year}:{_clock(second)} +0000"
+    time = f"{log.day.day:02}/{month}/{log.day.year}:{clock(second)} +0000"
     return (
         f'{_client(words)} - {user} [{time}] "{request}" {status} {length} '
         f'"{pick(words, _REFERRERS)}" "{pick(words, _AGENTS)}"'
@@ -129,24 +122,15 @@ def _line(words: Words, log: _Log, second: int) -> str:
 
 def _client(words: Words) -> str:
     """Draw an address for documentation; low ones are frequent."""
-    number = below(words, 1 + below(words, 640))
+    number = below(words, 1 + below(words, 1 + below(words, 640)))
     if number < 512:
         return f"{('203.0.113', '198.51.100')[number // 256]}.{number % 256}"
     return f"2001:db8::{number:x}"
 
 
-def _clock(second: int) -> str:
-    """Format a second of a day.
-
-    >>> _clock(3661)
-    '01:01:01'
-    """
-    return f"{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
-
-
-def _spoil(turn: int, line: str, day: datetime.date, second: int) -> bytes:
-    error = f"{day:%Y/%m/%d} {_clock(second)} [error] 31#31: *{turn} upstream timed out"
-    return (line[: len(line) // 2], error, "", "\0" * 64)[turn % 4].encode() + b"\n"
+def _spoil(turn: int, line: str, day: datetime.date, second: int) -> str:
+    error = f"{day:%Y/%m/%d} {clock(second)} [error] 31#31: *{turn} upstream timed out"
+    return (line[: len(line) // 2], error, "", "\0" * 64)[turn % 4]
 
 
 KIND = Kind(

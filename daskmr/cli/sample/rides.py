@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import calendar
 import csv
-import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from daskmr.cli.sample.draws import Words, below, log_uniform, pick, random_words, weighted
-from daskmr.cli.sample.kind import Kind, Record, SampleFile, fill, second_of_day, share_out
+from daskmr.cli.sample.kind import Kind, SampleFile, clock, fill, second_of_day, share_out
 
 __all__ = ["KIND"]
 
@@ -48,31 +47,33 @@ def _files(size: int, seed: int, bad_lines: float) -> Iterator[SampleFile]:
     """Generate the files. Bad lines have in turn too few fields, too many, and one of text."""
     months = [*_months(size)]
     words = random_words(seed, "rides")
-    spoilt = int(bad_lines * 2**32)
-    made = bad = 0
+    made = 0
 
-    def make(index: int, done: int, whole: int) -> Record:
-        nonlocal made, bad
+    def make(index: int, done: int, whole: int, bad: int) -> bytes:
+        nonlocal made
         made += 1
         row = _ride(words, made, *months[index], done, whole)
-        if next(words) >= spoilt:
-            return _csv(row), False
-        bad += 1
-        return _csv((row[:4], [*row, "", "duplicate"], [f"-- {made} rows exported"])[bad % 3]), True
+        if bad:
+            row = (row[:4], [*row, "", "duplicate"], [f"-- {made} rows exported"])[bad % 3]
+        return _csv(row)
 
-    ends = share_out(size, [_MONTHS[month - 1] for _, month in months])
-    for (year, month), records in zip(months, fill(ends, make), strict=True):
+    ends = share_out(size, [_MONTHS[month - 1] for _, month, _ in months])
+    for (year, month, _), records in zip(months, fill(ends, words, bad_lines, make), strict=True):
         yield SampleFile(f"{year}/{month:02}/rides.csv", records, _csv(_COLUMNS))
 
 
-def _months(size: int) -> Iterator[tuple[int, int]]:
+def _months(size: int) -> Iterator[tuple[int, int, int]]:
+    """Yield the year, the month and its days, for each file."""
     for number in range(max(1, min(18, size // _MONTH_BYTES))):
-        yield _FIRST_YEAR + number // 12, number % 12 + 1
+        year, month = _FIRST_YEAR + number // 12, number % 12 + 1
+        yield year, month, calendar.monthrange(year, month)[1]
 
 
-def _ride(words: Words, number: int, year: int, month: int, done: int, whole: int) -> list[str]:
+def _ride(
+    words: Words, number: int, year: int, month: int, days: int, done: int, whole: int
+) -> list[str]:
     """Generate the fields of a ride, when the share `done` of `whole` of the month is over."""
-    day, rest = divmod(done * calendar.monthrange(year, month)[1], whole)
+    day, rest = divmod(done * days, whole)
     second = second_of_day(rest, whole)
     start, end = pick(words, _ZONES), pick(words, _ZONES)
     meters = 600 + log_uniform(words, 14) + (9000 if "Airport" in (start, end) else 0)
@@ -84,8 +85,8 @@ def _ride(words: Words, number: int, year: int, month: int, done: int, whole: in
     arrival = min(86_399, second + 60 * minutes + below(words, 60))
     return [
         str(number),
-        f"{date} {_clock(second)}",
-        f"{date} {_clock(arrival)}",
+        f"{date} {clock(second)}",
+        f"{date} {clock(arrival)}",
         start,
         end,
         f"{meters / 1000:.2f}",
@@ -97,19 +98,23 @@ def _ride(words: Words, number: int, year: int, month: int, done: int, whole: in
     ]
 
 
-def _clock(second: int) -> str:
-    return f"{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
+class _Encoded:
+    """A file whose `write` returns the text in UTF-8, and so does `writerow` of its writer."""
+
+    write = staticmethod(str.encode)
 
 
-def _csv(fields: list[str] | tuple[str, ...]) -> bytes:
+_writer = csv.writer(_Encoded(), lineterminator="\n")
+
+
+def _csv(fields: Sequence[str]) -> bytes:
     r"""Format a row.
 
     >>> _csv(["1", 'a "b", c', ""])
     b'1,"a ""b"", c",\n'
     """
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(fields)
-    return line.getvalue().encode()
+    row: bytes = _writer.writerow(fields)
+    return row
 
 
 KIND = Kind(
