@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import IO
+from collections.abc import Sequence
+from typing import IO, TYPE_CHECKING
 
 import click
 
 from daskmr.cli.console import EPILOG, announced, ends_process, progress_line
 from daskmr.cli.options import add_option
 from daskmr.cli.sample import KINDS
-from daskmr.text import format_bytes, printable, shell_path
+from daskmr.text import format_bytes, printable, shell_path, shell_word
+
+if TYPE_CHECKING:
+    from daskmr.cli.sample.kind import Kind
 
 __all__ = ["sample_data"]
 
@@ -78,7 +82,20 @@ def sample_data(
         f"{format_bytes(summary.compressed_bytes)} on disk",
         err=True,
     )
-    if chosen.options:
+    if chosen.layout:
+        layout = shell_word(_layout(chosen, extensions or (chosen.extension,)))
         click.echo(
-            f"To read them: daskmr run SCRIPT -d {shell_path(directory)} {chosen.options}", err=True
+            f"To read them: daskmr run SCRIPT -d {shell_path(directory)} --layout {layout} "
+            f"--records {chosen.records}",
+            err=True,
         )
+
+
+def _layout(kind: Kind, extensions: Sequence[str]) -> str:
+    """Return the layout of files with the extensions, which stand in a template as they are."""
+    folder, slash, _ = kind.layout.rpartition("/")
+    if not slash:
+        return kind.layout
+    if len(set(extensions)) > 1:
+        return f"{folder}/{{_}}"
+    return kind.layout if extensions[0] in kind.plain else f"{kind.layout}.{extensions[0]}"

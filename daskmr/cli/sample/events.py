@@ -138,4 +138,4 @@ def _hours(size: int) -> Iterator[tuple[datetime.datetime, int, int]]:
             yield hour, part, parts
 
 
-KIND = Kind("events", _files, "gz", ("jsonl",), "--layout hive --records jsonl")
+KIND = Kind("events", _files, "gz", ("jsonl",), "hive", "jsonl")

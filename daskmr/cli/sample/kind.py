@@ -45,7 +45,8 @@ class Kind:
     files: Callable[[int, int, float], Iterable[SampleFile]]  # by size, seed and bad lines
     extension: str  # of the files, by default
     plain: tuple[str, ...]  # extensions of files that are not compressed
-    options: str = ""  # of `daskmr run`, to read the files
+    layout: str = ""  # of plain files; the packaged one by default
+    records: str = ""  # the format; the default one by default
 
 
 def share_out(size: int, weights: Sequence[int]) -> list[int]:

@@ -133,6 +133,4 @@ def _spoil(turn: int, line: str, day: datetime.date, second: int) -> str:
     return (line[: len(line) // 2], error, "", "\0" * 64)[turn % 4]
 
 
-KIND = Kind(
-    "lines", _files, "gz", ("log",), "--layout '{day:date}/{host}/access.log.gz' --records lines"
-)
+KIND = Kind("lines", _files, "gz", ("log",), "{day:date}/{host}/access.log", "lines")

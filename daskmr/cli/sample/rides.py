@@ -117,6 +117,4 @@ def _csv(fields: Sequence[str]) -> bytes:
     return row
 
 
-KIND = Kind(
-    "rides", _files, "csv", ("csv",), "--layout '{year:int}/{month:int}/rides.csv' --records csv"
-)
+KIND = Kind("rides", _files, "csv", ("csv",), "{year:int}/{month:int}/rides.csv", "csv")

@@ -47,6 +47,21 @@ def test_other_kinds_say_how_they_are_read(
 
 
 @pytest.mark.parametrize(
+    ("extensions", "layout"),
+    [
+        ("log", "{day:date}/{host}/access.log"),
+        ("zst", "{day:date}/{host}/access.log.zst"),
+        ("gz,log", "{day:date}/{host}/{_}"),
+    ],
+)
+def test_the_layout_has_the_extension(extensions: str, layout: str, tmp_path: Path) -> None:
+    done = daskmr(
+        "sample-data", "data", "--size", "9kB", "--kind", "logs", "--ext", extensions, cwd=tmp_path
+    )
+    assert f" --layout '{layout}' " in done.stderr
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         (("--kind", "tweets"), "'tweets' is not one of"),
