@@ -6,7 +6,7 @@ from typing import IO, Any
 
 import click
 
-from daskmr.cli.console import EPILOG, ends_process, listing_line, painter
+from daskmr.cli.console import EPILOG, announced, ends_process, listing_line, painter
 from daskmr.cli.options import GroupedCommand, add_option, job_options
 from daskmr.config import SETTINGS
 from daskmr.stdio import say
@@ -37,8 +37,6 @@ def check(stdout: IO[bytes], script: str, **options: Any) -> None:
     The script is loaded, and its functions are checked. With --data-dir or --bucket, the first
     records of the input are mapped, and the results are combined and reduced.
     """
-    from daskmr.run.check import check_script
-
     paint = painter(stdout)
 
     def show(title: str, text: str) -> None:
@@ -49,5 +47,7 @@ def check(stdout: IO[bytes], script: str, **options: Any) -> None:
 
     names = {"data_dir", "input_filter", "records", "only", "aws_key", "aws_secret_key"}
     given = {name: options[name] for name in options.keys() & (names | SETTINGS.keys())}
-    with listing_line() as on_listing:
+    with announced("check loads the script and lists the input"), listing_line() as on_listing:
+        from daskmr.run.check import check_script
+
         check_script(script, show, on_listing=on_listing, **given)

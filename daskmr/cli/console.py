@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
@@ -16,7 +17,10 @@ from daskmr.errors import DaskMRError, Interrupted, JobError
 from daskmr.stdio import standard_output
 from daskmr.text import printable
 
-__all__ = ["EPILOG", "Paint", "ends_process", "exit_codes", "leave", "listing_line", "painter"]
+__all__ = [
+    "EPILOG", "Paint", "announced", "ends_process", "exit_codes", "leave", "listing_line",
+    "painter", "progress_line",
+]  # fmt: skip
 
 EPILOG = (
     "Exit codes: 0 done, 1 the job failed, 2 bad usage or input, 3 the filter matched nothing, "
@@ -31,6 +35,7 @@ _STYLES: dict[str, dict[str, Any]] = {
     "faint": {"fg": "blue"},
     "warning": {"fg": "yellow"},
 }
+_SILENT_SECONDS = 1.0  # before a line says what takes so long
 _LINES = 24  # lines of a traceback, so that a failure fits on a screen
 
 
@@ -145,25 +150,55 @@ def painter(stdout: IO[bytes]) -> Paint:
 
 
 @contextmanager
-def listing_line() -> Iterator[Callable[[int, int], None] | None]:
-    """Yield a function that shows the progress of a listing on a line that is cleared at the end.
+def announced(text: str) -> Iterator[None]:
+    """Write a line to a terminal, with what the command does, if the block takes a second.
 
-    Its arguments are the numbers of prefixes and files so far. Yields ``None`` without a terminal.
+    Without a terminal nothing is written.
+    """
+    timer = threading.Timer(_SILENT_SECONDS, _write_line, (f"\r\x1b[Kdaskmr: {text}\n",))
+    timer.daemon = True
+    if sys.stderr.isatty():
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextmanager
+def progress_line() -> Iterator[Callable[[str], None] | None]:
+    """Yield a function that shows a text on a line that is cleared at the end.
+
+    Yields ``None`` without a terminal.
     """
     shown = False
 
-    def show(prefixes: int, files: int) -> None:
+    def show(text: str) -> None:
         nonlocal shown
         shown = True
-        replace_line(f"listing: {files:,} files in {prefixes:,} prefixes")
-
-    def replace_line(text: str) -> None:
-        with suppress(OSError):  # the terminal may be gone
-            sys.stderr.write(f"\r{text}\x1b[K")
-            sys.stderr.flush()
+        _write_line(f"\r{text}\x1b[K")
 
     try:
         yield show if sys.stderr.isatty() else None
     finally:
         if shown:
-            replace_line("")
+            show("")
+
+
+@contextmanager
+def listing_line() -> Iterator[Callable[[int, int], None] | None]:
+    """Yield a function that shows the progress of a listing on a line that is cleared at the end.
+
+    Its arguments are the numbers of prefixes and files so far. Yields ``None`` without a terminal.
+    """
+    with progress_line() as show:
+        if show is None:
+            yield None
+        else:
+            yield lambda prefixes, files: show(f"listing: {files:,} files in {prefixes:,} prefixes")
+
+
+def _write_line(text: str) -> None:
+    with suppress(OSError):  # the terminal may be gone
+        sys.stderr.write(text)
+        sys.stderr.flush()

@@ -13,6 +13,7 @@ from click.core import ParameterSource
 
 from daskmr.cli.completion import complete_clusters, complete_files, complete_folders
 from daskmr.config import SETTINGS, Setting
+from daskmr.text import shell_path
 
 __all__ = ["CommandGroup", "GroupedCommand", "Option", "add_option", "job_options", "repeated"]
 
@@ -219,7 +220,22 @@ class CommandGroup(click.Group):
 
 
 class GroupedCommand(click.Command):
-    """A command whose ``--help`` shows its options by group."""
+    """A command whose ``--help`` shows its options by group, and whose input is an option."""
+
+    allow_extra_args = True
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments; for a second one, which would be the input, show how it is given."""
+        others = super().parse_args(ctx, args)
+        if others and not ctx.resilient_parsing:
+            words = (
+                ctx.command_path,
+                shell_path(ctx.params["script"]),
+                "-d",
+                *map(shell_path, others),
+            )
+            ctx.fail(f"The input is an option: {' '.join(words)}")
+        return others
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a section for each group; options without a group come last."""

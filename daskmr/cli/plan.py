@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from daskmr.cli.console import EPILOG, Paint, ends_process, listing_line, painter
+from daskmr.cli.console import EPILOG, Paint, announced, ends_process, listing_line, painter
 from daskmr.cli.options import GroupedCommand, add_option, job_options, repeated
 from daskmr.config import SETTINGS
 from daskmr.counts import most_frequent_first
@@ -57,14 +57,15 @@ def plan(
     """
     import json
 
-    from daskmr.data.sampling import Choice
-    from daskmr.run.plan import as_json as convert
-    from daskmr.run.plan import make_plan
+    how = ", and maps a sample of it for a few seconds" if estimate else ""
+    with announced(f"plan reads the listing of the input{how}"), listing_line() as on_listing:
+        from daskmr.data.sampling import Choice
+        from daskmr.run.plan import as_json as convert
+        from daskmr.run.plan import make_plan
 
-    script, options = repeated(context, script, options)
-    names = ("data_dir", "input_filter", "output", "inline", "aws_key", "aws_secret_key")
-    limits = (options[name] for name in ("limit_files", "sample", "seed", "sample_by"))
-    with listing_line() as on_listing:
+        script, options = repeated(context, script, options)
+        names = ("data_dir", "input_filter", "output", "inline", "aws_key", "aws_secret_key")
+        limits = (options[name] for name in ("limit_files", "sample", "seed", "sample_by"))
         made = make_plan(
             script,
             **{name: options[name] for name in names},

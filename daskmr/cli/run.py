@@ -19,6 +19,7 @@ from daskmr.stdio import standard_output
 from daskmr.text import printable, shell_path, shell_word
 
 if TYPE_CHECKING:
+    from daskmr.diagnostics.log import View
     from daskmr.run.result import Result
 
 __all__ = ["run"]
@@ -68,6 +69,13 @@ def _run(
 ) -> None:
     import gc
 
+    from daskmr.diagnostics.log import choose, notes_to
+
+    # Before the rest is imported, since it shows that the run is starting.
+    streamed, inline = stdout if output == "-" else None, options["inline"]
+    show = choose(sys.stderr, quiet=quiet, as_json=as_json, inline=inline, output=streamed)
+    show.start()
+
     import dask.config
 
     # Read when distributed is imported. Its logs of ending workers are for its developers, and this
@@ -75,25 +83,35 @@ def _run(
     quiet_logs = {"distributed": "critical", "distributed.client": "critical"}
     dask.config.set(logging=dask.config.get("logging", {}) | quiet_logs)
 
-    from daskmr.diagnostics.log import choose, notes_to
     from daskmr.run.pipeline import mapreduce
 
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD)  # starting a cluster imports more modules
     gc.enable()
 
-    streamed = stdout if output == "-" else None
-    inline = options["inline"]
-    show = choose(sys.stderr, quiet=quiet, as_json=as_json, inline=inline, output=streamed)
     path, secrets = options.pop("report"), (options["aws_key"], options["aws_secret_key"])
     read = (options["input_filter"], options["schema"])
     inputs = (script, *(source for source in read if isinstance(source, str)))
-    with notes_to(show), _reporting(path, inputs, output, quiet, secrets) as report:
+    with (
+        notes_to(show),
+        _ending(show),
+        _reporting(path, inputs, output, quiet, secrets) as report,
+    ):
         result = mapreduce(script, output=output, stdout=stdout, watcher=show, **options)
         stdout.flush()
         report(result)
     profile = _write_profile(result, output) if options["profile"] else None
     show.summary(result, profile)
+
+
+@contextmanager
+def _ending(show: View) -> Iterator[None]:
+    """Remove the display of a run that fails, also before it is watched."""
+    try:
+        yield
+    except BaseException:
+        show.end(None)
+        raise
 
 
 # --- the report and the profile -------------------------------------------------------------------

@@ -10,6 +10,8 @@ import dataclasses
 import json
 import os
 import re
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
@@ -39,6 +41,7 @@ __all__ = [
     "notes_to",
 ]
 
+_SILENT_SECONDS = 1.0  # before a line says that an inline job is running
 _FIRST_SECONDS = 5.0  # before the first line on progress
 _PAUSES = (5.0, 5.0, 10.0, 10.0, 20.0)  # seconds to the next lines
 _LAST_PAUSE = 30.0
@@ -61,6 +64,9 @@ class View(Watcher):
         self._rate = Rate(_BURST, _LINES_PER_SECOND)
         self._left_out = 0
         self._loading: set[tuple[str, int, str]] = set()
+
+    def start(self) -> None:
+        """Show on a terminal that the command is starting; called before the first event."""
 
     def printed(self, line: Printed) -> None:
         """Show a line that the script printed, unless there are too many."""
@@ -140,6 +146,15 @@ class InlineTerminal(TextLog):
         self._display = Display(stream)
         super().__init__(self._display)
         self._begun = False
+        self._silence = threading.Timer(_SILENT_SECONDS, self._announce)
+        self._silence.daemon = True
+
+    def start(self) -> None:
+        self._silence.start()
+
+    def write(self, text: str) -> None:
+        self._silence.cancel()
+        super().write(text)
 
     def begin(self, plan: RunOutline) -> None:
         self._begun = True
@@ -152,8 +167,13 @@ class InlineTerminal(TextLog):
             self._display.look(look)
 
     def end(self, result: Any) -> None:
+        self._silence.cancel()
         self._display.end()
         super().end(result)
+
+    def _announce(self) -> None:
+        if "pdb" not in sys.modules:  # its prompt may be on the screen
+            self.write("daskmr: running in this process")
 
 
 class Terminal(View):
@@ -166,6 +186,9 @@ class Terminal(View):
         self._display = Display(stream)
         super().__init__(self._display)
         self._shared = shared
+
+    def start(self) -> None:
+        self._display.start()
 
     def begin(self, plan: RunOutline) -> None:
         self._display.begin(plan)

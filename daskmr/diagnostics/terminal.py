@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 from daskmr.diagnostics.pace import Pace, share
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Display", "Region", "compose"]
 
 _AFTER_SECONDS = 1.5  # before a run is shown; small jobs have ended by then
+_START_SECONDS = 0.7  # before a start is shown, and between two updates
 _WIDEST = 120
 _MOST_WORKERS = 8
 _NAME = 9  # columns
@@ -77,6 +79,11 @@ class Display:
         self._console: Console | None = None  # while something is shown
         self._restore: Callable[[], None] | None = None
         self._ended = False
+        self._started_up = threading.Event()
+
+    def start(self) -> None:
+        """Show that the run is starting, until the first snapshot of it."""
+        threading.Thread(target=self._show_start, name="daskmr-start", daemon=True).start()
 
     def begin(self, outline: RunOutline) -> None:
         """Set the outline of the run."""
@@ -88,6 +95,7 @@ class Display:
 
     def look(self, look: Look) -> None:
         """Show a snapshot."""
+        self._started_up.set()
         with self._lock:
             self._look = look
             self._pace.add(look)
@@ -108,14 +116,27 @@ class Display:
 
     def end(self) -> None:
         """Remove the display permanently."""
+        self._started_up.set()
         with self._lock:
             self._ended = True
-            if self._console is not None:
-                self._region.draw([])
-                self._console = None
-            if self._restore is not None:
-                self._restore()
-                self._restore = None
+            self._hide()
+
+    def _hide(self) -> None:
+        if self._console is not None:
+            self._region.draw([])
+            self._console = None
+        if self._restore is not None:
+            self._restore()
+            self._restore = None
+
+    def _show_start(self) -> None:
+        while not self._started_up.wait(_START_SECONDS):
+            with self._lock, suppress(OSError):  # the terminal may be gone
+                if "pdb" in sys.modules:  # its prompt may be waiting while the script is loaded
+                    self._hide()
+                    return
+                if not self._started_up.is_set():
+                    self._show()
 
     def _show(self) -> None:
         if self._console is None:
@@ -130,15 +151,17 @@ class Display:
 
     def _lines(self) -> list[tuple[str, int]]:
         """Render the last snapshot to fit the terminal."""
-        if self._look is None:
-            return []
         columns, height = self._size()
         width = max(20, min(columns - 1, _WIDEST))
+        elapsed = time.monotonic() - self._started
+        if self._look is None:
+            page = _Page(width, _takes_unicode(self._stream))
+            return [self._render(page.listing(Progress(), elapsed), width)]
         rows = compose(
             self._look,
             self._outline,
             self._pace,
-            time.monotonic() - self._started,
+            elapsed,
             self._address,
             width,
             max(3, height - 2),

@@ -1,29 +1,36 @@
-"""Generate the documents of sample data from pieces that are rendered once and drawn at random.
+"""Sample data of the kind `documents`: telemetry documents, in the packaged layout.
 
-A piece is the histogram of a probe, an add-on, or an SQL statement with its durations. Joining
-rendered pieces is many times faster than rendering each document.
+Documents are joined from pieces that are rendered once and drawn at random: the histogram of a
+probe, an add-on, or an SQL statement with its durations. Joining rendered pieces is many times
+faster than rendering each document.
 """
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
-import struct
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
-from itertools import accumulate, chain, count
-from typing import Any, TypeVar
+from itertools import accumulate
+from typing import Any
 
-__all__ = [
-    "TABLES", "Pieces", "Words", "below", "draw", "hexadecimal", "log_uniform", "members", "pick",
-    "random_words", "render_pieces",
-]  # fmt: skip
+from daskmr.cli.sample.draws import (
+    Words,
+    below,
+    hexadecimal,
+    log_uniform,
+    pick,
+    random_words,
+    weighted,
+)
+from daskmr.cli.sample.kind import Kind, Record, SampleFile
 
-T = TypeVar("T")
-Words = Iterator[int]
-"""Random numbers: 32-bit words of SHAKE-128, from which only integers are drawn."""
+__all__ = ["KIND", "TABLES", "Pieces", "draw", "members", "render_pieces"]
+
 Pool = tuple[bytes, ...]
 """Renderings of one piece, of which a document uses one."""
 Mix = tuple[tuple[Pool, ...], ...]
@@ -31,6 +38,11 @@ Mix = tuple[tuple[Pool, ...], ...]
 
 VARIANTS = 64  # renderings in a pool
 MIXES = 256  # sets in a mix
+RECENT_IDS = 1024
+DUPLICATES = 2**32 // 200  # 0.5% of 2**32
+LAST_DOCUMENT = 4096  # enough bytes for any document without its sections
+
+_FIRST_DAY = datetime.date(2013, 10, 31)
 
 TABLES: dict[str, Any] = json.loads(
     resources.files("daskmr").joinpath("sample_data.json").read_bytes()
@@ -295,41 +307,198 @@ def members(members: Mapping[str, Any], escaped: bool = False) -> bytes:
     return json.dumps(members, ensure_ascii=escaped, separators=(",", ":"))[1:-1].encode()
 
 
-# --- random numbers -------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 
 
-def random_words(seed: int, purpose: str) -> Words:
-    """Yield an endless stream of 32-bit words, a separate one for each purpose."""
-    keys = (f"daskmr sample {purpose} {seed} {block}".encode() for block in count())
-    return chain.from_iterable(
-        struct.unpack("<2048I", hashlib.shake_128(key).digest(8192)) for key in keys
+def _files(size: int, seed: int, bad_lines: float) -> Iterator[SampleFile]:
+    """Generate the files. About 0.5% of the documents repeat an earlier id.
+
+    Bad lines are in turn without a tab, with truncated JSON, empty, and with broken JSON that is
+    not valid UTF-8.
+    """
+    records = _Records(size, seed, bad_lines)
+    for file in _plan(size, seed):
+        yield SampleFile(file.stem, records.of(file))
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    stem: str  # path below the directory, without the extension
+    info: bytes  # the part of the info that all documents of the file share
+    app: str
+    end: int  # uncompressed bytes of the sample up to the end of this file
+
+
+def _plan(size: int, seed: int) -> list[_File]:
+    words = random_words(seed, "plan")
+    number = max(1, min(math.isqrt(size) // 110 + size // 12_000_000, size // 40_000))
+    # File sizes fall with the square of the rank, from about a tenth of the data to about 50 kB.
+    shares = [10**12 // (rank + 10) ** 2 for rank in range(number)]
+    reasons, apps, channels = (
+        _allot(table, shares, words)
+        for table in (TABLES["reasons"], TABLES["apps"], TABLES["channels"])
+    )
+    versions = _allot_versions(channels, shares, words)
+    ends = [size * share // sum(shares) for share in accumulate(shares)]
+    kinds = zip(reasons, apps, channels, versions, strict=True)
+    return [_file(kind, end, words) for kind, end in zip(kinds, ends, strict=True)]
+
+
+def _allot_versions(channels: Sequence[str], shares: Sequence[int], words: Words) -> list[str]:
+    versions = [""] * len(channels)
+    for channel, table in TABLES["versions"].items():
+        indices = [index for index, other in enumerate(channels) if other == channel]
+        allotted = _allot(table, [shares[index] for index in indices], words)
+        for index, version in zip(indices, allotted, strict=True):
+            versions[index] = version
+    return versions
+
+
+def _allot(weights: Mapping[str, int], shares: Sequence[int], words: Words) -> list[str]:
+    """Assign a value to each share, in proportion to the weights of the values.
+
+    Common values get the largest shares first.
+
+    >>> _allot({"release": 60, "beta": 40}, [10, 9, 8, 7, 6], iter([0] * 5))
+    ['release', 'beta', 'release', 'beta', 'release']
+    """
+    total = sum(weights.values())
+    missing = {value: weight * sum(shares) // total for value, weight in weights.items()}
+    values = [""] * len(shares)
+    # Not strictly by size, because the same order in all dimensions would correlate their values.
+    ranks = [-share * (2**32 + next(words)) for share in shares]
+    for index in sorted(range(len(shares)), key=ranks.__getitem__):
+        values[index] = max(missing, key=missing.__getitem__)
+        missing[values[index]] -= shares[index]
+    return values
+
+
+def _file(kind: tuple[str, str, str, str], end: int, words: Words) -> _File:
+    reason, app, channel, version = kind
+    submitted = _FIRST_DAY + datetime.timedelta(days=below(words, 14))
+    first, last = map(datetime.date.fromisoformat, TABLES["build_days"][channel][version])
+    built = min(last, max(first, submitted - datetime.timedelta(days=below(words, 4))))
+    build = f"{built:%Y%m%d}{TABLES['build_times'][channel]}"
+    info = {
+        "reason": reason,
+        "appName": app,
+        "appID": TABLES["app_ids"][app],
+        "appVersion": version,
+        "appBuildID": build,
+        "appUpdateChannel": channel,
+        "platformBuildID": build,
+        "revision": f"https://hg.example.org/{channel}/rev/{hashlib.shake_128(build.encode()).hexdigest(6)}",
+    }
+    name = f"{build}.{submitted:%Y%m%d}.v2.log.{hexadecimal(words, 32)}"
+    stem = f"{reason.replace('-', '_')}/{app}/{channel}/{version}/{name}"
+    return _File(stem, members(info), app, end)
+
+
+# --- records --------------------------------------------------------------------------------------
+
+
+class _Records:
+    """A generator of the records of a sample, in order."""
+
+    def __init__(self, size: int, seed: int, bad_lines: float) -> None:
+        self.size = size
+        self.bad = self.written = 0
+        self._pieces = render_pieces(random_words(seed, "pieces"))
+        self._words = random_words(seed, "documents")
+        self._bad_lines = int(bad_lines * 2**32)
+        self._recent_ids = [b""] * RECENT_IDS
+
+    def of(self, file: _File) -> Iterator[Record]:
+        """Yield the records of `file`; there is at least one."""
+        is_complete = False
+        while not is_complete:
+            record = self._record(file)
+            self.written += len(record[0])
+            is_complete = self.written >= file.end
+            yield record
+
+    def _record(self, file: _File) -> Record:
+        if next(self._words) >= self._bad_lines:
+            return b"%s\t%s\n" % (self._document_id(), self._document(file)), False
+        spoil = _SPOILERS[self.bad % len(_SPOILERS)]
+        self.bad += 1
+        document = self._document(file)
+        key = _fresh_id(self._words)
+        cut = 1 + below(self._words, len(document) - 1)
+        return spoil(key, document, cut) + b"\n", True
+
+    def _document_id(self) -> bytes:
+        slot = next(self._words) >> 22
+        if next(self._words) >= DUPLICATES or not self._recent_ids[slot]:
+            self._recent_ids[slot] = _fresh_id(self._words)
+        return self._recent_ids[slot]
+
+    def _document(self, file: _File) -> bytes:
+        words, pieces = self._words, self._pieces
+        before = _BEFORE_HISTOGRAMS % (
+            file.info,
+            pick(words, pieces.machines[file.app]),
+            pick(words, pieces.profiles),
+            log_uniform(words, 14),
+            pick(words, pieces.timelines),
+            log_uniform(words, 4),
+        )
+        remaining = self.size - self.written
+        sections = [b",".join(draw(words, mix)) for mix in pieces.sections]
+        if remaining < 3 * LAST_DOCUMENT:
+            sections = [b""] * len(sections)  # keep the last document from getting too long
+        after = _AFTER_HISTOGRAMS % (*sections, pick(words, pieces.hangs))
+        room = remaining - len(before) - len(after) - ID_BYTES
+        histograms = _fit(draw(words, pieces.histograms), pieces.spare_histograms, room)
+        return before + b",".join(histograms) + after
+
+
+def _fit(histograms: list[bytes], spare: list[bytes], room: int) -> list[bytes]:
+    """Return `histograms`; in the last document, add or drop some to fill `room` bytes.
+
+    >>> _fit([b'"A":[1]', b'"B":[1]'], [b'"A":[1]', b'"C":[1]'], 10**6)
+    [b'"A":[1]', b'"B":[1]']
+    >>> _fit([b'"A":[1]', b'"B":[1]'], [b'"A":[1]', b'"C":[1]'], 8)
+    [b'"A":[1]']
+    >>> _fit([b'"A":[1]', b'"B":[1]'], [b'"A":[1]', b'"C":[1]'], 17)
+    [b'"A":[1]', b'"B":[1]', b'"C":[1]']
+    """
+    if room >= 3 * LAST_DOCUMENT or sum(map(len, histograms)) + LAST_DOCUMENT <= room:
+        return histograms
+    present = {histogram.partition(b":")[0] for histogram in histograms}
+    candidates = histograms + [other for other in spare if other.partition(b":")[0] not in present]
+    if sum(map(len, candidates)) < room:
+        room -= LAST_DOCUMENT  # this cannot be the last document: leave enough room for another
+    starts = accumulate((len(histogram) + 1 for histogram in candidates), initial=0)
+    return [histogram for start, histogram in zip(starts, candidates, strict=False) if start < room]
+
+
+# Each takes an id, a document and a position to cut it. None may produce valid JSON after a tab.
+_SPOILERS: tuple[Callable[[bytes, bytes, int], bytes], ...] = (
+    lambda key, document, cut: key + b" " + document,
+    lambda key, document, cut: key + b"\t" + document[:cut],
+    lambda key, document, cut: b"",
+    lambda key, document, cut: key + b"\t" + document[:cut] + b"\xff\xfe\xc3(\x80",
+)
+
+ID_BYTES = 38  # with the tab and the newline
+
+_BEFORE_HISTOGRAMS = b'{"ver":2,"info":{%s,%s,%s},"simpleMeasurements":{"uptime":%d,%s,"savedPings":%d},"histograms":{'
+_AFTER_HISTOGRAMS = (
+    b'},"slowSQL":{"mainThread":{%s},"otherThreads":{%s}},"addonDetails":{"XPI":{%s}},%s}'
+)
+
+
+def _fresh_id(words: Words) -> bytes:
+    high, low = next(words), next(words)
+    return b"%08x-%04x-4%03x-a%03x-%04x%08x" % (
+        next(words),
+        high >> 16,
+        high & 0xFFF,
+        low & 0xFFF,
+        low >> 16,
+        next(words),
     )
 
 
-def below(words: Words, limit: int) -> int:
-    """Draw an integer below `limit`."""
-    return next(words) * limit >> 32
-
-
-def log_uniform(words: Words, bits: int) -> int:
-    """Draw a number of up to `bits` bits; all lengths are equally likely."""
-    return next(words) >> 32 - (next(words) * (bits + 1) >> 32)
-
-
-def pick(words: Words, values: Sequence[T]) -> T:
-    """Draw one of `values`."""
-    return values[next(words) * len(values) >> 32]
-
-
-def hexadecimal(words: Words, digits: int) -> str:
-    """Draw hexadecimal digits."""
-    return "".join(f"{next(words):08x}" for _ in range(-(-digits // 8)))[:digits]
-
-
-def weighted(weights: Mapping[str, int]) -> tuple[str, ...]:
-    """Repeat each value as many times as its weight.
-
-    >>> weighted({"release": 3, "beta": 1})
-    ('release', 'release', 'release', 'beta')
-    """
-    return tuple(value for value, weight in weights.items() for _ in range(weight))
+KIND = Kind("documents", _files, "gz", ("log", "txt", "json", "jsonl", "tsv"))

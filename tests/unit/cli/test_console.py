@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from support.jobs import DIRECTORY, file_name
 
-from daskmr.cli.console import exit_codes
+from daskmr.cli import console
+from daskmr.cli.console import announced, exit_codes, listing_line, progress_line
 
 
 @pytest.mark.parametrize("arguments", ["check job.py -d data", "replay bad --script job.py"])
@@ -54,7 +57,8 @@ def test_colours_are_for_terminals_and_obey_no_color(
 
 
 SIGNALLED = """
-from daskmr.cli.console import exit_codes
+from daskmr.cli import console
+from daskmr.cli.console import announced, exit_codes, listing_line, progress_line
 from daskmr.errors import Interrupted
 class Signalled:
     def __set_name__(self, owner, name):
@@ -73,3 +77,60 @@ def test_a_signal_while_a_class_is_made_is_an_interruption() -> None:
 def test_other_runtime_errors_are_left_alone() -> None:
     with pytest.raises(RuntimeError, match="other"), exit_codes():
         raise RuntimeError("other")
+
+
+class Terminal(io.StringIO):
+    """Standard error of a terminal, which notes when something is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = threading.Event()
+
+    def isatty(self) -> bool:
+        return True
+
+    def flush(self) -> None:
+        self.written.set()
+
+
+def use_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    return terminal
+
+
+def test_a_command_that_takes_long_says_what_it_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stderr = use_terminal(monkeypatch)
+    monkeypatch.setattr(console, "_SILENT_SECONDS", 0.0)
+    with announced("reading"):
+        assert stderr.written.wait(30)
+    assert stderr.getvalue() == "\r\x1b[Kdaskmr: reading\n"
+
+
+def test_a_command_that_is_quick_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    stderr = use_terminal(monkeypatch)
+    before = threading.active_count()
+    with announced("reading"):
+        assert threading.active_count() == before + 1
+    with pytest.raises(KeyError), announced("reading"):
+        raise KeyError
+    assert stderr.getvalue() == ""
+
+
+def test_nothing_is_announced_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "_SILENT_SECONDS", 0.0)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    before = threading.active_count()
+    with announced("reading"), progress_line() as show, listing_line() as on_listing:
+        assert (show, on_listing, threading.active_count()) == (None, None, before)
+    assert sys.stderr.getvalue() == ""
+
+
+def test_progress_is_replaced_and_cleared(monkeypatch: pytest.MonkeyPatch) -> None:
+    stderr = use_terminal(monkeypatch)
+    with listing_line() as show:
+        assert show is not None
+        show(2, 1_000)
+    assert stderr.getvalue() == "\rlisting: 1,000 files in 2 prefixes\x1b[K\r\x1b[K"

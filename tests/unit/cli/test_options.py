@@ -27,6 +27,14 @@ def test_misspelt_commands_and_options(arguments: str, said: str) -> None:
     assert said in done.output
 
 
+@pytest.mark.parametrize("command", ["run", "plan", "check"])
+def test_an_input_that_is_no_option_is_shown_as_one(command: str) -> None:
+    done = CliRunner().invoke(main, [command, "job.py", "my data", "-v"])
+    assert done.exit_code == 2
+    expected = f"The input is an option: mapreduce {command} job.py -d 'my data'\n"
+    assert done.output.endswith(expected)
+
+
 def test_plan_takes_all_options_of_run() -> None:
     context = click.Context(main)
     commands = {name: main.get_command(context, name) for name in ("run", "plan")}

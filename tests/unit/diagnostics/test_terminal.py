@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -246,6 +248,49 @@ def test_a_run_is_shown_and_then_gone(terminal: Terminal) -> None:
     shown.write("after\n")
     assert terminal.screen.lines == ["said", "after"]
     assert not terminal.screen.hidden
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_a_start_is_shown_until_there_is_a_look(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_START_SECONDS", 0.001)
+    monkeypatch.delitem(sys.modules, "pdb", raising=False)
+    shown = Display(terminal, after=0)
+    shown.start()
+    wait_for(lambda: terminal.screen.lines == [" start     0:00"])
+    shown.write("said\n")
+    assert terminal.screen.lines == ["said", " start     0:00"]
+    shown.look(Look(0.0, "list", {"list": Progress(files=7)}))
+    assert terminal.screen.lines == ["said", " list      7 files   0:00"]
+    shown.end()
+    assert terminal.screen.lines == ["said"]
+
+
+def test_a_start_makes_room_for_a_debugger(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_START_SECONDS", 0.001)
+    monkeypatch.setattr(module, "_are_one", lambda stream, _: stream is terminal)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.delitem(sys.modules, "pdb", raising=False)
+    shown = Display(terminal)
+    shown.start()
+    wait_for(lambda: sys.stderr is not terminal)
+    prompted = sys.stderr
+    print("(Pdb) ", end="", file=prompted)
+    monkeypatch.setitem(sys.modules, "pdb", module)
+    wait_for(lambda: sys.stderr is terminal)
+    print("continue", file=prompted)
+    wait_for(lambda: "continue" in "".join(terminal.screen.lines))
+    assert "".join(terminal.screen.lines) in ("(Pdb) continue", "(Pdb)continue")
+    shown.end()
 
 
 def test_no_color_where_it_is_turned_off(
