@@ -8,7 +8,7 @@ from daskmr.data.parts import Part, PartWriter
 from daskmr.data.spill_dir import SpillStore
 from daskmr.data.writers.contexts import OutputKind, WritingContext, packed, report_of
 from daskmr.history import HotKey
-from daskmr.job.contexts import COUNTED
+from daskmr.job.contexts import COUNTED, ItemContext
 from daskmr.job.job import Job
 from daskmr.job.map_context import MapContext
 from daskmr.tasks.fold import Fold, Spilling

@@ -12,7 +12,7 @@ from daskmr.errors import JobError, TaskFailed
 from daskmr.job.json_text import RowError
 from daskmr.job.pickling import ATOMS, measured
 
-__all__ = ["FORMAT", "Column", "TypedRows", "schema_of", "unite_columns"]
+__all__ = ["FORMAT", "Column", "TypedRows", "order_of", "schema_of", "unite_columns"]
 
 _ROWS = 1 << 17  # of a row group
 _BYTES = 64 << 20  # of a row group, estimated: it is held in memory
@@ -101,18 +101,23 @@ def unite_columns(one: Mapping[str, Column], other: Mapping[str, Column]) -> dic
         except MixedTypes as error:
             raise MixedTypes(
                 f"The column {name!r} has values of mixed types, {error}, as in the rows {first} and "
-                f"{example}. Nothing was written. Write one type: float(value), say, or str(value)."
+                f"{example}. Write one type: float(value), say, or str(value)."
             ) from None
         both[name] = united, first if united == before else example, max(last, place)
     return both
 
 
+def order_of(found: Mapping[str, Column], columns: Columns) -> list[str]:
+    """Return the names of columns in an order that all rows together decide."""
+    places = {name: place for place, name in enumerate(columns or ())}
+    return sorted(found, key=lambda name: (places.get(name, found[name][2]), name))
+
+
 def schema_of(found: Mapping[str, Column], columns: Columns) -> Any:
-    """Return the schema of pyarrow for columns, in an order that all rows together decide."""
+    """Return the schema of pyarrow for columns; those that no row has are empty."""
     import pyarrow as pa
 
-    named_ = {name: place for place, name in enumerate(columns or ())}
-    order = sorted(found, key=lambda name: (named_.get(name, found[name][2]), name))
+    order = order_of(found, columns)
     missing = [pa.field(name, pa.null()) for name in columns or () if name not in found]
     try:
         return pa.schema([pa.field(name, arrow_type(found[name][0])) for name in order] + missing)
