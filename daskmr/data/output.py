@@ -314,6 +314,10 @@ def open_output(
             f"slashes: {target.replace(':/', '://', 1)}"
         )
     if "://" not in target:
+        if target.endswith("/"):
+            raise InputError(
+                f"The output {target!r} names a directory. Name a file, as {target}result.txt."
+            )
         return OutputFile(target, run_id, stdout, hashed=hashed)
     place, _, key = target.rpartition("/")
     if not key or place.endswith("/"):

@@ -15,6 +15,8 @@ from typing import Any
 
 __all__ = ["RowError", "to_json"]
 
+_DEEPEST = 500
+_TOO_DEEP = "A value that contains itself, or is nested too deeply, cannot be written as JSON."
 _AS_TEXT = (decimal.Decimal, uuid.UUID, fractions.Fraction)
 
 
@@ -63,24 +65,29 @@ def to_json(value: Any) -> str:
     try:
         text = _UTF8(value)
     except RecursionError:
-        raise RowError("A value that is nested too deeply cannot be written as JSON.") from None
+        raise RowError(_TOO_DEEP) from None
     except ValueError:
-        text = _UTF8(_finite(value, 0))
+        text = _UTF8(_plain(value))
     if text.isascii():
         return text
     try:
         text.encode()
     except UnicodeEncodeError:
-        return _ASCII(_finite(value, 0))
+        return _ASCII(_plain(value))
     return text
 
 
-def _finite(value: Any, depth: int) -> Any:
+def _plain(value: Any) -> Any:
     """Copy a value with ``None`` in place of numbers that JSON does not have."""
-    if depth > 500:
-        raise RowError(
-            "A value that contains itself, or is nested too deeply, cannot be written as JSON."
-        )
+    try:
+        return _finite(value, 0)
+    except RecursionError:
+        raise RowError(_TOO_DEEP) from None
+
+
+def _finite(value: Any, depth: int) -> Any:
+    if depth > _DEEPEST:
+        raise RowError(_TOO_DEEP)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

@@ -116,7 +116,7 @@ def open_separated(
         return TextWriter(sink, "".join(line for _, line in header))
     shapes: dict[tuple[str, ...], str] = {}
     for report in reports:
-        shapes = {**report, **shapes}
+        shapes |= {names: line for names, line in report.items() if names not in shapes}
     if len(shapes) > 1:
         raise JobError(_differ(shapes))
     names = next(iter(shapes), columns or ())
