@@ -277,6 +277,8 @@ class OutputContext(Counting):
     - `counted`, `counters`: counts of the current record, and of earlier ones.
     """
 
+    is_text = False  # whether the entries are text that only has to be joined
+
     def __init__(self) -> None:
         self.written: list[Any] = []
         self.hurry = []
@@ -355,6 +357,8 @@ def refuse_address(value: Any) -> None:
 
 class TextContext(OutputContext):
     """Collector of the lines of the output."""
+
+    is_text = True
 
     def write(self, key: Any, value: Any) -> None:
         """Write `key`, the field separator, `value` and the record separator."""

@@ -235,6 +235,7 @@ class _Block:
     def __init__(self, part: PartWriter, context: WritingContext, most: int) -> None:
         self._part = part
         self._context = context
+        self._is_text = context.is_text
         self._most = most
         self._keys: list[Any] = []
         self._outputs: list[Any] = []
@@ -248,7 +249,11 @@ class _Block:
         if not written:
             return
         self._lines += len(written)
-        output, size = packed(context, written)
+        if self._is_text:  # without a call for each key
+            output: Any = "".join(written)
+            size = len(output)
+        else:
+            output, size = packed(context, written)
         self._size += size
         written.clear()
         context.hurry.clear()
