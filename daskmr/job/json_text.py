@@ -13,7 +13,13 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 __all__ = ["RowError", "to_json"]
+
+_TEXT = frozenset((str,))
+_FLAT = frozenset((str, int, float, bool, type(None)))
+_encode = msgspec.json.Encoder().encode
 
 _DEEPEST = 500
 _TOO_DEEP = "A value that contains itself, or is nested too deeply, cannot be written as JSON."
@@ -62,6 +68,11 @@ def to_json(value: Any) -> str:
     >>> to_json({"day": datetime.date(2013, 11, 4), "share": float("nan"), "os": ["é", "\udcff"]})
     '{"day":"2013-11-04","share":null,"os":["\\u00e9","\\udcff"]}'
     """
+    if type(value) is dict and _is_flat(value):
+        try:  # several times as fast; NaN and infinities are null here, too
+            return _encode(value).decode()
+        except (OverflowError, TypeError, ValueError):
+            pass  # an integer of more than 64 bits, or text that is not Unicode
     try:
         text = _UTF8(value)
     except RecursionError:
@@ -75,6 +86,10 @@ def to_json(value: Any) -> str:
     except UnicodeEncodeError:
         return _ASCII(_plain(value))
     return text
+
+
+def _is_flat(value: dict[Any, Any]) -> bool:
+    return _TEXT.issuperset(map(type, value)) and _FLAT.issuperset(map(type, value.values()))
 
 
 def _plain(value: Any) -> Any:

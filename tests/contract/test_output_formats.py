@@ -416,3 +416,19 @@ def test_parquet_is_refused_on_a_terminal(script, tmp_path):
 def test_an_output_that_ends_in_a_slash_names_no_file(run):
     with pytest.raises(InputError, match="names a directory"):
         run(Job(map=emit, reduce=summed), "x", output="out/")
+
+
+@pytest.mark.parametrize("name", ["out.parquet", "out.csv.gz"])
+def test_an_object_in_a_store_has_the_bytes_of_a_file(run, bucket, name):
+    job = Job(map=emit, reduce=summed)
+    expected = run(job, name).read_bytes()
+    run(job, name, output=f"s3://{bucket.name}/{name}")
+    assert bucket.objects()[name] == expected
+    assert json.loads(bucket.objects()[f"{name}.meta.json"])["output"]["format"] in name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_stream_has_the_bytes_of_the_file(run, name):
+    job, stream = Job(map=emit, reduce=summed), io.BytesIO()
+    run(job, name, output="-", output_format=name.removeprefix("out."), stdout=stream)
+    assert stream.getvalue() == run(job, name).read_bytes()
