@@ -12,7 +12,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daskmr.job.json_text import RowError, to_json
@@ -23,6 +23,7 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(JSON)
 def test_any_json_survives_as_one_line_of_unicode(value: Any) -> None:
     text = to_json(value)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daskmr.data.writers.arrow_types import MixedTypes, arrow_type, kind_of, unite
@@ -30,6 +30,7 @@ def united(values: Any) -> Any:
     return kind
 
 
+@settings(deadline=None)
 @given(st.lists(VALUES, min_size=1, max_size=4))
 def test_the_order_of_rows_does_not_matter(values: list[Any]) -> None:
     found = set()

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -50,6 +50,7 @@ def write(name: str, *parts: list[tuple[Any, Any]], columns: Any = None) -> byte
     return sink.data
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(TEXT, CELLS), min_size=1))
 def test_json_lines_can_be_read_again(pairs: list[Any]) -> None:
     lines = write("jsonl", pairs).decode().split("\n")
@@ -57,12 +58,14 @@ def test_json_lines_can_be_read_again(pairs: list[Any]) -> None:
 
 
 @pytest.mark.parametrize(("name", "separator"), [("csv", ","), ("tsv", "\t")])
+@settings(deadline=None)
 @given(pairs=st.lists(st.tuples(TEXT, TEXT), min_size=1))
 def test_csv_can_be_read_again(name: str, separator: str, pairs: list[Any]) -> None:
     text = io.StringIO(write(name, pairs).decode(), newline="")
     assert [*csv.reader(text, delimiter=separator)] == [["key", "value"], *map(list, pairs)]
 
 
+@settings(deadline=None)
 @given(pairs=st.lists(st.tuples(TEXT, st.none() | st.integers(-(1 << 63), (1 << 63) - 1))))
 def test_parquet_can_be_read_again(pairs: list[Any]) -> None:
     data = write("parquet", pairs[::2], pairs[1::2])
