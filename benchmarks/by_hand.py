@@ -1,6 +1,6 @@
 """The jobs of `examples/` written by hand, to compare their time with daskmr's.
 
-    python benchmarks/by_hand.py os_distribution sample os.tsv
+    python benchmarks/by_hand.py os_distribution sample os.txt
 
 Each job is what one would write for it alone: two processes read one file after the other and aggregate
 it in a dict, and the parent merges the dicts, sorts and writes. The output has the same bytes as that of

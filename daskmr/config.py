@@ -239,6 +239,14 @@ class Config:
         note="A note says what is missing.",
     )
 
+    output_format: Text | None = _output(
+        None,
+        "Format of the output: `text`, `jsonl`, `csv`, `tsv` or `parquet`.",
+        "--output-format",
+        metavar="FORMAT",
+        shown="by the suffix of the output",
+        rerun=False,
+    )
     allow_empty: Flag = _output(
         False,
         "Write an empty output if the filter matches nothing.",

@@ -30,6 +30,19 @@ class DaskMRError(Exception):
         super().__init__(message)
         self.details = details
 
+    def _render_traceback_(self) -> list[str]:
+        """Return the lines that IPython shows: the cells, the user's own frames, and the message."""
+        import os
+        import traceback
+
+        own, lines = os.path.dirname(os.path.abspath(__file__)), []
+        for frame in traceback.extract_tb(self.__traceback__):
+            if frame.filename.startswith(own + os.sep):
+                break
+            if "IPython" not in frame.filename and "ipykernel" not in frame.filename:
+                lines += traceback.format_list([frame])[0].splitlines()
+        return [*lines, f"{type(self).__name__}: {self}", *self.details.splitlines()]
+
 
 class JobError(DaskMRError):
     """The job failed after it was started: exit code 1, and no output.

@@ -1,6 +1,6 @@
 """Which documents were submitted more than once, how often, and on how many different days?
 
-    daskmr run examples/duplicate_submissions.py -d sample -f examples/filters/all.json -o twice.tsv
+    daskmr run examples/duplicate_submissions.py -d sample -f examples/filters/all.json -o twice.txt
 
 Each line has document id, submissions and days. The key of a record is the id of its document, so the
 documents themselves are not parsed. Nearly every record has a different key, so this is the job that

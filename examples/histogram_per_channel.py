@@ -1,6 +1,6 @@
 """What is the sum of one histogram over all documents, on each channel?
 
-    daskmr run examples/histogram_per_channel.py -d sample -f examples/filters/saved_session.json -o gc.tsv
+    daskmr run examples/histogram_per_channel.py -d sample -f examples/filters/saved_session.json -o gc.txt
 
 Each line has the channel, and JSON with the number of documents, the sum of the measured values and the
 count of each bucket.

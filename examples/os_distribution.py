@@ -1,6 +1,6 @@
 """How many documents come from each operating system?
 
-    daskmr run examples/os_distribution.py -d sample -f examples/filters/saved_session.json -o os.tsv
+    daskmr run examples/os_distribution.py -d sample -f examples/filters/saved_session.json -o os.txt
 
 Each line has operating system and documents.
 

@@ -1,6 +1,6 @@
 """How many records are there?
 
-    daskmr run examples/record_count.py -d sample -f examples/filters/all.json -o records.tsv
+    daskmr run examples/record_count.py -d sample -f examples/filters/all.json -o records.txt
 
 The smallest possible job. Its output is one line: ``records``, a tab, and the number. The values are not
 parsed, so a document of broken JSON counts; a line without a tab is a bad record and does not.

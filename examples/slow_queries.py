@@ -1,6 +1,6 @@
 """Which SQL statements are slow on the main thread of desktop applications, and how slow is each?
 
-    daskmr run examples/slow_queries.py -d sample -f examples/filters/desktop.json -o slow.tsv
+    daskmr run examples/slow_queries.py -d sample -f examples/filters/desktop.json -o slow.txt
 
 Each line has statement, documents that report it, and median duration in milliseconds. A document has
 the number of calls and their total milliseconds for each statement, so this is a median of averages.

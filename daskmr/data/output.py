@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any
 
 from daskmr.data.writers.compression import compressor_for
-from daskmr.data.writers.text import encode, encode_for_terminal
+from daskmr.data.writers.encoding import encode, encode_for_terminal
 from daskmr.errors import InputError, JobError
 from daskmr.files import AtomicFile, take_access
 from daskmr.normal_forms import hint
@@ -138,8 +138,12 @@ class OutputFile:
 
     def write(self, text: str) -> None:
         """Append `text`; raise JobError, with the free space, if the disk is full or fails."""
+        self.write_bytes(self._encode(text))
+
+    def write_bytes(self, data: bytes) -> None:
+        """Append `data`; see `write`."""
         try:
-            (self._compressor or self._raw).write(self._encode(text))
+            (self._compressor or self._raw).write(data)
         except OSError as error:
             raise self._failure(error) from None
 
@@ -164,6 +168,11 @@ class OutputFile:
                 self._file.close()
         except OSError as error:
             raise self._failure(error) from None
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether it is a terminal, which a binary format would garble."""
+        return self.temporary is None and self._file.isatty()
 
     @property
     def sha256(self) -> str | None:
@@ -305,6 +314,10 @@ def open_output(
             f"slashes: {target.replace(':/', '://', 1)}"
         )
     if "://" not in target:
+        if target.endswith("/"):
+            raise InputError(
+                f"The output {target!r} names a directory. Name a file, as {target}result.txt."
+            )
         return OutputFile(target, run_id, stdout, hashed=hashed)
     place, _, key = target.rpartition("/")
     if not key or place.endswith("/"):

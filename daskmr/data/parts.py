@@ -35,6 +35,7 @@ class Part:
     # Names of the keys' types: if all keys have the same type, they are compared directly
     kinds: frozenset[str]
     lines: int  # number of writes
+    report: Any = None  # what the writer of the output must know of the rows
 
     def __sizeof__(self) -> int:  # used by Dask
         return 200 + (0 if isinstance(self.frames, Extent) else sum(map(len, self.frames)))
@@ -75,7 +76,7 @@ class PartWriter:
         self._extents.append(self._writer.write([(frame, len(frame)) for frame in self._frames]))
         self._frames, self._size = [], 0
 
-    def finish(self) -> Part:
+    def finish(self, report: Any = None) -> Part:
         frames: tuple[bytes, ...] | Extent = tuple(self._frames)
         if self._writer is not None:
             if self._frames:
@@ -85,7 +86,7 @@ class PartWriter:
             frames = replace(
                 self._extents[0], offset=0, length=end, size=sum(e.size for e in self._extents)
             )
-        return Part(self._header, frames, frozenset(self._kinds), self._lines)
+        return Part(self._header, frames, frozenset(self._kinds), self._lines, report)
 
     def discard(self) -> None:
         if self._writer is not None:

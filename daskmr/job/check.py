@@ -12,6 +12,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from daskmr.errors import InputError
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from daskmr.job.job import Job
 
 __all__ = [
-    "Function", "Functions", "check_functions", "choose_functions", "explain_load_failure",
+    "Declared", "Function", "Functions", "check_functions", "choose_functions", "explain_load_failure",
     "hint_for", "likely_misspelt", "notes_on",
 ]  # fmt: skip
 
@@ -44,6 +45,13 @@ class Functions(NamedTuple):
     combine: Function | None
     reduce: Function | None
     setup_reduce: Function | None
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """The settings at the top level of a script; ``None`` if it has none."""
+
+    columns: Any = None  # names of the columns of the output
 
 
 _ARGUMENTS = {

@@ -16,13 +16,29 @@ import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
+from daskmr.job.json_text import to_json
 from daskmr.job.keys import canonical, name_key
 from daskmr.job.pickling import ATOMS, measured, snapshot
 
 __all__ = [
-    "COUNTED", "EACH", "HUGE", "Closed", "CombineContext", "CombineError", "CounterError",
-    "Counting", "ItemContext", "StaleContextError", "TextContext", "UserContext",
-    "UserTextContext", "as_keys", "late_writes",
+    "COUNTED",
+    "EACH",
+    "HUGE",
+    "Closed",
+    "CombineContext",
+    "CombineError",
+    "CounterError",
+    "Counting",
+    "ItemContext",
+    "OutputContext",
+    "StaleContextError",
+    "TextContext",
+    "UserContext",
+    "UserTextContext",
+    "all_digits",
+    "as_keys",
+    "late_writes",
+    "refuse_address",
 ]  # fmt: skip
 
 _T = TypeVar("_T")
@@ -130,7 +146,7 @@ class UserContext:
         self.counter = writer.counter
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("writeline", "writecsv"):
+        if name in ("writeline", "writecsv", "writejson"):
             raise AttributeError(
                 f"context.{name} writes to the output, so it belongs in reduce (or in the map of a "
                 "job without reduce). In this map use context.write(key, value)."
@@ -146,16 +162,17 @@ class UserContext:
 class UserTextContext(UserContext):
     """A `UserContext` that writes to the output, with the separators for ``write``."""
 
-    FUNCTIONS = ("write", "write_each", "writeline", "writecsv", "counter")
+    FUNCTIONS = ("write", "write_each", "writeline", "writecsv", "writejson", "counter")
 
     field_separator = "\t"
     record_separator = "\n"
 
-    __slots__ = ("writecsv", "writeline")
+    __slots__ = ("writecsv", "writejson", "writeline")
 
     def __init__(self, writer: Any) -> None:
         super().__init__(writer)
         self.writeline, self.writecsv = writer.writeline, writer.writecsv
+        self.writejson = writer.writejson
 
 
 class StaleContextError(RuntimeError):
@@ -251,7 +268,7 @@ class CombineError(TypeError):
     """`combine` wrote twice, or under another key, which would lose or misplace data."""
 
 
-class _OutputContext(Counting):
+class OutputContext(Counting):
     """Base of the contexts of `reduce`, and of `map` in a job without `reduce`.
 
     - `user`: the script's context, with tab and newline as separators unless `setup_reduce` sets others.
@@ -259,6 +276,8 @@ class _OutputContext(Counting):
     - `hurry`: not empty after large writes, or after counts, until the caller clears it.
     - `counted`, `counters`: counts of the current record, and of earlier ones.
     """
+
+    is_text = False  # whether the entries are text that only has to be joined
 
     def __init__(self) -> None:
         self.written: list[Any] = []
@@ -291,7 +310,13 @@ class _OutputContext(Counting):
         except ValueError:
             if not isinstance(values, list | tuple):  # an iterator is exhausted
                 raise
-            _all_digits(self._csv.writerow, values)
+            all_digits(self._csv.writerow, values)
+
+    def writeline(self, text: Any) -> None:
+        raise NotImplementedError
+
+    def writejson(self, value: Any) -> None:
+        raise NotImplementedError
 
     def check_separators(self) -> None:
         """Raise TypeError if `setup_reduce` set a separator that is not text."""
@@ -301,7 +326,7 @@ class _OutputContext(Counting):
                 raise TypeError(f"context.{name} was set to {value!r}; it must be a str.")
 
 
-def _all_digits(function: Callable[[Any], _T], value: Any) -> _T:
+def all_digits(function: Callable[[Any], _T], value: Any) -> _T:
     """Call `function` without Python's limit on the digits of an integer."""
     limit = sys.get_int_max_str_digits()
     sys.set_int_max_str_digits(0)
@@ -311,7 +336,7 @@ def _all_digits(function: Callable[[Any], _T], value: Any) -> _T:
         sys.set_int_max_str_digits(limit)
 
 
-def _refuse_address(value: Any) -> None:
+def refuse_address(value: Any) -> None:
     """Raise TypeError for a value whose text is its memory address, which differs between runs."""
     kind: Any = type(value)
     if kind.__str__ is not object.__str__:
@@ -330,20 +355,22 @@ def _refuse_address(value: Any) -> None:
     )
 
 
-class TextContext(_OutputContext):
+class TextContext(OutputContext):
     """Collector of the lines of the output."""
+
+    is_text = True
 
     def write(self, key: Any, value: Any) -> None:
         """Write `key`, the field separator, `value` and the record separator."""
         user = self.user
         if type(value) not in ATOMS:
-            _refuse_address(value)
+            refuse_address(value)
         if type(key) is not str:
-            _refuse_address(key)
+            refuse_address(key)
         try:
             text = f"{key!s}{user.field_separator}{value!s}{user.record_separator}"
         except ValueError:
-            key, value = _all_digits(str, key), _all_digits(str, value)
+            key, value = all_digits(str, key), all_digits(str, value)
             text = f"{key}{user.field_separator}{value}{user.record_separator}"
         self._append(text)
         if len(text) > HUGE:
@@ -352,12 +379,16 @@ class TextContext(_OutputContext):
     def writeline(self, text: Any) -> None:
         """Write `text` and the record separator."""
         if type(text) is not str:
-            _refuse_address(text)
+            refuse_address(text)
         try:
             text = str(text)
         except ValueError:
-            text = _all_digits(str, text)
+            text = all_digits(str, text)
         self._add_row(f"{text}{self.user.record_separator}")
+
+    def writejson(self, value: Any) -> None:
+        """Write `value` as JSON, and the record separator."""
+        self._add_row(f"{to_json(value)}{self.user.record_separator}")
 
     def _add_row(self, line: str) -> None:
         self._append(line)
@@ -365,7 +396,7 @@ class TextContext(_OutputContext):
             self.hurry.append(None)
 
 
-class ItemContext(_OutputContext):
+class ItemContext(OutputContext):
     """Collector of pairs, and of lines as ``str``, for a job without an output file.
 
     - `size`: bytes of text and containers in `written`, until the caller resets it.
@@ -394,3 +425,9 @@ class ItemContext(_OutputContext):
         """Write `text` as a line."""
         text = str(text)
         self._add(text, len(text))
+
+    def writejson(self, value: Any) -> None:
+        """Write an object, which is data that JSON has a form for, as it is now."""
+        size = len(to_json(value))
+        kept = measured(value)[0]
+        self._add(list(kept) if isinstance(kept, tuple) else kept, size)

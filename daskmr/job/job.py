@@ -6,7 +6,7 @@ import os
 import threading
 import types
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 from daskmr.errors import InputError, Interrupted
 from daskmr.job.check import (
+    Declared,
     Function,
     Functions,
     check_functions,
@@ -62,6 +63,8 @@ class Job:
         ``combine(key, values, context)`` and ``reduce(key, values, context)``
     setup_reduce : callable, optional
         ``setup_reduce(context)``
+    columns : sequence of str, optional
+        The names of the columns of the output: of the parts of the key, then those of the value.
 
     Raises
     ------
@@ -82,10 +85,13 @@ class Job:
         combine: Function | None = None,
         reduce: Function | None = None,
         setup_reduce: Function | None = None,
+        *,
+        columns: Sequence[str] | None = None,
     ) -> None:
         functions = Functions(map, combine, reduce, setup_reduce)
         check_functions(functions, "The job")
         self._take(InlineFunctions((*functions,)), functions)
+        self._declared = Declared(columns)
 
     @classmethod
     def _of(cls, source: Script | InlineFunctions) -> Job:
@@ -95,6 +101,7 @@ class Job:
 
     def _take(self, source: Script | InlineFunctions, functions: Functions | None) -> None:
         self._source, self._functions = source, functions
+        self._declared = Declared()
         self._passed_over: Mapping[str, str] = {}
         self.name: str = source.name
         self.path: str | None = source.path
@@ -122,6 +129,12 @@ class Job:
     def setup_reduce(self) -> Function | None:
         """The user's ``setup_reduce``."""
         return self._loaded().setup_reduce
+
+    @property
+    def declared(self) -> Declared:
+        """What the script says at its top level, besides its functions."""
+        self._loaded()
+        return self._declared
 
     @property
     def digest(self) -> str:
@@ -184,6 +197,7 @@ class Job:
             failure = explain_load_failure(self, exc)
         else:
             if isinstance(source, Script):
+                self._declared = Declared(loaded.get("columns"))
                 return choose_functions(loaded, source.path, source.is_own)
             return Functions(*loaded), {}
         raise failure  # outside of the handler, so it does not refer to the user's exception
@@ -228,7 +242,7 @@ def _load_module(module: types.ModuleType) -> Job:
     where = f"The module {module.__name__!r}"
     tops = {module.__name__.partition(".")[0]}
     functions, passed_over = choose_functions(vars(module), where, lambda top, _: top in tops)
-    job = Job(*functions)
+    job = Job(*functions, columns=getattr(module, "columns", None))
     job._passed_over = passed_over
     return job
 

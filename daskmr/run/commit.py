@@ -81,7 +81,9 @@ def commit(
         stopwatch.lap("write")
         meta = None
         if request.config.meta and target.has_companions:
-            described = describe_outcome(outcome, inputs.listing, target, stopwatch, notes)
+            described = describe_outcome(
+                outcome, inputs.listing, target, request.output_format.name, stopwatch, notes
+            )
             meta = {**provenance, **described}
         side_cars.write(outcome.tally.saved, meta)
         side_cars.commit()
@@ -94,8 +96,10 @@ def commit(
 def _write_parts(
     outcome: Outcome, request: Request, target: OutputFile, collector: Collector
 ) -> None:
-    if outcome.parts:
-        target.write("".join(outcome.parts[0].header))
+    columns = request.columns
+    header = outcome.parts[0].header if outcome.parts else ()
+    reports = [part.report for part in outcome.parts if part.report is not None]
+    writer = request.output_format.open(target, header, reports, columns)
     grouped = request.job.reduce is not None
     done, total = 0, outcome.keys if grouped else len(outcome.parts)
     collector.wrote(done, total)
@@ -103,13 +107,14 @@ def _write_parts(
     batches = [outcome.parts] if grouped else [(part,) for part in outcome.parts]
     for parts in batches:
         for written in merge_parts(parts):
-            target.write("".join(written))
+            writer.write(written)
             done += len(written) if grouped else 0
             collector.wrote(done, total)
         done += 0 if grouped else 1
         for part in parts:
             if isinstance(part.frames, Extent):
                 part.frames.remove()
+    writer.close()
     target.close()
 
 

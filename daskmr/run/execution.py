@@ -182,7 +182,7 @@ class Execution:
                 placement.scratch.segments(), config.spill_bytes, buckets, partitions
             ),
             combine_size=config.combine_size,
-            items=self.request.output is None,
+            kind=self.request.output_kind,
             skip_corrupt=config.skip_corrupt_files,
             max_bad=config.max_bad_records if type(config.max_bad_records) is int else None,
             save_limit=config.bad_records_saved,
@@ -220,7 +220,7 @@ class Execution:
             job=request.job,
             scratch=placement.scratch,
             budget=self.config.spill_bytes,
-            items=request.output is None,
+            kind=request.output_kind,
             profile=request.profile,
             part_bytes=_part_bytes(self.config, buckets),
             watched=self.watched,

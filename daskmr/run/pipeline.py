@@ -7,7 +7,7 @@ docs/design.md.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from typing import IO, TYPE_CHECKING, Any
 
@@ -16,7 +16,9 @@ from daskmr.data.inputs import Inputs, find_inputs
 from daskmr.data.partition import Partition, plan_partitions
 from daskmr.data.sampling import Choice
 from daskmr.diagnostics.collector import Collector, Watcher
-from daskmr.errors import NothingMatchedError
+from daskmr.diagnostics.notebook import progress_in_notebook
+from daskmr.errors import InputError, NothingMatchedError
+from daskmr.job.job import Job
 from daskmr.run.commit import check_bad_records, commit, delete_input, result_of
 from daskmr.run.execution import (
     Execution,
@@ -42,8 +44,13 @@ __all__ = ["mapreduce"]
 
 
 def mapreduce(
-    job: Any,
+    job: Any = None,
     *,
+    map: Callable[..., Any] | None = None,
+    reduce: Callable[..., Any] | None = None,
+    combine: Callable[..., Any] | None = None,
+    setup_reduce: Callable[..., Any] | None = None,
+    columns: Sequence[str] | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     input_filter: Any = None,
     output: str | os.PathLike[str] | None = None,
@@ -70,6 +77,10 @@ def mapreduce(
     ----------
     job : str, path, module or Job
         The user's functions: a script, a module, or ``Job(map=..., reduce=...)``.
+    map, reduce, combine, setup_reduce : callable, optional
+        The functions of the job, in place of `job`; see `daskmr.Job`.
+    columns : sequence of str, optional
+        With `map`: the names of the columns of the output.
     data_dir : path, optional
         The directory of the input files, in the layout. For a store, give ``bucket=``; if a path
         exists in both, the data dir's file is read.
@@ -126,15 +137,17 @@ def mapreduce(
 
     Examples
     --------
-    >>> from daskmr import Job, mapreduce
+    >>> from daskmr import mapreduce
     >>> def map(key, dims, value, context):
     ...     context.write(dims[2], 1)
     >>> def reduce(key, values, context):
     ...     context.write(key, sum(values))
-    >>> job = Job(map=map, reduce=reduce)
-    >>> for channel, count in mapreduce(job, data_dir="sample"):  # doctest: +SKIP
-    ...     print(channel, count)
+    >>> result = mapreduce(map=map, reduce=reduce, data_dir="sample")  # doctest: +SKIP
+    >>> result.to_dict()  # doctest: +SKIP
+    {'beta': 20, 'nightly': 12}
     """
+    job = _job_of(job, map, combine, reduce, setup_reduce, columns)
+    watcher = watcher or progress_in_notebook()
     stopwatch = Stopwatch()
     request = check_request(
         job,
@@ -158,6 +171,24 @@ def mapreduce(
         result = _run(request, collector, stopwatch, stdout, earlier)
     collector.end(result)
     return result
+
+
+def _job_of(job: Any, map: Any, combine: Any, reduce: Any, setup_reduce: Any, columns: Any) -> Any:
+    """Return the job, or one of the functions; raise InputError if both are given, or neither."""
+    given = [map, combine, reduce, setup_reduce, columns] != [None] * 5
+    if job is not None:
+        if given:
+            raise InputError(
+                "mapreduce takes a job or its functions, not both. Give one: mapreduce(job, ...), or "
+                "mapreduce(map=map, reduce=reduce, ...)."
+            )
+        return job
+    if map is None:
+        raise InputError(
+            "mapreduce needs a job: the path of a script, a module, a Job, or functions, as in "
+            'mapreduce(map=map, reduce=reduce, data_dir="data").'
+        )
+    return Job(map, combine, reduce, setup_reduce, columns=columns)
 
 
 def _run(

@@ -163,6 +163,7 @@ def describe_outcome(
     outcome: Outcome,
     listing: Listing,
     target: OutputFile,
+    output_format: str,
     stopwatch: Stopwatch,
     notes: tuple[str, ...],
 ) -> dict[str, Any]:
@@ -202,6 +203,7 @@ def describe_outcome(
         },
         "output": {
             "path": target.name if "://" in target.name else os.path.abspath(target.name),
+            "format": output_format,
             "lines": outcome.lines,
             "bytes": target.bytes,
             "sha256": target.sha256,

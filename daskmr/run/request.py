@@ -18,6 +18,9 @@ from daskmr.data.listing import InputFile
 from daskmr.data.output import OutputFile, StoreOutput
 from daskmr.data.partition import count_buckets, count_reducers
 from daskmr.data.sampling import Choice
+from daskmr.data.writers import OutputFormat, choose_format
+from daskmr.data.writers.contexts import OutputKind
+from daskmr.data.writers.rows import check_columns
 from daskmr.errors import InputError
 from daskmr.job.job import Job, load_job
 from daskmr.run.side_cars import META_SUFFIX, side_car_paths
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Request",
     "check_request",
+    "columns_of",
     "refuse_input_as_output",
     "refuse_network",
     "refuse_to_replace_input",
@@ -61,6 +65,13 @@ class Request:
     inline: bool
     profile: bool
     delete_data: bool
+    output_format: OutputFormat  # that of the output
+    columns: tuple[str, ...] | None  # the names of its columns, from the script
+
+    @property
+    def output_kind(self) -> OutputKind:
+        """The form in which tasks return the output."""
+        return OutputKind(self.output is None, self.output_format.name, self.columns)
 
     @property
     def is_local(self) -> bool:
@@ -125,12 +136,12 @@ def check_request(
         _refuse_to_overwrite(output, job.path, input_filter, config.schema)
     elif delete_data:
         raise InputError("delete_data needs an output: a result in memory ends with this process.")
+    output_format = _format_of(output, config)
     deployment = None
     if config.cluster is not None:
         from daskmr.cluster.deploy import load_deployment  # deferred: most jobs have none
 
         deployment = load_deployment(config.cluster, config.clusters)
-    has_path = isinstance(input_filter, str | os.PathLike)
     return Request(
         job=job,
         config=config,
@@ -138,13 +149,35 @@ def check_request(
         choice=choice,
         data_dir=None if data_dir is None else os.fspath(data_dir),
         output=output,
-        filter_path=os.fspath(input_filter) if has_path else None,
+        filter_path=_path_of(input_filter),
         client=client,
         deployment=deployment,
         inline=inline,
         profile=profile,
         delete_data=delete_data,
+        output_format=output_format,
+        columns=None if output_format.rows is None else columns_of(job),
     )
+
+
+def _path_of(input_filter: Any) -> str | None:
+    return os.fspath(input_filter) if isinstance(input_filter, str | os.PathLike) else None
+
+
+def _format_of(output: str | None, config: Config) -> OutputFormat:
+    output_format = choose_format(output, config.output_format)
+    output_format.check()
+    return output_format
+
+
+def columns_of(job: Job) -> tuple[str, ...] | None:
+    """Return the names of the columns of the output that the script gives."""
+    try:
+        return check_columns(job.declared.columns)
+    except ValueError as error:
+        raise InputError(
+            f"The columns of {job.path or 'the job'} cannot be used: {error}."
+        ) from None
 
 
 def _is_local(client: Client | None, config: Config) -> bool:

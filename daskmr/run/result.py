@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 from daskmr.counts import Counted, Counts
@@ -13,6 +14,8 @@ from daskmr.data.parts import Part, merge_parts
 from daskmr.diagnostics.run_state import RunOutline
 from daskmr.history import History
 from daskmr.job.job import Job
+from daskmr.run import tables
+from daskmr.run.request import columns_of
 from daskmr.tasks.tally import Profile
 
 __all__ = ["Result"]
@@ -23,7 +26,8 @@ class Result(Counted):
     """The result of a run.
 
     Without an output file, iterate over it to get its rows in key order (for a map-only job, in input
-    order): ``(key, value)`` pairs for ``write``, lines as ``str`` for ``writeline`` and ``writecsv``.
+    order): ``(key, value)`` pairs for ``write``, lines as ``str`` for ``writeline`` and ``writecsv``,
+    objects for ``writejson``. ``len(result)``, ``result[0]`` and slices work as those of a list.
 
     Attributes
     ----------
@@ -121,6 +125,60 @@ class Result(Counted):
                 "output to iterate over the result."
             )
         return self._iterate(self._job)
+
+    def __len__(self) -> int:
+        """Return the number of rows; with an output file, that of the rows written to it."""
+        header = self._parts[0].header if self._parts else ()
+        return self.lines + len(header)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return a row by its number, or a list of rows by a slice; reads the rows before it."""
+        if isinstance(index, slice):
+            try:
+                return list(islice(self, index.start, index.stop, index.step))
+            except ValueError:  # a negative number
+                return list(self)[index]
+        number = operator.index(index)
+        if number < 0:
+            number += len(self)
+        for row in islice(self, max(0, number), None):
+            if number >= 0:
+                return row
+        raise IndexError(f"There is no row {index}: the result has {len(self):,}.")
+
+    def to_dict(self) -> dict[Any, Any]:
+        """Return the value of each key.
+
+        Raises
+        ------
+        ValueError
+            If a key was written more than once, or a row has no key.
+        """
+        return tables.to_dict(self)
+
+    def to_pandas(self) -> Any:
+        """Return a ``pandas.DataFrame`` with a column for each part of the key and of the value.
+
+        The parts of a tuple key are several columns. The names are ``columns`` of the job, or else
+        ``key``, ``key_2`` and so on, ``value``, ``value_2`` and so on; entries of a dict have their own.
+
+        Raises
+        ------
+        DaskMRError
+            If pandas is not installed, or a column has values of mixed types.
+        """
+        return tables.to_pandas(self, self._columns())
+
+    def to_arrow(self) -> Any:
+        """Return a ``pyarrow.Table``; see `to_pandas`."""
+        return tables.to_arrow(self, self._columns())
+
+    def to_polars(self) -> Any:
+        """Return a ``polars.DataFrame``; see `to_pandas`."""
+        return tables.to_polars(self, self._columns())
+
+    def _columns(self) -> tuple[str, ...] | None:
+        return None if self._job is None else columns_of(self._job)
 
     def _iterate(self, job: Job) -> Iterator[Any]:
         # A method, so that the generator keeps the result alive, and with it the run's folder.

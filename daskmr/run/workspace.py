@@ -66,6 +66,11 @@ class Workspace:
                 hashed=config.meta,
             )
             self.at_end(self.target.discard)
+        if request.output_format.is_binary and self.target.is_terminal:
+            raise InputError(
+                f"{request.output_format.name} is binary, which a terminal cannot show. Write a file "
+                f"with --output, or another format, as with --output-format jsonl."
+            )
         bad_path = bad_records_path(self.target, config, request.job)
         has_meta = self.target.is_file and config.meta
         check_side_cars(bad_path, side_car_paths(self.target.name)[1] if has_meta else None)

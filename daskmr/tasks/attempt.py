@@ -76,7 +76,7 @@ class Attempt:
         if task.job.reduce:
             self.output = FoldedOutput(task.job, task.spilling, task.combine_size)
         else:
-            self.output = PartOutput(task.job, task.scratch.parts(), task.part_bytes, task.items)
+            self.output = PartOutput(task.job, task.scratch.parts(), task.part_bytes, task.kind)
         user_map = task.job.map if self.sampled is None else self.sampled.map
         self.mapper = RecordMapper(user_map, self.output, self.bad.add)
 

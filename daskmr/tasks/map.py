@@ -14,6 +14,7 @@ from daskmr.data.partition import Partition
 from daskmr.data.readers.faults import CorruptFileError
 from daskmr.data.sampling import KeyFilter
 from daskmr.data.spill_dir import Scratch
+from daskmr.data.writers.contexts import OutputKind
 from daskmr.job.job import Job
 from daskmr.store.source import StoreError
 from daskmr.tasks.attempt import TALLY, Attempt, DamagedCopy
@@ -45,7 +46,7 @@ class MapTask:
     scratch: Scratch  # destination of temporary files
     spilling: Spilling  # budget and buckets
     combine_size: int  # see ``daskmr.combine-size``
-    items: bool  # a map-only job returns pairs rather than text, as its result is iterated over
+    kind: OutputKind  # the form of the output of a map-only job
     skip_corrupt: bool  # skip corrupt files
     max_bad: int | None  # maximum number of bad records before the job fails
     save_limit: int  # maximum raw bytes of bad records to save

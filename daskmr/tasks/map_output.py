@@ -6,8 +6,9 @@ from typing import Any
 
 from daskmr.data.parts import Part, PartWriter
 from daskmr.data.spill_dir import SpillStore
+from daskmr.data.writers.contexts import OutputKind, WritingContext, packed, report_of
 from daskmr.history import HotKey
-from daskmr.job.contexts import COUNTED, ItemContext, TextContext
+from daskmr.job.contexts import COUNTED, ItemContext
 from daskmr.job.job import Job
 from daskmr.job.map_context import MapContext
 from daskmr.tasks.fold import Fold, Spilling
@@ -25,7 +26,7 @@ _ONLY_COUNTED = [COUNTED]
 class MapOutput:
     """Collector of the pairs or lines that `map` writes."""
 
-    context: MapContext | TextContext | ItemContext  # what `map` writes to
+    context: MapContext | WritingContext  # what `map` writes to
     references: ContextReferences  # the script's references to the context
     pending: list[Any]  # output that was not taken yet
     hurry: list[Any]  # not empty if it must be taken without delay
@@ -120,14 +121,15 @@ class FoldedOutput(MapOutput):
 class PartOutput(MapOutput):
     """Collector of the lines of a job without `reduce`, in a Part."""
 
-    def __init__(self, job: Job, folder: str | SpillStore, part_bytes: int, items: bool) -> None:
-        self.context: TextContext | ItemContext = ItemContext() if items else TextContext()
+    def __init__(
+        self, job: Job, folder: str | SpillStore, part_bytes: int, kind: OutputKind
+    ) -> None:
+        self.context: WritingContext = kind.context()
         self.references = ContextReferences(self.context)
         header = set_up(job, self.context)
         self.pending: list[Any] = self.context.written
         self.hurry = self.context.hurry
         self._part = PartWriter(folder, part_bytes, header)
-        self._items = items
         self.batch = _FIRST_BATCH
         self.context.keep_counts()  # those of `setup_reduce`, which no bad record undoes
         self.hurry.clear()
@@ -137,15 +139,21 @@ class PartOutput(MapOutput):
         pending = self.pending
         if pending:
             count = len(pending)  # a thread of the script may add more in the meantime
-            written = pending[:count] if self._items else ["".join(pending[:count])]
+            written, characters = self._take(pending[:count])
             self._part.add(None, written, count)
-            characters = sum(map(estimate_size, written))
             self.batch = max(1, min(_BATCH, _BATCH_CHARACTERS * count // characters))
             del pending[:count]
         self.hurry.clear()
 
+    def _take(self, pending: list[Any]) -> tuple[list[Any], int]:
+        """Return a block of the part, and its estimated characters, at least 1."""
+        output, size = packed(self.context, pending)
+        if isinstance(self.context, ItemContext):
+            return output, sum(map(estimate_size, output))
+        return [output], max(1, size)
+
     def finish(self) -> list[tuple[int, Part]]:
-        return [(0, self._part.finish())]
+        return [(0, self._part.finish(report_of(self.context)))]
 
     def discard(self) -> None:
         self._part.discard()

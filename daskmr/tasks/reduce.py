@@ -17,8 +17,8 @@ from daskmr import clock
 from daskmr.counts import Counts
 from daskmr.data.parts import Part, PartWriter
 from daskmr.data.spill_dir import Scratch
+from daskmr.data.writers.contexts import OutputKind, WritingContext, packed, report_of
 from daskmr.history import HotKey, TaskSpan
-from daskmr.job.contexts import ItemContext, TextContext
 from daskmr.job.job import Job
 from daskmr.job.keys import name_key
 from daskmr.memory import OutOfMemory, held_by_task
@@ -57,7 +57,7 @@ class ReduceTask:
     job: Job  # the user's functions
     scratch: Scratch  # destination of temporary files
     budget: int  # estimated bytes that may be held (``spill-bytes``)
-    items: bool  # return pairs rather than text, because the result is iterated over
+    kind: OutputKind  # the form of the output
     profile: bool  # collect a profile
     part_bytes: int  # maximum bytes of output per bucket that travel in memory
     watched: bool = False  # progress is reported
@@ -156,7 +156,7 @@ class _Reducer:
         self.task = task
         self.segments = os.path.join(run_dir, "segments")
         self.marker = marker
-        self.context = ItemContext() if task.items else TextContext()
+        self.context = task.kind.context()
         self.references = ContextReferences(self.context)
         self.header = set_up(task.job, self.context)
         self.keys = 0
@@ -175,7 +175,7 @@ class _Reducer:
             with current_call().making(call := Call("reduce")):
                 self._reduce_into(part, run, call)
             self.buckets_done += 1
-            return part.finish()
+            return part.finish(report_of(self.context))
         except BaseException:
             part.discard()
             raise
@@ -232,9 +232,10 @@ class _Reducer:
 class _Block:
     """Collector of the output of the latest keys, until it fills a block of the part."""
 
-    def __init__(self, part: PartWriter, context: ItemContext | TextContext, most: int) -> None:
+    def __init__(self, part: PartWriter, context: WritingContext, most: int) -> None:
         self._part = part
         self._context = context
+        self._is_text = context.is_text
         self._most = most
         self._keys: list[Any] = []
         self._outputs: list[Any] = []
@@ -248,13 +249,12 @@ class _Block:
         if not written:
             return
         self._lines += len(written)
-        if isinstance(context, ItemContext):
-            output: Any = written[:]
-            self._size += context.size
-            context.size = 0
+        if self._is_text:  # without a call for each key
+            output: Any = "".join(written)
+            size = len(output)
         else:
-            output = "".join(written)
-            self._size += len(output)
+            output, size = packed(context, written)
+        self._size += size
         written.clear()
         context.hurry.clear()
         self.taken = key

@@ -24,6 +24,7 @@ from daskmr.errors import InputError
 
 CONF = ROOT / "conf"
 DEFAULTS: dict[str, Any] = {
+    "output_format": None,
     "num_mappers": None,
     "num_reducers": None,
     "work_dir": ".daskmr",

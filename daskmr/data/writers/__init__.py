@@ -1,5 +1,122 @@
 """Encode the results of reducers as bytes: one module for each output format.
 
-`text` encodes the text that reducers write; `compression` compresses it in the format that the
-suffix of the output names. `output` decides where the bytes go. Add a new format as a new module.
+`text` leaves what reducers write as it is; `jsonl`, `csv`, `tsv` and `parquet` make rows of it.
+`contexts` passes them to the tasks, `compression` compresses the output as its suffix says, and
+`output` decides where the bytes go. A new format is a new module with an `OutputFormat` called ``FORMAT``.
 """
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol
+
+from daskmr.errors import InputError
+
+if TYPE_CHECKING:
+    from daskmr.job.row_context import Rows
+
+__all__ = ["FileWriter", "OutputFormat", "Sink", "choose_format", "format_called", "format_names"]
+
+Columns = tuple[str, ...] | None
+
+_HELPERS = {"arrow_types", "compression", "contexts", "encoding", "rows", "separated"}
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+
+
+class Sink(Protocol):
+    """The output, as the writer of a format sees it."""
+
+    def write(self, text: str) -> None:
+        """Append text, as UTF-8."""
+
+    def write_bytes(self, data: bytes) -> None:
+        """Append bytes."""
+
+
+class FileWriter(Protocol):
+    """Writes one output, in order."""
+
+    def write(self, batch: Sequence[Any]) -> None:
+        """Write what `Rows.pack` has returned, several at a time."""
+
+    def close(self) -> None:
+        """Write what is left; the sink stays open."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFormat:
+    """An output format.
+
+    - `name`: for ``--output-format``.
+    - `suffixes`: the suffixes of outputs that are in this format.
+    - `rows`: makes the rows, from the names of the columns if the script gives any; ``None`` leaves
+      the text as it is.
+    - `open`: called as ``open(sink, header, reports, columns)`` to write an output; `header` has the
+      entries that `setup_reduce` wrote, and `reports` those of all parts, in order.
+    - `is_binary`: whether it garbles a terminal.
+    - `extra`: the module that it needs, and the extra that installs it.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    rows: Callable[[Columns], Rows] | None
+    open: Callable[[Sink, Sequence[Any], Sequence[Any], Columns], FileWriter]
+    is_binary: bool = False
+    extra: tuple[str, str] | None = None
+
+    def check(self) -> None:
+        """Raise InputError if this installation lacks what the format needs."""
+        if self.extra is not None:
+            module, extra = self.extra
+            try:
+                importlib.import_module(module)
+            except ImportError as error:
+                raise InputError(
+                    f"The output format {self.name} needs {module}, which cannot be imported "
+                    f"({error}). Install it: pip install 'daskmr[{extra}]'"
+                ) from None
+
+
+@cache
+def format_names() -> tuple[str, ...]:
+    """Return the names of all formats, text first.
+
+    >>> format_names()
+    ('text', 'csv', 'jsonl', 'parquet', 'tsv')
+    """
+    names = {module.name for module in pkgutil.iter_modules(__path__)} - _HELPERS
+    return ("text", *sorted(names - {"text"}))
+
+
+@cache
+def format_called(name: str) -> OutputFormat:
+    """Return a format by its name; raise InputError if there is none."""
+    if name not in format_names():
+        raise InputError(
+            f"There is no output format {name!r}. Give --output-format one of: "
+            f"{', '.join(format_names())}."
+        )
+    found: OutputFormat = importlib.import_module(f"{__name__}.{name}").FORMAT
+    return found
+
+
+def choose_format(output: str | None, name: str | None) -> OutputFormat:
+    """Return the format of an output: the one called `name`, else by the suffix of the output.
+
+    >>> choose_format("counts.csv.gz", None).name, choose_format("counts", None).name
+    ('csv', 'text')
+    """
+    if name is not None:
+        return format_called(name)
+    base, suffix = os.path.splitext(output or "")
+    if suffix.lower() in _COMPRESSED:
+        suffix = os.path.splitext(base)[1]
+    if suffix in ("", ".txt"):
+        return format_called("text")
+    formats = map(format_called, format_names())
+    return next((f for f in formats if suffix.lower() in f.suffixes), format_called("text"))

@@ -61,6 +61,7 @@ def test_the_digest_is_that_of_the_file(folder: Path, name: str) -> None:
     meta = read_meta(f"{folder / name}.meta.json")
     assert meta["output"] == {
         "path": str(folder / name),
+        "format": "text",
         "lines": 2,
         "bytes": (folder / name).stat().st_size,
         "sha256": sha256(folder / name),

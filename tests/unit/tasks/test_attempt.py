@@ -12,6 +12,7 @@ from daskmr import Job
 from daskmr.data.listing import InputFile
 from daskmr.data.partition import Partition
 from daskmr.data.spill_dir import Scratch
+from daskmr.data.writers.contexts import OutputKind
 from daskmr.errors import TaskFailed
 from daskmr.job.contexts import StaleContextError
 from daskmr.memory import OutOfMemory
@@ -45,7 +46,7 @@ def make(tmp_path: Path) -> Make:
             scratch=Scratch(str(tmp_path)),
             spilling=Spilling(str(tmp_path / "segments"), budget, 2, 1),
             combine_size=50,
-            items=False,
+            kind=OutputKind(),
             skip_corrupt=False,
             max_bad=None,
             save_limit=1 << 20,

@@ -26,6 +26,7 @@ from daskmr.data.partition import Partition
 from daskmr.data.parts import Part, read_blocks
 from daskmr.data.segments import Extent
 from daskmr.data.spill_dir import Scratch
+from daskmr.data.writers.contexts import OutputKind
 from daskmr.errors import TaskFailed
 from daskmr.job.job import Job
 from daskmr.job.keys import bucket_of
@@ -73,7 +74,7 @@ class Place:
             "scratch": Scratch(str(self.run_dir)),
             "spilling": Spilling(str(self.run_dir / "segments"), budget, buckets, 1),
             "combine_size": 50,
-            "items": False,
+            "kind": OutputKind(),
             "skip_corrupt": False,
             "max_bad": None,
             "save_limit": 1 << 20,
@@ -213,7 +214,9 @@ def test_map_only_gives_one_part_with_the_text(place: Place) -> None:
 
 
 def test_map_only_gives_items_when_it_is_iterated_over(place: Place) -> None:
-    (part,), _ = place.map(place.put("a.gz", ["k\tv", "k\tw"]), map_only=True, items=True)
+    (part,), _ = place.map(
+        place.put("a.gz", ["k\tv", "k\tw"]), map_only=True, kind=OutputKind(items=True)
+    )
     assert [written for _, written in read_blocks(part, True)] == [[("k", "v"), ("k", "w")]]
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from daskmr import Job
 from daskmr.data.parts import read_blocks
+from daskmr.data.writers.contexts import OutputKind
 from daskmr.tasks.fold import Spilling
 from daskmr.tasks.map_output import FoldedOutput, MapOutput, PartOutput
 from daskmr.tasks.runs import read_groups
@@ -39,7 +40,7 @@ def fold(tmp_path: Path) -> Make:
 def part(tmp_path: Path) -> Make:
     def make(items: bool = False, part_bytes: int = 1 << 20) -> PartOutput:
         job = Job(map=nothing, setup_reduce=header)
-        return PartOutput(job, str(tmp_path), part_bytes, items)
+        return PartOutput(job, str(tmp_path), part_bytes, OutputKind(items))
 
     return make
 

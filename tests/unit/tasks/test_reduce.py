@@ -17,6 +17,7 @@ from daskmr.counts import Counts
 from daskmr.data.parts import Part, merge_parts, read_blocks
 from daskmr.data.segments import Extent
 from daskmr.data.spill_dir import Scratch
+from daskmr.data.writers.contexts import OutputKind
 from daskmr.errors import TaskFailed
 from daskmr.job.job import Job
 from daskmr.job.map_context import MapContext
@@ -67,7 +68,7 @@ class Place:
             "job": Job(map=nothing, reduce=reduce, **functions),
             "scratch": Scratch(str(self.folder)),
             "budget": LARGE,
-            "items": True,
+            "kind": OutputKind(items=True),
             "profile": False,
             "part_bytes": 1 << 20,
         }
@@ -129,7 +130,7 @@ def test_every_part_is_sorted_and_in_blocks(place: Place, monkeypatch: Any) -> N
 def test_long_outputs_make_blocks_of_their_own(place: Place, monkeypatch: Any) -> None:
     monkeypatch.setattr("daskmr.tasks.reduce._BLOCK_BYTES", 250)
     pairs = [(n, "x" * 120) for n in range(4)]
-    (part,) = place.reduce(*place.runs(pairs), items=False).parts
+    (part,) = place.reduce(*place.runs(pairs), kind=OutputKind()).parts
     assert [keys for keys, _ in read_blocks(part, True)] == [[0], [1], [2], [3]]
 
 
@@ -142,7 +143,7 @@ def test_lines_of_a_key_stay_in_the_order_in_which_they_were_written(place: Plac
             context.counter.__self__.written.clear()
 
     runs = place.runs([("b", 1), ("a", 1), ("silent", 1)])
-    reduced = place.reduce(*runs, reduce=many, items=False)
+    reduced = place.reduce(*runs, reduce=many, kind=OutputKind())
     assert text(reduced.parts) == "a\tz\na\n3,2\r\nb\tz\na\n3,2\r\n"
     assert reduced.keys == 3
     assert reduced.parts[0].lines == 6
@@ -158,7 +159,7 @@ def test_setup_is_called_once_and_every_part_has_the_header(place: Place) -> Non
         context.writeline("header")
 
     runs = place.runs([(n, n) for n in range(20)], buckets=4)
-    reduced = place.reduce(*runs, reduce=total, setup_reduce=setup, items=False)
+    reduced = place.reduce(*runs, reduce=total, setup_reduce=setup, kind=OutputKind())
     assert len(calls) == 1
     assert [part.header for part in reduced.parts] == [("header\n",)] * 4
     assert text(reduced.parts) == "".join(f"{n}|{n}\n" for n in range(20))
@@ -304,7 +305,7 @@ def test_what_is_written_for_a_group_on_disk_is_not_held_whole(place: Place) -> 
 
     pairs = [(key, f"{key}{number:06}") for number in range(20_000) for key in "ab"]
     (run,) = place.runs(pairs, budget=100_000)
-    reduced = place.reduce(run, reduce=copy, budget=100_000, items=False)
+    reduced = place.reduce(run, reduce=copy, budget=100_000, kind=OutputKind())
     assert text(reduced.parts) == "".join(f"{value}\n" for _, value in sorted(pairs))
     assert max(held) < 10_000
     assert sum(part.lines for part in reduced.parts) == len(pairs)

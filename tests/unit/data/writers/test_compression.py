@@ -13,7 +13,7 @@ import pytest
 import zstandard
 
 from daskmr.data.output import OutputFile
-from daskmr.data.writers.text import encode
+from daskmr.data.writers.encoding import encode
 
 
 def write(target: Any, *texts: str, run_id: str = "id") -> OutputFile:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskmr.data.writers.text import encode
+from daskmr.data.writers.encoding import encode
 
 
 @given(st.binary(max_size=40))
