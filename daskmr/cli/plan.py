@@ -112,7 +112,8 @@ _Rows = Iterator[tuple[str, str]]
 
 
 def _head(plan: Plan) -> _Rows:
-    where = " and ".join(place for place in (plan.data_dir, plan.bucket) if place)
+    given = (plan.data_dir,) if isinstance(plan.data_dir, str) else plan.data_dir or ()
+    where = " and ".join(dict.fromkeys(place for place in (*given, plan.bucket) if place))
     yield "plan", f"{plan.script} over {where}"
     if plan.input_filter is not None:
         yield "filter", plan.input_filter

@@ -7,7 +7,7 @@ docs/design.md.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from typing import IO, TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from daskmr.cluster.session import connect
 from daskmr.data.inputs import Inputs, find_inputs
 from daskmr.data.partition import Partition, plan_partitions
 from daskmr.data.sampling import Choice
+from daskmr.data.sources.given import STDIN, spool
 from daskmr.diagnostics.collector import Collector, Watcher
 from daskmr.errors import NothingMatchedError
 from daskmr.run.commit import check_bad_records, commit, delete_input, result_of
@@ -44,7 +45,7 @@ __all__ = ["mapreduce"]
 def mapreduce(
     job: Any,
     *,
-    data_dir: str | os.PathLike[str] | None = None,
+    data_dir: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     input_filter: Any = None,
     output: str | os.PathLike[str] | None = None,
     client: Client | None = None,
@@ -70,9 +71,11 @@ def mapreduce(
     ----------
     job : str, path, module or Job
         The user's functions: a script, a module, or ``Job(map=..., reduce=...)``.
-    data_dir : path, optional
-        The directory of the input files, in the layout. For a store, give ``bucket=``; if a path
-        exists in both, the data dir's file is read.
+    data_dir : path or list of paths, optional
+        The input: a directory in the layout, a file, a glob such as ``"data/2024-*/*.gz"``,
+        ``"@FILE"`` (a list with one path a line), ``"-"`` (standard input) or the URL of a store,
+        which is the same as ``bucket=``. If a path exists in a directory and in a store, the
+        directory's file is read.
     input_filter : path or dict, optional
         The filter of the files to read; all files by default.
     output : path, optional
@@ -198,8 +201,16 @@ def _run(
 
 def _list_input(request: Request, workspace: Workspace, collector: Collector) -> Inputs:
     """List the files that the filter allows."""
+    sources, stdin = request.sources, None
+    if sources.reads_stdin:
+        stdin = spool(os.path.join(workspace.run_dir.path, STDIN))
     inputs = find_inputs(
-        request.data_dir, request.schema, request.config, collector.listing, request.choice
+        sources,
+        request.schema,
+        request.config,
+        collector.listing,
+        request.choice,
+        stdin=stdin,
     )
     workspace.at_end(inputs.sweep)
     refuse_input_as_output(inputs, workspace.target)

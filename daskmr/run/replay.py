@@ -9,6 +9,7 @@ from types import TracebackType
 from daskmr.data.bad_records import BAD_SUFFIX, BadRecord, read_bad_records
 from daskmr.data.layout import Layout, load_layout
 from daskmr.data.output import beside
+from daskmr.data.sources.named_files import dims_by_end
 from daskmr.errors import InputError
 from daskmr.job.job import Job, load_job
 from daskmr.job.process_errors import explain_process_error, no_children
@@ -94,12 +95,12 @@ def own_part(trace: TracebackType | None, is_own: Callable[[str], bool]) -> Trac
 
 
 def dims_of(path: str, layout: Layout) -> list[str]:
-    """Return the dimensions of a file, from its path; raise InputError if it is not in the layout.
+    """Return the dimensions of a file, from the end of its path; raise InputError if it has none.
 
     >>> dims_of("idle/20131029.20131102.v2.log.gz", Layout(("reason", "buildID", "date")))
     ['idle', '20131029', '20131102']
     """
-    dims = layout.dims_of(path)
+    dims = dims_by_end(layout, path)
     if dims is None:
         raise InputError(
             f"The file {path} is not in the layout {layout.template}, so its dimensions are not known. "
