@@ -136,6 +136,8 @@ def _amount(amount: Amount | Sample) -> str:
 
 
 def _values(plan: Plan, paint: Paint) -> Iterator[str]:
+    if not plan.dimensions:
+        return
     rows = [("values", "files", "size", 0.0)]
     for dimension in plan.dimensions:
         rows += _dimension(dimension, plan.files)

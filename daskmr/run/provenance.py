@@ -72,7 +72,8 @@ def describe_run(
     is_written = request.config.meta and target is not None and target.has_companions
     if not is_written and earlier is None:
         return {}, notes
-    files, schema, bucket = inputs.listing.files, request.schema, request.config.bucket
+    files, schema, sources = inputs.listing.files, request.schema, request.sources
+    bucket = request.config.bucket
     provenance = {
         "script": _describe_script(request.job),
         "filter": {"path": _absolute(request.filter_path), **schema.as_filter()},
@@ -80,7 +81,8 @@ def describe_run(
         "options": _describe_options(request),
         "versions": _versions(),
         "input": {
-            "data_dir": request.sources.recorded(),
+            "data_dir": sources.recorded(),
+            **({"root": inputs.listing.root} if sources.local and not sources.folder else {}),
             "bucket": bucket and masked(bucket),
             "files": len(files),
             "bytes": sum(file.size for file in files),

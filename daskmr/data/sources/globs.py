@@ -36,7 +36,7 @@ def split_glob(pattern: str) -> tuple[str, tuple[str, ...]]:
     parts = pattern.split("/")
     first = next(n for n, part in enumerate(parts) if glob.has_magic(part))
     fixed = "/".join(parts[:first])
-    below = [part for part in parts[first:] if part]
+    below = [part for part in parts[first:-1] if part] + parts[-1:]  # "" matches a directory
     kept = [part for n, part in enumerate(below) if part != "**" or below[n - 1 : n] != ["**"]]
     return fixed or ("/" if first else ""), tuple(kept)
 
@@ -58,7 +58,10 @@ def _expand(path: str, parts: tuple[str, ...], enters: Enters) -> Iterator[str]:
         yield f"{path}/" if os.path.isdir(path) else path
         return
     part, rest = parts[0], parts[1:]
-    if part == "**":
+    if part == "":
+        if os.path.isdir(path):
+            yield f"{path}/"
+    elif part == "**":
         yield from _descend(path, rest, enters)
     elif not glob.has_magic(part):
         below = os.path.join(path, part)
