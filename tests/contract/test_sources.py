@@ -139,7 +139,7 @@ def test_an_argument_that_is_no_option(place: Path) -> None:
 
 def test_a_failed_record_is_run_again(place: Path) -> None:
     (place / "job.py").write_text("def map(key, dims, value, context):\n    undefined\n")
-    given = ("-d", "logs/01/a.log", "-d", "logs/02/b.log.gz")
+    given = ("-d", "logs/01/a.log", "-d", "logs/02/b.log.gz", "--inline")
     error = run(place, "run", "job.py", *given, code=1)
     again = "--data-dir logs/01/a.log --data-dir logs/02/b.log.gz --inline -o - --only 01/a.log"
     assert f"run job.py {again}\n" in error
