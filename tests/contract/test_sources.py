@@ -138,12 +138,12 @@ def test_an_argument_that_is_no_option(place: Path) -> None:
 
 
 def test_a_failed_record_is_run_again(place: Path) -> None:
-    (place / "job.py").write_text("def map(key, dims, value, context):\n    undefined\n")
+    (place / "job.py").write_text("def map(key, dims, value, context):\n    1 / (key != 'b')\n")
     given = ("-d", "logs/01/a.log", "-d", "logs/02/b.log.gz", "--inline")
     error = run(place, "run", "job.py", *given, code=1)
     again = "--data-dir logs/01/a.log --data-dir logs/02/b.log.gz --inline -o - --only 01/a.log"
     assert f"run job.py {again}\n" in error
-    error = run(place, "run", "job.py", "-d", "-", data=b"a\t1\n", code=1)
+    error = run(place, "run", "job.py", "-d", "-", data=b"b\t1\n", code=1)
     assert " --data-dir SAVED_INPUT --inline -o -\n" in error
 
 

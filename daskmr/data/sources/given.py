@@ -122,7 +122,7 @@ def parse_sources(data_dir: Any) -> Sources:
 
 def _check_urls(urls: list[str]) -> None:
     for url in urls:
-        if holds_credentials(url) or url.startswith("s3://"):
+        if holds_credentials(url) or url.lower().startswith("s3"):
             parse_source(url)  # raises an error that hides the credentials
         if re.search(r"[*\[]", url):
             raise InputError(

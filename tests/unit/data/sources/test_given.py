@@ -64,7 +64,13 @@ def test_mistakes(value: object, message: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["s3://AKIA:se/cret@b/x", "s3://AKIA:secret@b", "ftp://me:secret@h/x", "s3://b?sig=secret"],
+    [
+        "s3://AKIA:se/cret@b/x",
+        "s3://AKIA:secret@b",
+        "S3A://AKIA:se/cret@b",
+        "ftp://me:secret@h/x",
+        "s3://b?sig=secret",
+    ],
 )
 def test_credentials_in_a_url_are_refused_and_not_shown(url: str) -> None:
     with pytest.raises(InputError, match="holds credentials") as caught:
