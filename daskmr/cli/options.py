@@ -13,7 +13,7 @@ from click.core import ParameterSource
 
 from daskmr.cli.completion import complete_clusters, complete_files, complete_folders
 from daskmr.config import SETTINGS, Setting
-from daskmr.text import shell_path
+from daskmr.text import shell_path, shell_word
 
 __all__ = ["CommandGroup", "GroupedCommand", "Option", "add_option", "job_options", "repeated"]
 
@@ -24,6 +24,7 @@ _COMPLETION = {
     "SCRIPT": complete_files,
     "DIR": complete_folders,
     "DIR|URL": complete_folders,
+    "PATH|URL": complete_files,
     "NAME|FILE": complete_clusters,
 }
 
@@ -83,7 +84,12 @@ def _of_setting(row: Setting) -> Callable[[Any], Any]:
 
 _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
     "Input": [
-        add_option("-d --data-dir", "DIR", "Directory of the input files.", rerun=True),
+        add_option(
+            "-d --data-dir", "PATH|URL",
+            "Input: a directory, a file, a quoted glob, `@LIST` (one path a line), `-` (standard "
+            "input) or the URL of a store; can be repeated.",
+            rerun=True, multiple=True,
+        ),
         add_option(
             "-f --input-filter", "FILE", "JSON filter of the input files.",
             show_default="all files", rerun=True,
@@ -220,22 +226,30 @@ class CommandGroup(click.Group):
 
 
 class GroupedCommand(click.Command):
-    """A command whose ``--help`` shows its options by group, and whose input is an option."""
+    """A command whose ``--help`` shows its options by group, and that has a hint for input paths."""
 
-    allow_extra_args = True
+    allow_extra_args = True  # reported below
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments; for a second one, which would be the input, show how it is given."""
-        others = super().parse_args(ctx, args)
-        if others and not ctx.resilient_parsing:
-            words = (
-                ctx.command_path,
-                shell_path(ctx.params["script"]),
-                "-d",
-                *map(shell_path, others),
+        """Parse the arguments; an error about extra ones names the option that takes them."""
+        rest = super().parse_args(ctx, args)
+        if rest and not ctx.resilient_parsing:
+            noun = "argument" if len(rest) == 1 else "arguments"
+            ctx.fail(f"Got unexpected extra {noun} ({' '.join(rest)}).{self._hint(ctx, rest)}")
+        return rest
+
+    def _hint(self, ctx: click.Context, rest: list[str]) -> str:
+        """Return how to give `rest` as input, if the command reads any."""
+        if "data_dir" not in {parameter.name for parameter in self.params}:
+            return ""
+        script = shell_path(ctx.params.get("script") or "JOB.py")
+        if ctx.params.get("data_dir"):
+            return (
+                " If the shell has expanded a glob, quote it: "
+                f"`{ctx.command_path} {script} -d 'data/*.log'`."
             )
-            ctx.fail(f"The input is an option: {' '.join(words)}")
-        return others
+        given = " ".join(f"-d {shell_word(word)}" for word in rest[:3])
+        return f" The input is an option: `{ctx.command_path} {script} {given}`."
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a section for each group; options without a group come last."""

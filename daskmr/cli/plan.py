@@ -113,7 +113,8 @@ _Rows = Iterator[tuple[str, str]]
 
 
 def _head(plan: Plan) -> _Rows:
-    where = " and ".join(place for place in (plan.data_dir, plan.bucket) if place)
+    given = (plan.data_dir,) if isinstance(plan.data_dir, str) else plan.data_dir or ()
+    where = " and ".join(dict.fromkeys(place for place in (*given, plan.bucket) if place))
     yield "plan", f"{plan.script} over {where}"
     if plan.input_filter is not None:
         yield "filter", plan.input_filter
@@ -136,6 +137,8 @@ def _amount(amount: Amount | Sample) -> str:
 
 
 def _values(plan: Plan, paint: Paint) -> Iterator[str]:
+    if not plan.dimensions:
+        return
     rows = [("values", "files", "size", 0.0)]
     for dimension in plan.dimensions:
         rows += _dimension(dimension, plan.files)

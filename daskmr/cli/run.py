@@ -192,14 +192,18 @@ def _rerun_command(context: click.Context, file: str) -> str:
     words = context.command_path.split()
     for parameter in context.command.params:
         name = parameter.name or ""
-        source, value = context.get_parameter_source(name), str(context.params.get(name))
+        source, value = context.get_parameter_source(name), context.params.get(name)
         if source is not ParameterSource.COMMANDLINE or not getattr(parameter, "rerun", True):
             continue
         if isinstance(parameter, click.Argument):
-            words.append(shell_path(value))
+            words.append(shell_path(str(value)))
+        elif isinstance(parameter, click.Option) and parameter.is_flag:
+            words.append(parameter.opts[-1])
         else:
-            is_flag = isinstance(parameter, click.Option) and parameter.is_flag
-            words += [parameter.opts[-1], *([] if is_flag else [shell_word(value)])]
+            for each in value if isinstance(value, tuple) else (value,):
+                if each == "-":  # it can be read only once
+                    each, file = "SAVED_INPUT", ""
+                words += [parameter.opts[-1], shell_word(str(each))]
     words += ["--inline", "-o", "-"]
     if file:
         words += ["--only", shell_word(file)]

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from daskmr.data.listing import InputFile, Listing, list_files, unite
 from daskmr.data.sampling import EVERYTHING, Choice
+from daskmr.data.sources.given import Sources, parse_sources
+from daskmr.data.sources.named_files import NO_DIMENSIONS, list_sources
 from daskmr.data.spill_dir import HostFolder
 from daskmr.errors import InputError, NothingMatchedError
 from daskmr.normal_forms import variant_of
@@ -120,27 +122,33 @@ class Inputs:
 
 
 def find_inputs(
-    data_dir: str | os.PathLike[str] | None,
+    sources: Sources | str | os.PathLike[str] | None,
     schema: Schema,
     config: Config,
     on_progress: Callable[[int, int], object] | None = None,
     choice: Choice = EVERYTHING,
     *,
     to_read: bool = True,
+    stdin: str | None = None,
 ) -> Inputs:
-    """List the files that the filter allows, in the data dir and in the bucket.
+    """List the files that the filter allows, in local sources and in the bucket.
 
-    If a path exists in both, the data dir's file is read.
+    If a path exists in both a data dir and the bucket, the data dir's file is read.
 
+    - `sources`: the values of ``data_dir``, or one of them.
     - `config`: the ``bucket``, the settings to access it, and the settings of the cache.
     - `on_progress`: called from another thread with the numbers of prefixes listed and files found
       so far.
     - `to_read`: the files are going to be read: check the disk space for those to fetch, and mark
       those in the cache as used. If false, call `Inputs.state` to look up the cached files.
+    - `stdin`: the file that holds the data from standard input.
     Raises `InputError`: no input is given, a bucket cannot be read, there is too little disk space,
     or, without the network, a prefix or file was never listed or fetched.
     """
-    inputs = _Search(data_dir, schema, config, choice).run(on_progress, to_read)
+    if not isinstance(sources, Sources):
+        sources = parse_sources(sources)
+    search = _Search(sources, schema, sources.settled(config), choice, stdin)
+    inputs = search.run(on_progress, to_read)
     return replace(inputs, notes=(*inputs.notes, *inputs.listing.explain_variants()))
 
 
@@ -158,23 +166,33 @@ def source_of(url: str, config: Config) -> Source:
     )
 
 
+_Local = tuple["Listing | None", tuple[str, ...]]
+"""The listing of the local sources, and notes."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Search:
     """The parameters of `find_inputs`."""
 
-    data_dir: str | os.PathLike[str] | None
+    sources: Sources
     schema: Schema
     config: Config
     choice: Choice
+    stdin: str | None = None
+
+    @property
+    def data_dir(self) -> str | None:
+        """The data dir; ``None`` without local sources, and for several or for files."""
+        return self.sources.folder
 
     def run(self, on_progress: Callable[[int, int], object] | None, to_read: bool) -> Inputs:
         config = self.config
         if config.bucket is None:
-            if self.data_dir is None:
+            if not self.sources.local:
                 raise InputError(
                     "There is nothing to read from. Give --data-dir, --bucket, or both."
                 )
-            return self._local(self.data_dir)
+            return self._local()
         source = source_of(config.bucket, config)
         if config.local_only:
             return self._offline(self._known_cache(source), source, self._local_listing)
@@ -186,14 +204,28 @@ class _Search:
             cache.check_space(state, config.cache_max)
         return replace(inputs, cached=state.files, cached_bytes=state.bytes)
 
-    def _local(self, data_dir: str | os.PathLike[str]) -> Inputs:
-        cache = _cache_at(data_dir)
+    def _local(self) -> Inputs:
+        cache = _cache_at(self.data_dir)
         if cache is not None and self.config.local_only:
             # The cache may hold only a part of the files that the filter allows.
-            return self._offline(cache, parse_source(cache.url), lambda cache: None)
-        listing = self._chosen(list_files(data_dir, self.schema))
-        notes = () if cache is None else _altered(cache, listing.files)
+            return self._offline(cache, parse_source(cache.url), lambda cache: (None, ()))
+        listing, notes = self._list_local()
+        listing = self._chosen(listing)
+        notes += () if cache is None else _altered(cache, listing.files)
         return Inputs(listing, listing.root, notes=notes)
+
+    def _list_local(self) -> tuple[Listing, tuple[str, ...]]:
+        work_dir = self.config.work_dir
+        if self.data_dir is not None:
+            return list_files(self.data_dir, self.schema, work_dir), ()
+        return list_sources(
+            self.sources,
+            self.schema,
+            has_layout=self.config.schema is not None,
+            own_folder=work_dir,
+            allow_empty=self.config.allow_empty,
+            stdin=self.stdin,
+        )
 
     def _online(self, source: Source, on_progress: Callable[[int, int], object] | None) -> Inputs:
         from daskmr.data.store_listing import list_store
@@ -202,7 +234,7 @@ class _Search:
         with Store(source, self.config.fetch_retries) as store:
             store.check()  # first, so that no cache is created for a misspelled bucket
             cache = self._cache(source)
-            local = self._local_listing(cache)
+            local, notes = self._local_listing(cache)
             if cache is not None:
                 cache.sweep()
             recorder = cache.recording() if cache is not None else None
@@ -210,15 +242,14 @@ class _Search:
             listings = store.listings
         if not listing.files:
             _refuse_variant(source, self.config)
-        notes: tuple[str, ...] = ()
         if listing.repeated:
             again = "listed some keys or prefixes more than once"
-            notes = (f"{listing.root} {again} ({listing.repeated:,} repeats); each counts once",)
+            notes += (f"{listing.root} {again} ({listing.repeated:,} repeats); each counts once",)
         inputs = self._united(local, listing, source, cache)
         return replace(inputs, listings=listings, notes=notes)
 
     def _offline(
-        self, cache: Cache, source: Source, list_local: Callable[[Cache], Listing | None]
+        self, cache: Cache, source: Source, list_local: Callable[[Cache], _Local]
     ) -> Inputs:
         """List the files that earlier runs have listed and fetched, without using the network."""
         from daskmr.data.offline_listing import list_recorded
@@ -227,7 +258,8 @@ class _Search:
         listing, notes = list_recorded(
             cache.recorded(), source.url, self.schema, allow_incomplete=config.allow_incomplete
         )
-        inputs = self._united(list_local(cache), listing, source, cache)
+        local, more = list_local(cache)
+        inputs, notes = self._united(local, listing, source, cache), (*more, *notes)
         state = cache.state(_to_fetch(inputs))
         if state.absent:
             explanation = state.explain_absent()
@@ -271,13 +303,15 @@ class _Search:
             return given
         return Cache.of(self.config.work_dir, source)
 
-    def _local_listing(self, cache: Cache | None) -> Listing | None:
-        """List the data dir, unless it is the cache itself."""
-        if self.data_dir is None:
-            return None
-        if cache is not None and os.path.realpath(self.data_dir) == os.path.realpath(cache.root):
-            return None
-        return list_files(self.data_dir, self.schema)
+    def _local_listing(self, cache: Cache | None) -> _Local:
+        """List the local sources, unless they are the cache itself."""
+        if not self.sources.local:
+            return None, ()
+        given = self.data_dir
+        if given is not None and cache is not None:
+            is_cache = os.path.realpath(given) == os.path.realpath(cache.root)
+            return (None, ()) if is_cache else self._list_local()
+        return self._list_local()
 
     def _united(
         self, local: Listing | None, listing: Listing, source: Source, cache: Cache | None
@@ -293,12 +327,31 @@ class _Search:
         )
         if local is None:
             return Inputs(self._chosen(listing), "", remote)
-        return Inputs(self._chosen(unite(local, listing)), local.root, remote)
+        united = unite(local, listing)
+        if self.data_dir is None:
+            _refuse_shared_path(local, listing)
+            if local.layout == NO_DIMENSIONS:
+                united = replace(united, layout=NO_DIMENSIONS)
+        return Inputs(self._chosen(united), local.root, remote)
 
     def _chosen(self, listing: Listing) -> Listing:
         if not listing.files:
             return listing
         return replace(listing, files=self.choice.files(listing.files))
+
+
+def _refuse_shared_path(local: Listing, remote: Listing) -> None:
+    """Raise InputError if several local sources and a store have the same path.
+
+    Only a single data dir is known to hold copies of the objects in the store.
+    """
+    shared = {file.path for file in local.files} & {file.path for file in remote.files}
+    if shared:
+        raise InputError(
+            f"{min(shared)} is both in {local.root} and in {remote.root}, and it is not known whether "
+            "both are to be read. Run the job over one of them, or give a single folder as -d: its "
+            "files then replace those of the store."
+        )
 
 
 def _altered(cache: Cache, files: Sequence[InputFile]) -> tuple[str, ...]:

@@ -43,6 +43,8 @@ class Layout:
     @property
     def template(self) -> str:
         """A path in this layout, for messages."""
+        if not self.field_names:
+            return "<any path>"
         *directories, first, second = (f"<{name}>" for name in self.field_names)
         return "/".join([*directories, f"{first}.{second}.<rest>"])
 
@@ -55,6 +57,8 @@ class Layout:
 
     def dims_of(self, path: str) -> tuple[str, ...] | None:
         """Return the dimensions of a relative path; ``None`` if it is not in the layout."""
+        if not self.field_names:
+            return ()
         *directories, name = path.split("/")
         parts = self.parse_name(name)
         if parts is None or len(directories) != self.directories:

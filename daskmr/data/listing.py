@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from daskmr.data.filters import Dimension
 from daskmr.data.layout import Layout, Schema
+from daskmr.data.sources.own_files import why_own
 from daskmr.errors import InputError
 from daskmr.normal_forms import hint
 
@@ -74,9 +75,12 @@ class Listing:
     seen: tuple[Seen, ...]  # one for each dimension, to explain an empty listing
     layout: Layout
     repeated: int = 0  # number of entries that a store listed more than once
+    nothing: str = ""  # the explanation of an empty listing, if it is another one
 
     def explain_nothing(self) -> str:
         """Explain an empty listing: name the dimension that excluded the last candidates."""
+        if self.nothing:
+            return self.nothing
         # A dimension only sees values below what all earlier ones allow, so without the deepest
         # dimension that excluded something, there might have been a file.
         for position in reversed(range(len(self.seen))):
@@ -135,11 +139,13 @@ def _describe_values(seen: Seen) -> str:
     return f"existing there: {', '.join(shown)}{count}"
 
 
-def list_files(data_dir: str | os.PathLike[str], schema: Schema) -> Listing:
+def list_files(
+    data_dir: str | os.PathLike[str], schema: Schema, own_folder: str | None = None
+) -> Listing:
     """List the files below a local directory that a filter allows.
 
     Directories that the filter excludes are never opened. Symbolic links are followed, but no
-    file is listed twice.
+    file is listed twice. What daskmr wrote itself is skipped, as is `own_folder`, the work dir.
 
     Raises InputError if the data directory, or a path below it that the filter allows, cannot be
     read.
@@ -152,6 +158,8 @@ def list_files(data_dir: str | os.PathLike[str], schema: Schema) -> Listing:
     """
     root = _check_root(data_dir)
     selection = Selection(schema)
+    if own_folder is not None:
+        selection.own_folder = os.path.realpath(own_folder)
     real = os.path.realpath(root)
     level = [_Directory("", (), (real,), False)]
     for position in range(schema.layout.directories):
@@ -233,6 +241,7 @@ class Selection:
     def __init__(self, schema: Schema) -> None:
         self.files: list[InputFile] = []
         self.skipped_count = 0
+        self.own_folder = ""  # the real path of the work dir, which is never opened
         self._schema = schema
         self._filters = tuple(_DimensionFilter(dimension) for dimension in schema.dimensions)
         self._skipped: list[str] = []
@@ -246,6 +255,9 @@ class Selection:
 
         A file that is not in the layout is recorded as skipped, by its `path`.
         """
+        if why := why_own(name):
+            self.skip(f"{path} ({why})")
+            return None
         parts = self._schema.layout.parse_name(name)  # None for a hidden file
         if parts is None or name.rpartition(".")[2].lower() not in EXTENSIONS:
             self.skip(path)
@@ -327,9 +339,13 @@ def _descend(
             selection.skip(path)
         elif entry.name.startswith("."):
             selection.skip(path + "/")
+        elif why := why_own(entry.name):
+            selection.skip(f"{path}/ ({why})")
         elif (value := selection.pick(position, entry.name)) is not None:
             real, linked = _real_path(directory, entry)
-            if linked and real in directory.reals:  # a link to a parent directory
+            if real == selection.own_folder:
+                selection.skip(f"{path}/ (the work dir)")
+            elif linked and real in directory.reals:  # a link to a parent directory
                 selection.skip(path + "/")
             else:
                 dims, reals = (*directory.dims, value), (*directory.reals, real)

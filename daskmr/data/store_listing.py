@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 from daskmr.data.filters import Dimension
 from daskmr.data.layout import Schema
 from daskmr.data.listing import InputFile, Listing, Selection
+from daskmr.data.sources.own_files import why_own
 from daskmr.normal_forms import forms_of
 from daskmr.store.source import Entry, Page
 from daskmr.store.store import Store
@@ -105,6 +106,8 @@ class EntrySelection(Selection):
                 self._skip_object(prefix, entry)
             elif (fault := _name_fault(name)) or name.startswith("."):
                 self._skip_name(f"{prefix.path}{name}/", fault)
+            elif why := why_own(name):
+                self.skip(f"{prefix.path}{name}/ ({why})")
             elif (value := self.pick(position, name)) is not None:
                 yield prefix.below(value)
 

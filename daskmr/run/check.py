@@ -17,6 +17,7 @@ from daskmr.data.listing import InputFile
 from daskmr.data.readers.faults import CorruptFileError
 from daskmr.data.readers.sniffing import LINE_CHARACTERS, describe_lines
 from daskmr.data.sampling import Choice
+from daskmr.data.sources.given import parse_sources, spooled
 from daskmr.errors import InputError, JobError, NothingMatchedError, TaskFailed
 from daskmr.job.job import Job, load_job
 from daskmr.job.keys import sorted_keys
@@ -76,7 +77,7 @@ def check_script(
     script: Any,
     say: Say,
     *,
-    data_dir: str | os.PathLike[str] | None = None,
+    data_dir: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     input_filter: Any = None,
     records: int = 100,
     only: Iterable[str] = (),
@@ -97,24 +98,31 @@ def check_script(
     input.
     Raises `JobError` if one of the functions fails.
     """
-    config = load_config(**options)
+    sources = parse_sources(data_dir)
+    config = sources.settled(load_config(**options))
 
     def try_script() -> int:
         check = _Check(_load(script, say), say)
         check.script()
-        if data_dir is None and config.bucket is None:
+        if not sources.local and config.bucket is None:
             none = "none given (--data-dir, --bucket): its functions were checked, not called"
             say("input", none)
             return check.warnings
         schema = load_schema(input_filter, config.schema)
         choice = Choice(tuple(only))
-        inputs = find_inputs(data_dir, schema, config, on_listing, choice, to_read=False)
+        inputs = find_inputs(
+            sources, schema, config, on_listing, choice, to_read=False, stdin=stdin
+        )
         if not inputs.listing.files:
             raise NothingMatchedError(inputs.listing.explain_nothing())
         check.records(inputs, config, records)
         return check.warnings
 
-    with given(aws_key, aws_secret_key, config.aws_profile), stores_closed():
+    with (
+        given(aws_key, aws_secret_key, config.aws_profile),
+        stores_closed(),
+        spooled(sources) as stdin,
+    ):
         # One thread for everything: SQLite connections belong to the thread that opened them.
         return in_thread(try_script)
 

@@ -15,6 +15,7 @@ from daskmr.cluster.session import connect
 from daskmr.data.inputs import Inputs, find_inputs
 from daskmr.data.partition import Partition, plan_partitions
 from daskmr.data.sampling import Choice
+from daskmr.data.sources.given import STDIN, spool
 from daskmr.diagnostics.collector import Collector, Watcher
 from daskmr.diagnostics.notebook import progress_in_notebook
 from daskmr.errors import InputError, NothingMatchedError
@@ -51,7 +52,7 @@ def mapreduce(
     combine: Callable[..., Any] | None = None,
     setup_reduce: Callable[..., Any] | None = None,
     columns: Sequence[str] | None = None,
-    data_dir: str | os.PathLike[str] | None = None,
+    data_dir: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     input_filter: Any = None,
     output: str | os.PathLike[str] | None = None,
     client: Client | None = None,
@@ -81,9 +82,11 @@ def mapreduce(
         The functions of the job, in place of `job`; see `daskmr.Job`.
     columns : sequence of str, optional
         With `map`: the names of the columns of the output.
-    data_dir : path, optional
-        The directory of the input files, in the layout. For a store, give ``bucket=``; if a path
-        exists in both, the data dir's file is read.
+    data_dir : path or list of paths, optional
+        The input: a directory in the layout, a file, a glob such as ``"data/2024-*/*.gz"``,
+        ``"@FILE"`` (a list with one path a line), ``"-"`` (standard input) or the URL of a store,
+        which is the same as ``bucket=``. If a path exists in a directory and in a store, the
+        directory's file is read.
     input_filter : path or dict, optional
         The filter of the files to read; all files by default.
     output : path, optional
@@ -229,8 +232,16 @@ def _run(
 
 def _list_input(request: Request, workspace: Workspace, collector: Collector) -> Inputs:
     """List the files that the filter allows."""
+    sources, stdin = request.sources, None
+    if sources.reads_stdin:
+        stdin = spool(os.path.join(workspace.run_dir.path, STDIN))
     inputs = find_inputs(
-        request.data_dir, request.schema, request.config, collector.listing, request.choice
+        sources,
+        request.schema,
+        request.config,
+        collector.listing,
+        request.choice,
+        stdin=stdin,
     )
     workspace.at_end(inputs.sweep)
     refuse_input_as_output(inputs, workspace.target)

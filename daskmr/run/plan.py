@@ -16,6 +16,7 @@ from daskmr.data.layout import Schema
 from daskmr.data.listing import InputFile, Listing
 from daskmr.data.partition import Partition, estimate_bytes, plan_partitions
 from daskmr.data.sampling import EVERYTHING, Choice
+from daskmr.data.sources.given import spooled
 from daskmr.errors import InputError, NothingMatchedError
 from daskmr.run.estimate import Estimate, Sample, estimate, map_sample
 from daskmr.run.request import Request, check_request, refuse_to_replace_input
@@ -127,7 +128,7 @@ class Plan:
 
     script: str
     output: str
-    data_dir: str | None
+    data_dir: str | tuple[str, ...] | None  # several values as a tuple
     bucket: str | None
     input_filter: str | None
     files: Amount  # files that the filter allows
@@ -153,7 +154,7 @@ class Plan:
 def make_plan(
     script: Any,
     *,
-    data_dir: str | os.PathLike[str] | None = None,
+    data_dir: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     input_filter: Any = None,
     output: str = "-",
     inline: bool = False,
@@ -184,8 +185,20 @@ def make_plan(
         inline=inline,
     )
     config = request.config
-    with given(aws_key, aws_secret_key, config.aws_profile), stores_closed():
-        inputs = find_inputs(data_dir, request.schema, config, on_listing, choice, to_read=False)
+    with (
+        given(aws_key, aws_secret_key, config.aws_profile),
+        stores_closed(),
+        spooled(request.sources) as stdin,
+    ):
+        inputs = find_inputs(
+            request.sources,
+            request.schema,
+            config,
+            on_listing,
+            choice,
+            to_read=False,
+            stdin=stdin,
+        )
         if not inputs.listing.files and not config.allow_empty:
             raise NothingMatchedError(inputs.listing.explain_nothing())
         if _is_file(output):
@@ -235,7 +248,7 @@ class _Planner:
         return Plan(
             script=script,
             output=self.output,
-            data_dir=request.data_dir,
+            data_dir=request.sources.plain,
             bucket=remote.source.url if remote else None,
             input_filter=request.filter_path,
             files=allowed,

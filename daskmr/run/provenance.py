@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any, cast
 from daskmr import clock
 from daskmr._version import __version__
 from daskmr.data.inputs import Inputs
+from daskmr.data.layout import Layout
 from daskmr.data.listing import InputFile, Listing
 from daskmr.data.output import OutputFile
 from daskmr.errors import InputError
 from daskmr.job.job import Job
 from daskmr.run.side_cars import FORMAT, META_SUFFIX
 from daskmr.tasks.tally import by_group
-from daskmr.text import HIDDEN, masked, some
+from daskmr.text import HIDDEN, masked, shell_word, some
 
 if TYPE_CHECKING:
     from daskmr.run.execution import Outcome
@@ -71,15 +72,17 @@ def describe_run(
     is_written = request.config.meta and target is not None and target.has_companions
     if not is_written and earlier is None:
         return {}, notes
-    files, schema, bucket = inputs.listing.files, request.schema, request.config.bucket
+    files, schema, sources = inputs.listing.files, request.schema, request.sources
+    bucket = request.config.bucket
     provenance = {
         "script": _describe_script(request.job),
         "filter": {"path": _absolute(request.filter_path), **schema.as_filter()},
-        "layout": list(schema.layout.field_names),
+        "layout": _describe_layout(inputs, schema.layout),
         "options": _describe_options(request),
         "versions": _versions(),
         "input": {
-            "data_dir": _absolute(request.data_dir),
+            "data_dir": sources.recorded(),
+            **({"root": inputs.listing.root} if sources.local and not sources.folder else {}),
             "bucket": bucket and masked(bucket),
             "files": len(files),
             "bytes": sum(file.size for file in files),
@@ -88,6 +91,12 @@ def describe_run(
         "sample": request.choice.as_dict(),
     }
     return provenance, notes if earlier is None else notes + differences(earlier, provenance)
+
+
+def _describe_layout(inputs: Inputs, layout: Layout) -> list[str]:
+    """Return the names of the dimensions; none if no file of the input has any."""
+    has_dims = any(file.dims for file in inputs.listing.files)
+    return list((layout if has_dims else inputs.listing.layout).field_names)
 
 
 def _describe_script(job: Job) -> dict[str, Any]:
@@ -104,6 +113,8 @@ def _describe_script(job: Job) -> dict[str, Any]:
 
 def _describe_options(request: Request) -> dict[str, Any]:
     options = request.config.recorded()
+    if request.sources.url is not None:  # recorded among the sources
+        options["bucket"] = None
     share = options["max_bad_records"]
     if type(share) is float:
         options["max_bad_records"] = f"{100 * share:.12g}%"
@@ -279,10 +290,28 @@ def repeat(
     for group in (_CHOICE_OPTIONS, _PLACES):
         if group & set(given):
             again = {name: value for name, value in again.items() if name not in group}
+    if "data_dir" not in given:
+        again["data_dir"] = _sources_again(again["data_dir"], path, "bucket" in given)
     # A URL with masked credentials must be given again.
     masks = {n for n, v in again.items() if isinstance(v, str) and "://" in v and HIDDEN in v}
     known = {n: v for n, v in again.items() if v is not None and n not in masks}
     return script, {**options, **known, **{name: options[name] for name in given}}, meta
+
+
+def _sources_again(
+    recorded: str | list[str] | None, path: str, has_bucket: bool
+) -> str | list[str] | None:
+    """Return the recorded ``data_dir`` to read again, without its URL if a bucket replaces it."""
+    values = [recorded] if isinstance(recorded, str) else recorded or []
+    if any("://" in value and HIDDEN in value for value in values):
+        return None  # must be given again, as it held credentials
+    if {"-", "@-"} & set(values):
+        raise InputError(
+            f"The run of {path} read standard input, which cannot be repeated. Give its data again: "
+            f"daskmr run --from {shell_word(path)} -d FILE"
+        )
+    kept = [value for value in values if not (has_bucket and "://" in value)]
+    return kept[0] if len(kept) == 1 else kept or None
 
 
 def _recorded(meta: Mapping[str, Any]) -> dict[str, Any]:

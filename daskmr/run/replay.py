@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -9,6 +10,7 @@ from types import TracebackType
 from daskmr.data.bad_records import BAD_SUFFIX, BadRecord, read_bad_records
 from daskmr.data.layout import Layout, load_layout
 from daskmr.data.output import beside
+from daskmr.data.sources.named_files import dims_by_end
 from daskmr.errors import InputError
 from daskmr.job.job import Job, load_job
 from daskmr.job.process_errors import explain_process_error, no_children
@@ -40,6 +42,7 @@ class Replay:
     job: Job
     layout: Layout  # gives the dimensions of a record's file
     records: tuple[BadRecord, ...]
+    root: str | None = None  # the folder of files that were named, whose layout is at their end
 
     def run(self) -> Iterator[Replayed]:
         """Map the records one by one."""
@@ -49,7 +52,7 @@ class Replay:
 
     def _map(self, record: BadRecord) -> Replayed:
         line = record.raw.decode("utf-8", "surrogateescape")
-        dims = dims_of(record.file, self.layout) if "\t" in line else []
+        dims = dims_of(record.file, self.layout, self.root) if "\t" in line else []
         output = TrialOutput(self.job)
         bad: list[ValueError | None] = []
         mapper = RecordMapper(self.job.map, output, lambda *why: bad.append(why[-1]))
@@ -93,13 +96,17 @@ def own_part(trace: TracebackType | None, is_own: Callable[[str], bool]) -> Trac
     return part
 
 
-def dims_of(path: str, layout: Layout) -> list[str]:
+def dims_of(path: str, layout: Layout, root: str | None = None) -> list[str]:
     """Return the dimensions of a file, from its path; raise InputError if it is not in the layout.
+
+    With a `root`, the end of the absolute path is in the layout.
 
     >>> dims_of("idle/20131029.20131102.v2.log.gz", Layout(("reason", "buildID", "date")))
     ['idle', '20131029', '20131102']
     """
     dims = layout.dims_of(path)
+    if dims is None and root is not None:
+        dims = dims_by_end(layout, os.path.join(root, path))
     if dims is None:
         raise InputError(
             f"The file {path} is not in the layout {layout.template}, so its dimensions are not known. "
@@ -129,4 +136,5 @@ def open_replay(path: str, script: str | None, schema: str | None) -> Replay:
         layout = Layout(tuple(meta["layout"]))
     else:
         layout = load_layout(schema)
-    return Replay(load_job(script), layout, records)
+    root = None if meta is None else meta["input"].get("root")
+    return Replay(load_job(script), layout, records, root)

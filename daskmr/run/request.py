@@ -18,6 +18,7 @@ from daskmr.data.listing import InputFile
 from daskmr.data.output import OutputFile, StoreOutput
 from daskmr.data.partition import count_buckets, count_reducers
 from daskmr.data.sampling import Choice
+from daskmr.data.sources.given import Sources, parse_sources
 from daskmr.data.writers import OutputFormat, choose_format
 from daskmr.data.writers.contexts import OutputKind
 from daskmr.data.writers.rows import check_columns
@@ -56,7 +57,7 @@ class Request:
     config: Config  # the settings
     schema: Schema  # the layout and the filter
     choice: Choice  # the part of the input that is read
-    data_dir: str | None
+    sources: Sources  # the values of ``data_dir``
     output: str | None
     # The file of the filter; ``None`` without one, or for a filter given as a mapping.
     filter_path: str | None
@@ -113,7 +114,8 @@ def check_request(
     The parameters are those of `daskmr.mapreduce`; `has_credentials` and `watched` tell whether AWS
     keys and a watcher were given.
     """
-    config = choose(load_config(**options), options, client, inline)
+    sources = parse_sources(data_dir)
+    config = sources.settled(choose(load_config(**options), options, client, inline))
     if client is not None and not hasattr(client, "scheduler_info"):
         raise InputError(f"client must be a distributed.Client, not {client!r}.")
     local = _is_local(client, config)
@@ -123,8 +125,6 @@ def check_request(
             "Credentials given as options cannot be sent to the workers of a cluster without "
             "exposing them there. Provide them to the workers by a role or in their environment."
         )
-    if not isinstance(data_dir, str | os.PathLike | None):
-        raise InputError(f"data_dir must be a path, not {data_dir!r}.")
     # Loggers that the script creates while it is loaded must be captured if it runs in this process.
     with redirected() if watched else contextlib.nullcontext():
         job = load_job(job)
@@ -133,9 +133,9 @@ def check_request(
         output = os.fspath(output)
         if config.local_only:
             refuse_network("output", output)
-        _refuse_to_overwrite(output, job.path, input_filter, config.schema)
-    elif delete_data:
-        raise InputError("delete_data needs an output: a result in memory ends with this process.")
+        _refuse_to_overwrite(output, job.path, input_filter, config.schema, *sources.lists)
+    if delete_data:
+        _check_deletion(output, sources)
     output_format = _format_of(output, config)
     deployment = None
     if config.cluster is not None:
@@ -147,7 +147,7 @@ def check_request(
         config=config,
         schema=schema,
         choice=choice,
-        data_dir=None if data_dir is None else os.fspath(data_dir),
+        sources=sources,
         output=output,
         filter_path=_path_of(input_filter),
         client=client,
@@ -199,6 +199,16 @@ def _check_settings(config: Config, inline: bool, local: bool) -> None:
             f"A memory limit of {limit:,} bytes is too small for spill-bytes {config.spill_bytes:,}: "
             f"a worker needs at least {needed:,}. Raise --memory-limit, or lower daskmr.spill-bytes "
             "in the configuration."
+        )
+
+
+def _check_deletion(output: str | os.PathLike[str] | None, sources: Sources) -> None:
+    """Raise InputError if the input cannot be deleted."""
+    if output is None:
+        raise InputError("delete_data needs an output: a result in memory ends with this process.")
+    if sources.reads_stdin:
+        raise InputError(
+            "Standard input cannot be deleted. Omit --delete-data (-X), or give the file as -d FILE."
         )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from daskmr.errors import InputError, JobError
-from daskmr.text import holds_credentials, mask_credentials, printable
+from daskmr.text import HIDDEN, holds_credentials, mask_credentials, printable
 
 __all__ = [
     "ChangedObject", "Entry", "MissingObject", "Page", "Source", "StoreError", "TransientError",
@@ -218,13 +218,18 @@ def _split(bucket: str) -> tuple[str, str]:
         return "s3", bucket
     given = url[1].lower()
     protocol = _ALIASES.get(given, given)
-    if holds_credentials(bucket):
+    # A secret key may contain "/", but the name of a bucket contains no ":".
+    has_secret = protocol == "s3" and re.match(r"(?!arn:)[^/@]*:.*@", url[2], re.DOTALL)
+    if holds_credentials(bucket) or has_secret:
+        shown = mask_credentials(bucket)
+        if has_secret:
+            shown = f"{url[1]}://{HIDDEN}@{url[2].rpartition('@')[2]}"
         advice = (
             "fsspec takes them from its configuration files, or from variables such as "
             f"FSSPEC_{given.upper()}_PASSWORD, named after the options of its file system"
         )
         raise InputError(
-            f"The URL {mask_credentials(bucket)} holds credentials, which would be visible in "
+            f"The URL {shown} holds credentials, which would be visible in "
             "messages, reports and the list of processes. Leave them out of it: "
             f"{_AWS_ADVICE if protocol == 's3' else advice}."
         )

@@ -1069,14 +1069,15 @@ def test_a_run_notes_what_its_filter_left_out_by_its_normal_form(place, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("name", "mistake"), [("missing", "does not exist"), ("out.txt", "is not a directory")]
+    ("name", "mistake"),
+    [("missing", "missing does not exist"), ("out.txt", "would replace one of the input files")],
 )
 def test_a_data_dir_that_is_none(place, name, mistake):
     place.output.write_text("old")
     script = place.script(IDENTITY)
     done = daskmr("run", script, "-d", place.root / name, "-o", place.output, cwd=place.root)
     assert done.returncode == 2
-    assert f"{place.root / name} {mistake}" in done.stderr
+    assert mistake in done.stderr
     assert place.output.read_text() == "old"
     assert sorted(p.name for p in place.root.iterdir()) == ["data", "job.py", "out.txt"]
 

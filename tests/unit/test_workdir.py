@@ -130,6 +130,7 @@ def test_a_dead_run_is_swept_and_a_living_one_is_not(tmp_path: Path) -> None:
         dying.send_signal(signal.SIGKILL)
         dying.wait()
         assert dead.is_dir()
+        (dead / "stdin").mkdir()
         run = RunDir.create(str(tmp_path))
         assert not dead.exists()
         assert (living / "segments/x.seg").exists()

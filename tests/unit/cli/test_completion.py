@@ -12,7 +12,7 @@ from daskmr.cli.entry import main
     ("words", "offered"),
     [
         ("daskmr pl", "plain,plan\n"),
-        ("daskmr run job.py -d da", "dir,da\n"),
+        ("daskmr run job.py -d da", "file,da\n"),
         ("daskmr run job.py -f fi", "file,fi\n"),
         ("daskmr plan job.py --work-dir x", "dir,x\n"),
         ("daskmr run job.py --cluster sl", "plain,slurm\n"),

@@ -24,7 +24,7 @@ def test_paths_become_text(tmp_path: Path) -> None:
     checked = request(
         data_dir=tmp_path, output=tmp_path / "out", input_filter=tmp_path / "filter.json"
     )
-    assert checked.data_dir == str(tmp_path)
+    assert checked.sources.given == (str(tmp_path),)
     assert checked.output == str(tmp_path / "out")
     assert checked.filter_path == str(tmp_path / "filter.json")
     assert request(input_filter={"dimensions": []}).filter_path is None
@@ -44,7 +44,7 @@ def test_a_run_is_local_unless_it_is_told_of_a_cluster() -> None:
     ("options", "given", "message"),
     [
         ({}, {"client": 7}, "client must be a distributed.Client, not 7"),
-        ({}, {"data_dir": 7}, "data_dir must be a path, not 7"),
+        ({}, {"data_dir": 7}, "data_dir must be a path or a list of paths, not 7"),
         ({}, {"delete_data": True}, "delete_data needs an output"),
         ({"num_reducers": 1001}, {}, "1,001 reducers are too many"),
         ({"memory_limit": "200MB"}, {}, "too small for spill-bytes"),

@@ -53,6 +53,7 @@ def test_source(given: str, protocol: str, root: str) -> None:
         ("/data", "file:///data"),
         ("s3://key:secret@name", "--aws-profile"),
         ("s3a://key:secret@name/x", "s3a://***@name/x"),
+        ("s3://key:a/secret@name/x", "s3://***@name/x"),
         ("abfs://box@account/x?sig=secret", "abfs://box@account/x?sig=***"),
         ("ftp://me:secret@host/x", "FSSPEC_FTP_PASSWORD"),
         ("nonsense://x", "nonsense:// is not a protocol that fsspec knows (nonsense://x)"),
