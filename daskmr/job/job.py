@@ -22,6 +22,7 @@ from daskmr.job.check import (
     hint_for,
     notes_on,
 )
+from daskmr.job.declared import Declared, declared_in, notes_on_declared
 from daskmr.job.process_errors import no_children
 from daskmr.job.script import InlineFunctions, Script
 from daskmr.job.sources import (
@@ -62,6 +63,8 @@ class Job:
         ``combine(key, values, context)`` and ``reduce(key, values, context)``
     setup_reduce : callable, optional
         ``setup_reduce(context)``
+    read : callable, optional
+        ``read(stream, dims)``, which yields keys and values, for input in a format of its own
 
     Raises
     ------
@@ -82,8 +85,9 @@ class Job:
         combine: Function | None = None,
         reduce: Function | None = None,
         setup_reduce: Function | None = None,
+        read: Function | None = None,
     ) -> None:
-        functions = Functions(map, combine, reduce, setup_reduce)
+        functions = Functions(map, combine, reduce, setup_reduce, read)
         check_functions(functions, "The job")
         self._take(InlineFunctions((*functions,)), functions)
 
@@ -96,6 +100,8 @@ class Job:
     def _take(self, source: Script | InlineFunctions, functions: Functions | None) -> None:
         self._source, self._functions = source, functions
         self._passed_over: Mapping[str, str] = {}
+        self._declared = Declared()
+        self._declared_notes: tuple[str, ...] = ()
         self.name: str = source.name
         self.path: str | None = source.path
         self.files: Mapping[str, str] = source.files
@@ -124,6 +130,17 @@ class Job:
         return self._loaded().setup_reduce
 
     @property
+    def read(self) -> Function | None:
+        """The user's ``read``, for input in a format of its own."""
+        return self._loaded().read
+
+    @property
+    def declared(self) -> Declared:
+        """What the script declares at its top level; empty for inline functions."""
+        self._loaded()
+        return self._declared
+
+    @property
     def digest(self) -> str:
         """SHA-256 of everything that is shipped, in hex."""
         return self._source.digest
@@ -137,7 +154,11 @@ class Job:
     def notes(self) -> tuple[str, ...]:
         """Notes on files and functions of the script that are not used."""
         self._loaded()
-        return (*notes_on(self, self._passed_over),)
+        return (*notes_on(self, self._passed_over), *self._declared_notes)
+
+    def _declare(self, namespace: Mapping[str, Any]) -> None:
+        self._declared = declared_in(namespace)
+        self._declared_notes = (*notes_on_declared(namespace),)
 
     def hint(self, exc: BaseException) -> str:
         """Return advice on an exception that is caused by the location of the script's files, or ""."""
@@ -184,6 +205,7 @@ class Job:
             failure = explain_load_failure(self, exc)
         else:
             if isinstance(source, Script):
+                self._declare(loaded)
                 return choose_functions(loaded, source.path, source.is_own)
             return Functions(*loaded), {}
         raise failure  # outside of the handler, so it does not refer to the user's exception
@@ -230,6 +252,7 @@ def _load_module(module: types.ModuleType) -> Job:
     functions, passed_over = choose_functions(vars(module), where, lambda top, _: top in tops)
     job = Job(*functions)
     job._passed_over = passed_over
+    job._declare(vars(module))
     return job
 
 

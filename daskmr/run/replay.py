@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
-from daskmr.data.bad_records import BAD_SUFFIX, BadRecord, read_bad_records
+from daskmr.data.bad_records import BAD_SUFFIX, SavedRecord, read_bad_records
 from daskmr.data.layout import Layout, load_layout
 from daskmr.data.output import beside
 from daskmr.errors import InputError
@@ -27,7 +27,7 @@ __all__ = ["Replay", "Replayed", "open_replay"]
 class Replayed:
     """A bad record that was mapped again."""
 
-    record: BadRecord
+    record: SavedRecord
     text: str  # the outcome, in one line
     passes: bool  # whether `map` accepts it now
     traceback: TracebackType | None = None  # of the exception of `map`
@@ -39,7 +39,7 @@ class Replay:
 
     job: Job
     layout: Layout  # gives the dimensions of a record's file
-    records: tuple[BadRecord, ...]
+    records: tuple[SavedRecord, ...]
 
     def run(self) -> Iterator[Replayed]:
         """Map the records one by one."""
@@ -47,7 +47,7 @@ class Replay:
             for record in self.records:
                 yield self._map(record)
 
-    def _map(self, record: BadRecord) -> Replayed:
+    def _map(self, record: SavedRecord) -> Replayed:
         line = record.raw.decode("utf-8", "surrogateescape")
         dims = dims_of(record.file, self.layout) if "\t" in line else []
         output = TrialOutput(self.job)
@@ -67,7 +67,7 @@ class Replay:
         text = f"still no tab in the line; it begins with {shortened(line, 80)}"
         return Replayed(record, text, passes=False)
 
-    def _failed(self, record: BadRecord, error: BaseException, outcome: str) -> Replayed:
+    def _failed(self, record: SavedRecord, error: BaseException, outcome: str) -> Replayed:
         place = user_location(self.job, error)
         reason = error.explain("map") if isinstance(error, Returned) else describe_exception(error)
         text = f"{outcome}: {reason}" + (f" ({place})" if place else "")

@@ -17,9 +17,11 @@ from daskmr.data.layout import Schema, load_schema
 from daskmr.data.listing import InputFile
 from daskmr.data.output import OutputFile, StoreOutput
 from daskmr.data.partition import count_buckets, count_reducers
+from daskmr.data.readers.records import RecordFormat
 from daskmr.data.sampling import Choice
 from daskmr.errors import InputError
 from daskmr.job.job import Job, load_job
+from daskmr.run.record_format import choose_format
 from daskmr.run.side_cars import META_SUFFIX, side_car_paths
 from daskmr.tasks.prints import redirected
 from daskmr.text import mask_credentials
@@ -52,6 +54,7 @@ class Request:
     config: Config  # the settings
     schema: Schema  # the layout and the filter
     choice: Choice  # the part of the input that is read
+    records: RecordFormat  # the format of the records
     data_dir: str | None
     output: str | None
     # The file of the filter; ``None`` without one, or for a filter given as a mapping.
@@ -117,6 +120,7 @@ def check_request(
     # Loggers that the script creates while it is loaded must be captured if it runs in this process.
     with redirected() if watched else contextlib.nullcontext():
         job = load_job(job)
+    records = choose_format(job, options, config)
     schema = load_schema(input_filter, config.schema)
     if output is not None:
         output = os.fspath(output)
@@ -136,6 +140,7 @@ def check_request(
         config=config,
         schema=schema,
         choice=choice,
+        records=records,
         data_dir=None if data_dir is None else os.fspath(data_dir),
         output=output,
         filter_path=os.fspath(input_filter) if has_path else None,

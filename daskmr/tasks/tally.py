@@ -11,7 +11,7 @@ from typing import Any
 import zstandard
 
 from daskmr.counts import NO_COUNTS, Counted, Counts, add_counts
-from daskmr.data.bad_records import BadRecord
+from daskmr.data.bad_records import SavedRecord
 from daskmr.data.readers.sniffing import LINE_CHARACTERS, describe_lines, key_command
 from daskmr.history import HotKey, TaskSpan
 from daskmr.tasks.hot_keys import merge_hot_keys
@@ -120,7 +120,7 @@ class Tally(Counted):
     counts: Counts = NO_COUNTS  # figures that add up; each is an attribute of the tally, too
     bad_files: Mapping[str, int] = field(default_factory=dict)  # bad records by file
     # The first bad records in input order, up to `save_limit` raw bytes and 10,000 records.
-    saved: tuple[BadRecord, ...] = ()
+    saved: tuple[SavedRecord, ...] = ()
     save_limit: int = 0
     unsaved_files: frozenset[str] = frozenset()  # files with bad records that are not in `saved`
     corrupt: tuple[tuple[str, str], ...] = ()  # corrupt files that were skipped, and why
@@ -216,8 +216,8 @@ class Tallies:
 
 
 def _within(
-    records: tuple[BadRecord, ...], limit: int
-) -> tuple[tuple[BadRecord, ...], tuple[BadRecord, ...]]:
+    records: tuple[SavedRecord, ...], limit: int
+) -> tuple[tuple[SavedRecord, ...], tuple[SavedRecord, ...]]:
     """Split `records` before the first one that exceeds a total of `limit` raw bytes or the count."""
     size = 0
     for count, record in enumerate(records):

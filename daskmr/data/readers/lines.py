@@ -11,7 +11,7 @@ from daskmr.data.readers.decompression import CHUNK_BYTES, READ_BYTES, Source, r
 from daskmr.data.readers.faults import refuse_form
 from daskmr.data.readers.sniffing import HEAD_BYTES, form_of
 
-__all__ = ["LineBatch", "OversizedLine", "raw_bytes", "read_lines"]
+__all__ = ["LineBatch", "OversizedLine", "raw_bytes", "read_lines", "read_raw_lines"]
 
 LineBatch: TypeAlias = tuple[list[str], bool]
 
@@ -96,6 +96,35 @@ def read_lines(
         yield [last], last.endswith("\r")
 
 
+def read_raw_lines(
+    source: Source,
+    max_record_bytes: int = _MAX_RECORD_BYTES,
+    *,
+    opened: Callable[[BinaryIO], object] | None = None,
+) -> Iterator[list[bytes | OversizedLine]]:
+    r"""Read a file in batches of lines that are not decoded, otherwise like `read_lines`.
+
+    >>> import io
+    >>> list(read_raw_lines(io.BytesIO(b'{"a": 1}\n\n[]')))
+    [[b'{"a": 1}', b''], [b'[]']]
+    """
+    line = _OpenLine(max_record_bytes, None)
+    for chunk in read_chunks(source, opened=opened, join=_text_chunks):
+        end = chunk.rfind(b"\n")
+        if end >= 0:
+            lines: list[bytes | OversizedLine] = [*chunk.split(b"\n")]
+            if len(chunk) > max_record_bytes:
+                lines = [
+                    OversizedLine(n) if (n := len(ln)) > max_record_bytes else ln for ln in lines
+                ]
+            lines[0] = line.close_raw(chunk[: chunk.index(b"\n")])
+            lines.pop()  # the chunk ends within this line
+            yield lines
+        line.extend(chunk[end + 1 :])
+    if line.length:
+        yield [line.close_raw(b"")]
+
+
 def _decode(chunk: bytes, limit: int) -> list[str]:
     if len(chunk) > limit:
         lines = chunk.split(b"\n")
@@ -137,6 +166,17 @@ class _OpenLine:
                 if text_bytes > self._text_limit:
                     return OversizedLine(length, text_bytes)
             return _text(self._data)
+        finally:
+            self._data.clear()
+
+    def close_raw(self, piece: bytes) -> bytes | OversizedLine:
+        """Return the bytes of the line, which ends with `piece`, and start the next one."""
+        if not self.length and len(piece) <= self._limit:
+            return piece
+        self.extend(piece)
+        length, self.length = self.length, 0
+        try:
+            return OversizedLine(length) if length > self._limit else bytes(self._data)
         finally:
             self._data.clear()
 
