@@ -14,7 +14,7 @@ from daskmr.job.declared import Declared, names_of, paths_of
 from daskmr.job.job import Job
 from daskmr.job.tracebacks import short_repr
 
-__all__ = ["choose_format"]
+__all__ = ["RecordFormat", "choose_format"]
 
 
 def choose_format(job: Job, options: Mapping[str, Any], config: Config) -> RecordFormat:

@@ -13,8 +13,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from daskmr.data.bad_records import SavedRecord
-from daskmr.data.readers.lines import OversizedLine, raw_bytes
-from daskmr.data.readers.records import TOO_LONG, BadRecord, Records, as_text
+from daskmr.data.readers.records import (
+    TOO_LONG,
+    BadRecord,
+    OversizedLine,
+    Records,
+    as_text,
+    raw_bytes,
+)
 from daskmr.data.sampling import KeyFilter
 from daskmr.errors import TaskFailed
 from daskmr.job.process_errors import explain_process_error
@@ -27,7 +33,7 @@ from daskmr.tasks.user_calls import Call, current_call
 if TYPE_CHECKING:
     from daskmr.tasks.map_output import MapOutput
 
-__all__ = ["NO_TAB", "TOO_LONG", "BadRecords", "RecordMapper", "SampledMap"]
+__all__ = ["NO_TAB", "BadRecords", "RecordMapper", "SampledMap", "Why"]
 
 NO_TAB = "no tab in the line"
 _SAVED_AT_MOST = 10_000  # bad records saved by one partition
@@ -53,9 +59,9 @@ class RecordMapper:
         self._on_bad = on_bad
         self.begin("")
 
-    def begin(self, file: str) -> None:
-        """Begin a file."""
-        self._call, self.line = Call("map", file), ""
+    def begin(self, file: str, number: int = 0) -> None:
+        """Begin a file, or go on after its line `number`."""
+        self._call, self.line = Call("map", file, number), ""
         self._output.context.user.at(self._call)
 
     @property

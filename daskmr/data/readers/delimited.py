@@ -12,14 +12,16 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
 from typing import Any, BinaryIO
 
-from daskmr.data.readers.lines import OversizedLine, raw_bytes, read_lines
+from daskmr.data.readers.lines import read_lines
 from daskmr.data.readers.records import (
     TOO_LONG,
     BadRecord,
+    OversizedLine,
     Reader,
     Reading,
     RecordFormat,
     Records,
+    raw_bytes,
     with_keys,
 )
 from daskmr.errors import TaskFailed

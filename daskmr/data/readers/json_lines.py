@@ -13,10 +13,11 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from daskmr.data.readers.lines import OversizedLine, read_raw_lines
+from daskmr.data.readers.lines import read_raw_lines
 from daskmr.data.readers.records import (
     TOO_LONG,
     BadRecord,
+    OversizedLine,
     Reader,
     Reading,
     RecordFormat,
@@ -104,9 +105,9 @@ def _value(line: Line, decode: Callable[[Any], Any], plucks: bool) -> Any:
                 raise
             return json.loads(line.decode("utf-8", "surrogateescape"))
     except ValueError as error:
-        return BadRecord(line, NOT_JSON, str(error))
+        return BadRecord(line, NOT_JSON, f"{NOT_JSON}: {error}")
     except RecursionError:
-        return BadRecord(line, NOT_JSON, "it is nested too deeply")
+        return BadRecord(line, NOT_JSON, f"{NOT_JSON}: it is nested too deeply")
 
 
 def _with_plucked_keys(records: Records, name: str) -> Records:

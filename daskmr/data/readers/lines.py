@@ -9,48 +9,14 @@ from typing import BinaryIO, TypeAlias
 
 from daskmr.data.readers.decompression import CHUNK_BYTES, READ_BYTES, Source, read_chunks
 from daskmr.data.readers.faults import refuse_form
+from daskmr.data.readers.records import OversizedLine
 from daskmr.data.readers.sniffing import HEAD_BYTES, form_of
 
-__all__ = ["LineBatch", "OversizedLine", "raw_bytes", "read_lines", "read_raw_lines"]
+__all__ = ["LineBatch", "read_lines", "read_raw_lines"]
 
 LineBatch: TypeAlias = tuple[list[str], bool]
 
 _MAX_RECORD_BYTES = 1 << 30
-
-
-class OversizedLine(str):
-    """A placeholder in a batch for a line of `length` bytes that was too long to keep.
-
-    It is an empty string, so the usual test for a tab detects it, and lines that have a tab need no
-    further test. `text_bytes` is the memory that the text would have taken, if that was the reason;
-    otherwise, it is `length`.
-
-    >>> line = OversizedLine(5000)
-    >>> line, line.length
-    ('', 5000)
-    """
-
-    __slots__ = ("length", "text_bytes")
-    length: int
-    text_bytes: int
-
-    def __new__(cls, length: int, text_bytes: int | None = None) -> OversizedLine:
-        line = super().__new__(cls)
-        line.length = length
-        line.text_bytes = length if text_bytes is None else text_bytes
-        return line
-
-    def __getnewargs__(self) -> tuple[int, int]:  # type: ignore[override]
-        return (self.length, self.text_bytes)
-
-
-def raw_bytes(line: str) -> bytes:
-    r"""Return the bytes from which `line` was decoded.
-
-    >>> raw_bytes("caf\xe9 \udcff")
-    b'caf\xc3\xa9 \xff'
-    """
-    return line.encode("utf-8", "surrogateescape")
 
 
 def read_lines(
@@ -65,7 +31,7 @@ def read_lines(
     r"""Read a file in batches: a list of lines, and whether any of them contains a ``\r``.
 
     Lines end only at ``\n``, which the last line need not have. Bytes that are not UTF-8 become lone
-    surrogates (see `raw_bytes`). A ``\r`` before the ``\n`` is kept. A byte order mark is dropped at
+    surrogates (see `records.raw_bytes`). A ``\r`` before the ``\n`` is kept. A byte order mark is dropped at
     the start of the file, and of each further stream (as in ``cat a.gz b.gz``) that starts a line.
 
     - `source`, `chunk_bytes`, `read_bytes`, `opened`: as for `decompression.read_chunks`.

@@ -13,10 +13,10 @@ from itertools import repeat
 from typing import Any, BinaryIO
 
 from daskmr.data.readers.faults import CorruptFileError
-from daskmr.data.readers.lines import OversizedLine
 from daskmr.data.readers.records import (
     TOO_LONG,
     BadRecord,
+    OversizedLine,
     Reader,
     Reading,
     RecordFormat,
@@ -76,11 +76,12 @@ def _seekable(source: str | BinaryIO) -> BinaryIO:
         return open(source, "rb")
     if isinstance(source, io.FileIO):
         return open(source.name, "rb")  # a `LocalFile`, which counts only reads in order
-    copy = tempfile.TemporaryFile()
+    copy: Any = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
     while data := source.read(_COPY_BYTES):
         copy.write(data)
     copy.seek(0)
-    return copy  # type: ignore[return-value]
+    opened: BinaryIO = copy
+    return opened
 
 
 def _read(opened: BinaryIO, path: str, form: RecordFormat, file: Reading) -> Iterator[Records]:

@@ -6,8 +6,17 @@ from collections.abc import Iterator
 from itertools import repeat
 from typing import Any, BinaryIO
 
-from daskmr.data.readers.lines import OversizedLine, raw_bytes, read_lines
-from daskmr.data.readers.records import TOO_LONG, BadRecord, Reader, Reading, RecordFormat, Records
+from daskmr.data.readers.lines import read_lines
+from daskmr.data.readers.records import (
+    TOO_LONG,
+    BadRecord,
+    OversizedLine,
+    Reader,
+    Reading,
+    RecordFormat,
+    Records,
+    raw_bytes,
+)
 
 __all__ = ["READER"]
 

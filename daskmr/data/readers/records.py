@@ -12,18 +12,52 @@ from functools import partial
 from itertools import repeat
 from typing import Any, BinaryIO, NamedTuple
 
-from daskmr.data.readers.lines import OversizedLine
 from daskmr.errors import InputError
 
 __all__ = [
-    "KEYED", "TOO_LONG", "BadRecord", "Reader", "Reading", "RecordFormat", "Records", "as_text",
-    "field_of", "with_keys",
+    "KEYED", "TOO_LONG", "BadRecord", "OversizedLine", "Reader", "Reading", "RecordFormat",
+    "Records", "as_text", "field_of", "raw_bytes", "with_keys",
 ]  # fmt: skip
 
 TOO_LONG = "longer than max-record-bytes"
 
 _SCALARS = (str, int, float, bool, bytes, type(None))
 _MISSING: Any = object()
+
+
+class OversizedLine(str):
+    """A placeholder in a batch for a line of `length` bytes that was too long to keep.
+
+    It is an empty string, so the usual test for a tab detects it, and lines that have a tab need no
+    further test. `text_bytes` is the memory that the text would have taken, if that was the reason;
+    otherwise, it is `length`.
+
+    >>> line = OversizedLine(5000)
+    >>> line, line.length
+    ('', 5000)
+    """
+
+    __slots__ = ("length", "text_bytes")
+    length: int
+    text_bytes: int
+
+    def __new__(cls, length: int, text_bytes: int | None = None) -> OversizedLine:
+        line = super().__new__(cls)
+        line.length = length
+        line.text_bytes = length if text_bytes is None else text_bytes
+        return line
+
+    def __getnewargs__(self) -> tuple[int, int]:  # type: ignore[override]
+        return (self.length, self.text_bytes)
+
+
+def raw_bytes(line: str) -> bytes:
+    r"""Return the bytes from which `line` was decoded.
+
+    >>> raw_bytes("caf\xe9 \udcff")
+    b'caf\xc3\xa9 \xff'
+    """
+    return line.encode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,15 @@ from typing import Any, BinaryIO
 
 from daskmr.data.readers.decompression import read_chunks
 from daskmr.data.readers.faults import CorruptFileError
-from daskmr.data.readers.records import BadRecord, Reader, Reading, RecordFormat, Records
+from daskmr.data.readers.records import (
+    TOO_LONG,
+    BadRecord,
+    OversizedLine,
+    Reader,
+    Reading,
+    RecordFormat,
+    Records,
+)
 from daskmr.errors import TaskFailed
 
 __all__ = ["StreamReader"]
@@ -45,9 +53,7 @@ class StreamReader(Reader):
             for found in self._read(stream, file.dims):
                 key, value = self._pair(found, first + len(values))
                 if isinstance(value, BadRecord) and len(value.raw) > file.max_record_bytes:
-                    value = BadRecord(
-                        value.raw[: file.max_record_bytes], value.reason, value.detail
-                    )
+                    value = BadRecord(OversizedLine(len(value.raw)), TOO_LONG)
                 keys.append(key)
                 values.append(value)
                 size += getsizeof(value)
@@ -81,10 +87,10 @@ class StreamReader(Reader):
 
 
 def _records(keys: list[Any], values: list[Any], first: int, size: int) -> Records:
-    def raw(index: int) -> bytes:
+    def raw(index: int) -> bytes | OversizedLine:
         value = values[index]
         if isinstance(value, BadRecord):
-            return value.raw if isinstance(value.raw, bytes) else b""
+            return value.raw
         pair = [keys[index], value]
         with suppress(ValueError, TypeError, RecursionError):
             text = json.dumps(pair)

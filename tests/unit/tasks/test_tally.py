@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from daskmr.counts import Counts
 from daskmr.tasks.tally import (
-    SavedRecord,
     Opening,
+    SavedRecord,
     Span,
     Tallies,
     Tally,

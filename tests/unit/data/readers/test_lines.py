@@ -23,7 +23,8 @@ from support.compressed import (
 
 from daskmr.data.readers.decompression import read_chunks
 from daskmr.data.readers.faults import CorruptFileError
-from daskmr.data.readers.lines import OversizedLine, raw_bytes, read_lines
+from daskmr.data.readers.lines import read_lines
+from daskmr.data.readers.records import OversizedLine, raw_bytes
 from daskmr.data.readers.sniffing import form_of
 from daskmr.errors import TaskFailed
 
