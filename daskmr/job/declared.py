@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from daskmr.errors import InputError
-from daskmr.job.pluck import Fields, pluck
 from daskmr.job.tracebacks import short_repr
 
 __all__ = ["Declared", "declared_in", "names_of", "notes_on_declared", "paths_of"]
@@ -76,6 +75,8 @@ def paths_of(value: Any) -> tuple[tuple[str, ...], ...]:
     >>> paths_of(("user.id", ("a.b", "c")))
     (('user', 'id'), ('a.b', 'c'))
     """
+    from daskmr.job.pluck import Fields, pluck  # deferred: imports msgspec
+
     if isinstance(value, Fields):
         return value.paths
     if isinstance(value, str) or not isinstance(value, list | tuple):

@@ -23,7 +23,7 @@ from daskmr.job.porting import find_python2
 from daskmr.job.process_errors import no_children
 from daskmr.job.sources import collect, parse, read_source
 from daskmr.run.first_records import first_records
-from daskmr.run.record_format import RecordFormat, choose_format
+from daskmr.run.record_format import RecordFormat, choose_format, extensions_of
 from daskmr.run.trial import Bad, Combined, Trial, text_of
 from daskmr.store.credentials import given
 from daskmr.store.open_stores import stores_closed
@@ -102,13 +102,15 @@ def check_script(
 
     def try_script() -> int:
         job = _load(script, say)
-        check = _Check(job, say, choose_format(job, options, config))
+        form = choose_format(job, options, config)
+        check = _Check(job, say, form)
         check.script()
         if data_dir is None and config.bucket is None:
             none = "none given (--data-dir, --bucket): its functions were checked, not called"
             say("input", none)
             return check.warnings
         schema = load_schema(input_filter, config.schema)
+        schema = schema.with_extensions(extensions_of(form, job))
         choice = Choice(tuple(only))
         inputs = find_inputs(data_dir, schema, config, on_listing, choice, to_read=False)
         if not inputs.listing.files:

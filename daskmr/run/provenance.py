@@ -295,9 +295,8 @@ def _recorded(meta: Mapping[str, Any]) -> dict[str, Any]:
         "output": meta["output"]["path"],
     }
     records = meta.get("records") or _KEYED
-    if records["name"] != "read":
-        options["records"] = records["name"]
-    options["key"] = records["key"]
+    if records["name"] not in ("keyed", "read"):
+        options |= {"records": records["name"], "key": records["key"]}
     choice = meta["sample"] or {}
     options |= {option: choice[name] for name, option in _CHOICE.items() if name in choice}
     if choice.get("share") is not None:

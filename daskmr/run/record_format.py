@@ -14,7 +14,7 @@ from daskmr.job.declared import Declared, names_of, paths_of
 from daskmr.job.job import Job
 from daskmr.job.tracebacks import short_repr
 
-__all__ = ["RecordFormat", "choose_format"]
+__all__ = ["RecordFormat", "choose_format", "extensions_of"]
 
 
 def choose_format(job: Job, options: Mapping[str, Any], config: Config) -> RecordFormat:
@@ -56,6 +56,12 @@ def choose_format(job: Job, options: Mapping[str, Any], config: Config) -> Recor
         form = replace(form, key=None if key is None else _key(key))
     reader.check(form)
     return form
+
+
+def extensions_of(form: RecordFormat, job: Job) -> tuple[str, ...]:
+    """Return the extensions of files of a format, in addition to those of all formats."""
+    reader = reader_of(form, job.read)
+    return () if reader is None else reader.extensions
 
 
 def _heeds(reader: Reader, declared: Declared, option: str) -> bool:

@@ -21,7 +21,7 @@ from daskmr.data.readers.records import RecordFormat
 from daskmr.data.sampling import Choice
 from daskmr.errors import InputError
 from daskmr.job.job import Job, load_job
-from daskmr.run.record_format import choose_format
+from daskmr.run.record_format import choose_format, extensions_of
 from daskmr.run.side_cars import META_SUFFIX, side_car_paths
 from daskmr.tasks.prints import redirected
 from daskmr.text import mask_credentials
@@ -122,6 +122,7 @@ def check_request(
         job = load_job(job)
     records = choose_format(job, options, config)
     schema = load_schema(input_filter, config.schema)
+    schema = schema.with_extensions(extensions_of(records, job))
     if output is not None:
         output = os.fspath(output)
         if config.local_only:

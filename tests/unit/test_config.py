@@ -24,6 +24,8 @@ from daskmr.errors import InputError
 
 CONF = ROOT / "conf"
 DEFAULTS: dict[str, Any] = {
+    "records": None,
+    "key": None,
     "num_mappers": None,
     "num_reducers": None,
     "work_dir": ".daskmr",

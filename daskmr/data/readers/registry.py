@@ -14,7 +14,7 @@ from daskmr.data.readers.streams import StreamReader
 from daskmr.errors import InputError
 from daskmr.job.tracebacks import describe_exception
 
-__all__ = ["FORMATS", "GROUP", "extensions_of", "reader_of"]
+__all__ = ["FORMATS", "GROUP", "reader_of"]
 
 GROUP = "daskmr.records"
 """The entry point group of the formats of other packages."""
@@ -49,11 +49,6 @@ def reader_of(form: RecordFormat, own: Callable[..., Any] | None = None) -> Read
         reader = _named(form.name)
     reader.check(form)
     return reader
-
-
-def extensions_of(form: RecordFormat) -> tuple[str, ...]:
-    """Return the extensions, without the dot, of files of a format."""
-    return () if form.name in ("keyed", "read") else _named(form.name).extensions
 
 
 @cache
