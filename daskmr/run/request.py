@@ -115,14 +115,13 @@ def check_request(
             "Credentials given as options cannot be sent to the workers of a cluster without "
             "exposing them there. Provide them to the workers by a role or in their environment."
         )
-    if not isinstance(data_dir, str | os.PathLike | None):
-        raise InputError(f"data_dir must be a path, not {data_dir!r}.")
+    _check_path(data_dir)
     # Loggers that the script creates while it is loaded must be captured if it runs in this process.
     with redirected() if watched else contextlib.nullcontext():
         job = load_job(job)
     records = choose_format(job, options, config)
-    schema = load_schema(input_filter, config.schema)
-    schema = schema.with_extensions(extensions_of(records, job))
+    extensions = extensions_of(records, job)
+    schema = load_schema(input_filter, config.schema).with_extensions(extensions)
     if output is not None:
         output = os.fspath(output)
         if config.local_only:
@@ -151,6 +150,11 @@ def check_request(
         profile=profile,
         delete_data=delete_data,
     )
+
+
+def _check_path(data_dir: Any) -> None:
+    if not isinstance(data_dir, str | os.PathLike | None):
+        raise InputError(f"data_dir must be a path, not {data_dir!r}.")
 
 
 def _is_local(client: Client | None, config: Config) -> bool:

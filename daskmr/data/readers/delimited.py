@@ -1,7 +1,7 @@
 """The formats ``csv`` and ``tsv``, by RFC 4180: fields in quotes may hold separators and newlines.
 
-A quote that is not closed would take in the rest of the file. Then only its first line is a bad
-record, and reading goes on with the next one.
+A stray quote would take in the lines up to the next one, or the rest of the file. Where this gives no
+valid record, only the first of these lines is a bad record, and reading goes on with the next one.
 """
 
 from __future__ import annotations
@@ -121,20 +121,24 @@ class _Table:
         limit, start, end = self._file.max_record_bytes, 0, len(lines)
         while start < end:
             for row, stop in self._rows(lines, start):
-                if row is None:  # a quote is not closed
+                if row is None and not at_end:  # it may continue
                     length = sum(len(line) + 1 for line in lines[start:])
-                    if not at_end and length <= limit:
+                    if length <= limit:
                         self._rest, self._parsed, self._length = lines[start:], length, length
                         end = start
                         break
-                    row, stop = BadRecord(_raw(lines, start, start + 1), NOT_CLOSED), start + 1
+                again = row is None or (stop - start > 1 and isinstance(row, BadRecord))
+                if again:  # a stray quote: only the first line is bad
+                    reason = NOT_CLOSED if row is None else NOT_VALID
+                    stop = start + 1
+                    row = BadRecord(_raw(lines, start, stop), reason)
                 elif stop - start > 1 or not row:
                     row = _checked(row, lines[start:stop], limit)
                 if row:
                     rows.append(row)
                     spans.append((start, stop))
                 start = stop
-                if row and row.__class__ is BadRecord and row.reason == NOT_CLOSED:
+                if again:
                     break
         if rows and not self._header:
             rows, spans = self._without_header(rows, spans)

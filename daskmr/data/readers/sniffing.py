@@ -14,10 +14,24 @@ from dataclasses import dataclass
 from daskmr.data.readers.suffixes import COMPRESSIONS, compression_of
 
 __all__ = [
-    "BZIP2", "HEAD_BYTES", "LINE_CHARACTERS", "LZMA_FORM", "XZ", "ZSTD", "Form",
-    "describe_lines", "form_of", "is_lzma", "key_command", "recode_command", "unpack_command",
+    "BZIP2",
+    "HEAD_BYTES",
+    "LINE_CHARACTERS",
+    "LZMA_FORM",
+    "PARQUET",
+    "XZ",
+    "ZSTD",
+    "Form",
+    "describe_lines",
+    "form_of",
+    "format_of",
+    "is_lzma",
+    "key_command",
+    "recode_command",
+    "unpack_command",
 ]  # fmt: skip
 
+PARQUET = "a Parquet file"
 HEAD_BYTES = 512  # enough to identify a format: the size of a tar header
 LINE_CHARACTERS = 2000  # characters of a line that are enough to identify its format
 _TAR_CHECKSUM = slice(148, 156)
@@ -98,7 +112,7 @@ _MARKS = {
     rb"PK(?:\x03\x04|\x05\x06|\x07\x08)": _ZIP,
     rb"7z\xbc\xaf\x27\x1c": _7Z,
     rb"Rar!\x1a\x07": _RAR,
-    rb"PAR1\x15": Form("a Parquet file"),
+    rb"PAR1\x15": Form(PARQUET),
     rb"Obj\x01": Form("an Avro file"),
     rb"ARROW1\x00\x00": Form("an Arrow file"),
     rb"SEQ[\x04-\x06]": Form("a Hadoop sequence file"),
@@ -269,6 +283,17 @@ def describe_lines(lines: Sequence[str]) -> str:
     if len(lines) > 1 and len(widths) == 1 and widths != {1}:
         return _SPACED
     return "text without tabs"
+
+
+def format_of(looks: str) -> str:
+    """Return the record format that reads what `describe_lines` has described; "" if none does.
+
+    >>> format_of("JSON lines"), format_of("text without tabs"), format_of("binary data")
+    ('jsonl', 'lines', '')
+    """
+    if looks in (_BINARY, _EMPTY):
+        return ""
+    return {"JSON lines": "jsonl", "CSV": "csv"}.get(looks, "lines")
 
 
 def _is_json(line: str) -> bool:

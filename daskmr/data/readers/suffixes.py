@@ -50,4 +50,5 @@ def compression_of(path: str) -> Compression | None:
     >>> compression_of("a/b.json.GZ").name, compression_of("a.gz/b")
     ('gzip', None)
     """
-    return _BY_EXTENSION.get(path[path.rfind(".") + 1 :].lower())
+    _, dot, extension = path.rpartition(".")
+    return _BY_EXTENSION.get(extension.lower()) if dot else None
