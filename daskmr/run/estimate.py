@@ -157,12 +157,14 @@ class _Sampling:
 
     def _map_file(self, file: InputFile, path: str) -> None:
         self.place = path
+        taken = 0  # bytes of the records of a reader
         dims, end = list(file.dims), self._elapsed() + self._seconds / _SLICES
         with open(path, "rb", buffering=0) as stream:
             about = Reading(file.path, dims, self._max_record_bytes)
             records = read_records(stream, self._max_record_bytes, self._reader, self._form, about)
             for number, record in records:
                 self.line = number
+                taken += 0 if isinstance(record, str) else record.size
                 if self._is_sampled(record):
                     bad = self._trial.map(path, dims, number, record, file.path)
                     self._records += 1
@@ -171,7 +173,8 @@ class _Sampling:
                 if len(self._trial.pending) >= (self._fold.batch if self._fold else 1000):
                     self._flush()
                 if self._elapsed() > end:
-                    self._bytes += min(stream.tell(), file.size)
+                    # A reader that opens the file again, to read parts of it, leaves this at 0.
+                    self._bytes += min(stream.tell() or taken, file.size)
                     break
             else:
                 self._bytes += file.size
