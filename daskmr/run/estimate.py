@@ -158,11 +158,13 @@ class _Sampling:
     def _map_file(self, file: InputFile, path: str) -> None:
         self.place = path
         taken = 0  # bytes of the records of a reader
-        dims, end = list(file.dims), self._elapsed() + self._seconds / _SLICES
+        dims, end = list(file.dims), math.inf
         with open(path, "rb", buffering=0) as stream:
             about = Reading(file.path, dims, self._max_record_bytes)
             records = read_records(stream, self._max_record_bytes, self._reader, self._form, about)
             for number, record in records:
+                if end == math.inf:  # begin to count when the reader is imported and the file open
+                    end = self._elapsed() + self._seconds / _SLICES
                 self.line = number
                 taken += 0 if isinstance(record, str) else record.size
                 if self._is_sampled(record):
