@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from daskmr.data.readers.records import BadRecord
     from daskmr.diagnostics.html import write_report
     from daskmr.job.job import Job
     from daskmr.job.pluck import pluck
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from daskmr.run.result import Result
 
 __all__ = [
-    "DaskMRError", "InputError", "Job", "JobError", "NothingMatchedError", "Result", "__version__",
+    "BadRecord", "DaskMRError", "InputError", "Job", "JobError", "NothingMatchedError", "Result", "__version__",
     "mapreduce", "pluck", "write_report",
 ]  # fmt: skip
 
@@ -31,6 +32,7 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     modules = {
+        "BadRecord": "data.readers.records",
         "Job": "job.job",
         "Result": "run.result",
         "mapreduce": "run.pipeline",

@@ -229,6 +229,20 @@ class Config:
     schema: Text | None = _input(
         None, "JSON schema of the layout.", "--schema", metavar="FILE", shown="the packaged one"
     )
+    records: Text | None = _input(
+        None,
+        "Format of the records: `keyed`, `lines`, `jsonl`, `csv`, `tsv`, `parquet`, or that of a plug-in.",
+        "--records",
+        metavar="FORMAT",
+        shown="what the script says, or keyed",
+    )
+    key: Text | None = _input(
+        None,
+        "Field of a record whose value is its key, such as `user.id`; not for keyed records.",
+        "--key",
+        metavar="FIELD",
+        shown="the path of the file",
+    )
     local_only: Flag = _input(
         False, "Work offline: use only what earlier runs have fetched.", "-l --local-only"
     )

@@ -12,17 +12,18 @@ from typing import Any
 from daskmr.data.output import OutputFile
 from daskmr.errors import InputError
 
-__all__ = ["BAD_SUFFIX", "BadRecord", "read_bad_records", "write_bad_records"]
+__all__ = ["BAD_SUFFIX", "SavedRecord", "read_bad_records", "write_bad_records"]
 
 BAD_SUFFIX = ".bad.jsonl"  # appended to the name of the output
 
 
 @dataclass(frozen=True, slots=True)
-class BadRecord:
+class SavedRecord:
     """A record that `map` rejected.
 
     `file` is relative to the data dir, and `line` starts at 1. The report counts bad records by
-    `reason`. `detail` is the exception from `map`, truncated. `raw` is the line without its newline.
+    `reason`. `detail` is the exception from `map`, truncated. `raw` is the line without its newline,
+    or the bytes of another record. `header` holds the columns of its file, if there are any.
     """
 
     file: str
@@ -30,14 +31,16 @@ class BadRecord:
     reason: str
     detail: str
     raw: bytes
+    header: tuple[str, ...] = ()
 
 
 def write_bad_records(
-    path: str, run_id: str, records: Sequence[BadRecord], like: os.stat_result | None = None
+    path: str, run_id: str, records: Sequence[SavedRecord], like: os.stat_result | None = None
 ) -> OutputFile:
     """Write a bad-records file; the caller commits it.
 
-    Each line has ``file``, ``line``, ``reason``, ``exception`` and ``raw`` (the bytes in base64).
+    Each line has ``file``, ``line``, ``reason``, ``exception`` and ``raw`` (the bytes in base64), and
+    ``columns`` if the file has a header.
     """
     file = OutputFile(path, run_id, like=like)
     try:
@@ -48,6 +51,7 @@ def write_bad_records(
                 "reason": record.reason,
                 "exception": record.detail,
                 "raw": base64.b64encode(record.raw).decode("ascii"),
+                **({"columns": record.header} if record.header else {}),
             }
             file.write(json.dumps(line) + "\n")
         file.close()
@@ -57,15 +61,16 @@ def write_bad_records(
     return file
 
 
-def read_bad_records(path: str) -> Iterator[BadRecord]:
+def read_bad_records(path: str) -> Iterator[SavedRecord]:
     """Read a bad-records file; raise InputError if it is missing or malformed."""
     try:
         with open(path, encoding="utf-8") as file:
             for number, line in enumerate(file, 1):  # noqa: B007 - for the error below
-                get: Callable[[str], Any] = json.loads(line).__getitem__
-                yield BadRecord(
+                content = json.loads(line)
+                get: Callable[[str], Any] = content.__getitem__
+                yield SavedRecord(
                     get("file"), int(get("line")), get("reason"), get("exception"),
-                    base64.b64decode(get("raw"), validate=True),
+                    base64.b64decode(get("raw"), validate=True), tuple(content.get("columns", ())),
                 )  # fmt: skip
     except OSError as error:
         raise InputError(f"{os.fspath(path)} cannot be read: {error.strerror}.") from None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
 from daskmr.data.filters import Dimension, parse_dimension
+from daskmr.data.readers.suffixes import EXTENSIONS
 from daskmr.data.strict_json import fail, field_name, path_name, read_dimensions, refuse_unknown
 
 __all__ = ["Layout", "Schema", "load_layout", "load_schema"]
@@ -68,10 +69,18 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """A layout, and one `Dimension` for each of its field names."""
+    """A layout, and one `Dimension` for each of its field names.
+
+    `extensions` are those of the files that are listed, without the dot.
+    """
 
     layout: Layout
     dimensions: tuple[Dimension, ...]
+    extensions: frozenset[str] = EXTENSIONS
+
+    def with_extensions(self, extensions: Iterable[str]) -> Schema:
+        """Also list files with these extensions."""
+        return replace(self, extensions=self.extensions | {each.lower() for each in extensions})
 
     def as_filter(self) -> dict[str, Any]:
         """Return the filter as a dict for JSON, with every dimension of the layout.

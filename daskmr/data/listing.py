@@ -13,14 +13,12 @@ from typing import NoReturn
 
 from daskmr.data.filters import Dimension
 from daskmr.data.layout import Layout, Schema
+from daskmr.data.readers.suffixes import EXTENSIONS
 from daskmr.data.sources.own_files import why_own
 from daskmr.errors import InputError
 from daskmr.normal_forms import hint
 
-__all__ = ["EXTENSIONS", "InputFile", "Listing", "Seen", "Selection", "list_files", "unite"]
-
-EXTENSIONS = frozenset({"gz", "lzma", "xz", "bz2", "zst", "log", "txt", "json", "jsonl", "tsv"})
-"""File name extensions of input files, without the dot; their case is ignored."""
+__all__ = ["InputFile", "Listing", "Seen", "Selection", "list_files", "unite"]
 
 _SKIPPED_NAMED = 1000
 _VALUES_NAMED = 20
@@ -259,7 +257,7 @@ class Selection:
             self.skip(f"{path} ({why})")
             return None
         parts = self._schema.layout.parse_name(name)  # None for a hidden file
-        if parts is None or name.rpartition(".")[2].lower() not in EXTENSIONS:
+        if parts is None or name.rpartition(".")[2].lower() not in self._schema.extensions:
             self.skip(path)
             return None
         first = self._filters[-2].pick(parts[0])

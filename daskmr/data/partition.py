@@ -17,6 +17,7 @@ from typing import Any
 import zstandard
 
 from daskmr.data.listing import InputFile
+from daskmr.data.readers.suffixes import COMPRESSIONS, compression_of
 
 __all__ = [
     "LOOK_AHEAD", "PARTITION_BYTES", "Partition", "count_buckets", "count_reducers",
@@ -41,9 +42,7 @@ _MAX_REDUCERS = 64
 _MIN_REDUCERS = 8
 _REDUCERS_PER_WORKER = 4
 
-# Compression ratios, measured on JSON logs
-_EXPANSION = {".gz": 8, ".bz2": 10, ".xz": 12, ".lzma": 12, ".zst": 12}
-_GZIP = _EXPANSION[".gz"]
+_GZIP = COMPRESSIONS["gzip"].expansion
 _OPENING_BYTES = 16 << 10  # the cost of opening a file, as bytes of gzip
 
 
@@ -172,7 +171,8 @@ def count_reducers(buckets: int, requested: int | None, workers: int | None) -> 
 
 
 def _expansion(path: str) -> int:
-    return _EXPANSION.get(path[path.rfind(".") :].lower(), 1)
+    compression = compression_of(path)
+    return 1 if compression is None else compression.expansion
 
 
 def _weight(file: InputFile) -> int:

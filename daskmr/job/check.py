@@ -12,7 +12,6 @@ import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from daskmr.errors import InputError
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from daskmr.job.job import Job
 
 __all__ = [
-    "Declared", "Function", "Functions", "check_functions", "choose_functions", "explain_load_failure",
+    "Function", "Functions", "check_functions", "choose_functions", "explain_load_failure",
     "hint_for", "likely_misspelt", "notes_on",
 ]  # fmt: skip
 
@@ -45,15 +44,10 @@ class Functions(NamedTuple):
     combine: Function | None
     reduce: Function | None
     setup_reduce: Function | None
+    read: Function | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Declared:
-    """The settings at the top level of a script; ``None`` if it has none."""
-
-    columns: Any = None  # names of the columns of the output
-
-
+_READ = ("stream", "dims")
 _ARGUMENTS = {
     "map": ("key", "dims", "value", "context"),
     "combine": ("key", "values", "context"),
@@ -78,11 +72,22 @@ def choose_functions(
         if value is not None and not _is_made_for(name, value)
     }
     passed_over = {name: library for name, library in libraries.items() if library}
-    functions = Functions(**found | dict.fromkeys(passed_over))  # type: ignore[arg-type]
+    functions = Functions(
+        **found | dict.fromkeys(passed_over),  # type: ignore[arg-type]
+        read=_reader_in(namespace),
+    )
     if functions.map is None:
         raise InputError(_no_map(namespace, where, passed_over.get("map", "")))
     check_functions(functions, where)
     return functions, passed_over
+
+
+def _reader_in(namespace: Mapping[str, Any]) -> Function | None:
+    """Return `read` if it is the job's: a script may use the name for another function."""
+    read = namespace.get("read")
+    with suppress(ValueError, TypeError):
+        return read if (*inspect.signature(read).parameters,) == _READ else None  # type: ignore[arg-type]
+    return None
 
 
 def _is_made_for(name: str, function: Any) -> bool:
@@ -131,8 +136,10 @@ def _no_map(namespace: Mapping[str, Any], where: str, library: str) -> str:
 
 def check_functions(functions: Functions, where: str) -> None:
     """Raise InputError for a function that cannot be called like a job's function."""
+    if functions.read is not None and not callable(functions.read):
+        raise InputError(f"{where}: `read` is not a function like `def read(stream, dims):`.")
     for name, function in functions._asdict().items():
-        if function is not None or name == "map":
+        if name != "read" and (function is not None or name == "map"):
             _check_function(name, function, where)
 
 

@@ -133,19 +133,35 @@ def check_counter(group: Any, name: Any, n: Any) -> None:
         )
 
 
+_PLACE = {"path": "file", "line": "line"}  # attributes of the context, and those of a call
+
+
 class UserContext:
     """The context that the script's functions receive.
 
     Attributes that the script sets (``context.seen = {}``) last as long as the task.
     """
 
-    __slots__ = ("__dict__", "counter", "write", "write_each")
+    __slots__ = ("__dict__", "_call", "counter", "write", "write_each")
 
     def __init__(self, writer: Any) -> None:
+        self._call: Any = None
         self.write, self.write_each = writer.write, writer.write_each
         self.counter = writer.counter
 
+    def at(self, call: Any) -> None:
+        """Take ``path`` and ``line`` from the ``file`` and ``line`` of a call of `map`."""
+        self._call = call
+
     def __getattr__(self, name: str) -> Any:
+        # Not properties, so that a script may set attributes of these names.
+        if name in _PLACE and self._call is not None:
+            return getattr(self._call, _PLACE[name])
+        if name in _PLACE:
+            raise AttributeError(
+                f"context.{name} is the place of a record, so it exists only in map. Write what "
+                "reduce needs of it as part of the key or the value."
+            )
         if name in ("writeline", "writecsv", "writejson"):
             raise AttributeError(
                 f"context.{name} writes to the output, so it belongs in reduce (or in the map of a "

@@ -14,7 +14,6 @@ from typing import Any
 
 from daskmr.errors import InputError, Interrupted
 from daskmr.job.check import (
-    Declared,
     Function,
     Functions,
     check_functions,
@@ -23,6 +22,7 @@ from daskmr.job.check import (
     hint_for,
     notes_on,
 )
+from daskmr.job.declared import Declared, declared_in, notes_on_declared
 from daskmr.job.process_errors import no_children
 from daskmr.job.script import InlineFunctions, Script
 from daskmr.job.sources import (
@@ -65,6 +65,8 @@ class Job:
         ``setup_reduce(context)``
     columns : sequence of str, optional
         The names of the columns of the output: of the parts of the key, then those of the value.
+    read : callable, optional
+        ``read(stream, dims)``, which yields keys and values, for input in a format of its own
 
     Raises
     ------
@@ -87,11 +89,12 @@ class Job:
         setup_reduce: Function | None = None,
         *,
         columns: Sequence[str] | None = None,
+        read: Function | None = None,
     ) -> None:
-        functions = Functions(map, combine, reduce, setup_reduce)
+        functions = Functions(map, combine, reduce, setup_reduce, read)
         check_functions(functions, "The job")
         self._take(InlineFunctions((*functions,)), functions)
-        self._declared = Declared(columns)
+        self._declared = Declared(columns=columns)
 
     @classmethod
     def _of(cls, source: Script | InlineFunctions) -> Job:
@@ -101,8 +104,9 @@ class Job:
 
     def _take(self, source: Script | InlineFunctions, functions: Functions | None) -> None:
         self._source, self._functions = source, functions
-        self._declared = Declared()
         self._passed_over: Mapping[str, str] = {}
+        self._declared = Declared()
+        self._declared_notes: tuple[str, ...] = ()
         self.name: str = source.name
         self.path: str | None = source.path
         self.files: Mapping[str, str] = source.files
@@ -131,8 +135,13 @@ class Job:
         return self._loaded().setup_reduce
 
     @property
+    def read(self) -> Function | None:
+        """The user's ``read``, for input in a format of its own."""
+        return self._loaded().read
+
+    @property
     def declared(self) -> Declared:
-        """What the script says at its top level, besides its functions."""
+        """What the script declares at its top level; empty for inline functions."""
         self._loaded()
         return self._declared
 
@@ -150,7 +159,11 @@ class Job:
     def notes(self) -> tuple[str, ...]:
         """Notes on files and functions of the script that are not used."""
         self._loaded()
-        return (*notes_on(self, self._passed_over),)
+        return (*notes_on(self, self._passed_over), *self._declared_notes)
+
+    def _declare(self, namespace: Mapping[str, Any]) -> None:
+        self._declared = declared_in(namespace)
+        self._declared_notes = (*notes_on_declared(namespace),)
 
     def hint(self, exc: BaseException) -> str:
         """Return advice on an exception that is caused by the location of the script's files, or ""."""
@@ -197,7 +210,7 @@ class Job:
             failure = explain_load_failure(self, exc)
         else:
             if isinstance(source, Script):
-                self._declared = Declared(loaded.get("columns"))
+                self._declare(loaded)
                 return choose_functions(loaded, source.path, source.is_own)
             return Functions(*loaded), {}
         raise failure  # outside of the handler, so it does not refer to the user's exception
@@ -242,8 +255,9 @@ def _load_module(module: types.ModuleType) -> Job:
     where = f"The module {module.__name__!r}"
     tops = {module.__name__.partition(".")[0]}
     functions, passed_over = choose_functions(vars(module), where, lambda top, _: top in tops)
-    job = Job(*functions, columns=getattr(module, "columns", None))
+    job = Job(*functions[:4], read=functions.read)
     job._passed_over = passed_over
+    job._declare(vars(module))
     return job
 
 

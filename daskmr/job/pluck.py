@@ -22,6 +22,7 @@ __all__ = ["Fields", "pluck"]
 Names: TypeAlias = tuple[str, ...]
 
 _UNDECIDED = (msgspec.MsgspecError, UnicodeEncodeError, RecursionError)
+_UNDECIDED_BYTES = (*_UNDECIDED, UnicodeDecodeError)
 _UNREADABLE = re.compile(r'[\x00-\x1f"\\\ud800-\udfff]')  # not supported by msgspec in names
 _SAMPLES = 20
 _ALL_ZEROS = bytes.maketrans(b"123456789", b"000000000")
@@ -125,6 +126,15 @@ class Fields:
         document = json.loads(value)
         return tuple([_walk(document, names, self.default) for names in self.paths])
 
+    def of_bytes(self, line: bytes) -> tuple[Any, ...]:
+        """Return the values in a text that is not decoded, like those in its text."""
+        if self._read is not None and not _has_endless_number(line):
+            try:
+                return self._read(line)
+            except _UNDECIDED_BYTES:
+                pass
+        return self(line.decode("utf-8", "surrogateescape"))
+
     def __reduce__(self) -> tuple[Any, ...]:
         return Fields, (self.paths, self.default)
 
@@ -142,7 +152,7 @@ def _walk(value: Any, names: Sequence[str], default: Any) -> Any:
     return value
 
 
-def _has_endless_number(text: str) -> bool:
+def _has_endless_number(text: str | bytes) -> bool:
     """Check whether `text` may hold an integer of more digits than Python converts.
 
     json refuses those, but msgspec skips them. A number of that length is visible in a few samples.
@@ -154,11 +164,14 @@ def _has_endless_number(text: str) -> bool:
     return b"0" * _SAMPLES in sampled and b"0" * (limit + 1) in _zeros(text)
 
 
-def _zeros(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass").translate(_ALL_ZEROS)
+def _zeros(text: str | bytes) -> bytes:
+    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    return data.translate(_ALL_ZEROS)
 
 
-def _reader(paths: tuple[Names, ...], default: Any) -> Callable[[str], tuple[Any, ...]] | None:
+def _reader(
+    paths: tuple[Names, ...], default: Any
+) -> Callable[[str | bytes], tuple[Any, ...]] | None:
     """Return a function that reads the values at `paths`, if msgspec supports their names."""
     names = {name: f"f{place}" for place, name in enumerate(dict.fromkeys(chain(*paths)))}
     if any(map(_UNREADABLE.search, names)):
@@ -174,7 +187,7 @@ def _reader(paths: tuple[Names, ...], default: Any) -> Callable[[str], tuple[Any
     # Get one more attribute, so that the result is always a tuple.
     get = attrgetter(*attributes, "__class__")
 
-    def read(text: str) -> tuple[Any, ...]:
+    def read(text: str | bytes) -> tuple[Any, ...]:
         found = decode(text)
         try:
             return get(found)[:-1]

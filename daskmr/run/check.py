@@ -6,14 +6,13 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from itertools import islice
-from typing import Any, BinaryIO
+from typing import Any
 
 from daskmr.config import Config, load_config
 from daskmr.data.inputs import Inputs, find_inputs
 from daskmr.data.layout import load_schema
-from daskmr.data.listing import InputFile
 from daskmr.data.readers.faults import CorruptFileError
 from daskmr.data.readers.sniffing import LINE_CHARACTERS, describe_lines
 from daskmr.data.sampling import Choice
@@ -24,7 +23,9 @@ from daskmr.job.keys import sorted_keys
 from daskmr.job.porting import find_python2
 from daskmr.job.process_errors import no_children
 from daskmr.job.sources import collect, parse, read_source
-from daskmr.run.trial import Bad, Combined, Trial, read_records
+from daskmr.run.first_records import first_records
+from daskmr.run.record_format import RecordFormat, choose_format, extensions_of
+from daskmr.run.trial import Bad, Combined, Trial, text_of
 from daskmr.store.credentials import given
 from daskmr.store.open_stores import stores_closed
 from daskmr.tasks.guard import in_thread, no_exit, shortened
@@ -79,7 +80,7 @@ def check_script(
     *,
     data_dir: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     input_filter: Any = None,
-    records: int = 100,
+    limit_records: int = 100,
     only: Iterable[str] = (),
     aws_key: str | None = None,
     aws_secret_key: str | None = None,
@@ -91,7 +92,7 @@ def check_script(
     - `script`, `data_dir`, `input_filter`, `aws_key`, `aws_secret_key`, `on_listing`, `**options`:
       as for `daskmr.mapreduce`.
     - `say`: called as ``say(title, text)`` for each finding.
-    - `records`: the number of records to map.
+    - `limit_records`: the number of records to map.
     - `only`: paths of the files to read.
     Returns the number of warnings.
     Raises `InputError` or `NothingMatchedError` if a job could not run with the script or the
@@ -102,20 +103,23 @@ def check_script(
     config = sources.settled(load_config(**options))
 
     def try_script() -> int:
-        check = _Check(_load(script, say), say)
+        job = _load(script, say)
+        form = choose_format(job, options, config)
+        check = _Check(job, say, form)
         check.script()
         if not sources.local and config.bucket is None:
             none = "none given (--data-dir, --bucket): its functions were checked, not called"
             say("input", none)
             return check.warnings
         schema = load_schema(input_filter, config.schema)
+        schema = schema.with_extensions(extensions_of(form, job))
         choice = Choice(tuple(only))
         inputs = find_inputs(
             sources, schema, config, on_listing, choice, to_read=False, stdin=stdin
         )
         if not inputs.listing.files:
             raise NothingMatchedError(inputs.listing.explain_nothing())
-        check.records(inputs, config, records)
+        check.records(inputs, config, limit_records)
         return check.warnings
 
     with (
@@ -130,8 +134,8 @@ def check_script(
 class _Check:
     """The trial of a script, step by step, with a count of the warnings."""
 
-    def __init__(self, job: Job, say: Say) -> None:
-        self.job = job
+    def __init__(self, job: Job, say: Say, form: RecordFormat) -> None:
+        self.job, self.form = job, form
         self.warnings = 0
         self._show = say
         self._title = ""
@@ -163,7 +167,7 @@ class _Check:
         """
         with self.job.activate(), no_exit(), no_children():
             try:
-                trial = Trial(self.job)
+                trial = Trial(self.job, self.form)
                 self._map(trial, inputs, config, count)
                 self._combine(trial)
                 self._reduce(trial)
@@ -181,14 +185,16 @@ class _Check:
         bad: list[tuple[str, int, str, Bad]] = []
         pairs = records = 0
         shown = ""
-        for file, place, number, line in islice(_records(inputs, config), count):
+        records_of = first_records(inputs, config, trial)
+        for file, place, number, record in islice(records_of, count):
+            line = text_of(record)
             if place != shown and pairs < _SHOWN:
                 shown = place
                 self._say("input", place)
                 self._say("dims", shortened(list(file.dims), 2 * _WIDTH))
             mark = len(trial.pending)
             try:
-                found = trial.map(place, list(file.dims), number, line)
+                found = trial.map(place, list(file.dims), number, record, file.path)
             except TaskFailed as error:
                 error.message += f" The record: {shortened(line, 3 * _WIDTH)}"
                 raise
@@ -197,7 +203,7 @@ class _Check:
                 bad.append((file.path, number, line, found))
             for written in trial.written_since(mark):
                 if pairs < _SHOWN:
-                    self._say("map", f"line {number:<5} {_written(written)}")
+                    self._say("map", f"{trial.unit} {number:<5} {_written(written)}")
                 pairs += 1
         if pairs > _SHOWN:
             self._say("", f"... and {pairs - _SHOWN:,} more")
@@ -218,7 +224,7 @@ class _Check:
             self._say("bad", f"{count:,} x {reason}")
         for path, number, line, each in bad[:_BAD_SHOWN]:
             detail = each.detail or each.reason
-            self._say("", f"line {number} of {path}: {detail}; {shortened(line, _WIDTH)}")
+            self._say("", f"{trial.unit} {number} of {path}: {detail}; {shortened(line, _WIDTH)}")
         if not records:
             self._warn("the input has no records")
         elif len(bad) == records:
@@ -230,7 +236,7 @@ class _Check:
         """Warn if a run would fail because of bad records, assuming that the rest is similar."""
         if len(bad) <= config.allowed_bad_records(records) or not config.limits_bad_records:
             return
-        if len(bad) == records and not any("\t" in line for line in bad):
+        if len(bad) == records and self.form.is_keyed and not any("\t" in line for line in bad):
             form = describe_lines([line[:LINE_CHARACTERS] for line in bad[:_SNIFFED]])
             self._warn(f"no line has a tab: they look like {form}. A run would fail immediately")
         else:
@@ -329,29 +335,6 @@ def _output_line(line: str) -> str:
     if not shown.isprintable():
         shown = repr(text)
     return shown if len(shown) <= 2 * _WIDTH else f"{shown[: 2 * _WIDTH]}..."
-
-
-def _records(inputs: Inputs, config: Config) -> Iterator[tuple[InputFile, str, int, str]]:
-    """Yield the records in order, each with its file, the file's location, and the line number."""
-    for file, source in _sources(inputs):
-        place = source if isinstance(source, str) else source.name
-        try:
-            for number, line in read_records(source, config.max_record_bytes):
-                yield file, place, number, line
-        except OSError as error:
-            reason = error.strerror or error
-            raise JobError(f"The input file {place} cannot be read: {reason}.") from None
-
-
-def _sources(inputs: Inputs) -> Iterator[tuple[InputFile, str | BinaryIO]]:
-    """Yield the files in order, each with its local path or a stream from the store."""
-    with inputs.open_cache() or nullcontext() as cache:
-        for file in inputs.listing.files:
-            if not file.is_remote or inputs.remote is None:
-                yield file, os.path.join(inputs.root, file.path)
-                continue
-            path = cache.present(file) if cache is not None else None
-            yield file, path or inputs.remote.open_store().open(file.path, file.etag, file.size)
 
 
 def alike(one: Any, other: Any) -> bool:

@@ -18,13 +18,15 @@ from daskmr.counts import NO_COUNTS, Counted, Counts
 from daskmr.data.listing import InputFile
 from daskmr.data.partition import Partition
 from daskmr.data.readers.faults import CorruptFileError
+from daskmr.data.readers.records import KEYED, Reading, RecordFormat
+from daskmr.data.readers.registry import reader_of
 from daskmr.data.sampling import KeyFilter
 from daskmr.errors import TaskFailed
 from daskmr.job.job import Job
 from daskmr.job.map_context import MapContext
 from daskmr.job.process_errors import no_children
 from daskmr.memory import resident
-from daskmr.run.trial import Trial, read_records
+from daskmr.run.trial import Record, Trial, read_records
 from daskmr.tasks.fold import Fold, Spilling
 from daskmr.tasks.guard import TimeIsUp, alarm, no_exit
 from daskmr.tasks.user_calls import combiner_of
@@ -79,6 +81,7 @@ def map_sample(
     combine_size: int = 50,
     max_record_bytes: int = 1 << 30,
     keys: KeyFilter | None = None,
+    form: RecordFormat = KEYED,
 ) -> Sample:
     """Map files from all over the input, or the beginnings of them, until the time is up.
 
@@ -87,8 +90,9 @@ def map_sample(
     - `buckets`: buckets of the run, into which pairs are divided before they are compressed.
     - `combine_size`, `max_record_bytes`: the settings of these names.
     - `keys`: the filter of the records by key; ``None`` for all records.
+    - `form`: the format of the records.
     """
-    sampling = _Sampling(job, seconds, buckets, combine_size, max_record_bytes, keys)
+    sampling = _Sampling(job, seconds, buckets, combine_size, max_record_bytes, keys, form)
     failure, details, patience = "", "", _PATIENCE * seconds
     with job.activate(), no_exit(), no_children(), alarm(patience) as rung:
         try:
@@ -116,13 +120,15 @@ class _Sampling:
         combine_size: int,
         max_record_bytes: int,
         keys: KeyFilter | None,
+        form: RecordFormat,
     ) -> None:
         self.place, self.line = "", 0
         self._seconds = seconds
         self._max_record_bytes = max_record_bytes
         self._keys = keys
         self._resident = self._most = resident()
-        self._trial = Trial(job)
+        self._trial = Trial(job, form)
+        self._form, self._reader = form, reader_of(form, job.read)
         self._fold = None
         if isinstance(self._trial.context, MapContext):
             spilling = Spilling("", _NO_LIMIT, buckets, 1)
@@ -151,27 +157,42 @@ class _Sampling:
 
     def _map_file(self, file: InputFile, path: str) -> None:
         self.place = path
-        dims, end = list(file.dims), self._elapsed() + self._seconds / _SLICES
+        taken = 0  # bytes of the records of a reader
+        dims, end = list(file.dims), math.inf
         with open(path, "rb", buffering=0) as stream:
-            for number, line in read_records(stream, self._max_record_bytes):
+            about = Reading(file.path, dims, self._max_record_bytes)
+            records = read_records(stream, self._max_record_bytes, self._reader, self._form, about)
+            for number, record in records:
+                if end == math.inf:  # begin to count when the reader is imported and the file open
+                    end = self._elapsed() + self._seconds / _SLICES
                 self.line = number
-                keys = self._keys
-                # A record without a key is mapped too, because it counts as bad.
-                if keys is None or "\t" not in line or keys.takes(line.partition("\t")[0]):
-                    bad = self._trial.map(path, dims, number, line)
+                taken += 0 if isinstance(record, str) else record.size
+                if self._is_sampled(record):
+                    bad = self._trial.map(path, dims, number, record, file.path)
                     self._records += 1
                     if bad is not None:
                         self._bad[bad.reason] += 1
                 if len(self._trial.pending) >= (self._fold.batch if self._fold else 1000):
                     self._flush()
                 if self._elapsed() > end:
-                    self._bytes += min(stream.tell(), file.size)
+                    # A reader that opens the file again, to read parts of it, leaves this at 0.
+                    self._bytes += min(stream.tell() or taken, file.size)
                     break
             else:
                 self._bytes += file.size
         self._files += 1
         self._flush()
         self._most = max(self._most, resident())
+
+    def _is_sampled(self, record: Record) -> bool:
+        keys = self._keys
+        if keys is None:
+            return True
+        if isinstance(record, str):
+            key, tab, _ = record.partition("\t")
+            return not tab or keys.takes(key)  # a record without a key is mapped too, as it is bad
+        (key,) = record.keys
+        return keys.takes(key if isinstance(key, str) else repr(key))
 
     def _flush(self) -> None:
         pending, context = self._trial.pending, self._trial.context

@@ -195,6 +195,7 @@ class Execution:
             needs_tabs=config.limits_bad_records,
             keys=self.request.choice.keys,
             watched=self.watched,
+            records=self.request.records,
         )
         return Pinned(partial(map_packed, task=task))
 

@@ -7,7 +7,8 @@ import os
 from daskmr.config import Config
 from daskmr.data.inputs import Inputs
 from daskmr.data.readers.faults import CorruptFileError
-from daskmr.data.readers.lines import OversizedLine, read_lines
+from daskmr.data.readers.lines import read_lines
+from daskmr.data.readers.records import OversizedLine
 from daskmr.errors import JobError, TaskFailed
 from daskmr.tasks.tally import OPENING_LINES, Opening, Tally, explain_untabbed
 from daskmr.text import counted, some

@@ -259,7 +259,8 @@ def _execute(
 ) -> Outcome:
     """Plan, connect, map, merge and reduce."""
     config = request.config
-    check_opening(inputs, config)
+    if request.records.is_keyed:
+        check_opening(inputs, config)
     # Without any input, `setup_reduce` may still write.
     plan = plan_partitions(inputs.listing.files, config.partition_bytes) or [Partition(0, (), 0)]
     outline = outline_of(request, inputs, plan)

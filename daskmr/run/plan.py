@@ -293,6 +293,7 @@ class _Planner:
             combine_size=config.combine_size,
             max_record_bytes=config.max_record_bytes,
             keys=request.choice.keys,
+            form=request.records,
         )
         self._check_sample(sample)
         forecast = estimate(

@@ -22,6 +22,7 @@ from daskmr.data.inputs import Inputs
 from daskmr.data.layout import Layout
 from daskmr.data.listing import InputFile, Listing
 from daskmr.data.output import OutputFile
+from daskmr.data.readers.records import KEYED
 from daskmr.errors import InputError
 from daskmr.job.job import Job
 from daskmr.run.side_cars import FORMAT, META_SUFFIX
@@ -56,6 +57,7 @@ _NOT_IN_META = {"bad_reasons", "waited"}  # counts that are recorded elsewhere, 
 _CHOICE = {"only": "only", "limit_files": "limit_files", "share": "sample", "seed": "seed"}
 _CHOICE_OPTIONS = {*_CHOICE.values(), "sample_by"}
 _PLACES = {"scheduler", "cluster", "inline"}  # mutually exclusive
+_KEYED = KEYED.as_dict()  # the format of runs that did not record it
 _NOT_AGAIN = {"delete_data"}  # the files that exist now may be different ones
 
 
@@ -78,6 +80,7 @@ def describe_run(
         "script": _describe_script(request.job),
         "filter": {"path": _absolute(request.filter_path), **schema.as_filter()},
         "layout": _describe_layout(inputs, schema.layout),
+        "records": request.records.as_dict(),
         "options": _describe_options(request),
         "versions": _versions(),
         "input": {
@@ -322,6 +325,9 @@ def _recorded(meta: Mapping[str, Any]) -> dict[str, Any]:
         "input_filter": {name: meta["filter"][name] for name in ("version", "dimensions")},
         "output": meta["output"]["path"],
     }
+    records = meta.get("records") or _KEYED
+    if records["name"] not in ("keyed", "read"):
+        options |= {"records": records["name"], "key": records["key"]}
     choice = meta["sample"] or {}
     options |= {option: choice[name] for name, option in _CHOICE.items() if name in choice}
     if choice.get("share") is not None:
@@ -334,6 +340,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str,
     same_part = before["sample"] == now["sample"]
     return (
         *_script_differs(before["script"], now["script"]),
+        *_records_differ(before.get("records", _KEYED), now["records"]),
         *_input_differs(before["input"], now["input"], same_part),
     )
 
@@ -344,6 +351,16 @@ def _script_differs(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterab
     changed = sorted({name for name, _ in before["modules"].items() ^ now["modules"].items()})
     if changed:
         yield f"modules of the script have changed since the repeated run: {some(changed)}"
+
+
+def _records_differ(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[str]:
+    if before != now:
+        changed = ", ".join(
+            f"{name} {now[name]!r}, then {before.get(name)!r}"
+            for name in now
+            if now[name] != before.get(name)
+        )
+        yield f"records are read otherwise than in the repeated run: now {changed}"
 
 
 def _input_differs(

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
-from daskmr.data.bad_records import BAD_SUFFIX, BadRecord, read_bad_records
+from daskmr.config import load_config
+from daskmr.data.bad_records import BAD_SUFFIX, SavedRecord, read_bad_records
 from daskmr.data.layout import Layout, load_layout
 from daskmr.data.output import beside
+from daskmr.data.readers.records import Reading, RecordFormat
+from daskmr.data.readers.registry import reader_of
 from daskmr.data.sources.named_files import dims_by_end
 from daskmr.errors import InputError
 from daskmr.job.job import Job, load_job
 from daskmr.job.process_errors import explain_process_error, no_children
 from daskmr.job.tracebacks import describe_exception, user_location
 from daskmr.run.provenance import read_meta
+from daskmr.run.record_format import choose_format
 from daskmr.run.side_cars import META_SUFFIX, is_meta
 from daskmr.run.trial import TrialOutput
 from daskmr.tasks.guard import Returned, is_interruption, no_exit, shortened
-from daskmr.tasks.record_rule import RecordMapper
+from daskmr.tasks.record_rule import RecordMapper, Why
 from daskmr.text import counted
 
 __all__ = ["Replay", "Replayed", "open_replay"]
@@ -29,7 +34,7 @@ __all__ = ["Replay", "Replayed", "open_replay"]
 class Replayed:
     """A bad record that was mapped again."""
 
-    record: BadRecord
+    record: SavedRecord
     text: str  # the outcome, in one line
     passes: bool  # whether `map` accepts it now
     traceback: TracebackType | None = None  # of the exception of `map`
@@ -41,7 +46,8 @@ class Replay:
 
     job: Job
     layout: Layout  # gives the dimensions of a record's file
-    records: tuple[BadRecord, ...]
+    form: RecordFormat  # the format of the records
+    records: tuple[SavedRecord, ...]
     root: str | None = None  # the folder of files that were named, whose layout is at their end
 
     def run(self) -> Iterator[Replayed]:
@@ -50,14 +56,21 @@ class Replay:
             for record in self.records:
                 yield self._map(record)
 
-    def _map(self, record: BadRecord) -> Replayed:
+    def _map(self, record: SavedRecord) -> Replayed:
         line = record.raw.decode("utf-8", "surrogateescape")
-        dims = dims_of(record.file, self.layout, self.root) if "\t" in line else []
+        reader = reader_of(self.form, self.job.read)
+        dims = dims_of(record.file, self.layout, self.root) if reader or "\t" in line else []
         output = TrialOutput(self.job)
-        bad: list[ValueError | None] = []
-        mapper = RecordMapper(self.job.map, output, lambda *why: bad.append(why[-1]))
+        bad: list[tuple[str, Why]] = []
+        mapper = RecordMapper(self.job.map, output, lambda *why: bad.append(why[2:]))
+        mapper.begin(record.file, record.line - 1)
         try:
-            mapper.map([line], True, dims)
+            if reader is None:
+                mapper.map([line], True, dims)
+            else:
+                about = Reading(record.file, dims)
+                again = reader.reread(record.raw, self.form, about, record.header)
+                mapper.map_records(again._replace(numbers=(record.line,)), dims)
         except BaseException as error:
             if is_interruption(error):
                 raise
@@ -65,12 +78,14 @@ class Replay:
         if not bad:
             written = counted(len(output.pending), "value" if self.job.reduce else "line")
             return Replayed(record, f"passes now, and writes {written}", passes=True)
-        if bad[0] is not None:
-            return self._failed(record, bad[0], "still bad")
-        text = f"still no tab in the line; it begins with {shortened(line, 80)}"
+        reason, why = bad[0]
+        if isinstance(why, ValueError):
+            return self._failed(record, why, "still bad")
+        detail = f": {why}" if why else ""
+        text = f"still {reason}{detail}; it begins with {shortened(line, 80)}"
         return Replayed(record, text, passes=False)
 
-    def _failed(self, record: BadRecord, error: BaseException, outcome: str) -> Replayed:
+    def _failed(self, record: SavedRecord, error: BaseException, outcome: str) -> Replayed:
         place = user_location(self.job, error)
         reason = error.explain("map") if isinstance(error, Returned) else describe_exception(error)
         text = f"{outcome}: {reason}" + (f" ({place})" if place else "")
@@ -137,4 +152,19 @@ def open_replay(path: str, script: str | None, schema: str | None) -> Replay:
     else:
         layout = load_layout(schema)
     root = None if meta is None else meta["input"].get("root")
-    return Replay(load_job(script), layout, records, root)
+    job = load_job(script)
+    return Replay(job, layout, _format_of(meta, job), records, root)
+
+
+def _format_of(meta: Mapping[str, Any] | None, job: Job) -> RecordFormat:
+    """Return the format of the records of a run; without its meta, what the script says."""
+    found = (meta or {}).get("records")
+    if found is None:
+        return choose_format(job, {}, load_config())
+    columns, fields = found["columns"], found["fields"]
+    return RecordFormat(
+        found["name"],
+        found["key"],
+        columns and tuple(columns),
+        fields and tuple(map(tuple, fields)),
+    )

@@ -17,13 +17,16 @@ from daskmr.data.layout import Schema, load_schema
 from daskmr.data.listing import InputFile
 from daskmr.data.output import OutputFile, StoreOutput
 from daskmr.data.partition import count_buckets, count_reducers
+from daskmr.data.readers.records import RecordFormat
 from daskmr.data.sampling import Choice
 from daskmr.data.sources.given import Sources, parse_sources
-from daskmr.data.writers import OutputFormat, choose_format
+from daskmr.data.writers import OutputFormat
+from daskmr.data.writers import choose_format as choose_output_format
 from daskmr.data.writers.contexts import OutputKind
 from daskmr.data.writers.rows import check_columns
 from daskmr.errors import InputError
 from daskmr.job.job import Job, load_job
+from daskmr.run.record_format import choose_format, extensions_of
 from daskmr.run.side_cars import META_SUFFIX, side_car_paths
 from daskmr.tasks.prints import redirected
 from daskmr.text import mask_credentials
@@ -58,6 +61,7 @@ class Request:
     schema: Schema  # the layout and the filter
     choice: Choice  # the part of the input that is read
     sources: Sources  # the values of ``data_dir``
+    records: RecordFormat  # the format of the records
     output: str | None
     # The file of the filter; ``None`` without one, or for a filter given as a mapping.
     filter_path: str | None
@@ -128,7 +132,9 @@ def check_request(
     # Loggers that the script creates while it is loaded must be captured if it runs in this process.
     with redirected() if watched else contextlib.nullcontext():
         job = load_job(job)
-    schema = load_schema(input_filter, config.schema)
+    records = choose_format(job, options, config)
+    extensions = extensions_of(records, job)
+    schema = load_schema(input_filter, config.schema).with_extensions(extensions)
     if output is not None:
         output = os.fspath(output)
         if config.local_only:
@@ -147,6 +153,7 @@ def check_request(
         config=config,
         schema=schema,
         choice=choice,
+        records=records,
         sources=sources,
         output=output,
         filter_path=_path_of(input_filter),
@@ -165,7 +172,7 @@ def _path_of(input_filter: Any) -> str | None:
 
 
 def _format_of(output: str | None, config: Config) -> OutputFormat:
-    output_format = choose_format(output, config.output_format)
+    output_format = choose_output_format(output, config.output_format)
     output_format.check()
     return output_format
 

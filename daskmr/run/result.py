@@ -9,7 +9,7 @@ from itertools import chain, islice
 from typing import Any
 
 from daskmr.counts import Counted, Counts
-from daskmr.data.bad_records import BadRecord
+from daskmr.data.bad_records import SavedRecord
 from daskmr.data.parts import Part, merge_parts
 from daskmr.diagnostics.run_state import RunOutline
 from daskmr.history import History
@@ -39,7 +39,7 @@ class Result(Counted):
         ``spilled``, ``waited``, ``values``.
     bad_files : mapping of str to int
         The number of bad records by file.
-    saved_bad_records : tuple of BadRecord
+    saved_bad_records : tuple of SavedRecord
         The first bad records; also written to `bad_records_path` if there is an output.
     skipped : tuple of str
         Paths that are not in the layout (the first thousand of `skipped_count`).
@@ -82,7 +82,7 @@ class Result(Counted):
     output: str | None
     counts: Counts
     bad_files: Mapping[str, int]
-    saved_bad_records: tuple[BadRecord, ...]
+    saved_bad_records: tuple[SavedRecord, ...]
     bad_records_path: str | None
     skipped: tuple[str, ...]
     skipped_count: int

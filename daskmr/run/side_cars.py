@@ -14,7 +14,7 @@ from typing import Any
 
 from daskmr._version import __version__
 from daskmr.config import Config
-from daskmr.data.bad_records import BAD_SUFFIX, BadRecord, write_bad_records
+from daskmr.data.bad_records import BAD_SUFFIX, SavedRecord, write_bad_records
 from daskmr.data.output import OutputFile, StoreOutput, beside
 from daskmr.errors import InputError
 from daskmr.files import locked
@@ -84,7 +84,7 @@ class SideCars:
         self.notes: tuple[str, ...] = ()
         self._run_dir = run_dir
 
-    def write(self, saved: tuple[BadRecord, ...], content: Mapping[str, Any] | None) -> None:
+    def write(self, saved: tuple[SavedRecord, ...], content: Mapping[str, Any] | None) -> None:
         """Write new files under temporary names, with the access rights of the output."""
         like, run_id = self.target.access, self._run_dir.run_id
         if saved:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeAlias, cast
 
 from daskmr.data.readers.lines import read_lines
+from daskmr.data.readers.records import KEYED, Reader, Reading, RecordFormat, Records
+from daskmr.data.readers.registry import reader_of
 from daskmr.job.contexts import ItemContext, TextContext
 from daskmr.job.job import Job
 from daskmr.job.keys import sorted_keys
@@ -16,10 +18,10 @@ from daskmr.job.tracebacks import describe_exception
 from daskmr.tasks.crashes import describe_line
 from daskmr.tasks.guard import Returned, is_interruption, shortened, user_failure
 from daskmr.tasks.map_output import MapOutput
-from daskmr.tasks.record_rule import RecordMapper
+from daskmr.tasks.record_rule import RecordMapper, Why
 from daskmr.tasks.user_calls import combiner_of, set_up
 
-__all__ = ["Bad", "Combined", "Trial", "TrialOutput", "read_records"]
+__all__ = ["Bad", "Combined", "Record", "Trial", "TrialOutput", "read_records", "text_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +41,40 @@ class Combined:
     combined: Sequence[Any]
 
 
-def read_records(source: str | BinaryIO, max_record_bytes: int) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a file as `map` gets them, each with its number.
+Record: TypeAlias = str | Records
+"""A line of keyed records, or a batch of one record of another format."""
+
+
+def read_records(
+    source: str | BinaryIO,
+    max_record_bytes: int,
+    reader: Reader | None = None,
+    form: RecordFormat = KEYED,
+    file: Reading | None = None,
+) -> Iterator[tuple[int, Record]]:
+    """Yield the records of a file as `map` gets them, each with its number.
+
+    - `reader`, `form`, `file`: for records that are not keyed.
 
     >>> import io
     >>> list(read_records(io.BytesIO(b"k\\tv\\r\\nno tab"), 100))
     [(1, 'k\\tv'), (2, 'no tab')]
     """
+    if reader is not None:
+        for records in reader.read(source, form, file or Reading("", (), max_record_bytes)):
+            for one in records.singly():
+                yield one.numbers[0], one
+        return
     number = 0
     for lines, has_cr in read_lines(source, max_record_bytes):
         for line in lines:
             number += 1
             yield number, line.rstrip("\r") if has_cr and type(line) is str else line
+
+
+def text_of(record: Record) -> str:
+    """Return the text of a record, as it is in its file."""
+    return record if isinstance(record, str) else record.text(0)
 
 
 class TrialOutput(MapOutput):
@@ -92,6 +116,7 @@ class TrialOutput(MapOutput):
 class Trial:
     """A trial of a job, one record at a time. Enter `Job.activate` first.
 
+    - `form`, `reader`, `unit`: the format of the records, its reader, and what its numbers count.
     - `context`: the context that `map` writes to.
     - `pending`: keys, or lines of a map-only job, written since it was last cleared.
     - `header`: the lines that `setup_reduce` wrote for a map-only job.
@@ -109,13 +134,15 @@ class Trial:
     ([('k', 1)], ['k\\t1\\n'])
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, form: RecordFormat = KEYED) -> None:
         self.job = job
         self._output = TrialOutput(job)
         self.header, self.context = self._output.header, self._output.context
         self.pending = self._output.pending
         self._mapper = RecordMapper(job.map, self._output, self._note_bad)
         self._bad: Bad | None = None
+        self.form, self.reader = form, reader_of(form, job.read)
+        self.unit = self.reader.unit if self.reader else "line"
         self._combiner = combiner_of(job)
 
     @property
@@ -123,25 +150,34 @@ class Trial:
         """The values written so far, by key; empty for a map-only job."""
         return self.context.groups if isinstance(self.context, MapContext) else defaultdict(list)
 
-    def map(self, place: str, dims: list[str], number: int, line: str) -> Bad | None:
+    def map(
+        self, place: str, dims: list[str], number: int, record: Record, path: str = ""
+    ) -> Bad | None:
         """Map one record; discard what a bad record has written.
 
         - `place`: the file, for messages.
-        - `number`: the line number.
+        - `number`: the number of the record.
+        - `path`: the path of the file in the data dir.
         Raises `TaskFailed` for any exception other than a ``ValueError``.
         """
         self._bad = None
         try:
-            self._mapper.map([line], False, dims)
+            self._mapper.begin(path, number - 1)
+            if isinstance(record, str):
+                self._mapper.map([record], False, dims)
+            else:
+                self._mapper.map_records(record, dims)
             return self._bad
         except BaseException as error:
             if is_interruption(error):
                 raise
             failure = error
-        raise user_failure(self.job, "map", f"at {place}, {describe_line(number, line)}", failure)
+        where = describe_line(number, text_of(record)).replace("line", self.unit, 1)
+        raise user_failure(self.job, "map", f"at {place}, {where}", failure)
 
-    def _note_bad(self, number: int, line: str, reason: str, error: ValueError | None) -> None:
-        self._bad = Bad(reason, "" if error is None else describe_exception(error))
+    def _note_bad(self, number: int, line: str, reason: str, error: Why) -> None:
+        detail = describe_exception(error) if isinstance(error, ValueError) else error
+        self._bad = Bad(reason, detail or "")
 
     def written_since(self, mark: int) -> list[Any]:
         """Return the pairs or lines written since `pending` had the length `mark`."""

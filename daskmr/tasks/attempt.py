@@ -16,6 +16,8 @@ from daskmr.counts import Counts
 from daskmr.data.listing import InputFile
 from daskmr.data.readers.faults import CorruptFileError
 from daskmr.data.readers.lines import read_lines
+from daskmr.data.readers.records import Reading
+from daskmr.data.readers.registry import reader_of
 from daskmr.errors import DaskMRError, TaskFailed
 from daskmr.history import TaskSpan
 from daskmr.memory import OutOfMemory, held_by_task, longest_line
@@ -62,13 +64,15 @@ class Attempt:
         self.files_done = self.bytes_done = self.records = 0
         self.grown: list[tuple[str, int]] = []
         self.lines = 0  # lines in the files before the current one
+        self.file_records = 0  # records of the current file, if a reader reads it
         self.sampled = SampledMap(task.job.map, task.keys) if task.keys is not None else None
         self.bad = BadRecords(
             save_limit=task.save_limit,
             most=task.max_bad,
             max_record_bytes=task.max_record_bytes,
             may_be_corrupt=task.skip_corrupt,
-            needs_tabs=task.needs_tabs and self.number == 0,  # check only the start of the input
+            # check only the start of the input
+            needs_tabs=task.needs_tabs and self.number == 0 and task.records.is_keyed,
             sampled=self.sampled,
         )
         self.reporter = Reporter(run_dir if task.watched else None, "map", self.number, self.counts)
@@ -79,6 +83,9 @@ class Attempt:
             self.output = PartOutput(task.job, task.scratch.parts(), task.part_bytes, task.kind)
         user_map = task.job.map if self.sampled is None else self.sampled.map
         self.mapper = RecordMapper(user_map, self.output, self.bad.add)
+        self.reader = reader_of(task.records, task.job.read)
+        if self.reader is not None:
+            self.bad.unit = self.reader.unit
 
     def run(self) -> list[tuple[int, Any]]:
         """Map all files; return the output by bucket, and the tally."""
@@ -187,7 +194,7 @@ class Attempt:
                 "Nothing was written, since the result would be incomplete."
             )
         else:
-            number = self.mapper.number
+            number = self.mapper.number if self.reader is None else self.file_records
             self.lines += number
             self.records += number if self.sampled is None else self.sampled.count()
             self.bad.check()
@@ -209,22 +216,28 @@ class Attempt:
     def _map_lines(self, source: str | BinaryIO, dims: list[str], marker: Marker) -> None:
         path, mapper = source_name(source), self.mapper
         mapper.begin(self.file.path)
+        self.file_records = 0
         reading = True
         try:
             fits = self._longest_text()
             longest = min(self.task.max_record_bytes, fits or self.task.max_record_bytes)
-            read = read_lines(source, longest, max_text_bytes=fits, opened=self.reporter.opened)
-            for lines, has_cr in marker.lines(until_cancelled(read)):
-                reading = False
-                mapper.map(lines, has_cr, dims)
+            if self.reader is None:
+                read = read_lines(source, longest, max_text_bytes=fits, opened=self.reporter.opened)
+                for lines, has_cr in marker.lines(until_cancelled(read)):
+                    reading = False
+                    mapper.map(lines, has_cr, dims)
+                    reading = True
+                    # Only the first line of a batch can be longer than a chunk.
+                    self._step(len(lines[0]))
+                return
+            file = Reading(self.file.path, dims, longest, fits, self.reporter.opened)
+            batches = self.reader.read(source, self.task.records, file)
+            for records in marker.records(until_cancelled(batches)):
+                reading, self.bad.header = False, records.header
+                mapper.map_records(records, dims)
+                self.file_records += len(records.values)
                 reading = True
-                self.reporter.step(mapper.number)
-                # Count over all files, because settling after each small one would be slow. Only the
-                # first line of a batch can be longer than a chunk, and counts as several.
-                self.chunks += 1 + (len(lines[0]) >> 16)
-                if self.chunks >= _CHUNKS:
-                    self.chunks = 0
-                    self.output.flush()
+                self._step(records.size)
         except (CorruptFileError, DaskMRError, TaskFailed, TimeIsUp):
             raise
         except OSError as error:
@@ -239,10 +252,24 @@ class Attempt:
             return
         raise self._user_failure(path, failure, reading)
 
+    def _step(self, size: int) -> None:
+        """Report the progress after a batch whose first, or all, records have `size` bytes."""
+        self.reporter.step(self.mapper.number)
+        # Count over all files, because settling after each small one would be slow. A long record
+        # counts as several chunks.
+        self.chunks += 1 + (size >> 16)
+        if self.chunks >= _CHUNKS:
+            self.chunks = 0
+            self.output.flush()
+
     def _user_failure(self, path: str, error: BaseException, reading: bool) -> TaskFailed:
         number, line = self.mapper.number, self.mapper.line
         place = describe_reading(number + 1) if reading else describe_line(number, line)
-        failure = user_failure(self.task.job, "map", f"at {path}, {place}", error)
+        function = "map"
+        if self.reader is not None:
+            place = place.replace("line", self.reader.unit, 1)
+            function = "read" if reading and self.reader.unit == "record" else "map"
+        failure = user_failure(self.task.job, function, f"at {path}, {place}", error)
         if not reading:
             failure.record = shortened(line, _RECORD)
         if isinstance(error, OutOfMemory):

@@ -18,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import length_hint
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from daskmr import clock
 from daskmr.errors import JobError
@@ -27,6 +27,9 @@ from daskmr.memory import limit
 from daskmr.tasks.guard import shortened
 from daskmr.workdir import disk_error
 from daskmr.worker import describe_worker, worker_address
+
+if TYPE_CHECKING:
+    from daskmr.data.readers.records import Records
 
 __all__ = [
     "COMBINING",
@@ -159,6 +162,10 @@ class Marker:
         """Pass on the lines of that file, and record each one if an earlier process died."""
         return self._follow_lines(batches) if self.earlier else batches
 
+    def records(self, batches: Iterable[Records]) -> Iterable[Records]:
+        """Pass on the records of a reader like `lines`."""
+        return self._follow_records(batches) if self.earlier else batches
+
     def groups(
         self, groups: Iterable[tuple[Any, Sequence[Any]]]
     ) -> Iterable[tuple[Any, Sequence[Any]]]:
@@ -193,6 +200,18 @@ class Marker:
             number += len(lines)
             self._write(place=describe_reading(number + 1))
 
+    def _follow_records(self, batches: Iterable[Records]) -> Iterator[Records]:
+        def mark(index: int, _: Any) -> None:
+            self._write(place=describe_line(numbers[index], ""))
+
+        last = 0
+        self._write(place=describe_reading(1))
+        for batch in batches:
+            numbers = batch.numbers
+            yield batch._replace(values=_MarkedLines(batch.values, 0, mark))
+            last = numbers[-1] if numbers else last
+            self._write(place=describe_reading(last + 1))
+
     def _follow_groups(
         self, groups: Iterable[tuple[Any, Sequence[Any]]]
     ) -> Iterator[tuple[Any, Sequence[Any]]]:
@@ -204,27 +223,27 @@ class Marker:
             self._write(place=f"the key after {name}, whose values it was gathering")
 
 
-class _MarkedLines(list[str]):
+class _MarkedLines(list[Any]):
     """Lines that call `mark` with the number and text of each line that an iteration reaches."""
 
-    def __init__(self, lines: list[str], first: int, mark: Callable[[int, str], object]) -> None:
+    def __init__(self, lines: list[Any], first: int, mark: Callable[[int, Any], object]) -> None:
         super().__init__(lines)
         self._first = first
         self._mark = mark
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[Any]:
         return _MarkedIterator(super().__iter__(), self._first, self._mark)
 
 
-class _MarkedIterator(Iterator[str]):
+class _MarkedIterator(Iterator[Any]):
     def __init__(
-        self, lines: Iterator[str], first: int, mark: Callable[[int, str], object]
+        self, lines: Iterator[Any], first: int, mark: Callable[[int, Any], object]
     ) -> None:
         self._lines = lines
         self._numbers = itertools.count(first)
         self._mark = mark
 
-    def __next__(self) -> str:
+    def __next__(self) -> Any:
         line = next(self._lines)
         self._mark(next(self._numbers), line)
         return line

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from daskmr import clock
 from daskmr.data.partition import Partition
 from daskmr.data.readers.faults import CorruptFileError
+from daskmr.data.readers.records import KEYED, RecordFormat
 from daskmr.data.sampling import KeyFilter
 from daskmr.data.spill_dir import Scratch
 from daskmr.data.writers.contexts import OutputKind
@@ -59,6 +60,7 @@ class MapTask:
     keys: KeyFilter | None = None  # the records to map; ``None`` means all
     watched: bool = False  # progress is reported
     needs_tabs: bool = False  # fail at once if the input begins with lines that are not records
+    records: RecordFormat = KEYED  # the format of the records
     origin: clock.Origin = field(default_factory=clock.origin)  # the clock of the run
 
 

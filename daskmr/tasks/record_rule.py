@@ -12,8 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from daskmr.data.bad_records import BadRecord
-from daskmr.data.readers.lines import OversizedLine, raw_bytes
+from daskmr.data.bad_records import SavedRecord
+from daskmr.data.readers.records import (
+    TOO_LONG,
+    BadRecord,
+    OversizedLine,
+    Records,
+    as_text,
+    raw_bytes,
+)
 from daskmr.data.sampling import KeyFilter
 from daskmr.errors import TaskFailed
 from daskmr.job.process_errors import explain_process_error
@@ -26,14 +33,14 @@ from daskmr.tasks.user_calls import Call, current_call
 if TYPE_CHECKING:
     from daskmr.tasks.map_output import MapOutput
 
-__all__ = ["NO_TAB", "TOO_LONG", "BadRecords", "RecordMapper", "SampledMap"]
+__all__ = ["NO_TAB", "BadRecords", "RecordMapper", "SampledMap", "Why"]
 
 NO_TAB = "no tab in the line"
-TOO_LONG = "longer than max-record-bytes"
 _SAVED_AT_MOST = 10_000  # bad records saved by one partition
 
 
-OnBad = Callable[[int, str, str, ValueError | None], object]
+Why = ValueError | str | None
+OnBad = Callable[[int, str, str, Why], object]
 
 
 class RecordMapper:
@@ -42,7 +49,7 @@ class RecordMapper:
     - `user_map`: the user's ``map(key, dims, value, context)``.
     - `output`: the destination of its output.
     - `on_bad`: called as ``on_bad(number, line, reason, error)`` for a bad record; `error` is the
-      exception of `map`, if it was called.
+      exception of `map`, if it was called; or text about a record that its reader refused.
     - `line`: the line that `map` was last called for.
     """
 
@@ -52,9 +59,10 @@ class RecordMapper:
         self._on_bad = on_bad
         self.begin("")
 
-    def begin(self, file: str) -> None:
-        """Begin a file."""
-        self._call, self.line = Call("map", file), ""
+    def begin(self, file: str, number: int = 0) -> None:
+        """Begin a file, or go on after its line `number`."""
+        self._call, self.line = Call("map", file, number), ""
+        self._output.context.user.at(self._call)
 
     @property
     def number(self) -> int:
@@ -100,6 +108,41 @@ class RecordMapper:
         finally:
             self.line = line
 
+    def map_records(self, records: Records, dims: list[str]) -> None:
+        """Map the records of a reader, otherwise like `map`.
+
+        A record is bad if the reader says so, or `map` raises a ``ValueError``.
+        """
+        user_map, output, call = self._map, self._output, self._call
+        user, pending, hurry = output.context.user, output.pending, output.hurry
+        call.numbers, call.rest = records.numbers, iter(records.values)
+        self.line = ""
+        try:
+            with current_call().making(call):
+                for key, value in zip(records.keys, call.rest, strict=False):
+                    if type(value) is BadRecord:
+                        text = as_text(value.raw)
+                        self._on_bad(call.line, text, value.reason, value.detail)
+                        continue
+                    mark = len(pending)
+                    try:
+                        returned = user_map(key, dims, value, user)
+                        if returned is not None:
+                            raise Returned(returned)
+                    except ValueError as error:
+                        if explain_process_error(error):
+                            raise
+                        output.take_back(mark)
+                        text = records.text(call.index)
+                        self._on_bad(call.line, text, type(error).__name__, error)
+                    if mark >= output.batch:
+                        output.flush()
+                    elif hurry:
+                        output.hasten()
+        except BaseException:
+            self.line = records.text(max(0, call.index))
+            raise
+
 
 @dataclass
 class BadRecords:
@@ -113,11 +156,13 @@ class BadRecords:
     sampled: SampledMap | None  # the sample of the records, if not all are read
     reasons: Counter[str] = field(default_factory=Counter)
     files: Counter[str] = field(default_factory=Counter)
-    saved: list[BadRecord] = field(default_factory=list)
+    saved: list[SavedRecord] = field(default_factory=list)
     unsaved: set[str] = field(default_factory=set)  # files with records that are not in `saved`
     truncated: bool = False  # a limit was reached, so later bad records are not saved
     examples: dict[str, tuple[str, ...]] = field(default_factory=dict)
     opening: Opening = field(default_factory=Opening)
+    unit: str = "line"  # what the numbers of records count
+    header: tuple[str, ...] = ()  # the columns of the current batch, to read its records again
     _saved_bytes: int = 0
     _last: str = ""
     _path: str = ""
@@ -128,16 +173,17 @@ class BadRecords:
         """Begin a file, given its path in the data dir, its location and the lines before it."""
         self._path, self._place, self._lines = path, place, lines
 
-    def add(self, number: int, line: str, reason: str, error: ValueError | None) -> None:
+    def add(self, number: int, line: str, reason: str, error: Why) -> None:
         """Take a bad record from a `RecordMapper`."""
-        detail = "" if error is None else describe_exception(error)
+        is_raised = isinstance(error, ValueError)
+        detail = describe_exception(error) if isinstance(error, ValueError) else error or ""
         if isinstance(line, OversizedLine):
             if line.length <= self.max_record_bytes:
                 raise TaskFailed(self._explain_length(number, line))
             detail = f"the line has {line.length:,} bytes"
         elif error is None and self.opening.untabbed == self._lines + number - 1:
             self.opening = self.opening.with_line(self._place, line)
-        if self._is_sampled(number, line):
+        if is_raised or self._is_sampled(number, line):
             self._count(number, line, reason, detail)
         if not self.may_be_corrupt:
             self.check()
@@ -153,9 +199,9 @@ class BadRecords:
         if self.truncated or isinstance(line, OversizedLine):
             self.unsaved.add(path)
         else:
-            self.saved.append(BadRecord(path, number, reason, detail, raw))
+            self.saved.append(SavedRecord(path, number, reason, detail, raw, self.header))
         begins = shortened(line, 80)
-        self._last = f"{path}, line {number}: {detail or reason}; it begins with {begins}"
+        self._last = f"{path}, {self.unit} {number}: {detail or reason}; it begins with {begins}"
         if len(self.examples.setdefault(reason, ())) < EXAMPLES:
             self.examples[reason] += (self._last,)
 
@@ -165,7 +211,7 @@ class BadRecords:
             return True
         if isinstance(line, OversizedLine):
             return self.sampled.takes(f"{self._path} {number}")
-        return "\t" in line or self.sampled.takes(line)
+        return self.sampled.takes(line)
 
     def _explain_length(self, number: int, line: OversizedLine) -> str:
         as_text = ""
@@ -198,13 +244,13 @@ class SampledMap:
         self._keys = keys
         self._taken = 0
 
-    def map(self, key: str, dims: list[str], value: str, context: Any) -> Any:
+    def map(self, key: Any, dims: list[str], value: Any, context: Any) -> Any:
         """Call `map` if the record is in the sample."""
         return self._map(key, dims, value, context) if self.takes(key) else None
 
-    def takes(self, key: str) -> bool:
+    def takes(self, key: Any) -> bool:
         """Check whether a record of this key is in the sample, and count it."""
-        taken = self._keys.takes(key)
+        taken = self._keys.takes(key if type(key) is str else repr(key))
         self._taken += taken
         return taken
 

@@ -11,8 +11,8 @@ from typing import Any
 import zstandard
 
 from daskmr.counts import NO_COUNTS, Counted, Counts, add_counts
-from daskmr.data.bad_records import BadRecord
-from daskmr.data.readers.sniffing import LINE_CHARACTERS, describe_lines, key_command
+from daskmr.data.bad_records import SavedRecord
+from daskmr.data.readers.sniffing import LINE_CHARACTERS, describe_lines, format_of, key_command
 from daskmr.history import HotKey, TaskSpan
 from daskmr.tasks.hot_keys import merge_hot_keys
 
@@ -93,8 +93,9 @@ def explain_untabbed(opening: Opening) -> str:
     >>> print(explain_untabbed(Opening(7, False, "a.log", ("a,b", "c,d"))))
     ... # doctest: +NORMALIZE_WHITESPACE
     None of the 7 lines of the input holds a tab, so there is no record (a key, a tab, a value).
-    The input looks like CSV. The first, in a.log: 'a,b'. Nothing was written. To skip such lines, use
-    --max-bad-records 100%. To have map get each line as a value, put a key and a tab before it:
+    The input looks like CSV. The first, in a.log: 'a,b'. Nothing was written. To read it as such,
+    pass --records csv. To skip such lines, use --max-bad-records 100%. To have map get each line as
+    a value, put a key and a tab before it:
     awk '{print NR "\\t" $0}' < a.log > a.log.new
     """
     count = min(opening.untabbed, OPENING_LINES)
@@ -106,7 +107,9 @@ def explain_untabbed(opening: Opening) -> str:
     text += f", so there is no record (a key, a tab, a value). The input looks like {looks}."
     if opening.lines:
         text += f" The first, in {opening.path}: {opening.lines[0][:_SHOWN]!r}."
-    text += " Nothing was written. To skip such lines, use --max-bad-records 100%."
+    records = format_of(looks)
+    advice = f" To read it as such, pass --records {records}." if records else ""
+    text += f" Nothing was written.{advice} To skip such lines, use --max-bad-records 100%."
     command = key_command(opening.path, looks)
     if command:
         text += f" To have map get each line as a value, put a key and a tab before it:\n{command}"
@@ -120,7 +123,7 @@ class Tally(Counted):
     counts: Counts = NO_COUNTS  # figures that add up; each is an attribute of the tally, too
     bad_files: Mapping[str, int] = field(default_factory=dict)  # bad records by file
     # The first bad records in input order, up to `save_limit` raw bytes and 10,000 records.
-    saved: tuple[BadRecord, ...] = ()
+    saved: tuple[SavedRecord, ...] = ()
     save_limit: int = 0
     unsaved_files: frozenset[str] = frozenset()  # files with bad records that are not in `saved`
     corrupt: tuple[tuple[str, str], ...] = ()  # corrupt files that were skipped, and why
@@ -216,8 +219,8 @@ class Tallies:
 
 
 def _within(
-    records: tuple[BadRecord, ...], limit: int
-) -> tuple[tuple[BadRecord, ...], tuple[BadRecord, ...]]:
+    records: tuple[SavedRecord, ...], limit: int
+) -> tuple[tuple[SavedRecord, ...], tuple[SavedRecord, ...]]:
     """Split `records` before the first one that exceeds a total of `limit` raw bytes or the count."""
     size = 0
     for count, record in enumerate(records):

@@ -60,13 +60,23 @@ class Call:
     function: str  # ``"map"``, ``"combine"``, ``"reduce"`` or ``"setup_reduce"``
     file: str = ""  # the file whose records are mapped
     last_line: int = 0  # the line number in `file` of the last line of the current batch
-    rest: Iterator[str] = _NO_LINES  # lines of that batch that are not yet mapped
+    rest: Iterator[Any] = _NO_LINES  # lines of that batch that are not yet mapped
     key: Any = NO_KEY  # the key whose values are reduced or combined, or `NO_KEY`
+    # The numbers of the records of a batch, if they are not those of its lines.
+    numbers: Sequence[int] | None = None
 
     @property
     def line(self) -> int:
         """Number of the current line, read from the iterator to save work for each record."""
-        return self.last_line - length_hint(self.rest)
+        if self.numbers is None:
+            return self.last_line - length_hint(self.rest)
+        index = self.index
+        return self.numbers[index] if index >= 0 else 0
+
+    @property
+    def index(self) -> int:
+        """Index of the current record in a batch with `numbers`."""
+        return len(self.numbers or ()) - length_hint(self.rest) - 1
 
 
 class CurrentCall:

@@ -25,6 +25,8 @@ from daskmr.errors import InputError
 CONF = ROOT / "conf"
 DEFAULTS: dict[str, Any] = {
     "output_format": None,
+    "records": None,
+    "key": None,
     "num_mappers": None,
     "num_reducers": None,
     "work_dir": ".daskmr",

@@ -23,6 +23,7 @@ from daskmr.data.readers.faults import (
     refuse_form,
 )
 from daskmr.data.readers.sniffing import BZIP2, HEAD_BYTES, LZMA_FORM, XZ, ZSTD, form_of, is_lzma
+from daskmr.data.readers.suffixes import compression_of
 
 __all__ = ["CHUNK_BYTES", "READ_BYTES", "Source", "Streams", "is_compressed", "read_chunks"]
 
@@ -31,7 +32,6 @@ __all__ = ["CHUNK_BYTES", "READ_BYTES", "Source", "Streams", "is_compressed", "r
 CHUNK_BYTES = 1 << 16
 READ_BYTES = 1 << 16
 
-_EXTENSIONS = (".gz", ".lzma", ".xz", ".bz2", ".zst")
 # A zstd block of 4 bytes can encode 128 KiB, and the decoder cannot limit its output: a slice of
 # this size yields at most 4 MiB.
 _ZSTD_SLICE_BYTES = 128
@@ -284,7 +284,7 @@ def _identify(head: bytes, path: str) -> _Codec | None:
     for codec in _CODECS:
         if codec.begins(head):
             return codec
-    if not path.lower().endswith(_EXTENSIONS):
+    if compression_of(path) is None:
         return None
     form = form_of(head)
     if _LZMA.begins(head) and form in (None, LZMA_FORM):
@@ -302,8 +302,7 @@ def is_compressed(head: bytes, path: str) -> bool:
     >>> is_compressed(b"k\tv", "a.log"), is_compressed(b"k\tv", "a.gz")
     (False, True)
     """
-    named_so = path.lower().endswith(_EXTENSIONS)
-    return named_so or any(codec.begins(head) for codec in _CODECS)
+    return compression_of(path) is not None or any(codec.begins(head) for codec in _CODECS)
 
 
 def _decompress(raw: _Input, codec: _Codec, chunk_bytes: int, path: str) -> Streams:

@@ -13,7 +13,7 @@ import shlex
 import zstandard
 
 from daskmr import memory
-from daskmr.data.readers.sniffing import Form, recode_command, unpack_command
+from daskmr.data.readers.sniffing import PARQUET, Form, recode_command, unpack_command
 from daskmr.errors import TaskFailed
 
 __all__ = [
@@ -65,7 +65,9 @@ def refuse_form(form: Form, path: str, codec: str, data_bytes: int = 0) -> TaskF
         )
     command = unpack_command(form, path, codec)
     decompressed = f", decompressed from {codec}," if codec else ""
-    if form.extract:
+    if form.name == PARQUET:
+        advice = "Read such files with --records parquet, or exclude them with the filter"
+    elif form.extract:
         advice = "Extract it, and move the files to where the layout expects them"
     elif form.recode:
         advice = "Replace it with " + (
@@ -74,7 +76,7 @@ def refuse_form(form: Form, path: str, codec: str, data_bytes: int = 0) -> TaskF
     else:
         advice = "Convert its content to such lines, or remove it from the input"
     return TaskFailed(
-        f"The input file {path}{decompressed} is {form.name}, not lines of key, tab, value. "
+        f"The input file {path}{decompressed} is {form.name}, not lines of text. "
         f"Nothing was written. {advice}{_command_line(command)}"
     )
 

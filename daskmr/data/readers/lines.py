@@ -9,48 +9,14 @@ from typing import BinaryIO, TypeAlias
 
 from daskmr.data.readers.decompression import CHUNK_BYTES, READ_BYTES, Source, read_chunks
 from daskmr.data.readers.faults import refuse_form
+from daskmr.data.readers.records import OversizedLine
 from daskmr.data.readers.sniffing import HEAD_BYTES, form_of
 
-__all__ = ["LineBatch", "OversizedLine", "raw_bytes", "read_lines"]
+__all__ = ["LineBatch", "read_lines", "read_raw_lines"]
 
 LineBatch: TypeAlias = tuple[list[str], bool]
 
 _MAX_RECORD_BYTES = 1 << 30
-
-
-class OversizedLine(str):
-    """A placeholder in a batch for a line of `length` bytes that was too long to keep.
-
-    It is an empty string, so the usual test for a tab detects it, and lines that have a tab need no
-    further test. `text_bytes` is the memory that the text would have taken, if that was the reason;
-    otherwise, it is `length`.
-
-    >>> line = OversizedLine(5000)
-    >>> line, line.length
-    ('', 5000)
-    """
-
-    __slots__ = ("length", "text_bytes")
-    length: int
-    text_bytes: int
-
-    def __new__(cls, length: int, text_bytes: int | None = None) -> OversizedLine:
-        line = super().__new__(cls)
-        line.length = length
-        line.text_bytes = length if text_bytes is None else text_bytes
-        return line
-
-    def __getnewargs__(self) -> tuple[int, int]:  # type: ignore[override]
-        return (self.length, self.text_bytes)
-
-
-def raw_bytes(line: str) -> bytes:
-    r"""Return the bytes from which `line` was decoded.
-
-    >>> raw_bytes("caf\xe9 \udcff")
-    b'caf\xc3\xa9 \xff'
-    """
-    return line.encode("utf-8", "surrogateescape")
 
 
 def read_lines(
@@ -65,7 +31,7 @@ def read_lines(
     r"""Read a file in batches: a list of lines, and whether any of them contains a ``\r``.
 
     Lines end only at ``\n``, which the last line need not have. Bytes that are not UTF-8 become lone
-    surrogates (see `raw_bytes`). A ``\r`` before the ``\n`` is kept. A byte order mark is dropped at
+    surrogates (see `records.raw_bytes`). A ``\r`` before the ``\n`` is kept. A byte order mark is dropped at
     the start of the file, and of each further stream (as in ``cat a.gz b.gz``) that starts a line.
 
     - `source`, `chunk_bytes`, `read_bytes`, `opened`: as for `decompression.read_chunks`.
@@ -94,6 +60,35 @@ def read_lines(
     if line.length:
         last = line.close(b"")
         yield [last], last.endswith("\r")
+
+
+def read_raw_lines(
+    source: Source,
+    max_record_bytes: int = _MAX_RECORD_BYTES,
+    *,
+    opened: Callable[[BinaryIO], object] | None = None,
+) -> Iterator[list[bytes | OversizedLine]]:
+    r"""Read a file in batches of lines that are not decoded, otherwise like `read_lines`.
+
+    >>> import io
+    >>> list(read_raw_lines(io.BytesIO(b'{"a": 1}\n\n[]')))
+    [[b'{"a": 1}', b''], [b'[]']]
+    """
+    line = _OpenLine(max_record_bytes, None)
+    for chunk in read_chunks(source, opened=opened, join=_text_chunks):
+        end = chunk.rfind(b"\n")
+        if end >= 0:
+            lines: list[bytes | OversizedLine] = [*chunk.split(b"\n")]
+            if len(chunk) > max_record_bytes:
+                lines = [
+                    OversizedLine(n) if (n := len(ln)) > max_record_bytes else ln for ln in lines
+                ]
+            lines[0] = line.close_raw(chunk[: chunk.index(b"\n")])
+            lines.pop()  # the chunk ends within this line
+            yield lines
+        line.extend(chunk[end + 1 :])
+    if line.length:
+        yield [line.close_raw(b"")]
 
 
 def _decode(chunk: bytes, limit: int) -> list[str]:
@@ -137,6 +132,17 @@ class _OpenLine:
                 if text_bytes > self._text_limit:
                     return OversizedLine(length, text_bytes)
             return _text(self._data)
+        finally:
+            self._data.clear()
+
+    def close_raw(self, piece: bytes) -> bytes | OversizedLine:
+        """Return the bytes of the line, which ends with `piece`, and start the next one."""
+        if not self.length and len(piece) <= self._limit:
+            return piece
+        self.extend(piece)
+        length, self.length = self.length, 0
+        try:
+            return OversizedLine(length) if length > self._limit else bytes(self._data)
         finally:
             self._data.clear()
 

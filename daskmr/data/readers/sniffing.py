@@ -11,24 +11,32 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from daskmr.data.readers.suffixes import COMPRESSIONS, compression_of
+
 __all__ = [
-    "BZIP2", "HEAD_BYTES", "LINE_CHARACTERS", "LZMA_FORM", "XZ", "ZSTD", "Form",
-    "describe_lines", "form_of", "is_lzma", "key_command", "recode_command", "unpack_command",
+    "BZIP2",
+    "HEAD_BYTES",
+    "LINE_CHARACTERS",
+    "LZMA_FORM",
+    "PARQUET",
+    "XZ",
+    "ZSTD",
+    "Form",
+    "describe_lines",
+    "form_of",
+    "format_of",
+    "is_lzma",
+    "key_command",
+    "recode_command",
+    "unpack_command",
 ]  # fmt: skip
 
+PARQUET = "a Parquet file"
 HEAD_BYTES = 512  # enough to identify a format: the size of a tar header
 LINE_CHARACTERS = 2000  # characters of a line that are enough to identify its format
 _TAR_CHECKSUM = slice(148, 156)
 _ENOUGH = 16  # characters that can be recognised as UTF-16 even without a tab or newline
 _LARGEST_LZMA = 1 << 38  # bytes; if the header gives a larger size, the data is not lzma
-_TOOLS = {  # commands to decompress and compress
-    "gzip": ("gzip -dc", "gzip"),
-    "xz": ("xz -dc", "xz"),
-    "lzma": ("xz --format=lzma -dc", "xz --format=lzma"),
-    "bzip2": ("bzip2 -dc", "bzip2"),
-    "zstd": ("zstd -dc --long=31", "zstd"),
-}
-_SUFFIXES = {".gz": "gzip", ".xz": "xz", ".lzma": "lzma", ".bz2": "bzip2", ".zst": "zstd"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +90,7 @@ def _is_tar(head: bytes) -> bool:
 
 
 def _compressed(name: str) -> Form:
-    return Form(f"{name} data", _TOOLS[name][0])
+    return Form(f"{name} data", COMPRESSIONS[name].unpack)
 
 
 LZMA_FORM = _compressed("lzma")
@@ -104,7 +112,7 @@ _MARKS = {
     rb"PK(?:\x03\x04|\x05\x06|\x07\x08)": _ZIP,
     rb"7z\xbc\xaf\x27\x1c": _7Z,
     rb"Rar!\x1a\x07": _RAR,
-    rb"PAR1\x15": Form("a Parquet file"),
+    rb"PAR1\x15": Form(PARQUET),
     rb"Obj\x01": Form("an Avro file"),
     rb"ARROW1\x00\x00": Form("an Arrow file"),
     rb"SEQ[\x04-\x06]": Form("a Hadoop sequence file"),
@@ -194,7 +202,8 @@ def recode_command(path: str, codec: str, command: str = "") -> str:
     >>> recode_command("in/a.gz", "gzip", "iconv -f UTF-16 -t UTF-8")
     'gzip -dc < in/a.gz | iconv -f UTF-16 -t UTF-8 | gzip > a.gz.new'
     """
-    unpack, pack = _TOOLS.get(codec, ("", ""))
+    tools = COMPRESSIONS.get(codec)
+    unpack, pack = (tools.unpack, tools.pack) if tools else ("", "")
     first, *rest = filter(None, (unpack, command, pack))
     steps = " | ".join([f"{first} < {shlex.quote(path)}", *rest])
     return f"{steps} > {shlex.quote(os.path.basename(path) + '.new')}"
@@ -214,7 +223,7 @@ def unpack_command(form: Form, path: str, codec: str) -> str:
     folder, file, before = shlex.quote(f"{name}.d"), shlex.quote(path), ""
     if form.suffix and codec:
         file = shlex.quote(name + form.suffix)
-        before = f"{_TOOLS[codec][0]} < {shlex.quote(path)} > {file} && "
+        before = f"{COMPRESSIONS[codec].unpack} < {shlex.quote(path)} > {file} && "
     elif not form.suffix:
         before = f"mkdir {folder} && "
     return before + form.extract.format(file=file, folder=folder)
@@ -230,7 +239,8 @@ def key_command(path: str, form: str) -> str:
     """
     if "://" in path or form in (_EMPTY, _BINARY):
         return ""
-    codec = _SUFFIXES.get(os.path.splitext(path.lower())[1], "")
+    compression = compression_of(path)
+    codec = "" if compression is None else compression.name
     program = 'sub(/ +/, "\\t"); print' if form == _SPACED else 'print NR "\\t" $0'
     return recode_command(path, codec, f"awk '{{{program}}}'")
 
@@ -273,6 +283,17 @@ def describe_lines(lines: Sequence[str]) -> str:
     if len(lines) > 1 and len(widths) == 1 and widths != {1}:
         return _SPACED
     return "text without tabs"
+
+
+def format_of(looks: str) -> str:
+    """Return the record format that reads what `describe_lines` has described; "" if none does.
+
+    >>> format_of("JSON lines"), format_of("text without tabs"), format_of("binary data")
+    ('jsonl', 'lines', '')
+    """
+    if looks in (_BINARY, _EMPTY):
+        return ""
+    return {"JSON lines": "jsonl", "CSV": "csv"}.get(looks, "lines")
 
 
 def _is_json(line: str) -> bool:

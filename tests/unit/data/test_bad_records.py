@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from daskmr.data.bad_records import BadRecord, write_bad_records
+from daskmr.data.bad_records import SavedRecord, write_bad_records
 from daskmr.errors import JobError
 
 
@@ -28,8 +28,8 @@ def full_disk(free: int) -> Iterator[None]:
 
 def test_bad_records_are_lines_of_json(tmp_path: Path) -> None:
     records = [
-        BadRecord("a/b.gz", 7, "ValueError", "ValueError: no \ud800 \u00e9", b"k\tv\xff\x00\n\r"),
-        BadRecord("odd\udcff", 1, "no tab in the line", "", b""),
+        SavedRecord("a/b.gz", 7, "ValueError", "ValueError: no \ud800 \u00e9", b"k\tv\xff\x00\n\r"),
+        SavedRecord("odd\udcff", 1, "no tab in the line", "", b""),
     ]
     file = write_bad_records(str(tmp_path / "out.bad.jsonl"), "id", records)
     assert os.listdir(tmp_path) == [".out.bad.jsonl.id.tmp"], "ready, and not in place"
@@ -48,7 +48,7 @@ def test_bad_records_are_lines_of_json(tmp_path: Path) -> None:
 
 
 def test_bad_records_that_do_not_fit_leave_nothing(tmp_path: Path) -> None:
-    records = [BadRecord("f", n, "r", "", os.urandom(5000)) for n in range(50)]
+    records = [SavedRecord("f", n, "r", "", os.urandom(5000)) for n in range(50)]
     with full_disk(10_000), pytest.raises(JobError, match="Make room"):
         write_bad_records(str(tmp_path / "bad"), "id", records)
     assert os.listdir(tmp_path) == []

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daskmr.data.layout import load_schema
-from daskmr.data.listing import EXTENSIONS, InputFile, Selection, list_files
+from daskmr.data.listing import InputFile, Selection, list_files
+from daskmr.data.readers.suffixes import EXTENSIONS
 from daskmr.errors import InputError
 
 FILE = "idle/Firefox/beta/24.0/20131029.20131102.4f2e.log.gz"

@@ -12,7 +12,7 @@ from support.jobs import write_tree
 from support.results import result
 
 from daskmr import Job, mapreduce
-from daskmr.data.bad_records import BadRecord
+from daskmr.data.bad_records import SavedRecord
 from daskmr.diagnostics.summary import summarise
 from daskmr.history import History, HotKey
 
@@ -66,7 +66,7 @@ def test_bad_records_are_counted_by_reason_and_by_file() -> None:
             bad_reasons={"ValueError": 1000, "no tab in the line": 10},
             bad_files={"a": 5, "c": 1000, "b": 5},
             bad_records_path="out.txt.bad.jsonl",
-            saved_bad_records=(BadRecord("a", 1, "ValueError", "", b""),) * 7,
+            saved_bad_records=(SavedRecord("a", 1, "ValueError", "", b""),) * 7,
             meta_path="out.txt.meta.json",
             _job=SimpleNamespace(path="/my job.py"),
         )
@@ -92,7 +92,7 @@ def test_bad_records_are_counted_by_reason_and_by_file() -> None:
     ],
 )
 def test_the_number_of_saved_records_is_shown(saved: int, path: str | None, expected: str) -> None:
-    record = BadRecord("f", 1, "r", "", b"")
+    record = SavedRecord("f", 1, "r", "", b"")
     text = summarise(
         result(
             bad_records=2,
@@ -109,7 +109,7 @@ def test_the_replay_command_holds_what_no_side_car_does() -> None:
     options: dict[str, Any] = {
         "bad_records": 1,
         "bad_files": {"f": 1},
-        "saved_bad_records": (BadRecord("f", 1, "r", "", b""),),
+        "saved_bad_records": (SavedRecord("f", 1, "r", "", b""),),
         "bad_records_path": "work/-job.bad.jsonl",
         "settings": {"schema": "/a b.json"},
     }

@@ -107,7 +107,7 @@ def test_a_map_that_leaves_the_program_is_found(tree: Callable[..., Path]) -> No
 
 def test_the_number_of_records_is_kept(tree: Callable[..., Path]) -> None:
     root = tree([LINES[:2], [], LINES[2:]])
-    said = check(Job(map=emit, reduce=total), root, records=3)
+    said = check(Job(map=emit, reduce=total), root, limit_records=3)
     assert said.under("records") == ["3 records gave 3 pairs under 2 keys"]
     assert len(said.under("input")) == 2, "of a file without records nothing is said"
 
@@ -252,7 +252,7 @@ def test_a_bucket_is_read_and_not_kept(
     bucket.put({str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*.gz")})
     said = Said()
     job = Job(map=emit, reduce=total)
-    check_script(job, said, bucket=bucket.name, work_dir=str(tmp_path / "w"), records=2)
+    check_script(job, said, bucket=bucket.name, work_dir=str(tmp_path / "w"), limit_records=2)
     assert said.under("records") == ["2 records gave 2 pairs under 1 key"]
     assert not list((tmp_path / "w").rglob("*.gz"))
     assert bucket.count("GET", "saved_session") == 1

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from daskmr.counts import Counts
 from daskmr.tasks.tally import (
-    BadRecord,
     Opening,
+    SavedRecord,
     Span,
     Tallies,
     Tally,
@@ -41,7 +41,7 @@ def tallies(draw: Any) -> Tally:
         for line in range(draw(st.integers(0, 4))):
             raw = b"x" * draw(st.integers(0, 12))
             size += len(raw)
-            record = BadRecord(f"{number}.{draw(st.integers(0, 1))}", line, "r", "", raw)
+            record = SavedRecord(f"{number}.{draw(st.integers(0, 1))}", line, "r", "", raw)
             if size <= limit:
                 saved.append(record)
             else:
@@ -125,7 +125,9 @@ def test_the_first_bad_records_are_saved_whatever_the_tree(items: list[Tally]) -
 def test_no_more_than_10_000_are_saved() -> None:
     """Empty lines are no bytes to save, and yet each takes memory."""
     halves = [
-        Tally(saved=tuple(BadRecord(f"{half}", n, "r", "", b"") for n in range(6000)), save_limit=1)
+        Tally(
+            saved=tuple(SavedRecord(f"{half}", n, "r", "", b"") for n in range(6000)), save_limit=1
+        )
         for half in "ab"
     ]
     total = halves[0] + halves[1]
@@ -136,7 +138,7 @@ def test_no_more_than_10_000_are_saved() -> None:
 
 def test_nothing_is_saved_behind_what_was_left_out() -> None:
     def one(name: str, size: int) -> Tally:
-        return Tally(saved=(BadRecord(name, 1, "r", "", b"x" * size),), save_limit=10)
+        return Tally(saved=(SavedRecord(name, 1, "r", "", b"x" * size),), save_limit=10)
 
     first, large, small = one("first", 3), one("large", 8), one("small", 5)
     for total in (first + large + small, first + (large + small)):
@@ -145,7 +147,7 @@ def test_nothing_is_saved_behind_what_was_left_out() -> None:
 
 
 def test_an_empty_tally_changes_nothing() -> None:
-    saved = (BadRecord("f", 1, "r", "", b"abc"),)
+    saved = (SavedRecord("f", 1, "r", "", b"abc"),)
     tally = Tally(Counts(1, 2, 3, {"a": 1}), {"f": 1}, saved, 3, frozenset("g"), (("c", "w"),))
     assert tally + Tally() == Tally() + tally == tally
 

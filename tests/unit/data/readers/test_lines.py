@@ -23,7 +23,8 @@ from support.compressed import (
 
 from daskmr.data.readers.decompression import read_chunks
 from daskmr.data.readers.faults import CorruptFileError
-from daskmr.data.readers.lines import OversizedLine, raw_bytes, read_lines
+from daskmr.data.readers.lines import read_lines
+from daskmr.data.readers.records import OversizedLine, raw_bytes
 from daskmr.data.readers.sniffing import form_of
 from daskmr.errors import TaskFailed
 
@@ -74,7 +75,7 @@ def test_a_compression_within_another_is_refused(outer, inner):
     with pytest.raises(TaskFailed) as caught:
         lines_of(data, name=name, read_bytes=100, chunk_bytes=7)
     assert f"The input file {name}" in caught.value.message
-    assert " data, not lines of key, tab, value." in caught.value.message
+    assert " data, not lines of text." in caught.value.message
     assert caught.value.message.endswith(f" > {name}.new")
 
 

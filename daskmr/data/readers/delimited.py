@@ -1,0 +1,254 @@
+"""The formats ``csv`` and ``tsv``, by RFC 4180: fields in quotes may hold separators and newlines.
+
+A stray quote would take in the lines up to the next one, or the rest of the file. Where this gives no
+valid record, only the first of these lines is a bad record, and reading goes on with the next one.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
+from typing import Any, BinaryIO
+
+from daskmr.data.readers.lines import read_lines
+from daskmr.data.readers.records import (
+    TOO_LONG,
+    BadRecord,
+    OversizedLine,
+    Reader,
+    Reading,
+    RecordFormat,
+    Records,
+    raw_bytes,
+    with_keys,
+)
+from daskmr.errors import TaskFailed
+
+__all__ = ["CSV", "TSV"]
+
+WRONG_NUMBER = "wrong number of fields"
+NOT_CLOSED = "a quote is not closed"
+NOT_VALID = "not valid CSV"
+
+_OPEN = "unexpected end of data"  # the message of ``csv`` for a record that continues
+
+
+class _Delimited(Reader):
+    options = frozenset({"key", "columns", "fields"})
+
+    def __init__(self, name: str, separator: str) -> None:
+        self.name, self.extensions = name, (name,)
+        self._separator = separator
+
+    def read(self, source: str | BinaryIO, form: RecordFormat, file: Reading) -> Iterator[Records]:
+        table = _Table(form, file, self._separator)
+        for lines, has_cr in read_lines(
+            source, file.max_record_bytes, max_text_bytes=file.max_text_bytes, opened=file.opened
+        ):
+            yield from table.add(lines, has_cr)
+        yield from table.end()
+
+    def reread(
+        self, raw: bytes, form: RecordFormat, file: Reading, header: tuple[str, ...]
+    ) -> Records:
+        table = _Table(form, file, self._separator, header)
+        text = raw.decode("utf-8", "surrogateescape")
+        records = [*table.add(text.split("\n"), True), *table.end()]
+        return records[0] if records else Records((), (), [], lambda index: b"", 0, header)
+
+
+CSV = _Delimited("csv", ",")
+TSV = _Delimited("tsv", "\t")
+
+
+class _Table:
+    """The rows of a file, of which lines arrive in batches."""
+
+    def __init__(
+        self,
+        form: RecordFormat,
+        file: Reading,
+        separator: str,
+        header: tuple[str, ...] = (),
+    ) -> None:
+        self._form, self._file, self._separator = form, file, separator
+        self._given = form.columns is not None and not header
+        self._header = header
+        self._make: Callable[[Sequence[str]], Any] = lambda row: row
+        if header:
+            self._take_header(header)
+        self._first = 1  # the number of the first of the lines that are not parsed yet
+        self._rest: list[str] = []  # the lines of a record that continues in the next batch
+        self._parsed = 0  # the characters in them when they were last parsed
+        self._length = 0  # and now
+        csv.field_size_limit(sys.maxsize)
+
+    def add(self, lines: list[str], has_cr: bool) -> Iterator[Records]:
+        """Add lines, and yield the records that they complete."""
+        if self._rest:
+            self._rest += lines
+            self._length += sum(map(len, lines)) + len(lines)
+            # Parse the start of a long record again only when it has doubled.
+            if self._length < 2 * self._parsed and self._length <= self._file.max_record_bytes:
+                return
+            lines, self._rest = self._rest, []
+        ends = [line.removesuffix("\r") for line in lines] if has_cr else lines
+        text = "".join(ends)
+        if '"' in text or "\r" in text:
+            yield from self._parse(lines, at_end=False)
+            return
+        rows = list(csv.reader(ends, delimiter=self._separator))
+        if not all(rows) or len(rows) != len(lines) or not self._header:  # blank lines, or a header
+            yield from self._parse(lines, at_end=False)
+            return
+        numbers = range(self._first, self._first + len(lines))
+        self._first += len(lines)
+        spans = [(index, index + 1) for index in range(len(lines))]
+        yield self._records(rows, numbers, spans, lines)
+
+    def end(self) -> Iterator[Records]:
+        """Yield the records that the end of the file completes."""
+        if self._rest:
+            lines, self._rest = self._rest, []
+            yield from self._parse(lines, at_end=True)
+
+    def _parse(self, lines: list[str], at_end: bool) -> Iterator[Records]:
+        """Parse lines of which some may be blank or bad, or belong to the same record."""
+        rows: list[Any] = []
+        spans: list[tuple[int, int]] = []
+        limit, start, end = self._file.max_record_bytes, 0, len(lines)
+        while start < end:
+            for row, stop in self._rows(lines, start):
+                if row is None and not at_end:  # it may continue
+                    length = sum(len(line) + 1 for line in lines[start:])
+                    if length <= limit:
+                        self._rest, self._parsed, self._length = lines[start:], length, length
+                        end = start
+                        break
+                again = row is None or (stop - start > 1 and isinstance(row, BadRecord))
+                if again:  # a stray quote: only the first line is bad
+                    reason = NOT_CLOSED if row is None else NOT_VALID
+                    stop = start + 1
+                    row = BadRecord(_raw(lines, start, stop), reason)
+                elif stop - start > 1 or not row:
+                    row = _checked(row, lines[start:stop], limit)
+                if row:
+                    rows.append(row)
+                    spans.append((start, stop))
+                start = stop
+                if again:
+                    break
+        if rows and not self._header:
+            rows, spans = self._without_header(rows, spans)
+        numbers = [self._first + first for first, _ in spans]
+        self._first += end
+        if rows:
+            yield self._records(rows, numbers, spans, lines)
+
+    def _rows(self, lines: list[str], start: int) -> Iterator[tuple[Any, int]]:
+        """Yield rows, each with the index after its last line; ``None`` for one that is open."""
+        ends = (f"{lines[index]}\n" for index in range(start, len(lines)))
+        reader = csv.reader(ends, delimiter=self._separator, strict=True)
+        before = start
+        while True:
+            try:
+                row: Any = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                stop = start + reader.line_num
+                if str(error) == _OPEN:
+                    yield None, stop
+                    return
+                row = BadRecord(_raw(lines, before, stop), NOT_VALID, str(error))
+            before = start + reader.line_num
+            yield row, before
+
+    def _without_header(self, rows: list[Any], spans: list[tuple[int, int]]) -> tuple[Any, Any]:
+        first = rows[0]
+        if self._given:
+            header = self._form.columns or ()
+            is_header = first == list(header)
+        else:
+            if isinstance(first, BadRecord):
+                raise TaskFailed(
+                    f"The input file {self._file.path} has no header: its first line is "
+                    f"{first.reason}. Name its columns with `columns = (...)` in the script, or "
+                    "repair the file."
+                )
+            header, is_header = tuple(first), True
+            twice = sorted({name for name in header if header.count(name) > 1})
+            if twice:
+                raise TaskFailed(
+                    f"The header of the input file {self._file.path} names a column twice: "
+                    f"{', '.join(map(repr, twice))}. If the file has no header, name its columns "
+                    "with `columns = (...)` in the script; otherwise, rename one in the file."
+                )
+        self._take_header(header)
+        return rows[is_header:], spans[is_header:]
+
+    def _take_header(self, header: tuple[str, ...]) -> None:
+        self._header, form = header, self._form
+        wanted = [".".join(path) for path in form.fields or ()]
+        missing = [n for n in [*wanted, *([form.key] if form.key else [])] if n not in header]
+        if missing:
+            raise TaskFailed(
+                f"The input file {self._file.path} has no column {missing[0]!r}. It has "
+                f"{', '.join(header)}."
+            )
+
+    def _records(
+        self,
+        rows: list[Any],
+        numbers: Sequence[int],
+        spans: list[tuple[int, int]],
+        lines: list[str],
+    ) -> Records:
+        header, width = self._header, len(self._header)
+
+        def raw(index: int) -> bytes | OversizedLine:
+            return _raw(lines, *spans[index])
+
+        values: list[Any] = [
+            dict(zip(header, row, strict=True))
+            if row.__class__ is list and len(row) == width
+            else _bad(row, raw(index), width)
+            for index, row in enumerate(rows)
+        ]
+        size = sum(map(len, lines[:1]))
+        records = Records(numbers, repeat(self._file.path), values, raw, size, header)
+        if self._form.key is not None:
+            records = with_keys(records, self._form.key, self._file.path)
+        if self._form.fields is not None:
+            names = [".".join(path) for path in self._form.fields]
+            values[:] = [
+                value if value.__class__ is BadRecord else tuple([value[name] for name in names])
+                for value in values
+            ]
+        return records
+
+
+def _bad(row: Any, raw: bytes | OversizedLine, width: int) -> BadRecord:
+    if isinstance(row, BadRecord):
+        return row
+    return BadRecord(raw, WRONG_NUMBER, f"it has {len(row)}, and there are {width} columns")
+
+
+def _checked(row: Any, lines: list[str], limit: int) -> Any:
+    """Return a row, or a `BadRecord` if its lines are too long; empty for a blank line."""
+    for line in lines:
+        if isinstance(line, OversizedLine):
+            return BadRecord(line, TOO_LONG)
+    if len(lines) > 1 and sum(map(len, lines)) * 4 > limit:
+        length = sum(len(raw_bytes(line)) + 1 for line in lines) - 1
+        if length > limit:
+            return BadRecord(OversizedLine(length), TOO_LONG)
+    return row
+
+
+def _raw(lines: list[str], start: int, stop: int) -> bytes | OversizedLine:
+    if stop - start == 1 and isinstance(lines[start], OversizedLine):
+        return lines[start]  # type: ignore[return-value]
+    return raw_bytes("\n".join(lines[start:stop]))

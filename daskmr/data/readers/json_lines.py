@@ -1,0 +1,125 @@
+"""The format ``jsonl``: a JSON document a line, as ``json.loads`` reads it, but faster.
+
+`msgspec` decodes the bytes. It refuses everything that it would decode differently from ``json``
+(``NaN``, lone surrogates, bytes that are not UTF-8, numbers out of range), which ``json`` then decides.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
+from typing import Any, BinaryIO
+
+import msgspec
+
+from daskmr.data.readers.lines import read_raw_lines
+from daskmr.data.readers.records import (
+    TOO_LONG,
+    BadRecord,
+    OversizedLine,
+    Reader,
+    Reading,
+    RecordFormat,
+    Records,
+    field_of,
+    with_keys,
+)
+from daskmr.job.pluck import Fields
+
+__all__ = ["READER"]
+
+NOT_JSON = "not JSON"
+
+_UNDECIDED = (msgspec.MsgspecError, UnicodeError, RecursionError, TypeError)
+_MISSING: Any = object()
+
+Line = bytes | OversizedLine
+
+
+class _JsonLines(Reader):
+    name = "jsonl"
+    extensions = ("json", "jsonl", "ndjson")
+    options = frozenset({"key", "fields"})
+
+    def read(self, source: str | BinaryIO, form: RecordFormat, file: Reading) -> Iterator[Records]:
+        decode = _decoder(form)
+        limit, first = file.max_record_bytes, 1
+        for lines in read_raw_lines(source, limit, opened=file.opened):
+            yield _records(lines, decode, first, form, file)
+            first += len(lines)
+
+    def reread(
+        self, raw: bytes, form: RecordFormat, file: Reading, header: tuple[str, ...]
+    ) -> Records:
+        return _records([raw], _decoder(form), 1, form, file)
+
+
+READER = _JsonLines()
+
+
+def _decoder(form: RecordFormat) -> Callable[[Any], Any]:
+    """Return a function from the bytes of a line to its value, which may raise for any reason."""
+    if form.fields is None:
+        return msgspec.json.Decoder().decode
+    if form.key is None:
+        return Fields(form.fields).of_bytes
+    return Fields((*form.fields, tuple(form.key.split("."))), _MISSING).of_bytes
+
+
+def _records(
+    lines: Sequence[Line],
+    decode: Callable[[Any], Any],
+    first: int,
+    form: RecordFormat,
+    file: Reading,
+) -> Records:
+    numbers: Sequence[int] = range(first, first + len(lines))
+    try:
+        values = [*map(decode, lines)]
+    except (ValueError, *_UNDECIDED):
+        kept = [index for index, line in enumerate(lines) if _is_record(line)]
+        numbers, lines = [first + index for index in kept], [lines[index] for index in kept]
+        values = [_value(line, decode, form.fields is not None) for line in lines]
+    size = sum(map(len, lines[:1]))
+    records = Records(numbers, repeat(file.path), values, lines.__getitem__, size)
+    if form.key is None:
+        return records
+    if form.fields is None:
+        return with_keys(records, form.key, file.path)
+    return _with_plucked_keys(records, form.key)
+
+
+def _is_record(line: Line) -> bool:
+    return isinstance(line, OversizedLine) or (line != b"" and not line.isspace())
+
+
+def _value(line: Line, decode: Callable[[Any], Any], plucks: bool) -> Any:
+    if isinstance(line, OversizedLine):
+        return BadRecord(line, TOO_LONG)
+    try:
+        try:
+            return decode(line)
+        except _UNDECIDED:
+            if plucks:  # it has already asked ``json``
+                raise
+            return json.loads(line.decode("utf-8", "surrogateescape"))
+    except ValueError as error:
+        return BadRecord(line, NOT_JSON, f"{NOT_JSON}: {error}")
+    except RecursionError:
+        return BadRecord(line, NOT_JSON, f"{NOT_JSON}: it is nested too deeply")
+
+
+def _with_plucked_keys(records: Records, name: str) -> Records:
+    """Separate the key, the last of the plucked values, from the others."""
+    keys, values = [], records.values
+    for index, value in enumerate(values):
+        key = None
+        if type(value) is not BadRecord:
+            *others, key = value
+            values[index] = tuple([None if each is _MISSING else each for each in others])
+            key = field_of({} if key is _MISSING else {name: key}, name)
+            if type(key) is BadRecord:
+                values[index] = BadRecord(records.raw(index), key.reason)
+        keys.append(key)
+    return records._replace(keys=keys)

@@ -1,0 +1,211 @@
+"""The format ``parquet``, read by pyarrow (extra ``[parquet]``): a dict of Python values a row.
+
+Only the columns that are asked for are read, a part of a row group at a time.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from itertools import repeat
+from typing import Any, BinaryIO
+
+from daskmr.data.readers.faults import CorruptFileError
+from daskmr.data.readers.records import (
+    TOO_LONG,
+    BadRecord,
+    OversizedLine,
+    Reader,
+    Reading,
+    RecordFormat,
+    Records,
+    with_keys,
+)
+from daskmr.errors import InputError, TaskFailed
+
+__all__ = ["READER"]
+
+_INSTALL = "Parquet needs pyarrow: pip install 'daskmr[parquet]'"
+_BATCH_BYTES = 1 << 20  # bytes of the rows of a batch, according to the file's own figures
+_MOST_ROWS = 4096
+_COPY_BYTES = 1 << 20
+
+
+class _Parquet(Reader):
+    name = "parquet"
+    extensions = ("parquet",)
+    unit = "row"
+    options = frozenset({"key", "fields"})
+
+    def check(self, form: RecordFormat) -> None:
+        super().check(form)
+        if find_spec("pyarrow") is None:
+            raise InputError(f"{_INSTALL}.")
+
+    def read(self, source: str | BinaryIO, form: RecordFormat, file: Reading) -> Iterator[Records]:
+        path = source if isinstance(source, str) else str(source.name)
+        with _seekable(source) as opened:
+            yield from _read(opened, path, form, file)
+
+    def reread(
+        self, raw: bytes, form: RecordFormat, file: Reading, header: tuple[str, ...]
+    ) -> Records:
+        pa = _pyarrow()
+        with pa.ipc.open_stream(raw) as reader:
+            (batch,) = reader
+        return _records(batch, 1, form, file)
+
+
+READER = _Parquet()
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise TaskFailed(f"{_INSTALL}, on every machine that runs workers.") from None
+    return pyarrow
+
+
+def _seekable(source: str | BinaryIO) -> BinaryIO:
+    """Return a file with random access; a stream from a store is copied to a temporary file."""
+    if isinstance(source, str):
+        return open(source, "rb")
+    if isinstance(source, io.FileIO):
+        return open(source.name, "rb")  # a `LocalFile`, which counts only reads in order
+    copy: Any = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    while data := source.read(_COPY_BYTES):
+        copy.write(data)
+    copy.seek(0)
+    opened: BinaryIO = copy
+    return opened
+
+
+def _read(opened: BinaryIO, path: str, form: RecordFormat, file: Reading) -> Iterator[Records]:
+    pa = _pyarrow()
+    if not opened.read(1):  # as in every format, an empty file holds no records
+        return
+    opened.seek(0)
+    try:
+        parquet = pa.parquet.ParquetFile(opened, pre_buffer=False, buffer_size=_COPY_BYTES)
+        columns = _columns(parquet.schema_arrow.names, path, form)
+        batches = parquet.iter_batches(
+            _rows_of(parquet.metadata), columns=columns, use_threads=False
+        )
+        first = 1
+        while True:
+            batch = next(batches, None)
+            if batch is None:
+                return
+            yield _records(batch, first, form, file)
+            first += batch.num_rows
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise _explain(error, path) from None
+
+
+def _explain(error: Exception, path: str) -> Exception:
+    reason = " ".join(str(error).split()).rstrip(".")
+    if isinstance(error, OSError) and error.errno is not None:
+        error.filename = path
+        return error
+    if "ncrypt" in reason or "PARE" in reason:
+        return TaskFailed(
+            f"The input file {path} is encrypted, and cannot be read without its keys. Replace it "
+            "with a decrypted copy, or exclude it with the filter."
+        )
+    if isinstance(error, MemoryError):
+        return error
+    return CorruptFileError(path, 0, f"the Parquet data is not valid ({reason})")
+
+
+def _columns(names: list[str], path: str, form: RecordFormat) -> list[str] | None:
+    """Return the columns to read; ``None`` for all."""
+    if form.fields is None:
+        asked = [] if form.key is None else [_top(names, tuple(form.key.split(".")))]
+    else:
+        paths = [*form.fields, *([] if form.key is None else [tuple(form.key.split("."))])]
+        asked = [_top(names, each) for each in paths]
+    for name in asked:
+        if name not in names:
+            raise TaskFailed(
+                f"The input file {path} has no column {name!r}. It has {', '.join(names)}. Name its "
+                "columns in the script, or exclude the file with the filter."
+            )
+    return None if form.fields is None else list(dict.fromkeys(asked))
+
+
+def _top(names: list[str], path: tuple[str, ...]) -> str:
+    whole = ".".join(path)
+    return whole if whole in names else path[0]
+
+
+def _rows_of(metadata: Any) -> int:
+    """Return the number of rows of a batch, so that its memory is bounded."""
+    groups = [metadata.row_group(n) for n in range(min(metadata.num_row_groups, 100))]
+    most = max((g.total_byte_size // max(1, g.num_rows) for g in groups), default=0)
+    return max(1, min(_MOST_ROWS, _BATCH_BYTES // max(1, most)))
+
+
+def _records(batch: Any, first: int, form: RecordFormat, file: Reading) -> Records:
+    names = batch.schema.names
+    rows = zip(*map(_python, batch.columns), strict=True) if names else repeat((), batch.num_rows)
+    values: list[Any] = [dict(zip(names, row, strict=True)) for row in rows]
+
+    def raw(index: int) -> bytes | OversizedLine:
+        value = values[index]
+        if isinstance(value, BadRecord) and isinstance(value.raw, OversizedLine):
+            return value.raw
+        return _packed(batch.slice(index, 1))
+
+    if batch.nbytes > file.max_record_bytes:
+        for index in range(batch.num_rows):
+            size = batch.slice(index, 1).nbytes
+            if size > file.max_record_bytes:
+                values[index] = BadRecord(OversizedLine(size), TOO_LONG)
+    numbers = range(first, first + batch.num_rows)
+    records = Records(numbers, repeat(file.path), values, raw, batch.nbytes)
+    if form.key is not None:
+        records = with_keys(records, form.key, file.path)
+    if form.fields is not None:
+        paths = [(".".join(path), path) for path in form.fields]
+        values[:] = [
+            row if type(row) is BadRecord else tuple([_field(row, *path) for path in paths])
+            for row in values
+        ]
+    return records
+
+
+def _python(column: Any) -> list[Any]:
+    """Return the values of a column; numbers without nulls by way of NumPy, which is faster."""
+    import pyarrow.types as types
+
+    kind = column.type
+    if column.null_count == 0 and (types.is_integer(kind) or types.is_float64(kind)):
+        values: list[Any] = column.to_numpy().tolist()
+        return values
+    pylist: list[Any] = column.to_pylist()
+    return pylist
+
+
+def _field(row: dict[str, Any], whole: str, path: tuple[str, ...]) -> Any:
+    if whole in row:
+        return row[whole]
+    value: Any = row
+    for name in path:
+        if not isinstance(value, dict) or name not in value:
+            return None
+        value = value[name]
+    return value
+
+
+def _packed(row: Any) -> bytes:
+    """Return a row in the streaming format of Arrow, which keeps the types of its values."""
+    pa = _pyarrow()
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, row.schema) as writer:
+        writer.write_batch(row)
+    packed: bytes = sink.getvalue().to_pybytes()
+    return packed

@@ -1,0 +1,237 @@
+"""What every reader of records provides: batches of records, in one small protocol.
+
+A format is one module here that subclasses `Reader`, and is listed in `registry`. Formats of other
+packages are registered through the entry point group ``daskmr.records``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
+from typing import Any, BinaryIO, NamedTuple
+
+from daskmr.errors import InputError
+
+__all__ = [
+    "KEYED", "TOO_LONG", "BadRecord", "OversizedLine", "Reader", "Reading", "RecordFormat",
+    "Records", "as_text", "field_of", "raw_bytes", "with_keys",
+]  # fmt: skip
+
+TOO_LONG = "longer than max-record-bytes"
+
+_SCALARS = (str, int, float, bool, bytes, type(None))
+_MISSING: Any = object()
+
+
+class OversizedLine(str):
+    """A placeholder in a batch for a line of `length` bytes that was too long to keep.
+
+    It is an empty string, so the usual test for a tab detects it, and lines that have a tab need no
+    further test. `text_bytes` is the memory that the text would have taken, if that was the reason;
+    otherwise, it is `length`.
+
+    >>> line = OversizedLine(5000)
+    >>> line, line.length
+    ('', 5000)
+    """
+
+    __slots__ = ("length", "text_bytes")
+    length: int
+    text_bytes: int
+
+    def __new__(cls, length: int, text_bytes: int | None = None) -> OversizedLine:
+        line = super().__new__(cls)
+        line.length = length
+        line.text_bytes = length if text_bytes is None else text_bytes
+        return line
+
+    def __getnewargs__(self) -> tuple[int, int]:  # type: ignore[override]
+        return (self.length, self.text_bytes)
+
+
+def raw_bytes(line: str) -> bytes:
+    r"""Return the bytes from which `line` was decoded.
+
+    >>> raw_bytes("caf\xe9 \udcff")
+    b'caf\xc3\xa9 \xff'
+    """
+    return line.encode("utf-8", "surrogateescape")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFormat:
+    """The format of the records of a run.
+
+    - `name`: a format in `registry`, of a plug-in, or ``"read"`` for the script's own `read`.
+    - `key`: the field whose value is the key, its names joined by dots.
+    - `columns`: the columns of CSV without a header.
+    - `fields`: the paths of the fields that replace the value by a tuple of their values.
+    """
+
+    name: str = "keyed"
+    key: str | None = None
+    columns: tuple[str, ...] | None = None
+    fields: tuple[tuple[str, ...], ...] | None = None
+
+    @property
+    def is_keyed(self) -> bool:
+        """Check for lines of key, tab and value."""
+        return self.name == "keyed"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the format for JSON."""
+        return {
+            "name": self.name,
+            "key": self.key,
+            "columns": self.columns and list(self.columns),
+            "fields": self.fields and list(map(list, self.fields)),
+        }
+
+
+KEYED = RecordFormat()
+
+
+@dataclass(frozen=True, slots=True)
+class BadRecord:
+    r"""A record that cannot be read; a script's `read` yields it in place of ``(key, value)``.
+
+    - `raw`: its bytes, which are saved.
+    - `reason`: a few words by which bad records are counted.
+    - `detail`: more about this record.
+
+    >>> BadRecord(b"\x00\x01", "no magic number")
+    BadRecord(raw=b'\x00\x01', reason='no magic number', detail='')
+    """
+
+    raw: bytes | OversizedLine
+    reason: str
+    detail: str = ""
+
+
+class Records(NamedTuple):
+    """A batch of records of a file.
+
+    - `numbers`: the number of each in its file, from 1: that of its first line, or of its row.
+    - `keys`: their keys, at least as many.
+    - `values`: their values, with a `BadRecord` in place of each bad one.
+    - `raw`: returns the bytes of a record, given its index.
+    - `size`: bytes of the batch.
+    - `header`: the names of the columns, needed to read its `raw` again.
+    """
+
+    numbers: Sequence[int]
+    keys: Iterable[Any]
+    values: list[Any]
+    raw: Callable[[int], bytes | OversizedLine]
+    size: int = 0
+    header: tuple[str, ...] = ()
+
+    def singly(self) -> Iterator[Records]:
+        """Yield each record as a batch."""
+        for index, (key, value) in enumerate(zip(self.keys, self.values, strict=False)):
+            raw = partial(self._raw_of, index)
+            size = self.size // len(self.values)
+            yield Records((self.numbers[index],), (key,), [value], raw, size, self.header)
+
+    def _raw_of(self, index: int, _: int) -> bytes | OversizedLine:
+        return self.raw(index)
+
+    def text(self, index: int) -> str:
+        """Return the bytes of a record as text, or the `OversizedLine` that replaces it."""
+        return as_text(self.raw(index))
+
+
+def as_text(raw: bytes | OversizedLine) -> str:
+    """Decode the bytes of a record, so that `lines.raw_bytes` returns them."""
+    return raw if isinstance(raw, OversizedLine) else raw.decode("utf-8", "surrogateescape")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A file to read, and the limits of its records.
+
+    - `path`: its path in the data dir.
+    - `dims`: its dimensions.
+    - `max_record_bytes`: longer records are bad.
+    - `max_text_bytes`: the most memory that the text of a record may take; ``None``: any.
+    - `opened`: called with the open file, to observe the progress.
+    """
+
+    path: str
+    dims: Sequence[str] = ()
+    max_record_bytes: int = 1 << 30
+    max_text_bytes: int | None = None
+    opened: Callable[[BinaryIO], object] | None = None
+
+
+class Reader:
+    """The reader of one format.
+
+    - `name`: the name of the format, as ``--records`` takes it.
+    - `extensions`: extensions of its files, without the dot.
+    - `unit`: what its numbers count: ``"line"``, ``"row"`` or ``"record"``.
+    - `options`: the fields of a `RecordFormat` that it heeds.
+    """
+
+    name = ""
+    extensions: tuple[str, ...] = ()
+    unit = "line"
+    options: frozenset[str] = frozenset()
+
+    def check(self, form: RecordFormat) -> None:
+        """Raise InputError if the format cannot be read with these options, or on this machine."""
+        for option in ("key", "columns", "fields"):
+            if getattr(form, option) is not None and option not in self.options:
+                raise InputError(
+                    f"{option!r} does not apply to records of the format {form.name!r}. Omit it, or name "
+                    "another format with --records."
+                )
+
+    def read(self, source: str | BinaryIO, form: RecordFormat, file: Reading) -> Iterator[Records]:
+        """Read a file in batches whose memory is bounded.
+
+        - `source`: its path, or an open file.
+        Raises `CorruptFileError` for a damaged file, `TaskFailed` for one that cannot be read.
+        """
+        raise NotImplementedError
+
+    def reread(
+        self, raw: bytes, form: RecordFormat, file: Reading, header: tuple[str, ...]
+    ) -> Records:
+        """Read the raw bytes of one record again."""
+        raise NotImplementedError
+
+
+def field_of(value: Any, name: str) -> Any:
+    """Return the field of a record by its dotted name, or a `BadRecord` without bytes.
+
+    >>> field_of({"user": {"id": 7}}, "user.id"), field_of({"a.b": "x"}, "a.b")
+    (7, 'x')
+    >>> field_of({"user": None}, "user.id").reason, field_of({"user": {}}, "user").reason
+    ('no field user.id', 'the field user is not a scalar')
+    """
+    found = value.get(name, _MISSING) if isinstance(value, dict) else _MISSING
+    if found is _MISSING and "." in name:
+        found = value
+        for each in name.split("."):
+            found = found.get(each, _MISSING) if isinstance(found, dict) else _MISSING
+    if found is _MISSING:
+        return BadRecord(b"", f"no field {name}")
+    if isinstance(found, _SCALARS) or type(found).__hash__ is not None:
+        return found
+    return BadRecord(b"", f"the field {name} is not a scalar")
+
+
+def with_keys(records: Records, key: str | None, path: str) -> Records:
+    """Take the keys of a batch from a field of its values, or from the path of its file."""
+    if key is None:
+        return records._replace(keys=repeat(path))
+    keys, values = [], records.values
+    for index, value in enumerate(values):
+        found = None if type(value) is BadRecord else field_of(value, key)
+        if type(found) is BadRecord:
+            values[index] = BadRecord(records.raw(index), found.reason)
+        keys.append(found)
+    return records._replace(keys=keys)

@@ -1,0 +1,95 @@
+"""What a script declares at its top level about its input and output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from daskmr.errors import InputError
+from daskmr.job.tracebacks import short_repr
+
+__all__ = ["Declared", "declared_in", "names_of", "notes_on_declared", "paths_of"]
+
+
+class Declared(NamedTuple):
+    """Values at the top level of a script, as they are; ``None`` if the script does not set one.
+
+    Scripts may use these names for other things, so a value counts, and is checked, only where it is
+    needed: `key`, `columns` and `fields` not for keyed records.
+
+    >>> declared_in({"records": "jsonl", "key": "user.id"})
+    Declared(layout=None, records='jsonl', key='user.id', columns=None, fields=None)
+    """
+
+    layout: Any = None
+    records: Any = None
+    key: Any = None
+    columns: Any = None
+    fields: Any = None
+
+
+def declared_in(namespace: Mapping[str, Any]) -> Declared:
+    """Return what a script or a module declares; `layout` and `records` must be text to count."""
+    found = Declared(*(namespace.get(name) for name in Declared._fields))
+    texts = {n: v if isinstance(v := getattr(found, n), str) else None for n in _TEXTS}
+    return found._replace(**texts)
+
+
+_TEXTS = ("layout", "records")
+
+
+def notes_on_declared(namespace: Mapping[str, Any]) -> Iterator[str]:
+    """Yield notes on names that are not used, since their values are not text.
+
+    >>> list(notes_on_declared({"records": ["jsonl"]}))
+    ["`records` in the script is ['jsonl'], not text, so it does not name the format of the records"]
+    """
+    meanings = {"layout": "the layout", "records": "the format of the records"}
+    for name, meaning in meanings.items():
+        value = namespace.get(name)
+        if isinstance(value, list | tuple | dict):
+            yield (
+                f"`{name}` in the script is {short_repr(value)}, not text, so it does not name {meaning}"
+            )
+
+
+def names_of(value: Any, name: str) -> tuple[str, ...]:
+    """Return names of columns as a tuple; raise InputError for anything else.
+
+    >>> names_of(["a", "b"], "columns")
+    ('a', 'b')
+    """
+    if isinstance(value, str) or not isinstance(value, list | tuple) or not value:
+        raise InputError(_explain(name, value))
+    if not all(isinstance(each, str) and each for each in value):
+        raise InputError(_explain(name, value))
+    twice = {each for each in value if value.count(each) > 1}
+    if twice:
+        raise InputError(f"`{name}` in the script holds {min(twice)!r} twice.")
+    return tuple(value)
+
+
+def paths_of(value: Any) -> tuple[tuple[str, ...], ...]:
+    """Return the paths of fields; raise InputError for anything else.
+
+    >>> paths_of(("user.id", ("a.b", "c")))
+    (('user', 'id'), ('a.b', 'c'))
+    """
+    from daskmr.job.pluck import Fields, pluck  # deferred: imports msgspec
+
+    if isinstance(value, Fields):
+        return value.paths
+    if isinstance(value, str) or not isinstance(value, list | tuple):
+        raise InputError(_explain("fields", value))
+    try:
+        return pluck(*value).paths
+    except (TypeError, ValueError) as error:
+        reason = str(error)
+    raise InputError(f"`fields` in the script cannot be used: {reason}")
+
+
+def _explain(name: str, value: Any) -> str:
+    return (
+        f"`{name}` in the script is {short_repr(value)}. It must be a tuple of names, such as "
+        f'`{name} = ("time", "status")`.'
+    )

@@ -1,0 +1,110 @@
+"""CSV as RFC 4180 describes it, and what is not."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.records import bad_in, pairs_in
+
+from daskmr.data.readers import lines
+from daskmr.data.readers.records import BadRecord, RecordFormat
+from daskmr.errors import TaskFailed
+
+CSV = RecordFormat("csv")
+NAMES = ("a", "b", "c")
+CELLS = st.text(st.sampled_from('xy,"\n\r\t \u00e9'), max_size=6)
+ROWS = st.lists(st.tuples(CELLS, CELLS, CELLS), max_size=12)
+
+
+@given(ROWS, st.sampled_from([1, 2, 7, 1 << 16]))
+def test_what_csv_writes_is_read(rows: list[tuple[str, str, str]], chunk: int) -> None:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([NAMES, *rows])
+    data = text.getvalue().encode()
+    with pytest.MonkeyPatch.context() as patch:
+        whole = lines.read_chunks
+        patch.setattr(
+            lines,
+            "read_chunks",
+            lambda *args, **options: whole(*args, **{**options, "read_bytes": chunk}),
+        )
+        found = pairs_in(data, CSV)
+    # As everywhere, carriage returns before a newline are part of the end of the line.
+    assert [tuple(value.values()) for _, _, value in found] == [
+        tuple(cell for cell in row) for row in rows
+    ]
+
+
+def test_numbers_are_those_of_first_lines() -> None:
+    found = pairs_in(b'a,b\r\n1,"x\r\ny"\r\n\r\n2,z\r\n', CSV)
+    assert [(n, v) for n, _, v in found] == [
+        (2, {"a": "1", "b": "x\r\ny"}),
+        (5, {"a": "2", "b": "z"}),
+    ]
+
+
+def test_bad_rows_have_place_reason_and_bytes() -> None:
+    data = b'a,b\n1,2\n3\n4,5,6\n"x"y,1\n"7\n8",9\n"10\n11"\n'
+    assert bad_in(data, CSV) == [
+        (3, "wrong number of fields", b"3"),
+        (4, "wrong number of fields", b"4,5,6"),
+        (5, "not valid CSV", b'"x"y,1'),
+        (8, "wrong number of fields", b'"10\n11"'),
+    ]
+    assert [n for n, _, v in pairs_in(data, CSV) if not isinstance(v, BadRecord)] == [2, 6]
+
+
+def test_a_quote_that_is_not_closed_takes_one_line() -> None:
+    data = b'a,b\n1,"open\n' + b"2,3\n" * 50_000
+    found = pairs_in(data, CSV)
+    assert len(found) == 50_001
+    assert bad_in(data, CSV) == [(2, "a quote is not closed", b'1,"open')]
+    assert found[-1][::2] == (50_002, {"a": "2", "b": "3"})
+
+
+def test_a_quote_beyond_the_limit_takes_one_line() -> None:
+    data = b'a,b\n1,"open\n' + b"2,3\n" * 5000 + b'4,"5\n'
+    assert [n for n, _, _ in bad_in(data, CSV, max_record_bytes=1000)] == [2, 5003]
+
+
+def test_a_long_field_over_many_lines() -> None:
+    cell = "0123456789\n" * 40_000
+    found = pairs_in(f'a,b\n1,"{cell}"\n2,3\n'.encode(), CSV)
+    assert [(n, v["b"]) for n, _, v in found] == [(2, cell), (40_003, "3")]
+    short = f'a\n"{cell[:66]}"\n'.encode()
+    reasons = [reason for _, reason, _ in bad_in(short, CSV, max_record_bytes=50)]
+    assert reasons == ["longer than max-record-bytes"]
+
+
+def test_columns_are_for_files_without_a_header() -> None:
+    form = RecordFormat("csv", None, ("x", "y"))
+    assert [v for _, _, v in pairs_in(b"1,2\n", form)] == [{"x": "1", "y": "2"}]
+    assert [v for _, _, v in pairs_in(b"x,y\n1,2\n", form)] == [{"x": "1", "y": "2"}]
+
+
+def test_key_and_fields_are_columns() -> None:
+    form = RecordFormat("tsv", "id", None, (("n",), ("id",)))
+    assert pairs_in(b"id\tn\nu\t1\n", form) == [(2, "u", ("1", "u"))]
+
+
+@pytest.mark.parametrize(
+    ("data", "form", "message"),
+    [
+        (b"a,b,a\n1,2,3\n", CSV, "names a column twice: 'a'"),
+        (b"a,b\n1,2\n", RecordFormat("csv", "id"), "has no column 'id'. It has a, b."),
+        (b"a,b\n1,2\n", RecordFormat("csv", None, None, (("c",),)), "has no column 'c'"),
+    ],
+)
+def test_headers_that_do_not_fit(data: bytes, form: RecordFormat, message: str) -> None:
+    with pytest.raises(TaskFailed) as caught:
+        pairs_in(data, form)
+    assert message in caught.value.message
+
+
+def test_nul_and_bytes_that_are_not_utf8_are_kept() -> None:
+    ((_, _, value),) = pairs_in(b"a,b,c,d\nx\0y,\xff,some more text,and more\n", CSV)
+    assert (value["a"], value["b"]) == ("x\0y", "\udcff")

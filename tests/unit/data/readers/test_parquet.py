@@ -1,0 +1,92 @@
+"""Parquet files: columns, types, and files that cannot be read."""
+
+from __future__ import annotations
+
+import datetime
+import io
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from support.records import pairs_in
+
+from daskmr.data.readers import parquet
+from daskmr.data.readers.faults import CorruptFileError
+from daskmr.data.readers.records import BadRecord, RecordFormat
+from daskmr.errors import InputError, TaskFailed
+
+PARQUET = RecordFormat("parquet")
+
+
+def file_of(table: pa.Table, **options: Any) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink, **options)
+    return sink.getvalue()
+
+
+def test_types_are_those_of_python() -> None:
+    row = {
+        "i": 7, "f": 0.5, "n": None, "s": "\u00e9", "b": b"\xff", "t": True,
+        "d": datetime.date(2024, 1, 2), "m": Decimal("1.50"), "l": [1, None], "x": {"y": 1},
+    }  # fmt: skip
+    ((number, key, value),) = pairs_in(file_of(pa.Table.from_pylist([row])), PARQUET)
+    assert (number, key, value) == (1, "f", row)
+
+
+def test_only_columns_that_are_asked_for_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = pa.table({"a": [1, 2], "b": ["x", "y"], "c": [{"d": 3}, {"d": None}]})
+    form = RecordFormat("parquet", "b", None, (("a",), ("c", "d")))
+    asked: list[Any] = []
+    plain = pq.ParquetFile.iter_batches
+    monkeypatch.setattr(
+        pq.ParquetFile,
+        "iter_batches",
+        lambda self, *args, columns, **options: (
+            asked.append(columns) or plain(self, *args, columns=columns, **options)
+        ),
+    )
+    assert pairs_in(file_of(table), form) == [(1, "x", (1, 3)), (2, "y", (2, None))]
+    assert asked == [["a", "c", "b"]]
+
+
+def test_batches_are_bounded() -> None:
+    table = pa.table({"a": ["x" * 100_000] * 50})
+    assert (
+        parquet._rows_of(pq.ParquetFile(io.BytesIO(file_of(table, use_dictionary=False))).metadata)
+        <= 10
+    )
+    assert len(pairs_in(file_of(table, row_group_size=7), PARQUET)) == 50
+
+
+def test_without_rows_or_columns() -> None:
+    assert pairs_in(file_of(pa.table({"a": pa.array([], pa.int64())})), PARQUET) == []
+    assert pairs_in(file_of(pa.table({"a": pa.array([], pa.int64())}).slice(0, 0)), PARQUET) == []
+
+
+def test_a_key_that_is_no_scalar_is_bad() -> None:
+    found = pairs_in(file_of(pa.table({"a": [[1], [2]]})), RecordFormat("parquet", "a"))
+    assert all(isinstance(value, BadRecord) for _, _, value in found)
+
+
+def test_another_schema_names_the_columns_there_are() -> None:
+    with pytest.raises(TaskFailed) as caught:
+        pairs_in(file_of(pa.table({"a": [1], "b": [2]})), RecordFormat("parquet", "id"))
+    assert "has no column 'id'. It has a, b." in caught.value.message
+
+
+def test_damaged_and_encrypted_files() -> None:
+    data = file_of(pa.table({"a": [*range(1000)]}))
+    with pytest.raises(CorruptFileError, match="not valid"):
+        pairs_in(data[:-9], PARQUET)
+    with pytest.raises(CorruptFileError, match="not valid"):
+        pairs_in(b"hello, world", PARQUET)
+    with pytest.raises(TaskFailed, match="is encrypted"):
+        pairs_in(data[:-4] + b"PARE", PARQUET)
+
+
+def test_without_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'daskmr\[parquet\]'"):
+        parquet.READER.check(PARQUET)

@@ -1,0 +1,72 @@
+"""The format of the records: command line over script over configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daskmr.config import load_config
+from daskmr.data.readers.records import KEYED, RecordFormat
+from daskmr.errors import InputError
+from daskmr.job.job import load_job
+from daskmr.run.record_format import choose_format, extensions_of
+
+MAP = "def map(key, dims, value, context): pass\n"
+READ = "def read(stream, dims):\n    yield 1, 2\n"
+
+
+def choose(tmp_path: Path, script: str, configured: dict[str, Any], **options: Any) -> RecordFormat:
+    import dask.config
+
+    (tmp_path / "job.py").write_text(script + MAP)
+    job = load_job(tmp_path / "job.py")
+    with dask.config.set({f"daskmr.{name}": value for name, value in configured.items()}):
+        return choose_format(job, options, load_config(**options))
+
+
+def test_the_command_line_goes_before_the_script_before_the_configuration(tmp_path: Path) -> None:
+    script, configured = 'records = "jsonl"\nkey = "a"\n', {"records": "csv", "key": "z"}
+    assert choose(tmp_path, "", {}) == KEYED
+    assert choose(tmp_path, "", configured) == RecordFormat("csv", "z")
+    assert choose(tmp_path, script, configured) == RecordFormat("jsonl", "a")
+    assert choose(tmp_path, script, configured, records="tsv") == RecordFormat("tsv", "a")
+    assert choose(tmp_path, script, configured, key="b") == RecordFormat("jsonl", "b")
+    assert choose(tmp_path, script, configured, records="keyed") == KEYED
+    assert choose(tmp_path, script, configured, records="lines") == RecordFormat("lines")
+
+
+def test_read_of_the_script(tmp_path: Path) -> None:
+    assert choose(tmp_path, READ, {"records": "csv"}).name == "read"
+    assert choose(tmp_path, READ, {}, records="jsonl").name == "jsonl"
+    with pytest.raises(InputError, match="Remove one of them"):
+        choose(tmp_path, f'{READ}records = "csv"\n', {})
+
+
+def test_names_that_keyed_scripts_use_otherwise(tmp_path: Path) -> None:
+    assert choose(tmp_path, "key = len\nfields = 7\ncolumns = {}\n", {"key": "a"}) == KEYED
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "message"),
+    [
+        ("", {"key": "id"}, "--records jsonl --key id"),
+        ("", {"records": "xml"}, "There are keyed, lines, jsonl"),
+        ("", {"records": "lines", "key": "a"}, "'key' does not apply"),
+        ('records = "csv"\ncolumns = "a"\n', {}, "`columns` in the script is 'a'"),
+        ('records = "jsonl"\nfields = "a"\n', {}, "`fields` in the script is 'a'"),
+        ('records = "jsonl"\nkey = "a..b"\n', {}, "must be the name of a field"),
+    ],
+)
+def test_mistakes(tmp_path: Path, script: str, options: Any, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        choose(tmp_path, script, {}, **options)
+    assert message in str(caught.value)
+
+
+def test_files_of_a_format_are_listed(tmp_path: Path) -> None:
+    (tmp_path / "job.py").write_text(MAP)
+    job = load_job(tmp_path / "job.py")
+    assert "ndjson" in extensions_of(RecordFormat("jsonl"), job)
+    assert extensions_of(KEYED, job) == ()
