@@ -16,7 +16,8 @@ from daskmr.data.strict_json import COMMENT, fail, field_name, kind, refuse_unkn
 from daskmr.normal_forms import forms_of, variant_of
 
 __all__ = [
-    "ANYTHING", "Dimension", "OneOf", "ValueTest", "join_values", "parse_dimension", "sanitise",
+    "ANYTHING", "Between", "Dimension", "Matching", "OneOf", "ValueTest", "join_values",
+    "parse_dimension", "refuse_reversed", "sanitise",
 ]  # fmt: skip
 
 _SHOWN = 10
@@ -201,10 +202,12 @@ class Dimension:
         return tuple(sorted(v for v in accepted if v and v[0] != "." and "/" not in v))
 
 
-def parse_dimension(dimension: Any, where: str) -> Dimension:
+def parse_dimension(dimension: Any, where: str, *, is_typed: bool = False) -> Dimension:
     """Read one dimension of a filter.
 
-    Raises `InputError` that names the mistake; `where` is the file and dimension, for messages.
+    - `where`: the file and dimension, for messages.
+    - `is_typed`: its bounds do not compare as text, so the caller compares them.
+    Raises `InputError` that names the mistake.
     """
     keys = tuple(_FORM_OF_KEY)
     name = field_name(dimension, where, keys)
@@ -219,7 +222,20 @@ def parse_dimension(dimension: Any, where: str) -> Dimension:
     refuse_unknown(dimension, where)
     if "allowed_values" not in dimension:
         fail(where, f'"allowed_values" is missing; {_ADVICE}')
-    return Dimension(name, _parse_test(dimension["allowed_values"], where))
+    test = _parse_test(dimension["allowed_values"], where)
+    if isinstance(test, Between) and not is_typed:
+        refuse_reversed(test, where)
+    return Dimension(name, test)
+
+
+def refuse_reversed(test: Between, where: str) -> None:
+    """Raise InputError if the lower bound is above the upper one."""
+    if test.low is not None and test.high is not None and test.low > test.high:
+        fail(
+            where,
+            f"min {test.low!r} is above max {test.high!r}, which allows nothing; swap them, or note "
+            "that they are compared as text, character by character",
+        )
 
 
 def _parse_test(allowed: Any, where: str) -> ValueTest:
@@ -260,12 +276,6 @@ def _parse_range(bounds: Mapping[str, Any], where: str) -> Between:
     if unknown:
         fail(where, f'{unknown[0]!r} is not known in "allowed_values"; {_ADVICE}')
     low, high = (_parse_bound(bounds, key, where) for key in ("min", "max"))
-    if low is not None and high is not None and low > high:
-        fail(
-            where,
-            f"min {low!r} is above max {high!r}, which allows nothing; swap them, or note that "
-            "they are compared as text, character by character",
-        )
     return Between(low, high)
 
 

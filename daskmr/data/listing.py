@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from operator import attrgetter, itemgetter
 from typing import NoReturn
 
@@ -72,8 +73,13 @@ class Listing:
     skipped: tuple[str, ...]
     skipped_count: int  # number of all paths outside of the layout
     seen: tuple[Seen, ...]  # one for each dimension, to explain an empty listing
-    layout: Layout
+    schema: Schema  # the layout, with its names if they were discovered, and the filter
     repeated: int = 0  # number of entries that a store listed more than once
+    reasons: tuple[str, ...] = ()  # the reason for each of `skipped`
+
+    @property
+    def layout(self) -> Layout:
+        return self.schema.layout
 
     def explain_nothing(self) -> str:
         """Explain an empty listing: name the dimension that excluded the last candidates."""
@@ -83,13 +89,20 @@ class Listing:
             seen = self.seen[position]
             if seen.allowed < seen.candidates:
                 return self._explain_excluded(position, seen)
-        skipped = ", ".join(map(repr, self.skipped[:3])) + ", ..." * (self.skipped_count > 3)
+        some = [
+            f"{path!r}, because {reason}"
+            for path, reason in zip(self.skipped[:3], self.reasons, strict=False)
+        ]
+        skipped = "; ".join(some) + "; ..." * (self.skipped_count > 3)
         if skipped:
             skipped = f" Not in the layout: {self.skipped_count} ({skipped})."
+        known = f" with a known extension ({', '.join(sorted(EXTENSIONS))})"
         return (
-            f"The {self._what} {self.root} holds no file in the layout {self.layout.template} "
-            f"with a known extension ({', '.join(sorted(EXTENSIONS))}).{skipped} "
-            f"Check the {self._what} and the schema of the layout."
+            f"The {self._what} {self.root} holds no file in the layout {self.layout.template}"
+            f"{known if self.layout.levels[-1].is_open else ''}.{skipped} "
+            f"Check the {self._what} and the layout: --layout '{{day}}/{{host}}.log' names the parts of "
+            "the paths, --layout hive reads directories name=value, and --layout flat reads files at "
+            "any depth."
         )
 
     def explain_variants(self) -> tuple[str, ...]:
@@ -151,36 +164,87 @@ def list_files(data_dir: str | os.PathLike[str], schema: Schema) -> Listing:
     daskmr.errors.InputError: The data directory /no/such/place does not exist; check the path.
     """
     root = _check_root(data_dir)
+    if schema.layout.is_undiscovered:
+        schema = _discover(root, schema)
     selection = Selection(schema)
     real = os.path.realpath(root)
     level = [_Directory("", (), (real,), False)]
     for position in range(schema.layout.directories):
         level = [child for above in level for child in _descend(root, above, position, selection)]
     links: dict[str, str] = {}
-    for directory in level:
-        _collect(root, directory, selection, links)
+    for directory in level:  # grows while the files are at any depth
+        level += _collect(root, directory, selection, links)
     if links or len({directory.real for directory in level}) < len(level):
         selection.files = _drop_duplicates(selection.files, links, level)
     return selection.listing(root)
+
+
+def _discover(root: str, schema: Schema) -> Schema:
+    """Discover the names of a `hive` layout in the first directories that contain a file."""
+
+    def names_below(path: str) -> tuple[list[str], str] | None:
+        with os.scandir(os.path.join(root, path)) as entries:
+            found = [(entry.name, entry.is_dir()) for entry in entries if entry.name[0] != "."]
+        below = sorted(name for name, is_dir in found if is_dir and name.find("=") > 0)
+        for name in below:
+            deeper = names_below(f"{path}{name}/")
+            if deeper is not None:
+                return [name.partition("=")[0], *deeper[0]], deeper[1]
+        files = sorted(name for name, is_dir in found if not is_dir)
+        return ([], path + files[0]) if files and not below else None
+
+    try:
+        found = names_below("")
+    except OSError as error:
+        _fail("directory", os.fspath(error.filename or root), error)
+    return schema.discovered(*(found if found is not None and found[0] else (None,)))
 
 
 def unite(local: Listing, remote: Listing) -> Listing:
     """Merge the listings of a data dir and a store; a path in both is read from the data dir.
 
     If both are empty, the store's listing provides the explanation.
+    Raises InputError if their directories have different names, in a `hive` layout.
     """
+    if local.layout != remote.layout:  # of a hive layout; one of them may be empty
+        if not local.layout.fields:
+            return _with_skipped(remote, local)
+        if not remote.layout.fields:
+            return _with_skipped(local, remote)
+        _refuse_names(
+            os.path.join(local.root, local.layout.example),
+            f"{remote.root}/{remote.layout.example}",
+        )
     known = {file.path for file in local.files}
-    skipped = sorted({*local.skipped, *remote.skipped}, key=os.fsencode)
-    both = len(local.skipped) + len(remote.skipped) - len(skipped)
     return replace(
-        remote,
+        _with_skipped(remote, local),
         files=tuple(_in_order([*local.files, *(f for f in remote.files if f.path not in known)])),
-        skipped=tuple(skipped[:_SKIPPED_NAMED]),
-        skipped_count=local.skipped_count + remote.skipped_count - both,
         seen=tuple(
             replace(there, variants=tuple(sorted({*here.variants, *there.variants})))
             for here, there in zip(local.seen, remote.seen, strict=True)
         ),
+    )
+
+
+def _with_skipped(listing: Listing, other: Listing) -> Listing:
+    """Add the paths that another listing has skipped."""
+    reasons = dict(zip(other.skipped, other.reasons, strict=True))
+    reasons.update(zip(listing.skipped, listing.reasons, strict=True))
+    skipped = sorted(reasons, key=os.fsencode)
+    both = len(listing.skipped) + len(other.skipped) - len(skipped)
+    return replace(
+        listing,
+        skipped=tuple(skipped[:_SKIPPED_NAMED]),
+        reasons=tuple(reasons[path] for path in skipped[:_SKIPPED_NAMED]),
+        skipped_count=listing.skipped_count + other.skipped_count - both,
+    )
+
+
+def _refuse_names(one: str, other: str) -> NoReturn:
+    raise InputError(
+        f"The directories {one} and {other} do not have the same names in the same order, so they are "
+        "not partitions of one data set. Read them one at a time, or name the parts of the paths, as "
+        "in --layout 'dt={dt}/{_...}'."
     )
 
 
@@ -226,6 +290,8 @@ class Selection:
     >>> selection = Selection(schema)
     >>> selection.pick(0, "saved_session") is None
     True
+    >>> selection.pick_directory(0, "idle", "idle")
+    ('idle',)
     >>> selection.pick_file(("idle", "Firefox", "beta", "24.0"), "1.2.gz", "idle/.../1.2.gz")
     ('idle', 'Firefox', 'beta', '24.0', '1', '2')
     """
@@ -233,48 +299,102 @@ class Selection:
     def __init__(self, schema: Schema) -> None:
         self.files: list[InputFile] = []
         self.skipped_count = 0
-        self._schema = schema
+        self.schema = schema
+        self.levels = schema.layout.levels
         self._filters = tuple(_DimensionFilter(dimension) for dimension in schema.dimensions)
-        self._skipped: list[str] = []
+        self._firsts = [0, *accumulate(len(level.dimensions) for level in self.levels)]
+        self._last = self.levels[-1]
+        self._is_open = self._last.is_open
+        self._skipped: list[tuple[str, str]] = []
 
     def pick(self, position: int, value: str) -> str | None:
         """Return the interned `value` of a dimension if the filter allows it, else ``None``."""
         return self._filters[position].pick(value)
 
+    def pick_directory(self, position: int, name: str, path: str) -> tuple[str, ...] | None:
+        """Return the dimensions in the name of a directory at a level; ``None`` if it isn't selected.
+
+        One that is not in the layout is recorded as skipped, by its `path`.
+        """
+        values = self._values(position, name)
+        if values is None:
+            self.skip_directory(path, name, position)
+            return None
+        return self._picked(position, values)
+
     def pick_file(self, dims: tuple[str, ...], name: str, path: str) -> tuple[str, ...] | None:
         """Return all dimensions of a file in a directory of `dims`; ``None`` if it isn't selected.
 
-        A file that is not in the layout is recorded as skipped, by its `path`.
+        A file that is not in the layout is recorded as skipped, by its `path`. If the last level
+        spans several, `name` is the path below the first of them.
         """
-        parts = self._schema.layout.parse_name(name)  # None for a hidden file
-        if parts is None or name.rpartition(".")[2].lower() not in EXTENSIONS:
-            self.skip(path)
+        position = len(self.levels) - 1
+        values = self._values(position, name)
+        if values is None:
+            self.skip(path, self._last.why_not(name))
             return None
-        first = self._filters[-2].pick(parts[0])
-        if first is None:
+        if self._is_open and name.rpartition(".")[2].lower() not in EXTENSIONS:
+            self.skip(path, _extension_reason(name))
             return None
-        second = self._filters[-1].pick(parts[1])
-        return None if second is None else (*dims, first, second)
+        picked = self._picked(position, values)
+        return None if picked is None else (*dims, *picked)
 
-    def skip(self, path: str) -> None:
+    def _values(self, position: int, name: str) -> tuple[str, ...] | None:
+        level = self.levels[position]
+        values = level.match(name)
+        return None if values is None or level.mistake(values) else values
+
+    def _picked(self, position: int, values: tuple[str, ...]) -> tuple[str, ...] | None:
+        picked = []
+        for number, value in enumerate(values, self._firsts[position]):
+            kept = self._filters[number].pick(value)
+            if kept is None:
+                return None
+            picked.append(kept)
+        return tuple(picked)
+
+    def skip_directory(self, path: str, name: str, position: int) -> None:
+        """Record a directory that is not in the layout.
+
+        Raises InputError if it is a partition with another name, in a `hive` layout.
+        """
+        layout = self.schema.layout
+        if layout.spec == "hive" and layout.fields and name[:1] != "." and name.find("=") > 0:
+            _refuse_names(layout.example or layout.template, path)
+        is_last = position == len(self.levels) - 1
+        reason = layout.too_deep() if is_last else self.levels[position].why_not(name)
+        self.skip(path + "/", reason)
+
+    def skip_file(self, path: str, position: int) -> None:
+        """Record a file at a level of directories."""
+        self.skip(path, self.schema.layout.too_short(position))
+
+    def skip(self, path: str, reason: str) -> None:
         """Record a path that is not in the layout; the path of a directory ends in "/"."""
         self.skipped_count += 1
-        self._skipped.append(path)
+        self._skipped.append((path, reason))
         if len(self._skipped) >= 10 * _SKIPPED_NAMED:
             self._skipped = self._first_skipped()
 
-    def _first_skipped(self) -> list[str]:
-        return sorted(self._skipped, key=os.fsencode)[:_SKIPPED_NAMED]
+    def _first_skipped(self) -> list[tuple[str, str]]:
+        return sorted(self._skipped, key=lambda one: os.fsencode(one[0]))[:_SKIPPED_NAMED]
 
     def listing(self, root: str) -> Listing:
+        skipped = self._first_skipped()
         return Listing(
             root=root,
             files=tuple(_in_order(self.files)),
-            skipped=tuple(self._first_skipped()),
+            skipped=tuple(path for path, _ in skipped),
+            reasons=tuple(reason for _, reason in skipped),
             skipped_count=self.skipped_count,
             seen=tuple(each.seen() for each in self._filters),
-            layout=self._schema.layout,
+            schema=self.schema,
         )
+
+
+def _extension_reason(name: str) -> str:
+    _, dot, extension = name.rpartition("/")[2].rpartition(".")
+    return f"its extension {extension!r} is not known" if dot else "it has no extension"
 
 
 def _in_order(files: list[InputFile]) -> list[InputFile]:
@@ -292,6 +412,7 @@ class _Directory:
     dims: tuple[str, ...]
     reals: tuple[str, ...]  # real paths from the root down to it
     linked: bool  # reached through a link
+    below: str = ""  # path below the directory of the last level, if that spans several
 
     @property
     def real(self) -> str:
@@ -324,28 +445,54 @@ def _descend(
     for entry in _entries(root, directory, selection):
         path = directory.path + entry.name
         if _format_of(entry, stat.S_IFDIR) != stat.S_IFDIR:
-            selection.skip(path)
-        elif entry.name.startswith("."):
-            selection.skip(path + "/")
-        elif (value := selection.pick(position, entry.name)) is not None:
-            real, linked = _real_path(directory, entry)
-            if linked and real in directory.reals:  # a link to a parent directory
-                selection.skip(path + "/")
-            else:
-                dims, reals = (*directory.dims, value), (*directory.reals, real)
-                yield _Directory(path + "/", dims, reals, linked)
+            selection.skip_file(path, position)
+        elif (values := selection.pick_directory(position, entry.name, path)) is not None:
+            child = _enter(directory, entry, (*directory.dims, *values), selection)
+            if child is not None:
+                yield child
 
 
-def _collect(root: str, directory: _Directory, selection: Selection, links: dict[str, str]) -> None:
-    """Select the files in `directory`, and add the real paths of symbolic links to `links`."""
+def _enter(
+    directory: _Directory,
+    entry: os.DirEntry[str],
+    dims: tuple[str, ...],
+    selection: Selection,
+    below: str = "",
+) -> _Directory | None:
+    """Return a directory in another one, except for a link to one of its parents."""
+    path = f"{directory.path}{entry.name}/"
+    real, linked = _real_path(directory, entry)
+    if linked and real in directory.reals:
+        selection.skip(path, "it is a link to a directory above it")
+        return None
+    return _Directory(path, dims, (*directory.reals, real), linked, below)
+
+
+def _collect(
+    root: str, directory: _Directory, selection: Selection, links: dict[str, str]
+) -> list[_Directory]:
+    """Select the files in `directory`, and add the real paths of symbolic links to `links`.
+
+    Returns its directories if the last level spans several.
+    """
     known: dict[tuple[str, ...], tuple[str, ...]] = {}
+    position, last = len(selection.levels) - 1, selection.levels[-1]
+    deeper: list[_Directory] = []
     for entry in _entries(root, directory, selection):
-        path = directory.path + entry.name
+        path, name = directory.path + entry.name, directory.below + entry.name
         form = _format_of(entry, stat.S_IFREG)
-        if form != stat.S_IFREG:
-            selection.skip(path + "/" if form == stat.S_IFDIR else path)
+        if form == stat.S_IFDIR:
+            if last.spans and not last.hides(name) and name.startswith(last.start):
+                child = _enter(directory, entry, directory.dims, selection, f"{name}/")
+                if child is not None:
+                    deeper.append(child)
+            else:
+                selection.skip_directory(path, entry.name, position)
             continue
-        dims = selection.pick_file(directory.dims, entry.name, path)
+        if form != stat.S_IFREG:
+            selection.skip(path, "it is not a regular file")
+            continue
+        dims = selection.pick_file(directory.dims, name, path)
         if dims is None:
             continue
         try:
@@ -358,6 +505,7 @@ def _collect(root: str, directory: _Directory, selection: Selection, links: dict
         )
         if entry.is_symlink():
             links[path] = _real_path(directory, entry)[0]
+    return deeper
 
 
 def _drop_duplicates(
@@ -390,7 +538,7 @@ def _entries(root: str, directory: _Directory, selection: Selection) -> Iterator
     except OSError as error:
         _fail("directory" if directory.path else "data directory", path, error)
     if empty and directory.path:
-        selection.skip(directory.path)
+        selection.skip(directory.path, "it is empty")
 
 
 def _format_of(entry: os.DirEntry[str], expected: int) -> int:

@@ -23,16 +23,16 @@ def test_packaged_layout():
     assert layout.field_names == NAMES
     assert layout.directories == 4
     assert layout.template == (
-        "<reason>/<appName>/<appUpdateChannel>/<appVersion>/<appBuildID>.<submission_date>.<rest>"
+        "{reason}/{appName}/{appUpdateChannel}/{appVersion}/{appBuildID}.{submission_date}.{_}"
     )
 
 
 def test_layout_without_directories(tmp_path):
     path = tmp_path / "schema.json"
     path.write_text('{"dimensions": [{"field_name": "a"}, {"field_name": "b"}]}')
-    assert load_layout(path) == Layout(("a", "b"))
+    assert load_layout(path) == Layout.of_names(("a", "b"))
     assert load_layout(str(path)).directories == 0
-    assert load_schema(None, path).layout.template == "<a>.<b>.<rest>"
+    assert load_schema(None, path).layout.template == "{a}.{b}.{_}"
 
 
 def test_no_filter_allows_everything():
@@ -97,8 +97,8 @@ def test_values_are_frozen_and_travel():
         ("", None),
     ],
 )
-def test_parse_name(name, parts):
-    assert load_layout().parse_name(name) == parts
+def test_file_names_of_the_packaged_layout(name, parts):
+    assert load_layout().levels[-1].match(name) == parts
 
 
 @pytest.mark.parametrize(
