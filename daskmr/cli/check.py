@@ -47,7 +47,8 @@ def check(stdout: IO[bytes], script: str, **options: Any) -> None:
         line = paint(f"{head}{text}", "warning") if is_warning else f"{paint(head, 'title')}{text}"
         say(stdout, f"{line.rstrip()}\n")
 
-    names = {"data_dir", "input_filter", "records", "only", "aws_key", "aws_secret_key"}
+    names = {"data_dir", "input_filter", "where", "date", "records", "only"}
+    names |= {"aws_key", "aws_secret_key"}
     given = {name: options[name] for name in options.keys() & (names | SETTINGS.keys())}
     with listing_line() as on_listing:
         check_script(script, show, on_listing=on_listing, **given)

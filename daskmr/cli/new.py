@@ -12,6 +12,7 @@ import click
 
 from daskmr.cli.console import EPILOG, ends_process
 from daskmr.cli.options import add_option
+from daskmr.config import one_layout
 from daskmr.errors import InputError
 from daskmr.stdio import say
 from daskmr.text import printable, shell_path, shell_word
@@ -87,11 +88,17 @@ _FILTER_HINT = (
 @click.command(epilog=EPILOG, short_help="Write a job script to start from.")
 @click.argument("script", type=click.Path())
 @add_option("--filter filter_path", "FILE", "Also write a filter, which allows everything.")
-@add_option("--schema", "FILE", "JSON schema of the layout.")
+@add_option("--layout", "TEMPLATE", "Layout: a template, `hive`, `flat`, or a JSON file.")
+@add_option("--schema", "FILE", "JSON file of the layout.")
 @add_option("--force", None, "Replace existing files.")
 @ends_process
 def new(
-    stdout: IO[bytes], script: str, filter_path: str | None, schema: str | None, force: bool
+    stdout: IO[bytes],
+    script: str,
+    filter_path: str | None,
+    layout: str | None,
+    schema: str | None,
+    force: bool,
 ) -> None:
     """Write a job SCRIPT to start from, which works unchanged and has comments on what to change."""
     from daskmr.config import load_config
@@ -99,7 +106,8 @@ def new(
 
     if not script.endswith(".py"):
         raise click.BadParameter(f"{script!r} must end in .py.", param_hint="SCRIPT")
-    names = load_layout(load_config(schema=schema).schema).field_names
+    config, layout = load_config(), one_layout(layout, schema)
+    names = load_layout(layout or config.layout or config.schema).field_names
     texts = {script: script_text(script, names)}
     if filter_path is not None:
         if os.path.realpath(filter_path) == os.path.realpath(script):
@@ -122,7 +130,7 @@ def script_text(path: str, field_names: Sequence[str]) -> str:
     >>> compile(script_text("jobs/mine.py", ["day", "region"]), "mine.py", "exec").co_name
     '<module>'
     """
-    dims = ", ".join(field_names)
+    dims = f"[{', '.join(field_names)}]" if len(field_names) < 2 else ", ".join(field_names)
     name = shell_path(os.path.basename(path)).replace("\\", "\\\\").replace('"', '\\"')
     return _SCRIPT.replace("{dims}", dims).replace("{name}", name)
 

@@ -62,7 +62,9 @@ def plan(
     from daskmr.run.plan import make_plan
 
     script, options = repeated(context, script, options)
-    names = ("data_dir", "input_filter", "output", "inline", "aws_key", "aws_secret_key")
+    names = (
+        "data_dir", "input_filter", "where", "date", "output", "inline", "aws_key", "aws_secret_key",
+    )  # fmt: skip
     limits = (options[name] for name in ("limit_files", "sample", "seed", "sample_by"))
     with listing_line() as on_listing:
         made = make_plan(

@@ -86,7 +86,7 @@ def _run(
     inline = options["inline"]
     show = choose(sys.stderr, quiet=quiet, as_json=as_json, inline=inline, output=streamed)
     path, secrets = options.pop("report"), (options["aws_key"], options["aws_secret_key"])
-    read = (options["input_filter"], options["schema"])
+    read = (options["input_filter"], options["schema"], options["layout"])
     inputs = (script, *(source for source in read if isinstance(source, str)))
     with notes_to(show), _reporting(path, inputs, output, quiet, secrets) as report:
         result = mapreduce(script, output=output, stdout=stdout, watcher=show, **options)
@@ -174,14 +174,15 @@ def _rerun_command(context: click.Context, file: str) -> str:
     words = context.command_path.split()
     for parameter in context.command.params:
         name = parameter.name or ""
-        source, value = context.get_parameter_source(name), str(context.params.get(name))
+        source, value = context.get_parameter_source(name), context.params.get(name)
         if source is not ParameterSource.COMMANDLINE or not getattr(parameter, "rerun", True):
             continue
         if isinstance(parameter, click.Argument):
-            words.append(shell_path(value))
+            words.append(shell_path(str(value)))
         else:
             is_flag = isinstance(parameter, click.Option) and parameter.is_flag
-            words += [parameter.opts[-1], *([] if is_flag else [shell_word(value)])]
+            for each in value if isinstance(value, tuple) else [value]:
+                words += [parameter.opts[-1], *([] if is_flag else [shell_word(str(each))])]
     words += ["--inline", "-o", "-"]
     if file:
         words += ["--only", shell_word(file)]

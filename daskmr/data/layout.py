@@ -19,9 +19,9 @@ from daskmr.data.dimensions.template import (
     level_of,
     parse_template,
 )
-from daskmr.data.dimensions.typed import AllOf, typed
+from daskmr.data.dimensions.value_tests import ANYTHING, AllOf, ValueTest, typed
 from daskmr.data.dimensions.where import parse_date, parse_where
-from daskmr.data.filters import ANYTHING, Dimension, ValueTest, parse_dimension
+from daskmr.data.filters import Dimension, parse_dimension
 from daskmr.data.strict_json import fail, field_name, path_name, read_dimensions, refuse_unknown
 from daskmr.errors import InputError
 
@@ -147,6 +147,7 @@ class _Given:
     source: str = "The filter"  # its name, for messages
     where: tuple[str, ...] = ()
     today: datetime.date = datetime.date.min
+    layout_file: str | None = None
 
     def of(self, layout: Layout) -> Schema:
         """Apply the filters to the dimensions of a layout."""
@@ -172,6 +173,11 @@ class Schema:
     dimensions: tuple[Dimension, ...]
     own: tuple[Dimension, ...] = field(default=(), repr=False, compare=False)
     given: _Given = field(default=_Given(), repr=False, compare=False)
+
+    @property
+    def file(self) -> str | None:
+        """The path of the JSON file of the layout, if it has one."""
+        return self.given.layout_file
 
     def as_filter(self) -> dict[str, Any]:
         """Return the filter as a dict for JSON, with every dimension of the layout.
@@ -207,7 +213,7 @@ class Schema:
             return self
         for path in paths:
             *directories, _ = path.split("/")
-            if directories and all(0 < part.find("=") for part in directories):
+            if directories and all(part.find("=") > 0 for part in directories):
                 return self.discovered([part.partition("=")[0] for part in directories], path)
         return self.discovered(None)
 
@@ -304,7 +310,8 @@ def load_schema(
         if not isinstance(filter_source, Mapping):
             source = f"Filter {path_name(filter_source)}"
         dimensions = tuple(read_dimensions(filter_source, source, _FILTER_EXAMPLE))
-    given = _Given(dimensions, source, where, today or parse_date(None))
+    file = layout if isinstance(layout, str) and is_layout_file(layout) else None
+    given = _Given(dimensions, source, where, today or parse_date(None), file)
     return Schema(loaded, (), (), given) if loaded.is_undiscovered else given.of(loaded)
 
 

@@ -11,8 +11,8 @@ from itertools import islice
 from typing import Any, BinaryIO
 
 from daskmr.config import Config, load_config
+from daskmr.data.dims import Dims
 from daskmr.data.inputs import Inputs, find_inputs
-from daskmr.data.layout import load_schema
 from daskmr.data.listing import InputFile
 from daskmr.data.readers.faults import CorruptFileError
 from daskmr.data.readers.sniffing import LINE_CHARACTERS, describe_lines
@@ -23,6 +23,7 @@ from daskmr.job.keys import sorted_keys
 from daskmr.job.porting import find_python2
 from daskmr.job.process_errors import no_children
 from daskmr.job.sources import collect, parse, read_source
+from daskmr.run.request import schema_of
 from daskmr.run.trial import Bad, Combined, Trial, read_records
 from daskmr.store.credentials import given
 from daskmr.store.open_stores import stores_closed
@@ -83,11 +84,14 @@ def check_script(
     aws_key: str | None = None,
     aws_secret_key: str | None = None,
     on_listing: Callable[[int, int], object] | None = None,
+    where: Any = (),
+    date: Any = None,
     **options: Any,
 ) -> int:
     """Load a script, and try it on the first records of its input, if one is given.
 
-    - `script`, `data_dir`, `input_filter`, `aws_key`, `aws_secret_key`, `on_listing`, `**options`:
+    - `script`, `data_dir`, `input_filter`, `aws_key`, `aws_secret_key`, `on_listing`, `where`,
+      `date`, `**options`:
       as for `daskmr.mapreduce`.
     - `say`: called as ``say(title, text)`` for each finding.
     - `records`: the number of records to map.
@@ -106,7 +110,7 @@ def check_script(
             none = "none given (--data-dir, --bucket): its functions were checked, not called"
             say("input", none)
             return check.warnings
-        schema = load_schema(input_filter, config.schema)
+        schema = schema_of(check.job, config, options, input_filter, where, date)
         choice = Choice(tuple(only))
         inputs = find_inputs(data_dir, schema, config, on_listing, choice, to_read=False)
         if not inputs.listing.files:
@@ -172,7 +176,7 @@ class _Check:
     def _map(self, trial: Trial, inputs: Inputs, config: Config, count: int) -> None:
         bad: list[tuple[str, int, str, Bad]] = []
         pairs = records = 0
-        shown = ""
+        shown, names = "", inputs.listing.layout.field_names
         for file, place, number, line in islice(_records(inputs, config), count):
             if place != shown and pairs < _SHOWN:
                 shown = place
@@ -180,7 +184,7 @@ class _Check:
                 self._say("dims", shortened(list(file.dims), 2 * _WIDTH))
             mark = len(trial.pending)
             try:
-                found = trial.map(place, list(file.dims), number, line)
+                found = trial.map(place, Dims(file.dims, names), number, line)
             except TaskFailed as error:
                 error.message += f" The record: {shortened(line, 3 * _WIDTH)}"
                 raise

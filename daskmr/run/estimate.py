@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import zstandard
 
 from daskmr.counts import NO_COUNTS, Counted, Counts
+from daskmr.data.dims import Dims
 from daskmr.data.listing import InputFile
 from daskmr.data.partition import Partition
 from daskmr.data.readers.faults import CorruptFileError
@@ -79,6 +80,7 @@ def map_sample(
     combine_size: int = 50,
     max_record_bytes: int = 1 << 30,
     keys: KeyFilter | None = None,
+    names: tuple[str, ...] = (),
 ) -> Sample:
     """Map files from all over the input, or the beginnings of them, until the time is up.
 
@@ -87,8 +89,9 @@ def map_sample(
     - `buckets`: buckets of the run, into which pairs are divided before they are compressed.
     - `combine_size`, `max_record_bytes`: the settings of these names.
     - `keys`: the filter of the records by key; ``None`` for all records.
+    - `names`: the names of the dimensions.
     """
-    sampling = _Sampling(job, seconds, buckets, combine_size, max_record_bytes, keys)
+    sampling = _Sampling(job, seconds, buckets, combine_size, max_record_bytes, keys, names)
     failure, details, patience = "", "", _PATIENCE * seconds
     with job.activate(), no_exit(), no_children(), alarm(patience) as rung:
         try:
@@ -116,11 +119,13 @@ class _Sampling:
         combine_size: int,
         max_record_bytes: int,
         keys: KeyFilter | None,
+        names: tuple[str, ...],
     ) -> None:
         self.place, self.line = "", 0
         self._seconds = seconds
         self._max_record_bytes = max_record_bytes
         self._keys = keys
+        self._names = names
         self._resident = self._most = resident()
         self._trial = Trial(job)
         self._fold = None
@@ -151,7 +156,7 @@ class _Sampling:
 
     def _map_file(self, file: InputFile, path: str) -> None:
         self.place = path
-        dims, end = list(file.dims), self._elapsed() + self._seconds / _SLICES
+        dims, end = Dims(file.dims, self._names), self._elapsed() + self._seconds / _SLICES
         with open(path, "rb", buffering=0) as stream:
             for number, line in read_records(stream, self._max_record_bytes):
                 self.line = number

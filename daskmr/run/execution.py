@@ -195,6 +195,7 @@ class Execution:
             needs_tabs=config.limits_bad_records,
             keys=self.request.choice.keys,
             watched=self.watched,
+            dim_names=inputs.listing.layout.field_names,
         )
         return Pinned(partial(map_packed, task=task))
 

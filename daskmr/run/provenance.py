@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from daskmr import clock
 from daskmr._version import __version__
 from daskmr.data.inputs import Inputs
+from daskmr.data.layout import is_layout_file
 from daskmr.data.listing import InputFile, Listing
 from daskmr.data.output import OutputFile
 from daskmr.errors import InputError
@@ -54,6 +55,7 @@ _NOT_IN_META = {"bad_reasons", "waited"}  # counts that are recorded elsewhere, 
 
 _CHOICE = {"only": "only", "limit_files": "limit_files", "share": "sample", "seed": "seed"}
 _CHOICE_OPTIONS = {*_CHOICE.values(), "sample_by"}
+_LAYOUTS = {"layout", "schema"}  # either gives the layout
 _PLACES = {"scheduler", "cluster", "inline"}  # mutually exclusive
 _NOT_AGAIN = {"delete_data"}  # the files that exist now may be different ones
 
@@ -71,11 +73,15 @@ def describe_run(
     is_written = request.config.meta and target is not None and target.has_companions
     if not is_written and earlier is None:
         return {}, notes
-    files, schema, bucket = inputs.listing.files, request.schema, request.config.bucket
+    files, schema, bucket = inputs.listing.files, inputs.listing.schema, request.config.bucket
+    given = request.schema.given
     provenance = {
         "script": _describe_script(request.job),
         "filter": {"path": _absolute(request.filter_path), **schema.as_filter()},
         "layout": list(schema.layout.field_names),
+        "template": schema.layout.spec,  # none for a JSON file
+        "where": list(given.where),
+        "date": given.today.isoformat() if given.where else None,
         "options": _describe_options(request),
         "versions": _versions(),
         "input": {
@@ -109,6 +115,8 @@ def _describe_options(request: Request) -> dict[str, Any]:
         options["max_bad_records"] = f"{100 * share:.12g}%"
     for name in _PATHS:
         options[name] = _absolute(options[name])
+    if (layout := options["layout"]) is not None and is_layout_file(layout):
+        options["layout"] = _absolute(layout)
     flags = {name: getattr(request, name) for name in ("inline", "profile", "delete_data")}
     return flags | {n: masked(v) if isinstance(v, str) else v for n, v in options.items()}
 
@@ -184,7 +192,11 @@ def describe_outcome(
             "saved": len(tally.saved),
         },
         "left_out": {
-            "skipped": {"count": listing.skipped_count, "paths": list(listing.skipped)},
+            "skipped": {
+                "count": listing.skipped_count,
+                "paths": list(listing.skipped),
+                "reasons": dict(zip(listing.skipped, listing.reasons, strict=True)),
+            },
             **{
                 name: {"count": len(files), "reasons": dict(files[:_NAMED])}
                 for name, files in (
@@ -274,7 +286,7 @@ def repeat(
             "Python."
         )
     again = {name: value for name, value in _recorded(meta).items() if name not in _NOT_AGAIN}
-    for group in (_CHOICE_OPTIONS, _PLACES):
+    for group in (_CHOICE_OPTIONS, _PLACES, _LAYOUTS):
         if group & set(given):
             again = {name: value for name, value in again.items() if name not in group}
     # A URL with masked credentials must be given again.
@@ -290,6 +302,8 @@ def _recorded(meta: Mapping[str, Any]) -> dict[str, Any]:
         "data_dir": meta["input"]["data_dir"],
         "input_filter": {name: meta["filter"][name] for name in ("version", "dimensions")},
         "output": meta["output"]["path"],
+        "where": tuple(meta.get("where", ())),
+        "date": meta.get("date"),
     }
     choice = meta["sample"] or {}
     options |= {option: choice[name] for name, option in _CHOICE.items() if name in choice}

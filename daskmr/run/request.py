@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from dask.system import CPU_COUNT
 
 from daskmr.cluster.connect import choose
-from daskmr.config import Config, load_config
+from daskmr.config import Config, choose_layout, load_config
+from daskmr.data.dimensions.where import parse_date, where_texts
 from daskmr.data.inputs import Inputs
 from daskmr.data.layout import Schema, load_schema
 from daskmr.data.listing import InputFile
@@ -35,6 +36,7 @@ __all__ = [
     "refuse_input_as_output",
     "refuse_network",
     "refuse_to_replace_input",
+    "schema_of",
 ]
 
 _MOST_REDUCERS = 1000  # limit of --num-reducers
@@ -96,6 +98,8 @@ def check_request(
     delete_data: bool = False,
     has_credentials: bool = False,
     watched: bool = False,
+    where: Any = (),
+    date: Any = None,
 ) -> Request:
     """Load what a run needs, and raise InputError if it cannot run.
 
@@ -117,12 +121,12 @@ def check_request(
     # Loggers that the script creates while it is loaded must be captured if it runs in this process.
     with redirected() if watched else contextlib.nullcontext():
         job = load_job(job)
-    schema = load_schema(input_filter, config.schema)
+    schema = schema_of(job, config, options, input_filter, where, date)
     if output is not None:
         output = os.fspath(output)
         if config.local_only:
             refuse_network("output", output)
-        _refuse_to_overwrite(output, job.path, input_filter, config.schema)
+        _refuse_to_overwrite(output, job.path, input_filter, schema.file)
     elif delete_data:
         raise InputError("delete_data needs an output: a result in memory ends with this process.")
     deployment = None
@@ -145,6 +149,21 @@ def check_request(
         profile=profile,
         delete_data=delete_data,
     )
+
+
+def schema_of(
+    job: Job, config: Config, options: Mapping[str, Any], input_filter: Any, where: Any, date: Any
+) -> Schema:
+    """Load the layout of a job and its filters.
+
+    Raises `InputError` if there is a mistake in one of them.
+    """
+    layout = choose_layout(config, options, _declared_layout(job))
+    return load_schema(input_filter, layout, where_texts(where), parse_date(date))
+
+
+def _declared_layout(job: Job) -> str | None:
+    return getattr(getattr(job, "declared", None), "layout", None)
 
 
 def _is_local(client: Client | None, config: Config) -> bool:

@@ -58,6 +58,7 @@ class MapTask:
     keys: KeyFilter | None = None  # the records to map; ``None`` means all
     watched: bool = False  # progress is reported
     needs_tabs: bool = False  # fail at once if the input begins with lines that are not records
+    dim_names: tuple[str, ...] = ()  # names of the dimensions
     origin: clock.Origin = field(default_factory=clock.origin)  # the clock of the run
 
 

@@ -9,8 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from daskmr.data.dimensions.template import Field
-from daskmr.data.dimensions.typed import Not, TypedOneOf, TypedRange, relative_day
-from daskmr.data.filters import ANYTHING, Between, Matching, OneOf, ValueTest, refuse_reversed
+from daskmr.data.dimensions.value_tests import (
+    ANYTHING,
+    Between,
+    Matching,
+    Not,
+    OneOf,
+    TypedOneOf,
+    TypedRange,
+    ValueTest,
+    relative_day,
+)
 from daskmr.errors import InputError
 
 __all__ = ["named", "parse_date", "parse_where", "where_texts"]
@@ -70,11 +79,14 @@ def parse_date(date: Any) -> datetime.date:
     if isinstance(date, datetime.date):
         return date
     try:
-        return relative_day(str(date), today) or Field("date", "date").parse(str(date))  # type: ignore[no-any-return]
+        day: datetime.date = relative_day(str(date), today) or Field("date", "date").parse(
+            str(date)
+        )
     except ValueError:
         raise InputError(
             f"--date {date!r} is not a date; write one such as 2024-01-31, or yesterday."
         ) from None
+    return day
 
 
 def parse_where(
@@ -97,7 +109,7 @@ def parse_where(
             raise InputError(f"{where} has no {'name' if equals else '='}; {_FORMS}.")
         position = named(name, [field.name for field in fields], where)
         try:
-            test = _parse_spec(spec, fields[position], today, where)
+            test = _parse_spec(spec, fields[position], today)
         except ValueError as error:
             raise InputError(f"{where}: {error}.") from None
         found[position] = (*found.get(position, ()), test)
@@ -124,9 +136,9 @@ def named(name: str, names: Sequence[str], where: str) -> int:
     )
 
 
-def _parse_spec(spec: str, field: Field, today: datetime.date, where: str) -> ValueTest:
+def _parse_spec(spec: str, field: Field, today: datetime.date) -> ValueTest:
     if spec[:1] == "!":
-        return Not(_parse_spec(spec[1:], field, today, where))
+        return Not(_parse_spec(spec[1:], field, today))
     if spec == "*":
         return ANYTHING
     if len(spec) > 1 and spec[0] == spec[-1] == "/":
@@ -135,13 +147,17 @@ def _parse_spec(spec: str, field: Field, today: datetime.date, where: str) -> Va
         except (re.error, OverflowError, RecursionError) as error:
             raise ValueError(f"the regex is not valid: {error}") from None
     if ".." in spec:
-        bounds = [bound or None for bound in spec.split("..")]
-        if len(bounds) != 2 or bounds == [None, None]:
+        low, _, high = spec.partition("..")
+        if ".." in high or not (low or high):
             raise ValueError(f"it is not a range; {_FORMS}")
         if field.type:
-            return TypedRange(field, *bounds, today)
-        low, high = (bound and _absolute(bound, today) for bound in bounds)
-        refuse_reversed(test := Between(low, high), where)
+            return TypedRange(field, low or None, high or None, today)
+        test = Between(_absolute(low, today) or None, _absolute(high, today) or None)
+        if low and high and (test.low or "") > (test.high or ""):
+            raise ValueError(
+                f"{low!r} is above {high!r}, which allows nothing; swap them, or give the dimension a "
+                f"type in the layout, such as {{{field.name}:int}}: they are compared as text"
+            )
         return test
     values = spec.split(",")
     if not all(values):

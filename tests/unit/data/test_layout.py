@@ -89,7 +89,7 @@ def test_values_are_frozen_and_travel():
     [
         ("20131029.20131102.gz", ("20131029", "20131102")),
         ("20131029.20131102.4f.log.gz", ("20131029", "20131102")),
-        ("a.b.", ("a", "b")),
+        ("a.b.", None),
         ("a.b", None),
         ("README.md", None),
         ("a..gz", None),

@@ -581,7 +581,7 @@ def test_values_that_exist_are_told_where_names_led_to_nothing():
 def test_bucket_that_holds_nothing():
     for keys in ([], ["README.md"]):
         message = explain(store_of(*keys), allow("idle", "Firefox"))
-        assert message.startswith("The bucket s3://bucket holds no file in the layout <reason>/")
+        assert message.startswith("The bucket s3://bucket holds no file in the layout {reason}/")
         assert message.endswith("Check the bucket and the schema of the layout.")
     assert "Not in the layout: 1 ('README.md')" in message
 

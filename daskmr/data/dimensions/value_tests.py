@@ -1,20 +1,162 @@
-"""Tests of values that compare as numbers or dates, and combinations of tests."""
+"""The allowed values of one dimension: tests that compare them as text, numbers or dates.
+
+To add a form, write a subclass of `ValueTest`, and a parser in `daskmr.data.filters`.
+"""
 
 from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 from daskmr.data.dimensions.template import Field
-from daskmr.data.filters import Between, OneOf, ValueTest, join_values
+from daskmr.normal_forms import forms_of, variant_of
 
-__all__ = ["AllOf", "Not", "TypedOneOf", "TypedRange", "relative_day", "typed"]
+__all__ = [
+    "ANYTHING", "AllOf", "Between", "Matching", "Not", "OneOf", "TypedOneOf", "TypedRange",
+    "ValueTest", "join_values", "relative_day", "sanitise", "typed",
+]  # fmt: skip
 
+_SHOWN = 10
+_NOT_STORED = re.compile(r"[^a-zA-Z0-9_/.]")
+_SAFE = re.compile(r"[\w-]*")
 _RELATIVE = re.compile(r"([+-][0-9]{1,6})d")
 _DAY = datetime.timedelta(days=1)
+
+
+def sanitise(value: str) -> str:
+    """Convert `value` to the form that the storage uses in directory and file names.
+
+    >>> sanitise("saved-session")
+    'saved_session'
+    """
+    return _NOT_STORED.sub("_", value)
+
+
+def join_values(values: Sequence[str], shown: Callable[[str], str] = repr) -> str:
+    """Format values for a message; show only the first ten."""
+    parts = [shown(value) for value in values[:_SHOWN]]
+    if len(values) > _SHOWN:
+        parts.append(f"... ({len(values):,} values)")
+    return " or ".join(parts) if len(parts) < 3 else ", ".join(parts)
+
+
+class ValueTest:
+    """A test for the allowed values of a dimension; the base class allows all values.
+
+    `given` holds the values that the filter names; `accepted`, all values that can match (``None``
+    if they are not known in advance); `is_range` marks a contiguous range in text order.
+    """
+
+    __slots__ = ()
+    given: tuple[str, ...] = ()
+    accepted: frozenset[str] | None = None
+    is_range = False
+
+    def allows(self, value: str) -> bool:
+        return True
+
+    def describe(self) -> str:
+        """Return a short description of the allowed values, for messages."""
+        return "anything"
+
+    def as_json(self) -> Any:
+        """Return the JSON value that `parse_dimension` reads as this test."""
+        return "*"
+
+    def common_start(self) -> str:
+        """Return the common prefix of all allowed values, as far as it is safe in a path."""
+        return ""
+
+    def variant_of(self, value: str) -> str | None:
+        """Return an allowed value that differs from `value` only in its Unicode normal form."""
+        return next(filter(self.allows, forms_of(value)), None)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+
+ANYTHING = ValueTest()  # allows all values
+
+
+@dataclass(frozen=True)
+class OneOf(ValueTest):
+    """Allows the given values, and their sanitised forms."""
+
+    given: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        accepted = frozenset(self.given) | frozenset(map(sanitise, self.given))
+        object.__setattr__(self, "accepted", accepted)
+
+    def allows(self, value: str) -> bool:
+        assert self.accepted is not None
+        return value in self.accepted
+
+    def describe(self) -> str:
+        return join_values(self.given)
+
+    def as_json(self) -> Any:
+        return list(self.given)
+
+    def variant_of(self, value: str) -> str | None:
+        for given in self.given:
+            forms = list(forms_of(given))
+            if value in forms or value in map(sanitise, forms):
+                return given
+        return variant_of(value, self.given)
+
+
+@dataclass(frozen=True)
+class Between(ValueTest):
+    """Allows values between two texts, both included; ``None``: no bound."""
+
+    low: str | None
+    high: str | None
+    is_range = True
+
+    def allows(self, value: str) -> bool:
+        return (self.low is None or self.low <= value) and (self.high is None or value <= self.high)
+
+    def describe(self) -> str:
+        if self.high is None:
+            return f"{self.low!r} and above, compared as text"
+        if self.low is None:
+            return f"up to {self.high!r}, compared as text"
+        return f"{self.low!r} to {self.high!r}, compared as text"
+
+    def as_json(self) -> Any:
+        bounds = {"min": self.low, "max": self.high}
+        return {name: bound for name, bound in bounds.items() if bound is not None}
+
+    def common_start(self) -> str:
+        pairs = zip(self.low or "", self.high or "", strict=False)
+        same = "".join(low for low, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        safe = _SAFE.match(same)
+        return safe.group() if safe else ""
+
+
+@dataclass(frozen=True)
+class Matching(ValueTest):
+    """Allows full matches of a regular expression."""
+
+    pattern: re.Pattern[str]
+
+    def allows(self, value: str) -> bool:
+        return self.pattern.fullmatch(value) is not None
+
+    def describe(self) -> str:
+        return f"full matches of the regex {self.pattern.pattern!r}"
+
+    def as_json(self) -> Any:
+        return {"regex": self.pattern.pattern}
 
 
 def relative_day(text: str, today: datetime.date) -> datetime.date | None:
