@@ -101,7 +101,9 @@ class Layout:
         """A path in this layout, for messages."""
         if self.spec == FLAT:
             return "flat (files at any depth, without dimensions)"
-        return "/".join(level.text for level in self.levels) or "hive (directories name=value)"
+        if self.spec == HIVE and not self.fields:
+            return "hive (directories name=value)"
+        return "/".join(level.text for level in self.levels)
 
     def dims_of(self, path: str) -> tuple[str, ...] | None:
         """Return the dimensions of a relative path; ``None`` if it is not in the layout."""
@@ -301,8 +303,8 @@ def load_schema(
     >>> schema = load_schema({"dimensions": [{"field_name": "reason", "allowed_values": june}]})
     >>> [dimension.describe() for dimension in schema.dimensions[:2]]
     ["'20130601' to '20130630', compared as text", 'anything']
-    >>> load_schema(None, "{day:date}.log", ("day=-1d..",)).dimensions[0].describe()
-    "'-1d' and above, compared as dates"
+    >>> load_schema(None, "{hour:int}.log", ("hour=7..",)).dimensions[0].describe()
+    "'7' and above, compared as numbers"
     """
     loaded = load_layout(layout)
     source, dimensions = "The filter", ()

@@ -100,9 +100,17 @@ class Listing:
         return (
             f"The {self._what} {self.root} holds no file in the layout {self.layout.template}"
             f"{known if self.layout.levels[-1].is_open else ''}.{skipped} "
-            f"Check the {self._what} and the layout: --layout '{{day}}/{{host}}.log' names the parts of "
-            "the paths, --layout hive reads directories name=value, and --layout flat reads files at "
-            "any depth."
+            f"Check the {self._what} and the layout. {self._advise()}"
+        )
+
+    def _advise(self) -> str:
+        """Name a layout that fits the paths that were skipped."""
+        hive = any("=" in name[1:] for path in self.skipped for name in path.split("/")[:-1])
+        if hive and self.layout.spec != "hive":
+            return "For directories name=value, use --layout hive."
+        return (
+            "To name the parts of the paths, use a template such as --layout '{day}/{host}.log'; to "
+            "read files at any depth, --layout flat."
         )
 
     def explain_variants(self) -> tuple[str, ...]:
@@ -124,7 +132,7 @@ class Listing:
         return (
             f"No file below {self.root} matches the filter: dimension {position + 1} ({label}) "
             f"allows {seen.dimension.describe()}{barren}; {_describe_values(seen)}. "
-            f"Correct the filter, or the {self._what}."
+            f"Correct {'--where' if self.schema.given.where else 'the filter'}, or the {self._what}."
             + (f" It excludes {_describe_variants(seen)}." if seen.variants else "")
         )
 

@@ -15,7 +15,6 @@ from daskmr.data.store_listing import (
     EntrySelection,
     Prefix,
     dimensions_by_level,
-    discover_names,
     known_names,
     name_starts,
 )
@@ -66,14 +65,16 @@ def list_recorded(
 
 
 def _discover(record: Record, schema: Schema) -> Schema:
-    """Discover the names of a `hive` layout in the prefixes and entries that were listed."""
-    below: dict[str, set[str]] = defaultdict(set)
+    """Discover the names of a `hive` layout in the deepest directories that were listed."""
+    known: set[str] = set()
     for path, _ in record.prefixes():
-        below[path] |= {entry.name for entry in record.entries(path) if entry.is_dir}
-        while path:
-            path, name = _split(path)
-            below[path].add(name)
-    return discover_names(schema, below.get)
+        known.add(path)
+        known |= {f"{path}{entry.name}/" for entry in record.entries(path) if entry.is_dir}
+    partitions = {
+        path for path in known if all(name.find("=") > 0 for name in path.split("/")[:-1])
+    }
+    deepest = min(partitions, key=lambda path: (-path.count("/"), path), default="")
+    return schema.discovered_in([deepest])
 
 
 class _Replay:

@@ -253,11 +253,12 @@ class TypedRange(ValueTest):
 
     def describe(self) -> str:
         kind = "numbers" if self.field.type == "int" else "dates"
+        low, high = _shown(self.low, self._span[0]), _shown(self.high, self._span[1])
         if self.high is None:
-            return f"{self.low!r} and above, compared as {kind}"
+            return f"{low} and above, compared as {kind}"
         if self.low is None:
-            return f"up to {self.high!r}, compared as {kind}"
-        return f"{self.low!r} to {self.high!r}, compared as {kind}"
+            return f"up to {high}, compared as {kind}"
+        return f"{low} to {high}, compared as {kind}"
 
     def as_json(self) -> Any:
         bounds = {"min": self.low, "max": self.high}
@@ -327,6 +328,11 @@ def _span(field: Field, text: str, today: datetime.date | None) -> tuple[Any, An
             raise ValueError(_misfit(field, text))
     start = datetime.datetime.combine(day, datetime.time())
     return start, datetime.datetime.combine(day, datetime.time.max)
+
+
+def _shown(text: str | None, value: Any) -> str:
+    """Format a bound for messages; a relative date also with its date."""
+    return f"{text!r} ({value:%Y-%m-%d})" if text and text[-1] in "dy" else repr(text)
 
 
 def _parsed(field: Field, text: str) -> Any:
