@@ -41,7 +41,7 @@ def map(key, dims, value, context):
     dims     the dimensions of its file, as a list in the order of the layout
     value    the record's value, as text
     """
-    # {dims} = dims
+    # {dims}
     system, version = fields(value)
     if system is None:
         context.counter("documents", "without OS")  # shown in the summary
@@ -115,10 +115,12 @@ def new(
         texts[filter_path] = filter_text(names)
     write_files(texts, force)
     given = f" -f {shell_word(filter_path)}" if filter_path is not None else ""
+    given += f" --layout {shell_word(layout)}" if layout is not None else ""
+    sample = "" if layout is not None else "  daskmr sample-data data\n"
     say(
         stdout,
         f"{printable(' and '.join(texts))} written. Try it:\n\n"
-        "  daskmr sample-data data\n"
+        f"{sample}"
         f"  daskmr check {shell_path(script)} -d data{given}\n"
         f"  daskmr run {shell_path(script)} -d data{given}\n",
     )
@@ -130,7 +132,9 @@ def script_text(path: str, field_names: Sequence[str]) -> str:
     >>> compile(script_text("jobs/mine.py", ["day", "region"]), "mine.py", "exec").co_name
     '<module>'
     """
-    dims = f"[{', '.join(field_names)}]" if len(field_names) < 2 else ", ".join(field_names)
+    dims = f"{', '.join(field_names)} = dims" if field_names else 'dims["name"] is a dimension'
+    if len(field_names) == 1:
+        dims = f"[{field_names[0]}] = dims"
     name = shell_path(os.path.basename(path)).replace("\\", "\\\\").replace('"', '\\"')
     return _SCRIPT.replace("{dims}", dims).replace("{name}", name)
 

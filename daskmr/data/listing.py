@@ -220,8 +220,8 @@ def unite(local: Listing, remote: Listing) -> Listing:
         if not remote.layout.fields:
             return _with_skipped(local, remote)
         _refuse_names(
-            os.path.join(local.root, local.layout.example),
-            f"{remote.root}/{remote.layout.example}",
+            os.path.join(local.root, os.path.dirname(local.layout.example)),
+            f"{remote.root}/{os.path.dirname(remote.layout.example)}",
         )
     known = {file.path for file in local.files}
     return replace(
@@ -368,7 +368,7 @@ class Selection:
         """
         layout = self.schema.layout
         if layout.spec == "hive" and layout.fields and name[:1] != "." and name.find("=") > 0:
-            _refuse_names(layout.example or layout.template, path)
+            _refuse_names(os.path.dirname(layout.example) or layout.template, path)
         is_last = position == len(self.levels) - 1
         reason = layout.too_deep() if is_last else self.levels[position].why_not(name)
         self.skip(path + "/", reason)
