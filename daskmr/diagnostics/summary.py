@@ -186,9 +186,10 @@ def _saved(result: Result) -> list[str]:
     if result.script is not None:
         again = f"daskmr replay {shell_path(path)}"
         if result.meta_path is None:  # otherwise replay reads script and schema from it
-            layout = result.settings.get("layout") or result.settings.get("schema")
             again += f" --script {shell_word(result.script)}"
-            again += f" --layout {shell_word(layout)}" if layout else ""
+            names = [name for name in ("layout", "schema") if result.settings.get(name)]
+            for name in names[:1]:
+                again += f" --{name} {shell_word(result.settings[name])}"
         lines.append(f"  to map them again: {again}")
     return lines
 
