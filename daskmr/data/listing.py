@@ -8,7 +8,7 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from operator import attrgetter, itemgetter
 from typing import NoReturn
 
@@ -310,7 +310,8 @@ class Selection:
         self.schema = schema
         self.levels = schema.layout.levels
         self._filters = tuple(_DimensionFilter(dimension) for dimension in schema.dimensions)
-        self._firsts = [0, *accumulate(len(level.dimensions) for level in self.levels)]
+        ends = [*accumulate(len(level.dimensions) for level in self.levels)]
+        self._filters_at = [self._filters[a:b] for a, b in pairwise([0, *ends])]
         self._last = self.levels[-1]
         self._is_open = self._last.is_open
         self._skipped: list[tuple[str, str]] = []
@@ -324,11 +325,12 @@ class Selection:
 
         One that is not in the layout is recorded as skipped, by its `path`.
         """
-        values = self._values(position, name)
-        if values is None:
+        level = self.levels[position]
+        values = level.match(name)
+        if values is None or level.mistake(values):
             self.skip_directory(path, name, position)
             return None
-        return self._picked(position, values)
+        return self._picked((), position, values)
 
     def pick_file(self, dims: tuple[str, ...], name: str, path: str) -> tuple[str, ...] | None:
         """Return all dimensions of a file in a directory of `dims`; ``None`` if it isn't selected.
@@ -336,30 +338,25 @@ class Selection:
         A file that is not in the layout is recorded as skipped, by its `path`. If the last level
         spans several, `name` is the path below the first of them.
         """
-        position = len(self.levels) - 1
-        values = self._values(position, name)
-        if values is None:
+        values = self._last.match(name)
+        if values is None or (self._last.is_typed and self._last.mistake(values)):
             self.skip(path, self._last.why_not(name))
             return None
         if self._is_open and name.rpartition(".")[2].lower() not in EXTENSIONS:
             self.skip(path, _extension_reason(name))
             return None
-        picked = self._picked(position, values)
-        return None if picked is None else (*dims, *picked)
+        return self._picked(dims, -1, values)
 
-    def _values(self, position: int, name: str) -> tuple[str, ...] | None:
-        level = self.levels[position]
-        values = level.match(name)
-        return None if values is None or level.mistake(values) else values
-
-    def _picked(self, position: int, values: tuple[str, ...]) -> tuple[str, ...] | None:
-        picked = []
-        for number, value in enumerate(values, self._firsts[position]):
-            kept = self._filters[number].pick(value)
+    def _picked(
+        self, dims: tuple[str, ...], position: int, values: tuple[str, ...]
+    ) -> tuple[str, ...] | None:
+        """Return `dims` and the interned `values` of a level if the filter allows all of them."""
+        for each, value in zip(self._filters_at[position], values, strict=True):
+            kept = each.pick(value)
             if kept is None:
                 return None
-            picked.append(kept)
-        return tuple(picked)
+            dims += (kept,)
+        return dims
 
     def skip_directory(self, path: str, name: str, position: int) -> None:
         """Record a directory that is not in the layout.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -134,13 +134,27 @@ class Level:
         last = self.parts[-1]
         return isinstance(last, Field) and not last.type
 
+    @property
+    def is_typed(self) -> bool:
+        """True if a dimension has a type."""
+        return bool(self._typed)
+
     @cached_property
     def _typed(self) -> tuple[tuple[int, Field], ...]:
         return tuple((n, field) for n, field in enumerate(self.dimensions) if field.type)
 
     @cached_property
-    def _pattern(self) -> re.Pattern[str]:
-        return re.compile(_pattern_of(self.parts), re.DOTALL)
+    def _fullmatch(self) -> Callable[[str], re.Match[str] | None]:
+        shown = "" if self.start[:1] == "." else r"(?!\.)"
+        shown += r"(?!.*/\.)" if self.spans else ""
+        return re.compile(shown + _pattern_of(self.parts), re.DOTALL).fullmatch
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self.text, self.parts, self.decodes  # without what is computed from them
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        for name, value in zip(("text", "parts", "decodes"), state, strict=True):
+            object.__setattr__(self, name, value)
 
     def match(self, name: str) -> tuple[str, ...] | None:
         """Return the dimensions in a name, whatever their types; ``None`` if it has another form.
@@ -149,10 +163,10 @@ class Level:
         >>> level.match("web1.log.gz"), level.match("web1")
         (('web1',), None)
         """
-        match = self._pattern.fullmatch(name)
-        if match is None or self.hides(name):
+        match = self._fullmatch(name)
+        if match is None:
             return None
-        values = match.groups()
+        values: tuple[str, ...] = match.groups()
         if self.decodes:
             return tuple(
                 "" if v == HIVE_NULL else unquote(v, errors="surrogateescape") for v in values
