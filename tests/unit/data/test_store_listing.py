@@ -587,7 +587,7 @@ def test_bucket_that_holds_nothing():
         message = explain(store_of(*keys), allow("idle", "Firefox"))
         assert message.startswith("The bucket s3://bucket holds no file in the layout {reason}/")
         assert "Check the bucket and the layout." in message
-    assert "Not in the layout: 1 ('README.md')" in message
+    assert "Not in the layout: 1 ('README.md', because it is a file, where" in message
 
 
 @pytest.mark.parametrize("others", [[], ["idle"]])
