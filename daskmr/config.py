@@ -19,7 +19,7 @@ from typing import Annotated, Any, get_args
 
 from daskmr.errors import InputError
 
-__all__ = ["SETTINGS", "Config", "Setting", "load_config"]
+__all__ = ["SETTINGS", "Config", "Setting", "choose_layout", "load_config", "one_layout"]
 
 _LOOPBACK = "127.0.0.1"
 
@@ -226,8 +226,16 @@ class Config:
         "-b --bucket",
         metavar="BUCKET",
     )
+    layout: Text | None = _input(
+        None,
+        "Layout of the paths: a template such as `{day:date}/{host}.log`, `hive`, `flat`, or a JSON "
+        "file.",
+        "--layout",
+        metavar="TEMPLATE",
+        shown="the packaged one",
+    )
     schema: Text | None = _input(
-        None, "JSON schema of the layout.", "--schema", metavar="FILE", shown="the packaged one"
+        None, "JSON file of the layout, as `--layout FILE`.", "--schema", metavar="FILE"
     )
     records: Text | None = _input(
         None,
@@ -533,3 +541,24 @@ def _refuse_unknown(options: Mapping[str, Any], configured: Any) -> None:
 def _suggest(name: str, known: tuple[str, ...]) -> str:
     like = difflib.get_close_matches(name, known, 1)
     return f"Did you mean {like[0]}?" if like else f"There are {', '.join(known)}."
+
+
+def choose_layout(
+    config: Config, given: Mapping[str, Any], declared: str | None = None
+) -> str | None:
+    """Return the layout to use: that of the options, the script or the configuration.
+
+    - `given`: the options that were given explicitly.
+    - `declared`: the layout in the script.
+    Raises `InputError` if both forms of the option are given.
+    """
+    layout = one_layout(given.get("layout"), given.get("schema"))
+    return layout or declared or config.layout or config.schema
+
+
+def one_layout(layout: Any, schema: Any) -> str | None:
+    """Return the layout that is given in either form; raise InputError if both are."""
+    if layout is not None and schema is not None:
+        raise InputError("--layout and --schema both give the layout. Use only --layout.")
+    given = schema if layout is None else layout
+    return None if given is None else str(given)

@@ -12,6 +12,7 @@ import click
 
 from daskmr.cli.console import EPILOG, exit_codes
 from daskmr.cli.options import CommandGroup, add_option
+from daskmr.config import one_layout
 from daskmr.errors import InputError, JobError
 from daskmr.text import format_bytes, printable
 
@@ -37,8 +38,11 @@ _COMMON = (
     ),
 )
 _SELECTING = (
-    add_option("--schema", "FILE", "JSON schema of the layout."),
+    add_option("--layout", "TEMPLATE", "Layout: a template, `hive`, `flat`, or a JSON file."),
+    add_option("--schema", "FILE", "JSON file of the layout."),
     add_option("-f --input-filter", "FILE", "Only what this filter allows."),
+    add_option("--where", "NAME=SPEC", "Only these values; can be repeated.", multiple=True),
+    add_option("--date", "DATE", "Date that `today` refers to.", show_default="today, UTC"),
 )
 
 
@@ -81,27 +85,32 @@ def ls(
     work_dir: str | None,
     bucket: str | None,
     input_filter: str | None,
+    where: tuple[str, ...],
+    date: str | None,
+    layout: str | None,
     schema: str | None,
     by: tuple[str, ...],
     sort: str,
 ) -> None:
     """List the cached files by source and dimension, with size and age."""
     from daskmr.data.cache.upkeep import group_by, select
+    from daskmr.data.dimensions.where import parse_date
     from daskmr.data.layout import load_schema
 
-    work_dir, layout = _configured(work_dir, schema)
-    filtered = load_schema(input_filter, layout)
-    names = filtered.layout.field_names
-    for name in by:
-        if name not in names:
-            raise click.BadParameter(
-                f"{name!r} is not one of {', '.join(names)}.", param_hint="--by"
-            )
-    fields = by or names[:1]
-    positions = tuple(map(names.index, fields))
+    work_dir, layout = _configured(work_dir, one_layout(layout, schema))
+    schema_given = load_schema(input_filter, layout, where, parse_date(date))
     for one in _caches(work_dir, bucket):
-        copies = (copy for copy in one.manifest.copies() if not copy.pending)
-        chosen = copies if input_filter is None else select(copies, filtered)
+        copies = [copy for copy in one.manifest.copies() if not copy.pending]
+        filtered = schema_given.discovered_in(copy.path for copy in copies)
+        names = filtered.layout.field_names
+        for name in by:
+            if name not in names:
+                raise click.BadParameter(
+                    f"{name!r} is not one of {', '.join(names)}.", param_hint="--by"
+                )
+        fields = by or names[:1]
+        positions = tuple(map(names.index, fields))
+        chosen = select(copies, filtered) if input_filter or where else copies
         groups = group_by(chosen, filtered, positions)
         files, size = sum(g.files for g in groups), sum(g.bytes for g in groups)
         checked = one.recorded().checked()
@@ -169,6 +178,9 @@ def prune(
     work_dir: str | None,
     bucket: str | None,
     input_filter: str | None,
+    where: tuple[str, ...],
+    date: str | None,
+    layout: str | None,
     schema: str | None,
     older_than: str | None,
     down_to: str | None,
@@ -181,19 +193,23 @@ def prune(
     from dask.utils import parse_bytes, parse_timedelta
 
     from daskmr.data.cache.upkeep import prune as remove
+    from daskmr.data.dimensions.where import parse_date
     from daskmr.data.layout import load_schema
 
-    if input_filter is None and older_than is None and down_to is None:
+    if input_filter is None and not where and older_than is None and down_to is None:
         raise InputError(
-            "Give --older-than, --input-filter or --down-to (--down-to 0 removes everything)."
+            "Give --older-than, --input-filter, --where or --down-to (--down-to 0 removes everything)."
         )
     age = _parsed(parse_timedelta, "--older-than", older_than, 'time such as "30 days"')
     before = None if age is None else time.time() - age
     most = _parsed(parse_bytes, "--down-to", down_to, 'size such as "10 GB"')
-    work_dir, layout = _configured(work_dir, schema)
-    filtered = None if input_filter is None else load_schema(input_filter, layout)
+    work_dir, layout = _configured(work_dir, one_layout(layout, schema))
+    given = load_schema(input_filter, layout, where, parse_date(date))
     for one in _caches(work_dir, bucket):
         one.sweep()
+        filtered = None
+        if input_filter is not None or where:
+            filtered = given.discovered_in(copy.path for copy in one.manifest.copies())
         removed = remove(one, fetched_before=before, schema=filtered, down_to=most, dry_run=dry_run)
         would = "would be removed" if dry_run else "removed"
         _say(f"{one.url}: {removed.files:,} files {would}, {format_bytes(removed.bytes)}")
@@ -205,11 +221,11 @@ def prune(
                 _say(f"    {path}")
 
 
-def _configured(work_dir: str | None, schema: str | None) -> tuple[str, str | None]:
+def _configured(work_dir: str | None, layout: str | None) -> tuple[str, str | None]:
     from daskmr.config import load_config
 
-    config = load_config(work_dir=work_dir, schema=schema)
-    return config.work_dir, config.schema
+    config = load_config(work_dir=work_dir)
+    return config.work_dir, layout or config.layout or config.schema
 
 
 def _caches(work_dir: str, bucket: str | None) -> list[Cache]:

@@ -45,7 +45,8 @@ def check(stdout: IO[bytes], script: str, **options: Any) -> None:
         line = paint(f"{head}{text}", "warning") if is_warning else f"{paint(head, 'title')}{text}"
         say(stdout, f"{line.rstrip()}\n")
 
-    names = {"data_dir", "input_filter", "limit_records", "only", "aws_key", "aws_secret_key"}
+    names = {"data_dir", "input_filter", "where", "date", "limit_records", "only"}
+    names |= {"aws_key", "aws_secret_key"}
     given = {name: options[name] for name in options.keys() & (names | SETTINGS.keys())}
     with announced("check loads the script and lists the input"), listing_line() as on_listing:
         from daskmr.run.check import check_script

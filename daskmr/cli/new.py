@@ -12,6 +12,7 @@ import click
 
 from daskmr.cli.console import EPILOG, ends_process
 from daskmr.cli.options import add_option
+from daskmr.config import one_layout
 from daskmr.errors import InputError
 from daskmr.stdio import say
 from daskmr.text import printable, shell_path, shell_word
@@ -40,7 +41,7 @@ def map(key, dims, value, context):
     dims     the dimensions of its file, as a list in the order of the layout
     value    the record's value, as text
     """
-    # {dims} = dims
+    # {dims}
     system, version = fields(value)
     if system is None:
         context.counter("documents", "without OS")  # shown in the summary
@@ -87,11 +88,17 @@ _FILTER_HINT = (
 @click.command(epilog=EPILOG, short_help="Write a job script to start from.")
 @click.argument("script", type=click.Path())
 @add_option("--filter filter_path", "FILE", "Also write a filter, which allows everything.")
-@add_option("--schema", "FILE", "JSON schema of the layout.")
+@add_option("--layout", "TEMPLATE", "Layout: a template, `hive`, `flat`, or a JSON file.")
+@add_option("--schema", "FILE", "JSON file of the layout.")
 @add_option("--force", None, "Replace existing files.")
 @ends_process
 def new(
-    stdout: IO[bytes], script: str, filter_path: str | None, schema: str | None, force: bool
+    stdout: IO[bytes],
+    script: str,
+    filter_path: str | None,
+    layout: str | None,
+    schema: str | None,
+    force: bool,
 ) -> None:
     """Write a job SCRIPT to start from, which works unchanged and has comments on what to change."""
     from daskmr.config import load_config
@@ -99,7 +106,8 @@ def new(
 
     if not script.endswith(".py"):
         raise click.BadParameter(f"{script!r} must end in .py.", param_hint="SCRIPT")
-    names = load_layout(load_config(schema=schema).schema).field_names
+    config, layout = load_config(), one_layout(layout, schema)
+    names = load_layout(layout or config.layout or config.schema).field_names
     texts = {script: script_text(script, names)}
     if filter_path is not None:
         if os.path.realpath(filter_path) == os.path.realpath(script):
@@ -107,10 +115,12 @@ def new(
         texts[filter_path] = filter_text(names)
     write_files(texts, force)
     given = f" -f {shell_word(filter_path)}" if filter_path is not None else ""
+    given += f" --layout {shell_word(layout)}" if layout is not None else ""
+    sample = "" if layout is not None else "  daskmr sample-data data\n"
     say(
         stdout,
         f"{printable(' and '.join(texts))} written. Try it:\n\n"
-        "  daskmr sample-data data\n"
+        f"{sample}"
         f"  daskmr check {shell_path(script)} -d data{given}\n"
         f"  daskmr run {shell_path(script)} -d data{given}\n",
     )
@@ -122,7 +132,9 @@ def script_text(path: str, field_names: Sequence[str]) -> str:
     >>> compile(script_text("jobs/mine.py", ["day", "region"]), "mine.py", "exec").co_name
     '<module>'
     """
-    dims = ", ".join(field_names)
+    dims = f"{', '.join(field_names)} = dims" if field_names else 'dims["name"] is a dimension'
+    if len(field_names) == 1:
+        dims = f"[{field_names[0]}] = dims"
     name = shell_path(os.path.basename(path)).replace("\\", "\\\\").replace('"', '\\"')
     return _SCRIPT.replace("{dims}", dims).replace("{name}", name)
 

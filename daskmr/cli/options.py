@@ -94,6 +94,16 @@ _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
             "-f --input-filter", "FILE", "JSON filter of the input files.",
             show_default="all files", rerun=True,
         ),
+        add_option(
+            "--where", "NAME=SPEC",
+            "Read only these values of a dimension: `a`, `a,b`, `lo..hi`, `lo..`, `..hi`, `/regex/`, or "
+            "`!` and one of these; dates may be `today`, `yesterday` or `-7d`. Can be repeated.",
+            multiple=True, rerun=True,
+        ),
+        add_option(
+            "--date", "DATE", "Date that `today` and `-7d` in `--where` refer to.",
+            show_default="today, UTC", rerun=True,
+        ),
         *_of_settings("Input"),
         add_option(
             "--only", "PATH",

@@ -64,7 +64,8 @@ def plan(
         from daskmr.run.plan import make_plan
 
         script, options = repeated(context, script, options)
-        names = ("data_dir", "input_filter", "output", "inline", "aws_key", "aws_secret_key")
+        names = {"data_dir", "input_filter", "where", "date", "output", "inline"}
+        names |= {"aws_key", "aws_secret_key"}
         limits = (options[name] for name in ("limit_files", "sample", "seed", "sample_by"))
         made = make_plan(
             script,

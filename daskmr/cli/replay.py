@@ -9,6 +9,7 @@ import click
 
 from daskmr.cli.console import EPILOG, ends_process
 from daskmr.cli.options import add_option
+from daskmr.config import one_layout
 from daskmr.errors import JobError
 from daskmr.stdio import say
 from daskmr.text import printable
@@ -19,11 +20,22 @@ __all__ = ["replay"]
 @click.command(epilog=EPILOG, short_help="Map the bad records of a run again.")
 @click.argument("file", type=click.Path())
 @add_option("--script", "SCRIPT", "The job script.", show_default="that of the run")
-@add_option("--schema", "FILE", "JSON schema of the layout.", show_default="that of the run")
+@add_option(
+    "--layout",
+    "TEMPLATE",
+    "Layout: a template, `hive`, `flat`, or a JSON file.",
+    show_default="that of the run",
+)
+@add_option("--schema", "FILE", "JSON file of the layout.")
 @add_option("--pdb debug", None, "Stop in the debugger at the first failure.")
 @ends_process
 def replay(
-    stdout: IO[bytes], file: str, script: str | None, schema: str | None, debug: bool
+    stdout: IO[bytes],
+    file: str,
+    script: str | None,
+    layout: str | None,
+    schema: str | None,
+    debug: bool,
 ) -> None:
     """Pass the bad records in FILE through the script's map again, in this process.
 
@@ -32,13 +44,13 @@ def replay(
     """
     from daskmr.tasks.guard import in_thread
 
-    in_thread(lambda: _replay(file, script, schema, debug, stdout))
+    in_thread(lambda: _replay(file, script, one_layout(layout, schema), debug, stdout))
 
 
-def _replay(path: str, script: str | None, schema: str | None, debug: bool, out: IO[bytes]) -> None:
+def _replay(path: str, script: str | None, layout: str | None, debug: bool, out: IO[bytes]) -> None:
     from daskmr.run.replay import open_replay
 
-    opened = open_replay(path, script, schema)
+    opened = open_replay(path, script, layout)
     passed = 0
     for outcome in opened.run():
         passed += outcome.passes

@@ -90,7 +90,7 @@ def _run(
     gc.enable()
 
     path, secrets = options.pop("report"), (options["aws_key"], options["aws_secret_key"])
-    read = (options["input_filter"], options["schema"])
+    read = (options["input_filter"], options["schema"], options["layout"])
     inputs = (script, *(source for source in read if isinstance(source, str)))
     with (
         notes_to(show),

@@ -221,7 +221,7 @@ class _Search:
         return list_sources(
             self.sources,
             self.schema,
-            has_layout=self.config.schema is not None,
+            has_layout=self.schema.has_layout,
             own_folder=work_dir,
             allow_empty=self.config.allow_empty,
             stdin=self.stdin,
@@ -327,11 +327,11 @@ class _Search:
         )
         if local is None:
             return Inputs(self._chosen(listing), "", remote)
+        if local.layout == NO_DIMENSIONS:  # of files that are named
+            local = replace(local, schema=listing.schema, seen=listing.seen)
         united = unite(local, listing)
         if self.data_dir is None:
             _refuse_shared_path(local, listing)
-            if local.layout == NO_DIMENSIONS:
-                united = replace(united, layout=NO_DIMENSIONS)
         return Inputs(self._chosen(united), local.root, remote)
 
     def _chosen(self, listing: Listing) -> Listing:

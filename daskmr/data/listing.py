@@ -8,17 +8,17 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import accumulate, pairwise
 from operator import attrgetter, itemgetter
 from typing import NoReturn
 
 from daskmr.data.filters import Dimension
 from daskmr.data.layout import Layout, Schema
-from daskmr.data.readers.suffixes import EXTENSIONS
 from daskmr.data.sources.own_files import why_own
 from daskmr.errors import InputError
 from daskmr.normal_forms import hint
 
-__all__ = ["InputFile", "Listing", "Seen", "Selection", "list_files", "unite"]
+__all__ = ["InputFile", "Listing", "Seen", "Selection", "list_files", "refuse_names", "unite"]
 
 _SKIPPED_NAMED = 1000
 _VALUES_NAMED = 20
@@ -71,9 +71,14 @@ class Listing:
     skipped: tuple[str, ...]
     skipped_count: int  # number of all paths outside of the layout
     seen: tuple[Seen, ...]  # one for each dimension, to explain an empty listing
-    layout: Layout
+    schema: Schema  # the layout, with its names if they were discovered, and the filter
     repeated: int = 0  # number of entries that a store listed more than once
     nothing: str = ""  # the explanation of an empty listing, if it is another one
+    reasons: tuple[str, ...] = ()  # the reason for each of `skipped`
+
+    @property
+    def layout(self) -> Layout:
+        return self.schema.layout
 
     def explain_nothing(self) -> str:
         """Explain an empty listing: name the dimension that excluded the last candidates."""
@@ -85,13 +90,28 @@ class Listing:
             seen = self.seen[position]
             if seen.allowed < seen.candidates:
                 return self._explain_excluded(position, seen)
-        skipped = ", ".join(map(repr, self.skipped[:3])) + ", ..." * (self.skipped_count > 3)
+        some = [
+            f"{path!r}, because {reason}"
+            for path, reason in zip(self.skipped[:3], self.reasons, strict=False)
+        ]
+        skipped = "; ".join(some) + "; ..." * (self.skipped_count > 3)
         if skipped:
             skipped = f" Not in the layout: {self.skipped_count} ({skipped})."
+        known = f" with a known extension ({', '.join(sorted(self.schema.extensions))})"
         return (
-            f"The {self._what} {self.root} holds no file in the layout {self.layout.template} "
-            f"with a known extension ({', '.join(sorted(EXTENSIONS))}).{skipped} "
-            f"Check the {self._what} and the schema of the layout."
+            f"The {self._what} {self.root} holds no file in the layout {self.layout.template}"
+            f"{known if self.layout.levels[-1].is_open else ''}.{skipped} "
+            f"Check the {self._what} and the layout. {self._advise()}"
+        )
+
+    def _advise(self) -> str:
+        """Name a layout that fits the paths that were skipped."""
+        hive = any("=" in name[1:] for path in self.skipped for name in path.split("/")[:-1])
+        if hive and self.layout.spec != "hive":
+            return "For directories name=value, use --layout hive."
+        return (
+            "To name the parts of the paths, use a template such as --layout '{day}/{host}.log'; to "
+            "read files at any depth, --layout flat."
         )
 
     def explain_variants(self) -> tuple[str, ...]:
@@ -113,7 +133,7 @@ class Listing:
         return (
             f"No file below {self.root} matches the filter: dimension {position + 1} ({label}) "
             f"allows {seen.dimension.describe()}{barren}; {_describe_values(seen)}. "
-            f"Correct the filter, or the {self._what}."
+            f"Correct {'--where' if self.schema.given.where else 'the filter'}, or the {self._what}."
             + (f" It excludes {_describe_variants(seen)}." if seen.variants else "")
         )
 
@@ -155,6 +175,8 @@ def list_files(
     daskmr.errors.InputError: The data directory /no/such/place does not exist; check the path.
     """
     root = _check_root(data_dir)
+    if schema.layout.is_undiscovered:
+        schema = _discover(root, schema)
     selection = Selection(schema)
     if own_folder is not None:
         selection.own_folder = os.path.realpath(own_folder)
@@ -163,30 +185,80 @@ def list_files(
     for position in range(schema.layout.directories):
         level = [child for above in level for child in _descend(root, above, position, selection)]
     links: dict[str, str] = {}
-    for directory in level:
-        _collect(root, directory, selection, links)
+    for directory in level:  # grows while the files are at any depth
+        level += _collect(root, directory, selection, links)
     if links or len({directory.real for directory in level}) < len(level):
         selection.files = _drop_duplicates(selection.files, links, level)
     return selection.listing(root)
+
+
+def _discover(root: str, schema: Schema) -> Schema:
+    """Discover the names of a `hive` layout in the first directories that contain a file."""
+
+    def names_below(path: str) -> tuple[list[str], str] | None:
+        with os.scandir(os.path.join(root, path)) as entries:
+            found = [(entry.name, entry.is_dir()) for entry in entries if entry.name[0] != "."]
+        below = sorted(name for name, is_dir in found if is_dir and name.find("=") > 0)
+        for name in below:
+            deeper = names_below(f"{path}{name}/")
+            if deeper is not None:
+                return [name.partition("=")[0], *deeper[0]], deeper[1]
+        files = sorted(name for name, is_dir in found if not is_dir)
+        return ([], path + files[0]) if files and not below else None
+
+    try:
+        found = names_below("")
+    except OSError as error:
+        _fail("directory", os.fspath(error.filename or root), error)
+    return schema.discovered(*(found if found is not None and found[0] else (None,)))
 
 
 def unite(local: Listing, remote: Listing) -> Listing:
     """Merge the listings of a data dir and a store; a path in both is read from the data dir.
 
     If both are empty, the store's listing provides the explanation.
+    Raises InputError if their directories have different names, in a `hive` layout.
     """
+    if local.layout != remote.layout:  # of a hive layout; one of them may be empty
+        if not local.layout.fields:
+            return _with_skipped(remote, local)
+        if not remote.layout.fields:
+            return _with_skipped(local, remote)
+        refuse_names(
+            os.path.join(local.root, os.path.dirname(local.layout.example)),
+            f"{remote.root}/{os.path.dirname(remote.layout.example)}",
+        )
     known = {file.path for file in local.files}
-    skipped = sorted({*local.skipped, *remote.skipped}, key=os.fsencode)
-    both = len(local.skipped) + len(remote.skipped) - len(skipped)
     return replace(
-        remote,
+        _with_skipped(remote, local),
         files=tuple(_in_order([*local.files, *(f for f in remote.files if f.path not in known)])),
-        skipped=tuple(skipped[:_SKIPPED_NAMED]),
-        skipped_count=local.skipped_count + remote.skipped_count - both,
         seen=tuple(
             replace(there, variants=tuple(sorted({*here.variants, *there.variants})))
             for here, there in zip(local.seen, remote.seen, strict=True)
         ),
+    )
+
+
+def _with_skipped(listing: Listing, other: Listing) -> Listing:
+    """Add the paths that another listing has skipped."""
+    reasons = dict(zip(other.skipped, other.reasons, strict=True))
+    reasons.update(zip(listing.skipped, listing.reasons, strict=True))
+    skipped = sorted(reasons, key=os.fsencode)
+    both = len(listing.skipped) + len(other.skipped) - len(skipped)
+    return replace(
+        listing,
+        skipped=tuple(skipped[:_SKIPPED_NAMED]),
+        reasons=tuple(reasons[path] for path in skipped[:_SKIPPED_NAMED]),
+        skipped_count=listing.skipped_count + other.skipped_count - both,
+    )
+
+
+def refuse_names(one: str, other: str) -> NoReturn:
+    """Raise InputError for two places that are not partitions of one data set."""
+    raise InputError(
+        f"The directories {one} and {other} do not have the same names in the same order, so they are "
+        "not partitions of one data set. Read them one at a time, or name the parts of the paths, as "
+        "in --layout 'dt={dt}/{_...}'."
     )
 
 
@@ -232,6 +304,8 @@ class Selection:
     >>> selection = Selection(schema)
     >>> selection.pick(0, "saved_session") is None
     True
+    >>> selection.pick_directory(0, "idle", "idle")
+    ('idle',)
     >>> selection.pick_file(("idle", "Firefox", "beta", "24.0"), "1.2.gz", "idle/.../1.2.gz")
     ('idle', 'Firefox', 'beta', '24.0', '1', '2')
     """
@@ -240,51 +314,111 @@ class Selection:
         self.files: list[InputFile] = []
         self.skipped_count = 0
         self.own_folder = ""  # the real path of the work dir, which is never opened
-        self._schema = schema
+        self.schema = schema
+        self.levels = schema.layout.levels
         self._filters = tuple(_DimensionFilter(dimension) for dimension in schema.dimensions)
-        self._skipped: list[str] = []
+        ends = [*accumulate(len(level.dimensions) for level in self.levels)]
+        self._filters_at = [self._filters[a:b] for a, b in pairwise([0, *ends])]
+        self._last = self.levels[-1]
+        self._is_open, self._extensions = self._last.is_open, schema.extensions
+        self._skipped: list[tuple[str, str]] = []
 
     def pick(self, position: int, value: str) -> str | None:
         """Return the interned `value` of a dimension if the filter allows it, else ``None``."""
         return self._filters[position].pick(value)
 
+    def pick_directory(self, position: int, name: str, path: str) -> tuple[str, ...] | None:
+        """Return the dimensions in the name of a directory at a level; ``None`` if it isn't selected.
+
+        One that is not in the layout is recorded as skipped, by its `path`.
+        """
+        level = self.levels[position]
+        values = level.match(name)
+        if values is None or level.mistake(values) or why_own(name):
+            self.skip_directory(path, name, position)
+            return None
+        return self._picked((), position, values)
+
     def pick_file(self, dims: tuple[str, ...], name: str, path: str) -> tuple[str, ...] | None:
         """Return all dimensions of a file in a directory of `dims`; ``None`` if it isn't selected.
 
-        A file that is not in the layout is recorded as skipped, by its `path`.
+        A file that is not in the layout is recorded as skipped, by its `path`. If the last level
+        spans several, `name` is the path below the first of them.
         """
-        if why := why_own(name):
-            self.skip(f"{path} ({why})")
+        if why := why_own(name.rpartition("/")[2]):
+            self.skip(path, why)
             return None
-        parts = self._schema.layout.parse_name(name)  # None for a hidden file
-        if parts is None or name.rpartition(".")[2].lower() not in self._schema.extensions:
-            self.skip(path)
+        values = self._last.match(name)
+        if values is None or (self._last.is_typed and self._last.mistake(values)):
+            self.skip(path, self._last.why_not(name))
             return None
-        first = self._filters[-2].pick(parts[0])
-        if first is None:
+        if self._is_open and name.rpartition(".")[2].lower() not in self._extensions:
+            self.skip(path, _extension_reason(name))
             return None
-        second = self._filters[-1].pick(parts[1])
-        return None if second is None else (*dims, first, second)
+        return self._picked(dims, -1, values)
 
-    def skip(self, path: str) -> None:
+    def _picked(
+        self, dims: tuple[str, ...], position: int, values: tuple[str, ...]
+    ) -> tuple[str, ...] | None:
+        """Return `dims` and the interned `values` of a level if the filter allows all of them."""
+        for each, value in zip(self._filters_at[position], values, strict=True):
+            kept = each.pick(value)
+            if kept is None:
+                return None
+            dims += (kept,)
+        return dims
+
+    def skip_directory(self, path: str, name: str, position: int) -> None:
+        """Record a directory that is not in the layout, or was written by daskmr.
+
+        Raises InputError if it is a partition with another name, in a `hive` layout.
+        """
+        layout = self.schema.layout
+        if why := why_own(name):
+            self.skip(path + "/", why)
+            return
+        if layout.spec == "hive" and layout.fields and name[:1] != "." and name.find("=") > 0:
+            refuse_names(os.path.dirname(layout.example) or layout.template, path)
+        is_last = position == len(self.levels) - 1
+        reason = layout.too_deep() if is_last else self.levels[position].why_not(name)
+        self.skip(path + "/", reason)
+
+    def enters(self, name: str, below: str) -> bool:
+        """Check whether the last level spans a directory, by its name and its path `below` that level."""
+        last = self._last
+        fits = last.spans and not last.hides(below) and below.startswith(last.start)
+        return fits and not why_own(name)
+
+    def skip_file(self, path: str, position: int) -> None:
+        """Record a file at a level of directories."""
+        self.skip(path, self.schema.layout.too_short(position))
+
+    def skip(self, path: str, reason: str) -> None:
         """Record a path that is not in the layout; the path of a directory ends in "/"."""
         self.skipped_count += 1
-        self._skipped.append(path)
+        self._skipped.append((path, reason))
         if len(self._skipped) >= 10 * _SKIPPED_NAMED:
             self._skipped = self._first_skipped()
 
-    def _first_skipped(self) -> list[str]:
-        return sorted(self._skipped, key=os.fsencode)[:_SKIPPED_NAMED]
+    def _first_skipped(self) -> list[tuple[str, str]]:
+        return sorted(self._skipped, key=lambda one: os.fsencode(one[0]))[:_SKIPPED_NAMED]
 
     def listing(self, root: str) -> Listing:
+        skipped = self._first_skipped()
         return Listing(
             root=root,
             files=tuple(_in_order(self.files)),
-            skipped=tuple(self._first_skipped()),
+            skipped=tuple(path for path, _ in skipped),
+            reasons=tuple(reason for _, reason in skipped),
             skipped_count=self.skipped_count,
             seen=tuple(each.seen() for each in self._filters),
-            layout=self._schema.layout,
+            schema=self.schema,
         )
+
+
+def _extension_reason(name: str) -> str:
+    _, dot, extension = name.rpartition("/")[2].rpartition(".")
+    return f"its extension {extension!r} is not known" if dot else "it has no extension"
 
 
 def _in_order(files: list[InputFile]) -> list[InputFile]:
@@ -302,6 +436,7 @@ class _Directory:
     dims: tuple[str, ...]
     reals: tuple[str, ...]  # real paths from the root down to it
     linked: bool  # reached through a link
+    below: str = ""  # path below the directory of the last level, if that spans several
 
     @property
     def real(self) -> str:
@@ -334,32 +469,57 @@ def _descend(
     for entry in _entries(root, directory, selection):
         path = directory.path + entry.name
         if _format_of(entry, stat.S_IFDIR) != stat.S_IFDIR:
-            selection.skip(path)
-        elif entry.name.startswith("."):
-            selection.skip(path + "/")
-        elif why := why_own(entry.name):
-            selection.skip(f"{path}/ ({why})")
-        elif (value := selection.pick(position, entry.name)) is not None:
-            real, linked = _real_path(directory, entry)
-            if real == selection.own_folder:
-                selection.skip(f"{path}/ (the work dir)")
-            elif linked and real in directory.reals:  # a link to a parent directory
-                selection.skip(path + "/")
-            else:
-                dims, reals = (*directory.dims, value), (*directory.reals, real)
-                yield _Directory(path + "/", dims, reals, linked)
+            selection.skip_file(path, position)
+        elif (values := selection.pick_directory(position, entry.name, path)) is not None:
+            child = _enter(directory, entry, (*directory.dims, *values), selection)
+            if child is not None:
+                yield child
 
 
-def _collect(root: str, directory: _Directory, selection: Selection, links: dict[str, str]) -> None:
-    """Select the files in `directory`, and add the real paths of symbolic links to `links`."""
+def _enter(
+    directory: _Directory,
+    entry: os.DirEntry[str],
+    dims: tuple[str, ...],
+    selection: Selection,
+    below: str = "",
+) -> _Directory | None:
+    """Return a directory in another one, except for the work dir, and a link to one of its parents."""
+    path = f"{directory.path}{entry.name}/"
+    real, linked = _real_path(directory, entry)
+    if real == selection.own_folder:
+        selection.skip(path, "it is the work dir")
+        return None
+    if linked and real in directory.reals:
+        selection.skip(path, "it is a link to a directory above it")
+        return None
+    return _Directory(path, dims, (*directory.reals, real), linked, below)
+
+
+def _collect(
+    root: str, directory: _Directory, selection: Selection, links: dict[str, str]
+) -> list[_Directory]:
+    """Select the files in `directory`, and add the real paths of symbolic links to `links`.
+
+    Returns its directories if the last level spans several.
+    """
     known: dict[tuple[str, ...], tuple[str, ...]] = {}
+    position = len(selection.levels) - 1
+    deeper: list[_Directory] = []
     for entry in _entries(root, directory, selection):
-        path = directory.path + entry.name
+        path, name = directory.path + entry.name, directory.below + entry.name
         form = _format_of(entry, stat.S_IFREG)
-        if form != stat.S_IFREG:
-            selection.skip(path + "/" if form == stat.S_IFDIR else path)
+        if form == stat.S_IFDIR:
+            if selection.enters(entry.name, name):
+                child = _enter(directory, entry, directory.dims, selection, f"{name}/")
+                if child is not None:
+                    deeper.append(child)
+            else:
+                selection.skip_directory(path, entry.name, position)
             continue
-        dims = selection.pick_file(directory.dims, entry.name, path)
+        if form != stat.S_IFREG:
+            selection.skip(path, "it is not a regular file")
+            continue
+        dims = selection.pick_file(directory.dims, name, path)
         if dims is None:
             continue
         try:
@@ -372,6 +532,7 @@ def _collect(root: str, directory: _Directory, selection: Selection, links: dict
         )
         if entry.is_symlink():
             links[path] = _real_path(directory, entry)[0]
+    return deeper
 
 
 def _drop_duplicates(
@@ -404,7 +565,7 @@ def _entries(root: str, directory: _Directory, selection: Selection) -> Iterator
     except OSError as error:
         _fail("directory" if directory.path else "data directory", path, error)
     if empty and directory.path:
-        selection.skip(directory.path)
+        selection.skip(directory.path, "it is empty")
 
 
 def _format_of(entry: os.DirEntry[str], expected: int) -> int:

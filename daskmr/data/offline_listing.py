@@ -7,10 +7,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, TypeAlias
 
+from daskmr.data.dimensions.template import Level
 from daskmr.data.filters import Dimension, join_values, sanitise
 from daskmr.data.layout import Schema
 from daskmr.data.listing import Listing
-from daskmr.data.store_listing import EntrySelection, Prefix, known_names, name_starts
+from daskmr.data.store_listing import (
+    EntrySelection,
+    Prefix,
+    dimensions_by_level,
+    known_names,
+    name_starts,
+)
 from daskmr.errors import InputError
 from daskmr.store.source import Entry
 
@@ -39,12 +46,14 @@ def list_recorded(
     Return the listing and a short description of each gap: values that the filter allows but that
     were never listed. A gap raises InputError unless `allow_incomplete`.
     """
+    if schema.layout.is_undiscovered:
+        schema = _discover(record, schema)
     replay = _Replay(record, schema)
     level = [Prefix("", ())]
     for position in range(schema.layout.directories):
         level = [child for prefix in level for child in replay.descend(prefix, position)]
-    for prefix in level:
-        replay.collect(prefix)
+    for prefix in level:  # grows while the files are at any depth
+        level += replay.collect(prefix)
     notes = replay.gaps.describe()
     if notes and not allow_incomplete:
         raise InputError(
@@ -55,6 +64,19 @@ def list_recorded(
     return replay.selected.listing(root), notes
 
 
+def _discover(record: Record, schema: Schema) -> Schema:
+    """Discover the names of a `hive` layout in the deepest directories that were listed."""
+    known: set[str] = set()
+    for path, _ in record.prefixes():
+        known.add(path)
+        known |= {f"{path}{entry.name}/" for entry in record.entries(path) if entry.is_dir}
+    partitions = {
+        path for path in known if all(name.find("=") > 0 for name in path.split("/")[:-1])
+    }
+    deepest = min(partitions, key=lambda path: (-path.count("/"), path), default="")
+    return schema.discovered_in([deepest])
+
+
 class _Replay:
     """A walk over a record that also collects its gaps."""
 
@@ -62,8 +84,14 @@ class _Replay:
         self.selected = EntrySelection(schema)
         self.gaps = _Gaps(schema.dimensions)
         self._record = record
-        self._schema = schema
-        self._starts = name_starts(schema.dimensions[-2])
+        self._levels = schema.layout.levels
+        self._dimensions = dimensions_by_level(schema)
+        last = self._levels[-1]
+        self._starts = name_starts(last, self._dimensions[-1])
+        # Whether each of them is for one value of the first dimension
+        self._are_values = (
+            bool(last.dimensions) and self._dimensions[-1][0].test.accepted is not None
+        )
         self._listed: dict[str, set[str]] = defaultdict(set)
         self._below: dict[str, set[str]] = defaultdict(set)
         for path, name_prefix in record.prefixes():
@@ -74,34 +102,61 @@ class _Replay:
 
     def descend(self, prefix: Prefix, position: int) -> Iterator[Prefix]:
         """Yield the known directories in `prefix` that the filter allows."""
-        complete = "" in self._listed.get(prefix.path, ())
+        level, dimensions = self._levels[position], self._dimensions[position]
+        complete = level.start.startswith(tuple(self._listed.get(prefix.path, ())))
         below = self._below.get(prefix.path, set())
-        self.gaps.visit(prefix, complete or bool(below))
+        self._visit(prefix, position - 1, complete or bool(below))
         if complete:
             entries = self._record.entries(prefix.path)
             yield from self.selected.directories(prefix, position, entries)
         elif below:
-            dimension = self._schema.dimensions[position]
-            names = known_names(dimension)
+            names = known_names(level, dimensions)
             if names is None:
-                self.gaps.add_others(prefix, below)
-                names = tuple(filter(dimension.allows, sorted(below)))
-            yield from map(prefix.below, names)
+                matched = [level.match(name) for name in sorted(below)]
+                values = [found[0] for found in matched if found]
+                self.gaps.add_others(prefix, values if level.dimensions else sorted(below))
+                names = tuple(sorted(below))
+            for name in names:
+                dims = level.match(name)
+                if dims is not None and all(map(Dimension.allows, dimensions, dims)):
+                    yield prefix.below(name, dims)
 
-    def collect(self, prefix: Prefix) -> None:
-        """Select the known files in `prefix`."""
+    def collect(self, prefix: Prefix) -> list[Prefix]:
+        """Select the known files in `prefix`; return its directories if the last level spans several."""
         listed = self._listed.get(prefix.path)
-        self.gaps.visit(prefix, listed is not None)
+        level = self._levels[-1]
+        if prefix.rest:
+            if listed is None:
+                self.gaps.add_path(prefix.path)
+        else:
+            self._visit(prefix, len(self._levels) - 2, listed is not None)
         if listed is None:
-            return
+            return []
         starts = tuple(listed)
-        needed = ("",) if self._starts is None else self._starts
-        missing = [start.removesuffix(".") for start in needed if not start.startswith(starts)]
-        if missing and self._schema.dimensions[-2].known_values is not None:
-            self.gaps.add_values(prefix, missing)
-        elif missing:
+        needed = ("",) if self._starts is None or prefix.rest else self._starts
+        missing = [start for start in needed if not start.startswith(starts)]
+        if missing and self._are_values:
+            self.gaps.add_values(prefix, [_value_of(level, start) for start in missing])
+        elif missing and level.dimensions:
             self.gaps.add_others(prefix, [s[:-1] if s[-1:] == "." else f"{s}..." for s in starts])
-        self.selected.select_files(prefix, self._record.entries(prefix.path), {})
+        elif missing:
+            self.gaps.add_path(f"{prefix.path}{level.text}")
+        return self.selected.select_files(prefix, self._record.entries(prefix.path), {})
+
+    def _visit(self, prefix: Prefix, position: int, listed: bool) -> None:
+        """Note whether a prefix was listed; `position` is that of its own level, -1 for the root."""
+        if position < 0 or self._levels[position].dimensions:
+            self.gaps.visit(prefix, listed)
+        elif not listed:
+            self.gaps.add_path(prefix.path)
+
+
+def _value_of(level: Level, start: str) -> str:
+    """Return the value of the first dimension in the start of a name."""
+    if (values := level.match(start)) is not None:
+        return values[0]
+    after = "".join(str(part) for part in level.parts[bool(level.start) + 1 :][:1])
+    return start.removeprefix(level.start).removesuffix(after)
 
 
 class _Gaps:
@@ -110,12 +165,13 @@ class _Gaps:
     def __init__(self, dimensions: tuple[Dimension, ...]) -> None:
         self._dimensions = dimensions
         self._nothing = False
+        self._paths: list[str] = []
         self._listed: list[set[str]] = [set() for _ in dimensions]
         self._missing: list[dict[str, list[str]]] = [defaultdict(list) for _ in dimensions]
         self._others: list[dict[Values, list[str]]] = [defaultdict(list) for _ in dimensions]
 
     def visit(self, prefix: Prefix, listed: bool) -> None:
-        if not prefix.dims:
+        if not prefix.path:
             self._nothing = not listed
             return
         position, value = len(prefix.dims) - 1, prefix.dims[-1]
@@ -131,8 +187,15 @@ class _Gaps:
             self._listed[position].add(value)  # other directories may have been listed
             self._missing[position][value].append(prefix.path)
 
+    def add_path(self, path: str) -> None:
+        """Record that a directory without dimensions of its own was never listed."""
+        self._paths.append(path)
+
     def add_others(self, prefix: Prefix, listed: Iterable[str]) -> None:
-        self._others[len(prefix.dims)][tuple(sorted(listed))].append(prefix.path)
+        if len(prefix.dims) < len(self._dimensions):
+            self._others[len(prefix.dims)][tuple(sorted(listed))].append(prefix.path)
+        else:
+            self.add_path(prefix.path)
 
     def describe(self) -> tuple[str, ...]:
         if self._nothing:
@@ -142,6 +205,7 @@ class _Gaps:
             for position, dimension in enumerate(self._dimensions)
             for gap in self._describe_gaps(position, dimension)
         ]
+        gaps += [f"{path!r} was never listed" for path in self._paths]
         if len(gaps) > _MAX_GAPS:
             gaps[_MAX_GAPS:] = [f"and {len(gaps) - _MAX_GAPS:,} more of this kind"]
         return tuple(gaps)

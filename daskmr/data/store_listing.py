@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Protocol, TypeVar
+from itertools import islice, pairwise, product
+from typing import Any, Protocol, TypeVar
+from urllib.parse import quote
 
+from daskmr.data.dimensions.template import Field, Level, level_of
 from daskmr.data.filters import Dimension
 from daskmr.data.layout import Schema
 from daskmr.data.listing import InputFile, Listing, Selection
-from daskmr.data.sources.own_files import why_own
 from daskmr.normal_forms import forms_of
 from daskmr.store.source import Entry, Page
 from daskmr.store.store import Store
 
-__all__ = ["EntrySelection", "Prefix", "Recorder", "known_names", "list_store", "name_starts"]
+__all__ = [
+    "EntrySelection", "Prefix", "Recorder", "dimensions_by_level", "discover_names", "known_names",
+    "list_store", "name_starts",
+]  # fmt: skip
 
 T = TypeVar("T")
 
@@ -28,6 +33,7 @@ _AT_ONCE = 16
 _NAMED_BELOW = 64
 _NAMED = 1024
 _FEW = 4  # at most this many starts of file names are worth a request each
+_EXPLAINED = 4  # directories listed completely to explain why none has a file of the layout
 _PROGRESS_SECONDS = 0.25
 _LONGEST_NAME = 255  # limit of file systems, in bytes
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -73,6 +79,8 @@ def list_store(
     Raises `StoreError` if a prefix cannot be listed, or its listing goes backwards or does not
     end.
     """
+    if schema.layout.is_undiscovered:
+        schema = discover_names(schema, lambda path: _first_directories(store, path))
     walk = _Walk(store, schema, recorder, on_progress)
     store.run(walk.run())
     listing = walk.selected.listing(store.source.url)
@@ -83,15 +91,23 @@ def list_store(
     return replace(listing, files=files, repeated=repeated)
 
 
+def _first_directories(store: Store, path: str) -> list[str]:
+    """Return the directories on the first page of a listing."""
+    page = store.run(store.page_async(path, ""))
+    return [entry.name for entry in page.entries if entry.is_dir]
+
+
 @dataclass(frozen=True, slots=True)
 class Prefix:
     """A directory to list: its path below the root, with "/" at the end, or ""."""
 
     path: str
     dims: tuple[str, ...]
+    rest: str = ""  # path below the directory of the last level, if that spans several
 
-    def below(self, name: str) -> Prefix:
-        return Prefix(f"{self.path}{name}/", (*self.dims, name))
+    def below(self, name: str, dims: tuple[str, ...] = ()) -> Prefix:
+        """Return the prefix of a directory in this one, whose name has `dims`."""
+        return Prefix(f"{self.path}{name}/", (*self.dims, *dims))
 
 
 class EntrySelection(Selection):
@@ -100,44 +116,59 @@ class EntrySelection(Selection):
     def directories(
         self, prefix: Prefix, position: int, entries: Iterable[Entry]
     ) -> Iterator[Prefix]:
+        """Yield the directories in `prefix`, at a level of directories, that the filter allows."""
         for entry in entries:
             name = entry.name
             if not entry.is_dir:
-                self._skip_object(prefix, entry)
-            elif (fault := _name_fault(name)) or name.startswith("."):
-                self._skip_name(f"{prefix.path}{name}/", fault)
-            elif why := why_own(name):
-                self.skip(f"{prefix.path}{name}/ ({why})")
-            elif (value := self.pick(position, name)) is not None:
-                yield prefix.below(value)
+                self._skip_object(prefix, entry, position)
+            elif fault := _name_fault(name):
+                self._skip_fault(f"{prefix.path}{name}/", fault)
+            elif (dims := self.pick_directory(position, name, prefix.path + name)) is not None:
+                yield prefix.below(name, dims)
 
     def select_files(
         self,
         prefix: Prefix,
         entries: Iterable[Entry],
         known: dict[tuple[str, ...], tuple[str, ...]],
-    ) -> None:
-        """Select the files in `prefix`; `known` interns the tuples of dimensions."""
-        path, dims = prefix.path, prefix.dims
+    ) -> list[Prefix]:
+        """Select the files in `prefix`; `known` interns the tuples of dimensions.
+
+        Returns its directories if the last level spans several.
+        """
+        path, dims, rest = prefix.path, prefix.dims, prefix.rest
         pick_file, append = self.pick_file, self.files.append
+        position = len(self.levels) - 1
+        deeper: list[Prefix] = []
         for entry in entries:
             name = entry.name
+            fault = _name_fault(name)
             if entry.is_dir:
-                self._skip_name(f"{path}{name}/", _name_fault(name))
-            elif _name_fault(name):
-                self._skip_object(prefix, entry)
-            elif (picked := pick_file(dims, name, path + name)) is not None:
+                below = rest + name
+                if fault:
+                    self._skip_fault(f"{path}{name}/", fault)
+                elif self.enters(name, below):
+                    deeper.append(Prefix(f"{path}{name}/", dims, f"{below}/"))
+                else:
+                    self.skip_directory(path + name, name, position)
+            elif fault:
+                self._skip_object(prefix, entry, position)
+            elif (picked := pick_file(dims, rest + name, path + name)) is not None:
                 picked = known.setdefault(picked, picked)
                 append(InputFile(path + name, entry.size, picked, entry.etag, entry.mtime))
+        return deeper
 
-    def _skip_object(self, prefix: Prefix, entry: Entry) -> None:
-        if entry.name:
-            self._skip_name(prefix.path + entry.name, _name_fault(entry.name))
-        elif entry.size:
-            self._skip_name(prefix.path or "/", 'its key ends in "/", but it is not empty')
+    def _skip_object(self, prefix: Prefix, entry: Entry, position: int) -> None:
+        if not entry.name:
+            if entry.size:
+                self._skip_fault(prefix.path or "/", 'its key ends in "/", but it is not empty')
+        elif fault := _name_fault(entry.name):
+            self._skip_fault(prefix.path + entry.name, fault)
+        else:
+            self.skip_file(prefix.path + entry.name, position)
 
-    def _skip_name(self, path: str, fault: str | None) -> None:
-        self.skip(f"{repr(path)[1:-1]} ({fault})" if fault else path)
+    def _skip_fault(self, path: str, fault: str) -> None:
+        self.skip(f"{repr(path)[1:-1]} ({fault})", fault)
 
 
 def _name_fault(name: str) -> str | None:
@@ -164,33 +195,80 @@ def _name_fault(name: str) -> str | None:
     return None
 
 
-def known_names(dimension: Dimension) -> tuple[str, ...] | None:
-    """Return all names that can match and can exist; ``None`` if they are not known.
+def known_names(level: Level, dimensions: Sequence[Dimension]) -> tuple[str, ...] | None:
+    """Return all names at a level that can match and can exist; ``None`` if they are not known.
 
+    - `dimensions`: those of the level.
+
+    >>> from daskmr.data.dimensions.template import Field, level_of
     >>> from daskmr.data.filters import OneOf
-    >>> known_names(Dimension("reason", OneOf(("idle", "a/b"))))
-    ('idle',)
+    >>> reason = Dimension("reason", OneOf(("idle", "a/b")))
+    >>> known_names(level_of("why-", Field("reason")), [reason])
+    ('why-idle',)
     """
-    known = dimension.known_values
-    if known is None or any(_SURROGATE.search(name) for name in known):  # invalid in a request
+    choices: list[Sequence[str]] = []
+    remaining = iter(dimensions)
+    for part in level.parts:
+        if isinstance(part, str):
+            choices.append((part,))
+            continue
+        accepted = next(remaining).test.accepted if part.is_dimension else None
+        if accepted is None or any(_SURROGATE.search(value) for value in accepted):
+            return None  # a surrogate is invalid in a request
+        if level.decodes and any(quote(value, safe="") != value for value in accepted):
+            return None  # there are several ways to encode it
+        if level.decodes and "" in accepted:
+            return None
+        choices.append(sorted(accepted))
+    if math.prod(map(len, choices)) > _NAMED:
         return None
-    return tuple(name for name in known if _name_fault(name) is None)
+    names = map("".join, product(*choices))
+    return tuple(n for n in names if _name_fault(n) is None and level.match(n) is not None)
 
 
-def name_starts(dimension: Dimension) -> tuple[str, ...] | None:
-    """Return the possible starts of allowed file names, from their first dimension; ``None``: any.
+def name_starts(level: Level, dimensions: Sequence[Dimension]) -> tuple[str, ...] | None:
+    """Return the possible starts of allowed names, from the first dimension; ``None``: any.
 
+    >>> from daskmr.data.dimensions.template import Field, level_of
     >>> from daskmr.data.filters import Between, OneOf
-    >>> name_starts(Dimension("buildID", OneOf(("2013", "2014"))))
+    >>> level = level_of(Field("buildID"), ".", Field("_"))
+    >>> name_starts(level, [Dimension("buildID", OneOf(("2013", "2014")))])
     ('2013.', '2014.')
-    >>> name_starts(Dimension("buildID", Between("20131101", "20131130")))
+    >>> name_starts(level, [Dimension("buildID", Between("20131101", "20131130"))])
     ('201311',)
     """
-    known = known_names(dimension)
-    if known is not None:
-        return tuple(f"{name}." for name in known if "." not in name)
-    start = dimension.test.common_start()
-    return (start,) if start else None
+    names = known_names(level, dimensions)
+    if names is not None:
+        return names
+    first = level.parts[bool(level.start) :][:1]
+    if first and isinstance(first[0], Field) and first[0].is_dimension and not first[0].spans:
+        after = "".join(str(part) for part in level.parts[bool(level.start) + 1 :][:1])
+        known = known_names(level_of(*level.parts[: bool(level.start) + 1]), dimensions)
+        if known is not None and not level.decodes:
+            length = len(level.start)
+            return tuple(name + after for name in known if not after or after not in name[length:])
+        start = "" if level.decodes else dimensions[0].test.common_start()
+        if start:
+            return (level.start + start,)
+    return (level.start,) if level.start else None
+
+
+def dimensions_by_level(schema: Schema) -> tuple[tuple[Dimension, ...], ...]:
+    """Return the dimensions of each level of the layout."""
+    remaining = iter(schema.dimensions)
+    return tuple(tuple(islice(remaining, len(level.dimensions))) for level in schema.layout.levels)
+
+
+def discover_names(schema: Schema, directories: Callable[[str], Iterable[str] | None]) -> Schema:
+    """Discover the names of a `hive` layout, by going down the first directory at each level.
+
+    - `directories`: returns the names of the directories at a prefix; ``None`` if there are none.
+    """
+    path, names = "", []
+    while found := sorted(name for name in directories(path) or () if name.find("=") > 0):
+        path += f"{found[0]}/"
+        names.append(found[0].partition("=")[0])
+    return schema.discovered(names or None, path)
 
 
 class _Walk:
@@ -209,71 +287,104 @@ class _Walk:
         self._on_progress = on_progress
         self._reported = time.monotonic()
         self._prefixes_listed = 0
-        self._named: list[tuple[int, list[Prefix]]] = []
+        self._unseen: list[tuple[int, list[Prefix]]] = []  # levels that were not listed completely
         self.repeated = 0
-        starts = name_starts(schema.dimensions[-2]) if store.ordered else None
+        self._levels = schema.layout.levels
+        self._dimensions = dimensions_by_level(schema)
+        last = self._levels[-1]
+        starts = name_starts(last, self._dimensions[-1]) if store.ordered else None
         few = starts is not None and len(starts) <= _FEW and _are_plain(starts)
-        self._starts = starts if few else None
+        self._starts = starts if few and not last.spans else None
         self.selected = EntrySelection(schema)
 
     async def run(self) -> None:
         level = [Prefix("", ())]
         discovered = 1  # number of prefixes at the last level that was listed
         for position in range(self._schema.layout.directories):
-            names = known_names(self._schema.dimensions[position])
+            names = known_names(self._levels[position], self._dimensions[position])
             # A single name never costs more requests than listing. Several names may, if most of
             # them do not exist.
             most = max(len(level), min(_NAMED, _NAMED_BELOW * discovered))
             if names is not None and _are_plain(names) and len(names) * len(level) <= most:
-                self._named.append((position, level))
-                level = [prefix.below(name) for prefix in level for name in names]
+                self._unseen.append((position, level))
+                level = self._named(level, position, names)
             else:
-                level = await self._descend(level, position)
+                above, start = level, self._start_of(position)
+                level = await self._descend(above, position, start)
+                if not level and start:
+                    self._unseen.append((position, above))
                 discovered = len(level)
-        await _for_each(self._collect, level)
+        start = self._start_of(-1)
+        await self._collect_all(level, start)
         if not self.selected.files:
-            await self._discover_named()
+            if start and self.selected.skipped_count == 0:
+                await self._collect_all(level[:_EXPLAINED], "")
+            await self._discover_unseen()
         self._report(last=True)
 
-    async def _discover_named(self) -> None:
-        """List the levels that were not listed, to explain an empty result."""
-        there: set[tuple[str, ...]] | None = None
+    def _named(self, level: list[Prefix], position: int, names: Sequence[str]) -> list[Prefix]:
+        values = [(name, self._levels[position].match(name) or ()) for name in names]
+        return [prefix.below(name, dims) for prefix in level for name, dims in values]
+
+    def _start_of(self, position: int) -> str:
+        """Return the literal that the names at a level begin with, for requests."""
+        level = self._levels[position]
+        if level.decodes:  # directories with other names are an error
+            return ""
+        return level.start if _are_plain((level.start,)) else ""
+
+    async def _discover_unseen(self) -> None:
+        """List the levels that were not listed completely, to explain an empty result."""
+        there: set[str] | None = None
         depth = 0
-        for position, level in self._named:
+        for position, level in self._unseen:
             if there is not None:
-                level = [prefix for prefix in level if prefix.dims[:depth] in there]
-            there = {prefix.dims for prefix in await self._descend(level, position)}
+                level = [p for p in level if "/".join(p.path.split("/")[:depth]) + "/" in there]
+            there = {prefix.path for prefix in await self._descend(level, position)}
             depth = position + 1
 
-    async def _descend(self, level: list[Prefix], position: int) -> list[Prefix]:
+    async def _descend(self, level: list[Prefix], position: int, start: str = "") -> list[Prefix]:
         below: list[Prefix] = []
 
         async def discover(prefix: Prefix) -> None:
-            async for page in self._pages(prefix):
+            async for page in self._pages(prefix, start):
                 below.extend(self.selected.directories(prefix, position, page.entries))
-            self._listed(prefix)
+            self._listed(prefix, (start,))
 
         await _for_each(discover, level)
         return below
 
-    async def _collect(self, prefix: Prefix) -> None:
+    async def _collect_all(self, level: list[Prefix], start: str) -> None:
+        """Select the files in some directories, and below them if the last level spans several."""
+        while level:
+            deeper: list[Prefix] = []
+
+            async def collect(prefix: Prefix, start: str = start, into: Any = deeper) -> None:
+                await self._collect(prefix, start, into)
+
+            await _for_each(collect, level)
+            level, start = deeper, ""
+
+    async def _collect(self, prefix: Prefix, first: str, deeper: list[Prefix]) -> None:
         """Select the files in a directory: by one flat listing, or by the starts of their names.
 
         The flat listing continues until it has taken as many requests as there are starts left, so
         that both together take at most twice as many requests as the better one.
+
+        - `first`: the text that all names begin with.
         """
         known: dict[tuple[str, ...], tuple[str, ...]] = {}
         requests = 0
-        async for page in self._pages(prefix):
-            self.selected.select_files(prefix, page.entries, known)
+        async for page in self._pages(prefix, first):
+            deeper += self.selected.select_files(prefix, page.entries, known)
             requests += 1
             if page.token is None or self._starts is None or (last := _last_name(page)) is None:
                 continue
             left = [start for start in self._starts if start > last or last.startswith(start)]
-            if len(left) <= requests:
+            if len(left) <= requests and left != [first]:
                 await self._collect_by_starts(prefix, left, last, known)
                 return
-        self._listed(prefix)
+        self._listed(prefix, (first,))
 
     async def _collect_by_starts(
         self,

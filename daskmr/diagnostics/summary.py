@@ -124,8 +124,13 @@ def counter_rows(result: Result) -> list[tuple[str, str, int]]:
 
 def skipped_input(result: Result) -> list[tuple[str, Sequence[str], int]]:
     """Return the skipped input: a heading for each kind, some of its items, and their number."""
+    reasons = result.skipped_reasons or [""] * len(result.skipped)
+    skipped = [
+        f"{path}{f': {reason}' if reason else ''}"
+        for path, reason in zip(result.skipped, reasons, strict=True)
+    ]
     kinds = [
-        ("not in the layout", "files or directories", result.skipped, result.skipped_count),
+        ("not in the layout", "files or directories", skipped, result.skipped_count),
         *(
             (title, noun, [reason for _, reason in items], len(items))
             for title, noun, items in (
@@ -181,9 +186,10 @@ def _saved(result: Result) -> list[str]:
     if result.script is not None:
         again = f"daskmr replay {shell_path(path)}"
         if result.meta_path is None:  # otherwise replay reads script and schema from it
-            schema = result.settings.get("schema")
             again += f" --script {shell_word(result.script)}"
-            again += f" --schema {shell_word(schema)}" if schema else ""
+            names = [name for name in ("layout", "schema") if result.settings.get(name)]
+            for name in names[:1]:
+                again += f" --{name} {shell_word(result.settings[name])}"
         lines.append(f"  to map them again: {again}")
     return lines
 

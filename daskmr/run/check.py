@@ -11,8 +11,8 @@ from itertools import islice
 from typing import Any
 
 from daskmr.config import Config, load_config
+from daskmr.data.dims import Dims
 from daskmr.data.inputs import Inputs, find_inputs
-from daskmr.data.layout import load_schema
 from daskmr.data.readers.faults import CorruptFileError
 from daskmr.data.readers.sniffing import LINE_CHARACTERS, describe_lines
 from daskmr.data.sampling import Choice
@@ -25,6 +25,7 @@ from daskmr.job.process_errors import no_children
 from daskmr.job.sources import collect, parse, read_source
 from daskmr.run.first_records import first_records
 from daskmr.run.record_format import RecordFormat, choose_format, extensions_of
+from daskmr.run.request import schema_of
 from daskmr.run.trial import Bad, Combined, Trial, text_of
 from daskmr.store.credentials import given
 from daskmr.store.open_stores import stores_closed
@@ -85,11 +86,14 @@ def check_script(
     aws_key: str | None = None,
     aws_secret_key: str | None = None,
     on_listing: Callable[[int, int], object] | None = None,
+    where: Any = (),
+    date: Any = None,
     **options: Any,
 ) -> int:
     """Load a script, and try it on the first records of its input, if one is given.
 
-    - `script`, `data_dir`, `input_filter`, `aws_key`, `aws_secret_key`, `on_listing`, `**options`:
+    - `script`, `data_dir`, `input_filter`, `aws_key`, `aws_secret_key`, `on_listing`, `where`,
+      `date`, `**options`:
       as for `daskmr.mapreduce`.
     - `say`: called as ``say(title, text)`` for each finding.
     - `limit_records`: the number of records to map.
@@ -111,7 +115,7 @@ def check_script(
             none = "none given (--data-dir, --bucket): its functions were checked, not called"
             say("input", none)
             return check.warnings
-        schema = load_schema(input_filter, config.schema)
+        schema = schema_of(job, config, options, input_filter, where, date)
         schema = schema.with_extensions(extensions_of(form, job))
         choice = Choice(tuple(only))
         inputs = find_inputs(
@@ -184,7 +188,7 @@ class _Check:
     def _map(self, trial: Trial, inputs: Inputs, config: Config, count: int) -> None:
         bad: list[tuple[str, int, str, Bad]] = []
         pairs = records = 0
-        shown = ""
+        shown, names = "", inputs.listing.layout.field_names
         records_of = first_records(inputs, config, trial)
         for file, place, number, record in islice(records_of, count):
             line = text_of(record)
@@ -194,7 +198,7 @@ class _Check:
                 self._say("dims", shortened(list(file.dims), 2 * _WIDTH))
             mark = len(trial.pending)
             try:
-                found = trial.map(place, list(file.dims), number, record, file.path)
+                found = trial.map(place, Dims(file.dims, names), number, record, file.path)
             except TaskFailed as error:
                 error.message += f" The record: {shortened(line, 3 * _WIDTH)}"
                 raise

@@ -184,6 +184,7 @@ def result_of(
         bad_records_path=side_cars.bad_path if side_cars and side_cars.bad else None,
         skipped=listing.skipped,
         skipped_count=listing.skipped_count,
+        skipped_reasons=listing.reasons,
         corrupt=tally.corrupt,
         key_count=outcome.keys,
         lines=outcome.lines,

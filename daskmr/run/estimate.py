@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import zstandard
 
 from daskmr.counts import NO_COUNTS, Counted, Counts
+from daskmr.data.dims import Dims
 from daskmr.data.listing import InputFile
 from daskmr.data.partition import Partition
 from daskmr.data.readers.faults import CorruptFileError
@@ -82,6 +83,7 @@ def map_sample(
     max_record_bytes: int = 1 << 30,
     keys: KeyFilter | None = None,
     form: RecordFormat = KEYED,
+    names: tuple[str, ...] = (),
 ) -> Sample:
     """Map files from all over the input, or the beginnings of them, until the time is up.
 
@@ -91,8 +93,9 @@ def map_sample(
     - `combine_size`, `max_record_bytes`: the settings of these names.
     - `keys`: the filter of the records by key; ``None`` for all records.
     - `form`: the format of the records.
+    - `names`: the names of the dimensions.
     """
-    sampling = _Sampling(job, seconds, buckets, combine_size, max_record_bytes, keys, form)
+    sampling = _Sampling(job, seconds, buckets, combine_size, max_record_bytes, keys, form, names)
     failure, details, patience = "", "", _PATIENCE * seconds
     with job.activate(), no_exit(), no_children(), alarm(patience) as rung:
         try:
@@ -121,11 +124,13 @@ class _Sampling:
         max_record_bytes: int,
         keys: KeyFilter | None,
         form: RecordFormat,
+        names: tuple[str, ...],
     ) -> None:
         self.place, self.line = "", 0
         self._seconds = seconds
         self._max_record_bytes = max_record_bytes
         self._keys = keys
+        self._names = names
         self._resident = self._most = resident()
         self._trial = Trial(job, form)
         self._form, self._reader = form, reader_of(form, job.read)
@@ -158,7 +163,7 @@ class _Sampling:
     def _map_file(self, file: InputFile, path: str) -> None:
         self.place = path
         taken = 0  # bytes of the records of a reader
-        dims, end = list(file.dims), math.inf
+        dims, end = Dims(file.dims, self._names), math.inf
         with open(path, "rb", buffering=0) as stream:
             about = Reading(file.path, dims, self._max_record_bytes)
             records = read_records(stream, self._max_record_bytes, self._reader, self._form, about)

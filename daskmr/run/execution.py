@@ -196,6 +196,7 @@ class Execution:
             keys=self.request.choice.keys,
             watched=self.watched,
             records=self.request.records,
+            dim_names=inputs.listing.layout.field_names,
         )
         return Pinned(partial(map_packed, task=task))
 

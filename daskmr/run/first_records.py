@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from typing import BinaryIO
 
 from daskmr.config import Config
+from daskmr.data.dims import Dims
 from daskmr.data.inputs import Inputs
 from daskmr.data.listing import InputFile
 from daskmr.data.readers.records import Reading
@@ -21,11 +22,12 @@ def first_records(
     inputs: Inputs, config: Config, trial: Trial
 ) -> Iterator[tuple[InputFile, str, int, Record]]:
     """Yield the records in order, each with its file, the file's location, and its number."""
+    names = inputs.listing.layout.field_names
     for file, source in _sources(inputs):
         place = source if isinstance(source, str) else source.name
         try:
             limit = config.max_record_bytes
-            about = Reading(file.path, list(file.dims), limit)
+            about = Reading(file.path, Dims(file.dims, names), limit)
             for number, record in read_records(source, limit, trial.reader, trial.form, about):
                 yield file, place, number, record
         except OSError as error:

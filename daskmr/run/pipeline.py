@@ -70,6 +70,8 @@ def mapreduce(
     sample_by: str = "file",
     earlier: Mapping[str, Any] | None = None,
     watcher: Watcher | None = None,
+    where: Any = (),
+    date: Any = None,
     **options: Any,
 ) -> Result:
     """Run a job over the files of a data dir that a filter allows.
@@ -121,6 +123,11 @@ def mapreduce(
         The content of ``OUTPUT.meta.json`` of a run to repeat; notes name the differences.
     watcher : daskmr.watching.Watcher, optional
         Notified of the progress of the job, and of anything that the script prints.
+    where : dict or list of str, optional
+        Filters of dimensions by name, such as ``{"day": "-7d..", "host": ["web1", "web2"]}`` or
+        ``["day=-7d.."]``; see docs/filters.md. They narrow `input_filter`.
+    date : datetime.date or str, optional
+        The date that ``today``, ``yesterday`` and ``-7d`` refer to; by default today, in UTC.
     **options
         Any setting under ``daskmr:`` in Dask's configuration, such as ``num_mappers=4``.
 
@@ -165,6 +172,8 @@ def mapreduce(
         delete_data=delete_data,
         has_credentials=aws_key is not None or aws_secret_key is not None,
         watched=watcher is not None,
+        where=where,
+        date=date,
     )
     check_spill_dir(request)
     with (

@@ -163,6 +163,8 @@ def make_plan(
     aws_key: str | None = None,
     aws_secret_key: str | None = None,
     on_listing: Callable[[int, int], object] | None = None,
+    where: Any = (),
+    date: Any = None,
     **options: Any,
 ) -> Plan:
     """Plan what `daskmr.mapreduce` would do with the same arguments.
@@ -183,6 +185,8 @@ def make_plan(
         input_filter=input_filter,
         output=output,
         inline=inline,
+        where=where,
+        date=date,
     )
     config = request.config
     with (
@@ -259,7 +263,7 @@ class _Planner:
             skipped=listing.skipped_count,
             dimensions=figures(listing),
             # With only a part of the input, it is unknown which values are missing.
-            unmatched=unmatched(request.schema, listing) if request.choice == EVERYTHING else (),
+            unmatched=unmatched(listing.schema, listing) if request.choice == EVERYTHING else (),
             partitions=partitions,
             reducing=Reducing(*request.count_buckets(self.files)) if request.job.reduce else None,
             workers=self.workers,
@@ -294,6 +298,7 @@ class _Planner:
             max_record_bytes=config.max_record_bytes,
             keys=request.choice.keys,
             form=request.records,
+            names=self.inputs.listing.layout.field_names,
         )
         self._check_sample(sample)
         forecast = estimate(
@@ -321,14 +326,6 @@ class _Planner:
     # --- warnings and notes ---------------------------------------------------------------------
 
     def _check_input(self, partitions: Balance) -> None:
-        names = self.request.schema.layout.field_names
-        for position, dimension in enumerate(self.request.schema.dimensions):
-            label = dimension.field_name
-            if label != names[position] and label in names:
-                self.warnings.append(
-                    f"dimension {position + 1} is called {label} in the filter but {names[position]} "
-                    "in the layout: the position counts, not the name"
-                )
         if not self.files:
             self.warnings.append("nothing matches, so the output would be empty (--allow-empty)")
         elif partitions.is_uneven and partitions.bytes_max > self.config.partition_bytes:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from daskmr import clock
 from daskmr._version import __version__
 from daskmr.data.inputs import Inputs
-from daskmr.data.layout import Layout
+from daskmr.data.layout import is_layout_file
 from daskmr.data.listing import InputFile, Listing
 from daskmr.data.output import OutputFile
 from daskmr.data.readers.records import KEYED
@@ -56,6 +56,7 @@ _NOT_IN_META = {"bad_reasons", "waited"}  # counts that are recorded elsewhere, 
 
 _CHOICE = {"only": "only", "limit_files": "limit_files", "share": "sample", "seed": "seed"}
 _CHOICE_OPTIONS = {*_CHOICE.values(), "sample_by"}
+_LAYOUTS = {"layout", "schema"}  # either gives the layout
 _PLACES = {"scheduler", "cluster", "inline"}  # mutually exclusive
 _KEYED = KEYED.as_dict()  # the format of runs that did not record it
 _NOT_AGAIN = {"delete_data"}  # the files that exist now may be different ones
@@ -74,12 +75,15 @@ def describe_run(
     is_written = request.config.meta and target is not None and target.has_companions
     if not is_written and earlier is None:
         return {}, notes
-    files, schema, sources = inputs.listing.files, request.schema, request.sources
-    bucket = request.config.bucket
+    files, schema, sources = inputs.listing.files, inputs.listing.schema, request.sources
+    given, bucket = request.schema.given, request.config.bucket
     provenance = {
         "script": _describe_script(request.job),
         "filter": {"path": _absolute(request.filter_path), **schema.as_filter()},
-        "layout": _describe_layout(inputs, schema.layout),
+        "layout": list(schema.layout.field_names),
+        "template": schema.layout.spec,  # none for a JSON file
+        "where": list(given.where),
+        "date": given.today.isoformat() if given.where else None,
         "records": request.records.as_dict(),
         "options": _describe_options(request),
         "versions": _versions(),
@@ -94,12 +98,6 @@ def describe_run(
         "sample": request.choice.as_dict(),
     }
     return provenance, notes if earlier is None else notes + differences(earlier, provenance)
-
-
-def _describe_layout(inputs: Inputs, layout: Layout) -> list[str]:
-    """Return the names of the dimensions; none if no file of the input has any."""
-    has_dims = any(file.dims for file in inputs.listing.files)
-    return list((layout if has_dims else inputs.listing.layout).field_names)
 
 
 def _describe_script(job: Job) -> dict[str, Any]:
@@ -123,6 +121,8 @@ def _describe_options(request: Request) -> dict[str, Any]:
         options["max_bad_records"] = f"{100 * share:.12g}%"
     for name in _PATHS:
         options[name] = _absolute(options[name])
+    if (layout := options["layout"]) is not None and is_layout_file(layout):
+        options["layout"] = _absolute(layout)
     flags = {name: getattr(request, name) for name in ("inline", "profile", "delete_data")}
     return flags | {n: masked(v) if isinstance(v, str) else v for n, v in options.items()}
 
@@ -199,7 +199,11 @@ def describe_outcome(
             "saved": len(tally.saved),
         },
         "left_out": {
-            "skipped": {"count": listing.skipped_count, "paths": list(listing.skipped)},
+            "skipped": {
+                "count": listing.skipped_count,
+                "paths": list(listing.skipped),
+                "reasons": dict(zip(listing.skipped, listing.reasons, strict=True)),
+            },
             **{
                 name: {"count": len(files), "reasons": dict(files[:_NAMED])}
                 for name, files in (
@@ -290,7 +294,7 @@ def repeat(
             "Python."
         )
     again = {name: value for name, value in _recorded(meta).items() if name not in _NOT_AGAIN}
-    for group in (_CHOICE_OPTIONS, _PLACES):
+    for group in (_CHOICE_OPTIONS, _PLACES, _LAYOUTS):
         if group & set(given):
             again = {name: value for name, value in again.items() if name not in group}
     if "data_dir" not in given:
@@ -324,6 +328,8 @@ def _recorded(meta: Mapping[str, Any]) -> dict[str, Any]:
         "data_dir": meta["input"]["data_dir"],
         "input_filter": {name: meta["filter"][name] for name in ("version", "dimensions")},
         "output": meta["output"]["path"],
+        "where": tuple(meta.get("where", ())),
+        "date": meta.get("date"),
     }
     records = meta.get("records") or _KEYED
     if records["name"] not in ("keyed", "read"):

@@ -10,7 +10,8 @@ from typing import Any
 
 from daskmr.config import load_config
 from daskmr.data.bad_records import BAD_SUFFIX, SavedRecord, read_bad_records
-from daskmr.data.layout import Layout, load_layout
+from daskmr.data.dims import Dims
+from daskmr.data.layout import Layout, load_schema, recorded_layout
 from daskmr.data.output import beside
 from daskmr.data.readers.records import Reading, RecordFormat
 from daskmr.data.readers.registry import reader_of
@@ -59,7 +60,7 @@ class Replay:
     def _map(self, record: SavedRecord) -> Replayed:
         line = record.raw.decode("utf-8", "surrogateescape")
         reader = reader_of(self.form, self.job.read)
-        dims = dims_of(record.file, self.layout, self.root) if reader or "\t" in line else []
+        dims = dims_of(record.file, self.layout, self.root) if reader or "\t" in line else Dims()
         output = TrialOutput(self.job)
         bad: list[tuple[str, Why]] = []
         mapper = RecordMapper(self.job.map, output, lambda *why: bad.append(why[2:]))
@@ -111,12 +112,12 @@ def own_part(trace: TracebackType | None, is_own: Callable[[str], bool]) -> Trac
     return part
 
 
-def dims_of(path: str, layout: Layout, root: str | None = None) -> list[str]:
+def dims_of(path: str, layout: Layout, root: str | None = None) -> Dims:
     """Return the dimensions of a file, from its path; raise InputError if it is not in the layout.
 
     With a `root`, the end of the absolute path is in the layout.
 
-    >>> dims_of("idle/20131029.20131102.v2.log.gz", Layout(("reason", "buildID", "date")))
+    >>> dims_of("idle/20131029.20131102.v2.log.gz", load_layout("{reason}/{build}.{date}.{_}"))
     ['idle', '20131029', '20131102']
     """
     dims = layout.dims_of(path)
@@ -124,17 +125,17 @@ def dims_of(path: str, layout: Layout, root: str | None = None) -> list[str]:
         dims = dims_by_end(layout, os.path.join(root, path))
     if dims is None:
         raise InputError(
-            f"The file {path} is not in the layout {layout.template}, so its dimensions are not known. "
-            "Give the schema of the run with --schema."
+            f"The file {path} is not in the layout {layout.template}, because {layout.why_not(path)}; "
+            "its dimensions are not known. Give the layout of the run with --layout."
         )
-    return list(dims)
+    return Dims(dims, layout.field_names)
 
 
-def open_replay(path: str, script: str | None, schema: str | None) -> Replay:
+def open_replay(path: str, script: str | None, given: str | None) -> Replay:
     """Read saved bad records, and load the script of their run.
 
     - `path`: the path of an ``OUTPUT.bad.jsonl``.
-    - `script`, `schema`: by default those of the run, from its ``OUTPUT.meta.json``.
+    - `script`, `given`: the script and the layout; by default those of the run, from its ``OUTPUT.meta.json``.
     Raises `InputError` if a file cannot be read, or the script is not known.
     """
     records = tuple(read_bad_records(path))
@@ -147,10 +148,10 @@ def open_replay(path: str, script: str | None, schema: str | None) -> Replay:
         raise InputError(
             f"{meta_path} does not name the script, because {reason}. Give it with --script."
         )
-    if schema is None and meta is not None:
-        layout = Layout(tuple(meta["layout"]))
+    if given is None and meta is not None:
+        layout = recorded_layout(meta.get("template"), meta["layout"])
     else:
-        layout = load_layout(schema)
+        layout = load_schema(None, given).discovered_in(record.file for record in records).layout
     root = None if meta is None else meta["input"].get("root")
     job = load_job(script)
     return Replay(job, layout, _format_of(meta, job), records, root)

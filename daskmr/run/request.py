@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from dask.system import CPU_COUNT
 
 from daskmr.cluster.connect import choose
-from daskmr.config import Config, load_config
+from daskmr.config import Config, choose_layout, load_config
+from daskmr.data.dimensions.where import parse_date, where_texts
 from daskmr.data.inputs import Inputs
 from daskmr.data.layout import Schema, load_schema
 from daskmr.data.listing import InputFile
@@ -43,6 +44,7 @@ __all__ = [
     "refuse_input_as_output",
     "refuse_network",
     "refuse_to_replace_input",
+    "schema_of",
 ]
 
 _MOST_REDUCERS = 1000  # limit of --num-reducers
@@ -112,6 +114,8 @@ def check_request(
     delete_data: bool = False,
     has_credentials: bool = False,
     watched: bool = False,
+    where: Any = (),
+    date: Any = None,
 ) -> Request:
     """Load what a run needs, and raise InputError if it cannot run.
 
@@ -134,12 +138,12 @@ def check_request(
         job = load_job(job)
     records = choose_format(job, options, config)
     extensions = extensions_of(records, job)
-    schema = load_schema(input_filter, config.schema).with_extensions(extensions)
+    schema = schema_of(job, config, options, input_filter, where, date).with_extensions(extensions)
     if output is not None:
         output = os.fspath(output)
         if config.local_only:
             refuse_network("output", output)
-        _refuse_to_overwrite(output, job.path, input_filter, config.schema, *sources.lists)
+        _refuse_to_overwrite(output, job.path, input_filter, schema.file, *sources.lists)
     if delete_data:
         _check_deletion(output, sources)
     output_format = _format_of(output, config)
@@ -185,6 +189,17 @@ def columns_of(job: Job) -> tuple[str, ...] | None:
         raise InputError(
             f"The columns of {job.path or 'the job'} cannot be used: {error}."
         ) from None
+
+
+def schema_of(
+    job: Job, config: Config, options: Mapping[str, Any], input_filter: Any, where: Any, date: Any
+) -> Schema:
+    """Load the layout of a job and its filters.
+
+    Raises `InputError` if there is a mistake in one of them.
+    """
+    layout = choose_layout(config, options, job.declared.layout)
+    return load_schema(input_filter, layout, where_texts(where), parse_date(date))
 
 
 def _is_local(client: Client | None, config: Config) -> bool:

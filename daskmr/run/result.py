@@ -43,6 +43,8 @@ class Result(Counted):
         The first bad records; also written to `bad_records_path` if there is an output.
     skipped : tuple of str
         Paths that are not in the layout (the first thousand of `skipped_count`).
+    skipped_reasons : tuple of str
+        The reason for each of `skipped`.
     corrupt : tuple of (str, str)
         Corrupt files that were skipped, and why.
     key_count, lines : int
@@ -92,6 +94,7 @@ class Result(Counted):
     output_bytes: int
     timings: dict[str, float]
     deleted: int = 0
+    skipped_reasons: tuple[str, ...] = ()
     poisoned: tuple[tuple[str, str], ...] = ()
     missing: tuple[tuple[str, str], ...] = ()
     cached: int = 0

@@ -61,6 +61,7 @@ class MapTask:
     watched: bool = False  # progress is reported
     needs_tabs: bool = False  # fail at once if the input begins with lines that are not records
     records: RecordFormat = KEYED  # the format of the records
+    dim_names: tuple[str, ...] = ()  # names of the dimensions
     origin: clock.Origin = field(default_factory=clock.origin)  # the clock of the run
 
 

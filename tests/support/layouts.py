@@ -65,3 +65,35 @@ def told(listing):
 
 def numbered(count, *firsts, below=LAST):
     return [f"{below}{first}.20131102.{n:03}.gz" for first in firsts for n in range(count)]
+
+
+LAYOUTS = [
+    ("{a}/{b:int}/{c}.log", ("a=x,y", "b=1..3")),
+    ("{a}/{b:int}/{c}.log", ("c=u",)),
+    ("logs/{a}/{b}.log", ("b=!u",)),
+    ("logs/{a}-{b:int}/app.log", ("b=1..",)),
+    ("logs/v{a:int}/{rest...}", ("a=1",)),
+    ("{a}/log-{rest...}", ()),
+    ("{a}/{_}/{b}.{_}", ("b=u",)),
+    ("{a}-{b}.log", ("a=x", "b=1")),
+    ("flat", ()),
+    ("hive", ("dt=2024..",)),
+    ("hive", ("hour=7",)),
+    ("dt={dt:date}/hour={hour:int}/{_}", ("dt=20240102", "hour=7..8")),
+]
+"""Layouts of all kinds, with filters of them."""
+
+_parts = st.sampled_from(
+    ["x", "y", "1", "3", "logs", "v1", "x-1", "log-u", "u.log", "app.log", "x.txt", "x-1.log", ".h"]
+)
+_days = st.sampled_from(["dt=2024-01-01", "dt=2024-01-02", "dt=2023-01-02", "dt=20240102"])
+_partitions = st.tuples(_days, st.sampled_from(["hour=7", "hour=07", "hour=12"])).map("/".join)
+_files = st.sampled_from(["u.log", "app.log", "x.txt", "log-u.gz", "w.md", "x-1.log"])
+any_trees = st.one_of(
+    st.dictionaries(
+        st.tuples(st.lists(_parts, max_size=3), _files).map(lambda t: "/".join([*t[0], t[1]])),
+        st.integers(0, 9),
+        max_size=25,
+    ),
+    st.dictionaries(st.tuples(_partitions, _files).map("/".join), st.integers(0, 9), max_size=25),
+)

@@ -129,6 +129,7 @@ def test_readme_shows_a_first_job_a_filter_and_the_interface() -> None:
         ("run", ""),
         ("file", "nightly.json"),
         ("run", ""),
+        ("run", ""),
         ("run", "python"),
     ]
 

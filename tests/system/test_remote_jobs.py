@@ -108,7 +108,7 @@ class Place:
 
     def write_filter(self, **allowed: Any) -> None:
         """Write filter.json; what is not given is open."""
-        names = ("reason", "appName", "channel", "version", "build", "day")
+        names = ("why", "app", "channel", "version", "build", "day")
         import json
 
         dimensions = [{"field_name": n, "allowed_values": allowed.get(n, "*")} for n in names]

@@ -44,6 +44,7 @@ DEFAULTS: dict[str, Any] = {
     "file_timeout": None,
     "stopped_timeout": 30.0,
     "spill_dir": None,
+    "layout": None,
     "schema": None,
     "bucket": None,
     "endpoint_url": None,

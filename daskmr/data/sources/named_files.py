@@ -6,9 +6,10 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
-from daskmr.data.layout import Layout, Schema
-from daskmr.data.listing import InputFile, Listing, Seen, Selection, list_files
+from daskmr.data.layout import Layout, Schema, load_layout
+from daskmr.data.listing import InputFile, Listing, Seen, Selection, list_files, refuse_names
 from daskmr.data.sources.given import Sources, read_stdin
 from daskmr.data.sources.globs import expand, is_glob, split_glob
 from daskmr.data.sources.own_files import why_own
@@ -18,7 +19,7 @@ from daskmr.text import counted, shell_word, some
 
 __all__ = ["NO_DIMENSIONS", "dims_by_end", "list_sources"]
 
-NO_DIMENSIONS = Layout(())
+NO_DIMENSIONS = load_layout("flat")
 """The layout of files that are named, unless one is given."""
 
 
@@ -49,11 +50,15 @@ def list_sources(
     if named and not has_layout and any(d.test.as_json() != "*" for d in schema.dimensions):
         raise InputError(
             f"The filter has dimensions, but files that are named one by one ({named[0].given}) have "
-            "none. Give their layout with --schema, or the folder: -d "
+            "none. Give their layout with --layout, or the folder: -d "
             f"{shell_word(os.path.relpath(named[0].bases[0] if named[0].bases else '.'))}"
         )
     bases = [base for group in groups for base in group.bases]
     root = os.path.commonpath(bases) if bases else os.getcwd()
+    if named and not has_layout and len(named) == len(groups):
+        schema = schema.without_dimensions()
+    elif schema.layout.is_undiscovered:
+        schema = reader.schema = _discover(groups, schema)
     selection = Selection(schema)
     found: dict[str, tuple[tuple[bool, bool, bytes, tuple[str, ...]], InputFile]] = {}
     repeats: set[str] = set()
@@ -69,10 +74,9 @@ def list_sources(
     listing = selection.listing(root)
     listings = [group.listing for group in groups if group.listing is not None]
     if not has_layout and named:
-        listing = replace(listing, layout=NO_DIMENSIONS, nothing=_nothing(sources, listing))
-    seen = [
-        _merged(each) for each in zip(listing.seen, *(one.seen for one in listings), strict=True)
-    ]
+        listing = replace(listing, nothing=_nothing(sources, listing))
+    walks = [one.seen for one in listings if one.layout == listing.layout]
+    seen = [_merged(each) for each in zip(listing.seen, *walks, strict=True)]
     notes = [*reader.notes]
     if repeats:
         notes.append(
@@ -82,10 +86,40 @@ def list_sources(
     return replace(listing, seen=tuple(seen)), tuple(notes)
 
 
+def _discover(groups: Sequence[_Group], schema: Schema) -> Schema:
+    """Discover the names of a `hive` layout, in folders or in the paths of files.
+
+    Raises `InputError` if the inputs do not have the same names.
+    """
+    found: dict[tuple[str, ...], tuple[str, Schema]] = {}
+    for group in groups:
+        if group.listing is not None:
+            one = group.listing.schema
+        else:
+            one = schema.discovered_in(filter(None, map(_partition_of, group.paths)))
+        if one.layout.fields:
+            found.setdefault(one.layout.field_names, (group.given, one))
+    if len(found) > 1:
+        (first, _), (second, _) = [*found.values()][:2]
+        refuse_names(first, second)
+    return next((one for _, one in found.values()), schema.discovered(None))
+
+
+def _partition_of(path: str) -> str:
+    """Return the end of a path whose directories are name=value; ``""`` if it has none.
+
+    >>> _partition_of("/data/dt=1/hour=2/x.log")
+    'dt=1/hour=2/x.log'
+    """
+    *directories, name = path.split("/")
+    own = [*takewhile(lambda part: part.find("=") > 0, reversed(directories))]
+    return "/".join([*reversed(own), name]) if own else ""
+
+
 def dims_by_end(layout: Layout, path: str) -> tuple[str, ...] | None:
     """Return the dimensions of the shortest end of a path that is in a layout; ``None`` if none is.
 
-    >>> layout = Layout(("reason", "buildID", "date"))
+    >>> layout = load_layout("{reason}/{buildID}.{date}.{_}")
     >>> dims_by_end(layout, "/data/logs/idle/20131029.20131102.4f2e.log.gz")
     ('idle', '20131029', '20131102')
     """
@@ -97,7 +131,8 @@ def dims_by_end(layout: Layout, path: str) -> tuple[str, ...] | None:
 def _nothing(sources: Sources, listing: Listing) -> str:
     skipped = ""
     if listing.skipped:
-        skipped = f" Skipped: {listing.skipped_count:,} ({some(listing.skipped)})."
+        named = [*map("{}: {}".format, listing.skipped, listing.reasons)]
+        skipped = f" Skipped: {listing.skipped_count:,} ({some(named)})."
     return (
         f"There is no file to read in {', '.join(map(repr, sources.local))}.{skipped} "
         "Check the paths given as --data-dir."
@@ -120,8 +155,8 @@ class _Group:
         """Yield the absolute path, the real path and the entry of each file; record the others."""
         start = _below(root, f"{self.bases[0]}/") if self.bases else ""
         if self.listing is not None:
-            for path in self.listing.skipped:
-                selection.skip(start + path)
+            for path, reason in zip(self.listing.skipped, self.listing.reasons, strict=True):
+                selection.skip(start + path, reason)
             selection.skipped_count += self.listing.skipped_count - len(self.listing.skipped)
             for file in self.listing.files:
                 absolute = os.path.join(self.listing.root, file.path)
@@ -130,11 +165,11 @@ class _Group:
         for absolute in self.paths:
             path = _below(root, absolute)
             if (why := why_own(os.path.basename(absolute.rstrip("/")))) and self.is_glob:
-                selection.skip(f"{path} ({why})")
+                selection.skip(path, why)
                 continue
             if why:
                 reader.notes.append(f"{path} was not read: {why}")
-                selection.skip(f"{path} ({why})")
+                selection.skip(path, why)
                 continue
             if (entry := reader.entry(absolute, path, self, selection)) is not None:
                 yield absolute, reader.real(absolute), entry
@@ -148,7 +183,7 @@ class _Reader:
 
     def __init__(self, schema: Schema | None, own_folder: str | None, allow_empty: bool) -> None:
         self.notes: list[str] = []
-        self._schema = schema
+        self.schema = schema
         self._own = None if own_folder is None else os.path.realpath(own_folder)
         self._allow_empty = allow_empty
         self._reals: dict[str, str] = {}
@@ -205,14 +240,14 @@ class _Reader:
             found = os.stat(absolute)
         except OSError as error:
             if group.is_glob and os.path.islink(absolute):
-                selection.skip(f"{path} (a dangling link)")
+                selection.skip(path, "it is a dangling link")
                 return None
             raise InputError(f"The file {absolute} cannot be read: {error.strerror}.") from None
         if not stat.S_ISREG(found.st_mode):
-            selection.skip(path)
+            selection.skip(path, "it is not a regular file")
             return None
         dims: tuple[str, ...] | None = ()
-        if self._schema is not None:
+        if self.schema is not None:
             dims = self._dims(absolute, group, selection, path)
         if dims is None:
             return None
@@ -221,14 +256,16 @@ class _Reader:
     def _dims(
         self, absolute: str, group: _Group, selection: Selection, path: str
     ) -> tuple[str, ...] | None:
-        assert self._schema is not None
-        layout = self._schema.layout
-        if group.is_glob:
-            dims = layout.dims_of(_below(group.bases[0], absolute))
+        assert self.schema is not None
+        layout = self.schema.layout
+        below = _below(group.bases[0], absolute)
+        if group.is_glob and layout.spec != "hive":
+            dims = layout.dims_of(below)
         else:
             dims = dims_by_end(layout, absolute)
         if dims is None:
-            selection.skip(path)
+            reason = f"it does not end in the layout {layout.template}"
+            selection.skip(path, layout.why_not(below) if group.is_glob else reason)
             return None
         for position, value in enumerate(dims):
             if selection.pick(position, value) is None:

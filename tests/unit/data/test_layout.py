@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from daskmr.data.layout import Layout, load_layout, load_schema
+from daskmr.data.layout import Layout, load_layout, load_schema, recorded_layout
 from daskmr.errors import InputError
 
 NAMES = ("reason", "appName", "appUpdateChannel", "appVersion", "appBuildID", "submission_date")
@@ -23,16 +23,16 @@ def test_packaged_layout():
     assert layout.field_names == NAMES
     assert layout.directories == 4
     assert layout.template == (
-        "<reason>/<appName>/<appUpdateChannel>/<appVersion>/<appBuildID>.<submission_date>.<rest>"
+        "{reason}/{appName}/{appUpdateChannel}/{appVersion}/{appBuildID}.{submission_date}.{_}"
     )
 
 
 def test_layout_without_directories(tmp_path):
     path = tmp_path / "schema.json"
     path.write_text('{"dimensions": [{"field_name": "a"}, {"field_name": "b"}]}')
-    assert load_layout(path) == Layout(("a", "b"))
+    assert load_layout(path) == Layout.of_names(("a", "b"))
     assert load_layout(str(path)).directories == 0
-    assert load_schema(None, path).layout.template == "<a>.<b>.<rest>"
+    assert load_schema(None, path).layout.template == "{a}.{b}.{_}"
 
 
 def test_no_filter_allows_everything():
@@ -89,7 +89,7 @@ def test_values_are_frozen_and_travel():
     [
         ("20131029.20131102.gz", ("20131029", "20131102")),
         ("20131029.20131102.4f.log.gz", ("20131029", "20131102")),
-        ("a.b.", ("a", "b")),
+        ("a.b.", None),
         ("a.b", None),
         ("README.md", None),
         ("a..gz", None),
@@ -97,8 +97,8 @@ def test_values_are_frozen_and_travel():
         ("", None),
     ],
 )
-def test_parse_name(name, parts):
-    assert load_layout().parse_name(name) == parts
+def test_file_names_of_the_packaged_layout(name, parts):
+    assert load_layout().levels[-1].match(name) == parts
 
 
 @pytest.mark.parametrize(
@@ -134,3 +134,122 @@ def test_a_schema_may_be_a_filter_and_may_hold_nothing_else(tmp_path):
     path.write_text(json.dumps({"dimensions": [first, {**second, "size": 3}]}))
     with pytest.raises(InputError, match=r'dimension 2 \(b\): "size" is not known'):
         load_layout(path)
+
+
+# Templates, hive and flat
+
+
+def filtering(*pairs):
+    return {"dimensions": [{"field_name": name, "allowed_values": v} for name, v in pairs]}
+
+
+@pytest.mark.parametrize(
+    ("layout", "path", "dims", "reason"),
+    [
+        ("{day:date}/{host}.log", "20240131/a.log", ("20240131", "a"), ""),
+        ("{day:date}/{host}.log", "x/a.log", None, "day 'x' is not a date"),
+        ("{day}/{host}.log", "x/a.txt", None, "'a.txt' is not of the form {host}.log"),
+        ("{day}/{host}.log", "a.log", None, "it is a file, where the layout has a directory {day}"),
+        ("{day}/{host}.log", "x/a.log/b", None, "it is a directory, where the layout has files"),
+        ("{day}/{rest...}", "x/y/z.log", ("x", "y/z.log"), ""),
+        ("{day}/{rest...}", "x", None, "it is a file, where the layout has a directory {day}"),
+        ("flat", "a/b/c.txt", (), ""),
+        ("flat", "a/.b/c.txt", None, "its name begins with a dot"),
+    ],
+)
+def test_paths_in_templates(layout, path, dims, reason):
+    found = load_layout(layout)
+    assert found.dims_of(path) == dims
+    assert found.why_not(path).startswith(reason)
+    assert bool(found.why_not(path)) == bool(reason)
+
+
+def test_packaged_layout_as_a_template():
+    packaged = load_layout()
+    template = load_layout(packaged.template)
+    assert template.levels == packaged.levels
+    assert template.spec is not None
+
+
+def test_layouts_that_do_not_exist(tmp_path):
+    with pytest.raises(
+        InputError, match=r"layout '\{a\}\{b\}' is not valid: \{a\} and \{b\} are adj"
+    ):
+        load_layout("{a}{b}")
+    with pytest.raises(InputError, match=r"neither hive, flat, a template .* --layout flat"):
+        load_layout("hyve")
+    with pytest.raises(InputError, match="no such file"):
+        load_layout(str(tmp_path / "none.json"))
+
+
+def test_hive_names_are_discovered():
+    schema = load_schema(filtering(("hour", "7")), "hive", ("dt=2024..",))
+    assert schema.layout.is_undiscovered
+    found = schema.discovered_in(["_SUCCESS", "dt=2024/hour=7/a.log"])
+    assert found.layout == recorded_layout("hive", ["dt", "hour"])
+    assert [each.describe() for each in found.dimensions] == [
+        "'2024' and above, compared as text",
+        "'7'",
+    ]
+    assert found.as_filter() == {"version": 1, **filtering(("dt", "*"), ("hour", ["7"]))}
+    with pytest.raises(InputError, match="no dimension 'dt', only day"):
+        schema.discovered(["day"])
+    assert schema.discovered(None).layout.dims_of("a.log") is None
+
+
+def test_recorded_layouts():
+    for spec in ("hive", "flat", "{a}/{b:int}.log", None):
+        names = ("a", "b")
+        assert recorded_layout(spec, names).field_names == (() if spec == "flat" else names)
+
+
+# Filters by name
+
+
+def described(filter_source, layout="{a}/{b}/{c}.log", *where):
+    return [each.describe() for each in load_schema(filter_source, layout, where).dimensions]
+
+
+def test_names_count_in_any_order():
+    assert described(filtering(("c", "3"), ("a", "1"))) == ["'1'", "anything", "'3'"]
+
+
+def test_order_counts_where_no_name_is_of_the_layout():
+    assert described(filtering(("x", "1"), ("y", "2"))) == ["'1'", "'2'", "anything"]
+
+
+def test_mixture_of_names_is_an_error():
+    with pytest.raises(
+        InputError, match=r"'x', 'y' are not names of the layout \(a, b, c\), but 'a' is"
+    ):
+        load_schema(filtering(("a", "1"), ("x", "2"), ("y", "2")), "{a}/{b}/{c}.log")
+    with pytest.raises(InputError, match="'a' occurs 2 times"):
+        load_schema(filtering(("a", "1"), ("a", "2")), "{a}/{b}/{c}.log")
+
+
+def test_order_counts_where_a_layout_repeats_a_name():
+    layout = Layout.of_names(("a", "b", "b"))
+    path_free = load_schema(filtering(("a", "1"))).layout
+    assert path_free.field_names == NAMES
+    assert layout.field_names == ("a", "b", "b")
+
+
+def test_where_narrows_the_filter():
+    both = described(filtering(("a", ["1", "2"])), "{a}/{b}.log", "a=!1", "b=x")
+    assert both == ["'1' or '2' and anything except '1'", "'x'"]
+    schema = load_schema(filtering(("a", ["1", "2"])), "{a}/{b}.log", ("a=!1",))
+    assert schema.as_filter() == {"version": 1, **filtering(("a", ["1", "2"]), ("b", "*"))}
+
+
+def test_typed_ranges_of_a_filter():
+    layout = "{day:date}/{hour:int}.log"
+    schema = load_schema(filtering(("hour", {"min": 7, "max": 12})), layout)
+    assert schema.dimensions[1].allows("09")
+    assert schema.as_filter()["dimensions"][1]["allowed_values"] == {"min": "7", "max": "12"}
+    assert load_schema(schema.as_filter(), layout) == schema
+    with pytest.raises(
+        InputError, match=r"dimension 1 \(hour\): 'noon' is not|hour 'noon' is not an"
+    ):
+        load_schema(filtering(("hour", {"min": "noon"})), layout)
+    with pytest.raises(InputError, match=r"dimension 1 \(hour\): '12' is above '7'"):
+        load_schema(filtering(("hour", {"min": 12, "max": 7})), layout)

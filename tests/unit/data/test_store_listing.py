@@ -15,8 +15,10 @@ from support.jobs import ROOT
 from support.layouts import (
     DIMS,
     LAST,
+    LAYOUTS,
     NAME,
     allow,
+    any_trees,
     filters,
     layout,
     numbered,
@@ -25,8 +27,10 @@ from support.layouts import (
 )
 
 from daskmr.data.layout import load_schema
-from daskmr.data.listing import InputFile, list_files
+from daskmr.data.listing import EXTENSIONS, InputFile, list_files
+from daskmr.data.offline_listing import list_recorded
 from daskmr.data.store_listing import _name_fault, list_store
+from daskmr.errors import InputError
 from daskmr.store.source import Entry, Page, StoreError
 from daskmr.store.store import Store, parse_source
 
@@ -581,9 +585,9 @@ def test_values_that_exist_are_told_where_names_led_to_nothing():
 def test_bucket_that_holds_nothing():
     for keys in ([], ["README.md"]):
         message = explain(store_of(*keys), allow("idle", "Firefox"))
-        assert message.startswith("The bucket s3://bucket holds no file in the layout <reason>/")
-        assert message.endswith("Check the bucket and the schema of the layout.")
-    assert "Not in the layout: 1 ('README.md')" in message
+        assert message.startswith("The bucket s3://bucket holds no file in the layout {reason}/")
+        assert "Check the bucket and the layout." in message
+    assert "Not in the layout: 1 ('README.md', because it is a file, where" in message
 
 
 @pytest.mark.parametrize("others", [[], ["idle"]])
@@ -711,3 +715,164 @@ def test_memory_is_flat_while_pages_pass():
     list_store(store, allow(*["*"] * 5, "nothing"))
     assert store.requests > 20
     assert most <= 2
+
+
+# Layouts of all kinds
+
+
+@settings(max_examples=150, deadline=None)
+@given(any_trees, st.sampled_from(LAYOUTS), st.sampled_from([1, 2, 1000]))
+def test_every_layout_is_listed_as_a_full_walk_filters(tree, case, page):
+    template, where = case
+    schema = load_schema(None, template, where)
+    with tempfile.TemporaryDirectory() as root:
+        fitting = build(root, tree)
+        local = list_files(root, schema)
+    # an independent walk: all paths, each by itself
+    try:
+        whole = schema.discovered_in(sorted(fitting))
+    except InputError:  # no directory has the name of the filter
+        whole = None
+    if whole is None or (not whole.layout.fields and template == "hive"):
+        expected = []
+    else:
+        expected = sorted(
+            (path, size, dims)
+            for path, size in fitting.items()
+            if (dims := whole.layout.dims_of(path)) is not None
+            and all(each.allows(value) for each, value in zip(whole.dimensions, dims, strict=True))
+            and (not whole.layout.levels[-1].is_open or path.rpartition(".")[2] in EXTENSIONS)
+        )
+    assert told(local) == expected
+    record, store = FakeRecord(), FakeStore(fitting, page)
+    listing = list_store(store, schema, recorder=record)
+    assert told(listing) == expected
+    assert listing.explain_nothing()
+    again, notes = list_recorded(record, "s3://bucket", schema)
+    assert told(again) == expected
+    assert notes == ()
+
+
+def requests(keys, layout, *where, page=1000):
+    store = store_of(*keys, page=page)
+    listing = list_store(store, load_schema(None, layout, where))
+    return store.asked, paths(listing)
+
+
+LOGS = [
+    f"logs/2024{month:02}{day:02}/{host}/{name}.log"
+    for month in (1, 2)
+    for day in range(1, 29)
+    for host in ("web1", "web2")
+    for name in ("access", "error")
+]
+
+
+def test_literal_levels_and_known_values_are_named_outright():
+    asked, found = requests(LOGS, "logs/{day}/{host}/access.log", "day=20240103", "host=web1")
+    assert asked == [("logs/20240103/web1/", "access.log")]
+    assert found == ["logs/20240103/web1/access.log"]
+
+
+def test_dates_are_named_in_both_forms():
+    asked, found = requests(LOGS, "logs/{day:date}/{host}/{_}", "day=2024-01-03", "host=web1")
+    assert asked == [("logs/2024-01-03/web1/", ""), ("logs/20240103/web1/", "")]
+    assert len(found) == 2
+
+
+def test_only_allowed_directories_are_listed():
+    asked, found = requests(LOGS, "logs/{day:date}/{host}/{kind}.log", "day=20240103..20240104")
+    assert sorted(asked) == [
+        ("logs/", ""),
+        ("logs/20240103/", ""),
+        ("logs/20240103/web1/", ""),
+        ("logs/20240103/web2/", ""),
+        ("logs/20240104/", ""),
+        ("logs/20240104/web1/", ""),
+        ("logs/20240104/web2/", ""),
+    ]
+    assert len(found) == 8
+
+
+def test_a_level_with_a_literal_start_lists_by_that_prefix():
+    keys = [f"{n}/x.log" for n in range(50)] + ["app-1/log-u.gz", "app-2/log-u.gz", "app-2/a.gz"]
+    asked, found = requests(keys, "app-{n:int}/log-{name}.gz")
+    assert sorted(asked) == [("", "app-"), ("app-1/", "log-"), ("app-2/", "log-")]
+    assert found == ["app-1/log-u.gz", "app-2/log-u.gz"]
+
+
+def test_a_value_after_a_literal_start_is_found_by_both():
+    keys = [f"log-{host}-{n:03}.gz" for host in ("web1", "web2", "web3") for n in range(50)]
+    store = store_of(*keys, page=10)
+    schema = load_schema(None, "log-{host}-{n}.gz", ("host=web2",))
+    assert len(list_store(store, schema).files) == 50
+    assert store.asked == [("", "log-"), ("", "log-web2-")]
+    assert store.requests == 6
+
+
+HIVE = [f"dt=2024-01-{day:02}/hour={hour}/part-0.gz" for day in range(1, 9) for hour in range(4)]
+
+
+def test_hive_takes_one_request_a_level_to_discover_the_names():
+    asked, found = requests(HIVE, "hive", "dt=2024-01-03", "hour=2")
+    assert asked == [
+        ("", ""),
+        ("dt=2024-01-01/", ""),
+        ("dt=2024-01-01/hour=0/", ""),
+        ("dt=2024-01-03/hour=2/", ""),
+        ("dt=2024_01_03/hour=2/", ""),  # as the storage of the old system writes it
+    ]
+    assert found == ["dt=2024-01-03/hour=2/part-0.gz"]
+
+
+def test_values_that_may_be_encoded_are_listed():
+    keys = ["city=S%C3%A3o/a.gz", "city=S\xe3o/a.gz", "city=x/a.gz"]
+    asked, found = requests(keys, "hive", "city=S\xe3o")
+    assert sorted(found) == sorted(keys[:2])
+    assert ("", "") in asked
+
+
+def test_empty_value_of_hive():
+    keys = ["dt=__HIVE_DEFAULT_PARTITION__/a.gz", "dt=1/a.gz"]
+    listing = list_store(store_of(*keys), load_schema(None, "hive", ("dt=//",)))
+    assert [(file.path, file.dims) for file in listing.files] == [(keys[0], ("",))]
+
+
+@pytest.mark.parametrize(
+    "other", ["day=1/hour=2/a.gz", "dt=1/minute=2/a.gz", "dt=3/hour=2/x=1/a.gz"]
+)
+def test_hive_directories_with_other_names(other, tmp_path):
+    keys = ["dt=1/hour=0/a.gz", other, "dt=2/_temporary/a.gz", "_delta_log/a.json"]
+    with pytest.raises(InputError, match="do not have the same names") as caught:
+        list_store(store_of(*keys), load_schema(None, "hive"))
+    one, two = str(caught.value).split(" do not")[0].removeprefix("The directories ").split(" and ")
+    folders = [key.rpartition("/")[0] for key in keys]
+    assert all(
+        any(folder.startswith(path.rstrip("/")) for folder in folders) for path in (one, two)
+    )
+    assert {one.split("/")[0], two.split("/")[0]} <= {"dt=1", "dt=3", "day=1"}
+    build(tmp_path, dict.fromkeys(keys, 3))
+    with pytest.raises(InputError, match="do not have the same names"):
+        list_files(tmp_path, load_schema(None, "hive"))
+
+
+def test_what_is_not_in_the_layout_has_a_reason():
+    keys = ["1/a.log", "x/a.log", "1/a.txt", "1/b/c.log", "a.log", "1/.h.log"]
+    listing = list_store(store_of(*keys), load_schema(None, "{n:int}/{host}.log"))
+    assert paths(listing) == ["1/a.log"]
+    assert dict(zip(listing.skipped, listing.reasons, strict=True)) == {
+        "1/.h.log": "its name begins with a dot",
+        "1/a.txt": "'a.txt' is not of the form {host}.log",
+        "1/b/": "it is a directory, where the layout has files {host}.log",
+        "a.log": "it is a file, where the layout has a directory {n:int}",
+        "x/": "n 'x' is not an integer",
+    }
+
+
+def test_why_nothing_is_in_a_template():
+    keys = ["data/dt=1/a.log"]
+    listing = list_store(store_of(*keys), load_schema(None, "logs/day={day}/{_}"))
+    assert "holds no file in the layout logs/day={day}/{_}" in listing.explain_nothing()
+    assert "'data/'" in listing.explain_nothing()
+    listing = list_store(store_of("dt=1/a.log"), load_schema(None, "day={day}/{_}"))
+    assert "For directories name=value, use --layout hive." in listing.explain_nothing()

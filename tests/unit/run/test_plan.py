@@ -220,10 +220,11 @@ def test_values_that_match_nothing(tree: Callable[..., Path], in_tmp: Path) -> N
     assert "no file has 'idle-dayly'; did you mean 'idle_daily'?" in plain(plan)
 
 
-def test_dimensions_in_another_order_are_a_warning(tree: Callable[..., Path], in_tmp: Path) -> None:
-    swapped = {"dimensions": [{"field_name": "appName", "allowed_values": "*"}]}
-    plan = make_plan(counting_job(), data_dir=tree(LINES), input_filter=swapped)
-    assert "dimension 1 is called appName in the filter but reason in the layout" in plain(plan)
+def test_names_of_the_layout_decide_in_any_order(tree: Callable[..., Path], in_tmp: Path) -> None:
+    options = {"data_dir": tree(LINES), "estimating": False}
+    plan = make_plan(counting_job(), input_filter=one("appName", "Firefox"), **options)
+    assert plan.files == make_plan(counting_job(), where=["appName=Firefox"], **options).files
+    assert {share.value for share in plan.dimensions[1].values} == {"Firefox"}
 
 
 def test_nothing_matches(tree: Callable[..., Path], in_tmp: Path) -> None:

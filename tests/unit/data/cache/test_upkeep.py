@@ -58,7 +58,7 @@ def there(cache: Cache) -> list[str]:
 
 
 def filtered(**allowed: Any) -> Any:
-    names = ("reason", "appName", "channel", "version", "build", "date")
+    names = ("reason", "appName", "appUpdateChannel", "appVersion", "appBuildID", "submission_date")
     dimensions = [{"field_name": n, "allowed_values": allowed.get(n, "*")} for n in names]
     return load_schema({"dimensions": dimensions})
 
@@ -153,7 +153,7 @@ def test_an_empty_cache(tmp_path: Path) -> None:
 
 
 def test_pruning_by_filter(cache: Cache) -> None:
-    schema = filtered(reason="idle", date="1102")
+    schema = filtered(reason="idle", submission_date="1102")
     assert prune(cache, schema=schema, dry_run=True) == Removed(2, 204)
     assert there(cache) == PATHS
     assert prune(cache, schema=schema) == Removed(2, 204)
@@ -288,5 +288,7 @@ def test_copies_are_summed_up_by_dimension(cache: Cache, store: ObjectStore) -> 
         ((), 1, 17),
     ]
     assert all(0 < g.oldest <= g.newest == g.used for g in groups)
-    (group,) = group_by(select(copies, filtered(reason="idle", date="1101")), load_schema(), (0,))
+    (group,) = group_by(
+        select(copies, filtered(reason="idle", submission_date="1101")), load_schema(), (0,)
+    )
     assert group == Group(("idle",), 2, 202, group.oldest, group.newest, group.used)

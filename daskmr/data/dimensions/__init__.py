@@ -1,0 +1,1 @@
+"""The dimensions of the input: templates of paths, typed values, and ``--where``."""

@@ -1,0 +1,353 @@
+"""The allowed values of one dimension: tests that compare them as text, numbers or dates.
+
+To add a form, write a subclass of `ValueTest`, and a parser in `daskmr.data.filters`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import takewhile
+from typing import Any
+
+from daskmr.data.dimensions.template import Field
+from daskmr.normal_forms import forms_of, variant_of
+
+__all__ = [
+    "ANYTHING", "AllOf", "Between", "Matching", "Not", "OneOf", "TypedOneOf", "TypedRange",
+    "ValueTest", "join_values", "relative_day", "sanitise", "typed",
+]  # fmt: skip
+
+_SHOWN = 10
+_NOT_STORED = re.compile(r"[^a-zA-Z0-9_/.]")
+_SAFE = re.compile(r"[\w-]*")
+_RELATIVE = re.compile(r"([+-][0-9]{1,6})d")
+_DAY = datetime.timedelta(days=1)
+
+
+def sanitise(value: str) -> str:
+    """Convert `value` to the form that the storage uses in directory and file names.
+
+    >>> sanitise("saved-session")
+    'saved_session'
+    """
+    return _NOT_STORED.sub("_", value)
+
+
+def join_values(values: Sequence[str], shown: Callable[[str], str] = repr) -> str:
+    """Format values for a message; show only the first ten."""
+    parts = [shown(value) for value in values[:_SHOWN]]
+    if len(values) > _SHOWN:
+        parts.append(f"... ({len(values):,} values)")
+    return " or ".join(parts) if len(parts) < 3 else ", ".join(parts)
+
+
+class ValueTest:
+    """A test for the allowed values of a dimension; the base class allows all values.
+
+    `given` holds the values that the filter names; `accepted`, all values that can match (``None``
+    if they are not known in advance); `is_range` marks a contiguous range in text order.
+    """
+
+    __slots__ = ()
+    given: tuple[str, ...] = ()
+    accepted: frozenset[str] | None = None
+    is_range = False
+
+    def allows(self, value: str) -> bool:
+        return True
+
+    def describe(self) -> str:
+        """Return a short description of the allowed values, for messages."""
+        return "anything"
+
+    def as_json(self) -> Any:
+        """Return the JSON value that `parse_dimension` reads as this test."""
+        return "*"
+
+    def common_start(self) -> str:
+        """Return the common prefix of all allowed values, as far as it is safe in a path."""
+        return ""
+
+    def variant_of(self, value: str) -> str | None:
+        """Return an allowed value that differs from `value` only in its Unicode normal form."""
+        return next(filter(self.allows, forms_of(value)), None)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+
+ANYTHING = ValueTest()  # allows all values
+
+
+@dataclass(frozen=True)
+class OneOf(ValueTest):
+    """Allows the given values, and their sanitised forms."""
+
+    given: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        accepted = frozenset(self.given) | frozenset(map(sanitise, self.given))
+        object.__setattr__(self, "accepted", accepted)
+
+    def allows(self, value: str) -> bool:
+        assert self.accepted is not None
+        return value in self.accepted
+
+    def describe(self) -> str:
+        return join_values(self.given)
+
+    def as_json(self) -> Any:
+        return list(self.given)
+
+    def variant_of(self, value: str) -> str | None:
+        for given in self.given:
+            forms = list(forms_of(given))
+            if value in forms or value in map(sanitise, forms):
+                return given
+        return variant_of(value, self.given)
+
+
+@dataclass(frozen=True)
+class Between(ValueTest):
+    """Allows values between two texts, both included; ``None``: no bound."""
+
+    low: str | None
+    high: str | None
+    is_range = True
+
+    def allows(self, value: str) -> bool:
+        return (self.low is None or self.low <= value) and (self.high is None or value <= self.high)
+
+    def describe(self) -> str:
+        if self.high is None:
+            return f"{self.low!r} and above, compared as text"
+        if self.low is None:
+            return f"up to {self.high!r}, compared as text"
+        return f"{self.low!r} to {self.high!r}, compared as text"
+
+    def as_json(self) -> Any:
+        bounds = {"min": self.low, "max": self.high}
+        return {name: bound for name, bound in bounds.items() if bound is not None}
+
+    def common_start(self) -> str:
+        pairs = zip(self.low or "", self.high or "", strict=False)
+        same = "".join(low for low, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        safe = _SAFE.match(same)
+        return safe.group() if safe else ""
+
+
+@dataclass(frozen=True)
+class Matching(ValueTest):
+    """Allows full matches of a regular expression."""
+
+    pattern: re.Pattern[str]
+
+    def allows(self, value: str) -> bool:
+        return self.pattern.fullmatch(value) is not None
+
+    def describe(self) -> str:
+        return f"full matches of the regex {self.pattern.pattern!r}"
+
+    def as_json(self) -> Any:
+        return {"regex": self.pattern.pattern}
+
+
+def relative_day(text: str, today: datetime.date) -> datetime.date | None:
+    """Return the date of ``today``, ``yesterday`` or ``-7d``; ``None`` for any other text.
+
+    Raises ValueError if the date is out of range.
+
+    >>> relative_day("-7d", datetime.date(2024, 1, 31))
+    datetime.date(2024, 1, 24)
+    """
+    days = {"today": 0, "yesterday": -1}.get(text)
+    if days is None:
+        match = _RELATIVE.fullmatch(text)
+        if match is None:
+            return None
+        days = int(match[1])
+    try:
+        return today + days * _DAY
+    except OverflowError:
+        raise ValueError(f"{text} is out of range") from None
+
+
+def typed(test: ValueTest, field: Field) -> ValueTest:
+    """Return a test that compares the values of a typed `field` as its type does.
+
+    Raises ValueError if a value or bound of `test` does not fit the type.
+
+    >>> typed(Between("7", "12"), Field("hour", "int")).allows("09")
+    True
+    """
+    if not field.type:
+        return test
+    if isinstance(test, OneOf):
+        return TypedOneOf(field, test.given)
+    if isinstance(test, Between):
+        return TypedRange(field, test.low, test.high)
+    return test
+
+
+@dataclass(frozen=True)
+class TypedOneOf(ValueTest):
+    """Allows the given values of a type, however they are written."""
+
+    field: Field
+    given: tuple[str, ...]
+    today: datetime.date | None = None  # relative dates are allowed if it is given
+
+    def __post_init__(self) -> None:
+        days = [day for day, _ in self._spans]  # also checks them
+        if self.field.type == "date":
+            forms = {day.isoformat() for day in days} | {
+                day.isoformat().replace("-", "") for day in days
+            }
+            object.__setattr__(self, "accepted", frozenset(forms))
+
+    @cached_property
+    def _spans(self) -> tuple[tuple[Any, Any], ...]:
+        return tuple(_span(self.field, value, self.today) for value in self.given)
+
+    def allows(self, value: str) -> bool:
+        return any(_within(self.field, value, low, high) for low, high in self._spans)
+
+    def describe(self) -> str:
+        return join_values(self.given)
+
+    def as_json(self) -> Any:
+        return list(self.given)
+
+
+@dataclass(frozen=True)
+class TypedRange(ValueTest):
+    """Allows values between two of a type, both included; ``None``: no bound."""
+
+    field: Field
+    low: str | None
+    high: str | None
+    today: datetime.date | None = None
+
+    def __post_init__(self) -> None:
+        low, high = self._span
+        if low is not None and high is not None and low > high:
+            raise ValueError(
+                f"{self.low!r} is above {self.high!r}, which allows nothing; swap them"
+            )
+
+    @cached_property
+    def _span(self) -> tuple[Any, Any]:
+        low = None if self.low is None else _span(self.field, self.low, self.today)[0]
+        high = None if self.high is None else _span(self.field, self.high, self.today)[1]
+        return low, high
+
+    def allows(self, value: str) -> bool:
+        return _within(self.field, value, *self._span)
+
+    def describe(self) -> str:
+        kind = "numbers" if self.field.type == "int" else "dates"
+        low, high = _shown(self.low, self._span[0]), _shown(self.high, self._span[1])
+        if self.high is None:
+            return f"{low} and above, compared as {kind}"
+        if self.low is None:
+            return f"up to {high}, compared as {kind}"
+        return f"{low} to {high}, compared as {kind}"
+
+    def as_json(self) -> Any:
+        bounds = {"min": self.low, "max": self.high}
+        return {name: bound for name, bound in bounds.items() if bound is not None}
+
+    def common_start(self) -> str:
+        """Return the common year of all dates: both forms of a date begin with it."""
+        low, high = self._span
+        if self.field.type != "date" or low is None or high is None or low.year != high.year:
+            return ""
+        return f"{low.year:04}"
+
+
+@dataclass(frozen=True)
+class Not(ValueTest):
+    """Allows the values that another test excludes."""
+
+    test: ValueTest
+
+    def allows(self, value: str) -> bool:
+        return not self.test.allows(value)
+
+    def describe(self) -> str:
+        return f"anything except {self.test.describe()}"
+
+    def variant_of(self, value: str) -> str | None:
+        return None
+
+
+@dataclass(frozen=True)
+class AllOf(ValueTest):
+    """Allows the values that all of some tests allow."""
+
+    tests: tuple[ValueTest, ...]
+
+    def __post_init__(self) -> None:
+        known = [test.accepted for test in self.tests if test.accepted is not None]
+        if known:
+            least = min(known, key=len)
+            object.__setattr__(self, "accepted", frozenset(filter(self.allows, least)))
+
+    def allows(self, value: str) -> bool:
+        return all(test.allows(value) for test in self.tests)
+
+    def describe(self) -> str:
+        return " and ".join(test.describe() for test in self.tests)
+
+    def common_start(self) -> str:
+        return max((test.common_start() for test in self.tests), key=len)
+
+
+def _span(field: Field, text: str, today: datetime.date | None) -> tuple[Any, Any]:
+    """Return the first and the last value that a text means: a day has many moments."""
+    day = relative_day(text, today) if today is not None and field.type != "int" else None
+    if field.type in ("int", "date"):
+        try:
+            value = day or field.parse(text)
+        except ValueError:
+            raise ValueError(_misfit(field, text)) from None
+        return value, value
+    if day is None:
+        # Since `strptime` accepts a day of one digit, it reads "20240131" by "%Y%m%d%H" as the third.
+        moment, day = _parsed(field, text), _parsed(Field(field.name, "date"), text)
+        if moment is not None and (day is None or moment.strftime(field.type) == text):
+            return moment, moment
+        if day is None:
+            raise ValueError(_misfit(field, text))
+    start = datetime.datetime.combine(day, datetime.time())
+    return start, datetime.datetime.combine(day, datetime.time.max)
+
+
+def _shown(text: str | None, value: Any) -> str:
+    """Format a bound for messages; a relative date also with its date."""
+    return f"{text!r} ({value:%Y-%m-%d})" if text and text[-1] in "dy" else repr(text)
+
+
+def _parsed(field: Field, text: str) -> Any:
+    try:
+        return field.parse(text)
+    except ValueError:
+        return None
+
+
+def _misfit(field: Field, text: str) -> str:
+    example = {"int": "7", "date": "2024-01-31"}.get(field.type)
+    example = example or datetime.datetime(2024, 1, 31).strftime(field.type)
+    return f"{field.mistake(text)}; write one such as {example}"
+
+
+def _within(field: Field, value: str, low: Any, high: Any) -> bool:
+    found = _parsed(field, value)
+    return found is not None and (low is None or low <= found) and (high is None or found <= high)

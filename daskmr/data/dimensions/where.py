@@ -1,0 +1,173 @@
+"""``--where NAME=SPEC``: filter one dimension from the command line."""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from daskmr.data.dimensions.template import Field
+from daskmr.data.dimensions.value_tests import (
+    ANYTHING,
+    Between,
+    Matching,
+    Not,
+    OneOf,
+    TypedOneOf,
+    TypedRange,
+    ValueTest,
+    relative_day,
+)
+from daskmr.errors import InputError
+
+__all__ = ["named", "parse_date", "parse_where", "where_texts"]
+
+_FORMS = (
+    "write NAME=a, NAME=a,b, NAME=lo..hi, NAME=lo.., NAME=..hi or NAME=/regex/, with ! after the = to "
+    "exclude; dates may be today, yesterday or -7d"
+)
+
+
+def where_texts(where: Any) -> tuple[str, ...]:
+    """Return filters as texts ``NAME=SPEC``, from texts or from a mapping of names to specs.
+
+    Raises `InputError` for anything else.
+
+    >>> where_texts({"day": "-7d..", "host": ["web1", "web2"]})
+    ('day=-7d..', 'host=web1,web2')
+    """
+    if isinstance(where, str):
+        return (where,)
+    if isinstance(where, Mapping):
+        return tuple(f"{name}={_spec_text(name, spec)}" for name, spec in where.items())
+    if not isinstance(where, Sequence) or not all(isinstance(text, str) for text in where):
+        raise InputError(
+            'where must be a mapping such as {"day": "-7d.."}, or a list of texts such as '
+            f'["day=-7d.."], not {where!r}.'
+        )
+    return tuple(where)
+
+
+def _spec_text(name: Any, spec: Any) -> str:
+    if isinstance(spec, list | tuple | set | frozenset):
+        values = [_spec_text(name, value) for value in spec]
+        if any("," in value for value in values):
+            raise InputError(
+                f"where: a value of {name!r} contains a comma; match it with a regex, as in /a,b/."
+            )
+        return ",".join(values)
+    if isinstance(spec, bool) or not isinstance(spec, str | int | datetime.date):
+        raise InputError(f"where: {name!r} must be a text such as '-7d..', not {spec!r}.")
+    return str(spec)
+
+
+def parse_date(date: Any) -> datetime.date:
+    """Return the date that relative dates refer to; by default today, in UTC.
+
+    Raises `InputError` if it is not a date.
+
+    >>> parse_date("20240131")
+    datetime.date(2024, 1, 31)
+    """
+    today = datetime.datetime.now(datetime.UTC).date()
+    if date is None:
+        return today
+    if isinstance(date, datetime.datetime):
+        return date.date()
+    if isinstance(date, datetime.date):
+        return date
+    try:
+        day: datetime.date = relative_day(str(date), today) or Field("date", "date").parse(
+            str(date)
+        )
+    except ValueError:
+        raise InputError(
+            f"--date {date!r} is not a date; write one such as 2024-01-31, or yesterday."
+        ) from None
+    return day
+
+
+def parse_where(
+    texts: Iterable[str], fields: Sequence[Field], today: datetime.date
+) -> dict[int, tuple[ValueTest, ...]]:
+    """Parse ``NAME=SPEC`` texts to tests, by the position of their field.
+
+    - `fields`: the dimensions of the layout.
+    - `today`: the date that ``today``, ``yesterday`` and ``-7d`` refer to.
+    Raises `InputError` that names the text and the correction.
+
+    >>> parse_where(["day=2024.."], [Field("day")], datetime.date(2024, 1, 31))
+    {0: (Between(low='2024', high=None),)}
+    """
+    found: dict[int, tuple[ValueTest, ...]] = {}
+    for text in texts:
+        name, equals, spec = text.partition("=")
+        where = f"--where {text!r}"
+        if not equals or not name:
+            raise InputError(f"{where} has no {'name' if equals else '='}; {_FORMS}.")
+        position = named(name, [field.name for field in fields], where)
+        try:
+            test = _parse_spec(spec, fields[position], today)
+        except ValueError as error:
+            raise InputError(f"{where}: {error}.") from None
+        found[position] = (*found.get(position, ()), test)
+    return found
+
+
+def named(name: str, names: Sequence[str], where: str) -> int:
+    """Return the position of the dimension called `name`; raise InputError if there is not one."""
+    if names.count(name) > 1:
+        raise InputError(
+            f"{where}: {name!r} is the name of several dimensions; rename all but one."
+        )
+    if name in names:
+        return names.index(name)
+    if not names:
+        raise InputError(
+            f"{where}: the layout has no dimensions. Name them with --layout, as in "
+            "--layout '{day}/{host}.log', or use --layout hive."
+        )
+    similar = difflib.get_close_matches(name, names, 1)
+    advice = f" Did you mean {similar[0]!r}?" if similar else ""
+    raise InputError(
+        f"{where}: the layout has no dimension {name!r}, only {', '.join(names)}.{advice}"
+    )
+
+
+def _parse_spec(spec: str, field: Field, today: datetime.date) -> ValueTest:
+    if spec[:1] == "!":
+        return Not(_parse_spec(spec[1:], field, today))
+    if spec == "*":
+        return ANYTHING
+    if len(spec) > 1 and spec[0] == spec[-1] == "/":
+        try:
+            return Matching(re.compile(spec[1:-1]))
+        except (re.error, OverflowError, RecursionError) as error:
+            raise ValueError(f"the regex is not valid: {error}") from None
+    if ".." in spec:
+        low, _, high = spec.partition("..")
+        if ".." in high or not (low or high):
+            raise ValueError(f"it is not a range; {_FORMS}")
+        if field.type:
+            return TypedRange(field, low or None, high or None, today)
+        test = Between(_absolute(low, today) or None, _absolute(high, today) or None)
+        if low and high and (test.low or "") > (test.high or ""):
+            raise ValueError(
+                f"{low!r} is above {high!r}, which allows nothing; swap them, or give the dimension a "
+                f"type in the layout, such as {{{field.name}:int}}: they are compared as text"
+            )
+        return test
+    values = spec.split(",")
+    if not all(values):
+        raise ValueError(f"a value is empty; {_FORMS} (// matches the empty value)")
+    if field.type:
+        return TypedOneOf(field, tuple(values), today)
+    return OneOf(tuple(_absolute(value, today) for value in values))
+
+
+def _absolute(text: str, today: datetime.date) -> str:
+    """Write a relative date as ``YYYYMMDD``; return any other text unchanged."""
+    day = relative_day(text, today)
+    return text if day is None else day.isoformat().replace("-", "")
