@@ -228,8 +228,7 @@ class Config:
     )
     layout: Text | None = _input(
         None,
-        "Layout of the paths: a template such as `{day:date}/{host}.log`, `hive`, `flat`, or a JSON "
-        "file.",
+        "Layout of the paths: a template such as `{day:date}/{host}.log`, `hive`, `flat`, or a JSON file.",
         "--layout",
         metavar="TEMPLATE",
         shown="the packaged one",
@@ -353,9 +352,7 @@ class Config:
         False, "Skip files that cannot be decompressed instead of failing.", "--skip-corrupt-files"
     )
     skip_poison_files: Flag = _bad(
-        False,
-        "Skip files that crash their worker twice instead of failing.",
-        "--skip-poison-files",
+        False, "Skip files that crash their worker twice instead of failing.", "--skip-poison-files"
     )
     skip_missing: Flag = _bad(
         False, "Skip objects that cannot be fetched instead of failing.", "--skip-missing"
@@ -458,8 +455,7 @@ class Config:
     @property
     def limits_bad_records(self) -> bool:
         """Check whether there can be too many bad records."""
-        limit = self.max_bad_records
-        return limit is not None and (type(limit) is int or limit < 1)
+        return (limit := self.max_bad_records) is not None and (type(limit) is int or limit < 1)
 
     def allowed_bad_records(self, records: int) -> int:
         """Return how many of `records` records may be bad."""

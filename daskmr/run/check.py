@@ -6,7 +6,6 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -17,62 +16,27 @@ from daskmr.data.readers.faults import CorruptFileError
 from daskmr.data.readers.sniffing import LINE_CHARACTERS, describe_lines
 from daskmr.data.sampling import Choice
 from daskmr.data.sources.given import parse_sources, spooled
-from daskmr.errors import InputError, JobError, NothingMatchedError, TaskFailed
-from daskmr.job.job import Job, load_job
+from daskmr.errors import JobError, NothingMatchedError, TaskFailed
+from daskmr.job.job import Job
 from daskmr.job.keys import sorted_keys
-from daskmr.job.porting import find_python2
+from daskmr.job.ported import Say, find_ported, load_ported
 from daskmr.job.process_errors import no_children
-from daskmr.job.sources import collect, parse, read_source
-from daskmr.run.first_records import first_records
 from daskmr.run.record_format import RecordFormat, choose_format, extensions_of
 from daskmr.run.request import schema_of
-from daskmr.run.trial import Bad, Combined, Trial, text_of
+from daskmr.run.trial import Bad, Combined, Trial, first_records, text_of
 from daskmr.store.credentials import given
 from daskmr.store.open_stores import stores_closed
 from daskmr.tasks.guard import in_thread, no_exit, shortened
 from daskmr.tasks.spilled_values import on_disk
 from daskmr.text import counted
 
-__all__ = ["alike", "check_script", "find_ported"]
+__all__ = ["alike", "check_script"]
 
 _OPTIONAL = ("combine", "reduce", "setup_reduce")
 _SHOWN = 20  # pairs, and lines of output
 _BAD_SHOWN = 5
 _SNIFFED = 10  # lines from which the format of the input is guessed
 _WIDTH = 60  # characters of a key or value
-
-Say = Callable[[str, str], None]
-"""A function that shows a line, given its title and its text."""
-
-
-def find_ported(files: Mapping[str, str], script: str) -> list[str]:
-    """Find Python 2 code in a script and in the files beside it that it imports.
-
-    >>> find_ported({"job.py": "names = {}.iteritems()"}, "job.py")
-    ['job.py:1: `iteritems` is gone in Python 3: write `items()`']
-    """
-    found = []
-    for file, text in files.items():
-        with suppress(InputError):  # a syntax error is reported when the file is imported
-            findings = find_python2(parse(text, file), is_script=file == script)
-            found += [f"{file}:{finding.line}: {finding.text}" for finding in findings]
-    return found
-
-
-def _load(script: Any, say: Say) -> Job:
-    """Load a script; if that fails, show its Python 2 code first."""
-    try:
-        return load_job(script)
-    except InputError as error:
-        failure = error
-    if isinstance(script, str | os.PathLike) and os.path.isfile(script):
-        with suppress(InputError):  # it would be the same failure
-            path = os.path.abspath(os.fsdecode(script))
-            text = read_source(path)
-            files = collect(path, text, parse(text, path)).files
-            for found in find_ported(files, os.path.basename(path)):
-                say("warning", found)
-    raise failure
 
 
 def check_script(
@@ -107,7 +71,7 @@ def check_script(
     config = sources.settled(load_config(**options))
 
     def try_script() -> int:
-        job = _load(script, say)
+        job = load_ported(script, say)
         form = choose_format(job, options, config)
         check = _Check(job, say, form)
         check.script()

@@ -24,11 +24,11 @@ from daskmr.data.sources.given import Sources, parse_sources
 from daskmr.data.writers import OutputFormat
 from daskmr.data.writers import choose_format as choose_output_format
 from daskmr.data.writers.contexts import OutputKind
-from daskmr.data.writers.rows import check_columns
 from daskmr.errors import InputError
 from daskmr.job.job import Job, load_job
 from daskmr.run.record_format import choose_format, extensions_of
 from daskmr.run.side_cars import META_SUFFIX, side_car_paths
+from daskmr.run.tables import columns_of
 from daskmr.tasks.prints import redirected
 from daskmr.text import mask_credentials
 
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Request",
     "check_request",
-    "columns_of",
     "refuse_input_as_output",
     "refuse_network",
     "refuse_to_replace_input",
@@ -147,11 +146,6 @@ def check_request(
     if delete_data:
         _check_deletion(output, sources)
     output_format = _format_of(output, config)
-    deployment = None
-    if config.cluster is not None:
-        from daskmr.cluster.deploy import load_deployment  # deferred: most jobs have none
-
-        deployment = load_deployment(config.cluster, config.clusters)
     return Request(
         job=job,
         config=config,
@@ -162,7 +156,7 @@ def check_request(
         output=output,
         filter_path=_path_of(input_filter),
         client=client,
-        deployment=deployment,
+        deployment=_deployment_of(config),
         inline=inline,
         profile=profile,
         delete_data=delete_data,
@@ -175,20 +169,18 @@ def _path_of(input_filter: Any) -> str | None:
     return os.fspath(input_filter) if isinstance(input_filter, str | os.PathLike) else None
 
 
+def _deployment_of(config: Config) -> Deployment | None:
+    if config.cluster is None:
+        return None
+    from daskmr.cluster.deploy import load_deployment  # deferred: most jobs have none
+
+    return load_deployment(config.cluster, config.clusters)
+
+
 def _format_of(output: str | None, config: Config) -> OutputFormat:
     output_format = choose_output_format(output, config.output_format)
     output_format.check()
     return output_format
-
-
-def columns_of(job: Job) -> tuple[str, ...] | None:
-    """Return the names of the columns of the output that the script gives."""
-    try:
-        return check_columns(job.declared.columns)
-    except ValueError as error:
-        raise InputError(
-            f"The columns of {job.path or 'the job'} cannot be used: {error}."
-        ) from None
 
 
 def schema_of(

@@ -15,7 +15,6 @@ from daskmr.diagnostics.run_state import RunOutline
 from daskmr.history import History
 from daskmr.job.job import Job
 from daskmr.run import tables
-from daskmr.run.request import columns_of
 from daskmr.tasks.tally import Profile
 
 __all__ = ["Result"]
@@ -181,7 +180,7 @@ class Result(Counted):
         return tables.to_polars(self, self._columns())
 
     def _columns(self) -> tuple[str, ...] | None:
-        return None if self._job is None else columns_of(self._job)
+        return None if self._job is None else tables.columns_of(self._job)
 
     def _iterate(self, job: Job) -> Iterator[Any]:
         # A method, so that the generator keeps the result alive, and with it the run's folder.

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from daskmr.data.writers.parquet import Column, TypedRows, order_of, schema_of
-from daskmr.errors import DaskMRError, TaskFailed
+from daskmr.data.writers.rows import check_columns
+from daskmr.errors import DaskMRError, InputError, TaskFailed
+from daskmr.job.job import Job
 from daskmr.tasks.guard import shortened
 
-__all__ = ["to_arrow", "to_dict", "to_pandas", "to_polars"]
+__all__ = ["columns_of", "to_arrow", "to_dict", "to_pandas", "to_polars"]
 
 Columns = tuple[str, ...] | None
 
@@ -90,3 +92,13 @@ def _as_lists(
         if found[name][0] == "double":
             lists[name] = [None if value is None else float(value) for value in values]
     return lists
+
+
+def columns_of(job: Job) -> tuple[str, ...] | None:
+    """Return the names of the columns of the output that the script gives."""
+    try:
+        return check_columns(job.declared.columns)
+    except ValueError as error:
+        raise InputError(
+            f"The columns of {job.path or 'the job'} cannot be used: {error}."
+        ) from None

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from daskmr import clock
 from daskmr.counts import Counts
-from daskmr.data.dims import Dims
 from daskmr.data.listing import InputFile
 from daskmr.data.readers.faults import CorruptFileError
 from daskmr.data.readers.lines import read_lines
@@ -173,7 +172,7 @@ class Attempt:
             if file.is_remote:
                 if isinstance(source, str):
                     self.files.check_size(file, source)
-                self._map_lines(source, Dims(file.dims, self.task.dim_names), marker)
+                self._map_lines(source, self.task.dims_of(file), marker)
             else:
                 self._map_local(file, path, marker)
         except CorruptFileError as error:
@@ -206,7 +205,7 @@ class Attempt:
         with self.files.open_local(file, path) as local:
             self.reporter.opened(local)
             try:
-                self._map_lines(local, Dims(file.dims, self.task.dim_names), marker)
+                self._map_lines(local, self.task.dims_of(file), marker)
             except CorruptFileError:
                 local.check()  # a file that is still being written is also truncated
                 raise

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from daskmr import clock
+from daskmr.data.dims import Dims
+from daskmr.data.listing import InputFile
 from daskmr.data.partition import Partition
 from daskmr.data.readers.faults import CorruptFileError
 from daskmr.data.readers.records import KEYED, RecordFormat
@@ -63,6 +65,10 @@ class MapTask:
     records: RecordFormat = KEYED  # the format of the records
     dim_names: tuple[str, ...] = ()  # names of the dimensions
     origin: clock.Origin = field(default_factory=clock.origin)  # the clock of the run
+
+    def dims_of(self, file: InputFile) -> Dims:
+        """Return the dimensions of a file as `map` gets them."""
+        return Dims(file.dims, self.dim_names)
 
 
 @guarded("map")

@@ -27,8 +27,9 @@ from support.layouts import (
 )
 
 from daskmr.data.layout import load_schema
-from daskmr.data.listing import EXTENSIONS, InputFile, list_files
+from daskmr.data.listing import InputFile, list_files
 from daskmr.data.offline_listing import list_recorded
+from daskmr.data.readers.suffixes import EXTENSIONS
 from daskmr.data.store_listing import _name_fault, list_store
 from daskmr.errors import InputError
 from daskmr.store.source import Entry, Page, StoreError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,12 @@ import pytest
 from support.jobs import counting_job, file_name, write_tree
 
 from daskmr import Job, mapreduce
+from daskmr.config import load_config
+from daskmr.data.inputs import find_inputs
+from daskmr.data.layout import load_schema
+from daskmr.data.readers.records import RecordFormat
 from daskmr.errors import TaskFailed
-from daskmr.run.trial import Bad, Trial, read_records
+from daskmr.run.trial import Bad, Trial, first_records, read_records, text_of
 
 LINES = ["b\t1", "a\t2", "no tab", "b\tx\r", "a\t4", "a\t"]
 
@@ -120,3 +125,17 @@ def test_a_bad_record_counts_nothing(reduces: bool) -> None:
     assert trial.context.counters == {("records", "seen"): 2}
     assert trial.context.counted == {}
     assert trial.context.hurry == []
+
+
+def test_records_are_read_in_order_with_their_numbers(tree: Callable[..., Path]) -> None:
+    root = tree([["[1]", "", "[2]"], ["[3]"]])
+    config = load_config()
+    inputs = find_inputs(str(root), load_schema(), config, to_read=False)
+    trial = Trial(counting_job(), RecordFormat("jsonl"))
+    found = list(first_records(inputs, config, trial))
+    assert [(number, text_of(record)) for _, _, number, record in found] == [
+        (1, "[1]"),
+        (3, "[2]"),
+        (1, "[3]"),
+    ]
+    assert found[0][1].startswith(str(root))
