@@ -2,7 +2,7 @@
 
     daskmr run examples/funnel.py -d events -o funnel.tsv
 
-Each line has the number of a step, its name, and the users who got there.
+Each row has the number of a step, its name, and the users who got there.
 
 The data is from ``daskmr sample-data events --kind events``: JSON lines in hive partitions, as
 ``dt=2026-10-05/hour=13/events-00.jsonl.gz``. The three names below are the same as ``--layout hive``,
@@ -15,6 +15,7 @@ A user is counted once a step, so ``combine`` keeps each name once. That is what
 layout = "hive"
 records = "jsonl"
 key = "user"
+columns = ("number", "step", "users")  # of the output
 
 STEPS = ("visit", "view", "cart", "purchase")
 
@@ -29,8 +30,7 @@ def combine(key, values, context):
 
 
 def reduce(key, values, context):
-    number, step = key
-    context.write(number, f"{step}\t{len(users_of(values))}")
+    context.write(key, len(users_of(values)))
 
 
 def users_of(lists):

@@ -2,8 +2,8 @@
 
     daskmr run examples/nginx_errors.py -d logs -o errors.tsv
 
-Each line has day, hour, host, requests, and those that failed with a status of 500 or more. Hours
-without a failure are left out.
+Each row has the day, the hour, the host, the requests, and those that failed with a status of 500 or
+more. Hours without a failure are left out.
 
 The data is from ``daskmr sample-data logs --kind logs``: access logs of nginx in the combined format, as
 ``day/host/access.log.gz``. The two names below say so; for files that are arranged otherwise, ``--layout``
@@ -15,6 +15,7 @@ import re
 
 layout = "{day:date}/{host}/access.log.gz"
 records = "lines"
+columns = ("day", "hour", "host", "requests", "failed")  # of the output
 
 LINE = re.compile(
     r'\S+ \S+ \S+ \[[^:\]]+:(?P<hour>\d\d):[^\]]+\] "[^"]*" (?P<status>\d{3}) \S+ "[^"]*" "[^"]*"$'
@@ -36,7 +37,7 @@ def combine(key, values, context):
 def reduce(key, values, context):
     requests, failed = add(values)
     if failed:
-        context.write("\t".join(key), f"{requests}\t{failed}")
+        context.write(key, (requests, failed))
 
 
 def add(rows):

@@ -2,7 +2,7 @@
 
     daskmr run examples/rides_by_hour.py -d rides -o rides.tsv
 
-Each line has the hour, the rides, and their average fare.
+Each row has the hour, the rides, and their average fare. The names in a dict are those of its columns.
 
 The data is from ``daskmr sample-data rides --kind rides``: CSV with a header, as ``2025/01/rides.csv``. The two
 names below are the same as ``--layout '{year:int}/{month:int}/rides.csv' --records csv`` on the command
@@ -27,7 +27,7 @@ def combine(key, values, context):
 
 def reduce(key, values, context):
     rides, cents = add(values)
-    context.write(f"{key:02}", f"{rides}\t{cents / rides / 100:.2f}")
+    context.write(f"{key:02}", {"rides": rides, "fare": round(cents / rides / 100, 2)})
 
 
 def add(rows):

@@ -2,7 +2,7 @@
 
     daskmr run examples/words.py -d texts -o words.tsv
 
-Each line has a word in lower case, and how often it occurs.
+Each row has a word in lower case, and how often it occurs.
 
 The folder may hold files at any depth, plain or compressed. The two names below are the same as
 ``--layout flat --records lines`` on the command line: the path of a file says nothing, so ``dims`` is
@@ -14,6 +14,7 @@ from collections import Counter
 
 layout = "flat"
 records = "lines"
+columns = ("word", "count")  # of the output
 
 WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 

@@ -14,6 +14,7 @@ from daskmr.errors import InputError
 
 __all__ = ["BAD_SUFFIX", "SavedRecord", "read_bad_records", "write_bad_records"]
 
+BAD_BEGINS = b'{"file": '
 BAD_SUFFIX = ".bad.jsonl"  # appended to the name of the output
 
 

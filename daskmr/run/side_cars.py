@@ -14,7 +14,7 @@ from typing import Any
 
 from daskmr._version import __version__
 from daskmr.config import Config
-from daskmr.data.bad_records import BAD_SUFFIX, SavedRecord, write_bad_records
+from daskmr.data.bad_records import BAD_BEGINS, BAD_SUFFIX, SavedRecord, write_bad_records
 from daskmr.data.output import OutputFile, StoreOutput, beside
 from daskmr.errors import InputError
 from daskmr.files import locked
@@ -60,6 +60,11 @@ def check_side_cars(bad_path: str, meta_path: str | None) -> None:
     if os.path.isdir(bad_path):
         raise InputError(
             f"{bad_path} is a directory, but bad records are saved there. Name another output."
+        )
+    if os.path.isfile(bad_path) and not _begins(bad_path, BAD_BEGINS):
+        raise InputError(
+            f"{bad_path} would be replaced by the bad records of the run, but daskmr did not write it. "
+            "Name another output."
         )
     if meta_path is not None and os.path.lexists(meta_path) and not is_meta(meta_path):
         raise InputError(
@@ -168,8 +173,12 @@ class SideCars:
 
 def is_meta(path: str) -> bool:
     """Check whether a file is a provenance file that daskmr wrote."""
+    return _begins(path, META_BEGINS)
+
+
+def _begins(path: str, start: bytes) -> bool:
     try:
         with open(path, "rb") as file:
-            return file.read(len(META_BEGINS)) == META_BEGINS
+            return file.read(len(start)) == start
     except OSError:
         return False

@@ -158,13 +158,13 @@ def test_what_daskmr_wrote_is_no_input(tmp_path: Path) -> None:
     result = mapreduce(counting_job(), data_dir=tmp_path / "data", **options)
     assert list(result) == [("k", 1)]
     below = DIRECTORY.rpartition("/")[0]
-    assert result.skipped == (
-        "_x/ (its name begins with _)",
-        f"{DIRECTORY}/1.2.bad.jsonl (written by daskmr)",
-        f"{DIRECTORY}/1.2.json.meta.json (written by daskmr)",
-        f"{DIRECTORY}/_1.2.log (its name begins with _)",
-        f"{below}/work/ (the work dir)",
-    )
+    assert dict(zip(result.skipped, result.skipped_reasons, strict=True)) == {
+        "_x/": "its name begins with _",
+        f"{DIRECTORY}/1.2.bad.jsonl": "it was written by daskmr",
+        f"{DIRECTORY}/1.2.json.meta.json": "it was written by daskmr",
+        f"{DIRECTORY}/_1.2.log": "its name begins with _",
+        f"{below}/work/": "it is the work dir",
+    }
 
 
 def test_an_output_never_replaces_a_list(place: Path) -> None:

@@ -11,6 +11,7 @@ import json
 import lzma
 import re
 import shlex
+import shutil
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -26,10 +27,15 @@ from daskmr.cli.sample.files import write_sample
 from daskmr.data.layout import load_schema
 
 EXAMPLES = ROOT / "examples"
-# Examples that declare a layout and a format of records. Their functions are tested in
-# tests/unit/examples; their lines need the options --layout and --records.
-DECLARING = {"funnel", "nginx_errors", "rides_by_hour", "words"}
-SCRIPTS = sorted({path.stem for path in EXAMPLES.glob("*.py")} - DECLARING)
+# Examples that declare a layout and a format of records, whose answers tests/unit/examples checks: the
+# kind of their data, and the header of their output.
+OTHER_RECORDS = {
+    "funnel": ("events", "number\tstep\tusers"),
+    "nginx_errors": ("logs", "day\thour\thost\trequests\tfailed"),
+    "rides_by_hour": ("rides", "key\trides\tfare"),
+    "words": ("", "word\tcount"),
+}
+SCRIPTS = sorted({path.stem for path in EXAMPLES.glob("*.py")} - OTHER_RECORDS.keys())
 FILTERS = sorted(path.name for path in (EXAMPLES / "filters").iterdir())
 ON_THE_CLUSTER = ("extract_tsv", "histogram_per_channel")
 
@@ -294,6 +300,24 @@ def test_line_in_docstring(script: str, sample: Path, tmp_path: Path) -> None:
     assert output.read_bytes() == expected(script, sample)
 
 
+@pytest.mark.parametrize("script", OTHER_RECORDS)
+def test_line_over_other_records(script: str, tmp_path: Path) -> None:
+    (tmp_path / "examples").symlink_to(EXAMPLES)
+    words, (kind, header) = run_line(script), OTHER_RECORDS[script]
+    data = tmp_path / words[words.index("-d") + 1]
+    if kind:
+        write_sample(data, 200_000, 1, bad_lines=0.002, kind=kind)
+    else:
+        (data / "a" / "b").mkdir(parents=True)
+        shutil.copy(EXAMPLES / "README.md", data / "a" / "b" / "readme.txt")
+    completed = daskmr(*words[1:], "--inline", cwd=tmp_path)
+    assert completed.returncode == 0, completed.stderr
+    first, *rows = (tmp_path / words[words.index("-o") + 1]).read_text("utf-8").splitlines()
+    assert first == header
+    assert len(rows) > 3
+    assert {row.count("\t") for row in rows} == {header.count("\t")}
+
+
 @pytest.mark.parametrize("name", FILTERS)
 def test_filter(name: str, sample: Path) -> None:
     schema = load_schema(EXAMPLES / "filters" / name)
@@ -323,7 +347,7 @@ def test_readme_lists_everything() -> None:
     )
     assert sorted(rows) == [(script, filter_of(script)) for script in SCRIPTS]
     others = re.findall(r"^\| \[(\w+)\.py\]\(\1\.py\) \|", text, re.MULTILINE)
-    assert sorted(others) == sorted({*SCRIPTS, *DECLARING})
+    assert sorted(others) == sorted({*SCRIPTS, *OTHER_RECORDS})
     listed = re.findall(
         r"^\| \[([\w.]+)\]\(filters/\1\) \|",
         text,

@@ -91,7 +91,7 @@ def test_a_layout_of_files(place: Path) -> None:
 
 
 def test_a_filter_needs_a_layout(place: Path) -> None:
-    with pytest.raises(InputError, match=r"with --schema, or the folder: -d logs/01"):
+    with pytest.raises(InputError, match=r"with --layout, or the folder: -d logs/01"):
         listed("logs/01/a.log", schema=allow("idle"))
 
 
@@ -185,21 +185,24 @@ def test_what_daskmr_wrote_is_no_input(place: Path) -> None:
     put(place, "logs/work/run-1/part")
     listing, notes = listed("logs/**", own_folder="logs/work")
     assert [file.path for file in listing.files] == ["01/a.log", "02/b.log"]
-    assert "out.meta.json (written by daskmr)" in listing.skipped
+    assert ("out.meta.json", "it was written by daskmr") in zip(
+        listing.skipped, listing.reasons, strict=True
+    )
     assert "_SUCCESS (its name begins with _)" in listing.skipped
     assert notes == ()
     listing, notes = listed("logs/out.pstats", "other/c.txt")
     assert [file.path for file in listing.files] == ["other/c.txt"]
-    assert notes == ("logs/out.pstats was not read: written by daskmr",)
+    assert notes == ("logs/out.pstats was not read: it was written by daskmr",)
     alone, _ = listed("logs/out.pstats")
-    assert "Skipped: 1 (out.pstats (written by daskmr))" in alone.explain_nothing()
+    assert "Skipped: 1 (out.pstats: it was written by daskmr)" in alone.explain_nothing()
 
 
 def test_what_is_no_file_is_skipped(place: Path) -> None:
     (place / "logs" / "dangling").symlink_to("nowhere")
     os.mkfifo(place / "logs" / "pipe")
     listing, _ = listed("logs/**")
-    assert listing.skipped == ("dangling (a dangling link)", "pipe")
+    assert listing.skipped == ("dangling", "pipe")
+    assert listing.reasons == ("it is a dangling link", "it is not a regular file")
 
 
 def test_dims_by_the_end_of_a_path() -> None:

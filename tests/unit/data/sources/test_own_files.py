@@ -11,7 +11,7 @@ from daskmr.run.side_cars import META_SUFFIX
 
 @pytest.mark.parametrize("name", [f"a{META_SUFFIX}", f"a.gz{BAD_SUFFIX}", "out.txt.pstats"])
 def test_side_cars(name: str) -> None:
-    assert why_own(name) == "written by daskmr"
+    assert why_own(name) == "it was written by daskmr"
 
 
 @pytest.mark.parametrize("name", ["_SUCCESS", "_temporary", "_"])
