@@ -259,7 +259,7 @@ class GroupedCommand(click.Command):
                 f"`{ctx.command_path} {script} -d 'data/*.log'`."
             )
         given = " ".join(f"-d {shell_word(word)}" for word in rest[:3])
-        return f" The input is an option: `{ctx.command_path} {script} {given}`."
+        return f" The input is an option: {ctx.command_path} {script} {given}"
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a section for each group; options without a group come last."""

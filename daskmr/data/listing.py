@@ -379,8 +379,8 @@ class Selection:
             return
         if layout.spec == "hive" and layout.fields and name[:1] != "." and name.find("=") > 0:
             refuse_names(os.path.dirname(layout.example) or layout.template, path)
-        is_last = position == len(self.levels) - 1
-        reason = layout.too_deep() if is_last else self.levels[position].why_not(name)
+        level, is_last = self.levels[position], position == len(self.levels) - 1
+        reason = layout.too_deep() if is_last and not level.hides(name) else level.why_not(name)
         self.skip(path + "/", reason)
 
     def enters(self, name: str, below: str) -> bool:

@@ -9,6 +9,7 @@ import pytest
 from support.jobs import daskmr
 
 from daskmr import InputError, Job, NothingMatchedError, mapreduce
+from daskmr.job.declared import Declared
 
 SCRIPT = """
     def map(key, dims, value, context):
@@ -107,8 +108,7 @@ def test_text_at_the_end_decides_instead_of_the_extension(place):
 
 def test_script_declares_the_layout(place):
     class Declaring(Job):
-        class declared:
-            layout = "flat"
+        declared = Declared(layout="flat")
 
     root = place("a.txt")
     options = {"data_dir": root / "data", "inline": True, "work_dir": root / "work"}

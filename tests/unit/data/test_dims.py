@@ -51,6 +51,11 @@ def test_copies_keep_the_names(again):
     assert again(DIMS).host == "web1"
 
 
+def test_a_file_without_dimensions_has_no_names():
+    with pytest.raises(KeyError, match="which has none"):
+        Dims((), ("day",))["day"]
+
+
 def test_changes_show_by_name():
     dims = Dims(("a",), ("x",))
     dims[0] = "b"

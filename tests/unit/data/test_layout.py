@@ -197,6 +197,21 @@ def test_hive_names_are_discovered():
     assert schema.discovered(None).layout.dims_of("a.log") is None
 
 
+def test_extensions_are_kept_when_names_are_discovered():
+    schema = load_schema(layout="hive").with_extensions(["AVRO"])
+    assert "avro" not in load_schema().extensions
+    for found in (schema, schema.discovered(["day"]), schema.discovered(None)):
+        assert found.extensions == load_schema().extensions | {"avro"}
+    assert schema.without_dimensions().extensions == schema.extensions
+
+
+def test_whether_a_layout_was_given(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text('{"dimensions": [{"field_name": "a"}, {"field_name": "b"}]}')
+    assert not load_schema().has_layout
+    assert all(load_schema(layout=each).has_layout for each in ("flat", "{a}.log", str(path)))
+
+
 def test_recorded_layouts():
     for spec in ("hive", "flat", "{a}/{b:int}.log", None):
         names = ("a", "b")

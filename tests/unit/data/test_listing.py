@@ -647,3 +647,20 @@ def test_a_data_directory_in_another_normal_form_is_named(tmp_path):
 def test_a_data_directory_that_is_a_url():
     with pytest.raises(InputError, match=r"use --bucket s3://name/a$"):
         list_files("s3://name/a", allow())
+
+
+@pytest.mark.parametrize("given", ["flat", "{_}/{_}/{_}", "{day}/{rest...}"])
+def test_what_daskmr_wrote_is_skipped_in_any_layout(tmp_path, given):
+    names = ("a/b/x.log", "a/_b/x.log", "a/b/_SUCCESS", "a/b/x.txt.meta.json", "a/work/x.log")
+    for name in (*names, "a/.b/x.log"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("k\t1\n")
+    listing = list_files(tmp_path, load_schema(layout=given), str(tmp_path / "a" / "work"))
+    assert [file.path for file in listing.files] == ["a/b/x.log"]
+    assert dict(zip(listing.skipped, listing.reasons, strict=True)) == {
+        "a/.b/": "its name begins with a dot",
+        "a/_b/": "its name begins with _",
+        "a/b/_SUCCESS": "its name begins with _",
+        "a/b/x.txt.meta.json": "it was written by daskmr",
+        "a/work/": "it is the work dir",
+    }

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from support.layouts import DIMS, LAST, NAME, allow, layout
 
+from daskmr.data.layout import load_schema
 from daskmr.data.listing import Listing
 from daskmr.data.sources.given import Sources
 from daskmr.data.sources.named_files import NO_DIMENSIONS, dims_by_end, list_sources
@@ -185,10 +186,9 @@ def test_what_daskmr_wrote_is_no_input(place: Path) -> None:
     put(place, "logs/work/run-1/part")
     listing, notes = listed("logs/**", own_folder="logs/work")
     assert [file.path for file in listing.files] == ["01/a.log", "02/b.log"]
-    assert ("out.meta.json", "it was written by daskmr") in zip(
-        listing.skipped, listing.reasons, strict=True
-    )
-    assert "_SUCCESS (its name begins with _)" in listing.skipped
+    reasons = dict(zip(listing.skipped, listing.reasons, strict=True))
+    assert reasons["out.meta.json"] == "it was written by daskmr"
+    assert reasons["_SUCCESS"] == "its name begins with _"
     assert notes == ()
     listing, notes = listed("logs/out.pstats", "other/c.txt")
     assert [file.path for file in listing.files] == ["other/c.txt"]
@@ -203,6 +203,27 @@ def test_what_is_no_file_is_skipped(place: Path) -> None:
     listing, _ = listed("logs/**")
     assert listing.skipped == ("dangling", "pipe")
     assert listing.reasons == ("it is a dangling link", "it is not a regular file")
+
+
+def test_hive_names_are_those_of_all_inputs(place: Path) -> None:
+    for path in ("h/dt=1/hour=2/a.log", "h/dt=1/hour=3/a.log", "i/day=1/a.log"):
+        put(place, path)
+    hive: dict[str, Any] = {"schema": load_schema(layout="hive"), "has_layout": True}
+    for values in (["h"], ["h/dt=1/hour=2/a.log", "h/dt=1/hour=3/a.log"], ["h/dt=1/*/*.log"]):
+        listing, _ = listed(*values, **hive)
+        assert listing.layout.field_names == ("dt", "hour")
+        assert [file.dims for file in listing.files] == [("1", "2"), ("1", "3")]
+    with pytest.raises(InputError, match="h and i do not have the same names"):
+        listed("h", "i", **hive)
+    none, _ = listed("other/c.txt", "logs/01/a.log", **hive)
+    assert none.files == ()
+    assert none.reasons[0].startswith("it does not end in the layout hive")
+
+
+def test_a_folder_keeps_its_layout_beside_files_that_are_named(place: Path) -> None:
+    listing, _ = listed("data", "other/c.txt")
+    assert listing.layout == allow().layout
+    assert [file.dims[:4] for file in listing.files] == [DIMS, ()]
 
 
 def test_dims_by_the_end_of_a_path() -> None:
