@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from pkgutil import iter_modules
 
 import click
 
-from daskmr import cli
 from daskmr._version import __version__
 from daskmr.cli.console import EPILOG
 from daskmr.cli.options import CommandGroup
@@ -22,7 +22,9 @@ class _Commands(CommandGroup):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
-        modules = {each.name for each in iter_modules(cli.__path__) if not each.ispkg} - _SHARED
+        modules = {
+            each.name for each in iter_modules([os.path.dirname(__file__)]) if not each.ispkg
+        } - _SHARED
         return sorted(module.replace("_", "-") for module in modules)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
