@@ -20,6 +20,7 @@ from daskmr.data.partition import count_buckets, count_reducers
 from daskmr.data.sampling import Choice
 from daskmr.errors import InputError
 from daskmr.job.job import Job, load_job
+from daskmr.memory import WORKER_BASE
 from daskmr.run.side_cars import META_SUFFIX, side_car_paths
 from daskmr.tasks.prints import redirected
 from daskmr.text import mask_credentials
@@ -38,7 +39,6 @@ __all__ = [
 ]
 
 _MOST_REDUCERS = 1000  # limit of --num-reducers
-_WORKER_BASE = 150_000_000  # memory of a worker without any data, in bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ def _check_settings(config: Config, inline: bool, local: bool) -> None:
             "does not depend on it."
         )
     limit = config.memory_limit
-    needed = 3 * config.spill_bytes + _WORKER_BASE
+    needed = 3 * config.spill_bytes + WORKER_BASE
     if isinstance(limit, int) and 0 < limit < needed and not inline and local:
         raise InputError(
             f"A memory limit of {limit:,} bytes is too small for spill-bytes {config.spill_bytes:,}: "
