@@ -23,10 +23,13 @@ from typing import Any, ParamSpec, TypeVar
 from daskmr.worker import current_worker
 
 __all__ = [
-    "NEAR_LIMIT", "OutOfMemory", "advice", "bounded", "describe_size", "explain_shortage",
-    "held_by_task", "kill_counters", "limit", "limit_for_line", "longest_line", "peak",
+    "NEAR_LIMIT", "WORKER_BASE", "OutOfMemory", "advice", "bounded", "describe_size",
+    "explain_shortage", "held_by_task", "kill_counters", "limit", "limit_for_line", "longest_line", "peak",
     "resident", "room", "system_kills",
 ]  # fmt: skip
+
+WORKER_BASE = 150_000_000
+"""Bytes that a worker takes without any data."""
 
 _SHARE = 0.9  # share of the limit to use: Dask kills at 0.95, and measures ten times a second
 _SHORTEST_PAUSE = 0.005  # seconds between two measurements

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
-from pathlib import Path
+from pkgutil import iter_modules
 
 import click
 
@@ -21,7 +22,9 @@ class _Commands(CommandGroup):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
-        modules = {path.stem for path in Path(__file__).parent.glob("*.py")} - _SHARED
+        modules = {
+            each.name for each in iter_modules([os.path.dirname(__file__)]) if not each.ispkg
+        } - _SHARED
         return sorted(module.replace("_", "-") for module in modules)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:

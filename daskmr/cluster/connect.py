@@ -239,11 +239,13 @@ def _compare_versions(client: Client) -> tuple[str, ...]:
 
 def _note_threads(workers: Mapping[str, Any]) -> list[str]:
     several = {address: w["nthreads"] for address, w in workers.items() if w["nthreads"] > 1}
+    if not several:
+        return []
+    address, threads = next(iter(several.items()))
     return [
         f"{len(several):,} of {len(workers):,} workers have several threads ({address} has "
         f"{threads}), and a process runs one task of a job at a time: start more workers, each with "
         "--nthreads 1"
-        for address, threads in [*several.items()][:1]
     ]
 
 

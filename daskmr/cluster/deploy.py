@@ -94,11 +94,15 @@ class Deployment:
             if not _is_local(self.make):
                 # Its processes inherit this; SSHCluster learns from their logs that they are running.
                 stack.enter_context(dask.config.set({"logging.distributed": "info"}))
-            elif self.make is distributed.LocalCluster and self.args.get("processes", True):
-                # As for daskmr's own workers; processes that a script starts are not affected.
-                restored = {name: os.environ.get(name, "") for name in SAFE_PATH}
-                args["env"] = restored | args.get("env", {})
-                stack.enter_context(environment(SAFE_PATH))
+            elif self.make is distributed.LocalCluster:
+                # As for daskmr's own workers, whose failures the run reports itself: a worker that is
+                # being closed may log that the scheduler has hung up.
+                args.setdefault("silence_logs", logging.CRITICAL)
+                if self.args.get("processes", True):
+                    # Processes that a script starts are not affected.
+                    restored = {name: os.environ.get(name, "") for name in SAFE_PATH}
+                    args["env"] = restored | args.get("env", {})
+                    stack.enter_context(environment(SAFE_PATH))
             # An interruption waits: a half-created cluster cannot be closed.
             with deferred():
                 forget = on_hard_exit(close_unfinished_clusters)

@@ -157,14 +157,35 @@ class Pinned:
             self._function = _unpacked(self._versions, self._packed)
         return self._function(*args, **kwargs)
 
-    def __getstate__(self) -> tuple[Versions, bytes]:
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        # No module of daskmr is named: a worker that cannot import one closes its connection.
         if not self._packed:
             self._packed = pickle.dumps(self._function, 5)
-        return self._versions, self._packed
+        return eval, (_RESTORE, {"versions": self._versions, "packed": self._packed})
 
-    def __setstate__(self, state: tuple[Versions, bytes]) -> None:
-        self._function = None
-        self._versions, self._packed = state
+    @classmethod
+    def restored(cls, versions: Versions, packed: bytes) -> Pinned:
+        """Return the function that another process has sent."""
+        pinned = cls.__new__(cls)
+        pinned._function, pinned._versions, pinned._packed = None, versions, packed
+        return pinned
+
+
+# Returns a `Pinned`; where daskmr has no such module, a function that fails with the reason.
+_RESTORE = """(
+    lambda find: __import__("daskmr.cluster.versions", fromlist=["Pinned"]).Pinned.restored(versions, packed)
+    if find("daskmr")
+    and find("daskmr.cluster")
+    and find("daskmr.cluster").submodule_search_locations
+    and find("daskmr.cluster.versions")
+    else lambda *args, **kwargs: (_ for _ in ()).throw(
+        RuntimeError(
+            "A worker that joined while the job ran has no daskmr, or another version than the "
+            + str(versions.get("daskmr"))
+            + " where the job was started. Install the same version in both places."
+        )
+    )
+)(__import__("importlib.util", fromlist=["util"]).find_spec)"""
 
 
 def _unpacked(versions: Versions, packed: bytes) -> Callable[..., Any]:

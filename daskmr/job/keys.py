@@ -82,7 +82,7 @@ def _name(key: Any) -> str:
         head, tail = key[:_NAME], key[-_NAME:]
         return elide(repr(head + tail), _NAME, " ... ")  # type: ignore[operator]
     if isinstance(key, int) and key.bit_length() > _LONGEST_INT:
-        return hex(key)  # Python refuses to convert so many digits to decimal
+        return hex(key)  # Python limits the digits of a decimal conversion
     if type(key) is tuple:
         names = [_name(item) for item in key[:_NAMED]]
         if len(key) > _NAMED:

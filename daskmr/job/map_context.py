@@ -150,7 +150,7 @@ class MapContext(Counting):
 
     @property
     def is_full(self) -> bool:
-        """Check whether `write_each` has deferred so many keys that it is time to call `place`."""
+        """Check whether `write_each` has deferred enough keys to call `place`."""
         most = self.most_later
         return len(self._deferred) > most or self._pairs > _PAIRS_EACH * most
 

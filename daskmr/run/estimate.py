@@ -26,7 +26,7 @@ from daskmr.errors import TaskFailed
 from daskmr.job.job import Job
 from daskmr.job.map_context import MapContext
 from daskmr.job.process_errors import no_children
-from daskmr.memory import resident
+from daskmr.memory import WORKER_BASE, resident
 from daskmr.run.trial import Record, Trial, read_records
 from daskmr.tasks.fold import Fold, Spilling
 from daskmr.tasks.guard import TimeIsUp, alarm, no_exit
@@ -38,7 +38,6 @@ _SLICES = 5  # each file gets at most a fifth of the time
 _PATIENCE = 4  # times the time of the sample; the sample is interrupted after that
 _MOST_FILES = 2000
 _NO_LIMIT = 1 << 60
-_WORKER_BASE = 150_000_000  # memory of a worker without any data, in bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +292,7 @@ def estimate(
         pairs=round(sample.pairs * share),
         map_seconds=shared,
         worker_seconds=sum(times),
-        memory=int(_WORKER_BASE + min(max(held), spill_bytes) + sample.beside),
+        memory=int(WORKER_BASE + min(max(held), spill_bytes) + sample.beside),
         spilled=int(spilled),
         output=output,
     )

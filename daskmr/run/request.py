@@ -26,6 +26,7 @@ from daskmr.data.writers import choose_format as choose_output_format
 from daskmr.data.writers.contexts import OutputKind
 from daskmr.errors import InputError
 from daskmr.job.job import Job, load_job
+from daskmr.memory import WORKER_BASE
 from daskmr.run.record_format import choose_format, extensions_of
 from daskmr.run.side_cars import META_SUFFIX, side_car_paths
 from daskmr.run.tables import columns_of
@@ -47,7 +48,6 @@ __all__ = [
 ]
 
 _MOST_REDUCERS = 1000  # limit of --num-reducers
-_WORKER_BASE = 150_000_000  # memory of a worker without any data, in bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +207,7 @@ def _check_settings(config: Config, inline: bool, local: bool) -> None:
             "does not depend on it."
         )
     limit = config.memory_limit
-    needed = 3 * config.spill_bytes + _WORKER_BASE
+    needed = 3 * config.spill_bytes + WORKER_BASE
     if isinstance(limit, int) and 0 < limit < needed and not inline and local:
         raise InputError(
             f"A memory limit of {limit:,} bytes is too small for spill-bytes {config.spill_bytes:,}: "

@@ -27,7 +27,7 @@ from daskmr.job.process_errors import explain_process_error
 from daskmr.job.tracebacks import describe_exception
 from daskmr.memory import describe_size, limit, limit_for_line
 from daskmr.tasks.guard import Returned, shortened
-from daskmr.tasks.tally import EXAMPLES, OPENING_LINES, Opening, explain_untabbed
+from daskmr.tasks.tally import EXAMPLES, OPENING_LINES, SAVED_AT_MOST, Opening, explain_untabbed
 from daskmr.tasks.user_calls import Call, current_call
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["NO_TAB", "BadRecords", "RecordMapper", "SampledMap", "Why"]
 
 NO_TAB = "no tab in the line"
-_SAVED_AT_MOST = 10_000  # bad records saved by one partition
 
 
 Why = ValueError | str | None
@@ -194,7 +193,7 @@ class BadRecords:
         self.files[path] += 1
         raw = raw_bytes(line)
         self._saved_bytes += len(raw)
-        if self._saved_bytes > self.save_limit or len(self.saved) >= _SAVED_AT_MOST:
+        if self._saved_bytes > self.save_limit or len(self.saved) >= SAVED_AT_MOST:
             self.truncated = True
         if self.truncated or isinstance(line, OversizedLine):
             self.unsaved.add(path)

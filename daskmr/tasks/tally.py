@@ -19,6 +19,7 @@ from daskmr.tasks.hot_keys import merge_hot_keys
 __all__ = [
     "EXAMPLES",
     "OPENING_LINES",
+    "SAVED_AT_MOST",
     "Opening",
     "Span",
     "Tallies",
@@ -35,7 +36,7 @@ EXAMPLES = 3  # bad records that a failure shows for each reason
 _NOTES = 20
 _SHOWN = 200  # characters of a line that a message shows
 _LOOKED_AT = 10  # lines from which the format of the input is guessed
-_SAVED_AT_MOST = 10_000  # bad records, because short ones take much more than their bytes
+SAVED_AT_MOST = 10_000  # bad records, because short ones take much more than their bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +226,7 @@ def _within(
     size = 0
     for count, record in enumerate(records):
         size += len(record.raw)
-        if size > limit or count == _SAVED_AT_MOST:
+        if size > limit or count == SAVED_AT_MOST:
             return records[:count], records[count:]
     return records, ()
 

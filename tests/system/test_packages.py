@@ -76,6 +76,7 @@ def test_the_sdist_holds_the_project(built: Path) -> None:
     assert {"pyproject.toml", "setup.cfg"} < names
 
 
+@pytest.mark.slow
 def test_a_job_runs_where_the_wheel_is_installed(wheel: Path, tmp_path: Path) -> None:
     installed = tmp_path / "installed"
     run(sys.executable, "-m", "venv", "--without-pip", installed, cwd=tmp_path)

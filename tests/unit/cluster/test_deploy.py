@@ -350,9 +350,17 @@ def test_a_job_on_a_cluster_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.slow  # the workers of such a cluster run a job in test_search_path.py
 def test_the_command_makes_a_cluster_and_closes_it(tmp_path: Path) -> None:
     data = write_tree(tmp_path / "data", [["a\t1", "b\t1"], ["b\t1"]])
-    (tmp_path / "job.py").write_text(COUNT)
+    (tmp_path / "job.py").write_text(
+        COUNT.replace(
+            "    context.write(key, 1)",
+            "    import logging\n"
+            "    logging.getLogger('distributed.worker').error('the scheduler has hung up')\n"
+            "    context.write(key, 1)",
+        )
+    )
     done = daskmr("run", "job.py", "-d", data, "--cluster", "workstation", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "a\t1\nb\t2\n")
+    assert "hung up" not in done.stderr
     assert "note" not in done.stderr
     assert "distributed" not in done.stderr
 

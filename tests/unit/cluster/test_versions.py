@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,3 +100,22 @@ def test_a_pinned_function_that_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delitem(globals(), "twice")
     with pytest.raises(TaskFailed, match=r"could not be loaded on .*: AttributeError"):
         arrived(4)
+
+
+@pytest.mark.parametrize("there", ["", "daskmr/cluster.py"])
+def test_a_worker_without_these_modules_gets_a_function_that_says_so(
+    tmp_path: Path, there: str
+) -> None:
+    if there:
+        (tmp_path / there).parent.mkdir()
+        (tmp_path / "daskmr/__init__.py").touch()
+        (tmp_path / there).touch()
+    text = (
+        "import pickle, sys\n"
+        "function = pickle.loads(bytes.fromhex(sys.argv[1]))\n"
+        "try:\n    function(1)\nexcept RuntimeError as error:\n    print(error)\n"
+    )
+    command = [sys.executable, "-S", "-c", text, pickle.dumps(Pinned(twice)).hex()]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "another version than the" in done.stdout
+    assert "Install the same version in both places." in done.stdout
