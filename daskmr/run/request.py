@@ -18,7 +18,6 @@ from daskmr.data.layout import Schema, load_schema
 from daskmr.data.listing import InputFile
 from daskmr.data.output import OutputFile, StoreOutput
 from daskmr.data.partition import count_buckets, count_reducers
-from daskmr.data.readers.records import RecordFormat
 from daskmr.data.sampling import Choice
 from daskmr.data.sources.given import Sources, parse_sources
 from daskmr.data.writers import OutputFormat
@@ -27,7 +26,7 @@ from daskmr.data.writers.contexts import OutputKind
 from daskmr.errors import InputError
 from daskmr.job.job import Job, load_job
 from daskmr.memory import WORKER_BASE
-from daskmr.run.record_format import choose_format, extensions_of
+from daskmr.run.record_format import RecordFormat, choose_format, extensions_of
 from daskmr.run.side_cars import META_SUFFIX, side_car_paths
 from daskmr.run.tables import columns_of
 from daskmr.tasks.prints import redirected
