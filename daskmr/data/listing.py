@@ -13,6 +13,7 @@ from operator import attrgetter, itemgetter
 from typing import NoReturn
 
 from daskmr.data.filters import Dimension
+from daskmr.data.input_file import InputFile
 from daskmr.data.layout import Layout, Schema
 from daskmr.data.sources.own_files import why_own
 from daskmr.errors import InputError
@@ -22,23 +23,6 @@ __all__ = ["InputFile", "Listing", "Seen", "Selection", "list_files", "refuse_na
 
 _SKIPPED_NAMED = 1000
 _VALUES_NAMED = 20
-
-
-@dataclass(frozen=True, slots=True)
-class InputFile:
-    """A file or an object, as it was listed."""
-
-    path: str  # relative to the data dir, separated by "/"; invalid UTF-8 is surrogate-escaped
-    size: int  # in bytes, as stored
-    dims: tuple[str, ...]  # the values of its dimensions, in layout order
-    etag: str | None = None  # of an object in a store, without quotes
-    mtime: float | None = None  # of an object in a store, in Unix seconds
-    mtime_ns: int | None = None  # of a local file, to detect changes
-    inode: int | None = None  # of a local file, to detect changes
-
-    @property
-    def is_remote(self) -> bool:
-        return self.etag is not None or self.mtime is not None
 
 
 @dataclass(frozen=True, slots=True)

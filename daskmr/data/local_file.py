@@ -11,8 +11,8 @@ from io import FileIO
 
 from isal import isal_zlib
 
-from daskmr.data.listing import InputFile
-from daskmr.data.readers.decompression import is_compressed
+from daskmr.data.input_file import InputFile
+from daskmr.data.readers.decompression import Part, is_compressed
 from daskmr.errors import TaskFailed
 from daskmr.files import is_on_network
 
@@ -26,10 +26,14 @@ _TIME_UNITS = (10**9, 10**6, 1000, 100, 1)  # time resolutions of file systems, 
 class LocalFile(FileIO):
     """An input file, open for reading. Call `check` after reading it.
 
+    If only a part of the file is to be read, it begins there. It ends there too, unless the data is
+    compressed, where only the reader knows the end.
+
     - `file`, `path`: the file as listed, and its path.
     - `where`: a phrase for messages, such as " on the worker ...".
     - `elsewhere`: the file was listed on another machine, which may see another inode number and
       times of another precision.
+    - `part`: the part to read, for the reader; ``None``: the entire file.
     - `grown`: the size of an uncompressed file that has grown since it was listed; set by `check`.
     Raises `TaskFailed` if the file is not the one that was listed.
     Raises `OSError` if it cannot be opened or read; its ``filename`` is the path.
@@ -45,13 +49,19 @@ class LocalFile(FileIO):
         self._where = where
         self._elsewhere = elsewhere
         self._plain = False
+        self._start, self._limit = file.part or (0, file.size)  # of what is read
         self._end = -1  # end of the last complete line; -1 before the first read
-        self._position = 0
+        self._position = self._start
+        self.part: Part | None = None
         self._checksum = 0  # CRC of the bytes read from an uncompressed file
         try:
             self._opened = os.fstat(self.fileno())
             if not self._is_as_listed_or_grown():
                 raise self._failure(self._opened)
+            if file.part is not None:
+                end = None if self._limit == file.size else self._limit
+                self.part = Part(self._start, end, not self._is_compressed())
+                self.seek(self._start)
         except BaseException:
             self.close()
             raise
@@ -61,10 +71,12 @@ class LocalFile(FileIO):
         try:
             if self._end < 0:
                 self._plain = not self._is_compressed()
-                self._end = self._last_line_end() if self._plain else self._listed.size
+                if not self._plain:
+                    self._limit = self._listed.size
+                self._end = self._last_line_end() if self._plain else self._limit
             left = self._end - self._position
             if left <= 0:  # read a last line without a newline, unless it has grown
-                left = self._listed.size - self._position
+                left = self._limit - self._position
                 if left > 0 and not self._is_last_line_complete():
                     left = 0
             data = super().read(left if size is None or size < 0 else min(size, left)) or b""
@@ -77,8 +89,8 @@ class LocalFile(FileIO):
         return data
 
     def tell(self) -> int:
-        """Return how many bytes have been read."""
-        return self._position
+        """Return how many bytes of what is to be read have been read."""
+        return min(self._position - self._start, self._listed.bytes)
 
     def check(self) -> None:
         """Raise `TaskFailed` if the file has changed since it was listed, other than by growing."""
@@ -116,15 +128,15 @@ class LocalFile(FileIO):
         return is_compressed(os.pread(self.fileno(), _HEAD_BYTES, 0), self._path)
 
     def _last_line_end(self) -> int:
-        """Return the end of the last complete line within the listed size."""
-        end, length = self._listed.size, 1
-        while end > 0:
-            start = max(0, end - length)
+        """Return the end of the last complete line within what is to be read."""
+        end, length = self._limit, 1
+        while end > self._start:
+            start = max(self._start, end - length)
             found = os.pread(self.fileno(), end - start, start).rfind(b"\n")
             if found >= 0:
                 return start + found + 1
             end, length = start, _BLOCK_BYTES
-        return 0
+        return self._start
 
     def _is_last_line_complete(self) -> bool:
         grown = os.fstat(self.fileno()).st_size > self._listed.size
@@ -138,7 +150,7 @@ class LocalFile(FileIO):
             return False
         if self._position > self._end and not self._is_last_line_complete():
             return False  # the last line was read before it grew
-        checksum = position = 0
+        checksum, position = 0, self._start
         while position < self._position:
             length = min(_BLOCK_BYTES, self._position - position)
             block = os.pread(self.fileno(), length, position)

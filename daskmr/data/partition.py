@@ -93,11 +93,10 @@ def plan_partitions(
     """Split `files` into contiguous partitions of about the same weight.
 
     There is one partition for every `partition_bytes` (bytes of gzip, or the equivalent in other
-    formats), but at least 32 and at most 4,096, and never more than files. No file is split. No
-    partition weighs more than an equal share plus the largest file.
+    formats), but at least 32 and at most 4,096, and never more than files, or parts of files. No
+    partition weighs more than an equal share plus the largest of these.
 
-    >>> from types import SimpleNamespace as File
-    >>> files = [File(path=f"{i}.gz", size=1000 * i) for i in range(64)]
+    >>> files = [InputFile(f"{i}.gz", 1000 * i, ()) for i in range(64)]
     >>> plan = plan_partitions(files)
     >>> len(plan), [file.path for file in plan[1].files]
     (32, ['6.gz', '7.gz', '8.gz', '9.gz'])
@@ -177,7 +176,7 @@ def _expansion(path: str) -> int:
 
 def _weight(file: InputFile) -> int:
     """Estimate the bytes of data, as an integer, so that sums are exact."""
-    return file.size * _expansion(file.path) + _OPENING_BYTES * _GZIP
+    return file.bytes * _expansion(file.path) + _OPENING_BYTES * _GZIP
 
 
 def _cut(totals: list[int], count: int) -> list[int]:

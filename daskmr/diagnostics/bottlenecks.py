@@ -166,7 +166,7 @@ def _stragglers(run: _Run) -> Iterable[Loss]:
     if len(slow) > _NAMED:
         described.append(f"{len(slow) - _NAMED:,} more partitions took over three times as long")
     if slow[0].bytes > _LARGE * typical:
-        advice = "Files are never split: write smaller files of similar size."
+        advice = "Its files cannot be split: write smaller ones, or in a form that can (see docs/records.md)."
     else:
         advice = (
             "Size does not explain it: check the records (--inline with only that file, or "

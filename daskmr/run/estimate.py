@@ -277,7 +277,7 @@ def estimate(
     """
     if not sample.bytes or sample.failure:
         return None
-    sizes = [sum(file.size for file in partition.files) for partition in plan]
+    sizes = [sum(file.bytes for file in partition.files) for partition in plan]
     times = [sample.seconds * size / sample.bytes for size in sizes]
     share = sum(sizes) / sample.bytes
     shared = None if workers is None else max(sum(times) / workers, max(times))

@@ -65,7 +65,7 @@ def check_grown(inputs: Inputs, tally: Tally) -> None:
 
 def describe_grown(tally: Tally) -> tuple[str, ...]:
     """Return a note that names the files that grew while the job ran, if there are any."""
-    paths = [path for path, _ in tally.grown]
+    paths = list(dict.fromkeys(path for path, _ in tally.grown))  # its parts name a file each
     if not paths:
         return ()
     return (

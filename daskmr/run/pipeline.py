@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
 from daskmr.cluster.session import connect
 from daskmr.data.inputs import Inputs, find_inputs
-from daskmr.data.partition import Partition, plan_partitions
+from daskmr.data.partition import Partition
 from daskmr.data.sampling import Choice
 from daskmr.data.sources.given import STDIN, spool
 from daskmr.diagnostics.collector import Collector, Watcher
@@ -271,7 +272,8 @@ def _execute(
     if request.records.is_keyed:
         check_opening(inputs, config)
     # Without any input, `setup_reduce` may still write.
-    plan = plan_partitions(inputs.listing.files, config.partition_bytes) or [Partition(0, (), 0)]
+    plan, notes = request.plan(inputs)
+    plan = plan or [Partition(0, (), 0)]
     outline = outline_of(request, inputs, plan)
     collector.begin(outline)
     stopwatch.lap()
@@ -292,6 +294,7 @@ def _execute(
             collector.following(session, placement.scratch, dashboard),
         ):
             outcome = execution.outcome()
+            outcome = replace(outcome, notes=(*notes, *outcome.notes))
         if session.is_elsewhere:
             check_grown(inputs, outcome.tally)
     # No task will be retried now, so remove the segments to make space for the output.

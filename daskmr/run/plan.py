@@ -14,7 +14,7 @@ from daskmr.data.filters import OneOf, sanitise
 from daskmr.data.inputs import Inputs, find_inputs
 from daskmr.data.layout import Schema
 from daskmr.data.listing import InputFile, Listing
-from daskmr.data.partition import Partition, estimate_bytes, plan_partitions
+from daskmr.data.partition import Partition, estimate_bytes
 from daskmr.data.sampling import EVERYTHING, Choice
 from daskmr.data.sources.given import spooled
 from daskmr.errors import InputError, NothingMatchedError
@@ -223,13 +223,13 @@ class _Planner:
     def __init__(self, request: Request, inputs: Inputs, output: str) -> None:
         self.request, self.inputs, self.output = request, inputs, output
         self.config, self.files = request.config, inputs.listing.files
-        self.partitions = plan_partitions(self.files, self.config.partition_bytes)
+        self.partitions, notes = request.plan(inputs)
         self.state = inputs.state()
         self.remote = [file for file in self.files if file.is_remote]
         self.absent = self.remote if self.state is None else self.state.absent
         self.workers = request.local_workers
         self.warnings: list[str] = []
-        self.notes = [*inputs.notes]
+        self.notes = [*inputs.notes, *notes]
 
     def plan(self, script: str, estimating: bool) -> Plan:
         request, listing, remote = self.request, self.inputs.listing, self.inputs.remote
@@ -331,7 +331,7 @@ class _Planner:
         elif partitions.is_uneven and partitions.bytes_max > self.config.partition_bytes:
             self.notes.append(
                 f"the largest partition, with {format_bytes(partitions.bytes_max)}, may finish last, "
-                "because files are never split"
+                "because its files cannot be split"
             )
 
     def _check_sample(self, sample: Sample) -> None:
@@ -497,7 +497,7 @@ def unmatched(schema: Schema, listing: Listing) -> tuple[Unmatched, ...]:
 
 def balance(plan: Sequence[Partition]) -> Balance:
     """Compute the sizes of the partitions."""
-    sizes = [sum(file.size for file in partition.files) for partition in plan]
+    sizes = [sum(file.bytes for file in partition.files) for partition in plan]
     files = [file for partition in plan for file in partition.files]
     largest = max(files, key=lambda file: file.size, default=InputFile("", 0, ()))
     return Balance(

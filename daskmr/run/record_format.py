@@ -14,7 +14,7 @@ from daskmr.job.declared import Declared, names_of, paths_of
 from daskmr.job.job import Job
 from daskmr.job.tracebacks import short_repr
 
-__all__ = ["RecordFormat", "choose_format", "extensions_of"]
+__all__ = ["RecordFormat", "choose_format", "extensions_of", "splits_of"]
 
 
 def choose_format(job: Job, options: Mapping[str, Any], config: Config) -> RecordFormat:
@@ -62,6 +62,12 @@ def extensions_of(form: RecordFormat, job: Job) -> tuple[str, ...]:
     """Return the extensions of files of a format, in addition to those of all formats."""
     reader = reader_of(form, job.read)
     return () if reader is None else reader.extensions
+
+
+def splits_of(form: RecordFormat, job: Job) -> str:
+    """Return where large files of a format are cut, as `Reader.splits`."""
+    reader = reader_of(form, job.read)
+    return "lines" if reader is None else reader.splits
 
 
 def _heeds(reader: Reader, declared: Declared, option: str) -> bool:

@@ -15,18 +15,18 @@ from daskmr.config import Config, choose_layout, load_config
 from daskmr.data.dimensions.where import parse_date, where_texts
 from daskmr.data.inputs import Inputs
 from daskmr.data.layout import Schema, load_schema
-from daskmr.data.listing import InputFile
 from daskmr.data.output import OutputFile, StoreOutput
-from daskmr.data.partition import count_buckets, count_reducers
+from daskmr.data.partition import Partition, count_buckets, count_reducers, plan_partitions
 from daskmr.data.sampling import Choice
 from daskmr.data.sources.given import Sources, parse_sources
+from daskmr.data.splits.files import Splitting, split_files
 from daskmr.data.writers import OutputFormat
 from daskmr.data.writers import choose_format as choose_output_format
 from daskmr.data.writers.contexts import OutputKind
 from daskmr.errors import InputError
 from daskmr.job.job import Job, load_job
 from daskmr.memory import WORKER_BASE
-from daskmr.run.record_format import RecordFormat, choose_format, extensions_of
+from daskmr.run.record_format import RecordFormat, choose_format, extensions_of, splits_of
 from daskmr.run.side_cars import META_SUFFIX, side_car_paths
 from daskmr.run.tables import columns_of
 from daskmr.tasks.prints import redirected
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from daskmr.cluster.deploy import Deployment
+    from daskmr.data.input_file import InputFile
 
 __all__ = [
     "Request",
@@ -89,6 +90,16 @@ class Request:
         if not self.is_local:
             return None
         return 1 if self.inline else self.config.num_mappers or CPU_COUNT
+
+    def plan(self, inputs: Inputs) -> tuple[list[Partition], tuple[str, ...]]:
+        """Split large files, and arrange the input in partitions; also return notes."""
+        config, kind = self.config, splits_of(self.records, self.job)
+        # A file that may crash its worker is skipped whole.
+        if config.skip_poison_files:
+            return plan_partitions(inputs.listing.files, config.partition_bytes), ()
+        how = Splitting(inputs.root, kind, config.partition_bytes, config.skip_corrupt_files)
+        files, notes = split_files(inputs.listing.files, how, self.local_workers or 2)
+        return plan_partitions(files, config.partition_bytes), notes
 
     def count_buckets(self, files: Sequence[InputFile]) -> tuple[int, int]:
         """Choose the numbers of buckets and reducers; neither changes the result."""

@@ -6,6 +6,7 @@ import cProfile
 import math
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -64,6 +65,7 @@ class Attempt:
         self.files_done = self.bytes_done = self.records = 0
         self.grown: list[tuple[str, int]] = []
         self.lines = 0  # lines in the files before the current one
+        self.before: Callable[[], int] | None = None  # counts those before a part of that
         self.file_records = 0  # records of the current file, if a reader reads it
         self.sampled = SampledMap(task.job.map, task.keys) if task.keys is not None else None
         self.bad = BadRecords(
@@ -154,7 +156,9 @@ class Attempt:
         with closing(self.files.open(marker, self.reporter)) as opened:  # ends pending fetches
             for file, source in opened:
                 self.file, place = file, source_name(source)
-                self.bad.begin(file.path, place, self.lines)
+                has_rows = self.reader is not None and self.reader.splits == "row groups"
+                self.before = None if has_rows else self.files.counter(file, place)
+                self.bad.begin(file.path, place, self.lines, self.before)
                 marker.begin(place, file.path)
                 self.reporter.begin(file.path)
                 try:
@@ -163,8 +167,8 @@ class Attempt:
                 except TaskFailed as error:
                     error.file = file.path
                     raise
-                self.files_done += 1
-                self.bytes_done += file.size
+                self.files_done += file.is_start
+                self.bytes_done += file.bytes
 
     def _map_file(self, file: InputFile, source: str | BinaryIO, marker: Marker) -> None:
         path = source_name(source)
@@ -194,7 +198,7 @@ class Attempt:
                 "Nothing was written, since the result would be incomplete."
             )
         else:
-            number = self.mapper.number if self.reader is None else self.file_records
+            number = self.mapper.count if self.reader is None else self.file_records
             self.lines += number
             self.records += number if self.sampled is None else self.sampled.count()
             self.bad.check()
@@ -215,7 +219,7 @@ class Attempt:
 
     def _map_lines(self, source: str | BinaryIO, dims: list[str], marker: Marker) -> None:
         path, mapper = source_name(source), self.mapper
-        mapper.begin(self.file.path)
+        mapper.begin(self.file.path, before=self.before)
         self.file_records = 0
         reading = True
         try:
@@ -223,7 +227,7 @@ class Attempt:
             longest = min(self.task.max_record_bytes, fits or self.task.max_record_bytes)
             if self.reader is None:
                 read = read_lines(source, longest, max_text_bytes=fits, opened=self.reporter.opened)
-                for lines, has_cr in marker.lines(until_cancelled(read)):
+                for lines, has_cr in marker.lines(until_cancelled(read), self.before):
                     reading = False
                     mapper.map(lines, has_cr, dims)
                     reading = True
@@ -232,7 +236,7 @@ class Attempt:
                 return
             file = Reading(self.file.path, dims, longest, fits, self.reporter.opened)
             batches = self.reader.read(source, self.task.records, file)
-            for records in marker.records(until_cancelled(batches)):
+            for records in marker.records(until_cancelled(batches), self.before):
                 reading, self.bad.header = False, records.header
                 mapper.map_records(records, dims)
                 self.file_records += len(records.values)
@@ -254,7 +258,7 @@ class Attempt:
 
     def _step(self, size: int) -> None:
         """Report the progress after a batch whose first, or all, records have `size` bytes."""
-        self.reporter.step(self.mapper.number)
+        self.reporter.step(self.mapper.count)
         # Count over all files, because settling after each small one would be slow. A long record
         # counts as several chunks.
         self.chunks += 1 + (size >> 16)

@@ -158,13 +158,20 @@ class Marker:
         """Record the file that the task waits for."""
         self._write(since=clock.now(), path=path, place=FETCHING, file="")
 
-    def lines(self, batches: Iterable[tuple[list[str], bool]]) -> Iterable[tuple[list[str], bool]]:
-        """Pass on the lines of that file, and record each one if an earlier process died."""
-        return self._follow_lines(batches) if self.earlier else batches
+    def lines(
+        self, batches: Iterable[tuple[list[str], bool]], before: Callable[[], int] | None = None
+    ) -> Iterable[tuple[list[str], bool]]:
+        """Pass on the lines of that file, and record each one if an earlier process died.
 
-    def records(self, batches: Iterable[Records]) -> Iterable[Records]:
+        - `before`: counts the lines before the part of the file that is read, if it is only a part.
+        """
+        return self._follow_lines(batches, before) if self.earlier else batches
+
+    def records(
+        self, batches: Iterable[Records], before: Callable[[], int] | None = None
+    ) -> Iterable[Records]:
         """Pass on the records of a reader like `lines`."""
-        return self._follow_records(batches) if self.earlier else batches
+        return self._follow_records(batches, before) if self.earlier else batches
 
     def groups(
         self, groups: Iterable[tuple[Any, Sequence[Any]]]
@@ -187,29 +194,31 @@ class Marker:
             raise disk_error(error, self._path, "what a task does") from None
 
     def _follow_lines(
-        self, batches: Iterable[tuple[list[str], bool]]
+        self, batches: Iterable[tuple[list[str], bool]], before: Callable[[], int] | None
     ) -> Iterator[tuple[list[str], bool]]:
         def mark(number: int, line: str) -> None:
             self._write(place=describe_line(number, line))
 
-        number = 0
-        self._write(place=describe_reading(1))
+        number = 0 if before is None else before()
+        self._write(place=describe_reading(number + 1))
         for lines, has_cr in batches:
             # Keep the batches unchanged, because pairs are folded in batches.
             yield _MarkedLines(lines, number + 1, mark), has_cr
             number += len(lines)
             self._write(place=describe_reading(number + 1))
 
-    def _follow_records(self, batches: Iterable[Records]) -> Iterator[Records]:
+    def _follow_records(
+        self, batches: Iterable[Records], before: Callable[[], int] | None
+    ) -> Iterator[Records]:
         def mark(index: int, _: Any) -> None:
-            self._write(place=describe_line(numbers[index], ""))
+            self._write(place=describe_line(first + numbers[index], ""))
 
-        last = 0
-        self._write(place=describe_reading(1))
+        last = first = 0 if before is None else before()
+        self._write(place=describe_reading(last + 1))
         for batch in batches:
             numbers = batch.numbers
             yield batch._replace(values=_MarkedLines(batch.values, 0, mark))
-            last = numbers[-1] if numbers else last
+            last = first + numbers[-1] if numbers else last
             self._write(place=describe_reading(last + 1))
 
     def _follow_groups(

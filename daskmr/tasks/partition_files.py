@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache, partial
 from typing import TYPE_CHECKING, BinaryIO
 
 from daskmr.counts import NO_COUNTS, Counts
@@ -15,6 +16,7 @@ from daskmr.data.local_file import LocalFile
 from daskmr.data.partition import Partition
 from daskmr.data.readers.decompression import read_chunks
 from daskmr.data.readers.faults import CorruptFileError
+from daskmr.data.splits.line_numbers import lines_before
 from daskmr.errors import TaskFailed
 from daskmr.store.source import StoreError
 from daskmr.tasks.crashes import Marker
@@ -142,6 +144,12 @@ class PartitionFiles:
     def open_local(self, file: InputFile, path: str) -> LocalFile:
         """Open a file that is not an object of a store."""
         return LocalFile(file, path, self.where, elsewhere=bool(self.where))
+
+    def counter(self, file: InputFile, path: str) -> Callable[[], int] | None:
+        """Return a function that counts the lines before a part of a file; ``None`` if none are."""
+        if file.is_start:
+            return None
+        return cache(partial(lines_before, file, partial(self.open_local, path=path)))
 
     def distrust(self, file: InputFile) -> bool:
         """Check whether only the local copy of an object is damaged; if so, never use it again."""

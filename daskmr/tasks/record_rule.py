@@ -58,15 +58,23 @@ class RecordMapper:
         self._on_bad = on_bad
         self.begin("")
 
-    def begin(self, file: str, number: int = 0) -> None:
-        """Begin a file, or go on after its line `number`."""
-        self._call, self.line = Call("map", file, number), ""
+    def begin(self, file: str, number: int = 0, before: Callable[[], int] | None = None) -> None:
+        """Begin a file, or go on after its line `number`.
+
+        - `before`: counts the lines before the part of the file that is read, if it is only a part.
+        """
+        self._call, self.line = Call("map", file, number, before=before), ""
         self._output.context.user.at(self._call)
 
     @property
     def number(self) -> int:
         """The line number of `line` in its file."""
         return self._call.line
+
+    @property
+    def count(self) -> int:
+        """The number of lines of the file, or of the part of it, so far."""
+        return self._call.count
 
     def map(self, lines: list[str], has_cr: bool, dims: list[str]) -> None:
         """Map lines; pass on an exception of `map` that is no bad record, with `line` at its place.
@@ -167,10 +175,16 @@ class BadRecords:
     _path: str = ""
     _place: str = ""
     _lines: int = 0
+    _before: Callable[[], int] | None = None
 
-    def begin(self, path: str, place: str, lines: int) -> None:
-        """Begin a file, given its path in the data dir, its location and the lines before it."""
-        self._path, self._place, self._lines = path, place, lines
+    def begin(
+        self, path: str, place: str, lines: int, before: Callable[[], int] | None = None
+    ) -> None:
+        """Begin a file, given its path in the data dir, its location and the lines before it.
+
+        - `before`: counts the lines before the part of the file that is read, if it is only a part.
+        """
+        self._path, self._place, self._lines, self._before = path, place, lines, before
 
     def add(self, number: int, line: str, reason: str, error: Why) -> None:
         """Take a bad record from a `RecordMapper`."""
@@ -180,12 +194,16 @@ class BadRecords:
             if line.length <= self.max_record_bytes:
                 raise TaskFailed(self._explain_length(number, line))
             detail = f"the line has {line.length:,} bytes"
-        elif error is None and self.opening.untabbed == self._lines + number - 1:
+        elif error is None and self.opening.untabbed == self._lines_before(number):
             self.opening = self.opening.with_line(self._place, line)
         if is_raised or self._is_sampled(number, line):
             self._count(number, line, reason, detail)
         if not self.may_be_corrupt:
             self.check()
+
+    def _lines_before(self, number: int) -> int:
+        """Return how many lines of the partition are before a line of the current file."""
+        return self._lines + number - 1 - (self._before() if self._before is not None else 0)
 
     def _count(self, number: int, line: str, reason: str, detail: str) -> None:
         path = self._path

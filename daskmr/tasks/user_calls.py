@@ -64,10 +64,17 @@ class Call:
     key: Any = NO_KEY  # the key whose values are reduced or combined, or `NO_KEY`
     # The numbers of the records of a batch, if they are not those of its lines.
     numbers: Sequence[int] | None = None
+    # Counts the lines of the file before the part that is mapped, if it is only a part.
+    before: Callable[[], int] | None = None
 
     @property
     def line(self) -> int:
-        """Number of the current line, read from the iterator to save work for each record."""
+        """Number of the current line in the file."""
+        return self.count if self.before is None else self.count + self.before()
+
+    @property
+    def count(self) -> int:
+        """The same in the part, read from the iterator to save work for each record."""
         if self.numbers is None:
             return self.last_line - length_hint(self.rest)
         index = self.index

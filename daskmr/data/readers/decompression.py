@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 import zstandard
 from isal import igzip_lib
@@ -25,7 +25,10 @@ from daskmr.data.readers.faults import (
 from daskmr.data.readers.sniffing import BZIP2, HEAD_BYTES, LZMA_FORM, XZ, ZSTD, form_of, is_lzma
 from daskmr.data.readers.suffixes import compression_of
 
-__all__ = ["CHUNK_BYTES", "READ_BYTES", "Source", "Streams", "is_compressed", "read_chunks"]
+__all__ = [
+    "CHUNK_BYTES", "READ_BYTES", "Part", "Source", "Streams", "codec_of", "is_compressed",
+    "read_chunks",
+]  # fmt: skip
 
 # Small enough for the CPU caches, and for malloc to reuse: from 128 KiB on, malloc may request new
 # pages from the system for each chunk, which costs more than splitting the chunk.
@@ -45,9 +48,24 @@ _LZMA2 = 0x21  # the ID of the filter in xz
 
 Source: TypeAlias = "str | os.PathLike[str] | BinaryIO"
 Streams: TypeAlias = Iterator[Iterator[bytes]]
+Join: TypeAlias = Callable[[Streams, str, str, bool], Iterator[bytes]]
 
 
-def _joined(streams: Streams, path: str, codec: str) -> Iterator[bytes]:
+class Part(NamedTuple):
+    """The part of a file to read, as the attribute ``part`` of an open file.
+
+    Its lines are those that begin after the first line end from `start` on, up to the first line end
+    from `end` on. In compressed data, `start` and `end` are where streams begin, and the lines ends
+    are those of the data from there on. Plain data is cut at line ends, so that the file itself holds
+    exactly these lines.
+    """
+
+    start: int  # in bytes as stored; 0: the first line counts too
+    end: int | None  # ``None``: to the end of the file
+    is_plain: bool  # not compressed
+
+
+def _joined(streams: Streams, path: str, codec: str, continues: bool) -> Iterator[bytes]:
     return chain.from_iterable(streams)
 
 
@@ -57,7 +75,7 @@ def read_chunks(
     chunk_bytes: int = CHUNK_BYTES,
     read_bytes: int = READ_BYTES,
     opened: Callable[[BinaryIO], object] | None = None,
-    join: Callable[[Streams, str, str], Iterator[bytes]] = _joined,
+    join: Join = _joined,
 ) -> Iterator[bytes]:
     """Read and decompress the data of a file, in non-empty chunks.
 
@@ -67,11 +85,12 @@ def read_chunks(
     streams are read as one. An empty file holds no data.
 
     - `source`: a path, or an open file, which is read from its current position and not closed; its
-      ``name`` is used as its path.
+      ``name`` is used as its path. If it has a `Part` as ``part``, only the lines of that are read.
     - `chunk_bytes`: maximum size of a chunk (for zstd: plus 4 MiB).
     - `read_bytes`: number of bytes to read from the file at a time.
     - `opened`: called with the file once it is open, to observe the progress.
-    - `join`: joins the streams into one; also called with the path and the codec ("": none).
+    - `join`: joins the streams into one; also called with the path, the codec ("": none), and whether
+      the first of them continues a line.
     Raises `CorruptFileError` for data that is truncated, fails its checksum, is followed by anything
     but the zero bytes that gzip and xz allow, or is not in the format that its name indicates.
     Raises `TaskFailed` for intact data that needs a dictionary, or more memory than this worker has,
@@ -98,28 +117,52 @@ def read_chunks(
 
 
 def _read_file(
-    stream: BinaryIO,
-    path: str,
-    chunk_bytes: int,
-    read_bytes: int,
-    join: Callable[[Streams, str, str], Iterator[bytes]],
+    stream: BinaryIO, path: str, chunk_bytes: int, read_bytes: int, join: Join
 ) -> Iterator[bytes]:
-    raw = _Input(stream, read_bytes)
+    part: Part | None = getattr(stream, "part", None)
+    start, end = (part.start, part.end) if part is not None else (0, None)
+    raw = _Input(stream, read_bytes, start, end)
     head = raw.peek(HEAD_BYTES)
     if not head:
         return
-    codec = _identify(head, path)
+    codec = None if part is not None and part.is_plain else _identify(head, path)
     if codec is None:
-        chunks = join(iter([iter(raw.read, b"")]), path, "")
+        chunks = join(iter([iter(raw.read, b"")]), path, "", start > 0)
     else:
-        chunks = join(_decompress(raw, codec, chunk_bytes, path), path, codec.name)
+        streams = _decompress(raw, codec, chunk_bytes, path)
+        chunks = join(streams, path, codec.name, start > 0)
+        if part is not None:
+            chunks = _lines_of_part(chunks, raw)
     data_bytes = 0
     try:
         for chunk in chunks:
             data_bytes += len(chunk)
             yield chunk
     except StreamFault as fault:
+        if part is not None:  # read the entire file, to say how far it is good
+            for _ in read_chunks(path, join=join):
+                pass
         raise CorruptFileError(path, data_bytes, str(fault)) from None
+
+
+def _lines_of_part(chunks: Iterator[bytes], raw: _Input) -> Iterator[bytes]:
+    """Yield the lines of a `Part` of compressed data."""
+    is_before = raw.start > 0
+    for chunk in chunks:
+        if is_before:
+            end = chunk.find(b"\n") + 1
+            if not end:
+                continue
+            if raw.is_beyond:  # a line from before the part ends after it
+                return
+            chunk, is_before = chunk[end:], False
+        if raw.is_beyond:
+            end = chunk.find(b"\n") + 1
+            yield chunk[: end or None]
+            if end:
+                return
+        elif chunk:
+            yield chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,18 +286,31 @@ _DECODER_ERRORS: tuple[type[Exception], ...] = (
 class _Input:
     """The raw bytes of a file, read in blocks that can be peeked at or put back."""
 
-    def __init__(self, stream: BinaryIO, size: int) -> None:
+    def __init__(self, stream: BinaryIO, size: int, start: int = 0, end: int | None = None) -> None:
         self._stream = stream
         self._size = size
         self._ahead = b""
         self._ended = False
+        self.start = start
+        self.is_beyond = False  # the current stream begins at the end of the part
+        self._end = end
+        self._position = start  # of the end of `_ahead`
 
     def _read(self) -> bytes:
         if self._ended:  # avoid repeated reads at the end of a small file
             return b""
         data = self._stream.read(self._size) or b""
         self._ended = not data
+        self._position += len(data)
         return data
+
+    def begin_stream(self) -> None:
+        """Find out whether the part ends here."""
+        if self._end is not None and not self.is_beyond:
+            left = self._end - (self._position - len(self._ahead))
+            if left < 0:
+                raise StreamFault(f"no stream begins at byte {self._end:,}, where it was cut")
+            self.is_beyond = not left
 
     def read(self) -> bytes:
         ahead, self._ahead = self._ahead, b""
@@ -296,18 +352,28 @@ def _identify(head: bytes, path: str) -> _Codec | None:
     )
 
 
+def codec_of(head: bytes) -> str:
+    r"""Return the compression that the first bytes of a file identify; "" for none.
+
+    >>> codec_of(b"\x1f\x8b\x08"), codec_of(b"k\tv")
+    ('gzip', '')
+    """
+    return next((codec.name for codec in _CODECS if codec.begins(head)), "")
+
+
 def is_compressed(head: bytes, path: str) -> bool:
     """Check whether a file that starts with `head` is read as compressed data.
 
     >>> is_compressed(b"k\tv", "a.log"), is_compressed(b"k\tv", "a.gz")
     (False, True)
     """
-    return compression_of(path) is not None or any(codec.begins(head) for codec in _CODECS)
+    return compression_of(path) is not None or codec_of(head) != ""
 
 
 def _decompress(raw: _Input, codec: _Codec, chunk_bytes: int, path: str) -> Streams:
     """Yield each stream of the file (called a member in gzip, and a frame in zstd)."""
     while True:
+        raw.begin_stream()
         yield _decompress_one(raw, codec, chunk_bytes, path)
         zeros = raw.skip_zeros() if codec.padding else 0
         head = raw.peek(_SNIFF_BYTES)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import csv
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
 from typing import Any, BinaryIO
 
+from daskmr.data.readers.decompression import Part
 from daskmr.data.readers.lines import read_lines
 from daskmr.data.readers.records import (
     TOO_LONG,
@@ -37,18 +39,35 @@ _OPEN = "unexpected end of data"  # the message of ``csv`` for a record that con
 
 class _Delimited(Reader):
     options = frozenset({"key", "columns", "fields"})
+    splits = "unquoted lines"
 
     def __init__(self, name: str, separator: str) -> None:
         self.name, self.extensions = name, (name,)
         self._separator = separator
 
     def read(self, source: str | BinaryIO, form: RecordFormat, file: Reading) -> Iterator[Records]:
-        table = _Table(form, file, self._separator)
+        table = _Table(form, file, self._separator, self._header_before(source, form, file))
         for lines, has_cr in read_lines(
             source, file.max_record_bytes, max_text_bytes=file.max_text_bytes, opened=file.opened
         ):
             yield from table.add(lines, has_cr)
         yield from table.end()
+
+    def _header_before(
+        self, source: str | BinaryIO, form: RecordFormat, file: Reading
+    ) -> tuple[str, ...]:
+        """Return the columns of a file whose header is before the part to read; else empty."""
+        part: Part | None = getattr(source, "part", None)
+        if isinstance(source, str) or part is None or not part.start:
+            return ()
+        table = _Table(form, file, self._separator)
+        for lines, has_cr in read_lines(
+            source.name, file.max_record_bytes, max_text_bytes=file.max_text_bytes
+        ):
+            deque(table.add(lines, has_cr), maxlen=0)
+            if table.header:
+                break
+        return table.header
 
     def reread(
         self, raw: bytes, form: RecordFormat, file: Reading, header: tuple[str, ...]
@@ -64,7 +83,10 @@ TSV = _Delimited("tsv", "\t")
 
 
 class _Table:
-    """The rows of a file, of which lines arrive in batches."""
+    """The rows of a file, of which lines arrive in batches.
+
+    - `header`: the columns, once they are known.
+    """
 
     def __init__(
         self,
@@ -75,7 +97,7 @@ class _Table:
     ) -> None:
         self._form, self._file, self._separator = form, file, separator
         self._given = form.columns is not None and not header
-        self._header = header
+        self.header = header
         self._make: Callable[[Sequence[str]], Any] = lambda row: row
         if header:
             self._take_header(header)
@@ -100,7 +122,7 @@ class _Table:
             yield from self._parse(lines, at_end=False)
             return
         rows = list(csv.reader(ends, delimiter=self._separator))
-        if not all(rows) or len(rows) != len(lines) or not self._header:  # blank lines, or a header
+        if not all(rows) or len(rows) != len(lines) or not self.header:  # blank lines, or a header
             yield from self._parse(lines, at_end=False)
             return
         numbers = range(self._first, self._first + len(lines))
@@ -140,7 +162,7 @@ class _Table:
                 start = stop
                 if again:
                     break
-        if rows and not self._header:
+        if rows and not self.header:
             rows, spans = self._without_header(rows, spans)
         numbers = [self._first + first for first, _ in spans]
         self._first += end
@@ -190,7 +212,7 @@ class _Table:
         return rows[is_header:], spans[is_header:]
 
     def _take_header(self, header: tuple[str, ...]) -> None:
-        self._header, form = header, self._form
+        self.header, form = header, self._form
         wanted = [".".join(path) for path in form.fields or ()]
         missing = [n for n in [*wanted, *([form.key] if form.key else [])] if n not in header]
         if missing:
@@ -206,7 +228,7 @@ class _Table:
         spans: list[tuple[int, int]],
         lines: list[str],
     ) -> Records:
-        header, width = self._header, len(self._header)
+        header, width = self.header, len(self.header)
 
         def raw(index: int) -> bytes | OversizedLine:
             return _raw(lines, *spans[index])

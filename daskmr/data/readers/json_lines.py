@@ -41,6 +41,7 @@ class _JsonLines(Reader):
     name = "jsonl"
     extensions = ("json", "jsonl", "ndjson")
     options = frozenset({"key", "fields"})
+    splits = "lines"
 
     def read(self, source: str | BinaryIO, form: RecordFormat, file: Reading) -> Iterator[Records]:
         decode = _decoder(form)

@@ -160,9 +160,11 @@ def _text_bytes(data: bytearray) -> int:
     return length * width
 
 
-def _text_chunks(streams: Iterator[Iterator[bytes]], path: str, codec: str) -> Iterator[bytes]:
+def _text_chunks(
+    streams: Iterator[Iterator[bytes]], path: str, codec: str, continues: bool
+) -> Iterator[bytes]:
     """Drop byte order marks, and raise `TaskFailed` for streams that are not text."""
-    last, data_bytes = b"\n", 0
+    last, data_bytes = b"" if continues else b"\n", 0
     for stream in streams:
         begins_line = last.endswith(b"\n")
         head = _gather(stream, HEAD_BYTES if begins_line else 1)

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from itertools import repeat
 from typing import Any, BinaryIO
 
+from daskmr.data.readers.decompression import Part
 from daskmr.data.readers.faults import CorruptFileError
 from daskmr.data.readers.records import (
     TOO_LONG,
@@ -25,7 +26,7 @@ from daskmr.data.readers.records import (
 )
 from daskmr.errors import InputError, TaskFailed
 
-__all__ = ["READER"]
+__all__ = ["READER", "row_groups"]
 
 _INSTALL = "Parquet needs pyarrow: pip install 'daskmr[parquet]'"
 _BATCH_BYTES = 1 << 20  # bytes of the rows of a batch, according to the file's own figures
@@ -38,6 +39,7 @@ class _Parquet(Reader):
     extensions = ("parquet",)
     unit = "row"
     options = frozenset({"key", "fields"})
+    splits = "row groups"
 
     def check(self, form: RecordFormat) -> None:
         super().check(form)
@@ -47,7 +49,7 @@ class _Parquet(Reader):
     def read(self, source: str | BinaryIO, form: RecordFormat, file: Reading) -> Iterator[Records]:
         path = source if isinstance(source, str) else str(source.name)
         with _seekable(source) as opened:
-            yield from _read(opened, path, form, file)
+            yield from _read(opened, path, form, file, getattr(source, "part", None))
 
     def reread(
         self, raw: bytes, form: RecordFormat, file: Reading, header: tuple[str, ...]
@@ -84,7 +86,9 @@ def _seekable(source: str | BinaryIO) -> BinaryIO:
     return opened
 
 
-def _read(opened: BinaryIO, path: str, form: RecordFormat, file: Reading) -> Iterator[Records]:
+def _read(
+    opened: BinaryIO, path: str, form: RecordFormat, file: Reading, part: Part | None
+) -> Iterator[Records]:
     pa = _pyarrow()
     if not opened.read(1):  # as in every format, an empty file holds no records
         return
@@ -92,10 +96,10 @@ def _read(opened: BinaryIO, path: str, form: RecordFormat, file: Reading) -> Ite
     try:
         parquet = pa.parquet.ParquetFile(opened, pre_buffer=False, buffer_size=_COPY_BYTES)
         columns = _columns(parquet.schema_arrow.names, path, form)
+        first, groups = _groups_of(parquet.metadata, part)
         batches = parquet.iter_batches(
-            _rows_of(parquet.metadata), columns=columns, use_threads=False
+            _rows_of(parquet.metadata), row_groups=groups, columns=columns, use_threads=False
         )
-        first = 1
         while True:
             batch = next(batches, None)
             if batch is None:
@@ -104,6 +108,40 @@ def _read(opened: BinaryIO, path: str, form: RecordFormat, file: Reading) -> Ite
             first += batch.num_rows
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _explain(error, path) from None
+
+
+def _groups_of(metadata: Any, part: Part | None) -> tuple[int, list[int] | None]:
+    """Return the number of the first row to read, and the row groups; ``None``: all."""
+    if part is None:
+        return 1, None
+    starts, end = _starts(metadata), part.end
+    groups = [n for n, at in enumerate(starts) if at >= part.start and (end is None or at < end)]
+    return 1 + sum(metadata.row_group(n).num_rows for n in range(groups[0])), groups
+
+
+def _starts(metadata: Any) -> list[int]:
+    """Return where each row group begins; the first one with the file."""
+    starts = [0]
+    for number in range(1, metadata.num_row_groups):
+        column = metadata.row_group(number).column(0)
+        pages = (column.dictionary_page_offset, column.data_page_offset)
+        starts.append(min(page for page in pages if page is not None))
+    return starts
+
+
+def row_groups(path: str) -> list[tuple[int, int]]:
+    """Return where each row group of a file begins, and the size of its data.
+
+    It is empty if the file cannot be read, or its row groups are not stored in order.
+    """
+    pa = _pyarrow()
+    try:
+        metadata = pa.parquet.read_metadata(path)
+        starts = _starts(metadata)
+        sizes = [metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups)]
+    except (pa.ArrowException, OSError, UnicodeDecodeError):
+        return []
+    return list(zip(starts, sizes, strict=True)) if starts == sorted({*starts}) else []
 
 
 def _explain(error: Exception, path: str) -> Exception:

@@ -24,6 +24,7 @@ __all__ = ["READER"]
 class _Lines(Reader):
     name = "lines"
     extensions = ("log", "txt")
+    splits = "lines"
 
     def read(self, source: str | BinaryIO, form: RecordFormat, file: Reading) -> Iterator[Records]:
         first = 1

@@ -173,12 +173,17 @@ class Reader:
     - `extensions`: extensions of its files, without the dot.
     - `unit`: what its numbers count: ``"line"``, ``"row"`` or ``"record"``.
     - `options`: the fields of a `RecordFormat` that it heeds.
+    - `splits`: where large files are cut, so that several tasks read them: ``"lines"``, at any line
+      end of the data that `read_lines` reads; ``"unquoted lines"``, the same for plain files, unless
+      there is a double quote before; ``"row groups"`` of Parquet; ``""``: nowhere. A reader of
+      lines numbers those of each part from 1.
     """
 
     name = ""
     extensions: tuple[str, ...] = ()
     unit = "line"
     options: frozenset[str] = frozenset()
+    splits = ""
 
     def check(self, form: RecordFormat) -> None:
         """Raise InputError if the format cannot be read with these options, or on this machine."""
