@@ -6,6 +6,7 @@ import bz2
 import lzma
 import os
 import re
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -24,6 +25,7 @@ from daskmr.data.readers.faults import (
 )
 from daskmr.data.readers.sniffing import BZIP2, HEAD_BYTES, LZMA_FORM, XZ, ZSTD, form_of, is_lzma
 from daskmr.data.readers.suffixes import compression_of
+from daskmr.errors import TaskFailed
 
 __all__ = [
     "CHUNK_BYTES", "READ_BYTES", "Part", "Source", "Streams", "codec_of", "is_compressed",
@@ -138,11 +140,12 @@ def _read_file(
         for chunk in chunks:
             data_bytes += len(chunk)
             yield chunk
-    except StreamFault as fault:
-        if part is not None:  # read the entire file, to say how far it is good
-            for _ in read_chunks(path, join=join):
-                pass
-        raise CorruptFileError(path, data_bytes, str(fault)) from None
+    except (StreamFault, TaskFailed) as failure:
+        if start and codec is not None:  # read the entire file, to say how far it is good
+            deque(read_chunks(path, join=join), maxlen=0)
+        if isinstance(failure, TaskFailed):
+            raise
+        raise CorruptFileError(path, data_bytes, str(failure)) from None
 
 
 def _lines_of_part(chunks: Iterator[bytes], raw: _Input) -> Iterator[bytes]:

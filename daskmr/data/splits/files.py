@@ -34,6 +34,7 @@ _PARTS = 4  # parts of a partition
 _BLOCK_BYTES = 1 << 16
 _SCAN_BYTES = 1 << 20
 _HEAD_BYTES = 64
+_SEARCHED_BYTES = 1 << 22  # of compressed data, for the next block
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,13 +208,13 @@ def _first_quote(opened: int, size: int) -> int:
 
 
 def _blocks(opened: int, codec: str, size: int, count: int) -> Iterator[int]:
-    """Yield the first block from each multiple of a part on; stop where there is none in a part."""
+    """Yield the first block from each multiple of a part on; stop where none is near."""
     last = 0
     for number in range(1, count):
-        start, stop = (size * each // count for each in (number, number + 1))
+        start = size * number // count
         if start <= last:
             continue
-        at = find_block(opened, codec, start, stop, size)
+        at = find_block(opened, codec, start, min(start + _SEARCHED_BYTES, size), size)
         if at is None:
             return
         yield at

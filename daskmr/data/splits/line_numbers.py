@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from daskmr.data.input_file import InputFile
-from daskmr.data.local_file import LocalFile
 from daskmr.data.readers.decompression import read_chunks
+
+if TYPE_CHECKING:
+    from daskmr.data.local_file import LocalFile
 
 __all__ = ["lines_before"]
 

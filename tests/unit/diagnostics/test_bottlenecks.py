@@ -81,7 +81,7 @@ def test_a_large_partition_is_distinguished_from_a_slow_one() -> None:
     tasks[3] = replace(tasks[3], counts=tasks[3].counts._replace(bytes=9 * 10**6))
     loss = losses_of(replace(history, tasks=tuple(tasks)))["stragglers"]
     assert "9.0 times the median size" in loss.text
-    assert "Files are never split" in loss.advice
+    assert "Its files cannot be split" in loss.advice
 
 
 def test_idle_workers_are_reported_with_advice_that_fits() -> None:
