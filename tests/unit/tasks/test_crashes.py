@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from support.marks import dead_pid, leave
 
+from daskmr.data.readers.records import Records
 from daskmr.errors import JobError
 from daskmr.tasks.crashes import (
     Mark,
@@ -55,6 +56,24 @@ def test_a_full_disk_is_told(run_dir: str, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(os, "open", full)
     with pytest.raises(JobError, match=r"No space left .* bytes are free there"):
         Marker(run_dir, "map", 1)
+
+
+def test_the_lines_of_a_part_have_the_numbers_of_the_file(run_dir: str) -> None:
+    leave(run_dir, Mark("map", 3, dead_pid(), 1.0, "a.log", process="dead"))
+
+    def places(batches: Any) -> list[str]:
+        found = []
+        for batch in batches:
+            lines = batch.values if isinstance(batch, Records) else batch[0]
+            found += [marks[-1].place for _ in lines if (marks := read_marks(run_dir))]
+        return found
+
+    with Marker(run_dir, "map", 3) as marker:
+        lines = [(["a", "b"], False), (["c"], False)]
+        assert places(marker.lines(lines, lambda: 100)) == ["line 101", "line 102", "line 103"]
+        records = [Records((1, 4), "kk", ["a", "b"], lambda index: b"")]
+        assert places(marker.records(records, lambda: 100)) == ["line 101", "line 104"]
+        assert read_marks(run_dir)[-1].place == "line 105, which it was reading"
 
 
 def test_a_mark_that_is_only_just_made_is_none_yet(run_dir: str) -> None:
