@@ -81,14 +81,14 @@ def split_files(
     """
     least = max(LEAST_BYTES, how.partition_bytes * _GZIP // _PARTS)
     smallest = 2 * least // _EXPANSION
-    if not [file for file in files if file.size >= smallest and not file.is_remote]:
+    if not [file for file in files if file.size >= smallest]:
         return files, ()
     total = estimate_bytes(files)
     part_bytes = max(least, total // (2 * MAX_PARTITIONS))
     found: list[InputFile] = []
     wholes: list[_Whole] = []
     for file in files:
-        if file.size < smallest or file.is_remote:
+        if file.size < smallest:
             found.append(file)
             continue
         cuts = _cuts_of(file, how, part_bytes)
@@ -114,6 +114,9 @@ def _note(wholes: Sequence[_Whole], total: int, how: Splitting, workers: int) ->
 
 def _cuts_of(file: InputFile, how: Splitting, part_bytes: int) -> list[int] | _Whole:
     """Return where to cut a file: offsets in it, in order; none if it is not large."""
+    if file.is_remote:
+        reason = "objects in a store are not split. Store it as several"
+        return _Whole(file, estimate_bytes([file]), reason)
     path = os.path.join(how.root, file.path)
     try:
         if how.kind == "row groups":
@@ -141,9 +144,9 @@ def _plain_cuts(
     if how.kind == "unquoted lines":
         stop = _first_quote(opened, file.size)
     cuts = list(_line_ends(opened, file.size, count, stop))
-    if len(cuts) < count // 2 and stop < file.size:
-        reason = "its fields are in quotes, and so may hold newlines; TSV, JSON lines and Parquet are split"
-        return cuts or _Whole(file, file.size, reason)
+    if not cuts and stop < file.size:
+        reason = "fields in quotes may hold newlines. Write it without quotes, or as Parquet"
+        return _Whole(file, file.size, reason)
     return cuts
 
 
@@ -171,7 +174,7 @@ def _compressed_cuts(
         f". To have it split, store it as plain text, or in blocks: {COMPRESSIONS[codec].unpack} < "
         f"{quote(path)} | bgzip > {quote(os.path.basename(path).rpartition('.')[0] + '.gz.new')}"
     )
-    return _Whole(file, data_bytes, f"it is a single stream of {codec}", advice)
+    return _Whole(file, data_bytes, f"such {codec} data can only be read from its start", advice)
 
 
 def _is_text(path: str) -> bool:
@@ -239,6 +242,6 @@ def _row_groups(file: InputFile, path: str, how: Splitting, part_bytes: int) -> 
             cuts.append(start)
         before += size
     if count > 1 and len(groups) == 1:
-        reason = "it has a single row group; write it with smaller ones (row_group_size)"
+        reason = "it has a single row group. Write it with several (row_group_size)"
         return _Whole(file, total, reason)
     return cuts

@@ -99,7 +99,9 @@ def test_the_parts_are_the_file(tmp_path: Path, text: str, codec: str, form: Rec
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(
-        st.sampled_from([b"a", b"\n", b"\n\n", b"\r\n", b"\t", BOM, b"xyz" * 9, b"\n" + BOM, b"\n{}\n"]),
+        st.sampled_from(
+            [b"a", b"\n", b"\n\n", b"\r\n", b"\t", BOM, b"xyz" * 9, b"\n" + BOM, b"\n{}\n"]
+        ),
         max_size=60,
     ),
     st.sampled_from(sorted(BLOCKS)),
@@ -144,10 +146,14 @@ def test_a_table_is_split_up_to_its_first_quote(tmp_path: Path) -> None:
     assert len(parts) > 5
     assert max(part.part[0] for part in parts if part.part) <= data.index(b'"')
     assert check(tmp_path / "f.csv", CSV, 100) == len(parts)
-    assert len(split(put(tmp_path / "g.csv", b'"a",b\n' + b"1,2\n" * 300), 100, "unquoted lines")) == 1
+    assert (
+        len(split(put(tmp_path / "g.csv", b'"a",b\n' + b"1,2\n" * 300), 100, "unquoted lines")) == 1
+    )
 
 
-@pytest.mark.parametrize("form", [RecordFormat("parquet"), RecordFormat("parquet", key="n")], ids=str)
+@pytest.mark.parametrize(
+    "form", [RecordFormat("parquet"), RecordFormat("parquet", key="n")], ids=str
+)
 def test_row_groups(tmp_path: Path, form: RecordFormat) -> None:
     rows = [{"n": n, "s": "x" * (n % 11)} for n in range(1000)]
     path = put(tmp_path / "f.parquet", to_parquet(rows, 90))
@@ -208,7 +214,7 @@ def test_small_and_remote_files_are_not_opened() -> None:
     files.append(InputFile("no/such.log", 1 << 40, (), "etag", 1.0))
     how = Splitting("/nowhere")
     assert split_files(files, how) == (files, ())
-    files.append(InputFile("no/such/file.log", 1 << 30, ()))
+    files.append(InputFile("no/such/file.log", 1 << 30, ()))  # the task that maps it reports it
     assert split_files(files, how) == (files, ())
 
 
@@ -230,7 +236,8 @@ def test_the_note_on_a_single_stream(tmp_path: Path, codec: str) -> None:
     data = os.urandom(2000).hex().encode() + b"\n"
     path = put(tmp_path / f"big file.log.{codec}", CODECS[codec](data))
     note = note_of(path)
-    assert "is read by one worker, for which others may wait, because it is a single stream" in note
+    assert "is read by one worker, for which others may wait, because such " in note
+    assert "data can only be read from its start. To have it split, store it as plain text" in note
     assert "| bgzip > 'big file.log.gz.new'" in note
     assert note_of(path, workers=1) == ""
 
@@ -240,11 +247,15 @@ def test_the_notes_on_other_whole_files(tmp_path: Path) -> None:
     assert "--skip-corrupt-files" in note_of(gz, only_plain=True)
     assert "compressed records of this format" in note_of(gz, kind="unquoted lines")
     csv = put(tmp_path / "f.csv", b'"a",b\n' + b"1,2\n" * 300)
-    assert "its fields are in quotes" in note_of(csv, kind="unquoted lines")
+    assert "fields in quotes may hold newlines" in note_of(csv, kind="unquoted lines")
     assert "records of this format are not split" in note_of(csv, kind="")
     rows = [{"s": os.urandom(50).hex()} for _ in range(100)]
     parquet = put(tmp_path / "f.parquet", to_parquet(rows, 1000))
     assert "a single row group" in note_of(parquet, kind="row groups")
+    with small_parts(100):
+        remote = InputFile("a.log", 10_000, (), "etag", 1.0)
+        (note,) = split_files([remote], Splitting("/nowhere", "lines", 1), 2)[1]
+    assert "objects in a store are not split" in note
 
 
 def test_no_note_where_no_worker_waits(tmp_path: Path) -> None:
