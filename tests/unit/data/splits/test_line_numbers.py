@@ -38,7 +38,8 @@ def test_counts_from_what_is_known(tmp_path: Path, codec: str) -> None:
     parts, opener = split(path, 500), Opener(path)
     assert len(parts) > 5
     third, fifth = parts[2].part, parts[4].part
-    assert third is not None and fifth is not None
+    assert third is not None
+    assert fifth is not None
     found = [lines_before(parts[n], opener) for n in (2, 4, 4, 2, 0)]
     assert opener.opened == [(0, third[0]), (third[0], fifth[0])]
     if codec == "log":
