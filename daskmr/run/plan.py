@@ -19,7 +19,8 @@ from daskmr.data.sampling import EVERYTHING, Choice
 from daskmr.data.sources.given import spooled
 from daskmr.errors import InputError, NothingMatchedError
 from daskmr.run.estimate import Estimate, Sample, estimate, map_sample
-from daskmr.run.request import Request, check_request, refuse_to_replace_input
+from daskmr.run.input_checks import refuse_to_replace_input
+from daskmr.run.request import Request, check_request
 from daskmr.run.side_cars import check_side_cars, side_car_paths
 from daskmr.store.credentials import given
 from daskmr.store.download import multipart_etag
