@@ -18,7 +18,7 @@ from daskmr.files import locked, sync_folder, take_access, try_lock
 from daskmr.normal_forms import hint
 from daskmr.workdir import NOTHING_REPLACED, disk_error
 
-__all__ = ["LocalDirectory"]
+__all__ = ["LocalDirectory", "check_target"]
 
 _ADVICE = "Name another one with --output."
 _LONGEST_NAME = 200  # bytes of the name of the target in that of the staging directory
@@ -38,7 +38,7 @@ class LocalDirectory(OutputDirectory):
 
     def __init__(self, target: str, suffix: str, run_id: str) -> None:
         super().__init__(target, os.path.realpath(target), suffix)
-        self.there = self._check()
+        self.there = check_target(target)
         self._parent, name = os.path.split(self.path)
         short = os.fsdecode(os.fsencode(name)[:_LONGEST_NAME])
         self.place = os.path.join(self._parent, f".{short}.{run_id}.tmp")
@@ -57,43 +57,6 @@ class LocalDirectory(OutputDirectory):
         with suppress(OSError):  # not all file systems have locks of directories
             fcntl.flock(self._lock, fcntl.LOCK_EX)
 
-    def _check(self) -> tuple[str, ...]:
-        """Return the files of an earlier output; raise InputError if it cannot be replaced."""
-        parent = os.path.dirname(self.path)
-        if not os.path.isdir(parent):
-            raise InputError(
-                f"The output's directory {parent!r} does not exist. Create it first.{hint(parent)}"
-            )
-        if not os.path.lexists(self.path):
-            return ()
-        if not os.path.isdir(self.path):
-            raise InputError(
-                f"The output {self.name!r} is a file, not a directory. Remove it, or name it without "
-                "the / at its end."
-            )
-        try:
-            there = tuple(os.listdir(self.path))
-            is_fixed = os.path.ismount(self.path) or os.path.samefile(self.path, ".")
-        except OSError as error:
-            raise InputError(
-                f"The output {self.name!r} cannot be read ({error.strerror}). {_ADVICE}"
-            ) from None
-        problem = self._explain_foreign()
-        if not problem and is_fixed:
-            problem = (
-                f"The output directory {self.name!r} is a mount point, or the current directory, "
-                f"which cannot be replaced. Name one below it, as {self.name}result/."
-            )
-        if problem:
-            raise InputError(problem)
-        return there
-
-    def _explain_foreign(self) -> str:
-        entries = os.scandir(self.path) if os.path.isdir(self.path) else ()
-        # A directory, or a link, is never one of the parts.
-        names = (e.name + "/" * (not e.is_file(follow_symlinks=False)) for e in entries)
-        return explain_foreign(self.name, names)
-
     def publish(self) -> None:
         """Mark the directory as complete, under its temporary name."""
         with self._failing():
@@ -104,7 +67,7 @@ class LocalDirectory(OutputDirectory):
             sync_folder(self.place)
 
     def commit(self) -> None:
-        problem = self._explain_foreign()
+        problem = _explain_foreign(self.name, self.path)
         if problem:
             raise JobError(f"{problem} Nothing was written.")
         with self._failing():
@@ -143,6 +106,46 @@ class LocalDirectory(OutputDirectory):
         with suppress(OSError):
             os.close(self._lock)
         self._lock = -1
+
+
+def check_target(name: str) -> tuple[str, ...]:
+    """Return the files of the earlier output; raise InputError if it cannot be replaced."""
+    path = os.path.realpath(name)
+    parent = os.path.dirname(path)
+    if not os.path.isdir(parent):
+        raise InputError(
+            f"The output's directory {parent!r} does not exist. Create it first.{hint(parent)}"
+        )
+    if not os.path.lexists(path):
+        return ()
+    if not os.path.isdir(path):
+        raise InputError(
+            f"The output {name!r} is a file, not a directory. Remove it, or name it without the / at "
+            "its end."
+        )
+    try:
+        there = tuple(os.listdir(path))
+        is_fixed = os.path.ismount(path) or os.path.samefile(path, ".")
+    except OSError as error:
+        raise InputError(
+            f"The output {name!r} cannot be read ({error.strerror}). {_ADVICE}"
+        ) from None
+    problem = _explain_foreign(name, path)
+    if not problem and is_fixed:
+        problem = (
+            f"The output directory {name!r} is a mount point, or the current directory, which cannot "
+            f"be replaced. Name one below it, as {name}result/."
+        )
+    if problem:
+        raise InputError(problem)
+    return there
+
+
+def _explain_foreign(name: str, path: str) -> str:
+    entries = os.scandir(path) if os.path.isdir(path) else ()
+    # A directory, or a link, is never one of the parts.
+    names = (e.name + "/" * (not e.is_file(follow_symlinks=False)) for e in entries)
+    return explain_foreign(name, names)
 
 
 def _sweep(parent: str, name: str, target: str) -> None:
