@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -12,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from daskmr.data.output_directory.base import OutputDirectory
-from daskmr.data.output_directory.names import SUCCESS, explain_foreign
+from daskmr.data.output_directory.names import BAD, META, SUCCESS, explain_foreign
 from daskmr.errors import InputError, JobError
 from daskmr.files import locked, sync_folder, take_access, try_lock
 from daskmr.normal_forms import hint
@@ -59,7 +58,10 @@ class LocalDirectory(OutputDirectory):
 
     def publish(self) -> None:
         """Mark the directory as complete, under its temporary name."""
+        kept = {META, BAD, *(part.name for part in self.parts)}
         with self._failing():
+            for name in set(os.listdir(self.place)) - kept:
+                os.unlink(os.path.join(self.place, name))  # of a worker that was killed
             with open(os.path.join(self.place, SUCCESS), "xb") as file:
                 os.fsync(file.fileno())
             if os.path.isdir(self.path):
@@ -167,6 +169,8 @@ def _sweep(parent: str, name: str, target: str) -> None:
 
 def _exchange(one: str, other: str) -> bool:
     """Swap two directories atomically; return False where the system cannot."""
+    import ctypes  # deferred: few jobs need it
+
     try:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
     except (AttributeError, OSError):

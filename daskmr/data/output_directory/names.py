@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from daskmr.data.writers import COMPRESSED, OutputFormat
 from daskmr.text import some
 
-__all__ = ["META", "SUCCESS", "explain_foreign", "part_name", "suffix_of"]
+__all__ = ["BAD", "META", "SUCCESS", "explain_foreign", "part_name", "suffix_of"]
 
 SUCCESS = "_SUCCESS"
 """The file that is written last, so that readers know that the directory is complete."""
 
-META = "_meta.json"
-_OWN = re.compile(rf"{SUCCESS}|{META}|_bad\.jsonl|_pstats|part-\d{{5}}(\.[a-z0-9]+){{1,2}}")
+META, BAD = "_meta.json", "_bad.jsonl"
+_OWN = re.compile(rf"{SUCCESS}|{META}|{BAD}|_pstats|part-\d{{5}}(\.[a-z0-9]+){{1,2}}")
 
 
 def suffix_of(target: str, output_format: OutputFormat) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from daskmr.data.output_directory import local
+from daskmr.data.output_directory.base import WrittenPart
 from daskmr.data.output_directory.local import LocalDirectory, check_target
 from daskmr.errors import InputError, JobError
 
@@ -25,6 +26,8 @@ def opened(folder: Path, run_id: str = RUN) -> LocalDirectory:
 def written(folder: Path, text: str, run_id: str = RUN) -> LocalDirectory:
     target = opened(folder, run_id)
     Path(target.place, "part-00000.txt").write_text(text)
+    Path(target.place, f".part-00000.txt.{OTHER}.tmp").touch()  # of a worker that was killed
+    target.parts = (WrittenPart("part-00000.txt", len(text), None),)
     target.publish()
     return target
 
