@@ -18,7 +18,7 @@ from zlib import crc32
 
 __all__ = [
     "AtomicFile", "Digest", "is_at", "is_case_blind", "is_on_network", "locked", "read_digest",
-    "sweep", "take_access", "try_lock",
+    "sweep", "sync_folder", "take_access", "try_lock",
 ]  # fmt: skip
 
 _LONGEST_NAME = 200  # maximum bytes of a name in a temporary name
@@ -69,11 +69,7 @@ class AtomicFile:
         """Move the file to its path, atomically replacing an earlier one; call `sync` first."""
         os.replace(self.temporary, self.path)
         self.file.close()
-        # Make the rename survive a power failure, if the file system can.
-        with suppress(OSError), ExitStack() as stack:
-            folder = os.open(os.path.dirname(self.path) or ".", os.O_RDONLY)
-            stack.callback(os.close, folder)
-            os.fsync(folder)
+        sync_folder(os.path.dirname(self.path) or ".")
 
     def discard(self) -> None:
         """Remove the file unless it was committed; idempotent."""
@@ -82,6 +78,14 @@ class AtomicFile:
                 os.unlink(self.temporary)
             with suppress(OSError):
                 self.file.close()
+
+
+def sync_folder(path: str) -> None:
+    """Make renames in a folder survive a power failure, if the file system can."""
+    with suppress(OSError), ExitStack() as stack:
+        folder = os.open(path, os.O_RDONLY)
+        stack.callback(os.close, folder)
+        os.fsync(folder)
 
 
 def _open_locked(path: str, mode: int) -> IO[bytes]:

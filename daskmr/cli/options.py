@@ -129,7 +129,8 @@ _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
     "Output": [
         add_option(
             "-o --output", "FILE",
-            "Output file; compressed if its name ends in `.gz`, `.bz2`, `.xz` or `.zst`.",
+            "Output file; compressed if its name ends in `.gz`, `.bz2`, `.xz` or `.zst`. If it ends in "
+            "`/`, a directory of parts that the workers write.",
             default="-", show_default="standard output",
         ),
         *_of_settings("Output"),

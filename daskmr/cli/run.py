@@ -165,7 +165,7 @@ def _reporting(
 def _write_profile(result: Result, output: str) -> str:
     import marshal
 
-    path = _profile_path(output if os.path.isfile(output) else "-")
+    path = _profile_path(output if os.path.isfile(output) or os.path.isdir(output) else "-")
     try:
         with open(path, "wb") as file:
             marshal.dump(result.profile, file)

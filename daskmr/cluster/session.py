@@ -291,11 +291,17 @@ class Session:
             self._wait(client, done.wait)
             return future.result()
         except BaseException:
-            if self._local is None:  # the workers of this machine are killed shortly anyway
-                with suppress(Exception):
-                    # The wait is short, because the scheduler may have failed.
-                    run_in_loop(client, client.cancel([future], asynchronous=True)).result(0.2)
+            self.cancel([future])
             raise
+
+    def cancel(self, futures: Collection[Any]) -> None:
+        """Cancel tasks, except on workers of this machine, which are killed shortly anyway."""
+        client = self.client
+        if client is not None and self._local is None:
+            with suppress(Exception):
+                # The wait is short, because the scheduler may have failed.
+                cancelling = client.cancel(list(futures), asynchronous=True)
+                run_in_loop(client, cancelling).result(0.2)
 
     def _wait(self, client: Client, is_done: Callable[[float], bool]) -> None:
         watchdog = _SchedulerWatchdog(client)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from daskmr.store.source import Source
     from daskmr.store.store import Store
 
-__all__ = ["OutputFile", "StoreOutput", "beside", "open_output"]
+__all__ = ["OutputFile", "StoreOutput", "beside", "open_output", "refuse_one_slash"]
 
 
 _STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
@@ -112,7 +112,10 @@ class OutputFile:
         except OSError as error:
             raise InputError(f"The output {self.name!r}: {error.strerror}. {advice}") from None
         if before is not None and stat.S_ISDIR(before.st_mode):
-            raise InputError(f"The output {self.name!r} is a directory. {advice}")
+            raise InputError(
+                f"The output {self.name!r} is a directory. {advice} A name that ends in / is that of "
+                "a directory of parts, which is replaced as a whole."
+            )
         if not os.path.isdir(folder):
             raise InputError(
                 f"The output's directory {folder!r} does not exist. Create it first.{hint(folder)}"
@@ -306,18 +309,8 @@ def open_output(
     `reach` returns the source of a URL; see `OutputFile` and `StoreOutput` for the other
     parameters.
     """
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/(?!/)", target) and not os.path.exists(
-        os.path.dirname(target)
-    ):
-        raise InputError(
-            f"The output {target!r} is neither a URL nor in an existing directory. A URL has two "
-            f"slashes: {target.replace(':/', '://', 1)}"
-        )
+    refuse_one_slash(target)
     if "://" not in target:
-        if target.endswith("/"):
-            raise InputError(
-                f"The output {target!r} names a directory. Name a file, as {target}result.txt."
-            )
         return OutputFile(target, run_id, stdout, hashed=hashed)
     place, _, key = target.rpartition("/")
     if not key or place.endswith("/"):
@@ -332,13 +325,28 @@ def open_output(
         ) from None
 
 
+def refuse_one_slash(target: str) -> None:
+    """Raise InputError for a URL that has lost a slash."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/(?!/)", target) and not os.path.exists(
+        os.path.dirname(target.rstrip("/"))
+    ):
+        raise InputError(
+            f"The output {target!r} is neither a URL nor in an existing directory. A URL has two "
+            f"slashes: {target.replace(':/', '://', 1)}"
+        )
+
+
 def beside(path: str, suffix: str) -> str:
     """Return `path` with a suffix; the name is truncated if it is too long for a file system.
 
-    >>> beside("out/counts.txt", ".bad.jsonl")
-    'out/counts.txt.bad.jsonl'
+    What belongs to an output directory is in it, under a name that readers of data skip.
+
+    >>> beside("out/counts.txt", ".bad.jsonl"), beside("out/", ".bad.jsonl")
+    ('out/counts.txt.bad.jsonl', 'out/_bad.jsonl')
     """
     folder, name = os.path.split(path)
+    if not name:
+        return os.path.join(folder, "_" + suffix[1:])
     while len(os.fsencode(name)) > 255 - len(os.fsencode(suffix)):
         name = name[:-1]
     return os.path.join(folder, name + suffix)

@@ -2,7 +2,8 @@
 
 A part is a sequence of blocks. A block of a reduced part holds sorted keys and the text written for
 each key; a block of a map-only part holds only the text. Small parts are sent in memory, large ones
-as a reference to a segment.
+as a reference to a segment. Where workers write the output, every part is in a segment, and has an
+index, by which the output is divided among them.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from daskmr.data.spill_dir import SpillStore
 from daskmr.job.keys import sort_key
 from daskmr.job.pickling import dumps
 
-__all__ = ["Part", "PartWriter", "comparable", "merge_parts", "read_blocks"]
+__all__ = ["Part", "PartWriter", "comparable", "merge_between", "merge_parts", "read_blocks"]
 
+_INDEXED_BYTES = 1 << 20  # of the blocks of one entry of an index
+_BOUND = 256  # characters of a key in an index
 _COMPARABLE = (frozenset(("str",)), frozenset(("bytes",)), frozenset(("int",)))
 
 Block = tuple[list[Any] | None, list[Any]]
@@ -36,20 +39,32 @@ class Part:
     kinds: frozenset[str]
     lines: int  # number of writes
     report: Any = None  # what the writer of the output must know of the rows
+    # The extents of an indexed part, and a lower bound of the last key of each (map-only: None)
+    index: tuple[tuple[Any, Extent], ...] = ()
 
     def __sizeof__(self) -> int:  # used by Dask
         return 200 + (0 if isinstance(self.frames, Extent) else sum(map(len, self.frames)))
 
 
 class PartWriter:
-    """Collects the blocks of one part; moves them to a segment in `folder` above `in_memory` bytes."""
+    """Collects the blocks of one part; moves them to a segment in `folder` above `in_memory` bytes.
+
+    If it is `indexed`, it moves all of them, and makes an index.
+    """
 
     def __init__(
-        self, folder: str | SpillStore, in_memory: int, header: tuple[Any, ...] = ()
+        self,
+        folder: str | SpillStore,
+        in_memory: int,
+        header: tuple[Any, ...] = (),
+        indexed: bool = False,
     ) -> None:
         self._folder = folder
-        self._in_memory = in_memory
+        self._in_memory = _INDEXED_BYTES if indexed else in_memory
         self._header = header
+        self._indexed = indexed
+        self._last: Any = None  # key
+        self._bounds: list[Any] = []
         self._frames: list[bytes] = []
         self._size = 0
         self._kinds: set[str] = set()
@@ -63,6 +78,7 @@ class PartWriter:
             return
         if keys is not None:
             self._kinds.update(kind.__name__ for kind in set(map(type, keys)))
+            self._last = keys[-1]
         self._lines += lines
         frame = dumps((keys, written))
         self._frames.append(frame)
@@ -74,19 +90,24 @@ class PartWriter:
         if self._writer is None:
             self._writer = SegmentWriter(self._folder)
         self._extents.append(self._writer.write([(frame, len(frame)) for frame in self._frames]))
+        if self._indexed:
+            last = self._last
+            # A prefix comes before the entire text.
+            self._bounds.append(last[:_BOUND] if isinstance(last, str | bytes) else last)
         self._frames, self._size = [], 0
 
     def finish(self, report: Any = None) -> Part:
+        if self._frames and (self._indexed or self._writer is not None):
+            self._flush()
         frames: tuple[bytes, ...] | Extent = tuple(self._frames)
         if self._writer is not None:
-            if self._frames:
-                self._flush()
             self._writer.close()
             end = self._extents[-1].offset + self._extents[-1].length
             frames = replace(
                 self._extents[0], offset=0, length=end, size=sum(e.size for e in self._extents)
             )
-        return Part(self._header, frames, frozenset(self._kinds), self._lines, report)
+        index = tuple(zip(self._bounds, self._extents, strict=True)) if self._indexed else ()
+        return Part(self._header, frames, frozenset(self._kinds), self._lines, report, index)
 
     def discard(self) -> None:
         if self._writer is not None:
@@ -121,6 +142,30 @@ def merge_parts(parts: Sequence[Part]) -> Iterator[list[Any]]:
         return
     direct = comparable(parts)
     yield from _merge_sorted([read_blocks(part, direct) for part in parts])
+
+
+def merge_between(
+    parts: Sequence[Part], direct: bool, after: tuple[Any, ...], upto: tuple[Any, ...]
+) -> Iterator[list[Any]]:
+    """Merge the output of the keys between two bounds, of which each may be missing.
+
+    - `direct`: whether the bounds are keys, as in `read_blocks`.
+    - `after`, `upto`: an exclusive lower and an inclusive upper bound.
+    """
+    yield from _merge_sorted(
+        [_blocks_between(read_blocks(part, direct), after, upto) for part in parts]
+    )
+
+
+def _blocks_between(
+    blocks: Iterable[Block], after: tuple[Any, ...], upto: tuple[Any, ...]
+) -> Iterator[Block]:
+    for keys, written in blocks:
+        assert keys is not None
+        start = bisect_right(keys, *after) if after else 0
+        end = bisect_right(keys, *upto) if upto else len(keys)
+        if start < end:
+            yield keys[start:end], written[start:end]
 
 
 def _merge_sorted(streams: Iterable[Iterator[Block]]) -> Iterator[list[Any]]:

@@ -116,10 +116,16 @@ class SpillStore:
     run_id: str  # part of the folder's name
     source: Source | None  # the spill dir; ``None`` if none is given
     retries: int  # maximum number of retries of a request
+    role: str = "spill dir"  # for messages
 
     @property
     def host(self) -> HostFolder:
         return HostFolder(self.run_id)
+
+    @property
+    def prefix(self) -> str:
+        """The name of the run's folder, which ends in "/"."""
+        return f"{_RUN}{self.run_id}/"
 
     def folder(self) -> str:
         """Return the local folder for incomplete segments.
@@ -157,8 +163,8 @@ class SpillStore:
             self._sweep()
         except StoreError as error:
             raise InputError(
-                f"The spill dir {self._url} cannot be used: {error} Name another one with "
-                "--spill-dir."
+                f"The {self.role} {self._url} cannot be used: {error} Name another one with "
+                f"--{self.role.replace(' ', '-')}."
             ) from None
 
     def renew(self) -> None:
@@ -166,12 +172,12 @@ class SpillStore:
         with tempfile.NamedTemporaryFile() as file:
             file.write(b"A run of daskmr keeps segments here. See its documentation.\n")
             file.flush()
-            self._store().write_object(f"{_RUN}{self.run_id}/{_ALIVE}", file.name)
+            self._store().write_object(self.prefix + _ALIVE, file.name)
 
     def clear(self) -> None:
         """Remove the run's folder."""
         with contextlib.suppress(StoreError):  # a later run removes it
-            self._clear(f"{_RUN}{self.run_id}/")
+            self._clear(self.prefix)
 
     def _sweep(self) -> None:
         """Remove the folders of dead runs: those whose marks are no longer renewed."""
@@ -183,7 +189,7 @@ class SpillStore:
                 if times:
                     newest[folder] = max(math.inf if t is None else t for t in times)
         # The time by the store's own clock, because this run has just renewed its mark.
-        now = newest.get(f"{_RUN}{self.run_id}/", -math.inf)
+        now = newest.get(self.prefix, -math.inf)
         for folder, written in newest.items():
             if now - written > _STALE_AFTER:
                 self._clear(folder)
@@ -201,14 +207,14 @@ class SpillStore:
         return self.source.url if self.source is not None else ""
 
     def _name(self, path: str) -> str:
-        return f"{_RUN}{self.run_id}/{os.path.basename(path)}"
+        return self.prefix + os.path.basename(path)
 
     def _try(self, action: Callable[[Store], T]) -> T:
         try:
             return action(self._store())
         except StoreError as error:
             # Not a StoreError, because those from the input's store allow to skip the object.
-            raise JobError(f"The spill dir {self._url} failed: {error}") from None
+            raise JobError(f"The {self.role} {self._url} failed: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)

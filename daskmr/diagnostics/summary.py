@@ -57,8 +57,9 @@ def summarise(result: Result, profile: str = "") -> str:
 def _describe_output(result: Result) -> str:
     where = "standard output" if result.output == "-" else result.output
     size = f", {format_bytes(result.output_bytes)}" if result.output_bytes else ""
+    parts = f" in {counted(result.output_parts, 'part')}" if result.output_parts else ""
     keys = f" for {counted(result.key_count, 'key')}" if result.key_count else ""
-    return f"{counted(result.lines, 'line')}{keys} to {where}{size}"
+    return f"{counted(result.lines, 'line')}{keys} to {where}{parts}{size}"
 
 
 def _describe_skew(result: Result) -> list[str]:

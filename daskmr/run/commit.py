@@ -10,6 +10,7 @@ from daskmr import clock
 from daskmr.counts import most_frequent_first
 from daskmr.data.local_file import is_as_listed
 from daskmr.data.output import OutputFile
+from daskmr.data.output_directory.base import Output, OutputDirectory
 from daskmr.data.parts import merge_parts
 from daskmr.data.segments import Extent
 from daskmr.errors import JobError
@@ -74,7 +75,8 @@ def commit(
     if target is None:
         stopwatch.lap("write")  # no time, but every result has this phase
         return None
-    _write_parts(outcome, request, target, collector)
+    if isinstance(target, OutputFile):  # workers have written a directory
+        _write_parts(outcome, request, target, collector)
     bad_path = bad_records_path(target, request.config, request.job)
     side_cars = SideCars(target, workspace.run_dir, bad_path)
     try:
@@ -99,7 +101,8 @@ def _write_parts(
     columns = request.columns
     header = outcome.parts[0].header if outcome.parts else ()
     reports = [part.report for part in outcome.parts if part.report is not None]
-    writer = request.output_format.open(target, header, reports, columns)
+    prepared = request.output_format.prepare(header, reports, columns)
+    writer = request.output_format.open(target, prepared, True)
     grouped = request.job.reduce is not None
     done, total = 0, outcome.keys if grouped else len(outcome.parts)
     collector.wrote(done, total)
@@ -119,7 +122,7 @@ def _write_parts(
 
 
 def delete_input(
-    request: Request, inputs: Inputs, tally: Tally, output: OutputFile | None
+    request: Request, inputs: Inputs, tally: Tally, output: Output | None
 ) -> tuple[int, tuple[str, ...]]:
     """Delete the input files that were mapped completely, if the run was asked to.
 
@@ -189,6 +192,7 @@ def result_of(
         key_count=outcome.keys,
         lines=outcome.lines,
         output_bytes=target.bytes if target is not None else 0,
+        output_parts=len(target.parts) if isinstance(target, OutputDirectory) else 0,
         timings={**stopwatch.seconds, "total": ended - stopwatch.started},
         deleted=deleted,
         poisoned=tally.poisoned,

@@ -197,6 +197,7 @@ class Execution:
             watched=self.watched,
             records=self.request.records,
             dim_names=inputs.listing.layout.field_names,
+            indexed=self.request.writes_directory,
         )
         return Pinned(partial(map_packed, task=task))
 
@@ -226,6 +227,7 @@ class Execution:
             profile=request.profile,
             part_bytes=_part_bytes(self.config, buckets),
             watched=self.watched,
+            indexed=request.writes_directory,
         )
         if reducers > 1:
             folded = folded.repartition(npartitions=reducers)

@@ -1,19 +1,30 @@
-"""Check that the input consists of records, and that workers read the files that were listed."""
+"""Check that the input consists of records, workers read what was listed, and the output replaces none."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from daskmr.config import Config
 from daskmr.data.inputs import Inputs
+from daskmr.data.output import StoreOutput
+from daskmr.data.output_directory.base import Output, OutputDirectory
 from daskmr.data.readers.faults import CorruptFileError
 from daskmr.data.readers.lines import read_lines
 from daskmr.data.readers.records import OversizedLine
-from daskmr.errors import JobError, TaskFailed
+from daskmr.errors import InputError, JobError, TaskFailed
+from daskmr.run.side_cars import META_SUFFIX, side_car_paths
+from daskmr.store.source import Source
 from daskmr.tasks.tally import OPENING_LINES, Opening, Tally, explain_untabbed
 from daskmr.text import counted, some
 
-__all__ = ["check_grown", "check_opening", "describe_grown"]
+__all__ = [
+    "check_grown",
+    "check_opening",
+    "describe_grown",
+    "refuse_input_as_output",
+    "refuse_to_replace_input",
+]
 
 _LONGEST_LOOKED_AT = 1 << 20  # bytes; longer lines are not checked
 
@@ -72,4 +83,44 @@ def describe_grown(tally: Tally) -> tuple[str, ...]:
         f"{counted(len(paths), 'file')} grew while the job ran, like a log that is still being "
         "written: it was read up to its size in the listing, except for an incomplete last line: "
         f"{some(paths)}",
+    )
+
+
+def refuse_input_as_output(inputs: Inputs, target: Output | None) -> None:
+    """Raise InputError if the output would replace an input file or an input object."""
+    if isinstance(target, StoreOutput):
+        _refuse_objects(inputs, target.name, target.source, [target.key, target.key + META_SUFFIX])
+    elif isinstance(target, OutputDirectory) and target.source is not None:
+        _refuse_objects(inputs, target.name, target.source, target.there)
+    elif target is not None:
+        refuse_to_replace_input(inputs, target.name, target.path)
+
+
+def _refuse_objects(inputs: Inputs, name: str, source: Source, keys: Sequence[str]) -> None:
+    if inputs.remote is None:
+        return
+    names = set(map(os.path.basename, keys))
+    addresses = set(map(source.address, keys))
+    address = inputs.remote.source.address
+    for file in inputs.listing.files:
+        if file.path.rpartition("/")[2] in names and address(file.path) in addresses:
+            raise _replaces_input(name)
+
+
+def refuse_to_replace_input(inputs: Inputs, name: str, path: str) -> None:
+    """Raise InputError if the output at `path`, or one of its side-cars, is an input file."""
+    there = [p for p in (path, *side_car_paths(path)) if os.path.isfile(p)]
+    if os.path.isdir(path):  # all files of an output directory are replaced
+        there = [entry.path for entry in os.scandir(path) if entry.is_file()]
+    sizes, real = {os.path.getsize(p) for p in there}, set(map(os.path.realpath, there))
+    for file in inputs.listing.files if there else ():
+        # A link may have another name; resolving the links of all files would take too long.
+        if file.size in sizes and os.path.realpath(inputs.locate(file.path)) in real:
+            raise _replaces_input(name)
+
+
+def _replaces_input(name: str) -> InputError:
+    return InputError(
+        f"The output {name!r}, or one of its side-cars, would replace one of the input files. Name "
+        "another output with --output."
     )

@@ -57,7 +57,8 @@ def _figures(result: Result) -> Iterator[tuple[str, str]]:
     )
     keys = f" for {counted(result.key_count, 'key')}" if result.key_count else ""
     size = f", {format_bytes(result.output_bytes)}" if result.output_bytes else ""
-    where = ", to iterate over" if result.output is None else f" to {result.output}{size}"
+    parts = f" in {counted(result.output_parts, 'part')}" if result.output_parts else ""
+    where = ", to iterate over" if result.output is None else f" to {result.output}{parts}{size}"
     yield "wrote", f"{counted(result.lines, 'line')}{keys}{where}"
     phases = (f"{name} {t:.1f}" for name, t in result.timings.items() if name != "total")
     total = format_seconds(result.timings.get("total", 0.0))

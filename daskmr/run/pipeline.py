@@ -30,9 +30,15 @@ from daskmr.run.execution import (
     with_deployment,
     with_scheduler,
 )
-from daskmr.run.input_checks import check_grown, check_opening, describe_grown
+from daskmr.run.input_checks import (
+    check_grown,
+    check_opening,
+    describe_grown,
+    refuse_input_as_output,
+)
+from daskmr.run.outputs.writing import check_reach, write_directory
 from daskmr.run.provenance import describe_run
-from daskmr.run.request import Request, check_request, refuse_input_as_output
+from daskmr.run.request import Request, check_request
 from daskmr.run.result import Result
 from daskmr.run.stopwatch import Stopwatch
 from daskmr.run.workspace import Workspace, check_spill_dir, placed, workspace_of
@@ -223,9 +229,8 @@ def _run(
             provenance, notes = describe_run(request, inputs, workspace.target, earlier)
             stopwatch.lap("start")
             outcome = _execute(request, inputs, workspace, collector, stopwatch)
-        # A cluster created for the job is closed now, since writing the output does not need it.
+        # A cluster created for the job is closed now, since writing a file does not need it.
         tally = outcome.tally
-        check_bad_records(tally, request.config)
         notes = (*inputs.notes, *notes, *outcome.notes, *tally.notes, *describe_grown(tally))
         side_cars = commit(
             outcome, request, inputs, workspace, collector, stopwatch, provenance, notes
@@ -285,6 +290,8 @@ def _execute(
         run_dir=workspace.run_dir.path,
     )
     with connected as session, placed(session, config, inputs, workspace) as placement:
+        target = workspace.target
+        check_reach(target, session, placement)
         stopwatch.lap("start")
         run_id = workspace.run_dir.run_id
         execution = Execution(request, session, placement, run_id, plan, collector.watched)
@@ -297,7 +304,11 @@ def _execute(
             outcome = replace(outcome, notes=(*notes, *outcome.notes))
         if session.is_elsewhere:
             check_grown(inputs, outcome.tally)
-    # No task will be retried now, so remove the segments to make space for the output.
-    placement.run_dir.remove_segments()
-    stopwatch.add_tasks(outcome)
+        check_bad_records(outcome.tally, config)
+        # No task will be retried now, so remove the segments to make space for the output.
+        placement.run_dir.remove_segments()
+        stopwatch.add_tasks(outcome)
+        stopwatch.lap()
+        if write_directory(outcome, request, target, session, placement, collector):
+            stopwatch.lap("write")
     return outcome

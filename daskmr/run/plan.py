@@ -14,12 +14,14 @@ from daskmr.data.filters import OneOf, sanitise
 from daskmr.data.inputs import Inputs, find_inputs
 from daskmr.data.layout import Schema
 from daskmr.data.listing import InputFile, Listing
+from daskmr.data.output_directory.local import check_target
 from daskmr.data.partition import Partition, estimate_bytes
 from daskmr.data.sampling import EVERYTHING, Choice
 from daskmr.data.sources.given import spooled
 from daskmr.errors import InputError, NothingMatchedError
 from daskmr.run.estimate import Estimate, Sample, estimate, map_sample
-from daskmr.run.request import Request, check_request, refuse_to_replace_input
+from daskmr.run.input_checks import refuse_to_replace_input
+from daskmr.run.request import Request, check_request
 from daskmr.run.side_cars import check_side_cars, side_car_paths
 from daskmr.store.credentials import given
 from daskmr.store.download import multipart_etag
@@ -29,6 +31,7 @@ from daskmr.text import format_bytes
 __all__ = ["Plan", "as_json", "make_plan"]
 
 _TOP = 5  # values listed per dimension
+_REPLACED = "{} exists, and would be replaced when the job has succeeded"
 _SIMILAR = 3
 _EXISTING = 8
 _SAMPLE_SECONDS = 3.0
@@ -369,12 +372,18 @@ class _Planner:
         if not _is_file(output):
             return
         folder = os.path.dirname(os.path.abspath(output))
-        if os.path.isdir(output):
+        if output.endswith("/"):
+            try:
+                if check_target(output):
+                    self.notes.append(_REPLACED.format(output))
+            except InputError as error:
+                self.warnings.append(f"the run would reject the output: {error}")
+        elif os.path.isdir(output):
             self.warnings.append(f"the run would reject the output {output}: it is a directory")
         elif not os.path.isdir(folder):
             self.warnings.append(f"the run would reject the output: there is no directory {folder}")
         elif os.path.isfile(output):
-            self.notes.append(f"{output} exists, and would be replaced when the job has succeeded")
+            self.notes.append(_REPLACED.format(output))
 
     def _check_space(self, written: int) -> None:
         cache = self.inputs.open_cache()

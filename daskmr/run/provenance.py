@@ -13,6 +13,7 @@ import os
 import platform
 import sys
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,7 +22,7 @@ from daskmr._version import __version__
 from daskmr.data.inputs import Inputs
 from daskmr.data.layout import is_layout_file
 from daskmr.data.listing import InputFile, Listing
-from daskmr.data.output import OutputFile
+from daskmr.data.output_directory.base import Output, OutputDirectory
 from daskmr.data.readers.records import KEYED
 from daskmr.errors import InputError
 from daskmr.job.job import Job
@@ -63,7 +64,7 @@ _NOT_AGAIN = {"delete_data"}  # the files that exist now may be different ones
 
 
 def describe_run(
-    request: Request, inputs: Inputs, target: OutputFile | None, earlier: Mapping[str, Any] | None
+    request: Request, inputs: Inputs, target: Output | None, earlier: Mapping[str, Any] | None
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Describe the script, settings and input of a run before its files can change.
 
@@ -176,7 +177,7 @@ def _describe_file(file: InputFile, root: str) -> dict[str, Any]:
 def describe_outcome(
     outcome: Outcome,
     listing: Listing,
-    target: OutputFile,
+    target: Output,
     output_format: str,
     stopwatch: Stopwatch,
     notes: tuple[str, ...],
@@ -220,13 +221,25 @@ def describe_outcome(
             "seconds": {**stopwatch.seconds, "total": now - stopwatch.started},
         },
         "output": {
-            "path": target.name if "://" in target.name else os.path.abspath(target.name),
+            "path": _recorded_path(target.name),
             "format": output_format,
             "lines": outcome.lines,
             "bytes": target.bytes,
             "sha256": target.sha256,
+            **(
+                {"parts": [asdict(part) for part in target.parts]}
+                if isinstance(target, OutputDirectory)
+                else {}
+            ),
         },
     }
+
+
+def _recorded_path(output: str) -> str:
+    """Return an absolute path, which ends in "/" if it is that of a directory."""
+    if "://" in output:
+        return output
+    return os.path.abspath(output) + "/" * output.endswith("/")
 
 
 def _timestamp(seconds: float) -> str:

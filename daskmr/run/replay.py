@@ -9,10 +9,9 @@ from types import TracebackType
 from typing import Any
 
 from daskmr.config import load_config
-from daskmr.data.bad_records import BAD_SUFFIX, SavedRecord, read_bad_records
+from daskmr.data.bad_records import SavedRecord, read_bad_records
 from daskmr.data.dims import Dims
 from daskmr.data.layout import Layout, load_schema, recorded_layout
-from daskmr.data.output import beside
 from daskmr.data.readers.records import Reading, RecordFormat
 from daskmr.data.readers.registry import reader_of
 from daskmr.data.sources.named_files import dims_by_end
@@ -22,7 +21,7 @@ from daskmr.job.process_errors import explain_process_error, no_children
 from daskmr.job.tracebacks import describe_exception, user_location
 from daskmr.run.provenance import read_meta
 from daskmr.run.record_format import choose_format
-from daskmr.run.side_cars import META_SUFFIX, is_meta
+from daskmr.run.side_cars import is_meta, meta_path_of
 from daskmr.run.trial import TrialOutput
 from daskmr.tasks.guard import Returned, is_interruption, no_exit, shortened
 from daskmr.tasks.record_rule import RecordMapper, Why
@@ -139,7 +138,7 @@ def open_replay(path: str, script: str | None, given: str | None) -> Replay:
     Raises `InputError` if a file cannot be read, or the script is not known.
     """
     records = tuple(read_bad_records(path))
-    meta_path = beside(path.removesuffix(BAD_SUFFIX), META_SUFFIX)
+    meta_path = meta_path_of(path)
     meta = read_meta(meta_path) if is_meta(meta_path) else None
     if script is None and meta is not None:
         script = meta["script"]["path"]

@@ -13,9 +13,8 @@ from dask.system import CPU_COUNT
 from daskmr.cluster.connect import choose
 from daskmr.config import Config, choose_layout, load_config
 from daskmr.data.dimensions.where import parse_date, where_texts
-from daskmr.data.inputs import Inputs
 from daskmr.data.layout import Schema, load_schema
-from daskmr.data.output import OutputFile, StoreOutput
+from daskmr.data.listing import InputFile
 from daskmr.data.partition import Partition, count_buckets, count_reducers, plan_partitions
 from daskmr.data.sampling import Choice
 from daskmr.data.sources.given import Sources, parse_sources
@@ -27,7 +26,7 @@ from daskmr.errors import InputError
 from daskmr.job.job import Job, load_job
 from daskmr.memory import WORKER_BASE
 from daskmr.run.record_format import RecordFormat, choose_format, extensions_of, splits_of
-from daskmr.run.side_cars import META_SUFFIX, side_car_paths
+from daskmr.run.side_cars import side_car_paths
 from daskmr.run.tables import columns_of
 from daskmr.tasks.prints import redirected
 from daskmr.text import mask_credentials
@@ -41,9 +40,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Request",
     "check_request",
-    "refuse_input_as_output",
     "refuse_network",
-    "refuse_to_replace_input",
     "schema_of",
 ]
 
@@ -78,6 +75,11 @@ class Request:
     def output_kind(self) -> OutputKind:
         """The form in which tasks return the output."""
         return OutputKind(self.output is None, self.output_format.name, self.columns)
+
+    @property
+    def writes_directory(self) -> bool:
+        """Whether the output is a directory of parts, which workers write."""
+        return self.output is not None and self.output.endswith("/")
 
     @property
     def is_local(self) -> bool:
@@ -257,36 +259,3 @@ def refuse_network(role: str, url: str) -> None:
             f"--local-only does not use the network, but the {role} {mask_credentials(url)!r} is in a "
             "store. Name a local one, or omit --local-only."
         )
-
-
-def refuse_input_as_output(inputs: Inputs, target: OutputFile | None) -> None:
-    """Raise InputError if the output would replace an input file or an input object."""
-    if isinstance(target, StoreOutput):
-        if inputs.remote is None:
-            return
-        keys = (target.key, target.key + META_SUFFIX)
-        names = tuple(map(os.path.basename, keys))
-        addresses = [target.source.address(key) for key in keys]
-        for file in inputs.listing.files:
-            address = inputs.remote.source.address
-            if file.path.endswith(names) and address(file.path) in addresses:
-                raise _replaces_input(target.name)
-    elif target is not None:
-        refuse_to_replace_input(inputs, target.name, target.path)
-
-
-def refuse_to_replace_input(inputs: Inputs, name: str, path: str) -> None:
-    """Raise InputError if the output at `path`, or one of its side-cars, is an input file."""
-    there = [p for p in (path, *side_car_paths(path)) if os.path.isfile(p)]
-    sizes, real = {os.path.getsize(p) for p in there}, set(map(os.path.realpath, there))
-    for file in inputs.listing.files if there else ():
-        # A link may have another name; resolving the links of all files would take too long.
-        if file.size in sizes and os.path.realpath(inputs.locate(file.path)) in real:
-            raise _replaces_input(name)
-
-
-def _replaces_input(name: str) -> InputError:
-    return InputError(
-        f"The output {name!r}, or one of its side-cars, would replace one of the input files. Name "
-        "another output with --output."
-    )

@@ -31,7 +31,7 @@ class Result(Counted):
     Attributes
     ----------
     output : str or None
-        The output file.
+        The output file, or the directory of its parts, which ends in "/".
     counts : Counts
         Counts of the mapping. Each is also an attribute of the result: ``files``, ``bytes``,
         ``records``, ``bad_records``, ``bad_reasons``, ``fetched``, ``fetched_bytes``,
@@ -49,7 +49,9 @@ class Result(Counted):
     key_count, lines : int
         Number of keys reduced, and of lines (or rows) written.
     output_bytes : int
-        Size of the output file.
+        Size of the output.
+    output_parts : int
+        Number of files in an output directory; 0 for a single file.
     timings : dict of str to float
         Seconds by phase: list, start, map, merge, reduce, write, total.
     deleted : int
@@ -104,6 +106,7 @@ class Result(Counted):
     sample: str = ""
     meta_path: str | None = None
     sha256: str | None = None
+    output_parts: int = 0
     plan: RunOutline | None = field(default=None, repr=False)
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
     combines: bool = field(default=False, repr=False)

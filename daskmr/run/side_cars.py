@@ -16,6 +16,7 @@ from daskmr._version import __version__
 from daskmr.config import Config
 from daskmr.data.bad_records import BAD_BEGINS, BAD_SUFFIX, SavedRecord, write_bad_records
 from daskmr.data.output import OutputFile, StoreOutput, beside
+from daskmr.data.output_directory.base import Output, OutputDirectory
 from daskmr.errors import InputError
 from daskmr.files import locked
 from daskmr.job.job import Job
@@ -30,6 +31,7 @@ __all__ = [
     "bad_records_path",
     "check_side_cars",
     "is_meta",
+    "meta_path_of",
     "side_car_paths",
 ]
 
@@ -37,6 +39,17 @@ META_SUFFIX = ".meta.json"
 FORMAT = 1
 META_BEGINS = b'{\n "daskmr": {'
 """The first bytes of a provenance file."""
+
+
+def meta_path_of(bad_path: str) -> str:
+    """Return the path of the provenance that belongs to saved bad records.
+
+    >>> meta_path_of("counts.txt.bad.jsonl"), meta_path_of("out/_bad.jsonl")
+    ('counts.txt.meta.json', 'out/_meta.json')
+    """
+    folder, name = os.path.split(bad_path)
+    output = "" if name == beside("", BAD_SUFFIX) else name.removesuffix(BAD_SUFFIX)
+    return beside(os.path.join(folder, output), META_SUFFIX)
 
 
 def side_car_paths(output: str) -> tuple[str, str]:
@@ -48,7 +61,7 @@ def side_car_paths(output: str) -> tuple[str, str]:
     return beside(output, BAD_SUFFIX), beside(output, META_SUFFIX)
 
 
-def bad_records_path(target: OutputFile, config: Config, job: Job) -> str:
+def bad_records_path(target: Output, config: Config, job: Job) -> str:
     """Return the path of saved bad records: beside an output file, otherwise in the work dir."""
     if target.is_file:
         return beside(target.name, BAD_SUFFIX)
@@ -81,7 +94,7 @@ class SideCars:
     - `notes`: notes on side-cars of an object that failed without failing the run.
     """
 
-    def __init__(self, target: OutputFile, run_dir: RunDir, bad_path: str) -> None:
+    def __init__(self, target: Output, run_dir: RunDir, bad_path: str) -> None:
         self.target, self.bad_path = target, bad_path
         self.meta_path = beside(target.name, META_SUFFIX) if target.has_companions else None
         self.bad: OutputFile | None = None
@@ -93,18 +106,28 @@ class SideCars:
         """Write new files under temporary names, with the access rights of the output."""
         like, run_id = self.target.access, self._run_dir.run_id
         if saved:
-            self.bad = write_bad_records(self.bad_path, run_id, saved, like)
+            self.bad = write_bad_records(self._staged(self.bad_path), run_id, saved, like)
         if content is not None and self.meta_path is not None:
-            path = self.meta_path
-            if isinstance(self.target, StoreOutput):
+            path = self._staged(self.meta_path)
+            if not self.target.is_file:
                 path = os.path.join(self._run_dir.path, "meta.json")
             self.meta = OutputFile(path, run_id, like=like)
             mark = {"daskmr": {"meta": FORMAT, "version": __version__}}
             self.meta.write(json.dumps({**mark, **content}, indent=1) + "\n")
             self.meta.close()
 
+    def _staged(self, path: str) -> str:
+        """Return the path of a side-car until its output is in place, if that is a directory."""
+        target = self.target
+        if isinstance(target, OutputDirectory) and isinstance(target.place, str):
+            return os.path.join(target.place, os.path.basename(path))
+        return path
+
     def commit(self) -> None:
         """Put the output in place, and its side-cars with it."""
+        if isinstance(self.target, OutputDirectory):
+            self._commit_directory(self.target)
+            return
         is_object = isinstance(self.target, StoreOutput)
         if isinstance(self.target, StoreOutput):
             self._put_object(self.target)
@@ -118,6 +141,22 @@ class SideCars:
                 if file is not None:
                     file.state = f"the output {self.target.name} of this run is in place"
                     file.commit()
+
+    def _commit_directory(self, target: OutputDirectory) -> None:
+        """Complete a directory with its side-cars, then put it in place as a whole."""
+        if self.meta is not None:
+            self.meta.commit()
+            target.meta = self.meta.path
+        if self.bad is not None and target.is_file:
+            self.bad.commit()
+        target.publish()
+        with deferred(), locked(os.path.dirname(target.path)) if target.is_file else nullcontext():
+            target.commit()
+            finished()
+            if not target.is_file:
+                self._remove_stale()
+                if self.bad is not None:
+                    self.bad.commit()
 
     def _remove_stale(self) -> None:
         stale = [self.bad_path]

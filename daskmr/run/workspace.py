@@ -13,7 +13,10 @@ from typing import IO, TYPE_CHECKING
 from daskmr.cluster.probe import RESTART_SECONDS, HostMarks, check_data, check_spill_store, sees_all
 from daskmr.cluster.session import Session
 from daskmr.data.inputs import Inputs, source_of
-from daskmr.data.output import OutputFile, open_output
+from daskmr.data.output import open_output
+from daskmr.data.output_directory.base import Output
+from daskmr.data.output_directory.names import suffix_of
+from daskmr.data.output_directory.opening import open_directory
 from daskmr.data.spill_dir import HOST_RENEWED_EVERY, RENEWED_EVERY, HostFolder, Scratch, SpillStore
 from daskmr.errors import InputError
 from daskmr.run.request import Request, refuse_network
@@ -48,7 +51,7 @@ class Workspace:
         config = request.config
         self._stack = stack
         self._leftovers: list[Callable[[], object]] = []
-        self.target: OutputFile | None = None
+        self.target: Output | None = None
         with deferred():
             self.run_dir = RunDir.create(config.work_dir)
             self._leftovers.append(self.run_dir.remove)
@@ -56,15 +59,7 @@ class Workspace:
         if request.output is None:
             return
         with deferred():
-            self.target = open_output(
-                request.output,
-                self.run_dir.run_id,
-                stdout,
-                self.run_dir.path,
-                partial(source_of, config=config),
-                config.fetch_retries,
-                hashed=config.meta,
-            )
+            self.target = self._opened(request, request.output, stdout)
             self.at_end(self.target.discard)
         if request.output_format.is_binary and self.target.is_terminal:
             raise InputError(
@@ -74,6 +69,14 @@ class Workspace:
         bad_path = bad_records_path(self.target, config, request.job)
         has_meta = self.target.is_file and config.meta
         check_side_cars(bad_path, side_car_paths(self.target.name)[1] if has_meta else None)
+
+    def _opened(self, request: Request, output: str, stdout: IO[bytes] | None) -> Output:
+        config, run_id, folder = request.config, self.run_dir.run_id, self.run_dir.path
+        reach, retries = partial(source_of, config=config), config.fetch_retries
+        if request.writes_directory:
+            suffix = suffix_of(output, request.output_format)
+            return open_directory(output, suffix, run_id, folder, reach, retries)
+        return open_output(output, run_id, stdout, folder, reach, retries, hashed=config.meta)
 
     def at_end(self, clean: Callable[[], object]) -> None:
         """Call `clean` with signals deferred when the run ends, or at a hard exit of the process."""

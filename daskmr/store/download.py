@@ -155,6 +155,9 @@ class Backend(Protocol):
     async def write(self, path: str, local: str, retry: RetryPolicy) -> None:
         """Upload a file as one object, which appears only once it is complete."""
 
+    async def copy(self, path: str, target: str, size: int, retry: RetryPolicy) -> None:
+        """Copy an object of `size` bytes; the copy appears only once it is complete."""
+
     async def delete(self, paths: list[str]) -> None:
         """Delete at most a thousand objects; ignore missing ones."""
 

@@ -180,6 +180,13 @@ class Filesystem:
         what = f"{self._url(path)} cannot be written"
         await retry(lambda: self._call(path, self._write, path, local), what)
 
+    async def copy(self, path: str, target: str, size: int, retry: RetryPolicy) -> None:
+        what, full = (
+            f"{self._url(target)} cannot be written",
+            (self._full(path), self._full(target)),
+        )
+        await retry(lambda: self._call(path, self._fs.cp_file, *full), what)
+
     def _write(self, path: str, local: str) -> None:
         full = self._full(path)
         if "/" in path:  # the source exists, but folders below it may not

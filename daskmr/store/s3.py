@@ -37,6 +37,7 @@ _CONNECTIONS = 64
 _READ_BYTES = 1 << 20
 _PART_BYTES = 16 << 20
 _MOST_PARTS = 10_000
+_COPIED_AT_ONCE = 1 << 30
 _UPLOADS_AT_ONCE = 4
 _TRIES_TO_ABORT = 3
 # S3 lists 1,000 keys of at most 1,024 bytes in an answer, so this limit also allows for servers that
@@ -204,18 +205,41 @@ class S3:
         return tuple(sizes)
 
     async def write(self, path: str, local: str, retry: RetryPolicy) -> None:
+        request, size = self._requests(path, retry), os.path.getsize(local)
+        with open(local, "rb") as file:
+            if size <= _PART_BYTES:
+                data = file.read()
+                await request("put_object", Body=data, ContentMD5=_md5(data))
+                return
+
+            async def put(offset: int, length: int, **part: Any) -> Any:
+                data = os.pread(file.fileno(), length, offset)
+                return await request("upload_part", **part, Body=data, ContentMD5=_md5(data))
+
+            await _write_parts(request, put, size, max(_PART_BYTES, -(-size // _MOST_PARTS)))
+
+    async def copy(self, path: str, target: str, size: int, retry: RetryPolicy) -> None:
+        request = self._requests(target, retry)
+        source = {"CopySource": {"Bucket": self._bucket, "Key": self._key(path)}}
+        if size <= _COPIED_AT_ONCE:
+            await request("copy_object", **source)
+            return
+
+        async def put(offset: int, length: int, **part: Any) -> Any:
+            span = {"CopySourceRange": f"bytes={offset}-{offset + length - 1}"}
+            return (await request("upload_part_copy", **part, **source, **span))["CopyPartResult"]
+
+        await _write_parts(request, put, size, _COPIED_AT_ONCE)
+
+    def _requests(self, path: str, retry: RetryPolicy) -> _Requests:
+        """Return a function that makes one request to write an object, with retries."""
         key, url = self._key(path), self._url(path)
 
         async def request(method: str, *, retry: RetryPolicy = retry, **arguments: Any) -> Any:
             what = f"{url} cannot be written"
             return await retry(lambda: self._call(method, url, Key=key, **arguments), what)
 
-        if os.path.getsize(local) > _PART_BYTES:
-            await _write_parts(request, local)
-            return
-        with open(local, "rb") as file:
-            data = file.read()
-        await request("put_object", Body=data, ContentMD5=_md5(data))
+        return request
 
     async def delete(self, paths: list[str]) -> None:
         objects = {"Objects": [{"Key": self._key(path)} for path in paths], "Quiet": True}
@@ -228,12 +252,14 @@ class S3:
             )
 
 
-async def _write_parts(request: Callable[..., Awaitable[Any]], local: str) -> None:
-    """Upload a file in parts; `request` makes one request for the object, with retries."""
-    size = os.path.getsize(local)
+_Requests = Callable[..., Awaitable[Any]]
+
+
+async def _write_parts(request: _Requests, put: _Requests, size: int, part_bytes: int) -> None:
+    """Write an object in parts; `put` writes one of them."""
     upload = {"UploadId": (await request("create_multipart_upload"))["UploadId"]}
     try:
-        parts = await _upload_parts(request, upload, local, size)
+        parts = await _upload_parts(put, upload, size, part_bytes)
         await _complete(request, upload, parts, size)
     except BaseException:
         with suppress(StoreError):  # report only the first failure
@@ -242,30 +268,28 @@ async def _write_parts(request: Callable[..., Awaitable[Any]], local: str) -> No
 
 
 async def _upload_parts(
-    request: Callable[..., Awaitable[Any]], upload: dict[str, str], local: str, size: int
+    put: _Requests, upload: dict[str, str], size: int, part_bytes: int
 ) -> list[dict[str, Any]]:
-    part_bytes = max(_PART_BYTES, -(-size // _MOST_PARTS))
     gate = asyncio.Semaphore(_UPLOADS_AT_ONCE)
 
-    async def put(number: int) -> dict[str, Any]:
+    async def put_one(number: int) -> dict[str, Any]:
         async with gate:
-            data = os.pread(file.fileno(), part_bytes, (number - 1) * part_bytes)
-            part = {"PartNumber": number, "Body": data, "ContentMD5": _md5(data)}
-            response = await request("upload_part", **upload, **part)
+            offset = (number - 1) * part_bytes
+            length = min(part_bytes, size - offset)
+            response = await put(offset, length, PartNumber=number, **upload)
             return {"PartNumber": number, "ETag": response["ETag"]}
 
     try:
-        with open(local, "rb") as file:
-            async with asyncio.TaskGroup() as group:
-                count = -(-size // part_bytes)
-                tasks = [group.create_task(put(number + 1)) for number in range(count)]
+        async with asyncio.TaskGroup() as group:
+            count = -(-size // part_bytes)
+            tasks = [group.create_task(put_one(number + 1)) for number in range(count)]
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
     return [task.result() for task in tasks]
 
 
 async def _complete(
-    request: Callable[..., Awaitable[Any]],
+    request: _Requests,
     upload: dict[str, str],
     parts: list[dict[str, Any]],
     size: int,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import weakref
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
@@ -39,6 +39,7 @@ T = TypeVar("T")
 
 _BUFFERED_BYTES = 8 << 20  # `open` fetches objects up to this size into memory, with retries
 _SECONDS_TO_CHECK = 20
+_COPIES_AT_ONCE = 16
 _DELETED_AT_ONCE = 1000  # the limit of S3 for one request
 _MOST_IDLE = 1000  # consecutive pages without new entries, which deleted keys may cause
 
@@ -235,6 +236,26 @@ class Store:
     def write_object(self, path: str, local: str) -> None:
         """Upload a local file as one object, which appears complete or not at all."""
         self.run(self._backend.write(path, local, self.retry))
+
+    def copy(self, copies: Iterable[tuple[str, str, int]]) -> None:
+        """Copy objects within the source: each from one path to another; it has a size in bytes."""
+        self.run(self._copy(copies))
+
+    async def _copy(self, copies: Iterable[tuple[str, str, int]]) -> None:
+        import asyncio
+
+        gate = asyncio.Semaphore(_COPIES_AT_ONCE)
+
+        async def copy(path: str, target: str, size: int) -> None:
+            async with gate:
+                await self._backend.copy(path, target, size, self.retry)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for one in copies:
+                    group.create_task(copy(*one))
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
 
     def delete(self, paths: Sequence[str]) -> None:
         """Delete objects; ignore missing ones."""

@@ -82,7 +82,8 @@ class Attempt:
         if task.job.reduce:
             self.output = FoldedOutput(task.job, task.spilling, task.combine_size)
         else:
-            self.output = PartOutput(task.job, task.scratch.parts(), task.part_bytes, task.kind)
+            place = task.scratch.parts()
+            self.output = PartOutput(task.job, place, task.part_bytes, task.kind, task.indexed)
         user_map = task.job.map if self.sampled is None else self.sampled.map
         self.mapper = RecordMapper(user_map, self.output, self.bad.add)
         self.reader = reader_of(task.records, task.job.read)

@@ -64,6 +64,7 @@ class MapTask:
     needs_tabs: bool = False  # fail at once if the input begins with lines that are not records
     records: RecordFormat = KEYED  # the format of the records
     dim_names: tuple[str, ...] = ()  # names of the dimensions
+    indexed: bool = False  # workers write the output of a map-only job, from segments
     origin: clock.Origin = field(default_factory=clock.origin)  # the clock of the run
 
     def dims_of(self, file: InputFile) -> Dims:

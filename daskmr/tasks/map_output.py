@@ -122,14 +122,19 @@ class PartOutput(MapOutput):
     """Collector of the lines of a job without `reduce`, in a Part."""
 
     def __init__(
-        self, job: Job, folder: str | SpillStore, part_bytes: int, kind: OutputKind
+        self,
+        job: Job,
+        folder: str | SpillStore,
+        part_bytes: int,
+        kind: OutputKind,
+        indexed: bool = False,
     ) -> None:
         self.context: WritingContext = kind.context()
         self.references = ContextReferences(self.context)
         header = set_up(job, self.context)
         self.pending: list[Any] = self.context.written
         self.hurry = self.context.hurry
-        self._part = PartWriter(folder, part_bytes, header)
+        self._part = PartWriter(folder, part_bytes, header, indexed)
         self.batch = _FIRST_BATCH
         self.context.keep_counts()  # those of `setup_reduce`, which no bad record undoes
         self.hurry.clear()

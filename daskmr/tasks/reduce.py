@@ -61,6 +61,7 @@ class ReduceTask:
     profile: bool  # collect a profile
     part_bytes: int  # maximum bytes of output per bucket that travel in memory
     watched: bool = False  # progress is reported
+    indexed: bool = False  # workers write the output, from segments
     origin: clock.Origin = field(default_factory=clock.origin)  # the clock of the run
 
 
@@ -170,7 +171,8 @@ class _Reducer:
     def reduce(self, run: Run, reporter: Reporter) -> Part:
         """Reduce one bucket."""
         reporter.step(0)
-        part = PartWriter(self.task.scratch.parts(), self.task.part_bytes, self.header)
+        task = self.task
+        part = PartWriter(task.scratch.parts(), task.part_bytes, self.header, task.indexed)
         try:
             with current_call().making(call := Call("reduce")):
                 self._reduce_into(part, run, call)

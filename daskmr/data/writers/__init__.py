@@ -20,12 +20,20 @@ from daskmr.errors import InputError
 if TYPE_CHECKING:
     from daskmr.job.row_context import Rows
 
-__all__ = ["FileWriter", "OutputFormat", "Sink", "choose_format", "format_called", "format_names"]
+__all__ = [
+    "COMPRESSED",
+    "FileWriter",
+    "OutputFormat",
+    "Sink",
+    "choose_format",
+    "format_called",
+    "format_names",
+]
 
 Columns = tuple[str, ...] | None
 
 _HELPERS = {"arrow_types", "compression", "contexts", "encoding", "rows", "separated"}
-_COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
 
 class Sink(Protocol):
@@ -39,7 +47,7 @@ class Sink(Protocol):
 
 
 class FileWriter(Protocol):
-    """Writes one output, in order."""
+    """Writes one file of an output, in order."""
 
     def write(self, batch: Sequence[Any]) -> None:
         """Write what `Rows.pack` has returned, several at a time."""
@@ -56,8 +64,11 @@ class OutputFormat:
     - `suffixes`: the suffixes of outputs that are in this format.
     - `rows`: makes the rows, from the names of the columns if the script gives any; ``None`` leaves
       the text as it is.
-    - `open`: called as ``open(sink, header, reports, columns)`` to write an output; `header` has the
-      entries that `setup_reduce` wrote, and `reports` those of all parts, in order.
+    - `prepare`: called as ``prepare(header, reports, columns)``; `header` has the entries that
+      `setup_reduce` wrote, and `reports` those of all parts, in order. It returns what all files of
+      an output have in common, which can be pickled.
+    - `open`: called as ``open(sink, prepared, first)`` to write a file; only the first file of an
+      output has the header.
     - `is_binary`: whether it garbles a terminal.
     - `extra`: the module that it needs, and the extra that installs it.
     """
@@ -65,7 +76,8 @@ class OutputFormat:
     name: str
     suffixes: tuple[str, ...]
     rows: Callable[[Columns], Rows] | None
-    open: Callable[[Sink, Sequence[Any], Sequence[Any], Columns], FileWriter]
+    prepare: Callable[[Sequence[Any], Sequence[Any], Columns], Any]
+    open: Callable[[Sink, Any, bool], FileWriter]
     is_binary: bool = False
     extra: tuple[str, str] | None = None
 
@@ -108,13 +120,13 @@ def format_called(name: str) -> OutputFormat:
 def choose_format(output: str | None, name: str | None) -> OutputFormat:
     """Return the format of an output: the one called `name`, else by the suffix of the output.
 
-    >>> choose_format("counts.csv.gz", None).name, choose_format("counts", None).name
-    ('csv', 'text')
+    >>> choose_format("counts.csv.gz", None).name, choose_format("counts.csv/", None).name
+    ('csv', 'csv')
     """
     if name is not None:
         return format_called(name)
-    base, suffix = os.path.splitext(output or "")
-    if suffix.lower() in _COMPRESSED:
+    base, suffix = os.path.splitext((output or "").rstrip("/"))
+    if suffix.lower() in COMPRESSED:
         suffix = os.path.splitext(base)[1]
     if suffix in ("", ".txt"):
         return format_called("text")

@@ -6,9 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from daskmr.data.writers import Columns, OutputFormat, Sink
+from daskmr.data.writers import Columns, OutputFormat
 from daskmr.data.writers.rows import fields_of, named
-from daskmr.data.writers.text import TextWriter
+from daskmr.data.writers.text import TextWriter, joined
 from daskmr.job.json_text import RowError, to_json
 
 __all__ = ["FORMAT", "JsonRows"]
@@ -47,10 +47,4 @@ class JsonRows:
         return None
 
 
-def _open(
-    sink: Sink, header: Sequence[str], reports: Sequence[None], columns: Columns
-) -> TextWriter:
-    return TextWriter(sink, "".join(header))
-
-
-FORMAT = OutputFormat("jsonl", (".jsonl", ".ndjson"), JsonRows, _open)
+FORMAT = OutputFormat("jsonl", (".jsonl", ".ndjson"), JsonRows, joined, TextWriter)

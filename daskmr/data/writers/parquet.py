@@ -187,9 +187,10 @@ class ParquetFile:
         self._writer.close()
 
 
-def _open(
-    sink: Sink, header: Sequence[Entry], reports: Sequence[Mapping[str, Column]], columns: Columns
-) -> ParquetFile:
+def _prepare(
+    header: Sequence[Entry], reports: Sequence[Mapping[str, Column]], columns: Columns
+) -> tuple[Any, list[Any]]:
+    """Return the schema, and the rows of the header."""
     before = TypedRows(columns)
     first = before.pack(header)
     found: Mapping[str, Column] = before.report()
@@ -198,11 +199,17 @@ def _open(
             found = unite_columns(found, report)
     except MixedTypes as error:
         raise JobError(str(error)) from None
-    writer = ParquetFile(sink, schema_of(found, columns))
-    writer.write([first])
+    return schema_of(found, columns), first
+
+
+def _open(sink: Sink, prepared: tuple[Any, list[Any]], first: bool) -> ParquetFile:
+    schema, rows = prepared
+    writer = ParquetFile(sink, schema)
+    if first:
+        writer.write([rows])
     return writer
 
 
 FORMAT = OutputFormat(
-    "parquet", (".parquet",), TypedRows, _open, is_binary=True, extra=("pyarrow", "parquet")
+    "parquet", (".parquet",), TypedRows, _prepare, _open, True, ("pyarrow", "parquet")
 )

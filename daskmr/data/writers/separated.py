@@ -7,15 +7,14 @@ import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from daskmr.data.writers import Columns, Sink
+from daskmr.data.writers import Columns
 from daskmr.data.writers.rows import fields_of, named, object_of
-from daskmr.data.writers.text import TextWriter
 from daskmr.errors import JobError, TaskFailed
 from daskmr.job.contexts import all_digits, refuse_address
 from daskmr.job.json_text import RowError, to_json
 from daskmr.job.pickling import ATOMS
 
-__all__ = ["SeparatedRows", "open_separated"]
+__all__ = ["SeparatedRows", "header_of"]
 
 Names = tuple[str, ...] | None  # of a row; empty for a row of ``writecsv``, None for a line
 _EXAMPLE = 100  # characters of a row that an error shows
@@ -104,20 +103,19 @@ def _differ(shapes: Mapping[tuple[str, ...], str]) -> str:
     )
 
 
-def open_separated(
-    sink: Sink,
+def header_of(
     header: Sequence[tuple[Names, str]],
     reports: Sequence[Mapping[tuple[str, ...], str]],
     columns: Columns,
     rows: SeparatedRows,
-) -> TextWriter:
-    """Write the header: what `setup_reduce` wrote, or else the names of the columns, if there are any."""
+) -> str:
+    """Return the header: what `setup_reduce` wrote, or else the names of the columns, if there are any."""
     if header:
-        return TextWriter(sink, "".join(line for _, line in header))
+        return "".join(line for _, line in header)
     shapes: dict[tuple[str, ...], str] = {}
     for report in reports:
         shapes |= {names: line for names, line in report.items() if names not in shapes}
     if len(shapes) > 1:
         raise JobError(_differ(shapes))
     names = next(iter(shapes), columns or ())
-    return TextWriter(sink, rows.encode(names) if names else "")
+    return rows.encode(names) if names else ""

@@ -7,15 +7,15 @@ from typing import Any
 
 from daskmr.data.writers import Columns, OutputFormat, Sink
 
-__all__ = ["FORMAT", "TextWriter"]
+__all__ = ["FORMAT", "TextWriter", "joined"]
 
 
 class TextWriter:
     """Writes lines of text, which rows of a text format are, too."""
 
-    def __init__(self, sink: Sink, header: str) -> None:
+    def __init__(self, sink: Sink, header: str, first: bool) -> None:
         self._sink = sink
-        sink.write(header)
+        sink.write(header if first else "")
 
     def write(self, batch: Sequence[str]) -> None:
         self._sink.write("".join(batch))
@@ -24,10 +24,9 @@ class TextWriter:
         """Do nothing, because all is written."""
 
 
-def _open(
-    sink: Sink, header: Sequence[str], reports: Sequence[Any], columns: Columns
-) -> TextWriter:
-    return TextWriter(sink, "".join(header))
+def joined(header: Sequence[str], reports: Sequence[Any], columns: Columns) -> str:
+    """Return a header that is text."""
+    return "".join(header)
 
 
-FORMAT = OutputFormat("text", (".txt",), None, _open)
+FORMAT = OutputFormat("text", (".txt",), None, joined, TextWriter)

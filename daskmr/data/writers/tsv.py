@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from daskmr.data.writers import Columns, OutputFormat, Sink
-from daskmr.data.writers.separated import SeparatedRows, open_separated
+from daskmr.data.writers import Columns, OutputFormat
+from daskmr.data.writers.separated import SeparatedRows, header_of
 from daskmr.data.writers.text import TextWriter
 
 __all__ = ["FORMAT"]
@@ -16,10 +16,8 @@ def _rows(columns: Columns) -> SeparatedRows:
     return SeparatedRows(columns, "\t", "\n")
 
 
-def _open(
-    sink: Sink, header: Sequence[Any], reports: Sequence[Any], columns: Columns
-) -> TextWriter:
-    return open_separated(sink, header, reports, columns, _rows(columns))
+def _prepare(header: Sequence[Any], reports: Sequence[Any], columns: Columns) -> str:
+    return header_of(header, reports, columns, _rows(columns))
 
 
-FORMAT = OutputFormat("tsv", (".tsv", ".tab"), _rows, _open)
+FORMAT = OutputFormat("tsv", (".tsv", ".tab"), _rows, _prepare, TextWriter)

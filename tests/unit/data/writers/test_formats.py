@@ -44,7 +44,7 @@ def write(name: str, *parts: list[tuple[Any, Any]], columns: Any = None) -> byte
         packed.append(rows.pack([rows.pair(*pair)[0] for pair in pairs]))
         reports.append(rows.report())
     sink = Memory()
-    writer = found.open(sink, [], reports, columns)
+    writer = found.open(sink, found.prepare([], reports, columns), True)
     writer.write(packed)
     writer.close()
     return sink.data

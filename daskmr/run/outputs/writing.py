@@ -1,0 +1,112 @@
+"""Let the workers write the parts of an output directory; only an index of the result comes here."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from daskmr.cluster.probe import sees_all
+from daskmr.cluster.session import Session
+from daskmr.cluster.versions import Pinned
+from daskmr.data.output_directory.base import Output, OutputDirectory, WrittenPart
+from daskmr.data.output_directory.slices import Slice, divide
+from daskmr.errors import InputError
+from daskmr.tasks.write import WriteTask, write_part
+
+if TYPE_CHECKING:
+    from daskmr.diagnostics.collector import Collector
+    from daskmr.run.execution import Outcome
+    from daskmr.run.request import Request
+    from daskmr.run.workspace import Placement
+
+__all__ = ["check_reach", "write_directory"]
+
+
+def check_reach(target: Output | None, session: Session, placement: Placement) -> None:
+    """Raise InputError if `target` is a directory that workers elsewhere cannot write."""
+    if not isinstance(target, OutputDirectory) or not session.is_elsewhere:
+        return
+    advice = "or name a file instead of a directory, which this machine writes"
+    if placement.store is not None and placement.store.source is None:
+        raise InputError(
+            f"Workers write the output {target.name} from data that they keep for each other, but they "
+            "share neither their disks nor the work dir. Give --spill-dir, a path that all workers "
+            f"and this machine share, or a URL such as s3://BUCKET/spill; {advice}."
+        )
+    if isinstance(target.place, str) and not sees_all(session.ask, target.place):
+        raise InputError(
+            f"Workers write the output {target.name}, but some do not see its directory "
+            f"{os.path.dirname(target.path)!r} of this machine, or cannot write to it. Give one that "
+            f"all share, or a URL such as s3://BUCKET/result/; {advice}."
+        )
+
+
+def write_directory(
+    outcome: Outcome,
+    request: Request,
+    target: Output | None,
+    session: Session,
+    placement: Placement,
+    collector: Collector,
+) -> bool:
+    """Write the parts of `target` if it is a directory; return whether it is.
+
+    Raises `JobError` if a task fails, or the rows do not fit the format.
+    """
+    if not isinstance(target, OutputDirectory):
+        return False
+    header = outcome.parts[0].header if outcome.parts else ()
+    reports = [part.report for part in outcome.parts if part.report is not None]
+    task = WriteTask(
+        scratch=placement.scratch,
+        place=target.place,
+        suffix=target.suffix,
+        format=request.output_format.name,
+        prepared=request.output_format.prepare(header, reports, request.columns),
+        hashed=request.config.meta,
+        like=target.like,
+    )
+    slices = divide(outcome.parts)
+    total = outcome.keys if request.job.reduce is not None else len(slices)
+
+    def show(done: int) -> None:
+        collector.wrote(total * done // len(slices), total)
+
+    show(0)
+    write = Pinned(partial(write_part, task=task))
+    name = f"write-{placement.run_dir.run_id}"
+    target.parts = tuple(_computed(slices, write, name, session, show))
+    return True
+
+
+def _computed(
+    slices: Sequence[Slice],
+    write: Callable[[bytes], list[WrittenPart]],
+    name: str,
+    session: Session,
+    show: Callable[[int], None],
+) -> list[WrittenPart]:
+    """Compute a task for each slice; show how many are done."""
+    from dask.bag import Bag  # imported only after a cluster has been started
+
+    packed = [pickle.dumps(one, 5) for one in slices]
+    if session.client is None:
+        written: list[WrittenPart] = []
+        for one in packed:
+            written += session.compute(Bag({(name, 0): (write, one)}, name, 1))
+            show(len(written))
+        return written
+    futures = session.submit({(name, number): (write, one) for number, one in enumerate(packed)})
+    session.watch(lambda: show(sum(f.status == "finished" for f in futures.values())))
+    try:
+        for failed in session.wait_for(futures.values()):
+            raise session.failure_of(failed)
+        # Another graph, since a result may have been lost with its worker.
+        graph = {(f"{name}-all", number): future for (_, number), future in futures.items()}
+        return list(session.compute(Bag(graph, f"{name}-all", len(graph))))
+    except BaseException:
+        session.cancel(futures.values())
+        raise
