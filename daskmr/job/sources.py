@@ -172,7 +172,7 @@ def collect(path: str, text: str, tree: ast.Module) -> Sources:
         importer, names = queue.pop()
         for file in found.siblings(names):
             place = found.place(file)
-            if os.path.samefile(place, path):
+            if os.path.exists(path) and os.path.samefile(place, path):
                 # A script that imports its own name means a library of the same name.
                 if importer != script and module_of(file) not in own:
                     found.aliases.add(module_of(file))
@@ -438,7 +438,7 @@ def syntax_failure(error: SyntaxError, path: str) -> InputError:
     from daskmr.job.porting_errors import syntax_advice  # deferred: only a failure needs it
 
     advice = syntax_advice(error)
-    if advice and not isinstance(error, TabError):
+    if advice and os.path.exists(path) and not isinstance(error, TabError):
         advice += (
             f" To fix all such errors in {os.path.basename(path)}: `pip install fissix`, then "
             f"`python -m fissix -w {shell_path(path)}`."
