@@ -160,11 +160,7 @@ def mapreduce(
     >>> result.to_dict()  # doctest: +SKIP
     {'beta': 20, 'nightly': 12}
     """
-    names = {
-        "columns": columns,
-        "input_columns": input_columns,
-        "output_columns": output_columns,
-    }
+    names = (columns, input_columns, output_columns)
     job = _job_of(job, (map, combine, reduce, setup_reduce), names)
     watcher = watcher or progress_in_notebook()
     stopwatch = Stopwatch()
@@ -194,10 +190,10 @@ def mapreduce(
     return result
 
 
-def _job_of(job: Any, functions: tuple[Any, ...], names: dict[str, Any]) -> Any:
+def _job_of(job: Any, functions: tuple[Any, ...], names: tuple[Any, ...]) -> Any:
     """Return the job, or one of the functions; raise InputError if both are given, or neither."""
     if job is not None:
-        if {*map(type, functions), *map(type, names.values())} != {type(None)}:
+        if any(each is not None for each in (*functions, *names)):
             raise InputError(
                 "mapreduce takes a job or its functions, not both. Give one: mapreduce(job, ...), or "
                 "mapreduce(map=map, reduce=reduce, ...)."
@@ -208,7 +204,13 @@ def _job_of(job: Any, functions: tuple[Any, ...], names: dict[str, Any]) -> Any:
             "mapreduce needs a job: the path of a script, a module, a Job, or functions, as in "
             'mapreduce(map=map, reduce=reduce, data_dir="data").'
         )
-    return Job(*functions, **names)
+    columns, input_columns, output_columns = names
+    return Job(
+        *functions,
+        columns=columns,
+        input_columns=input_columns,
+        output_columns=output_columns,
+    )
 
 
 def _run(

@@ -92,8 +92,7 @@ def test_nginx_logs(logs: Path) -> None:
     line = (
         "daskmr run -d logs --layout '{year}/{month}/{day}/{host}/access.log.gz' --records lines "
     )
-    script = count("dims.host, value.split('\" ')[1][:3]").replace("write(", "write((")
-    script = script.replace(", 1)", "), 1)")
+    script = count("(dims.host, value.split('\" ')[1][:3])")
     found = shell(logs, f"{line} --where month=01 -o errors.csv {script} && cat errors.csv")
     counts = Counter((host, str(status)) for day, host, status, _ in requests() if day[5:7] == "01")
     rows = list(csv.reader(io.StringIO(found)))
