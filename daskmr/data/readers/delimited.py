@@ -176,7 +176,7 @@ class _Table:
                 raise TaskFailed(
                     f"The input file {self._file.path} has no header: its first line is "
                     f"{first.reason}. Name its columns with `input_columns = (...)` in the script, or "
-                    "repair the file."
+                    "repair the file; if it is not CSV, name its format with --records."
                 )
             header, is_header = tuple(first), True
             self._check_that_it_is_one(header)
