@@ -251,7 +251,8 @@ def test_another_format(place: Place, records: str) -> None:
 def test_text_that_map_takes_for_a_document(place: Place) -> None:
     place.put("a.jsonl", '{"a": 1}\n')
     (place.root / "job.py").write_text(SCRIPT.replace("repr(value)", "value['a']"))
-    said = place.fails("-d", "data/a.jsonl", "--records", "lines", code=1)
+    options = ("-d", "data/a.jsonl", "--inline", "--records", "lines")
+    said = daskmr("run", "job.py", *options, cwd=place.root).stderr
     assert "`json.loads(value)` parses it, and so does --records jsonl" in said
     assert place.run("-d", "data/a.jsonl", "--records", "jsonl") == "1\t1\n"
 

@@ -109,4 +109,4 @@ def test_calling_the_job_s_own_map_is_explained() -> None:
 
 
 def test_text_that_is_taken_for_a_document() -> None:
-    assert "`json.loads(value)` parses it" in advice_for(error_of("'text'['name']"))
+    assert "`json.loads(value)` parses it" in advice_for(error_of("value = 'text'; value['name']"))
