@@ -7,7 +7,7 @@ from typing import IO, Any
 import click
 
 from daskmr.cli.console import EPILOG, announced, ends_process, listing_line, painter
-from daskmr.cli.options import GroupedCommand, add_option, job_options
+from daskmr.cli.options import GroupedCommand, add_option, job_options, script_of
 from daskmr.config import SETTINGS
 from daskmr.stdio import say
 
@@ -19,7 +19,7 @@ _HIDDEN = {"limit_files", "sample", "sample_by", "seed", "earlier", "cache_max"}
 
 
 @click.command(cls=GroupedCommand, epilog=EPILOG, short_help="Try a job script on a few records.")
-@click.argument("script", type=click.Path())
+@click.argument("script", type=click.Path(), required=False, metavar="SCRIPT")
 @job_options("Input", "Object store", hide=lambda option: option.name in _HIDDEN)
 @add_option(
     "-n --limit-records",
@@ -30,8 +30,11 @@ _HIDDEN = {"limit_files", "sample", "sample_by", "seed", "earlier", "cache_max"}
     show_default=True,
 )
 @add_option("-v --verbose", None, "Show the complete traceback of a failure.")
+@click.pass_context
 @ends_process
-def check(stdout: IO[bytes], script: str, **options: Any) -> None:
+def check(
+    stdout: IO[bytes], context: click.Context, script: str | None, code: str | None, **options: Any
+) -> None:
     """Try the job SCRIPT on a few records, in this process, and show what it does.
 
     The script is loaded, and its functions are checked. With --data-dir or --bucket, the first
@@ -51,4 +54,4 @@ def check(stdout: IO[bytes], script: str, **options: Any) -> None:
     with announced("check loads the script and lists the input"), listing_line() as on_listing:
         from daskmr.run.check import check_script
 
-        check_script(script, show, on_listing=on_listing, **given)
+        check_script(script_of(context, script, code), show, on_listing=on_listing, **given)

@@ -15,7 +15,15 @@ from daskmr.cli.completion import complete_clusters, complete_files, complete_fo
 from daskmr.config import SETTINGS, Setting
 from daskmr.text import shell_path, shell_word
 
-__all__ = ["CommandGroup", "GroupedCommand", "Option", "add_option", "job_options", "repeated"]
+__all__ = [
+    "CommandGroup",
+    "GroupedCommand",
+    "Option",
+    "add_option",
+    "job_options",
+    "repeated",
+    "script_of",
+]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -84,6 +92,10 @@ def _of_setting(row: Setting) -> Callable[[Any], Any]:
 
 _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
     "Input": [
+        add_option(
+            "-c --code", "TEXT", "The script itself, in place of `SCRIPT`, as with `python -c`.",
+            rerun=True,
+        ),
         add_option(
             "-d --data-dir", "PATH|URL",
             "Input: a directory, a file, a quoted glob, `@LIST` (one path a line), `-` (standard "
@@ -204,17 +216,34 @@ def repeated(
     context: click.Context, script: str | None, options: dict[str, Any]
 ) -> tuple[str, dict[str, Any]]:
     """Return the script and the options; with ``--from``, based on those of the earlier run."""
-    path = options["earlier"]
+    path, code = options["earlier"], options["code"]
+    options = {name: value for name, value in options.items() if name != "code"}
     if path is None:
-        if script is None:
-            raise click.UsageError("Missing argument 'SCRIPT'.", context)
-        return script, options
+        return script_of(context, script, code), options
     from daskmr.run.provenance import repeat
 
     commandline = ParameterSource.COMMANDLINE
     given = [name for name in options if context.get_parameter_source(name) is commandline]
-    script, options, meta = repeat(path, script, options, given)
-    return script, {**options, "earlier": meta}
+    own = None if script is code is None else script_of(context, script, code)
+    found, options, meta = repeat(path, own, options, given)
+    return found, {**options, "earlier": meta}
+
+
+def script_of(context: click.Context, script: str | None, code: str | None) -> str:
+    """Return the path of the script, or the `Code` that replaces it."""
+    if code is None:
+        if script is None:
+            raise click.UsageError("Missing argument 'SCRIPT'.", context)
+        return script
+    if script is not None:
+        raise click.UsageError(
+            f"--code is the script, so {script!r} is one too many. The input is an option: "
+            f"-d {shell_word(script)}",
+            context,
+        )
+    from daskmr.job.job import Code
+
+    return Code(code)
 
 
 class CommandGroup(click.Group):

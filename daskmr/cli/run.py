@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
@@ -135,11 +136,11 @@ def _reporting(
         yield lambda result: None
         return
     from daskmr.diagnostics.html import ReportFile, describe_command, render_failure, render_report
+    from daskmr.job.job import Code
     from daskmr.run.side_cars import side_car_paths
 
     beside = (*side_car_paths(output), _profile_path(output)) if output != "-" else ()
-    script, *others = inputs
-    file = ReportFile(path, script, output, *beside, *others)
+    file = ReportFile(path, output, *beside, *(i for i in inputs if not isinstance(i, Code)))
     program = os.path.basename(sys.argv[0])
     words = ["daskmr" if program == "__main__.py" else program, *sys.argv[1:]]
     command = describe_command(words, [secret for secret in secrets if secret])
@@ -157,7 +158,7 @@ def _reporting(
     try:
         yield lambda result: put(render_report(result, command=command))
     except JobError as error:
-        name = os.path.splitext(os.path.basename(script))[0]
+        name = "code" if isinstance(inputs[0], Code) else Path(inputs[0]).stem
         put(render_failure(error, name, command=command))
         raise
 

@@ -15,10 +15,13 @@ class Declared(NamedTuple):
     """Values at the top level of a script, as they are; ``None`` if the script does not set one.
 
     Scripts may use these names for other things, so a value counts, and is checked, only where it is
-    needed: `key`, `columns` and `fields` not for keyed records.
+    needed: `key`, `input_columns` and `fields` not for keyed records.
+
+    - `columns`: the names of columns of the output, or of CSV and TSV without a header; which of
+      them, `daskmr.run.record_format` decides.
 
     >>> declared_in({"records": "jsonl", "key": "user.id"})
-    Declared(layout=None, records='jsonl', key='user.id', columns=None, fields=None)
+    Declared(layout=None, records='jsonl', key='user.id', columns=None, fields=None, input_columns=None, output_columns=None)
     """
 
     layout: Any = None
@@ -26,6 +29,13 @@ class Declared(NamedTuple):
     key: Any = None
     columns: Any = None
     fields: Any = None
+    input_columns: Any = None
+    output_columns: Any = None
+
+    @property
+    def names_of_output(self) -> Any:
+        """The names of the columns of the output, as they are."""
+        return self.columns if self.output_columns is None else self.output_columns
 
 
 def declared_in(namespace: Mapping[str, Any]) -> Declared:

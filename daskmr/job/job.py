@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 import threading
 import types
 import warnings
@@ -36,9 +37,10 @@ from daskmr.job.sources import (
 )
 from daskmr.job.tracebacks import short_repr
 
-__all__ = ["Job", "load_job"]
+__all__ = ["Code", "Job", "load_job"]
 
 _JOBS_KEPT = 32
+_CODE = "<code>"  # the file name of a script that is given as text
 
 
 class Job:
@@ -65,6 +67,9 @@ class Job:
         ``setup_reduce(context)``
     columns : sequence of str, optional
         The names of the columns of the output: of the parts of the key, then those of the value.
+        If the input is CSV or TSV, they may be meant for that: prefer the next two.
+    input_columns, output_columns : sequence of str, optional
+        The names of the columns of CSV or TSV without a header, and of the output.
     read : callable, optional
         ``read(stream, dims)``, which yields keys and values, for input in a format of its own
 
@@ -89,12 +94,16 @@ class Job:
         setup_reduce: Function | None = None,
         *,
         columns: Sequence[str] | None = None,
+        input_columns: Sequence[str] | None = None,
+        output_columns: Sequence[str] | None = None,
         read: Function | None = None,
     ) -> None:
         functions = Functions(map, combine, reduce, setup_reduce, read)
         check_functions(functions, "The job")
         self._take(InlineFunctions((*functions,)), functions)
-        self._declared = Declared(columns=columns)
+        self._declared = Declared(
+            columns=columns, input_columns=input_columns, output_columns=output_columns
+        )
 
     @classmethod
     def _of(cls, source: Script | InlineFunctions) -> Job:
@@ -144,6 +153,12 @@ class Job:
         """What the script declares at its top level; empty for inline functions."""
         self._loaded()
         return self._declared
+
+    @property
+    def code(self) -> str | None:
+        """The text of a script that is in no file."""
+        is_code = self.path is not None and os.path.basename(self.path) == _CODE
+        return self.files[_CODE] if is_code else None
 
     @property
     def digest(self) -> str:
@@ -226,10 +241,16 @@ class Job:
         return f"<Job {self.path or self.name}>"
 
 
+class Code(str):
+    """The text of a script, in place of its path; it may import files in the working directory."""
+
+    __slots__ = ()
+
+
 def load_job(source: str | os.PathLike[str] | types.ModuleType | Job) -> Job:
     """Load and check a job script before any work.
 
-    - `source`: a script's path; a module, whose file is used as the script unless it is part of a
+    - `source`: a script's path, or its text as `Code`; a module, whose file is used as the script unless it is part of a
       package or installed; or a `Job`, which is returned unchanged.
     Raises `InputError` if the script cannot be read or run, or if its functions do not fit a job.
     """
@@ -237,6 +258,8 @@ def load_job(source: str | os.PathLike[str] | types.ModuleType | Job) -> Job:
         return source
     if isinstance(source, types.ModuleType):
         return _load_module(source)
+    if isinstance(source, Code):
+        return _load_text(textwrap.dedent(source), os.path.join(os.getcwd(), _CODE))
     if isinstance(source, str | bytes | os.PathLike):
         return _load_script(os.fsdecode(source))
     raise InputError(
@@ -263,11 +286,15 @@ def _load_module(module: types.ModuleType) -> Job:
 
 def _load_script(given: str) -> Job:
     path = absolute(check_path(given))  # not a link's target: a script may read its own name
-    text = read_source(path)
+    return _load_text(read_source(path), path)
+
+
+def _load_text(text: str, path: str) -> Job:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # running the script will compile it and warn again
         sources = collect(path, text, parse(text, path))
-    job = Job._of(Script(Path(given).stem, path, sources.digest(), sources))
+    name = Path(path).stem.strip("<>")
+    job = Job._of(Script(name, path, sources.digest(), sources))
     with _JOBS_LOCK:
         _JOBS.pop((path, job.digest), None)  # a new load runs the script again
     job._loaded()

@@ -112,6 +112,8 @@ def check_path(given: str) -> str:
     if problem:
         raise InputError(f"The job script {given} {problem}.")
     advice = f" Did you mean {given}.py?" if os.path.isfile(f"{given}.py") else hint(given)
+    if not advice and given.endswith(".py"):
+        advice = f" To write one to start from: daskmr new {shell_path(given)}"
     where = "" if os.path.isabs(given) else f" (looked for in {os.getcwd()})"
     raise InputError(f"There is no job script {given}{where}.{advice}")
 
@@ -172,7 +174,7 @@ def collect(path: str, text: str, tree: ast.Module) -> Sources:
         importer, names = queue.pop()
         for file in found.siblings(names):
             place = found.place(file)
-            if os.path.samefile(place, path):
+            if os.path.exists(path) and os.path.samefile(place, path):
                 # A script that imports its own name means a library of the same name.
                 if importer != script and module_of(file) not in own:
                     found.aliases.add(module_of(file))
@@ -438,7 +440,7 @@ def syntax_failure(error: SyntaxError, path: str) -> InputError:
     from daskmr.job.porting_errors import syntax_advice  # deferred: only a failure needs it
 
     advice = syntax_advice(error)
-    if advice and not isinstance(error, TabError):
+    if advice and os.path.exists(path) and not isinstance(error, TabError):
         advice += (
             f" To fix all such errors in {os.path.basename(path)}: `pip install fissix`, then "
             f"`python -m fissix -w {shell_path(path)}`."

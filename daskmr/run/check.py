@@ -6,6 +6,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -16,12 +17,12 @@ from daskmr.data.readers.faults import CorruptFileError
 from daskmr.data.readers.sniffing import LINE_CHARACTERS, describe_lines
 from daskmr.data.sampling import Choice
 from daskmr.data.sources.given import parse_sources, spooled
-from daskmr.errors import JobError, NothingMatchedError, TaskFailed
+from daskmr.errors import InputError, JobError, NothingMatchedError, TaskFailed
 from daskmr.job.job import Job
 from daskmr.job.keys import sorted_keys
 from daskmr.job.ported import Say, find_ported, load_ported
 from daskmr.job.process_errors import no_children
-from daskmr.run.record_format import RecordFormat, choose_format, extensions_of
+from daskmr.run.record_format import RecordFormat, check_header, choose_format, extensions_of
 from daskmr.run.request import schema_of
 from daskmr.run.trial import Bad, Combined, Trial, first_records, text_of
 from daskmr.store.credentials import given
@@ -72,7 +73,7 @@ def check_script(
 
     def try_script() -> int:
         job = load_ported(script, say)
-        form = choose_format(job, options, config)
+        form = choose_format(job, options, config, in_rows=True)
         check = _Check(job, say, form)
         check.script()
         if not sources.local and config.bucket is None:
@@ -123,16 +124,33 @@ class _Check:
         functions = ["map", *(name for name in _OPTIONAL if getattr(job, name) is not None)]
         self._say("script", f"{job.path or 'the job'} defines {', '.join(functions)}")
         ported = find_ported(job.files, os.path.basename(job.path)) if job.path else []
+        self._columns()
         for text in [*job.notes, *ported]:
             self._warn(text)
         if job.reduce is None and job.combine is not None:
             self._warn("combine is never called, because there is no reduce")
+
+    def _columns(self) -> None:
+        """Show which columns the script names."""
+        maybe, output = self.form.maybe_columns, self.job.declared.names_of_output
+        for what, names in (
+            ("the input", self.form.columns),
+            ("the input or the output", maybe),
+            ("the output", None if maybe else output),
+        ):
+            if isinstance(names, list | tuple):
+                self._say("columns", f"of {what}: {', '.join(map(str, names))}")
 
     def records(self, inputs: Inputs, config: Config, count: int) -> None:
         """Map the first records of the input, then combine and reduce their pairs.
 
         Raises `JobError` if one of the functions fails, or a file cannot be read.
         """
+        try:
+            check_header(inputs, self.form)
+        except InputError as error:
+            self._warn(str(error))
+            self.form = replace(self.form, columns=self.form.maybe_columns, maybe_columns=None)
         with self.job.activate(), no_exit(), no_children():
             try:
                 trial = Trial(self.job, self.form)

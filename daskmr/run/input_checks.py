@@ -11,8 +11,9 @@ from daskmr.data.output import StoreOutput
 from daskmr.data.output_directory.base import Output, OutputDirectory
 from daskmr.data.readers.faults import CorruptFileError
 from daskmr.data.readers.lines import read_lines
-from daskmr.data.readers.records import OversizedLine
+from daskmr.data.readers.records import KEYED, OversizedLine, RecordFormat
 from daskmr.errors import InputError, JobError, TaskFailed
+from daskmr.run.record_format import check_header
 from daskmr.run.side_cars import META_SUFFIX, side_car_paths
 from daskmr.store.source import Source
 from daskmr.tasks.tally import OPENING_LINES, Opening, Tally, explain_untabbed
@@ -29,12 +30,17 @@ __all__ = [
 _LONGEST_LOOKED_AT = 1 << 20  # bytes; longer lines are not checked
 
 
-def check_opening(inputs: Inputs, config: Config) -> None:
+def check_opening(inputs: Inputs, config: Config, form: RecordFormat = KEYED) -> None:
     """Raise JobError before any work if the input begins with lines that are not records.
+
+    Of records that are not keyed, only the header is checked, by `check_header`.
 
     Objects in a store are not fetched for this check; the task that maps them checks them. The same
     applies if corrupt files may be skipped, because the first lines do not show if a file is corrupt.
     """
+    if not form.is_keyed:
+        check_header(inputs, form)
+        return
     if not config.limits_bad_records or config.skip_corrupt_files:
         return
     opening = Opening()

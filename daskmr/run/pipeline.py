@@ -59,6 +59,8 @@ def mapreduce(
     combine: Callable[..., Any] | None = None,
     setup_reduce: Callable[..., Any] | None = None,
     columns: Sequence[str] | None = None,
+    input_columns: Sequence[str] | None = None,
+    output_columns: Sequence[str] | None = None,
     data_dir: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     input_filter: Any = None,
     output: str | os.PathLike[str] | None = None,
@@ -91,6 +93,8 @@ def mapreduce(
         The functions of the job, in place of `job`; see `daskmr.Job`.
     columns : sequence of str, optional
         With `map`: the names of the columns of the output.
+    input_columns, output_columns : sequence of str, optional
+        With `map`: the names of the columns of CSV or TSV without a header, and of the output.
     data_dir : path or list of paths, optional
         The input: a directory in the layout, a file, a glob such as ``"data/2024-*/*.gz"``,
         ``"@FILE"`` (a list with one path a line), ``"-"`` (standard input) or the URL of a store,
@@ -163,7 +167,8 @@ def mapreduce(
     >>> result.to_dict()  # doctest: +SKIP
     {'beta': 20, 'nightly': 12}
     """
-    job = _job_of(job, map, combine, reduce, setup_reduce, columns)
+    names = (columns, input_columns, output_columns)
+    job = _job_of(job, (map, combine, reduce, setup_reduce), names)
     watcher = watcher or progress_in_notebook()
     stopwatch = Stopwatch()
     request = check_request(
@@ -192,22 +197,27 @@ def mapreduce(
     return result
 
 
-def _job_of(job: Any, map: Any, combine: Any, reduce: Any, setup_reduce: Any, columns: Any) -> Any:
+def _job_of(job: Any, functions: tuple[Any, ...], names: tuple[Any, ...]) -> Any:
     """Return the job, or one of the functions; raise InputError if both are given, or neither."""
-    given = [map, combine, reduce, setup_reduce, columns] != [None] * 5
     if job is not None:
-        if given:
+        if any(each is not None for each in (*functions, *names)):
             raise InputError(
                 "mapreduce takes a job or its functions, not both. Give one: mapreduce(job, ...), or "
                 "mapreduce(map=map, reduce=reduce, ...)."
             )
         return job
-    if map is None:
+    if functions[0] is None:
         raise InputError(
             "mapreduce needs a job: the path of a script, a module, a Job, or functions, as in "
             'mapreduce(map=map, reduce=reduce, data_dir="data").'
         )
-    return Job(map, combine, reduce, setup_reduce, columns=columns)
+    columns, input_columns, output_columns = names
+    return Job(
+        *functions,
+        columns=columns,
+        input_columns=input_columns,
+        output_columns=output_columns,
+    )
 
 
 def _run(
@@ -274,8 +284,7 @@ def _execute(
 ) -> Outcome:
     """Plan, connect, map, merge and reduce."""
     config = request.config
-    if request.records.is_keyed:
-        check_opening(inputs, config)
+    check_opening(inputs, config, request.records)
     # Without any input, `setup_reduce` may still write.
     plan, notes = request.plan(inputs)
     plan = plan or [Partition(0, (), 0)]

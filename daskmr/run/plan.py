@@ -212,7 +212,8 @@ def make_plan(
             refuse_to_replace_input(inputs, output, output)
             bad_path, meta_path = side_car_paths(output)
             check_side_cars(bad_path, meta_path if config.meta else None)
-        name = os.fspath(script) if isinstance(script, str | os.PathLike) else request.job.name
+        job, is_path = request.job, isinstance(script, str | os.PathLike)
+        name = os.fspath(script) if is_path and job.code is None else job.name
         return _Planner(request, inputs, output).plan(name, estimating)
 
 

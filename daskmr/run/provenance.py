@@ -25,7 +25,7 @@ from daskmr.data.listing import InputFile, Listing
 from daskmr.data.output_directory.base import Output, OutputDirectory
 from daskmr.data.readers.records import KEYED
 from daskmr.errors import InputError
-from daskmr.job.job import Job
+from daskmr.job.job import Code, Job
 from daskmr.run.side_cars import FORMAT, META_SUFFIX
 from daskmr.tasks.tally import by_group
 from daskmr.text import HIDDEN, masked, shell_word, some
@@ -41,6 +41,7 @@ __all__ = [
     "differences",
     "read_meta",
     "repeat",
+    "script_in",
 ]
 
 _NEEDED = {  # keys that `repeat`, `differences` and `replay` read
@@ -107,7 +108,8 @@ def _describe_script(job: Job) -> dict[str, Any]:
     contents = sorted({**texts, **job.data}.items())
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents}
     return {
-        "path": job.path,
+        "path": job.path if job.code is None else None,
+        **({} if job.code is None else {"text": job.code}),
         "sha256": digests.pop(own) if own in digests else job.digest,
         "modules": digests,
     }
@@ -300,7 +302,7 @@ def repeat(
     Raises `InputError` if the file cannot be read, or its run had no script.
     """
     meta = read_meta(path)
-    script = script or meta["script"]["path"]
+    script = script or script_in(meta)
     if script is None:
         raise InputError(
             f"The run of {path} had no script: its functions were passed from Python. Repeat it from "
@@ -316,6 +318,12 @@ def repeat(
     masks = {n for n, v in again.items() if isinstance(v, str) and "://" in v and HIDDEN in v}
     known = {n: v for n, v in again.items() if v is not None and n not in masks}
     return script, {**options, **known, **{name: options[name] for name in given}}, meta
+
+
+def script_in(meta: Mapping[str, Any]) -> str | None:
+    """Return the path of the script of a run, or its `Code`; ``None`` for functions from Python."""
+    path, text = meta["script"]["path"], meta["script"].get("text")
+    return path if text is None else Code(text)
 
 
 def _sources_again(
@@ -366,7 +374,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str,
 
 def _script_differs(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[str]:
     if before["sha256"] != now["sha256"]:
-        yield f"the script {now['path']} has changed since the repeated run"
+        yield f"the script {now['path'] or '(--code)'} has changed since the repeated run"
     changed = sorted({name for name, _ in before["modules"].items() ^ now["modules"].items()})
     if changed:
         yield f"modules of the script have changed since the repeated run: {some(changed)}"

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from daskmr.config import Config
-from daskmr.data.readers.records import KEYED, Reader, RecordFormat
+from daskmr.data.readers.faults import CorruptFileError
+from daskmr.data.readers.records import KEYED, Reading, RecordFormat
 from daskmr.data.readers.registry import reader_of
-from daskmr.errors import InputError
+from daskmr.errors import InputError, TaskFailed
 from daskmr.job.declared import Declared, names_of, paths_of
 from daskmr.job.job import Job
 from daskmr.job.tracebacks import short_repr
 
-__all__ = ["RecordFormat", "choose_format", "extensions_of", "splits_of"]
+if TYPE_CHECKING:
+    from daskmr.data.inputs import Inputs
+
+__all__ = ["RecordFormat", "check_header", "choose_format", "extensions_of", "splits_of"]
 
 
-def choose_format(job: Job, options: Mapping[str, Any], config: Config) -> RecordFormat:
+def choose_format(
+    job: Job, options: Mapping[str, Any], config: Config, in_rows: bool = False
+) -> RecordFormat:
     """Return the format of the records that `job` reads.
 
     - `options`: the settings given explicitly.
     - `config`: these and all other settings.
+    - `in_rows`: whether the output has columns, which `columns` of the script may name.
     Raises `InputError` if the format is not installed, or something that it needs is missing.
     """
     declared = job.declared
@@ -45,12 +53,14 @@ def choose_format(job: Job, options: Mapping[str, Any], config: Config) -> Recor
         return KEYED
     reader = reader_of(RecordFormat(name), job.read)
     assert reader is not None
+    fields = declared.fields if "fields" in reader.options else None
     form = RecordFormat(
         name,
         _key(key_given) if key_given is not None else None,
-        names_of(declared.columns, "columns") if _heeds(reader, declared, "columns") else None,
-        paths_of(declared.fields) if _heeds(reader, declared, "fields") else None,
+        fields=None if fields is None else paths_of(fields),
     )
+    if "columns" in reader.options:
+        form = _with_columns(form, declared, in_rows)
     if form.key is None and "key" in reader.options:
         key = declared.key if declared.key is not None else config.key
         form = replace(form, key=None if key is None else _key(key))
@@ -70,8 +80,36 @@ def splits_of(form: RecordFormat, job: Job) -> str:
     return "lines" if reader is None else reader.splits
 
 
-def _heeds(reader: Reader, declared: Declared, option: str) -> bool:
-    return option in reader.options and getattr(declared, option) is not None
+def _with_columns(form: RecordFormat, declared: Declared, in_rows: bool) -> RecordFormat:
+    if declared.input_columns is not None:
+        return replace(form, columns=names_of(declared.input_columns, "input_columns"))
+    if declared.columns is None:
+        return form
+    columns = names_of(declared.columns, "columns")
+    if in_rows and declared.output_columns is None:
+        return replace(form, maybe_columns=columns)
+    return replace(form, columns=columns)
+
+
+def check_header(inputs: Inputs, form: RecordFormat) -> None:
+    """Raise InputError if the first file does not show which columns `columns` of the script names.
+
+    An object in a store is not fetched for this check; the task that maps it checks it.
+    """
+    first = next(iter(inputs.listing.files), None)
+    if form.maybe_columns is None or first is None or first.is_remote:
+        return
+    reader = reader_of(form)
+    assert reader is not None
+    path = os.path.join(inputs.root, first.path)
+    try:
+        next(reader.read(path, form, Reading(first.path)), None)
+        return
+    except TaskFailed as error:
+        failure = InputError(error.message)
+    except (OSError, CorruptFileError):
+        return  # the task that maps the file reports it
+    raise failure
 
 
 def _key(key: Any) -> str:

@@ -19,7 +19,7 @@ from daskmr.errors import InputError
 from daskmr.job.job import Job, load_job
 from daskmr.job.process_errors import explain_process_error, no_children
 from daskmr.job.tracebacks import describe_exception, user_location
-from daskmr.run.provenance import read_meta
+from daskmr.run.provenance import read_meta, script_in
 from daskmr.run.record_format import choose_format
 from daskmr.run.side_cars import is_meta, meta_path_of
 from daskmr.run.trial import TrialOutput
@@ -141,7 +141,7 @@ def open_replay(path: str, script: str | None, given: str | None) -> Replay:
     meta_path = meta_path_of(path)
     meta = read_meta(meta_path) if is_meta(meta_path) else None
     if script is None and meta is not None:
-        script = meta["script"]["path"]
+        script = script_in(meta)
     if script is None:
         reason = "it does not exist" if meta is None else "its run had no script"
         raise InputError(

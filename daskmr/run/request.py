@@ -13,6 +13,7 @@ from dask.system import CPU_COUNT
 from daskmr.cluster.connect import choose
 from daskmr.config import Config, choose_layout, load_config
 from daskmr.data.dimensions.where import parse_date, where_texts
+from daskmr.data.inputs import Inputs
 from daskmr.data.layout import Schema, load_schema
 from daskmr.data.listing import InputFile
 from daskmr.data.partition import Partition, count_buckets, count_reducers, plan_partitions
@@ -147,17 +148,18 @@ def check_request(
     # Loggers that the script creates while it is loaded must be captured if it runs in this process.
     with redirected() if watched else contextlib.nullcontext():
         job = load_job(job)
-    records = choose_format(job, options, config)
+    output = None if output is None else os.fspath(output)
+    output_format = _format_of(output, config)
+    in_rows = output is None or output_format.rows is not None
+    records = choose_format(job, options, config, in_rows)
     extensions = extensions_of(records, job)
     schema = schema_of(job, config, options, input_filter, where, date).with_extensions(extensions)
     if output is not None:
-        output = os.fspath(output)
         if config.local_only:
             refuse_network("output", output)
         _refuse_to_overwrite(output, job.path, input_filter, schema.file, *sources.lists)
     if delete_data:
         _check_deletion(output, sources)
-    output_format = _format_of(output, config)
     return Request(
         job=job,
         config=config,

@@ -116,8 +116,8 @@ class Result(Counted):
 
     @property
     def script(self) -> str | None:
-        """The path of the script; ``None`` for functions passed from Python."""
-        return self._job.path if self._job is not None else None
+        """The path of the script; ``None`` if it is in no file."""
+        return self._job.path if self._job is not None and self._job.code is None else None
 
     def is_own_file(self, filename: str) -> bool:
         """Check whether a file in a profile or traceback is the script or one of its modules."""

@@ -13,12 +13,13 @@ import re
 import shlex
 import shutil
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from support.jobs import ROOT, daskmr
 
@@ -33,8 +34,11 @@ OTHER_RECORDS = {
     "funnel": ("events", "number\tstep\tusers"),
     "nginx_errors": ("logs", "day\thour\thost\trequests\tfailed"),
     "rides_by_hour": ("rides", "key\trides\tfare"),
+    "rides_to_parquet": ("rides", ""),
+    "fares_by_zone": ("rides", ""),
     "words": ("", "word\tcount"),
 }
+CHAIN = {"rides_to_parquet", "fares_by_zone"}
 SCRIPTS = sorted({path.stem for path in EXAMPLES.glob("*.py")} - OTHER_RECORDS.keys())
 FILTERS = sorted(path.name for path in (EXAMPLES / "filters").iterdir())
 ON_THE_CLUSTER = ("extract_tsv", "histogram_per_channel")
@@ -300,7 +304,36 @@ def test_line_in_docstring(script: str, sample: Path, tmp_path: Path) -> None:
     assert output.read_bytes() == expected(script, sample)
 
 
-@pytest.mark.parametrize("script", OTHER_RECORDS)
+def test_the_lines_from_csv_to_parquet_to_json(tmp_path: Path) -> None:
+    """Each reads what the one before has written."""
+    (tmp_path / "examples").symlink_to(EXAMPLES)
+    write_sample(tmp_path / "rides", 300_000, 1, bad_lines=0.002, kind="rides")
+    rides = [
+        row
+        for path in sorted((tmp_path / "rides").rglob("rides.csv"))
+        for row in csv.DictReader(io.StringIO(path.read_text("utf-8"), newline=""))
+        if None not in (*row, *row.values())  # bad lines have too few or too many fields
+    ]
+    for script in ("rides_to_parquet", "fares_by_zone"):
+        completed = daskmr(*run_line(script)[1:], "--inline", cwd=tmp_path)
+        assert completed.returncode == 0, completed.stderr
+    table = pq.read_table(tmp_path / "rides.parquet")
+    assert table.column("ride_id").to_pylist() == [int(row["ride_id"]) for row in rides]
+    assert [str(kind) for kind in table.schema.types[1:6]] == [
+        "timestamp[us]", "timestamp[us]", "string", "string", "double",
+    ]  # fmt: skip
+    assert table.column("comment").to_pylist() == [row["comment"] or None for row in rides]
+    fares = defaultdict(list)
+    for row in rides:
+        fares[row["pickup_zone"]].append(float(row["fare"]))
+    zones = [*map(json.loads, (tmp_path / "zones.jsonl").read_text("utf-8").splitlines())]
+    assert [(z["zone"], z["rides"], z["median_fare"]) for z in zones] == [
+        (zone, len(found), round(statistics.median(found), 2))
+        for zone, found in sorted(fares.items())
+    ]
+
+
+@pytest.mark.parametrize("script", sorted(OTHER_RECORDS.keys() - CHAIN))
 def test_line_over_other_records(script: str, tmp_path: Path) -> None:
     (tmp_path / "examples").symlink_to(EXAMPLES)
     words, (kind, header) = run_line(script), OTHER_RECORDS[script]

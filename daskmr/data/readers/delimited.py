@@ -194,22 +194,34 @@ class _Table:
             header = self._form.columns or ()
             is_header = first == list(header)
         else:
-            if isinstance(first, BadRecord):
+            is_bad = isinstance(first, BadRecord)
+            if problem := first.reason if is_bad else first[0].startswith("{") and "JSON":
                 raise TaskFailed(
                     f"The input file {self._file.path} has no header: its first line is "
-                    f"{first.reason}. Name its columns with `columns = (...)` in the script, or "
-                    "repair the file."
+                    f"{problem}. Name its columns with `input_columns = (...)` in the script, or "
+                    "repair the file; if it is not CSV, name its format with --records."
                 )
             header, is_header = tuple(first), True
+            self._check_that_it_is_one(header)
             twice = sorted({name for name in header if header.count(name) > 1})
             if twice:
                 raise TaskFailed(
                     f"The header of the input file {self._file.path} names a column twice: "
                     f"{', '.join(map(repr, twice))}. If the file has no header, name its columns "
-                    "with `columns = (...)` in the script; otherwise, rename one in the file."
+                    "with `input_columns = (...)` in the script; otherwise, rename one in the file."
                 )
         self._take_header(header)
         return rows[is_header:], spans[is_header:]
+
+    def _check_that_it_is_one(self, header: tuple[str, ...]) -> None:
+        names = self._form.maybe_columns
+        if names is not None and len(names) == len(header) and names != header:
+            raise TaskFailed(
+                f"The first row of the input file {self._file.path}, {header!r:.120}, has as many fields as "
+                "`columns` in the script has names, so it is not clear what those name. If this row is "
+                f"a record, since the file has no header, write input_columns = {names!r}. If it is the "
+                f"header, write output_columns = {names!r}."
+            )
 
     def _take_header(self, header: tuple[str, ...]) -> None:
         self.header, form = header, self._form
@@ -218,7 +230,8 @@ class _Table:
         if missing:
             raise TaskFailed(
                 f"The input file {self._file.path} has no column {missing[0]!r}. It has "
-                f"{', '.join(header)}."
+                f"{', '.join(header)}. If it has no header, name its columns with `input_columns = (...)` in "
+                "the script."
             )
 
     def _records(
@@ -236,7 +249,7 @@ class _Table:
         values: list[Any] = [
             dict(zip(header, row, strict=True))
             if row.__class__ is list and len(row) == width
-            else _bad(row, raw(index), width)
+            else _bad(row, raw(index), width, self._given)
             for index, row in enumerate(rows)
         ]
         size = sum(map(len, lines[:1]))
@@ -252,10 +265,16 @@ class _Table:
         return records
 
 
-def _bad(row: Any, raw: bytes | OversizedLine, width: int) -> BadRecord:
+def _bad(row: Any, raw: bytes | OversizedLine, width: int, is_named: bool) -> BadRecord:
     if isinstance(row, BadRecord):
         return row
-    return BadRecord(raw, WRONG_NUMBER, f"it has {len(row)}, and there are {width} columns")
+    detail = f"it has {len(row)}, and there are {width} columns"
+    if is_named:
+        detail = (
+            f"it has {len(row)}, and the script names {width} columns: write output_columns = (...) "
+            "if these are not the columns of the input"
+        )
+    return BadRecord(raw, WRONG_NUMBER, detail)
 
 
 def _checked(row: Any, lines: list[str], limit: int) -> Any:

@@ -149,10 +149,14 @@ def _explain(error: Exception, path: str) -> Exception:
     if isinstance(error, OSError) and error.errno is not None:
         error.filename = path
         return error
-    if "ncrypt" in reason or "PARE" in reason:
+    if "crypt" in reason or "PARE" in reason:
         return TaskFailed(
             f"The input file {path} is encrypted, and cannot be read without its keys. Replace it "
             "with a decrypted copy, or exclude it with the filter."
+        )
+    if "magic bytes" in reason:
+        reason = (
+            "it does not end as such files do; if it has another format, name that with --records"
         )
     if isinstance(error, MemoryError):
         return error

@@ -68,12 +68,15 @@ class RecordFormat:
     - `key`: the field whose value is the key, its names joined by dots.
     - `columns`: the columns of CSV without a header.
     - `fields`: the paths of the fields that replace the value by a tuple of their values.
+    - `maybe_columns`: names that may be those of the output. Then the first row of CSV is its header,
+      unless it has as many fields with other names, which is an error.
     """
 
     name: str = "keyed"
     key: str | None = None
     columns: tuple[str, ...] | None = None
     fields: tuple[tuple[str, ...], ...] | None = None
+    maybe_columns: tuple[str, ...] | None = None
 
     @property
     def is_keyed(self) -> bool:

@@ -48,7 +48,8 @@ def _fitting(cells: Sequence[Any], columns: tuple[str, ...]) -> tuple[str, ...]:
     if len(cells) != len(columns):
         raise RowError(
             f"The row {cells!r:.120} has {len(cells)} parts, but columns names {len(columns)}: "
-            f"{', '.join(columns)}. Name each part, or write as many."
+            f"{', '.join(columns)}. Name each part, or write as many; if these are the columns of the "
+            "input, call them input_columns."
         )
     return columns
 

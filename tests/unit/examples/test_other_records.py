@@ -152,6 +152,35 @@ def test_a_fare_that_is_no_number_is_a_bad_record() -> None:
     assert run(load("rides_by_hour"), [("", (), row)]) == ([], 1)
 
 
+# rides_to_parquet.py, fares_by_zone.py
+
+
+def test_types_of_rides(tmp_path: Path) -> None:
+    sample(tmp_path, "rides")
+    written = Context()
+    job = load("rides_to_parquet")
+    rows = [row for _, _, row in rides(tmp_path)]
+    for row in rows:
+        job["map"]("", (), row, written)
+    assert [key for key, _ in written.pairs] == [int(row["ride_id"]) for row in rows]
+    for row, (_, ride) in zip(rows, written.pairs, strict=True):
+        assert str(ride["pickup"]) == row["pickup"]
+        assert f"{ride['fare']:.2f}" == row["fare"]
+        assert (ride["comment"] or "") == row["comment"]
+
+
+def test_fares_by_zone() -> None:
+    values = [("b", 4.0, 1.5), ("a", 3.0, 9.0), ("b", 2.0, 7.5)]
+    job = load("fares_by_zone")
+    assert run(job, (("", (), value) for value in values)) == (
+        [
+            ("a", {"rides": 1, "median_fare": 3.0, "longest": 9.0}),
+            ("b", {"rides": 2, "median_fare": 3.0, "longest": 7.5}),
+        ],
+        0,
+    )
+
+
 # words.py
 
 
@@ -170,6 +199,8 @@ def test_words() -> None:
         ("nginx_errors", "{day:date}/{host}/access.log.gz", "lines", None),
         ("funnel", "hive", "jsonl", "user"),
         ("rides_by_hour", "{year:int}/{month:int}/rides.csv", "csv", None),
+        ("rides_to_parquet", "{year:int}/{month:int}/rides.csv", "csv", None),
+        ("fares_by_zone", "flat", "parquet", None),
         ("words", "flat", "lines", None),
     ],
 )

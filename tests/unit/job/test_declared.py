@@ -22,9 +22,17 @@ def job_of(tmp_path: Path, text: str) -> Job:
 
 def test_a_script_declares(tmp_path: Path) -> None:
     job = job_of(tmp_path, 'layout = "flat"\nrecords = "csv"\nkey = "a"\ncolumns = ("a", "b")\n')
-    assert job.declared == ("flat", "csv", "a", ("a", "b"), None)
-    assert job_of(tmp_path, "").declared == (None,) * 5
-    assert Job(map=lambda key, dims, value, context: None).declared == (None,) * 5
+    assert job.declared == ("flat", "csv", "a", ("a", "b"), None, None, None)
+    assert job_of(tmp_path, "").declared == (None,) * 7
+    assert Job(map=lambda key, dims, value, context: None).declared == (None,) * 7
+
+
+def test_names_of_the_output() -> None:
+    def map_(key: Any, dims: Any, value: Any, context: Any) -> None: ...
+
+    assert Job(map_, columns=("a",)).declared.names_of_output == ("a",)
+    both = Job(map_, columns=("a",), output_columns=("b",), input_columns=("c",)).declared
+    assert (both.names_of_output, both.input_columns) == (("b",), ("c",))
 
 
 def test_names_that_mean_something_else_are_left_alone(tmp_path: Path) -> None:

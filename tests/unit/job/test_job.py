@@ -14,7 +14,7 @@ from support.scripts import MAP, WRITE, error_of, link_to, run_map
 
 from daskmr.errors import InputError
 from daskmr.job import job as job_module
-from daskmr.job.job import load_job
+from daskmr.job.job import Code, load_job
 
 
 def test_script_gives_functions_name_path_and_files(tree):
@@ -44,6 +44,19 @@ def test_odd_names_and_encodings(tmp_path):
     bare = tmp_path / "count"
     bare.write_text(MAP + "    context.write(1, 2)\n")
     assert run_map(load_job(bare)) == [(1, 2)]
+
+
+def test_code_is_a_script_in_no_file(tree, monkeypatch):
+    path = tree("", helper="def name(): return 'h'\n")
+    monkeypatch.chdir(path.parent)
+    text = "\n    import helper\n    def map(k, d, v, c): c.write(helper.name(), __file__)\n"
+    job = load_job(Code(text))
+    assert (job.name, job.path) == ("code", str(path.parent / "<code>"))
+    assert run_map(pickle.loads(pickle.dumps(job))) == [("h", job.path)]
+    assert job.code == "\nimport helper\ndef map(k, d, v, c): c.write(helper.name(), __file__)\n"
+    assert load_job(tree(WRITE)).code is None
+    with pytest.raises(InputError, match=r"<code>, line 1: syntax error"):
+        load_job(Code("def map("))
 
 
 def test_relative_path(tree, monkeypatch):

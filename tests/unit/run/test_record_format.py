@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from daskmr.config import load_config
+from daskmr.data.inputs import find_inputs
+from daskmr.data.layout import load_schema
 from daskmr.data.readers.records import KEYED, RecordFormat
 from daskmr.errors import InputError
 from daskmr.job.job import load_job
-from daskmr.run.record_format import choose_format, extensions_of
+from daskmr.run.record_format import check_header, choose_format, extensions_of
 
 MAP = "def map(key, dims, value, context): pass\n"
 READ = "def read(stream, dims):\n    yield 1, 2\n"
@@ -21,9 +23,9 @@ def choose(tmp_path: Path, script: str, configured: dict[str, Any], **options: A
     import dask.config
 
     (tmp_path / "job.py").write_text(script + MAP)
-    job = load_job(tmp_path / "job.py")
+    job, in_rows = load_job(tmp_path / "job.py"), options.pop("in_rows", False)
     with dask.config.set({f"daskmr.{name}": value for name, value in configured.items()}):
-        return choose_format(job, options, load_config(**options))
+        return choose_format(job, options, load_config(**options), in_rows)
 
 
 def test_the_command_line_goes_before_the_script_before_the_configuration(tmp_path: Path) -> None:
@@ -55,6 +57,7 @@ def test_names_that_keyed_scripts_use_otherwise(tmp_path: Path) -> None:
         ("", {"records": "xml"}, "There are keyed, lines, jsonl"),
         ("", {"records": "lines", "key": "a"}, "'key' does not apply"),
         ('records = "csv"\ncolumns = "a"\n', {}, "`columns` in the script is 'a'"),
+        ('records = "csv"\ninput_columns = "a"\n', {}, "`input_columns` in the script is 'a'"),
         ('records = "jsonl"\nfields = "a"\n', {}, "`fields` in the script is 'a'"),
         ('records = "jsonl"\nkey = "a..b"\n', {}, "must be the name of a field"),
     ],
@@ -63,6 +66,38 @@ def test_mistakes(tmp_path: Path, script: str, options: Any, message: str) -> No
     with pytest.raises(InputError) as caught:
         choose(tmp_path, script, {}, **options)
     assert message in str(caught.value)
+
+
+def test_which_columns_are_those_of_the_input(tmp_path: Path) -> None:
+    def choose_columns(script: str, **options: Any) -> tuple[Any, Any]:
+        form = choose(tmp_path, f'records = "csv"\n{script}', {}, **options)
+        return form.columns, form.maybe_columns
+
+    one, other = 'columns = "a", "b"\n', ("a", "b")
+    assert choose_columns(one) == (other, None)
+    assert choose_columns(one, in_rows=True) == (None, other)
+    assert choose_columns(one, in_rows=True, records="jsonl") == (None, None)
+    assert choose_columns(f"{one}output_columns = 'x',\n", in_rows=True) == (other, None)
+    assert choose_columns(f"{one}input_columns = 'x',\n", in_rows=True) == (("x",), None)
+    assert choose_columns("output_columns = 'x',\n", in_rows=True) == (None, None)
+
+
+def test_the_first_file_shows_what_its_columns_are(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    file = tmp_path / "data" / "a.csv"
+    file.write_text("1,2\n")
+    schema, config = load_schema(layout="flat"), load_config(work_dir=str(tmp_path / "work"))
+    schema = schema.with_extensions(("csv",))
+    inputs = find_inputs(tmp_path / "data", schema, config)
+    with pytest.raises(InputError, match="as many fields as `columns`"):
+        check_header(inputs, RecordFormat("csv", maybe_columns=("a", "b")))
+    for names in (("a", "b", "c"), ("1", "2"), None):
+        check_header(inputs, RecordFormat("csv", maybe_columns=names))
+    file.write_bytes(b"\x1f\x8b\x08 damaged")  # left to the task that maps it
+    check_header(inputs, RecordFormat("csv", maybe_columns=("a", "b")))
+    file.unlink()
+    empty = find_inputs(tmp_path / "data", schema, config)
+    check_header(empty, RecordFormat("csv", maybe_columns=("a", "b")))
 
 
 def test_files_of_a_format_are_listed(tmp_path: Path) -> None:

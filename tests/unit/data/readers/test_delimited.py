@@ -86,6 +86,21 @@ def test_columns_are_for_files_without_a_header() -> None:
     assert [v for _, _, v in pairs_in(b"x,y\n1,2\n", form)] == [{"x": "1", "y": "2"}]
 
 
+def test_columns_that_may_be_those_of_the_output() -> None:
+    form = RecordFormat("csv", maybe_columns=("x", "y"))
+    assert [v for _, _, v in pairs_in(b"a\n1\n", form)] == [{"a": "1"}]
+    assert [v for _, _, v in pairs_in(b"x,y\n1,2\n", form)] == [{"x": "1", "y": "2"}]
+    with pytest.raises(TaskFailed) as caught:
+        pairs_in(b"1,2\n3,4\n", form)
+    assert "write input_columns = ('x', 'y')" in caught.value.message
+
+
+def test_rows_that_do_not_fit_the_columns_of_a_script() -> None:
+    form = RecordFormat("csv", columns=("x", "y"))
+    ((_, _, bad),) = pairs_in(b"1,2,3\n", form)
+    assert "it has 3, and the script names 2 columns: write output_columns" in bad.detail
+
+
 def test_key_and_fields_are_columns() -> None:
     form = RecordFormat("tsv", "id", None, (("n",), ("id",)))
     assert pairs_in(b"id\tn\nu\t1\n", form) == [(2, "u", ("1", "u"))]
@@ -95,6 +110,8 @@ def test_key_and_fields_are_columns() -> None:
     ("data", "form", "message"),
     [
         (b"a,b,a\n1,2,3\n", CSV, "names a column twice: 'a'"),
+        (b'{"a": 1, "b": 2}\n', CSV, "has no header: its first line is JSON."),
+        (b'"a"x,b\n1,2\n', CSV, "has no header: its first line is not valid CSV."),
         (b"a,b\n1,2\n", RecordFormat("csv", "id"), "has no column 'id'. It has a, b."),
         (b"a,b\n1,2\n", RecordFormat("csv", None, None, (("c",),)), "has no column 'c'"),
     ],
