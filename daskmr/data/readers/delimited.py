@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
+from operator import itemgetter
 from typing import Any, BinaryIO
 
 from daskmr.data.readers.lines import read_lines
@@ -22,7 +23,6 @@ from daskmr.data.readers.records import (
     RecordFormat,
     Records,
     raw_bytes,
-    with_keys,
 )
 from daskmr.errors import TaskFailed
 
@@ -76,7 +76,6 @@ class _Table:
         self._form, self._file, self._separator = form, file, separator
         self._given = form.columns is not None and not header
         self._header = header
-        self._make: Callable[[Sequence[str]], Any] = lambda row: row
         if header:
             self._take_header(header)
         self._first = 1  # the number of the first of the lines that are not parsed yet
@@ -191,6 +190,7 @@ class _Table:
 
     def _take_header(self, header: tuple[str, ...]) -> None:
         self._header, form = header, self._form
+        self._places = {name: place for place, name in enumerate(header)}
         wanted = [".".join(path) for path in form.fields or ()]
         missing = [n for n in [*wanted, *([form.key] if form.key else [])] if n not in header]
         if missing:
@@ -206,28 +206,27 @@ class _Table:
         spans: list[tuple[int, int]],
         lines: list[str],
     ) -> Records:
-        header, width = self._header, len(self._header)
+        header, form, width = self._header, self._form, len(self._header)
 
         def raw(index: int) -> bytes | OversizedLine:
             return _raw(lines, *spans[index])
 
-        values: list[Any] = [
-            dict(zip(header, row, strict=True))
-            if row.__class__ is list and len(row) == width
-            else _bad(row, raw(index), width)
-            for index, row in enumerate(rows)
-        ]
-        size = sum(map(len, lines[:1]))
-        records = Records(numbers, repeat(self._file.path), values, raw, size, header)
-        if self._form.key is not None:
-            records = with_keys(records, self._form.key, self._file.path)
-        if self._form.fields is not None:
-            names = [".".join(path) for path in self._form.fields]
-            values[:] = [
-                value if value.__class__ is BadRecord else tuple([value[name] for name in names])
-                for value in values
-            ]
-        return records
+        bad: dict[int, BadRecord] = {}
+        if any(row.__class__ is not list or len(row) != width for row in rows):
+            for index, row in enumerate(rows):
+                if row.__class__ is not list or len(row) != width:
+                    bad[index], rows[index] = _bad(row, raw(index), width), header
+        if form.fields is None:
+            values: list[Any] = [dict(zip(header, row)) for row in rows]  # noqa: B905 - as long
+        else:
+            wanted = [map(itemgetter(self._places[".".join(path)]), rows) for path in form.fields]
+            values = [*zip(*wanted, strict=True)] if wanted else [()] * len(rows)
+        for index, each in bad.items():
+            values[index] = each
+        keys: Iterable[Any] = repeat(self._file.path)
+        if form.key is not None:
+            keys = [*map(itemgetter(self._places[form.key]), rows)]
+        return Records(numbers, keys, values, raw, sum(map(len, lines[:1])), header)
 
 
 def _bad(row: Any, raw: bytes | OversizedLine, width: int) -> BadRecord:
