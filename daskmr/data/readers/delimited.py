@@ -9,8 +9,8 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import repeat
-from operator import itemgetter
+from itertools import compress, pairwise, repeat
+from operator import add, itemgetter
 from typing import Any, BinaryIO
 
 from daskmr.data.readers.lines import read_lines
@@ -22,6 +22,7 @@ from daskmr.data.readers.records import (
     Reading,
     RecordFormat,
     Records,
+    dicts_of,
     raw_bytes,
 )
 from daskmr.errors import TaskFailed
@@ -117,7 +118,8 @@ class _Table:
         """Parse lines of which some may be blank or bad, or belong to the same record."""
         rows: list[Any] = []
         spans: list[tuple[int, int]] = []
-        limit, start, end = self._file.max_record_bytes, 0, len(lines)
+        limit, end = self._file.max_record_bytes, len(lines)
+        start = self._take_good(lines, rows, spans)
         while start < end:
             for row, stop in self._rows(lines, start):
                 if row is None and not at_end:  # it may continue
@@ -145,6 +147,27 @@ class _Table:
         self._first += end
         if rows:
             yield self._records(rows, numbers, spans, lines)
+
+    def _take_good(self, lines: list[str], rows: list[Any], spans: list[tuple[int, int]]) -> int:
+        """Parse up to the first record that is not valid or complete; return the index of its line."""
+        reader = csv.reader(map(add, lines, repeat("\n")), delimiter=self._separator, strict=True)
+        stops = [0]
+        try:
+            for row in reader:
+                rows.append(row)
+                stops.append(reader.line_num)
+        except csv.Error:
+            pass
+        spans += pairwise(stops)
+        if len(rows) < stops[-1] or not all(rows):
+            for index, (start, stop) in enumerate(spans):
+                if stop - start > 1 or not rows[index]:
+                    rows[index] = _checked(
+                        rows[index], lines[start:stop], self._file.max_record_bytes
+                    )
+            spans[:] = compress(spans, rows)
+            rows[:] = filter(None, rows)
+        return stops[-1]
 
     def _rows(self, lines: list[str], start: int) -> Iterator[tuple[Any, int]]:
         """Yield rows, each with the index after its last line; ``None`` for one that is open."""
@@ -212,12 +235,12 @@ class _Table:
             return _raw(lines, *spans[index])
 
         bad: dict[int, BadRecord] = {}
-        if any(row.__class__ is not list or len(row) != width for row in rows):
+        if not _all_have(width, rows):
             for index, row in enumerate(rows):
                 if row.__class__ is not list or len(row) != width:
                     bad[index], rows[index] = _bad(row, raw(index), width), header
         if form.fields is None:
-            values: list[Any] = [dict(zip(header, row)) for row in rows]  # noqa: B905 - as long
+            values: list[Any] = [*dicts_of(header)(rows)]
         else:
             wanted = [map(itemgetter(self._places[".".join(path)]), rows) for path in form.fields]
             values = [*zip(*wanted, strict=True)] if wanted else [()] * len(rows)
@@ -227,6 +250,13 @@ class _Table:
         if form.key is not None:
             keys = [*map(itemgetter(self._places[form.key]), rows)]
         return Records(numbers, keys, values, raw, sum(map(len, lines[:1])), header)
+
+
+def _all_have(width: int, rows: list[Any]) -> bool:
+    try:
+        return {*map(len, rows)} <= {width}
+    except TypeError:  # a `BadRecord`
+        return False
 
 
 def _bad(row: Any, raw: bytes | OversizedLine, width: int) -> BadRecord:

@@ -23,6 +23,7 @@ from daskmr.data.readers.records import (
     Reading,
     RecordFormat,
     Records,
+    dicts_of,
     take_keys,
 )
 from daskmr.errors import InputError, TaskFailed
@@ -156,7 +157,7 @@ def _records(batch: Any, first: int, form: RecordFormat, file: Reading) -> Recor
     columns = dict(zip(names, map(_python, batch.columns), strict=True))
     if form.fields is None:
         rows = zip(*columns.values(), strict=True) if names else repeat((), count)
-        values: list[Any] = [dict(zip(columns, row)) for row in rows]  # noqa: B905 - as long
+        values: list[Any] = [*dicts_of(tuple(columns))(rows)]
     else:
         found = [_field(columns, path, None) for path in form.fields]
         values = [*zip(*found, strict=True)] if found else [()] * count
