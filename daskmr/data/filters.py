@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
@@ -24,13 +24,14 @@ from daskmr.data.dimensions.value_tests import (
 from daskmr.data.strict_json import COMMENT, fail, field_name, kind, refuse_unknown
 
 __all__ = [
-    "ANYTHING", "Between", "Dimension", "Matching", "OneOf", "ValueTest", "join_values",
-    "parse_dimension", "sanitise",
+    "ANYTHING", "Between", "Dimension", "DimensionFilter", "Matching", "OneOf", "Seen", "ValueTest",
+    "join_values", "parse_dimension", "sanitise",
 ]  # fmt: skip
 
 _ADVICE = (
     'write "*" for anything, a text, a list of texts, {"min": ..., "max": ...} or {"regex": ...}'
 )
+_VALUES_NAMED = 20
 _MAX_DIGITS = 400  # a bound with more digits is a mistake, and would be written out in full
 
 
@@ -190,3 +191,58 @@ _FORM_OF_KEY: dict[str, Callable[[Mapping[str, Any], str], ValueTest]] = {
     "max": _parse_range,
 }
 """Parsers of ``allowed_values`` that are objects, by their keys; the first match is used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The values of one dimension that a walk found, below values allowed for earlier dimensions.
+
+    `candidates` counts the directories or files at this level, and `allowed` those that the filter
+    allows. `distinct` counts the existing values, and `values` holds the first and last few, or all.
+    `variants` are excluded values that differ from an allowed one only in their normal form.
+    """
+
+    dimension: Dimension
+    candidates: int
+    allowed: int
+    values: tuple[str, ...]
+    distinct: int
+    variants: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class DimensionFilter:
+    """Tests the values of one dimension, each only once, and interns them."""
+
+    dimension: Dimension
+    verdicts: dict[str, str | None] = field(default_factory=dict)
+    candidates: int = 0
+    allowed: int = 0
+
+    def pick(self, value: str) -> str | None:
+        """Return the interned `value`, or ``None`` if it is excluded."""
+        if value not in self.verdicts:
+            self.verdicts[value] = value if self.dimension.allows(value) else None
+        self.count(value, 1)
+        return self.verdicts[value]
+
+    def count(self, value: str, number: int) -> bool:
+        """Count a value that was tested; return whether it is allowed."""
+        is_allowed = self.verdicts[value] is not None
+        self.candidates += number
+        self.allowed += number * is_allowed
+        return is_allowed
+
+    def seen(self) -> Seen:
+        values = sorted(self.verdicts)
+        half = _VALUES_NAMED // 2
+        named = values if len(values) <= _VALUES_NAMED else [*values[:half], *values[-half:]]
+        counts = self.candidates, self.allowed
+        return Seen(self.dimension, *counts, tuple(named), len(values), self._variants())
+
+    def _variants(self) -> tuple[str, ...]:
+        known = self.dimension.known_values or ()
+        if all(map(str.isascii, known)) and all(map(str.isascii, self.verdicts)):
+            return ()
+        excluded = sorted(value for value, kept in self.verdicts.items() if kept is None)
+        return tuple(v for v in excluded if self.dimension.variant_of(v) is not None)

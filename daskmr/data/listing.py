@@ -7,39 +7,21 @@ import json
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from operator import attrgetter, itemgetter
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from daskmr.data.filters import Dimension
+from daskmr.data.filters import DimensionFilter, Seen
 from daskmr.data.input_file import InputFile
 from daskmr.data.layout import Layout, Schema
-from daskmr.data.sources.own_files import why_own
+from daskmr.data.sources.own_files import OWN_SUFFIXES, why_own
 from daskmr.errors import InputError
 from daskmr.normal_forms import hint
 
-__all__ = ["InputFile", "Listing", "Seen", "Selection", "list_files", "refuse_names", "unite"]
+__all__ = ["InputFile", "Listing", "Selection", "list_files", "refuse_names", "unite"]
 
 _SKIPPED_NAMED = 1000
-_VALUES_NAMED = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """The values of one dimension that a walk found, below values allowed for earlier dimensions.
-
-    `candidates` counts the directories or files at this level, and `allowed` those that the filter
-    allows. `distinct` counts the existing values, and `values` holds the first and last few, or all.
-    `variants` are excluded values that differ from an allowed one only in their normal form.
-    """
-
-    dimension: Dimension
-    candidates: int
-    allowed: int
-    values: tuple[str, ...]
-    distinct: int
-    variants: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,37 +229,12 @@ def refuse_names(one: str, other: str) -> NoReturn:
 
 
 @dataclass(slots=True)
-class _DimensionFilter:
-    """Tests the values of one dimension, each only once, and interns them."""
+class _Picked:
+    """The files in a directory whose names have the same values: their dimensions, if selected."""
 
-    dimension: Dimension
-    verdicts: dict[str, str | None] = field(default_factory=dict)
-    candidates: int = 0
-    allowed: int = 0
-
-    def pick(self, value: str) -> str | None:
-        """Return the interned `value`, or ``None`` if it is excluded."""
-        self.candidates += 1
-        try:
-            kept = self.verdicts[value]
-        except KeyError:
-            kept = self.verdicts[value] = value if self.dimension.allows(value) else None
-        self.allowed += kept is not None
-        return kept
-
-    def seen(self) -> Seen:
-        values = sorted(self.verdicts)
-        half = _VALUES_NAMED // 2
-        named = values if len(values) <= _VALUES_NAMED else [*values[:half], *values[-half:]]
-        counts = self.candidates, self.allowed
-        return Seen(self.dimension, *counts, tuple(named), len(values), self._variants())
-
-    def _variants(self) -> tuple[str, ...]:
-        known = self.dimension.known_values or ()
-        if all(map(str.isascii, known)) and all(map(str.isascii, self.verdicts)):
-            return ()
-        excluded = sorted(value for value, kept in self.verdicts.items() if kept is None)
-        return tuple(v for v in excluded if self.dimension.variant_of(v) is not None)
+    values: tuple[str, ...]
+    dims: tuple[str, ...] | None = None
+    count: int = 0
 
 
 class Selection:
@@ -300,11 +257,14 @@ class Selection:
         self.own_folder = ""  # the real path of the work dir, which is never opened
         self.schema = schema
         self.levels = schema.layout.levels
-        self._filters = tuple(_DimensionFilter(dimension) for dimension in schema.dimensions)
+        self._filters = tuple(DimensionFilter(dimension) for dimension in schema.dimensions)
         ends = [*accumulate(len(level.dimensions) for level in self.levels)]
         self._filters_at = [self._filters[a:b] for a, b in pairwise([0, *ends])]
         self._last = self.levels[-1]
+        self._fullmatch, self._spans = self._last.fullmatch, self._last.spans
         self._is_open, self._extensions = self._last.is_open, schema.extensions
+        self._above: tuple[str, ...] | None = None  # the dimensions of the current directory
+        self._known: dict[Any, _Picked] = {}  # by the groups of a file's name there
         self._skipped: list[tuple[str, str]] = []
 
     def pick(self, position: int, value: str) -> str | None:
@@ -329,17 +289,37 @@ class Selection:
         A file that is not in the layout is recorded as skipped, by its `path`. If the last level
         spans several, `name` is the path below the first of them.
         """
-        if why := why_own(name.rpartition("/")[2]):
+        last = name.rpartition("/")[2] if self._spans else name
+        if (last[:1] == "_" or last.endswith(OWN_SUFFIXES)) and (why := why_own(last)):
             self.skip(path, why)
             return None
-        values = self._last.match(name)
-        if values is None or (self._last.is_typed and self._last.mistake(values)):
-            self.skip(path, self._last.why_not(name))
-            return None
+        if dims is not self._above:
+            self._begin(dims)
+        match = self._fullmatch(name)
+        groups = match and match.groups()
+        known = self._known.get(groups)
+        if known is None:
+            values = self._last.match(name)
+            if values is None or self._last.mistake(values):
+                self.skip(path, self._last.why_not(name))
+                return None
+            known = _Picked(values)
         if self._is_open and name.rpartition(".")[2].lower() not in self._extensions:
             self.skip(path, _extension_reason(name))
             return None
-        return self._picked(dims, -1, values)
+        if not known.count:
+            known.dims = self._picked(dims, -1, known.values)
+            self._known[groups] = known
+        known.count += 1
+        return known.dims
+
+    def _begin(self, dims: tuple[str, ...] | None) -> None:
+        """Begin a directory, and count the files of the one before."""
+        for known in self._known.values():
+            for each, value in zip(self._filters_at[-1], known.values, strict=True):
+                if not each.count(value, known.count - 1):
+                    break
+        self._above, self._known = dims, {}
 
     def _picked(
         self, dims: tuple[str, ...], position: int, values: tuple[str, ...]
@@ -388,6 +368,7 @@ class Selection:
         return sorted(self._skipped, key=lambda one: os.fsencode(one[0]))[:_SKIPPED_NAMED]
 
     def listing(self, root: str) -> Listing:
+        self._begin(None)
         skipped = self._first_skipped()
         return Listing(
             root=root,
@@ -486,12 +467,12 @@ def _collect(
 
     Returns its directories if the last level spans several.
     """
-    known: dict[tuple[str, ...], tuple[str, ...]] = {}
     position = len(selection.levels) - 1
     deeper: list[_Directory] = []
     for entry in _entries(root, directory, selection):
         path, name = directory.path + entry.name, directory.below + entry.name
-        form = _format_of(entry, stat.S_IFREG)
+        is_plain = entry.is_file(follow_symlinks=False)
+        form = stat.S_IFREG if is_plain else _format_of(entry, stat.S_IFREG)
         if form == stat.S_IFDIR:
             if selection.enters(entry.name, name):
                 child = _enter(directory, entry, directory.dims, selection, f"{name}/")
@@ -510,11 +491,10 @@ def _collect(
             found = entry.stat()
         except OSError as error:
             _fail("file", entry.path, error)
-        dims = known.setdefault(dims, dims)
         selection.files.append(
             InputFile(path, found.st_size, dims, None, None, found.st_mtime_ns, found.st_ino)
         )
-        if entry.is_symlink():
+        if not is_plain:
             links[path] = _real_path(directory, entry)[0]
     return deeper
 

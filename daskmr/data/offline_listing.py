@@ -141,7 +141,7 @@ class _Replay:
             self.gaps.add_others(prefix, [s[:-1] if s[-1:] == "." else f"{s}..." for s in starts])
         elif missing:
             self.gaps.add_path(f"{prefix.path}{level.text}")
-        return self.selected.select_files(prefix, self._record.entries(prefix.path), {})
+        return self.selected.select_files(prefix, self._record.entries(prefix.path))
 
     def _visit(self, prefix: Prefix, position: int, listed: bool) -> None:
         """Note whether a prefix was listed; `position` is that of its own level, -1 for the root."""

@@ -130,12 +130,8 @@ class EntrySelection(Selection):
         self,
         prefix: Prefix,
         entries: Iterable[Entry],
-        known: dict[tuple[str, ...], tuple[str, ...]],
     ) -> list[Prefix]:
-        """Select the files in `prefix`; `known` interns the tuples of dimensions.
-
-        Returns its directories if the last level spans several.
-        """
+        """Select the files in `prefix`; return its directories if the last level spans several."""
         path, dims, rest = prefix.path, prefix.dims, prefix.rest
         pick_file, append = self.pick_file, self.files.append
         position = len(self.levels) - 1
@@ -154,7 +150,6 @@ class EntrySelection(Selection):
             elif fault:
                 self._skip_object(prefix, entry, position)
             elif (picked := pick_file(dims, rest + name, path + name)) is not None:
-                picked = known.setdefault(picked, picked)
                 append(InputFile(path + name, entry.size, picked, entry.etag, entry.mtime))
         return deeper
 
@@ -373,16 +368,15 @@ class _Walk:
 
         - `first`: the text that all names begin with.
         """
-        known: dict[tuple[str, ...], tuple[str, ...]] = {}
         requests = 0
         async for page in self._pages(prefix, first):
-            deeper += self.selected.select_files(prefix, page.entries, known)
+            deeper += self.selected.select_files(prefix, page.entries)
             requests += 1
             if page.token is None or self._starts is None or (last := _last_name(page)) is None:
                 continue
             left = [start for start in self._starts if start > last or last.startswith(start)]
             if len(left) <= requests and left != [first]:
-                await self._collect_by_starts(prefix, left, last, known)
+                await self._collect_by_starts(prefix, left, last)
                 return
         self._listed(prefix, (first,))
 
@@ -391,7 +385,6 @@ class _Walk:
         prefix: Prefix,
         starts: list[str],
         last: str,
-        known: dict[tuple[str, ...], tuple[str, ...]],
     ) -> None:
         """Select the files after `last` whose names start with one of `starts`."""
         for start in starts:
@@ -399,7 +392,7 @@ class _Walk:
             async for page in self._pages(prefix, start, after):
                 # A server that ignores `after` repeats entries that are already selected.
                 entries = [entry for entry in page.entries if entry.name > after]
-                self.selected.select_files(prefix, entries, known)
+                self.selected.select_files(prefix, entries)
         self._listed(prefix, self._starts or ())
 
     async def _pages(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -154,3 +155,26 @@ def test_wrong_options(options: list[str | Path]) -> None:
     completed = run(["-m", "benchmarks", *options])
     assert completed.returncode == 2
     assert options[1] in completed.stderr
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_jobs_over_other_records_equal_the_others(
+    number: int, bench: Any, root: Path, tmp_path: Path
+) -> None:
+    from benchmarks import records
+
+    case = records.CASES[number]
+    data, other_data = (
+        records.data_of(root, kind, 150_000) for kind in (case.data, case.other_data)
+    )
+    layout = None if case.job.startswith("os") else "flat"
+    run_job = partial(mapreduce, layout=layout, inline=True, work_dir=tmp_path / "work")
+    job = BENCHMARKS / "jobs" / "records" / f"{case.job}.py"
+    run_job(job, data_dir=data, output=tmp_path / "daskmr")
+    if case.other == "os":
+        run_job(BENCHMARKS / "jobs" / "os.py", data_dir=other_data, output=tmp_path / "other")
+    else:
+        script = BENCHMARKS / "rivals" / "zones.py"
+        completed = run([script, case.other, other_data, tmp_path / "other"])
+        assert completed.returncode == 0, completed.stderr
+    assert (tmp_path / "other").read_bytes() == (tmp_path / "daskmr").read_bytes() != b""

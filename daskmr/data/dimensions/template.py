@@ -144,7 +144,8 @@ class Level:
         return tuple((n, field) for n, field in enumerate(self.dimensions) if field.type)
 
     @cached_property
-    def _fullmatch(self) -> Callable[[str], re.Match[str] | None]:
+    def fullmatch(self) -> Callable[[str], re.Match[str] | None]:
+        """Match a name, regardless of types; the groups are the dimensions, not yet decoded."""
         shown = "" if self.start[:1] == "." else r"(?!\.)"
         shown += r"(?!.*/\.)" if self.spans else ""
         return re.compile(shown + _pattern_of(self.parts), re.DOTALL).fullmatch
@@ -163,7 +164,7 @@ class Level:
         >>> level.match("web1.log.gz"), level.match("web1")
         (('web1',), None)
         """
-        match = self._fullmatch(name)
+        match = self.fullmatch(name)
         if match is None:
             return None
         values: tuple[str, ...] = match.groups()

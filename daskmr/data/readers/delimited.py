@@ -9,8 +9,9 @@ from __future__ import annotations
 import csv
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from itertools import repeat
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import compress, pairwise, repeat
+from operator import add, itemgetter
 from typing import Any, BinaryIO
 
 from daskmr.data.readers.decompression import Part
@@ -23,8 +24,8 @@ from daskmr.data.readers.records import (
     Reading,
     RecordFormat,
     Records,
+    dicts_of,
     raw_bytes,
-    with_keys,
 )
 from daskmr.errors import TaskFailed
 
@@ -98,7 +99,6 @@ class _Table:
         self._form, self._file, self._separator = form, file, separator
         self._given = form.columns is not None and not header
         self.header = header
-        self._make: Callable[[Sequence[str]], Any] = lambda row: row
         if header:
             self._take_header(header)
         self._first = 1  # the number of the first of the lines that are not parsed yet
@@ -140,7 +140,8 @@ class _Table:
         """Parse lines of which some may be blank or bad, or belong to the same record."""
         rows: list[Any] = []
         spans: list[tuple[int, int]] = []
-        limit, start, end = self._file.max_record_bytes, 0, len(lines)
+        limit, end = self._file.max_record_bytes, len(lines)
+        start = self._take_good(lines, rows, spans)
         while start < end:
             for row, stop in self._rows(lines, start):
                 if row is None and not at_end:  # it may continue
@@ -168,6 +169,27 @@ class _Table:
         self._first += end
         if rows:
             yield self._records(rows, numbers, spans, lines)
+
+    def _take_good(self, lines: list[str], rows: list[Any], spans: list[tuple[int, int]]) -> int:
+        """Parse up to the first record that is not valid or complete; return the index of its line."""
+        reader = csv.reader(map(add, lines, repeat("\n")), delimiter=self._separator, strict=True)
+        stops = [0]
+        try:
+            for row in reader:
+                rows.append(row)
+                stops.append(reader.line_num)
+        except csv.Error:
+            pass
+        spans += pairwise(stops)
+        if len(rows) < stops[-1] or not all(rows):
+            for index, (start, stop) in enumerate(spans):
+                if stop - start > 1 or not rows[index]:
+                    rows[index] = _checked(
+                        rows[index], lines[start:stop], self._file.max_record_bytes
+                    )
+            spans[:] = compress(spans, rows)
+            rows[:] = filter(None, rows)
+        return stops[-1]
 
     def _rows(self, lines: list[str], start: int) -> Iterator[tuple[Any, int]]:
         """Yield rows, each with the index after its last line; ``None`` for one that is open."""
@@ -225,6 +247,7 @@ class _Table:
 
     def _take_header(self, header: tuple[str, ...]) -> None:
         self.header, form = header, self._form
+        self._places = {name: place for place, name in enumerate(header)}
         wanted = [".".join(path) for path in form.fields or ()]
         missing = [n for n in [*wanted, *([form.key] if form.key else [])] if n not in header]
         if missing:
@@ -241,28 +264,34 @@ class _Table:
         spans: list[tuple[int, int]],
         lines: list[str],
     ) -> Records:
-        header, width = self.header, len(self.header)
+        header, form, width = self.header, self._form, len(self.header)
 
         def raw(index: int) -> bytes | OversizedLine:
             return _raw(lines, *spans[index])
 
-        values: list[Any] = [
-            dict(zip(header, row, strict=True))
-            if row.__class__ is list and len(row) == width
-            else _bad(row, raw(index), width, self._given)
-            for index, row in enumerate(rows)
-        ]
-        size = sum(map(len, lines[:1]))
-        records = Records(numbers, repeat(self._file.path), values, raw, size, header)
-        if self._form.key is not None:
-            records = with_keys(records, self._form.key, self._file.path)
-        if self._form.fields is not None:
-            names = [".".join(path) for path in self._form.fields]
-            values[:] = [
-                value if value.__class__ is BadRecord else tuple([value[name] for name in names])
-                for value in values
-            ]
-        return records
+        bad: dict[int, BadRecord] = {}
+        if not _all_have(width, rows):
+            for index, row in enumerate(rows):
+                if row.__class__ is not list or len(row) != width:
+                    bad[index], rows[index] = _bad(row, raw(index), width, self._given), header
+        if form.fields is None:
+            values: list[Any] = [*dicts_of(header)(rows)]
+        else:
+            wanted = [map(itemgetter(self._places[".".join(path)]), rows) for path in form.fields]
+            values = [*zip(*wanted, strict=True)] if wanted else [()] * len(rows)
+        for index, each in bad.items():
+            values[index] = each
+        keys: Iterable[Any] = repeat(self._file.path)
+        if form.key is not None:
+            keys = [*map(itemgetter(self._places[form.key]), rows)]
+        return Records(numbers, keys, values, raw, sum(map(len, lines[:1])), header)
+
+
+def _all_have(width: int, rows: list[Any]) -> bool:
+    try:
+        return {*map(len, rows)} <= {width}
+    except TypeError:  # a `BadRecord`
+        return False
 
 
 def _bad(row: Any, raw: bytes | OversizedLine, width: int, is_named: bool) -> BadRecord:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 
 from daskmr.data.readers.lines import read_raw_lines
 from daskmr.data.readers.records import (
+    MISSING,
     TOO_LONG,
     BadRecord,
     OversizedLine,
@@ -22,7 +23,7 @@ from daskmr.data.readers.records import (
     Reading,
     RecordFormat,
     Records,
-    field_of,
+    take_keys,
     with_keys,
 )
 from daskmr.job.pluck import Fields
@@ -32,7 +33,6 @@ __all__ = ["READER"]
 NOT_JSON = "not JSON"
 
 _UNDECIDED = (msgspec.MsgspecError, UnicodeError, RecursionError, TypeError)
-_MISSING: Any = object()
 
 Line = bytes | OversizedLine
 
@@ -59,29 +59,36 @@ class _JsonLines(Reader):
 READER = _JsonLines()
 
 
-def _decoder(form: RecordFormat) -> Callable[[Any], Any]:
-    """Return a function from the bytes of a line to its value, which may raise for any reason."""
+class _Decoder(NamedTuple):
+    """Functions from the bytes of a line, and of many, to their values, which raise for any reason."""
+
+    one: Callable[[Any], Any]
+    many: Callable[[Any], list[Any]]
+
+
+def _decoder(form: RecordFormat) -> _Decoder:
     if form.fields is None:
-        return msgspec.json.Decoder().decode
-    if form.key is None:
-        return Fields(form.fields).of_bytes
-    return Fields((*form.fields, tuple(form.key.split("."))), _MISSING).of_bytes
+        decode = msgspec.json.Decoder().decode
+        return _Decoder(decode, lambda lines: [*map(decode, lines)])
+    key = () if form.key is None else (tuple(form.key.split(".")),)
+    fields = Fields((*form.fields, *key))
+    return _Decoder(fields.of_bytes, fields.of_lines)
 
 
 def _records(
     lines: Sequence[Line],
-    decode: Callable[[Any], Any],
+    decoder: _Decoder,
     first: int,
     form: RecordFormat,
     file: Reading,
 ) -> Records:
     numbers: Sequence[int] = range(first, first + len(lines))
     try:
-        values = [*map(decode, lines)]
-    except (ValueError, *_UNDECIDED):
+        values = decoder.many(lines)
+    except (ValueError, AttributeError, *_UNDECIDED):
         kept = [index for index, line in enumerate(lines) if _is_record(line)]
         numbers, lines = [first + index for index in kept], [lines[index] for index in kept]
-        values = [_value(line, decode, form.fields is not None) for line in lines]
+        values = [_value(line, decoder.one, form.fields is not None) for line in lines]
     size = sum(map(len, lines[:1]))
     records = Records(numbers, repeat(file.path), values, lines.__getitem__, size)
     if form.key is None:
@@ -113,14 +120,12 @@ def _value(line: Line, decode: Callable[[Any], Any], plucks: bool) -> Any:
 
 def _with_plucked_keys(records: Records, name: str) -> Records:
     """Separate the key, the last of the plucked values, from the others."""
-    keys, values = [], records.values
-    for index, value in enumerate(values):
-        key = None
-        if type(value) is not BadRecord:
-            *others, key = value
-            values[index] = tuple([None if each is _MISSING else each for each in others])
-            key = field_of({} if key is _MISSING else {name: key}, name)
-            if type(key) is BadRecord:
-                values[index] = BadRecord(records.raw(index), key.reason)
-        keys.append(key)
-    return records._replace(keys=keys)
+    rows = records.values
+    keys = [None if type(row) is BadRecord else row[-1] for row in rows]
+    if None in keys:  # ``null``, or missing
+        pluck = Fields((tuple(name.split(".")),), MISSING).of_bytes
+        for index, key in enumerate(keys):
+            if key is None and type(rows[index]) is not BadRecord:
+                (keys[index],) = pluck(records.raw(index))  # type: ignore[arg-type]
+    rows[:] = [row if type(row) is BadRecord else row[:-1] for row in rows]
+    return take_keys(records, keys, name)

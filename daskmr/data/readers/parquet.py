@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import tempfile
 from collections.abc import Iterator
+from datetime import date, datetime, time
 from importlib.util import find_spec
 from itertools import repeat
 from typing import Any, BinaryIO
@@ -15,6 +16,7 @@ from typing import Any, BinaryIO
 from daskmr.data.readers.decompression import Part
 from daskmr.data.readers.faults import CorruptFileError
 from daskmr.data.readers.records import (
+    MISSING,
     TOO_LONG,
     BadRecord,
     OversizedLine,
@@ -22,7 +24,8 @@ from daskmr.data.readers.records import (
     Reading,
     RecordFormat,
     Records,
-    with_keys,
+    dicts_of,
+    take_keys,
 )
 from daskmr.errors import InputError, TaskFailed
 
@@ -192,9 +195,14 @@ def _rows_of(metadata: Any) -> int:
 
 
 def _records(batch: Any, first: int, form: RecordFormat, file: Reading) -> Records:
-    names = batch.schema.names
-    rows = zip(*map(_python, batch.columns), strict=True) if names else repeat((), batch.num_rows)
-    values: list[Any] = [dict(zip(names, row, strict=True)) for row in rows]
+    names, count = batch.schema.names, batch.num_rows
+    columns = dict(zip(names, map(_python, batch.columns), strict=True))
+    if form.fields is None:
+        rows = zip(*columns.values(), strict=True) if names else repeat((), count)
+        values: list[Any] = [*dicts_of(tuple(columns))(rows)]
+    else:
+        found = [_field(columns, path, None) for path in form.fields]
+        values = [*zip(*found, strict=True)] if found else [()] * count
 
     def raw(index: int) -> bytes | OversizedLine:
         value = values[index]
@@ -203,44 +211,49 @@ def _records(batch: Any, first: int, form: RecordFormat, file: Reading) -> Recor
         return _packed(batch.slice(index, 1))
 
     if batch.nbytes > file.max_record_bytes:
-        for index in range(batch.num_rows):
+        for index in range(count):
             size = batch.slice(index, 1).nbytes
             if size > file.max_record_bytes:
                 values[index] = BadRecord(OversizedLine(size), TOO_LONG)
-    numbers = range(first, first + batch.num_rows)
-    records = Records(numbers, repeat(file.path), values, raw, batch.nbytes)
-    if form.key is not None:
-        records = with_keys(records, form.key, file.path)
-    if form.fields is not None:
-        paths = [(".".join(path), path) for path in form.fields]
-        values[:] = [
-            row if type(row) is BadRecord else tuple([_field(row, *path) for path in paths])
-            for row in values
-        ]
-    return records
+    records = Records(range(first, first + count), repeat(file.path), values, raw, batch.nbytes)
+    if form.key is None:
+        return records
+    return take_keys(records, _field(columns, tuple(form.key.split(".")), MISSING), form.key)
+
+
+def _field(columns: dict[str, list[Any]], path: tuple[str, ...], default: Any) -> list[Any]:
+    """Return the values of a column, or of a field in one."""
+    whole = ".".join(path)
+    if whole in columns:
+        return columns[whole]
+    values = columns[path[0]]
+    for name in path[1:]:
+        values = [v.get(name, default) if type(v) is dict else default for v in values]
+    return values
 
 
 def _python(column: Any) -> list[Any]:
-    """Return the values of a column; numbers without nulls by way of NumPy, which is faster."""
-    import pyarrow.types as types
+    """Return what ``to_pylist`` does; by way of NumPy where that is many times as fast."""
+    from pyarrow import types
 
     kind = column.type
+    if types.is_dictionary(kind):
+        return _python(column.dictionary_decode())
     if column.null_count == 0 and (types.is_integer(kind) or types.is_float64(kind)):
         values: list[Any] = column.to_numpy().tolist()
         return values
+    zone = kind.tz if types.is_timestamp(kind) else None
+    is_moment = types.is_timestamp(kind) or types.is_time(kind)
+    if types.is_date32(kind) or (is_moment and kind.unit != "ns" and zone in (None, "UTC")):
+        values = column.to_numpy(zero_copy_only=False).tolist()
+        # Years that Python does not have are numbers here.
+        if {*map(type, values)} <= {datetime, date, time, type(None)}:
+            if zone:
+                utc = _pyarrow().lib.string_to_tzinfo(zone)
+                values = [value and value.replace(tzinfo=utc) for value in values]
+            return values
     pylist: list[Any] = column.to_pylist()
     return pylist
-
-
-def _field(row: dict[str, Any], whole: str, path: tuple[str, ...]) -> Any:
-    if whole in row:
-        return row[whole]
-    value: Any = row
-    for name in path:
-        if not isinstance(value, dict) or name not in value:
-            return None
-        value = value[name]
-    return value
 
 
 def _packed(row: Any) -> bytes:

@@ -8,21 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import repeat
+from operator import contains, itemgetter
 from typing import Any, BinaryIO, NamedTuple
 
 from daskmr.errors import InputError
 
 __all__ = [
-    "KEYED", "TOO_LONG", "BadRecord", "OversizedLine", "Reader", "Reading", "RecordFormat",
-    "Records", "as_text", "field_of", "raw_bytes", "with_keys",
+    "KEYED", "MISSING", "TOO_LONG", "BadRecord", "OversizedLine", "Reader", "Reading",
+    "RecordFormat", "Records", "as_text", "dicts_of", "field_of", "raw_bytes", "take_keys", "with_keys",
 ]  # fmt: skip
 
 TOO_LONG = "longer than max-record-bytes"
 
-_SCALARS = (str, int, float, bool, bytes, type(None))
-_MISSING: Any = object()
+
+class _Missing:
+    """The type of `MISSING`; like other values that cannot be keys, it has no hash."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+MISSING: Any = _Missing()
+"""Replaces a field that a record lacks."""
 
 
 class OversizedLine(str):
@@ -212,34 +220,66 @@ class Reader:
         raise NotImplementedError
 
 
+@lru_cache
+def dicts_of(names: tuple[str, ...]) -> Callable[[Iterable[Sequence[Any]]], list[dict[str, Any]]]:
+    """Return a function from rows to dicts with these names.
+
+    Like a named tuple, it is compiled for its names, since ``dict(zip(names, row))`` takes twice as long.
+
+    >>> dicts_of(("a", "b"))([(1, 2), (3, 4)])
+    [{'a': 1, 'b': 2}, {'a': 3, 'b': 4}]
+    """
+    places = range(len(names))
+    items = ", ".join(f"{names[place]!r}: v{place}" for place in places)
+    row = ", ".join(f"v{place}" for place in places)
+    made: Any = eval(f"lambda rows: [{{{items}}} for [{row}] in rows]", {})
+    return made  # type: ignore[no-any-return]
+
+
 def field_of(value: Any, name: str) -> Any:
-    """Return the field of a record by its dotted name, or a `BadRecord` without bytes.
+    """Return the field of a record by its dotted name, or `MISSING`.
 
     >>> field_of({"user": {"id": 7}}, "user.id"), field_of({"a.b": "x"}, "a.b")
     (7, 'x')
-    >>> field_of({"user": None}, "user.id").reason, field_of({"user": {}}, "user").reason
-    ('no field user.id', 'the field user is not a scalar')
+    >>> field_of({"user": None}, "user.id") is MISSING
+    True
     """
-    found = value.get(name, _MISSING) if isinstance(value, dict) else _MISSING
-    if found is _MISSING and "." in name:
+    found = value.get(name, MISSING) if isinstance(value, dict) else MISSING
+    if found is MISSING and "." in name:
         found = value
         for each in name.split("."):
-            found = found.get(each, _MISSING) if isinstance(found, dict) else _MISSING
-    if found is _MISSING:
-        return BadRecord(b"", f"no field {name}")
-    if isinstance(found, _SCALARS) or type(found).__hash__ is not None:
-        return found
-    return BadRecord(b"", f"the field {name} is not a scalar")
+            found = found.get(each, MISSING) if isinstance(found, dict) else MISSING
+    return found
 
 
 def with_keys(records: Records, key: str | None, path: str) -> Records:
     """Take the keys of a batch from a field of its values, or from the path of its file."""
     if key is None:
         return records._replace(keys=repeat(path))
-    keys, values = [], records.values
-    for index, value in enumerate(values):
-        found = None if type(value) is BadRecord else field_of(value, key)
-        if type(found) is BadRecord:
-            values[index] = BadRecord(records.raw(index), found.reason)
-        keys.append(found)
+    try:
+        found = _fields(records.values, key)
+    except (KeyError, TypeError):  # a value that is bad, or lacks the field
+        found = [field_of(value, key) for value in records.values]
+    return take_keys(records, found, key)
+
+
+def _fields(values: Sequence[Any], name: str) -> Sequence[Any]:
+    """Return the field of each value; raise KeyError or TypeError if it may be missing in one."""
+    if "." in name and not any(map(contains, values, repeat(name))):
+        for each in name.split("."):
+            values = [*map(itemgetter(each), values)]
+        return values
+    return [*map(itemgetter(name), values)]
+
+
+def take_keys(records: Records, keys: Sequence[Any], name: str) -> Records:
+    """Take `keys`, the fields of this name; a record is bad if its own is `MISSING`, or not a scalar."""
+    if None in {kind.__hash__ for kind in {*map(type, keys)}}:
+        values = records.values
+        for index, key in enumerate(keys):
+            if type(key).__hash__ is None and type(values[index]) is not BadRecord:
+                reason = (
+                    f"no field {name}" if key is MISSING else f"the field {name} is not a scalar"
+                )
+                values[index] = BadRecord(records.raw(index), reason)
     return records._replace(keys=keys)

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
+from daskmr.data.filters import Seen
 from daskmr.data.layout import Layout, Schema, load_layout
-from daskmr.data.listing import InputFile, Listing, Seen, Selection, list_files, refuse_names
+from daskmr.data.listing import InputFile, Listing, Selection, list_files, refuse_names
 from daskmr.data.sources.given import Sources, read_stdin
 from daskmr.data.sources.globs import expand, is_glob, split_glob
 from daskmr.data.sources.own_files import why_own

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["why_own"]
+__all__ = ["OWN_SUFFIXES", "why_own"]
 
-_SUFFIXES = (".meta.json", ".bad.jsonl", ".pstats")
+OWN_SUFFIXES = (".meta.json", ".bad.jsonl", ".pstats")
 
 
 def why_own(name: str) -> str:
@@ -15,7 +15,7 @@ def why_own(name: str) -> str:
     >>> why_own("_hour=07")  # a directory of a Hive partition
     ''
     """
-    if name.endswith(_SUFFIXES):
+    if name.endswith(OWN_SUFFIXES):
         return "it was written by daskmr"
     if name.startswith("_") and "=" not in name:
         return "its name begins with _"
