@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import stat
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from daskmr.data.sources.own_files import why_own
 from daskmr.errors import InputError
 from daskmr.normal_forms import hint
 
-__all__ = ["InputFile", "Listing", "Seen", "Selection", "list_files", "refuse_names", "unite"]
+__all__ = ["InputFile", "Listing", "Seen", "Selection", "check_root", "list_files", "refuse_names", "unite"]
 
 _SKIPPED_NAMED = 1000
 _VALUES_NAMED = 20
@@ -81,80 +80,16 @@ class Listing:
         return self.schema.layout
 
     def explain_nothing(self) -> str:
-        """Explain an empty listing: name the dimension that excluded the last candidates."""
-        if self.nothing:
-            return self.nothing
-        # A dimension only sees values below what all earlier ones allow, so without the deepest
-        # dimension that excluded something, there might have been a file.
-        for position in reversed(range(len(self.seen))):
-            seen = self.seen[position]
-            if seen.allowed < seen.candidates:
-                return self._explain_excluded(position, seen)
-        some = [
-            f"{path!r}, because {reason}"
-            for path, reason in zip(self.skipped[:3], self.reasons, strict=False)
-        ]
-        skipped = "; ".join(some) + "; ..." * (self.skipped_count > 3)
-        if skipped:
-            skipped = f" Not in the layout: {self.skipped_count} ({skipped})."
-        known = f" with a known extension ({', '.join(sorted(self.schema.extensions))})"
-        return (
-            f"The {self._what} {self.root} holds no file in the layout {self.layout.template}"
-            f"{known if self.layout.levels[-1].is_open else ''}.{skipped} "
-            f"Check the {self._what} and the layout. {self._advise()}"
-        )
+        """Explain an empty listing, and say what to do."""
+        from daskmr.data.explanations import explain_nothing
 
-    def _advise(self) -> str:
-        """Name a layout that fits the paths that were skipped."""
-        hive = any("=" in name[1:] for path in self.skipped for name in path.split("/")[:-1])
-        if hive and self.layout.spec != "hive":
-            return "For directories name=value, use --layout hive."
-        return (
-            "To name the parts of the paths, use a template such as --layout '{day}/{host}.log'; to "
-            "read files at any depth, --layout flat."
-        )
+        return explain_nothing(self)
 
     def explain_variants(self) -> tuple[str, ...]:
         """Describe the values that are excluded only because of their Unicode normal form."""
-        return tuple(
-            f"dimension {position} ({seen.dimension.field_name}) excludes {_describe_variants(seen)}"
-            for position, seen in enumerate(self.seen, 1)
-            if seen.variants
-        )
+        from daskmr.data.explanations import explain_variants
 
-    @property
-    def _what(self) -> str:
-        return "bucket" if "://" in self.root else "data directory"  # no "//" in a local root
-
-    def _explain_excluded(self, position: int, seen: Seen) -> str:
-        label, name = seen.dimension.field_name, self.layout.field_names[position]
-        label = label if label == name else f"{label}, in the layout {name}"
-        barren = ", where no file in the layout was found" if seen.allowed else ""
-        return (
-            f"No file below {self.root} matches the filter: dimension {position + 1} ({label}) "
-            f"allows {seen.dimension.describe()}{barren}; {_describe_values(seen)}. "
-            f"Correct {'--where' if self.schema.given.where else 'the filter'}, or the {self._what}."
-            + (f" It excludes {_describe_variants(seen)}." if seen.variants else "")
-        )
-
-
-def _describe_variants(seen: Seen) -> str:
-    found = seen.variants[0]
-    allowed = str(seen.dimension.variant_of(found))
-    more = f" and {len(seen.variants) - 1:,} more" if len(seen.variants) > 1 else ""
-    return (
-        f"{found!r}{more}, which differs from {allowed!r} only in its Unicode normal form "
-        f"({found!a} exists, the filter allows {allowed!a}); to read both, allow "
-        f"{json.dumps([found, allowed])}"
-    )
-
-
-def _describe_values(seen: Seen) -> str:
-    shown = [repr(value) for value in seen.values]
-    if len(seen.values) < seen.distinct:
-        shown.insert((len(shown) + 1) // 2, "...")
-    count = f" ({seen.distinct} values)" if len(seen.values) < seen.distinct else ""
-    return f"existing there: {', '.join(shown)}{count}"
+        return explain_variants(self) if any(seen.variants for seen in self.seen) else ()
 
 
 def list_files(
@@ -174,7 +109,7 @@ def list_files(
         ...
     daskmr.errors.InputError: The data directory /no/such/place does not exist; check the path.
     """
-    root = _check_root(data_dir)
+    root = check_root(data_dir)
     if schema.layout.is_undiscovered:
         schema = _discover(root, schema)
     selection = Selection(schema)
@@ -443,7 +378,8 @@ class _Directory:
         return self.reals[-1]
 
 
-def _check_root(data_dir: str | os.PathLike[str]) -> str:
+def check_root(data_dir: str | os.PathLike[str]) -> str:
+    """Return the absolute path of a data dir; raise InputError if it is no directory."""
     given = os.fsdecode(data_dir)
     if not given:
         raise InputError("The path of the data directory is empty; give a directory.")

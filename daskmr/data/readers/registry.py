@@ -14,7 +14,7 @@ from daskmr.data.readers.streams import StreamReader
 from daskmr.errors import InputError
 from daskmr.job.tracebacks import describe_exception
 
-__all__ = ["FORMATS", "GROUP", "reader_of"]
+__all__ = ["FORMATS", "GROUP", "reader_of", "text_extensions"]
 
 GROUP = "daskmr.records"
 """The entry point group of the formats of other packages."""
@@ -28,6 +28,16 @@ _READERS = {  # imported when they are needed
 }
 FORMATS = ("keyed", *_READERS)
 """The names of the formats that need no other package."""
+
+
+def text_extensions() -> frozenset[str]:
+    """Return the extensions of the files of all formats of text, without the dot.
+
+    >>> sorted(text_extensions())
+    ['csv', 'json', 'jsonl', 'log', 'ndjson', 'tsv', 'txt']
+    """
+    readers = (_named(name) for name in _READERS if name != "parquet")
+    return frozenset(extension for reader in readers for extension in reader.extensions)
 
 
 def reader_of(form: RecordFormat, own: Callable[..., Any] | None = None) -> Reader | None:

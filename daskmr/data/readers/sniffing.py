@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from daskmr.data.readers.suffixes import COMPRESSIONS, compression_of
 
 __all__ = [
+    "ACCESS_LOG",
     "BZIP2",
     "HEAD_BYTES",
     "LINE_CHARACTERS",
@@ -245,7 +246,7 @@ def key_command(path: str, form: str) -> str:
     return recode_command(path, codec, f"awk '{{{program}}}'")
 
 
-_ACCESS_LOG = r'\S+ \S+ .+ \[[^\]]+\] "[^"]*" \d{3} (\d+|-)'
+ACCESS_LOG = r'\S+ \S+ .+ \[[^\]]+\] "[^"]*" \d{3} (\d+|-)'
 _TIME = r"[\[<(]*(\d{4}[-/]\d\d[-/]\d\d|[A-Z][a-z]{2} [ \d]\d \d\d:|\d{10,13}[. ])"
 _EMPTY, _BINARY, _SPACED = "empty lines", "binary data", "columns separated by spaces"
 _SEPARATORS = {",": "CSV", ";": "CSV with semicolons", "|": "columns separated by |"}
@@ -272,7 +273,7 @@ def describe_lines(lines: Sequence[str]) -> str:
         return "a JSON document over several lines"
     if lines[0].startswith(("<?xml", "<!DOCTYPE", "<html")):
         return "XML or HTML"
-    if all(re.match(_ACCESS_LOG, line) for line in lines):
+    if all(re.match(ACCESS_LOG, line) for line in lines):
         return "the access log of a web server"
     if all(re.match(_TIME, line) for line in lines):
         return "a log whose lines begin with the time"
