@@ -37,11 +37,15 @@ _STORE = ("endpoint_url", "region", "aws_profile", "anon", "requester_pays")
 @add_option(
     "-d --data-dir", "PATH|URL", "The same as PATH; can be repeated.", multiple=True, group="Input"
 )
-@add_option("-b --bucket", "BUCKET", "Bucket to look at: NAME, NAME/prefix, or a URL.", group="Input")
+@add_option(
+    "-b --bucket", "BUCKET", "Bucket to look at: NAME, NAME/prefix, or a URL.", group="Input"
+)
 @add_option("--write script", "SCRIPT", "Write a job script for this data, which works unchanged.")
 @add_option("--force", None, "Replace an existing script.")
 @add_option("--json as_json", None, "Write one JSON object.")
-@job_options("Object store", hide=lambda option: option.name not in (*_STORE, "aws_key", "aws_secret_key"))
+@job_options(
+    "Object store", hide=lambda option: option.name not in (*_STORE, "aws_key", "aws_secret_key")
+)
 @ends_process
 def inspect(
     stdout: IO[bytes],
@@ -187,7 +191,10 @@ def _rows(found: Findings) -> _Rows:
     title = "dimensions"
     for each in found.dimensions:
         kind = f" ({each.type})" if each.type else ""
-        yield title, f"{each.name}{kind}: {counted(len(each.values), 'value')}, {_values(each.values)}"
+        yield (
+            title,
+            f"{each.name}{kind}: {counted(len(each.values), 'value')}, {_values(each.values)}",
+        )
         title = ""
     yield from _fields(found)
     title = "first"
@@ -209,7 +216,10 @@ def _layout(found: Findings) -> _Rows:
     if guess is not None and guess.typed:
         yield "", f"to filter by dates and numbers: --layout {shell_word(guess.typed)}"
     if found.skipped:
-        yield "", f"not in it: {counted(len(found.skipped), 'file')}, {some(found.skipped, _SKIPPED)}"
+        yield (
+            "",
+            f"not in it: {counted(len(found.skipped), 'file')}, {some(found.skipped, _SKIPPED)}",
+        )
 
 
 def _values(values: dict[str, int]) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 
 from daskmr.data.listing import Listing, Seen
-from daskmr.text import shell_path, shell_word
+from daskmr.text import inspect_line, shell_word
 
-__all__ = ["explain_nothing", "explain_variants", "inspect_command"]
+__all__ = ["explain_nothing", "explain_variants"]
 
 
 def explain_nothing(listing: Listing) -> str:
@@ -46,18 +45,6 @@ def explain_variants(listing: Listing) -> tuple[str, ...]:
     )
 
 
-def inspect_command(place: str) -> str:
-    """Return the command line that shows what is in a place: an absolute path, or a URL.
-
-    >>> inspect_command("s3://bucket/logs"), inspect_command(os.path.abspath("my logs"))
-    ('daskmr inspect s3://bucket/logs', "daskmr inspect 'my logs'")
-    """
-    if "://" in place:
-        return f"daskmr inspect {shell_word(place)}"
-    near = os.path.relpath(place)
-    return f"daskmr inspect {shell_path(place if near.startswith('..') else near)}"
-
-
 def _advise(listing: Listing) -> str:
     """Name a layout that fits what is there."""
     from daskmr.data.inspection.names import guess_layout
@@ -77,7 +64,7 @@ def _advise(listing: Listing) -> str:
         )
     else:
         advice = ""
-    return f"{advice} To see what is there:\n{inspect_command(listing.root)}"
+    return f"{advice} To see what is there:{inspect_line(listing.root)}"
 
 
 def _paths(listing: Listing) -> list[str]:

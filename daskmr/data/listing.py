@@ -17,7 +17,16 @@ from daskmr.data.sources.own_files import why_own
 from daskmr.errors import InputError
 from daskmr.normal_forms import hint
 
-__all__ = ["InputFile", "Listing", "Seen", "Selection", "check_root", "list_files", "refuse_names", "unite"]
+__all__ = [
+    "InputFile",
+    "Listing",
+    "Seen",
+    "Selection",
+    "check_root",
+    "list_files",
+    "refuse_names",
+    "unite",
+]
 
 _SKIPPED_NAMED = 1000
 _VALUES_NAMED = 20

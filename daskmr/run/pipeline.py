@@ -224,7 +224,7 @@ def _run(
             outcome = _execute(request, inputs, workspace, collector, stopwatch)
         # A cluster created for the job is closed now, since writing the output does not need it.
         tally = outcome.tally
-        check_bad_records(tally, request.config)
+        check_bad_records(tally, request.config, inputs.listing.root)
         notes = (*inputs.notes, *notes, *outcome.notes, *tally.notes, *describe_grown(tally))
         side_cars = commit(
             outcome, request, inputs, workspace, collector, stopwatch, provenance, notes

@@ -102,9 +102,7 @@ def _with(content: Content, **values: Any) -> Content:
     return replace(content, **values)
 
 
-def _recognise(
-    data: bytes, source: str | BinaryIO, path: str, codec: str, ended: bool
-) -> Content:
+def _recognise(data: bytes, source: str | BinaryIO, path: str, codec: str, ended: bool) -> Content:
     if not data:
         return Content()
     form = form_of(data[:HEAD_BYTES])
@@ -192,7 +190,7 @@ def _recognise_tabs(lines: list[str], filled: list[str]) -> Content:
 
 def _is_binary(lines: Sequence[str]) -> bool:
     text = "".join(lines)[:4096]
-    odd = sum(c < " " and c not in "\t\r\x1b\x0b\x0c" or "\udc80" <= c <= "\udcff" for c in text)
+    odd = sum((c < " " and c not in "\t\r\x1b\x0b\x0c") or "\udc80" <= c <= "\udcff" for c in text)
     return 10 * odd > len(text) or "\0" in text
 
 
@@ -250,9 +248,7 @@ def _has_header(rows: Sequence[Sequence[str]]) -> bool:
     if _is_telling(rows):
         return True
     plain = all(re.fullmatch(r"[^\W\d][\w .()/%#-]{0,60}", cell) for cell in first)
-    return plain and not any(
-        cell in {row[n] for row in rest} for n, cell in enumerate(first)
-    )
+    return plain and not any(cell in {row[n] for row in rest} for n, cell in enumerate(first))
 
 
 def _is_telling(rows: Sequence[Sequence[str]]) -> bool:

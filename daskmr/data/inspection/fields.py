@@ -77,15 +77,17 @@ def fields_of(records: Sequence[Any], as_text: bool = False) -> list[FieldFigure
             kind = "None" if value is None else type(value).__name__
             one.types[kind_of_text(value) if as_text else kind] += 1
             text = str(value)
-            if isinstance(value, str | int | bool) and len(text) <= _LONGEST_VALUE:
-                if text in one.values or len(one.values) < _MOST_VALUES:
-                    one.values[text] += 1
+            room = text in one.values or len(one.values) < _MOST_VALUES
+            if room and isinstance(value, str | int | bool) and len(text) <= _LONGEST_VALUE:
+                one.values[text] += 1
     for one in found.values():
         one.share = one.count / len(records)
     return [*found.values()]
 
 
-def _leaves(record: dict[str, Any], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _leaves(
+    record: dict[str, Any], above: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], Any]]:
     for name, value in record.items():
         path = (*above, str(name))
         if isinstance(value, dict) and value and len(path) < _DEEPEST:

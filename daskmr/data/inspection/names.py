@@ -6,6 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 from urllib.parse import unquote
 
 from daskmr.data.dimensions.template import Field, parse_value
@@ -13,8 +15,11 @@ from daskmr.data.layout import FLAT, HIVE, Layout, load_layout
 from daskmr.data.readers.suffixes import EXTENSIONS
 from daskmr.errors import InputError
 
-__all__ = ["Guess", "guess_layout", "layout_of", "misfits"]
+__all__ = ["Guess", "guess_layout", "layout_of", "misfits", "spread"]
 
+T = TypeVar("T")
+
+_MOST = 2000  # paths that are looked at, which is enough
 _ENOUGH = 0.9  # share of the paths that a layout must fit
 _YEARS = range(1990, 2101)
 
@@ -83,6 +88,7 @@ def guess_layout(paths: Sequence[str], extensions: Collection[str] = EXTENSIONS)
     >>> guess_layout(["a/x.txt", "b/c/y.txt"]).spec
     'flat'
     """
+    paths = spread(paths, _MOST)
     known = sum(_is_known(path, extensions) for path in paths) == len(paths)
     if not paths or _share(paths, _is_packaged) >= _ENOUGH:
         return Guess(None) if paths else Guess()
@@ -95,9 +101,20 @@ def guess_layout(paths: Sequence[str], extensions: Collection[str] = EXTENSIONS)
             continue
         if not layout.fields and known and layout.directories == 0:
             continue  # a folder of files
-        if _share(paths, lambda path, of=layout: _lists(of, path, extensions)) >= _ENOUGH:
+        if _share(paths, partial(_lists, layout, extensions)) >= _ENOUGH:
             return Guess(template)
     return Guess() if known else None
+
+
+def spread(items: Sequence[T], most: int) -> list[T]:
+    """Return at most `most` >= 2 items, spread evenly.
+
+    >>> spread("abcdefg", 3)
+    ['a', 'd', 'g']
+    """
+    if len(items) <= most:
+        return [*items]
+    return [items[n * (len(items) - 1) // (most - 1)] for n in range(most)]
 
 
 def layout_of(guess: Guess, paths: Iterable[str]) -> Layout:
@@ -111,10 +128,10 @@ def misfits(
     layout: Layout, paths: Iterable[str], extensions: Collection[str] = EXTENSIONS
 ) -> list[str]:
     """Return the paths that a layout does not list."""
-    return [path for path in paths if not _lists(layout, path, extensions)]
+    return [path for path in paths if not _lists(layout, extensions, path)]
 
 
-def _lists(layout: Layout, path: str, extensions: Collection[str]) -> bool:
+def _lists(layout: Layout, extensions: Collection[str], path: str) -> bool:
     open_end = layout.levels[-1].is_open
     return layout.dims_of(path) is not None and (not open_end or _is_known(path, extensions))
 
@@ -132,7 +149,9 @@ _PACKAGED = load_layout()
 
 def _is_packaged(path: str) -> bool:
     dims = _PACKAGED.dims_of(path)
-    return dims is not None and re.fullmatch(r"\d{8,14}", dims[-2]) is not None and _is_day(dims[-1])
+    return (
+        dims is not None and re.fullmatch(r"\d{8,14}", dims[-2]) is not None and _is_day(dims[-1])
+    )
 
 
 def _is_day(value: str) -> bool:
@@ -180,7 +199,7 @@ def _templates(paths: Sequence[str], extensions: Collection[str]) -> Iterator[st
         folders = [names.folder({parts[n] for parts in kept}) for n in range(depth - 1)]
         files = {parts[-1] for parts in kept}
         known = all(_is_known(name, extensions) for name in files)
-        for last in names.file(files, known):
+        for last in names.file(files, known, len(kept) == 1):
             yield "/".join([*folders, last])
     names, shared = _Names(), min(map(len, split)) - 1
     folders = [names.folder({parts[n] for parts in split}) for n in range(shared)]
@@ -199,8 +218,8 @@ class _Names:
     def folder(self, values: set[str]) -> str:
         """Return the text of a level of directories."""
         keys = {value.partition("=")[0] for value in values if value.find("=") > 0}
-        if len(keys) == 1 and all("=" in value for value in values) and _NAME.fullmatch(*keys):
-            (key,) = keys
+        key = keys.pop() if len(keys) == 1 and all("=" in value for value in values) else ""
+        if _NAME.fullmatch(key):
             plain = {unquote(value.partition("=")[2]) for value in values}
             time = _time_of(plain)
             return f"{key}={self._field(key, time[1] if time else self._int(plain))}"
@@ -208,12 +227,18 @@ class _Names:
             return known or "".join(self._mixed(values)) or self._field("", self._int(values))
         return _literal(*values)
 
-    def file(self, values: set[str], known: bool) -> Iterator[str]:
-        """Yield texts of the level of files; `known`: all have an extension that is listed."""
+    def file(self, values: set[str], known: bool, alone: bool) -> Iterator[str]:
+        """Yield texts of the level of files.
+
+        - `known`: all have an extension that is listed.
+        - `alone`: there is only one file, which may have a number.
+        """
         saved = self.used.copy()
         mixed = [*self._mixed(values, of_files=True)]
         text = "".join(mixed)
-        if len(values) == 1 or text.replace("{_}", "").find("{") >= 0:
+        has_field = "{" in text.replace("{_}", "")
+        is_numbered = alone and known and re.search(r"\d", text) is not None
+        if has_field or (len(values) == 1 and not is_numbered):
             yield text
         self.used = saved
         if known:
@@ -280,7 +305,9 @@ class _Names:
             return self._field("host")
         last = position == len(columns) - 1
         before = columns[position - 2][0] if position > 1 else ""
-        named = bool(_NAME.fullmatch(before)) and len(set(columns[position - 2 : position - 1])) == 1
+        named = (
+            bool(_NAME.fullmatch(before)) and len(set(columns[position - 2 : position - 1])) == 1
+        )
         if of_file:
             if last and named and _are_ints(values):  # the name has no extension
                 return self._field(before, "int")
@@ -327,7 +354,7 @@ def _are_hosts(values: set[str]) -> bool:
     """
     if all(map(_HOST.fullmatch, values)):
         return True
-    words = {re.fullmatch(r"([a-zA-Z][a-zA-Z-]+)\d+", value) for value in values}
+    words = {re.fullmatch(r"([a-zA-Z]+)\d+", value) for value in values}
     return None not in words and len({word[1] for word in words if word}) > 1
 
 
@@ -357,7 +384,7 @@ def _varies(columns: Sequence[tuple[str, ...]], position: int) -> bool:
     if position >= len(columns):
         return False
     distinct = set(columns[position])
-    return len(distinct) > 1 and _time_of(distinct) is None and not all(map(_HOST.fullmatch, distinct))
+    return len(distinct) > 1 and _time_of(distinct) is None and not _are_hosts(distinct)
 
 
 def _common_end(values: Iterable[str]) -> str:

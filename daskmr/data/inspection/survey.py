@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
+from daskmr.data.inspection.names import spread
 from daskmr.data.layout import load_schema
 from daskmr.data.listing import check_root
 from daskmr.data.sources.given import STDIN, Sources, read_stdin
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Found", "Survey", "surveyed"]
 
-_MOST_FILES = 20_000
+_MOST_FILES = 10_000
 _MOST_DIRECTORIES = 500  # of one level, locally
 _MOST_REQUESTS = 32  # of one level, in a store
 _FEWEST = 8  # directories of a level when the time is used up
@@ -80,7 +81,7 @@ class Survey:
         """Return the path of a file, or a stream of it; `whole`: with random access."""
         if self.stdin is not None:
             stream = io.BytesIO(self.stdin)
-            stream.name = STDIN  # type: ignore[attr-defined]
+            stream.name = STDIN
             return stream
         if not file.remote or self.store is None:
             return file.place
@@ -213,7 +214,7 @@ class _Walk:
             survey.complete = survey.complete and len(chosen) == len(level)
             below: list[str] = []
             for path, (entries, whole) in zip(
-                chosen, list_many(chosen, max(100, _MOST_FILES // len(chosen))), strict=True
+                chosen, list_many(chosen, max(50, _MOST_FILES // len(chosen))), strict=True
             ):
                 survey.complete = survey.complete and whole
                 for entry in entries:
@@ -262,19 +263,6 @@ class _Walk:
                 continue
             if stat.S_ISREG(found.st_mode):
                 self.survey.files.append(Found(own, path, found.st_size))
-
-
-def spread(items: Sequence[str], most: int) -> list[str]:
-    """Return at most `most` items, spread evenly.
-
-    >>> spread("abcdefg", 3)
-    ['a', 'd', 'g']
-    """
-    if len(items) <= most:
-        return [*items]
-    if most == 1:
-        return [items[0]]
-    return [items[n * (len(items) - 1) // (most - 1)] for n in range(most)]
 
 
 class _Ranges(io.RawIOBase):

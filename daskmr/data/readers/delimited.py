@@ -196,7 +196,8 @@ class _Table:
         if missing:
             raise TaskFailed(
                 f"The input file {self._file.path} has no column {missing[0]!r}. It has "
-                f"{', '.join(header)}."
+                f"{', '.join(header)}. If it has no header, name its columns with `columns = (...)` in "
+                "the script; daskmr inspect shows them."
             )
 
     def _records(

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from daskmr.data.inspection.contents import Content, look
 from daskmr.data.inspection.fields import FieldFigures, best_field, fields_of, key_field
-from daskmr.data.inspection.names import Guess, guess_layout, layout_of, misfits
-from daskmr.data.inspection.survey import Found, Survey, spread, surveyed
+from daskmr.data.inspection.names import Guess, guess_layout, layout_of, misfits, spread
+from daskmr.data.inspection.survey import Found, Survey, surveyed
 from daskmr.data.readers.registry import text_extensions
 from daskmr.data.readers.suffixes import EXTENSIONS, compression_of
 from daskmr.data.sources.globs import is_glob
@@ -183,7 +183,9 @@ def _explain_none(survey: Survey, sources: Sources, source: Source | None) -> st
     hidden = f", except for {counted(survey.ignored, 'file')} that is never input" * (
         survey.ignored == 1
     )
-    hidden = hidden or f", except for {survey.ignored:,} that are never input" * bool(survey.ignored)
+    hidden = hidden or f", except for {survey.ignored:,} that are never input" * bool(
+        survey.ignored
+    )
     return (
         f"There is no file in {where}{hidden} (hidden ones, and what daskmr wrote). Check the path. To "
         "try daskmr with sample data:\ndaskmr sample-data data && daskmr inspect data"
@@ -225,10 +227,8 @@ def _worth(content: Content, file: Found) -> int:
 def _look_at(survey: Survey, files: Sequence[Found]) -> Content:
     """Look at some files of a group, and return what most of them are, with the values of all of these."""
     filled = [file for file in files if file.size] or [*files]
-    positions = spread([str(n) for n in range(len(filled))], _LOOKED_AT)
     found: list[Content] = []
-    for position in positions:
-        file = filled[int(position)]
+    for file in spread(filled, _LOOKED_AT):
         limit = {"limit": _STORE_BYTES} if file.remote else {}
         try:
             found.append(look(survey.open(file), _near(file), **limit))
@@ -278,7 +278,10 @@ def _put_together(
             layout = layout_of(guess, [file.path for file in main])
             skipped = misfits(layout, [file.path for file in files], extensions)
     dimensions = () if guess is None else _dimensions(guess, main)
-    fields = fields_of(content.values, as_text=bool(content.header or content.columns) and content.records != "parquet")
+    fields = fields_of(
+        content.values,
+        as_text=bool(content.header or content.columns) and content.records != "parquet",
+    )
     notes += [f"{path} cannot be read: {why}" for path, why in survey.unreadable.items()]
     notes += _notes(content, looked, groups, chosen)
     return Findings(
@@ -311,7 +314,8 @@ def _mixed(files: Sequence[Found], main: Sequence[Found], extensions: frozenset[
     """Check whether `flat` would also read files of another format."""
     own = {file.path for file in main}
     return any(
-        file.path not in own and file.path.rpartition(".")[2].lower() in extensions for file in files
+        file.path not in own and file.path.rpartition(".")[2].lower() in extensions
+        for file in files
     )
 
 

@@ -217,9 +217,7 @@ def _with_dimension(found: Findings, counting: _Counting) -> _Counting:
         return counting
     else:
         names, parts = ("file",), ("context.path",)
-    return _Counting(
-        names, parts, counting.lines, counting.imports, counting.top, counting.each
-    )
+    return _Counting(names, parts, counting.lines, counting.imports, counting.top, counting.each)
 
 
 def _best_dimension(dimensions: tuple[DimensionFound, ...]) -> DimensionFound | None:
