@@ -12,7 +12,7 @@ from daskmr.cli.console import EPILOG, Paint, announced, ends_process, listing_l
 from daskmr.cli.options import GroupedCommand, add_option, job_options
 from daskmr.errors import InputError
 from daskmr.stdio import say
-from daskmr.text import counted, format_bytes, printable, shell_path, shell_word, shorten, some
+from daskmr.text import counted, format_bytes, printable, shell_word, shorten, some
 
 if TYPE_CHECKING:
     from daskmr.run.inspection.findings import Findings
@@ -136,7 +136,7 @@ def command_line(found: Findings, script: str | None) -> str | None:
     if not found.is_readable:
         return None
     if script is not None:
-        return found.run_line(shell_path(script).strip("'"))
+        return found.run_line(script)
     name = next(n for n in _script_names() if not os.path.lexists(n))
     if found.given == ("-",):
         return found.inspect_line(name)

@@ -8,7 +8,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
@@ -20,6 +20,7 @@ from daskmr.data.sources.globs import expand, is_glob, split_glob
 from daskmr.data.sources.named_files import list_sources
 from daskmr.data.sources.own_files import why_own
 from daskmr.errors import InputError
+from daskmr.text import inspect_line
 
 if TYPE_CHECKING:
     from daskmr.store.source import Source
@@ -34,7 +35,7 @@ _FEWEST = 8  # directories of a level when the time is used up
 _SECONDS = 4.0
 _DEEPEST = 30  # levels
 _STDIN_BYTES = 1 << 20
-_RANGE_BYTES = 1 << 20
+_RANGE_BYTES = 1 << 18
 
 
 class Found(NamedTuple):
@@ -115,6 +116,8 @@ def surveyed(
             survey.store.check()
             survey.named = False
             walk.add_store(survey.store)
+            if not survey.files:
+                _refuse_object(source)
         survey.files.sort()
         yield survey
 
@@ -144,6 +147,22 @@ def _add_local(walk: _Walk, value: str) -> None:
             Found(file.path, os.path.join(listing.root, file.path), file.size)
             for file in listing.files
         ]
+
+
+def _refuse_object(source: Source) -> None:
+    """Raise InputError if a URL is that of an object, rather than a folder."""
+    from daskmr.store.store import Store
+
+    folder, slash, name = source.root.rpartition("/")
+    if not slash or source.given:
+        return
+    above = replace(source, root=folder)
+    with Store(above) as store:
+        if any(entry.name == name for page in store.list("", name) for entry in page):
+            raise InputError(
+                f"{source.url} is an object, not a folder. Give the folder that holds it:"
+                f"{inspect_line(above.url)}"
+            )
 
 
 def _start_of_stdin() -> bytes:

@@ -17,7 +17,7 @@ from daskmr.data.readers.registry import text_extensions
 from daskmr.data.readers.suffixes import EXTENSIONS, compression_of
 from daskmr.data.sources.globs import is_glob
 from daskmr.errors import InputError
-from daskmr.text import counted, shell_word, some
+from daskmr.text import counted, shell_path, shell_word, some
 
 if TYPE_CHECKING:
     from daskmr.data.sources.given import Sources
@@ -105,13 +105,13 @@ class Findings:
 
     def inspect_line(self, script: str) -> str:
         """Return the command line that writes a script."""
-        words = ["daskmr", "inspect", *self.given, *self.store, "--write", script]
-        return self._piped(" ".join(map(shell_word, words)))
+        words = map(shell_word, (*map(_as_argument, self.given), *self.store))
+        return self._piped(f"daskmr inspect {' '.join(words)} --write {shell_path(script)}")
 
     def run_line(self, script: str, options: bool = False) -> str:
         """Return the command line that runs a script; `options`: one without layout and format."""
-        words = ["daskmr", "run", script, *self.input_words]
-        return self._piped(" ".join(map(shell_word, [*words, *(self.option_words * options)])))
+        words = map(shell_word, (*self.input_words, *(self.option_words * options)))
+        return self._piped(f"daskmr run {shell_path(script)} {' '.join(words)}")
 
     def _piped(self, line: str) -> str:
         return f"COMMAND | {line}" if self.given == ("-",) else line
@@ -149,6 +149,10 @@ class Findings:
             "options": [*self.input_words, *self.option_words],
             "notes": [*self.notes],
         }
+
+
+def _as_argument(value: str) -> str:
+    return f"./{value}" if value.startswith("-") and value != "-" else value
 
 
 def find_out(
@@ -261,7 +265,7 @@ def _put_together(
     # Groups of the same format are read together, such as .log and .txt.
     alike = [n for n, each in enumerate(looked) if each.records == content.records] or [chosen]
     main = [file for n in alike for file in groups[n]]
-    if len(alike) > 1 and guess_layout([file.path for file in main], extensions) is None:
+    if len(main) < len(files) and guess_layout([file.path for file in main], extensions) is None:
         main = groups[chosen]
     given, notes = sources.given, []
     guess: Guess | None = None

@@ -95,10 +95,8 @@ def _reading(found: Findings) -> tuple[list[str], str]:
 
 
 def _docstring(found: Findings, script: str, counting: _Counting) -> str:
-    from daskmr.text import shell_path
-
     what = " and ".join(counting.names)
-    run = found.run_line(shell_path(script))
+    run = found.run_line(script)
     check = run.replace("daskmr run", "daskmr check", 1)
     lines = [
         f"Count the {_noun(found)} by {what}.",

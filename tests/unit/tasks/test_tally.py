@@ -14,10 +14,9 @@ from operator import add
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-import pytest
 
 from daskmr.counts import Counts
 from daskmr.tasks.tally import (

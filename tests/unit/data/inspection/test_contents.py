@@ -106,7 +106,9 @@ def test_an_archive_has_the_command_that_extracts_it(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
-    assert look(str(tmp_path / "none"), "none").problem.startswith("it cannot be read: No such file")
+    assert look(str(tmp_path / "none"), "none").problem.startswith(
+        "it cannot be read: No such file"
+    )
 
 
 def test_parquet(tmp_path: Path) -> None:
