@@ -5,6 +5,7 @@ Options for settings are generated from the table in `daskmr.config`; the others
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -206,7 +207,9 @@ def repeated(
     path = options["earlier"]
     if path is None:
         if script is None:
-            raise click.UsageError("Missing argument 'SCRIPT'.", context)
+            given = " ".join(map(shell_word, options["data_dir"]))
+            hint = f" To write one for this data: daskmr inspect {given} --write job.py"
+            raise click.UsageError(f"Missing argument 'SCRIPT'.{hint * bool(given)}", context)
         return script, options
     from daskmr.run.provenance import repeat
 
@@ -230,6 +233,8 @@ class CommandGroup(click.Group):
             like = " or ".join(map(repr, get_close_matches(name, names)))
             if name.endswith(".py") and "run" in names:
                 like = f"`{ctx.command_path} run {name}`"
+            elif not like and os.path.exists(name) and "inspect" in names:
+                like = f"`{ctx.command_path} inspect {shell_path(name)}`"
             hint = f" Did you mean {like}?" if like else ""
             ctx.fail(f"No such command {name!r}.{hint}")
         return super().resolve_command(ctx, args)

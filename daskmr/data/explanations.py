@@ -9,6 +9,8 @@ from daskmr.text import inspect_line, shell_word
 
 __all__ = ["explain_nothing", "explain_variants"]
 
+_LOOK = " To see what is there, and the line that reads it:"
+
 
 def explain_nothing(listing: Listing) -> str:
     """Explain an empty listing: name the dimension that excluded the last candidates."""
@@ -46,12 +48,17 @@ def explain_variants(listing: Listing) -> tuple[str, ...]:
 
 
 def _advise(listing: Listing) -> str:
-    """Name a layout that fits what is there."""
+    """Name a layout, or a format, that fits what is there."""
     from daskmr.data.inspection.names import guess_layout
-    from daskmr.data.readers.registry import text_extensions
+    from daskmr.data.readers.registry import formats_by_extension
 
-    spec, paths = listing.layout.spec, _paths(listing)
-    guess = guess_layout(paths, listing.schema.extensions | text_extensions()) if paths else None
+    formats, spec, paths = formats_by_extension(), listing.layout.spec, _paths(listing)
+    ends = {path.rpartition(".")[2] for path in listing.skipped} & formats.keys()
+    unknown = ends - listing.schema.extensions
+    if unknown and all("extension" in reason for reason in listing.reasons):
+        options = [f"for .{end}, --records {formats[end]}" for end in sorted(unknown)]
+        return f" Name their format: {', '.join(options)}.{_LOOK}{inspect_line(listing.root)}"
+    guess = guess_layout(paths, listing.schema.extensions | formats.keys()) if paths else None
     hive = any("=" in name[1:] for path in listing.skipped for name in path.split("/")[:-1])
     if (guess.spec == "hive" if guess is not None else hive) and spec != "hive":
         advice = " For directories name=value, use --layout hive."
@@ -64,7 +71,7 @@ def _advise(listing: Listing) -> str:
         )
     else:
         advice = ""
-    return f"{advice} To see what is there:{inspect_line(listing.root)}"
+    return f"{advice}{_LOOK}{inspect_line(listing.root)}"
 
 
 def _paths(listing: Listing) -> list[str]:

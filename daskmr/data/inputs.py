@@ -190,7 +190,8 @@ class _Search:
         if config.bucket is None:
             if not self.sources.local:
                 raise InputError(
-                    "There is nothing to read from. Give --data-dir, --bucket, or both."
+                    "There is nothing to read from. Give --data-dir, --bucket, or both, as in:\n"
+                    "daskmr run JOB.py -d DATA"
                 )
             return self._local()
         source = source_of(config.bucket, config)

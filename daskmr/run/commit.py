@@ -34,7 +34,14 @@ __all__ = ["check_bad_records", "commit", "delete_input", "result_of"]
 
 _REASONS = 5  # reasons for bad records named in a failure
 # The starts of reasons that may be due to another format, or another field
-_FOREIGN = ("not JSON", "no field", "wrong number of fields", "not valid CSV", "a quote is not")
+_FOREIGN = (
+    "no tab",
+    "not JSON",
+    "no field",
+    "wrong number of fields",
+    "not valid CSV",
+    "a quote is not",
+)
 
 
 def check_bad_records(tally: Tally, config: Config, root: str = "") -> None:

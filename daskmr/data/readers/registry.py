@@ -14,7 +14,7 @@ from daskmr.data.readers.streams import StreamReader
 from daskmr.errors import InputError
 from daskmr.job.tracebacks import describe_exception
 
-__all__ = ["FORMATS", "GROUP", "reader_of", "text_extensions"]
+__all__ = ["FORMATS", "GROUP", "formats_by_extension", "reader_of", "text_extensions"]
 
 GROUP = "daskmr.records"
 """The entry point group of the formats of other packages."""
@@ -36,8 +36,16 @@ def text_extensions() -> frozenset[str]:
     >>> sorted(text_extensions())
     ['csv', 'json', 'jsonl', 'log', 'ndjson', 'tsv', 'txt']
     """
-    readers = (_named(name) for name in _READERS if name != "parquet")
-    return frozenset(extension for reader in readers for extension in reader.extensions)
+    return frozenset(formats_by_extension()) - {"parquet"}
+
+
+def formats_by_extension() -> dict[str, str]:
+    """Return the format that the extension of a file indicates.
+
+    >>> formats_by_extension()["ndjson"]
+    'jsonl'
+    """
+    return {extension: name for name in _READERS for extension in _named(name).extensions}
 
 
 def reader_of(form: RecordFormat, own: Callable[..., Any] | None = None) -> Reader | None:
