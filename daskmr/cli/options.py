@@ -207,9 +207,9 @@ def repeated(
     path = options["earlier"]
     if path is None:
         if script is None:
-            given = " ".join(map(shell_word, options["data_dir"]))
-            hint = f" To write one for this data: daskmr inspect {given} --write job.py"
-            raise click.UsageError(f"Missing argument 'SCRIPT'.{hint * bool(given)}", context)
+            data = " ".join(map(shell_word, options["data_dir"]))
+            hint = f" To write one for this data: daskmr inspect {data} --write job.py"
+            raise click.UsageError(f"Missing argument 'SCRIPT'.{hint * bool(data)}", context)
         return script, options
     from daskmr.run.provenance import repeat
 

@@ -130,6 +130,8 @@ def test_a_store_is_listed_level_by_level_and_read_in_parts(bucket: Bucket) -> N
 def test_an_object_is_no_folder(bucket: Bucket) -> None:
     bucket.put({"d/a.csv": b"1,2\n"})
     source = parse_source(f"s3://{bucket.name}/d/a.csv")
-    with pytest.raises(InputError, match=f"inspect s3://{bucket.name}/d$"):
-        with surveyed(parse_sources([]), source):
-            pass
+    with (
+        pytest.raises(InputError, match=f"inspect s3://{bucket.name}/d$"),
+        surveyed(parse_sources([]), source),
+    ):
+        pass
