@@ -79,10 +79,11 @@ def _paths(listing: Listing) -> list[str]:
     from daskmr.data.inspection.survey import surveyed
     from daskmr.data.sources.given import Sources
 
-    if "://" not in listing.root:
+    files = [path for path in listing.skipped if not path.endswith("/")]
+    if "://" not in listing.root and len(files) < listing.skipped_count:
         with surveyed(Sources((listing.root,))) as survey:
             return [file.path for file in survey.files]
-    return [path for path in listing.skipped if not path.endswith("/")]
+    return files
 
 
 def _what(listing: Listing) -> str:

@@ -34,6 +34,7 @@ _MOST_REQUESTS = 32  # of one level, in a store
 _FEWEST = 8  # directories of a level when the time is used up
 _SECONDS = 4.0
 _DEEPEST = 30  # levels
+_PROGRESS_SECONDS = 0.25
 _STDIN_BYTES = 1 << 20
 _RANGE_BYTES = 1 << 18
 
@@ -186,6 +187,7 @@ class _Walk:
         self._on_progress = on_progress or (lambda directories, files: None)
         self._deadline = time.monotonic() + _SECONDS
         self._listed = 0
+        self._next_report = time.monotonic() + _PROGRESS_SECONDS
 
     def add_folder(self, root: str) -> None:
         """Add the files below a local folder."""
@@ -246,9 +248,15 @@ class _Walk:
                         found = Found(own, place(own), entry.size, entry.etag, remote)
                         survey.files.append(found)
                 self._listed += 1
-                self._on_progress(self._listed, len(survey.files))
+                self._report()
             level = sorted(below)
         survey.complete = False
+
+    def _report(self) -> None:
+        now = time.monotonic()
+        if now > self._next_report:
+            self._next_report = now + _PROGRESS_SECONDS
+            self._on_progress(self._listed, len(self.survey.files))
 
     def _scan(self, root: str, path: str, most: int) -> _Listed:
         found: list[_Entry] = []

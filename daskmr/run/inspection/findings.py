@@ -30,6 +30,11 @@ _LOOKED_AT = 3  # files of each
 _STORE_BYTES = 1 << 16  # of the data of an object
 _NAMED = 3
 _SHOWN = 3  # records
+_LONGEST = 2000  # characters of a record in JSON
+_NO_LAYOUT = (
+    "no layout lists these files, since their names end in different ways, without an extension that "
+    "is known. Rename them, or read a local copy of them"
+)
 _NOT_DATA = ("readme", "license", "changelog", "makefile", "manifest")
 
 
@@ -145,7 +150,7 @@ class Findings:
                 }
                 for each in self.fields
             ],
-            "first": [*content.lines[:_SHOWN]],
+            "first": [line[:_LONGEST] for line in content.lines[:_SHOWN]],
             "options": [*self.input_words, *self.option_words],
             "notes": [*self.notes],
         }
@@ -265,7 +270,8 @@ def _put_together(
     # Groups of the same format are read together, such as .log and .txt.
     alike = [n for n, each in enumerate(looked) if each.records == content.records] or [chosen]
     main = [file for n in alike for file in groups[n]]
-    if len(main) < len(files) and guess_layout([file.path for file in main], extensions) is None:
+    partial = len(main) < len(files) or survey.store is not None
+    if partial and guess_layout([file.path for file in main], extensions) is None:
         main = groups[chosen]
     given, notes = sources.given, []
     guess: Guess | None = None
@@ -274,7 +280,9 @@ def _put_together(
         guess = guess_layout([file.path for file in main], extensions)
         if guess is not None and guess.spec == "flat" and _mixed(files, main, extensions):
             guess = _only(main, guess)
-        if guess is None:
+        if guess is None and survey.store is not None:
+            content = replace(content, records="", problem=_NO_LAYOUT)
+        elif guess is None:
             given = _as_globs(sources.given)
         elif all(map(is_glob, sources.given)) and not guess.layout.fields:
             guess = None  # its matches need none

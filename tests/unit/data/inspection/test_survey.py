@@ -111,7 +111,10 @@ def test_standard_input_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
 
-def test_a_store_is_listed_level_by_level_and_read_in_parts(bucket: Bucket) -> None:
+def test_a_store_is_listed_level_by_level_and_read_in_parts(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daskmr.data.inspection.survey._PROGRESS_SECONDS", -1)
     large = b'{"a": 1}\n' * 500_000
     bucket.put({"d/2024/a.jsonl": large, "d/2025/b.jsonl": b"{}\n", "d/.x": b"", "other/c": b"1"})
     seen: list[tuple[int, int]] = []

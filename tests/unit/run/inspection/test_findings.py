@@ -247,3 +247,13 @@ def test_a_bucket(bucket: Bucket, place: Path) -> None:
     assert (findings.layout, findings.records) == ("hive", "parquet")
     assert [each.name for each in findings.fields] == ["id", "city"]
     assert not os.path.exists(".daskmr")
+
+
+def test_files_in_a_store_that_no_layout_lists(bucket: Bucket, place: Path) -> None:
+    bucket.put({"a/x": ACCESS.encode(), "b/c/y": ACCESS.encode()})
+    findings = find_out(parse_sources([]), parse_source(bucket.name), ["-b", bucket.name])
+    assert not findings.is_readable
+    assert "no layout lists these files" in findings.notes[0]
+    bucket.put({"a/x.log": ACCESS.encode() * 2})
+    findings = find_out(parse_sources([]), parse_source(bucket.name), ["-b", bucket.name])
+    assert findings.is_readable
