@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from operator import attrgetter, itemgetter
+from time import monotonic
 from typing import NoReturn
 
 from daskmr.data.filters import Dimension
@@ -30,6 +31,7 @@ __all__ = [
 
 _SKIPPED_NAMED = 1000
 _VALUES_NAMED = 20
+_PROGRESS_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +104,16 @@ class Listing:
 
 
 def list_files(
-    data_dir: str | os.PathLike[str], schema: Schema, own_folder: str | None = None
+    data_dir: str | os.PathLike[str],
+    schema: Schema,
+    own_folder: str | None = None,
+    on_progress: Callable[[int, int], object] | None = None,
 ) -> Listing:
     """List the files below a local directory that a filter allows.
 
     Directories that the filter excludes are never opened. Symbolic links are followed, but no
     file is listed twice. What daskmr wrote itself is skipped, as is `own_folder`, the work dir.
+    `on_progress` is called a few times a second with the numbers of directories and files so far.
 
     Raises InputError if the data directory, or a path below it that the filter allows, cannot be
     read.
@@ -126,14 +132,36 @@ def list_files(
         selection.own_folder = os.path.realpath(own_folder)
     real = os.path.realpath(root)
     level = [_Directory("", (), (real,), False)]
+    report = _Report(on_progress, selection)
     for position in range(schema.layout.directories):
-        level = [child for above in level for child in _descend(root, above, position, selection)]
+        above, level = level, []
+        for directory in above:
+            level += _descend(root, directory, position, selection)
+            report.add()
     links: dict[str, str] = {}
     for directory in level:  # grows while the files are at any depth
+        report.add()
         level += _collect(root, directory, selection, links)
     if links or len({directory.real for directory in level}) < len(level):
         selection.files = _drop_duplicates(selection.files, links, level)
     return selection.listing(root)
+
+
+@dataclass(slots=True)
+class _Report:
+    """Reports the progress of a walk."""
+
+    on_progress: Callable[[int, int], object] | None
+    selection: Selection
+    directories: int = 0
+    time: float = field(default_factory=monotonic)
+
+    def add(self) -> None:
+        """Count a directory."""
+        self.directories += 1
+        if self.on_progress is not None and monotonic() - self.time > _PROGRESS_SECONDS:
+            self.time = monotonic()
+            self.on_progress(self.directories, len(self.selection.files))
 
 
 def _discover(root: str, schema: Schema) -> Schema:

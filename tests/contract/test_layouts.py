@@ -129,7 +129,7 @@ def test_a_format_of_text_that_is_named_reads_the_files_of_all(place, records):
     result = mapreduce(JOB, data_dir=root / "data", inline=True, work_dir=root / "work", **options)
     known = {"keyed": 2}.get(records, 4)
     assert result.files == known
-    assert result.skipped_files == 5 - known
+    assert result.skipped_count == 5 - known
 
 
 def test_text_at_the_end_decides_instead_of_the_extension(place):

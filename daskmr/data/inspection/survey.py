@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +32,7 @@ __all__ = ["Found", "Survey", "surveyed"]
 _MOST_FILES = 10_000
 _MOST_DIRECTORIES = 500  # of one level, locally
 _MOST_REQUESTS = 32  # of one level, in a store
-_FEWEST = 8  # directories of a level when the time is used up
+_FEWEST = 8  # directories of a level that are listed even if the time is used up
 _SECONDS = 4.0
 _DEEPEST = 30  # levels
 _PROGRESS_SECONDS = 0.25
@@ -230,13 +231,15 @@ class _Walk:
         for _ in range(_DEEPEST):
             if not level:
                 return
-            late = time.monotonic() > self._deadline
-            chosen = spread(level, _FEWEST if late else most)
+            chosen = spread(level, most)
+            random.Random(0).shuffle(chosen)  # so that the first ones are spread, too
             survey.complete = survey.complete and len(chosen) == len(level)
             below: list[str] = []
-            for path, (entries, whole) in zip(
-                chosen, list_many(chosen, max(50, _MOST_FILES // len(chosen))), strict=True
-            ):
+            found = list_many(chosen, max(50, _MOST_FILES // len(chosen)))
+            for number, (path, (entries, whole)) in enumerate(zip(chosen, found, strict=False)):
+                if number >= _FEWEST and time.monotonic() > self._deadline:
+                    survey.complete = False
+                    break
                 survey.complete = survey.complete and whole
                 for entry in entries:
                     if entry.name[:1] in (".", "") or why_own(entry.name):
@@ -245,8 +248,8 @@ class _Walk:
                         below.append(f"{path}{entry.name}/")
                     else:
                         own = path + entry.name
-                        found = Found(own, place(own), entry.size, entry.etag, remote)
-                        survey.files.append(found)
+                        file = Found(own, place(own), entry.size, entry.etag, remote)
+                        survey.files.append(file)
                 self._listed += 1
                 self._report()
             level = sorted(below)

@@ -138,3 +138,16 @@ def test_an_object_is_no_folder(bucket: Bucket) -> None:
         surveyed(parse_sources([]), source),
     ):
         pass
+
+
+def test_a_slow_listing_ends_with_directories_from_everywhere(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(40):
+        (data / "many" / f"{number:02}").mkdir(parents=True)
+        (data / "many" / f"{number:02}" / "a.log").touch()
+    monkeypatch.setattr("daskmr.data.inspection.survey._SECONDS", -1)
+    survey = listed(data / "many")
+    assert not survey.complete
+    assert len(survey.files) == 8
+    assert paths(survey)[0] < "15" < "25" < paths(survey)[-1]
