@@ -9,7 +9,7 @@ from functools import partial
 
 __all__ = [
     "HIDDEN", "byte_unit", "count_unit", "counted", "format_bytes", "format_clock",
-    "format_count", "format_seconds", "holds_credentials", "mask_credentials", "masked",
+    "format_count", "format_seconds", "holds_credentials", "inspect_line", "mask_credentials", "masked",
     "printable", "shell_path", "shell_word", "shorten", "some", "time_unit",
 ]  # fmt: skip
 
@@ -155,6 +155,15 @@ def shell_path(path: str) -> str:
     ('./-odd.py', "'my job.py'")
     """
     return shell_word(f"./{path}" if path.startswith("-") else path)
+
+
+def inspect_line(place: str) -> str:
+    """Return the command line that shows what is in a place, on a line of its own.
+
+    >>> inspect_line("my logs")
+    "\\ndaskmr inspect 'my logs'"
+    """
+    return f"\ndaskmr inspect {shell_path(place)}"
 
 
 def shorten(text: str, length: int) -> str:

@@ -10,7 +10,7 @@ from typing import IO
 
 import click
 
-from daskmr.cli.console import EPILOG, ends_process
+from daskmr.cli.console import EPILOG, announced, ends_process
 from daskmr.cli.options import add_option
 from daskmr.config import one_layout
 from daskmr.errors import InputError
@@ -87,6 +87,12 @@ _FILTER_HINT = (
 
 @click.command(epilog=EPILOG, short_help="Write a job script to start from.")
 @click.argument("script", type=click.Path())
+@add_option(
+    "-d --data-dir",
+    "PATH|URL",
+    "Look at this data, as inspect does, and write what fits; can be repeated.",
+    multiple=True,
+)
 @add_option("--filter filter_path", "FILE", "Also write a filter, which allows everything.")
 @add_option("--layout", "TEMPLATE", "Layout: a template, `hive`, `flat`, or a JSON file.")
 @add_option("--schema", "FILE", "JSON file of the layout.")
@@ -95,35 +101,59 @@ _FILTER_HINT = (
 def new(
     stdout: IO[bytes],
     script: str,
+    data_dir: tuple[str, ...],
     filter_path: str | None,
     layout: str | None,
     schema: str | None,
     force: bool,
 ) -> None:
     """Write a job SCRIPT to start from, which works unchanged and has comments on what to change."""
-    from daskmr.config import load_config
-    from daskmr.data.layout import load_layout
-
     if not script.endswith(".py"):
         raise click.BadParameter(f"{script!r} must end in .py.", param_hint="SCRIPT")
-    config, layout = load_config(), one_layout(layout, schema)
-    names = load_layout(layout or config.layout or config.schema).field_names
-    texts = {script: script_text(script, names)}
+    if filter_path is not None and os.path.realpath(filter_path) == os.path.realpath(script):
+        raise click.BadParameter("it is also the name of the script.", param_hint="--filter")
+    layout = one_layout(layout, schema)
+    if data_dir:
+        if layout is not None:
+            raise click.UsageError("--data-dir finds the layout: omit --layout.")
+        text, names, given = _fitting(script, data_dir)
+    else:
+        text, names, given = _commented(script, layout)
+    texts = {script: text}
     if filter_path is not None:
-        if os.path.realpath(filter_path) == os.path.realpath(script):
-            raise click.BadParameter("it is also the name of the script.", param_hint="--filter")
         texts[filter_path] = filter_text(names)
+        given += f" -f {shell_word(filter_path)}"
     write_files(texts, force)
-    given = f" -f {shell_word(filter_path)}" if filter_path is not None else ""
-    given += f" --layout {shell_word(layout)}" if layout is not None else ""
-    sample = "" if layout is not None else "  daskmr sample-data data\n"
+    sample = "" if layout is not None or data_dir else "  daskmr sample-data data\n"
     say(
         stdout,
         f"{printable(' and '.join(texts))} written. Try it:\n\n"
         f"{sample}"
-        f"  daskmr check {shell_path(script)} -d data{given}\n"
-        f"  daskmr run {shell_path(script)} -d data{given}\n",
+        f"  daskmr check {shell_path(script)} {given}\n"
+        f"  daskmr run {shell_path(script)} {given}\n",
     )
+
+
+def _fitting(script: str, data_dir: Sequence[str]) -> tuple[str, Sequence[str], str]:
+    """Return a script for some data, the names of its dimensions, and the options that name it."""
+    from daskmr.cli.inspect import find
+    from daskmr.run.inspection.starter import starter_text
+
+    with announced("new looks at a sample of the data"):
+        found = find(data_dir, {})
+    given = " ".join(map(shell_word, found.input_words))
+    return starter_text(found, script), [each.name for each in found.dimensions], given
+
+
+def _commented(script: str, layout: str | None) -> tuple[str, Sequence[str], str]:
+    """Return a script for sample data, the names of the layout, and the options that it needs."""
+    from daskmr.config import load_config
+    from daskmr.data.layout import load_layout
+
+    config = load_config()
+    names = load_layout(layout or config.layout or config.schema).field_names
+    given = "-d data" if layout is None else f"-d data --layout {shell_word(layout)}"
+    return script_text(script, names), names, given
 
 
 def script_text(path: str, field_names: Sequence[str]) -> str:

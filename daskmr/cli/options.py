@@ -5,7 +5,8 @@ Options for settings are generated from the table in `daskmr.config`; the others
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -219,7 +220,7 @@ def repeated(
     path, code = options["earlier"], options["code"]
     options = {name: value for name, value in options.items() if name != "code"}
     if path is None:
-        return script_of(context, script, code), options
+        return script_of(context, script, code, options["data_dir"]), options
     from daskmr.run.provenance import repeat
 
     commandline = ParameterSource.COMMANDLINE
@@ -229,11 +230,15 @@ def repeated(
     return found, {**options, "earlier": meta}
 
 
-def script_of(context: click.Context, script: str | None, code: str | None) -> str:
+def script_of(
+    context: click.Context, script: str | None, code: str | None, data_dir: Iterable[str] = ()
+) -> str:
     """Return the path of the script, or the `Code` that replaces it."""
     if code is None:
         if script is None:
-            raise click.UsageError("Missing argument 'SCRIPT'.", context)
+            data = " ".join(map(shell_word, data_dir))
+            hint = f" To write one for this data: daskmr inspect {data} --write job.py"
+            raise click.UsageError(f"Missing argument 'SCRIPT'.{hint * bool(data)}", context)
         return script
     if script is not None:
         raise click.UsageError(
@@ -260,6 +265,8 @@ class CommandGroup(click.Group):
             like = " or ".join(map(repr, get_close_matches(name, names)))
             if name.endswith(".py") and "run" in names:
                 like = f"`{ctx.command_path} run {name}`"
+            elif not like and os.path.exists(name) and "inspect" in names:
+                like = f"`{ctx.command_path} inspect {shell_path(name)}`"
             hint = f" Did you mean {like}?" if like else ""
             ctx.fail(f"No such command {name!r}.{hint}")
         return super().resolve_command(ctx, args)

@@ -190,9 +190,10 @@ class _Search:
         if config.bucket is None:
             if not self.sources.local:
                 raise InputError(
-                    "There is nothing to read from. Give --data-dir, --bucket, or both."
+                    "There is nothing to read from. Give --data-dir, --bucket, or both, as in:\n"
+                    "daskmr run JOB.py -d DATA"
                 )
-            return self._local()
+            return self._local(on_progress)
         source = source_of(config.bucket, config)
         if config.local_only:
             return self._offline(self._known_cache(source), source, self._local_listing)
@@ -204,20 +205,22 @@ class _Search:
             cache.check_space(state, config.cache_max)
         return replace(inputs, cached=state.files, cached_bytes=state.bytes)
 
-    def _local(self) -> Inputs:
+    def _local(self, on_progress: Callable[[int, int], object] | None) -> Inputs:
         cache = _cache_at(self.data_dir)
         if cache is not None and self.config.local_only:
             # The cache may hold only a part of the files that the filter allows.
             return self._offline(cache, parse_source(cache.url), lambda cache: (None, ()))
-        listing, notes = self._list_local()
+        listing, notes = self._list_local(on_progress)
         listing = self._chosen(listing)
         notes += () if cache is None else _altered(cache, listing.files)
         return Inputs(listing, listing.root, notes=notes)
 
-    def _list_local(self) -> tuple[Listing, tuple[str, ...]]:
+    def _list_local(
+        self, on_progress: Callable[[int, int], object] | None = None
+    ) -> tuple[Listing, tuple[str, ...]]:
         work_dir = self.config.work_dir
         if self.data_dir is not None:
-            return list_files(self.data_dir, self.schema, work_dir), ()
+            return list_files(self.data_dir, self.schema, work_dir, on_progress), ()
         return list_sources(
             self.sources,
             self.schema,

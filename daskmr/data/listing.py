@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from operator import attrgetter, itemgetter
+from time import monotonic
 from typing import Any, NoReturn
 
 from daskmr.data.filters import DimensionFilter, Seen
@@ -19,9 +19,10 @@ from daskmr.data.sources.own_files import OWN_SUFFIXES, why_own
 from daskmr.errors import InputError
 from daskmr.normal_forms import hint
 
-__all__ = ["InputFile", "Listing", "Selection", "list_files", "refuse_names", "unite"]
+__all__ = ["InputFile", "Listing", "Selection", "check_root", "list_files", "refuse_names", "unite"]
 
 _SKIPPED_NAMED = 1000
+_PROGRESS_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,89 +48,29 @@ class Listing:
         return self.schema.layout
 
     def explain_nothing(self) -> str:
-        """Explain an empty listing: name the dimension that excluded the last candidates."""
-        if self.nothing:
-            return self.nothing
-        # A dimension only sees values below what all earlier ones allow, so without the deepest
-        # dimension that excluded something, there might have been a file.
-        for position in reversed(range(len(self.seen))):
-            seen = self.seen[position]
-            if seen.allowed < seen.candidates:
-                return self._explain_excluded(position, seen)
-        some = [
-            f"{path!r}, because {reason}"
-            for path, reason in zip(self.skipped[:3], self.reasons, strict=False)
-        ]
-        skipped = "; ".join(some) + "; ..." * (self.skipped_count > 3)
-        if skipped:
-            skipped = f" Not in the layout: {self.skipped_count} ({skipped})."
-        known = f" with a known extension ({', '.join(sorted(self.schema.extensions))})"
-        return (
-            f"The {self._what} {self.root} holds no file in the layout {self.layout.template}"
-            f"{known if self.layout.levels[-1].is_open else ''}.{skipped} "
-            f"Check the {self._what} and the layout. {self._advise()}"
-        )
+        """Explain an empty listing, and say what to do."""
+        from daskmr.data.explanations import explain_nothing
 
-    def _advise(self) -> str:
-        """Name a layout that fits the paths that were skipped."""
-        hive = any("=" in name[1:] for path in self.skipped for name in path.split("/")[:-1])
-        if hive and self.layout.spec != "hive":
-            return "For directories name=value, use --layout hive."
-        return (
-            "To name the parts of the paths, use a template such as --layout '{day}/{host}.log'; to "
-            "read files at any depth, --layout flat."
-        )
+        return explain_nothing(self)
 
     def explain_variants(self) -> tuple[str, ...]:
         """Describe the values that are excluded only because of their Unicode normal form."""
-        return tuple(
-            f"dimension {position} ({seen.dimension.field_name}) excludes {_describe_variants(seen)}"
-            for position, seen in enumerate(self.seen, 1)
-            if seen.variants
-        )
+        from daskmr.data.explanations import explain_variants
 
-    @property
-    def _what(self) -> str:
-        return "bucket" if "://" in self.root else "data directory"  # no "//" in a local root
-
-    def _explain_excluded(self, position: int, seen: Seen) -> str:
-        label, name = seen.dimension.field_name, self.layout.field_names[position]
-        label = label if label == name else f"{label}, in the layout {name}"
-        barren = ", where no file in the layout was found" if seen.allowed else ""
-        return (
-            f"No file below {self.root} matches the filter: dimension {position + 1} ({label}) "
-            f"allows {seen.dimension.describe()}{barren}; {_describe_values(seen)}. "
-            f"Correct {'--where' if self.schema.given.where else 'the filter'}, or the {self._what}."
-            + (f" It excludes {_describe_variants(seen)}." if seen.variants else "")
-        )
-
-
-def _describe_variants(seen: Seen) -> str:
-    found = seen.variants[0]
-    allowed = str(seen.dimension.variant_of(found))
-    more = f" and {len(seen.variants) - 1:,} more" if len(seen.variants) > 1 else ""
-    return (
-        f"{found!r}{more}, which differs from {allowed!r} only in its Unicode normal form "
-        f"({found!a} exists, the filter allows {allowed!a}); to read both, allow "
-        f"{json.dumps([found, allowed])}"
-    )
-
-
-def _describe_values(seen: Seen) -> str:
-    shown = [repr(value) for value in seen.values]
-    if len(seen.values) < seen.distinct:
-        shown.insert((len(shown) + 1) // 2, "...")
-    count = f" ({seen.distinct} values)" if len(seen.values) < seen.distinct else ""
-    return f"existing there: {', '.join(shown)}{count}"
+        return explain_variants(self) if any(seen.variants for seen in self.seen) else ()
 
 
 def list_files(
-    data_dir: str | os.PathLike[str], schema: Schema, own_folder: str | None = None
+    data_dir: str | os.PathLike[str],
+    schema: Schema,
+    own_folder: str | None = None,
+    on_progress: Callable[[int, int], object] | None = None,
 ) -> Listing:
     """List the files below a local directory that a filter allows.
 
     Directories that the filter excludes are never opened. Symbolic links are followed, but no
     file is listed twice. What daskmr wrote itself is skipped, as is `own_folder`, the work dir.
+    `on_progress` is called a few times a second with the numbers of directories and files so far.
 
     Raises InputError if the data directory, or a path below it that the filter allows, cannot be
     read.
@@ -140,7 +81,7 @@ def list_files(
         ...
     daskmr.errors.InputError: The data directory /no/such/place does not exist; check the path.
     """
-    root = _check_root(data_dir)
+    root = check_root(data_dir)
     if schema.layout.is_undiscovered:
         schema = _discover(root, schema)
     selection = Selection(schema)
@@ -148,14 +89,36 @@ def list_files(
         selection.own_folder = os.path.realpath(own_folder)
     real = os.path.realpath(root)
     level = [_Directory("", (), (real,), False)]
+    report = _Report(on_progress, selection)
     for position in range(schema.layout.directories):
-        level = [child for above in level for child in _descend(root, above, position, selection)]
+        above, level = level, []
+        for directory in above:
+            level += _descend(root, directory, position, selection)
+            report.add()
     links: dict[str, str] = {}
     for directory in level:  # grows while the files are at any depth
+        report.add()
         level += _collect(root, directory, selection, links)
     if links or len({directory.real for directory in level}) < len(level):
         selection.files = _drop_duplicates(selection.files, links, level)
     return selection.listing(root)
+
+
+@dataclass(slots=True)
+class _Report:
+    """Reports the progress of a walk."""
+
+    on_progress: Callable[[int, int], object] | None
+    selection: Selection
+    directories: int = 0
+    time: float = field(default_factory=monotonic)
+
+    def add(self) -> None:
+        """Count a directory."""
+        self.directories += 1
+        if self.on_progress is not None and monotonic() - self.time > _PROGRESS_SECONDS:
+            self.time = monotonic()
+            self.on_progress(self.directories, len(self.selection.files))
 
 
 def _discover(root: str, schema: Schema) -> Schema:
@@ -408,7 +371,8 @@ class _Directory:
         return self.reals[-1]
 
 
-def _check_root(data_dir: str | os.PathLike[str]) -> str:
+def check_root(data_dir: str | os.PathLike[str]) -> str:
+    """Return the absolute path of a data dir; raise InputError if it is no directory."""
     given = os.fsdecode(data_dir)
     if not given:
         raise InputError("The path of the data directory is empty; give a directory.")

@@ -21,7 +21,7 @@ from typing import Any
 
 from daskmr.errors import InputError
 from daskmr.normal_forms import hint
-from daskmr.text import shell_path
+from daskmr.text import inspect_line, shell_path
 
 __all__ = [
     "Sources", "absolute", "check_path", "collect", "is_installed", "is_library", "module_of",
@@ -33,7 +33,7 @@ __all__ = [
 _NEEDED = sys.stdlib_module_names | {
     "__main__", "bokeh", "botocore", "aiobotocore", "aiohttp", "click", "cloudpickle", "cytoolz",
     "dask", "daskmr", "distributed", "fsspec", "importlib_metadata", "isal", "jinja2", "locket",
-    "markupsafe", "msgpack", "multidict", "packaging", "partd", "psutil", "rich", "s3fs",
+    "markupsafe", "msgpack", "msgspec", "multidict", "packaging", "partd", "psutil", "rich", "s3fs",
     "sortedcontainers", "tblib", "tlz", "toolz", "tornado", "urllib3", "yaml", "yarl", "zict", "zipp",
     "zstandard",
 }  # fmt: skip
@@ -41,7 +41,7 @@ _NEEDED = sys.stdlib_module_names | {
 _USED_IF_INSTALLED = {
     "aiohappyeyeballs", "aioitertools", "aiosignal", "attr", "attrs", "certifi", "cryptography",
     "dateutil", "frozenlist", "idna", "jmespath", "lz4", "numpy", "pandas", "propcache", "pyarrow",
-    "scipy", "snappy", "wrapt",
+    "scipy", "snappy", "typing_extensions", "wrapt",
 }  # fmt: skip
 
 _DATA_BYTES = 1 << 20  # maximum for all packages together, because each task carries them
@@ -104,7 +104,10 @@ def check_path(given: str) -> str:
     if os.path.isfile(given):
         problem = "is a notebook: save it as a .py script, or pass its functions to daskmr.Job"
     elif os.path.isdir(given):
-        problem = "is a directory: give the path of the .py file in it"
+        raise InputError(
+            f"The job script {given} is a directory: give the path of the .py file in it. To write a "
+            f"script for the data in it:{inspect_line(given)} --write job.py"
+        )
     elif os.path.exists(given):
         problem = "is not a regular file"
     elif os.path.islink(given):

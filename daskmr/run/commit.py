@@ -19,7 +19,7 @@ from daskmr.run.provenance import describe_outcome
 from daskmr.run.result import Result
 from daskmr.run.side_cars import SideCars, bad_records_path
 from daskmr.tasks.tally import by_group, explain_untabbed
-from daskmr.text import counted, some
+from daskmr.text import counted, inspect_line, some
 
 if TYPE_CHECKING:
     from daskmr.config import Config
@@ -34,10 +34,22 @@ if TYPE_CHECKING:
 __all__ = ["check_bad_records", "commit", "delete_input", "result_of"]
 
 _REASONS = 5  # reasons for bad records named in a failure
+# The starts of reasons that may be due to another format, or another field
+_FOREIGN = (
+    "no tab",
+    "not JSON",
+    "no field",
+    "wrong number of fields",
+    "not valid CSV",
+    "a quote is not",
+)
 
 
-def check_bad_records(tally: Tally, config: Config) -> None:
-    """Raise JobError if more records are bad than the settings allow."""
+def check_bad_records(tally: Tally, config: Config, root: str = "") -> None:
+    """Raise JobError if more records are bad than the settings allow.
+
+    - `root`: the data dir, to be looked at if the records are of another format.
+    """
     if not config.limits_bad_records:
         return
     if tally.opening.is_foreign:
@@ -48,10 +60,12 @@ def check_bad_records(tally: Tally, config: Config) -> None:
         by_count = islice(most_frequent_first(tally.bad_reasons).items(), _REASONS)
         reasons = ", ".join(f"{count:,} x {reason}" for reason, count in by_count)
         examples = "".join(f"\n  {example}" for example in tally.first_bad())
+        is_foreign = max(tally.bad_reasons, key=tally.bad_reasons.__getitem__).startswith(_FOREIGN)
+        look = f"\nTo see what the records are:{inspect_line(root)}" if root and is_foreign else ""
         raise JobError(
             f"{tally.bad_records:,} of {tally.records:,} records are bad ({reasons}), and "
             f"--max-bad-records allows {allowed:,}{share}. Nothing was written. Some of them:{examples}\n"
-            "To skip any number of bad records: --max-bad-records 100%"
+            f"To skip any number of bad records: --max-bad-records 100%{look}"
         )
 
 

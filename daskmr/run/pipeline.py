@@ -313,7 +313,7 @@ def _execute(
             outcome = replace(outcome, notes=(*notes, *outcome.notes))
         if session.is_elsewhere:
             check_grown(inputs, outcome.tally)
-        check_bad_records(outcome.tally, config)
+        check_bad_records(outcome.tally, config, inputs.listing.root)
         # No task will be retried now, so remove the segments to make space for the output.
         placement.run_dir.remove_segments()
         stopwatch.add_tasks(outcome)

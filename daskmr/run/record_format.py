@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from daskmr.config import Config
 from daskmr.data.readers.faults import CorruptFileError
 from daskmr.data.readers.records import KEYED, Reading, RecordFormat
-from daskmr.data.readers.registry import reader_of
+from daskmr.data.readers.registry import reader_of, text_extensions
 from daskmr.errors import InputError, TaskFailed
 from daskmr.job.declared import Declared, names_of, paths_of
 from daskmr.job.job import Job
@@ -69,9 +69,14 @@ def choose_format(
 
 
 def extensions_of(form: RecordFormat, job: Job) -> tuple[str, ...]:
-    """Return the extensions of files of a format, in addition to those of all formats."""
+    """Return the extensions of files of a format, in addition to those of all formats.
+
+    A format of text that is named reads files with the extension of any format of text.
+    """
     reader = reader_of(form, job.read)
-    return () if reader is None else reader.extensions
+    if reader is None or reader.name == "parquet":
+        return () if reader is None else reader.extensions
+    return (*reader.extensions, *sorted(text_extensions()))
 
 
 def splits_of(form: RecordFormat, job: Job) -> str:

@@ -146,8 +146,13 @@ class RecordMapper:
                         output.flush()
                     elif hurry:
                         output.hasten()
-        except BaseException:
+        except BaseException as error:
             self.line = records.text(max(0, call.index))
+            if isinstance(error, KeyError) and records.header:
+                error.add_note(
+                    f"The columns are {', '.join(map(repr, records.header))}. If the file has no header, "
+                    "name them in the script: columns = (...)"
+                )
             raise
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import textwrap
 
@@ -98,6 +99,37 @@ def test_hive(place):
 def test_flat(place):
     root = place("a.txt", "deep/er/b.log", "deep/.hidden/c.log", "notes.md")
     assert found(root, layout="flat") == {(): 2}
+
+
+@pytest.mark.parametrize(
+    ("layout", "dims"),
+    [
+        ("flat", {(): 3}),
+        ("{day}/{_...}", {("2024-01-01",): 2, ("2024-01-02",): 1}),
+        (
+            "{rest...}",
+            {("2024-01-01/a.txt",): 1, ("2024-01-01/b/c.log",): 1, ("2024-01-02/d/e/f.log",): 1},
+        ),
+    ],
+)
+def test_any_depth_is_the_same_in_a_bucket(place, bucket, layout, dims):
+    paths = ("2024-01-01/a.txt", "2024-01-01/b/c.log", "2024-01-02/d/e/f.log", "2024-01-01/n.md")
+    root = place(*paths)
+    assert found(root, layout=layout) == dims
+    bucket.put(dict.fromkeys(paths, b"k\tv\n"))
+    options = {"inline": True, "work_dir": root / "work", "cache": False}
+    assert dict(mapreduce(JOB, bucket=bucket.name, layout=layout, **options)) == dims
+
+
+@pytest.mark.parametrize("records", ["keyed", "lines", "jsonl"])
+def test_a_format_of_text_that_is_named_reads_the_files_of_all(place, records):
+    root = place("a.csv", "b.ndjson", "c.log", "d.txt.gz", "e.parquet")
+    (root / "data" / "d.txt.gz").write_bytes(gzip.compress(b"k\tv\n"))
+    options = {"records": records, "layout": "flat", "max_bad_records": "100%"}
+    result = mapreduce(JOB, data_dir=root / "data", inline=True, work_dir=root / "work", **options)
+    known = {"keyed": 2}.get(records, 4)
+    assert result.files == known
+    assert result.skipped_count == 5 - known
 
 
 def test_text_at_the_end_decides_instead_of_the_extension(place):

@@ -193,6 +193,17 @@ def test_sampling_by_key_takes_whole_keys(tmp_path: Path) -> None:
     assert set(counts) == {"10"}
 
 
+def test_a_name_that_the_header_lacks_is_explained(tmp_path: Path) -> None:
+    script = 'def map(key, dims, value, context):\n    context.write(value["city"], 1)\n'
+    root = place(tmp_path, "csv", b"0,Oslo\n1,Rome\n", script)
+    with pytest.raises(JobError) as caught:
+        mapreduce(
+            str(root / "job.py"), data_dir=root / "data", records="csv",
+            inline=True, work_dir=str(root / "w"),
+        )  # fmt: skip
+    assert "The columns are '0', 'Oslo'. If the file has no header" in caught.value.details
+
+
 def test_from_python(tmp_path: Path) -> None:
     root = place(tmp_path, *FILES["csv"], "def map(key, dims, value, context): pass\n")
     with pytest.raises(InputError, match="no record format 'jsn'"):

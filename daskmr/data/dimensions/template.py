@@ -27,6 +27,13 @@ _ADVICE = (
     "write {name}, {name:int}, {name:date}, {name:%Y%m%d} (a strptime format), {_} or {name...}"
 )
 
+# What other systems call the types
+_TYPES = {
+    "str": "", "string": "", "text": "", "integer": "int", "number": "int", "long": "int",
+    "bigint": "int", "d": "int", "datetime": "%Y%m%d%H%M%S", "timestamp": "%Y%m%d%H%M%S",
+    "day": "date", "dates": "date",
+}  # fmt: skip
+
 
 class TemplateError(ValueError):
     """A mistake in a template; the message names it, and the correction."""
@@ -302,7 +309,9 @@ def _parse_field(token: str) -> Field:
     if "/" in field.type:
         raise TemplateError(f"the type of {token} contains /, which no name does; {_ADVICE}")
     if field.type not in ("", "int", "date") and not _is_format(field.type):
-        raise TemplateError(f"the type of {token} is not known; {_ADVICE}")
+        like = _TYPES.get(field.type.lower())
+        meant = "" if like is None else f"{Field(field.name, like)} is meant, perhaps; "
+        raise TemplateError(f"the type of {token} is not known; {meant}{_ADVICE}")
     return field
 
 

@@ -254,7 +254,7 @@ class _Table:
             raise TaskFailed(
                 f"The input file {self._file.path} has no column {missing[0]!r}. It has "
                 f"{', '.join(header)}. If it has no header, name its columns with `input_columns = (...)` in "
-                "the script."
+                "the script; daskmr inspect shows them."
             )
 
     def _records(

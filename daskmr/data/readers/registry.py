@@ -14,7 +14,7 @@ from daskmr.data.readers.streams import StreamReader
 from daskmr.errors import InputError
 from daskmr.job.tracebacks import describe_exception
 
-__all__ = ["FORMATS", "GROUP", "reader_of"]
+__all__ = ["FORMATS", "GROUP", "formats_by_extension", "reader_of", "text_extensions"]
 
 GROUP = "daskmr.records"
 """The entry point group of the formats of other packages."""
@@ -28,6 +28,24 @@ _READERS = {  # imported when they are needed
 }
 FORMATS = ("keyed", *_READERS)
 """The names of the formats that need no other package."""
+
+
+def text_extensions() -> frozenset[str]:
+    """Return the extensions of the files of all formats of text, without the dot.
+
+    >>> sorted(text_extensions())
+    ['csv', 'json', 'jsonl', 'log', 'ndjson', 'tsv', 'txt']
+    """
+    return frozenset(formats_by_extension()) - {"parquet"}
+
+
+def formats_by_extension() -> dict[str, str]:
+    """Return the format that the extension of a file indicates.
+
+    >>> formats_by_extension()["ndjson"]
+    'jsonl'
+    """
+    return {extension: name for name in _READERS for extension in _named(name).extensions}
 
 
 def reader_of(form: RecordFormat, own: Callable[..., Any] | None = None) -> Reader | None:
@@ -62,7 +80,8 @@ def _named(name: str) -> Reader:
         known = [*FORMATS, *sorted(found.names)]
         like = difflib.get_close_matches(name, known, 1)
         hint = f"Did you mean --records {like[0]}?" if like else f"There are {', '.join(known)}."
-        raise InputError(f"There is no record format {name!r}. {hint}")
+        look = "To see which one fits:\ndaskmr inspect PATH"
+        raise InputError(f"There is no record format {name!r}. {hint} {look}")
     try:
         loaded: Any = found[name].load()
     except Exception as error:

@@ -11,9 +11,10 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from daskmr.data.readers.suffixes import COMPRESSIONS, compression_of
+from daskmr.data.readers.suffixes import COMPRESSIONS
 
 __all__ = [
+    "ACCESS_LOG",
     "BZIP2",
     "HEAD_BYTES",
     "LINE_CHARACTERS",
@@ -26,7 +27,6 @@ __all__ = [
     "form_of",
     "format_of",
     "is_lzma",
-    "key_command",
     "recode_command",
     "unpack_command",
 ]  # fmt: skip
@@ -229,25 +229,9 @@ def unpack_command(form: Form, path: str, codec: str) -> str:
     return before + form.extract.format(file=file, folder=folder)
 
 
-def key_command(path: str, form: str) -> str:
-    """Return the shell command that adds keys to lines without a tab; "" if there is none.
-
-    The key is the line number, or the first of several columns separated by spaces.
-
-    >>> key_command("data/a.log.gz", "JSON lines")
-    'gzip -dc < data/a.log.gz | awk \\'{print NR "\\\\t" $0}\\' | gzip > a.log.gz.new'
-    """
-    if "://" in path or form in (_EMPTY, _BINARY):
-        return ""
-    compression = compression_of(path)
-    codec = "" if compression is None else compression.name
-    program = 'sub(/ +/, "\\t"); print' if form == _SPACED else 'print NR "\\t" $0'
-    return recode_command(path, codec, f"awk '{{{program}}}'")
-
-
-_ACCESS_LOG = r'\S+ \S+ .+ \[[^\]]+\] "[^"]*" \d{3} (\d+|-)'
+ACCESS_LOG = r'\S+ \S+ .+ \[[^\]]+\] "[^"]*" \d{3} (\d+|-)'
 _TIME = r"[\[<(]*(\d{4}[-/]\d\d[-/]\d\d|[A-Z][a-z]{2} [ \d]\d \d\d:|\d{10,13}[. ])"
-_EMPTY, _BINARY, _SPACED = "empty lines", "binary data", "columns separated by spaces"
+_EMPTY, _BINARY = "empty lines", "binary data"
 _SEPARATORS = {",": "CSV", ";": "CSV with semicolons", "|": "columns separated by |"}
 
 
@@ -272,7 +256,7 @@ def describe_lines(lines: Sequence[str]) -> str:
         return "a JSON document over several lines"
     if lines[0].startswith(("<?xml", "<!DOCTYPE", "<html")):
         return "XML or HTML"
-    if all(re.match(_ACCESS_LOG, line) for line in lines):
+    if all(re.match(ACCESS_LOG, line) for line in lines):
         return "the access log of a web server"
     if all(re.match(_TIME, line) for line in lines):
         return "a log whose lines begin with the time"
@@ -281,7 +265,7 @@ def describe_lines(lines: Sequence[str]) -> str:
             return name
     widths = {len(line.split()) for line in lines}
     if len(lines) > 1 and len(widths) == 1 and widths != {1}:
-        return _SPACED
+        return "columns separated by spaces"
     return "text without tabs"
 
 

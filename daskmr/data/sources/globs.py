@@ -7,6 +7,7 @@ import glob
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 from daskmr.errors import InputError
 
@@ -42,15 +43,19 @@ def split_glob(pattern: str) -> tuple[str, tuple[str, ...]]:
 
 
 def expand(
-    folder: str, parts: Sequence[str], enters: Enters = lambda path: True
+    folder: str,
+    parts: Sequence[str],
+    enters: Enters = lambda path: True,
+    most: int | None = None,
 ) -> tuple[str, ...]:
     """Return the paths that `parts` match below `folder`, each once; those of directories end in "/".
 
     Wildcards match no hidden names unless they begin with a dot. A final ``**`` matches all files.
+    At most `most` matches are looked for.
 
     Raises `InputError` if a directory cannot be read.
     """
-    return tuple(dict.fromkeys(_expand(folder, tuple(parts), enters)))
+    return tuple(dict.fromkeys(islice(_expand(folder, tuple(parts), enters), most)))
 
 
 def _expand(path: str, parts: tuple[str, ...], enters: Enters) -> Iterator[str]:

@@ -90,3 +90,19 @@ def test_new_refuses_to_replace(place: Path) -> None:
     assert daskmr("new", "job.py", "--force", cwd=place).returncode == 0
     assert (place / "job.py").read_text() != before
     assert daskmr("new", "job", cwd=place).returncode == 2
+
+
+def test_a_script_that_fits_data(tmp_path: Path) -> None:
+    (tmp_path / "rides" / "2024" / "01").mkdir(parents=True)
+    rows = "".join(f"{n},{'cash' if n % 2 else 'card'}\n" for n in range(8))
+    (tmp_path / "rides" / "2024" / "01" / "rides.csv").write_text(f"id,payment\n{rows}")
+    done = daskmr("new", "job.py", "-d", "rides", "--filter", "filter.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    line = done.stdout.splitlines()[-1].strip()
+    assert line == "daskmr run job.py -d rides -f filter.json"
+    filter_ = json.loads((tmp_path / "filter.json").read_text())
+    assert [each["field_name"] for each in filter_["dimensions"]] == ["year", "month"]
+    done = daskmr(*line.split()[1:], "--inline", "-q", cwd=tmp_path)
+    assert done.stdout == "2024\tcard\t4\n2024\tcash\t4\n"
+    done = daskmr("new", "job2.py", "-d", "rides", "--layout", "flat", cwd=tmp_path)
+    assert "omit --layout" in done.stderr

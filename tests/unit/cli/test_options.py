@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 import pytest
 from click.testing import CliRunner
@@ -44,3 +46,13 @@ def test_plan_takes_all_options_of_run() -> None:
         if command is not None
     }
     assert options["run"] <= options["plan"]
+
+
+def test_a_path_in_place_of_a_command_leads_to_inspect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my logs").mkdir()
+    done = CliRunner().invoke(main, ["my logs"])
+    assert done.exit_code == 2
+    assert "Did you mean `mapreduce inspect 'my logs'`?" in done.output

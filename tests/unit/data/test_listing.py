@@ -664,3 +664,15 @@ def test_what_daskmr_wrote_is_skipped_in_any_layout(tmp_path, given):
         "a/b/x.txt.meta.json": "it was written by daskmr",
         "a/work/": "it is the work dir",
     }
+
+
+def test_a_walk_reports_its_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("daskmr.data.listing._PROGRESS_SECONDS", -1)
+    for path in ("a/x.log", "a/y.log", "b/z.log"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
+    seen: list[tuple[int, int]] = []
+    schema = load_schema(layout="{name}/{_}")
+    list_files(tmp_path, schema, on_progress=lambda *each: seen.append(each))
+    assert [directories for directories, _ in seen] == [1, 2, 3]
+    assert seen[-1][1] in (1, 2)  # those of the directories before

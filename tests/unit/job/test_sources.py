@@ -179,6 +179,7 @@ def test_paths(tmp_path, monkeypatch):
     assert "no job script nowhere.py (looked for in" in str(error_of("nowhere.py"))
     assert str(error_of("nowhere.py")).endswith("daskmr new nowhere.py")
     assert "is a directory" in str(error_of(tmp_path))
+    assert str(error_of(tmp_path)).endswith(f"\ndaskmr inspect {tmp_path} --write job.py")
     Path("count.py").write_text(WRITE)
     assert "Did you mean count.py?" in str(error_of("count"))
     Path("book.ipynb").write_text("{}")

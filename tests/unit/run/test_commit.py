@@ -33,6 +33,13 @@ def test_the_limit_of_bad_records(limit: Any, bad: int, passes: bool) -> None:
         check_bad_records(tally, config)
 
 
+@pytest.mark.parametrize("reason", ["no field idd", "not JSON", "no tab in the line"])
+def test_records_that_may_be_of_another_format_end_in_inspect(reason: str) -> None:
+    tally = Tally(Counts(records=9, bad_reasons={reason: 8, "KeyError": 1}))
+    with pytest.raises(JobError, match=r"To see what the records are:\ndaskmr inspect '/my logs'$"):
+        check_bad_records(tally, load_config(), "/my logs")
+
+
 def test_no_limit() -> None:
     check_bad_records(
         Tally(Counts(records=9, bad_reasons={"x": 9})), load_config(max_bad_records="100%")

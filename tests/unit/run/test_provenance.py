@@ -97,7 +97,8 @@ def test_what_differs_is_said(place: Path) -> None:
 
 
 def test_mistakes(place: Path) -> None:
-    assert "Missing argument 'SCRIPT'" in daskmr(place, "run", "-d", "data", code=2).stderr
+    missing = daskmr(place, "run", "-d", "data", code=2).stderr
+    assert "Missing argument 'SCRIPT'. To write one for this data: daskmr inspect data" in missing
     for option in ("--sample=2", "--sample=x", "--limit-files=0", "--sample-by=key", "--only=x"):
         assert daskmr(place, *RUN, option, code=2).stderr
     assert not (place / "out.txt").exists()

@@ -64,6 +64,8 @@ def test_match(template, name, values):
         ("{a}{b}", "{a} and {b} are adjacent; put text between them, as in {a}-{b} or {a}/{b}"),
         ("{a}/{a}", "the name 'a' occurs twice"),
         ("{a}-{a}", "the name 'a' occurs twice"),
+        ("{a:string}", "the type of {a:string} is not known; {a} is meant, perhaps; write {name}"),
+        ("{a:Integer}", "{a:int} is meant, perhaps"),
         ("{a:float}", "the type of {a:float} is not known; write {name}, {name:int}"),
         ("{a:%Q}", "is not known"),
         ("{a:%Y/%m}", "contains /"),

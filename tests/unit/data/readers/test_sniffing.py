@@ -22,7 +22,6 @@ from daskmr.data.readers.sniffing import (
     HEAD_BYTES,
     describe_lines,
     form_of,
-    key_command,
     recode_command,
     unpack_command,
 )
@@ -220,11 +219,3 @@ def test_there_is_no_line_for_what_is_far_away():
 )  # fmt: skip
 def test_what_lines_look_like(lines, described):
     assert describe_lines(lines) == described
-
-
-def test_the_line_that_puts_keys_before_the_lines_works(tmp_path):
-    path = tmp_path / "a b.log.gz"
-    path.write_bytes(gzip.compress(b'{"n": 1}\n{"n": 2}\n'))
-    subprocess.run(key_command(str(path), "JSON lines"), shell=True, check=True, cwd=tmp_path)
-    made = gzip.decompress((tmp_path / "a b.log.gz.new").read_bytes())
-    assert made == b'1\t{"n": 1}\n2\t{"n": 2}\n'

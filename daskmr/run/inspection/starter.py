@@ -1,0 +1,292 @@
+"""Write a script that counts something useful in the input that was found."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from daskmr.data.inspection.fields import FieldFigures
+from daskmr.data.readers.sniffing import ACCESS_LOG
+from daskmr.errors import InputError
+from daskmr.run.inspection.findings import DimensionFound, Findings
+from daskmr.text import printable
+
+__all__ = ["starter_text"]
+
+_FIELDS_NAMED = 12
+_WIDTH = 96
+_LEVELS = re.compile(r"\b(DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|CRITICAL|FATAL)\b")
+_TABLES = ("csv", "tsv", "parquet")
+
+_READ = '''
+
+def read(stream, dims):
+    """Yield the key and the value of each record of a file, of which `stream` holds the bytes."""
+    {source}
+    for number, item in enumerate(items):
+        yield number, item
+'''
+
+_COUNT = '''
+
+def combine(key, values, context):
+    """Adds some values of a key early, so that less data is transferred."""
+    context.write(key, sum(values))
+
+
+def reduce(key, values, context):
+    """Called once for each key, in key order, with all of its values."""
+    context.write({key}, sum(values))
+'''
+
+
+@dataclass(frozen=True, slots=True)
+class _Counting:
+    """What a script counts: the names of the parts of the key, and the lines that compute them."""
+
+    names: tuple[str, ...]
+    parts: tuple[str, ...]
+    lines: tuple[str, ...] = ()
+    imports: tuple[str, ...] = ()
+    top: tuple[str, ...] = ()
+    each: str = ""  # the variable of a loop, or ""
+
+
+def starter_text(found: Findings, script: str) -> str:
+    """Return a script for an input.
+
+    - `script`: its path, for the command lines in it.
+    Raises `InputError` if no format reads the input.
+    """
+    if not found.is_readable:
+        problem = found.content.problem or f"it is {found.content.looks}"
+        raise InputError(f"No script can be written for {' '.join(found.given)}: {problem}.")
+    counting = _with_dimension(found, _counting(found))
+    imports, read = [*counting.imports], ""
+    if found.records == "read":
+        needed, source = _reading(found)
+        imports, read = [*imports, *needed], _READ.replace("{source}", source)
+    head = "\n".join(_declarations(found))
+    top = [line for line in (*imports, "" if imports else None, head) if line is not None]
+    blocks = [_docstring(found, script, counting), *(["\n".join(top)] if "".join(top) else [])]
+    if counting.top:
+        blocks.append("\n".join(counting.top))
+    text = "\n\n".join(block.strip("\n") for block in blocks) + "\n"
+    text += read + _map(found, counting)
+    joined = '"\\t".join(str(part) for part in key)' if len(counting.parts) > 1 else "key"
+    return text + _COUNT.replace("{key}", joined)
+
+
+def _reading(found: Findings) -> tuple[list[str], str]:
+    """Return the imports and the lines by which a script reads what no format does."""
+    content = found.content
+    if not content.separator:
+        return ["import json"], (
+            "document = json.load(stream)\n"
+            "    items = document if isinstance(document, list) else [document]"
+        )
+    names = f", fieldnames={[*content.columns]!r}" if content.columns else ""
+    return ["import csv", "import io"], (
+        'text = io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline="")\n'
+        f"    items = csv.DictReader(text, delimiter={content.separator!r}{names})"
+    )
+
+
+def _docstring(found: Findings, script: str, counting: _Counting) -> str:
+    what = " and ".join(counting.names)
+    run = found.run_line(script)
+    check = run.replace("daskmr run", "daskmr check", 1)
+    lines = [
+        f"Count the {_noun(found)} by {what}.",
+        "",
+        f"Written by daskmr inspect, for {_plain(found.content.looks)}.",
+        "",
+        f"Try it:    {check}",
+        f"           {run} -o result.txt",
+    ]
+    body = "\n".join(_plain(line) if line else "" for line in lines)
+    return f'"""{body}\n"""'
+
+
+def _plain(text: str) -> str:
+    return printable(text).replace("\\", "\\\\").replace('"', "'")
+
+
+def _noun(found: Findings) -> str:
+    return {"lines": "lines", "csv": "rows", "tsv": "rows", "parquet": "rows"}.get(
+        found.content.records, "records"
+    )
+
+
+def _declarations(found: Findings) -> Iterator[str]:
+    if found.layout is not None:
+        yield f"layout = {_quoted(found.layout)}"
+    if found.records not in ("", "read"):
+        yield f"records = {_quoted(found.records)}"
+    if found.key is not None:
+        yield f"key = {_quoted(found.key)}"
+    if found.content.columns and found.records != "read":
+        names = ", ".join(map(_quoted, found.content.columns))
+        yield f"columns = ({names},)  # the file has no header: give them better names"
+    if _plucks(found) and found.category is not None:
+        yield f"fields = ({_path(found.category)},)  # the value is a tuple of these"
+    others = [each for each in found.fields if each is not found.category]
+    if others:
+        yield from _comment(_noun(found), others)
+
+
+def _comment(noun: str, fields: list[FieldFigures]) -> Iterator[str]:
+    more = len(fields) - _FIELDS_NAMED
+    named = [f"{printable(each.name)} ({each.type})" for each in fields[:_FIELDS_NAMED]]
+    line = f"# The {noun} also have:"
+    for each in [*named, *([f"and {more} more"] if more > 0 else [])]:
+        if len(line) + len(each) > _WIDTH:
+            yield line.rstrip()
+            line = "#"
+        line += f" {each},"
+    yield line.rstrip(",")
+
+
+def _plucks(found: Findings) -> bool:
+    return found.records in ("jsonl", *_TABLES)
+
+
+def _path(field: FieldFigures) -> str:
+    if any("." in name for name in field.path):
+        return f"({', '.join(map(_quoted, field.path))},)"
+    return _quoted(field.name)
+
+
+def _counting(found: Findings) -> _Counting:
+    """Choose what is counted, apart from the dimension."""
+    category = found.category
+    if category is not None:
+        name = _variable(category.path[-1])
+        if _plucks(found):
+            return _Counting((category.name,), (name,), (f"({name},) = value",))
+        if found.records == "":
+            return _Counting(
+                (category.name,),
+                (name,),
+                (f"({name},) = fields(value)",),
+                ("from daskmr import pluck",),
+                (
+                    "# Reads a few fields of a JSON document, faster than json.loads.",
+                    f"fields = pluck({_path(category)})",
+                ),
+            )
+        steps = "".join(f".get({_quoted(step)}, {{}})" for step in category.path[:-1])
+        line = f"{name} = value{steps}.get({_quoted(category.path[-1])})"
+        return _Counting((category.name,), (name,), (line,))
+    if found.fields and found.records:
+        return _Counting(("field",), ("name",), each="name")
+    lines = [line for line in found.content.lines if line.strip()]
+    if found.records == "lines" and lines and all(re.match(ACCESS_LOG, line) for line in lines):
+        return _Counting(
+            ("status",),
+            ("match[2]",),
+            (
+                "match = LINE.search(value)",
+                "if match is None:",
+                '    raise ValueError("not a line of an access log")  # a bad record',
+            ),
+            ("import re",),
+            ('LINE = re.compile(r\'"([^"]*)" (\\d{3}) \')',),
+        )
+    if found.records == "lines" and lines and all(map(_LEVELS.search, lines)):
+        return _Counting(
+            ("level",),
+            ('match[1] if match else "none"',),
+            ("match = LEVEL.search(value)",),
+            ("import re",),
+            (f'LEVEL = re.compile(r"{_LEVELS.pattern}")',),
+        )
+    return _Counting((), ())
+
+
+def _with_dimension(found: Findings, counting: _Counting) -> _Counting:
+    dimension = _best_dimension(found.dimensions)
+    if dimension is not None:
+        parts = (_access(dimension.name), *counting.parts)
+        names = (dimension.name, *counting.names)
+    elif counting.parts:
+        return counting
+    else:
+        names, parts = ("file",), ("context.path",)
+    return _Counting(names, parts, counting.lines, counting.imports, counting.top, counting.each)
+
+
+def _best_dimension(dimensions: tuple[DimensionFound, ...]) -> DimensionFound | None:
+    """Return a dimension with several values: preferably few, else the first."""
+    several = [each for each in dimensions if len(each.values) > 1]
+    return next((each for each in several if len(each.values) <= 366), None) or next(
+        iter(several or dimensions), None
+    )
+
+
+def _map(found: Findings, counting: _Counting) -> str:
+    names = [each.name for each in found.dimensions]
+    dims = f"the dimensions of its file: {', '.join(names)}" if names else "empty"
+    key = {
+        "": "the text before the first tab",
+        "read": "as read yields it",
+    }.get(found.records, "the path of its file" if found.key is None else f"its {found.key}")
+    value = "the fields above, as a tuple" if _plucks(found) and found.category else ""
+    value = value or {
+        "": "the text after the first tab",
+        "lines": "the line, as text",
+        "jsonl": "what json.loads gives for the line",
+        "read": "as read yields it",
+    }.get(found.records, "a dict with the names of the columns")
+    written = counting.parts[0] if len(counting.parts) == 1 else f"({', '.join(counting.parts)})"
+    body = [*counting.lines]
+    if counting.each:
+        body += [
+            "if not isinstance(value, dict):",
+            '    raise ValueError("not an object")  # a bad record',
+            f"for {counting.each} in value:",
+            f"    context.write({written}, 1)",
+        ]
+    else:
+        body.append(f"context.write({written}, 1)")
+    lines = "\n".join(f"    {line}" for line in body)
+    return f'''
+
+def map(key, dims, value, context):
+    """Called for every record; a ValueError makes it a bad record.
+
+    key      {_plain(key)}
+    dims     {_plain(dims)}
+    value    {value}
+    """
+{lines}
+'''
+
+
+def _access(name: str) -> str:
+    plain = re.fullmatch(r"[a-zA-Z]\w*", name) and not keyword.iskeyword(name)
+    return f"dims.{name}" if plain and not hasattr(list, name) else f"dims[{_quoted(name)}]"
+
+
+def _variable(name: str) -> str:
+    """Return a name for a variable.
+
+    >>> _variable("Event-Type"), _variable("class"), _variable("value")
+    ('event_type', 'class_', 'value_')
+    """
+    plain = re.sub(r"\W+", "_", name.lower()).strip("_") or "field"
+    plain = f"f{plain}" if plain[0].isdigit() else plain
+    taken = {"key", "dims", "value", "context", "fields", "map", "reduce", "combine", "sum", "str"}
+    return f"{plain}_" if keyword.iskeyword(plain) or plain in taken else plain
+
+
+def _quoted(text: str) -> str:
+    """Return a literal, in double quotes if it holds no quote.
+
+    >>> print(_quoted("a b"), _quoted('say "x"'))
+    "a b" 'say "x"'
+    """
+    literal = repr(text)
+    return f'"{literal[1:-1]}"' if "'" not in text and '"' not in text else literal
