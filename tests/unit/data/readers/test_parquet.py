@@ -97,7 +97,7 @@ def test_where_row_groups_begin(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_bytes(file_of(pa.table({"a": [*range(100)]}), row_group_size=30))
     groups = parquet.row_groups(str(path))
-    assert [start for start, _ in groups][0] == 0
+    assert groups[0][0] == 0
     assert len(groups) == 4
     assert groups == sorted(groups)
     assert min(size for _, size in groups) > 0
