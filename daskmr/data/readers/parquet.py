@@ -119,7 +119,8 @@ def _groups_of(metadata: Any, part: Part | None) -> tuple[int, list[int] | None]
         return 1, None
     starts, end = _starts(metadata), part.end
     groups = [n for n, at in enumerate(starts) if at >= part.start and (end is None or at < end)]
-    return 1 + sum(metadata.row_group(n).num_rows for n in range(groups[0])), groups
+    before = range(groups[0] if groups else 0)
+    return 1 + sum(metadata.row_group(n).num_rows for n in before), groups
 
 
 def _starts(metadata: Any) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import os
 import re
@@ -203,3 +204,44 @@ def test_inodes_of_a_file_system_that_makes_them_up(
         return
     with pytest.raises(TaskFailed, match="was replaced by another one"):
         LocalFile(file, str(log))
+
+
+def test_a_part_of_a_log(log: Path) -> None:
+    file = put(log, LINES)
+    cut = LINES.index(b"\n", 1000) + 1
+    for start, end in ((0, cut), (cut, len(LINES))):
+        with LocalFile(dataclasses.replace(file, part=(start, end)), str(log)) as part:
+            assert part.tell() == 0
+            assert read(part) == LINES[start:end]
+            assert part.tell() == end - start
+            part.check()
+
+
+def test_a_part_of_compressed_data_is_read_on_beyond_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "1.2.gz"
+    file = put(path, gzip.compress(LINES) * 2)
+    middle = file.size // 2
+    with LocalFile(dataclasses.replace(file, part=(middle, middle + 9)), str(path)) as part:
+        assert part.part == (middle, middle + 9, False)
+        assert gzip.decompress(read(part)) == LINES
+        assert part.tell() == 9
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_each_part_of_a_log_that_grows_is_checked(log: Path, number: int) -> None:
+    file = put(log, b"k\tv\n" * 3000 + b"k\tincom")
+    bounds = [0, 4000, 8000, file.size]
+    part = dataclasses.replace(file, part=(bounds[number], bounds[number + 1]))
+    with LocalFile(part, str(log)) as opened:
+        with log.open("ab") as writer:
+            writer.write(b"plete\n")
+        data = read(opened)
+        opened.check()
+        assert opened.grown == file.size + 6
+    assert data == b"k\tv\n" * 1000
+    with LocalFile(part, str(log)) as opened:
+        read(opened)
+        data = log.read_bytes()
+        log.write_bytes(data[: bounds[number]] + b"K" + data[bounds[number] + 1 :] + b"more\n")
+        with pytest.raises(TaskFailed, match="changed while the job ran"):
+            opened.check()

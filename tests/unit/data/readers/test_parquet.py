@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import io
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -90,3 +91,17 @@ def test_without_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parquet, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'daskmr\[parquet\]'"):
         parquet.READER.check(PARQUET)
+
+
+def test_where_row_groups_begin(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(file_of(pa.table({"a": [*range(100)]}), row_group_size=30))
+    groups = parquet.row_groups(str(path))
+    assert groups[0][0] == 0
+    assert len(groups) == 4
+    assert groups == sorted(groups)
+    assert min(size for _, size in groups) > 0
+    for bad in (b"", b"PAR1", path.read_bytes()[:-9]):
+        path.write_bytes(bad)
+        assert parquet.row_groups(str(path)) == []
+    assert parquet.row_groups(str(tmp_path / "none")) == []

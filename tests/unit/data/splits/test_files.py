@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,13 @@ def test_a_damaged_block_fails_as_in_the_whole_file(tmp_path: Path, codec: str) 
         found = [outcome(part, path, KEYED) for part in split(path, 500)]
         assert whole in found
         assert "is damaged: after" in whole
+
+
+def test_a_cut_where_no_block_begins_fails(tmp_path: Path) -> None:
+    path = put(tmp_path / "f.gz", to_bgzf(TEXTS["odd lengths"], 200))
+    part = replace(listed(path), part=(0, split(path, 500)[0].bytes + 1))
+    with pytest.raises(CorruptFileError, match=r"no stream begins at byte \d+, where it was cut"):
+        read(part, path)
 
 
 def test_a_log_that_grows_is_read_to_its_listed_end(tmp_path: Path) -> None:
