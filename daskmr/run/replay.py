@@ -116,6 +116,7 @@ def dims_of(path: str, layout: Layout, root: str | None = None) -> Dims:
 
     With a `root`, the end of the absolute path is in the layout.
 
+    >>> from daskmr.data.layout import load_layout
     >>> dims_of("idle/20131029.20131102.v2.log.gz", load_layout("{reason}/{build}.{date}.{_}"))
     ['idle', '20131029', '20131102']
     """

@@ -20,7 +20,7 @@ from daskmr.data.output_directory.base import Output, OutputDirectory
 from daskmr.errors import InputError
 from daskmr.files import locked
 from daskmr.job.job import Job
-from daskmr.signals import deferred, finished
+from daskmr.signals import deferred, finished, patient
 from daskmr.store.source import StoreError
 from daskmr.workdir import RunDir, disk_error
 
@@ -35,6 +35,7 @@ __all__ = [
     "side_car_paths",
 ]
 
+_COMMIT_SECONDS = 300.0  # that a directory in a store may take after an interruption
 META_SUFFIX = ".meta.json"
 FORMAT = 1
 META_BEGINS = b'{\n "daskmr": {'
@@ -149,8 +150,10 @@ class SideCars:
             target.meta = self.meta.path
         if self.bad is not None and target.is_file:
             self.bad.commit()
-        target.publish()
-        with deferred(), locked(os.path.dirname(target.path)) if target.is_file else nullcontext():
+        lock = locked(os.path.dirname(target.path)) if target.is_file else nullcontext()
+        # An interruption while objects are copied would leave an incomplete directory.
+        with deferred(), patient(_COMMIT_SECONDS), lock:
+            target.publish()
             target.commit()
             finished()
             if not target.is_file:

@@ -185,7 +185,14 @@ class Filesystem:
             f"{self._url(target)} cannot be written",
             (self._full(path), self._full(target)),
         )
-        await retry(lambda: self._call(path, self._fs.cp_file, *full), what)
+        await retry(lambda: self._call(path, self._copy, *full), what)
+
+    def _copy(self, path: str, target: str) -> None:
+        try:
+            self._fs.cp_file(path, target)
+        except NotImplementedError:  # as of FTP
+            with self._fs.open(path, "rb") as source, self._fs.open(target, "wb") as to:
+                shutil.copyfileobj(source, to, _READ_BYTES)
 
     def _write(self, path: str, local: str) -> None:
         full = self._full(path)

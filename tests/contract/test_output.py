@@ -395,7 +395,7 @@ NO_WORK = "def map(key, dims, value, context): raise SystemError('map was called
     [
         ("missing/out.txt", "missing' does not exist"),
         ("data", "is a directory"),
-        ("", "is a directory"),
+        ("", "holds data/, job.py"),
         ("job.py/out.txt", "does not exist"),
     ],
 )

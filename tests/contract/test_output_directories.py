@@ -593,3 +593,23 @@ def test_a_prefix_that_is_the_input_is_kept(run, bucket):
 def test_a_url_of_a_folder_is_a_folder(run, tmp_path):
     run(JOBS["sums"], f"file://{tmp_path}/out/")
     assert names(tmp_path / "out") == ["_SUCCESS", "_meta.json", "part-00000.txt"]
+
+
+INTERRUPTING = """
+import os, signal
+from daskmr.store.store import Store
+
+def interrupt(store, copies, copy=Store.copy):
+    os.kill(os.getpid(), signal.SIGINT)
+    copy(store, copies)
+
+Store.copy = interrupt
+"""
+
+
+def test_an_interruption_while_objects_are_copied_comes_too_late(run, tmp_path, bucket):
+    (tmp_path / "job.py").write_text(INTERRUPTING + SCRIPT)
+    output = f"s3://{bucket.name}/out/"
+    done = daskmr("run", "job.py", "-d", "data", "--inline", "-o", output, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {*bucket.objects()} == {"out/_SUCCESS", "out/_meta.json", "out/part-00000.txt"}

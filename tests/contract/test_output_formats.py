@@ -413,11 +413,6 @@ def test_parquet_is_refused_on_a_terminal(script, tmp_path):
         )  # fmt: skip
 
 
-def test_an_output_that_ends_in_a_slash_names_no_file(run):
-    with pytest.raises(InputError, match="names a directory"):
-        run(Job(map=emit, reduce=summed), "x", output="out/")
-
-
 @pytest.mark.parametrize("name", ["out.parquet", "out.csv.gz"])
 def test_an_object_in_a_store_has_the_bytes_of_a_file(run, bucket, name):
     job = Job(map=emit, reduce=summed)

@@ -64,7 +64,7 @@ class OutputDirectory:
         return sum(part.bytes for part in self.parts)
 
     def publish(self) -> None:
-        """Do what may take long, and can be interrupted."""
+        """Complete the directory with what marks it as complete; in a store, put it in place."""
         raise NotImplementedError
 
     def commit(self) -> None:

@@ -66,7 +66,10 @@ class StoreDirectory(OutputDirectory):
         return tuple(names)
 
     def publish(self) -> None:
-        """Copy the parts to their places, and delete those of the earlier output."""
+        """Copy the parts to their places, and delete those of the earlier output.
+
+        Raises `JobError` if there are objects of others, or a request fails.
+        """
         there = self._list()
         store, staged = self._store, f"{_TEMPORARY}/{self.place.prefix}"
         complete = os.path.join(self._folder, SUCCESS)

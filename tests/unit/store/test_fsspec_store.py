@@ -224,3 +224,23 @@ def test_an_upload_to_a_folder_that_fails_leaves_nothing(tmp_path: Path) -> None
     ):
         store.write_object("x", str(tmp_path / "no-such-file"))
     assert list((tmp_path / "folder").iterdir()) == []
+
+
+@pytest.mark.parametrize("copies", [True, False])
+def test_copies_where_the_file_system_has_none(
+    folder: tuple[str, Any], monkeypatch: pytest.MonkeyPatch, copies: bool
+) -> None:
+    url, fs = folder
+    if not copies:
+
+        def refuse(*_: Any, **options: Any) -> None:
+            raise NotImplementedError
+
+        monkeypatch.setattr(type(fs), "cp_file", refuse)
+    with Store(parse_source(url)) as store:
+        root = store.source.root
+        fs.pipe_file(f"{root}/copied", b"data")
+        fs.pipe_file(f"{root}/target", b"old")
+        store.copy([("copied", "target", 4)])
+        assert fs.cat_file(f"{root}/target") == fs.cat_file(f"{root}/copied") == b"data"
+        store.delete(["copied", "target"])

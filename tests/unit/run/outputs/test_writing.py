@@ -105,3 +105,21 @@ def map(key, dims, value, context):
     with pytest.raises(JobError, match="broken"):
         run(folder, "a/", broken, num_mappers=1)
     assert sorted(os.listdir(folder)) == ["data", "job.py"]
+
+
+def test_a_worker_that_dies_while_it_writes_leaves_nothing(folder: Path) -> None:
+    killing = """
+import os, signal
+from daskmr.tasks import write
+
+def kill(file):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def map(key, dims, value, context):
+    write.OutputFile.close = kill
+    context.write(key, value)
+"""
+    lines = run(folder, "a/", killing, num_mappers=1)
+    assert lines.count(b"\n") == 48
+    assert sorted(os.listdir(folder / "a")) == ["_SUCCESS", "_meta.json", "part-00000.txt"]
+    assert sorted(os.listdir(folder)) == ["a", "data", "job.py"]
