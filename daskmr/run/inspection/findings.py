@@ -270,14 +270,15 @@ def _put_together(
     # Groups of the same format are read together, such as .log and .txt.
     alike = [n for n, each in enumerate(looked) if each.records == content.records] or [chosen]
     main = [file for n in alike for file in groups[n]]
-    partial = len(main) < len(files) or survey.store is not None
-    if partial and guess_layout([file.path for file in main], extensions) is None:
-        main = groups[chosen]
+    partly = len(main) < len(files) or survey.store is not None
+    if partly and _guess(main, extensions) is None:
+        choices = [groups[chosen], *(groups[n] for n in alike)]
+        main = next((each for each in choices if _guess(each, extensions)), groups[chosen])
     given, notes = sources.given, []
     guess: Guess | None = None
     skipped: list[str] = []
     if not survey.named:
-        guess = guess_layout([file.path for file in main], extensions)
+        guess = _guess(main, extensions)
         if guess is not None and guess.spec == "flat" and _mixed(files, main, extensions):
             guess = _only(main, guess)
         if guess is None and survey.store is not None:
@@ -313,6 +314,10 @@ def _put_together(
         category=best_field(fields, len(content.values)),
         notes=tuple(notes),
     )
+
+
+def _guess(files: Sequence[Found], extensions: frozenset[str]) -> Guess | None:
+    return guess_layout([file.path for file in files], extensions)
 
 
 def _extensions(content: Content) -> frozenset[str]:
