@@ -58,7 +58,6 @@ class Findings:
     - `skipped`: files that the command line does not read.
     - `compressions`: the number of files of each, by name; ``""`` for none.
     - `content`: that of the files, joined from several.
-    - `read`: the number of files that were looked at.
     - `key`: the field that identifies records, if there is one.
     - `category`: the field whose values are worth counting, if there is one.
     - `notes`: what else to know.
@@ -73,7 +72,6 @@ class Findings:
     skipped: tuple[str, ...]
     compressions: dict[str, int]
     content: Content
-    read: int
     dimensions: tuple[DimensionFound, ...] = ()
     fields: tuple[FieldFigures, ...] = ()
     key: str | None = None
@@ -113,10 +111,10 @@ class Findings:
         words = map(shell_word, (*map(_as_argument, self.given), *self.store))
         return self._piped(f"daskmr inspect {' '.join(words)} --write {shell_path(script)}")
 
-    def run_line(self, script: str, options: bool = False) -> str:
-        """Return the command line that runs a script; `options`: one without layout and format."""
-        words = map(shell_word, (*self.input_words, *(self.option_words * options)))
-        return self._piped(f"daskmr run {shell_path(script)} {' '.join(words)}")
+    def run_line(self, script: str) -> str:
+        """Return the command line that runs a script which says how the input is read."""
+        words = " ".join(map(shell_word, self.input_words))
+        return self._piped(f"daskmr run {shell_path(script)} {words}")
 
     def _piped(self, line: str) -> str:
         return f"COMMAND | {line}" if self.given == ("-",) else line
@@ -295,7 +293,9 @@ def _put_together(
         content.values,
         as_text=bool(content.header or content.columns) and content.records != "parquet",
     )
-    notes += [f"{path} cannot be read: {why}" for path, why in survey.unreadable.items()]
+    if survey.unreadable:
+        unreadable = [f"{path} ({why})" for path, why in survey.unreadable.items()]
+        notes.append(f"cannot be read: {some(unreadable, _NAMED)}")
     notes += _notes(content, looked, groups, chosen)
     return Findings(
         given=given,
@@ -307,7 +307,6 @@ def _put_together(
         skipped=tuple(skipped),
         compressions=_compressions(main, content),
         content=content,
-        read=min(_LOOKED_AT, len(groups[chosen])),
         dimensions=dimensions,
         fields=tuple(fields),
         key=key_field(fields) if content.records == "jsonl" else None,
