@@ -206,8 +206,8 @@ class _Check:
             return
         if len(bad) == records and self.form.is_keyed and not any("\t" in line for line in bad):
             form = describe_lines([line[:LINE_CHARACTERS] for line in bad[:_SNIFFED]])
-            records = format_of(form)
-            advice = f"; to read them as such, pass --records {records}" if records else ""
+            name = format_of(form)
+            advice = f"; to read them as such, pass --records {name}" if name else ""
             self._warn(
                 f"no line has a tab: they look like {form}. A run would fail immediately{advice}"
             )
