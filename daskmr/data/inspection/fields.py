@@ -117,8 +117,8 @@ def best_field(fields: Sequence[FieldFigures], records: int) -> FieldFigures | N
 
 def key_field(fields: Sequence[FieldFigures]) -> str | None:
     """Return the name of the field that identifies a record or a user, if every record has one."""
-    for wanted in _KEYS:
+    for name in _KEYS:
         for one in fields:
-            if one.name.lower() == wanted and one.share == 1 and {*one.types} <= {"str", "int"}:
+            if one.name.lower() == name and one.share == 1 and {*one.types} <= {"str", "int"}:
                 return one.name
     return None

@@ -1,4 +1,4 @@
-"""Find out how the input is arranged, what its records are, and which command line reads it."""
+"""Find out the layout, the format and the fields of the input, and the command line that reads it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class DimensionFound:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What was found out about the input.
+    """The findings about the input.
 
     - `given`: the values of ``-d``.
     - `store`: options for the store, as they are given on a command line.
@@ -60,7 +60,7 @@ class Findings:
     - `content`: that of the files, joined from several.
     - `key`: the field that identifies records, if there is one.
     - `category`: the field whose values are worth counting, if there is one.
-    - `notes`: what else to know.
+    - `notes`: further remarks.
     """
 
     given: tuple[str, ...]
@@ -187,15 +187,11 @@ def _explain_none(survey: Survey, sources: Sources, source: Source | None) -> st
     if survey.unreadable:
         path, reason = next(iter(survey.unreadable.items()))
         return f"{path} cannot be read: {reason}. Correct it, or give another path."
-    hidden = f", except for {counted(survey.ignored, 'file')} that is never input" * (
-        survey.ignored == 1
-    )
-    hidden = hidden or f", except for {survey.ignored:,} that are never input" * bool(
-        survey.ignored
-    )
+    ignored = counted(survey.ignored, "file")
+    but = f", except for {ignored}, hidden or written by daskmr" if survey.ignored else ""
     return (
-        f"There is no file in {where}{hidden} (hidden ones, and what daskmr wrote). Check the path. To "
-        "try daskmr with sample data:\ndaskmr sample-data data && daskmr inspect data"
+        f"There is no file in {where}{but}. Check the path. To try daskmr with sample data:\n"
+        "daskmr sample-data data && daskmr inspect data"
     )
 
 
@@ -232,7 +228,7 @@ def _worth(content: Content, file: Found) -> int:
 
 
 def _look_at(survey: Survey, files: Sequence[Found]) -> Content:
-    """Look at some files of a group, and return what most of them are, with the values of all of these."""
+    """Look at some files of a group, and return the content of most of them, with all their values."""
     filled = [file for file in files if file.size] or [*files]
     found: list[Content] = []
     for file in spread(filled, _LOOKED_AT):

@@ -44,7 +44,7 @@ def reduce(key, values, context):
 
 @dataclass(frozen=True, slots=True)
 class _Counting:
-    """What a script counts: the names of the parts of the key, and the lines that compute them."""
+    """The counting of a script: the names of the parts of the key, and the lines that compute them."""
 
     names: tuple[str, ...]
     parts: tuple[str, ...]
@@ -77,7 +77,7 @@ def starter_text(found: Findings, script: str) -> str:
 
 
 def _reading(found: Findings) -> tuple[list[str], str]:
-    """Return the imports and the lines by which a script reads what no format does."""
+    """Return the imports and the lines by which a script reads data that no format does."""
     content = found.content
     if not content.separator:
         return ["import json"], (
@@ -154,7 +154,7 @@ def _path(field: FieldFigures) -> str:
 
 
 def _counting(found: Findings) -> _Counting:
-    """Choose what is counted, apart from the dimension."""
+    """Choose the field to count by."""
     category = found.category
     if category is not None:
         name = _variable(category.path[-1])

@@ -214,7 +214,7 @@ def test_an_empty_folder(place: Path) -> None:
     with pytest.raises(InputError, match="There is no file in data"):
         found("data")
     write(place / "data", {".hidden": "x", "_SUCCESS": ""})
-    with pytest.raises(InputError, match="except for 2 that are never input"):
+    with pytest.raises(InputError, match="except for 2 files, hidden or written by daskmr"):
         found("data")
 
 
