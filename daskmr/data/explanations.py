@@ -1,4 +1,4 @@
-"""Explain a listing: why it is empty, what would fit, and which values are nearly those of a filter."""
+"""Explain a listing: why it is empty, which layout fits, and which values nearly match the filter."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from daskmr.config import Config, load_config
 from daskmr.data.dims import Dims
 from daskmr.data.inputs import Inputs, find_inputs
 from daskmr.data.readers.faults import CorruptFileError
-from daskmr.data.readers.sniffing import LINE_CHARACTERS, describe_lines
+from daskmr.data.readers.sniffing import LINE_CHARACTERS, describe_lines, format_of
 from daskmr.data.sampling import Choice
 from daskmr.data.sources.given import parse_sources, spooled
 from daskmr.errors import InputError, JobError, NothingMatchedError, TaskFailed
@@ -224,7 +224,11 @@ class _Check:
             return
         if len(bad) == records and self.form.is_keyed and not any("\t" in line for line in bad):
             form = describe_lines([line[:LINE_CHARACTERS] for line in bad[:_SNIFFED]])
-            self._warn(f"no line has a tab: they look like {form}. A run would fail immediately")
+            name = format_of(form)
+            advice = f"; to read them as such, pass --records {name}" if name else ""
+            self._warn(
+                f"no line has a tab: they look like {form}. A run would fail immediately{advice}"
+            )
         else:
             self._warn(
                 f"{len(bad):,} of {records:,} records are bad: with this proportion, a run would fail "

@@ -27,7 +27,7 @@ _ADVICE = (
     "write {name}, {name:int}, {name:date}, {name:%Y%m%d} (a strptime format), {_} or {name...}"
 )
 
-# What other systems call the types
+# Names of the types in other systems
 _TYPES = {
     "str": "", "string": "", "text": "", "integer": "int", "number": "int", "long": "int",
     "bigint": "int", "d": "int", "datetime": "%Y%m%d%H%M%S", "timestamp": "%Y%m%d%H%M%S",

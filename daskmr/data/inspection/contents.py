@@ -172,7 +172,7 @@ _SEPARATED = {"CSV with semicolons": ";", "columns separated by |": "|"}
 
 
 def _recognise_tabs(lines: list[str], filled: list[str]) -> Content:
-    """Tell TSV from lines of key, tab and value."""
+    """Distinguish TSV from lines of key, tab and value."""
     widths = Counter(line.count("\t") for line in filled)
     if len(widths) == 1 and (table := _table(lines, "\t", 2)):
         rows = [line.split("\t") for line in filled]

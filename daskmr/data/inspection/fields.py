@@ -104,19 +104,21 @@ def best_field(fields: Sequence[FieldFigures], records: int) -> FieldFigures | N
         telling = bool(words & set(_TELLING))
         return telling, "str" in one.types or "bool" in one.types, one.share, -len(one.values)
 
+    above = {one.path[:length] for one in fields for length in range(1, len(one.path))}
+
     def is_category(one: FieldFigures) -> bool:
         counted = sum(one.values.values())
         distinct = len(one.values)
         few = distinct in _CATEGORIES and (2 * distinct <= counted or records < 10)
-        return one.is_scalar and counted >= 0.5 * records and few
+        return one.is_scalar and one.path not in above and counted >= 0.5 * records and few
 
     return max(filter(is_category, fields), key=rank, default=None)
 
 
 def key_field(fields: Sequence[FieldFigures]) -> str | None:
     """Return the name of the field that identifies a record or a user, if every record has one."""
-    for wanted in _KEYS:
+    for name in _KEYS:
         for one in fields:
-            if one.name.lower() == wanted and one.share == 1 and {*one.types} <= {"str", "int"}:
+            if one.name.lower() == name and one.share == 1 and {*one.types} <= {"str", "int"}:
                 return one.name
     return None

@@ -1,4 +1,4 @@
-"""Find out how the input is arranged, what its records are, and which command line reads it."""
+"""Find out the layout, the format and the fields of the input, and the command line that reads it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class DimensionFound:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What was found out about the input.
+    """The findings about the input.
 
     - `given`: the values of ``-d``.
     - `store`: options for the store, as they are given on a command line.
@@ -58,10 +58,9 @@ class Findings:
     - `skipped`: files that the command line does not read.
     - `compressions`: the number of files of each, by name; ``""`` for none.
     - `content`: that of the files, joined from several.
-    - `read`: the number of files that were looked at.
     - `key`: the field that identifies records, if there is one.
     - `category`: the field whose values are worth counting, if there is one.
-    - `notes`: what else to know.
+    - `notes`: further remarks.
     """
 
     given: tuple[str, ...]
@@ -73,7 +72,6 @@ class Findings:
     skipped: tuple[str, ...]
     compressions: dict[str, int]
     content: Content
-    read: int
     dimensions: tuple[DimensionFound, ...] = ()
     fields: tuple[FieldFigures, ...] = ()
     key: str | None = None
@@ -113,10 +111,10 @@ class Findings:
         words = map(shell_word, (*map(_as_argument, self.given), *self.store))
         return self._piped(f"daskmr inspect {' '.join(words)} --write {shell_path(script)}")
 
-    def run_line(self, script: str, options: bool = False) -> str:
-        """Return the command line that runs a script; `options`: one without layout and format."""
-        words = map(shell_word, (*self.input_words, *(self.option_words * options)))
-        return self._piped(f"daskmr run {shell_path(script)} {' '.join(words)}")
+    def run_line(self, script: str) -> str:
+        """Return the command line that runs a script which says how the input is read."""
+        words = " ".join(map(shell_word, self.input_words))
+        return self._piped(f"daskmr run {shell_path(script)} {words}")
 
     def _piped(self, line: str) -> str:
         return f"COMMAND | {line}" if self.given == ("-",) else line
@@ -189,15 +187,11 @@ def _explain_none(survey: Survey, sources: Sources, source: Source | None) -> st
     if survey.unreadable:
         path, reason = next(iter(survey.unreadable.items()))
         return f"{path} cannot be read: {reason}. Correct it, or give another path."
-    hidden = f", except for {counted(survey.ignored, 'file')} that is never input" * (
-        survey.ignored == 1
-    )
-    hidden = hidden or f", except for {survey.ignored:,} that are never input" * bool(
-        survey.ignored
-    )
+    ignored = counted(survey.ignored, "file")
+    but = f", except for {ignored}, hidden or written by daskmr" if survey.ignored else ""
     return (
-        f"There is no file in {where}{hidden} (hidden ones, and what daskmr wrote). Check the path. To "
-        "try daskmr with sample data:\ndaskmr sample-data data && daskmr inspect data"
+        f"There is no file in {where}{but}. Check the path. To try daskmr with sample data:\n"
+        "daskmr sample-data data && daskmr inspect data"
     )
 
 
@@ -234,7 +228,7 @@ def _worth(content: Content, file: Found) -> int:
 
 
 def _look_at(survey: Survey, files: Sequence[Found]) -> Content:
-    """Look at some files of a group, and return what most of them are, with the values of all of these."""
+    """Look at some files of a group, and return the content of most of them, with all their values."""
     filled = [file for file in files if file.size] or [*files]
     found: list[Content] = []
     for file in spread(filled, _LOOKED_AT):
@@ -270,14 +264,15 @@ def _put_together(
     # Groups of the same format are read together, such as .log and .txt.
     alike = [n for n, each in enumerate(looked) if each.records == content.records] or [chosen]
     main = [file for n in alike for file in groups[n]]
-    partial = len(main) < len(files) or survey.store is not None
-    if partial and guess_layout([file.path for file in main], extensions) is None:
-        main = groups[chosen]
+    partly = len(main) < len(files) or survey.store is not None
+    if partly and _guess(main, extensions) is None:
+        choices = [groups[chosen], *(groups[n] for n in alike)]
+        main = next((each for each in choices if _guess(each, extensions)), groups[chosen])
     given, notes = sources.given, []
     guess: Guess | None = None
     skipped: list[str] = []
     if not survey.named:
-        guess = guess_layout([file.path for file in main], extensions)
+        guess = _guess(main, extensions)
         if guess is not None and guess.spec == "flat" and _mixed(files, main, extensions):
             guess = _only(main, guess)
         if guess is None and survey.store is not None:
@@ -294,7 +289,9 @@ def _put_together(
         content.values,
         as_text=bool(content.header or content.columns) and content.records != "parquet",
     )
-    notes += [f"{path} cannot be read: {why}" for path, why in survey.unreadable.items()]
+    if survey.unreadable:
+        unreadable = [f"{path} ({why})" for path, why in survey.unreadable.items()]
+        notes.append(f"cannot be read: {some(unreadable, _NAMED)}")
     notes += _notes(content, looked, groups, chosen)
     return Findings(
         given=given,
@@ -306,13 +303,16 @@ def _put_together(
         skipped=tuple(skipped),
         compressions=_compressions(main, content),
         content=content,
-        read=min(_LOOKED_AT, len(groups[chosen])),
         dimensions=dimensions,
         fields=tuple(fields),
         key=key_field(fields) if content.records == "jsonl" else None,
         category=best_field(fields, len(content.values)),
         notes=tuple(notes),
     )
+
+
+def _guess(files: Sequence[Found], extensions: frozenset[str]) -> Guess | None:
+    return guess_layout([file.path for file in files], extensions)
 
 
 def _extensions(content: Content) -> frozenset[str]:

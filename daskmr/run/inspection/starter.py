@@ -44,7 +44,7 @@ def reduce(key, values, context):
 
 @dataclass(frozen=True, slots=True)
 class _Counting:
-    """What a script counts: the names of the parts of the key, and the lines that compute them."""
+    """The counting of a script: the names of the parts of the key, and the lines that compute them."""
 
     names: tuple[str, ...]
     parts: tuple[str, ...]
@@ -68,19 +68,16 @@ def starter_text(found: Findings, script: str) -> str:
     if found.records == "read":
         needed, source = _reading(found)
         imports, read = [*imports, *needed], _READ.replace("{source}", source)
-    head = "\n".join(_declarations(found))
-    top = [line for line in (*imports, "" if imports else None, head) if line is not None]
-    blocks = [_docstring(found, script, counting), *(["\n".join(top)] if "".join(top) else [])]
-    if counting.top:
-        blocks.append("\n".join(counting.top))
-    text = "\n\n".join(block.strip("\n") for block in blocks) + "\n"
+    sections = [_docstring(found, script, counting)]
+    sections += ["\n".join(lines) for lines in (imports, _declarations(found), counting.top)]
+    text = "\n\n".join(filter(None, sections)) + "\n"
     text += read + _map(found, counting)
     joined = '"\\t".join(str(part) for part in key)' if len(counting.parts) > 1 else "key"
     return text + _COUNT.replace("{key}", joined)
 
 
 def _reading(found: Findings) -> tuple[list[str], str]:
-    """Return the imports and the lines by which a script reads what no format does."""
+    """Return the imports and the lines by which a script reads data that no format does."""
     content = found.content
     if not content.separator:
         return ["import json"], (
@@ -98,16 +95,13 @@ def _docstring(found: Findings, script: str, counting: _Counting) -> str:
     what = " and ".join(counting.names)
     run = found.run_line(script)
     check = run.replace("daskmr run", "daskmr check", 1)
-    lines = [
-        f"Count the {_noun(found)} by {what}.",
-        "",
-        f"Written by daskmr inspect, for {_plain(found.content.looks)}.",
-        "",
-        f"Try it:    {check}",
-        f"           {run} -o result.txt",
-    ]
-    body = "\n".join(_plain(line) if line else "" for line in lines)
-    return f'"""{body}\n"""'
+    return (
+        f'"""Count the {_noun(found)} by {_plain(what)}.\n\n'
+        f"Written by daskmr inspect, for {found.content.looks}.\n\n"
+        f"Try it:    {_plain(check)}\n"
+        f"           {_plain(run)} -o result.txt\n"
+        '"""'
+    )
 
 
 def _plain(text: str) -> str:
@@ -160,7 +154,7 @@ def _path(field: FieldFigures) -> str:
 
 
 def _counting(found: Findings) -> _Counting:
-    """Choose what is counted, apart from the dimension."""
+    """Choose the field to count by."""
     category = found.category
     if category is not None:
         name = _variable(category.path[-1])

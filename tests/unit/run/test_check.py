@@ -198,7 +198,8 @@ def test_a_map_only_job(tree: Callable[..., Path]) -> None:
         (
             Job(map=emit, reduce=total),
             ["a,b", "c,d"],
-            "no line has a tab: they look like CSV. A run would fail immediately",
+            "no line has a tab: they look like CSV. A run would fail immediately; to "
+            "read them as such, pass --records csv",
         ),
         (
             Job(map=lambda k, d, v, c: c.write(k, int(v))),

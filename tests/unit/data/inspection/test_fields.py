@@ -39,6 +39,8 @@ def test_the_field_that_is_worth_counting() -> None:
     assert other.name == "x"
     assert best_field(fields[:1], len(records)) is None
     assert best_field([], 0) is None
+    records = [{"x": "ab"[n % 2]} for n in range(8)] + [{"x": {"deep": 1}}]
+    assert best_field(fields_of(records), 9) is None  # sometimes an object
 
 
 def test_the_key_is_a_field_of_all_records() -> None:

@@ -18,7 +18,7 @@ def findings(**values: object) -> Findings:
     fields = tuple(fields_of(RECORDS))
     return Findings(
         given=("my data",), store=(), files=1, bytes=1, complete=True, guess=Guess(), skipped=(),
-        compressions={}, content=content, read=1, fields=fields,
+        compressions={}, content=content, fields=fields,
         category=best_field(fields, 10), **values,  # type: ignore[arg-type]
     )  # fmt: skip
 
