@@ -96,9 +96,11 @@ def _watch_starts() -> None:
     start = BaseProcess.start
 
     def start_or_refuse(process: BaseProcess) -> None:
-        frames = [frame for frame, _ in traceback.walk_stack(sys._getframe())]
         # The script may call this in its own thread.
-        by_script = any(getattr(f.f_globals.get("__loader__"), "is_job", False) for f in frames)
+        by_script = any(
+            getattr(frame.f_globals.get("__loader__"), "is_job", False)
+            for frame, _ in traceback.walk_stack(sys._getframe())
+        )
         if by_script or threading.get_ident() in _refusing:
             raise ProcessStartRefused
         start(process)

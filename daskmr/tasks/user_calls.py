@@ -292,11 +292,13 @@ def join_threads(job: Job, function: str, references: ContextReferences) -> str:
 
 
 def _busy_threads(job: Job) -> list[threading.Thread]:
-    own, frames = threading.current_thread(), sys._current_frames()
+    frames = sys._current_frames()
+    # This frame would refer to itself, and keep all of them, and so contexts, until garbage is collected.
+    del frames[threading.get_ident()]
     return [
         thread
         for thread in threading.enumerate()
-        if thread is not own and thread.ident in frames and _runs_script(job, frames[thread.ident])
+        if thread.ident in frames and _runs_script(job, frames[thread.ident])
     ]
 
 
@@ -305,7 +307,9 @@ def _runs_script(job: Job, frame: FrameType) -> bool:
     at_an_end = True
     for each, _ in walk_stack(frame):
         filename = each.f_code.co_filename
-        if job.is_user_file(filename) or each.f_globals.get("__package__") == contexts.__package__:
+        # A script of ``python -c`` has the name of the command with which a worker starts.
+        is_script = job.is_user_file(filename) and each.f_code.co_name != "<module>"
+        if is_script or each.f_globals.get("__package__") == contexts.__package__:
             return True
         at_an_end = at_an_end and filename == threading.__file__
     return at_an_end

@@ -774,6 +774,7 @@ def test_what_is_no_text_fails_the_job_and_says_what_it_is(place, name, content,
     assert place.output.read_text() == "old"
 
 
+@pytest.mark.slow
 def test_a_window_too_large_for_a_worker_is_no_damage(place, monkeypatch):
     """It is not left out as corrupt files are, which would lose the data in silence."""
     settings = zstandard.ZstdCompressionParameters(window_log=24)

@@ -110,7 +110,14 @@ def blocks(document: str) -> list[tuple[str, str, str]]:
     return _BLOCK.findall(read(document))
 
 
-@pytest.mark.parametrize("document", [name for name in DOCUMENTS if blocks(name)])
+@pytest.mark.parametrize(
+    "document",
+    [
+        pytest.param(name, marks=() if name == "README.md" else pytest.mark.slow)
+        for name in DOCUMENTS
+        if blocks(name)
+    ],
+)
 def test_marked_blocks_run(document: str, commands: Mapping[str, str], tmp_path: Path) -> None:
     for kind, name, text in blocks(document):
         if kind == "file":

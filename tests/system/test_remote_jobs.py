@@ -257,6 +257,7 @@ def test_objects_that_are_no_records_are_fetched_once_at_most(place: Place, cach
     assert place.call(cache=cache, max_bad_records="100%").bad_records == 2400
 
 
+@pytest.mark.slow
 def test_three_runs(place: Place) -> None:
     place.put(20)
     check_three_runs(place, place.expected())
@@ -648,6 +649,7 @@ def test_what_the_store_lists_twice_counts_once(place: Place, proxy: FaultProxy)
     assert (again.files, again.notes) == (40, ())
 
 
+@pytest.mark.slow
 def test_what_cannot_be_fetched_fails_the_job(place: Place, proxy: FaultProxy) -> None:
     place.put(12)
     expected = place.expected()
@@ -1090,6 +1092,7 @@ def test_stores_are_closed_after_a_job_in_this_process(place: Place) -> None:
     assert len(psutil.Process().net_connections()) <= sockets
 
 
+@pytest.mark.slow
 def test_a_fork_after_a_job(place: Place) -> None:
     place.put(4)
     code = f"""

@@ -109,6 +109,7 @@ def test_a_job_over_tls_as_dask_is_configured(
     assert (done.returncode, done.stdout, done.stderr) == (0, "a\t1\nb\t2\n", "")
 
 
+@pytest.mark.slow
 def test_tls_that_does_not_fit(
     job: tuple[str, ...], files: Mapping[str, str], tls_cluster: DaskCluster, tmp_path: Path
 ) -> None:

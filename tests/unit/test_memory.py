@@ -726,6 +726,7 @@ def client() -> Iterator[Any]:
         yield client
 
 
+@pytest.mark.slow
 def test_on_somebody_s_cluster(run: Run, client: Any) -> None:
     hoard = """
         def map(key, dims, value, context):

@@ -54,7 +54,9 @@ def test_nor_by_the_workers_of_a_local_cluster_that_is_configured(shadowed):
     assert (done.returncode, done.stdout, done.stderr) == (0, "a\t2\nb\t1\n", "")
 
 
-@pytest.mark.parametrize("options", [[], ["--cluster", "workstation"]])
+@pytest.mark.parametrize(
+    "options", [[], pytest.param(["--cluster", "workstation"], marks=pytest.mark.slow)]
+)
 def test_what_a_script_starts_has_the_search_path_of_the_user(tmp_path, options):
     (tmp_path / "job.py").write_text(
         "import os, subprocess, sys\n"

@@ -242,6 +242,7 @@ def test_an_edited_script_or_sibling_is_used(run: Callable[..., Any], tmp_path: 
             assert list(run(text)) == [(key, factor * count) for key, count in COUNTED]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("left_as_it_was")
 def test_two_clients_at_once_do_not_mix(
     data: Path, dask_cluster: DaskCluster, tmp_path: Path
@@ -423,6 +424,7 @@ def reduce(key, values, context):
 """
 
 
+@pytest.mark.slow
 def test_workers_with_threads_run_one_function_at_a_time(
     run: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -441,6 +443,7 @@ def without_daskmr(folder: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(folder)}
 
 
+@pytest.mark.slow
 def test_a_worker_without_daskmr_is_found_at_once(run: Callable[..., Any], tmp_path: Path) -> None:
     cluster = DaskCluster(tmp_path / "cluster", 1)
     try:

@@ -380,6 +380,7 @@ def test_what_is_not_watched_is_told(
     assert [note for note in result.notes if "file-timeout was ignored" in note]
 
 
+@pytest.mark.slow
 def test_what_a_worker_reads_otherwise_names_it(
     tmp_path: Path, data: Path, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

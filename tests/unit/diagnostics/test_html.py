@@ -215,6 +215,7 @@ def test_the_command_writes_it_and_says_so(tree: Callable[..., Path], tmp_path: 
     assert "context.write" not in words  # nor any line of the script
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_is_reported_too(tree: Callable[..., Path], tmp_path: Path) -> None:
     root = tree([["a\t1"], ["c\tworse"]])
     (tmp_path / "job.py").write_text(JOB)

@@ -64,6 +64,7 @@ def test_a_run_again_is_the_same_from_anywhere(place: Path, tmp_path_factory: An
         assert after[name] == before[name], name
 
 
+@pytest.mark.slow
 def test_options_given_anew_count(place: Path) -> None:
     daskmr(place, *RUN, "--limit-files", "1")
     assert read_meta(str(place / "out.txt.meta.json"))["counts"]["files"] == 1

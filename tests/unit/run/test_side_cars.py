@@ -276,6 +276,7 @@ def test_no_moment_leaves_a_wrong_pair(folder: Path) -> None:
 # --- an object ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_object_beside_an_object(folder: Path, bucket: Bucket) -> None:
     output = f"s3://{bucket.name}/out/counts.txt"
     result = run(folder, output=output)

@@ -23,6 +23,7 @@ from daskmr.store.store import (
 )
 
 
+@pytest.mark.slow
 def test_parts_of_different_sizes(
     bucket: Bucket, proxy: FaultProxy, open_store: Callable[..., Store]
 ) -> None:

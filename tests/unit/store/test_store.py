@@ -519,7 +519,7 @@ def read_in_child(source: Source, environment: dict[str, str], connection: Any) 
         connection.send([fetched(store, e.name, e) for e in entries_of(store, "")])
 
 
-@pytest.mark.parametrize("method", ["fork", "forkserver"])
+@pytest.mark.parametrize("method", [pytest.param("fork", marks=pytest.mark.slow), "forkserver"])
 @pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
 def test_a_child_process_has_a_store_of_its_own(
     method: str, bucket: Bucket, open_store: Callable[..., Store]

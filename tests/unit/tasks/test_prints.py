@@ -343,6 +343,7 @@ def test_a_rate_lets_pass_so_many_a_second(monkeypatch: pytest.MonkeyPatch) -> N
     assert sum(rate.allows() for _ in range(10)) == 3
 
 
+@pytest.mark.slow
 def test_a_call_that_is_not_the_users_has_no_place(heard: list[Printed], job: Job) -> None:
     with printing("", job):
         with current_call().making(Call("map", "f", last_line=9)):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import cProfile
+import gc
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +17,7 @@ from daskmr.tasks.guard import in_thread
 from daskmr.tasks.user_calls import (
     NO_KEY,
     Call,
+    _busy_threads,
     combiner_of,
     current_call,
     join_threads,
@@ -83,6 +86,49 @@ def test_setting_up_is_a_call_and_gives_the_header() -> None:
 def test_threads_are_not_waited_for_where_nothing_holds_the_context() -> None:
     context = TextContext()
     assert join_threads(Job(map=nothing), "map", References(context)) == ""
+
+
+def test_looking_at_threads_keeps_none_of_their_variables() -> None:
+    held, leave = TextContext(), threading.Event()
+    references = References(held)
+    entered = threading.Event()
+
+    def sample(context: Any) -> None:
+        entered.set()
+        leave.wait()
+
+    thread = threading.Thread(target=sample, args=(held.user,), daemon=True)
+    thread.start()
+    entered.wait()
+    assert references.count() > 0
+    gc.disable()
+    try:
+        _busy_threads(Job(map=nothing))
+        leave.set()
+        thread.join()
+        del thread
+        assert references.count() == 0
+    finally:
+        gc.enable()
+
+
+def test_the_command_that_starts_a_worker_is_no_script() -> None:
+    """A worker's main thread runs ``<string>``, which is also the name of a script of ``python -c``."""
+    job = Job(map=nothing)
+    name = nothing.__code__.co_filename
+    assert job.is_user_file(name)
+    leave, threads = threading.Event(), []
+    for text in ("entered.set(); leave.wait()", "def run(): entered.set(); leave.wait()\nrun()"):
+        names = {"entered": threading.Event(), "leave": leave}
+        thread = threading.Thread(
+            target=exec, args=(compile(text, name, "exec"), names), daemon=True
+        )
+        thread.start()
+        names["entered"].wait()
+        threads.append(thread)
+    busy = _busy_threads(job)
+    assert [thread in busy for thread in threads] == [False, True]
+    leave.set()
 
 
 def test_there_is_a_profile_only_with_a_profiler() -> None:

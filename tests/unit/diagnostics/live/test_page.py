@@ -160,6 +160,7 @@ def test_a_scheduler_that_refuses_does_not_matter(
         assert get(f"{client.dashboard_link.removesuffix('/status')}/daskmr")[0] == 404
 
 
+@pytest.mark.slow
 def test_a_job_is_shown_while_it_runs(
     dask_cluster: DaskCluster, tree: Callable[..., Path], tmp_path: Path
 ) -> None:
