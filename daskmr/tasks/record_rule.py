@@ -151,7 +151,7 @@ class RecordMapper:
             if isinstance(error, KeyError) and records.header:
                 error.add_note(
                     f"The columns are {', '.join(map(repr, records.header))}. If the file has no header, "
-                    "name them in the script: columns = (...)"
+                    "name them in the script: input_columns = (...)"
                 )
             raise
 

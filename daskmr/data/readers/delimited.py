@@ -273,7 +273,10 @@ class _Table:
         if not _all_have(width, rows):
             for index, row in enumerate(rows):
                 if row.__class__ is not list or len(row) != width:
-                    bad[index], rows[index] = _bad(row, raw(index), width, self._given), header
+                    bad[index], rows[index] = (
+                        _bad(row, raw(index), width, self._form.columns is not None),
+                        header,
+                    )
         if form.fields is None:
             values: list[Any] = [*dicts_of(header)(rows)]
         else:

@@ -123,7 +123,7 @@ def _declarations(found: Findings) -> Iterator[str]:
         yield f"key = {_quoted(found.key)}"
     if found.content.columns and found.records != "read":
         names = ", ".join(map(_quoted, found.content.columns))
-        yield f"columns = ({names},)  # the file has no header: give them better names"
+        yield f"input_columns = ({names},)  # the file has no header: give them better names"
     if _plucks(found) and found.category is not None:
         yield f"fields = ({_path(found.category)},)  # the value is a tuple of these"
     others = [each for each in found.fields if each is not found.category]
