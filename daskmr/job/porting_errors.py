@@ -87,6 +87,8 @@ _BY_MESSAGE = {
     ),
     r"^(map|reduce)\(\) missing \d+ required positional argument": "`map` and `reduce` are the job's "
     "own functions in a script: write a comprehension for `map(...)`, and `functools.reduce(...)`",
+    r"^string indices must be integers, not 'str'": "If it is the value of a record, it is text: "
+    "`json.loads(value)` parses it, and so does --records jsonl",
     r"is not a text encoding; use codecs": f"{_OLD}write `codecs.encode(text.encode(), 'hex').decode()`"
     ", with the name of the codec",
     r"translate\(\) takes exactly one argument": f"{_OLD}{BY_TRANSLATION}",

@@ -112,6 +112,8 @@ def check_path(given: str) -> str:
     if problem:
         raise InputError(f"The job script {given} {problem}.")
     advice = f" Did you mean {given}.py?" if os.path.isfile(f"{given}.py") else hint(given)
+    if not advice and given.endswith(".py"):
+        advice = f" To write one to start from: daskmr new {shell_path(given)}"
     where = "" if os.path.isabs(given) else f" (looked for in {os.getcwd()})"
     raise InputError(f"There is no job script {given}{where}.{advice}")
 

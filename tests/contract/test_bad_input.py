@@ -237,6 +237,26 @@ def test_parquet_that_is_encrypted(place: Place) -> None:
         assert "a.parquet is encrypted" in said
 
 
+# --- another format -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("records", ["csv", "parquet"])
+def test_another_format(place: Place, records: str) -> None:
+    place.put("a.jsonl", '{"a": "b", "c": 1}\n')
+    said = place.fails("-d", "data/a.jsonl", "--records", records, code=1)
+    assert "name " in said
+    assert "with --records" in said
+
+
+def test_text_that_map_takes_for_a_document(place: Place) -> None:
+    place.put("a.jsonl", '{"a": 1}\n')
+    (place.root / "job.py").write_text(SCRIPT.replace("repr(value)", "value['a']"))
+    options = ("-d", "data/a.jsonl", "--inline", "--records", "lines")
+    said = daskmr("run", "job.py", *options, cwd=place.root).stderr
+    assert "`json.loads(value)` parses it, and so does --records jsonl" in said
+    assert place.run("-d", "data/a.jsonl", "--records", "jsonl") == "1\t1\n"
+
+
 # --- credentials ----------------------------------------------------------------------------------
 
 

@@ -172,11 +172,12 @@ class _Table:
             header = self._form.columns or ()
             is_header = first == list(header)
         else:
-            if isinstance(first, BadRecord):
+            is_bad = isinstance(first, BadRecord)
+            if problem := first.reason if is_bad else first[0].startswith("{") and "JSON":
                 raise TaskFailed(
                     f"The input file {self._file.path} has no header: its first line is "
-                    f"{first.reason}. Name its columns with `input_columns = (...)` in the script, or "
-                    "repair the file."
+                    f"{problem}. Name its columns with `input_columns = (...)` in the script, or "
+                    "repair the file; if it is not CSV, name its format with --records."
                 )
             header, is_header = tuple(first), True
             self._check_that_it_is_one(header)

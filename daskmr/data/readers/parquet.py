@@ -116,6 +116,10 @@ def _explain(error: Exception, path: str) -> Exception:
             f"The input file {path} is encrypted, and cannot be read without its keys. Replace it "
             "with a decrypted copy, or exclude it with the filter."
         )
+    if "magic bytes" in reason:
+        reason = (
+            "it does not end as such files do; if it has another format, name that with --records"
+        )
     if isinstance(error, MemoryError):
         return error
     return CorruptFileError(path, 0, f"the Parquet data is not valid ({reason})")

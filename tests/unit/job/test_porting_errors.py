@@ -106,3 +106,7 @@ def test_of_other_errors_nothing_is_said(error: BaseException) -> None:
 def test_calling_the_job_s_own_map_is_explained() -> None:
     error = error_of("def map(key, dims, value, context): pass\nmap(int, [1])")
     assert "write a comprehension" in advice_for(error)
+
+
+def test_text_that_is_taken_for_a_document() -> None:
+    assert "`json.loads(value)` parses it" in advice_for(error_of("value = 'text'; value['name']"))

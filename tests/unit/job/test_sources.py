@@ -177,6 +177,7 @@ def test_a_library_that_is_not_installed_leaves_its_name_free(tree, monkeypatch)
 def test_paths(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "no job script nowhere.py (looked for in" in str(error_of("nowhere.py"))
+    assert str(error_of("nowhere.py")).endswith("daskmr new nowhere.py")
     assert "is a directory" in str(error_of(tmp_path))
     Path("count.py").write_text(WRITE)
     assert "Did you mean count.py?" in str(error_of("count"))

@@ -110,6 +110,8 @@ def test_key_and_fields_are_columns() -> None:
     ("data", "form", "message"),
     [
         (b"a,b,a\n1,2,3\n", CSV, "names a column twice: 'a'"),
+        (b'{"a": 1, "b": 2}\n', CSV, "has no header: its first line is JSON."),
+        (b'"a"x,b\n1,2\n', CSV, "has no header: its first line is not valid CSV."),
         (b"a,b\n1,2\n", RecordFormat("csv", "id"), "has no column 'id'. It has a, b."),
         (b"a,b\n1,2\n", RecordFormat("csv", None, None, (("c",),)), "has no column 'c'"),
     ],
