@@ -33,7 +33,7 @@ __all__ = [
 _NEEDED = sys.stdlib_module_names | {
     "__main__", "bokeh", "botocore", "aiobotocore", "aiohttp", "click", "cloudpickle", "cytoolz",
     "dask", "daskmr", "distributed", "fsspec", "importlib_metadata", "isal", "jinja2", "locket",
-    "markupsafe", "msgpack", "multidict", "packaging", "partd", "psutil", "rich", "s3fs",
+    "markupsafe", "msgpack", "msgspec", "multidict", "packaging", "partd", "psutil", "rich", "s3fs",
     "sortedcontainers", "tblib", "tlz", "toolz", "tornado", "urllib3", "yaml", "yarl", "zict", "zipp",
     "zstandard",
 }  # fmt: skip
@@ -41,7 +41,7 @@ _NEEDED = sys.stdlib_module_names | {
 _USED_IF_INSTALLED = {
     "aiohappyeyeballs", "aioitertools", "aiosignal", "attr", "attrs", "certifi", "cryptography",
     "dateutil", "frozenlist", "idna", "jmespath", "lz4", "numpy", "pandas", "propcache", "pyarrow",
-    "scipy", "snappy", "wrapt",
+    "scipy", "snappy", "typing_extensions", "wrapt",
 }  # fmt: skip
 
 _DATA_BYTES = 1 << 20  # maximum for all packages together, because each task carries them
