@@ -227,7 +227,7 @@ class _Table:
         values: list[Any] = [
             dict(zip(header, row, strict=True))
             if row.__class__ is list and len(row) == width
-            else _bad(row, raw(index), width, self._given)
+            else _bad(row, raw(index), width, self._form.columns is not None)
             for index, row in enumerate(rows)
         ]
         size = sum(map(len, lines[:1]))
