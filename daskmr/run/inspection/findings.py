@@ -376,7 +376,9 @@ def _notes(
         notes.append(f"{groups[chosen][0].path}: {content.problem}")
     if content.columns:
         names = ", ".join(f'"{name}"' for name in content.columns)
-        notes.append(f"there is no header, so a script names the columns: input_columns = ({names},)")
+        notes.append(
+            f"there is no header, so a script names the columns: input_columns = ({names},)"
+        )
     if content.records == "read":
         notes.append("no format reads this, so the script defines `read(stream, dims)`")
     for number, other in enumerate(looked):

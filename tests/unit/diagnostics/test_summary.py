@@ -68,7 +68,7 @@ def test_bad_records_are_counted_by_reason_and_by_file() -> None:
             bad_records_path="out.txt.bad.jsonl",
             saved_bad_records=(SavedRecord("a", 1, "ValueError", "", b""),) * 7,
             meta_path="out.txt.meta.json",
-            _job=SimpleNamespace(path="/my job.py"),
+            _job=SimpleNamespace(path="/my job.py", code=None),
         )
     )
     assert text.splitlines()[3:] == [
@@ -114,7 +114,9 @@ def test_the_replay_command_holds_what_no_side_car_does() -> None:
         "settings": {"schema": "/a b.json"},
     }
     assert "to map them again" not in summarise(result(**options))
-    last = summarise(result(**options, _job=SimpleNamespace(path="/job.py"))).splitlines()[-1]
+    last = summarise(
+        result(**options, _job=SimpleNamespace(path="/job.py", code=None))
+    ).splitlines()[-1]
     command = "daskmr replay work/-job.bad.jsonl --script /job.py --schema '/a b.json'"
     assert last == f"  to map them again: {command}"
 
