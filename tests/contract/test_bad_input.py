@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from support.jobs import daskmr
 
+from daskmr.data.readers.parquet import row_groups
+
 EARLIER = "an earlier output\n"
 SCRIPT = """
 def map(key, dims, value, context):
@@ -232,7 +234,10 @@ def test_parquet_that_is_encrypted(place: Place) -> None:
         table = pa.table({"id": ["secret"]})
         with pq.ParquetWriter(sink, table.schema, encryption_properties=properties) as writer:
             writer.write_table(table)
+            writer.write_table(table)
         place.put("a.parquet", sink.getvalue())
+        groups = row_groups(str(place.root / "data" / "a.parquet"))  # as for a large file
+        assert len(groups) == (2 if plain_footer else 0)
         said = place.fails("-d", "data/a.parquet", "--records", "parquet", code=1)
         assert "a.parquet is encrypted" in said
 

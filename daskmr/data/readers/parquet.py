@@ -6,11 +6,12 @@ Only the columns that are asked for are read, a part of a row group at a time.
 from __future__ import annotations
 
 import io
+import os
 import tempfile
 from collections.abc import Iterator
 from datetime import date, datetime, time
 from importlib.util import find_spec
-from itertools import repeat
+from itertools import accumulate, repeat
 from typing import Any, BinaryIO
 
 from daskmr.data.readers.decompression import Part
@@ -99,7 +100,8 @@ def _read(
     try:
         parquet = pa.parquet.ParquetFile(opened, pre_buffer=False, buffer_size=_COPY_BYTES)
         columns = _columns(parquet.schema_arrow.names, path, form)
-        first, groups = _groups_of(parquet.metadata, part)
+        size = os.fstat(opened.fileno()).st_size
+        first, groups = _groups_of(parquet.metadata, part, size)
         batches = parquet.iter_batches(
             _rows_of(parquet.metadata), row_groups=groups, columns=columns, use_threads=False
         )
@@ -113,35 +115,36 @@ def _read(
         raise _explain(error, path) from None
 
 
-def _groups_of(metadata: Any, part: Part | None) -> tuple[int, list[int] | None]:
+def _groups_of(metadata: Any, part: Part | None, size: int) -> tuple[int, list[int] | None]:
     """Return the number of the first row to read, and the row groups; ``None``: all."""
     if part is None:
         return 1, None
-    starts, end = _starts(metadata), part.end
+    starts, end = _starts(metadata, size), part.end
     groups = [n for n, at in enumerate(starts) if at >= part.start and (end is None or at < end)]
     before = range(groups[0] if groups else 0)
     return 1 + sum(metadata.row_group(n).num_rows for n in before), groups
 
 
-def _starts(metadata: Any) -> list[int]:
-    """Return where each row group begins; the first one with the file."""
-    starts = [0]
-    for number in range(1, metadata.num_row_groups):
-        column = metadata.row_group(number).column(0)
-        pages = (column.dictionary_page_offset, column.data_page_offset)
-        starts.append(min(page for page in pages if page is not None))
-    return starts
+def _starts(metadata: Any, size: int) -> list[int]:
+    """Return where each row group of a file of `size` bytes begins, in proportion to the data.
+
+    The true offsets are in the columns of the metadata, but to look at one that is encrypted ends
+    the process (pyarrow 26).
+    """
+    sizes = [metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups)]
+    before = [0, *accumulate(sizes)]
+    return [size * each // max(1, before[-1]) for each in before[:-1]]
 
 
 def row_groups(path: str) -> list[tuple[int, int]]:
     """Return where each row group of a file begins, and the size of its data.
 
-    It is empty if the file cannot be read, or its row groups are not stored in order.
+    It is empty if the file cannot be read, or a row group is empty.
     """
     pa = _pyarrow()
     try:
         metadata = pa.parquet.read_metadata(path)
-        starts = _starts(metadata)
+        starts = _starts(metadata, os.path.getsize(path))
         sizes = [metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups)]
     except (pa.ArrowException, OSError, UnicodeDecodeError):
         return []
