@@ -593,6 +593,18 @@ def test_many_existing_values_are_capped(data):
     assert "'099' (100 values)" in message
 
 
+def test_repeated_values_are_counted(data):
+    write(data, *(f"{a}/Firefox/beta/24.0/{n % 3}.{n % 2}.{n}.gz" for n in range(30) for a in "xy"))
+    listing = list_files(data, allow("*", "*", "*", "*", ["0", "1"], "1"))
+    assert [(seen.candidates, seen.allowed) for seen in listing.seen[3:]] == [
+        (2, 2),
+        (60, 40),
+        (40, 20),
+    ]
+    assert len(listing.files) == 20
+    assert len({id(file.dims) for file in listing.files}) == 4  # they are shared
+
+
 # What differs only in its Unicode normal form
 
 COMPOSED, DECOMPOSED = "caf\xe9", "cafe\u0301"

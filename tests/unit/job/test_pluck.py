@@ -285,3 +285,20 @@ def test_threads_share_it() -> None:
     ]
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(fields, texts)) == [(n, str(n)) for n in range(5000)]
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                b'{"a": {"b": 1}}', b'{"a": 5, "b": [2]}', b'{"a": {"b": NaN}}', b"[]", b'{"b": "\xff"}',
+                b'{"x": ' + b"1" * LIMIT + b"}", b'{"a": {"b": {"b": 3}}}',
+            ]
+        )
+    )
+)  # fmt: skip
+def test_lines_together_and_one_at_a_time(lines: list[bytes]) -> None:
+    for fields in (pluck("a.b", "b"), pluck("b", default=0), pluck("a.b", "a")):
+        assert repr(fields.of_lines(lines)) == repr([*map(fields.of_bytes, lines)])
+    with pytest.raises(ValueError, match="Exceeds the limit"):
+        pluck("b").of_lines([*lines, b'{"x": ' + b"1" * (LIMIT + 1) + b"}"])

@@ -125,3 +125,18 @@ def test_headers_that_do_not_fit(data: bytes, form: RecordFormat, message: str) 
 def test_nul_and_bytes_that_are_not_utf8_are_kept() -> None:
     ((_, _, value),) = pairs_in(b"a,b,c,d\nx\0y,\xff,some more text,and more\n", CSV)
     assert (value["a"], value["b"]) == ("x\0y", "\udcff")
+
+
+@pytest.mark.parametrize("middle", [b'"x"y,2', b'"open,2', b"", b'"two\nlines",2', b"1,2,3"])
+@pytest.mark.parametrize("form", [CSV, RecordFormat("csv", "b", None, (("a",), ("b",)))])
+def test_records_around_any_other(middle: bytes, form: RecordFormat) -> None:
+    found = pairs_in(b'a,b\n"p",1\n\n' + middle + b"\nq,3\n", form)
+    first, *between, last = [(n, v) for n, _, v in found]
+    values = (
+        [("p", "1"), ("q", "3")] if form.fields else [{"a": "p", "b": "1"}, {"a": "q", "b": "3"}]
+    )
+    assert (first, last) == ((2, values[0]), (5 + middle.count(b"\n"), values[1]))
+    assert [n for n, _ in between] == [4] * (middle != b"")
+    assert isinstance(between[0][1] if between else None, BadRecord) == (
+        middle not in (b"", b'"two\nlines",2')
+    )

@@ -99,3 +99,20 @@ def test_fields_of_a_long_document() -> None:
     (first, second) = pairs_in(data, form)
     assert first[2] == (1,)
     assert second[2].reason == "not JSON"  # as for json: too many digits
+
+
+def test_a_key_of_null_is_not_missing() -> None:
+    form = RecordFormat("jsonl", "u.id", None, (("a",),))
+    data = b'{"a": 1, "u": {"id": null}}\n{"a": 2, "u": {}}\n{"a": 3, "u": {"id": []}}\n'
+    found = pairs_in(data, form)
+    assert found[0] == (1, None, (1,))
+    assert [reason for _, reason, _ in bad_in(data, form)] == [
+        "no field u.id", "the field u.id is not a scalar",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", [None, (("a",),)])
+def test_a_line_that_is_too_long_is_bad(fields: Any) -> None:
+    data = b'{"a": 1}\n{"a": 2, "b": "' + b"x" * 100 + b'"}\n{"a": 3}\n'
+    found = pairs_in(data, RecordFormat("jsonl", None, None, fields), max_record_bytes=50)
+    assert [isinstance(value, BadRecord) for _, _, value in found] == [False, True, False]

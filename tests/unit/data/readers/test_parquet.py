@@ -36,6 +36,36 @@ def test_types_are_those_of_python() -> None:
     assert (number, key, value) == (1, "f", row)
 
 
+DATES = [datetime.date(2024, 1, 2), None, datetime.date(1, 1, 1), datetime.date(9999, 12, 31)]
+MOMENTS = [
+    datetime.datetime(2024, 1, 2, 3, 4, 5), None, datetime.datetime(1, 1, 1),
+    datetime.datetime(1969, 12, 31), datetime.datetime(9999, 12, 31, 23, 59, 59),
+]  # fmt: skip
+TIMES = [datetime.time(3, 4, 5), None, datetime.time(23, 59, 59)]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (DATES, pa.date32()),
+        (DATES, pa.date64()),
+        *((MOMENTS, pa.timestamp(unit)) for unit in ("s", "ms", "us")),
+        *((MOMENTS[:2], pa.timestamp("us", zone)) for zone in ("UTC", "Europe/Berlin", "+02:00")),
+        *((TIMES, kind) for kind in (pa.time32("s"), pa.time32("ms"), pa.time64("us"))),
+        ([datetime.timedelta(1, 2, 3), None], pa.duration("us")),
+        ([1, None, 2**62], pa.int64()),
+        ([0.5, None, float("inf")], pa.float64()),
+    ],
+)
+def test_columns_are_those_of_pyarrow(values: list[Any], kind: pa.DataType) -> None:
+    for given in (values, [v for v in values if v is not None], [None], []):
+        plain = pa.array(given, kind)
+        for column in (plain, plain.slice(1), plain.dictionary_encode()):
+            found, expected = parquet._python(column), column.to_pylist()
+            assert found == expected
+            assert [*map(repr, found)] == [*map(repr, expected)]
+
+
 def test_only_columns_that_are_asked_for_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     table = pa.table({"a": [1, 2], "b": ["x", "y"], "c": [{"d": 3}, {"d": None}]})
     form = RecordFormat("parquet", "b", None, (("a",), ("c", "d")))
