@@ -135,6 +135,7 @@ def test_readme_shows_a_first_job_a_filter_and_the_interface() -> None:
         ("file", "os_count.py"),
         ("run", ""),
         ("run", ""),
+        ("run", ""),
         ("file", "nightly.json"),
         ("run", ""),
         ("run", ""),

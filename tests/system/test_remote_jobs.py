@@ -720,7 +720,7 @@ def test_damage_of_a_large_object_without_a_cache_is_no_corrupt_file(
         (["-l", "--no-cache"], {}, "use only one of them"),
         (["-l", "-o", "s3://bucket/key"], {}, "does not use the network"),
         (["-o", "s3://no-such-bucket/key"], {}, "There is no bucket no-such-bucket"),
-        (["-o", "s3://bucket/"], {}, "names no object"),
+        (["-o", "s3://no-such-bucket/"], {}, "There is no bucket no-such-bucket"),
     ],
 )
 def test_mistakes_are_told_before_any_work(
@@ -1123,7 +1123,7 @@ if pid:
 UNHURRIED = """
 import daskmr.__main__
 from daskmr.diagnostics import log, terminal
-log._FIRST_SECONDS = 600.0
+log._FIRST_SECONDS = log._SILENT_SECONDS = 600.0
 terminal.Display.__init__.__defaults__ = (600.0,)
 daskmr.__main__.main()
 """
