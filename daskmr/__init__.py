@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from daskmr.diagnostics.html import write_report
     from daskmr.job.job import Job
     from daskmr.job.pluck import pluck
-    from daskmr.run.pipeline import mapreduce
+    from daskmr.run.mapreduce import mapreduce
     from daskmr.run.result import Result
 
 __all__ = [
@@ -35,7 +35,7 @@ def __getattr__(name: str) -> Any:
         "BadRecord": "data.readers.records",
         "Job": "job.job",
         "Result": "run.result",
-        "mapreduce": "run.pipeline",
+        "mapreduce": "run.mapreduce",
         "pluck": "job.pluck",
         "write_report": "diagnostics.html",
     }

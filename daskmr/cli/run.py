@@ -84,7 +84,7 @@ def _run(
     quiet_logs = {"distributed": "critical", "distributed.client": "critical"}
     dask.config.set(logging=dask.config.get("logging", {}) | quiet_logs)
 
-    from daskmr.run.pipeline import mapreduce
+    from daskmr.run.mapreduce import mapreduce
 
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD)  # starting a cluster imports more modules
@@ -137,7 +137,7 @@ def _reporting(
         return
     from daskmr.diagnostics.html import ReportFile, describe_command, render_failure, render_report
     from daskmr.job.job import Code
-    from daskmr.run.side_cars import side_car_paths
+    from daskmr.run.outputs.side_cars import side_car_paths
 
     beside = (*side_car_paths(output), _profile_path(output)) if output != "-" else ()
     file = ReportFile(path, output, *beside, *(i for i in inputs if not isinstance(i, Code)))

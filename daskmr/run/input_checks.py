@@ -13,8 +13,8 @@ from daskmr.data.readers.faults import CorruptFileError
 from daskmr.data.readers.lines import read_lines
 from daskmr.data.readers.records import KEYED, OversizedLine, RecordFormat
 from daskmr.errors import InputError, JobError, TaskFailed
+from daskmr.run.outputs.side_cars import META_SUFFIX, side_car_paths
 from daskmr.run.record_format import check_header
-from daskmr.run.side_cars import META_SUFFIX, side_car_paths
 from daskmr.store.source import Source
 from daskmr.tasks.tally import OPENING_LINES, Opening, Tally, explain_untabbed
 from daskmr.text import counted, some

@@ -21,8 +21,8 @@ from daskmr.data.sources.given import spooled
 from daskmr.errors import InputError, NothingMatchedError
 from daskmr.run.estimate import Estimate, Sample, estimate, map_sample
 from daskmr.run.input_checks import refuse_to_replace_input
+from daskmr.run.outputs.side_cars import check_side_cars, side_car_paths
 from daskmr.run.request import Request, check_request
-from daskmr.run.side_cars import check_side_cars, side_car_paths
 from daskmr.store.credentials import given
 from daskmr.store.download import multipart_etag
 from daskmr.store.open_stores import stores_closed

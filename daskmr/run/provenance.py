@@ -26,7 +26,7 @@ from daskmr.data.output_directory.base import Output, OutputDirectory
 from daskmr.data.readers.records import KEYED
 from daskmr.errors import InputError
 from daskmr.job.job import Code, Job
-from daskmr.run.side_cars import FORMAT, META_SUFFIX
+from daskmr.run.outputs.side_cars import FORMAT, META_SUFFIX
 from daskmr.tasks.tally import by_group
 from daskmr.text import HIDDEN, masked, shell_word, some
 

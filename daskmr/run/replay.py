@@ -19,9 +19,9 @@ from daskmr.errors import InputError
 from daskmr.job.job import Job, load_job
 from daskmr.job.process_errors import explain_process_error, no_children
 from daskmr.job.tracebacks import describe_exception, user_location
+from daskmr.run.outputs.side_cars import is_meta, meta_path_of
 from daskmr.run.provenance import read_meta, script_in
 from daskmr.run.record_format import choose_format
-from daskmr.run.side_cars import is_meta, meta_path_of
 from daskmr.run.trial import TrialOutput
 from daskmr.tasks.guard import Returned, is_interruption, no_exit, shortened
 from daskmr.tasks.record_rule import RecordMapper, Why

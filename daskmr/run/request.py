@@ -26,8 +26,8 @@ from daskmr.data.writers.contexts import OutputKind
 from daskmr.errors import InputError
 from daskmr.job.job import Job, load_job
 from daskmr.memory import WORKER_BASE
+from daskmr.run.outputs.side_cars import side_car_paths
 from daskmr.run.record_format import RecordFormat, choose_format, extensions_of, splits_of
-from daskmr.run.side_cars import side_car_paths
 from daskmr.run.tables import columns_of
 from daskmr.tasks.prints import redirected
 from daskmr.text import mask_credentials

@@ -19,8 +19,8 @@ from daskmr.data.output_directory.names import suffix_of
 from daskmr.data.output_directory.opening import open_directory
 from daskmr.data.spill_dir import HOST_RENEWED_EVERY, RENEWED_EVERY, HostFolder, Scratch, SpillStore
 from daskmr.errors import InputError
+from daskmr.run.outputs.side_cars import bad_records_path, check_side_cars, side_car_paths
 from daskmr.run.request import Request, refuse_network
-from daskmr.run.side_cars import bad_records_path, check_side_cars, side_car_paths
 from daskmr.signals import deferred, on_hard_exit, patient
 from daskmr.store.source import Source
 from daskmr.tasks.crashes import Mark, read_marks

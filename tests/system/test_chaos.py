@@ -22,7 +22,7 @@ from distributed import Client
 from support.dask_cluster import DaskCluster
 from support.jobs import write_tree
 
-from daskmr.run.pipeline import mapreduce
+from daskmr.run.mapreduce import mapreduce
 from daskmr.run.result import Result
 
 RUNS = 25  # on each kind of cluster

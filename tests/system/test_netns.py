@@ -51,7 +51,7 @@ import json, sys, boto3
 from pathlib import Path
 from distributed import Client
 from daskmr.errors import DaskMRError
-from daskmr.run.pipeline import mapreduce
+from daskmr.run.mapreduce import mapreduce
 
 folder, address, where = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 options = dict(data_dir=folder / "private" / "data")

@@ -1,1 +1,1 @@
-"""The outputs of a run: what they may replace, and directories that workers write."""
+"""The outputs of a run: their commit and side-cars, and directories that workers write."""

@@ -22,7 +22,7 @@ from daskmr.data.segments import SegmentWriter, read_frames
 from daskmr.data.spill_dir import HostFolder, SpillStore
 from daskmr.errors import InputError, JobError
 from daskmr.run import pipeline, workspace
-from daskmr.run.pipeline import mapreduce
+from daskmr.run.mapreduce import mapreduce
 from daskmr.store.open_stores import close_stores
 from daskmr.store.source import Source, parse_source
 

@@ -14,8 +14,8 @@ from support.jobs import DIRECTORY, file_name, write_tree
 
 from daskmr import mapreduce
 from daskmr.errors import InputError
+from daskmr.run.outputs.side_cars import is_meta
 from daskmr.run.provenance import differences, read_meta, repeat
-from daskmr.run.side_cars import is_meta
 
 SCRIPT = """
 import helper

@@ -6,7 +6,7 @@ import pytest
 
 from daskmr.data.bad_records import BAD_SUFFIX
 from daskmr.data.sources.own_files import why_own
-from daskmr.run.side_cars import META_SUFFIX
+from daskmr.run.outputs.side_cars import META_SUFFIX
 
 
 @pytest.mark.parametrize("name", [f"a{META_SUFFIX}", f"a.gz{BAD_SUFFIX}", "out.txt.pstats"])

@@ -14,8 +14,8 @@ from support.jobs import write_tree
 
 from daskmr.errors import InputError, JobError
 from daskmr.run import workspace
+from daskmr.run.mapreduce import mapreduce
 from daskmr.run.outputs import writing
-from daskmr.run.pipeline import mapreduce
 from daskmr.store.source import parse_source
 
 JOB = """

@@ -19,9 +19,9 @@ from support.store_server import Bucket
 
 from daskmr import Job, mapreduce
 from daskmr.errors import InputError, JobError
+from daskmr.run.outputs.side_cars import SideCars, side_car_paths
 from daskmr.run.provenance import read_meta
 from daskmr.run.result import Result
-from daskmr.run.side_cars import SideCars, side_car_paths
 
 
 def emit(key: str, dims: list[str], value: str, context: Any) -> None:

@@ -15,9 +15,9 @@ from daskmr.data.parts import merge_parts
 from daskmr.data.segments import Extent
 from daskmr.errors import JobError
 from daskmr.history import History
+from daskmr.run.outputs.side_cars import SideCars, bad_records_path
 from daskmr.run.provenance import describe_outcome
 from daskmr.run.result import Result
-from daskmr.run.side_cars import SideCars, bad_records_path
 from daskmr.tasks.tally import by_group, explain_untabbed
 from daskmr.text import counted, inspect_line, some
 

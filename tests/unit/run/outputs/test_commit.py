@@ -13,7 +13,7 @@ from daskmr.counts import Counts
 from daskmr.data.inputs import Inputs, find_inputs
 from daskmr.data.sampling import EVERYTHING, Choice
 from daskmr.errors import JobError
-from daskmr.run.commit import check_bad_records, delete_input
+from daskmr.run.outputs.commit import check_bad_records, delete_input
 from daskmr.run.request import Request, check_request
 from daskmr.tasks.tally import Tally
 

@@ -1,0 +1,198 @@
+"""The function of the public interface that runs a job: check its arguments, then run the request."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any
+
+from daskmr.data.sampling import Choice
+from daskmr.diagnostics.collector import Collector, Watcher
+from daskmr.diagnostics.notebook import progress_in_notebook
+from daskmr.errors import InputError
+from daskmr.job.job import Job
+from daskmr.run.request import check_request
+from daskmr.run.result import Result
+from daskmr.run.stopwatch import Stopwatch
+from daskmr.run.workspace import check_spill_dir
+from daskmr.store.credentials import given
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["mapreduce"]
+
+
+def mapreduce(
+    job: Any = None,
+    *,
+    map: Callable[..., Any] | None = None,
+    reduce: Callable[..., Any] | None = None,
+    combine: Callable[..., Any] | None = None,
+    setup_reduce: Callable[..., Any] | None = None,
+    columns: Sequence[str] | None = None,
+    input_columns: Sequence[str] | None = None,
+    output_columns: Sequence[str] | None = None,
+    data_dir: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+    input_filter: Any = None,
+    output: str | os.PathLike[str] | None = None,
+    client: Client | None = None,
+    inline: bool = False,
+    delete_data: bool = False,
+    profile: bool = False,
+    stdout: IO[bytes] | None = None,
+    aws_key: str | None = None,
+    aws_secret_key: str | None = None,
+    on_listing: Callable[[int, int], object] | None = None,
+    only: Iterable[str] = (),
+    limit_files: int | None = None,
+    sample: float | None = None,
+    seed: int = 0,
+    sample_by: str = "file",
+    earlier: Mapping[str, Any] | None = None,
+    watcher: Watcher | None = None,
+    where: Any = (),
+    date: Any = None,
+    **options: Any,
+) -> Result:
+    """Run a job over the files of a data dir that a filter allows.
+
+    Parameters
+    ----------
+    job : str, path, module or Job
+        The user's functions: a script, a module, or ``Job(map=..., reduce=...)``.
+    map, reduce, combine, setup_reduce : callable, optional
+        The functions of the job, in place of `job`; see `daskmr.Job`.
+    columns : sequence of str, optional
+        With `map`: the names of the columns of the output.
+    input_columns, output_columns : sequence of str, optional
+        With `map`: the names of the columns of CSV or TSV without a header, and of the output.
+    data_dir : path or list of paths, optional
+        The input: a directory in the layout, a file, a glob such as ``"data/2024-*/*.gz"``,
+        ``"@FILE"`` (a list with one path a line), ``"-"`` (standard input) or the URL of a store,
+        which is the same as ``bucket=``. If a path exists in a directory and in a store, the
+        directory's file is read.
+    input_filter : path or dict, optional
+        The filter of the files to read; all files by default.
+    output : path, optional
+        The file to write; ``"-"`` is standard output. Without it, iterate over the result.
+    client : distributed.Client, optional
+        A client of the cluster to use, which stays open; by default, a cluster is started on this
+        machine.
+    inline : bool
+        Run everything in this process, one partition at a time, so that ``breakpoint()`` works.
+    delete_data : bool
+        Delete the input files that were mapped completely, once the output is in place.
+    profile : bool
+        Collect a profile of all tasks in ``Result.profile``.
+    stdout : binary file, optional
+        The stream for an output of ``"-"``.
+    aws_key, aws_secret_key : str, optional
+        Credentials, if the usual AWS chain (environment, profile, role) has none.
+    on_listing : callable, optional
+        Called from another thread while a bucket is listed, with the numbers of prefixes listed
+        and files found so far.
+    only : iterable of str
+        Paths of the files to read, relative to the data dir or the bucket; all by default.
+    limit_files : int, optional
+        Read at most this many files, from all over the input.
+    sample : float, optional
+        Read this share of the files, or of the keys; above 0, at most 1.
+    seed : int
+        Random seed for sampling.
+    sample_by : str
+        Sample files (``"file"``), or records by a hash of their key (``"key"``).
+    earlier : mapping, optional
+        The content of ``OUTPUT.meta.json`` of a run to repeat; notes name the differences.
+    watcher : daskmr.watching.Watcher, optional
+        Notified of the progress of the job, and of anything that the script prints.
+    where : dict or list of str, optional
+        Filters of dimensions by name, such as ``{"day": "-7d..", "host": ["web1", "web2"]}`` or
+        ``["day=-7d.."]``; see docs/filters.md. They narrow `input_filter`.
+    date : datetime.date or str, optional
+        The date that ``today``, ``yesterday`` and ``-7d`` refer to; by default today, in UTC.
+    **options
+        Any setting under ``daskmr:`` in Dask's configuration, such as ``num_mappers=4``.
+
+    Returns
+    -------
+    Result
+        Counts and timings; without `output`, also the reduced pairs.
+
+    Raises
+    ------
+    InputError
+        If a mistake is found before any work.
+    NothingMatchedError
+        If the filter allows no file.
+    JobError
+        If the job fails; no output is written, and an earlier one is unchanged.
+
+    Examples
+    --------
+    >>> from daskmr import mapreduce
+    >>> def map(key, dims, value, context):
+    ...     context.write(dims[2], 1)
+    >>> def reduce(key, values, context):
+    ...     context.write(key, sum(values))
+    >>> result = mapreduce(map=map, reduce=reduce, data_dir="sample")  # doctest: +SKIP
+    >>> result.to_dict()  # doctest: +SKIP
+    {'beta': 20, 'nightly': 12}
+    """
+    names = (columns, input_columns, output_columns)
+    job = _job_of(job, (map, combine, reduce, setup_reduce), names)
+    watcher = watcher or progress_in_notebook()
+    stopwatch = Stopwatch()
+    request = check_request(
+        job,
+        options,
+        choice=Choice(tuple(only), limit_files, sample, seed, sample_by),
+        data_dir=data_dir,
+        input_filter=input_filter,
+        output=output,
+        client=client,
+        inline=inline,
+        profile=profile,
+        delete_data=delete_data,
+        has_credentials=aws_key is not None or aws_secret_key is not None,
+        watched=watcher is not None,
+        where=where,
+        date=date,
+    )
+    check_spill_dir(request)
+    with (
+        given(aws_key, aws_secret_key, request.config.aws_profile),
+        Collector(watcher, on_listing) as collector,
+    ):
+        result = _run(request, collector, stopwatch, stdout, earlier)
+    collector.end(result)
+    return result
+
+
+def _job_of(job: Any, functions: tuple[Any, ...], names: tuple[Any, ...]) -> Any:
+    """Return the job, or one of the functions; raise InputError if both are given, or neither."""
+    if job is not None:
+        if any(each is not None for each in (*functions, *names)):
+            raise InputError(
+                "mapreduce takes a job or its functions, not both. Give one: mapreduce(job, ...), or "
+                "mapreduce(map=map, reduce=reduce, ...)."
+            )
+        return job
+    if functions[0] is None:
+        raise InputError(
+            "mapreduce needs a job: the path of a script, a module, a Job, or functions, as in "
+            'mapreduce(map=map, reduce=reduce, data_dir="data").'
+        )
+    columns, input_columns, output_columns = names
+    return Job(
+        *functions,
+        columns=columns,
+        input_columns=input_columns,
+        output_columns=output_columns,
+    )
+
+
+def _run(*arguments: Any) -> Result:
+    from daskmr.run.pipeline import run_request  # deferred: mistakes are found sooner
+
+    return run_request(*arguments)
