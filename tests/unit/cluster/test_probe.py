@@ -331,7 +331,7 @@ def test_a_store_that_workers_cannot_use_leaves_nothing(
 ) -> None:
     monkeypatch.setattr(workspace, "sees_all", lambda *_: False)
     monkeypatch.setattr(SpillStore, "begin", lambda _: None)  # this machine can
-    monkeypatch.setattr(pipeline, "check_spill_dir", lambda _: None)
+    monkeypatch.setattr("daskmr.run.mapreduce.check_spill_dir", lambda _: None)
     source = Source("nonsense", "x")
     monkeypatch.setattr(workspace, "source_of", lambda *_: source)
     with pytest.raises(InputError, match="The spill dir cannot be used by the worker"):
