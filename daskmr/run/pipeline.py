@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from daskmr.cluster.session import connect
 from daskmr.data.inputs import Inputs, find_inputs
@@ -40,9 +40,6 @@ from daskmr.run.result import Result
 from daskmr.run.stopwatch import Stopwatch
 from daskmr.run.workspace import Workspace, placed, workspace_of
 from daskmr.store.open_stores import stores_closed
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["run_request"]
 

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from daskmr.cluster.deploy import Deployment
-    from daskmr.data.input_file import InputFile
 
 __all__ = [
     "Request",
