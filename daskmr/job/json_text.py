@@ -48,8 +48,8 @@ def _convert(value: Any) -> Any:
     if isinstance(value, set | frozenset):
         advice = "Its order differs from run to run: write sorted(...) of it"
     elif isinstance(value, bytes | bytearray):
-        advice = 'Write text instead, such as value.decode("utf-8")'
-    raise RowError(f"A {type(value).__name__} cannot be written as JSON. {advice}.")
+        advice = 'Write text instead, such as value.decode("utf-8", "surrogateescape")'
+    raise RowError(f"A value of type {type(value).__name__} cannot be written as JSON. {advice}.")
 
 
 _UTF8 = json.JSONEncoder(

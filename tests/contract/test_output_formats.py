@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import sys
 import textwrap
 
@@ -244,9 +245,12 @@ def test_rows_of_different_columns_need_names(run):
     for options in ({"num_reducers": 1}, {"num_reducers": 9}):
         with pytest.raises(
             JobError,
-            match=r"Two rows of the output have different columns.*k\d\d.*columns = \('key', '[nm]', '[nm]'\)",
-        ):
+            match=r"Two rows of the output have different columns.*k\d\d.*\noutput_columns = \('key', '[nm]', '[nm]'\)$",
+        ) as failed:
             run(job_of(write), "out.csv", **options)
+    names = {}
+    exec(str(failed.value).splitlines()[-1], names)
+    assert len(rows_of(run(job_of(write, names["output_columns"]), "out.csv"))) == 40
     rows = rows_of(run(job_of(write), "out.parquet"))
     assert rows[0] == {"key": "k00", "n": 0, "m": None} or rows[0]["m"] is None
     assert rows_of(run(job_of(write), "out.jsonl"))[20] == {"key": "k20", "m": 20}
@@ -273,11 +277,12 @@ def test_an_earlier_output_stays_when_a_column_has_mixed_types(run, tmp_path):
         ("out.jsonl", {1, 2}, r"write sorted\(...\) of it"),
         ("out.csv", {"x", "y"}, r"Write sorted\(...\) of it"),
         ("out.parquet", [{1}], r"The column 'value': .*Write sorted\(...\) of it"),
-        ("out.jsonl", b"x", r"value.decode"),
+        ("out.jsonl", b"x", r"A value of type bytes cannot .* value.decode"),
         ("out.csv", object(), "its text is its address"),
-        ("out.parquet", object(), "cannot hold a object"),
+        ("out.parquet", object(), "cannot hold a value of type object"),
         ("out.parquet", 1 << 64, "integers of 64 bits"),
-        ("out.parquet", "\udcff", "not UTF-8"),
+        ("out.parquet", "\udcff", "is not UTF-8"),
+        ("out.parquet", "\udcff\ud800", "half of a surrogate pair"),
         ("out.parquet", ([1, "x"],), "A list of mixed types"),
     ],
 )
@@ -286,11 +291,77 @@ def test_values_that_a_format_does_not_have(run, name, value, match):
         run(job_of(lambda key, number, context: context.write(key, value)), name)
 
 
+@pytest.mark.parametrize(
+    "value", [(1, {"n": 2}), (1, [2, 3]), ({"n": 1}, [2]), ({"value": 1}, {"n": 1})]
+)
+def test_names_that_would_not_help_are_not_advised(run, value):
+    """Columns may be missing only from dicts."""
+
+    def write(key, number, context):
+        context.write(key, value[number % 2])
+
+    with pytest.raises(JobError, match=r"Write the same parts in each$"):
+        run(job_of(write), "out.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("K\udcf6ln", [b"K\xf6ln", "K\u00f6ln"]),
+        ("\ud800", [b"\xed\xa0\x80"]),
+        ("\udcff\ud800", [b"\xed\xb3\xbf\xed\xa0\x80"]),
+    ],
+)
+def test_text_that_is_not_unicode_can_be_written_to_parquet_as_advised(run, text, expected):
+    with pytest.raises(JobError) as failed:
+        run(job_of(lambda key, number, context: context.write(key, text)), "out.parquet")
+    advice = re.findall(r'value\.encode\([^()]*\)(?:\.decode\("cp1252"\))?', failed.value.details)
+    for code, found in zip(advice, expected, strict=True):
+        value = eval(code, {"value": text})
+
+        def write(key, number, context, value=value):
+            context.write(key, value)
+
+        assert rows_of(run(job_of(write), "out.parquet"))[0]["value"] == found
+
+
+@pytest.mark.parametrize(
+    ("values", "kinds"),
+    [
+        ((1, True), "integers and bools"),
+        ((1 << 60, 0.5), "integers and floats"),
+        ((decimal.Decimal(1), 0.5), "decimals and floats"),
+        ((b"x", 0.5), "bytes and floats"),
+        ((b"x", "x"), "bytes and text"),
+        (([{"n": 1}], 0.5), "dicts and floats"),
+        ((datetime.date(2024, 1, 1), datetime.datetime(2024, 1, 1)), "dates and timestamps"),
+        ((datetime.time(1), datetime.datetime(2024, 1, 1)), "times and timestamps"),
+        (
+            (datetime.datetime(2024, 1, 1), datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)),
+            "timestamps and timestamps in UTC",
+        ),
+        (([1], ["x"]), "integers and text"),
+        ((datetime.date(2024, 1, 1), 1), "dates and integers"),
+    ],
+)
+def test_values_of_mixed_types_can_be_written_as_advised(run, values, kinds):
+    def job(convert):
+        return job_of(lambda key, number, context: context.write(key, convert(values[number % 2])))
+
+    with pytest.raises(JobError, match=f"mixed types, {kinds}, as in the rows") as failed:
+        run(job(lambda value: value), "out.parquet")
+    code = re.search(r"as with (.*)\.$", str(failed.value))[1]
+    path = run(job(lambda value: eval(code, {"value": value})), "out.parquet")
+    assert len(rows_of(path)) == 40
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_columns_that_do_not_fit(run, name):
-    with pytest.raises(JobError, match="has 2 parts, but columns names 3: a, b, c"):
+    with pytest.raises(
+        JobError, match="has 2 parts, but the script names 3 columns of the output: a, b, c"
+    ):
         run(Job(map=emit, reduce=summed, columns=("a", "b", "c")), name)
-    with pytest.raises(JobError, match="columns does not name 'n'"):
+    with pytest.raises(JobError, match="but not 'n', an entry of the value"):
         write = job_of(lambda key, number, context: context.write(key, {"n": 1}), ("id", "m"))
         run(write, name)
     for columns, match in (

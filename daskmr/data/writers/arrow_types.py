@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import re
 from collections.abc import Mapping
 from functools import reduce
 from typing import Any
 
 from daskmr.job.json_text import RowError
 
-__all__ = ["MixedTypes", "arrow_type", "kind_of", "unite"]
+__all__ = ["MixedTypes", "advice_on", "arrow_type", "kind_of", "unite"]
 
 Kind = str | tuple[Any, ...]
 
@@ -31,6 +32,18 @@ _ATOMS: dict[type, Kind] = {
     datetime.time: "time",
     datetime.timedelta: "duration",
 }
+_MOMENTS = {"date", "time", "timestamp", "timestamp in UTC"}
+_NAMES = {
+    "int": "integers", "double": "floats", "string": "text", "null": "None", "binary": "bytes",
+    "struct": "dicts", "timestamp in UTC": "timestamps in UTC",
+}  # fmt: skip
+_HALF = "[\ud800-\udc7f\udd00-\udfff]"  # other surrogates stand for bytes of the input
+_OF_JSON = 'it has half of a surrogate pair. Write bytes: value.encode("utf-8", "surrogatepass")'
+# At most 300 characters of a message are shown.
+_OF_BYTES = (
+    'it is not UTF-8. Write bytes: value.encode("utf-8", "surrogateescape"); or text, if it is in '
+    'Windows-1252: value.encode("utf-8", "surrogateescape").decode("cp1252")'
+)
 
 
 class MixedTypes(Exception):
@@ -64,10 +77,8 @@ def _kind_of_text(value: str) -> Kind:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise RowError(
-            f"A column of text holds valid Unicode only, but {value!r:.80} has bytes of the input that are "
-            'not UTF-8. Write bytes: value.encode("utf-8", "surrogateescape")'
-        ) from None
+        advice = _OF_JSON if re.search(_HALF, value) else _OF_BYTES
+        raise RowError(f"{value!r:.60} cannot be in a column of text, since {advice}") from None
     return "string"
 
 
@@ -91,7 +102,9 @@ def _kind_of_other(value: Any) -> Kind:
     advice = "Write its fields, or str(...) of it"
     if isinstance(value, set | frozenset):
         advice = "Write sorted(...) of it"
-    raise RowError(f"A column of Parquet cannot hold a {type(value).__name__}. {advice}.")
+    raise RowError(
+        f"A column of Parquet cannot hold a value of type {type(value).__name__}. {advice}."
+    )
 
 
 def _name(name: Any) -> str:
@@ -153,9 +166,26 @@ def describe(kind: Kind) -> str:
     >>> describe(("list", "string"))
     'lists'
     """
-    names = {"int": "integers", "double": "floats", "string": "text", "null": "None"}
-    family = kind if isinstance(kind, str) else kind[0]
-    return names.get(family, f"{family}s")
+    family = _family(kind)
+    return _NAMES.get(family, f"{family}s")
+
+
+def _family(kind: Kind) -> str:
+    return kind if isinstance(kind, str) else str(kind[0])
+
+
+def advice_on(one: Kind, other: Kind) -> str:
+    """Return an expression that gives values of both kinds one type.
+
+    >>> advice_on("date", "timestamp"), advice_on("bool", kind_of(7)), advice_on("bool", "string")
+    ('value.isoformat()', 'float(value)', 'str(value)')
+    """
+    both = {_family(one), _family(other)}
+    if both == {"binary", "string"}:
+        return "value if isinstance(value, bytes) else value.encode()"
+    if both <= {"int", "double", "decimal", "bool"}:
+        return "float(value)"
+    return "value.isoformat()" if both <= _MOMENTS else "str(value)"
 
 
 def arrow_type(kind: Kind) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from daskmr.data.writers import Columns, OutputFormat, Sink
-from daskmr.data.writers.arrow_types import Kind, MixedTypes, arrow_type, kind_of, unite
+from daskmr.data.writers.arrow_types import Kind, MixedTypes, advice_on, arrow_type, kind_of, unite
 from daskmr.data.writers.rows import fields_of, named, object_of
 from daskmr.errors import JobError, TaskFailed
 from daskmr.job.json_text import RowError
@@ -101,7 +101,7 @@ def unite_columns(one: Mapping[str, Column], other: Mapping[str, Column]) -> dic
         except MixedTypes as error:
             raise MixedTypes(
                 f"The column {name!r} has values of mixed types, {error}, as in the rows {first} and "
-                f"{example}. Write one type: float(value), say, or str(value)."
+                f"{example}. Write one type in all rows, as with {advice_on(before, kind)}."
             ) from None
         both[name] = united, first if united == before else example, max(last, place)
     return both

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from daskmr.data.writers import Columns
-from daskmr.data.writers.rows import fields_of, named, object_of
+from daskmr.data.writers.rows import fields_of, is_numbered, named, object_of
 from daskmr.errors import JobError, TaskFailed
 from daskmr.job.contexts import all_digits, refuse_address
 from daskmr.job.json_text import RowError, to_json
@@ -93,13 +93,18 @@ def _cell(value: Any) -> Any:
 
 def _differ(shapes: Mapping[tuple[str, ...], str]) -> str:
     (first, one), (second, other) = list(shapes.items())[:2]
-    names = dict.fromkeys((*first, *second))
-    columns = ", ".join(map(repr, names))
+    advice = "Write the same parts in each"
+    # Only what a dict lacks can stay empty, and its entries have names of their own.
+    if not any(map(is_numbered, {*first} ^ {*second})):
+        names = tuple(dict.fromkeys((*first, *second)))
+        advice += (
+            ", or name the columns in the script, where what a dict lacks stays empty:\n"
+            f"output_columns = {names}"
+        )
     return (
         f"Two rows of the output have different columns, but its header is the same for all: "
         f"{one.strip()!r} has {', '.join(first) or 'no names'}; {other.strip()!r} has "
-        f"{', '.join(second) or 'no names'}. Nothing was written. Write the same parts in each, or "
-        f"name the columns in the script, where what a dict lacks stays empty: columns = ({columns})"
+        f"{', '.join(second) or 'no names'}. Nothing was written. {advice}"
     )
 
 
