@@ -151,7 +151,7 @@ def check_request(
     output = None if output is None else os.fspath(output)
     output_format = _format_of(output, config)
     in_rows = output is None or output_format.rows is not None
-    records = choose_format(job, options, config, in_rows)
+    records = choose_format(job, options, config, in_rows, sources.given)
     extensions = extensions_of(records, job)
     schema = schema_of(job, config, options, input_filter, where, date).with_extensions(extensions)
     if output is not None:
