@@ -29,6 +29,7 @@ from daskmr.data.readers.records import (
     take_keys,
 )
 from daskmr.errors import InputError, TaskFailed
+from daskmr.text import did_you_mean
 
 __all__ = ["READER", "row_groups"]
 
@@ -181,7 +182,8 @@ def _columns(names: list[str], path: str, form: RecordFormat) -> list[str] | Non
     for name in asked:
         if name not in names:
             raise TaskFailed(
-                f"The input file {path} has no column {name!r}. It has {', '.join(names)}. Name its "
+                f"The input file {path} has no column {name!r}. It has {', '.join(names)}."
+                f"{did_you_mean(name, tuple(names))} Name its "
                 "columns in the script, or exclude the file with the filter."
             )
     return None if form.fields is None else list(dict.fromkeys(asked))
