@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import re
+import subprocess
 import sys
 import textwrap
 
@@ -382,6 +383,57 @@ def test_json_has_no_nan_and_escapes_what_is_not_utf8(run):
     assert path.read_bytes() == (
         b'{"key":"k","value":null,"value_2":null,"value_3":"\\udcff \\u00e9","value_4":"1.50"}\n'
     )
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.jsonl/", "out.csv"])
+@pytest.mark.parametrize("text", ["K\xf6ln", "K\xf6ln \U0001f480 \\udcf6", "K\U0001f480"])
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252", None])
+def test_json_lines_of_another_encoding_are_noted(tmp_path, name, text, encoding):
+    if encoding is None:
+        text, encoding = "\\ud800 of JSON is no byte", "utf-8"
+    data = text.encode(encoding, "replace")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.log").write_bytes(b"k\t1\n")
+    path = tmp_path / "data" / "b.log.gz"
+    path.write_bytes(gzip.compress(b"k\t" + data + b"\n"))
+
+    def write(key, dims, value, context):
+        context.write(key, value.replace("\\ud800", "\ud800"))
+
+    result = mapreduce(
+        map=write, data_dir=tmp_path / "data", layout="flat", inline=True,
+        work_dir=tmp_path / "work", output=f"{tmp_path}/{name}",
+    )  # fmt: skip
+    notes = [note for note in result.notes if "not UTF-8" in note]
+    if encoding == "utf-8" or "jsonl" not in name or b"\xf6" not in data:
+        assert notes == []
+        return
+    (note,) = notes
+    command = note.partition("output of: ")[2]
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path)
+    recoded = gzip.decompress((tmp_path / "b.log.gz.new").read_bytes())
+    assert recoded.decode() == f"k\t{data.decode(encoding)}\n"
+
+
+@pytest.mark.parametrize("name", ["out.json", "out.xlsx.gz", "out.csv.zip", "out.parq", "o.json/"])
+def test_text_under_another_suffix_is_noted(tmp_path, name):
+    data = write_tree(tmp_path / "data", LINES)
+    options = {"data_dir": data, "inline": True, "work_dir": tmp_path / "work"}
+    result = mapreduce(map=emit, output=f"{tmp_path}/{name}", **options)
+    suffix = re.search(r"\.(json|xlsx|zip|parq)", name)[0]
+    (note,) = result.notes
+    assert (
+        f"no output format for {suffix}: let its name end in .csv, .jsonl, .parquet or .tsv" in note
+    )
+    options |= {"output": f"{tmp_path}/{name}", "output_format": "text"}
+    assert mapreduce(map=emit, **options).notes == ()
+    for plain in ("out", "out.txt", "out.log", "out.2024", "out.jsonl", "out.gz"):
+        assert (
+            mapreduce(
+                map=emit, **(options | {"output": f"{tmp_path}/{plain}", "output_format": None})
+            ).notes
+            == ()
+        )
 
 
 # --- Parquet ----------------------------------------------------------------------------------------
