@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime
 import decimal
+import gc
 import gzip
 import hashlib
 import io
@@ -14,12 +15,15 @@ import subprocess
 import sys
 import textwrap
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 from support.jobs import daskmr, write_tree
 
 from daskmr import InputError, Job, JobError, mapreduce
+from daskmr.job.json_text import RowError
 
 LINES = [[f"k{n:02}\t{n}" for n in range(start, 40, 3)] for start in range(3)]
 
@@ -354,6 +358,49 @@ def test_values_of_mixed_types_can_be_written_as_advised(run, values, kinds):
     code = re.search(r"as with (.*)\.$", str(failed.value))[1]
     path = run(job(lambda value: eval(code, {"value": value})), "out.parquet")
     assert len(rows_of(path)) == 40
+
+
+DAY = datetime.datetime(2024, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("value", "in_json", "in_csv", "in_parquet"),
+    [
+        (np.arange(2000), [*range(2000)], str([*range(2000)]).replace(" ", ""), [*range(2000)]),
+        (np.arange(4).reshape(2, 2), [[0, 1], [2, 3]], "[[0,1],[2,3]]", [[0, 1], [2, 3]]),
+        (np.datetime64("2024-01-02", "ns"), "2024-01-02T00:00:00", "2024-01-02T00:00:00.000000000", DAY),
+        (np.array(["2024-01-02", "NaT"], "M8[ns]"), ["2024-01-02T00:00:00", None],
+            '["2024-01-02T00:00:00",null]', [DAY, None]),
+        (np.datetime64("2024-01-02", "D"), "2024-01-02", "2024-01-02", DAY.date()),
+        (pd.NaT, None, "", None),
+        (pd.NA, None, "", None),
+        (np.datetime64("2024-01-02T00:00:00.000000001"), RowError, "2024-01-02T00:00:00.000000001", RowError),
+        (np.datetime64("30000-01-01"), RowError, "30000-01-01", RowError),
+        (np.array(["2024-01-02T00:00:00.000000001"], "M8[ns]"), RowError, RowError, RowError),
+        (bytearray(b"\xc3\xa9"), RowError, "\u00e9", b"\xc3\xa9"),
+    ],
+)  # fmt: skip
+def test_values_of_numpy_and_pandas(run, value, in_json, in_csv, in_parquet):
+    job = job_of(lambda key, number, context: context.write(key, value))
+    for name, expected in zip(NAMES, (in_json, in_csv, in_csv, in_parquet), strict=True):
+        if expected is RowError:
+            with pytest.raises(JobError, match=r"RowError: .*Write "):
+                run(job, name)
+        else:
+            assert rows_of(run(job, name))[0]["value"] == expected
+
+
+def test_a_failed_parquet_file_says_nothing_else(run, monkeypatch):
+    """pyarrow would write the rest to the output, which is closed by then."""
+    monkeypatch.setattr(sys, "unraisablehook", unraisable := [].append)
+    unraised = unraisable.__self__
+    with pytest.raises(JobError, match="Parquet cannot hold the output"):
+        run(
+            job_of(lambda key, number, context: context.write(key, datetime.timedelta.max)),
+            "o.parquet",
+        )
+    gc.collect()
+    assert unraised == []
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -29,7 +29,6 @@ _ATOMS: dict[type, Kind] = {
     float: "double",
     bytes: "binary",
     datetime.date: "date",
-    datetime.time: "time",
     datetime.timedelta: "duration",
 }
 _MOMENTS = {"date", "time", "timestamp", "timestamp in UTC"}
@@ -38,6 +37,7 @@ _NAMES = {
     "struct": "dicts", "timestamp in UTC": "timestamps in UTC",
 }  # fmt: skip
 _HALF = "[\ud800-\udc7f\udd00-\udfff]"  # other surrogates stand for bytes of the input
+_ISO = "Write value.isoformat()"
 _OF_JSON = 'it has half of a surrogate pair. Write bytes: value.encode("utf-8", "surrogatepass")'
 # At most 300 characters of a message are shown.
 _OF_BYTES = (
@@ -84,9 +84,17 @@ def _kind_of_text(value: str) -> Kind:
 
 def _kind_of_other(value: Any) -> Kind:
     if isinstance(value, datetime.datetime):
+        if getattr(value, "nanosecond", 0):
+            raise RowError(f"{value!r} has nanoseconds, but a column has microseconds. {_ISO}")
         return "timestamp" if value.tzinfo is None else "timestamp in UTC"
+    if isinstance(value, datetime.time):
+        if value.tzinfo is not None:
+            raise RowError(f"{value!r} has a time zone, which a column of times has not. {_ISO}")
+        return "time"
     if isinstance(value, decimal.Decimal):
         return _kind_of_decimal(value)
+    if isinstance(value, bytearray):
+        return "binary"
     if isinstance(value, Mapping):
         return ("struct", tuple((_name(name), kind_of(each)) for name, each in value.items()))
     if isinstance(value, list | tuple):
@@ -208,5 +216,6 @@ def arrow_type(kind: Kind) -> Any:
         return pa.decimal128(digits, kind[2]) if digits <= 38 else pa.decimal256(digits, kind[2])
     if family == "list":
         return pa.list_(arrow_type(kind[1]))
-    fields = [pa.field(name, arrow_type(each)) for name, each in kind[1]]
-    return pa.struct(fields) if fields else pa.null()
+    if not kind[1]:
+        raise ValueError("it has only dicts without entries; write None instead")
+    return pa.struct([pa.field(name, arrow_type(each)) for name, each in kind[1]])

@@ -11,7 +11,7 @@ from daskmr.data.writers import Columns
 from daskmr.data.writers.rows import fields_of, is_numbered, named, object_of
 from daskmr.errors import JobError, TaskFailed
 from daskmr.job.contexts import all_digits, refuse_address
-from daskmr.job.json_text import RowError, to_json
+from daskmr.job.json_text import RowError, is_missing, is_numpy, to_json
 from daskmr.job.pickling import ATOMS
 
 __all__ = ["SeparatedRows", "header_of"]
@@ -77,9 +77,11 @@ class SeparatedRows:
 
 
 def _cell(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "surrogateescape")
-    if isinstance(value, Mapping | list | tuple):
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value).decode("utf-8", "surrogateescape")
+    if is_missing(value):
+        return None
+    if isinstance(value, Mapping | list | tuple) or (is_numpy(value) and value.ndim):
         return to_json(value)
     if isinstance(value, set | frozenset):
         raise RowError(
