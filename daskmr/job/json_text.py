@@ -133,7 +133,7 @@ def _finite(value: Any, depth: int) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
         return {
-            None if isinstance(name, float) and not math.isfinite(name) else name: _finite(
+            (_finite(name, depth) if isinstance(name, float | int) else name): _finite(
                 each, depth + 1
             )
             for name, each in value.items()

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from daskmr.job.contexts import HUGE, OutputContext
 from daskmr.job.json_text import RowError
+from daskmr.job.tracebacks import short_repr
 
 __all__ = ["RowContext", "Rows"]
 
@@ -68,7 +69,7 @@ class RowContext(OutputContext):
         """Write `values` as a row."""
         if isinstance(values, str | bytes | dict):
             raise RowError(
-                f"context.writecsv takes the values of a row, but was given {values!r:.80}."
+                f"context.writecsv takes the values of a row, but was given {short_repr(values)}."
             )
         self._add(self.rows.fields([*values]))
 

@@ -390,6 +390,36 @@ def test_values_of_numpy_and_pandas(run, value, in_json, in_csv, in_parquet):
             assert rows_of(run(job, name))[0]["value"] == expected
 
 
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda context, huge: context.write("k", huge),
+        lambda context, huge: context.write("k", {"n": [{huge: 1}]}),
+        lambda context, huge: context.write("k", (1, huge)),
+        lambda context, huge: context.writecsv({"n": huge}),
+        lambda context, huge: context.writejson({"n": huge}),
+    ],
+)
+@pytest.mark.parametrize("columns", [None, ("a", "b")])
+def test_a_number_that_is_too_long_makes_no_record_bad(tmp_path, name, write, columns):
+    """It is the job that fails, because a bad record may be accepted."""
+    job = Job(map=lambda key, dims, value, context: write(context, 10**5000), columns=columns)
+    options = {"inline": True, "work_dir": tmp_path / "work", "output": f"{tmp_path}/{name}"}
+    with pytest.raises(JobError, match="RowError: "):
+        mapreduce(
+            job, data_dir=write_tree(tmp_path / "data", LINES), max_bad_records="100%", **options
+        )
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.tsv", "out.parquet"])
+def test_a_row_without_parts_is_not_lost(run, name):
+    with pytest.raises(JobError, match=r"without (parts|columns).* Write at least a key"):
+        run(job_of(lambda key, number, context: context.write((), ())), name)
+    rows = rows_of(run(job_of(lambda key, number, context: context.writejson({})), "out.jsonl"))
+    assert rows == [{}] * 40
+
+
 def test_a_failed_parquet_file_says_nothing_else(run, monkeypatch):
     """pyarrow would write the rest to the output, which is closed by then."""
     monkeypatch.setattr(sys, "unraisablehook", unraisable := [].append)

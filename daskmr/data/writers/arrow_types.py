@@ -14,6 +14,7 @@ from functools import reduce
 from typing import Any
 
 from daskmr.job.json_text import RowError
+from daskmr.job.tracebacks import short_repr
 
 __all__ = ["MixedTypes", "advice_on", "arrow_type", "kind_of", "unite"]
 
@@ -69,7 +70,8 @@ def _kind_of_int(value: int) -> Kind:
     low = next((low for low in _LOWS if low <= value), None)
     high = next((high for high in _HIGHS if value <= high), None)
     if low is None or high is None or (low < 0 and high > _HIGHS[1]):
-        raise RowError(f"A column holds integers of 64 bits, but not {value}. Write it as text.")
+        shown = short_repr(value)  # a ValueError would make the record bad
+        raise RowError(f"A column holds integers of 64 bits, but not {shown}. Write it as text.")
     return ("int", low, high)
 
 
@@ -117,7 +119,9 @@ def _kind_of_other(value: Any) -> Kind:
 
 def _name(name: Any) -> str:
     if not isinstance(name, str):
-        raise RowError(f"A dict inside of a column has names of text, but {name!r:.80} is none.")
+        raise RowError(
+            f"A dict inside of a column has names of text, but {short_repr(name)} is none."
+        )
     return name
 
 

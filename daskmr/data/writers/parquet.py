@@ -179,6 +179,8 @@ class ParquetFile:
     def _write_group(self) -> None:
         import pyarrow as pa
 
+        if not self._schema.names:
+            raise JobError("Parquet cannot hold rows without columns. Write at least a key.")
         try:
             table = pa.Table.from_pylist(self._rows, schema=self._schema)
             self._writer.write_table(table)

@@ -9,6 +9,7 @@ from itertools import count, islice
 from typing import Any
 
 from daskmr.job.json_text import RowError
+from daskmr.job.tracebacks import short_repr
 from daskmr.text import counted, did_you_mean
 
 __all__ = ["check_columns", "fields_of", "is_numbered", "named", "object_of"]
@@ -50,7 +51,7 @@ def _numbered(keys: int, values: int) -> tuple[str, ...]:
 def _fitting(cells: Sequence[Any], columns: tuple[str, ...]) -> tuple[str, ...]:
     if len(cells) != len(columns):
         raise RowError(
-            f"The row {cells!r:.120} has {counted(len(cells), 'part')}, but the script names "
+            f"The row {short_repr(cells)} has {counted(len(cells), 'part')}, but the script names "
             f"{counted(len(columns), 'column')} of the output: {', '.join(columns)}. Name each part, or "
             "write as many. Names of columns of the input are input_columns."
         )

@@ -48,6 +48,8 @@ class SeparatedRows:
         return self._entry(*object_of(value, self._columns))
 
     def _entry(self, names: tuple[str, ...], cells: Sequence[Any]) -> tuple[tuple[Names, str], int]:
+        if not cells:
+            raise RowError("A row without parts would be a blank line. Write at least a key.")
         line = self.encode([c if type(c) is str or type(c) is int else _cell(c) for c in cells])
         return (names, line), len(line)
 
