@@ -254,8 +254,8 @@ class _Table:
         if missing:
             raise TaskFailed(
                 f"The input file {self._file.path} has no column {missing[0]!r}. It has "
-                f"{', '.join(header)}.{did_you_mean(missing[0], header)} If it has no header, name its columns with `input_columns = (...)` in "
-                "the script; daskmr inspect shows them."
+                f"{', '.join(header)}.{did_you_mean(missing[0], header)} If it has no header, name its "
+                "columns with `input_columns = (...)` in the script; daskmr inspect shows them."
             )
 
     def _records(

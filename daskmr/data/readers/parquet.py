@@ -183,8 +183,8 @@ def _columns(names: list[str], path: str, form: RecordFormat) -> list[str] | Non
         if name not in names:
             raise TaskFailed(
                 f"The input file {path} has no column {name!r}. It has {', '.join(names)}."
-                f"{did_you_mean(name, tuple(names))} Name its "
-                "columns in the script, or exclude the file with the filter."
+                f"{did_you_mean(name, tuple(names))} Name its columns in the script, or exclude the "
+                "file with the filter."
             )
     return None if form.fields is None else list(dict.fromkeys(asked))
 

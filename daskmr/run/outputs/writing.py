@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_reach", "notes_on_bytes", "write_directory"]
 
-_BATCHES = 100  # of lines, a chunk each, in which a file is searched
+_SEARCHED = 100  # files, and batches of lines in each, that are searched for what is not UTF-8
 _SURROGATE = re.compile("[\udc80-\udcff]").search
 
 
@@ -98,7 +98,8 @@ def notes_on_bytes(outcome: Outcome, request: Request, inputs: Inputs) -> tuple[
     if request.output_format.name != "jsonl" or not any(reports):
         return ()
     note = "bytes of the input that are not UTF-8 are escapes in the output, such as \\udcf6"
-    found = next((p for f in inputs.listing.files if _is_foreign(p := inputs.locate(f.path))), None)
+    paths = (inputs.locate(file.path) for file in inputs.listing.files[:_SEARCHED])
+    found = next(filter(_is_foreign, paths), None)
     if found is None:
         return (note,)
     with open(found, "rb") as file:
@@ -110,7 +111,7 @@ def notes_on_bytes(outcome: Outcome, request: Request, inputs: Inputs) -> tuple[
 def _is_foreign(path: str) -> bool:
     """Check whether the start of a local file is not UTF-8."""
     try:
-        for lines, _ in islice(read_lines(path), _BATCHES):
+        for lines, _ in islice(read_lines(path), _SEARCHED):
             if any(map(_SURROGATE, lines)):
                 return True
     except (CorruptFileError, OSError, TaskFailed):
