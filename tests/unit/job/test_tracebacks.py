@@ -48,7 +48,12 @@ def test_traceback_leaves_out_our_own_frames(tree):
 def test_traceback_leaves_out_libraries_that_we_call(tree):
     lines = ["    from daskmr.job.json_text import to_json", "    to_json([Row()])"]
     script = MAP + "\n".join(
-        [*lines, "class Row:", "    __module__ = 'numpy'", "    tolist = lambda s: 1 / 0"]
+        [
+            *lines,
+            "class Row:",
+            "    __module__, dtype = 'numpy', type('', (), {'kind': 'i'})",
+            "    tolist = lambda s: 1 / 0",
+        ]
     )
     job = load_job(tree(script + "\n"))
     text = format_user_traceback(job, failure_of(job))
