@@ -305,7 +305,7 @@ def test_names_that_would_not_help_are_not_advised(run, value):
     def write(key, number, context):
         context.write(key, value[number % 2])
 
-    with pytest.raises(JobError, match=r"Write the same parts in each$"):
+    with pytest.raises(JobError, match=r"Write the same parts in each\.$"):
         run(job_of(write), "out.csv")
 
 

@@ -97,13 +97,13 @@ def _cell(value: Any) -> Any:
 
 def _differ(shapes: Mapping[tuple[str, ...], str]) -> str:
     (first, one), (second, other) = list(shapes.items())[:2]
-    advice = "Write the same parts in each"
+    advice = "Write the same parts in each."
     # Only what a dict lacks can stay empty, and its entries have names of their own.
     if not any(map(is_numbered, {*first} ^ {*second})):
         names = tuple(dict.fromkeys((*first, *second)))
-        advice += (
-            ", or name the columns in the script, where what a dict lacks stays empty:\n"
-            f"output_columns = {names}"
+        advice = (
+            "Write the same parts in each, or name the columns in the script, where what a dict lacks "
+            f"stays empty:\noutput_columns = {names}"
         )
     return (
         f"Two rows of the output have different columns, but its header is the same for all: "
