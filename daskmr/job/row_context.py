@@ -67,9 +67,10 @@ class RowContext(OutputContext):
 
     def writecsv(self, values: Any) -> None:
         """Write `values` as a row."""
-        if isinstance(values, str | bytes | dict):
+        if isinstance(values, str | bytes | dict | set | frozenset):
             raise RowError(
-                f"context.writecsv takes the values of a row, but was given {short_repr(values)}."
+                "context.writecsv takes the values of a row in order, but was given "
+                f"{short_repr(values)}."
             )
         self._add(self.rows.fields([*values]))
 
