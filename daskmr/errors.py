@@ -51,12 +51,14 @@ class JobError(DaskMRError):
     - `file`: the input file at which it failed, relative to the data dir, or ``""``.
     - `record`: the beginning of the record, or ``""``.
     - `skip_reason`: the reason for a run to skip `files`; ``""`` if they crash their worker.
+    - `is_death`: whether a worker died at the file, or took too long for it.
     """
 
     files: tuple[str, ...] = ()
     file = ""
     record = ""
     skip_reason = ""
+    is_death = False
 
 
 class InputError(DaskMRError):

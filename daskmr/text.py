@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 __all__ = [
-    "HIDDEN", "byte_unit", "count_unit", "counted", "format_bytes", "format_clock",
+    "HIDDEN", "byte_unit", "count_unit", "counted", "did_you_mean", "format_bytes", "format_clock",
     "format_count", "format_seconds", "holds_credentials", "inspect_line", "mask_credentials", "masked",
     "printable", "shell_path", "shell_word", "shorten", "some", "time_unit",
 ]  # fmt: skip
@@ -185,6 +185,19 @@ def counted(count: int, noun: str) -> str:
     ('1 key', '1,200 keys')
     """
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+@lru_cache
+def did_you_mean(name: str, names: tuple[str, ...]) -> str:
+    """Return a question with the most similar of `names`, after a space; "" if none is similar.
+
+    >>> did_you_mean("usr", ("id", "user")), did_you_mean("x", ("id", "user"))
+    (" Did you mean 'user'?", '')
+    """
+    import difflib  # deferred: only a mistake needs it
+
+    like = difflib.get_close_matches(name, names, 1)
+    return f" Did you mean {like[0]!r}?" if like else ""
 
 
 def some(names: Sequence[str], most: int = 3) -> str:

@@ -98,7 +98,8 @@ def exit_codes(
 def _hints(error: JobError, rerun: Callable[[str], str]) -> str:
     """Return the record at which a job failed, and the command that runs its file alone."""
     lines = [f"The record: {error.record}"] if error.record else []
-    if error.file or error.details:
+    # The file of any other failure would only fail again, with the same message.
+    if error.details or error.record or error.is_death:
         scope = "only that file" if error.file else "it without workers"
         lines += [f"To run {scope}, so that breakpoint() works:", f"  {rerun(error.file)}"]
     return "".join(f"\n{line}" for line in lines)

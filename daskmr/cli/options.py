@@ -5,6 +5,7 @@ Options for settings are generated from the table in `daskmr.config`; the others
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ from click.core import ParameterSource
 
 from daskmr.cli.completion import complete_clusters, complete_files, complete_folders
 from daskmr.config import SETTINGS, Setting
-from daskmr.text import shell_path, shell_word
+from daskmr.text import HIDDEN, shell_path, shell_word
 
 __all__ = [
     "CommandGroup",
@@ -240,12 +241,6 @@ def script_of(
             hint = f" To write one for this data: daskmr inspect {data} --write job.py"
             raise click.UsageError(f"Missing argument 'SCRIPT'.{hint * bool(data)}", context)
         return script
-    if script is not None:
-        raise click.UsageError(
-            f"--code is the script, so {script!r} is one too many. The input is an option: "
-            f"-d {shell_word(script)}",
-            context,
-        )
     from daskmr.job.job import Code
 
     return Code(code)
@@ -272,6 +267,16 @@ class CommandGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def _glob_of(paths: Sequence[str]) -> str | None:
+    """Return a glob that matches these paths and no others; ``None`` if there is no simple one."""
+    if len(paths) == 1:
+        return None
+    folder, suffix = os.path.dirname(paths[0]), os.path.splitext(paths[0])[1]
+    start = os.path.basename(os.path.commonprefix(paths))  # noqa: RUF071 - of characters
+    pattern = os.path.join(glob.escape(folder), f"{glob.escape(start)}*{suffix}")
+    return pattern if sorted(glob.glob(pattern)) == sorted(paths) else None
+
+
 class GroupedCommand(click.Command):
     """A command whose ``--help`` shows its options by group, and that has a hint for input paths."""
 
@@ -279,24 +284,46 @@ class GroupedCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments; an error about extra ones names the option that takes them."""
+        words = [*args]
         rest = super().parse_args(ctx, args)
+        script, code = ctx.params.get("script"), ctx.params.get("code")
+        is_other = not str(script).endswith(".py") and any(word.endswith(".py") for word in rest)
+        if script is not None and (code is not None or is_other):
+            rest = [script, *rest]
         if rest and not ctx.resilient_parsing:
             noun = "argument" if len(rest) == 1 else "arguments"
-            ctx.fail(f"Got unexpected extra {noun} ({' '.join(rest)}).{self._hint(ctx, rest)}")
+            ctx.fail(
+                f"Got unexpected extra {noun} ({' '.join(rest)}).{self._hint(ctx, rest, words)}"
+            )
         return rest
 
-    def _hint(self, ctx: click.Context, rest: list[str]) -> str:
-        """Return how to give `rest` as input, if the command reads any."""
+    def _hint(self, ctx: click.Context, rest: list[str], words: list[str]) -> str:
+        """Return how to give `rest` as input, if the command reads any.
+
+        - `words`: all arguments.
+        """
         if "data_dir" not in {parameter.name for parameter in self.params}:
             return ""
-        script = shell_path(ctx.params.get("script") or "JOB.py")
-        if ctx.params.get("data_dir"):
-            return (
-                " If the shell has expanded a glob, quote it: "
-                f"`{ctx.command_path} {script} -d 'data/*.log'`."
-            )
-        given = " ".join(f"-d {shell_word(word)}" for word in rest[:3])
-        return f" The input is an option: {ctx.command_path} {script} {given}"
+        scripts = [word for word in rest if word.endswith(".py")]
+        if scripts and ctx.params.get("code") is not None:
+            return f" --code is the script: omit it, or omit {shell_path(scripts[0])}."
+        inputs = [word for word in rest if word not in scripts]
+        if not inputs:
+            return ""
+        given = (ctx.params.get("data_dir") or ())[-1:]
+        pattern, first = _glob_of([*given, *inputs]), [*given, *inputs][0]
+        problem = "The input is an option"
+        if given:
+            problem = f"If the shell has expanded a glob, {'quote it' if pattern else 'repeat -d'}"
+        secret, line = ctx.params.get("aws_secret_key"), []
+        for word in words:
+            if pattern is not None and word == first:
+                line += [pattern] if given else ["-d", pattern]
+            elif word in inputs:
+                line += [] if pattern else ["-d", word]
+            else:
+                line.append(HIDDEN if word == secret else word)
+        return f" {problem}: {ctx.command_path} {' '.join(map(shell_word, line))}"
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a section for each group; options without a group come last."""

@@ -187,9 +187,12 @@ def _profile_path(output: str) -> str:
 def _rerun_command(context: click.Context, file: str) -> str:
     """Return the command line that runs one file again without workers, quoted for a shell.
 
-    Its result goes to standard output, so that it does not replace any file. It contains no
-    credentials.
+    Its result goes to standard output, or nowhere if a terminal cannot show it, so that it does not
+    replace any file. It contains no credentials.
     """
+    from daskmr.config import load_config
+    from daskmr.data.writers import choose_format
+
     words = context.command_path.split()
     for parameter in context.command.params:
         name = parameter.name or ""
@@ -205,7 +208,12 @@ def _rerun_command(context: click.Context, file: str) -> str:
                 if each == "-":  # it can be read only once
                     each, file = "SAVED_INPUT", ""
                 words += [parameter.opts[-1], shell_word(str(each))]
-    words += ["--inline", "-o", "-"]
+    given = context.params["output_format"]
+    settings = load_config(output_format=given)
+    output_format = choose_format(context.params["output"], settings.output_format)
+    if given or output_format.name != "text":
+        words += ["--output-format", output_format.name]
+    words += ["--inline", "-o", "/dev/null" if output_format.is_binary else "-"]
     if file:
         words += ["--only", shell_word(file)]
     return " ".join(words)

@@ -189,10 +189,7 @@ class _Search:
         config = self.config
         if config.bucket is None:
             if not self.sources.local:
-                raise InputError(
-                    "There is nothing to read from. Give --data-dir, --bucket, or both, as in:\n"
-                    "daskmr run JOB.py -d DATA"
-                )
+                raise InputError("There is nothing to read from. Give --data-dir (-d) or --bucket.")
             return self._local(on_progress)
         source = source_of(config.bucket, config)
         if config.local_only:

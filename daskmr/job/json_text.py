@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["RowError", "to_json"]
+__all__ = ["RowError", "from_numpy", "is_missing", "is_numpy", "to_json"]
 
 _TEXT = frozenset((str,))
 _FLAT = frozenset((str, int, float, bool, type(None)))
@@ -32,6 +32,8 @@ class RowError(TypeError):
 
 def _convert(value: Any) -> Any:
     """Return what stands for a value that JSON does not know."""
+    if is_missing(value):
+        return None
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, _AS_TEXT):
@@ -42,14 +44,38 @@ def _convert(value: Any) -> Any:
         return dict(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
-        return value.tolist()
+    if is_numpy(value):
+        return from_numpy(value)
     advice = "Write plain data instead: numbers, text, lists, dicts"
     if isinstance(value, set | frozenset):
         advice = "Its order differs from run to run: write sorted(...) of it"
     elif isinstance(value, bytes | bytearray):
-        advice = 'Write text instead, such as value.decode("utf-8")'
-    raise RowError(f"A {type(value).__name__} cannot be written as JSON. {advice}.")
+        advice = 'Write text instead, such as value.decode("utf-8", "surrogateescape")'
+    raise RowError(f"A value of type {type(value).__name__} cannot be written as JSON. {advice}.")
+
+
+def is_missing(value: Any) -> bool:
+    """Check for ``NaT`` and ``NA`` of pandas, which outputs have as ``None``."""
+    kind = type(value)
+    return kind.__name__ in ("NaTType", "NAType") and kind.__module__.startswith("pandas.")
+
+
+def is_numpy(value: Any) -> bool:
+    """Check for a scalar or an array of NumPy."""
+    return type(value).__module__ == "numpy" and hasattr(value, "tolist")
+
+
+def from_numpy(value: Any) -> Any:
+    """Return a scalar or an array of NumPy as Python data; raise `RowError` if that has no such time."""
+    kind = value.dtype.kind
+    if kind not in "mM" or int not in map(type, value.reshape(-1).tolist()):
+        return value.tolist()
+    exact = value.astype(f"{kind}8[us]")  # nanoseconds, and times far from now, became integers
+    if ((exact != value) & (value == value)).any() or int in map(type, exact.reshape(-1).tolist()):
+        raise RowError(
+            f"{value!r:.80} is no time of Python, which has microseconds. Write str(...) of it."
+        )
+    return exact.tolist()
 
 
 _UTF8 = json.JSONEncoder(
@@ -107,7 +133,7 @@ def _finite(value: Any, depth: int) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
         return {
-            None if isinstance(name, float) and not math.isfinite(name) else name: _finite(
+            (_finite(name, depth) if isinstance(name, float | int) else name): _finite(
                 each, depth + 1
             )
             for name, each in value.items()

@@ -65,9 +65,9 @@ _LAZY = f"'(?:{'|'.join(kind.__name__ for kind in _LAZY_TYPES)})'"
 # C code raises these, and only their text distinguishes them.
 _BY_MESSAGE = {
     r"^(?!unhashable).*SpilledValues|Object of type list is not JSON serializable|"
-    r"^unmarshallable object": "`values` is not a real list if a key has too many for memory: code that "
-    "needs one (`json.dumps`, `marshal`, `[...] + values`) requires `list(values)`, which takes the "
-    "memory of all of them",
+    r"^unmarshallable object": "This is `values`, which is not a real list if a key has too many for "
+    "memory: code that needs one (`json.dumps`, `marshal`, `[...] + values`) requires `list(values)`, "
+    "which takes the memory of all of them",
     rf"{_LAZY} object is not subscriptable|object of type {_LAZY} has no len|for \+: .*{_LAZY}": (
         f"{_OLD}`keys()`, `values()`, `items()`, `filter`, `zip` and `range` no longer return a list, "
         "so write `list(...)` around it"

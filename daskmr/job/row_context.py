@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from daskmr.job.contexts import HUGE, OutputContext
 from daskmr.job.json_text import RowError
+from daskmr.job.tracebacks import short_repr
 
 __all__ = ["RowContext", "Rows"]
 
@@ -66,9 +67,10 @@ class RowContext(OutputContext):
 
     def writecsv(self, values: Any) -> None:
         """Write `values` as a row."""
-        if isinstance(values, str | bytes | dict):
+        if isinstance(values, str | bytes | dict | set | frozenset):
             raise RowError(
-                f"context.writecsv takes the values of a row, but was given {values!r:.80}."
+                "context.writecsv takes the values of a row in order, but was given "
+                f"{short_repr(values)}."
             )
         self._add(self.rows.fields([*values]))
 

@@ -52,9 +52,15 @@ def format_user_traceback(job: Job, exc: BaseException) -> str:
 
 def _format_one(job: Job, exc: traceback.TracebackException) -> str:
     """Format an exception without its causes."""
-    first = next((i for i, frame in enumerate(exc.stack) if job.is_user_file(frame.filename)), 0)
-    others = (_OWN_FOLDER, "<frozen importlib")
-    shown = [frame for frame in exc.stack[first:] if not frame.filename.startswith(others)]
+    users = [job.is_user_file(frame.filename) for frame in exc.stack]
+    first, is_ours, shown = users.index(True) if any(users) else 0, False, []
+    for frame, is_users in zip(exc.stack[first:], users[first:], strict=True):
+        # What daskmr calls on behalf of the user's code, such as `json`, is its own, too.
+        is_ours = frame.filename.startswith(_OWN_FOLDER) or (
+            is_ours and any(users) and not is_users
+        )
+        if not is_ours and not frame.filename.startswith("<frozen importlib"):
+            shown.append(frame)
     frames = traceback.StackSummary.from_list(shown).format()
     head = "Traceback (most recent call last):\n" if shown else ""
     # The module is named after a hash of its contents, which would only confuse its author.

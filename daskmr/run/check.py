@@ -73,7 +73,7 @@ def check_script(
 
     def try_script() -> int:
         job = load_ported(script, say)
-        form = choose_format(job, options, config, in_rows=True)
+        form = choose_format(job, options, config, in_rows=True, data=sources.given)
         check = _Check(job, say, form)
         check.script()
         if not sources.local and config.bucket is None:

@@ -314,7 +314,7 @@ class Execution:
 
 def _failure_at(file: str, text: str) -> JobError:
     failure = JobError(text)
-    failure.file = file
+    failure.file, failure.is_death = file, True
     return failure
 
 

@@ -33,7 +33,7 @@ from daskmr.run.input_checks import (
     refuse_input_as_output,
 )
 from daskmr.run.outputs.commit import check_bad_records, commit, delete_input, result_of
-from daskmr.run.outputs.writing import check_reach, write_directory
+from daskmr.run.outputs.writing import check_reach, notes_on_bytes, write_directory
 from daskmr.run.provenance import describe_run
 from daskmr.run.request import Request
 from daskmr.run.result import Result
@@ -70,6 +70,7 @@ def run_request(
         # A cluster created for the job is closed now, since writing a file does not need it.
         tally = outcome.tally
         notes = (*inputs.notes, *notes, *outcome.notes, *tally.notes, *describe_grown(tally))
+        notes += notes_on_bytes(outcome, request, inputs)
         side_cars = commit(
             outcome, request, inputs, workspace, collector, stopwatch, provenance, notes
         )

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from daskmr.config import Config
 from daskmr.data.readers.faults import CorruptFileError
 from daskmr.data.readers.records import KEYED, Reading, RecordFormat
-from daskmr.data.readers.registry import reader_of, text_extensions
+from daskmr.data.readers.registry import FORMATS, reader_of, text_extensions
 from daskmr.errors import InputError, TaskFailed
 from daskmr.job.declared import Declared, names_of, paths_of
 from daskmr.job.job import Job
 from daskmr.job.tracebacks import short_repr
+from daskmr.text import inspect_line
 
 if TYPE_CHECKING:
     from daskmr.data.inputs import Inputs
@@ -23,13 +24,18 @@ __all__ = ["RecordFormat", "check_header", "choose_format", "extensions_of", "sp
 
 
 def choose_format(
-    job: Job, options: Mapping[str, Any], config: Config, in_rows: bool = False
+    job: Job,
+    options: Mapping[str, Any],
+    config: Config,
+    in_rows: bool = False,
+    data: Sequence[str] = (),
 ) -> RecordFormat:
     """Return the format of the records that `job` reads.
 
     - `options`: the settings given explicitly.
     - `config`: these and all other settings.
     - `in_rows`: whether the output has columns, which `columns` of the script may name.
+    - `data`: where the input is.
     Raises `InputError` if the format is not installed, or something that it needs is missing.
     """
     declared = job.declared
@@ -51,7 +57,12 @@ def choose_format(
                 f"Name their format: --records jsonl --key {key_given}"
             )
         return KEYED
-    reader = reader_of(RecordFormat(name), job.read)
+    try:
+        reader = reader_of(RecordFormat(name), job.read)
+    except InputError as error:
+        if not data or name in (*FORMATS, "read"):
+            raise
+        raise InputError(f"{error} To see which one fits:{inspect_line(data[0])}") from None
     assert reader is not None
     fields = declared.fields if "fields" in reader.options else None
     form = RecordFormat(

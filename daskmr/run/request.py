@@ -20,7 +20,7 @@ from daskmr.data.partition import Partition, count_buckets, count_reducers, plan
 from daskmr.data.sampling import Choice
 from daskmr.data.sources.given import Sources, parse_sources
 from daskmr.data.splits.files import Splitting, split_files
-from daskmr.data.writers import OutputFormat
+from daskmr.data.writers import OutputFormat, notes_on
 from daskmr.data.writers import choose_format as choose_output_format
 from daskmr.data.writers.contexts import OutputKind
 from daskmr.errors import InputError
@@ -96,12 +96,13 @@ class Request:
     def plan(self, inputs: Inputs) -> tuple[list[Partition], tuple[str, ...]]:
         """Split large files, and arrange the input in partitions; also return notes."""
         config, kind = self.config, splits_of(self.records, self.job)
+        notes = notes_on(self.output, config.output_format)
         # A file that may crash its worker is skipped whole.
         if config.skip_poison_files:
-            return plan_partitions(inputs.listing.files, config.partition_bytes), ()
+            return plan_partitions(inputs.listing.files, config.partition_bytes), notes
         how = Splitting(inputs.root, kind, config.partition_bytes, config.skip_corrupt_files)
-        files, notes = split_files(inputs.listing.files, how, self.local_workers or 2)
-        return plan_partitions(files, config.partition_bytes), notes
+        files, more = split_files(inputs.listing.files, how, self.local_workers or 2)
+        return plan_partitions(files, config.partition_bytes), notes + more
 
     def count_buckets(self, files: Sequence[InputFile]) -> tuple[int, int]:
         """Choose the numbers of buckets and reducers; neither changes the result."""
@@ -150,7 +151,7 @@ def check_request(
     output = None if output is None else os.fspath(output)
     output_format = _format_of(output, config)
     in_rows = output is None or output_format.rows is not None
-    records = choose_format(job, options, config, in_rows)
+    records = choose_format(job, options, config, in_rows, sources.given)
     extensions = extensions_of(records, job)
     schema = schema_of(job, config, options, input_filter, where, date).with_extensions(extensions)
     if output is not None:

@@ -84,7 +84,10 @@ def test_failures_name_the_line_and_how_to_run_it_again(place: Path) -> None:
 
 def test_a_script_as_well(place: Path) -> None:
     said = run(place, "run", "-c", MAP, "data", code=2).stderr
-    assert "The input is an option: -d data" in said
+    assert "The input is an option: " in said
+    assert said.endswith(" -d data\n")
+    said = run(place, "run", "-c", MAP, "job.py", "-d", "data", code=2).stderr
+    assert said.endswith("argument (job.py). --code is the script: omit it, or omit job.py.\n")
     assert "Missing argument 'SCRIPT'" in run(place, "check", "-d", "data", code=2).stderr
 
 

@@ -85,8 +85,8 @@ def test_a_later_file_that_is_not_clear_fails_the_job(run: Run) -> None:
 
 def test_the_header_itself_names_the_input(run: Run) -> None:
     said = run(f"columns = {INPUT}", WITH_HEADER, code=1)
-    assert "has 2 parts, but columns names 3" in said
-    assert "columns of the input, call them input_columns" in said
+    assert "has 2 parts, but the script names 3 columns of the output" in said
+    assert "Names of columns of the input are input_columns" in said
     assert run(f"input_columns = {INPUT}", WITH_HEADER).splitlines() == ["key,value", *ROWS]
 
 

@@ -5,19 +5,25 @@ from __future__ import annotations
 import csv
 import datetime
 import decimal
+import gc
 import gzip
 import hashlib
 import io
 import json
+import re
+import subprocess
 import sys
 import textwrap
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 from support.jobs import daskmr, write_tree
 
 from daskmr import InputError, Job, JobError, mapreduce
+from daskmr.job.json_text import RowError
 
 LINES = [[f"k{n:02}\t{n}" for n in range(start, 40, 3)] for start in range(3)]
 
@@ -244,9 +250,12 @@ def test_rows_of_different_columns_need_names(run):
     for options in ({"num_reducers": 1}, {"num_reducers": 9}):
         with pytest.raises(
             JobError,
-            match=r"Two rows of the output have different columns.*k\d\d.*columns = \('key', '[nm]', '[nm]'\)",
-        ):
+            match=r"Two rows of the output have different columns.*k\d\d.*\noutput_columns = \('key', '[nm]', '[nm]'\)$",
+        ) as failed:
             run(job_of(write), "out.csv", **options)
+    names = {}
+    exec(str(failed.value).splitlines()[-1], names)
+    assert len(rows_of(run(job_of(write, names["output_columns"]), "out.csv"))) == 40
     rows = rows_of(run(job_of(write), "out.parquet"))
     assert rows[0] == {"key": "k00", "n": 0, "m": None} or rows[0]["m"] is None
     assert rows_of(run(job_of(write), "out.jsonl"))[20] == {"key": "k20", "m": 20}
@@ -273,11 +282,12 @@ def test_an_earlier_output_stays_when_a_column_has_mixed_types(run, tmp_path):
         ("out.jsonl", {1, 2}, r"write sorted\(...\) of it"),
         ("out.csv", {"x", "y"}, r"Write sorted\(...\) of it"),
         ("out.parquet", [{1}], r"The column 'value': .*Write sorted\(...\) of it"),
-        ("out.jsonl", b"x", r"value.decode"),
+        ("out.jsonl", b"x", r"A value of type bytes cannot .* value.decode"),
         ("out.csv", object(), "its text is its address"),
-        ("out.parquet", object(), "cannot hold a object"),
+        ("out.parquet", object(), "cannot hold a value of type object"),
         ("out.parquet", 1 << 64, "integers of 64 bits"),
-        ("out.parquet", "\udcff", "not UTF-8"),
+        ("out.parquet", "\udcff", "is not UTF-8"),
+        ("out.parquet", "\udcff\ud800", "half of a surrogate pair"),
         ("out.parquet", ([1, "x"],), "A list of mixed types"),
     ],
 )
@@ -286,11 +296,150 @@ def test_values_that_a_format_does_not_have(run, name, value, match):
         run(job_of(lambda key, number, context: context.write(key, value)), name)
 
 
+@pytest.mark.parametrize(
+    "value", [(1, {"n": 2}), (1, [2, 3]), ({"n": 1}, [2]), ({"value": 1}, {"n": 1})]
+)
+def test_names_that_would_not_help_are_not_advised(run, value):
+    """Columns may be missing only from dicts."""
+
+    def write(key, number, context):
+        context.write(key, value[number % 2])
+
+    with pytest.raises(JobError, match=r"Write the same parts in each\.$"):
+        run(job_of(write), "out.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("K\udcf6ln", [b"K\xf6ln", "K\u00f6ln"]),
+        ("\ud800", [b"\xed\xa0\x80"]),
+        ("\udcff\ud800", [b"\xed\xb3\xbf\xed\xa0\x80"]),
+    ],
+)
+def test_text_that_is_not_unicode_can_be_written_to_parquet_as_advised(run, text, expected):
+    with pytest.raises(JobError) as failed:
+        run(job_of(lambda key, number, context: context.write(key, text)), "out.parquet")
+    advice = re.findall(r'value\.encode\([^()]*\)(?:\.decode\("cp1252"\))?', failed.value.details)
+    for code, found in zip(advice, expected, strict=True):
+        value = eval(code, {"value": text})
+
+        def write(key, number, context, value=value):
+            context.write(key, value)
+
+        assert rows_of(run(job_of(write), "out.parquet"))[0]["value"] == found
+
+
+@pytest.mark.parametrize(
+    ("values", "kinds"),
+    [
+        ((1, True), "integers and bools"),
+        ((1 << 60, 0.5), "integers and floats"),
+        ((decimal.Decimal(1), 0.5), "decimals and floats"),
+        ((b"x", 0.5), "bytes and floats"),
+        ((b"x", "x"), "bytes and text"),
+        (([{"n": 1}], 0.5), "dicts and floats"),
+        ((datetime.date(2024, 1, 1), datetime.datetime(2024, 1, 1)), "dates and timestamps"),
+        ((datetime.time(1), datetime.datetime(2024, 1, 1)), "times and timestamps"),
+        (
+            (datetime.datetime(2024, 1, 1), datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)),
+            "timestamps and timestamps in UTC",
+        ),
+        (([1], ["x"]), "integers and text"),
+        ((datetime.date(2024, 1, 1), 1), "dates and integers"),
+    ],
+)
+def test_values_of_mixed_types_can_be_written_as_advised(run, values, kinds):
+    def job(convert):
+        return job_of(lambda key, number, context: context.write(key, convert(values[number % 2])))
+
+    with pytest.raises(JobError, match=f"mixed types, {kinds}, as in the rows") as failed:
+        run(job(lambda value: value), "out.parquet")
+    code = re.search(r"as with (.*)\.$", str(failed.value))[1]
+    path = run(job(lambda value: eval(code, {"value": value})), "out.parquet")
+    assert len(rows_of(path)) == 40
+
+
+DAY = datetime.datetime(2024, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("value", "in_json", "in_csv", "in_parquet"),
+    [
+        (np.arange(2000), [*range(2000)], str([*range(2000)]).replace(" ", ""), [*range(2000)]),
+        (np.arange(4).reshape(2, 2), [[0, 1], [2, 3]], "[[0,1],[2,3]]", [[0, 1], [2, 3]]),
+        (np.datetime64("2024-01-02", "ns"), "2024-01-02T00:00:00", "2024-01-02T00:00:00.000000000", DAY),
+        (np.array(["2024-01-02", "NaT"], "M8[ns]"), ["2024-01-02T00:00:00", None],
+            '["2024-01-02T00:00:00",null]', [DAY, None]),
+        (np.datetime64("2024-01-02", "D"), "2024-01-02", "2024-01-02", DAY.date()),
+        (pd.NaT, None, "", None),
+        (pd.NA, None, "", None),
+        (np.datetime64("2024-01-02T00:00:00.000000001"), RowError, "2024-01-02T00:00:00.000000001", RowError),
+        (np.datetime64("30000-01-01"), RowError, "30000-01-01", RowError),
+        (np.array(["2024-01-02T00:00:00.000000001"], "M8[ns]"), RowError, RowError, RowError),
+        (bytearray(b"\xc3\xa9"), RowError, "\u00e9", b"\xc3\xa9"),
+    ],
+)  # fmt: skip
+def test_values_of_numpy_and_pandas(run, value, in_json, in_csv, in_parquet):
+    job = job_of(lambda key, number, context: context.write(key, value))
+    for name, expected in zip(NAMES, (in_json, in_csv, in_csv, in_parquet), strict=True):
+        if expected is RowError:
+            with pytest.raises(JobError, match=r"RowError: .*Write "):
+                run(job, name)
+        else:
+            assert rows_of(run(job, name))[0]["value"] == expected
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda context, huge: context.write("k", huge),
+        lambda context, huge: context.write("k", {"n": [{huge: 1}]}),
+        lambda context, huge: context.write("k", (1, huge)),
+        lambda context, huge: context.writecsv({"n": huge}),
+        lambda context, huge: context.writejson({"n": huge}),
+    ],
+)
+@pytest.mark.parametrize("columns", [None, ("a", "b")])
+def test_a_number_that_is_too_long_makes_no_record_bad(tmp_path, name, write, columns):
+    """It is the job that fails, because a bad record may be accepted."""
+    job = Job(map=lambda key, dims, value, context: write(context, 10**5000), columns=columns)
+    options = {"inline": True, "work_dir": tmp_path / "work", "output": f"{tmp_path}/{name}"}
+    with pytest.raises(JobError, match="RowError: "):
+        mapreduce(
+            job, data_dir=write_tree(tmp_path / "data", LINES), max_bad_records="100%", **options
+        )
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.tsv", "out.parquet"])
+def test_a_row_without_parts_is_not_lost(run, name):
+    with pytest.raises(JobError, match=r"without (parts|columns).* Write at least a key"):
+        run(job_of(lambda key, number, context: context.write((), ())), name)
+    rows = rows_of(run(job_of(lambda key, number, context: context.writejson({})), "out.jsonl"))
+    assert rows == [{}] * 40
+
+
+def test_a_failed_parquet_file_says_nothing_else(run, monkeypatch):
+    """pyarrow would write the rest to the output, which is closed by then."""
+    monkeypatch.setattr(sys, "unraisablehook", unraisable := [].append)
+    unraised = unraisable.__self__
+    with pytest.raises(JobError, match="Parquet cannot hold the output"):
+        run(
+            job_of(lambda key, number, context: context.write(key, datetime.timedelta.max)),
+            "o.parquet",
+        )
+    gc.collect()
+    assert unraised == []
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_columns_that_do_not_fit(run, name):
-    with pytest.raises(JobError, match="has 2 parts, but columns names 3: a, b, c"):
+    with pytest.raises(
+        JobError, match="has 2 parts, but the script names 3 columns of the output: a, b, c"
+    ):
         run(Job(map=emit, reduce=summed, columns=("a", "b", "c")), name)
-    with pytest.raises(JobError, match="columns does not name 'n'"):
+    with pytest.raises(JobError, match="but not 'n', an entry of the value"):
         write = job_of(lambda key, number, context: context.write(key, {"n": 1}), ("id", "m"))
         run(write, name)
     for columns, match in (
@@ -311,6 +460,57 @@ def test_json_has_no_nan_and_escapes_what_is_not_utf8(run):
     assert path.read_bytes() == (
         b'{"key":"k","value":null,"value_2":null,"value_3":"\\udcff \\u00e9","value_4":"1.50"}\n'
     )
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.jsonl/", "out.csv"])
+@pytest.mark.parametrize("text", ["K\xf6ln", "K\xf6ln \U0001f480 \\udcf6", "K\U0001f480"])
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252", None])
+def test_json_lines_of_another_encoding_are_noted(tmp_path, name, text, encoding):
+    if encoding is None:
+        text, encoding = "\\ud800 of JSON is no byte", "utf-8"
+    data = text.encode(encoding, "replace")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.log").write_bytes(b"k\t1\n")
+    path = tmp_path / "data" / "b.log.gz"
+    path.write_bytes(gzip.compress(b"k\t" + data + b"\n"))
+
+    def write(key, dims, value, context):
+        context.write(key, value.replace("\\ud800", "\ud800"))
+
+    result = mapreduce(
+        map=write, data_dir=tmp_path / "data", layout="flat", inline=True,
+        work_dir=tmp_path / "work", output=f"{tmp_path}/{name}",
+    )  # fmt: skip
+    notes = [note for note in result.notes if "not UTF-8" in note]
+    if encoding == "utf-8" or "jsonl" not in name or b"\xf6" not in data:
+        assert notes == []
+        return
+    (note,) = notes
+    command = note.partition("output of: ")[2]
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path)
+    recoded = gzip.decompress((tmp_path / "b.log.gz.new").read_bytes())
+    assert recoded.decode() == f"k\t{data.decode(encoding)}\n"
+
+
+@pytest.mark.parametrize("name", ["out.json", "out.xlsx.gz", "out.csv.zip", "out.parq", "o.json/"])
+def test_text_under_another_suffix_is_noted(tmp_path, name):
+    data = write_tree(tmp_path / "data", LINES)
+    options = {"data_dir": data, "inline": True, "work_dir": tmp_path / "work"}
+    result = mapreduce(map=emit, output=f"{tmp_path}/{name}", **options)
+    suffix = re.search(r"\.(json|xlsx|zip|parq)", name)[0]
+    (note,) = result.notes
+    assert (
+        f"no output format for {suffix}: let its name end in .csv, .jsonl, .parquet or .tsv" in note
+    )
+    options |= {"output": f"{tmp_path}/{name}", "output_format": "text"}
+    assert mapreduce(map=emit, **options).notes == ()
+    for plain in ("out", "out.txt", "out.log", "out.2024", "out.jsonl", "out.gz"):
+        assert (
+            mapreduce(
+                map=emit, **(options | {"output": f"{tmp_path}/{plain}", "output_format": None})
+            ).notes
+            == ()
+        )
 
 
 # --- Parquet ----------------------------------------------------------------------------------------

@@ -206,8 +206,9 @@ def test_a_name_that_the_header_lacks_is_explained(tmp_path: Path) -> None:
 
 def test_from_python(tmp_path: Path) -> None:
     root = place(tmp_path, *FILES["csv"], "def map(key, dims, value, context): pass\n")
-    with pytest.raises(InputError, match="no record format 'jsn'"):
+    with pytest.raises(InputError, match="no record format 'jsn'") as refused:
         mapreduce(str(root / "job.py"), data_dir=root / "data", records="jsn")
+    assert str(refused.value).endswith(f"which one fits:\ndaskmr inspect {root / 'data'}")
     with pytest.raises(JobError, match="has no column 'x'"):
         mapreduce(
             str(root / "job.py"), data_dir=root / "data", records="csv", key="x",

@@ -129,7 +129,7 @@ def test_an_argument_that_is_no_option(place: Path) -> None:
     error = run(place, "run", "job.py", "logs", code=2)
     assert "The input is an option: daskmr run job.py -d logs" in error.replace("__main__.py", "")
     expanded = ("-d", "logs/01/a.log", "logs/02/b.log.gz")
-    assert "If the shell has expanded a glob, quote it" in run(
+    assert "If the shell has expanded a glob, repeat -d" in run(
         place, "run", "job.py", *expanded, code=2
     )
     assert "-d" not in run(place, "new", "a.py", "b", code=2).partition("Error:")[2]

@@ -350,9 +350,11 @@ def _identify(head: bytes, path: str) -> _Codec | None:
         return _LZMA
     if form is not None:
         raise refuse_form(form, path, "")
-    raise CorruptFileError(
-        path, 0, "it does not look like gzip, xz, lzma, bzip2 or zstd, as its name says"
-    )
+    reason = "it does not look like gzip, xz, lzma, bzip2 or zstd, as its name says"
+    if not re.search(rb"[\0-\x08\x0e-\x1f]", head):
+        base = os.path.splitext(os.path.basename(path))[0]
+        reason += f", but like text, which is read if it is renamed to {base}"
+    raise CorruptFileError(path, 0, reason)
 
 
 def codec_of(head: bytes) -> str:

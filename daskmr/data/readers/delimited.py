@@ -28,6 +28,7 @@ from daskmr.data.readers.records import (
     raw_bytes,
 )
 from daskmr.errors import TaskFailed
+from daskmr.text import did_you_mean
 
 __all__ = ["CSV", "TSV"]
 
@@ -253,8 +254,8 @@ class _Table:
         if missing:
             raise TaskFailed(
                 f"The input file {self._file.path} has no column {missing[0]!r}. It has "
-                f"{', '.join(header)}. If it has no header, name its columns with `input_columns = (...)` in "
-                "the script; daskmr inspect shows them."
+                f"{', '.join(header)}.{did_you_mean(missing[0], header)} If it has no header, name its "
+                "columns with `input_columns = (...)` in the script; daskmr inspect shows them."
             )
 
     def _records(

@@ -29,6 +29,7 @@ from daskmr.data.readers.records import (
     take_keys,
 )
 from daskmr.errors import InputError, TaskFailed
+from daskmr.text import did_you_mean
 
 __all__ = ["READER", "row_groups"]
 
@@ -36,6 +37,7 @@ _INSTALL = "Parquet needs pyarrow: pip install 'daskmr[parquet]'"
 _BATCH_BYTES = 1 << 20  # bytes of the rows of a batch, according to the file's own figures
 _MOST_ROWS = 4096
 _COPY_BYTES = 1 << 20
+_NO_VALUE = "a value that Python does not have"
 
 
 class _Parquet(Reader):
@@ -180,8 +182,9 @@ def _columns(names: list[str], path: str, form: RecordFormat) -> list[str] | Non
     for name in asked:
         if name not in names:
             raise TaskFailed(
-                f"The input file {path} has no column {name!r}. It has {', '.join(names)}. Name its "
-                "columns in the script, or exclude the file with the filter."
+                f"The input file {path} has no column {name!r}. It has {', '.join(names)}."
+                f"{did_you_mean(name, tuple(names))} Name its columns in the script, or exclude the "
+                "file with the filter."
             )
     return None if form.fields is None else list(dict.fromkeys(asked))
 
@@ -200,7 +203,8 @@ def _rows_of(metadata: Any) -> int:
 
 def _records(batch: Any, first: int, form: RecordFormat, file: Reading) -> Records:
     names, count = batch.schema.names, batch.num_rows
-    columns = dict(zip(names, map(_python, batch.columns), strict=True))
+    bad: dict[int, str] = {}
+    columns = {n: _python(c, n, bad) for n, c in zip(names, batch.columns, strict=True)}
     if form.fields is None:
         rows = zip(*columns.values(), strict=True) if names else repeat((), count)
         values: list[Any] = [*dicts_of(tuple(columns))(rows)]
@@ -214,6 +218,8 @@ def _records(batch: Any, first: int, form: RecordFormat, file: Reading) -> Recor
             return value.raw
         return _packed(batch.slice(index, 1))
 
+    for index, detail in bad.items():
+        values[index] = BadRecord(raw(index), _NO_VALUE, detail)
     if batch.nbytes > file.max_record_bytes:
         for index in range(count):
             size = batch.slice(index, 1).nbytes
@@ -236,13 +242,31 @@ def _field(columns: dict[str, list[Any]], path: tuple[str, ...], default: Any) -
     return values
 
 
-def _python(column: Any) -> list[Any]:
+def _python(column: Any, name: str, bad: dict[int, str]) -> list[Any]:
+    """Return the values of a column; add an explanation to `bad` for each that Python does not have."""
+    pa = _pyarrow()
+    try:
+        return _to_list(column)
+    except (pa.ArrowException, UnicodeDecodeError):
+        raise
+    except (OverflowError, ValueError):
+        values = []
+        for index, scalar in enumerate(column):
+            try:
+                values.append(scalar.as_py())
+            except (OverflowError, ValueError) as error:
+                values.append(None)
+                bad[index] = f"the column {name} has {_NO_VALUE}: {error}"
+        return values
+
+
+def _to_list(column: Any) -> list[Any]:
     """Return what ``to_pylist`` does; by way of NumPy where that is many times as fast."""
     from pyarrow import types
 
     kind = column.type
     if types.is_dictionary(kind):
-        return _python(column.dictionary_decode())
+        return _to_list(column.dictionary_decode())
     if column.null_count == 0 and (types.is_integer(kind) or types.is_float64(kind)):
         values: list[Any] = column.to_numpy().tolist()
         return values

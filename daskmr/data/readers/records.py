@@ -14,6 +14,7 @@ from operator import contains, itemgetter
 from typing import Any, BinaryIO, NamedTuple
 
 from daskmr.errors import InputError
+from daskmr.text import did_you_mean
 
 __all__ = [
     "KEYED", "MISSING", "TOO_LONG", "BadRecord", "OversizedLine", "Reader", "Reading",
@@ -275,11 +276,29 @@ def _fields(values: Sequence[Any], name: str) -> Sequence[Any]:
 def take_keys(records: Records, keys: Sequence[Any], name: str) -> Records:
     """Take `keys`, the fields of this name; a record is bad if its own is `MISSING`, or not a scalar."""
     if None in {kind.__hash__ for kind in {*map(type, keys)}}:
-        values = records.values
+        values, details = records.values, dict[str, str]()
         for index, key in enumerate(keys):
             if type(key).__hash__ is None and type(values[index]) is not BadRecord:
                 reason = (
                     f"no field {name}" if key is MISSING else f"the field {name} is not a scalar"
                 )
-                values[index] = BadRecord(records.raw(index), reason)
+                if reason not in details:  # once a batch, since similar names take long to find
+                    hint = _hint(key, name, values[index])
+                    details[reason] = hint and f"{reason}{hint}"
+                values[index] = BadRecord(records.raw(index), reason, details[reason])
     return records._replace(keys=keys)
+
+
+def _hint(key: Any, name: str, value: Any) -> str:
+    """Return the names that are similar to that of a key, or those below it, if there are any."""
+    if isinstance(key, dict) and key:
+        return (
+            f": it is an object, so name one of its fields, as with --key {name}.{next(iter(key))}"
+        )
+    outer = name.rpartition(".")[0]
+    fields = field_of(value, outer) if outer else value
+    if key is not MISSING or not isinstance(fields, dict):
+        return ""
+    names = (f"{outer}.{each}" if outer else str(each) for each in fields)
+    like = did_you_mean(name, tuple(names))
+    return like and f".{like}"

@@ -80,8 +80,7 @@ def _named(name: str) -> Reader:
         known = [*FORMATS, *sorted(found.names)]
         like = difflib.get_close_matches(name, known, 1)
         hint = f"Did you mean --records {like[0]}?" if like else f"There are {', '.join(known)}."
-        look = "To see which one fits:\ndaskmr inspect PATH"
-        raise InputError(f"There is no record format {name!r}. {hint} {look}")
+        raise InputError(f"There is no record format {name!r}. {hint}")
     try:
         loaded: Any = found[name].load()
     except Exception as error:

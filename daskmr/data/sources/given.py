@@ -156,8 +156,8 @@ def _check_local(value: str) -> None:
         return
     if form not in (stat.S_IFDIR, stat.S_IFREG):
         raise InputError(
-            f"{value} is neither a file nor a directory. Pipe the data of a pipe or a device: "
-            f"daskmr run JOB.py -d - < {shell_word(value)}"
+            f"{value} is neither a file nor a directory. Pipe the data of a pipe or a device, with "
+            f"-d - < {shell_word(value)} in place of it."
         )
 
 
@@ -171,15 +171,15 @@ def _check_stdin(sources: Sources) -> None:
         )
     if sources.reads_stdin and len(sources.given) > 1:
         raise InputError(
-            "Standard input is read alone. Give the other inputs in the same stream, as in "
-            "cat - OTHER | daskmr run JOB.py -d -, or save the data in a file."
+            "Standard input is read alone. Pipe the other inputs through it, too, or save its data in a "
+            "file."
         )
     if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
         what = "the data" if sources.reads_stdin else "a list of files"
         example = "zcat FILE.gz" if sources.reads_stdin else "find DIR -name '*.log'"
         raise InputError(
             f"-d {values[0]} reads {what} from standard input, which is a terminal or closed. Pipe "
-            f"it: {example} | daskmr run JOB.py -d {values[0]}"
+            f"it, with {example} | before the command."
         )
 
 

@@ -28,12 +28,17 @@ __all__ = [
     "choose_format",
     "format_called",
     "format_names",
+    "notes_on",
 ]
 
 Columns = tuple[str, ...] | None
 
 _HELPERS = {"arrow_types", "compression", "contexts", "encoding", "rows", "separated"}
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+_OTHER_FORMATS = {
+    ".arrow", ".avro", ".db", ".feather", ".html", ".ipc", ".json", ".ods", ".orc", ".parq", ".pickle",
+    ".pkl", ".pq", ".sqlite", ".xls", ".xlsx", ".xml", ".yaml", ".yml", ".zip",
+}  # fmt: skip
 
 
 class Sink(Protocol):
@@ -125,10 +130,29 @@ def choose_format(output: str | None, name: str | None) -> OutputFormat:
     """
     if name is not None:
         return format_called(name)
-    base, suffix = os.path.splitext((output or "").rstrip("/"))
-    if suffix.lower() in COMPRESSED:
-        suffix = os.path.splitext(base)[1]
+    suffix = _suffix_of(output)
     if suffix in ("", ".txt"):
         return format_called("text")
     formats = map(format_called, format_names())
-    return next((f for f in formats if suffix.lower() in f.suffixes), format_called("text"))
+    return next((f for f in formats if suffix in f.suffixes), format_called("text"))
+
+
+def _suffix_of(output: str | None) -> str:
+    base, suffix = os.path.splitext((output or "").rstrip("/").lower())
+    return os.path.splitext(base)[1] if suffix in COMPRESSED else suffix
+
+
+def notes_on(output: str | None, name: str | None) -> tuple[str, ...]:
+    """Return a note if an output is text, although its suffix means something else.
+
+    >>> notes_on("counts.json", "text"), notes_on("counts.jsonl", None)
+    ((), ())
+    """
+    suffix = _suffix_of(output)
+    if name is not None or suffix not in _OTHER_FORMATS:
+        return ()
+    *others, last = (format_called(name).suffixes[0] for name in format_names()[1:])
+    return (
+        f"{output} holds text, since there is no output format for {suffix}: let its name end in "
+        f"{', '.join(others)} or {last}, or give --output-format",
+    )

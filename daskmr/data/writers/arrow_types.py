@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import re
 from collections.abc import Mapping
 from functools import reduce
 from typing import Any
 
 from daskmr.job.json_text import RowError
+from daskmr.job.tracebacks import short_repr
 
-__all__ = ["MixedTypes", "arrow_type", "kind_of", "unite"]
+__all__ = ["MixedTypes", "advice_on", "arrow_type", "kind_of", "unite"]
 
 Kind = str | tuple[Any, ...]
 
@@ -28,9 +30,21 @@ _ATOMS: dict[type, Kind] = {
     float: "double",
     bytes: "binary",
     datetime.date: "date",
-    datetime.time: "time",
     datetime.timedelta: "duration",
 }
+_MOMENTS = {"date", "time", "timestamp", "timestamp in UTC"}
+_NAMES = {
+    "int": "integers", "double": "floats", "string": "text", "null": "None", "binary": "bytes",
+    "struct": "dicts", "timestamp in UTC": "timestamps in UTC",
+}  # fmt: skip
+_HALF = "[\ud800-\udc7f\udd00-\udfff]"  # other surrogates stand for bytes of the input
+_ISO = "Write value.isoformat()"
+_OF_JSON = 'it has half of a surrogate pair. Write bytes: value.encode("utf-8", "surrogatepass")'
+# At most 300 characters of a message are shown.
+_OF_BYTES = (
+    'it is not UTF-8. Write bytes: value.encode("utf-8", "surrogateescape"); or text, if it is in '
+    'Windows-1252: value.encode("utf-8", "surrogateescape").decode("cp1252")'
+)
 
 
 class MixedTypes(Exception):
@@ -56,7 +70,8 @@ def _kind_of_int(value: int) -> Kind:
     low = next((low for low in _LOWS if low <= value), None)
     high = next((high for high in _HIGHS if value <= high), None)
     if low is None or high is None or (low < 0 and high > _HIGHS[1]):
-        raise RowError(f"A column holds integers of 64 bits, but not {value}. Write it as text.")
+        shown = short_repr(value)  # a ValueError would make the record bad
+        raise RowError(f"A column holds integers of 64 bits, but not {shown}. Write it as text.")
     return ("int", low, high)
 
 
@@ -64,18 +79,24 @@ def _kind_of_text(value: str) -> Kind:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise RowError(
-            f"A column of text holds valid Unicode only, but {value!r:.80} has bytes of the input that are "
-            'not UTF-8. Write bytes: value.encode("utf-8", "surrogateescape")'
-        ) from None
+        advice = _OF_JSON if re.search(_HALF, value) else _OF_BYTES
+        raise RowError(f"{value!r:.60} cannot be in a column of text, since {advice}") from None
     return "string"
 
 
 def _kind_of_other(value: Any) -> Kind:
     if isinstance(value, datetime.datetime):
+        if getattr(value, "nanosecond", 0):
+            raise RowError(f"{value!r} has nanoseconds, but a column has microseconds. {_ISO}")
         return "timestamp" if value.tzinfo is None else "timestamp in UTC"
+    if isinstance(value, datetime.time):
+        if value.tzinfo is not None:
+            raise RowError(f"{value!r} has a time zone, which a column of times has not. {_ISO}")
+        return "time"
     if isinstance(value, decimal.Decimal):
         return _kind_of_decimal(value)
+    if isinstance(value, bytearray):
+        return "binary"
     if isinstance(value, Mapping):
         return ("struct", tuple((_name(name), kind_of(each)) for name, each in value.items()))
     if isinstance(value, list | tuple):
@@ -91,12 +112,16 @@ def _kind_of_other(value: Any) -> Kind:
     advice = "Write its fields, or str(...) of it"
     if isinstance(value, set | frozenset):
         advice = "Write sorted(...) of it"
-    raise RowError(f"A column of Parquet cannot hold a {type(value).__name__}. {advice}.")
+    raise RowError(
+        f"A column of Parquet cannot hold a value of type {type(value).__name__}. {advice}."
+    )
 
 
 def _name(name: Any) -> str:
     if not isinstance(name, str):
-        raise RowError(f"A dict inside of a column has names of text, but {name!r:.80} is none.")
+        raise RowError(
+            f"A dict inside of a column has names of text, but {short_repr(name)} is none."
+        )
     return name
 
 
@@ -153,9 +178,26 @@ def describe(kind: Kind) -> str:
     >>> describe(("list", "string"))
     'lists'
     """
-    names = {"int": "integers", "double": "floats", "string": "text", "null": "None"}
-    family = kind if isinstance(kind, str) else kind[0]
-    return names.get(family, f"{family}s")
+    family = _family(kind)
+    return _NAMES.get(family, f"{family}s")
+
+
+def _family(kind: Kind) -> str:
+    return kind if isinstance(kind, str) else str(kind[0])
+
+
+def advice_on(one: Kind, other: Kind) -> str:
+    """Return an expression that gives values of both kinds one type.
+
+    >>> advice_on("date", "timestamp"), advice_on("bool", kind_of(7)), advice_on("bool", "string")
+    ('value.isoformat()', 'float(value)', 'str(value)')
+    """
+    both = {_family(one), _family(other)}
+    if both == {"binary", "string"}:
+        return "value if isinstance(value, bytes) else value.encode()"
+    if both <= {"int", "double", "decimal", "bool"}:
+        return "float(value)"
+    return "value.isoformat()" if both <= _MOMENTS else "str(value)"
 
 
 def arrow_type(kind: Kind) -> Any:
@@ -178,5 +220,6 @@ def arrow_type(kind: Kind) -> Any:
         return pa.decimal128(digits, kind[2]) if digits <= 38 else pa.decimal256(digits, kind[2])
     if family == "list":
         return pa.list_(arrow_type(kind[1]))
-    fields = [pa.field(name, arrow_type(each)) for name, each in kind[1]]
-    return pa.struct(fields) if fields else pa.null()
+    if not kind[1]:
+        raise ValueError("it has only dicts without entries; write None instead")
+    return pa.struct([pa.field(name, arrow_type(each)) for name, each in kind[1]])

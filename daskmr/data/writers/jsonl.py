@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,12 +14,16 @@ from daskmr.job.json_text import RowError, to_json
 
 __all__ = ["FORMAT", "JsonRows"]
 
+# An escape that is not the second half of a pair; after a backslash it is text.
+_BYTE = r"(?<!\\)(?<!\\ud[89ab][0-9a-f]{2})(?:\\\\)*\\udc[89a-f]"
+
 
 class JsonRows:
     """Rows as lines of JSON."""
 
     def __init__(self, columns: Columns) -> None:
         self._columns = columns
+        self._is_foreign = False
 
     def pair(self, key: Any, value: Any) -> tuple[str, int]:
         names, cells = named(key, value, self._columns)
@@ -41,10 +46,14 @@ class JsonRows:
         return line, len(line)
 
     def pack(self, entries: Sequence[str]) -> str:
-        return "".join(entries)
+        text = "".join(entries)
+        self._is_foreign = self._is_foreign or ("\\udc" in text and bool(re.search(_BYTE, text)))
+        return text
 
-    def report(self) -> None:
-        return None
+    def report(self) -> bool | None:
+        """Return whether a row has bytes that are not UTF-8, escaped like a lone surrogate."""
+        found, self._is_foreign = self._is_foreign, False
+        return found or None
 
 
 FORMAT = OutputFormat("jsonl", (".jsonl", ".ndjson"), JsonRows, joined, TextWriter)

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from daskmr.data.writers import Columns, OutputFormat, Sink
-from daskmr.data.writers.arrow_types import Kind, MixedTypes, arrow_type, kind_of, unite
+from daskmr.data.writers.arrow_types import Kind, MixedTypes, advice_on, arrow_type, kind_of, unite
 from daskmr.data.writers.rows import fields_of, named, object_of
 from daskmr.errors import JobError, TaskFailed
-from daskmr.job.json_text import RowError
+from daskmr.job.json_text import RowError, from_numpy, is_missing, is_numpy
 from daskmr.job.pickling import ATOMS, measured
 
 __all__ = ["FORMAT", "Column", "TypedRows", "order_of", "schema_of", "unite_columns"]
@@ -51,14 +51,15 @@ class TypedRows:
         size = _VALUE * len(names)
         for name, cell in zip(names, cells, strict=True):
             kind = type(cell)
-            if kind is str or kind is bytes:
-                size += len(cell)
-            elif kind not in ATOMS:
-                if kind.__module__ == "numpy" and hasattr(cell, "tolist"):
-                    cell = cell.tolist()
-                cell, more = measured(cell)
-                size += more
             try:
+                if kind is str or kind is bytes:
+                    size += len(cell)
+                elif kind not in ATOMS:
+                    cell = (
+                        from_numpy(cell) if is_numpy(cell) else None if is_missing(cell) else cell
+                    )
+                    cell, more = measured(cell)
+                    size += more
                 kinds.append(kind_of(cell))
             except RowError as error:
                 raise RowError(f"The column {name!r}: {error}") from None
@@ -101,7 +102,7 @@ def unite_columns(one: Mapping[str, Column], other: Mapping[str, Column]) -> dic
         except MixedTypes as error:
             raise MixedTypes(
                 f"The column {name!r} has values of mixed types, {error}, as in the rows {first} and "
-                f"{example}. Write one type: float(value), say, or str(value)."
+                f"{example}. Write one type in all rows, as with {advice_on(before, kind)}."
             ) from None
         both[name] = united, first if united == before else example, max(last, place)
     return both
@@ -119,16 +120,20 @@ def schema_of(found: Mapping[str, Column], columns: Columns) -> Any:
 
     order = order_of(found, columns)
     missing = [pa.field(name, pa.null()) for name in columns or () if name not in found]
-    try:
-        return pa.schema([pa.field(name, arrow_type(found[name][0])) for name in order] + missing)
-    except (ValueError, pa.ArrowException) as error:
-        raise JobError(f"The output has a column that Parquet cannot hold: {error}.") from None
+    fields = []
+    for name in order:
+        try:
+            fields.append(pa.field(name, arrow_type(found[name][0])))
+        except (ValueError, pa.ArrowException) as error:
+            raise JobError(f"Parquet cannot hold the column {name!r}: {error}.") from None
+    return pa.schema(fields + missing)
 
 
 class _File:
     """The sink as a file that pyarrow can write to."""
 
     closed = False
+    is_abandoned = False  # then what pyarrow writes when it deletes its writer goes nowhere
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
@@ -136,7 +141,8 @@ class _File:
 
     def write(self, data: Any) -> int:
         content = bytes(data)
-        self._sink.write_bytes(content)
+        if not self.is_abandoned:
+            self._sink.write_bytes(content)
         self._position += len(content)
         return len(content)
 
@@ -157,7 +163,8 @@ class ParquetFile:
         from pyarrow import parquet
 
         self._schema = schema
-        self._writer = parquet.ParquetWriter(_File(sink), schema, compression="zstd")
+        self._file = _File(sink)
+        self._writer = parquet.ParquetWriter(self._file, schema, compression="zstd")
         self._rows: list[dict[str, Any]] = []
         self._size = 0
 
@@ -172,6 +179,8 @@ class ParquetFile:
     def _write_group(self) -> None:
         import pyarrow as pa
 
+        if not self._schema.names:
+            raise JobError("Parquet cannot hold rows without columns. Write at least a key.")
         try:
             table = pa.Table.from_pylist(self._rows, schema=self._schema)
             self._writer.write_table(table)
@@ -185,6 +194,9 @@ class ParquetFile:
         if self._rows:
             self._write_group()
         self._writer.close()
+
+    def __del__(self) -> None:
+        self._file.is_abandoned = True
 
 
 def _prepare(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import count, islice
 from typing import Any
 
 from daskmr.job.json_text import RowError
+from daskmr.job.tracebacks import short_repr
+from daskmr.text import counted, did_you_mean
 
-__all__ = ["check_columns", "fields_of", "named", "object_of"]
+__all__ = ["check_columns", "fields_of", "is_numbered", "named", "object_of"]
 
 Columns = tuple[str, ...] | None
 
@@ -47,11 +51,20 @@ def _numbered(keys: int, values: int) -> tuple[str, ...]:
 def _fitting(cells: Sequence[Any], columns: tuple[str, ...]) -> tuple[str, ...]:
     if len(cells) != len(columns):
         raise RowError(
-            f"The row {cells!r:.120} has {len(cells)} parts, but columns names {len(columns)}: "
-            f"{', '.join(columns)}. Name each part, or write as many; if these are the columns of the "
-            "input, call them input_columns."
+            f"The row {short_repr(cells)} has {counted(len(cells), 'part')}, but the script names "
+            f"{counted(len(columns), 'column')} of the output: {', '.join(columns)}. Name each part, or "
+            "write as many. Names of columns of the input are input_columns."
         )
     return columns
+
+
+def is_numbered(name: str) -> bool:
+    """Check for a name that a part without one gets.
+
+    >>> is_numbered("value_2"), is_numbered("values")
+    (True, False)
+    """
+    return re.fullmatch(r"(key|value)(_\d+)?", name) is not None
 
 
 def _with_entries(
@@ -62,22 +75,26 @@ def _with_entries(
         _fitting(parts, columns)
     before = _numbered(len(parts), 0) if columns is None else columns[: len(parts)]
     chosen = () if columns is None else columns[len(parts) :]
-    if not chosen:
+    if columns is None or not chosen:
         both = entries.keys() & set(before)
         if both or len(entries) != len(value):
+            advice = "Rename the entry"
+            if both:
+                names = (f"id_{place}" for place in count(1))
+                free = tuple(islice((name for name in names if name not in entries), len(parts)))
+                advice += f", or name the parts of the key: output_columns = {free}"
             raise RowError(
                 f"Two parts of a row are called {', '.join(sorted(both)) or 'the same'}: an entry of "
-                "the value and another. Rename the entry, or name the parts of the key: "
-                'columns = ("id",)'
+                f"the value and another. {advice}"
             )
         return (*before, *entries), (*parts, *entries.values())
     unknown = entries.keys() - set(chosen)
     if unknown:
         raise RowError(
-            f"columns does not name {', '.join(map(repr, sorted(unknown)))}, an entry of the value. "
-            "Add the name, or leave the entry out."
+            f"The script names the columns of the output {', '.join(columns)}, but not "
+            f"{', '.join(map(repr, sorted(unknown)))}, an entry of the value. Add the name, or leave "
+            f"the entry out.{did_you_mean(min(unknown), chosen)}"
         )
-    assert columns is not None
     return columns, (*parts, *map(entries.get, chosen))
 
 

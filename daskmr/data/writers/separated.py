@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from daskmr.data.writers import Columns
-from daskmr.data.writers.rows import fields_of, named, object_of
+from daskmr.data.writers.rows import fields_of, is_numbered, named, object_of
 from daskmr.errors import JobError, TaskFailed
 from daskmr.job.contexts import all_digits, refuse_address
-from daskmr.job.json_text import RowError, to_json
+from daskmr.job.json_text import RowError, is_missing, is_numpy, to_json
 from daskmr.job.pickling import ATOMS
 
 __all__ = ["SeparatedRows", "header_of"]
@@ -48,6 +48,8 @@ class SeparatedRows:
         return self._entry(*object_of(value, self._columns))
 
     def _entry(self, names: tuple[str, ...], cells: Sequence[Any]) -> tuple[tuple[Names, str], int]:
+        if not cells:
+            raise RowError("A row without parts would be a blank line. Write at least a key.")
         line = self.encode([c if type(c) is str or type(c) is int else _cell(c) for c in cells])
         return (names, line), len(line)
 
@@ -77,9 +79,11 @@ class SeparatedRows:
 
 
 def _cell(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "surrogateescape")
-    if isinstance(value, Mapping | list | tuple):
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value).decode("utf-8", "surrogateescape")
+    if is_missing(value):
+        return None
+    if isinstance(value, Mapping | list | tuple) or (is_numpy(value) and value.ndim):
         return to_json(value)
     if isinstance(value, set | frozenset):
         raise RowError(
@@ -93,13 +97,18 @@ def _cell(value: Any) -> Any:
 
 def _differ(shapes: Mapping[tuple[str, ...], str]) -> str:
     (first, one), (second, other) = list(shapes.items())[:2]
-    names = dict.fromkeys((*first, *second))
-    columns = ", ".join(map(repr, names))
+    advice = "Write the same parts in each."
+    # Only what a dict lacks can stay empty, and its entries have names of their own.
+    if not any(map(is_numbered, {*first} ^ {*second})):
+        names = tuple(dict.fromkeys((*first, *second)))
+        advice = (
+            "Write the same parts in each, or name the columns in the script, where what a dict lacks "
+            f"stays empty:\noutput_columns = {names}"
+        )
     return (
         f"Two rows of the output have different columns, but its header is the same for all: "
         f"{one.strip()!r} has {', '.join(first) or 'no names'}; {other.strip()!r} has "
-        f"{', '.join(second) or 'no names'}. Nothing was written. Write the same parts in each, or "
-        f"name the columns in the script, where what a dict lacks stays empty: columns = ({columns})"
+        f"{', '.join(second) or 'no names'}. Nothing was written. {advice}"
     )
 
 

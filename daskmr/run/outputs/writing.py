@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from daskmr.cluster.probe import sees_all
@@ -13,16 +15,24 @@ from daskmr.cluster.session import Session
 from daskmr.cluster.versions import Pinned
 from daskmr.data.output_directory.base import Output, OutputDirectory, WrittenPart
 from daskmr.data.output_directory.slices import Slice, divide
-from daskmr.errors import InputError
+from daskmr.data.readers.decompression import codec_of
+from daskmr.data.readers.faults import CorruptFileError
+from daskmr.data.readers.lines import read_lines
+from daskmr.data.readers.sniffing import HEAD_BYTES, recode_command
+from daskmr.errors import InputError, TaskFailed
 from daskmr.tasks.write import WriteTask, write_part
 
 if TYPE_CHECKING:
+    from daskmr.data.inputs import Inputs
     from daskmr.diagnostics.collector import Collector
     from daskmr.run.execution import Outcome
     from daskmr.run.request import Request
     from daskmr.run.workspace import Placement
 
-__all__ = ["check_reach", "write_directory"]
+__all__ = ["check_reach", "notes_on_bytes", "write_directory"]
+
+_SEARCHED = 100  # files, and batches of lines in each, that are searched for what is not UTF-8
+_SURROGATE = re.compile("[\udc80-\udcff]").search
 
 
 def check_reach(target: Output | None, session: Session, placement: Placement) -> None:
@@ -80,6 +90,33 @@ def write_directory(
     name = f"write-{placement.run_dir.run_id}"
     target.parts = tuple(_computed(slices, write, name, session, show))
     return True
+
+
+def notes_on_bytes(outcome: Outcome, request: Request, inputs: Inputs) -> tuple[str, ...]:
+    """Return a note if JSON lines have bytes of the input that are not UTF-8, with a file that has them."""
+    reports = (part.report for part in outcome.parts)
+    if request.output_format.name != "jsonl" or not any(reports):
+        return ()
+    note = "bytes of the input that are not UTF-8 are escapes in the output, such as \\udcf6"
+    paths = (inputs.locate(file.path) for file in inputs.listing.files[:_SEARCHED])
+    found = next(filter(_is_foreign, paths), None)
+    if found is None:
+        return (note,)
+    with open(found, "rb") as file:
+        codec = codec_of(file.read(HEAD_BYTES))
+    command = recode_command(found, codec, "iconv -f WINDOWS-1252 -t UTF-8")
+    return (f"{note}; if {found} is in Windows-1252, replace it with the output of: {command}",)
+
+
+def _is_foreign(path: str) -> bool:
+    """Check whether the start of a local file is not UTF-8."""
+    try:
+        for lines, _ in islice(read_lines(path), _SEARCHED):
+            if any(map(_SURROGATE, lines)):
+                return True
+    except (CorruptFileError, OSError, TaskFailed):
+        pass
+    return False
 
 
 def _computed(

@@ -33,8 +33,37 @@ def test_misspelt_commands_and_options(arguments: str, said: str) -> None:
 def test_an_input_that_is_no_option_is_shown_as_one(command: str) -> None:
     done = CliRunner().invoke(main, [command, "job.py", "my data", "-v"])
     assert done.exit_code == 2
-    expected = f"The input is an option: mapreduce {command} job.py -d 'my data'\n"
+    expected = f"The input is an option: mapreduce {command} job.py -d 'my data' -v\n"
     assert done.output.endswith(expected)
+
+
+GLOB = "If the shell has expanded a glob, "
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("-d d/1.csv d/2.csv d/3.csv -c X", GLOB + "quote it: CMD -d 'd/*.csv' -c X"),
+        ("-d d/1.csv d/2.csv d/3.csv job.py", GLOB + "quote it: CMD -d 'd/*.csv' job.py"),
+        ("job.py -r 2 -d d/1.csv d/2.csv d/3.csv", GLOB + "quote it: CMD job.py -r 2 -d 'd/*.csv'"),
+        ("job.py d/1.csv d/2.csv d/3.csv -r 2", "The input is an option: CMD job.py -d 'd/*.csv' -r 2"),
+        ("job.py -d d/1.csv d/2.csv", GLOB + "repeat -d: CMD job.py -d d/1.csv -d d/2.csv"),
+        ("job.py --data-dir=d/1.csv d/2.csv", GLOB + "repeat -d: CMD job.py --data-dir=d/1.csv -d d/2.csv"),
+        ("-d d/1.csv d/2.csv -c X", GLOB + "repeat -d: CMD -d d/1.csv -d d/2.csv -c X"),
+        ("job.py other.py -d d", "Got unexpected extra argument (other.py)."),
+        ("job.py d -k K -s SECRET", "The input is an option: CMD job.py -d d -k K -s '***'"),
+    ],
+)  # fmt: skip
+def test_an_expanded_glob_is_shown_quoted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: str, said: str
+) -> None:
+    (tmp_path / "d").mkdir()
+    for name in ("1.csv", "2.csv", "3.csv", "other.txt"):
+        (tmp_path / "d" / name).touch()
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, ["run", *arguments.split()])
+    assert done.exit_code == 2
+    assert done.output.endswith(f"{said.replace('CMD', 'mapreduce run')}\n")
 
 
 def test_plan_takes_all_options_of_run() -> None:

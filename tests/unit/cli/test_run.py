@@ -114,3 +114,40 @@ def test_it_fits_on_a_screen(place: Path) -> None:
     assert any("lines omitted; --verbose shows them" in line for line in lines)
     assert any(len(line) == 200 + len("The record: ") for line in lines)
     assert len(run(place, "-d", "data", "--inline", "-v")) > 60
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("o.jsonl", "cannot be written as JSON"), ("o.parquet", "integers of 64 bits"), ("o.csv/", "2 parts")],
+)  # fmt: skip
+def test_a_failure_of_the_output_format_fails_again(place: Path, name: str, message: str) -> None:
+    write_tree(place / "data", [["k\t1"]])
+    value = "b'x'" if name == "o.jsonl" else 1 << 70
+    (place / "my job.py").write_text(
+        f"output_columns = {('a',) if name == 'o.csv/' else None}\n"
+        f"def map(key, dims, value, context): context.write(key, {value})\n"
+        "def reduce(key, values, context): context.write(key, values[0])\n"
+    )
+    lines = run(place, "-d", "data", "-o", name, "--inline")
+    assert message in lines[-3]
+    again = run(place, *shlex.split(lines[-1])[3:])
+    assert again[-3:] == lines[-3:]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("x.csv", ["--records", "csv"], "names a column twice"),
+        ("x.log", ["--records", "parquet"], "not valid"),
+        ("x.csv.gz", ["--records", "csv"], "renamed to x.csv"),
+        ("x.csv", ["--records", "csv", "--key", "b"], "names a column twice"),
+    ],
+)  # fmt: skip
+def test_a_file_that_cannot_be_read_is_not_to_be_run_alone(
+    place: Path, name: str, options: list[str], message: str
+) -> None:
+    (place / "data").mkdir()
+    (place / "data" / name).write_text("a,a\n1,2\n")
+    said = "\n".join(run(place, "-d", "data", "--layout", "flat", "--inline", *options))
+    assert message in said
+    assert "breakpoint" not in said

@@ -24,7 +24,7 @@ def put(root: Path, path: str, text: str = "k\t1\n") -> None:
 
 
 def test_nothing_to_read_from_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="Give --data-dir, --bucket, or both"):
+    with pytest.raises(InputError, match=r"Give --data-dir .-d. or --bucket"):
         find_inputs(None, allow(), settings(tmp_path))
 
 

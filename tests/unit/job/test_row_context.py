@@ -51,7 +51,7 @@ def test_each_function_makes_an_entry() -> None:
     assert context.hurry == [None]
 
 
-@pytest.mark.parametrize("values", ["text", b"bytes", {"a": 1}])
+@pytest.mark.parametrize("values", ["text", b"bytes", {"a": 1}, {"a", "b"}])
 def test_writecsv_takes_the_values_of_a_row(values: Any) -> None:
     with pytest.raises(RowError, match="takes the values of a row"):
         RowContext(Recorded()).user.writecsv(values)

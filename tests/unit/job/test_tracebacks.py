@@ -45,6 +45,22 @@ def test_traceback_leaves_out_our_own_frames(tree):
     assert "InputError: Unknown option" in text
 
 
+def test_traceback_leaves_out_libraries_that_we_call(tree):
+    lines = ["    from daskmr.job.json_text import to_json", "    to_json([Row()])"]
+    script = MAP + "\n".join(
+        [
+            *lines,
+            "class Row:",
+            "    __module__, dtype = 'numpy', type('', (), {'kind': 'i'})",
+            "    tolist = lambda s: 1 / 0",
+        ]
+    )
+    job = load_job(tree(script + "\n"))
+    text = format_user_traceback(job, failure_of(job))
+    assert "json/encoder.py" not in text
+    assert text.count("  File ") == 2  # of `map`, and of `tolist`, which that calls back
+
+
 def test_chained_exceptions(tree):
     text = """
 class Bad(Exception): pass

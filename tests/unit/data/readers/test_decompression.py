@@ -66,7 +66,9 @@ def test_plain_data_is_read_as_it_is(extension, data):
 @pytest.mark.parametrize("extension", [*CODECS, "GZ"])
 @pytest.mark.parametrize("data", [TEXT, b"\x1f", b"\0", b"\n", b"BZh9 is a name"])
 def test_compressed_names_without_compressed_data(extension, data):
-    with pytest.raises(CorruptFileError, match="does not look like gzip, xz") as caught:
+    with pytest.raises(
+        CorruptFileError, match=r"look like gzip, xz.*(says|renamed to x)\.$"
+    ) as caught:
         read(data, f"x.{extension}")
     assert caught.value.data_bytes == 0
 

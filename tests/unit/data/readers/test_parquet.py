@@ -15,7 +15,7 @@ from support.records import pairs_in
 
 from daskmr.data.readers import parquet
 from daskmr.data.readers.faults import CorruptFileError
-from daskmr.data.readers.records import BadRecord, RecordFormat
+from daskmr.data.readers.records import BadRecord, Reading, RecordFormat
 from daskmr.errors import InputError, TaskFailed
 
 PARQUET = RecordFormat("parquet")
@@ -61,9 +61,41 @@ def test_columns_are_those_of_pyarrow(values: list[Any], kind: pa.DataType) -> N
     for given in (values, [v for v in values if v is not None], [None], []):
         plain = pa.array(given, kind)
         for column in (plain, plain.slice(1), plain.dictionary_encode()):
-            found, expected = parquet._python(column), column.to_pylist()
+            found, expected = parquet._python(column, "a", {}), column.to_pylist()
             assert found == expected
             assert [*map(repr, found)] == [*map(repr, expected)]
+
+
+FAR = [
+    pa.array([1, 10**7, 2], pa.date32()),
+    pa.array([1, 2**62, 2], pa.timestamp("us", "UTC")),
+    pa.array([1, 2**62, 2], pa.duration("s")),
+    pa.array([1, 2**62, 2], pa.time64("us")),
+    pa.array([[1], [2, 10**7], []], pa.list_(pa.date32())),
+    pa.array([{"t": 1}, {"t": 10**7}, {"t": None}], pa.struct([("t", pa.date32())])),
+]
+
+
+@pytest.mark.parametrize("column", FAR, ids=str)
+@pytest.mark.parametrize("fields", [None, (("id",), ("t",)), (("id",),)])
+@pytest.mark.parametrize("key", [None, "t", "id"])
+def test_a_value_that_python_does_not_have_makes_its_row_bad(
+    column: pa.Array, fields: Any, key: str | None
+) -> None:
+    data = file_of(pa.table({"id": [1, 2, 3], "t": column}))
+    form = RecordFormat("parquet", key, None, fields)
+    first, second, third = pairs_in(data, form)
+    assert [first[0], second[0], third[0]] == [1, 2, 3]
+    bad = second[2]
+    if "t" not in (key, *(name for (name,) in fields or [("t",)])):
+        assert bad == (2,)
+        return
+    assert isinstance(bad, BadRecord)
+    assert bad.reason == "a value that Python does not have"
+    assert bad.detail.startswith(f"the column t has {bad.reason}: ")
+    assert not isinstance(first[2], BadRecord) or (key == "t" and column.type.num_fields)
+    (again,) = parquet.READER.reread(bad.raw, form, Reading("f"), ()).values
+    assert again == bad
 
 
 def test_only_columns_that_are_asked_for_are_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,26 @@ def test_a_format_is_recorded_as_json() -> None:
     assert RecordFormat().is_keyed
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "detail"),
+    [
+        ("user", {"user": {"id": 1, "name": "x"}}, "the field user is not a scalar: it is an object, so name one of its fields, as with --key user.id"),
+        ("user", {"user": {}}, ""),
+        ("user", {"user": [1]}, ""),
+        ("usr", {"user": 1, "time": 2}, "no field usr. Did you mean 'user'?"),
+        ("user.idd", {"user": {"id": 1}}, "no field user.idd. Did you mean 'user.id'?"),
+        ("user.id", {"user": None}, ""),
+        ("user", [1], ""),
+        ("user", {"x": 1}, ""),
+    ],
+)  # fmt: skip
+def test_a_key_that_is_missing_comes_with_advice(key: str, value: Any, detail: str) -> None:
+    records = Records((1, 2), (), [value, value], lambda index: b"")
+    for found in with_keys(records, key, "f").values:
+        assert found.detail == detail
+        assert found.reason == (detail or found.reason).partition(": ")[0].partition(". ")[0]
+
+
 @pytest.mark.parametrize("name", ["u", "u.id", "u.id.x", "v.w"])
 def test_keys_are_those_of_each_record_alone(name: str) -> None:
     values: list[Any] = [

@@ -82,7 +82,7 @@ def test_credentials_in_a_url_are_refused_and_not_shown(url: str) -> None:
 def test_a_terminal_is_no_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", Stdin(terminal=True))
     for value in ("-", "@-"):
-        with pytest.raises(InputError, match=f"reads .* Pipe it: .* -d {value}"):
+        with pytest.raises(InputError, match=rf"-d {value} reads .* Pipe it, with .* \| before"):
             parse_sources(value)
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(InputError, match="terminal or closed"):

@@ -8,6 +8,7 @@ import enum
 from itertools import permutations
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -61,13 +62,30 @@ def test_the_order_of_rows_does_not_matter(values: list[Any]) -> None:
         ([decimal.Decimal("1e40")], pa.decimal256(41, 0)),
         ([[], [1]], pa.list_(pa.int64())),
         ([{"a": 1}, {"b": "x"}], pa.struct([("a", pa.int64()), ("b", pa.string())])),
-        ([{}], pa.null()),
     ],
 )
 def test_types(values: list[Any], expected: Any) -> None:
     assert arrow_type(united(values)) == expected
-    if values != [{}]:
-        assert pa.array(values, expected).to_pylist() is not None
+    assert pa.array(values, expected).to_pylist() is not None
+
+
+@pytest.mark.parametrize(
+    ("value", "match"),
+    [
+        (datetime.time(1, tzinfo=datetime.UTC), "has a time zone.* value.isoformat"),
+        (pd.Timestamp("2024-01-02 03:04:05.000000006"), "has nanoseconds.* value.isoformat"),
+        (decimal.Decimal("NaN"), "Write None"),
+    ],
+)
+def test_values_that_would_lose_something(value: Any, match: str) -> None:
+    with pytest.raises(RowError, match=match):
+        kind_of([value])
+
+
+def test_dicts_without_entries_have_no_type() -> None:
+    with pytest.raises(ValueError, match="write None instead"):
+        arrow_type(united([[{}]]))
+    assert arrow_type(united([{}, {"a": 1}])) == pa.struct([("a", pa.int64())])
 
 
 @pytest.mark.parametrize(

@@ -33,11 +33,13 @@ def test_named(key: Any, value: Any, columns: Any, names: Any, cells: Any) -> No
 @pytest.mark.parametrize(
     ("key", "value", "columns", "match"),
     [
-        ("a", 1, ("x",), "2 parts, but columns names 1: x"),
-        (("a", "b"), {"n": 1}, ("x",), "2 parts, but columns names 1"),
-        ("a", {"key": 1}, None, "called key"),
-        ("a", {1: 1, "1": 2}, None, "called the same"),
-        ("a", {"n": 1, "o": 2}, ("id", "n"), "does not name 'o'"),
+        ("a", 1, ("x",), "2 parts, but the script names 1 column of the output: x"),
+        (("a", "b"), {"n": 1}, ("x",), "2 parts, but the script names 1 column"),
+        ("a", {"key": 1}, None, r"called key: .*: output_columns = \('id_1',\)$"),
+        (("a", "b"), {"key": 1, "id_1": 2}, None, r"output_columns = \('id_2', 'id_3'\)$"),
+        ("a", {1: 1, "1": 2}, None, "called the same: .*Rename the entry$"),
+        ("a", {"n": 1, "o": 2}, ("id", "n"), "id, n, but not 'o', an entry .*out.$"),
+        ("a", {"cuont": 2}, ("id", "count"), r"out\. Did you mean 'count'\?$"),
     ],
 )
 def test_rows_that_do_not_fit(key: Any, value: Any, columns: Any, match: str) -> None:
@@ -47,7 +49,7 @@ def test_rows_that_do_not_fit(key: Any, value: Any, columns: Any, match: str) ->
 
 def test_rows_without_a_key() -> None:
     assert fields_of([1, 2], ("a", "b")) == ("a", "b")
-    with pytest.raises(RowError, match="1 parts"):
+    with pytest.raises(RowError, match="1 part, "):
         fields_of([1], ("a", "b"))
     assert object_of({"b": 1}, ("a", "b")) == (("a", "b"), (None, 1))
     with pytest.raises(RowError, match="given a str, which has no columns"):
