@@ -8,7 +8,15 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from daskmr.cli.console import EPILOG, Paint, announced, ends_process, listing_line, painter
+from daskmr.cli.console import (
+    EPILOG,
+    Paint,
+    announced,
+    ends_process,
+    leave,
+    listing_line,
+    painter,
+)
 from daskmr.cli.options import GroupedCommand, add_option, job_options
 from daskmr.errors import InputError
 from daskmr.stdio import say
@@ -80,6 +88,8 @@ def inspect(
         say(stdout, f"{json.dumps(found.as_dict() | lines, indent=2)}\n")
     else:
         say(stdout, f"{render(found, painter(stdout), script)}\n")
+    if not found.is_readable:
+        leave(InputError.exit_code)
 
 
 def check_new(script: str, force: bool) -> None:
@@ -181,13 +191,16 @@ def _rows(found: Findings) -> _Rows:
     least = "" if found.complete else "at least "
     where = " ".join((*found.given, *found.store))
     yield "input", f"{where}: {least}{counted(found.files, 'file')}, {format_bytes(found.bytes)}"
-    yield from _layout(found)
+    yield from _layout(found) if found.is_readable else ()
     names = [f"{name or 'none'} ({n:,})" for name, n in found.compressions.items()]
     yield "compression", ", ".join(names)
     records = found.content.records
     looks = f"{records}: {found.content.looks}" if records else found.content.looks
     looks = f"read in the script: {found.content.looks}" if records == "read" else looks
-    yield "records", f"{looks}{f', key {found.key}' if found.key else ''}"
+    share = (
+        f", {found.read:,} of {counted(found.files, 'file')}" if found.read < found.files else ""
+    )
+    yield "records", f"{looks}{share}"
     title = "dimensions"
     for each in found.dimensions:
         kind = f" ({each.type})" if each.type else ""
@@ -231,14 +244,17 @@ def _values(values: dict[str, int]) -> str:
 
 
 def _fields(found: Findings) -> _Rows:
-    title = "columns" if found.content.records in ("csv", "tsv", "parquet") else "fields"
+    title = "columns" if found.content.header else "fields"
     shown = found.fields[:_FIELDS]
     if not shown:
         return
     width = min(30, max(len(printable(each.name)) for each in shown))
     kinds = min(20, max(len(each.type) for each in shown))
     for each in shown:
-        name, kind = shorten(printable(each.name), width), shorten(each.type or "empty", kinds)
+        name, kind = (
+            shorten(printable(each.name) or "''", width),
+            shorten(each.type or "empty", kinds),
+        )
         examples = ", ".join(value or "''" for value, _ in each.values.most_common(3))
         text = f"{name:{width}}  {kind:{kinds}}  {each.share:>6.1%}  {shorten_end(printable(examples), 50)}"
         yield title, text.rstrip()

@@ -29,7 +29,7 @@ from daskmr.store.credentials import given
 from daskmr.store.open_stores import stores_closed
 from daskmr.tasks.guard import in_thread, no_exit, shortened
 from daskmr.tasks.spilled_values import on_disk
-from daskmr.text import counted
+from daskmr.text import counted, shell_word
 
 __all__ = ["alike", "check_script"]
 
@@ -225,7 +225,7 @@ class _Check:
         if len(bad) == records and self.form.is_keyed and not any("\t" in line for line in bad):
             form = describe_lines([line[:LINE_CHARACTERS] for line in bad[:_SNIFFED]])
             name = format_of(form)
-            advice = f"; to read them as such, pass --records {name}" if name else ""
+            advice = f"; to read them as such, pass --records {shell_word(name)}" if name else ""
             self._warn(
                 f"no line has a tab: they look like {form}. A run would fail immediately{advice}"
             )

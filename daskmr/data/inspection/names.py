@@ -233,7 +233,11 @@ class _Names:
         - `known`: all have an extension that is listed.
         - `alone`: there is only one file, which may have a number.
         """
-        saved = self.used.copy()
+        saved, end = self.used.copy(), _common_end(values)
+        numbers = {value.removesuffix(end) for value in values}
+        if self.unit and end and _are_ints(numbers) and (unit := self._next_unit(numbers)):
+            yield self._field(unit, "int") + _literal(end)
+            self.used = saved.copy()
         mixed = [*self._mixed(values, of_files=True)]
         text = "".join(mixed)
         has_field = "{" in text.replace("{_}", "")
@@ -241,12 +245,8 @@ class _Names:
         if has_field or (len(values) == 1 and not is_numbered):
             yield text
         self.used = saved
-        if known:
-            yield "{_}"
-        else:
-            end = _common_end(values)
-            if end:
-                yield "{_}" + _literal(end)
+        if known or end:
+            yield "{_}" if known else "{_}" + _literal(end)
 
     def _whole(self, values: set[str]) -> str:
         """Return the field of values that are recognised as a whole; ``""`` if they are not."""
