@@ -170,14 +170,15 @@ class _Check:
     def _map(self, trial: Trial, inputs: Inputs, config: Config, count: int) -> None:
         bad: list[tuple[str, int, str, Bad]] = []
         pairs = records = 0
-        shown, names = "", inputs.listing.layout.field_names
+        shown, dims, names = "", None, inputs.listing.layout.field_names
         records_of = first_records(inputs, config, trial)
         for file, place, number, record in islice(records_of, count):
             line = text_of(record)
             if place != shown and pairs < _SHOWN:
                 shown = place
                 self._say("input", place)
-                self._say("dims", shortened(list(file.dims), 2 * _WIDTH))
+                if dims != (dims := list(file.dims)):
+                    self._say("dims", shortened(dims, 2 * _WIDTH))
             mark = len(trial.pending)
             try:
                 found = trial.map(place, Dims(file.dims, names), number, record, file.path)

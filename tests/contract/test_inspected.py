@@ -352,7 +352,7 @@ def test_a_mixed_folder_has_shares(tmp_path: Path) -> None:
     put(tmp_path / "d", a_mixed_folder()[0] | archives())
     said = daskmr("inspect", "d", cwd=tmp_path).stdout
     assert "records     jsonl: JSON lines, 6 of 10 files\n" in said
-    assert "note        1 of 10 files: CSV with a header, in/2026-10-05/x.csv\n" in said
+    assert "note        1 of 10 files (in/2026-10-05/x.csv): CSV with a header\n" in said
     assert (
-        "a zip archive, a.zip; it is a zip archive. Extract it: unzip d/a.zip -d a.zip.d\n" in said
+        "1 of 10 files (a.zip): it is a zip archive. Extract it: unzip d/a.zip -d a.zip.d\n" in said
     )

@@ -261,7 +261,7 @@ def _best_table(lines: list[str], is_named: bool, looks: str) -> Content | None:
     - `is_named`: the extension says that they are a table.
     - `looks`: what `describe_lines` says.
     """
-    least = 2 if is_named or looks in SEPARATED else 3
+    least, one = 2 if is_named or looks in SEPARATED else 3, 1 if is_named else 3
     formats = [*SEPARATED.values()] if least == 2 else [SEPARATED["CSV"]]
     formats += [("tsv", "\t")] if is_named else []
     if excel := re.fullmatch("sep=(.)", lines[0]):
@@ -271,8 +271,12 @@ def _best_table(lines: list[str], is_named: bool, looks: str) -> Content | None:
     has_comments = any(line.startswith("#") for line in lines[1:])
     for rows, mark in ((lines, ""), (plain, "#")):
         if mark or not has_comments:
-            found = [_table(rows, _marked(name, mark), separator) for name, separator in formats]
-            tables = [each for each in found if each and len(each.header) >= least]
+            tables = [
+                table
+                for name, separator in formats
+                if (table := _table(rows, _marked(name, mark), separator))
+                and len(table.header) >= (least if table.columns or separator != "," else one)
+            ]
             if tables:
                 return max(tables, key=lambda each: len(each.header))
     return None

@@ -150,7 +150,7 @@ class _Table:
 
     def _without_comments(self, lines: list[str]) -> list[str]:
         """Make lines blank that begin with ``#``, except in quotes."""
-        self._in_quotes = self._in_quotes and bool(self._rest)
+        self._in_quotes = self._in_quotes and bool(self._rest)  # False after a stray quote
         found = []
         for line in lines:
             is_comment = line[:1] == "#" and not self._in_quotes
@@ -190,6 +190,8 @@ class _Table:
                     spans.append((start, stop))
                 start = stop
                 if again:
+                    if self._has_comments:
+                        lines[start:] = self._without_comments(lines[start:])
                     break
         if rows and not self.header:
             rows, spans = self._without_header(rows, spans)

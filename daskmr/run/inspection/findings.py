@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DimensionFound", "Findings", "find_out"]
 
-_GROUPS = 4  # kinds of files that are looked at
+_GROUPS = 8  # kinds of files that are looked at
 _LOOKED_AT = 3  # files of each
 _STORE_BYTES = 1 << 16  # of the data of an object
 _NAMED = 3
@@ -289,7 +289,7 @@ def _put_together(
     given, guess, skipped = sources.given, None, []
     if content.records and not survey.named:
         guess = _guess(main, extensions)
-        if guess is not None and _mixed(guess, files, main, extensions):
+        if guess and guess.spec is not None and _mixed(guess, files, main, extensions):
             guess = _only(main, guess) or (guess if survey.store is not None else None)
         if guess is None and survey.store is not None:
             content = replace(content, records="", problem=_NO_LAYOUT)
@@ -348,7 +348,8 @@ def _only(main: Sequence[Found], guess: Guess) -> Guess | None:
     spec = guess.spec or ""
     if spec == "hive":
         names = layout_of(guess, [file.path for file in main]).field_names
-        spec = guess.typed or "/".join([*(f"{name}={{{name}}}" for name in names), "{_}"])
+        untyped = "/".join([*(f"{name}={{{name}}}" for name in names), "{_}"])
+        spec = guess.typed or (untyped if all(map(str.isidentifier, names)) else "")
     elif spec == "flat" and not any("/" in file.path for file in main):
         spec = "{_}"
     if len(ends) > 1 or ends == {""} or spec.rpartition("/")[2] != "{_}":
@@ -430,5 +431,4 @@ def _notes(
             names = some([file.path for file in other.files], _NAMED)
             looks = "not looked at" if other.content is None else other.content.looks
             share = f"{len(other.files):,} of {counted(len(survey.files), 'file')}"
-            problem = next(iter(other.problems.values()), "")
-            yield f"{share}: {looks}, {names}{'; ' if problem else ''}{problem}"
+            yield f"{share} ({names}): {next(iter(other.problems.values()), looks)}"
