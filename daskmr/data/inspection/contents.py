@@ -95,7 +95,6 @@ def look(source: str | BinaryIO, path: str, limit: int = _BYTES) -> Content:
     except OSError as error:
         fault = f"it cannot be read: {error.strerror or error}"
     name = codec[0] if codec else ""
-    name = codec[0] if codec else ""
     content = Content(looks="data that cannot be read")
     if data or not fault:
         content = _recognise(bytes(data), source, path, name, ended and not fault)
@@ -159,36 +158,34 @@ def _document(text: str, path: str, ended: bool) -> Content | None:
     text = text.strip()
     if text[:1] not in ("{", "["):
         return None
-    starts = describe_lines([text.partition("\n")[0]])
-    items, problem = _items(text)
-    if problem and ended:
-        if starts not in (_DOCUMENT_LINES, "JSON lines"):
+    items: list[Any] = []
+    try:
+        document = json.loads(text)
+        items = document if isinstance(document, list) else [document]
+    except (ValueError, RecursionError) as error:
+        is_one = describe_lines([text.partition("\n")[0]]) == _DOCUMENT_LINES
+        if ended and not is_one:
             return None
-        command = "" if "://" in path else f": jq -c . {shell_path(path)} > {shell_path(path)}l"
-        problem += f". If it holds several documents, put each into a line{command}"
-        return Content(looks=_DOCUMENT, problem=problem)
-    if problem and not items and starts != _DOCUMENT_LINES:
-        return None
+        if ended:
+            command = "" if "://" in path else f": jq -c . {shell_path(path)} > {shell_path(path)}l"
+            remedy = f"If it holds several documents, put each into a line{command}"
+            return Content(looks=_DOCUMENT, problem=f"it is not valid JSON: {error}. {remedy}")
+        items = [*_first_items(text)]
+        if not items and not is_one:
+            return None
     shown = tuple(json.dumps(item, ensure_ascii=False) for item in items[:10])
     return Content("read", _DOCUMENT, lines=shown, values=tuple(items))
 
 
-def _items(text: str) -> tuple[list[Any], str]:
-    """Return the items of a document, or those up to the first that is not valid or complete, and why."""
-    try:
-        document = json.loads(text)
-        return document if isinstance(document, list) else [document], ""
-    except (ValueError, RecursionError) as error:
-        problem = f"it is not valid JSON: {error}"
-    items: list[Any] = []
-    end, decoder = 1, json.JSONDecoder()
+def _first_items(text: str) -> Iterator[Any]:
+    """Yield the first items of an array, of which the rest may be missing."""
+    end, decode = 1, json.JSONDecoder().raw_decode
     with suppress(ValueError, IndexError, RecursionError):
-        while text[0] == "[" and len(items) < _LINES:
+        while text[0] == "[":
             while text[end] in " \n\r\t,":
                 end += 1
-            item, end = decoder.raw_decode(text, end)
-            items.append(item)
-    return items, problem
+            item, end = decode(text, end)
+            yield item
 
 
 def _recognise_lines(lines: list[str], path: str) -> Content:
@@ -220,7 +217,7 @@ _NO_TABLES = ("the access log of a web server", "XML or HTML", _DOCUMENT_LINES)
 def _recognise_tabs(lines: list[str], filled: list[str]) -> Content:
     """Distinguish TSV from lines of key, tab and value."""
     widths = Counter(line.count("\t") for line in filled)
-    if len(widths) == 1 and (table := _table(lines, "tsv", "\t")):
+    if len(widths) == 1 and (table := _table(lines, "\t")):
         rows = [line.split("\t") for line in filled]
         if 1 not in widths or (table.header and not table.columns and _is_telling(rows)):
             return table
@@ -261,32 +258,20 @@ def _best_table(lines: list[str], is_named: bool, looks: str) -> Content | None:
     - `is_named`: the extension says that they are a table.
     - `looks`: what `describe_lines` says.
     """
-    least, one = 2 if is_named or looks in SEPARATED else 3, 1 if is_named else 3
-    formats = [*SEPARATED.values()] if least == 2 else [SEPARATED["CSV"]]
-    formats += [("tsv", "\t")] if is_named else []
+    least = 2 if is_named or looks in SEPARATED else 3
+    separators = ",;|\t" if is_named else ",;|" if least == 2 else ","
     if excel := re.fullmatch("sep=(.)", lines[0]):
-        lines, least = lines[1:], 1
-        formats = [each for each in formats if each[1] == excel[1]]
+        lines, separators, least = lines[1:], excel[1], 1
     plain = ["" if line.startswith("#") else line for line in lines]
-    has_comments = any(line.startswith("#") for line in lines[1:])
-    for rows, mark in ((lines, ""), (plain, "#")):
-        if mark or not has_comments:
-            tables = [
-                table
-                for name, separator in formats
-                if (table := _table(rows, _marked(name, mark), separator))
-                and len(table.header) >= (least if table.columns or separator != "," else one)
-            ]
-            if tables:
-                return max(tables, key=lambda each: len(each.header))
+    tables = [] if lines[1:] != plain[1:] else [_table(lines, each) for each in separators]
+    for found in (tables, [_table(plain, each, "#") for each in separators]):
+        wide = [t for t in found if t and (len(t.header) >= least or (is_named and not t.columns))]
+        if wide:  # commas may be those of decimals
+            return max(wide, key=lambda t: (n := len(t.header), n > 1 and t.records != "csv"))
     return None
 
 
-def _marked(name: str, mark: str) -> str:
-    return f"{name}{':' if mark and ':' not in name else ''}{mark}"
-
-
-def _table(lines: Sequence[str], name: str, separator: str) -> Content | None:
+def _table(lines: Sequence[str], separator: str, comment: str = "") -> Content | None:
     """Return the content of rows of the same width; ``None`` if they are not a table."""
     try:
         found = csv.reader((f"{line}\n" for line in lines), delimiter=separator)
@@ -299,25 +284,24 @@ def _table(lines: Sequence[str], name: str, separator: str) -> Content | None:
         return None
     body = [row for row in rows if len(row) == width]
     has_header = _has_header(body)
-    names = distinct_names(rows[0] if has_header else [""] * width)
+    header = distinct_names(rows[0] if has_header else [""] * width)
     why = "" if has_header else "the file has no header"
-    if has_header and (len({*rows[0]}) < width):
+    if has_header and len({*rows[0]}) < width:
         why = "the header names a column twice"
-    header = tuple(rows[0]) if has_header and not why else names
-    base, _, marks = name.partition(":")
-    marks = "".join(f"{_SAID.get(mark, mark)}, " for mark in marks)
+    if not why:
+        header = tuple(rows[0])
+    base, usual = ("tsv", "\t") if separator == "\t" else ("csv", ",")
+    marks = separator.replace(usual, "") + comment
+    said = ", ".join({"#": "comments", ";": "semicolons"}.get(mark, mark) for mark in marks)
     return Content(
-        name,
-        f"{base.upper()} {f'({marks[:-2]}) ' if marks else ''}with{'' if has_header else 'out'} a header",
+        f"{base}:{marks}" if marks else base,
+        f"{base.upper()} {f'({said}) ' if said else ''}with{'' if has_header else 'out'} a header",
         lines=tuple([line for line in lines if line][has_header : 10 + has_header]),
         values=tuple(dict(zip(header, row, strict=True)) for row in body[has_header:]),
         header=header,
         columns=header if why else (),
         why=why,
     )
-
-
-_SAID = {"#": "comments", ";": "semicolons"}
 
 
 def _has_header(rows: Sequence[Sequence[str]]) -> bool:
