@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, count
 from typing import IO, TYPE_CHECKING, Any
 
 import click
@@ -17,6 +18,7 @@ from daskmr.cli.console import (
     listing_line,
     painter,
 )
+from daskmr.cli.new import check_new, write_files
 from daskmr.cli.options import GroupedCommand, add_option, job_options
 from daskmr.errors import InputError
 from daskmr.stdio import say
@@ -77,7 +79,6 @@ def inspect(
     ):
         found = find(given, options, on_listing)
     if script is not None:
-        from daskmr.cli.new import write_files
         from daskmr.run.inspection.starter import starter_text
 
         write_files({script: starter_text(found, script)}, force)
@@ -90,17 +91,6 @@ def inspect(
         say(stdout, f"{render(found, painter(stdout), script)}\n")
     if not found.is_readable:
         leave(InputError.exit_code)
-
-
-def check_new(script: str, force: bool) -> None:
-    """Raise an error for a script that cannot be written, before anything is looked at."""
-    if not script.endswith(".py"):
-        raise click.BadParameter(f"{script!r} must end in .py.", param_hint="SCRIPT")
-    if os.path.lexists(script) and not force:
-        raise InputError(
-            f"{script} already exists, and was not changed. Name another file, or replace it with "
-            "--force."
-        )
 
 
 def find(
@@ -147,18 +137,11 @@ def command_line(found: Findings, script: str | None) -> str | None:
         return None
     if script is not None:
         return found.run_line(script)
-    name = next(n for n in _script_names() if not os.path.lexists(n))
+    names = (f"job{number}.py" for number in count(2))
+    name = next(name for name in chain(["job.py"], names) if not os.path.lexists(name))
     if found.given == ("-",):
         return found.inspect_line(name)
     return f"{found.inspect_line(name)} && {found.run_line(name)}"
-
-
-def _script_names() -> Iterator[str]:
-    yield "job.py"
-    number = 2
-    while True:
-        yield f"job{number}.py"
-        number += 1
 
 
 # --- as text --------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from typing import IO
 
@@ -17,7 +17,7 @@ from daskmr.errors import InputError
 from daskmr.stdio import say
 from daskmr.text import printable, shell_path, shell_word
 
-__all__ = ["filter_text", "new", "script_text", "write_files"]
+__all__ = ["check_new", "filter_text", "new", "script_text", "write_files"]
 
 _SCRIPT = '''\
 """Count the documents of each OS and app version.
@@ -108,8 +108,7 @@ def new(
     force: bool,
 ) -> None:
     """Write a job SCRIPT to start from, which works unchanged and has comments on what to change."""
-    if not script.endswith(".py"):
-        raise click.BadParameter(f"{script!r} must end in .py.", param_hint="SCRIPT")
+    check_new(script, force)
     if filter_path is not None and os.path.realpath(filter_path) == os.path.realpath(script):
         raise click.BadParameter("it is also the name of the script.", param_hint="--filter")
     layout = one_layout(layout, schema)
@@ -181,17 +180,28 @@ def filter_text(field_names: Sequence[str]) -> str:
     return f'{{\n  "version": 1,\n  "_comment": {hint},\n  "dimensions": [\n    {lines}\n  ]\n}}\n'
 
 
-def write_files(texts: dict[str, str], force: bool) -> None:
-    """Write the texts of new files, given by path: all of them or none.
+def check_new(script: str, force: bool) -> None:
+    """Raise an error for a script that cannot be written, before anything is looked at."""
+    if not script.endswith(".py"):
+        raise click.BadParameter(f"{script!r} must end in .py.", param_hint="SCRIPT")
+    _check_missing([script], force)
 
-    Raises `InputError` if a file exists, unless `force` is true, or cannot be written.
-    """
-    for path in texts:
+
+def _check_missing(paths: Iterable[str], force: bool) -> None:
+    for path in paths:
         if os.path.lexists(path) and not force:
             raise InputError(
                 f"{path} already exists, and was not changed. Name another file, or replace it "
                 "with --force."
             )
+
+
+def write_files(texts: dict[str, str], force: bool) -> None:
+    """Write the texts of new files, given by path: all of them or none.
+
+    Raises `InputError` if a file exists, unless `force` is true, or cannot be written.
+    """
+    _check_missing(texts, force)
     with ExitStack() as made:
         for path, text in texts.items():
             try:

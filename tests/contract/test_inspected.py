@@ -290,8 +290,11 @@ def test_bad_rows_and_documents_are_counted_and_reading_goes_on(tmp_path: Path) 
     rows = ["id;city", *(f"{n};Oslo" for n in range(200)), '200;"x', "201", "202;a;b"]
     put(tmp_path / "rows", {"a.csv": "\n".join([*rows, *(f"{n};Rome" for n in range(300))])})
     good = json.dumps(documents()[0], indent=1)
-    put(tmp_path / "texts", {"1.json": good, "2.json": good, "3.json": '{\n"id": 1,', "4.json": ""})
-    for data, records, bad in (("rows", 503, 3), ("texts", 3, 1)):
+    put(
+        tmp_path / "texts",
+        {"1.json": good, "2.json": good, "3.json": '{\n"id": 1,', "4.json": "[3]"},
+    )
+    for data, records, bad in (("rows", 503, 3), ("texts", 4, 2)):
         line = daskmr("inspect", data, cwd=tmp_path).stdout.splitlines()[-1]
         [*_] = pasted(line.partition(" && ")[0], tmp_path)
         [_] = pasted(line.partition(" && ")[2], tmp_path, "--inline", "-q", "-o", f"{data}.csv")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -131,7 +131,6 @@ class Findings:
             "complete": self.complete,
             "layout": self.layout,
             "typed_layout": self.guess.typed or None if self.guess is not None else None,
-            "needs_layout": self.guess is not None and self.guess.spec is not None,
             "skipped": [*self.skipped],
             "compressions": {name or "none": n for name, n in self.compressions.items()},
             "records": content.records or None,
@@ -225,16 +224,21 @@ def _groups(files: Sequence[Found]) -> list[_Group]:
     """Group the files, the largest group first."""
     groups: dict[str, _Group] = {}
     for file in files:
-        groups.setdefault(_extension(file.path), _Group()).files.append(file)
+        groups.setdefault(_extensions_of(file.path)[0], _Group()).files.append(file)
     return sorted(groups.values(), key=lambda group: len(group.files), reverse=True)
 
 
-def _extension(path: str) -> str:
-    name = path.rpartition("/")[2]
+def _extensions_of(path: str) -> tuple[str, str]:
+    """Return the extension of a file, and that of its compression; each may be empty.
+
+    >>> _extensions_of("a/b.x.json.gz"), _extensions_of("a/b")
+    (('json', 'gz'), ('', ''))
+    """
+    name, packed = path.rpartition("/")[2], ""
     if compression_of(name) is not None:
-        name = name.rpartition(".")[0]
+        name, _, packed = name.rpartition(".")
     extension = name.rpartition(".")[2].lower() if "." in name else ""
-    return extension if re.fullmatch(r"[a-z][a-z0-9]{0,9}", extension) else ""
+    return extension if re.fullmatch(r"[a-z][a-z0-9]{0,9}", extension) else "", packed
 
 
 def _near(file: Found) -> str:
@@ -245,9 +249,9 @@ def _near(file: Found) -> str:
 
 def _look_at(survey: Survey, group: _Group) -> None:
     """Look at some files of a group."""
-    filled = [file for file in group.files if file.size] or group.files
+    files = spread([file for file in group.files if file.size] or group.files, _LOOKED_AT)
     found: list[Content] = []
-    for file in spread(filled, _LOOKED_AT):
+    for file in files:
         limit = {"limit": _STORE_BYTES} if file.remote else {}
         try:
             one = look(survey.open(file), _near(file), **limit)
@@ -257,11 +261,11 @@ def _look_at(survey: Survey, group: _Group) -> None:
         if one.problem:
             group.problems[file.path] = one.problem
         group.is_damaged = group.is_damaged or one.is_damaged
-    kinds = Counter(each.records for each in found)
-    most = max(kinds, key=lambda kind: (bool(kind), kinds[kind]))
-    same = [each for each in found if each.records == most]
-    for each, file in zip(found, spread(filled, _LOOKED_AT), strict=True):
-        if each.records != most and not each.problem:
+    kinds = Counter((each.records, each.columns) for each in found)
+    most = max(kinds, key=lambda kind: (bool(kind[0]), kinds[kind]))
+    same = [each for each in found if (each.records, each.columns) == most]
+    for each, file in zip(found, files, strict=True):
+        if each not in same and not each.problem:
             group.problems[file.path] = f"it is {each.looks}"
     values = tuple(value for each in same for value in each.values)
     problem = next(iter(group.problems.values()), "")
@@ -294,7 +298,7 @@ def _put_together(
         if guess is None and survey.store is not None:
             content = replace(content, records="", problem=_NO_LAYOUT)
         elif guess is None:
-            given = _as_globs(sources.given, main, files)
+            given = (*_as_globs(given, _ends(main) if len(main) < len(files) else {""}),)
         elif all(map(is_glob, sources.given)) and not guess.layout.fields:
             guess = None  # its matches need none
         else:
@@ -344,7 +348,7 @@ def _mixed(
 
 def _only(main: Sequence[Found], guess: Guess) -> Guess | None:
     """Return the layout of files with one extension; ``None`` if there is none."""
-    ends = {_end(file.path) for file in main}
+    ends = _ends(main)
     spec = guess.spec or ""
     if spec == "hive":
         names = layout_of(guess, [file.path for file in main]).field_names
@@ -357,37 +361,20 @@ def _only(main: Sequence[Found], guess: Guess) -> Guess | None:
     return Guess(spec + ends.pop())
 
 
-def _as_globs(
-    given: Sequence[str], main: Sequence[Found], files: Sequence[Found]
-) -> tuple[str, ...]:
-    """Return globs of the files to read in folders, which are read whatever their extension."""
-    ends = {_end(file.path) for file in main}
-    if "" in ends or len(main) == len(files):
-        ends = {""}
-    return tuple(
-        glob
-        for value in given
-        for glob in (
-            [
-                os.path.join(value, "**", f"*{end}" if end else "").rstrip("/")
-                for end in sorted(ends)
-            ]
-            if os.path.isdir(value) and not is_glob(value)
-            else [value]
-        )
-    )
+def _as_globs(given: Sequence[str], ends: Collection[str]) -> Iterator[str]:
+    """Yield globs of the files in folders whose names end so, whatever extensions a layout lists."""
+    for value in given:
+        if os.path.isdir(value) and not is_glob(value):
+            yield from (os.path.join(value, f"**/*{end}" if end else "**") for end in sorted(ends))
+        else:
+            yield value
 
 
-def _end(path: str) -> str:
-    """Return the extension of a file, with that of a compression.
-
-    >>> _end("a/b.x.json.gz"), _end("a/b")
-    ('.json.gz', '')
-    """
-    stem = path.rpartition("/")[2]
-    packed = stem[stem.rfind(".") :] if compression_of(stem) is not None else ""
-    extension = _extension(path)
-    return f".{extension}{packed}" if extension else ""
+def _ends(files: Sequence[Found]) -> set[str]:
+    """Return the ends of the names; only ``""`` if some have no extension."""
+    pairs = {_extensions_of(file.path) for file in files}
+    has_all = all(extension for extension, _ in pairs)
+    return {"".join(f".{each}" for each in pair if each) for pair in pairs} if has_all else {""}
 
 
 def _dimensions(guess: Guess, files: Sequence[Found]) -> tuple[DimensionFound, ...]:

@@ -47,6 +47,12 @@ def reduce(key, values, context):
 '''
 
 
+_IF_OBJECT = (
+    "if not isinstance(value, dict):",
+    '    raise ValueError("not an object")  # a bad record',
+)
+
+
 @dataclass(frozen=True, slots=True)
 class _Counting:
     """The counting of a script: the names of the parts of the key, and the lines that compute them."""
@@ -145,24 +151,27 @@ def _counting(found: Findings) -> _Counting:
     category = found.category
     if category is not None:
         name = _variable(category.path[-1])
+        counting = _Counting((category.name,), (name,), (f"({name},) = value",))
         if _plucks(found):
-            return _Counting((category.name,), (name,), (f"({name},) = value",))
-        if found.records == "":
-            return _Counting(
-                (category.name,),
-                (name,),
-                (f"({name},) = fields(value)",),
-                ("from daskmr import pluck",),
-                (
-                    "# Reads a few fields of a JSON document, faster than json.loads.",
-                    f"fields = pluck({_path(category)})",
-                ),
+            return counting
+        if found.records == "read":
+            steps = category.path[:-1]
+            above = (
+                "(" * len(steps) + "value" + "".join(f".get({_quoted(s)}) or {{}})" for s in steps)
             )
-        steps = "".join(f".get({_quoted(step)}, {{}})" for step in category.path[:-1])
-        line = f"{name} = value{steps}.get({_quoted(category.path[-1])})"
-        return _Counting((category.name,), (name,), (line,))
+            line = f"{name} = {above}.get({_quoted(category.path[-1])})"
+            return replace(counting, lines=(*_IF_OBJECT, line))
+        return replace(
+            counting,
+            lines=(f"({name},) = fields(value)",),
+            imports=("from daskmr import pluck",),
+            top=(
+                "# Reads a few fields of a JSON document, faster than json.loads.",
+                f"fields = pluck({_path(category)})",
+            ),
+        )
     if found.fields and found.records:
-        return _Counting(("field",), ("name",), each="name")
+        return _Counting(("field",), ("name",), _IF_OBJECT, each="name")
     lines = [line for line in found.content.lines if line.strip()]
     if found.records == "lines" and lines and all(re.match(ACCESS_LOG, line) for line in lines):
         return _Counting(
@@ -188,20 +197,17 @@ def _counting(found: Findings) -> _Counting:
 
 
 def _with_dimension(found: Findings, counting: _Counting) -> _Counting:
-    dimensions = {each.name: each for each in found.dimensions}
     dimension = _best_dimension(found.dimensions)
-    date = [name for name in ("year", "month", "day") if name in dimensions]
-    if dimension is not None and dimension.name in date and date[1:]:
-        parts: tuple[str, ...] = ('f"' + "-".join(f"{{dims.{name}}}" for name in date) + '"',)
-        parts, names = (*parts, *counting.parts), (date[-1], *counting.names)
+    date = [each.name for each in found.dimensions if each.name in ("year", "month", "day")]
+    if dimension is not None and dimension.name in date[:-1] + date[1:]:
+        name, part = date[-1], 'f"' + "-".join(f"{{dims.{each}}}" for each in date) + '"'
     elif dimension is not None:
-        parts = (_access(dimension.name), *counting.parts)
-        names = (dimension.name, *counting.names)
+        name, part = dimension.name, _access(dimension.name)
     elif counting.parts:
         return counting
     else:
-        names, parts = ("file",), ("context.path",)
-    return replace(counting, names=names, parts=parts)
+        name, part = "file", "context.path"
+    return replace(counting, names=(name, *counting.names), parts=(part, *counting.parts))
 
 
 def _best_dimension(dimensions: tuple[DimensionFound, ...]) -> DimensionFound | None:
@@ -227,17 +233,10 @@ def _map(found: Findings, counting: _Counting) -> str:
         "read": "as read yields it",
     }.get(found.records, "a dict with the names of the columns")
     written = counting.parts[0] if len(counting.parts) == 1 else f"({', '.join(counting.parts)})"
-    body = [*counting.lines]
+    write = [f"context.write({written}, 1)"]
     if counting.each:
-        body += [
-            "if not isinstance(value, dict):",
-            '    raise ValueError("not an object")  # a bad record',
-            f"for {counting.each} in value:",
-            f"    context.write({written}, 1)",
-        ]
-    else:
-        body.append(f"context.write({written}, 1)")
-    lines = "\n".join(f"    {line}" for line in body)
+        write = [f"for {counting.each} in value:", f"    {write[0]}"]
+    lines = "\n".join(f"    {line}" for line in (*counting.lines, *write))
     return f'''
 
 def map(key, dims, value, context):
