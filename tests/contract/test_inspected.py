@@ -274,9 +274,14 @@ def test_the_last_line_counts_everything(name: str, tmp_path: Path) -> None:
     assert {tuple(row[:-1]): int(row[-1]) for row in rows} == counts
     assert (len(head), head[-1]) == (len(rows[0]), "count")
     assert not [*tmp_path.glob("*.bad.jsonl")]
-    checked = daskmr(*shlex.split(line.replace("daskmr run", "check").replace("--skip-corrupt-files", "")),
-                     cwd=tmp_path)  # fmt: skip
-    assert checked.returncode == 0 or name == "a_damaged_file", checked.stderr
+    # new writes the same script, and its lines run, too.
+    done = daskmr("new", "job2.py", "-d", "my data", "--filter", "all.json", cwd=tmp_path)
+    *_, run = lines = done.stdout.split("Try it:\n\n")[1].splitlines()
+    for check in lines[:-1]:
+        [_] = pasted(check, tmp_path)
+    [_] = pasted(run, tmp_path, "--inline", "-q", "-o", "out2.csv")
+    assert (tmp_path / "out2.csv").read_bytes() == (tmp_path / "out.csv").read_bytes()
+    assert len(lines) == (1 if name == "a_damaged_file" else 2)
     # Without --write, the last line writes the same script first.
     text = (tmp_path / "job.py").read_text()
     (tmp_path / "job.py").unlink()

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from os.path import commonprefix
 from typing import TypeVar
 from urllib.parse import unquote
 
@@ -393,12 +394,8 @@ def _common_end(values: Iterable[str]) -> str:
     >>> _common_end(["a.out.gz", "b.c.out.gz"]), _common_end(["a.out", "b.err"])
     ('.out.gz', '')
     """
-    ends: Counter[str] = Counter()
-    values = [*values]
-    for value in values:
-        parts = value.split(".")
-        ends.update("." + ".".join(parts[n:]) for n in range(1, len(parts)))
-    return max((end for end, count in ends.items() if count == len(values)), key=len, default="")
+    end = commonprefix([value[::-1] for value in values])[::-1]  # noqa: RUF071 (of characters)
+    return end[end.index(".") :] if "." in end else ""
 
 
 def _literal(text: str) -> str:

@@ -115,8 +115,15 @@ class Findings:
 
     def run_line(self, script: str) -> str:
         """Return the command line that runs a script which says how the input is read."""
-        words = (*self.input_words, *(["--skip-corrupt-files"] if self.is_damaged else []))
-        return self._piped(f"daskmr run {shell_path(script)} {' '.join(map(shell_word, words))}")
+        return self.lines_to_try(script)[-1]
+
+    def lines_to_try(self, script: str, *more: str) -> list[str]:
+        """Return the command lines that check and run a script, with more words; damage fails a check."""
+        words = map(shell_word, (*self.input_words, *more))
+        line = f"{shell_path(script)} {' '.join(words)}"
+        if self.is_damaged:
+            return [self._piped(f"daskmr run {line} --skip-corrupt-files")]
+        return [self._piped(f"daskmr {command} {line}") for command in ("check", "run")]
 
     def _piped(self, line: str) -> str:
         return f"COMMAND | {line}" if self.given == ("-",) else line
@@ -266,7 +273,8 @@ def _look_at(survey: Survey, group: _Group) -> None:
     same = [each for each in found if (each.records, each.columns) == most]
     for each, file in zip(found, files, strict=True):
         if each not in same and not each.problem:
-            group.problems[file.path] = f"it is {each.looks}"
+            is_alike = each.records == most[0]
+            group.problems[file.path] = "its columns differ" if is_alike else f"it is {each.looks}"
     values = tuple(value for each in same for value in each.values)
     problem = next(iter(group.problems.values()), "")
     group.content = replace(same[0], values=values, problem=problem)
@@ -291,6 +299,9 @@ def _put_together(
         alike = [next((each for each in alike if _guess(each.files, extensions)), chosen)]
         main = alike[0].files
     given, guess, skipped = sources.given, None, []
+    if content.records:
+        own, others = ({os.path.abspath(file.place) for file in each} for each in (main, files))
+        given = tuple(each for each in given if os.path.abspath(each) not in others - own)
     if content.records and not survey.named:
         guess = _guess(main, extensions)
         if guess and guess.spec is not None and _mixed(guess, files, main, extensions):

@@ -88,13 +88,12 @@ def starter_text(found: Findings, script: str) -> str:
 
 def _docstring(found: Findings, script: str, counting: _Counting) -> str:
     what = " and ".join(counting.names)
-    run = found.run_line(script)
-    check = run.replace("daskmr run", "daskmr check", 1)
+    lines = [*map(_plain, found.lines_to_try(script))]
+    lines[-1] += " -o result.csv"
     return (
         f'"""Count the {_noun(found)} by {_plain(what)}.\n\n'
         f"Written by daskmr inspect, for {found.content.looks}.\n\n"
-        f"Try it:    {_plain(check)}\n"
-        f"           {_plain(run)} -o result.csv\n"
+        f"Try it:    {f'{chr(10)}           '.join(lines)}\n"
         '"""'
     )
 

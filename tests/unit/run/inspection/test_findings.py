@@ -178,6 +178,22 @@ def test_forms_of_the_input(
     assert lines == output if output else len(lines) == 4
 
 
+def test_only_named_files_of_the_format_are_read(place: Path) -> None:
+    write(place, {"a.jsonl": EVENTS, "b.jsonl": EVENTS, "c.csv": HEADER + ROWS})
+    findings = found("a.jsonl", "b.jsonl", "c.csv")
+    assert findings.run_line("job.py") == "daskmr run job.py -d a.jsonl -d b.jsonl"
+    assert findings.notes == ("1 of 3 files (c.csv): CSV with a header",)
+
+
+def test_columns_that_differ_are_noted(place: Path) -> None:
+    files = {
+        f"{name}.csv": f"{head}\n1,x\n2,y\n"
+        for name, head in zip("abc", ("i,i", "i,j", "i,i"), strict=True)
+    }
+    write(place / "data", files)
+    assert found("data").notes[0] == "b.csv: its columns differ"
+
+
 def test_odd_names_survive_the_script(place: Path) -> None:
     document = {'a "b" \\': 1, "class": "x", "map": {"k.v": 'quo"te'}, 'odd"""name': None}
     other = {**document, "class": "y"}
