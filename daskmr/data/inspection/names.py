@@ -236,8 +236,10 @@ class _Names:
         """
         saved, end = self.used.copy(), _common_end(values)
         numbers = {value.removesuffix(end) for value in values}
-        if self.unit and end and _are_ints(numbers) and (unit := self._next_unit(numbers)):
-            yield self._field(unit, "int") + _literal(end)
+        is_time = self.unit and end and (alone or len(numbers) > 1)
+        if is_time and all(re.fullmatch(r"\d\d", number) for number in numbers):
+            if unit := self._next_unit(numbers):
+                yield self._field(unit, "int") + _literal(end)
             self.used = saved.copy()
         mixed = [*self._mixed(values, of_files=True)]
         text = "".join(mixed)
