@@ -307,6 +307,18 @@ def test_bad_rows_and_documents_are_counted_and_reading_goes_on(tmp_path: Path) 
         assert (meta["counts"]["records"], meta["bad_records"]["count"]) == (records, bad)
 
 
+def test_the_bad_records_of_a_run_without_output_are_mapped_again_as_printed(
+    tmp_path: Path,
+) -> None:
+    put(tmp_path / "rows", {"a.csv": text(ROWS, ";") + "1;2\n"})
+    daskmr("inspect", "rows", "--write", "job.py", cwd=tmp_path)
+    done = daskmr("run", "job.py", "-d", "rows", "--inline", cwd=tmp_path)
+    [line] = [line for line in done.stderr.splitlines() if "daskmr replay" in line]
+    done = daskmr(*shlex.split(line.partition("daskmr ")[2]), cwd=tmp_path)
+    assert done.returncode == 1
+    assert "still wrong number of fields" in done.stdout
+
+
 def archives() -> dict[str, str | bytes]:
     tar, packed = io.BytesIO(), io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w") as archive:
