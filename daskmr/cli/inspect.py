@@ -110,7 +110,8 @@ def find(
     sources, bucket = parse_sources(given), options.get("bucket")
     if not given and not bucket:
         raise InputError(
-            "There is nothing to look at. Name a directory, a file or a URL: daskmr inspect data"
+            "There is nothing to look at. Name a directory, a file or a URL, or try sample data:\n"
+            "daskmr sample-data data && daskmr inspect data"
         )
     if sources.url is None and bucket is None:
         return find_out(sources, on_progress=on_listing)

@@ -10,6 +10,7 @@ import gzip
 import io
 import json
 import shlex
+import subprocess
 import tarfile
 import zipfile
 from collections import Counter
@@ -354,6 +355,15 @@ def test_what_nothing_reads_has_the_command_that_converts_it(
     assert said in done.stderr
 
 
+def test_the_command_that_extracts_an_archive_runs(tmp_path: Path) -> None:
+    put(tmp_path / "d", {"a.tar": archives()["a.tar"]})
+    *_, last = daskmr("inspect", "d", cwd=tmp_path).stdout.splitlines()
+    extract, _, look = last.partition("Extract it: ")[2].rpartition(" && ")
+    subprocess.run(extract, shell=True, cwd=tmp_path, timeout=60, check=True)
+    assert look == "daskmr inspect a.tar.d"
+    assert "text without tabs" in next(pasted(look, tmp_path))
+
+
 def test_the_encoding_has_the_command_that_converts_it(tmp_path: Path) -> None:
     put(tmp_path / "d", {"a.csv": text(ROWS).encode("cp1252")})
     done = daskmr("inspect", "d", cwd=tmp_path)
@@ -374,5 +384,5 @@ def test_a_mixed_folder_has_shares(tmp_path: Path) -> None:
     assert "records     jsonl: JSON lines, 6 of 10 files\n" in said
     assert "note        1 of 10 files (in/2026-10-05/x.csv): CSV with a header\n" in said
     assert (
-        "1 of 10 files (a.zip): it is a zip archive. Extract it: unzip d/a.zip -d a.zip.d\n" in said
+        "1 of 10 files (a.zip): it is a zip archive. Extract it: unzip d/a.zip -d a.zip.d && " in said
     )

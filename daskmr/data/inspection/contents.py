@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
+from os.path import basename
 from typing import Any, BinaryIO
 
 from daskmr.data.readers.decompression import read_chunks
@@ -110,8 +111,11 @@ def _recognise(data: bytes, source: str | BinaryIO, path: str, codec: str, ended
         return _look_at_parquet(source)
     if form is not None:
         command = unpack_command(form, path, codec)
-        remedy = f". {'Extract' if form.extract else 'Convert'} it: {command}"
-        remedy = remedy if command else "; convert it to text"
+        remedy = f". Convert it: {command}" if command else "; convert it to text"
+        if command and form.extract:
+            remedy = (
+                f". Extract it: {command} && daskmr inspect {shell_path(f'{basename(path)}.d')}"
+            )
         return Content(looks=form.name, problem=f"it is {form.name}{remedy}")
     text = data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
     lines = text.split("\n")

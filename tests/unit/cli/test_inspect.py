@@ -98,7 +98,7 @@ def test_standard_input(place: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "Name a directory, a file or a URL: daskmr inspect data"),
+        ([], "a URL, or try sample data:\ndaskmr sample-data data && daskmr inspect data\n"),
         (["none"], "none does not exist"),
         (["my logs", "--write", "job.txt"], "must end in .py"),
         (["s3://key:secret@bucket"], "holds credentials"),
