@@ -151,8 +151,11 @@ def command_line(found: Findings, script: str | None) -> str | None:
 def render(found: Findings, paint: Paint, script: str | None = None) -> str:
     """Format findings for a terminal or a file."""
     lines: list[str] = []
+    last = ""
     for title, text in _rows(found):
-        lines.append(f"{paint(f'{title:{_TITLE}}', 'title')}{printable(text)}".rstrip())
+        shown = "" if title == last else title
+        lines.append(f"{paint(f'{shown:{_TITLE}}', 'title')}{printable(text)}".rstrip())
+        last = title
     for note in found.notes:
         lines.append(paint(f"{'note':{_TITLE}}{printable(note)}", "warning"))
     command = command_line(found, script)
@@ -179,25 +182,19 @@ def _rows(found: Findings) -> _Rows:
     names = [f"{name or 'none'} ({n:,})" for name, n in found.compressions.items()]
     yield "compression", ", ".join(names)
     records = found.content.records
-    looks = f"{records}: {found.content.looks}" if records else found.content.looks
-    looks = f"read in the script: {found.content.looks}" if records == "read" else looks
-    share = (
-        f", {found.read:,} of {counted(found.files, 'file')}" if found.read < found.files else ""
-    )
-    yield "records", f"{looks}{share}"
-    title = "dimensions"
+    looks = found.content.looks
+    if records:
+        looks = f"{'read in the script' if records == 'read' else records}: {looks}"
+    if found.read < found.files:
+        looks += f", {found.read:,} of {counted(found.files, 'file')}"
+    yield "records", looks
     for each in found.dimensions:
         kind = f" ({each.type})" if each.type else ""
-        yield (
-            title,
-            f"{each.name}{kind}: {counted(len(each.values), 'value')}, {_values(each.values)}",
-        )
-        title = ""
+        count = counted(len(each.values), "value")
+        yield "dimensions", f"{each.name}{kind}: {count}, {_values(each.values)}"
     yield from _fields(found)
-    title = "first"
     for line in found.content.lines[:_RECORDS]:
-        yield title, shorten_end(printable(line))
-        title = ""
+        yield "first", shorten_end(printable(line))
 
 
 def _layout(found: Findings) -> _Rows:
@@ -211,12 +208,10 @@ def _layout(found: Findings) -> _Rows:
     else:
         yield "layout", guess.spec
     if guess is not None and guess.typed:
-        yield "", f"to filter by dates and numbers: --layout {shell_word(guess.typed)}"
+        yield "layout", f"to filter by dates and numbers: --layout {shell_word(guess.typed)}"
     if found.skipped:
-        yield (
-            "",
-            f"not in it: {counted(len(found.skipped), 'file')}, {some(found.skipped, _SKIPPED)}",
-        )
+        names = some(found.skipped, _SKIPPED)
+        yield "layout", f"not in it: {counted(len(found.skipped), 'file')}, {names}"
 
 
 def _values(values: dict[str, int]) -> str:
@@ -235,16 +230,13 @@ def _fields(found: Findings) -> _Rows:
     width = min(30, max(len(printable(each.name)) for each in shown))
     kinds = min(20, max(len(each.type) for each in shown))
     for each in shown:
-        name, kind = (
-            shorten(printable(each.name) or "''", width),
-            shorten(each.type or "empty", kinds),
-        )
+        name = shorten(printable(each.name) or "''", width)
+        kind = shorten(each.type or "empty", kinds)
         examples = ", ".join(value or "''" for value, _ in each.values.most_common(3))
         text = f"{name:{width}}  {kind:{kinds}}  {each.share:>6.1%}  {shorten_end(printable(examples), 50)}"
         yield title, text.rstrip()
-        title = ""
     if len(found.fields) > len(shown):
-        yield "", f"and {len(found.fields) - len(shown):,} more"
+        yield title, f"and {len(found.fields) - len(shown):,} more"
 
 
 def shorten_end(text: str, length: int = _WIDTH) -> str:

@@ -384,5 +384,6 @@ def test_a_mixed_folder_has_shares(tmp_path: Path) -> None:
     assert "records     jsonl: JSON lines, 6 of 10 files\n" in said
     assert "note        1 of 10 files (in/2026-10-05/x.csv): CSV with a header\n" in said
     assert (
-        "1 of 10 files (a.zip): it is a zip archive. Extract it: unzip d/a.zip -d a.zip.d && " in said
+        "1 of 10 files (a.zip): it is a zip archive. Extract it: unzip d/a.zip -d a.zip.d && "
+        in said
     )

@@ -29,15 +29,13 @@ class FieldFigures:
 
     - `path`: the names that lead to it.
     - `in_all`: all records have it, even if it is empty.
-    - `count`: the number of records in which it is not the empty text of a table.
-    - `share`: the same as a share of all records.
+    - `share`: of the records, in which it is not the empty text of a table.
     - `types`: the number of values of each type, by its name in Python; in a table, ``"date"`` too.
     - `values`: the number of records with each short scalar value, as text.
     """
 
     path: tuple[str, ...]
     in_all: bool = False
-    count: int = 0
     share: float = 0.0
     types: Counter[str] = field(default_factory=Counter)
     values: Counter[str] = field(default_factory=Counter)
@@ -76,7 +74,6 @@ def fields_of(records: Sequence[Any], as_text: bool = False) -> list[FieldFigure
             present[path] += 1
             if as_text and value == "":
                 continue
-            one.count += 1
             kind = "None" if value is None else type(value).__name__
             one.types[kind_of_text(value) if as_text else kind] += 1
             text = str(value)
@@ -84,7 +81,7 @@ def fields_of(records: Sequence[Any], as_text: bool = False) -> list[FieldFigure
             if room and isinstance(value, str | int | bool) and len(text) <= _LONGEST_VALUE:
                 one.values[text] += 1
     for one in found.values():
-        one.share = one.count / len(records)
+        one.share = one.types.total() / len(records)
         one.in_all = present[one.path] == len(records)
     return [*found.values()]
 
