@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, count
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from daskmr.cli.console import EPILOG, Paint, announced, ends_process, listing_line, painter
+from daskmr.cli.console import (
+    EPILOG,
+    Paint,
+    announced,
+    ends_process,
+    leave,
+    listing_line,
+    painter,
+)
+from daskmr.cli.new import check_new, write_files
 from daskmr.cli.options import GroupedCommand, add_option, job_options
 from daskmr.errors import InputError
 from daskmr.stdio import say
@@ -69,7 +79,6 @@ def inspect(
     ):
         found = find(given, options, on_listing)
     if script is not None:
-        from daskmr.cli.new import write_files
         from daskmr.run.inspection.starter import starter_text
 
         write_files({script: starter_text(found, script)}, force)
@@ -80,17 +89,8 @@ def inspect(
         say(stdout, f"{json.dumps(found.as_dict() | lines, indent=2)}\n")
     else:
         say(stdout, f"{render(found, painter(stdout), script)}\n")
-
-
-def check_new(script: str, force: bool) -> None:
-    """Raise an error for a script that cannot be written, before anything is looked at."""
-    if not script.endswith(".py"):
-        raise click.BadParameter(f"{script!r} must end in .py.", param_hint="SCRIPT")
-    if os.path.lexists(script) and not force:
-        raise InputError(
-            f"{script} already exists, and was not changed. Name another file, or replace it with "
-            "--force."
-        )
+    if not found.is_readable:
+        leave(InputError.exit_code)
 
 
 def find(
@@ -110,7 +110,8 @@ def find(
     sources, bucket = parse_sources(given), options.get("bucket")
     if not given and not bucket:
         raise InputError(
-            "There is nothing to look at. Name a directory, a file or a URL: daskmr inspect data"
+            "There is nothing to look at. Name a directory, a file or a URL, or try sample data:\n"
+            "daskmr sample-data data && daskmr inspect data"
         )
     if sources.url is None and bucket is None:
         return find_out(sources, on_progress=on_listing)
@@ -137,18 +138,11 @@ def command_line(found: Findings, script: str | None) -> str | None:
         return None
     if script is not None:
         return found.run_line(script)
-    name = next(n for n in _script_names() if not os.path.lexists(n))
+    names = (f"job{number}.py" for number in count(2))
+    name = next(name for name in chain(["job.py"], names) if not os.path.lexists(name))
     if found.given == ("-",):
         return found.inspect_line(name)
     return f"{found.inspect_line(name)} && {found.run_line(name)}"
-
-
-def _script_names() -> Iterator[str]:
-    yield "job.py"
-    number = 2
-    while True:
-        yield f"job{number}.py"
-        number += 1
 
 
 # --- as text --------------------------------------------------------------------------------------
@@ -157,8 +151,11 @@ def _script_names() -> Iterator[str]:
 def render(found: Findings, paint: Paint, script: str | None = None) -> str:
     """Format findings for a terminal or a file."""
     lines: list[str] = []
+    last = ""
     for title, text in _rows(found):
-        lines.append(f"{paint(f'{title:{_TITLE}}', 'title')}{printable(text)}".rstrip())
+        shown = "" if title == last else title
+        lines.append(f"{paint(f'{shown:{_TITLE}}', 'title')}{printable(text)}".rstrip())
+        last = title
     for note in found.notes:
         lines.append(paint(f"{'note':{_TITLE}}{printable(note)}", "warning"))
     command = command_line(found, script)
@@ -181,26 +178,23 @@ def _rows(found: Findings) -> _Rows:
     least = "" if found.complete else "at least "
     where = " ".join((*found.given, *found.store))
     yield "input", f"{where}: {least}{counted(found.files, 'file')}, {format_bytes(found.bytes)}"
-    yield from _layout(found)
+    yield from _layout(found) if found.is_readable else ()
     names = [f"{name or 'none'} ({n:,})" for name, n in found.compressions.items()]
     yield "compression", ", ".join(names)
     records = found.content.records
-    looks = f"{records}: {found.content.looks}" if records else found.content.looks
-    looks = f"read in the script: {found.content.looks}" if records == "read" else looks
-    yield "records", f"{looks}{f', key {found.key}' if found.key else ''}"
-    title = "dimensions"
+    looks = found.content.looks
+    if records:
+        looks = f"{'read in the script' if records == 'read' else records}: {looks}"
+    if found.read < found.files:
+        looks += f", {found.read:,} of {counted(found.files, 'file')}"
+    yield "records", looks
     for each in found.dimensions:
         kind = f" ({each.type})" if each.type else ""
-        yield (
-            title,
-            f"{each.name}{kind}: {counted(len(each.values), 'value')}, {_values(each.values)}",
-        )
-        title = ""
+        count = counted(len(each.values), "value")
+        yield "dimensions", f"{each.name}{kind}: {count}, {_values(each.values)}"
     yield from _fields(found)
-    title = "first"
     for line in found.content.lines[:_RECORDS]:
-        yield title, shorten_end(printable(line))
-        title = ""
+        yield "first", shorten_end(printable(line))
 
 
 def _layout(found: Findings) -> _Rows:
@@ -214,12 +208,10 @@ def _layout(found: Findings) -> _Rows:
     else:
         yield "layout", guess.spec
     if guess is not None and guess.typed:
-        yield "", f"to filter by dates and numbers: --layout {shell_word(guess.typed)}"
+        yield "layout", f"to filter by dates and numbers: --layout {shell_word(guess.typed)}"
     if found.skipped:
-        yield (
-            "",
-            f"not in it: {counted(len(found.skipped), 'file')}, {some(found.skipped, _SKIPPED)}",
-        )
+        names = some(found.skipped, _SKIPPED)
+        yield "layout", f"not in it: {counted(len(found.skipped), 'file')}, {names}"
 
 
 def _values(values: dict[str, int]) -> str:
@@ -231,20 +223,20 @@ def _values(values: dict[str, int]) -> str:
 
 
 def _fields(found: Findings) -> _Rows:
-    title = "columns" if found.content.records in ("csv", "tsv", "parquet") else "fields"
+    title = "columns" if found.content.header else "fields"
     shown = found.fields[:_FIELDS]
     if not shown:
         return
     width = min(30, max(len(printable(each.name)) for each in shown))
     kinds = min(20, max(len(each.type) for each in shown))
     for each in shown:
-        name, kind = shorten(printable(each.name), width), shorten(each.type or "empty", kinds)
+        name = shorten(printable(each.name) or "''", width)
+        kind = shorten(each.type or "empty", kinds)
         examples = ", ".join(value or "''" for value, _ in each.values.most_common(3))
         text = f"{name:{width}}  {kind:{kinds}}  {each.share:>6.1%}  {shorten_end(printable(examples), 50)}"
         yield title, text.rstrip()
-        title = ""
     if len(found.fields) > len(shown):
-        yield "", f"and {len(found.fields) - len(shown):,} more"
+        yield title, f"and {len(found.fields) - len(shown):,} more"
 
 
 def shorten_end(text: str, length: int = _WIDTH) -> str:

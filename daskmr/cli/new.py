@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from typing import IO
 
@@ -17,7 +17,7 @@ from daskmr.errors import InputError
 from daskmr.stdio import say
 from daskmr.text import printable, shell_path, shell_word
 
-__all__ = ["filter_text", "new", "script_text", "write_files"]
+__all__ = ["check_new", "filter_text", "new", "script_text", "write_files"]
 
 _SCRIPT = '''\
 """Count the documents of each OS and app version.
@@ -108,52 +108,52 @@ def new(
     force: bool,
 ) -> None:
     """Write a job SCRIPT to start from, which works unchanged and has comments on what to change."""
-    if not script.endswith(".py"):
-        raise click.BadParameter(f"{script!r} must end in .py.", param_hint="SCRIPT")
+    check_new(script, force)
     if filter_path is not None and os.path.realpath(filter_path) == os.path.realpath(script):
         raise click.BadParameter("it is also the name of the script.", param_hint="--filter")
     layout = one_layout(layout, schema)
+    more = [] if filter_path is None else ["-f", filter_path]
     if data_dir:
         if layout is not None:
             raise click.UsageError("--data-dir finds the layout: omit --layout.")
-        text, names, given = _fitting(script, data_dir)
+        text, names, lines = _fitting(script, data_dir, more)
     else:
-        text, names, given = _commented(script, layout)
+        text, names, lines = _commented(script, layout, more)
     texts = {script: text}
     if filter_path is not None:
         texts[filter_path] = filter_text(names)
-        given += f" -f {shell_word(filter_path)}"
     write_files(texts, force)
-    sample = "" if layout is not None or data_dir else "  daskmr sample-data data\n"
-    say(
-        stdout,
-        f"{printable(' and '.join(texts))} written. Try it:\n\n"
-        f"{sample}"
-        f"  daskmr check {shell_path(script)} {given}\n"
-        f"  daskmr run {shell_path(script)} {given}\n",
-    )
+    tries = "".join(f"  {line}\n" for line in lines)
+    say(stdout, f"{printable(' and '.join(texts))} written. Try it:\n\n{tries}")
 
 
-def _fitting(script: str, data_dir: Sequence[str]) -> tuple[str, Sequence[str], str]:
-    """Return a script for some data, the names of its dimensions, and the options that name it."""
+_Written = tuple[str, Sequence[str], list[str]]
+"""A script, the names of its dimensions, and the command lines that try it."""
+
+
+def _fitting(script: str, data_dir: Sequence[str], more: Sequence[str]) -> _Written:
+    """Return a script for some data; `more` are options for it."""
     from daskmr.cli.inspect import find
     from daskmr.run.inspection.starter import starter_text
 
     with announced("new looks at a sample of the data"):
         found = find(data_dir, {})
-    given = " ".join(map(shell_word, found.input_words))
-    return starter_text(found, script), [each.name for each in found.dimensions], given
+    names = [each.name for each in found.dimensions]
+    return starter_text(found, script), names, found.lines_to_try(script, *more)
 
 
-def _commented(script: str, layout: str | None) -> tuple[str, Sequence[str], str]:
-    """Return a script for sample data, the names of the layout, and the options that it needs."""
+def _commented(script: str, layout: str | None, more: Sequence[str]) -> _Written:
+    """Return a script for sample data."""
     from daskmr.config import load_config
     from daskmr.data.layout import load_layout
 
     config = load_config()
     names = load_layout(layout or config.layout or config.schema).field_names
-    given = "-d data" if layout is None else f"-d data --layout {shell_word(layout)}"
-    return script_text(script, names), names, given
+    words = ["-d", "data", *([] if layout is None else ["--layout", layout]), *more]
+    given = f"{shell_path(script)} {' '.join(map(shell_word, words))}"
+    sample = ["daskmr sample-data data"] if layout is None else []
+    lines = [*sample, f"daskmr check {given}", f"daskmr run {given}"]
+    return script_text(script, names), names, lines
 
 
 def script_text(path: str, field_names: Sequence[str]) -> str:
@@ -181,17 +181,28 @@ def filter_text(field_names: Sequence[str]) -> str:
     return f'{{\n  "version": 1,\n  "_comment": {hint},\n  "dimensions": [\n    {lines}\n  ]\n}}\n'
 
 
-def write_files(texts: dict[str, str], force: bool) -> None:
-    """Write the texts of new files, given by path: all of them or none.
+def check_new(script: str, force: bool) -> None:
+    """Raise an error for a script that cannot be written, before anything is looked at."""
+    if not script.endswith(".py"):
+        raise click.BadParameter(f"{script!r} must end in .py.", param_hint="SCRIPT")
+    _check_missing([script], force)
 
-    Raises `InputError` if a file exists, unless `force` is true, or cannot be written.
-    """
-    for path in texts:
+
+def _check_missing(paths: Iterable[str], force: bool) -> None:
+    for path in paths:
         if os.path.lexists(path) and not force:
             raise InputError(
                 f"{path} already exists, and was not changed. Name another file, or replace it "
                 "with --force."
             )
+
+
+def write_files(texts: dict[str, str], force: bool) -> None:
+    """Write the texts of new files, given by path: all of them or none.
+
+    Raises `InputError` if a file exists, unless `force` is true, or cannot be written.
+    """
+    _check_missing(texts, force)
     with ExitStack() as made:
         for path, text in texts.items():
             try:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, count
 from typing import Any, NamedTuple
 
 from daskmr.errors import InputError
 from daskmr.job.tracebacks import short_repr
 
-__all__ = ["Declared", "declared_in", "names_of", "notes_on_declared", "paths_of"]
+__all__ = ["Declared", "declared_in", "distinct_names", "names_of", "notes_on_declared", "paths_of"]
 
 
 class Declared(NamedTuple):
@@ -77,6 +78,20 @@ def names_of(value: Any, name: str) -> tuple[str, ...]:
     if twice:
         raise InputError(f"`{name}` in the script holds {min(twice)!r} twice.")
     return tuple(value)
+
+
+def distinct_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Return names of columns of which some are empty or occur twice, so that they differ.
+
+    >>> distinct_names(["id", "id", ""])
+    ('id', 'id_2', 'column3')
+    """
+    found: list[str] = []
+    for number, name in enumerate(names, 1):
+        name = name or f"column{number}"
+        others = (f"{name}_{n}" for n in count(2))
+        found.append(next(each for each in chain([name], others) if each not in found))
+    return tuple(found)
 
 
 def paths_of(value: Any) -> tuple[tuple[str, ...], ...]:

@@ -29,7 +29,7 @@ from daskmr.store.credentials import given
 from daskmr.store.open_stores import stores_closed
 from daskmr.tasks.guard import in_thread, no_exit, shortened
 from daskmr.tasks.spilled_values import on_disk
-from daskmr.text import counted
+from daskmr.text import counted, shell_word
 
 __all__ = ["alike", "check_script"]
 
@@ -170,14 +170,15 @@ class _Check:
     def _map(self, trial: Trial, inputs: Inputs, config: Config, count: int) -> None:
         bad: list[tuple[str, int, str, Bad]] = []
         pairs = records = 0
-        shown, names = "", inputs.listing.layout.field_names
+        shown, dims, names = "", None, inputs.listing.layout.field_names
         records_of = first_records(inputs, config, trial)
         for file, place, number, record in islice(records_of, count):
             line = text_of(record)
             if place != shown and pairs < _SHOWN:
                 shown = place
                 self._say("input", place)
-                self._say("dims", shortened(list(file.dims), 2 * _WIDTH))
+                if dims != (dims := list(file.dims)):
+                    self._say("dims", shortened(dims, 2 * _WIDTH))
             mark = len(trial.pending)
             try:
                 found = trial.map(place, Dims(file.dims, names), number, record, file.path)
@@ -225,7 +226,7 @@ class _Check:
         if len(bad) == records and self.form.is_keyed and not any("\t" in line for line in bad):
             form = describe_lines([line[:LINE_CHARACTERS] for line in bad[:_SNIFFED]])
             name = format_of(form)
-            advice = f"; to read them as such, pass --records {name}" if name else ""
+            advice = f"; to read them as such, pass --records {shell_word(name)}" if name else ""
             self._warn(
                 f"no line has a tab: they look like {form}. A run would fail immediately{advice}"
             )

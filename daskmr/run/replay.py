@@ -135,7 +135,8 @@ def open_replay(path: str, script: str | None, given: str | None) -> Replay:
     """Read saved bad records, and load the script of their run.
 
     - `path`: the path of an ``OUTPUT.bad.jsonl``.
-    - `script`, `given`: the script and the layout; by default those of the run, from its ``OUTPUT.meta.json``.
+    - `script`, `given`: the script and the layout; by default those of the run, from its
+      ``OUTPUT.meta.json``, or without that the layout that the script declares.
     Raises `InputError` if a file cannot be read, or the script is not known.
     """
     records = tuple(read_bad_records(path))
@@ -148,12 +149,13 @@ def open_replay(path: str, script: str | None, given: str | None) -> Replay:
         raise InputError(
             f"{meta_path} does not name the script, because {reason}. Give it with --script."
         )
+    job = load_job(script)
     if given is None and meta is not None:
         layout = recorded_layout(meta.get("template"), meta["layout"])
     else:
-        layout = load_schema(None, given).discovered_in(record.file for record in records).layout
+        schema = load_schema(None, given or job.declared.layout)
+        layout = schema.discovered_in(record.file for record in records).layout
     root = None if meta is None else meta["input"].get("root")
-    job = load_job(script)
     return Replay(job, layout, _format_of(meta, job), records, root)
 
 

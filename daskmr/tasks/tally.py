@@ -17,7 +17,7 @@ from daskmr.data.readers.sniffing import LINE_CHARACTERS, describe_lines, format
 from daskmr.data.sources.given import STDIN
 from daskmr.history import HotKey, TaskSpan
 from daskmr.tasks.hot_keys import merge_hot_keys
-from daskmr.text import inspect_line
+from daskmr.text import inspect_line, shell_word
 
 __all__ = [
     "EXAMPLES",
@@ -112,7 +112,7 @@ def explain_untabbed(opening: Opening) -> str:
     if opening.lines:
         text += f" The first, in {opening.path}: {opening.lines[0][:_SHOWN]!r}."
     records = format_of(looks)
-    advice = f" To read it as such, pass --records {records}." if records else ""
+    advice = f" To read it as such, pass --records {shell_word(records)}." if records else ""
     text += f" Nothing was written.{advice} To skip such lines, use --max-bad-records 100%."
     folder, name = os.path.split(opening.path)
     if name in ("", STDIN):  # it cannot be read again

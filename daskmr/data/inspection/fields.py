@@ -10,7 +10,7 @@ from typing import Any
 
 from daskmr.data.inspection.contents import kind_of_text
 
-__all__ = ["FieldFigures", "best_field", "fields_of", "key_field"]
+__all__ = ["FieldFigures", "best_field", "fields_of"]
 
 _DEEPEST = 3  # levels of objects
 _MOST = 200  # fields
@@ -21,7 +21,6 @@ _TELLING = (
     "status", "event", "type", "kind", "level", "severity", "action", "method", "country", "os",
     "channel", "category", "name", "host", "state", "code",
 )  # fmt: skip
-_KEYS = ("id", "_id", "uuid", "key", "user_id", "user.id", "userid", "client_id", "clientid")
 
 
 @dataclass(slots=True)
@@ -29,14 +28,14 @@ class FieldFigures:
     """One field of the records.
 
     - `path`: the names that lead to it.
-    - `count`: the number of records that have it; of a table, in which it is not empty.
-    - `share`: the same as a share of all records.
+    - `in_all`: all records have it, even if it is empty.
+    - `share`: of the records, in which it is not the empty text of a table.
     - `types`: the number of values of each type, by its name in Python; in a table, ``"date"`` too.
     - `values`: the number of records with each short scalar value, as text.
     """
 
     path: tuple[str, ...]
-    count: int = 0
+    in_all: bool = False
     share: float = 0.0
     types: Counter[str] = field(default_factory=Counter)
     values: Counter[str] = field(default_factory=Counter)
@@ -64,6 +63,7 @@ def fields_of(records: Sequence[Any], as_text: bool = False) -> list[FieldFigure
     [('user.id', 'int', 0.5), ('n', 'float', 0.5)]
     """
     found: dict[tuple[str, ...], FieldFigures] = {}
+    present: Counter[tuple[str, ...]] = Counter()
     for record in records:
         if not isinstance(record, dict):
             continue
@@ -71,9 +71,9 @@ def fields_of(records: Sequence[Any], as_text: bool = False) -> list[FieldFigure
             if path not in found and len(found) == _MOST:
                 continue
             one = found.setdefault(path, FieldFigures(path))
+            present[path] += 1
             if as_text and value == "":
                 continue
-            one.count += 1
             kind = "None" if value is None else type(value).__name__
             one.types[kind_of_text(value) if as_text else kind] += 1
             text = str(value)
@@ -81,7 +81,8 @@ def fields_of(records: Sequence[Any], as_text: bool = False) -> list[FieldFigure
             if room and isinstance(value, str | int | bool) and len(text) <= _LONGEST_VALUE:
                 one.values[text] += 1
     for one in found.values():
-        one.share = one.count / len(records)
+        one.share = one.types.total() / len(records)
+        one.in_all = present[one.path] == len(records)
     return [*found.values()]
 
 
@@ -96,13 +97,24 @@ def _leaves(
             yield path, value
 
 
-def best_field(fields: Sequence[FieldFigures], records: int) -> FieldFigures | None:
-    """Return the field whose values are the most useful to count, or ``None``."""
+def best_field(
+    fields: Sequence[FieldFigures], records: int, as_columns: bool = False
+) -> FieldFigures | None:
+    """Return the field whose values are the most useful to count, or ``None``.
 
-    def rank(one: FieldFigures) -> tuple[bool, bool, float, int]:
+    - `as_columns`: the fields are columns, which every file must have to be read.
+    """
+
+    def rank(one: FieldFigures) -> tuple[bool, bool, bool, float, int]:
         words = set(re.split(r"[^a-z]+", one.name.lower()))
         telling = bool(words & set(_TELLING))
-        return telling, "str" in one.types or "bool" in one.types, one.share, -len(one.values)
+        return (
+            one.in_all,
+            telling,
+            "str" in one.types or "bool" in one.types,
+            one.share,
+            -len(one.values),
+        )
 
     above = {one.path[:length] for one in fields for length in range(1, len(one.path))}
 
@@ -110,15 +122,9 @@ def best_field(fields: Sequence[FieldFigures], records: int) -> FieldFigures | N
         counted = sum(one.values.values())
         distinct = len(one.values)
         few = distinct in _CATEGORIES and (2 * distinct <= counted or records < 10)
-        return one.is_scalar and one.path not in above and counted >= 0.5 * records and few
+        is_read = all(one.path) and (one.in_all or not as_columns)
+        return (
+            is_read and one.is_scalar and one.path not in above and 2 * counted >= records and few
+        )
 
     return max(filter(is_category, fields), key=rank, default=None)
-
-
-def key_field(fields: Sequence[FieldFigures]) -> str | None:
-    """Return the name of the field that identifies a record or a user, if every record has one."""
-    for name in _KEYS:
-        for one in fields:
-            if one.name.lower() == name and one.share == 1 and {*one.types} <= {"str", "int"}:
-                return one.name
-    return None

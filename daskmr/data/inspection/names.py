@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from os.path import commonprefix
 from typing import TypeVar
 from urllib.parse import unquote
 
@@ -233,7 +234,13 @@ class _Names:
         - `known`: all have an extension that is listed.
         - `alone`: there is only one file, which may have a number.
         """
-        saved = self.used.copy()
+        saved, end = self.used.copy(), _common_end(values)
+        numbers = {value.removesuffix(end) for value in values}
+        is_time = self.unit and end and (alone or len(numbers) > 1)
+        if is_time and all(re.fullmatch(r"\d\d", number) for number in numbers):
+            if unit := self._next_unit(numbers):
+                yield self._field(unit, "int") + _literal(end)
+            self.used = saved.copy()
         mixed = [*self._mixed(values, of_files=True)]
         text = "".join(mixed)
         has_field = "{" in text.replace("{_}", "")
@@ -241,12 +248,8 @@ class _Names:
         if has_field or (len(values) == 1 and not is_numbered):
             yield text
         self.used = saved
-        if known:
-            yield "{_}"
-        else:
-            end = _common_end(values)
-            if end:
-                yield "{_}" + _literal(end)
+        if known or end:
+            yield "{_}" if known else "{_}" + _literal(end)
 
     def _whole(self, values: set[str]) -> str:
         """Return the field of values that are recognised as a whole; ``""`` if they are not."""
@@ -393,12 +396,8 @@ def _common_end(values: Iterable[str]) -> str:
     >>> _common_end(["a.out.gz", "b.c.out.gz"]), _common_end(["a.out", "b.err"])
     ('.out.gz', '')
     """
-    ends: Counter[str] = Counter()
-    values = [*values]
-    for value in values:
-        parts = value.split(".")
-        ends.update("." + ".".join(parts[n:]) for n in range(1, len(parts)))
-    return max((end for end, count in ends.items() if count == len(values)), key=len, default="")
+    end = commonprefix([value[::-1] for value in values])[::-1]  # noqa: RUF071 (of characters)
+    return end[end.index(".") :] if "." in end else ""
 
 
 def _literal(text: str) -> str:

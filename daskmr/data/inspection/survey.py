@@ -80,17 +80,15 @@ class Survey:
     stdin: bytes | None = None
     store: Store | None = None
 
-    def open(self, file: Found, whole: bool = False) -> str | BinaryIO:
-        """Return the path of a file, or a stream of it; `whole`: with random access."""
+    def open(self, file: Found) -> str | BinaryIO:
+        """Return the path of a file, or a stream of it, with random access."""
         if self.stdin is not None:
             stream = io.BytesIO(self.stdin)
             stream.name = STDIN
             return stream
         if not file.remote or self.store is None:
             return file.place
-        ranges = _Ranges(self.store, file)
-        buffered = io.BufferedReader(ranges, 1 << 16 if whole else _RANGE_BYTES)
-        return cast(BinaryIO, buffered)
+        return cast(BinaryIO, io.BufferedReader(_Ranges(self.store, file), _RANGE_BYTES))
 
 
 @contextmanager

@@ -2,11 +2,15 @@
 
 A stray quote would take in the lines up to the next one, or the rest of the file. Where this gives no
 valid record, only the first of these lines is a bad record, and reading goes on with the next one.
+
+Marks after a colon change the format: ``csv:;`` has semicolons as separators; with ``#``, as in ``csv:#`` and
+``csv:;#``, lines that begin with it are comments. A first line ``sep=;``, of Excel, is no record.
 """
 
 from __future__ import annotations
 
 import csv
+import re
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,9 +32,10 @@ from daskmr.data.readers.records import (
     raw_bytes,
 )
 from daskmr.errors import TaskFailed
+from daskmr.job.declared import distinct_names
 from daskmr.text import did_you_mean
 
-__all__ = ["CSV", "TSV"]
+__all__ = ["CSV", "TSV", "with_marks"]
 
 WRONG_NUMBER = "wrong number of fields"
 NOT_CLOSED = "a quote is not closed"
@@ -43,12 +48,13 @@ class _Delimited(Reader):
     options = frozenset({"key", "columns", "fields"})
     splits = "unquoted lines"
 
-    def __init__(self, name: str, separator: str) -> None:
-        self.name, self.extensions = name, (name,)
-        self._separator = separator
+    def __init__(self, name: str, separator: str, marks: str = "") -> None:
+        self.name, self.extensions = f"{name}:{marks}" if marks else name, (name,)
+        self.separator = marks.replace("#", "") or separator
+        self.has_comments = "#" in marks
 
     def read(self, source: str | BinaryIO, form: RecordFormat, file: Reading) -> Iterator[Records]:
-        table = _Table(form, file, self._separator, self._header_before(source, form, file))
+        table = _Table(form, file, self, self._header_before(source, form, file))
         for lines, has_cr in read_lines(
             source, file.max_record_bytes, max_text_bytes=file.max_text_bytes, opened=file.opened
         ):
@@ -62,7 +68,7 @@ class _Delimited(Reader):
         part: Part | None = getattr(source, "part", None)
         if isinstance(source, str) or part is None or not part.start:
             return ()
-        table = _Table(form, file, self._separator)
+        table = _Table(form, file, self)
         for lines, has_cr in read_lines(
             source.name, file.max_record_bytes, max_text_bytes=file.max_text_bytes
         ):
@@ -74,7 +80,7 @@ class _Delimited(Reader):
     def reread(
         self, raw: bytes, form: RecordFormat, file: Reading, header: tuple[str, ...]
     ) -> Records:
-        table = _Table(form, file, self._separator, header)
+        table = _Table(form, file, self, header)
         text = raw.decode("utf-8", "surrogateescape")
         records = [*table.add(text.split("\n"), True), *table.end()]
         return records[0] if records else Records((), (), [], lambda index: b"", 0, header)
@@ -82,6 +88,15 @@ class _Delimited(Reader):
 
 CSV = _Delimited("csv", ",")
 TSV = _Delimited("tsv", "\t")
+
+
+def with_marks(name: str) -> Reader | None:
+    """Return the format of a name with marks, such as ``csv:;``; ``None`` if it is none."""
+    base, _, marks = name.partition(":")
+    known = {"csv": ",", "tsv": "\t"}
+    if base not in known or not re.fullmatch(r"(?=.)[^\w\s\"#]?#?", marks):
+        return None
+    return _Delimited(base, known[base], marks)
 
 
 class _Table:
@@ -94,10 +109,11 @@ class _Table:
         self,
         form: RecordFormat,
         file: Reading,
-        separator: str,
+        dialect: _Delimited,
         header: tuple[str, ...] = (),
     ) -> None:
-        self._form, self._file, self._separator = form, file, separator
+        self._form, self._file, self._separator = form, file, dialect.separator
+        self._has_comments, self._in_quotes = dialect.has_comments, False
         self._given = form.columns is not None and not header
         self.header = header
         if header:
@@ -110,6 +126,8 @@ class _Table:
 
     def add(self, lines: list[str], has_cr: bool) -> Iterator[Records]:
         """Add lines, and yield the records that they complete."""
+        if self._has_comments:
+            lines = self._without_comments(lines)
         if self._rest:
             self._rest += lines
             self._length += sum(map(len, lines)) + len(lines)
@@ -130,6 +148,16 @@ class _Table:
         self._first += len(lines)
         spans = [(index, index + 1) for index in range(len(lines))]
         yield self._records(rows, numbers, spans, lines)
+
+    def _without_comments(self, lines: list[str]) -> list[str]:
+        """Make lines blank that begin with ``#``, except in quotes."""
+        self._in_quotes = self._in_quotes and bool(self._rest)  # False after a stray quote
+        found = []
+        for line in lines:
+            is_comment = line[:1] == "#" and not self._in_quotes
+            found.append("" if is_comment else line)
+            self._in_quotes ^= found[-1].count('"') % 2 == 1
+        return found
 
     def end(self) -> Iterator[Records]:
         """Yield the records that the end of the file completes."""
@@ -163,6 +191,8 @@ class _Table:
                     spans.append((start, stop))
                 start = stop
                 if again:
+                    if self._has_comments:
+                        lines[start:] = self._without_comments(lines[start:])
                     break
         if rows and not self.header:
             rows, spans = self._without_header(rows, spans)
@@ -212,10 +242,14 @@ class _Table:
             yield row, before
 
     def _without_header(self, rows: list[Any], spans: list[tuple[int, int]]) -> tuple[Any, Any]:
+        if rows[0] == ["sep=", ""]:
+            rows, spans = rows[1:], spans[1:]
+            if not rows:
+                return rows, spans
         first = rows[0]
         if self._given:
             header = self._form.columns or ()
-            is_header = first == list(header)
+            is_header = isinstance(first, list) and header in (tuple(first), distinct_names(first))
         else:
             is_bad = isinstance(first, BadRecord)
             if problem := first.reason if is_bad else first[0].startswith("{") and "JSON":
@@ -230,8 +264,8 @@ class _Table:
             if twice:
                 raise TaskFailed(
                     f"The header of the input file {self._file.path} names a column twice: "
-                    f"{', '.join(map(repr, twice))}. If the file has no header, name its columns "
-                    "with `input_columns = (...)` in the script; otherwise, rename one in the file."
+                    f"{', '.join(map(repr, twice))}. Give its columns other names, in the script: "
+                    f"input_columns = {distinct_names(header)!r}"
                 )
         self._take_header(header)
         return rows[is_header:], spans[is_header:]

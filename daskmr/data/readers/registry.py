@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, cast
 
 from daskmr.data.readers.records import Reader, RecordFormat
 from daskmr.data.readers.streams import StreamReader
@@ -75,6 +75,8 @@ def _named(name: str) -> Reader:
         module, _, attribute = _READERS[name].partition(":")
         reader: Reader = getattr(import_module(f"daskmr.data.readers.{module}"), attribute)
         return reader
+    if ":" in name and (marked := import_module("daskmr.data.readers.delimited").with_marks(name)):
+        return cast(Reader, marked)
     found = entry_points(group=GROUP)
     if name not in found.names:
         known = [*FORMATS, *sorted(found.names)]

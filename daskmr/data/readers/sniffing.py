@@ -20,6 +20,7 @@ __all__ = [
     "LINE_CHARACTERS",
     "LZMA_FORM",
     "PARQUET",
+    "SEPARATED",
     "XZ",
     "ZSTD",
     "Form",
@@ -232,7 +233,11 @@ def unpack_command(form: Form, path: str, codec: str) -> str:
 ACCESS_LOG = r'\S+ \S+ .+ \[[^\]]+\] "[^"]*" \d{3} (\d+|-)'
 _TIME = r"[\[<(]*(\d{4}[-/]\d\d[-/]\d\d|[A-Z][a-z]{2} [ \d]\d \d\d:|\d{10,13}[. ])"
 _EMPTY, _BINARY = "empty lines", "binary data"
-_SEPARATORS = {",": "CSV", ";": "CSV with semicolons", "|": "columns separated by |"}
+SEPARATED = {  # the format of each; of two that give as many columns, the first counts
+    "CSV with semicolons": ("csv:;", ";"),
+    "columns separated by |": ("csv:|", "|"),
+    "CSV": ("csv", ","),
+}
 
 
 def describe_lines(lines: Sequence[str]) -> str:
@@ -260,9 +265,9 @@ def describe_lines(lines: Sequence[str]) -> str:
         return "the access log of a web server"
     if all(re.match(_TIME, line) for line in lines):
         return "a log whose lines begin with the time"
-    for separator, name in _SEPARATORS.items():
-        if _have_columns(lines, separator):
-            return name
+    columns = {name: _columns(lines, separator) for name, (_, separator) in SEPARATED.items()}
+    if columns[most := max(columns, key=columns.__getitem__)]:
+        return most
     widths = {len(line.split()) for line in lines}
     if len(lines) > 1 and len(widths) == 1 and widths != {1}:
         return "columns separated by spaces"
@@ -272,12 +277,12 @@ def describe_lines(lines: Sequence[str]) -> str:
 def format_of(looks: str) -> str:
     """Return the record format that reads what `describe_lines` has described; "" if none does.
 
-    >>> format_of("JSON lines"), format_of("text without tabs"), format_of("binary data")
-    ('jsonl', 'lines', '')
+    >>> format_of("CSV with semicolons"), format_of("text without tabs"), format_of("binary data")
+    ('csv:;', 'lines', '')
     """
     if looks in (_BINARY, _EMPTY):
         return ""
-    return {"JSON lines": "jsonl", "CSV": "csv"}.get(looks, "lines")
+    return "jsonl" if looks == "JSON lines" else SEPARATED.get(looks, ("lines",))[0]
 
 
 def _is_json(line: str) -> bool:
@@ -291,9 +296,10 @@ def _is_json(line: str) -> bool:
     return True
 
 
-def _have_columns(lines: Sequence[str], separator: str) -> bool:
+def _columns(lines: Sequence[str], separator: str) -> int:
+    """Return the number of columns, if there are several in all lines; else 0."""
     try:
         widths = {len(row) for row in csv.reader(lines, delimiter=separator)}
     except csv.Error:
-        return False
-    return len(widths) == 1 and widths != {1}
+        return 0
+    return max(widths) if len(widths) == 1 and widths != {1} else 0

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from daskmr.data.inspection.contents import Content, look
-from daskmr.data.inspection.fields import FieldFigures, best_field, fields_of, key_field
+from daskmr.data.inspection.fields import FieldFigures, best_field, fields_of
 from daskmr.data.inspection.names import Guess, guess_layout, layout_of, misfits, spread
 from daskmr.data.inspection.survey import Found, Survey, surveyed
 from daskmr.data.readers.registry import text_extensions
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DimensionFound", "Findings", "find_out"]
 
-_GROUPS = 4  # kinds of files that are looked at
+_GROUPS = 8  # kinds of files that are looked at
 _LOOKED_AT = 3  # files of each
 _STORE_BYTES = 1 << 16  # of the data of an object
 _NAMED = 3
@@ -58,8 +58,9 @@ class Findings:
     - `skipped`: files that the command line does not read.
     - `compressions`: the number of files of each, by name; ``""`` for none.
     - `content`: that of the files, joined from several.
-    - `key`: the field that identifies records, if there is one.
+    - `read`: the number of files with such content.
     - `category`: the field whose values are worth counting, if there is one.
+    - `is_damaged`: some of the files are, which a run must skip.
     - `notes`: further remarks.
     """
 
@@ -72,10 +73,11 @@ class Findings:
     skipped: tuple[str, ...]
     compressions: dict[str, int]
     content: Content
+    read: int
     dimensions: tuple[DimensionFound, ...] = ()
     fields: tuple[FieldFigures, ...] = ()
-    key: str | None = None
     category: FieldFigures | None = None
+    is_damaged: bool = False
     notes: tuple[str, ...] = ()
 
     @property
@@ -113,8 +115,15 @@ class Findings:
 
     def run_line(self, script: str) -> str:
         """Return the command line that runs a script which says how the input is read."""
-        words = " ".join(map(shell_word, self.input_words))
-        return self._piped(f"daskmr run {shell_path(script)} {words}")
+        return self.lines_to_try(script)[-1]
+
+    def lines_to_try(self, script: str, *more: str) -> list[str]:
+        """Return the command lines that check and run a script, with more words; damage fails a check."""
+        words = map(shell_word, (*self.input_words, *more))
+        line = f"{shell_path(script)} {' '.join(words)}"
+        if self.is_damaged:
+            return [self._piped(f"daskmr run {line} --skip-corrupt-files")]
+        return [self._piped(f"daskmr {command} {line}") for command in ("check", "run")]
 
     def _piped(self, line: str) -> str:
         return f"COMMAND | {line}" if self.given == ("-",) else line
@@ -129,14 +138,13 @@ class Findings:
             "complete": self.complete,
             "layout": self.layout,
             "typed_layout": self.guess.typed or None if self.guess is not None else None,
-            "needs_layout": self.guess is not None and self.guess.spec is not None,
             "skipped": [*self.skipped],
             "compressions": {name or "none": n for name, n in self.compressions.items()},
             "records": content.records or None,
+            "read": self.read,
             "looks": content.looks,
             "problem": content.problem or None,
             "columns": [*content.columns] or None,
-            "key": self.key,
             "dimensions": [asdict(each) for each in self.dimensions],
             "fields": [
                 {
@@ -175,11 +183,9 @@ def find_out(
         if not survey.files:
             raise InputError(_explain_none(survey, sources, source))
         groups = _groups(survey.files)
-        looked = [_look_at(survey, files) for files in groups[:_GROUPS]]
-        chosen = max(
-            range(len(looked)), key=lambda n: (_worth(looked[n], groups[n][0]), len(groups[n]), -n)
-        )
-    return _put_together(survey, sources, store_words, groups, looked, chosen)
+        for group in groups[:_GROUPS]:
+            _look_at(survey, group)
+    return _put_together(survey, sources, store_words, groups)
 
 
 def _explain_none(survey: Survey, sources: Sources, source: Source | None) -> str:
@@ -198,20 +204,48 @@ def _explain_none(survey: Survey, sources: Sources, source: Source | None) -> st
 # --- contents -------------------------------------------------------------------------------------
 
 
-def _groups(files: Sequence[Found]) -> list[list[Found]]:
-    """Group the files by their extension, without that of a compression; the largest group first."""
-    groups: dict[str, list[Found]] = {}
+@dataclass(slots=True)
+class _Group:
+    """Files with the same extension, apart from that of a compression.
+
+    - `content`: that of most of the files that were looked at, with the values of all of these.
+    - `problems`: of each file that was looked at and has one, by its path.
+    """
+
+    files: list[Found] = field(default_factory=list)
+    content: Content | None = None
+    problems: dict[str, str] = field(default_factory=dict)
+    is_damaged: bool = False
+
+    @property
+    def worth(self) -> tuple[int, int]:
+        """The rank among the groups: how useful its content is, and the number of its files."""
+        if self.content is None or not self.content.records:
+            return 0, len(self.files)
+        name = self.files[0].path.rpartition("/")[2].lower()
+        is_odd = name.startswith(_NOT_DATA) or self.content.looks in ("no data", "empty lines")
+        return 1 if is_odd else 2, len(self.files)
+
+
+def _groups(files: Sequence[Found]) -> list[_Group]:
+    """Group the files, the largest group first."""
+    groups: dict[str, _Group] = {}
     for file in files:
-        groups.setdefault(_extension(file.path), []).append(file)
-    return sorted(groups.values(), key=len, reverse=True)
+        groups.setdefault(_extensions_of(file.path)[0], _Group()).files.append(file)
+    return sorted(groups.values(), key=lambda group: len(group.files), reverse=True)
 
 
-def _extension(path: str) -> str:
-    name = path.rpartition("/")[2]
+def _extensions_of(path: str) -> tuple[str, str]:
+    """Return the extension of a file, and that of its compression; each may be empty.
+
+    >>> _extensions_of("a/b.x.json.gz"), _extensions_of("a/b")
+    (('json', 'gz'), ('', ''))
+    """
+    name, packed = path.rpartition("/")[2], ""
     if compression_of(name) is not None:
-        name = name.rpartition(".")[0]
+        name, _, packed = name.rpartition(".")
     extension = name.rpartition(".")[2].lower() if "." in name else ""
-    return extension if re.fullmatch(r"[a-z][a-z0-9]{0,9}", extension) else ""
+    return extension if re.fullmatch(r"[a-z][a-z0-9]{0,9}", extension) else "", packed
 
 
 def _near(file: Found) -> str:
@@ -220,79 +254,70 @@ def _near(file: Found) -> str:
     return file.place if near.startswith("..") else near
 
 
-def _worth(content: Content, file: Found) -> int:
-    if not content.records:
-        return 0
-    name = file.path.rpartition("/")[2].lower()
-    return 1 if name.startswith(_NOT_DATA) or content.looks in ("no data", "empty lines") else 2
-
-
-def _look_at(survey: Survey, files: Sequence[Found]) -> Content:
-    """Look at some files of a group, and return the content of most of them, with all their values."""
-    filled = [file for file in files if file.size] or [*files]
+def _look_at(survey: Survey, group: _Group) -> None:
+    """Look at some files of a group."""
+    files = spread([file for file in group.files if file.size] or group.files, _LOOKED_AT)
     found: list[Content] = []
-    for file in spread(filled, _LOOKED_AT):
+    for file in files:
         limit = {"limit": _STORE_BYTES} if file.remote else {}
         try:
-            found.append(look(survey.open(file), _near(file), **limit))
+            one = look(survey.open(file), _near(file), **limit)
         except InputError as error:
-            found.append(Content(looks="data that cannot be read", problem=str(error)))
-    kinds = Counter(each.records for each in found)
-    most = max(kinds, key=lambda kind: (bool(kind), kinds[kind]))
-    same = [each for each in found if each.records == most]
-    others = [each for each in found if each.records != most]
-    problem = same[0].problem or next((each.problem for each in found if each.problem), "")
-    if not problem and others:
-        problem = f"some of these files are {others[0].looks}"
+            one = Content(looks="data that cannot be read", problem=str(error))
+        found.append(one)
+        if one.problem:
+            group.problems[file.path] = one.problem
+        group.is_damaged = group.is_damaged or one.is_damaged
+    kinds = Counter((each.records, each.columns) for each in found)
+    most = max(kinds, key=lambda kind: (bool(kind[0]), kinds[kind]))
+    same = [each for each in found if (each.records, each.columns) == most]
+    for each, file in zip(found, files, strict=True):
+        if each not in same and not each.problem:
+            is_alike = each.records == most[0]
+            group.problems[file.path] = "its columns differ" if is_alike else f"it is {each.looks}"
     values = tuple(value for each in same for value in each.values)
-    return replace(same[0], values=values, problem=problem)
+    problem = next(iter(group.problems.values()), "")
+    group.content = replace(same[0], values=values, problem=problem)
 
 
 # --- all together ---------------------------------------------------------------------------------
 
 
 def _put_together(
-    survey: Survey,
-    sources: Sources,
-    store_words: Sequence[str],
-    groups: list[list[Found]],
-    looked: list[Content],
-    chosen: int,
+    survey: Survey, sources: Sources, store_words: Sequence[str], groups: list[_Group]
 ) -> Findings:
-    content, files = looked[chosen], survey.files
+    files = survey.files
+    chosen = max(groups, key=lambda group: group.worth)
+    assert chosen.content is not None
+    content = chosen.content
     extensions = _extensions(content)
     # Groups of the same format are read together, such as .log and .txt.
-    alike = [n for n, each in enumerate(looked) if each.records == content.records] or [chosen]
-    main = [file for n in alike for file in groups[n]]
+    alike = [each for each in groups if each.content and each.content.records == content.records]
+    main = [file for group in alike for file in group.files]
     partly = len(main) < len(files) or survey.store is not None
     if partly and _guess(main, extensions) is None:
-        choices = [groups[chosen], *(groups[n] for n in alike)]
-        main = next((each for each in choices if _guess(each, extensions)), groups[chosen])
-    given, notes = sources.given, []
-    guess: Guess | None = None
-    skipped: list[str] = []
-    if not survey.named:
+        alike = [next((each for each in alike if _guess(each.files, extensions)), chosen)]
+        main = alike[0].files
+    given, guess, skipped = sources.given, None, []
+    if content.records:
+        own, others = ({os.path.abspath(file.place) for file in each} for each in (main, files))
+        given = tuple(each for each in given if os.path.abspath(each) not in others - own)
+    if content.records and not survey.named:
         guess = _guess(main, extensions)
-        if guess is not None and guess.spec == "flat" and _mixed(files, main, extensions):
-            guess = _only(main, guess)
+        if guess and guess.spec is not None and _mixed(guess, files, main, extensions):
+            guess = _only(main, guess) or (guess if survey.store is not None else None)
         if guess is None and survey.store is not None:
             content = replace(content, records="", problem=_NO_LAYOUT)
         elif guess is None:
-            given = _as_globs(sources.given)
+            given = (*_as_globs(given, _ends(main) if len(main) < len(files) else {""}),)
         elif all(map(is_glob, sources.given)) and not guess.layout.fields:
             guess = None  # its matches need none
         else:
             layout = layout_of(guess, [file.path for file in main])
             skipped = misfits(layout, [file.path for file in files], extensions)
-    dimensions = () if guess is None else _dimensions(guess, main)
-    fields = fields_of(
-        content.values,
-        as_text=bool(content.header or content.columns) and content.records != "parquet",
-    )
-    if survey.unreadable:
-        unreadable = [f"{path} ({why})" for path, why in survey.unreadable.items()]
-        notes.append(f"cannot be read: {some(unreadable, _NAMED)}")
-    notes += _notes(content, looked, groups, chosen)
+    values = [value for each in alike if each.content for value in each.content.values]
+    is_table = bool(content.header)
+    fields = fields_of(values, as_text=is_table and content.records != "parquet")
     return Findings(
         given=given,
         store=tuple(store_words),
@@ -303,11 +328,12 @@ def _put_together(
         skipped=tuple(skipped),
         compressions=_compressions(main, content),
         content=content,
-        dimensions=dimensions,
+        read=len(main),
+        dimensions=() if guess is None else _dimensions(guess, main),
         fields=tuple(fields),
-        key=key_field(fields) if content.records == "jsonl" else None,
-        category=best_field(fields, len(content.values)),
-        notes=tuple(notes),
+        category=best_field(fields, len(values), is_table),
+        is_damaged=any(each.is_damaged for each in alike),
+        notes=tuple(_notes(survey, content, groups, alike)),
     )
 
 
@@ -322,29 +348,44 @@ def _extensions(content: Content) -> frozenset[str]:
     return EXTENSIONS | ({"parquet"} if content.records == "parquet" else text_extensions())
 
 
-def _mixed(files: Sequence[Found], main: Sequence[Found], extensions: frozenset[str]) -> bool:
-    """Check whether `flat` would also read files of another format."""
+def _mixed(
+    guess: Guess, files: Sequence[Found], main: Sequence[Found], extensions: frozenset[str]
+) -> bool:
+    """Check whether a layout also lists files of another format."""
     own = {file.path for file in main}
-    return any(
-        file.path not in own and file.path.rpartition(".")[2].lower() in extensions
-        for file in files
-    )
+    others = [file.path for file in files if file.path not in own]
+    return len(misfits(layout_of(guess, own), others, extensions)) < len(others)
 
 
-def _only(main: Sequence[Found], guess: Guess) -> Guess:
-    """Return the layout of the files with one extension in a folder, if that is all there is."""
-    ends = {file.path.partition(".")[2] for file in main}
-    if len(ends) == 1 and ends != {""} and not any("/" in file.path for file in main):
-        return Guess(f"{{_}}.{ends.pop()}")
-    return guess
+def _only(main: Sequence[Found], guess: Guess) -> Guess | None:
+    """Return the layout of files with one extension; ``None`` if there is none."""
+    ends = _ends(main)
+    spec = guess.spec or ""
+    if spec == "hive":
+        names = layout_of(guess, [file.path for file in main]).field_names
+        untyped = "/".join([*(f"{name}={{{name}}}" for name in names), "{_}"])
+        spec = guess.typed or (untyped if all(map(str.isidentifier, names)) else "")
+    elif spec == "flat" and not any("/" in file.path for file in main):
+        spec = "{_}"
+    if len(ends) > 1 or ends == {""} or spec.rpartition("/")[2] != "{_}":
+        return None
+    return Guess(spec + ends.pop())
 
 
-def _as_globs(given: Sequence[str]) -> tuple[str, ...]:
-    """Return globs of all files in folders, which are read whatever their extension."""
-    return tuple(
-        os.path.join(value, "**") if os.path.isdir(value) and not is_glob(value) else value
-        for value in given
-    )
+def _as_globs(given: Sequence[str], ends: Collection[str]) -> Iterator[str]:
+    """Yield globs of the files in folders whose names end so, whatever extensions a layout lists."""
+    for value in given:
+        if os.path.isdir(value) and not is_glob(value):
+            yield from (os.path.join(value, f"**/*{end}" if end else "**") for end in sorted(ends))
+        else:
+            yield value
+
+
+def _ends(files: Sequence[Found]) -> set[str]:
+    """Return the ends of the names; only ``""`` if some have no extension."""
+    pairs = {_extensions_of(file.path) for file in files}
+    has_all = all(extension for extension, _ in pairs)
+    return {"".join(f".{each}" for each in pair if each) for pair in pairs} if has_all else {""}
 
 
 def _dimensions(guess: Guess, files: Sequence[Found]) -> tuple[DimensionFound, ...]:
@@ -369,20 +410,23 @@ def _compressions(files: Sequence[Found], content: Content) -> dict[str, int]:
 
 
 def _notes(
-    content: Content, looked: Sequence[Content], groups: Sequence[Sequence[Found]], chosen: int
-) -> list[str]:
-    notes = []
-    if content.problem:
-        notes.append(f"{groups[chosen][0].path}: {content.problem}")
+    survey: Survey, content: Content, groups: Sequence[_Group], alike: Sequence[_Group]
+) -> Iterator[str]:
+    if survey.unreadable:
+        unreadable = [f"{path} ({why})" for path, why in survey.unreadable.items()]
+        yield f"cannot be read: {some(unreadable, _NAMED)}"
+    if content.problem == _NO_LAYOUT:
+        yield _NO_LAYOUT
+    for group in alike:
+        yield from (f"{path}: {problem}" for path, problem in group.problems.items())
     if content.columns:
         names = ", ".join(f'"{name}"' for name in content.columns)
-        notes.append(
-            f"there is no header, so a script names the columns: input_columns = ({names},)"
-        )
+        yield f"a script names the columns, since {content.why}: input_columns = ({names},)"
     if content.records == "read":
-        notes.append("no format reads this, so the script defines `read(stream, dims)`")
-    for number, other in enumerate(looked):
-        if number != chosen and other.records != content.records:
-            names = some([file.path for file in groups[number]], _NAMED)
-            notes.append(f"other files are {other.looks}: {names}")
-    return notes
+        yield "no format reads this, so the script defines `read(stream, dims)`"
+    for other in groups:
+        if not any(other is each for each in alike):
+            names = some([file.path for file in other.files], _NAMED)
+            looks = "not looked at" if other.content is None else other.content.looks
+            share = f"{len(other.files):,} of {counted(len(survey.files), 'file')}"
+            yield f"{share} ({names}): {next(iter(other.problems.values()), looks)}"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from daskmr.data.inspection.fields import FieldFigures
 from daskmr.data.readers.sniffing import ACCESS_LOG
 from daskmr.errors import InputError
+from daskmr.job.declared import distinct_names
 from daskmr.run.inspection.findings import DimensionFound, Findings
 from daskmr.text import printable
 
@@ -18,14 +19,18 @@ __all__ = ["starter_text"]
 _FIELDS_NAMED = 12
 _WIDTH = 96
 _LEVELS = re.compile(r"\b(DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|CRITICAL|FATAL)\b")
-_TABLES = ("csv", "tsv", "parquet")
 
 _READ = '''
 
 def read(stream, dims):
     """Yield the key and the value of each record of a file, of which `stream` holds the bytes."""
-    {source}
-    for number, item in enumerate(items):
+    data = stream.read()
+    try:
+        document = json.loads(data) if data.strip() else []
+    except ValueError as error:
+        yield BadRecord(data, "not JSON", str(error))
+        return
+    for number, item in enumerate(document if isinstance(document, list) else [document]):
         yield number, item
 '''
 
@@ -38,8 +43,14 @@ def combine(key, values, context):
 
 def reduce(key, values, context):
     """Called once for each key, in key order, with all of its values."""
-    context.write({key}, sum(values))
+    context.write(key, sum(values))
 '''
+
+
+_IF_OBJECT = (
+    "if not isinstance(value, dict):",
+    '    raise ValueError("not an object")  # a bad record',
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,44 +73,27 @@ def starter_text(found: Findings, script: str) -> str:
     """
     if not found.is_readable:
         problem = found.content.problem or f"it is {found.content.looks}"
-        raise InputError(f"No script can be written for {' '.join(found.given)}: {problem}.")
+        raise InputError(f"No script can be written for {' '.join(found.given)}: {problem}")
     counting = _with_dimension(found, _counting(found))
-    imports, read = [*counting.imports], ""
-    if found.records == "read":
-        needed, source = _reading(found)
-        imports, read = [*imports, *needed], _READ.replace("{source}", source)
+    is_read = found.records == "read"
+    imports = [*(["import json"] if is_read else []), *counting.imports]
+    imports += ["", "from daskmr import BadRecord"] if is_read else []
     sections = [_docstring(found, script, counting)]
-    sections += ["\n".join(lines) for lines in (imports, _declarations(found), counting.top)]
+    sections += [
+        "\n".join(lines) for lines in (imports, _declarations(found, counting), counting.top)
+    ]
     text = "\n\n".join(filter(None, sections)) + "\n"
-    text += read + _map(found, counting)
-    joined = '"\\t".join(str(part) for part in key)' if len(counting.parts) > 1 else "key"
-    return text + _COUNT.replace("{key}", joined)
-
-
-def _reading(found: Findings) -> tuple[list[str], str]:
-    """Return the imports and the lines by which a script reads data that no format does."""
-    content = found.content
-    if not content.separator:
-        return ["import json"], (
-            "document = json.load(stream)\n"
-            "    items = document if isinstance(document, list) else [document]"
-        )
-    names = f", fieldnames={[*content.columns]!r}" if content.columns else ""
-    return ["import csv", "import io"], (
-        'text = io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline="")\n'
-        f"    items = csv.DictReader(text, delimiter={content.separator!r}{names})"
-    )
+    return text + (_READ if is_read else "") + _map(found, counting) + _COUNT
 
 
 def _docstring(found: Findings, script: str, counting: _Counting) -> str:
     what = " and ".join(counting.names)
-    run = found.run_line(script)
-    check = run.replace("daskmr run", "daskmr check", 1)
+    lines = [*map(_plain, found.lines_to_try(script))]
+    lines[-1] += " -o result.csv"
     return (
         f'"""Count the {_noun(found)} by {_plain(what)}.\n\n'
         f"Written by daskmr inspect, for {found.content.looks}.\n\n"
-        f"Try it:    {_plain(check)}\n"
-        f"           {_plain(run)} -o result.txt\n"
+        f"Try it:    {f'{chr(10)}           '.join(lines)}\n"
         '"""'
     )
 
@@ -109,23 +103,21 @@ def _plain(text: str) -> str:
 
 
 def _noun(found: Findings) -> str:
-    return {"lines": "lines", "csv": "rows", "tsv": "rows", "parquet": "rows"}.get(
-        found.content.records, "records"
-    )
+    return "lines" if found.records == "lines" else "rows" if found.content.header else "records"
 
 
-def _declarations(found: Findings) -> Iterator[str]:
+def _declarations(found: Findings, counting: _Counting) -> Iterator[str]:
     if found.layout is not None:
         yield f"layout = {_quoted(found.layout)}"
     if found.records not in ("", "read"):
         yield f"records = {_quoted(found.records)}"
-    if found.key is not None:
-        yield f"key = {_quoted(found.key)}"
-    if found.content.columns and found.records != "read":
+    if found.content.columns:
         names = ", ".join(map(_quoted, found.content.columns))
-        yield f"input_columns = ({names},)  # the file has no header: give them better names"
+        yield f"input_columns = ({names},)  # {found.content.why}: give them better names"
     if _plucks(found) and found.category is not None:
         yield f"fields = ({_path(found.category)},)  # the value is a tuple of these"
+    names = ", ".join(map(_quoted, distinct_names((*counting.names, "count"))))
+    yield f"output_columns = ({names})"
     others = [each for each in found.fields if each is not found.category]
     if others:
         yield from _comment(_noun(found), others)
@@ -133,7 +125,7 @@ def _declarations(found: Findings) -> Iterator[str]:
 
 def _comment(noun: str, fields: list[FieldFigures]) -> Iterator[str]:
     more = len(fields) - _FIELDS_NAMED
-    named = [f"{printable(each.name)} ({each.type})" for each in fields[:_FIELDS_NAMED]]
+    named = [f"{printable(each.name) or repr('')} ({each.type})" for each in fields[:_FIELDS_NAMED]]
     line = f"# The {noun} also have:"
     for each in [*named, *([f"and {more} more"] if more > 0 else [])]:
         if len(line) + len(each) > _WIDTH:
@@ -144,7 +136,7 @@ def _comment(noun: str, fields: list[FieldFigures]) -> Iterator[str]:
 
 
 def _plucks(found: Findings) -> bool:
-    return found.records in ("jsonl", *_TABLES)
+    return found.records == "jsonl" or bool(found.content.header)
 
 
 def _path(field: FieldFigures) -> str:
@@ -158,24 +150,27 @@ def _counting(found: Findings) -> _Counting:
     category = found.category
     if category is not None:
         name = _variable(category.path[-1])
+        counting = _Counting((category.name,), (name,), (f"({name},) = value",))
         if _plucks(found):
-            return _Counting((category.name,), (name,), (f"({name},) = value",))
-        if found.records == "":
-            return _Counting(
-                (category.name,),
-                (name,),
-                (f"({name},) = fields(value)",),
-                ("from daskmr import pluck",),
-                (
-                    "# Reads a few fields of a JSON document, faster than json.loads.",
-                    f"fields = pluck({_path(category)})",
-                ),
+            return counting
+        if found.records == "read":
+            steps = category.path[:-1]
+            above = (
+                "(" * len(steps) + "value" + "".join(f".get({_quoted(s)}) or {{}})" for s in steps)
             )
-        steps = "".join(f".get({_quoted(step)}, {{}})" for step in category.path[:-1])
-        line = f"{name} = value{steps}.get({_quoted(category.path[-1])})"
-        return _Counting((category.name,), (name,), (line,))
+            line = f"{name} = {above}.get({_quoted(category.path[-1])})"
+            return replace(counting, lines=(*_IF_OBJECT, line))
+        return replace(
+            counting,
+            lines=(f"({name},) = fields(value)",),
+            imports=("from daskmr import pluck",),
+            top=(
+                "# Reads a few fields of a JSON document, faster than json.loads.",
+                f"fields = pluck({_path(category)})",
+            ),
+        )
     if found.fields and found.records:
-        return _Counting(("field",), ("name",), each="name")
+        return _Counting(("field",), ("name",), _IF_OBJECT, each="name")
     lines = [line for line in found.content.lines if line.strip()]
     if found.records == "lines" and lines and all(re.match(ACCESS_LOG, line) for line in lines):
         return _Counting(
@@ -202,14 +197,16 @@ def _counting(found: Findings) -> _Counting:
 
 def _with_dimension(found: Findings, counting: _Counting) -> _Counting:
     dimension = _best_dimension(found.dimensions)
-    if dimension is not None:
-        parts = (_access(dimension.name), *counting.parts)
-        names = (dimension.name, *counting.names)
+    date = [each.name for each in found.dimensions if each.name in ("year", "month", "day")]
+    if dimension is not None and dimension.name in date[:-1] + date[1:]:
+        name, part = date[-1], 'f"' + "-".join(f"{{dims.{each}}}" for each in date) + '"'
+    elif dimension is not None:
+        name, part = dimension.name, _access(dimension.name)
     elif counting.parts:
         return counting
     else:
-        names, parts = ("file",), ("context.path",)
-    return _Counting(names, parts, counting.lines, counting.imports, counting.top, counting.each)
+        name, part = "file", "context.path"
+    return replace(counting, names=(name, *counting.names), parts=(part, *counting.parts))
 
 
 def _best_dimension(dimensions: tuple[DimensionFound, ...]) -> DimensionFound | None:
@@ -226,7 +223,7 @@ def _map(found: Findings, counting: _Counting) -> str:
     key = {
         "": "the text before the first tab",
         "read": "as read yields it",
-    }.get(found.records, "the path of its file" if found.key is None else f"its {found.key}")
+    }.get(found.records, "the path of its file")
     value = "the fields above, as a tuple" if _plucks(found) and found.category else ""
     value = value or {
         "": "the text after the first tab",
@@ -235,23 +232,16 @@ def _map(found: Findings, counting: _Counting) -> str:
         "read": "as read yields it",
     }.get(found.records, "a dict with the names of the columns")
     written = counting.parts[0] if len(counting.parts) == 1 else f"({', '.join(counting.parts)})"
-    body = [*counting.lines]
+    write = [f"context.write({written}, 1)"]
     if counting.each:
-        body += [
-            "if not isinstance(value, dict):",
-            '    raise ValueError("not an object")  # a bad record',
-            f"for {counting.each} in value:",
-            f"    context.write({written}, 1)",
-        ]
-    else:
-        body.append(f"context.write({written}, 1)")
-    lines = "\n".join(f"    {line}" for line in body)
+        write = [f"for {counting.each} in value:", f"    {write[0]}"]
+    lines = "\n".join(f"    {line}" for line in (*counting.lines, *write))
     return f'''
 
 def map(key, dims, value, context):
     """Called for every record; a ValueError makes it a bad record.
 
-    key      {_plain(key)}
+    key      {key}
     dims     {_plain(dims)}
     value    {value}
     """

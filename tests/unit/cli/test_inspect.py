@@ -62,7 +62,7 @@ def test_the_line_works_when_it_is_pasted(place: Path) -> None:
     done = pasted(f"{line} --inline -q", place)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(
-        "2024-01-30\t200\t6\n2024-01-30\t404\t12\n2024-01-31\t200\t6\n2024-01-31\t404\t12\n"
+        "('2024-01-30', '200')\t6\n('2024-01-30', '404')\t12\n('2024-01-31', '200')\t6\n('2024-01-31', '404')\t12\n"
     )
     # A script that exists is not replaced; the line then names another one.
     assert "--write job2.py" in daskmr("inspect", "my logs", cwd=place).stdout
@@ -98,7 +98,7 @@ def test_standard_input(place: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "Name a directory, a file or a URL: daskmr inspect data"),
+        ([], "a URL, or try sample data:\ndaskmr sample-data data && daskmr inspect data\n"),
         (["none"], "none does not exist"),
         (["my logs", "--write", "job.txt"], "must end in .py"),
         (["s3://key:secret@bucket"], "holds credentials"),
@@ -148,5 +148,5 @@ def test_a_bucket_with_options(bucket: Bucket, place: Path) -> None:
     done = pasted(f"{line} --inline -q", place)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(
-        "2024-01-30\t200\t3\n2024-01-30\t404\t6\n2024-01-31\t200\t3\n2024-01-31\t404\t6\n"
+        "('2024-01-30', '200')\t3\n('2024-01-30', '404')\t6\n('2024-01-31', '200')\t3\n('2024-01-31', '404')\t6\n"
     )

@@ -103,6 +103,6 @@ def test_a_script_that_fits_data(tmp_path: Path) -> None:
     filter_ = json.loads((tmp_path / "filter.json").read_text())
     assert [each["field_name"] for each in filter_["dimensions"]] == ["year", "month"]
     done = daskmr(*line.split()[1:], "--inline", "-q", cwd=tmp_path)
-    assert done.stdout == "2024\tcard\t4\n2024\tcash\t4\n"
+    assert done.stdout == "('2024-01', 'card')\t4\n('2024-01', 'cash')\t4\n"
     done = daskmr("new", "job2.py", "-d", "rides", "--layout", "flat", cwd=tmp_path)
     assert "omit --layout" in done.stderr

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from daskmr.data.inspection.fields import best_field, fields_of, key_field
+from daskmr.data.inspection.fields import best_field, fields_of
 
 
 def test_types_and_shares() -> None:
@@ -43,8 +43,12 @@ def test_the_field_that_is_worth_counting() -> None:
     assert best_field(fields_of(records), 9) is None  # sometimes an object
 
 
-def test_the_key_is_a_field_of_all_records() -> None:
-    assert key_field(fields_of([{"n": 1, "id": "a"}, {"id": "b"}])) == "id"
-    assert key_field(fields_of([{"user": {"id": 1}}])) == "user.id"
-    assert key_field(fields_of([{"id": "a"}, {}])) is None
-    assert key_field(fields_of([{"id": None}])) is None
+def test_a_field_of_all_records_goes_first() -> None:
+    records = [{"x": "ab"[n % 2], "status": "cd"[n % 2]} for n in range(30)]
+    del records[3]["status"]
+    fields = fields_of(records)
+    best = best_field(fields, len(records))
+    assert best is not None
+    assert best.name == "x"
+    assert best_field(fields[1:], len(records)) is fields[1]
+    assert best_field(fields[1:], len(records), as_columns=True) is None

@@ -39,6 +39,41 @@ def test_what_csv_writes_is_read(rows: list[tuple[str, str, str]], chunk: int) -
     ]
 
 
+@pytest.mark.parametrize("chunk", [1, 2, 7, 1 << 16])
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("csv:;", b'a;b\n1;"p\n#q;"\n2;#r\n'),
+        ("csv:|", b'sep=|\r\na|b\r\n1|"p\n#q;"\r\n2|#r\r\n'),
+        ("csv:#", b'# so, "x\n\n#\na,b\n1,"p\n#q;"\n#3,4\n2,#r\n'),
+        ("csv:;#", b'#\nsep=;\na;b\n1;"p\n#q;"\n# "\n2;#r\n# end'),
+        ("tsv:#", b'#\na\tb\n1\t"p\n#q;"\n2\t#r\n'),
+    ],
+)
+def test_separators_and_comments(name: str, data: bytes, chunk: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        whole = lines.read_chunks
+        patch.setattr(lines, "read_chunks", lambda *a, **o: whole(*a, **{**o, "read_bytes": chunk}))
+        found = pairs_in(data, RecordFormat(name))
+    assert [value for *_, value in found] == [{"a": "1", "b": "p\n#q;"}, {"a": "2", "b": "#r"}]
+    ends = data.split(b"\n")
+    assert all(ends[number - 1].startswith(value["a"].encode()) for number, _, value in found)
+
+
+def test_a_stray_quote_does_not_make_records_of_comments() -> None:
+    data = b'a,b\n1,"x\n# y, z\n2,3\n'
+    found = pairs_in(data, RecordFormat("csv:#"))
+    assert [n for n, *_ in found] == [2, 4]
+    assert bad_in(data, RecordFormat("csv:#")) == [(2, "a quote is not closed", b'1,"x')]
+
+
+def test_a_header_with_a_name_twice_is_one_if_the_script_names_the_columns() -> None:
+    form = RecordFormat("csv", columns=("a", "column2", "a_2"))
+    assert [v for *_, v in pairs_in(b"a,,a\n1,2,3\n", form)] == [
+        {"a": "1", "column2": "2", "a_2": "3"}
+    ]
+
+
 def test_numbers_are_those_of_first_lines() -> None:
     found = pairs_in(b'a,b\r\n1,"x\r\ny"\r\n\r\n2,z\r\n', CSV)
     assert [(n, v) for n, _, v in found] == [
@@ -110,6 +145,7 @@ def test_key_and_fields_are_columns() -> None:
     ("data", "form", "message"),
     [
         (b"a,b,a\n1,2,3\n", CSV, "names a column twice: 'a'"),
+        (b"a,b,a\n1,2,3\n", CSV, "input_columns = ('a', 'b', 'a_2')"),
         (b'{"a": 1, "b": 2}\n', CSV, "has no header: its first line is JSON."),
         (b'"a"x,b\n1,2\n', CSV, "has no header: its first line is not valid CSV."),
         (b"a,b\n1,2\n", RecordFormat("csv", "id"), "has no column 'id'. It has a, b."),

@@ -192,3 +192,11 @@ def test_names_of_formats() -> None:
     with pytest.raises(InputError, match="'key' does not apply"):
         reader_of(RecordFormat("lines", "a"))
     assert reader_of(RecordFormat()) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["csv:", "csv:ab", 'csv:"', "csv:##", "tsv:;;", "jsonl:;", "csv:x"]
+)
+def test_marks_that_no_format_has(name: str) -> None:
+    with pytest.raises(InputError, match="There is no record format"):
+        reader_of(RecordFormat(name))

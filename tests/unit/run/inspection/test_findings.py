@@ -51,13 +51,13 @@ KINDS: dict[str, tuple[Files, str | None, str, list[str]]] = {
         {f"{day}/{host}/access.log.gz": ACCESS for day in DAYS for host in ("web1", "web2")},
         "{day:date}/{host}/access.log.gz",
         "lines",
-        ["2024-01-30\t200\t6", "2024-01-30\t404\t12", "2024-01-31\t200\t6", "2024-01-31\t404\t12"],
+        ["('2024-01-30', '200')\t6", "('2024-01-30', '404')\t12", "('2024-01-31', '200')\t6", "('2024-01-31', '404')\t12"],
     ),
     "JSON lines in hive folders": (
         {f"dt={day}/part-0.jsonl": EVENTS for day in DAYS},
         "hive",
         "jsonl",
-        ["2024-01-30\ta\t4", "2024-01-30\tb\t4", "2024-01-31\ta\t4", "2024-01-31\tb\t4"],
+        ["('2024-01-30', 'a')\t4", "('2024-01-30', 'b')\t4", "('2024-01-31', 'a')\t4", "('2024-01-31', 'b')\t4"],
     ),
     "a flat folder of JSON lines": (
         {"a.jsonl": EVENTS, "b.jsonl": EVENTS}, "flat", "jsonl", ["a\t8", "b\t8"]
@@ -69,7 +69,7 @@ KINDS: dict[str, tuple[Files, str | None, str, list[str]]] = {
     ),
     "CSV without a header": ({"a.csv": ROWS}, "flat", "csv", ["Oslo\t4", "Rome\t4"]),
     "CSV with semicolons": (
-        {"a.csv": (HEADER + ROWS).replace(",", ";")}, "flat", "", ["Oslo\t4", "Rome\t4"]
+        {"a.csv": (HEADER + ROWS).replace(",", ";")}, "flat", "csv:;", ["Oslo\t4", "Rome\t4"]
     ),
     "a JSON document": (
         {"a.json": json.dumps([{"kind": "xy"[n % 2]} for n in range(8)], indent=1)}, "flat", "",
@@ -83,13 +83,13 @@ KINDS: dict[str, tuple[Files, str | None, str, list[str]]] = {
     "key, tab and value": ({"a.txt": "k\tv\nl\tw\n"}, "flat", "", ["a.txt\t2"]),
     "the packaged layout": (
         {"idle/Firefox/beta/28.0/20131029030201.20131102.x.log.gz": 'k\t{"os": "a"}\nl\t{"os": "b"}\n'},
-        None, "", ["idle\ta\t1", "idle\tb\t1"],
+        None, "", ["('idle', 'a')\t1", "('idle', 'b')\t1"],
     ),
     "text at any depth": ({"a/x.txt": "one\ntwo\n", "b/c/y.txt": "a\n"}, "flat", "lines",
                           ["a/x.txt\t2", "b/c/y.txt\t1"]),
     "an unknown extension": (
         {f"{day}/app.out": ACCESS for day in DAYS}, "{day:date}/app.out", "lines",
-        ["2024-01-30\t200\t3", "2024-01-30\t404\t6", "2024-01-31\t200\t3", "2024-01-31\t404\t6"],
+        ["('2024-01-30', '200')\t3", "('2024-01-30', '404')\t6", "('2024-01-31', '200')\t3", "('2024-01-31', '404')\t6"],
     ),
     "extensions that no layout lists": (
         {"app.log": ACCESS, "app.log.1": ACCESS}, None, "lines", ["200\t6", "404\t12"]
@@ -150,7 +150,7 @@ def test_dimensions_and_fields(place: Path) -> None:
     (day,) = findings.dimensions
     assert (day.name, day.values) == ("dt", {"2024-01-30": 1, "2024-01-31": 1})
     assert [each.name for each in findings.fields] == ["id", "event", "n"]
-    assert (findings.key, findings.compressions) == ("id", {"": 2})
+    assert findings.compressions == {"": 2}
     assert findings.guess is not None
     assert findings.guess.typed == "dt={dt:date}/{_}"
     as_dict = findings.as_dict()
@@ -178,6 +178,22 @@ def test_forms_of_the_input(
     assert lines == output if output else len(lines) == 4
 
 
+def test_only_named_files_of_the_format_are_read(place: Path) -> None:
+    write(place, {"a.jsonl": EVENTS, "b.jsonl": EVENTS, "c.csv": HEADER + ROWS})
+    findings = found("a.jsonl", "b.jsonl", "c.csv")
+    assert findings.run_line("job.py") == "daskmr run job.py -d a.jsonl -d b.jsonl"
+    assert findings.notes == ("1 of 3 files (c.csv): CSV with a header",)
+
+
+def test_columns_that_differ_are_noted(place: Path) -> None:
+    files = {
+        f"{name}.csv": f"{head}\n1,x\n2,y\n"
+        for name, head in zip("abc", ("i,i", "i,j", "i,i"), strict=True)
+    }
+    write(place / "data", files)
+    assert found("data").notes[0] == "b.csv: its columns differ"
+
+
 def test_odd_names_survive_the_script(place: Path) -> None:
     document = {'a "b" \\': 1, "class": "x", "map": {"k.v": 'quo"te'}, 'odd"""name': None}
     other = {**document, "class": "y"}
@@ -188,7 +204,7 @@ def test_odd_names_survive_the_script(place: Path) -> None:
     write(place / "my data", files)
     findings = found("my data")
     assert run(findings, place, data_dir="my data") == [
-        f"it's {{{n}}}\t{each}\t1" for n in "ab" for each in "xy"
+        str((f"it's {{{n}}}", each)) + "\t1" for n in "ab" for each in "xy"
     ]
     assert "-d 'my data'" in (place / "job.py").read_text()
 
@@ -227,8 +243,9 @@ def test_damaged_and_other_files_are_noted(place: Path) -> None:
     path.write_bytes(path.read_bytes()[:-9])
     findings = found("data")
     assert findings.records == "lines"
-    assert any("a.log.gz: it is damaged" in note for note in findings.notes)
-    assert any(note == "other files are a zip archive: c.zip" for note in findings.notes)
+    assert findings.notes[0].startswith("a.log.gz: it is damaged")
+    assert findings.notes[-1].startswith("1 of 3 files (c.zip): it is a zip archive. Ex")
+    assert findings.run_line("job.py") == "daskmr run job.py -d data --skip-corrupt-files"
     assert findings.skipped == ("c.zip",)
 
 
@@ -238,7 +255,7 @@ def test_a_bucket(bucket: Bucket, place: Path) -> None:
     findings = find_out(parse_sources([url]), parse_source(url))
     assert (findings.layout, findings.records) == ("{day:date}/{host}/access.log.gz", "lines")
     assert findings.run_line("job.py") == f"daskmr run job.py -d {url}"
-    assert run(findings, place, data_dir=url)[0] == "2024-01-30\t200\t3"
+    assert run(findings, place, data_dir=url)[0] == "('2024-01-30', '200')\t3"
     bucket.put({f"pq/dt={day}/x.parquet": b"" for day in DAYS})
     parquet(place / "x.parquet")
     data = (place / "x.parquet").read_bytes()

@@ -18,17 +18,17 @@ def findings(**values: object) -> Findings:
     fields = tuple(fields_of(RECORDS))
     return Findings(
         given=("my data",), store=(), files=1, bytes=1, complete=True, guess=Guess(), skipped=(),
-        compressions={}, content=content, fields=fields,
+        compressions={}, content=content, read=1, fields=fields,
         category=best_field(fields, 10), **values,  # type: ignore[arg-type]
     )  # fmt: skip
 
 
 def test_a_script_names_what_it_counts_and_how_it_is_run() -> None:
-    text = starter_text(findings(key="id"), "jobs/my job.py")
+    text = starter_text(findings(), "jobs/my job.py")
     assert text.startswith('"""Count the records by event.\n')
-    assert "daskmr run 'jobs/my job.py' -d 'my data' -o result.txt" in text
+    assert "daskmr run 'jobs/my job.py' -d 'my data' -o result.csv" in text
     lines = text.splitlines()
-    declared = ['layout = "flat"', 'records = "jsonl"', 'key = "id"']
+    declared = ['layout = "flat"', 'records = "jsonl"', 'output_columns = ("event", "count")']
     assert [line for line in lines if line in declared] == declared
     assert 'fields = ("event",)  # the value is a tuple of these' in lines
     assert "# The records also have: n (int)" in lines
