@@ -8,17 +8,19 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import takewhile
-from typing import Any
+from typing import Any, NoReturn
 
 from daskmr.data.dimensions.template import Field
+from daskmr.errors import InputError
 from daskmr.normal_forms import forms_of, variant_of
+from daskmr.text import shell_word
 
 __all__ = [
-    "ANYTHING", "AllOf", "Between", "Matching", "Not", "OneOf", "TypedOneOf", "TypedRange",
-    "ValueTest", "join_values", "relative_day", "sanitise", "typed",
+    "ANYTHING", "AllOf", "Between", "Dated", "Matching", "Not", "OneOf", "TypedOneOf", "TypedRange",
+    "ValueTest", "is_date", "join_values", "relative_day", "sanitise", "typed",
 ]  # fmt: skip
 
 _SHOWN = 10
@@ -26,6 +28,13 @@ _NOT_STORED = re.compile(r"[^a-zA-Z0-9_/.]")
 _SAFE = re.compile(r"[\w-]*")
 _RELATIVE = re.compile(r"([+-][0-9]{1,6})d")
 _DAY = datetime.timedelta(days=1)
+_ANY_DAY = datetime.datetime(2001, 12, 31)
+_DATE = Field("_", "date")
+# Forms of times, to advise one of them as a type
+_TIMES = (
+    "%Y_%m_%d", "%Y.%m.%d", "%Y-%m-%dT%H", "%Y-%m-%d-%H", "%Y-%m-%d_%H", "%Y%m%d%H", "%Y%m%d%H%M",
+    "%Y%m%d%H%M%S", "%Y%m%dT%H%M%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S",
+)  # fmt: skip
 
 
 def sanitise(value: str) -> str:
@@ -220,7 +229,7 @@ class TypedOneOf(ValueTest):
         return any(_within(self.field, value, low, high) for low, high in self._spans)
 
     def describe(self) -> str:
-        return join_values(self.given)
+        return join_values(self.given, lambda text: _shown(text, self.today))
 
     def as_json(self) -> Any:
         return list(self.given)
@@ -253,7 +262,7 @@ class TypedRange(ValueTest):
 
     def describe(self) -> str:
         kind = "numbers" if self.field.type == "int" else "dates"
-        low, high = _shown(self.low, self._span[0]), _shown(self.high, self._span[1])
+        low, high = (_shown(text or "", self.today) for text in (self.low, self.high))
         if self.high is None:
             return f"{low} and above, compared as {kind}"
         if self.low is None:
@@ -270,6 +279,51 @@ class TypedRange(ValueTest):
         if self.field.type != "date" or low is None or high is None or low.year != high.year:
             return ""
         return f"{low.year:04}"
+
+
+@dataclass(frozen=True)
+class Dated(ValueTest):
+    """Compares values of a `field` without a type with dates, and refuses those of another form.
+
+    - `length`: of the dates that compare as text; 0: dates of both forms compare as dates.
+    - `where`, `template`: the filter and the layout, for messages.
+    """
+
+    test: ValueTest
+    field: Field
+    length: int
+    where: str
+    template: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "accepted", self.test.accepted)
+        object.__setattr__(self, "is_range", self.test.is_range)
+
+    def allows(self, value: str) -> bool:
+        """Raises `InputError` for a date in another form; a value without digits is no date."""
+        if is_date(value):
+            if self.length not in (0, len(value)):
+                self._refuse(value, "a date in another form")
+        elif not self.length and any(map(str.isdigit, value)):
+            self._refuse(value, "not a date such as 20240131 or 2024-01-31")
+        return self.test.allows(value)
+
+    def _refuse(self, value: str, what: str) -> NoReturn:
+        kinds = [kind for kind in ("date", *_TIMES) if _is_written(value, kind)]
+        if kinds and not self.field.spans:
+            of_type = str(replace(self.field, type=kinds[0]))
+            layout = shell_word(self.template.replace(str(self.field), of_type))
+            advice = f"Give its form in the layout: --layout {layout}"
+        else:
+            spec = shell_word(f"{self.field.name}={value}..")
+            advice = f"Compare it as text, as in --where {spec}"
+        raise InputError(f"{self.where}: {self.field.name} {value!r} is {what}. {advice}")
+
+    def describe(self) -> str:
+        return self.test.describe()
+
+    def common_start(self) -> str:
+        return self.test.common_start()
 
 
 @dataclass(frozen=True)
@@ -327,12 +381,29 @@ def _span(field: Field, text: str, today: datetime.date | None) -> tuple[Any, An
         if day is None:
             raise ValueError(_misfit(field, text))
     start = datetime.datetime.combine(day, datetime.time())
+    if _parsed(field, f"{_ANY_DAY:{field.type}}") != _ANY_DAY:
+        raise ValueError(
+            f"{field} has no complete date to compare with {text!r}; write its own form, such as "
+            f"{start:{field.type}}"
+        )
     return start, datetime.datetime.combine(day, datetime.time.max)
 
 
-def _shown(text: str | None, value: Any) -> str:
-    """Format a bound for messages; a relative date also with its date."""
-    return f"{text!r} ({value:%Y-%m-%d})" if text and text[-1] in "dy" else repr(text)
+def _shown(text: str, today: datetime.date | None) -> str:
+    """Format a value for messages; a relative date also with its date."""
+    day = None if today is None else relative_day(text, today)
+    return repr(text) if day is None else f"{text!r} ({day})"
+
+
+def is_date(text: str) -> bool:
+    """Check whether a text is a complete date, in one of the two forms of the type ``date``."""
+    return _parsed(_DATE, text) is not None
+
+
+def _is_written(value: str, kind: str) -> bool:
+    """Check whether a type writes a date or time as `value`."""
+    found = _parsed(Field("_", kind), value)
+    return found is not None and (kind == "date" or f"{found:{kind}}" == value)
 
 
 def _parsed(field: Field, text: str) -> Any:
