@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from daskmr.data.filters import Seen
 from daskmr.data.listing import Listing
@@ -40,12 +41,15 @@ def explain_nothing(listing: Listing) -> str:
 
 
 def explain_variants(listing: Listing) -> tuple[str, ...]:
-    """Describe the values that are excluded only because of their Unicode normal form."""
-    return tuple(
-        f"dimension {position} ({seen.dimension.field_name}) excludes {_describe_variants(seen)}"
-        for position, seen in enumerate(listing.seen, 1)
-        if seen.variants
-    )
+    """Describe values that the filter probably means: in another normal form, or by a glob."""
+    notes: list[str] = []
+    for position, seen in enumerate(listing.seen, 1):
+        dimension = f"dimension {position} ({seen.dimension.field_name})"
+        if seen.variants:
+            notes.append(f"{dimension} excludes {_describe_variants(seen)}")
+        if seen.globs:
+            notes.append(f"{dimension}: {_describe_glob(listing, position - 1, seen.globs[0])}")
+    return tuple(notes)
 
 
 def _advise(listing: Listing) -> str:
@@ -101,7 +105,17 @@ def _explain_excluded(listing: Listing, position: int, seen: Seen) -> str:
         f"Correct {'--where' if listing.schema.given.where else 'the filter'}, or the "
         f"{_what(listing)}."
         + (f" It excludes {_describe_variants(seen)}." if seen.variants else "")
+        + "".join(f" {_describe_glob(listing, position, glob)}" for glob in seen.globs[:1])
     )
+
+
+def _describe_glob(listing: Listing, position: int, glob: str) -> str:
+    regex = re.escape(glob).replace(r"\*", ".*").replace(r"\?", ".")
+    name = listing.layout.field_names[position]
+    advice = json.dumps({"regex": regex})
+    if listing.schema.given.where:
+        advice = f"--where {shell_word(f'{name}=/{regex}/')}"
+    return f"No value is {glob!r}: it is compared as text, not as a glob. For a pattern: {advice}"
 
 
 def _describe_variants(seen: Seen) -> str:

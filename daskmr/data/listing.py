@@ -16,7 +16,7 @@ from daskmr.data.filters import DimensionFilter, Seen
 from daskmr.data.input_file import InputFile
 from daskmr.data.layout import Layout, Schema
 from daskmr.data.sources.own_files import OWN_SUFFIXES, why_own
-from daskmr.errors import InputError
+from daskmr.errors import InputError, NothingMatchedError
 from daskmr.normal_forms import hint
 
 __all__ = ["InputFile", "Listing", "Selection", "check_root", "list_files", "refuse_names", "unite"]
@@ -53,11 +53,21 @@ class Listing:
 
         return explain_nothing(self)
 
+    def refuse_nothing(self) -> NoReturn:
+        """Raise the error of an empty listing.
+
+        `NothingMatchedError` if the filter, or the names of the files, excluded all; `InputError` if
+        nothing fits the layout.
+        """
+        is_filtered = any(seen.allowed < seen.candidates for seen in self.seen)
+        error = NothingMatchedError if is_filtered or self.nothing else InputError
+        raise error(self.explain_nothing())
+
     def explain_variants(self) -> tuple[str, ...]:
-        """Describe the values that are excluded only because of their Unicode normal form."""
+        """Describe values that the filter probably means, but which it excludes."""
         from daskmr.data.explanations import explain_variants
 
-        return explain_variants(self) if any(seen.variants for seen in self.seen) else ()
+        return explain_variants(self) if any(s.variants or s.globs for s in self.seen) else ()
 
 
 def list_files(
@@ -381,7 +391,7 @@ def check_root(data_dir: str | os.PathLike[str]) -> str:
         if stat.S_ISDIR(os.stat(root).st_mode):
             return root
     except FileNotFoundError:
-        advice = hint(root)
+        advice = hint(given)
         if "://" in given:
             advice = f" For data in a store, use --bucket {given}"
         raise InputError(

@@ -66,6 +66,11 @@ class ValueTest:
     accepted: frozenset[str] | None = None
     is_range = False
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The values that it compares with, also those that it excludes."""
+        return self.given
+
     def allows(self, value: str) -> bool:
         return True
 
@@ -332,6 +337,10 @@ class Not(ValueTest):
 
     test: ValueTest
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return self.test.texts
+
     def allows(self, value: str) -> bool:
         return not self.test.allows(value)
 
@@ -353,6 +362,10 @@ class AllOf(ValueTest):
         if known:
             least = min(known, key=len)
             object.__setattr__(self, "accepted", frozenset(filter(self.allows, least)))
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return tuple(text for test in self.tests for text in test.texts)
 
     def allows(self, value: str) -> bool:
         return all(test.allows(value) for test in self.tests)
