@@ -1122,8 +1122,9 @@ if pid:
 # On a busy machine, the smallest job takes longer than a terminal waits before it shows anything.
 UNHURRIED = """
 import daskmr.__main__
+from daskmr import stdio
 from daskmr.diagnostics import log, terminal
-log._FIRST_SECONDS = log._SILENT_SECONDS = 600.0
+log._FIRST_SECONDS = stdio._TICK = 600.0
 terminal.Display.__init__.__defaults__ = (600.0,)
 daskmr.__main__.main()
 """
