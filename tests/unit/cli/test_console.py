@@ -110,7 +110,7 @@ def test_a_command_that_takes_long_says_what_it_does(
             assert stderr.written.wait(30)
             stderr.written.clear()
     shown = stderr.getvalue()
-    assert shown.startswith("\r\x1b[Kdaskmr: reading\n\rdaskmr: 0:00\x1b[K\r")
+    assert shown.startswith("\r\x1b[Kdaskmr: reading\n\rdaskmr: 0:00 \x1b[K\r")
     assert shown.endswith("\r\x1b[K")
 
 
