@@ -314,9 +314,10 @@ class Selection:
         if why := why_own(name):
             self.skip(path + "/", why)
             return
-        if layout.spec == "hive" and layout.fields and name[:1] != "." and name.find("=") > 0:
-            refuse_names(os.path.dirname(layout.example) or layout.template, path)
         level, is_last = self.levels[position], position == len(self.levels) - 1
+        is_hive = layout.spec == "hive" and layout.fields and name[:1] != "." and name.find("=") > 0
+        if is_hive and (is_last or not name.startswith(level.start)):
+            refuse_names(os.path.dirname(layout.example) or layout.template, path)
         reason = layout.too_deep() if is_last and not level.hides(name) else level.why_not(name)
         self.skip(path + "/", reason)
 

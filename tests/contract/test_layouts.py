@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import shlex
+import shutil
 import textwrap
 from contextlib import suppress
 
@@ -96,6 +97,16 @@ def test_hive(place):
         InputError, match=r"city=x/dt=2024-01-01 and dt=2024-01-0\d do not have the same names"
     ):
         found(root, layout="hive")
+
+
+def test_hive_skips_a_name_without_a_value(place):
+    root = place("dt=/a.txt", "dt=1/a.txt", "dt=1/x=1/a.txt")
+    with pytest.raises(InputError, match="do not have the same names"):
+        found(root, layout="hive")
+    shutil.rmtree(root / "data" / "dt=1" / "x=1")
+    result = mapreduce(JOB, data_dir=root / "data", layout="hive", inline=True)
+    assert dict(result) == {("1",): 1}
+    assert result.skipped_reasons == ("'dt=' is not of the form dt={dt}",)
 
 
 def test_flat(place):

@@ -387,9 +387,8 @@ def _span(field: Field, text: str, today: datetime.date | None) -> tuple[Any, An
             raise ValueError(_misfit(field, text)) from None
         return value, value
     if day is None:
-        # Since `strptime` accepts a day of one digit, it reads "20240131" by "%Y%m%d%H" as the third.
-        moment, day = _parsed(field, text), _parsed(Field(field.name, "date"), text)
-        if moment is not None and (day is None or moment.strftime(field.type) == text):
+        moment, day = _parsed(field, text), _parsed(_DATE, text)
+        if moment is not None:
             return moment, moment
         if day is None:
             raise ValueError(_misfit(field, text))

@@ -133,8 +133,9 @@ def named(name: str, names: Sequence[str], where: str) -> int:
             f"{where}: the layout has no dimensions. Name them with --layout, as in "
             "--layout '{day}/{host}.log', or use --layout hive."
         )
-    similar = difflib.get_close_matches(name, names, 1)
-    advice = f" Did you mean {similar[0]!r}?" if similar else ""
+    by_case = {each.casefold(): each for each in names}
+    similar = difflib.get_close_matches(name.casefold(), by_case, 1)
+    advice = f" Did you mean {by_case[similar[0]]!r}?" if similar else ""
     raise InputError(
         f"{where}: the layout has no dimension {name!r}, only {', '.join(names)}.{advice}"
     )
@@ -167,6 +168,11 @@ class _Parser:
         values = spec.split(",")
         if not all(values):
             raise ValueError(f"a value is empty; {_FORMS} (// matches the empty value)")
+        if len(values) > 1 and any(len(v) > 1 and v[0] == v[-1] == "/" for v in values):
+            either = "|".join(value.strip("/") for value in values)
+            raise ValueError(
+                f"a regex cannot be one of several values; write {self.field.name}=/{either}/"
+            )
         return self._compared(OneOf(tuple(values)), values, excluded)
 
     def _compared(self, test: OneOf | Between, texts: list[str], checks: bool) -> ValueTest:
