@@ -193,7 +193,7 @@ def _name_fault(name: str) -> str | None:
 def known_names(level: Level, dimensions: Sequence[Dimension]) -> tuple[str, ...] | None:
     """Return all names at a level that can match and can exist; ``None`` if they are not known.
 
-    - `dimensions`: those of the level.
+    - `dimensions`: those of the level, and perhaps others after them.
 
     >>> from daskmr.data.dimensions.template import Field, level_of
     >>> from daskmr.data.filters import OneOf
@@ -217,8 +217,16 @@ def known_names(level: Level, dimensions: Sequence[Dimension]) -> tuple[str, ...
         choices.append(sorted(accepted))
     if math.prod(map(len, choices)) > _NAMED:
         return None
+
+    def is_read_back(name: str) -> bool:  # "{a}-{b}" reads another `a` in the name of "x-y" and "z"
+        values = level.match(name)
+        return values is not None and all(
+            value in (dimension.test.accepted or ())
+            for value, dimension in zip(values, dimensions, strict=False)
+        )
+
     names = map("".join, product(*choices))
-    return tuple(n for n in names if _name_fault(n) is None and level.match(n) is not None)
+    return tuple(n for n in names if _name_fault(n) is None and is_read_back(n))
 
 
 def name_starts(level: Level, dimensions: Sequence[Dimension]) -> tuple[str, ...] | None:
