@@ -136,7 +136,7 @@ def _discover(root: str, schema: Schema) -> Schema:
 
     def names_below(path: str) -> tuple[list[str], str] | None:
         with os.scandir(os.path.join(root, path)) as entries:
-            found = [(entry.name, entry.is_dir()) for entry in entries if entry.name[0] != "."]
+            found = [(entry.name, entry.is_dir()) for entry in entries if entry.name[0] not in "._"]
         below = sorted(name for name, is_dir in found if is_dir and name.find("=") > 0)
         for name in below:
             deeper = names_below(f"{path}{name}/")

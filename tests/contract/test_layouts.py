@@ -100,13 +100,13 @@ def test_hive(place):
 
 
 def test_hive_skips_a_name_without_a_value(place):
-    root = place("dt=/a.txt", "dt=1/a.txt", "dt=1/x=1/a.txt")
+    root = place("dt=/a.txt", "dt=0/_SUCCESS", "dt=1/a.txt", "dt=1/x=1/a.txt")
     with pytest.raises(InputError, match="do not have the same names"):
         found(root, layout="hive")
     shutil.rmtree(root / "data" / "dt=1" / "x=1")
     result = mapreduce(JOB, data_dir=root / "data", layout="hive", inline=True)
     assert dict(result) == {("1",): 1}
-    assert result.skipped_reasons == ("'dt=' is not of the form dt={dt}",)
+    assert result.skipped_reasons[0] == "'dt=' is not of the form dt={dt}"
 
 
 def test_flat(place):
