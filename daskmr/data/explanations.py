@@ -110,7 +110,7 @@ def _explain_excluded(listing: Listing, position: int, seen: Seen) -> str:
 
 
 def _describe_glob(listing: Listing, position: int, glob: str) -> str:
-    regex = re.escape(glob).replace(r"\*", ".*").replace(r"\?", ".")
+    regex = re.escape(glob).replace(r"\*", ".*").replace(r"\?", ".").replace(r"\-", "-")
     name = listing.layout.field_names[position]
     advice = json.dumps({"regex": regex})
     if listing.schema.given.where:

@@ -193,9 +193,10 @@ def relative_day(text: str, today: datetime.date) -> datetime.date | None:
         raise ValueError(f"{text} is out of range") from None
 
 
-def typed(test: ValueTest, field: Field) -> ValueTest:
+def typed(test: ValueTest, field: Field, today: datetime.date | None = None) -> ValueTest:
     """Return a test that compares the values of a typed `field` as its type does.
 
+    - `today`: the date that relative dates refer to; ``None``: there are none.
     Raises ValueError if a value or bound of `test` does not fit the type.
 
     >>> typed(Between("7", "12"), Field("hour", "int")).allows("09")
@@ -204,9 +205,9 @@ def typed(test: ValueTest, field: Field) -> ValueTest:
     if not field.type:
         return test
     if isinstance(test, OneOf):
-        return TypedOneOf(field, test.given)
+        return TypedOneOf(field, test.given, today)
     if isinstance(test, Between):
-        return TypedRange(field, test.low, test.high)
+        return TypedRange(field, test.low, test.high, today)
     return test
 
 

@@ -17,11 +17,10 @@ from daskmr.data.dimensions.value_tests import (
     Matching,
     Not,
     OneOf,
-    TypedOneOf,
-    TypedRange,
     ValueTest,
     is_date,
     relative_day,
+    typed,
 )
 from daskmr.errors import InputError
 
@@ -183,9 +182,9 @@ class _Parser:
         """
         field, lengths = self.field, {len(text) for text in texts if is_date(text)}
         if field.type:
-            return self._typed(test, field)
+            return typed(test, field, self.today)
         if any(relative_day(text, self.today) for text in texts) or (checks and len(lengths) > 1):
-            return self._dated(self._typed(test, replace(field, type="date", spans=False)), 0)
+            return self._dated(typed(test, replace(field, type="date"), self.today), 0)
         if isinstance(test, Between) and test.low and test.high and test.low > test.high:
             raise ValueError(
                 f"{test.low!r} is above {test.high!r}, which allows nothing; swap them, or give the "
@@ -193,11 +192,6 @@ class _Parser:
                 "text"
             )
         return self._dated(test, lengths.pop()) if checks and lengths else test
-
-    def _typed(self, test: OneOf | Between, field: Field) -> ValueTest:
-        if isinstance(test, Between):
-            return TypedRange(field, test.low, test.high, self.today)
-        return TypedOneOf(field, test.given, self.today)
 
     def _dated(self, test: ValueTest, length: int) -> ValueTest:
         return Dated(test, self.field, length, self.where, self.template)
