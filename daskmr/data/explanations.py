@@ -7,7 +7,7 @@ import re
 
 from daskmr.data.filters import Seen
 from daskmr.data.listing import Listing
-from daskmr.text import inspect_line, shell_word
+from daskmr.text import inspect_line, shell_path, shell_word
 
 __all__ = ["explain_nothing", "explain_variants"]
 
@@ -63,6 +63,8 @@ def _advise(listing: Listing) -> str:
     if unknown and all("extension" in reason for reason in listing.reasons):
         options = [f"for .{end}, --records {formats[end]}" for end in sorted(unknown)]
         return f" Name their format: {', '.join(options)}.{_LOOK}{inspect_line(listing.root)}"
+    if spec == "hive" and (inside := _inside_partition(listing)):
+        return inside
     guess = guess_layout(paths, listing.schema.extensions | formats.keys()) if paths else None
     hive = any("=" in name[1:] for path in listing.skipped for name in path.split("/")[:-1])
     if (guess.spec == "hive" if guess is not None else hive) and spec != "hive":
@@ -77,6 +79,20 @@ def _advise(listing: Listing) -> str:
     else:
         advice = ""
     return f"{advice}{_LOOK}{inspect_line(listing.root)}"
+
+
+def _inside_partition(listing: Listing) -> str:
+    """Name the folder of the partitions, if one of them was given; else return ""."""
+    path = f"{listing.root}/{listing.skipped[0] if listing.skipped else ''}"
+    parts = path.split("/")
+    start = next((n for n, part in enumerate(parts[:-1]) if part.find("=") > 0), 0)
+    if not start or "://" in path:
+        return ""
+    above = shell_path("/".join(parts[:start]) or "/")
+    return (
+        f" {parts[start]} is a partition. Give the folder that holds it: "
+        f"-d {above} --layout hive --where {shell_word(parts[start])}"
+    )
 
 
 def _paths(listing: Listing) -> list[str]:

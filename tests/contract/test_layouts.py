@@ -109,6 +109,15 @@ def test_hive_skips_a_name_without_a_value(place):
     assert result.skipped_reasons[0] == "'dt=' is not of the form dt={dt}"
 
 
+@pytest.mark.parametrize("folders", [["dt=1"], ["dt=1", "dt=2"]])
+def test_a_partition_of_hive_as_the_data_dir(place, folders):
+    root = place("dt=1/a.txt", "dt=2/a.txt")
+    given = [str(root / "data" / folder) for folder in folders]
+    line = rf"dt=1 is a partition.*: -d {root}/data --layout hive --where dt=1$"
+    with pytest.raises(InputError, match=line):
+        mapreduce(JOB, data_dir=given, layout="hive", inline=True)
+
+
 def test_flat(place):
     root = place("a.txt", "deep/er/b.log", "deep/.hidden/c.log", "notes.md")
     assert found(root, layout="flat") == {(): 2}
