@@ -1,13 +1,17 @@
-"""Names that look the same but differ in their Unicode normal form."""
+"""Names that look the same but differ in their Unicode normal form, and misspelt paths."""
 
 from __future__ import annotations
 
+import difflib
 import os
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import islice
 
 __all__ = ["describe_variant", "forms_of", "hint", "variant_of", "variant_path"]
+
+_MOST = 10_000  # names that a misspelt one is compared with
 
 
 def forms_of(text: str) -> Iterator[str]:
@@ -62,7 +66,27 @@ def describe_variant(found: str, given: str) -> str:
 
 
 def hint(path: str) -> str:
-    """Return a sentence about the existing variant of a missing path; "" if there is none."""
+    """Return a sentence about the existing path that is like a missing one; "" if there is none."""
     found = variant_path(path)
+    if found is None:
+        meant = _similar_path(path)
+        return f" Did you mean {meant!r}?" if meant and not os.path.exists(path) else ""
     advice = "let the shell complete the name, or copy it from a listing"
-    return "" if found is None else f" {describe_variant(found, path)}: {advice}."
+    return f" {describe_variant(found, path)}: {advice}."
+
+
+def _similar_path(path: str) -> str | None:
+    """Return the existing path whose names are most like those of a path; ``None`` if none is."""
+    if os.path.exists(path):
+        return path
+    folder, name = os.path.split(path.rstrip("/"))
+    place = _similar_path(folder) if folder else ""
+    if not name or place is None:
+        return None
+    if os.path.exists(same := os.path.join(place, name)):
+        return same
+    with suppress(OSError, ValueError):
+        names = {each.casefold(): each for each in islice(os.listdir(place or "."), _MOST)}
+        like = difflib.get_close_matches(name.casefold(), names, 1, 0.75)
+        return os.path.join(place, names[like[0]]) if like else None
+    return None

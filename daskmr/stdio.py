@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, Any, TextIO, TypeVar
 
 from daskmr.errors import JobError
+from daskmr.text import format_clock
 
-__all__ = ["LineStream", "divert", "keep_alive", "keep_standard_output", "say", "standard_output"]
+__all__ = [
+    "LineStream",
+    "Ticker",
+    "divert",
+    "keep_alive",
+    "keep_standard_output",
+    "say",
+    "standard_output",
+]
 
 _T = TypeVar("_T")
+_TICK = 1.0  # seconds between two updates of a `Ticker`
 
 _kept: int | None = None
 _alive: deque[object] = deque(maxlen=64)
@@ -27,6 +40,62 @@ def keep_alive(stream: _T) -> _T:
     """
     _alive.append(stream)
     return stream
+
+
+class Ticker:
+    """Shows on a terminal that a command is running: a line after a second, then the time in place.
+
+    - `write`: writes text to the terminal.
+    - `first`: the line.
+    - `describe`: returns text to show with the time; ``None`` if something else is shown now.
+    """
+
+    def __init__(
+        self, write: Callable[[str], object], first: str, describe: Callable[[], str | None]
+    ) -> None:
+        self._write, self._first, self._describe = write, first, describe
+        self._started = time.monotonic()
+        self._drawn = False
+        self._lock = threading.RLock()
+        self._ended = threading.Event()
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="daskmr-ticker", daemon=True).start()
+
+    @contextmanager
+    def cleared(self) -> Iterator[None]:
+        """Remove the time while something else is written, after which the line is not needed."""
+        with self._lock:
+            self._first = ""
+            if self._drawn:
+                self._put("\r\x1b[K")
+            self._drawn = False
+            yield
+
+    def stop(self) -> None:
+        self._ended.set()
+        with self.cleared():
+            pass
+
+    def _run(self) -> None:
+        while not self._ended.wait(_TICK) and "pdb" not in sys.modules:  # its prompt may be there
+            with self._lock:
+                if not self._ended.is_set():
+                    self._tick()
+
+    def _tick(self) -> None:
+        if self._first:
+            self._put(f"\r\x1b[K{self._first}\n")
+            self._first = ""
+        elif (text := self._describe()) is not None:
+            time_taken = format_clock(time.monotonic() - self._started)
+            line = f"daskmr: {time_taken} {text}"[: shutil.get_terminal_size().columns - 1]
+            self._put(f"\r{line}\x1b[K\r")  # printed text may replace it
+            self._drawn = True
+
+    def _put(self, text: str) -> None:
+        with suppress(OSError, ValueError):  # the terminal may be gone
+            self._write(text)
 
 
 class LineStream:

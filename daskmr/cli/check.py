@@ -46,12 +46,14 @@ def check(
         head = f"{title:{_TITLE}}"
         is_warning = title == "warning"
         line = paint(f"{head}{text}", "warning") if is_warning else f"{paint(head, 'title')}{text}"
-        say(stdout, f"{line.rstrip()}\n")
+        with ticker.cleared():
+            say(stdout, f"{line.rstrip()}\n")
 
     names = {"data_dir", "input_filter", "where", "date", "limit_records", "only"}
     names |= {"aws_key", "aws_secret_key"}
     given = {name: options[name] for name in options.keys() & (names | SETTINGS.keys())}
-    with announced("check loads the script and lists the input"), listing_line() as on_listing:
+    does = "check loads the script, lists the input and maps its first records"
+    with announced(does) as ticker, listing_line() as on_listing:
         from daskmr.run.check import check_script
 
         check_script(script_of(context, script, code), show, on_listing=on_listing, **given)

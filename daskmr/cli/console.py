@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
@@ -14,7 +13,7 @@ from typing import IO, Any, NoReturn
 import click
 
 from daskmr.errors import DaskMRError, Interrupted, JobError
-from daskmr.stdio import standard_output
+from daskmr.stdio import Ticker, standard_output
 from daskmr.text import printable
 
 __all__ = [
@@ -35,7 +34,7 @@ _STYLES: dict[str, dict[str, Any]] = {
     "faint": {"fg": "blue"},
     "warning": {"fg": "yellow"},
 }
-_SILENT_SECONDS = 1.0  # before a line says what takes so long
+_in_place = ""  # the text of the progress line
 _LINES = 24  # lines of a traceback, so that a failure fits on a screen
 
 
@@ -151,19 +150,18 @@ def painter(stdout: IO[bytes]) -> Paint:
 
 
 @contextmanager
-def announced(text: str) -> Iterator[None]:
-    """Write a line to a terminal, with what the command does, if the block takes a second.
+def announced(text: str) -> Iterator[Ticker]:
+    """Write a line to a terminal, with what the command does, if the block takes a second, then its time.
 
-    Without a terminal nothing is written.
+    Without a terminal nothing is written. What the block writes must be in `Ticker.cleared`.
     """
-    timer = threading.Timer(_SILENT_SECONDS, _write_line, (f"\r\x1b[Kdaskmr: {text}\n",))
-    timer.daemon = True
+    ticker = Ticker(_write_line, f"daskmr: {text}", lambda: None if _in_place else "")
     if sys.stderr.isatty():
-        timer.start()
+        ticker.start()
     try:
-        yield
+        yield ticker
     finally:
-        timer.cancel()
+        ticker.stop()
 
 
 @contextmanager
@@ -172,17 +170,16 @@ def progress_line() -> Iterator[Callable[[str], None] | None]:
 
     Yields ``None`` without a terminal.
     """
-    shown = False
 
     def show(text: str) -> None:
-        nonlocal shown
-        shown = True
+        global _in_place
+        _in_place = text
         _write_line(f"\r{text}\x1b[K")
 
     try:
         yield show if sys.stderr.isatty() else None
     finally:
-        if shown:
+        if _in_place:
             show("")
 
 

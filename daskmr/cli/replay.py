@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import IO
 
 import click
 
-from daskmr.cli.console import EPILOG, ends_process
+from daskmr.cli.console import EPILOG, announced, ends_process
 from daskmr.cli.options import add_option
 from daskmr.config import one_layout
 from daskmr.errors import JobError
@@ -44,10 +45,19 @@ def replay(
     """
     from daskmr.tasks.guard import in_thread
 
-    in_thread(lambda: _replay(file, script, one_layout(layout, schema), debug, stdout))
+    with announced("replay loads the script and maps the records") as ticker:
+
+        def show(text: str) -> None:
+            with ticker.cleared():
+                say(stdout, printable(text) + "\n")
+
+        total = in_thread(lambda: _replay(file, script, one_layout(layout, schema), debug, show))
+    click.echo(f"all {total:,} records pass now", file=sys.stderr)
 
 
-def _replay(path: str, script: str | None, layout: str | None, debug: bool, out: IO[bytes]) -> None:
+def _replay(
+    path: str, script: str | None, layout: str | None, debug: bool, show: Callable[[str], None]
+) -> int:
     from daskmr.run.replay import open_replay
 
     opened = open_replay(path, script, layout)
@@ -55,7 +65,7 @@ def _replay(path: str, script: str | None, layout: str | None, debug: bool, out:
     for outcome in opened.run():
         passed += outcome.passes
         place = f"{outcome.record.file}, line {outcome.record.line}"
-        say(out, printable(f"{place}: {outcome.text}") + "\n")
+        show(f"{place}: {outcome.text}")
         if debug and outcome.traceback is not None:
             import pdb
 
@@ -64,4 +74,4 @@ def _replay(path: str, script: str | None, layout: str | None, debug: bool, out:
     total = len(opened.records)
     if passed < total:
         raise JobError(f"{total - passed:,} of {total:,} records do not pass.")
-    click.echo(f"all {total:,} records pass now", file=sys.stderr)
+    return total

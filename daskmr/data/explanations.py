@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 from daskmr.data.filters import Seen
 from daskmr.data.listing import Listing
-from daskmr.text import inspect_line, shell_word
+from daskmr.text import inspect_line, shell_path, shell_word
 
 __all__ = ["explain_nothing", "explain_variants"]
 
@@ -40,12 +41,15 @@ def explain_nothing(listing: Listing) -> str:
 
 
 def explain_variants(listing: Listing) -> tuple[str, ...]:
-    """Describe the values that are excluded only because of their Unicode normal form."""
-    return tuple(
-        f"dimension {position} ({seen.dimension.field_name}) excludes {_describe_variants(seen)}"
-        for position, seen in enumerate(listing.seen, 1)
-        if seen.variants
-    )
+    """Describe values that the filter probably means: in another normal form, or by a glob."""
+    notes: list[str] = []
+    for position, seen in enumerate(listing.seen, 1):
+        dimension = f"dimension {position} ({seen.dimension.field_name})"
+        if seen.variants:
+            notes.append(f"{dimension} excludes {_describe_variants(seen)}")
+        if seen.globs:
+            notes.append(f"{dimension}: {_describe_glob(listing, position - 1, seen.globs[0])}")
+    return tuple(notes)
 
 
 def _advise(listing: Listing) -> str:
@@ -59,6 +63,8 @@ def _advise(listing: Listing) -> str:
     if unknown and all("extension" in reason for reason in listing.reasons):
         options = [f"for .{end}, --records {formats[end]}" for end in sorted(unknown)]
         return f" Name their format: {', '.join(options)}.{_LOOK}{inspect_line(listing.root)}"
+    if spec == "hive" and (inside := _inside_partition(listing)):
+        return inside
     guess = guess_layout(paths, listing.schema.extensions | formats.keys()) if paths else None
     hive = any("=" in name[1:] for path in listing.skipped for name in path.split("/")[:-1])
     if (guess.spec == "hive" if guess is not None else hive) and spec != "hive":
@@ -73,6 +79,20 @@ def _advise(listing: Listing) -> str:
     else:
         advice = ""
     return f"{advice}{_LOOK}{inspect_line(listing.root)}"
+
+
+def _inside_partition(listing: Listing) -> str:
+    """Name the folder of the partitions, if one of them was given; else return ""."""
+    path = f"{listing.root}/{listing.skipped[0] if listing.skipped else ''}"
+    parts = path.split("/")
+    start = next((n for n, part in enumerate(parts[:-1]) if part.find("=") > 0), 0)
+    if not start or "://" in path:
+        return ""
+    above = shell_path("/".join(parts[:start]) or "/")
+    return (
+        f" {parts[start]} is a partition. Give the folder that holds it: "
+        f"-d {above} --layout hive --where {shell_word(parts[start])}"
+    )
 
 
 def _paths(listing: Listing) -> list[str]:
@@ -101,7 +121,17 @@ def _explain_excluded(listing: Listing, position: int, seen: Seen) -> str:
         f"Correct {'--where' if listing.schema.given.where else 'the filter'}, or the "
         f"{_what(listing)}."
         + (f" It excludes {_describe_variants(seen)}." if seen.variants else "")
+        + "".join(f" {_describe_glob(listing, position, glob)}" for glob in seen.globs[:1])
     )
+
+
+def _describe_glob(listing: Listing, position: int, glob: str) -> str:
+    regex = re.escape(glob).replace(r"\*", ".*").replace(r"\?", ".").replace(r"\-", "-")
+    name = listing.layout.field_names[position]
+    advice = json.dumps({"regex": regex})
+    if listing.schema.given.where:
+        advice = f"--where {shell_word(f'{name}=/{regex}/')}"
+    return f"No value is {glob!r}: it is compared as text, not as a glob. For a pattern: {advice}"
 
 
 def _describe_variants(seen: Seen) -> str:

@@ -6,6 +6,7 @@ To add a form, write a subclass of `ValueTest` in `value_tests` and a parser, an
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -199,7 +200,8 @@ class Seen:
 
     `candidates` counts the directories or files at this level, and `allowed` those that the filter
     allows. `distinct` counts the existing values, and `values` holds the first and last few, or all.
-    `variants` are excluded values that differ from an allowed one only in their normal form.
+    `variants` are excluded values that differ from an allowed one only in their normal form, and
+    `globs` texts of the filter that match a value as a glob, but equal none.
     """
 
     dimension: Dimension
@@ -208,6 +210,7 @@ class Seen:
     values: tuple[str, ...]
     distinct: int
     variants: tuple[str, ...] = ()
+    globs: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -238,7 +241,14 @@ class DimensionFilter:
         half = _VALUES_NAMED // 2
         named = values if len(values) <= _VALUES_NAMED else [*values[:half], *values[-half:]]
         counts = self.candidates, self.allowed
-        return Seen(self.dimension, *counts, tuple(named), len(values), self._variants())
+        globs = tuple(
+            text
+            for text in self.dimension.test.texts
+            if not self.verdicts.keys() & {text, sanitise(text)}
+            and ("*" in text or "?" in text)
+            and fnmatch.filter(values, text)
+        )
+        return Seen(self.dimension, *counts, tuple(named), len(values), self._variants(), globs)
 
     def _variants(self) -> tuple[str, ...]:
         known = self.dimension.known_values or ()

@@ -157,7 +157,8 @@ class _Given:
         """Apply the filters to the dimensions of a layout."""
         own = _in_layout(self.dimensions, layout, self.source)
         narrowed = list(own)
-        for position, tests in parse_where(self.where, layout.fields, self.today).items():
+        found = parse_where(self.where, layout.fields, self.today, layout.template)
+        for position, tests in found.items():
             dimension = own[position]
             if dimension.test != ANYTHING:
                 tests = (dimension.test, *tests)

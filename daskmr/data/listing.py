@@ -16,7 +16,7 @@ from daskmr.data.filters import DimensionFilter, Seen
 from daskmr.data.input_file import InputFile
 from daskmr.data.layout import Layout, Schema
 from daskmr.data.sources.own_files import OWN_SUFFIXES, why_own
-from daskmr.errors import InputError
+from daskmr.errors import InputError, NothingMatchedError
 from daskmr.normal_forms import hint
 
 __all__ = ["InputFile", "Listing", "Selection", "check_root", "list_files", "refuse_names", "unite"]
@@ -53,11 +53,21 @@ class Listing:
 
         return explain_nothing(self)
 
+    def refuse_nothing(self) -> NoReturn:
+        """Raise the error of an empty listing.
+
+        `NothingMatchedError` if the filter, or the names of the files, excluded all; `InputError` if
+        nothing fits the layout.
+        """
+        is_filtered = any(seen.allowed < seen.candidates for seen in self.seen)
+        error = NothingMatchedError if is_filtered or self.nothing else InputError
+        raise error(self.explain_nothing())
+
     def explain_variants(self) -> tuple[str, ...]:
-        """Describe the values that are excluded only because of their Unicode normal form."""
+        """Describe values that the filter probably means, but which it excludes."""
         from daskmr.data.explanations import explain_variants
 
-        return explain_variants(self) if any(seen.variants for seen in self.seen) else ()
+        return explain_variants(self) if any(s.variants or s.globs for s in self.seen) else ()
 
 
 def list_files(
@@ -126,7 +136,7 @@ def _discover(root: str, schema: Schema) -> Schema:
 
     def names_below(path: str) -> tuple[list[str], str] | None:
         with os.scandir(os.path.join(root, path)) as entries:
-            found = [(entry.name, entry.is_dir()) for entry in entries if entry.name[0] != "."]
+            found = [(entry.name, entry.is_dir()) for entry in entries if entry.name[0] not in "._"]
         below = sorted(name for name, is_dir in found if is_dir and name.find("=") > 0)
         for name in below:
             deeper = names_below(f"{path}{name}/")
@@ -304,9 +314,10 @@ class Selection:
         if why := why_own(name):
             self.skip(path + "/", why)
             return
-        if layout.spec == "hive" and layout.fields and name[:1] != "." and name.find("=") > 0:
-            refuse_names(os.path.dirname(layout.example) or layout.template, path)
         level, is_last = self.levels[position], position == len(self.levels) - 1
+        is_hive = layout.spec == "hive" and layout.fields and name[:1] != "." and name.find("=") > 0
+        if is_hive and (is_last or not name.startswith(level.start)):
+            refuse_names(os.path.dirname(layout.example) or layout.template, path)
         reason = layout.too_deep() if is_last and not level.hides(name) else level.why_not(name)
         self.skip(path + "/", reason)
 
@@ -381,7 +392,7 @@ def check_root(data_dir: str | os.PathLike[str]) -> str:
         if stat.S_ISDIR(os.stat(root).st_mode):
             return root
     except FileNotFoundError:
-        advice = hint(root)
+        advice = hint(given)
         if "://" in given:
             advice = f" For data in a store, use --bucket {given}"
         raise InputError(

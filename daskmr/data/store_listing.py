@@ -21,7 +21,7 @@ from daskmr.store.source import Entry, Page
 from daskmr.store.store import Store
 
 __all__ = [
-    "EntrySelection", "Prefix", "Recorder", "dimensions_by_level", "discover_names", "known_names",
+    "EntrySelection", "Prefix", "Recorder", "dimensions_by_level", "known_names",
     "list_store", "name_starts",
 ]  # fmt: skip
 
@@ -80,7 +80,8 @@ def list_store(
     end.
     """
     if schema.layout.is_undiscovered:
-        schema = discover_names(schema, lambda path: _first_directories(store, path))
+        names, path = _names_below(store, "") or ([], "")
+        schema = schema.discovered(names or None, path)
     walk = _Walk(store, schema, recorder, on_progress)
     store.run(walk.run())
     listing = walk.selected.listing(store.source.url)
@@ -91,10 +92,19 @@ def list_store(
     return replace(listing, files=files, repeated=repeated)
 
 
-def _first_directories(store: Store, path: str) -> list[str]:
-    """Return the directories on the first page of a listing."""
-    page = store.run(store.page_async(path, ""))
-    return [entry.name for entry in page.entries if entry.is_dir]
+def _names_below(store: Store, path: str) -> tuple[list[str], str] | None:
+    """Return the names of a `hive` layout in the first directory below `path` that holds a file.
+
+    Also returns the path of that directory. Only the first page of a directory is listed.
+    """
+    entries = store.run(store.page_async(path, "")).entries
+    below = sorted(entry.name for entry in entries if entry.is_dir and entry.name.find("=") > 0)
+    for name in below:
+        if deeper := _names_below(store, f"{path}{name}/"):
+            return [name.partition("=")[0], *deeper[0]], deeper[1]
+    # An object whose key ends in "/" stands for an empty directory, and has no name there.
+    holds_file = any(entry.name[:1] not in ("", "_", ".") for entry in entries)
+    return ([], path) if holds_file and not below else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +203,7 @@ def _name_fault(name: str) -> str | None:
 def known_names(level: Level, dimensions: Sequence[Dimension]) -> tuple[str, ...] | None:
     """Return all names at a level that can match and can exist; ``None`` if they are not known.
 
-    - `dimensions`: those of the level.
+    - `dimensions`: those of the level, and perhaps others after them.
 
     >>> from daskmr.data.dimensions.template import Field, level_of
     >>> from daskmr.data.filters import OneOf
@@ -217,8 +227,16 @@ def known_names(level: Level, dimensions: Sequence[Dimension]) -> tuple[str, ...
         choices.append(sorted(accepted))
     if math.prod(map(len, choices)) > _NAMED:
         return None
+
+    def is_read_back(name: str) -> bool:  # "{a}-{b}" reads another `a` in the name of "x-y" and "z"
+        values = level.match(name)
+        return values is not None and all(
+            value in (dimension.test.accepted or ())
+            for value, dimension in zip(values, dimensions, strict=False)
+        )
+
     names = map("".join, product(*choices))
-    return tuple(n for n in names if _name_fault(n) is None and level.match(n) is not None)
+    return tuple(n for n in names if _name_fault(n) is None and is_read_back(n))
 
 
 def name_starts(level: Level, dimensions: Sequence[Dimension]) -> tuple[str, ...] | None:
@@ -252,18 +270,6 @@ def dimensions_by_level(schema: Schema) -> tuple[tuple[Dimension, ...], ...]:
     """Return the dimensions of each level of the layout."""
     remaining = iter(schema.dimensions)
     return tuple(tuple(islice(remaining, len(level.dimensions))) for level in schema.layout.levels)
-
-
-def discover_names(schema: Schema, directories: Callable[[str], Iterable[str] | None]) -> Schema:
-    """Discover the names of a `hive` layout, by going down the first directory at each level.
-
-    - `directories`: returns the names of the directories at a prefix; ``None`` if there are none.
-    """
-    path, names = "", []
-    while found := sorted(name for name in directories(path) or () if name.find("=") > 0):
-        path += f"{found[0]}/"
-        names.append(found[0].partition("=")[0])
-    return schema.discovered(names or None, path)
 
 
 class _Walk:

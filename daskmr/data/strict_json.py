@@ -108,7 +108,8 @@ def _read(path: Any, where: str) -> bytes:
         with open(os.fspath(path), "rb") as file:
             return file.read()
     except FileNotFoundError:
-        fail(where, f"there is no such file; check the path.{hint(path_name(path))}".rstrip("."))
+        advice = hint(path_name(path))
+        raise InputError(f"{where}: there is no such file; check the path.{advice}") from None
     except (OSError, ValueError, TypeError) as error:
         reason = getattr(error, "strerror", None) or error
         fail(where, f"it cannot be read ({reason}); give the path of a readable JSON file")

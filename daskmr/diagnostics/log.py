@@ -10,8 +10,6 @@ import dataclasses
 import json
 import os
 import re
-import sys
-import threading
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
@@ -22,7 +20,7 @@ from daskmr.diagnostics.run_state import RunOutline
 from daskmr.diagnostics.summary import summarise
 from daskmr.diagnostics.terminal import Display
 from daskmr.history import Look, Progress
-from daskmr.stdio import divert
+from daskmr.stdio import Ticker, divert
 from daskmr.tasks.prints import Rate
 from daskmr.tasks.progress import Printed
 from daskmr.text import format_bytes, format_clock, printable
@@ -41,7 +39,6 @@ __all__ = [
     "notes_to",
 ]
 
-_SILENT_SECONDS = 1.0  # before a line says that an inline job is running
 _FIRST_SECONDS = 5.0  # before the first line on progress
 _PAUSES = (5.0, 5.0, 10.0, 10.0, 20.0)  # seconds to the next lines
 _LAST_PAUSE = 30.0
@@ -139,22 +136,26 @@ class TextLog(View):
         self._address = address  # shown with the next line
 
 
-class InlineTerminal(TextLog):
-    """Shows the listing in place, and the rest in lines because a debugger may use the terminal."""
+class InlineTerminal(View):
+    """Shows the listing in place, then a line in place, unless a debugger uses the terminal.
 
-    def __init__(self, stream: TextIO) -> None:
+    It is removed before the output is written if that goes to the same, `shared` terminal.
+    """
+
+    def __init__(self, stream: TextIO, shared: bool = False) -> None:
         self._display = Display(stream)
         super().__init__(self._display)
-        self._begun = False
-        self._silence = threading.Timer(_SILENT_SECONDS, self._announce)
-        self._silence.daemon = True
+        self._shared = shared
+        self._pace, self._look, self._begun = Pace(), "", False
+        first = "daskmr: running in this process"
+        self._ticker = Ticker(self._display.write, first, self._describe)
 
     def start(self) -> None:
-        self._silence.start()
+        self._ticker.start()
 
     def write(self, text: str) -> None:
-        self._silence.cancel()
-        super().write(text)
+        with self._ticker.cleared():
+            super().write(text)
 
     def begin(self, plan: RunOutline) -> None:
         self._begun = True
@@ -162,18 +163,22 @@ class InlineTerminal(TextLog):
 
     def look(self, look: Look) -> None:
         if self._begun:
-            super().look(look)
+            self._pace.add(look)
+            self._look = describe_progress(look, self._pace)
         else:
             self._display.look(look)
 
+    def phase(self, name: str) -> None:
+        if name == "write" and self._shared:
+            self._ticker.stop()
+
     def end(self, result: Any) -> None:
-        self._silence.cancel()
+        self._ticker.stop()
         self._display.end()
         super().end(result)
 
-    def _announce(self) -> None:
-        if "pdb" not in sys.modules:  # its prompt may be on the screen
-            self.write("daskmr: running in this process")
+    def _describe(self) -> str | None:
+        return self._look if self._begun else None
 
 
 class Terminal(View):
@@ -283,9 +288,10 @@ def choose(
         return View(stream, quiet)
     if not stream.isatty() or os.environ.get("TERM", "dumb") in ("dumb", "unknown"):
         return TextLog(stream)
+    shared = output is not None and output.isatty()
     if inline:
-        return InlineTerminal(stream)
-    return Terminal(stream, shared=output is not None and output.isatty())
+        return InlineTerminal(stream, shared)
+    return Terminal(stream, shared)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from daskmr.data.readers.faults import CorruptFileError
 from daskmr.data.readers.sniffing import LINE_CHARACTERS, describe_lines, format_of
 from daskmr.data.sampling import Choice
 from daskmr.data.sources.given import parse_sources, spooled
-from daskmr.errors import InputError, JobError, NothingMatchedError, TaskFailed
+from daskmr.errors import InputError, JobError, TaskFailed
 from daskmr.job.job import Job
 from daskmr.job.keys import sorted_keys
 from daskmr.job.ported import Say, find_ported, load_ported
@@ -87,7 +87,7 @@ def check_script(
             sources, schema, config, on_listing, choice, to_read=False, stdin=stdin
         )
         if not inputs.listing.files:
-            raise NothingMatchedError(inputs.listing.explain_nothing())
+            inputs.listing.refuse_nothing()
         check.records(inputs, config, limit_records)
         return check.warnings
 

@@ -122,7 +122,7 @@ def mapreduce(
     Raises
     ------
     InputError
-        If a mistake is found before any work.
+        If a mistake is found before any work, or no file fits the layout.
     NothingMatchedError
         If the filter allows no file.
     JobError

@@ -17,7 +17,6 @@ from daskmr.data.inputs import Inputs, find_inputs
 from daskmr.data.partition import Partition
 from daskmr.data.sources.given import STDIN, spool
 from daskmr.diagnostics.collector import Collector
-from daskmr.errors import NothingMatchedError
 from daskmr.run.execution import (
     Execution,
     Outcome,
@@ -100,7 +99,7 @@ def _list_input(request: Request, workspace: Workspace, collector: Collector) ->
     workspace.at_end(inputs.sweep)
     refuse_input_as_output(inputs, workspace.target)
     if not inputs.listing.files and not request.config.allow_empty:
-        raise NothingMatchedError(inputs.listing.explain_nothing())
+        inputs.listing.refuse_nothing()
     return inputs
 
 

@@ -18,7 +18,7 @@ from daskmr.data.output_directory.local import check_target
 from daskmr.data.partition import Partition, estimate_bytes
 from daskmr.data.sampling import EVERYTHING, Choice
 from daskmr.data.sources.given import spooled
-from daskmr.errors import InputError, NothingMatchedError
+from daskmr.errors import InputError
 from daskmr.run.estimate import Estimate, Sample, estimate, map_sample
 from daskmr.run.input_checks import refuse_to_replace_input
 from daskmr.run.outputs.side_cars import check_side_cars, side_car_paths
@@ -207,7 +207,7 @@ def make_plan(
             stdin=stdin,
         )
         if not inputs.listing.files and not config.allow_empty:
-            raise NothingMatchedError(inputs.listing.explain_nothing())
+            inputs.listing.refuse_nothing()
         if _is_file(output):
             refuse_to_replace_input(inputs, output, output)
             bad_path, meta_path = side_car_paths(output)

@@ -1033,7 +1033,7 @@ def test_an_empty_data_dir_holds_nothing(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "job.py").write_text(textwrap.dedent(IDENTITY))
     done = daskmr("run", tmp_path / "job.py", "-d", tmp_path / "data", "--inline", cwd=tmp_path)
-    assert done.returncode == 3
+    assert done.returncode == 2
     assert f"{tmp_path / 'data'} holds no file in the layout" in done.stderr
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import shlex
+import shutil
 import textwrap
+from contextlib import suppress
 
 import pytest
 from support.jobs import daskmr
@@ -94,6 +97,25 @@ def test_hive(place):
         InputError, match=r"city=x/dt=2024-01-01 and dt=2024-01-0\d do not have the same names"
     ):
         found(root, layout="hive")
+
+
+def test_hive_skips_a_name_without_a_value(place):
+    root = place("dt=/a.txt", "dt=0/_SUCCESS", "dt=1/a.txt", "dt=1/x=1/a.txt")
+    with pytest.raises(InputError, match="do not have the same names"):
+        found(root, layout="hive")
+    shutil.rmtree(root / "data" / "dt=1" / "x=1")
+    result = mapreduce(JOB, data_dir=root / "data", layout="hive", inline=True)
+    assert dict(result) == {("1",): 1}
+    assert result.skipped_reasons[0] == "'dt=' is not of the form dt={dt}"
+
+
+@pytest.mark.parametrize("folders", [["dt=1"], ["dt=1", "dt=2"]])
+def test_a_partition_of_hive_as_the_data_dir(place, folders):
+    root = place("dt=1/a.txt", "dt=2/a.txt")
+    given = [str(root / "data" / folder) for folder in folders]
+    line = rf"dt=1 is a partition.*: -d {root}/data --layout hive --where dt=1$"
+    with pytest.raises(InputError, match=line):
+        mapreduce(JOB, data_dir=given, layout="hive", inline=True)
 
 
 def test_flat(place):
@@ -224,5 +246,132 @@ def test_mistakes(place, options, mistake):
 
 def test_data_in_another_layout(place):
     root = place("dt=1/a.log")
-    with pytest.raises(NothingMatchedError, match="use --layout hive"):
+    with pytest.raises(InputError, match="use --layout hive"):
         found(root)
+
+
+NOTHING = [
+    ("{day}/{host}/{_}", [], 2),  # nothing fits the layout
+    ("{day}/{_}.txt", ["day=2023..2025"], 2),
+    ("hive", ["day=x"], 2),
+    ("{day}/{_}", ["day=2023..2024"], 3),
+]
+
+
+@pytest.mark.parametrize("in_bucket", [False, True])
+@pytest.mark.parametrize(("layout", "where", "code"), NOTHING)
+def test_nothing_to_read(place, bucket, layout, where, code, in_bucket):
+    root = place("2024-01-01/a.log")
+    options = {"data_dir": root / "data"}
+    if in_bucket:
+        bucket.put({"2024-01-01/a.log": b"k\tv\n"})
+        options = {"data_dir": None, "bucket": bucket.name}
+    with pytest.raises((InputError, NothingMatchedError)) as caught:
+        mapreduce(JOB, layout=layout, where=where, work_dir=root / "work", inline=True, **options)
+    assert caught.value.exit_code == code
+
+
+@pytest.mark.parametrize("command", ["run", "plan", "check"])
+@pytest.mark.parametrize(("layout", "where", "code"), NOTHING[-2:])
+def test_exit_codes_of_nothing_to_read(place, command, layout, where, code):
+    root = place("2024-01-01/a.log")
+    source = ("-d", root / "data", "--layout", layout, "--where", *where)
+    assert daskmr(command, root / "job.py", *source, cwd=root).returncode == code
+
+
+def test_allow_empty_is_for_both(place):
+    root = place("2024-01-01/a.log")
+    for layout in ("{day}/{host}/{_}", "{day}/{_}"):
+        assert found(root, layout=layout, allow_empty=True, where={"day": "2023"}) == {}
+
+
+@pytest.mark.parametrize("form", ["2024-01-{:02}", "202401{:02}"])
+@pytest.mark.parametrize(
+    ("spec", "days"),
+    [
+        ("yesterday", [2]),
+        ("..yesterday", [1, 2]),
+        ("-1d..", [2, 3]),
+        ("-7d..-1d", [1, 2]),
+        ("!today", [1, 2]),
+        ("!-1d..today", [1]),
+        ("today,-2d", [1, 3]),
+        ("2024-01-02..today", [2, 3]),
+        ("20240102..today", [2, 3]),
+        ("2024-01-01..20240102", [1, 2]),
+    ],
+)
+def test_relative_dates_of_a_text_compare_in_its_own_form(place, form, spec, days):
+    texts = [form.format(day) for day in (1, 2, 3)]
+    root = place(*(f"dt={text}/a.log" for text in texts))
+    kept = found(root, layout="hive", where={"dt": spec}, date="2024-01-03")
+    assert [*kept] == [(texts[day - 1],) for day in days]
+
+
+def test_relative_dates_of_mixed_forms(place):
+    root = place("dt=2024-01-01/a.log", "dt=20240102/a.log", "dt=__HIVE_DEFAULT_PARTITION__/a.log")
+    place("dt=latest/a.log")
+    options = {"layout": "hive", "date": "2024-01-02"}
+    assert [*found(root, where=["dt=yesterday.."], **options)] == [("2024-01-01",), ("20240102",)]
+    assert {*found(root, where=["dt=!today"], **options)} == {("2024-01-01",), ("",), ("latest",)}
+
+
+@pytest.mark.parametrize(
+    ("path", "layout", "where", "advice"),
+    [
+        ("d=2024-01/a.log", "hive", "d=..today", "--where d=2024-01.."),
+        ("d=2024010203/a.log", "hive", "d=!today", "--layout 'd={d:%Y%m%d%H}/{_}'"),
+        ("2024_01_02.log", "{d}.log", "d=yesterday", "--layout '{d:%Y_%m_%d}.log'"),
+        ("year=2024/day=2/a.log", "hive", "day=-1d..", "--where day=2.."),
+        ("d=20240102/a.log", "hive", "d=2024-01-01..", "--layout 'd={d:date}/{_}'"),
+        ("d=2024-01-02/a.log", "hive", "d=!20240102", "--layout 'd={d:date}/{_}'"),
+        ("2024/20240102030405.1.log", "{y}/{b}.{n}.{_}", "b=-1d..", "{b:%Y%m%d%H%M%S}.{n}.{_}'"),
+    ],
+)
+def test_dates_of_a_text_in_another_form_are_refused_with_a_line_that_works(
+    place, path, layout, where, advice
+):
+    root = place(path)
+    with pytest.raises(InputError, match=f"^--where '{where}': ") as caught:
+        found(root, layout=layout, where=[where], date="2024-01-02")
+    assert str(caught.value).endswith(advice)
+    option, value = shlex.split(str(caught.value))[-2:]
+    if option == "--layout":
+        with suppress(NothingMatchedError):
+            found(root, layout=value, where=[where], date="2024-01-02")
+    else:
+        assert option == "--where"
+        assert found(root, layout=layout, where=[value])
+
+
+def test_a_time_without_a_day_is_not_compared_with_a_date(place):
+    root = place("2024-01/a.log")
+    with pytest.raises(InputError, match=r"own form, such as 2023-12"):
+        found(root, layout="{m:%Y-%m}/{_}", where={"m": "-7d.."}, date="2024-01-05")
+    assert found(root, layout="{m:%Y-%m}/{_}", where={"m": "2023-12.."}) == {("2024-01",): 1}
+
+
+def test_what_nothing_matched_names(place):
+    root = place("dt=2024-01-01/host=web1/a.log")
+    with pytest.raises(NothingMatchedError, match=r"allows 'yesterday' \(2024-02-01\)"):
+        found(root, layout="hive", where={"dt": "yesterday"}, date="2024-02-02")
+    with pytest.raises(NothingMatchedError, match=r"a pattern: --where 'host=/web\.\*/'$"):
+        found(root, layout="hive", where={"host": "web*"})
+    allowed = {"dimensions": [{"field_name": "host", "allowed_values": ["web?"]}]}
+    with pytest.raises(NothingMatchedError, match=r'a pattern: {"regex": "web\."}$'):
+        found(root, layout="hive", input_filter=allowed)
+
+
+def test_a_glob_that_excludes_nothing_is_noted(place):
+    root = place("host=web1/a.log", "host=a*b/a.log")
+    options = {"data_dir": root / "data", "inline": True, "layout": "hive"}
+    result = mapreduce(JOB, where={"host": "!web*"}, work_dir=root / "work", **options)
+    assert any("'web*': it is compared as text, not as a glob" in note for note in result.notes)
+    result = mapreduce(JOB, where={"host": "a*b"}, work_dir=root / "work", **options)
+    assert (dict(result), result.notes) == ({("a*b",): 1}, ())
+
+
+def test_a_misspelt_data_dir(place):
+    root = place("a.log")
+    with pytest.raises(InputError, match=f"Did you mean '{root}/data'"):
+        mapreduce(JOB, data_dir=f"{root}/dta", layout="flat", inline=True)

@@ -51,5 +51,18 @@ def test_a_path_is_there_in_another_form(
     monkeypatch.chdir(tmp_path)
     assert variant_path(given) == there
     assert ascii(there) in hint(given)
-    assert hint(there) == hint("caf") == hint("/") == hint("") == ""
+    assert hint(there) == hint("logs") == hint("/") == hint("") == ""
     assert os.listdir(tmp_path) == [there]
+
+
+def test_a_misspelt_path_names_the_one_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "events" / "2024").mkdir(parents=True)
+    (tmp_path / "events" / "Filter.json").touch()
+    monkeypatch.chdir(tmp_path)
+    assert hint("event") == hint("evnets/") == " Did you mean 'events'?"
+    assert hint("event/2024/") == " Did you mean 'events/2024'?"
+    assert hint("events/filter.json") == " Did you mean 'events/Filter.json'?"
+    assert hint(f"{tmp_path}/event") == f" Did you mean '{tmp_path}/events'?"
+    assert hint("events") == hint("logs") == hint("events/Filter.json/x") == ""

@@ -22,6 +22,7 @@ HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _TOKEN = re.compile(r"\{\{|\}\}|\{[^{}]*\}|[{}]|[^{}]+")
 _FIELD = re.compile(r"\{(?P<name>[^\W\d][\w-]*)(?P<spans>\.\.\.)?(?::(?P<type>.+))?\}")
 _INT = re.compile(r"[+-]?[0-9]{1,400}")
+_ADJACENT = re.compile(r"%[YymdHMj]%[mdHMSj]")
 _DATE = re.compile(r"[0-9]{8}|[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _ADVICE = (
     "write {name}, {name:int}, {name:date}, {name:%Y%m%d} (a strptime format), {_} or {name...}"
@@ -95,6 +96,9 @@ def parse_value(kind: str, value: str) -> Any:
             raise ValueError(value)
         return datetime.date.fromisoformat(value)
     moment = datetime.datetime.strptime(value, kind)
+    # It accepts a day of one digit, so it would read "20240131" by "%Y%m%d%H" as the third.
+    if _ADJACENT.search(kind) and moment.strftime(kind) != value:
+        raise ValueError(value)
     # Moments with and without a zone cannot be compared.
     return moment.astimezone(datetime.UTC).replace(tzinfo=None) if moment.tzinfo else moment
 

@@ -8,17 +8,19 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import takewhile
-from typing import Any
+from typing import Any, NoReturn
 
 from daskmr.data.dimensions.template import Field
+from daskmr.errors import InputError
 from daskmr.normal_forms import forms_of, variant_of
+from daskmr.text import shell_word
 
 __all__ = [
-    "ANYTHING", "AllOf", "Between", "Matching", "Not", "OneOf", "TypedOneOf", "TypedRange",
-    "ValueTest", "join_values", "relative_day", "sanitise", "typed",
+    "ANYTHING", "AllOf", "Between", "Dated", "Matching", "Not", "OneOf", "TypedOneOf", "TypedRange",
+    "ValueTest", "is_date", "join_values", "relative_day", "sanitise", "typed",
 ]  # fmt: skip
 
 _SHOWN = 10
@@ -26,6 +28,13 @@ _NOT_STORED = re.compile(r"[^a-zA-Z0-9_/.]")
 _SAFE = re.compile(r"[\w-]*")
 _RELATIVE = re.compile(r"([+-][0-9]{1,6})d")
 _DAY = datetime.timedelta(days=1)
+_ANY_DAY = datetime.datetime(2001, 12, 31)
+_DATE = Field("_", "date")
+# Forms of times, to advise one of them as a type
+_TIMES = (
+    "%Y_%m_%d", "%Y.%m.%d", "%Y-%m-%dT%H", "%Y-%m-%d-%H", "%Y-%m-%d_%H", "%Y%m%d%H", "%Y%m%d%H%M",
+    "%Y%m%d%H%M%S", "%Y%m%dT%H%M%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S",
+)  # fmt: skip
 
 
 def sanitise(value: str) -> str:
@@ -56,6 +65,11 @@ class ValueTest:
     given: tuple[str, ...] = ()
     accepted: frozenset[str] | None = None
     is_range = False
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The values that it compares with, also those that it excludes."""
+        return self.given
 
     def allows(self, value: str) -> bool:
         return True
@@ -179,9 +193,10 @@ def relative_day(text: str, today: datetime.date) -> datetime.date | None:
         raise ValueError(f"{text} is out of range") from None
 
 
-def typed(test: ValueTest, field: Field) -> ValueTest:
+def typed(test: ValueTest, field: Field, today: datetime.date | None = None) -> ValueTest:
     """Return a test that compares the values of a typed `field` as its type does.
 
+    - `today`: the date that relative dates refer to; ``None``: there are none.
     Raises ValueError if a value or bound of `test` does not fit the type.
 
     >>> typed(Between("7", "12"), Field("hour", "int")).allows("09")
@@ -190,9 +205,9 @@ def typed(test: ValueTest, field: Field) -> ValueTest:
     if not field.type:
         return test
     if isinstance(test, OneOf):
-        return TypedOneOf(field, test.given)
+        return TypedOneOf(field, test.given, today)
     if isinstance(test, Between):
-        return TypedRange(field, test.low, test.high)
+        return TypedRange(field, test.low, test.high, today)
     return test
 
 
@@ -220,7 +235,7 @@ class TypedOneOf(ValueTest):
         return any(_within(self.field, value, low, high) for low, high in self._spans)
 
     def describe(self) -> str:
-        return join_values(self.given)
+        return join_values(self.given, lambda text: _shown(text, self.today))
 
     def as_json(self) -> Any:
         return list(self.given)
@@ -253,7 +268,7 @@ class TypedRange(ValueTest):
 
     def describe(self) -> str:
         kind = "numbers" if self.field.type == "int" else "dates"
-        low, high = _shown(self.low, self._span[0]), _shown(self.high, self._span[1])
+        low, high = (_shown(text or "", self.today) for text in (self.low, self.high))
         if self.high is None:
             return f"{low} and above, compared as {kind}"
         if self.low is None:
@@ -273,10 +288,59 @@ class TypedRange(ValueTest):
 
 
 @dataclass(frozen=True)
+class Dated(ValueTest):
+    """Compares values of a `field` without a type with dates, and refuses those of another form.
+
+    - `length`: of the dates that compare as text; 0: dates of both forms compare as dates.
+    - `where`, `template`: the filter and the layout, for messages.
+    """
+
+    test: ValueTest
+    field: Field
+    length: int
+    where: str
+    template: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "accepted", self.test.accepted)
+        object.__setattr__(self, "is_range", self.test.is_range)
+
+    def allows(self, value: str) -> bool:
+        """Raises `InputError` for a date in another form; a value without digits is no date."""
+        if is_date(value):
+            if self.length not in (0, len(value)):
+                self._refuse(value, "a date in another form")
+        elif not self.length and any(map(str.isdigit, value)):
+            self._refuse(value, "not a date such as 20240131 or 2024-01-31")
+        return self.test.allows(value)
+
+    def _refuse(self, value: str, what: str) -> NoReturn:
+        kinds = [kind for kind in ("date", *_TIMES) if _is_written(value, kind)]
+        if kinds and not self.field.spans:
+            of_type = str(replace(self.field, type=kinds[0]))
+            layout = shell_word(self.template.replace(str(self.field), of_type))
+            advice = f"Give its form in the layout: --layout {layout}"
+        else:
+            spec = shell_word(f"{self.field.name}={value}..")
+            advice = f"Compare it as text, as in --where {spec}"
+        raise InputError(f"{self.where}: {self.field.name} {value!r} is {what}. {advice}")
+
+    def describe(self) -> str:
+        return self.test.describe()
+
+    def common_start(self) -> str:
+        return self.test.common_start()
+
+
+@dataclass(frozen=True)
 class Not(ValueTest):
     """Allows the values that another test excludes."""
 
     test: ValueTest
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return self.test.texts
 
     def allows(self, value: str) -> bool:
         return not self.test.allows(value)
@@ -300,6 +364,10 @@ class AllOf(ValueTest):
             least = min(known, key=len)
             object.__setattr__(self, "accepted", frozenset(filter(self.allows, least)))
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return tuple(text for test in self.tests for text in test.texts)
+
     def allows(self, value: str) -> bool:
         return all(test.allows(value) for test in self.tests)
 
@@ -320,19 +388,35 @@ def _span(field: Field, text: str, today: datetime.date | None) -> tuple[Any, An
             raise ValueError(_misfit(field, text)) from None
         return value, value
     if day is None:
-        # Since `strptime` accepts a day of one digit, it reads "20240131" by "%Y%m%d%H" as the third.
-        moment, day = _parsed(field, text), _parsed(Field(field.name, "date"), text)
-        if moment is not None and (day is None or moment.strftime(field.type) == text):
+        moment, day = _parsed(field, text), _parsed(_DATE, text)
+        if moment is not None:
             return moment, moment
         if day is None:
             raise ValueError(_misfit(field, text))
     start = datetime.datetime.combine(day, datetime.time())
+    if _parsed(field, f"{_ANY_DAY:{field.type}}") != _ANY_DAY:
+        raise ValueError(
+            f"{field} has no complete date to compare with {text!r}; write its own form, such as "
+            f"{start:{field.type}}"
+        )
     return start, datetime.datetime.combine(day, datetime.time.max)
 
 
-def _shown(text: str | None, value: Any) -> str:
-    """Format a bound for messages; a relative date also with its date."""
-    return f"{text!r} ({value:%Y-%m-%d})" if text and text[-1] in "dy" else repr(text)
+def _shown(text: str, today: datetime.date | None) -> str:
+    """Format a value for messages; a relative date also with its date."""
+    day = None if today is None else relative_day(text, today)
+    return repr(text) if day is None else f"{text!r} ({day})"
+
+
+def is_date(text: str) -> bool:
+    """Check whether a text is a complete date, in one of the two forms of the type ``date``."""
+    return _parsed(_DATE, text) is not None
+
+
+def _is_written(value: str, kind: str) -> bool:
+    """Check whether a type writes a date or time as `value`."""
+    found = _parsed(Field("_", kind), value)
+    return found is not None and (kind == "date" or f"{found:{kind}}" == value)
 
 
 def _parsed(field: Field, text: str) -> Any:

@@ -6,19 +6,21 @@ import datetime
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from daskmr.data.dimensions.template import Field
 from daskmr.data.dimensions.value_tests import (
     ANYTHING,
     Between,
+    Dated,
     Matching,
     Not,
     OneOf,
-    TypedOneOf,
-    TypedRange,
     ValueTest,
+    is_date,
     relative_day,
+    typed,
 )
 from daskmr.errors import InputError
 
@@ -90,12 +92,13 @@ def parse_date(date: Any) -> datetime.date:
 
 
 def parse_where(
-    texts: Iterable[str], fields: Sequence[Field], today: datetime.date
+    texts: Iterable[str], fields: Sequence[Field], today: datetime.date, template: str = ""
 ) -> dict[int, tuple[ValueTest, ...]]:
     """Parse ``NAME=SPEC`` texts to tests, by the position of their field.
 
     - `fields`: the dimensions of the layout.
     - `today`: the date that ``today``, ``yesterday`` and ``-7d`` refer to.
+    - `template`: the layout, for messages.
     Raises `InputError` that names the text and the correction.
 
     >>> parse_where(["day=2024.."], [Field("day")], datetime.date(2024, 1, 31))
@@ -109,7 +112,7 @@ def parse_where(
             raise InputError(f"{where} has no {'name' if equals else '='}; {_FORMS}.")
         position = named(name, [field.name for field in fields], where)
         try:
-            test = _parse_spec(spec, fields[position], today)
+            test = _Parser(fields[position], today, where, template).parse(spec)
         except ValueError as error:
             raise InputError(f"{where}: {error}.") from None
         found[position] = (*found.get(position, ()), test)
@@ -129,45 +132,66 @@ def named(name: str, names: Sequence[str], where: str) -> int:
             f"{where}: the layout has no dimensions. Name them with --layout, as in "
             "--layout '{day}/{host}.log', or use --layout hive."
         )
-    similar = difflib.get_close_matches(name, names, 1)
-    advice = f" Did you mean {similar[0]!r}?" if similar else ""
+    by_case = {each.casefold(): each for each in names}
+    similar = difflib.get_close_matches(name.casefold(), by_case, 1)
+    advice = f" Did you mean {by_case[similar[0]]!r}?" if similar else ""
     raise InputError(
         f"{where}: the layout has no dimension {name!r}, only {', '.join(names)}.{advice}"
     )
 
 
-def _parse_spec(spec: str, field: Field, today: datetime.date) -> ValueTest:
-    if spec[:1] == "!":
-        return Not(_parse_spec(spec[1:], field, today))
-    if spec == "*":
-        return ANYTHING
-    if len(spec) > 1 and spec[0] == spec[-1] == "/":
-        try:
-            return Matching(re.compile(spec[1:-1]))
-        except (re.error, OverflowError, RecursionError) as error:
-            raise ValueError(f"the regex is not valid: {error}") from None
-    if ".." in spec:
-        low, _, high = spec.partition("..")
-        if ".." in high or not (low or high):
-            raise ValueError(f"it is not a range; {_FORMS}")
-        if field.type:
-            return TypedRange(field, low or None, high or None, today)
-        test = Between(_absolute(low, today) or None, _absolute(high, today) or None)
-        if low and high and (test.low or "") > (test.high or ""):
+@dataclass(frozen=True)
+class _Parser:
+    """Parses the filters of one dimension."""
+
+    field: Field
+    today: datetime.date
+    where: str  # the filter, for messages
+    template: str
+
+    def parse(self, spec: str, excluded: bool = False) -> ValueTest:
+        if spec[:1] == "!":
+            return Not(self.parse(spec[1:], not excluded))
+        if spec == "*":
+            return ANYTHING
+        if len(spec) > 1 and spec[0] == spec[-1] == "/":
+            try:
+                return Matching(re.compile(spec[1:-1]))
+            except (re.error, OverflowError, RecursionError) as error:
+                raise ValueError(f"the regex is not valid: {error}") from None
+        if ".." in spec:
+            low, _, high = spec.partition("..")
+            if ".." in high or not (low or high):
+                raise ValueError(f"it is not a range; {_FORMS}")
+            return self._compared(Between(low or None, high or None), [low, high], True)
+        values = spec.split(",")
+        if not all(values):
+            raise ValueError(f"a value is empty; {_FORMS} (// matches the empty value)")
+        if len(values) > 1 and any(len(v) > 1 and v[0] == v[-1] == "/" for v in values):
+            either = "|".join(value.strip("/") for value in values)
             raise ValueError(
-                f"{low!r} is above {high!r}, which allows nothing; swap them, or give the dimension a "
-                f"type in the layout, such as {{{field.name}:int}}: they are compared as text"
+                f"a regex cannot be one of several values; write {self.field.name}=/{either}/"
             )
-        return test
-    values = spec.split(",")
-    if not all(values):
-        raise ValueError(f"a value is empty; {_FORMS} (// matches the empty value)")
-    if field.type:
-        return TypedOneOf(field, tuple(values), today)
-    return OneOf(tuple(_absolute(value, today) for value in values))
+        return self._compared(OneOf(tuple(values)), values, excluded)
 
+    def _compared(self, test: OneOf | Between, texts: list[str], checks: bool) -> ValueTest:
+        """Return a test that compares as the type does; without a type, as text or as dates.
 
-def _absolute(text: str, today: datetime.date) -> str:
-    """Write a relative date as ``YYYYMMDD``; return any other text unchanged."""
-    day = relative_day(text, today)
-    return text if day is None else day.isoformat().replace("-", "")
+        - `texts`: the values or bounds of `test`.
+        - `checks`: a date in another form would be compared wrongly.
+        """
+        field, lengths = self.field, {len(text) for text in texts if is_date(text)}
+        if field.type:
+            return typed(test, field, self.today)
+        if any(relative_day(text, self.today) for text in texts) or (checks and len(lengths) > 1):
+            return self._dated(typed(test, replace(field, type="date"), self.today), 0)
+        if isinstance(test, Between) and test.low and test.high and test.low > test.high:
+            raise ValueError(
+                f"{test.low!r} is above {test.high!r}, which allows nothing; swap them, or give the "
+                f"dimension a type in the layout, such as {{{field.name}:int}}: they are compared as "
+                "text"
+            )
+        return self._dated(test, lengths.pop()) if checks and lengths else test
+
+    def _dated(self, test: ValueTest, length: int) -> ValueTest:
+        return Dated(test, self.field, length, self.where, self.template)

@@ -316,6 +316,7 @@ def _merged(seen: Sequence[Seen]) -> Seen:
         tuple(values),
         max(most.distinct, len(values)),
         tuple(sorted({variant for each in seen for variant in each.variants})),
+        tuple(sorted({glob for each in seen for glob in each.globs})),
     )
 
 

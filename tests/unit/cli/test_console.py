@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from support.jobs import DIRECTORY, file_name
 
-from daskmr.cli import console
+from daskmr import stdio
 from daskmr.cli.console import announced, exit_codes, listing_line, progress_line
 
 
@@ -57,7 +57,7 @@ def test_colours_are_for_terminals_and_obey_no_color(
 
 
 SIGNALLED = """
-from daskmr.cli import console
+from daskmr import stdio
 from daskmr.cli.console import announced, exit_codes, listing_line, progress_line
 from daskmr.errors import Interrupted
 class Signalled:
@@ -103,10 +103,15 @@ def test_a_command_that_takes_long_says_what_it_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stderr = use_terminal(monkeypatch)
-    monkeypatch.setattr(console, "_SILENT_SECONDS", 0.0)
+    monkeypatch.setattr(stdio, "_TICK", 0.001)
+    monkeypatch.delitem(sys.modules, "pdb", raising=False)
     with announced("reading"):
-        assert stderr.written.wait(30)
-    assert stderr.getvalue() == "\r\x1b[Kdaskmr: reading\n"
+        for _ in range(2):
+            assert stderr.written.wait(30)
+            stderr.written.clear()
+    shown = stderr.getvalue()
+    assert shown.startswith("\r\x1b[Kdaskmr: reading\n\rdaskmr: 0:00 \x1b[K\r")
+    assert shown.endswith("\r\x1b[K")
 
 
 def test_a_command_that_is_quick_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +125,7 @@ def test_a_command_that_is_quick_says_nothing(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_nothing_is_announced_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(console, "_SILENT_SECONDS", 0.0)
+    monkeypatch.setattr(stdio, "_TICK", 0.0)
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     before = threading.active_count()
     with announced("reading"), progress_line() as show, listing_line() as on_listing:

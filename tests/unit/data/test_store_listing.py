@@ -49,6 +49,21 @@ def paths(listing):
 # What is listed
 
 
+def test_the_names_of_hive_come_from_a_directory_that_holds_a_file():
+    keys = ["dt=1/", "dt=11/_SUCCESS", "dt=2/hour=1/", "dt=2/hour=2/x.log"]
+    store = FakeStore(dict.fromkeys(keys, 0))
+    listing = list_store(store, load_schema(layout="hive"))
+    assert listing.layout.field_names == ("dt", "hour")
+    assert told(listing) == [("dt=2/hour=2/x.log", 0, ("2", "2"))]
+
+
+def test_a_name_of_known_values_that_reads_as_others_is_not_requested():
+    keys = ["a_b_y/x.log", "a_y/x.log"]
+    schema = load_schema(None, "{a}_{b}/{_}", ("a=a,a_b", "b=y"))
+    listing = list_store(FakeStore(dict.fromkeys(keys, 1)), schema)
+    assert [file.path for file in listing.files] == ["a_y/x.log"]
+
+
 def test_file_with_all_that_the_store_tells():
     listing = list_store(store_of(LAST + NAME), allow())
     dims = (*DIMS, "20131029030201", "20131102")

@@ -283,38 +283,27 @@ def test_an_inline_job_shows_its_listing_in_place_and_the_rest_in_lines(
     show = InlineTerminal(stream)
     clock.now += 2
     show.look(Look(0.0, "list", {"list": Progress(tasks=3, files=7)}))
+    first = show._ticker._first
     show.write("said")
     assert screen.lines == ["said", " list      7 files in 3 prefixes   0:02"]
     show.begin(RunOutline("job", ("list", "map"), 7, 70, 0, 0, 7, 0, 0, True))
     assert screen.lines == ["said"]
     clock.now += 5
     show.look(look())
-    show.end(None)
-    assert screen.lines[1].startswith("daskmr: 0:07 map 25 %")
-
-
-@pytest.mark.parametrize("debugging", [False, True])
-def test_a_silent_inline_job_says_once_that_it_runs(
-    debugging: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(log, "_SILENT_SECONDS", 0.0)
-    monkeypatch.delitem(sys.modules, "pdb", raising=False)
-    if debugging:
-        monkeypatch.setitem(sys.modules, "pdb", log)
-    stream = Stream()
-    show = InlineTerminal(stream)
-    show.start()
-    show._silence.join(30)
-    assert stream.getvalue() == ("" if debugging else "daskmr: running in this process\n")
+    show._ticker._first = first
+    show._ticker._tick()
+    show._ticker._tick()
+    assert screen.lines[2].startswith("daskmr: 0:07 map 25 %")
+    show.write("more")
+    assert screen.lines == ["said", "daskmr: running in this process", "more"]
     show.end(None)
 
 
-def test_an_inline_job_that_writes_is_not_announced() -> None:
+def test_an_inline_job_that_writes_is_not_announced(clock: Clock) -> None:
     stream = Stream()
     show = InlineTerminal(stream)
-    show.start()
     show.write("said")
-    show._silence.join(30)
+    show._ticker._tick()
     assert stream.getvalue() == "said\n"
 
 

@@ -57,6 +57,8 @@ def test_forms(text, values, kept):
         ("host=a,", "a value is empty"),
         ("host=..", "it is not a range"),
         ("host=a..b..c", "it is not a range"),
+        ("host=/a/,b", "a regex cannot be one of several values; write host=/a|b/"),
+        ("HOST=a", "Did you mean 'host'?"),
         ("host=/[/", "the regex is not valid"),
         ("host=b..a", "'b' is above 'a'"),
         ("hour=noon", "hour 'noon' is not an integer"),
