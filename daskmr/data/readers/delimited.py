@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import compress, pairwise, repeat
 from operator import add, itemgetter
 from typing import Any, BinaryIO
@@ -28,6 +29,7 @@ from daskmr.data.readers.records import (
     raw_bytes,
 )
 from daskmr.errors import TaskFailed
+from daskmr.text import format_bytes
 
 __all__ = ["CSV", "TSV"]
 
@@ -83,6 +85,16 @@ CSV = _Delimited("csv", ",")
 TSV = _Delimited("tsv", "\t")
 
 
+@dataclass(slots=True)
+class _LongRecord:
+    """A record that is too long to keep, up to its last line so far."""
+
+    start: str
+    lines: int = 0
+    length: int = -1
+    text_bytes: int = -1
+
+
 class _Table:
     """The rows of a file, of which lines arrive in batches.
 
@@ -103,22 +115,23 @@ class _Table:
             self._take_header(header)
         self._first = 1  # the number of the first of the lines that are not parsed yet
         self._rest: list[str] = []  # the lines of a record that continues in the next batch
-        self._parsed = 0  # the characters in them when they were last parsed
+        self._parsed = 0  # the bytes in them when they were last parsed
         self._length = 0  # and now
+        self._long: _LongRecord | None = None  # the one whose lines are dropped
         csv.field_size_limit(sys.maxsize)
 
     def add(self, lines: list[str], has_cr: bool) -> Iterator[Records]:
         """Add lines, and yield the records that they complete."""
         if self._rest:
             self._rest += lines
-            self._length += sum(map(len, lines)) + len(lines)
+            self._length += _bytes_of(lines)
             # Parse the start of a long record again only when it has doubled.
             if self._length < 2 * self._parsed and self._length <= self._file.max_record_bytes:
                 return
             lines, self._rest = self._rest, []
         ends = [line.removesuffix("\r") for line in lines] if has_cr else lines
         text = "".join(ends)
-        if '"' in text or "\r" in text:
+        if '"' in text or "\r" in text or self._long is not None:
             yield from self._parse(lines, at_end=False)
             return
         rows = list(csv.reader(ends, delimiter=self._separator))
@@ -132,83 +145,130 @@ class _Table:
 
     def end(self) -> Iterator[Records]:
         """Yield the records that the end of the file completes."""
-        if self._rest:
-            lines, self._rest = self._rest, []
-            yield from self._parse(lines, at_end=True)
+        lines, self._rest = self._rest, []
+        yield from self._parse(lines, at_end=True)
+        if self._long is not None:
+            raise self._not_closed(self._long)
 
     def _parse(self, lines: list[str], at_end: bool) -> Iterator[Records]:
-        """Parse lines of which some may be blank or bad, or belong to the same record."""
+        """Parse lines of which some may be blank or bad, or belong to the same record.
+
+        The result does not depend on where a batch of lines ends.
+        """
+        while lines:
+            if self._long is None:
+                lines = yield from self._take(lines, at_end)
+            else:
+                lines = yield from self._drop(lines, self._long)
+
+    def _take(self, lines: list[str], at_end: bool) -> Generator[Records, None, list[str]]:
+        """Yield the records up to one that is too long; return the lines from that on."""
         rows: list[Any] = []
         spans: list[tuple[int, int]] = []
-        limit, end = self._file.max_record_bytes, len(lines)
-        start = self._take_good(lines, rows, spans)
-        while start < end:
-            for row, stop in self._rows(lines, start):
-                if row is None and not at_end:  # it may continue
-                    length = sum(len(line) + 1 for line in lines[start:])
-                    if length <= limit:
-                        self._rest, self._parsed, self._length = lines[start:], length, length
-                        end = start
-                        break
-                again = row is None or (stop - start > 1 and isinstance(row, BadRecord))
-                if again:  # a stray quote: only the first line is bad
-                    reason = NOT_CLOSED if row is None else NOT_VALID
-                    stop = start + 1
-                    row = BadRecord(_raw(lines, start, stop), reason)
-                elif stop - start > 1 or not row:
-                    row = _checked(row, lines[start:stop], limit)
-                if row:
-                    rows.append(row)
-                    spans.append((start, stop))
-                start = stop
-                if again:
-                    break
-        if rows and not self.header:
-            rows, spans = self._without_header(rows, spans)
-        numbers = [self._first + first for first, _ in spans]
-        self._first += end
-        if rows:
-            yield self._records(rows, numbers, spans, lines)
+        start, end = 0, len(lines)
+        known = end
+        if "" in lines:
+            known = next((n for n, line in enumerate(lines) if type(line) is OversizedLine), end)
+        while start < known:
+            start, stop, error = self._take_good(lines, start, known, rows, spans)
+            is_open, length = error == _OPEN, _bytes_of(lines[start:stop])
+            if start == known or length > self._file.max_record_bytes or (is_open and known < end):
+                break
+            if is_open and not at_end:
+                self._rest, self._parsed, self._length = lines[start:], length, length
+                end = start
+                break
+            if is_open or stop - start > 1:  # a stray quote: only the first line is bad
+                stop, reason, error = start + 1, NOT_CLOSED if is_open else NOT_VALID, ""
+            else:
+                reason = NOT_VALID
+            rows.append(BadRecord(_raw(lines, start, stop), reason, error))
+            spans.append((start, stop))
+            start = stop
+        yield from self._found(rows, spans, lines)
+        self._first += start
+        if start < end:
+            self._long = _LongRecord(lines[start][:80])
+        return lines[start:end]
 
-    def _take_good(self, lines: list[str], rows: list[Any], spans: list[tuple[int, int]]) -> int:
-        """Parse up to the first record that is not valid or complete; return the index of its line."""
-        reader = csv.reader(map(add, lines, repeat("\n")), delimiter=self._separator, strict=True)
-        stops = [0]
+    def _take_good(
+        self,
+        lines: list[str],
+        start: int,
+        end: int,
+        rows: list[Any],
+        spans: list[tuple[int, int]],
+    ) -> tuple[int, int, str]:
+        """Parse up to the first record that is too long, not valid or not complete.
+
+        Returns the index of its first line, that after its last line, and the message of ``csv``.
+        """
+        text = map(add, lines[start:end], repeat("\n"))
+        reader = csv.reader(text, delimiter=self._separator, strict=True)
+        stops, error, before = [start], "", len(rows)
         try:
             for row in reader:
                 rows.append(row)
-                stops.append(reader.line_num)
-        except csv.Error:
-            pass
+                stops.append(start + reader.line_num)
+        except csv.Error as failure:
+            error = str(failure)
         spans += pairwise(stops)
-        if len(rows) < stops[-1] or not all(rows):
-            for index, (start, stop) in enumerate(spans):
-                if stop - start > 1 or not rows[index]:
-                    rows[index] = _checked(
-                        rows[index], lines[start:stop], self._file.max_record_bytes
-                    )
+        good, stop, limit = stops[-1], start + reader.line_num, self._file.max_record_bytes
+        if len(stops) - 1 < good - start or not all(rows):
+            if sum(map(len, lines)) * 4 > limit:
+                for index, (first, after) in enumerate(spans[before:], before):
+                    if after - first > 1 and _bytes_of(lines[first:after]) > limit:
+                        del rows[index:], spans[index:]
+                        good, stop = first, after
+                        break
             spans[:] = compress(spans, rows)
             rows[:] = filter(None, rows)
-        return stops[-1]
+        return good, stop, error
 
-    def _rows(self, lines: list[str], start: int) -> Iterator[tuple[Any, int]]:
-        """Yield rows, each with the index after its last line; ``None`` for one that is open."""
-        ends = (f"{lines[index]}\n" for index in range(start, len(lines)))
-        reader = csv.reader(ends, delimiter=self._separator, strict=True)
-        before = start
-        while True:
-            try:
-                row: Any = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                stop = start + reader.line_num
-                if str(error) == _OPEN:
-                    yield None, stop
-                    return
-                row = BadRecord(_raw(lines, before, stop), NOT_VALID, str(error))
-            before = start + reader.line_num
-            yield row, before
+    def _drop(
+        self, lines: list[str], record: _LongRecord
+    ) -> Generator[Records, None, list[str]]:
+        """Drop the lines of a record that is too long, and yield it; return those after it."""
+        for index, line in enumerate(lines, 1):
+            is_open = record.lines > 0
+            record.lines += 1
+            if isinstance(line, OversizedLine):
+                is_open ^= line.quotes % 2 == 1
+                record.length += line.length + 1
+                record.text_bytes += line.text_bytes + 1
+            else:
+                record.length += (length := len(raw_bytes(line)) + 1)
+                record.text_bytes += length
+                text = f'"{line}\n' if is_open else f"{line}\n"
+                try:
+                    is_open = not list(csv.reader([text], delimiter=self._separator, strict=True))
+                except csv.Error as error:
+                    if str(error) != _OPEN:
+                        raise self._not_closed(record) from None
+                    is_open = True
+            if not is_open:
+                self._long, whole = None, OversizedLine(record.length, record.text_bytes)
+                yield from self._found([BadRecord(whole, TOO_LONG)], [(0, 1)], [whole])
+                self._first += record.lines
+                return lines[index:]
+        return []
+
+    def _not_closed(self, record: _LongRecord) -> TaskFailed:
+        return TaskFailed(
+            f"In the input file {self._file.path}, the record that begins with {record.start!r} has a "
+            "quote that is not closed within daskmr.max-record-bytes "
+            f"({format_bytes(self._file.max_record_bytes)}), nor as it should be after that, so it is "
+            "not clear where the next record begins. Repair this line, or raise "
+            "daskmr.max-record-bytes: where nothing closes a quote, only its line is a bad record."
+        )
+
+    def _found(
+        self, rows: list[Any], spans: list[tuple[int, int]], lines: list[str]
+    ) -> Iterator[Records]:
+        if rows and not self.header:
+            rows, spans = self._without_header(rows, spans)
+        if rows:
+            yield self._records(rows, [self._first + first for first, _ in spans], spans, lines)
 
     def _without_header(self, rows: list[Any], spans: list[tuple[int, int]]) -> tuple[Any, Any]:
         first = rows[0]
@@ -309,16 +369,9 @@ def _bad(row: Any, raw: bytes | OversizedLine, width: int, is_named: bool) -> Ba
     return BadRecord(raw, WRONG_NUMBER, detail)
 
 
-def _checked(row: Any, lines: list[str], limit: int) -> Any:
-    """Return a row, or a `BadRecord` if its lines are too long; empty for a blank line."""
-    for line in lines:
-        if isinstance(line, OversizedLine):
-            return BadRecord(line, TOO_LONG)
-    if len(lines) > 1 and sum(map(len, lines)) * 4 > limit:
-        length = sum(len(raw_bytes(line)) + 1 for line in lines) - 1
-        if length > limit:
-            return BadRecord(OversizedLine(length), TOO_LONG)
-    return row
+def _bytes_of(lines: Sequence[str]) -> int:
+    """Return the size of lines, and of the newlines between them."""
+    return sum(map(len, map(raw_bytes, lines))) + len(lines) - 1
 
 
 def _raw(lines: list[str], start: int, stop: int) -> bytes | OversizedLine:

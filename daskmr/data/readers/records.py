@@ -38,25 +38,29 @@ class OversizedLine(str):
 
     It is an empty string, so the usual test for a tab detects it, and lines that have a tab need no
     further test. `text_bytes` is the memory that the text would have taken, if that was the reason;
-    otherwise, it is `length`.
+    otherwise, it is `length`. `quotes` is the number of its double quotes.
 
     >>> line = OversizedLine(5000)
     >>> line, line.length
     ('', 5000)
     """
 
-    __slots__ = ("length", "text_bytes")
+    __slots__ = ("length", "quotes", "text_bytes")
     length: int
     text_bytes: int
+    quotes: int
 
-    def __new__(cls, length: int, text_bytes: int | None = None) -> OversizedLine:
+    def __new__(
+        cls, length: int, text_bytes: int | None = None, quotes: int = 0
+    ) -> OversizedLine:
         line = super().__new__(cls)
         line.length = length
         line.text_bytes = length if text_bytes is None else text_bytes
+        line.quotes = quotes
         return line
 
-    def __getnewargs__(self) -> tuple[int, int]:  # type: ignore[override]
-        return (self.length, self.text_bytes)
+    def __getnewargs__(self) -> tuple[int, int, int]:  # type: ignore[override]
+        return (self.length, self.text_bytes, self.quotes)
 
 
 def raw_bytes(line: str) -> bytes:
