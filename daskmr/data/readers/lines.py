@@ -32,7 +32,7 @@ def read_lines(
 
     Lines end only at ``\n``, which the last line need not have. Bytes that are not UTF-8 become lone
     surrogates (see `records.raw_bytes`). A ``\r`` before the ``\n`` is kept. A byte order mark is dropped at
-    the start of the file, and of each further stream (as in ``cat a.gz b.gz``) that starts a line.
+    the start of the file, and of each further file in it (as after ``cat a.gz b.gz``) that starts a line.
 
     - `source`, `chunk_bytes`, `read_bytes`, `opened`: as for `decompression.read_chunks`.
     - `max_record_bytes`: a line with more bytes, not counting its newline, is replaced with an
