@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from daskmr.data.bad_records import SavedRecord
+from daskmr.data.readers.parquet import readable
 from daskmr.data.readers.records import (
     TOO_LONG,
     BadRecord,
     OversizedLine,
     Records,
     as_text,
+    explain_columns,
     raw_bytes,
 )
 from daskmr.data.sampling import KeyFilter
@@ -49,7 +51,7 @@ class RecordMapper:
     - `output`: the destination of its output.
     - `on_bad`: called as ``on_bad(number, line, reason, error)`` for a bad record; `error` is the
       exception of `map`, if it was called; or text about a record that its reader refused.
-    - `line`: the line that `map` was last called for.
+    - `line`: the line that `map` was last called for, or the dict of a row.
     """
 
     def __init__(self, user_map: Callable[..., Any], output: MapOutput, on_bad: OnBad) -> None:
@@ -63,7 +65,8 @@ class RecordMapper:
 
         - `before`: counts the lines before the part of the file that is read, if it is only a part.
         """
-        self._call, self.line = Call("map", file, number, before=before), ""
+        self._call = Call("map", file, number, before=before)
+        self.line: Any = ""
         self._output.context.user.at(self._call)
 
     @property
@@ -147,12 +150,10 @@ class RecordMapper:
                     elif hurry:
                         output.hasten()
         except BaseException as error:
-            self.line = records.text(max(0, call.index))
+            self.line = readable(records.text(max(0, call.index)))
             if isinstance(error, KeyError) and records.header:
-                error.add_note(
-                    f"The columns are {', '.join(map(repr, records.header))}. If the file has no header, "
-                    "name them in the script: input_columns = (...)"
-                )
+                is_text = isinstance(self.line, str)
+                error.add_note(explain_columns(records.header, *error.args[:1], is_text=is_text))
             raise
 
 
@@ -222,7 +223,7 @@ class BadRecords:
             self.unsaved.add(path)
         else:
             self.saved.append(SavedRecord(path, number, reason, detail, raw, self.header))
-        begins = shortened(line, 80)
+        begins = shortened(readable(line), 80)
         self._last = f"{path}, {self.unit} {number}: {detail or reason}; it begins with {begins}"
         if len(self.examples.setdefault(reason, ())) < EXAMPLES:
             self.examples[reason] += (self._last,)

@@ -26,6 +26,7 @@ from daskmr.data.readers.records import (
     RecordFormat,
     Records,
     dicts_of,
+    explain_columns,
     raw_bytes,
 )
 from daskmr.errors import TaskFailed
@@ -225,9 +226,7 @@ class _Table:
             rows[:] = filter(None, rows)
         return good, stop, error
 
-    def _drop(
-        self, lines: list[str], record: _LongRecord
-    ) -> Generator[Records, None, list[str]]:
+    def _drop(self, lines: list[str], record: _LongRecord) -> Generator[Records, None, list[str]]:
         """Drop the lines of a record that is too long, and yield it; return those after it."""
         for index, line in enumerate(lines, 1):
             is_open = record.lines > 0
@@ -312,9 +311,8 @@ class _Table:
         missing = [n for n in [*wanted, *([form.key] if form.key else [])] if n not in header]
         if missing:
             raise TaskFailed(
-                f"The input file {self._file.path} has no column {missing[0]!r}. It has "
-                f"{', '.join(header)}. If it has no header, name its columns with `input_columns = (...)` in "
-                "the script; daskmr inspect shows them."
+                f"The input file {self._file.path} has no column {missing[0]!r}. "
+                f"{explain_columns(header, missing[0], is_text=True)}"
             )
 
     def _records(
@@ -334,7 +332,7 @@ class _Table:
             for index, row in enumerate(rows):
                 if row.__class__ is not list or len(row) != width:
                     bad[index], rows[index] = (
-                        _bad(row, raw(index), width, self._form.columns is not None),
+                        _bad(row, raw(index), header, self._form.columns is not None),
                         header,
                     )
         if form.fields is None:
@@ -357,15 +355,19 @@ def _all_have(width: int, rows: list[Any]) -> bool:
         return False
 
 
-def _bad(row: Any, raw: bytes | OversizedLine, width: int, is_named: bool) -> BadRecord:
+def _bad(
+    row: Any, raw: bytes | OversizedLine, header: tuple[str, ...], is_named: bool
+) -> BadRecord:
     if isinstance(row, BadRecord):
         return row
-    detail = f"it has {len(row)}, and there are {width} columns"
+    detail = f"it has {len(row)}, and there are {len(header)} columns"
     if is_named:
         detail = (
-            f"it has {len(row)}, and the script names {width} columns: write output_columns = (...) "
+            f"it has {len(row)}, and the script names {len(header)} columns: write output_columns = (...) "
             "if these are not the columns of the input"
         )
+    elif len(header) == 1:
+        detail = f"it has {len(row)}. {explain_columns(header, is_text=True)}"
     return BadRecord(raw, WRONG_NUMBER, detail)
 
 

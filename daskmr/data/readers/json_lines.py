@@ -121,7 +121,8 @@ def _value(line: Line, decode: Callable[[Any], Any], plucks: bool) -> Any:
 
 def _with_plucked_keys(records: Records, name: str) -> Records:
     """Separate the key, the first found of the last two plucked values, from the others."""
-    rows, keys = records.values, []
+    rows = records.values
+    keys: list[Any] = []
     for index, row in enumerate(rows):
         if type(row) is BadRecord:
             keys.append(None)

@@ -91,13 +91,17 @@ def test_a_record_beyond_the_limit_is_one_record(chunk: int) -> None:
         patch.setattr(lines, "read_chunks", partial(lines.read_chunks, chunk_bytes=chunk))
         data = "a,b\n" + "".join(rows)
         found = pairs_in(data.encode(), CSV, max_record_bytes=100)
-    assert [value["a"] for _, _, value in found if isinstance(value, dict)] == [*map(str, range(40))]
+    assert [value["a"] for _, _, value in found if isinstance(value, dict)] == [
+        *map(str, range(40))
+    ]
     assert {value.reason for _, _, value in found if isinstance(value, BadRecord)} == {TOO_LONG}
     starts = itertools.accumulate((row.count("\n") for row in rows[:-1]), initial=2)
     assert [number for number, _, _ in found] == [*starts]
 
 
-PIECES = st.sampled_from(['"', '"', ",", "\n", "\n", "\r\n", "\r", "x", "yy" * 9, "\u00e9", '""', ' "'])
+PIECES = st.sampled_from(
+    ['"', '"', ",", "\n", "\n", "\r\n", "\r", "x", "yy" * 9, "\u00e9", '""', ' "']
+)
 
 
 @settings(max_examples=300, deadline=None)
@@ -161,14 +165,24 @@ def test_key_and_fields_are_columns() -> None:
         (b"a,b,a\n1,2,3\n", CSV, "names a column twice: 'a'"),
         (b'{"a": 1, "b": 2}\n', CSV, "has no header: its first line is JSON."),
         (b'"a"x,b\n1,2\n', CSV, "has no header: its first line is not valid CSV."),
-        (b"a,b\n1,2\n", RecordFormat("csv", "id"), "has no column 'id'. It has a, b."),
+        (b"a,b\n1,2\n", RecordFormat("csv", "id"), "has no column 'id'. The columns are 'a', 'b'."),
         (b"a,b\n1,2\n", RecordFormat("csv", None, None, (("c",),)), "has no column 'c'"),
+        (b"city,b\n1,2\n", RecordFormat("csv", "cit"), "Did you mean 'city'?"),
+        (b"a;b\n1;2\n", RecordFormat("csv", "a"), "by semicolons: --records 'csv:;'"),
+        (b"a,b\n1,2\n", RecordFormat("tsv", "a"), "by commas: --records csv"),
     ],
 )
 def test_headers_that_do_not_fit(data: bytes, form: RecordFormat, message: str) -> None:
     with pytest.raises(TaskFailed) as caught:
         pairs_in(data, form)
     assert message in caught.value.message
+
+
+def test_semicolons_show_in_bad_records() -> None:
+    (bad,) = (value for _, _, value in pairs_in(b"a;b\n1;2,5\n", CSV))
+    assert bad.detail == (
+        "it has 2. The columns are 'a;b'. To separate them by semicolons: --records 'csv:;'"
+    )
 
 
 def test_nul_and_bytes_that_are_not_utf8_are_kept() -> None:

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from support.compressed import (
     CODECS,
     FORMS,
-    ON_EVERY_CODEC,
     TEXT,
     NamedBytes,
     lines_of,
