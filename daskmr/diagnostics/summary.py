@@ -183,7 +183,7 @@ def _saved(result: Result) -> list[str]:
     if saved == result.bad_records:
         lines = [f"  all saved in {path}"]
     else:
-        lines = [f"  the first {saved:,} saved in {path} (limit: daskmr.bad-records-saved)"]
+        lines = [f"  {saved:,} of them saved in {path} (limit: daskmr.bad-records-saved)"]
     if result.script is not None:
         again = f"daskmr replay {shell_path(path)}"
         if result.meta_path is None:  # otherwise replay reads script and schema from it

@@ -161,7 +161,7 @@ class RecordMapper:
 class BadRecords:
     """The bad records of a partition: count and save them, and fail if there are too many."""
 
-    save_limit: int  # maximum raw bytes of bad records to save
+    save_limit: int  # maximum raw bytes of bad records to save; a larger one is not saved
     most: int | None  # maximum number before the job fails
     max_record_bytes: int  # longer lines are bad records
     may_be_corrupt: bool  # check a file at its end, because it is skipped if it is corrupt
@@ -216,10 +216,12 @@ class BadRecords:
         self.reasons[reason] += 1
         self.files[path] += 1
         raw = raw_bytes(line)
-        self._saved_bytes += len(raw)
-        if self._saved_bytes > self.save_limit or len(self.saved) >= SAVED_AT_MOST:
-            self.truncated = True
-        if self.truncated or isinstance(line, OversizedLine):
+        is_large = isinstance(line, OversizedLine) or len(raw) > self.save_limit
+        if not is_large:
+            self._saved_bytes += len(raw)
+            if self._saved_bytes > self.save_limit or len(self.saved) >= SAVED_AT_MOST:
+                self.truncated = True
+        if is_large or self.truncated:
             self.unsaved.add(path)
         else:
             self.saved.append(SavedRecord(path, number, reason, detail, raw, self.header))

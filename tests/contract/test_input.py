@@ -277,7 +277,7 @@ def test_the_count_is_whole_when_not_all_are_saved(place):
     result = place.run(output=place.output, bad_records_saved="30 B", max_bad_records="100%")
     assert result.bad_records == 100
     assert len(place.bad()) == 10
-    assert "the first 10 saved in" in summarise(result)
+    assert "10 of them saved in" in summarise(result)
 
 
 def test_stale_bad_records_are_removed(place):

@@ -78,7 +78,7 @@ def test_bad_records_are_counted_by_reason_and_by_file() -> None:
         "  1,000 in c",
         "  5 in a",
         "  5 in b",
-        "  the first 7 saved in out.txt.bad.jsonl (limit: daskmr.bad-records-saved)",
+        "  7 of them saved in out.txt.bad.jsonl (limit: daskmr.bad-records-saved)",
         "  to map them again: daskmr replay out.txt.bad.jsonl",
     ]
 
@@ -87,7 +87,7 @@ def test_bad_records_are_counted_by_reason_and_by_file() -> None:
     ("saved", "path", "expected"),
     [
         (2, "bad", "all saved in bad"),
-        (1, "bad", "the first 1 saved in bad"),
+        (1, "bad", "1 of them saved in bad"),
         (0, None, "none were saved"),
     ],
 )
