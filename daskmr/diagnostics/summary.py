@@ -131,18 +131,18 @@ def skipped_input(result: Result) -> list[tuple[str, Sequence[str], int]]:
         for path, reason in zip(result.skipped, reasons, strict=True)
     ]
     kinds = [
-        ("not in the layout", "files or directories", skipped, result.skipped_count),
+        ("not in the layout", "path", skipped, result.skipped_count),
         *(
             (title, noun, [reason for _, reason in items], len(items))
             for title, noun, items in (
-                ("corrupt", "files", result.corrupt),
-                ("crashed their worker", "files", result.poisoned),
-                ("could not be fetched", "objects", result.missing),
+                ("corrupt", "file", result.corrupt),
+                ("crashed their worker", "file", result.poisoned),
+                ("could not be fetched", "object", result.missing),
             )
         ),
     ]
     return [
-        (f"{title}, skipped: {count:,} {noun}", items, count)
+        (f"{title}, skipped: {counted(count, noun)}", items, count)
         for title, noun, items, count in kinds
         if count
     ]

@@ -609,7 +609,7 @@ def test_what_is_not_in_the_layout_is_skipped_counted_and_named(place):
     assert (done.returncode, place.output.read_text()) == (0, "a\t1\n")
     _, _, rest = done.stderr.partition("not in the layout, skipped: ")
     named = [line.strip() for line in rest.splitlines()]
-    assert named[0] == "6 files or directories"
+    assert named[0] == "6 paths"
     names = ["1.2.exe", "1.gz", "deeper/", ".hidden.2.gz"]
     expected = {"README.md", "empty/", *(f"{DIRECTORY}/{name}" for name in names)}
     assert {line.partition(": ")[0] for line in named[1:7]} == expected

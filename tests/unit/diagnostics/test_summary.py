@@ -42,12 +42,12 @@ def test_skipped_files_are_named_up_to_ten() -> None:
     ten = tuple(f"skipped-{n}" for n in range(10))
     lines = summarise(result(skipped=ten, skipped_count=10)).splitlines()
     assert lines[3:-1] == [
-        "not in the layout, skipped: 10 files or directories",
+        "not in the layout, skipped: 10 paths",
         *(f"  {name}" for name in ten),
     ]
     names = (*ten, *(f"more-{n}" for n in range(990)))
     text = summarise(result(skipped=names, skipped_count=123_456))
-    assert "skipped: 123,456 files" in text
+    assert "skipped: 123,456 paths" in text
     assert "  and 123,446 more\n" in text
     assert "more-" not in text
 
