@@ -255,10 +255,10 @@ class _Table:
     def _not_closed(self, record: _LongRecord) -> TaskFailed:
         return TaskFailed(
             f"In the input file {self._file.path}, the record that begins with {record.start!r} has a "
-            "quote that is not closed within daskmr.max-record-bytes "
-            f"({format_bytes(self._file.max_record_bytes)}), nor as it should be after that, so it is "
-            "not clear where the next record begins. Repair this line, or raise "
-            "daskmr.max-record-bytes: where nothing closes a quote, only its line is a bad record."
+            f"quote that is not closed within {format_bytes(self._file.max_record_bytes)}, nor as it "
+            "should be after that, so it is not clear where the next record begins. Repair this line; or "
+            "raise the longest record that is read, by daskmr.max-record-bytes and --memory-limit: where "
+            "nothing closes a quote, only its line is a bad record."
         )
 
     def _found(

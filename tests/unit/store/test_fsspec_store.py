@@ -249,7 +249,8 @@ def test_copies_where_the_file_system_has_none(
 
 
 @pytest.mark.parametrize(
-    "said", ["Unable to load libjvm: dlopen(/usr/java) failed", "Prior attempt to load libhdfs failed"]
+    "said",
+    ["Unable to load libjvm: dlopen(/usr/java) failed", "Prior attempt to load libhdfs failed"],
 )
 def test_hdfs_without_its_library_fails_at_once(
     said: str, open_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
