@@ -15,7 +15,14 @@ from typing import Any, NoReturn
 from daskmr.data.filters import DimensionFilter, Seen
 from daskmr.data.input_file import InputFile
 from daskmr.data.layout import Layout, Schema
-from daskmr.data.sources.own_files import META, OWN_SUFFIXES, is_working, outputs_from, why_own
+from daskmr.data.sources.own_files import (
+    META,
+    OWN_SUFFIXES,
+    is_working,
+    output_of,
+    outputs_from,
+    why_own,
+)
 from daskmr.errors import InputError
 from daskmr.normal_forms import hint
 
@@ -325,17 +332,13 @@ class Selection:
         """Record a file at a level of directories."""
         self.skip(path, self.schema.layout.too_short(position))
 
-    def skip_outputs(self, outputs: list[str]) -> None:
+    def skip_outputs(self, outputs: set[str]) -> None:
         """Remove the files that are, or are in, an output of an earlier run."""
         if not outputs:
             return
-        known, files, self.files = {*outputs}, self.files, []
-        found: set[str] = set()
-        for file in files:
-            own = known & {file.path, file.path[: file.path.rfind("/") + 1]}
-            found |= own
-            self.files += () if own else (file,)
-        for output in found:
+        own = {file.path: output_of(file.path, outputs) for file in self.files}
+        self.files = [file for file in self.files if not own[file.path]]
+        for output in {*own.values()} - {""}:
             self.skip(output, "daskmr wrote it, from the same input")
 
     def skip(self, path: str, reason: str) -> None:

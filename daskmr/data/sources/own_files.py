@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterable
 
-__all__ = ["OWN_SUFFIXES", "is_working", "outputs_from", "why_own"]
+__all__ = ["META", "OWN_SUFFIXES", "is_working", "output_of", "outputs_from", "why_own"]
 
 META = "meta.json"
 """What the name of the provenance of an output ends in, beside a file or in a directory."""
@@ -40,7 +40,7 @@ def is_working(name: str) -> bool:
     return name[:1] == "." and _WORKING.fullmatch(name) is not None
 
 
-def outputs_from(root: str, metas: Iterable[str]) -> list[str]:
+def outputs_from(root: str, metas: Iterable[str]) -> set[str]:
     """Return the outputs of earlier runs whose input was below the same folder as they are.
 
     Outputs from other data are not among them, so that a job can read what another one wrote.
@@ -49,10 +49,21 @@ def outputs_from(root: str, metas: Iterable[str]) -> list[str]:
     - `metas`: the paths of files below it that may describe an output, by their names.
     Paths of directories end in "/".
     """
-    return [path for meta in metas if (path := _output_of(root, meta))]
+    root = os.path.abspath(root)
+    return {path for meta in metas if (path := _described(root, meta))}
 
 
-def _output_of(root: str, meta: str) -> str:
+def output_of(path: str, outputs: set[str]) -> str:
+    """Return which of the outputs a file is, or is a part of; ``""`` if none.
+
+    >>> output_of("a/b/part-00000.txt", {"a/b/"}), output_of("a/c", {"a/b/"})
+    ('a/b/', '')
+    """
+    folder = path[: path.rfind("/") + 1]
+    return path if path in outputs else folder if folder in outputs else ""
+
+
+def _described(root: str, meta: str) -> str:
     path = (
         meta.removesuffix(f"_{META}")
         if meta.endswith(f"/_{META}")

@@ -66,17 +66,17 @@ def test_outputs_from_the_same_input(tmp_path: Path, source: Any, is_from_there:
     write_meta(root / "a/out.txt.meta.json", root / "a/out.txt", source)
     write_meta(root / "a/_meta.json", root / "a", source)
     metas = ["a/out.txt.meta.json", "a/_meta.json", "a/none.meta.json"]
-    expected = ["a/out.txt", "a/"] if is_from_there else []
+    expected = {"a/out.txt", "a/"} if is_from_there else set()
     assert outputs_from(str(root), metas) == expected
     moved = tmp_path / "moved"
     root.rename(moved)
-    assert outputs_from(str(moved), metas) == (expected if source != "{root}-2" else [])
+    assert outputs_from(str(moved), metas) == expected
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"input": 1}', "\udc80", '{"input": {}}'])
 def test_other_files_describe_no_output(tmp_path: Path, content: str) -> None:
     (tmp_path / "a").write_text("four")
     (tmp_path / "a.meta.json").write_text(content, errors="surrogateescape")
-    assert outputs_from(str(tmp_path), ["a.meta.json"]) == []
+    assert outputs_from(str(tmp_path), ["a.meta.json"]) == set()
     write_meta(tmp_path / "a.meta.json", tmp_path / "a", str(tmp_path), 5)
-    assert outputs_from(str(tmp_path), ["a.meta.json"]) == []
+    assert outputs_from(str(tmp_path), ["a.meta.json"]) == set()
