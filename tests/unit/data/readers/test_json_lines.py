@@ -138,6 +138,6 @@ def test_fields_do_not_change_the_key(documents: list[Any], key: str, fields: li
     assert [(n, isinstance(v, BadRecord) or k) for n, k, v in plucked] == [
         (n, isinstance(v, BadRecord) or k) for n, k, v in whole
     ]
-    assert [v for _, _, v in plucked if isinstance(v, BadRecord)] == [
-        v for _, _, v in whole if isinstance(v, BadRecord)
+    assert [(v.raw, v.reason) for _, _, v in plucked if isinstance(v, BadRecord)] == [
+        (v.raw, v.reason) for _, _, v in whole if isinstance(v, BadRecord)
     ]
