@@ -200,7 +200,7 @@ class _Table:
         rows: list[Any],
         spans: list[tuple[int, int]],
     ) -> tuple[int, int, str]:
-        """Parse up to the first record that is too long, not valid or not complete.
+        """Parse up to the first record that is not valid or not complete.
 
         Returns the index of its first line, that after its last line, and the message of ``csv``.
         """
@@ -214,17 +214,15 @@ class _Table:
         except csv.Error as failure:
             error = str(failure)
         spans += pairwise(stops)
-        good, stop, limit = stops[-1], start + reader.line_num, self._file.max_record_bytes
+        good, limit = stops[-1], self._file.max_record_bytes
         if len(stops) - 1 < good - start or not all(rows):
             if sum(map(len, lines)) * 4 > limit:
                 for index, (first, after) in enumerate(spans[before:], before):
-                    if after - first > 1 and _bytes_of(lines[first:after]) > limit:
-                        del rows[index:], spans[index:]
-                        good, stop = first, after
-                        break
+                    if after - first > 1 and (length := _bytes_of(lines[first:after])) > limit:
+                        rows[index] = BadRecord(OversizedLine(length), TOO_LONG)
             spans[:] = compress(spans, rows)
             rows[:] = filter(None, rows)
-        return good, stop, error
+        return good, start + reader.line_num, error
 
     def _drop(self, lines: list[str], record: _LongRecord) -> Generator[Records, None, list[str]]:
         """Drop the lines of a record that is too long, and yield it; return those after it."""
@@ -325,14 +323,17 @@ class _Table:
         header, form, width = self.header, self._form, len(self.header)
 
         def raw(index: int) -> bytes | OversizedLine:
-            return _raw(lines, *spans[index])
+            value = values[index]
+            return value.raw if type(value) is BadRecord else _raw(lines, *spans[index])
 
         bad: dict[int, BadRecord] = {}
         if not _all_have(width, rows):
             for index, row in enumerate(rows):
                 if row.__class__ is not list or len(row) != width:
                     bad[index], rows[index] = (
-                        _bad(row, raw(index), header, self._form.columns is not None),
+                        _bad(
+                            row, _raw(lines, *spans[index]), header, self._form.columns is not None
+                        ),
                         header,
                     )
         if form.fields is None:
