@@ -91,9 +91,38 @@ class _LongRecord:
     """A record that is too long to keep, up to its last line so far."""
 
     start: str
+    file: Reading
     lines: int = 0
     length: int = -1
     text_bytes: int = -1
+
+    def is_closed_by(self, line: str, separator: str) -> bool:
+        """Add a line, and check whether it is the last; raise TaskFailed if a quote is a stray one."""
+        is_open = self.lines > 0
+        self.lines += 1
+        if isinstance(line, OversizedLine):
+            self.length += line.length + 1
+            self.text_bytes += line.text_bytes + 1
+            return is_open is (line.quotes % 2 == 1)
+        self.length += (length := len(raw_bytes(line)) + 1)
+        self.text_bytes += length
+        text = f'"{line}\n' if is_open else f"{line}\n"
+        try:
+            return bool(list(csv.reader([text], delimiter=separator, strict=True)))
+        except csv.Error as error:
+            if str(error) != _OPEN:
+                raise self.failure() from None
+            return False
+
+    def failure(self) -> TaskFailed:
+        """Return the error for a record of which it is not clear where it ends."""
+        return TaskFailed(
+            f"In the input file {self.file.path}, the record that begins with {self.start!r} has a quote "
+            f"that is not closed within {format_bytes(self.file.max_record_bytes)}, nor as it should be "
+            "after that, so it is not clear where the next record begins. Repair this line; or raise the "
+            "longest record that is read, by daskmr.max-record-bytes and --memory-limit: where nothing "
+            "closes a quote, only its line is a bad record."
+        )
 
 
 class _Table:
@@ -149,7 +178,7 @@ class _Table:
         lines, self._rest = self._rest, []
         yield from self._parse(lines, at_end=True)
         if self._long is not None:
-            raise self._not_closed(self._long)
+            raise self._long.failure()
 
     def _parse(self, lines: list[str], at_end: bool) -> Iterator[Records]:
         """Parse lines of which some may be blank or bad, or belong to the same record.
@@ -189,7 +218,7 @@ class _Table:
         yield from self._found(rows, spans, lines)
         self._first += start
         if start < end:
-            self._long = _LongRecord(lines[start][:80])
+            self._long = _LongRecord(lines[start][:80], self._file)
         return lines[start:end]
 
     def _take_good(
@@ -227,37 +256,12 @@ class _Table:
     def _drop(self, lines: list[str], record: _LongRecord) -> Generator[Records, None, list[str]]:
         """Drop the lines of a record that is too long, and yield it; return those after it."""
         for index, line in enumerate(lines, 1):
-            is_open = record.lines > 0
-            record.lines += 1
-            if isinstance(line, OversizedLine):
-                is_open ^= line.quotes % 2 == 1
-                record.length += line.length + 1
-                record.text_bytes += line.text_bytes + 1
-            else:
-                record.length += (length := len(raw_bytes(line)) + 1)
-                record.text_bytes += length
-                text = f'"{line}\n' if is_open else f"{line}\n"
-                try:
-                    is_open = not list(csv.reader([text], delimiter=self._separator, strict=True))
-                except csv.Error as error:
-                    if str(error) != _OPEN:
-                        raise self._not_closed(record) from None
-                    is_open = True
-            if not is_open:
+            if record.is_closed_by(line, self._separator):
                 self._long, whole = None, OversizedLine(record.length, record.text_bytes)
                 yield from self._found([BadRecord(whole, TOO_LONG)], [(0, 1)], [whole])
                 self._first += record.lines
                 return lines[index:]
         return []
-
-    def _not_closed(self, record: _LongRecord) -> TaskFailed:
-        return TaskFailed(
-            f"In the input file {self._file.path}, the record that begins with {record.start!r} has a "
-            f"quote that is not closed within {format_bytes(self._file.max_record_bytes)}, nor as it "
-            "should be after that, so it is not clear where the next record begins. Repair this line; or "
-            "raise the longest record that is read, by daskmr.max-record-bytes and --memory-limit: where "
-            "nothing closes a quote, only its line is a bad record."
-        )
 
     def _found(
         self, rows: list[Any], spans: list[tuple[int, int]], lines: list[str]

@@ -127,6 +127,7 @@ def test_the_parts_are_the_file(tmp_path: Path, text: str, codec: str, form: Rec
 @example([b"a\n"] * 40, "gz", KEYED, 2, 1, 10)  # each block ends with its line
 @example([b"\n", BOM] * 20, "zst", KEYED, 4, 1, 10)
 @example([b"k\tv\n" * 200, BOM, b"k\tv\n"], "gz", KEYED, 800, 1, 1000)
+@example([b"\n"] * 3 + [b"a\n"] * 9, "log", CSV, 1, 1, 10)  # the header is not in the first part
 @example([b"k\tv\n" * 200, b"PK\x03\x04"], "bz2", LINES, 800, 1, 1000)
 def test_any_lines(
     tmp_path: Path,
