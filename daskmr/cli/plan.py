@@ -130,7 +130,7 @@ def _input(plan: Plan) -> _Rows:
         yield "", f"{_amount(plan.cached)} in the cache"
         yield "", f"{_amount(plan.to_fetch)} to fetch"
     if plan.skipped:
-        yield "", f"{plan.skipped:,} files or directories skipped, which are not in the layout"
+        yield "", f"{counted(plan.skipped, 'path')} skipped, not in the layout"
 
 
 def _amount(amount: Amount | Sample) -> str:

@@ -15,7 +15,14 @@ from typing import Any, NoReturn
 from daskmr.data.filters import DimensionFilter, Seen
 from daskmr.data.input_file import InputFile
 from daskmr.data.layout import Layout, Schema
-from daskmr.data.sources.own_files import OWN_SUFFIXES, why_own
+from daskmr.data.sources.own_files import (
+    META,
+    OWN_SUFFIXES,
+    is_working,
+    output_of,
+    outputs_from,
+    why_own,
+)
 from daskmr.errors import InputError, NothingMatchedError
 from daskmr.normal_forms import hint
 
@@ -79,7 +86,8 @@ def list_files(
     """List the files below a local directory that a filter allows.
 
     Directories that the filter excludes are never opened. Symbolic links are followed, but no
-    file is listed twice. What daskmr wrote itself is skipped, as is `own_folder`, the work dir.
+    file is listed twice. What daskmr wrote itself is skipped, outputs only if their input was in the
+    same directory. `own_folder`, the work dir, is ignored.
     `on_progress` is called a few times a second with the numbers of directories and files so far.
 
     Raises InputError if the data directory, or a path below it that the filter allows, cannot be
@@ -111,6 +119,7 @@ def list_files(
         level += _collect(root, directory, selection, links)
     if links or len({directory.real for directory in level}) < len(level):
         selection.files = _drop_duplicates(selection.files, links, level)
+    selection.skip_outputs(outputs_from(root, selection.metas))
     return selection.listing(root)
 
 
@@ -228,6 +237,7 @@ class Selection:
         self.files: list[InputFile] = []
         self.skipped_count = 0
         self.own_folder = ""  # the real path of the work dir, which is never opened
+        self.metas: list[str] = []  # files that may describe an output
         self.schema = schema
         self.levels = schema.layout.levels
         self._filters = tuple(DimensionFilter(dimension) for dimension in schema.dimensions)
@@ -264,6 +274,8 @@ class Selection:
         """
         last = name.rpartition("/")[2] if self._spans else name
         if (last[:1] == "_" or last.endswith(OWN_SUFFIXES)) and (why := why_own(last)):
+            if last.endswith(META):
+                self.metas.append(path)
             self.skip(path, why)
             return None
         if dims is not self._above:
@@ -331,8 +343,22 @@ class Selection:
         """Record a file at a level of directories."""
         self.skip(path, self.schema.layout.too_short(position))
 
+    def skip_outputs(self, outputs: set[str]) -> None:
+        """Remove the files that are, or are in, an output of an earlier run."""
+        if not outputs:
+            return
+        own = {file.path: output_of(file.path, outputs) for file in self.files}
+        self.files = [file for file in self.files if not own[file.path]]
+        for output in {*own.values()} - {""}:
+            self.skip(output, "daskmr wrote it, from the same input")
+
     def skip(self, path: str, reason: str) -> None:
-        """Record a path that is not in the layout; the path of a directory ends in "/"."""
+        """Record a path that is not in the layout; the path of a directory ends in "/".
+
+        What daskmr only works with is ignored.
+        """
+        if is_working(path.rstrip("/").rpartition("/")[2]):
+            return
         self.skipped_count += 1
         self._skipped.append((path, reason))
         if len(self._skipped) >= 10 * _SKIPPED_NAMED:
@@ -427,7 +453,6 @@ def _enter(
     path = f"{directory.path}{entry.name}/"
     real, linked = _real_path(directory, entry)
     if real == selection.own_folder:
-        selection.skip(path, "it is the work dir")
         return None
     if linked and real in directory.reals:
         selection.skip(path, "it is a link to a directory above it")

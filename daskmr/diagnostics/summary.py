@@ -131,18 +131,18 @@ def skipped_input(result: Result) -> list[tuple[str, Sequence[str], int]]:
         for path, reason in zip(result.skipped, reasons, strict=True)
     ]
     kinds = [
-        ("not in the layout", "files or directories", skipped, result.skipped_count),
+        ("not in the layout", "path", skipped, result.skipped_count),
         *(
             (title, noun, [reason for _, reason in items], len(items))
             for title, noun, items in (
-                ("corrupt", "files", result.corrupt),
-                ("crashed their worker", "files", result.poisoned),
-                ("could not be fetched", "objects", result.missing),
+                ("corrupt", "file", result.corrupt),
+                ("crashed their worker", "file", result.poisoned),
+                ("could not be fetched", "object", result.missing),
             )
         ),
     ]
     return [
-        (f"{title}, skipped: {count:,} {noun}", items, count)
+        (f"{title}, skipped: {counted(count, noun)}", items, count)
         for title, noun, items, count in kinds
         if count
     ]
@@ -183,7 +183,7 @@ def _saved(result: Result) -> list[str]:
     if saved == result.bad_records:
         lines = [f"  all saved in {path}"]
     else:
-        lines = [f"  the first {saved:,} saved in {path} (limit: daskmr.bad-records-saved)"]
+        lines = [f"  {saved:,} of them saved in {path} (limit: daskmr.bad-records-saved)"]
     if result.script is not None:
         again = f"daskmr replay {shell_path(path)}"
         if result.meta_path is None:  # otherwise replay reads script and schema from it

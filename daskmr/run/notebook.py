@@ -72,7 +72,7 @@ def _figures(result: Result) -> Iterator[tuple[str, str]]:
     if result.spilled:
         yield "spilled", format_bytes(result.spilled)
     if result.skipped_count:
-        yield "not in the layout", f"{result.skipped_count:,} files or directories"
+        yield "not in the layout", counted(result.skipped_count, "path")
     for title, files in (
         ("corrupt, skipped", result.corrupt),
         ("crashed their worker, skipped", result.poisoned),

@@ -12,6 +12,7 @@ from daskmr.config import load_config
 from daskmr.data.bad_records import SavedRecord, read_bad_records
 from daskmr.data.dims import Dims
 from daskmr.data.layout import Layout, load_schema, recorded_layout
+from daskmr.data.readers.parquet import readable
 from daskmr.data.readers.records import Reading, RecordFormat
 from daskmr.data.readers.registry import reader_of
 from daskmr.data.sources.named_files import dims_by_end
@@ -82,7 +83,7 @@ class Replay:
         if isinstance(why, ValueError):
             return self._failed(record, why, "still bad")
         detail = f": {why}" if why else ""
-        text = f"still {reason}{detail}; it begins with {shortened(line, 80)}"
+        text = f"still {reason}{detail}; it begins with {shortened(readable(line), 80)}"
         return Replayed(record, text, passes=False)
 
     def _failed(self, record: SavedRecord, error: BaseException, outcome: str) -> Replayed:

@@ -14,6 +14,7 @@ from daskmr.data.dims import Dims
 from daskmr.data.inputs import Inputs
 from daskmr.data.listing import InputFile
 from daskmr.data.readers.lines import read_lines
+from daskmr.data.readers.parquet import readable
 from daskmr.data.readers.records import KEYED, Reader, Reading, RecordFormat, Records
 from daskmr.data.readers.registry import reader_of
 from daskmr.errors import JobError
@@ -88,9 +89,9 @@ def read_records(
             yield number, line.rstrip("\r") if has_cr and type(line) is str else line
 
 
-def text_of(record: Record) -> str:
-    """Return the text of a record, as it is in its file."""
-    return record if isinstance(record, str) else record.text(0)
+def text_of(record: Record) -> Any:
+    """Return the text of a record, as it is in its file; or a dict, as that of a row is not readable."""
+    return record if isinstance(record, str) else readable(record.text(0))
 
 
 class TrialOutput(MapOutput):

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import errno
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -308,6 +309,12 @@ def _explain(error: Exception, url: str) -> TransientError | StoreError:
         )
     if isinstance(error, PermissionError):
         return StoreError(f"Access to {url} was denied ({detail}). Check the credentials.")
+    if re.search("lib(hdfs|jvm)", detail):  # which hdfs:// loads
+        return StoreError(
+            f"{url} cannot be read, because libhdfs could not be loaded. On every machine, install Java "
+            "and Hadoop, and set JAVA_HOME, HADOOP_HOME, and CLASSPATH to the output of `hadoop "
+            "classpath --glob`; or give the address as webhdfs://HOST:PORT/PATH, which needs neither."
+        )
     # Exceptions of cloud libraries are not OSErrors, and some are transient; caller errors never are.
     if isinstance(error, _CALLER_ERRORS) and not isinstance(error, OSError | EOFError):
         return StoreError(

@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from daskmr.data.bad_records import SavedRecord
+from daskmr.data.readers.parquet import readable
 from daskmr.data.readers.records import (
     TOO_LONG,
     BadRecord,
     OversizedLine,
     Records,
     as_text,
+    explain_columns,
     raw_bytes,
 )
 from daskmr.data.sampling import KeyFilter
@@ -49,7 +51,7 @@ class RecordMapper:
     - `output`: the destination of its output.
     - `on_bad`: called as ``on_bad(number, line, reason, error)`` for a bad record; `error` is the
       exception of `map`, if it was called; or text about a record that its reader refused.
-    - `line`: the line that `map` was last called for.
+    - `line`: the line that `map` was last called for, or the dict of a row.
     """
 
     def __init__(self, user_map: Callable[..., Any], output: MapOutput, on_bad: OnBad) -> None:
@@ -63,7 +65,8 @@ class RecordMapper:
 
         - `before`: counts the lines before the part of the file that is read, if it is only a part.
         """
-        self._call, self.line = Call("map", file, number, before=before), ""
+        self._call = Call("map", file, number, before=before)
+        self.line: Any = ""
         self._output.context.user.at(self._call)
 
     @property
@@ -147,12 +150,10 @@ class RecordMapper:
                     elif hurry:
                         output.hasten()
         except BaseException as error:
-            self.line = records.text(max(0, call.index))
+            self.line = readable(records.text(max(0, call.index)))
             if isinstance(error, KeyError) and records.header:
-                error.add_note(
-                    f"The columns are {', '.join(map(repr, records.header))}. If the file has no header, "
-                    "name them in the script: input_columns = (...)"
-                )
+                is_text = isinstance(self.line, str)
+                error.add_note(explain_columns(records.header, *error.args[:1], is_text=is_text))
             raise
 
 
@@ -160,7 +161,7 @@ class RecordMapper:
 class BadRecords:
     """The bad records of a partition: count and save them, and fail if there are too many."""
 
-    save_limit: int  # maximum raw bytes of bad records to save
+    save_limit: int  # maximum raw bytes of bad records to save; a larger one is not saved
     most: int | None  # maximum number before the job fails
     max_record_bytes: int  # longer lines are bad records
     may_be_corrupt: bool  # check a file at its end, because it is skipped if it is corrupt
@@ -215,14 +216,16 @@ class BadRecords:
         self.reasons[reason] += 1
         self.files[path] += 1
         raw = raw_bytes(line)
-        self._saved_bytes += len(raw)
-        if self._saved_bytes > self.save_limit or len(self.saved) >= SAVED_AT_MOST:
-            self.truncated = True
-        if self.truncated or isinstance(line, OversizedLine):
+        is_large = isinstance(line, OversizedLine) or len(raw) > self.save_limit
+        if not is_large:
+            self._saved_bytes += len(raw)
+            if self._saved_bytes > self.save_limit or len(self.saved) >= SAVED_AT_MOST:
+                self.truncated = True
+        if is_large or self.truncated:
             self.unsaved.add(path)
         else:
             self.saved.append(SavedRecord(path, number, reason, detail, raw, self.header))
-        begins = shortened(line, 80)
+        begins = shortened(readable(line), 80)
         self._last = f"{path}, {self.unit} {number}: {detail or reason}; it begins with {begins}"
         if len(self.examples.setdefault(reason, ())) < EXAMPLES:
             self.examples[reason] += (self._last,)

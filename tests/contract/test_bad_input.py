@@ -153,7 +153,7 @@ def test_csv_with_rows_that_do_not_fit(place: Place) -> None:
 def test_csv_without_a_header_that_a_key_or_field_needs(place: Place) -> None:
     place.put("a.csv", "u,1\nv,2\n")
     said = place.fails("-d", "data/a.csv", "--records", "csv", "--key", "id", code=1)
-    assert "a.csv has no column 'id'. It has u, 1" in said
+    assert "a.csv has no column 'id'. The columns are 'u', '1'" in said
     assert "input_columns" in said
 
 
@@ -201,7 +201,7 @@ def test_parquet_of_other_columns(place: Place) -> None:
     (place.root / "out").write_text(EARLIER)
     (place.root / "job.py").write_text(f"fields = ('id', 'n')\n{SCRIPT}")
     said = place.fails(*options, code=1)
-    assert "b.parquet has no column 'n'. It has id, m." in said
+    assert "b.parquet has no column 'n'. The columns are 'id', 'm'." in said
 
 
 def test_parquet_without_rows(place: Place) -> None:

@@ -277,7 +277,7 @@ def test_the_count_is_whole_when_not_all_are_saved(place):
     result = place.run(output=place.output, bad_records_saved="30 B", max_bad_records="100%")
     assert result.bad_records == 100
     assert len(place.bad()) == 10
-    assert "the first 10 saved in" in summarise(result)
+    assert "10 of them saved in" in summarise(result)
 
 
 def test_stale_bad_records_are_removed(place):
@@ -609,7 +609,7 @@ def test_what_is_not_in_the_layout_is_skipped_counted_and_named(place):
     assert (done.returncode, place.output.read_text()) == (0, "a\t1\n")
     _, _, rest = done.stderr.partition("not in the layout, skipped: ")
     named = [line.strip() for line in rest.splitlines()]
-    assert named[0] == "6 files or directories"
+    assert named[0] == "6 paths"
     names = ["1.2.exe", "1.gz", "deeper/", ".hidden.2.gz"]
     expected = {"README.md", "empty/", *(f"{DIRECTORY}/{name}" for name in names)}
     assert {line.partition(": ")[0] for line in named[1:7]} == expected

@@ -325,7 +325,7 @@ def test_the_command_says_so(run, tmp_path):
     (tmp_path / "out" / "mine").write_text("")
     done = daskmr("run", "job.py", "-d", "data", "--inline", "-o", "out/", cwd=tmp_path)
     assert done.returncode == 2
-    assert "Name a new directory, as out/result/." in done.stderr
+    assert "Name a new directory, as out-result/." in done.stderr
     done = daskmr("plan", "job.py", "-d", "data", "-o", "out/", cwd=tmp_path)
     assert (
         "the run would reject the output: The output directory 'out/'" in done.stdout + done.stderr

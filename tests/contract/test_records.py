@@ -204,6 +204,18 @@ def test_a_name_that_the_header_lacks_is_explained(tmp_path: Path) -> None:
     assert "The columns are '0', 'Oslo'. If the file has no header" in caught.value.details
 
 
+def test_a_failure_shows_a_row_of_parquet_as_map_gets_it(tmp_path: Path) -> None:
+    script = 'def map(key, dims, value, context):\n    context.write(value["ido"], 1)\n'
+    root = place(tmp_path, *FILES["parquet"], script)
+    with pytest.raises(JobError) as caught:
+        mapreduce(
+            str(root / "job.py"), data_dir=root / "data", records="parquet",
+            inline=True, work_dir=str(root / "w"),
+        )  # fmt: skip
+    assert "Did you mean 'id'?" in caught.value.details
+    assert caught.value.record.startswith("{'id': ")
+
+
 def test_from_python(tmp_path: Path) -> None:
     root = place(tmp_path, *FILES["csv"], "def map(key, dims, value, context): pass\n")
     with pytest.raises(InputError, match="no record format 'jsn'") as refused:

@@ -155,14 +155,34 @@ def test_what_daskmr_wrote_is_no_input(tmp_path: Path) -> None:
     options: dict[str, Any] = {"inline": True, "work_dir": work}
     result = mapreduce(counting_job(), data_dir=tmp_path / "data", **options)
     assert list(result) == [("k", 1)]
-    below = DIRECTORY.rpartition("/")[0]
     assert dict(zip(result.skipped, result.skipped_reasons, strict=True)) == {
         "_x/": "its name begins with _",
         f"{DIRECTORY}/1.2.bad.jsonl": "it was written by daskmr",
         f"{DIRECTORY}/1.2.json.meta.json": "it was written by daskmr",
         f"{DIRECTORY}/_1.2.log": "its name begins with _",
-        f"{below}/work/": "it is the work dir",
     }
+
+
+def test_an_earlier_output_is_no_input_of_the_same_data(place: Path) -> None:
+    """Nor are a temporary file of a run, and a work dir, which are not even mentioned."""
+    data = place / "logs"
+    options: dict[str, Any] = {"inline": True, "work_dir": data / ".daskmr", "layout": "flat"}
+    job = str(place / "job.py")
+    first = mapreduce(job, data_dir=data, output=str(data / "02/a.log"), **options)
+    again = mapreduce(job, data_dir=data, output=f"{data}/out/", **options)
+    for source in (data, f"{data}/**", [data, place / "logs/01/a.log"]):
+        result = mapreduce(job, data_dir=source, **options)
+        assert result.to_dict() == {("a", 0): 4, ("b", 0): 2}
+    third = mapreduce(job, data_dir=data, **options)
+    assert dict(zip(first.skipped, first.skipped_reasons, strict=True)) == {}
+    assert again.skipped == ("02/a.log", "02/a.log.meta.json")
+    assert (third.skipped[0], third.skipped[2]) == ("02/a.log", "out/")
+    assert third.skipped_reasons[0] == "daskmr wrote it, from the same input"
+    # Another job may read it: by its name, as a folder, and when it is no longer that output.
+    for source in (data / "02/a.log", data / "out"):
+        assert mapreduce(job, data_dir=source, **options).records == 2
+    (data / "02/a.log").write_text("a\t1\n")
+    assert mapreduce(job, data_dir=data, **options).to_dict() == {("a", 0): 5, ("b", 0): 2}
 
 
 def test_an_output_never_replaces_a_list(place: Path) -> None:

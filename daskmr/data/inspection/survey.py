@@ -19,7 +19,7 @@ from daskmr.data.listing import check_root
 from daskmr.data.sources.given import STDIN, Sources, read_stdin
 from daskmr.data.sources.globs import expand, is_glob, split_glob
 from daskmr.data.sources.named_files import list_sources
-from daskmr.data.sources.own_files import why_own
+from daskmr.data.sources.own_files import META, output_of, outputs_from, why_own
 from daskmr.errors import InputError
 from daskmr.text import inspect_line
 
@@ -186,6 +186,7 @@ class _Walk:
         self._on_progress = on_progress or (lambda directories, files: None)
         self._deadline = time.monotonic() + _SECONDS
         self._listed = 0
+        self._metas: list[str] = []  # files that may describe an output
         self._next_report = time.monotonic() + _PROGRESS_SECONDS
 
     def add_folder(self, root: str) -> None:
@@ -198,7 +199,11 @@ class _Walk:
         def place(path: str) -> str:
             return os.path.join(root, path)
 
+        survey, before, self._metas = self.survey, len(self.survey.files), []
         self._add(list_many, place, _MOST_DIRECTORIES, remote=False)
+        outputs, found = outputs_from(root, self._metas), survey.files[before:]
+        survey.files[before:] = [file for file in found if not output_of(file.path, outputs)]
+        survey.ignored += before + len(found) - len(survey.files)
 
     def add_store(self, store: Store) -> None:
         """Add the objects of a store."""
@@ -242,6 +247,7 @@ class _Walk:
                 for entry in entries:
                     if entry.name[:1] in (".", "") or why_own(entry.name):
                         survey.ignored += entry.name != "" and not entry.is_dir
+                        self._metas += [path + entry.name] if entry.name.endswith(META) else []
                     elif entry.is_dir:
                         below.append(f"{path}{entry.name}/")
                     else:

@@ -49,5 +49,12 @@ def explain_foreign(name: str, names: Iterable[str]) -> str:
         return ""
     return (
         f"The output directory {name!r} would be replaced as a whole, but it holds {some(foreign, 3)}, "
-        f"which daskmr did not write as an output. Name a new directory, as {name}result/."
+        f"which daskmr did not write as an output. Name a new directory, as {_another(name)}."
     )
+
+
+def _another(name: str) -> str:
+    """Return the name of a directory beside another one, which may be that of the input."""
+    base = name.rstrip("/")
+    has_none = base.count("/") < 3 if "://" in base else os.path.basename(base) in ("", ".", "..")
+    return f"{name}result/" if has_none else f"{base}-result/"

@@ -23,7 +23,16 @@ from daskmr.data.readers.faults import (
     explain_decoder_error,
     refuse_form,
 )
-from daskmr.data.readers.sniffing import BZIP2, HEAD_BYTES, LZMA_FORM, XZ, ZSTD, form_of, is_lzma
+from daskmr.data.readers.sniffing import (
+    BGZF,
+    BZIP2,
+    HEAD_BYTES,
+    LZMA_FORM,
+    XZ,
+    ZSTD,
+    form_of,
+    is_lzma,
+)
 from daskmr.data.readers.suffixes import compression_of
 from daskmr.errors import TaskFailed
 
@@ -91,7 +100,8 @@ def read_chunks(
     - `chunk_bytes`: maximum size of a chunk (for zstd: plus 4 MiB).
     - `read_bytes`: number of bytes to read from the file at a time.
     - `opened`: called with the file once it is open, to observe the progress.
-    - `join`: joins the streams into one; also called with the path, the codec ("": none), and whether
+    - `join`: joins the streams, which may be concatenated files, into one; those of formats that
+      consist of blocks (BGZF, bzip2, zstd) are one already. Also called with the path, the codec ("": none), and whether
       the first of them continues a line.
     Raises `CorruptFileError` for data that is truncated, fails its checksum, is followed by anything
     but the zero bytes that gzip and xz allow, or is not in the format that its name indicates.
@@ -132,9 +142,10 @@ def _read_file(
         chunks = join(iter([iter(raw.read, b"")]), path, "", start > 0)
     else:
         streams = _decompress(raw, codec, chunk_bytes, path)
+        if codec.name in ("bzip2", "zstd") or re.match(BGZF, head, re.DOTALL):
+            blocks = chain.from_iterable(streams)
+            streams = iter([blocks if part is None else _lines_of_part(blocks, raw)])
         chunks = join(streams, path, codec.name, start > 0)
-        if part is not None:
-            chunks = _lines_of_part(chunks, raw)
     data_bytes = 0
     try:
         for chunk in chunks:

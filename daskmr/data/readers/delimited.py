@@ -13,7 +13,8 @@ import csv
 import re
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import compress, pairwise, repeat
 from operator import add, itemgetter
 from typing import Any, BinaryIO
@@ -29,11 +30,12 @@ from daskmr.data.readers.records import (
     RecordFormat,
     Records,
     dicts_of,
+    explain_columns,
     raw_bytes,
 )
 from daskmr.errors import TaskFailed
 from daskmr.job.declared import distinct_names
-from daskmr.text import did_you_mean
+from daskmr.text import format_bytes
 
 __all__ = ["CSV", "TSV", "with_marks"]
 
@@ -99,6 +101,45 @@ def with_marks(name: str) -> Reader | None:
     return _Delimited(base, known[base], marks)
 
 
+@dataclass(slots=True)
+class _LongRecord:
+    """A record that is too long to keep, up to its last line so far."""
+
+    start: str
+    file: Reading
+    lines: int = 0
+    length: int = -1
+    text_bytes: int = -1
+
+    def is_closed_by(self, line: str, separator: str) -> bool:
+        """Add a line, and check whether it is the last; raise TaskFailed if a quote is a stray one."""
+        is_open = self.lines > 0
+        self.lines += 1
+        if isinstance(line, OversizedLine):
+            self.length += line.length + 1
+            self.text_bytes += line.text_bytes + 1
+            return is_open is (line.quotes % 2 == 1)
+        self.length += (length := len(raw_bytes(line)) + 1)
+        self.text_bytes += length
+        text = f'"{line}\n' if is_open else f"{line}\n"
+        try:
+            return bool(list(csv.reader([text], delimiter=separator, strict=True)))
+        except csv.Error as error:
+            if str(error) != _OPEN:
+                raise self.failure() from None
+            return False
+
+    def failure(self) -> TaskFailed:
+        """Return the error for a record of which it is not clear where it ends."""
+        return TaskFailed(
+            f"In the input file {self.file.path}, the record that begins with {self.start!r} has a quote "
+            f"that is not closed within {format_bytes(self.file.max_record_bytes)}, nor as it should be "
+            "after that, so it is not clear where the next record begins. Repair this line; or raise the "
+            "longest record that is read, by daskmr.max-record-bytes and --memory-limit: where nothing "
+            "closes a quote, only its line is a bad record."
+        )
+
+
 class _Table:
     """The rows of a file, of which lines arrive in batches.
 
@@ -113,31 +154,31 @@ class _Table:
         header: tuple[str, ...] = (),
     ) -> None:
         self._form, self._file, self._separator = form, file, dialect.separator
-        self._has_comments, self._in_quotes = dialect.has_comments, False
+        self._has_comments = dialect.has_comments
         self._given = form.columns is not None and not header
         self.header = header
         if header:
             self._take_header(header)
         self._first = 1  # the number of the first of the lines that are not parsed yet
         self._rest: list[str] = []  # the lines of a record that continues in the next batch
-        self._parsed = 0  # the characters in them when they were last parsed
+        self._parsed = 0  # the bytes in them when they were last parsed
         self._length = 0  # and now
+        self._long: _LongRecord | None = None  # the one whose lines are dropped
         csv.field_size_limit(sys.maxsize)
 
     def add(self, lines: list[str], has_cr: bool) -> Iterator[Records]:
         """Add lines, and yield the records that they complete."""
-        if self._has_comments:
-            lines = self._without_comments(lines)
         if self._rest:
             self._rest += lines
-            self._length += sum(map(len, lines)) + len(lines)
+            self._length += _bytes_of(lines)
             # Parse the start of a long record again only when it has doubled.
             if self._length < 2 * self._parsed and self._length <= self._file.max_record_bytes:
                 return
             lines, self._rest = self._rest, []
         ends = [line.removesuffix("\r") for line in lines] if has_cr else lines
         text = "".join(ends)
-        if '"' in text or "\r" in text:
+        is_special = self._has_comments or self._long is not None
+        if is_special or '"' in text or "\r" in text:
             yield from self._parse(lines, at_end=False)
             return
         rows = list(csv.reader(ends, delimiter=self._separator))
@@ -149,97 +190,105 @@ class _Table:
         spans = [(index, index + 1) for index in range(len(lines))]
         yield self._records(rows, numbers, spans, lines)
 
-    def _without_comments(self, lines: list[str]) -> list[str]:
-        """Make lines blank that begin with ``#``, except in quotes."""
-        self._in_quotes = self._in_quotes and bool(self._rest)  # False after a stray quote
-        found = []
-        for line in lines:
-            is_comment = line[:1] == "#" and not self._in_quotes
-            found.append("" if is_comment else line)
-            self._in_quotes ^= found[-1].count('"') % 2 == 1
-        return found
-
     def end(self) -> Iterator[Records]:
         """Yield the records that the end of the file completes."""
-        if self._rest:
-            lines, self._rest = self._rest, []
-            yield from self._parse(lines, at_end=True)
+        lines, self._rest = self._rest, []
+        yield from self._parse(lines, at_end=True)
+        if self._long is not None:
+            raise self._long.failure()
 
     def _parse(self, lines: list[str], at_end: bool) -> Iterator[Records]:
-        """Parse lines of which some may be blank or bad, or belong to the same record."""
+        """Parse lines of which some may be blank or bad, or belong to the same record.
+
+        The result does not depend on where a batch of lines ends.
+        """
+        while lines:
+            if self._long is None:
+                lines = yield from self._take(lines, at_end)
+            else:
+                lines = yield from self._drop(lines, self._long)
+
+    def _take(self, lines: list[str], at_end: bool) -> Generator[Records, None, list[str]]:
+        """Yield the records up to one that is too long; return the lines from that on."""
         rows: list[Any] = []
         spans: list[tuple[int, int]] = []
-        limit, end = self._file.max_record_bytes, len(lines)
-        start = self._take_good(lines, rows, spans)
-        while start < end:
-            for row, stop in self._rows(lines, start):
-                if row is None and not at_end:  # it may continue
-                    length = sum(len(line) + 1 for line in lines[start:])
-                    if length <= limit:
-                        self._rest, self._parsed, self._length = lines[start:], length, length
-                        end = start
-                        break
-                again = row is None or (stop - start > 1 and isinstance(row, BadRecord))
-                if again:  # a stray quote: only the first line is bad
-                    reason = NOT_CLOSED if row is None else NOT_VALID
-                    stop = start + 1
-                    row = BadRecord(_raw(lines, start, stop), reason)
-                elif stop - start > 1 or not row:
-                    row = _checked(row, lines[start:stop], limit)
-                if row:
-                    rows.append(row)
-                    spans.append((start, stop))
-                start = stop
-                if again:
-                    if self._has_comments:
-                        lines[start:] = self._without_comments(lines[start:])
-                    break
-        if rows and not self.header:
-            rows, spans = self._without_header(rows, spans)
-        numbers = [self._first + first for first, _ in spans]
-        self._first += end
-        if rows:
-            yield self._records(rows, numbers, spans, lines)
+        start, end = 0, len(lines)
+        known = end
+        if "" in lines:
+            known = next((n for n, line in enumerate(lines) if type(line) is OversizedLine), end)
+        while start < known:
+            start, stop, error = self._take_good(lines, start, known, rows, spans)
+            is_open, length = error == _OPEN, _bytes_of(lines[start:stop])
+            if start == known or length > self._file.max_record_bytes or (is_open and known < end):
+                break
+            if is_open and not at_end:
+                self._rest, self._parsed, self._length = lines[start:], length, length
+                end = start
+                break
+            if is_open or stop - start > 1:  # a stray quote: only the first line is bad
+                stop, reason, error = start + 1, NOT_CLOSED if is_open else NOT_VALID, ""
+            else:
+                reason = NOT_VALID
+            rows.append(BadRecord(_raw(lines, start, stop), reason, error))
+            spans.append((start, stop))
+            start = stop
+        yield from self._found(rows, spans, lines)
+        self._first += start
+        if start < end:
+            self._long = _LongRecord(lines[start][:80], self._file)
+        return lines[start:end]
 
-    def _take_good(self, lines: list[str], rows: list[Any], spans: list[tuple[int, int]]) -> int:
-        """Parse up to the first record that is not valid or complete; return the index of its line."""
-        reader = csv.reader(map(add, lines, repeat("\n")), delimiter=self._separator, strict=True)
-        stops = [0]
+    def _take_good(
+        self,
+        lines: list[str],
+        start: int,
+        end: int,
+        rows: list[Any],
+        spans: list[tuple[int, int]],
+    ) -> tuple[int, int, str]:
+        """Parse up to the first record that is not valid or not complete.
+
+        Returns the index of its first line, that after its last line, and the message of ``csv``.
+        """
+        stops, error, before = [start], "", len(rows)
+        text: Iterable[str] = map(add, lines[start:end], repeat("\n"))
+        if self._has_comments:
+            text = _without_comments(text, lambda: stops[-1] - start)
+        reader = csv.reader(text, delimiter=self._separator, strict=True)
         try:
             for row in reader:
                 rows.append(row)
-                stops.append(reader.line_num)
-        except csv.Error:
-            pass
+                stops.append(start + reader.line_num)
+        except csv.Error as failure:
+            error = str(failure)
         spans += pairwise(stops)
-        if len(rows) < stops[-1] or not all(rows):
-            for index, (start, stop) in enumerate(spans):
-                if stop - start > 1 or not rows[index]:
-                    rows[index] = _checked(
-                        rows[index], lines[start:stop], self._file.max_record_bytes
-                    )
+        good, limit = stops[-1], self._file.max_record_bytes
+        if len(stops) - 1 < good - start or not all(rows):
+            if sum(map(len, lines)) * 4 > limit:
+                for index, (first, after) in enumerate(spans[before:], before):
+                    if after - first > 1 and (length := _bytes_of(lines[first:after])) > limit:
+                        rows[index] = BadRecord(OversizedLine(length), TOO_LONG)
             spans[:] = compress(spans, rows)
             rows[:] = filter(None, rows)
-        return stops[-1]
+        return good, start + reader.line_num, error
 
-    def _rows(self, lines: list[str], start: int) -> Iterator[tuple[Any, int]]:
-        """Yield rows, each with the index after its last line; ``None`` for one that is open."""
-        ends = (f"{lines[index]}\n" for index in range(start, len(lines)))
-        reader = csv.reader(ends, delimiter=self._separator, strict=True)
-        before = start
-        while True:
-            try:
-                row: Any = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                stop = start + reader.line_num
-                if str(error) == _OPEN:
-                    yield None, stop
-                    return
-                row = BadRecord(_raw(lines, before, stop), NOT_VALID, str(error))
-            before = start + reader.line_num
-            yield row, before
+    def _drop(self, lines: list[str], record: _LongRecord) -> Generator[Records, None, list[str]]:
+        """Drop the lines of a record that is too long, and yield it; return those after it."""
+        for index, line in enumerate(lines, 1):
+            if record.is_closed_by(line, self._separator):
+                self._long, whole = None, OversizedLine(record.length, record.text_bytes)
+                yield from self._found([BadRecord(whole, TOO_LONG)], [(0, 1)], [whole])
+                self._first += record.lines
+                return lines[index:]
+        return []
+
+    def _found(
+        self, rows: list[Any], spans: list[tuple[int, int]], lines: list[str]
+    ) -> Iterator[Records]:
+        if rows and not self.header:
+            rows, spans = self._without_header(rows, spans)
+        if rows:
+            yield self._records(rows, [self._first + first for first, _ in spans], spans, lines)
 
     def _without_header(self, rows: list[Any], spans: list[tuple[int, int]]) -> tuple[Any, Any]:
         if rows[0] == ["sep=", ""]:
@@ -287,9 +336,8 @@ class _Table:
         missing = [n for n in [*wanted, *([form.key] if form.key else [])] if n not in header]
         if missing:
             raise TaskFailed(
-                f"The input file {self._file.path} has no column {missing[0]!r}. It has "
-                f"{', '.join(header)}.{did_you_mean(missing[0], header)} If it has no header, name its "
-                "columns with `input_columns = (...)` in the script; daskmr inspect shows them."
+                f"The input file {self._file.path} has no column {missing[0]!r}. "
+                f"{explain_columns(header, missing[0], is_text=True)}"
             )
 
     def _records(
@@ -302,14 +350,17 @@ class _Table:
         header, form, width = self.header, self._form, len(self.header)
 
         def raw(index: int) -> bytes | OversizedLine:
-            return _raw(lines, *spans[index])
+            value = values[index]
+            return value.raw if type(value) is BadRecord else _raw(lines, *spans[index])
 
         bad: dict[int, BadRecord] = {}
         if not _all_have(width, rows):
             for index, row in enumerate(rows):
                 if row.__class__ is not list or len(row) != width:
                     bad[index], rows[index] = (
-                        _bad(row, raw(index), width, self._form.columns is not None),
+                        _bad(
+                            row, _raw(lines, *spans[index]), header, self._form.columns is not None
+                        ),
                         header,
                     )
         if form.fields is None:
@@ -325,6 +376,12 @@ class _Table:
         return Records(numbers, keys, values, raw, sum(map(len, lines[:1])), header)
 
 
+def _without_comments(lines: Iterable[str], parsed: Callable[[], int]) -> Iterator[str]:
+    """Make lines blank that begin with ``#`` where a record begins: after `parsed` lines."""
+    for number, line in enumerate(lines):
+        yield "\n" if line[0] == "#" and number == parsed() else line
+
+
 def _all_have(width: int, rows: list[Any]) -> bool:
     try:
         return {*map(len, rows)} <= {width}
@@ -332,28 +389,25 @@ def _all_have(width: int, rows: list[Any]) -> bool:
         return False
 
 
-def _bad(row: Any, raw: bytes | OversizedLine, width: int, is_named: bool) -> BadRecord:
+def _bad(
+    row: Any, raw: bytes | OversizedLine, header: tuple[str, ...], is_named: bool
+) -> BadRecord:
     if isinstance(row, BadRecord):
         return row
-    detail = f"it has {len(row)}, and there are {width} columns"
+    detail = f"it has {len(row)}, and there are {len(header)} columns"
     if is_named:
         detail = (
-            f"it has {len(row)}, and the script names {width} columns: write output_columns = (...) "
+            f"it has {len(row)}, and the script names {len(header)} columns: write output_columns = (...) "
             "if these are not the columns of the input"
         )
+    elif len(header) == 1:
+        detail = f"it has {len(row)}. {explain_columns(header, is_text=True)}"
     return BadRecord(raw, WRONG_NUMBER, detail)
 
 
-def _checked(row: Any, lines: list[str], limit: int) -> Any:
-    """Return a row, or a `BadRecord` if its lines are too long; empty for a blank line."""
-    for line in lines:
-        if isinstance(line, OversizedLine):
-            return BadRecord(line, TOO_LONG)
-    if len(lines) > 1 and sum(map(len, lines)) * 4 > limit:
-        length = sum(len(raw_bytes(line)) + 1 for line in lines) - 1
-        if length > limit:
-            return BadRecord(OversizedLine(length), TOO_LONG)
-    return row
+def _bytes_of(lines: Sequence[str]) -> int:
+    """Return the size of lines, and of the newlines between them."""
+    return sum(map(len, map(raw_bytes, lines))) + len(lines) - 1
 
 
 def _raw(lines: list[str], start: int, stop: int) -> bytes | OversizedLine:

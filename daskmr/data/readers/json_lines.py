@@ -70,8 +70,9 @@ def _decoder(form: RecordFormat) -> _Decoder:
     if form.fields is None:
         decode = msgspec.json.Decoder().decode
         return _Decoder(decode, lambda lines: [*map(decode, lines)])
-    key = () if form.key is None else (tuple(form.key.split(".")),)
-    fields = Fields((*form.fields, *key))
+    # The last ones are the key: as a name first, like everywhere, then as a path.
+    keys = () if form.key is None else ((form.key,), tuple(form.key.split(".")))
+    fields = Fields((*form.fields, *keys), None if form.key is None else MISSING)
     return _Decoder(fields.of_bytes, fields.of_lines)
 
 
@@ -119,13 +120,18 @@ def _value(line: Line, decode: Callable[[Any], Any], plucks: bool) -> Any:
 
 
 def _with_plucked_keys(records: Records, name: str) -> Records:
-    """Separate the key, the last of the plucked values, from the others."""
+    """Separate the key, the first found of the last two plucked values, from the others."""
     rows = records.values
-    keys = [None if type(row) is BadRecord else row[-1] for row in rows]
-    if None in keys:  # ``null``, or missing
-        pluck = Fields((tuple(name.split(".")),), MISSING).of_bytes
-        for index, key in enumerate(keys):
-            if key is None and type(rows[index]) is not BadRecord:
-                (keys[index],) = pluck(records.raw(index))  # type: ignore[arg-type]
-    rows[:] = [row if type(row) is BadRecord else row[:-1] for row in rows]
+    keys: list[Any] = []
+    for index, row in enumerate(rows):
+        if type(row) is BadRecord:
+            keys.append(None)
+            continue
+        *fields, key, nested = row
+        keys.append(nested if key is MISSING else key)
+        rows[index] = (
+            (*[None if each is MISSING else each for each in fields],)
+            if MISSING in fields
+            else (*fields,)
+        )
     return take_keys(records, keys, name)

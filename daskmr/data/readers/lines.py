@@ -32,7 +32,7 @@ def read_lines(
 
     Lines end only at ``\n``, which the last line need not have. Bytes that are not UTF-8 become lone
     surrogates (see `records.raw_bytes`). A ``\r`` before the ``\n`` is kept. A byte order mark is dropped at
-    the start of the file, and of each further stream (as in ``cat a.gz b.gz``) that starts a line.
+    the start of the file, and of each further file in it (as after ``cat a.gz b.gz``) that starts a line.
 
     - `source`, `chunk_bytes`, `read_bytes`, `opened`: as for `decompression.read_chunks`.
     - `max_record_bytes`: a line with more bytes, not counting its newline, is replaced with an
@@ -94,7 +94,10 @@ def read_raw_lines(
 def _decode(chunk: bytes, limit: int) -> list[str]:
     if len(chunk) > limit:
         lines = chunk.split(b"\n")
-        return [OversizedLine(len(line)) if len(line) > limit else _text(line) for line in lines]
+        return [
+            OversizedLine(len(line), None, line.count(b'"')) if len(line) > limit else _text(line)
+            for line in lines
+        ]
     if chunk.isascii():
         return chunk.decode("ascii").split("\n")
     # Decode line by line, because one emoji makes an entire text take four bytes per character.
@@ -113,11 +116,13 @@ class _OpenLine:
         self._text_limit = text_limit
         self._data = bytearray()  # grows in place, without a second copy of a large line
         self.length = 0
+        self._quotes = 0  # in what was dropped
 
     def extend(self, piece: bytes) -> None:
         self._data += piece
         self.length += len(piece)
         if self.length > self._limit:
+            self._quotes += self._data.count(b'"')
             self._data.clear()
 
     def close(self, piece: bytes) -> str:
@@ -126,13 +131,14 @@ class _OpenLine:
         length, self.length = self.length, 0
         try:
             if length > self._limit:
-                return OversizedLine(length)
+                return OversizedLine(length, None, self._quotes)
             if self._text_limit is not None and 4 * length > self._text_limit:
                 text_bytes = _text_bytes(self._data)
                 if text_bytes > self._text_limit:
-                    return OversizedLine(length, text_bytes)
+                    return OversizedLine(length, text_bytes, self._data.count(b'"'))
             return _text(self._data)
         finally:
+            self._quotes = 0
             self._data.clear()
 
     def close_raw(self, piece: bytes) -> bytes | OversizedLine:

@@ -25,19 +25,22 @@ from daskmr.data.readers.records import (
     Reading,
     RecordFormat,
     Records,
+    as_text,
     dicts_of,
+    explain_columns,
+    raw_bytes,
     take_keys,
 )
 from daskmr.errors import InputError, TaskFailed
-from daskmr.text import did_you_mean
 
-__all__ = ["READER", "row_groups"]
+__all__ = ["READER", "readable", "row_groups"]
 
 _INSTALL = "Parquet needs pyarrow: pip install 'daskmr[parquet]'"
 _BATCH_BYTES = 1 << 20  # bytes of the rows of a batch, according to the file's own figures
 _MOST_ROWS = 4096
 _COPY_BYTES = 1 << 20
 _NO_VALUE = "a value that Python does not have"
+_PACKED = as_text(b"\xff\xff\xff\xff")  # what a packed row begins with
 
 
 class _Parquet(Reader):
@@ -67,6 +70,18 @@ class _Parquet(Reader):
 
 
 READER = _Parquet()
+
+
+def readable(text: str) -> Any:
+    """Return the text of a record for messages: a row of Parquet as the dict that `map` gets."""
+    if not text.startswith(_PACKED):
+        return text
+    pa = _pyarrow()
+    try:
+        with pa.ipc.open_stream(raw_bytes(text)) as reader:
+            return reader.read_all().to_pylist()[0]
+    except Exception:  # it is of another format, or has values that Python does not have
+        return text
 
 
 def _pyarrow() -> Any:
@@ -179,12 +194,15 @@ def _columns(names: list[str], path: str, form: RecordFormat) -> list[str] | Non
     else:
         paths = [*form.fields, *([] if form.key is None else [tuple(form.key.split("."))])]
         asked = [_top(names, each) for each in paths]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise TaskFailed(
+            f"The input file {path} has two columns of one name: {', '.join(map(repr, twice))}. Rename "
+            "one of them, or exclude the file with the filter."
+        )
     for name in asked:
         if name not in names:
             raise TaskFailed(
-                f"The input file {path} has no column {name!r}. It has {', '.join(names)}."
-                f"{did_you_mean(name, tuple(names))} Name its columns in the script, or exclude the "
-                "file with the filter."
+                f"The input file {path} has no column {name!r}. {explain_columns(names, name)}"
             )
     return None if form.fields is None else list(dict.fromkeys(asked))
 
@@ -225,7 +243,8 @@ def _records(batch: Any, first: int, form: RecordFormat, file: Reading) -> Recor
             size = batch.slice(index, 1).nbytes
             if size > file.max_record_bytes:
                 values[index] = BadRecord(OversizedLine(size), TOO_LONG)
-    records = Records(range(first, first + count), repeat(file.path), values, raw, batch.nbytes)
+    numbers, header = range(first, first + count), tuple(names)
+    records = Records(numbers, repeat(file.path), values, raw, batch.nbytes, header)
     if form.key is None:
         return records
     return take_keys(records, _field(columns, tuple(form.key.split(".")), MISSING), form.key)

@@ -14,14 +14,22 @@ from operator import contains, itemgetter
 from typing import Any, BinaryIO, NamedTuple
 
 from daskmr.errors import InputError
-from daskmr.text import did_you_mean
+from daskmr.text import did_you_mean, some
 
 __all__ = [
     "KEYED", "MISSING", "TOO_LONG", "BadRecord", "OversizedLine", "Reader", "Reading",
-    "RecordFormat", "Records", "as_text", "dicts_of", "field_of", "raw_bytes", "take_keys", "with_keys",
+    "RecordFormat", "Records", "as_text", "dicts_of", "explain_columns", "field_of", "raw_bytes",
+    "take_keys", "with_keys",
 ]  # fmt: skip
 
 TOO_LONG = "longer than max-record-bytes"
+_COLUMNS_SHOWN, _NAME_SHOWN = 40, 200
+_SEPARATORS = {
+    ";": ("semicolons", "'csv:;'"),
+    "\t": ("tabs", "tsv"),
+    "|": ("|", "'csv:|'"),
+    ",": ("commas", "csv"),
+}
 
 
 class _Missing:
@@ -39,25 +47,27 @@ class OversizedLine(str):
 
     It is an empty string, so the usual test for a tab detects it, and lines that have a tab need no
     further test. `text_bytes` is the memory that the text would have taken, if that was the reason;
-    otherwise, it is `length`.
+    otherwise, it is `length`. `quotes` is the number of its double quotes.
 
     >>> line = OversizedLine(5000)
     >>> line, line.length
     ('', 5000)
     """
 
-    __slots__ = ("length", "text_bytes")
+    __slots__ = ("length", "quotes", "text_bytes")
     length: int
     text_bytes: int
+    quotes: int
 
-    def __new__(cls, length: int, text_bytes: int | None = None) -> OversizedLine:
+    def __new__(cls, length: int, text_bytes: int | None = None, quotes: int = 0) -> OversizedLine:
         line = super().__new__(cls)
         line.length = length
         line.text_bytes = length if text_bytes is None else text_bytes
+        line.quotes = quotes
         return line
 
-    def __getnewargs__(self) -> tuple[int, int]:  # type: ignore[override]
-        return (self.length, self.text_bytes)
+    def __getnewargs__(self) -> tuple[int, int, int]:  # type: ignore[override]
+        return (self.length, self.text_bytes, self.quotes)
 
 
 def raw_bytes(line: str) -> bytes:
@@ -130,7 +140,7 @@ class Records(NamedTuple):
     - `values`: their values, with a `BadRecord` in place of each bad one.
     - `raw`: returns the bytes of a record, given its index.
     - `size`: bytes of the batch.
-    - `header`: the names of the columns, needed to read its `raw` again.
+    - `header`: the names of the columns, if any, needed to read its `raw` again.
     """
 
     numbers: Sequence[int]
@@ -219,6 +229,27 @@ class Reader:
     ) -> Records:
         """Read the raw bytes of one record again."""
         raise NotImplementedError
+
+
+def explain_columns(names: Sequence[str], asked: object = None, *, is_text: bool = False) -> str:
+    """Return the columns of a file for messages, and which of them is like the one that was asked for.
+
+    - `is_text`: they were separated by a character, which may be another one.
+
+    >>> explain_columns(["zone", "n"], "zon")
+    "The columns are 'zone', 'n'. Did you mean 'zone'?"
+    >>> explain_columns(["zone;n"], "zone", is_text=True)
+    "The columns are 'zone;n'. To separate them by semicolons: --records 'csv:;'"
+    """
+    text = f"The columns are {some([*map(repr, names)], _COLUMNS_SHOWN)}."
+    if is_text and len(names) == 1:
+        for separator, (described, form) in _SEPARATORS.items():
+            if separator in names[0]:
+                return f"{text} To separate them by {described}: --records {form}"
+    if like := did_you_mean(str(asked)[:_NAME_SHOWN], tuple(names)):
+        return text + like
+    advice = " If the file has no header, name them in the script: input_columns = (...)"
+    return text + (advice if is_text else "")
 
 
 @lru_cache

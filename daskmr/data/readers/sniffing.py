@@ -15,6 +15,7 @@ from daskmr.data.readers.suffixes import COMPRESSIONS
 
 __all__ = [
     "ACCESS_LOG",
+    "BGZF",
     "BZIP2",
     "HEAD_BYTES",
     "LINE_CHARACTERS",
@@ -56,6 +57,8 @@ class Form:
 
 
 # Patterns of the first bytes of compressed data
+# A member of gzip of at most 64 KiB, with its own size in the extra field; bgzip writes no other fields.
+BGZF = rb"\x1f\x8b\x08\x04.{6}\x06\x00BC\x02\x00(..)"
 XZ = rb"\xfd7zXZ\x00"
 BZIP2 = rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)"
 ZSTD = rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"  # a frame, or a skippable frame

@@ -13,7 +13,7 @@ from daskmr.data.layout import Layout, Schema, load_layout
 from daskmr.data.listing import InputFile, Listing, Selection, list_files, refuse_names
 from daskmr.data.sources.given import Sources, read_stdin
 from daskmr.data.sources.globs import expand, is_glob, split_glob
-from daskmr.data.sources.own_files import why_own
+from daskmr.data.sources.own_files import outputs_from, why_own
 from daskmr.errors import InputError, NothingMatchedError
 from daskmr.normal_forms import hint
 from daskmr.text import counted, shell_word, some
@@ -72,6 +72,10 @@ def list_sources(
             if real not in found or rank < found[real][0]:
                 found[real] = rank, file
     selection.files = [file for _, file in found.values()]
+    globbed = [_below(root, path) for group in groups if group.is_glob for path in group.paths]
+    selection.skip_outputs(outputs_from(root, map("{}.meta.json".format, globbed)))
+    folders = {os.path.dirname(path) for path in globbed}
+    selection.skip_outputs(outputs_from(root, map("{}/_meta.json".format, folders)))
     listing = selection.listing(root)
     listings = [group.listing for group in groups if group.listing is not None]
     if not has_layout and named:

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ["OWN_SUFFIXES", "why_own"]
+import glob
+import json
+import os
+import re
+from collections.abc import Iterable
 
-OWN_SUFFIXES = (".meta.json", ".bad.jsonl", ".pstats")
+__all__ = ["META", "OWN_SUFFIXES", "is_working", "output_of", "outputs_from", "why_own"]
+
+META = "meta.json"
+"""What the name of the provenance of an output ends in, beside a file or in a directory."""
+OWN_SUFFIXES = (f".{META}", ".bad.jsonl", ".pstats")
+_WORKING = re.compile(r"\.daskmr|\..+\.[0-9a-f]{12}\.(tmp|old)")
 
 
 def why_own(name: str) -> str:
@@ -20,3 +29,67 @@ def why_own(name: str) -> str:
     if name.startswith("_") and "=" not in name:
         return "its name begins with _"
     return ""
+
+
+def is_working(name: str) -> bool:
+    """Check for the name of a file or directory that daskmr only works with, such as a work dir.
+
+    >>> is_working(".daskmr"), is_working(".out.txt.0123456789ab.tmp"), is_working(".hidden")
+    (True, True, False)
+    """
+    return name[:1] == "." and _WORKING.fullmatch(name) is not None
+
+
+def outputs_from(root: str, metas: Iterable[str]) -> set[str]:
+    """Return the outputs of earlier runs whose input was below the same folder as they are.
+
+    Outputs from other data are not among them, so that a job can read what another one wrote.
+
+    - `root`: the folder of the input.
+    - `metas`: the paths of files below it that may describe an output, by their names.
+    Paths of directories end in "/".
+    """
+    root = os.path.abspath(root)
+    return {path for meta in metas if (path := _described(root, meta))}
+
+
+def output_of(path: str, outputs: set[str]) -> str:
+    """Return which of the outputs a file is, or is a part of; ``""`` if none.
+
+    >>> output_of("a/b/part-00000.txt", {"a/b/"}), output_of("a/c", {"a/b/"})
+    ('a/b/', '')
+    """
+    folder = path[: path.rfind("/") + 1]
+    return path if path in outputs else folder if folder in outputs else ""
+
+
+def _described(root: str, meta: str) -> str:
+    path = (
+        meta.removesuffix(f"_{META}")
+        if meta.endswith(f"/_{META}")
+        else meta.removesuffix(f".{META}")
+    )
+    there = os.path.join(root, path)
+    try:
+        with open(os.path.join(root, meta), encoding="utf-8") as file:
+            content = json.load(file)
+        given, written = content["input"]["data_dir"], content["output"]
+        if not path.endswith("/") and os.path.getsize(there) != written["bytes"]:
+            return ""  # it is no longer that output
+        sources = [given] if isinstance(given, str) else given or []
+        folder = os.path.dirname(os.path.realpath(written["path"]))
+        # Relative to the output, so that both can be moved.
+        found = [os.path.relpath(os.path.realpath(_fixed(each)), folder) for each in sources]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ""
+    near = os.path.dirname(there.rstrip("/"))
+    places = [os.path.normpath(os.path.join(near, each)) for each in found]
+    return path if any(f"{place}/".startswith(f"{root.rstrip('/')}/") for place in places) else ""
+
+
+def _fixed(source: str) -> str:
+    """Return the part of a path without wildcards."""
+    parts = source.split("/")
+    return "/".join(
+        parts[: next((n for n, p in enumerate(parts) if glob.has_magic(p)), len(parts))]
+    )

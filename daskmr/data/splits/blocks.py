@@ -13,15 +13,14 @@ from collections.abc import Callable, Iterator
 
 import zstandard
 
-from daskmr.data.readers.sniffing import ZSTD
+from daskmr.data.readers.sniffing import BGZF, ZSTD
 
 __all__ = ["find_block", "has_blocks"]
 
 _WINDOW_BYTES = 1 << 18  # bytes searched at a time
 _OVERLAP = 18  # bytes of the longest pattern, less than one of which may be at the end of a window
 
-# A member of gzip of at most 64 KiB, with its own size in the extra field; bgzip writes no other fields.
-_BGZF = re.compile(rb"\x1f\x8b\x08\x04.{6}\x06\x00BC\x02\x00(..)", re.DOTALL)
+_BGZF = re.compile(BGZF, re.DOTALL)
 _BGZF_HEADER_BYTES = 18
 _CHAINED = 8  # consecutive blocks that are checked
 _ZSTD = re.compile(rb"\x28\xb5\x2f\xfd")

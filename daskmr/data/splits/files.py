@@ -142,6 +142,11 @@ def _plain_cuts(
         return []
     stop = file.size
     if how.kind == "unquoted lines":
+        # The header, the first line that is not blank, must be before the first cut.
+        if not os.pread(opened, min(_BLOCK_BYTES, file.size // count), 0).strip(
+            b"\xef\xbb\xbf\r\n"
+        ):
+            return []
         stop = _first_quote(opened, file.size)
     cuts = list(_line_ends(opened, file.size, count, stop))
     if not cuts and stop < file.size:

@@ -674,7 +674,6 @@ def test_what_daskmr_wrote_is_skipped_in_any_layout(tmp_path, given):
         "a/_b/": "its name begins with _",
         "a/b/_SUCCESS": "its name begins with _",
         "a/b/x.txt.meta.json": "it was written by daskmr",
-        "a/work/": "it is the work dir",
     }
 
 

@@ -42,12 +42,12 @@ def test_skipped_files_are_named_up_to_ten() -> None:
     ten = tuple(f"skipped-{n}" for n in range(10))
     lines = summarise(result(skipped=ten, skipped_count=10)).splitlines()
     assert lines[3:-1] == [
-        "not in the layout, skipped: 10 files or directories",
+        "not in the layout, skipped: 10 paths",
         *(f"  {name}" for name in ten),
     ]
     names = (*ten, *(f"more-{n}" for n in range(990)))
     text = summarise(result(skipped=names, skipped_count=123_456))
-    assert "skipped: 123,456 files" in text
+    assert "skipped: 123,456 paths" in text
     assert "  and 123,446 more\n" in text
     assert "more-" not in text
 
@@ -78,7 +78,7 @@ def test_bad_records_are_counted_by_reason_and_by_file() -> None:
         "  1,000 in c",
         "  5 in a",
         "  5 in b",
-        "  the first 7 saved in out.txt.bad.jsonl (limit: daskmr.bad-records-saved)",
+        "  7 of them saved in out.txt.bad.jsonl (limit: daskmr.bad-records-saved)",
         "  to map them again: daskmr replay out.txt.bad.jsonl",
     ]
 
@@ -87,7 +87,7 @@ def test_bad_records_are_counted_by_reason_and_by_file() -> None:
     ("saved", "path", "expected"),
     [
         (2, "bad", "all saved in bad"),
-        (1, "bad", "the first 1 saved in bad"),
+        (1, "bad", "1 of them saved in bad"),
         (0, None, "none were saved"),
     ],
 )

@@ -80,7 +80,7 @@ def test_what_was_left_out() -> None:
     for row in (
         *(["", "4 x <script>"], ["", "saved in out.bad.jsonl"], ["corrupt, skipped", "1 file"]),
         *(["missing, skipped", "2 files"], ["note", "a & b"], ["spilled", "1.5 kB"]),
-        *(["not in the layout", "3 files or directories"], ["fetched", "2 objects, 10 B"]),
+        *(["not in the layout", "3 paths"], ["fetched", "2 objects, 10 B"]),
     ):
         assert row in rows
 

@@ -246,3 +246,24 @@ def test_copies_where_the_file_system_has_none(
         store.copy([("copied", "target", 4)])
         assert fs.cat_file(f"{root}/target") == fs.cat_file(f"{root}/copied") == b"data"
         store.delete(["copied", "target"])
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["Unable to load libjvm: dlopen(/usr/java) failed", "Prior attempt to load libhdfs failed"],
+)
+def test_hdfs_without_its_library_fails_at_once(
+    said: str, open_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fsspec
+
+    calls: list[str] = []
+
+    def fail(protocol: str, **options: Any) -> None:
+        calls.append(protocol)
+        raise OSError(said)
+
+    monkeypatch.setattr(fsspec, "filesystem", fail)
+    with pytest.raises(InputError, match=r"libhdfs could not be loaded.*webhdfs://HOST"):
+        open_store("hdfs://host/data").check()
+    assert calls == ["hdfs"]

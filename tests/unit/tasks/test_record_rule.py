@@ -119,6 +119,14 @@ def test_all_are_counted_and_the_first_are_saved() -> None:
     assert bad.examples["ValueError"][0].startswith("b.gz, line 1: ValueError: odd; it begins with")
 
 
+def test_a_bad_record_that_never_fits_leaves_room_for_others() -> None:
+    bad = bad_records(save_limit=5)
+    for number, line in enumerate(["a", "too long", "abcd", "x", "y"], 1):
+        bad.add(number, line, NO_TAB, None)
+    assert [record.raw for record in bad.saved] == [b"a", b"abcd"]
+    assert (bad.unsaved, bad.truncated) == ({"a.gz"}, True)
+
+
 def test_more_than_the_limit_fail_at_once_unless_the_file_may_be_corrupt() -> None:
     bad = bad_records(most=1)
     bad.add(1, "x", NO_TAB, None)

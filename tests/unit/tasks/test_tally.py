@@ -117,7 +117,7 @@ def test_no_bad_record_is_lost_unseen_and_no_more_than_the_limit_is_saved(
 @settings(max_examples=50, deadline=None)
 @given(tallies())
 def test_the_first_bad_records_are_saved_whatever_the_tree(items: list[Tally]) -> None:
-    """The summary says "the first N saved", so nothing may follow what was left out."""
+    """They do not depend on how the input is partitioned: nothing follows what was left out."""
     left, right, halves = trees(items)
     assert left.saved == right.saved == halves.saved
     assert left.unsaved_files == right.unsaved_files == halves.unsaved_files

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
 from pathlib import Path
@@ -41,6 +42,16 @@ def test_a_folder(data: Path) -> None:
     assert paths(survey) == ["a/x.log", "b/c/y.log", "z.log"]
     assert (survey.complete, survey.named, survey.ignored) == (True, False, 3)
     assert survey.files[0].size == 5
+
+
+def test_an_earlier_output_is_no_part_of_the_sample(data: Path) -> None:
+    content = {
+        "input": {"data_dir": f"{data}"},
+        "output": {"path": f"{data}/b/c/y.log", "bytes": 5},
+    }
+    (data / "b/c/y.log.meta.json").write_text(json.dumps(content))
+    survey = listed("./data")
+    assert (paths(survey), survey.ignored) == (["a/x.log", "z.log"], 5)
 
 
 def test_files_lists_globs_and_several(data: Path) -> None:

@@ -20,7 +20,20 @@ def test_own_files_may_be_replaced() -> None:
 def test_any_other_file_is_foreign(name: str) -> None:
     said = explain_foreign("out/", ["_SUCCESS", name])
     assert f"it holds {name}, which daskmr did not write" in said
-    assert "as out/result/" in said
+    assert "as out-result/" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("s3://bucket/", "s3://bucket/result/"),
+        ("s3://bucket/out/", "s3://bucket/out-result/"),
+        ("./", "./result/"),
+        ("/tmp/out//", "/tmp/out-result/"),
+    ],
+)
+def test_another_directory_is_not_in_it_if_there_can_be_one_beside(name: str, other: str) -> None:
+    assert explain_foreign(name, ["mine"]).endswith(f", as {other}.")
 
 
 @pytest.mark.parametrize(

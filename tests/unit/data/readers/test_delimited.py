@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
+from functools import partial
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.records import bad_in, pairs_in
 
 from daskmr.data.readers import lines
-from daskmr.data.readers.records import BadRecord, RecordFormat
+from daskmr.data.readers.decompression import read_chunks
+from daskmr.data.readers.records import TOO_LONG, BadRecord, RecordFormat
+from daskmr.data.readers.sniffing import HEAD_BYTES
 from daskmr.errors import TaskFailed
 
 CSV = RecordFormat("csv")
@@ -101,9 +106,57 @@ def test_a_quote_that_is_not_closed_takes_one_line() -> None:
     assert found[-1][::2] == (50_002, {"a": "2", "b": "3"})
 
 
-def test_a_quote_beyond_the_limit_takes_one_line() -> None:
-    data = b'a,b\n1,"open\n' + b"2,3\n" * 5000 + b'4,"5\n'
-    assert [n for n, _, _ in bad_in(data, CSV, max_record_bytes=1000)] == [2, 5003]
+def test_a_quote_that_is_not_closed_within_the_limit_fails() -> None:
+    data = b'a,b\n1,"open\n' + b"2,3\n" * 50_000
+    for end in (b"", b'4,"5\n', b'4,"5"\n'):
+        with pytest.raises(TaskFailed, match="has a quote that is not closed"):
+            pairs_in(data + end, CSV, max_record_bytes=1000)
+    for end in (b'4,"5\n', b'4,"5"6\n'):
+        assert [n for n, _, _ in bad_in(data + end, CSV, max_record_bytes=300_000)] == [2, 50_003]
+
+
+@pytest.mark.parametrize("chunk", [7, 64, 1000, 1 << 16])
+def test_a_record_beyond_the_limit_is_one_record(chunk: int) -> None:
+    """Wherever it continues in the next chunk; its lines are no records, though they look like some."""
+    long = '%d,"' + "in,ner\n" * 30 + '"\n'
+    line = '%d,"' + "x" * 300 + '\nin,ner\n"\n'  # one of its lines is too long by itself
+    wide = '%d,"' + "\u00e9\n" * 40 + '"\n'  # shorter as text than in bytes
+    rows = [kind % number for number in range(40) for kind in (long, "%d,x\n", line, wide)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "read_chunks", partial(lines.read_chunks, chunk_bytes=chunk))
+        data = "a,b\n" + "".join(rows)
+        found = pairs_in(data.encode(), CSV, max_record_bytes=100)
+    assert [value["a"] for _, _, value in found if isinstance(value, dict)] == [
+        *map(str, range(40))
+    ]
+    assert {value.reason for _, _, value in found if isinstance(value, BadRecord)} == {TOO_LONG}
+    starts = itertools.accumulate((row.count("\n") for row in rows[:-1]), initial=2)
+    assert [number for number, _, _ in found] == [*starts]
+
+
+PIECES = st.sampled_from(
+    ['"', '"', ",", "\n", "\n", "\r\n", "\r", "x", "yy" * 9, "\u00e9", '""', ' "']
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(PIECES, max_size=60), st.integers(1, 30), st.sampled_from([5, 20, 60, 1 << 30]))
+@example(['"', *["x", "\n"] * 9, '"', ",", "\n"], 3, 5)
+def test_records_do_not_depend_on_chunks(pieces: list[str], chunk: int, limit: int) -> None:
+    start = "a,b" + "\n" * HEAD_BYTES  # of which nothing is cut
+    data = (start + "".join(pieces)).encode()
+
+    def outcome() -> Any:
+        try:
+            return pairs_in(data, CSV, max_record_bytes=limit)
+        except TaskFailed as error:
+            return error.message
+
+    whole = outcome()
+    with pytest.MonkeyPatch.context() as patch:
+        options = {"chunk_bytes": chunk, "read_bytes": chunk}
+        patch.setattr(lines, "read_chunks", lambda s, **o: read_chunks(s, **{**o, **options}))
+        assert outcome() == whole
 
 
 def test_a_long_field_over_many_lines() -> None:
@@ -148,14 +201,24 @@ def test_key_and_fields_are_columns() -> None:
         (b"a,b,a\n1,2,3\n", CSV, "input_columns = ('a', 'b', 'a_2')"),
         (b'{"a": 1, "b": 2}\n', CSV, "has no header: its first line is JSON."),
         (b'"a"x,b\n1,2\n', CSV, "has no header: its first line is not valid CSV."),
-        (b"a,b\n1,2\n", RecordFormat("csv", "id"), "has no column 'id'. It has a, b."),
+        (b"a,b\n1,2\n", RecordFormat("csv", "id"), "has no column 'id'. The columns are 'a', 'b'."),
         (b"a,b\n1,2\n", RecordFormat("csv", None, None, (("c",),)), "has no column 'c'"),
+        (b"city,b\n1,2\n", RecordFormat("csv", "cit"), "Did you mean 'city'?"),
+        (b"a;b\n1;2\n", RecordFormat("csv", "a"), "by semicolons: --records 'csv:;'"),
+        (b"a,b\n1,2\n", RecordFormat("tsv", "a"), "by commas: --records csv"),
     ],
 )
 def test_headers_that_do_not_fit(data: bytes, form: RecordFormat, message: str) -> None:
     with pytest.raises(TaskFailed) as caught:
         pairs_in(data, form)
     assert message in caught.value.message
+
+
+def test_semicolons_show_in_bad_records() -> None:
+    (bad,) = (value for _, _, value in pairs_in(b"a;b\n1;2,5\n", CSV))
+    assert bad.detail == (
+        "it has 2. The columns are 'a;b'. To separate them by semicolons: --records 'csv:;'"
+    )
 
 
 def test_nul_and_bytes_that_are_not_utf8_are_kept() -> None:

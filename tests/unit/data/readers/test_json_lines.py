@@ -116,3 +116,28 @@ def test_a_line_that_is_too_long_is_bad(fields: Any) -> None:
     data = b'{"a": 1}\n{"a": 2, "b": "' + b"x" * 100 + b'"}\n{"a": 3}\n'
     found = pairs_in(data, RecordFormat("jsonl", None, None, fields), max_record_bytes=50)
     assert [isinstance(value, BadRecord) for _, _, value in found] == [False, True, False]
+
+
+NAMES = st.sampled_from(["u", "id", "u.id", "a", '"', "u\u00e9"])
+VALUES = st.sampled_from([None, 1, "x", [1], math.inf, "\ud800"])
+DOCUMENTS = st.lists(
+    VALUES
+    | st.dictionaries(NAMES, VALUES | st.dictionaries(NAMES, VALUES, max_size=3), max_size=4),
+    max_size=5,
+)
+
+
+@given(DOCUMENTS, st.sampled_from(["id", "u.id", "u", '"', "u.id.u"]), st.lists(NAMES, max_size=2))
+@example([{"u.id": "flat", "u": {"id": "nested"}}, {"u.id": None, "u": {"id": 1}}], "u.id", ["a"])
+def test_fields_do_not_change_the_key(documents: list[Any], key: str, fields: list[str]) -> None:
+    data = "\n".join(map(json.dumps, documents)).encode()
+    paths = tuple(tuple(field.split(".")) for field in fields)
+    whole, plucked = (
+        pairs_in(data, RecordFormat("jsonl", key, None, each)) for each in (None, paths)
+    )
+    assert [(n, isinstance(v, BadRecord) or k) for n, k, v in plucked] == [
+        (n, isinstance(v, BadRecord) or k) for n, k, v in whole
+    ]
+    assert [(v.raw, v.reason) for _, _, v in plucked if isinstance(v, BadRecord)] == [
+        (v.raw, v.reason) for _, _, v in whole if isinstance(v, BadRecord)
+    ]

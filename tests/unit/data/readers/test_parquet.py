@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.compressed import NamedBytes
 from support.records import pairs_in
 
 from daskmr.data.readers import parquet
@@ -136,7 +137,21 @@ def test_a_key_that_is_no_scalar_is_bad() -> None:
 def test_another_schema_names_the_columns_there_are() -> None:
     with pytest.raises(TaskFailed) as caught:
         pairs_in(file_of(pa.table({"a": [1], "b": [2]})), RecordFormat("parquet", "id"))
-    assert "has no column 'id'. It has a, b." in caught.value.message
+    assert "has no column 'id'. The columns are 'a', 'b'." in caught.value.message
+
+
+@pytest.mark.parametrize("form", [PARQUET, RecordFormat("parquet", "b", None, (("b",),))], ids=str)
+def test_two_columns_of_one_name_are_refused(form: RecordFormat) -> None:
+    table = pa.table([pa.array([1]), pa.array([2]), pa.array([3])], names=["a", "b", "a"])
+    with pytest.raises(TaskFailed, match="has two columns of one name: 'a'"):
+        pairs_in(file_of(table), form)
+
+
+def test_a_row_is_readable_in_messages() -> None:
+    (batch,) = parquet.READER.read(NamedBytes(file_of(pa.table({"a": [1]}))), PARQUET, Reading("f"))
+    assert (batch.header, parquet.readable(batch.text(0))) == (("a",), {"a": 1})
+    for text in ("a,b", batch.text(0)[:9], ""):
+        assert parquet.readable(text) is text
 
 
 def test_damaged_and_encrypted_files() -> None:
