@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import compileall
+import gc
 import os
 import signal
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from support.dask_cluster import DaskCluster
 from support.fault_proxy import FaultProxy
 from support.jobs import DIRECTORY, ROOT, write_tree
+from support.rewriting import rewrite_all
 from support.store_server import CREDENTIALS, Bucket, StoreServer
 
 from daskmr.store.store import Store, parse_source
@@ -27,6 +29,19 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if not hasattr(config, "workerinput"):  # or a worker of pytest-xdist, which need not
         compileall.compile_dir(ROOT / "daskmr", quiet=1)
+        if config.getoption("numprocesses", None):
+            rewrite_all(ROOT / "tests", config)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep the garbage collector from what stays until the end: all that is made here."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(autouse=True, scope="session")

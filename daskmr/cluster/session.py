@@ -273,7 +273,9 @@ class Session:
         """
         try:
             if self.client is None:
-                return collection.compute(scheduler="sync")
+                from dask.local import get_sync  # given its name, Dask would import distributed
+
+                return collection.compute(scheduler=get_sync)
             return self._compute_remotely(self.client, collection, not is_optimized)
         except Exception as error:
             failure = _job_error(error)

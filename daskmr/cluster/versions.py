@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from daskmr._version import __version__
 from daskmr.errors import InputError, TaskFailed
@@ -149,7 +150,7 @@ class Pinned:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function: Callable[..., Any] | None = function
-        self._versions: Versions = here()
+        self._versions: Versions = {}  # known when it is sent: a job in this process needs none
         self._packed = b""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -157,10 +158,13 @@ class Pinned:
             self._function = _unpacked(self._versions, self._packed)
         return self._function(*args, **kwargs)
 
+    def __dask_tokenize__(self) -> str:
+        return uuid4().hex  # otherwise Dask would pack it, in a job in this process too
+
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         # No module of daskmr is named: a worker that cannot import one closes its connection.
         if not self._packed:
-            self._packed = pickle.dumps(self._function, 5)
+            self._versions, self._packed = here(), pickle.dumps(self._function, 5)
         return eval, (_RESTORE, {"versions": self._versions, "packed": self._packed})
 
     @classmethod

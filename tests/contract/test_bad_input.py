@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -297,15 +295,9 @@ def test_credentials_in_a_url(place: Place, option: str) -> None:
 def test_standard_input(
     place: Place, how: list[str], data: bytes, options: list[str], code: int, result: str
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "daskmr", "run", "job.py", "-d", "-", "-o", "out", *how, *options],
-        cwd=place.root,
-        input=data,
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    said = done.stderr.decode()
+    arguments = ("run", "job.py", "-d", "-", "-o", "out", *how, *options)
+    done = daskmr(*arguments, cwd=place.root, data=data)
+    said = done.stderr
     assert done.returncode == code, said
     found = (place.root / "out").read_text()
     assert found == (result if code == 0 else EARLIER)
@@ -317,12 +309,5 @@ def test_a_breakpoint_does_not_read_the_data(place: Place) -> None:
     (place.root / "job.py").write_text(
         "import sys\ndef map(key, dims, value, context): context.write(sys.stdin.read(), value)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "daskmr", "run", "job.py", "-d", "-", "--inline", "-q"],
-        cwd=place.root,
-        input=b"k\t1\n",
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.stdout == b"\t1\n", done.stderr
+    done = daskmr("run", "job.py", "-d", "-", "--inline", "-q", cwd=place.root, data=b"k\t1\n")
+    assert done.stdout == "\t1\n", done.stderr

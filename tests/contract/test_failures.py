@@ -252,18 +252,18 @@ def interrupt(command, signum, group=False):
 @pytest.mark.parametrize(
     ("at", "signum", "options"),
     [
-        ("load", signal.SIGINT, ["-m", "2"]),
+        pytest.param("load", signal.SIGINT, ["-m", "2"], marks=pytest.mark.slow),
         ("load", signal.SIGTERM, ["--inline"]),
         ("map", signal.SIGINT, ["--inline"]),
-        ("map", signal.SIGTERM, ["-m", "2"]),
+        pytest.param("map", signal.SIGTERM, ["-m", "2"], marks=pytest.mark.slow),
         ("map", signal.SIGHUP, ["-m", "2", "-r", "7"]),
         ("combine", signal.SIGINT, ["-m", "2"]),
         ("reduce", signal.SIGINT, ["-m", "2"]),
-        ("reduce", signal.SIGHUP, ["--inline"]),
+        pytest.param("reduce", signal.SIGHUP, ["--inline"], marks=pytest.mark.slow),
         ("gil", signal.SIGINT, ["--inline"]),  # in C code, which looks for signals
         ("gil", signal.SIGHUP, ["-m", "2"]),
         ("child", signal.SIGTERM, ["-m", "2"]),
-        ("child", signal.SIGINT, ["--inline"]),
+        pytest.param("child", signal.SIGINT, ["--inline"], marks=pytest.mark.slow),
     ],
 )
 def test_a_signal_ends_the_job_and_leaves_nothing(start, at, signum, options):
@@ -328,7 +328,10 @@ def test_a_signal_that_nohup_ignores_changes_nothing(start, tmp_path):
     assert (code, command.output.read_text()) == (0, "k\t1\n"), error
 
 
-@pytest.mark.parametrize("processes", [2, 3, 4, 5])
+@pytest.mark.parametrize(
+    "processes",
+    [pytest.param(2, marks=pytest.mark.slow), 3, pytest.param(4, marks=pytest.mark.slow), 5],
+)
 def test_a_signal_while_processes_start(start, processes):
     """They are the command, the resource tracker, the forkserver, and the workers."""
     command = start(AT["map"], "-m", "2")
@@ -493,9 +496,9 @@ REDUCE = "def reduce(key, values, context): pass\n"
         (7, 60, ""),  # more files than partitions, so that neighbours share one
         pytest.param(7, 60, "", marks=pytest.mark.slow, id="7-60--again"),
         (33, 60, REDUCE),
-        (0, 2, ""),
+        pytest.param(0, 2, "", marks=pytest.mark.slow),
         (0, 1, ""),
-        (0, 1, REDUCE),
+        pytest.param(0, 1, REDUCE, marks=pytest.mark.slow),
     ],
 )
 def test_a_file_that_kills_its_worker_each_time_is_named(start, poisonous, files, reduce):

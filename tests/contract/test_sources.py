@@ -38,16 +38,9 @@ def place(tmp_path: Path) -> Path:
 
 def run(place: Path, *arguments: str, data: bytes | None = None, code: int = 0) -> str:
     """Run a command, and return what it writes: its output, or its error."""
-    done = subprocess.run(
-        [sys.executable, "-m", "daskmr", *arguments],
-        cwd=place,
-        input=data or b"",
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
+    done = daskmr(*arguments, cwd=place, data=data or b"")
     assert done.returncode == code, done.stderr
-    return (done.stdout if code == 0 else done.stderr).decode()
+    return done.stdout if code == 0 else done.stderr
 
 
 def test_each_form_gives_the_same(place: Path) -> None:

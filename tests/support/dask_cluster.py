@@ -145,7 +145,8 @@ class DaskCluster:
         worker = DaskWorker(
             folder,
             *("distributed.cli.dask_worker", self.address, "--host", HOST),
-            *("--dashboard-address", f"{HOST}:0"),  # without, it listens on all interfaces
+            # The address is that of a server; without it, that listens on all interfaces.
+            *("--no-dashboard", "--dashboard-address", f"{HOST}:0"),
             *("--name", name, "--nthreads", str(nthreads), "--memory-limit", "1GB"),
             *("--local-directory", str(folder / "local"), "--death-timeout", "60"),
             *(() if nanny else ("--no-nanny",)),

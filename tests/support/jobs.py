@@ -65,16 +65,21 @@ def daskmr(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     timeout: float = 120,
+    data: bytes | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command as a user does; where that makes no difference, in a preloaded process."""
+    """Run the command as a user does; where that makes no difference, in a preloaded process.
+
+    Its standard input has `data`.
+    """
     environment = {**os.environ, **(env or {})}
     words = [*map(os.fspath, arguments)]
     if preloaded.may_run(environment):
-        return preloaded.run(words, cwd, environment, timeout)
+        return preloaded.run(words, cwd, environment, timeout, data)
     return subprocess.run(
         [sys.executable, "-m", "daskmr", *words],
         cwd=cwd,
         env=environment,
+        input=None if data is None else data.decode("utf-8", "surrogateescape"),
         capture_output=True,
         text=True,
         errors="surrogateescape",

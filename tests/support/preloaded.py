@@ -67,20 +67,28 @@ def _address() -> str:
 
 
 def run(
-    arguments: Sequence[str], cwd: Path | None, env: Mapping[str, str], timeout: float
+    arguments: Sequence[str],
+    cwd: Path | None,
+    env: Mapping[str, str],
+    timeout: float,
+    data: bytes | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command, like `subprocess.run` with its output captured as text."""
+    """Run the command, like `subprocess.run` with its output captured as text.
+
+    Its standard input is a pipe with `data`, which must fit into one, or nothing if that is None.
+    """
     command = {"arguments": [*arguments], "cwd": os.fspath(cwd or os.getcwd()), "env": dict(env)}
     message = json.dumps(command).encode("ascii")
     pipes = [os.pipe(), os.pipe()]
+    given = _pipe_with(data)
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(_address())
-        writing = array.array("i", [write for _, write in pipes])
+        writing = array.array("i", [given, *(write for _, write in pipes)])
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, writing)]
         connection.sendmsg([len(message).to_bytes(4, "big")], rights)
         connection.sendall(message)
-        for _, write in pipes:
-            os.close(write)
+        for descriptor in writing:
+            os.close(descriptor)
         pid = int.from_bytes(_receive(connection, 4), "big")
         try:
             out, err = _read_all([read for read, _ in pipes], time.monotonic() + timeout)
@@ -93,6 +101,17 @@ def run(
         status = int.from_bytes(_receive(connection, 4), "big", signed=True)
     texts = [data.decode("utf-8", "surrogateescape").replace("\r\n", "\n") for data in (out, err)]
     return subprocess.CompletedProcess([*arguments], status, *texts)
+
+
+def _pipe_with(data: bytes | None) -> int:
+    """Return a descriptor to read `data` from."""
+    if data is None:
+        return os.open(os.devnull, os.O_RDONLY)
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    assert os.write(write, data) == len(data)
+    os.close(write)
+    return read
 
 
 def _receive(connection: socket.socket, size: int) -> bytes:
@@ -156,17 +175,16 @@ def serve(path: str) -> NoReturn:
 def _supervise(connection: socket.socket) -> NoReturn:
     """Start the command of a connection, and send its process id and its exit status."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    head, rights, _, _ = connection.recvmsg(4, socket.CMSG_SPACE(8))
+    head, rights, _, _ = connection.recvmsg(4, socket.CMSG_SPACE(12))
     descriptors = array.array("i")
     descriptors.frombytes(rights[0][2])
     command = json.loads(_receive(connection, int.from_bytes(head, "big")))
     pid = os.fork()
     if not pid:
         connection.close()
-        null = os.open(os.devnull, os.O_RDONLY)
-        for number, descriptor in enumerate([null, *descriptors]):
+        for number, descriptor in enumerate(descriptors):
             os.dup2(descriptor, number)
-        for descriptor in (null, *descriptors):
+        for descriptor in descriptors:
             os.close(descriptor)
         _become(command)
     for descriptor in descriptors:

@@ -76,7 +76,7 @@ def test_without_a_cache(bucket: Bucket, store: Store, cache: Cache) -> None:
     assert not os.path.exists(cache.staging.folder)
 
 
-@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("cached", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_every_fault_in_turn(
     cached: bool, proxy: FaultProxy, store: Store, cache: Cache, bucket: Bucket
 ) -> None:

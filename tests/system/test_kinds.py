@@ -115,7 +115,9 @@ def events() -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize("layout", ["hive", "dt={dt:date}/hour={hour:int}/{_}"])
+@pytest.mark.parametrize(
+    "layout", ["hive", pytest.param("dt={dt:date}/hour={hour:int}/{_}", marks=pytest.mark.slow)]
+)
 def test_json_lines_in_hive_partitions(tmp_path: Path, layout: str) -> None:
     files = defaultdict(list)
     for event in events():
@@ -135,6 +137,7 @@ def test_json_lines_in_hive_partitions(tmp_path: Path, layout: str) -> None:
 # --- a flat folder of JSON lines ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_folder_of_json_lines(tmp_path: Path) -> None:
     for number in range(3):
         lines = map(json.dumps, events()[number::3])
@@ -182,6 +185,7 @@ def test_csv_with_quoted_newlines(tmp_path: Path) -> None:
 # --- Parquet --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_parquet(tmp_path: Path) -> None:
     (tmp_path / "rides").mkdir()
     for number in range(2):
@@ -204,6 +208,7 @@ def test_parquet(tmp_path: Path) -> None:
 # --- a tar ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_tar(logs: Path) -> None:
     """It is refused, with what to do; or its content is piped."""
     with tarfile.open(logs / "logs.tar", "w") as archive:
@@ -224,6 +229,7 @@ def test_a_tar(logs: Path) -> None:
 # --- a log with some tabs -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_log_with_some_tabs(tmp_path: Path) -> None:
     levels = ("INFO", "WARN", "ERROR")
     lines = [

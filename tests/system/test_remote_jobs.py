@@ -948,7 +948,7 @@ def shown_by(process: psutil.Process) -> str:
     return ""
 
 
-@pytest.mark.parametrize("way", ["options", "environment"])
+@pytest.mark.parametrize("way", ["options", pytest.param("environment", marks=pytest.mark.slow)])
 def test_secrets_show_nowhere(place: Place, way: str) -> None:
     place.put(6)
     place.write_script(

@@ -102,8 +102,20 @@ def _wait_for_handler(pid: int, number: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full", "2>&- >&-"])
-@pytest.mark.parametrize("options", ["", "-q", "--inline"])
+@pytest.mark.parametrize(
+    ("redirection", "options"),
+    [
+        ("2>&-", "-q"),
+        ("2>/dev/full", ""),
+        ("2>&- >&-", "--inline"),
+        pytest.param("2>&-", "", marks=pytest.mark.slow),
+        pytest.param("2>&-", "--inline", marks=pytest.mark.slow),
+        pytest.param("2>/dev/full", "-q", marks=pytest.mark.slow),
+        pytest.param("2>/dev/full", "--inline", marks=pytest.mark.slow),
+        pytest.param("2>&- >&-", "", marks=pytest.mark.slow),
+        pytest.param("2>&- >&-", "-q", marks=pytest.mark.slow),
+    ],
+)
 def test_standard_error_that_cannot_be_written_does_not_fail_a_job(
     place: Path, redirection: str, options: str
 ) -> None:

@@ -255,7 +255,10 @@ def test_a_signal_to_the_whole_group(start):
     wait_until(lambda: not process.left(), 5)
 
 
-@pytest.mark.parametrize("processes", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize(
+    "processes",
+    [1, pytest.param(2, marks=pytest.mark.slow), 3, pytest.param(4, marks=pytest.mark.slow), 5],
+)
 def test_a_signal_at_any_stage_of_the_start(start, processes):
     process = start(SCRIPT, "deaf")
     wait_until(lambda: len(process.left()) >= processes)

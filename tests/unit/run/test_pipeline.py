@@ -16,6 +16,7 @@ import distributed
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import jobs
 from support.jobs import counting_job, identity, oracle, write_tree
 
 from daskmr import Job, mapreduce
@@ -278,3 +279,17 @@ def test_partitions_are_mapped_in_the_order_that_was_chosen(tmp_path: Path) -> N
     assert early == sorted(early)
     assert [sizes[n] for n in late] == sorted((sizes[n] for n in late), reverse=True)
     assert len(ran) == 32
+
+
+def test_a_job_in_this_process_imports_no_distributed(tmp_path: Path) -> None:
+    write_tree(tmp_path / "data", [["a\t1"], ["a\t2"]])
+    code = (
+        "import sys\nfrom daskmr import mapreduce\nfrom support.jobs import counting_job\n"
+        "result = mapreduce(counting_job(), data_dir='data', inline=True, work_dir='work')\n"
+        "print(list(result), 'distributed' in sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(jobs.__file__))}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout == "[('a', 2)] False\n", done.stderr

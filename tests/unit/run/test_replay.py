@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from support.jobs import DIRECTORY, file_name, write_tree
+from support.jobs import DIRECTORY, daskmr, file_name, write_tree
 
 from daskmr import mapreduce
 from daskmr.data.bad_records import read_bad_records
@@ -51,10 +50,7 @@ def place(tmp_path: Path) -> Path:
 def replay(
     place: Path, *options: str, code: int, text: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "daskmr", "replay", "out.txt.bad.jsonl", *options]
-    done = subprocess.run(
-        command, cwd=place, capture_output=True, text=True, check=False, input=text
-    )
+    done = daskmr("replay", "out.txt.bad.jsonl", *options, cwd=place, data=text.encode())
     assert done.returncode == code, done.stderr
     return done
 
