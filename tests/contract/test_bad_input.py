@@ -95,7 +95,7 @@ def test_a_value_that_does_not_fit_its_type(place: Place) -> None:
 
 def test_no_value_fits(place: Place) -> None:
     place.put("today/x.log", "k\t1\n")
-    assert "is not a date" in place.fails("-d", "data", "--layout", "{day:date}/x.log", code=3)
+    assert "is not a date" in place.fails("-d", "data", "--layout", "{day:date}/x.log", code=2)
 
 
 # --- lists and globs ------------------------------------------------------------------------------

@@ -794,7 +794,7 @@ def test_files_left_out_are_counted_and_named(place):
     place.put("b.d.log", b"k\t1\n")
     done = place.command(IDENTITY, "--skip-corrupt-files")
     assert (done.returncode, place.output.read_text()) == (0, "k\t1\n")
-    assert "corrupt, skipped: 1 files" in done.stderr
+    assert "corrupt, skipped: 1 file\n" in done.stderr
     assert f"{path} is damaged: after " in done.stderr
 
 
