@@ -16,7 +16,6 @@ import pytest
 from support.dask_cluster import DaskCluster
 from support.fault_proxy import FaultProxy
 from support.jobs import DIRECTORY, ROOT, write_tree
-from support.rewriting import rewrite_all
 from support.store_server import CREDENTIALS, Bucket, StoreServer
 
 from daskmr.store.store import Store, parse_source
@@ -29,8 +28,6 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if not hasattr(config, "workerinput"):  # or a worker of pytest-xdist, which need not
         compileall.compile_dir(ROOT / "daskmr", quiet=1)
-        if config.getoption("numprocesses", None):
-            rewrite_all(ROOT / "tests", config)
 
 
 @pytest.hookimpl(wrapper=True)

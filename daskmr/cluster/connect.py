@@ -16,16 +16,20 @@ from typing import TYPE_CHECKING, Any
 import dask.config
 
 from daskmr.cluster.dask_internals import is_of_another_server, is_tls_failure
-from daskmr.cluster.deploy import TLS_ADVICE, causes_of, reason_of, start_failure
 from daskmr.cluster.versions import compare_cluster
 from daskmr.config import Config
 from daskmr.errors import InputError
+from daskmr.job.tracebacks import causes_of, reason_of
 
 if TYPE_CHECKING:
     from distributed import Client, Security
 
-__all__ = ["choose", "examine", "existing_scheduler", "security_of"]
+__all__ = ["TLS_ADVICE", "choose", "examine", "existing_scheduler", "security_of"]
 
+TLS_ADVICE = (
+    "Give --tls-ca-file, --tls-cert and --tls-key as the scheduler has them, or the same in Dask's "
+    "configuration (distributed.comm.tls)."
+)
 _CONNECT_SECONDS = 8.0
 _CLOSE_SECONDS = 3.0
 _ANSWER_SECONDS = 30.0  # for the answers of all workers before the job
@@ -187,6 +191,8 @@ def _workers(client: Client) -> dict[str, Any]:
 
 
 def _wait_for_worker(client: Client, seconds: float) -> None:
+    from daskmr.cluster.deploy import start_failure  # deferred: a local job needs none
+
     started = time.monotonic()
     noticed = False
     # Not `pure`: otherwise a result that another client holds would count as an answer.

@@ -17,6 +17,7 @@ import dask.config
 import msgspec
 import yaml
 
+from daskmr.cluster.connect import TLS_ADVICE
 from daskmr.cluster.dask_internals import (
     close_unfinished_clusters,
     is_tls_failure,
@@ -25,25 +26,17 @@ from daskmr.cluster.dask_internals import (
 )
 from daskmr.cluster.forkserver import SAFE_PATH, environment
 from daskmr.errors import InputError
-from daskmr.job.tracebacks import describe_exception
+from daskmr.job.tracebacks import causes_of, describe_exception, reason_of
 from daskmr.signals import deferred, handlers_kept, on_hard_exit, patient
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = [
-    "TLS_ADVICE", "Deployment", "causes_of", "load_deployment", "reason_of", "start_failure",
-]  # fmt: skip
+__all__ = ["Deployment", "load_deployment", "start_failure"]
 
 logger = logging.getLogger(__name__)
 
-TLS_ADVICE = (
-    "Give --tls-ca-file, --tls-cert and --tls-key as the scheduler has them, or the same in Dask's "
-    "configuration (distributed.comm.tls)."
-)
-
 _CLOSE_SECONDS = 30.0
-_LONGEST_REASON = 500  # characters; a reason may contain the entire output of a command
 
 # Dask ignores unknown arguments of `adapt`, so they are checked here.
 _ADAPT = frozenset([
@@ -147,20 +140,6 @@ def _is_local(make: object) -> bool:
     from distributed import LocalCluster
 
     return isinstance(make, type) and issubclass(make, LocalCluster)
-
-
-def causes_of(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an exception and its chain of causes, the root cause last."""
-    while error is not None:
-        yield error
-        error = error.__cause__
-
-
-def reason_of(error: BaseException) -> str:
-    """Describe the innermost cause that has a message: Dask wraps it in less specific exceptions."""
-    texts = [describe_exception(cause) for cause in causes_of(error) if str(cause).strip()]
-    text = " ".join(texts[-1].split()).removesuffix(".") if texts else type(error).__name__
-    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
 
 
 class _StartFailures(logging.Filter):

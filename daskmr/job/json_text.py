@@ -10,16 +10,14 @@ import fractions
 import json
 import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
-
-import msgspec
 
 __all__ = ["RowError", "from_numpy", "is_missing", "is_numpy", "to_json"]
 
 _TEXT = frozenset((str,))
 _FLAT = frozenset((str, int, float, bool, type(None)))
-_encode = msgspec.json.Encoder().encode
 
 _DEEPEST = 500
 _TOO_DEEP = "A value that contains itself, or is nested too deeply, cannot be written as JSON."
@@ -96,7 +94,7 @@ def to_json(value: Any) -> str:
     """
     if type(value) is dict and _is_flat(value):
         try:  # several times as fast; NaN and infinities are null here, too
-            return _encode(value).decode()
+            return _encoder()(value).decode()
         except (OverflowError, TypeError, ValueError):
             pass  # an integer of more than 64 bits, or text that is not Unicode
     try:
@@ -112,6 +110,13 @@ def to_json(value: Any) -> str:
     except UnicodeEncodeError:
         return _ASCII(_plain(value))
     return text
+
+
+@lru_cache(1)
+def _encoder() -> Callable[[Any], bytes]:
+    import msgspec  # deferred: most outputs are text
+
+    return msgspec.json.Encoder().encode
 
 
 def _is_flat(value: dict[Any, Any]) -> bool:

@@ -6,16 +6,18 @@ import linecache
 import os
 import textwrap
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from daskmr.job.job import Job
 
 __all__ = [
-    "describe_exception", "elide", "format_user_traceback", "message_of", "remember_lines",
-    "short_repr", "user_location",
+    "causes_of", "describe_exception", "elide", "format_user_traceback", "message_of", "reason_of",
+    "remember_lines", "short_repr", "user_location",
 ]  # fmt: skip
+
+_LONGEST_REASON = 500  # characters; a reason may contain the entire output of a command
 
 _MESSAGE_LIMIT = 2_000
 _TRACEBACK_LIMIT = 8_000
@@ -108,6 +110,20 @@ def user_location(job: Job, exc: BaseException) -> str | None:
     folder = os.path.dirname(job.path or inner.co_filename)
     shown = inner.co_filename.removeprefix(os.path.join(folder, ""))
     return f"{shown}, line {line}{function}"
+
+
+def causes_of(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an exception and its chain of causes, the root cause last."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def reason_of(error: BaseException) -> str:
+    """Describe the innermost cause that has a message: Dask wraps it in less specific exceptions."""
+    texts = [describe_exception(cause) for cause in causes_of(error) if str(cause).strip()]
+    text = " ".join(texts[-1].split()).removesuffix(".") if texts else type(error).__name__
+    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
 
 
 def elide(text: str, limit: int, gap: str = " ... ({:,} characters left out) ... ") -> str:

@@ -92,13 +92,6 @@ def test_a_path_that_exists_is_no_glob(folder: Path) -> None:
     assert is_glob(f"{folder}/x[2].log")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_a_directory_that_cannot_be_read(folder: Path) -> None:
-    (folder / "d").chmod(0)
-    with pytest.raises(InputError, match="d cannot be read: Permission denied"):
-        matches(folder, "**/*.log")
-
-
 def test_an_error_of_the_file_system(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(path: str) -> None:
         raise PermissionError(13, "Permission denied")
