@@ -74,12 +74,12 @@ class _Distinct(Reducer):
                 parts = [each for each in chunk if type(each) is Partial]
                 raw = [each for each in chunk if type(each) is not Partial]
             states = [part_state(each, repr(self), None, lambda _, state: state) for each in parts]
-            for state in (self._different(raw), *states):
+            for state in (raw, *states):
                 if isinstance(state, bytes):
                     estimate = estimate or _Estimate()
                     estimate.add_sketch(state)
                     continue
-                seen.update(state)
+                seen.update(self._different(state))
                 if len(seen) > self.limit:
                     estimate = estimate or _Estimate()
                     estimate.add(seen)
@@ -89,7 +89,8 @@ class _Distinct(Reducer):
         estimate.add(seen)
         return estimate.sketch()
 
-    def _different(self, values: list[Any]) -> Iterable[Any]:
+    def _different(self, values: Iterable[Any]) -> set[Any]:
+        """Return the values without repetitions, and with one object for all NaNs."""
         try:
             found = {*values}
             if _PLAIN.issuperset(map(type, found)):

@@ -267,6 +267,8 @@ class _Collect(Reducer):
 
     def __call__(self, key: Any, values: Sequence[Any], context: Any) -> None:
         found = [*values]
+        if Partial in map(type, found):
+            self._gather(found)  # raises, because another reducer made it
         # A list is a row with a cell for each element.
         in_columns = isinstance(getattr(context.write, "__self__", None), RowContext)
         context.write(key, [found] if in_columns else found)
