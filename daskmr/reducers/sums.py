@@ -18,6 +18,8 @@ __all__ = ["count", "mean", "total"]
 # decimals or fractions, or None.
 Sum = tuple[int, tuple[float, ...] | None, Any]
 
+_LARGE = 1e300  # beyond, an integer may be no float
+
 _NOTHING: Sum = (0, None, None)
 _INTS = frozenset((int, bool))
 _FLOATS = frozenset((float,))
@@ -68,9 +70,7 @@ class _Total(Reducer):
     name = "total"
 
     def __call__(self, key: Any, values: Sequence[Any], context: Any) -> None:
-        added: float | None = _sum_of_integers(values)
-        if added is None and type(values) is list and _FLOATS.issuperset(map(type, values)):
-            added = _float_of(values)
+        added = _sum_in_memory(values)
         if added is None:
             added = _result_of(self._gather(values) or _NOTHING)
         context.write(key, added)
@@ -111,6 +111,13 @@ class _Mean(Reducer):
 
     name = "mean"
 
+    def __call__(self, key: Any, values: Sequence[Any], context: Any) -> None:
+        added = _sum_in_memory(values)
+        if added is None or abs(added) > _LARGE:
+            super().__call__(key, values, context)
+        else:
+            context.write(key, added / len(values))
+
     def _taken(self, values: list[Any], kinds: set[type]) -> tuple[int, Sum]:
         return len(values), sum_of(self, values, kinds)
 
@@ -139,6 +146,14 @@ def _sum_of_integers(values: Sequence[Any]) -> int | None:
             return None
         return added if type(added) is int else None
     return None
+
+
+def _sum_in_memory(values: Sequence[Any]) -> float | None:
+    """Return the sum of integers, or of floats, that are in memory; ``None`` of other values."""
+    added = _sum_of_integers(values)
+    if added is None and type(values) is list and values and _FLOATS.issuperset(map(type, values)):
+        return _float_of(values)
+    return added
 
 
 def _float_of(values: list[float]) -> float | None:
