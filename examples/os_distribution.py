@@ -11,15 +11,13 @@ the summary says how many there were, in which files and why.
 
 import json
 
+from daskmr.reducers import total
+
 
 def map(key, dims, value, context):
     info = json.loads(value).get("info", {})
     context.write(info.get("OS", "unknown"), 1)
 
 
-def combine(key, values, context):
-    context.write(key, sum(values))
-
-
-def reduce(key, values, context):
-    context.write(key, sum(values))
+reduce = total
+combine = total.combine

@@ -12,6 +12,8 @@ empty, and the value is a line, whose key is the path of its file.
 import re
 from collections import Counter
 
+from daskmr.reducers import total
+
 layout = "flat"
 records = "lines"
 columns = ("word", "count")  # of the output
@@ -24,9 +26,5 @@ def map(key, dims, value, context):
         context.write(word, count)
 
 
-def combine(key, values, context):
-    context.write(key, sum(values))
-
-
-def reduce(key, values, context):
-    context.write(key, sum(values))
+reduce = total
+combine = total.combine

@@ -100,7 +100,7 @@ def _is_made_for(name: str, function: Any) -> bool:
 def _library_name(name: str, value: Any, is_own: IsOwn) -> str:
     """Return the name of `value` in the library that defines it; ``""`` if it is the script's own."""
     code = getattr(value, "__code__", None)
-    if is_own("", getattr(code, "co_filename", None)):
+    if is_own("", getattr(code, "co_filename", None)) or _instead_of(name, value):
         return ""
     names: set[str] = {name, getattr(value, "__name__", name)}
     home = str(getattr(value, "__module__", "")).lstrip("_")
@@ -149,6 +149,10 @@ def _check_function(name: str, function: Any, where: str) -> None:
         raise InputError(
             f"{where}: `{name}` is {short_repr(function)}, not a function like `{signature}`."
         )
+    if instead := _instead_of(name, function):
+        raise InputError(
+            f"{where}: `{name}` is {short_repr(function)}: write `{name} = {instead}`."
+        )
     line = getattr(getattr(function, "__code__", None), "co_firstlineno", None)
     place = f"{where}, line {line}" if line and os.path.isabs(where) else where
     kinds = (inspect.isgeneratorfunction, inspect.iscoroutinefunction, inspect.isasyncgenfunction)
@@ -164,6 +168,18 @@ def _check_function(name: str, function: Any, where: str) -> None:
             f"{place}: `{name}` cannot be called with {len(_ARGUMENTS[name])} positional arguments ({problem}). "
             f"Define it as `{signature}`."
         )
+
+
+def _instead_of(name: str, function: Any) -> str:
+    """Return the code for a function of `daskmr.reducers` that is not used as it is meant, or ""."""
+    home = str(getattr(function, "__module__", ""))
+    if name not in ("reduce", "combine") or not f"{home}.".startswith("daskmr.reducers."):
+        return ""
+    suffix = ".combine" if name == "combine" else ""
+    if isinstance(function, types.FunctionType):
+        return f"{function.__name__}(...){suffix}"
+    reducer = getattr(function, "__self__", function)
+    return "" if bool(suffix) == (reducer is not function) else f"{reducer!r}{suffix}"
 
 
 def _binding_problem(function: Function, count: int) -> str:

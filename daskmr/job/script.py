@@ -100,6 +100,8 @@ def _code_files(function: Any, seen: set[int]) -> Iterator[str]:
         function = inspect.getattr_static(type(function), "__call__", None)
     if not isinstance(function, types.FunctionType) or id(function) in seen:
         return
+    if f"{function.__module__}.".startswith("daskmr.reducers."):
+        return
     seen.add(id(function))
     yield function.__code__.co_filename
     if function.__module__ == "__main__":

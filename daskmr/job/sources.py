@@ -40,7 +40,7 @@ _NEEDED = sys.stdlib_module_names | {
 # The above import these if they are installed, some only when they first need them.
 _USED_IF_INSTALLED = {
     "aiohappyeyeballs", "aioitertools", "aiosignal", "attr", "attrs", "certifi", "cryptography",
-    "dateutil", "frozenlist", "idna", "jmespath", "lz4", "numpy", "pandas", "propcache", "pyarrow",
+    "datasketches", "dateutil", "frozenlist", "idna", "jmespath", "lz4", "numpy", "pandas", "propcache", "pyarrow",
     "scipy", "snappy", "typing_extensions", "wrapt",
 }  # fmt: skip
 
