@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import IO
+from typing import IO, Any
 
 import click
 
 from daskmr.cli.console import EPILOG, ends_process
-from daskmr.cli.options import add_option
+from daskmr.cli.options import GroupedCommand, add_option, job_options, with_params
 from daskmr.config import one_layout
 from daskmr.errors import JobError
 from daskmr.stdio import say
@@ -17,7 +17,7 @@ from daskmr.text import printable
 __all__ = ["replay"]
 
 
-@click.command(epilog=EPILOG, short_help="Map the bad records of a run again.")
+@click.command(cls=GroupedCommand, epilog=EPILOG, short_help="Map the bad records of a run again.")
 @click.argument("file", type=click.Path())
 @add_option("--script", "SCRIPT", "The job script.", show_default="that of the run")
 @add_option(
@@ -27,6 +27,7 @@ __all__ = ["replay"]
     show_default="that of the run",
 )
 @add_option("--schema", "FILE", "JSON file of the layout.")
+@job_options("Script", hide=lambda option: option.name == "pass_env")
 @add_option("--pdb debug", None, "Stop in the debugger at the first failure.")
 @ends_process
 def replay(
@@ -36,6 +37,7 @@ def replay(
     layout: str | None,
     schema: str | None,
     debug: bool,
+    **options: Any,
 ) -> None:
     """Pass the bad records in FILE through the script's map again, in this process.
 
@@ -44,13 +46,21 @@ def replay(
     """
     from daskmr.tasks.guard import in_thread
 
-    in_thread(lambda: _replay(file, script, one_layout(layout, schema), debug, stdout))
+    params = with_params(options)["params"]
+    in_thread(lambda: _replay(file, script, one_layout(layout, schema), params, debug, stdout))
 
 
-def _replay(path: str, script: str | None, layout: str | None, debug: bool, out: IO[bytes]) -> None:
+def _replay(
+    path: str,
+    script: str | None,
+    layout: str | None,
+    params: dict[str, Any],
+    debug: bool,
+    out: IO[bytes],
+) -> None:
     from daskmr.run.replay import open_replay
 
-    opened = open_replay(path, script, layout)
+    opened = open_replay(path, script, layout, params)
     passed = 0
     for outcome in opened.run():
         passed += outcome.passes

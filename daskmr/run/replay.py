@@ -20,7 +20,7 @@ from daskmr.job.job import Job, load_job
 from daskmr.job.process_errors import explain_process_error, no_children
 from daskmr.job.tracebacks import describe_exception, user_location
 from daskmr.run.outputs.side_cars import is_meta, meta_path_of
-from daskmr.run.provenance import read_meta, script_in
+from daskmr.run.provenance import read_meta, recorded_params, script_in
 from daskmr.run.record_format import choose_format
 from daskmr.run.trial import TrialOutput
 from daskmr.tasks.guard import Returned, is_interruption, no_exit, shortened
@@ -131,11 +131,14 @@ def dims_of(path: str, layout: Layout, root: str | None = None) -> Dims:
     return Dims(dims, layout.field_names)
 
 
-def open_replay(path: str, script: str | None, given: str | None) -> Replay:
+def open_replay(
+    path: str, script: str | None, given: str | None, params: Mapping[str, Any] | None = None
+) -> Replay:
     """Read saved bad records, and load the script of their run.
 
     - `path`: the path of an ``OUTPUT.bad.jsonl``.
     - `script`, `given`: the script and the layout; by default those of the run, from its ``OUTPUT.meta.json``.
+    - `params`: parameters of the script, which go before those of the run.
     Raises `InputError` if a file cannot be read, or the script is not known.
     """
     records = tuple(read_bad_records(path))
@@ -153,7 +156,7 @@ def open_replay(path: str, script: str | None, given: str | None) -> Replay:
     else:
         layout = load_schema(None, given).discovered_in(record.file for record in records).layout
     root = None if meta is None else meta["input"].get("root")
-    job = load_job(script)
+    job = load_job(script, recorded_params(meta or {}) | dict(params or {}))
     return Replay(job, layout, _format_of(meta, job), records, root)
 
 
