@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -72,12 +71,14 @@ def _literal(node: ast.expr | None) -> Any:
 
 
 def _type_name(kind: ast.expr | None, default: ast.expr | None) -> str:
+    if isinstance(kind, ast.Subscript):  # list[int]
+        kind = kind.value
     if kind is not None:
         name = ast.unparse(kind).rpartition(".")[2]
-    elif default is None:
-        name = "text"
+        name = name if name.isidentifier() else "value"
+    elif default is None or ast.unparse(default) == "None":
+        name = "str"
     else:
         value = _literal(default)
         name = "value" if value is None else type(value).__name__
-    name = re.sub(r"[\[(:].*", "", name)
-    return {"str": "TEXT", "lambda": "VALUE"}.get(name, name.upper())
+    return "TEXT" if name == "str" else name.upper()

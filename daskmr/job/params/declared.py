@@ -19,6 +19,7 @@ from daskmr.job.params.values import (
     kind_of,
     plain,
     stands_for,
+    typed,
 )
 from daskmr.job.tracebacks import short_repr
 
@@ -128,7 +129,7 @@ class Params:
                 "it. Call param at the top level of the script."
             )
         is_given = name in self.given
-        value = self._converted(name, kind, default) if is_given else default
+        value = self._converted(name, kind, default) if is_given else typed(name, default, kind)
         if value is REQUIRED:
             raise self._failing(self._explain_missing(name, kind, help))
         self.declared[name] = Parameter(name, default, kind, help, value, is_given)

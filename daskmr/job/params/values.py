@@ -11,7 +11,17 @@ from typing import Any, NamedTuple, get_args, get_origin
 from daskmr.errors import InputError
 from daskmr.job.tracebacks import describe_exception, short_repr
 
-__all__ = ["REQUIRED", "Kind", "convert", "describe", "explain", "kind_of", "plain", "stands_for"]
+__all__ = [
+    "REQUIRED",
+    "Kind",
+    "convert",
+    "describe",
+    "explain",
+    "kind_of",
+    "plain",
+    "stands_for",
+    "typed",
+]
 
 
 class _Required:
@@ -66,13 +76,13 @@ def describe(kind: Kind) -> str:
     >>> describe(Kind(int)), describe(Kind(list, int))
     ('a whole number', 'a list such as a,b or ["a", "b"], each a whole number')
     """
-    wanted, element = kind
-    if wanted in _COLLECTIONS:
+    target, element = kind
+    if target in _COLLECTIONS:
         each = f", each {describe(Kind(element))}" if element not in (None, str) else ""
         return f'a list such as a,b or ["a", "b"]{each}'
-    if isinstance(wanted, type) and issubclass(wanted, enum.Enum):
-        return f"one of {', '.join(each.name for each in wanted)}"
-    return _NAMES.get(wanted) or f"what {getattr(wanted, '__name__', 'its type')} accepts"
+    if isinstance(target, type) and issubclass(target, enum.Enum):
+        return f"one of {', '.join(each.name for each in target)}"
+    return _NAMES.get(target) or f"what {getattr(target, '__name__', 'its type')} accepts"
 
 
 def convert(given: Any, kind: Kind) -> Any:
@@ -83,30 +93,42 @@ def convert(given: Any, kind: Kind) -> Any:
     >>> convert("10", Kind(int)), convert("No", Kind(bool)), convert("1,2", Kind(list, int))
     (10, False, [1, 2])
     """
-    wanted, element = kind
-    if wanted in _COLLECTIONS:
+    target, element = kind
+    if target in _COLLECTIONS:
         items = _items(given)
-        return wanted(
+        return target(
             items if element is None else [convert(each, Kind(element)) for each in items]
         )
-    if type(given) is wanted:
+    if type(given) is target:
         return given
     is_text = isinstance(given, str)
-    if wanted is bool:
+    if target is bool:
         return _TRUTH[given.strip().lower()]
-    if wanted is int or wanted is float:
-        if not is_text and (wanted is int or type(given) is not int):
+    if target is int or target is float:
+        if not is_text and (target is int or type(given) is not int):
             raise ValueError
-        return wanted(given)
-    if wanted is str:
+        return target(given)
+    if target is str:
         raise ValueError("quote it, or give the parameter another type in the script")
-    if wanted is dict:
+    if target is dict:
         if not isinstance(given := json.loads(given), dict):
             raise ValueError
         return given
-    if wanted is date or wanted is datetime:
-        return wanted.fromisoformat(given if is_text else _day(given))
-    return _by_type(given, wanted)
+    if target is date or target is datetime:
+        return target.fromisoformat(given if is_text else _day(given))
+    return _by_type(given, target)
+
+
+def typed(name: str, default: Any, kind: Kind) -> Any:
+    """Return a default in the type of its parameter, unless it is for a function of text."""
+    is_left = default is None or default is REQUIRED
+    if is_left or (not isinstance(kind.type, type) and not isinstance(default, str)):
+        return default
+    try:
+        return convert(default, kind)
+    except Exception as error:
+        text = explain(name, default, kind, error)
+    raise InputError(f"{text} This is its default in the script.")
 
 
 def _items(given: Any) -> list[Any]:
@@ -128,18 +150,18 @@ def _day(given: Any) -> str:
     return given.isoformat()
 
 
-def _by_type(given: Any, wanted: Any) -> Any:
+def _by_type(given: Any, target: Any) -> Any:
     """Call the user's own type, which may be a function."""
-    if not isinstance(wanted, type):
-        return wanted(given)
-    if isinstance(given, wanted):
+    if not isinstance(target, type):
+        return target(given)
+    if isinstance(given, target):
         return given
-    if issubclass(wanted, enum.Enum):
-        for member in wanted:
+    if issubclass(target, enum.Enum):
+        for member in target:
             if given in (member.name, member.value) or given == str(member.value):
                 return member
         raise ValueError
-    make: Any = wanted
+    make: Any = target
     return make(given)
 
 
