@@ -353,7 +353,8 @@ class GroupedCommand(click.Command):
             given, _, _ = self.make_parser(ctx).parse_args(args=ctx.meta.get(_ARGUMENTS, []))
         except click.UsageError:
             return "", []
-        script, code = given.get("script"), given.get("code")
+        words = (given.get(name) for name in ("script", "code"))
+        script, code = (word if isinstance(word, str) else None for word in words)
         return script or "the script", _parameter_rows(script, code)
 
 

@@ -29,7 +29,7 @@ from daskmr.store.credentials import given
 from daskmr.store.open_stores import stores_closed
 from daskmr.tasks.guard import in_thread, no_exit, shortened
 from daskmr.tasks.spilled_values import on_disk
-from daskmr.text import counted
+from daskmr.text import counted, shorten
 
 __all__ = ["alike", "check_script"]
 
@@ -126,7 +126,7 @@ class _Check:
         ported = find_ported(job.files, os.path.basename(job.path)) if job.path else []
         for name, declared in job.declared_params.items():
             default = "" if declared.is_given else " (default)"
-            self._say("params", f"{name} = {shortened(str(declared.value), _WIDTH)}{default}")
+            self._say("params", f"{name} = {shorten(str(declared.value), _WIDTH)}{default}")
         self._columns()
         for text in [*job.notes, *ported]:
             self._warn(text)

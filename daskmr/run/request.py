@@ -141,7 +141,7 @@ def check_request(
     The parameters are those of `daskmr.mapreduce`; `has_credentials` and `watched` tell whether AWS
     keys and a watcher were given.
     """
-    sources = parse_sources(data_dir)
+    sources, passed = parse_sources(data_dir), check_names(pass_env)
     config = sources.settled(choose(load_config(**options), options, client, inline))
     if client is not None and not hasattr(client, "scheduler_info"):
         raise InputError(f"client must be a distributed.Client, not {client!r}.")
@@ -180,7 +180,7 @@ def check_request(
         delete_data=delete_data,
         output_format=output_format,
         columns=None if output_format.rows is None else columns_of(job),
-        pass_env=check_names(pass_env),
+        pass_env=passed,
     )
 
 
