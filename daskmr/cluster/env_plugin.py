@@ -25,14 +25,15 @@ __all__ = ["EnvPlugin", "passed_env"]
 
 logger = logging.getLogger(__name__)
 
-_ANSWER_SECONDS = 20.0
+_START_SECONDS = 20.0
+_END_SECONDS = 5.0  # the scheduler may be gone
 
 
 class EnvPlugin(WorkerPlugin):  # type: ignore[misc]
     """The variables of one run, on a worker.
 
     - `token`: names the run.
-    - `values`: the values by name.
+    - `values`: the variables.
     """
 
     def __init__(self, token: str, values: Mapping[str, str]) -> None:
@@ -62,18 +63,25 @@ def passed_env(client: Client, names: Sequence[str]) -> Iterator[str]:
     name = f"daskmr-env-{token}"
     plugin = pickle.dumps(EnvPlugin(token, {each: os.environ[each] for each in names}))
     try:
-        _ask(client, "register_worker_plugin", plugin=plugin, name=name, idempotent=True)
+        _ask(
+            client,
+            _START_SECONDS,
+            "register_worker_plugin",
+            plugin=plugin,
+            name=name,
+            idempotent=True,
+        )
         yield token
     finally:
         with deferred():
-            _ask(client, "unregister_worker_plugin", name=name)
+            _ask(client, _END_SECONDS, "unregister_worker_plugin", name=name)
 
 
-def _ask(client: Client, operation: str, **arguments: Any) -> None:
+def _ask(client: Client, seconds: float, operation: str, **arguments: Any) -> None:
     """Ask the scheduler, but not for ever: a worker that does not answer must not hold up the job."""
     asking = run_in_loop(client, getattr(client.scheduler, operation)(**arguments))
     try:
-        asking.result(_ANSWER_SECONDS)
+        asking.result(seconds)
     except Exception as error:  # a task on a worker without the variables explains it
         asking.cancel()
         logger.info("%s: %s", operation, type(error).__name__)

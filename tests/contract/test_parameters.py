@@ -324,8 +324,9 @@ def test_a_secret_is_nowhere_but_in_the_script(
     assert {*client.run(variable).values()} == {None}
 
 
+@pytest.mark.parametrize("where", ["local", "elsewhere"])
 def test_another_value_in_the_next_run(
-    place: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+    place: Path, client: Client, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     """Also in a variable that the script reads while it is loaded."""
     (place / "scripts" / "job.py").write_text(READS.format(folder=str(place)))
@@ -337,7 +338,7 @@ def test_another_value_in_the_next_run(
             pass_env=[NAME],
             data_dir=place / "data",
             layout="flat",
-            client=client,
+            client=client if where == "elsewhere" else None,
         )
         assert result.to_dict() == {sha256(value.encode()).hexdigest(): 12}
 

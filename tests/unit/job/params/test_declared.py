@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import pickle
 import subprocess
 import sys
@@ -186,3 +187,14 @@ def test_functions_take_no_parameters(tree):
     for source in (job, load_job(tree(SCRIPT), {"day": "2024-01-31"})):
         with pytest.raises(InputError, match="The parameter n has no effect on functions"):
             load_job(source, {"n": 6})
+
+
+def test_a_module_is_loaded_as_a_script(tree, monkeypatch):
+    """With the values of the run, whatever it had when it was imported."""
+    path = tree(f"from daskmr import param\nN, DAY = param('n', 5), 1\n{WRITES}")
+    monkeypatch.syspath_prepend(path.parent)
+    spec = importlib.util.spec_from_file_location("job", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.N == 5
+    assert run_map(load_job(module, {"n": 6})) == [(6, 1)]
