@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from daskmr.data.readers.records import BadRecord
     from daskmr.diagnostics.html import write_report
     from daskmr.job.job import Job
+    from daskmr.job.params.declared import param
     from daskmr.job.pluck import pluck
     from daskmr.run.mapreduce import mapreduce
     from daskmr.run.result import Result
 
 __all__ = [
     "BadRecord", "DaskMRError", "InputError", "Job", "JobError", "NothingMatchedError", "Result", "__version__",
-    "mapreduce", "pluck", "write_report",
+    "mapreduce", "param", "pluck", "write_report",
 ]  # fmt: skip
 
 
@@ -36,6 +37,7 @@ def __getattr__(name: str) -> Any:
         "Job": "job.job",
         "Result": "run.result",
         "mapreduce": "run.mapreduce",
+        "param": "job.params.declared",
         "pluck": "job.pluck",
         "write_report": "diagnostics.html",
     }

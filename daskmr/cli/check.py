@@ -7,7 +7,7 @@ from typing import IO, Any
 import click
 
 from daskmr.cli.console import EPILOG, announced, ends_process, listing_line, painter
-from daskmr.cli.options import GroupedCommand, add_option, job_options, script_of
+from daskmr.cli.options import GroupedCommand, add_option, job_options, script_of, with_params
 from daskmr.config import SETTINGS
 from daskmr.stdio import say
 
@@ -20,7 +20,7 @@ _HIDDEN = {"limit_files", "sample", "sample_by", "seed", "earlier", "cache_max"}
 
 @click.command(cls=GroupedCommand, epilog=EPILOG, short_help="Try a job script on a few records.")
 @click.argument("script", type=click.Path(), required=False, metavar="SCRIPT")
-@job_options("Input", "Object store", hide=lambda option: option.name in _HIDDEN)
+@job_options("Input", "Script", "Object store", hide=lambda option: option.name in _HIDDEN)
 @add_option(
     "-n --limit-records",
     "RECORDS",
@@ -50,7 +50,8 @@ def check(
             say(stdout, f"{line.rstrip()}\n")
 
     names = {"data_dir", "input_filter", "where", "date", "limit_records", "only"}
-    names |= {"aws_key", "aws_secret_key"}
+    names |= {"aws_key", "aws_secret_key", "params"}
+    options = with_params(options)
     given = {name: options[name] for name in options.keys() & (names | SETTINGS.keys())}
     does = "check loads the script, lists the input and maps its first records"
     with announced(does) as ticker, listing_line() as on_listing:

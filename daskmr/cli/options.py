@@ -15,6 +15,7 @@ from click.core import ParameterSource
 
 from daskmr.cli.completion import complete_clusters, complete_files, complete_folders
 from daskmr.config import SETTINGS, Setting
+from daskmr.errors import InputError
 from daskmr.text import HIDDEN, shell_path, shell_word
 
 __all__ = [
@@ -25,9 +26,12 @@ __all__ = [
     "job_options",
     "repeated",
     "script_of",
+    "with_params",
 ]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+
+_ARGUMENTS = "daskmr.arguments"  # key of the arguments of a command
 
 _COMPLETION = {
     "FILE": complete_files,
@@ -140,6 +144,24 @@ _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
             rerun=True,
         ),
     ],
+    "Script": [
+        add_option(
+            "--param", "NAME=VALUE",
+            "Set a parameter that the script declares by `daskmr.param`; can be repeated.",
+            multiple=True, rerun=True,
+        ),
+        add_option(
+            "--params params_file", "FILE",
+            "Set the parameters in a JSON, YAML or TOML file; `--param` goes before it.",
+            rerun=True,
+        ),
+        add_option(
+            "--pass-env", "NAME",
+            "Let the script read this environment variable on workers elsewhere too; its value is "
+            "never written. Can be repeated.",
+            multiple=True, rerun=True,
+        ),
+    ],
     "Output": [
         add_option(
             "-o --output", "FILE",
@@ -219,7 +241,7 @@ def repeated(
 ) -> tuple[str, dict[str, Any]]:
     """Return the script and the options; with ``--from``, based on those of the earlier run."""
     path, code = options["earlier"], options["code"]
-    options = {name: value for name, value in options.items() if name != "code"}
+    options = with_params({name: value for name, value in options.items() if name != "code"})
     if path is None:
         return script_of(context, script, code, options["data_dir"]), options
     from daskmr.run.provenance import repeat
@@ -229,6 +251,14 @@ def repeated(
     own = None if script is code is None else script_of(context, script, code)
     found, options, meta = repeat(path, own, options, given)
     return found, {**options, "earlier": meta}
+
+
+def with_params(options: dict[str, Any]) -> dict[str, Any]:
+    """Replace the options for parameters by their values, as ``params``."""
+    from daskmr.job.params.given import read_params
+
+    words, path = options.pop("param"), options.pop("params_file")
+    return options | {"params": read_params(words, path)}
 
 
 def script_of(
@@ -285,6 +315,7 @@ class GroupedCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments; an error about extra ones names the option that takes them."""
         words = [*args]
+        ctx.meta[_ARGUMENTS] = words  # for --help, which is shown before they are parsed
         rest = super().parse_args(ctx, args)
         script, code = ctx.params.get("script"), ctx.params.get("code")
         is_other = not str(script).endswith(".py") and any(word.endswith(".py") for word in rest)
@@ -336,3 +367,42 @@ class GroupedCommand(click.Command):
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
+        script, rows = self._script_parameters(ctx)
+        if rows:
+            with formatter.section(f"Parameters of {script} (--param NAME=VALUE)"):
+                formatter.write_dl(rows)
+
+    def _script_parameters(self, ctx: click.Context) -> tuple[str, list[tuple[str, str]]]:
+        """Return the script on the command line, and the parameters in its text, as rows of help."""
+        if "param" not in {parameter.name for parameter in self.params}:
+            return "", []
+        try:
+            given, _, _ = self.make_parser(ctx).parse_args(args=ctx.meta.get(_ARGUMENTS, []))
+        except click.UsageError:
+            return "", []
+        words = (given.get(name) for name in ("script", "code"))
+        script, code = (word if isinstance(word, str) else None for word in words)
+        return script or "the script", _parameter_rows(script, code)
+
+
+def _parameter_rows(script: str | None, code: str | None) -> list[tuple[str, str]]:
+    """Describe the parameters in the text of a script; a script that cannot be read has none."""
+    from daskmr.job.params.calls import declarations_in
+    from daskmr.job.sources import absolute, check_path, collect, parse, read_source
+
+    try:
+        if code is None:
+            path = absolute(check_path(script or ""))
+            code = read_source(path)
+        else:
+            path = os.path.abspath("<code>")
+        found = declarations_in(collect(path, code, parse(code, path)).files)
+    except InputError:
+        return []
+    return [
+        (
+            f"{each.name} {each.type}",
+            f"{each.help}  [{'required' if each.default is None else f'default: {each.default}'}]",
+        )
+        for each in found
+    ]

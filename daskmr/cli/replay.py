@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import IO
+from typing import IO, Any
 
 import click
 
 from daskmr.cli.console import EPILOG, announced, ends_process
-from daskmr.cli.options import add_option
+from daskmr.cli.options import GroupedCommand, add_option, job_options, with_params
 from daskmr.config import one_layout
 from daskmr.errors import JobError
 from daskmr.stdio import say
@@ -18,7 +18,7 @@ from daskmr.text import printable
 __all__ = ["replay"]
 
 
-@click.command(epilog=EPILOG, short_help="Map the bad records of a run again.")
+@click.command(cls=GroupedCommand, epilog=EPILOG, short_help="Map the bad records of a run again.")
 @click.argument("file", type=click.Path())
 @add_option("--script", "SCRIPT", "The job script.", show_default="that of the run")
 @add_option(
@@ -28,6 +28,7 @@ __all__ = ["replay"]
     show_default="that of the run",
 )
 @add_option("--schema", "FILE", "JSON file of the layout.")
+@job_options("Script", hide=lambda option: option.name == "pass_env")
 @add_option("--pdb debug", None, "Stop in the debugger at the first failure.")
 @ends_process
 def replay(
@@ -37,6 +38,7 @@ def replay(
     layout: str | None,
     schema: str | None,
     debug: bool,
+    **options: Any,
 ) -> None:
     """Pass the bad records in FILE through the script's map again, in this process.
 
@@ -45,22 +47,30 @@ def replay(
     """
     from daskmr.tasks.guard import in_thread
 
+    params = with_params(options)["params"]
     with announced("replay loads the script and maps the records") as ticker:
 
         def show(text: str) -> None:
             with ticker.cleared():
                 say(stdout, printable(text) + "\n")
 
-        total = in_thread(lambda: _replay(file, script, one_layout(layout, schema), debug, show))
+        total = in_thread(
+            lambda: _replay(file, script, one_layout(layout, schema), params, debug, show)
+        )
     click.echo(f"all {total:,} records pass now", file=sys.stderr)
 
 
 def _replay(
-    path: str, script: str | None, layout: str | None, debug: bool, show: Callable[[str], None]
+    path: str,
+    script: str | None,
+    layout: str | None,
+    params: dict[str, Any],
+    debug: bool,
+    show: Callable[[str], None],
 ) -> int:
     from daskmr.run.replay import open_replay
 
-    opened = open_replay(path, script, layout)
+    opened = open_replay(path, script, layout, params)
     passed = 0
     for outcome in opened.run():
         passed += outcome.passes

@@ -11,7 +11,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing import spawn
 from pathlib import Path
@@ -47,9 +47,12 @@ Mount = Callable[[Any, Any, Any], object]
 
 
 @contextmanager
-def local_workers(config: Config, n_partitions: int, run_dir: Path) -> Iterator[LocalWorkers]:
+def local_workers(
+    config: Config, n_partitions: int, run_dir: Path, pass_env: Iterable[str] = ()
+) -> Iterator[LocalWorkers]:
     """Start a LocalCluster with no more workers than partitions; kill it at the end of the block.
 
+    - `pass_env`: names of variables that may have changed since the workers' parent was started.
     Raises `InputError` if there are too many mappers, the port is taken, or workers cannot be
     started from this process.
     Raises `JobError` if the cluster cannot be started.
@@ -70,7 +73,8 @@ def local_workers(config: Config, n_partitions: int, run_dir: Path) -> Iterator[
             dask_internals.PARENT_VARIABLE
         }
         stack.enter_context(environment({name: os.environ.get(name) for name in names}))
-        workers = LocalWorkers(config, count, run_dir)
+        passed = {name: os.environ[name] for name in pass_env}
+        workers = LocalWorkers(config, count, run_dir, passed)
         stack.callback(shutil.rmtree, run_dir / "dask-scratch-space", ignore_errors=True)
         try:
             workers.start()
@@ -142,9 +146,12 @@ class LocalWorkers:
 
     - `memory_limit`: bytes beyond which a worker is killed; 0 means no limit.
     - `client`: a client of the cluster once it has been started.
+    - `passed`: environment variables for the workers.
     """
 
-    def __init__(self, config: Config, count: int, run_dir: Path) -> None:
+    def __init__(
+        self, config: Config, count: int, run_dir: Path, passed: Mapping[str, str]
+    ) -> None:
         from distributed.system import MEMORY_LIMIT
 
         self.count = count
@@ -152,7 +159,8 @@ class LocalWorkers:
         self.memory_limit = MEMORY_LIMIT // count if isinstance(limit, str) else limit
         self._security = {"security": _temporary_security()} if config.local_tls else {}
         # Processes that a script starts must not inherit SAFE_PATH; "" is equivalent to unset.
-        self._path_restored = {name: os.environ.get(name, "") for name in SAFE_PATH}
+        path_restored = {name: os.environ.get(name, "") for name in SAFE_PATH}
+        self._environment = {**for_workers(), **path_restored, **passed}
         self._run_dir = run_dir
         self._nannies: list[Any] = []
         self.kills = KillLog(self._nannies, run_dir)
@@ -174,7 +182,7 @@ class LocalWorkers:
                 processes=True,
                 worker_class=self._make_nanny,
                 memory_limit=self.memory_limit,
-                env=for_workers() | self._path_restored,
+                env=self._environment,
                 local_directory=str(self._run_dir),
                 host=_HOST,
                 dashboard_address=self.dashboard.listening,

@@ -11,7 +11,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -72,6 +72,7 @@ def connect(
     client: Client | None = None,
     inline: bool = False,
     run_dir: str | os.PathLike[str],
+    pass_env: Iterable[str] = (),
 ) -> Iterator[Session]:
     """Open a session on a LocalCluster, on `client`, or inline; close it at the end of the block.
 
@@ -79,6 +80,7 @@ def connect(
     - `client`: a synchronous client, which stays open.
     - `inline`: run in this process, without a cluster.
     - `run_dir`: an existing folder for the scratch files of the workers.
+    - `pass_env`: names of environment variables for the workers of a LocalCluster.
     Raises `InputError` if there are too many mappers, the client is asynchronous or closed, or the
     cluster cannot run the job.
     Raises `JobError` if the cluster cannot be started.
@@ -97,7 +99,7 @@ def connect(
         session.forget_kills()
         yield session
     else:
-        with local_workers(config, n_partitions, Path(run_dir)) as local:
+        with local_workers(config, n_partitions, Path(run_dir), pass_env) as local:
             yield Session(local.client, local.count, local)
 
 

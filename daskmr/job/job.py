@@ -24,6 +24,9 @@ from daskmr.job.check import (
     notes_on,
 )
 from daskmr.job.declared import Declared, declared_in, notes_on_declared
+from daskmr.job.params.declared import Parameter
+from daskmr.job.params.given import ParameterError, check_given, refuse_unknown, value_of
+from daskmr.job.params.passed_env import applied
 from daskmr.job.process_errors import no_children
 from daskmr.job.script import InlineFunctions, Script
 from daskmr.job.sources import (
@@ -37,7 +40,7 @@ from daskmr.job.sources import (
 )
 from daskmr.job.tracebacks import short_repr
 
-__all__ = ["Code", "Job", "load_job"]
+__all__ = ["Code", "Job", "forget", "load_job"]
 
 _JOBS_KEPT = 32
 _CODE = "<code>"  # the file name of a script that is given as text
@@ -114,6 +117,7 @@ class Job:
     def _take(self, source: Script | InlineFunctions, functions: Functions | None) -> None:
         self._source, self._functions = source, functions
         self._passed_over: Mapping[str, str] = {}
+        self._env_token = ""
         self._declared = Declared()
         self._declared_notes: tuple[str, ...] = ()
         self.name: str = source.name
@@ -166,6 +170,18 @@ class Job:
         return self._source.digest
 
     @property
+    def params(self) -> Mapping[str, Any]:
+        """The values of the script's parameters, as plain data."""
+        self._loaded()
+        return self._source.params.given if isinstance(self._source, Script) else {}
+
+    @property
+    def declared_params(self) -> Mapping[str, Parameter]:
+        """The parameters that the script has declared."""
+        self._loaded()
+        return self._source.params.declared if isinstance(self._source, Script) else {}
+
+    @property
     def data(self) -> Mapping[str, bytes]:
         """The other shipped files of the script's packages, by name like `files`."""
         return self._source.data
@@ -187,6 +203,12 @@ class Job:
     def is_user_file(self, filename: str) -> bool:
         """Check whether the `filename` in a traceback belongs to the user's code."""
         return filename in self.texts
+
+    def with_passed_env(self, token: str) -> Job:
+        """Return this job for workers that have environment variables for it, by their token."""
+        job = Job.__new__(Job)
+        job.__dict__.update(self.__dict__, _env_token=token)
+        return job
 
     @contextmanager
     def activate(self) -> Iterator[None]:
@@ -221,6 +243,8 @@ class Job:
                 os._exit(0)  # a child that the script forked must not run the job
         except (KeyboardInterrupt, Interrupted):
             raise
+        except ParameterError as exc:
+            failure: InputError = exc.with_traceback(None)
         except BaseException as exc:
             failure = explain_load_failure(self, exc)
         else:
@@ -233,9 +257,12 @@ class Job:
     def __reduce__(self) -> tuple[Callable[..., Job], tuple[Any, ...]]:
         source = self._source
         if isinstance(source, Script):
-            return _restore_script, (source.name, source.path, source.digest, source.sources)
+            values, module = source.params.given, source.module_name
+            packed = (source.name, source.path, source.sources, values, module, source.digest)
+            return _restore_script, (*packed, self._env_token)
         blob = source.pickled()
-        return _restore_functions, (blob, sha256(blob).hexdigest(), source.files)
+        digest = sha256(blob).hexdigest()
+        return _restore_functions, (blob, digest, source.files, self._env_token)
 
     def __repr__(self) -> str:
         return f"<Job {self.path or self.name}>"
@@ -247,34 +274,57 @@ class Code(str):
     __slots__ = ()
 
 
-def load_job(source: str | os.PathLike[str] | types.ModuleType | Job) -> Job:
+def load_job(
+    source: str | os.PathLike[str] | types.ModuleType | Job,
+    params: Mapping[str, Any] | None = None,
+) -> Job:
     """Load and check a job script before any work.
 
     - `source`: a script's path, or its text as `Code`; a module, whose file is used as the script unless it is part of a
       package or installed; or a `Job`, which is returned unchanged.
-    Raises `InputError` if the script cannot be read or run, or if its functions do not fit a job.
+    - `params`: values of the script's parameters, by name.
+    Raises `InputError` if the script cannot be read or run, if its functions do not fit a job, or if
+    a parameter is missing, unknown or of another type.
     """
+    params = check_given(params)
+    job = _load(source, {name: value_of(value) for name, value in params.items()})
+    where = f"The script {os.path.basename(job.path)}" if job.path else "The job"
+    refuse_unknown(params, job.declared_params, where)
+    return job
+
+
+def _load(source: Any, params: Mapping[str, Any]) -> Job:
     if isinstance(source, Job):
+        _refuse_params(params)
         return source
     if isinstance(source, types.ModuleType):
-        return _load_module(source)
+        return _load_module(source, params)
     if isinstance(source, Code):
-        return _load_text(textwrap.dedent(source), os.path.join(os.getcwd(), _CODE))
+        return _load_text(textwrap.dedent(source), os.path.join(os.getcwd(), _CODE), params)
     if isinstance(source, str | bytes | os.PathLike):
-        return _load_script(os.fsdecode(source))
+        return _load_script(os.fsdecode(source), params)
     raise InputError(
         f"A job is the path of a script, a module, or a daskmr.Job of functions, not {short_repr(source)}."
     )
 
 
-def _load_module(module: types.ModuleType) -> Job:
+def _refuse_params(params: Mapping[str, Any]) -> None:
+    if params:
+        raise InputError(
+            f"The parameter {next(iter(params))} has no effect on functions that are loaded already: they "
+            "take values from variables. Give a script, which calls daskmr.param."
+        )
+
+
+def _load_module(module: types.ModuleType, params: Mapping[str, Any]) -> Job:
     """Use the file of a top-level module as the script, and only the functions of other modules."""
     filename = getattr(module, "__file__", None) or ""
     in_package = "." in module.__name__ or hasattr(module, "__path__")
     is_script = filename.endswith(".py") and os.path.isfile(filename)
     is_main = module.__name__ == "__main__"
     if is_script and not (is_main or in_package or is_installed(filename)):
-        return _load_script(filename)
+        return _load_script(filename, params)
+    _refuse_params(params)
     where = f"The module {module.__name__!r}"
     tops = {module.__name__.partition(".")[0]}
     functions, passed_over = choose_functions(vars(module), where, lambda top, _: top in tops)
@@ -284,20 +334,22 @@ def _load_module(module: types.ModuleType) -> Job:
     return job
 
 
-def _load_script(given: str) -> Job:
+def _load_script(given: str, params: Mapping[str, Any]) -> Job:
     path = absolute(check_path(given))  # not a link's target: a script may read its own name
-    return _load_text(read_source(path), path)
+    return _load_text(read_source(path), path, params)
 
 
-def _load_text(text: str, path: str) -> Job:
+def _load_text(text: str, path: str, params: Mapping[str, Any]) -> Job:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # running the script will compile it and warn again
         sources = collect(path, text, parse(text, path))
     name = Path(path).stem.strip("<>")
-    job = Job._of(Script(name, path, sources.digest(), sources))
+    script = Script(name, path, sources, params)
+    job = Job._of(script)
+    with job.activate():
+        script.settle()
     with _JOBS_LOCK:
         _JOBS.pop((path, job.digest), None)  # a new load runs the script again
-    job._loaded()
     return _memoised((path, job.digest), lambda: job)
 
 
@@ -319,12 +371,33 @@ def _memoised(key: tuple[str | None, str], make: Callable[[], Job]) -> Job:
     return job
 
 
-def _restore_script(name: str, path: str, digest: str, sources: Sources) -> Job:
-    return _memoised((path, digest), lambda: Job._of(Script(name, path, digest, sources)))
+def _restore_script(
+    name: str,
+    path: str,
+    sources: Sources,
+    params: Mapping[str, Any],
+    module: str,
+    digest: str,
+    token: str,
+) -> Job:
+    def make() -> Job:
+        return Job._of(Script(name, path, sources, params, module, digest, token))
+
+    return _memoised((path, digest + token), make)
 
 
-def _restore_functions(blob: bytes, digest: str, files: dict[str, str]) -> Job:
-    return _memoised((None, digest), lambda: Job._of(InlineFunctions(blob=blob, files=files)))
+def _restore_functions(blob: bytes, digest: str, files: dict[str, str], token: str) -> Job:
+    def make() -> Job:
+        return Job._of(InlineFunctions(blob=blob, files=files, env_token=token))
+
+    return _memoised((None, digest + token), make)
+
+
+def forget(token: str) -> None:
+    """Forget the jobs of this process that were loaded with passed environment variables."""
+    with _JOBS_LOCK:
+        for key in [key for key, job in _JOBS.items() if job._source.env_token == token]:
+            del _JOBS[key]
 
 
 @contextmanager
@@ -340,7 +413,7 @@ def _activated(source: Script | InlineFunctions) -> Iterator[None]:
         source.enter()
         _active = source
         try:
-            with _working_directory_of(source):
+            with applied(source.env_token), _working_directory_of(source):
                 yield
         finally:
             source.leave()

@@ -32,10 +32,10 @@ def find_ported(files: Mapping[str, str], script: str) -> list[str]:
     return found
 
 
-def load_ported(script: Any, say: Say) -> Job:
+def load_ported(script: Any, say: Say, params: Mapping[str, Any] | None = None) -> Job:
     """Load a script; if that fails, show its Python 2 code first."""
     try:
-        return load_job(script)
+        return load_job(script, params)
     except InputError as error:
         failure = error
     if isinstance(script, str | os.PathLike) and os.path.isfile(script):

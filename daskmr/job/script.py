@@ -10,6 +10,7 @@ import importlib.machinery
 import importlib.util
 import inspect
 import io
+import json
 import linecache
 import os
 import pickle
@@ -17,7 +18,7 @@ import re
 import sys
 import types
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib.readers import FileReader
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from daskmr.errors import InputError
+from daskmr.job.params.declared import Params, activate
 from daskmr.job.pickling import dumps_by_value
 from daskmr.job.sources import Sources, module_of, prefixes
 from daskmr.job.tracebacks import describe_exception, remember_lines
@@ -51,8 +53,10 @@ class InlineFunctions:
         functions: tuple[Function | None, ...] = (),
         blob: bytes = b"",
         files: dict[str, str] | None = None,
+        env_token: str = "",
     ) -> None:
         self._functions = functions
+        self.env_token = env_token
         self._blob = blob
         self.directory: str | None = None
         if files is None:
@@ -120,14 +124,26 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
 
     is_job = True  # `process_errors` recognises the functions of a script by their loader
 
-    def __init__(self, name: str, path: str, digest: str, sources: Sources) -> None:
-        self.name, self.path, self.digest, self.sources = name, path, digest, sources
+    def __init__(
+        self,
+        name: str,
+        path: str,
+        sources: Sources,
+        given: Mapping[str, Any],
+        module_name: str = "",
+        digest: str = "",
+        env_token: str = "",
+    ) -> None:
+        self.name, self.path, self.sources = name, path, sources
+        self.env_token = env_token
+        self.digest = digest or _digest(sources, given)
         self.directory: str | None = None  # the working directory that the script has changed to
         self.files, self.unused = sources.files, sources.unused
         directory, script = os.path.split(path)
         places = {file: sources.place(file, directory) for file in self.files}
         self.texts = {places[file]: text for file, text in self.files.items()}
-        self.module_name = re.sub(r"\W|^(?=\d)", "_", f"{name}_{digest[:12]}")
+        self.module_name = module_name or re.sub(r"\W|^(?=\d)", "_", f"{name}_{self.digest[:12]}")
+        self.params = Params(given, self.texts)
         self._filenames = {module_of(file): places[file] for file in self.files if file != script}
         self._filenames[self.module_name] = path
         modules = [*self._filenames, *map(module_of, sources.namespaces)]
@@ -155,9 +171,16 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
 
     def load(self) -> dict[str, Any]:
         remember_lines(self.texts)
-        return vars(importlib.import_module(self.module_name))
+        with self.params.loading():
+            return vars(importlib.import_module(self.module_name))
+
+    def settle(self) -> None:
+        """Have all processes use the values that the parameters have in this one, also the defaults."""
+        self.params.given = self.params.settled()
+        self.digest = _digest(self.sources, self.params.given)
 
     def enter(self) -> None:
+        activate(self.params)
         if any(top in sys.modules for top in self._tops):
             self._hidden = self._take()
         sys.modules.update(self._modules)
@@ -165,6 +188,7 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
         self._size = len(sys.modules)
 
     def leave(self) -> None:
+        activate(None)
         with suppress(ValueError):
             sys.meta_path.remove(self)
         # Searching all of sys.modules is slower than all the rest, so do it only after imports.
@@ -240,6 +264,15 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
             for alias in aliases:
                 sys.modules.pop(alias, None)
             raise
+
+
+def _digest(sources: Sources, given: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a script and its parameters, in hex."""
+    digest = sources.digest()
+    if not given:
+        return digest
+    values = json.dumps(given, sort_keys=True, default=repr)
+    return hashlib.sha256(f"{digest} {values}".encode()).hexdigest()
 
 
 class _Resources(TraversableResources):

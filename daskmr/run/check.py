@@ -29,7 +29,7 @@ from daskmr.store.credentials import given
 from daskmr.store.open_stores import stores_closed
 from daskmr.tasks.guard import in_thread, no_exit, shortened
 from daskmr.tasks.spilled_values import on_disk
-from daskmr.text import counted, shell_word
+from daskmr.text import counted, shell_word, shorten
 
 __all__ = ["alike", "check_script"]
 
@@ -53,13 +53,13 @@ def check_script(
     on_listing: Callable[[int, int], object] | None = None,
     where: Any = (),
     date: Any = None,
+    params: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> int:
     """Load a script, and try it on the first records of its input, if one is given.
 
     - `script`, `data_dir`, `input_filter`, `aws_key`, `aws_secret_key`, `on_listing`, `where`,
-      `date`, `**options`:
-      as for `daskmr.mapreduce`.
+      `date`, `params`, `**options`: as for `daskmr.mapreduce`.
     - `say`: called as ``say(title, text)`` for each finding.
     - `limit_records`: the number of records to map.
     - `only`: paths of the files to read.
@@ -72,7 +72,7 @@ def check_script(
     config = sources.settled(load_config(**options))
 
     def try_script() -> int:
-        job = load_ported(script, say)
+        job = load_ported(script, say, params)
         form = choose_format(job, options, config, in_rows=True, data=sources.given)
         check = _Check(job, say, form)
         check.script()
@@ -124,6 +124,9 @@ class _Check:
         functions = ["map", *(name for name in _OPTIONAL if getattr(job, name) is not None)]
         self._say("script", f"{job.path or 'the job'} defines {', '.join(functions)}")
         ported = find_ported(job.files, os.path.basename(job.path)) if job.path else []
+        for name, declared in job.declared_params.items():
+            default = "" if declared.is_given else " (default)"
+            self._say("params", f"{name} = {shorten(str(declared.value), _WIDTH)}{default}")
         self._columns()
         for text in [*job.notes, *ported]:
             self._warn(text)

@@ -11,7 +11,7 @@ from daskmr.diagnostics.collector import Collector, Watcher
 from daskmr.diagnostics.notebook import progress_in_notebook
 from daskmr.errors import InputError
 from daskmr.job.job import Job
-from daskmr.run.request import check_request
+from daskmr.run.request import Request, check_request
 from daskmr.run.result import Result
 from daskmr.run.stopwatch import Stopwatch
 from daskmr.run.workspace import check_spill_dir
@@ -33,6 +33,8 @@ def mapreduce(
     columns: Sequence[str] | None = None,
     input_columns: Sequence[str] | None = None,
     output_columns: Sequence[str] | None = None,
+    params: Mapping[str, Any] | None = None,
+    pass_env: Iterable[str] = (),
     data_dir: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     input_filter: Any = None,
     output: str | os.PathLike[str] | None = None,
@@ -67,6 +69,11 @@ def mapreduce(
         With `map`: the names of the columns of the output.
     input_columns, output_columns : sequence of str, optional
         With `map`: the names of the columns of CSV or TSV without a header, and of the output.
+    params : dict, optional
+        Values of the parameters that the script declares by `daskmr.param`.
+    pass_env : iterable of str, optional
+        Names of environment variables that the functions of the job need on workers elsewhere. Their
+        values are in no file, graph or log.
     data_dir : path or list of paths, optional
         The input: a directory in the layout, a file, a glob such as ``"data/2024-*/*.gz"``,
         ``"@FILE"`` (a list with one path a line), ``"-"`` (standard input) or the URL of a store,
@@ -158,15 +165,12 @@ def mapreduce(
         watched=watcher is not None,
         where=where,
         date=date,
+        params=params,
+        pass_env=pass_env,
     )
     check_spill_dir(request)
-    with (
-        given(aws_key, aws_secret_key, request.config.aws_profile),
-        Collector(watcher, on_listing) as collector,
-    ):
-        result = _run(request, collector, stopwatch, stdout, earlier)
-    collector.end(result)
-    return result
+    with given(aws_key, aws_secret_key, request.config.aws_profile):
+        return _run(request, Collector(watcher, on_listing), stopwatch, stdout, earlier)
 
 
 def _job_of(job: Any, functions: tuple[Any, ...], names: tuple[Any, ...]) -> Any:
@@ -192,7 +196,10 @@ def _job_of(job: Any, functions: tuple[Any, ...], names: tuple[Any, ...]) -> Any
     )
 
 
-def _run(*arguments: Any) -> Result:
+def _run(request: Request, collector: Collector, *arguments: Any) -> Result:
     from daskmr.run.pipeline import run_request  # deferred: mistakes are found sooner
 
-    return run_request(*arguments)
+    with collector:
+        result = run_request(request, collector, *arguments)
+    collector.end(result)
+    return result

@@ -7,12 +7,12 @@ in docs/design.md.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from contextlib import ExitStack, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from typing import IO, Any
 
-from daskmr.cluster.session import connect
+from daskmr.cluster.session import Session, connect
 from daskmr.data.inputs import Inputs, find_inputs
 from daskmr.data.partition import Partition
 from daskmr.data.sources.given import STDIN, spool
@@ -103,6 +103,15 @@ def _list_input(request: Request, workspace: Workspace, collector: Collector) ->
     return inputs
 
 
+def _passed_env(session: Session, names: Sequence[str]) -> AbstractContextManager[str]:
+    """Pass environment variables to workers elsewhere; those of this machine have them."""
+    if not names or session.client is None or not session.is_elsewhere:
+        return nullcontext("")
+    from daskmr.cluster.env_plugin import passed_env  # deferred: imports distributed
+
+    return passed_env(session.client, names)
+
+
 def _execute(
     request: Request,
     inputs: Inputs,
@@ -125,8 +134,14 @@ def _execute(
         client=request.client,
         inline=outline.inline,
         run_dir=workspace.run_dir.path,
+        pass_env=request.pass_env,
     )
-    with connected as session, placed(session, config, inputs, workspace) as placement:
+    with (
+        connected as session,
+        _passed_env(session, request.pass_env) as token,
+        placed(session, config, inputs, workspace) as placement,
+    ):
+        request = replace(request, job=request.job.with_passed_env(token))
         target = workspace.target
         check_reach(target, session, placement)
         stopwatch.lap("start")

@@ -168,6 +168,8 @@ def make_plan(
     on_listing: Callable[[int, int], object] | None = None,
     where: Any = (),
     date: Any = None,
+    params: Mapping[str, Any] | None = None,
+    pass_env: Iterable[str] = (),
     **options: Any,
 ) -> Plan:
     """Plan what `daskmr.mapreduce` would do with the same arguments.
@@ -190,6 +192,8 @@ def make_plan(
         inline=inline,
         where=where,
         date=date,
+        params=params,
+        pass_env=pass_env,
     )
     config = request.config
     with (

@@ -26,6 +26,7 @@ from daskmr.data.output_directory.base import Output, OutputDirectory
 from daskmr.data.readers.records import KEYED
 from daskmr.errors import InputError
 from daskmr.job.job import Code, Job
+from daskmr.job.params.given import Recorded
 from daskmr.run.outputs.side_cars import FORMAT, META_SUFFIX
 from daskmr.tasks.tally import by_group
 from daskmr.text import HIDDEN, masked, shell_word, some
@@ -40,6 +41,7 @@ __all__ = [
     "describe_run",
     "differences",
     "read_meta",
+    "recorded_params",
     "repeat",
     "script_in",
 ]
@@ -81,6 +83,8 @@ def describe_run(
     given, bucket = request.schema.given, request.config.bucket
     provenance = {
         "script": _describe_script(request.job),
+        "params": dict(request.job.params),
+        "pass_env": list(request.pass_env),
         "filter": {"path": _absolute(request.filter_path), **schema.as_filter()},
         "layout": list(schema.layout.field_names),
         "template": schema.layout.spec,  # none for a JSON file
@@ -316,8 +320,14 @@ def repeat(
         again["data_dir"] = _sources_again(again["data_dir"], path, "bucket" in given)
     # A URL with masked credentials must be given again.
     masks = {n for n, v in again.items() if isinstance(v, str) and "://" in v and HIDDEN in v}
+    again["params"] |= options.get("params") or {}
     known = {n: v for n, v in again.items() if v is not None and n not in masks}
     return script, {**options, **known, **{name: options[name] for name in given}}, meta
+
+
+def recorded_params(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a run; those that the script does not have any more are ignored."""
+    return {name: Recorded(value) for name, value in meta.get("params", {}).items()}
 
 
 def script_in(meta: Mapping[str, Any]) -> str | None:
@@ -350,11 +360,13 @@ def _recorded(meta: Mapping[str, Any]) -> dict[str, Any]:
         "input_filter": {name: meta["filter"][name] for name in ("version", "dimensions")},
         "output": meta["output"]["path"],
         "where": tuple(meta.get("where", ())),
+        "pass_env": tuple(meta.get("pass_env", ())),
         "date": meta.get("date"),
     }
     records = meta.get("records") or _KEYED
     if records["name"] not in ("keyed", "read"):
         options |= {"records": records["name"], "key": records["key"]}
+    options["params"] = recorded_params(meta)
     choice = meta["sample"] or {}
     options |= {option: choice[name] for name, option in _CHOICE.items() if name in choice}
     if choice.get("share") is not None:
@@ -367,6 +379,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str,
     same_part = before["sample"] == now["sample"]
     return (
         *_script_differs(before["script"], now["script"]),
+        *_params_differ(before.get("params", {}), now["params"]),
         *_records_differ(before.get("records", _KEYED), now["records"]),
         *_input_differs(before["input"], now["input"], same_part),
     )
@@ -378,6 +391,13 @@ def _script_differs(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterab
     changed = sorted({name for name, _ in before["modules"].items() ^ now["modules"].items()})
     if changed:
         yield f"modules of the script have changed since the repeated run: {some(changed)}"
+
+
+def _params_differ(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[str]:
+    for name in sorted(before.keys() | now.keys()):
+        values = [repr(run[name]) if name in run else "not set" for run in (now, before)]
+        if values[0] != values[1]:
+            yield f"the parameter {name} differs from the repeated run: now {values[0]}, then {values[1]}"
 
 
 def _records_differ(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[str]:

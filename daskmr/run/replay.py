@@ -21,7 +21,7 @@ from daskmr.job.job import Job, load_job
 from daskmr.job.process_errors import explain_process_error, no_children
 from daskmr.job.tracebacks import describe_exception, user_location
 from daskmr.run.outputs.side_cars import is_meta, meta_path_of
-from daskmr.run.provenance import read_meta, script_in
+from daskmr.run.provenance import read_meta, recorded_params, script_in
 from daskmr.run.record_format import choose_format
 from daskmr.run.trial import TrialOutput
 from daskmr.tasks.guard import Returned, is_interruption, no_exit, shortened
@@ -132,12 +132,15 @@ def dims_of(path: str, layout: Layout, root: str | None = None) -> Dims:
     return Dims(dims, layout.field_names)
 
 
-def open_replay(path: str, script: str | None, given: str | None) -> Replay:
+def open_replay(
+    path: str, script: str | None, given: str | None, params: Mapping[str, Any] | None = None
+) -> Replay:
     """Read saved bad records, and load the script of their run.
 
     - `path`: the path of an ``OUTPUT.bad.jsonl``.
     - `script`, `given`: the script and the layout; by default those of the run, from its
       ``OUTPUT.meta.json``, or without that the layout that the script declares.
+    - `params`: parameters of the script, which go before those of the run.
     Raises `InputError` if a file cannot be read, or the script is not known.
     """
     records = tuple(read_bad_records(path))
@@ -150,7 +153,7 @@ def open_replay(path: str, script: str | None, given: str | None) -> Replay:
         raise InputError(
             f"{meta_path} does not name the script, because {reason}. Give it with --script."
         )
-    job = load_job(script)
+    job = load_job(script, recorded_params(meta or {}) | dict(params or {}))
     if given is None and meta is not None:
         layout = recorded_layout(meta.get("template"), meta["layout"])
     else:

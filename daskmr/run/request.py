@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,6 @@ from daskmr.config import Config, choose_layout, load_config
 from daskmr.data.dimensions.where import parse_date, where_texts
 from daskmr.data.inputs import Inputs
 from daskmr.data.layout import Schema, load_schema
-from daskmr.data.listing import InputFile
 from daskmr.data.partition import Partition, count_buckets, count_reducers, plan_partitions
 from daskmr.data.sampling import Choice
 from daskmr.data.sources.given import Sources, parse_sources
@@ -25,6 +24,7 @@ from daskmr.data.writers import choose_format as choose_output_format
 from daskmr.data.writers.contexts import OutputKind
 from daskmr.errors import InputError
 from daskmr.job.job import Job, load_job
+from daskmr.job.params.passed_env import check_names
 from daskmr.memory import WORKER_BASE
 from daskmr.run.outputs.side_cars import side_car_paths
 from daskmr.run.record_format import RecordFormat, choose_format, extensions_of, splits_of
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from daskmr.cluster.deploy import Deployment
+    from daskmr.data.input_file import InputFile
 
 __all__ = [
     "Request",
@@ -45,6 +46,10 @@ __all__ = [
 ]
 
 _MOST_REDUCERS = 1000  # limit of --num-reducers
+_NO_CREDENTIALS = (
+    "Credentials given as options cannot be sent to the workers of a cluster without exposing them "
+    "there. Provide them to the workers by a role or in their environment."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,7 @@ class Request:
     delete_data: bool
     output_format: OutputFormat  # that of the output
     columns: tuple[str, ...] | None  # the names of its columns, from the script
+    pass_env: tuple[str, ...]  # names of variables for workers elsewhere
 
     @property
     def output_kind(self) -> OutputKind:
@@ -128,26 +134,25 @@ def check_request(
     watched: bool = False,
     where: Any = (),
     date: Any = None,
+    params: Mapping[str, Any] | None = None,
+    pass_env: Iterable[str] = (),
 ) -> Request:
     """Load what a run needs, and raise InputError if it cannot run.
 
     The parameters are those of `daskmr.mapreduce`; `has_credentials` and `watched` tell whether AWS
     keys and a watcher were given.
     """
-    sources = parse_sources(data_dir)
+    sources, passed = parse_sources(data_dir), check_names(pass_env)
     config = sources.settled(choose(load_config(**options), options, client, inline))
     if client is not None and not hasattr(client, "scheduler_info"):
         raise InputError(f"client must be a distributed.Client, not {client!r}.")
     local = _is_local(client, config)
     _check_settings(config, inline, local)
     if not local and has_credentials:
-        raise InputError(
-            "Credentials given as options cannot be sent to the workers of a cluster without "
-            "exposing them there. Provide them to the workers by a role or in their environment."
-        )
+        raise InputError(_NO_CREDENTIALS)
     # Loggers that the script creates while it is loaded must be captured if it runs in this process.
     with redirected() if watched else contextlib.nullcontext():
-        job = load_job(job)
+        job = load_job(job, params)
     output = None if output is None else os.fspath(output)
     output_format = _format_of(output, config)
     in_rows = output is None or output_format.rows is not None
@@ -176,6 +181,7 @@ def check_request(
         delete_data=delete_data,
         output_format=output_format,
         columns=None if output_format.rows is None else columns_of(job),
+        pass_env=passed,
     )
 
 

@@ -1,0 +1,1 @@
+"""Parameters of scripts, and environment variables that are passed to them."""

@@ -1,0 +1,84 @@
+"""The parameters that a script declares, found in its text without running it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+__all__ = ["Declaration", "declarations_in"]
+
+
+class Declaration(NamedTuple):
+    """A call of `param` in the text of a script."""
+
+    name: str
+    type: str  # the name of its type, in capitals
+    default: str | None  # as it is written; ``None`` without one
+    help: str
+
+
+def declarations_in(texts: Mapping[str, str]) -> list[Declaration]:
+    """Find the parameters that a script and its modules declare by name.
+
+    - `texts`: source text by file name; a file that cannot be parsed is skipped.
+
+    >>> declarations_in({"job.py": "from daskmr import param\\nday = param('day', type=date)"})
+    [Declaration(name='day', type='DATE', default=None, help='')]
+    """
+    found: dict[str, Declaration] = {}
+    for text in texts.values():
+        try:
+            nodes = [*ast.walk(ast.parse(text))]
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+        names = {name for node in nodes for name in _imported(node)}
+        for node in nodes:
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in names:
+                declaration = _declaration(node)
+                if declaration is not None:
+                    found.setdefault(declaration.name, declaration)
+    return [*found.values()]
+
+
+def _imported(node: ast.AST) -> Iterator[str]:
+    """Yield the names by which a module may call `param` after an import."""
+    if isinstance(node, ast.ImportFrom) and node.module == "daskmr":
+        for alias in node.names:
+            if alias.name in ("param", "*"):
+                yield alias.asname or "param"
+    elif isinstance(node, ast.Import):
+        for alias in node.names:
+            if alias.name == "daskmr":
+                yield f"{alias.asname or alias.name}.param"
+
+
+def _declaration(call: ast.Call) -> Declaration | None:
+    words = {word.arg: word.value for word in call.keywords}
+    words |= dict(zip(("name", "default"), call.args, strict=False))
+    name, default, kind, help = (words.get(n) for n in ("name", "default", "type", "help"))
+    if not isinstance(name, ast.Constant) or not isinstance(name.value, str):
+        return None
+    text = None if default is None else ast.unparse(default)
+    return Declaration(name.value, _type_name(kind, default), text, _literal(help) or "")
+
+
+def _literal(node: ast.expr | None) -> Any:
+    try:
+        return None if node is None else ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        return None
+
+
+def _type_name(kind: ast.expr | None, default: ast.expr | None) -> str:
+    if isinstance(kind, ast.Subscript):  # list[int]
+        kind = kind.value
+    if kind is not None:
+        name = ast.unparse(kind).rpartition(".")[2]
+        name = name if name.isidentifier() else "value"
+    elif default is None or ast.unparse(default) == "None":
+        name = "str"
+    else:
+        value = _literal(default)
+        name = "value" if value is None else type(value).__name__
+    return "TEXT" if name == "str" else name.upper()

@@ -1,0 +1,205 @@
+"""Values of parameters: from text to the type that a script expects, and to plain data for the record."""
+
+from __future__ import annotations
+
+import enum
+import json
+import math
+from datetime import date, datetime, time
+from typing import Any, NamedTuple, get_args, get_origin
+
+from daskmr.errors import InputError
+from daskmr.job.tracebacks import describe_exception, short_repr
+
+__all__ = [
+    "REQUIRED",
+    "Kind",
+    "convert",
+    "describe",
+    "explain",
+    "kind_of",
+    "plain",
+    "stands_for",
+    "typed",
+]
+
+
+class _Required:
+    def __repr__(self) -> str:
+        return "REQUIRED"
+
+
+REQUIRED: Any = _Required()
+"""In place of a default: the parameter must be given."""
+
+_COLLECTIONS: tuple[Any, ...] = (list, tuple, set, frozenset)
+_TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_NAMES: dict[Any, str] = {
+    bool: "true or false (yes or no, 1 or 0)",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    date: "a date such as 2024-01-31",
+    datetime: "a time such as 2024-01-31T23:59",
+    dict: 'a JSON object such as {"a": 1}',
+}
+
+
+class Kind(NamedTuple):
+    """The type of a parameter; of a collection, also that of its elements, if they have one."""
+
+    type: Any
+    element: Any = None
+
+
+def kind_of(given: Any, default: Any) -> Kind:
+    """Return the type of a parameter: the given one, else that of its default, else text.
+
+    >>> kind_of(None, [1, 2])
+    Kind(type=<class 'list'>, element=<class 'int'>)
+    """
+    if get_origin(given) in _COLLECTIONS:
+        return Kind(get_origin(given), get_args(given)[0])
+    if given is None:
+        given = str if default is None or default is REQUIRED else type(default)
+    if not callable(given):
+        raise InputError(
+            f"The type of a parameter is a type or a function of its text, not {short_repr(given)}."
+        )
+    inner = {type(each) for each in default} if isinstance(default, _COLLECTIONS) else set()
+    return Kind(given, inner.pop() if given in _COLLECTIONS and len(inner) == 1 else None)
+
+
+def describe(kind: Kind) -> str:
+    """Describe the values of a type.
+
+    >>> describe(Kind(int)), describe(Kind(list, int))
+    ('a whole number', 'a list such as a,b or ["a", "b"], each a whole number')
+    """
+    target, element = kind
+    if target in _COLLECTIONS:
+        each = f", each {describe(Kind(element))}" if element not in (None, str) else ""
+        return f'a list such as a,b or ["a", "b"]{each}'
+    if isinstance(target, type) and issubclass(target, enum.Enum):
+        return f"one of {', '.join(each.name for each in target)}"
+    return _NAMES.get(target) or f"what {getattr(target, '__name__', 'its type')} accepts"
+
+
+def convert(given: Any, kind: Kind) -> Any:
+    """Convert text, or the plain data of a file, to the type of a parameter.
+
+    Raises `ValueError`, or what the user's type raises, if that is impossible.
+
+    >>> convert("10", Kind(int)), convert("No", Kind(bool)), convert("1,2", Kind(list, int))
+    (10, False, [1, 2])
+    """
+    target, element = kind
+    if target in _COLLECTIONS:
+        items = _items(given)
+        return target(
+            items if element is None else [convert(each, Kind(element)) for each in items]
+        )
+    if type(given) is target:
+        return given
+    is_text = isinstance(given, str)
+    if target is bool:
+        return _TRUTH[given.strip().lower()]
+    if target is int or target is float:
+        if not is_text and (target is int or type(given) is not int):
+            raise ValueError
+        return target(given)
+    if target is str:
+        raise ValueError("quote it, or give the parameter another type in the script")
+    if target is dict:
+        if not isinstance(given := json.loads(given), dict):
+            raise ValueError
+        return given
+    if target is date or target is datetime:
+        return target.fromisoformat(given if is_text else _day(given))
+    return _by_type(given, target)
+
+
+def typed(name: str, default: Any, kind: Kind) -> Any:
+    """Return a default in the type of its parameter, unless it is for a function of text."""
+    is_left = default is None or default is REQUIRED
+    if is_left or (not isinstance(kind.type, type) and not isinstance(default, str)):
+        return default
+    try:
+        return convert(default, kind)
+    except Exception as error:
+        text = explain(name, default, kind, error)
+    raise InputError(f"{text} This is its default in the script.")
+
+
+def _items(given: Any) -> list[Any]:
+    items: list[Any]
+    if not isinstance(given, str):
+        if not isinstance(given, _COLLECTIONS):
+            raise ValueError
+        items = [*given]
+        return items
+    if given.lstrip().startswith("["):
+        items = json.loads(given)
+        return items
+    return [each.strip() for each in given.split(",")] if given.strip() else []
+
+
+def _day(given: Any) -> str:
+    if type(given) is not date:  # a file may hold a date in place of a time, but not the reverse
+        raise ValueError
+    return given.isoformat()
+
+
+def _by_type(given: Any, target: Any) -> Any:
+    """Call the user's own type, which may be a function."""
+    if not isinstance(target, type):
+        return target(given)
+    if isinstance(given, target):
+        return given
+    if issubclass(target, enum.Enum):
+        for member in target:
+            if given in (member.name, member.value) or given == str(member.value):
+                return member
+        raise ValueError
+    make: Any = target
+    return make(given)
+
+
+def plain(value: Any) -> Any:
+    """Return plain data that stands for a value: what JSON holds, other values as their text.
+
+    >>> plain((date(2024, 1, 31), 1.5))
+    ['2024-01-31', 1.5]
+    """
+    if value is None or type(value) in (bool, int, str):
+        return value
+    if type(value) is float:
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, enum.Enum):
+        return value.name
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if isinstance(value, set | frozenset):
+        return sorted((plain(each) for each in value), key=repr)
+    if isinstance(value, dict) and all(type(name) is str for name in value):
+        return {name: plain(each) for name, each in value.items()}
+    return str(value)
+
+
+def stands_for(text: Any, value: Any, kind: Kind) -> bool:
+    """Check whether a value is what its plain form is converted to."""
+    try:
+        again = convert(text, kind)
+        return type(again) is type(value) and bool(again == value or repr(again) == repr(value))
+    except Exception:
+        return False
+
+
+def explain(name: str, given: Any, kind: Kind, error: Exception) -> str:
+    """Explain why a parameter cannot have a value."""
+    own = kind.type not in _NAMES and kind.type not in _COLLECTIONS
+    reason = f" ({describe_exception(error)})" if own and str(error) else ""
+    advice = f"; {error}" if kind.type is str else ""
+    return f"The parameter {name} cannot be {short_repr(given)}: it takes {describe(kind)}{reason}{advice}."
