@@ -9,6 +9,7 @@ import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from copy import copy
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,9 @@ from daskmr.job.check import (
     hint_for,
     notes_on,
 )
-from daskmr.job.declared import Declared, declared_in, notes_on_declared
+from daskmr.job.declared import Declared, declared_in, notes_on_declared, notes_on_steps
 from daskmr.job.process_errors import no_children
-from daskmr.job.script import InlineFunctions, Script
+from daskmr.job.script import InlineFunctions, Script, Source
 from daskmr.job.sources import (
     Sources,
     absolute,
@@ -106,13 +107,15 @@ class Job:
         )
 
     @classmethod
-    def _of(cls, source: Script | InlineFunctions) -> Job:
+    def _of(cls, source: Source) -> Job:
         job = cls.__new__(cls)
         job._take(source, None)
         return job
 
-    def _take(self, source: Script | InlineFunctions, functions: Functions | None) -> None:
+    def _take(self, source: Source, functions: Functions | None) -> None:
         self._source, self._functions = source, functions
+        self._number = 0  # of the step of a script
+        self._chain: tuple[Job, ...] = (self,)
         self._passed_over: Mapping[str, str] = {}
         self._declared = Declared()
         self._declared_notes: tuple[str, ...] = ()
@@ -149,6 +152,20 @@ class Job:
         return self._loaded().read
 
     @property
+    def steps(self) -> tuple[Job, ...]:
+        """The steps of the job, which is the first of them; only itself if it has no others."""
+        self._loaded()
+        return self._chain
+
+    @property
+    def step_name(self) -> str:
+        """A name for the job as a step of another one: that of its script, or of its `map`."""
+        own = getattr(self.map, "__name__", "")
+        of_function = self._number or len(self._chain) > 1 or self.path is None
+        is_plain = of_function and own.isidentifier() and own != "map"
+        return own if is_plain else self.name if not of_function else ""
+
+    @property
     def declared(self) -> Declared:
         """What the script declares at its top level; empty for inline functions."""
         self._loaded()
@@ -179,6 +196,34 @@ class Job:
     def _declare(self, namespace: Mapping[str, Any]) -> None:
         self._declared = declared_in(namespace)
         self._declared_notes = (*notes_on_declared(namespace),)
+
+    def _take_step(self, namespace: Mapping[str, Any], steps: Sequence[Job]) -> Functions:
+        """Return the functions of this step of a script; the first one also gets the others."""
+        own, ends = steps[self._number], (0, len(steps) - 1)
+        if self._number in ends:  # what the script declares is about its input and its output
+            own._declared = own._declared.over(self._declared)
+        self._declared = own._declared
+        if not self._number:
+            self._declared_notes += (
+                *notes_on_steps(namespace, [each._loaded() for each in steps]),
+            )
+            self._chain = (self, *(self._step(number) for number in range(1, len(steps))))
+        return own._loaded()
+
+    def _step(self, number: int) -> Job:
+        """Return another step of the same script; it may not be loaded yet."""
+        job = Job._of(self._source)
+        job._number = number
+        return job
+
+    def _after(self, before: Job) -> Job:
+        """Return a copy of this job, which reads values of the classes of the step before."""
+        job, source = copy(self), before._source
+        if self.path is None or (self.path, self.digest) != (source.path, source.digest):
+            source = copy(self._source)
+            source.before = before._source
+        job._source, job._chain = source, (job,)
+        return job
 
     def hint(self, exc: BaseException) -> str:
         """Return advice on an exception that is caused by the location of the script's files, or ""."""
@@ -226,6 +271,8 @@ class Job:
         else:
             if isinstance(source, Script):
                 self._declare(loaded)
+                if steps := _steps_in(loaded, source.path):
+                    return self._take_step(loaded, steps), {}
                 return choose_functions(loaded, source.path, source.is_own)
             return Functions(*loaded), {}
         raise failure  # outside of the handler, so it does not refer to the user's exception
@@ -233,9 +280,10 @@ class Job:
     def __reduce__(self) -> tuple[Callable[..., Job], tuple[Any, ...]]:
         source = self._source
         if isinstance(source, Script):
-            return _restore_script, (source.name, source.path, source.digest, source.sources)
+            first = source.name, source.path, source.digest, source.sources
+            return _restore_script, (*first, self._number, source.before)
         blob = source.pickled()
-        return _restore_functions, (blob, sha256(blob).hexdigest(), source.files)
+        return _restore_functions, (blob, sha256(blob).hexdigest(), source.files, source.before)
 
     def __repr__(self) -> str:
         return f"<Job {self.path or self.name}>"
@@ -247,15 +295,17 @@ class Code(str):
     __slots__ = ()
 
 
-def load_job(source: str | os.PathLike[str] | types.ModuleType | Job) -> Job:
+def load_job(source: Any) -> Job:
     """Load and check a job script before any work.
 
     - `source`: a script's path, or its text as `Code`; a module, whose file is used as the script unless it is part of a
-      package or installed; or a `Job`, which is returned unchanged.
+      package or installed; a `Job`, which is returned unchanged; or a list of these, the steps.
     Raises `InputError` if the script cannot be read or run, or if its functions do not fit a job.
     """
     if isinstance(source, Job):
         return source
+    if isinstance(source, list | tuple):
+        return _load_steps(source)
     if isinstance(source, types.ModuleType):
         return _load_module(source)
     if isinstance(source, Code):
@@ -276,12 +326,39 @@ def _load_module(module: types.ModuleType) -> Job:
     if is_script and not (is_main or in_package or is_installed(filename)):
         return _load_script(filename)
     where = f"The module {module.__name__!r}"
+    if steps := _steps_in(vars(module), where):
+        return _load_steps(steps)
     tops = {module.__name__.partition(".")[0]}
     functions, passed_over = choose_functions(vars(module), where, lambda top, _: top in tops)
     job = Job(*functions[:4], read=functions.read)
     job._passed_over = passed_over
     job._declare(vars(module))
     return job
+
+
+def _load_steps(sources: Sequence[Any]) -> Job:
+    """Return the first of several jobs, with the steps of all."""
+    if not sources:
+        raise InputError("A list of jobs needs at least one: mapreduce([first, second], ...).")
+    first, *rest = (step for source in sources for step in load_job(source).steps)
+    chain = [copy(first)]
+    chain += (step._after(chain[-1]) for step in rest)
+    chain[0]._chain = (*chain,)
+    return chain[0]
+
+
+def _steps_in(namespace: Mapping[str, Any], where: str) -> tuple[Job, ...]:
+    """Return the `steps` of a script; a script may use the name for anything but a list of jobs."""
+    steps = namespace.get("steps")
+    if not isinstance(steps, list | tuple) or not any(isinstance(step, Job) for step in steps):
+        return ()
+    for number, step in enumerate(steps, 1):
+        if not isinstance(step, Job) or len(step._chain) > 1:
+            raise InputError(
+                f"{where}: step {number} of `steps` is {short_repr(step)}, not a Job. Write each as "
+                "Job(map=..., reduce=...), with `from daskmr import Job`."
+            )
+    return (*steps,)
 
 
 def _load_script(given: str) -> Job:
@@ -303,14 +380,14 @@ def _load_text(text: str, path: str) -> Job:
 
 # --- one process: the jobs it has loaded, and the one that is active ------------------------------
 
-_JOBS: dict[tuple[str | None, str], Job] = {}
+_JOBS: dict[tuple[Any, ...], Job] = {}
 # Separate from _ACTIVATION, because Dask's event loop unpickles, and must not wait for user code.
 _JOBS_LOCK = threading.Lock()
 _ACTIVATION = threading.RLock()
-_active: Script | InlineFunctions | None = None
+_active: Source | None = None
 
 
-def _memoised(key: tuple[str | None, str], make: Callable[[], Job]) -> Job:
+def _memoised(key: tuple[Any, ...], make: Callable[[], Job]) -> Job:
     with _JOBS_LOCK:
         job = _JOBS.pop(key, None) or make()
         _JOBS[key] = job  # now the last: the first one is the least recently used
@@ -319,16 +396,37 @@ def _memoised(key: tuple[str | None, str], make: Callable[[], Job]) -> Job:
     return job
 
 
-def _restore_script(name: str, path: str, digest: str, sources: Sources) -> Job:
-    return _memoised((path, digest), lambda: Job._of(Script(name, path, digest, sources)))
+def _restore_script(
+    name: str, path: str, digest: str, sources: Sources, number: int, before: Source | None
+) -> Job:
+    def restore() -> Job:
+        source = Script(name, path, digest, sources)
+        source.before = before
+        return Job._of(source)
+
+    key = path, digest, *_lineage(before)
+    first = _memoised(key, restore)
+    # All steps of a script share its modules.
+    return _memoised((*key, number), lambda: first._step(number)) if number else first
 
 
-def _restore_functions(blob: bytes, digest: str, files: dict[str, str]) -> Job:
-    return _memoised((None, digest), lambda: Job._of(InlineFunctions(blob=blob, files=files)))
+def _restore_functions(
+    blob: bytes, digest: str, files: dict[str, str], before: Source | None
+) -> Job:
+    def restore() -> Job:
+        source = InlineFunctions(blob=blob, files=files)
+        source.before = before
+        return Job._of(source)
+
+    return _memoised((None, digest, *_lineage(before)), restore)
+
+
+def _lineage(before: Source | None) -> tuple[str, ...]:
+    return () if before is None else (before.digest, *_lineage(before.before))
 
 
 @contextmanager
-def _activated(source: Script | InlineFunctions) -> Iterator[None]:
+def _activated(source: Source) -> Iterator[None]:
     global _active
     with _ACTIVATION:
         before = _active
@@ -350,7 +448,7 @@ def _activated(source: Script | InlineFunctions) -> Iterator[None]:
 
 
 @contextmanager
-def _working_directory_of(source: Script | InlineFunctions) -> Iterator[None]:
+def _working_directory_of(source: Source) -> Iterator[None]:
     """Hide a script's changes of the working directory from the run, whose paths may be relative."""
     before = _working_directory()
     if source.directory is not None:

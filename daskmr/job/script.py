@@ -30,7 +30,7 @@ from daskmr.job.pickling import dumps_by_value
 from daskmr.job.sources import Sources, module_of, prefixes
 from daskmr.job.tracebacks import describe_exception, remember_lines
 
-__all__ = ["InlineFunctions", "Script"]
+__all__ = ["InlineFunctions", "Script", "Source"]
 
 Function = Callable[..., Any]
 
@@ -39,8 +39,11 @@ class InlineFunctions:
     """Functions that are shipped by value: those of a notebook or ``__main__``, lambdas, closures.
 
     They are pickled again every time, because the objects that they refer to may have changed.
+
+    - `before`: the source of the step before, whose modules can be imported, too.
     """
 
+    before: Source | None = None
     name = "job"
     path = None
     module_name = None
@@ -84,9 +87,19 @@ class InlineFunctions:
         )
 
     def enter(self) -> None:
-        """Do nothing, because the functions need no names in ``sys.modules``."""
+        """Only enter the source before, because the functions need no names in ``sys.modules``."""
+        if self.before is not None:
+            self.before.enter()
 
-    leave = enter
+    def leave(self) -> None:
+        if self.before is not None:
+            self.before.leave()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(InlineFunctions, files=self.files), ((), self.pickled()), self.before
+
+    def __setstate__(self, before: Source) -> None:
+        self.before = before
 
 
 def _code_files(function: Any, seen: set[int]) -> Iterator[str]:
@@ -114,8 +127,11 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
 
     Siblings keep the names that they are imported under. The script's own module is named after the
     contents, so that its classes are pickled under a name that no other script has.
+
+    - `before`: the source of the step before, whose modules can be imported, too.
     """
 
+    before: Source | None = None
     is_job = True  # `process_errors` recognises the functions of a script by their loader
 
     def __init__(self, name: str, path: str, digest: str, sources: Sources) -> None:
@@ -156,6 +172,8 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
         return vars(importlib.import_module(self.module_name))
 
     def enter(self) -> None:
+        if self.before is not None:
+            self.before.enter()
         if any(top in sys.modules for top in self._tops):
             self._hidden = self._take()
         sys.modules.update(self._modules)
@@ -172,10 +190,18 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
             sys.modules.pop(name, None)
         sys.modules.update(self._hidden)
         self._hidden = {}
+        if self.before is not None:
+            self.before.leave()
 
     def _take(self) -> dict[str, types.ModuleType]:
         names = [name for name in list(sys.modules) if name.partition(".")[0] in self._tops]
         return {name: sys.modules.pop(name) for name in names}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Script, (self.name, self.path, self.digest, self.sources), self.before
+
+    def __setstate__(self, before: Source) -> None:
+        self.before = before
 
     # --- finder and loader
 
@@ -238,6 +264,10 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
             for alias in aliases:
                 sys.modules.pop(alias, None)
             raise
+
+
+Source = Script | InlineFunctions
+"""Where the functions of a job are from."""
 
 
 class _Resources(TraversableResources):
