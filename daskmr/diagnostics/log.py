@@ -121,6 +121,10 @@ class TextLog(View):
         self._next = _FIRST_SECONDS
         self._address = ""
         self._pauses = iter(_PAUSES)
+        self._step = ""
+
+    def begin(self, plan: RunOutline) -> None:
+        self._step = f"{plan.step}: " if plan.step else ""
 
     def look(self, look: Look) -> None:
         self._pace.add(look)
@@ -133,7 +137,9 @@ class TextLog(View):
         if self._address:
             self.write(f"daskmr: the dashboard is at {self._address}")
             self._address = ""
-        self.write(f"daskmr: {format_clock(elapsed)} {describe_progress(look, self._pace)}")
+        self.write(
+            f"daskmr: {format_clock(elapsed)} {self._step}{describe_progress(look, self._pace)}"
+        )
 
     def dashboard(self, address: str) -> None:
         self._address = address  # shown with the next line
@@ -157,6 +163,7 @@ class InlineTerminal(TextLog):
         super().write(text)
 
     def begin(self, plan: RunOutline) -> None:
+        super().begin(plan)
         self._begun = True
         self._display.end()
 

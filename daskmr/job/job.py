@@ -373,7 +373,8 @@ def _load_text(text: str, path: str) -> Job:
     name = Path(path).stem.strip("<>")
     job = Job._of(Script(name, path, sources.digest(), sources))
     with _JOBS_LOCK:
-        _JOBS.pop((path, job.digest), None)  # a new load runs the script again
+        for key in [key for key in _JOBS if key[:2] == (path, job.digest)]:
+            del _JOBS[key]  # a new load runs the script again
     job._loaded()
     return _memoised((path, job.digest), lambda: job)
 
