@@ -28,6 +28,9 @@ __all__ = [
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
+Script = str | list[str]
+"""The path of a script, or of the scripts of several steps."""
+
 _COMPLETION = {
     "FILE": complete_files,
     "SCRIPT": complete_files,
@@ -146,6 +149,11 @@ _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
             "`/`, a directory of parts that the workers write.",
             default="-", show_default="standard output",
         ),
+        add_option(
+            "--keep-steps", "DIR",
+            "Write the pairs between the steps of a job to files in this directory, too.",
+            run_only=True,
+        ),
         *_of_settings("Output"),
         add_option(
             "-X --delete-data", None,
@@ -214,9 +222,9 @@ def job_options(
 
 
 def repeated(
-    context: click.Context, script: str | None, options: dict[str, Any]
-) -> tuple[str, dict[str, Any]]:
-    """Return the script and the options; with ``--from``, based on those of the earlier run."""
+    context: click.Context, script: Script | None, options: dict[str, Any]
+) -> tuple[Script, dict[str, Any]]:
+    """Return the script, or a list of them, and the options; with ``--from``, based on those of the earlier run."""
     path, code = options["earlier"], options["code"]
     options = {name: value for name, value in options.items() if name != "code"}
     if path is None:
@@ -231,9 +239,9 @@ def repeated(
 
 
 def script_of(
-    context: click.Context, script: str | None, code: str | None, data_dir: Iterable[str] = ()
-) -> str:
-    """Return the path of the script, or the `Code` that replaces it."""
+    context: click.Context, script: Script | None, code: str | None, data_dir: Iterable[str] = ()
+) -> Script:
+    """Return the path of the script, or a list of several, or the `Code` that replaces it."""
     if code is None:
         if script is None:
             data = " ".join(map(shell_word, data_dir))
@@ -243,7 +251,7 @@ def script_of(
     if script is not None:
         raise click.UsageError(
             f"--code is the script, so {script!r} is one too many. The input is an option: "
-            f"-d {shell_word(script)}",
+            f"-d {shell_word(str(script))}",
             context,
         )
     from daskmr.job.job import Code
@@ -278,8 +286,15 @@ class GroupedCommand(click.Command):
     allow_extra_args = True  # reported below
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments; an error about extra ones names the option that takes them."""
+        """Parse the arguments; an error about extra ones names the option that takes them.
+
+        More scripts are the next steps of the job, so that `script` is a list.
+        """
         rest = super().parse_args(ctx, args)
+        names = {parameter.name for parameter in self.params}
+        if rest and {"script", "data_dir"} <= names and all(word.endswith(".py") for word in rest):
+            ctx.params["script"] = [ctx.params["script"], *rest]
+            ctx.args = rest = []
         if rest and not ctx.resilient_parsing:
             noun = "argument" if len(rest) == 1 else "arguments"
             ctx.fail(f"Got unexpected extra {noun} ({' '.join(rest)}).{self._hint(ctx, rest)}")

@@ -38,7 +38,7 @@ from daskmr.job.sources import (
 )
 from daskmr.job.tracebacks import short_repr
 
-__all__ = ["Code", "Job", "load_job"]
+__all__ = ["Code", "Job", "after", "load_job"]
 
 _JOBS_KEPT = 32
 _CODE = "<code>"  # the file name of a script that is given as text
@@ -165,6 +165,22 @@ class Job:
         is_plain = of_function and own.isidentifier() and own != "map"
         return own if is_plain else self.name if not of_function else ""
 
+    def step_label(self, number: int) -> str:
+        """Return what messages call a step of the job, such as ``"step 2 of 3 (totals)"``."""
+        steps = self.steps
+        name = steps[number - 1].step_name
+        return f"step {number} of {len(steps)}{f' ({name})' if name else ''}"
+
+    def describe_steps(self) -> tuple[str, ...]:
+        """Return which functions each step has; nothing for a job of one step."""
+        optional = ("combine", "reduce", "setup_reduce")
+        return tuple(
+            f"{self.step_label(number)}: "
+            + ", ".join(["map", *(name for name in optional if getattr(step, name) is not None)])
+            for number, step in enumerate(self.steps, 1)
+            if len(self.steps) > 1
+        )
+
     @property
     def declared(self) -> Declared:
         """What the script declares at its top level; empty for inline functions."""
@@ -197,32 +213,10 @@ class Job:
         self._declared = declared_in(namespace)
         self._declared_notes = (*notes_on_declared(namespace),)
 
-    def _take_step(self, namespace: Mapping[str, Any], steps: Sequence[Job]) -> Functions:
-        """Return the functions of this step of a script; the first one also gets the others."""
-        own, ends = steps[self._number], (0, len(steps) - 1)
-        if self._number in ends:  # what the script declares is about its input and its output
-            own._declared = own._declared.over(self._declared)
-        self._declared = own._declared
-        if not self._number:
-            self._declared_notes += (
-                *notes_on_steps(namespace, [each._loaded() for each in steps]),
-            )
-            self._chain = (self, *(self._step(number) for number in range(1, len(steps))))
-        return own._loaded()
-
     def _step(self, number: int) -> Job:
         """Return another step of the same script; it may not be loaded yet."""
         job = Job._of(self._source)
         job._number = number
-        return job
-
-    def _after(self, before: Job) -> Job:
-        """Return a copy of this job, which reads values of the classes of the step before."""
-        job, source = copy(self), before._source
-        if self.path is None or (self.path, self.digest) != (source.path, source.digest):
-            source = copy(self._source)
-            source.before = before._source
-        job._source, job._chain = source, (job,)
         return job
 
     def hint(self, exc: BaseException) -> str:
@@ -272,7 +266,7 @@ class Job:
             if isinstance(source, Script):
                 self._declare(loaded)
                 if steps := _steps_in(loaded, source.path):
-                    return self._take_step(loaded, steps), {}
+                    return _take_step(self, loaded, steps), {}
                 return choose_functions(loaded, source.path, source.is_own)
             return Functions(*loaded), {}
         raise failure  # outside of the handler, so it does not refer to the user's exception
@@ -287,6 +281,29 @@ class Job:
 
     def __repr__(self) -> str:
         return f"<Job {self.path or self.name}>"
+
+
+def _take_step(job: Job, namespace: Mapping[str, Any], steps: Sequence[Job]) -> Functions:
+    """Return the functions of this step of a script; the first one also gets the others."""
+    own = steps[job._number]
+    if job._number in (0, len(steps) - 1):  # what the script declares is about input and output
+        own._declared = own._declared.over(job._declared)
+    job._declared = own._declared
+    if not job._number:
+        functions = [each._loaded() for each in steps]
+        job._declared_notes += (*notes_on_steps(namespace, functions),)
+        job._chain = (job, *(job._step(number) for number in range(1, len(steps))))
+    return own._loaded()
+
+
+def after(job: Job, before: Job) -> Job:
+    """Return a copy of a job, which reads values of the classes of the step before."""
+    job, source = copy(job), before._source
+    if job.path is None or (job.path, job.digest) != (source.path, source.digest):
+        source = copy(job._source)
+        source.before = before._source
+    job._source, job._chain = source, (job,)
+    return job
 
 
 class Code(str):
@@ -342,7 +359,8 @@ def _load_steps(sources: Sequence[Any]) -> Job:
         raise InputError("A list of jobs needs at least one: mapreduce([first, second], ...).")
     first, *rest = (step for source in sources for step in load_job(source).steps)
     chain = [copy(first)]
-    chain += (step._after(chain[-1]) for step in rest)
+    for step in rest:
+        chain.append(after(step, chain[-1]))
     chain[0]._chain = (*chain,)
     return chain[0]
 

@@ -23,7 +23,7 @@ from daskmr.data.steps.plan import plan_step
 from daskmr.diagnostics.collector import Collector
 from daskmr.errors import InputError, JobError
 from daskmr.history import StepFigures
-from daskmr.job.job import Job
+from daskmr.job.job import Job, after
 from daskmr.run.execution import Execution, Outcome, outline_of
 from daskmr.run.input_checks import check_grown
 from daskmr.run.outputs.commit import check_bad_records, write_parts
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from daskmr.run.stopwatch import Stopwatch
     from daskmr.run.workspace import Placement
 
-__all__ = ["check_step_reach", "run_steps", "step_label"]
+__all__ = ["check_step_reach", "run_steps"]
 
 
 def check_step_reach(request: Request, placement: Placement) -> None:
@@ -67,7 +67,7 @@ def run_steps(
     outcomes: list[Outcome] = []
     figures: list[StepFigures] = []
     for number, job in enumerate(steps, 1):
-        label = step_label(request.job, number)
+        label = request.job.step_label(number)
         one = request if len(steps) == 1 else _of_step(request, number, label)
         if number > 1:
             placement = _with_input(placement, plan)
@@ -94,16 +94,6 @@ def run_steps(
         outcomes.append(outcome)
         figures.append(_figures(job, outcome, clock.now() - started, kept))
     return outcomes[0] if len(steps) == 1 else _combined(outcomes, figures)
-
-
-def step_label(job: Job, number: int) -> str:
-    """Return the name of a step for messages.
-
-    >>> step_label(Job(map=lambda key, dims, value, context: None), 1)
-    'step 1 of 1'
-    """
-    name = job.steps[number - 1].step_name
-    return f"step {number} of {len(job.steps)}{f' ({name})' if name else ''}"
 
 
 def _of_step(request: Request, number: int, label: str) -> Request:
@@ -198,7 +188,7 @@ def _keep(
     name = f"{number}-{step.step_name or 'step'}{form.suffixes[0] if form.suffixes else '.txt'}"
     path = os.path.join(request.keep_steps, name)
     columns = None if form.rows is None else columns_of(step)
-    job = Job(map=_write_pair)._after(step)
+    job = after(Job(map=_write_pair), step)
     config = replace(request.config, max_bad_records=0)  # none of the pairs may be left out
     keeping = replace(
         request, job=job, config=config, records=PAIRS, choice=EVERYTHING, step="",

@@ -114,7 +114,7 @@ def _execute(
     stopwatch: Stopwatch,
 ) -> Outcome:
     """Plan, connect, and run the steps of the job: map, merge and reduce."""
-    from daskmr.run.chain import check_step_reach, run_steps, step_label  # deferred, like tasks
+    from daskmr.run.chain import check_step_reach, run_steps  # deferred, like tasks
 
     config = request.config
     check_opening(inputs, config, request.records)
@@ -124,7 +124,7 @@ def _execute(
     job = request.job
     outline = outline_of(request, inputs, plan)
     if len(job.steps) > 1:
-        outline = replace(outline, step=step_label(job, 1))
+        outline = replace(outline, step=job.step_label(1))
     collector.begin(outline)
     stopwatch.lap()
     connected = connect(

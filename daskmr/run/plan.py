@@ -145,6 +145,7 @@ class Plan:
     partitions: Balance
     reducing: Reducing | None  # ``None`` for a map-only job
     workers: int | None  # ``None`` on a cluster
+    steps: tuple[str, ...] = ()  # of a job that has several: what messages call them, and functions
     requests: Requests | None = None  # ``None`` without a store, or offline
     disks: tuple[Disk, ...] = ()
     sample: Sample | None = None
@@ -214,6 +215,8 @@ def make_plan(
             check_side_cars(bad_path, meta_path if config.meta else None)
         job, is_path = request.job, isinstance(script, str | os.PathLike)
         name = os.fspath(script) if is_path and job.code is None else job.name
+        if isinstance(script, list | tuple):
+            name = " ".join(step.path or step.name for step in job.steps)
         return _Planner(request, inputs, output).plan(name, estimating)
 
 
@@ -271,6 +274,7 @@ class _Planner:
             partitions=partitions,
             reducing=Reducing(*request.count_buckets(self.files)) if request.job.reduce else None,
             workers=self.workers,
+            steps=request.job.describe_steps(),
             requests=requests,
             disks=self._disks(kept, spilled),
             sample=sample,

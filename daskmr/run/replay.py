@@ -141,9 +141,10 @@ def open_replay(path: str, script: str | None, given: str | None) -> Replay:
     records = tuple(read_bad_records(path))
     meta_path = meta_path_of(path)
     meta = read_meta(meta_path) if is_meta(meta_path) else None
-    if script is None and meta is not None:
-        script = script_in(meta)
-    if script is None:
+    found: Any = script  # or several, of which the first has read the records
+    if found is None and meta is not None:
+        found = script_in(meta)
+    if found is None:
         reason = "it does not exist" if meta is None else "its run had no script"
         raise InputError(
             f"{meta_path} does not name the script, because {reason}. Give it with --script."
@@ -153,7 +154,7 @@ def open_replay(path: str, script: str | None, given: str | None) -> Replay:
     else:
         layout = load_schema(None, given).discovered_in(record.file for record in records).layout
     root = None if meta is None else meta["input"].get("root")
-    job = load_job(script)
+    job = load_job(found)
     return Replay(job, layout, _format_of(meta, job), records, root)
 
 
