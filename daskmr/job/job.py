@@ -114,7 +114,7 @@ class Job:
 
     def _take(self, source: Source, functions: Functions | None) -> None:
         self._source, self._functions = source, functions
-        self._number = 0  # of the step of a script
+        self._number, self._is_listed = 0, False  # the place in the `steps` of a script
         self._chain: tuple[Job, ...] = (self,)
         self._passed_over: Mapping[str, str] = {}
         self._declared = Declared()
@@ -161,9 +161,9 @@ class Job:
     def step_name(self) -> str:
         """A name for the job as a step of another one: that of its script, or of its `map`."""
         own = getattr(self.map, "__name__", "")
-        of_function = self._number or len(self._chain) > 1 or self.path is None
-        is_plain = of_function and own.isidentifier() and own != "map"
-        return own if is_plain else self.name if not of_function else ""
+        if self.path is not None and not self._is_listed:
+            return self.name
+        return own if own.isidentifier() and own != "map" else ""
 
     def step_label(self, number: int) -> str:
         """Return what messages call a step of the job, such as ``"step 2 of 3 (totals)"``."""
@@ -285,7 +285,7 @@ class Job:
 
 def _take_step(job: Job, namespace: Mapping[str, Any], steps: Sequence[Job]) -> Functions:
     """Return the functions of this step of a script; the first one also gets the others."""
-    own = steps[job._number]
+    own, job._is_listed = steps[job._number], True
     if job._number in (0, len(steps) - 1):  # what the script declares is about input and output
         own._declared = own._declared.over(job._declared)
     job._declared = own._declared
