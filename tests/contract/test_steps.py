@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -10,9 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.jobs import oracle
+from support.store_server import Bucket
 
-from daskmr import Job, mapreduce
+from daskmr import mapreduce
 from daskmr.data.steps import cuts, pairs, plan
+from daskmr.diagnostics.collector import Watcher
+from daskmr.errors import InputError, JobError
+from daskmr.job.job import Job
+from daskmr.run import workspace
 from daskmr.tasks import reduce as reducing
 
 # --- steps to choose from: each is a `map`, and maybe `combine` and `reduce` -----------------------
@@ -142,3 +149,269 @@ def test_any_steps_give_what_plain_python_gives(
     assert [step.written for step in result.steps] == [
         len(expected(records, steps[: number + 1])) for number in range(len(steps))
     ]
+
+
+# --- bytes ----------------------------------------------------------------------------------------
+
+CHAIN = """
+import os, signal, time
+from daskmr import Job
+
+def pairs(key, dims, value, context):
+    for number, word in enumerate(value.split()):
+        context.write((word, number % 3), len(word) / 7)
+
+def total(key, values, context):  # not associative in floats
+    context.write(key, sum(values))
+
+def shorter(key, dims, value, context):
+    assert dims == [] and len(key) == 2
+    AT_MAP
+    context.write(key[0][:2], value * 1.1)
+    context.write(None, value / 3)
+
+def spread(key, dims, value, context):
+    context.write((str(value)[-1], key), value)
+
+def last(key, values, context):
+    AT_REDUCE
+    context.write(key, repr(list(values)))
+
+steps = [
+    Job(map=pairs, combine=total, reduce=total),
+    Job(map=shorter, combine=total, reduce=total),
+    Job(map=spread),
+    Job(map=spread, reduce=last),
+]
+"""
+
+
+def write_job(folder: Path, at_map: str = "pass", at_reduce: str = "pass") -> str:
+    text = CHAIN.replace("AT_MAP", at_map).replace("AT_REDUCE", at_reduce)
+    (folder / "job.py").write_text(text)
+    return str(folder / "job.py")
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Files with 30,000 different words, so that later steps have several partitions."""
+    folder = tmp_path_factory.mktemp("words") / "data"
+    folder.mkdir()
+    for number in range(6):
+        lines = (
+            f"{number}\t" + " ".join(f"w{(line * 97 + n * n) % 30_000:x}" for n in range(40))
+            for line in range(number * 1000, number * 1000 + 1000)
+        )
+        (folder / f"{number}.log").write_text("".join(f"{line}\n" for line in lines))
+    return str(folder)
+
+
+OPTIONS: dict[str, Any] = {"layout": "{name}.log", "meta": False}
+
+
+@pytest.fixture(scope="module")
+def answer(words: str, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    folder = tmp_path_factory.mktemp("answer")
+    return run(write_job(folder), words, folder, inline=True)
+
+
+def run(job: Any, data: str, folder: Path, **options: Any) -> bytes:
+    """Run a job, check that it leaves nothing but its output, and return that."""
+    output, work = folder / "out.txt", folder / "work"
+    result = mapreduce(
+        job, data_dir=data, output=str(output), work_dir=str(work), **OPTIONS, **options
+    )
+    assert not work.exists()
+    assert len(result.steps) == 4
+    return output.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"inline": True, "num_reducers": 1},
+        {"inline": True, "num_reducers": 9, "spill_bytes": 100_000},
+        {"num_mappers": 2, "num_reducers": 3},
+    ],
+)
+def test_bytes_do_not_depend_on_reducers_mappers_or_memory(
+    words: str, answer: bytes, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    assert answer.count(b"\n") > 10
+    assert run(write_job(tmp_path), words, tmp_path, **options) == answer
+
+
+def once(flag: Path, what: str = "os.kill(os.getpid(), signal.SIGKILL)") -> str:
+    return f"os.path.exists({str(flag)!r}) or (open({str(flag)!r}, 'x').close(), {what})"
+
+
+def test_workers_that_are_killed_in_a_step_change_nothing(
+    words: str, answer: bytes, tmp_path: Path
+) -> None:
+    job = write_job(tmp_path, once(tmp_path / "map"), once(tmp_path / "reduce"))
+    assert run(job, words, tmp_path, num_mappers=2) == answer
+    assert (tmp_path / "map").exists()
+    assert (tmp_path / "reduce").exists()
+
+
+def test_workers_that_are_killed_between_steps_change_nothing(
+    words: str, answer: bytes, tmp_path: Path
+) -> None:
+    begun: list[str] = []
+
+    class Killer(Watcher):
+        def begin(self, plan: Any) -> None:
+            begun.append(plan.step)
+            if "step 3" in plan.step:
+                for pid in pids():
+                    os.kill(pid, signal.SIGKILL)
+
+    seen = tmp_path / "pids"
+    seen.mkdir()
+
+    def pids() -> list[int]:
+        return [int(path.name) for path in seen.iterdir()]
+
+    job = write_job(tmp_path, f"open(os.path.join({str(seen)!r}, str(os.getpid())), 'w').close()")
+    assert run(job, words, tmp_path, num_mappers=2, watcher=Killer()) == answer
+    assert [step[:6] for step in begun] == ["step 1", "step 2", "step 3", "step 4"]
+    assert pids()
+
+
+def test_workers_that_share_no_disk_use_the_spill_dir(
+    words: str, answer: bytes, tmp_path: Path, bucket: Bucket
+) -> None:
+    from distributed import Client, LocalCluster
+
+    spill_dir = f"s3://{bucket.name}/spill"
+    parts: dict[str, int] = {}
+
+    class Looker(Watcher):
+        def begin(self, plan: Any) -> None:
+            names = [name for name in bucket.objects() if name.endswith(".seg")]
+            parts[plan.step[:6]] = len(names)
+
+    options: dict[str, Any] = {"num_reducers": 2, "spill_bytes": 100_000}
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        with mock.patch.object(workspace, "sees_all", return_value=False):
+            with pytest.raises(InputError, match=r"pairs between the steps .* Give --spill-dir"):
+                run(write_job(tmp_path), words, tmp_path, client=client)
+            options |= {"client": client, "spill_dir": spill_dir, "watcher": Looker()}
+            assert run(write_job(tmp_path), words, tmp_path, **options) == answer
+        assert run(write_job(tmp_path), words, tmp_path, client=client) == answer
+    assert not bucket.objects()
+    assert (parts["step 1"], parts["step 2"], parts["step 3"]) == (0, 2, 2)
+
+
+# --- what is kept ---------------------------------------------------------------------------------
+
+
+def test_the_pairs_of_steps_are_kept_as_outputs(words: str, tmp_path: Path) -> None:
+    job = write_job(tmp_path)
+    result = mapreduce(
+        job, data_dir=words, output=str(tmp_path / "out.jsonl"), work_dir=str(tmp_path / "work"),
+        inline=True, keep_steps=tmp_path / "kept", **OPTIONS,
+    )  # fmt: skip
+    kept = sorted(path.name for path in (tmp_path / "kept").iterdir())
+    assert kept == ["1-pairs.jsonl", "2-shorter.jsonl", "3-spread.jsonl"]
+    for path, step in zip(kept, result.steps, strict=False):
+        lines = (tmp_path / "kept" / path).read_text().splitlines()
+        assert len(lines) == step.written
+        assert step.kept == str(tmp_path / "kept" / path)
+
+
+def test_a_job_of_one_step_has_nothing_to_keep(words: str) -> None:
+    with pytest.raises(InputError, match="this job has only one step"):
+        mapreduce(map=same, data_dir=words, keep_steps="kept", **OPTIONS)
+
+
+def test_intermediate_data_is_removed_step_by_step(words: str, tmp_path: Path) -> None:
+    seen: dict[str, int] = {}
+
+    class Looker(Watcher):
+        def begin(self, plan: Any) -> None:
+            (run_dir,) = (tmp_path / "work").glob("run-*")
+            segments = list((run_dir / "segments").iterdir())
+            assert not segments
+            seen[plan.step[:6]] = len(list((run_dir / "parts").iterdir()))
+
+    run(
+        write_job(tmp_path), words, tmp_path, inline=True, num_reducers=2, watcher=Looker(),
+        spill_bytes=100_000,
+    )  # fmt: skip
+    assert seen["step 1"] == 0
+    assert seen["step 2"] == 2  # a part for each bucket of the first step, and none else
+    assert seen["step 3"] == 2
+
+
+# --- mistakes -------------------------------------------------------------------------------------
+
+
+def fails(steps: Any, words: str, tmp_path: Path) -> str:
+    with pytest.raises((JobError, InputError)) as caught:
+        mapreduce(steps, data_dir=words, inline=True, work_dir=str(tmp_path / "work"), **OPTIONS)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("function", ["writeline", "writecsv", "writejson"])
+def test_text_in_an_inner_step_is_refused(words: str, tmp_path: Path, function: str) -> None:
+    def reduce(key: Any, values: Any, context: Any) -> None:
+        getattr(context, function)([key])
+
+    message = fails([Job(same, reduce=reduce), Job(same)], words, tmp_path)
+    assert "In step 1 of 2 (same): reduce failed for the key" in message
+    assert f"context.{function} is for the output" in message
+    assert "write pairs, with context.write(key, value)" in message
+
+
+def test_a_header_of_an_inner_step_is_refused(words: str, tmp_path: Path) -> None:
+    def header(context: Any) -> None:
+        context.write("key", "value")
+
+    message = fails([Job(same, setup_reduce=header), Job(same)], words, tmp_path)
+    assert "a header in setup_reduce is for the output, but what step 1 of 2 (same)" in message
+
+
+def test_a_failure_names_the_step_and_the_pair(words: str, tmp_path: Path) -> None:
+    def failing(key: Any, dims: Any, value: Any, context: Any) -> None:
+        value.missing()
+
+    message = fails([Job(same, reduce=count), Job(failing)], words, tmp_path)
+    assert "In step 2 of 2 (failing): map failed at the pairs of step 1 of 2 (same)" in message
+    assert "the pair \"('0', 1000)\"" in message
+
+
+def test_bad_records_of_a_step_count(words: str, tmp_path: Path) -> None:
+    def picky(key: Any, dims: Any, value: Any, context: Any) -> None:
+        context.write(key, int("x" if key == "3" else value))
+
+    result = mapreduce(
+        [Job(same, reduce=count), Job(picky)],
+        data_dir=words, inline=True, work_dir=str(tmp_path / "work"), **OPTIONS,
+    )  # fmt: skip
+    assert [step.bad_records for step in result.steps] == [0, 1]
+    assert (result.bad_records, result.records, result.lines) == (1, 6000, 5)
+
+
+def test_steps_of_a_script_are_jobs(words: str, tmp_path: Path) -> None:
+    (tmp_path / "job.py").write_text(
+        "from daskmr import Job\ndef map(k, d, v, c): pass\nsteps = [Job(map=map), map]\n"
+    )
+    message = fails(str(tmp_path / "job.py"), words, tmp_path)
+    assert "step 2 of `steps` is" in message
+    assert "not a Job" in message
+
+
+def test_steps_that_are_no_jobs_are_the_scripts_own(words: str, tmp_path: Path) -> None:
+    (tmp_path / "job.py").write_text("steps = [1, 2]\ndef map(k, d, v, c): c.write(k, 1)\n")
+    result = mapreduce(
+        str(tmp_path / "job.py"),
+        data_dir=words,
+        inline=True,
+        work_dir=str(tmp_path / "w"),
+        **OPTIONS,
+    )
+    assert (result.steps, result.lines) == ((), 6000)
