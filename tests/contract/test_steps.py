@@ -194,13 +194,13 @@ def write_job(folder: Path, at_map: str = "pass", at_reduce: str = "pass") -> st
 
 @pytest.fixture(scope="module")
 def words(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Files with 30,000 different words, so that later steps have several partitions."""
+    """Files with thousands of different words, so that later steps have several partitions."""
     folder = tmp_path_factory.mktemp("words") / "data"
     folder.mkdir()
     for number in range(6):
         lines = (
-            f"{number}\t" + " ".join(f"w{(line * 97 + n * n) % 30_000:x}" for n in range(40))
-            for line in range(number * 1000, number * 1000 + 1000)
+            f"{number}\t" + " ".join(f"w{(line * 97 + n * n) % 9_000:x}" for n in range(40))
+            for line in range(number * 200, number * 200 + 200)
         )
         (folder / f"{number}.log").write_text("".join(f"{line}\n" for line in lines))
     return str(folder)
@@ -381,7 +381,7 @@ def test_a_failure_names_the_step_and_the_pair(words: str, tmp_path: Path) -> No
 
     message = fails([Job(same, reduce=count), Job(failing)], words, tmp_path)
     assert "In step 2 of 2 (failing): map failed at the pairs of step 1 of 2 (same)" in message
-    assert "the pair \"('0', 1000)\"" in message
+    assert "the pair \"('0', 200)\"" in message
 
 
 def test_bad_records_of_a_step_count(words: str, tmp_path: Path) -> None:
@@ -393,7 +393,7 @@ def test_bad_records_of_a_step_count(words: str, tmp_path: Path) -> None:
         data_dir=words, inline=True, work_dir=str(tmp_path / "work"), **OPTIONS,
     )  # fmt: skip
     assert [step.bad_records for step in result.steps] == [0, 1]
-    assert (result.bad_records, result.records, result.lines) == (1, 6000, 5)
+    assert (result.bad_records, result.records, result.lines) == (1, 1200, 5)
 
 
 def test_steps_of_a_script_are_jobs(words: str, tmp_path: Path) -> None:
@@ -414,4 +414,4 @@ def test_steps_that_are_no_jobs_are_the_scripts_own(words: str, tmp_path: Path) 
         work_dir=str(tmp_path / "w"),
         **OPTIONS,
     )
-    assert (result.steps, result.lines) == ((), 6000)
+    assert (result.steps, result.lines) == ((), 1200)
