@@ -12,7 +12,14 @@ from daskmr.text import counted, format_bytes, printable, shell_path, shell_word
 if TYPE_CHECKING:
     from daskmr.run.result import Result
 
-__all__ = ["bad_share", "counter_rows", "skipped_input", "summarise", "worst_files"]
+__all__ = [
+    "bad_share",
+    "counter_rows",
+    "describe_steps",
+    "skipped_input",
+    "summarise",
+    "worst_files",
+]
 
 _NAMED = 10  # files listed before "and N more"
 _MANY_VALUES = 10_000  # with fewer values, skew does not matter
@@ -35,7 +42,7 @@ def summarise(result: Result, profile: str = "") -> str:
         f"wrote    {_describe_output(result)}",
         f"time     {timings['total']:.1f} s ({phases})",
     ]
-    lines[1:1] = _describe_steps(result)
+    lines[1:1] = describe_steps(result)
     if result.sample:
         lines.insert(1, f"sample   {result.sample}: the output covers only a part of the input")
     if result.fetched or result.cached:
@@ -55,7 +62,7 @@ def summarise(result: Result, profile: str = "") -> str:
     return "\n".join(map(printable, lines))
 
 
-def _describe_steps(result: Result) -> list[str]:
+def describe_steps(result: Result) -> list[str]:
     """Describe what each step of a job with several did."""
     lines = []
     for number, step in enumerate(result.steps, 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -11,7 +12,7 @@ from unittest import mock
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.jobs import oracle
+from support.jobs import daskmr, oracle
 from support.store_server import Bucket
 
 from daskmr import mapreduce
@@ -223,6 +224,8 @@ def run(job: Any, data: str, folder: Path, **options: Any) -> bytes:
     )
     assert not work.exists()
     assert len(result.steps) == 4
+    tasks = [task for task in result.history.tasks if task.phase == "map"]
+    assert len(tasks) > 6 + 3 * 4  # several in each step
     return output.read_bytes()
 
 
@@ -415,3 +418,88 @@ def test_steps_that_are_no_jobs_are_the_scripts_own(words: str, tmp_path: Path) 
         **OPTIONS,
     )
     assert (result.steps, result.lines) == ((), 1200)
+
+
+# --- the command line -----------------------------------------------------------------------------
+
+FIRST = """
+class Length:
+    def __init__(self, letters):
+        self.letters = letters
+
+def map(key, dims, value, context):
+    for word in value.split():
+        context.write(word, 1)
+
+def reduce(key, values, context):
+    context.write(key, Length(len(key)))
+"""
+SECOND = """
+output_columns = ("letters", "words", "kind")
+
+def map(key, dims, value, context):
+    context.write(value.letters, value)  # an object of the first script's class, which goes on
+
+def reduce(key, values, context):
+    context.write(key, (len(values), type(values[0]).__name__))
+"""
+
+
+@pytest.fixture
+def scripts(tmp_path: Path) -> Path:
+    (tmp_path / "first.py").write_text(FIRST)
+    (tmp_path / "second.py").write_text(SECOND)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.log").write_text("1\tto be or not to be\n2\tthat is the question\n")
+    return tmp_path
+
+
+def command(*words: str, cwd: Path) -> tuple[str, str]:
+    done = daskmr(*words, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("where", [["--inline"], ["-m", "2"]])
+def test_several_scripts_are_steps(scripts: Path, where: list[str]) -> None:
+    _, shown = command(
+        *("run", "first.py", "second.py", "-d", "data/*.log", "-o", "out.csv", *where), cwd=scripts
+    )
+    answer = "letters,words,kind\n2,4,Length\n3,2,Length\n4,1,Length\n8,1,Length\n"
+    assert (scripts / "out.csv").read_text() == answer
+    assert "\nstep 1 first  2 records gave 8 pairs for 8 keys; " in shown
+    assert "\nstep 2 second 8 pairs gave 4 lines for 4 keys; " in shown
+    meta = json.loads((scripts / "out.csv.meta.json").read_text())
+    assert [step["name"] for step in meta["steps"]] == ["first", "second"]
+    assert meta["steps"][1]["script"]["path"] == str(scripts / "second.py")
+    assert [step["written"] for step in meta["counts"]["steps"]] == [8, 4]
+    (scripts / "second.py").write_text(f"{SECOND}\n# changed\n")
+    _, shown = command("run", "--from", "out.csv.meta.json", "-o", "again.csv", cwd=scripts)
+    assert (scripts / "again.csv").read_text() == answer
+    assert f"note: the script {scripts / 'second.py'} has changed since the repeated run" in shown
+
+
+def test_check_tries_each_step(scripts: Path) -> None:
+    shown, _ = command("check", "first.py", "second.py", "-d", "data/*.log", cwd=scripts)
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
+    assert "steps step 1 of 2 (first): map, reduce" in lines
+    assert "step step 2 of 2 (second)" in lines
+    assert "input the pairs of step 1 of 2 (first)" in lines
+    assert "records 8 records gave 8 pairs under 4 keys" in lines
+    assert lines[-4:] == [
+        "output 2 (4, 'Length')", "3 (2, 'Length')", "4 (1, 'Length')", "8 (1, 'Length')",
+    ]  # fmt: skip
+
+
+def test_plan_lists_the_steps(scripts: Path) -> None:
+    shown, _ = command("plan", "first.py", "second.py", "-d", "data/*.log", cwd=scripts)
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
+    assert f"plan {scripts / 'first.py'} {scripts / 'second.py'} over data/*.log" in lines
+    assert "steps step 1 of 2 (first): map, reduce" in lines
+    assert "step 2 of 2 (second): map, reduce" in lines
+
+
+def test_another_argument_is_still_taken_for_the_input(scripts: Path) -> None:
+    done = daskmr("run", "first.py", "data", cwd=scripts)
+    assert done.returncode == 2
+    assert "The input is an option: daskmr run first.py -d data" in done.stderr

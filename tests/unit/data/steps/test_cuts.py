@@ -7,11 +7,11 @@ from unittest import mock
 
 from hypothesis import given
 from hypothesis import strategies as st
+from support.runs import KEYS
 
 from daskmr.data.steps import cuts
 from daskmr.data.steps.cuts import Cuts, smallest
 from daskmr.job.keys import bucket_of, sort_key
-from support.runs import KEYS
 
 ENTRIES = st.dictionaries(
     KEYS.filter(lambda key: key == key and key != (float("nan"),)), st.integers(0, 500), max_size=60

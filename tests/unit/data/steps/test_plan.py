@@ -10,6 +10,7 @@ from unittest import mock
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.runs import KEYS
 
 from daskmr.data import parts
 from daskmr.data.partition import Partition
@@ -17,7 +18,6 @@ from daskmr.data.parts import Part, PartWriter
 from daskmr.data.steps import cuts, plan
 from daskmr.data.steps.plan import plan_step
 from daskmr.job.keys import bucket_of, sort_key
-from support.runs import KEYS
 
 KEY_LISTS = st.lists(
     KEYS.filter(lambda key: key == key and key != (float("nan"),)), unique=True, max_size=40
