@@ -270,6 +270,7 @@ class JsonLog(View):
     def summary(self, result: Result, profile: str | None) -> None:
         names = [field.name for field in dataclasses.fields(result)]
         fields = {name: getattr(result, name) for name in names if name not in _NOT_SUMMARISED}
+        fields["steps"] = [step._asdict() for step in result.steps]
         self._put("summary", **fields, **result.counts.as_dict(), profile=profile)
 
     def _put(self, event: str, *, always: bool = False, **fields: Any) -> None:

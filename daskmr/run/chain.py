@@ -87,12 +87,14 @@ def run_steps(
             stopwatch.add_tasks(outcome)
             if number < len(steps):
                 # No task of the step will be retried now.
-                placement.begin_step(_paths(outcome.parts))
+                written = _paths(outcome.parts)
+                placement.begin_step(written)
                 plan = plan_step(outcome.parts, f"the pairs of {label}")
                 if request.keep_steps is not None:
                     kept = _keep(one, session, placement, plan, number, f"{task_id}-kept")
-        outcomes.append(outcome)
+                    placement.begin_step(written)
         figures.append(_figures(job, outcome, clock.now() - started, kept))
+        outcomes.append(replace(outcome, parts=()) if number < len(steps) else outcome)
     return outcomes[0] if len(steps) == 1 else _combined(outcomes, figures)
 
 
