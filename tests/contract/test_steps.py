@@ -42,6 +42,10 @@ def bare(key: Any, dims: Any, value: Any, context: Any) -> None:
     context.write(str(key), len(str(value)) / 10)
 
 
+def letters(key: Any, dims: Any, value: Any, context: Any) -> None:
+    context.write_each([len(str(key)) % 3, None], len(str(value)))
+
+
 def large(key: Any, dims: Any, value: Any, context: Any) -> None:
     context.write(str(key)[:2], "x" * (len(str(value)) % 50) * 400)
 
@@ -77,6 +81,7 @@ STEPS: list[tuple[Any, ...]] = [
     (spread, None, collect),
     (mixed, None, count),
     (bare, None, total),
+    (letters, total, total),
     (large, None, count),
     (large, None, None),
     (nothing, None, count),
@@ -95,6 +100,11 @@ def expected(records: list[tuple[Any, Any]], steps: list[tuple[Any, ...]]) -> li
             @staticmethod
             def write(key: Any, value: Any, to: Any = written) -> None:
                 to.append((key, value))
+
+            @classmethod
+            def write_each(cls, keys: Any, value: Any) -> None:
+                for key in keys:
+                    cls.write(key, value)
 
         for key, value in records:
             map_(key, ["oracle"], value, Context())
