@@ -25,7 +25,7 @@ _READERS = {  # imported when they are needed
     "tsv": "delimited:TSV",
     "parquet": "parquet:READER",
 }
-_PAIRS = "pairs"  # between the steps of a job, see `daskmr.data.steps`
+_PAIRS = "(pairs)"  # between the steps of a job, see `daskmr.data.steps`; no plug-in has this name
 FORMATS = ("keyed", *_READERS)
 """The names of the formats that need no other package."""
 

@@ -13,7 +13,7 @@ from daskmr.job.pickling import ATOMS
 
 __all__ = ["PAIRS", "PairReader", "Pairs", "batched", "raw_pair"]
 
-PAIRS = RecordFormat("pairs")
+PAIRS = RecordFormat("(pairs)")
 """The format of the records of each step but the first."""
 
 # Batches must not depend on the blocks that pairs are read from, because what `combine` gets does.
@@ -43,7 +43,7 @@ class Pairs:
 class PairReader(Reader):
     """The reader of `Pairs`."""
 
-    name = "pairs"
+    name = PAIRS.name
     unit = "pair"
 
     def read(self, source: Any, form: RecordFormat, file: Reading) -> Iterator[Records]:
