@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from daskmr.counts import NO_COUNTS, Counted, Counts
 
-__all__ = ["PHASES", "History", "HotKey", "Look", "Progress", "TaskSpan", "WorkerLook"]
+__all__ = [
+    "PHASES", "History", "HotKey", "Look", "Progress", "StepFigures", "TaskSpan", "WorkerLook",
+]  # fmt: skip
 
 PHASES = ("list", "fetch", "map", "merge", "reduce", "write")
 """The phases of a run, in order; displays omit those that a job does not have."""
@@ -36,6 +39,28 @@ class TaskSpan(Counted):
     end: float
     counts: Counts = field(default=NO_COUNTS, hash=False)
     memory: int = 0
+
+
+class StepFigures(NamedTuple):
+    """What one step of a job did.
+
+    - `name`: that of its script or function; ``""`` if there is none.
+    - `records`, `bad_records`: what its `map` was called for, and how many of them were bad.
+    - `keys`: number of keys that it reduced; 0 without a `reduce`.
+    - `written`: number of pairs, or for the last step of lines, that it wrote.
+    - `spilled`: bytes written to segments.
+    - `seconds`: its duration.
+    - `kept`: the output that it was written to by ``--keep-steps``, or ``""``.
+    """
+
+    name: str
+    records: int
+    bad_records: int
+    keys: int
+    written: int
+    spilled: int
+    seconds: float
+    kept: str = ""
 
 
 @dataclass(frozen=True, slots=True)

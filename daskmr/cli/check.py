@@ -7,7 +7,14 @@ from typing import IO, Any
 import click
 
 from daskmr.cli.console import EPILOG, announced, ends_process, listing_line, painter
-from daskmr.cli.options import GroupedCommand, add_option, job_options, script_of, with_params
+from daskmr.cli.options import (
+    GroupedCommand,
+    Script,
+    add_option,
+    job_options,
+    script_of,
+    with_params,
+)
 from daskmr.config import SETTINGS
 from daskmr.stdio import say
 
@@ -19,7 +26,7 @@ _HIDDEN = {"limit_files", "sample", "sample_by", "seed", "earlier", "cache_max"}
 
 
 @click.command(cls=GroupedCommand, epilog=EPILOG, short_help="Try a job script on a few records.")
-@click.argument("script", type=click.Path(), required=False, metavar="SCRIPT")
+@click.argument("script", type=click.Path(), required=False, metavar="SCRIPT...")
 @job_options("Input", "Script", "Object store", hide=lambda option: option.name in _HIDDEN)
 @add_option(
     "-n --limit-records",
@@ -33,7 +40,11 @@ _HIDDEN = {"limit_files", "sample", "sample_by", "seed", "earlier", "cache_max"}
 @click.pass_context
 @ends_process
 def check(
-    stdout: IO[bytes], context: click.Context, script: str | None, code: str | None, **options: Any
+    stdout: IO[bytes],
+    context: click.Context,
+    script: Script | None,
+    code: str | None,
+    **options: Any,
 ) -> None:
     """Try the job SCRIPT on a few records, in this process, and show what it does.
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -29,8 +29,11 @@ __all__ = [
     "with_params",
 ]
 
+_Rows: TypeAlias = list[tuple[str, str]]
 _F = TypeVar("_F", bound=Callable[..., Any])
 
+Script = str | list[str]
+"""The path of a script, or of the scripts of several steps."""
 _ARGUMENTS = "daskmr.arguments"  # key of the arguments of a command
 
 _COMPLETION = {
@@ -169,6 +172,11 @@ _GROUPS: dict[str, list[Callable[[Any], Any]]] = {
             "`/`, a directory of parts that the workers write.",
             default="-", show_default="standard output",
         ),
+        add_option(
+            "--keep-steps", "DIR",
+            "Write the pairs between the steps of a job to files in this directory, too.",
+            run_only=True,
+        ),
         *_of_settings("Output"),
         add_option(
             "-X --delete-data", None,
@@ -237,9 +245,9 @@ def job_options(
 
 
 def repeated(
-    context: click.Context, script: str | None, options: dict[str, Any]
-) -> tuple[str, dict[str, Any]]:
-    """Return the script and the options; with ``--from``, based on those of the earlier run."""
+    context: click.Context, script: Script | None, options: dict[str, Any]
+) -> tuple[Script, dict[str, Any]]:
+    """Return the script, or a list of them, and the options; with ``--from``, based on those of the earlier run."""
     path, code = options["earlier"], options["code"]
     options = with_params({name: value for name, value in options.items() if name != "code"})
     if path is None:
@@ -262,9 +270,9 @@ def with_params(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def script_of(
-    context: click.Context, script: str | None, code: str | None, data_dir: Iterable[str] = ()
-) -> str:
-    """Return the path of the script, or the `Code` that replaces it."""
+    context: click.Context, script: Script | None, code: str | None, data_dir: Iterable[str] = ()
+) -> Script:
+    """Return the path of the script, or a list of several, or the `Code` that replaces it."""
     if code is None:
         if script is None:
             data = " ".join(map(shell_word, data_dir))
@@ -313,11 +321,18 @@ class GroupedCommand(click.Command):
     allow_extra_args = True  # reported below
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments; an error about extra ones names the option that takes them."""
+        """Parse the arguments; an error about extra ones names the option that takes them.
+
+        More scripts are the next steps of the job, so that `script` is a list.
+        """
         words = [*args]
         ctx.meta[_ARGUMENTS] = words  # for --help, which is shown before they are parsed
         rest = super().parse_args(ctx, args)
         script, code = ctx.params.get("script"), ctx.params.get("code")
+        is_job = "data_dir" in ctx.params and code is None and not _has_script(ctx)
+        if rest and is_job and all(str(word).endswith(".py") for word in (script, *rest)):
+            ctx.params["script"] = [script, *rest]
+            ctx.args = rest = []
         is_other = not str(script).endswith(".py") and any(word.endswith(".py") for word in rest)
         if script is not None and (code is not None or is_other):
             rest = [script, *rest]
@@ -335,7 +350,7 @@ class GroupedCommand(click.Command):
         """
         if "data_dir" not in {parameter.name for parameter in self.params}:
             return ""
-        scripts = [word for word in rest if word.endswith(".py")]
+        scripts = [word for word in rest if word.endswith(".py") and not _has_script(ctx)]
         if scripts and ctx.params.get("code") is not None:
             return f" --code is the script: omit it, or omit {shell_path(scripts[0])}."
         inputs = [word for word in rest if word not in scripts]
@@ -367,32 +382,40 @@ class GroupedCommand(click.Command):
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
-        script, rows = self._script_parameters(ctx)
-        if rows:
-            with formatter.section(f"Parameters of {script} (--param NAME=VALUE)"):
-                formatter.write_dl(rows)
+        for script, rows in self._script_parameters(ctx):
+            if rows:
+                with formatter.section(f"Parameters of {script} (--param NAME=VALUE)"):
+                    formatter.write_dl(rows)
 
-    def _script_parameters(self, ctx: click.Context) -> tuple[str, list[tuple[str, str]]]:
-        """Return the script on the command line, and the parameters in its text, as rows of help."""
+    def _script_parameters(self, ctx: click.Context) -> Iterator[tuple[str, _Rows]]:
+        """Yield each script on the command line, and the parameters in its text, as rows of help."""
         if "param" not in {parameter.name for parameter in self.params}:
-            return "", []
+            return
         try:
-            given, _, _ = self.make_parser(ctx).parse_args(args=ctx.meta.get(_ARGUMENTS, []))
+            given, rest, _ = self.make_parser(ctx).parse_args(args=ctx.meta.get(_ARGUMENTS, []))
         except click.UsageError:
-            return "", []
-        words = (given.get(name) for name in ("script", "code"))
-        script, code = (word if isinstance(word, str) else None for word in words)
-        return script or "the script", _parameter_rows(script, code)
+            return
+        script, code = given.get("script"), given.get("code")
+        if isinstance(code, str):
+            yield "the script", _parameter_rows("", code)
+        elif isinstance(script, str):
+            for each in dict.fromkeys([script, *rest]):
+                yield each, _parameter_rows(each)
 
 
-def _parameter_rows(script: str | None, code: str | None) -> list[tuple[str, str]]:
+def _has_script(ctx: click.Context) -> bool:
+    """Check whether the input that is given last is a script, as if the shell has expanded a glob."""
+    return any(word.endswith(".py") for word in (ctx.params.get("data_dir") or ())[-1:])
+
+
+def _parameter_rows(script: str, code: str | None = None) -> _Rows:
     """Describe the parameters in the text of a script; a script that cannot be read has none."""
     from daskmr.job.params.calls import declarations_in
     from daskmr.job.sources import absolute, check_path, collect, parse, read_source
 
     try:
         if code is None:
-            path = absolute(check_path(script or ""))
+            path = absolute(check_path(script))
             code = read_source(path)
         else:
             path = os.path.abspath("<code>")

@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from daskmr.cli.console import EPILOG, Paint, announced, ends_process, listing_line, painter
-from daskmr.cli.options import GroupedCommand, add_option, job_options, repeated
+from daskmr.cli.options import GroupedCommand, Script, add_option, job_options, repeated
 from daskmr.config import SETTINGS
 from daskmr.counts import most_frequent_first
 from daskmr.stdio import say
@@ -29,7 +29,7 @@ _BAR = 20
 @click.command(
     cls=GroupedCommand, epilog=EPILOG, short_help="Show what a run would do, without doing it."
 )
-@click.argument("script", type=click.Path(), required=False, metavar="SCRIPT")
+@click.argument("script", type=click.Path(), required=False, metavar="SCRIPT...")
 @job_options(hide=lambda option: option.run_only)
 @add_option("--json as_json", None, "Write one JSON object.", group="Display")
 @add_option(
@@ -45,7 +45,7 @@ _BAR = 20
 def plan(
     stdout: IO[bytes],
     context: click.Context,
-    script: str | None,
+    script: Script | None,
     as_json: bool,
     estimate: bool,
     **options: Any,
@@ -182,6 +182,8 @@ def _work(plan: Plan) -> _Rows:
         f"median {format_bytes(cut.bytes_median)}",
     )
     yield "", f"largest file: {format_bytes(cut.largest_file_bytes)}, {cut.largest_file}"
+    for number, step in enumerate(plan.steps):
+        yield "" if number else "steps", step
     if reducing is None:
         yield "reducers", "none: the job has no reduce, so map writes the output"
     else:

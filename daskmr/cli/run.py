@@ -14,7 +14,7 @@ import click
 from click.core import ParameterSource
 
 from daskmr.cli.console import EPILOG, exit_codes, leave
-from daskmr.cli.options import GroupedCommand, job_options, repeated
+from daskmr.cli.options import GroupedCommand, Script, job_options, repeated
 from daskmr.errors import JobError
 from daskmr.stdio import standard_output
 from daskmr.text import printable, shell_path, shell_word
@@ -29,16 +29,17 @@ _GC_THRESHOLD = 200_000  # new objects between two garbage collections
 
 
 @click.command(cls=GroupedCommand, epilog=EPILOG, short_help="Run a job script.")
-@click.argument("script", type=click.Path(), required=False, metavar="SCRIPT")
+@click.argument("script", type=click.Path(), required=False, metavar="SCRIPT...")
 @job_options()
 @click.pass_context
 def run(
-    context: click.Context, /, script: str | None, verbose: bool, log_format: str, **options: Any
+    context: click.Context, /, script: Script | None, verbose: bool, log_format: str, **options: Any
 ) -> None:
     """Run the job SCRIPT over the files in --data-dir or --bucket that --input-filter allows.
 
     SCRIPT defines map(key, dims, value, context) and optionally reduce(key, values, context),
-    combine(key, values, context) and setup_reduce(context).
+    combine(key, values, context) and setup_reduce(context). With several scripts, each maps the pairs
+    that the one before has written.
     """
     import gc
 
@@ -66,7 +67,7 @@ def _starts_workers(options: dict[str, Any]) -> bool:
 
 
 def _run(
-    script: str, stdout: IO[bytes], *, output: str, quiet: bool, as_json: bool, **options: Any
+    script: Script, stdout: IO[bytes], *, output: str, quiet: bool, as_json: bool, **options: Any
 ) -> None:
     import gc
 
@@ -92,7 +93,8 @@ def _run(
 
     path, secrets = options.pop("report"), (options["aws_key"], options["aws_secret_key"])
     read = (options["input_filter"], options["schema"], options["layout"])
-    inputs = (script, *(source for source in read if isinstance(source, str)))
+    scripts = script if isinstance(script, list) else [script]
+    inputs = (*scripts, *(source for source in read if isinstance(source, str)))
     with (
         notes_to(show),
         _ending(show),
@@ -200,7 +202,7 @@ def _rerun_command(context: click.Context, file: str) -> str:
         if source is not ParameterSource.COMMANDLINE or not getattr(parameter, "rerun", True):
             continue
         if isinstance(parameter, click.Argument):
-            words.append(shell_path(str(value)))
+            words += map(shell_path, value if isinstance(value, list) else [str(value)])
         elif isinstance(parameter, click.Option) and parameter.is_flag:
             words.append(parameter.opts[-1])
         else:

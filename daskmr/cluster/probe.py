@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from daskmr.data.listing import InputFile
 from daskmr.data.spill_dir import HostFolder, SpillStore
 from daskmr.errors import DaskMRError, InputError
-from daskmr.tasks.crashes import Mark, is_alive, read_marks
+from daskmr.tasks.crashes import Mark, clear_marks, is_alive, read_marks
 from daskmr.text import some
 
 __all__ = ["RESTART_SECONDS", "Ask", "HostMarks", "check_data", "check_spill_store", "sees_all"]
@@ -109,6 +109,11 @@ class HostMarks:
     def renew(self) -> None:
         """Note on all hosts that the run is alive."""
         self._ask(self._host.renew)
+
+    def clear(self) -> None:
+        """Remove the marks of all tasks, between two steps of a job."""
+        self._answers(_clear_marks)
+        self._marks.clear()
 
     def forget(self) -> None:
         """Remove the run's folders; a later run removes those on hosts that do not answer."""
@@ -219,6 +224,10 @@ def _read_marks(host: HostFolder, dask_worker: Any = None) -> tuple[str, list[Ma
     has_marks = os.path.isdir(os.path.join(folder, "marks"))
     marks = [mark for mark in read_marks(folder) if not is_alive(mark.pid)] if has_marks else []
     return _place(host, dask_worker), marks
+
+
+def _clear_marks(host: HostFolder, dask_worker: Any = None) -> None:
+    clear_marks(host.path(dask_worker))
 
 
 def _remove(host: HostFolder, dask_worker: Any = None) -> str:

@@ -249,6 +249,15 @@ class Session:
         """
         self._hooks.append(hook)
 
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Forget at the end of the block the hooks that were added in it."""
+        before = [*self._hooks]
+        try:
+            yield
+        finally:
+            self._hooks[:] = before
+
     def add_page(self, mount: Mount) -> None:
         """Add a page to the dashboard of a LocalCluster once it is attached.
 

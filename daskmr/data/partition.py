@@ -12,15 +12,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import accumulate, starmap
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zstandard
 
 from daskmr.data.listing import InputFile
 from daskmr.data.readers.suffixes import COMPRESSIONS, compression_of
 
+if TYPE_CHECKING:
+    from daskmr.data.steps.pairs import Pairs
+
 __all__ = [
-    "LOOK_AHEAD", "PARTITION_BYTES", "Partition", "count_buckets", "count_reducers",
+    "LOOK_AHEAD", "MIN_PARTITIONS", "PARTITION_BYTES", "Partition", "count_buckets", "count_reducers",
     "estimate_bytes", "plan_partitions", "run_order", "with_ahead",
 ]  # fmt: skip
 
@@ -60,21 +63,22 @@ class Partition:
     bytes: int  # weight: the equivalent amount of gzip data, including the cost of opening files
     # The first files of a later partition, to fetch once all of its own are being fetched.
     ahead: tuple[InputFile, ...] = ()
+    pairs: Pairs | None = None  # those of the step before, in place of its only file
 
     def __reduce__(self) -> tuple[Any, ...]:
         rows = list(map(_row, self.files + self.ahead))
         packed = zstandard.ZstdCompressor(level=1).compress(pickle.dumps(rows, 5))
-        return _unpack, (self.index, packed, self.bytes, len(self.ahead))
+        return _unpack, (self.index, packed, self.bytes, len(self.ahead), self.pairs)
 
 
 _row = attrgetter(*(field.name for field in fields(InputFile)))
 
 
-def _unpack(index: int, packed: bytes, weight: int, ahead: int) -> Partition:
+def _unpack(index: int, packed: bytes, weight: int, ahead: int, pairs: Pairs | None) -> Partition:
     rows = pickle.loads(zstandard.ZstdDecompressor().decompress(packed))
     files = tuple(starmap(InputFile, rows))
     own = len(files) - ahead
-    return Partition(index, files[:own], weight, files[own:])
+    return Partition(index, files[:own], weight, files[own:], pairs)
 
 
 def estimate_bytes(files: Sequence[InputFile]) -> int:

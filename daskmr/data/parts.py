@@ -17,13 +17,14 @@ from typing import Any
 
 from daskmr.data.segments import Extent, SegmentWriter, read_frames
 from daskmr.data.spill_dir import SpillStore
+from daskmr.data.steps.cuts import Cut, Cuts, bound_of
 from daskmr.job.keys import sort_key
 from daskmr.job.pickling import dumps
 
 __all__ = ["Part", "PartWriter", "comparable", "merge_between", "merge_parts", "read_blocks"]
 
 _INDEXED_BYTES = 1 << 20  # of the blocks of one entry of an index
-_BOUND = 256  # characters of a key in an index
+_FINELY = 1 << 18  # the same for the pairs of a step, which are divided more finely
 _COMPARABLE = (frozenset(("str",)), frozenset(("bytes",)), frozenset(("int",)))
 
 Block = tuple[list[Any] | None, list[Any]]
@@ -41,6 +42,8 @@ class Part:
     report: Any = None  # what the writer of the output must know of the rows
     # The extents of an indexed part, and a lower bound of the last key of each (map-only: None)
     index: tuple[tuple[Any, Extent], ...] = ()
+    weight: int = 0  # estimated bytes of the pairs of a step
+    cuts: tuple[Cut, ...] = ()  # where they may be divided
 
     def __sizeof__(self) -> int:  # used by Dask
         return 200 + (0 if isinstance(self.frames, Extent) else sum(map(len, self.frames)))
@@ -49,7 +52,8 @@ class Part:
 class PartWriter:
     """Collects the blocks of one part; moves them to a segment in `folder` above `in_memory` bytes.
 
-    If it is `indexed`, it moves all of them, and makes an index.
+    If it is `indexed`, it moves all of them, and makes an index. If it is `cut`, which needs an index,
+    it also chooses keys between which the next step may divide its pairs.
     """
 
     def __init__(
@@ -58,9 +62,11 @@ class PartWriter:
         in_memory: int,
         header: tuple[Any, ...] = (),
         indexed: bool = False,
+        cut: bool = False,
     ) -> None:
         self._folder = folder
-        self._in_memory = _INDEXED_BYTES if indexed else in_memory
+        self._in_memory = (_FINELY if cut else _INDEXED_BYTES) if indexed else in_memory
+        self._cuts = Cuts() if cut else None
         self._header = header
         self._indexed = indexed
         self._last: Any = None  # key
@@ -72,10 +78,17 @@ class PartWriter:
         self._writer: SegmentWriter | None = None
         self._extents: list[Extent] = []
 
-    def add(self, keys: list[Any] | None, written: list[Any], lines: int) -> None:
-        """Append a block; `keys` has one key for each item of `written`, or is None (map-only)."""
+    def add(
+        self, keys: list[Any] | None, written: list[Any], lines: int, sizes: Sequence[int] = ()
+    ) -> None:
+        """Append a block; `keys` has one key for each item of `written`, or is None (map-only).
+
+        - `sizes`: bytes of each item, or of all of them; for the pairs of a step.
+        """
         if not written:
             return
+        if self._cuts is not None:
+            self._cuts.add(keys, written, sizes)
         if keys is not None:
             self._kinds.update(kind.__name__ for kind in set(map(type, keys)))
             self._last = keys[-1]
@@ -91,9 +104,7 @@ class PartWriter:
             self._writer = SegmentWriter(self._folder)
         self._extents.append(self._writer.write([(frame, len(frame)) for frame in self._frames]))
         if self._indexed:
-            last = self._last
-            # A prefix comes before the entire text.
-            self._bounds.append(last[:_BOUND] if isinstance(last, str | bytes) else last)
+            self._bounds.append(bound_of(self._last))
         self._frames, self._size = [], 0
 
     def finish(self, report: Any = None) -> Part:
@@ -107,7 +118,11 @@ class PartWriter:
                 self._extents[0], offset=0, length=end, size=sum(e.size for e in self._extents)
             )
         index = tuple(zip(self._bounds, self._extents, strict=True)) if self._indexed else ()
-        return Part(self._header, frames, frozenset(self._kinds), self._lines, report, index)
+        part = Part(self._header, frames, frozenset(self._kinds), self._lines, report, index)
+        if self._cuts is None:
+            return part
+        found = tuple(self._cuts.found())
+        return replace(part, weight=self._cuts.weight, cuts=found)
 
     def discard(self) -> None:
         if self._writer is not None:

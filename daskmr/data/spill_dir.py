@@ -15,7 +15,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -179,6 +179,14 @@ class SpillStore:
         with contextlib.suppress(StoreError):  # a later run removes it
             self._clear(self.prefix)
 
+    def keep_only(self, names: Collection[str]) -> None:
+        """Remove all segments but those of these names."""
+        kept = {_ALIVE, *map(os.path.basename, names)}
+        with contextlib.suppress(StoreError):  # `clear` removes them at the latest
+            entries = chain.from_iterable(self._store().list(self.prefix))
+            extra = [e.name for e in entries if not e.is_dir and e.name not in kept]
+            self._store().delete([self.prefix + name for name in extra])
+
     def _sweep(self) -> None:
         """Remove the folders of dead runs: those whose marks are no longer renewed."""
         newest: dict[str, float] = {}
@@ -240,6 +248,18 @@ class Scratch:
     def parts(self) -> str | SpillStore:
         """Return the place for parts of the output."""
         return self.store or os.path.join(self.run_dir, "parts")
+
+    def keep_only(self, paths: Collection[str]) -> None:
+        """Remove all segments but these, between two steps of a job."""
+        if self.store is not None:
+            if self.store.source is not None:
+                self.store.keep_only(paths)
+            return
+        for folder in (os.path.join(self.run_dir, name) for name in ("segments", "parts")):
+            for path in (entry.path for entry in os.scandir(folder)):
+                if path not in paths:
+                    with contextlib.suppress(OSError):  # the folder is removed at the end
+                        os.unlink(path)
 
 
 def _is_stale(folder: str) -> bool:

@@ -51,7 +51,7 @@ class Watcher:
         """Called when a phase begins, one of `daskmr.history.PHASES`."""
 
     def begin(self, plan: RunOutline) -> None:
-        """Called with the outline of the run when the input has been listed."""
+        """Called with the outline of the run when the input has been listed, and of each later step."""
 
     def look(self, look: Look) -> None:
         """Called when a snapshot of the run was taken."""
@@ -96,6 +96,7 @@ class Collector:
         self._state = RunState()
         self._snapshots = Thinning(_MAX_SNAPSHOTS)
         self._source: _Source | None = None
+        self._plan: RunOutline | None = None
         self._dashboard: str | None = None
         self._last = time.monotonic()
 
@@ -122,11 +123,18 @@ class Collector:
             self._on_listing(prefixes, files)
 
     def begin(self, outline: RunOutline) -> None:
-        """Set the outline of the run."""
-        if self.watched:
-            with self._lock:
-                self._state.outline = outline
-                self._notify(self._watcher.begin, outline)
+        """Set the outline of the run, or of its next step, once all tasks before have ended."""
+        if not self.watched:
+            return
+        if self._plan is None:
+            self._plan = outline
+        elif self._source is not None:
+            with self._reading:
+                for news in self._source.remaining_news():
+                    self._add(news)
+        with self._lock:
+            self._state.begin(outline)
+            self._notify(self._watcher.begin, outline)
 
     @contextlib.contextmanager
     def following(
@@ -185,8 +193,8 @@ class Collector:
 
     @property
     def plan(self) -> RunOutline | None:
-        """The outline of the run, once it is known."""
-        return self._state.outline
+        """The outline of the run, or of its first step, once it is known."""
+        return self._plan
 
     def history(self) -> History:
         """Return the history of the run so far; may be called from any thread."""

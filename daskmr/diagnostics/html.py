@@ -17,6 +17,7 @@ from daskmr.diagnostics.plotting import COLOURS, Chart
 from daskmr.diagnostics.summary import (
     bad_share,
     counter_rows,
+    describe_steps,
     skipped_input,
     summarise,
     worst_files,
@@ -175,7 +176,8 @@ def _lists(result: Result) -> list[tuple[str, Sequence[str], int]]:
     bad = [f"{path}: {count:,}" for path, count in worst_files(result, _NAMED)]
     files, notes = len(result.bad_files), result.notes
     titled = ("Notes", notes, len(notes)), (f"Files with bad records: {files:,}", bad, files)
-    return [*skipped_input(result), *titled]
+    steps = describe_steps(result)
+    return [*([("Steps", steps, len(steps))] if steps else []), *skipped_input(result), *titled]
 
 
 def _plan(result: Result) -> Iterator[tuple[str, object]]:

@@ -118,6 +118,10 @@ class TextLog(View):
         self._next = _FIRST_SECONDS
         self._address = ""
         self._pauses = iter(_PAUSES)
+        self._step = ""
+
+    def begin(self, plan: RunOutline) -> None:
+        self._step = f"{plan.step}: " if plan.step else ""
 
     def look(self, look: Look) -> None:
         self._pace.add(look)
@@ -130,7 +134,9 @@ class TextLog(View):
         if self._address:
             self.write(f"daskmr: the dashboard is at {self._address}")
             self._address = ""
-        self.write(f"daskmr: {format_clock(elapsed)} {describe_progress(look, self._pace)}")
+        self.write(
+            f"daskmr: {format_clock(elapsed)} {self._step}{describe_progress(look, self._pace)}"
+        )
 
     def dashboard(self, address: str) -> None:
         self._address = address  # shown with the next line
@@ -158,6 +164,7 @@ class InlineTerminal(View):
             super().write(text)
 
     def begin(self, plan: RunOutline) -> None:
+        super().begin(plan)
         self._begun = True
         self._display.end()
 
@@ -268,6 +275,7 @@ class JsonLog(View):
     def summary(self, result: Result, profile: str | None) -> None:
         names = [field.name for field in dataclasses.fields(result)]
         fields = {name: getattr(result, name) for name in names if name not in _NOT_SUMMARISED}
+        fields["steps"] = [step._asdict() for step in result.steps]
         self._put("summary", **fields, **result.counts.as_dict(), profile=profile)
 
     def _put(self, event: str, *, always: bool = False, **fields: Any) -> None:

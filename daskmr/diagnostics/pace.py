@@ -35,7 +35,8 @@ class Pace:
 
     def add(self, look: Look) -> None:
         """Add a snapshot."""
-        if self._snapshots and self._snapshots[-1].phase != look.phase:
+        last = self._snapshots[-1] if self._snapshots else look
+        if last.phase != look.phase or last.records > look.records:  # or the same of the next step
             self._snapshots.clear()
         progress = _progress(look)
         if not self._snapshots and not (progress.bytes or progress.tasks):

@@ -34,6 +34,7 @@ class RunOutline:
     merges: int  # number of merges of two partial results
     buckets: int  # number of buckets of keys
     inline: bool  # whether it runs in this process
+    step: str = ""  # such as ``"step 2 of 3 (totals)"``, if the job has several
 
 
 class RunState:
@@ -54,6 +55,16 @@ class RunState:
         self._last: dict[str, tuple[Report, float]] = {}  # by process, with the time of receipt
         self._merges: dict[str, int] = {}
         self._spilled: Counter[str] = Counter()  # by worker
+        self._earlier: tuple[TaskSpan, ...] = ()  # tasks of the steps before
+        self._merged = 0  # merges of those
+
+    def begin(self, outline: RunOutline) -> None:
+        """Begin the run, or its next step, whose tasks have the same numbers."""
+        if self.outline is not None:
+            self._earlier, self._merged = self.spans, sum(self._merges.values())
+            self._done, self._running = {}, {}
+            self._total, self._tasks = {"map": Counts(), "reduce": Counts()}, Counter()
+        self.outline = outline
 
     @property
     def inline(self) -> bool:
@@ -62,8 +73,9 @@ class RunState:
 
     @property
     def spans(self) -> tuple[TaskSpan, ...]:
-        """The tasks that are done, by phase and number."""
-        return tuple(sorted(self._done.values(), key=lambda span: (span.phase, span.number)))
+        """The tasks that are done, by step, phase and number."""
+        done = sorted(self._done.values(), key=lambda span: (span.phase, span.number))
+        return (*self._earlier, *done)
 
     def add(self, report: Report) -> None:
         """Add a report; if several say that the same task is done, the first counts."""
@@ -113,7 +125,7 @@ class RunState:
             return {"list": self.listed}
         reduced = self._sum("reduce")
         partitions, buckets = self._tasks["map"], reduced.files
-        merges = sum(self._merges.values())
+        merges = sum(self._merges.values()) - self._merged
         if self.written is not None:  # skipped files count as done, too
             partitions, buckets = plan.partitions, plan.buckets
             mapped = mapped._replace(files=plan.files, bytes=plan.bytes)

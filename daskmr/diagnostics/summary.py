@@ -12,7 +12,14 @@ from daskmr.text import counted, format_bytes, printable, shell_path, shell_word
 if TYPE_CHECKING:
     from daskmr.run.result import Result
 
-__all__ = ["bad_share", "counter_rows", "skipped_input", "summarise", "worst_files"]
+__all__ = [
+    "bad_share",
+    "counter_rows",
+    "describe_steps",
+    "skipped_input",
+    "summarise",
+    "worst_files",
+]
 
 _NAMED = 10  # files listed before "and N more"
 _MANY_VALUES = 10_000  # with fewer values, skew does not matter
@@ -35,6 +42,7 @@ def summarise(result: Result, profile: str = "") -> str:
         f"wrote    {_describe_output(result)}",
         f"time     {timings['total']:.1f} s ({phases})",
     ]
+    lines[1:1] = describe_steps(result)
     if result.sample:
         lines.insert(1, f"sample   {result.sample}: the output covers only a part of the input")
     if result.fetched or result.cached:
@@ -52,6 +60,22 @@ def summarise(result: Result, profile: str = "") -> str:
     lines += _describe_skipped(result)
     lines += _describe_bad_records(result)
     return "\n".join(map(printable, lines))
+
+
+def describe_steps(result: Result) -> list[str]:
+    """Describe what each step of a job with several did."""
+    lines = []
+    for number, step in enumerate(result.steps, 1):
+        unit = "line" if number == len(result.steps) else "pair"
+        title = f"step {number} {step.name}".rstrip()
+        text = f"{counted(step.records, 'record' if number == 1 else 'pair')} gave "
+        text += counted(step.written, unit)
+        text += f" for {counted(step.keys, 'key')}" if step.keys else ""
+        text += f"; {step.bad_records:,} bad" if step.bad_records else ""
+        text += f"; {step.seconds:.1f} s" + (f"; kept in {step.kept}" if step.kept else "")
+        lines.append((title, text))
+    width = max((len(title) for title, _ in lines), default=0)
+    return [f"{title:{max(8, width)}} {text}" for title, text in lines]
 
 
 def _describe_output(result: Result) -> str:
@@ -179,7 +203,10 @@ def _describe_bad_records(result: Result) -> list[str]:
 def _saved(result: Result) -> list[str]:
     path, saved = result.bad_records_path, len(result.saved_bad_records)
     if path is None:
-        return ["  none were saved: they are larger than bad-records-saved allows"]
+        why = "they are larger than bad-records-saved allows"
+        if result.steps and not result.steps[0].bad_records:
+            why = "they are pairs of a step, not records of the input"
+        return [f"  none were saved: {why}"]
     if saved == result.bad_records:
         lines = [f"  all saved in {path}"]
     else:

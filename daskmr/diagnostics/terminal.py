@@ -218,7 +218,9 @@ def compose(
     page = _Page(width, unicode)
     if outline is None:
         return [page.listing(look.progress.get("list", Progress()), elapsed)]
-    rows = [page.phase(name, look, outline) for name in outline.phases]
+    rows = [page.row("step", "bold").append(outline.step)] if outline.step else []
+    # The last look may be at the step before, which has other phases.
+    rows += [page.phase(name, look, outline) for name in outline.phases if name in look.progress]
     rows += [page.speed(look, pace, elapsed), page.bad(look), *page.moved(look)]
     last = [page.row("dashboard", "dim").append(dashboard, "underline")] if dashboard else []
     room = min(_MOST_WORKERS, height - len(rows) - len(last))
@@ -324,7 +326,7 @@ class _Page:
         return Text(f"{bar:{empty}<{cells}}")
 
 
-_UNITS = {"merge": "merges", "reduce": "buckets", "write": "keys"}
+_UNITS = {"map": "partitions", "merge": "merges", "reduce": "buckets", "write": "keys"}
 
 
 def _amounts(name: str, progress: Progress, outline: RunOutline) -> str:

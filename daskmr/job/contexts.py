@@ -31,6 +31,7 @@ __all__ = [
     "Counting",
     "ItemContext",
     "OutputContext",
+    "PairContext",
     "StaleContextError",
     "TextContext",
     "UserContext",
@@ -447,3 +448,35 @@ class ItemContext(OutputContext):
         size = len(to_json(value))
         kept = measured(value)[0]
         self._add(list(kept) if isinstance(kept, tuple) else kept, size)
+
+
+class PairContext(ItemContext):
+    """Collector of the pairs of a step before the last one.
+
+    - `step`: such as ``"step 1 of 2"``.
+    """
+
+    def __init__(self, step: str) -> None:
+        self._step = step
+        super().__init__()
+
+    def check_separators(self) -> None:
+        """Raise TypeError if `setup_reduce` wrote anything: there is no output to have a header."""
+        if self.written:
+            self._refuse("a header in setup_reduce")
+        super().check_separators()
+
+    def writecsv(self, values: Any) -> None:
+        self._refuse("context.writecsv")
+
+    def writeline(self, text: Any) -> None:
+        self._refuse("context.writeline")
+
+    def writejson(self, value: Any) -> None:
+        self._refuse("context.writejson")
+
+    def _refuse(self, what: str) -> None:
+        raise TypeError(
+            f"{what} is for the output, but what {self._step} writes is the input of the next one: "
+            "write pairs, with context.write(key, value)."
+        )

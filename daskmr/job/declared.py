@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, count
 from typing import Any, NamedTuple
 
 from daskmr.errors import InputError
 from daskmr.job.tracebacks import short_repr
 
-__all__ = ["Declared", "declared_in", "distinct_names", "names_of", "notes_on_declared", "paths_of"]
+__all__ = [
+    "Declared", "declared_in", "distinct_names", "names_of", "notes_on_declared", "notes_on_steps",
+    "paths_of",
+]  # fmt: skip
 
 
 class Declared(NamedTuple):
@@ -32,6 +35,10 @@ class Declared(NamedTuple):
     fields: Any = None
     input_columns: Any = None
     output_columns: Any = None
+
+    def over(self, other: Declared) -> Declared:
+        """Return these values, and those of `other` where there are none."""
+        return Declared(*(b if a is None else a for a, b in zip(self, other, strict=True)))
 
     @property
     def names_of_output(self) -> Any:
@@ -61,6 +68,23 @@ def notes_on_declared(namespace: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(value, list | tuple | dict):
             yield (
                 f"`{name}` in the script is {short_repr(value)}, not text, so it does not name {meaning}"
+            )
+
+
+def notes_on_steps(namespace: Mapping[str, Any], steps: Sequence[Sequence[Any]]) -> Iterator[str]:
+    """Yield notes on functions of a script that none of its steps uses.
+
+    - `steps`: the functions of each step.
+
+    >>> list(notes_on_steps({"reduce": len, "map": max}, [(max, None)]))
+    ['`reduce` in the script is not used, because a run calls the functions of `steps`']
+    """
+    used = [function for functions in steps for function in functions]
+    for name in ("map", "combine", "reduce", "setup_reduce"):
+        own = namespace.get(name)
+        if callable(own) and own not in used:
+            yield (
+                f"`{name}` in the script is not used, because a run calls the functions of `steps`"
             )
 
 

@@ -7,11 +7,13 @@ import textwrap
 import threading
 import types
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from daskmr.errors import InputError, Interrupted
 from daskmr.job.check import (
@@ -23,14 +25,13 @@ from daskmr.job.check import (
     hint_for,
     notes_on,
 )
-from daskmr.job.declared import Declared, declared_in, notes_on_declared
+from daskmr.job.declared import Declared, declared_in, notes_on_declared, notes_on_steps
 from daskmr.job.params.declared import Parameter
-from daskmr.job.params.given import ParameterError, check_given, refuse_unknown, value_of
+from daskmr.job.params.given import ParameterError, check_given, refuse_unknown, values_for
 from daskmr.job.params.passed_env import applied
 from daskmr.job.process_errors import no_children
-from daskmr.job.script import InlineFunctions, Script
+from daskmr.job.script import InlineFunctions, Script, Source
 from daskmr.job.sources import (
-    Sources,
     absolute,
     check_path,
     collect,
@@ -40,9 +41,10 @@ from daskmr.job.sources import (
 )
 from daskmr.job.tracebacks import short_repr
 
-__all__ = ["Code", "Job", "forget", "load_job"]
+__all__ = ["Code", "Job", "after", "describe_steps", "forget", "load_job"]
 
 _JOBS_KEPT = 32
+_T = TypeVar("_T")
 _CODE = "<code>"  # the file name of a script that is given as text
 
 
@@ -109,13 +111,15 @@ class Job:
         )
 
     @classmethod
-    def _of(cls, source: Script | InlineFunctions) -> Job:
+    def _of(cls, source: Source) -> Job:
         job = cls.__new__(cls)
         job._take(source, None)
         return job
 
-    def _take(self, source: Script | InlineFunctions, functions: Functions | None) -> None:
+    def _take(self, source: Source, functions: Functions | None) -> None:
         self._source, self._functions = source, functions
+        self._number, self._is_listed = 0, False  # the place in the `steps` of a script
+        self._chain: tuple[Job, ...] = (self,)
         self._passed_over: Mapping[str, str] = {}
         self._env_token = ""
         self._declared = Declared()
@@ -153,6 +157,31 @@ class Job:
         return self._loaded().read
 
     @property
+    def steps(self) -> tuple[Job, ...]:
+        """The steps of the job, which is the first of them; only itself if it has no others."""
+        self._loaded()
+        return self._chain
+
+    @property
+    def step_name(self) -> str:
+        """A name for the job as a step of another one: that of its script, or of its `map`."""
+        own = getattr(self.map, "__name__", "")
+        if self.path is not None and not self._is_listed:
+            return self.name
+        return own if own.isidentifier() and own != "map" else ""
+
+    def step_label(self, number: int) -> str:
+        """Return what messages call a step of the job, such as ``"step 2 of 3 (totals)"``."""
+        steps = self.steps
+        name = steps[number - 1].step_name
+        return f"step {number} of {len(steps)}{f' ({name})' if name else ''}"
+
+    @property
+    def scripts(self) -> tuple[Job, ...]:
+        """The first step of each script; without scripts, all steps."""
+        return tuple(step for step in self.steps if not step._number)
+
+    @property
     def declared(self) -> Declared:
         """What the script declares at its top level; empty for inline functions."""
         self._loaded()
@@ -188,9 +217,9 @@ class Job:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Notes on files and functions of the script that are not used."""
-        self._loaded()
-        return (*notes_on(self, self._passed_over), *self._declared_notes)
+        """Notes on files and functions of the scripts that are not used."""
+        of_each = ((*notes_on(s, s._passed_over), *s._declared_notes) for s in self.scripts)
+        return tuple(dict.fromkeys(chain.from_iterable(of_each)))
 
     def _declare(self, namespace: Mapping[str, Any]) -> None:
         self._declared = declared_in(namespace)
@@ -206,8 +235,9 @@ class Job:
 
     def with_passed_env(self, token: str) -> Job:
         """Return this job for workers that have environment variables for it, by their token."""
-        job = Job.__new__(Job)
-        job.__dict__.update(self.__dict__, _env_token=token)
+        job = _twin(self)
+        job._env_token = token
+        job._chain = (job, *(step.with_passed_env(token) for step in self._chain[1:]))
         return job
 
     @contextmanager
@@ -250,6 +280,8 @@ class Job:
         else:
             if isinstance(source, Script):
                 self._declare(loaded)
+                if steps := _steps_in(loaded, source.path):
+                    return _take_step(self, loaded, steps), {}
                 return choose_functions(loaded, source.path, source.is_own)
             return Functions(*loaded), {}
         raise failure  # outside of the handler, so it does not refer to the user's exception
@@ -257,15 +289,62 @@ class Job:
     def __reduce__(self) -> tuple[Callable[..., Job], tuple[Any, ...]]:
         source = self._source
         if isinstance(source, Script):
-            values, module = source.params.given, source.module_name
-            packed = (source.name, source.path, source.sources, values, module, source.digest)
-            return _restore_script, (*packed, self._env_token)
+            script = source.packed()
+            return _restore_script, (script, self._number, self._env_token, source.before)
         blob = source.pickled()
-        digest = sha256(blob).hexdigest()
-        return _restore_functions, (blob, digest, source.files, self._env_token)
+        functions = blob, sha256(blob).hexdigest(), source.files
+        return _restore_functions, (*functions, self._env_token, source.before)
 
     def __repr__(self) -> str:
         return f"<Job {self.path or self.name}>"
+
+
+def describe_steps(job: Job) -> tuple[str, ...]:
+    """Return the functions of each step, in words; nothing for a job of one step."""
+    optional = ("combine", "reduce", "setup_reduce")
+    return tuple(
+        f"{job.step_label(number)}: "
+        + ", ".join(["map", *(name for name in optional if getattr(step, name) is not None)])
+        for number, step in enumerate(job.steps, 1)
+        if len(job.steps) > 1
+    )
+
+
+def _step(first: Job, number: int) -> Job:
+    """Return another step of a script; it may not be loaded yet."""
+    job = Job._of(first._source)
+    job._number = number
+    return job
+
+
+def _take_step(job: Job, namespace: Mapping[str, Any], steps: Sequence[Job]) -> Functions:
+    """Return the functions of this step of a script; the first one also gets the others."""
+    own, job._is_listed = steps[job._number], True
+    if job._number in (0, len(steps) - 1):  # what the script declares is about input and output
+        own._declared = own._declared.over(job._declared)
+    job._declared = own._declared
+    if not job._number:
+        functions = [each._loaded() for each in steps]
+        job._declared_notes += (*notes_on_steps(namespace, functions),)
+        job._chain = (job, *(_step(job, number) for number in range(1, len(steps))))
+    return own._loaded()
+
+
+def after(job: Job, before: Job) -> Job:
+    """Return a copy of a job, which reads values of the classes of the step before."""
+    job, source = _twin(job), before._source
+    if job.path is None or (job.path, job.digest) != (source.path, source.digest):
+        source = _twin(job._source)
+        source.before = before._source
+    job._source, job._chain, job._env_token = source, (job,), before._env_token
+    return job
+
+
+def _twin(original: _T) -> _T:
+    """Return a copy that shares everything with the original, so also what it has loaded."""
+    twin = object.__new__(type(original))
+    twin.__dict__.update(original.__dict__)
+    return twin
 
 
 class Code(str):
@@ -274,28 +353,28 @@ class Code(str):
     __slots__ = ()
 
 
-def load_job(
-    source: str | os.PathLike[str] | types.ModuleType | Job,
-    params: Mapping[str, Any] | None = None,
-) -> Job:
+def load_job(source: Any, params: Mapping[str, Any] | None = None) -> Job:
     """Load and check a job script before any work.
 
     - `source`: a script's path, or its text as `Code`; a module, whose file is used as the script unless it is part of a
-      package or installed; or a `Job`, which is returned unchanged.
-    - `params`: values of the script's parameters, by name.
-    Raises `InputError` if the script cannot be read or run, if its functions do not fit a job, or if
-    a parameter is missing, unknown or of another type.
+      package or installed; a `Job`, which is returned unchanged; or a list of these, the steps.
+    - `params`: values of the scripts' parameters, by name.
+    Raises `InputError` if a script cannot be read or run, if its functions do not fit a job, or if a
+    parameter is missing, unknown or of another type.
     """
     params = check_given(params)
-    job = _load(source, {name: value_of(value) for name, value in params.items()})
-    where = f"The script {os.path.basename(job.path)}" if job.path else "The job"
-    refuse_unknown(params, job.declared_params, where)
-    return job
+    sources = source if isinstance(source, list | tuple) else [source]
+    if not sources:
+        raise InputError("A list of jobs needs at least one: mapreduce([first, second], ...).")
+    jobs = [_load(each, values_for(params, place)) for place, each in enumerate(sources)]
+    _refuse_unknown(
+        params, [job for job, each in zip(jobs, sources, strict=True) if job is not each]
+    )
+    return jobs[0] if len(jobs) == 1 else _chained(jobs)
 
 
 def _load(source: Any, params: Mapping[str, Any]) -> Job:
     if isinstance(source, Job):
-        _refuse_params(params)
         return source
     if isinstance(source, types.ModuleType):
         return _load_module(source, params)
@@ -308,8 +387,16 @@ def _load(source: Any, params: Mapping[str, Any]) -> Job:
     )
 
 
-def _refuse_params(params: Mapping[str, Any]) -> None:
-    if params:
+def _refuse_unknown(params: Mapping[str, Any], jobs: Sequence[Job]) -> None:
+    """Raise InputError for a parameter that no script declares.
+
+    - `jobs`: those that were loaded with the parameters.
+    """
+    declared = {job.path: job.declared_params for job in jobs if job.path is not None}
+    if declared:
+        scripts = [*map(os.path.basename, declared)]
+        refuse_unknown(params, chain.from_iterable(declared.values()), scripts)
+    elif params:
         raise InputError(
             f"The parameter {next(iter(params))} has no effect on functions that are loaded already: they "
             "take values from variables. Give a script, which calls daskmr.param."
@@ -324,14 +411,39 @@ def _load_module(module: types.ModuleType, params: Mapping[str, Any]) -> Job:
     is_main = module.__name__ == "__main__"
     if is_script and not (is_main or in_package or is_installed(filename)):
         return _load_script(filename, params)
-    _refuse_params(params)
     where = f"The module {module.__name__!r}"
+    if steps := _steps_in(vars(module), where):
+        return _chained(steps)
     tops = {module.__name__.partition(".")[0]}
     functions, passed_over = choose_functions(vars(module), where, lambda top, _: top in tops)
     job = Job(*functions[:4], read=functions.read)
     job._passed_over = passed_over
     job._declare(vars(module))
     return job
+
+
+def _chained(jobs: Iterable[Job]) -> Job:
+    """Return the first of several jobs, with the steps of all."""
+    first, *rest = (step for job in jobs for step in job.steps)
+    linked = [_twin(first)]
+    for step in rest:
+        linked.append(after(step, linked[-1]))
+    linked[0]._chain = (*linked,)
+    return linked[0]
+
+
+def _steps_in(namespace: Mapping[str, Any], where: str) -> tuple[Job, ...]:
+    """Return the `steps` of a script; a script may use the name for anything but a list of jobs."""
+    steps = namespace.get("steps")
+    if not isinstance(steps, list | tuple) or not any(isinstance(step, Job) for step in steps):
+        return ()
+    for number, step in enumerate(steps, 1):
+        if not isinstance(step, Job) or len(step._chain) > 1:
+            raise InputError(
+                f"{where}: step {number} of `steps` is {short_repr(step)}, not a Job. Write each as "
+                "Job(map=..., reduce=...), with `from daskmr import Job`."
+            )
+    return (*steps,)
 
 
 def _load_script(given: str, params: Mapping[str, Any]) -> Job:
@@ -349,20 +461,21 @@ def _load_text(text: str, path: str, params: Mapping[str, Any]) -> Job:
     with job.activate():
         script.settle()
     with _JOBS_LOCK:
-        _JOBS.pop((path, job.digest), None)  # a new load runs the script again
+        for key in [key for key in _JOBS if key[:2] == (path, job.digest)]:
+            del _JOBS[key]  # a new load runs the script again
     return _memoised((path, job.digest), lambda: job)
 
 
 # --- one process: the jobs it has loaded, and the one that is active ------------------------------
 
-_JOBS: dict[tuple[str | None, str], Job] = {}
+_JOBS: dict[tuple[Any, ...], Job] = {}
 # Separate from _ACTIVATION, because Dask's event loop unpickles, and must not wait for user code.
 _JOBS_LOCK = threading.Lock()
 _ACTIVATION = threading.RLock()
-_active: Script | InlineFunctions | None = None
+_active: Source | None = None
 
 
-def _memoised(key: tuple[str | None, str], make: Callable[[], Job]) -> Job:
+def _memoised(key: tuple[Any, ...], make: Callable[[], Job]) -> Job:
     with _JOBS_LOCK:
         job = _JOBS.pop(key, None) or make()
         _JOBS[key] = job  # now the last: the first one is the least recently used
@@ -371,26 +484,34 @@ def _memoised(key: tuple[str | None, str], make: Callable[[], Job]) -> Job:
     return job
 
 
-def _restore_script(
-    name: str,
-    path: str,
-    sources: Sources,
-    params: Mapping[str, Any],
-    module: str,
-    digest: str,
-    token: str,
+def _restore_script(packed: tuple[Any, ...], number: int, token: str, before: Source | None) -> Job:
+    path, digest = packed[1], packed[-1]
+    key = path, digest + token, *_lineage(before)
+    first = _restored(key, partial(Script, *packed), token, before)
+    # All steps of a script share its modules.
+    return _memoised((*key, number), lambda: _step(first, number)) if number else first
+
+
+def _restore_functions(
+    blob: bytes, digest: str, files: dict[str, str], token: str, before: Source | None
 ) -> Job:
-    def make() -> Job:
-        return Job._of(Script(name, path, sources, params, module, digest, token))
-
-    return _memoised((path, digest + token), make)
+    make = partial(InlineFunctions, blob=blob, files=files)
+    return _restored((None, digest + token, *_lineage(before)), make, token, before)
 
 
-def _restore_functions(blob: bytes, digest: str, files: dict[str, str], token: str) -> Job:
-    def make() -> Job:
-        return Job._of(InlineFunctions(blob=blob, files=files, env_token=token))
+def _restored(
+    key: tuple[Any, ...], make: Callable[[], Source], token: str, before: Source | None
+) -> Job:
+    def restore() -> Job:
+        source = make()
+        source.env_token, source.before = token, before
+        return Job._of(source)
 
-    return _memoised((None, digest + token), make)
+    return _memoised(key, restore)
+
+
+def _lineage(before: Source | None) -> tuple[str, ...]:
+    return () if before is None else (before.digest, *_lineage(before.before))
 
 
 def forget(token: str) -> None:
@@ -401,7 +522,7 @@ def forget(token: str) -> None:
 
 
 @contextmanager
-def _activated(source: Script | InlineFunctions) -> Iterator[None]:
+def _activated(source: Source) -> Iterator[None]:
     global _active
     with _ACTIVATION:
         before = _active
@@ -423,7 +544,7 @@ def _activated(source: Script | InlineFunctions) -> Iterator[None]:
 
 
 @contextmanager
-def _working_directory_of(source: Script | InlineFunctions) -> Iterator[None]:
+def _working_directory_of(source: Source) -> Iterator[None]:
     """Hide a script's changes of the working directory from the run, whose paths may be relative."""
     before = _working_directory()
     if source.directory is not None:

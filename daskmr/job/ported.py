@@ -33,16 +33,17 @@ def find_ported(files: Mapping[str, str], script: str) -> list[str]:
 
 
 def load_ported(script: Any, say: Say, params: Mapping[str, Any] | None = None) -> Job:
-    """Load a script; if that fails, show its Python 2 code first."""
+    """Load a script, or several; if that fails, show its Python 2 code first."""
     try:
         return load_job(script, params)
     except InputError as error:
         failure = error
-    if isinstance(script, str | os.PathLike) and os.path.isfile(script):
-        with suppress(InputError):  # it would be the same failure
-            path = os.path.abspath(os.fsdecode(script))
-            text = read_source(path)
-            files = collect(path, text, parse(text, path)).files
-            for found in find_ported(files, os.path.basename(path)):
-                say("warning", found)
+    for each in script if isinstance(script, list | tuple) else [script]:
+        if isinstance(each, str | os.PathLike) and os.path.isfile(each):
+            with suppress(InputError):  # it would be the same failure
+                path = os.path.abspath(os.fsdecode(each))
+                text = read_source(path)
+                files = collect(path, text, parse(text, path)).files
+                for found in find_ported(files, os.path.basename(path)):
+                    say("warning", found)
     raise failure

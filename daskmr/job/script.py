@@ -19,7 +19,7 @@ import sys
 import types
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from importlib.readers import FileReader
 from importlib.resources.abc import TraversableResources
@@ -32,7 +32,7 @@ from daskmr.job.pickling import dumps_by_value
 from daskmr.job.sources import Sources, module_of, prefixes
 from daskmr.job.tracebacks import describe_exception, remember_lines
 
-__all__ = ["InlineFunctions", "Script"]
+__all__ = ["InlineFunctions", "Script", "Source"]
 
 Function = Callable[..., Any]
 
@@ -41,8 +41,13 @@ class InlineFunctions:
     """Functions that are shipped by value: those of a notebook or ``__main__``, lambdas, closures.
 
     They are pickled again every time, because the objects that they refer to may have changed.
+
+    - `before`: the source of the step before, whose modules can be imported, too.
+    - `env_token`: that of the environment variables that were passed to this process for them.
     """
 
+    before: Source | None = None
+    env_token = ""
     name = "job"
     path = None
     module_name = None
@@ -53,10 +58,8 @@ class InlineFunctions:
         functions: tuple[Function | None, ...] = (),
         blob: bytes = b"",
         files: dict[str, str] | None = None,
-        env_token: str = "",
     ) -> None:
         self._functions = functions
-        self.env_token = env_token
         self._blob = blob
         self.directory: str | None = None
         if files is None:
@@ -88,9 +91,20 @@ class InlineFunctions:
         )
 
     def enter(self) -> None:
-        """Do nothing, because the functions need no names in ``sys.modules``."""
+        """Only enter the source before, because the functions need no names in ``sys.modules``."""
+        if self.before is not None:
+            self.before.enter()
+            activate(None)
 
-    leave = enter
+    def leave(self) -> None:
+        if self.before is not None:
+            self.before.leave()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(InlineFunctions, files=self.files), ((), self.pickled()), self.before
+
+    def __setstate__(self, before: Source) -> None:
+        self.before = before
 
 
 def _code_files(function: Any, seen: set[int]) -> Iterator[str]:
@@ -120,8 +134,12 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
 
     Siblings keep the names that they are imported under. The script's own module is named after the
     contents, so that its classes are pickled under a name that no other script has.
+
+    - `before`, `env_token`: as those of `InlineFunctions`.
     """
 
+    before: Source | None = None
+    env_token = ""
     is_job = True  # `process_errors` recognises the functions of a script by their loader
 
     def __init__(
@@ -132,10 +150,8 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
         given: Mapping[str, Any],
         module_name: str = "",
         digest: str = "",
-        env_token: str = "",
     ) -> None:
         self.name, self.path, self.sources = name, path, sources
-        self.env_token = env_token
         self.digest = digest or _digest(sources, given)
         self.directory: str | None = None  # the working directory that the script has changed to
         self.files, self.unused = sources.files, sources.unused
@@ -143,7 +159,7 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
         places = {file: sources.place(file, directory) for file in self.files}
         self.texts = {places[file]: text for file, text in self.files.items()}
         self.module_name = module_name or re.sub(r"\W|^(?=\d)", "_", f"{name}_{self.digest[:12]}")
-        self.params = Params(given, self.texts)
+        self.params = Params(script, given, self.texts)
         self._filenames = {module_of(file): places[file] for file in self.files if file != script}
         self._filenames[self.module_name] = path
         modules = [*self._filenames, *map(module_of, sources.namespaces)]
@@ -171,8 +187,7 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
 
     def load(self) -> dict[str, Any]:
         remember_lines(self.texts)
-        with self.params.loading():
-            return vars(importlib.import_module(self.module_name))
+        return vars(importlib.import_module(self.module_name))
 
     def settle(self) -> None:
         """Have all processes use the values that the parameters have in this one, also the defaults."""
@@ -180,6 +195,8 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
         self.digest = _digest(self.sources, self.params.given)
 
     def enter(self) -> None:
+        if self.before is not None:
+            self.before.enter()
         activate(self.params)
         if any(top in sys.modules for top in self._tops):
             self._hidden = self._take()
@@ -198,10 +215,23 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
             sys.modules.pop(name, None)
         sys.modules.update(self._hidden)
         self._hidden = {}
+        if self.before is not None:
+            self.before.leave()
+
+    def packed(self) -> tuple[Any, ...]:
+        """Return the arguments that create the script in another process."""
+        given = self.params.given
+        return self.name, self.path, self.sources, given, self.module_name, self.digest
 
     def _take(self) -> dict[str, types.ModuleType]:
         names = [name for name in list(sys.modules) if name.partition(".")[0] in self._tops]
         return {name: sys.modules.pop(name) for name in names}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Script, self.packed(), self.before
+
+    def __setstate__(self, before: Source) -> None:
+        self.before = before
 
     # --- finder and loader
 
@@ -256,14 +286,25 @@ class Script(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
         if module.__name__ in self._folders:
             return
         # A sibling that imports the script must get the script's module, not a second copy.
-        aliases = self.sources.aliases if module.__name__ == self.module_name else ()
+        is_script = module.__name__ == self.module_name
+        aliases = self.sources.aliases if is_script else ()
         sys.modules.update(dict.fromkeys(aliases, module))
+        active = activate(
+            self.params
+        )  # others are active if a later step reads values of its classes
         try:
-            super().exec_module(module)
+            with self.params.loading() if is_script else nullcontext():
+                super().exec_module(module)
         except BaseException:
             for alias in aliases:
                 sys.modules.pop(alias, None)
             raise
+        finally:
+            activate(active)
+
+
+Source = Script | InlineFunctions
+"""Where the functions of a job are from."""
 
 
 def _digest(sources: Sources, given: Mapping[str, Any]) -> str:

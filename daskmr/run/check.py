@@ -7,8 +7,9 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from daskmr.config import Config, load_config
 from daskmr.data.dims import Dims
@@ -18,18 +19,30 @@ from daskmr.data.readers.sniffing import LINE_CHARACTERS, describe_lines, format
 from daskmr.data.sampling import Choice
 from daskmr.data.sources.given import parse_sources, spooled
 from daskmr.errors import InputError, JobError, TaskFailed
-from daskmr.job.job import Job
+from daskmr.job.job import Job, describe_steps
 from daskmr.job.keys import sorted_keys
 from daskmr.job.ported import Say, find_ported, load_ported
 from daskmr.job.process_errors import no_children
 from daskmr.run.record_format import RecordFormat, check_header, choose_format, extensions_of
 from daskmr.run.request import schema_of
-from daskmr.run.trial import Bad, Combined, Trial, first_records, text_of
+from daskmr.run.trial import (
+    PAIRS,
+    Bad,
+    Combined,
+    Record,
+    Trial,
+    first_records,
+    pair_records,
+    text_of,
+)
 from daskmr.store.credentials import given
 from daskmr.store.open_stores import stores_closed
 from daskmr.tasks.guard import in_thread, no_exit, shortened
 from daskmr.tasks.spilled_values import on_disk
 from daskmr.text import counted, shell_word, shorten
+
+if TYPE_CHECKING:
+    from daskmr.data.input_file import InputFile
 
 __all__ = ["alike", "check_script"]
 
@@ -100,11 +113,17 @@ def check_script(
         return in_thread(try_script)
 
 
+_Records: TypeAlias = "Iterator[tuple[InputFile, str, int, Record]]"
+"""Records, each with its file, the place of the file, and its number."""
+
+
 class _Check:
     """The trial of a script, step by step, with a count of the warnings."""
 
     def __init__(self, job: Job, say: Say, form: RecordFormat) -> None:
-        self.job, self.form = job, form
+        self.job, self.form, self.steps = job, form, job.steps
+        self.number = 1  # of the step that `job` is
+        self.names: tuple[str, ...] = ()  # of the dimensions
         self.warnings = 0
         self._show = say
         self._title = ""
@@ -123,10 +142,16 @@ class _Check:
         job = self.job
         functions = ["map", *(name for name in _OPTIONAL if getattr(job, name) is not None)]
         self._say("script", f"{job.path or 'the job'} defines {', '.join(functions)}")
-        ported = find_ported(job.files, os.path.basename(job.path)) if job.path else []
-        for name, declared in job.declared_params.items():
-            default = "" if declared.is_given else " (default)"
-            self._say("params", f"{name} = {shorten(str(declared.value), _WIDTH)}{default}")
+        for step in describe_steps(job):
+            self._say("steps", step)
+        ported: list[str] = []
+        for script in job.scripts:
+            file = os.path.basename(script.path or "")
+            ported += find_ported(script.files, file) if file else []
+            for name, declared in script.declared_params.items():
+                value = f"{name} = {shorten(str(declared.value), _WIDTH)}"
+                value += "" if declared.is_given else " (default)"
+                self._say("params", value if script is job else f"{value} in {file}")
         self._columns()
         for text in [*job.notes, *ported]:
             self._warn(text)
@@ -145,36 +170,51 @@ class _Check:
                 self._say("columns", f"of {what}: {', '.join(map(str, names))}")
 
     def records(self, inputs: Inputs, config: Config, count: int) -> None:
-        """Map the first records of the input, then combine and reduce their pairs.
+        """Map the first records of the input, then combine and reduce their pairs; in each step.
 
         Raises `JobError` if one of the functions fails, or a file cannot be read.
         """
+        self.names = inputs.listing.layout.field_names
         try:
             check_header(inputs, self.form)
         except InputError as error:
             self._warn(str(error))
             self.form = replace(self.form, columns=self.form.maybe_columns, maybe_columns=None)
+        pairs = self._try(partial(first_records, inputs, config), config, count)
+        for number in range(2, len(self.steps) + 1):
+            name = f"the pairs of {self.steps[0].step_label(number - 1)}"
+            self.number, self.job, self.form = number, self.steps[number - 1], PAIRS
+            pairs = self._try(partial(pair_records, pairs, name), config, count)
+
+    def _try(
+        self, records_of: Callable[[Trial], _Records], config: Config, count: int
+    ) -> list[Any]:
+        """Try one step on its first records; return the pairs that it writes for the next one."""
+        label = self.steps[0].step_label(self.number) if len(self.steps) > 1 else ""
+        if label:
+            self._say("step", label)
+        is_last = self.number == len(self.steps)
         with self.job.activate(), no_exit(), no_children():
             try:
-                trial = Trial(self.job, self.form)
-                self._map(trial, inputs, config, count)
+                trial = Trial(self.job, self.form, "" if is_last else label)
+                self._map(trial, records_of(trial), config, count)
                 self._combine(trial)
-                self._reduce(trial)
+                self._reduce(trial, is_last)
                 self._reduce_from_disk(trial)
-                return
+                return [] if is_last else trial.pairs()
             except TaskFailed as error:
-                failure = JobError(error.message, error.details)
+                text = f"In {label}: {error.message}" if label else error.message
+                failure = JobError(text, error.details)
             except CorruptFileError as error:
                 failure = JobError(f"{error} A run fails there, unless with --skip-corrupt-files.")
         raise failure
 
     # --- map ------------------------------------------------------------------------------------
 
-    def _map(self, trial: Trial, inputs: Inputs, config: Config, count: int) -> None:
+    def _map(self, trial: Trial, records_of: _Records, config: Config, count: int) -> None:
         bad: list[tuple[str, int, str, Bad]] = []
         pairs = records = 0
-        shown, dims, names = "", None, inputs.listing.layout.field_names
-        records_of = first_records(inputs, config, trial)
+        shown, dims = "", None
         for file, place, number, record in islice(records_of, count):
             line = text_of(record)
             if place != shown and pairs < _SHOWN:
@@ -184,7 +224,8 @@ class _Check:
                     self._say("dims", shortened(dims, 2 * _WIDTH))
             mark = len(trial.pending)
             try:
-                found = trial.map(place, Dims(file.dims, names), number, record, file.path)
+                dims = Dims(file.dims, self.names)
+                found = trial.map(place, dims, number, record, file.path)
             except TaskFailed as error:
                 error.message += f" The record: {shortened(line, 3 * _WIDTH)}"
                 raise
@@ -203,7 +244,7 @@ class _Check:
     def _sum_up(
         self, trial: Trial, records: int, pairs: int, bad: list[tuple[str, int, str, Bad]]
     ) -> None:
-        written = counted(pairs, "line")
+        written = counted(pairs, "line" if self.number == len(self.steps) else "pair")
         if self.job.reduce is not None:
             written = f"{counted(pairs, 'pair')} under {counted(len(trial.groups), 'key')}"
         self._say("records", f"{counted(records, 'record')} gave {written}")
@@ -268,14 +309,14 @@ class _Check:
                     return
         self._say("", "reduce gives the same result for combined values")
 
-    def _reduce(self, trial: Trial) -> None:
+    def _reduce(self, trial: Trial, is_last: bool) -> None:
         if self.job.reduce is None:
             for line in trial.header:
                 self._say("header", shortened(line, 2 * _WIDTH))
             return
-        lines = trial.reduced(trial.groups)
+        lines = trial.reduced(trial.groups) if is_last else trial.items(trial.groups)
         for line in lines[:_SHOWN]:
-            self._say("output", _output_line(line))
+            self._say("output", _written(line))
         if len(lines) > _SHOWN:
             self._say("", f"... and {len(lines) - _SHOWN:,} more")
         if not lines:

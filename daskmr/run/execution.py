@@ -19,7 +19,7 @@ from daskmr.data.partition import Partition, run_order, with_ahead
 from daskmr.data.parts import Part
 from daskmr.diagnostics.run_state import RunOutline
 from daskmr.errors import JobError
-from daskmr.history import PHASES
+from daskmr.history import PHASES, StepFigures
 from daskmr.tasks.crashes import COMBINING, FETCHING, Mark, by_task, is_alive, read_marks
 from daskmr.tasks.deaths import explain_death, explain_kills, file_of_death
 from daskmr.tasks.fold import Spilling
@@ -59,6 +59,7 @@ class Outcome:
     keys: int  # number of keys that were reduced
     reducing: Span | None  # the time in which the reducers ran
     notes: tuple[str, ...] = ()
+    steps: tuple[StepFigures, ...] = ()  # of a job that has several
 
     @property
     def lines(self) -> int:
@@ -94,7 +95,7 @@ def outline_of(request: Request, inputs: Inputs, plan: Sequence[Partition]) -> R
         "fetch": to_fetch > 0,
         "merge": reduces,
         "reduce": reduces,
-        "write": request.output is not None,
+        "write": request.output is not None and not request.step,
     }
     return RunOutline(
         job=request.job.name,
@@ -197,7 +198,7 @@ class Execution:
             watched=self.watched,
             records=self.request.records,
             dim_names=inputs.listing.layout.field_names,
-            indexed=self.request.writes_directory,
+            indexed=self.request.is_indexed,
         )
         return Pinned(partial(map_packed, task=task))
 
@@ -227,7 +228,7 @@ class Execution:
             profile=request.profile,
             part_bytes=_part_bytes(self.config, buckets),
             watched=self.watched,
-            indexed=request.writes_directory,
+            indexed=request.is_indexed,
         )
         if reducers > 1:
             folded = folded.repartition(npartitions=reducers)

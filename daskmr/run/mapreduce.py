@@ -61,8 +61,9 @@ def mapreduce(
 
     Parameters
     ----------
-    job : str, path, module or Job
-        The user's functions: a script, a module, or ``Job(map=..., reduce=...)``.
+    job : str, path, module, Job or list of these
+        The user's functions: a script, a module, or ``Job(map=..., reduce=...)``. With a list, each
+        maps the pairs that the one before has written; see docs/steps.md.
     map, reduce, combine, setup_reduce : callable, optional
         The functions of the job, in place of `job`; see `daskmr.Job`.
     columns : sequence of str, optional
@@ -119,7 +120,8 @@ def mapreduce(
     date : datetime.date or str, optional
         The date that ``today``, ``yesterday`` and ``-7d`` refer to; by default today, in UTC.
     **options
-        Any setting under ``daskmr:`` in Dask's configuration, such as ``num_mappers=4``.
+        Any setting under ``daskmr:`` in Dask's configuration, such as ``num_mappers=4``; and
+        ``keep_steps="DIR"``, to write the pairs between steps to files in a directory, too.
 
     Returns
     -------

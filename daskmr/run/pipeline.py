@@ -14,11 +14,10 @@ from typing import IO, Any
 
 from daskmr.cluster.session import Session, connect
 from daskmr.data.inputs import Inputs, find_inputs
-from daskmr.data.partition import Partition
+from daskmr.data.partition import MIN_PARTITIONS, Partition
 from daskmr.data.sources.given import STDIN, spool
 from daskmr.diagnostics.collector import Collector
 from daskmr.run.execution import (
-    Execution,
     Outcome,
     live_page_of,
     outline_of,
@@ -26,12 +25,11 @@ from daskmr.run.execution import (
     with_scheduler,
 )
 from daskmr.run.input_checks import (
-    check_grown,
     check_opening,
     describe_grown,
     refuse_input_as_output,
 )
-from daskmr.run.outputs.commit import check_bad_records, commit, delete_input, result_of
+from daskmr.run.outputs.commit import commit, delete_input, result_of
 from daskmr.run.outputs.writing import check_reach, notes_on_bytes, write_directory
 from daskmr.run.provenance import describe_run
 from daskmr.run.request import Request
@@ -66,6 +64,8 @@ def run_request(
             provenance, notes = describe_run(request, inputs, workspace.target, earlier)
             stopwatch.lap("start")
             outcome = _execute(request, inputs, workspace, collector, stopwatch)
+        # The output is that of the last step.
+        request = replace(request, job=request.job.steps[-1])
         # A cluster created for the job is closed now, since writing a file does not need it.
         tally = outcome.tally
         notes = (*inputs.notes, *notes, *outcome.notes, *tally.notes, *describe_grown(tally))
@@ -119,18 +119,23 @@ def _execute(
     collector: Collector,
     stopwatch: Stopwatch,
 ) -> Outcome:
-    """Plan, connect, map, merge and reduce."""
+    """Plan, connect, and run the steps of the job: map, merge and reduce."""
+    from daskmr.run.chain import check_step_reach, run_steps  # deferred, like tasks
+
     config = request.config
     check_opening(inputs, config, request.records)
     # Without any input, `setup_reduce` may still write.
     plan, notes = request.plan(inputs)
     plan = plan or [Partition(0, (), 0)]
+    job = request.job
     outline = outline_of(request, inputs, plan)
+    if len(job.steps) > 1:
+        outline = replace(outline, step=job.step_label(1))
     collector.begin(outline)
     stopwatch.lap()
     connected = connect(
         config,
-        len(plan),
+        len(plan) if len(job.steps) == 1 else max(len(plan), MIN_PARTITIONS),
         client=request.client,
         inline=outline.inline,
         run_dir=workspace.run_dir.path,
@@ -144,23 +149,19 @@ def _execute(
         request = replace(request, job=request.job.with_passed_env(token))
         target = workspace.target
         check_reach(target, session, placement)
+        check_step_reach(request, placement)
         stopwatch.lap("start")
-        run_id = workspace.run_dir.run_id
-        execution = Execution(request, session, placement, run_id, plan, collector.watched)
         dashboard = config.dashboard != "off"
         with (
             live_page_of(session, collector, request) if dashboard else nullcontext(),
             collector.following(session, placement.scratch, dashboard),
         ):
-            outcome = execution.outcome()
+            outcome = run_steps(request, session, placement, plan, collector, stopwatch)
             outcome = replace(outcome, notes=(*notes, *outcome.notes))
-        if session.is_elsewhere:
-            check_grown(inputs, outcome.tally)
-        check_bad_records(outcome.tally, config, inputs.listing.root)
         # No task will be retried now, so remove the segments to make space for the output.
         placement.run_dir.remove_segments()
-        stopwatch.add_tasks(outcome)
         stopwatch.lap()
+        request = replace(request, job=request.job.steps[-1])
         if write_directory(outcome, request, target, session, placement, collector):
             stopwatch.lap("write")
     return outcome

@@ -19,6 +19,7 @@ from daskmr.data.partition import Partition, estimate_bytes
 from daskmr.data.sampling import EVERYTHING, Choice
 from daskmr.data.sources.given import spooled
 from daskmr.errors import InputError
+from daskmr.job.job import describe_steps
 from daskmr.run.estimate import Estimate, Sample, estimate, map_sample
 from daskmr.run.input_checks import refuse_to_replace_input
 from daskmr.run.outputs.side_cars import check_side_cars, side_car_paths
@@ -145,6 +146,7 @@ class Plan:
     partitions: Balance
     reducing: Reducing | None  # ``None`` for a map-only job
     workers: int | None  # ``None`` on a cluster
+    steps: tuple[str, ...] = ()  # of a job that has several: what messages call them, and functions
     requests: Requests | None = None  # ``None`` without a store, or offline
     disks: tuple[Disk, ...] = ()
     sample: Sample | None = None
@@ -218,6 +220,8 @@ def make_plan(
             check_side_cars(bad_path, meta_path if config.meta else None)
         job, is_path = request.job, isinstance(script, str | os.PathLike)
         name = os.fspath(script) if is_path and job.code is None else job.name
+        if isinstance(script, list | tuple):
+            name = " ".join(step.path or step.name for step in job.steps)
         return _Planner(request, inputs, output).plan(name, estimating)
 
 
@@ -275,6 +279,7 @@ class _Planner:
             partitions=partitions,
             reducing=Reducing(*request.count_buckets(self.files)) if request.job.reduce else None,
             workers=self.workers,
+            steps=describe_steps(request.job),
             requests=requests,
             disks=self._disks(kept, spilled),
             sample=sample,

@@ -12,9 +12,10 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 from daskmr import clock
@@ -85,6 +86,7 @@ def describe_run(
         "script": _describe_script(request.job),
         "params": dict(request.job.params),
         "pass_env": list(request.pass_env),
+        **_describe_steps(request.job),
         "filter": {"path": _absolute(request.filter_path), **schema.as_filter()},
         "layout": list(schema.layout.field_names),
         "template": schema.layout.spec,  # none for a JSON file
@@ -117,6 +119,17 @@ def _describe_script(job: Job) -> dict[str, Any]:
         "sha256": digests.pop(own) if own in digests else job.digest,
         "modules": digests,
     }
+
+
+def _describe_steps(job: Job) -> dict[str, Any]:
+    """Describe the steps of a job that has several, each with its script if that is another one."""
+    steps: list[dict[str, Any]] = []
+    for step in job.steps:
+        functions = [name for name in ("combine", "reduce") if getattr(step, name) is not None]
+        steps.append({"name": step.step_name, "functions": ["map", *functions]})
+        if step is not job and step in job.scripts:
+            steps[-1] |= {"script": _describe_script(step), "params": dict(step.params)}
+    return {"steps": steps} if len(steps) > 1 else {}
 
 
 def _describe_options(request: Request) -> dict[str, Any]:
@@ -196,6 +209,7 @@ def describe_outcome(
             **{name: figure for name, figure in counts.items() if name not in _NOT_IN_META},
             "keys": outcome.keys,
             "lines": outcome.lines,
+            **({"steps": [step._asdict() for step in outcome.steps]} if outcome.steps else {}),
         },
         "counters": by_group(tally.counters),
         "bad_records": {
@@ -295,9 +309,9 @@ def read_meta(path: str) -> dict[str, Any]:
 
 
 def repeat(
-    path: str, script: str | None, options: Mapping[str, Any], given: Collection[str]
-) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """Return the script and the options of an earlier run, and its provenance.
+    path: str, script: str | list[str] | None, options: Mapping[str, Any], given: Collection[str]
+) -> tuple[str | list[str], dict[str, Any], dict[str, Any]]:
+    """Return the script, or several, and the options of an earlier run, and its provenance.
 
     - `path`: the path of an ``OUTPUT.meta.json``.
     - `script`: a script to use instead of the earlier run's.
@@ -326,14 +340,41 @@ def repeat(
 
 
 def recorded_params(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters of a run; those that the script does not have any more are ignored."""
-    return {name: Recorded(value) for name, value in meta.get("params", {}).items()}
+    """Return the parameters of a run; those that a script does not have any more are ignored."""
+    found: dict[str, dict[int, Any]] = {}
+    for place, params in enumerate(_params_in(meta)):
+        for name, value in params.items():
+            found.setdefault(name, {})[place] = value
+    return {name: Recorded(values) for name, values in found.items()}
 
 
-def script_in(meta: Mapping[str, Any]) -> str | None:
-    """Return the path of the script of a run, or its `Code`; ``None`` for functions from Python."""
-    path, text = meta["script"]["path"], meta["script"].get("text")
-    return path if text is None else Code(text)
+def _params_in(meta: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the parameters of each script of a run."""
+    steps = meta.get("steps", ())
+    return [meta.get("params", {}), *(step["params"] for step in steps if "params" in step)]
+
+
+def script_in(meta: Mapping[str, Any]) -> str | list[str] | None:
+    """Return the path of the script of a run, or its `Code`; ``None`` for functions from Python.
+
+    If its steps are from several scripts, return a list.
+    """
+    scripts = [_path_or_code(script) for script in _scripts(meta)]
+    found = [script for script in scripts if script is not None]
+    if len(found) < len(scripts):
+        return None
+    return found[0] if len(found) == 1 else found
+
+
+def _scripts(meta: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the descriptions of the scripts of all steps."""
+    steps = meta.get("steps", ())
+    return [meta["script"], *(step["script"] for step in steps if "script" in step)]
+
+
+def _path_or_code(script: Mapping[str, Any]) -> str | None:
+    text = script.get("text")
+    return script["path"] if text is None else Code(text)
 
 
 def _sources_again(
@@ -378,11 +419,20 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str,
     """Describe differences from the repeated run that may change the result."""
     same_part = before["sample"] == now["sample"]
     return (
-        *_script_differs(before["script"], now["script"]),
-        *_params_differ(before.get("params", {}), now["params"]),
+        *_scripts_differ(_scripts(before), _scripts(now)),
+        *chain.from_iterable(map(_params_differ, _params_in(before), _params_in(now))),
         *_records_differ(before.get("records", _KEYED), now["records"]),
         *_input_differs(before["input"], now["input"], same_part),
     )
+
+
+def _scripts_differ(
+    before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]
+) -> Iterator[str]:
+    if len(before) != len(now):
+        yield f"the job has {len(now)} scripts, and had {len(before)} in the repeated run"
+    for one, other in zip(before, now, strict=False):
+        yield from _script_differs(one, other)
 
 
 def _script_differs(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[str]:

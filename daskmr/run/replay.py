@@ -146,14 +146,15 @@ def open_replay(
     records = tuple(read_bad_records(path))
     meta_path = meta_path_of(path)
     meta = read_meta(meta_path) if is_meta(meta_path) else None
-    if script is None and meta is not None:
-        script = script_in(meta)
-    if script is None:
+    found: Any = script  # or several, of which the first has read the records
+    if found is None and meta is not None:
+        found = script_in(meta)
+    if found is None:
         reason = "it does not exist" if meta is None else "its run had no script"
         raise InputError(
             f"{meta_path} does not name the script, because {reason}. Give it with --script."
         )
-    job = load_job(script, recorded_params(meta or {}) | dict(params or {}))
+    job = load_job(found, recorded_params(meta or {}) | dict(params or {}))
     if given is None and meta is not None:
         layout = recorded_layout(meta.get("template"), meta["layout"])
     else:

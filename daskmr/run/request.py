@@ -76,16 +76,25 @@ class Request:
     output_format: OutputFormat  # that of the output
     columns: tuple[str, ...] | None  # the names of its columns, from the script
     pass_env: tuple[str, ...]  # names of variables for workers elsewhere
+    keep_steps: str | None = None  # the folder for outputs of the steps before the last
+    step: str = ""  # as in `OutputKind`
 
     @property
     def output_kind(self) -> OutputKind:
         """The form in which tasks return the output."""
+        if self.step:
+            return OutputKind(items=True, step=self.step)
         return OutputKind(self.output is None, self.output_format.name, self.columns)
 
     @property
     def writes_directory(self) -> bool:
         """Whether the output is a directory of parts, which workers write."""
         return self.output is not None and self.output.endswith("/")
+
+    @property
+    def is_indexed(self) -> bool:
+        """Whether tasks keep what they write in segments with an index, for other tasks."""
+        return bool(self.step) or self.writes_directory
 
     @property
     def is_local(self) -> bool:
@@ -143,6 +152,7 @@ def check_request(
     keys and a watcher were given.
     """
     sources, passed = parse_sources(data_dir), check_names(pass_env)
+    keep_steps, options = options.get("keep_steps"), _settings_in(options)
     config = sources.settled(choose(load_config(**options), options, client, inline))
     if client is not None and not hasattr(client, "scheduler_info"):
         raise InputError(f"client must be a distributed.Client, not {client!r}.")
@@ -150,9 +160,7 @@ def check_request(
     _check_settings(config, inline, local)
     if not local and has_credentials:
         raise InputError(_NO_CREDENTIALS)
-    # Loggers that the script creates while it is loaded must be captured if it runs in this process.
-    with redirected() if watched else contextlib.nullcontext():
-        job = load_job(job, params)
+    job = _load(job, params, watched)
     output = None if output is None else os.fspath(output)
     output_format = _format_of(output, config)
     in_rows = output is None or output_format.rows is not None
@@ -162,7 +170,7 @@ def check_request(
     if output is not None:
         if config.local_only:
             refuse_network("output", output)
-        _refuse_to_overwrite(output, job.path, input_filter, schema.file, *sources.lists)
+        _refuse_to_overwrite(output, job, input_filter, schema.file, *sources.lists)
     if delete_data:
         _check_deletion(output, sources)
     return Request(
@@ -180,9 +188,44 @@ def check_request(
         profile=profile,
         delete_data=delete_data,
         output_format=output_format,
-        columns=None if output_format.rows is None else columns_of(job),
+        columns=None if output_format.rows is None else columns_of(job.steps[-1]),
         pass_env=passed,
+        keep_steps=_check_steps(job, keep_steps),
     )
+
+
+def _settings_in(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name != "keep_steps"}
+
+
+def _load(job: Any, params: Mapping[str, Any] | None, watched: bool) -> Job:
+    # Loggers that the script creates while it is loaded must be captured if it runs in this process.
+    with redirected() if watched else contextlib.nullcontext():
+        return load_job(job, params)
+
+
+def _check_steps(job: Job, keep_steps: Any) -> str | None:
+    """Check the steps of a job, and return the folder for what they write."""
+    for number, step in enumerate(job.steps[1:], 2):
+        if step.read is not None:
+            raise InputError(
+                f"Step {number} of the job has a `read`, but it reads no files: its `map` gets the pairs "
+                "that the step before writes. Remove it."
+            )
+    if keep_steps is None:
+        return None
+    folder: str = os.fspath(keep_steps)
+    if len(job.steps) == 1:
+        raise InputError(
+            f"--keep-steps {folder} keeps the pairs between the steps of a job, but this job has only "
+            "one step. Omit it."
+        )
+    if "://" in folder or (os.path.lexists(folder) and not os.path.isdir(folder)):
+        raise InputError(
+            f"--keep-steps {mask_credentials(folder)!r} is not a directory of this machine. Name a "
+            "directory; it is created if it is missing."
+        )
+    return folder
 
 
 def _path_of(input_filter: Any) -> str | None:
@@ -246,11 +289,12 @@ def _check_deletion(output: str | os.PathLike[str] | None, sources: Sources) -> 
         )
 
 
-def _refuse_to_overwrite(output: str, *sources: Any) -> None:
+def _refuse_to_overwrite(output: str, job: Job, *sources: Any) -> None:
     """Raise InputError if the output, or one of its side-cars, would replace part of the job."""
+    scripts = [step.path for step in job.steps]
     for path in (output, *side_car_paths(output)):
         real = os.path.realpath(path)
-        for source in sources:
+        for source in (*scripts, *sources):
             if isinstance(source, str | os.PathLike) and os.path.realpath(source) == real:
                 file = f"file {path!r} beside the output"
                 raise InputError(

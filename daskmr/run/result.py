@@ -12,7 +12,7 @@ from daskmr.counts import Counted, Counts
 from daskmr.data.bad_records import SavedRecord
 from daskmr.data.parts import Part, merge_parts
 from daskmr.diagnostics.run_state import RunOutline
-from daskmr.history import History
+from daskmr.history import History, StepFigures
 from daskmr.job.job import Job
 from daskmr.run import tables
 from daskmr.tasks.tally import Profile
@@ -80,6 +80,10 @@ class Result(Counted):
         The settings of the run, without secrets.
     combines : bool
         Whether the job has a `combine`.
+    steps : tuple of StepFigures
+        What each step did, of a job that has several: ``name``, ``records``, ``bad_records``,
+        ``keys``, ``written``, ``spilled``, ``seconds``, ``kept``. The other figures are those of
+        the input and of the output; bad records, counters and bytes spilled are those of all steps.
     """
 
     output: str | None
@@ -110,6 +114,7 @@ class Result(Counted):
     plan: RunOutline | None = field(default=None, repr=False)
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
     combines: bool = field(default=False, repr=False)
+    steps: tuple[StepFigures, ...] = ()
     profile: Profile | None = field(default=None, repr=False)
     _parts: tuple[Part, ...] = field(default=(), repr=False)
     _job: Job | None = field(default=None, repr=False)

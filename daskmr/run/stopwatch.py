@@ -32,10 +32,13 @@ class Stopwatch:
         self._since = now
 
     def add_tasks(self, outcome: Outcome) -> None:
-        """Add the phases that the workers timed."""
+        """Add the phases that the workers timed, in each step of the job."""
         mapping, reducing = outcome.tally.mapping, outcome.reducing
         if mapping is not None:
-            self.seconds["map"] = mapping.end - mapping.start
+            self._add("map", mapping.end - mapping.start)
             if reducing is not None:
-                self.seconds["merge"] = max(0.0, reducing.start - mapping.end)
-                self.seconds["reduce"] = reducing.end - reducing.start
+                self._add("merge", max(0.0, reducing.start - mapping.end))
+                self._add("reduce", reducing.end - reducing.start)
+
+    def _add(self, phase: str, seconds: float) -> None:
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds

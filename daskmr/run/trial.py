@@ -17,8 +17,9 @@ from daskmr.data.readers.lines import read_lines
 from daskmr.data.readers.parquet import readable
 from daskmr.data.readers.records import KEYED, Reader, Reading, RecordFormat, Records
 from daskmr.data.readers.registry import reader_of
+from daskmr.data.steps.pairs import PAIRS, batched
 from daskmr.errors import JobError
-from daskmr.job.contexts import ItemContext, TextContext
+from daskmr.job.contexts import ItemContext, PairContext, TextContext
 from daskmr.job.job import Job
 from daskmr.job.keys import sorted_keys
 from daskmr.job.map_context import MapContext
@@ -30,12 +31,14 @@ from daskmr.tasks.record_rule import RecordMapper, Why
 from daskmr.tasks.user_calls import combiner_of, set_up
 
 __all__ = [
+    "PAIRS",
     "Bad",
     "Combined",
     "Record",
     "Trial",
     "TrialOutput",
     "first_records",
+    "pair_records",
     "read_records",
     "text_of",
 ]
@@ -100,14 +103,14 @@ class TrialOutput(MapOutput):
     - `header`: the lines that `setup_reduce` wrote for a map-only job.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, step: str = "") -> None:
         self.header: tuple[str, ...] = ()
-        self.context: MapContext | TextContext
+        self.context: MapContext | TextContext | PairContext
         if job.reduce is not None:
             self.context = MapContext()
             self.pending: list[Any] = self.context.keys
         else:
-            self.context = TextContext()
+            self.context = PairContext(step) if step else TextContext()
             self.header = set_up(job, self.context)
             self.pending = self.context.written
         self.hurry = self.context.hurry
@@ -134,6 +137,7 @@ class Trial:
     """A trial of a job, one record at a time. Enter `Job.activate` first.
 
     - `form`, `reader`, `unit`: the format of the records, its reader, and what its numbers count.
+    - `step`: what messages call the job, if it is a step before the last one.
     - `context`: the context that `map` writes to.
     - `pending`: keys, or lines of a map-only job, written since it was last cleared.
     - `header`: the lines that `setup_reduce` wrote for a map-only job.
@@ -151,9 +155,9 @@ class Trial:
     ([('k', 1)], ['k\\t1\\n'])
     """
 
-    def __init__(self, job: Job, form: RecordFormat = KEYED) -> None:
-        self.job = job
-        self._output = TrialOutput(job)
+    def __init__(self, job: Job, form: RecordFormat = KEYED, step: str = "") -> None:
+        self.job, self._step = job, step
+        self._output = TrialOutput(job, step)
         self.header, self.context = self._output.header, self._output.context
         self.pending = self._output.pending
         self._mapper = RecordMapper(job.map, self._output, self._note_bad)
@@ -227,9 +231,13 @@ class Trial:
 
     def items(self, groups: Mapping[Any, Sequence[Any]]) -> list[Any]:
         """Reduce `groups` in key order, and return the pairs and lines, without the header."""
-        context = ItemContext()
+        context = PairContext(self._step) if self._step else ItemContext()
         self._reduce(groups, context)
         return context.written
+
+    def pairs(self) -> list[Any]:
+        """Return what the step has written so far."""
+        return self.pending if self.job.reduce is None else self.items(self.groups)
 
     def _reduce(
         self, groups: Mapping[Any, Sequence[Any]], context: TextContext | ItemContext
@@ -257,6 +265,16 @@ class Trial:
 
 
 # --- the first records of the input ------------------------------------------------------------
+
+
+def pair_records(
+    pairs: Sequence[tuple[Any, Any]], name: str, trial: Trial
+) -> Iterator[tuple[InputFile, str, int, Record]]:
+    """Yield the pairs of a step as the records of the next one, which `trial` is of."""
+    file = InputFile(name, 0, ())
+    for records in batched(pairs):
+        for one in records.singly():
+            yield file, name, one.numbers[0], one
 
 
 def first_records(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,7 +23,7 @@ from daskmr.run.outputs.side_cars import bad_records_path, check_side_cars, side
 from daskmr.run.request import Request, refuse_network
 from daskmr.signals import deferred, on_hard_exit, patient
 from daskmr.store.source import Source
-from daskmr.tasks.crashes import Mark, read_marks
+from daskmr.tasks.crashes import Mark, clear_marks, read_marks
 from daskmr.text import mask_credentials
 from daskmr.workdir import RunDir
 
@@ -147,6 +147,17 @@ class Placement:
     def scratch(self) -> Scratch:
         """The place where tasks write."""
         return Scratch(self.run_dir.path, self.store)
+
+    def begin_step(self, kept: Collection[str]) -> None:
+        """Remove what the tasks of one step have left, before those of the next one.
+
+        - `kept`: the segments of its result.
+        """
+        self.scratch.keep_only(kept)
+        if self.host_marks is None:
+            clear_marks(self.run_dir.path)
+        else:
+            self.host_marks.clear()
 
     def marks(self) -> list[Mark]:
         """Read the marks of tasks, including those whose process has died."""

@@ -43,6 +43,7 @@ TALLY = -1
 
 _CHUNKS = 16  # chunks of input (1 MiB) after which pairs are folded, even if there are few
 _RECORD = 200  # characters of the record that a failure shows
+_PAIR = 80  # characters of a pair of the step before, in place of its number
 _MEASURE_SECONDS = 0.05  # between two measurements of the process's memory
 
 
@@ -271,6 +272,8 @@ class Attempt:
         number, line = self.mapper.number, self.mapper.line
         place = describe_reading(number + 1) if reading else describe_line(number, line)
         function = "map"
+        if self.files.partition.pairs is not None:  # its number in the partition says nothing
+            place = place if reading else f"the pair {shortened(line, _PAIR)}"
         if self.reader is not None:
             place = place.replace("line", self.reader.unit, 1)
             function = "read" if reading and self.reader.unit == "record" else "map"

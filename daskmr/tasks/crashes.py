@@ -38,6 +38,7 @@ __all__ = [
     "Mark",
     "Marker",
     "by_task",
+    "clear_marks",
     "describe_line",
     "describe_reading",
     "is_alive",
@@ -291,6 +292,16 @@ def read_marks(run_dir: str, task: str = "") -> list[Mark]:
                 if content:  # else it was only just created
                     marks.append(Mark(**json.loads(content)))
     return sorted(marks, key=lambda mark: mark.since)
+
+
+def clear_marks(run_dir: str) -> None:
+    """Remove the marks of all tasks: those of the next step have the same numbers."""
+    folder = os.path.join(run_dir, "marks")
+    with contextlib.suppress(FileNotFoundError):  # no task has run on this host
+        for name in os.listdir(folder):
+            if not name.startswith(_KILLED):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(folder, name))
 
 
 def note_kill(run_dir: str, pid: int, held: int) -> None:

@@ -134,7 +134,7 @@ class PartOutput(MapOutput):
         header = set_up(job, self.context)
         self.pending: list[Any] = self.context.written
         self.hurry = self.context.hurry
-        self._part = PartWriter(folder, part_bytes, header, indexed)
+        self._part = PartWriter(folder, part_bytes, header, indexed, bool(kind.step))
         self.batch = _FIRST_BATCH
         self.context.keep_counts()  # those of `setup_reduce`, which no bad record undoes
         self.hurry.clear()
@@ -145,7 +145,7 @@ class PartOutput(MapOutput):
         if pending:
             count = len(pending)  # a thread of the script may add more in the meantime
             written, characters = self._take(pending[:count])
-            self._part.add(None, written, count)
+            self._part.add(None, written, count, (characters,))
             self.batch = max(1, min(_BATCH, _BATCH_CHARACTERS * count // characters))
             del pending[:count]
         self.hurry.clear()

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, partial
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from daskmr.counts import NO_COUNTS, Counts
 from daskmr.data.listing import InputFile
@@ -69,7 +69,13 @@ class PartitionFiles:
     def open(
         self, marker: Marker, reporter: Reporter
     ) -> Generator[tuple[InputFile, str | BinaryIO], None, None]:
-        """Yield each file that is not skipped, with its local path, or a stream if it has none."""
+        """Yield each file that is not skipped, with its local path, or a stream if it has none.
+
+        In a later step of a job, the pairs that it reads are in the place of a stream.
+        """
+        if self.partition.pairs is not None:
+            yield self.partition.files[0], cast(BinaryIO, self.partition.pairs)
+            return
         self._attempts += 1
         skipped = self.corrupt.keys() | self.missing.keys() | self.poison.keys()
         files = [file for file in self.partition.files if file.path not in skipped]

@@ -46,6 +46,7 @@ from daskmr.worker import worker_name
 __all__ = ["Merge", "ReduceTask", "Reduced", "never_met", "reduce_buckets"]
 
 _BLOCK_BYTES = 1 << 20  # maximum size of a block: the merge holds one block of every part
+_STEP_BYTES = 1 << 18  # the same for the pairs of a step
 _HOT_KEYS = 64  # hot keys that a task reports
 _LINE_COST = 150  # bytes that a key and its output take in addition to their characters
 
@@ -172,7 +173,8 @@ class _Reducer:
         """Reduce one bucket."""
         reporter.step(0)
         task = self.task
-        part = PartWriter(task.scratch.parts(), task.part_bytes, self.header, task.indexed)
+        place, is_step = task.scratch.parts(), bool(task.kind.step)
+        part = PartWriter(place, task.part_bytes, self.header, task.indexed, is_step)
         try:
             with current_call().making(call := Call("reduce")):
                 self._reduce_into(part, run, call)
@@ -186,7 +188,8 @@ class _Reducer:
         task, context = self.task, self.context
         user_reduce, written, user = task.job.reduce, context.written, context.user
         assert user_reduce is not None
-        block = _Block(part, context, min(_BLOCK_BYTES, task.part_bytes // 2))
+        most = _STEP_BYTES if task.kind.step else _BLOCK_BYTES
+        block = _Block(part, context, min(most, task.part_bytes // 2))
         failure: BaseException | None = None
         where = ""
         try:
@@ -241,6 +244,7 @@ class _Block:
         self._most = most
         self._keys: list[Any] = []
         self._outputs: list[Any] = []
+        self._sizes: list[int] = []  # of outputs that are not text
         self._size = self._lines = 0
         self.taken: Any = NO_KEY  # the last key for which something was written
 
@@ -256,6 +260,7 @@ class _Block:
             size = len(output)
         else:
             output, size = packed(context, written)
+            self._sizes.append(size)
         self._size += size
         written.clear()
         context.hurry.clear()
@@ -270,5 +275,5 @@ class _Block:
 
     def end(self) -> None:
         """Add a block to the part."""
-        self._part.add(self._keys, self._outputs, self._lines)
-        self._keys, self._outputs, self._size, self._lines = [], [], 0, 0
+        self._part.add(self._keys, self._outputs, self._lines, self._sizes)
+        self._keys, self._outputs, self._sizes, self._size, self._lines = [], [], [], 0, 0

@@ -206,6 +206,18 @@ AT = {
             open(MARKER, "w").close()
             time.sleep(600)
     """,
+    "step": """
+        import time
+        from daskmr import Job
+        def first(key, dims, value, context):
+            context.write(key, value)
+        def collect(key, values, context):
+            context.write(key, len(values))
+        def second(key, dims, value, context):
+            open(MARKER, "w").close()
+            time.sleep(600)
+        steps = [Job(map=first, reduce=collect), Job(map=second)]
+    """,
     "gil": """
         import re
         def map(key, dims, value, context):
@@ -260,6 +272,8 @@ def interrupt(command, signum, group=False):
         ("combine", signal.SIGINT, ["-m", "2"]),
         ("reduce", signal.SIGINT, ["-m", "2"]),
         pytest.param("reduce", signal.SIGHUP, ["--inline"], marks=pytest.mark.slow),
+        ("step", signal.SIGINT, ["-m", "2"]),
+        ("step", signal.SIGTERM, ["--inline"]),
         ("gil", signal.SIGINT, ["--inline"]),  # in C code, which looks for signals
         ("gil", signal.SIGHUP, ["-m", "2"]),
         ("child", signal.SIGTERM, ["-m", "2"]),

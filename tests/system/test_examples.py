@@ -37,6 +37,7 @@ OTHER_RECORDS = {
     "rides_to_parquet": ("rides", ""),
     "fares_by_zone": ("rides", ""),
     "words": ("", "word\tcount"),
+    "word_frequencies": ("", "times\twords\tlongest"),
 }
 CHAIN = {"rides_to_parquet", "fares_by_zone"}
 SCRIPTS = sorted({path.stem for path in EXAMPLES.glob("*.py")} - OTHER_RECORDS.keys())

@@ -13,7 +13,7 @@ from daskmr.data.parts import Part, comparable, merge_between, merge_parts
 from daskmr.data.segments import Extent
 from daskmr.job.keys import sort_key
 
-__all__ = ["Slice", "divide"]
+__all__ = ["Slice", "concatenated", "cut_at", "divide"]
 
 _FILE_BYTES = 128 << 20  # of output in a file, as text and without compression
 _MOST_FILES = 4000
@@ -61,17 +61,28 @@ def divide(parts: Sequence[Part]) -> list[Slice]:
     ]
 
 
+def concatenated(number: int, parts: Iterable[Part]) -> Slice:
+    """Return a slice of entire parts of a map-only job."""
+    return Slice(
+        number, tuple(_part([part.frames]) for part in parts if isinstance(part.frames, Extent))
+    )
+
+
 def _by_keys(parts: Sequence[Part], share: float) -> list[Slice]:
+    order: Callable[[Any], Any] = _same if comparable(parts) else sort_key
+    entries = [(order(last), extent.size) for part in parts for last, extent in part.index]
+    return cut_at(parts, _cuts(sorted(entries, key=itemgetter(0)), share))
+
+
+def cut_at(parts: Sequence[Part], cuts: Sequence[Any]) -> list[Slice]:
+    """Divide indexed `parts` at keys, each of which is the last that its slice may have.
+
+    - `cuts`: keys in order; sort keys if those of the parts are not comparable.
+    """
     direct = comparable(parts)
     order: Callable[[Any], Any] = _same if direct else sort_key
     indexed = [part for part in parts if part.index]
     bounds = [[order(last) for last, _ in part.index] for part in indexed]
-    entries = [
-        (last, extent.size)
-        for keys, part in zip(bounds, indexed, strict=True)
-        for last, (_, extent) in zip(keys, part.index, strict=True)
-    ]
-    cuts = _cuts(sorted(entries, key=itemgetter(0)), share)
     slices = []
     edges: list[tuple[Any, ...]] = [(), *((cut,) for cut in cuts), ()]
     for number, (after, upto) in enumerate(pairwise(edges)):

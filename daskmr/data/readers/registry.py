@@ -10,7 +10,6 @@ from importlib.metadata import entry_points
 from typing import Any, cast
 
 from daskmr.data.readers.records import Reader, RecordFormat
-from daskmr.data.readers.streams import StreamReader
 from daskmr.errors import InputError
 from daskmr.job.tracebacks import describe_exception
 
@@ -26,6 +25,7 @@ _READERS = {  # imported when they are needed
     "tsv": "delimited:TSV",
     "parquet": "parquet:READER",
 }
+_PAIRS = "(pairs)"  # between the steps of a job, see `daskmr.data.steps`; no plug-in has this name
 FORMATS = ("keyed", *_READERS)
 """The names of the formats that need no other package."""
 
@@ -62,11 +62,25 @@ def reader_of(form: RecordFormat, own: Callable[..., Any] | None = None) -> Read
                 "The script does not define `read(stream, dims)`. Name a format with --records: "
                 f"{', '.join(FORMATS)}."
             )
-        reader: Reader = StreamReader("read", own)
+        reader = _stream_reader("read", own)
+    elif form.name == _PAIRS:
+        return _pair_reader()
     else:
         reader = _named(form.name)
     reader.check(form)
     return reader
+
+
+def _stream_reader(name: str, read: Callable[..., Any]) -> Reader:
+    from daskmr.data.readers.streams import StreamReader  # deferred, as other readers are
+
+    return StreamReader(name, read)
+
+
+def _pair_reader() -> Reader:
+    from daskmr.data.steps.pairs import PairReader  # deferred: most jobs have one step
+
+    return PairReader()
 
 
 @cache
@@ -91,7 +105,7 @@ def _named(name: str) -> Reader:
         if isinstance(loaded, Reader):
             return loaded
         if callable(loaded):
-            return StreamReader(name, loaded)
+            return _stream_reader(name, loaded)
         failure = "it is neither a function read(stream, dims) nor a Reader"
     raise InputError(
         f"The record format {name!r} of {found[name].value} cannot be used: {failure}."

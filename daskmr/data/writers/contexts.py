@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from daskmr.data.writers import format_called
-from daskmr.job.contexts import ItemContext, TextContext
+from daskmr.job.contexts import ItemContext, PairContext, TextContext
 from daskmr.job.row_context import RowContext
 
 __all__ = ["OutputKind", "WritingContext", "packed", "report_of"]
@@ -21,9 +21,12 @@ class OutputKind:
     items: bool = False  # pairs rather than text, because the result is iterated over
     format: str = "text"  # name of the output format
     columns: tuple[str, ...] | None = None  # names of its columns, if the script gives any
+    step: str = ""  # the step whose pairs are the next one's input, such as ``"step 1 of 2"``
 
     def context(self) -> WritingContext:
         """Create a context."""
+        if self.step:
+            return PairContext(self.step)
         if self.items:
             return ItemContext()
         rows = format_called(self.format).rows

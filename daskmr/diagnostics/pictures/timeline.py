@@ -31,13 +31,13 @@ def _chart(run: RunView) -> Chart | None:
     tasks = [*history.tasks, *unfinished]
     if not tasks:
         return None
-    slow = {(task.phase, task.number) for task in stragglers(history.tasks)}
+    slow = {*stragglers(history.tasks)}
     by_worker = groupby(attrgetter("worker"), sorted(tasks, key=attrgetter("start")))
     workers = sorted(by_worker, key=plotting.natural)
     rows = []
     for row, worker in enumerate(workers):
         for n, (task, low, high) in enumerate(_in_lanes(by_worker[worker])):
-            is_slow = (task.phase, task.number) in slow
+            is_slow = task in slow
             bottom, top = row - 0.4 + 0.8 * low, row - 0.4 + 0.8 * high
             alpha = 0.95 if n % 2 or is_slow else 0.7
             rows.append((bottom, top, alpha, *_bar(task, time, is_slow)))

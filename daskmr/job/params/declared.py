@@ -86,29 +86,33 @@ def param(name: str, default: Any = REQUIRED, *, type: Any = None, help: str = "
 class Params:
     """The parameters of one script in this process.
 
+    - `script`: the name of its file.
     - `given`: values by name: text, or plain data.
     - `texts`: the source text of the script and its modules, by file name.
     - `declared`: the parameters, in the order of their declaration.
     """
 
-    def __init__(self, given: Mapping[str, Any], texts: Mapping[str, str]) -> None:
+    def __init__(self, script: str, given: Mapping[str, Any], texts: Mapping[str, str]) -> None:
         self.given = given
+        self._script = script
         self.declared: dict[str, Parameter] = {}
         self._texts = texts
         self._failure: ParameterError | None = None
-        self._is_open = False
+        self._is_loaded = False
 
     @contextmanager
     def loading(self) -> Iterator[None]:
-        """Accept declarations; raise the first mistake at the end, even if the script catches it."""
-        self.declared.clear()
-        self._failure, self._is_open = None, True
+        """Raise the first mistake at the end of the script, even if it catches it; then accept no more."""
+        self._failure = None
         try:
             yield
-        finally:
-            self._is_open = False
-            if self._failure is not None:
-                raise self._failure from None
+        except BaseException:
+            self.declared.clear()  # the script may be run again
+            if self._failure is None:
+                raise
+        self._is_loaded = self._failure is None
+        if self._failure is not None:
+            raise self._failure
 
     def value_of(self, name: str, default: Any, type_: Any, help: str) -> Any:
         """Declare a parameter, or look up one that is declared, and return its value."""
@@ -123,7 +127,7 @@ class Params:
                 f"The parameter {name} is declared twice, with other defaults or types. Declare it once, "
                 f'and write param("{name}") elsewhere.'
             )
-        if not self._is_open:
+        if self._is_loaded:
             raise InputError(
                 f"The parameter {name} is declared while the job runs, too late to find mistakes before "
                 "it. Call param at the top level of the script."
@@ -158,7 +162,7 @@ class Params:
         ]
         wrong = next((n for n in self.given if n not in calls and similar(n, [name])), None)
         about = f" ({help})" if help else ""
-        text = f"The script needs a value for its parameter {name}{about}: {describe(kind)}."
+        text = f"The script {self._script} needs a value for its parameter {name}{about}: {describe(kind)}."
         if wrong is not None:
             return f"{text} It has no {wrong}; did you mean {name}?"
         names = "".join(f" --param {each}=VALUE" for each in (name, *others))
@@ -190,7 +194,8 @@ class Params:
 _active: Params | None = None
 
 
-def activate(params: Params | None) -> None:
-    """Have `param` return the values of this script until the next call."""
+def activate(params: Params | None) -> Params | None:
+    """Have `param` return the values of this script until the next call; return the script before."""
     global _active
-    _active = params
+    before, _active = _active, params
+    return before

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from daskmr.errors import InputError
@@ -18,7 +18,7 @@ __all__ = [
     "read_params",
     "refuse_unknown",
     "similar",
-    "value_of",
+    "values_for",
 ]
 
 
@@ -27,9 +27,9 @@ class ParameterError(InputError):
 
 
 class Recorded(NamedTuple):
-    """A value from the record of an earlier run, which the script may no longer have."""
+    """The values of a parameter in an earlier run, by the place of the script, which may no longer have it."""
 
-    value: Any
+    values: Mapping[int, Any]
 
 
 def check_given(given: Any) -> Mapping[str, Any]:
@@ -43,9 +43,19 @@ def check_given(given: Any) -> Mapping[str, Any]:
     return given
 
 
-def value_of(given: Any) -> Any:
-    """Return a given value, without the mark of an earlier run."""
-    return given.value if isinstance(given, Recorded) else given
+def values_for(given: Mapping[str, Any], place: int) -> dict[str, Any]:
+    """Return the parameters of one of several scripts, without the mark of an earlier run.
+
+    >>> values_for({"day": Recorded({1: "2024-01-31"}), "least": 5}, 0)
+    {'least': 5}
+    """
+    found = {}
+    for name, value in given.items():
+        if not isinstance(value, Recorded):
+            found[name] = value
+        elif place in value.values:
+            found[name] = value.values[place]
+    return found
 
 
 def similar(name: str, names: Iterable[str]) -> list[str]:
@@ -55,28 +65,32 @@ def similar(name: str, names: Iterable[str]) -> list[str]:
     return [plain_names[n] for n in difflib.get_close_matches(plain_name, plain_names, 1)]
 
 
-def refuse_unknown(given: Mapping[str, Any], declared: Iterable[str], where: str) -> None:
+def refuse_unknown(
+    given: Mapping[str, Any], declared: Iterable[str], scripts: Sequence[str]
+) -> None:
     """Raise ParameterError for a given parameter that no script has declared.
 
-    - `where`: the scripts, in words.
+    - `scripts`: their names.
 
-    >>> refuse_unknown({"treshold": "5"}, ["threshold"], "job.py")
+    >>> refuse_unknown({"treshold": "5"}, ["threshold"], ["job.py"])
     Traceback (most recent call last):
-    daskmr.job.params.given.ParameterError: job.py has no parameter treshold. Did you mean threshold?
+    daskmr.job.params.given.ParameterError: The script job.py has no parameter treshold. Did you mean threshold?
     """
-    names = [*declared]
+    names = [*dict.fromkeys(declared)]
+    several = len(scripts) > 1
     for name, value in given.items():
         if name in names or isinstance(value, Recorded):
             continue
         if like := similar(name, names):
             advice = f"Did you mean {like[0]}?"
         elif names:
-            advice = f"It has {', '.join(names)}."
+            advice = f"{'They have' if several else 'It has'} {', '.join(names)}."
         else:
             advice = (
                 f'To declare one: from daskmr import param; {_variable(name)} = param("{name}", 5)'
             )
-        raise ParameterError(f"{where} has no parameter {name}. {advice}")
+        where = f"The script{'s' * several} {', '.join(scripts)} {'have' if several else 'has'}"
+        raise ParameterError(f"{where} no parameter {name}. {advice}")
 
 
 def _variable(name: str) -> str:

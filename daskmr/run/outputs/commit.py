@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from daskmr.run.workspace import Workspace
     from daskmr.tasks.tally import Tally
 
-__all__ = ["check_bad_records", "commit", "delete_input", "result_of"]
+__all__ = ["check_bad_records", "commit", "delete_input", "result_of", "write_parts"]
 
 _REASONS = 5  # reasons for bad records named in a failure
 # The starts of reasons that may be due to another format, or another field
@@ -90,7 +90,7 @@ def commit(
         stopwatch.lap("write")  # no time, but every result has this phase
         return None
     if isinstance(target, OutputFile):  # workers have written a directory
-        _write_parts(outcome, request, target, collector)
+        write_parts(outcome, request, target, collector)
     bad_path = bad_records_path(target, request.config, request.job)
     side_cars = SideCars(target, workspace.run_dir, bad_path)
     try:
@@ -109,9 +109,10 @@ def commit(
     return side_cars
 
 
-def _write_parts(
+def write_parts(
     outcome: Outcome, request: Request, target: OutputFile, collector: Collector
 ) -> None:
+    """Write and close an output, and remove the parts of a map-only job as they are written."""
     columns = request.columns
     header = outcome.parts[0].header if outcome.parts else ()
     reports = [part.report for part in outcome.parts if part.report is not None]
@@ -222,6 +223,7 @@ def result_of(
         plan=collector.plan,
         settings=request.config.recorded(),
         combines=request.job.combine is not None,
+        steps=outcome.steps,
         profile=tally.profile,
         _parts=outcome.parts if target is None else (),
         _job=request.job,

@@ -66,3 +66,11 @@ def test_another_phase_starts_over_and_may_count_tasks() -> None:
         progress = {"reduce": Progress(tasks=second - 9, tasks_total=10)}
         pace.add(Look(second, "reduce", progress))
     assert pace.left == pytest.approx(5)
+
+
+def test_the_same_phase_of_the_next_step_begins_anew() -> None:
+    pace = Pace()
+    for at, records in enumerate((10, 5000, 9000, 30, 60)):
+        done = Progress(tasks=at, tasks_total=9)
+        pace.add(Look(100.0 + at, "map", {"map": done}, Counts(records=records)))
+    assert pace.records == 30.0

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from support.counts import with_counts
 
+from daskmr.counts import Counts
 from daskmr.diagnostics.run_state import RunOutline, RunState, Thinning
 from daskmr.history import HotKey, Look
 from daskmr.tasks.progress import Report
@@ -136,3 +138,19 @@ def test_looks_that_are_many_are_thinned_out_evenly(count: int) -> None:
     assert len(kept) <= 9
     gaps = {b - a for a, b in itertools.pairwise(kept[:-1])}
     assert len(gaps) <= 1
+
+
+def test_the_next_step_counts_from_nothing_and_keeps_the_tasks() -> None:
+    state = RunState()
+    outline = RunOutline("job", ("map", "merge"), 0, 0, 0, 0, 2, 5, 1, inline=False)
+    report = Report(
+        "map", 0, "one", "w", "", 0.0, 1.0, done=True, counts=Counts(records=7), merges=3
+    )
+    state.begin(outline)
+    state.add(report)
+    state.begin(replace(outline, step="step 2 of 2"))
+    assert (state.snapshot().records, state.snapshot().progress["merge"].tasks) == (0, 0)
+    state.add(report._replace(at=2.0, counts=Counts(records=5), merges=4))
+    look = state.snapshot()
+    assert (look.records, look.progress["merge"].tasks, look.progress["map"].tasks) == (5, 1, 1)
+    assert [span.records for span in state.spans] == [7, 5]

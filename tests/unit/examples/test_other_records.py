@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 from support.jobs import ROOT
 
+from daskmr import mapreduce
 from daskmr.cli.sample.files import SampleSummary, write_sample
 
 
@@ -190,6 +191,21 @@ def test_words() -> None:
     assert run(load("words"), (("a.txt", (), line) for line in lines)) == (counts, 0)
 
 
+# word_frequencies.py
+
+
+def test_word_frequencies(tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("To be, or not to be:\nthat is the question.\n")
+    result = mapreduce(
+        ROOT / "examples" / "word_frequencies.py",
+        data_dir=tmp_path / "texts",
+        inline=True,
+        work_dir=tmp_path / "work",
+    )
+    assert list(result) == [(1, (6, "question")), (2, (2, "to"))]
+
+
 # What they say at their top level
 
 
@@ -202,6 +218,7 @@ def test_words() -> None:
         ("rides_to_parquet", "{year:int}/{month:int}/rides.csv", "csv", None),
         ("fares_by_zone", "flat", "parquet", None),
         ("words", "flat", "lines", None),
+        ("word_frequencies", "flat", "lines", None),
     ],
 )
 def test_what_an_example_declares(name: str, layout: str, records: str, key: str | None) -> None:

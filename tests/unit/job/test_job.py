@@ -14,7 +14,7 @@ from support.scripts import MAP, WRITE, error_of, link_to, run_map
 
 from daskmr.errors import InputError
 from daskmr.job import job as job_module
-from daskmr.job.job import Code, load_job
+from daskmr.job.job import Code, Job, load_job
 
 
 def test_script_gives_functions_name_path_and_files(tree):
@@ -292,3 +292,49 @@ def test_a_working_directory_that_is_removed(tmp_path, monkeypatch):
             if os.path.isdir("../gone"):
                 job.map("", [], "", None)
         assert os.getcwd() == str(tmp_path)
+
+
+# --- steps ----------------------------------------------------------------------------------------
+
+
+def test_steps_of_a_script_share_its_module(tmp_path):
+    path = tmp_path / "chain.py"
+    path.write_text(
+        "from daskmr import Job\n"
+        "layout, output_columns = 'flat', ('a', 'b')\n"
+        "def one(k, d, v, c): pass\n"
+        "def two(k, d, v, c): pass\n"
+        "def total(k, v, c): pass\n"
+        "def reduce(k, v, c): pass\n"
+        "steps = [Job(map=one, combine=total, reduce=total), Job(map=one), Job(map=two)]\n"
+    )
+    job = load_job(str(path))
+    again = pickle.loads(pickle.dumps(job.steps))
+    for steps in (job.steps, again):
+        assert [step.step_name for step in steps] == ["one", "one", "two"]
+        assert [step.reduce is None for step in steps] == [False, True, True]
+        assert steps[0].map is steps[1].map
+    assert [step.declared.layout for step in job.steps] == ["flat", None, "flat"]
+    assert job.steps[2].declared.names_of_output == ("a", "b")
+    assert job.notes == (
+        "`reduce` in the script is not used, because a run calls the functions of `steps`",
+    )
+
+
+def test_several_jobs_are_steps_and_stay_what_they_are(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.py").write_text("def map(k, d, v, c): pass\n")
+    alone = load_job(str(tmp_path / "a.py"))
+    chain = load_job([str(tmp_path / "a.py"), Job(map=print_), str(tmp_path / "b.py")])
+    assert [step.step_name for step in chain.steps] == ["a", "print_", "b"]
+    assert alone.steps == (alone,)
+    backwards = load_job([str(tmp_path / "b.py"), str(tmp_path / "a.py"), str(tmp_path / "b.py")])
+    for step in pickle.loads(pickle.dumps(backwards.steps)):
+        with step.activate():
+            assert step.map(1, 2, 3, 4) is None
+    with pytest.raises(InputError, match="needs at least one"):
+        load_job([])
+
+
+def print_(key, dims, value, context):
+    print(value)

@@ -162,7 +162,7 @@ def test_so_it_is_in_the_workers_of_others_that_are_no_daemons(tmp_path: Path) -
 
     with (
         dask.config.set({"distributed.worker.daemon": False}),
-        distributed.LocalCluster(n_workers=1, dashboard_address=None) as cluster,
+        distributed.LocalCluster(n_workers=1, dashboard_address=":0") as cluster,
         distributed.Client(cluster) as client,
     ):
         assert not client.submit(lambda: multiprocessing.current_process().daemon).result()

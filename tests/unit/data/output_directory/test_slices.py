@@ -17,6 +17,7 @@ from daskmr.data.output_directory import slices
 from daskmr.data.output_directory.slices import divide
 from daskmr.data.parts import Part, PartWriter, merge_parts
 from daskmr.data.segments import Extent
+from daskmr.data.steps import cuts
 from daskmr.job.keys import canonical, sort_key
 
 TEXT = st.text("ab", max_size=6)
@@ -51,7 +52,7 @@ def test_slices_by_key_are_the_output(keys: Any, buckets: int, lines: int, size:
     with (
         tempfile.TemporaryDirectory() as folder,
         patch.object(parts, "_INDEXED_BYTES", 80),
-        patch.object(parts, "_BOUND", 3),
+        patch.object(cuts, "BOUND", 3),
         patch.object(slices, "_FILE_BYTES", size),
     ):
         found = reduced(folder, keys, buckets, lines)

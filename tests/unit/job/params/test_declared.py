@@ -176,7 +176,7 @@ P = param("pair", None, type=lambda text: text.split(":"))
 
 
 def test_what_an_earlier_run_had_besides_is_ignored(tree):
-    job = load_job(tree(SCRIPT), {"day": Recorded("2024-01-31"), "gone": Recorded(5)})
+    job = load_job(tree(SCRIPT), {"day": Recorded({0: "2024-01-31"}), "gone": Recorded({0: 5})})
     assert job.params == {"n": 5, "day": "2024-01-31"}
 
 

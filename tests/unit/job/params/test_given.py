@@ -15,7 +15,7 @@ from daskmr.job.params.given import (
     read_params,
     refuse_unknown,
     similar,
-    value_of,
+    values_for,
 )
 
 
@@ -86,10 +86,13 @@ def test_names_are_similar_whatever_their_separators() -> None:
 
 def test_unknown_names() -> None:
     with pytest.raises(InputError, match=r"job\.py has no parameter x\. It has day, host\."):
-        refuse_unknown({"day": "1", "x": "2"}, ["day", "host"], "job.py")
+        refuse_unknown({"day": "1", "x": "2"}, ["day", "host"], ["job.py"])
     with pytest.raises(InputError, match=r'To declare one: .* MIN_N = param\("min-n", 5\)'):
-        refuse_unknown({"min-n": "2"}, [], "job.py")
-    refuse_unknown({"x": Recorded(5)}, [], "job.py")
+        refuse_unknown({"min-n": "2"}, [], ["job.py"])
+    several = r"The scripts a\.py, b\.py have no parameter x\. They have day, host\."
+    with pytest.raises(InputError, match=several):
+        refuse_unknown({"x": "2"}, ["day", "host", "day"], ["a.py", "b.py"])
+    refuse_unknown({"x": Recorded({0: 5})}, [], ["job.py"])
 
 
 def test_from_python() -> None:
@@ -98,4 +101,10 @@ def test_from_python() -> None:
     for wrong in ("a=1", ["a"], {1: 2}):
         with pytest.raises(InputError, match="Parameters are a dict"):
             check_given(wrong)
-    assert (value_of(Recorded(5)), value_of((5,))) == (5, (5,))
+
+
+def test_each_script_has_the_values_that_it_had() -> None:
+    given = {"a": Recorded({0: 5, 1: "5"}), "b": Recorded({1: 7}), "c": (5,)}
+    assert values_for(given, 0) == {"a": 5, "c": (5,)}
+    assert values_for(given, 1) == {"a": "5", "b": 7, "c": (5,)}
+    assert values_for(given, 2) == {"c": (5,)}
