@@ -50,7 +50,7 @@ GLOB = "If the shell has expanded a glob, "
         ("job.py -d d/1.csv d/2.csv", GLOB + "repeat -d: CMD job.py -d d/1.csv -d d/2.csv"),
         ("job.py --data-dir=d/1.csv d/2.csv", GLOB + "repeat -d: CMD job.py --data-dir=d/1.csv -d d/2.csv"),
         ("-d d/1.csv d/2.csv -c X", GLOB + "repeat -d: CMD -d d/1.csv -d d/2.csv -c X"),
-        ("job.py other.py -d d", "Got unexpected extra argument (other.py)."),
+        ("job.py -d d/1.py d/2.py", GLOB + "repeat -d: CMD job.py -d d/1.py -d d/2.py"),
         ("job.py d -k K -s SECRET", "The input is an option: CMD job.py -d d -k K -s '***'"),
     ],
 )  # fmt: skip
