@@ -185,7 +185,9 @@ def _work(plan: Plan) -> _Rows:
     for number, step in enumerate(plan.steps):
         yield "" if number else "steps", step
     if reducing is None:
-        yield "reducers", "none: the job has no reduce, so map writes the output"
+        writes = "the pairs for step 2" if plan.steps else "the output"
+        whose = "step 1" if plan.steps else "the job"
+        yield "reducers", f"none: {whose} has no reduce, so map writes {writes}"
     else:
         buckets = counted(reducing.buckets, "bucket")
         yield "reducers", f"{counted(reducing.reducers, 'task')} for {buckets} of keys"
@@ -221,7 +223,7 @@ def _estimate(plan: Plan) -> _Rows:
     )
     yield "  time", _describe_time(plan, estimate)
     yield "  memory", f"{format_bytes(estimate.memory)} per worker while mapping"
-    unit = "pairs" if plan.reducing is not None else "lines"
+    unit = "pairs" if plan.reducing is not None or plan.steps else "lines"
     yield "  records", f"{_round(estimate.records)}; map writes {_round(estimate.pairs)} {unit}"
     if sample.bad_records:
         share = sample.bad_records / max(1, sample.records)
@@ -233,7 +235,10 @@ def _estimate(plan: Plan) -> _Rows:
 
 def _describe_time(plan: Plan, estimate: Estimate) -> str:
     rest = "starting, fetching" if plan.to_fetch.files else "starting"
-    rest += ", merging and reducing" if plan.reducing is not None else " and writing"
+    if plan.steps:
+        rest += ", reducing and later steps"
+    else:
+        rest += ", merging and reducing" if plan.reducing is not None else " and writing"
     if estimate.map_seconds is None:
         text = f"{format_seconds(estimate.worker_seconds)} of one worker's time to map"
     else:

@@ -6,7 +6,8 @@ import datetime
 import heapq
 import math
 import numbers
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from operator import itemgetter, ne
 from typing import Any
 
@@ -57,8 +58,31 @@ def _written(value: Any) -> Any:
     return tuple(map(_rank, value)) if type(value) is tuple else repr(value)
 
 
-def _has_nan(values: Iterable[Any]) -> bool:
-    return any(map(ne, values, values))
+def _numbers_first(value: Any) -> tuple[Any, ...]:
+    """Return a sort key like `_rank`, but with NaN before all numbers."""
+    return (value == value, _rank(value))
+
+
+def _picked(
+    reducer: Reducer, values: list[Any], pick: Callable[..., list[Any]], rank: Callable[[Any], Any]
+) -> list[Any]:
+    """Return what `pick` selects from `values` by their order.
+
+    - `pick`: takes values, and a sort key, or ``None`` if they compare as they are.
+    - `rank`: the sort key of values that do not.
+    """
+    kinds = {*map(type, values)}
+    if len(kinds) == 1 and kinds <= _CLEAR:
+        return pick(values, None)
+    # A sum is the fastest test for NaN.
+    if kinds == {float} and not math.isnan(sum(values)):
+        return [value + 0.0 for value in pick(values, None)]  # a zero without a sign
+    try:
+        values = _comparable(reducer, values, kinds)
+        return pick(values, None if _are_clear(values) else rank)
+    except (TypeError, ArithmeticError):
+        _refuse_mixed(reducer, values)
+        raise
 
 
 def _comparable(reducer: Reducer, values: list[Any], kinds: set[type]) -> list[Any]:
@@ -101,7 +125,8 @@ class _Extreme(Reducer):
         For ``None``, and for values that cannot be compared, such as text and numbers.
     """
 
-    pick: Callable[..., Any]  # ``min`` or ``max``
+    pick: Callable[..., list[Any]]
+    rank: Callable[[Any], Any]  # has NaN where it is picked
 
     def __call__(self, key: Any, values: Sequence[Any], context: Any) -> None:
         if type(values) is not list:
@@ -111,34 +136,24 @@ class _Extreme(Reducer):
     combine = __call__  # the smallest of the smallest is the smallest
 
     def _of(self, values: list[Any]) -> Any:
-        pick, kinds = self.pick, {*map(type, values)}
-        if len(kinds) == 1 and kinds <= _CLEAR:
-            return pick(values)
-        # A sum is the fastest test for NaN.
-        if kinds == {float} and not math.isnan(sum(values)):
-            return pick(values) + 0.0  # a zero without a sign
         if not values:
             raise TypeError(f"{self!r} was given no values.")
-        try:
-            values = _comparable(self, values, kinds)
-            if _has_nan(values):
-                return math.nan
-            return pick(values, key=None if _are_clear(values) else _rank)
-        except (TypeError, ArithmeticError):
-            _refuse_mixed(self, values)
-            raise
+        found = _picked(self, values, self.pick, self.rank)[0]
+        return found if found == found else math.nan
 
 
 class _Minimum(_Extreme):
     __doc__ = _Extreme.__doc__
     name = "minimum"
-    pick = staticmethod(min)
+    pick = staticmethod(lambda values, key: [min(values, key=key)])
+    rank = staticmethod(_numbers_first)
 
 
 class _Maximum(_Extreme):
     __doc__ = _Extreme.__doc__
     name = "maximum"
-    pick = staticmethod(max)
+    pick = staticmethod(lambda values, key: [max(values, key=key)])
+    rank = staticmethod(_rank)
 
 
 class _Top(Reducer):
@@ -151,34 +166,17 @@ class _Top(Reducer):
         for value in self._gather(values) or ():
             context.write(key, value)
 
-    def _taken(self, values: list[Any], kinds: set[type]) -> list[Any]:
-        if len(kinds) == 1 and kinds <= _CLEAR:
-            return heapq.nlargest(self.n, values)
-        if kinds == {float} and not math.isnan(sum(values)):
-            return [value + 0.0 for value in heapq.nlargest(self.n, values)]
-        try:
-            values = _comparable(self, values, kinds)
-            return heapq.nlargest(self.n, values, None if _are_clear(values) else _numbers_first)
-        except (TypeError, ArithmeticError):
-            _refuse_mixed(self, values)
-            raise
+    def _taken(self, values: list[Any], kinds: set[type] | None = None) -> list[Any]:
+        return _picked(self, values, partial(heapq.nlargest, self.n), _numbers_first)
 
     def _merged(self, state: list[Any] | None, more: list[Any]) -> list[Any]:
-        if state is None:
-            return more
-        both = state + more
-        return self._taken(both, {*map(type, both)})
+        return more if state is None else self._taken(state + more)
 
     def __repr__(self) -> str:
         return f"top({self.n})"
 
     def __reduce__(self) -> Any:
         return top, (self.n,)
-
-
-def _numbers_first(value: Any) -> tuple[Any, ...]:
-    """Return a sort key like `_rank`, but with NaN before all numbers."""
-    return (value == value, _rank(value))
 
 
 def top(n: int) -> Reducer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import decimal
+import functools
 import math
 from collections.abc import Sequence
 from decimal import Decimal
@@ -14,13 +15,12 @@ from daskmr.reducers.base import Partial, Reducer, chunks, part_state, plain, re
 
 __all__ = ["count", "mean", "total"]
 
-# A sum: of the integers; of the floats, as floats whose exact sum it is, or None without any; and of
-# decimals or fractions, or None.
-Sum = tuple[int, tuple[float, ...] | None, Any]
+# Numbers with the same exact sum: floats, of which the first is their sum, rounded; then at most one of
+# each other type: an integer, a decimal, a fraction
+Sum = tuple[Any, ...]
 
 _LARGE = 1e300  # beyond, an integer may be no float
 
-_NOTHING: Sum = (0, None, None)
 _INTS = frozenset((int, bool))
 _FLOATS = frozenset((float,))
 # Adds without rounding: a sum of more digits is an error.
@@ -72,7 +72,7 @@ class _Total(Reducer):
     def __call__(self, key: Any, values: Sequence[Any], context: Any) -> None:
         added = _sum_in_memory(values)
         if added is None:
-            added = _result_of(self._gather(values) or _NOTHING)
+            added = _result_of(self._gather(values) or ())
         context.write(key, added)
 
     def combine(self, key: Any, values: Sequence[Any], context: Any) -> None:
@@ -81,18 +81,14 @@ class _Total(Reducer):
 
     def _part(self, state: Sum) -> Any:
         """Return a sum as a plain number if that is the same."""
-        whole, floats, other = state
-        if floats is None:
-            return _result_of(state)
-        if whole == 0 and other is None and len(floats) < 2:
-            return floats[0] if floats else 0.0
-        return Partial("total", state)
+        is_plain = len(state) == 1 or type(state[0]) is not float
+        return _result_of(state) if is_plain else Partial("total", state)
 
     def _taken(self, values: list[Any], kinds: set[type]) -> Sum:
-        return sum_of(self, values, kinds)
+        return _added(self, values, kinds)
 
     def _merged(self, state: Sum | None, more: Sum) -> Sum:
-        return _both(self, state or _NOTHING, more)
+        return more if state is None else _both(self, state, more)
 
     def _result(self, state: Sum) -> Any:
         return _result_of(state)
@@ -119,7 +115,7 @@ class _Mean(Reducer):
             context.write(key, added / len(values))
 
     def _taken(self, values: list[Any], kinds: set[type]) -> tuple[int, Sum]:
-        return len(values), sum_of(self, values, kinds)
+        return len(values), _added(self, values, kinds)
 
     def _merged(self, state: Any, more: Any) -> tuple[int, Sum]:
         return more if state is None else (state[0] + more[0], _both(self, state[1], more[1]))
@@ -131,7 +127,7 @@ class _Mean(Reducer):
             return _DIVISION.divide(result, Decimal(number))
         try:
             if type(result) is float and math.isinf(result):
-                return _rounded(_fraction_of(added) / number)  # if only the sum is too large
+                return _rounded(_exact(added) / number)  # if only the sum is too large
             return result / number
         except OverflowError:  # an infinity among the values, or a very large integer
             return result if type(result) is float else _rounded(Fraction(result, number))
@@ -165,33 +161,38 @@ def _float_of(values: list[float]) -> float | None:
     return added if math.isfinite(added) else None
 
 
-def sum_of(reducer: Reducer, values: list[Any], kinds: set[type]) -> Sum:
-    """Return the exact sum of `values`, which have the types `kinds`."""
+def _added(reducer: Reducer, values: Sequence[Any], kinds: set[type]) -> Sum:
+    """Add up `values`, which have the types `kinds`, without rounding."""
     if kinds <= _FLOATS:
-        return _sum_of_floats(values)
+        return _added_floats(values)
     if kinds <= _INTS:
-        return sum(values), None, None
-    values = plain(values, kinds)
-    whole, floats, other = 0, [], []
-    for value in values:
-        if isinstance(value, float):
-            floats.append(float(value))
-        elif isinstance(value, int):
-            whole += int(value)
-        elif isinstance(value, Decimal | Fraction):
-            other.append(value)
-        else:
-            raise refuse(reducer, "numbers", value)
-    state: Sum = (whole, None, None)
-    if floats:
-        state = _both(reducer, state, _sum_of_floats(floats))
-    for value in other:
-        state = _both(reducer, state, (0, None, value))
-    return state
+        return (sum(values),)
+    values = plain([*values], kinds)
+    floats = [float(value) for value in values if isinstance(value, float)]
+    whole = [int(value) for value in values if isinstance(value, int)]
+    decimals = [value for value in values if isinstance(value, Decimal)]
+    fractions = [value for value in values if isinstance(value, Fraction)]
+    if len(floats) + len(whole) + len(decimals) + len(fractions) < len(values):
+        takes = float | int | Decimal | Fraction
+        raise refuse(reducer, "numbers", next(v for v in values if not isinstance(v, takes)))
+    if decimals and (floats or fractions):
+        both = f"decimals or {'floats' if floats else 'fractions'}, not both"
+        raise refuse(reducer, both, decimals[0])
+    found = [*_added_floats(floats)] if floats else []
+    if found and type(found[-1]) is Fraction:
+        fractions.append(found.pop())
+    found += [sum(whole)] if whole else []
+    found += [_add_decimals(reducer, decimals)] if decimals else []
+    return (*found, sum(fractions)) if fractions else (*found,)
 
 
-def _sum_of_floats(values: Sequence[float]) -> Sum:
-    """Return floats with the same exact sum: that sum rounded, what is left of it rounded, and so on."""
+def _both(reducer: Reducer, one: Sum, two: Sum) -> Sum:
+    values = one + two
+    return _added(reducer, values, {*map(type, values)})
+
+
+def _added_floats(values: Sequence[float]) -> Sum:
+    """Return the sum of floats, rounded, what is left of it, rounded, and so on."""
     left = [*values]
     found: list[float] = []
     try:
@@ -201,66 +202,35 @@ def _sum_of_floats(values: Sequence[float]) -> Sum:
     except (OverflowError, ValueError):  # very large numbers, or both infinities
         added = math.nan
     if math.isfinite(added):
-        return 0, (*found,), None
+        return (*found,) or (0.0,)
     special = [value for value in values if not math.isfinite(value)]
-    if special:
-        return 0, (sum(special),), None
-    return 0, (), sum(map(Fraction, values), Fraction())
+    return (sum(special),) if special else (0.0, sum(map(Fraction, values), Fraction()))
 
 
-def _both(reducer: Reducer, one: Sum, two: Sum) -> Sum:
-    whole = one[0] + two[0]
-    other = one[2] if two[2] is None else two[2]
-    if one[2] is not None and two[2] is not None:
-        other = _add(reducer, one[2], two[2])
-    if one[1] is None or two[1] is None:
-        floats = two[1] if one[1] is None else one[1]
-    else:
-        _, floats, large = _sum_of_floats(one[1] + two[1])
-        if large is not None:
-            other = large if other is None else _add(reducer, other, large)
-    if isinstance(other, Decimal) and floats is not None:
-        raise refuse(reducer, "decimals or floats, not both", other)
-    return whole, floats, other
-
-
-def _add(reducer: Reducer, one: Any, two: Any) -> Any:
-    if isinstance(one, Decimal) != isinstance(two, Decimal):
-        raise refuse(reducer, "decimals or fractions, not both", one)
-    if isinstance(one, Fraction):
-        return one + two
-    return _add_decimals(reducer, one, two)
-
-
-def _add_decimals(reducer: Reducer, one: Any, two: Any) -> Decimal:
+def _add_decimals(reducer: Reducer, values: Sequence[Any]) -> Decimal:
     try:
-        return _EXACT.add(one, two)
+        added: Decimal = functools.reduce(_EXACT.add, values)
+        return added
     except decimal.Inexact:
-        raise refuse(
-            reducer, "decimals whose exact sum has at most 10,000 digits", two, "Round it in map."
-        ) from None
+        takes = "decimals whose exact sum has at most 10,000 digits"
+        raise refuse(reducer, takes, values[-1], "Round it in map.") from None
 
 
 def _result_of(state: Sum) -> Any:
-    whole, floats, other = state
-    if floats is None:
-        if other is None:
-            return whole
-        if isinstance(other, Fraction):
-            return whole + other
-        # The integers count even if there are none, so that the digits do not depend on grouping.
-        result = _add_decimals(total, Decimal(whole), other)
+    others = [value for value in state if type(value) is not float]
+    if len(others) < len(state):
+        if not any(others) or not math.isfinite(state[0]):
+            return state[0]
+        return _rounded(_exact(state))
+    if others and type(others[-1]) is Decimal:
+        # An integer counts even if there is none, so that the digits do not depend on grouping.
+        result = _add_decimals(total, [Decimal(0), *map(Decimal, others)])
         return Decimal("NaN") if result.is_nan() else result
-    if floats and not math.isfinite(floats[0]):
-        return floats[0]
-    if whole == 0 and other is None:
-        return floats[0] if floats else 0.0  # the first one is their sum, rounded
-    return _rounded(_fraction_of(state))
+    return sum(others)
 
 
-def _fraction_of(state: Sum) -> Fraction:
-    whole, floats, other = state
-    return sum(map(Fraction, floats or ()), Fraction(whole) + (other or 0))
+def _exact(state: Sum) -> Fraction:
+    return sum(map(Fraction, state), Fraction())
 
 
 def _rounded(exact: Fraction) -> float:

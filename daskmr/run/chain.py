@@ -197,11 +197,11 @@ def _keep(
         output=path, columns=columns,
     )  # fmt: skip
     place = _with_input(placement, plan)
-    outcome = Execution(keeping, session, place, task_id, plan, watched=False).outcome()
     try:
         os.makedirs(request.keep_steps, exist_ok=True)
+        outcome = Execution(keeping, session, place, task_id, plan, watched=False).outcome()
         file = OutputFile(path, placement.run_dir.run_id)
-    except (OSError, InputError) as error:
+    except (OSError, InputError, JobError) as error:
         failure = JobError(f"{path}, which --keep-steps asks for, cannot be written: {error}")
     else:
         try:
