@@ -42,10 +42,11 @@ class TaskSpan(Counted):
 
 
 class StepFigures(NamedTuple):
-    """What one step of a job did.
+    """The figures of one step of a job.
 
     - `name`: that of its script or function; ``""`` if there is none.
-    - `records`, `bad_records`: what its `map` was called for, and how many of them were bad.
+    - `records`: number of records, or in a later step of pairs, that its `map` was called for.
+    - `bad_records`: number of those that were bad.
     - `keys`: number of keys that it reduced; 0 without a `reduce`.
     - `written`: number of pairs, or for the last step of lines, that it wrote.
     - `spilled`: bytes written to segments.

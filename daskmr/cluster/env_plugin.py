@@ -78,7 +78,7 @@ def passed_env(client: Client, names: Sequence[str]) -> Iterator[str]:
 
 
 def _ask(client: Client, seconds: float, operation: str, **arguments: Any) -> None:
-    """Ask the scheduler, but not for ever: a worker that does not answer must not hold up the job."""
+    """Ask the scheduler within a time limit: a worker that does not answer must not hold up the job."""
     asking = run_in_loop(client, getattr(client.scheduler, operation)(**arguments))
     try:
         asking.result(seconds)

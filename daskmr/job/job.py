@@ -320,7 +320,7 @@ def _step(first: Job, number: int) -> Job:
 def _take_step(job: Job, namespace: Mapping[str, Any], steps: Sequence[Job]) -> Functions:
     """Return the functions of this step of a script; the first one also gets the others."""
     own, job._is_listed = steps[job._number], True
-    if job._number in (0, len(steps) - 1):  # what the script declares is about input and output
+    if job._number in (0, len(steps) - 1):  # a script's declarations are about input and output
         own._declared = own._declared.over(job._declared)
     job._declared = own._declared
     if not job._number:

@@ -30,7 +30,7 @@ _KINDS: tuple[type, ...] = (
 def _are_clear(values: Sequence[Any]) -> bool:
     """Check whether values compare as they are, and those that are equal are written alike.
 
-    That is not so for mixed numbers, NaN, zeros with a sign, and times in several zones.
+    Mixed numbers, NaN, zeros with a sign, and times in several zones are not clear.
     """
     kinds = {*map(type, values)}
     if len(kinds) != 1:

@@ -93,7 +93,7 @@ class Request:
 
     @property
     def is_indexed(self) -> bool:
-        """Whether tasks keep what they write in segments with an index, for other tasks."""
+        """Check whether tasks keep their output in segments with an index, for other tasks."""
         return bool(self.step) or self.writes_directory
 
     @property

@@ -81,7 +81,7 @@ class Result(Counted):
     combines : bool
         Whether the job has a `combine`.
     steps : tuple of StepFigures
-        What each step did, of a job that has several: ``name``, ``records``, ``bad_records``,
+        The figures of each step of a job that has several: ``name``, ``records``, ``bad_records``,
         ``keys``, ``written``, ``spilled``, ``seconds``, ``kept``. The other figures are those of
         the input and of the output; bad records, counters and bytes spilled are those of all steps.
     """

@@ -236,7 +236,7 @@ class Trial:
         return context.written
 
     def pairs(self) -> list[Any]:
-        """Return what the step has written so far."""
+        """Return the pairs that the step has written so far."""
         return self.pending if self.job.reduce is None else self.items(self.groups)
 
     def _reduce(

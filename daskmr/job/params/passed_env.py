@@ -6,12 +6,12 @@ job itself carries a token, under which it finds them.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from daskmr.errors import InputError, TaskFailed
+from daskmr.text import did_you_mean
 
 __all__ = ["applied", "check_names", "put", "take_back"]
 
@@ -33,9 +33,8 @@ def check_names(names: str | Iterable[str]) -> tuple[str, ...]:
                 f"Set {name} in the environment, and give --pass-env {name}"
             )
         if name not in os.environ:
-            like = difflib.get_close_matches(name, os.environ, 1)
-            advice = f"Did you mean {like[0]}?" if like else f"Set it first: export {name}=..."
-            raise InputError(f"The environment variable {name} (--pass-env) is not set. {advice}")
+            advice = did_you_mean(name, (*os.environ,)) or f" Set it first: export {name}=..."
+            raise InputError(f"The environment variable {name} (--pass-env) is not set.{advice}")
     return tuple(given)
 
 

@@ -19,7 +19,7 @@ def test_names(monkeypatch):
     assert check_names(["DASKMR_TOKEN", "HOME", "DASKMR_TOKEN"]) == ("DASKMR_TOKEN", "HOME")
     assert check_names("DASKMR_TOKEN") == ("DASKMR_TOKEN",)
     with pytest.raises(
-        InputError, match=r"DASKMR_TOKNE \(--pass-env\) is not set. Did you mean DASKMR_T"
+        InputError, match=r"DASKMR_TOKNE \(--pass-env\) is not set. Did you mean 'DASKMR_T"
     ):
         check_names(["DASKMR_TOKNE"])
     with pytest.raises(InputError, match="export zzzz"):
