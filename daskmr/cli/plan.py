@@ -229,14 +229,14 @@ def _estimate(plan: Plan) -> _Rows:
         share = sample.bad_records / max(1, sample.records)
         reasons = ", ".join(islice(most_frequent_first(sample.bad_reasons), 3))
         yield "  bad", f"{share:.2%} of the records: {reasons}"
-    if estimate.output is not None:
+    if estimate.output is not None and not plan.steps:
         yield "  output", f"{format_bytes(estimate.output)}, uncompressed"
 
 
 def _describe_time(plan: Plan, estimate: Estimate) -> str:
     rest = "starting, fetching" if plan.to_fetch.files else "starting"
     if plan.steps:
-        rest += ", reducing and later steps"
+        rest += " and all that follows"
     else:
         rest += ", merging and reducing" if plan.reducing is not None else " and writing"
     if estimate.map_seconds is None:

@@ -179,6 +179,23 @@ def test_check_and_plan_use_them(place: Path) -> None:
     assert "step 3 of 3 (third): map" in command(place, "plan", *given)[0]
 
 
+def test_plan_of_a_first_step_that_only_maps(place: Path) -> None:
+    shown, _ = command(place, "plan", "third.py", "third.py", "-d", "data", "--layout", "flat")
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
+    assert "reducers none: step 1 has no reduce, so map writes the pairs for step 2" in lines
+
+
+def test_replay_loads_all_scripts_with_their_parameters(place: Path) -> None:
+    text = "from daskmr import param\nN = param('n', {})\ndef map(key, dims, value, context):\n"
+    (place / "scripts" / "a.py").write_text(text.format(1) + "    if N < 5: raise ValueError\n")
+    (place / "scripts" / "b.py").write_text(text.format("''") + "    context.write(key, value)\n")
+    run(place, "a.py", "b.py", "--max-bad-records", "100%")
+    done = daskmr("replay", "out.txt.bad.jsonl", cwd=place)
+    assert (done.returncode, "2 of 2 records do not pass" in done.stderr) == (1, True)
+    done = daskmr("replay", "out.txt.bad.jsonl", "--param", "n=7", cwd=place)
+    assert (done.returncode, "all 2 records pass now" in done.stderr) == (0, True)
+
+
 def test_one_script_several_times(place: Path) -> None:
     (place / "scripts" / "again.py").write_text(
         "from daskmr import param\nBY = param('by', 2)\n"
