@@ -170,11 +170,14 @@ def _added(reducer: Reducer, values: Sequence[Any], kinds: set[type]) -> Sum:
     values = plain([*values], kinds)
     floats = [float(value) for value in values if isinstance(value, float)]
     whole = [int(value) for value in values if isinstance(value, int)]
-    decimals = [value for value in values if isinstance(value, Decimal)]
-    fractions = [value for value in values if isinstance(value, Fraction)]
-    if len(floats) + len(whole) + len(decimals) + len(fractions) < len(values):
-        takes = float | int | Decimal | Fraction
-        raise refuse(reducer, "numbers", next(v for v in values if not isinstance(v, takes)))
+    others = []
+    if len(floats) + len(whole) < len(values):
+        others = [value for value in values if not isinstance(value, float | int)]
+    for value in others:
+        if not isinstance(value, Decimal | Fraction):
+            raise refuse(reducer, "numbers", value)
+    decimals = [value for value in others if isinstance(value, Decimal)]
+    fractions = [value for value in others if isinstance(value, Fraction)]
     if decimals and (floats or fractions):
         both = f"decimals or {'floats' if floats else 'fractions'}, not both"
         raise refuse(reducer, both, decimals[0])
