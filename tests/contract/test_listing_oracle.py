@@ -267,12 +267,9 @@ def random_spec(draw: random.Random, kind: str, values: list[str]) -> str:
     fitting = [each for each in [*values, *VALUES[kind]] if fits(kind, each)]
     if not kind and any(map(is_date, values)):
         fitting += ["2026", "2026-01", "202601", "2026-1-5"]
-    one, other = pair = draw.choices(fitting, k=2)
-    if parse(kind, one) > parse(kind, other) or all(map(is_date, pair)):
-        one, other = sorted(
-            pair,
-            key=lambda text: text.replace("-", "") if is_date(text) else parse(kind, text),
-        )
+    pair = draw.choices(fitting, k=2)
+    dates = all(map(is_date, pair))
+    one, other = sorted(pair, key=lambda t: t.replace("-", "") if dates else parse(kind, t))
     relative = ["today", "yesterday", "-3d", "+1d", "-5d..-1d", "-2d..", "..yesterday"]
     forms = [one, f"{one},{other}", f"{one}..{other}", f"{one}..", f"..{one}"]
     forms += ["/.*[17b]/"] + (relative if kind not in ("", "int") else [])

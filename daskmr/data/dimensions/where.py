@@ -192,7 +192,7 @@ class _Parser:
         elif isinstance(test, Between) and test.low and test.high and test.low > test.high:
             raise ValueError(
                 f"{test.low!r} is above {test.high!r}, which allows nothing; swap them, or give the "
-                f"dimension a type in the layout, such as {{{field.name}:int}}: they are compared as "
-                "text"
+                f"dimension a type in the layout, such as {{{field.name}:{'date' if lengths else 'int'}}}: "
+                "they are compared as text"
             )
         return Untyped(test, field, tuple(texts), self.where, self.template) if checks else test

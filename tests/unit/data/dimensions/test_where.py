@@ -67,6 +67,8 @@ def test_forms(text, values, kept):
         ("HOST=a", "Did you mean 'host'?"),
         ("host=/[/", "the regex is not valid"),
         ("host=b..a", "'b' is above 'a'"),
+        ("host=9..12", "such as {host:int}: they are compared as text"),
+        ("host=2024-1-5..2024-01-31", "such as {host:date}: they are compared as text"),
         ("hour=noon", "hour 'noon' is not an integer"),
         ("hour=7..3", "'7' is above '3'"),
         ("day=2024", "day '2024' is not a date; write one such as 2024-01-31"),
