@@ -205,8 +205,8 @@ def refuse_names(one: str, other: str) -> NoReturn:
     """Raise InputError for two places that are not partitions of one data set."""
     raise InputError(
         f"The directories {one} and {other} do not have the same names in the same order, so they are "
-        "not partitions of one data set. Read them one at a time, or name the parts of the paths, as "
-        "in --layout 'dt={dt}/{_...}'."
+        "not partitions of one data set. Read them one at a time, or all files without dimensions: "
+        "--layout flat"
     )
 
 
