@@ -178,6 +178,22 @@ def test_an_earlier_output_is_no_input_of_the_same_data(place: Path) -> None:
     assert mapreduce(job, data_dir=data, **options).to_dict() == {("a", 0): 5, ("b", 0): 2}
 
 
+def test_an_output_from_other_data_is_input(place: Path) -> None:
+    """Wherever it lies; a repeated run does not count its own, in a folder of any name."""
+    work = place / "year[1]"
+    work.mkdir()
+    (place / "list").write_text("logs/01/a.log\n")
+    options = ("--layout", "flat", "--inline", "-q", "-o")
+    run(work, "run", "../job.py", "-d", "-", *options, "1.txt", data=b"a\t1\n")
+    run(work, "run", "../job.py", "-d", "@../list", *options, "2.txt")
+    for source in ("*.txt", "."):
+        for _ in range(2):
+            run(work, "run", "../job.py", "-d", source, *options, "out.txt")
+            lines = (work / "out.txt").read_text().splitlines()
+            assert [line.split("\t")[1] for line in lines] == ["2", "2"]
+        (work / "out.txt").unlink()
+
+
 def test_an_output_never_replaces_a_list(place: Path) -> None:
     (place / "list").write_text("logs/01/a.log\n")
     error = run(place, "run", "job.py", "-d", "@list", "-o", "list", code=2)

@@ -17,6 +17,7 @@ __all__ = ["LineBatch", "read_lines", "read_raw_lines"]
 LineBatch: TypeAlias = tuple[list[str], bool]
 
 _MAX_RECORD_BYTES = 1 << 30
+_START = 80  # bytes kept of a line that is too long
 
 
 def read_lines(
@@ -95,7 +96,9 @@ def _decode(chunk: bytes, limit: int) -> list[str]:
     if len(chunk) > limit:
         lines = chunk.split(b"\n")
         return [
-            OversizedLine(len(line), None, line.count(b'"')) if len(line) > limit else _text(line)
+            OversizedLine(len(line), None, line.count(b'"'), line[:_START])
+            if len(line) > limit
+            else _text(line)
             for line in lines
         ]
     if chunk.isascii():
@@ -117,9 +120,11 @@ class _OpenLine:
         self._data = bytearray()  # grows in place, without a second copy of a large line
         self.length = 0
         self._quotes = 0  # in what was dropped
+        self._start = b""
 
     def extend(self, piece: bytes) -> None:
         self._data += piece
+        self._start += piece[: _START - len(self._start)]
         self.length += len(piece)
         if self.length > self._limit:
             self._quotes += self._data.count(b'"')
@@ -131,14 +136,14 @@ class _OpenLine:
         length, self.length = self.length, 0
         try:
             if length > self._limit:
-                return OversizedLine(length, None, self._quotes)
+                return OversizedLine(length, None, self._quotes, self._start)
             if self._text_limit is not None and 4 * length > self._text_limit:
                 text_bytes = _text_bytes(self._data)
                 if text_bytes > self._text_limit:
-                    return OversizedLine(length, text_bytes, self._data.count(b'"'))
+                    return OversizedLine(length, text_bytes, self._data.count(b'"'), self._start)
             return _text(self._data)
         finally:
-            self._quotes = 0
+            self._quotes, self._start = 0, b""
             self._data.clear()
 
     def close_raw(self, piece: bytes) -> bytes | OversizedLine:

@@ -290,9 +290,8 @@ def _to_list(column: Any) -> list[Any]:
 
     if types.is_dictionary(column.type):
         return _to_list(column.dictionary_decode())
-    kind = _in_microseconds(column.type)
-    if kind != column.type:
-        column = column.cast(kind, safe=False)
+    column = _in_microseconds(column)
+    kind = column.type
     if column.null_count == 0 and (types.is_integer(kind) or types.is_float64(kind)):
         values: list[Any] = column.to_numpy().tolist()
         return values
@@ -310,29 +309,42 @@ def _to_list(column: Any) -> list[Any]:
     return pylist
 
 
-def _in_microseconds(kind: Any) -> Any:
-    """Return a type without nanoseconds, which Python's times do not have.
+def _in_microseconds(array: Any) -> Any:
+    """Return an array without nanoseconds, which Python's times do not have: they are rounded down.
 
     For times with nanoseconds, pyarrow returns objects of pandas, where that is installed.
     """
-    pa = _pyarrow()
-    types = pa.types
+    kind = array.type
+    if "[ns" not in str(kind):
+        return array
+    import pyarrow as pa
+    from pyarrow import compute as pc
+    from pyarrow import types
+
     if getattr(kind, "unit", "") == "ns":
+        nanoseconds = array.cast("int64")
+        found = pc.divide(nanoseconds, 1000)  # towards zero
+        found = pc.subtract(found, pc.greater(pc.multiply(found, 1000), nanoseconds).cast("int64"))
         if types.is_timestamp(kind):
-            return pa.timestamp("us", kind.tz)
-        return pa.time64("us") if types.is_time(kind) else pa.duration("us")
-    if not types.is_nested(kind):
-        return kind
-    fields = [kind.field(n) for n in range(kind.num_fields)]
-    inner = [field.with_type(_in_microseconds(field.type)) for field in fields]
+            return found.cast(pa.timestamp("us", kind.tz))
+        return found.cast(pa.time64("us") if types.is_time(kind) else pa.duration("us"))
     if types.is_struct(kind):
-        return pa.struct(inner)
+        inner = [_in_microseconds(array.field(n)) for n in range(kind.num_fields)]
+        return pa.StructArray.from_arrays(inner, [*kind.names], mask=array.is_null())
+    if types.is_fixed_size_list(kind):
+        items = array.values.slice(array.offset * kind.list_size, len(array) * kind.list_size)
+        return pa.FixedSizeListArray.from_arrays(
+            _in_microseconds(items), kind.list_size, mask=array.is_null()
+        )
+    no_lists, is_view = array.is_null(), types.is_list_view(kind) or types.is_large_list_view(kind)
+    if not is_view:
+        no_lists = pa.concat_arrays([no_lists, pa.array([False])])
+    offsets = pc.if_else(no_lists, pa.scalar(None, array.offsets.type), array.offsets)
     if types.is_map(kind):
-        return pa.map_(kind.key_type, _in_microseconds(kind.item_type))
-    for is_list, make in ((types.is_list, pa.list_), (types.is_large_list, pa.large_list)):
-        if is_list(kind):
-            return make(*inner)
-    return kind
+        parts = map(_in_microseconds, (array.keys, array.items))
+        return pa.MapArray.from_arrays(offsets, *parts)
+    sizes = [pc.list_value_length(array).fill_null(0)] if is_view else []
+    return type(array).from_arrays(offsets, *sizes, _in_microseconds(array.values))
 
 
 def _packed(row: Any) -> bytes:
