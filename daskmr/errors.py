@@ -33,6 +33,8 @@ class DaskMRError(Exception):
     def __init__(self, message: str, details: str = "") -> None:
         super().__init__(message)
         self.details = details
+        if details:  # so that Python shows the user's own code, too
+            self.add_note(details.rstrip())
 
     def _render_traceback_(self) -> list[str]:
         """Return the lines that IPython shows: the cells, the user's own frames, and the message."""
@@ -45,7 +47,8 @@ class DaskMRError(Exception):
                 break
             if "IPython" not in frame.filename and "ipykernel" not in frame.filename:
                 lines += traceback.format_list([frame])[0].splitlines()
-        return [*lines, f"{type(self).__name__}: {self}", *self.details.splitlines()]
+        notes = "\n".join(getattr(self, "__notes__", ())).splitlines()
+        return [*lines, f"{type(self).__name__}: {self}", *notes]
 
 
 class JobError(DaskMRError):
@@ -108,6 +111,8 @@ class TaskFailed(Exception):
         failure = kind(self.message, self.details)
         failure.files, failure.file, failure.record = self.files, self.file, self.record
         failure.skip_reason, failure.is_foreign = self.skip_reason, self.is_foreign
+        if self.record:
+            failure.add_note(f"The record: {self.record}")
         return failure
 
 

@@ -80,7 +80,7 @@ def exit_codes(
         if verbose:
             import traceback
 
-            details = f"{details}\n{traceback.format_exc()}".lstrip()
+            details = traceback.format_exc()
         elif not as_json:
             details = _shortened(details)
         hints = _hints(error, rerun) if isinstance(error, JobError) and rerun is not None else ""

@@ -195,9 +195,8 @@ class Schema:
         return self.given.extensions
 
     def with_extensions(self, extensions: Iterable[str]) -> Schema:
-        """Also list files with these extensions."""
-        more = self.extensions | {each.lower() for each in extensions}
-        return replace(self, given=replace(self.given, extensions=more))
+        """List files with these extensions, where the layout leaves them open."""
+        return replace(self, given=replace(self.given, extensions=frozenset(extensions)))
 
     def without_dimensions(self) -> Schema:
         """Return the schema of files that are named, which have no dimensions."""

@@ -12,6 +12,7 @@ from daskmr.config import Config
 from daskmr.data.readers.faults import CorruptFileError
 from daskmr.data.readers.records import KEYED, Reading, RecordFormat
 from daskmr.data.readers.registry import FORMATS, reader_of, text_extensions
+from daskmr.data.readers.suffixes import EXTENSIONS
 from daskmr.errors import DaskMRError, InputError, TaskFailed
 from daskmr.job.declared import Declared, names_of, paths_of
 from daskmr.job.job import Job
@@ -86,15 +87,16 @@ def choose_format(
     return form
 
 
-def extensions_of(form: RecordFormat, job: Job) -> tuple[str, ...]:
-    """Return the extensions of files of a format, in addition to those of all formats.
+def extensions_of(form: RecordFormat, job: Job) -> frozenset[str]:
+    """Return the extensions of files of a format, in small letters and without the dot.
 
     A format of text that is named reads files with the extension of any format of text.
     """
     reader = reader_of(form, job.read)
-    if reader is None or reader.name == "parquet":
-        return () if reader is None else reader.extensions
-    return (*reader.extensions, *sorted(text_extensions()))
+    own = frozenset(each.lower() for each in reader.extensions) if reader else frozenset()
+    if form.name == "parquet":
+        return own
+    return EXTENSIONS | own | (text_extensions() if reader else own)
 
 
 def splits_of(form: RecordFormat, job: Job) -> str:

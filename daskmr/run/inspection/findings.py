@@ -371,9 +371,9 @@ def _guess(files: Sequence[Found], extensions: frozenset[str]) -> Guess | None:
 
 def _extensions(content: Content) -> frozenset[str]:
     """Return the extensions of files that a run over such records reads."""
-    if content.records == "keyed":
-        return EXTENSIONS
-    return EXTENSIONS | ({"parquet"} if content.records == "parquet" else text_extensions())
+    if content.records == "parquet":
+        return frozenset({"parquet"})
+    return EXTENSIONS if content.records == "keyed" else EXTENSIONS | text_extensions()
 
 
 def _mixed(

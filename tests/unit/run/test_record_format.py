@@ -11,6 +11,7 @@ from daskmr.config import load_config
 from daskmr.data.inputs import find_inputs
 from daskmr.data.layout import load_schema
 from daskmr.data.readers.records import KEYED, RecordFormat
+from daskmr.data.readers.suffixes import EXTENSIONS
 from daskmr.errors import InputError
 from daskmr.job.job import load_job
 from daskmr.run.record_format import check_header, choose_format, extensions_of
@@ -104,4 +105,6 @@ def test_files_of_a_format_are_listed(tmp_path: Path) -> None:
     (tmp_path / "job.py").write_text(MAP)
     job = load_job(tmp_path / "job.py")
     assert "ndjson" in extensions_of(RecordFormat("jsonl"), job)
-    assert extensions_of(KEYED, job) == ()
+    assert extensions_of(KEYED, job) == EXTENSIONS
+    assert extensions_of(RecordFormat("parquet"), job) == {"parquet"}
+    assert extensions_of(RecordFormat("csv:;"), job) == EXTENSIONS | {"csv", "ndjson"}
