@@ -19,7 +19,15 @@ from typing import Annotated, Any, get_args
 
 from daskmr.errors import InputError
 
-__all__ = ["ARGUMENTS", "SETTINGS", "Config", "Setting", "choose_layout", "load_config", "one_layout"]
+__all__ = [
+    "ARGUMENTS",
+    "SETTINGS",
+    "Config",
+    "Setting",
+    "choose_layout",
+    "load_config",
+    "one_layout",
+]
 
 _LOOPBACK = "127.0.0.1"
 

@@ -269,7 +269,9 @@ def load_layout(layout: str | os.PathLike[str] | None = None) -> Layout:
             return Layout(parse_template(layout), layout)
         except TemplateError as error:
             raise InputError(f"The layout {layout!r} is not valid: {error}.") from None
-    if isinstance(layout, str) and not os.path.exists(layout) and not layout.endswith(".json"):
+    if isinstance(layout, str) and (
+        os.path.isdir(layout) or not (os.path.exists(layout) or layout.endswith(".json"))
+    ):
         raise InputError(
             f"The layout {layout!r} is neither hive, flat, a template with names in braces, nor an "
             "existing file. Write a template such as --layout '{day:date}/{host}.log'; for files at "
