@@ -388,7 +388,7 @@ def _mixed(
 def _only(main: Sequence[Found], guess: Guess, word: str) -> Guess | None:
     """Return the layout of files with one extension, or first word; ``None`` if there is none."""
     ends = _ends(main)
-    end = ends.pop() if len(ends) == 1 else ""
+    end = ends.pop() if len(ends) == 1 and not word else ""
     spec = guess.spec or ""
     if spec == "hive":
         names = layout_of(guess, [file.path for file in main]).field_names
