@@ -22,7 +22,13 @@ from daskmr.job.job import Job
 from daskmr.job.keys import sorted_keys
 from daskmr.job.ported import Say, find_ported, load_ported
 from daskmr.job.process_errors import no_children
-from daskmr.run.record_format import RecordFormat, check_header, choose_format, extensions_of
+from daskmr.run.record_format import (
+    RecordFormat,
+    check_header,
+    choose_format,
+    extensions_of,
+    pointing_to_inspect,
+)
 from daskmr.run.request import schema_of
 from daskmr.run.trial import Bad, Combined, Trial, first_records, text_of
 from daskmr.store.credentials import given
@@ -88,7 +94,8 @@ def check_script(
         )
         if not inputs.listing.files:
             inputs.listing.refuse_nothing()
-        check.records(inputs, config, limit_records)
+        with pointing_to_inspect(sources, inputs.listing.root):
+            check.records(inputs, config, limit_records)
         return check.warnings
 
     with (
@@ -160,7 +167,7 @@ class _Check:
                 self._reduce_from_disk(trial)
                 return
             except TaskFailed as error:
-                failure = JobError(error.message, error.details)
+                failure = error.as_kind(JobError)
             except CorruptFileError as error:
                 failure = JobError(f"{error} A run fails there, unless with --skip-corrupt-files.")
         raise failure

@@ -34,6 +34,7 @@ from daskmr.run.input_checks import (
 from daskmr.run.outputs.commit import check_bad_records, commit, delete_input, result_of
 from daskmr.run.outputs.writing import check_reach, notes_on_bytes, write_directory
 from daskmr.run.provenance import describe_run
+from daskmr.run.record_format import pointing_to_inspect
 from daskmr.run.request import Request
 from daskmr.run.result import Result
 from daskmr.run.stopwatch import Stopwatch
@@ -65,7 +66,8 @@ def run_request(
             request = with_deployment(request, clusters)
             provenance, notes = describe_run(request, inputs, workspace.target, earlier)
             stopwatch.lap("start")
-            outcome = _execute(request, inputs, workspace, collector, stopwatch)
+            with pointing_to_inspect(request.sources, inputs.listing.root):
+                outcome = _execute(request, inputs, workspace, collector, stopwatch)
         # A cluster created for the job is closed now, since writing a file does not need it.
         tally = outcome.tally
         notes = (*inputs.notes, *notes, *outcome.notes, *tally.notes, *describe_grown(tally))
@@ -141,7 +143,7 @@ def _execute(
             outcome = replace(outcome, notes=(*notes, *outcome.notes))
         if session.is_elsewhere:
             check_grown(inputs, outcome.tally)
-        check_bad_records(outcome.tally, config, inputs.listing.root)
+        check_bad_records(outcome.tally, config)
         # No task will be retried now, so remove the segments to make space for the output.
         placement.run_dir.remove_segments()
         stopwatch.add_tasks(outcome)

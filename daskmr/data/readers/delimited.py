@@ -35,7 +35,7 @@ from daskmr.data.readers.records import (
     explain_columns,
     raw_bytes,
 )
-from daskmr.errors import TaskFailed
+from daskmr.errors import TaskFailed, foreign
 from daskmr.job.declared import distinct_names
 from daskmr.text import format_bytes, shell_word
 
@@ -333,10 +333,12 @@ class _Table:
         else:
             is_bad = isinstance(first, BadRecord)
             if problem := first.reason if is_bad else first[0].startswith("{") and "JSON":
-                raise TaskFailed(
-                    f"The input file {path} has no header: its first line is "
-                    f"{problem}. Name its columns with `input_columns = (...)` in the script, or "
-                    "repair the file; if it is not CSV, name its format with --records."
+                raise foreign(
+                    TaskFailed(
+                        f"The input file {path} has no header: its first line is "
+                        f"{problem}. Name its columns with `input_columns = (...)` in the script, or "
+                        "repair the file; if it is not CSV, name its format with --records."
+                    )
                 )
             header, is_header = tuple(first), True
             self._check_that_it_is_one(header)
@@ -367,9 +369,11 @@ class _Table:
         wanted = [".".join(path) for path in form.fields or ()]
         missing = [n for n in [*wanted, *([form.key] if form.key else [])] if n not in header]
         if missing:
-            raise TaskFailed(
-                f"The input file {self._file.path} has no column {missing[0]!r}. "
-                f"{explain_columns(header, missing[0], is_text=True)}"
+            raise foreign(
+                TaskFailed(
+                    f"The input file {self._file.path} has no column {missing[0]!r}. "
+                    f"{explain_columns(header, missing[0], is_text=True)}"
+                )
             )
 
     def _records(

@@ -31,7 +31,14 @@ from daskmr.data.readers.records import (
     raw_bytes,
     take_keys,
 )
-from daskmr.errors import InputError, TaskFailed
+from daskmr.data.readers.sniffing import (
+    HEAD_BYTES,
+    LINE_CHARACTERS,
+    describe_lines,
+    form_of,
+    format_of,
+)
+from daskmr.errors import InputError, TaskFailed, foreign
 
 __all__ = ["READER", "readable", "row_groups"]
 
@@ -111,8 +118,11 @@ def _read(
     opened: BinaryIO, path: str, form: RecordFormat, file: Reading, part: Part | None
 ) -> Iterator[Records]:
     pa = _pyarrow()
-    if not opened.read(1):  # as in every format, an empty file holds no records
+    head = opened.read(4 * LINE_CHARACTERS)
+    if not head:  # as in every format, an empty file holds no records
         return
+    if not head.startswith((b"PAR1", b"PARE")):
+        _refuse_other(head, path)
     opened.seek(0)
     try:
         parquet = pa.parquet.ParquetFile(
@@ -173,6 +183,20 @@ def row_groups(path: str) -> list[tuple[int, int]]:
     return list(zip(starts, sizes, strict=True)) if starts == sorted({*starts}) else []
 
 
+def _refuse_other(head: bytes, path: str) -> None:
+    """Raise TaskFailed for an intact file of another format; return if the file may be damaged."""
+    lines = head.decode("utf-8", "replace").split("\n")
+    looks = describe_lines([line[:LINE_CHARACTERS] for line in lines[:-1] or lines])
+    form = form_of(head[:HEAD_BYTES])
+    if form is not None or format_of(looks):
+        raise foreign(
+            TaskFailed(
+                f"The input file {path} is not Parquet, but {form.name if form else looks}. Nothing was "
+                "written. Name its format with --records, or exclude it with the filter."
+            )
+        )
+
+
 def _explain(error: Exception, path: str) -> Exception:
     reason = " ".join(str(error).split()).rstrip(".")
     if isinstance(error, OSError) and error.errno is not None:
@@ -184,9 +208,7 @@ def _explain(error: Exception, path: str) -> Exception:
             "with a decrypted copy, or exclude it with the filter."
         )
     if "magic bytes" in reason:
-        reason = (
-            "it does not end as such files do; if it has another format, name that with --records"
-        )
+        reason = "it does not end as such files do"
     if isinstance(error, MemoryError):
         return error
     return CorruptFileError(path, 0, f"the Parquet data is not valid ({reason})")
@@ -206,8 +228,10 @@ def _columns(names: list[str], path: str, form: RecordFormat) -> list[str] | Non
         )
     for name in asked:
         if name not in names:
-            raise TaskFailed(
-                f"The input file {path} has no column {name!r}. {explain_columns(names, name)}"
+            raise foreign(
+                TaskFailed(
+                    f"The input file {path} has no column {name!r}. {explain_columns(names, name)}"
+                )
             )
     return None if form.fields is None else list(dict.fromkeys(asked))
 

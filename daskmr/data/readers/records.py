@@ -246,6 +246,8 @@ def explain_columns(names: Sequence[str], asked: object = None, *, is_text: bool
     "The columns are 'zone;n'. To separate them by semicolons: --records 'csv:;'"
     """
     text = f"The columns are {some([*map(repr, names)], _COLUMNS_SHOWN)}."
+    if is_text and names[0].startswith("#"):
+        return f"{text} To skip lines that begin with #: --records 'csv:#'"
     if is_text and len(names) == 1:
         for separator, (described, form) in SEPARATORS.items():
             if separator in names[0]:

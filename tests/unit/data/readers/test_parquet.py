@@ -160,9 +160,24 @@ def test_damaged_and_encrypted_files() -> None:
     with pytest.raises(CorruptFileError, match="not valid"):
         pairs_in(data[:-9], PARQUET)
     with pytest.raises(CorruptFileError, match="not valid"):
-        pairs_in(b"hello, world", PARQUET)
+        pairs_in(b"\0" * 4 + data[4:-9], PARQUET)
     with pytest.raises(TaskFailed, match="is encrypted"):
         pairs_in(data[:-4] + b"PARE", PARQUET)
+
+
+@pytest.mark.parametrize(
+    ("data", "looks"),
+    [
+        (b'{"n": 1}\n' * 5000, "JSON lines"),
+        (b'{"n": 1}', "JSON lines"),
+        (b"a,b\n1,2", "CSV"),
+        (b"PK\x03\x04", "a zip archive"),
+    ],
+)
+def test_files_of_another_format_are_not_called_damaged(data: bytes, looks: str) -> None:
+    with pytest.raises(TaskFailed, match=f"is not Parquet, but {looks}. Nothing") as failure:
+        pairs_in(data, PARQUET)
+    assert failure.value.is_foreign
 
 
 def test_without_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
