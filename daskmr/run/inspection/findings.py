@@ -301,8 +301,9 @@ def _by_name(survey: Survey, group: _Group) -> list[_Group]:
         return [group]
     for each in words.values():
         _look_at(survey, each)
-    contents = [each.content for each in words.values() if each.content]
-    return [*words.values()] if len({each.kind for each in contents}) > 1 else [group]
+    contents = [each.content for each in words.values()]
+    kinds = {each.kind for each in contents if each and each.records}  # not of damaged files
+    return [*words.values()] if len(kinds) > 1 else [group]
 
 
 # --- all together ---------------------------------------------------------------------------------
