@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from itertools import chain
 from typing import BinaryIO, TypeAlias
 
@@ -71,21 +72,27 @@ def read_raw_lines(
 ) -> Iterator[list[bytes | OversizedLine]]:
     r"""Read a file in batches of lines that are not decoded, otherwise like `read_lines`.
 
+    A line may still end with its ``\n``, since long lines are found three times as fast this way.
+
     >>> import io
     >>> list(read_raw_lines(io.BytesIO(b'{"a": 1}\n\n[]')))
-    [[b'{"a": 1}', b''], [b'[]']]
+    [[b'{"a": 1}', b'\n'], [b'[]']]
     """
     line = _OpenLine(max_record_bytes, None)
     for chunk in read_chunks(source, opened=opened, join=_text_chunks):
         end = chunk.rfind(b"\n")
         if end >= 0:
-            lines: list[bytes | OversizedLine] = [*chunk.split(b"\n")]
+            lines: list[bytes | OversizedLine] = [*BytesIO(chunk)]
+            if end + 1 < len(chunk):
+                lines.pop()  # the chunk ends within this line
             if len(chunk) > max_record_bytes:
                 lines = [
-                    OversizedLine(n) if (n := len(ln)) > max_record_bytes else ln for ln in lines
+                    OversizedLine(n)
+                    if (n := len(ln.removesuffix(b"\n"))) > max_record_bytes
+                    else ln
+                    for ln in BytesIO(chunk[: end + 1])
                 ]
             lines[0] = line.close_raw(chunk[: chunk.index(b"\n")])
-            lines.pop()  # the chunk ends within this line
             yield lines
         line.extend(chunk[end + 1 :])
     if line.length:
