@@ -19,7 +19,15 @@ from typing import Annotated, Any, get_args
 
 from daskmr.errors import InputError
 
-__all__ = ["SETTINGS", "Config", "Setting", "choose_layout", "load_config", "one_layout"]
+__all__ = [
+    "ARGUMENTS",
+    "SETTINGS",
+    "Config",
+    "Setting",
+    "choose_layout",
+    "load_config",
+    "one_layout",
+]
 
 _LOOPBACK = "127.0.0.1"
 
@@ -517,7 +525,7 @@ def load_config(**options: Any) -> Config:
 def _refuse_unknown(options: Mapping[str, Any], configured: Any) -> None:
     """Raise InputError for names that would otherwise be silently ignored."""
     for name in sorted(options.keys() - SETTINGS.keys()):
-        raise InputError(f"Unknown option {name!r}. {_suggest(name, tuple(SETTINGS))}")
+        raise InputError(f"Unknown option {name!r}. {_suggest(name, tuple(SETTINGS), ARGUMENTS)}")
     if not isinstance(configured, Mapping):
         raise InputError(
             f"In Dask's configuration, daskmr is {configured!r}, and not a mapping of settings. "
@@ -534,8 +542,16 @@ def _refuse_unknown(options: Mapping[str, Any], configured: Any) -> None:
             )
 
 
-def _suggest(name: str, known: tuple[str, ...]) -> str:
-    like = difflib.get_close_matches(name, known, 1)
+ARGUMENTS = (
+    "client", "combine", "data_dir", "date", "delete_data", "inline", "input_columns", "input_filter",
+    "limit_files", "map", "only", "output", "output_columns", "profile", "reduce", "sample",
+    "sample_by", "seed", "setup_reduce", "where",
+)  # fmt: skip
+"""Arguments of `daskmr.mapreduce` that are no settings, to suggest one for an unknown name."""
+
+
+def _suggest(name: str, known: tuple[str, ...], others: tuple[str, ...] = ()) -> str:
+    like = difflib.get_close_matches(name, known + others, 1)
     return f"Did you mean {like[0]}?" if like else f"There are {', '.join(known)}."
 
 

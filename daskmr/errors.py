@@ -9,9 +9,11 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     _Failure = TypeVar("_Failure", "JobError", "TaskFailed")
+    _AnyFailure = TypeVar("_AnyFailure", "DaskMRError", "TaskFailed")
 
 __all__ = [
     "DaskMRError", "InputError", "Interrupted", "JobError", "NothingMatchedError", "TaskFailed",
+    "foreign",
 ]  # fmt: skip
 
 
@@ -21,14 +23,18 @@ class DaskMRError(Exception):
     - `exit_code`: the exit code of the command line.
     - `details`: the traceback of the user's own code, or ``""``; shown under the message.
     - `history`: the history of the run so far, if there was one.
+    - `is_foreign`: the input is not as it was said to be, so ``daskmr inspect`` helps.
     """
 
     exit_code = 1
+    is_foreign = False
     history: object = None
 
     def __init__(self, message: str, details: str = "") -> None:
         super().__init__(message)
         self.details = details
+        if details:  # so that Python shows the user's own code, too
+            self.add_note(details.rstrip())
 
     def _render_traceback_(self) -> list[str]:
         """Return the lines that IPython shows: the cells, the user's own frames, and the message."""
@@ -41,7 +47,8 @@ class DaskMRError(Exception):
                 break
             if "IPython" not in frame.filename and "ipykernel" not in frame.filename:
                 lines += traceback.format_list([frame])[0].splitlines()
-        return [*lines, f"{type(self).__name__}: {self}", *self.details.splitlines()]
+        notes = "\n".join(getattr(self, "__notes__", ())).splitlines()
+        return [*lines, f"{type(self).__name__}: {self}", *notes]
 
 
 class JobError(DaskMRError):
@@ -87,12 +94,13 @@ class TaskFailed(Exception):
 
     - `message`: one paragraph for the user: what failed, where, and what to do.
     - `details`: the traceback of the user's own code, or ``""``.
-    - `files`, `file`, `record`, `skip_reason`: as in `JobError`.
+    - `files`, `file`, `record`, `skip_reason`, `is_foreign`: as in `JobError`.
     """
 
     file = ""
     record = ""
     skip_reason = ""
+    is_foreign = False
 
     def __init__(self, message: str, details: str = "", files: tuple[str, ...] = ()) -> None:
         self.message, self.details, self.files = _capped(message), _capped(details), files
@@ -102,8 +110,16 @@ class TaskFailed(Exception):
         """Return an error of another class with the same contents, without this one's traceback."""
         failure = kind(self.message, self.details)
         failure.files, failure.file, failure.record = self.files, self.file, self.record
-        failure.skip_reason = self.skip_reason
+        failure.skip_reason, failure.is_foreign = self.skip_reason, self.is_foreign
+        if self.record:
+            failure.add_note(f"The record: {self.record}")
         return failure
+
+
+def foreign(error: _AnyFailure) -> _AnyFailure:
+    """Mark an error of input that is not as it was said to be, and return it."""
+    error.is_foreign = True
+    return error
 
 
 _LONGEST_TEXT = 20_000

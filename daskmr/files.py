@@ -13,11 +13,12 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from itertools import count
 from typing import IO, NamedTuple
 from zlib import crc32
 
 __all__ = [
-    "AtomicFile", "Digest", "is_at", "is_case_blind", "is_on_network", "locked", "read_digest",
+    "AtomicFile", "Digest", "free_name", "is_at", "is_case_blind", "is_on_network", "locked", "read_digest",
     "sweep", "sync_folder", "take_access", "try_lock",
 ]  # fmt: skip
 
@@ -214,3 +215,9 @@ def read_digest(path: str) -> Digest | None:
     except OSError:
         return None
     return Digest(md5.hexdigest(), mtime_ns)
+
+
+def free_name(stem: str, suffix: str = "") -> str:
+    """Return the first of the names ``stem``, ``stem2``, ... that does not exist here."""
+    names = (f"{stem}{'' if number == 1 else number}{suffix}" for number in count(1))
+    return next(name for name in names if not os.path.lexists(name))

@@ -157,13 +157,13 @@ def shell_path(path: str) -> str:
     return shell_word(f"./{path}" if path.startswith("-") else path)
 
 
-def inspect_line(place: str) -> str:
-    """Return the command line that shows what is in a place, on a line of its own.
+def inspect_line(*places: str) -> str:
+    """Return the command line that shows what is in some places, on a line of its own.
 
     >>> inspect_line("my logs")
     "\\ndaskmr inspect 'my logs'"
     """
-    return f"\ndaskmr inspect {shell_path(place)}"
+    return f"\ndaskmr inspect {' '.join(map(shell_path, places))}"
 
 
 def shorten(text: str, length: int) -> str:

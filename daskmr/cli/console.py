@@ -17,7 +17,7 @@ from daskmr.stdio import Ticker, standard_output
 from daskmr.text import printable
 
 __all__ = [
-    "EPILOG", "Paint", "announced", "ends_process", "exit_codes", "leave", "listing_line",
+    "EPILOG", "SAVED_INPUT", "Paint", "announced", "ends_process", "exit_codes", "leave", "listing_line",
     "painter", "progress_line",
 ]  # fmt: skip
 
@@ -25,6 +25,8 @@ EPILOG = (
     "Exit codes: 0 done, 1 the job failed, 2 bad usage or input, 3 the filter matched nothing, "
     "130, 143, 129 interrupted."
 )
+
+SAVED_INPUT = "input.saved"  # names standard input in the command line that runs its data again
 
 Paint = Callable[[str, str], str]
 """A function that colours a text in the style ``"title"``, ``"faint"`` or ``"warning"``, or not."""
@@ -78,7 +80,7 @@ def exit_codes(
         if verbose:
             import traceback
 
-            details = f"{details}\n{traceback.format_exc()}".lstrip()
+            details = traceback.format_exc()
         elif not as_json:
             details = _shortened(details)
         hints = _hints(error, rerun) if isinstance(error, JobError) and rerun is not None else ""
@@ -99,8 +101,11 @@ def _hints(error: JobError, rerun: Callable[[str], str]) -> str:
     lines = [f"The record: {error.record}"] if error.record else []
     # The file of any other failure would only fail again, with the same message.
     if error.details or error.record or error.is_death:
+        command = rerun(error.file)
         scope = "only that file" if error.file else "it without workers"
-        lines += [f"To run {scope}, so that breakpoint() works:", f"  {rerun(error.file)}"]
+        if SAVED_INPUT in command.split():
+            scope = f"it without workers, with the input first saved as {SAVED_INPUT}"
+        lines += [f"To run {scope}, so that breakpoint() works:", f"  {command}"]
     return "".join(f"\n{line}" for line in lines)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, count
 from typing import IO, TYPE_CHECKING, Any
 
 import click
@@ -21,8 +20,9 @@ from daskmr.cli.console import (
 from daskmr.cli.new import check_new, write_files
 from daskmr.cli.options import GroupedCommand, add_option, job_options
 from daskmr.errors import InputError
+from daskmr.files import free_name
 from daskmr.stdio import say
-from daskmr.text import counted, format_bytes, printable, shell_word, shorten, some
+from daskmr.text import counted, format_bytes, inspect_line, printable, shell_word, shorten, some
 
 if TYPE_CHECKING:
     from daskmr.run.inspection.findings import Findings
@@ -105,13 +105,14 @@ def find(
     Raises `InputError` if nothing is given, or it cannot be read.
     """
     from daskmr.data.sources.given import parse_sources
-    from daskmr.run.inspection.findings import find_out
+    from daskmr.run.inspection.findings import find_out, sample_line
 
     sources, bucket = parse_sources(given), options.get("bucket")
     if not given and not bucket:
+        is_there = os.path.isdir("data") and os.listdir("data")
+        line = f"data, which is here:{inspect_line('data')}" if is_there else sample_line()
         raise InputError(
-            "There is nothing to look at. Name a directory, a file or a URL, or try sample data:\n"
-            "daskmr sample-data data && daskmr inspect data"
+            f"There is nothing to look at. Name a directory, a file or a URL, or try {line}"
         )
     if sources.url is None and bucket is None:
         return find_out(sources, on_progress=on_listing)
@@ -138,8 +139,7 @@ def command_line(found: Findings, script: str | None) -> str | None:
         return None
     if script is not None:
         return found.run_line(script)
-    names = (f"job{number}.py" for number in count(2))
-    name = next(name for name in chain(["job.py"], names) if not os.path.lexists(name))
+    name = free_name("job", ".py")
     if found.given == ("-",):
         return found.inspect_line(name)
     return f"{found.inspect_line(name)} && {found.run_line(name)}"

@@ -11,7 +11,7 @@ from typing import IO
 import click
 
 from daskmr.cli.console import EPILOG, announced, ends_process
-from daskmr.cli.options import add_option
+from daskmr.cli.options import GroupedCommand, add_option
 from daskmr.config import one_layout
 from daskmr.errors import InputError
 from daskmr.stdio import say
@@ -85,7 +85,7 @@ _FILTER_HINT = (
 )
 
 
-@click.command(epilog=EPILOG, short_help="Write a job script to start from.")
+@click.command(cls=GroupedCommand, epilog=EPILOG, short_help="Write a job script to start from.")
 @click.argument("script", type=click.Path())
 @add_option(
     "-d --data-dir",

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from daskmr.cli.console import EPILOG, exit_codes, leave
+from daskmr.cli.console import EPILOG, SAVED_INPUT, exit_codes, leave
 from daskmr.cli.options import GroupedCommand, Script, job_options, repeated
 from daskmr.errors import JobError
 from daskmr.stdio import standard_output
@@ -208,7 +208,7 @@ def _rerun_command(context: click.Context, file: str) -> str:
         else:
             for each in value if isinstance(value, tuple) else (value,):
                 if each == "-":  # it can be read only once
-                    each, file = "SAVED_INPUT", ""
+                    each, file = SAVED_INPUT, ""
                 words += [parameter.opts[-1], shell_word(str(each))]
     given = context.params["output_format"]
     settings = load_config(output_format=given)

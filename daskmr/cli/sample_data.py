@@ -10,7 +10,7 @@ import click
 from daskmr.cli.console import EPILOG, announced, ends_process, progress_line
 from daskmr.cli.options import add_option
 from daskmr.cli.sample import KINDS
-from daskmr.text import format_bytes, printable, shell_path, shell_word
+from daskmr.text import counted, format_bytes, printable, shell_path, shell_word
 
 if TYPE_CHECKING:
     from daskmr.cli.sample.kind import Kind
@@ -77,7 +77,7 @@ def sample_data(
         summary = write_sample(directory, count, seed, extensions, bad_lines, kind, progress)
     chosen = load_kind(kind)
     click.echo(
-        f"{summary.records:,} {chosen.noun} in {summary.files:,} files below "
+        f"{summary.records:,} {chosen.noun} in {counted(summary.files, 'file')} below "
         f"{printable(directory)}: {format_bytes(summary.bytes)}, "
         f"{format_bytes(summary.compressed_bytes)} on disk",
         err=True,

@@ -31,6 +31,7 @@ MODULES = (
     "isal.igzip",
     "daskmr.tasks.map",
     "daskmr.tasks.reduce",
+    "daskmr.data.readers.json_lines",
 )
 
 # Tracebacks by module name. The forkserver itself ignores failed imports.

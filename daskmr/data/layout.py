@@ -195,9 +195,8 @@ class Schema:
         return self.given.extensions
 
     def with_extensions(self, extensions: Iterable[str]) -> Schema:
-        """Also list files with these extensions."""
-        more = self.extensions | {each.lower() for each in extensions}
-        return replace(self, given=replace(self.given, extensions=more))
+        """List files with these extensions, where the layout leaves them open."""
+        return replace(self, given=replace(self.given, extensions=frozenset(extensions)))
 
     def without_dimensions(self) -> Schema:
         """Return the schema of files that are named, which have no dimensions."""
@@ -270,7 +269,9 @@ def load_layout(layout: str | os.PathLike[str] | None = None) -> Layout:
             return Layout(parse_template(layout), layout)
         except TemplateError as error:
             raise InputError(f"The layout {layout!r} is not valid: {error}.") from None
-    if isinstance(layout, str) and not os.path.exists(layout) and not layout.endswith(".json"):
+    if isinstance(layout, str) and (
+        os.path.isdir(layout) or not (os.path.exists(layout) or layout.endswith(".json"))
+    ):
         raise InputError(
             f"The layout {layout!r} is neither hive, flat, a template with names in braces, nor an "
             "existing file. Write a template such as --layout '{day:date}/{host}.log'; for files at "

@@ -205,8 +205,8 @@ def refuse_names(one: str, other: str) -> NoReturn:
     """Raise InputError for two places that are not partitions of one data set."""
     raise InputError(
         f"The directories {one} and {other} do not have the same names in the same order, so they are "
-        "not partitions of one data set. Read them one at a time, or name the parts of the paths, as "
-        "in --layout 'dt={dt}/{_...}'."
+        "not partitions of one data set. Read them one at a time, or all files without dimensions: "
+        "--layout flat"
     )
 
 
@@ -355,9 +355,11 @@ class Selection:
     def skip(self, path: str, reason: str) -> None:
         """Record a path that is not in the layout; the path of a directory ends in "/".
 
-        What daskmr only works with is ignored.
+        What daskmr only works with is ignored, and so are marks such as ``_SUCCESS``.
         """
-        if is_working(path.rstrip("/").rpartition("/")[2]):
+        name = path.rpartition("/")[2]
+        is_mark = name[:1] == "_" and "." not in name
+        if is_mark or is_working(name or path.rstrip("/").rpartition("/")[2]):
             return
         self.skipped_count += 1
         self._skipped.append((path, reason))

@@ -23,7 +23,7 @@ from daskmr.history import Look, Progress
 from daskmr.stdio import Ticker, divert
 from daskmr.tasks.prints import Rate
 from daskmr.tasks.progress import Printed
-from daskmr.text import format_bytes, format_clock, printable
+from daskmr.text import counted, format_bytes, format_clock, printable
 
 if TYPE_CHECKING:
     from daskmr.run.result import Result
@@ -338,16 +338,16 @@ def describe_progress(look: Look, pace: Pace) -> str:
     if progress is not None and (progress.bytes_total or progress.tasks_total):
         parts[0] += f" {100 * (share(progress) or 0):.0f} %"
         if progress.bytes_total:
-            parts.append(f"{progress.files:,} of {progress.files_total:,} files")
+            parts.append(f"{progress.files:,} of {counted(progress.files_total, 'file')}")
             parts.append(f"{format_bytes(progress.bytes)} of {format_bytes(progress.bytes_total)}")
     elif progress is not None:
-        parts.append(f"{progress.files:,} files")
+        parts.append(counted(progress.files, "file"))
     figures = [
-        (look.records, f"{look.records:,} records"),
+        (look.records, counted(look.records, "record")),
         (pace.records, f"{pace.records or 0:,.0f} records/s"),
         (pace.bytes, f"{format_bytes(pace.bytes or 0)}/s"),
         (pace.left is not None, f"ETA {format_clock(pace.left or 0)}"),
-        (look.bad_records, f"{look.bad_records:,} bad records"),
+        (look.bad_records, counted(look.bad_records, "bad record")),
         (look.spilled, f"{format_bytes(look.spilled)} spilled"),
     ]
     return ", ".join([*parts, *(text for known, text in figures if known)])

@@ -47,13 +47,13 @@ def summarise(result: Result, profile: str = "") -> str:
         lines.insert(1, f"sample   {result.sample}: the output covers only a part of the input")
     if result.fetched or result.cached:
         lines.append(
-            f"fetched  {result.fetched:,} objects, {format_bytes(result.fetched_bytes)}; in the "
+            f"fetched  {counted(result.fetched, 'object')}, {format_bytes(result.fetched_bytes)}; in the "
             f"cache before: {result.cached:,}, {format_bytes(result.cached_bytes)}"
         )
     if result.spilled:
         lines.append(f"spilled  {format_bytes(result.spilled)} to disk, since removed")
     if result.deleted:
-        lines.append(f"deleted  {result.deleted:,} input files")
+        lines.append(f"deleted  {counted(result.deleted, 'input file')}")
     lines += _describe_skew(result)
     lines += _describe_counters(result)
     lines += _describe_profile(result, profile)

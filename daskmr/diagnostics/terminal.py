@@ -19,7 +19,7 @@ from daskmr.diagnostics.pace import Pace, share
 from daskmr.diagnostics.run_state import RunOutline
 from daskmr.history import Look, Progress, WorkerLook
 from daskmr.stdio import divert
-from daskmr.text import format_bytes, format_clock, printable
+from daskmr.text import counted, format_bytes, format_clock, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -246,7 +246,7 @@ class _Page:
         if not listed.files and not listed.tasks:  # the run may be waiting for a cluster
             return self.row("start").append(format_clock(elapsed), "dim")
         where = f" in {listed.tasks:,} prefixes" if listed.tasks else ""
-        row = self.row("list").append(f"{listed.files:,} files{where}")
+        row = self.row("list").append(f"{counted(listed.files, 'file')}{where}")
         return row.append(f"   {format_clock(elapsed)}", "dim")
 
     def phase(self, name: str, look: Look, outline: RunOutline) -> Text:
@@ -270,12 +270,12 @@ class _Page:
 
     def bad(self, look: Look) -> Text:
         if not look.bad_records:
-            return self.row("bad", "dim").append("no records so far", "dim")
+            return self.row("bad", "dim").append("none so far", "dim")
         percent = 100 * look.bad_records / max(1, look.records)
         reasons = ", ".join(
             f"{n:,} x {printable(reason)}" for reason, n in look.bad_reasons.items()
         )
-        row = self.row("bad").append(f"{look.bad_records:,} records", "yellow")
+        row = self.row("bad").append(counted(look.bad_records, "record"), "yellow")
         return row.append(f" ({percent:.2g} %): {reasons}")
 
     def moved(self, look: Look) -> list[Text]:
@@ -326,24 +326,24 @@ class _Page:
         return Text(f"{bar:{empty}<{cells}}")
 
 
-_UNITS = {"map": "partitions", "merge": "merges", "reduce": "buckets", "write": "keys"}
+_NOUNS = {"map": "partition", "merge": "merge", "reduce": "bucket", "write": "key"}
 
 
 def _amounts(name: str, progress: Progress, outline: RunOutline) -> str:
     """Format how much of a phase is done in columns of fixed width."""
     if name == "list":
-        return f"{progress.files:,} files, {format_bytes(progress.bytes)}"
+        return f"{counted(progress.files, 'file')}, {format_bytes(progress.bytes)}"
     if progress.files_total:
-        files = _of(progress.files, progress.files_total)
-        return f"{files} files, {_bytes_of(progress.bytes, progress.bytes_total)}"
+        files = _of(progress.files, progress.files_total, "file")
+        return f"{files}, {_bytes_of(progress.bytes, progress.bytes_total)}"
     if not progress.tasks_total:
         return ""
-    unit = _UNITS[name] if name != "write" or "reduce" in outline.phases else "parts"
-    return f"{_of(progress.tasks, progress.tasks_total)} {unit}"
+    noun = _NOUNS[name] if name != "write" or "reduce" in outline.phases else "part"
+    return _of(progress.tasks, progress.tasks_total, noun)
 
 
-def _of(done: int, total: int) -> str:
-    return f"{done:>{len(f'{total:,}')},} of {total:,}"
+def _of(done: int, total: int, noun: str) -> str:
+    return f"{done:>{len(f'{total:,}')},} of {counted(total, noun)}"
 
 
 def _bytes_of(done: int, total: int) -> str:

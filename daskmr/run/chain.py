@@ -82,8 +82,7 @@ def run_steps(
             outcome = execution.outcome()
             if number == 1 and session.is_elsewhere:
                 check_grown(inputs, outcome.tally)
-            root = inputs.listing.root if number == 1 else ""
-            check_bad_records(outcome.tally, one.config, root)
+            check_bad_records(outcome.tally, one.config)
             stopwatch.add_tasks(outcome)
             if number < len(steps):
                 # No task of the step will be retried now.
@@ -141,6 +140,7 @@ def _naming(label: str) -> Iterator[None]:
         if not label.startswith("step 1 "):  # else the run can be repeated with that file alone
             raise failure from None
         failure.files, failure.file = error.files, error.file
+        failure.is_foreign = error.is_foreign
     raise failure
 
 

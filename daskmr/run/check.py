@@ -23,7 +23,13 @@ from daskmr.job.job import Job, describe_steps
 from daskmr.job.keys import sorted_keys
 from daskmr.job.ported import Say, find_ported, load_ported
 from daskmr.job.process_errors import no_children
-from daskmr.run.record_format import RecordFormat, check_header, choose_format, extensions_of
+from daskmr.run.record_format import (
+    RecordFormat,
+    check_header,
+    choose_format,
+    extensions_of,
+    pointing_to_inspect,
+)
 from daskmr.run.request import schema_of
 from daskmr.run.trial import (
     PAIRS,
@@ -101,7 +107,8 @@ def check_script(
         )
         if not inputs.listing.files:
             inputs.listing.refuse_nothing()
-        check.records(inputs, config, limit_records)
+        with pointing_to_inspect(sources, inputs.listing.root):
+            check.records(inputs, config, limit_records)
         return check.warnings
 
     with (
@@ -203,8 +210,8 @@ class _Check:
                 self._reduce_from_disk(trial)
                 return [] if is_last else trial.pairs()
             except TaskFailed as error:
-                text = f"In {label}: {error.message}" if label else error.message
-                failure = JobError(text, error.details)
+                where = f"In {label}: " if label else ""
+                failure = error.as_kind(lambda text, details: JobError(where + text, details))
             except CorruptFileError as error:
                 failure = JobError(f"{error} A run fails there, unless with --skip-corrupt-files.")
         raise failure

@@ -12,7 +12,7 @@ from daskmr.data.output_directory.base import Output, OutputDirectory
 from daskmr.data.readers.faults import CorruptFileError
 from daskmr.data.readers.lines import read_lines
 from daskmr.data.readers.records import KEYED, OversizedLine, RecordFormat
-from daskmr.errors import InputError, JobError, TaskFailed
+from daskmr.errors import InputError, JobError, TaskFailed, foreign
 from daskmr.run.outputs.side_cars import META_SUFFIX, side_car_paths
 from daskmr.run.record_format import check_header
 from daskmr.store.source import Source
@@ -55,11 +55,11 @@ def check_opening(inputs: Inputs, config: Config, form: RecordFormat = KEYED) ->
                         return
                     opening = opening.with_line(path, line)
                     if opening.untabbed == OPENING_LINES:
-                        raise JobError(explain_untabbed(opening))
+                        raise foreign(JobError(explain_untabbed(opening)))
         except (OSError, CorruptFileError, TaskFailed):
             return  # the task that maps the file reports it
     if opening.untabbed:
-        raise JobError(explain_untabbed(opening))
+        raise foreign(JobError(explain_untabbed(opening)))
 
 
 def check_grown(inputs: Inputs, tally: Tally) -> None:

@@ -32,6 +32,7 @@ from daskmr.run.input_checks import (
 from daskmr.run.outputs.commit import commit, delete_input, result_of
 from daskmr.run.outputs.writing import check_reach, notes_on_bytes, write_directory
 from daskmr.run.provenance import describe_run
+from daskmr.run.record_format import pointing_to_inspect
 from daskmr.run.request import Request
 from daskmr.run.result import Result
 from daskmr.run.stopwatch import Stopwatch
@@ -63,7 +64,8 @@ def run_request(
             request = with_deployment(request, clusters)
             provenance, notes = describe_run(request, inputs, workspace.target, earlier)
             stopwatch.lap("start")
-            outcome = _execute(request, inputs, workspace, collector, stopwatch)
+            with pointing_to_inspect(request.sources, inputs.listing.root):
+                outcome = _execute(request, inputs, workspace, collector, stopwatch)
         # The output is that of the last step.
         request = replace(request, job=request.job.steps[-1])
         # A cluster created for the job is closed now, since writing a file does not need it.

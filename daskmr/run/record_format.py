@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ from daskmr.config import Config
 from daskmr.data.readers.faults import CorruptFileError
 from daskmr.data.readers.records import KEYED, Reading, RecordFormat
 from daskmr.data.readers.registry import FORMATS, reader_of, text_extensions
-from daskmr.errors import InputError, TaskFailed
+from daskmr.data.readers.suffixes import EXTENSIONS
+from daskmr.errors import DaskMRError, InputError, TaskFailed
 from daskmr.job.declared import Declared, names_of, paths_of
 from daskmr.job.job import Job
 from daskmr.job.tracebacks import short_repr
@@ -19,8 +21,14 @@ from daskmr.text import inspect_line
 
 if TYPE_CHECKING:
     from daskmr.data.inputs import Inputs
+    from daskmr.data.sources.given import Sources
 
-__all__ = ["RecordFormat", "check_header", "choose_format", "extensions_of", "splits_of"]
+__all__ = [
+    "RecordFormat", "check_header", "choose_format", "extensions_of", "pointing_to_inspect",
+    "splits_of",
+]  # fmt: skip
+
+_GIVEN = 5  # values of ``-d`` that a command line repeats
 
 
 def choose_format(
@@ -79,15 +87,16 @@ def choose_format(
     return form
 
 
-def extensions_of(form: RecordFormat, job: Job) -> tuple[str, ...]:
-    """Return the extensions of files of a format, in addition to those of all formats.
+def extensions_of(form: RecordFormat, job: Job) -> frozenset[str]:
+    """Return the extensions of files of a format, in small letters and without the dot.
 
     A format of text that is named reads files with the extension of any format of text.
     """
     reader = reader_of(form, job.read)
-    if reader is None or reader.name == "parquet":
-        return () if reader is None else reader.extensions
-    return (*reader.extensions, *sorted(text_extensions()))
+    own = frozenset(each.lower() for each in reader.extensions) if reader else frozenset()
+    if form.name == "parquet":
+        return own
+    return EXTENSIONS | own | (text_extensions() if reader else own)
 
 
 def splits_of(form: RecordFormat, job: Job) -> str:
@@ -123,9 +132,30 @@ def check_header(inputs: Inputs, form: RecordFormat) -> None:
         return
     except TaskFailed as error:
         failure = InputError(error.message)
+        failure.is_foreign = error.is_foreign
     except (OSError, CorruptFileError):
         return  # the task that maps the file reports it
     raise failure
+
+
+@contextmanager
+def pointing_to_inspect(sources: Sources, root: str) -> Iterator[None]:
+    """End an error of input that is not as it was said to be in the command line that looks at it.
+
+    - `root`: the data dir.
+    """
+    try:
+        yield
+    except DaskMRError as error:
+        if error.is_foreign and sources.reads_stdin:
+            look = "To see what the input is, and the line that reads it, pipe it into `daskmr inspect -`."
+            error.args = (f"{error}\n{look}",)
+        elif error.is_foreign:
+            is_given = 0 < len(sources.given) <= _GIVEN and "@-" not in sources.given
+            look = inspect_line(*(sources.given if is_given else (root,)))
+            text = f"{error}\nTo see what the input is, and the line that reads it:{look}"
+            error.args = (text,)
+        raise
 
 
 def _key(key: Any) -> str:

@@ -82,8 +82,9 @@ class Replay:
         reason, why = bad[0]
         if isinstance(why, ValueError):
             return self._failed(record, why, "still bad")
-        detail = f": {why}" if why else ""
-        text = f"still {reason}{detail}; it begins with {shortened(readable(line), 80)}"
+        detail = str(why or reason)  # some details begin with the reason
+        said = detail if detail.startswith(reason) else f"{reason}: {detail}"
+        text = f"still {said}; it begins with {shortened(readable(line), 80)}"
         return Replayed(record, text, passes=False)
 
     def _failed(self, record: SavedRecord, error: BaseException, outcome: str) -> Replayed:

@@ -24,7 +24,7 @@ from daskmr.data.readers.records import (
     raw_bytes,
 )
 from daskmr.data.sampling import KeyFilter
-from daskmr.errors import TaskFailed
+from daskmr.errors import TaskFailed, foreign
 from daskmr.job.process_errors import explain_process_error
 from daskmr.job.tracebacks import describe_exception
 from daskmr.memory import describe_size, limit, limit_for_line
@@ -253,7 +253,7 @@ class BadRecords:
     def check(self) -> None:
         """Fail if the input begins with lines that are not records, or too many records are bad."""
         if self.needs_tabs and self.opening.untabbed >= OPENING_LINES:
-            raise TaskFailed(explain_untabbed(self.opening))
+            raise foreign(TaskFailed(explain_untabbed(self.opening)))
         if self.most is not None and self.reasons.total() > self.most:
             raise TaskFailed(
                 f"There are more bad records than --max-bad-records allows ({self.most:,}). "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,10 +13,9 @@ import zstandard
 from daskmr.counts import NO_COUNTS, Counted, Counts, add_counts
 from daskmr.data.bad_records import SavedRecord
 from daskmr.data.readers.sniffing import LINE_CHARACTERS, describe_lines, format_of
-from daskmr.data.sources.given import STDIN
 from daskmr.history import HotKey, TaskSpan
 from daskmr.tasks.hot_keys import merge_hot_keys
-from daskmr.text import inspect_line, shell_word
+from daskmr.text import shell_word
 
 __all__ = [
     "EXAMPLES",
@@ -98,9 +96,7 @@ def explain_untabbed(opening: Opening) -> str:
     ... # doctest: +NORMALIZE_WHITESPACE
     None of the 7 lines of the input holds a tab, so there is no record (a key, a tab, a value).
     The input looks like CSV. The first, in a.log: 'a,b'. Nothing was written. To read it as such,
-    pass --records csv. To skip such lines, use --max-bad-records 100%. To see more of it, and the
-    line that reads it:
-    daskmr inspect a.log
+    pass --records csv. To skip such lines, use --max-bad-records 100%.
     """
     count = min(opening.untabbed, OPENING_LINES)
     first = "first " if count == OPENING_LINES else ""
@@ -113,12 +109,7 @@ def explain_untabbed(opening: Opening) -> str:
         text += f" The first, in {opening.path}: {opening.lines[0][:_SHOWN]!r}."
     records = format_of(looks)
     advice = f" To read it as such, pass --records {shell_word(records)}." if records else ""
-    text += f" Nothing was written.{advice} To skip such lines, use --max-bad-records 100%."
-    folder, name = os.path.split(opening.path)
-    if name in ("", STDIN):  # it cannot be read again
-        return text
-    place = folder if "://" in folder else opening.path
-    return f"{text} To see more of it, and the line that reads it:{inspect_line(place)}"
+    return f"{text} Nothing was written.{advice} To skip such lines, use --max-bad-records 100%."
 
 
 @dataclass(frozen=True, slots=True)

@@ -400,7 +400,7 @@ def test_input_without_tabs_fails_and_says_what_it_looks_like(place):
     assert "The input looks like JSON lines." in done.stderr
     assert f"The first, in {path}: '{{\"n\": 0}}'." in done.stderr
     assert "pass --records jsonl" in done.stderr
-    assert done.stderr.rstrip().endswith(f"\ndaskmr inspect {path}")
+    assert done.stderr.rstrip().endswith(f"\ndaskmr inspect {place.data}")
     assert place.output.read_text() == "old"
     done = place.command(IDENTITY, "--max-bad-records", "100%")
     assert (done.returncode, place.output.read_text()) == (0, "")

@@ -95,8 +95,9 @@ def test_hive(place):
     place("city=x/dt=2024-01-01/a.txt")
     with pytest.raises(
         InputError, match=r"city=x/dt=2024-01-01 and dt=2024-01-0\d do not have the same names"
-    ):
+    ) as caught:
         found(root, layout="hive")
+    assert found(root, layout=str(caught.value).rpartition("--layout ")[2]) == {(): 3}
 
 
 def test_hive_skips_a_name_without_a_value(place):
@@ -254,7 +255,7 @@ NOTHING = [
     ("{day}/{host}/{_}", [], 2),  # nothing fits the layout
     ("{day}/{_}.txt", ["day=2023..2025"], 2),
     ("hive", ["day=x"], 2),
-    ("{day}/{_}", ["day=2023..2024"], 3),
+    ("{day}/{_}", ["day=2025.."], 3),
 ]
 
 
@@ -326,6 +327,14 @@ def test_relative_dates_of_mixed_forms(place):
         ("d=20240102/a.log", "hive", "d=2024-01-01..", "--layout 'd={d:date}/{_}'"),
         ("d=2024-01-02/a.log", "hive", "d=!20240102", "--layout 'd={d:date}/{_}'"),
         ("2024/20240102030405.1.log", "{y}/{b}.{n}.{_}", "b=-1d..", "{b:%Y%m%d%H%M%S}.{n}.{_}'"),
+        ("d=2024-01-02/a.log", "hive", "d=20240102,2024-02-01..", "--layout 'd={d:date}/{_}'"),
+        ("d=2024-01-02/a.log", "hive", "d=2024-01-01..2024-01-3", "--where d=2024-01-02.."),
+        ("d=2024-01-02/a.log", "hive", "d=2024-1-2..", "--where d=2024-01-02.."),
+        ("d=2024-01-02/a.log", "hive", "d=!..2024-01", "--where d=2024-01-02.."),
+        ("d=20240102/a.log", "hive", "d=2024-1-1..", "--where d=20240102.."),
+        ("d=20240102/a.log", "hive", "d=2024-01..", "--where d=20240102.."),
+        ("month=11/a.log", "hive", "month=1..9", "--layout 'month={month:int}/{_}'"),
+        ("m=07/h=2/a.log", "hive", "m=!..9", "--layout 'm={m:int}/h={h}/{_}'"),
     ],
 )
 def test_dates_of_a_text_in_another_form_are_refused_with_a_line_that_works(
@@ -342,6 +351,42 @@ def test_dates_of_a_text_in_another_form_are_refused_with_a_line_that_works(
     else:
         assert option == "--where"
         assert found(root, layout=layout, where=[value])
+
+
+@pytest.mark.parametrize(
+    ("where", "days"),
+    [
+        (["dt=2024-01-01..2024-12-31", "dt=yesterday"], [6]),
+        (["dt=!2024-01-05", "dt=-2d,-1d"], [6]),
+        (["dt=!20240105", "dt=/2024-.*/", "dt=-2d..", "dt=latest"], []),
+        (["dt=2024-01-01..2024-01-02,2024-01-05"], [1, 2, 5]),
+        (["dt=!2024-01-01 , 2024-01-03 .. "], [2]),
+        (["dt=yesterday,..2024-01-01"], [1, 6]),
+        (["dt=2024-01..", "dt=2024.."], [1, 2, 3, 4, 5, 6, 7]),
+        (["dt=..2024-01-31"], [1, 2, 3, 4, 5, 6, 7]),
+    ],
+)
+def test_only_values_that_are_there_and_not_excluded_are_refused(place, where, days):
+    root = place(*(f"dt={day}/a.log" for day in DAYS))
+    kept = found(root, layout="hive", where=where, date="2024-01-07", allow_empty=True)
+    assert [*kept] == [(DAYS[day - 1],) for day in days]
+
+
+def test_a_filter_of_both_forms_is_narrowed_by_one(place):
+    root = place(*(f"dt={day}/a.log" for day in DAYS))
+    both = {"dimensions": [{"field_name": "dt", "allowed_values": ["20240103", "2024-01-03"]}]}
+    options = {"layout": "hive", "input_filter": both, "where": {"dt": "2024-01-02.."}}
+    assert [*found(root, **options)] == [("2024-01-03",)]
+    place("dt=20240103/a.log")
+    with pytest.raises(InputError, match="dt '20240103' is a date in another form"):
+        found(root, **options)
+
+
+def test_starts_of_long_numbers_are_bounds(place):
+    root = place("b=20131001120000/a.log", "b=20131101120000/a.log", "b=24.0/a.log")
+    for spec in ("20131002..", "201311..", "2014..,20131101..2013110112zz"):
+        kept = {b for (b,) in found(root, layout="hive", where={"b": spec})}
+        assert kept - {"24.0"} == {"20131101120000"}
 
 
 def test_a_time_without_a_day_is_not_compared_with_a_date(place):

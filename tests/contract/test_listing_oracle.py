@@ -6,7 +6,9 @@ import datetime
 import os
 import random
 import re
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -144,14 +146,43 @@ def is_date(text: str) -> bool:
         return False
 
 
-def allows(kind: str, spec: str, value: str, negated: bool = False) -> bool:
-    """Check a value; raise ValueError for a date whose form differs from that of the filter."""
+def is_short(text: str) -> bool:
+    return re.fullmatch("[0-9]{1,4}", text) is not None
+
+
+def is_before_all(start: str, day: str) -> bool:
+    """Check whether a text is the year, or the month, of a date in the form of another one."""
+    return start in {f"2026{rest}" for rest in ("", "-01" if "-" in day else "01")}
+
+
+def surely(verdicts: list[Callable[[], bool]], decisive: bool) -> bool:
+    """Return the decisive verdict if one is; else raise ValueError if one does."""
+    refused = None
+    for verdict in verdicts:
+        try:
+            if verdict() is decisive:
+                return decisive
+        except ValueError as error:
+            refused = error
+    if refused:
+        raise refused
+    return not decisive
+
+
+def allows(kind: str, spec: str, value: str, checked: bool = False) -> bool:
+    """Check a value; raise ValueError for a date or number whose form differs from the filter's."""
+    spec = spec.strip()
     if spec[0] == "!":
-        return not allows(kind, spec[1:], value, not negated)
+        return not allows(kind, spec[1:], value, True)
     if spec[0] == "/":
         return re.fullmatch(spec[1:-1], value) is not None
-    texts = spec.split(".." if ".." in spec else ",")
-    forms = {len(text) for text in texts if is_date(text)} if ".." in spec or negated else set()
+    parts = [part.strip() for part in spec.split(",")]
+    ranges, plain = [p for p in parts if ".." in p], ",".join(p for p in parts if ".." not in p)
+    if ranges and len(parts) > 1:
+        parts = [*ranges, plain] if plain else ranges
+        return surely([partial(allows, kind, part, value, True) for part in parts], True)
+    texts = [text.strip() for text in spec.split("..")] if ranges else parts
+    forms = {len(text) for text in texts if is_date(text)} if ranges or checked else set()
     if not kind and (any(map(day_of, texts)) or len(forms) > 1):
         kind = "date"
         if not is_date(value):
@@ -160,16 +191,24 @@ def allows(kind: str, spec: str, value: str, negated: bool = False) -> bool:
             return False
     if not kind and forms and is_date(value) and len(value) not in forms:
         raise ValueError
+    if not kind and ranges:
+        short = {len(text) for text in texts if is_short(text)}
+        if is_short(value) and short - {len(value)}:
+            raise ValueError
+        for upper, text in enumerate(texts) if is_date(value) else ():
+            complete = re.sub("[0-9]", "0", text) == re.sub("[0-9]", "0", value)
+            start = not upper and is_before_all(text, value)
+            if text[:1].isdigit() and not (complete or start or is_date(text)):
+                raise ValueError
     found = parse(kind, value)
-    if ".." in spec:
-        low, high = spec.split("..")
+    if ranges:
+        low, high = texts
         return (not low or bound(kind, low, False) <= found) and (
             not high or found <= bound(kind, high, True)
         )
     if kind:
-        return any(bound(kind, s, False) <= found <= bound(kind, s, True) for s in spec.split(","))
-    given = spec.split(",")
-    return value in given or value in [re.sub(r"[^a-zA-Z0-9_/.]", "_", each) for each in given]
+        return any(bound(kind, s, False) <= found <= bound(kind, s, True) for s in parts)
+    return value in parts or value in [re.sub(r"[^a-zA-Z0-9_/.]", "_", each) for each in parts]
 
 
 # --- random cases -------------------------------------------------------------------------------
@@ -226,16 +265,26 @@ def random_path(draw: random.Random, levels: list[list[Part]], dated: dict[str, 
 def random_spec(draw: random.Random, kind: str, values: list[str]) -> str:
     """Return a filter of a dimension with these values, most of them in its own form."""
     fitting = [each for each in [*values, *VALUES[kind]] if fits(kind, each)]
-    one, other = sorted(
-        draw.choices(fitting, k=2),
-        key=lambda text: text.replace("-", "") if is_date(text) else parse(kind, text),
-    )
+    if not kind and any(map(is_date, values)):
+        fitting += ["2026", "2026-01", "202601", "2026-1-5"]
+    pair = draw.choices(fitting, k=2)
+    dates = all(map(is_date, pair))
+    one, other = sorted(pair, key=lambda t: t.replace("-", "") if dates else parse(kind, t))
     relative = ["today", "yesterday", "-3d", "+1d", "-5d..-1d", "-2d..", "..yesterday"]
     forms = [one, f"{one},{other}", f"{one}..{other}", f"{one}..", f"..{one}"]
     forms += ["/.*[17b]/"] + (relative if kind not in ("", "int") else [])
     if not kind and any(fits("date", value) for value in values):
         forms += relative
-    return "!" * (draw.random() < 0.3) + draw.choice(forms)
+    spec = draw.choice(forms)
+    if draw.random() < 0.4 and spec[0] != "/":
+        lists = [form for form in forms if form[0] != "/"]
+        more = f"{spec},{','.join(draw.choices(lists, k=draw.randint(1, 2)))}"
+        plain = [text for text in more.split(",") if ".." not in text]
+        if not any(map(day_of, plain)) or all(
+            day_of(text) or fits(kind or "date", text) for text in plain
+        ):
+            spec = more.replace(",", draw.choice([",", ", ", " ,"]))
+    return "!" * (draw.random() < 0.3) + spec
 
 
 def fits(kind: str, value: str) -> bool:
@@ -256,7 +305,7 @@ def expected(levels, paths, specs):
             continue
         try:
             if all(
-                allows(kind, specs[name], value)
+                surely([partial(allows, kind, spec, value) for spec in specs[name]], False)
                 for (name, kind), value in zip(fields, dims, strict=True)
                 if name in specs
             ):
@@ -273,7 +322,9 @@ def test_a_listing_is_what_a_loop_selects(seed: int, tmp_path: Path) -> None:
     fields = [p for parts in levels for p in parts if type(p) is tuple and p[0] != "_"]
     days = [*VALUES["date"][:-1], "latest"]
     texts = [name for name, kind in fields if not kind]
-    dated = {name: draw.choice([days, [*days, "2026-01"]]) for name in texts if draw.random() < 0.4}
+    numbers = ["1", "2", "9", "10", "02", "2026", "x3"]
+    choices = [days, days, [*days, "2026-01"], numbers]
+    dated = {name: draw.choice(choices) for name in texts if draw.random() < 0.5}
     drawn = sorted({random_path(draw, levels, dated) for _ in range(25)})
     paths = [p for p in drawn if not any(q.startswith(f"{p}/") for q in drawn)]
     for path in paths:
@@ -283,10 +334,13 @@ def test_a_listing_is_what_a_loop_selects(seed: int, tmp_path: Path) -> None:
     for _ in range(4):
         chosen = draw.sample(range(len(fields)), draw.randint(0, min(2, len(fields))))
         specs = {
-            fields[n][0]: random_spec(draw, fields[n][1], [dims[n] for dims in there])
+            fields[n][0]: [
+                random_spec(draw, fields[n][1], [dims[n] for dims in there])
+                for _ in range(draw.choice([1, 1, 1, 2, 3]))
+            ]
             for n in chosen
         }
-        where = tuple(f"{name}={spec}" for name, spec in specs.items())
+        where = tuple(f"{name}={spec}" for name in specs for spec in specs[name])
         schema = load_schema(None, template_of(levels), where, TODAY)
         keys = [path for path in paths if "\n" not in path]  # which a key does not have
         store = FakeStore(dict.fromkeys(keys, 0))
@@ -297,9 +351,11 @@ def test_a_listing_is_what_a_loop_selects(seed: int, tmp_path: Path) -> None:
         for names, listed in listings:
             right = expected(levels, names, specs)
             found = None
-            with suppress(InputError):  # a date in another form
+            with suppress(InputError):  # a date or number in another form
                 found = [(file.path, file.dims) for file in listed().files]
             # A directory is refused even if it holds no file of the layout, and is not looked at if
             # another dimension excludes it.
             if (found is None and not dated) or (found is not None and right is not None):
                 assert found == right, (template_of(levels), where)
+            if right is None and len(chosen) == 1:
+                assert found is None, (template_of(levels), where)

@@ -226,3 +226,35 @@ def test_from_python(tmp_path: Path) -> None:
             str(root / "job.py"), data_dir=root / "data", records="csv", key="x",
             inline=True, work_dir=str(root / "w"),
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--records", "parquet", "--layout", "{_}.jsonl"], "is not Parquet, but JSON lines."),
+        (["--records", "csv", "--layout", "flat"], "has no header"),
+        (["--records", "jsonl", "--layout", "flat", "--key", "user"], "as with --key user.id"),
+        (["--layout", "flat"], "The input looks like JSON lines."),
+    ],
+)
+def test_a_wrong_format_ends_in_inspect_of_all_data(
+    options: list[str], said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "my data").mkdir()
+    for name in ("a.jsonl", "b.jsonl"):
+        (tmp_path / "my data" / name).write_text('{"type": "a", "user": {"id": 1}}\n' * 3)
+    code = "def map(key, dims, value, context): context.write(key, 1)"
+    given = ("-c", code, "-d", "my data", *options, "-o", "-", "--inline")
+    done = daskmr("run", *given, cwd=tmp_path)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "--skip-corrupt-files" not in done.stderr
+    assert done.stderr.endswith("\ndaskmr inspect 'my data'\n")
+
+
+def test_comments_above_the_header_are_recognised(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("# by me\nid,station\n1,a\n")
+    code = 'def map(key, dims, value, context): context.write(value["station"], 1)'
+    given = ("-c", code, "-d", "a.csv", "-o", "-", "--inline", "--records")
+    assert "begin with #: --records 'csv:#'" in daskmr("run", *given, "csv", cwd=tmp_path).stderr
+    assert daskmr("run", *given, "csv:#", "-q", cwd=tmp_path).stdout == "a\t1\n"

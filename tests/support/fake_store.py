@@ -80,18 +80,20 @@ class FakeRecord:
     """Keeps in memory what a walk has listed, and gives it back."""
 
     def __init__(self) -> None:
+        self.pending: dict[str, list[Entry]] = {}
         self.found: dict[str, dict[tuple[str, bool], Entry]] = {}
         self.listed: set[tuple[str, str]] = set()
 
     def entries_listed(self, prefix: str, entries: list[Entry]) -> None:
-        kept = self.found.setdefault(prefix, {})
-        kept.update(((entry.name, entry.is_dir), entry) for entry in entries)
+        self.pending.setdefault(prefix, []).extend(entries)
 
     def prefix_listed(self, prefix: str, name_prefix: str) -> None:
+        entries = [e for e in self.pending.get(prefix, ()) if e.name.startswith(name_prefix)]
+        self.found.setdefault(prefix, {}).update(((e.name, e.is_dir), e) for e in entries)
         self.listed.add((prefix, name_prefix))
 
     def prefixes(self) -> list[tuple[str, str]]:
-        return sorted(self.listed)
+        return sorted(self.listed, key=lambda listed: (listed[0].split("/"), listed[1]))
 
     def entries(self, prefix: str) -> list[Entry]:
-        return list(self.found.get(prefix, {}).values())
+        return [entry for _, entry in sorted(self.found.get(prefix, {}).items())]

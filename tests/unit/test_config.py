@@ -18,7 +18,7 @@ import yaml
 from support.jobs import ROOT
 
 from daskmr.cli.entry import main
-from daskmr.config import SETTINGS, load_config
+from daskmr.config import ARGUMENTS, SETTINGS, load_config
 from daskmr.data.layout import load_layout
 from daskmr.errors import InputError
 
@@ -313,6 +313,16 @@ def test_a_dashboard_that_is_no_address_is_refused(given: str) -> None:
         load_config(dashboard=given)
     with pytest.raises(InputError, match=r"Unknown option 'zzz'. There are bucket, "):
         load_config(zzz=5)
+    with pytest.raises(InputError, match=r"Unknown option 'datadir'. Did you mean data_dir\?"):
+        load_config(datadir=5)
+
+
+def test_other_arguments_are_those_of_mapreduce() -> None:
+    from inspect import signature
+
+    from daskmr import mapreduce
+
+    assert {*ARGUMENTS} <= {*signature(mapreduce).parameters} - {*SETTINGS}
 
 
 @pytest.mark.parametrize("name", ["combin-size", "combin_size"])

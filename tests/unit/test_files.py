@@ -15,7 +15,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from daskmr.files import AtomicFile, is_at, is_on_network, locked, read_digest, sweep, try_lock
+from daskmr.files import (
+    AtomicFile,
+    free_name,
+    is_at,
+    is_on_network,
+    locked,
+    read_digest,
+    sweep,
+    try_lock,
+)
 
 WRITING = """
 import sys
@@ -146,3 +155,11 @@ def test_a_digest_of_what_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(__file__)
     for name in ("none", "link", "."):
         assert read_digest(str(tmp_path / name)) is None
+
+
+def test_a_free_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert free_name("job", ".py") == "job.py"
+    (tmp_path / "job.py").touch()
+    (tmp_path / "job2.py").symlink_to("nothing")
+    assert free_name("job", ".py") == "job3.py"

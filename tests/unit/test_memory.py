@@ -486,7 +486,7 @@ def test_inline_no_limit_is_made_up(run: Run) -> None:
     message, _ = run.fails(text, inline=True)
     assert "and the system refused more" in message
     assert "--memory-limit" not in message
-    assert "250" not in message
+    assert "250 MB" not in message
 
 
 def test_a_job_that_keeps_within_its_limit_is_left_alone(run: Run) -> None:

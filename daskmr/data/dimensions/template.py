@@ -24,9 +24,7 @@ _FIELD = re.compile(r"\{(?P<name>[^\W\d][\w-]*)(?P<spans>\.\.\.)?(?::(?P<type>.+
 _INT = re.compile(r"[+-]?[0-9]{1,400}")
 _ADJACENT = re.compile(r"%[YymdHMj]%[mdHMSj]")
 _DATE = re.compile(r"[0-9]{8}|[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_ADVICE = (
-    "write {name}, {name:int}, {name:date}, {name:%Y%m%d} (a strptime format), {_} or {name...}"
-)
+_ADVICE = "write {name}, {name:int}, {name:date}, {name:%Y%m%d} (strptime, without a zone), {_} or {name...}"
 
 # Names of the types in other systems
 _TYPES = {
@@ -99,8 +97,7 @@ def parse_value(kind: str, value: str) -> Any:
     # It accepts a day of one digit, so it would read "20240131" by "%Y%m%d%H" as the third.
     if _ADJACENT.search(kind) and moment.strftime(kind) != value:
         raise ValueError(value)
-    # Moments with and without a zone cannot be compared.
-    return moment.astimezone(datetime.UTC).replace(tzinfo=None) if moment.tzinfo else moment
+    return moment
 
 
 @dataclass(frozen=True)
@@ -144,11 +141,6 @@ class Level:
         """True if names may end in anything, so that their extensions need to be checked."""
         last = self.parts[-1]
         return isinstance(last, Field) and not last.type
-
-    @property
-    def is_typed(self) -> bool:
-        """True if a dimension has a type."""
-        return bool(self._typed)
 
     @cached_property
     def _typed(self) -> tuple[tuple[int, Field], ...]:

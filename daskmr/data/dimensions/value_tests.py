@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import takewhile
@@ -19,8 +20,8 @@ from daskmr.normal_forms import forms_of, variant_of
 from daskmr.text import shell_word
 
 __all__ = [
-    "ANYTHING", "AllOf", "Between", "Dated", "Matching", "Not", "OneOf", "TypedOneOf", "TypedRange",
-    "ValueTest", "is_date", "join_values", "relative_day", "sanitise", "typed",
+    "ANYTHING", "AllOf", "Between", "Matching", "Not", "OneOf", "TypedOneOf", "TypedRange",
+    "Untyped", "ValueTest", "is_date", "join_values", "relative_day", "sanitise", "typed",
 ]  # fmt: skip
 
 _SHOWN = 10
@@ -30,6 +31,9 @@ _RELATIVE = re.compile(r"([+-][0-9]{1,6})d")
 _DAY = datetime.timedelta(days=1)
 _ANY_DAY = datetime.datetime(2001, 12, 31)
 _DATE = Field("_", "date")
+_DIGIT, _SHORT = re.compile(r"[0-9]"), re.compile(r"[0-9]{1,4}")
+# Starts of dates of each length, which compare as text with complete ones as a lower bound
+_STARTS = {8: re.compile(r"[0-9]{4}([0-9]{2})?"), 10: re.compile(r"[0-9]{4}(-[0-9]{2})?")}
 # Forms of times, to advise one of them as a type
 _TIMES = (
     "%Y_%m_%d", "%Y.%m.%d", "%Y-%m-%dT%H", "%Y-%m-%d-%H", "%Y-%m-%d_%H", "%Y%m%d%H", "%Y%m%d%H%M",
@@ -74,6 +78,12 @@ class ValueTest:
     def allows(self, value: str) -> bool:
         return True
 
+    def may_allow(self, value: str) -> bool:
+        """Check whether `allows` returns true, or refuses the value with an `InputError`."""
+        with suppress(InputError):
+            return self.allows(value)
+        return True
+
     def describe(self) -> str:
         """Return a short description of the allowed values, for messages."""
         return "anything"
@@ -88,7 +98,7 @@ class ValueTest:
 
     def variant_of(self, value: str) -> str | None:
         """Return an allowed value that differs from `value` only in its Unicode normal form."""
-        return next(filter(self.allows, forms_of(value)), None)
+        return next(filter(self.may_allow, forms_of(value)), None)
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other)
@@ -276,8 +286,7 @@ class TypedRange(ValueTest):
         return f"{low} to {high}, compared as {kind}"
 
     def as_json(self) -> Any:
-        bounds = {"min": self.low, "max": self.high}
-        return {name: bound for name, bound in bounds.items() if bound is not None}
+        return Between(self.low, self.high).as_json()
 
     def common_start(self) -> str:
         """Return the common year of all dates: both forms of a date begin with it."""
@@ -288,41 +297,49 @@ class TypedRange(ValueTest):
 
 
 @dataclass(frozen=True)
-class Dated(ValueTest):
-    """Compares values of a `field` without a type with dates, and refuses those of another form.
+class Untyped(ValueTest):
+    """Compares values of a `field` without a type, and refuses those that text would place wrongly.
 
-    - `length`: of the dates that compare as text; 0: dates of both forms compare as dates.
+    - `bounds`: the texts that `test` compares with; empty: it compares dates of both forms.
     - `where`, `template`: the filter and the layout, for messages.
     """
 
     test: ValueTest
     field: Field
-    length: int
+    bounds: tuple[str, ...]
     where: str
     template: str
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "accepted", self.test.accepted)
-        object.__setattr__(self, "is_range", self.test.is_range)
+        for name in ("given", "accepted", "is_range"):
+            object.__setattr__(self, name, getattr(self.test, name))
 
     def allows(self, value: str) -> bool:
-        """Raises `InputError` for a date in another form; a value without digits is no date."""
-        if is_date(value):
-            if self.length not in (0, len(value)):
-                self._refuse(value, "a date in another form")
-        elif not self.length and any(map(str.isdigit, value)):
-            self._refuse(value, "not a date such as 20240131 or 2024-01-31")
+        """Raises `InputError` for a date or number whose form differs from that of a bound."""
+        starts = _STARTS[len(value)] if is_date(value) else None
+        if not (self.bounds or starts) and any(map(str.isdigit, value)):
+            form = next((form for form in _TIMES if _is_written(value, form)), "")
+            self._refuse(value, "not a date such as 20240131 or 2024-01-31", form)
+        for position, bound in enumerate(self.bounds):
+            if _DIGIT.sub("0", bound) == _DIGIT.sub("0", value):
+                continue
+            if starts and is_date(bound):
+                self._refuse(value, "a date in another form", "date")
+            if self.is_range and _SHORT.fullmatch(value) and _SHORT.fullmatch(bound):
+                self._refuse(value, f"a number, and compares as text with {bound!r}", "int")
+            is_start = starts and not position and starts.fullmatch(bound)
+            if self.is_range and starts and bound[:1].isdigit() and not is_start:
+                self._refuse(value, f"a date, but {bound!r} is not a complete one")
         return self.test.allows(value)
 
-    def _refuse(self, value: str, what: str) -> NoReturn:
-        kinds = [kind for kind in ("date", *_TIMES) if _is_written(value, kind)]
-        if kinds and not self.field.spans:
-            of_type = str(replace(self.field, type=kinds[0]))
+    def _refuse(self, value: str, what: str, kind: str = "") -> NoReturn:
+        if kind and not self.field.spans:
+            of_type = str(replace(self.field, type=kind))
             layout = shell_word(self.template.replace(str(self.field), of_type))
             advice = f"Give its form in the layout: --layout {layout}"
         else:
             spec = shell_word(f"{self.field.name}={value}..")
-            advice = f"Compare it as text, as in --where {spec}"
+            advice = f"Compare it with texts of its form, as in --where {spec}"
         raise InputError(f"{self.where}: {self.field.name} {value!r} is {what}. {advice}")
 
     def describe(self) -> str:
@@ -346,6 +363,10 @@ class Not(ValueTest):
         return not self.test.allows(value)
 
     def describe(self) -> str:
+        if isinstance(self.test, Not):
+            return self.test.test.describe()
+        if isinstance(self.test, AllOf):
+            return "; or ".join(Not(test).describe() for test in self.test.tests)
         return f"anything except {self.test.describe()}"
 
     def variant_of(self, value: str) -> str | None:
@@ -362,14 +383,17 @@ class AllOf(ValueTest):
         known = [test.accepted for test in self.tests if test.accepted is not None]
         if known:
             least = min(known, key=len)
-            object.__setattr__(self, "accepted", frozenset(filter(self.allows, least)))
+            with suppress(InputError):  # listing shows whether there is a value that is refused
+                object.__setattr__(self, "accepted", frozenset(filter(self.allows, least)))
 
     @property
     def texts(self) -> tuple[str, ...]:
         return tuple(text for test in self.tests for text in test.texts)
 
     def allows(self, value: str) -> bool:
-        return all(test.allows(value) for test in self.tests)
+        """Raises `InputError` for a value that a test refuses, and no other test excludes."""
+        may_be = all(test.may_allow(value) for test in self.tests)
+        return may_be and all(test.allows(value) for test in self.tests)
 
     def describe(self) -> str:
         return " and ".join(test.describe() for test in self.tests)
@@ -414,9 +438,9 @@ def is_date(text: str) -> bool:
 
 
 def _is_written(value: str, kind: str) -> bool:
-    """Check whether a type writes a date or time as `value`."""
+    """Check whether a type writes a time as `value`."""
     found = _parsed(Field("_", kind), value)
-    return found is not None and (kind == "date" or f"{found:{kind}}" == value)
+    return found is not None and f"{found:{kind}}" == value
 
 
 def _parsed(field: Field, text: str) -> Any:

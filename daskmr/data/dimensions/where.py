@@ -12,11 +12,12 @@ from typing import Any
 from daskmr.data.dimensions.template import Field
 from daskmr.data.dimensions.value_tests import (
     ANYTHING,
+    AllOf,
     Between,
-    Dated,
     Matching,
     Not,
     OneOf,
+    Untyped,
     ValueTest,
     is_date,
     relative_day,
@@ -76,14 +77,9 @@ def parse_date(date: Any) -> datetime.date:
     today = datetime.datetime.now(datetime.UTC).date()
     if date is None:
         return today
-    if isinstance(date, datetime.datetime):
-        return date.date()
-    if isinstance(date, datetime.date):
-        return date
+    text = str(date.date() if isinstance(date, datetime.datetime) else date)
     try:
-        day: datetime.date = relative_day(str(date), today) or Field("date", "date").parse(
-            str(date)
-        )
+        day: datetime.date = relative_day(text, today) or Field("date", "date").parse(text)
     except ValueError:
         raise InputError(
             f"--date {date!r} is not a date; write one such as 2024-01-31, or yesterday."
@@ -101,8 +97,8 @@ def parse_where(
     - `template`: the layout, for messages.
     Raises `InputError` that names the text and the correction.
 
-    >>> parse_where(["day=2024.."], [Field("day")], datetime.date(2024, 1, 31))
-    {0: (Between(low='2024', high=None),)}
+    >>> parse_where(["host=a,b"], [Field("host")], datetime.date(2024, 1, 31))
+    {0: (OneOf(given=('a', 'b')),)}
     """
     found: dict[int, tuple[ValueTest, ...]] = {}
     for text in texts:
@@ -150,6 +146,7 @@ class _Parser:
     template: str
 
     def parse(self, spec: str, excluded: bool = False) -> ValueTest:
+        spec = spec.strip()
         if spec[:1] == "!":
             return Not(self.parse(spec[1:], not excluded))
         if spec == "*":
@@ -159,12 +156,7 @@ class _Parser:
                 return Matching(re.compile(spec[1:-1]))
             except (re.error, OverflowError, RecursionError) as error:
                 raise ValueError(f"the regex is not valid: {error}") from None
-        if ".." in spec:
-            low, _, high = spec.partition("..")
-            if ".." in high or not (low or high):
-                raise ValueError(f"it is not a range; {_FORMS}")
-            return self._compared(Between(low or None, high or None), [low, high], True)
-        values = spec.split(",")
+        values = [value.strip() for value in spec.split(",")]
         if not all(values):
             raise ValueError(f"a value is empty; {_FORMS} (// matches the empty value)")
         if len(values) > 1 and any(len(v) > 1 and v[0] == v[-1] == "/" for v in values):
@@ -172,26 +164,35 @@ class _Parser:
             raise ValueError(
                 f"a regex cannot be one of several values; write {self.field.name}=/{either}/"
             )
-        return self._compared(OneOf(tuple(values)), values, excluded)
+        if any(value[0] == "!" for value in values):
+            raise ValueError("! comes first, and excludes all values after it; repeat --where")
+        tests = [self._range(value) for value in values if ".." in value]
+        if plain := [value for value in values if ".." not in value]:
+            checks = excluded or bool(tests)
+            tests.append(self._compared(OneOf(tuple(plain)), plain, checks))
+        return tests[0] if len(tests) == 1 else Not(AllOf(tuple(map(Not, tests))))  # any of them
 
-    def _compared(self, test: OneOf | Between, texts: list[str], checks: bool) -> ValueTest:
+    def _range(self, text: str) -> ValueTest:
+        low, _, high = map(str.strip, text.partition(".."))
+        if ".." in high or not (low or high):
+            raise ValueError(f"it is not a range; {_FORMS}")
+        return self._compared(Between(low or None, high or None), [low, high], True)
+
+    def _compared(self, test: ValueTest, texts: list[str], checks: bool) -> ValueTest:
         """Return a test that compares as the type does; without a type, as text or as dates.
 
         - `texts`: the values or bounds of `test`.
-        - `checks`: a date in another form would be compared wrongly.
+        - `checks`: a date or number in another form would be compared wrongly.
         """
         field, lengths = self.field, {len(text) for text in texts if is_date(text)}
         if field.type:
             return typed(test, field, self.today)
         if any(relative_day(text, self.today) for text in texts) or (checks and len(lengths) > 1):
-            return self._dated(typed(test, replace(field, type="date"), self.today), 0)
-        if isinstance(test, Between) and test.low and test.high and test.low > test.high:
+            test, texts, checks = typed(test, replace(field, type="date"), self.today), [], True
+        elif isinstance(test, Between) and test.low and test.high and test.low > test.high:
             raise ValueError(
                 f"{test.low!r} is above {test.high!r}, which allows nothing; swap them, or give the "
-                f"dimension a type in the layout, such as {{{field.name}:int}}: they are compared as "
-                "text"
+                f"dimension a type in the layout, such as {{{field.name}:{'date' if lengths else 'int'}}}: "
+                "they are compared as text"
             )
-        return self._dated(test, lengths.pop()) if checks and lengths else test
-
-    def _dated(self, test: ValueTest, length: int) -> ValueTest:
-        return Dated(test, self.field, length, self.where, self.template)
+        return Untyped(test, field, tuple(texts), self.where, self.template) if checks else test

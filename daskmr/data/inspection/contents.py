@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 from daskmr.data.readers.decompression import read_chunks
 from daskmr.data.readers.faults import CorruptFileError
 from daskmr.data.readers.sniffing import (
+    ACCESS_LOG_NAME,
     HEAD_BYTES,
     LINE_CHARACTERS,
     PARQUET,
@@ -36,6 +37,7 @@ __all__ = ["Content", "kind_of_text", "look"]
 _BYTES = 1 << 18  # of data that are looked at
 _LINES = 500
 _ROWS = 200  # of Parquet
+_TITLE_LINES = 5  # that may stand above a header
 _ENOUGH = 0.95  # share of the lines that must have a form
 _CELLS = ("int", "float", "date", "bool")
 
@@ -65,6 +67,11 @@ class Content:
     header: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     why: str = ""
+
+    @property
+    def kind(self) -> tuple[str, bool]:
+        """What files that are read together have in common."""
+        return self.records, self.looks == ACCESS_LOG_NAME
 
 
 def look(source: str | BinaryIO, path: str, limit: int = _BYTES) -> Content:
@@ -122,7 +129,9 @@ def _recognise(data: bytes, source: str | BinaryIO, path: str, codec: str, ended
     if len(lines) > 1 and not (ended and lines[-1]):
         lines.pop()  # it is empty, or not complete
     lines = [line.rstrip("\r") for line in lines[:_LINES]]
-    content = _json_lines(lines) or _document(text, path, ended) or _recognise_lines(lines, path)
+    content = (
+        _json_lines(lines) or _document(text, path, ended) or _recognise_lines(lines, path, codec)
+    )
     if content.records and not content.problem:
         return replace(content, problem=_explain_encoding(data, path, codec, ended))
     return content
@@ -192,7 +201,7 @@ def _first_items(text: str) -> Iterator[Any]:
             yield item
 
 
-def _recognise_lines(lines: list[str], path: str) -> Content:
+def _recognise_lines(lines: list[str], path: str, codec: str) -> Content:
     filled = [line for line in lines if line.strip()]
     first = tuple(filled[:10])
     if not filled:
@@ -205,8 +214,10 @@ def _recognise_lines(lines: list[str], path: str) -> Content:
     tabbed = [line for line in filled if "\t" in line]
     if len(tabbed) == len(filled) and not is_named:
         return _recognise_tabs(lines, filled)
-    if (is_named or looks not in _NO_TABLES) and (table := _best_table(lines, is_named, looks)):
-        return table
+    if is_named or looks not in _NO_TABLES:
+        table = _best_table(lines, is_named, looks)
+        if table := table or _below_a_title(lines, is_named, looks, path, codec):
+            return table
     if looks in SEPARATED:
         looks = "text without tabs"
     if tabbed:
@@ -215,7 +226,7 @@ def _recognise_lines(lines: list[str], path: str) -> Content:
 
 
 _DOCUMENT_LINES = "a JSON document over several lines"
-_NO_TABLES = ("the access log of a web server", "XML or HTML", _DOCUMENT_LINES)
+_NO_TABLES = (ACCESS_LOG_NAME, "XML or HTML", _DOCUMENT_LINES)
 
 
 def _recognise_tabs(lines: list[str], filled: list[str]) -> Content:
@@ -269,9 +280,35 @@ def _best_table(lines: list[str], is_named: bool, looks: str) -> Content | None:
     plain = ["" if line.startswith("#") else line for line in lines]
     tables = [] if lines[1:] != plain[1:] else [_table(lines, each) for each in separators]
     for found in (tables, [_table(plain, each, "#") for each in separators]):
-        wide = [t for t in found if t and (len(t.header) >= least or (is_named and not t.columns))]
+        wide = [t for t in found if t and (len(t.header) >= least or (is_named and _is_list(t)))]
         if wide:  # commas may be those of decimals
             return max(wide, key=lambda t: (n := len(t.header), n > 1 and t.records != "csv"))
+    return None
+
+
+def _is_list(table: Content) -> bool:
+    """Check for a header and one column, which hold no comma; other marks may be in none of the lines."""
+    return table.records in ("csv", "csv:#") and not table.columns
+
+
+def _below_a_title(
+    lines: list[str], is_named: bool, looks: str, path: str, codec: str
+) -> Content | None:
+    """Return the content of a table with a header below lines of title; ``None`` if it is none."""
+    for above in range(1, min(_TITLE_LINES, len(lines) - 2) + 1):
+        table = _best_table(lines[above:], is_named, looks) if lines[above].strip() else None
+        if table and len(table.header) > 1 and not table.columns:
+            first = "first line" if above == 1 else f"first {above} lines"
+            remedy = f"drop the {first} above the header ({lines[0][:60]!r})"
+            if "://" not in path:
+                remedy += f": {recode_command(path, codec, f'tail -n +{above + 1}')}"
+            return Content(
+                "lines",
+                f"{table.looks}, below a title",
+                problem=remedy,
+                lines=tuple([line for line in lines if line.strip()][:10]),
+                values=tuple(lines),
+            )
     return None
 
 

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 from daskmr.data.readers.decompression import Part
 from daskmr.data.readers.lines import read_lines
 from daskmr.data.readers.records import (
+    SEPARATORS,
     TOO_LONG,
     BadRecord,
     OversizedLine,
@@ -29,13 +30,14 @@ from daskmr.data.readers.records import (
     Reading,
     RecordFormat,
     Records,
+    as_text,
     dicts_of,
     explain_columns,
     raw_bytes,
 )
-from daskmr.errors import TaskFailed
+from daskmr.errors import TaskFailed, foreign
 from daskmr.job.declared import distinct_names
-from daskmr.text import format_bytes
+from daskmr.text import format_bytes, shell_word
 
 __all__ = ["CSV", "TSV", "with_marks"]
 
@@ -43,6 +45,7 @@ WRONG_NUMBER = "wrong number of fields"
 NOT_CLOSED = "a quote is not closed"
 NOT_VALID = "not valid CSV"
 
+_SEPARATOR_LINE = re.compile(r'sep=([^\w\s"#]|\t)')
 _OPEN = "unexpected end of data"  # the message of ``csv`` for a record that continues
 
 
@@ -78,6 +81,28 @@ class _Delimited(Reader):
             if table.header:
                 break
         return table.header
+
+    def check_first(self, row: Any, path: str) -> None:
+        """Raise TaskFailed if the first row of a file names another separator."""
+        if mark := _SEPARATOR_LINE.fullmatch(_single(row)):
+            raise self._refusal(mark[1], path, f"begins with the line {mark[0]!r} of Excel.")
+
+    def check_header(self, header: tuple[str, ...], first: Any, path: str) -> None:
+        """Raise TaskFailed if another separator splits a single column and the first record alike."""
+        name, text = _single(header), _single(first)
+        for separator in SEPARATORS:
+            if separator != self.separator and 0 < name.count(separator) == text.count(separator):
+                script = f"write input_columns = {header!r} in the script"
+                problem = f"has the single column {name!r}. If this is its name, {script}."
+                raise self._refusal(separator, path, problem)
+
+    def _refusal(self, separator: str, path: str, problem: str) -> TaskFailed:
+        described, name = SEPARATORS.get(separator, (separator, f"csv:{separator}"))
+        name += (":" * (":" not in name) + "#") * self.has_comments
+        return TaskFailed(
+            f"The input file {path} {problem} To separate its columns by {described}: "
+            f"--records {shell_word(name)}"
+        )
 
     def reread(
         self, raw: bytes, form: RecordFormat, file: Reading, header: tuple[str, ...]
@@ -153,10 +178,9 @@ class _Table:
         dialect: _Delimited,
         header: tuple[str, ...] = (),
     ) -> None:
-        self._form, self._file, self._separator = form, file, dialect.separator
-        self._has_comments = dialect.has_comments
+        self._form, self._file, self._dialect = form, file, dialect
         self._given = form.columns is not None and not header
-        self.header = header
+        self.header, self._is_unsure = header, False  # whether its separator is the right one
         if header:
             self._take_header(header)
         self._first = 1  # the number of the first of the lines that are not parsed yet
@@ -177,11 +201,11 @@ class _Table:
             lines, self._rest = self._rest, []
         ends = [line.removesuffix("\r") for line in lines] if has_cr else lines
         text = "".join(ends)
-        is_special = self._has_comments or self._long is not None
+        is_special = self._dialect.has_comments or self._long is not None
         if is_special or '"' in text or "\r" in text:
             yield from self._parse(lines, at_end=False)
             return
-        rows = list(csv.reader(ends, delimiter=self._separator))
+        rows = list(csv.reader(ends, delimiter=self._dialect.separator))
         if not all(rows) or len(rows) != len(lines) or not self.header:  # blank lines, or a header
             yield from self._parse(lines, at_end=False)
             return
@@ -235,7 +259,12 @@ class _Table:
         yield from self._found(rows, spans, lines)
         self._first += start
         if start < end:
-            self._long = _LongRecord(lines[start][:80], self._file)
+            line = lines[start]
+            text = as_text(line.start) if isinstance(line, OversizedLine) else line[:80]
+            if self._dialect.has_comments and text[:1] == "#":
+                self._first, start = self._first + 1, start + 1
+            else:
+                self._long = _LongRecord(text, self._file)
         return lines[start:end]
 
     def _take_good(
@@ -252,9 +281,9 @@ class _Table:
         """
         stops, error, before = [start], "", len(rows)
         text: Iterable[str] = map(add, lines[start:end], repeat("\n"))
-        if self._has_comments:
+        if self._dialect.has_comments:
             text = _without_comments(text, lambda: stops[-1] - start)
-        reader = csv.reader(text, delimiter=self._separator, strict=True)
+        reader = csv.reader(text, delimiter=self._dialect.separator, strict=True)
         try:
             for row in reader:
                 rows.append(row)
@@ -275,7 +304,7 @@ class _Table:
     def _drop(self, lines: list[str], record: _LongRecord) -> Generator[Records, None, list[str]]:
         """Drop the lines of a record that is too long, and yield it; return those after it."""
         for index, line in enumerate(lines, 1):
-            if record.is_closed_by(line, self._separator):
+            if record.is_closed_by(line, self._dialect.separator):
                 self._long, whole = None, OversizedLine(record.length, record.text_bytes)
                 yield from self._found([BadRecord(whole, TOO_LONG)], [(0, 1)], [whole])
                 self._first += record.lines
@@ -296,27 +325,32 @@ class _Table:
             if not rows:
                 return rows, spans
         first = rows[0]
+        form, path = self._form, self._file.path
+        self._dialect.check_first(first, path)
         if self._given:
-            header = self._form.columns or ()
+            header = form.columns or ()
             is_header = isinstance(first, list) and header in (tuple(first), distinct_names(first))
         else:
             is_bad = isinstance(first, BadRecord)
             if problem := first.reason if is_bad else first[0].startswith("{") and "JSON":
-                raise TaskFailed(
-                    f"The input file {self._file.path} has no header: its first line is "
-                    f"{problem}. Name its columns with `input_columns = (...)` in the script, or "
-                    "repair the file; if it is not CSV, name its format with --records."
+                raise foreign(
+                    TaskFailed(
+                        f"The input file {path} has no header: its first line is "
+                        f"{problem}. Name its columns with `input_columns = (...)` in the script, or "
+                        "repair the file; if it is not CSV, name its format with --records."
+                    )
                 )
             header, is_header = tuple(first), True
             self._check_that_it_is_one(header)
             twice = sorted({name for name in header if header.count(name) > 1})
             if twice:
                 raise TaskFailed(
-                    f"The header of the input file {self._file.path} names a column twice: "
+                    f"The header of the input file {path} names a column twice: "
                     f"{', '.join(map(repr, twice))}. Give its columns other names, in the script: "
                     f"input_columns = {distinct_names(header)!r}"
                 )
         self._take_header(header)
+        self._is_unsure = {form.columns, form.fields, form.key} == {None}
         return rows[is_header:], spans[is_header:]
 
     def _check_that_it_is_one(self, header: tuple[str, ...]) -> None:
@@ -335,9 +369,11 @@ class _Table:
         wanted = [".".join(path) for path in form.fields or ()]
         missing = [n for n in [*wanted, *([form.key] if form.key else [])] if n not in header]
         if missing:
-            raise TaskFailed(
-                f"The input file {self._file.path} has no column {missing[0]!r}. "
-                f"{explain_columns(header, missing[0], is_text=True)}"
+            raise foreign(
+                TaskFailed(
+                    f"The input file {self._file.path} has no column {missing[0]!r}. "
+                    f"{explain_columns(header, missing[0], is_text=True)}"
+                )
             )
 
     def _records(
@@ -348,6 +384,9 @@ class _Table:
         lines: list[str],
     ) -> Records:
         header, form, width = self.header, self._form, len(self.header)
+        if self._is_unsure:
+            self._is_unsure = False
+            self._dialect.check_header(header, rows[0], self._file.path)
 
         def raw(index: int) -> bytes | OversizedLine:
             value = values[index]
@@ -380,6 +419,11 @@ def _without_comments(lines: Iterable[str], parsed: Callable[[], int]) -> Iterat
     """Make lines blank that begin with ``#`` where a record begins: after `parsed` lines."""
     for number, line in enumerate(lines):
         yield "\n" if line[0] == "#" and number == parsed() else line
+
+
+def _single(row: Any) -> str:
+    """Return the only field of a row; ``""`` if it is bad, or has several."""
+    return row[0] if isinstance(row, list | tuple) and len(row) == 1 else ""
 
 
 def _all_have(width: int, rows: list[Any]) -> bool:

@@ -75,10 +75,12 @@ def refuse_form(form: Form, path: str, codec: str, data_bytes: int = 0) -> TaskF
         )
     else:
         advice = "Convert its content to such lines, or remove it from the input"
-    return TaskFailed(
+    failure = TaskFailed(
         f"The input file {path}{decompressed} is {form.name}, not lines of text. "
         f"Nothing was written. {advice}{_command_line(command)}"
     )
+    failure.is_foreign = not command
+    return failure
 
 
 def explain_decoder_error(codec: str, error: Exception, path: str, head: bytes) -> Exception:

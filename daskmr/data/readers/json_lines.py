@@ -87,16 +87,25 @@ def _records(
     try:
         values = decoder.many(lines)
     except (ValueError, AttributeError, *_UNDECIDED):
+        lines = [*map(_without_end, lines)]
         kept = [index for index, line in enumerate(lines) if _is_record(line)]
         numbers, lines = [first + index for index in kept], [lines[index] for index in kept]
         values = [_value(line, decoder.one, form.fields is not None) for line in lines]
     size = sum(map(len, lines[:1]))
-    records = Records(numbers, repeat(file.path), values, lines.__getitem__, size)
+
+    def raw(index: int) -> Line:
+        return _without_end(lines[index])
+
+    records = Records(numbers, repeat(file.path), values, raw, size)
     if form.key is None:
         return records
     if form.fields is None:
         return with_keys(records, form.key, file.path)
     return _with_plucked_keys(records, form.key)
+
+
+def _without_end(line: Line) -> Line:
+    return line if isinstance(line, OversizedLine) else line.removesuffix(b"\n")
 
 
 def _is_record(line: Line) -> bool:

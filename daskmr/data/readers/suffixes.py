@@ -41,7 +41,7 @@ _BY_EXTENSION = {row.extension: row for row in _ROWS}
 _OF_TEXT = ("json", "jsonl", "log", "tsv", "txt")
 
 EXTENSIONS = frozenset((*_BY_EXTENSION, *_OF_TEXT))
-"""Extensions of input files in every format, without the dot; a reader adds its own."""
+"""Extensions of input files in every format of text, without the dot; a reader adds its own."""
 
 
 def compression_of(path: str) -> Compression | None:

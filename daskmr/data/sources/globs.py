@@ -13,6 +13,8 @@ from daskmr.errors import InputError
 
 __all__ = ["expand", "is_glob", "split_glob"]
 
+_ESCAPED = re.compile(r"\[([*?[])\]")
+
 Enters = Callable[[str], bool]
 """Decides whether ``**`` enters a directory."""
 
@@ -33,10 +35,13 @@ def split_glob(pattern: str) -> tuple[str, tuple[str, ...]]:
     ('data', ('2024-*', '**', '*.gz'))
     >>> split_glob("/*.log"), split_glob("*.log")
     (('/', ('*.log',)), ('', ('*.log',)))
+    >>> split_glob("a[[]1]/*.log")  # as `glob.escape` writes a path
+    ('a[1]', ('*.log',))
     """
     parts = pattern.split("/")
-    first = next(n for n, part in enumerate(parts) if glob.has_magic(part))
-    fixed = "/".join(parts[:first])
+    magic = [glob.has_magic(_ESCAPED.sub("", part)) for part in parts[:-1]]
+    first = [*magic, True].index(True)
+    fixed = _ESCAPED.sub(r"\1", "/".join(parts[:first]))
     below = [part for part in parts[first:-1] if part] + parts[-1:]  # "" matches a directory
     kept = [part for n, part in enumerate(below) if part != "**" or below[n - 1 : n] != ["**"]]
     return fixed or ("/" if first else ""), tuple(kept)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import re
 from collections.abc import Iterable
+
+from daskmr.data.sources.globs import is_glob, split_glob
 
 __all__ = ["META", "OWN_SUFFIXES", "is_working", "output_of", "outputs_from", "why_own"]
 
@@ -73,13 +74,13 @@ def _described(root: str, meta: str) -> str:
     try:
         with open(os.path.join(root, meta), encoding="utf-8") as file:
             content = json.load(file)
-        given, written = content["input"]["data_dir"], content["output"]
+        recorded, written = content["input"], content["output"]
         if not path.endswith("/") and os.path.getsize(there) != written["bytes"]:
             return ""  # it is no longer that output
-        sources = [given] if isinstance(given, str) else given or []
         folder = os.path.dirname(os.path.realpath(written["path"]))
         # Relative to the output, so that both can be moved.
-        found = [os.path.relpath(os.path.realpath(_fixed(each)), folder) for each in sources]
+        sources = _places(recorded["data_dir"], recorded.get("root"))
+        found = [os.path.relpath(os.path.realpath(each), folder) for each in sources]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ""
     near = os.path.dirname(there.rstrip("/"))
@@ -87,9 +88,13 @@ def _described(root: str, meta: str) -> str:
     return path if any(f"{place}/".startswith(f"{root.rstrip('/')}/") for place in places) else ""
 
 
-def _fixed(source: str) -> str:
-    """Return the part of a path without wildcards."""
-    parts = source.split("/")
-    return "/".join(
-        parts[: next((n for n, p in enumerate(parts) if glob.has_magic(p)), len(parts))]
-    )
+def _places(data_dir: str | list[str] | None, root: str | None) -> list[str]:
+    """Return the folders and files of the input of a run; those of standard input and stores are unknown.
+
+    - `root`: the folder of all local input, including lists; ``None`` if `data_dir` has a single folder.
+    """
+    given = [data_dir] if isinstance(data_dir, str) else data_dir or []
+    if root is not None:
+        given = [split_glob(each)[0] if is_glob(each) else each for each in given]
+        given += [root] * ("-" not in given)
+    return [each for each in given if each.startswith("/")]

@@ -6,6 +6,7 @@ The same input is always cut at the same places, because they determine how part
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
@@ -34,6 +35,7 @@ _PARTS = 4  # parts of a partition
 _BLOCK_BYTES = 1 << 16
 _SCAN_BYTES = 1 << 20
 _HEAD_BYTES = 64
+_NO_HEADER = re.compile(rb"[\xef\xbb\xbf\r]*($|#|sep=)")
 _SEARCHED_BYTES = 1 << 22  # of compressed data, for the next block
 
 
@@ -142,11 +144,13 @@ def _plain_cuts(
         return []
     stop = file.size
     if how.kind == "unquoted lines":
-        # The header, the first line that is not blank, must be before the first cut.
-        if not os.pread(opened, min(_BLOCK_BYTES, file.size // count), 0).strip(
-            b"\xef\xbb\xbf\r\n"
-        ):
-            return []
+        # The header must be before the first cut.
+        start = os.pread(opened, min(_SCAN_BYTES, file.size // count), 0).split(b"\n")[:-1]
+        if all(_NO_HEADER.match(line) for line in start):
+            reason = (
+                "no header ends within its first MiB. Remove comments and blank lines before it"
+            )
+            return _Whole(file, file.size, reason)
         stop = _first_quote(opened, file.size)
     cuts = list(_line_ends(opened, file.size, count, stop))
     if not cuts and stop < file.size:

@@ -23,7 +23,7 @@ class JsonRows:
 
     def __init__(self, columns: Columns) -> None:
         self._columns = columns
-        self._is_foreign = False
+        self._has_escapes = False
 
     def pair(self, key: Any, value: Any) -> tuple[str, int]:
         names, cells = named(key, value, self._columns)
@@ -47,12 +47,12 @@ class JsonRows:
 
     def pack(self, entries: Sequence[str]) -> str:
         text = "".join(entries)
-        self._is_foreign = self._is_foreign or ("\\udc" in text and bool(re.search(_BYTE, text)))
+        self._has_escapes = self._has_escapes or ("\\udc" in text and bool(re.search(_BYTE, text)))
         return text
 
     def report(self) -> bool | None:
         """Return whether a row has bytes that are not UTF-8, escaped like a lone surrogate."""
-        found, self._is_foreign = self._is_foreign, False
+        found, self._has_escapes = self._has_escapes, False
         return found or None
 
 

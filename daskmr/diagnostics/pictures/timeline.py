@@ -15,7 +15,7 @@ from daskmr.diagnostics import plotting
 from daskmr.diagnostics.bottlenecks import seconds_of, stragglers
 from daskmr.diagnostics.plotting import Chart, Figure, Picture, Range, RunView
 from daskmr.history import History, TaskSpan
-from daskmr.text import format_bytes, format_seconds, printable
+from daskmr.text import counted, format_bytes, format_seconds, printable
 
 __all__ = ["PICTURES"]
 
@@ -52,7 +52,7 @@ def _chart(run: RunView) -> Chart | None:
 def _bar(task: TaskSpan, time: plotting.TimeAxis, slow: bool) -> tuple[Any, ...]:
     unit = "keys" if task.phase == "reduce" else "records"
     details = [
-        f"{task.files:,} files" if task.files else "",
+        counted(task.files, "file") if task.files else "",
         format_bytes(task.bytes) if task.bytes else "",
         f"{task.records:,} {unit}" if task.records else "",
         f"spilled {format_bytes(task.spilled)}" if task.spilled else "",

@@ -17,17 +17,19 @@ from daskmr.data.readers.registry import text_extensions
 from daskmr.data.readers.suffixes import EXTENSIONS, compression_of
 from daskmr.data.sources.globs import is_glob
 from daskmr.errors import InputError
+from daskmr.files import free_name
 from daskmr.text import counted, shell_path, shell_word, some
 
 if TYPE_CHECKING:
     from daskmr.data.sources.given import Sources
     from daskmr.store.source import Source
 
-__all__ = ["DimensionFound", "Findings", "find_out"]
+__all__ = ["DimensionFound", "Findings", "find_out", "sample_line"]
 
 _GROUPS = 8  # kinds of files that are looked at
 _LOOKED_AT = 3  # files of each
 _STORE_BYTES = 1 << 16  # of the data of an object
+_WORDS = 4  # first words of names that distinguish kinds of files
 _NAMED = 3
 _SHOWN = 3  # records
 _LONGEST = 2000  # characters of a record in JSON
@@ -185,6 +187,7 @@ def find_out(
         groups = _groups(survey.files)
         for group in groups[:_GROUPS]:
             _look_at(survey, group)
+        groups = [part for group in groups for part in _by_name(survey, group)]
     return _put_together(survey, sources, store_words, groups)
 
 
@@ -195,10 +198,13 @@ def _explain_none(survey: Survey, sources: Sources, source: Source | None) -> st
         return f"{path} cannot be read: {reason}. Correct it, or give another path."
     ignored = counted(survey.ignored, "file")
     but = f", except for {ignored}, hidden or written by daskmr" if survey.ignored else ""
-    return (
-        f"There is no file in {where}{but}. Check the path. To try daskmr with sample data:\n"
-        "daskmr sample-data data && daskmr inspect data"
-    )
+    return f"There is no file in {where}{but}. Check the path. To try daskmr, use {sample_line()}"
+
+
+def sample_line() -> str:
+    """Return the command line that makes sample data and looks at it, on a line of its own."""
+    folder = free_name("data")
+    return f"sample data:\ndaskmr sample-data {folder} && daskmr inspect {folder}"
 
 
 # --- contents -------------------------------------------------------------------------------------
@@ -208,6 +214,7 @@ def _explain_none(survey: Survey, sources: Sources, source: Source | None) -> st
 class _Group:
     """Files with the same extension, apart from that of a compression.
 
+    - `word`: the first word of their names, if other files of this extension have other content.
     - `content`: that of most of the files that were looked at, with the values of all of these.
     - `problems`: of each file that was looked at and has one, by its path.
     """
@@ -216,6 +223,7 @@ class _Group:
     content: Content | None = None
     problems: dict[str, str] = field(default_factory=dict)
     is_damaged: bool = False
+    word: str = ""
 
     @property
     def worth(self) -> tuple[int, int]:
@@ -268,16 +276,34 @@ def _look_at(survey: Survey, group: _Group) -> None:
         if one.problem:
             group.problems[file.path] = one.problem
         group.is_damaged = group.is_damaged or one.is_damaged
-    kinds = Counter((each.records, each.columns) for each in found)
+    kinds = Counter((*each.kind, each.columns) for each in found)
     most = max(kinds, key=lambda kind: (bool(kind[0]), kinds[kind]))
-    same = [each for each in found if (each.records, each.columns) == most]
+    same = [each for each in found if (*each.kind, each.columns) == most]
     for each, file in zip(found, files, strict=True):
         if each not in same and not each.problem:
-            is_alike = each.records == most[0]
+            is_alike = each.kind == most[:2]
             group.problems[file.path] = "its columns differ" if is_alike else f"it is {each.looks}"
     values = tuple(value for each in same for value in each.values)
     problem = next(iter(group.problems.values()), "")
     group.content = replace(same[0], values=values, problem=problem)
+
+
+def _by_name(survey: Survey, group: _Group) -> list[_Group]:
+    """Return a group, divided by the first words of the names if these tell its contents apart."""
+    words: dict[str, _Group] = {}
+    for file in group.files if group.content is not None else ():
+        found = re.match("[A-Za-z]*", file.path.rpartition("/")[2])
+        word = found[0] if found else ""
+        words.setdefault(word, _Group(word=word)).files.append(file)
+        if len(words) > _WORDS:
+            return [group]
+    if len(words) < 2 or "" in words:
+        return [group]
+    for each in words.values():
+        _look_at(survey, each)
+    contents = [each.content for each in words.values()]
+    kinds = {each.kind for each in contents if each and each.records}  # not of damaged files
+    return [*words.values()] if len(kinds) > 1 else [group]
 
 
 # --- all together ---------------------------------------------------------------------------------
@@ -292,7 +318,9 @@ def _put_together(
     content = chosen.content
     extensions = _extensions(content)
     # Groups of the same format are read together, such as .log and .txt.
-    alike = [each for each in groups if each.content and each.content.records == content.records]
+    alike = [each for each in groups if each.content and each.content.kind == content.kind]
+    if any(each.word for each in alike):
+        alike = [chosen]
     main = [file for group in alike for file in group.files]
     partly = len(main) < len(files) or survey.store is not None
     if partly and _guess(main, extensions) is None:
@@ -305,11 +333,12 @@ def _put_together(
     if content.records and not survey.named:
         guess = _guess(main, extensions)
         if guess and guess.spec is not None and _mixed(guess, files, main, extensions):
-            guess = _only(main, guess) or (guess if survey.store is not None else None)
+            guess = _only(main, guess, chosen.word) or (guess if survey.store is not None else None)
         if guess is None and survey.store is not None:
             content = replace(content, records="", problem=_NO_LAYOUT)
         elif guess is None:
-            given = (*_as_globs(given, _ends(main) if len(main) < len(files) else {""}),)
+            ends = _ends(main) if len(main) < len(files) else {""}
+            given = (*_as_globs(given, ends, chosen.word),)
         elif all(map(is_glob, sources.given)) and not guess.layout.fields:
             guess = None  # its matches need none
         else:
@@ -343,9 +372,9 @@ def _guess(files: Sequence[Found], extensions: frozenset[str]) -> Guess | None:
 
 def _extensions(content: Content) -> frozenset[str]:
     """Return the extensions of files that a run over such records reads."""
-    if content.records == "keyed":
-        return EXTENSIONS
-    return EXTENSIONS | ({"parquet"} if content.records == "parquet" else text_extensions())
+    if content.records == "parquet":
+        return frozenset({"parquet"})
+    return EXTENSIONS if content.records == "keyed" else EXTENSIONS | text_extensions()
 
 
 def _mixed(
@@ -357,9 +386,10 @@ def _mixed(
     return len(misfits(layout_of(guess, own), others, extensions)) < len(others)
 
 
-def _only(main: Sequence[Found], guess: Guess) -> Guess | None:
-    """Return the layout of files with one extension; ``None`` if there is none."""
+def _only(main: Sequence[Found], guess: Guess, word: str) -> Guess | None:
+    """Return the layout of files with one extension, or first word; ``None`` if there is none."""
     ends = _ends(main)
+    end = ends.pop() if len(ends) == 1 and not word else ""
     spec = guess.spec or ""
     if spec == "hive":
         names = layout_of(guess, [file.path for file in main]).field_names
@@ -367,16 +397,19 @@ def _only(main: Sequence[Found], guess: Guess) -> Guess | None:
         spec = guess.typed or (untyped if all(map(str.isidentifier, names)) else "")
     elif spec == "flat" and not any("/" in file.path for file in main):
         spec = "{_}"
-    if len(ends) > 1 or ends == {""} or spec.rpartition("/")[2] != "{_}":
+    if not (word or end) or spec.rpartition("/")[2] != "{_}":
         return None
-    return Guess(spec + ends.pop())
+    return Guess(f"{spec.removesuffix('{_}')}{word}{{_}}{end}")
 
 
-def _as_globs(given: Sequence[str], ends: Collection[str]) -> Iterator[str]:
+def _as_globs(given: Sequence[str], ends: Collection[str], word: str) -> Iterator[str]:
     """Yield globs of the files in folders whose names end so, whatever extensions a layout lists."""
     for value in given:
         if os.path.isdir(value) and not is_glob(value):
-            yield from (os.path.join(value, f"**/*{end}" if end else "**") for end in sorted(ends))
+            yield from (
+                os.path.join(value, f"**/{word}*{end}" if word or end else "**")
+                for end in sorted(ends)
+            )
         else:
             yield value
 

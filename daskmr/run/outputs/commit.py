@@ -13,13 +13,13 @@ from daskmr.data.output import OutputFile
 from daskmr.data.output_directory.base import Output, OutputDirectory
 from daskmr.data.parts import merge_parts
 from daskmr.data.segments import Extent
-from daskmr.errors import JobError
+from daskmr.errors import JobError, foreign
 from daskmr.history import History
 from daskmr.run.outputs.side_cars import SideCars, bad_records_path
 from daskmr.run.provenance import describe_outcome
 from daskmr.run.result import Result
 from daskmr.tasks.tally import by_group, explain_untabbed
-from daskmr.text import counted, inspect_line, some
+from daskmr.text import counted, some
 
 if TYPE_CHECKING:
     from daskmr.config import Config
@@ -39,34 +39,33 @@ _FOREIGN = (
     "no tab",
     "not JSON",
     "no field",
+    "the field",
     "wrong number of fields",
     "not valid CSV",
     "a quote is not",
 )
 
 
-def check_bad_records(tally: Tally, config: Config, root: str = "") -> None:
-    """Raise JobError if more records are bad than the settings allow.
-
-    - `root`: the data dir, to be looked at if the records are of another format.
-    """
+def check_bad_records(tally: Tally, config: Config) -> None:
+    """Raise JobError if more records are bad than the settings allow."""
     if not config.limits_bad_records:
         return
     if tally.opening.is_foreign:
-        raise JobError(explain_untabbed(tally.opening))
+        raise foreign(JobError(explain_untabbed(tally.opening)))
     limit, allowed = config.max_bad_records, config.allowed_bad_records(tally.records)
     if tally.bad_records > allowed:
         share = f" ({100 * limit:g}% of them)" if type(limit) is float else ""
         by_count = islice(most_frequent_first(tally.bad_reasons).items(), _REASONS)
         reasons = ", ".join(f"{count:,} x {reason}" for reason, count in by_count)
         examples = "".join(f"\n  {example}" for example in tally.first_bad())
-        is_foreign = max(tally.bad_reasons, key=tally.bad_reasons.__getitem__).startswith(_FOREIGN)
-        look = f"\nTo see what the records are:{inspect_line(root)}" if root and is_foreign else ""
-        raise JobError(
+        failure = JobError(
             f"{tally.bad_records:,} of {tally.records:,} records are bad ({reasons}), and "
             f"--max-bad-records allows {allowed:,}{share}. Nothing was written. Some of them:{examples}\n"
-            f"To skip any number of bad records: --max-bad-records 100%{look}"
+            f"To skip any number of bad records: --max-bad-records 100%"
         )
+        reason = max(tally.bad_reasons, key=tally.bad_reasons.__getitem__)
+        failure.is_foreign = reason.startswith(_FOREIGN)
+        raise failure
 
 
 def commit(

@@ -99,7 +99,7 @@ def notes_on_bytes(outcome: Outcome, request: Request, inputs: Inputs) -> tuple[
         return ()
     note = "bytes of the input that are not UTF-8 are escapes in the output, such as \\udcf6"
     paths = (inputs.locate(file.path) for file in inputs.listing.files[:_SEARCHED])
-    found = next(filter(_is_foreign, paths), None)
+    found = next(filter(_is_not_utf8, paths), None)
     if found is None:
         return (note,)
     with open(found, "rb") as file:
@@ -108,7 +108,7 @@ def notes_on_bytes(outcome: Outcome, request: Request, inputs: Inputs) -> tuple[
     return (f"{note}; if {found} is in Windows-1252, replace it with the output of: {command}",)
 
 
-def _is_foreign(path: str) -> bool:
+def _is_not_utf8(path: str) -> bool:
     """Check whether the start of a local file is not UTF-8."""
     try:
         for lines, _ in islice(read_lines(path), _SEARCHED):

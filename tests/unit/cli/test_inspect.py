@@ -114,6 +114,15 @@ def test_mistakes(place: Path, arguments: list[str], said: str) -> None:
     assert "secret" not in done.stderr
 
 
+def test_the_data_that_is_here_is_advised(place: Path) -> None:
+    (place / "data").mkdir()
+    said = pasted("daskmr inspect", place).stderr
+    assert said.endswith("daskmr sample-data data2 && daskmr inspect data2\n")
+    (place / "data/a.jsonl").write_text("{}\n")
+    said = pasted("daskmr inspect", place).stderr
+    assert said.endswith("try data, which is here:\ndaskmr inspect data\n")
+
+
 def test_dask_is_not_imported(place: Path) -> None:
     code = (
         "import sys; sys.argv[1:] = ['inspect', 'my logs']\n"

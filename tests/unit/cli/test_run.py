@@ -138,7 +138,7 @@ def test_a_failure_of_the_output_format_fails_again(place: Path, name: str, mess
     ("name", "options", "message"),
     [
         ("x.csv", ["--records", "csv"], "names a column twice"),
-        ("x.log", ["--records", "parquet"], "not valid"),
+        ("x.parquet", ["--records", "parquet"], "is not Parquet, but CSV"),
         ("x.csv.gz", ["--records", "csv"], "renamed to x.csv"),
         ("x.csv", ["--records", "csv", "--key", "b"], "names a column twice"),
     ],

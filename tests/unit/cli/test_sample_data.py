@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from support.jobs import daskmr
 
+from daskmr.text import counted
+
 
 def files(root: Path) -> dict[str, bytes]:
     return {
@@ -21,7 +23,7 @@ def test_documents_are_the_default(tmp_path: Path) -> None:
     for name, options in {"a": (), "b": ("--kind", "documents", "--ext", "gz")}.items():
         done = daskmr("sample-data", name, "--size", "50kB", *options, cwd=tmp_path)
         assert done.returncode == 0
-        assert f" documents in 1 files below {name}: 5" in done.stderr
+        assert f" documents in 1 file below {name}: 5" in done.stderr
         assert done.stderr.count("\n") == 1
     assert files(tmp_path / "a") == files(tmp_path / "b")
 
@@ -40,7 +42,8 @@ def test_other_kinds_say_how_they_are_read(
     done = daskmr("sample-data", "my data", "--size", "50kB", "--kind", kind, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     summary, hint = done.stderr.splitlines()
-    assert f" {noun} in {len(files(tmp_path / 'my data'))} files below my data: 5" in summary
+    count = counted(len(files(tmp_path / "my data")), "file")
+    assert f" {noun} in {count} below my data: 5" in summary
     before, _, line = hint.partition(": ")
     assert before == "To read them"
     assert shlex.split(line) == ["daskmr", "run", "SCRIPT", "-d", "my data", *words]

@@ -198,10 +198,10 @@ def test_hive_names_are_discovered():
 
 
 def test_extensions_are_kept_when_names_are_discovered():
-    schema = load_schema(layout="hive").with_extensions(["AVRO"])
+    schema = load_schema(layout="hive").with_extensions(["avro"])
     assert "avro" not in load_schema().extensions
     for found in (schema, schema.discovered(["day"]), schema.discovered(None)):
-        assert found.extensions == load_schema().extensions | {"avro"}
+        assert found.extensions == {"avro"}
     assert schema.without_dimensions().extensions == schema.extensions
 
 
@@ -268,3 +268,10 @@ def test_typed_ranges_of_a_filter():
         load_schema(filtering(("hour", {"min": "noon"})), layout)
     with pytest.raises(InputError, match=r"dimension 1 \(hour\): '12' is above '7'"):
         load_schema(filtering(("hour", {"min": 12, "max": 7})), layout)
+
+
+def test_a_directory_is_no_layout(tmp_path, monkeypatch):
+    (tmp_path / "csv").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"The layout 'csv' is neither hive, flat, a template"):
+        load_schema(layout="csv")

@@ -663,7 +663,14 @@ def test_a_data_directory_that_is_a_url():
 
 @pytest.mark.parametrize("given", ["flat", "{_}/{_}/{_}", "{day}/{rest...}"])
 def test_what_daskmr_wrote_is_skipped_in_any_layout(tmp_path, given):
-    names = ("a/b/x.log", "a/_b/x.log", "a/b/_SUCCESS", "a/b/x.txt.meta.json", "a/work/x.log")
+    names = (
+        "a/b/x.log",
+        "a/_b/x.log",
+        "a/b/_SUCCESS",
+        "a/_metadata",  # marks are not mentioned
+        "a/b/x.txt.meta.json",
+        "a/work/x.log",
+    )
     for name in (*names, "a/.b/x.log"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("k\t1\n")
@@ -672,7 +679,6 @@ def test_what_daskmr_wrote_is_skipped_in_any_layout(tmp_path, given):
     assert dict(zip(listing.skipped, listing.reasons, strict=True)) == {
         "a/.b/": "its name begins with a dot",
         "a/_b/": "its name begins with _",
-        "a/b/_SUCCESS": "its name begins with _",
         "a/b/x.txt.meta.json": "it was written by daskmr",
     }
 

@@ -237,8 +237,8 @@ def test_many_gaps_are_not_all_told():
     record = FakeRecord()
     for n in range(30):
         record.prefix_listed(f"{n}/{n}/", "")
-    record.prefix_listed("", "")
     record.entries_listed("", [Entry(str(n), True) for n in range(30)])
+    record.prefix_listed("", "")
     text = missing(record, allow())
     assert text.count("other than") == 20
     assert text.endswith("; and 10 more of this kind")

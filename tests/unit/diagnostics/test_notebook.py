@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import traceback
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -109,3 +111,19 @@ def test_errors_show_the_frames_of_the_user_alone() -> None:
     assert failed._render_traceback_() == [
         "JobError: map failed.", "  File job.py, line 1", "ValueError: no",
     ]  # fmt: skip
+
+
+def test_python_shows_the_frames_of_the_user_and_the_record(tmp_path: Path) -> None:
+    from daskmr import mapreduce
+
+    (tmp_path / "a.jsonl").write_text('{"type": 1}\n')
+
+    def count(key: Any, dims: Any, value: Any, context: Any) -> None:
+        context.write(value["typ"], 1)
+
+    with pytest.raises(JobError) as failed:
+        mapreduce(map=count, data_dir=tmp_path, layout="flat", records="jsonl", inline=True)
+    shown = "".join(traceback.format_exception(failed.value))
+    assert 'context.write(value["typ"], 1)' in shown
+    assert shown.endswith("""The record: '{"type": 1}'\n""")
+    assert shown.count("The record: ") == 1

@@ -34,7 +34,9 @@ def test_a_map_only_job_on_standard_output() -> None:
 def test_spilled_and_deleted_are_shown_when_there_are_any() -> None:
     text = summarise(result(spilled=2_000_000_000, deleted=1234))
     assert "spilled  2.0 GB to disk" in text
-    assert "deleted  1,234 input files" in text
+    assert "deleted  1,234 input files\n" in text
+    assert "deleted  1 input file\n" in summarise(result(deleted=1))
+    assert "fetched  1 object, " in summarise(result(fetched=1))
     assert not re.search("spilled|deleted", summarise(result()))
 
 

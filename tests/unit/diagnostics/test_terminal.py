@@ -68,7 +68,7 @@ def test_a_page_of_80_columns() -> None:
         " reduce    ──────────────────────         0 of 22 buckets",
         " write     ──────────────────────",
         " time      1:15    map ETA 0:12           4,000 records/s    3.6 MB/s",
-        " bad       no records so far",
+        " bad       none so far",
         " worker 0  ━━━━━━━╸──   1.5 GB  map    a/bbbbbbbbbbbbbbbbbbbbbbbb…bbbbbbbb/c.gz",
         " worker 1  ╸───────── 100.0 MB  paused",
         " ….1:41234 ━━━━━━━━╸─   1.7 GB  reduce",

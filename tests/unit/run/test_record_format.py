@@ -11,9 +11,11 @@ from daskmr.config import load_config
 from daskmr.data.inputs import find_inputs
 from daskmr.data.layout import load_schema
 from daskmr.data.readers.records import KEYED, RecordFormat
-from daskmr.errors import InputError
+from daskmr.data.readers.suffixes import EXTENSIONS
+from daskmr.data.sources.given import Sources
+from daskmr.errors import InputError, JobError, TaskFailed, foreign
 from daskmr.job.job import load_job
-from daskmr.run.record_format import check_header, choose_format, extensions_of
+from daskmr.run.record_format import check_header, choose_format, extensions_of, pointing_to_inspect
 
 MAP = "def map(key, dims, value, context): pass\n"
 READ = "def read(stream, dims):\n    yield 1, 2\n"
@@ -104,4 +106,28 @@ def test_files_of_a_format_are_listed(tmp_path: Path) -> None:
     (tmp_path / "job.py").write_text(MAP)
     job = load_job(tmp_path / "job.py")
     assert "ndjson" in extensions_of(RecordFormat("jsonl"), job)
-    assert extensions_of(KEYED, job) == ()
+    assert extensions_of(KEYED, job) == EXTENSIONS
+    assert extensions_of(RecordFormat("parquet"), job) == {"parquet"}
+    assert extensions_of(RecordFormat("csv:;"), job) == EXTENSIONS | {"csv", "ndjson"}
+
+
+@pytest.mark.parametrize(
+    ("given", "end"),
+    [
+        (("my logs", "b"), "\ndaskmr inspect 'my logs' b"),
+        (("*.log",), "\ndaskmr inspect '*.log'"),
+        ((), "\ndaskmr inspect s3://bucket/x"),
+        (("@-",), "\ndaskmr inspect s3://bucket/x"),
+        (("-",), " pipe it into `daskmr inspect -`."),
+    ],
+)
+def test_errors_of_a_format_point_to_inspect(given: tuple[str, ...], end: str) -> None:
+    sources = Sources(given)
+    with pytest.raises(JobError) as failure, pointing_to_inspect(sources, "s3://bucket/x"):
+        raise foreign(TaskFailed("No.")).as_kind(JobError)
+    assert str(failure.value).startswith(
+        "No.\nTo see what the input is, and the line that reads it"
+    )
+    assert str(failure.value).endswith(end)
+    with pytest.raises(JobError, match=r"^No\.$"), pointing_to_inspect(sources, ""):
+        raise JobError("No.")

@@ -137,3 +137,14 @@ def test_a_record_for_which_map_returns_something_would_fail_the_job(place: Path
     (place / "job.py").write_text((place / "job.py").read_text().replace("int(value)", "1"))
     done = replay(place, code=1)
     assert "would fail the job now: it returned ('b', 1)" in done.stdout
+
+
+def test_a_reason_is_said_once(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"a": 1}\n{"a"\n')
+    (tmp_path / "job.py").write_text(
+        'records = "jsonl"\ndef map(key, dims, value, context):\n    pass\n'
+    )
+    options = {"inline": True, "max_bad_records": "100%", "work_dir": tmp_path / "work"}
+    data, output = tmp_path / "a.jsonl", tmp_path / "out.txt"
+    mapreduce(tmp_path / "job.py", data_dir=data, output=output, **options)
+    assert "line 2: still not JSON: Expecting" in replay(tmp_path, code=1).stdout

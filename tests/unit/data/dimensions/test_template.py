@@ -68,6 +68,7 @@ def test_match(template, name, values):
         ("{a:Integer}", "{a:int} is meant, perhaps"),
         ("{a:float}", "the type of {a:float} is not known; write {name}, {name:int}"),
         ("{a:%Q}", "is not known"),
+        ("{a:%Y%m%d%H%z}", "without a zone"),
         ("{a:%Y/%m}", "contains /"),
         ("{a...:int}", "cannot have a type"),
         ("{_:int}", "cannot have a type"),
@@ -106,8 +107,6 @@ def test_values_compare_as_their_type():
     assert Field("n", "int").parse("10") > Field("n", "int").parse("9")
     day = datetime.date(2024, 1, 31)
     assert Field("d", "date").parse("20240131") == Field("d", "date").parse("2024-01-31") == day
-    zoned = Field("t", "%Y%m%d%H%z")
-    assert zoned.parse("2024013107+0100") == datetime.datetime(2024, 1, 31, 6)
 
 
 def test_reasons():

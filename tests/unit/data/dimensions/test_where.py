@@ -34,6 +34,9 @@ def allowed(text, *values):
         ("host=!/web.*/", ["web1", "db"], ["db"]),
         ("host=!b..c", ["a", "b", "d"], ["a", "d"]),
         ("host=*", ["a"], ["a"]),
+        ("host=a , c..d", ["a", "b", "c", "d", "e"], ["a", "c", "d"]),
+        ("host=!a..b,d..", ["a", "c", "d"], ["c"]),
+        ("hour=..6, 9,22 .. 23", ["05", "7", "9", "21", "22"], ["05", "9", "22"]),
         ("host=a=b", ["a=b", "a"], ["a=b"]),
         ("host=-1d..today", ["20240228", "20240229", "20240301"], ["20240229", "20240301"]),
         ("host=yesterday", ["20240229", "yesterday"], ["20240229"]),
@@ -56,11 +59,16 @@ def test_forms(text, values, kept):
         ("host=", "a value is empty"),
         ("host=a,", "a value is empty"),
         ("host=..", "it is not a range"),
+        ("host=a,..", "it is not a range"),
+        ("host=a,!b", "! comes first"),
+        ("host=a..b,/c/", "a regex cannot be one of several values"),
         ("host=a..b..c", "it is not a range"),
         ("host=/a/,b", "a regex cannot be one of several values; write host=/a|b/"),
         ("HOST=a", "Did you mean 'host'?"),
         ("host=/[/", "the regex is not valid"),
         ("host=b..a", "'b' is above 'a'"),
+        ("host=9..12", "such as {host:int}: they are compared as text"),
+        ("host=2024-1-5..2024-01-31", "such as {host:date}: they are compared as text"),
         ("hour=noon", "hour 'noon' is not an integer"),
         ("hour=7..3", "'7' is above '3'"),
         ("day=2024", "day '2024' is not a date; write one such as 2024-01-31"),
@@ -83,6 +91,15 @@ def test_all_of_one_name_hold():
     tests = parse_where(["host=a,b", "host=!a", "hour=1"], FIELDS, TODAY)
     assert [*tests] == [1, 2]
     assert len(tests[1]) == 2
+
+
+def test_a_union_is_described():
+    [[test, negated]] = parse_where(["host=a,b,c..d", "host=!a,c..d"], FIELDS, TODAY).values()
+    assert test.describe() == "'c' to 'd', compared as text; or 'a' or 'b'"
+    assert negated.describe() == (
+        "anything except 'c' to 'd', compared as text and anything except 'a'"
+    )
+    assert test.texts == ("a", "b")
 
 
 def test_from_python():

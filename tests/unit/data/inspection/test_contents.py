@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import json
+import subprocess
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,30 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
     assert look(str(tmp_path / "none"), "none").problem.startswith(
         "it cannot be read: No such file"
     )
+
+
+TITLED = ROWS + "3,Bonn,2.5\n" * 20
+
+
+@pytest.mark.parametrize(
+    ("title", "name", "command"),
+    [
+        ("Sales 2026\n", "a.csv", "tail -n +2 < a.csv > a.csv.new"),
+        ("Sales 2026\nof us\n\n", "a.txt", "tail -n +4 < a.txt > a.txt.new"),
+    ],
+)
+def test_a_title_above_the_header(title: str, name: str, command: str, tmp_path: Path) -> None:
+    content = seen(tmp_path, title + TITLED, name)
+    assert (content.records, content.looks) == ("lines", "CSV with a header, below a title")
+    assert content.problem.startswith("drop the first ")
+    assert content.problem.endswith(f" above the header ('Sales 2026'): {command}")
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path, timeout=60)
+    assert (tmp_path / f"{name}.new").read_text() == TITLED
+
+
+def test_a_title_alone_is_no_header(tmp_path: Path) -> None:
+    assert seen(tmp_path, "Sales 2026\n1,2\n3,4\n5\n", "a.csv").records == "lines"
+    assert seen(tmp_path, "name\nann\nbob\n", "a.csv").records == "csv"
 
 
 def test_parquet(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-from functools import partial
 from typing import Any
 
 import pytest
@@ -72,6 +71,65 @@ def test_a_stray_quote_does_not_make_records_of_comments() -> None:
     assert bad_in(data, RecordFormat("csv:#")) == [(2, "a quote is not closed", b'1,"x')]
 
 
+@pytest.mark.parametrize("chunk", [7, 64])
+@pytest.mark.parametrize("limits", [{"max_record_bytes": 40}, {"max_text_bytes": 160}])
+def test_a_comment_may_be_longer_than_any_record(chunk: int, limits: dict[str, int]) -> None:
+    comment = '# "' + "x\U0001f600" * 40 + "\n"
+    field = comment.replace('"', "")
+    data = f'{comment}a,b\n1,2\n{comment}{comment}\n3,"{field}"\n4,5\n{comment}'.encode()
+    with pytest.MonkeyPatch.context() as patch:
+        options = {"chunk_bytes": chunk, "read_bytes": chunk}
+        patch.setattr(lines, "read_chunks", lambda s, **o: read_chunks(s, **{**o, **options}))
+        found = pairs_in(data, RecordFormat("csv:#"), **limits)
+    assert [n for n, *_ in found] == [3, 7, 9]
+    assert [getattr(value, "reason", "") for *_, value in found] == ["", TOO_LONG, ""]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "form"),
+    [
+        ("csv", b"sep=;\r\na;b\r\n1;2\r\n", "'csv:;'"),
+        ("csv", b"\xef\xbb\xbfsep=;\na;b\n", "'csv:;'"),
+        ("csv", b"sep=\t\na\tb\n", "tsv"),
+        ("csv", b"sep=:\na:b\n", "csv::"),
+        ("csv:;", b"sep=,\na,b\n", "csv"),
+        ("csv:#", b"#\nsep=;\na;b\n", "'csv:;#'"),
+        ("csv:#", b"a\tb\n1\t2\n", "'tsv:#'"),
+        ("csv", b"a;b\n\n1;2\n", "'csv:;'"),
+        ("csv", b"a|b|c\n1|2|3\n", "'csv:|'"),
+        ("tsv", b"a,b\n1,2\n", "csv"),
+    ],
+)
+@pytest.mark.parametrize("chunk", [1, 1 << 16])
+def test_another_separator_is_an_error(name: str, data: bytes, form: str, chunk: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        whole = lines.read_chunks
+        patch.setattr(lines, "read_chunks", lambda *a, **o: whole(*a, **{**o, "read_bytes": chunk}))
+        with pytest.raises(TaskFailed) as caught:
+            pairs_in(data, RecordFormat(name))
+    assert caught.value.message.endswith(f"--records {form}")
+    columns = ("a;b",) if b"sep" not in data else None
+    if columns:
+        assert pairs_in(data, RecordFormat(name, columns=columns))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"yes; or no\nyes\n",
+        b'"a,b"\n"1,2"\n',
+        b"a;b\n",
+        b"a;b,c\n1;2,3\n",
+        b"sep\nsep=\n",
+        b"a\n1;2\n3;4\n",
+        b"sep=x\n1\n",
+    ],
+)
+def test_a_single_column_may_hold_separators(data: bytes) -> None:
+    rows = [*csv.reader(io.StringIO(data.decode()))]
+    assert [[*value.values()] for *_, value in pairs_in(data, CSV)] == rows[1:]
+
+
 def test_a_header_with_a_name_twice_is_one_if_the_script_names_the_columns() -> None:
     form = RecordFormat("csv", columns=("a", "column2", "a_2"))
     assert [v for *_, v in pairs_in(b"a,,a\n1,2,3\n", form)] == [
@@ -123,7 +181,8 @@ def test_a_record_beyond_the_limit_is_one_record(chunk: int) -> None:
     wide = '%d,"' + "\u00e9\n" * 40 + '"\n'  # shorter as text than in bytes
     rows = [kind % number for number in range(40) for kind in (long, "%d,x\n", line, wide)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lines, "read_chunks", partial(lines.read_chunks, chunk_bytes=chunk))
+        options = {"chunk_bytes": chunk, "read_bytes": chunk}
+        patch.setattr(lines, "read_chunks", lambda s, **o: read_chunks(s, **{**o, **options}))
         data = "a,b\n" + "".join(rows)
         found = pairs_in(data.encode(), CSV, max_record_bytes=100)
     assert [value["a"] for _, _, value in found if isinstance(value, dict)] == [

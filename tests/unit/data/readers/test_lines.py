@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -22,7 +23,7 @@ from support.compressed import (
 
 from daskmr.data.readers.decompression import read_chunks
 from daskmr.data.readers.faults import CorruptFileError
-from daskmr.data.readers.lines import read_lines
+from daskmr.data.readers.lines import read_lines, read_raw_lines
 from daskmr.data.readers.records import OversizedLine, raw_bytes
 from daskmr.data.readers.sniffing import form_of
 from daskmr.errors import TaskFailed
@@ -169,6 +170,31 @@ def test_lines_beyond_the_limit(data, read_bytes, limit):
         else:
             assert line == full
             assert type(line) is str
+
+
+class _Piecemeal(io.BytesIO):
+    """Returns a few bytes a read, as a pipe does."""
+
+    def __init__(self, data: bytes, size: int) -> None:
+        super().__init__(data)
+        self.most = size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(self.most)
+
+
+@given(contents, small_sizes, st.integers(0, 12))
+def test_raw_lines_are_those_of_the_text(data, size, limit):
+    data = b"\n" + data  # so that it does not begin with a byte order mark
+    lines = [line for lines in read_raw_lines(_Piecemeal(data, size), limit) for line in lines]
+    expected = [raw_bytes(line) for line in naive(data)]
+    assert len(lines) == len(expected)
+    for line, full in zip(lines, expected, strict=True):
+        if len(full) > limit:
+            assert isinstance(line, OversizedLine)
+            assert line.length == len(full)
+        else:
+            assert line in (full, full + b"\n")
 
 
 @given(st.binary(max_size=50))

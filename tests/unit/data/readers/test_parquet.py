@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import io
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -159,9 +160,24 @@ def test_damaged_and_encrypted_files() -> None:
     with pytest.raises(CorruptFileError, match="not valid"):
         pairs_in(data[:-9], PARQUET)
     with pytest.raises(CorruptFileError, match="not valid"):
-        pairs_in(b"hello, world", PARQUET)
+        pairs_in(b"\0" * 4 + data[4:-9], PARQUET)
     with pytest.raises(TaskFailed, match="is encrypted"):
         pairs_in(data[:-4] + b"PARE", PARQUET)
+
+
+@pytest.mark.parametrize(
+    ("data", "looks"),
+    [
+        (b'{"n": 1}\n' * 5000, "JSON lines"),
+        (b'{"n": 1}', "JSON lines"),
+        (b"a,b\n1,2", "CSV"),
+        (b"PK\x03\x04", "a zip archive"),
+    ],
+)
+def test_files_of_another_format_are_not_called_damaged(data: bytes, looks: str) -> None:
+    with pytest.raises(TaskFailed, match=f"is not Parquet, but {looks}. Nothing") as failure:
+        pairs_in(data, PARQUET)
+    assert failure.value.is_foreign
 
 
 def test_without_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,3 +198,71 @@ def test_where_row_groups_begin(tmp_path: Path) -> None:
         path.write_bytes(bad)
         assert parquet.row_groups(str(path)) == []
     assert parquet.row_groups(str(tmp_path / "none")) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (pa.timestamp("ns"), datetime.datetime(1970, 1, 1, 0, 0, 0, 1)),
+        (pa.duration("ns"), datetime.timedelta(microseconds=1)),
+        (pa.time64("ns"), datetime.time(0, 0, 0, 1)),
+    ],
+)
+def test_times_are_those_of_python_at_any_depth(kind: pa.DataType, expected: object) -> None:
+    """Where pandas is installed, pyarrow returns its objects for nanoseconds."""
+    struct = pa.struct([("x", kind), ("n", pa.int64())])
+    depths = {"a": kind, "b": pa.list_(kind), "c": struct, "d": pa.large_list(struct)}
+    one = pa.array([1001], kind)[0]
+    item = {"x": one, "n": 1}
+    values = {"a": [one], "b": [[one]], "c": [item], "d": [[item]]}
+    table = pa.table({n: pa.array(values[n], depths[n]) for n in depths})
+    ((_, _, value),) = pairs_in(file_of(table), PARQUET)
+    found = {"x": expected, "n": 1}
+    assert value == {"a": expected, "b": [expected], "c": found, "d": [found]}
+    assert type(value["a"]) is type(value["b"][0]) is type(value["d"][0]["x"]) is type(expected)
+
+
+@pytest.mark.parametrize("zone", [None, "UTC", "Europe/Berlin"])
+def test_nanoseconds_are_rounded_down(zone: str | None) -> None:
+    """Before 1970 too, as pandas does: the last one of a day is not on the next day."""
+    numbers = [None, -1, -1000, -1001, 999, 1000, -(1 << 63) + 1000, (1 << 63) - 1]
+    kinds = {"t": pa.timestamp("ns", zone), "d": pa.duration("ns")}
+    table = pa.table({n: pa.array(numbers, pa.int64()).cast(kinds[n]) for n in kinds})
+    rows = [value for *_, value in pairs_in(file_of(table), PARQUET)]
+    spans = [n and datetime.timedelta(microseconds=n // 1000) for n in numbers]
+    assert [row["d"] for row in rows] == spans
+    start = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC if zone else None)
+    assert [row["t"] for row in rows] == [None if s is None else start + s for s in spans]
+
+
+LISTS = [pa.list_, pa.large_list, pa.list_view, pa.large_list_view, partial(pa.list_, list_size=2)]
+
+
+@pytest.mark.parametrize("make", LISTS)
+def test_nanoseconds_in_lists_of_any_kind(make: Any) -> None:
+    one, other = pa.array([-1, 1001], pa.timestamp("ns"))
+    before = datetime.datetime(1969, 12, 31, 23, 59, 59, 999999)
+    after = datetime.datetime(1970, 1, 1, 0, 0, 0, 1)
+    array = pa.array([[one, one], None, [other, None]], make(pa.timestamp("ns")))
+    expected = [[before, before], None, [after, None]]
+    found = [value["a"] for *_, value in pairs_in(file_of(pa.table({"a": array})), PARQUET)]
+    assert (found, {*map(type, found[0])}) == (expected, {datetime.datetime})
+    later = pa.StructArray.from_arrays([array], ["l"]).slice(1)
+    assert parquet._python(later, "a", {}) == [{"l": each} for each in expected[1:]]
+
+
+def test_nanoseconds_in_maps() -> None:
+    kind = pa.map_(pa.timestamp("ns"), pa.list_(pa.duration("ns")))
+    moment = pa.array([-1], pa.timestamp("ns"))[0]
+    array = pa.array([None, [(moment, [pa.array([-1], pa.duration("ns"))[0]])], []], kind)
+    found = [value["m"] for *_, value in pairs_in(file_of(pa.table({"m": array})), PARQUET)]
+    before = datetime.datetime(1969, 12, 31, 23, 59, 59, 999999)
+    assert found == [None, [(before, [datetime.timedelta(microseconds=-1)])], []]
+    assert type(found[1][0][0]) is datetime.datetime
+
+
+def test_times_of_spark_reach_beyond_those_of_nanoseconds() -> None:
+    moment = datetime.datetime(3000, 1, 1)
+    table = pa.table({"t": pa.array([moment], pa.timestamp("us"))})
+    data = file_of(table, use_deprecated_int96_timestamps=True)
+    assert [value for _, _, value in pairs_in(data, PARQUET)] == [{"t": moment}]

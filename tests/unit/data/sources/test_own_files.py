@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,9 @@ def test_what_is_only_worked_with(name: str) -> None:
     assert not is_working(f"{name}x")
 
 
-def write_meta(path: Path, output: Path, data_dir: Any, size: int = 4) -> None:
-    content = {"input": {"data_dir": data_dir}, "output": {"path": str(output), "bytes": size}}
-    path.write_text(json.dumps(content))
+def write_meta(path: Path, output: Path, data_dir: Any, size: int = 4, **given: str) -> None:
+    written = {"path": str(output), "bytes": size}
+    path.write_text(json.dumps({"input": {"data_dir": data_dir, **given}, "output": written}))
 
 
 @pytest.mark.parametrize(
@@ -71,6 +72,40 @@ def test_outputs_from_the_same_input(tmp_path: Path, source: Any, is_from_there:
     moved = tmp_path / "moved"
     root.rename(moved)
     assert outputs_from(str(moved), metas) == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "folder", "is_from_there"),
+    [
+        ("-", "{root}/tmp", False),
+        ("@-", "/elsewhere", False),
+        ("@{root}/list", "/elsewhere", False),
+        ("@/elsewhere/list", "{root}/a", True),
+        ("s3://bucket/logs", None, False),
+        (["s3://bucket/logs", "/elsewhere/a"], "/elsewhere", False),
+        (["@{root}/list", "/elsewhere/a"], "/", False),
+        ("{root}", None, True),
+        ("{root}/a/b.log", "{root}/a", True),
+        ("{escaped}/*.log", "{root}", True),
+        (["{escaped}/*.log", "/elsewhere"], "/", True),
+        (["{escaped}-2/*.log", "/elsewhere"], "/", False),
+    ],
+)
+def test_where_the_input_of_a_run_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Any, folder: Any, is_from_there: bool
+) -> None:
+    """Standard input, stores and lists are in no folder, whichever the working directory is."""
+    root = tmp_path / "year[1]"
+    root.mkdir()
+    monkeypatch.chdir(root)
+    names = {"root": str(root), "escaped": glob.escape(str(root))}
+    many = [each.format(**names) for each in ([source] if isinstance(source, str) else source)]
+    given = {} if folder is None else {"root": folder.format(**names)}
+    (root / "out.txt").write_text("four")
+    recorded = many[0] if isinstance(source, str) else many
+    write_meta(root / "out.txt.meta.json", root / "out.txt", recorded, **given)
+    expected = {"out.txt"} if is_from_there else set()
+    assert outputs_from(str(root), ["out.txt.meta.json"]) == expected
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"input": 1}', "\udc80", '{"input": {}}'])

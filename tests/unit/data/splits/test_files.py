@@ -160,6 +160,31 @@ def test_tables(tmp_path: Path, form: RecordFormat, start: bytes) -> None:
     assert check(put(tmp_path / "f.csv", data), form, 100) > 5
 
 
+@pytest.mark.parametrize(
+    ("name", "start", "count"),
+    [
+        ("csv:#", b"# no, header\n" * 5, 6),
+        ("csv:#", b"# no, header\n" * 500, 1),
+        ("csv:;", b"sep=;\n" + b"\n" * 20, 6),
+        ("csv:;", b"\xef\xbb\xbfsep=;\r\n" + b"\r\n" * 2000, 1),
+        ("csv:;#", b"sep=;\n" + b"#\n" * 2000, 1),
+    ],
+)
+@pytest.mark.parametrize("columns", [None, ("a", "b")])
+def test_a_table_is_split_only_after_its_header(
+    tmp_path: Path, name: str, start: bytes, count: int, columns: tuple[str, str] | None
+) -> None:
+    """Comments, blank lines and the mark of Excel may be before it."""
+    separator = b";" if ";" in name else b","
+    data = start + (b"a,b\n" + b"10,20\n" * 200).replace(b",", separator)
+    path = put(tmp_path / "f.csv", data)
+    form = RecordFormat(name, columns=columns)
+    assert min(check(path, form, 200), 6) == count
+    assert len(read(listed(path), path, form)) == 200
+    if count == 1:
+        assert "no header ends within its first MiB" in note_of(path, kind="unquoted lines")
+
+
 def test_a_header_that_cannot_be_one_fails_alike(tmp_path: Path) -> None:
     path = put(tmp_path / "f.csv", b"a,a\n" + b"1,2\n" * 200)
     found = {outcome(part, path, CSV) for part in split(path, 100, "unquoted lines")}

@@ -249,6 +249,29 @@ def test_damaged_and_other_files_are_noted(place: Path) -> None:
     assert findings.skipped == ("c.zip",)
 
 
+ERRORS = "2026/11/01 10:00:00 [error] 1#1: open() failed\n" * 9
+
+
+@pytest.mark.parametrize(
+    ("access", "error", "given"),
+    [
+        ("day=1/access.log", "day=1/error.log", ("data",)),
+        ("2024-01-30/access.log.gz", "2024-01-30/error.log.gz", ("data",)),
+        ("2024-01-30/access-7.log", "2024-01-30/error-7.log", ("data",)),
+        ("access.log.1", "error.log.1", ("data/**/access*",)),
+        ("a/b/access.log-1", "error.log-2", ("data/**/access*",)),
+    ],
+)
+def test_logs_of_two_kinds(access: str, error: str, given: tuple[str, ...], place: Path) -> None:
+    more = access.replace("day=1", "day=2").replace("-30/", "-31/").replace("a/b/", "")
+    write(place / "data", {access: ACCESS, more: ACCESS, error: ERRORS})
+    findings = found("data")
+    assert (findings.content.looks, findings.given) == ("the access log of a web server", given)
+    note = f"1 of {findings.files} files ({error}): a log whose lines begin with the time"
+    assert note in findings.notes
+    run(findings, place, data_dir=[*findings.given], max_bad_records=0)
+
+
 def test_a_bucket(bucket: Bucket, place: Path) -> None:
     bucket.put({f"logs/{day}/web1/access.log.gz": gzip.compress(ACCESS.encode()) for day in DAYS})
     url = f"s3://{bucket.name}/logs"

@@ -33,11 +33,21 @@ def test_the_limit_of_bad_records(limit: Any, bad: int, passes: bool) -> None:
         check_bad_records(tally, config)
 
 
-@pytest.mark.parametrize("reason", ["no field idd", "not JSON", "no tab in the line"])
-def test_records_that_may_be_of_another_format_end_in_inspect(reason: str) -> None:
+@pytest.mark.parametrize(
+    ("reason", "is_foreign"),
+    [
+        ("no field idd", True),
+        ("the field user is not a scalar", True),
+        ("not JSON", True),
+        ("no tab in the line", True),
+        ("IndexError", False),
+    ],
+)
+def test_records_that_may_be_of_another_format(reason: str, is_foreign: bool) -> None:
     tally = Tally(Counts(records=9, bad_reasons={reason: 8, "KeyError": 1}))
-    with pytest.raises(JobError, match=r"To see what the records are:\ndaskmr inspect '/my logs'$"):
-        check_bad_records(tally, load_config(), "/my logs")
+    with pytest.raises(JobError) as failure:
+        check_bad_records(tally, load_config())
+    assert failure.value.is_foreign is is_foreign
 
 
 def test_no_limit() -> None:
