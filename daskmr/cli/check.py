@@ -43,7 +43,7 @@ def check(
     paint = painter(stdout)
 
     def show(title: str, text: str) -> None:
-        head = f"{title:{_TITLE}}"
+        head = f"{f'{title} ':{_TITLE}}"
         is_warning = title == "warning"
         line = paint(f"{head}{text}", "warning") if is_warning else f"{paint(head, 'title')}{text}"
         with ticker.cleared():

@@ -10,6 +10,7 @@ import enum
 import numbers
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from math import nan
 from typing import Any, TypeAlias
 from zlib import crc32
@@ -17,7 +18,7 @@ from zlib import crc32
 from daskmr.job.tracebacks import elide, short_repr
 
 __all__ = [
-    "Key", "UnsupportedKeyError", "bucket_of", "canonical", "canonical_all", "name_key",
+    "Ending", "Key", "UnsupportedKeyError", "bucket_of", "canonical", "canonical_all", "name_key",
     "sort_key", "sorted_keys", "stable_hash",
 ]  # fmt: skip
 
@@ -33,6 +34,16 @@ _COMPARABLE = (frozenset((str,)), frozenset((bytes,)), frozenset((int,)), frozen
 
 class UnsupportedKeyError(TypeError):
     """A key of a type that has no place in the order of keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The key of what `finish_reduce` writes, which comes after all keys of a script.
+
+    - `reducer`: orders the endings of several reducers.
+    """
+
+    reducer: int
 
 
 def canonical(key: Any, depth: int = 0) -> Key:
@@ -134,6 +145,8 @@ def sort_key(key: Key) -> tuple[Any, ...]:
         return (3, key)
     if isinstance(key, tuple):
         return (4, tuple(map(sort_key, key)))
+    if isinstance(key, Ending):
+        return (5, key.reducer)
     return (1, 0, key) if key == key else (1, 1)
 
 

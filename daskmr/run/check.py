@@ -33,7 +33,7 @@ from daskmr.text import counted, shell_word
 
 __all__ = ["alike", "check_script"]
 
-_OPTIONAL = ("combine", "reduce", "setup_reduce")
+_OPTIONAL = ("combine", "reduce", "setup_reduce", "setup_map", "finish_map", "finish_reduce")
 _SHOWN = 20  # pairs, and lines of output
 _BAD_SHOWN = 5
 _SNIFFED = 10  # lines from which the format of the input is guessed
@@ -123,6 +123,8 @@ class _Check:
         job = self.job
         functions = ["map", *(name for name in _OPTIONAL if getattr(job, name) is not None)]
         self._say("script", f"{job.path or 'the job'} defines {', '.join(functions)}")
+        if (old := getattr(job.finish_map, "__name__", "")) == "map_finished":
+            self._say("script", f"{old} is called as finish_map, which is its name now")
         ported = find_ported(job.files, os.path.basename(job.path)) if job.path else []
         self._columns()
         for text in [*job.notes, *ported]:
@@ -172,6 +174,7 @@ class _Check:
         pairs = records = 0
         shown, dims, names = "", None, inputs.listing.layout.field_names
         records_of = first_records(inputs, config, trial)
+        hooked = self._hook(trial, "setup_map")
         for file, place, number, record in islice(records_of, count):
             line = text_of(record)
             if place != shown and pairs < _SHOWN:
@@ -194,8 +197,24 @@ class _Check:
                 pairs += 1
         if pairs > _SHOWN:
             self._say("", f"... and {pairs - _SHOWN:,} more")
-        self._sum_up(trial, records, pairs, bad)
+        hooked += self._hook(trial, "finish_map")
+        self._sum_up(trial, records, pairs + hooked, bad)
         self._judge_bad([line for _, _, line, _ in bad], records, config)
+
+    def _hook(self, trial: Trial, name: str) -> int:
+        """Call a hook, if the job has it; show what it writes, and count it."""
+        if getattr(self.job, name) is None:
+            return 0
+        mark = len(trial.pending)
+        trial.call_hook(name)
+        written = trial.written_since(mark)
+        for each in written[:_SHOWN]:
+            self._say(name, _written(each))
+        if len(written) > _SHOWN:
+            self._say("", f"... and {len(written) - _SHOWN:,} more")
+        if not written:
+            self._say(name, "wrote nothing")
+        return len(written)
 
     def _sum_up(
         self, trial: Trial, records: int, pairs: int, bad: list[tuple[str, int, str, Bad]]
@@ -271,10 +290,12 @@ class _Check:
                 self._say("header", shortened(line, 2 * _WIDTH))
             return
         lines = trial.reduced(trial.groups)
-        for line in lines[:_SHOWN]:
-            self._say("output", _output_line(line))
-        if len(lines) > _SHOWN:
-            self._say("", f"... and {len(lines) - _SHOWN:,} more")
+        end = len(lines) - trial.ending
+        for title, some in (("output", lines[:end]), ("finish_reduce", lines[end:])):
+            for line in some[:_SHOWN]:
+                self._say(title, _output_line(line))
+            if len(some) > _SHOWN:
+                self._say("", f"... and {len(some) - _SHOWN:,} more")
         if not lines:
             self._warn("reduce wrote nothing")
 

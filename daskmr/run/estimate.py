@@ -145,6 +145,12 @@ class _Sampling:
         self._half: tuple[int, int] | None = None  # bytes mapped and bytes held at half-time
 
     def run(self, files: Sequence[tuple[InputFile, str]]) -> None:
+        self._trial.call_hook("setup_map")
+        self._map_files(files)
+        self._trial.call_hook("finish_map")
+        self._flush()
+
+    def _map_files(self, files: Sequence[tuple[InputFile, str]]) -> None:
         # In random order, so that the first few files are from all over the input
         for file, path in random.Random(0).sample(files, min(len(files), _MOST_FILES)):
             if self._elapsed() > self._seconds:

@@ -20,7 +20,7 @@ from daskmr.data.parts import Part
 from daskmr.diagnostics.run_state import RunOutline
 from daskmr.errors import JobError
 from daskmr.history import PHASES
-from daskmr.tasks.crashes import COMBINING, FETCHING, Mark, by_task, is_alive, read_marks
+from daskmr.tasks.crashes import Mark, by_task, is_alive, read_marks
 from daskmr.tasks.deaths import explain_death, explain_kills, file_of_death
 from daskmr.tasks.fold import Spilling
 from daskmr.tasks.hot_keys import with_counted
@@ -335,10 +335,9 @@ class FileTimeout:
         # It is unknown whether processes on other hosts are alive; only a task's latest process can be.
         last = {(mark.phase, mark.number): mark for mark in marks}
         for mark in marks:
-            is_mapping = mark.path and mark.place not in (FETCHING, COMBINING)
             is_late = now - self._seen[_reading_of(mark)] > self.seconds
             lives = is_alive(mark.pid) if mark.is_local else last[mark.phase, mark.number] is mark
-            if is_mapping and is_late and lives:
+            if mark.file and is_late and lives:
                 raise _failure_at(mark.file, explain_timeout(mark.path, self.seconds))
 
 

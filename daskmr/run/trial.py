@@ -27,7 +27,7 @@ from daskmr.tasks.crashes import describe_line
 from daskmr.tasks.guard import Returned, is_interruption, shortened, user_failure
 from daskmr.tasks.map_output import MapOutput
 from daskmr.tasks.record_rule import RecordMapper, Why
-from daskmr.tasks.user_calls import combiner_of, set_up
+from daskmr.tasks.user_calls import AT_RECORDS, call_hook, combiner_of, set_up
 
 __all__ = [
     "Bad",
@@ -113,6 +113,12 @@ class TrialOutput(MapOutput):
         self.hurry = self.context.hurry
         self.batch = 0  # flush after each record
 
+    def call_hook(self, job: Job, name: str) -> None:
+        """Call ``setup_map`` or ``finish_map``, if the job has it."""
+        if getattr(job, name) is not None:
+            call_hook(job, name, self.context, AT_RECORDS[name])
+            self.flush()
+
     def flush(self) -> None:
         """Process what was written for a record."""
         self.context.keep_counts()
@@ -137,6 +143,7 @@ class Trial:
     - `context`: the context that `map` writes to.
     - `pending`: keys, or lines of a map-only job, written since it was last cleared.
     - `header`: the lines that `setup_reduce` wrote for a map-only job.
+    - `ending`: the number of lines that `finish_reduce` wrote, once `reduced` was called.
 
     Examples
     --------
@@ -158,6 +165,7 @@ class Trial:
         self.pending = self._output.pending
         self._mapper = RecordMapper(job.map, self._output, self._note_bad)
         self._bad: Bad | None = None
+        self.ending = 0
         self.form, self.reader = form, reader_of(form, job.read)
         self.unit = self.reader.unit if self.reader else "line"
         self._combiner = combiner_of(job)
@@ -191,6 +199,10 @@ class Trial:
             failure = error
         where = describe_line(number, text_of(record)).replace("line", self.unit, 1)
         raise user_failure(self.job, "map", f"at {place}, {where}", failure)
+
+    def call_hook(self, name: str) -> None:
+        """Call ``setup_map`` or ``finish_map``, if the job has it."""
+        self._output.call_hook(self.job, name)
 
     def _note_bad(self, number: int, line: str, reason: str, error: Why) -> None:
         detail = describe_exception(error) if isinstance(error, ValueError) else error
@@ -253,6 +265,10 @@ class Trial:
                     raise
                 failure = error
             raise user_failure(self.job, "reduce", f"for the key {shortened(key)}", failure)
+        before = len(context.written)
+        if self.job.finish_reduce is not None:
+            call_hook(self.job, "finish_reduce", context, "after the last key")
+        self.ending = len(context.written) - before
         return header
 
 

@@ -30,7 +30,13 @@ from daskmr.tasks.partition_files import PartitionFiles, source_name, time_limit
 from daskmr.tasks.progress import Reporter
 from daskmr.tasks.record_rule import BadRecords, RecordMapper, SampledMap
 from daskmr.tasks.tally import Span, Tally
-from daskmr.tasks.user_calls import join_threads, read_profile, refuse_late_writes
+from daskmr.tasks.user_calls import (
+    AT_RECORDS,
+    call_hook,
+    join_threads,
+    read_profile,
+    refuse_late_writes,
+)
 from daskmr.worker import until_cancelled, worker_name
 
 if TYPE_CHECKING:
@@ -141,7 +147,9 @@ class Attempt:
                 refuse_poison(marker, self.files.poison)
             else:
                 refuse_third_try(marker, self.run_dir)
+            self._call_hook("setup_map", marker)
             self._map_files(marker)
+            self._call_hook("finish_map", marker)
             marker.at_end()
             self.reporter.at_end()
             if note := join_threads(self.task.job, "map", self.output.references):
@@ -152,6 +160,17 @@ class Attempt:
             self.output.context.close(self.run_dir)
             refuse_late_writes(self.run_dir)
             return results
+
+    def _call_hook(self, name: str, marker: Marker) -> None:
+        """Call a hook, if the job has it, and keep what it writes, which no bad record undoes."""
+        if getattr(self.task.job, name) is None:
+            return
+        where, files = AT_RECORDS[name], self.files.partition.files
+        marker.at_end(f"{name}, {where}")
+        if files:
+            where += f" of {files[0 if name == 'setup_map' else -1].path}"
+        call_hook(self.task.job, name, self.output.context, where)
+        self.output.flush()
 
     def _map_files(self, marker: Marker) -> None:
         with closing(self.files.open(marker, self.reporter)) as opened:  # ends pending fetches
