@@ -15,6 +15,7 @@ from daskmr.diagnostics.page import PREFIX, embed, render
 from daskmr.diagnostics.pictures import draw_charts
 from daskmr.diagnostics.plotting import COLOURS, Chart
 from daskmr.diagnostics.summary import (
+    bad_groups,
     bad_share,
     counter_rows,
     skipped_input,
@@ -175,7 +176,8 @@ def _lists(result: Result) -> list[tuple[str, Sequence[str], int]]:
     bad = [f"{path}: {count:,}" for path, count in worst_files(result, _NAMED)]
     files, notes = len(result.bad_files), result.notes
     titled = ("Notes", notes, len(notes)), (f"Files with bad records: {files:,}", bad, files)
-    return [*skipped_input(result), *titled]
+    groups = [(f"Bad records: {head}", some, count) for head, some, count in bad_groups(result)]
+    return [*skipped_input(result), *titled, *groups]
 
 
 def _plan(result: Result) -> Iterator[tuple[str, object]]:

@@ -155,7 +155,7 @@ class _Check:
             self.form = replace(self.form, columns=self.form.maybe_columns, maybe_columns=None)
         with self.job.activate(), no_exit(), no_children():
             try:
-                trial = Trial(self.job, self.form)
+                trial = Trial(self.job, self.form, config.on_error)
                 self._map(trial, inputs, config, count)
                 self._combine(trial)
                 self._reduce(trial)
@@ -184,7 +184,8 @@ class _Check:
                     self._say("dims", shortened(dims, 2 * _WIDTH))
             mark = len(trial.pending)
             try:
-                found = trial.map(place, Dims(file.dims, names), number, record, file.path)
+                named = Dims(file.dims, names)
+                found = trial.map(place, named, number, record, file.path, file.source)
             except TaskFailed as error:
                 error.message += f" The record: {shortened(line, 3 * _WIDTH)}"
                 raise

@@ -26,6 +26,7 @@ from daskmr.tasks.fold import Spilling
 from daskmr.tasks.hot_keys import with_counted
 from daskmr.tasks.map import TALLY, MapTask, map_packed
 from daskmr.tasks.partition_files import explain_timeout
+from daskmr.tasks.record_rule import skipped_errors
 from daskmr.tasks.reduce import Merge, Reduced, ReduceTask, never_met, reduce_buckets
 from daskmr.tasks.tally import Span, Tallies, Tally
 
@@ -198,6 +199,9 @@ class Execution:
             records=self.request.records,
             dim_names=inputs.listing.layout.field_names,
             indexed=self.request.writes_directory,
+            skipped=skipped_errors(config.on_error),
+            source=inputs.source,
+            remote_source=inputs.remote_source,
         )
         return Pinned(partial(map_packed, task=task))
 

@@ -6,7 +6,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, TypeAlias, cast
 
 from daskmr.config import Config
@@ -22,11 +22,10 @@ from daskmr.job.contexts import ItemContext, TextContext
 from daskmr.job.job import Job
 from daskmr.job.keys import sorted_keys
 from daskmr.job.map_context import MapContext
-from daskmr.job.tracebacks import describe_exception
 from daskmr.tasks.crashes import describe_line
 from daskmr.tasks.guard import Returned, is_interruption, shortened, user_failure
 from daskmr.tasks.map_output import MapOutput
-from daskmr.tasks.record_rule import RecordMapper, Why
+from daskmr.tasks.record_rule import RecordMapper, Why, detail_of, skipped_errors
 from daskmr.tasks.user_calls import AT_RECORDS, call_hook, combiner_of, set_up
 
 __all__ = [
@@ -140,6 +139,7 @@ class Trial:
     """A trial of a job, one record at a time. Enter `Job.activate` first.
 
     - `form`, `reader`, `unit`: the format of the records, its reader, and what its numbers count.
+    - `on_error`: the setting of this name.
     - `context`: the context that `map` writes to.
     - `pending`: keys, or lines of a map-only job, written since it was last cleared.
     - `header`: the lines that `setup_reduce` wrote for a map-only job.
@@ -158,12 +158,13 @@ class Trial:
     ([('k', 1)], ['k\\t1\\n'])
     """
 
-    def __init__(self, job: Job, form: RecordFormat = KEYED) -> None:
+    def __init__(self, job: Job, form: RecordFormat = KEYED, on_error: str = "fail") -> None:
         self.job = job
         self._output = TrialOutput(job)
         self.header, self.context = self._output.header, self._output.context
         self.pending = self._output.pending
-        self._mapper = RecordMapper(job.map, self._output, self._note_bad)
+        skipped = skipped_errors(on_error)
+        self._mapper = RecordMapper(job.map, self._output, self._note_bad, skipped)
         self._bad: Bad | None = None
         self.ending = 0
         self.form, self.reader = form, reader_of(form, job.read)
@@ -176,18 +177,24 @@ class Trial:
         return self.context.groups if isinstance(self.context, MapContext) else defaultdict(list)
 
     def map(
-        self, place: str, dims: list[str], number: int, record: Record, path: str = ""
+        self,
+        place: str,
+        dims: list[str],
+        number: int,
+        record: Record,
+        path: str = "",
+        source: str = "",
     ) -> Bad | None:
         """Map one record; discard what a bad record has written.
 
         - `place`: the file, for messages.
         - `number`: the number of the record.
-        - `path`: the path of the file in the data dir.
-        Raises `TaskFailed` for any exception other than a ``ValueError``.
+        - `path`, `source`: the path of the file in the data dir, and the value of ``--data-dir``.
+        Raises `TaskFailed` for any exception that does not make the record bad.
         """
         self._bad = None
         try:
-            self._mapper.begin(path, number - 1)
+            self._mapper.begin(path, number - 1, None, source)
             if isinstance(record, str):
                 self._mapper.map([record], False, dims)
             else:
@@ -205,7 +212,7 @@ class Trial:
         self._output.call_hook(self.job, name)
 
     def _note_bad(self, number: int, line: str, reason: str, error: Why) -> None:
-        detail = describe_exception(error) if isinstance(error, ValueError) else error
+        detail = detail_of(error) if isinstance(error, Exception) else error
         self._bad = Bad(reason, detail or "")
 
     def written_since(self, mark: int) -> list[Any]:
@@ -296,6 +303,7 @@ def _sources(inputs: Inputs) -> Iterator[tuple[InputFile, str | BinaryIO]]:
     """Yield the files in order, each with its local path or a stream from the store."""
     with inputs.open_cache() or nullcontext() as cache:
         for file in inputs.listing.files:
+            file = replace(file, source=inputs.source_of(file))
             if not file.is_remote or inputs.remote is None:
                 yield file, os.path.join(inputs.root, file.path)
                 continue

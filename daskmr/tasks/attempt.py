@@ -28,7 +28,7 @@ from daskmr.tasks.guard import TimeIsUp, is_interruption, shortened, user_failur
 from daskmr.tasks.map_output import FoldedOutput, MapOutput, PartOutput
 from daskmr.tasks.partition_files import PartitionFiles, source_name, time_limit
 from daskmr.tasks.progress import Reporter
-from daskmr.tasks.record_rule import BadRecords, RecordMapper, SampledMap
+from daskmr.tasks.record_rule import BadRecords, RecordMapper, SampledMap, advice_to_skip
 from daskmr.tasks.tally import Span, Tally
 from daskmr.tasks.user_calls import (
     AT_RECORDS,
@@ -91,7 +91,7 @@ class Attempt:
             place = task.scratch.parts()
             self.output = PartOutput(task.job, place, task.part_bytes, task.kind, task.indexed)
         user_map = task.job.map if self.sampled is None else self.sampled.map
-        self.mapper = RecordMapper(user_map, self.output, self.bad.add)
+        self.mapper = RecordMapper(user_map, self.output, self.bad.add, task.skipped)
         self.reader = reader_of(task.records, task.job.read)
         if self.reader is not None:
             self.bad.unit = self.reader.unit
@@ -165,11 +165,9 @@ class Attempt:
         """Call a hook, if the job has it, and keep what it writes, which no bad record undoes."""
         if getattr(self.task.job, name) is None:
             return
-        where, files = AT_RECORDS[name], self.files.partition.files
+        where = AT_RECORDS[name]
         marker.at_end(f"{name}, {where}")
-        if files:
-            where += f" of {files[0 if name == 'setup_map' else -1].path}"
-        call_hook(self.task.job, name, self.output.context, where)
+        call_hook(self.task.job, name, self.output.context, f"{where}{self.files.at_end(name)}")
         self.output.flush()
 
     def _map_files(self, marker: Marker) -> None:
@@ -178,7 +176,7 @@ class Attempt:
                 self.file, place = file, source_name(source)
                 has_rows = self.reader is not None and self.reader.splits == "row groups"
                 self.before = None if has_rows else self.files.counter(file, place)
-                self.bad.begin(file.path, place, self.lines, self.before)
+                self.bad.begin(file.path, place, self.lines, self.before, file.source)
                 marker.begin(place, file.path)
                 self.reporter.begin(file.path)
                 try:
@@ -239,7 +237,7 @@ class Attempt:
 
     def _map_lines(self, source: str | BinaryIO, dims: list[str], marker: Marker) -> None:
         path, mapper = source_name(source), self.mapper
-        mapper.begin(self.file.path, before=self.before)
+        mapper.begin(self.file.path, 0, self.before, self.task.source_of(self.file))
         self.file_records = 0
         reading = True
         try:
@@ -296,6 +294,7 @@ class Attempt:
         failure = user_failure(self.task.job, function, f"at {path}, {place}", error)
         if not reading:
             failure.record = shortened(line, _RECORD)
+            failure.message += advice_to_skip(error)
         if isinstance(error, OutOfMemory):
             failure.files, failure.skip_reason = (self.file.path,), failure.message
         return failure

@@ -64,6 +64,7 @@ class Call:
 
     function: str  # ``"map"``, ``"combine"``, ``"reduce"``, ``"setup_reduce"`` or a hook
     file: str = ""  # the file whose records are mapped
+    source: str = ""  # the value of ``--data-dir`` that it is from
     last_line: int = 0  # the line number in `file` of the last line of the current batch
     rest: Iterator[Any] = _NO_LINES  # lines of that batch that are not yet mapped
     key: Any = NO_KEY  # the key whose values are reduced or combined, or `NO_KEY`
