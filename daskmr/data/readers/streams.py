@@ -68,7 +68,7 @@ class StreamReader(Reader):
         if isinstance(found, BadRecord):
             if not isinstance(found.raw, bytes) or not isinstance(found.reason, str):
                 raise TypeError(
-                    "`read` yields a BadRecord with the bytes of the record: BadRecord(raw, reason)"
+                    "BadRecord takes bytes and a reason in `read`: BadRecord(raw, reason)"
                 )
             return None, BadRecord(found.raw, found.reason, found.detail)  # also of a subclass
         if not isinstance(found, tuple) or len(found) != 2:
