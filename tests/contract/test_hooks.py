@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from support.dask_cluster import DaskCluster
 from support.jobs import daskmr
 
@@ -341,3 +344,55 @@ def test_a_worker_that_always_dies_in_a_hook_is_explained(tmp_path: Path) -> Non
     assert "finish_map, after the last record" in said
     with pytest.raises(JobError):
         mapreduce(root / "job.py", data_dir=root / "data", layout="flat", inline=True)
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.lists(st.lists(st.sampled_from("abc"), max_size=200), min_size=1, max_size=4),
+    st.sampled_from(["1", "64 MiB"]),
+    st.booleans(),
+    st.integers(1, 4),
+)
+def test_counting_in_hooks_equals_writing_each(
+    tmp_path_factory: pytest.TempPathFactory,
+    files: list[list[str]],
+    spill_bytes: str,
+    combines: bool,
+    reducers: int,
+) -> None:
+    """Over spilled and combined pairs, and any number of reducers."""
+    root = tmp_path_factory.mktemp("job")
+    (root / "data").mkdir()
+    for number, keys in enumerate(files):
+        text = "".join(f"{key}\t{'bad' if n % 7 == 3 else n}\n" for n, key in enumerate(keys))
+        (root / f"data/{number}.log").write_text(text)
+    count = Counter(key for keys in files for n, key in enumerate(keys) if n % 7 != 3)
+
+    def begin(context: Any) -> None:
+        context.seen = Counter()
+        context.write_each(["begins"] * 60, 1)
+
+    def map_(key: Any, dims: Any, value: Any, context: Any) -> None:
+        context.write((key, "each"), 1)
+        int(value)
+        context.seen[key] += 1
+
+    def end(context: Any) -> None:
+        for key, n in context.seen.items():
+            context.write((key, "end"), n)
+
+    def add(key: Any, values: Any, context: Any) -> None:
+        context.write(key, sum(values))
+
+    def finish(context: Any) -> None:
+        context.write("ends", 0)
+
+    result = mapreduce(
+        map=map_, combine=add if combines else None, reduce=add, setup_map=begin, finish_map=end,
+        finish_reduce=finish, data_dir=root / "data", layout="flat", inline=True,
+        spill_bytes=spill_bytes, num_reducers=reducers, max_bad_records="100%", work_dir=root,
+    )  # fmt: skip
+    pairs = [((key, what), n) for key, n in sorted(count.items()) for what in ("each", "end")]
+    assert list(result) == [("begins", 60 * len(files)), *pairs, *[("ends", 0)] * reducers]
