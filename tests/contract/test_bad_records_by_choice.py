@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from support.dask_cluster import DaskCluster
 from support.jobs import daskmr
+from support.store_server import Bucket
 
 from daskmr import BadRecord, Job, JobError, mapreduce
 
@@ -225,3 +226,25 @@ def reduce(key, values, context):
     assert {line.split("\t")[0] for line in found.splitlines()} == {"data/*.log", "more/c.log"}
     found = daskmr("run", "job.py", "-d", "-", "--inline", "-q", cwd=root, data=b"k\t1\n").stdout
     assert found == "-\tstdin\t1\t1\n"
+
+
+def test_a_store_is_a_source(tmp_path: Path, bucket: Bucket) -> None:
+    def map_(key: Any, dims: Any, value: Any, context: Any) -> None:
+        context.write((context.source, context.line), value)
+
+    bucket.put({"p/b.log": b"k\t1\nk\t2\n"})
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a.log").write_text("k\t0\n")
+    (tmp_path / "c.log").write_text("k\t3\n")
+    url = f"s3://{bucket.name}/p/"
+    options: dict[str, Any] = {"layout": "flat", "inline": True, "work_dir": tmp_path / "work"}
+    local, named = f"{tmp_path}/data", f"{tmp_path}/c.log"
+    stored = [((url[:-1], 1), "1"), ((url[:-1], 2), "2")]
+    for sources, expected in (
+        ([url], stored),
+        ([local + "/", url], [((local, 1), "0"), *stored]),
+        ([url, named, local], [((local, 1), "0"), *stored, ((named, 1), "3")]),
+    ):
+        assert sorted(mapreduce(map=map_, data_dir=sources, **options)) == sorted(expected)
+    result = mapreduce(map=map_, bucket=f"{bucket.name}/p", **options)
+    assert [source for (source, _), _ in result] == [f"{bucket.name}/p"] * 2
