@@ -105,9 +105,9 @@ class Request:
         return plan_partitions(files, config.partition_bytes), notes + more
 
     def count_buckets(self, files: Sequence[InputFile]) -> tuple[int, int]:
-        """Choose the numbers of buckets and reducers, of which only `finish_reduce` depends.
+        """Choose the numbers of buckets and reducers; neither changes the result.
 
-        With `finish_reduce`, they depend on the input and ``num-reducers`` alone.
+        Except that of `finish_reduce`: with it, they depend on the input and ``num-reducers`` alone.
         """
         requested = self.config.num_reducers
         workers = self.config.num_mappers or CPU_COUNT if self.is_local else None

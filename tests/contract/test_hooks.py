@@ -15,6 +15,9 @@ from support.dask_cluster import DaskCluster
 from support.jobs import daskmr
 
 from daskmr import InputError, Job, JobError, mapreduce
+from daskmr.data.input_file import InputFile
+from daskmr.data.sampling import Choice
+from daskmr.run.request import check_request
 
 # Counts the words of each key in a dict, and writes them at the end of the partition.
 WORDS = """
@@ -396,3 +399,20 @@ def test_counting_in_hooks_equals_writing_each(
     )  # fmt: skip
     pairs = [((key, what), n) for key, n in sorted(count.items()) for what in ("each", "end")]
     assert list(result) == [("begins", 60 * len(files)), *pairs, *[("ends", 0)] * reducers]
+
+
+def test_the_number_of_endings_does_not_depend_on_the_workers(tmp_path: Path) -> None:
+    root = place(tmp_path, WORDS.format(finish_map="finish_map") + REDUCE)
+    large = [InputFile("a.gz", 10 << 30, ())]
+
+    def reducers(**options: Any) -> int:
+        request = check_request(
+            root / "job.py", {"layout": "flat", **options}, choice=Choice(), data_dir=root / "data"
+        )
+        return request.count_buckets(large)[1]
+
+    assert reducers(num_mappers=1) == reducers(num_mappers=16) == 64
+    assert reducers(num_mappers=16, num_reducers=3) == 3
+    script = (root / "job.py").read_text()
+    (root / "job.py").write_text(script.replace("def finish_reduce", "def _unused"))
+    assert reducers(num_mappers=1) == 8, "otherwise they have enough with a few"
