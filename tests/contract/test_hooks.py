@@ -92,7 +92,10 @@ def test_a_partition_and_a_reducer_have_a_beginning_and_an_end(
     assert "never called" not in said
 
 
-@pytest.mark.parametrize("options", [("-m", "2"), ("-m", "1", "-r", "1"), ("--inline",)])
+@pytest.mark.parametrize(
+    "options",
+    [("-m", "2"), pytest.param(("-m", "1", "-r", "1"), marks=pytest.mark.slow), ("--inline",)],
+)
 def test_the_output_is_the_same_for_any_number_of_workers(
     tmp_path: Path, options: tuple[str, ...]
 ) -> None:
@@ -215,7 +218,9 @@ def reduce(key, values, context):
     assert counters(root) == {"setup_map": 5}
 
 
-@pytest.mark.parametrize("hook", ["setup_map", "finish_map", "finish_reduce"])
+@pytest.mark.parametrize(
+    "hook", [pytest.param("setup_map", marks=pytest.mark.slow), "finish_map", "finish_reduce"]
+)
 def test_a_task_that_is_tried_again_begins_anew(tmp_path: Path, hook: str) -> None:
     """A worker that dies in a hook, after it wrote and counted."""
     dies = f"""
