@@ -416,7 +416,7 @@ def test_a_missing_object_fails_the_job_from_beside(place: Place, proxy: FaultPr
     assert f"{gone} no longer exists" in done.stderr
     done = place.run("--skip-missing", env=environment)
     assert done.returncode == 0, done.stderr
-    assert "could not be fetched, skipped: 1 objects" in done.stderr
+    assert "could not be fetched, skipped: 1 object\n" in done.stderr
     assert fetching_processes(place)
     place.check_nothing_left()
 

@@ -115,7 +115,12 @@ def _read(
         return
     opened.seek(0)
     try:
-        parquet = pa.parquet.ParquetFile(opened, pre_buffer=False, buffer_size=_COPY_BYTES)
+        parquet = pa.parquet.ParquetFile(
+            opened,
+            pre_buffer=False,
+            buffer_size=_COPY_BYTES,
+            coerce_int96_timestamp_unit="us",
+        )
         columns = _columns(parquet.schema_arrow.names, path, form)
         size = os.fstat(opened.fileno()).st_size
         first, groups = _groups_of(parquet.metadata, part, size)
@@ -283,15 +288,17 @@ def _to_list(column: Any) -> list[Any]:
     """Return what ``to_pylist`` does; by way of NumPy where that is many times as fast."""
     from pyarrow import types
 
-    kind = column.type
-    if types.is_dictionary(kind):
+    if types.is_dictionary(column.type):
         return _to_list(column.dictionary_decode())
+    kind = _in_microseconds(column.type)
+    if kind != column.type:
+        column = column.cast(kind, safe=False)
     if column.null_count == 0 and (types.is_integer(kind) or types.is_float64(kind)):
         values: list[Any] = column.to_numpy().tolist()
         return values
     zone = kind.tz if types.is_timestamp(kind) else None
     is_moment = types.is_timestamp(kind) or types.is_time(kind)
-    if types.is_date32(kind) or (is_moment and kind.unit != "ns" and zone in (None, "UTC")):
+    if types.is_date32(kind) or (is_moment and zone in (None, "UTC")):
         values = column.to_numpy(zero_copy_only=False).tolist()
         # Years that Python does not have are numbers here.
         if {*map(type, values)} <= {datetime, date, time, type(None)}:
@@ -301,6 +308,31 @@ def _to_list(column: Any) -> list[Any]:
             return values
     pylist: list[Any] = column.to_pylist()
     return pylist
+
+
+def _in_microseconds(kind: Any) -> Any:
+    """Return a type without nanoseconds, which Python's times do not have.
+
+    For times with nanoseconds, pyarrow returns objects of pandas, where that is installed.
+    """
+    pa = _pyarrow()
+    types = pa.types
+    if getattr(kind, "unit", "") == "ns":
+        if types.is_timestamp(kind):
+            return pa.timestamp("us", kind.tz)
+        return pa.time64("us") if types.is_time(kind) else pa.duration("us")
+    if not types.is_nested(kind):
+        return kind
+    fields = [kind.field(n) for n in range(kind.num_fields)]
+    inner = [field.with_type(_in_microseconds(field.type)) for field in fields]
+    if types.is_struct(kind):
+        return pa.struct(inner)
+    if types.is_map(kind):
+        return pa.map_(kind.key_type, _in_microseconds(kind.item_type))
+    for is_list, make in ((types.is_list, pa.list_), (types.is_large_list, pa.large_list)):
+        if is_list(kind):
+            return make(*inner)
+    return kind
 
 
 def _packed(row: Any) -> bytes:

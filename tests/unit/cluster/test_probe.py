@@ -388,8 +388,8 @@ def test_what_a_worker_reads_otherwise_names_it(
     monkeypatch.setattr(workspace, "check_data", lambda *_: None)
     list_files = pipeline.find_inputs
 
-    def listed(*arguments: Any) -> Any:
-        inputs = list_files(*arguments)
+    def listed(*arguments: Any, **options: Any) -> Any:
+        inputs = list_files(*arguments, **options)
         next((tmp_path / "data").rglob(file_name(3))).write_bytes(b"changed")
         return inputs
 

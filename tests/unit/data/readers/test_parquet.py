@@ -182,3 +182,32 @@ def test_where_row_groups_begin(tmp_path: Path) -> None:
         path.write_bytes(bad)
         assert parquet.row_groups(str(path)) == []
     assert parquet.row_groups(str(tmp_path / "none")) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (pa.timestamp("ns"), datetime.datetime(1970, 1, 1, 0, 0, 0, 1)),
+        (pa.duration("ns"), datetime.timedelta(microseconds=1)),
+        (pa.time64("ns"), datetime.time(0, 0, 0, 1)),
+    ],
+)
+def test_times_are_those_of_python_at_any_depth(kind: pa.DataType, expected: object) -> None:
+    """Where pandas is installed, pyarrow returns its objects for nanoseconds."""
+    struct = pa.struct([("x", kind), ("n", pa.int64())])
+    depths = {"a": kind, "b": pa.list_(kind), "c": struct, "d": pa.large_list(struct)}
+    one = pa.array([1001], kind)[0]
+    item = {"x": one, "n": 1}
+    values = {"a": [one], "b": [[one]], "c": [item], "d": [[item]]}
+    table = pa.table({n: pa.array(values[n], depths[n]) for n in depths})
+    ((_, _, value),) = pairs_in(file_of(table), PARQUET)
+    found = {"x": expected, "n": 1}
+    assert value == {"a": expected, "b": [expected], "c": found, "d": [found]}
+    assert type(value["a"]) is type(value["b"][0]) is type(value["d"][0]["x"]) is type(expected)
+
+
+def test_times_of_spark_reach_beyond_those_of_nanoseconds() -> None:
+    moment = datetime.datetime(3000, 1, 1)
+    table = pa.table({"t": pa.array([moment], pa.timestamp("us"))})
+    data = file_of(table, use_deprecated_int96_timestamps=True)
+    assert [value for _, _, value in pairs_in(data, PARQUET)] == [{"t": moment}]
